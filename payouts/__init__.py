@@ -1,0 +1,1 @@
+"""Rates, ledger and statements: exact arithmetic. Imports neither pool nor stratum, and no trio."""

@@ -1,0 +1,1 @@
+"""Node, templates, tenants, blocks and commands: wires stratum and payouts together."""

@@ -1,0 +1,1 @@
+"""The wire, jobs and shares: Stratum V1 without a pool behind it. Imports neither pool nor payouts."""
