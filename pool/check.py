@@ -1,0 +1,83 @@
+"""`angara check`: what would go wrong if the pool were started with these settings, in words.
+
+Looks, and changes nothing: addresses are bound for a moment, nodes are asked who they are and for a
+template, the data directory is tried with a file that is removed again.
+"""
+
+import tempfile
+from pathlib import Path
+
+import msgspec
+import trio
+
+from pool.config import PoolConfig
+from pool.node import Node, NodeConfig, check_chain
+from pool.rpc import NodeError
+from stratum.server import BadEndpoint, Endpoint, open_listener, tls_context
+
+CHECK_TIMEOUT_S = 35.0  # a little more than one answer of a node may take
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at."""
+
+    good: bool
+    subject: str
+    text: str
+
+
+async def check_pool(config: PoolConfig) -> list[Finding]:
+    """Everything that can be looked at without starting; the nodes concurrently."""
+    findings = [_data_dir(config.data_dir), *(_endpoint(endpoint) for endpoint in config.endpoints)]
+    if config.tenants:
+        findings.append(Finding(True, "tenants", ", ".join(config.tenants)))
+    else:
+        findings.append(Finding(False, "tenants", "none: every miner would be refused"))
+    nodes: dict[str, Finding] = {}
+    async with trio.open_nursery() as nursery:
+        for node in config.nodes:
+            nursery.start_soon(_node, node, config.network, nodes)
+    return findings + [nodes[node.name] for node in config.nodes]
+
+
+def _data_dir(path: Path) -> Finding:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        return Finding(False, "data_dir", f"cannot write to {path}: {error.strerror}")
+    return Finding(True, "data_dir", str(path))
+
+
+def _endpoint(endpoint: Endpoint) -> Finding:
+    subject = f"listen {endpoint.host}:{endpoint.port}"
+    try:
+        open_listener(endpoint).close()
+        if endpoint.certificate is not None:
+            tls_context(endpoint)
+    except BadEndpoint as error:
+        return Finding(False, subject, str(error))
+    return Finding(True, subject, "TLS" if endpoint.certificate else "free")
+
+
+async def _node(config: NodeConfig, network: str, findings: dict[str, Finding]) -> None:
+    node = Node(config)
+    subject = f"node {config.name}"
+    try:
+        with trio.fail_after(CHECK_TIMEOUT_S):
+            status = await check_chain(node, network)
+            template = await node.template(chain=network)
+    except NodeError as error:
+        findings[config.name] = Finding(False, subject, str(error))
+    except trio.TooSlowError:
+        findings[config.name] = Finding(False, subject, f"no answer within {CHECK_TIMEOUT_S:g} s")
+    else:
+        findings[config.name] = Finding(
+            True,
+            subject,
+            f"{status.agent} on {status.chain}, height {status.height}, {status.connections} connections, "
+            f"template of {len(template.transactions)} transactions",
+        )
+    finally:
+        await node.aclose()

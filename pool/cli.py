@@ -1,0 +1,193 @@
+"""The `angara` command. A mistake of the user is answered in words and exit code 2, never by a traceback."""
+
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import trio
+import typer
+from rich.console import Console
+
+from pool.check import Finding, check_pool
+from pool.config import BadConfig, load_config, parse_address, parse_difficulty
+from pool.demo import DemoOptions, run_demo
+from pool.main import Pool
+from pool.regtest import RegtestOptions, RegtestUnavailable, serve_regtest
+from pool.regtest_wallet import TEMPLATE_TXS_MAX
+from stratum import _engine
+from stratum.difficulty import BadTarget, target_from_nbits
+from stratum.server import BadEndpoint
+
+EXIT_MISTAKE = 2
+
+app = typer.Typer(
+    help="Stratum V1 mining pool and proxy for container data centres.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOML), see the README.")]
+DataDirOption = Annotated[Path, typer.Option(help="Where the chain and the found blocks are kept.")]
+BitsOption = Annotated[str | None, typer.Option(help="nBits that templates offer, in hex, e.g. 1d00ffff.")]
+TxsOption = Annotated[
+    int, typer.Option(min=0, max=TEMPLATE_TXS_MAX, help="Transactions that every template is filled with.")
+]
+
+
+def main() -> None:
+    """Entry point of the `angara` command."""
+    app()
+
+
+@app.callback()
+def _setup(verbose: Annotated[bool, typer.Option(help="Log debug messages too.")] = False) -> None:
+    terminal = sys.stderr.isatty()
+    renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.LogfmtRenderer()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+    )
+
+
+@app.command()
+def run(config: ConfigOption) -> None:
+    """Run the pool."""
+
+    async def pool() -> None:
+        await Pool(load_config(config)).run()
+
+    _run(pool)
+
+
+@app.command()
+def check(config: ConfigOption) -> None:
+    """Check the settings, the addresses and every node: what is wrong, in words."""
+    findings: list[Finding] = []
+
+    async def look() -> None:
+        findings.extend(await check_pool(load_config(config)))
+
+    _run(look)
+    for finding in findings:
+        typer.echo(f"{'ok  ' if finding.good else 'BAD '} {finding.subject}: {finding.text}")
+    if not all(finding.good for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    stratum: Annotated[str, typer.Option(help="Address for miners, HOST:PORT.")] = "127.0.0.1:3333",
+    blocks: Annotated[int, typer.Option(min=0, help="Stop after so many blocks; 0 is never.")] = 0,
+    fleet: Annotated[bool, typer.Option(help="Simulated machines, or serve only.")] = True,
+    difficulty: Annotated[
+        str | None, typer.Option(help="Fixed share difficulty, a power of two down to 2^-32.")
+    ] = None,
+    template_txs: TxsOption = 0,
+    network_bits: BitsOption = None,
+    data_dir: DataDirOption = Path("angara-demo"),
+) -> None:
+    """An embedded regtest node, the pool and a few simulated container miners, all in one."""
+
+    async def show() -> None:
+        host, port = parse_address(stratum, "--stratum")
+        options = DemoOptions(
+            host=host,
+            port=port,
+            data_dir=data_dir,
+            blocks=blocks,
+            fleet=fleet,
+            difficulty_log2=None if difficulty is None else parse_difficulty(difficulty, "--difficulty"),
+            template_txs=template_txs,
+            network_bits=_parse_bits(network_bits),
+        )
+        await run_demo(options, Console())
+
+    _run(show)
+
+
+@app.command()
+def regtest(
+    listen: Annotated[str, typer.Option(help="Address for JSON-RPC, HOST:PORT.")] = "127.0.0.1:18443",
+    template_txs: TxsOption = 0,
+    network_bits: BitsOption = None,
+    data_dir: DataDirOption = Path("angara-regtest"),
+) -> None:
+    """A regtest node on Bitcoin Core's consensus engine, for tests and demonstrations."""
+
+    async def serve() -> None:
+        host, port = parse_address(listen, "--listen")
+        await serve_regtest(
+            RegtestOptions(
+                data_dir=data_dir,
+                host=host,
+                port=port,
+                template_txs=template_txs,
+                network_bits=_parse_bits(network_bits),
+            )
+        )
+
+    _run(serve)
+
+
+@app.command()
+def version() -> None:
+    """The version, and the hash backend that this machine's processor gets."""
+    from importlib.metadata import version as installed
+
+    typer.echo(f"angara {installed('angara')}, hash backend {_engine.backend}")
+
+
+def _parse_bits(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        bits = int(text, 16)
+        target_from_nbits(bits)
+    except (ValueError, BadTarget) as error:
+        raise BadConfig(f"--network-bits: {text!r} cannot be offered: {error}") from None
+    return bits
+
+
+def _run(job: Callable[[], Awaitable[None]]) -> None:
+    """Until the job ends or a signal comes; mistakes in words."""
+    mistakes: list[str] = []
+    try:
+        trio.run(_until_signal, job)
+    except* (BadConfig, BadEndpoint, RegtestUnavailable, OSError) as group:
+        mistakes = [str(error) for error in _leaves(group)]
+    if mistakes:
+        for mistake in mistakes:
+            typer.echo(f"angara: {mistake}", err=True)
+        raise typer.Exit(EXIT_MISTAKE)
+
+
+async def _until_signal(job: Callable[[], Awaitable[None]]) -> None:
+    async def stop_on_signal(scope: trio.CancelScope) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                structlog.get_logger().info("stopping", signal=signal.Signals(number).name)
+                scope.cancel()
+                return
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop_on_signal, nursery.cancel_scope)
+        await job()
+        nursery.cancel_scope.cancel()
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    leaves: list[BaseException] = []
+    for error in group.exceptions:
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves

@@ -1,0 +1,278 @@
+"""The operator's settings: one TOML file, typed, refused in words when something is wrong.
+
+Invariant: a `PoolConfig` that `load_config` returned is complete and consistent; only what needs the
+network (nodes, listening addresses) can still fail. Secrets never appear in an error or a repr.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from pool.addresses import BadAddress, script_for
+from pool.coinbase import TAG_BYTES_MAX
+from pool.node import CHAINS, NodeConfig
+from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
+from stratum.doorkeeper import DoorLimits
+from stratum.server import Endpoint
+from stratum.session import SessionLimits
+from stratum.switchboard import BoardLimits
+from stratum.vardiff import VardiffPolicy
+
+CONFIG_BYTES_MAX: Final = 1 << 20  # settings are a page; more is the wrong file
+TENANT_CHARS_MAX: Final = 32  # leaves room for container and unit in 63 bytes
+EXTRANONCE1_BYTES: Final = 4  # 2^32 sessions a boot before one is used again
+
+
+class BadConfig(Exception):
+    """The settings cannot be used; the text says what is wrong and where."""
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class PoolTable(_Table):
+    network: str
+    data_dir: str
+    payout_address: str
+    tag: str = "/Angara/"
+    outage_s: float = 600.0  # miners keep the last work this long while no node answers
+
+
+class NodeTable(_Table):
+    name: str
+    url: str
+    cookie_file: str | None = None
+    user: str | None = None
+    password: str | None = None
+    password_file: str | None = None
+    zmq_hashblock: str | None = None
+
+
+class LimitsTable(_Table):
+    line_bytes: int = 8192
+    out_bytes: int = 65_536
+    subscribe_s: float = 10.0
+    authorise_s: float = 30.0
+    idle_s: float = 600.0
+    sessions: int = 100_000
+    sessions_per_address: int = 65_536
+    half_open_per_address: int = 1_024
+
+
+class StratumTable(_Table):
+    listen: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.1:3333"])
+    listen_tls: list[str] = msgspec.field(default_factory=list)
+    certificate: str | None = None
+    key: str | None = None
+    difficulty_start: int | float = 65_536
+    difficulty_min: int | float = 1_024
+    difficulty_max: int | float = 1 << 50
+    share_interval_s: float = 6.0
+    extranonce2_bytes: int = 8
+    limits: LimitsTable = LimitsTable()
+
+
+class TenantTable(_Table):
+    name: str
+
+
+class _File(_Table):
+    pool: PoolTable
+    node: list[NodeTable]
+    stratum: StratumTable = StratumTable()
+    tenant: list[TenantTable] = msgspec.field(default_factory=list)
+
+
+class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings, checked and in the types that the parts take."""
+
+    network: str
+    data_dir: Path
+    payout_script: bytes
+    tag: str
+    outage_s: float
+    nodes: tuple[NodeConfig, ...]
+    endpoints: tuple[Endpoint, ...]
+    start_difficulty_log2: int
+    vardiff: VardiffPolicy
+    extranonce2_bytes: int
+    line_bytes_max: int
+    session_limits: SessionLimits = SessionLimits()
+    board_limits: BoardLimits = BoardLimits()
+    door_limits: DoorLimits = DoorLimits()
+    tenants: tuple[str, ...]
+
+
+def load_config(path: Path) -> PoolConfig:
+    """Read and check a settings file. Relative paths in it are relative to it. Raises BadConfig."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise BadConfig(f"cannot read {path}: {error.strerror}") from None
+    if len(text) > CONFIG_BYTES_MAX:
+        raise BadConfig(f"{path} is larger than {CONFIG_BYTES_MAX} bytes")
+    try:
+        raw = tomllib.loads(text.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadConfig(f"{path} is not TOML: {error}") from None
+    try:
+        file = msgspec.convert(raw, _File)
+    except msgspec.ValidationError as error:
+        raise BadConfig(f"{path}: {error}") from None
+    return _checked(file, path.parent)
+
+
+def parse_difficulty(value: object, what: str) -> int:
+    """A power of two, as a number or as text like "65536" or "2^-32", as its exponent. Raises BadConfig."""
+    number: Any = value
+    if isinstance(value, str):
+        base, caret, exponent = value.partition("^")
+        try:
+            if caret and base.strip() == "2" and len(exponent) <= 4:
+                number = 2.0 ** int(exponent)
+            else:
+                number = float(value)
+        except ValueError:
+            raise BadConfig(f"{what}: {value!r} is not a difficulty") from None
+    for exponent_log2 in range(DIFFICULTY_LOG2_MIN, DIFFICULTY_LOG2_MAX + 1):
+        if number == 2.0**exponent_log2:
+            return exponent_log2
+    raise BadConfig(
+        f"{what}: {value} is not a power of two from 2^{DIFFICULTY_LOG2_MIN} to 2^{DIFFICULTY_LOG2_MAX}"
+    )
+
+
+def parse_address(text: str, what: str) -> tuple[str, int]:
+    """HOST:PORT or [HOST]:PORT. Raises BadConfig."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port[:6]) > 65_535:
+        raise BadConfig(f"{what}: {text!r} is not HOST:PORT")
+    return host, int(port)
+
+
+def _checked(file: _File, base: Path) -> PoolConfig:
+    pool, stratum, limits = file.pool, file.stratum, file.stratum.limits
+    if pool.network not in CHAINS:
+        raise BadConfig(f"pool.network: {pool.network!r} is unknown, there are: {', '.join(CHAINS)}")
+    try:
+        payout_script = script_for(pool.payout_address, pool.network)
+    except BadAddress as error:
+        raise BadConfig(f"pool.payout_address: {error}") from None
+    if not pool.tag.isascii() or not pool.tag.isprintable() or len(pool.tag) > TAG_BYTES_MAX:
+        raise BadConfig(f"pool.tag: at most {TAG_BYTES_MAX} printable ASCII characters")
+    if not 4 <= stratum.extranonce2_bytes <= 8:
+        raise BadConfig("stratum.extranonce2_bytes: 4 to 8, miners cannot do with less or more")
+    _within("stratum.share_interval_s", stratum.share_interval_s, 2, 60)
+    _within("pool.outage_s", pool.outage_s, 1, 86_400)
+    _within("stratum.limits.line_bytes", limits.line_bytes, 512, 1 << 20)
+    _within("stratum.limits.out_bytes", limits.out_bytes, 4096, 1 << 24)
+    for name in ("subscribe_s", "authorise_s", "idle_s"):
+        _within(f"stratum.limits.{name}", getattr(limits, name), 1, 86_400)
+    for name in ("sessions", "sessions_per_address", "half_open_per_address"):
+        _within(f"stratum.limits.{name}", getattr(limits, name), 1, 1 << 20)
+    low = parse_difficulty(stratum.difficulty_min, "stratum.difficulty_min")
+    start = parse_difficulty(stratum.difficulty_start, "stratum.difficulty_start")
+    high = parse_difficulty(stratum.difficulty_max, "stratum.difficulty_max")
+    if not low <= start <= high:
+        raise BadConfig("stratum: difficulty_min <= difficulty_start <= difficulty_max does not hold")
+    return PoolConfig(
+        network=pool.network,
+        data_dir=base / pool.data_dir,
+        payout_script=payout_script,
+        tag=pool.tag,
+        outage_s=pool.outage_s,
+        nodes=_nodes(file.node, base),
+        endpoints=_endpoints(stratum, base),
+        start_difficulty_log2=start,
+        vardiff=VardiffPolicy(
+            aim_s=stratum.share_interval_s, difficulty_log2_min=low, difficulty_log2_max=high
+        ),
+        extranonce2_bytes=stratum.extranonce2_bytes,
+        line_bytes_max=limits.line_bytes,
+        session_limits=SessionLimits(
+            subscribe_s=limits.subscribe_s, authorise_s=limits.authorise_s, idle_s=limits.idle_s
+        ),
+        board_limits=BoardLimits(out_bytes_max=limits.out_bytes),
+        door_limits=DoorLimits(
+            sessions_max=limits.sessions,
+            sessions_per_address_max=limits.sessions_per_address,
+            half_open_per_address_max=limits.half_open_per_address,
+        ),
+        tenants=_tenants(file.tenant),
+    )
+
+
+def _within(what: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise BadConfig(f"{what}: {value:g} is not within {low:g} to {high:g}")
+
+
+def _nodes(tables: list[NodeTable], base: Path) -> tuple[NodeConfig, ...]:
+    if not tables:
+        raise BadConfig("node: at least one [[node]] is needed")
+    configs = []
+    for table in tables:
+        password = table.password
+        if table.password_file is not None:
+            if password is not None:
+                raise BadConfig(f"node {table.name}: give password or password_file, not both")
+            try:
+                password = (base / table.password_file).read_text().strip()
+            except (OSError, UnicodeDecodeError):
+                raise BadConfig(f"node {table.name}: cannot read the password_file") from None
+        try:
+            configs.append(
+                NodeConfig(
+                    name=table.name,
+                    url=table.url,
+                    cookie_file=base / table.cookie_file if table.cookie_file is not None else None,
+                    user=table.user,
+                    password=password,
+                    zmq_hashblock=table.zmq_hashblock,
+                )
+            )
+        except ValueError as error:
+            raise BadConfig(str(error)) from None
+    if len({config.name for config in configs}) != len(configs):
+        raise BadConfig("node: two nodes have the same name")
+    return tuple(configs)
+
+
+def _endpoints(table: StratumTable, base: Path) -> tuple[Endpoint, ...]:
+    endpoints = []
+    for text in table.listen:
+        host, port = parse_address(text, "stratum.listen")
+        endpoints.append(Endpoint(host=host, port=port))
+    if table.listen_tls and table.certificate is None:
+        raise BadConfig("stratum.listen_tls: a certificate is needed")
+    for text in table.listen_tls:
+        host, port = parse_address(text, "stratum.listen_tls")
+        certificate = str(base / (table.certificate or ""))
+        key = str(base / table.key) if table.key is not None else None
+        endpoints.append(Endpoint(host=host, port=port, certificate=certificate, key=key))
+    if not endpoints:
+        raise BadConfig("stratum.listen: nothing to listen on")
+    return tuple(endpoints)
+
+
+def _tenants(tables: list[TenantTable]) -> tuple[str, ...]:
+    names = []
+    for table in tables:
+        check_tenant_name(table.name)
+        if table.name in names:
+            raise BadConfig(f"tenant: {table.name} is there twice")
+        names.append(table.name)
+    return tuple(names)
+
+
+def check_tenant_name(name: str) -> None:
+    """Lower-case letters, digits, dash and underscore: what survives in every miner's user field."""
+    letters = name.replace("-", "").replace("_", "")
+    if not letters.isascii() or not letters.isalnum() or name != name.lower() or len(name) > TENANT_CHARS_MAX:
+        raise BadConfig(
+            f"tenant: {name!r} is not a name of up to {TENANT_CHARS_MAX} lower-case letters, digits, - and _"
+        )

@@ -1,0 +1,192 @@
+"""The wiring: nodes, templates, jobs, sessions and blocks of one pool, and nothing else.
+
+Templates flow from the nodes to the switchboard, solutions from the switchboard to the nodes. While no
+node answers, miners keep the last work until `outage_s`; then they are let go, so that they turn to their
+other pools, and taken back when a node is there again.
+"""
+
+import resource
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+import trio
+
+from payouts.rates import HALVING_INTERVAL, HALVING_INTERVAL_REGTEST, subsidy_sat
+from pool.blocks import BlockResult, BlockSubmitter
+from pool.coinbase import BadCoinbase
+from pool.config import EXTRANONCE1_BYTES, PoolConfig
+from pool.node import NodeSet
+from pool.tallies import TallyBook
+from pool.template_watch import TemplateWatch
+from pool.templates import Template, work_from_template
+from pool.tenants import Registry
+from stratum._engine import Engine
+from stratum.channel import Channel, JobIds
+from stratum.doorkeeper import Doorkeeper, DoorLimits
+from stratum.extranonce import ExtranonceSpace
+from stratum.job import Solution
+from stratum.server import Server
+from stratum.session import Services
+from stratum.switchboard import Switchboard
+
+log = structlog.get_logger()
+
+# Descriptors for everything that is not a miner: nodes, database, files, listeners, logs.
+DESCRIPTORS_KEPT: Final = 256
+# Blocks waiting to be submitted. Real networks give one an hour; only regtest, where every second hash is
+# a block, can fill this, and its blocks are on one height.
+BLOCKS_WAITING_MAX: Final = 10_000
+BLOCK_SUBMITTERS: Final = 8  # at once: a slow node must not hold up the next block
+OUTAGE_CHECK_S: Final = 1.0
+
+
+class RateBook:
+    """Numbers for prices of work: what a share is worth changes with nBits and subsidy."""
+
+    def __init__(self, chain: str) -> None:
+        self._interval = HALVING_INTERVAL_REGTEST if chain == "regtest" else HALVING_INTERVAL
+        self._numbers: dict[tuple[int, int], int] = {}
+
+    def number(self, nbits: int, height: int) -> int:
+        key = (nbits, subsidy_sat(height, self._interval))
+        return self._numbers.setdefault(key, len(self._numbers) + 1)
+
+
+class RunningPool(msgspec.Struct, frozen=True):
+    """What a started pool shows to whoever runs it."""
+
+    board: Switchboard
+    registry: Registry
+    tallies: TallyBook
+    addresses: tuple[tuple[str, int], ...]  # as listened on
+
+
+class Pool:
+    """One pool. `on_block` is told of every block's result, after it is final."""
+
+    def __init__(
+        self, config: PoolConfig, *, on_block: Callable[[BlockResult], None] = lambda result: None
+    ) -> None:
+        self._config = config
+        self._on_block = on_block
+        self._nodes = NodeSet(config.nodes, chain=config.network)
+        self._watch = TemplateWatch(self._nodes)
+        self._submitter = BlockSubmitter(
+            self._nodes.nodes, config.data_dir, tip_height=lambda: self._watch.tip_height
+        )
+        self._registry = Registry(config.tenants)
+        self._tallies = TallyBook(self._registry)
+        self._rates = RateBook(config.network)
+        # In every coinbase, with a counter: no boot repeats another's work, so a share of an earlier boot
+        # can never be credited again.
+        self._salt = secrets.token_bytes(4)
+        self._salts_used = 0
+
+        engine = Engine(line_bytes_max=config.line_bytes_max)
+        self._channel = Channel(
+            1,
+            engine=engine,
+            job_ids=JobIds(),
+            extranonces=ExtranonceSpace(EXTRANONCE1_BYTES),
+            extranonce2_size=config.extranonce2_bytes,
+        )
+        services = Services(
+            engine=engine,
+            channel=self._channel,
+            gate=self._registry,
+            vardiff=config.vardiff,
+            start_difficulty_log2=config.start_difficulty_log2,
+            limits=config.session_limits,
+        )
+        self._doorkeeper = Doorkeeper(_with_descriptors(config.door_limits))
+        self._found, self._to_submit = trio.open_memory_channel[Solution](BLOCKS_WAITING_MAX)
+        self._board = Switchboard(
+            services=services,
+            doorkeeper=self._doorkeeper,
+            journal=self._tallies,
+            on_solution=self._take_solution,
+            limits=config.board_limits,
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[RunningPool] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. Raises BadEndpoint when an address cannot be listened on."""
+        templates, fresh = trio.open_memory_channel[Template](1)
+        server = Server(board=self._board, doorkeeper=self._doorkeeper, endpoints=self._config.endpoints)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._nodes.run)
+            await nursery.start(self._board.run)
+            for _ in range(BLOCK_SUBMITTERS):
+                nursery.start_soon(self._submit_blocks)
+            nursery.start_soon(self._submitter.resubmit_pending)
+            nursery.start_soon(self._watch.run, templates)
+            nursery.start_soon(self._publish, fresh)
+            nursery.start_soon(self._mind_outages)
+            await nursery.start(server.run)
+            task_status.started(
+                RunningPool(self._board, self._registry, self._tallies, tuple(server.addresses))
+            )
+
+    async def _publish(self, fresh: trio.MemoryReceiveChannel[Template]) -> None:
+        async for template in fresh:
+            self._salts_used += 1
+            try:
+                work = work_from_template(
+                    template,
+                    payout_script=self._config.payout_script,
+                    tag=self._config.tag,
+                    salt=self._salt + self._salts_used.to_bytes(4, "big"),
+                    extranonce_size=self._channel.extranonce_size,
+                )
+            except BadCoinbase as error:
+                log.error("template_unusable", height=template.height, reason=str(error))
+                continue
+            rate = self._rates.number(template.nbits, template.height)
+            self._board.publish(self._channel, work, rate=rate)
+            log.debug("job_published", height=template.height, transactions=len(template.transactions))
+
+    def _take_solution(self, solution: Solution) -> None:
+        worker = self._registry.workers[solution.worker - 1]
+        log.info(
+            "block_found",
+            height=solution.job.work.height,
+            hash=solution.hash_internal[::-1].hex(),
+            worker=worker.name,
+        )
+        try:
+            self._found.send_nowait(solution)
+        except trio.WouldBlock:
+            log.error("block_not_submitted", reason="too many blocks are waiting", waiting=BLOCKS_WAITING_MAX)
+
+    async def _submit_blocks(self) -> None:
+        while True:
+            solution = await self._to_submit.receive()
+            self._on_block(await self._submitter.submit(solution))
+
+    async def _mind_outages(self) -> None:
+        """Let miners go when no node has answered for outage_s; take them back when one does."""
+        while True:
+            await trio.sleep(OUTAGE_CHECK_S)
+            since_s = self._nodes.outage_since_s
+            outage_s = 0.0 if since_s is None else trio.current_time() - since_s
+            gone = outage_s >= self._config.outage_s
+            if gone and self._doorkeeper.closed is None:
+                log.error("miners_let_go", reason="no node answers", outage_s=round(outage_s))
+                self._board.close_door("no bitcoin node answers")
+            elif not gone and self._doorkeeper.closed is not None:
+                log.warning("miners_taken_back")
+                self._doorkeeper.closed = None
+
+
+def _with_descriptors(limits: DoorLimits) -> DoorLimits:
+    """Never more sessions than this process may open descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allowed = max(1, hard - DESCRIPTORS_KEPT)
+    if hard != resource.RLIM_INFINITY and allowed < limits.sessions_max:
+        log.info("sessions_bounded_by_descriptors", sessions_max=allowed, descriptors=hard)
+        return msgspec.structs.replace(limits, sessions_max=allowed)
+    return limits

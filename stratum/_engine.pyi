@@ -1,0 +1,87 @@
+"""The native engine: bytes of miners in, verdicts and reply bytes out. Never touches a socket.
+
+Use from one thread at a time: a second one gets a RuntimeError. Unknown sessions, channels and jobs raise
+IndexError, values out of range ValueError. C++ source: stratum/native/.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+backend: str  # the SHA-256d code in use; ANGARA_SHA256 forces one
+backends: tuple[str, ...]  # what this CPU can run
+WORKERS_PER_SESSION_MAX: int
+WORKER_NAME_BYTES_MAX: int
+JOBS_PER_CHANNEL_MAX: int
+PINS_MAX: int
+
+class LineTooLong(ValueError): ...
+
+def sha256d(backend: str, messages: bytes, size: int) -> bytes:
+    """SHA-256d of each `size`-byte message by the named code path, 32 bytes each."""
+
+class Engine:
+    def __init__(
+        self, *, line_bytes_max: int = 8192, backend: str | None = None, duplicates_max: int = 67_108_864
+    ) -> None: ...
+    def add_channel(self, channel: int) -> None: ...
+    def remove_channel(self, channel: int) -> None: ...
+    def add_job(
+        self,
+        *,
+        channel: int,
+        seq: int,
+        rate: int,
+        coinbase1: bytes,
+        coinbase2: bytes,
+        extranonce_size: int,
+        branch: bytes,
+        prevhash_internal: bytes,
+        version: int,
+        nbits: int,
+        ntime_min: int,
+        ntime_max: int,
+        network_target_le: bytes,
+    ) -> None:
+        """A job; one with another previous hash makes all earlier ones of its channel stale."""
+    def add_alias(self, channel: int, seq: int, of_seq: int) -> None:
+        """The same job under another id."""
+    def drop_jobs_before(self, channel: int, seq: int) -> None: ...
+    def pins(self, session: int) -> list[tuple[int, int]]:
+        """The difficulties pinned: (from job seq, difficulty_log2), oldest first."""
+    def open(self, owner: object) -> int:
+        """A session number; `owner` is what validate() hands back."""
+    def close(self, session: int) -> None:
+        """Shares already fed are still judged and counted."""
+    def subscribe(self, session: int, channel: int, extranonce1: bytes, extranonce2_size: int) -> None: ...
+    def authorise(self, session: int, name: bytes, worker: int) -> None: ...
+    def set_version_mask(self, session: int, mask: int) -> None: ...
+    def pin_difficulty(self, session: int, difficulty_log2: int, from_seq: int) -> None:
+        """Jobs from from_seq on count 2**difficulty_log2 each; restarts vardiff's count."""
+    def set_retarget_after(self, session: int, accepted_shares: int) -> None: ...
+    def feed(self, session: int, data: bytes | bytearray | memoryview) -> bytes | None:
+        """The next line that is not a plain mining.submit, or None when all is used up.
+
+        After a line, go on with feed(session, b""). Raises LineTooLong.
+        """
+    def submit(self, session: int, id: bytes, params: Sequence[bytes]) -> None:
+        """A mining.submit that had to be decoded in Python; `id` is raw JSON."""
+    def validate(
+        self,
+    ) -> tuple[
+        list[tuple[Any, bytes]],
+        list[tuple[int, int, bytes, bytes, int, int, int, bytes]],
+        list[Any],
+    ]:
+        """Judge all that is queued: (owner, replies), solutions, owners due for a retarget.
+
+        A solution is (job seq, worker, extranonce1, extranonce2, ntime, nonce, version, hash_internal).
+        """
+    def take_tallies(self) -> bytes:
+        """Packed records since the last call: u32 worker, u32 rate, i8 difficulty_log2, u8 verdict,
+        u16 zero, u32 count; little-endian on every supported machine."""
+    def counters(self, session: int) -> tuple[int, int, int]:
+        """Shares accepted, rejected, and accepted at the difficulty pinned last."""
+    def totals(self) -> list[int]:
+        """Shares judged, by Verdict."""
+    def queued(self) -> int: ...
+    def duplicates(self, channel: int) -> int: ...

@@ -1,0 +1,174 @@
+"""A channel: the jobs of one work source, and the sessions that mine them.
+
+Publishing work gives it a job id and tells the engine; a retarget between two jobs is served by an
+alias, the same work under a new id, so that the difficulty of every id is unambiguous per session.
+Must not know: sockets, where work comes from, what a share is worth.
+"""
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from stratum import messages
+from stratum._engine import Engine
+from stratum.extranonce import ExtranonceSpace
+from stratum.job import Job, Solution, Work, swap_words
+
+if TYPE_CHECKING:
+    from stratum.session import MinerSession
+
+# Work kept per channel: eight minutes of 30 s refreshes. Miners are on the newest within seconds; each
+# holds its template, megabytes on a busy network.
+WORKS_MAX = 16
+# Difficulties of sessions that left, for those that resume: one reconnect of the largest site.
+PARKED_MAX = 65_536
+
+
+class JobIds:
+    """Job sequence numbers: unique per boot, and above those of every earlier boot.
+
+    2^20 ids a second are never reached, so counting on from the second of the start cannot meet ids of
+    a boot that started a second earlier.
+    """
+
+    def __init__(self, started_at_unix_s: float | None = None) -> None:
+        self.last = int(time.time() if started_at_unix_s is None else started_at_unix_s) << 20
+
+    def next(self) -> int:
+        self.last += 1
+        return self.last
+
+
+class Channel:
+    """`number` is the engine's name for it."""
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        engine: Engine,
+        job_ids: JobIds,
+        extranonces: ExtranonceSpace,
+        extranonce2_size: int,
+    ) -> None:
+        if not 4 <= extranonce2_size <= 8:
+            raise ValueError("extranonce2 has 4 to 8 bytes: some firmware breaks above, rentals refuse below")
+        self.number = number
+        self.extranonces = extranonces
+        self.extranonce2_size = extranonce2_size
+        self.sessions: set[MinerSession] = set()
+        self.waiting: set[MinerSession] = set()  # sessions with a new difficulty, until the next job or alias
+        self.current: Job | None = None
+        self._engine = engine
+        self._job_ids = job_ids
+        self._works: list[tuple[int, Work]] = []  # (first seq, work), oldest first
+        self._jobs: OrderedDict[int, Job] = OrderedDict()  # every live id, aliases too
+        self._notify_params: list[object] = []
+        self._parked: OrderedDict[bytes, list[tuple[int, int]]] = OrderedDict()
+        engine.add_channel(number)
+
+    @property
+    def extranonce_size(self) -> int:
+        """Bytes of extranonce1 and extranonce2 together: the room that a coinbase must leave."""
+        return self.extranonces.size + self.extranonce2_size
+
+    @property
+    def oldest_live_seq(self) -> int:
+        return self._works[0][0] if self._works else self._job_ids.last + 1
+
+    def publish(self, work: Work, *, rate: int) -> Job:
+        """Make work the channel's current job; clean_jobs where the previous block changed."""
+        clean = self.current is None or self.current.work.prevhash_internal != work.prevhash_internal
+        job = Job(seq=self._job_ids.next(), channel=self.number, rate=rate, clean=clean, work=work)
+        self._engine.add_job(
+            channel=self.number,
+            seq=job.seq,
+            rate=rate,
+            coinbase1=work.coinbase1,
+            coinbase2=work.coinbase2,
+            extranonce_size=self.extranonce_size,
+            branch=b"".join(work.branch),
+            prevhash_internal=work.prevhash_internal,
+            version=work.version,
+            nbits=work.nbits,
+            ntime_min=work.ntime_min,
+            ntime_max=work.ntime_max,
+            network_target_le=work.network_target.to_bytes(32, "little"),
+        )
+        self._notify_params = [
+            swap_words(work.prevhash_internal).hex(),
+            work.coinbase1.hex(),
+            work.coinbase2.hex(),
+            [node.hex() for node in work.branch],
+            f"{work.version & 0xFFFFFFFF:08x}",
+            f"{work.nbits:08x}",
+            f"{work.ntime:08x}",
+        ]
+        self._works.append((job.seq, work))
+        self._remember(job)
+        if len(self._works) > WORKS_MAX:
+            del self._works[0]
+            self._engine.drop_jobs_before(self.number, self.oldest_live_seq)
+            while next(iter(self._jobs)) < self.oldest_live_seq:
+                self._jobs.popitem(last=False)
+        return job
+
+    def alias(self) -> Job | None:
+        """The current work under a new id; None while there is no work."""
+        if self.current is None:
+            return None
+        job = msgspec.structs.replace(self.current, seq=self._job_ids.next(), clean=False)
+        self._engine.add_alias(self.number, job.seq, self.current.seq)
+        self._remember(job)
+        return job
+
+    def _remember(self, job: Job) -> None:
+        self.current = job
+        self._jobs[job.seq] = job
+
+    def notify_line(self, *, clean: bool) -> bytes:
+        """mining.notify of the current job: the same bytes for every session."""
+        assert self.current is not None
+        return messages.notify(self.current.job_id, self._notify_params, clean=clean)
+
+    def solution(self, raw: tuple[int, int, bytes, bytes, int, int, int, bytes]) -> Solution | None:
+        """The engine's solution with its job; None if that job was dropped meanwhile."""
+        seq, worker, extranonce1, extranonce2, ntime, nonce, version, hash_internal = raw
+        job = self._jobs.get(seq)
+        if job is None:
+            return None
+        return Solution(
+            job=job,
+            worker=worker,
+            extranonce1=extranonce1,
+            extranonce2=extranonce2,
+            ntime=ntime,
+            nonce=nonce,
+            version=version,
+            hash_internal=hash_internal,
+        )
+
+    def lease(self, session_id: str | None) -> tuple[bytes, list[tuple[int, int]]]:
+        """An extranonce1, the one of an earlier session where its id is known, and that one's pins.
+
+        Raises ExtranonceExhausted.
+        """
+        if session_id is not None and len(session_id) == 2 * self.extranonces.size:
+            try:
+                wanted = bytes.fromhex(session_id)
+            except ValueError:
+                wanted = b""
+            if self.extranonces.resume(wanted):
+                return wanted, self._parked.pop(wanted, [])
+        fresh = self.extranonces.allocate(self.oldest_live_seq)
+        self._parked.pop(fresh, None)
+        return fresh, []
+
+    def give_back(self, extranonce1: bytes, pins: list[tuple[int, int]]) -> None:
+        """The session left: its prefix rests until no job that it may have mined is live."""
+        self.extranonces.release(extranonce1, self._job_ids.last)
+        self._parked[extranonce1] = pins
+        if len(self._parked) > PARKED_MAX:
+            self._parked.popitem(last=False)

@@ -1,0 +1,214 @@
+// The per-share half of a Stratum server: bytes of miners in, verdicts and reply bytes out.
+//
+// feed() parses mining.submit in place and queues it; validate() hashes everything queued, across all
+// sessions, in SIMD lanes and judges it. Everything is judged at the facts of the moment it was fed:
+// session, worker, job, the difficulty pinned to that job, version mask.
+// Must not know: sockets, Python, clocks, money. One thread at a time (module.cpp enforces it).
+#pragma once
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "duplicate_filter.hpp"
+#include "sha256.hpp"
+#include "submit_parser.hpp"
+#include "tally_table.hpp"
+
+namespace angara {
+
+// Bounds. Exceeding one is an error to the caller or a verdict to the miner, never growth.
+constexpr size_t kSessionsMax = size_t{1} << 20;   // far above any nofile
+constexpr size_t kChannelsMax = 4096;              // one a solo tenant or upstream connection
+constexpr size_t kJobsPerChannelMax = 512;         // 16 refreshes of 30 s, each with an alias every 2 s
+constexpr size_t kWorkersPerSessionMax = 64;       // rental proxies authorise a handful
+constexpr size_t kWorkerNameMax = 127;             // PROTOCOL: longest name a miner may use
+constexpr size_t kWorkerNameCut = 63;              // where some firmware cuts it in submits
+constexpr size_t kPinsMax = 8;                     // retargets that jobs still in use may span
+constexpr size_t kBranchMax = 32;                  // 2^32 transactions
+constexpr size_t kCoinbaseMax = 65536;             // upstream coinbases pay hundreds of outputs at most
+constexpr size_t kExtranonceMax = 8;               // each of extranonce1 and extranonce2
+constexpr size_t kQueueMax = size_t{1} << 18;      // shares between two validate() calls: more than one round
+                                                   // of 1,024 sockets can deliver
+constexpr size_t kRecentSolutionsMax = 4096;       // a block is handed out once however often it is sent
+constexpr uint32_t kNoWorker = 0;                 // a share that no worker can be charged with
+constexpr int kDifficultyLog2Min = -32;
+constexpr int kDifficultyLog2Max = 63;
+
+enum class Verdict : uint8_t {
+    kAccepted,
+    kMalformed,
+    kNotSubscribed,
+    kUnauthorised,
+    kJobUnknown,
+    kStale,
+    kNtime,
+    kVersion,
+    kLowDifficulty,
+    kDuplicate,
+    kFilterFull,
+};
+constexpr size_t kVerdicts = 11;
+
+// A 256-bit number as four 64-bit words, the least significant first: how a hash compares to a target.
+using Number = std::array<uint64_t, 4>;
+using Hash = std::array<uint8_t, 32>;
+
+struct Job {
+    uint64_t seq = 0;
+    uint32_t channel = 0;
+    uint32_t rate = 0;
+    uint32_t version = 0, nbits = 0, ntime_min = 0, ntime_max = 0;
+    Hash prevhash{};
+    Number network_target{};
+    std::vector<uint8_t> branch;  // 32 bytes a level
+    bool stale = false;
+    // The coinbase, ready to hash: the state after its constant whole blocks, and the padded rest,
+    // with the extranonces to be written at extranonce_at.
+    sha256::State midstate;
+    std::vector<uint8_t> tail;
+    size_t extranonce_at = 0, extranonce_size = 0;
+};
+
+struct Solution {
+    uint32_t session = 0, worker = 0;
+    uint64_t seq = 0;
+    std::array<uint8_t, kExtranonceMax> extranonce1, extranonce2;
+    uint8_t extranonce1_size = 0, extranonce2_size = 0;
+    uint32_t ntime = 0, nonce = 0, version = 0;
+    Hash hash{};
+};
+
+struct Reply {
+    uint32_t session;
+    size_t begin, end;  // in Batch::bytes
+};
+
+struct Batch {
+    std::vector<Reply> replies;        // in the order in which their shares came
+    std::string bytes;
+    std::vector<Solution> solutions;
+    std::vector<uint32_t> retarget;    // sessions whose count of accepted shares is due
+    std::array<uint64_t, kVerdicts> verdicts{};
+    void clear();
+};
+
+struct Counters {
+    uint32_t accepted = 0, rejected = 0;
+    uint32_t at_difficulty = 0;  // accepted at the difficulty pinned last: what vardiff counts
+};
+
+enum class Fed { kDone, kLine, kLineTooLong };
+
+class Engine {
+  public:
+    struct Pin {
+        uint64_t from_seq;
+        int8_t difficulty_log2;
+    };
+    Engine(size_t line_bytes_max, const sha256::Backend& backend, size_t duplicates_max);
+
+    void add_channel(uint32_t channel);
+    void remove_channel(uint32_t channel);
+    // A job whose previous hash differs from the channel's last one makes all earlier jobs stale.
+    void add_job(Job job, std::string_view coinbase1, std::string_view coinbase2, size_t extranonce_size);
+    // The same job under another id, so that a retarget need not wait for the next job.
+    void add_alias(uint32_t channel, uint64_t seq, uint64_t of_seq);
+
+    // Jobs older than `seq` are unknown from here on.
+    void drop_jobs_before(uint32_t channel, uint64_t seq);
+
+    uint32_t open_session();
+    void close_session(uint32_t session);
+    void subscribe(uint32_t session, uint32_t channel, std::string_view extranonce1, size_t extranonce2_size);
+    void authorise(uint32_t session, std::string_view name, uint32_t worker);
+    void set_version_mask(uint32_t session, uint32_t mask);
+    // Jobs from from_seq on are judged and credited at 2^difficulty_log2, earlier ones as they were.
+    void pin_difficulty(uint32_t session, int difficulty_log2, uint64_t from_seq);
+    void set_retarget_after(uint32_t session, uint32_t accepted_shares);
+
+    // Appends `data` and reads on until it is used up, or a line is found that is not a plain submit:
+    // then `line` views it until the next call, and feed(session, "") goes on behind it.
+    Fed feed(uint32_t session, std::string_view data, std::string_view& line);
+    // A submit that Python had to decode.
+    void submit(uint32_t session, const Submit& submit);
+    void validate(Batch& batch);
+
+    std::vector<Tally> take_tallies() { return tallies_.take(); }
+    const std::vector<Pin>& pins(uint32_t session) { return session_at(session).pins; }
+    const Counters& counters(uint32_t session) { return session_at(session).counters; }
+    size_t queued() const { return queue_.size(); }
+    size_t duplicates(uint32_t channel) const;
+
+  private:
+    struct Worker {
+        std::string name;
+        uint32_t worker;
+    };
+    struct Session {
+        bool open = false, subscribed = false, retarget_due = false;
+        uint32_t channel = 0;
+        uint8_t extranonce1_size = 0, extranonce2_size = 0;
+        std::array<uint8_t, kExtranonceMax> extranonce1{};
+        uint32_t version_mask = 0;
+        uint32_t retarget_after = 0;
+        Counters counters;
+        std::vector<Worker> workers;
+        std::vector<Pin> pins;
+        std::string buffer;  // an unfinished line, or lines behind one that Python has in hand
+        size_t read_at = 0;
+    };
+    struct Channel {
+        std::vector<std::pair<uint64_t, std::shared_ptr<Job>>> jobs;  // ascending seq
+        Hash prevhash{};
+        DuplicateFilter filter;
+        explicit Channel(size_t duplicates_max) : filter(duplicates_max) {}
+    };
+    struct Share {
+        uint32_t session = 0, worker = 0;
+        Verdict verdict = Verdict::kAccepted;
+        int8_t difficulty_log2 = 0;
+        bool current_difficulty = false;
+        uint8_t extranonce1_size = 0, extranonce2_size = 0;
+        std::array<uint8_t, kExtranonceMax> extranonce1{}, extranonce2{};
+        uint32_t ntime = 0, nonce = 0, rolled = 0, version_mask = 0;
+        const Job* job = nullptr;
+        uint64_t seq = 0;
+        uint32_t id_at = 0, id_size = 0;  // in ids_
+    };
+
+    Session& session_at(uint32_t session);
+    Channel& channel_at(uint32_t channel);
+    void drop_jobs(Channel& channel, size_t count);
+    Verdict resolve(const Session& session, const Submit& submit, Share& share) const;
+    const Worker* find_worker(const Session& session, std::string_view name) const;
+    void hash_group(std::span<const uint32_t> group);
+    void judge(uint32_t index, Batch& batch);
+    Verdict judge_hashed(const Share& share, const Hash& hash, bool block);
+    void reply(const Share& share, Verdict verdict, Batch& batch) const;
+    void remember_solution(const Share& share, const Hash& hash, Batch& batch);
+    void count(const Share& share, Verdict verdict);
+
+    const size_t line_bytes_max_;
+    const sha256::Backend& backend_;
+    const size_t duplicates_max_;
+    std::vector<Session> sessions_;
+    std::vector<uint32_t> free_slots_, closing_;
+    std::map<uint32_t, Channel> channels_;
+    std::vector<std::shared_ptr<Job>> retired_jobs_;  // evicted, but shares in the queue may point at them
+    std::vector<Share> queue_;
+    std::string ids_;
+    std::vector<uint32_t> order_;
+    std::vector<Hash> hashes_;
+    std::vector<uint8_t> blocks_, nodes_, roots_;
+    TallyTable tallies_;
+    std::vector<Hash> recent_solutions_;
+    size_t recent_at_ = 0;
+    std::array<Number, kDifficultyLog2Max - kDifficultyLog2Min + 1> share_targets_;
+};
+
+}  // namespace angara

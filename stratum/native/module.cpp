@@ -1,0 +1,295 @@
+// stratum._engine: the engine for Python. The only native file that knows Python.
+//
+// Sessions are known to Python by the object that owns them: validate() hands owners back, so that a
+// reply needs no look-up. Calls from two threads at once are refused (the GIL is released while hashing).
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstring>
+#include <mutex>
+
+#include "engine.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using angara::Hash;
+
+std::string_view view(const nb::bytes& bytes) { return {bytes.c_str(), bytes.size()}; }
+
+Hash hash_from(const nb::bytes& bytes, const char* what) {
+    if (bytes.size() != 32) throw nb::value_error(what);
+    Hash hash;
+    std::memcpy(hash.data(), bytes.c_str(), hash.size());
+    return hash;
+}
+
+template <typename T>
+nb::bytes bytes_of(const T* data, size_t size) {
+    return nb::bytes(reinterpret_cast<const char*>(data), size);
+}
+
+class LineTooLong : public std::runtime_error {
+  public:
+    LineTooLong() : std::runtime_error("a line is longer than the limit") {}
+};
+
+class PyEngine {
+  public:
+    PyEngine(size_t line_bytes_max, std::optional<std::string> backend, size_t duplicates_max)
+        : engine_(line_bytes_max, backend_named(backend), duplicates_max) {}
+
+    void add_channel(uint32_t channel) {
+        const auto guard = lock();
+        engine_.add_channel(channel);
+    }
+    void remove_channel(uint32_t channel) {
+        const auto guard = lock();
+        engine_.remove_channel(channel);
+    }
+    void add_job(uint32_t channel, uint64_t seq, uint32_t rate, const nb::bytes& coinbase1,
+                 const nb::bytes& coinbase2, size_t extranonce_size, const nb::bytes& branch,
+                 const nb::bytes& prevhash_internal, uint32_t version, uint32_t nbits, uint32_t ntime_min,
+                 uint32_t ntime_max, const nb::bytes& network_target_le) {
+        const auto guard = lock();
+        angara::Job job;
+        job.seq = seq;
+        job.channel = channel;
+        job.rate = rate;
+        job.version = version;
+        job.nbits = nbits;
+        job.ntime_min = ntime_min;
+        job.ntime_max = ntime_max;
+        job.prevhash = hash_from(prevhash_internal, "prevhash must be 32 bytes");
+        const Hash target = hash_from(network_target_le, "network target must be 32 bytes");
+        for (size_t i = 0; i < 32; ++i) job.network_target[i / 8] |= uint64_t{target[i]} << 8 * (i % 8);
+        const auto branch_view = view(branch);
+        job.branch.assign(branch_view.begin(), branch_view.end());
+        engine_.add_job(std::move(job), view(coinbase1), view(coinbase2), extranonce_size);
+    }
+    void add_alias(uint32_t channel, uint64_t seq, uint64_t of_seq) {
+        const auto guard = lock();
+        engine_.add_alias(channel, seq, of_seq);
+    }
+    void drop_jobs_before(uint32_t channel, uint64_t seq) {
+        const auto guard = lock();
+        engine_.drop_jobs_before(channel, seq);
+    }
+    nb::list pins(uint32_t session) {
+        const auto guard = lock();
+        nb::list list;
+        for (const auto& pin : engine_.pins(session))
+            list.append(nb::make_tuple(pin.from_seq, static_cast<int>(pin.difficulty_log2)));
+        return list;
+    }
+    uint32_t open(nb::object owner) {
+        const auto guard = lock();
+        const uint32_t session = engine_.open_session();
+        if (owners.size() <= session) owners.resize(session + 1);
+        owners[session] = std::move(owner);
+        return session;
+    }
+    void close(uint32_t session) {
+        nb::object owner;  // released after the lock: its destructor may call back
+        const auto guard = lock();
+        engine_.close_session(session);
+        owner = std::move(owners[session]);
+        owners[session] = nb::object();
+    }
+    void subscribe(uint32_t session, uint32_t channel, const nb::bytes& extranonce1, size_t extranonce2_size) {
+        const auto guard = lock();
+        engine_.subscribe(session, channel, view(extranonce1), extranonce2_size);
+    }
+    void authorise(uint32_t session, const nb::bytes& name, uint32_t worker) {
+        const auto guard = lock();
+        engine_.authorise(session, view(name), worker);
+    }
+    void set_version_mask(uint32_t session, uint32_t mask) {
+        const auto guard = lock();
+        engine_.set_version_mask(session, mask);
+    }
+    void pin_difficulty(uint32_t session, int difficulty_log2, uint64_t from_seq) {
+        const auto guard = lock();
+        engine_.pin_difficulty(session, difficulty_log2, from_seq);
+    }
+    void set_retarget_after(uint32_t session, uint32_t accepted_shares) {
+        const auto guard = lock();
+        engine_.set_retarget_after(session, accepted_shares);
+    }
+    std::optional<nb::bytes> feed(uint32_t session, nb::handle data) {
+        Py_buffer buffer;
+        if (PyObject_GetBuffer(data.ptr(), &buffer, PyBUF_SIMPLE) != 0) throw nb::python_error();
+        struct Release {
+            Py_buffer* buffer;
+            ~Release() { PyBuffer_Release(buffer); }
+        } release{&buffer};
+        const auto guard = lock();
+        std::string_view line;
+        switch (engine_.feed(session, {static_cast<const char*>(buffer.buf), static_cast<size_t>(buffer.len)}, line)) {
+            case angara::Fed::kDone: return std::nullopt;
+            case angara::Fed::kLine: return nb::bytes(line.data(), line.size());
+            case angara::Fed::kLineTooLong: break;
+        }
+        throw LineTooLong();
+    }
+    void submit(uint32_t session, const nb::bytes& id, const std::vector<nb::bytes>& params) {
+        const auto guard = lock();
+        if (params.size() < 5 || params.size() > angara::Submit::kParamsMax)
+            throw nb::value_error("mining.submit has 5 or 6 parameters");
+        angara::Submit submit;
+        submit.id = view(id);
+        for (const nb::bytes& param : params) submit.params[submit.count++].text = view(param);
+        engine_.submit(session, submit);
+    }
+    nb::tuple validate() {
+        const auto guard = lock();
+        {
+            nb::gil_scoped_release released;
+            engine_.validate(batch_);
+        }
+        nb::list replies, solutions, retarget;
+        for (const angara::Reply& reply : batch_.replies) {
+            const nb::object& owner = owners[reply.session];
+            if (!owner.is_valid()) continue;  // it left: nobody to answer
+            replies.append(nb::make_tuple(owner, bytes_of(batch_.bytes.data() + reply.begin, reply.end - reply.begin)));
+        }
+        for (const angara::Solution& s : batch_.solutions)
+            solutions.append(nb::make_tuple(s.seq, s.worker, bytes_of(s.extranonce1.data(), s.extranonce1_size),
+                                            bytes_of(s.extranonce2.data(), s.extranonce2_size), s.ntime, s.nonce,
+                                            s.version, bytes_of(s.hash.data(), s.hash.size())));
+        for (const uint32_t session : batch_.retarget)
+            if (owners[session].is_valid()) retarget.append(owners[session]);
+        for (size_t i = 0; i < totals_.size(); ++i) totals_[i] += batch_.verdicts[i];
+        return nb::make_tuple(replies, solutions, retarget);
+    }
+    nb::bytes take_tallies() {
+        const auto guard = lock();
+        const std::vector<angara::Tally> tallies = engine_.take_tallies();
+        return bytes_of(tallies.data(), tallies.size() * sizeof(angara::Tally));
+    }
+    nb::tuple counters(uint32_t session) {
+        const auto guard = lock();
+        const angara::Counters& counters = engine_.counters(session);
+        return nb::make_tuple(counters.accepted, counters.rejected, counters.at_difficulty);
+    }
+    nb::list totals() {
+        const auto guard = lock();
+        nb::list list;
+        for (const uint64_t total : totals_) list.append(total);
+        return list;
+    }
+    size_t queued() {
+        const auto guard = lock();
+        return engine_.queued();
+    }
+    size_t duplicates(uint32_t channel) {
+        const auto guard = lock();
+        return engine_.duplicates(channel);
+    }
+
+    std::vector<nb::object> owners;
+
+  private:
+    static const angara::sha256::Backend& backend_named(const std::optional<std::string>& name) {
+        if (!name) return angara::sha256::chosen();
+        const auto* backend = angara::sha256::by_name(*name);
+        if (!backend) throw nb::value_error("no such hash backend on this CPU");
+        return *backend;
+    }
+    std::unique_lock<std::mutex> lock() {
+        std::unique_lock<std::mutex> guard(mutex_, std::try_to_lock);
+        if (!guard) throw std::runtime_error("the engine is in use by another thread");
+        return guard;
+    }
+    std::mutex mutex_;
+    angara::Engine engine_;
+    angara::Batch batch_;
+    std::array<uint64_t, angara::kVerdicts> totals_{};
+};
+
+int engine_traverse(PyObject* self, visitproc visit, void* arg) {
+    Py_VISIT(Py_TYPE(self));
+    if (!nb::inst_ready(self)) return 0;
+    for (const nb::object& owner : nb::inst_ptr<PyEngine>(self)->owners) Py_VISIT(owner.ptr());
+    return 0;
+}
+
+int engine_clear(PyObject* self) {
+    std::vector<nb::object> owners;
+    owners.swap(nb::inst_ptr<PyEngine>(self)->owners);
+    return 0;
+}
+
+PyType_Slot engine_slots[] = {{Py_tp_traverse, reinterpret_cast<void*>(engine_traverse)},
+                              {Py_tp_clear, reinterpret_cast<void*>(engine_clear)},
+                              {0, nullptr}};
+
+nb::bytes sha256d(const std::string& backend_name, const nb::bytes& messages, size_t size) {
+    const auto* backend = angara::sha256::by_name(backend_name);
+    if (!backend) throw nb::value_error("no such hash backend on this CPU");
+    if (size == 0 || messages.size() % size != 0) throw nb::value_error("not a whole number of messages");
+    const size_t n = messages.size() / size, blocks = (size + 9 + 63) / 64;
+    std::vector<uint8_t> out(32 * n);
+    const auto* in = static_cast<const uint8_t*>(messages.data());
+    if (size == 64) {
+        backend->double_64(out.data(), in, n);
+        return bytes_of(out.data(), out.size());
+    }
+    std::vector<uint8_t> padded(64 * blocks * n);
+    for (size_t i = 0; i < n; ++i) {
+        uint8_t* message = padded.data() + 64 * blocks * i;
+        std::memcpy(message, in + size * i, size);
+        message[size] = 0x80;
+        for (size_t k = 0; k < 8; ++k)
+            message[64 * blocks - 1 - k] = static_cast<uint8_t>(uint64_t{size} * 8 >> 8 * k);
+    }
+    backend->double_blocks(out.data(), angara::sha256::kInitialState, padded.data(), blocks, n);
+    return bytes_of(out.data(), out.size());
+}
+
+}  // namespace
+
+NB_MODULE(_engine, m) {
+    nb::exception<LineTooLong>(m, "LineTooLong", PyExc_ValueError);
+    m.attr("backend") = angara::sha256::chosen().name;
+    nb::list backends;
+    for (const auto* backend : angara::sha256::available()) backends.append(backend->name);
+    m.attr("backends") = nb::tuple(backends);
+    m.attr("WORKERS_PER_SESSION_MAX") = angara::kWorkersPerSessionMax;
+    m.attr("WORKER_NAME_BYTES_MAX") = angara::kWorkerNameMax;
+    m.attr("JOBS_PER_CHANNEL_MAX") = angara::kJobsPerChannelMax;
+    m.attr("PINS_MAX") = angara::kPinsMax;
+    m.def("sha256d", &sha256d, "backend"_a, "messages"_a, "size"_a);
+
+    nb::class_<PyEngine>(m, "Engine", nb::type_slots(engine_slots))
+        .def(nb::init<size_t, std::optional<std::string>, size_t>(), nb::kw_only(), "line_bytes_max"_a = 8192,
+             "backend"_a = nb::none(), "duplicates_max"_a = angara::DuplicateFilter::kEntriesMax)
+        .def("add_channel", &PyEngine::add_channel, "channel"_a)
+        .def("remove_channel", &PyEngine::remove_channel, "channel"_a)
+        .def("add_job", &PyEngine::add_job, nb::kw_only(), "channel"_a, "seq"_a, "rate"_a, "coinbase1"_a,
+             "coinbase2"_a, "extranonce_size"_a, "branch"_a, "prevhash_internal"_a, "version"_a, "nbits"_a,
+             "ntime_min"_a, "ntime_max"_a, "network_target_le"_a)
+        .def("add_alias", &PyEngine::add_alias, "channel"_a, "seq"_a, "of_seq"_a)
+        .def("drop_jobs_before", &PyEngine::drop_jobs_before, "channel"_a, "seq"_a)
+        .def("pins", &PyEngine::pins, "session"_a)
+        .def("open", &PyEngine::open, "owner"_a)
+        .def("close", &PyEngine::close, "session"_a)
+        .def("subscribe", &PyEngine::subscribe, "session"_a, "channel"_a, "extranonce1"_a, "extranonce2_size"_a)
+        .def("authorise", &PyEngine::authorise, "session"_a, "name"_a, "worker"_a)
+        .def("set_version_mask", &PyEngine::set_version_mask, "session"_a, "mask"_a)
+        .def("pin_difficulty", &PyEngine::pin_difficulty, "session"_a, "difficulty_log2"_a, "from_seq"_a)
+        .def("set_retarget_after", &PyEngine::set_retarget_after, "session"_a, "accepted_shares"_a)
+        .def("feed", &PyEngine::feed, "session"_a, "data"_a)
+        .def("submit", &PyEngine::submit, "session"_a, "id"_a, "params"_a)
+        .def("validate", &PyEngine::validate)
+        .def("take_tallies", &PyEngine::take_tallies)
+        .def("counters", &PyEngine::counters, "session"_a)
+        .def("totals", &PyEngine::totals)
+        .def("queued", &PyEngine::queued)
+        .def("duplicates", &PyEngine::duplicates, "channel"_a);
+}

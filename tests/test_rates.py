@@ -1,0 +1,444 @@
+"""The price of a share and the operator's risk: published vectors, and laws that hold for every input."""
+
+import ast
+import json
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import payouts
+from payouts.rates import (
+    BPS,
+    DIFF1,
+    FEE_BASIS_BLOCKS_MAX,
+    HALVING_INTERVAL,
+    HALVING_INTERVAL_REGTEST,
+    PSAT_PER_SAT,
+    Amount,
+    BadRate,
+    BlockFees,
+    Price,
+    Scheme,
+    fee_basis_sat,
+    floor_to_psat,
+    quote,
+    share_probability,
+    subsidy_sat,
+    target_from_nbits,
+)
+from payouts.risk import (
+    FOUND_MAX,
+    BadRisk,
+    effective_fee,
+    luck,
+    poisson_interval,
+    reserve_sat,
+    ruin_probability,
+)
+
+VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "vectors" / "pps.json").read_text())
+BTC = 10**8
+NBITS = st.builds(lambda e, m: e << 24 | m, st.integers(4, 0x1C), st.integers(1, 0x7FFFFF))
+DIFFICULTIES = st.integers(-32, 63).map(lambda log2: Fraction(2) ** log2) | st.fractions(
+    min_value=Fraction(1, 2**32), max_value=2**63
+).filter(bool)
+SHARES = st.integers(0, 10**12)
+FEES_BPS = st.integers(0, BPS)
+SUBSIDIES_SAT = st.integers(0, 33).map(lambda halvings: 50 * BTC >> halvings)
+PRICES = st.builds(
+    Price,
+    nbits=NBITS,
+    subsidy_sat=SUBSIDIES_SAT,
+    block_fees_sat=st.integers(0, 50 * BTC),
+    fee_bps=FEES_BPS,
+    scheme=st.sampled_from(Scheme),
+)
+# A loaded machine is not a failure, and the same examples come every time.
+LAW = settings(deadline=None, derandomize=True)
+EXACT_SAT = st.fractions(min_value=0, max_value=21_000_000 * BTC)
+
+
+@pytest.mark.parametrize(
+    "case", VECTORS, ids=lambda c: f"{c['nbits']}-{c['height']}-{c['difficulty']}x{c['shares']}"
+)
+def test_every_vector_holds(case: dict[str, Any]) -> None:
+    nbits, difficulty = int(case["nbits"], 16), Fraction(case["difficulty"])
+    assert subsidy_sat(case["height"]) == case["subsidy_sat"]
+    price = Price(
+        nbits=nbits,
+        subsidy_sat=case["subsidy_sat"],
+        block_fees_sat=case["block_fees_sat"],
+        fee_bps=case["fee_bps"],
+        scheme=Scheme.FPPS,
+    )
+    assert price.credit_sat(difficulty, case["shares"]) == Fraction(case["exact"])
+    assert quote(
+        nbits, case["height"], difficulty, case["shares"], case["fee_bps"], case["block_fees_sat"]
+    ) == Amount(case["sat"], case["carry_psat"])
+
+
+def test_there_are_vectors() -> None:
+    assert len(VECTORS) == 13
+
+
+# Targets
+
+
+@pytest.mark.parametrize(
+    ("nbits", "target"),
+    [
+        (0x1D00FFFF, DIFF1),
+        (0x207FFFFF, 0x7FFFFF << 232),
+        (0x1B0404CB, 0x0404CB << 192),
+        (0x03123456, 0x123456),
+        (0x02123456, 0x1234),
+        (0x01123456, 0x12),
+        (0x220000FF, 0xFF << 248),
+    ],
+)
+def test_a_target_is_the_mantissa_shifted_by_the_exponent(nbits: int, target: int) -> None:
+    assert target_from_nbits(nbits) == target
+
+
+@pytest.mark.parametrize(
+    ("nbits", "reason"),
+    [
+        (-1, "not 32 bits"),
+        (1 << 32, "not 32 bits"),
+        (0x1D80FFFF, "sign bit"),
+        (0x03800000, "sign bit"),
+        (0x00000000, "zero"),
+        (0x1D000000, "zero"),
+        (0x00123456, "zero"),
+        (0x01001234, "zero"),
+        (0x21010000, "overflows"),
+        (0x22000100, "overflows"),
+        (0x23000001, "overflows"),
+        (0xFF7FFFFF, "overflows"),
+    ],
+)
+def test_an_nbits_that_no_block_can_have_is_refused(nbits: int, reason: str) -> None:
+    with pytest.raises(BadRate, match=reason):
+        target_from_nbits(nbits)
+    with pytest.raises(BadRate, match=reason):
+        quote(nbits, 0, Fraction(1), 1, 0)
+
+
+# Subsidy
+
+
+@pytest.mark.parametrize(
+    ("height", "sat"),
+    [
+        (0, 50 * BTC),
+        (209_999, 50 * BTC),
+        (210_000, 25 * BTC),
+        (839_999, 625_000_000),
+        (840_000, 312_500_000),
+        (32 * 210_000, 1),
+        (33 * 210_000, 0),
+        (64 * 210_000, 0),
+        (10**12, 0),
+    ],
+)
+def test_the_subsidy_halves(height: int, sat: int) -> None:
+    assert subsidy_sat(height) == sat
+    assert subsidy_sat(height // HALVING_INTERVAL * 150, HALVING_INTERVAL_REGTEST) == sat
+
+
+def test_all_subsidies_are_what_bitcoin_will_ever_have() -> None:
+    assert (
+        sum(subsidy_sat(i * HALVING_INTERVAL) * HALVING_INTERVAL for i in range(70)) == 2_099_999_997_690_000
+    )
+
+
+def test_a_negative_height_has_no_subsidy() -> None:
+    with pytest.raises(BadRate):
+        subsidy_sat(-1)
+    with pytest.raises(BadRate):
+        subsidy_sat(1, 0)
+
+
+# Price
+
+
+@LAW
+@given(nbits=NBITS, difficulty=DIFFICULTIES)
+def test_a_probability_is_a_probability(nbits: int, difficulty: Fraction) -> None:
+    p = share_probability(nbits, difficulty)
+    assert 0 < p <= 1
+    assert p == 1 or p * DIFF1 == difficulty * target_from_nbits(nbits)
+
+
+def test_a_share_as_hard_as_a_block_is_a_block() -> None:
+    network_difficulty = Fraction(DIFF1, target_from_nbits(0x17034219))
+    assert share_probability(0x17034219, network_difficulty) == 1
+    assert share_probability(0x17034219, network_difficulty * 2) == 1
+    assert share_probability(0x17034219, network_difficulty / 2) == Fraction(1, 2)
+
+
+@LAW
+@given(price=PRICES, difficulty=DIFFICULTIES, first=SHARES, second=SHARES)
+def test_credit_is_additive_in_shares(price: Price, difficulty: Fraction, first: int, second: int) -> None:
+    together = price.credit_sat(difficulty, first + second)
+    assert price.credit_sat(difficulty, first) + price.credit_sat(difficulty, second) == together
+
+
+@LAW
+@given(price=PRICES, difficulty=DIFFICULTIES, shares=SHARES, more=st.fractions(min_value=1, max_value=2**32))
+def test_credit_grows_with_work_and_never_exceeds_the_reward(
+    price: Price, difficulty: Fraction, shares: int, more: Fraction
+) -> None:
+    credit_sat = price.credit_sat(difficulty, shares)
+    assert credit_sat <= price.credit_sat(difficulty * more, shares)
+    assert credit_sat <= price.credit_sat(difficulty, shares + 1)
+    assert 0 <= credit_sat <= shares * price.block_sat
+    assert price.block_sat <= price.subsidy_sat + price.block_fees_sat
+
+
+@LAW
+@given(price=PRICES, difficulty=DIFFICULTIES, shares=SHARES)
+def test_only_pps_and_fpps_accrue_and_only_fpps_pays_fees(
+    price: Price, difficulty: Fraction, shares: int
+) -> None:
+    pays_sat = {
+        Scheme.PPS: price.subsidy_sat,
+        Scheme.FPPS: price.subsidy_sat + price.block_fees_sat,
+        Scheme.SOLO: 0,
+        Scheme.PROXY: 0,
+    }[price.scheme]
+    worth_sat = share_probability(price.nbits, difficulty) * shares * pays_sat
+    assert price.credit_sat(difficulty, shares) == worth_sat * (BPS - price.fee_bps) / BPS
+    assert price.pool_fee_sat(difficulty, shares) == worth_sat - price.credit_sat(difficulty, shares)
+    assert price.scheme.accrues == (price.scheme in ("pps", "fpps"))
+
+
+@LAW
+@given(nbits=NBITS, difficulty=DIFFICULTIES, shares=SHARES, low=FEES_BPS, high=FEES_BPS)
+def test_a_higher_fee_pays_no_more(
+    nbits: int, difficulty: Fraction, shares: int, low: int, high: int
+) -> None:
+    low, high = sorted((low, high))
+    assert quote(nbits, 0, difficulty, shares, high).psat <= quote(nbits, 0, difficulty, shares, low).psat
+
+
+def test_a_fee_of_everything_leaves_nothing() -> None:
+    assert quote(0x1D00FFFF, 0, Fraction(1), 5, BPS) == Amount(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("difficulty", "shares", "fee_bps", "fees_sat", "height"),
+    [
+        (0, 1, 0, 0, 0),
+        (-1, 1, 0, 0, 0),
+        (1, -1, 0, 0, 0),
+        (1, 1, -1, 0, 0),
+        (1, 1, BPS + 1, 0, 0),
+        (1, 1, 0, -1, 0),
+        (1, 1, 0, 0, -1),
+    ],
+)
+def test_a_quote_out_of_range_is_refused(
+    difficulty: int, shares: int, fee_bps: int, fees_sat: int, height: int
+) -> None:
+    with pytest.raises(BadRate):
+        quote(0x1D00FFFF, height, Fraction(difficulty), shares, fee_bps, fees_sat)
+
+
+# Rounding and carry
+
+
+@LAW
+@given(exact_sat=EXACT_SAT)
+def test_flooring_loses_less_than_a_picosatoshi(exact_sat: Fraction) -> None:
+    amount = floor_to_psat(exact_sat)
+    assert 0 <= exact_sat * PSAT_PER_SAT - amount.psat < 1
+    assert 0 <= amount.carry_psat < PSAT_PER_SAT
+
+
+@LAW
+@given(parts=st.lists(EXACT_SAT, max_size=20))
+def test_settling_apart_with_carry_equals_settling_together(parts: list[Fraction]) -> None:
+    """To less than one psat a settlement, never in anyone's favour but the pool's."""
+    apart = Amount()
+    for part in parts:
+        apart = apart.plus(floor_to_psat(part))
+    lost_psat = floor_to_psat(sum(parts, Fraction(0))).psat - apart.psat
+    assert 0 <= lost_psat <= max(0, len(parts) - 1)
+
+
+@LAW
+@given(psat=st.lists(st.integers(0, 10**20), max_size=20))
+def test_whole_picosatoshi_are_carried_without_any_loss(psat: list[int]) -> None:
+    apart = Amount()
+    for amount in psat:
+        apart = apart.plus(floor_to_psat(Fraction(amount, PSAT_PER_SAT)))
+    assert apart == floor_to_psat(Fraction(sum(psat), PSAT_PER_SAT))
+
+
+def test_flooring_each_share_would_lose_what_settling_keeps() -> None:
+    together = quote(0x17034219, 840_000, Fraction(500_000), 10_000_000, 400)
+    one = quote(0x17034219, 840_000, Fraction(500_000), 1, 400)
+    assert together == Amount(17_363_410, 371_265_556_487)
+    assert one.sat * 10_000_000 * 100 // together.sat == 57  # whole satoshi a share: 42 % lost
+
+
+@pytest.mark.parametrize(("sat", "carry_psat"), [(-1, 0), (0, -1), (0, PSAT_PER_SAT)])
+def test_an_amount_has_no_debt_and_no_whole_satoshi_in_its_carry(sat: int, carry_psat: int) -> None:
+    with pytest.raises(BadRate):
+        Amount(sat, carry_psat)
+
+
+def test_a_negative_credit_is_refused() -> None:
+    with pytest.raises(BadRate):
+        floor_to_psat(Fraction(-1, 10**20))
+
+
+# Fee basis
+
+
+def blocks_of(fees_sat: list[int]) -> list[BlockFees]:
+    return [BlockFees(height=i, hash=f"{i:064x}", fees_sat=fees) for i, fees in enumerate(fees_sat)]
+
+
+@pytest.mark.parametrize(
+    ("fees_sat", "basis_sat"),
+    [
+        ([7], 7),
+        ([1, 2], 1),  # floor of 1.5
+        ([0] * 18 + [1000], 52),  # 19 blocks: 5 % is less than one, nothing is trimmed
+        ([0] + [10] * 18 + [10**9], 10),  # 20: the highest and the lowest go
+        ([0, 0, *[10] * 36, 10**9, 10**9], 10),
+        ([10**9, *[10] * 18, 0], 10),  # in any order
+    ],
+)
+def test_the_fee_basis_is_the_floored_mean_without_extremes(fees_sat: list[int], basis_sat: int) -> None:
+    assert fee_basis_sat(blocks_of(fees_sat)) == basis_sat
+
+
+@LAW
+@given(fees_sat=st.lists(st.integers(0, 10**10), min_size=1, max_size=60))
+def test_the_fee_basis_lies_between_the_extremes(fees_sat: list[int]) -> None:
+    assert min(fees_sat) <= fee_basis_sat(blocks_of(fees_sat)) <= max(fees_sat)
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [],
+        blocks_of([1] * (FEE_BASIS_BLOCKS_MAX + 1)),
+        blocks_of([5, -1]),
+        [BlockFees(height=1, hash="aa", fees_sat=1), BlockFees(height=1, hash="aa", fees_sat=1)],
+    ],
+    ids=["none", "too many", "negative", "twice the same"],
+)
+def test_a_fee_basis_that_cannot_be_is_refused(blocks: list[BlockFees]) -> None:
+    with pytest.raises(BadRate):
+        fee_basis_sat(blocks)
+
+
+# Risk
+
+
+def test_the_reserve_of_the_published_example() -> None:
+    reserve = reserve_sat(50 * BTC, Fraction(1, 1000), Fraction(5, 100))
+    assert reserve == 345_387_763_950  # 50 * ln(1000) / 0.1 BTC, up to the next satoshi
+    assert round(Fraction(reserve, BTC)) == 3454
+
+
+def test_the_ruin_of_the_published_example() -> None:
+    ruin = ruin_probability(50 * BTC, 500 * BTC, Fraction(1, 100))
+    assert round(ruin, 3) == Decimal("0.819")
+    assert str(ruin).startswith("0.81873075307798185866")  # e^-0.2
+
+
+@LAW
+@given(
+    block_sat=st.integers(1, 100 * BTC),
+    ruin=st.fractions(min_value=Fraction(1, 10**9), max_value=1),
+    fee=st.fractions(min_value=Fraction(1, BPS), max_value=1),
+)
+def test_the_reserve_is_just_enough(block_sat: int, ruin: Fraction, fee: Fraction) -> None:
+    reserve = reserve_sat(block_sat, ruin, fee)
+    bound = Decimal(ruin.numerator) / Decimal(ruin.denominator) * (1 + Decimal("1e-25"))
+    assert ruin_probability(block_sat, reserve, fee) <= bound
+    assert reserve == 0 or ruin_probability(block_sat, reserve - 1, fee) * (1 + Decimal("1e-25")) > bound
+
+
+def test_orphans_eat_the_fee() -> None:
+    assert effective_fee(Fraction(2, 100), Fraction(0)) == Fraction(2, 100)
+    assert effective_fee(Fraction(2, 100), Fraction(1, 100)) == Fraction(1, 99)
+    assert effective_fee(Fraction(1, 100), Fraction(2, 100)) < 0
+    assert ruin_probability(50 * BTC, 10**15, effective_fee(Fraction(1, 100), Fraction(2, 100))) == 1
+
+
+def test_no_reserve_is_enough_without_a_fee() -> None:
+    with pytest.raises(BadRisk):
+        reserve_sat(50 * BTC, Fraction(1, 1000), Fraction(0))
+    with pytest.raises(BadRisk):
+        reserve_sat(50 * BTC, Fraction(0), Fraction(1, 100))
+    with pytest.raises(BadRisk):
+        effective_fee(Fraction(1, 100), Fraction(1))
+
+
+@pytest.mark.parametrize(
+    ("found", "low", "high"),
+    [
+        (0, "0.000", "3.689"),
+        (1, "0.025", "5.572"),
+        (5, "1.623", "11.668"),
+        (10, "4.795", "18.390"),
+        (100, "81.364", "121.627"),
+    ],
+)
+def test_the_interval_is_garwoods(found: int, low: str, high: str) -> None:
+    """As in the published tables of the exact limits of a Poisson mean, to their three digits."""
+    exact_low, exact_high = poisson_interval(found)
+    assert (round(exact_low, 3), round(exact_high, 3)) == (Decimal(low), Decimal(high))
+
+
+@pytest.mark.parametrize("found", [1, 2, 3, 17, 100, 400])
+def test_the_tails_beyond_the_limits_are_two_and_a_half_percent(found: int) -> None:
+    def at_most(count: int, mean: Decimal) -> Decimal:
+        term = total = (-mean).exp()
+        for i in range(1, count + 1):
+            term = term * mean / i
+            total += term
+        return total
+
+    low, high = poisson_interval(found)
+    assert abs(at_most(found, high) - Decimal("0.025")) < Decimal("1e-9")
+    assert abs(1 - at_most(found - 1, low) - Decimal("0.025")) < Decimal("1e-9")
+
+
+def test_the_interval_is_bounded_and_symmetric_for_many_blocks() -> None:
+    low, high = poisson_interval(FOUND_MAX)
+    assert FOUND_MAX - low == pytest.approx(Decimal("619.5"), abs=Decimal(2))  # 1.96 sqrt(100,000)
+    assert high - FOUND_MAX == pytest.approx(Decimal("619.5"), abs=Decimal(4))
+    with pytest.raises(BadRisk):
+        poisson_interval(FOUND_MAX + 1)
+    with pytest.raises(BadRisk):
+        poisson_interval(-1)
+
+
+def test_luck_is_found_over_expected_with_its_interval() -> None:
+    answer = luck(10, Fraction(20))
+    assert (answer.found, answer.luck) == (10, Decimal("0.5"))
+    assert (round(answer.low, 4), round(answer.high, 4)) == (Decimal("0.2398"), Decimal("0.9195"))
+    with pytest.raises(BadRisk):
+        luck(0, Fraction(0))
+
+
+def test_payouts_has_no_float() -> None:
+    sources = sorted(Path(payouts.__file__).parent.glob("**/*.py"))
+    assert sources
+    for source in sources:
+        for node in ast.walk(ast.parse(source.read_text())):
+            is_float = isinstance(node, ast.Constant) and isinstance(node.value, float)
+            is_float |= isinstance(node, ast.Name) and node.id == "float"
+            assert not is_float, f"{source.name}:{getattr(node, 'lineno', 0)} is a float"
