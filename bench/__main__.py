@@ -1,0 +1,168 @@
+"""`make bench`: what one server core does, measured from a separate process over loopback.
+
+Every figure is one run on this machine; compare ratios of one run, never times of two machines. Nothing
+here is a test: a slow machine is not a failure. Bounded: at most SESSIONS_MAX sessions and a few minutes.
+"""
+
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stratum import _engine
+
+ROOT = Path(__file__).parent.parent
+LOAD = ROOT / "build" / "load"
+TEMPLATE_TXS = 4000  # 12 levels of merkle branch
+SESSIONS = (400, 1_000, 5_600, 19_000)
+SITE_SHARES_PER_S = 3_700  # 22,400 machines at a share every 6 s
+START_S_MAX = 60.0
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    build_load()
+    cpu = next(
+        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "unknown"
+    )
+    print(f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, backend {_engine.backend}\n")
+    for sessions in SESSIONS:
+        with pool() as (process, port):
+            before = rss_kib(process)
+            started_s = cpu_s(process)
+            result = load(port, "--sessions", sessions, "--warmup", 2, "--seconds", 8)
+            used_s = cpu_s(process) - started_s
+            judged = result["accepted"] * (8 + 2) / 8
+            print(
+                f"{sessions:6} sessions: {result['accepted_per_s']:9,.0f} accepted shares/s, "
+                f"{used_s / judged * 100_000:5.2f} CPU s per 100,000 shares, "
+                f"ack p50 {result['ack_ms']['p50']:.1f} ms p99 {result['ack_ms']['p99']:.1f} ms, "
+                f"{(rss_kib(process) - before) / sessions:.1f} KiB RSS per session"
+            )
+    with pool() as (process, port):
+        result = load(port, "--sessions", 5_600, "--warmup", 2, "--seconds", 10, "--rate", SITE_SHARES_PER_S)
+        print(
+            f"  site load: {result['accepted_per_s']:9,.0f} accepted shares/s from 5,600 sessions, "
+            f"ack p50 {result['ack_ms']['p50']:.2f} ms p99 {result['ack_ms']['p99']:.2f} ms"
+        )
+    new_block()
+
+
+def new_block() -> None:
+    """Time from the first session that has a new-block job to the last, and for all to come back at once."""
+    with pool() as (_, port):
+        result = load(port, "--sessions", max(SESSIONS), "--reconnect-storm", "--hold", "--seconds", 1)
+        print(
+            f"  reconnect: {max(SESSIONS):,} miners at once, all have a job after {result['connect_s']:.1f} s"
+        )
+    with pool(blocks=True) as (_, port):
+        result = load(port, "--sessions", max(SESSIONS), "--hold", "--seconds", 12)
+        jobs = result["jobs_clean"]
+        if jobs["count"]:
+            print(
+                f"  new block: {jobs['count']} jobs reached the last of {max(SESSIONS):,} sessions in "
+                f"{jobs['median_ms']:.0f} ms (median), {jobs['max_ms']:.0f} ms (max) after the first"
+            )
+
+
+def build_load() -> None:
+    """Compile the load generator if its source changed."""
+    sources = [*ROOT.glob("bench/load*.?pp")]
+    if LOAD.exists() and LOAD.stat().st_mtime > max(source.stat().st_mtime for source in sources):
+        return
+    LOAD.parent.mkdir(exist_ok=True)
+    command = [
+        "g++",
+        "-O2",
+        "-std=c++20",
+        "-Wall",
+        "-Wextra",
+        "-o",
+        str(LOAD),
+        str(ROOT / "bench" / "load.cpp"),
+    ]
+    subprocess.run(command, check=True)
+
+
+@contextmanager
+def pool(*, blocks: bool = False) -> Iterator[tuple[int, int]]:
+    """A demo server without a fleet in a process of its own: (process id, port).
+
+    `blocks`: a slow fleet of our own keeps finding blocks; otherwise templates are too hard for any.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    directory = tempfile.mkdtemp(prefix="angara-bench-")
+    command = [str(Path(sys.executable).parent / "angara"), "demo", "--stratum", f"127.0.0.1:{port}"]
+    command += ["--data-dir", directory, "--difficulty", "2^-32", "--template-txs", str(TEMPLATE_TXS)]
+    command += [] if blocks else ["--no-fleet", "--network-bits", "1d00ffff"]
+    with open(Path(directory) / "log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
+    try:
+        deadline_s = time.monotonic() + START_S_MAX
+        while not _mining(port):
+            if process.poll() is not None or time.monotonic() > deadline_s:
+                raise SystemExit(f"the pool did not start, see {directory}/log")
+            time.sleep(0.2)
+        yield process.pid, port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+    shutil.rmtree(directory)
+
+
+def _mining(port: int) -> bool:
+    """Whether a miner gets a job."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as sock:
+            sock.sendall(
+                b'{"id":1,"method":"mining.subscribe","params":[]}\n'
+                b'{"id":2,"method":"mining.authorize","params":["acme.c00.probe","x"]}\n'
+            )
+            sock.settimeout(1)
+            received = b""
+            while b'"method":"mining.notify"' not in received:
+                data = sock.recv(65536)
+                if not data:
+                    return False
+                received += data
+    except OSError:
+        return False
+    return True
+
+
+def load(port: int, *options: object) -> dict[str, Any]:
+    """One run of the load generator."""
+    command = [str(LOAD), "127.0.0.1", str(port), "--tenant", "acme", *map(str, options)]
+    ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    result: dict[str, Any] = json.loads(ran.stdout)
+    return result
+
+
+def rss_kib(process: int) -> int:
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
+
+
+def cpu_s(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def _cpuinfo() -> list[str]:
+    return Path("/proc/cpuinfo").read_text().splitlines()
+
+
+if __name__ == "__main__":
+    main()

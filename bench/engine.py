@@ -1,0 +1,119 @@
+"""What a share costs in the native engine: feed + validate, by code path, branch depth and batch size.
+
+`python -m bench.engine` prints a table. Every share comes in a feed() of its own, as from a miner that found
+one; `batch` is how many of them validate() judges at once. They are new, and meet
+the easiest target. Knows no sockets.
+"""
+
+import gc
+import time
+from itertools import product
+
+import msgspec
+
+from stratum._engine import Engine, backend, backends
+from stratum.verdict import Verdict
+
+DEPTHS = (0, 6, 12, 14)
+BATCHES = (1, 16, 512)
+SHARES = 4096  # in one timed run: some 5 ms, long enough for the clock
+RUNS = 5  # the fastest counts: whatever else the machine does only ever adds time
+EASIEST_LOG2 = -32
+COINBASE1_BYTES, COINBASE2_BYTES = 100, 150  # a scriptSig with a tag; two outputs and the commitment
+NTIME = 1_700_000_000
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """The time of one share on one job shape."""
+
+    backend: str
+    depth: int
+    batch: int
+    ns_per_share: float
+
+
+def measure() -> list[Cost]:
+    """Every combination; some ten seconds."""
+    return [
+        Cost(name, depth, batch, min(_run(name, depth, batch) for _ in range(RUNS)))
+        for name, depth, batch in product(backends, DEPTHS, BATCHES)
+    ]
+
+
+def _run(name: str, depth: int, batch: int) -> float:
+    engine = Engine(backend=name)
+    _add_job(engine, depth)
+    sessions = [_mining_session(engine, number) for number in range(batch)]
+    rounds = [
+        [(session, _submit(session, at + session)) for session in sessions] for at in range(0, SHARES, batch)
+    ]
+    feed, validate = engine.feed, engine.validate
+    gc.disable()
+    try:
+        started_ns = time.perf_counter_ns()
+        for shares in rounds:
+            for session, line in shares:
+                feed(session, line)
+            validate()
+        spent_ns = time.perf_counter_ns() - started_ns
+    finally:
+        gc.enable()
+    judged = len(rounds) * batch
+    if engine.totals()[Verdict.ACCEPTED] < 0.99 * judged:  # one hash in 65,536 is above the easiest target
+        raise RuntimeError(f"not every share was accepted: {engine.totals()}")
+    return spent_ns / judged
+
+
+def _add_job(engine: Engine, depth: int) -> None:
+    engine.add_channel(1)
+    engine.add_job(
+        channel=1,
+        seq=1,
+        rate=1,
+        coinbase1=bytes(COINBASE1_BYTES),
+        coinbase2=bytes(COINBASE2_BYTES),
+        extranonce_size=8,
+        branch=bytes(32 * depth),
+        prevhash_internal=bytes(31) + b"\x01",
+        version=0x20000000,
+        nbits=0x1D00FFFF,
+        ntime_min=NTIME,
+        ntime_max=NTIME,
+        network_target_le=bytes(32),
+    )
+
+
+def _mining_session(engine: Engine, number: int) -> int:
+    session = engine.open(object())
+    engine.subscribe(session, 1, number.to_bytes(4, "big"), 4)
+    engine.authorise(session, _name(session), session + 1)
+    engine.pin_difficulty(session, EASIEST_LOG2, 1)
+    return session
+
+
+def _name(session: int) -> bytes:
+    return b"acme.c%02d.r01s%02d" % divmod(session, 100)
+
+
+def _submit(session: int, nonce: int) -> bytes:
+    return b'{"params": ["%b", "1", "%08x", "%08x", "%08x"], "id": %d, "method": "mining.submit"}\n' % (
+        _name(session),
+        nonce,
+        NTIME,
+        nonce,
+        nonce,
+    )
+
+
+def main() -> None:
+    costs = {(cost.backend, cost.depth, cost.batch): cost.ns_per_share for cost in measure()}
+    print(f"feed + validate, ns per share (in use here: {backend})")
+    columns = list(product(DEPTHS, BATCHES))
+    print(f"{'branch depth':>14}" + "".join(f"{depth:>7}" for depth, _ in columns))
+    print(f"{'batch':>14}" + "".join(f"{batch:>7}" for _, batch in columns))
+    for name in backends:
+        print(f"{name:>14}" + "".join(f"{costs[name, depth, batch]:>7.0f}" for depth, batch in columns))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""What is due in the books while the pool runs: settlements, roll-ups, and what became of found blocks.
+
+Each step is one short transaction in a worker thread and done at most once whenever it is tried, so being
+killed between any two costs nothing but time. Prices are opened here too, before their first job.
+
+Must not know: sessions and shares; the journal folds itself.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeVar
+
+import structlog
+import trio
+from sqlalchemy import Connection, func, or_, select
+
+from payouts import income
+from payouts.accrual import settle
+from payouts.income import Block, Status
+from payouts.ratebook import record_fee_basis
+from payouts.rates import BlockFees
+from payouts.schema import block_events, blocks
+from payouts.tallies import roll_up_hours, roll_up_minutes
+from pool.blocks import BlockResult, SubmitState
+from pool.node import NodeSet
+from pool.price_book import WorkPrice, open_epoch
+from pool.rpc import NodeError, RpcError
+from pool.store import Store
+
+log = structlog.get_logger()
+
+SETTLE_S: Final = 10.0  # between two looks for hours that are due
+ROLL_UP_S: Final = 600.0
+ROLL_UP_PAUSE_S: Final = 0.05  # between two transactions, so that the journal commits in between
+BLOCKS_S: Final = 30.0  # between two looks at the chain for the blocks that are not final
+MATURITY: Final = 100  # confirmations after which a coinbase may be spent (consensus: COINBASE_MATURITY)
+# Blocks are watched until this deep: a reorganisation of a matured block is a catastrophe, and is booked.
+WATCHED_DEPTH: Final = 2 * MATURITY
+WATCHED_MAX: Final = 500  # blocks asked for in one round
+
+_Value = TypeVar("_Value")
+
+
+class Bookkeeper:
+    """`price` and `record_block` are asked by the pool; `run` does the rest."""
+
+    def __init__(self, store: Store, nodes: NodeSet, *, wall_clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._nodes = nodes
+        self._wall_clock = wall_clock
+        self._price: WorkPrice | None = None
+        self._epoch = 0
+        self.settled = trio.Event()  # replaced after each settlement
+
+    async def epoch(self, price: WorkPrice, height: int) -> int:
+        """The rate number of work of this price, on disk."""
+        if price != self._price:
+            now_s = int(self._wall_clock())
+            self._epoch = await self._write(lambda connection: open_epoch(connection, price, height, now_s))
+            self._price = price
+            log.info(
+                "price_opened", epoch=self._epoch, nbits=f"{price.nbits:08x}", subsidy_sat=price.subsidy_sat
+            )
+        return self._epoch
+
+    def forget_price(self) -> None:
+        """A tenant or its terms changed: the next work opens a new epoch."""
+        self._price = None
+
+    async def fee_basis(self, fees: tuple[BlockFees, ...]) -> int:
+        """Keep a list of recent blocks as the basis of FPPS; its number."""
+        now_s = int(self._wall_clock())
+        return await self._write(lambda connection: record_fee_basis(connection, fees, now_s))
+
+    async def record_block(self, result: BlockResult, *, income_sat: int, worker_id: int | None) -> None:
+        """Book a block that was found; one that every node refused is none."""
+        if result.state is SubmitState.REFUSED:
+            return
+        now_s = int(self._wall_clock())
+        block = Block(
+            hash=result.hash_hex,
+            height=result.height,
+            income_sat=income_sat,
+            worker_id=worker_id,
+            found_at_s=now_s,
+        )
+
+        def book(connection: Connection) -> None:
+            known = connection.scalar(select(func.count()).where(blocks.c.hash == block.hash))
+            if not known:
+                income.record_block(connection, block, now_s)
+
+        await self._write(book)
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._settle)
+            nursery.start_soon(self._roll_up)
+            nursery.start_soon(self._watch_blocks)
+
+    async def settle_all(self) -> int:
+        """Settle every hour that is due now; how many settlements that were."""
+        count = 0
+        while True:
+            done = await self._write(lambda connection: settle(connection, int(self._wall_clock())))
+            if not done:
+                return count
+            count += len(done)
+
+    async def _settle(self) -> None:
+        while True:
+            count = await self.settle_all()
+            if count:
+                log.info("settled", settlements=count)
+                self.settled.set()
+                self.settled = trio.Event()
+            await trio.sleep(SETTLE_S)
+
+    async def _roll_up(self) -> None:
+        while True:
+            now_s = int(self._wall_clock())
+            while await self._write(partial(roll_up_minutes, now_s=now_s)):  # noqa: ASYNC110
+                await trio.sleep(ROLL_UP_PAUSE_S)
+            worker: int | None = 0
+            while worker is not None:
+                worker = await self._write(partial(roll_up_hours, now_s=now_s, from_worker_id=worker))
+                await trio.sleep(ROLL_UP_PAUSE_S)
+            await trio.sleep(ROLL_UP_S)
+
+    async def _watch_blocks(self) -> None:
+        while True:
+            try:
+                await self.look_at_blocks()
+            except NodeError as error:
+                log.warning("blocks_not_looked_at", reason=str(error))
+            await trio.sleep(BLOCKS_S)
+
+    async def look_at_blocks(self) -> None:
+        """Ask the node what became of each block that is not deep yet, and book it. Raises NodeError."""
+        node = self._nodes.current
+        if node is None:
+            return
+        tip = int(await node.rpc.call("getblockcount"))
+        for block_hash, height, status in await self._read(lambda connection: _watched(connection, tip)):
+            now = _status(await self._confirmations(block_hash))
+            if now is Status.MATURED and status is Status.ORPHANED:
+                now = Status.PENDING  # back in the chain first; matured at the next look
+            if now is status:
+                continue
+            now_s = int(self._wall_clock())
+            await self._write(partial(_mark, block_hash, now, now_s))
+            log.info("block_status", height=height, hash=block_hash, status=now.value)
+
+    async def _confirmations(self, block_hash: str) -> int:
+        """In the node's best chain; 0 or less for a block that is not in it."""
+        node = self._nodes.current
+        if node is None:
+            raise NodeError("no node is up")
+        try:
+            header = await node.rpc.call("getblockheader", block_hash)
+        except RpcError as error:
+            if error.code == -5:  # RPC_INVALID_ADDRESS_OR_KEY: the node has never had it, or has lost it
+                return -1
+            raise
+        return int(header["confirmations"])
+
+    async def _write(self, work: Callable[[Connection], _Value]) -> _Value:
+        def transaction() -> _Value:
+            with self._store.write() as connection:
+                return work(connection)
+
+        return await trio.to_thread.run_sync(transaction)
+
+    async def _read(self, work: Callable[[Connection], _Value]) -> _Value:
+        def transaction() -> _Value:
+            with self._store.read() as connection:
+                return work(connection)
+
+        return await trio.to_thread.run_sync(transaction)
+
+
+def _status(confirmations: int) -> Status:
+    if confirmations <= 0:
+        return Status.ORPHANED
+    return Status.MATURED if confirmations > MATURITY else Status.PENDING
+
+
+def _mark(block_hash: str, status: Status, now_s: int, connection: Connection) -> bool:
+    return income.mark(connection, block_hash, status, now_s)
+
+
+def _watched(connection: Connection, tip: int) -> list[tuple[str, int, Status]]:
+    """Blocks that are not final: not matured, or not deep; with the newest status of each."""
+    newest = (
+        select(block_events.c.block_hash, func.max(block_events.c.position).label("position"))
+        .group_by(block_events.c.block_hash)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(blocks.c.hash, blocks.c.height, block_events.c.status)
+        .join(newest, newest.c.block_hash == blocks.c.hash)
+        .join(
+            block_events,
+            (block_events.c.block_hash == blocks.c.hash) & (block_events.c.position == newest.c.position),
+        )
+        .where(or_(blocks.c.height > tip - WATCHED_DEPTH, block_events.c.status == Status.PENDING.value))
+        .order_by(blocks.c.height.desc())
+        .limit(WATCHED_MAX)
+    )
+    return [(hash_, height, Status(status)) for hash_, height, status in rows]

@@ -1,0 +1,218 @@
+"""The journal: tallies on disk before their replies leave, and folded into minutes once.
+
+`commit` writes what was judged since the last commit as one row, in one transaction with the rows of
+workers seen for the first time. Commits are grouped: one at a time, and at most one every interval.
+`fold` moves committed batches into the minutes of `payouts.tallies`, in the transaction that deletes them, so
+that after a crash at any moment every acknowledged share is in exactly one place.
+
+A commit that fails is never tried again (what an fsync lost, a second one does not bring back): nothing of
+it is acknowledged, JournalFailed is raised, and the pool stops. Must not know: sessions, prices, balances.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import numpy as np
+import structlog
+import trio
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from payouts.schema import journal_writers, workers
+from payouts.tallies import ACCEPTED, Tally, record
+from pool.journal_schema import journal_batches
+from pool.registry import NewRows, Registry
+from pool.registry_store import insert_new
+from pool.store import Store, StoreError
+
+log = structlog.get_logger()
+
+COMMIT_INTERVAL_S: Final = 0.02  # bounds fsyncs to 50 a second; half of it is what a reply waits on average
+FOLD_CHECK_S: Final = 1.0
+FOLDER: Final = "fold"  # the writer's name in journal_writers
+SEEN_S: Final = 600  # last_seen_at_s of a worker may be this old: a row a worker a minute would be too many
+ROWS_MAX: Final = 2_000  # changed in one transaction: some 10 ms that a commit may have to wait
+BATCHES_MAX: Final = 10_000  # folded in one transaction: more than a minute holds
+RECORD: Final = np.dtype(
+    [
+        ("worker", "<u4"),
+        ("rate", "<u4"),
+        ("difficulty_log2", "i1"),
+        ("verdict", "u1"),
+        ("zero", "<u2"),
+        ("count", "<u4"),
+    ]
+)
+Records = np.ndarray[Any, np.dtype[np.void]]
+# Engine rate number and tenant to the rate that the shares are booked under.
+RateOf = Callable[[Connection, int, int], int]
+
+
+class JournalFailed(Exception):
+    """A commit is not on disk, or may not be: nothing more can be acknowledged."""
+
+
+class Journal:
+    """stratum.switchboard.Journal on a store. `on_commit` gets every committed batch, for live figures."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        *,
+        rate_of: RateOf,
+        on_commit: Callable[[bytes], None] = lambda tallies: None,
+        interval_s: float = COMMIT_INTERVAL_S,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._rate_of = rate_of
+        self._on_commit = on_commit
+        self._interval_s = interval_s
+        self._wall_clock = wall_clock
+        self._next_at_s = 0.0
+        self._last_seen_s: dict[int, int] = {}
+        with store.read() as connection:
+            self._seq: int = connection.scalar(select(func.max(journal_batches.c.seq))) or 0
+
+    async def commit(self, tallies: bytes) -> None:
+        """Return when the tallies are on disk. Raises JournalFailed, and is not to be called again then."""
+        await trio.sleep_until(self._next_at_s)
+        self._next_at_s = trio.current_time() + self._interval_s
+        new = self._registry.take_new()
+        if not (tallies or new.containers or new.workers):
+            return
+        # Not cancellable half-way: a commit that may have happened must be waited for.
+        with trio.CancelScope(shield=True):
+            await self._in_thread("commit", self._commit, tallies, new)
+        self._on_commit(tallies)
+
+    def _commit(self, tallies: bytes, new: NewRows) -> None:
+        now_s = int(self._wall_clock())
+        with self._store.write() as connection:
+            insert_new(connection, new, now_s)
+            if tallies:
+                self._seq += 1
+                row = {"seq": self._seq, "minute": now_s // 60, "tallies": tallies}
+                connection.execute(insert(journal_batches), row)
+
+    async def run(self) -> None:
+        """Fold when a minute is over, until cancelled; then fold what is left."""
+        folded_minute = 0
+        try:
+            while True:
+                minute = int(self._wall_clock()) // 60
+                if minute != folded_minute:  # a clock that steps, either way, only folds early
+                    folded_minute = minute
+                    await self.fold()
+                await trio.sleep(FOLD_CHECK_S)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self.fold()
+
+    async def fold(self) -> None:
+        """Move every committed batch into the minutes. Raises JournalFailed."""
+        while True:
+            seen: dict[int, int] | None = await self._in_thread("fold", self._fold)
+            if seen is None:
+                return
+            await self._in_thread("fold", self._note_workers, self._changes(seen))
+
+    def _fold(self) -> dict[int, int] | None:
+        with self._store.write() as connection:
+            return fold(connection, self._registry, self._rate_of)
+
+    def _changes(self, seen: dict[int, int]) -> list[dict[str, int]]:
+        """Of the workers seen mining, each with its difficulty: those whose row is out of date."""
+        now_s = int(self._wall_clock())
+        rows = []
+        for worker_id, log2 in seen.items():
+            news = self._registry.note_difficulty(worker_id, log2)
+            if news or abs(now_s - self._last_seen_s.get(worker_id, 0)) >= SEEN_S:
+                self._last_seen_s[worker_id] = now_s
+                rows.append({"of": worker_id, "at": now_s, "log2": log2})
+        return rows
+
+    def _note_workers(self, rows: list[dict[str, int]]) -> None:
+        for at in range(0, len(rows), ROWS_MAX):
+            with self._store.write() as connection:
+                connection.execute(_NOTE, rows[at : at + ROWS_MAX])
+
+    async def _in_thread(self, what: str, work: Callable[..., Any], *args: object) -> Any:
+        try:
+            return await trio.to_thread.run_sync(work, *args)
+        except (SQLAlchemyError, StoreError, OSError) as error:
+            reason = _short(error)
+            log.critical("journal_failed", doing=what, reason=reason)
+            raise JournalFailed(f"the journal cannot {what}: {reason}") from error
+
+
+def fold(connection: Connection, registry: Registry, rate_of: RateOf) -> dict[int, int] | None:
+    """Fold up to BATCHES_MAX batches; None when there was none.
+
+    Returns the workers with accepted shares, each with the difficulty of most of them.
+    """
+    rows = connection.execute(
+        select(journal_batches).order_by(journal_batches.c.seq).limit(BATCHES_MAX)
+    ).all()
+    if not rows:
+        return None
+    tallies: list[Tally] = []
+    seen: dict[int, tuple[int, int]] = {}
+    rates: dict[tuple[int, int], int] = {}
+    for minute in sorted({row.minute for row in rows}):
+        for worker, rate, log2, verdict, _, count in merge(
+            row.tallies for row in rows if row.minute == minute
+        ).tolist():
+            rate_id = 0
+            if rate:
+                key = (rate, registry.workers[worker].tenant_id)
+                if key not in rates:
+                    rates[key] = rate_of(connection, *key)
+                rate_id = rates[key]
+            tallies.append(
+                Tally(
+                    worker_id=worker,
+                    rate_id=rate_id,
+                    minute=minute,
+                    difficulty_log2=log2,
+                    verdict=verdict,
+                    shares=count,
+                )
+            )
+            if verdict == ACCEPTED and count > seen.get(worker, (0, 0))[1]:
+                seen[worker] = (log2, count)
+    folds = connection.scalar(select(journal_writers.c.batch).where(journal_writers.c.writer == FOLDER)) or 0
+    record(connection, FOLDER, folds + 1, tallies)
+    connection.execute(delete(journal_batches).where(journal_batches.c.seq <= rows[-1].seq))
+    return {worker: log2 for worker, (log2, _) in seen.items()}
+
+
+_NOTE = (
+    update(workers)
+    .where(workers.c.id == bindparam("of"))
+    .values(last_seen_at_s=bindparam("at"), difficulty_log2=bindparam("log2"))
+)
+
+
+def merge(batches: Iterable[bytes]) -> Records:
+    """The records of many batches, added up: one for each worker, rate, difficulty and verdict."""
+    records = np.frombuffer(b"".join(batches), dtype=RECORD)
+    key = records["worker"].astype(np.uint64) << np.uint64(32) | records["rate"].astype(np.uint64)
+    rest = (records["difficulty_log2"].astype(np.int16) + 32).astype(np.uint16) << np.uint16(8)
+    rest |= records["verdict"].astype(np.uint16)
+    order = np.lexsort((rest, key))
+    key, rest = key[order], rest[order]
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (key[1:] != key[:-1]) | (rest[1:] != rest[:-1])
+    starts = np.flatnonzero(first)
+    merged = records[order][starts]
+    if len(starts):
+        merged["count"] = np.add.reduceat(records["count"][order].astype(np.uint64), starts)
+    return merged
+
+
+def _short(error: BaseException) -> str:
+    return str(getattr(error, "orig", None) or error)[:300]

@@ -1,0 +1,65 @@
+"""Journal batches, and the epochs that their rate numbers stand for."""
+
+from alembic import op
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+)
+from sqlalchemy.schema import SchemaItem
+
+from pool.migrations.triggers import append_only
+
+revision = "0003"
+down_revision = "0002"
+
+INTEGER = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    """Create the tables and their triggers."""
+    create_table(
+        "journal_batches",
+        Column("seq", INTEGER, nullable=False, autoincrement=False),
+        Column("minute", INTEGER, nullable=False),
+        Column("tallies", LargeBinary, nullable=False),
+        PrimaryKeyConstraint("seq", name="pk_journal_batches"),
+        CheckConstraint("length(tallies) > 0", name="ck_journal_batches_tallies"),
+    )
+    create_table(
+        "rate_epochs",
+        Column("epoch", INTEGER, nullable=False, autoincrement=False),
+        Column("nbits", INTEGER, nullable=False),
+        Column("height", INTEGER, nullable=False),
+        Column("subsidy_sat", INTEGER, nullable=False),
+        Column("fee_basis_id", INTEGER, nullable=True),
+        Column("created_at_s", INTEGER, nullable=False),
+        PrimaryKeyConstraint("epoch", name="pk_rate_epochs"),
+        ForeignKeyConstraint(
+            ["fee_basis_id"], ["fee_bases.id"], name="fk_rate_epochs_fee_basis_id_fee_bases"
+        ),
+        CheckConstraint("epoch BETWEEN 1 AND 4294967295", name="ck_rate_epochs_epoch"),
+    )
+    create_table(
+        "rate_epoch_tenants",
+        Column("epoch", INTEGER, nullable=False),
+        Column("tenant_id", INTEGER, nullable=False),
+        Column("rate_id", INTEGER, nullable=False),
+        PrimaryKeyConstraint("epoch", "tenant_id", name="pk_rate_epoch_tenants"),
+        ForeignKeyConstraint(
+            ["epoch"], ["rate_epochs.epoch"], name="fk_rate_epoch_tenants_epoch_rate_epochs"
+        ),
+        ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="fk_rate_epoch_tenants_tenant_id_tenants"),
+        ForeignKeyConstraint(["rate_id"], ["rates.id"], name="fk_rate_epoch_tenants_rate_id_rates"),
+        clustered=True,
+    )
+    append_only(("rate_epochs", "rate_epoch_tenants"))
+
+
+def create_table(name: str, *items: SchemaItem, clustered: bool = False) -> None:
+    """A STRICT table; the rows of a clustered one live in its primary key (SQLite)."""
+    op.create_table(name, *items, sqlite_strict=True, sqlite_with_rowid=not clustered)

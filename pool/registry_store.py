@@ -1,0 +1,293 @@
+"""The registry's rows: tenants with their terms and addresses, sites, containers, workers.
+
+Functions on a connection inside the caller's transaction, which for changes must be the only writer. Every
+change of terms or address is a new row, so that a statement can tell who changed what and when.
+
+Must not know: commands, sessions, whether a pool is running.
+"""
+
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, insert, select, update
+
+from payouts.ledger import open_accounts
+from payouts.rates import BPS, Scheme
+from payouts.schema import containers, sites, tenant_addresses, tenant_terms, tenants, workers
+from pool.addresses import BadAddress, script_for
+from pool.registry import (
+    NAME_CHARS_MAX,
+    ContainerRecord,
+    NewRows,
+    Registry,
+    Snapshot,
+    TenantRecord,
+    WorkerRecord,
+)
+
+ADDRESS_HOLD_S: Final = 72 * 3600  # MONEY: nothing is paid to an address that was changed less than this ago
+TENANT_CHARS_MAX: Final = 32  # leaves room for container and unit in 63 bytes
+SCHEMES: Final = ", ".join(scheme.value for scheme in Scheme)
+
+
+class RegistryError(Exception):
+    """A change that cannot be made; the text says why, for the person who asked for it."""
+
+
+class TenantTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tenant is paid by."""
+
+    scheme: Scheme
+    fee_bps: int
+    payout_minimum_sat: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fee_bps <= BPS:
+            raise ValueError(f"a fee is 0 to {BPS} basis points")
+        if not 0 <= self.payout_minimum_sat <= 21 * 10**14:
+            raise ValueError("a minimum payout is 0 to 21 million BTC, in satoshi")
+
+
+class TenantView(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant as commands show it."""
+
+    id: int
+    name: str
+    status: str
+    scheme: str
+    fee_bps: int
+    payout_minimum_sat: int
+    address: str | None
+    address_effective_at_s: int | None
+    created_at_s: int
+
+
+def load(connection: Connection) -> Snapshot:
+    """Everything that admission needs."""
+    worker_rows = connection.execute(
+        select(
+            workers.c.id,
+            workers.c.tenant_id,
+            workers.c.container_id,
+            workers.c.unit,
+            workers.c.agent,
+            workers.c.difficulty_log2,
+        )
+    )
+    container_rows = connection.execute(select(containers.c.id, containers.c.tenant_id, containers.c.name))
+    return Snapshot(
+        tenants=tuple(record_of(view) for view in list_tenants(connection)),
+        containers=tuple(
+            ContainerRecord(id=id_, tenant_id=of, name=name) for id_, of, name in container_rows
+        ),
+        workers=tuple(
+            WorkerRecord(
+                id=id_, tenant_id=tenant, container_id=container, unit=unit, agent=agent, difficulty_log2=log2
+            )
+            for id_, tenant, container, unit, agent, log2 in worker_rows
+        ),
+    )
+
+
+def insert_new(connection: Connection, new: NewRows, now_s: int) -> None:
+    """Rows that the registry numbered."""
+    if new.containers:
+        connection.execute(
+            insert(containers),
+            [
+                {"id": it.id, "tenant_id": it.tenant_id, "name": it.name, "created_at_s": now_s}
+                for it in new.containers
+            ],
+        )
+    if new.workers:
+        connection.execute(
+            insert(workers),
+            [
+                {
+                    "id": it.id,
+                    "tenant_id": it.tenant_id,
+                    "container_id": it.container_id,
+                    "unit": it.unit,
+                    "agent": it.agent,
+                    "first_seen_at_s": now_s,
+                    "last_seen_at_s": now_s,
+                }
+                for it in new.workers
+            ],
+        )
+
+
+def list_tenants(connection: Connection) -> tuple[TenantView, ...]:
+    """All tenants by name, each with its newest terms and address."""
+    terms = {
+        row.tenant_id: row for row in connection.execute(select(tenant_terms).order_by(tenant_terms.c.id))
+    }
+    addresses = {
+        row.tenant_id: row
+        for row in connection.execute(select(tenant_addresses).order_by(tenant_addresses.c.id))
+    }
+    views = []
+    for row in connection.execute(select(tenants).order_by(tenants.c.name)):
+        address = addresses.get(row.id)
+        views.append(
+            TenantView(
+                id=row.id,
+                name=row.name,
+                status=row.status,
+                scheme=terms[row.id].scheme,
+                fee_bps=terms[row.id].fee_bps,
+                payout_minimum_sat=terms[row.id].payout_minimum_sat,
+                address=address.address if address is not None else None,
+                address_effective_at_s=address.effective_at_s if address is not None else None,
+                created_at_s=row.created_at_s,
+            )
+        )
+    return tuple(views)
+
+
+def find_tenant(connection: Connection, name: str) -> TenantView:
+    """Raises RegistryError for an unknown name."""
+    for view in list_tenants(connection):
+        if view.name == name:
+            return view
+    raise RegistryError(f"there is no tenant {name!r}")
+
+
+def record_of(view: TenantView) -> TenantRecord:
+    return TenantRecord(
+        id=view.id,
+        name=view.name,
+        active=view.status == "active",
+        scheme=Scheme(view.scheme),
+        fee_bps=view.fee_bps,
+    )
+
+
+def check_tenant_name(name: str) -> None:
+    """Lower-case letters, digits, dash and underscore: what survives in every miner's user field."""
+    letters = name.replace("-", "").replace("_", "")
+    if not letters.isascii() or not letters.isalnum() or name != name.lower() or len(name) > TENANT_CHARS_MAX:
+        raise RegistryError(
+            f"{name!r} is not a tenant name: up to {TENANT_CHARS_MAX} lower-case letters, digits, - and _"
+        )
+
+
+def add_tenant(connection: Connection, name: str, terms: TenantTerms, *, by: str, now_s: int) -> TenantView:
+    """A new, active tenant without an address. Raises RegistryError."""
+    check_tenant_name(name)
+    if connection.scalar(select(tenants.c.id).where(tenants.c.name == name)) is not None:
+        raise RegistryError(f"there is a tenant {name!r} already")
+    row = insert(tenants).values(name=name, status="active", created_at_s=now_s).returning(tenants.c.id)
+    tenant_id = int(connection.execute(row).scalar_one())
+    open_accounts(connection, tenant_id)
+    _insert_terms(connection, tenant_id, terms, by, now_s)
+    return find_tenant(connection, name)
+
+
+def set_terms(connection: Connection, name: str, terms: TenantTerms, *, by: str, now_s: int) -> TenantView:
+    """New terms from the next job on."""
+    tenant = find_tenant(connection, name)
+    if terms_of(tenant) != terms:
+        _insert_terms(connection, tenant.id, terms, by, now_s)
+    return find_tenant(connection, name)
+
+
+def terms_of(view: TenantView) -> TenantTerms:
+    return TenantTerms(
+        scheme=Scheme(view.scheme), fee_bps=view.fee_bps, payout_minimum_sat=view.payout_minimum_sat
+    )
+
+
+def set_address(
+    connection: Connection, name: str, address: str, *, network: str, by: str, now_s: int
+) -> TenantView:
+    """A new payout address; after the first one, it is held back for 72 hours. Raises RegistryError."""
+    tenant = find_tenant(connection, name)
+    try:
+        script_for(address, network)
+    except BadAddress as error:
+        raise RegistryError(str(error)) from None
+    if tenant.address != address:
+        hold_s = ADDRESS_HOLD_S if tenant.address is not None else 0
+        connection.execute(
+            insert(tenant_addresses).values(
+                tenant_id=tenant.id,
+                address=address,
+                changed_at_s=now_s,
+                changed_by=by,
+                effective_at_s=now_s + hold_s,
+            )
+        )
+    return find_tenant(connection, name)
+
+
+def set_status(connection: Connection, name: str, *, active: bool) -> TenantView:
+    """Suspend or resume. Its balance and its history stay."""
+    tenant = find_tenant(connection, name)
+    status = "active" if active else "suspended"
+    connection.execute(update(tenants).where(tenants.c.id == tenant.id).values(status=status))
+    return find_tenant(connection, name)
+
+
+def set_container(
+    connection: Connection,
+    tenant_name: str,
+    container_name: str,
+    *,
+    site: str | None = None,
+    units: int | None = None,
+    ths: int | None = None,
+    kw: int | None = None,
+    next_id: int,
+    now_s: int,
+) -> ContainerRecord:
+    """Nameplate and site of a container, made where it is new (with the number next_id)."""
+    tenant = find_tenant(connection, tenant_name)
+    if not container_name or len(container_name) > NAME_CHARS_MAX or not container_name.isprintable():
+        raise RegistryError(f"a container has a name of 1 to {NAME_CHARS_MAX} printable characters")
+    for what, value in (("units", units), ("TH/s", ths), ("kW", kw)):
+        if value is not None and not 0 <= value <= 10**9:
+            raise RegistryError(f"{what} must be 0 to a thousand million")
+    where = (containers.c.tenant_id == tenant.id) & (containers.c.name == container_name)
+    container_id = connection.scalar(select(containers.c.id).where(where))
+    if container_id is None:
+        container_id = next_id
+        connection.execute(
+            insert(containers).values(
+                id=next_id, tenant_id=tenant.id, name=container_name, created_at_s=now_s
+            )
+        )
+    values: dict[str, Any] = {"nameplate_units": units, "nameplate_ths": ths, "nameplate_kw": kw}
+    values = {column: value for column, value in values.items() if value is not None}
+    if site is not None:
+        values["site_id"] = _site(connection, site, now_s)
+    if values:
+        connection.execute(update(containers).where(containers.c.id == container_id).values(**values))
+    return ContainerRecord(id=int(container_id), tenant_id=tenant.id, name=container_name)
+
+
+def registry_from(connection: Connection) -> Registry:
+    return Registry(load(connection))
+
+
+def _site(connection: Connection, name: str, now_s: int) -> int:
+    if not name or len(name) > NAME_CHARS_MAX or not name.isprintable():
+        raise RegistryError(f"a site has a name of 1 to {NAME_CHARS_MAX} printable characters")
+    known = connection.scalar(select(sites.c.id).where(sites.c.name == name))
+    if known is not None:
+        return int(known)
+    row = insert(sites).values(name=name, created_at_s=now_s).returning(sites.c.id)
+    return int(connection.execute(row).scalar_one())
+
+
+def _insert_terms(connection: Connection, tenant_id: int, terms: TenantTerms, by: str, now_s: int) -> None:
+    connection.execute(
+        insert(tenant_terms).values(
+            tenant_id=tenant_id,
+            scheme=terms.scheme.value,
+            fee_bps=terms.fee_bps,
+            payout_minimum_sat=terms.payout_minimum_sat,
+            changed_at_s=now_s,
+            changed_by=by,
+        )
+    )
