@@ -314,10 +314,11 @@ class NodeSet:
         chosen = next((node for node in self.nodes if node.state is not NodeState.DOWN), None)
         if chosen is not None and chosen.state is NodeState.CHECKING:
             chosen = None
+        if chosen is None and all(node.state is NodeState.DOWN for node in self.nodes):
+            log.error("no_node_up", nodes=len(self.nodes))
         if chosen is not self.current:
             if chosen is None:
                 self.outage_since_s = trio.current_time()
-                log.error("no_node_up", nodes=len(self.nodes))
             else:
                 self.outage_since_s = None
                 log.info("node_chosen", node=chosen.name, instead_of=self.current and self.current.name)

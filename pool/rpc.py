@@ -9,8 +9,9 @@ Must not know: what the calls mean, other nodes, whether this one is healthy.
 import base64
 import enum
 import itertools
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpx
 import msgspec
@@ -160,8 +161,10 @@ class RpcClient:
 
     async def _post(self, body: bytes, authorization: str | None) -> tuple[int, bytes]:
         headers = {} if authorization is None else {"Authorization": authorization}
+        request = self._http.build_request("POST", self._url, content=body, headers=headers)
+        request.stream = _Body(body)
         try:
-            async with self._http.stream("POST", self._url, content=body, headers=headers) as response:
+            async with aclosing(await self._http.send(request, stream=True)) as response:
                 answer = bytearray()
                 with trio.CancelScope() as reading:
                     async for chunk in response.aiter_raw():
@@ -177,6 +180,24 @@ class RpcClient:
             raise NodeUnreachable(f"cannot connect: {_short(error)}") from None
         except httpx.TransportError as error:
             raise NodeUnreachable(f"the connection broke: {_short(error)}") from None
+
+
+class _Body(httpx.AsyncByteStream):
+    """A request's body, in one piece.
+
+    httpx's own is an async generator, which a connection that breaks in mid-request leaves behind unfinished.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._rest = iter((data,))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._rest:
+            return piece
+        raise StopAsyncIteration
 
 
 class _RpcFailure(msgspec.Struct):

@@ -18,8 +18,9 @@ from zmq.sugar.socket import Socket
 HASHBLOCK_TOPIC: Final = b"hashblock"
 # A hint that waits behind 16 others says nothing new.
 QUEUED_HINTS_MAX: Final = 16
-# Topic, hash and sequence number have 45 bytes together; whoever sends more is no bitcoind.
-MESSAGE_BYTES_MAX: Final = 256
+# A notification has 45 bytes; the largest thing that any bitcoind publishes is a block. libzmq gives up a
+# connection for good that brings more, and longpoll and refresh go on alone.
+MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 RECONNECT_MIN_MS: Final = 100
 RECONNECT_MAX_MS: Final = 5_000
 # A path that went away without a word is noticed after 60 + 3 * 10 s.
