@@ -116,6 +116,7 @@ def _check(options: RegtestOptions) -> None:
 @contextmanager
 def _credentials(options: RegtestOptions, cookie_file: Path) -> Iterator[bytes]:
     """The "user:password" to ask for; without one in the options, a new cookie for as long as this runs."""
+    cookie_file.unlink(missing_ok=True)  # a crash leaves one behind
     if options.rpc_user is not None:
         yield f"{options.rpc_user}:{options.rpc_password}".encode()
         return

@@ -7,8 +7,8 @@ Invariants:
 * `coins` is the UTXO set of the active chain: rebuilt from the blocks when opened, then moved by the
   kernel's own block_connected and block_disconnected events, so a reorganisation leaves it right.
 * A verdict is the kernel's. Whether a block was checked, and how that ended, comes from the
-  block_checked event of exactly this block; the BIP22 word comes from the line that the kernel logs
-  about exactly this block, on the thread that submitted it.
+  block_checked event of exactly this block; the BIP22 word comes from the line that the kernel then
+  logs on the thread that submitted it.
 * Hashes are bytes in internal order.
 
 Must not know: transactions that are not in a block, templates, JSON-RPC.
@@ -26,13 +26,15 @@ from typing import Any
 
 import msgspec
 
+HEADER_BYTES = 80
+OUTPOINT_BYTES = 36
 MEDIAN_TIME_SPAN = 11  # blocks whose median time is the past of the next block
 SCRIPT_BYTES_MAX = 10_000  # a longer script can never be spent (consensus), so it is no coin
 RETARGET_BLOCKS = 2016
 TIMEWARP_MAX_S = 600  # how far the first block of a retarget period may step back in time
-OP_RETURN = 0x6A
-# One line about the submitted block; a reason never holds a comma, what follows one is for people.
-REASON = re.compile(r"(?:AcceptBlock FAILED \(|ConnectBlock ([0-9a-f]{64}) failed, )([^,)\n]+)")
+OP_RETURN = b"\x6a"
+# The kernel's last word on a block; a reason never holds a comma, what follows one is for people.
+REASON = re.compile(r"(?:AcceptBlock FAILED \(|ConnectBlock [0-9a-f]{64} failed, )([^,)\n]+)")
 
 
 class RegtestUnavailable(Exception):
@@ -79,6 +81,15 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     returned: tuple[bytes, ...] = ()  # transactions of the blocks that a reorganisation took away
 
 
+class BlockTx(msgspec.Struct, frozen=True):
+    """A transaction as it stands in a block."""
+
+    raw: bytes
+    txid: bytes
+    spends: tuple[bytes, ...]  # outpoints
+    outputs: tuple[tuple[int, bytes], ...]  # amount_sat, script
+
+
 def sha256d(data: bytes) -> bytes:
     """Bitcoin's double SHA-256."""
     return hashlib.sha256(hashlib.sha256(data).digest()).digest()
@@ -119,22 +130,23 @@ class Chain:
             block_connected=lambda _, block, entry: self._moves.append((True, block, entry)),
             block_disconnected=lambda _, block, entry: self._moves.append((False, block, entry)),
         )
+        self.coins: dict[bytes, Coin] = {}
         try:
             # Without a connection of ours the kernel would keep its log for a later one.
             self._open.enter_context(self._pbk.LoggingConnection(self._on_log))
             self._kernel = self._open.enter_context(
                 self._pbk.load_chainman(data_dir, self._pbk.ChainType.REGTEST, callbacks)
             )
+            self._active = self._kernel.get_active_chain()
+            self._moves.clear()  # what opening the chain connected is read with the rest of it
+            for height in range(1, self._active.height + 1):
+                entry = self._active.block_tree_entries[height]
+                self._connect(bytes(self._kernel.blocks[entry]), height)
         except RuntimeError as refused:
             self._open.close()
             raise RegtestUnavailable(
                 f"cannot open the regtest chain in {data_dir}: is another node using it, or is it damaged?"
             ) from refused
-        self._active = self._kernel.get_active_chain()
-        self._moves.clear()
-        self.coins: dict[bytes, Coin] = {}
-        for height in range(1, self._active.height + 1):
-            self._connect(self._kernel.blocks[self._active.block_tree_entries[height]], height)
         self.tip = self._read_tip()
 
     def close(self) -> None:
@@ -158,7 +170,7 @@ class Chain:
             fresh = accepted = False
         finally:
             self._submitting_thread = None
-        returned = self._follow()
+        returned = self._follow(raw)
         if accepted and not fresh:
             return Submission(verdict="duplicate", returned=returned)
         if self._checked is None:  # stored on a branch that is not the best one: nobody looked at it
@@ -170,10 +182,12 @@ class Chain:
         return Submission(fault=self._reason("the kernel failed"), returned=returned)
 
     def _reason(self, otherwise: str) -> str:
-        """The word that the kernel logged for the block that was just submitted."""
-        name = self._submitted[::-1].hex()
-        found = [m[2] for line in self._lines for m in REASON.finditer(line) if m[1] in (None, name)]
-        return found[-1].strip() if found else otherwise
+        """What the kernel logged when it refused the block that was just submitted.
+
+        It says so once: a block is only checked when everything before it was found valid.
+        """
+        found = REASON.search("".join(self._lines))
+        return found[1].strip() if found else otherwise
 
     def _on_log(self, line: str) -> None:
         # Logging is global to the process: other chains and other threads are none of our business.
@@ -184,45 +198,41 @@ class Chain:
         if bytes(block.block_hash) == self._submitted:
             self._checked = state.validation_mode
 
-    def _follow(self) -> tuple[bytes, ...]:
+    def _follow(self, submitted: bytes) -> tuple[bytes, ...]:
         """Move the coins along with the blocks that came and went; returns the transactions that went."""
         returned: list[bytes] = []
         for connected, block, entry in self._moves:
+            raw = submitted if bytes(block.block_hash) == self._submitted else bytes(block)
             if connected:
-                self._connect(block, entry.height)
+                self._connect(raw, entry.height)
             else:
-                returned = self._disconnect(block, entry) + returned
+                returned = self._disconnect(raw, entry) + returned
         self._moves.clear()
         self.tip = self._read_tip()
         return tuple(returned)
 
-    def _connect(self, block: Any, height: int) -> None:
-        for position, tx in enumerate(block.transactions):
+    def _connect(self, raw: bytes, height: int) -> None:
+        for position, tx in enumerate(_transactions(raw)):
             if position:  # the coinbase spends nothing
-                for spent in tx.inputs:
-                    del self.coins[_key(spent.out_point)]
-            txid = bytes(tx.txid)
-            for index, output in enumerate(tx.outputs):
-                script = bytes(output.script_pubkey)
-                if script[:1] != bytes([OP_RETURN]) and len(script) <= SCRIPT_BYTES_MAX:
-                    self.coins[outpoint(txid, index)] = Coin(output.amount, script, height, position == 0)
+                for spent in tx.spends:
+                    del self.coins[spent]
+            for index, (amount_sat, script) in enumerate(tx.outputs):
+                if script[:1] != OP_RETURN and len(script) <= SCRIPT_BYTES_MAX:
+                    self.coins[outpoint(tx.txid, index)] = Coin(amount_sat, script, height, position == 0)
 
-    def _disconnect(self, block: Any, entry: Any) -> list[bytes]:
+    def _disconnect(self, raw: bytes, entry: Any) -> list[bytes]:
         undo = self._kernel.block_spent_outputs[entry].transactions
-        txs = list(enumerate(block.transactions))
-        for position, tx in reversed(txs):
-            txid = bytes(tx.txid)
+        txs = list(_transactions(raw))
+        for position, tx in reversed(list(enumerate(txs))):
             for index in range(len(tx.outputs)):
-                self.coins.pop(outpoint(txid, index), None)
+                self.coins.pop(outpoint(tx.txid, index), None)
             if position:
-                for spent, coin in zip(tx.inputs, undo[position - 1].coins, strict=True):
-                    self.coins[_key(spent.out_point)] = Coin(
-                        coin.output.amount,
-                        bytes(coin.output.script_pubkey),
-                        coin.confirmation_height,
-                        coin.is_coinbase,
+                for spent, coin in zip(tx.spends, undo[position - 1].coins, strict=True):
+                    script = bytes(coin.output.script_pubkey)
+                    self.coins[spent] = Coin(
+                        coin.output.amount, script, coin.confirmation_height, coin.is_coinbase
                     )
-        return [bytes(tx) for position, tx in txs if position]
+        return [tx.raw for tx in txs[1:]]
 
     def _read_tip(self) -> Tip:
         entry = self._active.block_tree_entries[self._active.height]
@@ -338,10 +348,50 @@ class Chain:
         return max(self.next_time_min(), int(time.time()))
 
 
-def _key(point: Any) -> bytes:
-    return outpoint(bytes(point.txid), point.index)
-
-
 def _time(entry: Any) -> int:
     block_time: int = struct.unpack_from("<I", bytes(entry.block_header), 68)[0]
     return block_time
+
+
+def _transactions(raw: bytes) -> Iterator[BlockTx]:
+    """The transactions of a serialised block that the kernel has found valid.
+
+    Read here, and not through the kernel: some twenty calls a transaction, each of which gives up the
+    interpreter's lock, take five times as long, and longer beside a busy thread.
+    """
+    count, at = _compact_size(raw, HEADER_BYTES)
+    for _ in range(count):
+        start = at
+        segwit = raw[start + 4] == 0  # the marker stands where no input count can be zero
+        inputs_at = start + 6 if segwit else start + 4
+        inputs, at = _compact_size(raw, inputs_at)
+        spends = []
+        for _ in range(inputs):
+            spends.append(raw[at : at + OUTPOINT_BYTES])
+            script_bytes, at = _compact_size(raw, at + OUTPOINT_BYTES)
+            at += script_bytes + 4
+        outputs_count, at = _compact_size(raw, at)
+        outputs = []
+        for _ in range(outputs_count):
+            amount_sat: int = struct.unpack_from("<q", raw, at)[0]
+            script_bytes, at = _compact_size(raw, at + 8)
+            outputs.append((amount_sat, raw[at : at + script_bytes]))
+            at += script_bytes
+        outputs_end = at
+        for _ in range(inputs if segwit else 0):
+            items, at = _compact_size(raw, at)
+            for _ in range(items):
+                item_bytes, at = _compact_size(raw, at)
+                at += item_bytes
+        at += 4
+        txid = sha256d(raw[start : start + 4] + raw[inputs_at:outputs_end] + raw[at - 4 : at])
+        yield BlockTx(raw[start:at], txid, tuple(spends), tuple(outputs))
+
+
+def _compact_size(raw: bytes, at: int) -> tuple[int, int]:
+    """The number that stands at `at`, and where it ends."""
+    first = raw[at]
+    if first < 0xFD:
+        return first, at + 1
+    width = 2 << (first - 0xFD)
+    return int.from_bytes(raw[at + 1 : at + 1 + width], "little"), at + 1 + width

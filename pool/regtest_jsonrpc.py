@@ -86,6 +86,8 @@ class JsonRpc:
                 return await self._single(request)
         except Busy:
             return Reply(status=503, body=b"Work queue depth exceeded", content_type="text/plain")
+        except RecursionError:  # just not too deep to be read, but to be converted or echoed
+            return _error_reply(RpcError(RpcCode.PARSE, "Parse error"))
         return _error_reply(RpcError(RpcCode.PARSE, "Top-level object parse error"))
 
     async def _single(self, request: dict[str, Any]) -> Reply:

@@ -29,9 +29,9 @@ from stratum.difficulty import difficulty_of_target, target_from_nbits
 CHAIN = "regtest"
 # The Bitcoin Core release whose RPC shapes are spoken here.
 VERSION = 300000
-SUBVERSION = "/Angara-regtest:0.1.0/"
+SUBVERSION = "/Angara-regtest/"
 PROTOCOL_VERSION = 70016
-GENERATE_BLOCKS_MAX = 1_000  # half a second of everybody's time
+GENERATE_BLOCKS_MAX = 1_000  # a second or two of work
 MAX_FEERATE_DEFAULT = Decimal("0.10")  # BTC per kvB, above which sendrawtransaction suspects a mistake
 SAT_PER_BTC = 100_000_000
 HASHRATE_BLOCKS = 120  # over which getmininginfo estimates
