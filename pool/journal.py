@@ -17,14 +17,13 @@ import numpy as np
 import structlog
 import trio
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from payouts.schema import journal_writers, workers
 from payouts.tallies import ACCEPTED, Tally, record
 from pool.journal_schema import journal_batches
 from pool.registry import NewRows, Registry
 from pool.registry_store import insert_new
-from pool.store import Store, StoreError
+from pool.store import Store
 
 log = structlog.get_logger()
 
@@ -143,7 +142,7 @@ class Journal:
     async def _in_thread(self, what: str, work: Callable[..., Any], *args: object) -> Any:
         try:
             return await trio.to_thread.run_sync(work, *args)
-        except (SQLAlchemyError, StoreError, OSError) as error:
+        except Exception as error:  # whatever it was: what is not known to be on disk is not acknowledged
             reason = _short(error)
             log.critical("journal_failed", doing=what, reason=reason)
             raise JournalFailed(f"the journal cannot {what}: {reason}") from error

@@ -124,6 +124,11 @@ class Registry:
         self._new_containers.append(container)
         return container.id
 
+    def reserve_container(self) -> int:
+        """A number for a container that a command is about to make."""
+        self._next_container += 1
+        return self._next_container - 1
+
     def put_container(self, container: ContainerRecord) -> None:
         """A container that the database has, or is about to have."""
         if container.id not in self.containers:

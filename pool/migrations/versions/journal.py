@@ -39,9 +39,7 @@ def upgrade() -> None:
         Column("fee_basis_id", INTEGER, nullable=True),
         Column("created_at_s", INTEGER, nullable=False),
         PrimaryKeyConstraint("epoch", name="pk_rate_epochs"),
-        ForeignKeyConstraint(
-            ["fee_basis_id"], ["fee_bases.id"], name="fk_rate_epochs_fee_basis_id_fee_bases"
-        ),
+        ForeignKeyConstraint(["fee_basis_id"], ["fee_bases.id"], name="fk_rate_epochs_fee_basis_id"),
         CheckConstraint("epoch BETWEEN 1 AND 4294967295", name="ck_rate_epochs_epoch"),
     )
     create_table(
@@ -50,11 +48,9 @@ def upgrade() -> None:
         Column("tenant_id", INTEGER, nullable=False),
         Column("rate_id", INTEGER, nullable=False),
         PrimaryKeyConstraint("epoch", "tenant_id", name="pk_rate_epoch_tenants"),
-        ForeignKeyConstraint(
-            ["epoch"], ["rate_epochs.epoch"], name="fk_rate_epoch_tenants_epoch_rate_epochs"
-        ),
-        ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="fk_rate_epoch_tenants_tenant_id_tenants"),
-        ForeignKeyConstraint(["rate_id"], ["rates.id"], name="fk_rate_epoch_tenants_rate_id_rates"),
+        ForeignKeyConstraint(["epoch"], ["rate_epochs.epoch"], name="fk_rate_epoch_tenants_epoch"),
+        ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="fk_rate_epoch_tenants_tenant_id"),
+        ForeignKeyConstraint(["rate_id"], ["rates.id"], name="fk_rate_epoch_tenants_rate_id"),
         clustered=True,
     )
     append_only(("rate_epochs", "rate_epoch_tenants"))

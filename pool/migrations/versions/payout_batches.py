@@ -24,9 +24,11 @@ down_revision = "0001"
 
 INTEGER = BigInteger().with_variant(Integer(), "sqlite")
 APPEND_ONLY = (
+    "payout_items",
     "payout_approvals",
     "payout_inputs",
     "payout_events",
+    "payout_strangers",
 )
 
 
@@ -80,6 +82,7 @@ def _create_batches() -> None:
         number("position"),
         number("tenant_id"),
         words("address"),
+        words("script"),
         number("amount_sat"),
         CheckConstraint("amount_sat > 0", name="ck_payout_items_amount_sat"),
         ForeignKeyConstraint(["batch_id"], ["payout_batches.id"], name="fk_payout_items_batch_id"),
@@ -111,17 +114,26 @@ def _create_attempts() -> None:
         words("state"),
         words("txid"),
         number("fee_sat"),
-        Column("psbt", LargeBinary(), nullable=False),
+        words("change_script"),
+        number("change_sat"),
+        number("made_at_height"),
+        Column("psbt", LargeBinary(), nullable=True),
         Column("signed_tx", LargeBinary(), nullable=True),
         words("quarantine_reason", nullable=True),
         words("block_hash", nullable=True),
+        number("block_height", nullable=True),
         number("created_at_s"),
+        CheckConstraint(
+            "(state IN ('confirmed', 'final')) = (block_hash IS NOT NULL AND block_height IS NOT NULL)",
+            name="ck_payout_attempts_block_hash",
+        ),
         CheckConstraint(
             "(state = 'quarantined') = (quarantine_reason IS NOT NULL)",
             name="ck_payout_attempts_quarantine_reason",
         ),
         CheckConstraint(
-            "signed_tx IS NOT NULL OR state IN ('psbt', 'given', 'quarantined', 'failed')",
+            "signed_tx IS NOT NULL OR "
+            "(psbt IS NOT NULL AND state IN ('psbt', 'given', 'quarantined', 'failed'))",
             name="ck_payout_attempts_signed_tx",
         ),
         CheckConstraint(
@@ -129,7 +141,7 @@ def _create_attempts() -> None:
             "'replaced', 'confirmed', 'final', 'failed')",
             name="ck_payout_attempts_state",
         ),
-        CheckConstraint("fee_sat >= 0", name="ck_payout_attempts_fee_sat"),
+        CheckConstraint("fee_sat >= 0 AND change_sat > 0", name="ck_payout_attempts_fee_sat"),
         ForeignKeyConstraint(["batch_id"], ["payout_batches.id"], name="fk_payout_attempts_batch_id"),
         PrimaryKeyConstraint("batch_id", "attempt", name="pk_payout_attempts"),
         UniqueConstraint("txid", name="uq_payout_attempts_txid"),
@@ -142,6 +154,7 @@ def _create_attempts() -> None:
         words("txid"),
         number("vout"),
         number("amount_sat"),
+        words("script"),
         CheckConstraint("amount_sat > 0", name="ck_payout_inputs_amount_sat"),
         ForeignKeyConstraint(
             ["batch_id", "attempt"],
@@ -156,6 +169,7 @@ def _create_attempts() -> None:
         number("batch_id"),
         number("position"),
         words("state"),
+        number("attempt", nullable=True),
         words("done_by"),
         words("detail"),
         number("at_s"),
@@ -166,4 +180,12 @@ def _create_attempts() -> None:
         ),
         PrimaryKeyConstraint("batch_id", "position", name="pk_payout_events"),
         UniqueConstraint("transaction_seq", name="uq_payout_events_transaction_seq"),
+    )
+    create_table(
+        "payout_strangers",
+        words("txid"),
+        words("anchor"),
+        words("accepted_by"),
+        number("accepted_at_s"),
+        PrimaryKeyConstraint("txid", "anchor", name="pk_payout_strangers"),
     )

@@ -1,0 +1,123 @@
+"""Income from blocks: each block found, and every change of its status, is booked once.
+
+Invariants: a block is known by its hash; its newest event is its status; a status is taken once however
+often it is reported. A tenant's credit never depends on it: the luck is the pool's. Everything is done
+in the caller's transaction, which must be the only writer.
+
+Must not know: nodes and confirmations.
+"""
+
+from enum import StrEnum
+
+import msgspec
+from sqlalchemy import Connection, insert, select
+
+from payouts.ledger import KeyConflict, Kind, LedgerError, PoolAccount, Transaction, Transfer, post
+from payouts.schema import block_events, blocks
+
+
+class Status(StrEnum):
+    """Where a block is on its way to being spendable."""
+
+    PENDING = "pending"  # in the chain, its coinbase not yet mature
+    MATURED = "matured"
+    ORPHANED = "orphaned"  # not in the chain
+
+
+# What may follow what (None: not known yet), and how its income moves. An orphan may come back with the
+# next reorganisation; a matured block is orphaned by one of over 100 blocks, and that is booked as well.
+MOVES: dict[tuple[Status | None, Status], tuple[PoolAccount, PoolAccount]] = {
+    (None, Status.PENDING): (PoolAccount.COINS, PoolAccount.BLOCK_INCOME_PENDING),
+    (Status.PENDING, Status.MATURED): (PoolAccount.BLOCK_INCOME_PENDING, PoolAccount.BLOCK_INCOME_MATURED),
+    (Status.PENDING, Status.ORPHANED): (PoolAccount.BLOCK_INCOME_PENDING, PoolAccount.COINS),
+    (Status.MATURED, Status.ORPHANED): (PoolAccount.BLOCK_INCOME_MATURED, PoolAccount.COINS),
+    (Status.ORPHANED, Status.PENDING): (PoolAccount.COINS, PoolAccount.BLOCK_INCOME_PENDING),
+}
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True):
+    """A block that the pool found."""
+
+    hash: str
+    height: int
+    income_sat: int  # what its coinbase pays the pool
+    worker_id: int | None
+    found_at_s: int
+
+
+def record_block(connection: Connection, block: Block, now_s: int) -> bool:
+    """Book a found block as pending. False when it is known already, then `found_at_s` stays the first.
+
+    Raises KeyConflict when it is known with another height, income or worker.
+    """
+    known = connection.execute(select(blocks).where(blocks.c.hash == block.hash)).one_or_none()
+    if known is not None:
+        if (known.height, known.income_sat, known.worker_id) != (
+            block.height,
+            block.income_sat,
+            block.worker_id,
+        ):
+            raise KeyConflict(f"block {block.hash} is known with other content")
+        return False
+    connection.execute(insert(blocks).values(**msgspec.structs.asdict(block)))
+    _take(connection, block.hash, block.income_sat, None, Status.PENDING, 0, now_s)
+    return True
+
+
+def mark(connection: Connection, block_hash: str, status: Status, now_s: int) -> bool:
+    """Book that a block matured, was orphaned or came back. False when that is its status already.
+
+    Raises LedgerError for an unknown block, and for a status that cannot follow the present one.
+    """
+    income_sat = connection.scalar(select(blocks.c.income_sat).where(blocks.c.hash == block_hash))
+    if income_sat is None:
+        raise LedgerError(f"there is no block {block_hash}")
+    newest = connection.execute(
+        select(block_events.c.position, block_events.c.status)
+        .where(block_events.c.block_hash == block_hash)
+        .order_by(block_events.c.position.desc())
+        .limit(1)
+    ).one()
+    before = Status(newest.status)
+    if before is status:
+        return False
+    if (before, status) not in MOVES:
+        raise LedgerError(f"block {block_hash} is {before} and cannot become {status}")
+    _take(connection, block_hash, income_sat, before, status, newest.position + 1, now_s)
+    return True
+
+
+def booking(
+    block_hash: str, income_sat: int, before: Status | None, status: Status, position: int
+) -> Transaction | None:
+    """What a change of status books; None where the pool has no income from the block."""
+    if not income_sat:
+        return None
+    from_account, to_account = MOVES[before, status]
+    return Transaction(
+        key=f"block:{block_hash}:{position}",
+        kind=Kind.BLOCK,
+        memo=f"block {block_hash} {status}",
+        transfers=(Transfer(from_account.value, to_account.value, income_sat),),
+    )
+
+
+def _take(
+    connection: Connection,
+    block_hash: str,
+    income_sat: int,
+    before: Status | None,
+    status: Status,
+    position: int,
+    now_s: int,
+) -> None:
+    transaction = booking(block_hash, income_sat, before, status, position)
+    connection.execute(
+        insert(block_events).values(
+            block_hash=block_hash,
+            position=position,
+            status=status.value,
+            at_s=now_s,
+            transaction_seq=post(connection, transaction, now_s).seq if transaction else None,
+        )
+    )

@@ -1,0 +1,89 @@
+"""The book of rates: which price a tenant's work had, and the list of blocks its fees come from.
+
+Invariants: a rate is never changed; a change of nBits, subsidy, fee basis, scheme or fee is a new row.
+Everything is done in the caller's transaction, which must be the only writer.
+
+Must not know: where templates and block fees come from.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from payouts.rates import BadRate, BlockFees, Price, Scheme, fee_basis_sat
+from payouts.schema import fee_bases, fee_basis_blocks, rates
+
+
+def record_fee_basis(connection: Connection, blocks: Sequence[BlockFees], now_s: int) -> int:
+    """Keep the list of blocks and their trimmed mean; the number of the basis."""
+    basis = insert(fee_bases).values(block_fees_sat=fee_basis_sat(blocks), created_at_s=now_s)
+    basis_id = int(connection.execute(basis.returning(fee_bases.c.id)).scalar_one())
+    connection.execute(
+        insert(fee_basis_blocks),
+        [
+            {
+                "fee_basis_id": basis_id,
+                "block_hash": block.hash,
+                "height": block.height,
+                "fees_sat": block.fees_sat,
+            }
+            for block in blocks
+        ],
+    )
+    return basis_id
+
+
+def blocks_of_basis(connection: Connection, basis_id: int) -> tuple[BlockFees, ...]:
+    """The blocks of a fee basis, lowest first."""
+    rows = connection.execute(
+        select(fee_basis_blocks)
+        .where(fee_basis_blocks.c.fee_basis_id == basis_id)
+        .order_by(fee_basis_blocks.c.height, fee_basis_blocks.c.block_hash)
+    )
+    return tuple(BlockFees(height=row.height, hash=row.block_hash, fees_sat=row.fees_sat) for row in rows)
+
+
+def record_rate(
+    connection: Connection, tenant_id: int, price: Price, height: int, fee_basis_id: int | None, now_s: int
+) -> int:
+    """The number of the tenant's rate of this price: its newest one where that is the same, or a new row.
+
+    `height` is the first that the price is offered for. Raises BadRate where the price's block fees are
+    not those of the basis.
+    """
+    basis_sat = 0
+    if fee_basis_id is not None:
+        basis_sat = connection.execute(
+            select(fee_bases.c.block_fees_sat).where(fee_bases.c.id == fee_basis_id)
+        ).scalar_one()
+    if basis_sat != price.block_fees_sat:
+        raise BadRate(f"block fees of {price.block_fees_sat} sat are not those of fee basis {fee_basis_id}")
+    newest = connection.execute(
+        select(rates).where(rates.c.tenant_id == tenant_id).order_by(rates.c.id.desc()).limit(1)
+    ).one_or_none()
+    if newest is not None and price_of(newest) == price and newest.fee_basis_id == fee_basis_id:
+        return int(newest.id)
+    rate = insert(rates).values(
+        tenant_id=tenant_id,
+        scheme=price.scheme.value,
+        fee_bps=price.fee_bps,
+        nbits=price.nbits,
+        height=height,
+        subsidy_sat=price.subsidy_sat,
+        block_fees_sat=price.block_fees_sat,
+        fee_basis_id=fee_basis_id,
+        created_at_s=now_s,
+    )
+    return int(connection.execute(rate.returning(rates.c.id)).scalar_one())
+
+
+def price_of(rate: Row[Any]) -> Price:
+    """The price in a row that has the columns of `rates`."""
+    return Price(
+        nbits=rate.nbits,
+        subsidy_sat=rate.subsidy_sat,
+        block_fees_sat=rate.block_fees_sat,
+        fee_bps=rate.fee_bps,
+        scheme=Scheme(rate.scheme),
+    )

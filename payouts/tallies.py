@@ -1,0 +1,180 @@
+"""Tallies on disk: the journal's rows, what they add up to by hour and rate, and how they grow old.
+
+A batch is recorded in one transaction, once: its writer numbers them from 1, and the number of the last
+one is in the same transaction. The accepted shares are added a second time in `rate_hours`, by rate
+and hour for ever, which is what settlements are made from; an audit compares the two.
+
+Growing old: minutes become hours after 48 hours, hours become days after 400 days. A row is moved, in
+one transaction: added to the coarser span and deleted from the finer. So a share is in exactly one
+span whatever the clock does, and rows that come late are moved late.
+
+Invariants: nothing is counted twice or lost by a retry, a crash or a step of the clock. Everything is
+done in the caller's transaction, which must be the only writer. Must not know: who counted.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from payouts.schema import journal_writers, rate_hours, tally_days, tally_hours, tally_minutes, workers
+
+ACCEPTED = 0  # the verdict's number in the journal; of the others nothing needs to be known here
+MINUTES_KEPT_H = 48
+HOURS_KEPT_D = 400
+# Rows moved in one transaction: 15 to 20 ms (SQLite) during which the journal waits for its turn.
+ROWS_MOVED_MAX = 500
+WORKERS_MOVED_MAX = 20  # a day of each is about as many rows
+
+
+class JournalGap(Exception):
+    """A writer's batch came without the one before it: a bug, and shares would be missing."""
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """Shares of one worker at one price and difficulty with one verdict in one minute (since 1970)."""
+
+    worker_id: int
+    rate_id: int  # 0 where the job was unknown
+    minute: int
+    difficulty_log2: int
+    verdict: int
+    shares: int
+
+
+def record(connection: Connection, writer: str, batch: int, tallies: Sequence[Tally]) -> bool:
+    """Record a writer's batch. False when it was recorded before, and nothing is done.
+
+    Raises JournalGap when the writer's previous batch is missing.
+    """
+    if not _take_turn(connection, writer, batch):
+        return False
+    accepted: dict[tuple[int, int, int], int] = {}
+    for tally in tallies:
+        if tally.verdict == ACCEPTED:
+            key = (tally.rate_id, tally.minute // 60, tally.difficulty_log2)
+            accepted[key] = accepted.get(key, 0) + tally.shares
+    if tallies:
+        connection.execute(_ADD[connection.dialect.name]["tally_minutes"], [_row(tally) for tally in tallies])
+    if accepted:
+        connection.execute(
+            _ADD[connection.dialect.name]["rate_hours"],
+            [
+                {"rate_id": rate, "hour": hour, "difficulty_log2": log2, "shares": shares, "settled": 0}
+                for (rate, hour, log2), shares in sorted(accepted.items())
+            ],
+        )
+    return True
+
+
+def roll_up_minutes(connection: Connection, now_s: int) -> int:
+    """Move old minutes into hours, at most ROWS_MOVED_MAX; how many were moved, 0 when none is old."""
+    before = (now_s // 3600 - MINUTES_KEPT_H) * 60
+    rows = connection.execute(
+        select(tally_minutes)
+        .where(tally_minutes.c.minute < before)
+        .order_by(tally_minutes.c.minute)
+        .limit(ROWS_MOVED_MAX)
+    ).all()
+    sums: dict[tuple[int, ...], tuple[int, int]] = {}
+    for row in rows:
+        key = (row.worker_id, row.minute // 60, row.rate_id, row.difficulty_log2, row.verdict)
+        shares, minutes = sums.get(key, (0, 0))
+        sums[key] = (shares + row.shares, minutes | 1 << row.minute % 60)
+    _move(connection, tally_minutes, rows, tally_hours, sums)
+    return len(rows)
+
+
+def roll_up_hours(connection: Connection, now_s: int, from_worker_id: int = 0) -> int | None:
+    """Move old hours of the next workers into days, at most ROWS_MOVED_MAX.
+
+    Returns the worker to go on from, None after the last one.
+    """
+    before = (now_s // 86400 - HOURS_KEPT_D) * 24
+    ids = connection.scalars(
+        select(workers.c.id)
+        .where(workers.c.id >= from_worker_id)
+        .order_by(workers.c.id)
+        .limit(WORKERS_MOVED_MAX)
+    ).all()
+    rows = connection.execute(
+        select(tally_hours)
+        .where(tally_hours.c.worker_id.in_(ids), tally_hours.c.hour < before)
+        .limit(ROWS_MOVED_MAX)
+    ).all()
+    sums: dict[tuple[int, ...], tuple[int, int]] = {}
+    for row in rows:
+        key = (row.worker_id, row.hour // 24, row.rate_id, row.difficulty_log2, row.verdict)
+        shares, minutes = sums.get(key, (0, 0))
+        sums[key] = (shares + row.shares, minutes + row.minutes.bit_count())
+    _move(connection, tally_hours, rows, tally_days, sums)
+    if len(rows) == ROWS_MOVED_MAX:
+        return int(ids[0])
+    return int(ids[-1]) + 1 if len(ids) == WORKERS_MOVED_MAX else None
+
+
+def _take_turn(connection: Connection, writer: str, batch: int) -> bool:
+    """Note that this is the writer's last batch; False when it, or a later one, is noted already."""
+    if batch == 1:
+        noted = connection.scalar(select(journal_writers.c.batch).where(journal_writers.c.writer == writer))
+        if noted is None:
+            connection.execute(insert(journal_writers).values(writer=writer, batch=1))
+        return noted is None
+    mine = journal_writers.c.writer == writer
+    follows = update(journal_writers).where(mine, journal_writers.c.batch == batch - 1).values(batch=batch)
+    if connection.execute(follows).rowcount == 1:
+        return True
+    noted = connection.scalar(select(journal_writers.c.batch).where(mine))
+    if noted is None or noted < batch:
+        raise JournalGap(f"batch {batch} of journal writer {writer} came after batch {noted}")
+    return False
+
+
+def _move(
+    connection: Connection,
+    fine: Table,
+    rows: Sequence[Row[Any]],
+    coarse: Table,
+    sums: dict[tuple[int, ...], tuple[int, int]],
+) -> None:
+    if not rows:
+        return
+    names = [column.name for column in coarse.columns]
+    added = [dict(zip(names, (*key, *counts), strict=True)) for key, counts in sums.items()]
+    connection.execute(_ADD[connection.dialect.name][coarse.name], added)
+    keys = [column.name for column in fine.primary_key]
+    gone = delete(fine).where(*(fine.c[name] == bindparam(f"old_{name}") for name in keys))
+    connection.execute(gone, [{f"old_{name}": row._mapping[name] for name in keys} for row in rows])
+
+
+def _row(tally: Tally) -> dict[str, int]:
+    return {
+        "minute": tally.minute,
+        "worker_id": tally.worker_id,
+        "rate_id": tally.rate_id,
+        "difficulty_log2": tally.difficulty_log2,
+        "verdict": tally.verdict,
+        "shares": tally.shares,
+    }
+
+
+def _adding(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """Insert a row, or add its counts to the one that is there."""
+    new = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    sums = {"shares": table.c.shares + new.excluded.shares}
+    if table is tally_hours:
+        sums["minutes"] = table.c.minutes.bitwise_or(new.excluded.minutes)
+    if table is tally_days:
+        sums["minutes"] = table.c.minutes + new.excluded.minutes
+    return new.on_conflict_do_update(index_elements=list(table.primary_key), set_=sums)
+
+
+# Built once: this is every commit of the journal.
+_ADD = {
+    dialect: {
+        table.name: _adding(table, dialect) for table in (tally_minutes, tally_hours, tally_days, rate_hours)
+    }
+    for dialect in ("sqlite", "postgresql")
+}

@@ -1,0 +1,55 @@
+"""How the command line executes a command: through the running pool, or on the data directory without one.
+
+Whether a pool runs is known by the lock that it holds, not by its socket: a socket may be left behind.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from pool.admin.commands import Desk, execute
+from pool.data_dir import DataDirError, admin_socket, held
+from pool.registry_store import RegistryError
+from pool.store import open_store
+
+ANSWER_TIMEOUT_S: Final = 30.0  # a command waits for the journal at most, milliseconds
+
+
+class NoAnswer(Exception):
+    """A pool runs and does not answer commands."""
+
+
+def ask(data_dir: Path, database_url: str, network: str, name: str, params: msgspec.Struct) -> Any:
+    """The command's result. Raises RegistryError, DataDirError, StoreError or NoAnswer, in words."""
+    body = msgspec.json.encode(params)
+    try:
+        with held(data_dir):
+            return _directly(database_url, network, name, body)
+    except DataDirError:
+        socket = admin_socket(data_dir)
+        if not socket.exists():
+            raise
+    return _through(socket, name, body)
+
+
+def _directly(database_url: str, network: str, name: str, body: bytes) -> Any:
+    store = open_store(database_url)
+    try:
+        return msgspec.to_builtins(execute(Desk(store, network), name, body))
+    finally:
+        store.close()
+
+
+def _through(socket: Path, name: str, body: bytes) -> Any:
+    transport = httpx.HTTPTransport(uds=str(socket))
+    try:
+        with httpx.Client(transport=transport, timeout=ANSWER_TIMEOUT_S) as client:
+            response = client.post(f"http://angara/v1/{name}", content=body)
+    except httpx.HTTPError as error:
+        raise NoAnswer(f"the pool does not answer on {socket}: {error}") from None
+    answer = msgspec.json.decode(response.content)
+    if response.status_code != httpx.codes.OK:
+        raise RegistryError(answer["error"])
+    return answer

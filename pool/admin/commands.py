@@ -1,0 +1,347 @@
+"""The operator's commands, each once: a running pool executes them, and so does the command line without one.
+
+A command is a frozen struct of its parameters and a function of a `Desk`; what it returns is JSON. Mistakes
+are RegistryError, in words. Must not know: sockets, terminals.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, Protocol, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, func, select
+
+from payouts.rates import Scheme
+from payouts.schema import containers, sites, tenants, workers
+from pool import registry_store
+from pool.hashrate import WINDOWS_S, Hashrate
+from pool.registry import ContainerRecord
+from pool.registry_store import RegistryError, TenantTerms, TenantView
+from pool.store import Store
+
+ROWS_MAX: Final = 1_000  # workers in one answer; the next page starts after the last name
+TENANT_DEFAULTS: Final = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
+
+_Value = TypeVar("_Value")
+
+
+class LivePool(Protocol):
+    """What a running pool adds to commands, which are in a worker thread: each of these hops to its own."""
+
+    def figures(self, of: Literal["tenant", "container", "worker"]) -> Mapping[int, Hashrate]:
+        """Live figures by number."""
+
+    def reserve_container(self) -> int:
+        """A number for a new container."""
+
+    def container_changed(self, record: ContainerRecord) -> None:
+        """A container is new."""
+
+    def tenant_changed(self, view: TenantView) -> None:
+        """A tenant is new, or has another status or other terms."""
+
+
+class Desk(msgspec.Struct, frozen=True):
+    """Where commands are executed. `live` is None when no pool runs."""
+
+    store: Store
+    network: str
+    live: LivePool | None = None
+
+    def write(self, work: Callable[[Connection], _Value]) -> _Value:
+        with self.store.write() as connection:
+            return work(connection)
+
+    def read(self, work: Callable[[Connection], _Value]) -> _Value:
+        with self.store.read() as connection:
+            return work(connection)
+
+
+class TenantAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    by: str
+    scheme: str = TENANT_DEFAULTS.scheme.value
+    fee_bps: int = TENANT_DEFAULTS.fee_bps
+    payout_minimum_sat: int = TENANT_DEFAULTS.payout_minimum_sat
+    address: str | None = None
+
+
+class TenantList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class TenantShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+
+
+class TenantSetAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    address: str
+    by: str
+
+
+class TenantSetTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is None stays as it is."""
+
+    name: str
+    by: str
+    scheme: str | None = None
+    fee_bps: int | None = None
+    payout_minimum_sat: int | None = None
+
+
+class TenantSetStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    active: bool
+
+
+class ContainerList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tenant: str | None = None
+
+
+class ContainerSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tenant: str
+    name: str
+    site: str | None = None
+    units: int | None = None
+    ths: int | None = None
+    kw: int | None = None
+
+
+class WorkerList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A page of up to ROWS_MAX workers with numbers above `after`."""
+
+    tenant: str | None = None
+    container: str | None = None
+    offline_only: bool = False
+    after: int = 0
+
+
+class WorkerShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+
+
+def tenant_add(desk: Desk, it: TenantAdd) -> Any:
+    terms = _terms(it.scheme, it.fee_bps, it.payout_minimum_sat)
+
+    def add(connection: Connection) -> TenantView:
+        view = registry_store.add_tenant(connection, it.name, terms, by=it.by, now_s=_now_s())
+        if it.address is None:
+            return view
+        return registry_store.set_address(
+            connection, it.name, it.address, network=desk.network, by=it.by, now_s=_now_s()
+        )
+
+    return _changed(desk, desk.write(add))
+
+
+def tenant_list(desk: Desk, it: TenantList) -> Any:
+    views = desk.read(registry_store.list_tenants)
+    rates = _live(desk, "tenant")
+    return [msgspec.to_builtins(view) | _figures(rates.get(view.id)) for view in views]
+
+
+def tenant_show(desk: Desk, it: TenantShow) -> Any:
+    def look(connection: Connection) -> dict[str, Any]:
+        view = registry_store.find_tenant(connection, it.name)
+        count = select(func.count()).select_from(workers).where(workers.c.tenant_id == view.id)
+        return {**msgspec.to_builtins(view), "workers": connection.scalar(count)}
+
+    shown = desk.read(look)
+    rates = _live(desk, "tenant")
+    return shown | _figures(rates.get(shown["id"]))
+
+
+def tenant_set_address(desk: Desk, it: TenantSetAddress) -> Any:
+    def change(connection: Connection) -> TenantView:
+        return registry_store.set_address(
+            connection, it.name, it.address, network=desk.network, by=it.by, now_s=_now_s()
+        )
+
+    return msgspec.to_builtins(desk.write(change))
+
+
+def tenant_set_terms(desk: Desk, it: TenantSetTerms) -> Any:
+    def change(connection: Connection) -> TenantView:
+        before = registry_store.terms_of(registry_store.find_tenant(connection, it.name))
+        terms = _terms(
+            before.scheme.value if it.scheme is None else it.scheme,
+            before.fee_bps if it.fee_bps is None else it.fee_bps,
+            before.payout_minimum_sat if it.payout_minimum_sat is None else it.payout_minimum_sat,
+        )
+        return registry_store.set_terms(connection, it.name, terms, by=it.by, now_s=_now_s())
+
+    return _changed(desk, desk.write(change))
+
+
+def tenant_set_status(desk: Desk, it: TenantSetStatus) -> Any:
+    def change(connection: Connection) -> TenantView:
+        return registry_store.set_status(connection, it.name, active=it.active)
+
+    return _changed(desk, desk.write(change))
+
+
+def container_list(desk: Desk, it: ContainerList) -> Any:
+    """Containers with their nameplates; with what they do now where a pool runs."""
+
+    def look(connection: Connection) -> list[dict[str, Any]]:
+        query = (
+            select(containers, tenants.c.name.label("tenant"), sites.c.name.label("site"))
+            .join(tenants, tenants.c.id == containers.c.tenant_id)
+            .outerjoin(sites, sites.c.id == containers.c.site_id)
+            .order_by(tenants.c.name, containers.c.name)
+        )
+        if it.tenant is not None:
+            query = query.where(
+                containers.c.tenant_id == registry_store.find_tenant(connection, it.tenant).id
+            )
+        return [
+            {
+                "id": row.id,
+                "tenant": row.tenant,
+                "name": row.name,
+                "site": row.site,
+                "units": row.nameplate_units,
+                "ths": row.nameplate_ths,
+                "kw": row.nameplate_kw,
+            }
+            for row in connection.execute(query)
+        ]
+
+    rows = desk.read(look)
+    rates = _live(desk, "container")
+    return [row | _figures(rates.get(row["id"])) for row in rows]
+
+
+def container_set(desk: Desk, it: ContainerSet) -> Any:
+    def change(connection: Connection) -> ContainerRecord:
+        next_id = (connection.scalar(select(func.max(containers.c.id))) or 0) + 1
+        if desk.live is not None:
+            next_id = desk.live.reserve_container()
+        return registry_store.set_container(
+            connection,
+            it.tenant,
+            it.name,
+            site=it.site,
+            units=it.units,
+            ths=it.ths,
+            kw=it.kw,
+            next_id=next_id,
+            now_s=_now_s(),
+        )
+
+    record = desk.write(change)
+    if desk.live is not None:
+        desk.live.container_changed(record)
+    return next(row for row in container_list(desk, ContainerList(it.tenant)) if row["id"] == record.id)
+
+
+def worker_list(desk: Desk, it: WorkerList) -> Any:
+    rates = _live(desk, "worker")
+    rows: list[dict[str, Any]] = []
+    for row in desk.read(lambda connection: _workers(connection, it)):
+        figures = _figures(rates.get(row["id"]))
+        if not it.offline_only or figures.get("offline", True):
+            rows.append(row | figures)
+        if len(rows) >= ROWS_MAX:
+            break
+    return rows
+
+
+def worker_show(desk: Desk, it: WorkerShow) -> Any:
+    for row in desk.read(lambda connection: _workers(connection, WorkerList(), it.name)):
+        rates = _live(desk, "worker")
+        return row | _figures(rates.get(row["id"]))
+    raise RegistryError(f"there is no worker {it.name!r}: names are tenant.container.unit")
+
+
+def _workers(connection: Connection, it: WorkerList, name: str | None = None) -> list[dict[str, Any]]:
+    query = (
+        select(workers, tenants.c.name.label("tenant"), containers.c.name.label("container"))
+        .join(tenants, tenants.c.id == workers.c.tenant_id)
+        .join(containers, containers.c.id == workers.c.container_id)
+        .where(workers.c.id > it.after)
+        .order_by(workers.c.id)
+    )
+    if it.tenant is not None:
+        query = query.where(workers.c.tenant_id == registry_store.find_tenant(connection, it.tenant).id)
+    if it.container is not None:
+        query = query.where(containers.c.name == it.container)
+    if name is not None:
+        tenant, _, rest = name.partition(".")
+        container, dot, unit = rest.partition(".")
+        query = query.where(
+            tenants.c.name == tenant,
+            containers.c.name == (container if dot else ""),
+            workers.c.unit == (unit if dot else container),
+        )
+    return [
+        {
+            "id": row.id,
+            "name": ".".join(part for part in (row.tenant, row.container, row.unit) if part),
+            "agent": row.agent,
+            "difficulty_log2": row.difficulty_log2,
+            "first_seen_at_s": row.first_seen_at_s,
+            "last_seen_at_s": row.last_seen_at_s,
+        }
+        for row in connection.execute(query)
+    ]
+
+
+def _changed(desk: Desk, view: TenantView) -> Any:
+    if desk.live is not None:
+        desk.live.tenant_changed(view)
+    return msgspec.to_builtins(view)
+
+
+def _live(desk: Desk, of: Literal["tenant", "container", "worker"]) -> Mapping[int, Hashrate]:
+    return desk.live.figures(of) if desk.live is not None else {}
+
+
+def _figures(rate: Hashrate | None) -> dict[str, Any]:
+    """Live figures; nothing without a running pool."""
+    if rate is None:
+        return {}
+    figures: dict[str, Any] = msgspec.to_builtins(rate)
+    rates = figures.pop("rates_hps")
+    figures.update({f"hps_{window_s}s": rate for window_s, rate in zip(WINDOWS_S, rates, strict=True)})
+    return figures
+
+
+def _terms(scheme: str, fee_bps: int, payout_minimum_sat: int) -> TenantTerms:
+    try:
+        return TenantTerms(scheme=Scheme(scheme), fee_bps=fee_bps, payout_minimum_sat=payout_minimum_sat)
+    except ValueError as error:
+        if scheme not in set(Scheme):
+            raise RegistryError(f"{scheme!r} is no scheme; there are {registry_store.SCHEMES}") from None
+        raise RegistryError(str(error)) from None
+
+
+def _now_s() -> int:
+    return int(time.time())
+
+
+COMMANDS: Final[dict[str, tuple[type[msgspec.Struct], Callable[[Desk, Any], Any]]]] = {
+    "tenant.add": (TenantAdd, tenant_add),
+    "tenant.list": (TenantList, tenant_list),
+    "tenant.show": (TenantShow, tenant_show),
+    "tenant.set-address": (TenantSetAddress, tenant_set_address),
+    "tenant.set-terms": (TenantSetTerms, tenant_set_terms),
+    "tenant.set-status": (TenantSetStatus, tenant_set_status),
+    "container.list": (ContainerList, container_list),
+    "container.set": (ContainerSet, container_set),
+    "worker.list": (WorkerList, worker_list),
+    "worker.show": (WorkerShow, worker_show),
+}
+
+
+def execute(desk: Desk, name: str, body: bytes) -> Any:
+    """Execute a command with its JSON parameters. Raises RegistryError in words."""
+    if name not in COMMANDS:
+        raise RegistryError(f"there is no command {name!r}")
+    kind, function = COMMANDS[name]
+    try:
+        params = msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RegistryError(f"{name}: {error}") from None
+    return function(desk, params)

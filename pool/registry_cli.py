@@ -1,0 +1,250 @@
+"""`angara tenant`, `angara container` and `angara worker`: who may mine, and what stands where.
+
+They work while the pool runs (through its socket) and on the data directory when it does not.
+"""
+
+import getpass
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pool.admin import commands
+from pool.admin.client import ask
+from pool.books_options import ConfigOption, DatabaseOption, DataDirOption, books_of
+
+tenant_app = typer.Typer(
+    help="Custody clients: who they are, how and where they are paid.", no_args_is_help=True
+)
+container_app = typer.Typer(help="Containers and their nameplates.", no_args_is_help=True)
+worker_app = typer.Typer(help="Machines as the pool knows them.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(help="Name of the tenant.")]
+SchemeOption = Annotated[str | None, typer.Option(help="pps, fpps, solo or proxy.")]
+FeeOption = Annotated[int | None, typer.Option(help="Fee of the pool in basis points: 200 is 2 %.")]
+MinimumOption = Annotated[int | None, typer.Option(help="Smallest payout, in satoshi.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+
+
+@tenant_app.command("add")
+def tenant_add(
+    name: NameArgument,
+    scheme: Annotated[str, typer.Option(help="pps, fpps, solo or proxy.")] = "pps",
+    fee_bps: Annotated[int, typer.Option(help="Fee of the pool in basis points.")] = 200,
+    minimum_sat: Annotated[int, typer.Option(help="Smallest payout, in satoshi.")] = 1_000_000,
+    address: Annotated[str | None, typer.Option(help="Where it is paid; may be set later.")] = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Add a tenant. Its machines may mine from now on."""
+    params = commands.TenantAdd(name, _operator(), scheme, fee_bps, minimum_sat, address)
+    _show(_ask("tenant.add", params, config, data_dir, database))
+
+
+@tenant_app.command("list")
+def tenant_list(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """All tenants."""
+    rows = _ask("tenant.list", commands.TenantList(), config, data_dir, database)
+    columns = ("name", "status", "scheme", "fee_bps", "payout_minimum_sat", "address", "workers", "hps_3600s")
+    _print(rows, columns, as_json)
+
+
+@tenant_app.command("show")
+def tenant_show(
+    name: NameArgument,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One tenant."""
+    _show(_ask("tenant.show", commands.TenantShow(name), config, data_dir, database), as_json)
+
+
+@tenant_app.command("set-address")
+def tenant_set_address(
+    name: NameArgument,
+    address: Annotated[str, typer.Argument(help="Payout address. A change is held back for 72 hours.")],
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Set the payout address."""
+    params = commands.TenantSetAddress(name, address, _operator())
+    _show(_ask("tenant.set-address", params, config, data_dir, database))
+
+
+@tenant_app.command("set-terms")
+def tenant_set_terms(
+    name: NameArgument,
+    scheme: SchemeOption = None,
+    fee_bps: FeeOption = None,
+    minimum_sat: MinimumOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Change scheme, fee or minimum payout, for the work of jobs that are sent from now on."""
+    params = commands.TenantSetTerms(name, _operator(), scheme, fee_bps, minimum_sat)
+    _show(_ask("tenant.set-terms", params, config, data_dir, database))
+
+
+@tenant_app.command("suspend")
+def tenant_suspend(
+    name: NameArgument,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Refuse the tenant's machines from now on. What it has earned stays."""
+    _show(_ask("tenant.set-status", commands.TenantSetStatus(name, False), config, data_dir, database))
+
+
+@tenant_app.command("resume")
+def tenant_resume(
+    name: NameArgument,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Let a suspended tenant's machines mine again."""
+    _show(_ask("tenant.set-status", commands.TenantSetStatus(name, True), config, data_dir, database))
+
+
+@container_app.command("list")
+def container_list(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Containers, what they are meant to do and what they do."""
+    rows = _ask("container.list", commands.ContainerList(tenant), config, data_dir, database)
+    columns = ("tenant", "name", "site", "units", "ths", "kw", "workers", "offline", "hps_300s", "hps_3600s")
+    _print(rows, columns, as_json)
+
+
+@container_app.command("set")
+def container_set(
+    tenant: NameArgument,
+    name: Annotated[str, typer.Argument(help="Name of the container; made where it is new.")],
+    site: Annotated[str | None, typer.Option(help="Where it stands.")] = None,
+    units: Annotated[int | None, typer.Option(help="Machines in it.")] = None,
+    ths: Annotated[int | None, typer.Option(help="Hashrate of all of them, TH/s.")] = None,
+    kw: Annotated[int | None, typer.Option(help="Power of all of them, kW.")] = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Set a container's site and nameplate."""
+    params = commands.ContainerSet(tenant, name, site, units, ths, kw)
+    _show(_ask("container.set", params, config, data_dir, database))
+
+
+@worker_app.command("list")
+def worker_list(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    container: Annotated[str | None, typer.Option(help="Only this container's.")] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Only those without shares for 5 minutes.")
+    ] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Machines, by the order in which they were first seen."""
+    rows: list[dict[str, Any]] = []
+    page = [{"id": 0}]
+    while page:  # bounded by the workers there are; a page has at most commands.ROWS_MAX
+        params = commands.WorkerList(tenant, container, offline, page[-1]["id"])
+        page = _ask("worker.list", params, config, data_dir, database)
+        rows += page
+    columns = ("name", "agent", "difficulty_log2", "last_seen_at_s", "accepted", "stale", "low", "hps_300s")
+    _print(rows, columns, as_json)
+
+
+@worker_app.command("show")
+def worker_show(
+    name: Annotated[str, typer.Argument(help="tenant.container.unit")],
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One machine."""
+    _show(_ask("worker.show", commands.WorkerShow(name), config, data_dir, database), as_json)
+
+
+def _ask(
+    command: str,
+    params: msgspec.Struct,
+    config: Path | None,
+    data_dir: Path | None,
+    database: str | None,
+) -> Any:
+    books = books_of(config, data_dir, database)
+    return ask(books.data_dir, books.database_url, books.network, command, params)
+
+
+def _operator() -> str:
+    """Who changes something: the name of the person at the terminal, for the history."""
+    return getpass.getuser()
+
+
+def _show(row: dict[str, Any], as_json: bool = False) -> None:
+    if as_json:
+        _print_json(row)
+        return
+    for key, value in row.items():
+        if value is not None:
+            typer.echo(f"{key.removesuffix('_s') if key.endswith('_at_s') else key:22} {_text(key, value)}")
+
+
+def _print(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
+    if as_json:
+        _print_json(rows)
+        return
+    used = [column for column in columns if any(row.get(column) is not None for row in rows)]
+    table = Table(box=None, pad_edge=False)
+    for column in used:
+        table.add_column(column, justify="left" if column in ("name", "tenant", "agent", "site") else "right")
+    for row in rows:
+        table.add_row(*(_text(column, row.get(column)) for column in used))
+    Console().print(table)
+
+
+def _print_json(value: object) -> None:
+    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def _text(key: str, value: object) -> str:
+    if value is None:
+        return "-"
+    if key.endswith("_at_s") and isinstance(value, int):
+        when = datetime.fromtimestamp(value, UTC)
+        return f"{when:%Y-%m-%d %H:%M:%S}Z" + (" (held back)" if value > time.time() else "")
+    if key.startswith("hps_") and isinstance(value, int | float):
+        return hashrate_text(float(value))
+    return str(value)
+
+
+def hashrate_text(hashrate_hps: float) -> str:
+    """With the unit that leaves one to three digits before the point."""
+    for unit in ("H/s", "kH/s", "MH/s", "GH/s", "TH/s", "PH/s"):
+        if hashrate_hps < 1000:
+            return f"{hashrate_hps:.2f} {unit}"
+        hashrate_hps /= 1000
+    return f"{hashrate_hps:.2f} EH/s"

@@ -1,0 +1,112 @@
+"""Live hashrate: decayed averages that are right from the first minute, and counts by what they mean."""
+
+import struct
+
+import pytest
+
+from payouts.rates import Scheme
+from pool.hashrate import OFFLINE_S, WINDOWS_S, HashrateBook
+from pool.registry import Registry, Snapshot, TenantRecord
+from stratum.session import Admission
+from stratum.verdict import Verdict
+
+HASHES_A_SHARE = 65_536 * 2**32
+
+
+def registry(machines: int) -> Registry:
+    tenants = (
+        TenantRecord(id=1, name="acme", active=True, scheme=Scheme.PPS, fee_bps=0),
+        TenantRecord(id=2, name="borealis", active=True, scheme=Scheme.PPS, fee_bps=0),
+    )
+    found = Registry(Snapshot(tenants, (), ()))
+    for number in range(machines):
+        tenant = tenants[number % 2].name
+        assert isinstance(found.admit(f"{tenant}.c{number % 4}.u{number}", ""), Admission)
+    return found
+
+
+def tally(worker: int, verdict: Verdict = Verdict.ACCEPTED, count: int = 1, log2: int = 16) -> bytes:
+    return struct.pack("=IIbBHI", worker, 1, log2, verdict, 0, count)
+
+
+def steady(book: HashrateBook, until_s: int, from_s: int = 0) -> None:
+    """Every worker 1..4 finds a share of 65,536 every 6 s."""
+    for now_s in range(from_s + 6, until_s + 1, 6):
+        book.add(b"".join(tally(worker) for worker in range(1, 5)), float(now_s))
+
+
+@pytest.mark.parametrize("minutes", [1, 5, 60, 600])
+def test_every_window_shows_the_true_rate_from_the_first_minute_on(minutes: int) -> None:
+    book = HashrateBook(registry(4), 0.0)
+    steady(book, minutes * 60)
+    rates = book.by_worker(minutes * 60.0)[1].rates_hps
+    assert rates == pytest.approx([HASHES_A_SHARE / 6] * len(WINDOWS_S), rel=0.06)
+
+
+def test_a_machine_that_stops_fades_from_the_short_window_first() -> None:
+    book = HashrateBook(registry(4), 0.0)
+    steady(book, 3600)
+    rates = book.by_worker(3900.0)[1].rates_hps
+    full = HASHES_A_SHARE / 6
+    assert rates[0] < 0.01 * full
+    assert 0.3 * full < rates[1] < 0.4 * full
+    assert rates[3] > 0.9 * full
+
+
+def test_counts_are_by_what_they_mean_to_an_operator() -> None:
+    book = HashrateBook(registry(2), 0.0)
+    for verdict in Verdict:
+        book.add(tally(1, verdict, count=int(verdict) + 1), 1.0)
+    row = book.by_worker(10.0)[1]
+    assert row.accepted == Verdict.ACCEPTED + 1
+    assert row.stale == Verdict.STALE + 1 + Verdict.JOB_UNKNOWN + 1
+    assert row.duplicate == Verdict.DUPLICATE + 1
+    assert row.low == Verdict.LOW_DIFFICULTY + 1
+    others = (
+        Verdict.MALFORMED,
+        Verdict.NOT_SUBSCRIBED,
+        Verdict.UNAUTHORISED,
+        Verdict.NTIME_OUT_OF_RANGE,
+        Verdict.VERSION_OUTSIDE_MASK,
+        Verdict.FILTER_FULL,
+    )
+    assert row.invalid == sum(verdict + 1 for verdict in others)
+
+
+def test_rejected_shares_are_no_hashrate() -> None:
+    book = HashrateBook(registry(1), 0.0)
+    book.add(tally(1, Verdict.LOW_DIFFICULTY, count=1000), 6.0)
+    assert book.by_worker(6.0)[1].rates_hps == (0.0,) * len(WINDOWS_S)
+
+
+def test_containers_tenants_and_pool_are_the_sums_of_their_workers() -> None:
+    book = HashrateBook(registry(4), 0.0)
+    steady(book, 600)
+    one = book.by_worker(600.0)[1]
+    by_tenant, by_container = book.by_tenant(600.0), book.by_container(600.0)
+    assert by_tenant[1].workers == 2
+    assert by_tenant[1].accepted == 2 * one.accepted
+    assert by_tenant[1].rates_hps == pytest.approx([2 * rate for rate in one.rates_hps])
+    assert len(by_container) == 4
+    assert book.pool(600.0).accepted == 4 * one.accepted
+
+
+def test_a_machine_is_offline_after_five_minutes_without_an_accepted_share() -> None:
+    book = HashrateBook(registry(4), 0.0)
+    steady(book, 600)
+    assert book.pool(600.0).offline == 0
+    book.add(tally(1) + tally(2, Verdict.STALE), 600.0 + OFFLINE_S)
+    assert book.pool(600.0 + OFFLINE_S + 6).offline == 3
+    assert book.by_worker(600.0 + OFFLINE_S + 6)[1].offline == 0
+
+
+def test_a_known_machine_that_has_never_mined_is_offline_and_zero() -> None:
+    book = HashrateBook(registry(3), 0.0)
+    row = book.by_worker(10.0)[3]
+    assert (row.offline, row.accepted, row.rates_hps[0]) == (1, 0, 0.0)
+
+
+def test_an_empty_pool_has_figures_too() -> None:
+    book = HashrateBook(registry(0), 0.0)
+    assert book.pool(5.0).workers == 0
+    assert len(book.by_worker(5.0)) == 0
