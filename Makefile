@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp)
 
-.PHONY: install run test lint types bench sanitize clean
+.PHONY: install run test lint types bench sanitize fuzz clean
 
 install: $(STAMP)
 
@@ -32,6 +32,49 @@ types: install
 
 bench: install
 	$(BIN)/python -m bench
+
+# The engine without Python, checked by sanitizers: g++ is all that `make sanitize` needs. `make fuzz` looks
+# for inputs of its own with libFuzzer, and keeps the interesting ones in build/fuzz/corpus.
+CHECKED         := sha256 sha256_portable engine judge submit_parser fuzz_feed
+ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
+CHECKED         += sha256_shani sha256_avx2 sha256_avx512
+endif
+CHECKS          := -std=c++20 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
+HEADERS         := $(wildcard stratum/native/*.hpp)
+SANITIZE_INPUTS ?= 3000
+FUZZ_RUNS       ?= 1000000
+
+%/sha256_shani.o: ISA := -msse4.1 -msha
+%/sha256_avx2.o: ISA := -mavx2
+%/sha256_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl
+
+sanitize: build/sanitize/fuzz_feed
+	$< $(SANITIZE_INPUTS)
+
+build/sanitize/fuzz_feed: $(CHECKED:%=build/sanitize/%.o)
+	$(CXX) $(CHECKS) $^ -o $@
+
+build/sanitize/%.o: stratum/native/%.cpp $(HEADERS)
+	@mkdir -p $(@D)
+	$(CXX) $(CHECKS) -O1 -Wall -Wextra -Wshadow -Wconversion -DANGARA_FUZZ_MAIN $(ISA) -c $< -o $@
+
+fuzz:
+	@command -v clang++ >/dev/null || { echo "make fuzz needs clang++ with libFuzzer: on Debian 12, clang and libclang-rt-14-dev"; exit 1; }
+	@$(MAKE) --no-print-directory build/fuzz/fuzz_feed
+	@mkdir -p build/fuzz/corpus
+	build/fuzz/fuzz_feed -runs=$(FUZZ_RUNS) -max_len=300 -print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/corpus
+
+build/fuzz/fuzz_feed: $(CHECKED:%=build/fuzz/%.o)
+	clang++ $(CHECKS) -fsanitize=fuzzer $^ -o $@
+
+# What is looked into is the engine. The hash code would only be slowed down: it is in `make sanitize`.
+build/fuzz/sha256%.o: stratum/native/sha256%.cpp $(HEADERS)
+	@mkdir -p $(@D)
+	clang++ -std=c++20 -O2 $(ISA) -c $< -o $@
+
+build/fuzz/%.o: stratum/native/%.cpp $(HEADERS)
+	@mkdir -p $(@D)
+	clang++ $(CHECKS) -fsanitize=fuzzer -O2 -c $< -o $@
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,7 +13,8 @@ import trio
 from pool.config import PoolConfig
 from pool.node import Node, NodeConfig, check_chain
 from pool.rpc import NodeError
-from stratum.server import BadEndpoint, Endpoint, open_listener, tls_context
+from stratum.certificate import BadCertificate, Certificate
+from stratum.server import BadEndpoint, Endpoint, open_listener
 
 CHECK_TIMEOUT_S = 35.0  # a little more than one answer of a node may take
 
@@ -54,11 +55,14 @@ def _endpoint(endpoint: Endpoint) -> Finding:
     subject = f"listen {endpoint.host}:{endpoint.port}"
     try:
         open_listener(endpoint).close()
-        if endpoint.certificate is not None:
-            tls_context(endpoint)
-    except BadEndpoint as error:
+        if endpoint.certificate is None:
+            return Finding(True, subject, "free")
+        certificate = Certificate(endpoint.certificate, endpoint.key)
+    except (BadEndpoint, BadCertificate) as error:
         return Finding(False, subject, str(error))
-    return Finding(True, subject, "TLS" if endpoint.certificate else "free")
+    if certificate.problem is not None:
+        return Finding(False, subject, f"{endpoint.certificate}: {certificate.problem}")
+    return Finding(True, subject, f"free, TLS with a certificate until {certificate.until}")
 
 
 async def _node(config: NodeConfig, network: str, findings: dict[str, Finding]) -> None:

@@ -19,6 +19,7 @@ from pool.main import Pool
 from pool.regtest import RegtestOptions, RegtestUnavailable, serve_regtest
 from pool.regtest_wallet import TEMPLATE_TXS_MAX
 from stratum import _engine
+from stratum.certificate import BadCertificate
 from stratum.difficulty import BadTarget, target_from_nbits
 from stratum.server import BadEndpoint
 
@@ -164,7 +165,7 @@ def _run(job: Callable[[], Awaitable[None]]) -> None:
     mistakes: list[str] = []
     try:
         trio.run(_until_signal, job)
-    except* (BadConfig, BadEndpoint, RegtestUnavailable, OSError) as group:
+    except* (BadCertificate, BadConfig, BadEndpoint, RegtestUnavailable, OSError) as group:
         mistakes = [str(error) for error in _leaves(group)]
     if mistakes:
         for mistake in mistakes:

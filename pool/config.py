@@ -5,6 +5,8 @@ network (nodes, listening addresses) can still fail. Secrets never appear in an 
 """
 
 import tomllib
+from fractions import Fraction
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,13 +17,14 @@ from pool.coinbase import TAG_BYTES_MAX
 from pool.node import CHAINS, NodeConfig
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.doorkeeper import DoorLimits
-from stratum.server import Endpoint
+from stratum.server import Endpoint, Network
 from stratum.session import SessionLimits
 from stratum.switchboard import BoardLimits
 from stratum.vardiff import VardiffPolicy
 
 CONFIG_BYTES_MAX: Final = 1 << 20  # settings are a page; more is the wrong file
 TENANT_CHARS_MAX: Final = 32  # leaves room for container and unit in 63 bytes
+_EXPONENT_MAX: Final = 1_000  # beyond any difficulty, and still quick to compute
 EXTRANONCE1_BYTES: Final = 4  # 2^32 sessions a boot before one is used again
 
 
@@ -33,7 +36,7 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pass
 
 
-class PoolTable(_Table):
+class PoolTable(_Table, frozen=True):
     network: str
     data_dir: str
     payout_address: str
@@ -41,7 +44,7 @@ class PoolTable(_Table):
     outage_s: float = 600.0  # miners keep the last work this long while no node answers
 
 
-class NodeTable(_Table):
+class NodeTable(_Table, frozen=True):
     name: str
     url: str
     cookie_file: str | None = None
@@ -51,7 +54,7 @@ class NodeTable(_Table):
     zmq_hashblock: str | None = None
 
 
-class LimitsTable(_Table):
+class LimitsTable(_Table, frozen=True):
     line_bytes: int = 8192
     out_bytes: int = 65_536
     subscribe_s: float = 10.0
@@ -62,11 +65,12 @@ class LimitsTable(_Table):
     half_open_per_address: int = 1_024
 
 
-class StratumTable(_Table):
+class StratumTable(_Table, frozen=True):
     listen: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.1:3333"])
     listen_tls: list[str] = msgspec.field(default_factory=list)
     certificate: str | None = None
     key: str | None = None
+    proxy_protocol_from: list[str] = msgspec.field(default_factory=list)
     difficulty_start: int | float = 65_536
     difficulty_min: int | float = 1_024
     difficulty_max: int | float = 1 << 50
@@ -75,11 +79,11 @@ class StratumTable(_Table):
     limits: LimitsTable = LimitsTable()
 
 
-class TenantTable(_Table):
+class TenantTable(_Table, frozen=True):
     name: str
 
 
-class _File(_Table):
+class _File(_Table, frozen=True):
     pool: PoolTable
     node: list[NodeTable]
     stratum: StratumTable = StratumTable()
@@ -131,14 +135,14 @@ def parse_difficulty(value: object, what: str) -> int:
     if isinstance(value, str):
         base, caret, exponent = value.partition("^")
         try:
-            if caret and base.strip() == "2" and len(exponent) <= 4:
-                number = 2.0 ** int(exponent)
+            if caret and base.strip() == "2":
+                number = Fraction(2) ** max(min(int(exponent), _EXPONENT_MAX), -_EXPONENT_MAX)
             else:
                 number = float(value)
         except ValueError:
             raise BadConfig(f"{what}: {value!r} is not a difficulty") from None
     for exponent_log2 in range(DIFFICULTY_LOG2_MIN, DIFFICULTY_LOG2_MAX + 1):
-        if number == 2.0**exponent_log2:
+        if number == Fraction(2) ** exponent_log2:
             return exponent_log2
     raise BadConfig(
         f"{what}: {value} is not a power of two from 2^{DIFFICULTY_LOG2_MIN} to 2^{DIFFICULTY_LOG2_MAX}"
@@ -149,9 +153,10 @@ def parse_address(text: str, what: str) -> tuple[str, int]:
     """HOST:PORT or [HOST]:PORT. Raises BadConfig."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port[:6]) > 65_535:
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else -1
+    if not colon or not host or not 0 <= number <= 65_535:
         raise BadConfig(f"{what}: {text!r} is not HOST:PORT")
-    return host, int(port)
+    return host, number
 
 
 def _checked(file: _File, base: Path) -> PoolConfig:
@@ -181,7 +186,7 @@ def _checked(file: _File, base: Path) -> PoolConfig:
         raise BadConfig("stratum: difficulty_min <= difficulty_start <= difficulty_max does not hold")
     return PoolConfig(
         network=pool.network,
-        data_dir=base / pool.data_dir,
+        data_dir=_path(base, pool.data_dir, "pool.data_dir"),
         payout_script=payout_script,
         tag=pool.tag,
         outage_s=pool.outage_s,
@@ -220,16 +225,20 @@ def _nodes(tables: list[NodeTable], base: Path) -> tuple[NodeConfig, ...]:
         if table.password_file is not None:
             if password is not None:
                 raise BadConfig(f"node {table.name}: give password or password_file, not both")
+            path = _path(base, table.password_file, f"node {table.name}: password_file")
             try:
-                password = (base / table.password_file).read_text().strip()
+                password = path.read_text().strip()
             except (OSError, UnicodeDecodeError):
-                raise BadConfig(f"node {table.name}: cannot read the password_file") from None
+                raise BadConfig(f"node {table.name}: cannot read the password_file {path}") from None
+        cookie_file = None
+        if table.cookie_file is not None:
+            cookie_file = _path(base, table.cookie_file, f"node {table.name}: cookie_file")
         try:
             configs.append(
                 NodeConfig(
                     name=table.name,
                     url=table.url,
-                    cookie_file=base / table.cookie_file if table.cookie_file is not None else None,
+                    cookie_file=cookie_file,
                     user=table.user,
                     password=password,
                     zmq_hashblock=table.zmq_hashblock,
@@ -242,21 +251,44 @@ def _nodes(tables: list[NodeTable], base: Path) -> tuple[NodeConfig, ...]:
     return tuple(configs)
 
 
+def _path(base: Path, text: str, what: str) -> Path:
+    """Relative to the settings file; ~ is the home of whoever runs the pool."""
+    if not text or "\0" in text:
+        raise BadConfig(f"{what}: {text!r} is not a path")
+    try:
+        return base / Path(text).expanduser()
+    except RuntimeError:
+        raise BadConfig(f"{what}: {text!r}: there is no such home directory") from None
+
+
 def _endpoints(table: StratumTable, base: Path) -> tuple[Endpoint, ...]:
+    proxies = tuple(_network(text) for text in table.proxy_protocol_from)
     endpoints = []
     for text in table.listen:
         host, port = parse_address(text, "stratum.listen")
-        endpoints.append(Endpoint(host=host, port=port))
+        endpoints.append(Endpoint(host=host, port=port, proxies=proxies))
     if table.listen_tls and table.certificate is None:
         raise BadConfig("stratum.listen_tls: a certificate is needed")
+    if not table.listen_tls and (table.certificate is not None or table.key is not None):
+        raise BadConfig("stratum.certificate: is not used without listen_tls")
     for text in table.listen_tls:
+        assert table.certificate is not None
         host, port = parse_address(text, "stratum.listen_tls")
-        certificate = str(base / (table.certificate or ""))
-        key = str(base / table.key) if table.key is not None else None
-        endpoints.append(Endpoint(host=host, port=port, certificate=certificate, key=key))
+        certificate = str(_path(base, table.certificate, "stratum.certificate"))
+        key = None if table.key is None else str(_path(base, table.key, "stratum.key"))
+        endpoints.append(Endpoint(host=host, port=port, certificate=certificate, key=key, proxies=proxies))
     if not endpoints:
         raise BadConfig("stratum.listen: nothing to listen on")
     return tuple(endpoints)
+
+
+def _network(text: str) -> Network:
+    try:
+        return ip_network(text)
+    except ValueError:
+        raise BadConfig(
+            f"stratum.proxy_protocol_from: {text!r} is not an address, or a network like 10.0.0.0/24"
+        ) from None
 
 
 def _tenants(tables: list[TenantTable]) -> tuple[str, ...]:

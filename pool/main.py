@@ -5,6 +5,7 @@ node answers, miners keep the last work until `outage_s`; then they are let go, 
 other pools, and taken back when a node is there again.
 """
 
+import contextlib
 import resource
 import secrets
 from collections.abc import Callable
@@ -40,6 +41,7 @@ DESCRIPTORS_KEPT: Final = 256
 # a block, can fill this, and its blocks are on one height.
 BLOCKS_WAITING_MAX: Final = 10_000
 BLOCK_SUBMITTERS: Final = 8  # at once: a slow node must not hold up the next block
+BLOCKS_STORED_S: Final = 1.0  # of a stop, which takes two seconds at most
 OUTAGE_CHECK_S: Final = 1.0
 
 
@@ -112,22 +114,25 @@ class Pool:
         )
 
     async def run(self, *, task_status: trio.TaskStatus[RunningPool] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until cancelled. Raises BadEndpoint when an address cannot be listened on."""
+        """Until cancelled. Raises BadEndpoint or BadCertificate when it cannot listen."""
         templates, fresh = trio.open_memory_channel[Template](1)
         server = Server(board=self._board, doorkeeper=self._doorkeeper, endpoints=self._config.endpoints)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self._nodes.run)
-            await nursery.start(self._board.run)
-            for _ in range(BLOCK_SUBMITTERS):
-                nursery.start_soon(self._submit_blocks)
-            nursery.start_soon(self._submitter.resubmit_pending)
-            nursery.start_soon(self._watch.run, templates)
-            nursery.start_soon(self._publish, fresh)
-            nursery.start_soon(self._mind_outages)
-            await nursery.start(server.run)
-            task_status.started(
-                RunningPool(self._board, self._registry, self._tallies, tuple(server.addresses))
-            )
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._nodes.run)
+                await nursery.start(self._board.run)
+                for _ in range(BLOCK_SUBMITTERS):
+                    nursery.start_soon(self._submit_blocks)
+                nursery.start_soon(self._submitter.resubmit_pending)
+                nursery.start_soon(self._watch.run, templates)
+                nursery.start_soon(self._publish, fresh)
+                nursery.start_soon(self._mind_outages)
+                await nursery.start(server.run)
+                task_status.started(
+                    RunningPool(self._board, self._registry, self._tallies, tuple(server.addresses))
+                )
+        finally:
+            await self._store_blocks()
 
     async def _publish(self, fresh: trio.MemoryReceiveChannel[Template]) -> None:
         async for template in fresh:
@@ -165,28 +170,46 @@ class Pool:
             solution = await self._to_submit.receive()
             self._on_block(await self._submitter.submit(solution))
 
+    async def _store_blocks(self) -> None:
+        """A stop must not lose blocks that nobody has taken yet: the next start submits what is on disk."""
+        give_up_s = trio.current_time() + BLOCKS_STORED_S
+        while self._to_submit.statistics().current_buffer_used and trio.current_time() < give_up_s:
+            # `submit` stores a block before it notices that it is cancelled.
+            with trio.CancelScope(shield=True) as stop:
+                stop.cancel()
+                await self._submitter.submit(self._to_submit.receive_nowait())
+
     async def _mind_outages(self) -> None:
         """Let miners go when no node has answered for outage_s; take them back when one does."""
+        let_go = False
         while True:
             await trio.sleep(OUTAGE_CHECK_S)
             since_s = self._nodes.outage_since_s
             outage_s = 0.0 if since_s is None else trio.current_time() - since_s
             gone = outage_s >= self._config.outage_s
-            if gone and self._doorkeeper.closed is None:
+            if gone and not let_go:
+                let_go = True
                 log.error("miners_let_go", reason="no node answers", outage_s=round(outage_s))
                 self._board.close_door("no bitcoin node answers")
-            elif not gone and self._doorkeeper.closed is not None:
+            elif not gone and let_go:
+                let_go = False
                 log.warning("miners_taken_back")
                 self._doorkeeper.closed = None
 
 
 def _with_descriptors(limits: DoorLimits) -> DoorLimits:
-    """Never more sessions than this process may open descriptors."""
+    """Never more sessions than this process may open descriptors, which are raised as far as needed."""
+    wanted = limits.sessions_max + DESCRIPTORS_KEPT
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    allowed = max(1, hard - DESCRIPTORS_KEPT)
-    if hard != resource.RLIM_INFINITY and allowed < limits.sessions_max:
-        log.info("sessions_bounded_by_descriptors", sessions_max=allowed, descriptors=hard)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # A system may allow less than its own hard limit: then what there was has to do.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = max(1, soft - DESCRIPTORS_KEPT)
+    if soft != resource.RLIM_INFINITY and allowed < limits.sessions_max:
+        log.info("sessions_bounded_by_descriptors", sessions_max=allowed, descriptors=soft)
         return msgspec.structs.replace(limits, sessions_max=allowed)
     return limits

@@ -10,6 +10,7 @@ it exactly as to a bitcoind, through the same node client.
 * pool/regtest_template.py  templates, and blocks made of them
 * pool/regtest_node.py      all of these behind one lock, in worker threads
 * pool/regtest_methods.py   the RPC methods, over regtest_jsonrpc.py and regtest_http.py
+* pool/regtest_coins.py     those of them about coins and transactions
 
 Invariants: the chain survives a restart on the same data directory; the cookie file exists, readable by
 its owner alone, for exactly as long as the server can be reached; credentials are never logged.
@@ -26,6 +27,7 @@ import structlog
 import trio
 
 from pool.regtest_chain import Chain, RegtestUnavailable
+from pool.regtest_coins import CoinMethods
 from pool.regtest_http import HttpServer
 from pool.regtest_jsonrpc import JsonRpc
 from pool.regtest_methods import Methods
@@ -85,7 +87,8 @@ async def serve_regtest(
 
 async def _serve(options: RegtestOptions, node: Node, task_status: trio.TaskStatus[RegtestNode]) -> None:
     methods = Methods(node)
-    rpc = JsonRpc(methods.by_name(), last=methods.stop.__name__)
+    served = {**methods.by_name(), **CoinMethods(node).by_name()}
+    rpc = JsonRpc(served, last=methods.stop.__name__)
     cookie_file = options.data_dir / ".cookie"
     with _credentials(options, cookie_file) as credentials:
         listeners = await trio.open_tcp_listeners(options.port, host=options.host)

@@ -294,6 +294,24 @@ class Chain:
         block = None if entry is None else self._read_block(entry)
         return None if block is None else bytes(block)
 
+    def spent_coins(self, hash_internal: bytes) -> list[list[Coin]] | None:
+        """What each transaction of a block but the coinbase spends, None where the block is not stored."""
+        entry = self._entry(hash_internal)
+        if entry is None or self._read_block(entry) is None:
+            return None
+        return [
+            [
+                Coin(
+                    coin.output.amount,
+                    bytes(coin.output.script_pubkey),
+                    coin.confirmation_height,
+                    coin.is_coinbase,
+                )
+                for coin in tx.coins
+            ]
+            for tx in self._kernel.block_spent_outputs[entry].transactions
+        ]
+
     def _entry(self, hash_internal: bytes) -> Any | None:
         try:
             return self._kernel.block_tree_entries[self._pbk.BlockHash(hash_internal)]

@@ -5,9 +5,11 @@ Invariants:
   chain, or as outputs of an earlier one in here), are mature and are spent once; its lock times have
   passed; its scripts verify by Bitcoin Core's own interpreter.
 * A parent stands before its children.
+* A transaction that says so (BIP125) is replaced by one that spends a coin of its and pays more; what was
+  built on it goes with it.
 * `updates` grows with every change: templates and long polls are told apart by it.
 
-Standardness, dust, feerate ordering and replacement are not this node's business: consensus is.
+Standardness, dust and feerate ordering are not this node's business: consensus is.
 Must not know: templates, JSON-RPC (but the error codes of sendrawtransaction, which name the refusals).
 """
 
@@ -40,11 +42,14 @@ MULTISIG_KEYS_MAX = 20  # what a multisig counts for where the script does not s
 WITNESS_SCALE = 4
 LOCKTIME_IS_TIME = 500_000_000  # BIP65: from here a lock time is Unix seconds, not a height
 SEQUENCE_FINAL = 0xFFFFFFFF
+SEQUENCE_REPLACEABLE_MAX = 0xFFFFFFFD  # BIP125
 SEQUENCE_DISABLED = 1 << 31  # BIP68
 SEQUENCE_IS_TIME = 1 << 22
 SEQUENCE_MASK = 0xFFFF
 SEQUENCE_TIME_SHIFT = 9  # units of 512 s
 P2SH_BYTES = 23
+REPLACED_MAX = 100  # transactions that one may drive out (BIP125, rule 5)
+REPLACE_SAT_PER_KVB = 1_000  # what it pays for its own relay on top of theirs (rule 4)
 
 
 class Refusal(IntEnum):
@@ -97,16 +102,50 @@ class Mempool:
         """Everything, parents before children."""
         return [tx for tx, _ in self._txs.values()]
 
+    def get(self, txid: bytes) -> PendingTx | None:
+        """A transaction in here."""
+        found = self._txs.get(txid)
+        return None if found is None else found[0]
+
+    def coin(self, key: bytes) -> Coin | None:
+        """An output that the chain, or a transaction in here, leaves unspent, and nothing in here spends."""
+        if key in self.spent:
+            return None
+        return self._chain.coins.get(key) or self._created.get(key)
+
+    def replaceable(self, txid: bytes) -> bool:
+        """Whether a transaction in here says that it may be replaced."""
+        _, parsed = self._txs[txid]
+        return any(txin.nSequence <= SEQUENCE_REPLACEABLE_MAX for txin in parsed.vin)
+
     def accept(self, raw: bytes, *, sat_per_kvb_max: int = 0) -> PendingTx:
         """Take a transaction in, or find it here already. 0: pay as much as you like. Raises TxRefused."""
+        txid, parsed = self._decode(raw)
+        if txid in self._txs:
+            return self._txs[txid][0]
+        pending, replaced = self._check(raw, txid, parsed, sat_per_kvb_max)
+        self._remove(replaced)
+        self._add(pending, parsed)
+        return pending
+
+    def check(self, raw: bytes, *, sat_per_kvb_max: int = 0) -> PendingTx:
+        """What `accept` would take in. Raises TxRefused, also for what is in here already."""
+        txid, parsed = self._decode(raw)
+        if txid in self._txs:
+            raise TxRefused(Refusal.KNOWN, "txn-already-in-mempool")
+        return self._check(raw, txid, parsed, sat_per_kvb_max)[0]
+
+    def _decode(self, raw: bytes) -> tuple[bytes, Any]:
         try:
-            txid = self._chain.txid(raw)
-            parsed = CTransaction.deserialize(raw)
+            return self._chain.txid(raw), CTransaction.deserialize(raw)
         except (ValueError, SerializationError):
             reason = "TX decode failed. Make sure the tx has at least one input."
             raise TxRefused(Refusal.DECODE, reason) from None
-        if txid in self._txs:
-            return self._txs[txid][0]
+
+    def _check(
+        self, raw: bytes, txid: bytes, parsed: Any, sat_per_kvb_max: int
+    ) -> tuple[PendingTx, set[bytes]]:
+        """The transaction measured, and the txids of those that it replaces. Raises TxRefused."""
         try:
             CheckTransaction(parsed)
         except CheckTransactionError as broken:
@@ -118,10 +157,10 @@ class Mempool:
         self._check_limits(pending)
         if sat_per_kvb_max and pending.fee_sat * WITNESS_SCALE * 1000 > sat_per_kvb_max * pending.weight:
             raise TxRefused(Refusal.ERROR, "Fee exceeds maximum configured by user (e.g. maxfeerate)")
+        replaced = self._replaced(pending)
         if not self._chain.scripts_verify(raw, coins):
             raise TxRefused(Refusal.REJECTED, "mandatory-script-verify-flag-failed")
-        self._add(pending, parsed)
-        return pending
+        return pending, replaced
 
     def after_block(self, returned: Iterable[bytes]) -> None:
         """Keep what the new tip still allows, and take back what a reorganisation gave back."""
@@ -136,6 +175,8 @@ class Mempool:
             except TxRefused:
                 continue  # it is in the new chain, or the new chain contradicts it
         for pending, parsed in kept:
+            if any(key in self.spent for key in pending.spends):
+                continue  # the reorganisation gave back another that spends the same
             try:
                 self._coins(parsed, pending.txid)
                 self._check_limits(pending)
@@ -155,6 +196,38 @@ class Mempool:
             self._created[key] = Coin(output.nValue, bytes(output.scriptPubKey), height, coinbase=False)
         self.updates += 1
 
+    def _replaced(self, pending: PendingTx) -> set[bytes]:
+        """Whom a transaction drives out: those that spend the same, and what is built on them."""
+        direct = {self.spent[key] for key in pending.spends if key in self.spent}
+        replaced = set(direct)
+        for tx, _ in self._txs.values():  # parents before children
+            if any(key[:32] in replaced for key in tx.spends):
+                replaced.add(tx.txid)
+        if not replaced:
+            return replaced
+        if len(replaced) > REPLACED_MAX:
+            raise TxRefused(Refusal.REJECTED, "too many potential replacements")
+        if any(key[:32] in replaced for key in pending.spends):
+            raise TxRefused(Refusal.REJECTED, "bad-txns-spends-conflicting-tx")
+        theirs_sat = sum(self._txs[txid][0].fee_sat for txid in replaced)
+        relay_sat = -(-pending.weight * REPLACE_SAT_PER_KVB // (WITNESS_SCALE * 1000))
+        cheaper = any(
+            pending.fee_sat * self._txs[txid][0].weight <= self._txs[txid][0].fee_sat * pending.weight
+            for txid in direct
+        )
+        if cheaper or pending.fee_sat < theirs_sat + relay_sat:
+            raise TxRefused(Refusal.REJECTED, "insufficient fee, rejecting replacement")
+        return replaced
+
+    def _remove(self, txids: set[bytes]) -> None:
+        for txid in txids:
+            tx, parsed = self._txs.pop(txid)
+            self._weight -= tx.weight
+            for key in tx.spends:
+                del self.spent[key]
+            for index in range(len(parsed.vout)):
+                del self._created[outpoint(txid, index)]
+
     def _check_limits(self, pending: PendingTx) -> None:
         if pending.weight > TX_WEIGHT_MAX:
             raise TxRefused(Refusal.REJECTED, "tx-size")
@@ -171,7 +244,7 @@ class Mempool:
         coins = []
         for txin in parsed.vin:
             key = txin.prevout.serialize()
-            if key in self.spent:
+            if key in self.spent and not self.replaceable(self.spent[key]):
                 raise TxRefused(Refusal.REJECTED, "txn-mempool-conflict")
             coin = self._chain.coins.get(key) or self._created.get(key)
             if coin is None:

@@ -1,7 +1,8 @@
 """The native engine: bytes of miners in, verdicts and reply bytes out. Never touches a socket.
 
-Use from one thread at a time: a second one gets a RuntimeError. Unknown sessions, channels and jobs raise
-IndexError, values out of range ValueError. C++ source: stratum/native/.
+Use from one thread at a time: a call during another one gets a RuntimeError. Unknown sessions, channels and
+jobs raise IndexError, values that make no sense ValueError, integers that do not fit TypeError. A call that
+raises has changed nothing, but for feed(). C++ source: stratum/native/.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ WORKER_NAME_BYTES_MAX: int
 JOBS_PER_CHANNEL_MAX: int
 PINS_MAX: int
 
-class LineTooLong(ValueError): ...
+class LineTooLong(ValueError):
+    """What the session sent after its last whole line is gone: close it."""
 
 def sha256d(backend: str, messages: bytes, size: int) -> bytes:
     """SHA-256d of each `size`-byte message by the named code path, 32 bytes each."""
@@ -42,7 +44,11 @@ class Engine:
         ntime_max: int,
         network_target_le: bytes,
     ) -> None:
-        """A job; one with another previous hash makes all earlier ones of its channel stale."""
+        """A job; seq grows, from 1. The channel's jobs on other previous hashes are stale from here on.
+
+        When a previous hash comes back soon, its jobs are not stale any more; what was credited on it, by
+        whatever channel, is still a duplicate.
+        """
     def add_alias(self, channel: int, seq: int, of_seq: int) -> None:
         """The same job under another id."""
     def drop_jobs_before(self, channel: int, seq: int) -> None: ...
@@ -61,7 +67,8 @@ class Engine:
     def feed(self, session: int, data: bytes | bytearray | memoryview) -> bytes | None:
         """The next line that is not a plain mining.submit, or None when all is used up.
 
-        After a line, go on with feed(session, b""). Raises LineTooLong.
+        After a line, go on with feed(session, b""). Raises LineTooLong, and ValueError when 262,144 shares
+        wait for validate(): what was not read yet is gone then.
         """
     def submit(self, session: int, id: bytes, params: Sequence[bytes]) -> None:
         """A mining.submit that had to be decoded in Python; `id` is raw JSON."""
@@ -84,4 +91,5 @@ class Engine:
     def totals(self) -> list[int]:
         """Shares judged, by Verdict."""
     def queued(self) -> int: ...
-    def duplicates(self, channel: int) -> int: ...
+    def duplicates(self, channel: int) -> int:
+        """Shares credited on the channel's previous block, by all channels."""

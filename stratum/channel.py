@@ -1,18 +1,24 @@
 """A channel: the jobs of one work source, and the sessions that mine them.
 
 Publishing work gives it a job id and tells the engine; a retarget between two jobs is served by an
-alias, the same work under a new id, so that the difficulty of every id is unambiguous per session.
+alias, the same work under a new id, so that the difficulty of every id is unambiguous per session. An
+alias is later than what it repeats by as much as time has passed: a miner that starts its search anew
+with every job would otherwise find the same shares again.
+
+Invariants: job ids only grow; an id that the engine knows is known here; what a session left behind is
+kept for as long as its extranonce1 rests.
 Must not know: sockets, where work comes from, what a share is worth.
 """
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from stratum import messages
-from stratum._engine import Engine
+from stratum._engine import JOBS_PER_CHANNEL_MAX, Engine
 from stratum.extranonce import ExtranonceSpace
 from stratum.job import Job, Solution, Work, swap_words
 
@@ -42,7 +48,7 @@ class JobIds:
 
 
 class Channel:
-    """`number` is the engine's name for it."""
+    """`number` is the engine's name for it; `monotonic_s` says how long ago work was published."""
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class Channel:
         job_ids: JobIds,
         extranonces: ExtranonceSpace,
         extranonce2_size: int,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         if not 4 <= extranonce2_size <= 8:
             raise ValueError("extranonce2 has 4 to 8 bytes: some firmware breaks above, rentals refuse below")
@@ -63,9 +70,12 @@ class Channel:
         self.current: Job | None = None
         self._engine = engine
         self._job_ids = job_ids
-        self._works: list[tuple[int, Work]] = []  # (first seq, work), oldest first
-        self._jobs: OrderedDict[int, Job] = OrderedDict()  # every live id, aliases too
-        self._notify_params: list[object] = []
+        self._monotonic_s = monotonic_s
+        self._published_s = 0.0
+        self._works: deque[int] = deque()  # the first id of each work that is kept
+        self._jobs: OrderedDict[int, Job] = OrderedDict()  # every live id, aliases too, oldest first
+        self._ntime = 0  # of the current job
+        self._notify_params: list[object] = []  # of the current work, without its ntime
         self._parked: OrderedDict[bytes, list[tuple[int, int]]] = OrderedDict()
         engine.add_channel(number)
 
@@ -76,7 +86,7 @@ class Channel:
 
     @property
     def oldest_live_seq(self) -> int:
-        return self._works[0][0] if self._works else self._job_ids.last + 1
+        return next(iter(self._jobs), self._job_ids.last + 1)
 
     def publish(self, work: Work, *, rate: int) -> Job:
         """Make work the channel's current job; clean_jobs where the previous block changed."""
@@ -104,34 +114,41 @@ class Channel:
             [node.hex() for node in work.branch],
             f"{work.version & 0xFFFFFFFF:08x}",
             f"{work.nbits:08x}",
-            f"{work.ntime:08x}",
         ]
-        self._works.append((job.seq, work))
+        self._published_s, self._ntime = self._monotonic_s(), work.ntime
         self._remember(job)
+        self._works.append(job.seq)
         if len(self._works) > WORKS_MAX:
-            del self._works[0]
-            self._engine.drop_jobs_before(self.number, self.oldest_live_seq)
-            while next(iter(self._jobs)) < self.oldest_live_seq:
+            self._works.popleft()
+            self._engine.drop_jobs_before(self.number, self._works[0])
+            while self.oldest_live_seq < self._works[0]:
                 self._jobs.popitem(last=False)
         return job
 
     def alias(self) -> Job | None:
-        """The current work under a new id; None while there is no work."""
+        """The current work under a new id, and later; None while there is no work."""
         if self.current is None:
             return None
         job = msgspec.structs.replace(self.current, seq=self._job_ids.next(), clean=False)
         self._engine.add_alias(self.number, job.seq, self.current.seq)
+        # A second more than has passed: some miners move ntime on by themselves, and are there already.
+        passed_s = int(self._monotonic_s() - self._published_s) + 1
+        later = max(self._ntime + 1, job.work.ntime + passed_s)
+        self._ntime = max(self._ntime, min(later, job.work.ntime_max))
         self._remember(job)
         return job
 
     def _remember(self, job: Job) -> None:
         self.current = job
         self._jobs[job.seq] = job
+        if len(self._jobs) > JOBS_PER_CHANNEL_MAX:  # as the engine does
+            self._jobs.popitem(last=False)
 
     def notify_line(self, *, clean: bool) -> bytes:
         """mining.notify of the current job: the same bytes for every session."""
         assert self.current is not None
-        return messages.notify(self.current.job_id, self._notify_params, clean=clean)
+        params = [*self._notify_params, f"{self._ntime:08x}"]
+        return messages.notify(self.current.job_id, params, clean=clean)
 
     def solution(self, raw: tuple[int, int, bytes, bytes, int, int, int, bytes]) -> Solution | None:
         """The engine's solution with its job; None if that job was dropped meanwhile."""

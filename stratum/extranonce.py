@@ -4,7 +4,7 @@ Two sessions with one prefix would do each other's work, and their shares would 
 prefix is free again only when no job that was out while it was in use is live any more.
 """
 
-from collections import deque
+from collections import OrderedDict
 
 
 class ExtranonceExhausted(Exception):
@@ -21,38 +21,28 @@ class ExtranonceSpace:
         self._capacity = 1 << 8 * size
         self._next = 0  # never handed out so far, from here on
         self._in_use: set[int] = set()
-        self._resting: deque[tuple[int, int]] = (
-            deque()
-        )  # (last job seq out at its release, prefix), oldest first
-        self._resumable: dict[int, int] = {}  # prefix -> seq it rests until, the authority for _resting
+        # Prefix -> the newest job at its release; longest rested first. As many as left while one job lives:
+        # whoever comes later takes one of these.
+        self._resting: OrderedDict[int, int] = OrderedDict()
 
     def allocate(self, oldest_live_seq: int) -> bytes:
-        """A prefix that no live job carries: fresh ones first, then the one that has rested longest."""
-        if self._next < self._capacity:
+        """A prefix that no live job carries. Raises ExtranonceExhausted."""
+        rested, seq = next(iter(self._resting.items()), (0, oldest_live_seq))
+        if seq < oldest_live_seq:
+            del self._resting[rested]
+            prefix = rested
+        elif self._next < self._capacity:
             prefix = self._next
             self._next += 1
         else:
-            prefix = self._take_rested(oldest_live_seq)
+            raise ExtranonceExhausted(f"all {self._capacity} extranonce1 values are in use")
         self._in_use.add(prefix)
         return prefix.to_bytes(self.size, "big")
-
-    def _take_rested(self, oldest_live_seq: int) -> int:
-        while self._resting:
-            seq, prefix = self._resting[0]
-            if self._resumable.get(prefix) != seq:
-                self._resting.popleft()  # it was resumed meanwhile
-            elif seq < oldest_live_seq:
-                self._resting.popleft()
-                del self._resumable[prefix]
-                return prefix
-            else:
-                break
-        raise ExtranonceExhausted(f"all {self._capacity} extranonce1 values are in use")
 
     def resume(self, extranonce1: bytes) -> bool:
         """Give a resting prefix back to the session that had it; False if it is in use or gone."""
         prefix = int.from_bytes(extranonce1, "big")
-        if len(extranonce1) != self.size or self._resumable.pop(prefix, None) is None:
+        if len(extranonce1) != self.size or self._resting.pop(prefix, None) is None:
             return False
         self._in_use.add(prefix)
         return True
@@ -61,8 +51,7 @@ class ExtranonceSpace:
         """The session is gone; `last_seq` is the newest job that anybody has been given."""
         prefix = int.from_bytes(extranonce1, "big")
         self._in_use.remove(prefix)
-        self._resting.append((last_seq, prefix))
-        self._resumable[prefix] = last_seq
+        self._resting[prefix] = last_seq
 
     def __len__(self) -> int:
         return len(self._in_use)

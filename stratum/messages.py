@@ -1,9 +1,10 @@
 """The words of Stratum V1 on the wire: what a line means, and how a line is written.
 
 Every message is a frozen struct. `decode` turns one line into a `Request` or an `Answer` and raises
-`BadLine` for everything else; `PARSERS` turns a request's parameters into its message and raises
-`BadParams`. Firmware is met half-way: `id` may be anything and is echoed as it came, numbers may be
-strings. Must not know: sessions, sockets, what is done about a message.
+`BadLine` for everything else; `parse` turns a request into its message and raises `BadParams`. Firmware
+is met half-way: `id` may be anything and is echoed as it came, numbers may be strings, and what we only
+take note of (agents, passwords, sizes of an extension) never fails a miner.
+Must not know: sessions, sockets, what is done about a message.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ class BadLine(ValueError):
 
 
 class BadParams(ValueError):
-    """Parameters that the method cannot have; the text is for the miner."""
+    """A method that there is not, or parameters that it cannot have; the text is for the miner."""
 
 
 class ErrorCode:
@@ -35,6 +36,8 @@ class ErrorCode:
 
 
 TEXT_CHARS_MAX = 255  # agents, session ids, passwords: longer is not firmware but abuse
+EXTENSIONS_MAX = 16  # BIP 310 has four
+NUMBER_CHARS_MAX = 32  # of a number that came as text
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -42,7 +45,7 @@ class Request(msgspec.Struct, frozen=True):
 
     id: bytes
     method: str
-    params: list[Any]
+    params: Any
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -56,7 +59,6 @@ class Answer(msgspec.Struct, frozen=True):
 class Subscribe(msgspec.Struct, frozen=True):
     agent: str
     session_id: str | None
-    host: str | None
 
 
 class Authorize(msgspec.Struct, frozen=True):
@@ -68,11 +70,10 @@ class Authorize(msgspec.Struct, frozen=True):
 
 
 class Configure(msgspec.Struct, frozen=True):
-    """Extensions in the order asked; mask is None where version rolling was not asked for."""
+    """Extensions in the order asked; mask and minimum are None where there is nothing to grant."""
 
     extensions: tuple[str, ...]
     version_mask: int | None
-    version_min_bits: int
     minimum: Fraction | None
 
 
@@ -139,10 +140,18 @@ def decode(line: bytes) -> Request | Answer:
         raise BadLine(str(error)) from error
     if parsed.method is None:
         return Answer(raw_id, parsed.result, parsed.error)
-    params = [] if parsed.params is None else parsed.params
+    return Request(raw_id, parsed.method, parsed.params)
+
+
+def parse(request: Request) -> Message:
+    """What the request asks for. Raises BadParams."""
+    parser = _PARSERS.get(request.method)
+    if parser is None:
+        raise BadParams("Method not supported")
+    params = [] if request.params is None else request.params
     if not isinstance(params, list):
-        raise BadLine("params must be a list")
-    return Request(raw_id, parsed.method, params)
+        raise BadParams("params must be a list")
+    return parser(params)
 
 
 def reply(raw_id: bytes, result: object) -> bytes:
@@ -166,27 +175,30 @@ def notify(job_id: str, params: Sequence[object], *, clean: bool) -> bytes:
     return notification("mining.notify", [job_id, *params, clean])
 
 
-def _text(value: object, what: str, chars_max: int = TEXT_CHARS_MAX) -> str:
+def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
         raise BadParams(f"{what} must be a string")
-    if len(value) > chars_max:
-        raise BadParams(f"{what} is longer than {chars_max} characters")
+    if len(value) > TEXT_CHARS_MAX:
+        raise BadParams(f"{what} is longer than {TEXT_CHARS_MAX} characters")
     if not value.isprintable():
         raise BadParams(f"{what} has characters that cannot be printed")
     return value
 
 
-def _optional_text(params: list[Any], at: int, what: str) -> str | None:
-    if len(params) <= at or params[at] is None:
-        return None
-    return _text(params[at], what) or None
+def _note(params: list[Any], at: int) -> str:
+    """Text that a miner may leave out: what is no such text is as good as none."""
+    try:
+        return _text(params[at], "") if at < len(params) else ""
+    except BadParams:
+        return ""
 
 
 def _positive(value: object, what: str) -> Fraction:
     """A positive number, given as a number or as text; exact."""
-    if isinstance(value, str) and len(value) <= 32 and "/" not in value:
+    if isinstance(value, str) and len(value) <= NUMBER_CHARS_MAX and "/" not in value:
         try:
-            # The exponent decides how long the exact value is; no difficulty needs more than two digits.
+            # The exponent decides how long the exact value is: three characters are more than any
+            # difficulty needs.
             mantissa, _, exponent = value.strip().lower().partition("e")
             value = Fraction(mantissa) * Fraction(10) ** int(exponent[:3] if exponent else 0)
         except (ValueError, ZeroDivisionError):
@@ -196,37 +208,30 @@ def _positive(value: object, what: str) -> Fraction:
     return Fraction(value)
 
 
-def _hex_u32(value: object, what: str) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0xFFFFFFFF:
-        return value
-    if isinstance(value, str) and len(value) <= 10:
+def _mask(value: object) -> int:
+    """32 bits, as hex with or without 0x; 0 for what is no mask: no bit to roll."""
+    if type(value) is int:
+        return max(value, 0)
+    if isinstance(value, str) and len(value) <= len("0x1fffe000"):
         try:
-            number = int(value, 16)
+            return max(int(value, 16), 0)
         except ValueError:
-            number = -1
-        if 0 <= number <= 0xFFFFFFFF:
-            return number
-    raise BadParams(f"{what} must be 32 bits in hex")
+            return 0
+    return 0
 
 
 def parse_subscribe(params: list[Any]) -> Subscribe:
-    return Subscribe(
-        agent=_optional_text(params, 0, "user agent") or "",
-        session_id=_optional_text(params, 1, "session id"),
-        host=_optional_text(params, 2, "host"),
-    )
+    """[agent, session id, host, port], all of it optional; we are where the miner found us."""
+    return Subscribe(agent=_note(params, 0), session_id=_note(params, 1) or None)
 
 
 def parse_authorize(params: list[Any]) -> Authorize:
     """The password's options are d= and md=, in any order, separated by comma, semicolon or space."""
-    if not params:
-        raise BadParams("mining.authorize needs a worker name")
-    name = _text(params[0], "worker name")
-    password = _optional_text(params, 1, "password") or ""
+    name = _text(params[0] if params else None, "worker name")
     wishes: dict[str, Fraction] = {}
-    for option in password.replace(";", ",").replace(" ", ",").split(","):
-        key, equals, value = option.partition("=")
-        if equals and key in ("d", "md"):
+    for option in _note(params, 1).replace(";", ",").replace(" ", ",").split(","):
+        key, _, value = option.partition("=")
+        if key in ("d", "md"):
             try:
                 wishes[key] = _positive(value, key)
             except BadParams:
@@ -235,26 +240,24 @@ def parse_authorize(params: list[Any]) -> Authorize:
 
 
 def parse_configure(params: list[Any]) -> Configure:
-    """BIP 310. min-bit-count may be missing or a string; a missing mask asks for every bit."""
+    """BIP 310. min-bit-count is a hint that does not change our answer: it may be anything, or missing."""
     extensions = params[0] if params else None
     options = params[1] if len(params) > 1 and params[1] is not None else {}
-    if not isinstance(extensions, list) or len(extensions) > 16:
+    if not isinstance(extensions, list) or len(extensions) > EXTENSIONS_MAX:
         raise BadParams("extensions must be a short list")
     if not isinstance(options, dict):
         raise BadParams("extension parameters must be an object")
     names = tuple(dict.fromkeys(_text(name, "extension") for name in extensions))
-    mask: int | None = None
-    min_bits = 0
+    mask = None
     if "version-rolling" in names:
-        mask = _hex_u32(options.get("version-rolling.mask", 0xFFFFFFFF), "version-rolling.mask")
-        try:
-            min_bits = int(options.get("version-rolling.min-bit-count", 0))
-        except (TypeError, ValueError, OverflowError):
-            min_bits = 0
+        mask = _mask(options.get("version-rolling.mask", "ffffffff"))
     minimum = None
     if "minimum-difficulty" in names:
-        minimum = _positive(options.get("minimum-difficulty.value"), "minimum-difficulty.value")
-    return Configure(names, mask, min_bits, minimum)
+        try:
+            minimum = _positive(options.get("minimum-difficulty.value"), "minimum-difficulty.value")
+        except BadParams:
+            minimum = None  # this extension is refused; the others are not worse for it
+    return Configure(names, mask, minimum)
 
 
 def parse_suggest_difficulty(params: list[Any]) -> SuggestDifficulty:
@@ -264,7 +267,7 @@ def parse_suggest_difficulty(params: list[Any]) -> SuggestDifficulty:
 
 
 def parse_suggest_target(params: list[Any]) -> SuggestDifficulty:
-    text = _text(params[0] if params else None, "target", 66)
+    text = _text(params[0] if params else None, "target")
     try:
         target = int(text, 16)
     except ValueError:
@@ -275,20 +278,33 @@ def parse_suggest_target(params: list[Any]) -> SuggestDifficulty:
 
 
 def parse_submit(params: list[Any]) -> Submit:
-    """Only for lines that the engine left to us: escapes, signs, odd nesting."""
+    """Only for lines that the engine left to us: escapes, signs, odd nesting.
+
+    What cannot be read becomes empty text, which the engine calls malformed: so it is answered, counted
+    and held against the miner like every other bad share.
+    """
     if len(params) not in (5, 6):
-        raise BadParams("mining.submit has 5 or 6 parameters")
-    texts = []
-    for param in params:
-        if isinstance(param, bool) or not isinstance(param, int | str):
-            raise BadParams("mining.submit takes strings")
-        texts.append(param.encode() if isinstance(param, str) else b"%x" % max(param, 0))
-        if isinstance(param, int) and param < 0:
-            raise BadParams("mining.submit takes no negative numbers")
-    return Submit(tuple(texts))
+        params = [*params[:1], None, None, None, None, None][:5]
+    if len(params) == 6 and params[5] is None:
+        params = params[:5]  # no rolled bits
+    worker, job_id, extranonce2, *numbers = params
+    return Submit(
+        (
+            _digits(worker, b"%d"),
+            _digits(job_id, b"%d"),
+            extranonce2.encode() if isinstance(extranonce2, str) else b"",  # bytes have no number
+            *(_digits(number, b"%x") for number in numbers),
+        )
+    )
 
 
-PARSERS: dict[str, Callable[[list[Any]], Message]] = {
+def _digits(value: object, number: bytes) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    return number % value if type(value) is int and value >= 0 else b""
+
+
+_PARSERS: dict[str, Callable[[list[Any]], Message]] = {
     "mining.subscribe": parse_subscribe,
     "mining.authorize": parse_authorize,
     "mining.configure": parse_configure,

@@ -1,44 +1,64 @@
 """Listeners: TCP and TLS sockets in, connections on the switchboard out.
 
 Plain sockets go to the pump. TLS needs a task per connection (Trio's SSLStream), which feeds the same
-engine. A full process, or one out of descriptors, refuses new miners in words and leaves the others alone.
+engine. From the addresses of trusted load balancers a PROXY header comes first. A full process, or one out
+of descriptors, refuses new miners in words and leaves the others alone.
+
+Invariants: whatever one connection does ends that connection and nothing else; who is not authorised yet is
+bounded in number and in time, with a PROXY header and a TLS handshake ahead as well.
 Must not know: messages, jobs, tenants.
 """
 
 import errno
+import ipaddress
 import os
 import socket
-import ssl
-from collections.abc import Callable
 
 import msgspec
 import structlog
 import trio
 
 from stratum import messages
+from stratum.certificate import Certificate
 from stratum.doorkeeper import Doorkeeper
+from stratum.proxy_protocol import HEADER_BYTES_MAX, BadProxyHeader, parse_proxy_header
 from stratum.switchboard import RECV_BYTES, Switchboard
 
 log = structlog.get_logger()
 
 BACKLOG = 4096  # the kernel's usual somaxconn: a site that comes back at once waits here, not in SYN retries
 ACCEPTS_PER_ROUND = 64  # then the pump gets its turn
+# Of the kernel, per miner: some twenty jobs. Left alone it grows to megabytes for each one that never reads.
+SEND_BUFFER_BYTES = 65_536
 TLS_HANDSHAKE_S = 10.0
+PROXY_HEADER_S = 5.0  # the balancer sends it with its first packet
+PROXY_HEADERS_MAX = 1_024  # connections whose header is not here yet
+LAST_WORDS_S = 1.0  # for what is still to be sent on a TLS connection that we end
 DESCRIPTORS_RETRY_S = 0.1
 KEEPALIVE_S = 60  # a miner that lost power is noticed in two minutes
 
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+# Of accept(): our own mistakes. Every other error is that of one connection, which is gone.
+_BUGS = {errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP}
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """An address to listen on; certificate and key (PEM files) make it TLS."""
+    """An address to listen on; certificate and key (PEM files) make it TLS.
+
+    Connections from `proxies` start with a PROXY header, and all others without.
+    """
 
     host: str
     port: int
     certificate: str | None = None
     key: str | None = None
+    proxies: tuple[Network, ...] = ()
 
 
 class BadEndpoint(Exception):
-    """An address that cannot be listened on, or a certificate that cannot be used."""
+    """An address that cannot be listened on."""
 
 
 def open_listener(endpoint: Endpoint) -> socket.socket:
@@ -47,26 +67,31 @@ def open_listener(endpoint: Endpoint) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # accepted ones inherit
         listener.bind((endpoint.host, endpoint.port))
         listener.listen(BACKLOG)
-    except OSError as error:
+    except (OSError, ValueError, TypeError) as error:  # the last two: a host that can be none
         listener.close()
-        raise BadEndpoint(
-            f"cannot listen on {endpoint.host}:{endpoint.port}: {error.strerror or error}"
-        ) from error
+        reason = getattr(error, "strerror", None) or error
+        raise BadEndpoint(f"cannot listen on {endpoint.host}:{endpoint.port}: {reason}") from error
     listener.setblocking(False)
     return listener
 
 
-def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
-    assert endpoint.certificate is not None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(endpoint.certificate, endpoint.key)
-    except (OSError, ssl.SSLError) as error:
-        raise BadEndpoint(f"cannot use the certificate {endpoint.certificate}: {error}") from error
-    return context
+class _Door(msgspec.Struct, frozen=True):
+    """One open listener."""
+
+    listener: socket.socket
+    certificate: Certificate | None
+    proxies: tuple[Network, ...]
+
+    def expects_header(self, address: str) -> bool:
+        if not self.proxies:
+            return False
+        peer = ipaddress.ip_address(address)
+        if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is not None:
+            peer = peer.ipv4_mapped
+        return any(peer in network for network in self.proxies)
 
 
 class Server:
@@ -79,113 +104,178 @@ class Server:
         self._board = board
         self._doorkeeper = doorkeeper
         self._endpoints = endpoints
+        self._headers_awaited = 0
         # Given up for a moment when descriptors run out, so that a miner can be refused in words.
-        self._spare = os.open(os.devnull, os.O_RDONLY)
+        self._spare: int | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen until cancelled. Raises BadEndpoint before it has started."""
-        listeners: list[socket.socket] = []
+        """Listen until cancelled. Raises BadEndpoint or BadCertificate before it has started."""
+        doors: list[_Door] = []
         try:
+            for endpoint in self._endpoints:
+                doors.append(self._open(endpoint))
+            self._keep_spare()
             async with trio.open_nursery() as nursery:
-                for endpoint in self._endpoints:
-                    listener = open_listener(endpoint)
-                    listeners.append(listener)
-                    context = tls_context(endpoint) if endpoint.certificate is not None else None
-                    host, port = listener.getsockname()[:2]
-                    self.addresses.append((host, port))
-                    log.info("listening", host=host, port=port, tls=context is not None)
-                    nursery.start_soon(self._accept, listener, self._take(nursery, context))
+                for door in doors:
+                    nursery.start_soon(self._accept, door, nursery)
                 task_status.started()
         finally:
-            for listener in listeners:
-                listener.close()
-            os.close(self._spare)
+            for door in doors:
+                door.listener.close()
+            if self._spare is not None:
+                os.close(self._spare)
+                self._spare = None
 
-    def _take(
-        self, nursery: trio.Nursery, context: ssl.SSLContext | None
-    ) -> Callable[[socket.socket, str], None]:
-        if context is None:
-            return self._board.add_socket
-        return lambda sock, address: nursery.start_soon(self._serve_tls, context, sock, address)
+    def _open(self, endpoint: Endpoint) -> _Door:
+        certificate = None
+        if endpoint.certificate is not None:
+            certificate = Certificate(endpoint.certificate, endpoint.key)
+        listener = open_listener(endpoint)
+        host, port = listener.getsockname()[:2]
+        self.addresses.append((host, port))
+        log.info("listening", host=host, port=port, tls=certificate is not None)
+        return _Door(listener, certificate, endpoint.proxies)
 
-    async def _accept(self, listener: socket.socket, take: Callable[[socket.socket, str], None]) -> None:
+    async def _accept(self, door: _Door, nursery: trio.Nursery) -> None:
+        exhausted = False
         while True:
-            await trio.lowlevel.wait_readable(listener)
+            await trio.lowlevel.wait_readable(door.listener)
             for _ in range(ACCEPTS_PER_ROUND):
                 try:
-                    sock, peer = listener.accept()
-                except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                    sock, peer = door.listener.accept()
+                except BlockingIOError:
                     break
                 except OSError as error:
-                    if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    if error.errno in _BUGS:
                         raise
-                    log.error("descriptors_exhausted", sessions=self._doorkeeper.sessions)
-                    self._refuse_with_spare(listener)
+                    if error.errno not in _EXHAUSTED:
+                        continue
+                    if not exhausted:
+                        log.error("descriptors_exhausted", sessions=self._doorkeeper.sessions)
+                    exhausted = True
+                    self._refuse_waiting(door.listener)
                     await trio.sleep(DESCRIPTORS_RETRY_S)
                     break
-                self._admit(sock, peer[0], take)
+                exhausted = False
+                if door.expects_header(peer[0]):
+                    nursery.start_soon(self._admit_proxied, sock, door, nursery, peer[0])
+                else:
+                    self._admit(sock, door, nursery, peer[0])
 
-    def _admit(self, sock: socket.socket, address: str, take: Callable[[socket.socket, str], None]) -> None:
+    def _admit(self, sock: socket.socket, door: _Door, nursery: trio.Nursery, address: str) -> None:
         reason = self._doorkeeper.enter(address, trio.current_time())
         if reason is not None:
             self._board.dropped[reason] += 1
             _refuse(sock, reason)
             return
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_KEEPIDLE"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
-        take(sock, address)
-
-    def _refuse_with_spare(self, listener: socket.socket) -> None:
-        os.close(self._spare)
         try:
-            sock, _ = listener.accept()
-            _refuse(sock, "pool is full")
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+            if door.certificate is None:
+                self._board.add_socket(sock, address)
+            else:
+                nursery.start_soon(self._serve_tls, sock, door.certificate, address)
+        except OSError:  # it left before we came to it, or the kernel cannot watch another one
+            sock.close()
+            self._doorkeeper.leave(address, settled=False)
+            self._board.dropped["connection lost"] += 1
+
+    def _refuse_waiting(self, listener: socket.socket) -> None:
+        """With the spare descriptor, one after the other: who is left in the backlog hears nothing."""
+        if self._spare is None:
+            self._keep_spare()
+            return
+        os.close(self._spare)
+        self._spare = None
+        try:
+            for _ in range(ACCEPTS_PER_ROUND):
+                _refuse(listener.accept()[0], "pool is full")
+                self._board.dropped["descriptors exhausted"] += 1
         except OSError:
             pass
         finally:
-            self._spare = os.open(os.devnull, os.O_RDONLY)
+            self._keep_spare()
 
-    async def _serve_tls(self, context: ssl.SSLContext, sock: socket.socket, address: str) -> None:
+    def _keep_spare(self) -> None:
+        try:
+            self._spare = os.open(os.devnull, os.O_RDONLY)
+        except OSError:  # somebody was quicker: without it until the next round
+            self._spare = None
+
+    async def _admit_proxied(
+        self, sock: socket.socket, door: _Door, nursery: trio.Nursery, balancer: str
+    ) -> None:
+        """The door sees the miner's own address, not that of the load balancer."""
+        if self._headers_awaited >= PROXY_HEADERS_MAX:
+            self._board.dropped["too many PROXY headers awaited"] += 1
+            sock.close()
+            return
+        self._headers_awaited += 1
+        address: str | None = None
+        try:
+            sock.setblocking(False)
+            with trio.fail_after(PROXY_HEADER_S):
+                address = await _proxied_address(sock) or balancer
+        except (BadProxyHeader, OSError, trio.TooSlowError):
+            self._board.dropped["bad PROXY header"] += 1
+        finally:
+            self._headers_awaited -= 1
+            if address is None:
+                sock.close()
+        if address is not None:
+            self._admit(sock, door, nursery, address)
+
+    async def _serve_tls(self, sock: socket.socket, certificate: Certificate, address: str) -> None:
+        connection: StreamConnection | None = None
         stream = trio.SSLStream(
             trio.SocketStream(trio.socket.from_stdlib_socket(sock)),
-            context,
+            certificate.context(),
             server_side=True,
             https_compatible=True,
         )
-        connection: StreamConnection | None = None
         try:
-            with trio.move_on_after(TLS_HANDSHAKE_S) as handshake:
+            with trio.fail_after(TLS_HANDSHAKE_S):
                 await stream.do_handshake()
-            if handshake.cancelled_caught:
-                raise trio.BrokenResourceError
-            connection = StreamConnection(self._board, address)
-            await connection.serve(stream)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
-            if connection is None:  # plaintext on the TLS port, a scanner, a bad client
-                self._board.dropped["TLS handshake failed"] += 1
-                self._doorkeeper.leave(address, settled=False)
+            if self._doorkeeper.closed is None:
+                connection = StreamConnection(self._board, address)
+                await connection.serve(stream)
+        except (trio.BrokenResourceError, trio.TooSlowError):  # plaintext, a scanner, a bad client
+            self._board.dropped["TLS handshake failed"] += 1
         finally:
-            if connection is not None:
+            if connection is None:
+                self._doorkeeper.leave(address, settled=False)
+            else:
                 self._board.drop(connection, "left")
-            with trio.CancelScope(shield=True) as closing:
-                closing.cancel()
-                await stream.aclose()
+            await trio.aclose_forcefully(stream)
 
 
 class StreamConnection:
     """A miner on a Trio stream (TLS), with a task of its own for each direction."""
 
-    __slots__ = ("_board", "_out", "_scope", "_wake", "address", "open", "session", "settled")
+    __slots__ = (
+        "_board",
+        "_out",
+        "_scope",
+        "_sending_bytes",
+        "_wake",
+        "address",
+        "lines",
+        "open",
+        "session",
+        "settled",
+    )
 
     def __init__(self, board: Switchboard, address: str) -> None:
         self.address = address
         self.settled = False
         self.open = True
+        self.lines = 0
         self._board = board
         self._out = bytearray()
+        self._sending_bytes = 0
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
         self.session = board.session_for(self)
@@ -193,7 +283,8 @@ class StreamConnection:
     def write(self, data: bytes) -> None:
         if not self.open:
             return
-        if len(self._out) + len(data) > self._board.limits.out_bytes_max:
+        waiting = self._sending_bytes + len(self._out)
+        if waiting and waiting + len(data) > self._board.limits.out_bytes_max:
             self._board.drop(self, "does not read")
             return
         self._out += data
@@ -201,40 +292,66 @@ class StreamConnection:
 
     def shut(self) -> None:
         self.open = False
+        self._scope.deadline = trio.current_time() + LAST_WORDS_S
         self._wake.set()  # the sender empties what is left, then ends the connection
 
     async def serve(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        """Until it is over, one way or another; raises nothing."""
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send, stream)
-                while self.open:
-                    data = await stream.receive_some(RECV_BYTES)
-                    if not data:
-                        break
-                    self._board.feed(self, bytes(data))
-                    self._board.judge()
-                nursery.cancel_scope.cancel()
+                await self._receive(stream)
+
+    async def _receive(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        while self.open:
+            try:
+                data = await stream.receive_some(RECV_BYTES)
+            except trio.BrokenResourceError:
+                data = b""
+            if data:
+                self._board.feed(self, data)
+                self._board.judge()
+                await self._board.room()
+            else:
+                self._board.drop(self, "left")
 
     async def _send(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
-        while True:
+        while self.open or self._out:
             await self._wake.wait()
             self._wake = trio.Event()
             data, self._out = self._out, bytearray()
+            self._sending_bytes = len(data)
             if data:
-                with trio.move_on_after(TLS_HANDSHAKE_S) as sending:
+                try:
                     await stream.send_all(data)
-                if sending.cancelled_caught:
-                    self._board.drop(self, "does not read")
-            if not self.open:
-                self._scope.cancel()
-                return
+                except trio.BrokenResourceError:
+                    self._board.drop(self, "connection lost")
+            self._sending_bytes = 0
+        self._scope.cancel()
+
+
+async def _proxied_address(sock: socket.socket) -> str | None:
+    """Takes the PROXY header off the connection, and not a byte more."""
+    header = b""
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        try:
+            seen = sock.recv(HEADER_BYTES_MAX, socket.MSG_PEEK)
+        except BlockingIOError:
+            continue
+        if not seen:
+            raise BadProxyHeader("left before its header was complete")
+        parsed = parse_proxy_header(header + seen)
+        header += sock.recv(len(seen) if parsed is None else parsed.size - len(header))
+        if parsed is not None:
+            return parsed.source
 
 
 def _refuse(sock: socket.socket, reason: str) -> None:
     """Say why, as far as the socket takes it without waiting, and close."""
     with sock:
-        sock.setblocking(False)
         try:
+            sock.setblocking(False)
             sock.send(messages.notification("client.show_message", [f"Connection refused: {reason}"]))
         except OSError:
             return

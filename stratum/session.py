@@ -4,8 +4,8 @@ The engine answers mining.submit; everything else a miner says comes here, a lin
 comes back is sent before anything else is read. `tick` is called every few seconds and does what
 needs a clock: handshake deadlines, vardiff, idle and invalid miners.
 
-Invariants: nothing is sent before the subscribe reply; no job before subscribe and authorize; each job
-id was sent at one difficulty, the one pinned in the engine from that id on; `closing` is set once.
+Invariants: nothing that was not asked for is sent before a job is; no job before subscribe and authorize;
+each job id was sent at one difficulty, the one pinned in the engine from that id on.
 Must not know: sockets, tasks, how tenants are kept.
 """
 
@@ -19,7 +19,7 @@ import msgspec
 from stratum import messages, vardiff
 from stratum._engine import WORKER_NAME_BYTES_MAX, WORKERS_PER_SESSION_MAX, Engine
 from stratum.channel import Channel
-from stratum.difficulty import ceil_log2, floor_log2, wire_difficulty
+from stratum.difficulty import ceil_log2, difficulty_from_log2, floor_log2, wire_difficulty
 from stratum.extranonce import ExtranonceExhausted
 from stratum.messages import ErrorCode
 
@@ -65,7 +65,7 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admission(msgspec.Struct, frozen=True):
-    """A worker may mine. `difficulty_log2` is the one it had last, None at first contact."""
+    """A worker, 1 or above, may mine. `difficulty_log2` is the one it had last, None at first contact."""
 
     worker: int
     difficulty_log2: int | None = None
@@ -106,7 +106,10 @@ PING_ID = 1  # of client.get_version, the one question that all firmware answers
 
 
 class MinerSession:
-    """One connection; `sent_seq` is the newest job id that this miner was given."""
+    """One connection; `sent_seq` is the newest job id that this miner was given.
+
+    `pending_log2` is the difficulty that goes out with the next job or alias, None where that needs none.
+    """
 
     __slots__ = (
         "_accepted",
@@ -115,18 +118,17 @@ class MinerSession:
         "_bad_lines",
         "_extranonce1",
         "_floor_log2",
+        "_history",
         "_invalid_since_s",
         "_invalid_step",
         "_mask",
         "_opened_at_s",
+        "_owes_job",
         "_pinged_at_s",
-        "_pinned_at_s",
         "_refusals",
         "_rejected",
         "_services",
-        "_settled",
         "_wished_log2",
-        "_workers",
         "closing",
         "difficulty_log2",
         "owner",
@@ -147,7 +149,10 @@ class MinerSession:
         self.difficulty_log2 = services.start_difficulty_log2
         self.pending_log2: int | None = None
         self.sent_seq = 0
-        self._opened_at_s = self._active_at_s = self._pinned_at_s = now_s
+        self._opened_at_s = self._active_at_s = now_s
+        # Settled: this machine's own shares have said what it needs, in this session or an earlier one.
+        self._history = vardiff.History(from_s=now_s)
+        self._owes_job = True  # the next job is a clean one, with its difficulty, whatever came before
         self._pinged_at_s: float | None = None
         self._invalid_since_s: float | None = None
         self._invalid_step = 0
@@ -156,8 +161,6 @@ class MinerSession:
         self._floor_log2: int | None = None
         self._wished_log2: int | None = None
         self._mask: int | None = None
-        self._settled = False
-        self._workers = 0
         self._bad_lines = self._refusals = 0
         self._accepted = self._rejected = 0
         services.engine.set_version_mask(self.slot, VERSION_MASK)
@@ -189,14 +192,9 @@ class MinerSession:
                 self.closing = "malformed lines"
             return messages.refusal(b"null", ErrorCode.OTHER, "Malformed JSON")
         if isinstance(message, messages.Answer):
-            if message.id == b"%d" % PING_ID and isinstance(message.result, str):
-                self._agent = message.result[: messages.TEXT_CHARS_MAX]
-            return b""
-        parser = messages.PARSERS.get(message.method)
-        if parser is None:
-            return messages.refusal(message.id, ErrorCode.OTHER, "Method not supported")
+            return b""  # to our ping: that it came is all we want
         try:
-            params = parser(message.params)
+            params = messages.parse(message)
         except messages.BadParams as error:
             return messages.refusal(message.id, ErrorCode.OTHER, str(error))
         return _HANDLERS[type(params)](self, message.id, params, now_s)
@@ -215,11 +213,13 @@ class MinerSession:
             engine.subscribe(self.slot, channel.number, self._extranonce1, channel.extranonce2_size)
             for from_seq, difficulty_log2 in pins:
                 engine.pin_difficulty(self.slot, difficulty_log2, from_seq)
-                self._wished_log2 = difficulty_log2
+                self._remembered(difficulty_log2, now_s)
         assert self._extranonce1 is not None
         session_id = self._extranonce1.hex()
         topics = [["mining.set_difficulty", session_id], ["mining.notify", session_id]]
-        answer = messages.reply(raw_id, [topics, self._extranonce1.hex(), channel.extranonce2_size])
+        answer = messages.reply(raw_id, [topics, session_id, channel.extranonce2_size])
+        if self.state is State.MINING:
+            self._owe_job()  # it starts anew: the job that it had is forgotten
         return answer + self._advance(Event.SUBSCRIBE, now_s)
 
     def _authorize(self, raw_id: bytes, params: messages.Authorize, now_s: float) -> bytes:
@@ -227,24 +227,25 @@ class MinerSession:
         if not raw_name or len(raw_name) > WORKER_NAME_BYTES_MAX:
             text = f"A worker name has 1 to {WORKER_NAME_BYTES_MAX} bytes"
             return self._refuse(raw_id, text)
-        if self._workers >= WORKERS_PER_SESSION_MAX:
-            return self._refuse(raw_id, "Too many workers on one connection")
         answer = self._services.gate.admit(params.name, self._agent)
         if isinstance(answer, Refusal):
             return self._refuse(raw_id, answer.reason)
-        self._services.engine.authorise(self.slot, raw_name, answer.worker)
-        self._workers += 1
+        try:
+            self._services.engine.authorise(self.slot, raw_name, answer.worker)
+        except ValueError:
+            return self._refuse(raw_id, f"At most {WORKERS_PER_SESSION_MAX} workers on one connection")
         self._ask_for(params.minimum)
-        if self.state is not State.MINING and self._wished_log2 is None:
+        if self.state is not State.MINING:
             if answer.difficulty_log2 is not None:
-                self._wished_log2 = answer.difficulty_log2
+                self._remembered(answer.difficulty_log2, now_s)
             elif params.difficulty is not None:
                 self._wish(params.difficulty)
         return messages.reply(raw_id, True) + self._advance(Event.AUTHORISE, now_s)
 
     def _refuse(self, raw_id: bytes, reason: str) -> bytes:
+        """A worker is refused. The others on the connection, if there are any, go on mining."""
         self._refusals += 1
-        if self._refusals >= self._services.limits.refusals_max:
+        if self._refusals >= self._services.limits.refusals_max and not self.authorised:
             self.closing = "refused too often"
         return messages.refusal(raw_id, ErrorCode.UNAUTHORISED, reason)
 
@@ -252,18 +253,18 @@ class MinerSession:
         """Answers exactly the keys that were asked: more sends some firmware into a reconnect loop."""
         result: dict[str, object] = {}
         for extension in params.extensions:
-            result[extension] = extension in ("minimum-difficulty", "subscribe-extranonce", "info")
+            result[extension] = extension in ("subscribe-extranonce", "info")
         if params.version_mask is not None:
             mask = params.version_mask & VERSION_MASK
-            enough = mask != 0 and mask.bit_count() >= params.version_min_bits
-            result["version-rolling"] = enough
-            if enough:
+            result["version-rolling"] = mask != 0
+            if mask != 0:
                 result["version-rolling.mask"] = f"{mask:08x}"
                 self._mask = mask
                 self._services.engine.set_version_mask(self.slot, mask)
-        if "subscribe-extranonce" in params.extensions:
+        if "minimum-difficulty" in result:
+            result["minimum-difficulty"] = self._ask_for(params.minimum)
+        if "subscribe-extranonce" in result:
             self.wants_extranonce = True
-        self._ask_for(params.minimum)
         return messages.reply(raw_id, result)
 
     def _extranonce_subscribe(self, raw_id: bytes, _: messages.ExtranonceSubscribe, now_s: float) -> bytes:
@@ -271,8 +272,8 @@ class MinerSession:
         return messages.reply(raw_id, True)
 
     def _suggest(self, raw_id: bytes, params: messages.SuggestDifficulty, now_s: float) -> bytes:
-        self._wish(params.difficulty)
-        if self.state is State.MINING and self._wished_log2 is not None:
+        if self._wish(params.difficulty) and self.state is State.MINING:
+            assert self._wished_log2 is not None
             self._retarget(self._wished_log2)
         return messages.reply(raw_id, True)
 
@@ -291,61 +292,99 @@ class MinerSession:
 
     # Difficulty
 
-    def _wish(self, difficulty: Fraction) -> None:
-        """What the miner suggests, if it is sane: within the range; otherwise as if it had said nothing."""
-        policy = self._services.vardiff
-        wished = floor_log2(difficulty)
-        if policy.difficulty_log2_min <= wished <= policy.difficulty_log2_max:
-            self._wished_log2 = wished
+    def _wish(self, difficulty: Fraction) -> bool:
+        """What the miner suggests, at first contact and within the range; else as if it had said nothing.
 
-    def _ask_for(self, minimum: Fraction | None) -> None:
-        """The miner's lowest difficulty; vardiff never goes below it."""
-        if minimum is None:
-            return
-        self._floor_log2 = ceil_log2(minimum)
+        Firmware suggests what it was shipped with: a site that comes back must not start there.
+        """
+        policy = self._services.vardiff
+        least = difficulty_from_log2(policy.difficulty_log2_min)
+        beyond = difficulty_from_log2(policy.difficulty_log2_max + 1)
+        if self._history.settled or not least <= difficulty < beyond:
+            return False
+        self._wished_log2 = floor_log2(difficulty)
+        return True
+
+    def _remembered(self, difficulty_log2: int, now_s: float) -> None:
+        self._wished_log2 = difficulty_log2
+        self._history = vardiff.History(from_s=now_s, settled=True)
+
+    def _ask_for(self, minimum: Fraction | None) -> bool:
+        """The miner's lowest difficulty; vardiff never goes below it. False for one that we do not have."""
+        policy = self._services.vardiff
+        if minimum is None or minimum > difficulty_from_log2(policy.difficulty_log2_max):
+            return False
+        # Of several workers on a connection the most demanding one decides.
+        asked = ceil_log2(minimum)
+        self._floor_log2 = asked if self._floor_log2 is None else max(self._floor_log2, asked)
         if self.state is State.MINING:
-            self._retarget(self.difficulty_log2)
+            self._retarget(self.difficulty_log2 if self.pending_log2 is None else self.pending_log2)
+        return True
 
     def _retarget(self, difficulty_log2: int) -> None:
         """Wait with a new difficulty for the next job or alias; the same one again is none."""
         wanted = self._services.vardiff.clamp(difficulty_log2, self._floor_log2)
-        self.pending_log2 = wanted if wanted != self.difficulty_log2 else None
         waiting = self._services.channel.waiting
-        if self.pending_log2 is None:
-            waiting.discard(self)
-        else:
+        if wanted != self.difficulty_log2 or self._owes_job:
+            self.pending_log2 = wanted
             waiting.add(self)
+        else:
+            self.pending_log2 = None
+            waiting.discard(self)
+
+    def _owe_job(self) -> None:
+        """A clean job with its difficulty, as soon as there is a job that this miner has not had."""
+        self._owes_job = True
+        self._retarget(self.difficulty_log2 if self.pending_log2 is None else self.pending_log2)
 
     def send_job(self, line: bytes, seq: int, now_s: float) -> bytes:
         """The bytes that give this session the job `seq`, with its new difficulty first if one waits."""
         self.sent_seq = seq
         if self.pending_log2 is None:
             return line
-        self.difficulty_log2 = self.pending_log2
-        self.pending_log2 = None
-        return self._pin(seq, now_s) + line
+        if self._owes_job:
+            line = self._services.channel.notify_line(clean=True)
+        return self._pin(self.pending_log2, seq, now_s) + line
 
-    def _pin(self, seq: int, now_s: float) -> bytes:
+    def _pin(self, difficulty_log2: int, seq: int, now_s: float) -> bytes:
+        """Set the difficulty of the jobs from `seq` on."""
         engine = self._services.engine
-        engine.pin_difficulty(self.slot, self.difficulty_log2, seq)
-        engine.set_retarget_after(self.slot, vardiff.SHARES_PER_LOOK)
-        self._pinned_at_s = now_s
-        return messages.notification("mining.set_difficulty", [wire_difficulty(self.difficulty_log2)])
+        if self._owes_job:  # it had nothing to do until now
+            self._owes_job = False
+            self._history = vardiff.History(from_s=now_s, settled=self._history.settled)
+        else:
+            _, _, shares = engine.counters(self.slot)
+            self._history = vardiff.moved(
+                self._services.vardiff,
+                self._history,
+                difficulty_log2=self.difficulty_log2,
+                shares=shares,
+                now_s=now_s,
+            )
+        engine.pin_difficulty(self.slot, difficulty_log2, seq)
+        engine.set_retarget_after(self.slot, vardiff.next_look(0))
+        self.difficulty_log2 = difficulty_log2
+        self.pending_log2 = None
+        return messages.notification("mining.set_difficulty", [wire_difficulty(difficulty_log2)])
 
     def look(self, now_s: float) -> None:
         """Let vardiff see the shares accepted at the current difficulty."""
         if self.state is not State.MINING or self.pending_log2 is not None:
             return
-        _, _, at_difficulty = self._services.engine.counters(self.slot)
-        elapsed_s = now_s - self._pinned_at_s
-        policy = self._services.vardiff
-        if elapsed_s >= 10 * policy.aim_s:
-            self._settled = True
-        move = vardiff.step(policy, shares=at_difficulty, elapsed_s=elapsed_s, settled=self._settled)
-        if move:
-            self._retarget(self.difficulty_log2 + move)
-        if self.pending_log2 is None:
-            self._services.engine.set_retarget_after(self.slot, vardiff.next_look(at_difficulty))
+        _, _, shares = self._services.engine.counters(self.slot)
+        wanted_log2, self._history = vardiff.look(
+            self._services.vardiff,
+            self._history,
+            difficulty_log2=self.difficulty_log2,
+            floor_log2=self._floor_log2,
+            shares=shares,
+            now_s=now_s,
+        )
+        if wanted_log2 != self.difficulty_log2:
+            self._retarget(wanted_log2)
+            return
+        before = self._history.shares_before
+        self._services.engine.set_retarget_after(self.slot, before + vardiff.next_look(shares - before))
 
     # Life
 
@@ -356,21 +395,16 @@ class MinerSession:
             return b""
         wished = self._services.start_difficulty_log2 if self._wished_log2 is None else self._wished_log2
         self.difficulty_log2 = self._services.vardiff.clamp(wished, self._floor_log2)
+        self.pending_log2 = self.difficulty_log2
         self._active_at_s = now_s
         self._services.channel.sessions.add(self)
         mask = b""
         if self._mask is not None:  # only after the authorize reply: some firmware fails on it before
             mask = messages.notification("mining.set_version_mask", [f"{self._mask:08x}"])
-        return mask + self._first_job(now_s)
-
-    def _first_job(self, now_s: float) -> bytes:
-        """Difficulty and a clean job; nothing while the channel has no work."""
         channel = self._services.channel
         if channel.current is None:
-            self.pending_log2 = self.difficulty_log2  # goes out with the first job
-            return b""
-        self.sent_seq = channel.current.seq
-        return self._pin(channel.current.seq, now_s) + channel.notify_line(clean=True)
+            return mask  # the first job comes when there is one
+        return mask + self.send_job(b"", channel.current.seq, now_s)
 
     def tick(self, now_s: float) -> bytes:
         """Every few seconds: deadlines, vardiff, help; check `closing` afterwards."""
@@ -413,14 +447,14 @@ class MinerSession:
         assert self._invalid_since_s is not None
         limits = self._services.limits
         invalid_s = now_s - self._invalid_since_s
-        if invalid_s >= limits.invalid_drop_s:
-            self.closing = "only invalid shares"
-        elif invalid_s >= limits.invalid_reconnect_s and self._invalid_step < 2:
+        if self._invalid_step == 0 and invalid_s >= limits.invalid_job_s:
+            self._invalid_step = 1
+            self._owe_job()
+        elif self._invalid_step == 1 and invalid_s >= limits.invalid_reconnect_s:
             self._invalid_step = 2
             return messages.notification("client.reconnect", [])
-        elif invalid_s >= limits.invalid_job_s and self._invalid_step < 1:
-            self._invalid_step = 1
-            self._services.channel.waiting.add(self)  # the next alias is for it too
+        elif self._invalid_step == 2 and invalid_s >= limits.invalid_drop_s:
+            self.closing = "only invalid shares"
         return b""
 
 

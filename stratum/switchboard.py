@@ -9,7 +9,6 @@ Invariants: a reply to a share leaves after the commit that holds it; a solution
 else; every buffer is bounded, and who does not read is dropped.
 """
 
-import selectors
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -23,23 +22,36 @@ from stratum._engine import LineTooLong
 from stratum.channel import Channel
 from stratum.doorkeeper import Doorkeeper
 from stratum.job import Solution, Work
+from stratum.poller import READ, WRITE, new_poller
 from stratum.session import MinerSession, Services
 
 log = structlog.get_logger()
 
 RECV_BYTES = 4096  # some 25 shares: one socket cannot hold up a round
 EVENTS_PER_ROUND = 1024  # 10 ms of work, then other tasks get their turn
-UNCOMMITTED_REPLIES_MAX = (
-    100_000  # two seconds of shares at full speed: a commit slower than that stops reading
-)
+# Of replies that wait for a commit: some two seconds of shares at full speed. Behind a slower commit nobody
+# is read. As much again may be in the commit itself.
+UNCOMMITTED_BYTES_MAX = 32 << 20
+REPLY_OVERHEAD_BYTES = 128  # of a reply in the list of those that wait
+REPLIES_PER_ROUND = 1024  # 5 ms of writing, then other tasks get their turn
+# A miner says a few lines when it connects, and a rental proxy a few hundred; then they send shares, which
+# are not counted here. The count starts again at each look, every 5 s.
+LINES_PER_LOOK_MAX = 1000
+ABUSES = {"malformed lines", "line too long", "too many lines"}  # no miner does that, however broken
 ALIAS_INTERVAL_S = 2.0  # how long a new difficulty waits for others to share its alias
+# Miners give up on a pool that sends no job for 60 s. Work comes every 30 s; when it does not, because the
+# node is slow or gone, what there is goes out again as an alias.
+JOB_INTERVAL_S = 45.0
 TICK_S = 0.5
 TICK_BUCKETS = 10  # each session is looked at every 5 s
 PACE_CHUNK = 256  # sessions written in one go of a routine refresh: 1 ms
 
 
 class Journal(Protocol):
-    """Makes tallies durable. Returns when they are; raises when they may not be."""
+    """Makes tallies durable. Returns when they are; raises when they may not be, which ends the board.
+
+    Not cancelled: a stop waits for the commit that is under way.
+    """
 
     async def commit(self, tallies: bytes) -> None: ...
 
@@ -56,6 +68,7 @@ class Connection(Protocol):
     address: str
     settled: bool
     open: bool
+    lines: int  # that Python had to answer since the last look
 
     def write(self, data: bytes) -> None: ...
     def shut(self) -> None: ...
@@ -64,17 +77,18 @@ class Connection(Protocol):
 class SocketConnection:
     """A plain TCP miner, read and written by the pump."""
 
-    __slots__ = ("_board", "_out", "_sock", "address", "open", "session", "settled")
+    __slots__ = ("_board", "_out", "_sock", "address", "lines", "open", "session", "settled")
 
     def __init__(self, board: "Switchboard", sock: socket.socket, address: str) -> None:
         self.address = address
         self.settled = False
         self.open = True
+        self.lines = 0
         self._board = board
         self._sock = sock
         self._out: bytearray | None = None
+        board.poller.register(sock, self)
         self.session = board.session_for(self)
-        board.selector.register(sock, selectors.EVENT_READ, self)
 
     def read(self) -> bytes | None:
         """What has arrived; b"" at the end; None if nothing."""
@@ -103,7 +117,7 @@ class SocketConnection:
             return
         if sent < len(data):
             self._out = bytearray(data[sent:])
-            self._board.selector.modify(self._sock, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
+            self._board.poller.modify(self._sock, READ | WRITE, self)
 
     def flush(self) -> None:
         """The socket takes bytes again."""
@@ -118,11 +132,11 @@ class SocketConnection:
         del self._out[:sent]
         if not self._out:
             self._out = None
-            self._board.selector.modify(self._sock, selectors.EVENT_READ, self)
+            self._board.poller.modify(self._sock, READ, self)
 
     def shut(self) -> None:
         self.open = False
-        self._board.selector.unregister(self._sock)
+        self._board.poller.unregister(self._sock)
         self._sock.close()
 
 
@@ -139,7 +153,7 @@ class Switchboard:
         limits: BoardLimits,
     ) -> None:
         self.limits = limits
-        self.selector = selectors.DefaultSelector()
+        self.poller = new_poller()
         self.connections: set[Connection] = set()
         self.dropped: Counter[str] = Counter()
         self._services = services
@@ -149,32 +163,33 @@ class Switchboard:
         self._journal = journal
         self._on_solution = on_solution
         self._uncommitted: list[tuple[Connection, bytes]] = []
+        self._uncommitted_bytes = 0
         self._judged = trio.Event()
         self._committed = trio.Event()
-        self._pacing: trio.CancelScope | None = None
-        self._nursery: trio.Nursery | None = None
+        self._published_s = 0.0  # the last job or alias that everybody gets
+        self._refresh = trio.Event()  # set when there is work that everybody gets in due course
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then every connection is closed."""
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
                 nursery.start_soon(self._pump)
                 nursery.start_soon(self._commit)
                 nursery.start_soon(self._tick)
                 nursery.start_soon(self._serve_waiting)
+                nursery.start_soon(self._pace)
                 task_status.started()
         finally:
-            self._nursery = None
-            self._judge()  # what was read is counted, answered or not
-            for connection in list(self.connections):
-                self.drop(connection, "shutdown")
-            self.selector.close()
+            self.close_door("the pool is shutting down")
+            self.poller.close()
 
     # Connections
 
     def add_socket(self, sock: socket.socket, address: str) -> None:
-        """A connection that passed the door. Takes over the socket, which must not block."""
+        """A connection that passed the door. Takes over the socket, which must not block.
+
+        Raises OSError, and takes over nothing, when the kernel cannot watch another socket.
+        """
         SocketConnection(self, sock, address)
 
     def session_for(self, connection: Connection) -> MinerSession:
@@ -199,64 +214,73 @@ class Switchboard:
         for connection in list(self.connections):
             self.drop(connection, reason)
 
-    def feed(self, connection: Connection, data: bytes) -> None:
+    def feed(self, connection: Connection, data: bytes | bytearray) -> None:
         """Bytes of one miner: submits are queued, everything else is answered."""
         session = connection.session
-        slot = session.slot
         try:
-            line = self._engine.feed(slot, data)
-            while line is not None:
-                answer = session.receive_line(line, trio.current_time())
-                if answer:
-                    connection.write(answer)
-                if not connection.settled and session.authorised:
-                    connection.settled = True
-                    self._doorkeeper.settled(connection.address)
-                if session.closing is not None:
-                    self._part(connection, abuse=session.closing == "malformed lines")
-                if not connection.open:
-                    return
-                line = self._engine.feed(slot, b"")
+            line = self._engine.feed(session.slot, data)
+            if line is not None:
+                self._answer(connection, line)
         except LineTooLong:
             session.closing = "line too long"
-            self._part(connection, abuse=True)
+        except Exception:  # a mistake of ours about one miner must not cost the others their work
+            log.exception("session_failed", address=connection.address)
+            session.closing = "internal error"
+        if session.closing is not None:
+            if session.closing in ABUSES and not connection.settled:
+                self._doorkeeper.abuse(connection.address, trio.current_time())
+            self.drop(connection, session.closing)
 
-    def _part(self, connection: Connection, *, abuse: bool) -> None:
-        if abuse and not connection.settled:
-            self._doorkeeper.abuse(connection.address, trio.current_time())
-        self.drop(connection, connection.session.closing or "")
+    def _answer(self, connection: Connection, line: bytes | None) -> None:
+        """Everything that the miner said with this line and behind it, in one write."""
+        session, now_s = connection.session, trio.current_time()
+        answers = []
+        try:
+            while line is not None and session.closing is None:
+                answers.append(session.receive_line(line, now_s))
+                connection.lines += 1
+                if connection.lines > LINES_PER_LOOK_MAX:
+                    session.closing = "too many lines"
+                line = self._engine.feed(session.slot, b"")
+        finally:
+            if not connection.settled and session.authorised:
+                connection.settled = True
+                self._doorkeeper.settled(connection.address)
+            if any(answers):
+                connection.write(b"".join(answers))
 
     # The way of a share
 
     async def _pump(self) -> None:
-        selector, feed = self.selector, self.feed
-        descriptor = selector.fileno()
+        poller, feed = self.poller, self.feed
+        descriptor = poller.fileno()
         while True:
             await trio.lowlevel.wait_readable(descriptor)
-            for key, mask in selector.select(0)[:EVENTS_PER_ROUND]:
-                connection: SocketConnection = key.data
+            for connection, events in poller.poll(EVENTS_PER_ROUND):
                 if not connection.open:
                     continue
-                if mask & selectors.EVENT_WRITE:
+                if events & WRITE:
                     connection.flush()
                     if not connection.open:
                         continue
-                if mask & selectors.EVENT_READ:
+                if events & READ:
                     data = connection.read()
                     if data:
                         feed(connection, data)
                     elif data is not None:
                         self.drop(connection, "left")
             self.judge()
-            while len(self._uncommitted) > UNCOMMITTED_REPLIES_MAX:
-                await self._committed.wait()
+            await self.room()
+
+    async def room(self) -> None:
+        """Returns at once, or after a commit when too many replies wait for one."""
+        while self._uncommitted_bytes > UNCOMMITTED_BYTES_MAX:
+            await self._committed.wait()
 
     def judge(self) -> None:
         """Judge everything fed since the last call, and let the commit know."""
-        if self._judge():
+        if self._engine.queued():
             self._judged.set()
-
-    def _judge(self) -> bool:
         replies, solutions, retarget = self._engine.validate()
         for raw in solutions:
             solution = self._channel.solution(raw)
@@ -267,55 +291,80 @@ class Switchboard:
             for connection in retarget:
                 connection.session.look(now_s)
         self._uncommitted += replies
-        return bool(replies)
+        for _, data in replies:
+            self._uncommitted_bytes += len(data) + REPLY_OVERHEAD_BYTES
 
     async def _commit(self) -> None:
-        while True:
-            await self._judged.wait()
-            self._judged = trio.Event()
-            replies, self._uncommitted = self._uncommitted, []
-            await self._journal.commit(self._engine.take_tallies())
-            for connection, data in replies:
+        try:
+            while True:
+                await self._judged.wait()
+                # Not to be interrupted: what the engine has handed over is nowhere else.
+                with trio.CancelScope(shield=True):
+                    await self._commit_judged()
+        except trio.Cancelled:
+            if self._judged.is_set():  # a stop: what was read still counts
+                with trio.CancelScope(shield=True):
+                    await self._commit_judged()
+            raise
+
+    async def _commit_judged(self) -> None:
+        """Make everything durable that is judged by now, then answer it."""
+        self._judged = trio.Event()
+        replies, self._uncommitted, self._uncommitted_bytes = self._uncommitted, [], 0
+        tallies = self._engine.take_tallies()
+        if tallies:  # else nobody is to be charged with these: garbage is not worth an fsync
+            await self._journal.commit(tallies)
+        for at in range(0, len(replies), REPLIES_PER_ROUND):
+            for connection, data in replies[at : at + REPLIES_PER_ROUND]:
                 connection.write(data)
-            self._committed.set()
-            self._committed = trio.Event()
+            await trio.lowlevel.checkpoint()
+        self._committed.set()
+        self._committed = trio.Event()
 
     # Jobs
 
     def publish(self, channel: Channel, work: Work, *, rate: int) -> None:
         """New work: to everyone at once where the previous block changed, paced otherwise."""
         job = channel.publish(work, rate=rate)
-        if self._pacing is not None:
-            self._pacing.cancel()
+        self._published_s = trio.current_time()
         if job.clean:
             self._send_current(channel, list(channel.sessions), clean=True)
-        elif self._nursery is not None:
-            self._nursery.start_soon(self._pace, channel)
+        else:
+            self._refresh.set()
 
     def _send_current(self, channel: Channel, sessions: list[MinerSession], *, clean: bool) -> None:
         assert channel.current is not None
         line, seq, now_s = channel.notify_line(clean=clean), channel.current.seq, trio.current_time()
         for session in sessions:
             if session.sent_seq < seq:
+                channel.waiting.discard(session)
                 session.owner.write(session.send_job(line, seq, now_s))
 
-    async def _pace(self, channel: Channel) -> None:
-        sessions = list(channel.sessions)
-        chunks = [sessions[at : at + PACE_CHUNK] for at in range(0, len(sessions), PACE_CHUNK)]
-        with trio.CancelScope() as self._pacing:
+    async def _pace(self) -> None:
+        """Routine refreshes, spread over a while. One that comes meanwhile is sent from there on."""
+        channel = self._channel
+        while True:
+            await self._refresh.wait()
+            self._refresh = trio.Event()
+            sessions = list(channel.sessions)
+            chunks = [sessions[at : at + PACE_CHUNK] for at in range(0, len(sessions), PACE_CHUNK)]
             for chunk in chunks:
                 self._send_current(channel, [s for s in chunk if s.owner.open], clean=False)
                 await trio.sleep(self.limits.refresh_spread_s / len(chunks))
 
     async def _serve_waiting(self) -> None:
-        """New difficulties between two jobs: one alias for all who wait."""
+        """Between two jobs: one alias for all who wait for a difficulty, or for everybody after a while."""
         channel = self._channel
         while True:
             await trio.sleep(ALIAS_INTERVAL_S)
             waiting = list(channel.waiting)
             channel.waiting.clear()
-            if waiting and channel.alias() is not None:
+            quiet = trio.current_time() - self._published_s >= JOB_INTERVAL_S
+            if (waiting or quiet) and channel.alias() is not None:
                 self._send_current(channel, waiting, clean=False)
+                if quiet:
+                    self._published_s = trio.current_time()
+                    self._refresh.set()
 
     # Time
 
@@ -325,11 +374,12 @@ class Switchboard:
             await trio.sleep(TICK_S)
             bucket = (bucket + 1) % TICK_BUCKETS
             now_s = trio.current_time()
-            for connection in list(self.connections)[bucket::TICK_BUCKETS]:
-                if not connection.open:
-                    continue
+            due = [c for c in self.connections if c.session.slot % TICK_BUCKETS == bucket]
+            for connection in due:
+                connection.lines = 0
                 said = connection.session.tick(now_s)
                 if said:
                     connection.write(said)
                 if connection.session.closing is not None:
                     self.drop(connection, connection.session.closing)
+            self.judge()  # the engine frees the places of those who left

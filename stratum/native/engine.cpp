@@ -1,59 +1,12 @@
+// What the engine is told: channels and their jobs, sessions and what they say. judge.cpp does the rest.
 #include "engine.hpp"
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <stdexcept>
 
 namespace angara {
 namespace {
-
-constexpr size_t kChunk = 64;  // shares hashed in lockstep: four times the widest lanes, and stays in cache
-
-struct Answer {
-    int code;
-    const char* text;
-};
-// Codes as in the Stratum V1 convention: 20 other, 21 job, 22 duplicate, 23 low, 24 worker, 25 subscribe.
-constexpr std::array<Answer, kVerdicts> kAnswers{{
-    {0, ""},
-    {20, "Malformed share"},
-    {25, "Not subscribed"},
-    {24, "Unauthorized worker"},
-    {21, "Job not found"},
-    {21, "Stale share"},
-    {20, "ntime out of range"},
-    {20, "Version bits outside the mask"},
-    {23, "Low difficulty share"},
-    {22, "Duplicate share"},
-    {20, "Share not counted, try again"},
-}};
-
-Number number_from_hash(const uint8_t* hash) {  // little-endian, as a hash is read
-    Number number{};
-    for (size_t i = 0; i < 32; ++i) number[i / 8] |= uint64_t{hash[i]} << 8 * (i % 8);
-    return number;
-}
-
-bool at_most(const Number& a, const Number& b) {
-    for (size_t i = 4; i-- > 0;)
-        if (a[i] != b[i]) return a[i] < b[i];
-    return true;
-}
-
-Number shifted_diff1(int shift_left) {  // 0xffff * 2^(208 + shift_left)
-    Number number{};
-    const int at = 208 + shift_left;
-    for (int bit = 0; bit < 16; ++bit) {
-        const int where = at + bit;
-        if (where >= 0 && where < 256) number[static_cast<size_t>(where / 64)] |= uint64_t{1} << where % 64;
-    }
-    return number;
-}
-
-void put_u32_le(uint8_t* out, uint32_t value) {
-    for (int i = 0; i < 4; ++i) out[i] = static_cast<uint8_t>(value >> 8 * i);
-}
 
 // SHA-256 padding of a message of message_size bytes, appended to its last bytes.
 void pad(std::vector<uint8_t>& tail, uint64_t message_size) {
@@ -64,27 +17,15 @@ void pad(std::vector<uint8_t>& tail, uint64_t message_size) {
 
 }  // namespace
 
-void Batch::clear() {
-    replies.clear();
-    bytes.clear();
-    solutions.clear();
-    retarget.clear();
-    verdicts.fill(0);
-}
-
 Engine::Engine(size_t line_bytes_max, const sha256::Backend& backend, size_t duplicates_max)
-    : line_bytes_max_(line_bytes_max), backend_(backend), duplicates_max_(duplicates_max) {
-    for (int log2 = kDifficultyLog2Min; log2 <= kDifficultyLog2Max; ++log2)
-        share_targets_[static_cast<size_t>(log2 - kDifficultyLog2Min)] = shifted_diff1(-log2);
-    hashes_.resize(kChunk);
-    nodes_.resize(kChunk * 64);
-    roots_.resize(kChunk * 32);
-    blocks_.resize(kChunk * 128);
-}
+    : line_bytes_max_(line_bytes_max),
+      backend_(backend),
+      duplicates_max_(duplicates_max),
+      blocks_(kChunk * 128) {}
 
 Engine::Session& Engine::session_at(uint32_t session) {
-    if (session >= sessions_.size() || !sessions_[session].open) throw std::out_of_range("no such session");
-    return sessions_[session];
+    if (session >= sessions_.size() || !sessions_[session]) throw std::out_of_range("no such session");
+    return *sessions_[session];
 }
 
 Engine::Channel& Engine::channel_at(uint32_t channel) {
@@ -95,23 +36,25 @@ Engine::Channel& Engine::channel_at(uint32_t channel) {
 
 void Engine::add_channel(uint32_t channel) {
     if (channels_.size() >= kChannelsMax) throw std::length_error("too many channels");
-    if (!channels_.try_emplace(channel, duplicates_max_).second) throw std::invalid_argument("channel exists");
+    if (!channels_.try_emplace(channel).second) throw std::invalid_argument("channel exists");
 }
 
 void Engine::remove_channel(uint32_t channel) {
-    for (auto& entry : channel_at(channel).jobs) retired_jobs_.push_back(std::move(entry.second));
+    Channel& removed = channel_at(channel);
+    drop_jobs(removed, removed.jobs.size());
+    leave_tip(removed);
     channels_.erase(channel);
 }
 
-void Engine::add_job(Job job, std::string_view coinbase1, std::string_view coinbase2, size_t extranonce_size) {
+void Engine::add_job(Job job, std::string_view coinbase1, std::string_view coinbase2,
+                     size_t extranonce_size) {
     Channel& channel = channel_at(job.channel);
     const size_t size = coinbase1.size() + extranonce_size + coinbase2.size();
     if (size > kCoinbaseMax) throw std::invalid_argument("coinbase is too long");
     if (extranonce_size > 2 * kExtranonceMax) throw std::invalid_argument("extranonce is too long");
     if (job.branch.size() % 32 != 0 || job.branch.size() > 32 * kBranchMax)
         throw std::invalid_argument("merkle branch has a wrong length");
-    if (!channel.jobs.empty() && job.seq <= channel.jobs.back().first)
-        throw std::invalid_argument("job seq must grow");
+    if (job.seq <= channel.last_seq) throw std::invalid_argument("job seq must grow");
 
     const size_t whole = coinbase1.size() / 64;
     std::memcpy(job.midstate, sha256::kInitialState, sizeof job.midstate);
@@ -125,29 +68,61 @@ void Engine::add_job(Job job, std::string_view coinbase1, std::string_view coinb
     pad(job.tail, size);
     if (blocks_.size() < kChunk * job.tail.size()) blocks_.resize(kChunk * job.tail.size());
 
-    if (job.prevhash != channel.prevhash) {
-        for (auto& [seq, earlier] : channel.jobs) earlier->stale = true;
-        channel.filter.clear();
-        channel.prevhash = job.prevhash;
-    }
+    enter_tip(channel, job.prevhash);
+    job.tip = channel.tip->number;
     const uint64_t seq = job.seq;
-    channel.jobs.emplace_back(seq, std::make_shared<Job>(std::move(job)));
-    if (channel.jobs.size() > kJobsPerChannelMax) drop_jobs(channel, 1);
+    append_job(channel, seq, std::make_shared<Job>(std::move(job)));
 }
 
 void Engine::add_alias(uint32_t channel_id, uint64_t seq, uint64_t of_seq) {
     Channel& channel = channel_at(channel_id);
-    if (channel.jobs.empty() || seq <= channel.jobs.back().first) throw std::invalid_argument("job seq must grow");
-    const auto found = std::find_if(channel.jobs.begin(), channel.jobs.end(),
-                                    [&](const auto& entry) { return entry.first == of_seq; });
-    if (found == channel.jobs.end()) throw std::out_of_range("no such job");
-    channel.jobs.emplace_back(seq, std::shared_ptr<Job>(found->second));
+    if (seq <= channel.last_seq) throw std::invalid_argument("job seq must grow");
+    const std::shared_ptr<Job>* const job = find_job(channel, of_seq);
+    if (!job) throw std::out_of_range("no such job");
+    append_job(channel, seq, *job);
+}
+
+const std::shared_ptr<Job>* Engine::find_job(const Channel& channel, uint64_t seq) {
+    const auto seq_of = [](const auto& entry) { return entry.first; };
+    const auto found = std::ranges::lower_bound(channel.jobs, seq, {}, seq_of);
+    return found != channel.jobs.end() && found->first == seq ? &found->second : nullptr;
+}
+
+void Engine::append_job(Channel& channel, uint64_t seq, std::shared_ptr<Job> job) {
+    channel.jobs.emplace_back(seq, std::move(job));
+    channel.last_seq = seq;
     if (channel.jobs.size() > kJobsPerChannelMax) drop_jobs(channel, 1);
 }
 
+// Shares in the queue may point at what is dropped.
 void Engine::drop_jobs(Channel& channel, size_t count) {
     for (size_t i = 0; i < count; ++i) retired_jobs_.push_back(std::move(channel.jobs[i].second));
     channel.jobs.erase(channel.jobs.begin(), channel.jobs.begin() + static_cast<std::ptrdiff_t>(count));
+}
+
+void Engine::enter_tip(Channel& channel, const Hash& prevhash) {
+    if (channel.tip && channel.tip->prevhash == prevhash) return;
+    auto tip = std::ranges::find(tips_, prevhash, &Tip::prevhash);
+    if (tip == tips_.end())
+        tip = tips_.insert(tips_.begin(), Tip{++last_tip_, prevhash, DuplicateFilter(duplicates_max_)});
+    ++tip->channels;
+    leave_tip(channel);
+    channel.tip = &*tip;
+}
+
+void Engine::leave_tip(Channel& channel) {
+    if (!channel.tip) return;
+    --channel.tip->channels;
+    const auto left = std::ranges::find(tips_, channel.tip->number, &Tip::number);
+    tips_.splice(tips_.end(), tips_, left);
+    channel.tip = nullptr;
+
+    const auto idle = static_cast<size_t>(std::ranges::count(tips_, size_t{0}, &Tip::channels));
+    if (idle <= kIdleTipsMax) return;
+    const auto oldest = std::ranges::find(tips_, size_t{0}, &Tip::channels);
+    if (retired_tables_.size() > kRetiredTablesMax) retired_tables_.clear();
+    oldest->filter.dismantle(retired_tables_);
+    tips_.erase(oldest);
 }
 
 void Engine::drop_jobs_before(uint32_t channel_id, uint64_t seq) {
@@ -167,14 +142,15 @@ uint32_t Engine::open_session() {
         slot = static_cast<uint32_t>(sessions_.size());
         sessions_.emplace_back();
     }
-    sessions_[slot] = Session{};
-    sessions_[slot].open = true;
+    sessions_[slot].emplace();
     return slot;
 }
 
 void Engine::close_session(uint32_t session) {
-    session_at(session) = Session{};
-    closing_.push_back(session);  // its shares in the queue are still judged: the slot is free after that
+    session_at(session);
+    // Its shares in the queue are still judged: the slot is free after that.
+    (queue_.empty() ? free_slots_ : closing_).push_back(session);
+    sessions_[session].reset();
 }
 
 void Engine::subscribe(uint32_t session, uint32_t channel, std::string_view extranonce1,
@@ -184,7 +160,7 @@ void Engine::subscribe(uint32_t session, uint32_t channel, std::string_view extr
     if (extranonce1.empty() || extranonce1.size() > kExtranonceMax || extranonce2_size == 0 ||
         extranonce2_size > kExtranonceMax)
         throw std::invalid_argument("extranonce has a wrong length");
-    if (s.channel != channel) s.pins.clear();
+    if (s.subscribed && s.channel != channel) s.pins.clear();  // the other channel's jobs
     s.subscribed = true;
     s.channel = channel;
     s.extranonce1_size = static_cast<uint8_t>(extranonce1.size());
@@ -224,61 +200,39 @@ void Engine::set_retarget_after(uint32_t session, uint32_t accepted_shares) {
     s.retarget_due = false;
 }
 
-size_t Engine::duplicates(uint32_t channel) const { return channels_.at(channel).filter.size(); }
+size_t Engine::duplicates(uint32_t channel) {
+    const Tip* const tip = channel_at(channel).tip;
+    return tip ? tip->filter.size() : 0;
+}
 
 Fed Engine::feed(uint32_t session, std::string_view data, std::string_view& line) {
     Session& s = session_at(session);
-    const bool buffered = !s.buffer.empty();
-    if (buffered) {
-        if (s.read_at > 0) {  // what Python had in hand is done with
-            s.buffer.erase(0, s.read_at);
-            s.read_at = 0;
-        }
-        s.buffer.append(data);
-        data = s.buffer;
+    if (!s.buffer.empty()) {
+        std::string().swap(text_);  // swapped, not assigned: an assigned string keeps its memory
+        text_.swap(s.buffer);
+        text_.append(data);
+        data = text_;
     }
-    size_t at = 0;
     Fed fed = Fed::kDone;
-    while (at < data.size()) {
-        const void* found = std::memchr(data.data() + at, '\n', data.size() - at);
-        const size_t size = found ? static_cast<size_t>(static_cast<const char*>(found) - data.data()) - at
-                                  : data.size() - at;
-        if (size > line_bytes_max_) {
-            fed = Fed::kLineTooLong;
-            break;
-        }
-        if (!found) break;
-        const std::string_view text = data.substr(at, size);
-        at += size + 1;
+    while (fed == Fed::kDone) {
+        const size_t end = data.find('\n');
+        if (std::min(end, data.size()) > line_bytes_max_) return Fed::kLineTooLong;
+        if (end == std::string_view::npos) break;
+        const std::string_view text = data.substr(0, end);
+        data.remove_prefix(end + 1);
         if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-        if (const auto submit_in_line = parse_submit(text)) {
-            submit(session, *submit_in_line);
-            continue;
+        if (const auto parsed = parse_submit(text)) {
+            submit(session, *parsed);
+        } else {
+            line = text;
+            fed = Fed::kLine;
         }
-        line = text;
-        fed = Fed::kLine;
-        break;
     }
-    if (fed == Fed::kLineTooLong) {
-        s.buffer = std::string();
-    } else if (fed == Fed::kLine && !buffered) {  // line must stay valid: keep it at the buffer's front
-        const size_t start = static_cast<size_t>(line.data() - data.data());
-        s.buffer.assign(data.substr(start));
-        line = std::string_view(s.buffer).substr(0, line.size());
-        s.read_at = at - start;
-    } else if (fed == Fed::kLine) {
-        s.read_at = at;
-    } else if (at == data.size()) {
-        if (buffered) s.buffer = std::string();  // most sessions never hold a partial line: give it back
-    } else if (buffered) {
-        s.buffer.erase(0, at);
-    } else {
-        s.buffer.assign(data.substr(at));
-    }
+    s.buffer.assign(data);
     return fed;
 }
 
-const Engine::Worker* Engine::find_worker(const Session& session, std::string_view name) const {
+const Engine::Worker* Engine::find_worker(const Session& session, std::string_view name) {
     for (const Worker& worker : session.workers)
         if (worker.name == name) return &worker;
     const Worker* cut = nullptr;
@@ -292,15 +246,15 @@ const Engine::Worker* Engine::find_worker(const Session& session, std::string_vi
 }
 
 Verdict Engine::resolve(const Session& session, const Submit& submit, Share& share) const {
-    if (!session.subscribed) return Verdict::kNotSubscribed;
     const auto& [worker_name, job_id, extranonce2, ntime, nonce, version] = submit.params;
-    const Worker* worker = find_worker(session, worker_name.text);
+    const Worker* const worker = find_worker(session, worker_name.text);
     if (worker) share.worker = worker->worker;
     const auto ntime_value = read_u32(ntime), nonce_value = read_u32(nonce);
     const auto rolled = submit.count == 6 ? read_u32(version) : std::optional<uint32_t>(0);
-    if (!ntime_value || !nonce_value || !rolled ||
-        !read_bytes(extranonce2, share.extranonce2.data(), session.extranonce2_size))
+    if (!ntime_value || !nonce_value || !rolled) return Verdict::kMalformed;
+    if (session.subscribed && !read_bytes(extranonce2, share.extranonce2.data(), session.extranonce2_size))
         return Verdict::kMalformed;
+    if (!session.subscribed) return Verdict::kNotSubscribed;
     if (!worker) return Verdict::kUnauthorised;
     share.ntime = *ntime_value;
     share.nonce = *nonce_value;
@@ -313,188 +267,32 @@ Verdict Engine::resolve(const Session& session, const Submit& submit, Share& sha
     const auto seq = read_job_id(job_id);
     const auto channel = channels_.find(session.channel);
     if (!seq || channel == channels_.end()) return Verdict::kJobUnknown;
-    const auto& jobs = channel->second.jobs;
-    const auto entry = std::lower_bound(jobs.begin(), jobs.end(), *seq,
-                                        [](const auto& job, uint64_t wanted) { return job.first < wanted; });
-    if (entry == jobs.end() || entry->first != *seq) return Verdict::kJobUnknown;
-    const Job& job = *entry->second;
-    if (job.extranonce_size != size_t{share.extranonce1_size} + share.extranonce2_size)
+    const std::shared_ptr<Job>* const job = find_job(channel->second, *seq);
+    if (!job || (*job)->extranonce_size != size_t{share.extranonce1_size} + share.extranonce2_size)
         return Verdict::kJobUnknown;
     // The difficulty in force when this job was sent; a job from before the first pin was never sent here.
     const Pin* pinned = nullptr;
     for (const Pin& pin : session.pins)
         if (pin.from_seq <= *seq) pinned = &pin;
     if (!pinned) return Verdict::kJobUnknown;
-    share.job = &job;
+    share.job = job->get();
     share.seq = *seq;
+    share.pinned_from = pinned->from_seq;
     share.difficulty_log2 = pinned->difficulty_log2;
-    share.current_difficulty = pinned == &session.pins.back();
     return Verdict::kAccepted;
 }
 
 void Engine::submit(uint32_t session, const Submit& submit) {
-    if (queue_.size() >= kQueueMax) throw std::length_error("share queue is full: validate() is overdue");
-    Share& share = queue_.emplace_back();
+    const Session& s = session_at(session);
+    if (queue_.size() >= kQueueMax || ids_.size() + submit.id.size() > kQueuedIdBytesMax)
+        throw std::length_error("share queue is full: validate() is overdue");
+    Share share;
     share.session = session;
-    share.verdict = resolve(session_at(session), submit, share);
+    share.verdict = resolve(s, submit, share);
     share.id_at = static_cast<uint32_t>(ids_.size());
     share.id_size = static_cast<uint32_t>(submit.id.size());
     ids_.append(submit.id);
-}
-
-// All shares of `group` are on one job. Fills hashes_[0 .. group.size()).
-void Engine::hash_group(std::span<const uint32_t> group) {
-    const Job& job = *queue_[group[0]].job;
-    const size_t n = group.size(), tail_size = job.tail.size();
-    for (size_t i = 0; i < n; ++i) {
-        const Share& share = queue_[group[i]];
-        uint8_t* tail = blocks_.data() + i * tail_size;
-        std::memcpy(tail, job.tail.data(), tail_size);
-        uint8_t* extranonce = tail + job.extranonce_at;
-        std::memcpy(extranonce, share.extranonce1.data(), share.extranonce1_size);
-        std::memcpy(extranonce + share.extranonce1_size, share.extranonce2.data(), share.extranonce2_size);
-    }
-    backend_.double_blocks(roots_.data(), job.midstate, blocks_.data(), tail_size / 64, n);
-    for (size_t level = 0; level < job.branch.size(); level += 32) {
-        for (size_t i = 0; i < n; ++i) {
-            std::memcpy(nodes_.data() + 64 * i, roots_.data() + 32 * i, 32);
-            std::memcpy(nodes_.data() + 64 * i + 32, job.branch.data() + level, 32);
-        }
-        backend_.double_64(roots_.data(), nodes_.data(), n);
-    }
-    for (size_t i = 0; i < n; ++i) {
-        const Share& share = queue_[group[i]];
-        uint8_t* header = blocks_.data() + 128 * i;
-        put_u32_le(header, (job.version & ~share.version_mask) | share.rolled);
-        std::memcpy(header + 4, job.prevhash.data(), 32);
-        std::memcpy(header + 36, roots_.data() + 32 * i, 32);
-        put_u32_le(header + 68, share.ntime);
-        put_u32_le(header + 72, job.nbits);
-        put_u32_le(header + 76, share.nonce);
-        std::memset(header + 80, 0, 48);
-        header[80] = 0x80;
-        header[126] = 0x02;  // 640 bits
-        header[127] = 0x80;
-    }
-    backend_.double_blocks(hashes_[0].data(), sha256::kInitialState, blocks_.data(), 2, n);
-}
-
-Verdict Engine::judge_hashed(const Share& share, const Hash& hash, bool block) {
-    const Job& job = *share.job;
-    if (job.stale) return Verdict::kStale;
-    if (share.ntime < job.ntime_min || share.ntime > job.ntime_max) return Verdict::kNtime;
-    if ((share.rolled & ~share.version_mask) != 0) return Verdict::kVersion;
-    // Where the share target is harder than the network's (regtest), a block is a share: its price is
-    // capped at one block for the same reason.
-    const Number& target = share_targets_[static_cast<size_t>(share.difficulty_log2 - kDifficultyLog2Min)];
-    if (!block && !at_most(number_from_hash(hash.data()), target)) return Verdict::kLowDifficulty;
-    const auto channel = channels_.find(job.channel);
-    if (channel == channels_.end()) return Verdict::kStale;
-    switch (channel->second.filter.insert(hash.data())) {
-        case DuplicateFilter::Result::kNew: return Verdict::kAccepted;
-        case DuplicateFilter::Result::kDuplicate: return Verdict::kDuplicate;
-        case DuplicateFilter::Result::kFull: break;
-    }
-    return Verdict::kFilterFull;
-}
-
-void Engine::remember_solution(const Share& share, const Hash& hash, Batch& batch) {
-    if (std::find(recent_solutions_.begin(), recent_solutions_.end(), hash) != recent_solutions_.end()) return;
-    if (recent_solutions_.size() < kRecentSolutionsMax) {
-        recent_solutions_.push_back(hash);
-    } else {
-        recent_solutions_[recent_at_] = hash;
-        recent_at_ = (recent_at_ + 1) % kRecentSolutionsMax;
-    }
-    Solution& solution = batch.solutions.emplace_back();
-    solution.session = share.session;
-    solution.worker = share.worker;
-    solution.seq = share.seq;
-    solution.extranonce1 = share.extranonce1;
-    solution.extranonce2 = share.extranonce2;
-    solution.extranonce1_size = share.extranonce1_size;
-    solution.extranonce2_size = share.extranonce2_size;
-    solution.ntime = share.ntime;
-    solution.nonce = share.nonce;
-    solution.version = (share.job->version & ~share.version_mask) | share.rolled;
-    solution.hash = hash;
-}
-
-void Engine::count(const Share& share, Verdict verdict) {
-    if (share.worker != kNoWorker) {
-        const uint32_t rate = share.job ? share.job->rate : 0;
-        tallies_.add({share.worker, rate, share.difficulty_log2, static_cast<uint8_t>(verdict), 0, 0});
-    }
-    Session& session = sessions_[share.session];
-    if (!session.open) return;
-    if (verdict != Verdict::kAccepted) {
-        ++session.counters.rejected;
-        return;
-    }
-    ++session.counters.accepted;
-    if (share.current_difficulty) ++session.counters.at_difficulty;
-}
-
-void Engine::reply(const Share& share, Verdict verdict, Batch& batch) const {
-    const size_t begin = batch.bytes.size();
-    const std::string_view id = std::string_view(ids_).substr(share.id_at, share.id_size);
-    batch.bytes.append("{\"id\":").append(id);
-    if (verdict == Verdict::kAccepted) {
-        batch.bytes.append(",\"result\":true,\"error\":null}\n");
-    } else {
-        const Answer& answer = kAnswers[static_cast<size_t>(verdict)];
-        batch.bytes.append(",\"result\":null,\"error\":[").append(std::to_string(answer.code));
-        batch.bytes.append(",\"").append(answer.text).append("\",null]}\n");
-    }
-    if (!batch.replies.empty() && batch.replies.back().session == share.session)
-        batch.replies.back().end = batch.bytes.size();
-    else
-        batch.replies.push_back({share.session, begin, batch.bytes.size()});
-}
-
-void Engine::judge(uint32_t index, Batch& batch) {
-    const Share& share = queue_[index];
-    ++batch.verdicts[static_cast<size_t>(share.verdict)];
-    count(share, share.verdict);
-    reply(share, share.verdict, batch);
-    Session& session = sessions_[share.session];
-    if (session.open && !session.retarget_due && session.retarget_after > 0 &&
-        session.counters.at_difficulty >= session.retarget_after) {
-        session.retarget_due = true;
-        batch.retarget.push_back(share.session);
-    }
-}
-
-void Engine::validate(Batch& batch) {
-    batch.clear();
-    order_.clear();
-    for (uint32_t i = 0; i < queue_.size(); ++i)
-        if (queue_[i].job) order_.push_back(i);
-    std::stable_sort(order_.begin(), order_.end(), [&](uint32_t a, uint32_t b) {
-        return std::less<const Job*>()(queue_[a].job, queue_[b].job);
-    });
-    for (size_t begin = 0; begin < order_.size();) {
-        const Job* job = queue_[order_[begin]].job;
-        size_t end = begin + 1;
-        while (end < order_.size() && end - begin < kChunk && queue_[order_[end]].job == job) ++end;
-        const std::span<const uint32_t> group(order_.data() + begin, end - begin);
-        hash_group(group);
-        for (size_t i = 0; i < group.size(); ++i) {
-            Share& share = queue_[group[i]];
-            const bool block = at_most(number_from_hash(hashes_[i].data()), job->network_target);
-            if (block) remember_solution(share, hashes_[i], batch);
-            share.verdict = judge_hashed(share, hashes_[i], block);
-        }
-        begin = end;
-    }
-    for (uint32_t i = 0; i < queue_.size(); ++i) judge(i, batch);
-
-    queue_.clear();
-    ids_.clear();
-    retired_jobs_.clear();
-    free_slots_.insert(free_slots_.end(), closing_.begin(), closing_.end());
-    closing_.clear();
-    for (auto& [id, channel] : channels_) channel.filter.release_some();
+    queue_.push_back(share);
 }
 
 }  // namespace angara

@@ -7,8 +7,10 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,20 +24,24 @@
 namespace angara {
 
 // Bounds. Exceeding one is an error to the caller or a verdict to the miner, never growth.
-constexpr size_t kSessionsMax = size_t{1} << 20;   // far above any nofile
-constexpr size_t kChannelsMax = 4096;              // one a solo tenant or upstream connection
-constexpr size_t kJobsPerChannelMax = 512;         // 16 refreshes of 30 s, each with an alias every 2 s
-constexpr size_t kWorkersPerSessionMax = 64;       // rental proxies authorise a handful
-constexpr size_t kWorkerNameMax = 127;             // PROTOCOL: longest name a miner may use
-constexpr size_t kWorkerNameCut = 63;              // where some firmware cuts it in submits
-constexpr size_t kPinsMax = 8;                     // retargets that jobs still in use may span
-constexpr size_t kBranchMax = 32;                  // 2^32 transactions
-constexpr size_t kCoinbaseMax = 65536;             // upstream coinbases pay hundreds of outputs at most
-constexpr size_t kExtranonceMax = 8;               // each of extranonce1 and extranonce2
-constexpr size_t kQueueMax = size_t{1} << 18;      // shares between two validate() calls: more than one round
-                                                   // of 1,024 sockets can deliver
-constexpr size_t kRecentSolutionsMax = 4096;       // a block is handed out once however often it is sent
-constexpr uint32_t kNoWorker = 0;                 // a share that no worker can be charged with
+constexpr size_t kSessionsMax = size_t{1} << 20;  // far above any nofile
+constexpr size_t kChannelsMax = 4096;             // one a solo tenant or upstream connection
+constexpr size_t kJobsPerChannelMax = 512;        // 16 refreshes of 30 s, each with an alias every 2 s
+constexpr size_t kWorkersPerSessionMax = 64;      // rental proxies authorise a handful
+constexpr size_t kWorkerNameMax = 127;            // PROTOCOL: longest name a miner may use
+constexpr size_t kWorkerNameCut = 63;             // where some firmware cuts it in submits
+constexpr size_t kPinsMax = 8;                    // retargets that jobs still in use may span
+constexpr size_t kBranchMax = 32;                 // 2^32 transactions
+constexpr size_t kCoinbaseMax = 65536;            // upstream coinbases pay hundreds of outputs at most
+constexpr size_t kExtranonceMax = 8;              // each of extranonce1 and extranonce2
+// Shares between two validate() calls, and bytes of their ids: more than one round of 1,024 sockets delivers.
+constexpr size_t kQueueMax = size_t{1} << 18;
+constexpr size_t kQueuedIdBytesMax = size_t{1} << 26;
+constexpr size_t kRecentSolutionsMax = 4096;  // a block is handed out once however often it is sent
+constexpr size_t kIdleTipsMax = 2;            // two nodes that disagree go to and fro between two tips
+constexpr size_t kRetiredTablesMax = 1024;    // of old filters: many quick blocks, few shares on each
+constexpr size_t kChunk = 64;      // shares hashed in lockstep: four times the widest lanes, stays in cache
+constexpr uint32_t kNoWorker = 0;  // a share that no worker can be charged with
 constexpr int kDifficultyLog2Min = -32;
 constexpr int kDifficultyLog2Max = 63;
 
@@ -58,6 +64,12 @@ constexpr size_t kVerdicts = 11;
 using Number = std::array<uint64_t, 4>;
 using Hash = std::array<uint8_t, 32>;
 
+inline Number number_from(const Hash& hash) {
+    Number number{};
+    for (size_t i = 0; i < 32; ++i) number[i / 8] |= uint64_t{hash[i]} << 8 * (i % 8);
+    return number;
+}
+
 struct Job {
     uint64_t seq = 0;
     uint32_t channel = 0;
@@ -66,7 +78,7 @@ struct Job {
     Hash prevhash{};
     Number network_target{};
     std::vector<uint8_t> branch;  // 32 bytes a level
-    bool stale = false;
+    uint64_t tip = 0;             // the number of the Tip that it builds on
     // The coinbase, ready to hash: the state after its constant whole blocks, and the padded rest,
     // with the extranonces to be written at extranonce_at.
     sha256::State midstate;
@@ -75,7 +87,7 @@ struct Job {
 };
 
 struct Solution {
-    uint32_t session = 0, worker = 0;
+    uint32_t worker = 0;
     uint64_t seq = 0;
     std::array<uint8_t, kExtranonceMax> extranonce1, extranonce2;
     uint8_t extranonce1_size = 0, extranonce2_size = 0;
@@ -114,11 +126,10 @@ class Engine {
 
     void add_channel(uint32_t channel);
     void remove_channel(uint32_t channel);
-    // A job whose previous hash differs from the channel's last one makes all earlier jobs stale.
+    // Jobs on another previous hash than this one's are stale from here on. seq grows, from 1.
     void add_job(Job job, std::string_view coinbase1, std::string_view coinbase2, size_t extranonce_size);
     // The same job under another id, so that a retarget need not wait for the next job.
     void add_alias(uint32_t channel, uint64_t seq, uint64_t of_seq);
-
     // Jobs older than `seq` are unknown from here on.
     void drop_jobs_before(uint32_t channel, uint64_t seq);
 
@@ -131,8 +142,9 @@ class Engine {
     void pin_difficulty(uint32_t session, int difficulty_log2, uint64_t from_seq);
     void set_retarget_after(uint32_t session, uint32_t accepted_shares);
 
-    // Appends `data` and reads on until it is used up, or a line is found that is not a plain submit:
-    // then `line` views it until the next call, and feed(session, "") goes on behind it.
+    // Reads on until `data` is used up, or a line is found that is not a plain submit: then `line` views it
+    // (in `data`, or in the engine until the next call), and feed(session, "") goes on behind it. When a
+    // line is too long or it throws, what was not read yet is gone: close the session.
     Fed feed(uint32_t session, std::string_view data, std::string_view& line);
     // A submit that Python had to decode.
     void submit(uint32_t session, const Submit& submit);
@@ -142,7 +154,8 @@ class Engine {
     const std::vector<Pin>& pins(uint32_t session) { return session_at(session).pins; }
     const Counters& counters(uint32_t session) { return session_at(session).counters; }
     size_t queued() const { return queue_.size(); }
-    size_t duplicates(uint32_t channel) const;
+    // Credited on the channel's previous block.
+    size_t duplicates(uint32_t channel);
 
   private:
     struct Worker {
@@ -150,7 +163,7 @@ class Engine {
         uint32_t worker;
     };
     struct Session {
-        bool open = false, subscribed = false, retarget_due = false;
+        bool subscribed = false, retarget_due = false;
         uint32_t channel = 0;
         uint8_t extranonce1_size = 0, extranonce2_size = 0;
         std::array<uint8_t, kExtranonceMax> extranonce1{};
@@ -158,57 +171,73 @@ class Engine {
         uint32_t retarget_after = 0;
         Counters counters;
         std::vector<Worker> workers;
-        std::vector<Pin> pins;
-        std::string buffer;  // an unfinished line, or lines behind one that Python has in hand
-        size_t read_at = 0;
+        std::vector<Pin> pins;  // ascending from_seq
+        std::string buffer;     // an unfinished line, or lines behind one that Python has in hand
+    };
+    // A previous block and what was credited on it, by whatever channel. Kept for a while after the last
+    // channel left: a node may come back to it, and its shares with it.
+    struct Tip {
+        uint64_t number;
+        Hash prevhash;
+        DuplicateFilter filter;
+        size_t channels = 0;  // that mine on it now
     };
     struct Channel {
         std::vector<std::pair<uint64_t, std::shared_ptr<Job>>> jobs;  // ascending seq
-        Hash prevhash{};
-        DuplicateFilter filter;
-        explicit Channel(size_t duplicates_max) : filter(duplicates_max) {}
+        uint64_t last_seq = 0;
+        Tip* tip = nullptr;  // none before the first job
     };
     struct Share {
         uint32_t session = 0, worker = 0;
         Verdict verdict = Verdict::kAccepted;
         int8_t difficulty_log2 = 0;
-        bool current_difficulty = false;
         uint8_t extranonce1_size = 0, extranonce2_size = 0;
         std::array<uint8_t, kExtranonceMax> extranonce1{}, extranonce2{};
         uint32_t ntime = 0, nonce = 0, rolled = 0, version_mask = 0;
         const Job* job = nullptr;
-        uint64_t seq = 0;
+        uint64_t seq = 0, pinned_from = 0;
         uint32_t id_at = 0, id_size = 0;  // in ids_
     };
 
     Session& session_at(uint32_t session);
     Channel& channel_at(uint32_t channel);
+    static const std::shared_ptr<Job>* find_job(const Channel& channel, uint64_t seq);
+    void append_job(Channel& channel, uint64_t seq, std::shared_ptr<Job> job);
     void drop_jobs(Channel& channel, size_t count);
+    void enter_tip(Channel& channel, const Hash& prevhash);
+    void leave_tip(Channel& channel);
+    Tip* live_tip(const Job& job);
     Verdict resolve(const Session& session, const Submit& submit, Share& share) const;
-    const Worker* find_worker(const Session& session, std::string_view name) const;
+    static const Worker* find_worker(const Session& session, std::string_view name);
+    void hash_queue();
     void hash_group(std::span<const uint32_t> group);
-    void judge(uint32_t index, Batch& batch);
-    Verdict judge_hashed(const Share& share, const Hash& hash, bool block);
+    void judge(const Share& share, const Hash& hash, Batch& batch);
+    Verdict judge_hashed(const Share& share, const Hash& hash, Batch& batch);
+    void hand_out(const Share& share, const Hash& hash, Batch& batch);
+    void count(const Share& share, Verdict verdict, Batch& batch);
     void reply(const Share& share, Verdict verdict, Batch& batch) const;
-    void remember_solution(const Share& share, const Hash& hash, Batch& batch);
-    void count(const Share& share, Verdict verdict);
 
     const size_t line_bytes_max_;
     const sha256::Backend& backend_;
     const size_t duplicates_max_;
-    std::vector<Session> sessions_;
+    std::vector<std::optional<Session>> sessions_;
     std::vector<uint32_t> free_slots_, closing_;
     std::map<uint32_t, Channel> channels_;
+    std::list<Tip> tips_;  // those that channels left at the end, the last one left last
+    uint64_t last_tip_ = 0;
+    std::vector<DuplicateFilter::Slots> retired_tables_;  // of filters of forgotten tips
     std::vector<std::shared_ptr<Job>> retired_jobs_;  // evicted, but shares in the queue may point at them
     std::vector<Share> queue_;
     std::string ids_;
+    std::string text_;  // what feed() reads when a line came in pieces
     std::vector<uint32_t> order_;
-    std::vector<Hash> hashes_;
-    std::vector<uint8_t> blocks_, nodes_, roots_;
+    std::vector<Hash> hashes_;  // of the shares in queue_
+    std::vector<uint8_t> blocks_;  // of kChunk coinbases or headers
+    std::array<uint8_t, kChunk * 64> nodes_;
+    std::array<uint8_t, kChunk * 32> roots_;
     TallyTable tallies_;
     std::vector<Hash> recent_solutions_;
     size_t recent_at_ = 0;
-    std::array<Number, kDifficultyLog2Max - kDifficultyLog2Min + 1> share_targets_;
 };
 
 }  // namespace angara

@@ -1,15 +1,16 @@
 // stratum._engine: the engine for Python. The only native file that knows Python.
 //
 // Sessions are known to Python by the object that owns them: validate() hands owners back, so that a
-// reply needs no look-up. Calls from two threads at once are refused (the GIL is released while hashing).
+// reply needs no look-up. A call during another one is refused: from a second thread, since the GIL is
+// released while hashing, and from a finalizer that the garbage collector runs while validate() builds lists.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
+#include <atomic>
 #include <cstring>
-#include <mutex>
 
 #include "engine.hpp"
 
@@ -19,6 +20,9 @@ using namespace nb::literals;
 namespace {
 
 using angara::Hash;
+
+// Fewer shares than this are hashed before another thread would have woken up and taken the GIL.
+constexpr size_t kReleaseGilFrom = 32;
 
 std::string_view view(const nb::bytes& bytes) { return {bytes.c_str(), bytes.size()}; }
 
@@ -66,8 +70,8 @@ class PyEngine {
         job.ntime_min = ntime_min;
         job.ntime_max = ntime_max;
         job.prevhash = hash_from(prevhash_internal, "prevhash must be 32 bytes");
-        const Hash target = hash_from(network_target_le, "network target must be 32 bytes");
-        for (size_t i = 0; i < 32; ++i) job.network_target[i / 8] |= uint64_t{target[i]} << 8 * (i % 8);
+        job.network_target =
+            angara::number_from(hash_from(network_target_le, "network target must be 32 bytes"));
         const auto branch_view = view(branch);
         job.branch.assign(branch_view.begin(), branch_view.end());
         engine_.add_job(std::move(job), view(coinbase1), view(coinbase2), extranonce_size);
@@ -98,10 +102,10 @@ class PyEngine {
         nb::object owner;  // released after the lock: its destructor may call back
         const auto guard = lock();
         engine_.close_session(session);
-        owner = std::move(owners[session]);
-        owners[session] = nb::object();
+        std::swap(owner, owners[session]);
     }
-    void subscribe(uint32_t session, uint32_t channel, const nb::bytes& extranonce1, size_t extranonce2_size) {
+    void subscribe(uint32_t session, uint32_t channel, const nb::bytes& extranonce1,
+                   size_t extranonce2_size) {
         const auto guard = lock();
         engine_.subscribe(session, channel, view(extranonce1), extranonce2_size);
     }
@@ -130,7 +134,8 @@ class PyEngine {
         } release{&buffer};
         const auto guard = lock();
         std::string_view line;
-        switch (engine_.feed(session, {static_cast<const char*>(buffer.buf), static_cast<size_t>(buffer.len)}, line)) {
+        const std::string_view bytes(static_cast<const char*>(buffer.buf), static_cast<size_t>(buffer.len));
+        switch (engine_.feed(session, bytes, line)) {
             case angara::Fed::kDone: return std::nullopt;
             case angara::Fed::kLine: return nb::bytes(line.data(), line.size());
             case angara::Fed::kLineTooLong: break;
@@ -148,7 +153,9 @@ class PyEngine {
     }
     nb::tuple validate() {
         const auto guard = lock();
-        {
+        if (engine_.queued() < kReleaseGilFrom) {
+            engine_.validate(batch_);
+        } else {
             nb::gil_scoped_release released;
             engine_.validate(batch_);
         }
@@ -156,12 +163,16 @@ class PyEngine {
         for (const angara::Reply& reply : batch_.replies) {
             const nb::object& owner = owners[reply.session];
             if (!owner.is_valid()) continue;  // it left: nobody to answer
-            replies.append(nb::make_tuple(owner, bytes_of(batch_.bytes.data() + reply.begin, reply.end - reply.begin)));
+            const char* const begin = batch_.bytes.data() + reply.begin;
+            replies.append(nb::make_tuple(owner, bytes_of(begin, reply.end - reply.begin)));
         }
-        for (const angara::Solution& s : batch_.solutions)
-            solutions.append(nb::make_tuple(s.seq, s.worker, bytes_of(s.extranonce1.data(), s.extranonce1_size),
-                                            bytes_of(s.extranonce2.data(), s.extranonce2_size), s.ntime, s.nonce,
-                                            s.version, bytes_of(s.hash.data(), s.hash.size())));
+        for (const angara::Solution& s : batch_.solutions) {
+            const nb::bytes extranonce1 = bytes_of(s.extranonce1.data(), s.extranonce1_size);
+            const nb::bytes extranonce2 = bytes_of(s.extranonce2.data(), s.extranonce2_size);
+            const nb::bytes hash = bytes_of(s.hash.data(), s.hash.size());
+            solutions.append(
+                nb::make_tuple(s.seq, s.worker, extranonce1, extranonce2, s.ntime, s.nonce, s.version, hash));
+        }
         for (const uint32_t session : batch_.retarget)
             if (owners[session].is_valid()) retarget.append(owners[session]);
         for (size_t i = 0; i < totals_.size(); ++i) totals_[i] += batch_.verdicts[i];
@@ -192,7 +203,7 @@ class PyEngine {
         return engine_.duplicates(channel);
     }
 
-    std::vector<nb::object> owners;
+    std::vector<nb::object> owners;  // by session; none where that is closed
 
   private:
     static const angara::sha256::Backend& backend_named(const std::optional<std::string>& name) {
@@ -201,12 +212,23 @@ class PyEngine {
         if (!backend) throw nb::value_error("no such hash backend on this CPU");
         return *backend;
     }
-    std::unique_lock<std::mutex> lock() {
-        std::unique_lock<std::mutex> guard(mutex_, std::try_to_lock);
-        if (!guard) throw std::runtime_error("the engine is in use by another thread");
-        return guard;
-    }
-    std::mutex mutex_;
+    // Not a mutex: what is refused may come from the thread that holds it.
+    class Guard {
+      public:
+        explicit Guard(std::atomic_flag& busy) : busy_(busy) {
+            if (busy_.test_and_set(std::memory_order_acquire))
+                throw std::runtime_error("the engine is in use");
+        }
+        ~Guard() { busy_.clear(std::memory_order_release); }
+        Guard(const Guard&) = delete;
+        Guard& operator=(const Guard&) = delete;
+
+      private:
+        std::atomic_flag& busy_;
+    };
+    Guard lock() { return Guard(busy_); }
+
+    std::atomic_flag busy_;
     angara::Engine engine_;
     angara::Batch batch_;
     std::array<uint64_t, angara::kVerdicts> totals_{};
@@ -220,8 +242,10 @@ int engine_traverse(PyObject* self, visitproc visit, void* arg) {
 }
 
 int engine_clear(PyObject* self) {
-    std::vector<nb::object> owners;
-    owners.swap(nb::inst_ptr<PyEngine>(self)->owners);
+    if (!nb::inst_ready(self)) return 0;
+    auto& owners = nb::inst_ptr<PyEngine>(self)->owners;
+    std::vector<nb::object> nobody(owners.size());  // an owner's last words may be close()
+    owners.swap(nobody);
     return 0;
 }
 
@@ -279,7 +303,8 @@ NB_MODULE(_engine, m) {
         .def("pins", &PyEngine::pins, "session"_a)
         .def("open", &PyEngine::open, "owner"_a)
         .def("close", &PyEngine::close, "session"_a)
-        .def("subscribe", &PyEngine::subscribe, "session"_a, "channel"_a, "extranonce1"_a, "extranonce2_size"_a)
+        .def("subscribe", &PyEngine::subscribe, "session"_a, "channel"_a, "extranonce1"_a,
+             "extranonce2_size"_a)
         .def("authorise", &PyEngine::authorise, "session"_a, "name"_a, "worker"_a)
         .def("set_version_mask", &PyEngine::set_version_mask, "session"_a, "mask"_a)
         .def("pin_difficulty", &PyEngine::pin_difficulty, "session"_a, "difficulty_log2"_a, "from_seq"_a)

@@ -51,7 +51,8 @@ class TallyTable {
     Tally& find(const Tally& key) {
         const size_t mask = slots_.size() - 1;
         uint64_t hash = (uint64_t{key.worker} << 32 | key.rate) * 0x9e3779b97f4a7c15u;
-        hash ^= (uint64_t{key.verdict} << 8 | static_cast<uint8_t>(key.difficulty_log2)) * 0xff51afd7ed558ccdu;
+        const uint64_t rest = uint64_t{key.verdict} << 8 | static_cast<uint8_t>(key.difficulty_log2);
+        hash ^= rest * 0xff51afd7ed558ccdu;
         size_t i = static_cast<size_t>(hash >> 32) & mask;
         while (slots_[i].count != 0 && !slots_[i].same_key(key)) i = (i + 1) & mask;
         return slots_[i];

@@ -1,0 +1,347 @@
+// Drives the engine with arbitrary input, and stops the process when it breaks a promise.
+//
+// The input is a program: sessions open and close, jobs come and go, difficulties change, miners say
+// anything in packets of any size. Two engines run it: one is fed whole packets and hashes in portable
+// code, the other is fed a few bytes at a time and hashes in the code chosen for this CPU. They must agree
+// in everything, and each with what is counted here.
+// Built with libFuzzer (make fuzz), or with a main() of its own that makes up inputs (make sanitize).
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "engine.hpp"
+
+namespace {
+
+using namespace angara;
+
+constexpr size_t kLineBytesMax = 200;  // small, so that lines often reach it
+constexpr size_t kDuplicatesMax = 24;
+constexpr size_t kMiners = 4;
+constexpr uint32_t kNtimeMin = 1000, kNtimeMax = 1003;
+constexpr size_t kOperationsMax = 400;
+
+void require(bool holds, const char* promise) {
+    if (holds) return;
+    std::fprintf(stderr, "broken: %s\n", promise);
+    std::abort();
+}
+
+class Input {
+  public:
+    Input(const uint8_t* data, size_t size) : rest_(reinterpret_cast<const char*>(data), size) {}
+    bool empty() const { return rest_.empty(); }
+    uint8_t byte() {
+        if (rest_.empty()) return 0;
+        const auto value = static_cast<uint8_t>(rest_[0]);
+        rest_.remove_prefix(1);
+        return value;
+    }
+    size_t below(size_t bound) { return byte() % bound; }
+    std::string text(size_t size) {
+        const std::string taken(rest_.substr(0, size));
+        rest_.remove_prefix(taken.size());
+        return taken;
+    }
+
+  private:
+    std::string_view rest_;
+};
+
+// What one feed() of a packet led to: the lines handed back, each with the number of shares queued before.
+struct Heard {
+    std::vector<std::pair<std::string, size_t>> lines;
+    bool too_long = false;
+    bool operator==(const Heard&) const = default;
+};
+
+Heard feed_in_pieces(Engine& engine, uint32_t session, std::string_view packet, size_t piece_size) {
+    Heard heard;
+    do {
+        // A copy of exactly this size: the sanitizer sees every byte read beyond it.
+        const std::string piece(packet.substr(0, piece_size));
+        packet.remove_prefix(piece.size());
+        std::string_view line;
+        Fed fed = engine.feed(session, piece, line);
+        for (; fed == Fed::kLine; fed = engine.feed(session, "", line))
+            heard.lines.emplace_back(line, engine.queued());
+        heard.too_long = fed == Fed::kLineTooLong;
+        if (heard.too_long) return heard;
+    } while (!packet.empty());
+    return heard;
+}
+
+struct Miner {
+    uint32_t session = 0;
+    bool open = false;
+    std::string unfinished;  // what it said after its last line feed
+    uint32_t answers = 0;    // to this session
+    uint32_t submits = 0;
+};
+
+class World {
+  public:
+    explicit World(Input input)
+        : input_(input),
+          whole_(kLineBytesMax, *sha256::by_name("portable"), kDuplicatesMax),
+          pieces_(kLineBytesMax, sha256::chosen(), kDuplicatesMax) {}
+
+    void run() {
+        both([](Engine& engine) { engine.add_channel(1); });
+        add_job(1);
+        for (Miner& miner : miners_) join(miner);
+        for (size_t i = 0; i < kOperationsMax && !input_.empty(); ++i) operate();
+        validate();
+        check_tallies();
+    }
+
+  private:
+    template <class Action>
+    void both(Action action) {
+        const bool refused = throws(whole_, action);
+        require(refused == throws(pieces_, action), "engines agree on what they refuse");
+    }
+    template <class Action>
+    static bool throws(Engine& engine, Action action) {
+        try {
+            action(engine);
+        } catch (const std::exception&) {
+            return true;
+        }
+        return false;
+    }
+
+    void operate() {
+        Miner& miner = miners_[input_.below(kMiners)];
+        if (!miner.open) join(miner);
+        const auto channel = static_cast<uint32_t>(1 + input_.below(2));
+        const uint64_t seq = some_seq();
+        switch (input_.below(16)) {
+            case 0: return say(miner, input_.text(input_.byte()));
+            case 1: return say(miner, "{\"id\":1,\"method\":\"mining.authorize\",\"params\":[\"a\"]}\n");
+            case 2: return say(miner, "\r\n \n");
+            case 3: return validate();
+            case 4: return add_job(channel);
+            case 5: return add_alias(channel, seq);
+            case 6: return both([=](Engine& e) { e.drop_jobs_before(channel, seq); });
+            case 7: return toggle_channel(channel);
+            case 8: return leave(miner);
+            case 9: return retarget(miner, seq);
+            case 10: return submit_from_python(miner);
+            case 11: return check_tallies();
+            default: return say(miner, submit_line());
+        }
+    }
+
+    uint64_t some_seq() { return last_seq_ - std::min<uint64_t>(last_seq_, input_.below(8)); }
+
+    void add_job(uint32_t channel) {
+        Job job;
+        job.seq = ++last_seq_;
+        job.channel = channel;
+        job.rate = static_cast<uint32_t>(input_.below(3));
+        job.version = 0x20000000;
+        job.ntime_min = kNtimeMin;
+        job.ntime_max = kNtimeMax;
+        job.prevhash[0] = static_cast<uint8_t>(input_.below(4));
+        job.network_target.fill(input_.below(4) == 0 ? ~uint64_t{0} : 0);
+        job.branch.resize(32 * input_.below(3), 7);
+        const std::string coinbase1(input_.below(130), 'a'), coinbase2(input_.below(130), 'z');
+        both([&](Engine& e) { e.add_job(job, coinbase1, coinbase2, 8); });
+    }
+
+    void add_alias(uint32_t channel, uint64_t of_seq) {
+        ++last_seq_;
+        both([&](Engine& e) { e.add_alias(channel, last_seq_, of_seq); });
+    }
+
+    void toggle_channel(uint32_t channel) {
+        if (!throws(whole_, [=](Engine& e) { e.add_channel(channel); }))
+            pieces_.add_channel(channel);
+        else
+            both([=](Engine& e) { e.remove_channel(channel); });
+    }
+
+    void join(Miner& miner) {
+        miner = Miner{};
+        miner.open = true;
+        miner.session = whole_.open_session();
+        require(miner.session == pieces_.open_session(), "engines agree on session numbers");
+        const size_t size = 1 + input_.below(kExtranonceMax);  // 4 is right
+        const auto mask = static_cast<uint32_t>(input_.below(2) ? 0x1fffe000 : 0);
+        const auto channel = static_cast<uint32_t>(1 + input_.below(2));
+        const auto workers = static_cast<uint32_t>(input_.below(3));
+        both([&](Engine& e) {
+            e.set_version_mask(miner.session, mask);
+            for (uint32_t worker = 1; worker <= workers; ++worker)
+                e.authorise(miner.session, std::string(worker == 1 ? 1 : 70, 'a'), worker);
+            e.subscribe(miner.session, channel, "abcd", size == 8 ? 8 : 4);
+            e.pin_difficulty(miner.session, kDifficultyLog2Min, last_seq_ / 2);
+            e.set_retarget_after(miner.session, 2);
+        });
+    }
+
+    void leave(Miner& miner) {
+        both([&](Engine& e) { e.close_session(miner.session); });
+        miner.open = false;
+    }
+
+    void retarget(Miner& miner, uint64_t from_seq) {
+        const int log2 = kDifficultyLog2Min + static_cast<int>(input_.below(4));
+        both([&](Engine& e) { e.pin_difficulty(miner.session, log2, from_seq); });
+    }
+
+    std::string submit_line() {
+        char text[256];
+        const size_t kind = input_.below(8);
+        const auto seq = static_cast<unsigned long long>(some_seq());
+        const auto ntime = static_cast<unsigned>(kNtimeMin - 1 + input_.below(6));
+        const auto nonce = static_cast<unsigned>(input_.below(8));
+        const char* const worker = kind == 1 ? "b" : "a";
+        const char* const rolled = kind == 2 ? ",\"20000000\"" : kind == 3 ? ",\"00002000\"" : "";
+        const char* const plain = R"({"id": "x", "method": "mining.submit", )"
+                                  R"("params": ["%s", "%llx", "0000000%x", "%x", "%x"%s]})" "\n";
+        const char* const odd = R"({"method":"mining.submit","params":["%s","%llX","0000000%x",%u,%u%s]})" "\r\n";
+        const char* const format = kind == 4 ? odd : plain;
+        std::snprintf(text, sizeof text, format, worker, seq, nonce / 4, ntime, nonce % 4, rolled);
+        std::string line(text);
+        if (kind == 5) line[input_.below(line.size())] = static_cast<char>(input_.byte());
+        if (kind == 6) line.insert(input_.below(line.size()), input_.text(input_.below(80)));
+        if (kind == 7) line += line;
+        return line;
+    }
+
+    void say(Miner& miner, const std::string& packet) {
+        const size_t piece_size = 1 + input_.below(24);
+        const size_t queued_before = whole_.queued();
+        const Heard heard = feed_in_pieces(whole_, miner.session, packet, packet.size() + 1);
+        require(heard == feed_in_pieces(pieces_, miner.session, packet, piece_size), "pieces do not matter");
+        const size_t submits = whole_.queued() - queued_before;
+        require(whole_.queued() == pieces_.queued(), "engines queue the same");
+        miner.submits += static_cast<uint32_t>(submits);
+        if (heard.too_long) return leave(miner);
+
+        miner.unfinished += packet;
+        size_t said = 0;
+        for (size_t end; (end = miner.unfinished.find('\n')) != std::string::npos;) {
+            if (miner.unfinished.find_first_not_of(" \t\r") < end) ++said;
+            miner.unfinished.erase(0, end + 1);
+        }
+        require(said == submits + heard.lines.size(), "every line is a share or handed back");
+        require(miner.unfinished.size() <= kLineBytesMax, "a line has a limit");
+    }
+
+    void submit_from_python(Miner& miner) {
+        Submit submit;
+        const std::string field = input_.text(input_.below(20));
+        submit.id = "{}";
+        submit.count = 5 + input_.below(2);
+        for (size_t i = 0; i < submit.count; ++i) submit.params[i].text = field;
+        const size_t queued_before = whole_.queued();
+        both([&](Engine& e) { e.submit(miner.session, submit); });
+        miner.submits += static_cast<uint32_t>(whole_.queued() - queued_before);
+    }
+
+    void validate() {
+        const size_t queued = whole_.queued();
+        Batch batch, other;
+        whole_.validate(batch);
+        pieces_.validate(other);
+        require(batch.bytes == other.bytes && batch.verdicts == other.verdicts, "engines judge the same");
+        require(batch.retarget == other.retarget, "engines see the same retargets");
+        require(std::ranges::equal(batch.solutions, other.solutions, {}, &Solution::hash, &Solution::hash),
+                "engines find the same solutions");
+
+        uint64_t judged = 0;
+        for (const uint64_t count : batch.verdicts) judged += count;
+        require(judged == queued && whole_.queued() == 0, "every share has one verdict");
+        accepted_ += batch.verdicts[0];
+        check_replies(batch, queued);
+        for (const Solution& solution : batch.solutions)
+            require(solutions_.insert(solution.hash).second, "a solution is handed out once");
+        for (const Miner& miner : miners_) {
+            if (!miner.open) continue;
+            const Counters& counters = whole_.counters(miner.session);
+            require(miner.answers == miner.submits, "every share is answered");
+            require(counters.accepted + counters.rejected == miner.answers, "counters count every share");
+            require(counters.at_difficulty <= counters.accepted, "only accepted shares count for vardiff");
+        }
+        for (const uint32_t channel : {1u, 2u})
+            both([=](Engine& e) {
+                require(e.duplicates(channel) <= kDuplicatesMax, "the filter has a limit");
+            });
+    }
+
+    void check_replies(const Batch& batch, size_t queued) {
+        size_t at = 0;
+        for (const Reply& reply : batch.replies) {
+            require(reply.begin == at && reply.end > at, "replies follow each other");
+            at = reply.end;
+            const std::string text = batch.bytes.substr(reply.begin, reply.end - reply.begin);
+            const auto answers = static_cast<uint32_t>(std::ranges::count(text, '\n'));
+            for (Miner& miner : miners_)
+                if (miner.open && miner.session == reply.session) miner.answers += answers;
+        }
+        require(at == batch.bytes.size(), "no reply belongs to nobody");
+        const auto answers = static_cast<size_t>(std::ranges::count(batch.bytes, '\n'));
+        require(answers == queued, "every share has one reply");
+    }
+
+    void check_tallies() {
+        const std::vector<Tally> tallies = whole_.take_tallies(), others = pieces_.take_tallies();
+        require(std::ranges::equal(tallies, others, [](const Tally& a, const Tally& b) {
+                    return a.same_key(b) && a.count == b.count;
+                }),
+                "engines tally the same");
+        uint64_t accepted = 0;
+        for (const Tally& tally : tallies) {
+            require(tally.worker != kNoWorker && tally.count > 0, "a tally has a worker and a count");
+            if (tally.verdict == 0) accepted += tally.count;
+        }
+        require(accepted == accepted_, "every accepted share is in one tally");
+        accepted_ = 0;
+    }
+
+    Input input_;
+    Engine whole_, pieces_;
+    std::array<Miner, kMiners> miners_;
+    uint64_t last_seq_ = 0;
+    uint64_t accepted_ = 0;  // and not in a tally that was taken
+    std::set<Hash> solutions_;
+};
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    World(Input(data, size)).run();
+    return 0;
+}
+
+#ifdef ANGARA_FUZZ_MAIN
+// usage: fuzz_feed INPUTS [FILE...]: so many made-up inputs, the same at every run, then those in the files.
+int main(int argc, char** argv) {
+    constexpr size_t kSizeMax = 1200;
+    const long inputs = argc > 1 ? std::atol(argv[1]) : 0;
+    std::mt19937 random(2009);
+    std::vector<uint8_t> input;
+    for (long i = 0; i < inputs; ++i) {
+        input.resize(random() % kSizeMax);
+        for (uint8_t& byte : input) byte = static_cast<uint8_t>(random());
+        LLVMFuzzerTestOneInput(input.data(), input.size());
+    }
+    for (int i = 2; i < argc; ++i) {
+        std::ifstream file(argv[i], std::ios::binary);
+        input.assign(std::istreambuf_iterator<char>(file), {});
+        LLVMFuzzerTestOneInput(input.data(), input.size());
+    }
+    std::printf("%ld made-up inputs and %d files: every promise held\n", inputs, std::max(0, argc - 2));
+}
+#endif

@@ -1,0 +1,225 @@
+// The other half of the engine: hashes what was queued, judges it, answers it and counts it.
+#include <algorithm>
+#include <cstring>
+#include <functional>
+
+#include "engine.hpp"
+
+namespace angara {
+namespace {
+
+// What follows the id of a reply. Codes as in the Stratum V1 convention: 20 other, 21 job, 22 duplicate,
+// 23 low, 24 worker, 25 subscribe.
+constexpr std::array<std::string_view, kVerdicts> kAnswers{
+    ",\"result\":true,\"error\":null}\n",
+    ",\"result\":null,\"error\":[20,\"Malformed share\",null]}\n",
+    ",\"result\":null,\"error\":[25,\"Not subscribed\",null]}\n",
+    ",\"result\":null,\"error\":[24,\"Unauthorized worker\",null]}\n",
+    ",\"result\":null,\"error\":[21,\"Job not found\",null]}\n",
+    ",\"result\":null,\"error\":[21,\"Stale share\",null]}\n",
+    ",\"result\":null,\"error\":[20,\"ntime out of range\",null]}\n",
+    ",\"result\":null,\"error\":[20,\"Version bits outside the mask\",null]}\n",
+    ",\"result\":null,\"error\":[23,\"Low difficulty share\",null]}\n",
+    ",\"result\":null,\"error\":[22,\"Duplicate share\",null]}\n",
+    ",\"result\":null,\"error\":[20,\"Share not counted, try again\",null]}\n",
+};
+
+bool at_most(const Number& a, const Number& b) {
+    for (size_t i = 4; i-- > 0;)
+        if (a[i] != b[i]) return a[i] < b[i];
+    return true;
+}
+
+// The largest hash of a share of difficulty 2^difficulty_log2: 0xffff * 2^(208 - difficulty_log2).
+constexpr Number share_target(int difficulty_log2) {
+    Number number{};
+    for (int bit = 0; bit < 16; ++bit) {
+        const auto at = static_cast<size_t>(208 - difficulty_log2 + bit);
+        number[at / 64] |= uint64_t{1} << at % 64;
+    }
+    return number;
+}
+constexpr auto kShareTargets = [] {
+    std::array<Number, kDifficultyLog2Max - kDifficultyLog2Min + 1> targets{};
+    for (int i = kDifficultyLog2Min; i <= kDifficultyLog2Max; ++i)
+        targets[static_cast<size_t>(i - kDifficultyLog2Min)] = share_target(i);
+    return targets;
+}();
+
+void put_u32_le(uint8_t* out, uint32_t value) {
+    for (int i = 0; i < 4; ++i) out[i] = static_cast<uint8_t>(value >> 8 * i);
+}
+
+// BIP 310: the miner chooses the bits of the mask. Bits outside it are hashed too: the share is refused for
+// them, but what was hashed may be a block.
+uint32_t version_of(uint32_t version, uint32_t mask, uint32_t rolled) { return (version & ~mask) | rolled; }
+
+}  // namespace
+
+void Batch::clear() {
+    replies.clear();
+    bytes.clear();
+    solutions.clear();
+    retarget.clear();
+    verdicts.fill(0);
+}
+
+// Fills hashes_ for every share that has a job, whole groups on one job at a time.
+void Engine::hash_queue() {
+    order_.clear();
+    for (uint32_t i = 0; i < queue_.size(); ++i)
+        if (queue_[i].job) order_.push_back(i);
+    const auto job_of = [&](uint32_t i) { return queue_[i].job; };
+    if (!std::ranges::is_sorted(order_, std::less(), job_of)) std::ranges::sort(order_, std::less(), job_of);
+    if (hashes_.size() < queue_.size()) hashes_.resize(queue_.size());
+    for (size_t begin = 0, end = 0; begin < order_.size(); begin = end) {
+        const Job* const job = job_of(order_[begin]);
+        while (end < order_.size() && end - begin < kChunk && job_of(order_[end]) == job) ++end;
+        hash_group(std::span(order_).subspan(begin, end - begin));
+    }
+}
+
+// All shares of `group` are on one job.
+void Engine::hash_group(std::span<const uint32_t> group) {
+    const Job& job = *queue_[group[0]].job;
+    const size_t n = group.size(), tail_size = job.tail.size();
+    for (size_t i = 0; i < n; ++i) {
+        const Share& share = queue_[group[i]];
+        uint8_t* tail = blocks_.data() + i * tail_size;
+        std::memcpy(tail, job.tail.data(), tail_size);
+        uint8_t* extranonce = tail + job.extranonce_at;
+        std::memcpy(extranonce, share.extranonce1.data(), share.extranonce1_size);
+        std::memcpy(extranonce + share.extranonce1_size, share.extranonce2.data(), share.extranonce2_size);
+    }
+    backend_.double_blocks(roots_.data(), job.midstate, blocks_.data(), tail_size / 64, n);
+    for (size_t level = 0; level < job.branch.size(); level += 32) {
+        for (size_t i = 0; i < n; ++i) {
+            std::memcpy(nodes_.data() + 64 * i, roots_.data() + 32 * i, 32);
+            std::memcpy(nodes_.data() + 64 * i + 32, job.branch.data() + level, 32);
+        }
+        backend_.double_64(roots_.data(), nodes_.data(), n);
+    }
+    for (size_t i = 0; i < n; ++i) {
+        const Share& share = queue_[group[i]];
+        uint8_t* header = blocks_.data() + 128 * i;
+        put_u32_le(header, version_of(job.version, share.version_mask, share.rolled));
+        std::memcpy(header + 4, job.prevhash.data(), 32);
+        std::memcpy(header + 36, roots_.data() + 32 * i, 32);
+        put_u32_le(header + 68, share.ntime);
+        put_u32_le(header + 72, job.nbits);
+        put_u32_le(header + 76, share.nonce);
+        std::memset(header + 80, 0, 48);
+        header[80] = 0x80;
+        header[126] = 0x02;  // 640 bits
+        header[127] = 0x80;
+    }
+    backend_.double_blocks(roots_.data(), sha256::kInitialState, blocks_.data(), 2, n);
+    for (size_t i = 0; i < n; ++i) std::memcpy(hashes_[group[i]].data(), roots_.data() + 32 * i, 32);
+}
+
+// The tip that the job builds on, if its channel is still there; otherwise the job is stale.
+Engine::Tip* Engine::live_tip(const Job& job) {
+    const auto channel = channels_.find(job.channel);
+    if (channel == channels_.end() || !channel->second.tip) return nullptr;
+    return channel->second.tip->number == job.tip ? channel->second.tip : nullptr;
+}
+
+void Engine::validate(Batch& batch) {
+    batch.clear();
+    hash_queue();
+    for (size_t i = 0; i < queue_.size(); ++i) judge(queue_[i], hashes_[i], batch);
+
+    queue_.clear();
+    ids_.clear();
+    retired_jobs_.clear();
+    if (!retired_tables_.empty()) retired_tables_.pop_back();
+    free_slots_.insert(free_slots_.end(), closing_.begin(), closing_.end());
+    closing_.clear();
+}
+
+void Engine::judge(const Share& share, const Hash& hash, Batch& batch) {
+    const Verdict verdict = share.job ? judge_hashed(share, hash, batch) : share.verdict;
+    ++batch.verdicts[static_cast<size_t>(verdict)];
+    count(share, verdict, batch);
+    reply(share, verdict, batch);
+}
+
+Verdict Engine::judge_hashed(const Share& share, const Hash& hash, Batch& batch) {
+    const Job& job = *share.job;
+    const Number number = number_from(hash);
+    const bool block = at_most(number, job.network_target);
+    if (block) hand_out(share, hash, batch);
+
+    Tip* const tip = live_tip(job);
+    if (!tip) return Verdict::kStale;
+    if (share.ntime < job.ntime_min || share.ntime > job.ntime_max) return Verdict::kNtime;
+    if ((share.rolled & ~share.version_mask) != 0) return Verdict::kVersion;
+    // Where the share target is harder than the network's (regtest), a block is a share: its price is
+    // capped at one block for the same reason.
+    const Number& target = kShareTargets[static_cast<size_t>(share.difficulty_log2 - kDifficultyLog2Min)];
+    if (!block && !at_most(number, target)) return Verdict::kLowDifficulty;
+    switch (tip->filter.insert(hash.data())) {
+        case DuplicateFilter::Result::kNew: return Verdict::kAccepted;
+        case DuplicateFilter::Result::kDuplicate: return Verdict::kDuplicate;
+        case DuplicateFilter::Result::kFull: break;
+    }
+    return Verdict::kFilterFull;
+}
+
+void Engine::hand_out(const Share& share, const Hash& hash, Batch& batch) {
+    if (std::ranges::find(recent_solutions_, hash) != recent_solutions_.end()) return;
+    if (recent_solutions_.size() < kRecentSolutionsMax) {
+        recent_solutions_.push_back(hash);
+    } else {
+        recent_solutions_[recent_at_] = hash;
+        recent_at_ = (recent_at_ + 1) % kRecentSolutionsMax;
+    }
+    Solution& solution = batch.solutions.emplace_back();
+    solution.worker = share.worker;
+    solution.seq = share.seq;
+    solution.extranonce1 = share.extranonce1;
+    solution.extranonce2 = share.extranonce2;
+    solution.extranonce1_size = share.extranonce1_size;
+    solution.extranonce2_size = share.extranonce2_size;
+    solution.ntime = share.ntime;
+    solution.nonce = share.nonce;
+    solution.version = version_of(share.job->version, share.version_mask, share.rolled);
+    solution.hash = hash;
+}
+
+// In the tallies, and in the session's counters while it is open.
+void Engine::count(const Share& share, Verdict verdict, Batch& batch) {
+    if (share.worker != kNoWorker) {
+        const uint32_t rate = share.job ? share.job->rate : 0;
+        tallies_.add({share.worker, rate, share.difficulty_log2, static_cast<uint8_t>(verdict), 0, 0});
+    }
+    if (!sessions_[share.session]) return;
+    Session& session = *sessions_[share.session];
+    if (verdict != Verdict::kAccepted) {
+        ++session.counters.rejected;
+        return;
+    }
+    ++session.counters.accepted;
+    // A share may have been fed before the difficulty changed.
+    if (session.pins.empty() || session.pins.back().from_seq != share.pinned_from ||
+        session.pins.back().difficulty_log2 != share.difficulty_log2)
+        return;
+    ++session.counters.at_difficulty;
+    if (session.retarget_after == 0 || session.retarget_due ||
+        session.counters.at_difficulty < session.retarget_after)
+        return;
+    session.retarget_due = true;
+    batch.retarget.push_back(share.session);
+}
+
+void Engine::reply(const Share& share, Verdict verdict, Batch& batch) const {
+    const size_t begin = batch.bytes.size();
+    batch.bytes.append("{\"id\":").append(ids_, share.id_at, share.id_size);
+    batch.bytes.append(kAnswers[static_cast<size_t>(verdict)]);
+    if (!batch.replies.empty() && batch.replies.back().session == share.session)
+        batch.replies.back().end = batch.bytes.size();
+    else
+        batch.replies.push_back({share.session, begin, batch.bytes.size()});
+}
+
+}  // namespace angara

@@ -1,0 +1,97 @@
+"""Which of many sockets are ready: epoll, or whatever `selectors` has where there is no epoll.
+
+`selectors.DefaultSelector` builds a key for every ready socket, even for those that a bounded round has to
+leave for the next one; with thousands of ready miners that costs more than reading them. The kernel bounds
+the round instead, and rotates, so that nobody is left behind.
+"""
+
+import select
+import selectors
+import socket
+from typing import Any, Protocol
+
+READ = selectors.EVENT_READ
+WRITE = selectors.EVENT_WRITE
+
+
+class Poller(Protocol):
+    """Sockets and what each stands for. Level-triggered."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when any socket is ready."""
+
+    def register(self, sock: socket.socket, data: Any) -> None:
+        """Watch for READ."""
+
+    def modify(self, sock: socket.socket, events: int, data: Any) -> None: ...
+    def unregister(self, sock: socket.socket) -> None: ...
+
+    def poll(self, events_max: int) -> list[tuple[Any, int]]:
+        """(data, READ | WRITE) of ready sockets, without waiting. Errors are READ.
+
+        At most events_max where the kernel rotates: to cut its list here would always cut off the same ones.
+        """
+
+    def close(self) -> None: ...
+
+
+if hasattr(select, "epoll"):
+
+    class EpollPoller:
+        """Linux."""
+
+        def __init__(self) -> None:
+            self._epoll = select.epoll()
+            self._data: dict[int, Any] = {}
+            self.fileno = self._epoll.fileno
+            self.close = self._epoll.close
+
+        def register(self, sock: socket.socket, data: Any) -> None:
+            descriptor = sock.fileno()
+            self._epoll.register(descriptor, select.EPOLLIN)
+            self._data[descriptor] = data
+
+        def modify(self, sock: socket.socket, events: int, data: Any) -> None:
+            mask = select.EPOLLIN if events & READ else 0
+            self._epoll.modify(sock.fileno(), mask | (select.EPOLLOUT if events & WRITE else 0))
+
+        def unregister(self, sock: socket.socket) -> None:
+            descriptor = sock.fileno()
+            self._epoll.unregister(descriptor)
+            del self._data[descriptor]
+
+        def poll(self, events_max: int) -> list[tuple[Any, int]]:
+            data = self._data
+            return [
+                (data[descriptor], READ if mask == select.EPOLLIN else _events(mask))
+                for descriptor, mask in self._epoll.poll(0, events_max)
+            ]
+
+
+def _events(mask: int) -> int:
+    return (READ if mask & ~select.EPOLLOUT else 0) | (WRITE if mask & select.EPOLLOUT else 0)
+
+
+class SelectorPoller:
+    """kqueue and others."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self.fileno = self._selector.fileno
+        self.close = self._selector.close
+
+    def register(self, sock: socket.socket, data: Any) -> None:
+        self._selector.register(sock, READ, data)
+
+    def modify(self, sock: socket.socket, events: int, data: Any) -> None:
+        self._selector.modify(sock, events, data)
+
+    def unregister(self, sock: socket.socket) -> None:
+        self._selector.unregister(sock)
+
+    def poll(self, events_max: int) -> list[tuple[Any, int]]:
+        return [(key.data, events) for key, events in self._selector.select(0)]
+
+
+def new_poller() -> Poller:
+    return EpollPoller() if hasattr(select, "epoll") else SelectorPoller()
