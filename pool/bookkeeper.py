@@ -9,6 +9,7 @@ Must not know: sessions and shares; the journal folds itself.
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 
 import structlog
@@ -23,14 +24,17 @@ from payouts.rates import BlockFees
 from payouts.schema import block_events, blocks
 from payouts.tallies import roll_up_hours, roll_up_minutes
 from pool.blocks import BlockResult, SubmitState
+from pool.config import BookTimes
+from pool.found_blocks import book_found_blocks
 from pool.node import NodeSet
 from pool.price_book import WorkPrice, open_epoch
+from pool.registry import Registry
+from pool.registry_store import insert_new
 from pool.rpc import NodeError, RpcError
 from pool.store import Store
 
 log = structlog.get_logger()
 
-SETTLE_S: Final = 10.0  # between two looks for hours that are due
 ROLL_UP_S: Final = 600.0
 ROLL_UP_PAUSE_S: Final = 0.05  # between two transactions, so that the journal commits in between
 BLOCKS_S: Final = 30.0  # between two looks at the chain for the blocks that are not final
@@ -45,9 +49,19 @@ _Value = TypeVar("_Value")
 class Bookkeeper:
     """`price` and `record_block` are asked by the pool; `run` does the rest."""
 
-    def __init__(self, store: Store, nodes: NodeSet, *, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        nodes: NodeSet,
+        registry: Registry,
+        *,
+        times: BookTimes,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._store = store
         self._nodes = nodes
+        self._registry = registry
+        self._times = times
         self._wall_clock = wall_clock
         self._price: WorkPrice | None = None
         self._epoch = 0
@@ -86,12 +100,22 @@ class Bookkeeper:
             found_at_s=now_s,
         )
 
+        new = self._registry.take_new()  # the finder may be among them
+
         def book(connection: Connection) -> None:
+            insert_new(connection, new, now_s)
             known = connection.scalar(select(func.count()).where(blocks.c.hash == block.hash))
             if not known:
                 income.record_block(connection, block, now_s)
 
         await self._write(book)
+
+    async def book_found_blocks(self, directory: Path, payout_script: bytes) -> None:
+        """Book the blocks on disk that a kill kept out of the books."""
+        now_s = int(self._wall_clock())
+        await self._write(
+            partial(book_found_blocks, directory=directory, payout_script=payout_script, now_s=now_s)
+        )
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -103,7 +127,8 @@ class Bookkeeper:
         """Settle every hour that is due now; how many settlements that were."""
         count = 0
         while True:
-            done = await self._write(lambda connection: settle(connection, int(self._wall_clock())))
+            now_s = int(self._wall_clock()) + self._times.settle_early_s
+            done = await self._write(partial(settle, now_s=now_s))
             if not done:
                 return count
             count += len(done)
@@ -115,7 +140,7 @@ class Bookkeeper:
                 log.info("settled", settlements=count)
                 self.settled.set()
                 self.settled = trio.Event()
-            await trio.sleep(SETTLE_S)
+            await trio.sleep(self._times.settle_s)
 
     async def _roll_up(self) -> None:
         while True:

@@ -30,10 +30,6 @@ class Finding(msgspec.Struct, frozen=True):
 async def check_pool(config: PoolConfig) -> list[Finding]:
     """Everything that can be looked at without starting; the nodes concurrently."""
     findings = [_data_dir(config.data_dir), *(_endpoint(endpoint) for endpoint in config.endpoints)]
-    if config.tenants:
-        findings.append(Finding(True, "tenants", ", ".join(config.tenants)))
-    else:
-        findings.append(Finding(False, "tenants", "none: every miner would be refused"))
     nodes: dict[str, Finding] = {}
     async with trio.open_nursery() as nursery:
         for node in config.nodes:

@@ -12,12 +12,19 @@ import trio
 import typer
 from rich.console import Console
 
+from pool.admin.client import NoAnswer
 from pool.check import Finding, check_pool
 from pool.config import BadConfig, load_config, parse_address, parse_difficulty
+from pool.data_dir import DataDirError, held
 from pool.demo import DemoOptions, run_demo
+from pool.journal import JournalFailed
 from pool.main import Pool
+from pool.money_cli import db_app, ledger_app, rate_app
+from pool.registry_cli import container_app, tenant_app, worker_app
+from pool.registry_store import RegistryError
 from pool.regtest import RegtestOptions, RegtestUnavailable, serve_regtest
 from pool.regtest_wallet import TEMPLATE_TXS_MAX
+from pool.store import StoreError, open_store
 from stratum import _engine
 from stratum.certificate import BadCertificate
 from stratum.difficulty import BadTarget, target_from_nbits
@@ -32,6 +39,30 @@ app = typer.Typer(
     add_completion=False,
 )
 
+for name, sub_app in (
+    ("tenant", tenant_app),
+    ("container", container_app),
+    ("worker", worker_app),
+    ("rate", rate_app),
+    ("ledger", ledger_app),
+    ("db", db_app),
+):
+    app.add_typer(sub_app, name=name)
+
+# What is answered in words: a mistake of the user, or something outside that is not as it has to be.
+MISTAKES = (
+    BadCertificate,
+    BadConfig,
+    BadEndpoint,
+    DataDirError,
+    JournalFailed,
+    NoAnswer,
+    OSError,
+    RegistryError,
+    RegtestUnavailable,
+    StoreError,
+)
+
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOML), see the README.")]
 DataDirOption = Annotated[Path, typer.Option(help="Where the chain and the found blocks are kept.")]
 BitsOption = Annotated[str | None, typer.Option(help="nBits that templates offer, in hex, e.g. 1d00ffff.")]
@@ -42,7 +73,11 @@ TxsOption = Annotated[
 
 def main() -> None:
     """Entry point of the `angara` command."""
-    app()
+    try:
+        app()
+    except MISTAKES as error:
+        typer.echo(f"angara: {error}", err=True)
+        sys.exit(EXIT_MISTAKE)
 
 
 @app.callback()
@@ -66,7 +101,13 @@ def run(config: ConfigOption) -> None:
     """Run the pool."""
 
     async def pool() -> None:
-        await Pool(load_config(config)).run()
+        settings = load_config(config)
+        with held(settings.data_dir):
+            store = open_store(settings.database_url)
+            try:
+                await Pool(settings, store).run()
+            finally:
+                store.close()
 
     _run(pool)
 
@@ -165,8 +206,8 @@ def _run(job: Callable[[], Awaitable[None]]) -> None:
     mistakes: list[str] = []
     try:
         trio.run(_until_signal, job)
-    except* (BadCertificate, BadConfig, BadEndpoint, RegtestUnavailable, OSError) as group:
-        mistakes = [str(error) for error in _leaves(group)]
+    except* MISTAKES as group:
+        mistakes = [_in_words(error) for error in _leaves(group)]
     if mistakes:
         for mistake in mistakes:
             typer.echo(f"angara: {mistake}", err=True)
@@ -185,6 +226,12 @@ async def _until_signal(job: Callable[[], Awaitable[None]]) -> None:
         nursery.start_soon(stop_on_signal, nursery.cancel_scope)
         await job()
         nursery.cancel_scope.cancel()
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:  # its text would begin with "[Errno 13]"
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -14,6 +14,7 @@ import msgspec
 
 from pool.addresses import BadAddress, script_for
 from pool.coinbase import TAG_BYTES_MAX
+from pool.data_dir import database_url
 from pool.node import CHAINS, NodeConfig
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.doorkeeper import DoorLimits
@@ -23,7 +24,6 @@ from stratum.switchboard import BoardLimits
 from stratum.vardiff import VardiffPolicy
 
 CONFIG_BYTES_MAX: Final = 1 << 20  # settings are a page; more is the wrong file
-TENANT_CHARS_MAX: Final = 32  # leaves room for container and unit in 63 bytes
 _EXPONENT_MAX: Final = 1_000  # beyond any difficulty, and still quick to compute
 EXTRANONCE1_BYTES: Final = 4  # 2^32 sessions a boot before one is used again
 
@@ -79,15 +79,23 @@ class StratumTable(_Table, frozen=True):
     limits: LimitsTable = LimitsTable()
 
 
-class TenantTable(_Table, frozen=True):
-    name: str
+class DatabaseTable(_Table, frozen=True):
+    url: str | None = None
 
 
 class _File(_Table, frozen=True):
     pool: PoolTable
     node: list[NodeTable]
     stratum: StratumTable = StratumTable()
-    tenant: list[TenantTable] = msgspec.field(default_factory=list)
+    database: DatabaseTable = DatabaseTable()
+
+
+class BookTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """How often the books are brought up to date. The demo's are impatient."""
+
+    fold_s: float = 60.0
+    settle_s: float = 10.0
+    settle_early_s: int = 0  # settle the hour that is not over too; what comes later is its next part
 
 
 class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +115,8 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     session_limits: SessionLimits = SessionLimits()
     board_limits: BoardLimits = BoardLimits()
     door_limits: DoorLimits = DoorLimits()
-    tenants: tuple[str, ...]
+    database_url: str
+    books: BookTimes = BookTimes()
 
 
 def load_config(path: Path) -> PoolConfig:
@@ -207,7 +216,7 @@ def _checked(file: _File, base: Path) -> PoolConfig:
             sessions_per_address_max=limits.sessions_per_address,
             half_open_per_address_max=limits.half_open_per_address,
         ),
-        tenants=_tenants(file.tenant),
+        database_url=file.database.url or database_url(_path(base, pool.data_dir, "pool.data_dir")),
     )
 
 
@@ -289,22 +298,3 @@ def _network(text: str) -> Network:
         raise BadConfig(
             f"stratum.proxy_protocol_from: {text!r} is not an address, or a network like 10.0.0.0/24"
         ) from None
-
-
-def _tenants(tables: list[TenantTable]) -> tuple[str, ...]:
-    names = []
-    for table in tables:
-        check_tenant_name(table.name)
-        if table.name in names:
-            raise BadConfig(f"tenant: {table.name} is there twice")
-        names.append(table.name)
-    return tuple(names)
-
-
-def check_tenant_name(name: str) -> None:
-    """Lower-case letters, digits, dash and underscore: what survives in every miner's user field."""
-    letters = name.replace("-", "").replace("_", "")
-    if not letters.isascii() or not letters.isalnum() or name != name.lower() or len(name) > TENANT_CHARS_MAX:
-        raise BadConfig(
-            f"tenant: {name!r} is not a name of up to {TENANT_CHARS_MAX} lower-case letters, digits, - and _"
-        )

@@ -6,6 +6,8 @@ blocks, or on a signal, within two seconds.
 
 import sys
 import time
+from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +18,19 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from payouts.ledger import balance_sat, payable
+from payouts.rates import Scheme
 from pool.addresses import script_for
 from pool.blocks import BlockResult, SubmitState
-from pool.config import PoolConfig
+from pool.config import BookTimes, PoolConfig
+from pool.data_dir import database_url, held
+from pool.hashrate import Hashrate
 from pool.main import Pool, RunningPool
 from pool.node import NodeConfig
+from pool.registry_cli import hashrate_text
+from pool.registry_store import TenantTerms, add_tenant, list_tenants, set_address
 from pool.regtest import RegtestOptions, serve_regtest
+from pool.store import Store, open_store
 from pool.swarm import SwarmOptions, SwarmStats, run_swarm
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.server import Endpoint
@@ -29,7 +38,12 @@ from stratum.vardiff import VardiffPolicy
 
 log = structlog.get_logger()
 
-TENANTS: Final = ("acme", "borealis")
+# Payout addresses on regtest, P2WPKH and P2TR; whose keys are known to everybody or nobody.
+TENANTS: Final = {
+    "acme": "bcrt1qqqqsyqcyq5rqwzqfpg9scrgwpugpzysnard0ew",
+    "borealis": "bcrt1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqc8gma6",
+}
+TERMS: Final = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
 # A regtest address of nobody: P2WPKH of the hash of nothing at all.
 PAYOUT_ADDRESS: Final = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
 MACHINES: Final = 8
@@ -78,32 +92,56 @@ async def run_demo(options: DemoOptions, console: Console) -> None:
         elif result.state is SubmitState.REFUSED:
             state.refused += 1
 
-    async with trio.open_nursery() as nursery:
-        node = await nursery.start(
-            serve_regtest,
-            RegtestOptions(
-                data_dir=options.data_dir / "node",
-                template_txs=options.template_txs,
-                network_bits=options.network_bits,
-            ),
-        )
-        config = _config(options, NodeConfig(name=NODE_NAME, url=node.url, cookie_file=node.cookie_file))
-        pool: RunningPool = await nursery.start(Pool(config, on_block=on_block).run)
-        stats = SwarmStats()
-        host, port = pool.addresses[0]
-        if options.fleet:
-            swarm = SwarmOptions(
-                host=host,
-                port=port,
-                miners=MACHINES,
-                tenants=TENANTS,
-                shares_per_minute=SHARES_PER_MINUTE,
-            )
-            nursery.start_soon(run_swarm, swarm, stats)
-        nursery.start_soon(_show, console, pool, state)
-        await done.wait()
-        nursery.cancel_scope.cancel()
+    with held(options.data_dir):
+        store = open_store(database_url(options.data_dir))
+        try:
+            _add_tenants(store)
+            async with trio.open_nursery() as nursery:
+                pool = await _start(nursery, options, store, on_block)
+                nursery.start_soon(_show, console, pool, store, state)
+                await done.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            store.close()
     console.print(f"{state.accepted} blocks accepted; height {state.height}, hash {state.last_hash}")
+
+
+async def _start(
+    nursery: trio.Nursery, options: DemoOptions, store: Store, on_block: Callable[[BlockResult], None]
+) -> RunningPool:
+    """Node, pool and fleet, in this order."""
+    node = await nursery.start(
+        serve_regtest,
+        RegtestOptions(
+            data_dir=options.data_dir / "node",
+            template_txs=options.template_txs,
+            network_bits=options.network_bits,
+        ),
+    )
+    config = _config(options, NodeConfig(name=NODE_NAME, url=node.url, cookie_file=node.cookie_file))
+    pool: RunningPool = await nursery.start(Pool(config, store, on_block=on_block).run)
+    if options.fleet:
+        host, port = pool.addresses[0]
+        swarm = SwarmOptions(
+            host=host,
+            port=port,
+            miners=MACHINES,
+            tenants=tuple(TENANTS),
+            shares_per_minute=SHARES_PER_MINUTE,
+        )
+        nursery.start_soon(run_swarm, swarm, SwarmStats())
+    return pool
+
+
+def _add_tenants(store: Store) -> None:
+    """Both tenants, at the first start."""
+    now_s = int(time.time())
+    with store.write() as connection:
+        known = {view.name for view in list_tenants(connection)}
+        for name, address in TENANTS.items():
+            if name not in known:
+                add_tenant(connection, name, TERMS, by="demo", now_s=now_s)
+                set_address(connection, name, address, network="regtest", by="demo", now_s=now_s)
 
 
 def _config(options: DemoOptions, node: NodeConfig) -> PoolConfig:
@@ -123,41 +161,59 @@ def _config(options: DemoOptions, node: NodeConfig) -> PoolConfig:
         ),
         extranonce2_bytes=8,
         line_bytes_max=8192,
-        tenants=TENANTS,
+        database_url=database_url(options.data_dir),
+        books=BookTimes(fold_s=2.0, settle_s=2.0, settle_early_s=3660),
     )
 
 
-async def _show(console: Console, pool: RunningPool, state: DemoState) -> None:
+async def _show(console: Console, pool: RunningPool, store: Store, state: DemoState) -> None:
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                live.update(_table(pool, state), refresh=True)
+                live.update(_table(pool, await _balances(store), state), refresh=True)
                 await trio.sleep(TABLE_S)
     while True:
         await trio.sleep(LINE_S)
-        counts = " ".join(
-            f"{tenant}={count.accepted}/{count.rejected}" for tenant, count in pool.tallies.tenants.items()
-        )
-        line = (
-            f"{time.monotonic() - state.started_s:.0f}s sessions={len(pool.board.connections)} "
-            f"accepted/rejected {counts} blocks={state.accepted} height={state.height}"
-        )
-        sys.stdout.write(line + "\n")
+        sys.stdout.write(_line(pool, await _balances(store), state) + "\n")
         sys.stdout.flush()
 
 
-def _table(pool: RunningPool, state: DemoState) -> Table:
-    table = Table(title=f"Angara demo: {state.accepted} blocks, height {state.height}", min_width=60)
-    for heading in ("tenant", "workers", "hashes/s", "accepted", "rejected"):
+async def _balances(store: Store) -> dict[str, int]:
+    """What the ledger owes each tenant, in satoshi."""
+
+    def read() -> dict[str, int]:
+        with store.read() as connection:
+            return {view.name: balance_sat(connection, payable(view.id)) for view in list_tenants(connection)}
+
+    return await trio.to_thread.run_sync(read)
+
+
+def _rows(pool: RunningPool) -> dict[str, Hashrate | None]:
+    rates = pool.hashrates.by_tenant(trio.current_time())
+    return {name: rates.get(tenant.id) for name, tenant in sorted(pool.registry.tenants.items())}
+
+
+def _line(pool: RunningPool, balances: dict[str, int], state: DemoState) -> str:
+    counts = " ".join(
+        f"{name}={row.accepted if row else 0}/{row.workers if row else 0}/{balances.get(name, 0)}"
+        for name, row in _rows(pool).items()
+    )
+    return (
+        f"{time.monotonic() - state.started_s:.0f}s sessions={len(pool.board.connections)} "
+        f"accepted/workers/balance_sat {counts} blocks={state.accepted} height={state.height}"
+    )
+
+
+def _table(pool: RunningPool, balances: dict[str, int], state: DemoState) -> Table:
+    table = Table(title=f"Angara demo: {state.accepted} blocks, height {state.height}", min_width=72)
+    for heading in ("tenant", "workers", "hashrate", "accepted", "rejected", "balance BTC"):
         table.add_column(heading, justify="left" if heading == "tenant" else "right")
-    rates = pool.tallies.hashrates_hps(time.monotonic())
-    workers = dict.fromkeys(TENANTS, 0)
-    for worker in pool.registry.workers:
-        workers[worker.tenant] += 1
-    for tenant, count in pool.tallies.tenants.items():
-        table.add_row(
-            tenant, str(workers[tenant]), f"{rates[tenant]:,.2f}", str(count.accepted), str(count.rejected)
-        )
+    for name, row in _rows(pool).items():
+        figures = ["0", "-", "0", "0"]
+        if row is not None:
+            rejected = row.stale + row.duplicate + row.low + row.invalid
+            figures = [str(row.workers), hashrate_text(row.rates_hps[1]), str(row.accepted), str(rejected)]
+        table.add_row(name, *figures, f"{Decimal(balances.get(name, 0)).scaleb(-8):.8f}")
     host, port = pool.addresses[0]
-    table.caption = f"stratum+tcp://{host}:{port} as {TENANTS[0]}.c01.unit; last {state.last_hash[:24]}"
+    table.caption = f"stratum+tcp://{host}:{port} as acme.c01.unit; last {state.last_hash[:24]}"
     return table

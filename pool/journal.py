@@ -28,6 +28,7 @@ from pool.store import Store
 log = structlog.get_logger()
 
 COMMIT_INTERVAL_S: Final = 0.02  # bounds fsyncs to 50 a second; half of it is what a reply waits on average
+FOLD_S: Final = 60.0  # a row a worker and minute, written once
 FOLD_CHECK_S: Final = 1.0
 FOLDER: Final = "fold"  # the writer's name in journal_writers
 SEEN_S: Final = 600  # last_seen_at_s of a worker may be this old: a row a worker a minute would be too many
@@ -63,6 +64,7 @@ class Journal:
         rate_of: RateOf,
         on_commit: Callable[[bytes], None] = lambda tallies: None,
         interval_s: float = COMMIT_INTERVAL_S,
+        fold_s: float = FOLD_S,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -70,6 +72,7 @@ class Journal:
         self._rate_of = rate_of
         self._on_commit = on_commit
         self._interval_s = interval_s
+        self._fold_s = fold_s
         self._wall_clock = wall_clock
         self._next_at_s = 0.0
         self._last_seen_s: dict[int, int] = {}
@@ -99,12 +102,12 @@ class Journal:
 
     async def run(self) -> None:
         """Fold when a minute is over, until cancelled; then fold what is left."""
-        folded_minute = 0
+        folded = 0
         try:
             while True:
-                minute = int(self._wall_clock()) // 60
-                if minute != folded_minute:  # a clock that steps, either way, only folds early
-                    folded_minute = minute
+                span = int(self._wall_clock() // self._fold_s)
+                if span != folded:  # a clock that steps, either way, only folds early
+                    folded = span
                     await self.fold()
                 await trio.sleep(FOLD_CHECK_S)
         finally:

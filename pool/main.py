@@ -15,15 +15,27 @@ import msgspec
 import structlog
 import trio
 
-from payouts.rates import HALVING_INTERVAL, HALVING_INTERVAL_REGTEST, subsidy_sat
+from payouts.rates import HALVING_INTERVAL, HALVING_INTERVAL_REGTEST, Scheme, subsidy_sat
+from pool import price_book
+from pool.admin.commands import Desk
+from pool.admin.server import serve_admin
 from pool.blocks import BlockResult, BlockSubmitter
+from pool.bookkeeper import Bookkeeper
 from pool.coinbase import BadCoinbase
 from pool.config import EXTRANONCE1_BYTES, PoolConfig
+from pool.data_dir import admin_socket
+from pool.fee_watch import FEE_BASIS_RENEW_S, recent_fees
+from pool.hashrate import HashrateBook
+from pool.journal import Journal
+from pool.live import Live
 from pool.node import NodeSet
-from pool.tallies import TallyBook
+from pool.price_book import WorkPrice
+from pool.registry import Registry
+from pool.registry_store import TenantView, load
+from pool.rpc import NodeError
+from pool.store import Store
 from pool.template_watch import TemplateWatch
 from pool.templates import Template, work_from_template
-from pool.tenants import Registry
 from stratum._engine import Engine
 from stratum.channel import Channel, JobIds
 from stratum.doorkeeper import Doorkeeper, DoorLimits
@@ -45,43 +57,47 @@ BLOCKS_STORED_S: Final = 1.0  # of a stop, which takes two seconds at most
 OUTAGE_CHECK_S: Final = 1.0
 
 
-class RateBook:
-    """Numbers for prices of work: what a share is worth changes with nBits and subsidy."""
-
-    def __init__(self, chain: str) -> None:
-        self._interval = HALVING_INTERVAL_REGTEST if chain == "regtest" else HALVING_INTERVAL
-        self._numbers: dict[tuple[int, int], int] = {}
-
-    def number(self, nbits: int, height: int) -> int:
-        key = (nbits, subsidy_sat(height, self._interval))
-        return self._numbers.setdefault(key, len(self._numbers) + 1)
-
-
 class RunningPool(msgspec.Struct, frozen=True):
     """What a started pool shows to whoever runs it."""
 
     board: Switchboard
     registry: Registry
-    tallies: TallyBook
+    hashrates: HashrateBook
     addresses: tuple[tuple[str, int], ...]  # as listened on
 
 
 class Pool:
-    """One pool. `on_block` is told of every block's result, after it is final."""
+    """One pool, whose data directory the caller holds. `on_block` is told of every block's result."""
 
     def __init__(
-        self, config: PoolConfig, *, on_block: Callable[[BlockResult], None] = lambda result: None
+        self,
+        config: PoolConfig,
+        store: Store,
+        *,
+        on_block: Callable[[BlockResult], None] = lambda result: None,
     ) -> None:
         self._config = config
+        self._store = store
         self._on_block = on_block
         self._nodes = NodeSet(config.nodes, chain=config.network)
         self._watch = TemplateWatch(self._nodes)
         self._submitter = BlockSubmitter(
             self._nodes.nodes, config.data_dir, tip_height=lambda: self._watch.tip_height
         )
-        self._registry = Registry(config.tenants)
-        self._tallies = TallyBook(self._registry)
-        self._rates = RateBook(config.network)
+        with store.read() as connection:
+            self._registry = Registry(load(connection))
+        self._hashrates = HashrateBook(self._registry, trio.current_time())
+        self._journal = Journal(
+            store,
+            self._registry,
+            rate_of=price_book.rate_of,
+            on_commit=lambda tallies: self._hashrates.add(tallies, trio.current_time()),
+            fold_s=config.books.fold_s,
+        )
+        self._bookkeeper = Bookkeeper(store, self._nodes, self._registry, times=config.books)
+        self._halving = HALVING_INTERVAL_REGTEST if config.network == "regtest" else HALVING_INTERVAL
+        self._fee_basis: int | None = None
+        self._terms_changed = trio.Event()
         # In every coinbase, with a counter: no boot repeats another's work, so a share of an earlier boot
         # can never be credited again.
         self._salt = secrets.token_bytes(4)
@@ -108,7 +124,7 @@ class Pool:
         self._board = Switchboard(
             services=services,
             doorkeeper=self._doorkeeper,
-            journal=self._tallies,
+            journal=self._journal,
             on_solution=self._take_solution,
             limits=config.board_limits,
         )
@@ -120,16 +136,22 @@ class Pool:
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._nodes.run)
+                nursery.start_soon(self._journal.run)
                 await nursery.start(self._board.run)
+                nursery.start_soon(self._bookkeeper.run)
+                live = Live(self._registry, self._hashrates, self._tenant_changed)
+                desk = Desk(self._store, self._config.network, live)
+                await nursery.start(serve_admin, desk, admin_socket(self._config.data_dir))
                 for _ in range(BLOCK_SUBMITTERS):
                     nursery.start_soon(self._submit_blocks)
-                nursery.start_soon(self._submitter.resubmit_pending)
+                nursery.start_soon(self._book_earlier_blocks)
+                nursery.start_soon(self._watch_fees)
                 nursery.start_soon(self._watch.run, templates)
                 nursery.start_soon(self._publish, fresh)
                 nursery.start_soon(self._mind_outages)
                 await nursery.start(server.run)
                 task_status.started(
-                    RunningPool(self._board, self._registry, self._tallies, tuple(server.addresses))
+                    RunningPool(self._board, self._registry, self._hashrates, tuple(server.addresses))
                 )
         finally:
             await self._store_blocks()
@@ -148,17 +170,21 @@ class Pool:
             except BadCoinbase as error:
                 log.error("template_unusable", height=template.height, reason=str(error))
                 continue
-            rate = self._rates.number(template.nbits, template.height)
-            self._board.publish(self._channel, work, rate=rate)
+            price = WorkPrice(
+                nbits=template.nbits,
+                subsidy_sat=subsidy_sat(template.height, self._halving),
+                fee_basis_id=self._fee_basis,
+            )
+            epoch = await self._bookkeeper.epoch(price, template.height)
+            self._board.publish(self._channel, work, rate=epoch)
             log.debug("job_published", height=template.height, transactions=len(template.transactions))
 
     def _take_solution(self, solution: Solution) -> None:
-        worker = self._registry.workers[solution.worker - 1]
         log.info(
             "block_found",
             height=solution.job.work.height,
             hash=solution.hash_internal[::-1].hex(),
-            worker=worker.name,
+            worker=self._registry.name_of(solution.worker) if solution.worker else None,
         )
         try:
             self._found.send_nowait(solution)
@@ -168,7 +194,38 @@ class Pool:
     async def _submit_blocks(self) -> None:
         while True:
             solution = await self._to_submit.receive()
-            self._on_block(await self._submitter.submit(solution))
+            result = await self._submitter.submit(solution)
+            await self._bookkeeper.record_block(
+                result, income_sat=_income_sat(solution), worker_id=solution.worker or None
+            )
+            self._on_block(result)
+
+    async def _book_earlier_blocks(self) -> None:
+        """Blocks of an earlier run: submit those without a result, book those that are not in the books."""
+        await self._submitter.resubmit_pending()
+        await self._bookkeeper.book_found_blocks(self._config.data_dir / "blocks", self._config.payout_script)
+
+    async def _watch_fees(self) -> None:
+        """Renew the basis of FPPS, while any tenant is paid by it."""
+        while True:
+            if any(tenant.scheme is Scheme.FPPS for tenant in self._registry.tenants.values()):
+                node = await self._nodes.chosen()
+                try:
+                    fees = await recent_fees(node)
+                except NodeError as error:
+                    log.warning("fees_not_known", node=node.name, reason=str(error))
+                else:
+                    self._fee_basis = await self._bookkeeper.fee_basis(fees) if fees else None
+            self._terms_changed = trio.Event()
+            with trio.move_on_after(FEE_BASIS_RENEW_S):
+                await self._terms_changed.wait()
+
+    def _tenant_changed(self, view: TenantView) -> None:
+        self._bookkeeper.forget_price()
+        self._terms_changed.set()
+        if view.status != "active":
+            theirs = {it.id for it in self._registry.workers.values() if it.tenant_id == view.id}
+            self._board.drop_workers(theirs, "tenant suspended")
 
     async def _store_blocks(self) -> None:
         """A stop must not lose blocks that nobody has taken yet: the next start submits what is on disk."""
@@ -195,6 +252,13 @@ class Pool:
                 let_go = False
                 log.warning("miners_taken_back")
                 self._doorkeeper.closed = None
+
+
+def _income_sat(solution: Solution) -> int:
+    """What the coinbase of our own work pays the pool: everything."""
+    template = solution.job.work.origin
+    assert isinstance(template, Template)
+    return template.coinbase_value_sat
 
 
 def _with_descriptors(limits: DoorLimits) -> DoorLimits:

@@ -137,6 +137,7 @@ class MinerSession:
         "slot",
         "state",
         "wants_extranonce",
+        "workers",
     )
 
     def __init__(self, services: Services, owner: Owner, now_s: float) -> None:
@@ -149,6 +150,7 @@ class MinerSession:
         self.difficulty_log2 = services.start_difficulty_log2
         self.pending_log2: int | None = None
         self.sent_seq = 0
+        self.workers: tuple[int, ...] = ()  # authorised; the engine bounds them
         self._opened_at_s = self._active_at_s = now_s
         # Settled: this machine's own shares have said what it needs, in this session or an earlier one.
         self._history = vardiff.History(from_s=now_s)
@@ -234,6 +236,8 @@ class MinerSession:
             self._services.engine.authorise(self.slot, raw_name, answer.worker)
         except ValueError:
             return self._refuse(raw_id, f"At most {WORKERS_PER_SESSION_MAX} workers on one connection")
+        if answer.worker not in self.workers:
+            self.workers += (answer.worker,)
         self._ask_for(params.minimum)
         if self.state is not State.MINING:
             if answer.difficulty_log2 is not None:

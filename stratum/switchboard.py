@@ -11,7 +11,7 @@ else; every buffer is bounded, and who does not read is dropped.
 
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Protocol
 
 import msgspec
@@ -207,6 +207,12 @@ class Switchboard:
         connection.session.close()
         self._doorkeeper.leave(connection.address, settled=connection.settled)
         self.dropped[reason] += 1
+
+    def drop_workers(self, workers: Container[int], reason: str) -> None:
+        """Drop every connection that one of these workers is authorised on."""
+        for connection in list(self.connections):
+            if any(worker in workers for worker in connection.session.workers):
+                self.drop(connection, reason)
 
     def close_door(self, reason: str) -> None:
         """Drop everybody and let nobody in, until the doorkeeper's `closed` is None again."""

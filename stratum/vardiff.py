@@ -27,7 +27,8 @@ RATE_LOW = 0.62
 Z_SETTLED = 3.5  # one false move in 4,000 independent looks; a settled session has some 100 a day
 SETTLED_SHARES_MIN = 24  # a burst of a few shares happens by chance when one looks all day
 SETTLED_STEP_DOWN_MAX = 4
-# A settled session that has to move this far is another machine by now: it climbs the ladder again.
+# A settled session that is faster by this much is another machine by now: it climbs the ladder again. One
+# that is slower may just have stopped, and would fall down the ladder.
 LADDER_AGAIN = 2
 LADDER_SHARES_MIN = 8  # or LADDER_AIMS_MIN without as many
 LADDER_AIMS_MIN = 1.5
@@ -94,7 +95,7 @@ def look(
         history = History(
             from_s=history.from_s,
             shares_before=history.shares_before,
-            settled=history.settled and abs(move) < LADDER_AGAIN,
+            settled=history.settled and move < LADDER_AGAIN,
         )
     elif not history.settled:
         earlier = math.ldexp(history.earlier_expected, difficulty_log2)

@@ -209,7 +209,8 @@ class World {
         const char* const rolled = kind == 2 ? ",\"20000000\"" : kind == 3 ? ",\"00002000\"" : "";
         const char* const plain = R"({"id": "x", "method": "mining.submit", )"
                                   R"("params": ["%s", "%llx", "0000000%x", "%x", "%x"%s]})" "\n";
-        const char* const odd = R"({"method":"mining.submit","params":["%s","%llX","0000000%x",%u,%u%s]})" "\r\n";
+        const char* const odd = R"({"method":"mining.submit",)"
+                                R"("params":["%s","%llX","0000000%x",%u,%u%s]})" "\r\n";
         const char* const format = kind == 4 ? odd : plain;
         std::snprintf(text, sizeof text, format, worker, seq, nonce / 4, ntime, nonce % 4, rolled);
         std::string line(text);

@@ -1,0 +1,297 @@
+"""The paymaster: what a person does with a payout batch, from the draft to the signed transaction's sending.
+
+Every command reads the books, asks the nodes, and then writes one step; the step looks at the state again.
+A command that was killed, or whose answer was lost, is given again: it finds what it had done.
+
+Invariants: nothing is drafted, given to a signer, taken from one or sent before the books are reconciled
+with the chain; what is sent is what is stored. Keys are never here.
+
+Must not know: how a person typed it.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import structlog
+import trio
+
+from payouts.payout_plan import Plan, ScriptOf, plan
+from payouts.payout_rows import Act
+from payouts.payout_steps import approve, attempt, cancel, draft, give, quarantine, send, sign
+from payouts.psbt import Flaw, Psbt, Quarantined, Spend, check_psbt, check_signed, read_signed
+from payouts.settlement import (
+    UNDER_WAY,
+    Attempt,
+    AttemptState,
+    Batch,
+    SettlementError,
+    State,
+    WrongStep,
+    batches_in,
+    load,
+    next_anchor,
+)
+from payouts.transaction import BadTransaction, Tx, TxOutput, decode_transaction
+from pool.payout_books import PayoutBooks
+from pool.payout_coins import Choice, TooFewCoins, choose, oldest, spendable
+from pool.payout_follow import Follower
+from pool.payout_node import ChainNode, Coin, PayoutNodes, Sending
+from pool.payout_reconcile import NotReconciled, Reconciler
+from pool.payout_settings import FEE_RATE_SAT_VB_MAX, PayoutSettings
+from pool.payout_wallet import PayoutWallet, finalise
+
+log = structlog.get_logger()
+
+SAT_KVB: Final = 1_000  # sat per kvB in one sat/vB
+SCRIPT_WORDS: Final = "script"  # in what a node says of a signature that is wrong
+
+
+class Export(msgspec.Struct, frozen=True):
+    """A PSBT for the signer."""
+
+    attempt: int
+    txid: str
+    fee_sat: int
+    psbt: bytes
+
+
+class Import(msgspec.Struct, frozen=True):
+    """What came back and is stored. `warning`: why the node would not take it now, where it would not."""
+
+    attempt: int
+    txid: str
+    fresh: bool
+    warning: str | None
+
+
+class Paymaster:
+    """The commands on payout batches."""
+
+    def __init__(
+        self,
+        books: PayoutBooks,
+        nodes: PayoutNodes,
+        wallet: PayoutWallet,
+        settings: PayoutSettings,
+        script_of: ScriptOf,
+    ) -> None:
+        self._books = books
+        self._nodes = nodes
+        self._wallet = wallet
+        self._settings = settings
+        self._script_of = script_of
+        self.follower = Follower(books, nodes, wallet)
+        self.reconciler = Reconciler(books, nodes, wallet, self.follower, script_of)
+
+    async def preview(self) -> Plan:
+        """The batch that could be drafted now."""
+        return await self._books.read(plan, self._books.now_s(), self._script_of, self._settings.minimum_sat)
+
+    async def create(self, by: str) -> Batch:
+        """Draft a batch of what is payable: the balances are held."""
+        await self.reconciler.require(await self._nodes.first())
+        planned = await self.preview()
+        batch_id = await self._books.write(draft, planned, self._books.act(by))
+        log.info("payout_drafted", batch=batch_id, payees=len(planned.items), total_sat=planned.total_sat)
+        return await self._books.read(load, batch_id)
+
+    async def approve(self, batch_id: int, digest: str, fee_cap_sat: int, by: str) -> Batch:
+        """A second person's word."""
+        act = self._books.act(by)
+        if await self._books.write(approve, batch_id, digest, fee_cap_sat, act):
+            log.info("payout_approved", batch=batch_id, by=by, fee_cap_sat=fee_cap_sat)
+        return await self._books.read(load, batch_id)
+
+    async def cancel(self, batch_id: int, by: str) -> Batch:
+        """Call off a batch that no signer ever had."""
+        await self._books.write(cancel, batch_id, self._books.act(by))
+        log.info("payout_cancelled", batch=batch_id, by=by)
+        return await self._books.read(load, batch_id)
+
+    async def export(self, batch_id: int, by: str, fee_rate_sat_vb: int | None = None) -> Export:
+        """The newest PSBT of the batch, made first where there is none; a signer has it from now on."""
+        node = await self._nodes.first()
+        await self.reconciler.require(node)
+        batch = await self._books.read(load, batch_id)
+        if batch.state is State.APPROVED:
+            batch = await self._make_first(node, batch, by, fee_rate_sat_vb)
+        newest = _newest(batch)
+        psbt = await self._books.write(give, batch_id, newest.attempt, self._books.act(by))
+        log.info("payout_given", batch=batch_id, attempt=newest.attempt, txid=newest.txid, by=by)
+        return Export(newest.attempt, newest.txid, newest.fee_sat, psbt)
+
+    async def bump(self, batch_id: int, by: str, fee_rate_sat_vb: int | None = None) -> Attempt:
+        """Make a transaction that replaces the last one and pays more: to be exported, signed and sent."""
+        node = await self._nodes.first()
+        await self.reconciler.require(node)
+        batch = await self._books.read(load, batch_id)
+        newest = _newest(batch)
+        if newest.state is AttemptState.PSBT:
+            return newest  # made before, and not given to anybody yet
+        if batch.state not in UNDER_WAY or batch.state is State.CONFIRMED:
+            raise WrongStep(f"batch {batch_id} is {batch.state}: there is no fee to bump")
+        rate = await self._rate_sat_kvb(node, fee_rate_sat_vb)
+        sources = await trio.to_thread.run_sync(self._wallet.sources, newest.psbt or b"")
+        try:
+            choice = self._choose(batch, newest.inputs, (), rate)
+        except TooFewCoins:  # the change does not cover it: more coins must
+            coins = spendable(await node.coins(self._wallet.scan_objects))
+            choice = self._choose(batch, newest.inputs, coins, rate)
+            heights = {(it.txid, it.vout): it.height for it in coins}
+            for spend in choice.inputs[len(newest.inputs) :]:
+                sources[spend.txid] = await node.transaction(spend.txid, heights[spend.txid, spend.vout])
+        return await self._store(node, batch, choice, sources, by)
+
+    async def take(self, batch_id: int, data: bytes, by: str) -> Import:
+        """What the signer returned: checked, and stored or quarantined. Raises Quarantined."""
+        node = await self._nodes.first()
+        await self.reconciler.require(node)
+        batch = await self._books.read(load, batch_id)
+        newest = _newest(batch)
+        act = self._books.act(by)
+        try:
+            signed = read_signed(data)
+            it = _attempt_of(batch, signed, newest)
+        except Quarantined as wrong:
+            await self._quarantine(batch, newest, wrong, act)
+            raise
+        try:
+            raw = await trio.to_thread.run_sync(_checked, batch, it, signed)
+            warning = await node.refusal(raw)
+            if warning is not None and SCRIPT_WORDS in warning:
+                raise Quarantined(Flaw.WITNESS, warning)
+        except Quarantined as wrong:
+            await self._quarantine(batch, it, wrong, act)
+            raise
+        fresh = await self._books.write(sign, batch_id, it.attempt, raw, act)
+        log.info("payout_signed", batch=batch_id, attempt=it.attempt, txid=it.txid, warning=warning)
+        return Import(it.attempt, it.txid, fresh, warning)
+
+    async def broadcast(self, batch_id: int, by: str) -> tuple[Sending, ...]:
+        """Send the newest signed transaction to every node; again, where that was done before."""
+        await self.reconciler.require(await self._nodes.first())
+        batch = await self._books.read(load, batch_id)
+        signed = [it for it in batch.attempts if it.signed_tx is not None]
+        if not signed:
+            raise WrongStep(f"batch {batch_id} is {batch.state}: nothing is signed yet")
+        await self._books.write(send, batch_id, signed[-1].attempt, self._books.act(by))
+        return await self.follower.send(await self._books.read(load, batch_id))
+
+    async def under_way(self) -> bool:
+        """Whether any batch is on its way to the chain."""
+        return bool(await self._books.read(batches_in, *UNDER_WAY))
+
+    async def _make_first(self, node: ChainNode, batch: Batch, by: str, fee_rate_sat_vb: int | None) -> Batch:
+        """Choose coins and store the first PSBT of an approved batch."""
+        for other in await self._books.read(batches_in, *UNDER_WAY):
+            raise WrongStep(
+                f"batch {other.id} is {other.state}: batch {batch.id} spends its change, and waits"
+            )
+        rate = await self._rate_sat_kvb(node, fee_rate_sat_vb)
+        found = await node.coins(self._wallet.scan_objects)
+        await self.reconciler.require_known_change(node, found)
+        coins = spendable(found)
+        anchor = await self._anchor(coins)
+        first = Spend(anchor.txid, anchor.vout, anchor.amount_sat, anchor.script)
+        choice = self._choose(batch, (first,), coins, rate)
+        heights = {(it.txid, it.vout): it.height for it in coins}
+        sources = {}
+        for spend in choice.inputs:
+            sources[spend.txid] = await node.transaction(spend.txid, heights[spend.txid, spend.vout])
+        await self._store(node, batch, choice, sources, by)
+        return await self._books.read(load, batch.id)
+
+    async def _anchor(self, coins: Sequence[Coin]) -> Coin:
+        """The change of the last payout, or where there is none the oldest coin."""
+        tip = await self._books.read(next_anchor)
+        if tip is None:
+            return oldest(coins)
+        paid, vout = tip
+        for coin in coins:
+            if (coin.txid, coin.vout) == (paid.txid, vout):
+                return coin
+        raise NotReconciled(
+            f"the next payout spends the change of the last one, {paid.txid}:{vout}, which is not among the "
+            "coins that the node finds. Was it moved? Run `angara payout reconcile`. Are the descriptors "
+            "other ones now? Move the old wallet's coins to the new one first"
+        )
+
+    def _choose(self, batch: Batch, must: Sequence[Spend], may: Sequence[Coin], rate_sat_kvb: int) -> Choice:
+        replaced = max((it.fee_sat for it in batch.attempts), default=None)
+        change = self._wallet.change_script(batch.id)
+        return choose(must, may, batch.payees, change, self._wallet.shape, rate_sat_kvb, replaced)
+
+    async def _store(
+        self, node: ChainNode, batch: Batch, choice: Choice, sources: dict[str, Tx], by: str
+    ) -> Attempt:
+        if choice.fee_sat > batch.fee_cap_sat:
+            raise SettlementError(
+                f"the fee would be {choice.fee_sat} sat, {batch.fee_cap_sat} sat are approved: "
+                "approve a higher cap, or use a lower rate"
+            )
+        for spend in choice.inputs:
+            _check_source(spend, sources)
+        psbt = await trio.to_thread.run_sync(
+            self._wallet.build, choice.inputs, sources, (*batch.payees, choice.change)
+        )
+        act = self._books.act(by)
+        made = await self._books.write(
+            attempt, batch.id, psbt, choice.inputs, choice.change, node.height, act
+        )
+        log.info(
+            "payout_psbt_made", batch=batch.id, attempt=made.attempt, txid=made.txid, fee_sat=made.fee_sat
+        )
+        return made
+
+    async def _rate_sat_kvb(self, node: ChainNode, asked_sat_vb: int | None) -> int:
+        """What was asked for, else the settings, else the node's estimate."""
+        if asked_sat_vb is not None and not 1 <= asked_sat_vb <= FEE_RATE_SAT_VB_MAX:
+            raise SettlementError(f"a fee rate is 1 to {FEE_RATE_SAT_VB_MAX} sat/vB")
+        wanted = asked_sat_vb or self._settings.fee_rate_sat_vb
+        if wanted is not None:
+            return wanted * SAT_KVB
+        estimate = await node.fee_rate_sat_kvb()
+        if estimate is None:
+            raise SettlementError("the node cannot estimate a fee rate: give one")
+        return min(max(estimate, SAT_KVB), FEE_RATE_SAT_VB_MAX * SAT_KVB)
+
+    async def _quarantine(self, batch: Batch, it: Attempt, wrong: Quarantined, act: Act) -> None:
+        log.error("payout_quarantined", batch=batch.id, attempt=it.attempt, reason=str(wrong))
+        await self._books.write(quarantine, batch.id, it.attempt, str(wrong), act)
+
+
+def _newest(batch: Batch) -> Attempt:
+    """The newest attempt that a signer can be given."""
+    made = [it for it in batch.attempts if it.psbt is not None]
+    if not made:
+        raise WrongStep(f"batch {batch.id} is {batch.state}: there is no PSBT")
+    return made[-1]
+
+
+def _attempt_of(batch: Batch, signed: Psbt | Tx, newest: Attempt) -> Attempt:
+    """The attempt that came back: its txid says which; something else is held against the newest."""
+    txid = signed.tx.txid if isinstance(signed, Psbt) else signed.txid
+    return next((it for it in batch.attempts if it.psbt is not None and it.txid == txid), newest)
+
+
+def _checked(batch: Batch, it: Attempt, signed: Psbt | Tx) -> bytes:
+    """The bytes to send of what came back. Raises Quarantined."""
+    expected = batch.expected(it)
+    if isinstance(signed, Tx):
+        check_signed(signed, expected)
+        return signed.raw
+    check_psbt(signed, expected)
+    raw = finalise(it.psbt or b"", signed.raw)
+    try:
+        check_signed(decode_transaction(raw), expected)
+    except BadTransaction as error:
+        raise Quarantined(Flaw.FORMAT, str(error)) from None
+    return raw
+
+
+def _check_source(spend: Spend, sources: dict[str, Tx]) -> None:
+    """A coin is what the transaction says that made it, whatever the scan said."""
+    outputs = sources[spend.txid].outputs
+    if spend.vout >= len(outputs) or outputs[spend.vout] != TxOutput(spend.amount_sat, spend.script):
+        raise SettlementError(f"the node says different things about the coin {spend.txid}:{spend.vout}")

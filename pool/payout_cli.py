@@ -1,0 +1,427 @@
+"""`angara payout`: batches from the draft to the sixth confirmation, and agreement with the chain.
+
+    preview, create           who would be paid, and a draft of it
+    approve                   by somebody else, for the digest that `show` prints, with a cap for the fee
+    export, import            a PSBT for the signer, and what it returned
+    broadcast, follow, bump   send it, look after it, pay more
+    cancel                    before a signer has it
+    reconcile                 after a backup was restored, or coins were moved
+
+A command that was cut off is given again. Mistakes are answered in words and exit code 2; what needs
+somebody to look at it (quarantine, a chain that the books do not explain) with exit code 1.
+
+Must not know: how any of it is done.
+"""
+
+import base64
+import os
+import pwd
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final, TypeVar
+
+import trio
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
+
+from payouts.ledger import LedgerError
+from payouts.payout_plan import Plan, plan
+from payouts.psbt import TEXT_BYTES_MAX, Quarantined
+from payouts.settlement import UNDER_WAY, Batch, SettlementError, State, batches_in, load
+from pool.addresses import script_for
+from pool.books_options import ConfigOption, DatabaseOption, DataDirOption, books_of
+from pool.config import BadConfig, load_config
+from pool.node import Node
+from pool.paymaster import Paymaster
+from pool.payout_books import PayoutBooks
+from pool.payout_coins import TooFewCoins
+from pool.payout_node import Answer, PayoutNodes
+from pool.payout_settings import MINIMUM_SAT_DEFAULT
+from pool.payout_wallet import BadWallet, PayoutWallet
+from pool.rpc import NodeError
+from pool.store import Store, StoreError, open_store
+
+EXIT_WRONG: Final = 1
+EXIT_MISTAKE: Final = 2
+FOLLOW_EVERY_S: Final = 30.0
+TEXT_COLUMNS: Final = 160  # of tables that are not for a terminal
+DEFAULT_CONFIG: Final = Path("angara.toml")
+
+app = typer.Typer(help="Payout batches: one payment on the chain to many tenants.", no_args_is_help=True)
+
+BatchArgument = Annotated[int, typer.Argument(min=1, help="Number of the batch.")]
+AsOption = Annotated[str | None, typer.Option("--as", help="Who does this; the system's user by default.")]
+RateOption = Annotated[
+    int | None, typer.Option("--fee-rate", help="Fee in sat/vB, in place of the settings.")
+]
+
+_Result = TypeVar("_Result")
+
+
+@app.command("preview")
+def preview(
+    config: ConfigOption = None, data_dir: DataDirOption = None, database: DatabaseOption = None
+) -> None:
+    """Who would be paid now, and who is held back and why. Changes nothing."""
+    with _in_words(), _opened(config, data_dir, database) as (store, network):
+        minimum_sat = MINIMUM_SAT_DEFAULT
+        if data_dir is None and (settings := load_config(config or DEFAULT_CONFIG).payouts) is not None:
+            minimum_sat = settings.minimum_sat
+        with store.read() as connection:
+            planned = plan(connection, int(time.time()), lambda it: script_for(it, network), minimum_sat)
+        _print_plan(planned)
+
+
+@app.command("create")
+def create(
+    by: AsOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Draft a batch of what is payable. The balances are held until it is paid or cancelled."""
+    batch = _command(lambda it: it.create(_person(by)), config, data_dir, database)
+    _print_batch(batch)
+    typer.echo(f"Next: somebody else runs `angara payout approve {batch.id} --digest {batch.digest} ...`")
+
+
+@app.command("approve")
+def approve(
+    batch_id: BatchArgument,
+    digest: Annotated[str, typer.Option(help="The digest of the outputs that are approved, from `show`.")],
+    fee_cap_sat: Annotated[int, typer.Option(help="Most that the network may be paid, in satoshi.")],
+    by: AsOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Approve a batch that somebody else drafted, or a higher fee cap for it."""
+    person = _person(by)
+    batch = _command(
+        lambda it: it.approve(batch_id, digest.lower(), fee_cap_sat, person), config, data_dir, database
+    )
+    typer.echo(f"batch {batch.id} is {batch.state}, approved by {person}, fee cap {_amount(fee_cap_sat)}")
+
+
+@app.command("cancel")
+def cancel(
+    batch_id: BatchArgument,
+    by: AsOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Call off a batch that no signer ever had. Its balances are payable again."""
+    batch = _command(lambda it: it.cancel(batch_id, _person(by)), config, data_dir, database)
+    typer.echo(f"batch {batch.id} is {batch.state}: {_amount(batch.total_sat)} are payable again")
+
+
+@app.command("export")
+def export(
+    batch_id: BatchArgument,
+    out: Annotated[Path | None, typer.Option(help="File for the PSBT; standard output without.")] = None,
+    fee_rate: RateOption = None,
+    by: AsOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Write the PSBT for the signer (base64). From now on only the chain can end the batch."""
+    found = _command(lambda it: it.export(batch_id, _person(by), fee_rate), config, data_dir, database)
+    text = base64.b64encode(found.psbt).decode() + "\n"
+    words = f"batch {batch_id}, attempt {found.attempt}: txid {found.txid}, fee {_amount(found.fee_sat)}"
+    with _in_words():
+        if out is None:
+            sys.stdout.write(text)
+        else:
+            _write_whole(out, text)
+            words += f", written to {out}"
+    typer.echo(words, err=True)
+
+
+@app.command("import")
+def import_signed(
+    batch_id: BatchArgument,
+    file: Annotated[Path, typer.Argument(help="The signed PSBT or transaction: binary, base64 or hex.")],
+    by: AsOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Take back what was signed. Whatever is not exactly what was exported is quarantined."""
+    with _in_words(), file.open("rb") as source:
+        data = source.read(TEXT_BYTES_MAX + 1)
+    found = _command(lambda it: it.take(batch_id, data, _person(by)), config, data_dir, database)
+    news = "is signed" if found.fresh else "was signed before, nothing is changed"
+    typer.echo(f"batch {batch_id}, attempt {found.attempt}: {found.txid} {news}")
+    if found.warning is not None:
+        typer.echo(f"the node would not take it now: {found.warning}", err=True)
+
+
+@app.command("broadcast")
+def broadcast(
+    batch_id: BatchArgument,
+    by: AsOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Send the signed transaction to every node; again, as often as is wanted."""
+    answers = _command(lambda it: it.broadcast(batch_id, _person(by)), config, data_dir, database)
+    for it in answers:
+        typer.echo(f"node {it.node}: {it.answer} {it.words}".rstrip())
+    if all(it.answer is Answer.UNKNOWN for it in answers):
+        typer.echo(
+            "no node answered: it may be on its way all the same, `angara payout follow` sends it again"
+        )
+
+
+@app.command("bump")
+def bump(
+    batch_id: BatchArgument,
+    fee_rate: RateOption = None,
+    by: AsOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Make a transaction that replaces the last one and pays more; then export, import, broadcast it."""
+    made = _command(lambda it: it.bump(batch_id, _person(by), fee_rate), config, data_dir, database)
+    typer.echo(f"batch {batch_id}, attempt {made.attempt}: txid {made.txid}, fee {_amount(made.fee_sat)}")
+    typer.echo(f"Next: `angara payout export {batch_id}`")
+
+
+@app.command("show")
+def show(
+    batch_id: BatchArgument,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """One batch: outputs and digest, approvals, transactions."""
+    with _in_words(), _opened(config, data_dir, database) as (store, _):
+        with store.read() as connection:
+            batch = load(connection, batch_id)
+        _print_batch(batch)
+
+
+@app.command("list")
+def list_batches(
+    config: ConfigOption = None, data_dir: DataDirOption = None, database: DatabaseOption = None
+) -> None:
+    """All batches, the newest last."""
+    with _in_words(), _opened(config, data_dir, database) as (store, _):
+        with store.read() as connection:
+            batches = batches_in(connection)
+        table = _table("batch", "state", "payees>", "BTC>", "sat>", "fee sat>", "txid")
+        for it in batches:
+            sent = next((a for a in reversed(it.attempts) if a.block_hash), None) or next(
+                reversed(it.attempts), None
+            )
+            table.add_row(
+                str(it.id),
+                it.state.value,
+                str(len(it.items)),
+                _btc(it.total_sat),
+                str(it.total_sat),
+                str(sent.fee_sat) if sent else "",
+                sent.txid if sent else "",
+            )
+        _console().print(table)
+
+
+@app.command("follow")
+def follow(
+    once: Annotated[bool, typer.Option("--once", help="One look, in place of until all are final.")] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Look after the batches that are sent: send them again, book what the chain says."""
+
+    async def look(paymaster: Paymaster) -> None:
+        while True:
+            for news in await paymaster.follower.look():
+                typer.echo(news)
+            if once or not await paymaster.under_way():
+                return
+            await trio.sleep(FOLLOW_EVERY_S)
+
+    _command(look, config, data_dir, database)
+
+
+@app.command("reconcile")
+def reconcile(
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A transaction that you looked at and that is no payout; several times for several."
+        ),
+    ] = None,
+    by: AsOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Make the books agree with the chain, after a backup was restored or coins were moved."""
+    done, open_questions = _command(
+        lambda it: it.reconciler.run(_person(by), accept or ()), config, data_dir, database
+    )
+    for words in done:
+        typer.echo(words)
+    for words in open_questions:
+        typer.echo(words, err=True)
+    if open_questions:
+        raise typer.Exit(EXIT_WRONG)
+    typer.echo("the books agree with the chain")
+
+
+def _command(
+    job: Callable[[Paymaster], Awaitable[_Result]],
+    config: Path | None,
+    data_dir: Path | None,
+    database: str | None,
+) -> _Result:
+    """What a command on a paymaster answers; it needs the settings, for the nodes and the descriptors."""
+    with _in_words():
+        if data_dir is not None:
+            raise BadConfig("this needs the nodes and [payouts] of the settings: give --config")
+        settings = load_config(config or DEFAULT_CONFIG)
+        payouts = settings.payouts
+        if payouts is None:
+            raise BadConfig("the settings have no [payouts]: descriptor and change_descriptor are needed")
+        wallet = PayoutWallet(payouts, settings.network)
+        with _opened(config, data_dir, database) as (store, network):
+
+            async def run() -> _Result:
+                nodes = [Node(it) for it in settings.nodes]
+                try:
+                    return await job(
+                        Paymaster(
+                            PayoutBooks(store, lambda: int(time.time())),
+                            PayoutNodes(nodes, network),
+                            wallet,
+                            payouts,
+                            lambda address: script_for(address, network),
+                        )
+                    )
+                finally:
+                    with trio.CancelScope(shield=True):
+                        for node in nodes:
+                            await node.aclose()
+
+            return trio.run(run)
+
+
+@contextmanager
+def _opened(config: Path | None, data_dir: Path | None, database: str | None) -> Iterator[tuple[Store, str]]:
+    """The database and the network that the options name."""
+    books = books_of(config, data_dir, database)
+    store = open_store(books.database_url)
+    try:
+        yield store, books.network
+    finally:
+        store.close()
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What can go wrong, in words."""
+    try:
+        yield
+    except Quarantined as wrong:
+        typer.echo(f"angara: quarantined, nothing is sent: {wrong}", err=True)
+        raise typer.Exit(EXIT_WRONG) from None
+    except (
+        BadConfig,
+        BadWallet,
+        LedgerError,
+        NodeError,
+        OSError,
+        SettlementError,
+        SQLAlchemyError,
+        StoreError,
+        TooFewCoins,
+    ) as mistake:
+        typer.echo(f"angara: {mistake}", err=True)
+        raise typer.Exit(EXIT_MISTAKE) from None
+
+
+def _person(by: str | None) -> str:
+    """Who does it. The system's user is who runs this, whatever the environment says."""
+    return by if by is not None else pwd.getpwuid(os.geteuid()).pw_name
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """A file that is complete or not there, for its owner alone."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False) as draft:
+        try:
+            draft.write(text)
+            draft.flush()
+            os.fsync(draft.fileno())
+            os.replace(draft.name, path)
+        except BaseException:
+            os.unlink(draft.name)
+            raise
+
+
+def _print_plan(planned: Plan) -> None:
+    table = _table("tenant", "address", "BTC>", "sat>")
+    for item in planned.items:
+        table.add_row(item.tenant, item.address, _btc(item.amount_sat), str(item.amount_sat))
+    _console().print(table)
+    typer.echo(f"{len(planned.items)} payees, {_amount(planned.total_sat)}")
+    if planned.held_back:
+        held = _table("held back", "sat>", "why")
+        for it in planned.held_back:
+            held.add_row(it.tenant, str(it.balance_sat), ": ".join(filter(None, (it.reason, it.detail))))
+        _console().print(held)
+
+
+def _print_batch(batch: Batch) -> None:
+    typer.echo(f"batch {batch.id} is {batch.state}, drafted by {batch.created_by}")
+    typer.echo(f"digest {batch.digest}")
+    table = _table("output>", "tenant", "address", "BTC>", "sat>")
+    for item in batch.items:
+        table.add_row(
+            str(item.position), item.tenant, item.address, _btc(item.amount_sat), str(item.amount_sat)
+        )
+    _console().print(table)
+    typer.echo(f"{len(batch.items)} payees, {_amount(batch.total_sat)}")
+    for approval in batch.approvals:
+        typer.echo(f"approved by {approval.approved_by}, fee cap {_amount(approval.fee_cap_sat)}")
+    for it in batch.attempts:
+        where = f", in block {it.block_hash} at height {it.block_height}" if it.block_hash else ""
+        typer.echo(f"attempt {it.attempt} is {it.state}: txid {it.txid}, fee {_amount(it.fee_sat)}{where}")
+        if it.quarantine_reason:
+            typer.echo(f"  {it.quarantine_reason}")
+    if batch.state in UNDER_WAY and batch.state is not State.CONFIRMED and batch.attempts:
+        anchor = batch.attempts[0].anchor
+        typer.echo(f"anchor {anchor.txid}:{anchor.vout}")
+
+
+def _table(*columns: str) -> Table:
+    """Columns whose name ends in > are numbers."""
+    table = Table()
+    for name in columns:
+        numbers = name.endswith(">")
+        table.add_column(name.rstrip(">"), justify="right" if numbers else "left", overflow="fold")
+    return table
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=TEXT_COLUMNS)
+
+
+def _btc(sat: int) -> str:
+    return f"{sat // 100_000_000}.{sat % 100_000_000:08d}"
+
+
+def _amount(sat: int) -> str:
+    return f"{_btc(sat)} BTC ({sat} sat)"

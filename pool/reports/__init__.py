@@ -1,0 +1,1 @@
+"""Reports as documents, and documents as text, CSV, JSON, HTML and PDF."""

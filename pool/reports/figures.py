@@ -1,0 +1,94 @@
+"""Figures and names as people read them: exact integers in, text out.
+
+Invariants: nothing is rounded up; an amount of money is never rounded at all. A name that somebody else
+chose cannot hide or reorder anything: what has no shape on paper is shown as its escape. Must not know:
+where a figure comes from.
+"""
+
+import unicodedata
+from decimal import Decimal
+from typing import Final
+
+SAT_PER_BTC: Final = 10**8
+PSAT_DIGITS: Final = 12
+HASHRATE_UNITS: Final = ("H/s", "kH/s", "MH/s", "GH/s", "TH/s", "PH/s", "EH/s", "ZH/s")
+DIGITS_SHOWN: Final = 4  # of a hashrate: the fifth changes with luck
+WORK_CHARACTERS_MAX: Final = 22  # of an exact sum of difficulties; one that is longer is shortened
+# Unicode categories without a shape of their own: controls, formats (text direction), surrogates,
+# private use, unassigned, line and paragraph separators.
+SHAPELESS: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def visible(text: str) -> str:
+    r"""The text with everything that has no shape as an escape: \x07, \u202e."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character if unicodedata.category(character) not in SHAPELESS else escaped(character)
+        for character in text
+    )
+
+
+def escaped(character: str) -> str:
+    r"""One character as \x07, \u202e or \U0001f600."""
+    number = ord(character)
+    if number <= 0xFF:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
+
+
+def grouped(number: int) -> str:
+    """1,234,567."""
+    return f"{number:,}"
+
+
+def btc(sat: int) -> str:
+    """1.23456789, with a true minus sign."""
+    whole, rest = divmod(abs(sat), SAT_PER_BTC)
+    return f"{'−' if sat < 0 else ''}{whole:,}.{rest:08d}"  # noqa: RUF001
+
+
+def sat_exact(sat: int, psat: int) -> str:
+    """1,234.000000000567: satoshi to the last psat."""
+    return f"{sat:,}.{psat:0{PSAT_DIGITS}d}"
+
+
+def percent(bps: int) -> str:
+    """98.76 % of basis points."""
+    return f"{bps // 100}.{bps % 100:02d} %"
+
+
+def percent_of(fraction: str) -> str:
+    """A fraction given as text, in percent to four digits: 0.020000 is 2.0000 %."""
+    return f"{Decimal(fraction) * 100:.4f} %".replace("-", "−")  # noqa: RUF001
+
+
+def hashrate_unit(hps: int) -> int:
+    """Which of HASHRATE_UNITS a hashrate is best told in."""
+    return min(max(len(str(hps)) - 1, 0) // 3, len(HASHRATE_UNITS) - 1)
+
+
+def hashrate(hps: int) -> str:
+    """43.87 PH/s, rounded down."""
+    unit = hashrate_unit(hps)
+    whole, rest = divmod(hps, 1000**unit)
+    decimals = min(max(DIGITS_SHOWN - len(str(whole)), 0), 3 * unit)
+    shown = f"{rest:0{3 * unit}d}"[:decimals] if unit else ""
+    return f"{whole:,}{'.' if shown else ''}{shown} {HASHRATE_UNITS[unit]}"
+
+
+def work(text: str) -> str:
+    """A sum of difficulties given as exact text: grouped; one that is very long is cut, and says so."""
+    whole, point, rest = text.partition(".")
+    exact = f"{int(whole):,}{point}{rest}"
+    return exact if len(exact) <= WORK_CHARACTERS_MAX else f"{exact[: WORK_CHARACTERS_MAX - 1]}…"
+
+
+def moment(utc: str) -> str:
+    """2026-09-01T06:00:59Z as 2026-09-01 06:00."""
+    return utc[:16].replace("T", " ")
+
+
+def confirmations(booked: int) -> str:
+    """What is booked at 1 and at 6 has that many, or more by now."""
+    return f"{booked} or more" if booked else "0"

@@ -1,0 +1,120 @@
+"""Where an upstream is and who we are there: address, account, TLS, and how far it may send us elsewhere.
+
+Invariants: no credential is in a repr or an error; what an upstream says is cleaned of them before anybody
+else reads it. Must not know: connections, messages.
+"""
+
+import ipaddress
+import re
+import ssl
+from typing import Any, Final
+
+import msgspec
+
+WORDS_CHARS_MAX: Final = 200  # of what an upstream says in words; it ends up in a log line
+ACCOUNT_CHARS_MAX: Final = 255  # the user is part of every submit
+HIDDEN: Final = "***"
+
+_HOST_NAME = re.compile(
+    r"(?!.{254})([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*"
+)
+
+
+class BadUpstream(ValueError):
+    """Settings of an upstream that cannot be used; the text says why, without the account."""
+
+
+class UpstreamEndpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One address of an upstream, and our account there. `ca_file` (PEM) replaces the system's CAs.
+
+    Raises BadUpstream.
+    """
+
+    host: str
+    port: int
+    user: str
+    password: str = "x"  # what pools take that look at the user alone  # noqa: S105
+    tls: bool = False
+    ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if plain_host(self.host) is None:
+            raise BadUpstream("the upstream's host is neither a name nor an address")
+        if not 0 < self.port < 1 << 16:
+            raise BadUpstream(f"{self.host}: {self.port} is not a port")
+        if not 0 < len(self.user) <= ACCOUNT_CHARS_MAX or len(self.password) > ACCOUNT_CHARS_MAX:
+            raise BadUpstream(f"{self.host}: user and password have at most {ACCOUNT_CHARS_MAX} characters")
+        if self.ca_file is not None and not self.tls:
+            raise BadUpstream(f"{self.host}: a CA file is of no use without TLS")
+
+    @property
+    def address(self) -> str:
+        """host:port, for people."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"UpstreamEndpoint({self.address}{', tls' if self.tls else ''})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("address", self.address), ("tls", self.tls)]
+
+    def cleaned(self, words: object) -> str:
+        """What the upstream said as one printable line of bounded length, without user and password."""
+        text = str(words)
+        for secret in sorted((self.password, self.user), key=len, reverse=True):
+            if len(secret) > 1:  # one character is no secret, and would be everywhere
+                text = text.replace(secret, HIDDEN)
+        text = "".join(c if c.isprintable() else " " for c in text[: 4 * WORDS_CHARS_MAX])
+        return " ".join(text.split())[:WORDS_CHARS_MAX]
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """What our side of a TLS connection trusts: the system's CAs, or those of `ca_file` and no others.
+
+    Reads files for some tens of milliseconds. Raises BadUpstream.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        reason = getattr(error, "strerror", None) or error
+        raise BadUpstream(f"cannot use the CA file {ca_file}: {reason}") from None
+
+
+def plain_host(text: str) -> str | None:
+    """A host name in lower case without its last dot, or an IP address; None for what is neither."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        host = text.lower().removesuffix(".")
+        return host if _HOST_NAME.fullmatch(host) else None
+
+
+def same_domain(host: str, other: str) -> bool:
+    """Whether an upstream at `host` may send us to `other`: the same host, one below it, or its sibling.
+
+    Siblings share all but the first label. That must not be all of a registry: without a list of those, two
+    short labels (co.uk, com.br) count as one. An IP address has no domain.
+    """
+    ours, theirs = plain_host(host), plain_host(other)
+    if ours is None or theirs is None:
+        return False
+    if ours == theirs:
+        return True
+    if _is_address(ours) or _is_address(theirs):
+        return False
+    parent = ours.partition(".")[2]
+    return _below(theirs, ours) or (_is_owned(parent) and (theirs == parent or _below(theirs, parent)))
+
+
+def _below(host: str, domain: str) -> bool:
+    return "." in domain and host.endswith("." + domain)
+
+
+def _is_owned(domain: str) -> bool:
+    labels = domain.split(".")
+    registry = len(labels) == 2 and len(labels[0]) <= 3 and len(labels[1]) == 2
+    return len(labels) >= 2 and not registry
+
+
+def _is_address(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()
