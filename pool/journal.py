@@ -1,7 +1,7 @@
 """The journal: tallies on disk before their replies leave, and folded into minutes once.
 
 `commit` writes what was judged since the last commit as one row, in one transaction with the rows of
-workers seen for the first time. Commits are grouped: one at a time, and at most one every interval.
+workers seen for the first time.
 `fold` moves committed batches into the minutes of `payouts.tallies`, in the transaction that deletes them, so
 that after a crash at any moment every acknowledged share is in exactly one place.
 
@@ -27,7 +27,6 @@ from pool.store import Store
 
 log = structlog.get_logger()
 
-COMMIT_INTERVAL_S: Final = 0.02  # bounds fsyncs to 50 a second; half of it is what a reply waits on average
 FOLD_S: Final = 60.0  # a row a worker and minute, written once
 FOLD_CHECK_S: Final = 1.0
 FOLDER: Final = "fold"  # the writer's name in journal_writers
@@ -63,7 +62,6 @@ class Journal:
         *,
         rate_of: RateOf,
         on_commit: Callable[[bytes], None] = lambda tallies: None,
-        interval_s: float = COMMIT_INTERVAL_S,
         fold_s: float = FOLD_S,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -71,18 +69,14 @@ class Journal:
         self._registry = registry
         self._rate_of = rate_of
         self._on_commit = on_commit
-        self._interval_s = interval_s
         self._fold_s = fold_s
         self._wall_clock = wall_clock
-        self._next_at_s = 0.0
         self._last_seen_s: dict[int, int] = {}
         with store.read() as connection:
             self._seq: int = connection.scalar(select(func.max(journal_batches.c.seq))) or 0
 
     async def commit(self, tallies: bytes) -> None:
         """Return when the tallies are on disk. Raises JournalFailed, and is not to be called again then."""
-        await trio.sleep_until(self._next_at_s)
-        self._next_at_s = trio.current_time() + self._interval_s
         new = self._registry.take_new()
         if not (tallies or new.containers or new.workers):
             return

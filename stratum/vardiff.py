@@ -10,10 +10,11 @@ factor of two of one step, so a move can never justify the move back.
 Invariants: a difficulty is a power of two within the policy's range and not below what the miner asked
 for; only accepted shares are counted. Must not know: clocks, engines, sessions.
 
-Measured by simulation (tests/test_vardiff.py), aim 6 s, 500 seeds each: from 1,000 times too low the rate
-is within half and twice the aim, and stays, after 4 s in half of the runs and within 2 minutes in 99.8 %,
-after at most 430 shares; from 1,000 times too high within 48 s in half of the runs and within 2 minutes
-in 96 %. Over 24 h a session that is settled moves at most twice.
+Measured by simulation (tests/test_vardiff.py) at the aim of 6 s, 500 machines each. From 1,000 times too
+low half of them are within half and twice the aim, to stay there, after 1 s, 95 % after 2 s and 99.8 % after
+2 minutes, with 410 shares at most in the first five minutes. From 1,000 times too high: half after 40 s,
+96 % after 2 minutes. From anywhere all are within a factor of four after 75 s. From the second hour on, 4
+of 96 machines moved once in 24 hours, and none twice.
 """
 
 import math

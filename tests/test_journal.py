@@ -64,9 +64,7 @@ class Site:
     def restart(self) -> None:
         with self.store.read() as connection:
             self.registry = Registry(load(connection))
-        self.journal = Journal(
-            self.store, self.registry, rate_of=price_book.rate_of, interval_s=0, wall_clock=self.clock
-        )
+        self.journal = Journal(self.store, self.registry, rate_of=price_book.rate_of, wall_clock=self.clock)
 
     def worker(self, name: str) -> int:
         admission = self.registry.admit(name, "cgminer")
@@ -213,19 +211,6 @@ async def test_a_commit_that_fails_raises_and_leaves_nothing(site: Site) -> None
     with disk_full(), pytest.raises(JournalFailed, match="disk is full"):
         await site.journal.commit(tally(worker, site.epoch))
     assert site.shares() == {}
-
-
-async def test_commits_are_at_least_an_interval_apart(
-    store: Store, autojump_clock: trio.testing.MockClock
-) -> None:
-    site = Site(store)
-    journal = Journal(store, site.registry, rate_of=price_book.rate_of, interval_s=0.02)
-    worker = site.worker("acme.c01.u1")
-    autojump_clock.autojump_threshold = 0.01
-    started_s = trio.current_time()
-    for _ in range(5):
-        await journal.commit(tally(worker, site.epoch))
-    assert trio.current_time() - started_s >= 4 * 0.02
 
 
 async def test_a_cancelled_commit_is_waited_for(site: Site) -> None:

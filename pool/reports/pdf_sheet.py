@@ -117,6 +117,7 @@ class Sheet(FPDF):
         labels = max(self.get_string_width(self._drawable(fact.label)) for fact in block.facts)
         values = max(self.get_string_width(self._drawable(fact.cell.text)) for fact in block.facts)
         width = min(max(labels + values + 12, FACTS_WIDTH), self.epw)
+        self._need(len(block.facts) * FACT_HEIGHT)  # they are read as one
         for fact in block.facts:
             self._style("B" if fact.strong else "", TEXT_SIZE, SOFT if fact.part else INK)
             lines = self._wrapped(self._drawable(fact.cell.text), max(width - labels - 6, width / 2))
