@@ -1,0 +1,85 @@
+"""A Stratum server without a pool: the switchboard on work made by hand, with a journal that keeps nothing.
+
+What `make bench` compares the whole pool with, to say what durability costs. Prints its port.
+"""
+
+import sys
+
+import trio
+
+from stratum._engine import Engine
+from stratum.channel import Channel, JobIds
+from stratum.difficulty import DIFF1, DIFFICULTY_LOG2_MIN
+from stratum.doorkeeper import DoorLimits, Doorkeeper
+from stratum.extranonce import ExtranonceSpace
+from stratum.job import Work
+from stratum.server import Endpoint, Server
+from stratum.session import Admission, Refusal, Services, SessionLimits
+from stratum.switchboard import BoardLimits, Switchboard
+from stratum.vardiff import VardiffPolicy
+
+BRANCHES = 12
+NTIME = 1_700_000_000
+
+
+class JournalThatKeepsNothing:
+    async def commit(self, tallies: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+class OpenGate:
+    """Lets everybody in, with numbers in the order of their coming."""
+
+    def __init__(self) -> None:
+        self._workers = 0
+
+    def admit(self, name: str, agent: str) -> Admission | Refusal:
+        self._workers += 1
+        return Admission(self._workers)
+
+
+async def serve() -> None:
+    engine = Engine()
+    channel = Channel(1, engine=engine, job_ids=JobIds(), extranonces=ExtranonceSpace(4), extranonce2_size=8)
+    services = Services(
+        engine=engine,
+        channel=channel,
+        gate=OpenGate(),
+        vardiff=VardiffPolicy(
+            difficulty_log2_min=DIFFICULTY_LOG2_MIN, difficulty_log2_max=DIFFICULTY_LOG2_MIN
+        ),
+        start_difficulty_log2=DIFFICULTY_LOG2_MIN,
+        limits=SessionLimits(),
+    )
+    doorkeeper = Doorkeeper(DoorLimits())
+    board = Switchboard(
+        services=services,
+        doorkeeper=doorkeeper,
+        journal=JournalThatKeepsNothing(),
+        on_solution=lambda solution: None,
+        limits=BoardLimits(),
+    )
+    work = Work(
+        prevhash_internal=bytes(range(32)),
+        coinbase1=bytes(58),
+        coinbase2=bytes(100),
+        branch=tuple(bytes([level]) * 32 for level in range(BRANCHES)),
+        version=0x20000000,
+        nbits=0x1D00FFFF,
+        ntime=NTIME,
+        ntime_min=NTIME,
+        ntime_max=NTIME + 7000,
+        height=1,
+        network_target=DIFF1,
+    )
+    server = Server(board=board, doorkeeper=doorkeeper, endpoints=(Endpoint(host="127.0.0.1", port=0),))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(board.run)
+        board.publish(channel, work, rate=1)
+        await nursery.start(server.run)
+        sys.stdout.write(f"{server.addresses[0][1]}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    trio.run(serve)
