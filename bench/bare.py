@@ -10,7 +10,7 @@ import trio
 from stratum._engine import Engine
 from stratum.channel import Channel, JobIds
 from stratum.difficulty import DIFF1, DIFFICULTY_LOG2_MIN
-from stratum.doorkeeper import DoorLimits, Doorkeeper
+from stratum.doorkeeper import Doorkeeper, DoorLimits
 from stratum.extranonce import ExtranonceSpace
 from stratum.job import Work
 from stratum.server import Endpoint, Server

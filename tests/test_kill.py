@@ -107,7 +107,7 @@ def counted(store: Store) -> int:
 
 
 def start(directory: Path) -> subprocess.Popen[bytes]:
-    command = [Path(sys.executable).parent / "angara", "run", "-c", directory / "angara.toml"]
+    command = [str(Path(sys.executable).parent / "angara"), "run", "-c", str(directory / "angara.toml")]
     with (directory / "log").open("wb") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, cwd=directory)
 
