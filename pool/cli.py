@@ -20,10 +20,12 @@ from pool.demo import DemoOptions, run_demo
 from pool.journal import JournalFailed
 from pool.main import Pool
 from pool.money_cli import db_app, ledger_app, rate_app
+from pool.payout_cli import app as payout_app
 from pool.registry_cli import container_app, tenant_app, worker_app
 from pool.registry_store import RegistryError
 from pool.regtest import RegtestOptions, RegtestUnavailable, serve_regtest
 from pool.regtest_wallet import TEMPLATE_TXS_MAX
+from pool.report_cli import app as report_app
 from pool.store import StoreError, open_store
 from stratum import _engine
 from stratum.certificate import BadCertificate
@@ -46,6 +48,8 @@ for name, sub_app in (
     ("rate", rate_app),
     ("ledger", ledger_app),
     ("db", db_app),
+    ("report", report_app),
+    ("payout", payout_app),
 ):
     app.add_typer(sub_app, name=name)
 

@@ -16,6 +16,7 @@ from pool.addresses import BadAddress, script_for
 from pool.coinbase import TAG_BYTES_MAX
 from pool.data_dir import database_url
 from pool.node import CHAINS, NodeConfig
+from pool.payout_settings import PayoutSettings
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.doorkeeper import DoorLimits
 from stratum.server import Endpoint, Network
@@ -88,6 +89,7 @@ class _File(_Table, frozen=True):
     node: list[NodeTable]
     stratum: StratumTable = StratumTable()
     database: DatabaseTable = DatabaseTable()
+    payouts: PayoutSettings | None = None
 
 
 class BookTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +119,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     door_limits: DoorLimits = DoorLimits()
     database_url: str
     books: BookTimes = BookTimes()
+    payouts: PayoutSettings | None = None
 
 
 def load_config(path: Path) -> PoolConfig:
@@ -216,6 +219,7 @@ def _checked(file: _File, base: Path) -> PoolConfig:
             sessions_per_address_max=limits.sessions_per_address,
             half_open_per_address_max=limits.half_open_per_address,
         ),
+        payouts=file.payouts,
         database_url=file.database.url or database_url(_path(base, pool.data_dir, "pool.data_dir")),
     )
 

@@ -224,7 +224,7 @@ def _write(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        os.replace(name, path); os.chmod(path, 0o644)
     except BaseException:
         os.unlink(name)
         raise

@@ -1,0 +1,379 @@
+"""The steps of a payout batch, as the tables of `settlement` allow them: one function, one transaction.
+
+Every function changes the batch, writes the event of it and books what follows from it, all in the
+caller's transaction, which must be the only writer. It looks at the state again there, whatever the
+caller saw before. The event's number is the booking's key: `payout:<batch>:<event>`.
+
+Invariants: nothing is stored as signed that `psbt` has not checked; a hold is released only for a batch
+that no signer had, or whose anchor was spent by something else; who approves did not draft.
+
+Must not know: nodes, wallets, the clock.
+"""
+
+import msgspec
+from sqlalchemy import Connection, insert, select
+
+from payouts.batch_schema import payout_approvals, payout_strangers
+from payouts.ledger import AMOUNT_SAT_MAX
+from payouts.payout_plan import Plan, digest, outdated
+from payouts.payout_rows import Act, clip, insert_attempt, insert_batch, move, move_attempt, note
+from payouts.psbt import (
+    Expected,
+    Quarantined,
+    Spend,
+    check_body,
+    check_psbt,
+    check_signed,
+    decode_psbt,
+    fee_sat,
+)
+from payouts.settlement import (
+    ATTEMPTS_MAX,
+    SENT,
+    UNDER_WAY,
+    UNGIVEN,
+    Attempt,
+    AttemptState,
+    Batch,
+    Item,
+    SettlementError,
+    State,
+    WrongStep,
+    anchor_name,
+    backwards,
+    batch_of,
+    batches_in,
+    hold,
+    load,
+    payment,
+    release,
+)
+from payouts.transaction import BadTransaction, Tx, TxOutput, decode_transaction
+
+CHAIN = "chain"  # who did what nobody did: blocks came and went
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A transaction on the chain that pays a batch, with the coins it spends; its last output is change."""
+
+    tx: Tx
+    inputs: tuple[Spend, ...]
+    made_at_height: int
+
+
+def draft(connection: Connection, plan: Plan, act: Act) -> int:
+    """Hold the balances and make a batch of them: its number."""
+    if not plan.items:
+        raise SettlementError("there is nobody to pay")
+    for batch in batches_in(connection, State.DRAFT):
+        raise WrongStep(f"batch {batch.id} is a draft already: approve it, or cancel it")
+    batch_id = insert_batch(connection, State.DRAFT, plan.items, act)
+    detail = f"{len(plan.items)} payees, {plan.total_sat} sat, digest {digest(plan.items)}"
+    note(connection, batch_id, State.DRAFT, None, act, detail, hold(plan.items))
+    return batch_id
+
+
+def approve(connection: Connection, batch_id: int, digest_hex: str, fee_cap_sat: int, act: Act) -> bool:
+    """A second person's word for the outputs, and for a network fee up to the cap; again for another cap.
+    False where it is there already."""
+    batch = load(connection, batch_id)
+    if batch.state in (State.FINAL, State.FAILED, State.CONFIRMED):
+        raise WrongStep(f"batch {batch_id} is {batch.state}")
+    if digest_hex != batch.digest:
+        raise SettlementError(f"batch {batch_id} has another digest: look at it again")
+    if not 0 < fee_cap_sat <= AMOUNT_SAT_MAX:
+        raise SettlementError(f"{fee_cap_sat} sat is no fee cap")
+    if act.by.casefold() == batch.created_by.casefold():
+        raise SettlementError(f"{act.by} drafted batch {batch_id}: somebody else has to approve it")
+    if reason := _outdated(connection, batch, act.at_s):
+        raise SettlementError(f"{reason}: cancel batch {batch_id} and draft another")
+    newest = batch.approvals[-1] if batch.approvals else None
+    if newest is not None and (newest.approved_by, newest.fee_cap_sat) == (act.by, fee_cap_sat):
+        return False
+    connection.execute(
+        insert(payout_approvals).values(
+            batch_id=batch_id,
+            digest=digest_hex,
+            fee_cap_sat=fee_cap_sat,
+            approved_by=act.by,
+            approved_at_s=act.at_s,
+        )
+    )
+    state = State.APPROVED if batch.state is State.DRAFT else batch.state
+    if state is not batch.state:
+        move(connection, batch, state)
+    note(connection, batch_id, state, None, act, f"approved with a fee cap of {fee_cap_sat} sat")
+    return True
+
+
+def attempt(
+    connection: Connection,
+    batch_id: int,
+    psbt: bytes,
+    inputs: tuple[Spend, ...],
+    change: TxOutput,
+    made_at_height: int,
+    act: Act,
+) -> Attempt:
+    """Store the PSBT of a batch's first transaction, or of the next one that replaces it."""
+    batch = load(connection, batch_id)
+    if batch.state not in (State.APPROVED, State.PSBT, State.SIGNED, State.BROADCAST):
+        raise WrongStep(f"batch {batch_id} is {batch.state}: nothing can be made to sign")
+    if len(batch.attempts) == ATTEMPTS_MAX:
+        raise WrongStep(f"batch {batch_id} has {ATTEMPTS_MAX} attempts already")
+    if batch.attempts and batch.attempts[0].anchor != inputs[0]:
+        raise SettlementError(f"attempts at batch {batch_id} must spend its anchor")
+    if not batch.attempts:
+        _check_first(connection, batch, act.at_s)
+    expected = Expected(
+        inputs=inputs, payees=batch.payees, change=change, txid=None, fee_cap_sat=batch.fee_cap_sat
+    )
+    try:
+        decoded = decode_psbt(psbt)
+        check_psbt(decoded, expected)
+    except (BadTransaction, Quarantined) as wrong:
+        raise SettlementError(f"the PSBT is not stored: {wrong}") from wrong
+    number = insert_attempt(
+        connection, batch, AttemptState.PSBT, decoded.tx, inputs, made_at_height, act.at_s, psbt=psbt
+    )
+    state = State.PSBT if batch.state is State.APPROVED else batch.state
+    if state is not batch.state:
+        move(connection, batch, state)
+    detail = f"txid {decoded.tx.txid}, fee {fee_sat(decoded.tx, inputs)} sat, {len(inputs)} coins"
+    note(connection, batch_id, state, number, act, detail)
+    return load(connection, batch_id).attempt(number)
+
+
+def give(connection: Connection, batch_id: int, number: int, act: Act) -> bytes:
+    """The PSBT for the signer. From now on the batch can only end by the chain."""
+    batch = load(connection, batch_id)
+    it = batch.attempt(number)
+    if it.psbt is None:
+        raise WrongStep(f"attempt {number} was found on the chain: there is nothing to sign")
+    if batch.state not in (State.PSBT, State.SIGNED, State.BROADCAST):
+        raise WrongStep(f"batch {batch_id} is {batch.state}: there is nothing to sign")
+    if it.state is AttemptState.PSBT:
+        if number == 1 and (reason := outdated(connection, batch.items, act.at_s)):
+            raise SettlementError(f"{reason}: cancel batch {batch_id} and draft another")
+        move_attempt(connection, batch, it, AttemptState.GIVEN)
+        note(connection, batch_id, batch.state, number, act, "given to a signer")
+    return it.psbt
+
+
+def sign(connection: Connection, batch_id: int, number: int, signed_tx: bytes, act: Act) -> bool:
+    """Store the signed bytes, checked once more. False where there are some: the first are kept.
+
+    Raises Quarantined for bytes that must not be sent.
+    """
+    batch = load(connection, batch_id)
+    it = batch.attempt(number)
+    if batch.state not in (State.PSBT, State.SIGNED, State.BROADCAST):
+        raise WrongStep(f"batch {batch_id} is {batch.state}: nothing is to be signed")
+    check_signed(decode_transaction(signed_tx), batch.expected(it))
+    if it.signed_tx is not None:
+        return False
+    if it.state is AttemptState.PSBT:
+        raise WrongStep(f"attempt {number} of batch {batch_id} was not given to a signer: export it first")
+    move_attempt(connection, batch, it, AttemptState.SIGNED, signed_tx=signed_tx, quarantine_reason=None)
+    state = State.SIGNED if batch.state is State.PSBT else batch.state
+    if state is not batch.state:
+        move(connection, batch, state)
+    note(connection, batch_id, state, number, act, f"signed, {len(signed_tx)} bytes, txid {it.txid}")
+    return True
+
+
+def quarantine(connection: Connection, batch_id: int, number: int, reason: str, act: Act) -> None:
+    """Keep that something else came back than was given. What is signed already stays as it is."""
+    batch = load(connection, batch_id)
+    it = batch.attempt(number)
+    if it.state in (AttemptState.GIVEN, AttemptState.QUARANTINED):
+        move_attempt(connection, batch, it, AttemptState.QUARANTINED, quarantine_reason=clip(reason))
+    note(connection, batch_id, batch.state, number, act, f"quarantined: {reason}")
+
+
+def send(connection: Connection, batch_id: int, number: int, act: Act) -> bytes:
+    """That the signed bytes are about to be sent to the network: they, and these again for ever."""
+    batch = load(connection, batch_id)
+    it = batch.attempt(number)
+    if batch.state not in (State.SIGNED, State.BROADCAST) or it.signed_tx is None:
+        raise WrongStep(
+            f"batch {batch_id} is {batch.state}, its attempt {number} {it.state}: nothing to send"
+        )
+    if it.state is AttemptState.SIGNED:
+        for earlier in batch.attempts:
+            if earlier.state is AttemptState.BROADCAST:
+                move_attempt(connection, batch, earlier, AttemptState.REPLACED)
+        move_attempt(connection, batch, it, AttemptState.BROADCAST)
+        if batch.state is State.SIGNED:
+            move(connection, batch, State.BROADCAST)
+        note(connection, batch_id, State.BROADCAST, number, act, f"broadcast, txid {it.txid}")
+    return it.signed_tx
+
+
+def confirm(
+    connection: Connection, batch_id: int, number: int, block_hash: str, height: int, at_s: int
+) -> bool:
+    """One of the batch's transactions is in a block. False where that is known."""
+    batch = load(connection, batch_id)
+    it = batch.attempt(number)
+    if it.block_hash == block_hash and batch.state in (State.CONFIRMED, State.FINAL):
+        return False
+    for other in batch.attempts:
+        if other is not it and other.state is AttemptState.BROADCAST:
+            move_attempt(connection, batch, other, AttemptState.REPLACED)
+    move_attempt(connection, batch, it, AttemptState.CONFIRMED, block_hash=block_hash, block_height=height)
+    move(connection, batch, State.CONFIRMED)
+    detail = f"txid {it.txid} in block {block_hash} at height {height}"
+    note(connection, batch_id, State.CONFIRMED, number, Act(CHAIN, at_s), detail)
+    return True
+
+
+def finish(connection: Connection, batch_id: int, block_hash: str, at_s: int) -> bool:
+    """The block of a confirmed batch has its confirmations: everybody is paid. False where that is known."""
+    batch = load(connection, batch_id)
+    it = _in_block(batch, block_hash)
+    if batch.state is State.FINAL:
+        return False
+    move_attempt(connection, batch, it, AttemptState.FINAL)
+    move(connection, batch, State.FINAL)
+    transfers = payment(batch.items, it.fee_sat)
+    detail = f"paid by {it.txid}, network fee {it.fee_sat} sat"
+    note(connection, batch_id, State.FINAL, it.attempt, Act(CHAIN, at_s), detail, transfers)
+    return True
+
+
+def reorganise(connection: Connection, batch_id: int, block_hash: str, at_s: int) -> bool:
+    """The block is not in the chain any more: back to broadcast. False where that is known."""
+    batch = load(connection, batch_id)
+    if batch.state not in (State.CONFIRMED, State.FINAL):
+        return False
+    it = _in_block(batch, block_hash)
+    transfers = backwards(payment(batch.items, it.fee_sat)) if batch.state is State.FINAL else ()
+    move_attempt(connection, batch, it, AttemptState.BROADCAST, block_hash=None, block_height=None)
+    move(connection, batch, State.BROADCAST)
+    detail = f"block {block_hash} was reorganised out of the chain"
+    note(connection, batch_id, State.BROADCAST, it.attempt, Act(CHAIN, at_s), detail, transfers)
+    return True
+
+
+def cancel(connection: Connection, batch_id: int, act: Act) -> None:
+    """Call off a batch that no signer ever had: its balances are payable again."""
+    batch = load(connection, batch_id)
+    given = [it for it in batch.attempts if it.state is not AttemptState.PSBT]
+    if batch.state not in UNGIVEN or given:
+        raise WrongStep(
+            f"batch {batch_id} is {batch.state} and cannot be cancelled: a signer may have it"
+            if given
+            else f"batch {batch_id} is {batch.state}"
+        )
+    _fail(connection, batch, act, "cancelled, no signer ever had it")
+
+
+def lose(connection: Connection, batch_id: int, conflict_txid: str, act: Act) -> None:
+    """Something that is no payout has spent the anchor, finally: no attempt can confirm any more."""
+    batch = load(connection, batch_id)
+    if not batch.attempts or batch_of(connection, conflict_txid) is not None:
+        raise WrongStep(f"{conflict_txid} does not conflict with batch {batch_id}")
+    anchor = batch.attempts[0].anchor
+    accept_stranger(connection, conflict_txid, anchor_name(anchor.txid, anchor.vout), act)
+    _fail(connection, batch, act, f"its anchor was spent by {conflict_txid}, which is no payout")
+
+
+def adopt(connection: Connection, batch_id: int, found: Found, act: Act) -> bool:
+    """A transaction that pays the batch is on the chain, and this database does not know that it was sent.
+    False where it does."""
+    batch = load(connection, batch_id)
+    if batch.state in (State.CONFIRMED, State.FINAL):
+        raise WrongStep(f"batch {batch_id} is {batch.state}")
+    known = next((it for it in batch.attempts if it.txid == found.tx.txid), None)
+    if known is None:
+        number = _insert_found(connection, batch, found, act)
+    elif known.state not in SENT:
+        number, raw = known.attempt, found.tx.raw
+        move_attempt(connection, batch, known, AttemptState.BROADCAST, signed_tx=raw, quarantine_reason=None)
+    elif batch.state is State.BROADCAST:
+        return False
+    else:
+        number = known.attempt
+    if batch.state is not State.BROADCAST:
+        move(connection, batch, State.BROADCAST)
+    again = hold(batch.items) if batch.state is State.FAILED else ()
+    detail = f"found on the chain: {found.tx.txid}"
+    note(connection, batch_id, State.BROADCAST, number, act, detail, again)
+    return True
+
+
+def recover(connection: Connection, items: tuple[Item, ...], found: Found, act: Act) -> int:
+    """A payout on the chain that this database has never heard of becomes a batch: its number."""
+    if (known := batch_of(connection, found.tx.txid)) is not None:
+        return known[0].id
+    batch_id = insert_batch(connection, State.BROADCAST, items, act)
+    note(connection, batch_id, State.BROADCAST, None, act, "found on the chain", hold(items))
+    adopt(connection, batch_id, found, act)
+    return batch_id
+
+
+def accept_stranger(connection: Connection, txid: str, anchor: str, act: Act) -> bool:
+    """A transaction with our coins is no payout: somebody looked, or it goes to ourselves. False where that
+    is known. `anchor` is the coin that it spent where a batch was to spend that, else empty."""
+    row = payout_strangers.c
+    known = select(row.txid).where(row.txid == txid, row.anchor == anchor)
+    if connection.scalar(known) is not None:
+        return False
+    connection.execute(
+        insert(payout_strangers).values(txid=txid, anchor=anchor, accepted_by=act.by, accepted_at_s=act.at_s)
+    )
+    return True
+
+
+def _outdated(connection: Connection, batch: Batch, now_s: int) -> str | None:
+    """Outputs can be changed no more once a signer has them: then only the fee cap is approved."""
+    return outdated(connection, batch.items, now_s) if batch.state in UNGIVEN else None
+
+
+def _check_first(connection: Connection, batch: Batch, now_s: int) -> None:
+    for other in batches_in(connection, *UNDER_WAY):
+        raise WrongStep(f"batch {other.id} is {other.state}: batch {batch.id} spends its change, and waits")
+    if reason := outdated(connection, batch.items, now_s):
+        raise SettlementError(f"{reason}: cancel batch {batch.id} and draft another")
+
+
+def _in_block(batch: Batch, block_hash: str) -> Attempt:
+    for it in batch.attempts:
+        if it.block_hash == block_hash:
+            return it
+    raise WrongStep(f"batch {batch.id} has no transaction in block {block_hash}")
+
+
+def _insert_found(connection: Connection, batch: Batch, found: Found, act: Act) -> int:
+    given = [it for it in batch.attempts if it.state not in (AttemptState.PSBT, AttemptState.FAILED)]
+    if any(it.anchor != found.inputs[0] for it in given):
+        raise SettlementError(
+            f"{found.tx.txid} pays batch {batch.id}, but a signer was given a transaction that pays it from "
+            "another coin: it must never be sent"
+        )
+    expected = Expected(
+        inputs=found.inputs,
+        payees=batch.payees,
+        change=found.tx.outputs[-1],
+        txid=None,
+        fee_cap_sat=AMOUNT_SAT_MAX,  # it is paid, whatever was approved
+    )
+    check_body(found.tx, expected)
+    return insert_attempt(
+        connection,
+        batch,
+        AttemptState.BROADCAST,
+        found.tx,
+        found.inputs,
+        found.made_at_height,
+        act.at_s,
+        signed_tx=found.tx.raw,
+    )
+
+
+def _fail(connection: Connection, batch: Batch, act: Act, detail: str) -> None:
+    for it in batch.attempts:
+        move_attempt(connection, batch, it, AttemptState.FAILED, quarantine_reason=None)
+    move(connection, batch, State.FAILED)
+    note(connection, batch.id, State.FAILED, None, act, detail, release(batch.items))

@@ -1,0 +1,168 @@
+"""The pool report, for the operator: luck, reserve, block income, what is owed to whom, and the audit.
+
+Luck compares the blocks that pay the pool with those that the work it bought was expected to find, both
+in the period; orphaned ones were found as well. Balances are the newest, and the audit is of all.
+
+Invariants: exact or Decimal. Reads only. Must not know: nodes.
+"""
+
+from decimal import Context, Decimal
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, func, select
+
+from payouts.audit import audit
+from payouts.ledger import PoolAccount, in_payout, payable
+from payouts.ratebook import price_of
+from payouts.risk import FOUND_MAX, luck
+from payouts.schema import block_events, blocks, rate_hours, rates, tenants
+from payouts.statement_period import Period, utc
+from payouts.statement_reserve import Reserve, reserve_of
+
+SIGNIFICANT = Context(prec=6)  # digits of what is shown of a Decimal
+
+
+class PoolLuck(msgspec.Struct, frozen=True, kw_only=True):
+    """Blocks found over blocks expected; the interval holds the true ratio with 95 % confidence."""
+
+    found: int
+    expected: str
+    luck: str
+    low: str
+    high: str
+
+
+class Owed(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pool owes a tenant."""
+
+    tenant: str
+    payable_sat: int
+    in_payout_sat: int
+
+
+class FoundBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """A block found in the period, with its newest status."""
+
+    height: int
+    hash: str
+    found_at_utc: str
+    income_sat: int
+    status: str
+
+
+class PoolReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the pool stands."""
+
+    from_day: str
+    to_day: str
+    luck: PoolLuck | None  # None: no work was bought in the period
+    reserve: Reserve
+    blocks: tuple[FoundBlock, ...]
+    accounts_sat: dict[str, int]  # of the pool itself
+    owed: tuple[Owed, ...]
+    ledger_seq: int
+    ledger_hash: str
+    settlements: int
+    wrong: str | None  # the first wrong row of the books, None when all is well
+
+
+def pool_report(connection: Connection, period: Period) -> PoolReport:
+    """Reads and checks the books as a whole: minutes for years of them."""
+    checked = audit(connection)
+    balances_sat = checked.balances_sat
+    names = connection.execute(select(tenants.c.id, tenants.c.name).order_by(tenants.c.id)).all()
+    wrong = checked.wrong
+    return PoolReport(
+        from_day=str(period.from_day),
+        to_day=str(period.to_day),
+        luck=_luck(connection, period),
+        reserve=reserve_of(connection, period),
+        blocks=_blocks(connection, period),
+        accounts_sat={account.value: balances_sat.get(account, 0) for account in PoolAccount},
+        owed=tuple(
+            Owed(
+                tenant=row.name,
+                payable_sat=balances_sat.get(payable(row.id), 0),
+                in_payout_sat=balances_sat.get(in_payout(row.id), 0),
+            )
+            for row in names
+        ),
+        ledger_seq=checked.head.seq,
+        ledger_hash=checked.head.hash,
+        settlements=checked.settlements,
+        wrong=None if wrong is None else f"{wrong.table} {wrong.row}: {wrong.reason}",
+    )
+
+
+def _luck(connection: Connection, period: Period) -> PoolLuck | None:
+    expected = _expected_blocks(connection, period)
+    found = connection.scalar(
+        select(func.count())
+        .select_from(blocks)
+        .where(
+            blocks.c.income_sat > 0,
+            blocks.c.found_at_s >= period.from_s,
+            blocks.c.found_at_s < period.to_s,
+        )
+    )
+    if not expected or found is None or found > FOUND_MAX:
+        return None
+    known = luck(found, expected)
+    return PoolLuck(
+        found=found,
+        expected=_text(Decimal(expected.numerator) / Decimal(expected.denominator)),
+        luck=_text(known.luck),
+        low=_text(known.low),
+        high=_text(known.high),
+    )
+
+
+def _expected_blocks(connection: Connection, period: Period) -> Fraction:
+    """The sum of p over all shares that the pool bought."""
+    rows = connection.execute(
+        select(rates, rate_hours.c.difficulty_log2, func.sum(rate_hours.c.shares).label("shares"))
+        .join(rate_hours, rate_hours.c.rate_id == rates.c.id)
+        .where(rate_hours.c.hour >= period.from_s // 3600, rate_hours.c.hour < period.to_s // 3600)
+        .group_by(rates.c.id, rate_hours.c.difficulty_log2)
+    )
+    expected = Fraction(0)
+    for row in rows:
+        price = price_of(row)
+        if price.scheme.accrues:
+            expected += price.expected_blocks(Fraction(2) ** row.difficulty_log2, int(row.shares))
+    return expected
+
+
+def _blocks(connection: Connection, period: Period) -> tuple[FoundBlock, ...]:
+    newest = (
+        select(block_events.c.block_hash, func.max(block_events.c.position).label("position"))
+        .group_by(block_events.c.block_hash)
+        .subquery()
+    )
+    rows: Any = connection.execute(
+        select(blocks, block_events.c.status)
+        .join(newest, newest.c.block_hash == blocks.c.hash)
+        .join(block_events, block_events.c.block_hash == blocks.c.hash)
+        .where(
+            block_events.c.position == newest.c.position,
+            blocks.c.found_at_s >= period.from_s,
+            blocks.c.found_at_s < period.to_s,
+        )
+        .order_by(blocks.c.found_at_s, blocks.c.hash)
+    )
+    return tuple(
+        FoundBlock(
+            height=row.height,
+            hash=row.hash,
+            found_at_utc=utc(row.found_at_s),
+            income_sat=row.income_sat,
+            status=row.status,
+        )
+        for row in rows
+    )
+
+
+def _text(value: Decimal) -> str:
+    return format(SIGNIFICANT.plus(value), "f")
