@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench import engine
 from stratum import _engine
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +37,7 @@ def main() -> None:
         (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "unknown"
     )
     print(f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, backend {_engine.backend}\n")
+    engine.main()
     for sessions in SESSIONS:
         with pool() as (process, port):
             before = rss_kib(process)
@@ -55,7 +57,34 @@ def main() -> None:
             f"  site load: {result['accepted_per_s']:9,.0f} accepted shares/s from 5,600 sessions, "
             f"ack p50 {result['ack_ms']['p50']:.2f} ms p99 {result['ack_ms']['p99']:.2f} ms"
         )
+    journal_cost()
     new_block()
+
+
+def journal_cost() -> None:
+    """The whole pool, whose replies wait for the disk, against a bare server, whose replies do not."""
+    options = ("--sessions", max(SESSIONS), "--warmup", 3, "--seconds", 8)
+    rates = {}
+    with bare() as port:
+        rates["bare"] = load(port, *options)["accepted_per_s"]
+    with pool() as (_, port):
+        rates["pool"] = load(port, *options)["accepted_per_s"]
+    print(
+        f"    journal: {rates['pool']:,.0f} accepted shares/s with it, {rates['bare']:,.0f} without it, "
+        f"{1 - rates['pool'] / rates['bare']:.0%} less ({max(SESSIONS):,} sessions)"
+    )
+
+
+@contextmanager
+def bare() -> Iterator[int]:
+    """bench.bare in a process of its own: its port."""
+    command = [sys.executable, "-m", "bench.bare"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
 
 
 def new_block() -> None:

@@ -23,7 +23,13 @@ from pool.regtest_chain import Header
 from pool.regtest_jsonrpc import Busy, RpcCode, RpcError
 from pool.regtest_mempool import TxRefused
 from pool.regtest_node import Node, TooManyLongPolls
-from pool.regtest_template import BLOCK_SIGOPS_MAX, BLOCK_VERSION, BLOCK_WEIGHT_MAX, Template
+from pool.regtest_template import (
+    BLOCK_SIGOPS_MAX,
+    BLOCK_VERSION,
+    BLOCK_WEIGHT_MAX,
+    Template,
+    subsidy_sat,
+)
 from stratum.difficulty import difficulty_of_target, target_from_nbits
 
 CHAIN = "regtest"
@@ -64,6 +70,7 @@ class Methods:
             self.getblockcount,
             self.getblockhash,
             self.getblockheader,
+            self.getblockstats,
             self.getblocktemplate,
             self.getmininginfo,
             self.getnetworkinfo,
@@ -169,6 +176,30 @@ class Methods:
         if raw is None:
             raise RpcError(RpcCode.MISC, "Block not available (not fully downloaded)")
         return await self._node.call(lambda: _block_fields(header, raw)) if verbosity else raw.hex()
+
+    async def getblockstats(
+        self, hash_or_height: int | str, stats: list[str] | None = None
+    ) -> dict[str, object]:
+        """Height, hash and fees of a block of the active chain: what a fee basis is made of."""
+        blockhash = hash_or_height
+        if isinstance(blockhash, int):
+            blockhash = await self.getblockhash(blockhash)
+        header = await self._known(blockhash)
+        raw = await self._node.call(lambda: self._chain.block(header.hash_internal))
+        if raw is None:
+            raise RpcError(RpcCode.MISC, "Block not available (not fully downloaded)")
+        paid_sat = sum(out.nValue for out in CBlock.deserialize(raw).vtx[0].vout)
+        subsidy = subsidy_sat(header.height)
+        fields = {
+            "height": header.height,
+            "blockhash": blockhash,
+            "subsidy": subsidy,
+            "totalfee": max(0, paid_sat - subsidy),
+        }
+        unknown = set(stats or ()) - set(fields)
+        if unknown:
+            raise RpcError(RpcCode.PARAMETER, f"Invalid selected statistic '{sorted(unknown)[0]}'")
+        return {name: fields[name] for name in stats or fields}
 
     async def getblockchaininfo(self) -> dict[str, object]:
         """The state of the chain; never in initial download, there is nobody to download from."""
