@@ -179,9 +179,7 @@ class Channel:
                 wanted = b""
             if self.extranonces.resume(wanted):
                 return wanted, self._parked.pop(wanted, [])
-        fresh = self.extranonces.allocate(self.oldest_live_seq)
-        self._parked.pop(fresh, None)
-        return fresh, []
+        return self.extranonces.allocate(self.oldest_live_seq), []
 
     def give_back(self, extranonce1: bytes, pins: list[tuple[int, int]]) -> None:
         """The session left: its prefix rests until no job that it may have mined is live."""

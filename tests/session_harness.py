@@ -1,0 +1,297 @@
+"""A pool without sockets and without time: sessions on the real engine, and miners that the test speaks for.
+
+`Desk` does with sessions what the switchboard does with connections, when the test says so and at the time
+that the test says. Shares are found by really hashing, so difficulties here are tiny: 2^-32 is one hash.
+"""
+
+import hashlib
+import itertools
+import struct
+from typing import Any, Final
+from urllib.parse import unquote
+
+import msgspec
+
+from stratum._engine import Engine
+from stratum.channel import Channel, JobIds
+from stratum.difficulty import target_from_difficulty_log2
+from stratum.extranonce import ExtranonceSpace
+from stratum.job import Work, swap_words
+from stratum.session import Admission, MinerSession, Refusal, Services, SessionLimits, State
+from stratum.switchboard import ALIAS_INTERVAL_S, TICK_BUCKETS, TICK_S
+from stratum.vardiff import VardiffPolicy
+
+NTIME: Final = 1_700_000_000
+LOOK_S: Final = TICK_S * TICK_BUCKETS
+# Production's range in a small way: the start is 64 times the least, as 65,536 is of 1,024.
+PASSWORD: Final = "x"
+LEAST_LOG2: Final = -32
+START_LOG2: Final = -26
+MOST_LOG2: Final = -10
+
+SUBSCRIBE: Final = ("mining.subscribe", "test/1")
+AUTHORIZE: Final = ("mining.authorize", "acme.c01.u1", "x")
+WAYS: dict[State, tuple[tuple[str, ...], ...]] = {
+    State.CONNECTED: (),
+    State.SUBSCRIBED: (SUBSCRIBE,),
+    State.AUTHORISED: (AUTHORIZE,),
+    State.MINING: (SUBSCRIBE, AUTHORIZE),
+}
+
+Heard = dict[str, Any]
+
+
+def make_work(height: int = 1, *, refresh: int = 0, levels: int = 3, **changes: Any) -> Work:
+    """Work on a block of its own for each height; `refresh` gives other work on the same block."""
+    work = Work(
+        prevhash_internal=hashlib.sha256(b"block %d" % height).digest(),
+        coinbase1=b"\x01" * 40 + struct.pack("<II", height, refresh),
+        coinbase2=b"\x02" * 60,
+        branch=tuple(hashlib.sha256(b"node %d" % level).digest() for level in range(levels)),
+        version=0x20000000,
+        nbits=0x1D00FFFF,
+        ntime=NTIME,
+        ntime_min=NTIME - 600,
+        ntime_max=NTIME + 7_200,
+        height=height,
+        network_target=0,
+    )
+    return msgspec.structs.replace(work, **changes)
+
+
+class GateForAcme:
+    """Knows the tenant acme; numbers its workers from 1, and remembers what the test tells it to."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.agents: list[str] = []
+        self.remembered_log2: dict[str, int] = {}
+
+    def admit(self, name: str, agent: str) -> Admission | Refusal:
+        self.agents.append(agent)
+        if unquote(name).partition(".")[0] != "acme":
+            return Refusal("Unknown tenant: worker names are tenant.container.unit")
+        number = self.numbers.setdefault(unquote(name), len(self.numbers) + 1)
+        return Admission(number, self.remembered_log2.get(name))
+
+
+class Desk:
+    """Engine, channel, sessions; `now_s` moves only in `advance`."""
+
+    def __init__(
+        self,
+        work: Work | None = None,
+        *,
+        limits: SessionLimits | None = None,
+        policy: VardiffPolicy | None = None,
+        start_log2: int = START_LOG2,
+        extranonce1_size: int = 4,
+    ) -> None:
+        self.now_s = 1000.0
+        self.engine = Engine()
+        self.gate = GateForAcme()
+        self.channel = Channel(
+            1,
+            engine=self.engine,
+            job_ids=JobIds(started_at_unix_s=1),
+            extranonces=ExtranonceSpace(extranonce1_size),
+            extranonce2_size=8,
+            monotonic_s=lambda: self.now_s,
+        )
+        self.services = Services(
+            engine=self.engine,
+            channel=self.channel,
+            gate=self.gate,
+            vardiff=policy or VardiffPolicy(difficulty_log2_min=LEAST_LOG2, difficulty_log2_max=MOST_LOG2),
+            start_difficulty_log2=start_log2,
+            limits=limits or SessionLimits(),
+        )
+        self.miners: list[Miner] = []
+        self.publish(work or make_work())
+
+    def connect(self, worker: str = "acme.c01.u1") -> "Miner":
+        miner = Miner(self, worker)
+        self.miners.append(miner)
+        return miner
+
+    def mining(self, worker: str = "acme.c01.u1", password: str = PASSWORD) -> "Miner":
+        """A miner that has subscribed and authorised, and whose ears are empty."""
+        miner = self.connect(worker)
+        miner.ask("mining.subscribe", "test/1")
+        miner.ask("mining.authorize", worker, password)
+        return miner
+
+    def publish(self, work: Work) -> None:
+        """As Switchboard.publish, without pacing."""
+        job = self.channel.publish(work, rate=1)
+        self._send_current(list(self.channel.sessions), clean=job.clean)
+
+    def serve_waiting(self) -> None:
+        """As the switchboard does every ALIAS_INTERVAL_S."""
+        waiting = list(self.channel.waiting)
+        self.channel.waiting.clear()
+        if waiting and self.channel.alias() is not None:
+            self._send_current(waiting, clean=False)
+
+    def _send_current(self, sessions: list[MinerSession], *, clean: bool) -> None:
+        assert self.channel.current is not None
+        line, seq = self.channel.notify_line(clean=clean), self.channel.current.seq
+        for session in sessions:
+            if session.sent_seq < seq:
+                self.channel.waiting.discard(session)
+                session.owner.write(session.send_job(line, seq, self.now_s))
+
+    def judge(self) -> None:
+        replies, _, retarget = self.engine.validate()
+        for miner, reply in replies:
+            miner.write(reply)
+        for miner in retarget:
+            miner.session.look(self.now_s)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, with a look at each session every LOOK_S and an alias every ALIAS_INTERVAL_S."""
+        end_s = self.now_s + seconds
+        while True:
+            look_s = (self.now_s // LOOK_S + 1) * LOOK_S
+            alias_s = (self.now_s // ALIAS_INTERVAL_S + 1) * ALIAS_INTERVAL_S
+            if min(look_s, alias_s) > end_s:
+                break
+            self.now_s = min(look_s, alias_s)
+            if self.now_s == look_s:
+                self.tick()
+            if self.now_s == alias_s:
+                self.serve_waiting()
+        self.now_s = end_s
+
+    def tick(self) -> None:
+        for miner in self.miners:
+            if miner.open and miner.session.closing is None:
+                miner.write(miner.session.tick(self.now_s))
+
+
+class Miner:
+    """One connection, and its firmware's memory: the last job, and the difficulty for it."""
+
+    def __init__(self, desk: Desk, worker: str) -> None:
+        self.desk = desk
+        self.worker = worker
+        self.open = True
+        self.session = MinerSession(desk.services, self, desk.now_s)
+        self.transcript = bytearray()  # all that it was sent
+        self._unheard = bytearray()
+        self.job: list[Any] = []  # the parameters of the last mining.notify
+        self.difficulty: float | None = None
+        self.extranonce1 = b""
+        self._ids = itertools.count(1)
+        self._nonces = itertools.count()
+
+    def write(self, data: bytes) -> None:
+        """stratum.session.Owner."""
+        self.transcript += data
+        self._unheard += data
+
+    def say(self, data: bytes) -> list[Heard]:
+        """Send bytes; what is heard at once, shares not judged yet."""
+        line = self.desk.engine.feed(self.session.slot, data)
+        while line is not None:
+            self.write(self.session.receive_line(line, self.desk.now_s))
+            line = self.desk.engine.feed(self.session.slot, b"")
+        return self.hear()
+
+    def hear(self) -> list[Heard]:
+        """Everything that was sent since the last time."""
+        lines = bytes(self._unheard).splitlines()
+        self._unheard.clear()
+        messages = [msgspec.json.decode(line) for line in lines]
+        for message in messages:
+            self._understand(message)
+        return messages
+
+    def _understand(self, message: Heard) -> None:
+        if message.get("method") == "mining.notify":
+            self.job = message["params"]
+        elif message.get("method") == "mining.set_difficulty":
+            self.difficulty = message["params"][0]
+        elif isinstance(message.get("result"), list):
+            self.extranonce1 = bytes.fromhex(message["result"][1])
+
+    def ask(self, method: str, *params: object) -> list[Heard]:
+        """Send a request; what is heard at once."""
+        return self.say(encode(next(self._ids), method, *params))
+
+    def submit(self, *params: object) -> Heard:
+        """Send a share; its verdict, which must be the only thing to be heard."""
+        heard = self.ask("mining.submit", *params)
+        self.desk.judge()
+        (verdict,) = heard + self.hear()
+        return verdict
+
+    def share(
+        self,
+        difficulty_log2: int | None = None,
+        *,
+        job: list[Any] | None = None,
+        hit: bool = True,
+        **changes: int,
+    ) -> tuple[str, str, str, str, str]:
+        """A share that nobody has sent yet, at the session's difficulty, or just not with hit=False."""
+        job = job or self.job
+        log2 = self.session.difficulty_log2 if difficulty_log2 is None else difficulty_log2
+        target = target_from_difficulty_log2(log2)
+        extranonce2 = changes.get("extranonce2", 0x0102030405060708)
+        ntime = changes.get("ntime", int(job[7], 16))
+        head = header(job, self.extranonce1, extranonce2, ntime, changes.get("rolled", 0))
+        for nonce in self._nonces:
+            number = struct.pack("<I", nonce)
+            found = hashlib.sha256(hashlib.sha256(head + number).digest()).digest()
+            if (int.from_bytes(found, "little") <= target) == hit:
+                return self.worker, job[0], f"{extranonce2:016x}", f"{ntime:08x}", f"{nonce:08x}"
+        raise AssertionError("never ends")
+
+    def mine(self, **options: Any) -> Heard:
+        """Find and send a share; its verdict."""
+        return self.submit(*self.share(**options))
+
+    def leave(self) -> None:
+        self.open = False
+        self.session.close()
+
+
+def header(job: list[Any], extranonce1: bytes, extranonce2: int, ntime: int, rolled: int) -> bytes:
+    """The first 76 bytes of the block header, from what mining.notify said and nothing else."""
+    _, prevhash, coinbase1, coinbase2, branch, version, nbits, _, _ = job
+    coinbase = (
+        bytes.fromhex(coinbase1) + extranonce1 + struct.pack(">Q", extranonce2) + bytes.fromhex(coinbase2)
+    )
+    node = hashlib.sha256(hashlib.sha256(coinbase).digest()).digest()
+    for sibling in branch:
+        node = hashlib.sha256(hashlib.sha256(node + bytes.fromhex(sibling)).digest()).digest()
+    return (
+        struct.pack("<I", int(version, 16) | rolled)
+        + swap_words(bytes.fromhex(prevhash))
+        + node
+        + struct.pack("<II", ntime, int(nbits, 16))
+    )
+
+
+def encode(number: object, method: str, *params: object) -> bytes:
+    return msgspec.json.encode({"id": number, "method": method, "params": params}) + b"\n"
+
+
+def words(heard: list[Heard]) -> str:
+    """What was heard, in short: `result`, an error's code, or a notification's last word."""
+    return " ".join(_word(message) for message in heard)
+
+
+def _word(message: Heard) -> str:
+    if "method" in message:
+        return str(message["method"]).rpartition(".")[2]
+    return "result" if message["error"] is None else str(message["error"][0])
+
+
+def in_state(state: State, desk: Desk | None = None) -> Miner:
+    miner = (desk or Desk()).connect()
+    for method, *params in WAYS[state]:
+        miner.ask(method, *params)
+    assert miner.session.state is state
+    return miner
