@@ -21,7 +21,7 @@ run: install
 	$(BIN)/angara demo
 
 test: lint types
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

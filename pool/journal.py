@@ -71,6 +71,7 @@ class Journal:
         self._on_commit = on_commit
         self._fold_s = fold_s
         self._wall_clock = wall_clock
+        self.failed = False
         self._last_seen_s: dict[int, int] = {}
         with store.read() as connection:
             self._seq: int = connection.scalar(select(func.max(journal_batches.c.seq))) or 0
@@ -95,18 +96,14 @@ class Journal:
                 connection.execute(insert(journal_batches), row)
 
     async def run(self) -> None:
-        """Fold when a minute is over, until cancelled; then fold what is left."""
+        """Fold when a minute is over, until cancelled. At a stop, `fold` after the last commit."""
         folded = 0
-        try:
-            while True:
-                span = int(self._wall_clock() // self._fold_s)
-                if span != folded:  # a clock that steps, either way, only folds early
-                    folded = span
-                    await self.fold()
-                await trio.sleep(FOLD_CHECK_S)
-        finally:
-            with trio.CancelScope(shield=True):
+        while True:
+            span = int(self._wall_clock() // self._fold_s)
+            if span != folded:  # a clock that steps, either way, only folds early
+                folded = span
                 await self.fold()
+            await trio.sleep(FOLD_CHECK_S)
 
     async def fold(self) -> None:
         """Move every committed batch into the minutes. Raises JournalFailed."""
@@ -141,6 +138,7 @@ class Journal:
             return await trio.to_thread.run_sync(work, *args)
         except Exception as error:  # whatever it was: what is not known to be on disk is not acknowledged
             reason = _short(error)
+            self.failed = True
             log.critical("journal_failed", doing=what, reason=reason)
             raise JournalFailed(f"the journal cannot {what}: {reason}") from error
 

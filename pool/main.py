@@ -155,6 +155,9 @@ class Pool:
                 )
         finally:
             await self._store_blocks()
+            if not self._journal.failed:
+                with trio.CancelScope(shield=True):
+                    await self._journal.fold()  # what the last commit wrote
 
     async def _publish(self, fresh: trio.MemoryReceiveChannel[Template]) -> None:
         async for template in fresh:

@@ -224,7 +224,7 @@ def _write(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path); os.chmod(path, 0o644)
+        os.replace(name, path)
     except BaseException:
         os.unlink(name)
         raise
@@ -235,14 +235,12 @@ def _url(data_dir: Path | None, database: str | None, config: Path | None) -> st
     if sum(option is not None for option in (data_dir, database, config)) != 1:
         raise Mistake("say which pool: one of --data-dir, --database and --config")
     if database is not None:
-        scheme, _, path = database.partition(":///")
-        if scheme == "sqlite" and not Path(path).is_file():
-            raise Mistake(f"there is no database {path}")
-        return database
-    home = data_dir if data_dir is not None else load_config(config or Path()).data_dir
-    url = database_url(home)
-    if not (home / "angara.db").is_file():
-        raise Mistake(f"there is no database in {home}")
+        url = database
+    else:
+        url = database_url(data_dir) if data_dir is not None else load_config(config or Path()).database_url
+    scheme, _, path = url.partition(":///")
+    if scheme == "sqlite" and not Path(path).is_file():
+        raise Mistake(f"there is no database {path}")
     return url
 
 

@@ -35,6 +35,7 @@ from stratum.upstream_events import (
 from stratum.upstream_link import Connect, Fault, UpstreamLink
 from stratum.upstream_place import Place, PlaceStatus
 from stratum.upstream_search import UpstreamSearch, UpstreamSettings
+from stratum.upstream_session import UpstreamSession
 from stratum.upstream_share import (
     NotSent,
     SubmitAnswer,
@@ -204,17 +205,25 @@ class Upstream:
     # Connections
 
     def _serve(self, link: UpstreamLink) -> None:
-        session, owner = link.session, self._owner
-        assert session.split is not None
         self._serving = link
-        self._links[session.connection] = link
-        owner.on_extranonce(session.extranonce1, session.split)
-        owner.on_mask(session.mask or 0)
-        owner.on_target(session.target)
-        owner.on_work(link.work, True)
+        self._links[link.session.connection] = link
         self._log.info("upstream_serves", endpoint=link.endpoint.address)
-        owner.on_up(link.endpoint)
+        try:
+            self._introduce(link.session)
+            self._owner.on_up(link.endpoint)
+        except Exception:  # a mistake of ours about one upstream must not cost the others their miners
+            self._log.exception("upstream_not_served")
+            link.end(Fault.BROKEN, "internal error")
         self._leave_limbo(link)
+
+    def _introduce(self, session: UpstreamSession) -> None:
+        """Everything that the owner has not heard, being told of what serves only."""
+        assert session.split is not None
+        assert session.work is not None
+        self._owner.on_extranonce(session.extranonce1, session.split)
+        self._owner.on_mask(session.mask or 0)
+        self._owner.on_target(session.target)
+        self._owner.on_work(session.work, True)
 
     async def _until_lost(self, link: UpstreamLink, nursery: trio.Nursery) -> UpstreamLink | None:
         """Returns when the link is lost, or with a better one."""

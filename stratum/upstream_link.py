@@ -19,7 +19,6 @@ import msgspec
 import structlog
 import trio
 
-from stratum.job import Work
 from stratum.upstream_endpoint import UpstreamEndpoint, plain_host, same_domain
 from stratum.upstream_events import JobReceived, MessageShown, ReconnectAsked, Up, UpstreamEvent
 from stratum.upstream_messages import BrokenUpstream, Reconnect, RefusedByUpstream
@@ -119,12 +118,6 @@ class UpstreamLink:
     def up(self) -> bool:
         """Whether it mines."""
         return self.failure is None and self.session.state is State.MINING
-
-    @property
-    def work(self) -> Work:
-        """The newest job of a connection that is up."""
-        assert self.session.work is not None
-        return self.session.work
 
     async def run(self) -> None:
         """Connect and mine, until it is over or cancelled."""

@@ -39,7 +39,7 @@ class BackOff(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlaceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """For an operator: how an endpoint is, since when (monotonic), and why."""
+    """For an operator: how an endpoint is, since when (monotonic); where it is not up, why it was lost."""
 
     endpoint: UpstreamEndpoint
     state: PlaceState

@@ -34,7 +34,7 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     suggest_difficulty: int | float | None = None
     link: LinkLimits = LinkLimits()
     back_off: BackOff = BackOff()
-    stagger_s: float = 0.75  # between the starts of two attempts: a handshake around the world
+    stagger_s: float = 1.5  # between the starts of two attempts: a handshake around the world
     return_after_s: float = 60.0  # that an endpoint further up must be healthy before it serves again
     drain_s: float = 5.0  # routine jobs reach every miner in as much
     resubmit_s: float = 60.0  # the usual life of a job
@@ -61,7 +61,7 @@ class UpstreamSearch:
         self._log = log.bind(upstream=settings.name)
 
     async def seek(self, nursery: trio.Nursery, lost: UpstreamLink | None = None) -> UpstreamLink:
-        """A connection that is up, however long it takes. It goes on in `nursery`. `lost` was the last one."""
+        """A connection that is up, however long it takes; it goes on in `nursery`. `lost` was the last."""
         spare, self.spare = self.spare, None
         if spare is not None:
             if spare.up:
@@ -151,13 +151,13 @@ class UpstreamSearch:
             on_end=self._ended,
         )
         place.connection = self._connections
-        place.enter(PlaceState.TRYING, "connecting", trio.current_time())
+        place.enter(PlaceState.TRYING, place.reason, trio.current_time())
         nursery.start_soon(link.run)
         return link
 
     def _came_up(self, link: UpstreamLink) -> None:
         place = self.place_of(link)
-        place.enter(PlaceState.UP, "has a job", trio.current_time())
+        place.enter(PlaceState.UP, "", trio.current_time())
         place.logged = ""
         self._tell()
 
