@@ -63,10 +63,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 def draft(connection: Connection, plan: Plan, act: Act) -> int:
     """Hold the balances and make a batch of them: its number."""
-    if not plan.items:
-        raise SettlementError("there is nobody to pay")
     for batch in batches_in(connection, State.DRAFT):
         raise WrongStep(f"batch {batch.id} is a draft already: approve it, or cancel it")
+    if not plan.items:
+        raise SettlementError("there is nobody to pay")
     batch_id = insert_batch(connection, State.DRAFT, plan.items, act)
     detail = f"{len(plan.items)} payees, {plan.total_sat} sat, digest {digest(plan.items)}"
     note(connection, batch_id, State.DRAFT, None, act, detail, hold(plan.items))

@@ -103,7 +103,8 @@ async def run_demo(options: DemoOptions, console: Console) -> None:
                 nursery.cancel_scope.cancel()
         finally:
             store.close()
-    console.print(f"{state.accepted} blocks accepted; height {state.height}, hash {state.last_hash}")
+    last = f"height {state.height}, hash {state.last_hash}"
+    console.print(f"{state.accepted} blocks accepted; {last}", soft_wrap=True)
 
 
 async def _start(
@@ -172,6 +173,8 @@ async def _show(console: Console, pool: RunningPool, store: Store, state: DemoSt
             while True:
                 live.update(_table(pool, await _balances(store), state), refresh=True)
                 await trio.sleep(TABLE_S)
+    host, port = pool.addresses[0]
+    console.print(f"miners connect to stratum+tcp://{host}:{port} as acme.c01.unit", soft_wrap=True)
     while True:
         await trio.sleep(LINE_S)
         sys.stdout.write(_line(pool, await _balances(store), state) + "\n")

@@ -215,13 +215,13 @@ class Reconciler:
         if known is not None:
             await self._books.write(adopt, known[0].id, found, act)
             return f"{txid} is attempt {known[1].attempt} at batch {known[0].id}, and is on the chain"
-        if all(self._wallet.is_own(output.script) for output in tx.outputs):
-            await self._books.write(accept_stranger, txid, suspect.anchor, act)
-            return f"{txid} is no payout: it moves coins to ourselves"
         change_is_own = self._wallet.is_own(tx.outputs[-1].script)
         if change_is_own and (batch := await self._books.read(_batch_paid_by, found)) is not None:
             await self._books.write(adopt, batch.id, found, act)
             return f"{txid} pays batch {batch.id}, and is on the chain"
+        if all(self._wallet.is_own(output.script) for output in tx.outputs):
+            await self._books.write(accept_stranger, txid, suspect.anchor, act)
+            return f"{txid} is no payout: it moves coins to ourselves"
         if txid in accept or await self._books.read(is_stranger, txid):
             await self._books.write(accept_stranger, txid, suspect.anchor, act)
             return f"{txid} is no payout, somebody said"

@@ -181,7 +181,8 @@ class Registry:
 def parse_worker_name(name: str) -> tuple[str, str, str]:
     """(tenant, container, unit); what is not there is empty. %-escapes are what some miners make of a dot."""
     if "%" in name:
-        name = unquote(name, errors="replace")
+        plain = unquote(name, errors="replace")
+        name = plain if plain.isprintable() else name  # a line feed has no business in a log
     tenant, _, rest = name.strip().partition(".")
     container, dot, unit = rest.partition(".")
     return (tenant.lower(), container, unit) if dot else (tenant.lower(), "", container)

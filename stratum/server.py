@@ -239,9 +239,12 @@ class Server:
         try:
             with trio.fail_after(TLS_HANDSHAKE_S):
                 await stream.do_handshake()
-            if self._doorkeeper.closed is None:
+            closed = self._doorkeeper.closed
+            if closed is None:
                 connection = StreamConnection(self._board, address)
                 await connection.serve(stream)
+            else:
+                self._board.dropped[closed] += 1
         except (trio.BrokenResourceError, trio.TooSlowError):  # plaintext, a scanner, a bad client
             self._board.dropped["TLS handshake failed"] += 1
         finally:

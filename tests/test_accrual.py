@@ -302,6 +302,13 @@ def test_a_rate_is_a_new_row_only_when_the_price_changes(pool: Pool) -> None:
         assert connection.scalar(select(func.count()).select_from(rates)) == 7
 
 
+def test_another_list_of_blocks_is_another_rate_even_with_the_same_mean(pool: Pool) -> None:
+    with pool.store.write() as connection:
+        for hash_ in ("aa", "bb"):
+            record_fee_basis(connection, [BlockFees(height=1, hash=hash_, fees_sat=7)], HOUR_S)
+    assert [pool.rate(basis=basis, block_fees_sat=7) for basis in (1, 2, 2)] == [1, 2, 2]
+
+
 def test_the_block_fees_of_a_rate_are_those_of_its_basis(pool: Pool) -> None:
     with pool.store.write() as connection:
         basis = record_fee_basis(connection, [BlockFees(height=1, hash="aa", fees_sat=7)], HOUR_S)
@@ -354,6 +361,19 @@ def test_the_audit_derives_every_settlement_again(
     assert wrong is not None
     assert wrong.table == table
     assert reason in wrong.reason
+
+
+def test_the_audit_misses_the_first_part_of_an_hour(store: Store) -> None:
+    pool = Pool(store)
+    pool.mine(pool.rate(), 1)  # less than a satoshi: nothing in the ledger to compare it with
+    pool.settle()
+    with store.write() as connection:
+        disarm(connection)
+        connection.execute(update(settlements).values(part=1))
+        wrong = audit(connection).wrong
+    assert wrong is not None
+    assert (wrong.table, wrong.row) == ("settlements", f"1, {HOUR}")
+    assert "a part of this rate and hour is missing" in wrong.reason
 
 
 def test_the_audit_finds_a_settlement_that_the_books_do_not_have(store: Store) -> None:

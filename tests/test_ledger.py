@@ -1,8 +1,11 @@
 """The ledger: what it books, what it refuses, that it books once, and that nothing in it can be changed."""
 
 import hashlib
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,7 +38,7 @@ from payouts.ledger import (
     transfers_of,
 )
 from payouts.schema import ledger_transactions, ledger_transfers, tenants
-from pool.store import Store
+from pool.store import Store, open_store
 from tests.databases import disarm
 
 pytest_plugins = ("tests.postgres",)
@@ -50,13 +53,15 @@ ACME, BOREALIS = 1, 2
 def books(store: Store) -> Store:
     """A ledger with the accounts of two tenants."""
     with store.write() as connection:
-        for tenant_id, name in ((ACME, "acme"), (BOREALIS, "borealis")):
-            connection.execute(
-                insert(tenants).values(id=tenant_id, name=name, status="active", created_at_s=0)
-            )
-            open_accounts(connection, tenant_id)
-            open_accounts(connection, tenant_id)  # a second time does nothing
+        open_tenant(connection, ACME, "acme")
+        open_tenant(connection, BOREALIS, "borealis")
     return store
+
+
+def open_tenant(connection: Connection, tenant_id: int, name: str) -> None:
+    connection.execute(insert(tenants).values(id=tenant_id, name=name, status="active", created_at_s=0))
+    open_accounts(connection, tenant_id)
+    open_accounts(connection, tenant_id)  # a second time does nothing
 
 
 def credit(key: str, sat: int, tenant_id: int = ACME, memo: str = "work") -> Transaction:
@@ -418,6 +423,27 @@ def test_a_head_that_was_noted_shows_a_chain_rewritten_or_cut(
     assert wrong is not None
     assert (wrong.table, wrong.row) == ("ledger_transactions", "2")
     assert reason in wrong.reason
+
+
+def test_an_index_that_lost_rows_is_found(tmp_path: Path) -> None:
+    """Balances are sums over an index: one that is damaged says something else than its table."""
+    name = "ix_ledger_transfers_to_account_amount_sat"
+    on = f"CREATE INDEX {name} ON ledger_transfers (to_account, amount_sat)"
+    url = f"sqlite:///{tmp_path}/angara.db"
+    with closing(open_store(url)) as store, store.write() as connection:
+        open_tenant(connection, ACME, "acme")
+        for sat in (700, 50):
+            post(connection, credit(str(sat), sat), NOW_S)
+    with closing(sqlite3.connect(tmp_path / "angara.db", isolation_level=None)) as damaged:
+        damaged.execute(f"DROP INDEX {name}")
+        damaged.execute(f"{on} WHERE amount_sat > 100")
+        damaged.execute("PRAGMA writable_schema = 1")
+        damaged.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (on, name))
+    with closing(open_store(url)) as store, store.read() as connection:
+        assert balance_sat(connection, payable(ACME)) == 700
+        wrong = audit(connection).wrong
+    assert wrong is not None
+    assert (wrong.table, wrong.row) == ("ledger_transfers", "indexes")
 
 
 def test_an_audit_reads_more_rows_than_it_holds_at_once(books: Store) -> None:

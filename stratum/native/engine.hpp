@@ -38,7 +38,7 @@ constexpr size_t kExtranonceMax = 8;              // each of extranonce1 and ext
 constexpr size_t kQueueMax = size_t{1} << 18;
 constexpr size_t kQueuedIdBytesMax = size_t{1} << 26;
 constexpr size_t kRecentSolutionsMax = 4096;  // a block is handed out once however often it is sent
-constexpr size_t kIdleTipsMax = 2;            // two nodes that disagree go to and fro between two tips
+constexpr size_t kIdleTipsMax = 1;            // two nodes that disagree go to and fro between two tips
 constexpr size_t kRetiredTablesMax = 1024;    // of old filters: many quick blocks, few shares on each
 constexpr size_t kChunk = 64;      // shares hashed in lockstep: four times the widest lanes, stays in cache
 constexpr uint32_t kNoWorker = 0;  // a share that no worker can be charged with
@@ -66,7 +66,8 @@ using Hash = std::array<uint8_t, 32>;
 
 inline Number number_from(const Hash& hash) {
     Number number{};
-    for (size_t i = 0; i < 32; ++i) number[i / 8] |= uint64_t{hash[i]} << 8 * (i % 8);
+    for (size_t word = 0; word < 4; ++word)  // two loops: GCC makes loads of them
+        for (size_t i = 0; i < 8; ++i) number[word] |= uint64_t{hash[8 * word + i]} << 8 * i;
     return number;
 }
 

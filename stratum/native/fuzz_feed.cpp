@@ -24,7 +24,8 @@ namespace {
 using namespace angara;
 
 constexpr size_t kLineBytesMax = 200;  // small, so that lines often reach it
-constexpr size_t kDuplicatesMax = 24;
+constexpr size_t kDuplicatesMax = 4;  // likewise
+constexpr size_t kBurst = 2 * kChunk + 2;  // shares of one packet: more than are hashed together
 constexpr size_t kMiners = 4;
 constexpr uint32_t kNtimeMin = 1000, kNtimeMax = 1003;
 constexpr size_t kOperationsMax = 400;
@@ -178,11 +179,11 @@ class World {
         const size_t size = 1 + input_.below(kExtranonceMax);  // 4 is right
         const auto mask = static_cast<uint32_t>(input_.below(2) ? 0x1fffe000 : 0);
         const auto channel = static_cast<uint32_t>(1 + input_.below(2));
-        const auto workers = static_cast<uint32_t>(input_.below(3));
+        const auto workers = static_cast<uint32_t>(input_.below(4));
         both([&](Engine& e) {
             e.set_version_mask(miner.session, mask);
             for (uint32_t worker = 1; worker <= workers; ++worker)
-                e.authorise(miner.session, std::string(worker == 1 ? 1 : 70, 'a'), worker);
+                e.authorise(miner.session, std::string(worker == 1 ? 1 : 70 + worker, 'a'), worker);
             e.subscribe(miner.session, channel, "abcd", size == 8 ? 8 : 4);
             e.pin_difficulty(miner.session, kDifficultyLog2Min, last_seq_ / 2);
             e.set_retarget_after(miner.session, 2);
@@ -200,28 +201,31 @@ class World {
     }
 
     std::string submit_line() {
-        char text[256];
+        static const std::string workers[] = {"a", "a", "b", std::string(kWorkerNameCut, 'a')};
+        static const std::string rolled_bits[] = {"", "", ",\"00002000\"", ",\"20000000\""};
+        static const std::string ids[] = {"\"id\":7,", "\"id\": \"x\", ", "\"id\":null,", "\"id\":-1.5E+3,",
+                                          "\"id\":{},", "",             "\"jsonrpc\":\"2.0\",\"id\":false,"};
         const size_t kind = input_.below(8);
         const auto seq = static_cast<unsigned long long>(some_seq());
         const auto ntime = static_cast<unsigned>(kNtimeMin - 1 + input_.below(6));
         const auto nonce = static_cast<unsigned>(input_.below(8));
-        const char* const worker = kind == 1 ? "b" : "a";
-        const char* const rolled = kind == 2 ? ",\"20000000\"" : kind == 3 ? ",\"00002000\"" : "";
-        const char* const plain = R"({"id": "x", "method": "mining.submit", )"
-                                  R"("params": ["%s", "%llx", "0000000%x", "%x", "%x"%s]})" "\n";
-        const char* const odd = R"({"method":"mining.submit",)"
-                                R"("params":["%s","%llX","0000000%x",%u,%u%s]})" "\r\n";
-        const char* const format = kind == 4 ? odd : plain;
-        std::snprintf(text, sizeof text, format, worker, seq, nonce / 4, ntime, nonce % 4, rolled);
-        std::string line(text);
-        if (kind == 5) line[input_.below(line.size())] = static_cast<char>(input_.byte());
-        if (kind == 6) line.insert(input_.below(line.size()), input_.text(input_.below(80)));
-        if (kind == 7) line += line;
-        return line;
+        const char* const params = kind == 0 ? R"(["%s","%llX","0000000%x",%u,%u%s])"
+                                             : R"(["%s", "%llx", "0000000%x", "%x", "%x"%s])";
+        char text[200];
+        std::snprintf(text, sizeof text, params, workers[input_.below(4)].c_str(), seq, nonce / 4, ntime,
+                      nonce % 4, rolled_bits[input_.below(4)].c_str());
+        std::string line = "{" + ids[input_.below(7)] + R"("method":"mining.submit","params":)" + text;
+        line += "}\r\n";
+        if (kind == 1) line[input_.below(line.size())] = static_cast<char>(input_.byte());
+        if (kind == 2) line.insert(input_.below(line.size()), input_.text(input_.below(80)));
+        if (kind != 3) return line;
+        std::string burst;
+        for (size_t lines = input_.below(4) == 0 ? kBurst : 2; lines > 0; --lines) burst += line;
+        return burst;
     }
 
     void say(Miner& miner, const std::string& packet) {
-        const size_t piece_size = 1 + input_.below(24);
+        const size_t piece_size = 1 + input_.below(24) * (1 + packet.size() / 256);
         const size_t queued_before = whole_.queued();
         const Heard heard = feed_in_pieces(whole_, miner.session, packet, packet.size() + 1);
         require(heard == feed_in_pieces(pieces_, miner.session, packet, piece_size), "pieces do not matter");

@@ -85,7 +85,6 @@ struct Cursor {
     }
     bool params(Submit& submit) {
         if (!take('[')) return false;
-        skip_space();
         while (submit.count < Submit::kParamsMax) {
             Param& param = submit.params[submit.count];
             skip_space();

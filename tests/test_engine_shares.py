@@ -1,0 +1,291 @@
+"""What a share counts for: the difficulty of its job, once whatever way it comes, for its worker."""
+
+import pytest
+
+from stratum._engine import PINS_MAX
+from stratum.verdict import Tally, Verdict
+from tests.mine import EASIEST_LOG2, UNREACHABLE_LOG2, Mine, Miner, work
+
+ACCEPTED, DUPLICATE, LOW = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.LOW_DIFFICULTY
+JOB_UNKNOWN = Verdict.JOB_UNKNOWN
+
+
+def _mine() -> tuple[Mine, Miner]:
+    mine = Mine()
+    mine.publish(work())
+    return mine, mine.join()
+
+
+def _verdict(mine: Mine, miner: Miner, **share: object) -> Verdict:
+    miner.submit(**share)
+    (verdict,) = mine.judge()
+    return verdict
+
+
+# Difficulty belongs to the job
+
+
+def test_a_share_is_judged_and_counted_at_the_difficulty_of_its_job() -> None:
+    mine, miner = _mine()
+    mine.engine.pin_difficulty(miner.session, UNREACHABLE_LOG2, from_seq=3)
+    mine.publish(work(coinbase1=b"2"))
+    mine.publish(work(coinbase1=b"3"))
+    assert _verdict(mine, miner, job=2) is ACCEPTED  # sent before the retarget, submitted after it
+    assert _verdict(mine, miner, job=3) is LOW
+    assert _verdict(mine, miner, job=1) is ACCEPTED
+    assert mine.tallies() == [Tally(5, 7, EASIEST_LOG2, ACCEPTED, 2), Tally(5, 7, UNREACHABLE_LOG2, LOW, 1)]
+
+
+def test_a_retarget_takes_effect_with_an_alias_of_the_current_job() -> None:
+    mine, miner = _mine()
+    alias = mine.alias(1)
+    mine.engine.pin_difficulty(miner.session, UNREACHABLE_LOG2, from_seq=alias)
+    assert _verdict(mine, miner, job=alias) is LOW
+    assert _verdict(mine, miner, job=1) is ACCEPTED
+
+
+def test_a_job_from_before_the_first_difficulty_was_never_sent_to_this_session() -> None:
+    mine = Mine()
+    for at in range(3):
+        mine.publish(work(coinbase1=bytes([at])))
+    miner = mine.join(from_seq=2)
+    assert [_verdict(mine, miner, job=seq) for seq in (1, 2, 3)] == [JOB_UNKNOWN, ACCEPTED, ACCEPTED]
+
+
+def test_a_difficulty_pinned_again_from_the_same_job_replaces_the_first() -> None:
+    mine, miner = _mine()
+    mine.engine.pin_difficulty(miner.session, UNREACHABLE_LOG2, from_seq=1)
+    mine.engine.pin_difficulty(miner.session, EASIEST_LOG2, from_seq=1)
+    assert mine.engine.pins(miner.session) == [(0, EASIEST_LOG2), (1, EASIEST_LOG2)]
+    assert _verdict(mine, miner) is ACCEPTED
+
+
+def test_only_the_last_difficulties_are_known() -> None:
+    mine, miner = _mine()
+    for seq in range(1, PINS_MAX + 2):
+        mine.engine.pin_difficulty(miner.session, EASIEST_LOG2 + seq, from_seq=seq)
+    kept = [(seq, EASIEST_LOG2 + seq) for seq in range(2, PINS_MAX + 2)]
+    assert mine.engine.pins(miner.session) == kept
+    assert _verdict(mine, miner, job=1) is JOB_UNKNOWN
+
+
+def test_another_channels_difficulties_are_forgotten_with_the_channel() -> None:
+    mine, miner = _mine()
+    mine.engine.subscribe(miner.session, 1, b"\xe1" * 4, 4)
+    assert mine.engine.pins(miner.session) == [(0, EASIEST_LOG2)]
+    mine.engine.add_channel(2)
+    mine.engine.subscribe(miner.session, 2, b"\xe1" * 4, 4)
+    assert mine.engine.pins(miner.session) == []
+
+
+def test_a_share_is_judged_by_the_facts_of_the_moment_it_came() -> None:
+    mine, miner = _mine()
+    mine.engine.set_version_mask(miner.session, 0x2000)
+    miner.submit(rolled=0x2000)
+    mine.engine.set_version_mask(miner.session, 0)
+    mine.engine.pin_difficulty(miner.session, UNREACHABLE_LOG2, from_seq=1)
+    mine.engine.subscribe(miner.session, 1, b"\xee" * 4, 4)
+    mine.engine.authorise(miner.session, b"acme.c01.r01", 6)
+    assert mine.judge() == [ACCEPTED]
+    assert mine.tallies() == [Tally(5, 7, EASIEST_LOG2, ACCEPTED, 1)]
+
+
+# The same share again
+
+
+def test_the_same_share_of_the_same_session_counts_once() -> None:
+    mine, miner = _mine()
+    assert [_verdict(mine, miner), _verdict(mine, miner)] == [ACCEPTED, DUPLICATE]
+    assert mine.engine.duplicates(1) == 1
+
+
+def test_the_same_share_counts_once_through_another_session_and_after_a_reconnect() -> None:
+    mine, miner = _mine()
+    other = mine.join(worker=9)
+    miner.submit()
+    other.submit()
+    assert mine.judge() == [ACCEPTED, DUPLICATE]
+    miner.close()
+    other.close()
+    assert _verdict(mine, mine.join()) is DUPLICATE
+
+
+def test_the_same_share_counts_once_under_an_alias_and_under_a_job_of_the_same_work() -> None:
+    mine, miner = _mine()
+    alias, again = mine.alias(1), mine.publish(work())
+    for seq in (alias, 1, again):
+        miner.submit(job=seq)
+    assert mine.judge() == [ACCEPTED, DUPLICATE, DUPLICATE]
+
+
+def test_of_equal_shares_in_one_batch_the_first_to_come_counts() -> None:
+    """Whatever the order in which their jobs are hashed."""
+    mine, miner = _mine()
+    for _ in range(20):
+        mine.publish(work(), rate=8)
+    for nonce in range(20):
+        for seq in (20 - nonce, 1, 20):
+            miner.submit(job=seq, nonce=nonce)
+    assert mine.judge() == [ACCEPTED, DUPLICATE, DUPLICATE] * 20
+
+
+def test_the_same_share_counts_once_in_all_channels_together() -> None:
+    mine, miner = _mine()
+    mine.engine.add_channel(2)
+    seq = mine.publish(work(), channel=2)
+    other = mine.join(channel=2)
+    assert _verdict(mine, miner) is ACCEPTED
+    assert _verdict(mine, other, job=seq) is DUPLICATE
+    mine.engine.remove_channel(2)
+    mine.engine.remove_channel(1)
+    mine.engine.add_channel(1)
+    seq = mine.publish(work())
+    assert _verdict(mine, miner, job=seq) is DUPLICATE
+
+
+def test_other_work_makes_another_share_of_the_same_numbers() -> None:
+    mine, miner = _mine()
+    assert _verdict(mine, miner) is ACCEPTED
+    mine.publish(work(branch=()))
+    assert _verdict(mine, miner, job=2) is ACCEPTED
+    assert _verdict(mine, mine.join(extranonce1=b"\xee" * 4), job=2) is ACCEPTED
+    assert mine.engine.duplicates(1) == 3
+
+
+def test_a_rejected_share_is_no_duplicate_of_a_good_one() -> None:
+    mine, miner = _mine()
+    hard = mine.join(difficulty_log2=UNREACHABLE_LOG2)
+    assert _verdict(mine, hard) is LOW
+    assert _verdict(mine, miner) is ACCEPTED
+
+
+# Tallies and counters
+
+
+def test_tallies_are_exact_and_given_once() -> None:
+    mine, miner = _mine()
+    mine.publish(work(branch=()), rate=8)
+    other = mine.join(extranonce1=b"\xee" * 4, names=("a", "b"), worker=20)
+    for nonce in range(300):
+        miner.submit(job=1 + nonce % 2, nonce=nonce)
+        other.submit(worker="ab"[nonce % 2], nonce=nonce)
+    miner.submit()
+    mine.judge()
+    assert mine.tallies() == [
+        Tally(5, 7, EASIEST_LOG2, ACCEPTED, 150),
+        Tally(5, 7, EASIEST_LOG2, DUPLICATE, 1),
+        Tally(5, 8, EASIEST_LOG2, ACCEPTED, 150),
+        Tally(20, 7, EASIEST_LOG2, ACCEPTED, 150),
+        Tally(21, 7, EASIEST_LOG2, ACCEPTED, 150),
+    ]
+    assert mine.tallies() == []
+
+
+def test_tallies_of_many_workers_are_all_there() -> None:
+    mine = Mine()
+    mine.publish(work())
+    for worker in range(1, 6001):
+        mine.join(extranonce1=worker.to_bytes(4, "big"), worker=worker).submit()
+    verdicts = mine.judge()
+    expected = [Tally(n, 7, EASIEST_LOG2, verdict, 1) for n, verdict in enumerate(verdicts, start=1)]
+    assert mine.tallies() == expected
+    assert verdicts.count(ACCEPTED) > 5990
+
+
+def test_a_malformed_share_is_tallied_for_its_worker_and_a_strangers_for_nobody() -> None:
+    mine, miner = _mine()
+    miner.submit(nonce="nonsense")
+    miner.submit(nonce="nonsense", worker="mallory")
+    miner.submit(worker="mallory")
+    miner.submit(job=99)
+    mine.judge()
+    assert mine.tallies() == [Tally(5, 0, 0, Verdict.MALFORMED, 1), Tally(5, 0, 0, JOB_UNKNOWN, 1)]
+    assert mine.engine.counters(miner.session) == (0, 4, 0)
+
+
+def test_counters_are_of_the_session_and_of_its_last_difficulty() -> None:
+    mine, miner = _mine()
+    for nonce in (0, 1, 2, 2):
+        miner.submit(nonce=nonce)
+    mine.judge()
+    assert mine.engine.counters(miner.session) == (3, 1, 3)
+    alias = mine.alias(1)
+    miner.submit(nonce=3)  # fed before the new difficulty, judged after it
+    mine.engine.pin_difficulty(miner.session, EASIEST_LOG2 + 1, alias)
+    miner.submit(nonce=4)
+    mine.judge()
+    assert mine.engine.counters(miner.session) == (5, 1, 0)
+    miner.submit(job=alias, nonce=6)
+    mine.judge()
+    assert mine.engine.counters(miner.session) == (6, 1, 1)
+    again = mine.alias(1)
+    mine.engine.pin_difficulty(miner.session, EASIEST_LOG2 + 1, again)  # the same one, counted anew
+    miner.submit(job=alias, nonce=7)
+    mine.judge()
+    assert mine.engine.counters(miner.session) == (7, 1, 0)
+    assert mine.engine.counters(mine.join().session) == (0, 0, 0)
+
+
+def test_a_session_is_due_for_a_retarget_once_until_it_is_told_to_count_on() -> None:
+    mine, miner = _mine()
+    other = mine.join(extranonce1=b"\xee" * 4)
+    mine.engine.set_retarget_after(miner.session, 3)
+    due = []
+    for nonce in range(7):
+        miner.submit(nonce=nonce)
+        miner.submit(nonce=nonce)  # duplicates do not count
+        other.submit(nonce=nonce)  # nobody wants to know
+        mine.judge()
+        due.append(mine.due)
+        if nonce == 4:
+            mine.engine.set_retarget_after(miner.session, 7)
+    assert due == [[], [], [miner], [], [], [], [miner]]
+    mine.engine.pin_difficulty(miner.session, EASIEST_LOG2, from_seq=1)
+    for nonce in range(7, 14):
+        miner.submit(nonce=nonce)
+    mine.judge()
+    assert mine.due == [miner]
+
+
+# A session that leaves
+
+
+def test_shares_in_the_queue_of_a_session_that_left_are_counted_and_answered_to_nobody() -> None:
+    mine, miner = _mine()
+    mine.engine.set_retarget_after(miner.session, 1)
+    left = miner.session
+    miner.submit()
+    miner.close()
+    newcomer = mine.join(worker=9)
+    assert newcomer.session != left  # the number is free when nothing in the queue is under it
+    newcomer.submit(nonce=1)
+    assert mine.judge() == [ACCEPTED]
+    assert (miner.answers, mine.due) == ([], [])
+    assert [(tally.worker, tally.count) for tally in mine.tallies()] == [(5, 1), (9, 1)]
+    assert mine.engine.totals()[ACCEPTED] == 2
+    assert mine.join().session == left
+
+
+def test_a_new_session_knows_nothing_of_the_one_that_had_its_number() -> None:
+    mine, miner = _mine()
+    miner.say(b'{"id":1,"method":"min')
+    miner.close()
+    with pytest.raises(IndexError):
+        miner.say(b"x")
+    newcomer = Miner(mine)
+    assert newcomer.session == miner.session
+    newcomer.submit()
+    assert mine.judge() == [Verdict.NOT_SUBSCRIBED]
+    assert mine.engine.pins(newcomer.session) == []
+    assert mine.tallies() == []
+
+
+def test_replies_come_to_their_owners_in_the_order_of_the_shares() -> None:
+    mine, miner = _mine()
+    other = mine.join(extranonce1=b"\xee" * 4)
+    for nonce, speaker in enumerate([miner, miner, other, miner]):
+        speaker.submit(id=nonce, nonce=nonce)
+    replies, _, _ = mine.engine.validate()
+    answer = b'{"id":%d,"result":true,"error":null}\n'
+    assert replies == [(miner, answer % 0 + answer % 1), (other, answer % 2), (miner, answer % 3)]
+    assert mine.engine.validate() == ([], [], [])
