@@ -21,7 +21,7 @@ from pool.journal import JournalFailed
 from pool.main import Pool
 from pool.money_cli import db_app, ledger_app, rate_app
 from pool.payout_cli import app as payout_app
-from pool.registry_cli import container_app, tenant_app, worker_app
+from pool.registry_cli import container_app, site_app, tenant_app, worker_app
 from pool.registry_store import RegistryError
 from pool.regtest import RegtestOptions, RegtestUnavailable, serve_regtest
 from pool.regtest_wallet import TEMPLATE_TXS_MAX
@@ -43,6 +43,7 @@ app = typer.Typer(
 
 for name, sub_app in (
     ("tenant", tenant_app),
+    ("site", site_app),
     ("container", container_app),
     ("worker", worker_app),
     ("rate", rate_app),

@@ -161,6 +161,12 @@ class HashrateBook:
         workers = self._registry.workers.values()
         return self._grouped_by([worker.container_id for worker in workers], now_s)
 
+    def by_site(self, now_s: float) -> HashrateTable:
+        """Every site with a worker, by its number; 0 is what stands nobody knows where."""
+        containers = self._registry.containers
+        workers = self._registry.workers.values()
+        return self._grouped_by([containers[worker.container_id].site_id for worker in workers], now_s)
+
     def by_tenant(self, now_s: float) -> HashrateTable:
         """Every tenant with a worker, by its number."""
         workers = self._registry.workers.values()

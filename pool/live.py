@@ -24,12 +24,13 @@ class Live:
         self._hashrates = hashrates
         self._on_tenant = on_tenant
 
-    def figures(self, of: Literal["tenant", "container", "worker"]) -> Mapping[int, Hashrate]:
+    def figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
         return trio.from_thread.run_sync(self._figures, of)
 
-    def _figures(self, of: Literal["tenant", "container", "worker"]) -> Mapping[int, Hashrate]:
+    def _figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
         by = {
             "tenant": self._hashrates.by_tenant,
+            "site": self._hashrates.by_site,
             "container": self._hashrates.by_container,
             "worker": self._hashrates.by_worker,
         }

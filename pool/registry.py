@@ -37,6 +37,7 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     tenant_id: int
     name: str
+    site_id: int = 0  # 0: nobody has said where it stands
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ tenant_app = typer.Typer(
     help="Custody clients: who they are, how and where they are paid.", no_args_is_help=True
 )
 container_app = typer.Typer(help="Containers and their nameplates.", no_args_is_help=True)
+site_app = typer.Typer(help="Places where containers stand.", no_args_is_help=True)
 worker_app = typer.Typer(help="Machines as the pool knows them.", no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the tenant.")]
@@ -29,6 +30,11 @@ SchemeOption = Annotated[str | None, typer.Option(help="pps, fpps, solo or proxy
 FeeOption = Annotated[int | None, typer.Option(help="Fee of the pool in basis points: 200 is 2 %.")]
 MinimumOption = Annotated[int | None, typer.Option(help="Smallest payout, in satoshi.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+
+
+@site_app.callback()
+def _site() -> None:
+    """Places where containers stand."""
 
 
 @tenant_app.command("add")
@@ -133,6 +139,19 @@ def container_list(
     """Containers, what they are meant to do and what they do."""
     rows = _ask("container.list", commands.ContainerList(tenant), config, data_dir, database)
     columns = ("tenant", "name", "site", "units", "ths", "kw", "workers", "offline", "hps_300s", "hps_3600s")
+    _print(rows, columns, as_json)
+
+
+@site_app.command("list")
+def site_list(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sites: what stands there and what it does; without a name is what nobody has placed."""
+    rows = _ask("site.list", commands.SiteList(), config, data_dir, database)
+    columns = ("name", "containers", "units", "ths", "kw", "workers", "offline", "hps_300s", "hps_3600s")
     _print(rows, columns, as_json)
 
 

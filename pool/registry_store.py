@@ -74,11 +74,13 @@ def load(connection: Connection) -> Snapshot:
             workers.c.difficulty_log2,
         )
     )
-    container_rows = connection.execute(select(containers.c.id, containers.c.tenant_id, containers.c.name))
+    columns = (containers.c.id, containers.c.tenant_id, containers.c.name, containers.c.site_id)
+    container_rows = connection.execute(select(*columns))
     return Snapshot(
         tenants=tuple(record_of(view) for view in list_tenants(connection)),
         containers=tuple(
-            ContainerRecord(id=id_, tenant_id=of, name=name) for id_, of, name in container_rows
+            ContainerRecord(id=id_, tenant_id=tenant, name=name, site_id=site or 0)
+            for id_, tenant, name, site in container_rows
         ),
         workers=tuple(
             WorkerRecord(
@@ -263,7 +265,10 @@ def set_container(
         values["site_id"] = _site(connection, site, now_s)
     if values:
         connection.execute(update(containers).where(containers.c.id == container_id).values(**values))
-    return ContainerRecord(id=int(container_id), tenant_id=tenant.id, name=container_name)
+    site_id = connection.scalar(select(containers.c.site_id).where(containers.c.id == container_id))
+    return ContainerRecord(
+        id=int(container_id), tenant_id=tenant.id, name=container_name, site_id=site_id or 0
+    )
 
 
 def registry_from(connection: Connection) -> Registry:

@@ -66,6 +66,8 @@ async def test_every_command_works_without_a_pool_and_with_one(tmp_path: Path) -
         assert pool.changed == ["borealis", "acme", "acme"]
         made = await command(tmp_path, "container.set", commands.ContainerSet("acme", "c01", "Bratsk", 400))
         assert (made["site"], made["units"]) == ("Bratsk", 400)
+        sites = await command(tmp_path, "site.list", commands.SiteList())
+        assert [(site["name"], site["units"]) for site in sites] == [("Bratsk", 400)]
         listed = await command(tmp_path, "tenant.list", commands.TenantList())
         assert [row["name"] for row in listed] == ["acme", "borealis"]
         assert await command(tmp_path, "worker.list", commands.WorkerList()) == []

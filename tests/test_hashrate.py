@@ -2,6 +2,7 @@
 
 import struct
 
+import msgspec
 import pytest
 
 from payouts.rates import Scheme
@@ -89,6 +90,17 @@ def test_containers_tenants_and_pool_are_the_sums_of_their_workers() -> None:
     assert by_tenant[1].rates_hps == pytest.approx([2 * rate for rate in one.rates_hps])
     assert len(by_container) == 4
     assert book.pool(600.0).accepted == 4 * one.accepted
+
+
+def test_sites_are_the_sums_of_their_containers() -> None:
+    known = registry(4)
+    for number, container in list(known.containers.items()):
+        known.put_container(msgspec.structs.replace(container, site_id=number % 2))
+    book = HashrateBook(known, 0.0)
+    steady(book, 600)
+    by_site = book.by_site(600.0)
+    assert sorted(by_site) == [0, 1]
+    assert sum(row.accepted for row in by_site.values()) == book.pool(600.0).accepted
 
 
 def test_a_machine_is_offline_after_five_minutes_without_an_accepted_share() -> None:

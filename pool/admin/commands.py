@@ -28,7 +28,7 @@ _Value = TypeVar("_Value")
 class LivePool(Protocol):
     """What a running pool adds to commands, which are in a worker thread: each of these hops to its own."""
 
-    def figures(self, of: Literal["tenant", "container", "worker"]) -> Mapping[int, Hashrate]:
+    def figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
         """Live figures by number."""
 
     def reserve_container(self) -> int:
@@ -97,6 +97,10 @@ class TenantSetStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class ContainerList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenant: str | None = None
+
+
+class SiteList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
 
 
 class ContainerSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -213,6 +217,21 @@ def container_list(desk: Desk, it: ContainerList) -> Any:
     return [row | _figures(rates.get(row["id"])) for row in rows]
 
 
+def site_list(desk: Desk, it: SiteList) -> Any:
+    """Sites with the nameplates of their containers added up; with what they do where a pool runs."""
+    named = ("units", "ths", "kw")
+    rates = _live(desk, "site")
+    numbers = dict(desk.read(lambda connection: connection.execute(select(sites.c.name, sites.c.id)).all()))
+    totals: dict[str, dict[str, Any]] = {}
+    for container in container_list(desk, ContainerList()):
+        name = container["site"] or ""
+        total = totals.setdefault(name, {"name": name, "containers": 0, **dict.fromkeys(named, 0)})
+        total["containers"] += 1
+        for what in named:
+            total[what] += container[what] or 0
+    return [totals[name] | _figures(rates.get(numbers.get(name, 0))) for name in sorted(totals)]
+
+
 def container_set(desk: Desk, it: ContainerSet) -> Any:
     def change(connection: Connection) -> ContainerRecord:
         next_id = (connection.scalar(select(func.max(containers.c.id))) or 0) + 1
@@ -294,7 +313,7 @@ def _changed(desk: Desk, view: TenantView) -> Any:
     return msgspec.to_builtins(view)
 
 
-def _live(desk: Desk, of: Literal["tenant", "container", "worker"]) -> Mapping[int, Hashrate]:
+def _live(desk: Desk, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
     return desk.live.figures(of) if desk.live is not None else {}
 
 
@@ -329,6 +348,7 @@ COMMANDS: Final[dict[str, tuple[type[msgspec.Struct], Callable[[Desk, Any], Any]
     "tenant.set-terms": (TenantSetTerms, tenant_set_terms),
     "tenant.set-status": (TenantSetStatus, tenant_set_status),
     "container.list": (ContainerList, container_list),
+    "site.list": (SiteList, site_list),
     "container.set": (ContainerSet, container_set),
     "worker.list": (WorkerList, worker_list),
     "worker.show": (WorkerShow, worker_show),
