@@ -30,7 +30,7 @@ from pool.node import NodeSet
 from pool.price_book import WorkPrice, open_epoch
 from pool.registry import Registry
 from pool.registry_store import insert_new
-from pool.rpc import NodeError, RpcError
+from pool.rpc import NodeError, NodeSpokeNonsense, RpcError
 from pool.store import Store
 
 log = structlog.get_logger()
@@ -166,7 +166,9 @@ class Bookkeeper:
         node = self._nodes.current
         if node is None:
             return
-        tip = int(await node.rpc.call("getblockcount"))
+        tip = await node.rpc.call("getblockcount")
+        if not isinstance(tip, int):
+            raise NodeSpokeNonsense("getblockcount answered something that is no height")
         for block_hash, height, status in await self._read(lambda connection: _watched(connection, tip)):
             now = _status(await self._confirmations(block_hash))
             if now is Status.MATURED and status is Status.ORPHANED:
@@ -188,7 +190,10 @@ class Bookkeeper:
             if error.code == -5:  # RPC_INVALID_ADDRESS_OR_KEY: the node has never had it, or has lost it
                 return -1
             raise
-        return int(header["confirmations"])
+        confirmations = header.get("confirmations") if isinstance(header, dict) else None
+        if not isinstance(confirmations, int):
+            raise NodeSpokeNonsense("getblockheader answered without confirmations")
+        return confirmations
 
     async def _write(self, work: Callable[[Connection], _Value]) -> _Value:
         def transaction() -> _Value:

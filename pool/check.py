@@ -1,7 +1,7 @@
 """`angara check`: what would go wrong if the pool were started with these settings, in words.
 
 Looks, and changes nothing: addresses are bound for a moment, nodes are asked who they are and for a
-template, the data directory is tried with a file that is removed again.
+template, the data directory (or where it will be made) is tried with a file that is removed again.
 """
 
 import tempfile
@@ -11,6 +11,7 @@ import msgspec
 import trio
 
 from pool.config import PoolConfig
+from pool.data_dir import DataDirError, admin_socket
 from pool.node import Node, NodeConfig, check_chain
 from pool.rpc import NodeError
 from stratum.certificate import BadCertificate, Certificate
@@ -38,13 +39,16 @@ async def check_pool(config: PoolConfig) -> list[Finding]:
 
 
 def _data_dir(path: Path) -> Finding:
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
+        admin_socket(path)
+        with tempfile.TemporaryFile(dir=there):
             pass
+    except DataDirError as error:
+        return Finding(False, "data_dir", str(error))
     except OSError as error:
-        return Finding(False, "data_dir", f"cannot write to {path}: {error.strerror}")
-    return Finding(True, "data_dir", str(path))
+        return Finding(False, "data_dir", f"cannot write to {there}: {error.strerror}")
+    return Finding(True, "data_dir", str(path) if there == path else f"{path}, will be made")
 
 
 def _endpoint(endpoint: Endpoint) -> Finding:

@@ -22,7 +22,9 @@ class _Stats(msgspec.Struct):
 
 async def recent_fees(node: Node, blocks: int = FEE_BASIS_BLOCKS) -> tuple[BlockFees, ...]:
     """Total fees of the last `blocks` blocks, the newest first. Raises NodeError."""
-    tip = int(await node.rpc.call("getblockcount"))
+    tip = await node.rpc.call("getblockcount")
+    if not isinstance(tip, int):
+        raise NodeSpokeNonsense("getblockcount answered something that is no height")
     fees = []
     for height in range(tip, max(0, tip - blocks), -1):
         answer = await node.rpc.call("getblockstats", height, ["height", "blockhash", "totalfee"])

@@ -121,6 +121,7 @@ class Site:
         board_limits: BoardLimits | None = None,
         door_limits: DoorLimits | None = None,
         line_bytes_max: int = 8192,
+        extranonce1_bytes: int = 4,
         on_solution: Callable[[Solution], None] | None = None,
     ) -> None:
         self.solutions: list[Solution] = []
@@ -131,7 +132,7 @@ class Site:
             1,
             engine=self.engine,
             job_ids=JobIds(),
-            extranonces=ExtranonceSpace(4),
+            extranonces=ExtranonceSpace(extranonce1_bytes),
             extranonce2_size=8,
         )
         services = Services(

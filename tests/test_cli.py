@@ -224,6 +224,16 @@ def test_check_of_good_settings_says_so(node: tuple[str, Path], tmp_path: Path) 
     assert "ok   node first" in result.output
     assert "on regtest, height 0" in result.output
     assert "TLS with a certificate until" in result.output
+    assert not (tmp_path / "data").exists(), "it looks, and changes nothing"
+
+
+def test_check_of_a_data_directory_that_is_too_deep_for_a_socket(tmp_path: Path) -> None:
+    path = settings(tmp_path, NOBODY)
+    path.write_text(path.read_text().replace('data_dir = "data"', f'data_dir = "{"d" * 100}"'))
+    result = angara("check", "-c", path)
+    assert result.exit_code == 1
+    assert "BAD  data_dir" in result.output
+    assert "too long for a Unix socket" in result.output
 
 
 def test_check_finds_everything_that_is_wrong_at_once(node: tuple[str, Path], tmp_path: Path) -> None:
@@ -271,8 +281,7 @@ def test_check_of_a_node_on_another_chain(node: tuple[str, Path], tmp_path: Path
 # Signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_stops_a_pool_that_has_no_node(number: signal.Signals, tmp_path: Path) -> None:
+def test_signal_stops_a_pool_that_has_no_node(tmp_path: Path) -> None:
     path = settings(tmp_path, NOBODY)
     with subprocess.Popen([*ANGARA, "run", "-c", str(path)], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -281,6 +290,6 @@ def test_signal_stops_a_pool_that_has_no_node(number: signal.Signals, tmp_path: 
             said = process.stderr.readline()
             assert said, "it must not have ended by itself"
             assert SECRET not in said
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
         assert "Traceback" not in process.stderr.read()

@@ -441,3 +441,14 @@ async def test_every_answer_is_a_line_of_json_however_odd_the_ids() -> None:
             assert (await miner.line()).startswith(b'{"id":%b,"result":true' % raw)
         await miner.say(b'{"method":"mining.submit","params":["a","b","c","d","e"]}\n')
         assert (await miner.message())["id"] is None
+
+
+async def test_pool_out_of_extranonces_refuses_in_words_and_goes_on() -> None:
+    async with serving(extranonce1_bytes=1) as site, undisturbed(site):
+        miners = [await site.mining(f"acme.c01.u{number}") for number in range(255)]
+        late = await site.connect()
+        refused = await late.call("mining.subscribe", "x")
+        assert refused["error"][:2] == [20, "Pool is full: no extranonce left"]
+        assert await late.line() == b""
+        for miner in miners[::50]:
+            assert accepted(await miner.mine())

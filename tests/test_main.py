@@ -1,0 +1,48 @@
+"""How many miners a process takes: as many as the settings say and its descriptors allow."""
+
+import resource
+
+import pytest
+
+from pool.main import DESCRIPTORS_KEPT, _with_descriptors
+from stratum.doorkeeper import DoorLimits
+
+UNLIMITED = resource.RLIM_INFINITY
+
+
+class System:
+    """A system that allows so many descriptors, and no more than `ceiling` whatever it says."""
+
+    def __init__(self, soft: int, hard: int, *, ceiling: int | None = None) -> None:
+        self.limits = (soft, hard)
+        self._ceiling = ceiling
+
+    def getrlimit(self, _: int) -> tuple[int, int]:
+        return self.limits
+
+    def setrlimit(self, _: int, limits: tuple[int, int]) -> None:
+        if self._ceiling is not None and limits[0] > self._ceiling:
+            raise ValueError("not allowed to raise maximum limit")
+        self.limits = limits
+
+
+@pytest.mark.parametrize(
+    ("system", "sessions", "descriptors"),
+    [
+        (System(1_024, 20_000), 20_000 - DESCRIPTORS_KEPT, 20_000),
+        (System(20_000, 20_000), 20_000 - DESCRIPTORS_KEPT, 20_000),
+        (System(1_024, 1_000_000), 100_000, 100_000 + DESCRIPTORS_KEPT),
+        (System(1_024, UNLIMITED), 100_000, 100_000 + DESCRIPTORS_KEPT),
+        (System(1_024, UNLIMITED, ceiling=10_240), 1_024 - DESCRIPTORS_KEPT, 1_024),
+        (System(UNLIMITED, UNLIMITED), 100_000, UNLIMITED),
+        (System(500_000, 1_000_000), 100_000, 500_000),
+        (System(64, 64), 1, 64),
+    ],
+)
+def test_sessions_are_bounded_by_descriptors(
+    system: System, sessions: int, descriptors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", system.getrlimit)
+    monkeypatch.setattr(resource, "setrlimit", system.setrlimit)
+    assert _with_descriptors(DoorLimits(sessions_max=100_000)).sessions_max == sessions
+    assert system.limits[0] == descriptors

@@ -1,0 +1,69 @@
+"""`angara rate quote` and `angara ledger verify` as an operator types them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, payable, post
+from payouts.rates import Scheme
+from pool.cli import app
+from pool.data_dir import database_url
+from pool.registry_store import TenantTerms, add_tenant
+from pool.store import open_store
+from tests.databases import disarm
+
+VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "vectors" / "pps.json").read_text())
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=range(len(VECTORS)))
+def test_a_quote_is_exact_to_the_picosatoshi(vector: dict[str, Any]) -> None:
+    arguments = ["rate", "quote", "--nbits", vector["nbits"], "--height", str(vector["height"])]
+    arguments += ["--difficulty", vector["difficulty"], "--shares", str(vector["shares"])]
+    arguments += ["--fee-bps", str(vector["fee_bps"])]
+    if vector["block_fees_sat"]:
+        arguments += ["--block-fees-sat", str(vector["block_fees_sat"])]
+    ran = CliRunner().invoke(app, arguments)
+    assert ran.output == f"{vector['sat']} {vector['carry_psat']}\n"
+
+
+@pytest.fixture(autouse=True)
+def _no_logs_left_configured() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Books with one credit."""
+    store = open_store(database_url(tmp_path))
+    terms = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
+    with store.write() as connection:
+        tenant = add_tenant(connection, "acme", terms, by="test", now_s=0)
+        credit = Transfer(PoolAccount.PPS_EXPENSE.value, payable(tenant.id), 1000)
+        post(connection, Transaction(key="k", kind=Kind.ADJUSTMENT, memo="m", transfers=(credit,)), 0)
+    store.close()
+    return tmp_path
+
+
+def test_an_untouched_ledger_is_verified(data_dir: Path) -> None:
+    ran = CliRunner().invoke(app, ["ledger", "verify", "--data-dir", str(data_dir)])
+    assert ran.exit_code == 0
+    assert ran.output.startswith("ok: 1 transactions")
+
+
+def test_a_touched_ledger_is_told_with_its_first_wrong_row(data_dir: Path) -> None:
+    store = open_store(database_url(data_dir))
+    with store.write() as connection:
+        disarm(connection)
+        connection.execute(text("UPDATE ledger_transfers SET amount_sat = 1001"))
+    store.close()
+    ran = CliRunner().invoke(app, ["ledger", "verify", "--data-dir", str(data_dir)])
+    assert ran.exit_code == 1
+    assert "WRONG" in ran.output
+    assert "1" in ran.output
