@@ -1,13 +1,10 @@
 """Alembic's entry: applies the migrations on the connection that `pool.store` hands over.
 
-All of an upgrade is one transaction on both databases, so that a kill leaves the old version.
+The connection is in a transaction already, and DDL is transactional on both databases: all of an upgrade
+happens or, when it is killed, nothing of it.
 """
 
 from alembic import context
 
-context.configure(
-    connection=context.config.attributes["connection"],
-    transactional_ddl=True,
-    transaction_per_migration=False,
-)
+context.configure(connection=context.config.attributes["connection"])
 context.run_migrations()

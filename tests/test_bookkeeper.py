@@ -1,0 +1,145 @@
+"""The bookkeeper: prices before their jobs, found blocks booked once, and what the chain makes of them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+from sqlalchemy import select
+
+from payouts.audit import audit
+from payouts.ledger import PoolAccount, balance_sat
+from payouts.rates import Scheme
+from payouts.schema import block_events, blocks, rates
+from pool.addresses import script_for
+from pool.blocks import BlockResult, SubmitState
+from pool.bookkeeper import MATURITY, Bookkeeper
+from pool.config import BookTimes
+from pool.data_dir import database_url
+from pool.node import NodeConfig, NodeSet
+from pool.price_book import WorkPrice
+from pool.registry import Registry
+from pool.registry_store import TenantTerms, add_tenant, load
+from pool.regtest import RegtestOptions, serve_regtest
+from pool.store import Store, open_store
+from stratum.session import Admission
+
+ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
+SUBSIDY_SAT = 50 * 10**8
+PRICE = WorkPrice(nbits=0x207FFFFF, subsidy_sat=SUBSIDY_SAT)
+
+
+class Books:
+    """A bookkeeper on an empty SQLite database and an embedded node."""
+
+    def __init__(self, store: Store, nodes: NodeSet, registry: Registry) -> None:
+        self.store = store
+        self.nodes = nodes
+        self.registry = registry
+        self.keeper = Bookkeeper(store, nodes, registry, times=BookTimes())
+
+    async def mine(self, count: int) -> list[str]:
+        node = await self.nodes.chosen()
+        found = await node.rpc.call("generatetoaddress", count, ADDRESS)
+        assert isinstance(found, list)
+        return found
+
+    def statuses(self) -> list[str]:
+        with self.store.read() as connection:
+            rows = connection.scalars(select(block_events.c.status).order_by(block_events.c.position))
+            return list(rows)
+
+    def balance_sat(self, account: PoolAccount) -> int:
+        with self.store.read() as connection:
+            assert audit(connection).wrong is None
+            return balance_sat(connection, account.value)
+
+
+@asynccontextmanager
+async def books(tmp_path: Path) -> AsyncIterator[Books]:
+    store = open_store(database_url(tmp_path))
+    terms = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=0)
+    with store.write() as connection:
+        add_tenant(connection, "acme", terms, by="test", now_s=0)
+    with store.read() as connection:
+        registry = Registry(load(connection))
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(serve_regtest, RegtestOptions(data_dir=tmp_path / "node"))
+        config = NodeConfig(name="embedded", url=server.url, cookie_file=server.cookie_file)
+        nodes = NodeSet([config], chain="regtest")
+        await nursery.start(nodes.run)
+        await nodes.chosen()
+        yield Books(store, nodes, registry)
+        nursery.cancel_scope.cancel()
+    store.close()
+
+
+def found(hash_hex: str, state: SubmitState = SubmitState.ACCEPTED) -> BlockResult:
+    return BlockResult(height=1, hash_hex=hash_hex, state=state, stored=True, nodes=())
+
+
+async def test_a_found_block_is_booked_once_and_matures_at_a_hundred_confirmations(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        (block,) = await it.mine(1)
+        admission = it.registry.admit("acme.c01.u1", "")
+        assert isinstance(admission, Admission)
+        for _ in range(2):  # its finder is new: no commit of the journal has had it yet
+            await it.keeper.record_block(found(block), income_sat=SUBSIDY_SAT, worker_id=admission.worker)
+        await it.keeper.look_at_blocks()
+        assert it.statuses() == ["pending"]
+        assert it.balance_sat(PoolAccount.BLOCK_INCOME_PENDING) == SUBSIDY_SAT
+        await it.mine(MATURITY - 1)
+        await it.keeper.look_at_blocks()
+        assert it.statuses() == ["pending"]
+        await it.mine(1)
+        for _ in range(2):
+            await it.keeper.look_at_blocks()
+        assert it.statuses() == ["pending", "matured"]
+        assert it.balance_sat(PoolAccount.BLOCK_INCOME_MATURED) == SUBSIDY_SAT
+        assert it.balance_sat(PoolAccount.BLOCK_INCOME_PENDING) == 0
+
+
+async def test_a_block_that_is_not_in_the_chain_is_reversed_once(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        await it.keeper.record_block(found("ab" * 32), income_sat=SUBSIDY_SAT, worker_id=None)
+        for _ in range(2):
+            await it.keeper.look_at_blocks()
+        assert it.statuses() == ["pending", "orphaned"]
+        assert it.balance_sat(PoolAccount.BLOCK_INCOME_PENDING) == 0
+
+
+async def test_a_block_that_every_node_refused_is_not_booked(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        await it.keeper.record_block(found("ab" * 32, SubmitState.REFUSED), income_sat=1, worker_id=None)
+        assert it.statuses() == []
+
+
+async def test_a_block_that_a_kill_kept_out_of_the_books_is_booked_at_the_start(
+    tmp_path: Path,
+) -> None:
+    async with books(tmp_path) as it:
+        (block,) = await it.mine(1)
+        node = await it.nodes.chosen()
+        raw = bytes.fromhex(str(await node.rpc.call("getblock", block, 0)))
+        directory = tmp_path / "blocks"
+        directory.mkdir()
+        (directory / f"1-{block}.accepted").write_bytes(raw)
+        (directory / f"1-{'cd' * 32}.refused").write_bytes(raw)
+        for _ in range(2):
+            await it.keeper.book_found_blocks(directory, script_for(ADDRESS, "regtest"))
+        with it.store.read() as connection:
+            row = connection.execute(select(blocks)).one()
+        assert (row.hash, row.height, row.income_sat, row.worker_id) == (block, 1, SUBSIDY_SAT, None)
+
+
+async def test_a_price_is_opened_once_and_again_when_terms_change(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        first = await it.keeper.epoch(PRICE, 1)
+        assert await it.keeper.epoch(PRICE, 2) == first
+        halved = WorkPrice(nbits=PRICE.nbits, subsidy_sat=SUBSIDY_SAT // 2)
+        second = await it.keeper.epoch(halved, 150)
+        assert second == first + 1
+        it.keeper.forget_price()
+        assert await it.keeper.epoch(halved, 151) == second + 1
+        with it.store.read() as connection:  # the same price of the same terms is the same rate
+            assert len(connection.scalars(select(rates.c.id)).all()) == 2
