@@ -102,15 +102,27 @@ def roll_up_hours(connection: Connection, now_s: int, from_worker_id: int = 0) -
     rows = connection.execute(
         select(tally_hours)
         .where(tally_hours.c.worker_id.in_(ids), tally_hours.c.hour < before)
+        .order_by(tally_hours.c.worker_id, tally_hours.c.hour)
         .limit(ROWS_MOVED_MAX)
     ).all()
+    full = len(rows) == ROWS_MOVED_MAX
+    if full:  # an hour is moved as a whole: its minutes are told apart only while it is together
+        last = (rows[-1].worker_id, rows[-1].hour)
+        # An hour that fills a step by itself is moved in parts, or it would never be.
+        rows = [row for row in rows if (row.worker_id, row.hour) != last] or rows
     sums: dict[tuple[int, ...], tuple[int, int]] = {}
+    counted: dict[tuple[int, int, bool], int] = {}
     for row in rows:
+        # A minute of several prices or difficulties is counted with the first of them: the days' sum is
+        # the uptime.
+        of = (row.worker_id, row.hour, row.verdict == ACCEPTED)
+        fresh = row.minutes & ~counted.get(of, 0)
+        counted[of] = counted.get(of, 0) | row.minutes
         key = (row.worker_id, row.hour // 24, row.rate_id, row.difficulty_log2, row.verdict)
         shares, minutes = sums.get(key, (0, 0))
-        sums[key] = (shares + row.shares, minutes + row.minutes.bit_count())
+        sums[key] = (shares + row.shares, minutes + fresh.bit_count())
     _move(connection, tally_hours, rows, tally_days, sums)
-    if len(rows) == ROWS_MOVED_MAX:
+    if full:
         return int(ids[0])
     return int(ids[-1]) + 1 if len(ids) == WORKERS_MOVED_MAX else None
 
