@@ -125,6 +125,7 @@ def attempt(
         raise SettlementError(f"attempts at batch {batch_id} must spend its anchor")
     if not batch.attempts:
         _check_first(connection, batch, act.at_s)
+    _check_digest(batch)
     expected = Expected(
         inputs=inputs, payees=batch.payees, change=change, txid=None, fee_cap_sat=batch.fee_cap_sat
     )
@@ -169,6 +170,7 @@ def sign(connection: Connection, batch_id: int, number: int, signed_tx: bytes, a
     it = batch.attempt(number)
     if batch.state not in (State.PSBT, State.SIGNED, State.BROADCAST):
         raise WrongStep(f"batch {batch_id} is {batch.state}: nothing is to be signed")
+    _check_digest(batch)
     check_signed(decode_transaction(signed_tx), batch.expected(it))
     if it.signed_tx is not None:
         return False
@@ -329,6 +331,12 @@ def accept_stranger(connection: Connection, txid: str, anchor: str, act: Act) ->
 def _outdated(connection: Connection, batch: Batch, now_s: int) -> str | None:
     """Outputs can be changed no more once a signer has them: then only the fee cap is approved."""
     return outdated(connection, batch.items, now_s) if batch.state in UNGIVEN else None
+
+
+def _check_digest(batch: Batch) -> None:
+    """What was approved is a digest: the outputs in the database must still have it."""
+    if digest(batch.items) != batch.digest:
+        raise SettlementError(f"the outputs of batch {batch.id} are not those that were approved")
 
 
 def _check_first(connection: Connection, batch: Batch, now_s: int) -> None:

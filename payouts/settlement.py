@@ -179,8 +179,12 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fee_cap_sat(self) -> int:
-        """What the newest approval allows; 0 where there is none."""
-        caps = [it.fee_cap_sat for it in self.approvals if it.digest == self.digest]
+        """What the newest approval of these outputs by somebody else allows; 0 where there is none."""
+        caps = [
+            it.fee_cap_sat
+            for it in self.approvals
+            if it.digest == self.digest and it.approved_by.casefold() != self.created_by.casefold()
+        ]
         return caps[-1] if caps else 0
 
     @property

@@ -127,6 +127,25 @@ async def test_nothing_goes_wrong(regtest: Regtest, store: Store) -> None:
         assert f"after call {method}" in faults.points
 
 
+async def test_what_is_sent_was_written_down_before(regtest: Regtest, books: Store) -> None:
+    class Watching(Faults):
+        """Looks into the database whenever something is about to reach the network."""
+
+        states: list[State]
+
+        def point(self, name: str) -> None:
+            super().point(name)
+            if name == "before call sendrawtransaction":
+                self.states.append(world.batch().state)
+
+    watching = Watching()
+    watching.states = []
+    async with world_of(regtest, books, faults=watching) as world:
+        await Operator(world, {}).run()
+    assert watching.states
+    assert set(watching.states) == {State.BROADCAST}
+
+
 async def test_killed_at_every_point_of_every_step(regtest: Regtest, store: Store) -> None:
     """A step that dies at its first point is taken again, and dies at its second, and so on."""
     faults = Faults(everywhere=True)
@@ -140,13 +159,13 @@ async def test_every_reply_is_lost_once(regtest: Regtest, store: Store) -> None:
     assert faults.struck > 45
 
 
-async def test_killed_once(regtest: Regtest, sqlite_databases: SqliteDatabases) -> None:
-    """Once in a story, right after what cannot be taken back: everything else goes well."""
+async def test_killed_once_after_sending(regtest: Regtest, sqlite_databases: SqliteDatabases) -> None:
+    """Once in a story, when the network has the transaction: everything else goes well."""
     faults = Faults()
     with fresh_store(sqlite_databases) as store:
         await tell(regtest, store, faults, {})
     for number, point in enumerate(faults.points):
-        if point in ("after commit", "after call sendrawtransaction"):
+        if point == "after call sendrawtransaction":
             once = Faults(number)
             with fresh_store(sqlite_databases) as store:
                 await tell(regtest, store, once, {})

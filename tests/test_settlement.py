@@ -8,7 +8,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 import payouts.payout_steps
-from payouts.batch_schema import payout_batches, payout_events, payout_items
+from payouts.batch_schema import payout_approvals, payout_batches, payout_events, payout_items
 from payouts.payout_plan import Plan, digest, outdated
 from payouts.payout_rows import Act
 from payouts.payout_steps import approve, attempt, cancel, draft, give, quarantine, send, sign
@@ -17,7 +17,9 @@ from payouts.schema import tenants
 from payouts.settlement import ATTEMPT_MOVES, MOVES, AttemptState, SettlementError, State, WrongStep
 from pool.store import Store
 from tests.payout_desk import ANN, BOB, CAP_SAT, FEE_SAT, HELD, OWED, Desk
-from tests.payout_harness import NOW_S, PAYEES, credit, register, set_address
+from tests.payout_harness import NOW_S, PAYEES, credit, register, script_of, set_address
+
+THIEF = "bcrt1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqdku202"
 
 pytest_plugins = ("tests.postgres", "tests.payout_fixtures")
 
@@ -138,6 +140,34 @@ def test_what_is_paid_to_whom_cannot_be_changed(desk: Desk) -> None:
     ):
         with pytest.raises(DatabaseError, match="append-only"), desk.write() as connection:
             connection.execute(statement)
+
+
+def test_outputs_that_were_tampered_with_are_not_paid(desk: Desk) -> None:
+    desk.bring_to(State.APPROVED)
+    with desk.write() as connection:
+        connection.exec_driver_sql("DROP TRIGGER payout_items_no_update")
+        connection.execute(
+            update(payout_items).where(payout_items.c.tenant_id == 2).values(script=script_of(THIEF).hex())
+        )
+    with pytest.raises(SettlementError, match="not those that were approved"):
+        desk.do(attempt, 1, *desk.make(), 100, ANN)
+
+
+def test_an_approval_by_the_creator_counts_for_nothing(desk: Desk) -> None:
+    desk.bring_to(State.DRAFT)
+    with desk.write() as connection:
+        connection.execute(
+            payout_approvals.insert().values(
+                batch_id=1,
+                digest=desk.batch().digest,
+                fee_cap_sat=CAP_SAT,
+                approved_by="Ann",
+                approved_at_s=NOW_S,
+            )
+        )
+        connection.execute(update(payout_batches).values(state="approved"))
+    with pytest.raises(SettlementError, match="above the approved cap"):
+        desk.do(attempt, 1, *desk.make(), 100, ANN)
 
 
 # Attempts
