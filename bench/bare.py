@@ -5,6 +5,7 @@ What `make bench` compares the whole pool with, to say what durability costs. Pr
 
 import sys
 
+import structlog
 import trio
 
 from stratum._engine import Engine
@@ -82,4 +83,5 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     trio.run(serve)

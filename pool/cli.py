@@ -21,6 +21,7 @@ from pool.journal import JournalFailed
 from pool.main import Pool
 from pool.money_cli import db_app, ledger_app, rate_app
 from pool.payout_cli import app as payout_app
+from pool.payout_wallet import BadWallet
 from pool.registry_cli import container_app, site_app, tenant_app, worker_app
 from pool.registry_store import RegistryError
 from pool.regtest import RegtestOptions, RegtestUnavailable, serve_regtest
@@ -59,6 +60,7 @@ MISTAKES = (
     BadCertificate,
     BadConfig,
     BadEndpoint,
+    BadWallet,
     DataDirError,
     JournalFailed,
     NoAnswer,

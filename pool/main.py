@@ -8,6 +8,7 @@ other pools, and taken back when a node is there again.
 import contextlib
 import resource
 import secrets
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -28,7 +29,11 @@ from pool.fee_watch import FEE_BASIS_RENEW_S, recent_fees
 from pool.hashrate import HashrateBook
 from pool.journal import Journal
 from pool.live import Live
-from pool.node import NodeSet
+from pool.node import Node, NodeSet
+from pool.payout_books import PayoutBooks
+from pool.payout_follow import Follower
+from pool.payout_node import PayoutNodes
+from pool.payout_wallet import PayoutWallet
 from pool.price_book import WorkPrice
 from pool.registry import Registry
 from pool.registry_store import TenantView, load
@@ -146,6 +151,7 @@ class Pool:
                     nursery.start_soon(self._submit_blocks)
                 nursery.start_soon(self._book_earlier_blocks)
                 nursery.start_soon(self._watch_fees)
+                nursery.start_soon(self._follow_payouts)
                 nursery.start_soon(self._watch.run, templates)
                 nursery.start_soon(self._publish, fresh)
                 nursery.start_soon(self._mind_outages)
@@ -222,6 +228,21 @@ class Pool:
             self._terms_changed = trio.Event()
             with trio.move_on_after(FEE_BASIS_RENEW_S):
                 await self._terms_changed.wait()
+
+    async def _follow_payouts(self) -> None:
+        """Payouts under way, to their six confirmations; with nodes of its own, so that blocks never wait."""
+        settings = self._config.payouts
+        if settings is None:
+            return
+        wallet = await trio.to_thread.run_sync(PayoutWallet, settings, self._config.network)
+        nodes = [Node(config) for config in self._config.nodes]
+        try:
+            books = PayoutBooks(self._store, lambda: int(time.time()))
+            await Follower(books, PayoutNodes(nodes, self._config.network), wallet).run()
+        finally:
+            with trio.CancelScope(shield=True):
+                for node in nodes:
+                    await node.aclose()
 
     def _tenant_changed(self, view: TenantView) -> None:
         self._bookkeeper.forget_price()
