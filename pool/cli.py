@@ -160,7 +160,10 @@ def demo(
             template_txs=template_txs,
             network_bits=_parse_bits(network_bits),
         )
-        await run_demo(options, Console())
+        console = Console()
+        if console.is_terminal:  # the table has the news; a log line in between would tear it
+            structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+        await run_demo(options, console)
 
     _run(show)
 
