@@ -10,6 +10,7 @@ import platform
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,12 +22,18 @@ from typing import Any
 
 from bench import engine
 from stratum import _engine
+from stratum.difficulty import DIFFICULTY_LOG2_MIN
 
 ROOT = Path(__file__).parent.parent
 LOAD = ROOT / "build" / "load"
 TEMPLATE_TXS = 4000  # 12 levels of merkle branch
 SESSIONS = (400, 1_000, 5_600, 19_000)
 SITE_SHARES_PER_S = 3_700  # 22,400 machines at a share every 6 s
+# The upstream's, 128 times our miners': one share in 128 is forwarded, as where the connection of a site that
+# is built out is asked for 30 a second.
+UPSTREAM_DIFFICULTY_LOG2 = -25
+PROXY_SESSIONS = 5_600
+PROXY_RUNS = 3
 START_S_MAX = 60.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -56,6 +63,7 @@ def main() -> None:
             f"ack p50 {result['ack_ms']['p50']:.2f} ms p99 {result['ack_ms']['p99']:.2f} ms"
         )
     journal_cost()
+    proxy_path()
     memory()
     new_block()
 
@@ -89,10 +97,27 @@ def journal_cost() -> None:
     )
 
 
+def proxy_path() -> None:
+    """Miners of a tenant whose work comes from an upstream, against those of the pool itself, in turn."""
+    rates: dict[str, list[float]] = {"pool": [], "proxy": []}
+    options = ("--sessions", PROXY_SESSIONS, "--warmup", 2, "--seconds", 8)
+    for _ in range(PROXY_RUNS):
+        with pool() as (_process, port):
+            rates["pool"].append(load(port, *options)["accepted_per_s"])
+        with bare(UPSTREAM_DIFFICULTY_LOG2) as upstream, pool(upstream=upstream) as (_process, port):
+            rates["proxy"].append(load(port, *options)["accepted_per_s"])
+    medians = {path: statistics.median(measured) for path, measured in rates.items()}
+    print(
+        f"      proxy: {medians['proxy']:,.0f} accepted shares/s for an upstream, {medians['pool']:,.0f} for "
+        f"the pool, {1 - medians['proxy'] / medians['pool']:.0%} less (medians of {PROXY_RUNS} runs, "
+        f"{PROXY_SESSIONS:,} sessions)"
+    )
+
+
 @contextmanager
-def bare() -> Iterator[int]:
+def bare(difficulty_log2: int = DIFFICULTY_LOG2_MIN) -> Iterator[int]:
     """bench.bare in a process of its own: its port."""
-    command = [sys.executable, "-m", "bench.bare"]
+    command = [sys.executable, "-m", "bench.bare", str(difficulty_log2)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
         assert process.stdout is not None
         try:
@@ -138,10 +163,11 @@ def build_load() -> None:
 
 
 @contextmanager
-def pool(*, blocks: bool = False) -> Iterator[tuple[int, int]]:
+def pool(*, blocks: bool = False, upstream: int | None = None) -> Iterator[tuple[int, int]]:
     """A demo server without a fleet in a process of its own: (process id, port).
 
     `blocks`: a slow fleet of our own keeps finding blocks; otherwise templates are too hard for any.
+    `upstream`: the port of a server that the tenant's machines mine for.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -158,11 +184,31 @@ def pool(*, blocks: bool = False) -> Iterator[tuple[int, int]]:
             if process.poll() is not None or time.monotonic() > deadline_s:
                 raise SystemExit(f"the pool did not start, see {directory}/log")
             time.sleep(0.2)
+        if upstream is not None:
+            _mine_for(upstream, directory)
         yield process.pid, port
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
     shutil.rmtree(directory)
+
+
+def _mine_for(upstream: int, directory: str) -> None:
+    """Let the tenant acme's machines mine for the server at this port, as an operator would."""
+    angara, url = str(Path(sys.executable).parent / "angara"), f"stratum+tcp://127.0.0.1:{upstream}"
+    for command in (
+        ["upstream", "add", "bench", "--endpoint", url, "--user", "site.c01.proxy"],
+        ["tenant", "set-terms", "acme", "--scheme", "proxy", "--upstream", "bench"],
+    ):
+        run = [angara, *command, "--data-dir", directory]
+        subprocess.run(run, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    deadline_s = time.monotonic() + START_S_MAX
+    shown: dict[str, Any] = {}
+    while not any(it["serving"] for it in shown.get("channels", ())):
+        if time.monotonic() > deadline_s:
+            raise SystemExit("the upstream does not serve")
+        run = [angara, "upstream", "show", "bench", "--json", "--data-dir", directory]
+        shown = json.loads(subprocess.run(run, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout)
 
 
 def _mining(port: int) -> bool:

@@ -15,7 +15,7 @@ from stratum.doorkeeper import Doorkeeper, DoorLimits
 from stratum.extranonce import ExtranonceSpace
 from stratum.job import Work
 from stratum.server import Endpoint, Server
-from stratum.session import Admission, Refusal, Services, SessionLimits
+from stratum.services import Admission, Refusal, Services, SessionLimits
 from stratum.switchboard import BoardLimits, Switchboard
 from stratum.vardiff import VardiffPolicy
 
@@ -39,17 +39,15 @@ class OpenGate:
         return Admission(self._workers)
 
 
-async def serve() -> None:
+async def serve(difficulty_log2: int) -> None:
     engine = Engine()
     channel = Channel(1, engine=engine, job_ids=JobIds(), extranonces=ExtranonceSpace(4), extranonce2_size=8)
     services = Services(
         engine=engine,
         channel=channel,
         gate=OpenGate(),
-        vardiff=VardiffPolicy(
-            difficulty_log2_min=DIFFICULTY_LOG2_MIN, difficulty_log2_max=DIFFICULTY_LOG2_MIN
-        ),
-        start_difficulty_log2=DIFFICULTY_LOG2_MIN,
+        vardiff=VardiffPolicy(difficulty_log2_min=difficulty_log2, difficulty_log2_max=difficulty_log2),
+        start_difficulty_log2=difficulty_log2,
         limits=SessionLimits(),
     )
     doorkeeper = Doorkeeper(DoorLimits())
@@ -84,4 +82,4 @@ async def serve() -> None:
 
 if __name__ == "__main__":
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    trio.run(serve)
+    trio.run(serve, int(sys.argv[1]) if len(sys.argv) > 1 else DIFFICULTY_LOG2_MIN)

@@ -2,8 +2,8 @@
 
 In this order: the chain of transactions with their transfers and the balances along it; then the
 settlements, derived again from the shares they name; the shares against the journal; the rates against
-their fee bases; the events of blocks. A changed row breaks its own hash; a chain that was rewritten as a
-whole breaks against a head that was noted before (a statement carries one).
+their fee bases and orders; the events of blocks. A changed row breaks its own hash; a chain that was
+rewritten as a whole breaks against a head that was noted before (a statement carries one).
 
 Invariants: reads only, in the caller's transaction, which must see one moment. Memory does not grow
 with the ledger. Must not know: how to mend anything.
@@ -27,6 +27,7 @@ from payouts.ledger import (
     chain_hash,
     transfers_of,
 )
+from payouts.order_schema import orders
 from payouts.ratebook import blocks_of_basis, price_of
 from payouts.rates import Amount, BadRate, fee_basis_sat
 from payouts.schema import (
@@ -103,6 +104,7 @@ class Auditor:
             self._check_settlements()
             self._check_journal()
             self._check_fee_bases()
+            self._check_orders()
             self._check_blocks()
         except _Found as found:
             wrong = found.wrong
@@ -205,6 +207,7 @@ class Auditor:
                 rates.c.nbits,
                 rates.c.subsidy_sat,
                 rates.c.block_fees_sat,
+                rates.c.sat_per_ph_day,
                 ledger_transactions.c.idempotency_key,
                 ledger_transactions.c.payload_hash,
             )
@@ -335,6 +338,16 @@ class Auditor:
             .order_by(rates.c.id),
             "rates",
             "its block fees are not those of its basis",
+        )
+
+    def _check_orders(self) -> None:
+        self._check_none(
+            select(rates.c.id)
+            .join(orders, orders.c.id == rates.c.order_id)
+            .where(orders.c.sat_per_ph_day != rates.c.sat_per_ph_day)
+            .order_by(rates.c.id),
+            "rates",
+            "its price is not that of its order",
         )
 
     def _check_blocks(self) -> None:

@@ -1,7 +1,10 @@
 """The book of rates: which price a tenant's work had, and the list of blocks its fees come from.
 
-Invariants: a rate is never changed; a change of nBits, subsidy, fee basis, scheme or fee is a new row.
-Everything is done in the caller's transaction, which must be the only writer.
+A tenant's machines may work for several sources at the same time (the pool itself, an upstream, an order),
+and each has rates of its own.
+
+Invariants: a rate is never changed; a change of nBits, subsidy, fee basis, scheme, fee or an order's price is
+a new row. Everything is done in the caller's transaction, which must be the only writer.
 
 Must not know: where templates and block fees come from.
 """
@@ -9,10 +12,21 @@ Must not know: where templates and block fees come from.
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, insert, select
 
 from payouts.rates import BadRate, BlockFees, Price, Scheme, fee_basis_sat
 from payouts.schema import fee_bases, fee_basis_blocks, rates
+
+
+class WorkSource(msgspec.Struct, frozen=True):
+    """Whose work it is: the pool's own where both are None, an upstream's, or an order's on its upstream."""
+
+    upstream_id: int | None = None
+    order_id: int | None = None
+
+
+OWN_WORK = WorkSource()
 
 
 def record_fee_basis(connection: Connection, blocks: Sequence[BlockFees], now_s: int) -> int:
@@ -45,13 +59,21 @@ def blocks_of_basis(connection: Connection, basis_id: int) -> tuple[BlockFees, .
 
 
 def record_rate(
-    connection: Connection, tenant_id: int, price: Price, height: int, fee_basis_id: int | None, now_s: int
+    connection: Connection,
+    tenant_id: int,
+    price: Price,
+    height: int,
+    fee_basis_id: int | None,
+    now_s: int,
+    source: WorkSource = OWN_WORK,
 ) -> int:
-    """The number of the tenant's rate of this price: its newest one where that is the same, or a new row.
+    """The number of the tenant's rate of this price: its newest one of the source, if the same, or a new row.
 
     `height` is the first that the price is offered for. Raises BadRate where the price's block fees are
-    not those of the basis.
+    not those of the basis, or an order's price comes without an order.
     """
+    if price.sat_per_ph_day is not None and source.order_id is None:
+        raise BadRate(f"{price.sat_per_ph_day} satoshi per PH-day is the price of no order")
     basis_sat = 0
     if fee_basis_id is not None:
         basis_sat = connection.execute(
@@ -60,7 +82,14 @@ def record_rate(
     if basis_sat != price.block_fees_sat:
         raise BadRate(f"block fees of {price.block_fees_sat} sat are not those of fee basis {fee_basis_id}")
     newest = connection.execute(
-        select(rates).where(rates.c.tenant_id == tenant_id).order_by(rates.c.id.desc()).limit(1)
+        select(rates)
+        .where(
+            rates.c.tenant_id == tenant_id,
+            rates.c.upstream_id.is_not_distinct_from(source.upstream_id),
+            rates.c.order_id.is_not_distinct_from(source.order_id),
+        )
+        .order_by(rates.c.id.desc())
+        .limit(1)
     ).one_or_none()
     if newest is not None and price_of(newest) == price and newest.fee_basis_id == fee_basis_id:
         return int(newest.id)
@@ -74,6 +103,9 @@ def record_rate(
         block_fees_sat=price.block_fees_sat,
         fee_basis_id=fee_basis_id,
         created_at_s=now_s,
+        upstream_id=source.upstream_id,
+        order_id=source.order_id,
+        sat_per_ph_day=price.sat_per_ph_day,
     )
     return int(connection.execute(rate.returning(rates.c.id)).scalar_one())
 
@@ -86,4 +118,5 @@ def price_of(rate: Row[Any]) -> Price:
         block_fees_sat=rate.block_fees_sat,
         fee_bps=rate.fee_bps,
         scheme=Scheme(rate.scheme),
+        sat_per_ph_day=rate.sat_per_ph_day,
     )

@@ -2,7 +2,9 @@
 
 A share of difficulty d is a block with probability p = min(1, d * T / DIFF1), where T is the target
 of its job's nBits and DIFF1 the target of difficulty 1 (the shortcut d * 2^32 hashes is 15 ppm off).
-PPS pays p of the subsidy, FPPS p of subsidy and usual block fees, both less the pool's fee.
+PPS pays p of the subsidy, FPPS p of subsidy and usual block fees, both less the pool's fee. Work that an
+order sells may be paid by the order's price instead: so many satoshi for the hashes of a PH/s in a day, of
+which a share of difficulty d stands for d * 2^256 / DIFF1.
 
 Invariants: nothing is rounded before `floor_to_psat`, and that is done once a settlement; an Amount
 is never negative and its carry is below one satoshi. Height, nBits and difficulty are those of the
@@ -21,12 +23,16 @@ DIFF1 = 0xFFFF << 208  # the target of nBits 1d00ffff
 PSAT_PER_SAT = 10**12
 BPS = 10_000  # a fee of 100 %
 INITIAL_SUBSIDY_SAT = 50 * 10**8
+MAX_MONEY_SAT = 21 * 10**14  # more than there will ever be (Bitcoin Core, MAX_MONEY)
 HALVING_INTERVAL = 210_000  # main, test, signet
 HALVING_INTERVAL_REGTEST = 150
 HALVINGS_MAX = 64  # from here the subsidy is 0 (Bitcoin Core, GetBlockSubsidy)
 FEE_BASIS_BLOCKS = 144  # one day of blocks: evens out the hour of the day, follows the week
 FEE_BASIS_BLOCKS_MAX = 2016  # one difficulty period: an older block says nothing of today's fees
 TRIM_PERCENT = 5  # of the blocks, at each end
+# 2^256 hashes meet the target of difficulty 1 DIFF1 times: 15 ppm more than 2^32.
+HASHES_PER_DIFFICULTY = Fraction(1 << 256, DIFF1)
+HASHES_PER_PH_DAY = 10**15 * 86_400
 
 
 class BadRate(ValueError):
@@ -45,6 +51,20 @@ class Scheme(StrEnum):
     def accrues(self) -> bool:
         """Whether the pool owes the tenant anything for a share."""
         return self in (Scheme.PPS, Scheme.FPPS)
+
+
+class OrderCredit(StrEnum):
+    """How a tenant is paid for work that an order sells."""
+
+    PPS = "pps"  # by the pool's own rate, whatever the order brings
+    ORDER = "order"  # by the order's price
+
+
+class UpstreamRisk(StrEnum):
+    """Who bears a good share that an upstream did not take: rejected, never answered, or out of reach."""
+
+    TENANT = "tenant"
+    POOL = "pool"
 
 
 class Amount(msgspec.Struct, frozen=True):
@@ -75,9 +95,12 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     block_fees_sat: int  # the fee basis; used by FPPS only
     fee_bps: int
     scheme: Scheme
+    sat_per_ph_day: int | None = None  # an order's price: replaces what a block is worth
 
     def __post_init__(self) -> None:
         target_from_nbits(self.nbits)
+        if self.sat_per_ph_day is not None and not 0 <= self.sat_per_ph_day <= MAX_MONEY_SAT:
+            raise BadRate(f"{self.sat_per_ph_day} satoshi per PH-day is no price")
         if self.subsidy_sat < 0 or self.block_fees_sat < 0:
             raise BadRate(f"subsidy {self.subsidy_sat} and fees {self.block_fees_sat} must not be negative")
         if not 0 <= self.fee_bps <= BPS:
@@ -85,24 +108,28 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def block_sat(self) -> int:
-        """What a whole block is worth under the scheme, before the pool's fee."""
-        if not self.scheme.accrues:
+        """What a whole block is worth under the scheme, before the pool's fee; an order's price has none."""
+        if not self.scheme.accrues or self.sat_per_ph_day is not None:
             return 0
         return self.subsidy_sat + (self.block_fees_sat if self.scheme is Scheme.FPPS else 0)
 
+    def worth_sat(self, difficulty: Fraction, shares: int) -> Fraction:
+        """What `shares` shares of one difficulty are worth before the pool's fee, exactly, in satoshi."""
+        if self.sat_per_ph_day is None or not self.scheme.accrues:
+            return self.expected_blocks(difficulty, shares) * self.block_sat
+        return ph_days(difficulty, shares) * self.sat_per_ph_day
+
     def credit_sat(self, difficulty: Fraction, shares: int) -> Fraction:
-        """What the tenant gets for `shares` shares of one difficulty, exactly, in satoshi."""
-        return self.expected_blocks(difficulty, shares) * self.block_sat * (BPS - self.fee_bps) / BPS
+        """What the tenant gets for them, exactly, in satoshi."""
+        return self.worth_sat(difficulty, shares) * (BPS - self.fee_bps) / BPS
 
     def pool_fee_sat(self, difficulty: Fraction, shares: int) -> Fraction:
         """What the pool keeps of their worth, exactly, in satoshi."""
-        return self.expected_blocks(difficulty, shares) * self.block_sat * self.fee_bps / BPS
+        return self.worth_sat(difficulty, shares) * self.fee_bps / BPS
 
     def expected_blocks(self, difficulty: Fraction, shares: int) -> Fraction:
         """The sum of the probabilities of `shares` shares of one difficulty."""
-        if shares < 0:
-            raise BadRate(f"{shares} shares is not a count")
-        return share_probability(self.nbits, difficulty) * shares
+        return share_probability(self.nbits, difficulty) * _count(shares)
 
 
 class BlockFees(msgspec.Struct, frozen=True):
@@ -144,6 +171,13 @@ def share_probability(nbits: int, difficulty: Fraction) -> Fraction:
     if difficulty <= 0:
         raise BadRate(f"difficulty {difficulty} must be positive")
     return min(Fraction(1), difficulty * target_from_nbits(nbits) / DIFF1)
+
+
+def ph_days(difficulty: Fraction, shares: int) -> Fraction:
+    """The work of `shares` shares of one difficulty: the hashes that find so many, in PH/s for a day."""
+    if difficulty <= 0:
+        raise BadRate(f"difficulty {difficulty} must be positive")
+    return difficulty * _count(shares) * HASHES_PER_DIFFICULTY / HASHES_PER_PH_DAY
 
 
 def floor_to_psat(exact_sat: Fraction) -> Amount:
@@ -188,3 +222,9 @@ def quote(
         scheme=Scheme.FPPS,
     )
     return floor_to_psat(price.credit_sat(difficulty, shares))
+
+
+def _count(shares: int) -> int:
+    if shares < 0:
+        raise BadRate(f"{shares} shares is not a count")
+    return shares

@@ -120,11 +120,15 @@ def _luck(connection: Connection, period: Period) -> PoolLuck | None:
 
 
 def _expected_blocks(connection: Connection, period: Period) -> Fraction:
-    """The sum of p over all shares that the pool bought."""
+    """The sum of p over all shares of its own work that the pool bought."""
     rows = connection.execute(
         select(rates, rate_hours.c.difficulty_log2, func.sum(rate_hours.c.shares).label("shares"))
         .join(rate_hours, rate_hours.c.rate_id == rates.c.id)
-        .where(rate_hours.c.hour >= period.from_s // 3600, rate_hours.c.hour < period.to_s // 3600)
+        .where(
+            rates.c.upstream_id.is_(None),
+            rate_hours.c.hour >= period.from_s // 3600,
+            rate_hours.c.hour < period.to_s // 3600,
+        )
         .group_by(rates.c.id, rate_hours.c.difficulty_log2)
     )
     expected = Fraction(0)

@@ -1,4 +1,5 @@
-"""The tables that money is computed from and booked in; `batch_schema` has those of payout batches.
+"""The tables that money is computed from and booked in; `batch_schema` has those of payout batches,
+`order_schema` those of upstreams and orders.
 
 One MetaData for SQLite and PostgreSQL. Integers are 64 bits on both, tables STRICT on SQLite (where
 an overflow would silently become REAL). Times are Unix seconds UTC, `minute`, `hour` and `day` count
@@ -43,6 +44,8 @@ metadata = MetaData(
 )
 INTEGER = BigInteger().with_variant(Integer(), "sqlite")  # SQLite's is 64 bits, and STRICT has no BIGINT
 SCHEMES = ("pps", "fpps", "solo", "proxy")
+ORDER_CREDITS = ("pps", "order")
+UPSTREAM_RISKS = ("tenant", "pool")
 
 
 def table(name: str, *items: SchemaItem, clustered: bool = False) -> Table:
@@ -74,9 +77,9 @@ def number(name: str, *constraints: ForeignKey, nullable: bool = False) -> Colum
     return Column(name, INTEGER, *constraints, nullable=nullable)
 
 
-def words(name: str, *, nullable: bool = False) -> Column[str]:
-    """A text column."""
-    return Column(name, Text, nullable=nullable)
+def words(name: str, *, nullable: bool = False, default: str | None = None) -> Column[str]:
+    """A text column; the default is for rows that were there before it."""
+    return Column(name, Text, nullable=nullable, server_default=default)
 
 
 # Registry
@@ -91,7 +94,9 @@ tenants = table(
     CheckConstraint("length(name) BETWEEN 1 AND 63 AND name NOT LIKE '%.%'", name="name"),
     one_of("status", ("active", "suspended")),
 )
-# The newest row is in force.
+# The newest row is in force. upstream_id says where the tenant's machines mine (NULL: for the pool itself),
+# order_credit how work that an order sells is credited (as PPS, or by the order's price), upstream_risk who
+# bears the shares that an upstream never answered, or rejected.
 tenant_terms = table(
     "tenant_terms",
     row_id(),
@@ -101,7 +106,12 @@ tenant_terms = table(
     number("payout_minimum_sat"),
     number("changed_at_s"),
     words("changed_by"),
+    number("upstream_id", ForeignKey("upstreams.id"), nullable=True),
+    words("order_credit", default="pps"),
+    words("upstream_risk", default="tenant"),
     one_of("scheme", SCHEMES),
+    one_of("order_credit", ORDER_CREDITS),
+    one_of("upstream_risk", UPSTREAM_RISKS),
     CheckConstraint("fee_bps BETWEEN 0 AND 10000", name="fee_bps"),
     CheckConstraint("payout_minimum_sat >= 0", name="payout_minimum_sat"),
     Index(None, "tenant_id"),
@@ -174,7 +184,9 @@ fee_basis_blocks = table(
     CheckConstraint("fees_sat >= 0", name="fees_sat"),
     clustered=True,
 )
-# One row for each change of a tenant's price of work; height is the first one it was offered for.
+# One row for each change of a tenant's price of work of one source: the pool's own (upstream_id NULL), an
+# upstream's, or an order's. height is the first one it was offered for; sat_per_ph_day is the order's price,
+# where the tenant is paid by that.
 rates = table(
     "rates",
     counted("id", "rates"),
@@ -187,6 +199,9 @@ rates = table(
     number("block_fees_sat"),
     number("fee_basis_id", ForeignKey("fee_bases.id"), nullable=True),
     number("created_at_s"),
+    number("upstream_id", ForeignKey("upstreams.id"), nullable=True),
+    number("order_id", ForeignKey("orders.id"), nullable=True),
+    number("sat_per_ph_day", nullable=True),
     UniqueConstraint("id", "tenant_id"),
     one_of("scheme", SCHEMES),
     CheckConstraint("fee_bps BETWEEN 0 AND 10000", name="fee_bps"),
@@ -194,6 +209,9 @@ rates = table(
     CheckConstraint("height >= 0", name="height"),
     CheckConstraint("subsidy_sat >= 0 AND block_fees_sat >= 0", name="reward"),
     CheckConstraint("fee_basis_id IS NOT NULL OR block_fees_sat = 0", name="fee_basis"),
+    CheckConstraint(
+        "sat_per_ph_day IS NULL OR (sat_per_ph_day >= 0 AND order_id IS NOT NULL)", name="sat_per_ph_day"
+    ),
     Index(None, "tenant_id", "id"),
 )
 

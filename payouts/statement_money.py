@@ -18,6 +18,8 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, case, func, or_, select
 
 from payouts.ledger import Kind, in_payout, payable
+from payouts.order_schema import upstreams
+from payouts.ratebook import WorkSource
 from payouts.rates import PSAT_PER_SAT
 from payouts.schema import ledger_transactions, ledger_transfers, rates, settled_shares, settlements
 from payouts.statement_period import Period, utc, work_text
@@ -27,8 +29,11 @@ class StatementWrong(Exception):
     """The books do not agree with each other: nothing can be stated until the audit has said where."""
 
 
-class RateRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What was settled in the period at one price."""
+class RateRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was settled in the period at one price.
+
+    Where there is a `sat_per_ph_day`, that is the price before the fee, and not what a block is worth.
+    """
 
     rate: int
     scheme: str
@@ -46,6 +51,9 @@ class RateRow(msgspec.Struct, frozen=True, kw_only=True):
     credit_psat: int
     pool_fee_sat: int
     pool_fee_psat: int
+    upstream: str | None = None  # whose work it was; None: the pool's own
+    order: int | None = None  # the number of the order that sold it
+    sat_per_ph_day: int | None = None  # the order's price
 
 
 class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,10 +125,11 @@ def rates_of(connection: Connection, tenant_id: int, period: Period, money: Mone
         func.max(settlements.c.hour).label("last_hour"),
     )
     rows = connection.execute(
-        select(rates, *sums, *hours)
+        select(rates, upstreams.c.name.label("upstream"), *sums, *hours)
         .join(settlements, settlements.c.rate_id == rates.c.id)
+        .outerjoin(upstreams, upstreams.c.id == rates.c.upstream_id)
         .where(settled)
-        .group_by(rates.c.id)
+        .group_by(rates.c.id, upstreams.c.name)
         .order_by(rates.c.id)
     ).all()
     until = _last_heights(connection, tenant_id, period)
@@ -189,17 +198,26 @@ def _rate_row(row: Row[Any], height_to: int | None, shares: int, work: Fraction)
         credit_psat=credit[1],
         pool_fee_sat=pool_fee[0],
         pool_fee_psat=pool_fee[1],
+        upstream=row.upstream,
+        order=row.order_id,
+        sat_per_ph_day=row.sat_per_ph_day,
     )
 
 
 def _last_heights(connection: Connection, tenant_id: int, period: Period) -> dict[int, int]:
-    """The last height that a rate was offered for: the one before its successor's first."""
-    known = connection.execute(
-        select(rates.c.id, rates.c.height)
+    """The last height that a rate was offered for: the one before the first of the next for that work."""
+    known: dict[WorkSource, list[tuple[int, int]]] = defaultdict(list)
+    for row in connection.execute(
+        select(rates.c.id, rates.c.height, rates.c.upstream_id, rates.c.order_id)
         .where(rates.c.tenant_id == tenant_id, rates.c.created_at_s < period.to_s)
         .order_by(rates.c.id)
-    ).all()
-    return {rate.id: max(rate.height, successor.height - 1) for rate, successor in pairwise(known)}
+    ):
+        known[WorkSource(row.upstream_id, row.order_id)].append((row.id, row.height))
+    return {
+        rate_id: max(height, next_height - 1)
+        for of_source in known.values()
+        for (rate_id, height), (_, next_height) in pairwise(of_source)
+    }
 
 
 def _settled(tenant_id: int, period: Period) -> Any:

@@ -20,6 +20,8 @@ from payouts.batch_schema import (
     payout_items,
 )
 from payouts.ledger import Kind, in_payout, payable
+from payouts.order_schema import upstreams
+from payouts.rates import OrderCredit, UpstreamRisk
 from payouts.schema import ledger_transactions, ledger_transfers, tenant_addresses, tenant_terms
 from payouts.statement_period import Period, utc
 
@@ -67,7 +69,7 @@ class AddressChange(msgspec.Struct, frozen=True, kw_only=True):
     effective_at_utc: str
 
 
-class TermsChange(msgspec.Struct, frozen=True, kw_only=True):
+class TermsChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a tenant's work is paid by, from the next job on."""
 
     scheme: str
@@ -75,6 +77,9 @@ class TermsChange(msgspec.Struct, frozen=True, kw_only=True):
     payout_minimum_sat: int
     changed_at_utc: str
     changed_by: str
+    upstream: str | None = None  # where its machines mine; None: for the pool
+    order_credit: str = OrderCredit.PPS.value
+    upstream_risk: str = UpstreamRisk.TENANT.value
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,7 +195,8 @@ def addresses_of(connection: Connection, tenant_id: int, period: Period) -> tupl
 def terms_of(connection: Connection, tenant_id: int, period: Period) -> tuple[TermsChange, ...]:
     """The terms at the period's start, if there were any, and every change in it."""
     rows = connection.execute(
-        select(tenant_terms)
+        select(tenant_terms, upstreams.c.name.label("upstream"))
+        .outerjoin(upstreams, upstreams.c.id == tenant_terms.c.upstream_id)
         .where(tenant_terms.c.tenant_id == tenant_id, tenant_terms.c.changed_at_s < period.to_s)
         .order_by(tenant_terms.c.id)
     ).all()
@@ -202,6 +208,9 @@ def terms_of(connection: Connection, tenant_id: int, period: Period) -> tuple[Te
             payout_minimum_sat=row.payout_minimum_sat,
             changed_at_utc=utc(row.changed_at_s),
             changed_by=row.changed_by,
+            upstream=row.upstream,
+            order_credit=row.order_credit,
+            upstream_risk=row.upstream_risk,
         )
         for row in rows[max(len(before) - 1, 0) :]
     )

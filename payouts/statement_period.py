@@ -9,12 +9,10 @@ from fractions import Fraction
 
 import msgspec
 
-from payouts.rates import DIFF1
+from payouts.rates import HASHES_PER_DIFFICULTY
 
 DAYS_MAX = 3653  # ten years: more is a typing mistake, and would be one page a day
 EPOCH = date(1970, 1, 1)
-# 2^256 hashes meet the target of difficulty 1 DIFF1 times: 15 ppm more than 2^32.
-HASHES_PER_DIFFICULTY = Fraction(1 << 256, DIFF1)
 
 
 class BadPeriod(ValueError):

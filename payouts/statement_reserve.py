@@ -1,7 +1,8 @@
 """The reserve disclosure: what the pool would need to bear its luck, and what its books say it has.
 
 The reserve is Rosenfeld's for the largest block value that work was bought at in the period and the fee
-that was really earned, less what orphaned blocks cost. What it has are matured coins less all that it
+that was really earned, less what orphaned blocks cost. Work for an upstream is not in it: whatever the pool
+pays for that, it finds no blocks of its own with it. What it has are matured coins less all that it
 owes; both are the books' as of the period's end.
 
 Invariants: exact or Decimal, never a float. Must not know: nodes, so whether the coins are there.
@@ -123,8 +124,12 @@ def _fee(connection: Connection, period: Period) -> Fraction | None:
     """The pool's part of all work that it bought in the period."""
     names = ("credit_sat", "credit_psat", "fee_sat", "fee_psat")
     sums = connection.execute(
-        select(*(func.coalesce(func.sum(settlements.c[name]), 0) for name in names)).where(
-            settlements.c.settled_at_s >= period.from_s, settlements.c.settled_at_s < period.to_s
+        select(*(func.coalesce(func.sum(settlements.c[name]), 0) for name in names))
+        .join(rates, rates.c.id == settlements.c.rate_id)
+        .where(
+            rates.c.upstream_id.is_(None),
+            settlements.c.settled_at_s >= period.from_s,
+            settlements.c.settled_at_s < period.to_s,
         )
     ).one()
     credit_sat, credit_psat, fee_sat, fee_psat = (int(it) for it in sums)
@@ -136,11 +141,12 @@ def _block_sat(connection: Connection, period: Period) -> int | None:
     """The largest value of a block that work was bought at in the period."""
     used = connection.execute(
         select(rates).where(
+            rates.c.upstream_id.is_(None),
             rates.c.id.in_(
                 select(settlements.c.rate_id).where(
                     settlements.c.settled_at_s >= period.from_s, settlements.c.settled_at_s < period.to_s
                 )
-            )
+            ),
         )
     )
     return max((price_of(row).block_sat for row in used), default=None)

@@ -36,6 +36,8 @@ VERDICTS = (
     "low difficulty",
     "duplicate",
     "filter full",
+    "undelivered",
+    "upstream rejected",
 )
 MINUTES_OF_DAY = 1440
 ROWS_AT_ONCE = 10_000  # what a walk holds in memory

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, func, or_, select
 from payouts import income
 from payouts.accrual import settle
 from payouts.income import Block, Status
-from payouts.ratebook import record_fee_basis
+from payouts.ratebook import WorkSource, record_fee_basis
 from payouts.rates import BlockFees
 from payouts.schema import block_events, blocks
 from payouts.tallies import roll_up_hours, roll_up_minutes
@@ -28,7 +28,7 @@ from pool.config import BookTimes
 from pool.found_blocks import book_found_blocks
 from pool.node import NodeSet
 from pool.price_book import WorkPrice, open_epoch
-from pool.registry import Registry
+from pool.registry import NewRows, Registry
 from pool.registry_store import insert_new
 from pool.rpc import NodeError, NodeSpokeNonsense, RpcError
 from pool.store import Store
@@ -42,6 +42,8 @@ MATURITY: Final = 100  # confirmations after which a coinbase may be spent (cons
 # Blocks are watched until this deep: a reorganisation of a matured block is a catastrophe, and is booked.
 WATCHED_DEPTH: Final = 2 * MATURITY
 WATCHED_MAX: Final = 500  # blocks asked for in one round
+# Prices that are remembered, one a work source: the pool itself, its upstreams, the orders on them.
+PRICES_MAX: Final = 1_000
 
 _Value = TypeVar("_Value")
 
@@ -63,24 +65,36 @@ class Bookkeeper:
         self._registry = registry
         self._times = times
         self._wall_clock = wall_clock
-        self._price: WorkPrice | None = None
-        self._epoch = 0
+        self._epochs: dict[WorkSource, tuple[WorkPrice, int]] = {}
+        self._forgotten = 0  # how often
         self.settled = trio.Event()  # replaced after each settlement
 
     async def epoch(self, price: WorkPrice, height: int) -> int:
-        """The rate number of work of this price, on disk."""
-        if price != self._price:
-            now_s = int(self._wall_clock())
-            self._epoch = await self._write(lambda connection: open_epoch(connection, price, height, now_s))
-            self._price = price
-            log.info(
-                "price_opened", epoch=self._epoch, nbits=f"{price.nbits:08x}", subsidy_sat=price.subsidy_sat
-            )
-        return self._epoch
+        """The rate number of work of this price, on disk: the same one until its source has another price."""
+        known, epoch = self._epochs.get(price.source, (None, 0))
+        if price == known:
+            return epoch
+        now_s, forgotten = int(self._wall_clock()), self._forgotten
+        epoch = await self._write(lambda connection: open_epoch(connection, price, height, now_s))
+        # What was forgotten meanwhile may have been made of terms that are no longer in force.
+        if forgotten == self._forgotten:
+            if len(self._epochs) >= PRICES_MAX:
+                self._epochs.clear()
+            self._epochs[price.source] = (price, epoch)
+        log.info(
+            "price_opened",
+            epoch=epoch,
+            nbits=f"{price.nbits:08x}",
+            subsidy_sat=price.subsidy_sat,
+            upstream=price.upstream_id,
+            order=price.order_id,
+        )
+        return epoch
 
     def forget_price(self) -> None:
-        """A tenant or its terms changed: the next work opens a new epoch."""
-        self._price = None
+        """A tenant or its terms changed: the next work of every source opens a new epoch."""
+        self._epochs.clear()
+        self._forgotten += 1
 
     async def fee_basis(self, fees: tuple[BlockFees, ...]) -> int:
         """Keep a list of recent blocks as the basis of FPPS; its number."""
@@ -100,10 +114,11 @@ class Bookkeeper:
             found_at_s=now_s,
         )
 
-        new = self._registry.take_new()  # the finder may be among them
+        # The finder may be new. Its rows are still the journal's to commit, before or after this.
+        finder = NewRows((), ()) if worker_id is None else self._registry.rows_of(worker_id)
 
         def book(connection: Connection) -> None:
-            insert_new(connection, new, now_s)
+            insert_new(connection, finder, now_s)
             known = connection.scalar(select(func.count()).where(blocks.c.hash == block.hash))
             if not known:
                 income.record_block(connection, block, now_s)

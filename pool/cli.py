@@ -20,6 +20,7 @@ from pool.demo import DemoOptions, run_demo
 from pool.journal import JournalFailed
 from pool.main import Pool
 from pool.money_cli import db_app, ledger_app, rate_app
+from pool.order_cli import app as order_app
 from pool.payout_cli import app as payout_app
 from pool.payout_wallet import BadWallet
 from pool.registry_cli import container_app, site_app, tenant_app, worker_app
@@ -28,6 +29,7 @@ from pool.regtest import RegtestOptions, RegtestUnavailable, serve_regtest
 from pool.regtest_wallet import TEMPLATE_TXS_MAX
 from pool.report_cli import app as report_app
 from pool.store import StoreError, open_store
+from pool.upstream_cli import app as upstream_app
 from stratum import _engine
 from stratum.certificate import BadCertificate
 from stratum.difficulty import BadTarget, target_from_nbits
@@ -47,6 +49,8 @@ for name, sub_app in (
     ("site", site_app),
     ("container", container_app),
     ("worker", worker_app),
+    ("upstream", upstream_app),
+    ("order", order_app),
     ("rate", rate_app),
     ("ledger", ledger_app),
     ("db", db_app),

@@ -20,7 +20,7 @@ from pool.payout_settings import PayoutSettings
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.doorkeeper import DoorLimits
 from stratum.server import Endpoint, Network
-from stratum.session import SessionLimits
+from stratum.services import SessionLimits
 from stratum.switchboard import BoardLimits
 from stratum.vardiff import VardiffPolicy
 
@@ -76,7 +76,9 @@ class StratumTable(_Table, frozen=True):
     difficulty_min: int | float = 1_024
     difficulty_max: int | float = 1 << 50
     share_interval_s: float = 6.0
-    extranonce2_bytes: int = 8
+    # With 4, and the 4 of extranonce1, a machine can be moved to most other pools without new extranonces.
+    extranonce2_bytes: int = 4
+    move_interval_s: float = 600.0  # between two moves of a machine from one channel to another
     limits: LimitsTable = LimitsTable()
 
 
@@ -113,6 +115,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     start_difficulty_log2: int
     vardiff: VardiffPolicy
     extranonce2_bytes: int
+    move_interval_s: float = 600.0
     line_bytes_max: int
     session_limits: SessionLimits = SessionLimits()
     board_limits: BoardLimits = BoardLimits()
@@ -184,6 +187,7 @@ def _checked(file: _File, base: Path) -> PoolConfig:
     if not 4 <= stratum.extranonce2_bytes <= 8:
         raise BadConfig("stratum.extranonce2_bytes: 4 to 8, miners cannot do with less or more")
     _within("stratum.share_interval_s", stratum.share_interval_s, 2, 60)
+    _within("stratum.move_interval_s", stratum.move_interval_s, 0, 86_400)
     _within("pool.outage_s", pool.outage_s, 1, 86_400)
     _within("stratum.limits.line_bytes", limits.line_bytes, 512, 1 << 20)
     _within("stratum.limits.out_bytes", limits.out_bytes, 4096, 1 << 24)
@@ -209,6 +213,7 @@ def _checked(file: _File, base: Path) -> PoolConfig:
             aim_s=stratum.share_interval_s, difficulty_log2_min=low, difficulty_log2_max=high
         ),
         extranonce2_bytes=stratum.extranonce2_bytes,
+        move_interval_s=stratum.move_interval_s,
         line_bytes_max=limits.line_bytes,
         session_limits=SessionLimits(
             subscribe_s=limits.subscribe_s, authorise_s=limits.authorise_s, idle_s=limits.idle_s

@@ -162,7 +162,7 @@ def _config(options: DemoOptions, node: NodeConfig) -> PoolConfig:
             difficulty_log2_min=DIFFICULTY_LOG2_MIN if fixed is None else fixed,
             difficulty_log2_max=DIFFICULTY_LOG2_MAX if fixed is None else fixed,
         ),
-        extranonce2_bytes=8,
+        extranonce2_bytes=4,
         line_bytes_max=8192,
         database_url=database_url(options.data_dir),
         books=IMPATIENT if options.fleet else BookTimes(),

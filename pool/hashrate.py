@@ -1,8 +1,10 @@
 """Live hashrate and share counts, of every worker and of all that workers add up to.
 
 Averages decay exponentially (1 min, 5 min, 1 h, 24 h) and are corrected for the time since the worker was
-first seen, so that a machine that came a minute ago does not look slow (ckpool's lesson). They are for eyes:
-floats, not stored. What is paid, and exact windows, come from the journal.
+first seen, so that a machine that came a minute ago does not look slow (ckpool's lesson). They are for eyes
+and for the router: floats, not stored. What is paid, and exact windows, come from the journal. A machine
+hashes whether or not an upstream takes its shares, so those that were good to us count as hashrate; accepted
+are only those that somebody took.
 
 Arrays by worker number; a sum over 22,400 workers is a few vector operations. Must not know: the database.
 """
@@ -13,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from pool.journal import RECORD, merge
+from pool.journal import MINED, RECORD, merge
 from pool.registry import Registry
 from stratum.verdict import Verdict
 
@@ -25,13 +27,15 @@ PENDING_MAX: Final = 10_000  # commits between two updates, at most; more are ad
 GROWTH: Final = 1024  # workers that room is made for at a time
 
 # Columns of the counts, as commands and reports name them.
-COUNTS: Final = ("accepted", "stale", "duplicate", "low", "invalid")
+COUNTS: Final = ("accepted", "stale", "duplicate", "low", "invalid", "undelivered")
 _COLUMN: Final = {
     Verdict.ACCEPTED: 0,
     Verdict.STALE: 1,
     Verdict.JOB_UNKNOWN: 1,
     Verdict.DUPLICATE: 2,
     Verdict.LOW_DIFFICULTY: 3,
+    Verdict.UNDELIVERED: 5,
+    Verdict.UPSTREAM_REJECTED: 5,
 }
 _COLUMN_OF_VERDICT: Final = np.array([_COLUMN.get(verdict, 4) for verdict in Verdict])
 
@@ -48,6 +52,7 @@ class Hashrate(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: int
     low: int
     invalid: int
+    undelivered: int  # good to us; no upstream took them
     workers: int
     offline: int
 
@@ -64,7 +69,7 @@ class HashrateTable(Mapping[int, Hashrate]):
 
     def __getitem__(self, number: int) -> Hashrate:
         row = self._rows[number]
-        accepted, stale, duplicate, low, invalid = self.counts[row].tolist()
+        accepted, stale, duplicate, low, invalid, undelivered = self.counts[row].tolist()
         return Hashrate(
             rates_hps=tuple(self.rates_hps[row].tolist()),
             accepted=accepted,
@@ -72,6 +77,7 @@ class HashrateTable(Mapping[int, Hashrate]):
             duplicate=duplicate,
             low=low,
             invalid=invalid,
+            undelivered=undelivered,
             workers=int(self._members[row]),
             offline=int(self._gone[row]),
         )
@@ -90,6 +96,7 @@ _NOTHING: Final = Hashrate(
     duplicate=0,
     low=0,
     invalid=0,
+    undelivered=0,
     workers=0,
     offline=0,
 )
@@ -106,7 +113,7 @@ class HashrateBook:
         self._averages = np.zeros((0, len(WINDOWS_S)))
         self._counts = np.zeros((0, len(COUNTS)), dtype=np.int64)
         self._since_s = np.zeros(0)  # first heard of, for the correction
-        self._last_s = np.zeros(0)  # of the last accepted share; -inf: never
+        self._last_s = np.zeros(0)  # of the last good share; -inf: never
 
     def add(self, tallies: bytes, now_s: float) -> None:
         """A committed batch."""
@@ -125,10 +132,10 @@ class HashrateBook:
         self._make_room(int(records["worker"].max(initial=0)), now_s - elapsed_s)
         worker = records["worker"].astype(np.intp)
         np.add.at(self._counts, (worker, _COLUMN_OF_VERDICT[records["verdict"]]), records["count"])
-        accepted = records["verdict"] == Verdict.ACCEPTED
-        work = np.exp2(records["difficulty_log2"][accepted].astype(float)) * records["count"][accepted]
-        hashes = np.bincount(worker[accepted], weights=work, minlength=self._room) * HASHES_PER_DIFFICULTY
-        self._last_s[worker[accepted]] = now_s
+        good = np.isin(records["verdict"], MINED)
+        work = np.exp2(records["difficulty_log2"][good].astype(float)) * records["count"][good]
+        hashes = np.bincount(worker[good], weights=work, minlength=self._room) * HASHES_PER_DIFFICULTY
+        self._last_s[worker[good]] = now_s
         rate = hashes / elapsed_s
         for column, window_s in enumerate(WINDOWS_S):
             kept = np.exp(-elapsed_s / window_s)
@@ -150,6 +157,17 @@ class HashrateBook:
         age_s = np.maximum(now_s - self._since_s, 1.0)[:, None]
         corrected: Floats = self._averages / -np.expm1(-age_s / np.array(WINDOWS_S))
         return corrected
+
+    def machines(self, now_s: float) -> tuple[Floats, Floats, Floats]:
+        """By worker number: averages of 5 min and of 1 h, H/s, and the age of the last good share, seconds.
+
+        One entry for every number up to the highest known, and up to GROWTH more; zero, and infinite, for a
+        machine that has not mined since the start, and for a number that is nobody's.
+        """
+        self._make_room(max(self._registry.workers, default=0), now_s)
+        rates = self.rates_hps(now_s)
+        ages_s = np.maximum(now_s - self._last_s, 0.0)
+        return rates[:, WINDOWS_S.index(300)].copy(), rates[:, WINDOWS_S.index(3600)].copy(), ages_s
 
     def by_worker(self, now_s: float) -> HashrateTable:
         """Every known worker."""

@@ -1,24 +1,27 @@
-"""The tables of the journal: batches of tallies as they were committed, and what their rate numbers mean.
+"""The tables of the journal: batches as they were committed, and what their rate numbers mean.
 
-A batch is one row: the engine's packed tallies of some 20 ms. It is deleted by the transaction that folds it
-into the minutes of `payouts.tallies`, so a share is in exactly one of the two.
+A batch is one row: what the engine, and the upstreams, counted in some 20 ms, packed. It is deleted by the
+transaction that folds it into the minutes of `payouts.tallies` and the hours of `payouts.order_schema`, so a
+share is in exactly one of the two. A share that was forwarded to an upstream is in neither until it is
+settled: until then it is a row of its own.
 
 Must not know: who writes and who folds.
 """
 
 from sqlalchemy import CheckConstraint, Column, ForeignKey, LargeBinary, PrimaryKeyConstraint
 
-from payouts.schema import INTEGER, number, table
+from payouts.schema import INTEGER, UPSTREAM_RISKS, number, one_of, table, words
 
 journal_batches = table(
     "journal_batches",
     Column("seq", INTEGER, primary_key=True, autoincrement=False),
     number("minute"),  # since 1970, at the commit
     Column("tallies", LargeBinary, nullable=False),
-    CheckConstraint("length(tallies) > 0", name="tallies"),
+    Column("upstream", LargeBinary, nullable=True),  # the upstreams' verdicts, where there were any
+    CheckConstraint("length(tallies) + coalesce(length(upstream), 0) > 0", name="tallies"),
 )
-# What the engine's rate number stands for: the work's side of a price. A row for each change, and one for
-# each start of the pool.
+# What the engine's rate number stands for: the work's side of a price, and whose work it is (NULL: the
+# pool's own). A row for each change, and one for each start of the pool.
 rate_epochs = table(
     "rate_epochs",
     Column("epoch", INTEGER, primary_key=True, autoincrement=False),
@@ -27,15 +30,37 @@ rate_epochs = table(
     number("subsidy_sat"),
     number("fee_basis_id", ForeignKey("fee_bases.id"), nullable=True),
     number("created_at_s"),
+    number("upstream_id", ForeignKey("upstreams.id"), nullable=True),
+    number("order_id", ForeignKey("orders.id"), nullable=True),
     CheckConstraint("epoch BETWEEN 1 AND 4294967295", name="epoch"),
 )
-# The tenants' side: under which rate of its own each tenant's shares of that epoch are booked.
+# The tenants' side: under which rate of its own each tenant's shares of that epoch are booked, and who bears
+# those that an upstream did not take.
 rate_epoch_tenants = table(
     "rate_epoch_tenants",
     number("epoch", ForeignKey("rate_epochs.epoch")),
     number("tenant_id", ForeignKey("tenants.id")),
     number("rate_id", ForeignKey("rates.id")),
+    words("upstream_risk", default="tenant"),
     PrimaryKeyConstraint("epoch", "tenant_id"),
+    one_of("upstream_risk", UPSTREAM_RISKS),
+    clustered=True,
+)
+# Shares that were forwarded to an upstream and are not settled; those of a pool that died are settled as
+# unanswered by the next one.
+upstream_submits = table(
+    "upstream_submits",
+    words("key"),  # hex
+    number("worker_id", ForeignKey("workers.id")),
+    number("epoch", ForeignKey("rate_epochs.epoch")),
+    number("difficulty_log2"),
+    number("counted"),  # 1: it is in the tallies already
+    words("target"),  # the upstream's: 64 hex digits
+    number("noted_at_s"),
+    PrimaryKeyConstraint("key"),
+    CheckConstraint("difficulty_log2 BETWEEN -32 AND 63", name="difficulty_log2"),
+    CheckConstraint("counted IN (0, 1)", name="counted"),
+    CheckConstraint("length(target) = 64", name="target"),
     clustered=True,
 )
 

@@ -1,28 +1,39 @@
 """What the admin's commands see and change of a running pool.
 
-Commands run in a worker thread; everything here hops to the pool's own thread, so that registry and
-hashrates have one user. Must not know: what a command is, sockets.
+Commands run in a worker thread; everything here hops to the pool's own thread, so that registry, hashrates
+and routes have one user. Must not know: what a command is, sockets.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 import trio
 
 from pool.hashrate import Hashrate, HashrateBook
 from pool.registry import ContainerRecord, Registry
 from pool.registry_store import TenantView, record_of
+from pool.route_status import RouteStatus
 
 
 class Live:
-    """pool.admin.commands.LivePool. `on_tenant` is told, in the pool's thread, of every changed tenant."""
+    """pool.admin.commands.LivePool. In the pool's thread, `on_tenant` is told of every changed tenant, and
+    `on_routes` that an upstream or an order is another one than before."""
 
     def __init__(
-        self, registry: Registry, hashrates: HashrateBook, on_tenant: Callable[[TenantView], None]
+        self,
+        registry: Registry,
+        hashrates: HashrateBook,
+        on_tenant: Callable[[TenantView], None],
+        *,
+        on_routes: Callable[[], None] = lambda: None,
+        route_status: Callable[[], RouteStatus] = RouteStatus,
     ) -> None:
         self._registry = registry
         self._hashrates = hashrates
         self._on_tenant = on_tenant
+        self._on_routes = on_routes
+        self._route_status = route_status
 
     def figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
         return trio.from_thread.run_sync(self._figures, of)
@@ -48,3 +59,14 @@ class Live:
             self._on_tenant(view)
 
         trio.from_thread.run_sync(change)
+
+    def routes_changed(self) -> None:
+        trio.from_thread.run_sync(self._on_routes)
+
+    def upstream_status(self) -> list[dict[str, Any]]:
+        status = trio.from_thread.run_sync(self._route_status)
+        return [msgspec.to_builtins(it) for it in status.upstreams]
+
+    def order_status(self) -> list[dict[str, Any]]:
+        status = trio.from_thread.run_sync(self._route_status)
+        return [msgspec.to_builtins(it) for it in status.orders]

@@ -35,10 +35,12 @@ from pool.payout_follow import Follower
 from pool.payout_node import PayoutNodes
 from pool.payout_wallet import PayoutWallet
 from pool.price_book import WorkPrice
+from pool.proxy import Proxy
 from pool.registry import Registry
 from pool.registry_store import TenantView, load
 from pool.rpc import NodeError
 from pool.store import Store
+from pool.submit_book import SubmitBook
 from pool.template_watch import TemplateWatch
 from pool.templates import Template, work_from_template
 from stratum._engine import Engine
@@ -47,7 +49,7 @@ from stratum.doorkeeper import Doorkeeper, DoorLimits
 from stratum.extranonce import ExtranonceSpace
 from stratum.job import Solution
 from stratum.server import Server
-from stratum.session import Services
+from stratum.services import Services
 from stratum.switchboard import Switchboard
 
 log = structlog.get_logger()
@@ -60,6 +62,7 @@ BLOCKS_WAITING_MAX: Final = 10_000
 BLOCK_SUBMITTERS: Final = 8  # at once: a slow node must not hold up the next block
 BLOCKS_STORED_S: Final = 1.0  # of a stop, which takes two seconds at most
 OUTAGE_CHECK_S: Final = 1.0
+NO_NODE: Final = "no bitcoin node answers"
 
 
 class RunningPool(msgspec.Struct, frozen=True):
@@ -92,34 +95,51 @@ class Pool:
         with store.read() as connection:
             self._registry = Registry(load(connection))
         self._hashrates = HashrateBook(self._registry, trio.current_time())
+        self._submits = SubmitBook(on_change=lambda: self._board.commit_soon())
         self._journal = Journal(
             store,
             self._registry,
             rate_of=price_book.rate_of,
+            submits=self._submits,
             on_commit=lambda tallies: self._hashrates.add(tallies, trio.current_time()),
             fold_s=config.books.fold_s,
         )
         self._bookkeeper = Bookkeeper(store, self._nodes, self._registry, times=config.books)
         self._halving = HALVING_INTERVAL_REGTEST if config.network == "regtest" else HALVING_INTERVAL
         self._fee_basis: int | None = None
+        self._price: tuple[WorkPrice, int] | None = None  # of the last work of our own, and its height
         self._terms_changed = trio.Event()
         # In every coinbase, with a counter: no boot repeats another's work, so a share of an earlier boot
         # can never be credited again.
         self._salt = secrets.token_bytes(4)
         self._salts_used = 0
 
-        engine = Engine(line_bytes_max=config.line_bytes_max)
+        engine, job_ids = Engine(line_bytes_max=config.line_bytes_max), JobIds()
         self._channel = Channel(
             1,
             engine=engine,
-            job_ids=JobIds(),
+            job_ids=job_ids,
             extranonces=ExtranonceSpace(EXTRANONCE1_BYTES),
             extranonce2_size=config.extranonce2_bytes,
+        )
+        self._proxy = Proxy(
+            config,
+            store,
+            self._registry,
+            self._hashrates,
+            own=self._channel,
+            engine=engine,
+            job_ids=job_ids,
+            price=lambda: self._price,
+            epoch=self._bookkeeper.epoch,
+            submits=self._submits,
+            board=lambda: self._board,
         )
         services = Services(
             engine=engine,
             channel=self._channel,
-            gate=self._registry,
+            gate=self._proxy.dispatch,
+            usher=self._proxy.dispatch,
             vardiff=config.vardiff,
             start_difficulty_log2=config.start_difficulty_log2,
             limits=config.session_limits,
@@ -144,7 +164,13 @@ class Pool:
                 nursery.start_soon(self._journal.run)
                 await nursery.start(self._board.run)
                 nursery.start_soon(self._bookkeeper.run)
-                live = Live(self._registry, self._hashrates, self._tenant_changed)
+                live = Live(
+                    self._registry,
+                    self._hashrates,
+                    self._tenant_changed,
+                    on_routes=self._proxy.changed,
+                    route_status=self._proxy.status,
+                )
                 desk = Desk(self._store, self._config.network, live)
                 await nursery.start(serve_admin, desk, admin_socket(self._config.data_dir))
                 for _ in range(BLOCK_SUBMITTERS):
@@ -155,6 +181,7 @@ class Pool:
                 nursery.start_soon(self._watch.run, templates)
                 nursery.start_soon(self._publish, fresh)
                 nursery.start_soon(self._mind_outages)
+                await nursery.start(self._proxy.run)
                 await nursery.start(server.run)
                 task_status.started(
                     RunningPool(self._board, self._registry, self._hashrates, tuple(server.addresses))
@@ -163,7 +190,8 @@ class Pool:
             await self._store_blocks()
             if not self._journal.failed:
                 with trio.CancelScope(shield=True):
-                    await self._journal.fold()  # what the last commit wrote
+                    await self._journal.commit(b"")  # what upstreams said after the last miner had left
+                    await self._journal.fold()
 
     async def _publish(self, fresh: trio.MemoryReceiveChannel[Template]) -> None:
         async for template in fresh:
@@ -184,17 +212,23 @@ class Pool:
                 subsidy_sat=subsidy_sat(template.height, self._halving),
                 fee_basis_id=self._fee_basis,
             )
+            self._price = price, template.height
             epoch = await self._bookkeeper.epoch(price, template.height)
             self._board.publish(self._channel, work, rate=epoch)
             log.debug("job_published", height=template.height, transactions=len(template.transactions))
 
     def _take_solution(self, solution: Solution) -> None:
-        log.info(
-            "block_found",
-            height=solution.job.work.height,
-            hash=solution.hash_internal[::-1].hex(),
-            worker=self._registry.name_of(solution.worker) if solution.worker else None,
-        )
+        forwarded = self._proxy.forward(solution)
+        if solution.is_block:
+            log.info(
+                "block_found",
+                height=solution.job.work.height,
+                hash=solution.hash_internal[::-1].hex(),
+                worker=self._registry.name_of(solution.worker) if solution.worker else None,
+                forwarded=forwarded,
+            )
+        if forwarded:
+            return
         try:
             self._found.send_nowait(solution)
         except trio.WouldBlock:
@@ -247,6 +281,7 @@ class Pool:
     def _tenant_changed(self, view: TenantView) -> None:
         self._bookkeeper.forget_price()
         self._terms_changed.set()
+        self._proxy.changed()
         if view.status != "active":
             theirs = {it.id for it in self._registry.workers.values() if it.tenant_id == view.id}
             self._board.drop_workers(theirs, "tenant suspended")
@@ -261,7 +296,10 @@ class Pool:
                 await self._submitter.submit(self._to_submit.receive_nowait())
 
     async def _mind_outages(self) -> None:
-        """Let miners go when no node has answered for outage_s; take them back when one does."""
+        """Let miners of our own work go when no node has answered for outage_s; take them back when one does.
+
+        Those of upstreams stay: only where there are none is the door closed.
+        """
         let_go = False
         while True:
             await trio.sleep(OUTAGE_CHECK_S)
@@ -271,10 +309,15 @@ class Pool:
             if gone and not let_go:
                 let_go = True
                 log.error("miners_let_go", reason="no node answers", outage_s=round(outage_s))
-                self._board.close_door("no bitcoin node answers")
+                self._proxy.dispatch.own_closed = NO_NODE
+                if self._proxy.in_use:
+                    self._board.drop_channel(self._channel, NO_NODE)
+                else:
+                    self._board.close_door(NO_NODE)
             elif not gone and let_go:
                 let_go = False
                 log.warning("miners_taken_back")
+                self._proxy.dispatch.own_closed = None
                 self._doorkeeper.closed = None
 
 

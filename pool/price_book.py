@@ -1,8 +1,16 @@
 """What the engine's rate numbers mean: a new number for every change of the price of work.
 
-An epoch is one price of work on the work's side (nBits, subsidy, fee basis); under it each tenant has a
-rate of its own, by its terms. Epoch and rates are in the database before the first job that carries the
-number, so the journal can always be folded. Everything blocks: call it from a worker thread.
+An epoch is one price of the work of one source (nBits, subsidy, fee basis; the pool's own, an upstream's, or
+an order's); under it each tenant has a rate of its own, by its terms. Epoch and rates are in the database
+before the first job that carries the number, so the journal can always be folded. Everything blocks: call it
+from a worker thread.
+
+How a tenant is paid:
+* for the pool's own work by its scheme. A proxy tenant whose machines fell back to the pool is paid PPS: its
+  upstream has nothing of that work, and the pool has;
+* for an upstream's work by its scheme, which is nothing where that upstream pays the tenant (proxy);
+* for work that an order sells by its scheme, or PPS where that pays nothing; by the order's price instead
+  where its terms say so.
 
 Must not know: templates, sessions, shares.
 """
@@ -10,8 +18,9 @@ Must not know: templates, sessions, shares.
 import msgspec
 from sqlalchemy import Connection, func, insert, select
 
-from payouts.ratebook import record_rate
-from payouts.rates import Price, Scheme
+from payouts.order_schema import orders
+from payouts.ratebook import WorkSource, record_rate
+from payouts.rates import OrderCredit, Price, Scheme, UpstreamRisk
 from payouts.schema import fee_bases
 from pool.journal_schema import rate_epoch_tenants, rate_epochs
 from pool.registry_store import TenantView, list_tenants
@@ -23,6 +32,20 @@ class WorkPrice(msgspec.Struct, frozen=True, kw_only=True):
     nbits: int
     subsidy_sat: int
     fee_basis_id: int | None = None
+    upstream_id: int | None = None  # None: the pool's own work
+    order_id: int | None = None
+
+    @property
+    def source(self) -> WorkSource:
+        """Whose work it is."""
+        return WorkSource(self.upstream_id, self.order_id)
+
+
+class TenantRate(msgspec.Struct, frozen=True):
+    """How a tenant's shares of an epoch are booked."""
+
+    rate_id: int
+    upstream_risk: UpstreamRisk  # who bears those that the upstream did not take
 
 
 def open_epoch(connection: Connection, price: WorkPrice, height: int, now_s: int) -> int:
@@ -36,6 +59,8 @@ def open_epoch(connection: Connection, price: WorkPrice, height: int, now_s: int
             subsidy_sat=price.subsidy_sat,
             fee_basis_id=price.fee_basis_id,
             created_at_s=now_s,
+            upstream_id=price.upstream_id,
+            order_id=price.order_id,
         )
     )
     for tenant in list_tenants(connection):
@@ -43,22 +68,34 @@ def open_epoch(connection: Connection, price: WorkPrice, height: int, now_s: int
     return epoch
 
 
-def rate_of(connection: Connection, epoch: int, tenant_id: int) -> int:
+def rate_of(connection: Connection, epoch: int, tenant_id: int) -> TenantRate:
     """The tenant's rate in an epoch; made now for a tenant that came during it."""
-    mine = (rate_epoch_tenants.c.epoch == epoch) & (rate_epoch_tenants.c.tenant_id == tenant_id)
-    known = connection.scalar(select(rate_epoch_tenants.c.rate_id).where(mine))
+    known = connection.execute(
+        select(rate_epoch_tenants.c.rate_id, rate_epoch_tenants.c.upstream_risk).where(
+            rate_epoch_tenants.c.epoch == epoch, rate_epoch_tenants.c.tenant_id == tenant_id
+        )
+    ).one_or_none()
     if known is not None:
-        return int(known)
+        return TenantRate(known.rate_id, UpstreamRisk(known.upstream_risk))
     row = connection.execute(select(rate_epochs).where(rate_epochs.c.epoch == epoch)).one()
-    price = WorkPrice(nbits=row.nbits, subsidy_sat=row.subsidy_sat, fee_basis_id=row.fee_basis_id)
+    price = WorkPrice(
+        nbits=row.nbits,
+        subsidy_sat=row.subsidy_sat,
+        fee_basis_id=row.fee_basis_id,
+        upstream_id=row.upstream_id,
+        order_id=row.order_id,
+    )
     tenant = next(it for it in list_tenants(connection) if it.id == tenant_id)
     return _join(connection, epoch, price, tenant, row.height, row.created_at_s)
 
 
 def _join(
     connection: Connection, epoch: int, price: WorkPrice, tenant: TenantView, height: int, now_s: int
-) -> int:
-    basis = price.fee_basis_id if tenant.scheme == Scheme.FPPS else None
+) -> TenantRate:
+    scheme = _scheme(Scheme(tenant.scheme), price.source)
+    sat_per_ph_day = _order_price(connection, tenant, price.order_id)
+    by_fees = scheme is Scheme.FPPS and sat_per_ph_day is None
+    basis = price.fee_basis_id if by_fees else None
     fees_sat = 0
     if basis is not None:
         fees_sat = int(
@@ -69,8 +106,29 @@ def _join(
         subsidy_sat=price.subsidy_sat,
         block_fees_sat=fees_sat,
         fee_bps=tenant.fee_bps,
-        scheme=Scheme(tenant.scheme),
+        scheme=scheme,
+        sat_per_ph_day=sat_per_ph_day,
     )
-    rate_id = record_rate(connection, tenant.id, rate, height, basis, now_s)
-    connection.execute(insert(rate_epoch_tenants).values(epoch=epoch, tenant_id=tenant.id, rate_id=rate_id))
-    return rate_id
+    rate_id = record_rate(connection, tenant.id, rate, height, basis, now_s, price.source)
+    connection.execute(
+        insert(rate_epoch_tenants).values(
+            epoch=epoch, tenant_id=tenant.id, rate_id=rate_id, upstream_risk=tenant.upstream_risk
+        )
+    )
+    return TenantRate(rate_id, UpstreamRisk(tenant.upstream_risk))
+
+
+def _scheme(scheme: Scheme, source: WorkSource) -> Scheme:
+    if source.order_id is not None:
+        return scheme if scheme.accrues else Scheme.PPS
+    if source.upstream_id is None and scheme is Scheme.PROXY:
+        return Scheme.PPS
+    return scheme
+
+
+def _order_price(connection: Connection, tenant: TenantView, order_id: int | None) -> int | None:
+    """What the tenant is paid for a PH-day of the order's work; None where it is paid by the pool's rate."""
+    if order_id is None or tenant.order_credit != OrderCredit.ORDER:
+        return None
+    price = select(orders.c.sat_per_ph_day).where(orders.c.id == order_id)
+    return int(connection.execute(price).scalar_one())

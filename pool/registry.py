@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import msgspec
 
 from payouts.rates import Scheme
-from stratum.session import Admission, Refusal
+from stratum.services import Admission, Refusal
 
 # Of one tenant: four sites built out, so a machine that invents names cannot fill memory and disk.
 WORKERS_PER_TENANT_MAX: Final = 100_000
@@ -31,6 +31,7 @@ class TenantRecord(msgspec.Struct, frozen=True, kw_only=True):
     active: bool
     scheme: Scheme
     fee_bps: int
+    upstream_id: int | None = None  # where its machines mine; None: for the pool
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +168,11 @@ class Registry:
         self._new_containers.clear()
         self._new_workers.clear()
         return new
+
+    def rows_of(self, worker_id: int) -> NewRows:
+        """The rows of one worker, for who cannot wait for the commit that has them."""
+        worker = self.workers[worker_id]
+        return NewRows((self.containers[worker.container_id],), (worker,))
 
     def name_of(self, worker_id: int) -> str:
         """tenant.container.unit, without what is empty."""

@@ -29,6 +29,9 @@ NameArgument = Annotated[str, typer.Argument(help="Name of the tenant.")]
 SchemeOption = Annotated[str | None, typer.Option(help="pps, fpps, solo or proxy.")]
 FeeOption = Annotated[int | None, typer.Option(help="Fee of the pool in basis points: 200 is 2 %.")]
 MinimumOption = Annotated[int | None, typer.Option(help="Smallest payout, in satoshi.")]
+UPSTREAM_HELP = "Where its machines mine: an upstream by its name, or pool."
+ORDER_CREDIT_HELP = "How work that an order sells is paid: pps, or order: by the order's price."
+UPSTREAM_RISK_HELP = "Who bears shares that an upstream did not take: tenant or pool."
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 
 
@@ -44,12 +47,17 @@ def tenant_add(
     fee_bps: Annotated[int, typer.Option(help="Fee of the pool in basis points.")] = 200,
     minimum_sat: Annotated[int, typer.Option(help="Smallest payout, in satoshi.")] = 1_000_000,
     address: Annotated[str | None, typer.Option(help="Where it is paid; may be set later.")] = None,
+    upstream: Annotated[str, typer.Option(help=UPSTREAM_HELP)] = "pool",
+    order_credit: Annotated[str, typer.Option(help=ORDER_CREDIT_HELP)] = "pps",
+    upstream_risk: Annotated[str, typer.Option(help=UPSTREAM_RISK_HELP)] = "tenant",
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     database: DatabaseOption = None,
 ) -> None:
     """Add a tenant. Its machines may mine from now on."""
-    params = commands.TenantAdd(name, _operator(), scheme, fee_bps, minimum_sat, address)
+    params = commands.TenantAdd(
+        name, _operator(), scheme, fee_bps, minimum_sat, address, upstream, order_credit, upstream_risk
+    )
     _show(_ask("tenant.add", params, config, data_dir, database))
 
 
@@ -62,7 +70,10 @@ def tenant_list(
 ) -> None:
     """All tenants."""
     rows = _ask("tenant.list", commands.TenantList(), config, data_dir, database)
-    columns = ("name", "status", "scheme", "fee_bps", "payout_minimum_sat", "address", "workers", "hps_3600s")
+    columns = (
+        *("name", "status", "scheme", "upstream", "fee_bps", "payout_minimum_sat", "address"),
+        *("workers", "hps_3600s"),
+    )
     _print(rows, columns, as_json)
 
 
@@ -97,12 +108,17 @@ def tenant_set_terms(
     scheme: SchemeOption = None,
     fee_bps: FeeOption = None,
     minimum_sat: MinimumOption = None,
+    upstream: Annotated[str | None, typer.Option(help=UPSTREAM_HELP)] = None,
+    order_credit: Annotated[str | None, typer.Option(help=ORDER_CREDIT_HELP)] = None,
+    upstream_risk: Annotated[str | None, typer.Option(help=UPSTREAM_RISK_HELP)] = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     database: DatabaseOption = None,
 ) -> None:
-    """Change scheme, fee or minimum payout, for the work of jobs that are sent from now on."""
-    params = commands.TenantSetTerms(name, _operator(), scheme, fee_bps, minimum_sat)
+    """Change where the machines mine and how they are paid, for the work of jobs sent from now on."""
+    params = commands.TenantSetTerms(
+        name, _operator(), scheme, fee_bps, minimum_sat, upstream, order_credit, upstream_risk
+    )
     _show(_ask("tenant.set-terms", params, config, data_dir, database))
 
 

@@ -9,10 +9,12 @@ Must not know: commands, sessions, whether a pool is running.
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from payouts.ledger import open_accounts
-from payouts.rates import BPS, Scheme
+from payouts.order_schema import upstreams
+from payouts.rates import BPS, MAX_MONEY_SAT, OrderCredit, Scheme, UpstreamRisk
 from payouts.schema import containers, sites, tenant_addresses, tenant_terms, tenants, workers
 from pool.addresses import BadAddress, script_for
 from pool.registry import (
@@ -27,7 +29,6 @@ from pool.registry import (
 
 ADDRESS_HOLD_S: Final = 72 * 3600  # MONEY: nothing is paid to an address that was changed less than this ago
 TENANT_CHARS_MAX: Final = 32  # leaves room for container and unit in 63 bytes
-SCHEMES: Final = ", ".join(scheme.value for scheme in Scheme)
 
 
 class RegistryError(Exception):
@@ -35,16 +36,19 @@ class RegistryError(Exception):
 
 
 class TenantTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tenant is paid by."""
+    """Where a tenant's machines mine, and what it is paid by."""
 
     scheme: Scheme
     fee_bps: int
     payout_minimum_sat: int
+    upstream_id: int | None = None  # None: for the pool
+    order_credit: OrderCredit = OrderCredit.PPS
+    upstream_risk: UpstreamRisk = UpstreamRisk.TENANT
 
     def __post_init__(self) -> None:
         if not 0 <= self.fee_bps <= BPS:
             raise ValueError(f"a fee is 0 to {BPS} basis points")
-        if not 0 <= self.payout_minimum_sat <= 21 * 10**14:
+        if not 0 <= self.payout_minimum_sat <= MAX_MONEY_SAT:
             raise ValueError("a minimum payout is 0 to 21 million BTC, in satoshi")
 
 
@@ -57,6 +61,10 @@ class TenantView(msgspec.Struct, frozen=True, kw_only=True):
     scheme: str
     fee_bps: int
     payout_minimum_sat: int
+    upstream_id: int | None
+    upstream: str | None  # its name; None: the pool itself
+    order_credit: str
+    upstream_risk: str
     address: str | None
     address_effective_at_s: int | None
     created_at_s: int
@@ -92,10 +100,10 @@ def load(connection: Connection) -> Snapshot:
 
 
 def insert_new(connection: Connection, new: NewRows, now_s: int) -> None:
-    """Rows that the registry numbered."""
+    """Rows that the registry numbered; what is there already stays as it is."""
     if new.containers:
         connection.execute(
-            insert(containers),
+            _INSERT_NEW[connection.dialect.name][containers.name],
             [
                 {"id": it.id, "tenant_id": it.tenant_id, "name": it.name, "created_at_s": now_s}
                 for it in new.containers
@@ -103,7 +111,7 @@ def insert_new(connection: Connection, new: NewRows, now_s: int) -> None:
         )
     if new.workers:
         connection.execute(
-            insert(workers),
+            _INSERT_NEW[connection.dialect.name][workers.name],
             [
                 {
                     "id": it.id,
@@ -119,10 +127,26 @@ def insert_new(connection: Connection, new: NewRows, now_s: int) -> None:
         )
 
 
+def _inserting(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    new = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    return new.on_conflict_do_nothing(index_elements=[table.c.id])
+
+
+_INSERT_NEW: Final = {
+    dialect: {table.name: _inserting(table, dialect) for table in (containers, workers)}
+    for dialect in ("sqlite", "postgresql")
+}
+
+
 def list_tenants(connection: Connection) -> tuple[TenantView, ...]:
     """All tenants by name, each with its newest terms and address."""
     terms = {
-        row.tenant_id: row for row in connection.execute(select(tenant_terms).order_by(tenant_terms.c.id))
+        row.tenant_id: row
+        for row in connection.execute(
+            select(tenant_terms, upstreams.c.name.label("upstream"))
+            .outerjoin(upstreams, upstreams.c.id == tenant_terms.c.upstream_id)
+            .order_by(tenant_terms.c.id)
+        )
     }
     addresses = {
         row.tenant_id: row
@@ -139,6 +163,10 @@ def list_tenants(connection: Connection) -> tuple[TenantView, ...]:
                 scheme=terms[row.id].scheme,
                 fee_bps=terms[row.id].fee_bps,
                 payout_minimum_sat=terms[row.id].payout_minimum_sat,
+                upstream_id=terms[row.id].upstream_id,
+                upstream=terms[row.id].upstream,
+                order_credit=terms[row.id].order_credit,
+                upstream_risk=terms[row.id].upstream_risk,
                 address=address.address if address is not None else None,
                 address_effective_at_s=address.effective_at_s if address is not None else None,
                 created_at_s=row.created_at_s,
@@ -162,6 +190,7 @@ def record_of(view: TenantView) -> TenantRecord:
         active=view.status == "active",
         scheme=Scheme(view.scheme),
         fee_bps=view.fee_bps,
+        upstream_id=view.upstream_id,
     )
 
 
@@ -177,6 +206,7 @@ def check_tenant_name(name: str) -> None:
 def add_tenant(connection: Connection, name: str, terms: TenantTerms, *, by: str, now_s: int) -> TenantView:
     """A new, active tenant without an address. Raises RegistryError."""
     check_tenant_name(name)
+    _check_terms(terms)
     if connection.scalar(select(tenants.c.id).where(tenants.c.name == name)) is not None:
         raise RegistryError(f"there is a tenant {name!r} already")
     row = insert(tenants).values(name=name, status="active", created_at_s=now_s).returning(tenants.c.id)
@@ -187,16 +217,22 @@ def add_tenant(connection: Connection, name: str, terms: TenantTerms, *, by: str
 
 
 def set_terms(connection: Connection, name: str, terms: TenantTerms, *, by: str, now_s: int) -> TenantView:
-    """New terms from the next job on."""
+    """New terms from the next job on. Raises RegistryError."""
     tenant = find_tenant(connection, name)
     if terms_of(tenant) != terms:
+        _check_terms(terms)
         _insert_terms(connection, tenant.id, terms, by, now_s)
     return find_tenant(connection, name)
 
 
 def terms_of(view: TenantView) -> TenantTerms:
     return TenantTerms(
-        scheme=Scheme(view.scheme), fee_bps=view.fee_bps, payout_minimum_sat=view.payout_minimum_sat
+        scheme=Scheme(view.scheme),
+        fee_bps=view.fee_bps,
+        payout_minimum_sat=view.payout_minimum_sat,
+        upstream_id=view.upstream_id,
+        order_credit=OrderCredit(view.order_credit),
+        upstream_risk=UpstreamRisk(view.upstream_risk),
     )
 
 
@@ -285,6 +321,17 @@ def _site(connection: Connection, name: str, now_s: int) -> int:
     return int(connection.execute(row).scalar_one())
 
 
+def _check_terms(terms: TenantTerms) -> None:
+    """A scheme and where the machines mine must go together; what is in force already may stay."""
+    if terms.scheme is Scheme.PROXY and terms.upstream_id is None:
+        raise RegistryError("a proxy tenant is paid by its upstream and has none: say which with --upstream")
+    if terms.scheme is Scheme.SOLO and terms.upstream_id is not None:
+        raise RegistryError(
+            "a solo tenant is paid by the blocks that its machines find for the pool, and they would mine for"
+            " an upstream: another scheme, or --upstream pool"
+        )
+
+
 def _insert_terms(connection: Connection, tenant_id: int, terms: TenantTerms, by: str, now_s: int) -> None:
     connection.execute(
         insert(tenant_terms).values(
@@ -294,5 +341,8 @@ def _insert_terms(connection: Connection, tenant_id: int, terms: TenantTerms, by
             payout_minimum_sat=terms.payout_minimum_sat,
             changed_at_s=now_s,
             changed_by=by,
+            upstream_id=terms.upstream_id,
+            order_credit=terms.order_credit.value,
+            upstream_risk=terms.upstream_risk.value,
         )
     )

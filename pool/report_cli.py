@@ -1,4 +1,4 @@
-"""`angara report`: statements for clients, and payouts, hashrate and the pool for the operator.
+"""`angara report`: statements for clients, and payouts, hashrate, orders and the pool for the operator.
 
 Reads a pool's database, also while the pool runs, and writes nothing but the report: to standard output,
 or to a file of mode 0600 that is complete or not there. Mistakes are answered in words and exit code 2,
@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -23,14 +24,17 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from payouts.report_hashrate import Grain, Step, hashrate_report
+from payouts.report_orders import UnknownOrder, order_report
 from payouts.report_payouts import payouts_report
 from payouts.report_pool import pool_report
 from payouts.statement_money import StatementWrong
 from payouts.statement_period import BadPeriod, Period
 from payouts.statements import UnknownTenant, statement, tenant_number
+from pool.books_options import ConfigOption, DatabaseOption, DataDirOption
 from pool.config import BadConfig, load_config
 from pool.data_dir import database_url
 from pool.reports.document import Document
+from pool.reports.order_document import order_document
 from pool.reports.pool_documents import hashrate_document, payouts_document, pool_document
 from pool.reports.render_csv import render_csv
 from pool.reports.render_html import render_html
@@ -67,9 +71,6 @@ FromOption = Annotated[str, typer.Option("--from", help="First day (UTC), YYYY-M
 ToOption = Annotated[str, typer.Option("--to", help="The day after the last one (UTC), YYYY-MM-DD.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write it.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="File to write; standard output without.")]
-DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="The pool's data directory.")]
-DatabaseOption = Annotated[str | None, typer.Option("--database", help="Or the database's URL.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="Or the pool's settings file.")]
 
 
 @app.command("statement")
@@ -171,12 +172,46 @@ def pool_command(
         raise typer.Exit(EXIT_WRONG)
 
 
+@app.command("order")
+def order_command(
+    name: Annotated[str, typer.Argument(help="Name of the order.")],
+    from_day: Annotated[str | None, typer.Option("--from", help="First day; the order's without.")] = None,
+    to_day: Annotated[
+        str | None, typer.Option("--to", help="Day after the last; the order's without.")
+    ] = None,
+    form: FormatOption = Format.TEXT,
+    out: OutOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Work delivered for an order against what was sold, and what the upstream made of it."""
+
+    def make(connection: Connection) -> Document:
+        if (from_day is None) != (to_day is None):
+            raise Mistake("give both --from and --to, or neither for all of the order")
+        period = None if from_day is None or to_day is None else _period(from_day, to_day)
+        return order_document(order_report(connection, name, period, int(time.time())))
+
+    with _answering():
+        _report(make, form, out, _url(data_dir, database, config))
+
+
 @contextmanager
 def _answering() -> Iterator[None]:
     """What goes wrong as the user's mistake is told in words."""
     try:
         yield
-    except (Mistake, BadConfig, BadPeriod, UnknownTenant, StoreError, OSError, SQLAlchemyError) as error:
+    except (
+        Mistake,
+        BadConfig,
+        BadPeriod,
+        UnknownOrder,
+        UnknownTenant,
+        StoreError,
+        OSError,
+        SQLAlchemyError,
+    ) as error:
         typer.echo(f"angara: {error}", err=True)
         raise typer.Exit(EXIT_MISTAKE) from None
     except StatementWrong as error:

@@ -43,8 +43,14 @@ class Engine:
         ntime_min: int,
         ntime_max: int,
         network_target_le: bytes,
+        forward_target_le: bytes | None = None,
+        clean: bool = False,
     ) -> None:
-        """A job; seq grows, from 1. The channel's jobs on other previous hashes are stale from here on.
+        """A job; seq grows, from 1. The channel's jobs on other previous hashes are stale from here on, and
+        with `clean` all earlier ones.
+
+        A good share with a hash of at most the forward target, or that is a block, is handed out as a
+        solution and not tallied. Without a forward target only blocks are handed out, and all are tallied.
 
         When a previous hash comes back soon, its jobs are not stale any more; what was credited on it, by
         whatever channel, is still a duplicate.
@@ -52,13 +58,21 @@ class Engine:
     def add_alias(self, channel: int, seq: int, of_seq: int) -> None:
         """The same job under another id."""
     def drop_jobs_before(self, channel: int, seq: int) -> None: ...
+    def undelivered_before(self, channel: int, seq: int) -> None:
+        """Good shares of jobs older than `seq` (aliases: of what they repeat) count as undelivered."""
     def pins(self, session: int) -> list[tuple[int, int]]:
         """The difficulties pinned: (from job seq, difficulty_log2), oldest first."""
     def open(self, owner: object) -> int:
         """A session number; `owner` is what validate() hands back."""
     def close(self, session: int) -> None:
         """Shares already fed are still judged and counted."""
-    def subscribe(self, session: int, channel: int, extranonce1: bytes, extranonce2_size: int) -> None: ...
+    def subscribe(
+        self, session: int, channel: int, extranonce1: bytes, extranonce2_size: int, from_seq: int = 0
+    ) -> None:
+        """Where the session mines, from the job from_seq on; 0: from its first.
+
+        Jobs before from_seq stay those of the channel that it mined then, with extranonces and mask of then.
+        """
     def authorise(self, session: int, name: bytes, worker: int) -> None: ...
     def set_version_mask(self, session: int, mask: int) -> None: ...
     def pin_difficulty(self, session: int, difficulty_log2: int, from_seq: int) -> None:
@@ -76,12 +90,13 @@ class Engine:
         self,
     ) -> tuple[
         list[tuple[Any, bytes]],
-        list[tuple[int, int, bytes, bytes, int, int, int, bytes]],
+        list[tuple[int, int, int, bytes, bytes, int, int, int, bytes, int, bool]],
         list[Any],
     ]:
         """Judge all that is queued: (owner, replies), solutions, owners due for a retarget.
 
-        A solution is (job seq, worker, extranonce1, extranonce2, ntime, nonce, version, hash_internal).
+        A solution is (channel, job seq, worker, extranonce1, extranonce2, ntime, nonce, version,
+        hash_internal, difficulty_log2, tallied).
         """
     def take_tallies(self) -> bytes:
         """Packed records since the last call: u32 worker, u32 rate, i8 difficulty_log2, u8 verdict,

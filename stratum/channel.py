@@ -5,14 +5,14 @@ alias, the same work under a new id, so that the difficulty of every id is unamb
 alias is later than what it repeats by as much as time has passed: a miner that starts its search anew
 with every job would otherwise find the same shares again.
 
-Invariants: job ids only grow; an id that the engine knows is known here; what a session left behind is
-kept for as long as its extranonce1 rests.
+Invariants: job ids only grow, across all channels that share them; an id that the engine knows is known here.
 Must not know: sockets, where work comes from, what a share is worth.
 """
 
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,6 +21,7 @@ from stratum import messages
 from stratum._engine import JOBS_PER_CHANNEL_MAX, Engine
 from stratum.extranonce import ExtranonceSpace
 from stratum.job import Job, Solution, Work, swap_words
+from stratum.vardiff import VardiffPolicy
 
 if TYPE_CHECKING:
     from stratum.session import MinerSession
@@ -28,8 +29,15 @@ if TYPE_CHECKING:
 # Work kept per channel: eight minutes of 30 s refreshes. Miners are on the newest within seconds; each
 # holds its template, megabytes on a busy network.
 WORKS_MAX = 16
-# Difficulties of sessions that left, for those that resume: one reconnect of the largest site.
-PARKED_MAX = 65_536
+VERSION_MASK = 0x1FFFE000  # BIP 310 with the bits that BIP 320 sets aside
+
+
+class Moved(Enum):
+    """How a session gets to another channel."""
+
+    JOB = "job"  # the extranonces are the same: with its next job
+    EXTRANONCE = "set_extranonce"  # before its next job
+    RECONNECT = "reconnect"  # on a new connection
 
 
 class JobIds:
@@ -48,7 +56,11 @@ class JobIds:
 
 
 class Channel:
-    """`number` is the engine's name for it; `monotonic_s` says how long ago work was published."""
+    """`number` is the engine's name for it; `monotonic_s` says how long ago work was published.
+
+    `vardiff` replaces the server's policy where the work source sets bounds of its own. While it is `paused`
+    its sessions are told nothing new.
+    """
 
     def __init__(
         self,
@@ -60,24 +72,34 @@ class Channel:
         extranonce2_size: int,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not 4 <= extranonce2_size <= 8:
-            raise ValueError("extranonce2 has 4 to 8 bytes: some firmware breaks above, rentals refuse below")
+        if not 2 <= extranonce2_size <= 8:
+            raise ValueError("extranonce2 has 2 to 8 bytes: less lasts no minute, more breaks some firmware")
         self.number = number
         self.extranonces = extranonces
         self.extranonce2_size = extranonce2_size
         self.sessions: set[MinerSession] = set()
         self.waiting: set[MinerSession] = set()  # sessions with a new difficulty, until the next job or alias
         self.current: Job | None = None
+        self.version_mask = VERSION_MASK
+        self.vardiff: VardiffPolicy | None = None
+        self.paused = False
         self._engine = engine
         self._job_ids = job_ids
         self._monotonic_s = monotonic_s
-        self._published_s = 0.0
+        self._published_s = 0.0  # the current work
+        self.told_s = 0.0  # when everybody was sent something last, by the clock of who sends
         self._works: deque[int] = deque()  # the first id of each work that is kept
         self._jobs: OrderedDict[int, Job] = OrderedDict()  # every live id, aliases too, oldest first
         self._ntime = 0  # of the current job
         self._notify_params: list[object] = []  # of the current work, without its ntime
-        self._parked: OrderedDict[bytes, list[tuple[int, int]]] = OrderedDict()
         engine.add_channel(number)
+        extranonces.sharers.append(self)
+
+    def close(self) -> None:
+        """Nobody mines it any more; shares of its jobs are shares of unknown jobs from here on."""
+        self.extranonces.sharers.remove(self)
+        self._engine.remove_channel(self.number)
+        self._jobs.clear()
 
     @property
     def extranonce_size(self) -> int:
@@ -88,9 +110,25 @@ class Channel:
     def oldest_live_seq(self) -> int:
         return next(iter(self._jobs), self._job_ids.last + 1)
 
-    def publish(self, work: Work, *, rate: int) -> Job:
-        """Make work the channel's current job; clean_jobs where the previous block changed."""
-        clean = self.current is None or self.current.work.prevhash_internal != work.prevhash_internal
+    def same_extranonces(self, other: "Channel") -> bool:
+        """Whether a session may move between the two with the extranonces that it has."""
+        return self.extranonces is other.extranonces and self.extranonce2_size == other.extranonce2_size
+
+    def publish(
+        self,
+        work: Work,
+        *,
+        rate: int,
+        forward_target: int | None = None,
+        clean: bool = False,
+        outdates: bool = False,
+    ) -> Job:
+        """Make work the channel's current job; clean_jobs where the previous block changed, or `clean`.
+
+        Shares that meet the forward target are handed out. `outdates`: what was published before is stale.
+        """
+        if self.current is None or self.current.work.prevhash_internal != work.prevhash_internal:
+            clean = True
         job = Job(seq=self._job_ids.next(), channel=self.number, rate=rate, clean=clean, work=work)
         self._engine.add_job(
             channel=self.number,
@@ -106,6 +144,8 @@ class Channel:
             ntime_min=work.ntime_min,
             ntime_max=work.ntime_max,
             network_target_le=work.network_target.to_bytes(32, "little"),
+            forward_target_le=None if forward_target is None else forward_target.to_bytes(32, "little"),
+            clean=outdates,
         )
         self._notify_params = [
             swap_words(work.prevhash_internal).hex(),
@@ -138,6 +178,10 @@ class Channel:
         self._remember(job)
         return job
 
+    def undeliverable(self) -> None:
+        """Good shares of everything published by now count as undelivered."""
+        self._engine.undelivered_before(self.number, self._job_ids.last + 1)
+
     def _remember(self, job: Job) -> None:
         self.current = job
         self._jobs[job.seq] = job
@@ -150,9 +194,11 @@ class Channel:
         params = [*self._notify_params, f"{self._ntime:08x}"]
         return messages.notify(self.current.job_id, params, clean=clean)
 
-    def solution(self, raw: tuple[int, int, bytes, bytes, int, int, int, bytes]) -> Solution | None:
+    def solution(
+        self, raw: tuple[int, int, int, bytes, bytes, int, int, int, bytes, int, bool]
+    ) -> Solution | None:
         """The engine's solution with its job; None if that job was dropped meanwhile."""
-        seq, worker, extranonce1, extranonce2, ntime, nonce, version, hash_internal = raw
+        _, seq, worker, extranonce1, extranonce2, ntime, nonce, version, hash_internal, log2, tallied = raw
         job = self._jobs.get(seq)
         if job is None:
             return None
@@ -165,6 +211,8 @@ class Channel:
             nonce=nonce,
             version=version,
             hash_internal=hash_internal,
+            difficulty_log2=log2,
+            tallied=tallied,
         )
 
     def lease(self, session_id: str | None) -> tuple[bytes, list[tuple[int, int]]]:
@@ -178,12 +226,9 @@ class Channel:
             except ValueError:
                 wanted = b""
             if self.extranonces.resume(wanted):
-                return wanted, self._parked.pop(wanted, [])
-        return self.extranonces.allocate(self.oldest_live_seq), []
+                return wanted, self.extranonces.parked.pop(wanted, [])
+        return self.extranonces.allocate(), []
 
     def give_back(self, extranonce1: bytes, pins: list[tuple[int, int]]) -> None:
         """The session left: its prefix rests until no job that it may have mined is live."""
-        self.extranonces.release(extranonce1, self._job_ids.last)
-        self._parked[extranonce1] = pins
-        if len(self._parked) > PARKED_MAX:
-            self._parked.popitem(last=False)
+        self.extranonces.release(extranonce1, self._job_ids.last, pins)

@@ -5,34 +5,64 @@ prefix is free again only when no job that was out while it was in use is live a
 """
 
 from collections import OrderedDict
+from typing import Protocol
+
+# Difficulties of sessions that left, for those that resume: one reconnect of the largest site.
+PARKED_MAX = 65_536
 
 
 class ExtranonceExhausted(Exception):
     """Every prefix is in use, or still on a live job."""
 
 
-class ExtranonceSpace:
-    """Prefixes of `size` bytes, 1 to 4. Job seqs are the clock: they only grow."""
+class Sharer(Protocol):
+    """A channel: somebody whose jobs carry prefixes."""
 
-    def __init__(self, size: int) -> None:
+    @property
+    def oldest_live_seq(self) -> int: ...
+
+
+class ExtranonceSpace:
+    """Prefixes of `size` bytes, 1 to 4, for one channel or for several that sessions move between.
+
+    Job seqs are the clock: they only grow, across all channels. `sharers` are those channels. `parked` is
+    what a session left behind with its prefix: the difficulties pinned to its jobs. `first` is the prefix
+    that is handed out first.
+    """
+
+    def __init__(self, size: int, *, first: int = 0) -> None:
         if not 1 <= size <= 4:
             raise ValueError("an extranonce1 has 1 to 4 bytes")
         self.size = size
+        self.sharers: list[Sharer] = []
+        self.parked: OrderedDict[bytes, list[tuple[int, int]]] = OrderedDict()
         self._capacity = 1 << 8 * size
-        self._next = 0  # never handed out so far, from here on
+        self._first = first
+        self._next = 0  # never handed out so far, from here on, counted from the first
         self._in_use: set[int] = set()
         # Prefix -> the newest job at its release; longest rested first. As many as left while one job lives:
         # whoever comes later takes one of these.
         self._resting: OrderedDict[int, int] = OrderedDict()
 
-    def allocate(self, oldest_live_seq: int) -> bytes:
+    def _rested(self) -> int | None:
+        """The prefix that rested longest, if that was long enough."""
+        oldest_live_seq = min((sharer.oldest_live_seq for sharer in self.sharers), default=0)
+        prefix, seq = next(iter(self._resting.items()), (0, oldest_live_seq))
+        return prefix if seq < oldest_live_seq else None
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no prefix to be had."""
+        return self._next >= self._capacity and self._rested() is None
+
+    def allocate(self) -> bytes:
         """A prefix that no live job carries. Raises ExtranonceExhausted."""
-        rested, seq = next(iter(self._resting.items()), (0, oldest_live_seq))
-        if seq < oldest_live_seq:
+        rested = self._rested()
+        if rested is not None:
             del self._resting[rested]
             prefix = rested
         elif self._next < self._capacity:
-            prefix = self._next
+            prefix = (self._first + self._next) % self._capacity
             self._next += 1
         else:
             raise ExtranonceExhausted(f"all {self._capacity} extranonce1 values are in use")
@@ -47,11 +77,14 @@ class ExtranonceSpace:
         self._in_use.add(prefix)
         return True
 
-    def release(self, extranonce1: bytes, last_seq: int) -> None:
+    def release(self, extranonce1: bytes, last_seq: int, pins: list[tuple[int, int]]) -> None:
         """The session is gone; `last_seq` is the newest job that anybody has been given."""
         prefix = int.from_bytes(extranonce1, "big")
         self._in_use.remove(prefix)
         self._resting[prefix] = last_seq
+        self.parked[extranonce1] = pins
+        if len(self.parked) > PARKED_MAX:
+            self.parked.popitem(last=False)
 
     def __len__(self) -> int:
         return len(self._in_use)

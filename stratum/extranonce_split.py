@@ -2,9 +2,10 @@
 
     upstream's extranonce2 = filler | prefix | miner's extranonce2
 
-The miner gets 4 bytes where that is possible: all firmware takes 4, some breaks above 8, and with rolled
-version bits 2 last a 110 TH/s machine for 40 hours. The prefix gets the rest, up to 4 bytes, and what no
-firmware could use becomes filler, which is zero.
+The miner gets as many bytes as on our other channels where that is possible, so that a session can come from
+there with the extranonces that it has; otherwise 4 where that is possible: all firmware takes 4, some breaks
+above 8, and with rolled version bits 2 last a 110 TH/s machine for 40 hours. The prefix gets the rest, up to
+4 bytes, and what no firmware could use becomes filler, which is zero.
 Must not know: messages, who holds which prefix.
 """
 
@@ -26,12 +27,16 @@ class ExtranonceNeed(msgspec.Struct, frozen=True, kw_only=True):
 
     prefix_bytes_min: int = 2  # 65,536 sessions on one connection
     miner_bytes_min: int = 2  # rentals ask for 4
+    miner_bytes_wanted: int | None = None  # beside a prefix of PREFIX_BYTES_MAX; None: none in particular
 
     def __post_init__(self) -> None:
         if not 1 <= self.prefix_bytes_min <= PREFIX_BYTES_MAX:
             raise ValueError(f"the prefix has 1 to {PREFIX_BYTES_MAX} bytes")
         if not 1 <= self.miner_bytes_min <= MINER_BYTES_MAX:
             raise ValueError(f"the miner's extranonce2 has 1 to {MINER_BYTES_MAX} bytes")
+        wanted = self.miner_bytes_wanted
+        if wanted is not None and not self.miner_bytes_min <= wanted <= MINER_BYTES_MAX:
+            raise ValueError("the miner's extranonce2 is wanted smaller or larger than it may be")
 
 
 class ExtranonceSplit(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +60,13 @@ def split_extranonce2(upstream_bytes: int, need: ExtranonceNeed) -> ExtranonceSp
             f"the upstream leaves {upstream_bytes} bytes of extranonce2, and {least} are needed: "
             f"{need.prefix_bytes_min} for our prefix ({1 << 8 * need.prefix_bytes_min} sessions) and "
             f"{need.miner_bytes_min} for the miner"
+        )
+    if need.miner_bytes_wanted is not None and upstream_bytes >= PREFIX_BYTES_MAX + need.miner_bytes_wanted:
+        miner = need.miner_bytes_wanted
+        return ExtranonceSplit(
+            filler_bytes=upstream_bytes - PREFIX_BYTES_MAX - miner,
+            prefix_bytes=PREFIX_BYTES_MAX,
+            miner_bytes=miner,
         )
     spare = upstream_bytes - max(MINER_BYTES_WANTED, need.miner_bytes_min)
     prefix = min(max(spare, need.prefix_bytes_min), PREFIX_BYTES_MAX)

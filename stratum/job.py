@@ -1,4 +1,4 @@
-"""Work and jobs: what a work source offers, and what a session is told to mine.
+"""Work and jobs: what a work source offers, and what a session is told to mine; what comes out of it.
 
 A `Work` is a block to be found, without an identity: the halves of its coinbase around the
 extranonces, its merkle branch, its header fields. A channel gives it a sequence number and makes it
@@ -44,7 +44,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Solution(msgspec.Struct, frozen=True, kw_only=True):
-    """A submitted header that reaches the network target: everything that a block needs."""
+    """A submitted header that reaches the network target, or the one of an upstream: all that it was made of.
+
+    `tallied` is False for an accepted share that is in no tally yet: whoever gets it counts it.
+    """
 
     job: Job
     worker: int
@@ -54,6 +57,13 @@ class Solution(msgspec.Struct, frozen=True, kw_only=True):
     nonce: int
     version: int  # as hashed, with the rolled bits
     hash_internal: bytes
+    difficulty_log2: int  # that it was judged at
+    tallied: bool
+
+    @property
+    def is_block(self) -> bool:
+        """Whether it reaches the network target."""
+        return int.from_bytes(self.hash_internal, "little") <= self.job.work.network_target
 
     @property
     def coinbase(self) -> bytes:

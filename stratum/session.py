@@ -4,26 +4,27 @@ The engine answers mining.submit; everything else a miner says comes here, a lin
 comes back is sent before anything else is read. `tick` is called every few seconds and does what
 needs a clock: handshake deadlines, vardiff, idle and invalid miners.
 
+A session mines one channel, and may be moved to another: with its next job there, and before it the new
+extranonces where that channel has others. What it was given before stays the former channel's.
+
 Invariants: nothing that was not asked for is sent before a job is; no job before subscribe and authorize;
 each job id was sent at one difficulty, the one pinned in the engine from that id on.
-Must not know: sockets, tasks, how tenants are kept.
+Must not know: sockets, tasks, how tenants are kept, who mines which channel.
 """
 
 from collections.abc import Callable
 from enum import Enum
 from fractions import Fraction
-from typing import Any, Protocol, cast
-
-import msgspec
+from typing import Any, cast
 
 from stratum import messages, vardiff
-from stratum._engine import WORKER_NAME_BYTES_MAX, WORKERS_PER_SESSION_MAX, Engine
-from stratum.channel import Channel
+from stratum._engine import WORKER_NAME_BYTES_MAX, WORKERS_PER_SESSION_MAX
+from stratum.channel import VERSION_MASK, Channel, Moved
 from stratum.difficulty import ceil_log2, difficulty_from_log2, floor_log2, wire_difficulty
 from stratum.extranonce import ExtranonceExhausted
 from stratum.messages import ErrorCode
-
-VERSION_MASK = 0x1FFFE000  # BIP 310 with the bits that BIP 320 sets aside
+from stratum.services import Owner, Refusal, Services
+from stratum.vigil import SAID, Due, Vigil
 
 
 class State(Enum):
@@ -50,85 +51,29 @@ TRANSITIONS = {
 }
 
 
-class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds and counts after which a miner is helped, asked to come back, or dropped."""
-
-    subscribe_s: float = 10.0
-    authorise_s: float = 30.0
-    idle_s: float = 600.0
-    ping_answer_s: float = 30.0
-    invalid_job_s: float = 60.0
-    invalid_reconnect_s: float = 120.0
-    invalid_drop_s: float = 180.0
-    bad_lines_max: int = 10  # a line broken by the network is rare: ten are abuse
-    refusals_max: int = 10  # a wrong tenant name does not get right by repetition
-
-
-class Admission(msgspec.Struct, frozen=True):
-    """A worker, 1 or above, may mine. `difficulty_log2` is the one it had last, None at first contact."""
-
-    worker: int
-    difficulty_log2: int | None = None
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """A worker may not mine; the reason is for the miner's log."""
-
-    reason: str
-
-
-class Gate(Protocol):
-    """Who may mine. Answers at once: it is asked in the middle of a handshake."""
-
-    def admit(self, name: str, agent: str) -> Admission | Refusal: ...
-
-
-class Owner(Protocol):
-    """The connection of a session: the engine hands it back with replies, jobs are written to it."""
-
-    open: bool
-
-    def write(self, data: bytes) -> None: ...
-
-
-class Services(msgspec.Struct, frozen=True, kw_only=True):
-    """What every session of a server shares."""
-
-    engine: Engine
-    channel: Channel
-    gate: Gate
-    vardiff: vardiff.VardiffPolicy
-    start_difficulty_log2: int
-    limits: SessionLimits
-
-
-PING_ID = 1  # of client.get_version, the one question that all firmware answers
-
-
 class MinerSession:
     """One connection; `sent_seq` is the newest job id that this miner was given.
 
     `pending_log2` is the difficulty that goes out with the next job or alias, None where that needs none.
+    `channel` is what it mines from its next job on. Until then the miner has the extranonces of
+    `_told_channel`, if there was one.
     """
 
     __slots__ = (
-        "_accepted",
-        "_active_at_s",
+        "_admitted_to",
         "_agent",
-        "_bad_lines",
         "_extranonce1",
         "_floor_log2",
         "_history",
-        "_invalid_since_s",
-        "_invalid_step",
         "_mask",
-        "_opened_at_s",
         "_owes_job",
-        "_pinged_at_s",
-        "_refusals",
-        "_rejected",
         "_services",
+        "_told_channel",
+        "_told_extranonce1",
+        "_told_mask",
+        "_vigil",
         "_wished_log2",
+        "channel",
         "closing",
         "difficulty_log2",
         "owner",
@@ -142,6 +87,7 @@ class MinerSession:
 
     def __init__(self, services: Services, owner: Owner, now_s: float) -> None:
         self._services = services
+        self.channel = services.channel
         self.owner = owner
         self.slot = services.engine.open(owner)
         self.state = State.CONNECTED
@@ -151,29 +97,31 @@ class MinerSession:
         self.pending_log2: int | None = None
         self.sent_seq = 0
         self.workers: tuple[int, ...] = ()  # authorised; the engine bounds them
-        self._opened_at_s = self._active_at_s = now_s
+        self._vigil = Vigil(services.limits, now_s)
         # Settled: this machine's own shares have said what it needs, in this session or an earlier one.
         self._history = vardiff.History(from_s=now_s)
         self._owes_job = True  # the next job is a clean one, with its difficulty, whatever came before
-        self._pinged_at_s: float | None = None
-        self._invalid_since_s: float | None = None
-        self._invalid_step = 0
         self._agent = ""
-        self._extranonce1: bytes | None = None
+        self._extranonce1: bytes | None = None  # of `channel`
+        self._told_channel: Channel | None = None
+        self._told_extranonce1 = b""
+        self._told_mask = VERSION_MASK  # what the engine takes; the miner was told if it asked
+        self._admitted_to: Channel | None = None
         self._floor_log2: int | None = None
         self._wished_log2: int | None = None
         self._mask: int | None = None
-        self._bad_lines = self._refusals = 0
-        self._accepted = self._rejected = 0
         services.engine.set_version_mask(self.slot, VERSION_MASK)
 
     def close(self) -> None:
         """Give everything back. Shares already fed are still counted."""
         services = self._services
-        services.channel.sessions.discard(self)
-        services.channel.waiting.discard(self)
+        self.channel.sessions.discard(self)
+        self.channel.waiting.discard(self)
         if self._extranonce1 is not None:
-            services.channel.give_back(self._extranonce1, services.engine.pins(self.slot))
+            pins = services.engine.pins(self.slot)
+            self.channel.give_back(self._extranonce1, pins)
+            if self._told_channel is not None and not self._told_channel.same_extranonces(self.channel):
+                self._told_channel.give_back(self._told_extranonce1, pins)  # it is on its way, and has both
             self._extranonce1 = None
         services.engine.close(self.slot)
 
@@ -185,13 +133,11 @@ class MinerSession:
 
     def receive_line(self, line: bytes, now_s: float) -> bytes:
         """The answer to one line; check `closing` afterwards."""
-        self._active_at_s = now_s
+        self._vigil.spoke(now_s)
         try:
             message = messages.decode(line)
         except messages.BadLine:
-            self._bad_lines += 1
-            if self._bad_lines >= self._services.limits.bad_lines_max:
-                self.closing = "malformed lines"
+            self.closing = self._vigil.bad_line()
             return messages.refusal(b"null", ErrorCode.OTHER, "Malformed JSON")
         if isinstance(message, messages.Answer):
             return b""  # to our ping: that it came is all we want
@@ -202,27 +148,46 @@ class MinerSession:
         return _HANDLERS[type(params)](self, message.id, params, now_s)
 
     def _subscribe(self, raw_id: bytes, params: messages.Subscribe, now_s: float) -> bytes:
-        channel = self._services.channel
-        first = self._extranonce1 is None
-        if first:
+        if self._extranonce1 is None:
+            if self._admitted_to is not None:
+                self.channel = self._admitted_to
+            elif self._services.usher is not None:
+                self.channel = self._services.usher.guess(self.owner.address) or self.channel
             try:
-                self._extranonce1, pins = channel.lease(params.session_id)
+                pins = self._lease(params.session_id)
             except ExtranonceExhausted:
                 self.closing = "extranonce space exhausted"
                 return messages.refusal(raw_id, ErrorCode.OTHER, "Pool is full: no extranonce left")
             self._agent = params.agent
-            engine = self._services.engine
-            engine.subscribe(self.slot, channel.number, self._extranonce1, channel.extranonce2_size)
-            for from_seq, difficulty_log2 in pins:
-                engine.pin_difficulty(self.slot, difficulty_log2, from_seq)
+            self._occupy(pins)
+            for _, difficulty_log2 in pins:
                 self._remembered(difficulty_log2, now_s)
-        assert self._extranonce1 is not None
-        session_id = self._extranonce1.hex()
+        # Of what it mines now: where it is on its way to another channel, that comes with its next job.
+        assert self._told_channel is not None
+        session_id = self._told_extranonce1.hex()
         topics = [["mining.set_difficulty", session_id], ["mining.notify", session_id]]
-        answer = messages.reply(raw_id, [topics, session_id, channel.extranonce2_size])
+        answer = messages.reply(raw_id, [topics, session_id, self._told_channel.extranonce2_size])
         if self.state is State.MINING:
             self._owe_job()  # it starts anew: the job that it had is forgotten
         return answer + self._advance(Event.SUBSCRIBE, now_s)
+
+    def _lease(self, session_id: str | None) -> list[tuple[int, int]]:
+        """Extranonces and pins on `channel`; where that is full, on the one for miners that nobody knows."""
+        try:
+            self._extranonce1, pins = self.channel.lease(session_id)
+        except ExtranonceExhausted:  # the space of an upstream may be small
+            self.channel = self._services.channel
+            self._extranonce1, pins = self.channel.lease(None)
+        return pins
+
+    def _occupy(self, pins: list[tuple[int, int]]) -> None:
+        """Mine `channel` from the first job on; `pins` are of an earlier connection with this extranonce1."""
+        assert self._extranonce1 is not None
+        engine, channel = self._services.engine, self.channel
+        engine.subscribe(self.slot, channel.number, self._extranonce1, channel.extranonce2_size)
+        for from_seq, difficulty_log2 in pins:
+            engine.pin_difficulty(self.slot, difficulty_log2, from_seq)
+        self._told_channel, self._told_extranonce1 = channel, self._extranonce1
 
     def _authorize(self, raw_id: bytes, params: messages.Authorize, now_s: float) -> bytes:
         raw_name = params.name.encode()
@@ -236,6 +201,8 @@ class MinerSession:
             self._services.engine.authorise(self.slot, raw_name, answer.worker)
         except ValueError:
             return self._refuse(raw_id, f"At most {WORKERS_PER_SESSION_MAX} workers on one connection")
+        if self._admitted_to is None:
+            self._admitted_to = answer.channel  # the first one decides for the others on the connection
         if answer.worker not in self.workers:
             self.workers += (answer.worker,)
         self._ask_for(params.minimum)
@@ -248,9 +215,7 @@ class MinerSession:
 
     def _refuse(self, raw_id: bytes, reason: str) -> bytes:
         """A worker is refused. The others on the connection, if there are any, go on mining."""
-        self._refusals += 1
-        if self._refusals >= self._services.limits.refusals_max and not self.authorised:
-            self.closing = "refused too often"
+        self.closing = self._vigil.refused(authorised=self.authorised)
         return messages.refusal(raw_id, ErrorCode.UNAUTHORISED, reason)
 
     def _configure(self, raw_id: bytes, params: messages.Configure, now_s: float) -> bytes:
@@ -259,12 +224,12 @@ class MinerSession:
         for extension in params.extensions:
             result[extension] = extension in ("subscribe-extranonce", "info")
         if params.version_mask is not None:
-            mask = params.version_mask & VERSION_MASK
-            result["version-rolling"] = mask != 0
-            if mask != 0:
-                result["version-rolling.mask"] = f"{mask:08x}"
-                self._mask = mask
-                self._services.engine.set_version_mask(self.slot, mask)
+            asked = params.version_mask & VERSION_MASK
+            result["version-rolling"] = asked != 0
+            if asked != 0:
+                self._mask = asked
+                self._set_mask()
+                result["version-rolling.mask"] = f"{self._told_mask:08x}"
         if "minimum-difficulty" in result:
             result["minimum-difficulty"] = self._ask_for(params.minimum)
         if "subscribe-extranonce" in result:
@@ -281,27 +246,91 @@ class MinerSession:
             self._retarget(self._wished_log2)
         return messages.reply(raw_id, True)
 
-    def _get_transactions(self, raw_id: bytes, _: messages.GetTransactions, now_s: float) -> bytes:
-        return messages.refusal(raw_id, ErrorCode.OTHER, "Transactions are not given out")
-
-    def _ping(self, raw_id: bytes, _: messages.Ping, now_s: float) -> bytes:
-        return messages.reply(raw_id, "pong")
-
-    def _pong(self, raw_id: bytes, _: messages.Pong, now_s: float) -> bytes:
-        return b""
-
     def _submit(self, raw_id: bytes, params: messages.Submit, now_s: float) -> bytes:
         self._services.engine.submit(self.slot, raw_id, params.params)
         return b""
 
+    def _set_mask(self) -> bool:
+        """Let the engine take the bits that miner and channel agree on; False if these are no others."""
+        channel = self._told_channel or self.channel
+        mask = (VERSION_MASK if self._mask is None else self._mask) & channel.version_mask
+        self._services.engine.set_version_mask(self.slot, mask)
+        changed, self._told_mask = mask != self._told_mask, mask
+        return changed
+
+    def mask_changed(self) -> bytes:
+        """The channel has another version mask: holds at once (BIP 310)."""
+        if self._told_channel is not self.channel or not self._set_mask() or self._mask is None:
+            return b""
+        return messages.notification("mining.set_version_mask", [f"{self._told_mask:08x}"])
+
+    # Channels
+
+    def move_to(self, channel: Channel) -> Moved:
+        """Mine another channel, from its next job or alias on. Raises ExtranonceExhausted.
+
+        RECONNECT: nothing has changed, a miner with these extranonces cannot mine it; see `send_away`.
+        """
+        assert self.state is State.MINING
+        assert self._told_channel is not None
+        assert self._extranonce1 is not None
+        told = self._told_channel
+        if channel.same_extranonces(told):
+            extranonce1, moved = self._told_extranonce1, Moved.JOB
+        elif self.wants_extranonce:
+            (extranonce1, _), moved = channel.lease(None), Moved.EXTRANONCE
+        elif channel.extranonces.full:
+            raise ExtranonceExhausted("nobody is sent to where there is no room")
+        else:
+            return Moved.RECONNECT
+        before = self.channel
+        if not before.same_extranonces(told):  # the miner has never heard of that one
+            before.give_back(self._extranonce1, [])
+        before.sessions.discard(self)
+        before.waiting.discard(self)
+        self.channel, self._extranonce1 = channel, extranonce1
+        channel.sessions.add(self)
+        self._owe_job()
+        return moved
+
+    def send_away(self, now_s: float) -> bytes:
+        """Ask the miner to connect again; it is dropped if it does not."""
+        if self.leaving:
+            return b""
+        self._vigil.sent_away(now_s)
+        return messages.notification("client.reconnect", [])
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was sent away."""
+        return self._vigil.leaving
+
+    def _arrive(self, seq: int) -> bytes:
+        """The job `seq` is the first one of another channel: what the miner is to hear before it."""
+        engine, channel, told = self._services.engine, self.channel, self._told_channel
+        assert self._extranonce1 is not None
+        assert told is not None
+        engine.subscribe(self.slot, channel.number, self._extranonce1, channel.extranonce2_size, seq)
+        said = b""
+        if not channel.same_extranonces(told):
+            told.give_back(self._told_extranonce1, engine.pins(self.slot))
+            params = [self._extranonce1.hex(), channel.extranonce2_size]
+            said = messages.notification("mining.set_extranonce", params)
+        self._told_channel, self._told_extranonce1 = channel, self._extranonce1
+        return said + self.mask_changed()
+
     # Difficulty
+
+    @property
+    def _policy(self) -> vardiff.VardiffPolicy:
+        return self.channel.vardiff or self._services.vardiff
 
     def _wish(self, difficulty: Fraction) -> bool:
         """What the miner suggests, at first contact and within the range; else as if it had said nothing.
 
         Firmware suggests what it was shipped with: a site that comes back must not start there.
         """
-        policy = self._services.vardiff
+        policy = self._policy
         least = difficulty_from_log2(policy.difficulty_log2_min)
         beyond = difficulty_from_log2(policy.difficulty_log2_max + 1)
         if self._history.settled or not least <= difficulty < beyond:
@@ -315,20 +344,22 @@ class MinerSession:
 
     def _ask_for(self, minimum: Fraction | None) -> bool:
         """The miner's lowest difficulty; vardiff never goes below it. False for one that we do not have."""
-        policy = self._services.vardiff
+        policy = self._policy
         if minimum is None or minimum > difficulty_from_log2(policy.difficulty_log2_max):
             return False
         # Of several workers on a connection the most demanding one decides.
         asked = ceil_log2(minimum)
         self._floor_log2 = asked if self._floor_log2 is None else max(self._floor_log2, asked)
         if self.state is State.MINING:
-            self._retarget(self.difficulty_log2 if self.pending_log2 is None else self.pending_log2)
+            self._retarget()
         return True
 
-    def _retarget(self, difficulty_log2: int) -> None:
-        """Wait with a new difficulty for the next job or alias; the same one again is none."""
-        wanted = self._services.vardiff.clamp(difficulty_log2, self._floor_log2)
-        waiting = self._services.channel.waiting
+    def _retarget(self, difficulty_log2: int | None = None) -> None:
+        """Wait with a new difficulty, or the present one where bounds changed, for the next job or alias."""
+        if difficulty_log2 is None:
+            difficulty_log2 = self.difficulty_log2 if self.pending_log2 is None else self.pending_log2
+        wanted = self._policy.clamp(difficulty_log2, self._floor_log2)
+        waiting = self.channel.waiting
         if wanted != self.difficulty_log2 or self._owes_job:
             self.pending_log2 = wanted
             waiting.add(self)
@@ -336,19 +367,25 @@ class MinerSession:
             self.pending_log2 = None
             waiting.discard(self)
 
+    def bounds_changed(self) -> None:
+        """The channel has other bounds for difficulties, from the next job on."""
+        self._retarget()
+
     def _owe_job(self) -> None:
         """A clean job with its difficulty, as soon as there is a job that this miner has not had."""
         self._owes_job = True
-        self._retarget(self.difficulty_log2 if self.pending_log2 is None else self.pending_log2)
+        self._retarget()
 
     def send_job(self, line: bytes, seq: int, now_s: float) -> bytes:
         """The bytes that give this session the job `seq`, with its new difficulty first if one waits."""
         self.sent_seq = seq
+        self.channel.waiting.discard(self)
         if self.pending_log2 is None:
             return line
+        said = self._arrive(seq) if self._told_channel is not self.channel else b""
         if self._owes_job:
-            line = self._services.channel.notify_line(clean=True)
-        return self._pin(self.pending_log2, seq, now_s) + line
+            line = self.channel.notify_line(clean=True)
+        return said + self._pin(self.pending_log2, seq, now_s) + line
 
     def _pin(self, difficulty_log2: int, seq: int, now_s: float) -> bytes:
         """Set the difficulty of the jobs from `seq` on."""
@@ -359,7 +396,7 @@ class MinerSession:
         else:
             _, _, shares = engine.counters(self.slot)
             self._history = vardiff.moved(
-                self._services.vardiff,
+                self._policy,
                 self._history,
                 difficulty_log2=self.difficulty_log2,
                 shares=shares,
@@ -377,7 +414,7 @@ class MinerSession:
             return
         _, _, shares = self._services.engine.counters(self.slot)
         wanted_log2, self._history = vardiff.look(
-            self._services.vardiff,
+            self._policy,
             self._history,
             difficulty_log2=self.difficulty_log2,
             floor_log2=self._floor_log2,
@@ -397,69 +434,52 @@ class MinerSession:
         self.state = TRANSITIONS[before, event]
         if self.state is not State.MINING or before is State.MINING:
             return b""
+        said = self._take_place(now_s)
         wished = self._services.start_difficulty_log2 if self._wished_log2 is None else self._wished_log2
-        self.difficulty_log2 = self._services.vardiff.clamp(wished, self._floor_log2)
+        self.difficulty_log2 = self._policy.clamp(wished, self._floor_log2)
         self.pending_log2 = self.difficulty_log2
-        self._active_at_s = now_s
-        self._services.channel.sessions.add(self)
-        mask = b""
+        self._vigil.spoke(now_s)
+        self.channel.sessions.add(self)
+        self._set_mask()
         if self._mask is not None:  # only after the authorize reply: some firmware fails on it before
-            mask = messages.notification("mining.set_version_mask", [f"{self._mask:08x}"])
-        channel = self._services.channel
-        if channel.current is None:
-            return mask  # the first job comes when there is one
-        return mask + self.send_job(b"", channel.current.seq, now_s)
+            said += messages.notification("mining.set_version_mask", [f"{self._told_mask:08x}"])
+        if self.channel.current is None or self.channel.paused or self.leaving:
+            return said  # the first job comes when there is one
+        return said + self.send_job(b"", self.channel.current.seq, now_s)
+
+    def _take_place(self, now_s: float) -> bytes:
+        """Now that it is known what this miner is to mine: go there, before its first job.
+
+        A miner that cannot be given other extranonces is asked to come back, once, and is given the right
+        ones then; if it has come back already it mines where it is.
+        """
+        here, to, usher = self.channel, self._admitted_to, self._services.usher
+        if to is None or to is here:
+            return b""
+        if to.same_extranonces(here):
+            self.channel = to
+            self._occupy(self._services.engine.pins(self.slot))
+        elif self.wants_extranonce and not to.extranonces.full:
+            self.move_to(to)
+        elif usher is not None and not to.extranonces.full and usher.come_back(self.owner.address, here, to):
+            return self.send_away(now_s)
+        return b""
 
     def tick(self, now_s: float) -> bytes:
         """Every few seconds: deadlines, vardiff, help; check `closing` afterwards."""
-        limits = self._services.limits
+        vigil, said = self._vigil, b""
         if self.state is not State.MINING:
-            waited_s = now_s - self._opened_at_s
-            if self.state in (State.CONNECTED, State.AUTHORISED) and waited_s >= limits.subscribe_s:
-                self.closing = "no subscribe"
-            elif waited_s >= limits.authorise_s:
-                self.closing = "no authorize"
-            return b""
-        said = self._watch_shares(now_s)
-        self.look(now_s)
+            vigil.look_at_handshake(subscribed=self.state is State.SUBSCRIBED, now_s=now_s)
+        else:
+            accepted, rejected, _ = self._services.engine.counters(self.slot)
+            due = vigil.look_at_shares(accepted, rejected, now_s)
+            if due is Due.FRESH_JOB:
+                self._owe_job()
+            elif due is not None:
+                said = SAID[due]
+            self.look(now_s)
+        self.closing = self.closing or vigil.closing
         return said
-
-    def _watch_shares(self, now_s: float) -> bytes:
-        """Idle miners are asked whether they live; miners with nothing but invalid shares are helped."""
-        limits = self._services.limits
-        accepted, rejected, _ = self._services.engine.counters(self.slot)
-        valid, invalid = accepted != self._accepted, rejected != self._rejected
-        self._accepted, self._rejected = accepted, rejected
-        if valid or invalid:
-            self._active_at_s = now_s
-        if valid:
-            self._invalid_since_s, self._invalid_step = None, 0
-        elif invalid and self._invalid_since_s is None:
-            self._invalid_since_s = now_s
-        if now_s - self._active_at_s < limits.idle_s:
-            self._pinged_at_s = None
-        elif self._pinged_at_s is None:
-            self._pinged_at_s = now_s
-            return messages.request(PING_ID, "client.get_version", [])
-        elif now_s - self._pinged_at_s >= limits.ping_answer_s:
-            self.closing = "idle"
-            return b""
-        return self._help_invalid(now_s) if invalid and not valid else b""
-
-    def _help_invalid(self, now_s: float) -> bytes:
-        """Nothing but invalid shares: a fresh job, then a reconnect, then good-bye."""
-        assert self._invalid_since_s is not None
-        limits = self._services.limits
-        invalid_s = now_s - self._invalid_since_s
-        if self._invalid_step == 0 and invalid_s >= limits.invalid_job_s:
-            self._invalid_step = 1
-            self._owe_job()
-        elif self._invalid_step == 1 and invalid_s >= limits.invalid_reconnect_s:
-            self._invalid_step = 2
-            return messages.notification("client.reconnect", [])
-        elif self._invalid_step == 2 and invalid_s >= limits.invalid_drop_s:
-            self.closing = "only invalid shares"
-        return b""
 
 
 _Handler = Callable[[MinerSession, bytes, Any, float], bytes]
@@ -469,8 +489,10 @@ _HANDLERS: dict[type, _Handler] = {
     messages.Configure: cast(_Handler, MinerSession._configure),
     messages.ExtranonceSubscribe: cast(_Handler, MinerSession._extranonce_subscribe),
     messages.SuggestDifficulty: cast(_Handler, MinerSession._suggest),
-    messages.GetTransactions: cast(_Handler, MinerSession._get_transactions),
-    messages.Ping: cast(_Handler, MinerSession._ping),
-    messages.Pong: cast(_Handler, MinerSession._pong),
+    messages.GetTransactions: lambda _, raw_id, *__: messages.refusal(
+        raw_id, ErrorCode.OTHER, "Not given out"
+    ),
+    messages.Ping: lambda _, raw_id, *__: messages.reply(raw_id, "pong"),
+    messages.Pong: lambda *_: b"",
     messages.Submit: cast(_Handler, MinerSession._submit),
 }

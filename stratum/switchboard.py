@@ -10,7 +10,7 @@ else; every buffer is bounded, and who does not read is dropped.
 """
 
 import socket
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Container
 from typing import Protocol
 
@@ -19,11 +19,13 @@ import structlog
 import trio
 
 from stratum._engine import LineTooLong
-from stratum.channel import Channel
+from stratum.channel import Channel, Moved
 from stratum.doorkeeper import Doorkeeper
+from stratum.extranonce import ExtranonceExhausted
 from stratum.job import Solution, Work
 from stratum.poller import READ, WRITE, new_poller
-from stratum.session import MinerSession, Services
+from stratum.services import Services
+from stratum.session import MinerSession
 
 log = structlog.get_logger()
 
@@ -49,7 +51,8 @@ PACE_CHUNK = 256  # sessions written in one go of a routine refresh: 1 ms
 
 
 class Journal(Protocol):
-    """Makes tallies durable. Returns when they are; raises when they may not be, which ends the board.
+    """Makes tallies durable, and what else it has by then. Returns when they are; raises when they may not
+    be, which ends the board.
 
     Not cancelled: a stop waits for the commit that is under way.
     """
@@ -160,20 +163,22 @@ class Switchboard:
         self.poller = new_poller()
         self.connections: set[Connection] = set()
         self.dropped: Counter[str] = Counter()
+        self.moved: Counter[Moved] = Counter()
         self._services = services
         self._engine = services.engine
-        self._channel = services.channel
+        self._channels = {services.channel.number: services.channel}
         self._doorkeeper = doorkeeper
         self._journal = journal
         self._on_solution = on_solution
         self._uncommitted: list[tuple[Connection, bytes]] = []
         self._uncommitted_bytes = 0
         self._judged = trio.Event()
+        self._journal_is_owed = False
         self._enough = trio.Event()  # replies for a commit that does not wait for its interval
         self._commit_due_s = 0.0
         self._committed = trio.Event()
-        self._published_s = 0.0  # the last job or alias that everybody gets
-        self._refresh = trio.Event()  # set when there is work that everybody gets in due course
+        self._refreshed: deque[Channel] = deque()  # whose sessions get the current job in due course
+        self._refresh = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then every connection is closed."""
@@ -220,11 +225,53 @@ class Switchboard:
             if any(worker in workers for worker in connection.session.workers):
                 self.drop(connection, reason)
 
+    def drop_channel(self, channel: Channel, reason: str) -> None:
+        """Drop everybody who mines this channel."""
+        for connection in list(self.connections):
+            if connection.session.channel is channel:
+                self.drop(connection, reason)
+
     def close_door(self, reason: str) -> None:
         """Drop everybody and let nobody in, until the doorkeeper's `closed` is None again."""
         self._doorkeeper.closed = reason
         for connection in list(self.connections):
             self.drop(connection, reason)
+
+    # Channels
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """All that are served."""
+        return tuple(self._channels.values())
+
+    def add_channel(self, channel: Channel) -> None:
+        """Serve its sessions, until it is removed."""
+        self._channels[channel.number] = channel
+
+    def remove_channel(self, channel: Channel) -> None:
+        """Its sessions have been moved, and what they still send of its jobs is not known any more."""
+        assert not channel.sessions
+        self.judge()
+        del self._channels[channel.number]
+        channel.close()
+
+    def move(self, session: MinerSession, channel: Channel) -> Moved | None:
+        """Let a session that mines do so on another channel. None: there is no extranonce left on it."""
+        try:
+            moved = session.move_to(channel)
+        except ExtranonceExhausted:
+            return None
+        if moved is Moved.RECONNECT:
+            session.owner.write(session.send_away(trio.current_time()))
+        self.moved[moved] += 1
+        return moved
+
+    def mask_changed(self, channel: Channel) -> None:
+        """Tell the channel's sessions which version bits they may roll from now on."""
+        for session in list(channel.sessions):
+            said = session.mask_changed()
+            if said:
+                session.owner.write(said)
 
     def feed(self, connection: Connection, data: bytes | bytearray) -> None:
         """Bytes of one miner: submits are queued, everything else is answered."""
@@ -295,7 +342,7 @@ class Switchboard:
             self._judged.set()
         replies, solutions, retarget = self._engine.validate()
         for raw in solutions:
-            solution = self._channel.solution(raw)
+            solution = self._channels[raw[0]].solution(raw)
             if solution is not None:
                 self._on_solution(solution)
         if retarget:
@@ -307,6 +354,11 @@ class Switchboard:
             self._enough.set()
         for _, data in replies:
             self._uncommitted_bytes += len(data) + REPLY_OVERHEAD_BYTES
+
+    def commit_soon(self) -> None:
+        """The journal has something to write, whether or not there are tallies."""
+        self._journal_is_owed = True
+        self._judged.set()
 
     async def _commit(self) -> None:
         try:
@@ -329,7 +381,8 @@ class Switchboard:
         self._commit_due_s = trio.current_time() + self.limits.commit_interval_s
         replies, self._uncommitted, self._uncommitted_bytes = self._uncommitted, [], 0
         tallies = self._engine.take_tallies()
-        if tallies:  # else nobody is to be charged with these: garbage is not worth an fsync
+        owed, self._journal_is_owed = self._journal_is_owed, False
+        if tallies or owed:  # else nobody is to be charged with these: garbage is not worth an fsync
             await self._journal.commit(tallies)
         for at in range(0, len(replies), REPLIES_PER_ROUND):
             for connection, data in replies[at : at + REPLIES_PER_ROUND]:
@@ -340,48 +393,73 @@ class Switchboard:
 
     # Jobs
 
-    def publish(self, channel: Channel, work: Work, *, rate: int) -> None:
-        """New work: to everyone at once where the previous block changed, paced otherwise."""
-        job = channel.publish(work, rate=rate)
-        self._published_s = trio.current_time()
+    def publish(
+        self,
+        channel: Channel,
+        work: Work,
+        *,
+        rate: int,
+        forward_target: int | None = None,
+        clean: bool = False,
+        outdates: bool = False,
+    ) -> None:
+        """New work: to everyone at once where the previous block changed or `clean`, paced otherwise."""
+        self.judge()  # no share is on the way to the job that drops out of the channel now
+        job = channel.publish(work, rate=rate, forward_target=forward_target, clean=clean, outdates=outdates)
+        channel.told_s = trio.current_time()
         if job.clean:
             self._send_current(channel, list(channel.sessions), clean=True)
         else:
-            self._refresh.set()
+            self._refresh_in_due_course(channel)
 
     def _send_current(self, channel: Channel, sessions: list[MinerSession], *, clean: bool) -> None:
         assert channel.current is not None
         line, seq, now_s = channel.notify_line(clean=clean), channel.current.seq, trio.current_time()
         for session in sessions:
-            if session.sent_seq < seq:
-                channel.waiting.discard(session)
+            if session.channel is channel and session.sent_seq < seq:
                 session.owner.write(session.send_job(line, seq, now_s))
+
+    def _refresh_in_due_course(self, channel: Channel) -> None:
+        if channel not in self._refreshed:
+            self._refreshed.append(channel)
+        self._refresh.set()
 
     async def _pace(self) -> None:
         """Routine refreshes, spread over a while. One that comes meanwhile is sent from there on."""
-        channel = self._channel
         while True:
             await self._refresh.wait()
             self._refresh = trio.Event()
-            sessions = list(channel.sessions)
-            chunks = [sessions[at : at + PACE_CHUNK] for at in range(0, len(sessions), PACE_CHUNK)]
-            for chunk in chunks:
-                self._send_current(channel, [s for s in chunk if s.owner.open], clean=False)
+            chunks: list[tuple[Channel, list[MinerSession]]] = []
+            while self._refreshed:
+                channel = self._refreshed.popleft()
+                sessions = list(channel.sessions)
+                chunks += [
+                    (channel, sessions[at : at + PACE_CHUNK]) for at in range(0, len(sessions), PACE_CHUNK)
+                ]
+            for channel, chunk in chunks:
+                if not channel.paused:  # else there is something better, soon
+                    self._send_current(channel, [s for s in chunk if s.owner.open], clean=False)
                 await trio.sleep(self.limits.refresh_spread_s / len(chunks))
 
     async def _serve_waiting(self) -> None:
         """Between two jobs: one alias for all who wait for a difficulty, or for everybody after a while."""
-        channel = self._channel
         while True:
             await trio.sleep(ALIAS_INTERVAL_S)
-            waiting = list(channel.waiting)
-            channel.waiting.clear()
-            quiet = trio.current_time() - self._published_s >= JOB_INTERVAL_S
-            if (waiting or quiet) and channel.alias() is not None:
+            for channel in list(self._channels.values()):
+                if channel.paused:
+                    continue
+                waiting = list(channel.waiting)
+                channel.waiting.clear()
+                quiet = trio.current_time() - channel.told_s >= JOB_INTERVAL_S
+                if not waiting and not quiet:
+                    continue
+                self.judge()  # as in publish
+                if channel.alias() is None:
+                    continue
                 self._send_current(channel, waiting, clean=False)
                 if quiet:
-                    self._published_s = trio.current_time()
-                    self._refresh.set()
+                    channel.told_s = trio.current_time()
+                    self._refresh_in_due_course(channel)
 
     # Time
 

@@ -142,6 +142,12 @@ class Upstream:
         """The endpoint that we mine on."""
         return None if self._serving is None else self._serving.endpoint
 
+    @property
+    def unanswered(self) -> int:
+        """Shares that were sent and are not settled."""
+        waiting = sum(len(link.session.submits) for link in set(self._links.values()))
+        return waiting + (0 if self._limbo is None else len(self._limbo.shares))
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the upstream up until cancelled."""
         try:

@@ -7,6 +7,7 @@ Invariants: at most one attempt an endpoint; what fails is logged when its reaso
 Must not know: shares, who mines.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -22,6 +23,9 @@ from stratum.upstream_place import BackOff, Place, PlaceState
 from stratum.upstream_session import UpstreamSession
 
 log = structlog.get_logger()
+
+# Of this process: job ids mean nothing on another connection, of whatever search.
+_CONNECTIONS: Final = itertools.count(1)
 
 RECONNECT_PATIENCE_S: Final = 3.0  # a pool that wants us back this soon keeps its miners waiting for it
 
@@ -56,7 +60,6 @@ class UpstreamSearch:
         self._settings = settings
         self._connect = connect
         self._on_event = on_event
-        self._connections = 0
         self._news = trio.Event()  # replaced each time that a connection ends
         self._log = log.bind(upstream=settings.name)
 
@@ -128,11 +131,11 @@ class UpstreamSearch:
             await self._news.wait()
 
     def _start(self, place: Place, nursery: trio.Nursery) -> UpstreamLink:
-        self._connections += 1
+        number = next(_CONNECTIONS)
         settings = self._settings
         session = UpstreamSession(
             upstream=settings.name,
-            connection=self._connections,
+            connection=number,
             endpoint=place.endpoint,
             need=settings.need,
             session_id=place.take_session_id(),
@@ -150,7 +153,7 @@ class UpstreamSearch:
             on_up=self._came_up,
             on_end=self._ended,
         )
-        place.connection = self._connections
+        place.connection = number
         place.enter(PlaceState.TRYING, place.reason, trio.current_time())
         nursery.start_soon(link.run)
         return link

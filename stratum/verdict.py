@@ -1,6 +1,7 @@
 """What the engine can decide about a share, and the tallies that it counts them in.
 
-The order of `Verdict` is the engine's (stratum/native/engine.hpp), and the order of its checks.
+The order of `Verdict` is the engine's (stratum/native/engine.hpp), and the order of its checks; the last one
+comes from an upstream.
 """
 
 import struct
@@ -22,6 +23,8 @@ class Verdict(IntEnum):
     LOW_DIFFICULTY = 8
     DUPLICATE = 9
     FILTER_FULL = 10
+    UNDELIVERED = 11  # good, but no upstream ever said what became of it
+    UPSTREAM_REJECTED = 12  # good to us
 
 
 class Tally(msgspec.Struct, frozen=True):

@@ -21,7 +21,9 @@ UNREACHABLE_LOG2 = 20  # one hash in 2^52 is a share
 EVERY_HASH = (1 << 256) - 1  # a network target that makes every share a block
 NO_HASH = 0
 VERSION_MASK = 0x1FFFE000
-VERDICTS = {answer: verdict for verdict, answer in ANSWERS.items()}
+ENGINE_VERDICTS = list(ANSWERS)  # all but what only an upstream can say
+# What a reply says: an undelivered share is accepted, as far as its miner is told.
+VERDICTS = {answer: verdict for verdict, answer in ANSWERS.items() if verdict is not Verdict.UNDELIVERED}
 
 
 def work(**changes: Any) -> Work:
@@ -54,7 +56,15 @@ class Mine:
         self._last_seq = 0
 
     def publish(
-        self, work: Work, *, seq: int | None = None, rate: int = 7, channel: int = CHANNEL, size: int = 8
+        self,
+        work: Work,
+        *,
+        seq: int | None = None,
+        rate: int = 7,
+        channel: int = CHANNEL,
+        size: int = 8,
+        forward_target: int | None = None,
+        clean: bool = False,
     ) -> int:
         """Work as a new job; its seq. `size`: of both extranonces together."""
         self._last_seq = self._last_seq + 1 if seq is None else seq
@@ -72,6 +82,8 @@ class Mine:
             ntime_min=work.ntime_min,
             ntime_max=work.ntime_max,
             network_target_le=work.network_target.to_bytes(32, "little"),
+            forward_target_le=None if forward_target is None else forward_target.to_bytes(32, "little"),
+            clean=clean,
         )
         return self._last_seq
 
@@ -138,6 +150,10 @@ class Miner:
     def submit(self, **changes: Any) -> None:
         """A share in plain JSON, see submit_line()."""
         assert self.say(submit_line(**changes)) == []
+
+    def move(self, channel: int, *, extranonce1: bytes, from_seq: int, extranonce2_size: int = 4) -> None:
+        """It mines that channel, from the job from_seq on."""
+        self.engine.subscribe(self.session, channel, extranonce1, extranonce2_size, from_seq)
 
     def close(self) -> None:
         self.engine.close(self.session)

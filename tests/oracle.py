@@ -1,6 +1,7 @@
 """The engine's rules once more, in plain Python over hashlib: what every share must be answered with.
 
-Slow and obvious on purpose. Knows shares by their values, not by their text: how text is read is tested
+Slow and obvious on purpose. What a session and its jobs were is read when a share comes; what its channel
+mines by then, when it is judged. Knows shares by their values, not by their text: how text is read is tested
 elsewhere. Must not know: the engine.
 """
 
@@ -12,6 +13,9 @@ import msgspec
 from stratum.difficulty import target_from_difficulty_log2
 from stratum.job import Work
 from stratum.verdict import Verdict
+
+PINS_MAX = 8
+PLACES_MAX = 5  # where a session is, and where it was before: four moves back
 
 ANSWERS = {
     Verdict.ACCEPTED: b'"result":true,"error":null}',
@@ -25,6 +29,7 @@ ANSWERS = {
     Verdict.LOW_DIFFICULTY: b'"result":null,"error":[23,"Low difficulty share",null]}',
     Verdict.DUPLICATE: b'"result":null,"error":[22,"Duplicate share",null]}',
     Verdict.FILTER_FULL: b'"result":null,"error":[20,"Share not counted, try again",null]}',
+    Verdict.UNDELIVERED: b'"result":true,"error":null}',
 }
 
 
@@ -36,6 +41,18 @@ def merkle_root(leaf: bytes, branch: tuple[bytes, ...]) -> bytes:
     for node in branch:
         leaf = sha256d(leaf + node)
     return leaf
+
+
+def header_hash(work: Work, *, extranonces: bytes, ntime: int, nonce: int, version: int) -> bytes:
+    coinbase = work.coinbase1 + extranonces + work.coinbase2
+    return sha256d(
+        version.to_bytes(4, "little")
+        + work.prevhash_internal
+        + merkle_root(sha256d(coinbase), work.branch)
+        + ntime.to_bytes(4, "little")
+        + work.nbits.to_bytes(4, "little")
+        + nonce.to_bytes(4, "little")
+    )
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,24 +72,94 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
         return params if self.rolled is None else [*params, f"{self.rolled:08x}"]
 
 
-class OracleSession(msgspec.Struct, kw_only=True):
-    """What the engine was told about a session; `extranonce1` is None before subscribe."""
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a session mines from the job `from_seq` on, and what its shares there are made of."""
 
-    channel: int = 1
-    extranonce1: bytes | None = None
-    extranonce2_size: int = 4
+    from_seq: int
+    channel: int
+    extranonce1: bytes
+    extranonce2_size: int
+    version_mask: int
+
+
+class OracleSession(msgspec.Struct, kw_only=True, eq=False):
+    """What the engine was told about a session, and what it has counted; no places before subscribe."""
+
     workers: dict[str, int] = {}
     version_mask: int = 0
+    places: list[Place] = []
     pins: list[tuple[int, int]] = []
+    retarget_after: int = 0
+    retarget_due: bool = False
+    closed: bool = False
+    accepted: int = 0
+    rejected: int = 0
+    at_difficulty: int = 0
 
-    def difficulty_log2(self, seq: int) -> int | None:
+    def subscribe(
+        self, channel: int, extranonce1: bytes, extranonce2_size: int, *, from_seq: int = 0
+    ) -> None:
+        if from_seq == 0:
+            if self.places and self.places[-1].channel != channel:
+                self.pins = []
+            self.places = []
+        place = Place(
+            from_seq=from_seq if self.places else 0,
+            channel=channel,
+            extranonce1=extranonce1,
+            extranonce2_size=extranonce2_size,
+            version_mask=self.version_mask,
+        )
+        self.places = [*self.places, place][-PLACES_MAX:]
+
+    def set_version_mask(self, mask: int) -> None:
+        self.version_mask = mask
+        if self.places:
+            self.places[-1] = msgspec.structs.replace(self.places[-1], version_mask=mask)
+
+    def pin(self, difficulty_log2: int, from_seq: int) -> None:
+        earlier = [pin for pin in self.pins if pin[0] < from_seq]
+        self.pins = [*earlier, (from_seq, difficulty_log2)][-PINS_MAX:]
+        self.at_difficulty = 0
+        self.retarget_due = False
+
+    def set_retarget_after(self, accepted_shares: int) -> None:
+        self.retarget_after = accepted_shares
+        self.retarget_due = False
+
+    def place(self, seq: int) -> Place:
+        """Where it was when this job was sent; the oldest place known for a job from before that."""
+        return [place for place in self.places if place.from_seq <= seq or place is self.places[0]][-1]
+
+    def pinned(self, seq: int) -> tuple[int, int] | None:
         """In force when the job was sent; None for a job from before this session's first."""
-        return max((pin for pin in self.pins if pin[0] <= seq), default=(0, None))[1]
+        return max((pin for pin in self.pins if pin[0] <= seq), default=None)
+
+
+class OracleJob(msgspec.Struct, frozen=True, kw_only=True):
+    """`seq` is the job's own, whatever the aliases it was sent under."""
+
+    channel: int
+    seq: int
+    work: Work
+    rate: int
+    size: int  # of both extranonces together
+    forward_target: int | None = None
+
+
+class OracleChannel(msgspec.Struct, kw_only=True):
+    """`jobs` by the ids that they were sent under."""
+
+    jobs: dict[int, OracleJob] = {}
+    tip: bytes = b""
+    stale_before: int = 0
+    undelivered_before: int = 0
 
 
 class Found(msgspec.Struct, frozen=True):
     """A solution as the engine hands it out."""
 
+    channel: int
     seq: int
     worker: int
     extranonce1: bytes
@@ -81,80 +168,140 @@ class Found(msgspec.Struct, frozen=True):
     nonce: int
     version: int
     hash_internal: bytes
+    difficulty_log2: int
+    tallied: bool
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """A share with the facts of the moment it came; `refused` without looking at its hash, or on a job."""
+
+    session: OracleSession
+    share: Share
+    worker: int | None
+    refused: Verdict | None = None
+    place: Place | None = None
+    job: OracleJob | None = None
+    pin: tuple[int, int] = (0, 0)
 
 
 class Oracle:
-    """Jobs, what was credited and what was found, and the verdict on the next share."""
+    """Jobs, what was credited and what was found, and the verdicts on the shares that were heard."""
 
     def __init__(self, *, duplicates_max: int = 1 << 26) -> None:
-        self.jobs: dict[tuple[int, int], tuple[Work, int]] = {}  # (channel, seq) -> (work, rate)
-        self.tips: dict[int, bytes] = {}
+        self.channels: dict[int, OracleChannel] = {}
         self.credited: dict[bytes, set[bytes]] = defaultdict(set)  # by previous block
+        self.heard: list[Heard] = []
         self.found: list[Found] = []
+        self.due: list[OracleSession] = []  # for a retarget, since the last judge()
         self.tallies: Counter[tuple[int, int, int, Verdict]] = Counter()  # worker, rate, difficulty, verdict
+        self._blocks: set[bytes] = set()
         self._duplicates_max = duplicates_max
 
-    def add_job(self, channel: int, seq: int, work: Work, rate: int) -> None:
-        self.jobs[channel, seq] = (work, rate)
-        self.tips[channel] = work.prevhash_internal
+    def add_job(self, job: OracleJob, *, clean: bool = False) -> None:
+        channel = self.channels[job.channel]
+        channel.jobs[job.seq] = job
+        channel.tip = job.work.prevhash_internal
+        if clean:
+            channel.stale_before = job.seq
 
-    def judge(self, session: OracleSession, share: Share) -> Verdict:
-        """The verdict, tallied; a solution goes to `found`."""
+    def hear(self, session: OracleSession, share: Share) -> Heard:
+        heard = self._resolve(session, share)
+        self.heard.append(heard)
+        return heard
+
+    def judge(self) -> list[Verdict]:
+        """The verdicts on what was heard; tallied, unless the share goes to `found` to be forwarded."""
+        self.due = []
+        verdicts = []
+        for heard in self.heard:
+            verdict, tallied = self._judge(heard)
+            verdicts.append(verdict)
+            if heard.worker is not None and tallied:
+                rate = heard.job.rate if heard.job else 0
+                self.tallies[heard.worker, rate, heard.pin[1], verdict] += 1
+            self._count(heard, verdict)
+        self.heard = []
+        return verdicts
+
+    def _resolve(self, session: OracleSession, share: Share) -> Heard:
         worker = session.workers.get(share.worker)
-        job = self.jobs.get((session.channel, share.seq))
-        difficulty_log2 = session.difficulty_log2(share.seq)
-        rate = 0
-        if share.nonce is None or (
-            session.extranonce1 is not None and len(share.extranonce2) != session.extranonce2_size
-        ):
-            verdict = Verdict.MALFORMED
-        elif session.extranonce1 is None:
-            verdict = Verdict.NOT_SUBSCRIBED
-        elif worker is None:
-            verdict = Verdict.UNAUTHORISED
-        elif job is None or difficulty_log2 is None:
-            verdict = Verdict.JOB_UNKNOWN
-        else:
-            work, rate = job
-            verdict = self._judge_hashed(session, share, worker, work, difficulty_log2)
-        if worker is not None:
-            self.tallies[worker, rate, difficulty_log2 if rate and difficulty_log2 else 0, verdict] += 1
-        return verdict
+        place = session.place(share.seq) if session.places else None
+        if share.nonce is None or (place and len(share.extranonce2) != place.extranonce2_size):
+            return Heard(session, share, worker, Verdict.MALFORMED)
+        if place is None:
+            return Heard(session, share, worker, Verdict.NOT_SUBSCRIBED)
+        if worker is None:
+            return Heard(session, share, worker, Verdict.UNAUTHORISED)
+        channel = self.channels.get(place.channel)
+        job = channel.jobs.get(share.seq) if channel and place.from_seq <= share.seq else None
+        pin = session.pinned(share.seq)
+        if job is None or pin is None or job.size != len(place.extranonce1) + place.extranonce2_size:
+            return Heard(session, share, worker, Verdict.JOB_UNKNOWN)
+        return Heard(session, share, worker, None, place, job, pin)
 
-    def _judge_hashed(
-        self, session: OracleSession, share: Share, worker: int, work: Work, difficulty_log2: int
-    ) -> Verdict:
-        assert session.extranonce1 is not None
+    def _judge(self, heard: Heard) -> tuple[Verdict, bool]:
+        """The verdict, and whether the share is tallied here."""
+        if heard.refused is not None:
+            return heard.refused, True
+        share, worker, place, job = heard.share, heard.worker, heard.place, heard.job
+        assert worker is not None
+        assert place is not None
+        assert job is not None
         assert share.nonce is not None
-        mask, rolled = (0, 0) if share.rolled is None else (session.version_mask, share.rolled)
-        version = work.version & ~mask | rolled
-        coinbase = work.coinbase1 + session.extranonce1 + share.extranonce2 + work.coinbase2
-        header = (
-            version.to_bytes(4, "little")
-            + work.prevhash_internal
-            + merkle_root(sha256d(coinbase), work.branch)
-            + share.ntime.to_bytes(4, "little")
-            + work.nbits.to_bytes(4, "little")
-            + share.nonce.to_bytes(4, "little")
-        )
-        digest = sha256d(header)
+        mask, rolled = (0, 0) if share.rolled is None else (place.version_mask, share.rolled)
+        version = job.work.version & ~mask | rolled
+        extranonces = place.extranonce1 + share.extranonce2
+        header = {"ntime": share.ntime, "nonce": share.nonce, "version": version}
+        digest = header_hash(job.work, extranonces=extranonces, **header)
         number = int.from_bytes(digest, "little")
-        block = number <= work.network_target
-        if block and all(found.hash_internal != digest for found in self.found):
-            facts = (share.extranonce2, share.ntime, share.nonce, version, digest)
-            self.found.append(Found(share.seq, worker, session.extranonce1, *facts))
-        credited = self.credited[work.prevhash_internal]
-        if work.prevhash_internal != self.tips[session.channel]:
+        block = number <= job.work.network_target
+
+        verdict = self._verdict(heard, digest, block=block, bad_bits=bool(rolled & ~mask))
+        good = verdict in (Verdict.ACCEPTED, Verdict.UNDELIVERED)
+        target = job.forward_target
+        forwarded = good and target is not None and (block or number <= target)
+        if forwarded or (block and digest not in self._blocks):
+            facts = (place.extranonce1, share.extranonce2, share.ntime, share.nonce, version, digest)
+            self.found.append(
+                Found(job.channel, share.seq, worker, *facts, heard.pin[1], tallied=not forwarded)
+            )
+        if block:
+            self._blocks.add(digest)
+        return (Verdict.ACCEPTED, False) if forwarded else (verdict, True)
+
+    def _verdict(self, heard: Heard, digest: bytes, *, block: bool, bad_bits: bool) -> Verdict:
+        assert heard.job is not None
+        job, work = heard.job, heard.job.work
+        channel = self.channels.get(job.channel)
+        if channel is None or channel.tip != work.prevhash_internal or job.seq < channel.stale_before:
             return Verdict.STALE
-        if not work.ntime_min <= share.ntime <= work.ntime_max:
+        if not work.ntime_min <= heard.share.ntime <= work.ntime_max:
             return Verdict.NTIME_OUT_OF_RANGE
-        if rolled & ~mask:
+        if bad_bits:
             return Verdict.VERSION_OUTSIDE_MASK
-        if not block and number > target_from_difficulty_log2(difficulty_log2):
+        low = int.from_bytes(digest, "little") > target_from_difficulty_log2(heard.pin[1])
+        if low and (not block or job.forward_target is not None):
             return Verdict.LOW_DIFFICULTY
+        credited = self.credited[work.prevhash_internal]
         if digest in credited:
             return Verdict.DUPLICATE
         if len(credited) >= self._duplicates_max:
             return Verdict.FILTER_FULL
         credited.add(digest)
-        return Verdict.ACCEPTED
+        return Verdict.UNDELIVERED if job.seq < channel.undelivered_before else Verdict.ACCEPTED
+
+    def _count(self, heard: Heard, verdict: Verdict) -> None:
+        """In the counters of a session that is still there; good ones bring its retarget nearer."""
+        session = heard.session
+        if session.closed:
+            return
+        if verdict not in (Verdict.ACCEPTED, Verdict.UNDELIVERED):
+            session.rejected += 1
+            return
+        session.accepted += 1
+        if not session.pins or session.pins[-1] != heard.pin:
+            return
+        session.at_difficulty += 1
+        if 0 < session.retarget_after <= session.at_difficulty and not session.retarget_due:
+            session.retarget_due = True
+            self.due.append(session)

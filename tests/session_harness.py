@@ -13,13 +13,15 @@ from urllib.parse import unquote
 import msgspec
 
 from stratum._engine import Engine
-from stratum.channel import Channel, JobIds
+from stratum.channel import Channel, JobIds, Moved
 from stratum.difficulty import target_from_difficulty_log2
 from stratum.extranonce import ExtranonceSpace
 from stratum.job import Work, swap_words
-from stratum.session import Admission, MinerSession, Refusal, Services, SessionLimits, State
+from stratum.services import Admission, Refusal, Services, SessionLimits
+from stratum.session import MinerSession, State
 from stratum.switchboard import ALIAS_INTERVAL_S, TICK_BUCKETS, TICK_S
 from stratum.vardiff import VardiffPolicy
+from stratum.verdict import Tally, Verdict, unpack_tallies
 
 NTIME: Final = 1_700_000_000
 LOOK_S: Final = TICK_S * TICK_BUCKETS
@@ -31,6 +33,7 @@ MOST_LOG2: Final = -10
 
 SUBSCRIBE: Final = ("mining.subscribe", "test/1")
 AUTHORIZE: Final = ("mining.authorize", "acme.c01.u1", "x")
+ROLLING: Final = (["version-rolling"], {"version-rolling.mask": "1fffe000"})
 WAYS: dict[State, tuple[tuple[str, ...], ...]] = {
     State.CONNECTED: (),
     State.SUBSCRIBED: (SUBSCRIBE,),
@@ -60,9 +63,13 @@ def make_work(height: int = 1, *, refresh: int = 0, levels: int = 3, **changes: 
 
 
 class GateForAcme:
-    """Knows the tenant acme; numbers its workers from 1, and remembers what the test tells it to."""
+    """Knows the tenant acme; numbers its workers from 1, and remembers what the test tells it to.
+
+    `channels` says what a worker is to mine, by its name.
+    """
 
     def __init__(self) -> None:
+        self.channels: dict[str, Channel] = {}
         self.numbers: dict[str, int] = {}
         self.agents: list[str] = []
         self.remembered_log2: dict[str, int] = {}
@@ -72,11 +79,29 @@ class GateForAcme:
         if unquote(name).partition(".")[0] != "acme":
             return Refusal("Unknown tenant: worker names are tenant.container.unit")
         number = self.numbers.setdefault(unquote(name), len(self.numbers) + 1)
-        return Admission(number, self.remembered_log2.get(name))
+        return Admission(number, self.remembered_log2.get(name), self.channels.get(name))
+
+
+class UsherForOneAddress:
+    """Remembers where the last one was sent that was asked to come back; sends nobody away twice."""
+
+    def __init__(self) -> None:
+        self.guesses: dict[str, Channel] = {}
+        self.sent_away: list[tuple[Channel, Channel]] = []  # from where to where
+
+    def guess(self, address: str) -> Channel | None:
+        return self.guesses.get(address)
+
+    def come_back(self, address: str, here: Channel, channel: Channel) -> bool:
+        if (here, channel) in self.sent_away:
+            return False
+        self.sent_away.append((here, channel))
+        self.guesses[address] = channel
+        return True
 
 
 class Desk:
-    """Engine, channel, sessions; `now_s` moves only in `advance`."""
+    """Engine, channels, sessions; `now_s` moves only in `advance`. `channel` is the first of them."""
 
     def __init__(
         self,
@@ -90,24 +115,45 @@ class Desk:
         self.now_s = 1000.0
         self.engine = Engine()
         self.gate = GateForAcme()
-        self.channel = Channel(
-            1,
-            engine=self.engine,
-            job_ids=JobIds(started_at_unix_s=1),
-            extranonces=ExtranonceSpace(extranonce1_size),
-            extranonce2_size=8,
-            monotonic_s=lambda: self.now_s,
-        )
+        self.usher = UsherForOneAddress()
+        self.job_ids = JobIds(started_at_unix_s=1)
+        self.channels: list[Channel] = []
+        self.channel = self.add_channel(extranonce1_size, 8)
         self.services = Services(
             engine=self.engine,
             channel=self.channel,
             gate=self.gate,
+            usher=self.usher,
             vardiff=policy or VardiffPolicy(difficulty_log2_min=LEAST_LOG2, difficulty_log2_max=MOST_LOG2),
             start_difficulty_log2=start_log2,
             limits=limits or SessionLimits(),
         )
         self.miners: list[Miner] = []
         self.publish(work or make_work())
+
+    def add_channel(
+        self, extranonce1_size: int = 4, extranonce2_size: int = 8, *, like: Channel | None = None
+    ) -> Channel:
+        """Another channel; with the extranonces of `like`, or with some of its own, which begin elsewhere."""
+        number = len(self.channels) + 1
+        space = like.extranonces if like else ExtranonceSpace(extranonce1_size, first=(number - 1) << 4)
+        channel = Channel(
+            number,
+            engine=self.engine,
+            job_ids=self.job_ids,
+            extranonces=space,
+            extranonce2_size=like.extranonce2_size if like else extranonce2_size,
+            monotonic_s=lambda: self.now_s,
+        )
+        self.channels.append(channel)
+        return channel
+
+    def move(self, miner: "Miner", channel: Channel) -> Moved:
+        """As Switchboard.move."""
+        moved = miner.session.move_to(channel)
+        if moved is Moved.RECONNECT:
+            miner.write(miner.session.send_away(self.now_s))
+        return moved
 
     def connect(self, worker: str = "acme.c01.u1") -> "Miner":
         miner = Miner(self, worker)
@@ -121,25 +167,32 @@ class Desk:
         miner.ask("mining.authorize", worker, password)
         return miner
 
-    def publish(self, work: Work) -> None:
+    def publish(self, work: Work, channel: Channel | None = None, *, rate: int = 1) -> None:
         """As Switchboard.publish, without pacing."""
-        job = self.channel.publish(work, rate=1)
-        self._send_current(list(self.channel.sessions), clean=job.clean)
+        channel = channel or self.channel
+        job = channel.publish(work, rate=rate)
+        self._send_current(channel, list(channel.sessions), clean=job.clean)
 
     def serve_waiting(self) -> None:
         """As the switchboard does every ALIAS_INTERVAL_S."""
-        waiting = list(self.channel.waiting)
-        self.channel.waiting.clear()
-        if waiting and self.channel.alias() is not None:
-            self._send_current(waiting, clean=False)
+        for channel in self.channels:
+            if channel.paused:
+                continue
+            waiting = list(channel.waiting)
+            channel.waiting.clear()
+            if waiting and channel.alias() is not None:
+                self._send_current(channel, waiting, clean=False)
 
-    def _send_current(self, sessions: list[MinerSession], *, clean: bool) -> None:
-        assert self.channel.current is not None
-        line, seq = self.channel.notify_line(clean=clean), self.channel.current.seq
+    def _send_current(self, channel: Channel, sessions: list[MinerSession], *, clean: bool) -> None:
+        assert channel.current is not None
+        line, seq = channel.notify_line(clean=clean), channel.current.seq
         for session in sessions:
-            if session.sent_seq < seq:
-                self.channel.waiting.discard(session)
+            if session.channel is channel and session.sent_seq < seq:
                 session.owner.write(session.send_job(line, seq, self.now_s))
+
+    def tallies(self) -> list[Tally]:
+        """What was judged since the last time."""
+        return list(unpack_tallies(self.engine.take_tallies()))
 
     def judge(self) -> None:
         replies, _, retarget = self.engine.validate()
@@ -176,12 +229,15 @@ class Miner:
         self.desk = desk
         self.worker = worker
         self.open = True
+        self.address = "10.0.0.1"
         self.session = MinerSession(desk.services, self, desk.now_s)
         self.transcript = bytearray()  # all that it was sent
         self._unheard = bytearray()
         self.job: list[Any] = []  # the parameters of the last mining.notify
         self.difficulty: float | None = None
         self.extranonce1 = b""
+        self.extranonce2_size = 8
+        self._extranonces: dict[str, tuple[bytes, int]] = {}  # by job, of when it came
         self._ids = itertools.count(1)
         self._nonces = itertools.count()
 
@@ -210,10 +266,16 @@ class Miner:
     def _understand(self, message: Heard) -> None:
         if message.get("method") == "mining.notify":
             self.job = message["params"]
+            self._extranonces[self.job[0]] = self.extranonce1, self.extranonce2_size
         elif message.get("method") == "mining.set_difficulty":
             self.difficulty = message["params"][0]
         elif isinstance(message.get("result"), list):
-            self.extranonce1 = bytes.fromhex(message["result"][1])
+            self._take_extranonces(*message["result"][1:])
+        elif message.get("method") == "mining.set_extranonce":
+            self._take_extranonces(*message["params"])
+
+    def _take_extranonces(self, extranonce1: str, extranonce2_size: int) -> None:
+        self.extranonce1, self.extranonce2_size = bytes.fromhex(extranonce1), extranonce2_size
 
     def ask(self, method: str, *params: object) -> list[Heard]:
         """Send a request; what is heard at once."""
@@ -234,18 +296,23 @@ class Miner:
         hit: bool = True,
         **changes: int,
     ) -> tuple[str, str, str, str, str]:
-        """A share that nobody has sent yet, at the session's difficulty, or just not with hit=False."""
+        """A share that nobody has sent yet, at the session's difficulty, or just not with hit=False.
+
+        It has the extranonces that the miner had when the job came.
+        """
         job = job or self.job
         log2 = self.session.difficulty_log2 if difficulty_log2 is None else difficulty_log2
         target = target_from_difficulty_log2(log2)
-        extranonce2 = changes.get("extranonce2", 0x0102030405060708)
+        extranonce1, size = self._extranonces.get(job[0], (self.extranonce1, self.extranonce2_size))
+        whole = changes.get("extranonce2", 0x0102030405060708)
+        extranonce2 = whole.to_bytes(8, "big")[-size:]
         ntime = changes.get("ntime", int(job[7], 16))
-        head = header(job, self.extranonce1, extranonce2, ntime, changes.get("rolled", 0))
+        head = header(job, extranonce1 + extranonce2, ntime, changes.get("rolled", 0))
         for nonce in self._nonces:
             number = struct.pack("<I", nonce)
             found = hashlib.sha256(hashlib.sha256(head + number).digest()).digest()
             if (int.from_bytes(found, "little") <= target) == hit:
-                return self.worker, job[0], f"{extranonce2:016x}", f"{ntime:08x}", f"{nonce:08x}"
+                return self.worker, job[0], extranonce2.hex(), f"{ntime:08x}", f"{nonce:08x}"
         raise AssertionError("never ends")
 
     def mine(self, **options: Any) -> Heard:
@@ -257,12 +324,44 @@ class Miner:
         self.session.close()
 
 
-def header(job: list[Any], extranonce1: bytes, extranonce2: int, ntime: int, rolled: int) -> bytes:
+class Site:
+    """A desk with three channels: the first one, its twin with the same extranonces, and one with others."""
+
+    def __init__(self, **options: Any) -> None:
+        self.desk = Desk(make_work(1), **options)
+        self.own = self.desk.channel
+        self.twin = self.desk.add_channel(like=self.own)
+        self.other = self.desk.add_channel(2, 4)
+        self.heights = {self.own: 100, self.twin: 200, self.other: 300}
+        for channel in (self.twin, self.other):
+            self.publish(channel)
+
+    def publish(self, channel: Channel, *, block: bool = False) -> None:
+        """Other work on the same block, or on another one."""
+        self.heights[channel] += block
+        work = make_work(self.heights[channel], refresh=self.desk.job_ids.last)
+        self.desk.publish(work, channel, rate=channel.number)
+
+    def miner(self, *, subscribed: bool = False, rolling: bool = False, worker: str = "acme.c01.u1") -> Miner:
+        """One that mines on the first channel; `subscribed` to changes of extranonces."""
+        miner = self.desk.connect(worker)
+        if rolling:
+            miner.ask("mining.configure", *ROLLING)
+        miner.ask("mining.subscribe", "test/1")
+        miner.ask("mining.authorize", worker, "x")
+        if subscribed:
+            miner.ask("mining.extranonce.subscribe")
+        return miner
+
+    def credited(self) -> list[tuple[int, Verdict, int]]:
+        """Rate, verdict and count of everything judged since the last time."""
+        return [(it.rate, it.verdict, it.count) for it in self.desk.tallies()]
+
+
+def header(job: list[Any], extranonces: bytes, ntime: int, rolled: int) -> bytes:
     """The first 76 bytes of the block header, from what mining.notify said and nothing else."""
     _, prevhash, coinbase1, coinbase2, branch, version, nbits, _, _ = job
-    coinbase = (
-        bytes.fromhex(coinbase1) + extranonce1 + struct.pack(">Q", extranonce2) + bytes.fromhex(coinbase2)
-    )
+    coinbase = bytes.fromhex(coinbase1) + extranonces + bytes.fromhex(coinbase2)
     node = hashlib.sha256(hashlib.sha256(coinbase).digest()).digest()
     for sibling in branch:
         node = hashlib.sha256(hashlib.sha256(node + bytes.fromhex(sibling)).digest()).digest()

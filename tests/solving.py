@@ -45,6 +45,8 @@ def solve(work: Work, *, hits: bool = True, **changes: int) -> Solution:
         nonce=nonce,
         version=version,
         hash_internal=found,
+        difficulty_log2=0,
+        tallied=True,
     )
 
 

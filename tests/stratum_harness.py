@@ -26,7 +26,7 @@ from stratum.doorkeeper import Doorkeeper, DoorLimits
 from stratum.extranonce import ExtranonceSpace
 from stratum.job import Solution, Work
 from stratum.server import Endpoint, Server
-from stratum.session import Admission, Refusal, Services, SessionLimits
+from stratum.services import Admission, Refusal, Services, SessionLimits
 from stratum.switchboard import BoardLimits, Journal, Switchboard
 from stratum.vardiff import VardiffPolicy
 from stratum.verdict import Tally, Verdict, unpack_tallies
@@ -98,15 +98,17 @@ class JournalThatFails(MemoryJournal):
 
 
 class GateForAcme:
-    """Numbers workers of the tenant acme from 1, refuses all others."""
+    """Numbers workers of the tenant acme from 1, refuses all others. `channels` is where they are to mine."""
 
     def __init__(self) -> None:
+        self.channels: dict[str, Channel] = {}
         self.numbers: dict[str, int] = {}
 
     def admit(self, name: str, agent: str) -> Admission | Refusal:
         if not name.startswith("acme."):
             return Refusal("Unknown tenant")
-        return Admission(self.numbers.setdefault(name, len(self.numbers) + 1))
+        number = self.numbers.setdefault(name, len(self.numbers) + 1)
+        return Admission(number, channel=self.channels.get(name))
 
 
 class Site:
@@ -128,17 +130,13 @@ class Site:
         self.miners: list[Miner] = []
         self.doorkeeper = Doorkeeper(door_limits or DoorLimits())
         self.engine = Engine(line_bytes_max=line_bytes_max)
-        self.channel = Channel(
-            1,
-            engine=self.engine,
-            job_ids=JobIds(),
-            extranonces=ExtranonceSpace(extranonce1_bytes),
-            extranonce2_size=8,
-        )
-        services = Services(
+        self.gate = GateForAcme()
+        self.job_ids = JobIds()
+        self.channel = self._new_channel(1, ExtranonceSpace(extranonce1_bytes), 8)
+        self.services = Services(
             engine=self.engine,
             channel=self.channel,
-            gate=GateForAcme(),
+            gate=self.gate,
             vardiff=VardiffPolicy(
                 aim_s=NOBODY_IS_TOO_FAST_S,
                 difficulty_log2_min=DIFFICULTY_LOG2_MIN,
@@ -148,7 +146,7 @@ class Site:
             limits=session_limits or SessionLimits(),
         )
         self.board = Switchboard(
-            services=services,
+            services=self.services,
             doorkeeper=self.doorkeeper,
             journal=journal or MemoryJournal(),
             on_solution=on_solution or self.solutions.append,
@@ -156,8 +154,33 @@ class Site:
         )
         self.server = Server(board=self.board, doorkeeper=self.doorkeeper, endpoints=endpoints)
 
-    def publish(self, work: Work) -> None:
-        self.board.publish(self.channel, work, rate=1)
+    def _new_channel(self, number: int, space: ExtranonceSpace, extranonce2_bytes: int) -> Channel:
+        return Channel(
+            number,
+            engine=self.engine,
+            job_ids=self.job_ids,
+            extranonces=space,
+            extranonce2_size=extranonce2_bytes,
+        )
+
+    def add_channel(
+        self,
+        number: int,
+        extranonce1_bytes: int = 4,
+        extranonce2_bytes: int = 8,
+        *,
+        like: Channel | None = None,
+    ) -> Channel:
+        """Another channel that is served; with the extranonces of `like`, or with some of its own."""
+        space = like.extranonces if like else ExtranonceSpace(extranonce1_bytes, first=number << 4)
+        size = like.extranonce2_size if like else extranonce2_bytes
+        channel = self._new_channel(number, space, size)
+        self.board.add_channel(channel)
+        return channel
+
+    def publish(self, work: Work, channel: Channel | None = None) -> None:
+        channel = channel or self.channel
+        self.board.publish(channel, work, rate=channel.number)
 
     @property
     def port(self) -> int:
@@ -206,6 +229,7 @@ class Miner:
         self._received = b""
         self._ids = itertools.count(1)
         self._nonces = itertools.count(1_000_000)
+        self.extranonce2_size = 8  # until subscribe says it
 
     @property
     def job(self) -> list[Any]:
@@ -276,7 +300,9 @@ class Miner:
 
     async def start(self) -> "Miner":
         """Subscribe, authorise, and wait for a job."""
-        assert (await self.call("mining.subscribe", "test/1"))["error"] is None
+        subscribed = await self.call("mining.subscribe", "test/1")
+        assert subscribed["error"] is None
+        self.extranonce2_size = subscribed["result"][2]
         assert (await self.call("mining.authorize", self.worker, "x"))["error"] is None
         if not self.heard("mining.notify"):
             await self.notified("mining.notify")
@@ -285,7 +311,8 @@ class Miner:
     def share(self, nonce: int | None = None) -> tuple[str, str, str, str, str]:
         """The parameters of a new share on the last job, or of the one with this nonce."""
         number = next(self._nonces) if nonce is None else nonce
-        return (self.worker, self.job[0], f"{number:016x}", f"{NTIME:08x}", f"{number:08x}")
+        extranonce2 = number.to_bytes(self.extranonce2_size, "big").hex()
+        return (self.worker, self.job[0], extranonce2, f"{NTIME:08x}", f"{number:08x}")
 
     async def submit(self) -> int:
         """Send a share; returns its id."""

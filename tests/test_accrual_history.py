@@ -20,7 +20,7 @@ from payouts.accrual import settle
 from payouts.audit import audit
 from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, in_payout, open_accounts, payable, post
-from payouts.ratebook import record_rate
+from payouts.ratebook import OWN_WORK, WorkSource, record_rate
 from payouts.rates import Price, Scheme
 from payouts.schema import metadata, rates, settlements, tally_days, tally_hours, tally_minutes
 from payouts.tallies import Tally, record, roll_up_hours, roll_up_minutes
@@ -34,6 +34,7 @@ from tests.databases import (
     crash_at,
     fresh_store,
 )
+from tests.sold_work import order_row, upstream_row
 
 pytest_plugins = ("tests.postgres",)
 
@@ -42,6 +43,8 @@ TENANTS = (1, 2)
 PSAT = 10**12
 STATEMENTS_TRIED = 45  # more than any operation here has; with fewer it crashes before the commit
 # nBits with their targets, by hand: regtest's easiest, a main net one, difficulty 1.
+ORDERS = {1: 7, 2: 61}  # sat per PH-day
+PH_DAY = 10**15 * 86_400
 TARGETS = {0x207FFFFF: 0x7FFFFF << 232, 0x17034219: 0x034219 << 160, 0x1D00FFFF: 0xFFFF << 208}
 
 
@@ -56,6 +59,7 @@ class ChangeRate(msgspec.Struct, frozen=True):
     nbits: int
     fee_bps: int
     scheme: Scheme
+    order_id: int | None = None  # at its price
 
 
 class Settle(msgspec.Struct, frozen=True):
@@ -105,6 +109,7 @@ OPERATIONS = st.one_of(
         st.sampled_from(sorted(TARGETS)),
         st.sampled_from((0, 200, 333, 10_000)),
         st.sampled_from((Scheme.PPS, Scheme.PPS, Scheme.PPS, Scheme.SOLO)),
+        st.sampled_from((None, None, *ORDERS)),
     ),
     st.builds(Settle, CLOCKS),
     st.builds(RollUp, CLOCKS),
@@ -131,7 +136,7 @@ class Oracle:
     """What the books should be, in plain Python."""
 
     def __init__(self) -> None:
-        self.rates: list[tuple[int, int, int, Scheme]] = []  # tenant, nBits, fee, scheme
+        self.rates: list[ChangeRate] = []
         self.tallied: Counter[tuple[int, int, int, int]] = Counter()  # tenant, rate, difficulty, verdict
         self.unsettled: Counter[tuple[int, int, int]] = Counter()  # rate, hour, difficulty
         self.carry_psat: Counter[str] = Counter()
@@ -141,15 +146,14 @@ class Oracle:
 
     def rate_of(self, tenant_id: int, back: int) -> int:
         """The number of the tenant's rate, `back` before its newest."""
-        own = [i + 1 for i, rate in enumerate(self.rates) if rate[0] == tenant_id]
+        own = [i + 1 for i, rate in enumerate(self.rates) if rate.tenant_id == tenant_id]
         return own[max(0, len(own) - 1 - back)]
 
     def change_rate(self, it: ChangeRate) -> None:
-        wanted = (it.tenant_id, it.nbits, it.fee_bps, it.scheme)
-        if not any(rate[0] == it.tenant_id for rate in self.rates) or (
-            self.rates[self.rate_of(it.tenant_id, 0) - 1] != wanted
-        ):
-            self.rates.append(wanted)
+        source = (it.tenant_id, it.order_id)
+        of_source = [rate for rate in self.rates if (rate.tenant_id, rate.order_id) == source]
+        if not of_source or of_source[-1] != it:
+            self.rates.append(it)
 
     def record(self, it: Record) -> None:
         for tenant_id, back, minute, log2, verdict, shares in it.tallies:
@@ -160,17 +164,18 @@ class Oracle:
 
     def settle(self, it: Settle) -> None:
         due = {
-            (hour, self.rates[rate - 1][0], rate)
+            (hour, self.rates[rate - 1].tenant_id, rate)
             for rate, hour, _ in self.unsettled
             if it.now_s >= (hour + 1) * 3600 + 60
         }
         for hour, tenant_id, rate in sorted(due):
-            _, nbits, fee_bps, scheme = self.rates[rate - 1]
-            blocks = Fraction(0)
+            price = self.rates[rate - 1]
+            worth_sat = Fraction(0)
             for key in [key for key in self.unsettled if key[:2] == (rate, hour)]:
-                p = Fraction(2) ** key[2] * TARGETS[nbits] / (0xFFFF << 208)
-                blocks += min(p, Fraction(1)) * self.unsettled.pop(key)
-            worth_sat = blocks * (312_500_000 if scheme is Scheme.PPS else 0)
+                shares = self.unsettled.pop(key)
+                if price.scheme is Scheme.PPS:
+                    worth_sat += worth_of_shares_sat(price.nbits, price.order_id, key[2]) * shares
+            fee_bps = price.fee_bps
             self.settlements += 1
             for carried, account, bps in (
                 (f"tenant {tenant_id}", payable(tenant_id), 10_000 - fee_bps),
@@ -201,6 +206,13 @@ class Oracle:
             self.move(PoolAccount.COINS.value, account, it.number * 1000)
 
 
+def worth_of_shares_sat(nbits: int, order_id: int | None, log2: int) -> Fraction:
+    """Of one share before the fee."""
+    if order_id is None:
+        return min(Fraction(1), Fraction(2) ** log2 * TARGETS[nbits] / (0xFFFF << 208)) * 312_500_000
+    return Fraction(2) ** log2 * (1 << 48) / 65_535 / PH_DAY * ORDERS[order_id]
+
+
 class Books:
     """The store under test: each operation as the pool would do it, and do it again after a crash."""
 
@@ -212,6 +224,10 @@ class Books:
             for tenant_id in TENANTS:
                 add_tenant(connection, tenant_id, f"t{tenant_id}")
                 open_accounts(connection, tenant_id)
+            self.upstream_id = upstream_row(connection)
+            for order_id, sat_per_ph_day in ORDERS.items():
+                name = f"o{order_id}"
+                assert order_row(connection, self.upstream_id, name, sat_per_ph_day) == order_id
 
     def steps(self, it: Operation, number: int) -> list[Callable[[Connection], object]]:
         """Transactions of the operation; the last one is repeated until it returns nothing."""
@@ -237,9 +253,13 @@ class Books:
                 block_fees_sat=0,
                 fee_bps=it.fee_bps,
                 scheme=it.scheme,
+                sat_per_ph_day=None if it.order_id is None else ORDERS[it.order_id],
             )
+            source = OWN_WORK if it.order_id is None else WorkSource(self.upstream_id, it.order_id)
             return [
-                lambda connection: record_rate(connection, it.tenant_id, price, 840_000, None, 0) and None
+                lambda connection: (
+                    record_rate(connection, it.tenant_id, price, 840_000, None, 0, source) and None
+                )
             ]
         if isinstance(it, Settle):
             return [lambda connection: settle(connection, it.now_s)]
@@ -366,8 +386,8 @@ def check_against_journal(
         worth_sat = Fraction(0)
         for (owner, rate, log2, verdict), shares in tallied.items():
             if owner == tenant_id and verdict == 0 and price[rate].scheme == "pps":
-                p = min(Fraction(1), Fraction(2) ** log2 * TARGETS[price[rate].nbits] / (0xFFFF << 208))
-                worth_sat += p * shares * 312_500_000 * (10_000 - price[rate].fee_bps) / 10_000
+                each_sat = worth_of_shares_sat(price[rate].nbits, price[rate].order_id, log2)
+                worth_sat += each_sat * shares * (10_000 - price[rate].fee_bps) / 10_000
         assert -1 < posted_sat.get(tenant_id, 0) - worth_sat <= 0
         assert balances_sat[payable(tenant_id)] + balances_sat[in_payout(tenant_id)] <= worth_sat
 

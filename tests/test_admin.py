@@ -21,7 +21,7 @@ from pool.live import Live
 from pool.registry import Registry
 from pool.registry_store import RegistryError, load
 from pool.store import open_store
-from stratum.session import Admission, Refusal
+from stratum.services import Admission, Refusal
 
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
 

@@ -4,13 +4,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
+import pytest
 import trio
+import trio.testing
 from sqlalchemy import select
 
 from payouts.audit import audit
 from payouts.ledger import PoolAccount, balance_sat
 from payouts.rates import Scheme
 from payouts.schema import block_events, blocks, rates
+from pool import bookkeeper
 from pool.addresses import script_for
 from pool.blocks import BlockResult, SubmitState
 from pool.bookkeeper import MATURITY, Bookkeeper
@@ -19,10 +23,11 @@ from pool.data_dir import database_url
 from pool.node import NodeConfig, NodeSet
 from pool.price_book import WorkPrice
 from pool.registry import Registry
-from pool.registry_store import TenantTerms, add_tenant, load
+from pool.registry_store import TenantTerms, add_tenant, insert_new, load
 from pool.regtest import RegtestOptions, serve_regtest
 from pool.store import Store, open_store
-from stratum.session import Admission
+from stratum.services import Admission
+from tests.sold_work import order_row, upstream_row
 
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
 SUBSIDY_SAT = 50 * 10**8
@@ -85,6 +90,10 @@ async def test_a_found_block_is_booked_once_and_matures_at_a_hundred_confirmatio
         assert isinstance(admission, Admission)
         for _ in range(2):  # its finder is new: no commit of the journal has had it yet
             await it.keeper.record_block(found(block), income_sat=SUBSIDY_SAT, worker_id=admission.worker)
+        new = it.registry.take_new()  # which has it all the same, and is not in its way
+        assert [worker.id for worker in new.workers] == [admission.worker]
+        with it.store.write() as connection:
+            insert_new(connection, new, 0)
         await it.keeper.look_at_blocks()
         assert it.statuses() == ["pending"]
         assert it.balance_sat(PoolAccount.BLOCK_INCOME_PENDING) == SUBSIDY_SAT
@@ -143,3 +152,52 @@ async def test_a_price_is_opened_once_and_again_when_terms_change(tmp_path: Path
         assert await it.keeper.epoch(halved, 151) == second + 1
         with it.store.read() as connection:  # the same price of the same terms is the same rate
             assert len(connection.scalars(select(rates.c.id)).all()) == 2
+
+
+async def test_each_work_source_has_its_own_price_and_asks_in_turn(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        with it.store.write() as connection:
+            north = upstream_row(connection)
+            blue = order_row(connection, north)
+        sources = (
+            PRICE,
+            msgspec.structs.replace(PRICE, upstream_id=north),
+            msgspec.structs.replace(PRICE, upstream_id=north, order_id=blue),
+        )
+        first = [await it.keeper.epoch(price, 1) for price in sources]
+        assert len(set(first)) == 3
+        assert [await it.keeper.epoch(price, 1) for price in sources] == first
+        halved = msgspec.structs.replace(sources[1], subsidy_sat=SUBSIDY_SAT // 2)
+        changed = await it.keeper.epoch(halved, 150)
+        assert changed not in first
+        assert await it.keeper.epoch(sources[0], 150) == first[0]  # others' prices are what they were
+        it.keeper.forget_price()
+        again = [await it.keeper.epoch(price, 151) for price in (sources[0], halved, sources[2])]
+        assert set(again).isdisjoint({*first, changed})
+
+
+async def test_terms_that_change_while_a_price_is_opened_are_not_forgotten(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        made: list[int] = []
+
+        async def open_epoch() -> None:
+            made.append(await it.keeper.epoch(PRICE, 1))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(open_epoch)
+            await trio.testing.wait_all_tasks_blocked()  # it is in its thread
+            it.keeper.forget_price()
+        assert await it.keeper.epoch(PRICE, 1) != made[0]
+
+
+async def test_prices_that_are_remembered_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bookkeeper, "PRICES_MAX", 2)
+    async with books(tmp_path) as it:
+        with it.store.write() as connection:
+            upstreams = [upstream_row(connection, f"u{number}") for number in range(5)]
+        for upstream in upstreams:
+            price = msgspec.structs.replace(PRICE, upstream_id=upstream)
+            assert await it.keeper.epoch(price, 1) == await it.keeper.epoch(price, 1)
+        assert len(it.keeper._epochs) <= 2

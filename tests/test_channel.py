@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stratum import channel as channel_module
+from stratum import extranonce as extranonce_module
 from stratum._engine import JOBS_PER_CHANNEL_MAX, Engine
 from stratum.channel import WORKS_MAX, Channel, JobIds
 from stratum.extranonce import ExtranonceSpace
@@ -193,7 +193,7 @@ def test_a_solution_finds_the_job_that_it_was_mined_on() -> None:
     assert solution is not None
     assert (solution.job.job_id, solution.job.work.height) == (first[0], 1), "late, but a block is a block"
     assert (solution.worker, solution.extranonce1) == (1, miner.extranonce1)
-    assert desk.channel.solution((1, *raw[1:])) is None
+    assert desk.channel.solution((raw[0], 1, *raw[2:])) is None
 
 
 # What sessions leave behind
@@ -226,12 +226,12 @@ def test_pins_of_another_session_are_not_inherited_with_its_prefix() -> None:
 
 
 def test_only_so_many_sessions_that_left_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel_module, "PARKED_MAX", 10)
+    monkeypatch.setattr(extranonce_module, "PARKED_MAX", 10)
     desk = Desk()
     left = [desk.mining(f"acme.c01.u{number}", "d=0.000001") for number in range(30)]
     for miner in left:
         miner.leave()
-    assert len(desk.channel._parked) == 10
+    assert len(desk.channel.extranonces.parked) == 10
     for miner, difficulty in ((left[0], 2.0**-26), (left[29], 2.0**-20)):
         back = desk.connect(miner.worker)
         back.ask("mining.subscribe", "", miner.extranonce1.hex())

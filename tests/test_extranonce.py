@@ -12,10 +12,22 @@ from stratum.extranonce import ExtranonceExhausted, ExtranonceSpace
 JOBS_KEPT = 3
 
 
+class Jobs:
+    """A channel, as far as its prefixes are concerned."""
+
+    def __init__(self, oldest_live_seq: int) -> None:
+        self.oldest_live_seq = oldest_live_seq
+
+
+def allocate(space: ExtranonceSpace, oldest_live_seq: int) -> bytes:
+    space.sharers[:] = [Jobs(oldest_live_seq)]
+    return space.allocate()
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_a_prefix_has_its_size(size: int) -> None:
     space = ExtranonceSpace(size)
-    assert [space.allocate(0) for _ in range(3)] == [number.to_bytes(size, "big") for number in range(3)]
+    assert [allocate(space, 0) for _ in range(3)] == [number.to_bytes(size, "big") for number in range(3)]
     assert len(space) == 3
 
 
@@ -27,32 +39,45 @@ def test_1_to_4_bytes(size: int) -> None:
 
 def test_exhausted_when_every_prefix_is_in_use_and_not_a_moment_longer() -> None:
     space = ExtranonceSpace(1)
-    prefixes = [space.allocate(1) for _ in range(256)]
+    prefixes = [allocate(space, 1) for _ in range(256)]
     assert len(set(prefixes)) == 256
     with pytest.raises(ExtranonceExhausted, match="256"):
-        space.allocate(1)
-    space.release(prefixes[7], last_seq=5)
+        allocate(space, 1)
+    space.release(prefixes[7], 5, [])
     for oldest_live_seq in (1, 5):
         with pytest.raises(ExtranonceExhausted):
-            space.allocate(oldest_live_seq)
-    assert space.allocate(6) == prefixes[7], "job 5 was the last that it could have mined"
+            allocate(space, oldest_live_seq)
+    assert allocate(space, 6) == prefixes[7], "job 5 was the last that it could have mined"
 
 
 def test_the_one_that_rested_longest_is_next() -> None:
     space = ExtranonceSpace(1)
-    prefixes = [space.allocate(1) for _ in range(256)]
+    prefixes = [allocate(space, 1) for _ in range(256)]
     for seq, at in enumerate((9, 3, 200), start=1):
-        space.release(prefixes[at], seq)
-    assert [space.allocate(10) for _ in range(3)] == [prefixes[9], prefixes[3], prefixes[200]]
+        space.release(prefixes[at], seq, [])
+    assert [allocate(space, 10) for _ in range(3)] == [prefixes[9], prefixes[3], prefixes[200]]
+
+
+def test_a_prefix_rests_until_no_channel_that_shares_it_has_such_a_job() -> None:
+    space = ExtranonceSpace(1)
+    quick, slow = Jobs(1), Jobs(1)
+    space.sharers += [quick, slow]
+    prefixes = [space.allocate() for _ in range(256)]
+    space.release(prefixes[0], 5, [])
+    quick.oldest_live_seq = 6
+    with pytest.raises(ExtranonceExhausted):
+        space.allocate()
+    slow.oldest_live_seq = 6
+    assert space.allocate() == prefixes[0]
 
 
 def test_only_a_resting_prefix_can_be_resumed() -> None:
     space = ExtranonceSpace(2)
-    prefix = space.allocate(1)
+    prefix = allocate(space, 1)
     assert not space.resume(prefix), "in use"
     assert not space.resume(b"\xff\xff"), "never handed out"
     assert not space.resume(b"\x00"), "another size"
-    space.release(prefix, 1)
+    space.release(prefix, 1, [])
     assert space.resume(prefix)
     assert not space.resume(prefix)
     assert len(space) == 1
@@ -97,7 +122,7 @@ class Pool(RuleBasedStateMachine):
         for _ in range(count):
             carried = self.mined()
             try:
-                prefix = self.space.allocate(self.oldest_live_seq)
+                prefix = allocate(self.space, self.oldest_live_seq)
             except ExtranonceExhausted:
                 assert len(carried | set(self.sessions)) == 256, "refused although there is a free one"
                 return
@@ -111,7 +136,7 @@ class Pool(RuleBasedStateMachine):
         for _ in range(min(count, len(self.sessions))):
             at = data.draw(st.integers(0, len(self.sessions) - 1))
             prefix = self.sessions.pop(at)
-            self.space.release(prefix, self.seq)
+            self.space.release(prefix, self.seq, [])
             self.left.append(prefix)
 
     @precondition(lambda self: self.left)
@@ -140,11 +165,11 @@ TestPool.settings = settings(deadline=None, derandomize=True, max_examples=60, s
 @pytest.mark.parametrize("size", [1, 4])
 def test_what_rests_does_not_pile_up(size: int) -> None:
     space = ExtranonceSpace(size)
-    prefix = space.allocate(1)
+    prefix = allocate(space, 1)
     for seq in range(1, 2_000):
-        space.release(prefix, seq)
+        space.release(prefix, seq, [])
         if seq % 2:
             assert space.resume(prefix)
         else:
-            prefix = space.allocate(seq - JOBS_KEPT)
+            prefix = allocate(space, seq - JOBS_KEPT)
     assert len(space._resting) <= 2 * JOBS_KEPT

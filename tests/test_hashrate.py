@@ -3,12 +3,13 @@
 import struct
 
 import msgspec
+import numpy as np
 import pytest
 
 from payouts.rates import Scheme
-from pool.hashrate import OFFLINE_S, WINDOWS_S, HashrateBook
+from pool.hashrate import GROWTH, OFFLINE_S, WINDOWS_S, HashrateBook
 from pool.registry import Registry, Snapshot, TenantRecord
-from stratum.session import Admission
+from stratum.services import Admission
 from stratum.verdict import Verdict
 
 HASHES_A_SHARE = 65_536 * 2**32
@@ -72,12 +73,49 @@ def test_counts_are_by_what_they_mean_to_an_operator() -> None:
         Verdict.FILTER_FULL,
     )
     assert row.invalid == sum(verdict + 1 for verdict in others)
+    assert row.undelivered == Verdict.UNDELIVERED + 1 + Verdict.UPSTREAM_REJECTED + 1
 
 
 def test_rejected_shares_are_no_hashrate() -> None:
     book = HashrateBook(registry(1), 0.0)
     book.add(tally(1, Verdict.LOW_DIFFICULTY, count=1000), 6.0)
     assert book.by_worker(6.0)[1].rates_hps == (0.0,) * len(WINDOWS_S)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.UNDELIVERED, Verdict.UPSTREAM_REJECTED])
+def test_a_machine_hashes_whether_or_not_an_upstream_takes_its_shares(verdict: Verdict) -> None:
+    book, other = HashrateBook(registry(1), 0.0), HashrateBook(registry(1), 0.0)
+    book.add(tally(1, verdict, count=10), 60.0)
+    other.add(tally(1, count=10), 60.0)
+    row = book.by_worker(60.0)[1]
+    assert row.rates_hps == other.by_worker(60.0)[1].rates_hps
+    assert (row.accepted, row.undelivered, row.offline) == (0, 10, 0)
+
+
+def test_a_router_gets_every_machine_by_its_number() -> None:
+    known = registry(4)
+    book = HashrateBook(known, 0.0)
+    steady(book, 3600)
+    book.add(tally(2, Verdict.STALE) + tally(3, Verdict.UNDELIVERED), 3610.0)
+    rates_5m, rates_1h, ages_s = book.machines(3610.0)
+    assert len(rates_5m) == len(rates_1h) == len(ages_s)
+    assert 5 <= len(ages_s) <= 4 + 1 + GROWTH
+    by_worker = book.by_worker(3610.0)
+    for worker in known.workers:
+        assert (rates_5m[worker], rates_1h[worker]) == by_worker[worker].rates_hps[1:3]
+    assert ages_s[1:5].tolist() == [10.0, 10.0, 0.0, 10.0]  # stale is no good share
+    assert (rates_5m[0], rates_1h[0], ages_s[0]) == (0.0, 0.0, np.inf)  # nobody
+
+
+def test_a_router_gets_machines_that_have_never_mined_too() -> None:
+    known = registry(3)
+    book = HashrateBook(known, 0.0)
+    rates_5m, _, ages_s = book.machines(10.0)
+    assert (rates_5m[3], ages_s[3]) == (0.0, np.inf)
+    assert isinstance(known.admit("acme.c9.new", ""), Admission)
+    assert len(book.machines(20.0)[0]) > 4
+    rates_5m[:] = 1.0  # the caller's own
+    assert book.machines(30.0)[0].max() == 0.0
 
 
 def test_containers_tenants_and_pool_are_the_sums_of_their_workers() -> None:

@@ -22,7 +22,7 @@ from pool.price_book import WorkPrice, open_epoch
 from pool.registry import Registry
 from pool.registry_store import TenantTerms, add_tenant, load
 from pool.store import Store
-from stratum.session import Admission
+from stratum.services import Admission
 from stratum.verdict import Verdict
 from tests.databases import Crash, crash_at
 
@@ -164,8 +164,8 @@ async def test_shares_of_an_older_epoch_are_booked_at_its_price(site: Site) -> N
     await site.journal.commit(tally(worker, site.epoch) + tally(worker, later, count=2))
     await site.journal.fold()
     with site.store.read() as connection:
-        old = price_book.rate_of(connection, site.epoch, 1)
-        new = price_book.rate_of(connection, later, 1)
+        old = price_book.rate_of(connection, site.epoch, 1).rate_id
+        new = price_book.rate_of(connection, later, 1).rate_id
         rows = connection.execute(select(rate_hours.c.rate_id, rate_hours.c.shares))
         shares = {row.rate_id: row.shares for row in rows}
     assert shares == {old: 1, new: 2}

@@ -86,7 +86,7 @@ class Machine:
 
     def _share(self, job: str, ntime: str) -> bytes:
         self.submitted += 1
-        params = [self.name, job, f"{self.submitted:016x}", ntime, f"{self.submitted:08x}"]
+        params = [self.name, job, f"{self.submitted:08x}", ntime, f"{self.submitted:08x}"]
         return (
             json.dumps({"id": f"s{self.submitted}", "method": "mining.submit", "params": params}).encode()
             + b"\n"

@@ -1,8 +1,7 @@
-"""The price of a share and the operator's risk: published vectors, and laws that hold for every input."""
+"""The price of a share: published vectors, and laws that hold for every input."""
 
 import ast
 import json
-from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,19 +25,11 @@ from payouts.rates import (
     Scheme,
     fee_basis_sat,
     floor_to_psat,
+    ph_days,
     quote,
     share_probability,
     subsidy_sat,
     target_from_nbits,
-)
-from payouts.risk import (
-    FOUND_MAX,
-    BadRisk,
-    effective_fee,
-    luck,
-    poisson_interval,
-    reserve_sat,
-    ruin_probability,
 )
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "vectors" / "pps.json").read_text())
@@ -250,6 +241,86 @@ def test_a_quote_out_of_range_is_refused(
         quote(0x1D00FFFF, height, Fraction(difficulty), shares, fee_bps, fees_sat)
 
 
+# An order's price
+
+
+def sold(
+    sat_per_ph_day: int, fee_bps: int = 0, scheme: Scheme = Scheme.PPS, nbits: int = 0x17034219
+) -> Price:
+    """What a block is worth is nothing to it."""
+    return Price(
+        nbits=nbits,
+        subsidy_sat=312_500_000,
+        block_fees_sat=0,
+        fee_bps=fee_bps,
+        scheme=scheme,
+        sat_per_ph_day=sat_per_ph_day,
+    )
+
+
+# A PH-day is 864 * 10^17 hashes = 2^22 * 675 * 5^15, and a share of difficulty 2^-26 stands for 2^22 / 65535.
+PH_DAY_SHARES = 65_535 * 675 * 5**15
+
+
+def test_a_ph_day_is_worth_its_price_exactly() -> None:
+    price = sold(61_234, 250)
+    difficulty = Fraction(1, 1 << 26)
+    assert ph_days(difficulty, PH_DAY_SHARES) == 1
+    assert price.worth_sat(difficulty, PH_DAY_SHARES) == 61_234
+    assert price.credit_sat(difficulty, PH_DAY_SHARES) == Fraction(5_970_315, 100)
+    assert price.pool_fee_sat(difficulty, PH_DAY_SHARES) == Fraction(153_085, 100)
+
+
+@pytest.mark.parametrize(
+    ("shares", "difficulty_log2", "sat_per_ph_day", "fee_bps", "credit"),
+    [  # shares * 2^(48 + log2) * price * (10000 - fee) / (65535 * 864 * 10^17 * 10000), by hand
+        (1, 16, 50_000, 0, Amount(0, 162_893_097_073)),
+        (1_000_000, 18, 50_000, 200, Amount(638_540, 940_529_211_157)),
+        (262_144, 18, 4_500, 250, Amount(14_988, 208_261_797_302)),
+        (123_456_789, 17, 47_123, 175, Amount(37_242_869, 852_067_775_023)),
+        (3, -4, 1, 0, Amount(0, 9)),
+        (864, 43, 61_234, 10_000, Amount(0, 0)),
+        (10**6, 18, 0, 0, Amount(0, 0)),
+    ],
+)
+def test_work_at_an_orders_price_in_exact_figures(
+    shares: int, difficulty_log2: int, sat_per_ph_day: int, fee_bps: int, credit: Amount
+) -> None:
+    price = sold(sat_per_ph_day, fee_bps)
+    assert floor_to_psat(price.credit_sat(Fraction(2) ** difficulty_log2, shares)) == credit
+
+
+@LAW
+@given(nbits=NBITS, difficulty=DIFFICULTIES, first=SHARES, second=SHARES, sat=st.integers(0, BTC))
+def test_an_orders_price_pays_every_hash_alike_and_knows_no_blocks(
+    nbits: int, difficulty: Fraction, first: int, second: int, sat: int
+) -> None:
+    price, other = sold(sat, 123, nbits=nbits), sold(sat, 123, Scheme.FPPS, 0x207FFFFF)
+    apart = price.credit_sat(difficulty, first) + price.credit_sat(difficulty, second)
+    together = other.credit_sat(difficulty / 2, 2 * (first + second))
+    assert apart == together
+    assert together + other.pool_fee_sat(difficulty, first + second) == other.worth_sat(
+        difficulty, first + second
+    )
+    assert price.block_sat == 0
+
+
+def test_an_orders_price_pays_no_tenant_whose_scheme_does_not_accrue() -> None:
+    assert sold(50_000, scheme=Scheme.PROXY).worth_sat(Fraction(1), 10**9) == 0
+
+
+@pytest.mark.parametrize("sat_per_ph_day", [-1, 21 * 10**14 + 1])
+def test_an_orders_price_that_cannot_be_is_refused(sat_per_ph_day: int) -> None:
+    with pytest.raises(BadRate, match="per PH-day"):
+        sold(sat_per_ph_day)
+
+
+@pytest.mark.parametrize(("difficulty", "shares"), [(0, 1), (-1, 1), (1, -1)])
+def test_work_that_cannot_be_is_no_ph_day(difficulty: int, shares: int) -> None:
+    with pytest.raises(BadRate):
+        ph_days(Fraction(difficulty), shares)
+
+
 # Rounding and carry
 
 
@@ -342,96 +413,7 @@ def test_a_fee_basis_that_cannot_be_is_refused(blocks: list[BlockFees]) -> None:
         fee_basis_sat(blocks)
 
 
-# Risk
-
-
-def test_the_reserve_of_the_published_example() -> None:
-    reserve = reserve_sat(50 * BTC, Fraction(1, 1000), Fraction(5, 100))
-    assert reserve == 345_387_763_950  # 50 * ln(1000) / 0.1 BTC, up to the next satoshi
-    assert round(Fraction(reserve, BTC)) == 3454
-
-
-def test_the_ruin_of_the_published_example() -> None:
-    ruin = ruin_probability(50 * BTC, 500 * BTC, Fraction(1, 100))
-    assert round(ruin, 3) == Decimal("0.819")
-    assert str(ruin).startswith("0.81873075307798185866")  # e^-0.2
-
-
-@LAW
-@given(
-    block_sat=st.integers(1, 100 * BTC),
-    ruin=st.fractions(min_value=Fraction(1, 10**9), max_value=1),
-    fee=st.fractions(min_value=Fraction(1, BPS), max_value=1),
-)
-def test_the_reserve_is_just_enough(block_sat: int, ruin: Fraction, fee: Fraction) -> None:
-    reserve = reserve_sat(block_sat, ruin, fee)
-    bound = Decimal(ruin.numerator) / Decimal(ruin.denominator) * (1 + Decimal("1e-25"))
-    assert ruin_probability(block_sat, reserve, fee) <= bound
-    assert reserve == 0 or ruin_probability(block_sat, reserve - 1, fee) * (1 + Decimal("1e-25")) > bound
-
-
-def test_orphans_eat_the_fee() -> None:
-    assert effective_fee(Fraction(2, 100), Fraction(0)) == Fraction(2, 100)
-    assert effective_fee(Fraction(2, 100), Fraction(1, 100)) == Fraction(1, 99)
-    assert effective_fee(Fraction(1, 100), Fraction(2, 100)) < 0
-    assert ruin_probability(50 * BTC, 10**15, effective_fee(Fraction(1, 100), Fraction(2, 100))) == 1
-
-
-def test_no_reserve_is_enough_without_a_fee() -> None:
-    with pytest.raises(BadRisk):
-        reserve_sat(50 * BTC, Fraction(1, 1000), Fraction(0))
-    with pytest.raises(BadRisk):
-        reserve_sat(50 * BTC, Fraction(0), Fraction(1, 100))
-    with pytest.raises(BadRisk):
-        effective_fee(Fraction(1, 100), Fraction(1))
-
-
-@pytest.mark.parametrize(
-    ("found", "low", "high"),
-    [
-        (0, "0.000", "3.689"),
-        (1, "0.025", "5.572"),
-        (5, "1.623", "11.668"),
-        (10, "4.795", "18.390"),
-        (100, "81.364", "121.627"),
-    ],
-)
-def test_the_interval_is_garwoods(found: int, low: str, high: str) -> None:
-    """As in the published tables of the exact limits of a Poisson mean, to their three digits."""
-    exact_low, exact_high = poisson_interval(found)
-    assert (round(exact_low, 3), round(exact_high, 3)) == (Decimal(low), Decimal(high))
-
-
-@pytest.mark.parametrize("found", [1, 2, 3, 17, 100, 400])
-def test_the_tails_beyond_the_limits_are_two_and_a_half_percent(found: int) -> None:
-    def at_most(count: int, mean: Decimal) -> Decimal:
-        term = total = (-mean).exp()
-        for i in range(1, count + 1):
-            term = term * mean / i
-            total += term
-        return total
-
-    low, high = poisson_interval(found)
-    assert abs(at_most(found, high) - Decimal("0.025")) < Decimal("1e-9")
-    assert abs(1 - at_most(found - 1, low) - Decimal("0.025")) < Decimal("1e-9")
-
-
-def test_the_interval_is_bounded_and_symmetric_for_many_blocks() -> None:
-    low, high = poisson_interval(FOUND_MAX)
-    assert FOUND_MAX - low == pytest.approx(Decimal("619.5"), abs=Decimal(2))  # 1.96 sqrt(100,000)
-    assert high - FOUND_MAX == pytest.approx(Decimal("619.5"), abs=Decimal(4))
-    with pytest.raises(BadRisk):
-        poisson_interval(FOUND_MAX + 1)
-    with pytest.raises(BadRisk):
-        poisson_interval(-1)
-
-
-def test_luck_is_found_over_expected_with_its_interval() -> None:
-    answer = luck(10, Fraction(20))
-    assert (answer.found, answer.luck) == (10, Decimal("0.5"))
-    assert (round(answer.low, 4), round(answer.high, 4)) == (Decimal("0.2398"), Decimal("0.9195"))
-    with pytest.raises(BadRisk):
-        luck(0, Fraction(0))
+# All of it
 
 
 def test_payouts_has_no_float() -> None:

@@ -21,7 +21,7 @@ from pool.registry_store import (
     set_terms,
 )
 from pool.store import Store
-from stratum.session import Admission, Refusal
+from stratum.services import Admission, Refusal
 
 pytest_plugins = ("tests.postgres",)
 

@@ -15,7 +15,7 @@ import trio.testing
 import stratum.server
 from stratum.doorkeeper import DoorLimits
 from stratum.server import BadEndpoint, Endpoint, open_listener
-from stratum.session import SessionLimits
+from stratum.services import SessionLimits
 from stratum.verdict import Verdict
 from tests.stratum_harness import (
     LOOPBACK,

@@ -20,7 +20,7 @@ import stratum.server
 from stratum.certificate import BadCertificate
 from stratum.doorkeeper import DoorLimits
 from stratum.server import Endpoint
-from stratum.session import SessionLimits
+from stratum.services import SessionLimits
 from stratum.switchboard import BoardLimits
 from stratum.verdict import Verdict
 from tests.stratum_harness import (

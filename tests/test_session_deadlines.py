@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from stratum.session import SessionLimits, State
+from stratum.services import SessionLimits
+from stratum.session import State
 from tests.session_harness import LOOK_S, Desk, Miner, in_state, words
 
 

@@ -16,7 +16,7 @@ import trio.testing
 import stratum.switchboard
 from stratum.job import Solution
 from stratum.poller import Poller, SelectorPoller, new_poller
-from stratum.session import SessionLimits
+from stratum.services import SessionLimits
 from stratum.switchboard import ALIAS_INTERVAL_S, BoardLimits
 from stratum.verdict import Verdict
 from tests.stratum_harness import (

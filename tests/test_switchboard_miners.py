@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 import stratum.switchboard
-from stratum.session import SessionLimits
+from stratum.services import SessionLimits
 from stratum.switchboard import BoardLimits, SocketConnection
 from stratum.verdict import Verdict
 from tests.stratum_harness import (

@@ -145,7 +145,9 @@ def test_the_upstream_computes_the_header_that_our_miner_hashed(job: dict[str, A
     work = session.work
     assert work is not None
     assert isinstance(work.origin, UpstreamJob)
-    _, _, extranonce1, extranonce2, ntime, nonce, version, found = found_by_a_miner(session, work, job)
+    _, _, _, extranonce1, extranonce2, ntime, nonce, version, found, _, _ = found_by_a_miner(
+        session, work, job
+    )
     share = UpstreamShare(
         key=found,
         job=work.origin,

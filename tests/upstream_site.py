@@ -49,6 +49,8 @@ def solution_of(
         nonce=nonce,
         version=version,
         hash_internal=found,
+        difficulty_log2=0,
+        tallied=True,
     )
 
 

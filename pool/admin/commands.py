@@ -6,18 +6,21 @@ are RegistryError, in words. Must not know: sockets, terminals.
 
 import time
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from payouts.rates import Scheme
+from payouts.rates import OrderCredit, Scheme, UpstreamRisk
 from payouts.schema import containers, sites, tenants, workers
 from pool import registry_store
+from pool.admin.order_commands import ORDER_COMMANDS
 from pool.hashrate import WINDOWS_S, Hashrate
 from pool.registry import ContainerRecord
 from pool.registry_store import RegistryError, TenantTerms, TenantView
 from pool.store import Store
+from pool.upstream_store import OWN_POOL, find_upstream
 
 ROWS_MAX: Final = 1_000  # workers in one answer; the next page starts after the last name
 TENANT_DEFAULTS: Final = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
@@ -39,6 +42,15 @@ class LivePool(Protocol):
 
     def tenant_changed(self, view: TenantView) -> None:
         """A tenant is new, or has another status or other terms."""
+
+    def routes_changed(self) -> None:
+        """An upstream or an order is new, another one, or over: to be read anew."""
+
+    def upstream_status(self) -> list[dict[str, Any]]:
+        """Every channel on an upstream, as a pool.route_status.UpstreamStatus."""
+
+    def order_status(self) -> list[dict[str, Any]]:
+        """Every order that is delivered, as a pool.route_status.OrderStatus."""
 
 
 class Desk(msgspec.Struct, frozen=True):
@@ -64,6 +76,9 @@ class TenantAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fee_bps: int = TENANT_DEFAULTS.fee_bps
     payout_minimum_sat: int = TENANT_DEFAULTS.payout_minimum_sat
     address: str | None = None
+    upstream: str = OWN_POOL
+    order_credit: str = TENANT_DEFAULTS.order_credit.value
+    upstream_risk: str = TENANT_DEFAULTS.upstream_risk.value
 
 
 class TenantList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +103,9 @@ class TenantSetTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scheme: str | None = None
     fee_bps: int | None = None
     payout_minimum_sat: int | None = None
+    upstream: str | None = None
+    order_credit: str | None = None
+    upstream_risk: str | None = None
 
 
 class TenantSetStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,9 +144,8 @@ class WorkerShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def tenant_add(desk: Desk, it: TenantAdd) -> Any:
-    terms = _terms(it.scheme, it.fee_bps, it.payout_minimum_sat)
-
     def add(connection: Connection) -> TenantView:
+        terms = _terms(connection, TENANT_DEFAULTS, it)
         view = registry_store.add_tenant(connection, it.name, terms, by=it.by, now_s=_now_s())
         if it.address is None:
             return view
@@ -168,11 +185,7 @@ def tenant_set_address(desk: Desk, it: TenantSetAddress) -> Any:
 def tenant_set_terms(desk: Desk, it: TenantSetTerms) -> Any:
     def change(connection: Connection) -> TenantView:
         before = registry_store.terms_of(registry_store.find_tenant(connection, it.name))
-        terms = _terms(
-            before.scheme.value if it.scheme is None else it.scheme,
-            before.fee_bps if it.fee_bps is None else it.fee_bps,
-            before.payout_minimum_sat if it.payout_minimum_sat is None else it.payout_minimum_sat,
-        )
+        terms = _terms(connection, before, it)
         return registry_store.set_terms(connection, it.name, terms, by=it.by, now_s=_now_s())
 
     return _changed(desk, desk.write(change))
@@ -327,13 +340,25 @@ def _figures(rate: Hashrate | None) -> dict[str, Any]:
     return figures
 
 
-def _terms(scheme: str, fee_bps: int, payout_minimum_sat: int) -> TenantTerms:
+def _terms(connection: Connection, before: TenantTerms, it: TenantAdd | TenantSetTerms) -> TenantTerms:
+    """The terms before, with what the command says."""
+    words = ("scheme", Scheme), ("order_credit", OrderCredit), ("upstream_risk", UpstreamRisk)
+    changes: dict[str, Any] = {name: _one_of(kind, getattr(it, name)) for name, kind in words}
+    changes |= {"fee_bps": it.fee_bps, "payout_minimum_sat": it.payout_minimum_sat}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if it.upstream is not None:
+        own = it.upstream == OWN_POOL
+        changes["upstream_id"] = None if own else find_upstream(connection, it.upstream).id
     try:
-        return TenantTerms(scheme=Scheme(scheme), fee_bps=fee_bps, payout_minimum_sat=payout_minimum_sat)
+        return msgspec.structs.replace(before, **changes)
     except ValueError as error:
-        if scheme not in set(Scheme):
-            raise RegistryError(f"{scheme!r} is no scheme; there are {registry_store.SCHEMES}") from None
         raise RegistryError(str(error)) from None
+
+
+def _one_of(kind: type[StrEnum], word: str | None) -> StrEnum | None:
+    if word is not None and word not in set(kind):
+        raise RegistryError(f"{word!r:.80} is none of {', '.join(kind)}")
+    return None if word is None else kind(word)
 
 
 def _now_s() -> int:
@@ -352,6 +377,7 @@ COMMANDS: Final[dict[str, tuple[type[msgspec.Struct], Callable[[Desk, Any], Any]
     "container.set": (ContainerSet, container_set),
     "worker.list": (WorkerList, worker_list),
     "worker.show": (WorkerShow, worker_show),
+    **ORDER_COMMANDS,
 }
 
 

@@ -5,7 +5,7 @@ Invariants: every figure is the statement's own. Must not know: the database, an
 
 from datetime import date
 
-from payouts.rates import PSAT_PER_SAT
+from payouts.rates import PSAT_PER_SAT, OrderCredit, UpstreamRisk
 from payouts.statements import Statement
 from pool.reports.cells import BLANK, amount, count, exact, hashrate, moment, number, percent, work
 from pool.reports.document import (
@@ -26,6 +26,9 @@ from pool.reports.document import (
 from pool.reports.figures import confirmations, grouped
 from pool.reports.reserve_section import reserve_blocks
 from pool.reports.work_section import container_blocks, machines_table
+
+ORDER_CREDITS: dict[str, str] = {OrderCredit.PPS: "the pool's rate", OrderCredit.ORDER: "the order's price"}
+UPSTREAM_RISKS: dict[str, str] = {UpstreamRisk.TENANT: "not paid", UpstreamRisk.POOL: "paid"}
 
 
 def statement_document(statement: Statement) -> Document:
@@ -145,11 +148,11 @@ def _rates(statement: Statement) -> tuple[Block, ...]:
         rows.append(
             (
                 number(rate.rate),
-                text(rate.scheme.upper()),
+                text(rate.scheme.upper() if rate.sat_per_ph_day is None else "ORDER"),
                 text(rate.nbits),
                 Cell(heights, f"{rate.height_from}-{'' if rate.height_to is None else rate.height_to}"),
-                amount(rate.subsidy_sat),
-                amount(rate.block_fees_sat),
+                amount(rate.subsidy_sat) if rate.sat_per_ph_day is None else BLANK,
+                amount(rate.block_fees_sat) if rate.sat_per_ph_day is None else BLANK,
                 percent(rate.fee_bps),
                 count(rate.shares),
                 work(rate.work),
@@ -193,8 +196,41 @@ def _rates(statement: Statement) -> tuple[Block, ...]:
             " below one satoshi is carried to the next: so the last hour of the period is in the next"
             " statement, and the last hour before it is in this one."
         ),
+        *_sources(statement),
         carry,
     )
+
+
+def _sources(statement: Statement) -> tuple[Block, ...]:
+    """Whose work it was, where not all of it was the pool's own."""
+    elsewhere = [rate for rate in statement.rates if rate.upstream is not None]
+    if not elsewhere:
+        return ()
+    table = Table(
+        key="sources",
+        columns=(
+            Column(key="rate", title="Rate"),
+            Column(key="upstream", title="Work of upstream"),
+            Column(key="order", title="Sold by order"),
+            Column(key="sat_per_ph_day", title="Price (sat per PH-day)", right=True),
+        ),
+        rows=tuple(
+            (
+                number(rate.rate),
+                text(rate.upstream or ""),
+                number(rate.order),
+                BLANK if rate.sat_per_ph_day is None else count(rate.sat_per_ph_day),
+            )
+            for rate in elsewhere
+        ),
+        empty="",
+    )
+    note = Prose(
+        text="Work at an order's price pays that price, less the pool's fee, for every PH-day: 86,400 × 10^15"  # noqa: RUF001
+        " hashes. Shares of difficulty d stand for d × 2^256 / target of difficulty 1 hashes each. Work of"  # noqa: RUF001
+        " the scheme PROXY is paid by its upstream."
+    )
+    return table, note
 
 
 def _payouts(statement: Statement) -> tuple[Block, ...]:
@@ -252,28 +288,37 @@ def _adjustments(statement: Statement) -> Table:
     return Table(key="adjustments", columns=columns, rows=rows, empty="No adjustments in this period.")
 
 
-def _decisions(statement: Statement) -> tuple[Block, ...]:
-    terms = Table(
+def _terms(statement: Statement) -> Table:
+    return Table(
         key="terms",
         columns=(
             Column(key="changed_at_utc", title="Terms since (UTC)"),
             Column(key="scheme", title="Scheme"),
+            Column(key="upstream", title="Mines for"),
             Column(key="fee_bps", title="Pool fee", right=True),
             Column(key="payout_minimum_sat", title="Minimum payout (BTC)", right=True),
+            Column(key="order_credit", title="Orders paid by"),
+            Column(key="upstream_risk", title="Undelivered shares"),
             Column(key="changed_by", title="Set by"),
         ),
         rows=tuple(
             (
                 moment(it.changed_at_utc),
                 text(it.scheme.upper()),
+                Cell("the pool", None) if it.upstream is None else text(it.upstream),
                 percent(it.fee_bps),
                 amount(it.payout_minimum_sat),
+                Cell(ORDER_CREDITS[it.order_credit], it.order_credit),
+                Cell(UPSTREAM_RISKS[it.upstream_risk], it.upstream_risk),
                 text(it.changed_by),
             )
             for it in statement.terms
         ),
         empty="No terms on record.",
     )
+
+
+def _decisions(statement: Statement) -> tuple[Block, ...]:
     addresses = Table(
         key="addresses",
         columns=(
@@ -302,7 +347,7 @@ def _decisions(statement: Statement) -> tuple[Block, ...]:
         ),
         empty="No payout to you was approved in this period.",
     )
-    return terms, addresses, approvals
+    return _terms(statement), addresses, approvals
 
 
 def _proof(statement: Statement) -> tuple[Block, ...]:

@@ -46,8 +46,8 @@ void Engine::remove_channel(uint32_t channel) {
     channels_.erase(channel);
 }
 
-void Engine::add_job(Job job, std::string_view coinbase1, std::string_view coinbase2,
-                     size_t extranonce_size) {
+void Engine::add_job(Job job, std::string_view coinbase1, std::string_view coinbase2, size_t extranonce_size,
+                     bool clean) {
     Channel& channel = channel_at(job.channel);
     const size_t size = coinbase1.size() + extranonce_size + coinbase2.size();
     if (size > kCoinbaseMax) throw std::invalid_argument("coinbase is too long");
@@ -71,6 +71,7 @@ void Engine::add_job(Job job, std::string_view coinbase1, std::string_view coinb
     enter_tip(channel, job.prevhash);
     job.tip = channel.tip->number;
     const uint64_t seq = job.seq;
+    if (clean) channel.stale_before = seq;
     append_job(channel, seq, std::make_shared<Job>(std::move(job)));
 }
 
@@ -154,18 +155,28 @@ void Engine::close_session(uint32_t session) {
 }
 
 void Engine::subscribe(uint32_t session, uint32_t channel, std::string_view extranonce1,
-                       size_t extranonce2_size) {
+                       size_t extranonce2_size, uint64_t from_seq) {
     Session& s = session_at(session);
     channel_at(channel);
     if (extranonce1.empty() || extranonce1.size() > kExtranonceMax || extranonce2_size == 0 ||
         extranonce2_size > kExtranonceMax)
         throw std::invalid_argument("extranonce has a wrong length");
-    if (s.subscribed && s.channel != channel) s.pins.clear();  // the other channel's jobs
+    if (s.subscribed && from_seq != 0) {
+        if (from_seq < s.place.from_seq)
+            throw std::invalid_argument("the session has moved at a later job already");
+        if (s.former.size() >= kFormerPlacesMax) s.former.erase(s.former.begin());
+        s.former.push_back(s.place);
+        s.place.from_seq = from_seq;
+    } else {
+        if (s.subscribed && s.place.channel != channel) s.pins.clear();  // the other channel's jobs
+        s.former.clear();
+        s.place.from_seq = 0;
+    }
     s.subscribed = true;
-    s.channel = channel;
-    s.extranonce1_size = static_cast<uint8_t>(extranonce1.size());
-    s.extranonce2_size = static_cast<uint8_t>(extranonce2_size);
-    std::memcpy(s.extranonce1.data(), extranonce1.data(), extranonce1.size());
+    s.place.channel = channel;
+    s.place.extranonce1_size = static_cast<uint8_t>(extranonce1.size());
+    s.place.extranonce2_size = static_cast<uint8_t>(extranonce2_size);
+    std::memcpy(s.place.extranonce1.data(), extranonce1.data(), extranonce1.size());
 }
 
 void Engine::authorise(uint32_t session, std::string_view name, uint32_t worker) {
@@ -181,7 +192,9 @@ void Engine::authorise(uint32_t session, std::string_view name, uint32_t worker)
     s.workers.push_back({std::string(name), worker});
 }
 
-void Engine::set_version_mask(uint32_t session, uint32_t mask) { session_at(session).version_mask = mask; }
+void Engine::set_version_mask(uint32_t session, uint32_t mask) {
+    session_at(session).place.version_mask = mask;
+}
 
 void Engine::pin_difficulty(uint32_t session, int difficulty_log2, uint64_t from_seq) {
     Session& s = session_at(session);
@@ -245,28 +258,37 @@ const Engine::Worker* Engine::find_worker(const Session& session, std::string_vi
     return cut;
 }
 
+// Job ids grow across all channels, so the id alone says where the session was when it was given the job.
+const Engine::Place& Engine::place_of(const Session& session, std::optional<uint64_t> seq) {
+    const Place* place = &session.place;
+    for (size_t i = session.former.size(); seq && *seq < place->from_seq && i > 0; --i)
+        place = &session.former[i - 1];
+    return *place;
+}
+
 Verdict Engine::resolve(const Session& session, const Submit& submit, Share& share) const {
     const auto& [worker_name, job_id, extranonce2, ntime, nonce, version] = submit.params;
     const Worker* const worker = find_worker(session, worker_name.text);
     if (worker) share.worker = worker->worker;
+    const auto seq = read_job_id(job_id);
+    const Place& place = place_of(session, seq);
     const auto ntime_value = read_u32(ntime), nonce_value = read_u32(nonce);
     const auto rolled = submit.count == 6 ? read_u32(version) : std::optional<uint32_t>(0);
     if (!ntime_value || !nonce_value || !rolled) return Verdict::kMalformed;
-    if (session.subscribed && !read_bytes(extranonce2, share.extranonce2.data(), session.extranonce2_size))
+    if (session.subscribed && !read_bytes(extranonce2, share.extranonce2.data(), place.extranonce2_size))
         return Verdict::kMalformed;
     if (!session.subscribed) return Verdict::kNotSubscribed;
     if (!worker) return Verdict::kUnauthorised;
     share.ntime = *ntime_value;
     share.nonce = *nonce_value;
     share.rolled = *rolled;
-    share.version_mask = submit.count == 6 ? session.version_mask : 0;
-    share.extranonce1 = session.extranonce1;
-    share.extranonce1_size = session.extranonce1_size;
-    share.extranonce2_size = session.extranonce2_size;
+    share.version_mask = submit.count == 6 ? place.version_mask : 0;
+    share.extranonce1 = place.extranonce1;
+    share.extranonce1_size = place.extranonce1_size;
+    share.extranonce2_size = place.extranonce2_size;
 
-    const auto seq = read_job_id(job_id);
-    const auto channel = channels_.find(session.channel);
-    if (!seq || channel == channels_.end()) return Verdict::kJobUnknown;
+    const auto channel = channels_.find(place.channel);
+    if (!seq || *seq < place.from_seq || channel == channels_.end()) return Verdict::kJobUnknown;
     const std::shared_ptr<Job>* const job = find_job(channel->second, *seq);
     if (!job || (*job)->extranonce_size != size_t{share.extranonce1_size} + share.extranonce2_size)
         return Verdict::kJobUnknown;

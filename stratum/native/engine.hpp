@@ -31,6 +31,7 @@ constexpr size_t kWorkersPerSessionMax = 64;      // rental proxies authorise a 
 constexpr size_t kWorkerNameMax = 127;            // PROTOCOL: longest name a miner may use
 constexpr size_t kWorkerNameCut = 63;             // where some firmware cuts it in submits
 constexpr size_t kPinsMax = 8;                    // retargets that jobs still in use may span
+constexpr size_t kFormerPlacesMax = 4;            // moves that jobs still in use may span
 constexpr size_t kBranchMax = 32;                 // 2^32 transactions
 constexpr size_t kCoinbaseMax = 65536;            // upstream coinbases pay hundreds of outputs at most
 constexpr size_t kExtranonceMax = 8;              // each of extranonce1 and extranonce2
@@ -57,8 +58,9 @@ enum class Verdict : uint8_t {
     kLowDifficulty,
     kDuplicate,
     kFilterFull,
+    kUndelivered,  // good, but for an upstream that is gone: the miner is told that it was accepted
 };
-constexpr size_t kVerdicts = 11;
+constexpr size_t kVerdicts = 12;
 
 // A 256-bit number as four 64-bit words, the least significant first: how a hash compares to a target.
 using Number = std::array<uint64_t, 4>;
@@ -78,6 +80,7 @@ struct Job {
     uint32_t version = 0, nbits = 0, ntime_min = 0, ntime_max = 0;
     Hash prevhash{};
     Number network_target{};
+    std::optional<Number> forward_target;  // a share that meets it is handed out, and counted by whoever gets it
     std::vector<uint8_t> branch;  // 32 bytes a level
     uint64_t tip = 0;             // the number of the Tip that it builds on
     // The coinbase, ready to hash: the state after its constant whole blocks, and the padded rest,
@@ -88,12 +91,14 @@ struct Job {
 };
 
 struct Solution {
-    uint32_t worker = 0;
+    uint32_t worker = 0, channel = 0;
     uint64_t seq = 0;
     std::array<uint8_t, kExtranonceMax> extranonce1, extranonce2;
     uint8_t extranonce1_size = 0, extranonce2_size = 0;
     uint32_t ntime = 0, nonce = 0, version = 0;
     Hash hash{};
+    int8_t difficulty_log2 = 0;
+    bool tallied = true;  // false: an accepted share to be forwarded, which is in no tally yet
 };
 
 struct Reply {
@@ -127,17 +132,25 @@ class Engine {
 
     void add_channel(uint32_t channel);
     void remove_channel(uint32_t channel);
-    // Jobs on another previous hash than this one's are stale from here on. seq grows, from 1.
-    void add_job(Job job, std::string_view coinbase1, std::string_view coinbase2, size_t extranonce_size);
+    // Jobs on another previous hash than this one's are stale from here on, and with `clean` all earlier ones.
+    // seq grows, from 1.
+    void add_job(Job job, std::string_view coinbase1, std::string_view coinbase2, size_t extranonce_size,
+                 bool clean = false);
     // The same job under another id, so that a retarget need not wait for the next job.
     void add_alias(uint32_t channel, uint64_t seq, uint64_t of_seq);
     // Jobs older than `seq` are unknown from here on.
     void drop_jobs_before(uint32_t channel, uint64_t seq);
+    // Good shares of jobs older than `seq`, their aliases included, count as undelivered.
+    void undelivered_before(uint32_t channel, uint64_t seq) { channel_at(channel).undelivered_before = seq; }
 
     uint32_t open_session();
     void close_session(uint32_t session);
-    void subscribe(uint32_t session, uint32_t channel, std::string_view extranonce1, size_t extranonce2_size);
+    // The session mines this channel, with these extranonces, from the job from_seq on. What it has been given
+    // before, where it was subscribed already and from_seq is not 0, stays on the channel that it came from.
+    void subscribe(uint32_t session, uint32_t channel, std::string_view extranonce1, size_t extranonce2_size,
+                   uint64_t from_seq = 0);
     void authorise(uint32_t session, std::string_view name, uint32_t worker);
+    // For what it mines now; jobs of a channel that it left keep their mask.
     void set_version_mask(uint32_t session, uint32_t mask);
     // Jobs from from_seq on are judged and credited at 2^difficulty_log2, earlier ones as they were.
     void pin_difficulty(uint32_t session, int difficulty_log2, uint64_t from_seq);
@@ -163,13 +176,19 @@ class Engine {
         std::string name;
         uint32_t worker;
     };
-    struct Session {
-        bool subscribed = false, retarget_due = false;
+    // A channel that a session mines or has mined, with what its shares there are made of.
+    struct Place {
         uint32_t channel = 0;
+        uint32_t version_mask = 0;
         uint8_t extranonce1_size = 0, extranonce2_size = 0;
         std::array<uint8_t, kExtranonceMax> extranonce1{};
-        uint32_t version_mask = 0;
+        uint64_t from_seq = 0;  // the first job that is its own
+    };
+    struct Session {
+        bool subscribed = false, retarget_due = false;
+        Place place;
         uint32_t retarget_after = 0;
+        std::vector<Place> former;  // oldest first
         Counters counters;
         std::vector<Worker> workers;
         std::vector<Pin> pins;  // ascending from_seq
@@ -186,6 +205,7 @@ class Engine {
     struct Channel {
         std::vector<std::pair<uint64_t, std::shared_ptr<Job>>> jobs;  // ascending seq
         uint64_t last_seq = 0;
+        uint64_t stale_before = 0, undelivered_before = 0;  // by the seq of the job that an alias repeats
         Tip* tip = nullptr;  // none before the first job
     };
     struct Share {
@@ -207,15 +227,17 @@ class Engine {
     void drop_jobs(Channel& channel, size_t count);
     void enter_tip(Channel& channel, const Hash& prevhash);
     void leave_tip(Channel& channel);
-    Tip* live_tip(const Job& job);
+    Channel* live_channel(const Job& job);
+    static const Place& place_of(const Session& session, std::optional<uint64_t> seq);
     Verdict resolve(const Session& session, const Submit& submit, Share& share) const;
     static const Worker* find_worker(const Session& session, std::string_view name);
     void hash_queue();
     void hash_group(std::span<const uint32_t> group);
     void judge(const Share& share, const Hash& hash, Batch& batch);
-    Verdict judge_hashed(const Share& share, const Hash& hash, Batch& batch);
-    void hand_out(const Share& share, const Hash& hash, Batch& batch);
-    void count(const Share& share, Verdict verdict, Batch& batch);
+    Verdict judge_hashed(const Share& share, const Number& number, bool block, const Hash& hash);
+    bool is_news(const Hash& hash);
+    static void hand_out(const Share& share, const Hash& hash, bool tallied, Batch& batch);
+    void count(const Share& share, Verdict verdict, bool tallied, Batch& batch);
     void reply(const Share& share, Verdict verdict, Batch& batch) const;
 
     const size_t line_bytes_max_;

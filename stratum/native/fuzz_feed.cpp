@@ -1,9 +1,9 @@
 // Drives the engine with arbitrary input, and stops the process when it breaks a promise.
 //
-// The input is a program: sessions open and close, jobs come and go, difficulties change, miners say
-// anything in packets of any size. Two engines run it: one is fed whole packets and hashes in portable
-// code, the other is fed a few bytes at a time and hashes in the code chosen for this CPU. They must agree
-// in everything, and each with what is counted here.
+// The input is a program: sessions open, move between channels and close, jobs come and go, upstreams are
+// lost, difficulties change, miners say anything in packets of any size. Two engines run it: one is fed whole
+// packets and hashes in portable code, the other is fed a few bytes at a time and hashes in the code chosen
+// for this CPU. They must agree in everything, and each with what is counted here and in fuzz_promises.hpp.
 // Built with libFuzzer (make fuzz), or with a main() of its own that makes up inputs (make sanitize).
 #include <algorithm>
 #include <array>
@@ -12,13 +12,13 @@
 #include <fstream>
 #include <iterator>
 #include <random>
-#include <set>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "engine.hpp"
+#include "fuzz_promises.hpp"
 
 namespace {
 
@@ -30,12 +30,6 @@ constexpr size_t kBurst = 2 * kChunk + 2;  // shares of one packet: more than ar
 constexpr size_t kMiners = 4;
 constexpr uint32_t kNtimeMin = 1000, kNtimeMax = 1003;
 constexpr size_t kOperationsMax = 400;
-
-void require(bool holds, const char* promise) {
-    if (holds) return;
-    std::fprintf(stderr, "broken: %s\n", promise);
-    std::abort();
-}
 
 class Input {
   public:
@@ -82,6 +76,7 @@ Heard feed_in_pieces(Engine& engine, uint32_t session, std::string_view packet, 
 }
 
 struct Miner {
+    uint32_t number = 0;  // of its join, from 1
     uint32_t session = 0;
     bool open = false;
     std::string unfinished;  // what it said after its last line feed
@@ -97,8 +92,10 @@ class World {
           pieces_(kLineBytesMax, sha256::chosen(), kDuplicatesMax) {}
 
     void run() {
-        both([](Engine& engine) { engine.add_channel(1); });
-        add_job(1);
+        for (const uint32_t channel : {1u, 2u}) {
+            toggle_channel(channel);
+            add_job(channel);
+        }
         for (Miner& miner : miners_) join(miner);
         for (size_t i = 0; i < kOperationsMax && !input_.empty(); ++i) operate();
         validate();
@@ -107,9 +104,10 @@ class World {
 
   private:
     template <class Action>
-    void both(Action action) {
+    bool both(Action action) {
         const bool refused = throws(whole_, action);
         require(refused == throws(pieces_, action), "engines agree on what they refuse");
+        return !refused;
     }
     template <class Action>
     static bool throws(Engine& engine, Action action) {
@@ -126,24 +124,31 @@ class World {
         if (!miner.open) join(miner);
         const auto channel = static_cast<uint32_t>(1 + input_.below(2));
         const uint64_t seq = some_seq();
-        switch (input_.below(16)) {
+        switch (input_.below(32)) {
             case 0: return say(miner, input_.text(input_.byte()));
             case 1: return say(miner, "{\"id\":1,\"method\":\"mining.authorize\",\"params\":[\"a\"]}\n");
             case 2: return say(miner, "\r\n \n");
             case 3: return validate();
             case 4: return add_job(channel);
             case 5: return add_alias(channel, seq);
-            case 6: return both([=](Engine& e) { e.drop_jobs_before(channel, seq); });
-            case 7: return toggle_channel(channel);
+            case 6: return drop_jobs_before(channel, seq);
+            case 7: return input_.below(4) == 0 ? toggle_channel(channel) : add_job(channel);
             case 8: return leave(miner);
             case 9: return retarget(miner, seq);
             case 10: return submit_from_python(miner);
             case 11: return check_tallies();
+            case 12: return subscribe(miner, channel, seq + input_.below(2));
+            case 13: subscribe(miner, channel, last_seq_ + 1); return add_job(channel);
+            case 14: return undelivered_before(channel, seq + input_.below(2));
             default: return say(miner, submit_line());
         }
     }
 
-    uint64_t some_seq() { return last_seq_ - std::min<uint64_t>(last_seq_, input_.below(8)); }
+    // Mostly one of the last ones.
+    uint64_t some_seq() {
+        static constexpr uint64_t back[] = {0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6, 7};
+        return last_seq_ - std::min(last_seq_, back[input_.below(16)]);
+    }
 
     void add_job(uint32_t channel) {
         Job job;
@@ -153,23 +158,37 @@ class World {
         job.version = 0x20000000;
         job.ntime_min = kNtimeMin;
         job.ntime_max = kNtimeMax;
-        job.prevhash[0] = static_cast<uint8_t>(input_.below(4));
-        job.network_target.fill(input_.below(4) == 0 ? ~uint64_t{0} : 0);
+        const auto tip = static_cast<uint8_t>(input_.below(kTips));
+        job.prevhash[0] = tip;
+        const bool blocks = input_.below(4) == 0;
+        job.network_target.fill(blocks ? ~uint64_t{0} : 0);
+        const size_t forward = input_.below(6);  // from most hashes down to none
+        if (forward < 4) job.forward_target = Number{0, 0, 0, forward < 3 ? ~uint64_t{0} >> forward : 0};
+        const bool clean = input_.below(8) == 0;
         job.branch.resize(32 * input_.below(3), 7);
         const std::string coinbase1(input_.below(130), 'a'), coinbase2(input_.below(130), 'z');
-        both([&](Engine& e) { e.add_job(job, coinbase1, coinbase2, 8); });
+        if (!both([&](Engine& e) { e.add_job(job, coinbase1, coinbase2, 8, clean); })) return;
+        promises_.published({last_seq_, channel, tip, blocks, job.forward_target}, clean);
     }
 
     void add_alias(uint32_t channel, uint64_t of_seq) {
-        ++last_seq_;
-        both([&](Engine& e) { e.add_alias(channel, last_seq_, of_seq); });
+        if (both([&](Engine& e) { e.add_alias(channel, last_seq_ + 1, of_seq); }))
+            promises_.repeated(++last_seq_, of_seq);
+    }
+
+    void drop_jobs_before(uint32_t channel, uint64_t seq) {
+        both([=](Engine& e) { e.drop_jobs_before(channel, seq); });
+    }
+
+    void undelivered_before(uint32_t channel, uint64_t seq) {
+        if (both([=](Engine& e) { e.undelivered_before(channel, seq); })) promises_.upstream_lost();
     }
 
     void toggle_channel(uint32_t channel) {
-        if (!throws(whole_, [=](Engine& e) { e.add_channel(channel); }))
-            pieces_.add_channel(channel);
-        else
-            both([=](Engine& e) { e.remove_channel(channel); });
+        if (both([=](Engine& e) { e.add_channel(channel); }))
+            promises_.channel_added(channel);
+        else if (both([=](Engine& e) { e.remove_channel(channel); }))
+            promises_.channel_removed(channel);
     }
 
     void join(Miner& miner) {
@@ -177,18 +196,36 @@ class World {
         miner.open = true;
         miner.session = whole_.open_session();
         require(miner.session == pieces_.open_session(), "engines agree on session numbers");
-        const size_t size = 1 + input_.below(kExtranonceMax);  // 4 is right
-        const auto mask = static_cast<uint32_t>(input_.below(2) ? 0x1fffe000 : 0);
+        miner.number = ++joined_;
         const auto channel = static_cast<uint32_t>(1 + input_.below(2));
-        const auto workers = static_cast<uint32_t>(input_.below(4));
+        const auto workers = static_cast<uint32_t>(std::min(input_.below(8), size_t{kWorkersOfMiner} - 1));
+        set_version_mask(miner);
         both([&](Engine& e) {
-            e.set_version_mask(miner.session, mask);
             for (uint32_t worker = 1; worker <= workers; ++worker)
-                e.authorise(miner.session, std::string(worker == 1 ? 1 : 70 + worker, 'a'), worker);
-            e.subscribe(miner.session, channel, "abcd", size == 8 ? 8 : 4);
+                e.authorise(miner.session, std::string(worker == 1 ? 1 : 70 + worker, 'a'),
+                            miner.number * kWorkersOfMiner + worker);
+        });
+        subscribe(miner, channel, 0);
+        both([&](Engine& e) {
             e.pin_difficulty(miner.session, kDifficultyLog2Min, last_seq_ / 2);
             e.set_retarget_after(miner.session, 2);
         });
+    }
+
+    void set_version_mask(const Miner& miner) {
+        const auto mask = static_cast<uint32_t>(input_.below(2) ? 0x1fffe000 : 0);
+        both([&](Engine& e) { e.set_version_mask(miner.session, mask); });
+    }
+
+    // A move, unless from_seq is 0 or it is the first time.
+    void subscribe(const Miner& miner, uint32_t channel, uint64_t from_seq) {
+        static const std::pair<std::string, size_t> extranonces[] = {
+            {"abcd", 4}, {"abcd", 4}, {"abcd", 4}, {"efgh", 4}, {"efgh", 4},
+            {"efgh", 4}, {"ijklmn", 2}, {"abcd", 8}};  // the last one fits no job
+        const auto& given = extranonces[input_.below(8)];
+        const bool taken = both(
+            [&](Engine& e) { e.subscribe(miner.session, channel, given.first, given.second, from_seq); });
+        promises_.subscribed(miner.number, channel, given.first, given.second, from_seq, taken);
     }
 
     void leave(Miner& miner) {
@@ -199,10 +236,12 @@ class World {
     void retarget(Miner& miner, uint64_t from_seq) {
         const int log2 = kDifficultyLog2Min + static_cast<int>(input_.below(4));
         both([&](Engine& e) { e.pin_difficulty(miner.session, log2, from_seq); });
+        if (input_.below(2)) set_version_mask(miner);
     }
 
     std::string submit_line() {
-        static const std::string workers[] = {"a", "a", "b", std::string(kWorkerNameCut, 'a')};
+        static const std::string workers[] = {"a", "a", "a", "a", "a", "a", "b",
+                                              std::string(kWorkerNameCut, 'a')};
         static const std::string rolled_bits[] = {"", "", ",\"00002000\"", ",\"20000000\""};
         static const std::string ids[] = {"\"id\":7,", "\"id\": \"x\", ", "\"id\":null,", "\"id\":-1.5E+3,",
                                           "\"id\":{},", "",             "\"jsonrpc\":\"2.0\",\"id\":false,"};
@@ -210,11 +249,12 @@ class World {
         const auto seq = static_cast<unsigned long long>(some_seq());
         const auto ntime = static_cast<unsigned>(kNtimeMin - 1 + input_.below(6));
         const auto nonce = static_cast<unsigned>(input_.below(8));
-        const char* const params = kind == 0 ? R"(["%s","%llX","0000000%x",%u,%u%s])"
-                                             : R"(["%s", "%llx", "0000000%x", "%x", "%x"%s])";
+        const int digits = input_.below(8) == 0 ? 4 : 8;  // of the extranonce2
+        const char* const params = kind == 0 ? R"(["%s","%llX","%0*x",%u,%u%s])"
+                                             : R"(["%s", "%llx", "%0*x", "%x", "%x"%s])";
         char text[200];
-        std::snprintf(text, sizeof text, params, workers[input_.below(4)].c_str(), seq, nonce / 4, ntime,
-                      nonce % 4, rolled_bits[input_.below(4)].c_str());
+        std::snprintf(text, sizeof text, params, workers[input_.below(8)].c_str(), seq, digits, nonce / 4,
+                      ntime, nonce % 4, rolled_bits[input_.below(4)].c_str());
         std::string line = "{" + ids[input_.below(7)] + R"("method":"mining.submit","params":)" + text;
         line += "}\r\n";
         if (kind == 1) line[input_.below(line.size())] = static_cast<char>(input_.byte());
@@ -263,16 +303,14 @@ class World {
         pieces_.validate(other);
         require(batch.bytes == other.bytes && batch.verdicts == other.verdicts, "engines judge the same");
         require(batch.retarget == other.retarget, "engines see the same retargets");
-        require(std::ranges::equal(batch.solutions, other.solutions, {}, &Solution::hash, &Solution::hash),
-                "engines find the same solutions");
+        require(std::ranges::equal(batch.solutions, other.solutions, alike),
+                "engines hand out the same solutions");
 
         uint64_t judged = 0;
         for (const uint64_t count : batch.verdicts) judged += count;
         require(judged == queued && whole_.queued() == 0, "every share has one verdict");
-        accepted_ += batch.verdicts[0];
         check_replies(batch, queued);
-        for (const Solution& solution : batch.solutions)
-            require(solutions_.insert(solution.hash).second, "a solution is handed out once");
+        promises_.judged(batch);
         for (const Miner& miner : miners_) {
             if (!miner.open) continue;
             const Counters& counters = whole_.counters(miner.session);
@@ -284,6 +322,13 @@ class World {
             both([=](Engine& e) {
                 require(e.duplicates(channel) <= kDuplicatesMax, "the filter has a limit");
             });
+    }
+
+    static bool alike(const Solution& a, const Solution& b) {
+        return a.hash == b.hash && a.tallied == b.tallied && a.channel == b.channel && a.seq == b.seq &&
+               a.worker == b.worker && a.difficulty_log2 == b.difficulty_log2 && a.version == b.version &&
+               a.ntime == b.ntime && a.nonce == b.nonce && a.extranonce1_size == b.extranonce1_size &&
+               a.extranonce2_size == b.extranonce2_size;
     }
 
     void check_replies(const Batch& batch, size_t queued) {
@@ -307,13 +352,7 @@ class World {
                     return a.same_key(b) && a.count == b.count;
                 }),
                 "engines tally the same");
-        uint64_t accepted = 0;
-        for (const Tally& tally : tallies) {
-            require(tally.worker != kNoWorker && tally.count > 0, "a tally has a worker and a count");
-            if (tally.verdict == 0) accepted += tally.count;
-        }
-        require(accepted == accepted_, "every accepted share is in one tally");
-        accepted_ = 0;
+        promises_.taken(tallies);
     }
 
     Input input_;
@@ -321,8 +360,8 @@ class World {
     std::array<Miner, kMiners> miners_;
     uint64_t last_seq_ = 0;
     size_t burst_ = kBurst;  // once in an input: it takes its time
-    uint64_t accepted_ = 0;  // and not in a tally that was taken
-    std::set<Hash> solutions_;
+    uint32_t joined_ = 0;
+    Promises promises_;
 };
 
 }  // namespace

@@ -22,6 +22,7 @@ constexpr std::array<std::string_view, kVerdicts> kAnswers{
     ",\"result\":null,\"error\":[23,\"Low difficulty share\",null]}\n",
     ",\"result\":null,\"error\":[22,\"Duplicate share\",null]}\n",
     ",\"result\":null,\"error\":[20,\"Share not counted, try again\",null]}\n",
+    ",\"result\":true,\"error\":null}\n",
 };
 
 bool at_most(const Number& a, const Number& b) {
@@ -117,11 +118,12 @@ void Engine::hash_group(std::span<const uint32_t> group) {
     for (size_t i = 0; i < n; ++i) std::memcpy(hashes_[group[i]].data(), roots_.data() + 32 * i, 32);
 }
 
-// The tip that the job builds on, if its channel is still there; otherwise the job is stale.
-Engine::Tip* Engine::live_tip(const Job& job) {
-    const auto channel = channels_.find(job.channel);
-    if (channel == channels_.end() || !channel->second.tip) return nullptr;
-    return channel->second.tip->number == job.tip ? channel->second.tip : nullptr;
+// The channel of the job, where that is still there and mines on the job's tip; otherwise the job is stale.
+Engine::Channel* Engine::live_channel(const Job& job) {
+    const auto found = channels_.find(job.channel);
+    if (found == channels_.end()) return nullptr;
+    Channel& channel = found->second;
+    return channel.tip && channel.tip->number == job.tip && job.seq >= channel.stale_before ? &channel : nullptr;
 }
 
 void Engine::validate(Batch& batch) {
@@ -138,44 +140,59 @@ void Engine::validate(Batch& batch) {
 }
 
 void Engine::judge(const Share& share, const Hash& hash, Batch& batch) {
-    const Verdict verdict = share.job ? judge_hashed(share, hash, batch) : share.verdict;
+    Verdict verdict = share.verdict;
+    bool tallied = true;
+    if (share.job) {
+        const Number number = number_from(hash);
+        const bool block = at_most(number, share.job->network_target);
+        verdict = judge_hashed(share, number, block, hash);
+        const bool good = verdict == Verdict::kAccepted || verdict == Verdict::kUndelivered;
+        const auto& forward_target = share.job->forward_target;
+        tallied = !(good && forward_target && (block || at_most(number, *forward_target)));
+        if (!tallied) verdict = Verdict::kAccepted;  // whoever it goes to will know whether it was delivered
+        if ((block && is_news(hash)) || !tallied) hand_out(share, hash, tallied, batch);
+    }
     ++batch.verdicts[static_cast<size_t>(verdict)];
-    count(share, verdict, batch);
+    count(share, verdict, tallied, batch);
     reply(share, verdict, batch);
 }
 
-Verdict Engine::judge_hashed(const Share& share, const Hash& hash, Batch& batch) {
+Verdict Engine::judge_hashed(const Share& share, const Number& number, bool block, const Hash& hash) {
     const Job& job = *share.job;
-    const Number number = number_from(hash);
-    const bool block = at_most(number, job.network_target);
-    if (block) hand_out(share, hash, batch);
-
-    Tip* const tip = live_tip(job);
-    if (!tip) return Verdict::kStale;
+    const Channel* const channel = live_channel(job);
+    if (!channel) return Verdict::kStale;
     if (share.ntime < job.ntime_min || share.ntime > job.ntime_max) return Verdict::kNtime;
     if ((share.rolled & ~share.version_mask) != 0) return Verdict::kVersion;
     // Where the share target is harder than the network's (regtest), a block is a share: its price is
-    // capped at one block for the same reason.
+    // capped at one block for the same reason. Not where somebody else says what a block is: an upstream that
+    // names an easy target would have work credited that nobody did.
     const Number& target = kShareTargets[static_cast<size_t>(share.difficulty_log2 - kDifficultyLog2Min)];
-    if (!block && !at_most(number, target)) return Verdict::kLowDifficulty;
-    switch (tip->filter.insert(hash.data())) {
-        case DuplicateFilter::Result::kNew: return Verdict::kAccepted;
+    const bool by_block = block && !job.forward_target;
+    if (!by_block && !at_most(number, target)) return Verdict::kLowDifficulty;
+    switch (channel->tip->filter.insert(hash.data())) {
+        case DuplicateFilter::Result::kNew: break;
         case DuplicateFilter::Result::kDuplicate: return Verdict::kDuplicate;
-        case DuplicateFilter::Result::kFull: break;
+        case DuplicateFilter::Result::kFull: return Verdict::kFilterFull;
     }
-    return Verdict::kFilterFull;
+    return job.seq < channel->undelivered_before ? Verdict::kUndelivered : Verdict::kAccepted;
 }
 
-void Engine::hand_out(const Share& share, const Hash& hash, Batch& batch) {
-    if (std::ranges::find(recent_solutions_, hash) != recent_solutions_.end()) return;
+// A block is handed out once, however often and with whatever verdict it is sent.
+bool Engine::is_news(const Hash& hash) {
+    if (std::ranges::find(recent_solutions_, hash) != recent_solutions_.end()) return false;
     if (recent_solutions_.size() < kRecentSolutionsMax) {
         recent_solutions_.push_back(hash);
     } else {
         recent_solutions_[recent_at_] = hash;
         recent_at_ = (recent_at_ + 1) % kRecentSolutionsMax;
     }
+    return true;
+}
+
+void Engine::hand_out(const Share& share, const Hash& hash, bool tallied, Batch& batch) {
     Solution& solution = batch.solutions.emplace_back();
     solution.worker = share.worker;
+    solution.channel = share.job->channel;
     solution.seq = share.seq;
     solution.extranonce1 = share.extranonce1;
     solution.extranonce2 = share.extranonce2;
@@ -185,17 +202,19 @@ void Engine::hand_out(const Share& share, const Hash& hash, Batch& batch) {
     solution.nonce = share.nonce;
     solution.version = version_of(share.job->version, share.version_mask, share.rolled);
     solution.hash = hash;
+    solution.difficulty_log2 = share.difficulty_log2;
+    solution.tallied = tallied;
 }
 
 // In the tallies, and in the session's counters while it is open.
-void Engine::count(const Share& share, Verdict verdict, Batch& batch) {
-    if (share.worker != kNoWorker) {
+void Engine::count(const Share& share, Verdict verdict, bool tallied, Batch& batch) {
+    if (share.worker != kNoWorker && tallied) {
         const uint32_t rate = share.job ? share.job->rate : 0;
         tallies_.add({share.worker, rate, share.difficulty_log2, static_cast<uint8_t>(verdict), 0, 0});
     }
     if (!sessions_[share.session]) return;
     Session& session = *sessions_[share.session];
-    if (verdict != Verdict::kAccepted) {
+    if (verdict != Verdict::kAccepted && verdict != Verdict::kUndelivered) {
         ++session.counters.rejected;
         return;
     }

@@ -59,7 +59,8 @@ class PyEngine {
     void add_job(uint32_t channel, uint64_t seq, uint32_t rate, const nb::bytes& coinbase1,
                  const nb::bytes& coinbase2, size_t extranonce_size, const nb::bytes& branch,
                  const nb::bytes& prevhash_internal, uint32_t version, uint32_t nbits, uint32_t ntime_min,
-                 uint32_t ntime_max, const nb::bytes& network_target_le) {
+                 uint32_t ntime_max, const nb::bytes& network_target_le,
+                 const std::optional<nb::bytes>& forward_target_le, bool clean) {
         const auto guard = lock();
         angara::Job job;
         job.seq = seq;
@@ -72,9 +73,12 @@ class PyEngine {
         job.prevhash = hash_from(prevhash_internal, "prevhash must be 32 bytes");
         job.network_target =
             angara::number_from(hash_from(network_target_le, "network target must be 32 bytes"));
+        if (forward_target_le)
+            job.forward_target =
+                angara::number_from(hash_from(*forward_target_le, "forward target must be 32 bytes"));
         const auto branch_view = view(branch);
         job.branch.assign(branch_view.begin(), branch_view.end());
-        engine_.add_job(std::move(job), view(coinbase1), view(coinbase2), extranonce_size);
+        engine_.add_job(std::move(job), view(coinbase1), view(coinbase2), extranonce_size, clean);
     }
     void add_alias(uint32_t channel, uint64_t seq, uint64_t of_seq) {
         const auto guard = lock();
@@ -83,6 +87,10 @@ class PyEngine {
     void drop_jobs_before(uint32_t channel, uint64_t seq) {
         const auto guard = lock();
         engine_.drop_jobs_before(channel, seq);
+    }
+    void undelivered_before(uint32_t channel, uint64_t seq) {
+        const auto guard = lock();
+        engine_.undelivered_before(channel, seq);
     }
     nb::list pins(uint32_t session) {
         const auto guard = lock();
@@ -105,9 +113,9 @@ class PyEngine {
         std::swap(owner, owners[session]);
     }
     void subscribe(uint32_t session, uint32_t channel, const nb::bytes& extranonce1,
-                   size_t extranonce2_size) {
+                   size_t extranonce2_size, uint64_t from_seq) {
         const auto guard = lock();
-        engine_.subscribe(session, channel, view(extranonce1), extranonce2_size);
+        engine_.subscribe(session, channel, view(extranonce1), extranonce2_size, from_seq);
     }
     void authorise(uint32_t session, const nb::bytes& name, uint32_t worker) {
         const auto guard = lock();
@@ -170,8 +178,9 @@ class PyEngine {
             const nb::bytes extranonce1 = bytes_of(s.extranonce1.data(), s.extranonce1_size);
             const nb::bytes extranonce2 = bytes_of(s.extranonce2.data(), s.extranonce2_size);
             const nb::bytes hash = bytes_of(s.hash.data(), s.hash.size());
-            solutions.append(
-                nb::make_tuple(s.seq, s.worker, extranonce1, extranonce2, s.ntime, s.nonce, s.version, hash));
+            solutions.append(nb::make_tuple(s.channel, s.seq, s.worker, extranonce1, extranonce2, s.ntime,
+                                            s.nonce, s.version, hash, static_cast<int>(s.difficulty_log2),
+                                            s.tallied));
         }
         for (const uint32_t session : batch_.retarget)
             if (owners[session].is_valid()) retarget.append(owners[session]);
@@ -297,14 +306,16 @@ NB_MODULE(_engine, m) {
         .def("remove_channel", &PyEngine::remove_channel, "channel"_a)
         .def("add_job", &PyEngine::add_job, nb::kw_only(), "channel"_a, "seq"_a, "rate"_a, "coinbase1"_a,
              "coinbase2"_a, "extranonce_size"_a, "branch"_a, "prevhash_internal"_a, "version"_a, "nbits"_a,
-             "ntime_min"_a, "ntime_max"_a, "network_target_le"_a)
+             "ntime_min"_a, "ntime_max"_a, "network_target_le"_a, "forward_target_le"_a = nb::none(),
+             "clean"_a = false)
         .def("add_alias", &PyEngine::add_alias, "channel"_a, "seq"_a, "of_seq"_a)
         .def("drop_jobs_before", &PyEngine::drop_jobs_before, "channel"_a, "seq"_a)
+        .def("undelivered_before", &PyEngine::undelivered_before, "channel"_a, "seq"_a)
         .def("pins", &PyEngine::pins, "session"_a)
         .def("open", &PyEngine::open, "owner"_a)
         .def("close", &PyEngine::close, "session"_a)
         .def("subscribe", &PyEngine::subscribe, "session"_a, "channel"_a, "extranonce1"_a,
-             "extranonce2_size"_a)
+             "extranonce2_size"_a, "from_seq"_a = 0)
         .def("authorise", &PyEngine::authorise, "session"_a, "name"_a, "worker"_a)
         .def("set_version_mask", &PyEngine::set_version_mask, "session"_a, "mask"_a)
         .def("pin_difficulty", &PyEngine::pin_difficulty, "session"_a, "difficulty_log2"_a, "from_seq"_a)

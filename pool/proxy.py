@@ -1,0 +1,218 @@
+"""The proxy's wiring: routes to upstreams, who mines on them, orders and their router, forwarded shares.
+
+Everything that a pool with upstreams has beside its own work. Without an upstream it costs a look a second.
+
+Must not know: templates, blocks of our own, the command line.
+"""
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+import structlog
+import trio
+
+from pool.config import PoolConfig
+from pool.dispatch import Dispatch
+from pool.hashrate import HashrateBook
+from pool.order_router import OrderRouter
+from pool.order_store import load_orders, note_event
+from pool.price_book import WorkPrice
+from pool.registry import Registry
+from pool.route_status import RouteStatus
+from pool.routes import ORDER, Plan, Routes
+from pool.store import Store
+from pool.submit_book import SubmitBook
+from pool.upstream_channel import Surroundings, UpstreamChannel
+from pool.upstream_store import load_upstreams
+from stratum._engine import Engine
+from stratum.channel import Channel, JobIds
+from stratum.extranonce import ExtranonceSpace
+from stratum.job import Solution
+from stratum.switchboard import Switchboard
+
+log = structlog.get_logger()
+
+# Waiting for the database. An upstream that comes and goes makes two a second at the very most.
+EVENTS_WAITING_MAX: Final = 1_000
+RELOAD_S: Final = 60.0  # orders that were over are forgotten, and what a command could not tell is seen
+
+Event = tuple[int, int, int | None, str, str, int]
+
+
+class Proxy:
+    """`dispatch` is the gate of the pool; `submits` goes to its journal. `price` is that of our own work."""
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        store: Store,
+        registry: Registry,
+        hashrates: HashrateBook,
+        *,
+        own: Channel,
+        engine: Engine,
+        job_ids: JobIds,
+        price: Callable[[], tuple[WorkPrice, int] | None],
+        epoch: Callable[[WorkPrice, int], Awaitable[int]],
+        submits: SubmitBook,
+        board: Callable[[], Switchboard],
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._registry = registry
+        self._own = own
+        self._engine = engine
+        self._job_ids = job_ids
+        self._price = price
+        self._epoch = epoch
+        self._board = board
+        self._submits = submits
+        self._numbers = own.number
+        self._stale = trio.Event()  # the database may say something else than we know
+        self._events, self._told = trio.open_memory_channel[Event](EVENTS_WAITING_MAX)
+        self.dispatch = Dispatch(registry, own, board, move_interval_s=config.move_interval_s)
+        self._routes: Routes | None = None
+        self._router = OrderRouter(
+            store,
+            registry,
+            hashrates,
+            config.data_dir,
+            assignments=self.dispatch.assignments,
+            orders=lambda: () if self._routes is None else self._routes.orders,
+            serves=lambda order: self._routes is not None and self._routes.order_serves(order),
+            connected=self._connected,
+            on_change=self.dispatch.look_again,
+            aim_s=config.vardiff.aim_s,
+            wall_clock=time.time,
+        )
+
+    @property
+    def in_use(self) -> bool:
+        """Whether there is anything but our own work."""
+        return self._routes is not None and len(self._routes) > 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled."""
+        board = self._board()
+        routes = Routes(
+            Surroundings(
+                board=board,
+                submits=self._submits,
+                new_channel=self._new_channel,
+                price=self._price,
+                epoch=self._epoch,
+                on_event=self._on_channel,
+                on_replaced=self.dispatch.look_again,
+                vardiff=self._config.vardiff,
+                miner_bytes=self._config.extranonce2_bytes,
+                rng=random.Random(),  # noqa: S311 - of pauses between attempts
+            ),
+            needed=self._needed,
+            on_change=self.dispatch.look_again,
+            tell=self._tell,
+            wall_clock=time.time,
+        )
+        routes.follow(await self._load())
+        self._routes = routes
+        self.dispatch.use(routes)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(routes.run)
+            nursery.start_soon(self._follow)
+            nursery.start_soon(self._write_events)
+            nursery.start_soon(self.dispatch.run)
+            nursery.start_soon(self._router.run)
+            task_status.started()
+
+    def forward(self, solution: Solution) -> bool:
+        """Hand a solution to its upstream; False if it is of our own work."""
+        return self._routes is not None and self._routes.forward(solution)
+
+    def changed(self) -> None:
+        """Upstreams, orders or tenants' terms are others than before."""
+        self._stale.set()
+        self.dispatch.look_again()
+
+    def status(self) -> RouteStatus:
+        """As of now."""
+        if self._routes is None:
+            return RouteStatus()
+        misplaced: dict[int, int] = {}
+        for session in self.dispatch.sessions():
+            order = self.dispatch.assignments.get(session.workers[0])
+            route = None if order is None else self._routes.get((ORDER, order))
+            if order is not None and route is not None:
+                at = {channel for it in route.channels for channel in it.channels}
+                misplaced[order] = misplaced.get(order, 0) + (session.channel not in at)
+        return RouteStatus(upstreams=self._routes.status(), orders=self._router.status(misplaced))
+
+    # What the parts ask for
+
+    def _new_channel(self, prefix_bytes: int, miner_bytes: int) -> Channel:
+        """A channel of a shape. With the own channel's, it shares its extranonces: sessions move freely."""
+        self._numbers += 1
+        own = self._own
+        shared = (prefix_bytes, miner_bytes) == (own.extranonces.size, own.extranonce2_size)
+        if shared:
+            space = own.extranonces
+        else:  # not from 0 at every start: an upstream may give us the extranonce1 that it gave us before
+            space = ExtranonceSpace(prefix_bytes, first=random.getrandbits(8 * prefix_bytes))
+        channel = Channel(
+            self._numbers,
+            engine=self._engine,
+            job_ids=self._job_ids,
+            extranonces=space,
+            extranonce2_size=miner_bytes,
+        )
+        self._board().add_channel(channel)
+        return channel
+
+    def _needed(self) -> set[int]:
+        return {it.upstream_id for it in self._registry.tenants.values() if it.upstream_id is not None}
+
+    def _connected(self) -> dict[int, bool]:
+        now_s = trio.current_time()
+        return {
+            session.workers[0]: not session.leaving and self.dispatch.movable(session.workers[0], now_s)
+            for session in self.dispatch.sessions()
+        }
+
+    # The database
+
+    async def _follow(self) -> None:
+        while True:
+            with trio.move_on_after(RELOAD_S):
+                await self._stale.wait()
+            self._stale = trio.Event()
+            assert self._routes is not None
+            self._routes.follow(await self._load())
+
+    async def _load(self) -> Plan:
+        return await trio.to_thread.run_sync(self._read)
+
+    def _read(self) -> Plan:
+        with self._store.read() as connection:
+            return Plan(
+                {it.id: it for it in load_upstreams(connection)},
+                {it.id: it for it in load_orders(connection, int(time.time()))},
+            )
+
+    def _on_channel(self, it: UpstreamChannel, event: str, words: str, sessions: int) -> None:
+        self._tell(it.record.id, it.order_id, event, words, sessions)
+        self.dispatch.look_again()
+
+    def _tell(self, upstream_id: int, order_id: int | None, event: str, words: str, sessions: int) -> None:
+        try:
+            self._events.send_nowait((int(time.time()), upstream_id, order_id, event, words, sessions))
+        except trio.WouldBlock:
+            log.error("route_event_not_noted", upstream=upstream_id, route_event=event)
+
+    async def _write_events(self) -> None:
+        async for event in self._told:
+            await trio.to_thread.run_sync(partial(self._write_event, event))
+
+    def _write_event(self, event: Event) -> None:
+        with self._store.write() as connection:
+            note_event(connection, *event)

@@ -1,0 +1,269 @@
+"""Routes: every upstream and every order that machines may mine on, each with its channels and its fallback.
+
+Read from the database at the start and whenever they change; an upstream runs while a tenant, an order or
+another one's fallback needs it, an order from a moment before its time until a moment after it.
+
+A route whose channels have all been without an upstream for longer than its bound is *diverted*: its miners
+go to the fallback, and come back when it has served for a while again. Both are events for the reports.
+
+Invariants: whoever leads to itself as fallback ends at the own pool. Must not know: sessions one by one,
+tenants' terms, how orders choose machines.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+import structlog
+import trio
+
+from pool.order_store import OrderRecord
+from pool.route_status import UpstreamStatus
+from pool.upstream_channel import Surroundings, UpstreamChannel
+from pool.upstream_store import UpstreamRecord
+from stratum.channel import Channel
+from stratum.job import Solution
+
+log = structlog.get_logger()
+
+RETURN_S: Final = (
+    10.0  # an upstream that serves for so long has its miners back; one that comes and goes has not
+)
+EARLY_S: Final = 60  # an order's upstream is connected so long before its time
+DRAIN_S: Final = 10.0  # an order is over: shares on the way, and their answers
+FALLBACKS_MAX: Final = 8  # one leads to the next; further than that somebody has lost the thread
+
+UPSTREAM: Final = "upstream"
+ORDER: Final = "order"
+RouteKey = tuple[str, int]  # UPSTREAM or ORDER, and its number
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What the database says."""
+
+    upstreams: Mapping[int, UpstreamRecord]
+    orders: Mapping[int, OrderRecord]
+
+
+class Route:
+    """One upstream, or one order on an upstream, with a channel for each connection."""
+
+    def __init__(self, key: RouteKey, record: UpstreamRecord, channels: tuple[UpstreamChannel, ...]) -> None:
+        self.key = key
+        self.record = record
+        self.channels = channels
+        self.diverted = False
+        self.ending = False
+        self.scope = trio.CancelScope()
+        self.over = trio.Event()  # nothing of it runs any more
+
+    @property
+    def serves(self) -> bool:
+        """Whether there is anything to mine on it."""
+        return any(it.ready for it in self.channels)
+
+    def pick(self, here: Channel) -> Channel:
+        """Where a session that is `here` is to mine on this route: where it is, or where the fewest are."""
+        able = [it.channel for it in self.channels if it.ready] or [it.channel for it in self.channels]
+        return here if here in able else min(able, key=lambda channel: len(channel.sessions))
+
+    def mind(self, now_s: float) -> str | None:
+        """Whether it falls back or returns now, and that word."""
+        gone_s = min((now_s - it.since_s for it in self.channels if not it.ready), default=0.0)
+        back_s = max((now_s - it.since_s for it in self.channels if it.ready), default=0.0)
+        if not self.diverted and not self.serves and gone_s >= self.record.outage_s:
+            self.diverted = True
+            return "fell_back"
+        if self.diverted and back_s >= RETURN_S:
+            self.diverted = False
+            return "returned"
+        return None
+
+
+class Routes:
+    """`needed` says which upstreams tenants mine on; `on_change` is called when sessions may be misplaced.
+
+    `tell` gets events: upstream, order, event, words, sessions.
+    """
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        *,
+        needed: Callable[[], set[int]],
+        on_change: Callable[[], None],
+        tell: Callable[[int, int | None, str, str, int], None],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._around = surroundings
+        self._needed = needed
+        self._on_change = on_change
+        self._tell = tell
+        self._wall_clock = wall_clock
+        self._routes: dict[RouteKey, Route] = {}
+        self._plan = Plan({}, {})
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def orders(self) -> tuple[OrderRecord, ...]:
+        """Orders whose time it is."""
+        now_s = self._wall_clock()
+        return tuple(it for it in self._plan.orders.values() if it.from_s <= now_s < it.until_s)
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes.values())
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def get(self, key: RouteKey) -> Route | None:
+        """None for what does not run."""
+        route = self._routes.get(key)
+        return None if route is None or route.ending else route
+
+    def key_of(self, channel: Channel) -> RouteKey | None:
+        """The route that is mined on a channel at present; None: no route's, or one that was replaced."""
+        for key, route in self._routes.items():
+            if any(it.channel is channel for it in route.channels):
+                return key
+        return None
+
+    def order_serves(self, order_id: int) -> bool:
+        """Whether an order's machines can be where they are sold to."""
+        route = self.get((ORDER, order_id))
+        return route is not None and route.serves and not route.diverted
+
+    def lead(self, key: RouteKey | None, here: Channel) -> Channel | None:
+        """The channel for a session that is `here` and belongs to a route; None: the own pool's."""
+        for _ in range(FALLBACKS_MAX):
+            route = None if key is None else self.get(key)
+            if route is None:
+                return None
+            if not route.diverted:
+                return route.pick(here)
+            fallback = route.record.fallback_id
+            key = None if fallback is None else (UPSTREAM, fallback)
+        return None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold up what `follow` asks for, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._reconcile()
+            task_status.started()
+            await trio.sleep_forever()
+
+    def follow(self, plan: Plan) -> None:
+        """The database says something else."""
+        before, self._plan = self._plan, plan
+        if self._nursery is None:
+            return
+        for route in self._routes.values():
+            record = plan.upstreams.get(route.record.id)
+            if record is not None and record != before.upstreams.get(route.record.id):
+                self._switch(route, record)
+        self._reconcile()
+
+    def forward(self, solution: Solution) -> bool:
+        """Hand a solution to the upstream that it is for; False if its work is not an upstream's."""
+        number = solution.job.channel
+        for route in self._routes.values():
+            for it in route.channels:
+                if any(channel.number == number for channel in it.channels):
+                    it.forward(solution)
+                    return True
+        return False
+
+    def mind(self) -> None:
+        """Once a second: what falls back, returns, begins and ends."""
+        now_s = trio.current_time()
+        for route in self._routes.values():
+            for it in route.channels:
+                it.forget_replaced()
+            event = route.mind(now_s)
+            if event is not None:
+                count = sum(len(channel.sessions) for it in route.channels for channel in it.channels)
+                fallback = self._plan.upstreams.get(route.record.fallback_id or 0)
+                words = f"fallback {'pool' if fallback is None else fallback.name}"
+                log.warning("route_" + event, upstream=route.record.name, order=_order_of(route), to=words)
+                self._tell(route.record.id, _order_of(route), event, words, count)
+                self._on_change()
+        self._reconcile()
+
+    def status(self) -> tuple[UpstreamStatus, ...]:
+        """Of every channel."""
+        return tuple(
+            it.status(diverted=route.diverted) for route in self._routes.values() for it in route.channels
+        )
+
+    def _reconcile(self) -> None:
+        """Start what is needed and does not run, end what runs and is not needed."""
+        wanted = self._wanted()
+        for key, record in wanted.items():
+            if key not in self._routes:
+                self._start(key, record)
+        for key, route in self._routes.items():
+            if key not in wanted and not route.ending:
+                self._end(route)
+
+    def _wanted(self) -> dict[RouteKey, UpstreamRecord]:
+        now_s, plan = self._wall_clock(), self._plan
+        wanted: dict[RouteKey, UpstreamRecord] = {}
+        numbers = list(self._needed())
+        for order in plan.orders.values():
+            record = plan.upstreams.get(order.upstream_id)
+            if record is not None and order.from_s - EARLY_S <= now_s < order.until_s:
+                wanted[ORDER, order.id] = record
+                numbers += [] if record.fallback_id is None else [record.fallback_id]
+        while numbers:
+            number = numbers.pop()
+            record = plan.upstreams.get(number)
+            if record is not None and (UPSTREAM, number) not in wanted:
+                wanted[UPSTREAM, number] = record
+                numbers += [] if record.fallback_id is None else [record.fallback_id]
+        return wanted
+
+    def _start(self, key: RouteKey, record: UpstreamRecord) -> None:
+        assert self._nursery is not None
+        kind, number = key
+        order_id = number if kind == ORDER else None
+        channels = tuple(UpstreamChannel(self._around, record, order_id) for _ in range(record.connections))
+        self._routes[key] = route = Route(key, record, channels)
+        self._nursery.start_soon(self._hold, route)
+        self._on_change()
+
+    async def _hold(self, route: Route) -> None:
+        with route.scope:
+            async with trio.open_nursery() as nursery:
+                for it in route.channels:
+                    nursery.start_soon(it.run)
+        route.over.set()
+
+    def _end(self, route: Route) -> None:
+        assert self._nursery is not None
+        route.ending = True
+        self._on_change()
+        self._nursery.start_soon(self._drain, route)
+
+    async def _drain(self, route: Route) -> None:
+        """When its sessions are gone, and a moment after, it stops."""
+        while any(channel.sessions for it in route.channels for channel in it.channels):  # noqa: ASYNC110
+            await trio.sleep(1.0)
+        await trio.sleep(DRAIN_S)
+        route.scope.cancel()
+        await route.over.wait()
+        for it in route.channels:
+            it.close()
+        del self._routes[route.key]
+        self._on_change()
+
+    def _switch(self, route: Route, record: UpstreamRecord) -> None:
+        """Connect anew, with other endpoints or in another order; the miners stay on their channels."""
+        route.record = record
+        for it in route.channels:
+            it.switch(record)
+
+
+def _order_of(route: Route) -> int | None:
+    kind, number = route.key
+    return number if kind == ORDER else None

@@ -1,0 +1,312 @@
+"""A channel whose work comes from an upstream: its jobs in, its shares out.
+
+One connection to the upstream (stratum.upstream) and the channel that its work is published on. An upstream
+that shares out its extranonces in another way gets another channel; `dispatch` moves the sessions.
+
+What a share is worth is never taken from the upstream, which may be the buyer's own: its epoch has the price
+of our node's chain. Our miners' difficulties stay below the upstream's, down to our own least.
+
+Invariants: work is published with its price on disk; while no upstream serves nothing is published, and good
+shares of what was published before count as undelivered; each share that is forwarded is in the book first.
+Must not know: tenants, orders, who mines here and why.
+"""
+
+import math
+import random
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+import structlog
+import trio
+
+from pool.price_book import WorkPrice
+from pool.route_status import EndpointStatus, UpstreamStatus
+from pool.submit_book import Forwarded, SubmitBook
+from pool.upstream_store import UpstreamRecord
+from stratum.channel import Channel
+from stratum.difficulty import difficulty_of_target, floor_log2
+from stratum.extranonce_split import ExtranonceNeed, ExtranonceSplit
+from stratum.job import Solution, Work
+from stratum.switchboard import Switchboard
+from stratum.upstream import Upstream
+from stratum.upstream_endpoint import BadUpstream, UpstreamEndpoint
+from stratum.upstream_link import Connect
+from stratum.upstream_search import UpstreamSettings
+from stratum.upstream_share import SubmitAnswer, UpstreamJob
+from stratum.vardiff import VardiffPolicy
+
+log = structlog.get_logger()
+
+# A channel that was replaced: its miners are on the other one within seconds, and shares on the way are in.
+LINGER_S: Final = 60.0
+ANSWERS_S: Final = 1.0  # of a stop, for shares that are under way; which takes two seconds at most
+# An upstream that sends jobs without end must neither take our time nor push out jobs that are mined on.
+CLEAN_GAP_S: Final = 0.1
+REFRESH_GAP_S: Final = 1.0
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What every upstream channel of a pool is given.
+
+    `new_channel` takes the sizes of prefix and miner's extranonce2; `price` is our own chain's, None before
+    it is known; `epoch` puts a price on disk; `on_event` is told what reports tell: event, words, sessions;
+    `on_replaced` is called when sessions belong on another channel of the same upstream.
+    """
+
+    board: Switchboard
+    submits: SubmitBook
+    new_channel: Callable[[int, int], Channel]
+    price: Callable[[], tuple[WorkPrice, int] | None]
+    epoch: Callable[[WorkPrice, int], Awaitable[int]]
+    on_event: Callable[["UpstreamChannel", str, str, int], None]
+    on_replaced: Callable[[], None]
+    vardiff: VardiffPolicy
+    miner_bytes: int
+    rng: random.Random
+    connect: Connect = trio.open_tcp_stream
+
+
+class UpstreamChannel:
+    """stratum.upstream.UpstreamOwner. `since_s` is when it began to serve, or not to (monotonic)."""
+
+    def __init__(self, surroundings: Surroundings, record: UpstreamRecord, order_id: int | None) -> None:
+        self.record = record
+        self.order_id = order_id
+        self.serving = False
+        self.since_s = trio.current_time()
+        self._around = surroundings
+        self.channel = surroundings.new_channel(4, surroundings.miner_bytes)  # what most upstreams allow
+        self.channel.paused = True
+        self._shape = (4, surroundings.miner_bytes)
+        self._replaced: list[tuple[float, Channel]] = []  # when, and what
+        self._upstream: Upstream | None = None
+        self._held_since_s = 0.0  # by it
+        self._life = trio.CancelScope(shield=True)  # of the present connections; see `run`
+        self._over = False
+        self._offer: tuple[Work, bool] | None = None  # the newest work that is not published yet
+        self._news = trio.Event()
+        self._urgent = trio.Event()  # it is a clean one
+        self._published_s = -math.inf
+        self._connection: int | None = None  # that the published work came from
+        self._log = log.bind(upstream=record.name, channel=self.channel.number)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to mine here."""
+        return self.serving and self.channel.current is not None and not self.channel.paused
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The present one, and those that it replaced and that may still have sessions."""
+        return (self.channel, *(channel for _, channel in self._replaced))
+
+    async def run(self) -> None:
+        """Hold the upstream up until cancelled, and a moment for answers. The channels stay until `close`."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._live)
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.move_on_after(ANSWERS_S, shield=True):
+                    while self._upstream is not None and self._upstream.unanswered:  # noqa: ASYNC110
+                        await trio.sleep(0.01)
+                self._over = True
+                self._life.cancel()
+
+    async def _live(self) -> None:
+        while not self._over:
+            with self._life:
+                await self._hold()
+            self._life = trio.CancelScope(shield=True)
+
+    def switch(self, record: UpstreamRecord) -> None:
+        """Connect anew, to what is in this record."""
+        self.record = record
+        self._life.cancel()
+
+    async def _hold(self) -> None:
+        settings = UpstreamSettings(
+            name=self.record.name,
+            need=ExtranonceNeed(miner_bytes_wanted=self._around.miner_bytes),
+            suggest_difficulty=self.record.suggest_difficulty,
+        )
+        make = partial(
+            Upstream,
+            settings=settings,
+            endpoints=self.record.endpoints,
+            owner=self,
+            submit_log=self._around.submits,
+            rng=self._around.rng,
+            connect=self._around.connect,
+        )
+        try:
+            upstream = await trio.to_thread.run_sync(make)  # reads CA files
+        except BadUpstream as error:
+            self._log.error("upstream_unusable", reason=str(error))
+            await trio.sleep_forever()
+        self._upstream, self._held_since_s = upstream, trio.current_time()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._publish)
+                await upstream.run()
+        finally:
+            self._upstream = None
+            if self.serving:
+                self.on_lost("disconnected by us", ())
+
+    def close(self) -> None:
+        """After `run`, when no session is here any more."""
+        for channel in self.channels:
+            self._around.board.remove_channel(channel)
+        self._replaced.clear()
+
+    def forward(self, solution: Solution) -> None:
+        """A share that the upstream takes for one, or a block: sent at once. Must not block or raise."""
+        origin = solution.job.work.origin
+        assert isinstance(origin, UpstreamJob)
+        share = Forwarded(
+            # A block that was late when it came first may come again, when its tip is back, as a good share.
+            key=solution.hash_internal + bytes([solution.tallied]),
+            worker=solution.worker,
+            epoch=solution.job.rate,
+            difficulty_log2=solution.difficulty_log2,
+            counted=solution.tallied,
+            target=origin.target,
+        )
+        try:
+            self._around.submits.expect(share)
+        except KeyError:  # it is on its way already; a duplicate must neither be counted nor end the pool
+            self._log.error("share_forwarded_already", hash=solution.hash_internal[::-1].hex())
+            return
+        refusal = None if self._upstream is None else self._upstream.submit(share.key, solution)
+        if self._upstream is None or refusal is not None:
+            self._around.submits.not_sent(share.key)
+        if refusal is not None:
+            self._log.debug("share_not_forwarded", reason=refusal.value)
+
+    def forget_replaced(self) -> None:
+        """Close what was replaced and left long enough ago."""
+        now_s = trio.current_time()
+        for since_s, channel in list(self._replaced):
+            if not channel.sessions and now_s - since_s >= LINGER_S:
+                self._replaced.remove((since_s, channel))
+                self._around.board.remove_channel(channel)
+
+    # stratum.upstream.UpstreamOwner
+
+    def on_extranonce(self, extranonce1: bytes, split: ExtranonceSplit) -> None:
+        shape = (split.prefix_bytes, split.miner_bytes)
+        if shape == self._shape:
+            return
+        self._log.info("upstream_extranonce_split", prefix_bytes=shape[0], miner_bytes=shape[1])
+        before, self._shape = self.channel, shape
+        self.channel = self._around.new_channel(*shape)
+        self.channel.version_mask, self.channel.vardiff = before.version_mask, before.vardiff
+        self.channel.paused = before.paused = True
+        self._replaced.append((trio.current_time(), before))
+        self._around.on_replaced()
+
+    def on_mask(self, mask: int) -> None:
+        self.channel.version_mask = mask
+        self._around.board.mask_changed(self.channel)
+
+    def on_target(self, target: int) -> None:
+        policy, most_log2 = self._around.vardiff, floor_log2(difficulty_of_target(max(target, 1)))
+        # Not below our own least: an upstream that asks for every hash must not have us drown in shares.
+        most_log2 = max(policy.difficulty_log2_min, min(policy.difficulty_log2_max, most_log2))
+        self.channel.vardiff = msgspec.structs.replace(policy, difficulty_log2_max=most_log2)
+        for session in self.channel.sessions:
+            session.bounds_changed()
+
+    def on_work(self, work: Work, clean: bool) -> None:
+        if self._offer is not None:
+            clean = clean or self._offer[1]
+        self._offer = work, clean
+        self._news.set()
+        if clean:
+            self._urgent.set()
+
+    def on_submit_answer(self, answer: SubmitAnswer) -> None:
+        self._around.submits.answered(answer)
+
+    def on_up(self, endpoint: UpstreamEndpoint) -> None:
+        self.serving, self.since_s = True, trio.current_time()
+        self._around.on_event(self, "served", endpoint.address, len(self.channel.sessions))
+
+    def on_lost(self, reason: str, unanswered: tuple[bytes, ...]) -> None:
+        self.serving, self.since_s = False, trio.current_time()
+        self.channel.paused, self._offer = True, None
+        self.channel.undeliverable()
+        words = f"{reason}; {len(unanswered)} shares unanswered" if unanswered else reason
+        self._around.on_event(self, "lost", words, len(self.channel.sessions))
+
+    # Jobs
+
+    async def _publish(self) -> None:
+        """Publish the newest work when its price is on disk; what was overtaken meanwhile never."""
+        while True:
+            await self._news.wait()
+            if self._offer is not None and not self._offer[1]:
+                with trio.move_on_at(self._published_s + REFRESH_GAP_S):
+                    await self._urgent.wait()
+            await trio.sleep_until(self._published_s + CLEAN_GAP_S)
+            self._news, self._urgent = trio.Event(), trio.Event()
+            price = self._around.price()
+            if price is None or self._offer is None:
+                if self._offer is not None:
+                    self._log.warning("upstream_work_waits", reason="no node has said what work is worth")
+                    await trio.sleep(1.0)
+                    self._news.set()
+                continue
+            work, _ = self._offer
+            named = msgspec.structs.replace(price[0], upstream_id=self.record.id, order_id=self.order_id)
+            epoch = await self._around.epoch(named, price[1])
+            if self._offer is None or self._offer[0] is not work:
+                continue  # lost, or overtaken: that has set the event
+            _, clean = self._offer
+            self._offer = None
+            self._take(work, epoch, clean)
+
+    def _take(self, work: Work, epoch: int, clean: bool) -> None:
+        origin = work.origin
+        assert isinstance(origin, UpstreamJob)
+        same_connection = origin.connection == self._connection
+        self._connection, self._published_s = origin.connection, trio.current_time()
+        self.channel.paused = False
+        self._around.board.publish(
+            self.channel,
+            # Whatever nBits the upstream claims, only what is a share to it is looked at as a block.
+            msgspec.structs.replace(work, network_target=min(work.network_target, origin.target)),
+            rate=epoch,
+            forward_target=origin.target,
+            clean=clean or not same_connection,
+            # Of another connection: its late shares may still find their way, the upstream knows.
+            outdates=clean and same_connection,
+        )
+
+    def status(self, *, diverted: bool) -> UpstreamStatus:
+        """As of now."""
+        now_s = trio.current_time()
+        upstream = self._upstream
+        serving = None if upstream is None else upstream.serving
+        return UpstreamStatus(
+            upstream_id=self.record.id,
+            order_id=self.order_id,
+            number=self.channel.number,
+            serving=None if serving is None else serving.address,
+            since_s=now_s - self.since_s,
+            endpoints=tuple(
+                EndpointStatus(
+                    it.endpoint.address,
+                    it.state.value,
+                    it.reason,
+                    now_s - max(it.since_s, self._held_since_s),
+                )
+                for it in (() if upstream is None else upstream.status)
+            ),
+            sessions=sum(len(channel.sessions) for channel in self.channels),
+            unanswered=0 if upstream is None else upstream.unanswered,
+            diverted=diverted,
+        )

@@ -1,0 +1,167 @@
+// What the fuzzer remembers of what an engine was told, and what the engine must keep to: who mined where,
+// which shares may be handed out, and that every share is in one tally or handed out to be forwarded.
+// Must not know: how inputs are read, how lines are fed.
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine.hpp"
+
+namespace angara {
+
+constexpr size_t kTips = 4;              // previous hashes, told apart by their first byte
+constexpr uint32_t kWorkersOfMiner = 4;  // worker numbers: the miner's times this, and one to three
+
+inline void require(bool holds, const char* promise) {
+    if (holds) return;
+    std::fprintf(stderr, "broken: %s\n", promise);
+    std::abort();
+}
+
+// What was asked for in a job, under whatever ids it is sent.
+struct Published {
+    uint64_t seq;
+    uint32_t channel;
+    uint8_t tip;
+    bool blocks;  // every share is one, or none is
+    std::optional<Number> forward_target;
+};
+
+class Promises {
+  public:
+    bool has_channel(uint32_t channel) const { return channels_.contains(channel); }
+    void channel_added(uint32_t channel) {
+        require(channels_.try_emplace(channel).second, "a channel is there once");
+    }
+    void channel_removed(uint32_t channel) {
+        const auto tip = channels_.at(channel).tip;
+        channels_.erase(channel);
+        if (tip) leave_tip(*tip);
+    }
+
+    void published(const Published& job, bool clean) {
+        jobs_[job.seq] = job;
+        Channel& channel = channels_.at(job.channel);
+        if (clean) channel.stale_before = job.seq;
+        const auto left = std::exchange(channel.tip, job.tip);
+        if (left == job.tip) return;
+        if (idle_tip_ == job.tip) idle_tip_.reset();
+        if (left) leave_tip(*left);
+    }
+    void repeated(uint64_t seq, uint64_t of_seq) { jobs_.emplace(seq, jobs_.at(of_seq)); }
+    void upstream_lost() { upstream_lost_ = true; }
+
+    // The engine took it, or refused it.
+    void subscribed(uint32_t miner, uint32_t channel, const std::string& extranonce1,
+                    size_t extranonce2_size, uint64_t from_seq, bool taken) {
+        std::vector<Places>& told = told_[miner];
+        Places places = told.empty() ? Places{} : told.back();
+        const bool forward = places.empty() || from_seq == 0 || from_seq >= places.back().from_seq;
+        require(taken == (forward && has_channel(channel)), "a move goes forward, to a channel there is");
+        if (!taken) return;
+        if (from_seq == 0) places.clear();
+        if (places.size() > kFormerPlacesMax) places.erase(places.begin());
+        places.push_back({places.empty() ? 0 : from_seq, channel, extranonce1, extranonce2_size});
+        told.push_back(std::move(places));
+    }
+
+    void judged(const Batch& batch) {
+        for (size_t verdict = 0; verdict < kVerdicts; ++verdict)
+            untallied_[verdict] += batch.verdicts[verdict];
+        require(upstream_lost_ || batch.verdicts[static_cast<size_t>(Verdict::kUndelivered)] == 0,
+                "a share is undelivered where an upstream was lost");
+        for (const Solution& solution : batch.solutions) handed_out(solution);
+        for (auto& [_, told] : told_)  // what is fed from here on is judged by what was told last
+            if (!told.empty()) told.erase(told.begin(), told.end() - 1);
+    }
+
+    void taken(const std::vector<Tally>& tallies) {
+        std::array<uint64_t, kVerdicts> counts{};
+        for (const Tally& tally : tallies) {
+            require(tally.worker != kNoWorker && tally.count > 0, "a tally has a worker and a count");
+            counts.at(tally.verdict) += tally.count;
+        }
+        for (size_t verdict = 0; verdict < kVerdicts; ++verdict) {
+            const bool nobodys = verdict != 0 && verdict < static_cast<size_t>(Verdict::kJobUnknown);
+            require(counts[verdict] == untallied_[verdict] ||
+                        (nobodys && counts[verdict] < untallied_[verdict]),
+                    "every share of a worker is in one tally, or forwarded");
+        }
+        untallied_.fill(0);
+    }
+
+  private:
+    // Where a session mines from the job from_seq on.
+    struct Place {
+        uint64_t from_seq;
+        uint32_t channel;
+        std::string extranonce1;
+        size_t extranonce2_size;
+    };
+    using Places = std::vector<Place>;  // oldest first
+    struct Channel {
+        std::optional<uint8_t> tip;
+        uint64_t stale_before = 0;
+    };
+
+    // What was forwarded on a tip is remembered while a channel mines on it, and after that until all
+    // channels have left another one.
+    void leave_tip(uint8_t left) {
+        for (const auto& [_, channel] : channels_)
+            if (channel.tip == left) return;
+        if (idle_tip_) forwarded_[*idle_tip_].clear();
+        idle_tip_ = left;
+    }
+
+    void handed_out(const Solution& solution) {
+        const Published& job = jobs_.at(solution.seq);
+        require(job.channel == solution.channel, "a solution names the channel of its job");
+        const auto was_there = [&](const Places& places) { return matches(places, solution); };
+        require(std::ranges::any_of(told_.at(solution.worker / kWorkersOfMiner), was_there),
+                "a share is judged by where its session was by then");
+        const bool news = !job.blocks || blocks_.insert(solution.hash).second;
+        if (solution.tallied) {
+            require(job.blocks && news, "what is handed out and tallied is a block, once");
+            return;
+        }
+        --untallied_[0];
+        require(job.forward_target &&
+                    (job.blocks || number_from(solution.hash)[3] <= (*job.forward_target)[3]),
+                "what is forwarded meets a target");
+        const auto channel = channels_.find(job.channel);
+        require(channel != channels_.end() && channel->second.tip == job.tip &&
+                    job.seq >= channel->second.stale_before,
+                "what is forwarded is not stale");
+        require(forwarded_[job.tip].insert(solution.hash).second, "a share is forwarded once");
+    }
+
+    static bool matches(const Places& places, const Solution& solution) {
+        const Place* at = nullptr;
+        for (const Place& place : places)
+            if (place.from_seq <= solution.seq) at = &place;
+        return at && at->channel == solution.channel &&
+               at->extranonce2_size == solution.extranonce2_size &&
+               at->extranonce1.size() == solution.extranonce1_size &&
+               std::equal(at->extranonce1.begin(), at->extranonce1.end(), solution.extranonce1.begin());
+    }
+
+    bool upstream_lost_ = false;
+    std::map<uint32_t, Channel> channels_;
+    std::map<uint64_t, Published> jobs_;  // by the id that they were sent under
+    // By miner: the places it was told of last, before them those that queued shares were fed under.
+    std::map<uint32_t, std::vector<Places>> told_;
+    std::array<uint64_t, kVerdicts> untallied_{};  // judged, not forwarded, and in no tally that was taken
+    std::set<Hash> blocks_;                        // handed out
+    std::array<std::set<Hash>, kTips> forwarded_;
+    std::optional<uint8_t> idle_tip_;  // the last one that all channels have left
+};
+
+}  // namespace angara

@@ -1,0 +1,81 @@
+"""What the sessions of a server share, and what they expect of those around them.
+
+Must not know: what a session does with it.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+from stratum._engine import Engine
+from stratum.channel import Channel
+from stratum.vardiff import VardiffPolicy
+
+
+class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds and counts after which a miner is helped, asked to come back, or dropped."""
+
+    subscribe_s: float = 10.0
+    authorise_s: float = 30.0
+    idle_s: float = 600.0
+    ping_answer_s: float = 30.0
+    invalid_job_s: float = 60.0
+    invalid_reconnect_s: float = 120.0
+    invalid_drop_s: float = 180.0
+    leave_s: float = 10.0  # after client.reconnect for a move; whoever does not know it is dropped
+    bad_lines_max: int = 10  # a line broken by the network is rare: ten are abuse
+    refusals_max: int = 10  # a wrong tenant name does not get right by repetition
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """A worker, 1 or above, may mine. `difficulty_log2` is the one it had last, None at first contact.
+
+    `channel`: what its connection is to mine; None: where it is.
+    """
+
+    worker: int
+    difficulty_log2: int | None = None
+    channel: Channel | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A worker may not mine; the reason is for the miner's log."""
+
+    reason: str
+
+
+class Gate(Protocol):
+    """Who may mine. Answers at once: it is asked in the middle of a handshake."""
+
+    def admit(self, name: str, agent: str) -> Admission | Refusal: ...
+
+
+class Usher(Protocol):
+    """Where a miner goes before anybody knows who it is: extranonces are given before a name is said."""
+
+    def guess(self, address: str) -> Channel | None:
+        """What a miner at that address will probably mine; None: nobody knows."""
+
+    def come_back(self, address: str, here: Channel, channel: Channel) -> bool:
+        """Whether a miner that is `here` is to make a new connection, which it needs for `channel`."""
+
+
+class Owner(Protocol):
+    """The connection of a session: the engine hands it back with replies, jobs are written to it."""
+
+    open: bool
+    address: str
+
+    def write(self, data: bytes) -> None: ...
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """What every session of a server shares. `channel` is where a miner is that nobody knows yet."""
+
+    engine: Engine
+    channel: Channel
+    gate: Gate
+    usher: Usher | None = None
+    vardiff: VardiffPolicy
+    start_difficulty_log2: int
+    limits: SessionLimits
