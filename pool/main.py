@@ -309,7 +309,7 @@ class Pool:
             if gone and not let_go:
                 let_go = True
                 log.error("miners_let_go", reason="no node answers", outage_s=round(outage_s))
-                self._proxy.dispatch.own_closed = NO_NODE
+                self._proxy.dispatch.own_closed, self._channel.paused = NO_NODE, True
                 if self._proxy.in_use:
                     self._board.drop_channel(self._channel, NO_NODE)
                 else:
@@ -317,7 +317,7 @@ class Pool:
             elif not gone and let_go:
                 let_go = False
                 log.warning("miners_taken_back")
-                self._proxy.dispatch.own_closed = None
+                self._proxy.dispatch.own_closed, self._channel.paused = None, False
                 self._doorkeeper.closed = None
 
 

@@ -69,7 +69,7 @@ class Route:
 
     def mind(self, now_s: float) -> str | None:
         """Whether it falls back or returns now, and that word."""
-        gone_s = min((now_s - it.since_s for it in self.channels if not it.ready), default=0.0)
+        gone_s = min((now_s - it.out_since_s for it in self.channels if not it.ready), default=0.0)
         back_s = max((now_s - it.since_s for it in self.channels if it.ready), default=0.0)
         if not self.diverted and not self.serves and gone_s >= self.record.outage_s:
             self.diverted = True
@@ -155,13 +155,15 @@ class Routes:
 
     def follow(self, plan: Plan) -> None:
         """The database says something else."""
-        before, self._plan = self._plan, plan
+        self._plan = plan
         if self._nursery is None:
             return
         for route in self._routes.values():
             record = plan.upstreams.get(route.record.id)
-            if record is not None and record != before.upstreams.get(route.record.id):
-                self._switch(route, record)
+            if record is not None:
+                route.record = record
+                for it in route.channels:
+                    it.follow(record)
         self._reconcile()
 
     def forward(self, solution: Solution) -> bool:
@@ -179,7 +181,7 @@ class Routes:
         now_s = trio.current_time()
         for route in self._routes.values():
             for it in route.channels:
-                it.forget_replaced()
+                it.forget_the_old()
             event = route.mind(now_s)
             if event is not None:
                 count = sum(len(channel.sessions) for it in route.channels for channel in it.channels)
@@ -256,12 +258,6 @@ class Routes:
             it.close()
         del self._routes[route.key]
         self._on_change()
-
-    def _switch(self, route: Route, record: UpstreamRecord) -> None:
-        """Connect anew, with other endpoints or in another order; the miners stay on their channels."""
-        route.record = record
-        for it in route.channels:
-            it.switch(record)
 
 
 def _order_of(route: Route) -> int | None:

@@ -41,6 +41,7 @@ log = structlog.get_logger()
 
 # A channel that was replaced: its miners are on the other one within seconds, and shares on the way are in.
 LINGER_S: Final = 60.0
+STEADY_S: Final = 10.0
 ANSWERS_S: Final = 1.0  # of a stop, for shares that are under way; which takes two seconds at most
 # An upstream that sends jobs without end must neither take our time nor push out jobs that are mined on.
 CLEAN_GAP_S: Final = 0.1
@@ -69,13 +70,16 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpstreamChannel:
-    """stratum.upstream.UpstreamOwner. `since_s` is when it began to serve, or not to (monotonic)."""
+    """stratum.upstream.UpstreamOwner. `since_s` is when it began to serve, or not to (monotonic).
+
+    `out_since_s`: when it was last up for STEADY_S. One that comes and goes is as good as gone.
+    """
 
     def __init__(self, surroundings: Surroundings, record: UpstreamRecord, order_id: int | None) -> None:
         self.record = record
         self.order_id = order_id
         self.serving = False
-        self.since_s = trio.current_time()
+        self.since_s = self.out_since_s = trio.current_time()
         self._around = surroundings
         self.channel = surroundings.new_channel(4, surroundings.miner_bytes)  # what most upstreams allow
         self.channel.paused = True
@@ -121,10 +125,12 @@ class UpstreamChannel:
                 await self._hold()
             self._life = trio.CancelScope(shield=True)
 
-    def switch(self, record: UpstreamRecord) -> None:
-        """Connect anew, to what is in this record."""
-        self.record = record
-        self._life.cancel()
+    def follow(self, record: UpstreamRecord) -> None:
+        """The upstream has changed: where it is reached in another way, connect anew. The miners stay."""
+        before, self.record = self.record, record
+        reached = (before.endpoints, before.suggest_difficulty)
+        if reached != (record.endpoints, record.suggest_difficulty):
+            self._life.cancel()
 
     async def _hold(self) -> None:
         settings = UpstreamSettings(
@@ -186,9 +192,11 @@ class UpstreamChannel:
         if refusal is not None:
             self._log.debug("share_not_forwarded", reason=refusal.value)
 
-    def forget_replaced(self) -> None:
-        """Close what was replaced and left long enough ago."""
+    def forget_the_old(self) -> None:
+        """Close what was replaced and left long enough ago; forget work that nobody can use any more."""
         now_s = trio.current_time()
+        if not self.serving and not self.channel.sessions and now_s - self.since_s >= LINGER_S:
+            self._around.board.forget_work(self.channel)  # else prefixes rest for as long as it is gone
         for since_s, channel in list(self._replaced):
             if not channel.sessions and now_s - since_s >= LINGER_S:
                 self._replaced.remove((since_s, channel))
@@ -236,9 +244,13 @@ class UpstreamChannel:
         self._around.on_event(self, "served", endpoint.address, len(self.channel.sessions))
 
     def on_lost(self, reason: str, unanswered: tuple[bytes, ...]) -> None:
-        self.serving, self.since_s = False, trio.current_time()
+        now_s = trio.current_time()
+        if now_s - self.since_s >= STEADY_S:
+            self.out_since_s = now_s
+        self.serving, self.since_s = False, now_s
         self.channel.paused, self._offer = True, None
-        self.channel.undeliverable()
+        for channel in self.channels:
+            channel.undeliverable()
         words = f"{reason}; {len(unanswered)} shares unanswered" if unanswered else reason
         self._around.on_event(self, "lost", words, len(self.channel.sessions))
 

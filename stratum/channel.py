@@ -110,6 +110,14 @@ class Channel:
     def oldest_live_seq(self) -> int:
         return next(iter(self._jobs), self._job_ids.last + 1)
 
+    def forget_work(self) -> None:
+        """Nobody mines it, and nobody will go on from here: shares of its jobs are not known any more."""
+        if self.current is not None:
+            self._engine.drop_jobs_before(self.number, self._job_ids.last + 1)
+            self._works.clear()
+            self._jobs.clear()
+            self.current = None
+
     def same_extranonces(self, other: "Channel") -> bool:
         """Whether a session may move between the two with the extranonces that it has."""
         return self.extranonces is other.extranonces and self.extranonce2_size == other.extranonce2_size

@@ -50,6 +50,8 @@ TRANSITIONS = {
     (State.MINING, Event.AUTHORISE): State.MINING,
 }
 
+NOT_GIVEN = "Transactions are not given out"
+
 
 class MinerSession:
     """One connection; `sent_seq` is the newest job id that this miner was given.
@@ -283,11 +285,10 @@ class MinerSession:
             raise ExtranonceExhausted("nobody is sent to where there is no room")
         else:
             return Moved.RECONNECT
-        before = self.channel
-        if not before.same_extranonces(told):  # the miner has never heard of that one
-            before.give_back(self._extranonce1, [])
-        before.sessions.discard(self)
-        before.waiting.discard(self)
+        if not self.channel.same_extranonces(told):  # the miner has never heard of that one
+            self.channel.give_back(self._extranonce1, [])
+        self.channel.sessions.discard(self)
+        self.channel.waiting.discard(self)
         self.channel, self._extranonce1 = channel, extranonce1
         channel.sessions.add(self)
         self._owe_job()

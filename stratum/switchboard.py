@@ -255,6 +255,11 @@ class Switchboard:
         del self._channels[channel.number]
         channel.close()
 
+    def forget_work(self, channel: Channel) -> None:
+        """Nobody mines it, nor will before it has other work."""
+        self.judge()
+        channel.forget_work()
+
     def move(self, session: MinerSession, channel: Channel) -> Moved | None:
         """Let a session that mines do so on another channel. None: there is no extranonce left on it."""
         try:

@@ -74,7 +74,7 @@ class UpstreamThatTheTestSteers:
         self.channel = surroundings.new_channel(4, 8)
         self.channel.paused = True
         self.serving = False
-        self.since_s = trio.current_time()
+        self.since_s = self.out_since_s = trio.current_time()
         self.running = self.closed = False
         self.records = [record]
 
@@ -96,10 +96,11 @@ class UpstreamThatTheTestSteers:
             assert not self.closed, "its channel is gone under its hands"
             self.running = False
 
-    def switch(self, record: UpstreamRecord) -> None:
-        self.records.append(record)
+    def follow(self, record: UpstreamRecord) -> None:
+        if record != self.records[-1]:
+            self.records.append(record)
 
-    def forget_replaced(self) -> None:
+    def forget_the_old(self) -> None:
         pass
 
     def close(self) -> None:
@@ -112,6 +113,7 @@ class UpstreamThatTheTestSteers:
 
     def lost(self) -> None:
         self.serving, self.since_s = False, trio.current_time()
+        self.out_since_s = self.since_s
         self.channel.paused = True
 
 

@@ -15,6 +15,8 @@ FORBIDDEN = {
 SANS_IO = (
     "messages",
     "session",
+    "services",
+    "vigil",
     "channel",
     "extranonce",
     "vardiff",
