@@ -58,7 +58,7 @@ TERMS = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000
 NO_BLOCKS = 0x1D00FFFF  # of difficulty 1: nobody finds one by the way
 MANY_BLOCKS = 0x207FFFFF  # regtest's own: every second hash is one
 SUBSIDY_SAT = 50 * 10**8
-# What such a share is worth to a pool without blocks to find, before its fee: one hash in 2^32 is a block.
+# What the easiest share is worth where one hash in 2^32 is a block, before the fee.
 PPS_PSAT = Fraction(SUBSIDY_SAT * PSAT_PER_SAT, 1 << 32)
 FEE = Fraction(TERMS.fee_bps, 10_000)
 GOOD = (Verdict.ACCEPTED, Verdict.UNDELIVERED, Verdict.UPSTREAM_REJECTED)  # what a miner is told is good
@@ -211,7 +211,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch, *, return_after_s: float = 60.0, **li
     quick = partial(
         UpstreamSettings,
         link=LinkLimits(**link),
-        back_off=BackOff(min_s=0.05, max_s=0.1, steady_s=0.0),
+        back_off=BackOff(min_s=0.05, max_s=0.1, steady_s=0.1),
         stagger_s=0.2,
         return_after_s=return_after_s,
         drain_s=0.5,
