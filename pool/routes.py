@@ -31,6 +31,7 @@ RETURN_S: Final = (
 )
 EARLY_S: Final = 60  # an order's upstream is connected so long before its time
 DRAIN_S: Final = 10.0  # an order is over: shares on the way, and their answers
+UNEVEN: Final = 2  # times as many sessions on one connection as on another are worth moving some
 FALLBACKS_MAX: Final = 8  # one leads to the next; further than that somebody has lost the thread
 
 UPSTREAM: Final = "upstream"
@@ -63,9 +64,14 @@ class Route:
         return any(it.ready for it in self.channels)
 
     def pick(self, here: Channel) -> Channel:
-        """Where a session that is `here` is to mine on this route: where it is, or where the fewest are."""
+        """Where a session that is `here` is to mine on this route: where it is, or where the fewest are.
+
+        It stays unless there are far more than elsewhere, as after a connection was lost and is back.
+        """
         able = [it.channel for it in self.channels if it.ready] or [it.channel for it in self.channels]
-        return here if here in able else min(able, key=lambda channel: len(channel.sessions))
+        least = min(able, key=lambda channel: len(channel.sessions))
+        even = len(here.sessions) <= UNEVEN * (len(least.sessions) + 1)
+        return here if here in able and even else least
 
     def mind(self, now_s: float) -> str | None:
         """Whether it falls back or returns now, and that word."""

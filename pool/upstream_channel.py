@@ -42,6 +42,7 @@ log = structlog.get_logger()
 # A channel that was replaced: its miners are on the other one within seconds, and shares on the way are in.
 LINGER_S: Final = 60.0
 STEADY_S: Final = 10.0
+PRICE_CHECK_S: Final = 0.1
 ANSWERS_S: Final = 1.0  # of a stop, for shares that are under way; which takes two seconds at most
 # An upstream that sends jobs without end must neither take our time nor push out jobs that are mined on.
 CLEAN_GAP_S: Final = 0.1
@@ -83,8 +84,7 @@ class UpstreamChannel:
         self._around = surroundings
         self.channel = surroundings.new_channel(4, surroundings.miner_bytes)  # what most upstreams allow
         self.channel.paused = True
-        self._shape = (4, surroundings.miner_bytes)
-        self._replaced: list[tuple[float, Channel]] = []  # when, and what
+        self._replaced: list[tuple[float, Channel]] = []  # when, and what; one of a shape at most
         self._upstream: Upstream | None = None
         self._held_since_s = 0.0  # by it
         self._life = trio.CancelScope(shield=True)  # of the present connections; see `run`
@@ -199,21 +199,25 @@ class UpstreamChannel:
             self._around.board.forget_work(self.channel)  # else prefixes rest for as long as it is gone
         for since_s, channel in list(self._replaced):
             if not channel.sessions and now_s - since_s >= LINGER_S:
-                self._replaced.remove((since_s, channel))
                 self._around.board.remove_channel(channel)
+                self._replaced.remove((since_s, channel))
 
     # stratum.upstream.UpstreamOwner
 
     def on_extranonce(self, extranonce1: bytes, split: ExtranonceSplit) -> None:
         shape = (split.prefix_bytes, split.miner_bytes)
-        if shape == self._shape:
+        before = self.channel
+        if shape == _shape(before):
             return
         self._log.info("upstream_extranonce_split", prefix_bytes=shape[0], miner_bytes=shape[1])
-        before, self._shape = self.channel, shape
-        self.channel = self._around.new_channel(*shape)
+        # One that comes back is the same channel: who goes to and fro without end must not fill the engine.
+        again = {_shape(channel): channel for _, channel in self._replaced}.get(shape)
+        self.channel = self._around.new_channel(*shape) if again is None else again
         self.channel.version_mask, self.channel.vardiff = before.version_mask, before.vardiff
         self.channel.paused = before.paused = True
-        self._replaced.append((trio.current_time(), before))
+        kept = [it for it in self._replaced if it[1] is not again]
+        self._replaced = [*kept, (trio.current_time(), before)]
+        self._note_steadiness()  # until there is work for it, nothing can be mined here
         self._around.on_replaced()
 
     def on_mask(self, mask: int) -> None:
@@ -240,19 +244,24 @@ class UpstreamChannel:
         self._around.submits.answered(answer)
 
     def on_up(self, endpoint: UpstreamEndpoint) -> None:
-        self.serving, self.since_s = True, trio.current_time()
+        if not self.serving:  # else another endpoint took over, and nobody has noticed
+            self.serving, self.since_s = True, trio.current_time()
         self._around.on_event(self, "served", endpoint.address, len(self.channel.sessions))
 
     def on_lost(self, reason: str, unanswered: tuple[bytes, ...]) -> None:
-        now_s = trio.current_time()
-        if now_s - self.since_s >= STEADY_S:
-            self.out_since_s = now_s
-        self.serving, self.since_s = False, now_s
+        self._note_steadiness()
+        self.serving, self.since_s = False, trio.current_time()
         self.channel.paused, self._offer = True, None
         for channel in self.channels:
             channel.undeliverable()
         words = f"{reason}; {len(unanswered)} shares unanswered" if unanswered else reason
         self._around.on_event(self, "lost", words, len(self.channel.sessions))
+
+    def _note_steadiness(self) -> None:
+        """It has been up until now."""
+        now_s = trio.current_time()
+        if self.serving and now_s - self.since_s >= STEADY_S:
+            self.out_since_s = now_s
 
     # Jobs
 
@@ -268,8 +277,7 @@ class UpstreamChannel:
             price = self._around.price()
             if price is None or self._offer is None:
                 if self._offer is not None:
-                    self._log.warning("upstream_work_waits", reason="no node has said what work is worth")
-                    await trio.sleep(1.0)
+                    await self._price_known()
                     self._news.set()
                 continue
             work, _ = self._offer
@@ -280,6 +288,11 @@ class UpstreamChannel:
             _, clean = self._offer
             self._offer = None
             self._take(work, epoch, clean)
+
+    async def _price_known(self) -> None:
+        self._log.warning("upstream_work_waits", reason="no node has said what work is worth")
+        while self._around.price() is None:  # noqa: ASYNC110 - at the start only
+            await trio.sleep(PRICE_CHECK_S)
 
     def _take(self, work: Work, epoch: int, clean: bool) -> None:
         origin = work.origin
@@ -322,3 +335,8 @@ class UpstreamChannel:
             unanswered=0 if upstream is None else upstream.unanswered,
             diverted=diverted,
         )
+
+
+def _shape(channel: Channel) -> tuple[int, int]:
+    """How it shares out extranonces: bytes of prefix and of the miner's part."""
+    return channel.extranonces.size, channel.extranonce2_size

@@ -76,6 +76,25 @@ async def test_400_sessions_through_one_connection_are_counted_alike_on_both_sid
     assert acme.connections == 400  # nobody had to come twice
 
 
+async def test_sessions_are_spread_over_the_connections_of_one_upstream(
+    tmp_path: Path, upstream: Side
+) -> None:
+    proxy = a_side(tmp_path / "proxy", "acme")
+    async with a_node(tmp_path) as node, running(upstream, node, extranonce2_bytes=8):
+        add_route(proxy, "north", upstream.port, connections=3)
+        mine_on(proxy, "acme", "north")
+        async with running(proxy, node), a_fleet(proxy.port, {"acme": 30}, interval_s=0.2) as fleet:
+            await until(lambda: fleet.mining == 30)
+            await fleet.mined(150)
+            # However many of them were up when the first machines came.
+            await until(lambda: min(it.sessions for it in proxy.status.upstreams) >= 5)
+            assert len(upstream.running.board.connections) == 3
+            assert sum(it.sessions for it in proxy.status.upstreams) == 30
+            await at_rest(proxy, fleet)
+    assert check_shares(proxy, fleet, "acme") == {ACCEPTED: fleet.acknowledged.total()}
+    assert upstream.good() == {ACCEPTED: fleet.acknowledged.total()}
+
+
 async def test_only_what_is_a_share_to_the_upstream_is_forwarded(tmp_path: Path, upstream: Side) -> None:
     """The others count at the proxy alone, at the difficulty that the miner has there."""
     async with (
