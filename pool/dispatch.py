@@ -181,7 +181,8 @@ class Dispatch:
             self._misplaced = early > 0
             self._rounds_to_wait = ROUNDS_BETWEEN_LOOKS
         if moves:
-            log.info("sessions_moved", moves=moves, too_early=early)
+            since_start = {kind.value: count for kind, count in self._board().moved.items()}
+            log.info("sessions_moved", moves=moves, too_early=early, since_start=since_start)
         if homeless and self.own_closed is not None:
             self._board().drop_workers(homeless, self.own_closed)
 

@@ -4,9 +4,13 @@ What it decides is `pool.router.plan`; here is where the figures come from and w
 the assignments of `dispatch`, into the hours of the reports, and into a file beside the database, so that
 after a restart machines go to where they were at once. Without that file the router begins anew.
 
+What cannot be written is logged and does not stop it: machines are moved all the same, and whether the pool
+may go on without its database is for the journal to say.
+
 Must not know: sessions and channels, how a plan is made, SQL.
 """
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,6 +19,7 @@ from typing import Final
 import msgspec
 import structlog
 import trio
+from sqlalchemy.exc import SQLAlchemyError
 
 from pool.hashrate import HashrateBook
 from pool.machine_speed import Floats, MachineSpeeds
@@ -22,7 +27,7 @@ from pool.order_store import OrderRecord, note_minute
 from pool.registry import Registry
 from pool.route_status import OrderStatus
 from pool.router import Demand, Machine, Plan, plan
-from pool.store import Store
+from pool.store import Store, StoreError
 
 log = structlog.get_logger()
 
@@ -70,6 +75,7 @@ class OrderRouter:
         self._short_hps: dict[int, float] = {}  # orders below their tolerance, as measured last
         self._plan = Plan(moves=(), measured_hps={}, supply_hps={}, shortages_hps={})
         assignments.update(_read(self._file, registry.workers))
+        self._saved = dict(assignments)
 
     async def run(self) -> None:
         """A look a minute, until cancelled."""
@@ -83,7 +89,7 @@ class OrderRouter:
 
     async def look(self) -> None:
         """Measure, decide, assign, note."""
-        orders = self._orders()
+        orders, speeds_hps = self._orders(), self._measure()
         if not orders and not self._assignments:
             return
         demands = [
@@ -96,12 +102,13 @@ class OrderRouter:
             )
             for it in orders
         ]
-        machines = self._machines(orders)
+        machines = self._machines(orders, speeds_hps)
         decided = await trio.to_thread.run_sync(plan, demands, machines)
         counts = self._assign(decided, {it.id for it in orders})
         self._plan = decided
         self._short_hps = {it.id: missing_hps for it in orders if (missing_hps := _missing_hps(it, decided))}
-        await trio.to_thread.run_sync(partial(self._note, orders, decided, counts, set(self._short_hps)))
+        await trio.to_thread.run_sync(partial(self._note, orders, counts, set(self._short_hps)))
+        await trio.to_thread.run_sync(self._save)
         for it in orders:
             if it.id in self._short_hps:
                 missing_ths = round(self._short_hps[it.id] / 1e12)
@@ -113,9 +120,9 @@ class OrderRouter:
         rates_hps, _, ages_s = self._hashrates.machines(now_s)
         return self._speeds.update(rates_hps, ages_s, now_s)
 
-    def _machines(self, orders: tuple[OrderRecord, ...]) -> list[Machine]:
+    def _machines(self, orders: tuple[OrderRecord, ...], speeds_hps: Floats) -> list[Machine]:
         """Every machine that may supply an order, or does."""
-        speeds_hps, connected = self._measure(), self._connected()
+        connected = self._connected()
         of_container: dict[tuple[int, int], frozenset[int]] = {}
         machines = []
         for it in self._registry.workers.values():
@@ -157,17 +164,33 @@ class OrderRouter:
         return counts
 
     def _note(
-        self, orders: tuple[OrderRecord, ...], decided: Plan, counts: dict[int, int], short: Collection[int]
+        self, orders: tuple[OrderRecord, ...], counts: Mapping[int, int], short: Collection[int]
     ) -> None:
         hour = int(self._wall_clock()) // 3600
-        with self._store.write() as connection:
-            for it in orders:
-                note_minute(connection, it.id, hour, it.id in short, counts[it.id])
-        if decided.moves:
-            content = msgspec.json.encode({str(worker): order for worker, order in self._assignments.items()})
-            beside = self._file.with_suffix(".new")
-            beside.write_bytes(content)
+        try:
+            with self._store.write() as connection:
+                for it in orders:
+                    note_minute(connection, it.id, hour, it.id in short, counts[it.id])
+        except (SQLAlchemyError, StoreError) as error:
+            reason = str(getattr(error, "orig", None) or error)
+            names = [it.name for it in orders if it.id in short]
+            log.error("order_minute_not_noted", reason=reason, short=names, moves=sum(counts.values()))
+
+    def _save(self) -> None:
+        """For the next start. What could not be written is tried again a minute later."""
+        if self._assignments == self._saved:
+            return
+        content = msgspec.json.encode({str(worker): order for worker, order in self._assignments.items()})
+        beside = self._file.with_suffix(".new")
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as stream:
+                stream.write(content)
             beside.replace(self._file)
+        except OSError as error:
+            log.error("assignments_not_written", file=str(self._file), reason=error.strerror)
+            return
+        self._saved = dict(self._assignments)
 
     def status(self, misplaced: Mapping[int, int]) -> tuple[OrderStatus, ...]:
         """As measured last; `misplaced`: of an order's machines, how many mine somewhere else."""

@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 import trio
+from sqlalchemy.exc import SQLAlchemyError
 
 from pool.config import PoolConfig
 from pool.dispatch import Dispatch
@@ -23,7 +24,7 @@ from pool.price_book import WorkPrice
 from pool.registry import Registry
 from pool.route_status import RouteStatus
 from pool.routes import ORDER, Plan, Routes
-from pool.store import Store
+from pool.store import Store, StoreError
 from pool.submit_book import SubmitBook
 from pool.upstream_channel import Surroundings, UpstreamChannel
 from pool.upstream_store import load_upstreams
@@ -38,6 +39,8 @@ log = structlog.get_logger()
 # Waiting for the database. An upstream that comes and goes makes two a second at the very most.
 EVENTS_WAITING_MAX: Final = 1_000
 RELOAD_S: Final = 60.0  # orders that were over are forgotten, and what a command could not tell is seen
+# Of the database. Routes go on as they are then; whether the pool may is for its journal to say.
+ERRORS: Final = (SQLAlchemyError, StoreError)
 
 Event = tuple[int, int, int | None, str, str, int]
 
@@ -105,7 +108,7 @@ class Proxy:
                 price=self._price,
                 epoch=self._epoch,
                 on_event=self._on_channel,
-                on_replaced=self.dispatch.look_again,
+                on_change=self.dispatch.look_again,
                 vardiff=self._config.vardiff,
                 miner_bytes=self._config.extranonce2_bytes,
                 rng=random.Random(),  # noqa: S311 - of pauses between attempts
@@ -187,7 +190,12 @@ class Proxy:
                 await self._stale.wait()
             self._stale = trio.Event()
             assert self._routes is not None
-            self._routes.follow(await self._load())
+            try:
+                plan = await self._load()
+            except ERRORS as error:
+                log.error("routes_not_read", reason=_reason(error))
+            else:
+                self._routes.follow(plan)
 
     async def _load(self) -> Plan:
         return await trio.to_thread.run_sync(self._read)
@@ -207,12 +215,30 @@ class Proxy:
         try:
             self._events.send_nowait((int(time.time()), upstream_id, order_id, event, words, sessions))
         except trio.WouldBlock:
-            log.error("route_event_not_noted", upstream=upstream_id, route_event=event)
+            log.error(
+                "route_event_not_noted", reason="too many wait", upstream=upstream_id, route_event=event
+            )
 
     async def _write_events(self) -> None:
         async for event in self._told:
-            await trio.to_thread.run_sync(partial(self._write_event, event))
+            try:
+                await trio.to_thread.run_sync(partial(self._write_event, event))
+            except ERRORS as error:
+                _, upstream, order, name, words, sessions = event
+                log.error(
+                    "route_event_not_noted",
+                    reason=_reason(error),
+                    upstream=upstream,
+                    order=order,
+                    route_event=name,
+                    words=words,
+                    sessions=sessions,
+                )
 
     def _write_event(self, event: Event) -> None:
         with self._store.write() as connection:
             note_event(connection, *event)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error)

@@ -43,7 +43,7 @@ log = structlog.get_logger()
 LINGER_S: Final = 60.0
 STEADY_S: Final = 10.0
 PRICE_CHECK_S: Final = 0.1
-ANSWERS_S: Final = 1.0  # of a stop, for shares that are under way; which takes two seconds at most
+ANSWERS_S: Final = 1.0  # before we leave, for shares under way; a stop takes two seconds at most
 # An upstream that sends jobs without end must neither take our time nor push out jobs that are mined on.
 CLEAN_GAP_S: Final = 0.1
 REFRESH_GAP_S: Final = 1.0
@@ -54,7 +54,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 
     `new_channel` takes the sizes of prefix and miner's extranonce2; `price` is our own chain's, None before
     it is known; `epoch` puts a price on disk; `on_event` is told what reports tell: event, words, sessions;
-    `on_replaced` is called when sessions belong on another channel of the same upstream.
+    `on_change` is called when there is work again, and when another channel has taken the place of one.
     """
 
     board: Switchboard
@@ -63,7 +63,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     price: Callable[[], tuple[WorkPrice, int] | None]
     epoch: Callable[[WorkPrice, int], Awaitable[int]]
     on_event: Callable[["UpstreamChannel", str, str, int], None]
-    on_replaced: Callable[[], None]
+    on_change: Callable[[], None]
     vardiff: VardiffPolicy
     miner_bytes: int
     rng: random.Random
@@ -87,7 +87,7 @@ class UpstreamChannel:
         self._replaced: list[tuple[float, Channel]] = []  # when, and what; one of a shape at most
         self._upstream: Upstream | None = None
         self._held_since_s = 0.0  # by it
-        self._life = trio.CancelScope(shield=True)  # of the present connections; see `run`
+        self._leave = trio.Event()  # the present connections are to end
         self._over = False
         self._offer: tuple[Work, bool] | None = None  # the newest work that is not published yet
         self._news = trio.Event()
@@ -113,24 +113,28 @@ class UpstreamChannel:
             try:
                 await trio.sleep_forever()
             finally:
-                with trio.move_on_after(ANSWERS_S, shield=True):
-                    while self._upstream is not None and self._upstream.unanswered:  # noqa: ASYNC110
-                        await trio.sleep(0.01)
                 self._over = True
-                self._life.cancel()
+                self._leave.set()
 
     async def _live(self) -> None:
+        """One connection after the other; shielded, because each ends when its shares are answered."""
         while not self._over:
-            with self._life:
-                await self._hold()
-            self._life = trio.CancelScope(shield=True)
+            self._leave = trio.Event()
+            with trio.CancelScope(shield=True) as life:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._hold)
+                    await self._leave.wait()
+                    with trio.move_on_after(ANSWERS_S):
+                        while self._upstream is not None and self._upstream.unanswered:  # noqa: ASYNC110
+                            await trio.sleep(0.01)
+                    life.cancel()
 
     def follow(self, record: UpstreamRecord) -> None:
         """The upstream has changed: where it is reached in another way, connect anew. The miners stay."""
         before, self.record = self.record, record
         reached = (before.endpoints, before.suggest_difficulty)
         if reached != (record.endpoints, record.suggest_difficulty):
-            self._life.cancel()
+            self._leave.set()
 
     async def _hold(self) -> None:
         settings = UpstreamSettings(
@@ -218,7 +222,7 @@ class UpstreamChannel:
         kept = [it for it in self._replaced if it[1] is not again]
         self._replaced = [*kept, (trio.current_time(), before)]
         self._note_steadiness()  # until there is work for it, nothing can be mined here
-        self._around.on_replaced()
+        self._around.on_change()
 
     def on_mask(self, mask: int) -> None:
         self.channel.version_mask = mask
@@ -299,7 +303,7 @@ class UpstreamChannel:
         assert isinstance(origin, UpstreamJob)
         same_connection = origin.connection == self._connection
         self._connection, self._published_s = origin.connection, trio.current_time()
-        self.channel.paused = False
+        began, self.channel.paused = self.channel.paused, False
         self._around.board.publish(
             self.channel,
             # Whatever nBits the upstream claims, only what is a share to it is looked at as a block.
@@ -310,6 +314,8 @@ class UpstreamChannel:
             # Of another connection: its late shares may still find their way, the upstream knows.
             outdates=clean and same_connection,
         )
+        if began:
+            self._around.on_change()
 
     def status(self, *, diverted: bool) -> UpstreamStatus:
         """As of now."""

@@ -287,7 +287,7 @@ class Proxied:
                 new_channel=self.new_channel,
                 price=lambda: (price, 1),
                 epoch=epoch,
-                on_replaced=lambda: None,
+                on_change=lambda: None,
                 on_event=lambda it, event, words, sessions: self.told.append(event),
                 vardiff=self.site.services.vardiff,
                 miner_bytes=8,
