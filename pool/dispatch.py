@@ -2,8 +2,8 @@
 
 A worker belongs to the order that it was assigned to, else to the upstream of its tenant's terms, else to the
 pool's own work; a route that is diverted leads on to its fallback. A session that is not where its worker
-belongs is moved, at once where its channel has no work any more, otherwise not before `move_interval_s` after
-its last move.
+belongs is moved, at once where its channel has no work any more or its order is over, otherwise not before
+`move_interval_s` after its last move.
 
 Where a channel has other extranonces and the miner cannot be told, it is asked to connect again, and the
 route of its address is remembered, so that the next connection gets the right ones before it has said a name.
@@ -161,6 +161,7 @@ class Dispatch:
         """Move who is not where it belongs, as many as a round may."""
         now_s, moves, early = trio.current_time(), 0, 0
         homeless: set[int] = set()
+        over = set() if self._routes is None else self._routes.over
         for session in self.sessions():
             worker = session.workers[0]
             wanted = self.channel_of(worker, session.channel)
@@ -168,7 +169,9 @@ class Dispatch:
                 continue
             if wanted is self._own and self.own_closed is not None:
                 homeless.add(worker)
-            elif wanted.paused or not (session.channel.paused or self.movable(worker, now_s)):
+            elif wanted.paused or not (
+                session.channel.paused or session.channel in over or self.movable(worker, now_s)
+            ):
                 early += 1  # there is nothing to mine there yet, or it has moved a moment ago
             elif moves >= MOVES_PER_ROUND_MAX:
                 break  # the next round goes on

@@ -119,7 +119,11 @@ class Pool:
             1,
             engine=engine,
             job_ids=job_ids,
-            extranonces=ExtranonceSpace(EXTRANONCE1_BYTES),
+            # Not from 0 at every start: an upstream's job has no salt of ours, and who gets the prefix of
+            # before would find the shares of before.
+            extranonces=ExtranonceSpace(
+                EXTRANONCE1_BYTES, first=secrets.randbelow(1 << 8 * EXTRANONCE1_BYTES)
+            ),
             extranonce2_size=config.extranonce2_bytes,
         )
         self._proxy = Proxy(

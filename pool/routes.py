@@ -116,6 +116,12 @@ class Routes:
         now_s = self._wall_clock()
         return tuple(it for it in self._plan.orders.values() if it.from_s <= now_s < it.until_s)
 
+    @property
+    def over(self) -> set[Channel]:
+        """Channels of orders that have ended: what is done there is sold to nobody."""
+        ended = (route for route in self if route.ending and route.key[0] == ORDER)
+        return {channel for route in ended for it in route.channels for channel in it.channels}
+
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes.values())
 

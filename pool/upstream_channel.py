@@ -47,6 +47,10 @@ ANSWERS_S: Final = 1.0  # before we leave, for shares under way; a stop takes tw
 # An upstream that sends jobs without end must neither take our time nor push out jobs that are mined on.
 CLEAN_GAP_S: Final = 0.1
 REFRESH_GAP_S: Final = 1.0
+# Telling a site of another mask takes some 15 ms; an upstream that changes it without end is heard so often.
+MASK_GAP_S: Final = 1.0
+# An upstream that sends no other job must not keep an old price in force: it may belong to who is paid by it.
+REPRICE_S: Final = 30.0
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +98,10 @@ class UpstreamChannel:
         self._urgent = trio.Event()  # it is a clean one
         self._published_s = -math.inf
         self._connection: int | None = None  # that the published work came from
+        self._price: WorkPrice | None = None  # that the published work has
+        self._bounds_are_new = False
+        self._mask_is_new = trio.Event()  # and nobody has been told
+        self._mask_told_s = -math.inf
         self._log = log.bind(upstream=record.name, channel=self.channel.number)
 
     @property
@@ -160,6 +168,8 @@ class UpstreamChannel:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._publish)
+                nursery.start_soon(self._reprice)
+                nursery.start_soon(self._tell_masks)
                 await upstream.run()
         finally:
             self._upstream = None
@@ -225,16 +235,20 @@ class UpstreamChannel:
         self._around.on_change()
 
     def on_mask(self, mask: int) -> None:
+        if mask == self.channel.version_mask:
+            return
         self.channel.version_mask = mask
-        self._around.board.mask_changed(self.channel)
+        if trio.current_time() - self._mask_told_s >= MASK_GAP_S:
+            self._tell_mask()
+        else:
+            self._mask_is_new.set()
 
     def on_target(self, target: int) -> None:
         policy, most_log2 = self._around.vardiff, floor_log2(difficulty_of_target(max(target, 1)))
         # Not below our own least: an upstream that asks for every hash must not have us drown in shares.
         most_log2 = max(policy.difficulty_log2_min, min(policy.difficulty_log2_max, most_log2))
         self.channel.vardiff = msgspec.structs.replace(policy, difficulty_log2_max=most_log2)
-        for session in self.channel.sessions:
-            session.bounds_changed()
+        self._bounds_are_new = True  # the sessions learn it with the work that it is for
 
     def on_work(self, work: Work, clean: bool) -> None:
         if self._offer is not None:
@@ -267,6 +281,18 @@ class UpstreamChannel:
         if self.serving and now_s - self.since_s >= STEADY_S:
             self.out_since_s = now_s
 
+    def _tell_mask(self) -> None:
+        self._mask_told_s = trio.current_time()
+        self._around.board.mask_changed(self.channel)
+
+    async def _tell_masks(self) -> None:
+        """Of masks that came too soon after another one, the last."""
+        while True:
+            await self._mask_is_new.wait()
+            await trio.sleep_until(self._mask_told_s + MASK_GAP_S)
+            self._mask_is_new = trio.Event()
+            self._tell_mask()
+
     # Jobs
 
     async def _publish(self) -> None:
@@ -285,6 +311,7 @@ class UpstreamChannel:
                     self._news.set()
                 continue
             work, _ = self._offer
+            self._price = price[0]
             named = msgspec.structs.replace(price[0], upstream_id=self.record.id, order_id=self.order_id)
             epoch = await self._around.epoch(named, price[1])
             if self._offer is None or self._offer[0] is not work:
@@ -292,6 +319,24 @@ class UpstreamChannel:
             _, clean = self._offer
             self._offer = None
             self._take(work, epoch, clean)
+
+    async def _reprice(self) -> None:
+        """Where a block is worth something else by now, the work that is mined is published again."""
+        while True:
+            await trio.sleep(REPRICE_S)
+            price, before, current = self._around.price(), self._price, self.channel.current
+            if price is None or before is None or current is None:
+                continue
+            if not self.ready or self._offer is not None:
+                continue
+            if (price[0].nbits, price[0].subsidy_sat) == (before.nbits, before.subsidy_sat):
+                continue
+            # Later than all its aliases: who starts the search anew must not find the same shares again.
+            work = current.work
+            passed_s = int(trio.current_time() - self._published_s) + 2
+            later = min(work.ntime + passed_s, work.ntime_max)
+            # What was published before is stale: it has the old price.
+            self.on_work(msgspec.structs.replace(work, ntime=later), True)
 
     async def _price_known(self) -> None:
         self._log.warning("upstream_work_waits", reason="no node has said what work is worth")
@@ -304,6 +349,10 @@ class UpstreamChannel:
         same_connection = origin.connection == self._connection
         self._connection, self._published_s = origin.connection, trio.current_time()
         began, self.channel.paused = self.channel.paused, False
+        if self._bounds_are_new:
+            self._bounds_are_new = False
+            for session in self.channel.sessions:
+                session.bounds_changed()
         self._around.board.publish(
             self.channel,
             # Whatever nBits the upstream claims, only what is a share to it is looked at as a block.

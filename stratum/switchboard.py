@@ -251,6 +251,7 @@ class Switchboard:
     def remove_channel(self, channel: Channel) -> None:
         """Its sessions have been moved, and what they still send of its jobs is not known any more."""
         assert not channel.sessions
+        self.drop_channel(channel, "its work is over")  # who is still shaking hands has its extranonce1
         self.judge()
         del self._channels[channel.number]
         channel.close()

@@ -29,7 +29,12 @@ log = structlog.get_logger()
 
 RECV_BYTES: Final = 65_536
 WATCH_INTERVAL_S: Final = 0.25
-MESSAGES_LOGGED_MAX: Final = 20  # of client.show_message, a connection: more is noise, or abuse
+# Of client.show_message, and of redirections that are refused, a connection: more is noise, or abuse.
+MESSAGES_LOGGED_MAX: Final = 20
+# What a pool says unasked: a job every few seconds, a difficulty, at a start some of each. Whoever speaks
+# without end takes the time of everybody else in this process.
+NOTICES_MAX: Final = 200  # at once
+NOTICES_PER_S: Final = 20.0
 
 Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
@@ -113,6 +118,9 @@ class UpstreamLink:
         self._rejects = 0
         self._rejects_since_s = math.inf
         self._messages = 0
+        self._notices_left = float(NOTICES_MAX)
+        self._notices_counted = 0
+        self._noticed_at_s = -math.inf
 
     @property
     def up(self) -> bool:
@@ -200,8 +208,10 @@ class UpstreamLink:
                 self._pinged_at_s, self._alive_at_s = None, self._heard_at_s
             try:
                 self.session.receive_data(data)
-                while (event := self.session.next_event()) is not None:
+                while self.failure is None and (event := self.session.next_event()) is not None:
+                    self._count_notices()
                     self._take(event)
+                self._count_notices()
             except RefusedByUpstream as error:
                 self.end(Fault.REFUSED, str(error))
             except BrokenUpstream as error:
@@ -244,6 +254,15 @@ class UpstreamLink:
             elif isinstance(event, SubmitAnswer):
                 self._count(event.verdict, now_s)
 
+    def _count_notices(self) -> None:
+        """Whether it speaks without end."""
+        now_s, count = trio.current_time(), self.session.notices
+        earned = min(NOTICES_PER_S * (now_s - self._noticed_at_s), float(NOTICES_MAX))
+        left = min(self._notices_left + earned, float(NOTICES_MAX)) - (count - self._notices_counted)
+        self._notices_left, self._notices_counted, self._noticed_at_s = left, count, now_s
+        if left < 0:
+            self.end(Fault.BROKEN, f"says more than {NOTICES_PER_S:g} things a second that nobody asked for")
+
     def _count(self, verdict: SubmitVerdict, now_s: float) -> None:
         """Whether there is anything but rejections."""
         self._answered_at_s = now_s
@@ -259,8 +278,10 @@ class UpstreamLink:
     def _reconnect(self, asked: Reconnect) -> None:
         host = None if asked.host is None else plain_host(asked.host)
         if asked.host is not None and (host is None or not same_domain(self.endpoint.host, host)):
-            words = self.endpoint.cleaned(asked.host)
-            self._log.warning("upstream_reconnect_refused", host=words, reason="another domain")
+            self._messages += 1
+            if self._messages <= MESSAGES_LOGGED_MAX:
+                words = self.endpoint.cleaned(asked.host)
+                self._log.warning("upstream_reconnect_refused", host=words, reason="another domain")
             return
         target = msgspec.structs.replace(asked, host=host)
         self.end(Fault.RECONNECT, f"asked us to reconnect in {asked.wait_s:g} s", target)

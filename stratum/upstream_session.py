@@ -109,7 +109,7 @@ class UpstreamSession:
     of an earlier one.
 
     `work`, `extranonce1`, `split`, `target` are of the newest job, `mask` is of now (None: no version
-    rolling).
+    rolling). `notices` counts what it said unasked.
     """
 
     def __init__(
@@ -131,6 +131,7 @@ class UpstreamSession:
         self.split: ExtranonceSplit | None = None
         self.target = DIFFICULTY_1_TARGET
         self.mask: int | None = None
+        self.notices = 0
         self._endpoint = endpoint
         self._need = need
         self._suggest_difficulty = suggest_difficulty
@@ -195,7 +196,9 @@ class UpstreamSession:
             raise BrokenUpstream(f"a line of {len(line)} bytes that is no message: {error}") from None
         if isinstance(message, Answer):
             self._on_answer(message, line)
-        elif message.method in _HANDLERS:
+            return
+        self.notices += 1
+        if message.method in _HANDLERS:
             _HANDLERS[message.method](self, message)
         elif message.id != b"null":
             self._say(messages.refusal(message.id, ErrorCode.OTHER, "Method not supported"))

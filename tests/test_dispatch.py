@@ -169,6 +169,25 @@ async def test_the_interval_holds_where_there_is_work(
 # Bounds
 
 
+async def test_the_interval_does_not_hold_at_an_orders_end(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is delivered after it was sold to nobody, and would be in the buyer's bill."""
+    desk = DispatchDesk()
+    async with routing(desk, monkeypatch):
+        desk.follow(upstream(NORTH), orders=(order(5, until_s=1_000_100),))
+        blue = desk.order(5)
+        desk.up(blue)
+        miner = desk.miner()
+        desk.dispatch.assignments[1] = 5
+        desk.dispatch.look_again()
+        await rounds(2)
+        assert is_on(miner, blue)
+        desk.wall_s = 1_000_100.0
+        await rounds(3)
+        assert miner.session.channel is desk.own
+
+
 async def test_moves_of_a_round_are_bounded_and_the_next_round_goes_on(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,17 @@
-"""How many miners a process takes: as many as the settings say and its descriptors allow."""
+"""A pool before it runs: how many miners it takes, as its settings say and its descriptors allow; and where
+its extranonces begin."""
 
 import resource
+from pathlib import Path
 
 import pytest
 
-from pool.main import DESCRIPTORS_KEPT, _with_descriptors
+from pool.data_dir import database_url
+from pool.main import DESCRIPTORS_KEPT, Pool, _with_descriptors
+from pool.node import NodeConfig
+from pool.store import open_store
 from stratum.doorkeeper import DoorLimits
+from tests.proxy_harness import settings
 
 UNLIMITED = resource.RLIM_INFINITY
 
@@ -46,3 +52,12 @@ def test_sessions_are_bounded_by_descriptors(
     monkeypatch.setattr(resource, "setrlimit", system.setrlimit)
     assert _with_descriptors(DoorLimits(sessions_max=100_000)).sessions_max == sessions
     assert system.limits[0] == descriptors
+
+
+async def test_starts_begin_with_different_extranonces(tmp_path: Path) -> None:
+    """An upstream may give both the same extranonce1 and job: they must not find the same shares."""
+    store = open_store(database_url(tmp_path))
+    node = NodeConfig(name="first", url="http://127.0.0.1:1", user="u", password="p")
+    first, second = (Pool(settings(tmp_path, node), store)._channel.lease(None) for _ in range(2))
+    store.close()
+    assert first != second

@@ -225,6 +225,18 @@ async def test_shares_of_a_channel_that_is_gone_are_of_unknown_jobs() -> None:
         assert twin not in site.channel.extranonces.sharers
 
 
+async def test_who_is_still_shaking_hands_does_not_come_to_a_channel_that_is_gone() -> None:
+    """It has been given extranonces there, and would wait for a job for ever."""
+    async with serving() as site:
+        twin = a_twin(site)
+        miner, other = await site.connect(), await mining_on(site, twin, "acme.c01.u2")
+        assert (await miner.call("mining.subscribe", "test/1"))["error"] is None
+        site.board.remove_channel(site.channel)
+        assert await miner.line() == b""
+        assert accepted(await other.mine())
+        assert site.board.dropped == {"its work is over": 1}
+
+
 async def test_a_solution_finds_the_work_of_its_channel() -> None:
     async with serving() as site:
         twin = site.add_channel(2, like=site.channel)

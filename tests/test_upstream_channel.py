@@ -8,10 +8,18 @@ import structlog
 import trio
 from trio.testing import MockClock
 
-from pool.upstream_channel import CLEAN_GAP_S, LINGER_S, PRICE_CHECK_S, REFRESH_GAP_S
+from pool.upstream_channel import (
+    CLEAN_GAP_S,
+    LINGER_S,
+    MASK_GAP_S,
+    PRICE_CHECK_S,
+    REFRESH_GAP_S,
+    REPRICE_S,
+)
 from stratum.channel import Moved
 from stratum.difficulty import DIFF1, target_from_difficulty_log2
 from stratum.extranonce_split import ExtranonceNeed, split_extranonce2
+from stratum.verdict import Verdict
 from tests.channel_desk import (
     EVERY_HASH,
     ORDER_NUMBER,
@@ -271,6 +279,62 @@ async def test_another_mask_holds_at_once(autojump_clock: MockClock, monkeypatch
         assert [it["params"] for it in rolling.hear()] == [["0000e000"]]
         assert plain.hear() == []
         assert desk.it.channel.version_mask == 0x0000E000
+
+
+async def test_masks_that_change_without_end_are_told_once_in_a_while(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a line to every miner, and all of our time where there are many. The last one holds."""
+    async with holding(monkeypatch) as desk:
+        desk.upstream.serve()
+        await desk.settled()
+        rolling = desk.miner(1, rolling=True)
+        rolling.hear()
+        for number in range(1000):
+            desk.upstream.owner.on_mask(0xE000 if number % 2 else 0x6000)
+        assert [it["params"] for it in rolling.hear()] == [["00006000"]]
+        await trio.sleep(2 * MASK_GAP_S)
+        assert [it["params"] for it in rolling.hear()] == [["0000e000"]]
+
+
+# The price
+
+
+async def test_an_upstream_that_sends_no_other_job_does_not_keep_an_old_price(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may belong to who is paid by it, and a halving halves what a share is worth."""
+    async with holding(monkeypatch) as desk:
+        desk.upstream.serve(work_on(11))
+        await trio.sleep(10 * REPRICE_S)
+        assert [it.rate for it in desk.published] == [1]
+        miner = desk.miner()
+        miner.hear()
+        old = miner.job
+        halved = msgspec.structs.replace(OUR_PRICE, subsidy_sat=OUR_PRICE.subsidy_sat // 2)
+        desk.price = (halved, OUR_HEIGHT + 1)
+        await trio.sleep(2 * REPRICE_S)
+        before, after = desk.published
+        assert (after.rate, after.outdates) == (2, True)
+        assert desk.priced[-1][0].subsidy_sat == halved.subsidy_sat
+        assert after.work.ntime > before.work.ntime, "nobody finds the same shares again"
+        assert msgspec.structs.replace(after.work, ntime=before.work.ntime) == before.work
+        miner.hear()
+        miner.ask("mining.submit", *miner.share(job=old))
+        desk.board.judge()
+        assert [it.verdict for it in desk.desk.tallies()] == [Verdict.STALE]
+
+
+async def test_a_new_price_does_not_wake_an_upstream_that_is_gone(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with holding(monkeypatch) as desk:
+        desk.upstream.serve(work_on(11))
+        await desk.settled()
+        desk.upstream.lose()
+        desk.price = (msgspec.structs.replace(OUR_PRICE, subsidy_sat=1), OUR_HEIGHT + 1)
+        await trio.sleep(2 * REPRICE_S)
+        assert (len(desk.published), desk.it.channel.paused) == (1, True)
 
 
 # Another split of extranonces

@@ -11,7 +11,7 @@ import structlog
 import trio
 from trio.testing import MockClock
 
-from stratum.upstream_link import MESSAGES_LOGGED_MAX
+from stratum.upstream_link import MESSAGES_LOGGED_MAX, NOTICES_MAX
 from stratum.upstream_place import PlaceState
 from stratum.upstream_probe import UnusableUpstream, probe_upstream
 from stratum.upstream_share import NotSent, RejectReason, SubmitVerdict
@@ -317,3 +317,33 @@ async def test_an_upstream_that_chatters_fills_no_log(autojump_clock: MockClock)
                 await pool.call.tell("client.show_message", f"message {number}")
             await trio.sleep(1)
     assert [entry["event"] for entry in logs].count("upstream_message") == MESSAGES_LOGGED_MAX
+
+
+async def test_redirections_to_elsewhere_fill_no_log(autojump_clock: MockClock) -> None:
+    pool = HonestUpstream()
+    with structlog.testing.capture_logs() as logs:
+        async with mining(a=pool):
+            for _ in range(100):
+                await pool.call.tell("client.reconnect", "elsewhere.test", 3333)
+            await trio.sleep(1)
+    assert [entry["event"] for entry in logs].count("upstream_reconnect_refused") == MESSAGES_LOGGED_MAX
+
+
+async def test_an_upstream_that_speaks_without_end_is_left(autojump_clock: MockClock) -> None:
+    """Outcome: it is broken, and the next one serves; what it said costs nobody else anything."""
+    first, second = HonestUpstream(), HonestUpstream()
+    async with mining(a=first, b=second) as site:
+        masks = [["1fffe000"], ["0000e000"]] * NOTICES_MAX
+        await first.call.say(*({"method": "mining.set_version_mask", "params": mask} for mask in masks))
+        await site.owner.until(lambda: "b.pool.example" in site.owner.all("up"))
+        ((reason, _),) = site.owner.all("lost")
+        assert reason == "says more than 20 things a second that nobody asked for"
+
+
+async def test_an_upstream_may_say_much_for_long(autojump_clock: MockClock) -> None:
+    pool = HonestUpstream()
+    async with mining(a=pool) as site:
+        for _ in range(600):
+            await pool.call.notify()
+            await trio.sleep(0.1)
+        assert site.owner.all("lost") == []
