@@ -27,6 +27,8 @@ HASHES_PER_TH = 10**12
 PH_HOUR_DIGITS = 9  # after the point: 3.6 * 10^9 hashes, a small part of one share
 EVENTS_MAX = 1_000  # a channel that comes and goes; who wants the rest asks for fewer days
 DAY_S = 86_400
+# Of the accepted shares, what went to the buyer: not what is credited at the pool's own risk.
+TAKEN = (rate_hours.c.shares - rate_hours.c.undelivered).label("taken")
 
 
 class UnknownOrder(ValueError):
@@ -234,7 +236,7 @@ def _hours(connection: Connection, order: Row[Any], days: Period, now_s: int) ->
     """By the hours since 1970, without gaps: those that were sold, and those in which anything was done."""
     first, last = days.from_s // 3600, days.to_s // 3600
     found: dict[int, _Sum] = {}
-    delivered = _delivered((rate_hours.c.hour, rate_hours.c.difficulty_log2, rate_hours.c.shares), order.id)
+    delivered = _delivered((rate_hours.c.hour, rate_hours.c.difficulty_log2, TAKEN), order.id)
     for hour, difficulty_log2, shares in connection.execute(
         delivered.where(rate_hours.c.hour >= first, rate_hours.c.hour < last)
     ):
@@ -280,16 +282,22 @@ def _sellers(connection: Connection, order_id: int, days: Period) -> tuple[Selle
     work: dict[str, Fraction] = {}
     unsettled: dict[str, Fraction] = {}
     delivered = _delivered(
-        (tenants.c.name, rate_hours.c.difficulty_log2, rate_hours.c.shares, rate_hours.c.settled), order_id
+        (
+            tenants.c.name,
+            rate_hours.c.difficulty_log2,
+            TAKEN,
+            rate_hours.c.shares - rate_hours.c.settled,
+        ),
+        order_id,
     )
-    for tenant, difficulty_log2, shares, settled in connection.execute(
+    for tenant, difficulty_log2, taken, open_shares in connection.execute(
         delivered.join(tenants, tenants.c.id == rates.c.tenant_id).where(
             rate_hours.c.hour >= first, rate_hours.c.hour < last
         )
     ):
         difficulty = Fraction(2) ** difficulty_log2
-        work[tenant] = work.get(tenant, Fraction(0)) + shares * difficulty
-        unsettled[tenant] = unsettled.get(tenant, Fraction(0)) + (shares - settled) * difficulty
+        work[tenant] = work.get(tenant, Fraction(0)) + taken * difficulty
+        unsettled[tenant] = unsettled.get(tenant, Fraction(0)) + open_shares * difficulty
     credits_psat: dict[str, tuple[int, int]] = {}
     for row in connection.execute(
         select(

@@ -253,7 +253,8 @@ tally_hours = _tallies("tally_hours", "worker_id", "hour")  # minutes: bit i is 
 tally_days = _tallies("tally_days", "worker_id", "day")  # minutes: how many
 
 # Accepted shares of a rate in an hour: what there is to settle, kept for ever. Written with the
-# tallies, by the same batch.
+# tallies, by the same batch. `undelivered` are those of them that no upstream took: credited at the pool's
+# risk, and delivered to nobody.
 rate_hours = table(
     "rate_hours",
     number("rate_id", ForeignKey("rates.id")),
@@ -261,9 +262,11 @@ rate_hours = table(
     number("difficulty_log2"),
     number("shares"),
     number("settled"),
+    Column("undelivered", INTEGER, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("rate_id", "hour", "difficulty_log2"),
     CheckConstraint("difficulty_log2 BETWEEN -32 AND 63", name="difficulty_log2"),
     CheckConstraint("settled BETWEEN 0 AND shares", name="settled"),
+    CheckConstraint("undelivered BETWEEN 0 AND shares", name="undelivered"),
     Index(
         "ix_rate_hours_unsettled",
         "hour",

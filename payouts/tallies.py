@@ -42,6 +42,7 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     difficulty_log2: int
     verdict: int
     shares: int
+    undelivered: bool = False  # accepted at the pool's risk: no upstream took them
 
 
 def record(connection: Connection, writer: str, batch: int, tallies: Sequence[Tally]) -> bool:
@@ -51,19 +52,28 @@ def record(connection: Connection, writer: str, batch: int, tallies: Sequence[Ta
     """
     if not _take_turn(connection, writer, batch):
         return False
-    accepted: dict[tuple[int, int, int], int] = {}
+    accepted: dict[tuple[int, int, int], tuple[int, int]] = {}
     for tally in tallies:
         if tally.verdict == ACCEPTED:
             key = (tally.rate_id, tally.minute // 60, tally.difficulty_log2)
-            accepted[key] = accepted.get(key, 0) + tally.shares
+            shares, undelivered = accepted.get(key, (0, 0))
+            undelivered += tally.shares if tally.undelivered else 0
+            accepted[key] = shares + tally.shares, undelivered
     if tallies:
         connection.execute(_ADD[connection.dialect.name]["tally_minutes"], [_row(tally) for tally in tallies])
     if accepted:
         connection.execute(
             _ADD[connection.dialect.name]["rate_hours"],
             [
-                {"rate_id": rate, "hour": hour, "difficulty_log2": log2, "shares": shares, "settled": 0}
-                for (rate, hour, log2), shares in sorted(accepted.items())
+                {
+                    "rate_id": rate,
+                    "hour": hour,
+                    "difficulty_log2": log2,
+                    "shares": shares,
+                    "settled": 0,
+                    "undelivered": undelivered,
+                }
+                for (rate, hour, log2), (shares, undelivered) in sorted(accepted.items())
             ],
         )
     return True
@@ -178,6 +188,8 @@ def _adding(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
     sums = {"shares": table.c.shares + new.excluded.shares}
     if table is tally_hours:
         sums["minutes"] = table.c.minutes.bitwise_or(new.excluded.minutes)
+    if table is rate_hours:
+        sums["undelivered"] = table.c.undelivered + new.excluded.undelivered
     if table is tally_days:
         sums["minutes"] = table.c.minutes + new.excluded.minutes
     return new.on_conflict_do_update(index_elements=list(table.primary_key), set_=sums)

@@ -85,7 +85,7 @@ class Dispatch:
         channel = self.channel_of(answer.worker, self._own)
         if channel is self._own and self.own_closed is not None:
             return Refusal(self.own_closed)
-        return Admission(answer.worker, answer.difficulty_log2, channel)
+        return Admission(answer.worker, answer.difficulty_log2, channel, answer.party)
 
     # stratum.services.Usher
 

@@ -197,22 +197,22 @@ def fold(connection: Connection, registry: Registry, rate_of: RateOf) -> dict[in
         ).tolist():
             if verdict in MINED and count > seen.get(worker, (0, 0))[1]:
                 seen[worker] = (log2, count)
-            rate_id = 0
+            rate_id, at_our_risk = 0, False
             if rate:
                 key = (rate, registry.workers[worker].tenant_id)
                 if key not in rates:
                     rates[key] = rate_of(connection, *key)
                 rate_id = rates[key].rate_id
-                if verdict in NOT_TAKEN and rates[key].upstream_risk is UpstreamRisk.POOL:
-                    verdict = ACCEPTED
+                at_our_risk = verdict in NOT_TAKEN and rates[key].upstream_risk is UpstreamRisk.POOL
             tallies.append(
                 Tally(
                     worker_id=worker,
                     rate_id=rate_id,
                     minute=minute,
                     difficulty_log2=log2,
-                    verdict=verdict,
+                    verdict=ACCEPTED if at_our_risk else verdict,
                     shares=count,
+                    undelivered=at_our_risk,
                 )
             )
     folds = connection.scalar(select(journal_writers.c.batch).where(journal_writers.c.writer == FOLDER)) or 0

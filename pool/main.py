@@ -51,6 +51,7 @@ from stratum.job import Solution
 from stratum.server import Server
 from stratum.services import Services
 from stratum.switchboard import Switchboard
+from stratum.upstream_share import SUBMIT_LOG_MAX
 
 log = structlog.get_logger()
 
@@ -62,6 +63,9 @@ BLOCKS_WAITING_MAX: Final = 10_000
 BLOCK_SUBMITTERS: Final = 8  # at once: a slow node must not hold up the next block
 BLOCKS_STORED_S: Final = 1.0  # of a stop, which takes two seconds at most
 OUTAGE_CHECK_S: Final = 1.0
+# Shares that wait for their upstreams: of eight connections that answer nothing, so that two or three of them
+# leave room for the others. 40 MiB.
+UNSETTLED_MAX: Final = 4 * SUBMIT_LOG_MAX
 NO_NODE: Final = "no bitcoin node answers"
 
 
@@ -95,7 +99,7 @@ class Pool:
         with store.read() as connection:
             self._registry = Registry(load(connection))
         self._hashrates = HashrateBook(self._registry, trio.current_time())
-        self._submits = SubmitBook(on_change=lambda: self._board.commit_soon())
+        self._submits = SubmitBook(lambda: self._board.commit_soon(), unsettled_max=UNSETTLED_MAX)
         self._journal = Journal(
             store,
             self._registry,

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pool.config import PoolConfig
 from pool.dispatch import Dispatch
+from pool.former_tips import FormerTips
 from pool.hashrate import HashrateBook
 from pool.order_router import OrderRouter
 from pool.order_store import load_orders, note_event
@@ -110,6 +111,7 @@ class Proxy:
                 on_event=self._on_channel,
                 on_change=self.dispatch.look_again,
                 vardiff=self._config.vardiff,
+                tips=FormerTips(self._engine.remembers),
                 miner_bytes=self._config.extranonce2_bytes,
                 rng=random.Random(),  # noqa: S311 - of pauses between attempts
             ),

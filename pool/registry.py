@@ -109,10 +109,10 @@ class Registry:
             return Refusal(f"Tenant {tenant_name} has too many containers")
         worker_id = self._worker_ids.get((container, unit))
         if worker_id is not None:
-            return Admission(worker_id, self.workers[worker_id].difficulty_log2)
+            return Admission(worker_id, self.workers[worker_id].difficulty_log2, party=tenant.id)
         if self._workers_of.get(tenant.id, 0) >= WORKERS_PER_TENANT_MAX:
             return Refusal(f"Tenant {tenant_name} has too many workers")
-        return Admission(self._add_worker(tenant, container, unit, agent))
+        return Admission(self._add_worker(tenant, container, unit, agent), party=tenant.id)
 
     def _container(self, tenant: TenantRecord, name: str) -> int | None:
         known = self._container_ids.get((tenant.id, name))

@@ -21,6 +21,7 @@ import msgspec
 import structlog
 import trio
 
+from pool.former_tips import FormerTips
 from pool.price_book import WorkPrice
 from pool.route_status import EndpointStatus, UpstreamStatus
 from pool.submit_book import Forwarded, SubmitBook
@@ -69,6 +70,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     on_event: Callable[["UpstreamChannel", str, str, int], None]
     on_change: Callable[[], None]
     vardiff: VardiffPolicy
+    tips: FormerTips
     miner_bytes: int
     rng: random.Random
     connect: Connect = trio.open_tcp_stream
@@ -97,6 +99,7 @@ class UpstreamChannel:
         self._news = trio.Event()
         self._urgent = trio.Event()  # it is a clean one
         self._published_s = -math.inf
+        self._tip = b""  # the previous block of the work that is mined
         self._connection: int | None = None  # that the published work came from
         self._price: WorkPrice | None = None  # that the published work has
         self._bounds_are_new = False
@@ -346,6 +349,10 @@ class UpstreamChannel:
     def _take(self, work: Work, epoch: int, clean: bool) -> None:
         origin = work.origin
         assert isinstance(origin, UpstreamJob)
+        if work.prevhash_internal != self._tip and not self._around.tips.take(work.prevhash_internal):
+            self._log.error("upstream_work_refused", reason="it is on a block that was left long ago")
+            return
+        self._tip = work.prevhash_internal
         same_connection = origin.connection == self._connection
         self._connection, self._published_s = origin.connection, trio.current_time()
         began, self.channel.paused = self.channel.paused, False

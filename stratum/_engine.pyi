@@ -106,5 +106,7 @@ class Engine:
     def totals(self) -> list[int]:
         """Shares judged, by Verdict."""
     def queued(self) -> int: ...
+    def remembers(self, prevhash_internal: bytes) -> bool:
+        """Whether it knows what was credited on this previous block."""
     def duplicates(self, channel: int) -> int:
         """Shares credited on the channel's previous block, by all channels."""

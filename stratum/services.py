@@ -30,12 +30,14 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Admission(msgspec.Struct, frozen=True):
     """A worker, 1 or above, may mine. `difficulty_log2` is the one it had last, None at first contact.
 
-    `channel`: what its connection is to mine; None: where it is.
+    `channel`: what its connection is to mine; None: where it is. `party`: the workers of a connection have
+    one and the same: they mine the same channel.
     """
 
     worker: int
     difficulty_log2: int | None = None
     channel: Channel | None = None
+    party: int = 0
 
 
 class Refusal(msgspec.Struct, frozen=True):

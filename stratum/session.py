@@ -23,7 +23,7 @@ from stratum.channel import VERSION_MASK, Channel, Moved
 from stratum.difficulty import ceil_log2, difficulty_from_log2, floor_log2, wire_difficulty
 from stratum.extranonce import ExtranonceExhausted
 from stratum.messages import ErrorCode
-from stratum.services import Owner, Refusal, Services
+from stratum.services import Admission, Owner, Refusal, Services
 from stratum.vigil import SAID, Due, Vigil
 
 
@@ -62,7 +62,7 @@ class MinerSession:
     """
 
     __slots__ = (
-        "_admitted_to",
+        "_admitted",
         "_agent",
         "_extranonce1",
         "_floor_log2",
@@ -108,7 +108,7 @@ class MinerSession:
         self._told_channel: Channel | None = None
         self._told_extranonce1 = b""
         self._told_mask = VERSION_MASK  # what the engine takes; the miner was told if it asked
-        self._admitted_to: Channel | None = None
+        self._admitted: Admission | None = None  # of the first worker: it decides for the others
         self._floor_log2: int | None = None
         self._wished_log2: int | None = None
         self._mask: int | None = None
@@ -151,8 +151,8 @@ class MinerSession:
 
     def _subscribe(self, raw_id: bytes, params: messages.Subscribe, now_s: float) -> bytes:
         if self._extranonce1 is None:
-            if self._admitted_to is not None:
-                self.channel = self._admitted_to
+            if self._admitted is not None:
+                self.channel = self._admitted.channel or self.channel
             elif self._services.usher is not None:
                 self.channel = self._services.usher.guess(self.owner.address) or self.channel
             try:
@@ -199,12 +199,13 @@ class MinerSession:
         answer = self._services.gate.admit(params.name, self._agent)
         if isinstance(answer, Refusal):
             return self._refuse(raw_id, answer.reason)
+        if self._admitted is not None and answer.party != self._admitted.party:
+            return self._refuse(raw_id, "Workers of one connection belong to one tenant")
         try:
             self._services.engine.authorise(self.slot, raw_name, answer.worker)
         except ValueError:
             return self._refuse(raw_id, f"At most {WORKERS_PER_SESSION_MAX} workers on one connection")
-        if self._admitted_to is None:
-            self._admitted_to = answer.channel  # the first one decides for the others on the connection
+        self._admitted = self._admitted or answer
         if answer.worker not in self.workers:
             self.workers += (answer.worker,)
         self._ask_for(params.minimum)
@@ -454,8 +455,8 @@ class MinerSession:
         A miner that cannot be given other extranonces is asked to come back, once, and is given the right
         ones then; if it has come back already it mines where it is.
         """
-        here, to, usher = self.channel, self._admitted_to, self._services.usher
-        if to is None or to is here:
+        here, usher = self.channel, self._services.usher
+        if self._admitted is None or (to := self._admitted.channel) is None or to is here:
             return b""
         if to.same_extranonces(here):
             self.channel = to

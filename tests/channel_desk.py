@@ -16,6 +16,7 @@ import trio
 import trio.testing
 
 from pool import upstream_channel
+from pool.former_tips import FormerTips
 from pool.price_book import WorkPrice
 from pool.submit_book import SubmitBook
 from pool.upstream_channel import Surroundings, UpstreamChannel
@@ -199,6 +200,7 @@ class ChannelDesk:
             on_event=lambda it, event, words, sessions: self.events.append((event, words)),
             on_change=self._note_change,
             vardiff=self.desk.services.vardiff,
+            tips=FormerTips(self.desk.engine.remembers),
             miner_bytes=8,
             rng=random.Random(1),
         )

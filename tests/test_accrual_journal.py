@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.exc import DatabaseError, IntegrityError
@@ -117,11 +118,18 @@ def test_accepted_shares_are_added_up_by_rate_and_hour_as_well(site: Site) -> No
     site.record(tally(3), tally(4, 101), tally(1, verdict=8), tally(2, log2=17), tally(5, minute=MINUTE + 60))
     site.record(tally(1, 200), tally(10, 102))
     assert site.rows(rate_hours) == [
-        (1, HOUR, 16, 17, 0),
-        (1, HOUR, 17, 2, 0),
-        (1, HOUR + 1, 16, 5, 0),
-        (2, HOUR, 16, 1, 0),
+        (1, HOUR, 16, 17, 0, 0),
+        (1, HOUR, 17, 2, 0, 0),
+        (1, HOUR + 1, 16, 5, 0, 0),
+        (2, HOUR, 16, 1, 0, 0),
     ]
+
+
+def test_shares_that_no_upstream_took_are_counted_apart_among_those_that_are_credited(site: Site) -> None:
+    lost = msgspec.structs.replace(tally(7), undelivered=True)
+    site.record(tally(3), lost)
+    site.record(lost)
+    assert site.rows(rate_hours) == [(1, HOUR, 16, 17, 0, 14)]
 
 
 def test_the_same_key_twice_in_a_batch_counts_twice(site: Site) -> None:

@@ -59,6 +59,23 @@ async def test_the_order_goes_before_the_tenant_and_the_tenant_before_the_pool(
         assert is_on(late, desk.order(7)), "at once, where it is known already"
 
 
+async def test_a_connection_is_one_tenants(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the pool would credit one tenant for work that another one's upstream pays for."""
+    desk = DispatchDesk()
+    async with routing(desk, monkeypatch):
+        desk.follow(upstream(NORTH))
+        desk.mines_on("acme", NORTH)
+        desk.up(desk.north())
+        miner = desk.miner("acme.c01.u1")
+        (welcome,) = miner.ask("mining.authorize", "acme.c01.u2", "x")
+        (refused,) = miner.ask("mining.authorize", "zinc.c01.u1", "x")
+        assert welcome["result"] is True
+        assert refused["error"] == [24, "Workers of one connection belong to one tenant", None]
+        assert [desk.registry.name_of(it) for it in miner.session.workers] == ["acme.c01.u1", "acme.c01.u2"]
+
+
 async def test_an_order_that_does_not_run_leaves_its_machines_to_their_tenant(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

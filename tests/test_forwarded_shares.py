@@ -332,7 +332,8 @@ async def test_the_risk_of_upstreams_is_the_tenants_unless_its_terms_say_the_poo
     with site.store.read() as connection:
         rows = connection.execute(select(tally_minutes)).all()
         counted = {(row.worker_id, row.verdict): row.shares for row in rows}
-        priced = connection.execute(select(rate_hours.c.rate_id, rate_hours.c.shares)).all()
+        columns = (rate_hours.c.rate_id, rate_hours.c.shares, rate_hours.c.undelivered)
+        priced = connection.execute(select(*columns)).all()
         rate = {worker: price_book.rate_of(connection, site.proxied, worker) for worker in (1, 2)}
     assert counted == {
         (ours, Verdict.ACCEPTED): 1,
@@ -343,6 +344,8 @@ async def test_the_risk_of_upstreams_is_the_tenants_unless_its_terms_say_the_poo
         (safe, Verdict.LOW_DIFFICULTY): 1,
     }
     assert {row.rate_id: row.shares for row in priced} == {rate[1].rate_id: 1, rate[2].rate_id: 4}
+    # Credited at the pool's risk, and still not delivered: no buyer is to pay for them.
+    assert {row.rate_id: row.undelivered for row in priced} == {rate[1].rate_id: 0, rate[2].rate_id: 3}
     # What the upstream said is what it said, whoever bears it.
     assert site.said() == {"accepted": 2, "rejected": 2, "unanswered": 2}
 
@@ -389,7 +392,7 @@ async def test_a_machine_whose_shares_no_upstream_takes_is_seen_mining(site: Sit
     await site.journal.commit(tally(worker, site.proxied, 17, Verdict.UNDELIVERED, 30))
     await site.journal.fold()
     site.start()
-    assert site.registry.admit("acme.c01.u1", "") == Admission(worker, 17)
+    assert site.registry.admit("acme.c01.u1", "") == Admission(worker, 17, party=1)
 
 
 async def test_a_verdict_on_work_of_our_own_is_told_and_is_in_nobodys_way(site: Site) -> None:

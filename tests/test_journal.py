@@ -152,9 +152,9 @@ async def test_the_last_difficulty_of_a_worker_is_where_it_starts_again(site: Si
         tally(worker, site.epoch, 10, count=2) + tally(worker, site.epoch, 17, count=30)
     )
     await site.journal.fold()
-    assert site.registry.admit("acme.c01.u1", "") == Admission(worker, 17)
+    assert site.registry.admit("acme.c01.u1", "") == Admission(worker, 17, party=1)
     site.restart()
-    assert site.registry.admit("acme.c01.u1", "") == Admission(worker, 17)
+    assert site.registry.admit("acme.c01.u1", "") == Admission(worker, 17, party=1)
 
 
 async def test_shares_of_an_older_epoch_are_booked_at_its_price(site: Site) -> None:

@@ -9,13 +9,15 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
 import payouts.report_orders
 from payouts.ledger import payable
 from payouts.report_orders import OrderReport, UnknownOrder, order_report
-from payouts.schema import ledger_transfers
+from payouts.schema import ledger_transfers, rate_hours, rates
 from payouts.statement_period import Period
+from payouts.tallies import Tally
 from pool.order_store import add_order, end_order
 from pool.report_cli import app
 from pool.reports.document import Series
@@ -81,6 +83,34 @@ def test_the_total_is_of_the_hours_and_the_buyer_pays_for_what_was_delivered(his
     assert report.cost_sat * 10**12 + report.cost_psat == int(
         1714 * HASHES * PRICE * 10**12 / (86_400 * 10**15)
     )
+
+
+def test_what_no_upstream_took_is_credited_to_its_seller_and_not_in_the_buyers_bill(
+    history: OrderHistory,
+) -> None:
+    before = told(history)
+    mine = (rates.c.tenant_id == ACME) & rates.c.order_id.is_not(None)
+    with history.store.read() as connection:
+        rate_id, hour = connection.execute(
+            select(rate_hours.c.rate_id, rate_hours.c.hour)
+            .join(rates, rates.c.id == rate_hours.c.rate_id)
+            .where(mine)
+        ).first() or (0, 0)
+    lost = Tally(
+        worker_id=ACME * 100,
+        rate_id=rate_id,
+        minute=hour * 60,
+        difficulty_log2=20,
+        verdict=0,
+        shares=1000,
+        undelivered=True,
+    )
+    history.tally([lost])
+    after = told(history)
+    assert (after.total.delivered_work, after.cost_sat) == (before.total.delivered_work, before.cost_sat)
+    acme, _ = after.sellers
+    assert acme.delivered_work == str(450 << 20)
+    assert float(acme.unsettled_ph_hours) == pytest.approx(float(1050 * HASHES / PH_HOUR), abs=1e-9)
 
 
 def test_what_the_upstream_said_is_told_by_hour_and_by_its_target(history: OrderHistory) -> None:

@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from pool.former_tips import FormerTips
 from pool.order_store import OrderRecord
 from pool.price_book import WorkPrice
 from pool.routes import DRAIN_S, EARLY_S, FALLBACKS_MAX, ORDER, RETURN_S, UPSTREAM, Plan, RouteKey, Routes
@@ -290,6 +291,7 @@ class Proxied:
                 on_change=lambda: None,
                 on_event=lambda it, event, words, sessions: self.told.append(event),
                 vardiff=self.site.services.vardiff,
+                tips=FormerTips(self.site.engine.remembers),
                 miner_bytes=8,
                 rng=random.Random(1),
                 connect=Network(nursery, pools).connect,

@@ -56,8 +56,19 @@ def lived_through(history: History) -> None:
             (BOREALIS * 100, other, 9, Verdict.ACCEPTED, 1000),
         )
     ]
-    fields = ("worker_id", "rate_id", "minute", "verdict", "shares")
-    history.tally([Tally(difficulty_log2=18, **dict(zip(fields, it, strict=True))) for it in sent])
+    history.tally(
+        [
+            Tally(
+                worker_id=worker,
+                rate_id=rate,
+                minute=minute,
+                difficulty_log2=18,
+                verdict=verdict,
+                shares=shares,
+            )
+            for worker, rate, minute, verdict, shares in sent
+        ]
+    )
     for hour in (1, 20, 23, 40, 47):
         history.settle(DAY_S + hour * HOUR_S + 90)
     history.adjust(5000, DAY_S + 20 * HOUR_S + 100)

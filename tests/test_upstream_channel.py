@@ -269,6 +269,27 @@ async def test_who_mines_has_the_new_difficulty_with_the_next_job(
         assert miner.difficulty == 2.0**-30
 
 
+async def test_work_on_a_block_that_is_forgotten_is_refused(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was credited on it could be sent, and credited, once more."""
+    async with holding(monkeypatch) as desk:
+        desk.upstream.serve(work_on(5))
+        for height in (6, 7):
+            await trio.sleep(60)
+            desk.it.on_work(work_on(height), True)
+        await trio.sleep(60)
+        with structlog.testing.capture_logs() as logs:
+            desk.it.on_work(work_on(5), True)
+            await trio.sleep(60)
+        assert heights(desk) == [5, 6, 7]
+        assert [it["event"] for it in logs].count("upstream_work_refused") == 1
+        desk.it.on_work(work_on(6), True)  # the one before: it is still known what was credited on it
+        desk.it.on_work(work_on(8), True)
+        await trio.sleep(60)
+        assert heights(desk) == [5, 6, 7, 8]
+
+
 async def test_another_mask_holds_at_once(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     async with holding(monkeypatch) as desk:
         desk.upstream.serve()

@@ -249,7 +249,8 @@ def _sellers(report: OrderReport) -> tuple[Block, ...]:
     note = Prose(
         text="What sellers are credited by the pool's own rate, or by the order's price, as their terms say;"
         " an hour is settled after its end. Where a seller's terms leave the risk of the upstream to the"
-        " pool, its shares that the upstream rejected or never answered count as delivered."
+        " pool, it is credited as well for shares that the upstream rejected or never answered; they are"
+        " not delivered, and not in the buyer's cost."
     )
     return table, note
 

@@ -5,6 +5,7 @@
 // session, worker, job, the difficulty pinned to that job, version mask.
 // Must not know: sockets, Python, clocks, money. One thread at a time (module.cpp enforces it).
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <list>
@@ -168,6 +169,10 @@ class Engine {
     const std::vector<Pin>& pins(uint32_t session) { return session_at(session).pins; }
     const Counters& counters(uint32_t session) { return session_at(session).counters; }
     size_t queued() const { return queue_.size(); }
+    // Whether it knows what was credited on this previous block.
+    bool remembers(const Hash& prevhash) const {
+        return std::ranges::find(tips_, prevhash, &Tip::prevhash) != tips_.end();
+    }
     // Credited on the channel's previous block.
     size_t duplicates(uint32_t channel);
 

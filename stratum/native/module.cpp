@@ -207,6 +207,10 @@ class PyEngine {
         const auto guard = lock();
         return engine_.queued();
     }
+    bool remembers(const nb::bytes& prevhash_internal) {
+        const auto guard = lock();
+        return engine_.remembers(hash_from(prevhash_internal, "prevhash must be 32 bytes"));
+    }
     size_t duplicates(uint32_t channel) {
         const auto guard = lock();
         return engine_.duplicates(channel);
@@ -327,5 +331,6 @@ NB_MODULE(_engine, m) {
         .def("counters", &PyEngine::counters, "session"_a)
         .def("totals", &PyEngine::totals)
         .def("queued", &PyEngine::queued)
+        .def("remembers", &PyEngine::remembers, "prevhash_internal"_a)
         .def("duplicates", &PyEngine::duplicates, "channel"_a);
 }

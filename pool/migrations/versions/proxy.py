@@ -235,6 +235,8 @@ def _extend_terms_and_rates() -> None:
     _add_one_of("tenant_terms", "upstream_risk", "tenant", "pool")
     _add_reference("rates", "upstream_id", "upstreams")
     _add_reference("rates", "order_id", "orders")
+    check = "CONSTRAINT ck_rate_hours_undelivered CHECK (undelivered BETWEEN 0 AND shares)"
+    _add_column("rate_hours", f"undelivered {_integer()} DEFAULT 0 NOT NULL {check}")
     check = "sat_per_ph_day IS NULL OR (sat_per_ph_day >= 0 AND order_id IS NOT NULL)"
     _add_column("rates", f"sat_per_ph_day {_integer()} CONSTRAINT ck_rates_sat_per_ph_day CHECK ({check})")
 
