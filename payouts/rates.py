@@ -21,6 +21,7 @@ import msgspec
 
 DIFF1 = 0xFFFF << 208  # the target of nBits 1d00ffff
 PSAT_PER_SAT = 10**12
+HPS_PER_THS = 10**12
 BPS = 10_000  # a fee of 100 %
 INITIAL_SUBSIDY_SAT = 50 * 10**8
 MAX_MONEY_SAT = 21 * 10**14  # more than there will ever be (Bitcoin Core, MAX_MONEY)

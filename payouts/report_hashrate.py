@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, Table, exists, func, select
 
+from payouts.rates import HPS_PER_THS
 from payouts.schema import containers, tally_days, tally_hours, tally_minutes, tenants, workers
 from payouts.statement_period import BadPeriod, Period, hashrate_hps, utc
 from payouts.statement_work import SPANS, Count, natural
 
 ROWS_MAX = 200_000  # 400 machines by the hour for three weeks; nobody reads more, and it is all in memory
-HPS_PER_THS = 10**12
 
 
 class Step(StrEnum):

@@ -18,12 +18,18 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from payouts.order_schema import channel_events, order_hours, orders, upstream_hours, upstreams
-from payouts.rates import DIFF1, HASHES_PER_DIFFICULTY, HASHES_PER_PH_DAY, PSAT_PER_SAT, floor_to_psat
+from payouts.rates import (
+    DIFF1,
+    HASHES_PER_DIFFICULTY,
+    HASHES_PER_PH_DAY,
+    HPS_PER_THS,
+    PSAT_PER_SAT,
+    floor_to_psat,
+)
 from payouts.schema import rate_hours, rates, settlements, tenants
 from payouts.statement_period import EPOCH, Period, utc, work_text
 
 HASHES_PER_PH_HOUR = HASHES_PER_PH_DAY // 24
-HASHES_PER_TH = 10**12
 PH_HOUR_DIGITS = 9  # after the point: 3.6 * 10^9 hashes, a small part of one share
 EVENTS_MAX = 1_000  # a channel that comes and goes; who wants the rest asks for fewer days
 DAY_S = 86_400
@@ -272,7 +278,7 @@ def _hours(connection: Connection, order: Row[Any], days: Period, now_s: int) ->
     for hour in hours:
         it = found.setdefault(hour, _Sum())
         it.seconds = max(min(ended_s, (hour + 1) * 3600) - max(began_s, hour * 3600), 0)
-        it.sold = Fraction(order.hashrate_ths * it.seconds * HASHES_PER_TH)
+        it.sold = Fraction(order.hashrate_ths * it.seconds * HPS_PER_THS)
     return {hour: found[hour] for hour in hours}
 
 

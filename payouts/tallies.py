@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from payouts.schema import journal_writers, rate_hours, tally_days, tally_hours, tally_minutes, workers
+from payouts.upsert import Insert, upserts
 
 ACCEPTED = 0  # the verdict's number in the journal; of the others nothing needs to be known here
 MINUTES_KEPT_H = 48
@@ -182,9 +182,8 @@ def _row(tally: Tally) -> dict[str, int]:
     }
 
 
-def _adding(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+def _adding(table: Table, new: Insert) -> Insert:
     """Insert a row, or add its counts to the one that is there."""
-    new = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
     sums = {"shares": table.c.shares + new.excluded.shares}
     if table is tally_hours:
         sums["minutes"] = table.c.minutes.bitwise_or(new.excluded.minutes)
@@ -196,9 +195,4 @@ def _adding(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
 
 
 # Built once: this is every commit of the journal.
-_ADD = {
-    dialect: {
-        table.name: _adding(table, dialect) for table in (tally_minutes, tally_hours, tally_days, rate_hours)
-    }
-    for dialect in ("sqlite", "postgresql")
-}
+_ADD = upserts(tally_minutes, tally_hours, tally_days, rate_hours, on=_adding)

@@ -29,7 +29,7 @@ from pool.journal_schema import journal_batches, upstream_submits
 from pool.price_book import TenantRate
 from pool.registry import NewRows, Registry
 from pool.registry_store import insert_new
-from pool.store import Store
+from pool.store import Store, words_of
 from pool.submit_book import Forwarded, SubmitBook, SubmitChanges, unanswered
 from stratum.verdict import Verdict
 
@@ -277,4 +277,4 @@ def _forwarded(row: Row[Any]) -> Forwarded:
 
 
 def _short(error: BaseException) -> str:
-    return str(getattr(error, "orig", None) or error)[:300]
+    return words_of(error)[:300]

@@ -143,6 +143,12 @@ class Pool:
             submits=self._submits,
             board=lambda: self._board,
         )
+        self._doorkeeper = Doorkeeper(_with_descriptors(config.door_limits))
+        self._found, self._to_submit = trio.open_memory_channel[Solution](BLOCKS_WAITING_MAX)
+        self._board = self._switchboard(engine)
+
+    def _switchboard(self, engine: Engine) -> Switchboard:
+        config = self._config
         services = Services(
             engine=engine,
             channel=self._channel,
@@ -152,9 +158,7 @@ class Pool:
             start_difficulty_log2=config.start_difficulty_log2,
             limits=config.session_limits,
         )
-        self._doorkeeper = Doorkeeper(_with_descriptors(config.door_limits))
-        self._found, self._to_submit = trio.open_memory_channel[Solution](BLOCKS_WAITING_MAX)
-        self._board = Switchboard(
+        return Switchboard(
             services=services,
             doorkeeper=self._doorkeeper,
             journal=self._journal,

@@ -10,13 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
+from payouts.rates import HPS_PER_THS
 from pool.admin import order_commands as commands
 from pool.books_options import ConfigOption, DatabaseOption, DataDirOption
 from pool.command_line import JsonOption, ask_pool, moment, operator, print_facts, print_json, print_table
 from pool.config import BadConfig
 from pool.reports.figures import grouped, hashrate, percent
-
-HPS_PER_THS = 10**12
 
 app = typer.Typer(help="Hashrate orders: computing power that is sold.", no_args_is_help=True)
 

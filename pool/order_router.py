@@ -19,7 +19,6 @@ from typing import Final
 import msgspec
 import structlog
 import trio
-from sqlalchemy.exc import SQLAlchemyError
 
 from pool.hashrate import HashrateBook
 from pool.machine_speed import Floats, MachineSpeeds
@@ -27,7 +26,7 @@ from pool.order_store import OrderRecord, note_minute
 from pool.registry import Registry
 from pool.route_status import OrderStatus
 from pool.router import Demand, Machine, Plan, plan
-from pool.store import Store, StoreError
+from pool.store import DATABASE_ERRORS, Store, words_of
 
 log = structlog.get_logger()
 
@@ -171,10 +170,10 @@ class OrderRouter:
             with self._store.write() as connection:
                 for it in orders:
                     note_minute(connection, it.id, hour, it.id in short, counts[it.id])
-        except (SQLAlchemyError, StoreError) as error:
-            reason = str(getattr(error, "orig", None) or error)
+        except DATABASE_ERRORS as error:
             names = [it.name for it in orders if it.id in short]
-            log.error("order_minute_not_noted", reason=reason, short=names, moves=sum(counts.values()))
+            moves = sum(counts.values())
+            log.error("order_minute_not_noted", reason=words_of(error), short=names, moves=moves)
 
     def _save(self) -> None:
         """For the next start. What could not be written is tried again a minute later."""

@@ -14,12 +14,11 @@ import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from payouts.order_schema import channel_events, order_hours, order_suppliers, orders, upstreams
-from payouts.rates import BPS
+from payouts.rates import BPS, HPS_PER_THS
 from payouts.schema import containers, tenants
 from pool.registry_store import RegistryError, find_tenant
 from pool.upstream_store import check_route_name, find_upstream
 
-HPS_PER_THS: Final = 10**12
 # Each has a channel of its own; the router looks at every order for every machine once a minute.
 ORDERS_MAX: Final = 64
 SUPPLIERS_MAX: Final = 1_000  # ten times the containers of a site that is built out

@@ -15,7 +15,6 @@ Must not know: how any of it is done.
 
 import base64
 import os
-import pwd
 import sys
 import tempfile
 import time
@@ -36,6 +35,7 @@ from payouts.psbt import TEXT_BYTES_MAX, Quarantined
 from payouts.settlement import UNDER_WAY, Batch, SettlementError, State, batches_in, load
 from pool.addresses import script_for
 from pool.books_options import ConfigOption, DatabaseOption, DataDirOption, books_of
+from pool.command_line import operator
 from pool.config import BadConfig, load_config
 from pool.node import Node
 from pool.paymaster import Paymaster
@@ -354,8 +354,8 @@ def _in_words() -> Iterator[None]:
 
 
 def _person(by: str | None) -> str:
-    """Who does it. The system's user is who runs this, whatever the environment says."""
-    return by if by is not None else pwd.getpwuid(os.geteuid()).pw_name
+    """Who does it: whoever runs this, where nobody is named."""
+    return by if by is not None else operator()
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -13,7 +13,6 @@ from typing import Final
 
 import structlog
 import trio
-from sqlalchemy.exc import SQLAlchemyError
 
 from pool.config import PoolConfig
 from pool.dispatch import Dispatch
@@ -25,7 +24,7 @@ from pool.price_book import WorkPrice
 from pool.registry import Registry
 from pool.route_status import RouteStatus
 from pool.routes import ORDER, Plan, Routes
-from pool.store import Store, StoreError
+from pool.store import DATABASE_ERRORS, Store, words_of
 from pool.submit_book import SubmitBook
 from pool.upstream_channel import Surroundings, UpstreamChannel
 from pool.upstream_store import load_upstreams
@@ -40,8 +39,6 @@ log = structlog.get_logger()
 # Waiting for the database. An upstream that comes and goes makes two a second at the very most.
 EVENTS_WAITING_MAX: Final = 1_000
 RELOAD_S: Final = 60.0  # orders that were over are forgotten, and what a command could not tell is seen
-# Of the database. Routes go on as they are then; whether the pool may is for its journal to say.
-ERRORS: Final = (SQLAlchemyError, StoreError)
 
 Event = tuple[int, int, int | None, str, str, int]
 
@@ -148,9 +145,8 @@ class Proxy:
         for session in self.dispatch.sessions():
             order = self.dispatch.assignments.get(session.workers[0])
             route = None if order is None else self._routes.get((ORDER, order))
-            if order is not None and route is not None:
-                at = {channel for it in route.channels for channel in it.channels}
-                misplaced[order] = misplaced.get(order, 0) + (session.channel not in at)
+            if order is not None and route is not None and session.channel not in route.mined:
+                misplaced[order] = misplaced.get(order, 0) + 1
         return RouteStatus(upstreams=self._routes.status(), orders=self._router.status(misplaced))
 
     # What the parts ask for
@@ -194,8 +190,8 @@ class Proxy:
             assert self._routes is not None
             try:
                 plan = await self._load()
-            except ERRORS as error:
-                log.error("routes_not_read", reason=_reason(error))
+            except DATABASE_ERRORS as error:  # whether the pool may go on is for its journal to say
+                log.error("routes_not_read", reason=words_of(error))
             else:
                 self._routes.follow(plan)
 
@@ -225,11 +221,11 @@ class Proxy:
         async for event in self._told:
             try:
                 await trio.to_thread.run_sync(partial(self._write_event, event))
-            except ERRORS as error:
+            except DATABASE_ERRORS as error:
                 _, upstream, order, name, words, sessions = event
                 log.error(
                     "route_event_not_noted",
-                    reason=_reason(error),
+                    reason=words_of(error),
                     upstream=upstream,
                     order=order,
                     route_event=name,
@@ -240,7 +236,3 @@ class Proxy:
     def _write_event(self, event: Event) -> None:
         with self._store.write() as connection:
             note_event(connection, *event)
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error)

@@ -5,18 +5,15 @@ They work while the pool runs (through its socket) and on the data directory whe
 
 import getpass
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from pool.admin import commands
-from pool.admin.client import ask
-from pool.books_options import ConfigOption, DatabaseOption, DataDirOption, books_of
+from pool.books_options import ConfigOption, DatabaseOption, DataDirOption
+from pool.command_line import JsonOption, ask_pool, moment, print_json
 
 tenant_app = typer.Typer(
     help="Custody clients: who they are, how and where they are paid.", no_args_is_help=True
@@ -32,7 +29,6 @@ MinimumOption = Annotated[int | None, typer.Option(help="Smallest payout, in sat
 UPSTREAM_HELP = "Where its machines mine: an upstream by its name, or pool."
 ORDER_CREDIT_HELP = "How work that an order sells is paid: pps, or order: by the order's price."
 UPSTREAM_RISK_HELP = "Who bears shares that an upstream did not take: tenant or pool."
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 
 
 @site_app.callback()
@@ -58,7 +54,7 @@ def tenant_add(
     params = commands.TenantAdd(
         name, _operator(), scheme, fee_bps, minimum_sat, address, upstream, order_credit, upstream_risk
     )
-    _show(_ask("tenant.add", params, config, data_dir, database))
+    _show(ask_pool("tenant.add", params, config, data_dir, database))
 
 
 @tenant_app.command("list")
@@ -69,7 +65,7 @@ def tenant_list(
     as_json: JsonOption = False,
 ) -> None:
     """All tenants."""
-    rows = _ask("tenant.list", commands.TenantList(), config, data_dir, database)
+    rows = ask_pool("tenant.list", commands.TenantList(), config, data_dir, database)
     columns = (
         *("name", "status", "scheme", "upstream", "fee_bps", "payout_minimum_sat", "address"),
         *("workers", "hps_3600s"),
@@ -86,7 +82,7 @@ def tenant_show(
     as_json: JsonOption = False,
 ) -> None:
     """One tenant."""
-    _show(_ask("tenant.show", commands.TenantShow(name), config, data_dir, database), as_json)
+    _show(ask_pool("tenant.show", commands.TenantShow(name), config, data_dir, database), as_json)
 
 
 @tenant_app.command("set-address")
@@ -99,7 +95,7 @@ def tenant_set_address(
 ) -> None:
     """Set the payout address."""
     params = commands.TenantSetAddress(name, address, _operator())
-    _show(_ask("tenant.set-address", params, config, data_dir, database))
+    _show(ask_pool("tenant.set-address", params, config, data_dir, database))
 
 
 @tenant_app.command("set-terms")
@@ -119,7 +115,7 @@ def tenant_set_terms(
     params = commands.TenantSetTerms(
         name, _operator(), scheme, fee_bps, minimum_sat, upstream, order_credit, upstream_risk
     )
-    _show(_ask("tenant.set-terms", params, config, data_dir, database))
+    _show(ask_pool("tenant.set-terms", params, config, data_dir, database))
 
 
 @tenant_app.command("suspend")
@@ -130,7 +126,7 @@ def tenant_suspend(
     database: DatabaseOption = None,
 ) -> None:
     """Refuse the tenant's machines from now on. What it has earned stays."""
-    _show(_ask("tenant.set-status", commands.TenantSetStatus(name, False), config, data_dir, database))
+    _show(ask_pool("tenant.set-status", commands.TenantSetStatus(name, False), config, data_dir, database))
 
 
 @tenant_app.command("resume")
@@ -141,7 +137,7 @@ def tenant_resume(
     database: DatabaseOption = None,
 ) -> None:
     """Let a suspended tenant's machines mine again."""
-    _show(_ask("tenant.set-status", commands.TenantSetStatus(name, True), config, data_dir, database))
+    _show(ask_pool("tenant.set-status", commands.TenantSetStatus(name, True), config, data_dir, database))
 
 
 @container_app.command("list")
@@ -153,7 +149,7 @@ def container_list(
     as_json: JsonOption = False,
 ) -> None:
     """Containers, what they are meant to do and what they do."""
-    rows = _ask("container.list", commands.ContainerList(tenant), config, data_dir, database)
+    rows = ask_pool("container.list", commands.ContainerList(tenant), config, data_dir, database)
     columns = ("tenant", "name", "site", "units", "ths", "kw", "workers", "offline", "hps_300s", "hps_3600s")
     _print(rows, columns, as_json)
 
@@ -166,7 +162,7 @@ def site_list(
     as_json: JsonOption = False,
 ) -> None:
     """Sites: what stands there and what it does; without a name is what nobody has placed."""
-    rows = _ask("site.list", commands.SiteList(), config, data_dir, database)
+    rows = ask_pool("site.list", commands.SiteList(), config, data_dir, database)
     columns = ("name", "containers", "units", "ths", "kw", "workers", "offline", "hps_300s", "hps_3600s")
     _print(rows, columns, as_json)
 
@@ -185,7 +181,7 @@ def container_set(
 ) -> None:
     """Set a container's site and nameplate."""
     params = commands.ContainerSet(tenant, name, site, units, ths, kw)
-    _show(_ask("container.set", params, config, data_dir, database))
+    _show(ask_pool("container.set", params, config, data_dir, database))
 
 
 @worker_app.command("list")
@@ -205,7 +201,7 @@ def worker_list(
     page = [{"id": 0}]
     while page:  # bounded by the workers there are; a page has at most commands.ROWS_MAX
         params = commands.WorkerList(tenant, container, offline, page[-1]["id"])
-        page = _ask("worker.list", params, config, data_dir, database)
+        page = ask_pool("worker.list", params, config, data_dir, database)
         rows += page
     columns = ("name", "agent", "difficulty_log2", "last_seen_at_s", "accepted", "stale", "low", "hps_300s")
     _print(rows, columns, as_json)
@@ -220,18 +216,7 @@ def worker_show(
     as_json: JsonOption = False,
 ) -> None:
     """One machine."""
-    _show(_ask("worker.show", commands.WorkerShow(name), config, data_dir, database), as_json)
-
-
-def _ask(
-    command: str,
-    params: msgspec.Struct,
-    config: Path | None,
-    data_dir: Path | None,
-    database: str | None,
-) -> Any:
-    books = books_of(config, data_dir, database)
-    return ask(books.data_dir, books.database_url, books.network, command, params)
+    _show(ask_pool("worker.show", commands.WorkerShow(name), config, data_dir, database), as_json)
 
 
 def _operator() -> str:
@@ -241,7 +226,7 @@ def _operator() -> str:
 
 def _show(row: dict[str, Any], as_json: bool = False) -> None:
     if as_json:
-        _print_json(row)
+        print_json(row)
         return
     for key, value in row.items():
         if value is not None:
@@ -250,7 +235,7 @@ def _show(row: dict[str, Any], as_json: bool = False) -> None:
 
 def _print(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     used = [column for column in columns if any(row.get(column) is not None for row in rows)]
     table = Table(box=None, pad_edge=False)
@@ -261,16 +246,11 @@ def _print(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) 
     Console().print(table)
 
 
-def _print_json(value: object) -> None:
-    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
-
-
 def _text(key: str, value: object) -> str:
     if value is None:
         return "-"
     if key.endswith("_at_s") and isinstance(value, int):
-        when = datetime.fromtimestamp(value, UTC)
-        return f"{when:%Y-%m-%d %H:%M:%S}Z" + (" (held back)" if value > time.time() else "")
+        return moment(value) + (" (held back)" if value > time.time() else "")
     if key.startswith("hps_") and isinstance(value, int | float):
         return hashrate_text(float(value))
     return str(value)

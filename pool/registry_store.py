@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Table, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from payouts.ledger import open_accounts
 from payouts.order_schema import upstreams
 from payouts.rates import BPS, MAX_MONEY_SAT, OrderCredit, Scheme, UpstreamRisk
 from payouts.schema import containers, sites, tenant_addresses, tenant_terms, tenants, workers
+from payouts.upsert import Insert, upserts
 from pool.addresses import BadAddress, script_for
 from pool.registry import (
     NAME_CHARS_MAX,
@@ -127,15 +127,11 @@ def insert_new(connection: Connection, new: NewRows, now_s: int) -> None:
         )
 
 
-def _inserting(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
-    new = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+def _unless_there(table: Table, new: Insert) -> Insert:
     return new.on_conflict_do_nothing(index_elements=[table.c.id])
 
 
-_INSERT_NEW: Final = {
-    dialect: {table.name: _inserting(table, dialect) for table in (containers, workers)}
-    for dialect in ("sqlite", "postgresql")
-}
+_INSERT_NEW: Final = upserts(containers, workers, on=_unless_there)
 
 
 def list_tenants(connection: Connection) -> tuple[TenantView, ...]:

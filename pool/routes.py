@@ -26,9 +26,8 @@ from stratum.job import Solution
 
 log = structlog.get_logger()
 
-RETURN_S: Final = (
-    10.0  # an upstream that serves for so long has its miners back; one that comes and goes has not
-)
+# An upstream that serves for so long has its miners back; one that comes and goes has not.
+RETURN_S: Final = 10.0
 EARLY_S: Final = 60  # an order's upstream is connected so long before its time
 DRAIN_S: Final = 10.0  # an order is over: shares on the way, and their answers
 UNEVEN: Final = 2  # times as many sessions on one connection as on another are worth moving some
@@ -57,6 +56,17 @@ class Route:
         self.ending = False
         self.scope = trio.CancelScope()
         self.over = trio.Event()  # nothing of it runs any more
+
+    @property
+    def order_id(self) -> int | None:
+        """The order that it is of; None for an upstream that tenants mine on."""
+        kind, number = self.key
+        return number if kind == ORDER else None
+
+    @property
+    def mined(self) -> tuple[Channel, ...]:
+        """All its channels, also those that were replaced and may still have sessions."""
+        return tuple(channel for it in self.channels for channel in it.channels)
 
     @property
     def serves(self) -> bool:
@@ -119,8 +129,8 @@ class Routes:
     @property
     def over(self) -> set[Channel]:
         """Channels of orders that have ended: what is done there is sold to nobody."""
-        ended = (route for route in self if route.ending and route.key[0] == ORDER)
-        return {channel for route in ended for it in route.channels for channel in it.channels}
+        ended = (route for route in self if route.ending and route.order_id is not None)
+        return {channel for route in ended for channel in route.mined}
 
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes.values())
@@ -196,11 +206,11 @@ class Routes:
                 it.forget_the_old()
             event = route.mind(now_s)
             if event is not None:
-                count = sum(len(channel.sessions) for it in route.channels for channel in it.channels)
+                count = sum(len(channel.sessions) for channel in route.mined)
                 fallback = self._plan.upstreams.get(route.record.fallback_id or 0)
                 words = f"fallback {'pool' if fallback is None else fallback.name}"
-                log.warning("route_" + event, upstream=route.record.name, order=_order_of(route), to=words)
-                self._tell(route.record.id, _order_of(route), event, words, count)
+                log.warning("route_" + event, upstream=route.record.name, order=route.order_id, to=words)
+                self._tell(route.record.id, route.order_id, event, words, count)
                 self._on_change()
         self._reconcile()
 
@@ -261,7 +271,7 @@ class Routes:
 
     async def _drain(self, route: Route) -> None:
         """When its sessions are gone, and a moment after, it stops."""
-        while any(channel.sessions for it in route.channels for channel in it.channels):  # noqa: ASYNC110
+        while any(channel.sessions for channel in route.mined):  # noqa: ASYNC110
             await trio.sleep(1.0)
         await trio.sleep(DRAIN_S)
         route.scope.cancel()
@@ -270,8 +280,3 @@ class Routes:
             it.close()
         del self._routes[route.key]
         self._on_change()
-
-
-def _order_of(route: Route) -> int | None:
-    kind, number = route.key
-    return number if kind == ORDER else None

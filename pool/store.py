@@ -57,6 +57,15 @@ class StoreError(Exception):
     """A database that cannot be used, and why, in words for the operator."""
 
 
+# What a transaction may raise because of the database, and not because of who asked.
+DATABASE_ERRORS = (SQLAlchemyError, StoreError)
+
+
+def words_of(error: BaseException) -> str:
+    """What the database said, without the statement and its values."""
+    return str(getattr(error, "orig", None) or error)
+
+
 class Store:
     """An open database of the present schema. Threads may share it."""
 

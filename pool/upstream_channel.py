@@ -28,7 +28,7 @@ from pool.submit_book import Forwarded, SubmitBook
 from pool.upstream_store import UpstreamRecord
 from stratum.channel import Channel
 from stratum.difficulty import difficulty_of_target, floor_log2
-from stratum.extranonce_split import ExtranonceNeed, ExtranonceSplit
+from stratum.extranonce_split import PREFIX_BYTES_MAX, ExtranonceNeed, ExtranonceSplit
 from stratum.job import Solution, Work
 from stratum.switchboard import Switchboard
 from stratum.upstream import Upstream
@@ -88,7 +88,7 @@ class UpstreamChannel:
         self.serving = False
         self.since_s = self.out_since_s = trio.current_time()
         self._around = surroundings
-        self.channel = surroundings.new_channel(4, surroundings.miner_bytes)  # what most upstreams allow
+        self.channel = surroundings.new_channel(PREFIX_BYTES_MAX, surroundings.miner_bytes)  # most allow it
         self.channel.paused = True
         self._replaced: list[tuple[float, Channel]] = []  # when, and what; one of a shape at most
         self._upstream: Upstream | None = None

@@ -16,10 +16,10 @@ from typing import Final
 import msgspec
 import structlog
 from sqlalchemy import Connection, Table, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from payouts.order_schema import upstream_days, upstream_hours
 from payouts.ratebook import OWN_WORK, WorkSource
+from payouts.upsert import Insert, upserts
 from pool.journal_schema import rate_epochs
 from stratum.upstream_share import RejectReason, SubmitVerdict
 
@@ -118,15 +118,11 @@ def _sources(connection: Connection, epochs: set[int]) -> dict[int, WorkSource]:
     return {epoch: WorkSource(upstream_id, order_id) for epoch, upstream_id, order_id in rows}
 
 
-def _adding(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+def _adding(table: Table, new: Insert) -> Insert:
     """Insert a row, or add its shares to the one that is there."""
-    new = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
     return new.on_conflict_do_update(
         index_elements=list(table.primary_key), set_={"shares": table.c.shares + new.excluded.shares}
     )
 
 
-_ADD: Final = {
-    dialect: {table.name: _adding(table, dialect) for table in (upstream_hours, upstream_days)}
-    for dialect in ("sqlite", "postgresql")
-}
+_ADD: Final = upserts(upstream_hours, upstream_days, on=_adding)

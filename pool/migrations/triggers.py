@@ -17,14 +17,14 @@ BEGIN RAISE EXCEPTION '%', TG_ARGV[0] USING ERRCODE = 'integrity_constraint_viol
 
 def create_refusal() -> None:
     """What the triggers of PostgreSQL call; once, before the first of them."""
-    if _is_postgresql():
+    if is_postgresql():
         op.execute(text(REFUSE))
 
 
 def append_only(tables: Iterable[str]) -> None:
     """Rows of these tables are never changed and never deleted."""
     for table in tables:
-        if _is_postgresql():
+        if is_postgresql():
             _create(table, "append_only", "UPDATE OR DELETE OR TRUNCATE", f"{table} is append-only")
         else:
             _create(table, "no_update", "UPDATE", f"{table} is append-only")
@@ -35,7 +35,7 @@ def only_grows(table: str, key: Iterable[str], counts: Iterable[str]) -> None:
     """Rows of this table are never deleted, keep their key, and their counts never become smaller."""
     changes = [f"NEW.{column} <> OLD.{column}" for column in key]
     changes += [f"NEW.{column} < OLD.{column}" for column in counts]
-    deletion = "DELETE OR TRUNCATE" if _is_postgresql() else "DELETE"
+    deletion = "DELETE OR TRUNCATE" if is_postgresql() else "DELETE"
     _create(table, "no_delete", deletion, f"{table} only grows")
     _create(table, "only_grows", "UPDATE", f"{table} only grows", when=" OR ".join(changes))
 
@@ -43,12 +43,13 @@ def only_grows(table: str, key: Iterable[str], counts: Iterable[str]) -> None:
 def _create(table: str, name: str, event: str, message: str, when: str = "") -> None:
     condition = f"WHEN ({when})" if when else ""
     head = f"CREATE TRIGGER {table}_{name} BEFORE {event} ON {table}"
-    if _is_postgresql():
+    if is_postgresql():
         each = "FOR EACH ROW" if when else "FOR EACH STATEMENT"
         op.execute(text(f"{head} {each} {condition} EXECUTE FUNCTION angara_refuse('{message}')"))
     else:
         op.execute(text(f"{head} {condition} BEGIN SELECT RAISE(ABORT, '{message}'); END"))
 
 
-def _is_postgresql() -> bool:
+def is_postgresql() -> bool:
+    """Whether the database that is migrated is one; else it is SQLite."""
     return op.get_context().dialect.name == "postgresql"

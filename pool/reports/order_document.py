@@ -6,7 +6,7 @@ Invariants: every figure is the report's own. Must not know: the database, and a
 from datetime import date
 from typing import Final
 
-from payouts.rates import PSAT_PER_SAT
+from payouts.rates import HPS_PER_THS, PSAT_PER_SAT
 from payouts.report_orders import Delivery, OrderReport, Verdicts
 from pool.reports.cells import BLANK, count, exact, hashrate, moment, percent, work
 from pool.reports.document import (
@@ -27,7 +27,6 @@ from pool.reports.document import (
 from pool.reports.figures import grouped
 
 PH_HOUR_DIGITS_SHOWN: Final = 4
-HPS_PER_THS: Final = 10**12
 REASON_COLUMNS_MAX: Final = 4  # more leave no room on a page or a terminal
 HOURLY_CHART_DAYS_MAX: Final = 9  # more hours than its axis can label are drawn by day
 

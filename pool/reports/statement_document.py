@@ -162,25 +162,6 @@ def _rates(statement: Statement) -> tuple[Block, ...]:
     credit = exact(sum(it.credit_sat * PSAT_PER_SAT + it.credit_psat for it in statement.rates))
     shares = sum(rate.shares for rate in statement.rates)
     total = (Cell("Total", "total"), *(BLANK,) * 6, count(shares), BLANK, credit)
-    money = statement.money
-    carry = Facts(
-        key="carry",
-        facts=(
-            Fact(key="carried_in", label="Carried in from before (sat)", cell=exact(money.carry_in_psat)),
-            Fact(key="credit", label="Credit of all rates (sat)", cell=credit),
-            Fact(
-                key="booked",
-                label="Booked in whole satoshi (sat)",
-                cell=exact(-money.credits_sat * PSAT_PER_SAT),
-            ),
-            Fact(
-                key="carried_out",
-                label="Carried forward (sat)",
-                cell=exact(money.carry_out_psat),
-                strong=True,
-            ),
-        ),
-    )
     return (
         Table(
             key="rates",
@@ -197,7 +178,29 @@ def _rates(statement: Statement) -> tuple[Block, ...]:
             " statement, and the last hour before it is in this one."
         ),
         *_sources(statement),
-        carry,
+        _carry(statement, credit),
+    )
+
+
+def _carry(statement: Statement, credit: Cell) -> Facts:
+    money = statement.money
+    return Facts(
+        key="carry",
+        facts=(
+            Fact(key="carried_in", label="Carried in from before (sat)", cell=exact(money.carry_in_psat)),
+            Fact(key="credit", label="Credit of all rates (sat)", cell=credit),
+            Fact(
+                key="booked",
+                label="Booked in whole satoshi (sat)",
+                cell=exact(-money.credits_sat * PSAT_PER_SAT),
+            ),
+            Fact(
+                key="carried_out",
+                label="Carried forward (sat)",
+                cell=exact(money.carry_out_psat),
+                strong=True,
+            ),
+        ),
     )
 
 

@@ -1,27 +1,21 @@
 """The first schema: registry, rates, journal, ledger, settlements and blocks."""
 
-from typing import Any
-
 from alembic import op
 from sqlalchemy import (
-    BigInteger,
     CheckConstraint,
     Column,
     ForeignKeyConstraint,
-    Integer,
     PrimaryKeyConstraint,
-    Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.schema import SchemaItem
 
+from pool.migrations.tables import INTEGER, create_table, number, words
 from pool.migrations.triggers import append_only, create_refusal, only_grows
 
 revision = "0001"
 down_revision = None
 
-INTEGER = BigInteger().with_variant(Integer(), "sqlite")
 APPEND_ONLY = (
     "tenant_terms",
     "tenant_addresses",
@@ -63,21 +57,6 @@ def upgrade() -> None:
     for name in POOL_ACCOUNTS:
         account = text("INSERT INTO ledger_accounts (name, kind) VALUES (:name, :kind)")
         op.get_bind().execute(account, {"name": name, "kind": name.removeprefix("pool.")})
-
-
-def create_table(name: str, *items: SchemaItem, clustered: bool = False) -> None:
-    """A STRICT table; the rows of a clustered one live in its primary key (SQLite)."""
-    op.create_table(name, *items, sqlite_strict=True, sqlite_with_rowid=not clustered)
-
-
-def number(name: str, nullable: bool = False) -> Column[Any]:
-    """A 64-bit integer."""
-    return Column(name, INTEGER, nullable=nullable)
-
-
-def words(name: str, nullable: bool = False) -> Column[Any]:
-    """A text."""
-    return Column(name, Text, nullable=nullable)
 
 
 def _create_registry() -> None:

@@ -1,23 +1,18 @@
 """Journal batches, and the epochs that their rate numbers stand for."""
 
-from alembic import op
 from sqlalchemy import (
-    BigInteger,
     CheckConstraint,
     Column,
     ForeignKeyConstraint,
-    Integer,
     LargeBinary,
     PrimaryKeyConstraint,
 )
-from sqlalchemy.schema import SchemaItem
 
+from pool.migrations.tables import INTEGER, create_table
 from pool.migrations.triggers import append_only
 
 revision = "0003"
 down_revision = "0002"
-
-INTEGER = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def upgrade() -> None:
@@ -54,8 +49,3 @@ def upgrade() -> None:
         clustered=True,
     )
     append_only(("rate_epochs", "rate_epoch_tenants"))
-
-
-def create_table(name: str, *items: SchemaItem, clustered: bool = False) -> None:
-    """A STRICT table; the rows of a clustered one live in its primary key (SQLite)."""
-    op.create_table(name, *items, sqlite_strict=True, sqlite_with_rowid=not clustered)

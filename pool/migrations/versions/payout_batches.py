@@ -1,28 +1,22 @@
 """Payout batches, their approvals, and the attempts at paying them."""
 
-from typing import Any
-
 from alembic import op
 from sqlalchemy import (
-    BigInteger,
     CheckConstraint,
     Column,
     ForeignKeyConstraint,
-    Integer,
     LargeBinary,
     PrimaryKeyConstraint,
-    Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.schema import SchemaItem
 
+from pool.migrations.tables import INTEGER, create_table, number, words
 from pool.migrations.triggers import append_only
 
 revision = "0002"
 down_revision = "0001"
 
-INTEGER = BigInteger().with_variant(Integer(), "sqlite")
 APPEND_ONLY = (
     "payout_items",
     "payout_approvals",
@@ -37,21 +31,6 @@ def upgrade() -> None:
     _create_batches()
     _create_attempts()
     append_only(APPEND_ONLY)
-
-
-def create_table(name: str, *items: SchemaItem, clustered: bool = False) -> None:
-    """A STRICT table; the rows of a clustered one live in its primary key (SQLite)."""
-    op.create_table(name, *items, sqlite_strict=True, sqlite_with_rowid=not clustered)
-
-
-def number(name: str, nullable: bool = False) -> Column[Any]:
-    """A 64-bit integer."""
-    return Column(name, INTEGER, nullable=nullable)
-
-
-def words(name: str, nullable: bool = False) -> Column[Any]:
-    """A text."""
-    return Column(name, Text, nullable=nullable)
 
 
 def _create_batches() -> None:

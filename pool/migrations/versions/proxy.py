@@ -1,28 +1,22 @@
 """Upstreams and orders, forwarded shares, and where each tenant's machines mine."""
 
-from typing import Any
-
 from alembic import op
 from sqlalchemy import (
-    BigInteger,
     CheckConstraint,
     Column,
     ForeignKeyConstraint,
-    Integer,
     LargeBinary,
     PrimaryKeyConstraint,
-    Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.schema import SchemaItem
 
-from pool.migrations.triggers import append_only, only_grows
+from pool.migrations.tables import INTEGER, create_table, number, words
+from pool.migrations.triggers import append_only, is_postgresql, only_grows
 
 revision = "0004"
 down_revision = "0003"
 
-INTEGER = BigInteger().with_variant(Integer(), "sqlite")
 # What was sold; what may still change of an order is its end.
 SOLD = (
     "id",
@@ -54,21 +48,6 @@ def upgrade() -> None:
         ("hour", "tenant_id", "upstream_id", "order_id", "target", "verdict", "reason"),
         ("shares",),
     )
-
-
-def create_table(name: str, *items: SchemaItem, clustered: bool = False) -> None:
-    """A STRICT table; the rows of a clustered one live in its primary key (SQLite)."""
-    op.create_table(name, *items, sqlite_strict=True, sqlite_with_rowid=not clustered)
-
-
-def number(name: str, nullable: bool = False) -> Column[Any]:
-    """A 64-bit integer."""
-    return Column(name, INTEGER, nullable=nullable)
-
-
-def words(name: str, nullable: bool = False) -> Column[Any]:
-    """A text."""
-    return Column(name, Text, nullable=nullable)
 
 
 def _create_upstreams() -> None:
@@ -247,7 +226,7 @@ def _extend_journal() -> None:
     _add_one_of("rate_epoch_tenants", "upstream_risk", "tenant", "pool")
     # The old check wants tallies; SQLite cannot drop one, so there the table is made anew.
     op.rename_table("journal_batches", "journal_batches_0003")
-    if _is_postgresql():
+    if is_postgresql():
         op.execute(text("ALTER INDEX pk_journal_batches RENAME TO pk_journal_batches_0003"))
     create_table(
         "journal_batches",
@@ -303,8 +282,4 @@ def _add_column(table: str, definition: str) -> None:
 
 
 def _integer() -> str:
-    return "BIGINT" if _is_postgresql() else "INTEGER"
-
-
-def _is_postgresql() -> bool:
-    return op.get_context().dialect.name == "postgresql"
+    return "BIGINT" if is_postgresql() else "INTEGER"
