@@ -2,11 +2,12 @@
 
 Difficulty here is pool difficulty: DIFF1 / target, with DIFF1 = 0xffff * 2^208, the target of
 difficulty 1 (Bitcoin's genesis nBits 1d00ffff). Assigned difficulties are powers of two, kept as
-their exponent (`difficulty_log2`), so that targets, sums and prices are exact. No float anywhere
-but in `wire_difficulty`, where a power of two has an exact one.
+their exponent (`difficulty_log2`), so that targets, sums and prices are exact. No float anywhere.
 """
 
 from fractions import Fraction
+
+import msgspec
 
 DIFF1 = 0xFFFF << 208
 # 2^-32 is the smallest difficulty whose target still fits 256 bits (nearly every hash reaches it);
@@ -56,9 +57,15 @@ def difficulty_from_log2(difficulty_log2: int) -> Fraction:
     return Fraction(2) ** difficulty_log2
 
 
-def wire_difficulty(difficulty_log2: int) -> int | float:
-    """How mining.set_difficulty says it: an integer from 1 upwards, an exact binary float below."""
-    return 1 << difficulty_log2 if difficulty_log2 >= 0 else 2.0**difficulty_log2
+def wire_difficulty(difficulty_log2: int) -> msgspec.Raw:
+    """How mining.set_difficulty says it, exactly: an integer from 1 upwards, a decimal fraction below.
+
+    Without an exponent, which small miners do not read.
+    """
+    if difficulty_log2 >= 0:
+        return msgspec.Raw(b"%d" % (1 << difficulty_log2))
+    digits = -difficulty_log2  # 2**-n is 5**n / 10**n
+    return msgspec.Raw(f"0.{5**digits:0{digits}d}".encode())
 
 
 def ceil_log2(difficulty: Fraction | int | float) -> int:

@@ -97,6 +97,10 @@ class Pong(msgspec.Struct, frozen=True):
     pass
 
 
+class MultiVersion(msgspec.Struct, frozen=True):
+    """bmminer's question from before BIP 310; what it asks for comes with mining.configure, if at all."""
+
+
 class Submit(msgspec.Struct, frozen=True):
     """A submit that the engine left to us: its parameters as the text that the engine reads."""
 
@@ -112,6 +116,7 @@ Message = (
     | GetTransactions
     | Ping
     | Pong
+    | MultiVersion
     | Submit
 )
 
@@ -314,5 +319,7 @@ _PARSERS: dict[str, Callable[[list[Any]], Message]] = {
     "mining.get_transactions": lambda params: GetTransactions(),
     "mining.ping": lambda params: Ping(),
     "mining.pong": lambda params: Pong(),
+    "pong": lambda params: Pong(),  # a Bitaxe's answer to a ping is a request
+    "mining.multi_version": lambda params: MultiVersion(),
     "mining.submit": parse_submit,
 }

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from stratum import messages, vardiff
 from stratum._engine import WORKER_NAME_BYTES_MAX, WORKERS_PER_SESSION_MAX
+from stratum.agents import least_difficulty_log2
 from stratum.channel import VERSION_MASK, Channel, Moved
 from stratum.difficulty import ceil_log2, difficulty_from_log2, floor_log2, wire_difficulty
 from stratum.extranonce import ExtranonceExhausted
@@ -161,6 +162,9 @@ class MinerSession:
                 self.closing = "extranonce space exhausted"
                 return messages.refusal(raw_id, ErrorCode.OTHER, "Pool is full: no extranonce left")
             self._agent = params.agent
+            least_log2 = least_difficulty_log2(params.agent)
+            if least_log2 is not None:
+                self._floor_log2 = max(least_log2, self._floor_log2 or least_log2)
             self._occupy(pins)
             for _, difficulty_log2 in pins:
                 self._remembered(difficulty_log2, now_s)
@@ -496,5 +500,7 @@ _HANDLERS: dict[type, _Handler] = {
     ),
     messages.Ping: lambda _, raw_id, *__: messages.reply(raw_id, "pong"),
     messages.Pong: lambda *_: b"",
+    # Not refused: bmminer counts a refusal of anything as a rejected share.
+    messages.MultiVersion: lambda _, raw_id, *__: messages.reply(raw_id, True),
     messages.Submit: cast(_Handler, MinerSession._submit),
 }

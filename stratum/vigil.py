@@ -59,8 +59,8 @@ class Vigil:
         self._bad_lines = self._refusals = 0
 
     def spoke(self, now_s: float) -> None:
-        """It said something that is no share, or began to mine."""
-        self._active_at_s = now_s
+        """It said something, whatever it was: it lives, however short the bound for silence is."""
+        self._active_at_s, self._pinged_at_s = now_s, None
 
     def bad_line(self) -> str | None:
         """It said something that is no message; why to drop it, if that was once too often."""
@@ -99,19 +99,18 @@ class Vigil:
         valid, invalid = accepted != self._accepted, rejected != self._rejected
         self._accepted, self._rejected = accepted, rejected
         if valid or invalid:
-            self._active_at_s = now_s
+            self.spoke(now_s)
         if valid:
             self._invalid_since_s, self._invalid_step = None, 0
         elif invalid and self._invalid_since_s is None:
             self._invalid_since_s = now_s
-        if now_s - self._active_at_s < limits.idle_s:
-            self._pinged_at_s = None
-        elif self._pinged_at_s is None:
+        if self._pinged_at_s is not None:
+            if now_s - self._pinged_at_s >= limits.ping_answer_s:
+                self.closing = "idle"
+                return None
+        elif now_s - self._active_at_s >= limits.idle_s:
             self._pinged_at_s = now_s
             return Due.PING
-        elif now_s - self._pinged_at_s >= limits.ping_answer_s:
-            self.closing = "idle"
-            return None
         return self._help(now_s) if invalid and not valid else None
 
     def _help(self, now_s: float) -> Due | None:

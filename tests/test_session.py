@@ -77,7 +77,7 @@ def test_the_whole_start_of_a_miner_byte_for_byte() -> None:
         b'"00000000",8],"error":null}\n'
         b'{"id":3,"result":true,"error":null}\n'
         b'{"id":null,"method":"mining.set_version_mask","params":["1fffe000"]}\n'
-        b'{"id":null,"method":"mining.set_difficulty","params":[1.4901161193847656e-8]}\n'
+        b'{"id":null,"method":"mining.set_difficulty","params":[0.00000001490116119384765625]}\n'
         b'{"id":null,"method":"mining.notify","params":["100001",'
         b'"fabdbdcaa912c602495e2e658091db65ff685eb2b4deb4cd2a9978b27fc66739",'
         + b'"%b","%b",'

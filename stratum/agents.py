@@ -1,0 +1,16 @@
+"""What a miner's agent says about what it can mine, beyond what it asks for.
+
+Must not know: sessions, channels.
+"""
+
+from typing import Final
+
+# A marketplace ends an order where a difficulty is lower than its own least; not one of its proxies asks for
+# that least. 524,288 is the power of two that is not below 500,000.
+_LEAST_LOG2: Final = {"nicehash": 19}
+
+
+def least_difficulty_log2(agent: str) -> int | None:
+    """The lowest difficulty that will do for this agent, as an exponent of two; None: any."""
+    name = agent.casefold()
+    return next((log2 for word, log2 in _LEAST_LOG2.items() if word in name), None)
