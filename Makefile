@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp)
 
-.PHONY: install run test lint types bench sanitize fuzz clean
+.PHONY: install run test soak lint types bench sanitize fuzz clean
 
 install: $(STAMP)
 
@@ -22,6 +22,10 @@ run: install
 
 test: lint types
 	$(BIN)/pytest -n auto --dist loadfile
+
+# What takes minutes, one after the other: measurements beside each other would measure each other.
+soak: install
+	$(BIN)/pytest -m soak -s
 
 lint: install
 	$(BIN)/ruff check .

@@ -82,12 +82,12 @@ async def test_no_share_that_was_forwarded_is_lost_or_doubled_by_kill_9(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = random.Random(SEED)
-    machines = [Machine(number) for number in range(MACHINES)]
+    machines = [Machine(0, number) for number in range(MACHINES)]
     upstream = a_side(tmp_path / "upstream", USER.partition(".")[0])
     proxy = a_side(tmp_path / "data", "acme")
 
     def acknowledged() -> int:
-        return sum(machine.acknowledged for machine in machines)
+        return sum(machine.acknowledged.total() for machine in machines)
 
     async def more_acknowledged(shares: int) -> None:
         wanted = acknowledged() + shares
