@@ -14,6 +14,7 @@ from typing import Annotated, Final
 import msgspec
 
 from pool.coinbase import build_coinbase
+from stratum.channel import VERSION_MASK
 from stratum.difficulty import BadTarget, target_from_nbits
 from stratum.job import Work
 
@@ -171,7 +172,11 @@ def _witness_commitment(raw: _RawTemplate) -> bytes | None:
 def work_from_template(
     template: Template, *, payout_script: bytes, tag: str, salt: bytes, extranonce_size: int
 ) -> Work:
-    """Work on `template` that pays `payout_script` everything. Raises BadCoinbase."""
+    """Work on `template` that pays `payout_script` everything. Raises BadCoinbase.
+
+    The version has no bits where miners roll theirs, not even those that the node signals with: firmware that
+    sends the difference to it and firmware that sends the bits themselves then mean the same.
+    """
     halves = build_coinbase(
         height=template.height,
         value_sat=template.coinbase_value_sat,
@@ -186,7 +191,7 @@ def work_from_template(
         coinbase1=halves.coinbase1,
         coinbase2=halves.coinbase2,
         branch=merkle_branch([transaction.txid_internal for transaction in template.transactions]),
-        version=template.version,
+        version=template.version & ~VERSION_MASK,
         nbits=template.nbits,
         ntime=template.curtime,
         ntime_min=template.mintime,

@@ -249,10 +249,18 @@ class Oracle:
         assert job is not None
         assert share.nonce is not None
         mask, rolled = (0, 0) if share.rolled is None else (place.version_mask, share.rolled)
-        version = job.work.version & ~mask | rolled
         extranonces = place.extranonce1 + share.extranonce2
-        header = {"ntime": share.ntime, "nonce": share.nonce, "version": version}
-        digest = header_hash(job.work, extranonces=extranonces, **header)
+        versions = [job.work.version & ~mask | rolled]
+        if share.rolled is not None and not rolled & ~mask:
+            versions.append(job.work.version ^ rolled)  # what some firmware sends is the difference
+        digests = [
+            header_hash(
+                job.work, extranonces=extranonces, ntime=share.ntime, nonce=share.nonce, version=version
+            )
+            for version in versions
+        ]
+        digest = max(digests, key=lambda it: self._reach(job, heard.pin[1], it))  # the first of several
+        version = versions[digests.index(digest)]
         number = int.from_bytes(digest, "little")
         block = number <= job.work.network_target
 
@@ -268,6 +276,13 @@ class Oracle:
         if block:
             self._blocks.add(digest)
         return (Verdict.ACCEPTED, False) if forwarded else (verdict, True)
+
+    @staticmethod
+    def _reach(job: OracleJob, difficulty_log2: int, digest: bytes) -> tuple[bool, bool, bool]:
+        number = int.from_bytes(digest, "little")
+        forward = job.forward_target is not None and number <= job.forward_target
+        share = number <= target_from_difficulty_log2(difficulty_log2)
+        return number <= job.work.network_target, share, forward
 
     def _verdict(self, heard: Heard, digest: bytes, *, block: bool, bad_bits: bool) -> Verdict:
         assert heard.job is not None

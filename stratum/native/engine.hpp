@@ -220,6 +220,7 @@ class Engine {
         uint8_t extranonce1_size = 0, extranonce2_size = 0;
         std::array<uint8_t, kExtranonceMax> extranonce1{}, extranonce2{};
         uint32_t ntime = 0, nonce = 0, rolled = 0, version_mask = 0;
+        uint32_t version = 0;  // as hashed
         const Job* job = nullptr;
         uint64_t seq = 0, pinned_from = 0;
         uint32_t id_at = 0, id_size = 0;  // in ids_
@@ -238,6 +239,7 @@ class Engine {
     static const Worker* find_worker(const Session& session, std::string_view name);
     void hash_queue();
     void hash_group(std::span<const uint32_t> group);
+    void hash_differences(std::span<const uint32_t> group);
     void judge(const Share& share, const Hash& hash, Batch& batch);
     Verdict judge_hashed(const Share& share, const Number& number, bool block, const Hash& hash);
     bool is_news(const Hash& hash);

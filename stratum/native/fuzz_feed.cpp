@@ -155,7 +155,7 @@ class World {
         job.seq = ++last_seq_;
         job.channel = channel;
         job.rate = static_cast<uint32_t>(input_.below(3));
-        job.version = 0x20000000;
+        job.version = input_.below(4) == 0 ? 0x20c06000 : 0x20000000;  // some with bits inside the mask
         job.ntime_min = kNtimeMin;
         job.ntime_max = kNtimeMax;
         const auto tip = static_cast<uint8_t>(input_.below(kTips));

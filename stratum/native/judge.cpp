@@ -55,6 +55,14 @@ void put_u32_le(uint8_t* out, uint32_t value) {
 // them, but what was hashed may be a block.
 uint32_t version_of(uint32_t version, uint32_t mask, uint32_t rolled) { return (version & ~mask) | rolled; }
 
+// How hard what a hash reaches is: a block above a share, and of two shares the one that an upstream takes.
+int reach_of(const Job& job, int difficulty_log2, const Hash& hash) {
+    const Number number = number_from(hash);
+    const bool share = at_most(number, kShareTargets[static_cast<size_t>(difficulty_log2 - kDifficultyLog2Min)]);
+    const bool forward = job.forward_target && at_most(number, *job.forward_target);
+    return 4 * at_most(number, job.network_target) + 2 * share + forward;
+}
+
 }  // namespace
 
 void Batch::clear() {
@@ -101,9 +109,10 @@ void Engine::hash_group(std::span<const uint32_t> group) {
         backend_.double_64(roots_.data(), nodes_.data(), n);
     }
     for (size_t i = 0; i < n; ++i) {
-        const Share& share = queue_[group[i]];
+        Share& share = queue_[group[i]];
+        share.version = version_of(job.version, share.version_mask, share.rolled);
         uint8_t* header = blocks_.data() + 128 * i;
-        put_u32_le(header, version_of(job.version, share.version_mask, share.rolled));
+        put_u32_le(header, share.version);
         std::memcpy(header + 4, job.prevhash.data(), 32);
         std::memcpy(header + 36, roots_.data() + 32 * i, 32);
         put_u32_le(header + 68, share.ntime);
@@ -116,6 +125,37 @@ void Engine::hash_group(std::span<const uint32_t> group) {
     }
     backend_.double_blocks(roots_.data(), sha256::kInitialState, blocks_.data(), 2, n);
     for (size_t i = 0; i < n; ++i) std::memcpy(hashes_[group[i]].data(), roots_.data() + 32 * i, 32);
+    hash_differences(group);
+}
+
+// Some firmware sends the difference to the job's version in place of the bits that it chose. That is another
+// header where the job's version has bits inside the mask, as an upstream's may: the share is then the one of
+// the two that reaches more, and the one of BIP 310 where they reach as much. blocks_ has the group's headers.
+void Engine::hash_differences(std::span<const uint32_t> group) {
+    const Job& job = *queue_[group[0]].job;
+    std::array<uint32_t, kChunk> asked;
+    size_t n = 0;
+    for (size_t i = 0; i < group.size(); ++i) {
+        const Share& share = queue_[group[i]];
+        const uint32_t version = job.version ^ share.rolled;
+        if (version == share.version || (share.rolled & ~share.version_mask) != 0) continue;
+        uint8_t* header = blocks_.data() + 128 * n;
+        if (n < i) std::memcpy(header, blocks_.data() + 128 * i, 128);
+        put_u32_le(header, version);
+        asked[n++] = group[i];
+    }
+    if (n == 0) return;
+    backend_.double_blocks(roots_.data(), sha256::kInitialState, blocks_.data(), 2, n);
+    for (size_t i = 0; i < n; ++i) {
+        Share& share = queue_[asked[i]];
+        Hash hash;
+        std::memcpy(hash.data(), roots_.data() + 32 * i, 32);
+        if (reach_of(job, share.difficulty_log2, hash) <=
+            reach_of(job, share.difficulty_log2, hashes_[asked[i]]))
+            continue;
+        share.version = job.version ^ share.rolled;
+        hashes_[asked[i]] = hash;
+    }
 }
 
 // The channel of the job, where that is still there and mines on the job's tip; otherwise the job is stale.
@@ -200,7 +240,7 @@ void Engine::hand_out(const Share& share, const Hash& hash, bool tallied, Batch&
     solution.extranonce2_size = share.extranonce2_size;
     solution.ntime = share.ntime;
     solution.nonce = share.nonce;
-    solution.version = version_of(share.job->version, share.version_mask, share.rolled);
+    solution.version = share.version;
     solution.hash = hash;
     solution.difficulty_log2 = share.difficulty_log2;
     solution.tallied = tallied;
