@@ -14,6 +14,7 @@ WORKERS_PER_SESSION_MAX: int
 WORKER_NAME_BYTES_MAX: int
 JOBS_PER_CHANNEL_MAX: int
 PINS_MAX: int
+REJECTS_PER_ACCEPTED: int
 
 class LineTooLong(ValueError):
     """What the session sent after its last whole line is gone: close it."""
@@ -103,6 +104,12 @@ class Engine:
         u16 zero, u32 count; little-endian on every supported machine."""
     def counters(self, session: int) -> tuple[int, int, int]:
         """Shares accepted, rejected, and accepted at the difficulty pinned last."""
+    def unearned(self, session: int) -> int:
+        """Of its rejected shares, those in no tally.
+
+        A worker is charged with at most REJECTS_PER_ACCEPTED for each accepted share that the session had
+        under its name before: anybody can say any name.
+        """
     def totals(self) -> list[int]:
         """Shares judged, by Verdict."""
     def queued(self) -> int: ...

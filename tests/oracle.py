@@ -15,6 +15,8 @@ from stratum.job import Work
 from stratum.verdict import Verdict
 
 PINS_MAX = 8
+REJECTS_PER_ACCEPTED = 8
+REJECTS_EARNED_MAX = 4096
 PLACES_MAX = 5  # where a session is, and where it was before: four moves back
 
 ANSWERS = {
@@ -94,6 +96,7 @@ class OracleSession(msgspec.Struct, kw_only=True, eq=False):
     closed: bool = False
     accepted: int = 0
     rejected: int = 0
+    rejects_earned: Counter[int] = msgspec.field(default_factory=Counter)  # by worker
     at_difficulty: int = 0
 
     def subscribe(
@@ -216,7 +219,7 @@ class Oracle:
         for heard in self.heard:
             verdict, tallied = self._judge(heard)
             verdicts.append(verdict)
-            if heard.worker is not None and tallied:
+            if heard.worker is not None and self._charged(heard, heard.worker, verdict, tallied=tallied):
                 rate = heard.job.rate if heard.job else 0
                 self.tallies[heard.worker, rate, heard.pin[1], verdict] += 1
             self._count(heard, verdict)
@@ -305,6 +308,16 @@ class Oracle:
         credited.add(digest)
         return Verdict.UNDELIVERED if job.seq < channel.undelivered_before else Verdict.ACCEPTED
 
+    def _charged(self, heard: Heard, worker: int, verdict: Verdict, *, tallied: bool) -> bool:
+        """Whether a worker's tallies say it: a reject only of one who has earned it in this session."""
+        if verdict in (Verdict.ACCEPTED, Verdict.UNDELIVERED):
+            return tallied
+        earned = heard.session.rejects_earned
+        if heard.session.closed or earned[worker] == 0:
+            return False
+        earned[worker] -= 1
+        return True
+
     def _count(self, heard: Heard, verdict: Verdict) -> None:
         """In the counters of a session that is still there; good ones bring its retarget nearer."""
         session = heard.session
@@ -314,6 +327,9 @@ class Oracle:
             session.rejected += 1
             return
         session.accepted += 1
+        if heard.worker is not None:
+            earned = session.rejects_earned[heard.worker] + REJECTS_PER_ACCEPTED
+            session.rejects_earned[heard.worker] = min(earned, REJECTS_EARNED_MAX)
         if not session.pins or session.pins[-1] != heard.pin:
             return
         session.at_difficulty += 1

@@ -171,8 +171,9 @@ def test_a_block_is_forwarded_whatever_the_forward_target() -> None:
 def test_a_block_that_is_not_good_is_handed_out_and_tallied_for_what_it_is() -> None:
     mine, miner = _mine(network_target=EVERY_HASH)
     mine.publish(work(prevhash_internal=OTHER_TIP), forward_target=EVERY_HASH)
+    assert _verdict(mine, miner, job=2) is ACCEPTED
     assert [_verdict(mine, miner), _verdict(mine, miner)] == [STALE, STALE]
-    assert _handed_out(mine) == [(1, True)]
+    assert _handed_out(mine) == [(2, False), (1, True)]
     assert mine.tallies() == [Tally(5, 7, EASIEST_LOG2, STALE, 2)]
 
 

@@ -117,7 +117,7 @@ def test_difficulty_and_price_stay_those_of_the_job() -> None:
     mine.publish(work(), channel=2, rate=8)
     mine.engine.pin_difficulty(miner.session, UNREACHABLE_LOG2, from_seq=3)
     mine.publish(work(), channel=2, rate=9)
-    assert [_verdict(mine, miner, job=job) for job in (3, 1, 2)] == [LOW, ACCEPTED, ACCEPTED]
+    assert [_verdict(mine, miner, job=job) for job in (1, 2, 3)] == [ACCEPTED, ACCEPTED, LOW]
     assert mine.tallies() == [
         Tally(5, 7, EASIEST_LOG2, ACCEPTED, 1),
         Tally(5, 8, EASIEST_LOG2, ACCEPTED, 1),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stratum._engine import PINS_MAX
+from stratum._engine import PINS_MAX, REJECTS_PER_ACCEPTED
 from stratum.verdict import Tally, Verdict
 from tests.mine import EASIEST_LOG2, UNREACHABLE_LOG2, Mine, Miner, work
 
@@ -194,13 +194,68 @@ def test_tallies_of_many_workers_are_all_there() -> None:
 
 def test_a_malformed_share_is_tallied_for_its_worker_and_a_strangers_for_nobody() -> None:
     mine, miner = _mine()
+    miner.submit()
     miner.submit(nonce="nonsense")
     miner.submit(nonce="nonsense", worker="mallory")
     miner.submit(worker="mallory")
     miner.submit(job=99)
     mine.judge()
-    assert mine.tallies() == [Tally(5, 0, 0, Verdict.MALFORMED, 1), Tally(5, 0, 0, JOB_UNKNOWN, 1)]
-    assert mine.engine.counters(miner.session) == (0, 4, 0)
+    assert mine.tallies() == [
+        Tally(5, 0, 0, Verdict.MALFORMED, 1),
+        Tally(5, 0, 0, JOB_UNKNOWN, 1),
+        Tally(5, 7, EASIEST_LOG2, ACCEPTED, 1),
+    ]
+    assert mine.engine.counters(miner.session) == (1, 4, 1)
+
+
+@pytest.mark.parametrize("bad", [{"job": 99}, {"nonce": "?"}, {"ntime": "00000000"}, {"rolled": 1}])
+def test_who_has_no_share_puts_nothing_into_the_statement_of_the_machine_that_he_names(
+    bad: dict[str, object],
+) -> None:
+    mine, victim = _mine()
+    thief = mine.join(extranonce1=b"\xee" * 4)  # the same name, another session
+    victim.submit()
+    for _ in range(40_000):
+        thief.submit(**bad)
+    assert mine.judge().count(ACCEPTED) == 1
+    assert mine.tallies() == [Tally(5, 7, EASIEST_LOG2, ACCEPTED, 1)]
+    assert mine.engine.unearned(victim.session) == 0
+    assert mine.engine.unearned(thief.session) == mine.engine.counters(thief.session)[1] == 40_000
+
+
+def test_each_accepted_share_earns_so_many_rejects_for_its_own_worker() -> None:
+    mine = Mine()
+    mine.publish(work())
+    thief = mine.join(names=("acme.c01.r01", "acme.c01.r02"))
+    for nonce in range(3):
+        thief.submit(nonce=nonce)
+    for _ in range(1_000):
+        thief.submit(job=99)
+        thief.submit(job=99, worker="acme.c01.r02")
+    mine.judge()
+    unknown = 3 * REJECTS_PER_ACCEPTED
+    assert mine.tallies() == [Tally(5, 0, 0, JOB_UNKNOWN, unknown), Tally(5, 7, EASIEST_LOG2, ACCEPTED, 3)]
+    assert mine.engine.unearned(thief.session) == 2_000 - unknown
+    mine.engine.authorise(thief.session, b"acme.c01.r01", 6)  # what one worker earned is no other's
+    thief.submit(nonce=3)
+    mine.engine.authorise(thief.session, b"acme.c01.r01", 7)
+    thief.submit(job=99)
+    mine.judge()
+    assert mine.tallies() == [Tally(6, 7, EASIEST_LOG2, ACCEPTED, 1)]
+
+
+def test_a_machine_that_loses_most_of_its_shares_is_shown_as_it_is() -> None:
+    mine, miner = _mine()
+    for nonce in range(0, 100, 5):
+        miner.submit(nonce=nonce)
+        for _ in range(4):
+            miner.submit(nonce=nonce)
+        mine.judge()
+    accepted = mine.engine.counters(miner.session)[0]
+    assert mine.tallies() == [
+        Tally(5, 7, EASIEST_LOG2, ACCEPTED, accepted),
+        Tally(5, 7, EASIEST_LOG2, DUPLICATE, 4 * accepted),
+    ]
 
 
 def test_counters_are_of_the_session_and_of_its_last_difficulty() -> None:

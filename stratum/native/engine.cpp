@@ -185,7 +185,7 @@ void Engine::authorise(uint32_t session, std::string_view name, uint32_t worker)
     if (name.size() > kWorkerNameMax) throw std::invalid_argument("worker name is too long");
     for (Worker& known : s.workers) {
         if (known.name != name) continue;
-        known.worker = worker;
+        if (known.worker != worker) known = {std::string(name), worker};
         return;
     }
     if (s.workers.size() >= kWorkersPerSessionMax) throw std::length_error("too many workers on one session");

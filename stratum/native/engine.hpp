@@ -42,6 +42,11 @@ constexpr size_t kQueuedIdBytesMax = size_t{1} << 26;
 constexpr size_t kRecentSolutionsMax = 4096;  // a block is handed out once however often it is sent
 constexpr size_t kIdleTipsMax = 1;            // two nodes that disagree go to and fro between two tips
 constexpr size_t kRetiredTablesMax = 1024;    // of old filters: many quick blocks, few shares on each
+// Anybody can say any name: what is rejected is charged to a worker only as far as its accepted shares of the
+// same session go. A machine that loses eight shares of nine is shown as it is; beyond that, and without an
+// accepted share, only the session is charged. Saved up: some minutes of a machine that lost its upstream.
+constexpr uint32_t kRejectsPerAccepted = 8;
+constexpr uint32_t kRejectsEarnedMax = 4096;
 constexpr size_t kChunk = 64;      // shares hashed in lockstep: four times the widest lanes, stays in cache
 constexpr uint32_t kNoWorker = 0;  // a share that no worker can be charged with
 constexpr int kDifficultyLog2Min = -32;
@@ -118,6 +123,7 @@ struct Batch {
 
 struct Counters {
     uint32_t accepted = 0, rejected = 0;
+    uint32_t unearned = 0;       // of the rejected: charged to no worker
     uint32_t at_difficulty = 0;  // accepted at the difficulty pinned last: what vardiff counts
 };
 
@@ -180,6 +186,7 @@ class Engine {
     struct Worker {
         std::string name;
         uint32_t worker;
+        uint32_t rejects_earned = 0;  // that may still be charged to it
     };
     // A channel that a session mines or has mined, with what its shares there are made of.
     struct Place {
@@ -245,6 +252,7 @@ class Engine {
     bool is_news(const Hash& hash);
     static void hand_out(const Share& share, const Hash& hash, bool tallied, Batch& batch);
     void count(const Share& share, Verdict verdict, bool tallied, Batch& batch);
+    static bool charge(Session& session, uint32_t worker);
     void reply(const Share& share, Verdict verdict, Batch& batch) const;
 
     const size_t line_bytes_max_;

@@ -76,6 +76,8 @@ class Promises {
     void judged(const Batch& batch) {
         for (size_t verdict = 0; verdict < kVerdicts; ++verdict)
             untallied_[verdict] += batch.verdicts[verdict];
+        rejects_earned_ += kRejectsPerAccepted * (batch.verdicts[static_cast<size_t>(Verdict::kAccepted)] +
+                                                  batch.verdicts[static_cast<size_t>(Verdict::kUndelivered)]);
         require(upstream_lost_ || batch.verdicts[static_cast<size_t>(Verdict::kUndelivered)] == 0,
                 "a share is undelivered where an upstream was lost");
         for (const Solution& solution : batch.solutions) handed_out(solution);
@@ -89,12 +91,16 @@ class Promises {
             require(tally.worker != kNoWorker && tally.count > 0, "a tally has a worker and a count");
             counts.at(tally.verdict) += tally.count;
         }
+        uint64_t charged = 0;
         for (size_t verdict = 0; verdict < kVerdicts; ++verdict) {
-            const bool nobodys = verdict != 0 && verdict < static_cast<size_t>(Verdict::kJobUnknown);
-            require(counts[verdict] == untallied_[verdict] ||
-                        (nobodys && counts[verdict] < untallied_[verdict]),
-                    "every share of a worker is in one tally, or forwarded");
+            const bool good = verdict == static_cast<size_t>(Verdict::kAccepted) ||
+                              verdict == static_cast<size_t>(Verdict::kUndelivered);
+            require(counts[verdict] == untallied_[verdict] || (!good && counts[verdict] < untallied_[verdict]),
+                    "every good share is in one tally, or forwarded, and a reject in one at most");
+            charged += good ? 0 : counts[verdict];
         }
+        require(charged <= rejects_earned_, "who has no accepted share charges no worker with rejects");
+        rejects_earned_ -= charged;
         untallied_.fill(0);
     }
 
@@ -159,6 +165,7 @@ class Promises {
     // By miner: the places it was told of last, before them those that queued shares were fed under.
     std::map<uint32_t, std::vector<Places>> told_;
     std::array<uint64_t, kVerdicts> untallied_{};  // judged, not forwarded, and in no tally that was taken
+    uint64_t rejects_earned_ = 0;                  // by all sessions together
     std::set<Hash> blocks_;                        // handed out
     std::array<std::set<Hash>, kTips> forwarded_;
     std::optional<uint8_t> idle_tip_;  // the last one that all channels have left

@@ -246,28 +246,42 @@ void Engine::hand_out(const Share& share, const Hash& hash, bool tallied, Batch&
     solution.tallied = tallied;
 }
 
+// Whether a rejected share is charged to the worker that it names: then that is one less to be charged.
+bool Engine::charge(Session& session, uint32_t worker) {
+    const auto named = std::ranges::find(session.workers, worker, &Worker::worker);
+    if (named == session.workers.end() || named->rejects_earned == 0) return false;
+    --named->rejects_earned;
+    return true;
+}
+
 // In the tallies, and in the session's counters while it is open.
 void Engine::count(const Share& share, Verdict verdict, bool tallied, Batch& batch) {
-    if (share.worker != kNoWorker && tallied) {
+    Session* const session = sessions_[share.session] ? &*sessions_[share.session] : nullptr;
+    const bool good = verdict == Verdict::kAccepted || verdict == Verdict::kUndelivered;
+    const bool charged = good ? tallied && share.worker != kNoWorker : session && charge(*session, share.worker);
+    if (charged) {
         const uint32_t rate = share.job ? share.job->rate : 0;
         tallies_.add({share.worker, rate, share.difficulty_log2, static_cast<uint8_t>(verdict), 0, 0});
     }
-    if (!sessions_[share.session]) return;
-    Session& session = *sessions_[share.session];
-    if (verdict != Verdict::kAccepted && verdict != Verdict::kUndelivered) {
-        ++session.counters.rejected;
+    if (!session) return;
+    if (!good) {
+        ++session->counters.rejected;
+        session->counters.unearned += charged ? 0 : 1;
         return;
     }
-    ++session.counters.accepted;
+    ++session->counters.accepted;
+    const auto named = std::ranges::find(session->workers, share.worker, &Worker::worker);
+    if (named != session->workers.end())
+        named->rejects_earned = std::min(named->rejects_earned + kRejectsPerAccepted, kRejectsEarnedMax);
     // A share may have been fed before the difficulty changed.
-    if (session.pins.empty() || session.pins.back().from_seq != share.pinned_from ||
-        session.pins.back().difficulty_log2 != share.difficulty_log2)
+    if (session->pins.empty() || session->pins.back().from_seq != share.pinned_from ||
+        session->pins.back().difficulty_log2 != share.difficulty_log2)
         return;
-    ++session.counters.at_difficulty;
-    if (session.retarget_after == 0 || session.retarget_due ||
-        session.counters.at_difficulty < session.retarget_after)
+    ++session->counters.at_difficulty;
+    if (session->retarget_after == 0 || session->retarget_due ||
+        session->counters.at_difficulty < session->retarget_after)
         return;
-    session.retarget_due = true;
+    session->retarget_due = true;
     batch.retarget.push_back(share.session);
 }
 

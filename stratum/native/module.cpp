@@ -197,6 +197,10 @@ class PyEngine {
         const angara::Counters& counters = engine_.counters(session);
         return nb::make_tuple(counters.accepted, counters.rejected, counters.at_difficulty);
     }
+    uint32_t unearned(uint32_t session) {
+        const auto guard = lock();
+        return engine_.counters(session).unearned;
+    }
     nb::list totals() {
         const auto guard = lock();
         nb::list list;
@@ -301,6 +305,7 @@ NB_MODULE(_engine, m) {
     m.attr("WORKER_NAME_BYTES_MAX") = angara::kWorkerNameMax;
     m.attr("JOBS_PER_CHANNEL_MAX") = angara::kJobsPerChannelMax;
     m.attr("PINS_MAX") = angara::kPinsMax;
+    m.attr("REJECTS_PER_ACCEPTED") = angara::kRejectsPerAccepted;
     m.def("sha256d", &sha256d, "backend"_a, "messages"_a, "size"_a);
 
     nb::class_<PyEngine>(m, "Engine", nb::type_slots(engine_slots))
@@ -329,6 +334,7 @@ NB_MODULE(_engine, m) {
         .def("validate", &PyEngine::validate)
         .def("take_tallies", &PyEngine::take_tallies)
         .def("counters", &PyEngine::counters, "session"_a)
+        .def("unearned", &PyEngine::unearned, "session"_a)
         .def("totals", &PyEngine::totals)
         .def("queued", &PyEngine::queued)
         .def("remembers", &PyEngine::remembers, "prevhash_internal"_a)
