@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from pool.regtest_http import Reply
+from stratum.json_depth import too_deep
 
 log = structlog.get_logger()
 
@@ -76,8 +77,8 @@ class JsonRpc:
     async def answer(self, body: bytes) -> Reply:
         """The reply to a request body. Never raises for what a client sent."""
         try:
-            request = msgspec.json.decode(body)
-        except (ValueError, RecursionError):  # not JSON, not UTF-8, too deep, or a number beyond reason
+            request = None if too_deep(body) else msgspec.json.decode(body)
+        except ValueError:  # not JSON, not UTF-8, or a number beyond reason
             return _error_reply(RpcError(RpcCode.PARSE, "Parse error"))
         try:
             if isinstance(request, list):
@@ -86,8 +87,6 @@ class JsonRpc:
                 return await self._single(request)
         except Busy:
             return Reply(status=503, body=b"Work queue depth exceeded", content_type="text/plain")
-        except RecursionError:  # just not too deep to be read, but to be converted or echoed
-            return _error_reply(RpcError(RpcCode.PARSE, "Parse error"))
         return _error_reply(RpcError(RpcCode.PARSE, "Top-level object parse error"))
 
     async def _single(self, request: dict[str, Any]) -> Reply:

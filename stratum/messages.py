@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from stratum.difficulty import DIFF1
+from stratum.json_depth import too_deep
 
 
 class BadLine(ValueError):
@@ -135,12 +136,12 @@ _encode = msgspec.json.encode
 
 def decode(line: bytes) -> Request | Answer:
     """One line without its line feed."""
+    if too_deep(line):
+        raise BadLine("nested too deeply")
     try:
         parsed = _decoder.decode(line)
         raw_id = bytes(parsed.id)
         raw_id.decode()
-    except RecursionError as error:
-        raise BadLine("nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadLine(str(error)) from error
     if parsed.method is None:

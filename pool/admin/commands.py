@@ -21,6 +21,7 @@ from pool.registry import ContainerRecord
 from pool.registry_store import RegistryError, TenantTerms, TenantView
 from pool.store import Store
 from pool.upstream_store import OWN_POOL, find_upstream
+from stratum.json_depth import too_deep
 
 ROWS_MAX: Final = 1_000  # workers in one answer; the next page starts after the last name
 TENANT_DEFAULTS: Final = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
@@ -386,8 +387,10 @@ def execute(desk: Desk, name: str, body: bytes) -> Any:
     if name not in COMMANDS:
         raise RegistryError(f"there is no command {name!r}")
     kind, function = COMMANDS[name]
+    if too_deep(body):
+        raise RegistryError(f"{name}: nested too deeply")
     try:
         params = msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RegistryError(f"{name}: {error}") from None
     return function(desk, params)
