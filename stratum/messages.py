@@ -199,7 +199,7 @@ def _note(params: list[Any], at: int) -> str:
         return ""
 
 
-def _positive(value: object, what: str) -> Fraction:
+def read_positive(value: object, what: str) -> Fraction:
     """A positive number, given as a number or as text; exact."""
     if isinstance(value, str) and len(value) <= NUMBER_CHARS_MAX and "/" not in value:
         try:
@@ -239,7 +239,7 @@ def parse_authorize(params: list[Any]) -> Authorize:
         key, _, value = option.partition("=")
         if key in ("d", "md"):
             try:
-                wishes[key] = _positive(value, key)
+                wishes[key] = read_positive(value, key)
             except BadParams:
                 continue  # a password is not the place to fail a miner
     return Authorize(name, wishes.get("d"), wishes.get("md"))
@@ -260,7 +260,7 @@ def parse_configure(params: list[Any]) -> Configure:
     minimum = None
     if "minimum-difficulty" in names:
         try:
-            minimum = _positive(options.get("minimum-difficulty.value"), "minimum-difficulty.value")
+            minimum = read_positive(options.get("minimum-difficulty.value"), "minimum-difficulty.value")
         except BadParams:
             minimum = None  # this extension is refused; the others are not worse for it
     return Configure(names, mask, minimum)
@@ -269,7 +269,7 @@ def parse_configure(params: list[Any]) -> Configure:
 def parse_suggest_difficulty(params: list[Any]) -> SuggestDifficulty:
     if not params:
         raise BadParams("mining.suggest_difficulty needs a difficulty")
-    return SuggestDifficulty(_positive(params[0], "difficulty"))
+    return SuggestDifficulty(read_positive(params[0], "difficulty"))
 
 
 def parse_suggest_target(params: list[Any]) -> SuggestDifficulty:

@@ -53,6 +53,12 @@ class MessageShown(msgspec.Struct, frozen=True):
     words: str
 
 
+class OddMessage(msgspec.Struct, frozen=True):
+    """It said something that there is not, or that does not matter; in our words."""
+
+    words: str
+
+
 UpstreamEvent = (
     Up
     | JobReceived
@@ -62,4 +68,5 @@ UpstreamEvent = (
     | SubmitAnswer
     | ReconnectAsked
     | MessageShown
+    | OddMessage
 )

@@ -20,7 +20,14 @@ import structlog
 import trio
 
 from stratum.upstream_endpoint import UpstreamEndpoint, plain_host, same_domain
-from stratum.upstream_events import JobReceived, MessageShown, ReconnectAsked, Up, UpstreamEvent
+from stratum.upstream_events import (
+    JobReceived,
+    MessageShown,
+    OddMessage,
+    ReconnectAsked,
+    Up,
+    UpstreamEvent,
+)
 from stratum.upstream_messages import BrokenUpstream, Reconnect, RefusedByUpstream
 from stratum.upstream_session import State, UpstreamSession
 from stratum.upstream_share import NotSent, SubmitAnswer, SubmitVerdict, UpstreamShare
@@ -29,7 +36,8 @@ log = structlog.get_logger()
 
 RECV_BYTES: Final = 65_536
 WATCH_INTERVAL_S: Final = 0.25
-# Of client.show_message, and of redirections that are refused, a connection: more is noise, or abuse.
+# Of client.show_message, of redirections that are refused, of odd messages, a connection: more is noise, or
+# abuse.
 MESSAGES_LOGGED_MAX: Final = 20
 # What a pool says unasked: a job every few seconds, a difficulty, at a start some of each. Whoever speaks
 # without end takes the time of everybody else in this process.
@@ -247,6 +255,10 @@ class UpstreamLink:
             self._messages += 1
             if self._messages <= MESSAGES_LOGGED_MAX:
                 self._log.info("upstream_message", words=event.words)
+        elif isinstance(event, OddMessage):
+            self._messages += 1
+            if self._messages <= MESSAGES_LOGGED_MAX:
+                self._log.warning("upstream_message_skipped", words=event.words)
         else:
             self._on_event(self, event)
             if isinstance(event, JobReceived):

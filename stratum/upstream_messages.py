@@ -5,14 +5,13 @@ a reason that repeats nothing of what was said (it could hold our account).
 Must not know: connections, extranonce prefixes, what is done about a message.
 """
 
-from fractions import Fraction
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from stratum.difficulty import DIFF1, BadTarget, target_from_nbits
 from stratum.job import Work, swap_words
-from stratum.messages import TEXT_CHARS_MAX, Answer, ErrorCode
+from stratum.messages import TEXT_CHARS_MAX, Answer, BadParams, ErrorCode, read_positive
 from stratum.upstream_share import RejectReason
 
 VERSION_MASK: Final = 0x1FFFE000  # the bits that BIP 320 sets aside, all that we ever ask for
@@ -70,7 +69,7 @@ class Reconnect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _NotifyParams(msgspec.Struct, array_like=True):
-    job_id: str
+    job_id: str | int
     prevhash: str
     coinbase1: str
     coinbase2: str
@@ -78,7 +77,6 @@ class _NotifyParams(msgspec.Struct, array_like=True):
     version: str
     nbits: str
     ntime: str
-    clean: bool = False
 
 
 class _Rejection(msgspec.Struct):
@@ -111,10 +109,12 @@ def _u32(text: str, what: str) -> int:
 
 
 def parse_notify(params: Any) -> Notify:
-    """A job."""
-    said = _convert(params, _NotifyParams, "mining.notify")
-    if len(said.job_id) > TEXT_CHARS_MAX:
-        raise BrokenUpstream(f"mining.notify: a job id of {len(said.job_id)} characters")
+    """A job. Some pools have a parameter of their own before clean_jobs, the last one, or behind it."""
+    head, rest = (params[:8], params[8:]) if isinstance(params, list) else (params, [])
+    said = _convert(head, _NotifyParams, "mining.notify")
+    job_id = str(said.job_id)
+    if len(job_id) > TEXT_CHARS_MAX:
+        raise BrokenUpstream(f"mining.notify: a job id of {len(job_id)} characters")
     if len(said.branch) > BRANCH_MAX:
         raise BrokenUpstream(f"mining.notify: a merkle branch of {len(said.branch)} nodes")
     nbits = _u32(said.nbits, "mining.notify: nbits")
@@ -123,7 +123,7 @@ def parse_notify(params: Any) -> Notify:
     except BadTarget as error:
         raise BrokenUpstream(f"mining.notify: {error}") from None
     return Notify(
-        job_id=said.job_id,
+        job_id=job_id,
         prevhash_internal=swap_words(_hex(said.prevhash, "mining.notify: prevhash", 32)),
         coinbase1=_hex(said.coinbase1, "mining.notify: coinbase1"),
         coinbase2=_hex(said.coinbase2, "mining.notify: coinbase2"),
@@ -132,8 +132,18 @@ def parse_notify(params: Any) -> Notify:
         nbits=nbits,
         ntime=_u32(said.ntime, "mining.notify: ntime"),
         network_target=network_target,
-        clean=said.clean,
+        clean=_clean(rest),
     )
+
+
+def _clean(rest: list[Any]) -> bool:
+    """clean_jobs, as what is behind ntime says it; no for a pool that leaves it out."""
+    said = next((it for it in reversed(rest) if isinstance(it, bool)), rest[-1] if rest else False)
+    if said in (True, False, None):  # 1 and 0 too
+        return bool(said)
+    if isinstance(said, str) and said.lower() in ("true", "false"):
+        return said.lower() == "true"
+    raise BrokenUpstream("mining.notify: clean_jobs is neither true nor false")
 
 
 def work_from_notify(notify: Notify, *, before: bytes, extranonce2_bytes: int, origin: object) -> Work:
@@ -177,14 +187,21 @@ def parse_target(params: Any) -> int:
     """The share target of mining.set_difficulty: the largest whole number not above DIFF1 / difficulty."""
     if not isinstance(params, list) or not params:
         raise BrokenUpstream("mining.set_difficulty without a difficulty")
-    value = params[0]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise BrokenUpstream("mining.set_difficulty: the difficulty is not a positive number")
-    exact = Fraction(value)
+    try:
+        exact = read_positive(params[0], "the difficulty")
+    except BadParams as error:
+        raise BrokenUpstream(f"mining.set_difficulty: {error}") from None
     target = DIFF1 * exact.denominator // exact.numerator
     if target == 0:
         raise BrokenUpstream("mining.set_difficulty: no hash can reach this difficulty")
     return min(target, TARGET_MAX)
+
+
+def _size(said: int | str) -> int:
+    """A number of bytes, as a number or as text; -1 for what is none."""
+    if isinstance(said, int):
+        return said
+    return int(said) if said.isascii() and said.isdigit() and len(said) <= 2 else -1
 
 
 def parse_extranonce(extranonce1: str, extranonce2_bytes: int, what: str) -> tuple[bytes, int]:
@@ -201,15 +218,16 @@ def parse_set_extranonce(params: Any) -> tuple[bytes, int]:
     """mining.set_extranonce. Whatever pools say behind the two is ignored."""
     what = "mining.set_extranonce"
     head = params[:2] if isinstance(params, list) else params
-    return parse_extranonce(*_convert(head, tuple[str, int], what), what)
+    extranonce1, size = _convert(head, tuple[str, int | str], what)
+    return parse_extranonce(extranonce1, _size(size), what)
 
 
 def parse_subscribed(result: Any) -> Subscribed:
     """The result of mining.subscribe."""
     what = "mining.subscribe"
     head = result[:3] if isinstance(result, list) else result
-    topics, extranonce1, size = _convert(head, tuple[Any, str, int], what)
-    data, extranonce2_bytes = parse_extranonce(extranonce1, size, what)
+    topics, extranonce1, size = _convert(head, tuple[Any, str, int | str], what)
+    data, extranonce2_bytes = parse_extranonce(extranonce1, _size(size), what)
     return Subscribed(session_id=_session_id(topics), extranonce1=data, extranonce2_bytes=extranonce2_bytes)
 
 

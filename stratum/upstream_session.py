@@ -29,6 +29,7 @@ from stratum.upstream_events import (
     JobReceived,
     MaskChanged,
     MessageShown,
+    OddMessage,
     ReconnectAsked,
     TargetChanged,
     Up,
@@ -200,7 +201,9 @@ class UpstreamSession:
         self.notices += 1
         if message.method in _HANDLERS:
             _HANDLERS[message.method](self, message)
-        elif message.id != b"null":
+            return
+        self._events.append(OddMessage(self._endpoint.cleaned(f"{message.method}: there is no such method")))
+        if message.id != b"null":
             self._say(messages.refusal(message.id, ErrorCode.OTHER, "Method not supported"))
 
     def _say(self, line: bytes) -> None:
@@ -343,9 +346,10 @@ class UpstreamSession:
             raise BrokenUpstream(str(error)) from None
 
     def _on_set_version_mask(self, request: Request) -> None:
-        mask = parse_set_version_mask(request.params)
-        if self.mask is not None:  # otherwise version rolling was not granted, and the submits have no place
-            self._set_mask(mask)
+        if self.mask is None:  # version rolling was not granted, and the submits have no place for it
+            self._events.append(OddMessage("mining.set_version_mask: version rolling was not granted"))
+        else:
+            self._set_mask(parse_set_version_mask(request.params))
 
     def _set_mask(self, mask: int | None) -> None:
         changed, self.mask = mask != self.mask, mask
@@ -353,7 +357,10 @@ class UpstreamSession:
             self._events.append(MaskChanged(mask or 0))
 
     def _on_reconnect(self, request: Request) -> None:
-        self._events.append(ReconnectAsked(parse_reconnect(request.params)))
+        try:
+            self._events.append(ReconnectAsked(parse_reconnect(request.params)))
+        except BrokenUpstream as error:  # it wants us elsewhere: who cannot say where has us here
+            self._events.append(OddMessage(str(error)))
 
     def _on_show_message(self, request: Request) -> None:
         shown = request.params[0] if isinstance(request.params, list) and request.params else ""
