@@ -15,7 +15,7 @@ from stratum.doorkeeper import Doorkeeper, DoorLimits
 from stratum.extranonce import ExtranonceSpace
 from stratum.job import Work
 from stratum.server import Endpoint, Server
-from stratum.services import Admission, Refusal, Services, SessionLimits
+from stratum.services import Admission, Owner, Refusal, Services, SessionLimits
 from stratum.switchboard import BoardLimits, Switchboard
 from stratum.vardiff import VardiffPolicy
 
@@ -34,9 +34,12 @@ class OpenGate:
     def __init__(self) -> None:
         self._workers = 0
 
-    def admit(self, name: str, agent: str) -> Admission | Refusal:
+    def admit(self, name: str, agent: str, owner: Owner) -> Admission | Refusal:
         self._workers += 1
         return Admission(self._workers)
+
+    def leave(self, owner: Owner) -> None:
+        pass
 
 
 async def serve(difficulty_log2: int) -> None:

@@ -24,7 +24,7 @@ import trio
 from pool.registry import Registry
 from pool.routes import ORDER, UPSTREAM, RouteKey, Routes
 from stratum.channel import Channel, Moved
-from stratum.services import Admission, Refusal
+from stratum.services import Admission, Owner, Refusal
 from stratum.session import MinerSession, State
 from stratum.switchboard import Switchboard
 
@@ -77,15 +77,18 @@ class Dispatch:
 
     # stratum.services.Gate
 
-    def admit(self, name: str, agent: str) -> Admission | Refusal:
+    def admit(self, name: str, agent: str, owner: Owner) -> Admission | Refusal:
         """Whether the worker may mine, where it left off, and what it is to mine."""
-        answer = self._registry.admit(name, agent)
+        answer = self._registry.admit(name, agent, owner)
         if isinstance(answer, Refusal):
             return answer
         channel = self.channel_of(answer.worker, self._own)
         if channel is self._own and self.own_closed is not None:
             return Refusal(self.own_closed)
         return Admission(answer.worker, answer.difficulty_log2, channel, answer.party)
+
+    def leave(self, owner: Owner) -> None:
+        self._registry.leave(owner)
 
     # stratum.services.Usher
 
@@ -141,8 +144,7 @@ class Dispatch:
         order = self.assignments.get(worker)
         if order is not None and self._routes is not None and self._routes.get((ORDER, order)) is not None:
             return ORDER, order
-        record = self._registry.workers[worker]
-        upstream = self._registry.tenants_by_id[record.tenant_id].upstream_id
+        upstream = self._registry.tenants_by_id[self._registry.tenant_of(worker)].upstream_id
         return None if upstream is None else (UPSTREAM, upstream)
 
     # Moves

@@ -1,21 +1,26 @@
 """The journal: tallies on disk before their replies leave, and folded into minutes once.
 
-`commit` writes what was judged since the last commit as one row, in one transaction with the rows of
-workers seen for the first time, and with what became of shares that were forwarded to upstreams: a row for
-each that waits for its answer, gone when the answer is in a batch.
+`commit` writes what was judged since the last commit as one row: the tallies, with the names of workers whose
+first accepted shares are among them, and what became of shares that were forwarded to upstreams; of those a
+row for each that waits for its answer, gone when the answer is in a batch.
 `fold` moves committed batches into the minutes of `payouts.tallies`, and the upstreams' verdicts into hours,
 in the transaction that deletes them, so that after a crash at any moment every acknowledged share is in
-exactly one place. Rows of forwarded shares that a dead pool left behind are settled at the start, as
-unanswered.
+exactly one place. No transaction of it has more than some rows, so that a commit never waits long: what is
+more is first written back as batches of that size. Rows of forwarded shares that a dead pool left behind are
+settled at the start, as unanswered.
+
+Shares of a name that has had no accepted one are in no batch: their name is not worth a row.
 
 A commit that fails is never tried again (what an fsync lost, a second one does not bring back): nothing of
 it is acknowledged, JournalFailed is raised, and the pool stops. Must not know: sessions, prices, balances.
 """
 
+import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import structlog
 import trio
@@ -27,7 +32,7 @@ from payouts.tallies import ACCEPTED, Tally, record
 from pool import upstream_tallies
 from pool.journal_schema import journal_batches, upstream_submits
 from pool.price_book import TenantRate
-from pool.registry import NewRows, Registry
+from pool.registry import NewRows, Registry, WorkerRecord
 from pool.registry_store import insert_new
 from pool.store import Store, words_of
 from pool.submit_book import Forwarded, SubmitBook, SubmitChanges, unanswered
@@ -39,8 +44,11 @@ FOLD_S: Final = 60.0  # a row a worker and minute, written once
 FOLD_CHECK_S: Final = 1.0
 FOLDER: Final = "fold"  # the writer's name in journal_writers
 SEEN_S: Final = 600  # last_seen_at_s of a worker may be this old: a row a worker a minute would be too many
-ROWS_MAX: Final = 2_000  # changed in one transaction: some 10 ms that a commit may have to wait
-BATCHES_MAX: Final = 10_000  # folded in one transaction: more than a minute holds
+ROWS_MAX: Final = 1_000  # written in one transaction: some 20 ms that a commit may have to wait
+STEP_PAUSE_S: Final = 0.02  # between two transactions of a fold, so that a commit comes in between
+# Read at once for a fold: more than a minute of the built-out site.
+BATCHES_MAX: Final = 10_000
+BATCH_BYTES_MAX: Final = 16 << 20
 RECORD: Final = np.dtype(
     [
         ("worker", "<u4"),
@@ -60,6 +68,22 @@ MINED: Final = (Verdict.ACCEPTED, *NOT_TAKEN)  # the machine did what it should
 
 class JournalFailed(Exception):
     """A commit is not on disk, or may not be: nothing more can be acknowledged."""
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Batches of the journal, added up: for each minute its tallies and what upstreams said."""
+
+    first: int
+    last: int
+    batches: int
+    minutes: tuple[tuple[int, Records, bytes], ...]
+    workers: tuple[tuple[int, WorkerRecord], ...]  # new ones, each with its minute
+
+    @property
+    def rows(self) -> int:
+        """How many a fold of it writes, at most."""
+        upstream = sum(len(packed) for _, _, packed in self.minutes) // upstream_tallies.RECORD_BYTES
+        return sum(len(records) for _, records, _ in self.minutes) + 2 * upstream
 
 
 class Journal:
@@ -89,10 +113,18 @@ class Journal:
         self.failed = False
         self._last_seen_s: dict[int, int] = {}
         with store.read() as connection:
-            self._seq: int = connection.scalar(select(func.max(journal_batches.c.seq))) or 0
+            self._committed: int = connection.scalar(select(func.max(journal_batches.c.seq))) or 0
+            for names in connection.scalars(
+                select(journal_batches.c.names).where(journal_batches.c.names.is_not(None))
+            ):
+                for worker in _unpack_names(names):
+                    registry.put_rowless(worker)
             left = [_forwarded(row) for row in connection.execute(select(upstream_submits))]
+        self._seqs = itertools.count(self._committed + 1)  # two threads take numbers from it
         if left:
-            self._commit(b"", NewRows((), ()), unanswered(left))
+            self._committed = next(self._seqs)
+            changes = unanswered(left)
+            self._commit(self._committed, changes.tallies, NewRows(), changes)
             log.warning("forwarded_shares_unanswered", shares=len(left))
 
     async def commit(self, tallies: bytes) -> None:
@@ -100,35 +132,61 @@ class Journal:
 
         Raises JournalFailed, and is not to be called again then.
         """
-        new = self._registry.take_new()
+        # Whoever has left by now has nothing under way: it is all in here.
+        gone = self._registry.newcomers.gone
         changes = self._submits.take() if self._submits is not None else SubmitChanges()
-        if not (tallies or changes or new.containers or new.workers):
-            return
-        # Not cancellable half-way: a commit that may have happened must be waited for.
-        with trio.CancelScope(shield=True):
-            await self._in_thread("commit", self._commit, tallies, new, changes)
-        self._on_commit(tallies + changes.tallies)
+        tallies = self._earned(tallies + changes.tallies)
+        for share in changes.noted:
+            self._registry.prove(share.worker)
+        new = self._registry.take_new()
+        if tallies or changes or new.containers or new.workers:
+            # Not cancellable half-way: a commit that may have happened must be waited for.
+            with trio.CancelScope(shield=True):
+                seq = next(self._seqs)
+                await self._in_thread("commit", self._commit, seq, tallies, new, changes)
+            self._committed = seq
+            self._on_commit(tallies)
+        self._registry.newcomers.forget(gone)
 
-    def _commit(self, tallies: bytes, new: NewRows, changes: SubmitChanges) -> None:
+    def _earned(self, tallies: bytes) -> bytes:
+        """The tallies of workers, and of newcomers that are workers from now on, by an accepted share."""
+        newcomers = self._registry.newcomers
+        if not newcomers or not tallies:
+            return tallies
+        records = np.frombuffer(tallies, dtype=RECORD)
+        new = newcomers.among(records["worker"])
+        if not new.any():
+            return tallies
+        for worker in np.unique(records["worker"][new & np.isin(records["verdict"], MINED)]).tolist():
+            self._registry.prove(worker)
+        return records[~newcomers.among(records["worker"])].tobytes()
+
+    def _commit(self, seq: int, tallies: bytes, new: NewRows, changes: SubmitChanges) -> None:
         now_s = int(self._wall_clock())
-        tallies += changes.tallies
+        rowless = self._registry.rowless
+        batch = bool(tallies or changes.upstream)
+        # Whose rows cannot wait: shares on their way refer to them, or there is no batch to take their names.
+        waiting = {it.worker for it in changes.noted} if batch else {it.id for it in new.workers}
+        rows = tuple(worker for number in waiting if (worker := rowless.get(number)) is not None)
         with self._store.write() as connection:
-            insert_new(connection, new, now_s)
+            insert_new(connection, NewRows(new.containers, rows), now_s)
             if changes.settled:
                 connection.execute(_SETTLED, [{"of": key.hex()} for key in changes.settled])
             if changes.noted:
-                rows = [_submit_row(share, now_s) for share in changes.noted]
-                connection.execute(insert(upstream_submits), rows)
-            if tallies or changes.upstream:
-                self._seq += 1
+                submits = [_submit_row(share, now_s) for share in changes.noted]
+                connection.execute(insert(upstream_submits), submits)
+            if batch:
                 connection.execute(
                     insert(journal_batches).values(
-                        seq=self._seq,
+                        seq=seq,
                         minute=now_s // 60,
                         tallies=tallies,
                         upstream=changes.upstream or None,
+                        names=_pack_names(new.workers),
                     )
                 )
+        for worker in rows:
+            rowless.pop(worker.id, None)
 
     async def run(self) -> None:
         """Fold when a minute is over, until cancelled. At a stop, `fold` after the last commit."""
@@ -141,16 +199,57 @@ class Journal:
             await trio.sleep(FOLD_CHECK_S)
 
     async def fold(self) -> None:
-        """Move every committed batch into the minutes. Raises JournalFailed."""
+        """Move every batch that is committed by now into the minutes. Raises JournalFailed."""
+        until = self._committed
         while True:
-            seen: dict[int, int] | None = await self._in_thread("fold", self._fold)
-            if seen is None:
+            window: Window | None = await self._in_thread("fold", self._read, until)
+            if window is None:
                 return
-            await self._in_thread("fold", self._note_workers, self._changes(seen))
+            for at in range(0, len(window.workers), ROWS_MAX):
+                await self._step(self._insert_workers, window.workers[at : at + ROWS_MAX])
+            parts = [window] if window.rows <= ROWS_MAX else await self._step(self._cut, window)
+            for part in parts:
+                await self._step(self._fold, part)
+            changes = self._changes(mined_at(window))
+            for at in range(0, len(changes), ROWS_MAX):
+                await self._step(self._note_workers, changes[at : at + ROWS_MAX])
 
-    def _fold(self) -> dict[int, int] | None:
+    async def _step(self, work: Callable[..., Any], *args: object) -> Any:
+        """One transaction of a fold, and time for a commit behind it."""
+        done = await self._in_thread("fold", work, *args)
+        await trio.sleep(STEP_PAUSE_S)
+        return done
+
+    def _read(self, until: int) -> Window | None:
+        with self._store.read() as connection:
+            return read_window(connection, until)
+
+    def _insert_workers(self, new: tuple[tuple[int, WorkerRecord], ...]) -> None:
         with self._store.write() as connection:
-            return fold(connection, self._registry, self._rate_of)
+            for minute in sorted({minute for minute, _ in new}):
+                rows = tuple(worker for since, worker in new if since == minute)
+                insert_new(connection, NewRows(workers=rows), minute * 60)
+        for _, worker in new:
+            self._registry.rowless.pop(worker.id, None)
+
+    def _cut(self, window: Window) -> list[Window]:
+        """Replace the batches by some that are small enough to be folded one at a time."""
+        with self._store.write() as connection:
+            delete_batches(connection, window)
+            parts = []
+            for minute, records, packed in pieces(window):
+                seq = next(self._seqs)
+                parts.append(Window(seq, seq, 1, ((minute, records, packed),), ()))
+                connection.execute(
+                    insert(journal_batches).values(
+                        seq=seq, minute=minute, tallies=records.tobytes(), upstream=packed or None
+                    )
+                )
+        return parts
+
+    def _fold(self, window: Window) -> None:
+        with self._store.write() as connection:
+            fold(connection, window, self._registry.tenant_of, self._rate_of)
 
     def _changes(self, seen: dict[int, int]) -> list[dict[str, int]]:
         """Of the workers seen mining, each with its difficulty: those whose row is out of date."""
@@ -164,9 +263,8 @@ class Journal:
         return rows
 
     def _note_workers(self, rows: list[dict[str, int]]) -> None:
-        for at in range(0, len(rows), ROWS_MAX):
-            with self._store.write() as connection:
-                connection.execute(_NOTE, rows[at : at + ROWS_MAX])
+        with self._store.write() as connection:
+            connection.execute(_NOTE, rows)
 
     async def _in_thread(self, what: str, work: Callable[..., Any], *args: object) -> Any:
         try:
@@ -178,28 +276,74 @@ class Journal:
             raise JournalFailed(f"the journal cannot {what}: {reason}") from error
 
 
-def fold(connection: Connection, registry: Registry, rate_of: RateOf) -> dict[int, int] | None:
-    """Fold up to BATCHES_MAX batches; None when there was none.
-
-    Returns the workers with good shares, each with the difficulty of most of them.
-    """
-    rows = connection.execute(
-        select(journal_batches).order_by(journal_batches.c.seq).limit(BATCHES_MAX)
+def read_window(connection: Connection, until: int) -> Window | None:
+    """The oldest batches up to that number, as many as are folded at once; None when there is none."""
+    sizes = connection.execute(
+        select(journal_batches.c.seq, func.length(journal_batches.c.tallies))
+        .where(journal_batches.c.seq <= until)
+        .order_by(journal_batches.c.seq)
+        .limit(BATCHES_MAX)
     ).all()
-    if not rows:
+    if not sizes:
         return None
-    tallies: list[Tally] = []
-    seen: dict[int, tuple[int, int]] = {}
-    rates: dict[tuple[int, int], TenantRate] = {}
+    count, size = 1, sizes[0][1]
+    while count < len(sizes) and size + sizes[count][1] <= BATCH_BYTES_MAX:
+        size += sizes[count][1]
+        count += 1
+    first, last = sizes[0].seq, sizes[count - 1].seq
+    rows = connection.execute(
+        select(journal_batches).where(journal_batches.c.seq.between(first, last)).order_by("seq")
+    ).all()
+    minutes = []
     for minute in sorted({row.minute for row in rows}):
-        for worker, rate, log2, verdict, _, count in merge(
-            row.tallies for row in rows if row.minute == minute
-        ).tolist():
+        mine = [row for row in rows if row.minute == minute]
+        said = upstream_tallies.unpack(row.upstream for row in mine if row.upstream)
+        minutes.append((minute, merge(row.tallies for row in mine), upstream_tallies.pack(said)))
+    new = tuple((row.minute, worker) for row in rows if row.names for worker in _unpack_names(row.names))
+    return Window(first, last, count, tuple(minutes), new)
+
+
+def pieces(window: Window) -> Iterator[tuple[int, Records, bytes]]:
+    """The same in parts, none of which writes more than ROWS_MAX rows."""
+    nothing = np.zeros(0, dtype=RECORD)
+    bytes_max = ROWS_MAX // 2 * upstream_tallies.RECORD_BYTES
+    for minute, records, packed in window.minutes:
+        for at in range(0, len(records), ROWS_MAX):
+            yield minute, records[at : at + ROWS_MAX], b""
+        for at in range(0, len(packed), bytes_max):
+            yield minute, nothing, packed[at : at + bytes_max]
+
+
+def delete_batches(connection: Connection, window: Window) -> None:
+    """Whoever does so has written them elsewhere, in the same transaction."""
+    theirs = journal_batches.c.seq.between(window.first, window.last)
+    gone = connection.execute(delete(journal_batches).where(theirs)).rowcount
+    if gone != window.batches:
+        raise JournalFailed(
+            f"of {window.batches} batches to fold there are {gone}: somebody else writes here"
+        )
+
+
+def mined_at(window: Window) -> dict[int, int]:
+    """Who has good shares, each with the difficulty of most of them."""
+    seen: dict[int, tuple[int, int]] = {}
+    for _, records, _ in window.minutes:
+        for worker, _, log2, verdict, _, count in records.tolist():
             if verdict in MINED and count > seen.get(worker, (0, 0))[1]:
                 seen[worker] = (log2, count)
+    return {worker: log2 for worker, (log2, _) in seen.items()}
+
+
+def fold(connection: Connection, window: Window, tenant_of: Callable[[int], int], rate_of: RateOf) -> None:
+    """Move the batches of a window into the minutes, and the upstreams' verdicts into hours."""
+    delete_batches(connection, window)
+    tallies: list[Tally] = []
+    rates: dict[tuple[int, int], TenantRate] = {}
+    for minute, records, _ in window.minutes:
+        for worker, rate, log2, verdict, _, count in records.tolist():
             rate_id, at_our_risk = 0, False
             if rate:
-                key = (rate, registry.workers[worker].tenant_id)
+                key = (rate, tenant_of(worker))
                 if key not in rates:
                     rates[key] = rate_of(connection, *key)
                 rate_id = rates[key].rate_id
@@ -218,12 +362,8 @@ def fold(connection: Connection, registry: Registry, rate_of: RateOf) -> dict[in
     folds = connection.scalar(select(journal_writers.c.batch).where(journal_writers.c.writer == FOLDER)) or 0
     record(connection, FOLDER, folds + 1, tallies)
     upstream_tallies.record(
-        connection,
-        ((row.minute, row.upstream) for row in rows if row.upstream),
-        lambda worker: registry.workers[worker].tenant_id,
+        connection, ((minute, packed) for minute, _, packed in window.minutes if packed), tenant_of
     )
-    connection.execute(delete(journal_batches).where(journal_batches.c.seq <= rows[-1].seq))
-    return {worker: log2 for worker, (log2, _) in seen.items()}
 
 
 _NOTE = (
@@ -237,8 +377,14 @@ _SETTLED = delete(upstream_submits).where(upstream_submits.c.key == bindparam("o
 
 
 def merge(batches: Iterable[bytes]) -> Records:
-    """The records of many batches, added up: one for each worker, rate, difficulty and verdict."""
-    records = np.frombuffer(b"".join(batches), dtype=RECORD)
+    """The records of many batches, added up: one for each worker, rate, difficulty and verdict.
+
+    Rejected shares are counted by worker and verdict alone: they are worth nothing, whatever the rate, and
+    whoever sends them can do so at any difficulty.
+    """
+    records = np.frombuffer(b"".join(batches), dtype=RECORD).copy()
+    worthless = ~np.isin(records["verdict"], MINED)
+    records["rate"][worthless] = records["difficulty_log2"][worthless] = 0
     key = records["worker"].astype(np.uint64) << np.uint64(32) | records["rate"].astype(np.uint64)
     rest = (records["difficulty_log2"].astype(np.int16) + 32).astype(np.uint16) << np.uint16(8)
     rest |= records["verdict"].astype(np.uint16)
@@ -251,6 +397,14 @@ def merge(batches: Iterable[bytes]) -> Records:
     if len(starts):
         merged["count"] = np.add.reduceat(records["count"][order].astype(np.uint64), starts)
     return merged
+
+
+def _pack_names(new: tuple[WorkerRecord, ...]) -> bytes | None:
+    return msgspec.msgpack.encode(new) if new else None
+
+
+def _unpack_names(packed: bytes) -> tuple[WorkerRecord, ...]:
+    return msgspec.msgpack.decode(packed, type=tuple[WorkerRecord, ...])
 
 
 def _submit_row(share: Forwarded, now_s: int) -> dict[str, int | str]:

@@ -18,6 +18,8 @@ journal_batches = table(
     number("minute"),  # since 1970, at the commit
     Column("tallies", LargeBinary, nullable=False),
     Column("upstream", LargeBinary, nullable=True),  # the upstreams' verdicts, where there were any
+    # Workers whose first accepted shares are in here, packed: their rows are written by the fold.
+    Column("names", LargeBinary, nullable=True),
     CheckConstraint("length(tallies) + coalesce(length(upstream), 0) > 0", name="tallies"),
 )
 # What the engine's rate number stands for: the work's side of a price, and whose work it is (NULL: the

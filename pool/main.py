@@ -10,7 +10,7 @@ import resource
 import secrets
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 import structlog
@@ -49,8 +49,8 @@ from stratum.doorkeeper import Doorkeeper, DoorLimits
 from stratum.extranonce import ExtranonceSpace
 from stratum.job import Solution
 from stratum.server import Server
-from stratum.services import Services
-from stratum.switchboard import Switchboard
+from stratum.services import Owner, Services
+from stratum.switchboard import Connection, Switchboard
 from stratum.upstream_share import SUBMIT_LOG_MAX
 
 log = structlog.get_logger()
@@ -97,7 +97,7 @@ class Pool:
             self._nodes.nodes, config.data_dir, tip_height=lambda: self._watch.tip_height
         )
         with store.read() as connection:
-            self._registry = Registry(load(connection))
+            self._registry = Registry(load(connection), show_out=self._show_out)
         self._hashrates = HashrateBook(self._registry, trio.current_time())
         self._submits = SubmitBook(lambda: self._board.commit_soon(), unsettled_max=UNSETTLED_MAX)
         self._journal = Journal(
@@ -229,7 +229,13 @@ class Pool:
             self._board.publish(self._channel, work, rate=epoch)
             log.debug("job_published", height=template.height, transactions=len(template.transactions))
 
+    def _show_out(self, owner: Owner) -> None:
+        """Somebody else needs the places of names that this connection holds, and has had no share under."""
+        self._board.drop(cast(Connection, owner), "names without a share")
+
     def _take_solution(self, solution: Solution) -> None:
+        if solution.worker:
+            self._registry.prove(solution.worker)  # whatever its verdict is: there is work behind it
         forwarded = self._proxy.forward(solution)
         if solution.is_block:
             log.info(
@@ -295,8 +301,7 @@ class Pool:
         self._terms_changed.set()
         self._proxy.changed()
         if view.status != "active":
-            theirs = {it.id for it in self._registry.workers.values() if it.tenant_id == view.id}
-            self._board.drop_workers(theirs, "tenant suspended")
+            self._board.drop_workers(self._registry.numbers_of(view.id), "tenant suspended")
 
     async def _store_blocks(self) -> None:
         """A stop must not lose blocks that nobody has taken yet: the next start submits what is on disk."""

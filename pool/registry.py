@@ -1,22 +1,27 @@
 """Who may mine: tenants, containers and workers in memory, as the database has them.
 
-Asked in the middle of a handshake, so it answers at once: everything is loaded at the start, and workers
-and containers that are new get their numbers here and their rows with the next commit of the journal,
-before any share of theirs is in it.
+Asked in the middle of a handshake, so it answers at once: everything is loaded at the start. A name that is
+new is admitted as a newcomer, in memory only (`pool.newcomers`); with its first accepted share it becomes a
+worker, its container is made where that is new too, and both are in the commit that has the share.
 
-Invariants: numbers are never reused; a worker is known here before it is admitted; only one process
-writes (the data directory is locked). Must not know: connections, and how commands get here.
+Invariants: a worker's number is never reused while anything is counted under it; a worker is known here
+before it is admitted; only one process writes (the data directory is locked). Must not know: connections
+beyond their address, and how commands get here.
 """
 
+import time
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote
 
 import msgspec
 
 from payouts.rates import Scheme
-from stratum.services import Admission, Refusal
+from pool.newcomers import Newcomer, Newcomers
+from stratum.services import Admission, Owner, Refusal
 
-# Of one tenant: four sites built out, so a machine that invents names cannot fill memory and disk.
+# Of one tenant, with accepted shares: four sites built out, so a machine that invents names and mines under
+# each of them cannot fill the books.
 WORKERS_PER_TENANT_MAX: Final = 100_000
 CONTAINERS_PER_TENANT_MAX: Final = 1_000
 NAME_CHARS_MAX: Final = 63  # of a container or unit: what survives firmware that cuts names
@@ -61,16 +66,16 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class NewRows(msgspec.Struct, frozen=True):
-    """What was seen for the first time and is not in the database yet."""
+    """What has work behind it for the first time and is not in the database yet."""
 
-    containers: tuple[ContainerRecord, ...]
-    workers: tuple[WorkerRecord, ...]
+    containers: tuple[ContainerRecord, ...] = ()
+    workers: tuple[WorkerRecord, ...] = ()
 
 
 class Registry:
-    """stratum.session.Gate over the database's snapshot."""
+    """stratum.services.Gate over the database's snapshot. `show_out` closes a connection that has to go."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, *, show_out: Callable[[Owner], None] = lambda owner: None) -> None:
         self.tenants = {tenant.name: tenant for tenant in snapshot.tenants}
         self.tenants_by_id = {tenant.id: tenant for tenant in snapshot.tenants}
         self.containers = {container.id: container for container in snapshot.containers}
@@ -84,7 +89,10 @@ class Registry:
         for container in snapshot.containers:
             self._containers_of[container.tenant_id] = self._containers_of.get(container.tenant_id, 0) + 1
         self._next_container = max(self.containers, default=0) + 1
-        self._next_worker = max(self.workers, default=0) + 1
+        self.newcomers = Newcomers(max(self.workers, default=0) + 1, show_out)
+        self.rowless: dict[
+            int, WorkerRecord
+        ] = {}  # workers that the journal knows, and the tables do not yet
         self._new_containers: list[ContainerRecord] = []
         self._new_workers: list[WorkerRecord] = []
 
@@ -92,8 +100,8 @@ class Registry:
         """A tenant is new, or its status or terms changed."""
         self.tenants[tenant.name] = self.tenants_by_id[tenant.id] = tenant
 
-    def admit(self, name: str, agent: str) -> Admission | Refusal:
-        """Whether the worker of that name may mine, and where it left off."""
+    def admit(self, name: str, agent: str, owner: Owner) -> Admission | Refusal:
+        """Whether the worker of that name may mine on that connection, and where it left off."""
         tenant_name, container_name, unit = parse_worker_name(name)
         tenant = self.tenants.get(tenant_name)
         if tenant is None:
@@ -104,27 +112,63 @@ class Registry:
             return Refusal(f"Tenant {tenant_name} is suspended: ask the operator")
         if len(container_name) > NAME_CHARS_MAX or len(unit) > NAME_CHARS_MAX:
             return Refusal(f"Container and unit have at most {NAME_CHARS_MAX} characters each")
-        container = self._container(tenant, container_name)
-        if container is None:
-            return Refusal(f"Tenant {tenant_name} has too many containers")
-        worker_id = self._worker_ids.get((container, unit))
+        container = self._container_ids.get((tenant.id, container_name))
+        worker_id = None if container is None else self._worker_ids.get((container, unit))
         if worker_id is not None:
             return Admission(worker_id, self.workers[worker_id].difficulty_log2, party=tenant.id)
         if self._workers_of.get(tenant.id, 0) >= WORKERS_PER_TENANT_MAX:
-            return Refusal(f"Tenant {tenant_name} has too many workers")
-        return Admission(self._add_worker(tenant, container, unit, agent), party=tenant.id)
+            return Refusal(f"Tenant {tenant_name} has too many workers: `angara worker remove` makes room")
+        if container is None and self._containers_of.get(tenant.id, 0) >= CONTAINERS_PER_TENANT_MAX:
+            return Refusal(
+                f"Tenant {tenant_name} has too many containers: `angara container remove` makes room"
+            )
+        new = self.newcomers.admit(
+            (tenant.id, container_name, unit), agent[:AGENT_CHARS_MAX], owner, int(time.time())
+        )
+        return new if isinstance(new, Refusal) else Admission(new, party=tenant.id)
 
-    def _container(self, tenant: TenantRecord, name: str) -> int | None:
-        known = self._container_ids.get((tenant.id, name))
+    def leave(self, owner: Owner) -> None:
+        """The connection is gone."""
+        self.newcomers.leave(owner)
+
+    def prove(self, number: int) -> None:
+        """There is work behind this number: it is a worker's from now on, whoever it was before."""
+        if number not in self.newcomers.by_number:
+            return
+        newcomer = self.newcomers.prove(number)
+        worker = WorkerRecord(
+            id=number,
+            tenant_id=newcomer.tenant_id,
+            container_id=self._container(newcomer),
+            unit=newcomer.unit,
+            agent=newcomer.agent or None,
+        )
+        self._put_worker(worker)
+        self.rowless[number] = worker
+        self._new_workers.append(worker)
+
+    def _container(self, newcomer: Newcomer) -> int:
+        known = self._container_ids.get((newcomer.tenant_id, newcomer.container))
         if known is not None:
             return known
-        if self._containers_of.get(tenant.id, 0) >= CONTAINERS_PER_TENANT_MAX:
-            return None
-        container = ContainerRecord(id=self._next_container, tenant_id=tenant.id, name=name)
-        self._next_container += 1
+        container = ContainerRecord(
+            id=self._next_container, tenant_id=newcomer.tenant_id, name=newcomer.container
+        )
         self.put_container(container)
         self._new_containers.append(container)
         return container.id
+
+    def put_rowless(self, worker: WorkerRecord) -> None:
+        """A worker of an earlier run that only the journal knows."""
+        if worker.id not in self.workers:
+            self.newcomers.take_number(worker.id)
+            self._put_worker(worker)
+            self.rowless[worker.id] = worker
+
+    def _put_worker(self, worker: WorkerRecord) -> None:
+        self.workers[worker.id] = worker
+        self._worker_ids[worker.container_id, worker.unit] = worker.id
+        self._workers_of[worker.tenant_id] = self._workers_of.get(worker.tenant_id, 0) + 1
 
     def reserve_container(self) -> int:
         """A number for a container that a command is about to make."""
@@ -138,21 +182,6 @@ class Registry:
         self.containers[container.id] = container
         self._container_ids[container.tenant_id, container.name] = container.id
         self._next_container = max(self._next_container, container.id + 1)
-
-    def _add_worker(self, tenant: TenantRecord, container_id: int, unit: str, agent: str) -> int:
-        worker = WorkerRecord(
-            id=self._next_worker,
-            tenant_id=tenant.id,
-            container_id=container_id,
-            unit=unit,
-            agent=agent[:AGENT_CHARS_MAX] or None,
-        )
-        self._next_worker += 1
-        self.workers[worker.id] = worker
-        self._worker_ids[container_id, unit] = worker.id
-        self._workers_of[tenant.id] = self._workers_of.get(tenant.id, 0) + 1
-        self._new_workers.append(worker)
-        return worker.id
 
     def note_difficulty(self, worker_id: int, difficulty_log2: int) -> bool:
         """Where the worker starts when it comes back; False when that is not news."""
@@ -170,18 +199,30 @@ class Registry:
         return new
 
     def rows_of(self, worker_id: int) -> NewRows:
-        """The rows of one worker, for who cannot wait for the commit that has them."""
+        """The rows of one worker, for who cannot wait for the commit that has them: it found a block."""
+        self.prove(worker_id)
         worker = self.workers[worker_id]
         return NewRows((self.containers[worker.container_id],), (worker,))
 
-    def name_of(self, worker_id: int) -> str:
+    def tenant_of(self, number: int) -> int:
+        """Of a worker, or of a newcomer."""
+        worker = self.workers.get(number)
+        return self.newcomers.by_number[number].tenant_id if worker is None else worker.tenant_id
+
+    def numbers_of(self, tenant_id: int) -> set[int]:
+        """Of all its workers and newcomers."""
+        known = {it.id for it in self.workers.values() if it.tenant_id == tenant_id}
+        return known | {it.number for it in self.newcomers.by_number.values() if it.tenant_id == tenant_id}
+
+    def name_of(self, number: int) -> str:
         """tenant.container.unit, without what is empty."""
-        worker = self.workers[worker_id]
-        parts = (
-            self.tenants_by_id[worker.tenant_id].name,
-            self.containers[worker.container_id].name,
-            worker.unit,
-        )
+        worker = self.workers.get(number)
+        if worker is None:
+            tenant_id, container, unit = self.newcomers.by_number[number].name
+        else:
+            tenant_id, unit = worker.tenant_id, worker.unit
+            container = self.containers[worker.container_id].name
+        parts = self.tenants_by_id[tenant_id].name, container, unit
         return ".".join(part for part in parts if part)
 
 

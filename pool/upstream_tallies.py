@@ -37,6 +37,7 @@ REASONS: Final = (
 )
 _KEY: Final = struct.Struct("<II32sBBH")  # worker, epoch, target, verdict, reason, 0
 _RECORD: Final = struct.Struct(f"<{_KEY.size}sI")  # and how many
+RECORD_BYTES: Final = _RECORD.size
 
 
 class UpstreamTally(msgspec.Struct, frozen=True):

@@ -46,12 +46,6 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Gate(Protocol):
-    """Who may mine. Answers at once: it is asked in the middle of a handshake."""
-
-    def admit(self, name: str, agent: str) -> Admission | Refusal: ...
-
-
 class Usher(Protocol):
     """Where a miner goes before anybody knows who it is: extranonces are given before a name is said."""
 
@@ -69,6 +63,16 @@ class Owner(Protocol):
     address: str
 
     def write(self, data: bytes) -> None: ...
+
+
+class Gate(Protocol):
+    """Who may mine. Answers at once: it is asked in the middle of a handshake.
+
+    The connection holds what it was admitted as until it leaves.
+    """
+
+    def admit(self, name: str, agent: str, owner: Owner) -> Admission | Refusal: ...
+    def leave(self, owner: Owner) -> None: ...
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):

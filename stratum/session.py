@@ -120,6 +120,7 @@ class MinerSession:
         services = self._services
         self.channel.sessions.discard(self)
         self.channel.waiting.discard(self)
+        services.gate.leave(self.owner)
         if self._extranonce1 is not None:
             pins = services.engine.pins(self.slot)
             self.channel.give_back(self._extranonce1, pins)
@@ -200,7 +201,7 @@ class MinerSession:
         if not raw_name or len(raw_name) > WORKER_NAME_BYTES_MAX:
             text = f"A worker name has 1 to {WORKER_NAME_BYTES_MAX} bytes"
             return self._refuse(raw_id, text)
-        answer = self._services.gate.admit(params.name, self._agent)
+        answer = self._services.gate.admit(params.name, self._agent, self.owner)
         if isinstance(answer, Refusal):
             return self._refuse(raw_id, answer.reason)
         if self._admitted is not None and answer.party != self._admitted.party:

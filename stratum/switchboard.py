@@ -218,6 +218,7 @@ class Switchboard:
         connection.session.close()
         self._doorkeeper.leave(connection.address, settled=connection.settled)
         self.dropped[reason] += 1
+        self.commit_soon()  # behind which whatever was kept for it may be forgotten
 
     def drop_workers(self, workers: Container[int], reason: str) -> None:
         """Drop every connection that one of these workers is authorised on."""
@@ -382,7 +383,8 @@ class Switchboard:
             raise
 
     async def _commit_judged(self) -> None:
-        """Make everything durable that is judged by now, then answer it."""
+        """Make everything durable that was said by now, then answer it."""
+        self.judge()  # so that nothing is under way of who has left before
         self._judged, self._enough = trio.Event(), trio.Event()
         self._commit_due_s = trio.current_time() + self.limits.commit_interval_s
         replies, self._uncommitted, self._uncommitted_bytes = self._uncommitted, [], 0

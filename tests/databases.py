@@ -143,3 +143,23 @@ def crash_at(statement: int | None) -> Iterator[None]:
     finally:
         event.remove(Engine, "before_cursor_execute", count)
         event.remove(Engine, "commit", commit)
+
+
+@contextmanager
+def crash_before(step: int) -> Iterator[None]:
+    """Crash before the step of that number (from 0), of all statements and commits of all transactions."""
+    steps = 0
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+        if steps > step:
+            raise Crash
+
+    for name in ("before_cursor_execute", "commit"):
+        event.listen(Engine, name, count)
+    try:
+        yield
+    finally:
+        for name in ("before_cursor_execute", "commit"):
+            event.remove(Engine, name, count)

@@ -17,6 +17,8 @@ from pool.journal import RECORD
 from pool.machine_speed import MachineSpeeds
 from pool.registry import Registry, Snapshot, TenantRecord
 from pool.router import Demand, Machine, Plan, plan
+from stratum.services import Admission
+from tests.owners import ConnectionFrom
 
 AIM_S: Final = 6.0
 STEP_S: Final = 10
@@ -47,7 +49,9 @@ class SimulatedFleet:
         self._registry = Registry(Snapshot((tenant,), (), ()))
         for number in range(machines):
             name = f"acme.c{number // CONTAINER_MACHINES:02}.u{number % CONTAINER_MACHINES:03}"
-            self._registry.admit(name, "")
+            admission = self._registry.admit(name, "", ConnectionFrom(f"10.0.{number >> 8}.{number & 255}"))
+            assert isinstance(admission, Admission)
+            self._registry.prove(admission.worker)
         self._workers = np.array(list(self._registry.workers))
         self._container = np.arange(machines) // CONTAINER_MACHINES
         self._speed_hps = SPEED_HPS * self._rng.normal(1.0, SPEED_SPREAD, machines)

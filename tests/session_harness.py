@@ -17,7 +17,7 @@ from stratum.channel import Channel, JobIds, Moved
 from stratum.difficulty import target_from_difficulty_log2
 from stratum.extranonce import ExtranonceSpace
 from stratum.job import Work, swap_words
-from stratum.services import Admission, Refusal, Services, SessionLimits
+from stratum.services import Admission, Owner, Refusal, Services, SessionLimits
 from stratum.session import MinerSession, State
 from stratum.switchboard import ALIAS_INTERVAL_S, TICK_BUCKETS, TICK_S
 from stratum.vardiff import VardiffPolicy
@@ -74,12 +74,15 @@ class GateForAcme:
         self.agents: list[str] = []
         self.remembered_log2: dict[str, int] = {}
 
-    def admit(self, name: str, agent: str) -> Admission | Refusal:
+    def admit(self, name: str, agent: str, owner: Owner) -> Admission | Refusal:
         self.agents.append(agent)
         if unquote(name).partition(".")[0] != "acme":
             return Refusal("Unknown tenant: worker names are tenant.container.unit")
         number = self.numbers.setdefault(unquote(name), len(self.numbers) + 1)
         return Admission(number, self.remembered_log2.get(name), self.channels.get(name))
+
+    def leave(self, owner: Owner) -> None:
+        pass
 
 
 class UsherForOneAddress:

@@ -26,7 +26,7 @@ from stratum.doorkeeper import Doorkeeper, DoorLimits
 from stratum.extranonce import ExtranonceSpace
 from stratum.job import Solution, Work
 from stratum.server import Endpoint, Server
-from stratum.services import Admission, Refusal, Services, SessionLimits
+from stratum.services import Admission, Owner, Refusal, Services, SessionLimits
 from stratum.switchboard import BoardLimits, Journal, Switchboard
 from stratum.vardiff import VardiffPolicy
 from stratum.verdict import Tally, Verdict, unpack_tallies
@@ -104,11 +104,14 @@ class GateForAcme:
         self.channels: dict[str, Channel] = {}
         self.numbers: dict[str, int] = {}
 
-    def admit(self, name: str, agent: str) -> Admission | Refusal:
+    def admit(self, name: str, agent: str, owner: Owner) -> Admission | Refusal:
         if not name.startswith("acme."):
             return Refusal("Unknown tenant")
         number = self.numbers.setdefault(name, len(self.numbers) + 1)
         return Admission(number, channel=self.channels.get(name))
+
+    def leave(self, owner: Owner) -> None:
+        pass
 
 
 class Site:

@@ -22,6 +22,7 @@ from pool.registry import Registry
 from pool.registry_store import RegistryError, load
 from pool.store import open_store
 from stratum.services import Admission, Refusal
+from tests.owners import ConnectionFrom
 
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
 
@@ -59,9 +60,9 @@ async def test_every_command_works_without_a_pool_and_with_one(tmp_path: Path) -
     assert (added["name"], added["status"], added["address"]) == ("acme", "active", ADDRESS)
     async with running(tmp_path) as pool:
         await command(tmp_path, "tenant.add", commands.TenantAdd("borealis", "ann", scheme="fpps"))
-        assert isinstance(pool.registry.admit("borealis.c01.u1", ""), Admission)
+        assert isinstance(pool.registry.admit("borealis.c01.u1", "", ConnectionFrom()), Admission)
         await command(tmp_path, "tenant.set-status", commands.TenantSetStatus("acme", False))
-        assert isinstance(pool.registry.admit("acme.c01.u1", ""), Refusal)
+        assert isinstance(pool.registry.admit("acme.c01.u1", "", ConnectionFrom()), Refusal)
         await command(tmp_path, "tenant.set-terms", commands.TenantSetTerms("acme", "bob", fee_bps=50))
         assert pool.changed == ["borealis", "acme", "acme"]
         made = await command(tmp_path, "container.set", commands.ContainerSet("acme", "c01", "Bratsk", 400))

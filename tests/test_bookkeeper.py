@@ -27,6 +27,7 @@ from pool.registry_store import TenantTerms, add_tenant, insert_new, load
 from pool.regtest import RegtestOptions, serve_regtest
 from pool.store import Store, open_store
 from stratum.services import Admission
+from tests.owners import ConnectionFrom
 from tests.sold_work import order_row, upstream_row
 
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
@@ -86,7 +87,7 @@ def found(hash_hex: str, state: SubmitState = SubmitState.ACCEPTED) -> BlockResu
 async def test_a_found_block_is_booked_once_and_matures_at_a_hundred_confirmations(tmp_path: Path) -> None:
     async with books(tmp_path) as it:
         (block,) = await it.mine(1)
-        admission = it.registry.admit("acme.c01.u1", "")
+        admission = it.registry.admit("acme.c01.u1", "", ConnectionFrom())
         assert isinstance(admission, Admission)
         for _ in range(2):  # its finder is new: no commit of the journal has had it yet
             await it.keeper.record_block(found(block), income_sat=SUBSIDY_SAT, worker_id=admission.worker)

@@ -11,6 +11,7 @@ from pool.hashrate import GROWTH, OFFLINE_S, WINDOWS_S, HashrateBook
 from pool.registry import Registry, Snapshot, TenantRecord
 from stratum.services import Admission
 from stratum.verdict import Verdict
+from tests.owners import ConnectionFrom
 
 HASHES_A_SHARE = 65_536 * 2**32
 
@@ -23,7 +24,9 @@ def registry(machines: int) -> Registry:
     found = Registry(Snapshot(tenants, (), ()))
     for number in range(machines):
         tenant = tenants[number % 2].name
-        assert isinstance(found.admit(f"{tenant}.c{number % 4}.u{number}", ""), Admission)
+        admission = found.admit(f"{tenant}.c{number % 4}.u{number}", "", ConnectionFrom())
+        assert isinstance(admission, Admission)
+        found.prove(admission.worker)
     return found
 
 
@@ -112,7 +115,9 @@ def test_a_router_gets_machines_that_have_never_mined_too() -> None:
     book = HashrateBook(known, 0.0)
     rates_5m, _, ages_s = book.machines(10.0)
     assert (rates_5m[3], ages_s[3]) == (0.0, np.inf)
-    assert isinstance(known.admit("acme.c9.new", ""), Admission)
+    admission = known.admit("acme.c9.new", "", ConnectionFrom())
+    assert isinstance(admission, Admission)
+    known.prove(admission.worker)
     assert len(book.machines(20.0)[0]) > 4
     rates_5m[:] = 1.0  # the caller's own
     assert book.machines(30.0)[0].max() == 0.0

@@ -3,7 +3,7 @@
 import sqlite3
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import trio
@@ -15,8 +15,8 @@ from sqlalchemy.engine import Engine
 from payouts.audit import audit
 from payouts.rates import Scheme
 from payouts.schema import containers, rate_hours, tally_minutes, workers
-from pool import price_book
-from pool.journal import Journal, JournalFailed, fold, merge
+from pool import journal, price_book
+from pool.journal import MINED, Journal, JournalFailed, merge
 from pool.journal_schema import journal_batches
 from pool.price_book import WorkPrice, open_epoch
 from pool.registry import Registry
@@ -24,7 +24,8 @@ from pool.registry_store import TenantTerms, add_tenant, load
 from pool.store import Store
 from stratum.services import Admission
 from stratum.verdict import Verdict
-from tests.databases import Crash, crash_at
+from tests.databases import crash_before
+from tests.owners import ConnectionFrom
 
 pytest_plugins = ("tests.postgres",)
 
@@ -54,6 +55,7 @@ class Site:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.clock = Clock()
+        self.miner = ConnectionFrom()
         terms = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=0)
         with store.write() as connection:
             add_tenant(connection, "acme", terms, by="test", now_s=NOW_S)
@@ -67,7 +69,7 @@ class Site:
         self.journal = Journal(self.store, self.registry, rate_of=price_book.rate_of, wall_clock=self.clock)
 
     def worker(self, name: str) -> int:
-        admission = self.registry.admit(name, "cgminer")
+        admission = self.registry.admit(name, "cgminer", self.miner)
         assert isinstance(admission, Admission)
         return admission.worker
 
@@ -97,11 +99,15 @@ async def test_a_commit_is_on_disk_when_it_returns(site: Site) -> None:
     assert site.shares() == {(worker, Verdict.ACCEPTED): 3}
 
 
-async def test_a_worker_seen_for_the_first_time_is_committed_with_its_first_share(site: Site) -> None:
+async def test_a_new_worker_is_committed_with_its_first_share_and_has_a_row_after_the_fold(
+    site: Site,
+) -> None:
     worker = site.worker("acme.c01.u1")
-    with site.store.read() as connection:
-        assert connection.scalar(select(func.count()).select_from(workers)) == 0
     await site.journal.commit(tally(worker, site.epoch))
+    site.restart()
+    assert site.worker("acme.c01.u1") == worker
+    assert site.shares() == {(worker, Verdict.ACCEPTED): 1}
+    await site.journal.fold()
     with site.store.read() as connection:
         row = connection.execute(select(workers, containers.c.name.label("container")).join(containers)).one()
     assert (row.id, row.container, row.unit, row.agent) == (worker, "c01", "u1", "cgminer")
@@ -132,18 +138,30 @@ async def test_folding_moves_every_share_once_and_the_books_agree(site: Site) ->
     assert site.shares() == before
 
 
-async def test_a_crash_between_any_two_statements_of_a_fold_loses_and_doubles_nothing(site: Site) -> None:
-    worker = site.worker("acme.c01.u1")
-    for count in (1, 2, 3):
-        await site.journal.commit(tally(worker, site.epoch, count=count))
-    for statement in range(12):  # more than a fold has: the last ones crash before the commit
-        with pytest.raises(Crash), crash_at(statement), site.store.write() as connection:
-            fold(connection, site.registry, price_book.rate_of)
-        assert site.shares() == {(worker, Verdict.ACCEPTED): 6}
-        with site.store.read() as connection:
-            assert connection.scalar(select(func.count()).select_from(journal_batches)) == 3
+@pytest.mark.parametrize("rows_max", [1_000, 2])
+async def test_a_crash_anywhere_in_a_fold_loses_and_doubles_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch, rows_max: int
+) -> None:
+    """In one transaction, and where there is so much that it is cut first."""
+    monkeypatch.setattr(journal, "ROWS_MAX", rows_max)
+    monkeypatch.setattr(journal, "STEP_PAUSE_S", 0.0)
+    expected: dict[tuple[int, int], int] = {}
+    for step in range(30):  # more than the fold of what is committed below has
+        for name in ("u1", f"u{step + 2}"):
+            worker = site.worker(f"acme.c01.{name}")
+            await site.journal.commit(tally(worker, site.epoch) + tally(worker, 0, 0, Verdict.STALE, 2))
+            for verdict, count in ((Verdict.ACCEPTED, 1), (Verdict.STALE, 2)):
+                expected[worker, verdict] = expected.get((worker, verdict), 0) + count
+        with suppress(JournalFailed), crash_before(step):
+            await site.journal.fold()
+        site.restart()
+        assert site.shares() == expected
     await site.journal.fold()
-    assert site.shares() == {(worker, Verdict.ACCEPTED): 6}
+    assert site.shares() == expected
+    with site.store.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(journal_batches)) == 0
+        assert connection.scalar(select(func.count()).select_from(workers)) == 31
+        assert audit(connection).wrong is None
 
 
 async def test_the_last_difficulty_of_a_worker_is_where_it_starts_again(site: Site) -> None:
@@ -152,9 +170,9 @@ async def test_the_last_difficulty_of_a_worker_is_where_it_starts_again(site: Si
         tally(worker, site.epoch, 10, count=2) + tally(worker, site.epoch, 17, count=30)
     )
     await site.journal.fold()
-    assert site.registry.admit("acme.c01.u1", "") == Admission(worker, 17, party=1)
+    assert site.registry.admit("acme.c01.u1", "", site.miner) == Admission(worker, 17, party=1)
     site.restart()
-    assert site.registry.admit("acme.c01.u1", "") == Admission(worker, 17, party=1)
+    assert site.registry.admit("acme.c01.u1", "", site.miner) == Admission(worker, 17, party=1)
 
 
 async def test_shares_of_an_older_epoch_are_booked_at_its_price(site: Site) -> None:
@@ -242,7 +260,8 @@ def test_merging_adds_up_what_has_the_same_key(
     expected: dict[tuple[int, int, int, int], int] = {}
     for batch in batches:
         for worker, rate, log2, verdict, count in batch:
-            key = (worker, rate, log2, int(verdict))
+            mined = verdict in MINED  # what is rejected is counted by worker and verdict alone
+            key = (worker, rate if mined else 0, log2 if mined else 0, int(verdict))
             expected[key] = expected.get(key, 0) + count
     merged = merge(b"".join(tally(*record) for record in batch) for batch in batches)
     assert {(w, r, d, v): n for w, r, d, v, _, n in merged.tolist()} == expected

@@ -46,8 +46,8 @@ ROWS = (
     "INSERT INTO rate_epochs VALUES (1, 386089497, 840000, 312500000, NULL, 0)",
     "INSERT INTO rate_epoch_tenants VALUES (1, 1, 1), (1, 2, 2)",
 )
-# Columns of 0004.
-LATER = ("upstream_id", "order_id", "sat_per_ph_day", "order_credit", "upstream_risk", "upstream")
+# Columns of later versions.
+LATER = ("names", "upstream_id", "order_id", "sat_per_ph_day", "order_credit", "upstream_risk", "upstream")
 PRICE = WorkPrice(nbits=386089497, subsidy_sat=312_500_000)
 TALLIES = struct.pack("=IIbBHI", 1, 1, 20, 0, 0, 1_000_000)
 

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from payouts.rates import Scheme
 from payouts.schema import tenant_addresses, tenant_terms
 from pool import registry
-from pool.registry import Registry, parse_worker_name
+from pool.registry import NewRows, Registry, parse_worker_name
 from pool.registry_store import (
     ADDRESS_HOLD_S,
     RegistryError,
@@ -22,6 +22,7 @@ from pool.registry_store import (
 )
 from pool.store import Store
 from stratum.services import Admission, Refusal
+from tests.owners import ConnectionFrom
 
 pytest_plugins = ("tests.postgres",)
 
@@ -29,6 +30,17 @@ NOW_S = 1_700_000_000
 TERMS = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
 P2WPKH = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
 P2WPKH_MAINNET = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
+
+
+MINER = ConnectionFrom()
+
+
+def prove(known: Registry, name: str) -> bool:
+    """A machine of that name has an accepted share."""
+    admission = known.admit(name, "", ConnectionFrom())
+    assert isinstance(admission, Admission)
+    known.prove(admission.worker)
+    return admission.worker in known.workers
 
 
 @pytest.fixture
@@ -56,24 +68,29 @@ def test_worker_names_are_tenant_container_unit(name: str, parts: tuple[str, str
     assert parse_worker_name(name) == parts
 
 
-def test_workers_and_containers_are_made_on_sight_once(known: Registry, store: Store) -> None:
-    first = known.admit("acme.c01.u1", "cgminer")
-    assert known.admit("acme.c01.u1", "other") == first
-    assert known.admit("acme.c01.u2", "") != first
+def test_a_name_becomes_a_worker_once_with_its_first_accepted_share(known: Registry, store: Store) -> None:
+    first = known.admit("acme.c01.u1", "cgminer", MINER)
+    assert isinstance(first, Admission)
+    assert known.admit("acme.c01.u1", "other", ConnectionFrom("10.0.0.2")) == first
+    assert known.admit("acme.c01.u2", "", MINER) != first
+    assert known.take_new() == NewRows()
+    for _ in range(2):
+        known.prove(first.worker)
     new = known.take_new()
     assert [it.name for it in new.containers] == ["c01"]
-    assert [it.unit for it in new.workers] == ["u1", "u2"]
-    assert known.take_new().workers == ()
+    assert [(it.id, it.unit, it.agent) for it in new.workers] == [(first.worker, "u1", "cgminer")]
+    assert known.admit("acme.c01.u1", "", MINER) == first
+    assert known.take_new() == NewRows()
     with store.write() as connection:
         insert_new(connection, new, NOW_S)
     with store.read() as connection:
         again = Registry(load(connection))
-    assert again.admit("acme.c01.u1", "") == first
-    assert again.take_new().workers == ()
+    assert again.admit("acme.c01.u1", "", MINER) == first
+    assert again.take_new() == NewRows()
 
 
 def test_an_unknown_tenant_is_refused_in_words(known: Registry) -> None:
-    answer = known.admit("nobody.c01.u1", "")
+    answer = known.admit("nobody.c01.u1", "", MINER)
     assert isinstance(answer, Refusal)
     assert "Unknown tenant nobody" in answer.reason
 
@@ -81,23 +98,36 @@ def test_an_unknown_tenant_is_refused_in_words(known: Registry) -> None:
 def test_a_suspended_tenant_is_refused_in_words_and_resumed(known: Registry, store: Store) -> None:
     with store.write() as connection:
         known.put_tenant(record_of(set_status(connection, "acme", active=False)))
-    answer = known.admit("acme.c01.u1", "")
+    answer = known.admit("acme.c01.u1", "", MINER)
     assert isinstance(answer, Refusal)
     assert "suspended" in answer.reason
     with store.write() as connection:
         known.put_tenant(record_of(set_status(connection, "acme", active=True)))
-    assert isinstance(known.admit("acme.c01.u1", ""), Admission)
+    assert isinstance(known.admit("acme.c01.u1", "", MINER), Admission)
 
 
-def test_a_machine_that_invents_names_meets_a_bound(known: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_names_with_accepted_shares_are_in_a_tenants_quota(
+    known: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(registry, "WORKERS_PER_TENANT_MAX", 3)
     monkeypatch.setattr(registry, "CONTAINERS_PER_TENANT_MAX", 2)
-    answers = [known.admit(f"acme.c01.u{number}", "") for number in range(5)]
-    assert [isinstance(answer, Admission) for answer in answers] == [True, True, True, False, False]
-    assert isinstance(known.admit("acme.c02.u0", ""), Refusal)  # too many workers, in a second container
-    assert isinstance(known.admit("acme.c03.u0", ""), Refusal)  # too many containers
-    assert isinstance(known.admit("acme.c01.u1", ""), Admission)
-    assert isinstance(known.admit("acme.c01." + "u" * 64, ""), Refusal)
+    for number in range(9):  # nothing stands behind these
+        assert isinstance(known.admit(f"acme.x{number}.u", "", MINER), Admission)
+    for number in range(2):
+        assert prove(known, f"acme.c0{number}.u0")
+    refused = known.admit("acme.c02.u0", "", MINER)
+    assert isinstance(refused, Refusal)
+    assert "container remove" in refused.reason
+    assert prove(known, "acme.c01.u1")
+    refused = known.admit("acme.c01.u2", "", MINER)
+    assert isinstance(refused, Refusal)
+    assert "worker remove" in refused.reason
+    assert isinstance(known.admit("acme.c01.u1", "", MINER), Admission)
+
+
+def test_a_name_is_as_long_as_firmware_lets_it_be(known: Registry) -> None:
+    assert isinstance(known.admit("acme.c01." + "u" * 64, "", MINER), Refusal)
+    assert isinstance(known.admit("acme." + "c" * 64 + ".u1", "", MINER), Refusal)
 
 
 def test_an_address_change_is_held_back_for_72_hours_the_first_one_is_not(store: Store) -> None:

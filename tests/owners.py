@@ -1,0 +1,12 @@
+"""Connections as the registry knows them: an address, and nothing behind it."""
+
+
+class ConnectionFrom:
+    """stratum.services.Owner of a miner that says nothing and hears nothing."""
+
+    def __init__(self, address: str = "10.0.0.1") -> None:
+        self.address = address
+        self.open = True
+
+    def write(self, data: bytes) -> None:
+        raise AssertionError("nobody talks to it")
