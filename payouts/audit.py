@@ -2,8 +2,9 @@
 
 In this order: the chain of transactions with their transfers and the balances along it; then the
 settlements, derived again from the shares they name; the shares against the journal; the rates against
-their fee bases and orders; the events of blocks. A changed row breaks its own hash; a chain that was
-rewritten as a whole breaks against a head that was noted before (a statement carries one).
+their fee bases and orders; the events of blocks; whose the blocks of solo work are. A changed row breaks its
+own hash; a chain that was rewritten as a whole breaks against a head that was noted before (a statement
+carries one).
 
 Invariants: reads only, in the caller's transaction, which must see one moment. Memory does not grow
 with the ledger. Must not know: how to mend anything.
@@ -41,11 +42,15 @@ from payouts.schema import (
     rates,
     settled_shares,
     settlements,
+    solo_blocks,
     tally_days,
     tally_hours,
     tally_minutes,
+    tenant_addresses,
+    tenant_terms,
     workers,
 )
+from payouts.solo import is_fee
 from payouts.tallies import ACCEPTED
 
 ROWS_AT_ONCE = 1000  # what a walk holds in memory
@@ -106,6 +111,7 @@ class Auditor:
             self._check_fee_bases()
             self._check_orders()
             self._check_blocks()
+            self._check_solo_blocks()
         except _Found as found:
             wrong = found.wrong
         return Audit(
@@ -377,6 +383,41 @@ class Auditor:
                     raise _Found("block_events", block_hash, f"the ledger has something else for {status}")
                 before = status
         self._check_booked(Kind.BLOCK, select(block_events.c.transaction_seq))
+
+    def _check_solo_blocks(self) -> None:
+        """Each paid an address that its tenant had, and the pool the fee of terms that the tenant had."""
+        for row in self._walk(
+            select(
+                solo_blocks,
+                blocks.c.hash,
+                blocks.c.income_sat,
+                blocks.c.worker_id,
+                workers.c.tenant_id.label("finder"),
+            )
+            .outerjoin(blocks, blocks.c.hash == solo_blocks.c.block_hash)
+            .outerjoin(workers, workers.c.id == blocks.c.worker_id)
+            .order_by(solo_blocks.c.block_hash)
+        ):
+            reason = self._why_not_solo(row)
+            if reason is not None:
+                raise _Found("solo_blocks", row.block_hash, reason)
+
+    def _why_not_solo(self, row: Row[Any]) -> str | None:
+        if row.hash is None:
+            return "its block is missing"
+        if row.finder is not None and row.finder != row.tenant_id:
+            return "another tenant's machine found it"
+        had = select(tenant_addresses.c.id).where(
+            tenant_addresses.c.tenant_id == row.tenant_id, tenant_addresses.c.address == row.address
+        )
+        if self._connection.scalar(had) is None:
+            return "its address was never the tenant's"
+        fees_bps = self._connection.scalars(
+            select(tenant_terms.c.fee_bps).where(tenant_terms.c.tenant_id == row.tenant_id).distinct()
+        )
+        if not any(is_fee(row.income_sat, row.amount_sat + row.income_sat, bps) for bps in fees_bps):
+            return "the pool's part is not the fee of any terms of the tenant"
+        return None
 
     def _check_booked(self, kind: Kind, sources: Any) -> None:
         self._check_none(

@@ -20,10 +20,15 @@ from payouts.schema import fee_bases, fee_basis_blocks, rates
 
 
 class WorkSource(msgspec.Struct, frozen=True):
-    """Whose work it is: the pool's own where both are None, an upstream's, or an order's on its upstream."""
+    """Whose work it is: the pool's own where both are None, an upstream's, or an order's on its upstream.
+
+    `solo`: work of our own whose blocks pay the tenant. Its rates have that scheme, and no others of our own
+    work have.
+    """
 
     upstream_id: int | None = None
     order_id: int | None = None
+    solo: bool = False
 
 
 OWN_WORK = WorkSource()
@@ -87,6 +92,7 @@ def record_rate(
             rates.c.tenant_id == tenant_id,
             rates.c.upstream_id.is_not_distinct_from(source.upstream_id),
             rates.c.order_id.is_not_distinct_from(source.order_id),
+            (rates.c.scheme == Scheme.SOLO.value) == (price.scheme is Scheme.SOLO),
         )
         .order_by(rates.c.id.desc())
         .limit(1)
@@ -108,6 +114,11 @@ def record_rate(
         sat_per_ph_day=price.sat_per_ph_day,
     )
     return int(connection.execute(rate.returning(rates.c.id)).scalar_one())
+
+
+def source_of(rate: Row[Any]) -> WorkSource:
+    """Whose work it is that has the rate in a row of `rates`."""
+    return WorkSource(rate.upstream_id, rate.order_id, rate.scheme == Scheme.SOLO.value)
 
 
 def price_of(rate: Row[Any]) -> Price:

@@ -1,7 +1,8 @@
 """The pool report, for the operator: luck, reserve, block income, what is owed to whom, and the audit.
 
 Luck compares the blocks that pay the pool with those that the work it bought was expected to find, both
-in the period; orphaned ones were found as well. Balances are the newest, and the audit is of all.
+in the period; orphaned ones were found as well. Blocks that paid a solo tenant, and the work that found them,
+are not in it. Balances are the newest, and the audit is of all.
 
 Invariants: exact or Decimal. Reads only. Must not know: nodes.
 """
@@ -17,7 +18,7 @@ from payouts.audit import audit
 from payouts.ledger import PoolAccount, in_payout, payable
 from payouts.ratebook import price_of
 from payouts.risk import FOUND_MAX, luck
-from payouts.schema import block_events, blocks, rate_hours, rates, tenants
+from payouts.schema import block_events, blocks, rate_hours, rates, solo_blocks, tenants
 from payouts.statement_period import Period, utc
 from payouts.statement_reserve import Reserve, reserve_of
 
@@ -50,6 +51,8 @@ class FoundBlock(msgspec.Struct, frozen=True, kw_only=True):
     found_at_utc: str
     income_sat: int
     status: str
+    tenant: str | None  # a solo tenant that it paid; the pool's income is the fee then
+    tenant_sat: int
 
 
 class PoolReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +106,7 @@ def _luck(connection: Connection, period: Period) -> PoolLuck | None:
         .select_from(blocks)
         .where(
             blocks.c.income_sat > 0,
+            blocks.c.hash.not_in(select(solo_blocks.c.block_hash)),
             blocks.c.found_at_s >= period.from_s,
             blocks.c.found_at_s < period.to_s,
         )
@@ -146,9 +150,11 @@ def _blocks(connection: Connection, period: Period) -> tuple[FoundBlock, ...]:
         .subquery()
     )
     rows: Any = connection.execute(
-        select(blocks, block_events.c.status)
+        select(blocks, block_events.c.status, solo_blocks.c.amount_sat, tenants.c.name)
         .join(newest, newest.c.block_hash == blocks.c.hash)
         .join(block_events, block_events.c.block_hash == blocks.c.hash)
+        .outerjoin(solo_blocks, solo_blocks.c.block_hash == blocks.c.hash)
+        .outerjoin(tenants, tenants.c.id == solo_blocks.c.tenant_id)
         .where(
             block_events.c.position == newest.c.position,
             blocks.c.found_at_s >= period.from_s,
@@ -163,6 +169,8 @@ def _blocks(connection: Connection, period: Period) -> tuple[FoundBlock, ...]:
             found_at_utc=utc(row.found_at_s),
             income_sat=row.income_sat,
             status=row.status,
+            tenant=row.name,
+            tenant_sat=row.amount_sat or 0,
         )
         for row in rows
     )

@@ -377,10 +377,22 @@ blocks = table(
     words("hash"),
     number("height"),
     number("worker_id", ForeignKey("workers.id"), nullable=True),
-    number("income_sat"),  # what its coinbase pays the pool: nothing where it pays a solo tenant
+    number("income_sat"),  # what its coinbase pays the pool: of a solo tenant's block the fee at most
     number("found_at_s"),
     PrimaryKeyConstraint("hash"),
     CheckConstraint("height >= 0 AND income_sat >= 0", name="income_sat"),
+)
+# Blocks whose coinbase pays a tenant (solo), and the pool its fee at most, which is the block's income.
+solo_blocks = table(
+    "solo_blocks",
+    Column("block_hash", Text, ForeignKey("blocks.hash"), nullable=False),
+    number("tenant_id", ForeignKey("tenants.id")),
+    words("address"),
+    number("amount_sat"),  # to the tenant
+    PrimaryKeyConstraint("block_hash"),
+    CheckConstraint("amount_sat >= 0", name="amount_sat"),
+    Index(None, "tenant_id"),
+    clustered=True,
 )
 # The newest row is the block's status.
 block_events = table(
@@ -407,5 +419,6 @@ APPEND_ONLY = (
     "settlements",
     "settled_shares",
     "blocks",
+    "solo_blocks",
     "block_events",
 )

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, and_, case, func, or_, select
 
 from payouts.ledger import Kind, in_payout, payable
 from payouts.order_schema import upstreams
-from payouts.ratebook import WorkSource
+from payouts.ratebook import WorkSource, source_of
 from payouts.rates import PSAT_PER_SAT
 from payouts.schema import ledger_transactions, ledger_transfers, rates, settled_shares, settlements
 from payouts.statement_period import Period, utc, work_text
@@ -208,11 +208,11 @@ def _last_heights(connection: Connection, tenant_id: int, period: Period) -> dic
     """The last height that a rate was offered for: the one before the first of the next for that work."""
     known: dict[WorkSource, list[tuple[int, int]]] = defaultdict(list)
     for row in connection.execute(
-        select(rates.c.id, rates.c.height, rates.c.upstream_id, rates.c.order_id)
+        select(rates)
         .where(rates.c.tenant_id == tenant_id, rates.c.created_at_s < period.to_s)
         .order_by(rates.c.id)
     ):
-        known[WorkSource(row.upstream_id, row.order_id)].append((row.id, row.height))
+        known[source_of(row)].append((row.id, row.height))
     return {
         rate_id: max(height, next_height - 1)
         for of_source in known.values()

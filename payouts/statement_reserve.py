@@ -1,9 +1,9 @@
 """The reserve disclosure: what the pool would need to bear its luck, and what its books say it has.
 
 The reserve is Rosenfeld's for the largest block value that work was bought at in the period and the fee
-that was really earned, less what orphaned blocks cost. Work for an upstream is not in it: whatever the pool
-pays for that, it finds no blocks of its own with it. What it has are matured coins less all that it
-owes; both are the books' as of the period's end.
+that was really earned, less what orphaned blocks cost. Work for an upstream is not in it, nor solo work and
+its blocks: whatever the pool pays for the first, it finds no blocks of its own with either. What it has are
+matured coins less all that it owes; both are the books' as of the period's end.
 
 Invariants: exact or Decimal, never a float. Must not know: nodes, so whether the coins are there.
 """
@@ -28,6 +28,7 @@ from payouts.schema import (
     ledger_transfers,
     rates,
     settlements,
+    solo_blocks,
 )
 from payouts.statement_period import Period
 
@@ -98,7 +99,7 @@ def balances_before(connection: Connection, before_s: int) -> Mapping[str, int]:
 
 
 def blocks_before(connection: Connection, before_s: int) -> tuple[int, int]:
-    """Blocks found that pay the pool, and how many of them were orphaned, as booked by then."""
+    """The pool's own blocks, and how many of them were orphaned, as booked by then."""
     newest = (
         select(block_events.c.block_hash, func.max(block_events.c.position).label("position"))
         .where(block_events.c.at_s < before_s)
@@ -109,7 +110,11 @@ def blocks_before(connection: Connection, before_s: int) -> tuple[int, int]:
         select(block_events.c.status)
         .join(newest, newest.c.block_hash == block_events.c.block_hash)
         .join(blocks, blocks.c.hash == block_events.c.block_hash)
-        .where(block_events.c.position == newest.c.position, blocks.c.income_sat > 0)
+        .where(
+            block_events.c.position == newest.c.position,
+            blocks.c.income_sat > 0,
+            blocks.c.hash.not_in(select(solo_blocks.c.block_hash)),
+        )
     ).all()
     return len(states), states.count(Status.ORPHANED.value)
 

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, select
 
 from payouts.ledger import GENESIS_HASH, canonical_hash
 from payouts.schema import ledger_transactions, tenants
+from payouts.solo import SoloBlock, solo_blocks_of
 from payouts.statement_money import (
     Adjustment,
     Money,
@@ -56,7 +57,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     credit_sat: int
 
 
-class Statement(msgspec.Struct, frozen=True, kw_only=True):
+class Statement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything a tenant is told about a period."""
 
     tenant: str
@@ -75,6 +76,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     reserve: Reserve
     ledger_seq: int  # the last transaction booked before the period's end, and its hash
     ledger_hash: str
+    blocks: tuple[SoloBlock, ...] = ()  # that paid the tenant themselves
 
     @property
     def content_hash(self) -> str:
@@ -116,6 +118,7 @@ def statement(connection: Connection, tenant: str, from_day: date, to_day: date)
         reserve=reserve_of(connection, period),
         ledger_seq=seq,
         ledger_hash=head,
+        blocks=solo_blocks_of(connection, tenant_id, period),
     )
 
 

@@ -22,6 +22,7 @@ from payouts.income import Block, Status
 from payouts.ratebook import WorkSource, record_fee_basis
 from payouts.rates import BlockFees
 from payouts.schema import block_events, blocks
+from payouts.solo import SoloPayout, record_solo
 from payouts.tallies import roll_up_hours, roll_up_minutes
 from pool.blocks import BlockResult, SubmitState
 from pool.config import BookTimes
@@ -88,6 +89,7 @@ class Bookkeeper:
             subsidy_sat=price.subsidy_sat,
             upstream=price.upstream_id,
             order=price.order_id,
+            solo=price.solo,
         )
         return epoch
 
@@ -101,8 +103,15 @@ class Bookkeeper:
         now_s = int(self._wall_clock())
         return await self._write(lambda connection: record_fee_basis(connection, fees, now_s))
 
-    async def record_block(self, result: BlockResult, *, income_sat: int, worker_id: int | None) -> None:
-        """Book a block that was found; one that every node refused is none."""
+    async def record_block(
+        self,
+        result: BlockResult,
+        *,
+        income_sat: int,
+        worker_id: int | None,
+        solo: SoloPayout | None = None,
+    ) -> None:
+        """Book a block that was found; one that every node refused is none. `solo`: if it pays a tenant."""
         if result.state is SubmitState.REFUSED:
             return
         now_s = int(self._wall_clock())
@@ -122,14 +131,22 @@ class Bookkeeper:
             known = connection.scalar(select(func.count()).where(blocks.c.hash == block.hash))
             if not known:
                 income.record_block(connection, block, now_s)
+                if solo is not None:
+                    record_solo(connection, block.hash, solo)
 
         await self._write(book)
 
-    async def book_found_blocks(self, directory: Path, payout_script: bytes) -> None:
+    async def book_found_blocks(self, directory: Path, payout_script: bytes, network: str) -> None:
         """Book the blocks on disk that a kill kept out of the books."""
         now_s = int(self._wall_clock())
         await self._write(
-            partial(book_found_blocks, directory=directory, payout_script=payout_script, now_s=now_s)
+            partial(
+                book_found_blocks,
+                directory=directory,
+                payout_script=payout_script,
+                network=network,
+                now_s=now_s,
+            )
         )
 
     async def run(self) -> None:

@@ -1,9 +1,10 @@
 """Who mines what: admits miners to the channel of their order, their tenant or the pool, and moves them.
 
-A worker belongs to the order that it was assigned to, else to the upstream of its tenant's terms, else to the
-pool's own work; a route that is diverted leads on to its fallback. A session that is not where its worker
-belongs is moved, at once where its channel has no work any more or its order is over, otherwise not before
-`move_interval_s` after its last move.
+A worker belongs to the order that it was assigned to, else to the upstream of its tenant's terms, else to our
+own work: a solo tenant's where its tenant is one, the pool's otherwise. A route that is diverted leads on to
+its fallback. A session that is not where its worker belongs is moved, at once where its channel has no work
+any more, its order is over, or both are our own work; otherwise not before `move_interval_s` after its last
+move.
 
 Where a channel has other extranonces and the miner cannot be told, it is asked to connect again, and the
 route of its address is remembered, so that the next connection gets the right ones before it has said a name.
@@ -21,8 +22,9 @@ from typing import Final
 import structlog
 import trio
 
-from pool.registry import Registry
+from pool.registry import Registry, TenantRecord
 from pool.routes import ORDER, UPSTREAM, RouteKey, Routes
+from pool.solo import SoloChannels
 from stratum.channel import Channel, Moved
 from stratum.services import Admission, Owner, Refusal
 from stratum.session import MinerSession, State
@@ -54,11 +56,13 @@ class Dispatch:
         board: Callable[[], Switchboard],
         *,
         move_interval_s: float,
+        solo: SoloChannels | None = None,
     ) -> None:
         self.assignments: dict[int, int] = {}  # worker to order
         self.own_closed: str | None = None  # why the pool has no work of its own
         self._registry = registry
         self._own = own
+        self._solo = solo
         self._board = board
         self._move_interval_s = move_interval_s
         self._routes: Routes | None = None
@@ -82,8 +86,11 @@ class Dispatch:
         answer = self._registry.admit(name, agent, owner)
         if isinstance(answer, Refusal):
             return answer
+        reason = None if self._solo is None else self._solo.refusal(self._tenant_of(answer.worker))
+        if reason is not None:
+            return Refusal(reason)
         channel = self.channel_of(answer.worker, self._own)
-        if channel is self._own and self.own_closed is not None:
+        if self._is_own(channel) and self.own_closed is not None:
             return Refusal(self.own_closed)
         return Admission(answer.worker, answer.difficulty_log2, channel, answer.party)
 
@@ -127,6 +134,8 @@ class Dispatch:
         """The channel for a worker whose session is `here`."""
         routes, key = self._routes, self._route_of(worker)
         led = None if routes is None or key is None else routes.lead(key, here)
+        if led is None and self._solo is not None:
+            led = self._solo.channel_of(self._tenant_of(worker))
         return self._own if led is None else led
 
     def movable(self, worker: int, now_s: float) -> bool:
@@ -144,8 +153,15 @@ class Dispatch:
         order = self.assignments.get(worker)
         if order is not None and self._routes is not None and self._routes.get((ORDER, order)) is not None:
             return ORDER, order
-        upstream = self._registry.tenants_by_id[self._registry.tenant_of(worker)].upstream_id
+        upstream = self._tenant_of(worker).upstream_id
         return None if upstream is None else (UPSTREAM, upstream)
+
+    def _tenant_of(self, worker: int) -> TenantRecord:
+        return self._registry.tenants_by_id[self._registry.tenant_of(worker)]
+
+    def _is_own(self, channel: Channel) -> bool:
+        """Whether its work is made of our nodes' templates, whomever its blocks pay."""
+        return channel is self._own or (self._solo is not None and channel in self._solo.channels)
 
     # Moves
 
@@ -169,10 +185,13 @@ class Dispatch:
             wanted = self.channel_of(worker, session.channel)
             if session.leaving or wanted is session.channel:
                 continue
-            if wanted is self._own and self.own_closed is not None:
+            if self._is_own(wanted) and self.own_closed is not None:
                 homeless.add(worker)
             elif wanted.paused or not (
-                session.channel.paused or session.channel in over or self.movable(worker, now_s)
+                session.channel.paused
+                or session.channel in over
+                or (self._is_own(session.channel) and self._is_own(wanted))
+                or self.movable(worker, now_s)
             ):
                 early += 1  # there is nothing to mine there yet, or it has moved a moment ago
             elif moves >= MOVES_PER_ROUND_MAX:

@@ -8,7 +8,7 @@ settled: until then it is a row of its own.
 Must not know: who writes and who folds.
 """
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, LargeBinary, PrimaryKeyConstraint
+from sqlalchemy import CheckConstraint, Column, ForeignKey, LargeBinary, PrimaryKeyConstraint, text
 
 from payouts.schema import INTEGER, UPSTREAM_RISKS, number, one_of, table, words
 
@@ -34,6 +34,10 @@ rate_epochs = table(
     number("created_at_s"),
     number("upstream_id", ForeignKey("upstreams.id"), nullable=True),
     number("order_id", ForeignKey("orders.id"), nullable=True),
+    Column(
+        "solo", INTEGER, nullable=False, server_default=text("0")
+    ),  # 1: its blocks pay the tenant that mines them
+    CheckConstraint("solo IN (0, 1)", name="solo"),
     CheckConstraint("epoch BETWEEN 1 AND 4294967295", name="epoch"),
 )
 # The tenants' side: under which rate of its own each tenant's shares of that epoch are booked, and who bears

@@ -39,15 +39,16 @@ from pool.proxy import Proxy
 from pool.registry import Registry
 from pool.registry_store import TenantView, load
 from pool.rpc import NodeError
+from pool.solo import SoloChannels, payout_of
 from pool.store import Store
 from pool.submit_book import SubmitBook
 from pool.template_watch import TemplateWatch
-from pool.templates import Template, work_from_template
+from pool.templates import Template, branch_of, work_from_template
 from stratum._engine import Engine
 from stratum.channel import Channel, JobIds
 from stratum.doorkeeper import Doorkeeper, DoorLimits
 from stratum.extranonce import ExtranonceSpace
-from stratum.job import Solution
+from stratum.job import Solution, Work
 from stratum.server import Server
 from stratum.services import Owner, Services
 from stratum.switchboard import Connection, Switchboard
@@ -112,6 +113,7 @@ class Pool:
         self._halving = HALVING_INTERVAL_REGTEST if config.network == "regtest" else HALVING_INTERVAL
         self._fee_basis: int | None = None
         self._price: tuple[WorkPrice, int] | None = None  # of the last work of our own, and its height
+        self._mined: tuple[Template, tuple[bytes, ...]] | None = None  # what that was made of, and its branch
         self._terms_changed = trio.Event()
         # In every coinbase, with a counter: no boot repeats another's work, so a share of an earlier boot
         # can never be credited again.
@@ -130,6 +132,16 @@ class Pool:
             ),
             extranonce2_size=config.extranonce2_bytes,
         )
+        self._solo = SoloChannels(
+            self._registry,
+            network=config.network,
+            pool_script=config.payout_script,
+            new_channel=lambda: self._proxy.new_channel(EXTRANONCE1_BYTES, config.extranonce2_bytes),
+            board=lambda: self._board,
+            work_on=self._work_on,
+            wall_clock=time.time,
+        )
+        self._solo_changed = trio.Event()
         self._proxy = Proxy(
             config,
             store,
@@ -142,10 +154,12 @@ class Pool:
             epoch=self._bookkeeper.epoch,
             submits=self._submits,
             board=lambda: self._board,
+            solo=self._solo,
         )
         self._doorkeeper = Doorkeeper(_with_descriptors(config.door_limits))
         self._found, self._to_submit = trio.open_memory_channel[Solution](BLOCKS_WAITING_MAX)
         self._board = self._switchboard(engine)
+        self._solo.follow()
 
     def _switchboard(self, engine: Engine) -> Switchboard:
         config = self._config
@@ -192,6 +206,7 @@ class Pool:
                 nursery.start_soon(self._follow_payouts)
                 nursery.start_soon(self._watch.run, templates)
                 nursery.start_soon(self._publish, fresh)
+                nursery.start_soon(self._follow_solo)
                 nursery.start_soon(self._mind_outages)
                 await nursery.start(self._proxy.run)
                 await nursery.start(server.run)
@@ -206,28 +221,62 @@ class Pool:
                     await self._journal.fold()
 
     async def _publish(self, fresh: trio.MemoryReceiveChannel[Template]) -> None:
+        """Every template at once to everybody who mines our own work, whomever the blocks of it pay."""
         async for template in fresh:
-            self._salts_used += 1
+            branch, value_sat = branch_of(template), template.coinbase_value_sat
             try:
-                work = work_from_template(
-                    template,
-                    payout_script=self._config.payout_script,
-                    tag=self._config.tag,
-                    salt=self._salt + self._salts_used.to_bytes(4, "big"),
-                    extranonce_size=self._channel.extranonce_size,
-                )
+                work = self._work_on(template, ((self._config.payout_script, value_sat),), branch)
             except BadCoinbase as error:
                 log.error("template_unusable", height=template.height, reason=str(error))
                 continue
-            price = WorkPrice(
-                nbits=template.nbits,
-                subsidy_sat=subsidy_sat(template.height, self._halving),
-                fee_basis_id=self._fee_basis,
-            )
-            self._price = price, template.height
+            price = self._price_of(template)
             epoch = await self._bookkeeper.epoch(price, template.height)
+            solo_epoch = await self._solo_epoch(template)
+            self._price, self._mined = (price, template.height), (template, branch)
             self._board.publish(self._channel, work, rate=epoch)
+            if solo_epoch:
+                self._solo.publish(template, branch, rate=solo_epoch)
             log.debug("job_published", height=template.height, transactions=len(template.transactions))
+
+    async def _follow_solo(self) -> None:
+        """A tenant is a solo tenant now, or has another address or fee: in its next job, which is now."""
+        while True:
+            await self._solo_changed.wait()
+            self._solo_changed = trio.Event()
+            mined = self._mined
+            if mined is None:
+                continue
+            rate = await self._solo_epoch(mined[0])
+            if mined is self._mined:  # else the next one was published, for them as well
+                self._solo.publish_changed(*mined, rate=rate)
+                self._proxy.dispatch.look_again()
+
+    def _work_on(
+        self, template: Template, payouts: tuple[tuple[bytes, int], ...], branch: tuple[bytes, ...]
+    ) -> Work:
+        self._salts_used += 1
+        return work_from_template(
+            template,
+            payouts=payouts,
+            tag=self._config.tag,
+            salt=self._salt + self._salts_used.to_bytes(4, "big"),
+            extranonce_size=self._channel.extranonce_size,
+            branch=branch,
+        )
+
+    def _price_of(self, template: Template) -> WorkPrice:
+        return WorkPrice(
+            nbits=template.nbits,
+            subsidy_sat=subsidy_sat(template.height, self._halving),
+            fee_basis_id=self._fee_basis,
+        )
+
+    async def _solo_epoch(self, template: Template) -> int:
+        """One for all solo tenants: whose a share is is its worker's to say. 0 where there are none."""
+        if not self._solo.channels:
+            return 0
+        price = msgspec.structs.replace(self._price_of(template), fee_basis_id=None, solo=True)
+        return await self._bookkeeper.epoch(price, template.height)
 
     def _show_out(self, owner: Owner) -> None:
         """Somebody else needs the places of names that this connection holds, and has had no share under."""
@@ -244,6 +293,7 @@ class Pool:
                 hash=solution.hash_internal[::-1].hex(),
                 worker=self._registry.name_of(solution.worker) if solution.worker else None,
                 forwarded=forwarded,
+                solo=payout_of(solution) is not None,
             )
         if forwarded:
             return
@@ -257,14 +307,19 @@ class Pool:
             solution = await self._to_submit.receive()
             result = await self._submitter.submit(solution)
             await self._bookkeeper.record_block(
-                result, income_sat=_income_sat(solution), worker_id=solution.worker or None
+                result,
+                income_sat=_income_sat(solution),
+                worker_id=solution.worker or None,
+                solo=payout_of(solution),
             )
             self._on_block(result)
 
     async def _book_earlier_blocks(self) -> None:
         """Blocks of an earlier run: submit those without a result, book those that are not in the books."""
         await self._submitter.resubmit_pending()
-        await self._bookkeeper.book_found_blocks(self._config.data_dir / "blocks", self._config.payout_script)
+        await self._bookkeeper.book_found_blocks(
+            self._config.data_dir / "blocks", self._config.payout_script, self._config.network
+        )
 
     async def _watch_fees(self) -> None:
         """Renew the basis of FPPS, while any tenant is paid by it."""
@@ -299,6 +354,8 @@ class Pool:
     def _tenant_changed(self, view: TenantView) -> None:
         self._bookkeeper.forget_price()
         self._terms_changed.set()
+        if self._solo.follow():
+            self._solo_changed.set()
         self._proxy.changed()
         if view.status != "active":
             self._board.drop_workers(self._registry.numbers_of(view.id), "tenant suspended")
@@ -327,22 +384,25 @@ class Pool:
                 let_go = True
                 log.error("miners_let_go", reason="no node answers", outage_s=round(outage_s))
                 self._proxy.dispatch.own_closed, self._channel.paused = NO_NODE, True
+                self._solo.pause(True)
                 if self._proxy.in_use:
-                    self._board.drop_channel(self._channel, NO_NODE)
+                    for channel in (self._channel, *self._solo.channels):
+                        self._board.drop_channel(channel, NO_NODE)
                 else:
                     self._board.close_door(NO_NODE)
             elif not gone and let_go:
                 let_go = False
                 log.warning("miners_taken_back")
                 self._proxy.dispatch.own_closed, self._channel.paused = None, False
+                self._solo.pause(False)
                 self._doorkeeper.closed = None
 
 
 def _income_sat(solution: Solution) -> int:
-    """What the coinbase of our own work pays the pool: everything."""
-    template = solution.job.work.origin
+    """What the coinbase of our own work pays the pool: everything, or a solo tenant's fee."""
+    template, payout = solution.job.work.origin, payout_of(solution)
     assert isinstance(template, Template)
-    return template.coinbase_value_sat
+    return template.coinbase_value_sat if payout is None else payout.fee_sat
 
 
 def _with_descriptors(limits: DoorLimits) -> DoorLimits:

@@ -5,10 +5,12 @@ an order's); under it each tenant has a rate of its own, by its terms. Epoch and
 before the first job that carries the number, so the journal can always be folded. Everything blocks: call it
 from a worker thread.
 
-How a tenant is paid:
-* for the pool's own work by its scheme. A proxy tenant whose machines fell back to the pool is paid PPS: its
-  upstream has nothing of that work, and the pool has;
-* for an upstream's work by its scheme, which is nothing where that upstream pays the tenant (proxy);
+How a tenant is paid follows from whom the job pays:
+* for the pool's own work by its scheme. A proxy or solo tenant whose machines do such work is paid PPS: the
+  pool has the blocks of it, and nobody else has anything;
+* for solo work, whose blocks pay the tenant, nothing, whatever its terms say by then;
+* for an upstream's work by its scheme, which is nothing where that upstream pays the tenant (proxy), and PPS
+  for a solo tenant: no block of that work pays it;
 * for work that an order sells by its scheme, or PPS where that pays nothing; by the order's price instead
   where its terms say so.
 
@@ -34,11 +36,12 @@ class WorkPrice(msgspec.Struct, frozen=True, kw_only=True):
     fee_basis_id: int | None = None
     upstream_id: int | None = None  # None: the pool's own work
     order_id: int | None = None
+    solo: bool = False  # our own work, whose blocks pay the tenant that mines them
 
     @property
     def source(self) -> WorkSource:
         """Whose work it is."""
-        return WorkSource(self.upstream_id, self.order_id)
+        return WorkSource(self.upstream_id, self.order_id, self.solo)
 
 
 class TenantRate(msgspec.Struct, frozen=True):
@@ -49,7 +52,8 @@ class TenantRate(msgspec.Struct, frozen=True):
 
 
 def open_epoch(connection: Connection, price: WorkPrice, height: int, now_s: int) -> int:
-    """A new epoch, with a rate for every tenant; its number. `height` is the first it is offered for."""
+    """A new epoch, with a rate for every tenant that may mine it; its number. `height` is the first it is
+    offered for."""
     epoch = (connection.scalar(select(func.max(rate_epochs.c.epoch))) or 0) + 1
     connection.execute(
         insert(rate_epochs).values(
@@ -61,9 +65,12 @@ def open_epoch(connection: Connection, price: WorkPrice, height: int, now_s: int
             created_at_s=now_s,
             upstream_id=price.upstream_id,
             order_id=price.order_id,
+            solo=int(price.solo),
         )
     )
     for tenant in list_tenants(connection):
+        if price.solo and tenant.scheme != Scheme.SOLO:
+            continue  # one that is no solo tenant any more and has not moved yet joins with its shares
         _join(connection, epoch, price, tenant, height, now_s)
     return epoch
 
@@ -84,6 +91,7 @@ def rate_of(connection: Connection, epoch: int, tenant_id: int) -> TenantRate:
         fee_basis_id=row.fee_basis_id,
         upstream_id=row.upstream_id,
         order_id=row.order_id,
+        solo=bool(row.solo),
     )
     tenant = next(it for it in list_tenants(connection) if it.id == tenant_id)
     return _join(connection, epoch, price, tenant, row.height, row.created_at_s)
@@ -119,9 +127,9 @@ def _join(
 
 
 def _scheme(scheme: Scheme, source: WorkSource) -> Scheme:
-    if source.order_id is not None:
-        return scheme if scheme.accrues else Scheme.PPS
-    if source.upstream_id is None and scheme is Scheme.PROXY:
+    if source.solo:
+        return Scheme.SOLO
+    if scheme is Scheme.SOLO or (scheme is Scheme.PROXY and (source.order_id or source.upstream_id is None)):
         return Scheme.PPS
     return scheme
 

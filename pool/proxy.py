@@ -24,6 +24,7 @@ from pool.price_book import WorkPrice
 from pool.registry import Registry
 from pool.route_status import RouteStatus
 from pool.routes import ORDER, Plan, Routes
+from pool.solo import SoloChannels
 from pool.store import DATABASE_ERRORS, Store, words_of
 from pool.submit_book import SubmitBook
 from pool.upstream_channel import Surroundings, UpstreamChannel
@@ -60,6 +61,7 @@ class Proxy:
         epoch: Callable[[WorkPrice, int], Awaitable[int]],
         submits: SubmitBook,
         board: Callable[[], Switchboard],
+        solo: SoloChannels | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -74,7 +76,7 @@ class Proxy:
         self._numbers = own.number
         self._stale = trio.Event()  # the database may say something else than we know
         self._events, self._told = trio.open_memory_channel[Event](EVENTS_WAITING_MAX)
-        self.dispatch = Dispatch(registry, own, board, move_interval_s=config.move_interval_s)
+        self.dispatch = Dispatch(registry, own, board, move_interval_s=config.move_interval_s, solo=solo)
         self._routes: Routes | None = None
         self._router = OrderRouter(
             store,
@@ -102,7 +104,7 @@ class Proxy:
             Surroundings(
                 board=board,
                 submits=self._submits,
-                new_channel=self._new_channel,
+                new_channel=self.new_channel,
                 price=self._price,
                 epoch=self._epoch,
                 on_event=self._on_channel,
@@ -149,9 +151,7 @@ class Proxy:
                 misplaced[order] = misplaced.get(order, 0) + 1
         return RouteStatus(upstreams=self._routes.status(), orders=self._router.status(misplaced))
 
-    # What the parts ask for
-
-    def _new_channel(self, prefix_bytes: int, miner_bytes: int) -> Channel:
+    def new_channel(self, prefix_bytes: int, miner_bytes: int) -> Channel:
         """A channel of a shape. With the own channel's, it shares its extranonces: sessions move freely."""
         self._numbers += 1
         own = self._own
@@ -169,6 +169,8 @@ class Proxy:
         )
         self._board().add_channel(channel)
         return channel
+
+    # What the parts ask for
 
     def _needed(self) -> set[int]:
         return {it.upstream_id for it in self._registry.tenants.values() if it.upstream_id is not None}

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 import msgspec
 
 from payouts.rates import Scheme
+from payouts.solo import Payee
 from pool.newcomers import Newcomer, Newcomers
 from stratum.services import Admission, Owner, Refusal
 
@@ -37,6 +38,7 @@ class TenantRecord(msgspec.Struct, frozen=True, kw_only=True):
     scheme: Scheme
     fee_bps: int
     upstream_id: int | None = None  # where its machines mine; None: for the pool
+    payees: tuple[Payee, ...] = ()  # what its blocks pay, where it is a solo tenant
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -88,7 +88,12 @@ def tenant_show(
 @tenant_app.command("set-address")
 def tenant_set_address(
     name: NameArgument,
-    address: Annotated[str, typer.Argument(help="Payout address. A change is held back for 72 hours.")],
+    address: Annotated[
+        str,
+        typer.Argument(
+            help="Payout address. A change holds after 72 hours, for blocks of a solo tenant too."
+        ),
+    ],
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     database: DatabaseOption = None,

@@ -9,12 +9,13 @@ Must not know: commands, sessions, whether a pool is running.
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy import Connection, Row, Table, insert, select, update
 
 from payouts.ledger import open_accounts
 from payouts.order_schema import upstreams
 from payouts.rates import BPS, MAX_MONEY_SAT, OrderCredit, Scheme, UpstreamRisk
 from payouts.schema import containers, sites, tenant_addresses, tenant_terms, tenants, workers
+from payouts.solo import Payee, schedule
 from payouts.upsert import Insert, upserts
 from pool.addresses import BadAddress, script_for
 from pool.registry import (
@@ -29,6 +30,8 @@ from pool.registry import (
 
 ADDRESS_HOLD_S: Final = 72 * 3600  # MONEY: nothing is paid to an address that was changed less than this ago
 TENANT_CHARS_MAX: Final = 32  # leaves room for container and unit in 63 bytes
+# Each has a coinbase of its own in every new job, 0.1 ms: together half of what it takes to hash the branch.
+SOLO_TENANTS_MAX: Final = 64
 
 
 class RegistryError(Exception):
@@ -67,6 +70,7 @@ class TenantView(msgspec.Struct, frozen=True, kw_only=True):
     upstream_risk: str
     address: str | None
     address_effective_at_s: int | None
+    payees: tuple[Payee, ...]  # which address blocks pay from when, were it a solo tenant
     created_at_s: int
 
 
@@ -144,13 +148,13 @@ def list_tenants(connection: Connection) -> tuple[TenantView, ...]:
             .order_by(tenant_terms.c.id)
         )
     }
-    addresses = {
-        row.tenant_id: row
-        for row in connection.execute(select(tenant_addresses).order_by(tenant_addresses.c.id))
-    }
+    addresses: dict[int, list[Row[Any]]] = {}
+    for row in connection.execute(select(tenant_addresses).order_by(tenant_addresses.c.id)):
+        addresses.setdefault(row.tenant_id, []).append(row)
     views = []
     for row in connection.execute(select(tenants).order_by(tenants.c.name)):
-        address = addresses.get(row.id)
+        changes = addresses.get(row.id, [])
+        address = changes[-1] if changes else None
         views.append(
             TenantView(
                 id=row.id,
@@ -165,6 +169,7 @@ def list_tenants(connection: Connection) -> tuple[TenantView, ...]:
                 upstream_risk=terms[row.id].upstream_risk,
                 address=address.address if address is not None else None,
                 address_effective_at_s=address.effective_at_s if address is not None else None,
+                payees=schedule((it.changed_at_s, it.effective_at_s, it.address) for it in changes),
                 created_at_s=row.created_at_s,
             )
         )
@@ -187,6 +192,7 @@ def record_of(view: TenantView) -> TenantRecord:
         scheme=Scheme(view.scheme),
         fee_bps=view.fee_bps,
         upstream_id=view.upstream_id,
+        payees=view.payees,
     )
 
 
@@ -199,16 +205,29 @@ def check_tenant_name(name: str) -> None:
         )
 
 
-def add_tenant(connection: Connection, name: str, terms: TenantTerms, *, by: str, now_s: int) -> TenantView:
-    """A new, active tenant without an address. Raises RegistryError."""
+def add_tenant(
+    connection: Connection,
+    name: str,
+    terms: TenantTerms,
+    *,
+    by: str,
+    now_s: int,
+    address: str | None = None,
+    network: str = "",
+) -> TenantView:
+    """A new, active tenant; an address is one of the network. Raises RegistryError."""
     check_tenant_name(name)
     _check_terms(terms)
+    if terms.scheme is Scheme.SOLO:
+        _check_solo(connection, name, terms, address)
     if connection.scalar(select(tenants.c.id).where(tenants.c.name == name)) is not None:
         raise RegistryError(f"there is a tenant {name!r} already")
     row = insert(tenants).values(name=name, status="active", created_at_s=now_s).returning(tenants.c.id)
     tenant_id = int(connection.execute(row).scalar_one())
     open_accounts(connection, tenant_id)
     _insert_terms(connection, tenant_id, terms, by, now_s)
+    if address is not None:
+        return set_address(connection, name, address, network=network, by=by, now_s=now_s)
     return find_tenant(connection, name)
 
 
@@ -217,6 +236,8 @@ def set_terms(connection: Connection, name: str, terms: TenantTerms, *, by: str,
     tenant = find_tenant(connection, name)
     if terms_of(tenant) != terms:
         _check_terms(terms)
+        if terms.scheme is Scheme.SOLO:
+            _check_solo(connection, name, terms, tenant.address)
         _insert_terms(connection, tenant.id, terms, by, now_s)
     return find_tenant(connection, name)
 
@@ -326,6 +347,17 @@ def _check_terms(terms: TenantTerms) -> None:
             "a solo tenant is paid by the blocks that its machines find for the pool, and they would mine for"
             " an upstream: another scheme, or --upstream pool"
         )
+
+
+def _check_solo(connection: Connection, name: str, terms: TenantTerms, address: str | None) -> None:
+    """Whether the blocks of a tenant of that name can pay it."""
+    if terms.fee_bps >= BPS:
+        raise RegistryError("a solo tenant's blocks pay it what the fee leaves: 100 % leaves nothing")
+    if address is None:
+        raise RegistryError("a solo tenant's blocks pay its address, and it has none: set one first")
+    others = sum(it.scheme == Scheme.SOLO and it.name != name for it in list_tenants(connection))
+    if others >= SOLO_TENANTS_MAX:
+        raise RegistryError(f"there are {others} solo tenants, each with a coinbase in every job: no more")
 
 
 def _insert_terms(connection: Connection, tenant_id: int, terms: TenantTerms, by: str, now_s: int) -> None:

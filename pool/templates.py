@@ -170,17 +170,25 @@ def _witness_commitment(raw: _RawTemplate) -> bytes | None:
 
 
 def work_from_template(
-    template: Template, *, payout_script: bytes, tag: str, salt: bytes, extranonce_size: int
+    template: Template,
+    *,
+    payouts: Sequence[tuple[bytes, int]],
+    tag: str,
+    salt: bytes,
+    extranonce_size: int,
+    branch: tuple[bytes, ...],
 ) -> Work:
-    """Work on `template` that pays `payout_script` everything. Raises BadCoinbase.
+    """Work on `template` whose coinbase pays `payouts` (script, satoshi), together all of its value.
 
-    The version has no bits where miners roll theirs, not even those that the node signals with: firmware that
-    sends the difference to it and firmware that sends the bits themselves then mean the same.
+    `branch` is `branch_of` the template: hashing 4,000 transactions takes as long as making a hundred works
+    of it. The version has no bits where miners roll theirs, not even those that the node signals with:
+    firmware that sends the difference to it and firmware that sends the bits themselves then mean the same.
+    Raises BadCoinbase.
     """
     halves = build_coinbase(
         height=template.height,
         value_sat=template.coinbase_value_sat,
-        payouts=[(payout_script, template.coinbase_value_sat)],
+        payouts=payouts,
         salt=salt,
         tag=tag,
         extranonce_size=extranonce_size,
@@ -190,7 +198,7 @@ def work_from_template(
         prevhash_internal=template.prevhash_internal,
         coinbase1=halves.coinbase1,
         coinbase2=halves.coinbase2,
-        branch=merkle_branch([transaction.txid_internal for transaction in template.transactions]),
+        branch=branch,
         version=template.version & ~VERSION_MASK,
         nbits=template.nbits,
         ntime=template.curtime,
@@ -200,6 +208,11 @@ def work_from_template(
         network_target=template.target,
         origin=template,
     )
+
+
+def branch_of(template: Template) -> tuple[bytes, ...]:
+    """The merkle branch of its coinbase, whatever that pays."""
+    return merkle_branch([transaction.txid_internal for transaction in template.transactions])
 
 
 def merkle_branch(txids_internal: Sequence[bytes]) -> tuple[bytes, ...]:

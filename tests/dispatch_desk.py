@@ -19,6 +19,7 @@ from pool.dispatch import Dispatch
 from pool.order_store import OrderRecord
 from pool.registry import Registry, Snapshot, TenantRecord
 from pool.routes import ORDER, UPSTREAM, Plan, RouteKey, Routes
+from pool.solo import SoloChannels
 from pool.upstream_channel import Surroundings
 from pool.upstream_store import UpstreamRecord
 from stratum.channel import Channel, Moved
@@ -117,6 +118,20 @@ class UpstreamThatTheTestSteers:
         self.channel.paused = True
 
 
+class SoloChannelThatTheTestMade:
+    """In the place of pool.solo.SoloChannels. `tenant` may be changed, as terms are."""
+
+    def __init__(self, tenant: str, channel: Channel) -> None:
+        self.tenant: str | None = tenant
+        self.channels = (channel,)
+
+    def channel_of(self, tenant: TenantRecord) -> Channel | None:
+        return self.channels[0] if tenant.name == self.tenant else None
+
+    def refusal(self, tenant: TenantRecord) -> str | None:
+        return None
+
+
 class BoardOfADesk:
     """What dispatch needs of a switchboard."""
 
@@ -173,7 +188,7 @@ class DispatchDesk:
             needed=lambda: {
                 it.upstream_id for it in self.registry.tenants.values() if it.upstream_id is not None
             },
-            on_change=self.dispatch.look_again,
+            on_change=lambda: self.dispatch.look_again(),
             tell=lambda *event: self.told.append(event),
             wall_clock=lambda: self.wall_s,
         )
@@ -183,6 +198,20 @@ class DispatchDesk:
         if self.shape == SAME_SHAPE:
             return self.desk.add_channel(like=self.own)
         return self.desk.add_channel(*self.shape)
+
+    def make_solo(self, tenant: str) -> Channel:
+        """A channel of its own with work, where blocks pay the tenant."""
+        channel = self.desk.add_channel(like=self.own)
+        self.desk.publish(make_work(channel.number * 1000), channel, rate=channel.number)
+        solo = cast(SoloChannels, SoloChannelThatTheTestMade(tenant, channel))
+        board = cast(Switchboard, self.board)
+        self.dispatch = Dispatch(
+            self.registry, self.own, lambda: board, move_interval_s=MOVE_INTERVAL_S, solo=solo
+        )
+        self.desk.services = msgspec.structs.replace(
+            self.desk.services, gate=self.dispatch, usher=self.dispatch
+        )
+        return channel
 
     def mines_on(self, tenant: str, number: int | None) -> None:
         """The terms of a tenant."""

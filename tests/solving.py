@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from pool.addresses import script_for
-from pool.templates import Template, merkle_root, parse_template, sha256d, work_from_template
+from pool.templates import Template, branch_of, merkle_root, parse_template, sha256d, work_from_template
 from stratum.job import Job, Solution, Work
 from tests.bitcoinds import template_result
 
@@ -21,7 +21,12 @@ def work_on(
     """Work on a template that pays the test's address."""
     extranonce_size = len(EXTRANONCE1 + EXTRANONCE2)
     return work_from_template(
-        template, payout_script=payout_script, tag=tag, salt=salt, extranonce_size=extranonce_size
+        template,
+        payouts=[(payout_script, template.coinbase_value_sat)],
+        tag=tag,
+        salt=salt,
+        extranonce_size=extranonce_size,
+        branch=branch_of(template),
     )
 
 

@@ -136,7 +136,7 @@ async def test_a_block_that_a_kill_kept_out_of_the_books_is_booked_at_the_start(
         (directory / f"1-{block}.accepted").write_bytes(raw)
         (directory / f"1-{'cd' * 32}.refused").write_bytes(raw)
         for _ in range(2):
-            await it.keeper.book_found_blocks(directory, script_for(ADDRESS, "regtest"))
+            await it.keeper.book_found_blocks(directory, script_for(ADDRESS, "regtest"), "regtest")
         with it.store.read() as connection:
             row = connection.execute(select(blocks)).one()
         assert (row.hash, row.height, row.income_sat, row.worker_id) == (block, 1, SUBSIDY_SAT, None)

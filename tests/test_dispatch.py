@@ -4,6 +4,7 @@ Routes are the real ones, time is virtual, upstreams are up or lost when the tes
 """
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ import pool.dispatch
 from pool.dispatch import HINT_S, ON_THEIR_WAY_S
 from pool.routes import RETURN_S
 from stratum.channel import Moved
+from stratum.session import State
 from tests.dispatch_desk import (
     MOVE_INTERVAL_S,
     NORTH,
@@ -57,6 +59,50 @@ async def test_the_order_goes_before_the_tenant_and_the_tenant_before_the_pool(
         assert desk.board.moved == {Moved.JOB: 1}
         late = desk.miner("acme.c01.u1")
         assert is_on(late, desk.order(7)), "at once, where it is known already"
+
+
+async def test_a_solo_tenants_machines_are_home_whenever_no_order_has_them(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Home is the tenant's own channel, also when an order's upstream is gone and has no fallback."""
+    desk = DispatchDesk()
+    home = desk.make_solo("acme")
+    async with routing(desk, monkeypatch):
+        desk.follow(upstream(NORTH), orders=(order(7),))
+        desk.up(desk.order(7))
+        miner, other = desk.miner("acme.c01.u1"), desk.miner("zinc.c01.u1")
+        assert (miner.session.channel, other.session.channel) == (home, desk.own)
+        desk.dispatch.assignments[1] = 7
+        desk.dispatch.look_again()
+        await rounds()
+        assert is_on(miner, desk.order(7))
+        desk.lost(desk.order(7))
+        await trio.sleep(OUTAGE_S + 2 * ROUND)
+        assert miner.session.channel is home
+        assert desk.miner("acme.c01.u1").session.channel is home
+        assert desk.board.moved == {Moved.JOB: 2}
+
+
+async def test_moves_between_our_own_channels_wait_for_nothing(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is no solo tenant any more is so with the next job, and back, however lately its machines moved."""
+    desk = DispatchDesk()
+    home = desk.make_solo("acme")
+    async with routing(desk, monkeypatch):
+        miner = desk.miner("acme.c01.u1")
+        solo: Any = desk.dispatch._solo
+        for tenant, channel in ((None, desk.own), ("acme", home), (None, desk.own)):
+            solo.tenant = tenant
+            desk.dispatch.look_again()
+            await rounds()
+            assert miner.session.channel is channel
+        desk.dispatch.own_closed = NO_NODE
+        solo.tenant = "acme"
+        desk.dispatch.look_again()
+        await rounds()
+        assert desk.board.dropped == [("acme.c01.u1", NO_NODE)]
+        assert desk.miner("acme.c01.u1").session.state is not State.MINING
 
 
 async def test_a_connection_is_one_tenants(

@@ -47,7 +47,10 @@ ROWS = (
     "INSERT INTO rate_epoch_tenants VALUES (1, 1, 1), (1, 2, 2)",
 )
 # Columns of later versions.
-LATER = ("names", "upstream_id", "order_id", "sat_per_ph_day", "order_credit", "upstream_risk", "upstream")
+LATER = (
+    *("names", "upstream_id", "order_id", "sat_per_ph_day", "order_credit", "upstream_risk", "upstream"),
+    "solo",
+)
 PRICE = WorkPrice(nbits=386089497, subsidy_sat=312_500_000)
 TALLIES = struct.pack("=IIbBHI", 1, 1, 20, 0, 0, 1_000_000)
 

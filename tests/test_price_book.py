@@ -20,7 +20,9 @@ pytest_plugins = ("tests.postgres",)
 NBITS, SUBSIDY_SAT, FEES_SAT = 0x17034219, 312_500_000, 4_000_000
 SAT_PER_PH_DAY = 61_000
 SCHEMES = tuple(Scheme)
-OWN, NORTH, BLUE = "own work", "an upstream's work", "an order's work"
+OWN, SOLO = "the pool's work", "work whose blocks pay a tenant"
+NORTH, BLUE = "an upstream's work", "an order's work"
+ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 
 
 class Site:
@@ -37,15 +39,17 @@ class Site:
                 of = TenantTerms(
                     scheme=scheme, fee_bps=200, payout_minimum_sat=0, upstream_id=upstream, **terms
                 )
-                add_tenant(connection, scheme.value, of, by="olga", now_s=0)
+                paid = {"address": ADDRESS, "network": "regtest"}
+                add_tenant(connection, scheme.value, of, by="olga", now_s=0, **paid)
 
     def price(self, work: str) -> WorkPrice:
         return WorkPrice(
             nbits=NBITS,
             subsidy_sat=SUBSIDY_SAT,
             fee_basis_id=self.basis,
-            upstream_id=None if work == OWN else self.north,
+            upstream_id=self.north if work in (NORTH, BLUE) else None,
             order_id=self.blue if work == BLUE else None,
+            solo=work == SOLO,
         )
 
     def open(self, work: str) -> int:
@@ -66,8 +70,9 @@ class Site:
 @pytest.mark.parametrize(
     ("work", "paid_by"),
     [
-        (OWN, {"pps": "pps", "fpps": "fpps", "solo": "solo", "proxy": "pps"}),
-        (NORTH, {"pps": "pps", "fpps": "fpps", "solo": "solo", "proxy": "proxy"}),
+        (OWN, {"pps": "pps", "fpps": "fpps", "solo": "pps", "proxy": "pps"}),
+        (SOLO, {"solo": "solo"}),
+        (NORTH, {"pps": "pps", "fpps": "fpps", "solo": "pps", "proxy": "proxy"}),
         (BLUE, {"pps": "pps", "fpps": "fpps", "solo": "pps", "proxy": "pps"}),
     ],
 )

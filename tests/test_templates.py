@@ -17,10 +17,10 @@ from pool.templates import (
     merkle_root,
     parse_template,
     sha256d,
-    work_from_template,
 )
 from stratum.difficulty import target_from_nbits
 from tests.bitcoinds import COMMITMENT, REGTEST_TARGET, template_result
+from tests.solving import work_on
 
 PAYOUT = bytes.fromhex("0014751e76e8199196d454941c45d1b3a323f1433bd6")
 DATA = "ab" * 60
@@ -53,7 +53,7 @@ def test_a_template_is_read_with_its_hashes_turned_into_internal_order() -> None
 
 def test_a_template_without_transactions_becomes_work_without_a_branch() -> None:
     template = parse_template(template_result())
-    work = work_from_template(template, payout_script=PAYOUT, tag="/t/", salt=b"salt", extranonce_size=12)
+    work = work_on(template, payout_script=PAYOUT, tag="/t/")
     assert work.branch == ()
     assert work.origin is template
     coinbase = CTransaction.deserialize(work.coinbase1 + bytes(12) + work.coinbase2)
@@ -65,7 +65,7 @@ def test_a_template_without_transactions_becomes_work_without_a_branch() -> None
 
 def test_work_carries_the_header_fields_and_the_times_that_a_node_accepts() -> None:
     template = parse_template(template_result(transactions=[transaction(n) for n in range(5)]))
-    work = work_from_template(template, payout_script=PAYOUT, tag="/t/", salt=b"salt", extranonce_size=12)
+    work = work_on(template, payout_script=PAYOUT, tag="/t/")
     assert (work.height, work.version, work.nbits) == (101, 0x20000000, 0x207FFFFF)
     assert work.network_target == int(REGTEST_TARGET, 16)
     assert work.prevhash_internal == template.prevhash_internal

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, func, select
 
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk
 from payouts.schema import containers, sites, tenants, workers
+from payouts.solo import address_at
 from pool import registry_store
 from pool.admin.order_commands import ORDER_COMMANDS
 from pool.hashrate import WINDOWS_S, Hashrate
@@ -147,11 +148,14 @@ class WorkerShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def tenant_add(desk: Desk, it: TenantAdd) -> Any:
     def add(connection: Connection) -> TenantView:
         terms = _terms(connection, TENANT_DEFAULTS, it)
-        view = registry_store.add_tenant(connection, it.name, terms, by=it.by, now_s=_now_s())
-        if it.address is None:
-            return view
-        return registry_store.set_address(
-            connection, it.name, it.address, network=desk.network, by=it.by, now_s=_now_s()
+        return registry_store.add_tenant(
+            connection,
+            it.name,
+            terms,
+            by=it.by,
+            now_s=_now_s(),
+            address=it.address,
+            network=desk.network,
         )
 
     return _changed(desk, desk.write(add))
@@ -160,14 +164,14 @@ def tenant_add(desk: Desk, it: TenantAdd) -> Any:
 def tenant_list(desk: Desk, it: TenantList) -> Any:
     views = desk.read(registry_store.list_tenants)
     rates = _live(desk, "tenant")
-    return [msgspec.to_builtins(view) | _figures(rates.get(view.id)) for view in views]
+    return [_shown(view) | _figures(rates.get(view.id)) for view in views]
 
 
 def tenant_show(desk: Desk, it: TenantShow) -> Any:
     def look(connection: Connection) -> dict[str, Any]:
         view = registry_store.find_tenant(connection, it.name)
         count = select(func.count()).select_from(workers).where(workers.c.tenant_id == view.id)
-        return {**msgspec.to_builtins(view), "workers": connection.scalar(count)}
+        return {**_shown(view), "workers": connection.scalar(count)}
 
     shown = desk.read(look)
     rates = _live(desk, "tenant")
@@ -180,7 +184,7 @@ def tenant_set_address(desk: Desk, it: TenantSetAddress) -> Any:
             connection, it.name, it.address, network=desk.network, by=it.by, now_s=_now_s()
         )
 
-    return msgspec.to_builtins(desk.write(change))
+    return _changed(desk, desk.write(change))
 
 
 def tenant_set_terms(desk: Desk, it: TenantSetTerms) -> Any:
@@ -324,7 +328,15 @@ def _workers(connection: Connection, it: WorkerList, name: str | None = None) ->
 def _changed(desk: Desk, view: TenantView) -> Any:
     if desk.live is not None:
         desk.live.tenant_changed(view)
-    return msgspec.to_builtins(view)
+    return _shown(view)
+
+
+def _shown(view: TenantView) -> dict[str, Any]:
+    """With what a solo tenant's blocks pay now, which is not a new address before it holds."""
+    shown: dict[str, Any] = msgspec.to_builtins(view)
+    del shown["payees"]
+    solo = view.scheme == Scheme.SOLO
+    return shown | {"blocks_pay": address_at(view.payees, _now_s()) if solo else None}
 
 
 def _live(desk: Desk, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:

@@ -239,13 +239,23 @@ def _blocks(report: PoolReport) -> Table:
             Column(key="found_at_utc", title="Found (UTC)"),
             Column(key="hash", title="Hash"),
             Column(key="status", title="Status"),
+            Column(key="tenant", title="Solo tenant"),
+            Column(key="tenant_sat", title="To it (BTC)", right=True),
             Column(key="income_sat", title="Income (BTC)", right=True),
         ),
         rows=tuple(
-            (count(it.height), moment(it.found_at_utc), text(it.hash), text(it.status), amount(it.income_sat))
+            (
+                count(it.height),
+                moment(it.found_at_utc),
+                text(it.hash),
+                text(it.status),
+                BLANK if it.tenant is None else text(it.tenant),
+                BLANK if it.tenant is None else amount(it.tenant_sat),
+                amount(it.income_sat),
+            )
             for it in report.blocks
         ),
-        total=(Cell("Total", "total"), *(BLANK,) * 3, amount(sum(it.income_sat for it in report.blocks)))
+        total=(Cell("Total", "total"), *(BLANK,) * 5, amount(sum(it.income_sat for it in report.blocks)))
         if report.blocks
         else None,
         empty="No block was found in this period.",

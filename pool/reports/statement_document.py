@@ -5,7 +5,7 @@ Invariants: every figure is the statement's own. Must not know: the database, an
 
 from datetime import date
 
-from payouts.rates import PSAT_PER_SAT, OrderCredit, UpstreamRisk
+from payouts.rates import PSAT_PER_SAT, OrderCredit, Scheme, UpstreamRisk
 from payouts.statements import Statement
 from pool.reports.cells import BLANK, amount, count, exact, hashrate, moment, number, percent, work
 from pool.reports.document import (
@@ -37,6 +37,7 @@ def statement_document(statement: Statement) -> Document:
         Section(title=None, blocks=_head(statement)),
         Section(title="Hashrate and earnings", blocks=_charts(statement)),
         Section(title="Credits by rate", blocks=_rates(statement)),
+        *_solo(statement),
         Section(title="Payouts", blocks=_payouts(statement)),
         Section(title="Adjustments", blocks=(_adjustments(statement),)),
         Section(title="Terms, addresses and approvals", blocks=_decisions(statement)),
@@ -234,6 +235,44 @@ def _sources(statement: Statement) -> tuple[Block, ...]:
         " the scheme PROXY is paid by its upstream."
     )
     return table, note
+
+
+def _solo(statement: Statement) -> tuple[Section, ...]:
+    """Of a tenant whose own blocks paid it, or could have."""
+    if not statement.blocks and not any(rate.scheme == Scheme.SOLO for rate in statement.rates):
+        return ()
+    table = Table(
+        key="blocks",
+        columns=(
+            Column(key="height", title="Height", right=True),
+            Column(key="found_at_utc", title="Found (UTC)"),
+            Column(key="hash", title="Hash, and the address that it pays"),
+            Column(key="status", title="Status"),
+            Column(key="fee_sat", title="Pool fee (BTC)", right=True),
+            Column(key="amount_sat", title="To you (BTC)", right=True),
+        ),
+        rows=tuple(
+            (
+                count(it.height),
+                moment(it.found_at_utc),
+                Cell(f"{it.hash}\n{text(it.address).text}", f"{it.hash} {it.address}"),
+                text(it.status),
+                amount(it.fee_sat),
+                amount(it.amount_sat),
+            )
+            for it in statement.blocks
+        ),
+        empty="No block of yours was found in this period.",
+    )
+    note = Prose(
+        text="The scheme SOLO pays nothing for shares: a block that your machines find pays you in its own"
+        " coinbase, at the address above, less the pool's fee, floor(value × fee), which is an output of its"  # noqa: RUF001
+        " own unless it is dust. It is not in the balance: the pool never has it. It can be spent after 100"
+        " confirmations (matured) and is worth nothing where another block took its place (orphaned); the"
+        " status is the one booked by the end of the period, and blocks of which something became in it are"
+        " listed again."
+    )
+    return (Section(title="Blocks that paid you", blocks=(table, note)),)
 
 
 def _payouts(statement: Statement) -> tuple[Block, ...]:
