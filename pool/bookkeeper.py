@@ -7,7 +7,7 @@ Must not know: sessions and shares; the journal folds itself.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -26,13 +26,14 @@ from payouts.solo import SoloPayout, record_solo
 from payouts.tallies import roll_up_hours, roll_up_minutes
 from pool.blocks import BlockResult, SubmitState
 from pool.config import BookTimes
+from pool.database_waits import when_it_answers
 from pool.found_blocks import book_found_blocks
 from pool.node import NodeSet
 from pool.price_book import WorkPrice, open_epoch
 from pool.registry import NewRows, Registry
 from pool.registry_store import insert_new
 from pool.rpc import NodeError, NodeSpokeNonsense, RpcError
-from pool.store import Store
+from pool.store import DATABASE_ERRORS, Store, words_of
 
 log = structlog.get_logger()
 
@@ -46,7 +47,13 @@ WATCHED_MAX: Final = 500  # blocks asked for in one round
 # Prices that are remembered, one a work source: the pool itself, its upstreams, the orders on them.
 PRICES_MAX: Final = 1_000
 
+AGAIN_S: Final = 30.0  # after an error of the database that does not pass by itself
+
 _Value = TypeVar("_Value")
+
+
+class BooksFailed(Exception):
+    """What the books say does not go together, or we have a mistake: to go on would be to book nonsense."""
 
 
 class Bookkeeper:
@@ -150,10 +157,26 @@ class Bookkeeper:
         )
 
     async def run(self) -> None:
+        """Until cancelled. Raises BooksFailed."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._settle)
-            nursery.start_soon(self._roll_up)
-            nursery.start_soon(self._watch_blocks)
+            nursery.start_soon(self._kept, "settle", self._settle)
+            nursery.start_soon(self._kept, "roll up tallies", self._roll_up)
+            nursery.start_soon(self._kept, "look at blocks", self._watch_blocks)
+
+    async def _kept(self, doing: str, keep: Callable[[], Awaitable[None]]) -> None:
+        """What is not done now is done later: nothing here is a reason to stop miners, but for a mistake."""
+        while True:
+            try:
+                await keep()
+            except DATABASE_ERRORS as error:
+                log.error("books_not_kept", doing=doing, reason=words_of(error)[:300], again_in_s=AGAIN_S)
+            except Exception as error:
+                log.critical("books_failed", doing=doing, exc_info=True)
+                raise BooksFailed(
+                    f"the books cannot {doing}: {error}. Nothing was booked; look with `angara ledger verify`"
+                    " before the pool is started again"
+                ) from error
+            await trio.sleep(AGAIN_S)
 
     async def settle_all(self) -> int:
         """Settle every hour that is due now; how many settlements that were."""
@@ -232,14 +255,16 @@ class Bookkeeper:
             with self._store.write() as connection:
                 return work(connection)
 
-        return await trio.to_thread.run_sync(transaction)
+        done: _Value = await when_it_answers("write to the books", transaction)
+        return done
 
     async def _read(self, work: Callable[[Connection], _Value]) -> _Value:
         def transaction() -> _Value:
             with self._store.read() as connection:
                 return work(connection)
 
-        return await trio.to_thread.run_sync(transaction)
+        found: _Value = await when_it_answers("read the books", transaction)
+        return found
 
 
 def _status(confirmations: int) -> Status:

@@ -11,8 +11,10 @@ import structlog
 import trio
 import typer
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from pool.admin.client import NoAnswer
+from pool.bookkeeper import BooksFailed
 from pool.check import Finding, check_pool
 from pool.config import BadConfig, load_config, parse_address, parse_difficulty
 from pool.data_dir import DataDirError, held
@@ -28,7 +30,7 @@ from pool.registry_store import RegistryError
 from pool.regtest import RegtestOptions, RegtestUnavailable, serve_regtest
 from pool.regtest_wallet import TEMPLATE_TXS_MAX
 from pool.report_cli import app as report_app
-from pool.store import StoreError, open_store
+from pool.store import DATABASE_ERRORS, open_store, words_of
 from pool.upstream_cli import app as upstream_app
 from stratum import _engine
 from stratum.certificate import BadCertificate
@@ -65,13 +67,14 @@ MISTAKES = (
     BadConfig,
     BadEndpoint,
     BadWallet,
+    BooksFailed,
     DataDirError,
     JournalFailed,
     NoAnswer,
     OSError,
     RegistryError,
     RegtestUnavailable,
-    StoreError,
+    *DATABASE_ERRORS,
 )
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOML), see the README.")]
@@ -87,7 +90,7 @@ def main() -> None:
     try:
         app()
     except MISTAKES as error:
-        typer.echo(f"angara: {error}", err=True)
+        typer.echo(f"angara: {_in_words(error)}", err=True)
         sys.exit(EXIT_MISTAKE)
 
 
@@ -245,6 +248,8 @@ async def _until_signal(job: Callable[[], Awaitable[None]]) -> None:
 def _in_words(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:  # its text would begin with "[Errno 13]"
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if isinstance(error, SQLAlchemyError):
+        return f"the database does not do its work: {words_of(error)}"
     return str(error)
 
 

@@ -11,13 +11,16 @@ settled at the start, as unanswered.
 
 Shares of a name that has had no accepted one are in no batch: their name is not worth a row.
 
-A commit that fails is never tried again (what an fsync lost, a second one does not bring back): nothing of
-it is acknowledged, JournalFailed is raised, and the pool stops. Must not know: sessions, prices, balances.
+A database that is busy or away is waited for, up to COMMIT_WAIT_S; nothing is acknowledged meanwhile, and
+whoever asked again finds out first whether the commit had happened. A commit that fails otherwise is never
+tried again (what an fsync lost, a second one does not bring back): nothing of it is acknowledged,
+JournalFailed is raised, and the pool stops. Must not know: sessions, prices, balances.
 """
 
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -30,11 +33,12 @@ from payouts.rates import UpstreamRisk
 from payouts.schema import journal_writers, workers
 from payouts.tallies import ACCEPTED, Tally, record
 from pool import upstream_tallies
+from pool.database_waits import when_it_answers
 from pool.journal_schema import journal_batches, upstream_submits
 from pool.price_book import TenantRate
 from pool.registry import NewRows, Registry, WorkerRecord
 from pool.registry_store import insert_new
-from pool.store import Store, words_of
+from pool.store import Store, StoreError, words_of
 from pool.submit_book import Forwarded, SubmitBook, SubmitChanges, unanswered
 from stratum.verdict import Verdict
 
@@ -44,7 +48,11 @@ FOLD_S: Final = 60.0  # a row a worker and minute, written once
 FOLD_CHECK_S: Final = 1.0
 FOLDER: Final = "fold"  # the writer's name in journal_writers
 SEEN_S: Final = 600  # last_seen_at_s of a worker may be this old: a row a worker a minute would be too many
+SEQ_MAX: Final = (1 << 63) - 1
 ROWS_MAX: Final = 1_000  # written in one transaction: some 20 ms that a commit may have to wait
+# Miners stay and wait for their replies; most firmware goes to its next pool after some minutes without any.
+COMMIT_WAIT_S: Final = 300.0
+STOP_WAIT_S: Final = 5.0  # the same when the pool is asked to stop
 STEP_PAUSE_S: Final = 0.02  # between two transactions of a fold, so that a commit comes in between
 # Read at once for a fold: more than a minute of the built-out site.
 BATCHES_MAX: Final = 10_000
@@ -111,20 +119,21 @@ class Journal:
         self._fold_s = fold_s
         self._wall_clock = wall_clock
         self.failed = False
+        self._stopping = False
         self._last_seen_s: dict[int, int] = {}
         with store.read() as connection:
             self._committed: int = connection.scalar(select(func.max(journal_batches.c.seq))) or 0
             for names in connection.scalars(
                 select(journal_batches.c.names).where(journal_batches.c.names.is_not(None))
             ):
-                for worker in _unpack_names(names):
+                for worker in names_in(names):
                     registry.put_rowless(worker)
             left = [_forwarded(row) for row in connection.execute(select(upstream_submits))]
         self._seqs = itertools.count(self._committed + 1)  # two threads take numbers from it
         if left:
             self._committed = next(self._seqs)
             changes = unanswered(left)
-            self._commit(self._committed, changes.tallies, NewRows(), changes)
+            self._commit(self._committed, changes.tallies, NewRows(), changes, again=iter((False,)))
             log.warning("forwarded_shares_unanswered", shares=len(left))
 
     async def commit(self, tallies: bytes) -> None:
@@ -142,8 +151,10 @@ class Journal:
         if tallies or changes or new.containers or new.workers:
             # Not cancellable half-way: a commit that may have happened must be waited for.
             with trio.CancelScope(shield=True):
-                seq = next(self._seqs)
-                await self._in_thread("commit", self._commit, seq, tallies, new, changes)
+                seq, again = next(self._seqs), itertools.chain((False,), itertools.repeat(True))
+                await self._in_thread(
+                    "commit", partial(self._commit, seq, tallies, new, changes, again=again)
+                )
             self._committed = seq
             self._on_commit(tallies)
         self._registry.newcomers.forget(gone)
@@ -161,7 +172,10 @@ class Journal:
             self._registry.prove(worker)
         return records[~newcomers.among(records["worker"])].tobytes()
 
-    def _commit(self, seq: int, tallies: bytes, new: NewRows, changes: SubmitChanges) -> None:
+    def _commit(
+        self, seq: int, tallies: bytes, new: NewRows, changes: SubmitChanges, *, again: Iterator[bool]
+    ) -> None:
+        """`again` says at each attempt whether there was one before it."""
         now_s = int(self._wall_clock())
         rowless = self._registry.rowless
         batch = bool(tallies or changes.upstream)
@@ -169,6 +183,11 @@ class Journal:
         waiting = {it.worker for it in changes.noted} if batch else {it.id for it in new.workers}
         rows = tuple(worker for number in waiting if (worker := rowless.get(number)) is not None)
         with self._store.write() as connection:
+            if next(again):
+                if connection.scalar(select(journal_batches.c.seq).where(journal_batches.c.seq == seq)):
+                    return  # it had happened
+                if changes.noted:  # and without a batch these are all that may be there
+                    connection.execute(_SETTLED, [{"of": share.key.hex()} for share in changes.noted])
             insert_new(connection, NewRows(new.containers, rows), now_s)
             if changes.settled:
                 connection.execute(_SETTLED, [{"of": key.hex()} for key in changes.settled])
@@ -191,23 +210,33 @@ class Journal:
     async def run(self) -> None:
         """Fold when a minute is over, until cancelled. At a stop, `fold` after the last commit."""
         folded = 0
-        while True:
-            span = int(self._wall_clock() // self._fold_s)
-            if span != folded:  # a clock that steps, either way, only folds early
-                folded = span
-                await self.fold()
-            await trio.sleep(FOLD_CHECK_S)
+        try:
+            while True:
+                span = int(self._wall_clock() // self._fold_s)
+                if span != folded:  # a clock that steps, either way, only folds early
+                    folded = span
+                    await self.fold()
+                await trio.sleep(FOLD_CHECK_S)
+        finally:
+            self._stopping = True
 
     async def fold(self) -> None:
         """Move every batch that is committed by now into the minutes. Raises JournalFailed."""
-        until = self._committed
+        # Not a commit that is under way: it is looked for where nobody knows whether it has happened.
+        until = SEQ_MAX if self._stopping else self._committed
         while True:
             window: Window | None = await self._in_thread("fold", self._read, until)
             if window is None:
                 return
             for at in range(0, len(window.workers), ROWS_MAX):
                 await self._step(self._insert_workers, window.workers[at : at + ROWS_MAX])
-            parts = [window] if window.rows <= ROWS_MAX else await self._step(self._cut, window)
+            parts = [window]
+            if window.rows > ROWS_MAX:
+                parts = [
+                    Window(seq, seq, 1, (piece,), ())
+                    for seq, piece in zip(self._seqs, pieces(window), strict=False)
+                ]
+                await self._step(self._cut, window, parts)
             for part in parts:
                 await self._step(self._fold, part)
             changes = self._changes(mined_at(window))
@@ -232,20 +261,18 @@ class Journal:
         for _, worker in new:
             self._registry.rowless.pop(worker.id, None)
 
-    def _cut(self, window: Window) -> list[Window]:
+    def _cut(self, window: Window, parts: list[Window]) -> None:
         """Replace the batches by some that are small enough to be folded one at a time."""
         with self._store.write() as connection:
-            delete_batches(connection, window)
-            parts = []
-            for minute, records, packed in pieces(window):
-                seq = next(self._seqs)
-                parts.append(Window(seq, seq, 1, ((minute, records, packed),), ()))
+            if not delete_batches(connection, window):
+                return
+            for part in parts:
+                ((minute, records, packed),) = part.minutes
                 connection.execute(
                     insert(journal_batches).values(
-                        seq=seq, minute=minute, tallies=records.tobytes(), upstream=packed or None
+                        seq=part.first, minute=minute, tallies=records.tobytes(), upstream=packed or None
                     )
                 )
-        return parts
 
     def _fold(self, window: Window) -> None:
         with self._store.write() as connection:
@@ -268,12 +295,18 @@ class Journal:
 
     async def _in_thread(self, what: str, work: Callable[..., Any], *args: object) -> Any:
         try:
-            return await trio.to_thread.run_sync(work, *args)
+            return await when_it_answers(what, work, *args, wait_s=self._wait_s)
         except Exception as error:  # whatever it was: what is not known to be on disk is not acknowledged
             reason = _short(error)
             self.failed = True
             log.critical("journal_failed", doing=what, reason=reason)
-            raise JournalFailed(f"the journal cannot {what}: {reason}") from error
+            raise JournalFailed(
+                f"the journal cannot {what}: {reason}. Every share that was acknowledged is on disk, and none"
+                " that is not. See that the database can write, and start the pool again"
+            ) from error
+
+    def _wait_s(self) -> float:
+        return STOP_WAIT_S if self._stopping else COMMIT_WAIT_S
 
 
 def read_window(connection: Connection, until: int) -> Window | None:
@@ -299,7 +332,7 @@ def read_window(connection: Connection, until: int) -> Window | None:
         mine = [row for row in rows if row.minute == minute]
         said = upstream_tallies.unpack(row.upstream for row in mine if row.upstream)
         minutes.append((minute, merge(row.tallies for row in mine), upstream_tallies.pack(said)))
-    new = tuple((row.minute, worker) for row in rows if row.names for worker in _unpack_names(row.names))
+    new = tuple((row.minute, worker) for row in rows if row.names for worker in names_in(row.names))
     return Window(first, last, count, tuple(minutes), new)
 
 
@@ -314,14 +347,13 @@ def pieces(window: Window) -> Iterator[tuple[int, Records, bytes]]:
             yield minute, nothing, packed[at : at + bytes_max]
 
 
-def delete_batches(connection: Connection, window: Window) -> None:
-    """Whoever does so has written them elsewhere, in the same transaction."""
+def delete_batches(connection: Connection, window: Window) -> bool:
+    """Whoever does so writes them elsewhere, in the same transaction; False where that has happened."""
     theirs = journal_batches.c.seq.between(window.first, window.last)
     gone = connection.execute(delete(journal_batches).where(theirs)).rowcount
-    if gone != window.batches:
-        raise JournalFailed(
-            f"of {window.batches} batches to fold there are {gone}: somebody else writes here"
-        )
+    if gone not in (0, window.batches):
+        raise StoreError(f"of {window.batches} batches there are {gone}: somebody else writes to the journal")
+    return gone > 0
 
 
 def mined_at(window: Window) -> dict[int, int]:
@@ -336,7 +368,8 @@ def mined_at(window: Window) -> dict[int, int]:
 
 def fold(connection: Connection, window: Window, tenant_of: Callable[[int], int], rate_of: RateOf) -> None:
     """Move the batches of a window into the minutes, and the upstreams' verdicts into hours."""
-    delete_batches(connection, window)
+    if not delete_batches(connection, window):
+        return
     tallies: list[Tally] = []
     rates: dict[tuple[int, int], TenantRate] = {}
     for minute, records, _ in window.minutes:
@@ -403,7 +436,7 @@ def _pack_names(new: tuple[WorkerRecord, ...]) -> bytes | None:
     return msgspec.msgpack.encode(new) if new else None
 
 
-def _unpack_names(packed: bytes) -> tuple[WorkerRecord, ...]:
+def names_in(packed: bytes) -> tuple[WorkerRecord, ...]:
     return msgspec.msgpack.decode(packed, type=tuple[WorkerRecord, ...])
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import structlog
 from alembic import command
 from alembic.config import Config
@@ -22,7 +23,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 log = structlog.get_logger()
 
@@ -164,8 +165,11 @@ def _create_file(url: URL) -> None:
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself: _begin does
     for name, value in PRAGMAS.items():
-        connection.execute(f"PRAGMA {name} = {value}")
-        found = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        try:
+            connection.execute(f"PRAGMA {name} = {value}")
+            found = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        except sqlite3.Error as error:  # as the errors of statements come
+            raise OperationalError(f"PRAGMA {name}", None, error) from error
         if found != value:
             raise StoreError(f"SQLite does not take {name} = {value} here: it stays at {found}")
 
@@ -174,13 +178,18 @@ def _set_up_postgresql(connection: Any, _record: object) -> None:
     version = connection.info.server_version
     if version < POSTGRESQL_VERSION_MIN:
         raise StoreError(f"PostgreSQL {version // 10000} is too old, 13 or newer is needed")
-    for name, durable in SETTINGS.items():
-        (found,) = connection.execute(f"SHOW {name}").fetchone()
-        if found not in durable:
-            raise StoreError(f"PostgreSQL runs with {name} = {found}: a commit would not survive a power cut")
-    for name, bound_ms in BOUNDS_MS.items():
-        connection.execute(f"SET {name} = {bound_ms}")
-    connection.commit()
+    try:
+        for name, durable in SETTINGS.items():
+            (found,) = connection.execute(f"SHOW {name}").fetchone()
+            if found not in durable:
+                raise StoreError(
+                    f"PostgreSQL runs with {name} = {found}: a commit would not survive a power cut"
+                )
+        for name, bound_ms in BOUNDS_MS.items():
+            connection.execute(f"SET {name} = {bound_ms}")
+        connection.commit()
+    except psycopg.Error as error:  # as the errors of statements come
+        raise OperationalError("SHOW", None, error) from error
 
 
 def _begin(connection: Connection) -> None:

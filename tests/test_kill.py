@@ -20,11 +20,12 @@ from sqlalchemy import select
 
 from payouts.audit import audit
 from payouts.rates import Scheme
-from payouts.schema import containers, tally_minutes, workers
+from payouts.schema import tally_minutes
 from pool.data_dir import database_url
-from pool.journal import merge
+from pool.journal import merge, names_in
 from pool.journal_schema import journal_batches
-from pool.registry_store import TenantTerms, add_tenant
+from pool.registry import Registry
+from pool.registry_store import TenantTerms, add_tenant, load
 from pool.regtest import RegtestNode, RegtestOptions, serve_regtest
 from pool.store import Store, open_store
 from stratum.verdict import Verdict
@@ -109,12 +110,11 @@ def counted(store: Store) -> Counter[str]:
     """Accepted shares on disk by name: in batches and in minutes."""
     found: Counter[str] = Counter()
     with store.read() as connection:
-        rows = connection.execute(
-            select(workers.c.id, containers.c.name, workers.c.unit).join(
-                containers, containers.c.id == workers.c.container_id
-            )
-        )
-        names = {worker: f"acme.{container}.{unit}" for worker, container, unit in rows}
+        known = Registry(load(connection))
+        for packed in connection.scalars(select(journal_batches.c.names)):
+            for worker in names_in(packed) if packed else ():
+                known.put_rowless(worker)
+        names = {number: known.name_of(number) for number in known.workers}
         batches = connection.scalars(select(journal_batches.c.tallies)).all()
         for worker, _, _, verdict, _, shares in merge(batches).tolist():
             if verdict == Verdict.ACCEPTED:

@@ -1,7 +1,8 @@
 """The admin API of a running pool: commands as POST /v1/NAME over a Unix socket that only its owner may use.
 
-JSON in, JSON out: 200 with the result, 400 with {"error": words}. Commands run in a worker thread, one at a
-time: they are an operator's, and the journal must not wait behind a queue of them.
+JSON in, JSON out: 200 with the result; else {"error": words} with 400, or 500 and above where the mistake is
+not the caller's. Commands run in a worker thread, one at a time: they are an operator's, and the journal must
+not wait behind a queue of them.
 Must not know: what a command does.
 """
 
@@ -22,6 +23,7 @@ from starlette.routing import Route
 
 from pool.admin.commands import Desk, execute
 from pool.registry_store import RegistryError
+from pool.store import DATABASE_ERRORS, words_of
 
 log = structlog.get_logger()
 
@@ -46,6 +48,12 @@ def admin_app(desk: Desk) -> Starlette:
             result = await trio.to_thread.run_sync(run, limiter=one_at_a_time)
         except RegistryError as error:
             return _json({"error": str(error)}, 400)
+        except DATABASE_ERRORS as error:
+            log.error("command_failed", name=name, reason=words_of(error)[:300])
+            return _json({"error": f"the database does not do its work: {words_of(error)}"}, 503)
+        except Exception:  # a mistake of ours in one command must not cost miners their work
+            log.exception("command_failed", name=name)
+            return _json({"error": f"{name} failed by a mistake of ours; it is in the pool's log"}, 500)
         log.info("command", name=name)
         return _json(result, 200)
 
