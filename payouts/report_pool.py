@@ -17,6 +17,7 @@ from sqlalchemy import Connection, func, select
 from payouts.audit import audit
 from payouts.ledger import PoolAccount, in_payout, payable
 from payouts.ratebook import price_of
+from payouts.report_luck import LuckReport, Whose, luck_report
 from payouts.risk import FOUND_MAX, luck
 from payouts.schema import block_events, blocks, rate_hours, rates, solo_blocks, tenants
 from payouts.statement_period import Period, utc
@@ -63,6 +64,7 @@ class PoolReport(msgspec.Struct, frozen=True, kw_only=True):
     luck: PoolLuck | None  # None: no work was bought in the period
     reserve: Reserve
     blocks: tuple[FoundBlock, ...]
+    by_tenant: LuckReport
     accounts_sat: dict[str, int]  # of the pool itself
     owed: tuple[Owed, ...]
     ledger_seq: int
@@ -83,6 +85,7 @@ def pool_report(connection: Connection, period: Period) -> PoolReport:
         luck=_luck(connection, period),
         reserve=reserve_of(connection, period),
         blocks=_blocks(connection, period),
+        by_tenant=luck_report(connection, period, Whose.TENANT),
         accounts_sat={account.value: balances_sat.get(account, 0) for account in PoolAccount},
         owed=tuple(
             Owed(

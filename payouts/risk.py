@@ -85,15 +85,36 @@ def poisson_interval(found: int) -> tuple[Decimal, Decimal]:
     if not 0 <= found <= FOUND_MAX:
         raise BadRisk(f"{found} blocks is not between 0 and {FOUND_MAX}")
     with localcontext(CONTEXT):
-        factorial = Decimal(1)
-        for i in range(2, found + 1):
-            factorial *= i
+        factorial = _factorial(found)
         low = Decimal(0)
         if found:
             low = _solve(lambda mean: _at_least(found, mean, factorial) > TAIL, Decimal(0), Decimal(found))
         # The upper limit is below found + 4 sqrt(found) + 4 (3.69 for none, 5.57 for one).
         bound = found + 4 * Decimal(found).sqrt() + 4
         return low, _solve(lambda mean: _at_most(found, mean, factorial) < TAIL, Decimal(found), bound)
+
+
+def tails(found: int, expected: Fraction) -> tuple[Decimal, Decimal]:
+    """The probabilities that chance alone finds so few blocks, and so many, where `expected` are expected."""
+    if not 0 <= found <= FOUND_MAX or expected < 0:
+        raise BadRisk(f"{found} blocks where {expected} are expected is no count of at most {FOUND_MAX}")
+    with localcontext(CONTEXT):
+        mean, one, factorial = _decimal(expected), Decimal(1), _factorial(found)
+        if not mean:
+            return one, Decimal(0) if found else one
+        this = (-mean).exp() * mean**found / factorial  # the probability of just so many
+        if found < mean:
+            few = _at_most(found, mean, factorial)
+            return few, one - few + this
+        many = _at_least(found, mean, factorial)
+        return one - many + this, many
+
+
+def _factorial(count: int) -> Decimal:
+    factorial = Decimal(1)
+    for i in range(2, count + 1):
+        factorial *= i
+    return factorial
 
 
 def _solve(beyond: Callable[[Decimal], bool], low: Decimal, high: Decimal) -> Decimal:

@@ -24,6 +24,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from payouts.report_hashrate import Grain, Step, hashrate_report
+from payouts.report_luck import LUCK_DAYS, Whose, luck_report
 from payouts.report_orders import UnknownOrder, order_report
 from payouts.report_payouts import payouts_report
 from payouts.report_pool import pool_report
@@ -34,6 +35,7 @@ from pool.books_options import ConfigOption, DatabaseOption, DataDirOption
 from pool.config import BadConfig, load_config
 from pool.data_dir import database_url
 from pool.reports.document import Document
+from pool.reports.luck_document import luck_document
 from pool.reports.order_document import order_document
 from pool.reports.pool_documents import hashrate_document, payouts_document, pool_document
 from pool.reports.render_csv import render_csv
@@ -158,10 +160,7 @@ def pool_command(
     wrong: list[str] = []
 
     def make(connection: Connection) -> Document:
-        today = datetime.now(UTC).date()
-        last = to_day or str(today + timedelta(days=1))
-        first = from_day or str(_parse_day(last, "--to") - timedelta(days=30))
-        report = pool_report(connection, _period(first, last))
+        report = pool_report(connection, _recent(from_day, to_day, 30))
         wrong.extend([report.wrong] if report.wrong is not None else [])
         return pool_document(report)
 
@@ -170,6 +169,29 @@ def pool_command(
     if wrong:
         typer.echo(f"angara: the ledger is wrong: {wrong[0]}", err=True)
         raise typer.Exit(EXIT_WRONG)
+
+
+@app.command("luck")
+def luck_command(
+    from_day: Annotated[str | None, typer.Option("--from", help="First day; 90 days back without.")] = None,
+    to_day: Annotated[str | None, typer.Option("--to", help="Day after the last; tomorrow without.")] = None,
+    tenant: OneTenantOption = None,
+    whose: Annotated[Whose, typer.Option("--of", help="What a row is of.")] = Whose.TENANT,
+    form: FormatOption = Format.TEXT,
+    out: OutOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Blocks found against blocks expected, and whose luck is beyond chance: who withholds blocks."""
+
+    def make(connection: Connection) -> Document:
+        if tenant is not None:
+            tenant_number(connection, tenant)
+        return luck_document(luck_report(connection, _recent(from_day, to_day, LUCK_DAYS), whose, tenant))
+
+    with _answering():
+        _report(make, form, out, _url(data_dir, database, config))
 
 
 @app.command("order")
@@ -281,6 +303,12 @@ def _url(data_dir: Path | None, database: str | None, config: Path | None) -> st
 
 def _period(from_day: str, to_day: str) -> Period:
     return Period(_parse_day(from_day, "--from"), _parse_day(to_day, "--to"))
+
+
+def _recent(from_day: str | None, to_day: str | None, days: int) -> Period:
+    """So many days up to and with today where nothing else is said."""
+    last = to_day or str(datetime.now(UTC).date() + timedelta(days=1))
+    return _period(from_day or str(_parse_day(last, "--to") - timedelta(days=days)), last)
 
 
 def _parse_day(text: str, option: str) -> date:

@@ -6,6 +6,7 @@ are RegistryError, in words. Must not know: sockets, terminals.
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Literal, Protocol, TypeVar
 
@@ -13,8 +14,10 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk
+from payouts.report_luck import LUCK_DAYS, hints_at_tenants, luck_of_tenant
 from payouts.schema import containers, sites, tenants, workers
 from payouts.solo import address_at
+from payouts.statement_period import Period
 from pool import registry_store
 from pool.admin.order_commands import ORDER_COMMANDS
 from pool.hashrate import WINDOWS_S, Hashrate
@@ -162,16 +165,34 @@ def tenant_add(desk: Desk, it: TenantAdd) -> Any:
 
 
 def tenant_list(desk: Desk, it: TenantList) -> Any:
-    views = desk.read(registry_store.list_tenants)
+    """With a hint at those whose luck is beyond chance."""
+    views, hints = desk.read(
+        lambda connection: (
+            registry_store.list_tenants(connection),
+            hints_at_tenants(connection, _lately()),
+        )
+    )
     rates = _live(desk, "tenant")
-    return [_shown(view) | _figures(rates.get(view.id)) for view in views]
+    return [
+        _shown(view) | {f"luck_hint_{LUCK_DAYS}d": hints.get(view.name)} | _figures(rates.get(view.id))
+        for view in views
+    ]
 
 
 def tenant_show(desk: Desk, it: TenantShow) -> Any:
     def look(connection: Connection) -> dict[str, Any]:
         view = registry_store.find_tenant(connection, it.name)
         count = select(func.count()).select_from(workers).where(workers.c.tenant_id == view.id)
-        return {**_shown(view), "workers": connection.scalar(count)}
+        luck = luck_of_tenant(connection, _lately(), view.name)
+        figures = {
+            f"blocks_found_{LUCK_DAYS}d": luck and luck.found,
+            f"blocks_expected_{LUCK_DAYS}d": luck and luck.expected,
+            f"luck_{LUCK_DAYS}d": luck and luck.luck,
+            f"luck_low_{LUCK_DAYS}d": luck and luck.low,
+            f"luck_high_{LUCK_DAYS}d": luck and luck.high,
+            f"luck_hint_{LUCK_DAYS}d": luck and luck.hint,
+        }
+        return {**_shown(view), "workers": connection.scalar(count), **figures}
 
     shown = desk.read(look)
     rates = _live(desk, "tenant")
@@ -329,6 +350,12 @@ def _changed(desk: Desk, view: TenantView) -> Any:
     if desk.live is not None:
         desk.live.tenant_changed(view)
     return _shown(view)
+
+
+def _lately() -> Period:
+    """The days that luck is looked at for, today with them."""
+    tomorrow = datetime.fromtimestamp(_now_s(), UTC).date() + timedelta(1)
+    return Period(tomorrow - timedelta(LUCK_DAYS), tomorrow)
 
 
 def _shown(view: TenantView) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pool.reports.document import (
     text,
 )
 from pool.reports.figures import confirmations
+from pool.reports.luck_document import luck_blocks
 from pool.reports.reserve_section import reserve_blocks
 
 ACCOUNT_NAMES = {
@@ -197,6 +198,7 @@ def pool_document(report: PoolReport) -> Document:
         sections=(
             Section(title="Luck", blocks=_luck(report)),
             Section(title="Blocks", blocks=(_blocks(report),)),
+            Section(title="Blocks by tenant", blocks=luck_blocks(report.by_tenant)),
             Section(title="Reserve", blocks=reserve_blocks(report.reserve)),
             Section(title="Owed to tenants, now", blocks=(owed,)),
             Section(title="Accounts of the pool, now", blocks=(accounts,)),
