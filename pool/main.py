@@ -8,6 +8,7 @@ other pools, and taken back when a node is there again.
 import contextlib
 import resource
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from typing import Final, cast
@@ -64,6 +65,9 @@ BLOCKS_WAITING_MAX: Final = 10_000
 BLOCK_SUBMITTERS: Final = 8  # at once: a slow node must not hold up the next block
 BLOCKS_STORED_S: Final = 1.0  # of a stop, which takes two seconds at most
 OUTAGE_CHECK_S: Final = 1.0
+# How long a commit waits for the interpreter beside a busy loop, each of several times: Python's default of
+# 5 ms is what a miner would wait for.
+THREAD_SWITCH_S: Final = 0.0005
 # Shares that wait for their upstreams: of eight connections that answer nothing, so that two or three of them
 # leave room for the others. 40 MiB.
 UNSETTLED_MAX: Final = 4 * SUBMIT_LOG_MAX
@@ -182,6 +186,7 @@ class Pool:
 
     async def run(self, *, task_status: trio.TaskStatus[RunningPool] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises BadEndpoint or BadCertificate when it cannot listen."""
+        sys.setswitchinterval(THREAD_SWITCH_S)
         templates, fresh = trio.open_memory_channel[Template](1)
         server = Server(board=self._board, doorkeeper=self._doorkeeper, endpoints=self._config.endpoints)
         try:

@@ -1,89 +1,204 @@
-"""Who may connect: counts by address, and bans for protocol abuse before authorize.
+"""Who may connect, and who leaves so that others may: places by source, and what each place is worth.
 
-A whole container is behind one address, so an address is never banned for what one machine does: only
-for many abusive connections in a short time, and never while any session from it is authorised.
+A source is an IPv4 address, or the 64 bits of IPv6 that a site is given. A whole container is behind one, so
+a source is never shut for what one machine does: while there is room everybody comes in, and where there is
+none, those leave who have shown least. In this order: connections that have not authorised yet, of the source
+that has most of them; who is authorised and has had no share for ten minutes; who is new, of a source that
+has more such ones than the one that wants in; and at last, for a few that nobody knows yet, the miners of a
+source that holds more than half of all places. Who mines stays otherwise, whatever comes.
+
 Must not know: sockets, messages, tenants.
 """
 
-from collections import Counter, OrderedDict
+import ipaddress
+from collections import OrderedDict
+from enum import Enum
+from typing import Protocol
 
 import msgspec
+
+IPV6_SITE_BITS = 64  # one machine may use every address of its /64
+MADE_ROOM = "made room for others"
+# One place in so many is for connections that have not mined yet, when all places are taken by miners.
+NEWCOMERS_SHARE = 64
+ONE_SOURCE_SHARE = 2  # above one place in so many, a source gives up miners for these
 
 
 class DoorLimits(msgspec.Struct, frozen=True, kw_only=True):
     sessions_max: int = 100_000  # the wiring lowers it to what the descriptors allow
     sessions_per_address_max: int = 65_536
     half_open_per_address_max: int = 1_024
-    ban_after_abuses: int = 100  # more than a container's worth of one broken firmware in a row
-    abuse_window_s: float = 60.0
-    ban_s: float = 600.0
 
 
-ABUSERS_MAX = 65_536  # addresses remembered; the oldest is forgotten first
+class Standing(Enum):
+    """What a connection has shown."""
+
+    HALF_OPEN = "half-open"
+    FRESH = "fresh"  # authorised
+    IDLE = "idle"  # authorised, and no accepted share for long
+    MINING = "mining"
+    GONE = "gone"
+
+
+class Holder(Protocol):
+    """Whoever sits on a place."""
+
+    def make_room(self) -> None:
+        """Close now."""
+
+
+class Place:
+    """One connection, as the doorkeeper sees it. `holder` is set by who was given the place, at once."""
+
+    __slots__ = ("holder", "source", "standing")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.standing = Standing.HALF_OPEN
+        self.holder: Holder | None = None
+
+
+class _Crowd:
+    """Places of one standing, oldest first; knows at once which source has most of them."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, OrderedDict[Place, None]] = {}
+        self._sources: dict[int, OrderedDict[str, None]] = {}  # by how many places they have
+        self._most = 0
+        self.size = 0
+
+    def add(self, place: Place) -> None:
+        places = self._places.setdefault(place.source, OrderedDict())
+        places[place] = None
+        self.size += 1
+        self._counted(place.source, len(places) - 1, len(places))
+
+    def remove(self, place: Place) -> None:
+        places = self._places[place.source]
+        del places[place]
+        self.size -= 1
+        self._counted(place.source, len(places) + 1, len(places))
+        if not places:
+            del self._places[place.source]
+
+    def _counted(self, source: str, before: int, after: int) -> None:
+        if before:
+            sources = self._sources[before]
+            del sources[source]
+            if not sources:
+                del self._sources[before]
+        if after:
+            self._sources.setdefault(after, OrderedDict())[source] = None
+        if after > self._most or self._most not in self._sources:
+            self._most = after  # the largest shrinks by one at a time
+
+    def count(self, source: str) -> int:
+        return len(self._places.get(source, ()))
+
+    def most(self) -> tuple[str, int]:
+        """The source with most places here, and how many; there is one."""
+        return next(iter(self._sources[self._most])), self._most
+
+    def oldest(self, source: str) -> Place:
+        return next(iter(self._places[source]))
 
 
 class Doorkeeper:
-    """Every connection passes: `enter`, then `settled` once authorised, then `leave`."""
+    """Every connection passes: `enter`, then `stands` as it shows more or less, then `leave`."""
 
     def __init__(self, limits: DoorLimits) -> None:
         self.limits = limits
         self.sessions = 0
         self.closed: str | None = None  # why nobody is let in at all
-        self._sessions: Counter[str] = Counter()
-        self._half_open: Counter[str] = Counter()
-        self._abuses: OrderedDict[str, tuple[float, int]] = OrderedDict()  # address -> (window start, count)
-        self._banned_until_s: OrderedDict[str, float] = OrderedDict()
+        self._crowds = {standing: _Crowd() for standing in Standing if standing is not Standing.GONE}
 
-    def enter(self, address: str, now_s: float) -> str | None:
-        """None and the connection is counted, or why it is refused."""
+    @property
+    def mining(self) -> int:
+        """Connections that have mined lately."""
+        return self._crowds[Standing.MINING].size
+
+    def enter(self, address: str) -> Place | str:
+        """A place, or why there is none. Somebody else may have left for it."""
         if self.closed is not None:
             return self.closed
-        until_s = self._banned_until_s.get(address)
-        if until_s is not None:
-            if now_s < until_s:
-                return "banned for protocol abuse"
-            del self._banned_until_s[address]
-        if self.sessions >= self.limits.sessions_max:
-            return "pool is full"
-        if self._sessions[address] >= self.limits.sessions_per_address_max:
-            return "too many connections from this address"
-        if self._half_open[address] >= self.limits.half_open_per_address_max:
-            return "too many unfinished handshakes from this address"
+        limits, source = self.limits, source_of(address)
+        half_open = self._crowds[Standing.HALF_OPEN]
+        if half_open.count(source) >= limits.half_open_per_address_max:
+            self._free(half_open.oldest(source))
+        if self.count(source) >= limits.sessions_per_address_max:
+            own = self._least_of(source)
+            if own is None:
+                return "too many connections from this address"
+            self._free(own)
+        if self.sessions >= limits.sessions_max:
+            victim = self._victim(source)
+            if victim is None:
+                return "pool is full"
+            self._free(victim)
+        place = Place(source)
         self.sessions += 1
-        self._sessions[address] += 1
-        self._half_open[address] += 1
+        self._crowds[Standing.HALF_OPEN].add(place)
+        return place
+
+    def stands(self, place: Place, standing: Standing) -> None:
+        """It has shown more than before, or less; `GONE` once and for all."""
+        if place.standing in (standing, Standing.GONE):
+            return
+        self._crowds[place.standing].remove(place)
+        place.standing = standing
+        if standing is Standing.GONE:
+            self.sessions -= 1
+        else:
+            self._crowds[standing].add(place)
+
+    def leave(self, place: Place) -> None:
+        self.stands(place, Standing.GONE)
+
+    def count(self, source: str) -> int:
+        """Connections of a source."""
+        return sum(crowd.count(source) for crowd in self._crowds.values())
+
+    def _free(self, place: Place) -> None:
+        assert place.holder is not None
+        place.holder.make_room()
+        self.leave(place)  # where the holder takes its time, the place is free all the same
+
+    def _least_of(self, source: str) -> Place | None:
+        for standing in (Standing.HALF_OPEN, Standing.IDLE):
+            if self._crowds[standing].count(source):
+                return self._crowds[standing].oldest(source)
         return None
 
-    def settled(self, address: str) -> None:
-        """The connection is authorised."""
-        self._take(self._half_open, address)
+    def _victim(self, source: str) -> Place | None:
+        """Who leaves for somebody from this source."""
+        crowds, places = self._crowds, self.limits.sessions_max
+        half_open, fresh = crowds[Standing.HALF_OPEN], crowds[Standing.FRESH]
+        idle, mining = crowds[Standing.IDLE], crowds[Standing.MINING]
+        kept = max(1, places // NEWCOMERS_SHARE)
+        if half_open.size > kept:
+            return half_open.oldest(half_open.most()[0])
+        if idle.size:
+            return idle.oldest(idle.most()[0])
+        if fresh.size and fresh.most()[1] > fresh.count(source) + 1:
+            return fresh.oldest(fresh.most()[0])
+        if mining.size and half_open.size + fresh.size < kept:
+            largest, count = mining.most()
+            if largest != source and count > places // ONE_SOURCE_SHARE:
+                return mining.oldest(largest)
+        return half_open.oldest(half_open.most()[0]) if half_open.size else None
 
-    def leave(self, address: str, *, settled: bool) -> None:
-        self.sessions -= 1
-        self._take(self._sessions, address)
-        if not settled:
-            self._take(self._half_open, address)
 
-    def abuse(self, address: str, now_s: float) -> None:
-        """An unauthorised connection broke the protocol beyond doubt."""
-        start_s, count = self._abuses.pop(address, (now_s, 0))
-        if now_s - start_s > self.limits.abuse_window_s:
-            start_s, count = now_s, 0
-        count += 1
-        if count >= self.limits.ban_after_abuses and self._sessions[address] == self._half_open[address]:
-            self._banned_until_s[address] = now_s + self.limits.ban_s
-            self._forget_oldest(self._banned_until_s)
-            return
-        self._abuses[address] = (start_s, count)
-        self._forget_oldest(self._abuses)
+def real_address(address: str) -> str:
+    """Without what a socket adds: IPv4 is written as IPv4, and IPv6 has no zone."""
+    if ":" not in address:
+        return address
+    real = ipaddress.IPv6Address(address.partition("%")[0])
+    return str(real) if real.ipv4_mapped is None else str(real.ipv4_mapped)
 
-    @staticmethod
-    def _take(counter: Counter[str], address: str) -> None:
-        counter[address] -= 1
-        if counter[address] <= 0:
-            del counter[address]
 
-    @staticmethod
-    def _forget_oldest(book: OrderedDict[str, float] | OrderedDict[str, tuple[float, int]]) -> None:
-        if len(book) > ABUSERS_MAX:
-            book.popitem(last=False)
+def source_of(address: str) -> str:
+    """Whom an address belongs to, as far as places and turns go."""
+    address = real_address(address)
+    if ":" not in address:
+        return address
+    return str(ipaddress.IPv6Network((address, IPV6_SITE_BITS), strict=False))

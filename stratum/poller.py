@@ -23,7 +23,9 @@ class Poller(Protocol):
     def register(self, sock: socket.socket, data: Any) -> None:
         """Watch for READ."""
 
-    def modify(self, sock: socket.socket, events: int, data: Any) -> None: ...
+    def modify(self, sock: socket.socket, events: int, data: Any) -> None:
+        """Watch for these instead; for none, only errors may still be told."""
+
     def unregister(self, sock: socket.socket) -> None: ...
 
     def poll(self, events_max: int) -> list[tuple[Any, int]]:
@@ -84,10 +86,16 @@ class SelectorPoller:
         self._selector.register(sock, READ, data)
 
     def modify(self, sock: socket.socket, events: int, data: Any) -> None:
-        self._selector.modify(sock, events, data)
+        if sock not in self._selector.get_map():
+            self._selector.register(sock, events, data)
+        elif events:
+            self._selector.modify(sock, events, data)
+        else:
+            self._selector.unregister(sock)
 
     def unregister(self, sock: socket.socket) -> None:
-        self._selector.unregister(sock)
+        if sock in self._selector.get_map():
+            self._selector.unregister(sock)
 
     def poll(self, events_max: int) -> list[tuple[Any, int]]:
         return [(key.data, events) for key, events in self._selector.select(0)]

@@ -5,8 +5,13 @@ nested selector, then reads every ready socket, feeds the engine, and judges onc
 Verdicts are not answered at once: a second task commits the tallies of everything judged so far and
 then releases the replies (`Journal`), while the pump goes on reading.
 
+Shares of miners come first. What costs more than a share takes turns, by source and then by connection, and
+a round of turns is a millisecond or two: lines that Python answers, what a connection says that has not mined
+lately, steps of a TLS handshake. Who waits for a turn is not read, and who says more than miners do waits
+longer.
+
 Invariants: a reply to a share leaves after the commit that holds it; a solution leaves before anything
-else; every buffer is bounded, and who does not read is dropped.
+else; every buffer is bounded, and who does not read is dropped; nobody is in the turns more than once.
 """
 
 import socket
@@ -20,12 +25,13 @@ import trio
 
 from stratum._engine import LineTooLong
 from stratum.channel import Channel, Moved
-from stratum.doorkeeper import Doorkeeper
+from stratum.doorkeeper import MADE_ROOM, Doorkeeper, Place, Standing
 from stratum.extranonce import ExtranonceExhausted
 from stratum.job import Solution, Work
 from stratum.poller import READ, WRITE, new_poller
 from stratum.services import Services
 from stratum.session import MinerSession
+from stratum.turns import Turns
 
 log = structlog.get_logger()
 
@@ -36,10 +42,30 @@ EVENTS_PER_ROUND = 1024  # 10 ms of work, then other tasks get their turn
 UNCOMMITTED_BYTES_MAX = 32 << 20
 REPLY_OVERHEAD_BYTES = 128  # of a reply in the list of those that wait
 REPLIES_PER_ROUND = 1024  # 5 ms of writing, then other tasks get their turn
-# A miner says a few lines when it connects, and a rental proxy a few hundred; then they send shares, which
-# are not counted here. The count starts again at each look, every 5 s.
-LINES_PER_LOOK_MAX = 1000
-ABUSES = {"malformed lines", "line too long", "too many lines"}  # no miner does that, however broken
+# Turns that are given before everybody else comes to his: by cost, of which a line has one, some 15 us. A
+# site that comes back shakes hands as fast as that goes. Who has authorised has time, and leaves it to the
+# others: all the talk of all connections takes a tenth of a core.
+HANDSHAKE_COST_PER_ROUND = 64
+HANDSHAKE_REST_S = 0.001  # while anybody mines: half of the time is for these
+TALK_COST_PER_ROUND = 16
+TALK_REST_S = 0.002  # between two rounds that have nothing but talk
+LINES_PER_TURN = 4  # a handshake in one packet is answered in one
+NEWCOMER_RECV_BYTES = 1024  # a handshake, or ten shares
+SHARES_PER_COST = 4
+BUSY_TURNS = 256  # so many wait: who connects now does so more slowly
+# A miner says a few lines when it connects, and a rental proxy a few hundred once it is authorised; then they
+# send shares, which are not counted here. Whoever has used up its lines is not read until the next look,
+# every 5 s.
+HALF_OPEN_LINES = 20
+LINES_AT_ONCE = 300
+LINES_PER_LOOK = 10
+OVERDRAWN_LOOKS_MAX = 12  # a minute of that, and it is dropped
+SHARELESS_S = 600.0  # then a connection counts for no more than one that has just come
+# Rejected shares between two looks that no accepted share stands against: one machine of 200 TH/s finds 230
+# shares in that time at the lowest difficulty, and a broken one is sorry after 60 s.
+UNEARNED_PER_LOOK_MAX = 500
+UNEARNED_TRUSTED_MAX = 50
+LOOKS_AT_ONCE = 256  # 3 ms
 COMMIT_REPLIES = 32  # worth an fsync of their own: 9 ms of the built-out site's shares
 ALIAS_INTERVAL_S = 2.0  # how long a new difficulty waits for others to share its alias
 # Miners give up on a pool that sends no job for 60 s. Work comes every 30 s; when it does not, because the
@@ -68,39 +94,87 @@ class BoardLimits(msgspec.Struct, frozen=True, kw_only=True):
     refresh_spread_s: float = 5.0  # over which a routine refresh reaches everybody
 
 
-class Connection(Protocol):
-    """Where a session's bytes go. `write` never blocks; it drops the connection that does not read."""
+class Waiting(Protocol):
+    """Somebody who takes turns."""
 
-    session: MinerSession
-    address: str
-    settled: bool
-    open: bool
-    lines: int  # that Python had to answer since the last look
-
-    def write(self, data: bytes) -> None: ...
-    def shut(self) -> None: ...
+    def take_turn(self) -> int:
+        """Do what was waited for; what it cost, in lines."""
 
 
-class SocketConnection:
+class Connection:
+    """Where a session's bytes come from and go to. `write` never blocks; it drops who does not read.
+
+    While it is held nothing is read: `line` waits for its turn, or what it sends does.
+    """
+
+    __slots__ = (
+        "accepted",
+        "address",
+        "board",
+        "held",
+        "line",
+        "lines_left",
+        "open",
+        "overdrawn_looks",
+        "place",
+        "session",
+        "share_at_s",
+        "trusted",
+        "unearned",
+    )
+
+    def __init__(self, board: "Switchboard", address: str, place: Place) -> None:
+        self.board = board
+        self.address = address
+        self.place = place
+        self.open = True
+        self.held = False
+        self.line: bytes | None = None  # that Python is to answer
+        self.lines_left = HALF_OPEN_LINES
+        self.overdrawn_looks = 0
+        self.trusted = False  # it has mined lately: its shares are read as they come
+        self.accepted = self.unearned = 0  # at the last look
+        self.share_at_s = 0.0  # an accepted one, or when it was authorised
+        self.session = board.session_for(self)
+
+    def read(self, bytes_max: int) -> bytes | None:
+        """What has arrived; b"" at the end; None if nothing."""
+        raise NotImplementedError
+
+    def write(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def hold(self) -> None:
+        """Read nothing for now."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        raise NotImplementedError
+
+    def shut(self) -> None:
+        raise NotImplementedError
+
+    def take_turn(self) -> int:
+        return self.board.take_turn(self)
+
+    def make_room(self) -> None:
+        self.board.drop(self, MADE_ROOM)
+
+
+class SocketConnection(Connection):
     """A plain TCP miner, read and written by the pump."""
 
-    __slots__ = ("_board", "_out", "_sock", "address", "lines", "open", "session", "settled")
+    __slots__ = ("_out", "_sock")
 
-    def __init__(self, board: "Switchboard", sock: socket.socket, address: str) -> None:
-        self.address = address
-        self.settled = False
-        self.open = True
-        self.lines = 0
-        self._board = board
+    def __init__(self, board: "Switchboard", sock: socket.socket, address: str, place: Place) -> None:
         self._sock = sock
         self._out: bytearray | None = None
         board.poller.register(sock, self)
-        self.session = board.session_for(self)
+        super().__init__(board, address, place)
 
-    def read(self) -> bytes | None:
-        """What has arrived; b"" at the end; None if nothing."""
+    def read(self, bytes_max: int) -> bytes | None:
         try:
-            return self._sock.recv(RECV_BYTES)
+            return self._sock.recv(bytes_max)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
@@ -110,8 +184,8 @@ class SocketConnection:
         if not self.open:
             return
         if self._out is not None:
-            if len(self._out) + len(data) > self._board.limits.out_bytes_max:
-                self._board.drop(self, "does not read")
+            if len(self._out) + len(data) > self.board.limits.out_bytes_max:
+                self.board.drop(self, "does not read")
             else:
                 self._out += data
             return
@@ -120,11 +194,11 @@ class SocketConnection:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
-            self._board.drop(self, "connection lost")
+            self.board.drop(self, "connection lost")
             return
         if sent < len(data):
             self._out = bytearray(data[sent:])
-            self._board.poller.modify(self._sock, READ | WRITE, self)
+            self._watch()
 
     def flush(self) -> None:
         """The socket takes bytes again."""
@@ -134,16 +208,30 @@ class SocketConnection:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._board.drop(self, "connection lost")
+            self.board.drop(self, "connection lost")
             return
         del self._out[:sent]
         if not self._out:
             self._out = None
-            self._board.poller.modify(self._sock, READ, self)
+            self._watch()
+
+    def hold(self) -> None:
+        if not self.held:
+            self.held = True
+            self._watch()
+
+    def release(self) -> None:
+        if self.held:
+            self.held = False
+            self._watch()
+
+    def _watch(self) -> None:
+        events = (0 if self.held else READ) | (0 if self._out is None else WRITE)
+        self.board.poller.modify(self._sock, events, self)
 
     def shut(self) -> None:
         self.open = False
-        self._board.poller.unregister(self._sock)
+        self.board.poller.unregister(self._sock)
         self._sock.close()
 
 
@@ -179,12 +267,16 @@ class Switchboard:
         self._committed = trio.Event()
         self._refreshed: deque[Channel] = deque()  # whose sessions get the current job in due course
         self._refresh = trio.Event()
+        self._handshakes: Turns[Waiting] = Turns()
+        self._talk: Turns[Waiting] = Turns()
+        self._turn_wanted = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then every connection is closed."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pump)
+                nursery.start_soon(self._give_turns)
                 nursery.start_soon(self._commit)
                 nursery.start_soon(self._tick)
                 nursery.start_soon(self._serve_waiting)
@@ -196,17 +288,18 @@ class Switchboard:
 
     # Connections
 
-    def add_socket(self, sock: socket.socket, address: str) -> None:
+    def add_socket(self, sock: socket.socket, address: str, place: Place) -> None:
         """A connection that passed the door. Takes over the socket, which must not block.
 
         Raises OSError, and takes over nothing, when the kernel cannot watch another socket.
         """
-        SocketConnection(self, sock, address)
+        SocketConnection(self, sock, address, place)
 
     def session_for(self, connection: Connection) -> MinerSession:
         """Open a session for a new connection; until `drop`."""
         session = MinerSession(self._services, connection, trio.current_time())
         self.connections.add(connection)
+        connection.place.holder = connection
         return session
 
     def drop(self, connection: Connection, reason: str) -> None:
@@ -216,7 +309,7 @@ class Switchboard:
         connection.shut()
         self.connections.discard(connection)
         connection.session.close()
-        self._doorkeeper.leave(connection.address, settled=connection.settled)
+        self._doorkeeper.leave(connection.place)
         self.dropped[reason] += 1
         self.commit_soon()  # behind which whatever was kept for it may be forgotten
 
@@ -280,45 +373,118 @@ class Switchboard:
             if said:
                 session.owner.write(said)
 
+    # What miners say
+
+    def readable(self, connection: Connection) -> None:
+        """Something has arrived: read it now, or when it is the connection's turn."""
+        if connection.trusted:
+            self._read(connection, RECV_BYTES)
+        else:
+            connection.hold()
+            self.wait_for_turn(connection.place, connection)
+
+    def _read(self, connection: Connection, bytes_max: int) -> None:
+        data = connection.read(bytes_max)
+        if data:
+            self.feed(connection, data)
+        elif data is not None:
+            self.drop(connection, "left")
+
     def feed(self, connection: Connection, data: bytes | bytearray) -> None:
-        """Bytes of one miner: submits are queued, everything else is answered."""
+        """Bytes of one miner: submits are queued, the first line that is none waits for its turn."""
         session = connection.session
         try:
-            line = self._engine.feed(session.slot, data)
-            if line is not None:
-                self._answer(connection, line)
+            connection.line = self._engine.feed(session.slot, data)
         except LineTooLong:
             session.closing = "line too long"
         except Exception:  # a mistake of ours about one miner must not cost the others their work
             log.exception("session_failed", address=connection.address)
             session.closing = "internal error"
         if session.closing is not None:
-            if session.closing in ABUSES and not connection.settled:
-                self._doorkeeper.abuse(connection.address, trio.current_time())
             self.drop(connection, session.closing)
+        elif connection.line is not None:
+            connection.hold()
+            if connection.lines_left > 0:
+                self.wait_for_turn(connection.place, connection)
 
-    def _answer(self, connection: Connection, line: bytes | None) -> None:
-        """Everything that the miner said with this line and behind it, in one write."""
+    # Turns
+
+    @property
+    def busy(self) -> bool:
+        """Whether many wait for their turn."""
+        return len(self._handshakes) + len(self._talk) >= BUSY_TURNS
+
+    def wait_for_turn(self, place: Place, waiting: Waiting) -> None:
+        """`take_turn` is called when it is the turn of this one, of all at the place's source."""
+        turns = self._handshakes if place.standing is Standing.HALF_OPEN else self._talk
+        turns.add(place.source, waiting)
+        self._turn_wanted.set()
+
+    async def _give_turns(self) -> None:
+        while True:
+            await self._turn_wanted.wait()
+            self._round(self._handshakes, HANDSHAKE_COST_PER_ROUND)
+            self._round(self._talk, TALK_COST_PER_ROUND)
+            self.judge()
+            await self.room()
+            if len(self._handshakes):
+                await trio.sleep(HANDSHAKE_REST_S if self._doorkeeper.mining else 0)
+            elif len(self._talk):
+                await trio.sleep(TALK_REST_S)
+            else:
+                self._turn_wanted = trio.Event()
+
+    @staticmethod
+    def _round(turns: Turns[Waiting], cost_max: int) -> None:
+        cost = 0
+        while cost < cost_max and len(turns):
+            cost += turns.next().take_turn()
+
+    def take_turn(self, connection: Connection) -> int:
+        """A line of this connection is answered, or what has arrived of it is read."""
+        if not connection.open:
+            return 0
+        if connection.line is not None:
+            return self._answer(connection)
+        queued = self._engine.queued()
+        self._read(connection, NEWCOMER_RECV_BYTES)
+        if connection.open and connection.line is None:
+            connection.release()
+        return 1 + (self._engine.queued() - queued) // SHARES_PER_COST
+
+    def _answer(self, connection: Connection) -> int:
+        """What the miner said with this line and a few behind it, in one write; how many lines."""
         session, now_s = connection.session, trio.current_time()
-        answers = []
+        answers: list[bytes] = []
+        line, allowed = connection.line, min(LINES_PER_TURN, connection.lines_left)
         try:
-            while line is not None and session.closing is None:
+            while line is not None and session.closing is None and len(answers) < allowed:
                 answers.append(session.receive_line(line, now_s))
-                connection.lines += 1
-                if connection.lines > LINES_PER_LOOK_MAX:
-                    session.closing = "too many lines"
                 line = self._engine.feed(session.slot, b"")
-        finally:
-            if not connection.settled and session.authorised:
-                connection.settled = True
-                self._doorkeeper.settled(connection.address)
-            if any(answers):
-                connection.write(b"".join(answers))
+        except LineTooLong:
+            session.closing = "line too long"
+        except Exception:  # as in feed
+            log.exception("session_failed", address=connection.address)
+            session.closing = "internal error"
+        connection.line = line
+        connection.lines_left -= len(answers)
+        if connection.place.standing is Standing.HALF_OPEN and session.authorised:
+            self._doorkeeper.stands(connection.place, Standing.FRESH)
+            connection.share_at_s, connection.lines_left = now_s, LINES_AT_ONCE
+        if any(answers):
+            connection.write(b"".join(answers))
+        if session.closing is not None:
+            self.drop(connection, session.closing)
+        elif connection.open and line is None:
+            connection.release()
+        elif connection.open and connection.lines_left > 0:
+            self.wait_for_turn(connection.place, connection)
+        return max(1, len(answers))
 
     # The way of a share
 
     async def _pump(self) -> None:
-        poller, feed = self.poller, self.feed
+        poller = self.poller
         descriptor = poller.fileno()
         while True:
             await trio.lowlevel.wait_readable(descriptor)
@@ -330,11 +496,10 @@ class Switchboard:
                     if not connection.open:
                         continue
                 if events & READ:
-                    data = connection.read()
-                    if data:
-                        feed(connection, data)
-                    elif data is not None:
+                    if connection.held:  # nobody asked: it is broken
                         self.drop(connection, "left")
+                    else:
+                        self.readable(connection)
             self.judge()
             await self.room()
 
@@ -478,11 +643,49 @@ class Switchboard:
             bucket = (bucket + 1) % TICK_BUCKETS
             now_s = trio.current_time()
             due = [c for c in self.connections if c.session.slot % TICK_BUCKETS == bucket]
-            for connection in due:
-                connection.lines = 0
-                said = connection.session.tick(now_s)
-                if said:
-                    connection.write(said)
-                if connection.session.closing is not None:
-                    self.drop(connection, connection.session.closing)
+            for at in range(0, len(due), LOOKS_AT_ONCE):
+                for connection in due[at : at + LOOKS_AT_ONCE]:
+                    if connection.open:
+                        self._look(connection, now_s)
+                await trio.lowlevel.checkpoint()
             self.judge()  # the engine frees the places of those who left
+
+    def _look(self, connection: Connection, now_s: float) -> None:
+        said = connection.session.tick(now_s)
+        if said:
+            connection.write(said)
+        closing = connection.session.closing or self._look_at_lines(connection)
+        closing = closing or self._look_at_shares(connection, now_s)
+        if closing is not None:
+            self.drop(connection, closing)
+
+    def _look_at_lines(self, connection: Connection) -> str | None:
+        """More lines for everybody; why to drop who always wants more."""
+        overdrawn = connection.lines_left == 0 and connection.line is not None
+        most = HALF_OPEN_LINES if connection.place.standing is Standing.HALF_OPEN else LINES_AT_ONCE
+        connection.lines_left = min(most, connection.lines_left + LINES_PER_LOOK)
+        if not overdrawn:
+            connection.overdrawn_looks = 0
+            return None
+        connection.overdrawn_looks += 1
+        if connection.overdrawn_looks >= OVERDRAWN_LOOKS_MAX:
+            return "too many lines"
+        self.wait_for_turn(connection.place, connection)
+        return None
+
+    def _look_at_shares(self, connection: Connection, now_s: float) -> str | None:
+        """What the connection counts for when places or turns are scarce; why to drop who wastes them."""
+        place, slot = connection.place, connection.session.slot
+        accepted, _, _ = self._engine.counters(slot)
+        unearned = self._engine.unearned(slot)
+        wasted, connection.unearned = unearned - connection.unearned, unearned
+        if wasted > UNEARNED_PER_LOOK_MAX:
+            return "rejected shares without work"
+        if place.standing is not Standing.HALF_OPEN:
+            if accepted != connection.accepted:
+                connection.accepted, connection.share_at_s = accepted, now_s
+                self._doorkeeper.stands(place, Standing.MINING)
+            elif now_s - connection.share_at_s >= SHARELESS_S:
+                self._doorkeeper.stands(place, Standing.IDLE)
+        connection.trusted = place.standing is Standing.MINING and wasted <= UNEARNED_TRUSTED_MAX
+        return None

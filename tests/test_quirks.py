@@ -8,10 +8,10 @@ import pytest
 import trio
 
 from stratum.channel import Channel
-from stratum.doorkeeper import Doorkeeper, DoorLimits
+from stratum.doorkeeper import Doorkeeper, DoorLimits, Place
 from stratum.extranonce import ExtranonceSpace
 from stratum.services import SessionLimits
-from stratum.switchboard import BoardLimits, Switchboard
+from stratum.switchboard import BoardLimits, Connection, Switchboard
 from stratum.vardiff import VardiffPolicy
 from tests.session_harness import Desk, Heard, encode, make_work, words
 
@@ -337,17 +337,15 @@ def test_a_miner_that_starts_its_search_anew_with_every_job_does_not_find_the_sa
     assert miner.mine()["result"] is True
 
 
-class MemoryConnection:
+class MemoryConnection(Connection):
     """A connection of a switchboard that goes nowhere: what was sent, and when."""
 
-    def __init__(self, board: Switchboard) -> None:
-        self.address = "10.0.0.1"
-        self.settled = False
-        self.open = True
-        self.lines = 0
+    def __init__(self, board: Switchboard, door: Doorkeeper) -> None:
         self.jobs_at_s: list[float] = []
         self.job_ids: list[str] = []
-        self.session = board.session_for(self)
+        place = door.enter("10.0.0.1")
+        assert isinstance(place, Place)
+        super().__init__(board, "10.0.0.1", place)
 
     def write(self, data: bytes) -> None:
         for line in data.splitlines():
@@ -355,6 +353,12 @@ class MemoryConnection:
             if message.get("method") == "mining.notify":
                 self.jobs_at_s.append(trio.current_time())
                 self.job_ids.append(message["params"][0])
+
+    def hold(self) -> None:
+        self.held = True
+
+    def release(self) -> None:
+        self.held = False
 
     def shut(self) -> None:
         self.open = False
@@ -367,10 +371,10 @@ class JournalOfNothing:
 
 @pytest.mark.parametrize("work_every_s", [30, 1_000], ids=["in good times", "while the node is gone"])
 async def test_some_miners_give_up_without_a_job_for_60_s(autojump_clock: object, work_every_s: int) -> None:
-    desk = Desk(limits=SessionLimits(idle_s=3_600))
+    desk, door = Desk(limits=SessionLimits(idle_s=3_600)), Doorkeeper(DoorLimits())
     board = Switchboard(
         services=desk.services,
-        doorkeeper=Doorkeeper(DoorLimits()),
+        doorkeeper=door,
         journal=JournalOfNothing(),
         on_solution=lambda solution: None,
         limits=BoardLimits(),
@@ -378,7 +382,7 @@ async def test_some_miners_give_up_without_a_job_for_60_s(autojump_clock: object
     async with trio.open_nursery() as nursery:
         await nursery.start(board.run)
         board.publish(desk.channel, make_work(), rate=1)
-        connections = [MemoryConnection(board) for _ in range(600)]
+        connections = [MemoryConnection(board, door) for _ in range(600)]
         for number, connection in enumerate(connections):
             board.feed(connection, SUBSCRIBE + AUTHORIZE.replace(b"u1", b"u%d" % number))
         started_s = trio.current_time()
@@ -477,15 +481,3 @@ def test_no_password_fails_a_miner(password: list[object]) -> None:
     miner.say(SUBSCRIBE)
     assert words(miner.ask("mining.authorize", "acme.c01.u1", *password)) == "result set_difficulty notify"
     assert miner.difficulty == 2.0**-26
-
-
-def test_never_a_ban_of_a_container_for_what_one_machine_does() -> None:
-    door = Doorkeeper(DoorLimits(ban_after_abuses=3))
-    container = "10.7.0.1"
-    assert door.enter(container, 0.0) is None
-    door.settled(container)
-    for second in range(50):
-        assert door.enter(container, float(second)) is None
-        door.abuse(container, float(second))
-        door.leave(container, settled=False)
-    assert door.enter(container, 51.0) is None

@@ -301,7 +301,7 @@ async def test_connection_that_comes_during_the_stop_is_refused() -> None:
         await site.until(lambda: len(site.board.connections) == 1)
     assert await miner.line() == b""
     await miner.close()
-    assert site.doorkeeper.enter("192.0.2.1", 0.0) == "the pool is shutting down"
+    assert site.doorkeeper.enter("192.0.2.1") == "the pool is shutting down"
 
 
 async def test_kernel_that_cannot_watch_another_socket_costs_that_connection_only() -> None:

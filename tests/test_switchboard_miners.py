@@ -7,7 +7,6 @@ import pytest
 import trio
 import trio.testing
 
-import stratum.switchboard
 from stratum.services import SessionLimits
 from stratum.switchboard import BoardLimits, SocketConnection
 from stratum.verdict import Verdict
@@ -205,30 +204,6 @@ async def test_mistake_of_ours_about_one_miner_costs_one_miner(monkeypatch: pyte
         monkeypatch.undo()
         assert site.board.dropped["internal error"] == 1
         assert accepted(await good.mine())
-
-
-async def test_miner_that_talks_without_end_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stratum.switchboard, "LINES_PER_LOOK_MAX", 50)
-    async with serving() as site:
-        talker = await site.mining()
-        await talker.say(encode(1, "mining.ping") * 100)
-        lines = 0
-        while await talker.line():
-            lines += 1
-        assert lines <= 51
-        assert site.board.dropped["too many lines"] == 1
-
-
-async def test_talk_is_forgiven_with_time(
-    clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stratum.switchboard, "LINES_PER_LOOK_MAX", 50)
-    async with serving() as site:
-        talker = await site.mining()
-        for _ in range(10):
-            for _ in range(20):
-                assert (await talker.call("mining.ping"))["result"] == "pong"
-            await trio.sleep(6)
 
 
 # Deadlines
