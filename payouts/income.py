@@ -1,5 +1,8 @@
 """Income from blocks: each block found, and every change of its status, is booked once.
 
+A block that was found is no income. It is when the best chain has it, and as long as it does: of two blocks
+on one parent that is one at most, whatever nodes said when they got them.
+
 Invariants: a block is known by its hash; its newest event is its status; a status is taken once however
 often it is reported. A tenant's credit never depends on it: the luck is the pool's. Everything is done
 in the caller's transaction, which must be the only writer.
@@ -7,10 +10,11 @@ in the caller's transaction, which must be the only writer.
 Must not know: nodes and confirmations.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Select, Subquery, func, insert, select
 
 from payouts.ledger import KeyConflict, Kind, LedgerError, PoolAccount, Transaction, Transfer, post
 from payouts.schema import block_events, blocks
@@ -19,14 +23,21 @@ from payouts.schema import block_events, blocks
 class Status(StrEnum):
     """Where a block is on its way to being spendable."""
 
-    PENDING = "pending"  # in the chain, its coinbase not yet mature
+    FOUND = "found"  # on its way to the nodes; not seen in the best chain yet
+    PENDING = "pending"  # in the best chain, its coinbase not yet mature
     MATURED = "matured"
-    ORPHANED = "orphaned"  # not in the chain
+    ORPHANED = "orphaned"  # not in the best chain
 
 
-# What may follow what (None: not known yet), and how its income moves. An orphan may come back with the
-# next reorganisation; a matured block is orphaned by one of over 100 blocks, and that is booked as well.
-MOVES: dict[tuple[Status | None, Status], tuple[PoolAccount, PoolAccount]] = {
+IN_CHAIN = (Status.PENDING.value, Status.MATURED.value)  # as long as it is one of these, it is income
+
+# What may follow what (None: not known yet), and how its income moves; None: it does not. An orphan may come
+# back with the next reorganisation; a matured block is orphaned by one of over 100 blocks, and that is booked
+# as well. Books of before FOUND have blocks that began as PENDING.
+MOVES: Mapping[tuple[Status | None, Status], tuple[PoolAccount, PoolAccount] | None] = {
+    (None, Status.FOUND): None,
+    (Status.FOUND, Status.PENDING): (PoolAccount.COINS, PoolAccount.BLOCK_INCOME_PENDING),
+    (Status.FOUND, Status.ORPHANED): None,
     (None, Status.PENDING): (PoolAccount.COINS, PoolAccount.BLOCK_INCOME_PENDING),
     (Status.PENDING, Status.MATURED): (PoolAccount.BLOCK_INCOME_PENDING, PoolAccount.BLOCK_INCOME_MATURED),
     (Status.PENDING, Status.ORPHANED): (PoolAccount.BLOCK_INCOME_PENDING, PoolAccount.COINS),
@@ -46,7 +57,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def record_block(connection: Connection, block: Block, now_s: int) -> bool:
-    """Book a found block as pending. False when it is known already, then `found_at_s` stays the first.
+    """Book that a block was found. False when it is known already, then `found_at_s` stays the first.
 
     Raises KeyConflict when it is known with another height, income or worker.
     """
@@ -60,12 +71,12 @@ def record_block(connection: Connection, block: Block, now_s: int) -> bool:
             raise KeyConflict(f"block {block.hash} is known with other content")
         return False
     connection.execute(insert(blocks).values(**msgspec.structs.asdict(block)))
-    _take(connection, block.hash, block.income_sat, None, Status.PENDING, 0, now_s)
+    _take(connection, block.hash, block.income_sat, None, Status.FOUND, 0, now_s)
     return True
 
 
 def mark(connection: Connection, block_hash: str, status: Status, now_s: int) -> bool:
-    """Book that a block matured, was orphaned or came back. False when that is its status already.
+    """Book that a block came into the chain, matured or was orphaned. False when that is its status already.
 
     Raises LedgerError for an unknown block, and for a status that cannot follow the present one.
     """
@@ -90,15 +101,41 @@ def mark(connection: Connection, block_hash: str, status: Status, now_s: int) ->
 def booking(
     block_hash: str, income_sat: int, before: Status | None, status: Status, position: int
 ) -> Transaction | None:
-    """What a change of status books; None where the pool has no income from the block."""
-    if not income_sat:
+    """What a change of status books; None where no income moves."""
+    accounts = MOVES[before, status]
+    if not income_sat or accounts is None:
         return None
-    from_account, to_account = MOVES[before, status]
+    from_account, to_account = accounts
     return Transaction(
         key=f"block:{block_hash}:{position}",
         kind=Kind.BLOCK,
         memo=f"block {block_hash} {status}",
         transfers=(Transfer(from_account.value, to_account.value, income_sat),),
+    )
+
+
+def newest_events(before_s: int | None = None) -> Subquery:
+    """The status of each block: (block_hash, position, status), as booked before a moment, or now."""
+    newest = select(block_events.c.block_hash, func.max(block_events.c.position).label("position"))
+    if before_s is not None:
+        newest = newest.where(block_events.c.at_s < before_s)
+    position = newest.group_by(block_events.c.block_hash).subquery()
+    same = (block_events.c.block_hash == position.c.block_hash) & (
+        block_events.c.position == position.c.position
+    )
+    return (
+        select(block_events.c.block_hash, block_events.c.position, block_events.c.status)
+        .join(position, same)
+        .subquery()
+    )
+
+
+def chain_heights(newest: Subquery) -> Select[tuple[int]]:
+    """Heights at which the best chain has a block of ours: an orphan there is a sibling of it."""
+    return (
+        select(blocks.c.height)
+        .join(newest, newest.c.block_hash == blocks.c.hash)
+        .where(newest.c.status.in_(IN_CHAIN))
     )
 
 

@@ -1,8 +1,9 @@
 """The pool report, for the operator: luck, reserve, block income, what is owed to whom, and the audit.
 
 Luck compares the blocks that pay the pool with those that the work it bought was expected to find, both
-in the period; orphaned ones were found as well. Blocks that paid a solo tenant, and the work that found them,
-are not in it. Balances are the newest, and the audit is of all.
+in the period; orphaned ones and siblings were found as well. Blocks that paid a solo tenant, and the work
+that found them, are not in it. Income is what the best chain has. Balances are the newest, and the audit is
+of all.
 
 Invariants: exact or Decimal. Reads only. Must not know: nodes.
 """
@@ -15,21 +16,25 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from payouts.audit import audit
+from payouts.income import IN_CHAIN, Status, chain_heights, newest_events
 from payouts.ledger import PoolAccount, in_payout, payable
 from payouts.ratebook import price_of
 from payouts.report_luck import LuckReport, Whose, luck_report
 from payouts.risk import FOUND_MAX, luck
-from payouts.schema import block_events, blocks, rate_hours, rates, solo_blocks, tenants
+from payouts.schema import blocks, rate_hours, rates, solo_blocks, tenants
+from payouts.siblings import siblings_between
 from payouts.statement_period import Period, utc
 from payouts.statement_reserve import Reserve, reserve_of
 
+SIBLING = "sibling"  # an orphan at whose height the chain has another block of ours
 SIGNIFICANT = Context(prec=6)  # digits of what is shown of a Decimal
 
 
 class PoolLuck(msgspec.Struct, frozen=True, kw_only=True):
     """Blocks found over blocks expected; the interval holds the true ratio with 95 % confidence."""
 
-    found: int
+    found: int  # siblings too
+    siblings: int  # that were not even submitted
     expected: str
     luck: str
     low: str
@@ -45,7 +50,7 @@ class Owed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FoundBlock(msgspec.Struct, frozen=True, kw_only=True):
-    """A block found in the period, with its newest status."""
+    """A block found in the period and submitted, with its newest status, and what it is worth with that."""
 
     height: int
     hash: str
@@ -104,7 +109,8 @@ def pool_report(connection: Connection, period: Period) -> PoolReport:
 
 def _luck(connection: Connection, period: Period) -> PoolLuck | None:
     expected = _expected_blocks(connection, period)
-    found = connection.scalar(
+    siblings = siblings_between(connection, period.from_s, period.to_s)
+    submitted = connection.scalar(
         select(func.count())
         .select_from(blocks)
         .where(
@@ -114,11 +120,13 @@ def _luck(connection: Connection, period: Period) -> PoolLuck | None:
             blocks.c.found_at_s < period.to_s,
         )
     )
-    if not expected or found is None or found > FOUND_MAX:
+    found = siblings + (submitted or 0)
+    if not expected or found > FOUND_MAX:
         return None
     known = luck(found, expected)
     return PoolLuck(
         found=found,
+        siblings=siblings,
         expected=_text(Decimal(expected.numerator) / Decimal(expected.denominator)),
         luck=_text(known.luck),
         low=_text(known.low),
@@ -147,22 +155,19 @@ def _expected_blocks(connection: Connection, period: Period) -> Fraction:
 
 
 def _blocks(connection: Connection, period: Period) -> tuple[FoundBlock, ...]:
-    newest = (
-        select(block_events.c.block_hash, func.max(block_events.c.position).label("position"))
-        .group_by(block_events.c.block_hash)
-        .subquery()
-    )
+    newest = newest_events()
     rows: Any = connection.execute(
-        select(blocks, block_events.c.status, solo_blocks.c.amount_sat, tenants.c.name)
+        select(
+            blocks,
+            newest.c.status,
+            blocks.c.height.in_(chain_heights(newest)).label("ours_is_there"),
+            solo_blocks.c.amount_sat,
+            tenants.c.name,
+        )
         .join(newest, newest.c.block_hash == blocks.c.hash)
-        .join(block_events, block_events.c.block_hash == blocks.c.hash)
         .outerjoin(solo_blocks, solo_blocks.c.block_hash == blocks.c.hash)
         .outerjoin(tenants, tenants.c.id == solo_blocks.c.tenant_id)
-        .where(
-            block_events.c.position == newest.c.position,
-            blocks.c.found_at_s >= period.from_s,
-            blocks.c.found_at_s < period.to_s,
-        )
+        .where(blocks.c.found_at_s >= period.from_s, blocks.c.found_at_s < period.to_s)
         .order_by(blocks.c.found_at_s, blocks.c.hash)
     )
     return tuple(
@@ -170,10 +175,10 @@ def _blocks(connection: Connection, period: Period) -> tuple[FoundBlock, ...]:
             height=row.height,
             hash=row.hash,
             found_at_utc=utc(row.found_at_s),
-            income_sat=row.income_sat,
-            status=row.status,
+            income_sat=row.income_sat if row.status in IN_CHAIN else 0,
+            status=SIBLING if row.ours_is_there and row.status == Status.ORPHANED else row.status,
             tenant=row.name,
-            tenant_sat=row.amount_sat or 0,
+            tenant_sat=(row.amount_sat or 0) if row.status in IN_CHAIN else 0,
         )
         for row in rows
     )

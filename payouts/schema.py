@@ -404,7 +404,22 @@ block_events = table(
     number("transaction_seq", ForeignKey("ledger_transactions.seq"), nullable=True),
     PrimaryKeyConstraint("block_hash", "position"),
     UniqueConstraint("transaction_seq"),
-    one_of("status", ("pending", "matured", "orphaned")),
+    one_of("status", ("found", "pending", "matured", "orphaned")),
+)
+# Blocks of ours that followed a parent which another of ours did, and that were never submitted: only one can
+# be in the chain. Luck found them, the books have nothing of them.
+sibling_blocks = table(
+    "sibling_blocks",
+    words("parent_hash"),
+    number("worker_id"),  # 0: nobody who is known
+    number("pays_pool"),
+    number("height"),
+    number("found_at_s"),  # the first time that they were counted
+    number("blocks"),
+    PrimaryKeyConstraint("parent_hash", "worker_id", "pays_pool"),
+    CheckConstraint("pays_pool IN (0, 1)", name="pays_pool"),
+    CheckConstraint("height >= 0 AND blocks > 0", name="blocks"),
+    clustered=True,
 )
 
 APPEND_ONLY = (

@@ -58,7 +58,7 @@ class SoloBlock(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     amount_sat: int  # to the tenant
     fee_sat: int  # to the pool
-    status: str  # pending, matured or orphaned
+    status: str  # found, pending, matured or orphaned
 
 
 def fee_of(value_sat: int, fee_bps: int, pool_script: bytes) -> int:

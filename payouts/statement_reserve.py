@@ -15,13 +15,12 @@ from fractions import Fraction
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from payouts.income import Status
+from payouts.income import Status, chain_heights, newest_events
 from payouts.ledger import PoolAccount
 from payouts.ratebook import price_of
 from payouts.rates import PSAT_PER_SAT
 from payouts.risk import effective_fee, reserve_sat, ruin_probability
 from payouts.schema import (
-    block_events,
     blocks,
     ledger_accounts,
     ledger_transactions,
@@ -99,22 +98,16 @@ def balances_before(connection: Connection, before_s: int) -> Mapping[str, int]:
 
 
 def blocks_before(connection: Connection, before_s: int) -> tuple[int, int]:
-    """The pool's own blocks, and how many of them were orphaned, as booked by then."""
-    newest = (
-        select(block_events.c.block_hash, func.max(block_events.c.position).label("position"))
-        .where(block_events.c.at_s < before_s)
-        .group_by(block_events.c.block_hash)
-        .subquery()
-    )
+    """The pool's own blocks, and how many of them were orphaned, as booked by then.
+
+    An orphan where the chain has another block of ours is neither: it says nothing of the network.
+    """
+    newest = newest_events(before_s)
+    sibling = (newest.c.status == Status.ORPHANED.value) & blocks.c.height.in_(chain_heights(newest))
     states = connection.scalars(
-        select(block_events.c.status)
-        .join(newest, newest.c.block_hash == block_events.c.block_hash)
-        .join(blocks, blocks.c.hash == block_events.c.block_hash)
-        .where(
-            block_events.c.position == newest.c.position,
-            blocks.c.income_sat > 0,
-            blocks.c.hash.not_in(select(solo_blocks.c.block_hash)),
-        )
+        select(newest.c.status)
+        .join(blocks, blocks.c.hash == newest.c.block_hash)
+        .where(blocks.c.income_sat > 0, blocks.c.hash.not_in(select(solo_blocks.c.block_hash)), ~sibling)
     ).all()
     return len(states), states.count(Status.ORPHANED.value)
 

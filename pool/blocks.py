@@ -1,11 +1,13 @@
 """Found blocks: assembled, made durable, submitted to every node until each has given its verdict.
 
 A block's file tells what became of it: `<height>-<hash>.blk` has no final result and is submitted again at
-the next start; the first lasting result renames it to `.accepted`, `.inconclusive` or `.refused`. A file cut
-short by a crash is refused by every node, and a rename lost in one costs a "duplicate".
+the next start; the first lasting result renames it to `.accepted`, `.inconclusive` or `.refused`, or to
+`.sibling` where another of ours had its parent. A file cut short by a crash is refused by every node, and a
+rename lost in one costs a "duplicate".
 
 Invariants: a block is on disk before it is submitted, except when the disk fails, which is an alarm and no
-reason to lose the block. Transport errors are retried until the block is stale, verdicts never.
+reason to lose the block. Transport errors are retried until the block is stale, verdicts never. No node is
+asked to prefer a block of ours to another one of ours.
 
 Must not know: sessions, tenants, what a block pays to whom.
 """
@@ -41,8 +43,13 @@ RETRY_TOTAL_S: Final = 3600.0
 RETRY_AFTER_SUCCESS_S: Final = 10.0
 # Each was found while no node answered for an hour: a handful at most. The rest waits for another start.
 PENDING_BLOCKS_MAX: Final = 1000
+# Parents of which the first block of ours is remembered: some hours of a real chain, minutes of a test chain.
+PARENTS_MAX: Final = 100
 
 _PENDING: Final = ".blk"
+_ACCEPTED: Final = ".accepted"
+_SIBLING: Final = ".sibling"
+_PARENT: Final = slice(4, 36)  # of a header: the hash of the block before it
 
 
 class SubmitState(enum.Enum):
@@ -55,6 +62,7 @@ class SubmitState(enum.Enum):
     UNREACHABLE = "unreachable"
 
 
+_TAKEN: Final = frozenset({SubmitState.ACCEPTED, SubmitState.DUPLICATE})
 _KEPT: Final = frozenset({SubmitState.ACCEPTED, SubmitState.DUPLICATE, SubmitState.INCONCLUSIVE})
 _ORDER: Final = tuple(SubmitState)
 _VERDICTS: Final = {
@@ -82,6 +90,11 @@ class BlockResult(msgspec.Struct, frozen=True, kw_only=True):
     state: SubmitState
     stored: bool  # whether it was on disk when it was submitted
     nodes: tuple[NodeResult, ...]
+
+    @property
+    def taken_everywhere(self) -> bool:
+        """Whether every node has it: then no other block on its parent can become one of ours."""
+        return bool(self.nodes) and all(node.state in _TAKEN for node in self.nodes)
 
 
 class BlockNode(Protocol):
@@ -123,8 +136,9 @@ class BlockSubmitter:
 
     def __init__(self, nodes: Sequence[BlockNode], data_dir: Path, *, tip_height: Callable[[], int]) -> None:
         self._nodes = tuple(nodes)
-        self._directory = data_dir / "blocks"
+        self.directory = data_dir / "blocks"
         self._tip_height = tip_height
+        self._first: dict[bytes, str] = {}  # by parent: the block of ours that nodes may prefer
 
     async def submit(self, solution: Solution) -> BlockResult:
         """Assemble, store and submit; returns when every node has answered or is given up.
@@ -143,17 +157,32 @@ class BlockSubmitter:
         stored = await self._store(block, template.height, hash_hex)
         return await self._submit(block, template.height, hash_hex, stored=stored)
 
-    async def resubmit_pending(self) -> tuple[BlockResult, ...]:
-        """Submit what an earlier run left without a result, the lowest block first. Call once, at start."""
-        results = []
-        for height, hash_hex, path in await trio.to_thread.run_sync(_pending, self._directory):
+    async def stored(self) -> frozenset[str]:
+        """The hashes of all blocks on disk. Before the first is submitted: those of earlier runs."""
+        return await trio.to_thread.run_sync(_stored, self.directory)
+
+    async def resubmit_pending(self, earlier: frozenset[str]) -> tuple[BlockResult, ...]:
+        """Submit what an earlier run left without a result, the lowest block first.
+
+        Of several on one parent that is the first that nodes take.
+        """
+        results, taken, siblings = [], set[bytes](), 0
+        for height, hash_hex, path in await trio.to_thread.run_sync(_pending, self.directory, earlier):
             try:
                 block = await trio.to_thread.run_sync(path.read_bytes)
+                if block[_PARENT] in taken or await trio.to_thread.run_sync(_has_sibling, path, block):
+                    await trio.to_thread.run_sync(path.rename, path.with_suffix(_SIBLING))
+                    siblings += 1
+                    continue
             except OSError as error:
                 log.error("block_not_read", height=height, hash=hash_hex, reason=str(error))
                 continue
             log.warning("block_resubmitted", height=height, hash=hash_hex)
             results.append(await self._submit(block, height, hash_hex, stored=True))
+            if results[-1].state in _KEPT:
+                taken.add(block[_PARENT])
+        if siblings:
+            log.warning("siblings_not_submitted", blocks=siblings)
         return tuple(results)
 
     async def _store(self, block: bytes, height: int, hash_hex: str) -> bool:
@@ -171,12 +200,18 @@ class BlockSubmitter:
 
     async def _submit(self, block: bytes, height: int, hash_hex: str, *, stored: bool) -> BlockResult:
         log.info("block_submitted", height=height, hash=hash_hex, bytes=len(block), nodes=len(self._nodes))
-        attempt = _Attempt(block.hex(), height, hash_hex, self._tip_height)
+        parent = block[_PARENT]
+        if len(self._first) >= PARENTS_MAX and parent not in self._first:
+            del self._first[next(iter(self._first))]
+        preferred = self._first.setdefault(parent, hash_hex) == hash_hex
+        attempt = _Attempt(block.hex(), height, hash_hex, self._tip_height, preferred=preferred)
         async with trio.open_nursery() as nursery:
             for node in self._nodes:
                 nursery.start_soon(attempt.to_node, node)
         results = tuple(attempt.results[node.name] for node in self._nodes)
         state = min((result.state for result in results), key=_ORDER.index)
+        if preferred and state not in _KEPT:
+            self._first.pop(parent, None)  # no node has it: another may take its place
         if stored:
             await self._record(height, hash_hex, results, state)
         return BlockResult(height=height, hash_hex=hash_hex, state=state, stored=stored, nodes=results)
@@ -195,14 +230,17 @@ class BlockSubmitter:
             log.error("block_result_not_stored", height=height, hash=hash_hex, reason=str(error))
 
     def _path(self, height: int, hash_hex: str) -> Path:
-        return self._directory / f"{height}-{hash_hex}{_PENDING}"
+        return self.directory / f"{height}-{hash_hex}{_PENDING}"
 
 
 class _Attempt:
     """One block on its way to all nodes."""
 
-    def __init__(self, block_hex: str, height: int, hash_hex: str, tip_height: Callable[[], int]) -> None:
+    def __init__(
+        self, block_hex: str, height: int, hash_hex: str, tip_height: Callable[[], int], *, preferred: bool
+    ) -> None:
         self.results: dict[str, NodeResult] = {}
+        self._preferred = preferred
         self._block_hex = block_hex
         self._height = height
         self._hash_hex = hash_hex
@@ -230,13 +268,14 @@ class _Attempt:
                 break
         state = _VERDICTS.get(verdict, SubmitState.REFUSED)
         self._finish(node, state, verdict if verdict and state is SubmitState.REFUSED else "", attempts)
-        if state in _KEPT:
+        if state in _KEPT and self._preferred:
             await self._prefer(node)
 
     async def _prefer(self, node: BlockNode) -> None:
         """Of two blocks at one height a node mines on the one it saw first: have it mine on ours.
 
-        That matters most where submitblock was inconclusive because a rival had arrived before.
+        That matters most where submitblock was inconclusive because somebody else's had arrived before. Where
+        that one is ours it would turn the node off the block that the network has.
         """
         try:
             await node.precious_block(self._hash_hex)
@@ -284,11 +323,25 @@ def _fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _pending(directory: Path) -> list[tuple[int, str, Path]]:
-    """Blocks without a result, the lowest first."""
+def _stored(directory: Path) -> frozenset[str]:
+    return frozenset(path.stem.partition("-")[2] for path in directory.glob("*-*.*"))
+
+
+def _pending(directory: Path, earlier: frozenset[str]) -> list[tuple[int, str, Path]]:
+    """Those of the blocks that have no result, the lowest first."""
     pending = []
     for path in directory.glob(f"*-*{_PENDING}"):
         height, _, hash_hex = path.stem.partition("-")
-        if height.isdecimal() and len(hash_hex) == 64:
+        if height.isdecimal() and len(hash_hex) == 64 and hash_hex in earlier:
             pending.append((int(height), hash_hex, path))
     return sorted(pending)[:PENDING_BLOCKS_MAX]
+
+
+def _has_sibling(path: Path, block: bytes) -> bool:
+    """Whether another block of ours on the same parent was accepted in an earlier run."""
+    height, _, _ = path.stem.partition("-")
+    for other in path.parent.glob(f"{height}-*{_ACCEPTED}"):
+        with other.open("rb") as file:
+            if file.read(_PARENT.stop)[_PARENT] == block[_PARENT]:
+                return True
+    return False

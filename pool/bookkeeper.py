@@ -1,4 +1,4 @@
-"""What is due in the books while the pool runs: settlements, roll-ups, and what became of found blocks.
+"""What is due in the books while the pool runs: settlements, roll-ups, and blocks that were found.
 
 Each step is one short transaction in a worker thread and done at most once whenever it is tried, so being
 killed between any two costs nothing but time. Prices are opened here too, before their first job.
@@ -7,43 +7,39 @@ Must not know: sessions and shares; the journal folds itself.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 import structlog
 import trio
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, func, select
 
 from payouts import income
 from payouts.accrual import settle
-from payouts.income import Block, Status
+from payouts.income import Block
 from payouts.ratebook import WorkSource, record_fee_basis
 from payouts.rates import BlockFees
-from payouts.schema import block_events, blocks
+from payouts.schema import blocks
+from payouts.siblings import SiblingKey, count_siblings
 from payouts.solo import SoloPayout, record_solo
 from payouts.tallies import roll_up_hours, roll_up_minutes
+from pool.block_watch import BlockWatch
 from pool.blocks import BlockResult, SubmitState
 from pool.config import BookTimes
 from pool.database_waits import when_it_answers
-from pool.found_blocks import book_found_blocks
+from pool.found_blocks import FILES_MAX, book_found_blocks, unknown_files
 from pool.node import NodeSet
 from pool.price_book import WorkPrice, open_epoch
 from pool.registry import NewRows, Registry
 from pool.registry_store import insert_new
-from pool.rpc import NodeError, NodeSpokeNonsense, RpcError
 from pool.store import DATABASE_ERRORS, Store, words_of
 
 log = structlog.get_logger()
 
 ROLL_UP_S: Final = 600.0
 ROLL_UP_PAUSE_S: Final = 0.05  # between two transactions, so that the journal commits in between
-BLOCKS_S: Final = 30.0  # between two looks at the chain for the blocks that are not final
-MATURITY: Final = 100  # confirmations after which a coinbase may be spent (consensus: COINBASE_MATURITY)
-# Blocks are watched until this deep: a reorganisation of a matured block is a catastrophe, and is booked.
-WATCHED_DEPTH: Final = 2 * MATURITY
-WATCHED_MAX: Final = 500  # blocks asked for in one round
 # Prices that are remembered, one a work source: the pool itself, its upstreams, the orders on them.
 PRICES_MAX: Final = 1_000
 
@@ -69,7 +65,7 @@ class Bookkeeper:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._nodes = nodes
+        self._blocks = BlockWatch(store, nodes, wall_clock=wall_clock)
         self._registry = registry
         self._times = times
         self._wall_clock = wall_clock
@@ -118,7 +114,10 @@ class Bookkeeper:
         worker_id: int | None,
         solo: SoloPayout | None = None,
     ) -> None:
-        """Book a block that was found; one that every node refused is none. `solo`: if it pays a tenant."""
+        """Book that a block was found, unless every node refused it; `solo`: if it pays a tenant.
+
+        What becomes of it, the chain says.
+        """
         if result.state is SubmitState.REFUSED:
             return
         now_s = int(self._wall_clock())
@@ -142,26 +141,38 @@ class Bookkeeper:
                     record_solo(connection, block.hash, solo)
 
         await self._write(book)
+        self._blocks.look_soon()
 
-    async def book_found_blocks(self, directory: Path, payout_script: bytes, network: str) -> None:
-        """Book the blocks on disk that a kill kept out of the books."""
+    async def count_siblings(self, counts: Mapping[SiblingKey, int]) -> None:
+        """Book how many blocks were found that cannot be in the chain beside one of ours.
+
+        No money is in it: where the answer to a commit is lost, some of them may be counted twice.
+        """
         now_s = int(self._wall_clock())
-        await self._write(
-            partial(
-                book_found_blocks,
-                directory=directory,
-                payout_script=payout_script,
-                network=network,
-                now_s=now_s,
+        await self._write(lambda connection: count_siblings(connection, counts, now_s))
+
+    async def book_found_blocks(
+        self, directory: Path, payout_script: bytes, network: str, earlier: frozenset[str]
+    ) -> None:
+        """Book the blocks on disk, of those of earlier runs, that a kill kept out of the books."""
+        files = await self._read(partial(unknown_files, directory=directory, earlier=earlier))
+        for first in range(0, len(files), FILES_MAX):
+            await self._write(
+                partial(
+                    book_found_blocks,
+                    files=files[first : first + FILES_MAX],
+                    payout_script=payout_script,
+                    network=network,
+                    now_s=int(self._wall_clock()),
+                )
             )
-        )
 
     async def run(self) -> None:
         """Until cancelled. Raises BooksFailed."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._kept, "settle", self._settle)
             nursery.start_soon(self._kept, "roll up tallies", self._roll_up)
-            nursery.start_soon(self._kept, "look at blocks", self._watch_blocks)
+            nursery.start_soon(self._kept, "look at blocks", self._blocks.run)
 
     async def _kept(self, doing: str, keep: Callable[[], Awaitable[None]]) -> None:
         """What is not done now is done later: nothing here is a reason to stop miners, but for a mistake."""
@@ -208,48 +219,6 @@ class Bookkeeper:
                 await trio.sleep(ROLL_UP_PAUSE_S)
             await trio.sleep(ROLL_UP_S)
 
-    async def _watch_blocks(self) -> None:
-        while True:
-            try:
-                await self.look_at_blocks()
-            except NodeError as error:
-                log.warning("blocks_not_looked_at", reason=str(error))
-            await trio.sleep(BLOCKS_S)
-
-    async def look_at_blocks(self) -> None:
-        """Ask the node what became of each block that is not deep yet, and book it. Raises NodeError."""
-        node = self._nodes.current
-        if node is None:
-            return
-        tip = await node.rpc.call("getblockcount")
-        if not isinstance(tip, int):
-            raise NodeSpokeNonsense("getblockcount answered something that is no height")
-        for block_hash, height, status in await self._read(lambda connection: _watched(connection, tip)):
-            now = _status(await self._confirmations(block_hash))
-            if now is Status.MATURED and status is Status.ORPHANED:
-                now = Status.PENDING  # back in the chain first; matured at the next look
-            if now is status:
-                continue
-            now_s = int(self._wall_clock())
-            await self._write(partial(_mark, block_hash, now, now_s))
-            log.info("block_status", height=height, hash=block_hash, status=now.value)
-
-    async def _confirmations(self, block_hash: str) -> int:
-        """In the node's best chain; 0 or less for a block that is not in it."""
-        node = self._nodes.current
-        if node is None:
-            raise NodeError("no node is up")
-        try:
-            header = await node.rpc.call("getblockheader", block_hash)
-        except RpcError as error:
-            if error.code == -5:  # RPC_INVALID_ADDRESS_OR_KEY: the node has never had it, or has lost it
-                return -1
-            raise
-        confirmations = header.get("confirmations") if isinstance(header, dict) else None
-        if not isinstance(confirmations, int):
-            raise NodeSpokeNonsense("getblockheader answered without confirmations")
-        return confirmations
-
     async def _write(self, work: Callable[[Connection], _Value]) -> _Value:
         def transaction() -> _Value:
             with self._store.write() as connection:
@@ -265,34 +234,3 @@ class Bookkeeper:
 
         found: _Value = await when_it_answers("read the books", transaction)
         return found
-
-
-def _status(confirmations: int) -> Status:
-    if confirmations <= 0:
-        return Status.ORPHANED
-    return Status.MATURED if confirmations > MATURITY else Status.PENDING
-
-
-def _mark(block_hash: str, status: Status, now_s: int, connection: Connection) -> bool:
-    return income.mark(connection, block_hash, status, now_s)
-
-
-def _watched(connection: Connection, tip: int) -> list[tuple[str, int, Status]]:
-    """Blocks that are not final: not matured, or not deep; with the newest status of each."""
-    newest = (
-        select(block_events.c.block_hash, func.max(block_events.c.position).label("position"))
-        .group_by(block_events.c.block_hash)
-        .subquery()
-    )
-    rows = connection.execute(
-        select(blocks.c.hash, blocks.c.height, block_events.c.status)
-        .join(newest, newest.c.block_hash == blocks.c.hash)
-        .join(
-            block_events,
-            (block_events.c.block_hash == blocks.c.hash) & (block_events.c.position == newest.c.position),
-        )
-        .where(or_(blocks.c.height > tip - WATCHED_DEPTH, block_events.c.status == Status.PENDING.value))
-        .order_by(blocks.c.height.desc())
-        .limit(WATCHED_MAX)
-    )
-    return [(hash_, height, Status(status)) for hash_, height, status in rows]

@@ -23,6 +23,7 @@ from pool.addresses import BadAddress, script_for
 log = structlog.get_logger()
 
 TAKEN: Final = (".accepted", ".inconclusive")
+FILES_MAX: Final = 50  # booked in one transaction, so that the journal commits in between
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -32,15 +33,23 @@ class Output(msgspec.Struct, frozen=True):
     value_sat: int
 
 
+def unknown_files(connection: Connection, directory: Path, earlier: frozenset[str]) -> list[Path]:
+    """The files of those blocks that a node took and that the books do not have."""
+    wanted = earlier.difference(connection.scalars(select(blocks.c.hash)))
+    return sorted(
+        path
+        for path in directory.glob("*-*")
+        if path.suffix in TAKEN and path.stem.partition("-")[2] in wanted
+    )
+
+
 def book_found_blocks(
-    connection: Connection, directory: Path, payout_script: bytes, network: str, now_s: int
-) -> int:
-    """Book every block on disk that the books do not have; how many. The finder is not known any more."""
-    known = set(connection.scalars(select(blocks.c.hash)))
-    count = 0
-    for path in sorted(directory.glob("*-*")):
+    connection: Connection, files: Sequence[Path], payout_script: bytes, network: str, now_s: int
+) -> None:
+    """Book blocks on disk that the books do not have. The finder is not known any more."""
+    for path in files:
         height, _, hash_hex = path.stem.partition("-")
-        if path.suffix not in TAKEN or hash_hex in known or not height.isdecimal():
+        if not height.isdecimal():
             continue
         outputs = outputs_of(path.read_bytes())
         solo = _solo_payout(connection, outputs, payout_script, network)
@@ -55,8 +64,6 @@ def book_found_blocks(
         log.warning(
             "block_booked_late", height=int(height), hash=hash_hex, income_sat=paid_sat, solo_tenant=tenant_id
         )
-        count += 1
-    return count
 
 
 def outputs_of(block: bytes) -> tuple[Output, ...]:

@@ -21,6 +21,7 @@ from payouts.rates import HALVING_INTERVAL, HALVING_INTERVAL_REGTEST, Scheme, su
 from pool import price_book
 from pool.admin.commands import Desk
 from pool.admin.server import serve_admin
+from pool.block_submission import BlockSubmission, log_found
 from pool.blocks import BlockResult, BlockSubmitter
 from pool.bookkeeper import Bookkeeper
 from pool.coinbase import BadCoinbase
@@ -40,7 +41,7 @@ from pool.proxy import Proxy
 from pool.registry import Registry
 from pool.registry_store import TenantView, load
 from pool.rpc import NodeError
-from pool.solo import SoloChannels, payout_of
+from pool.solo import SoloChannels
 from pool.store import Store
 from pool.submit_book import SubmitBook
 from pool.template_watch import TemplateWatch
@@ -59,11 +60,6 @@ log = structlog.get_logger()
 
 # Descriptors for everything that is not a miner: nodes, database, files, listeners, logs.
 DESCRIPTORS_KEPT: Final = 256
-# Blocks waiting to be submitted. Real networks give one an hour; only regtest, where every second hash is
-# a block, can fill this, and its blocks are on one height.
-BLOCKS_WAITING_MAX: Final = 10_000
-BLOCK_SUBMITTERS: Final = 8  # at once: a slow node must not hold up the next block
-BLOCKS_STORED_S: Final = 1.0  # of a stop, which takes two seconds at most
 OUTAGE_CHECK_S: Final = 1.0
 # How long a commit waits for the interpreter beside a busy loop, each of several times: Python's default of
 # 5 ms is what a miner would wait for.
@@ -95,12 +91,8 @@ class Pool:
     ) -> None:
         self._config = config
         self._store = store
-        self._on_block = on_block
         self._nodes = NodeSet(config.nodes, chain=config.network)
         self._watch = TemplateWatch(self._nodes)
-        self._submitter = BlockSubmitter(
-            self._nodes.nodes, config.data_dir, tip_height=lambda: self._watch.tip_height
-        )
         with store.read() as connection:
             self._registry = Registry(load(connection), show_out=self._show_out)
         self._hashrates = HashrateBook(self._registry, trio.current_time())
@@ -114,6 +106,13 @@ class Pool:
             fold_s=config.books.fold_s,
         )
         self._bookkeeper = Bookkeeper(store, self._nodes, self._registry, times=config.books)
+        self._blocks = BlockSubmission(
+            BlockSubmitter(self._nodes.nodes, config.data_dir, tip_height=lambda: self._watch.tip_height),
+            self._bookkeeper,
+            payout_script=config.payout_script,
+            network=config.network,
+            on_block=on_block,
+        )
         self._halving = HALVING_INTERVAL_REGTEST if config.network == "regtest" else HALVING_INTERVAL
         self._fee_basis: int | None = None
         self._price: tuple[WorkPrice, int] | None = None  # of the last work of our own, and its height
@@ -161,7 +160,6 @@ class Pool:
             solo=self._solo,
         )
         self._doorkeeper = Doorkeeper(_with_descriptors(config.door_limits))
-        self._found, self._to_submit = trio.open_memory_channel[Solution](BLOCKS_WAITING_MAX)
         self._board = self._switchboard(engine)
         self._solo.follow()
 
@@ -204,9 +202,7 @@ class Pool:
                 )
                 desk = Desk(self._store, self._config.network, live)
                 await nursery.start(serve_admin, desk, admin_socket(self._config.data_dir))
-                for _ in range(BLOCK_SUBMITTERS):
-                    nursery.start_soon(self._submit_blocks)
-                nursery.start_soon(self._book_earlier_blocks)
+                await nursery.start(self._blocks.run)
                 nursery.start_soon(self._watch_fees)
                 nursery.start_soon(self._follow_payouts)
                 nursery.start_soon(self._watch.run, templates)
@@ -219,7 +215,6 @@ class Pool:
                     RunningPool(self._board, self._registry, self._hashrates, tuple(server.addresses))
                 )
         finally:
-            await self._store_blocks()
             if not self._journal.failed:
                 with trio.CancelScope(shield=True):
                     await self._journal.commit(b"")  # what upstreams said after the last miner had left
@@ -290,41 +285,11 @@ class Pool:
     def _take_solution(self, solution: Solution) -> None:
         if solution.worker:
             self._registry.prove(solution.worker)  # whatever its verdict is: there is work behind it
-        forwarded = self._proxy.forward(solution)
-        if solution.is_block:
-            log.info(
-                "block_found",
-                height=solution.job.work.height,
-                hash=solution.hash_internal[::-1].hex(),
-                worker=self._registry.name_of(solution.worker) if solution.worker else None,
-                forwarded=forwarded,
-                solo=payout_of(solution) is not None,
-            )
-        if forwarded:
-            return
-        try:
-            self._found.send_nowait(solution)
-        except trio.WouldBlock:
-            log.error("block_not_submitted", reason="too many blocks are waiting", waiting=BLOCKS_WAITING_MAX)
-
-    async def _submit_blocks(self) -> None:
-        while True:
-            solution = await self._to_submit.receive()
-            result = await self._submitter.submit(solution)
-            await self._bookkeeper.record_block(
-                result,
-                income_sat=_income_sat(solution),
-                worker_id=solution.worker or None,
-                solo=payout_of(solution),
-            )
-            self._on_block(result)
-
-    async def _book_earlier_blocks(self) -> None:
-        """Blocks of an earlier run: submit those without a result, book those that are not in the books."""
-        await self._submitter.resubmit_pending()
-        await self._bookkeeper.book_found_blocks(
-            self._config.data_dir / "blocks", self._config.payout_script, self._config.network
-        )
+        finder = self._registry.name_of(solution.worker) if solution.worker else None
+        if not self._proxy.forward(solution):
+            self._blocks.take(solution, finder)
+        elif solution.is_block:
+            log_found(solution, finder, forwarded=True)
 
     async def _watch_fees(self) -> None:
         """Renew the basis of FPPS, while any tenant is paid by it."""
@@ -365,15 +330,6 @@ class Pool:
         if view.status != "active":
             self._board.drop_workers(self._registry.numbers_of(view.id), "tenant suspended")
 
-    async def _store_blocks(self) -> None:
-        """A stop must not lose blocks that nobody has taken yet: the next start submits what is on disk."""
-        give_up_s = trio.current_time() + BLOCKS_STORED_S
-        while self._to_submit.statistics().current_buffer_used and trio.current_time() < give_up_s:
-            # `submit` stores a block before it notices that it is cancelled.
-            with trio.CancelScope(shield=True) as stop:
-                stop.cancel()
-                await self._submitter.submit(self._to_submit.receive_nowait())
-
     async def _mind_outages(self) -> None:
         """Let miners of our own work go when no node has answered for outage_s; take them back when one does.
 
@@ -401,13 +357,6 @@ class Pool:
                 self._proxy.dispatch.own_closed, self._channel.paused = None, False
                 self._solo.pause(False)
                 self._doorkeeper.closed = None
-
-
-def _income_sat(solution: Solution) -> int:
-    """What the coinbase of our own work pays the pool: everything, or a solo tenant's fee."""
-    template, payout = solution.job.work.origin, payout_of(solution)
-    assert isinstance(template, Template)
-    return template.coinbase_value_sat if payout is None else payout.fee_sat
 
 
 def _with_descriptors(limits: DoorLimits) -> DoorLimits:

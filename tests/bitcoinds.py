@@ -4,8 +4,10 @@ They speak JSON-RPC through httpx's transport interface, so that the client unde
 time can be virtual. Must not know: what the test is about.
 """
 
-import hashlib
+import struct
 from collections.abc import Awaitable, Callable
+from functools import cache
+from hashlib import sha256
 from typing import Any
 
 import httpx
@@ -20,7 +22,7 @@ REGTEST_BITS = "207fffff"
 REGTEST_TARGET = f"{0x7FFFFF << 8 * (0x20 - 3):064x}"
 COMMITMENT = "6a24aa21a9ed" + "e2f61c3f71d1defd3fa999dfa36953755c690689799962b48bebd836974e8cf9"
 USER, PASSWORD = "pool", "hunter2-secret"
-CALLS_MAX = 5_000  # a client that asks more often than any test needs is in a loop
+CALLS_MAX = 20_000  # a client that asks more often than any test needs is in a loop
 
 
 def template_result(**changes: Any) -> dict[str, Any]:
@@ -51,6 +53,29 @@ def template_result(**changes: Any) -> dict[str, Any]:
     return {field: value for field, value in result.items() if value is not None}
 
 
+class SaysNo(Exception):
+    """An error that a call answers with."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@cache
+def mined(previous_hex: str, height: int, fork: str) -> tuple[str, bytes]:
+    """The block of a fork at a height: its hash, and its header with the work that regtest asks for."""
+    target, nonce = int(REGTEST_TARGET, 16), 0
+    root = sha256(f"{height} {fork}".encode()).digest()
+    head = struct.pack("<I32s32s", 0x20000000, bytes.fromhex(previous_hex)[::-1], root)
+    head += struct.pack("<II", 1_600_000_000 + height, int(REGTEST_BITS, 16))
+    while True:
+        header = head + struct.pack("<I", nonce)
+        found = sha256(sha256(header).digest()).digest()
+        if int.from_bytes(found, "little") <= target:
+            return found[::-1].hex(), header
+        nonce += 1
+
+
 class FakeBitcoind(httpx.AsyncBaseTransport):
     """A node whose chain a test moves. `fault` answers in its place while it is set."""
 
@@ -64,15 +89,27 @@ class FakeBitcoind(httpx.AsyncBaseTransport):
         self.verdicts: list[str | None] = []  # of the next blocks; then they are accepted
         self.calls: list[tuple[str, list[Any]]] = []
         self.longpolls = 0  # waiting now
+        self.chain: list[str] = []  # hashes by height
+        self.headers: dict[str, bytes] = {}  # all that it ever had
         self._moved = trio.Event()
         self.move_to(height)
 
-    def move_to(self, height: int, fork: str = "best") -> None:
-        """Have another tip. Every (height, fork) has its own hash."""
-        self.height = height
-        self.best = hashlib.sha256(f"{height} {fork}".encode()).hexdigest()
+    def move_to(self, height: int, fork: str = "best", since: int | None = None) -> None:
+        """Have another chain: the blocks from `since` on, by default the last one, are those of the fork."""
+        first = 0 if fork == "best" else height if since is None else since
+        self.chain = self._blocks([], first, "best")
+        self.chain = self._blocks(self.chain, height + 1, fork)
+        self.height, self.best = height, self.chain[-1]
         moved, self._moved = self._moved, trio.Event()
         moved.set()
+
+    def _blocks(self, chain: list[str], until: int, fork: str) -> list[str]:
+        chain = list(chain)
+        while len(chain) < until:
+            found, header = mined(chain[-1] if chain else "00" * 32, len(chain), fork)
+            self.headers[found] = header
+            chain.append(found)
+        return chain
 
     def methods(self) -> list[str]:
         """What was called, in order."""
@@ -85,7 +122,10 @@ class FakeBitcoind(httpx.AsyncBaseTransport):
         assert len(self.calls) <= CALLS_MAX
         if self.fault is not None:
             return await self.fault(request)
-        result = await getattr(self, "_" + call["method"])(*call["params"])
+        try:
+            result = await getattr(self, "_" + call["method"])(*call["params"])
+        except SaysNo as no:
+            return _error(request, no.code, str(no))
         if self.fault is not None:  # it came while the call was kept waiting
             return await self.fault(request)
         return json_response({"result": result, "error": None, "id": call["id"]})
@@ -111,6 +151,23 @@ class FakeBitcoind(httpx.AsyncBaseTransport):
                 self.longpolls -= 1
         present = {"height": self.height + 1, "previousblockhash": self.best, "longpollid": self.best}
         return template_result(**present | self.template_changes)
+
+    async def _getblockcount(self) -> int:
+        return self.height
+
+    async def _getblockhash(self, height: int) -> str:
+        if height > self.height:
+            raise SaysNo(-8, "Block height out of range")
+        return self.chain[height]
+
+    async def _getblockheader(self, block_hash: str, verbose: bool = True) -> Any:
+        header = self.headers.get(block_hash)
+        if header is None:
+            raise SaysNo(-5, "Block not found")
+        if not verbose:
+            return header.hex()
+        height = self.chain.index(block_hash) if block_hash in self.chain else None
+        return {"confirmations": -1 if height is None else self.height - height + 1}
 
     async def _submitblock(self, block_hex: str) -> str | None:
         return self.verdicts.pop(0) if self.verdicts else None

@@ -241,4 +241,5 @@ def mine_with_hostile_names(history: History) -> None:
             hash="ab" * 32, height=1_000_050, income_sat=316_000_000, worker_id=1000, found_at_s=DAY_S + 50
         )
         record_block(connection, block, DAY_S + 60)
+        mark(connection, block.hash, Status.PENDING, DAY_S + 60)
         mark(connection, block.hash, Status.MATURED, DAY_S + 86_400)

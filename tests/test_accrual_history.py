@@ -119,8 +119,8 @@ OPERATIONS = st.one_of(
         st.integers(0, 3),
         st.sampled_from(
             (
-                (Status.MATURED,),
-                (Status.ORPHANED,),
+                (Status.PENDING, Status.MATURED),
+                (Status.PENDING, Status.ORPHANED),
                 (Status.ORPHANED, Status.PENDING, Status.MATURED),
                 (Status.PENDING,),
             )

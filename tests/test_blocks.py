@@ -25,6 +25,7 @@ from pool.blocks import (
     RETRY_MIN_S,
     RETRY_TOTAL_S,
     STALE_BLOCKS,
+    BlockResult,
     BlockSubmitter,
     SubmitState,
     assemble_block,
@@ -61,6 +62,10 @@ class Submission:
             data_dir,
             tip_height=lambda: self.tip_height,
         )
+
+    async def resubmit(self) -> tuple[BlockResult, ...]:
+        """As at a start."""
+        return await self.submitter.resubmit_pending(await self.submitter.stored())
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self.directory.iterdir())
@@ -275,7 +280,7 @@ async def test_an_rpc_error_is_a_verdict_too(tmp_path: Path, autojump_clock: Clo
     fake = NodeThatCannotDecode()
     submission = Submission(tmp_path, fake)
     submission.leave_pending(a_solution())
-    (result,) = await submission.submitter.resubmit_pending()
+    (result,) = await submission.resubmit()
     assert result.state is SubmitState.REFUSED
     assert result.nodes[0].reason == "Block decode failed (-22)"
     assert fake.methods() == ["submitblock"]
@@ -333,7 +338,7 @@ async def test_every_node_gets_the_block_at_the_same_time(tmp_path: Path, autoju
     fakes = [NodeThatWaitsForTheOthers(name) for name in ("first", "second", "third")]
     submission = Submission(tmp_path, *fakes)
     submission.leave_pending(a_solution())
-    (result,) = await submission.submitter.resubmit_pending()
+    (result,) = await submission.resubmit()
     assert [node.state for node in result.nodes] == [SubmitState.ACCEPTED] * 3
     assert len({fake.calls[0][1][0] for fake in fakes}) == 1
 
@@ -365,7 +370,7 @@ async def test_once_a_node_has_it_the_others_are_not_waited_for_long(
     submission = Submission(tmp_path, first, second)
     submission.leave_pending(a_solution())
     began_s = trio.current_time()
-    (result,) = await submission.submitter.resubmit_pending()
+    (result,) = await submission.resubmit()
     assert trio.current_time() - began_s <= RETRY_AFTER_SUCCESS_S
     assert result.state is SubmitState.ACCEPTED
     assert [node.state for node in result.nodes] == [SubmitState.UNREACHABLE, SubmitState.ACCEPTED]
@@ -404,7 +409,7 @@ async def test_transport_errors_are_retried_until_the_node_gives_a_verdict(
     submission = Submission(tmp_path, fake)
     submission.leave_pending(a_solution())
     with structlog.testing.capture_logs() as logs:
-        (result,) = await submission.submitter.resubmit_pending()
+        (result,) = await submission.resubmit()
     assert result.state is SubmitState.ACCEPTED
     assert result.nodes[0].attempts == 5
     assert [entry["event"] for entry in logs].count("block_retried") == 1  # one line an outage
@@ -421,7 +426,7 @@ async def test_retries_begin_quickly_and_slow_down_to_a_bound(tmp_path: Path, au
     fake.fault = refuses_and_notes
     submission = Submission(tmp_path, fake)
     submission.leave_pending(a_solution())
-    (result,) = await submission.submitter.resubmit_pending()
+    (result,) = await submission.resubmit()
     waits_s = [after - before for before, after in pairwise(tried_s)]
     assert waits_s[:4] == pytest.approx([RETRY_MIN_S, 0.1, 0.2, 0.4])
     assert max(waits_s) == pytest.approx(RETRY_MAX_S)
@@ -440,7 +445,7 @@ async def test_a_stale_block_is_not_retried(
     submission = Submission(tmp_path, fake)
     submission.leave_pending(a_solution())
     submission.tip_height = 101 + ahead
-    (result,) = await submission.submitter.resubmit_pending()
+    (result,) = await submission.resubmit()
     assert (result.nodes[0].attempts > 1) == retried
     assert result.state is SubmitState.UNREACHABLE
 
@@ -453,7 +458,7 @@ async def test_a_refusal_does_not_end_the_hope_for_a_node_that_is_away(
     second.fault = refuses_connections
     submission = Submission(tmp_path, first, second)
     submission.leave_pending(a_solution())
-    (result,) = await submission.submitter.resubmit_pending()
+    (result,) = await submission.resubmit()
     assert result.state is SubmitState.REFUSED
     assert submission.files()[0].endswith(".blk")
 
@@ -464,21 +469,21 @@ async def test_a_refusal_does_not_end_the_hope_for_a_node_that_is_away(
 async def test_blocks_without_a_result_are_submitted_again_the_lowest_first(tmp_path: Path) -> None:
     fake = FakeBitcoind()
     submission = Submission(tmp_path, fake)
-    solutions = [a_solution(height=height) for height in (1000, 99, 101)]
+    solutions = [a_solution(height=it, previousblockhash=f"{it:064x}") for it in (1000, 99, 101)]
     for solution in solutions:
         submission.leave_pending(solution)
     (submission.directory / f"5-{'0' * 64}.accepted").write_bytes(b"settled")
     (submission.directory / f"6-{'0' * 64}.refused").write_bytes(b"settled")
     (submission.directory / "note-to-self.blk").write_bytes(b"not ours")
-    results = await submission.submitter.resubmit_pending()
+    results = await submission.resubmit()
     assert [result.height for result in results] == [99, 101, 1000]
     assert fake.methods().count("submitblock") == 3
     assert [name for name in submission.files() if name.endswith(".blk")] == ["note-to-self.blk"]
-    assert await submission.submitter.resubmit_pending() == ()
+    assert await submission.resubmit() == ()
 
 
 async def test_a_first_start_has_nothing_pending(tmp_path: Path) -> None:
-    assert await Submission(tmp_path, FakeBitcoind()).submitter.resubmit_pending() == ()
+    assert await Submission(tmp_path, FakeBitcoind()).resubmit() == ()
 
 
 async def test_a_pending_block_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
@@ -487,6 +492,6 @@ async def test_a_pending_block_that_cannot_be_read_does_not_hide_the_others(tmp_
     submission.leave_pending(a_solution())
     (submission.directory / f"7-{'0' * 64}.blk").mkdir()
     with structlog.testing.capture_logs() as logs:
-        results = await submission.submitter.resubmit_pending()
+        results = await submission.resubmit()
     assert [result.height for result in results] == [101]
     assert logs[0]["event"] == "block_not_read"

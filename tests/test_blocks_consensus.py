@@ -208,7 +208,7 @@ async def test_a_block_file_cut_short_by_a_crash_is_refused_and_put_aside(tmp_pa
         directory.mkdir(parents=True)
         path = directory / f"{template.height}-{hash_hex(solution)}.blk"
         path.write_bytes(assemble_block(solution, template)[:-10])
-        (result,) = await chain.submitter.resubmit_pending()
+        (result,) = await chain.submitter.resubmit_pending(await chain.submitter.stored())
         assert result.state is SubmitState.REFUSED
         assert result.nodes[0].reason == "Block decode failed (-22)"
         assert [path.suffix for path in directory.iterdir()] == [".refused"]
@@ -225,6 +225,6 @@ async def test_a_block_found_while_the_node_is_away_is_submitted_at_the_next_sta
     )
     assert (await submitter.submit(solution)).state is SubmitState.UNREACHABLE
     async with regtest(tmp_path) as chain:
-        (result,) = await chain.submitter.resubmit_pending()
+        (result,) = await chain.submitter.resubmit_pending(await chain.submitter.stored())
         assert result.state is SubmitState.ACCEPTED
         assert await chain.node.rpc.call("getbestblockhash") == hash_hex(solution)

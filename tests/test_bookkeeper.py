@@ -16,8 +16,9 @@ from payouts.rates import Scheme
 from payouts.schema import block_events, blocks, rates
 from pool import bookkeeper
 from pool.addresses import script_for
+from pool.block_watch import MATURITY, BlockWatch
 from pool.blocks import BlockResult, SubmitState
-from pool.bookkeeper import MATURITY, Bookkeeper
+from pool.bookkeeper import Bookkeeper
 from pool.config import BookTimes
 from pool.data_dir import database_url
 from pool.node import NodeConfig, NodeSet
@@ -43,6 +44,7 @@ class Books:
         self.nodes = nodes
         self.registry = registry
         self.keeper = Bookkeeper(store, nodes, registry, times=BookTimes())
+        self.watch = BlockWatch(store, nodes)
 
     async def mine(self, count: int) -> list[str]:
         node = await self.nodes.chosen()
@@ -95,26 +97,27 @@ async def test_a_found_block_is_booked_once_and_matures_at_a_hundred_confirmatio
         assert [worker.id for worker in new.workers] == [admission.worker]
         with it.store.write() as connection:
             insert_new(connection, new, 0)
-        await it.keeper.look_at_blocks()
-        assert it.statuses() == ["pending"]
+        await it.watch.look()
+        assert it.statuses() == ["found", "pending"]
         assert it.balance_sat(PoolAccount.BLOCK_INCOME_PENDING) == SUBSIDY_SAT
         await it.mine(MATURITY - 1)
-        await it.keeper.look_at_blocks()
-        assert it.statuses() == ["pending"]
+        await it.watch.look()
+        assert it.statuses() == ["found", "pending"]
         await it.mine(1)
         for _ in range(2):
-            await it.keeper.look_at_blocks()
-        assert it.statuses() == ["pending", "matured"]
+            await it.watch.look()
+        assert it.statuses() == ["found", "pending", "matured"]
         assert it.balance_sat(PoolAccount.BLOCK_INCOME_MATURED) == SUBSIDY_SAT
         assert it.balance_sat(PoolAccount.BLOCK_INCOME_PENDING) == 0
 
 
-async def test_a_block_that_is_not_in_the_chain_is_reversed_once(tmp_path: Path) -> None:
+async def test_a_block_that_is_not_in_the_chain_is_no_income(tmp_path: Path) -> None:
     async with books(tmp_path) as it:
+        await it.mine(1)
         await it.keeper.record_block(found("ab" * 32), income_sat=SUBSIDY_SAT, worker_id=None)
         for _ in range(2):
-            await it.keeper.look_at_blocks()
-        assert it.statuses() == ["pending", "orphaned"]
+            await it.watch.look()
+        assert it.statuses() == ["found", "orphaned"]
         assert it.balance_sat(PoolAccount.BLOCK_INCOME_PENDING) == 0
 
 
@@ -136,7 +139,8 @@ async def test_a_block_that_a_kill_kept_out_of_the_books_is_booked_at_the_start(
         (directory / f"1-{block}.accepted").write_bytes(raw)
         (directory / f"1-{'cd' * 32}.refused").write_bytes(raw)
         for _ in range(2):
-            await it.keeper.book_found_blocks(directory, script_for(ADDRESS, "regtest"), "regtest")
+            script = script_for(ADDRESS, "regtest")
+            await it.keeper.book_found_blocks(directory, script, "regtest", frozenset({block}))
         with it.store.read() as connection:
             row = connection.execute(select(blocks)).one()
         assert (row.hash, row.height, row.income_sat, row.worker_id) == (block, 1, SUBSIDY_SAT, None)

@@ -40,8 +40,10 @@ def balances(store: Store) -> dict[str, int]:
     return {account: sat for account, sat in checked.balances_sat.items() if sat}
 
 
-def test_a_block_is_pending_income_until_it_matures(store: Store) -> None:
+def test_a_block_that_was_found_is_income_when_the_chain_has_it_and_not_before(store: Store) -> None:
     assert found(store, block())
+    assert balances(store) == {}
+    assert becomes(store, Status.PENDING) == [True]
     assert balances(store) == {COINS: -312_500_000, PENDING: 312_500_000}
     assert becomes(store, Status.MATURED) == [True]
     assert balances(store) == {COINS: -312_500_000, MATURED: 312_500_000}
@@ -49,15 +51,24 @@ def test_a_block_is_pending_income_until_it_matures(store: Store) -> None:
 
 def test_what_is_reported_again_is_booked_once(store: Store) -> None:
     assert [found(store, block()), found(store, block(found_at_s=NOW_S + 9))] == [True, False]
-    assert becomes(store, Status.PENDING, Status.MATURED, Status.MATURED) == [False, True, False]
+    assert becomes(store, Status.PENDING, Status.PENDING) == [True, False]
+    assert becomes(store, Status.MATURED, Status.MATURED) == [True, False]
     assert not found(store, block())
     assert balances(store) == {COINS: -312_500_000, MATURED: 312_500_000}
 
 
 def test_an_orphan_is_reversed_once(store: Store) -> None:
     found(store, block())
+    becomes(store, Status.PENDING)
     assert becomes(store, Status.ORPHANED, Status.ORPHANED) == [True, False]
     assert balances(store) == {}
+
+
+def test_a_block_that_the_chain_never_had_is_never_income(store: Store) -> None:
+    found(store, block())
+    assert becomes(store, Status.ORPHANED) == [True]
+    with store.read() as connection:
+        assert audit(connection).head.seq == 0
 
 
 def test_an_orphan_may_come_back_and_be_orphaned_again(store: Store) -> None:
@@ -72,7 +83,7 @@ def test_an_orphan_may_come_back_and_be_orphaned_again(store: Store) -> None:
 
 def test_even_a_matured_block_can_be_lost(store: Store) -> None:
     found(store, block())
-    becomes(store, Status.MATURED, Status.ORPHANED)
+    becomes(store, Status.PENDING, Status.MATURED, Status.ORPHANED)
     assert balances(store) == {}
 
 
@@ -102,11 +113,12 @@ def test_a_hash_with_another_height_or_income_is_a_conflict(store: Store) -> Non
 
 
 def test_a_crash_anywhere_leaves_the_block_known_and_booked_or_neither(store: Store) -> None:
-    for statement in range(14):
+    for statement in range(4):
         with pytest.raises(Crash), crash_at(statement):
             found(store, block())
         assert balances(store) == {}
     assert found(store, block())
+    becomes(store, Status.PENDING)
     for statement in range(14):
         with pytest.raises(Crash), crash_at(statement):
             becomes(store, Status.MATURED)
@@ -117,15 +129,16 @@ def test_a_crash_anywhere_leaves_the_block_known_and_booked_or_neither(store: St
 @pytest.mark.parametrize(
     "tampering",
     [
-        "UPDATE block_events SET status = 'orphaned' WHERE position = 1",
-        "UPDATE block_events SET position = 7 WHERE position = 1",
-        "DELETE FROM block_events WHERE position = 1",
+        "UPDATE block_events SET status = 'orphaned' WHERE position = 2",
+        "UPDATE block_events SET status = 'found' WHERE position = 1",
+        "UPDATE block_events SET position = 7 WHERE position = 2",
+        "DELETE FROM block_events WHERE position = 2",
         "UPDATE blocks SET income_sat = 5",
     ],
 )
 def test_the_audit_follows_every_block(store: Store, tampering: str) -> None:
     found(store, block())
-    becomes(store, Status.MATURED)
+    becomes(store, Status.PENDING, Status.MATURED)
     with store.write() as connection:
         disarm(connection)
         connection.exec_driver_sql(tampering)

@@ -7,10 +7,12 @@ from fractions import Fraction
 import pytest
 
 import payouts.report_hashrate
+from payouts.income import Block, Status, mark, record_block
 from payouts.report_hashrate import Grain, Step, hashrate_report
 from payouts.report_payouts import payouts_report
 from payouts.report_pool import pool_report
 from payouts.risk import reserve_sat
+from payouts.siblings import SiblingKey, count_siblings
 from payouts.statement_period import BadPeriod, Period
 from payouts.tallies import roll_up_hours, roll_up_minutes
 from pool.reports.pool_documents import hashrate_document, payouts_document, pool_document
@@ -110,6 +112,35 @@ def test_the_pool_report_has_luck_reserve_income_and_what_is_owed(history: Histo
     assert report.reserve.matured_sat == 316_000_000
     assert report.reserve.free_sat == 316_000_000 - report.reserve.owed_sat
     assert report.wrong is None
+
+
+def test_the_pool_report_tells_siblings_apart_and_counts_as_income_what_the_chain_has(
+    history: History,
+) -> None:
+    mine_with_hostile_names(history)
+    with history.store.read() as connection:
+        before = pool_report(connection, PERIOD)
+    matured = before.blocks[0]
+    found = {"sibling": ("51" * 32, matured.height), "orphaned": ("0f" * 32, matured.height + 1)}
+    with history.store.write() as connection:
+        for block_hash, height in found.values():
+            block = Block(hash=block_hash, height=height, income_sat=5, worker_id=None, found_at_s=DAY_S + 60)
+            record_block(connection, block, DAY_S + 60)
+            mark(connection, block_hash, Status.ORPHANED, DAY_S + 60)
+        count_siblings(connection, {SiblingKey("aa" * 32, matured.height, 0, True): 11_700}, DAY_S + 60)
+    with history.store.read() as connection:
+        report = pool_report(connection, PERIOD)
+    assert {it.hash: (it.status, it.income_sat) for it in report.blocks} == {
+        matured.hash: ("matured", matured.income_sat),
+        found["sibling"][0]: ("sibling", 0),
+        found["orphaned"][0]: ("orphaned", 0),
+    }
+    assert report.luck is not None
+    assert (report.luck.found, report.luck.siblings) == (11_703, 11_700), "chance found them all"
+    reserve = report.reserve
+    assert (reserve.blocks_found, reserve.blocks_orphaned) == (2, 1), "the network orphaned one"
+    assert (reserve.matured_sat, reserve.pending_sat) == (before.reserve.matured_sat, 0)
+    assert b"siblings" in render_text(pool_document(report), 200)
 
 
 def test_the_pool_report_names_the_first_wrong_row(history: History) -> None:

@@ -140,7 +140,7 @@ async def test_blocks_found_for_the_upstream_are_submitted_once_and_accepted(
     with upstream.books() as connection:
         newest = select(block_events.c.status).join(blocks, blocks.c.hash == block_events.c.block_hash)
         for block in taken():
-            assert connection.scalars(newest.where(blocks.c.hash == block)).all() == ["pending"]
+            assert connection.scalars(newest.where(blocks.c.hash == block)).all() == ["found", "pending"]
     with proxy.books() as connection:
         assert connection.execute(select(blocks)).all() == []
     check_shares(proxy, fleet)

@@ -153,6 +153,7 @@ def solo_block(history: History, number: int, found_at_s: int, fee_sat: int, wor
     with history.store.write() as connection:
         record_block(connection, block, found_at_s)
         record_solo(connection, block_hash, payout)
+        mark(connection, block_hash, Status.PENDING, found_at_s)
     return block_hash
 
 

@@ -218,6 +218,7 @@ def _luck(report: PoolReport) -> tuple[Block, ...]:
             key="luck",
             facts=(
                 Fact(key="found", label="Blocks found", cell=count(luck.found)),
+                Fact(key="siblings", label="of which siblings", cell=count(luck.siblings)),
                 Fact(key="expected", label="Blocks expected", cell=text(luck.expected)),
                 Fact(key="luck", label="Luck", cell=text(luck.luck)),
                 Fact(
@@ -228,7 +229,8 @@ def _luck(report: PoolReport) -> tuple[Block, ...]:
         Prose(
             text="Luck is blocks found over the sum of the probabilities of all shares that the pool bought."
             " The interval has the true ratio in it with 95 % confidence: as long as 1 lies within, there"
-            " is nothing to explain. Above 1 the pool gains, below 1 it pays out more than it mines."
+            " is nothing to explain. Above 1 the pool gains, below 1 it pays out more than it mines. Siblings"
+            " followed a block that another of ours followed already: they were not submitted."
         ),
     )
 

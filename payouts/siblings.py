@@ -1,0 +1,58 @@
+"""Blocks of ours that follow a parent which another of ours follows already, and were never submitted.
+
+Only one of them can be in the chain. Chance found them all, so luck counts them; money does not.
+
+Invariants: counts only grow; everything is done in the caller's transaction. Must not know: nodes.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+from sqlalchemy import Connection, Table, func, select
+
+from payouts.schema import sibling_blocks
+from payouts.upsert import Insert, upserts
+
+
+class SiblingKey(msgspec.Struct, frozen=True):
+    """What siblings are counted by: their parent, and who found them (0: nobody who is known)."""
+
+    parent_hash: str
+    height: int
+    worker_id: int
+    pays_pool: bool
+
+
+def count_siblings(connection: Connection, counts: Mapping[SiblingKey, int], now_s: int) -> None:
+    """Add blocks that were found and not submitted."""
+    for key, count in counts.items():
+        row = {
+            "parent_hash": key.parent_hash,
+            "worker_id": key.worker_id,
+            "pays_pool": int(key.pays_pool),
+            "height": key.height,
+            "found_at_s": now_s,
+            "blocks": count,
+        }
+        connection.execute(_ADD[connection.dialect.name][sibling_blocks.name], row)
+
+
+def siblings_between(connection: Connection, from_s: int, to_s: int) -> int:
+    """How many blocks that would have paid the pool were not submitted, by when they were first counted."""
+    total = connection.scalar(
+        select(func.coalesce(func.sum(sibling_blocks.c.blocks), 0)).where(
+            sibling_blocks.c.pays_pool == 1,
+            sibling_blocks.c.found_at_s >= from_s,
+            sibling_blocks.c.found_at_s < to_s,
+        )
+    )
+    return int(total or 0)
+
+
+def _adding(table: Table, insert: Insert) -> Insert:
+    key = ["parent_hash", "worker_id", "pays_pool"]
+    blocks = table.c.blocks + insert.excluded.blocks
+    return insert.on_conflict_do_update(index_elements=key, set_={"blocks": blocks})
+
+
+_ADD = upserts(sibling_blocks, on=_adding)

@@ -1,0 +1,135 @@
+"""The way of a block: from whoever found it to the nodes, and into the books.
+
+Invariants: what a session found is taken at once and never waits for a node, a disk or the database; a stop
+leaves every block that had its turn, or waited for it, on disk. Log lines are bounded by parents, not by
+blocks: the first few of each are told, the rest are a count.
+
+Must not know: sessions, channels, how a node is asked.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+import trio
+
+from pool.block_queue import BlockQueue
+from pool.blocks import BlockResult, BlockSubmitter
+from pool.bookkeeper import Bookkeeper
+from pool.solo import payout_of
+from pool.templates import Template
+from stratum.job import Solution
+
+log = structlog.get_logger()
+
+BLOCK_SUBMITTERS: Final = (
+    8  # at once, each on a parent of its own: a slow node must not hold up the next block
+)
+SIBLINGS_S: Final = 30.0  # between two looks at what was counted: a line and a write each
+STORE_S: Final = 1.0  # of a stop, which takes two seconds at most
+
+
+class BlockSubmission:
+    """Takes what was found; `run` does the rest. `on_block` is told of every block's result."""
+
+    def __init__(
+        self,
+        submitter: BlockSubmitter,
+        bookkeeper: Bookkeeper,
+        *,
+        payout_script: bytes,
+        network: str,
+        on_block: Callable[[BlockResult], None],
+    ) -> None:
+        self._submitter = submitter
+        self._bookkeeper = bookkeeper
+        self._payout_script, self._network = payout_script, network
+        self._on_block = on_block
+        self._queue = BlockQueue(lambda solution: payout_of(solution) is None)
+
+    def take(self, solution: Solution, finder: str | None) -> None:
+        """Submit a block, unless enough of ours follow its parent already."""
+        if self._queue.put(solution):
+            log_found(solution, finder, forwarded=False)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled; then `store` what nobody has taken yet."""
+        try:
+            earlier = await self._submitter.stored()
+            async with trio.open_nursery() as nursery:
+                for _ in range(BLOCK_SUBMITTERS):
+                    nursery.start_soon(self._submit)
+                nursery.start_soon(self._submit_earlier, earlier)
+                nursery.start_soon(self._tell_siblings)
+                task_status.started()
+        finally:
+            await self._store()
+
+    async def _submit(self) -> None:
+        while True:
+            solution = await self._queue.get()
+            result = await self._submitter.submit(solution)
+            self._queue.done(solution, taken_everywhere=result.taken_everywhere)
+            await self._bookkeeper.record_block(
+                result,
+                income_sat=income_sat(solution),
+                worker_id=solution.worker or None,
+                solo=payout_of(solution),
+            )
+            self._on_block(result)
+
+    async def _submit_earlier(self, earlier: frozenset[str]) -> None:
+        """Blocks of an earlier run: submit those without a result, book those that are not in the books."""
+        await self._submitter.resubmit_pending(earlier)
+        await self._bookkeeper.book_found_blocks(
+            self._submitter.directory, self._payout_script, self._network, earlier
+        )
+
+    async def _tell_siblings(self) -> None:
+        while True:
+            await trio.sleep(SIBLINGS_S)
+            await self._count_siblings()
+
+    async def _count_siblings(self) -> None:
+        counts = self._queue.take_siblings()
+        if not counts:
+            return
+        log.warning(
+            "siblings_not_submitted",
+            blocks=sum(counts.values()),
+            parents=len({key.parent_hash for key in counts}),
+            height=max(key.height for key in counts),
+        )
+        await self._bookkeeper.count_siblings(counts)
+
+    async def _store(self) -> None:
+        """A stop must not lose blocks that nobody has taken yet: the next start submits what is on disk."""
+        give_up_s = trio.current_time() + STORE_S
+        for solution in self._queue.drain():
+            if trio.current_time() >= give_up_s:
+                break
+            # `submit` stores a block before it notices that it is cancelled.
+            with trio.CancelScope(shield=True) as stop:
+                stop.cancel()
+                await self._submitter.submit(solution)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_S):
+            await self._count_siblings()  # a count: no reason to wait for a database that is away
+
+
+def log_found(solution: Solution, finder: str | None, *, forwarded: bool) -> None:
+    """A line about a block; `forwarded`: to the upstream whose work it is."""
+    log.info(
+        "block_found",
+        height=solution.job.work.height,
+        hash=solution.hash_internal[::-1].hex(),
+        worker=finder,
+        forwarded=forwarded,
+        solo=payout_of(solution) is not None,
+    )
+
+
+def income_sat(solution: Solution) -> int:
+    """What the coinbase of our own work pays the pool: everything, or a solo tenant's fee."""
+    template, payout = solution.job.work.origin, payout_of(solution)
+    assert isinstance(template, Template)
+    return template.coinbase_value_sat if payout is None else payout.fee_sat
