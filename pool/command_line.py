@@ -62,6 +62,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     console.print(table)
 
 
+def print_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], *, heads: bool = True) -> None:
+    """Columns as in print_table, a line a row however long: 100,000 of them in seconds, and for grep."""
+    names = [name.rstrip(">") for name in columns]
+    shown = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(names, *shown, strict=True)]
+    for row in [names, *shown] if heads else shown:
+        cells = [
+            cell.rjust(width) if column.endswith(">") else cell.ljust(width)
+            for cell, width, column in zip(row, widths, columns, strict=True)
+        ]
+        typer.echo("  ".join(cells).rstrip())
+
+
 def moment(at_s: int) -> str:
     """2026-11-22 00:00:00Z."""
     return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S}Z"

@@ -1,6 +1,6 @@
 """The data directory of one pool: who holds it, where its database and its socket are.
 
-    <data_dir>/lock        held (flock) by the pool, or by a command that works without one
+    <data_dir>/lock        held (flock) by the pool, or by commands that work without one
     <data_dir>/angara.db   the database, unless a URL names another
     <data_dir>/admin.sock  where a running pool takes commands, mode 0600
     <data_dir>/blocks/     found blocks
@@ -10,11 +10,14 @@ Must not know: what is in the database.
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+READERS_WAIT_S: Final = 10.0  # a list of 100,000 machines
+READERS_PAUSE_S: Final = 0.02
 SOCKET_PATH_BYTES_MAX: Final = 107  # sockaddr_un.sun_path, with its NUL
 
 
@@ -36,18 +39,32 @@ def admin_socket(data_dir: Path) -> Path:
 
 
 @contextmanager
-def held(data_dir: Path) -> Iterator[None]:
-    """Hold the directory, made where it is missing: one process at a time. Raises DataDirError."""
+def held(data_dir: Path, *, reading: bool = False) -> Iterator[None]:
+    """Hold the directory, made where it is missing: one process at a time, or several that only read.
+
+    Raises DataDirError. Readers are waited for; they take seconds, and nobody has to know of them.
+    """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise DataDirError(f"cannot use the data directory {data_dir}: {error.strerror}") from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataDirError(f"another process is using {data_dir}") from None
+        give_up_s = time.monotonic() + READERS_WAIT_S
+        while not _locked(descriptor, fcntl.LOCK_SH if reading else fcntl.LOCK_EX):
+            only_readers = _locked(descriptor, fcntl.LOCK_SH)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            if not only_readers or time.monotonic() >= give_up_s:
+                raise DataDirError(f"another process is using {data_dir}")
+            time.sleep(READERS_PAUSE_S)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -9,7 +9,7 @@ are only those that somebody took.
 Arrays by worker number; a sum over 22,400 workers is a few vector operations. Must not know: the database.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -153,9 +153,12 @@ class HashrateBook:
 
     def rates_hps(self, now_s: float) -> Floats:
         """Corrected averages: (worker number, window)."""
+        return self._corrected(slice(None), now_s)
+
+    def _corrected(self, which: slice | Ints, now_s: float) -> Floats:
         self.update(now_s)
-        age_s = np.maximum(now_s - self._since_s, 1.0)[:, None]
-        corrected: Floats = self._averages / -np.expm1(-age_s / np.array(WINDOWS_S))
+        age_s = np.maximum(now_s - self._since_s[which], 1.0)[:, None]
+        corrected: Floats = self._averages[which] / -np.expm1(-age_s / np.array(WINDOWS_S))
         return corrected
 
     def machines(self, now_s: float) -> tuple[Floats, Floats, Floats]:
@@ -172,6 +175,11 @@ class HashrateBook:
     def by_worker(self, now_s: float) -> HashrateTable:
         """Every known worker."""
         ids = np.fromiter(self._registry.workers, dtype=np.intp, count=len(self._registry.workers))
+        return self._grouped(ids, ids, now_s)
+
+    def of_workers(self, numbers: Collection[int], now_s: float) -> HashrateTable:
+        """These workers alone."""
+        ids = np.fromiter(numbers, dtype=np.intp, count=len(numbers))
         return self._grouped(ids, ids, now_s)
 
     def by_container(self, now_s: float) -> HashrateTable:
@@ -206,7 +214,7 @@ class HashrateBook:
         now_s: float,
     ) -> HashrateTable:
         self._make_room(int(ids.max(initial=0)), now_s)
-        rates = self.rates_hps(now_s)[ids]
+        rates = self._corrected(ids, now_s)
         counts = self._counts[ids]
         offline = now_s - self._last_s[ids] > OFFLINE_S
         if groups is ids:  # each worker by itself: nothing to add up

@@ -4,14 +4,17 @@ Commands run in a worker thread; everything here hops to the pool's own thread, 
 and routes have one user. Must not know: what a command is, sockets.
 """
 
-from collections.abc import Callable, Mapping
+import heapq
+import time
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 import msgspec
 import trio
 
+from pool.admin.commands import ROWS_MAX
 from pool.hashrate import Hashrate, HashrateBook
-from pool.registry import ContainerRecord, Registry
+from pool.registry import ContainerRecord, Registry, UnlistedWorker
 from pool.registry_store import TenantView, record_of
 from pool.route_status import RouteStatus
 
@@ -34,6 +37,7 @@ class Live:
         self._on_tenant = on_tenant
         self._on_routes = on_routes
         self._route_status = route_status
+        self._since_s = int(time.time())
 
     def figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
         return trio.from_thread.run_sync(self._figures, of)
@@ -46,6 +50,31 @@ class Live:
             "worker": self._hashrates.by_worker,
         }
         return by[of](trio.current_time())
+
+    def worker_figures(self, numbers: Collection[int]) -> Mapping[int, Hashrate]:
+        return trio.from_thread.run_sync(lambda: self._hashrates.of_workers(numbers, trio.current_time()))
+
+    def unlisted(self, after: int, tenant_id: int | None, container: str | None) -> list[UnlistedWorker]:
+        return trio.from_thread.run_sync(self._unlisted, after, tenant_id, container)
+
+    def _unlisted(self, after: int, tenant_id: int | None, container: str | None) -> list[UnlistedWorker]:
+        def wanted(it: UnlistedWorker) -> bool:
+            return it.id > after and tenant_id in (None, it.tenant_id) and container in (None, it.container)
+
+        return heapq.nsmallest(ROWS_MAX, filter(wanted, self._registry.unlisted()), key=lambda it: it.id)
+
+    def find_unlisted(self, tenant: str, container: str, unit: str) -> UnlistedWorker | None:
+        def find() -> UnlistedWorker | None:
+            name = tenant, container, unit
+            return next(
+                (it for it in self._registry.unlisted() if (it.tenant, it.container, it.unit) == name), None
+            )
+
+        return trio.from_thread.run_sync(find)
+
+    @property
+    def since_s(self) -> int:
+        return self._since_s
 
     def reserve_container(self) -> int:
         return trio.from_thread.run_sync(self._registry.reserve_container)

@@ -185,11 +185,8 @@ class Newcomers:
         return newcomer
 
     def take_number(self, number: int) -> None:
-        """It is a worker's, whatever gave it to it."""
-        while self._next <= number:
-            if self._next < number:
-                self._free.append(self._next)
-            self._next += 1
+        """It is a worker's of an earlier run; none below it is given out any more, whosever that is."""
+        self._next = max(self._next, number + 1)
         if self._next > len(self._mask):
             self._mask = np.concatenate((self._mask, np.zeros(self._next, dtype=bool)))
 

@@ -10,7 +10,7 @@ beyond their address, and how commands get here.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 from urllib.parse import unquote
 
@@ -57,6 +57,19 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     agent: str | None = None
     difficulty_log2: int | None = None
+
+
+class UnlistedWorker(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine that has no row in the database: it came a moment ago, or has no accepted share yet."""
+
+    id: int
+    tenant_id: int
+    tenant: str
+    container: str
+    unit: str
+    agent: str | None
+    first_seen_at_s: int | None
+    new: bool  # no accepted share yet
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -205,6 +218,32 @@ class Registry:
         self.prove(worker_id)
         worker = self.workers[worker_id]
         return NewRows((self.containers[worker.container_id],), (worker,))
+
+    def unlisted(self) -> Iterator[UnlistedWorker]:
+        """Workers and newcomers without a row in the database, in no order."""
+        tenants = self.tenants_by_id
+        for worker in self.rowless.copy().values():
+            yield UnlistedWorker(
+                id=worker.id,
+                tenant_id=worker.tenant_id,
+                tenant=tenants[worker.tenant_id].name,
+                container=self.containers[worker.container_id].name,
+                unit=worker.unit,
+                agent=worker.agent,
+                first_seen_at_s=None,
+                new=False,
+            )
+        for it in self.newcomers.by_number.values():
+            yield UnlistedWorker(
+                id=it.number,
+                tenant_id=it.tenant_id,
+                tenant=tenants[it.tenant_id].name,
+                container=it.container,
+                unit=it.unit,
+                agent=it.agent or None,
+                first_seen_at_s=it.since_s,
+                new=True,
+            )
 
     def tenant_of(self, number: int) -> int:
         """Of a worker, or of a newcomer."""

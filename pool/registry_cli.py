@@ -5,16 +5,16 @@ They work while the pool runs (through its socket) and on the data directory whe
 
 import getpass
 import time
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from payouts.report_luck import LUCK_DAYS
 from pool.admin import commands
 from pool.books_options import ConfigOption, DatabaseOption, DataDirOption
-from pool.command_line import JsonOption, ask_pool, moment, print_json
+from pool.command_line import JsonOption, ask_pool, moment, print_json, print_lines
+from pool.reports.figures import visible
 
 tenant_app = typer.Typer(
     help="Custody clients: who they are, how and where they are paid.", no_args_is_help=True
@@ -71,7 +71,7 @@ def tenant_list(
         *("name", "status", "scheme", "upstream", "fee_bps", "payout_minimum_sat", "address"),
         *("workers", "hps_3600s", f"luck_hint_{LUCK_DAYS}d"),
     )
-    _print(rows, columns, as_json)
+    _print([rows], columns, as_json)
 
 
 @tenant_app.command("show")
@@ -157,7 +157,7 @@ def container_list(
     """Containers, what they are meant to do and what they do."""
     rows = ask_pool("container.list", commands.ContainerList(tenant), config, data_dir, database)
     columns = ("tenant", "name", "site", "units", "ths", "kw", "workers", "offline", "hps_300s", "hps_3600s")
-    _print(rows, columns, as_json)
+    _print([rows], columns, as_json)
 
 
 @site_app.command("list")
@@ -170,7 +170,7 @@ def site_list(
     """Sites: what stands there and what it does; without a name is what nobody has placed."""
     rows = ask_pool("site.list", commands.SiteList(), config, data_dir, database)
     columns = ("name", "containers", "units", "ths", "kw", "workers", "offline", "hps_300s", "hps_3600s")
-    _print(rows, columns, as_json)
+    _print([rows], columns, as_json)
 
 
 @container_app.command("set")
@@ -203,14 +203,22 @@ def worker_list(
     as_json: JsonOption = False,
 ) -> None:
     """Machines, by the order in which they were first seen."""
-    rows: list[dict[str, Any]] = []
-    page = [{"id": 0}]
-    while page:  # bounded by the workers there are; a page has at most commands.ROWS_MAX
-        params = commands.WorkerList(tenant, container, offline, page[-1]["id"])
-        page = ask_pool("worker.list", params, config, data_dir, database)
-        rows += page
-    columns = ("name", "agent", "difficulty_log2", "last_seen_at_s", "accepted", "stale", "low", "hps_300s")
-    _print(rows, columns, as_json)
+
+    def pages() -> Iterator[list[dict[str, Any]]]:
+        after = 0
+        while True:  # bounded by the workers there are
+            params = commands.WorkerList(tenant, container, offline, after)
+            page = ask_pool("worker.list", params, config, data_dir, database)
+            if not page:
+                return
+            yield page
+            after = page[-1]["id"]
+
+    columns = (
+        *("name", "agent", "new", "difficulty_log2", "last_seen_at_s"),
+        *("accepted", "stale", "low", "hps_300s"),
+    )
+    _print(pages(), columns, as_json)
 
 
 @worker_app.command("show")
@@ -236,20 +244,25 @@ def _show(row: dict[str, Any], as_json: bool = False) -> None:
         return
     for key, value in row.items():
         if value is not None:
-            typer.echo(f"{key.removesuffix('_s') if key.endswith('_at_s') else key:22} {_text(key, value)}")
+            what = key.removesuffix("_s") if key.endswith("_at_s") else key
+            typer.echo(f"{what:22} {visible(_text(key, value))}")
 
 
-def _print(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
+def _print(pages: Iterable[list[dict[str, Any]]], columns: tuple[str, ...], as_json: bool) -> None:
     if as_json:
-        print_json(rows)
+        print_json([row for page in pages for row in page])
         return
-    used = [column for column in columns if any(row.get(column) is not None for row in rows)]
-    table = Table(box=None, pad_edge=False)
-    for column in used:
-        table.add_column(column, justify="left" if column in ("name", "tenant", "agent", "site") else "right")
-    for row in rows:
-        table.add_row(*(_text(column, row.get(column)) for column in used))
-    Console().print(table)
+    used: list[str] | None = None
+    for page in pages:
+        first, used = (
+            used is None,
+            used or [it for it in columns if any(row.get(it) is not None for row in page)],
+        )
+        print_lines(
+            [it if it in ("name", "tenant", "agent", "site") else f"{it}>" for it in used],
+            [[_text(it, row.get(it)) for it in used] for row in page],
+            heads=first,
+        )
 
 
 def _text(key: str, value: object) -> str:
@@ -259,6 +272,8 @@ def _text(key: str, value: object) -> str:
         return moment(value) + (" (held back)" if value > time.time() else "")
     if key.startswith("hps_") and isinstance(value, int | float):
         return hashrate_text(float(value))
+    if isinstance(value, bool):
+        return "yes" if value else "-"
     return str(value)
 
 

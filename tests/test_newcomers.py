@@ -177,6 +177,20 @@ async def test_the_first_accepted_share_brings_name_container_and_share_into_the
     assert worker in site.registry.workers
 
 
+async def test_after_a_kill_no_number_of_a_worker_that_only_the_journal_knows_is_given_out(
+    store: Store,
+) -> None:
+    """Whose first share came last has the lowest number: found by a pool that was killed under load."""
+    site = Site(store)
+    numbers = [site.worker(f"acme.c07.u{i}") for i in range(5)]
+    for worker in reversed(numbers[1:]):
+        await site.journal.commit(tally(worker, site.epoch))
+    site.restart()
+    fresh = [site.worker(f"acme.c08.u{i}") for i in range(5)]
+    assert not set(fresh) & set(numbers[1:])
+    assert [site.worker(f"acme.c07.u{i}") for i in range(1, 5)] == numbers[1:]
+
+
 async def test_a_share_whose_miner_left_before_its_commit_is_the_miners(store: Store) -> None:
     site = Site(store)
     worker = site.worker("acme.c07.u1")

@@ -9,7 +9,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from pool.admin.commands import Desk, execute
+from pool.admin.commands import READING, Desk, execute
 from pool.data_dir import DataDirError, admin_socket, held
 from pool.registry_store import RegistryError
 from pool.store import open_store
@@ -25,7 +25,7 @@ def ask(data_dir: Path, database_url: str, network: str, name: str, params: msgs
     """The command's result. Raises RegistryError, DataDirError, StoreError or NoAnswer, in words."""
     body = msgspec.json.encode(params)
     try:
-        with held(data_dir):
+        with held(data_dir, reading=name in READING):
             return _directly(database_url, network, name, body)
     except DataDirError:
         socket = admin_socket(data_dir)

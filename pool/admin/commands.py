@@ -5,7 +5,7 @@ are RegistryError, in words. Must not know: sockets, terminals.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Literal, Protocol, TypeVar
@@ -15,18 +15,20 @@ from sqlalchemy import Connection, func, select
 
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk
 from payouts.report_luck import LUCK_DAYS, hints_at_tenants, luck_of_tenant
-from payouts.schema import containers, sites, tenants, workers
+from payouts.schema import containers, rate_hours, sites, tenants, workers
+from payouts.schema import rates as tenant_rates
 from payouts.solo import address_at
 from payouts.statement_period import Period
 from pool import registry_store
 from pool.admin.order_commands import ORDER_COMMANDS
 from pool.hashrate import WINDOWS_S, Hashrate
-from pool.registry import ContainerRecord
+from pool.registry import ContainerRecord, UnlistedWorker, parse_worker_name
 from pool.registry_store import RegistryError, TenantTerms, TenantView
 from pool.store import Store
 from pool.upstream_store import OWN_POOL, find_upstream
 from stratum.json_depth import too_deep
 
+INTEGER_MAX: Final = (1 << 63) - 1
 ROWS_MAX: Final = 1_000  # workers in one answer; the next page starts after the last name
 TENANT_DEFAULTS: Final = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
 
@@ -38,6 +40,19 @@ class LivePool(Protocol):
 
     def figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
         """Live figures by number."""
+
+    def worker_figures(self, numbers: Collection[int]) -> Mapping[int, Hashrate]:
+        """Live figures of these workers, by number."""
+
+    def unlisted(self, after: int, tenant_id: int | None, container: str | None) -> list[UnlistedWorker]:
+        """The first ROWS_MAX machines without a row, by number above `after`."""
+
+    def find_unlisted(self, tenant: str, container: str, unit: str) -> UnlistedWorker | None:
+        """The machine of that name, if it has no row."""
+
+    @property
+    def since_s(self) -> int:
+        """When the pool was started."""
 
     def reserve_container(self) -> int:
         """A number for a new container."""
@@ -174,7 +189,7 @@ def tenant_list(desk: Desk, it: TenantList) -> Any:
     )
     rates = _live(desk, "tenant")
     return [
-        _shown(view) | {f"luck_hint_{LUCK_DAYS}d": hints.get(view.name)} | _figures(rates.get(view.id))
+        _shown(view) | {f"luck_hint_{LUCK_DAYS}d": hints.get(view.name)} | _figures(desk, rates.get(view.id))
         for view in views
     ]
 
@@ -192,11 +207,29 @@ def tenant_show(desk: Desk, it: TenantShow) -> Any:
             f"luck_high_{LUCK_DAYS}d": luck and luck.high,
             f"luck_hint_{LUCK_DAYS}d": luck and luck.hint,
         }
-        return {**_shown(view), "workers": connection.scalar(count), **figures}
+        return {
+            **_shown(view),
+            "workers": connection.scalar(count),
+            **_booked(connection, view.id),
+            **figures,
+        }
 
     shown = desk.read(look)
     rates = _live(desk, "tenant")
-    return shown | _figures(rates.get(shown["id"]))
+    return shown | _figures(desk, rates.get(shown["id"]))
+
+
+def _booked(connection: Connection, tenant_id: int) -> dict[str, Any]:
+    """Accepted shares in the books, which are a minute behind, and since when there are any."""
+    shares, hour = connection.execute(
+        select(func.sum(rate_hours.c.shares), func.min(rate_hours.c.hour))
+        .join(tenant_rates, tenant_rates.c.id == rate_hours.c.rate_id)
+        .where(tenant_rates.c.tenant_id == tenant_id)
+    ).one()
+    return {
+        "booked_accepted": int(shares or 0),
+        "booked_since_at_s": None if hour is None else hour * 3600,
+    }
 
 
 def tenant_set_address(desk: Desk, it: TenantSetAddress) -> Any:
@@ -253,7 +286,7 @@ def container_list(desk: Desk, it: ContainerList) -> Any:
 
     rows = desk.read(look)
     rates = _live(desk, "container")
-    return [row | _figures(rates.get(row["id"])) for row in rows]
+    return [row | _figures(desk, rates.get(row["id"])) for row in rows]
 
 
 def site_list(desk: Desk, it: SiteList) -> Any:
@@ -268,7 +301,7 @@ def site_list(desk: Desk, it: SiteList) -> Any:
         total["containers"] += 1
         for what in named:
             total[what] += container[what] or 0
-    return [totals[name] | _figures(rates.get(numbers.get(name, 0))) for name in sorted(totals)]
+    return [totals[name] | _figures(desk, rates.get(numbers.get(name, 0))) for name in sorted(totals)]
 
 
 def container_set(desk: Desk, it: ContainerSet) -> Any:
@@ -295,55 +328,69 @@ def container_set(desk: Desk, it: ContainerSet) -> Any:
 
 
 def worker_list(desk: Desk, it: WorkerList) -> Any:
-    rates = _live(desk, "worker")
+    """A page; with machines that have no row yet where a pool runs."""
     rows: list[dict[str, Any]] = []
-    for row in desk.read(lambda connection: _workers(connection, it)):
-        figures = _figures(rates.get(row["id"]))
-        if not it.offline_only or figures.get("offline", True):
-            rows.append(row | figures)
-        if len(rows) >= ROWS_MAX:
-            break
-    return rows
+    after: int | None = it.after
+    while after is not None and len(rows) < ROWS_MAX:
+        page, after = _page(desk, it, after)
+        figures = {} if desk.live is None else desk.live.worker_figures([row["id"] for row in page])
+        for row in page:
+            shown = row | _figures(desk, figures.get(row["id"]))
+            if not it.offline_only or shown.get("offline", True):
+                rows.append(shown)
+    return rows[:ROWS_MAX]
+
+
+def _page(desk: Desk, it: WorkerList, after: int) -> tuple[list[dict[str, Any]], int | None]:
+    """Up to ROWS_MAX machines with numbers above `after`, and where the next ones begin if there are more."""
+
+    def look(connection: Connection) -> tuple[int | None, list[dict[str, Any]]]:
+        tenant = None if it.tenant is None else registry_store.find_tenant(connection, it.tenant).id
+        query = _WORKERS.where(workers.c.id > after).order_by(workers.c.id).limit(ROWS_MAX)
+        if tenant is not None:
+            query = query.where(workers.c.tenant_id == tenant)
+        if it.container is not None:
+            query = query.where(containers.c.name == it.container)
+        return tenant, [_worker(row) for row in connection.execute(query)]
+
+    tenant, listed = desk.read(look)
+    found = {row["id"]: row for row in listed}
+    for unlisted in () if desk.live is None else desk.live.unlisted(after, tenant, it.container):
+        found.setdefault(unlisted.id, _worker(unlisted))
+    page = [found[number] for number in sorted(found)[:ROWS_MAX]]
+    return page, page[-1]["id"] if len(page) == ROWS_MAX else None
 
 
 def worker_show(desk: Desk, it: WorkerShow) -> Any:
-    for row in desk.read(lambda connection: _workers(connection, WorkerList(), it.name)):
-        rates = _live(desk, "worker")
-        return row | _figures(rates.get(row["id"]))
-    raise RegistryError(f"there is no worker {it.name!r}: names are tenant.container.unit")
+    tenant, container, unit = parse_worker_name(it.name)
+    named = (tenants.c.name == tenant) & (containers.c.name == container) & (workers.c.unit == unit)
+    row: Any = desk.read(lambda connection: connection.execute(_WORKERS.where(named)).one_or_none())
+    if row is None and desk.live is not None:
+        row = desk.live.find_unlisted(tenant, container, unit)
+    if row is None:
+        raise RegistryError(f"there is no worker {it.name!r:.200}: names are tenant.container.unit")
+    figures = {} if desk.live is None else desk.live.worker_figures([row.id])
+    return _worker(row) | _figures(desk, figures.get(row.id))
 
 
-def _workers(connection: Connection, it: WorkerList, name: str | None = None) -> list[dict[str, Any]]:
-    query = (
-        select(workers, tenants.c.name.label("tenant"), containers.c.name.label("container"))
-        .join(tenants, tenants.c.id == workers.c.tenant_id)
-        .join(containers, containers.c.id == workers.c.container_id)
-        .where(workers.c.id > it.after)
-        .order_by(workers.c.id)
-    )
-    if it.tenant is not None:
-        query = query.where(workers.c.tenant_id == registry_store.find_tenant(connection, it.tenant).id)
-    if it.container is not None:
-        query = query.where(containers.c.name == it.container)
-    if name is not None:
-        tenant, _, rest = name.partition(".")
-        container, dot, unit = rest.partition(".")
-        query = query.where(
-            tenants.c.name == tenant,
-            containers.c.name == (container if dot else ""),
-            workers.c.unit == (unit if dot else container),
-        )
-    return [
-        {
-            "id": row.id,
-            "name": ".".join(part for part in (row.tenant, row.container, row.unit) if part),
-            "agent": row.agent,
-            "difficulty_log2": row.difficulty_log2,
-            "first_seen_at_s": row.first_seen_at_s,
-            "last_seen_at_s": row.last_seen_at_s,
-        }
-        for row in connection.execute(query)
-    ]
+_WORKERS: Final = (
+    select(workers, tenants.c.name.label("tenant"), containers.c.name.label("container"))
+    .join(tenants, tenants.c.id == workers.c.tenant_id)
+    .join(containers, containers.c.id == workers.c.container_id)
+)
+
+
+def _worker(row: Any) -> dict[str, Any]:
+    """Of a row of _WORKERS, or of an UnlistedWorker."""
+    return {
+        "id": row.id,
+        "name": ".".join(part for part in (row.tenant, row.container, row.unit) if part),
+        "agent": row.agent,
+        "difficulty_log2": getattr(row, "difficulty_log2", None),
+        "first_seen_at_s": row.first_seen_at_s,
+        "last_seen_at_s": getattr(row, "last_seen_at_s", None),
+        "new": getattr(row, "new", False) or None,  # no accepted share yet
+    }
 
 
 def _changed(desk: Desk, view: TenantView) -> Any:
@@ -370,14 +417,14 @@ def _live(desk: Desk, of: Literal["tenant", "site", "container", "worker"]) -> M
     return desk.live.figures(of) if desk.live is not None else {}
 
 
-def _figures(rate: Hashrate | None) -> dict[str, Any]:
-    """Live figures; nothing without a running pool."""
-    if rate is None:
+def _figures(desk: Desk, rate: Hashrate | None) -> dict[str, Any]:
+    """Live figures, and since when shares are counted; nothing without a running pool."""
+    if rate is None or desk.live is None:
         return {}
     figures: dict[str, Any] = msgspec.to_builtins(rate)
     rates = figures.pop("rates_hps")
     figures.update({f"hps_{window_s}s": rate for window_s, rate in zip(WINDOWS_S, rates, strict=True)})
-    return figures
+    return figures | {"counted_since_at_s": desk.live.since_s}
 
 
 def _terms(connection: Connection, before: TenantTerms, it: TenantAdd | TenantSetTerms) -> TenantTerms:
@@ -421,6 +468,17 @@ COMMANDS: Final[dict[str, tuple[type[msgspec.Struct], Callable[[Desk, Any], Any]
 }
 
 
+READING: Final = frozenset(name for name in COMMANDS if name.endswith((".list", ".show")))
+
+
+def _beyond(value: object) -> int | None:
+    """A number in it that no column of the database takes."""
+    if isinstance(value, int):
+        return None if -INTEGER_MAX <= value <= INTEGER_MAX else value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return next((number for part in parts if (number := _beyond(part)) is not None), None)
+
+
 def execute(desk: Desk, name: str, body: bytes) -> Any:
     """Execute a command with its JSON parameters. Raises RegistryError in words."""
     if name not in COMMANDS:
@@ -432,4 +490,6 @@ def execute(desk: Desk, name: str, body: bytes) -> Any:
         params = msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RegistryError(f"{name}: {error}") from None
+    if (number := _beyond(msgspec.to_builtins(params))) is not None:
+        raise RegistryError(f"{name}: {str(number)[:20]}... has more than 64 bits")
     return function(desk, params)

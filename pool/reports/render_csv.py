@@ -6,19 +6,23 @@
     timeline_credit_sat,from_utc,value                a chart's series
 
 Sections are separated by an empty line, and each begins with its header. Values are exact, amounts in
-satoshi, as the section's or column's name says. Text that a spreadsheet would take for a formula gets an
-apostrophe in front, and what has no shape is escaped. Must not know: what a report is about.
+satoshi, as the section's or column's name says. Text that a spreadsheet would take for a formula, split at
+commas or semicolons, gets an apostrophe in front of it, and what has no shape is escaped. Must not know: what
+a report is about.
 """
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from typing import Final
 
 from pool.reports.document import Block, Document, Facts, Prose, Series, Table, Tiles
 from pool.reports.figures import visible
 
-FORMULA: Final = ("=", "+", "-", "@", "'")  # an apostrophe too, so that the one we add can be taken off
+# What a spreadsheet takes for a formula: at the beginning of a cell, and behind what it may take for the end
+# of one, which in half of the world is a semicolon. An apostrophe too: the one we add can be taken off.
+FORMULA: Final = re.compile(r"""(^|[;,|\t])(["\s]*)(?=[=+\-@'\uff1d\uff0b\uff0d\uff20])""")
 
 
 def render_csv(document: Document) -> bytes:
@@ -58,9 +62,7 @@ def _safe(row: Iterable[int | str | None]) -> list[int | str]:
 
 def _safe_text(value: str) -> str:
     shown = visible(value)
-    if shown.startswith(FORMULA) and not _is_number(shown):
-        return f"'{shown}"
-    return shown
+    return shown if _is_number(shown) else FORMULA.sub(r"\1\2'", shown)
 
 
 def _is_number(text: str) -> bool:
