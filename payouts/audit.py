@@ -18,6 +18,7 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, func, literal, select, union_all
 
 from payouts.accrual import Carry, derive
+from payouts.book_schema import book
 from payouts.income import MOVES, Status, booking
 from payouts.ledger import (
     GENESIS_HASH,
@@ -30,7 +31,7 @@ from payouts.ledger import (
 )
 from payouts.order_schema import orders
 from payouts.ratebook import blocks_of_basis, price_of
-from payouts.rates import Amount, BadRate, fee_basis_sat
+from payouts.rates import Amount, BadRate, Scheme, fee_basis_sat
 from payouts.schema import (
     block_events,
     blocks,
@@ -344,6 +345,18 @@ class Auditor:
             .order_by(rates.c.id),
             "rates",
             "its block fees are not those of its basis",
+        )
+        self._check_none(
+            select(rates.c.id)
+            .where(
+                rates.c.scheme == Scheme.FPPS.value,
+                rates.c.sat_per_ph_day.is_(None),
+                rates.c.fee_basis_id.is_(None),
+                rates.c.id >= select(book.c.based_from_rate).scalar_subquery(),
+            )
+            .order_by(rates.c.id),
+            "rates",
+            "it is FPPS and has no basis",
         )
 
     def _check_orders(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, func, insert, select
 
 from payouts.rates import BadRate, BlockFees, Price, Scheme, fee_basis_sat
 from payouts.schema import fee_bases, fee_basis_blocks, rates
@@ -51,6 +51,12 @@ def record_fee_basis(connection: Connection, blocks: Sequence[BlockFees], now_s:
         ],
     )
     return basis_id
+
+
+def newest_fee_basis(connection: Connection) -> int | None:
+    """The basis that FPPS goes by until there is another; None before there ever was one."""
+    newest: int | None = connection.scalar(select(func.max(fee_bases.c.id)))
+    return newest
 
 
 def blocks_of_basis(connection: Connection, basis_id: int) -> tuple[BlockFees, ...]:

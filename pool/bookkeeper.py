@@ -27,6 +27,7 @@ from payouts.solo import SoloPayout, record_solo
 from payouts.tallies import roll_up_hours, roll_up_minutes
 from pool.block_watch import BlockWatch
 from pool.blocks import BlockResult, SubmitState
+from pool.book import bind_signet
 from pool.config import BookTimes
 from pool.database_waits import when_it_answers
 from pool.found_blocks import FILES_MAX, book_found_blocks, unknown_files
@@ -71,6 +72,7 @@ class Bookkeeper:
         self._wall_clock = wall_clock
         self._epochs: dict[WorkSource, tuple[WorkPrice, int]] = {}
         self._forgotten = 0  # how often
+        self._signet: str | None = None  # the challenge that the book is known to be bound to
         self.settled = trio.Event()  # replaced after each settlement
 
     async def epoch(self, price: WorkPrice, height: int) -> int:
@@ -105,6 +107,12 @@ class Bookkeeper:
         """Keep a list of recent blocks as the basis of FPPS; its number."""
         now_s = int(self._wall_clock())
         return await self._write(lambda connection: record_fee_basis(connection, fees, now_s))
+
+    async def bind_signet(self, challenge: str) -> None:
+        """See that templates of this signet are the book's. Raises WrongBook."""
+        if challenge != self._signet:
+            await self._write(lambda connection: bind_signet(connection, challenge))
+            self._signet = challenge
 
     async def record_block(
         self,

@@ -24,19 +24,16 @@ class Books(msgspec.Struct, frozen=True):
 
     data_dir: Path
     database_url: str
-    network: str
+    network: str | None  # what the settings say; without settings it is the book's own
 
 
 def books_of(config: Path | None, data_dir: Path | None, database: str | None) -> Books:
-    """The books that the options name; ./angara.toml where they name none. Raises BadConfig.
-
-    Without settings the network is regtest: that is what the demo's data directory has.
-    """
+    """The books that the options name; ./angara.toml where they name none. Raises BadConfig."""
     if config is not None and data_dir is not None:
         raise BadConfig("give --config or --data-dir, not both")
     if data_dir is not None:
         if not data_dir.is_dir():
             raise BadConfig(f"there is no data directory {data_dir}")
-        return Books(data_dir, database or database_url(data_dir), "regtest")
+        return Books(data_dir, database or database_url(data_dir), None)
     settings = load_config(config if config is not None else Path("angara.toml"))
     return Books(settings.data_dir, database or settings.database_url, settings.network)

@@ -4,6 +4,7 @@
     <data_dir>/angara.db   the database, unless a URL names another
     <data_dir>/admin.sock  where a running pool takes commands, mode 0600
     <data_dir>/blocks/     found blocks
+    <data_dir>/network     which chain they are of: name and hash of its first block
 
 Must not know: what is in the database.
 """
@@ -18,6 +19,7 @@ from typing import Final
 
 READERS_WAIT_S: Final = 10.0  # a list of 100,000 machines
 READERS_PAUSE_S: Final = 0.02
+NETWORK_BYTES_MAX: Final = 256
 SOCKET_PATH_BYTES_MAX: Final = 107  # sockaddr_un.sun_path, with its NUL
 
 
@@ -36,6 +38,29 @@ def admin_socket(data_dir: Path) -> Path:
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
         raise DataDirError(f"{path} is too long for a Unix socket: use a shorter data directory")
     return path
+
+
+def bind_directory(data_dir: Path, network: str, genesis: str) -> None:
+    """See that the directory is of this network; one that is of none yet is from now on. Raises
+    DataDirError."""
+    path, line = data_dir / "network", f"{network} {genesis}\n"
+    try:
+        found = path.read_bytes()[:NETWORK_BYTES_MAX].decode("ascii", "replace")
+    except FileNotFoundError:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        draft = data_dir / "network.new"
+        with draft.open("w") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        return
+    if found != line:
+        known = " ".join(found.split())[:80]
+        raise DataDirError(
+            f"the data directory {data_dir} is of {known!r}, the settings say {network}:"
+            " every network has its own"
+        )
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from payouts.ledger import balance_sat, payable
 from payouts.rates import Scheme
 from pool.addresses import script_for
 from pool.blocks import BlockResult, SubmitState
+from pool.book import bind
 from pool.config import BookTimes, PoolConfig
 from pool.data_dir import database_url, held
 from pool.hashrate import Hashrate
@@ -97,6 +98,7 @@ async def run_demo(options: DemoOptions, console: Console) -> None:
     with held(options.data_dir):
         store = open_store(database_url(options.data_dir))
         try:
+            bind(store, "regtest")
             _add_tenants(store)
             async with trio.open_nursery() as nursery:
                 pool = await _start(nursery, options, store, on_block)

@@ -22,6 +22,7 @@ from typing import Final
 import structlog
 import trio
 
+from payouts.rates import Scheme
 from pool.registry import Registry, TenantRecord
 from pool.routes import ORDER, UPSTREAM, RouteKey, Routes
 from pool.solo import SoloChannels
@@ -60,6 +61,7 @@ class Dispatch:
     ) -> None:
         self.assignments: dict[int, int] = {}  # worker to order
         self.own_closed: str | None = None  # why the pool has no work of its own
+        self.fpps_closed: str | None = None  # why work of FPPS tenants cannot be priced
         self._registry = registry
         self._own = own
         self._solo = solo
@@ -89,6 +91,8 @@ class Dispatch:
         reason = None if self._solo is None else self._solo.refusal(self._tenant_of(answer.worker))
         if reason is not None:
             return Refusal(reason)
+        if self.fpps_closed is not None and self._tenant_of(answer.worker).scheme is Scheme.FPPS:
+            return Refusal(self.fpps_closed)
         channel = self.channel_of(answer.worker, self._own)
         if self._is_own(channel) and self.own_closed is not None:
             return Refusal(self.own_closed)

@@ -16,21 +16,25 @@ from typing import Final, cast
 import msgspec
 import structlog
 import trio
+from sqlalchemy.exc import SQLAlchemyError
 
-from payouts.rates import HALVING_INTERVAL, HALVING_INTERVAL_REGTEST, Scheme, subsidy_sat
-from pool import price_book
+from payouts.ratebook import newest_fee_basis
+from payouts.rates import Scheme, subsidy_sat
+from pool import book, price_book
 from pool.admin.commands import Desk
 from pool.admin.server import serve_admin
 from pool.block_submission import BlockSubmission, log_found
 from pool.blocks import BlockResult, BlockSubmitter
+from pool.book import WrongBook
 from pool.bookkeeper import Bookkeeper
 from pool.coinbase import BadCoinbase
 from pool.config import EXTRANONCE1_BYTES, PoolConfig
-from pool.data_dir import admin_socket
-from pool.fee_watch import FEE_BASIS_RENEW_S, recent_fees
+from pool.data_dir import admin_socket, bind_directory
+from pool.fee_watch import NO_BASIS, FeeWatch
 from pool.hashrate import HashrateBook
 from pool.journal import Journal
 from pool.live import Live
+from pool.networks import NETWORKS
 from pool.node import Node, NodeSet
 from pool.payout_books import PayoutBooks
 from pool.payout_follow import Follower
@@ -40,9 +44,8 @@ from pool.price_book import WorkPrice
 from pool.proxy import Proxy
 from pool.registry import Registry
 from pool.registry_store import TenantView, load
-from pool.rpc import NodeError
 from pool.solo import SoloChannels
-from pool.store import Store
+from pool.store import Store, words_of
 from pool.submit_book import SubmitBook
 from pool.template_watch import TemplateWatch
 from pool.templates import Template, branch_of, work_from_template
@@ -64,6 +67,7 @@ OUTAGE_CHECK_S: Final = 1.0
 # How long a commit waits for the interpreter beside a busy loop, each of several times: Python's default of
 # 5 ms is what a miner would wait for.
 THREAD_SWITCH_S: Final = 0.0005
+LEASE_CHECK_S: Final = 2.0  # a lease whose connection was cut is taken back before most others think of it
 # Shares that wait for their upstreams: of eight connections that answer nothing, so that two or three of them
 # leave room for the others. 40 MiB.
 UNSETTLED_MAX: Final = 4 * SUBMIT_LOG_MAX
@@ -80,7 +84,11 @@ class RunningPool(msgspec.Struct, frozen=True):
 
 
 class Pool:
-    """One pool, whose data directory the caller holds. `on_block` is told of every block's result."""
+    """One pool, whose data directory the caller holds. `on_block` is told of every block's result.
+
+    It is the writer of its store's book from here to the end of `run`, and both are of its network: raises
+    LeaseHeld, WrongBook or DataDirError where they cannot be.
+    """
 
     def __init__(
         self,
@@ -89,12 +97,16 @@ class Pool:
         *,
         on_block: Callable[[BlockResult], None] = lambda result: None,
     ) -> None:
+        store.take_lease()
+        book.bind(store, config.network)
+        bind_directory(config.data_dir, config.network, NETWORKS[config.network].genesis)
         self._config = config
         self._store = store
         self._nodes = NodeSet(config.nodes, chain=config.network)
         self._watch = TemplateWatch(self._nodes)
         with store.read() as connection:
             self._registry = Registry(load(connection), show_out=self._show_out)
+            basis = newest_fee_basis(connection)
         self._hashrates = HashrateBook(self._registry, trio.current_time())
         self._submits = SubmitBook(lambda: self._board.commit_soon(), unsettled_max=UNSETTLED_MAX)
         self._journal = Journal(
@@ -113,11 +125,16 @@ class Pool:
             network=config.network,
             on_block=on_block,
         )
-        self._halving = HALVING_INTERVAL_REGTEST if config.network == "regtest" else HALVING_INTERVAL
-        self._fee_basis: int | None = None
+        self._fees = FeeWatch(
+            self._nodes,
+            basis=basis,
+            keep=self._bookkeeper.fee_basis,
+            wanted=self._by_fees,
+            on_first=self._price_fpps,
+        )
+        self._halving = NETWORKS[config.network].halving_interval
         self._price: tuple[WorkPrice, int] | None = None  # of the last work of our own, and its height
         self._mined: tuple[Template, tuple[bytes, ...]] | None = None  # what that was made of, and its branch
-        self._terms_changed = trio.Event()
         # In every coinbase, with a counter: no boot repeats another's work, so a share of an earlier boot
         # can never be credited again.
         self._salt = secrets.token_bytes(4)
@@ -203,12 +220,13 @@ class Pool:
                 desk = Desk(self._store, self._config.network, live)
                 await nursery.start(serve_admin, desk, admin_socket(self._config.data_dir))
                 await nursery.start(self._blocks.run)
-                nursery.start_soon(self._watch_fees)
+                nursery.start_soon(self._fees.run)
                 nursery.start_soon(self._follow_payouts)
                 nursery.start_soon(self._watch.run, templates)
                 nursery.start_soon(self._publish, fresh)
                 nursery.start_soon(self._follow_solo)
                 nursery.start_soon(self._mind_outages)
+                nursery.start_soon(self._mind_lease)
                 await nursery.start(self._proxy.run)
                 await nursery.start(server.run)
                 task_status.started(
@@ -219,16 +237,21 @@ class Pool:
                 with trio.CancelScope(shield=True):
                     await self._journal.commit(b"")  # what upstreams said after the last miner had left
                     await self._journal.fold()
+            self._store.release_lease()
 
     async def _publish(self, fresh: trio.MemoryReceiveChannel[Template]) -> None:
         """Every template at once to everybody who mines our own work, whomever the blocks of it pay."""
         async for template in fresh:
             branch, value_sat = branch_of(template), template.coinbase_value_sat
             try:
+                if template.signet_challenge is not None:
+                    await self._bookkeeper.bind_signet(template.signet_challenge)
                 work = self._work_on(template, ((self._config.payout_script, value_sat),), branch)
-            except BadCoinbase as error:
+            except (BadCoinbase, WrongBook) as error:
                 log.error("template_unusable", height=template.height, reason=str(error))
                 continue
+            await self._fees.first()
+            self._price_fpps()
             price = self._price_of(template)
             epoch = await self._bookkeeper.epoch(price, template.height)
             solo_epoch = await self._solo_epoch(template)
@@ -268,7 +291,7 @@ class Pool:
         return WorkPrice(
             nbits=template.nbits,
             subsidy_sat=subsidy_sat(template.height, self._halving),
-            fee_basis_id=self._fee_basis,
+            fee_basis_id=self._fees.basis,
         )
 
     async def _solo_epoch(self, template: Template) -> int:
@@ -291,21 +314,6 @@ class Pool:
         elif solution.is_block:
             log_found(solution, finder, forwarded=True)
 
-    async def _watch_fees(self) -> None:
-        """Renew the basis of FPPS, while any tenant is paid by it."""
-        while True:
-            if any(tenant.scheme is Scheme.FPPS for tenant in self._registry.tenants.values()):
-                node = await self._nodes.chosen()
-                try:
-                    fees = await recent_fees(node)
-                except NodeError as error:
-                    log.warning("fees_not_known", node=node.name, reason=str(error))
-                else:
-                    self._fee_basis = await self._bookkeeper.fee_basis(fees) if fees else None
-            self._terms_changed = trio.Event()
-            with trio.move_on_after(FEE_BASIS_RENEW_S):
-                await self._terms_changed.wait()
-
     async def _follow_payouts(self) -> None:
         """Payouts under way, to their six confirmations; with nodes of its own, so that blocks never wait."""
         settings = self._config.payouts
@@ -323,12 +331,27 @@ class Pool:
 
     def _tenant_changed(self, view: TenantView) -> None:
         self._bookkeeper.forget_price()
-        self._terms_changed.set()
+        self._fees.look_again()
         if self._solo.follow():
             self._solo_changed.set()
         self._proxy.changed()
+        self._price_fpps()
         if view.status != "active":
             self._board.drop_workers(self._registry.numbers_of(view.id), "tenant suspended")
+
+    def _by_fees(self) -> bool:
+        """Whether any tenant is paid by the fees of recent blocks."""
+        return any(tenant.scheme is Scheme.FPPS for tenant in self._registry.tenants.values())
+
+    def _price_fpps(self) -> None:
+        """Let nobody mine for FPPS while it has no price."""
+        if self._fees.basis is not None:
+            self._proxy.dispatch.fpps_closed = None
+        elif self._by_fees():
+            self._proxy.dispatch.fpps_closed = NO_BASIS
+            for tenant in self._registry.tenants.values():
+                if tenant.scheme is Scheme.FPPS:
+                    self._board.drop_workers(self._registry.numbers_of(tenant.id), NO_BASIS)
 
     async def _mind_outages(self) -> None:
         """Let miners of our own work go when no node has answered for outage_s; take them back when one does.
@@ -357,6 +380,22 @@ class Pool:
                 self._proxy.dispatch.own_closed, self._channel.paused = None, False
                 self._solo.pause(False)
                 self._doorkeeper.closed = None
+
+    async def _mind_lease(self) -> None:
+        """Take the lease on the book back where it was lost, while the database answers. Raises LeaseLost."""
+        away = False
+        while True:
+            await trio.sleep(LEASE_CHECK_S)
+            try:
+                lost = await trio.to_thread.run_sync(self._store.keep_lease)
+            except SQLAlchemyError as error:
+                if not away:
+                    log.error("lease_not_known", reason=words_of(error))
+                away = True
+                continue
+            if lost:
+                log.warning("lease_taken_back")
+            away = False
 
 
 def _with_descriptors(limits: DoorLimits) -> DoorLimits:

@@ -23,6 +23,7 @@ import msgspec
 import structlog
 import trio
 
+from pool.networks import NETWORKS
 from pool.rpc import (
     ANSWER_TIMEOUT_S,
     Credentials,
@@ -33,10 +34,11 @@ from pool.rpc import (
     RpcClient,
 )
 from pool.templates import SEGWIT_RULE, SIGNET_RULE, BadTemplate, Template, parse_template
+from stratum.difficulty import target_from_nbits
 
 log = structlog.get_logger()
 
-CHAINS: Final = ("main", "test", "testnet4", "signet", "regtest")
+CHAINS: Final = tuple(NETWORKS)
 NODES_MAX: Final = 16  # a site has two or three; each costs a check every few seconds
 
 # bitcoind answers a longpoll at a new tip, or a minute later for new fees. On a quiet chain it never does,
@@ -147,7 +149,7 @@ class Node:
     async def template(self, *, chain: str, longpoll_id: str | None = None) -> Template:
         """What the node offers to mine now, or as soon as it differs from `longpoll_id`.
 
-        Raises NodeError, NodeUnfit for a node without segwit.
+        Raises NodeError, NodeUnfit for a template by other rules than the chain's.
         """
         rules = [SEGWIT_RULE, SIGNET_RULE] if chain == "signet" else [SEGWIT_RULE]
         request: dict[str, object] = {"rules": rules}
@@ -162,8 +164,7 @@ class Node:
             template = parse_template(answer)
         except BadTemplate as error:
             raise NodeSpokeNonsense(str(error)) from None
-        if SEGWIT_RULE not in template.rules:
-            raise NodeUnfit("the node's templates do not follow the segwit rule")
+        _check_rules(template, chain)
         return template
 
     async def submit_block(self, block_hex: str) -> str | None:
@@ -190,6 +191,11 @@ async def check_chain(node: Node, chain: str) -> ChainStatus:
     info = _typed(await node.rpc.call("getblockchaininfo"), _ChainInfo, "getblockchaininfo")
     if info.chain != chain:
         raise NodeUnfit(f"the node is on chain {info.chain!r}, this pool mines {chain!r}")
+    genesis = await node.rpc.call("getblockhash", 0)
+    if genesis != NETWORKS[chain].genesis:
+        raise NodeUnfit(
+            f"the node's chain {chain!r} begins with block {genesis!r:.80}, this pool's with another"
+        )
     if chain != "regtest":
         if info.initialblockdownload:
             raise NodeUnfit(
@@ -201,6 +207,16 @@ async def check_chain(node: Node, chain: str) -> ChainStatus:
     if network.localservicesnames is not None and "WITNESS" not in network.localservicesnames:
         raise NodeUnfit("the node does not serve segwit blocks (no WITNESS among its services)")
     return ChainStatus(info.chain, info.blocks, info.bestblockhash, network.subversion, network.connections)
+
+
+def _check_rules(template: Template, chain: str) -> None:
+    if SEGWIT_RULE not in template.rules:
+        raise NodeUnfit("the node's templates do not follow the segwit rule")
+    if (template.signet_challenge is not None) != (chain == "signet"):
+        has = "no challenge" if template.signet_challenge is None else "a signet's challenge"
+        raise NodeUnfit(f"the node's template has {has}, this pool mines {chain!r}")
+    if template.target > target_from_nbits(NETWORKS[chain].easiest_nbits):
+        raise NodeUnfit(f"the node's template has bits {template.nbits:08x}: easier than {chain!r} allows")
 
 
 def _typed(answer: object, kind: type[_Value], method: str) -> _Value:

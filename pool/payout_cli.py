@@ -34,6 +34,8 @@ from payouts.payout_plan import Plan, plan
 from payouts.psbt import TEXT_BYTES_MAX, Quarantined
 from payouts.settlement import UNDER_WAY, Batch, SettlementError, State, batches_in, load
 from pool.addresses import script_for
+from pool.admin.client import borrow_lease
+from pool.book import bound_network
 from pool.books_options import ConfigOption, DatabaseOption, DataDirOption, books_of
 from pool.command_line import operator
 from pool.config import BadConfig, load_config
@@ -321,11 +323,15 @@ def _command(
 
 @contextmanager
 def _opened(config: Path | None, data_dir: Path | None, database: str | None) -> Iterator[tuple[Store, str]]:
-    """The database and the network that the options name."""
+    """The database that the options name, to write beside the pool that runs on it, and its network."""
     books = books_of(config, data_dir, database)
     store = open_store(books.database_url)
     try:
-        yield store, books.network
+        borrow_lease(store, books.data_dir)
+        network = bound_network(store, books.network)
+        if network is None:
+            raise BadConfig("the database is of no network yet: give the settings with --config")
+        yield store, network
     finally:
         store.close()
 

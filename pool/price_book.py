@@ -21,11 +21,12 @@ import msgspec
 from sqlalchemy import Connection, func, insert, select
 
 from payouts.order_schema import orders
-from payouts.ratebook import WorkSource, record_rate
+from payouts.ratebook import WorkSource, newest_fee_basis, record_rate
 from payouts.rates import OrderCredit, Price, Scheme, UpstreamRisk
-from payouts.schema import fee_bases
+from payouts.schema import fee_bases, tenant_terms
 from pool.journal_schema import rate_epoch_tenants, rate_epochs
 from pool.registry_store import TenantView, list_tenants
+from pool.store_error import StoreError
 
 
 class WorkPrice(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +43,10 @@ class WorkPrice(msgspec.Struct, frozen=True, kw_only=True):
     def source(self) -> WorkSource:
         """Whose work it is."""
         return WorkSource(self.upstream_id, self.order_id, self.solo)
+
+
+class NoFeeBasis(StoreError):
+    """Work of an FPPS tenant that cannot be priced."""
 
 
 class TenantRate(msgspec.Struct, frozen=True):
@@ -71,12 +76,17 @@ def open_epoch(connection: Connection, price: WorkPrice, height: int, now_s: int
     for tenant in list_tenants(connection):
         if price.solo and tenant.scheme != Scheme.SOLO:
             continue  # one that is no solo tenant any more and has not moved yet joins with its shares
-        _join(connection, epoch, price, tenant, height, now_s)
+        if price.fee_basis_id is not None or not _by_fees(connection, price, tenant):
+            _join(connection, epoch, price, tenant, height, now_s)
     return epoch
 
 
 def rate_of(connection: Connection, epoch: int, tenant_id: int) -> TenantRate:
-    """The tenant's rate in an epoch; made now for a tenant that came during it."""
+    """The tenant's rate in an epoch; made now for a tenant that came during it.
+
+    FPPS in an epoch without a basis, which was opened before there ever was one, goes by the newest of
+    now. Raises NoFeeBasis where there is none: the pool lets no machine of such a tenant mine.
+    """
     known = connection.execute(
         select(rate_epoch_tenants.c.rate_id, rate_epoch_tenants.c.upstream_risk).where(
             rate_epoch_tenants.c.epoch == epoch, rate_epoch_tenants.c.tenant_id == tenant_id
@@ -94,6 +104,11 @@ def rate_of(connection: Connection, epoch: int, tenant_id: int) -> TenantRate:
         solo=bool(row.solo),
     )
     tenant = next(it for it in list_tenants(connection) if it.id == tenant_id)
+    if price.fee_basis_id is None and _by_fees(connection, price, tenant):
+        if (basis := newest_fee_basis(connection)) is not None:
+            price = msgspec.structs.replace(price, fee_basis_id=basis)
+        else:
+            tenant = _before_fpps(connection, tenant)
     return _join(connection, epoch, price, tenant, row.height, row.created_at_s)
 
 
@@ -102,8 +117,7 @@ def _join(
 ) -> TenantRate:
     scheme = _scheme(Scheme(tenant.scheme), price.source)
     sat_per_ph_day = _order_price(connection, tenant, price.order_id)
-    by_fees = scheme is Scheme.FPPS and sat_per_ph_day is None
-    basis = price.fee_basis_id if by_fees else None
+    basis = price.fee_basis_id if _by_fees(connection, price, tenant) else None
     fees_sat = 0
     if basis is not None:
         fees_sat = int(
@@ -124,6 +138,25 @@ def _join(
         )
     )
     return TenantRate(rate_id, UpstreamRisk(tenant.upstream_risk))
+
+
+def _by_fees(connection: Connection, price: WorkPrice, tenant: TenantView) -> bool:
+    """Whether the tenant is paid for such work by the fees of recent blocks."""
+    scheme = _scheme(Scheme(tenant.scheme), price.source)
+    return scheme is Scheme.FPPS and _order_price(connection, tenant, price.order_id) is None
+
+
+def _before_fpps(connection: Connection, tenant: TenantView) -> TenantView:
+    """The tenant under the terms that its shares were mined under, in the minute in which it became FPPS."""
+    terms = connection.execute(
+        select(tenant_terms)
+        .where(tenant_terms.c.tenant_id == tenant.id, tenant_terms.c.scheme != Scheme.FPPS.value)
+        .order_by(tenant_terms.c.id.desc())
+        .limit(1)
+    ).one_or_none()
+    if terms is None:
+        raise NoFeeBasis(f"work of {tenant.name} is to be paid by FPPS, and no node has said what blocks pay")
+    return msgspec.structs.replace(tenant, scheme=terms.scheme, fee_bps=terms.fee_bps)
 
 
 def _scheme(scheme: Scheme, source: WorkSource) -> Scheme:

@@ -27,8 +27,10 @@ from pool.registry import (
     TenantRecord,
     WorkerRecord,
 )
+from pool.store_error import StoreError
 
 ADDRESS_HOLD_S: Final = 72 * 3600  # MONEY: nothing is paid to an address that was changed less than this ago
+IDS_AT_ONCE: Final = 500  # in one question: SQLite takes some thousands of values
 TENANT_CHARS_MAX: Final = 32  # leaves room for container and unit in 63 bytes
 # Each has a coinbase of its own in every new job, 0.1 ms: together half of what it takes to hash the branch.
 SOLO_TENANTS_MAX: Final = 64
@@ -36,6 +38,10 @@ SOLO_TENANTS_MAX: Final = 64
 
 class RegistryError(Exception):
     """A change that cannot be made; the text says why, for the person who asked for it."""
+
+
+class NumberTaken(StoreError):
+    """A number that was handed out in memory is another's in the database: two have written to it."""
 
 
 class TenantTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +110,10 @@ def load(connection: Connection) -> Snapshot:
 
 
 def insert_new(connection: Connection, new: NewRows, now_s: int) -> None:
-    """Rows that the registry numbered; what is there already stays as it is."""
+    """Rows that the registry numbered; those that are there already stay as they are.
+
+    Raises NumberTaken where a number is another's: shares are booked by it.
+    """
     if new.containers:
         connection.execute(
             _INSERT_NEW[connection.dialect.name][containers.name],
@@ -129,6 +138,28 @@ def insert_new(connection: Connection, new: NewRows, now_s: int) -> None:
                 for it in new.workers
             ],
         )
+    _check_numbers(connection, new)
+
+
+def _check_numbers(connection: Connection, new: NewRows) -> None:
+    """Every number stands for what the registry means by it, whoever wrote the row."""
+    wanted: dict[Table, dict[int, tuple[int | str, ...]]] = {
+        containers: {it.id: (it.tenant_id, it.name) for it in new.containers},
+        workers: {it.id: (it.tenant_id, it.container_id, it.unit) for it in new.workers},
+    }
+    for table, names in (
+        (containers, ("tenant_id", "name")),
+        (workers, ("tenant_id", "container_id", "unit")),
+    ):
+        columns = [table.c[name] for name in names]
+        numbers = list(wanted[table])
+        for at in range(0, len(numbers), IDS_AT_ONCE):
+            ids = numbers[at : at + IDS_AT_ONCE]
+            for id_, *found in connection.execute(select(table.c.id, *columns).where(table.c.id.in_(ids))):
+                if tuple(found) != wanted[table][id_]:
+                    raise NumberTaken(
+                        f"number {id_} of {table.name} is another's: somebody else wrote to the book"
+                    )
 
 
 def _unless_there(table: Table, new: Insert) -> Insert:

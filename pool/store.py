@@ -1,7 +1,8 @@
 """The database: SQLite beside the pool by default, PostgreSQL by URL. Opens, checks, upgrades, begins.
 
-Invariants: one writer at a time on both (BEGIN IMMEDIATE; an advisory lock), so that what a writing
-transaction has read cannot change before it commits. A reading transaction sees one moment. A commit
+Invariants: one writing transaction at a time on both (BEGIN IMMEDIATE; an advisory lock), so that what it has
+read cannot change before it commits, and one writing process (`pool.lease`). A reading transaction sees one
+moment. A commit
 that returned is on disk: the settings that this rests on are read back on every new connection, and a
 database without them is refused. All of it blocks: call it from a worker thread.
 
@@ -25,6 +26,9 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
+from pool.lease import FileLock, Lease, LeaseHeld, ServerLock, held_by
+from pool.store_error import StoreError as StoreError
+
 log = structlog.get_logger()
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -33,6 +37,13 @@ WRITER_WAIT_S = 10
 # A worker thread uses one connection: the journal, accrual, roll-up, commands and reports.
 CONNECTIONS_MAX = 8
 CONNECT_TIMEOUT_S = 10  # a PostgreSQL that does not answer in this time is down
+# A server whose host died is noticed in this time, not after TCP's two hours.
+KEEPALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
 SQLITE_VERSION_MIN = (3, 37)  # STRICT tables
 POSTGRESQL_VERSION_MIN = 130000  # the oldest that Debian still had in 2024
 WRITER_LOCK = 0x616E67617261  # "angara": the advisory lock of all writers to one PostgreSQL database
@@ -54,10 +65,6 @@ SETTINGS = {"fsync": ("on",), "full_page_writes": ("on",), "synchronous_commit":
 BOUNDS_MS = {"lock_timeout": WRITER_WAIT_S * 1000, "idle_in_transaction_session_timeout": 60_000}
 
 
-class StoreError(Exception):
-    """A database that cannot be used, and why, in words for the operator."""
-
-
 # What a transaction may raise because of the database, and not because of who asked.
 DATABASE_ERRORS = (SQLAlchemyError, StoreError)
 
@@ -68,10 +75,14 @@ def words_of(error: BaseException) -> str:
 
 
 class Store:
-    """An open database of the present schema. Threads may share it."""
+    """An open database of the present schema. Threads may share it.
 
-    def __init__(self, engine: Engine) -> None:
+    Without a lease it is one that is being made: nobody else can use that yet.
+    """
+
+    def __init__(self, engine: Engine, lease: Lease | None = None) -> None:
         self._engine = engine
+        self._lease = lease
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -84,13 +95,62 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """The only writing transaction; commits at the end, or not at all when an exception leaves."""
-        with self._engine.connect().execution_options(**{WRITES: True}) as connection, connection.begin():
+        """The only writing transaction; commits at the end, or not at all when an exception leaves.
+
+        Raises LeaseHeld where another process is the book's writer, LeaseLost where one has been meanwhile.
+        """
+        with self._writing() as connection:
+            if self._lease is not None:
+                self._lease.admit(connection)
             yield connection
+
+    def take_lease(self) -> None:
+        """Be the book's writer until `release_lease`, or the end of the process. Raises LeaseHeld."""
+        if self._lease is None or self._lease.epoch is not None:
+            return
+        try:
+            self._lease.lock()
+        except LeaseHeld:
+            with self.read() as connection:
+                raise LeaseHeld(held_by(connection)) from None
+        try:
+            with self._writing() as connection:
+                self._lease.take(connection)
+        except BaseException:
+            self._lease.release()
+            raise
+
+    def borrow_lease(self, epoch: int) -> None:
+        """Write beside the writer that told us its epoch, for as long as it is the writer."""
+        assert self._lease is not None
+        self._lease.borrow(epoch)
+
+    @property
+    def lease_epoch(self) -> int | None:
+        """The writer's epoch, while we are it."""
+        return None if self._lease is None else self._lease.epoch
+
+    def keep_lease(self) -> bool:
+        """Take the lease back where it was lost; whether it was. Raises LeaseLost where that is too late."""
+        if self._lease is None or self._lease.epoch is None:
+            return False
+        with self.read() as connection:
+            return self._lease.keep(connection)
+
+    def release_lease(self) -> None:
+        """Not to be the writer any more."""
+        if self._lease is not None:
+            self._lease.release()
 
     def close(self) -> None:
         """Close all connections."""
+        self.release_lease()
         self._engine.dispose()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._engine.connect().execution_options(**{WRITES: True}) as connection, connection.begin():
+            yield connection
 
 
 def open_store(url: str) -> Store:
@@ -100,13 +160,13 @@ def open_store(url: str) -> Store:
     """
     engine = _engine(url)
     try:
-        if engine.dialect.name == "sqlite":
+        if engine.dialect.name == "sqlite" and _found_revision(engine) != _head():
             _upgrade(engine)
         _check_revision(engine)
     except BaseException:
         engine.dispose()
         raise
-    return Store(engine)
+    return Store(engine, Lease(_lock(engine)))
 
 
 def upgrade(url: str) -> None:
@@ -129,7 +189,7 @@ def _engine(url: str) -> Engine:
             parsed,
             pool_size=CONNECTIONS_MAX,
             max_overflow=0,
-            connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVE},
         )
         event.listen(engine, "connect", _set_up_postgresql)
     event.listen(engine, "begin", _begin)
@@ -201,10 +261,18 @@ def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
 
 
+def _lock(engine: Engine) -> FileLock | ServerLock:
+    if engine.dialect.name == "postgresql":
+        return ServerLock(engine)
+    return FileLock(Path(engine.url.database or ""))
+
+
 def _upgrade(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with _translated(), Store(engine).write() as connection:
+        if not _lock(engine).free(connection):
+            raise LeaseHeld("a pool writes to the database: stop it, then it can be upgraded")
         before = _revision(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -213,10 +281,17 @@ def _upgrade(engine: Engine) -> None:
         log.info("store_upgraded", before=before, after=after)
 
 
-def _check_revision(engine: Engine) -> None:
-    head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+def _head() -> str | None:
+    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
+
+
+def _found_revision(engine: Engine) -> str | None:
     with _translated(), engine.connect() as connection, connection.begin():
-        found = _revision(connection)
+        return _revision(connection)
+
+
+def _check_revision(engine: Engine) -> None:
+    found, head = _found_revision(engine), _head()
     if found != head:
         raise StoreError(
             f"the database has schema {found}, this Angara needs {head}: run `angara db upgrade`"

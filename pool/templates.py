@@ -25,6 +25,7 @@ TRANSACTIONS_MAX: Final = 16_666
 NTIME_AHEAD_MAX_S: Final = 7_000
 # The rules that a node may demand ("!", BIP-9) and that we follow. A signet's blocks need a signature as
 # well unless its challenge is OP_TRUE; the node sends signet_challenge and is the one to refuse them.
+CHALLENGE_HEX_MAX: Final = 20_000  # a script of 10,000 bytes, consensus's largest
 SEGWIT_RULE: Final = "segwit"
 SIGNET_RULE: Final = "signet"
 
@@ -65,6 +66,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
     witness_commitment: bytes | None  # the scriptPubKey of the commitment output
     longpoll_id: str  # empty: this node knows no longpolling
     rules: tuple[str, ...]  # active ones, without their "!"
+    signet_challenge: str | None = None  # hex, of a signet's blocks
 
     @property
     def fees_sat(self) -> int:
@@ -97,7 +99,7 @@ class _RawTemplate(msgspec.Struct):
     rules: list[str] = []
     longpollid: Annotated[str, msgspec.Meta(max_length=256)] = ""
     default_witness_commitment: str | None = None
-    signet_challenge: str | None = None
+    signet_challenge: Annotated[str, msgspec.Meta(max_length=CHALLENGE_HEX_MAX)] | None = None
 
 
 def parse_template(result: object) -> Template:
@@ -121,6 +123,7 @@ def parse_template(result: object) -> Template:
         witness_commitment=_witness_commitment(raw),
         longpoll_id=raw.longpollid,
         rules=_checked_rules(raw),
+        signet_challenge=raw.signet_challenge,
     )
 
 

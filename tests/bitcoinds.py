@@ -14,12 +14,15 @@ import httpx
 import msgspec
 import trio
 
+from pool.networks import NETWORKS
 from pool.node import NodeConfig
 
 Fault = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 REGTEST_BITS = "207fffff"
 REGTEST_TARGET = f"{0x7FFFFF << 8 * (0x20 - 3):064x}"
+# What a template on signet has besides, of a challenge that everybody meets.
+SIGNET = {"signet_challenge": "51", "bits": "1e0377ae", "target": f"{0x0377AE << 8 * (0x1E - 3):064x}"}
 COMMITMENT = "6a24aa21a9ed" + "e2f61c3f71d1defd3fa999dfa36953755c690689799962b48bebd836974e8cf9"
 USER, PASSWORD = "pool", "hunter2-secret"
 CALLS_MAX = 20_000  # a client that asks more often than any test needs is in a loop
@@ -91,6 +94,8 @@ class FakeBitcoind(httpx.AsyncBaseTransport):
         self.longpolls = 0  # waiting now
         self.chain: list[str] = []  # hashes by height
         self.headers: dict[str, bytes] = {}  # all that it ever had
+        self.fees_sat = 0  # of every block
+        self.forgets_fees = False  # fails when it is asked for them
         self._moved = trio.Event()
         self.move_to(height)
 
@@ -138,6 +143,11 @@ class FakeBitcoind(httpx.AsyncBaseTransport):
             "initialblockdownload": False,
         } | self.chain_changes
 
+    async def _getblockstats(self, height: int, stats: list[str]) -> dict[str, Any]:
+        if self.forgets_fees:
+            raise httpx.ReadError("connection reset by peer")
+        return {"height": height, "blockhash": self.chain[height], "totalfee": self.fees_sat}
+
     async def _getnetworkinfo(self) -> dict[str, Any]:
         services = {"subversion": "/Fake:1/", "connections": 8, "localservicesnames": ["NETWORK", "WITNESS"]}
         return services | self.network_changes
@@ -158,6 +168,8 @@ class FakeBitcoind(httpx.AsyncBaseTransport):
     async def _getblockhash(self, height: int) -> str:
         if height > self.height:
             raise SaysNo(-8, "Block height out of range")
+        if height == 0:
+            return NETWORKS[self.chain_changes["chain"]].genesis
         return self.chain[height]
 
     async def _getblockheader(self, block_hash: str, verbose: bool = True) -> Any:

@@ -87,7 +87,7 @@ def test_every_row_is_kept_and_new_columns_say_that_nothing_was_for_others(datab
         with closing(open_store(url)) as store, store.read() as connection:
             after = rows_of(connection)
             assert {name: after[name] for name in before} == before
-            assert not any(after[name] for name in set(after) - set(before))
+            assert not any(after[name] for name in set(after) - set(before) - {"book"})
             terms = connection.execute(select(tenant_terms)).all()
             assert {(it.upstream_id, it.order_credit, it.upstream_risk) for it in terms} == {
                 (None, "pps", "tenant")

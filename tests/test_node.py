@@ -29,6 +29,7 @@ from pool.node import (
 from pool.rpc import NodeSpokeNonsense, NodeUnreachable
 from tests.bitcoinds import (
     PASSWORD,
+    SIGNET,
     USER,
     FakeBitcoind,
     Fault,
@@ -138,6 +139,7 @@ async def test_a_template_is_asked_for_with_segwit_and_on_signet_with_signet() -
     fake = FakeBitcoind()
     node = node_of(fake)
     await node.template(chain="regtest")
+    fake.template_changes |= SIGNET
     await node.template(chain="signet", longpoll_id="elsewhere")
     assert [params for _, params in fake.calls] == [
         [{"rules": ["segwit"]}],

@@ -24,7 +24,7 @@ from pool.config import PoolConfig
 from pool.data_dir import database_url
 from pool.main import Pool, RunningPool
 from pool.node import NodeConfig, NodeSet
-from pool.registry_store import TenantTerms, add_tenant
+from pool.registry_store import TenantTerms, add_tenant, list_tenants
 from pool.store import Store, open_store
 from stratum.difficulty import DIFFICULTY_LOG2_MIN, target_from_nbits
 from stratum.server import Endpoint
@@ -47,6 +47,7 @@ from tests.stratum_harness import PATIENCE_S, Miner, accepted, connect
 NBITS = 0x1D00FFFF  # no test ever finds a block at this target
 HARD = {"bits": f"{NBITS:08x}", "target": f"{target_from_nbits(NBITS):064x}"}
 OUTAGE_S = 1.0
+FEES_SAT = 3_000_000  # what every block pays
 FAULTS = [closes_the_connection, answers_401, answers_503, warms_up, truncates_json, answers_html]
 
 
@@ -125,6 +126,8 @@ async def plant(
     outage_s: float = 60.0,
     fault: Fault | None = None,
     blocks: bool = False,
+    scheme: Scheme = Scheme.PPS,
+    forgets_fees: bool = False,
 ) -> AsyncIterator[Plant]:
     """A pool on these nodes, with this fault at first; in the end its books hold every acknowledged share.
 
@@ -134,6 +137,7 @@ async def plant(
     for node in nodes:
         node.template_changes |= {} if blocks else HARD
         node.fault = fault
+        node.fees_sat, node.forgets_fees = FEES_SAT, forgets_fees
     by_name = {node.name: node for node in nodes}
 
     def transport(config: NodeConfig) -> FakeBitcoind:
@@ -142,15 +146,17 @@ async def plant(
     monkeypatch.setattr(pool.main, "NodeSet", partial(NodeSet, transport=transport))
     store = open_store(database_url(directory))
     with store.write() as connection:
-        terms = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
-        add_tenant(connection, "acme", terms, by="test", now_s=int(time.time()))
+        if not list_tenants(connection):
+            terms = TenantTerms(scheme=scheme, fee_bps=200, payout_minimum_sat=1_000_000)
+            add_tenant(connection, "acme", terms, by="test", now_s=int(time.time()))
     site = Plant(nodes, store)
+    before = booked(store)
     try:
         async with trio.open_nursery() as nursery:
             site.running = await nursery.start(Pool(settings(directory, nodes, outage_s), store).run)
             yield site
             nursery.cancel_scope.cancel()
-        assert booked(store) == site.acknowledged
+        assert booked(store) == before + site.acknowledged
     finally:
         for miner in site.miners:
             miner.socket.close()

@@ -10,9 +10,10 @@ import httpx
 import msgspec
 
 from pool.admin.commands import READING, Desk, execute
+from pool.book import bound_network
 from pool.data_dir import DataDirError, admin_socket, held
 from pool.registry_store import RegistryError
-from pool.store import open_store
+from pool.store import Store, open_store
 
 ANSWER_TIMEOUT_S: Final = 30.0  # a command waits for the journal at most, milliseconds
 
@@ -21,8 +22,9 @@ class NoAnswer(Exception):
     """A pool runs and does not answer commands."""
 
 
-def ask(data_dir: Path, database_url: str, network: str, name: str, params: msgspec.Struct) -> Any:
-    """The command's result. Raises RegistryError, DataDirError, StoreError or NoAnswer, in words."""
+def ask(data_dir: Path, database_url: str, network: str | None, name: str, params: msgspec.Struct) -> Any:
+    """The command's result. `network` is what settings say; without settings the book's counts. Raises
+    RegistryError, DataDirError, StoreError or NoAnswer, in words."""
     body = msgspec.json.encode(params)
     try:
         with held(data_dir, reading=name in READING):
@@ -34,10 +36,21 @@ def ask(data_dir: Path, database_url: str, network: str, name: str, params: msgs
     return _through(socket, name, body)
 
 
-def _directly(database_url: str, network: str, name: str, body: bytes) -> Any:
+def borrow_lease(store: Store, data_dir: Path) -> None:
+    """Write as the guest of the pool that runs on the data directory; as a visitor where none does."""
+    try:
+        socket = admin_socket(data_dir)
+        epoch = _through(socket, "lease.show", b"{}") if socket.exists() else None
+    except (DataDirError, NoAnswer):
+        return  # where a pool runs all the same, every write is refused and says who it is
+    if epoch is not None:
+        store.borrow_lease(epoch)
+
+
+def _directly(database_url: str, network: str | None, name: str, body: bytes) -> Any:
     store = open_store(database_url)
     try:
-        return msgspec.to_builtins(execute(Desk(store, network), name, body))
+        return msgspec.to_builtins(execute(Desk(store, bound_network(store, network)), name, body))
     finally:
         store.close()
 

@@ -77,7 +77,7 @@ class Desk(msgspec.Struct, frozen=True):
     """Where commands are executed. `live` is None when no pool runs."""
 
     store: Store
-    network: str
+    network: str | None  # None: the book was never started, and no settings say
     live: LivePool | None = None
 
     def write(self, work: Callable[[Connection], _Value]) -> _Value:
@@ -159,6 +159,10 @@ class WorkerList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: int = 0
 
 
+class LeaseShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
 class WorkerShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
 
@@ -173,7 +177,7 @@ def tenant_add(desk: Desk, it: TenantAdd) -> Any:
             by=it.by,
             now_s=_now_s(),
             address=it.address,
-            network=desk.network,
+            network="" if it.address is None else _network(desk),
         )
 
     return _changed(desk, desk.write(add))
@@ -235,7 +239,7 @@ def _booked(connection: Connection, tenant_id: int) -> dict[str, Any]:
 def tenant_set_address(desk: Desk, it: TenantSetAddress) -> Any:
     def change(connection: Connection) -> TenantView:
         return registry_store.set_address(
-            connection, it.name, it.address, network=desk.network, by=it.by, now_s=_now_s()
+            connection, it.name, it.address, network=_network(desk), by=it.by, now_s=_now_s()
         )
 
     return _changed(desk, desk.write(change))
@@ -393,6 +397,20 @@ def _worker(row: Any) -> dict[str, Any]:
     }
 
 
+def lease_show(desk: Desk, it: LeaseShow) -> Any:
+    """The epoch of the pool's lease, for those who write beside it on its host."""
+    return desk.store.lease_epoch
+
+
+def _network(desk: Desk) -> str:
+    if desk.network is None:
+        raise RegistryError(
+            "the database is of no network yet, and an address belongs to one: give the settings with"
+            " --config, or start the pool once"
+        )
+    return desk.network
+
+
 def _changed(desk: Desk, view: TenantView) -> Any:
     if desk.live is not None:
         desk.live.tenant_changed(view)
@@ -464,6 +482,7 @@ COMMANDS: Final[dict[str, tuple[type[msgspec.Struct], Callable[[Desk, Any], Any]
     "container.set": (ContainerSet, container_set),
     "worker.list": (WorkerList, worker_list),
     "worker.show": (WorkerShow, worker_show),
+    "lease.show": (LeaseShow, lease_show),
     **ORDER_COMMANDS,
 }
 

@@ -40,6 +40,12 @@ def only_grows(table: str, key: Iterable[str], counts: Iterable[str]) -> None:
     _create(table, "only_grows", "UPDATE", f"{table} only grows", when=" OR ".join(changes))
 
 
+def set_once(table: str, columns: Iterable[str]) -> None:
+    """These columns are NULL at first, are given a value, and keep it."""
+    changes = [f"(OLD.{it} IS NOT NULL AND (NEW.{it} IS NULL OR NEW.{it} <> OLD.{it}))" for it in columns]
+    _create(table, "set_once", "UPDATE", f"what {table} is bound to never changes", when=" OR ".join(changes))
+
+
 def _create(table: str, name: str, event: str, message: str, when: str = "") -> None:
     condition = f"WHEN ({when})" if when else ""
     head = f"CREATE TRIGGER {table}_{name} BEFORE {event} ON {table}"

@@ -1,0 +1,5 @@
+"""What a database that cannot be used is told with. `pool.store` hands it on to everybody else."""
+
+
+class StoreError(Exception):
+    """A database that cannot be used, and why, in words for the operator."""
