@@ -16,6 +16,7 @@ import trio
 from typer.testing import CliRunner, Result
 
 from payouts.settlement import AttemptState, State
+from pool.book import bind
 from pool.data_dir import database_url
 from pool.payout_cli import app
 from pool.regtest_http import HttpServer, Reply
@@ -136,7 +137,9 @@ class Office:
 async def office(regtest: Regtest, home: Path) -> AsyncIterator[Office]:
     data_dir = home / "data"
     data_dir.mkdir()
-    async with world_of(regtest, open_store(database_url(data_dir))) as world, trio.open_nursery() as nursery:
+    store = open_store(database_url(data_dir))
+    bind(store, "regtest")
+    async with world_of(regtest, store) as world, trio.open_nursery() as nursery:
         node = NodeThatHolds(world)
         server = HttpServer(node.answer, b"u:p", nursery.cancel_scope.cancel)
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
