@@ -3,8 +3,8 @@
 PPS pays for work whether or not it finds blocks, so who throws the blocks away and keeps the shares is paid
 in full, and the pool is not. Nothing in a share shows it; only that blocks are missing does. Expected is the
 sum of p over the accepted shares of our own work, solo work included; found are all blocks of it, orphans
-too. Both are compared with the exact (Garwood) interval, and with the probability that chance alone gives so
-few or so many.
+and siblings too. Both are compared with the exact (Garwood) interval, and with the probability that chance
+alone gives so few or so many.
 
 Who is hinted at: of n that are looked at, those with a probability below LEVEL / 2n at one of the two ends
 (Bonferroni). So a report in which all are honest hints at somebody once in 1 / LEVEL times, however many they
@@ -31,6 +31,7 @@ from payouts.schema import (
     containers,
     rate_hours,
     rates,
+    sibling_blocks,
     solo_blocks,
     tally_days,
     tally_hours,
@@ -233,7 +234,24 @@ def _found(connection: Connection, period: Period, whose: Whose, tenant_id: int 
     )
     if tenant_id is not None:
         query = query.where(tenant == tenant_id)
-    return {who: int(count) for who, count in connection.execute(query)}
+    found: dict[Any, int] = defaultdict(int)
+    for counted in (query, _siblings(period, whose, tenant_id)):
+        for number, count in connection.execute(counted):
+            found[number] += int(count)
+    return found
+
+
+def _siblings(period: Period, whose: Whose, tenant_id: int | None) -> Any:
+    """Blocks that were not submitted because another of ours had their parent: they were not withheld."""
+    who = workers.c.tenant_id if whose is Whose.TENANT else _who(whose)
+    query = (
+        select(who, func.sum(sibling_blocks.c.blocks))
+        .select_from(sibling_blocks)
+        .outerjoin(workers, workers.c.id == sibling_blocks.c.worker_id)
+        .where(sibling_blocks.c.found_at_s >= period.from_s, sibling_blocks.c.found_at_s < period.to_s)
+        .group_by(who)
+    )
+    return query if tenant_id is None else query.where(workers.c.tenant_id == tenant_id)
 
 
 def _who(whose: Whose) -> Any:

@@ -16,6 +16,7 @@ from payouts.rates import Scheme
 from payouts.report_luck import LEVEL, Hint, Whose, luck_report, threshold_of
 from payouts.risk import tails
 from payouts.schema import workers
+from payouts.siblings import SiblingKey, count_siblings
 from payouts.solo import SoloPayout, record_solo
 from payouts.statement_period import Period
 from pool.admin import commands
@@ -130,7 +131,11 @@ def test_solo_work_counts_and_work_for_upstreams_and_rejected_shares_do_not(hist
     solo = history.rate(nbits=NBITS, scheme=Scheme.SOLO, block_fees_sat=0)
     history.mine(solo, 5, 40, worker=100, log2=QUARTER)
     history.mine(solo, 6, 400, worker=100, log2=QUARTER, verdict=9)
-    find(history, 100, 9)
+    find(history, 100, 7)
+    for number, worker in enumerate((100, 100, 0)):
+        key = SiblingKey(parent_hash=str(number), height=7, worker_id=worker, pays_pool=bool(number))
+        with history.store.write() as connection:
+            count_siblings(connection, {key: 1}, DAY_S)
     (late,) = find(history, None, 1, first=99)
     payout = SoloPayout(tenant_id=ACME, address="a", script=b"s", amount_sat=1, fee_sat=5)
     with history.store.write() as connection:
@@ -138,8 +143,8 @@ def test_solo_work_counts_and_work_for_upstreams_and_rejected_shares_do_not(hist
     find(history, None, 2, first=200)
     assert look(history, Whose.TENANT) == {"acme": (10, "10", None)}
     with history.store.read() as connection:
-        assert luck_report(connection, PERIOD, Whose.TENANT).nobodys == 2
-        assert luck_report(connection, PERIOD, Whose.WORKER).nobodys == 3
+        assert luck_report(connection, PERIOD, Whose.TENANT).nobodys == 3
+        assert luck_report(connection, PERIOD, Whose.WORKER).nobodys == 4
         assert luck_report(connection, Period(DAY - timedelta(9), DAY), Whose.TENANT).rows == ()
 
 

@@ -68,7 +68,8 @@ def luck_blocks(report: LuckReport) -> tuple[Block, ...]:
 def _words(report: LuckReport) -> str:
     words = (
         "Expected are the blocks that the accepted shares of the pool's own work find on average, found are"
-        " those that came, orphaned ones too. By chance: the probability of so few, or so many, where nobody"
+        " those that came, orphans and siblings too. By chance: the probability of so few, or so many, where"
+        " nobody"
         f" does anything wrong. {report.looked_at} were looked at, at both ends, so one is pointed at below"
         f" {report.threshold}: of reports in which all are honest, one in 1,000 points at anybody, and who"
         f" looks every day looks again every day. Of whom fewer than {report.tells_from} blocks are expected,"
