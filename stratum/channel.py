@@ -237,6 +237,6 @@ class Channel:
                 return wanted, self.extranonces.parked.pop(wanted, [])
         return self.extranonces.allocate(), []
 
-    def give_back(self, extranonce1: bytes, pins: list[tuple[int, int]]) -> None:
-        """The session left: its prefix rests until no job that it may have mined is live."""
-        self.extranonces.release(extranonce1, self._job_ids.last, pins)
+    def give_back(self, extranonce1: bytes, pins: list[tuple[int, int]], *, worked: bool = True) -> None:
+        """The session left: if it worked, its prefix rests until no job that it may have mined is live."""
+        self.extranonces.release(extranonce1, self._job_ids.last, pins, worked=worked)

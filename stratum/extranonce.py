@@ -1,13 +1,16 @@
 """Extranonce1 allocation: which prefix of the search space belongs to which session.
 
-Two sessions with one prefix would do each other's work, and their shares would be duplicates. So a
-prefix is free again only when no job that was out while it was in use is live any more.
+Two sessions with one prefix would do each other's work, and their shares would be duplicates. So a prefix
+on which work was credited is free again only when no job that was out while it was in use is live any more.
+Others are kept for a while, in case their session comes back, and go first: whoever only comes and goes costs
+no prefix and no memory.
 """
 
 from collections import OrderedDict
 from typing import Protocol
 
-# Difficulties of sessions that left, for those that resume: one reconnect of the largest site.
+# Difficulties of sessions that left, and prefixes without work, for those that resume: one reconnect of the
+# largest site.
 PARKED_MAX = 65_536
 
 
@@ -39,7 +42,8 @@ class ExtranonceSpace:
         self._capacity = 1 << 8 * size
         self._first = first
         self._next = 0  # never handed out so far, from here on, counted from the first
-        self._in_use: set[int] = set()
+        self._in_use: dict[int, bool] = {}  # whether work was credited on it by an earlier session
+        self._unworked: OrderedDict[int, None] = OrderedDict()  # given back without work, longest ago first
         # Prefix -> the newest job at its release; longest rested first. As many as left while one job lives:
         # whoever comes later takes one of these.
         self._resting: OrderedDict[int, int] = OrderedDict()
@@ -53,7 +57,7 @@ class ExtranonceSpace:
     @property
     def full(self) -> bool:
         """Whether there is no prefix to be had."""
-        return self._next >= self._capacity and self._rested() is None
+        return self._next >= self._capacity and not self._unworked and self._rested() is None
 
     def allocate(self) -> bytes:
         """A prefix that no live job carries. Raises ExtranonceExhausted."""
@@ -61,27 +65,44 @@ class ExtranonceSpace:
         if rested is not None:
             del self._resting[rested]
             prefix = rested
-        elif self._next < self._capacity:
+        elif self._next < self._capacity and len(self._unworked) < PARKED_MAX:
             prefix = (self._first + self._next) % self._capacity
             self._next += 1
+        elif self._unworked:
+            prefix, _ = self._unworked.popitem(last=False)
+            self.parked.pop(prefix.to_bytes(self.size, "big"), None)
         else:
             raise ExtranonceExhausted(f"all {self._capacity} extranonce1 values are in use")
-        self._in_use.add(prefix)
+        self._in_use[prefix] = False
         return prefix.to_bytes(self.size, "big")
 
     def resume(self, extranonce1: bytes) -> bool:
         """Give a resting prefix back to the session that had it; False if it is in use or gone."""
         prefix = int.from_bytes(extranonce1, "big")
-        if len(extranonce1) != self.size or self._resting.pop(prefix, None) is None:
+        if len(extranonce1) != self.size:
             return False
-        self._in_use.add(prefix)
+        if self._resting.pop(prefix, None) is not None:
+            self._in_use[prefix] = True
+        elif prefix in self._unworked:
+            del self._unworked[prefix]
+            self._in_use[prefix] = False
+        else:
+            return False
         return True
 
-    def release(self, extranonce1: bytes, last_seq: int, pins: list[tuple[int, int]]) -> None:
-        """The session is gone; `last_seq` is the newest job that anybody has been given."""
+    def release(
+        self, extranonce1: bytes, last_seq: int, pins: list[tuple[int, int]], *, worked: bool = True
+    ) -> None:
+        """The session is gone; `last_seq` is the newest job that anybody has been given.
+
+        `worked`: a share of it was credited, or may be yet.
+        """
         prefix = int.from_bytes(extranonce1, "big")
-        self._in_use.remove(prefix)
-        self._resting[prefix] = last_seq
+        worked = self._in_use.pop(prefix) or worked
+        if worked:
+            self._resting[prefix] = last_seq
+        else:
+            self._unworked[prefix] = None
         self.parked[extranonce1] = pins
         if len(self.parked) > PARKED_MAX:
             self.parked.popitem(last=False)

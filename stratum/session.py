@@ -123,7 +123,9 @@ class MinerSession:
         services.gate.leave(self.owner)
         if self._extranonce1 is not None:
             pins = services.engine.pins(self.slot)
-            self.channel.give_back(self._extranonce1, pins)
+            accepted, _, _ = services.engine.counters(self.slot)
+            worked = accepted > 0 or services.engine.queued() > 0  # what is queued may be its own
+            self.channel.give_back(self._extranonce1, pins, worked=worked)
             if self._told_channel is not None and not self._told_channel.same_extranonces(self.channel):
                 self._told_channel.give_back(self._told_extranonce1, pins)  # it is on its way, and has both
             self._extranonce1 = None
@@ -292,7 +294,7 @@ class MinerSession:
         else:
             return Moved.RECONNECT
         if not self.channel.same_extranonces(told):  # the miner has never heard of that one
-            self.channel.give_back(self._extranonce1, [])
+            self.channel.give_back(self._extranonce1, [], worked=False)
         self.channel.sessions.discard(self)
         self.channel.waiting.discard(self)
         self.channel, self._extranonce1 = channel, extranonce1

@@ -173,3 +173,42 @@ def test_what_rests_does_not_pile_up(size: int) -> None:
         else:
             prefix = allocate(space, seq - JOBS_KEPT)
     assert len(space._resting) <= 2 * JOBS_KEPT
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_who_comes_and_goes_without_work_costs_no_prefix_and_no_memory(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stratum.extranonce.PARKED_MAX", 100)
+    space = ExtranonceSpace(size)
+    miner = allocate(space, 1)
+    for _ in range(5_000):
+        stranger = allocate(space, 1)  # no job has gone meanwhile
+        assert stranger != miner
+        space.release(stranger, 1, [(1, 0)], worked=False)
+    assert not space.full
+    assert len(space._resting) == 0
+    assert len(space._unworked) <= 100
+    assert len(space.parked) <= 100
+
+
+def test_who_left_before_its_first_share_may_come_back_for_a_while() -> None:
+    space = ExtranonceSpace(4)
+    prefix = allocate(space, 1)
+    space.release(prefix, 1, [(1, 16)], worked=False)
+    others = [allocate(space, 1) for _ in range(1_000)]
+    assert prefix not in others
+    assert space.resume(prefix)
+    assert not space.resume(prefix)
+
+
+def test_a_prefix_with_work_of_an_earlier_session_rests_whatever_the_last_one_did() -> None:
+    space = ExtranonceSpace(1)
+    prefix = allocate(space, 1)
+    space.release(prefix, 1, [])
+    assert space.resume(prefix)
+    space.release(prefix, 1, [], worked=False)
+    others = [allocate(space, 1) for _ in range(255)]
+    assert prefix not in others
+    with pytest.raises(ExtranonceExhausted):
+        allocate(space, 1)

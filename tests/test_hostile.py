@@ -452,3 +452,16 @@ async def test_pool_out_of_extranonces_refuses_in_words_and_goes_on() -> None:
         assert await late.line() == b""
         for miner in miners[::50]:
             assert accepted(await miner.mine())
+
+
+async def test_strangers_who_come_and_go_do_not_use_up_the_extranonces() -> None:
+    async with serving(extranonce1_bytes=1) as site, undisturbed(site):
+        for number in range(600):
+            stranger = await site.connect(f"acme.c66.u{number}")
+            assert (await stranger.call("mining.subscribe", "x"))["error"] is None
+            if number % 2:
+                assert (await stranger.call("mining.authorize", stranger.worker, "x"))["error"] is None
+            await stranger.close()
+        assert len(site.channel.extranonces._resting) < 100, (
+            "who left while a share of others was in the queue"
+        )

@@ -319,7 +319,8 @@ def test_a_channel_may_be_closed_while_one_that_left_it_waits_for_its_first_job(
 class Moves(RuleBasedStateMachine):
     """Sessions come, move, leave and resume, on tight spaces of which two channels share one.
 
-    The model knows what miners heard, and for each live job who was given it: nothing of how prefixes rest.
+    The model knows what miners heard, and for each live job who was credited on it: nothing of how prefixes
+    rest.
     """
 
     PREFIXES = 6
@@ -331,7 +332,7 @@ class Moves(RuleBasedStateMachine):
             channel.extranonces._capacity = self.PREFIXES
         self.miners: list[Miner] = []
         self.told: dict[Miner, Channel] = {}  # whose extranonces it has
-        self.given: dict[int, tuple[Channel, set[tuple[ExtranonceSpace, bytes]]]] = {}  # by job
+        self.worked: dict[int, tuple[Channel, set[tuple[ExtranonceSpace, bytes]]]] = {}  # by job
         self.left: list[tuple[str, str]] = []  # workers and their session ids
 
     def listen(self) -> None:
@@ -339,14 +340,12 @@ class Moves(RuleBasedStateMachine):
         for miner in self.miners:
             for message in miner.hear():
                 if message.get("method") == "mining.notify":
-                    channel = self.told[miner] = miner.session.channel
-                    _, given = self.given.setdefault(int(miner.job[0], 16), (channel, set()))
-                    given.add((channel.extranonces, miner.extranonce1))
+                    self.told[miner] = miner.session.channel
 
     def carried(self, space: ExtranonceSpace) -> set[bytes]:
-        """Prefixes that live jobs were given out with."""
-        live = (given for seq, (channel, given) in self.given.items() if seq >= channel.oldest_live_seq)
-        return {prefix for given in live for its_space, prefix in given if its_space is space}
+        """Prefixes that somebody was credited with on live jobs."""
+        live = (worked for seq, (channel, worked) in self.worked.items() if seq >= channel.oldest_live_seq)
+        return {prefix for worked in live for its_space, prefix in worked if its_space is space}
 
     def in_use(self, space: ExtranonceSpace) -> int:
         """One for what a miner has, and one for what it is about to get."""
@@ -431,8 +430,15 @@ class Moves(RuleBasedStateMachine):
         extranonce2 = data.draw(st.integers(0, 1 << 32))
         answer = miner.mine(extranonce2=extranonce2)
         expected = Verdict.ACCEPTED if answer["result"] else Verdict.DUPLICATE
-        gone = int(miner.job[0], 16) < self.told[miner].oldest_live_seq
-        assert self.site.credited() == [(0, Verdict.JOB_UNKNOWN, 1) if gone else (rate, expected, 1)]
+        seq, channel = int(miner.job[0], 16), self.told[miner]
+        gone, counted = seq < channel.oldest_live_seq, self.site.credited()
+        if answer["result"]:
+            _, worked = self.worked.setdefault(seq, (channel, set()))
+            worked.add((channel.extranonces, miner.extranonce1))
+        else:  # charged to a worker that has earned it
+            assert counted in ([], [(0, Verdict.JOB_UNKNOWN, 1) if gone else (rate, expected, 1)])
+            return
+        assert counted == [(rate, expected, 1)]
 
     @invariant()
     def nobody_shares_a_prefix_and_none_is_lost(self) -> None:
