@@ -159,7 +159,9 @@ def _member(row: Row[Any], grain: Grain) -> _Member:
 def _sum_of(connection: Connection, tenant: _Member) -> _Member:
     """The tenant with the nameplates of all its containers; without one where a container has none."""
     nameplates_ths = connection.scalars(
-        select(containers.c.nameplate_ths).where(containers.c.tenant_id == tenant.id)
+        select(containers.c.nameplate_ths).where(
+            containers.c.tenant_id == tenant.id, containers.c.removed_at_s.is_(None)
+        )
     ).all()
     if not nameplates_ths or None in nameplates_ths:
         return tenant

@@ -146,6 +146,7 @@ containers = table(
     number("nameplate_ths", nullable=True),
     number("nameplate_kw", nullable=True),
     number("created_at_s"),
+    number("removed_at_s", nullable=True),  # until a machine of it mines again
     UniqueConstraint("tenant_id", "name"),
     Index(None, "site_id"),
 )
@@ -159,6 +160,7 @@ workers = table(
     number("difficulty_log2", nullable=True),  # the last one: where a reconnecting miner starts
     number("first_seen_at_s"),
     number("last_seen_at_s"),
+    number("removed_at_s", nullable=True),  # until it mines again
     UniqueConstraint("container_id", "unit"),
     CheckConstraint("difficulty_log2 BETWEEN -32 AND 63", name="difficulty_log2"),
     Index(None, "tenant_id"),

@@ -20,8 +20,9 @@ from pool.route_status import RouteStatus
 
 
 class Live:
-    """pool.admin.commands.LivePool. In the pool's thread, `on_tenant` is told of every changed tenant, and
-    `on_routes` that an upstream or an order is another one than before."""
+    """pool.admin.commands.LivePool. In the pool's thread, `on_tenant` is told of every changed tenant,
+    `on_removed` of machines that are gone, before the registry is, and `on_routes` that an upstream or an
+    order is another one than before."""
 
     def __init__(
         self,
@@ -29,12 +30,14 @@ class Live:
         hashrates: HashrateBook,
         on_tenant: Callable[[TenantView], None],
         *,
+        on_removed: Callable[[set[int]], None] = lambda workers: None,
         on_routes: Callable[[], None] = lambda: None,
         route_status: Callable[[], RouteStatus] = RouteStatus,
     ) -> None:
         self._registry = registry
         self._hashrates = hashrates
         self._on_tenant = on_tenant
+        self._on_removed = on_removed
         self._on_routes = on_routes
         self._route_status = route_status
         self._since_s = int(time.time())
@@ -81,6 +84,13 @@ class Live:
 
     def container_changed(self, record: ContainerRecord) -> None:
         trio.from_thread.run_sync(self._registry.put_container, record)
+
+    def workers_removed(self, numbers: Collection[int]) -> None:
+        def remove() -> None:
+            self._on_removed(set(numbers))
+            self._registry.remove_workers(numbers)
+
+        trio.from_thread.run_sync(remove)
 
     def tenant_changed(self, view: TenantView) -> None:
         def change() -> None:

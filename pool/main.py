@@ -214,6 +214,7 @@ class Pool:
                     self._registry,
                     self._hashrates,
                     self._tenant_changed,
+                    on_removed=lambda workers: self._board.drop_workers(workers, "worker removed"),
                     on_routes=self._proxy.changed,
                     route_status=self._proxy.status,
                 )

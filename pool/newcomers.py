@@ -44,6 +44,7 @@ class Newcomer(msgspec.Struct, kw_only=True, eq=False):
     unit: str
     agent: str
     since_s: int
+    kept: bool  # it is the number of a worker that was removed
     owners: dict[Owner, None]
 
     @property
@@ -100,15 +101,17 @@ class Newcomers:
     def find(self, name: Name) -> Newcomer | None:
         return self._by_name.get(name)
 
-    def admit(self, name: Name, agent: str, owner: Owner, now_s: int) -> int | Refusal:
-        """The number of this name, which the connection holds from now on."""
+    def admit(
+        self, name: Name, agent: str, owner: Owner, now_s: int, *, number: int | None = None
+    ) -> int | Refusal:
+        """The number of this name, which the connection holds from now on; the given one if it has one."""
         known = self._by_name.get(name)
         if known is not None and owner in known.owners:
             return known.number
         refusal = self._make_room(name[0], owner)
         if refusal is not None:
             return refusal
-        known = self._by_name.get(name) or self._add(name, agent, now_s)
+        known = self._by_name.get(name) or self._add(name, agent, now_s, number)
         self._gone.pop(known.number, None)
         known.owners[owner] = None
         self._held.setdefault(owner, {})[known.number] = None
@@ -134,8 +137,13 @@ class Newcomers:
             self._show_out(greediest)
         return None
 
-    def _add(self, name: Name, agent: str, now_s: int) -> Newcomer:
-        number = self._free.pop() if self._free else self._next
+    def put(self, name: Name, agent: str, now_s: int, number: int) -> None:
+        """A name without a connection: shares under it may be on their way."""
+        self._add(name, agent, now_s, number)
+        self._gone[number] = None
+
+    def _add(self, name: Name, agent: str, now_s: int, kept: int | None) -> Newcomer:
+        number = kept or (self._free.pop() if self._free else self._next)
         if number == self._next:
             self._next += 1
             if number >= len(self._mask):
@@ -148,6 +156,7 @@ class Newcomers:
             unit=unit,
             agent=agent,
             since_s=now_s,
+            kept=kept is not None,
             owners={},
         )
         self.by_number[number] = self._by_name[name] = newcomer
@@ -206,4 +215,5 @@ class Newcomers:
             if number in self._gone:
                 newcomer = self.prove(number)
                 assert not newcomer.owners
-                self._free.append(number)
+                if not newcomer.kept:
+                    self._free.append(number)

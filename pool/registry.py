@@ -10,7 +10,7 @@ beyond their address, and how commands get here.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 from urllib.parse import unquote
 
@@ -46,6 +46,7 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: int
     name: str
     site_id: int = 0  # 0: nobody has said where it stands
+    removed: bool = False
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +58,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     agent: str | None = None
     difficulty_log2: int | None = None
+    removed: bool = False
 
 
 class UnlistedWorker(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,18 +95,25 @@ class Registry:
     def __init__(self, snapshot: Snapshot, *, show_out: Callable[[Owner], None] = lambda owner: None) -> None:
         self.tenants = {tenant.name: tenant for tenant in snapshot.tenants}
         self.tenants_by_id = {tenant.id: tenant for tenant in snapshot.tenants}
-        self.containers = {container.id: container for container in snapshot.containers}
-        self.workers = {worker.id: worker for worker in snapshot.workers}
-        self._container_ids = {(it.tenant_id, it.name): it.id for it in snapshot.containers}
-        self._worker_ids = {(it.container_id, it.unit): it.id for it in snapshot.workers}
+        self.containers: dict[int, ContainerRecord] = {}
+        self.workers: dict[int, WorkerRecord] = {}
+        self._container_ids: dict[tuple[int, str], int] = {}
+        self._worker_ids: dict[tuple[int, str], int] = {}
+        # Of each tenant, without the removed ones. Those keep their numbers, and may come back.
         self._workers_of: dict[int, int] = {}
         self._containers_of: dict[int, int] = {}
-        for worker in snapshot.workers:
-            self._workers_of[worker.tenant_id] = self._workers_of.get(worker.tenant_id, 0) + 1
+        self._removed: dict[int, WorkerRecord] = {}
+        self._removed_containers: set[int] = set()
+        self._next_container = 1
+        self.newcomers = Newcomers(max((it.id for it in snapshot.workers), default=0) + 1, show_out)
         for container in snapshot.containers:
-            self._containers_of[container.tenant_id] = self._containers_of.get(container.tenant_id, 0) + 1
-        self._next_container = max(self.containers, default=0) + 1
-        self.newcomers = Newcomers(max(self.workers, default=0) + 1, show_out)
+            self.put_container(container)
+        for worker in snapshot.workers:
+            self._worker_ids[worker.container_id, worker.unit] = worker.id
+            if worker.removed:
+                self._removed[worker.id] = worker
+            else:
+                self._put_worker(worker)
         self.rowless: dict[
             int, WorkerRecord
         ] = {}  # workers that the journal knows, and the tables do not yet
@@ -129,16 +138,21 @@ class Registry:
             return Refusal(f"Container and unit have at most {NAME_CHARS_MAX} characters each")
         container = self._container_ids.get((tenant.id, container_name))
         worker_id = None if container is None else self._worker_ids.get((container, unit))
-        if worker_id is not None:
+        if worker_id is not None and worker_id in self.workers:
             return Admission(worker_id, self.workers[worker_id].difficulty_log2, party=tenant.id)
         if self._workers_of.get(tenant.id, 0) >= WORKERS_PER_TENANT_MAX:
             return Refusal(f"Tenant {tenant_name} has too many workers: `angara worker remove` makes room")
-        if container is None and self._containers_of.get(tenant.id, 0) >= CONTAINERS_PER_TENANT_MAX:
+        new_container = container is None or container in self._removed_containers
+        if new_container and self._containers_of.get(tenant.id, 0) >= CONTAINERS_PER_TENANT_MAX:
             return Refusal(
                 f"Tenant {tenant_name} has too many containers: `angara container remove` makes room"
             )
         new = self.newcomers.admit(
-            (tenant.id, container_name, unit), agent[:AGENT_CHARS_MAX], owner, int(time.time())
+            (tenant.id, container_name, unit),
+            agent[:AGENT_CHARS_MAX],
+            owner,
+            int(time.time()),
+            number=worker_id,  # of a worker that was removed: if it mines again it is the same one
         )
         return new if isinstance(new, Refusal) else Admission(new, party=tenant.id)
 
@@ -158,16 +172,20 @@ class Registry:
             unit=newcomer.unit,
             agent=newcomer.agent or None,
         )
+        self._removed.pop(number, None)
         self._put_worker(worker)
         self.rowless[number] = worker
         self._new_workers.append(worker)
 
     def _container(self, newcomer: Newcomer) -> int:
         known = self._container_ids.get((newcomer.tenant_id, newcomer.container))
-        if known is not None:
+        if known is not None and known not in self._removed_containers:
             return known
         container = ContainerRecord(
-            id=self._next_container, tenant_id=newcomer.tenant_id, name=newcomer.container
+            id=known or self._next_container,
+            tenant_id=newcomer.tenant_id,
+            name=newcomer.container,
+            site_id=self.containers[known].site_id if known else 0,
         )
         self.put_container(container)
         self._new_containers.append(container)
@@ -179,6 +197,20 @@ class Registry:
             self.newcomers.take_number(worker.id)
             self._put_worker(worker)
             self.rowless[worker.id] = worker
+
+    def remove_workers(self, numbers: Collection[int]) -> None:
+        """Machines that are gone. What they have sent still counts, and brings them back."""
+        for number in numbers:
+            worker = self.workers.pop(number, None)
+            if worker is not None:
+                self._removed[number] = worker
+                self._workers_of[worker.tenant_id] -= 1
+                self.newcomers.put(
+                    (worker.tenant_id, self.containers[worker.container_id].name, worker.unit),
+                    worker.agent or "",
+                    int(time.time()),
+                    number,
+                )
 
     def _put_worker(self, worker: WorkerRecord) -> None:
         self.workers[worker.id] = worker
@@ -192,8 +224,12 @@ class Registry:
 
     def put_container(self, container: ContainerRecord) -> None:
         """A container that the database has, or is about to have."""
-        if container.id not in self.containers:
-            self._containers_of[container.tenant_id] = self._containers_of.get(container.tenant_id, 0) + 1
+        before = container.id in self.containers and container.id not in self._removed_containers
+        counted = int(not container.removed) - int(before)
+        self._containers_of[container.tenant_id] = self._containers_of.get(container.tenant_id, 0) + counted
+        (self._removed_containers.add if container.removed else self._removed_containers.discard)(
+            container.id
+        )
         self.containers[container.id] = container
         self._container_ids[container.tenant_id, container.name] = container.id
         self._next_container = max(self._next_container, container.id + 1)
@@ -247,7 +283,7 @@ class Registry:
 
     def tenant_of(self, number: int) -> int:
         """Of a worker, or of a newcomer."""
-        worker = self.workers.get(number)
+        worker = self.workers.get(number) or self._removed.get(number)
         return self.newcomers.by_number[number].tenant_id if worker is None else worker.tenant_id
 
     def numbers_of(self, tenant_id: int) -> set[int]:

@@ -221,6 +221,29 @@ def worker_list(
     _print(pages(), columns, as_json)
 
 
+@worker_app.command("remove")
+def worker_remove(
+    name: Annotated[str, typer.Argument(help="tenant.container.unit")],
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Take a machine that is gone out of lists and quotas. What it did stays, and mining brings it back."""
+    _show(ask_pool("worker.remove", commands.WorkerRemove(name), config, data_dir, database))
+
+
+@container_app.command("remove")
+def container_remove(
+    tenant: NameArgument,
+    name: Annotated[str, typer.Argument(help="Name of the container.")],
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Take a container that is gone, with its machines, out of lists and quotas. What they did stays."""
+    _show(ask_pool("container.remove", commands.ContainerRemove(tenant, name), config, data_dir, database))
+
+
 @worker_app.command("show")
 def worker_show(
     name: Annotated[str, typer.Argument(help="tenant.container.unit")],

@@ -90,21 +90,33 @@ def load(connection: Connection) -> Snapshot:
             workers.c.unit,
             workers.c.agent,
             workers.c.difficulty_log2,
+            workers.c.removed_at_s,
         )
     )
-    columns = (containers.c.id, containers.c.tenant_id, containers.c.name, containers.c.site_id)
+    columns = (
+        *(containers.c.id, containers.c.tenant_id, containers.c.name),
+        *(containers.c.site_id, containers.c.removed_at_s),
+    )
     container_rows = connection.execute(select(*columns))
     return Snapshot(
         tenants=tuple(record_of(view) for view in list_tenants(connection)),
         containers=tuple(
-            ContainerRecord(id=id_, tenant_id=tenant, name=name, site_id=site or 0)
-            for id_, tenant, name, site in container_rows
+            ContainerRecord(
+                id=id_, tenant_id=tenant, name=name, site_id=site or 0, removed=removed is not None
+            )
+            for id_, tenant, name, site, removed in container_rows
         ),
         workers=tuple(
             WorkerRecord(
-                id=id_, tenant_id=tenant, container_id=container, unit=unit, agent=agent, difficulty_log2=log2
+                id=id_,
+                tenant_id=tenant,
+                container_id=container,
+                unit=unit,
+                agent=agent,
+                difficulty_log2=log2,
+                removed=removed is not None,
             )
-            for id_, tenant, container, unit, agent, log2 in worker_rows
+            for id_, tenant, container, unit, agent, log2, removed in worker_rows
         ),
     )
 
@@ -162,11 +174,44 @@ def _check_numbers(connection: Connection, new: NewRows) -> None:
                     )
 
 
-def _unless_there(table: Table, new: Insert) -> Insert:
-    return new.on_conflict_do_nothing(index_elements=[table.c.id])
+def _back(table: Table, new: Insert) -> Insert:
+    """A row that is there stays as it is; but it mines, so it is not removed."""
+    return new.on_conflict_do_update(index_elements=[table.c.id], set_={"removed_at_s": None})
 
 
-_INSERT_NEW: Final = upserts(containers, workers, on=_unless_there)
+_INSERT_NEW: Final = upserts(containers, workers, on=_back)
+
+
+def remove_worker(connection: Connection, tenant: str, container: str, unit: str, now_s: int) -> int:
+    """Out of lists and quotas, until it mines again; its number. What it did stays. Raises RegistryError."""
+    container_id = _container_id(connection, tenant, container)
+    named = (workers.c.container_id == container_id) & (workers.c.unit == unit)
+    number = connection.scalar(select(workers.c.id).where(named, workers.c.removed_at_s.is_(None)))
+    if number is None:
+        name = ".".join(part for part in (tenant, container, unit) if part)
+        raise RegistryError(f"there is no worker {name!r:.200}: names are tenant.container.unit")
+    connection.execute(update(workers).where(workers.c.id == number).values(removed_at_s=now_s))
+    return int(number)
+
+
+def remove_container(
+    connection: Connection, tenant: str, container: str, now_s: int
+) -> tuple[int, tuple[int, ...]]:
+    """The container with all its machines; their numbers. Raises RegistryError."""
+    container_id = _container_id(connection, tenant, container)
+    there = (workers.c.container_id == container_id) & workers.c.removed_at_s.is_(None)
+    numbers = tuple(connection.scalars(select(workers.c.id).where(there)))
+    for table, which in ((workers, there), (containers, containers.c.id == container_id)):
+        connection.execute(update(table).where(which).values(removed_at_s=now_s))
+    return container_id, numbers
+
+
+def _container_id(connection: Connection, tenant: str, container: str) -> int:
+    named = (containers.c.tenant_id == find_tenant(connection, tenant).id) & (containers.c.name == container)
+    found = connection.scalar(select(containers.c.id).where(named, containers.c.removed_at_s.is_(None)))
+    if found is None:
+        raise RegistryError(f"{tenant} has no container {container!r:.100}")
+    return int(found)
 
 
 def list_tenants(connection: Connection) -> tuple[TenantView, ...]:
@@ -345,6 +390,7 @@ def set_container(
         )
     values: dict[str, Any] = {"nameplate_units": units, "nameplate_ths": ths, "nameplate_kw": kw}
     values = {column: value for column, value in values.items() if value is not None}
+    values["removed_at_s"] = None  # it is there again
     if site is not None:
         values["site_id"] = _site(connection, site, now_s)
     if values:

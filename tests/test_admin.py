@@ -26,8 +26,8 @@ from pool.live import Live
 from pool.price_book import WorkPrice, open_epoch, rate_of
 from pool.registry import Registry
 from pool.registry_cli import worker_list, worker_show
-from pool.registry_store import RegistryError, load
-from pool.store import open_store
+from pool.registry_store import RegistryError, insert_new, load
+from pool.store import Store, open_store
 from stratum.services import Admission, Refusal
 from tests.owners import ConnectionFrom
 
@@ -40,8 +40,16 @@ class RunningPool:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.changed: list[str] = []
+        self.store: Store | None = None
         self.fault: Exception | None = None
         self.reads: list[int] = []  # rows of each
+
+    def commit(self) -> None:
+        """Rows for what is new, as journal and fold write them."""
+        assert self.store is not None
+        with self.store.write() as connection:
+            insert_new(connection, self.registry.take_new(), 0)
+        self.registry.rowless.clear()
 
 
 class DeskOfThisPool(Desk, frozen=True):
@@ -68,6 +76,7 @@ async def running(data_dir: Path) -> AsyncIterator[RunningPool]:
         hashrates = HashrateBook(pool.registry, trio.current_time())
         live = Live(pool.registry, hashrates, lambda view: pool.changed.append(view.name))
         async with trio.open_nursery() as nursery:
+            pool.store = store
             desk = DeskOfThisPool(store, "regtest", live, pool)
             await nursery.start(serve_admin, desk, admin_socket(data_dir))
             yield pool
@@ -315,3 +324,47 @@ async def test_commands_that_read_do_so_side_by_side_and_a_pool_waits_for_them(
         pass
     with held(tmp_path):
         pass
+
+
+async def test_what_is_removed_leaves_lists_and_quotas_and_is_itself_again_when_it_mines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pool.registry.WORKERS_PER_TENANT_MAX", 2)
+    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    async with running(tmp_path) as pool:
+        numbers = []
+        for unit in ("u1", "u2"):
+            admission = pool.registry.admit(f"acme.c01.{unit}", "", ConnectionFrom())
+            assert isinstance(admission, Admission)
+            numbers.append(admission.worker)
+            pool.registry.prove(admission.worker)
+        pool.commit()
+        assert isinstance(pool.registry.admit("acme.c01.u3", "", ConnectionFrom()), Refusal)
+        with pytest.raises(RegistryError, match="no worker"):
+            await command(tmp_path, "worker.remove", commands.WorkerRemove("acme.c01.u9"))
+        await command(tmp_path, "worker.remove", commands.WorkerRemove("acme.c01.u1"))
+        pool.registry.newcomers.forget(pool.registry.newcomers.gone)  # as the next commit does
+        listed = await command(tmp_path, "worker.list", commands.WorkerList())
+        assert [row["name"] for row in listed] == ["acme.c01.u2"]
+        assert pool.registry.tenant_of(numbers[0]) == 1  # what an upstream still says of its shares
+        fresh = pool.registry.admit("acme.c01.u3", "", ConnectionFrom())
+        assert isinstance(fresh, Admission)
+        assert fresh.worker not in numbers
+        again = pool.registry.admit("acme.c01.u1", "", ConnectionFrom())
+        assert isinstance(again, Admission)
+        assert again.worker == numbers[0]
+    with open_store(database_url(tmp_path)).read() as connection:
+        later = Registry(load(connection))
+    assert set(later.workers) == {numbers[1]}
+    assert later.admit("acme.c01.u1", "", ConnectionFrom()) == again
+    later.prove(again.worker)
+    store = open_store(database_url(tmp_path))
+    with store.write() as connection:
+        insert_new(connection, later.take_new(), 0)
+    with store.read() as connection:
+        assert set(Registry(load(connection)).workers) == set(numbers)
+    store.close()
+    gone = await command(tmp_path, "container.remove", commands.ContainerRemove("acme", "c01"))
+    assert gone["workers"] == 2
+    assert await command(tmp_path, "container.list", commands.ContainerList()) == []
+    assert await command(tmp_path, "worker.list", commands.WorkerList()) == []

@@ -48,6 +48,7 @@ ROWS = (
 )
 # Columns of later versions.
 LATER = (
+    "removed_at_s",
     *("names", "upstream_id", "order_id", "sat_per_ph_day", "order_credit", "upstream_risk", "upstream"),
     "solo",
 )

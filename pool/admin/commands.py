@@ -60,6 +60,9 @@ class LivePool(Protocol):
     def container_changed(self, record: ContainerRecord) -> None:
         """A container is new."""
 
+    def workers_removed(self, numbers: Collection[int]) -> None:
+        """These machines are gone."""
+
     def tenant_changed(self, view: TenantView) -> None:
         """A tenant is new, or has another status or other terms."""
 
@@ -163,6 +166,15 @@ class LeaseShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
+class WorkerRemove(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+
+
+class ContainerRemove(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tenant: str
+    name: str
+
+
 class WorkerShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
 
@@ -201,7 +213,8 @@ def tenant_list(desk: Desk, it: TenantList) -> Any:
 def tenant_show(desk: Desk, it: TenantShow) -> Any:
     def look(connection: Connection) -> dict[str, Any]:
         view = registry_store.find_tenant(connection, it.name)
-        count = select(func.count()).select_from(workers).where(workers.c.tenant_id == view.id)
+        theirs = (workers.c.tenant_id == view.id) & workers.c.removed_at_s.is_(None)
+        count = select(func.count()).select_from(workers).where(theirs)
         luck = luck_of_tenant(connection, _lately(), view.name)
         figures = {
             f"blocks_found_{LUCK_DAYS}d": luck and luck.found,
@@ -269,6 +282,7 @@ def container_list(desk: Desk, it: ContainerList) -> Any:
             select(containers, tenants.c.name.label("tenant"), sites.c.name.label("site"))
             .join(tenants, tenants.c.id == containers.c.tenant_id)
             .outerjoin(sites, sites.c.id == containers.c.site_id)
+            .where(containers.c.removed_at_s.is_(None))
             .order_by(tenants.c.name, containers.c.name)
         )
         if it.tenant is not None:
@@ -350,7 +364,8 @@ def _page(desk: Desk, it: WorkerList, after: int) -> tuple[list[dict[str, Any]],
 
     def look(connection: Connection) -> tuple[int | None, list[dict[str, Any]]]:
         tenant = None if it.tenant is None else registry_store.find_tenant(connection, it.tenant).id
-        query = _WORKERS.where(workers.c.id > after).order_by(workers.c.id).limit(ROWS_MAX)
+        here = workers.c.removed_at_s.is_(None)
+        query = _WORKERS.where(here, workers.c.id > after).order_by(workers.c.id).limit(ROWS_MAX)
         if tenant is not None:
             query = query.where(workers.c.tenant_id == tenant)
         if it.container is not None:
@@ -377,6 +392,44 @@ def worker_show(desk: Desk, it: WorkerShow) -> Any:
     return _worker(row) | _figures(desk, figures.get(row.id))
 
 
+def worker_remove(desk: Desk, it: WorkerRemove) -> Any:
+    """A machine that is gone; refused while it mines."""
+    tenant, container, unit = parse_worker_name(it.name)
+
+    def remove(connection: Connection) -> int:
+        number = registry_store.remove_worker(connection, tenant, container, unit, _now_s())
+        _refuse_if_mining(desk, [number])
+        return number
+
+    number = desk.write(remove)
+    if desk.live is not None:
+        desk.live.workers_removed([number])
+    return {"removed": it.name}
+
+
+def container_remove(desk: Desk, it: ContainerRemove) -> Any:
+    """A container that is gone, with its machines; refused while one of them mines."""
+
+    def remove(connection: Connection) -> tuple[ContainerRecord, tuple[int, ...]]:
+        number, machines = registry_store.remove_container(connection, it.tenant, it.name, _now_s())
+        _refuse_if_mining(desk, machines)
+        tenant_id = registry_store.find_tenant(connection, it.tenant).id
+        return ContainerRecord(id=number, tenant_id=tenant_id, name=it.name, removed=True), machines
+
+    record, machines = desk.write(remove)
+    if desk.live is not None:
+        desk.live.workers_removed(machines)
+        desk.live.container_changed(record)
+    return {"removed": f"{it.tenant}.{it.name}", "workers": len(machines)}
+
+
+def _refuse_if_mining(desk: Desk, numbers: Collection[int]) -> None:
+    figures = {} if desk.live is None else desk.live.worker_figures(numbers)
+    mining = sum(not figures[number].offline for number in figures)
+    if mining:
+        raise RegistryError(f"{mining} of {len(numbers)} had a share in the last five minutes: stop it first")
+
+
 _WORKERS: Final = (
     select(workers, tenants.c.name.label("tenant"), containers.c.name.label("container"))
     .join(tenants, tenants.c.id == workers.c.tenant_id)
@@ -393,6 +446,7 @@ def _worker(row: Any) -> dict[str, Any]:
         "difficulty_log2": getattr(row, "difficulty_log2", None),
         "first_seen_at_s": row.first_seen_at_s,
         "last_seen_at_s": getattr(row, "last_seen_at_s", None),
+        "removed_at_s": getattr(row, "removed_at_s", None),
         "new": getattr(row, "new", False) or None,  # no accepted share yet
     }
 
@@ -483,6 +537,8 @@ COMMANDS: Final[dict[str, tuple[type[msgspec.Struct], Callable[[Desk, Any], Any]
     "worker.list": (WorkerList, worker_list),
     "worker.show": (WorkerShow, worker_show),
     "lease.show": (LeaseShow, lease_show),
+    "worker.remove": (WorkerRemove, worker_remove),
+    "container.remove": (ContainerRemove, container_remove),
     **ORDER_COMMANDS,
 }
 
