@@ -74,21 +74,15 @@ class SoloChannels:
         self._board = board
         self._work_on = work_on
         self._wall_clock = wall_clock
+        self.channels: tuple[Channel, ...] = ()  # all that there are
         self._places: dict[int, _Place] = {}  # by tenant
+        self._homes: dict[int, Channel] = {}  # those of solo tenants that can be paid
         # Parsing one takes as long as the rest of a coinbase. Two a tenant: one that holds, one to come.
         self._script_for = lru_cache(2 * SOLO_TENANTS_MAX)(partial(script_for, network=network))
 
-    @property
-    def channels(self) -> tuple[Channel, ...]:
-        """All that there are."""
-        return tuple(place.channel for place in self._places.values())
-
     def channel_of(self, tenant: TenantRecord) -> Channel | None:
         """Where the tenant's machines mine when nobody else has them; None: at the pool's own work."""
-        place = self._places.get(tenant.id)
-        if place is None or not _is_solo(tenant) or self.refusal(tenant) is not None:
-            return None
-        return place.channel
+        return self._homes.get(tenant.id)
 
     def refusal(self, tenant: TenantRecord) -> str | None:
         """Why the tenant's machines cannot mine; None where they can."""
@@ -105,13 +99,13 @@ class SoloChannels:
 
     def follow(self) -> bool:
         """Have a channel for each solo tenant that can be paid; whether the work of one is outdated."""
-        now_s = trio.current_time()
+        homes, now_s = {}, trio.current_time()
         for tenant in self._registry.tenants.values():
-            if _is_solo(tenant) and self.refusal(tenant) is None:
-                if tenant.id not in self._places:
-                    self._places[tenant.id] = place = _Place(self._new_channel())
-                    place.channel.paused = True  # until it has work
-                self._places[tenant.id].used_s = now_s
+            if tenant.scheme is Scheme.SOLO and tenant.active and self.refusal(tenant) is None:
+                place = self._places.get(tenant.id) or self._open(tenant)
+                place.used_s = now_s
+                homes[tenant.id] = place.channel
+        self._homes = homes
         return any(self._is_outdated(tenant_id, place) for tenant_id, place in self._places.items())
 
     def publish(self, template: Template, branch: tuple[bytes, ...], *, rate: int) -> None:
@@ -119,8 +113,7 @@ class SoloChannels:
         self.follow()
         for tenant_id, place in list(self._places.items()):
             if self._is_over(place):
-                del self._places[tenant_id]
-                self._board().remove_channel(place.channel)
+                self._close(tenant_id)
             else:
                 self._publish(tenant_id, place, template, branch, rate)
 
@@ -135,6 +128,17 @@ class SoloChannels:
         """There is nothing to mine for anybody, or there is again."""
         for place in self._places.values():
             place.channel.paused = paused or place.payout is None
+
+    def _open(self, tenant: TenantRecord) -> _Place:
+        self._places[tenant.id] = place = _Place(self._new_channel())
+        place.channel.paused = True  # until it has work
+        self.channels += (place.channel,)
+        return place
+
+    def _close(self, tenant_id: int) -> None:
+        channel = self._places.pop(tenant_id).channel
+        self.channels = tuple(it for it in self.channels if it is not channel)
+        self._board().remove_channel(channel)
 
     def _publish(
         self, tenant_id: int, place: _Place, template: Template, branch: tuple[bytes, ...], rate: int
@@ -182,7 +186,3 @@ def payout_of(solution: Solution) -> SoloPayout | None:
     """Whom the block of a solution pays beside the pool; None: nobody."""
     template = solution.job.work.origin
     return template.payout if isinstance(template, SoloTemplate) else None
-
-
-def _is_solo(tenant: TenantRecord) -> bool:
-    return tenant.scheme is Scheme.SOLO and tenant.active

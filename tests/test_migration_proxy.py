@@ -17,7 +17,7 @@ from payouts.audit import audit
 from payouts.schema import rates, tenant_terms
 from pool import price_book
 from pool.journal import Journal
-from pool.journal_schema import journal_batches, rate_epoch_tenants
+from pool.journal_schema import journal_batches, rate_epoch_tenants, rate_epochs
 from pool.price_book import WorkPrice, open_epoch
 from pool.registry import Registry
 from pool.registry_store import RegistryError, list_tenants, load, set_terms, terms_of
@@ -98,6 +98,7 @@ def test_every_row_is_kept_and_new_columns_say_that_nothing_was_for_others(datab
             risks = connection.scalars(select(rate_epoch_tenants.c.upstream_risk))
             assert set(risks) == {"tenant"}
             assert connection.scalars(select(journal_batches.c.upstream)).all() == [None]
+            assert connection.scalars(select(rate_epochs.c.solo)).all() == [0]
 
 
 async def test_the_pool_goes_on_where_it_was(databases: Databases) -> None:
