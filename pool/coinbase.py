@@ -18,7 +18,7 @@ import msgspec
 
 # Consensus (bad-cb-length): 2 to 100 bytes.
 SCRIPT_SIG_BYTES_MAX: Final = 100
-# Four bytes are enough to tell boots apart by chance once in 2^32, eight make room for a job counter.
+# Eight bytes by chance are met twice once in 2^64, and nobody guesses the next ones.
 SALT_BYTES_MIN: Final = 4
 SALT_BYTES_MAX: Final = 8
 # What is left of the scriptSig beside height (5), salt (9) and extranonces (13) is 73; a tag is a name.
@@ -61,10 +61,12 @@ def build_coinbase(
 ) -> CoinbaseHalves:
     """The halves of a coinbase at `height` that pays `payouts` (script, satoshi): together `value_sat`.
 
-    `salt` must differ for every boot and job. Extranonces are handed out from the beginning at each boot,
-    and two pools may share a node and a payout script: without it a restarted pool would have miners hash
-    headers that were hashed (and credited) before. `tag` is printable ASCII. `extranonce_size` is the
-    length of extranonce1 and extranonce2 together. `witness_commitment` is the template's script.
+    `salt` must differ for every boot and job, and nobody may know it before the job is out. Extranonces are
+    handed out from the beginning at each boot, and two pools may share a node and a payout script: without it
+    a restarted pool would have miners hash headers that were hashed (and credited) before. And who could hash
+    a job before he has it could choose its difficulty by what he has found. `tag` is printable ASCII.
+    `extranonce_size` is the length of extranonce1 and extranonce2 together. `witness_commitment` is the
+    template's script.
 
     Raises BadCoinbase.
     """

@@ -27,7 +27,7 @@ from pool.block_submission import BlockSubmission, log_found
 from pool.blocks import BlockResult, BlockSubmitter
 from pool.book import WrongBook
 from pool.bookkeeper import Bookkeeper
-from pool.coinbase import BadCoinbase
+from pool.coinbase import SALT_BYTES_MAX, BadCoinbase
 from pool.config import EXTRANONCE1_BYTES, PoolConfig
 from pool.data_dir import admin_socket, bind_directory
 from pool.fee_watch import NO_BASIS, FeeWatch
@@ -135,11 +135,6 @@ class Pool:
         self._halving = NETWORKS[config.network].halving_interval
         self._price: tuple[WorkPrice, int] | None = None  # of the last work of our own, and its height
         self._mined: tuple[Template, tuple[bytes, ...]] | None = None  # what that was made of, and its branch
-        # In every coinbase, with a counter: no boot repeats another's work, so a share of an earlier boot
-        # can never be credited again.
-        self._salt = secrets.token_bytes(4)
-        self._salts_used = 0
-
         engine, job_ids = Engine(line_bytes_max=config.line_bytes_max), JobIds()
         self._channel = Channel(
             1,
@@ -278,12 +273,11 @@ class Pool:
     def _work_on(
         self, template: Template, payouts: tuple[tuple[bytes, int], ...], branch: tuple[bytes, ...]
     ) -> Work:
-        self._salts_used += 1
         return work_from_template(
             template,
             payouts=payouts,
             tag=self._config.tag,
-            salt=self._salt + self._salts_used.to_bytes(4, "big"),
+            salts=lambda: secrets.token_bytes(SALT_BYTES_MAX),
             extranonce_size=self._channel.extranonce_size,
             branch=branch,
         )

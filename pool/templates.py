@@ -7,13 +7,13 @@ hex is decoded here, so that nothing can turn out malformed once a block is foun
 Must not know: which node answered, sessions, prices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Annotated, Final
 
 import msgspec
 
-from pool.coinbase import build_coinbase
+from pool.coinbase import CoinbaseHalves, build_coinbase
 from stratum.channel import VERSION_MASK
 from stratum.difficulty import BadTarget, target_from_nbits
 from stratum.job import Work
@@ -177,7 +177,7 @@ def work_from_template(
     *,
     payouts: Sequence[tuple[bytes, int]],
     tag: str,
-    salt: bytes,
+    salts: Callable[[], bytes],
     extranonce_size: int,
     branch: tuple[bytes, ...],
 ) -> Work:
@@ -186,17 +186,29 @@ def work_from_template(
     `branch` is `branch_of` the template: hashing 4,000 transactions takes as long as making a hundred works
     of it. The version has no bits where miners roll theirs, not even those that the node signals with:
     firmware that sends the difference to it and firmware that sends the bits themselves then mean the same.
-    Raises BadCoinbase.
+    Made anew, the work has the next one of `salts`, which nobody may know before: see build_coinbase. Raises
+    BadCoinbase.
     """
-    halves = build_coinbase(
-        height=template.height,
-        value_sat=template.coinbase_value_sat,
-        payouts=payouts,
-        salt=salt,
-        tag=tag,
-        extranonce_size=extranonce_size,
-        witness_commitment=template.witness_commitment,
-    )
+
+    def made() -> Work:
+        halves = build_coinbase(
+            height=template.height,
+            value_sat=template.coinbase_value_sat,
+            payouts=payouts,
+            salt=salts(),
+            tag=tag,
+            extranonce_size=extranonce_size,
+            witness_commitment=template.witness_commitment,
+        )
+        return work_of(template, halves, branch, made)
+
+    return made()
+
+
+def work_of(
+    template: Template, halves: CoinbaseHalves, branch: tuple[bytes, ...], anew: Callable[[], Work]
+) -> Work:
+    """Work with this coinbase; `branch` leads from it to the merkle root."""
     return Work(
         prevhash_internal=template.prevhash_internal,
         coinbase1=halves.coinbase1,
@@ -210,6 +222,7 @@ def work_from_template(
         height=template.height,
         network_target=template.target,
         origin=template,
+        anew=anew,
     )
 
 

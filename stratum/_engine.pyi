@@ -15,6 +15,8 @@ WORKER_NAME_BYTES_MAX: int
 JOBS_PER_CHANNEL_MAX: int
 PINS_MAX: int
 REJECTS_PER_ACCEPTED: int
+NOT_HELD: int  # in place of a difficulty: nobody mined
+FORGOTTEN: int  # in place of those that were pinned before the last PINS_MAX - 1
 
 class LineTooLong(ValueError):
     """What the session sent after its last whole line is gone: close it."""
@@ -46,12 +48,17 @@ class Engine:
         network_target_le: bytes,
         forward_target_le: bytes | None = None,
         clean: bool = False,
-    ) -> None:
+        start_log2: int | None = None,
+    ) -> tuple[int, int | None]:
         """A job; seq grows, from 1. The channel's jobs on other previous hashes are stale from here on, and
         with `clean` all earlier ones.
 
         A good share with a hash of at most the forward target, or that is a block, is handed out as a
         solution and not tallied. Without a forward target only blocks are handed out, and all are tallied.
+
+        `start_log2`: the difficulty for sessions that get this work without having been there when it came;
+        None: they do not get it. Returns the seq that the same work came with first, on whatever channel, and
+        the start difficulty that it had then.
 
         When a previous hash comes back soon, its jobs are not stale any more; what was credited on it, by
         whatever channel, is still a duplicate.
@@ -62,22 +69,39 @@ class Engine:
     def undelivered_before(self, channel: int, seq: int) -> None:
         """Good shares of jobs older than `seq` (aliases: of what they repeat) count as undelivered."""
     def pins(self, session: int) -> list[tuple[int, int]]:
-        """The difficulties pinned: (from job seq, difficulty_log2), oldest first."""
+        """The difficulties pinned: (from job seq, difficulty_log2, NOT_HELD or FORGOTTEN), oldest first."""
     def open(self, owner: object) -> int:
         """A session number; `owner` is what validate() hands back."""
     def close(self, session: int) -> None:
         """Shares already fed are still judged and counted."""
     def subscribe(
-        self, session: int, channel: int, extranonce1: bytes, extranonce2_size: int, from_seq: int = 0
+        self,
+        session: int,
+        channel: int,
+        extranonce1: bytes,
+        extranonce2_size: int,
+        from_seq: int = 0,
+        held_from: int = 0,
     ) -> None:
         """Where the session mines, from the job from_seq on; 0: from its first.
 
         Jobs before from_seq stay those of the channel that it mined then, with extranonces and mask of then.
+        Another extranonce1 is its own for work that comes with held_from, or from_seq, or later: earlier work
+        came while nobody had it.
         """
     def authorise(self, session: int, name: bytes, worker: int) -> None: ...
     def set_version_mask(self, session: int, mask: int) -> None: ...
     def pin_difficulty(self, session: int, difficulty_log2: int, from_seq: int) -> None:
-        """Jobs from from_seq on count 2**difficulty_log2 each; restarts vardiff's count."""
+        """Work that comes with from_seq or later counts 2**difficulty_log2 a share; restarts vardiff's count.
+
+        NOT_HELD: from there on nobody mined with the session's extranonces.
+        """
+    def judged_at(self, session: int, channel: int, seq: int) -> int | None:
+        """The difficulty of a job of that channel, mined with the session's extranonces.
+
+        It was decided when the work came: the difficulty then in force, or the start difficulty where nobody
+        had these extranonces. None: not known any more, or no such job.
+        """
     def set_retarget_after(self, session: int, accepted_shares: int) -> None: ...
     def feed(self, session: int, data: bytes | bytearray | memoryview) -> bytes | None:
         """The next line that is not a plain mining.submit, or None when all is used up.

@@ -1,9 +1,10 @@
 """A channel: the jobs of one work source, and the sessions that mine them.
 
-Publishing work gives it a job id and tells the engine; a retarget between two jobs is served by an
-alias, the same work under a new id, so that the difficulty of every id is unambiguous per session. An
-alias is later than what it repeats by as much as time has passed: a miner that starts its search anew
-with every job would otherwise find the same shares again.
+Publishing work gives it a job id and tells the engine. A difficulty belongs to work, from the moment that it
+comes: a new one waits for other work, or who chooses it could choose by the hashes that he has found. Own
+work is made anew for that, with another coinbase; an upstream's cannot be. An alias is the same work under a
+new id, for who is to start anew. Both are later than the work by as much as time has passed: a miner that
+starts its search anew with every job would otherwise find the same shares again.
 
 Invariants: job ids only grow, across all channels that share them; an id that the engine knows is known here.
 Must not know: sockets, where work comes from, what a share is worth.
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from stratum import messages
-from stratum._engine import JOBS_PER_CHANNEL_MAX, Engine
+from stratum._engine import JOBS_PER_CHANNEL_MAX, NOT_HELD, Engine
 from stratum.extranonce import ExtranonceSpace
 from stratum.job import Job, Solution, Work, swap_words
 from stratum.vardiff import VardiffPolicy
@@ -26,8 +27,8 @@ from stratum.vardiff import VardiffPolicy
 if TYPE_CHECKING:
     from stratum.session import MinerSession
 
-# Work kept per channel: eight minutes of 30 s refreshes. Miners are on the newest within seconds; each
-# holds its template, megabytes on a busy network.
+# Work kept per channel, with all that was made anew of it: eight minutes of 30 s refreshes. Miners are on the
+# newest within seconds; each holds its template, megabytes on a busy network.
 WORKS_MAX = 16
 VERSION_MASK = 0x1FFFE000  # BIP 310 with the bits that BIP 320 sets aside
 
@@ -78,7 +79,8 @@ class Channel:
         self.extranonces = extranonces
         self.extranonce2_size = extranonce2_size
         self.sessions: set[MinerSession] = set()
-        self.waiting: set[MinerSession] = set()  # sessions with a new difficulty, until the next job or alias
+        self.waiting: set[MinerSession] = set()  # sessions with a new difficulty, or without a job
+        self.on_waiting: Callable[[], None] = lambda: None
         self.current: Job | None = None
         self.version_mask = VERSION_MASK
         self.vardiff: VardiffPolicy | None = None
@@ -107,16 +109,31 @@ class Channel:
         return self.extranonces.size + self.extranonce2_size
 
     @property
+    def next_seq(self) -> int:
+        """Of the job that is published next, on whatever channel."""
+        return self._job_ids.last + 1
+
+    @property
     def oldest_live_seq(self) -> int:
-        return next(iter(self._jobs), self._job_ids.last + 1)
+        return next(iter(self._jobs), self.next_seq)
 
     def forget_work(self) -> None:
         """Nobody mines it, and nobody will go on from here: shares of its jobs are not known any more."""
         if self.current is not None:
-            self._engine.drop_jobs_before(self.number, self._job_ids.last + 1)
+            self._engine.drop_jobs_before(self.number, self.next_seq)
             self._works.clear()
             self._jobs.clear()
             self.current = None
+
+    def wait(self, session: "MinerSession") -> None:
+        """The session needs other work, or a job."""
+        self.waiting.add(session)
+        self.on_waiting()
+
+    def servable(self) -> list["MinerSession"]:
+        """Those of the waiting whom a job between two works can help."""
+        job = self.current
+        return [] if job is None else [session for session in self.waiting if session.can_use(job)]
 
     def same_extranonces(self, other: "Channel") -> bool:
         """Whether a session may move between the two with the extranonces that it has."""
@@ -130,6 +147,7 @@ class Channel:
         forward_target: int | None = None,
         clean: bool = False,
         outdates: bool = False,
+        start_log2: int | None = None,
     ) -> Job:
         """Make work the channel's current job; clean_jobs where the previous block changed, or `clean`.
 
@@ -137,11 +155,41 @@ class Channel:
         """
         if self.current is None or self.current.work.prevhash_internal != work.prevhash_internal:
             clean = True
-        job = Job(seq=self._job_ids.next(), channel=self.number, rate=rate, clean=clean, work=work)
-        self._engine.add_job(
+        job = Job(
+            seq=self._job_ids.next(),
+            channel=self.number,
+            rate=rate,
+            clean=clean,
+            work=work,
+            start_log2=start_log2,
+        )
+        job = self._add(job, forward_target, outdates=outdates)
+        self._published_s, self._ntime = self._monotonic_s(), work.ntime
+        self._works.append(job.seq)
+        if len(self._works) > WORKS_MAX:
+            self._works.popleft()
+            self._engine.drop_jobs_before(self.number, self._works[0])
+            while self.oldest_live_seq < self._works[0]:
+                self._jobs.popitem(last=False)
+        return job
+
+    def anew(self) -> Job | None:
+        """The current work with another coinbase, which nobody has searched; None where there is none."""
+        if self.current is None or self.current.work.anew is None:
+            return None
+        work = self.current.work.anew()
+        job = msgspec.structs.replace(self.current, seq=self._job_ids.next(), clean=False, work=work)
+        job = self._add(job, None, outdates=False)
+        passed_s = int(self._monotonic_s() - self._published_s)
+        self._ntime = max(self._ntime, min(work.ntime + passed_s, work.ntime_max))
+        return job
+
+    def _add(self, job: Job, forward_target: int | None, *, outdates: bool) -> Job:
+        work = job.work
+        space, start_log2 = self._engine.add_job(
             channel=self.number,
             seq=job.seq,
-            rate=rate,
+            rate=job.rate,
             coinbase1=work.coinbase1,
             coinbase2=work.coinbase2,
             extranonce_size=self.extranonce_size,
@@ -154,6 +202,7 @@ class Channel:
             network_target_le=work.network_target.to_bytes(32, "little"),
             forward_target_le=None if forward_target is None else forward_target.to_bytes(32, "little"),
             clean=outdates,
+            start_log2=job.start_log2,
         )
         self._notify_params = [
             swap_words(work.prevhash_internal).hex(),
@@ -163,14 +212,8 @@ class Channel:
             f"{work.version & 0xFFFFFFFF:08x}",
             f"{work.nbits:08x}",
         ]
-        self._published_s, self._ntime = self._monotonic_s(), work.ntime
+        job = msgspec.structs.replace(job, space=space, start_log2=start_log2)
         self._remember(job)
-        self._works.append(job.seq)
-        if len(self._works) > WORKS_MAX:
-            self._works.popleft()
-            self._engine.drop_jobs_before(self.number, self._works[0])
-            while self.oldest_live_seq < self._works[0]:
-                self._jobs.popitem(last=False)
         return job
 
     def alias(self) -> Job | None:
@@ -188,7 +231,7 @@ class Channel:
 
     def undeliverable(self) -> None:
         """Good shares of everything published by now count as undelivered."""
-        self._engine.undelivered_before(self.number, self._job_ids.last + 1)
+        self._engine.undelivered_before(self.number, self.next_seq)
 
     def _remember(self, job: Job) -> None:
         self.current = job
@@ -233,10 +276,16 @@ class Channel:
                 wanted = bytes.fromhex(session_id)
             except ValueError:
                 wanted = b""
-            if self.extranonces.resume(wanted):
-                return wanted, self.extranonces.parked.pop(wanted, [])
-        return self.extranonces.allocate(), []
+            pins = self.extranonces.resume(wanted)
+            if pins is not None:
+                return wanted, pins
+        extranonce1 = self.extranonces.allocate()
+        return extranonce1, self.extranonces.inherited(extranonce1)
 
     def give_back(self, extranonce1: bytes, pins: list[tuple[int, int]], *, worked: bool = True) -> None:
-        """The session left: if it worked, its prefix rests until no job that it may have mined is live."""
-        self.extranonces.release(extranonce1, self._job_ids.last, pins, worked=worked)
+        """The session left: if it worked, its prefix rests until no job that it may have mined is live.
+
+        `pins` hold for the work that came while it was here, and not for what comes while nobody is.
+        """
+        gone = (self.next_seq, NOT_HELD)
+        self.extranonces.release(extranonce1, self._job_ids.last, [*pins, gone], worked=worked)

@@ -64,31 +64,42 @@ class ExtranonceSpace:
         rested = self._rested()
         if rested is not None:
             del self._resting[rested]
+            self.parked.pop(rested.to_bytes(self.size, "big"), None)
             prefix = rested
         elif self._next < self._capacity and len(self._unworked) < PARKED_MAX:
             prefix = (self._first + self._next) % self._capacity
             self._next += 1
         elif self._unworked:
-            prefix, _ = self._unworked.popitem(last=False)
-            self.parked.pop(prefix.to_bytes(self.size, "big"), None)
+            prefix, _ = self._unworked.popitem(
+                last=False
+            )  # what was in force for it goes on: see `inherited`
         else:
             raise ExtranonceExhausted(f"all {self._capacity} extranonce1 values are in use")
         self._in_use[prefix] = False
         return prefix.to_bytes(self.size, "big")
 
-    def resume(self, extranonce1: bytes) -> bool:
-        """Give a resting prefix back to the session that had it; False if it is in use or gone."""
+    def resume(self, extranonce1: bytes) -> list[tuple[int, int]] | None:
+        """Give a resting prefix back to the session that had it, with what it left behind.
+
+        None if it is in use or gone, or if that is not known any more: the difficulty of its work would be
+        decided again.
+        """
         prefix = int.from_bytes(extranonce1, "big")
-        if len(extranonce1) != self.size:
-            return False
-        if self._resting.pop(prefix, None) is not None:
-            self._in_use[prefix] = True
-        elif prefix in self._unworked:
-            del self._unworked[prefix]
-            self._in_use[prefix] = False
-        else:
-            return False
-        return True
+        if len(extranonce1) != self.size or not (prefix in self._resting or prefix in self._unworked):
+            return None
+        pins = self.parked.pop(extranonce1, None)
+        if pins is None:
+            return None
+        self._in_use[prefix] = self._resting.pop(prefix, None) is not None
+        self._unworked.pop(prefix, None)
+        return pins
+
+    def inherited(self, extranonce1: bytes) -> list[tuple[int, int]]:
+        """What somebody who had no share left behind with a prefix that was allocated; nothing for a new one.
+
+        Work that came meanwhile has a difficulty for it already.
+        """
+        return self.parked.pop(extranonce1, [])
 
     def release(
         self, extranonce1: bytes, last_seq: int, pins: list[tuple[int, int]], *, worked: bool = True
@@ -105,7 +116,10 @@ class ExtranonceSpace:
             self._unworked[prefix] = None
         self.parked[extranonce1] = pins
         if len(self.parked) > PARKED_MAX:
-            self.parked.popitem(last=False)
+            forgotten = int.from_bytes(self.parked.popitem(last=False)[0], "big")
+            if forgotten in self._unworked:  # not to be had while work lives that it has a difficulty for
+                del self._unworked[forgotten]
+                self._resting[forgotten] = last_seq
 
     def __len__(self) -> int:
         return len(self._in_use)

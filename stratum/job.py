@@ -8,6 +8,10 @@ a `Job`. Byte orders: `_internal` is the order that is hashed; `_stratum` is int
 Must not know: where work comes from. `origin` is the work source's own note, carried, never read.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import msgspec
 
 
@@ -26,6 +30,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     height: int
     network_target: int  # a header hash not above this is a block
     origin: object = None
+    # The same block with a coinbase that nobody could know before; None: whose work it is cannot do that.
+    anew: Callable[[], Work] | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +42,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     rate: int  # which price of work its shares are credited at
     clean: bool
     work: Work
+    space: int = 0  # the job that the same work came with first: a hash of one is a hash of the other
+    start_log2: int | None = None  # for who gets it without having been there when it came
 
     @property
     def job_id(self) -> str:

@@ -3,12 +3,14 @@
 Must not know: what a session does with it.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
 from stratum._engine import Engine
 from stratum.channel import Channel
+from stratum.job import Work
 from stratum.vardiff import VardiffPolicy
 
 
@@ -76,7 +78,10 @@ class Gate(Protocol):
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
-    """What every session of a server shares. `channel` is where a miner is that nobody knows yet."""
+    """What every session of a server shares. `channel` is where a miner is that nobody knows yet.
+
+    `usual_log2` is what most machines have: for work that cannot be made anew for who comes to it later.
+    """
 
     engine: Engine
     channel: Channel
@@ -84,4 +89,12 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     usher: Usher | None = None
     vardiff: VardiffPolicy
     start_difficulty_log2: int
+    usual_log2: Callable[[], int] | None = None
     limits: SessionLimits
+
+    def start_of(self, channel: Channel, work: Work) -> int:
+        """The difficulty for who gets this work without having been there when it came."""
+        start_log2 = self.start_difficulty_log2
+        if work.anew is None and self.usual_log2 is not None:
+            start_log2 = self.usual_log2()
+        return (channel.vardiff or self.vardiff).clamp(start_log2)

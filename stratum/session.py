@@ -7,8 +7,11 @@ needs a clock: handshake deadlines, vardiff, idle and invalid miners.
 A session mines one channel, and may be moved to another: with its next job there, and before it the new
 extranonces where that channel has others. What it was given before stays the former channel's.
 
+A new difficulty holds for work that comes after it was chosen: whoever chose one for work that is known could
+choose by the hashes that he has found. Until there is such work the session waits, with the job that it has.
+
 Invariants: nothing that was not asked for is sent before a job is; no job before subscribe and authorize;
-each job id was sent at one difficulty, the one pinned in the engine from that id on.
+each job was sent at one difficulty, the one that the engine judges its work at.
 Must not know: sockets, tasks, how tenants are kept, who mines which channel.
 """
 
@@ -21,8 +24,15 @@ from stratum import messages, vardiff
 from stratum._engine import WORKER_NAME_BYTES_MAX, WORKERS_PER_SESSION_MAX
 from stratum.agents import least_difficulty_log2
 from stratum.channel import VERSION_MASK, Channel, Moved
-from stratum.difficulty import ceil_log2, difficulty_from_log2, floor_log2, wire_difficulty
+from stratum.difficulty import (
+    DIFFICULTY_LOG2_MIN,
+    ceil_log2,
+    difficulty_from_log2,
+    floor_log2,
+    wire_difficulty,
+)
 from stratum.extranonce import ExtranonceExhausted
+from stratum.job import Job
 from stratum.messages import ErrorCode
 from stratum.services import Admission, Owner, Refusal, Services
 from stratum.vigil import SAID, Due, Vigil
@@ -57,7 +67,7 @@ NOT_GIVEN = "Transactions are not given out"
 class MinerSession:
     """One connection; `sent_seq` is the newest job id that this miner was given.
 
-    `pending_log2` is the difficulty that goes out with the next job or alias, None where that needs none.
+    `pending_log2` is the difficulty for the next work, None where that needs none.
     `channel` is what it mines from its next job on. Until then the miner has the extranonces of
     `_told_channel`, if there was one.
     """
@@ -70,6 +80,7 @@ class MinerSession:
         "_history",
         "_mask",
         "_owes_job",
+        "_pinned_from",
         "_services",
         "_told_channel",
         "_told_extranonce1",
@@ -104,6 +115,7 @@ class MinerSession:
         # Settled: this machine's own shares have said what it needs, in this session or an earlier one.
         self._history = vardiff.History(from_s=now_s)
         self._owes_job = True  # the next job is a clean one, with its difficulty, whatever came before
+        self._pinned_from = 0  # the job that the difficulty came with
         self._agent = ""
         self._extranonce1: bytes | None = None  # of `channel`
         self._told_channel: Channel | None = None
@@ -125,9 +137,11 @@ class MinerSession:
             pins = services.engine.pins(self.slot)
             accepted, _, _ = services.engine.counters(self.slot)
             worked = accepted > 0 or services.engine.queued() > 0  # what is queued may be its own
-            self.channel.give_back(self._extranonce1, pins, worked=worked)
-            if self._told_channel is not None and not self._told_channel.same_extranonces(self.channel):
-                self._told_channel.give_back(self._told_extranonce1, pins)  # it is on its way, and has both
+            if self._told_channel is None or self._told_channel.same_extranonces(self.channel):
+                self.channel.give_back(self._extranonce1, pins, worked=worked)
+            else:  # it is on its way, and has both
+                self.channel.give_back(self._extranonce1, [], worked=worked)
+                self._told_channel.give_back(self._told_extranonce1, pins)
             self._extranonce1 = None
         services.engine.close(self.slot)
 
@@ -169,8 +183,10 @@ class MinerSession:
             if least_log2 is not None:
                 self._floor_log2 = max(least_log2, self._floor_log2 or least_log2)
             self._occupy(pins)
-            for _, difficulty_log2 in pins:
-                self._remembered(difficulty_log2, now_s)
+            had = [log2 for _, log2 in pins if log2 >= DIFFICULTY_LOG2_MIN]
+            assert self._extranonce1 is not None
+            if had and params.session_id == self._extranonce1.hex():
+                self._remembered(had[-1], now_s)
         # Of what it mines now: where it is on its way to another channel, that comes with its next job.
         assert self._told_channel is not None
         session_id = self._told_extranonce1.hex()
@@ -277,7 +293,7 @@ class MinerSession:
     # Channels
 
     def move_to(self, channel: Channel) -> Moved:
-        """Mine another channel, from its next job or alias on. Raises ExtranonceExhausted.
+        """Mine another channel, from its next job on. Raises ExtranonceExhausted.
 
         RECONNECT: nothing has changed, a miner with these extranonces cannot mine it; see `send_away`.
         """
@@ -314,12 +330,13 @@ class MinerSession:
         """Whether it was sent away."""
         return self._vigil.leaving
 
-    def _arrive(self, seq: int) -> bytes:
+    def _arrive(self, seq: int, since_seq: int) -> bytes:
         """The job `seq` is the first one of another channel: what the miner is to hear before it."""
         engine, channel, told = self._services.engine, self.channel, self._told_channel
         assert self._extranonce1 is not None
         assert told is not None
-        engine.subscribe(self.slot, channel.number, self._extranonce1, channel.extranonce2_size, seq)
+        size = channel.extranonce2_size
+        engine.subscribe(self.slot, channel.number, self._extranonce1, size, seq, since_seq)
         said = b""
         if not channel.same_extranonces(told):
             told.give_back(self._told_extranonce1, engine.pins(self.slot))
@@ -364,17 +381,16 @@ class MinerSession:
         return True
 
     def _retarget(self, difficulty_log2: int | None = None) -> None:
-        """Wait with a new difficulty, or the present one where bounds changed, for the next job or alias."""
+        """Wait with a new difficulty, or the present one where bounds changed, for other work."""
         if difficulty_log2 is None:
             difficulty_log2 = self.difficulty_log2 if self.pending_log2 is None else self.pending_log2
         wanted = self._policy.clamp(difficulty_log2, self._floor_log2)
-        waiting = self.channel.waiting
         if wanted != self.difficulty_log2 or self._owes_job:
             self.pending_log2 = wanted
-            waiting.add(self)
+            self.channel.wait(self)
         else:
             self.pending_log2 = None
-            waiting.discard(self)
+            self.channel.waiting.discard(self)
 
     def bounds_changed(self) -> None:
         """The channel has other bounds for difficulties, from the next job on."""
@@ -385,20 +401,61 @@ class MinerSession:
         self._owes_job = True
         self._retarget()
 
-    def send_job(self, line: bytes, seq: int, now_s: float) -> bytes:
-        """The bytes that give this session the job `seq`, with its new difficulty first if one waits."""
-        self.sent_seq = seq
-        self.channel.waiting.discard(self)
-        if self.pending_log2 is None:
-            return line
-        said = self._arrive(seq) if self._told_channel is not self.channel else b""
+    def can_use(self, job: Job) -> bool:
+        """Whether it needs this job, or what is made anew of it, before the channel has other work."""
+        return job.work.anew is not None or (self._owes_job and self._begins_at(job) is not None)
+
+    def send_job(self, line: bytes, job: Job, now_s: float, *, fresh: bool) -> bytes:
+        """The bytes that give this session its channel's current job; none where it has to wait for another.
+
+        `fresh`: the work has come this moment, so that a difficulty that waits holds for it.
+        """
         if self._owes_job:
-            line = self.channel.notify_line(clean=True)
-        return said + self._pin(self.pending_log2, seq, now_s) + line
+            return self._begin(job, now_s, fresh=fresh)
+        if fresh and self.pending_log2 is not None:
+            self.sent_seq = job.seq
+            return self._pin(self.pending_log2, job.seq, now_s) + line
+        if job.space < self._pinned_from:  # work that was here before, when it may have had another one
+            log2 = self._judged_at(job)
+            if log2 is None:
+                return b""
+            if log2 != self.difficulty_log2:
+                line = self._pin(log2, self.channel.next_seq, now_s) + line
+        self.sent_seq = job.seq
+        return line
+
+    def _begin(self, job: Job, now_s: float, *, fresh: bool) -> bytes:
+        """The first job of a channel, or of a new beginning."""
+        log2 = self.pending_log2 if fresh else self._begins_at(job)
+        if log2 is None:
+            return b""
+        # What is known by now came while the session was not here: it has a difficulty without it.
+        since_seq = job.seq if fresh else self.channel.next_seq
+        self.sent_seq = job.seq
+        said = self._arrive(job.seq, since_seq) if self._told_channel is not self.channel else b""
+        return said + self._pin(log2, since_seq, now_s) + self.channel.notify_line(clean=True)
+
+    def _begins_at(self, job: Job) -> int | None:
+        """The difficulty that known work has for it, which may be another one than it is to have.
+
+        None: it waits for other work, where that is made within a second, or where it asked for more.
+        """
+        assert self._told_channel is not None
+        assert self.pending_log2 is not None
+        same = self.channel.same_extranonces(self._told_channel)
+        log2 = self._judged_at(job) if same else job.start_log2
+        if log2 is None or log2 == self.pending_log2:
+            return log2
+        least_log2 = self._policy.clamp(DIFFICULTY_LOG2_MIN, self._floor_log2)
+        return None if job.work.anew is not None or log2 < least_log2 else log2
+
+    def _judged_at(self, job: Job) -> int | None:
+        return self._services.engine.judged_at(self.slot, self.channel.number, job.seq)
 
     def _pin(self, difficulty_log2: int, seq: int, now_s: float) -> bytes:
-        """Set the difficulty of the jobs from `seq` on."""
+        """Set the difficulty of work from `seq` on; another one that is wanted waits for other work."""
         engine = self._services.engine
+        wanted_log2 = self.difficulty_log2 if self.pending_log2 is None else self.pending_log2
         if self._owes_job:  # it had nothing to do until now
             self._owes_job = False
             self._history = vardiff.History(from_s=now_s, settled=self._history.settled)
@@ -414,7 +471,8 @@ class MinerSession:
         engine.pin_difficulty(self.slot, difficulty_log2, seq)
         engine.set_retarget_after(self.slot, vardiff.next_look(0))
         self.difficulty_log2 = difficulty_log2
-        self.pending_log2 = None
+        self._pinned_from = seq
+        self._retarget(wanted_log2)
         return messages.notification("mining.set_difficulty", [wire_difficulty(difficulty_log2)])
 
     def look(self, now_s: float) -> None:
@@ -452,9 +510,12 @@ class MinerSession:
         self._set_mask()
         if self._mask is not None:  # only after the authorize reply: some firmware fails on it before
             said += messages.notification("mining.set_version_mask", [f"{self._told_mask:08x}"])
-        if self.channel.current is None or self.channel.paused or self.leaving:
+        if self.leaving:
+            return said
+        self.channel.wait(self)
+        if self.channel.current is None or self.channel.paused:
             return said  # the first job comes when there is one
-        return said + self.send_job(b"", self.channel.current.seq, now_s)
+        return said + self.send_job(b"", self.channel.current, now_s, fresh=False)
 
     def _take_place(self, now_s: float) -> bytes:
         """Now that it is known what this miner is to mine: go there, before its first job.

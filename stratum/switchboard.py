@@ -67,10 +67,13 @@ UNEARNED_PER_LOOK_MAX = 500
 UNEARNED_TRUSTED_MAX = 50
 LOOKS_AT_ONCE = 256  # 3 ms
 COMMIT_REPLIES = 32  # worth an fsync of their own: 9 ms of the built-out site's shares
-ALIAS_INTERVAL_S = 2.0  # how long a new difficulty waits for others to share its alias
+# Between two works that are made anew for who waits for a difficulty: all of them share one, however many
+# they are and however often they ask.
+ANEW_INTERVAL_S = 1.0
 # Miners give up on a pool that sends no job for 60 s. Work comes every 30 s; when it does not, because the
-# node is slow or gone, what there is goes out again as an alias.
+# node is slow or gone, what there is goes out again, anew or as an alias.
 JOB_INTERVAL_S = 45.0
+QUIET_LOOK_S = 2.0
 TICK_S = 0.5
 TICK_BUCKETS = 10  # each session is looked at every 5 s
 PACE_CHUNK = 256  # sessions written in one go of a routine refresh: 1 ms
@@ -254,7 +257,9 @@ class Switchboard:
         self.moved: Counter[Moved] = Counter()
         self._services = services
         self._engine = services.engine
-        self._channels = {services.channel.number: services.channel}
+        self._channels: dict[int, Channel] = {}
+        self._wanted = trio.Event()  # somebody waits
+        self.add_channel(services.channel)
         self._doorkeeper = doorkeeper
         self._journal = journal
         self._on_solution = on_solution
@@ -341,6 +346,7 @@ class Switchboard:
     def add_channel(self, channel: Channel) -> None:
         """Serve its sessions, until it is removed."""
         self._channels[channel.number] = channel
+        channel.on_waiting = lambda: self._wanted.set()
 
     def remove_channel(self, channel: Channel) -> None:
         """Its sessions have been moved, and what they still send of its jobs is not known any more."""
@@ -578,19 +584,34 @@ class Switchboard:
     ) -> None:
         """New work: to everyone at once where the previous block changed or `clean`, paced otherwise."""
         self.judge()  # no share is on the way to the job that drops out of the channel now
-        job = channel.publish(work, rate=rate, forward_target=forward_target, clean=clean, outdates=outdates)
+        job = channel.publish(
+            work,
+            rate=rate,
+            forward_target=forward_target,
+            clean=clean,
+            outdates=outdates,
+            start_log2=self._services.start_of(channel, work),
+        )
         channel.told_s = trio.current_time()
+        fresh = job.space == job.seq
         if job.clean:
-            self._send_current(channel, list(channel.sessions), clean=True)
+            self._send_current(channel, list(channel.sessions), clean=True, fresh=fresh)
         else:
+            self._send_current(channel, list(channel.waiting), clean=False, fresh=fresh)
             self._refresh_in_due_course(channel)
 
-    def _send_current(self, channel: Channel, sessions: list[MinerSession], *, clean: bool) -> None:
-        assert channel.current is not None
-        line, seq, now_s = channel.notify_line(clean=clean), channel.current.seq, trio.current_time()
+    def _send_current(
+        self, channel: Channel, sessions: list[MinerSession], *, clean: bool, fresh: bool = False
+    ) -> None:
+        """`fresh`: since the work came nobody has been told or asked anything."""
+        job = channel.current
+        assert job is not None
+        line, now_s = channel.notify_line(clean=clean), trio.current_time()
         for session in sessions:
-            if session.channel is channel and session.sent_seq < seq:
-                session.owner.write(session.send_job(line, seq, now_s))
+            if session.channel is channel and session.sent_seq < job.seq:
+                said = session.send_job(line, job, now_s, fresh=fresh)
+                if said:
+                    session.owner.write(said)
 
     def _refresh_in_due_course(self, channel: Channel) -> None:
         if channel not in self._refreshed:
@@ -615,24 +636,29 @@ class Switchboard:
                 await trio.sleep(self.limits.refresh_spread_s / len(chunks))
 
     async def _serve_waiting(self) -> None:
-        """Between two jobs: one alias for all who wait for a difficulty, or for everybody after a while."""
+        """Between two jobs: one for all who wait, or for everybody after a while."""
         while True:
-            await trio.sleep(ALIAS_INTERVAL_S)
+            with trio.move_on_after(QUIET_LOOK_S):
+                await self._wanted.wait()
+            self._wanted = trio.Event()
             for channel in list(self._channels.values()):
-                if channel.paused:
-                    continue
-                waiting = list(channel.waiting)
-                channel.waiting.clear()
-                quiet = trio.current_time() - channel.told_s >= JOB_INTERVAL_S
-                if not waiting and not quiet:
-                    continue
-                self.judge()  # as in publish
-                if channel.alias() is None:
-                    continue
-                self._send_current(channel, waiting, clean=False)
-                if quiet:
-                    channel.told_s = trio.current_time()
-                    self._refresh_in_due_course(channel)
+                if not channel.paused:
+                    self._serve(channel)
+            await trio.sleep(ANEW_INTERVAL_S)
+
+    def _serve(self, channel: Channel) -> None:
+        quiet = trio.current_time() - channel.told_s >= JOB_INTERVAL_S
+        can_be_served = channel.servable()
+        if not can_be_served and not quiet:
+            return
+        self.judge()  # as in publish
+        fresh = channel.anew() is not None
+        if not fresh and channel.alias() is None:
+            return
+        self._send_current(channel, can_be_served, clean=False, fresh=fresh)
+        if quiet:
+            channel.told_s = trio.current_time()
+            self._refresh_in_due_course(channel)
 
     # Time
 

@@ -56,7 +56,7 @@ def work_on(height: int = 1, *, connection: int = 1, target: int = EVERY_HASH, *
     origin = UpstreamJob(
         upstream="north", connection=connection, job_id="a", version=0x20000000, filler=b"", target=target
     )
-    return make_work(height, origin=origin, **changes)
+    return make_work(height, upstream=True, origin=origin, **changes)
 
 
 class UpstreamThatTheTestSpeaksFor:

@@ -65,6 +65,7 @@ class Mine:
         size: int = 8,
         forward_target: int | None = None,
         clean: bool = False,
+        start_log2: int | None = EASIEST_LOG2,
     ) -> int:
         """Work as a new job; its seq. `size`: of both extranonces together."""
         self._last_seq = self._last_seq + 1 if seq is None else seq
@@ -84,6 +85,7 @@ class Mine:
             network_target_le=work.network_target.to_bytes(32, "little"),
             forward_target_le=None if forward_target is None else forward_target.to_bytes(32, "little"),
             clean=clean,
+            start_log2=start_log2,
         )
         return self._last_seq
 

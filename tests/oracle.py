@@ -1,8 +1,8 @@
 """The engine's rules once more, in plain Python over hashlib: what every share must be answered with.
 
-Slow and obvious on purpose. What a session and its jobs were is read when a share comes; what its channel
-mines by then, when it is judged. Knows shares by their values, not by their text: how text is read is tested
-elsewhere. Must not know: the engine.
+Slow and obvious on purpose; of the engine it takes the two numbers that stand for no difficulty. What a
+session and its jobs were is read when a share comes; what its channel mines by then, when it is judged. Knows
+shares by their values, not by their text: how text is read is tested elsewhere.
 """
 
 from collections import Counter, defaultdict
@@ -10,11 +10,12 @@ from hashlib import sha256
 
 import msgspec
 
-from stratum.difficulty import target_from_difficulty_log2
+from stratum._engine import FORGOTTEN, NOT_HELD
+from stratum.difficulty import difficulty_of_target, floor_log2, target_from_difficulty_log2
 from stratum.job import Work
 from stratum.verdict import Verdict
 
-PINS_MAX = 8
+PINS_MAX = 9
 REJECTS_PER_ACCEPTED = 8
 REJECTS_EARNED_MAX = 4096
 PLACES_MAX = 5  # where a session is, and where it was before: four moves back
@@ -82,6 +83,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     extranonce1: bytes
     extranonce2_size: int
     version_mask: int
+    held_from: int  # since when the session has this extranonce1
 
 
 class OracleSession(msgspec.Struct, kw_only=True, eq=False):
@@ -100,18 +102,29 @@ class OracleSession(msgspec.Struct, kw_only=True, eq=False):
     at_difficulty: int = 0
 
     def subscribe(
-        self, channel: int, extranonce1: bytes, extranonce2_size: int, *, from_seq: int = 0
+        self,
+        channel: int,
+        extranonce1: bytes,
+        extranonce2_size: int,
+        *,
+        from_seq: int = 0,
+        held_from: int = 0,
     ) -> None:
         if from_seq == 0:
             if self.places and self.places[-1].channel != channel:
                 self.pins = []
             self.places = []
+        there = self.places[-1] if self.places else None
+        stays = there is None or there.extranonce1 == extranonce1
+        since = max(from_seq, held_from)
+        held_from = 0 if there is None else there.held_from if stays else since
         place = Place(
             from_seq=from_seq if self.places else 0,
             channel=channel,
             extranonce1=extranonce1,
             extranonce2_size=extranonce2_size,
             version_mask=self.version_mask,
+            held_from=held_from,
         )
         self.places = [*self.places, place][-PLACES_MAX:]
 
@@ -122,7 +135,9 @@ class OracleSession(msgspec.Struct, kw_only=True, eq=False):
 
     def pin(self, difficulty_log2: int, from_seq: int) -> None:
         earlier = [pin for pin in self.pins if pin[0] < from_seq]
-        self.pins = [*earlier, (from_seq, difficulty_log2)][-PINS_MAX:]
+        self.pins = [*earlier, (from_seq, difficulty_log2)]
+        if len(self.pins) > PINS_MAX:
+            self.pins = [(0, FORGOTTEN), *self.pins[2:]]
         self.at_difficulty = 0
         self.retarget_due = False
 
@@ -134,9 +149,13 @@ class OracleSession(msgspec.Struct, kw_only=True, eq=False):
         """Where it was when this job was sent; the oldest place known for a job from before that."""
         return [place for place in self.places if place.from_seq <= seq or place is self.places[0]][-1]
 
-    def pinned(self, seq: int) -> tuple[int, int] | None:
-        """In force when the job was sent; None for a job from before this session's first."""
-        return max((pin for pin in self.pins if pin[0] <= seq), default=None)
+    def difficulty_log2(self, place: Place, job: "OracleJob") -> int | None:
+        """In force for these extranonces when this work came; where nobody had them, what it came with."""
+        since, start_log2 = job.first
+        pins = [pin for pin in self.pins if place.held_from <= since and pin[0] <= since]
+        if not pins or pins[-1][1] == NOT_HELD:
+            return start_log2
+        return None if pins[-1][1] == FORGOTTEN else pins[-1][1]
 
 
 class OracleJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +167,7 @@ class OracleJob(msgspec.Struct, frozen=True, kw_only=True):
     rate: int
     size: int  # of both extranonces together
     forward_target: int | None = None
+    first: tuple[int, int | None]  # the seq that this work came with first, and its start difficulty then
 
 
 class OracleChannel(msgspec.Struct, kw_only=True):
@@ -184,7 +204,7 @@ class Heard(msgspec.Struct, frozen=True):
     refused: Verdict | None = None
     place: Place | None = None
     job: OracleJob | None = None
-    pin: tuple[int, int] = (0, 0)
+    difficulty_log2: int = 0
 
 
 class Oracle:
@@ -198,7 +218,13 @@ class Oracle:
         self.due: list[OracleSession] = []  # for a retarget, since the last judge()
         self.tallies: Counter[tuple[int, int, int, Verdict]] = Counter()  # worker, rate, difficulty, verdict
         self._blocks: set[bytes] = set()
+        self._first: dict[object, tuple[int, int | None]] = {}
         self._duplicates_max = duplicates_max
+
+    def first(self, work: Work, size: int, seq: int, start_log2: int | None) -> tuple[int, int | None]:
+        """Of this job, or of the one that has had this work."""
+        made_of = (work.prevhash_internal, work.coinbase1, work.coinbase2, work.branch, size)
+        return self._first.setdefault(made_of, (seq, start_log2))
 
     def add_job(self, job: OracleJob, *, clean: bool = False) -> None:
         channel = self.channels[job.channel]
@@ -221,7 +247,7 @@ class Oracle:
             verdicts.append(verdict)
             if heard.worker is not None and self._charged(heard, heard.worker, verdict, tallied=tallied):
                 rate = heard.job.rate if heard.job else 0
-                self.tallies[heard.worker, rate, heard.pin[1], verdict] += 1
+                self.tallies[heard.worker, rate, credited_log2(heard), verdict] += 1
             self._count(heard, verdict)
         self.heard = []
         return verdicts
@@ -237,10 +263,10 @@ class Oracle:
             return Heard(session, share, worker, Verdict.UNAUTHORISED)
         channel = self.channels.get(place.channel)
         job = channel.jobs.get(share.seq) if channel and place.from_seq <= share.seq else None
-        pin = session.pinned(share.seq)
-        if job is None or pin is None or job.size != len(place.extranonce1) + place.extranonce2_size:
+        log2 = session.difficulty_log2(place, job) if job else None
+        if job is None or log2 is None or job.size != len(place.extranonce1) + place.extranonce2_size:
             return Heard(session, share, worker, Verdict.JOB_UNKNOWN)
-        return Heard(session, share, worker, None, place, job, pin)
+        return Heard(session, share, worker, None, place, job, log2)
 
     def _judge(self, heard: Heard) -> tuple[Verdict, bool]:
         """The verdict, and whether the share is tallied here."""
@@ -262,7 +288,9 @@ class Oracle:
             )
             for version in versions
         ]
-        digest = max(digests, key=lambda it: self._reach(job, heard.pin[1], it))  # the first of several
+        digest = max(
+            digests, key=lambda it: self._reach(job, heard.difficulty_log2, it)
+        )  # the first of several
         version = versions[digests.index(digest)]
         number = int.from_bytes(digest, "little")
         block = number <= job.work.network_target
@@ -274,7 +302,7 @@ class Oracle:
         if forwarded or (block and digest not in self._blocks):
             facts = (place.extranonce1, share.extranonce2, share.ntime, share.nonce, version, digest)
             self.found.append(
-                Found(job.channel, share.seq, worker, *facts, heard.pin[1], tallied=not forwarded)
+                Found(job.channel, share.seq, worker, *facts, heard.difficulty_log2, tallied=not forwarded)
             )
         if block:
             self._blocks.add(digest)
@@ -297,7 +325,7 @@ class Oracle:
             return Verdict.NTIME_OUT_OF_RANGE
         if bad_bits:
             return Verdict.VERSION_OUTSIDE_MASK
-        low = int.from_bytes(digest, "little") > target_from_difficulty_log2(heard.pin[1])
+        low = int.from_bytes(digest, "little") > target_from_difficulty_log2(heard.difficulty_log2)
         if low and (not block or job.forward_target is not None):
             return Verdict.LOW_DIFFICULTY
         credited = self.credited[work.prevhash_internal]
@@ -330,9 +358,17 @@ class Oracle:
         if heard.worker is not None:
             earned = session.rejects_earned[heard.worker] + REJECTS_PER_ACCEPTED
             session.rejects_earned[heard.worker] = min(earned, REJECTS_EARNED_MAX)
-        if not session.pins or session.pins[-1] != heard.pin:
+        if not session.pins or session.pins[-1][1] != heard.difficulty_log2:
             return
         session.at_difficulty += 1
         if 0 < session.retarget_after <= session.at_difficulty and not session.retarget_due:
             session.retarget_due = True
             self.due.append(session)
+
+
+def credited_log2(heard: Heard) -> int:
+    """Not above the network's difficulty: there every block is a share, whatever the share target."""
+    job = heard.job
+    if job is None or job.forward_target is not None or job.work.network_target == 0:
+        return heard.difficulty_log2
+    return min(heard.difficulty_log2, floor_log2(difficulty_of_target(job.work.network_target)))

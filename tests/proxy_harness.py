@@ -222,7 +222,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch, *, return_after_s: float = 60.0, **li
     monkeypatch.setattr(dispatch, "ROUND_S", 0.1)
     monkeypatch.setattr(routes, "RETURN_S", 0.5)
     monkeypatch.setattr(routes, "DRAIN_S", 0.2)
-    monkeypatch.setattr(switchboard, "ALIAS_INTERVAL_S", 0.1)
+    monkeypatch.setattr(switchboard, "ANEW_INTERVAL_S", 0.1)
 
 
 def settings(directory: Path, node: NodeConfig, **changes: Any) -> PoolConfig:

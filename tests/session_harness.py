@@ -19,7 +19,7 @@ from stratum.extranonce import ExtranonceSpace
 from stratum.job import Work, swap_words
 from stratum.services import Admission, Owner, Refusal, Services, SessionLimits
 from stratum.session import MinerSession, State
-from stratum.switchboard import ALIAS_INTERVAL_S, TICK_BUCKETS, TICK_S
+from stratum.switchboard import ANEW_INTERVAL_S, TICK_BUCKETS, TICK_S
 from stratum.vardiff import VardiffPolicy
 from stratum.verdict import Tally, Verdict, unpack_tallies
 
@@ -44,11 +44,29 @@ WAYS: dict[State, tuple[tuple[str, ...], ...]] = {
 Heard = dict[str, Any]
 
 
-def make_work(height: int = 1, *, refresh: int = 0, levels: int = 3, **changes: Any) -> Work:
-    """Work on a block of its own for each height; `refresh` gives other work on the same block."""
+_salts = itertools.count(1)
+
+
+def make_work(
+    height: int = 1,
+    *,
+    refresh: int = 0,
+    levels: int = 3,
+    upstream: bool = False,
+    salt: int = 0,
+    **changes: Any,
+) -> Work:
+    """Work on a block of its own for each height; `refresh` gives other work on the same block.
+
+    It can be made anew, with another salt, but not as that of an upstream.
+    """
+
+    def anew() -> Work:
+        return make_work(height, refresh=refresh, levels=levels, salt=next(_salts), **changes)
+
     work = Work(
         prevhash_internal=hashlib.sha256(b"block %d" % height).digest(),
-        coinbase1=b"\x01" * 40 + struct.pack("<II", height, refresh),
+        coinbase1=(b"\x03" if upstream else b"\x01") * 40 + struct.pack("<III", height, refresh, salt),
         coinbase2=b"\x02" * 60,
         branch=tuple(hashlib.sha256(b"node %d" % level).digest() for level in range(levels)),
         version=0x20000000,
@@ -58,6 +76,7 @@ def make_work(height: int = 1, *, refresh: int = 0, levels: int = 3, **changes: 
         ntime_max=NTIME + 7_200,
         height=height,
         network_target=0,
+        anew=None if upstream else anew,
     )
     return msgspec.structs.replace(work, **changes)
 
@@ -168,30 +187,38 @@ class Desk:
         miner = self.connect(worker)
         miner.ask("mining.subscribe", "test/1")
         miner.ask("mining.authorize", worker, password)
+        if not miner.job:  # with another difficulty than the work has for everybody
+            self.serve_waiting()
+            miner.hear()
         return miner
 
     def publish(self, work: Work, channel: Channel | None = None, *, rate: int = 1) -> None:
         """As Switchboard.publish, without pacing."""
         channel = channel or self.channel
-        job = channel.publish(work, rate=rate)
-        self._send_current(channel, list(channel.sessions), clean=job.clean)
+        job = channel.publish(work, rate=rate, start_log2=self.services.start_of(channel, work))
+        fresh = job.space == job.seq
+        self.send_current(channel, list(channel.sessions), clean=job.clean, fresh=fresh)
 
     def serve_waiting(self) -> None:
-        """As the switchboard does every ALIAS_INTERVAL_S."""
+        """As the switchboard does every ANEW_INTERVAL_S."""
         for channel in self.channels:
-            if channel.paused:
+            waiting = channel.servable()
+            if channel.paused or not waiting:
                 continue
-            waiting = list(channel.waiting)
-            channel.waiting.clear()
-            if waiting and channel.alias() is not None:
-                self._send_current(channel, waiting, clean=False)
+            fresh = channel.anew() is not None
+            if fresh or channel.alias() is not None:
+                self.send_current(channel, waiting, clean=False, fresh=fresh)
 
-    def _send_current(self, channel: Channel, sessions: list[MinerSession], *, clean: bool) -> None:
-        assert channel.current is not None
-        line, seq = channel.notify_line(clean=clean), channel.current.seq
+    def send_current(
+        self, channel: Channel, sessions: list[MinerSession], *, fresh: bool, clean: bool = False
+    ) -> None:
+        """As the switchboard does, whose refreshes reach some sessions late: not `fresh` any more."""
+        job = channel.current
+        assert job is not None
+        line = channel.notify_line(clean=clean)
         for session in sessions:
-            if session.channel is channel and session.sent_seq < seq:
-                session.owner.write(session.send_job(line, seq, self.now_s))
+            if session.channel is channel and session.sent_seq < job.seq:
+                session.owner.write(session.send_job(line, job, self.now_s, fresh=fresh))
 
     def tallies(self) -> list[Tally]:
         """What was judged since the last time."""
@@ -205,17 +232,17 @@ class Desk:
             miner.session.look(self.now_s)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, with a look at each session every LOOK_S and an alias every ALIAS_INTERVAL_S."""
+        """Let time pass: a look at each session every LOOK_S, who waits served every ANEW_INTERVAL_S."""
         end_s = self.now_s + seconds
         while True:
             look_s = (self.now_s // LOOK_S + 1) * LOOK_S
-            alias_s = (self.now_s // ALIAS_INTERVAL_S + 1) * ALIAS_INTERVAL_S
-            if min(look_s, alias_s) > end_s:
+            serve_s = (self.now_s // ANEW_INTERVAL_S + 1) * ANEW_INTERVAL_S
+            if min(look_s, serve_s) > end_s:
                 break
-            self.now_s = min(look_s, alias_s)
+            self.now_s = min(look_s, serve_s)
             if self.now_s == look_s:
                 self.tick()
-            if self.now_s == alias_s:
+            if self.now_s == serve_s:
                 self.serve_waiting()
         self.now_s = end_s
 

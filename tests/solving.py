@@ -24,7 +24,7 @@ def work_on(
         template,
         payouts=[(payout_script, template.coinbase_value_sat)],
         tag=tag,
-        salt=salt,
+        salts=lambda: salt,
         extranonce_size=extranonce_size,
         branch=branch_of(template),
     )

@@ -41,11 +41,16 @@ LOOPBACK: Final = Endpoint(host="127.0.0.1", port=0)
 Message = dict[str, Any]
 
 
-def make_work(height: int = 1, *, refresh: int = 0, network_target: int = NEVER_A_BLOCK) -> Work:
-    """Work on a block of its own for each height; `refresh` gives other work on the same one."""
+_salts = itertools.count(1)
+
+
+def make_work(
+    height: int = 1, *, refresh: int = 0, network_target: int = NEVER_A_BLOCK, salt: int = 0
+) -> Work:
+    """Work on a block of its own for each height; `refresh` and `salt` give other work on the same one."""
     return Work(
         prevhash_internal=hashlib.sha256(b"block %d" % height).digest(),
-        coinbase1=b"\x01" * 40 + struct.pack("<II", height, refresh),
+        coinbase1=b"\x01" * 40 + struct.pack("<III", height, refresh, salt),
         coinbase2=b"\x02" * 60,
         branch=tuple(hashlib.sha256(b"node %d" % level).digest() for level in range(3)),
         version=0x20000000,
@@ -55,6 +60,7 @@ def make_work(height: int = 1, *, refresh: int = 0, network_target: int = NEVER_
         ntime_max=NTIME + 7_000,
         height=height,
         network_target=network_target,
+        anew=lambda: make_work(height, refresh=refresh, network_target=network_target, salt=next(_salts)),
     )
 
 

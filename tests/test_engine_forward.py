@@ -77,13 +77,13 @@ def test_a_good_share_is_forwarded_from_the_forward_target_down(
 
 def test_what_is_forwarded_bears_the_difficulty_of_its_job() -> None:
     mine, miner = _mine()
-    alias = mine.alias(1)
-    mine.engine.pin_difficulty(miner.session, EASIEST_LOG2 + 1, from_seq=alias)
+    mine.engine.pin_difficulty(miner.session, EASIEST_LOG2 + 1, from_seq=2)
+    harder = mine.publish(work(coinbase1=b"other"), forward_target=EVERY_HASH)
     for nonce in range(8):
         miner.submit(job=1 + nonce % 2, nonce=nonce)
     mine.judge()
     difficulties = {(found.seq, found.difficulty_log2) for found in mine.found}
-    assert difficulties == {(1, EASIEST_LOG2), (alias, EASIEST_LOG2 + 1)}
+    assert difficulties == {(1, EASIEST_LOG2), (harder, EASIEST_LOG2 + 1)}
 
 
 @pytest.mark.parametrize(

@@ -68,14 +68,15 @@ def test_a_move_may_be_to_another_extranonce1_on_the_same_channel() -> None:
 def test_a_miner_that_goes_on_with_its_old_prefix_under_a_new_job_sends_other_hashes() -> None:
     """What it worked for is not what is judged: good for it is mostly not good for us, and never twice."""
     mine, miner = _mine()
+    other = work(coinbase1=b"other")
     log2 = EASIEST_LOG2 + 4
     target = target_from_difficulty_log2(log2)
     miner.move(1, extranonce1=NEW, from_seq=2)
     mine.engine.pin_difficulty(miner.session, log2, from_seq=2)
-    mine.publish(work())
+    mine.publish(other)
 
     def good(extranonce1: bytes, nonce: int) -> bool:
-        return int.from_bytes(_hash(work(), extranonce1, nonce=nonce), "little") <= target
+        return int.from_bytes(_hash(other, extranonce1, nonce=nonce), "little") <= target
 
     wasted = next(nonce for nonce in count() if good(OLD, nonce) and not good(NEW, nonce))
     both = next(nonce for nonce in count() if good(OLD, nonce) and good(NEW, nonce))
@@ -116,7 +117,7 @@ def test_difficulty_and_price_stay_those_of_the_job() -> None:
     miner.move(2, extranonce1=NEW, from_seq=2)
     mine.publish(work(), channel=2, rate=8)
     mine.engine.pin_difficulty(miner.session, UNREACHABLE_LOG2, from_seq=3)
-    mine.publish(work(), channel=2, rate=9)
+    mine.publish(work(coinbase1=b"other"), channel=2, rate=9)
     assert [_verdict(mine, miner, job=job) for job in (1, 2, 3)] == [ACCEPTED, ACCEPTED, LOW]
     assert mine.tallies() == [
         Tally(5, 7, EASIEST_LOG2, ACCEPTED, 1),

@@ -7,13 +7,14 @@ and what the duplicate filter holds.
 import json
 from collections import Counter
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stratum._engine import backend, backends
+from stratum._engine import NOT_HELD, backend, backends
 from stratum.job import Work
 from stratum.verdict import Verdict
 from tests.mine import ENGINE_VERDICTS, VERSION_MASK, Mine, Miner, work
@@ -113,13 +114,16 @@ class Scenario:
         rate = random.randint(1, 3)
         size = self.sizes[channel] if random.random() < 0.95 else random.randint(0, 16)
         forward_target = random.choice([None, None, 0, (1 << 256 - random.choice([0, 2, 5])) - 1])
-        clean = random.random() < 0.07
-        seq = self.mine.publish(
-            job, channel=channel, rate=rate, size=size, forward_target=forward_target, clean=clean
-        )
-        told = OracleJob(
-            channel=channel, seq=seq, work=job, rate=rate, size=size, forward_target=forward_target
-        )
+        clean, start_log2 = random.random() < 0.07, random.choice([None, -32, -31])
+        facts: dict[str, Any] = {
+            "channel": channel,
+            "rate": rate,
+            "size": size,
+            "forward_target": forward_target,
+        }
+        seq = self.mine.publish(job, clean=clean, start_log2=start_log2, **facts)
+        first = self.oracle.first(job, size, seq, start_log2)
+        told = OracleJob(seq=seq, work=job, first=first, **facts)
         self.oracle.add_job(told, clean=clean)
         self.seqs.append(seq)
 
@@ -194,8 +198,10 @@ class Scenario:
     def _subscribe(
         self, speaker: Speaker, channel: int, extranonce1: bytes, size2: int, *, from_seq: int
     ) -> None:
-        self.mine.engine.subscribe(speaker.miner.session, channel, extranonce1, size2, from_seq)
-        speaker.told.subscribe(channel, extranonce1, size2, from_seq=from_seq)
+        held_from = self.random.choice([0, self.seqs[-1], self.seqs[-1] + 1])
+        session = speaker.miner.session
+        self.mine.engine.subscribe(session, channel, extranonce1, size2, from_seq, held_from)
+        speaker.told.subscribe(channel, extranonce1, size2, from_seq=from_seq, held_from=held_from)
 
     def version_mask(self) -> None:
         self._set_version_mask(self.random.choice(self.speakers))
@@ -214,6 +220,8 @@ class Scenario:
 
     def _pin(self, speaker: Speaker, from_seq: int) -> None:
         difficulty_log2 = self.random.randint(-32, self.random.choice([-32, -31, -30, 20]))
+        if self.random.random() < 0.1:
+            difficulty_log2 = NOT_HELD
         self.mine.engine.pin_difficulty(speaker.miner.session, difficulty_log2, from_seq)
         speaker.told.pin(difficulty_log2, from_seq)
 

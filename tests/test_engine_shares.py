@@ -1,10 +1,13 @@
 """What a share counts for: the difficulty of its job, once whatever way it comes, for its worker."""
 
+import math
+
 import pytest
 
-from stratum._engine import PINS_MAX, REJECTS_PER_ACCEPTED
+from stratum._engine import FORGOTTEN, NOT_HELD, PINS_MAX, REJECTS_PER_ACCEPTED
+from stratum.difficulty import target_from_difficulty_log2
 from stratum.verdict import Tally, Verdict
-from tests.mine import EASIEST_LOG2, UNREACHABLE_LOG2, Mine, Miner, work
+from tests.mine import EASIEST_LOG2, NTIME, UNREACHABLE_LOG2, Mine, Miner, work
 
 ACCEPTED, DUPLICATE, LOW = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.LOW_DIFFICULTY
 JOB_UNKNOWN = Verdict.JOB_UNKNOWN
@@ -36,18 +39,44 @@ def test_a_share_is_judged_and_counted_at_the_difficulty_of_its_job() -> None:
     assert mine.tallies() == [Tally(5, 7, EASIEST_LOG2, ACCEPTED, 2), Tally(5, 7, UNREACHABLE_LOG2, LOW, 1)]
 
 
-def test_a_retarget_takes_effect_with_an_alias_of_the_current_job() -> None:
+def test_no_other_id_of_a_work_has_another_difficulty() -> None:
+    """Neither an alias, nor the same work as a new job, with another time or version, on whatever channel."""
     mine, miner = _mine()
-    alias = mine.alias(1)
-    mine.engine.pin_difficulty(miner.session, UNREACHABLE_LOG2, from_seq=alias)
-    assert _verdict(mine, miner, job=alias) is LOW
-    assert _verdict(mine, miner, job=1) is ACCEPTED
+    mine.engine.add_channel(2)
+    again = [
+        mine.alias(1),
+        mine.publish(work()),
+        mine.publish(work(ntime=NTIME + 5, version=0x20000004, nbits=0x1D00FFFE), clean=True),
+    ]
+    elsewhere = mine.publish(work(), channel=2)
+    for log2, seq in enumerate([*again, elsewhere], start=EASIEST_LOG2 + 1):
+        mine.engine.pin_difficulty(miner.session, log2, from_seq=seq)
+        assert mine.engine.judged_at(miner.session, 1, 1) == EASIEST_LOG2
+    assert {mine.engine.judged_at(miner.session, 1, seq) for seq in again} == {EASIEST_LOG2}
+    assert mine.engine.judged_at(miner.session, 2, elsewhere) == EASIEST_LOG2
+    assert _verdict(mine, miner, job=again[-1]) is ACCEPTED
+    assert mine.tallies() == [Tally(5, 7, EASIEST_LOG2, ACCEPTED, 1)]
+    other = mine.publish(work(coinbase1=b"other"))
+    assert mine.engine.judged_at(miner.session, 1, other) == EASIEST_LOG2 + 4
+
+
+def test_work_that_came_before_the_session_has_its_own_difficulty() -> None:
+    mine = Mine()
+    for at in range(3):
+        mine.publish(work(coinbase1=bytes([at])), start_log2=EASIEST_LOG2 + at)
+    miner = mine.join(difficulty_log2=UNREACHABLE_LOG2, from_seq=2)
+    judged_at = [mine.engine.judged_at(miner.session, 1, seq) for seq in (1, 2, 3)]
+    assert judged_at == [EASIEST_LOG2, UNREACHABLE_LOG2, UNREACHABLE_LOG2]
+    mine.engine.pin_difficulty(miner.session, NOT_HELD, from_seq=3)  # it went, and is back since
+    mine.engine.pin_difficulty(miner.session, UNREACHABLE_LOG2, from_seq=4)
+    judged_at = [mine.engine.judged_at(miner.session, 1, seq) for seq in (1, 2, 3)]
+    assert judged_at == [EASIEST_LOG2, UNREACHABLE_LOG2, EASIEST_LOG2 + 2]
 
 
 def test_a_job_from_before_the_first_difficulty_was_never_sent_to_this_session() -> None:
     mine = Mine()
     for at in range(3):
-        mine.publish(work(coinbase1=bytes([at])))
+        mine.publish(work(coinbase1=bytes([at])), start_log2=None)
     miner = mine.join(from_seq=2)
     assert [_verdict(mine, miner, job=seq) for seq in (1, 2, 3)] == [JOB_UNKNOWN, ACCEPTED, ACCEPTED]
 
@@ -64,9 +93,10 @@ def test_only_the_last_difficulties_are_known() -> None:
     mine, miner = _mine()
     for seq in range(1, PINS_MAX + 2):
         mine.engine.pin_difficulty(miner.session, EASIEST_LOG2 + seq, from_seq=seq)
-    kept = [(seq, EASIEST_LOG2 + seq) for seq in range(2, PINS_MAX + 2)]
-    assert mine.engine.pins(miner.session) == kept
-    assert _verdict(mine, miner, job=1) is JOB_UNKNOWN
+    kept = [(seq, EASIEST_LOG2 + seq) for seq in range(3, PINS_MAX + 2)]
+    assert mine.engine.pins(miner.session) == [(0, FORGOTTEN), *kept]
+    assert mine.engine.judged_at(miner.session, 1, 1) is None
+    assert _verdict(mine, miner, job=1) is JOB_UNKNOWN, "nor at the work's own difficulty: it had another"
 
 
 def test_another_channels_difficulties_are_forgotten_with_the_channel() -> None:
@@ -264,20 +294,17 @@ def test_counters_are_of_the_session_and_of_its_last_difficulty() -> None:
         miner.submit(nonce=nonce)
     mine.judge()
     assert mine.engine.counters(miner.session) == (3, 1, 3)
-    alias = mine.alias(1)
+    other = mine.publish(work(coinbase1=b"other"))
     miner.submit(nonce=3)  # fed before the new difficulty, judged after it
-    mine.engine.pin_difficulty(miner.session, EASIEST_LOG2 + 1, alias)
+    mine.engine.pin_difficulty(miner.session, EASIEST_LOG2 + 1, other)
     miner.submit(nonce=4)
     mine.judge()
     assert mine.engine.counters(miner.session) == (5, 1, 0)
-    miner.submit(job=alias, nonce=6)
+    miner.submit(job=other, nonce=6)
     mine.judge()
     assert mine.engine.counters(miner.session) == (6, 1, 1)
-    again = mine.alias(1)
-    mine.engine.pin_difficulty(miner.session, EASIEST_LOG2 + 1, again)  # the same one, counted anew
-    miner.submit(job=alias, nonce=7)
-    mine.judge()
-    assert mine.engine.counters(miner.session) == (7, 1, 0)
+    mine.engine.pin_difficulty(miner.session, EASIEST_LOG2 + 1, from_seq=other + 1)  # counted anew
+    assert mine.engine.counters(miner.session) == (6, 1, 0)
     assert mine.engine.counters(mine.join().session) == (0, 0, 0)
 
 
@@ -300,6 +327,33 @@ def test_a_session_is_due_for_a_retarget_once_until_it_is_told_to_count_on() -> 
         miner.submit(nonce=nonce)
     mine.judge()
     assert mine.due == [miner]
+
+
+@pytest.mark.parametrize("network_log2", [-32, -28, -20])
+def test_a_share_is_credited_at_most_the_difficulty_of_the_network(network_log2: int) -> None:
+    """Where every share that meets the network's target is one (regtest), it was no more work than that."""
+    mine = Mine()
+    mine.publish(work(network_target=target_from_difficulty_log2(network_log2)))
+    miner = mine.join(difficulty_log2=UNREACHABLE_LOG2)
+    hashes = 1 << min(14, 36 + network_log2)
+    for nonce in range(hashes):
+        miner.submit(nonce=nonce)
+    mine.judge()
+    good = [tally for tally in mine.tallies() if tally.verdict is ACCEPTED]
+    assert {tally.difficulty_log2 for tally in good} <= {network_log2}
+    credited = sum(tally.count << 32 + tally.difficulty_log2 for tally in good)
+    assert credited <= hashes + 4 * math.sqrt(hashes << 32 + network_log2)
+
+
+def test_an_upstreams_idea_of_the_network_changes_no_credit() -> None:
+    """Its shares are none for being its blocks: each has met the difficulty that it is credited at."""
+    mine = Mine()
+    mine.publish(work(network_target=(1 << 256) - 1), forward_target=0)
+    miner = mine.join(difficulty_log2=EASIEST_LOG2 + 4)
+    for nonce in range(200):
+        miner.submit(nonce=nonce)
+    mine.judge()
+    assert {found.difficulty_log2 for found in mine.found if not found.tallied} == {EASIEST_LOG2 + 4}
 
 
 # A session that leaves

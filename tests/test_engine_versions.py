@@ -163,7 +163,7 @@ def test_a_job_of_our_own_has_no_bits_inside_the_mask_whatever_the_node_signals(
     )
     payouts = [(b"\x51", template.coinbase_value_sat)]
     job = work_from_template(
-        template, payouts=payouts, tag="/t/", salt=bytes(8), extranonce_size=8, branch=()
+        template, payouts=payouts, tag="/t/", salts=lambda: bytes(8), extranonce_size=8, branch=()
     )
     assert job.version == 0x20000001
     mine, miner = _mine(msgspec.structs.replace(job, network_target=0))

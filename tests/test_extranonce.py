@@ -74,12 +74,12 @@ def test_a_prefix_rests_until_no_channel_that_shares_it_has_such_a_job() -> None
 def test_only_a_resting_prefix_can_be_resumed() -> None:
     space = ExtranonceSpace(2)
     prefix = allocate(space, 1)
-    assert not space.resume(prefix), "in use"
-    assert not space.resume(b"\xff\xff"), "never handed out"
-    assert not space.resume(b"\x00"), "another size"
-    space.release(prefix, 1, [])
-    assert space.resume(prefix)
-    assert not space.resume(prefix)
+    assert space.resume(prefix) is None, "in use"
+    assert space.resume(b"\xff\xff") is None, "never handed out"
+    assert space.resume(b"\x00") is None, "another size"
+    space.release(prefix, 1, [(1, -20)])
+    assert space.resume(prefix) == [(1, -20)]
+    assert space.resume(prefix) is None
     assert len(space) == 1
 
 
@@ -143,7 +143,7 @@ class Pool(RuleBasedStateMachine):
     @rule(data=st.data())
     def resume(self, data: st.DataObject) -> None:
         prefix = data.draw(st.sampled_from(self.left))
-        if self.space.resume(prefix):
+        if self.space.resume(prefix) is not None:
             assert prefix not in self.sessions
             self.live(prefix)
         else:
@@ -169,7 +169,7 @@ def test_what_rests_does_not_pile_up(size: int) -> None:
     for seq in range(1, 2_000):
         space.release(prefix, seq, [])
         if seq % 2:
-            assert space.resume(prefix)
+            assert space.resume(prefix) == []
         else:
             prefix = allocate(space, seq - JOBS_KEPT)
     assert len(space._resting) <= 2 * JOBS_KEPT
@@ -198,15 +198,15 @@ def test_who_left_before_its_first_share_may_come_back_for_a_while() -> None:
     space.release(prefix, 1, [(1, 16)], worked=False)
     others = [allocate(space, 1) for _ in range(1_000)]
     assert prefix not in others
-    assert space.resume(prefix)
-    assert not space.resume(prefix)
+    assert space.resume(prefix) is not None
+    assert space.resume(prefix) is None
 
 
 def test_a_prefix_with_work_of_an_earlier_session_rests_whatever_the_last_one_did() -> None:
     space = ExtranonceSpace(1)
     prefix = allocate(space, 1)
     space.release(prefix, 1, [])
-    assert space.resume(prefix)
+    assert space.resume(prefix) is not None
     space.release(prefix, 1, [], worked=False)
     others = [allocate(space, 1) for _ in range(255)]
     assert prefix not in others

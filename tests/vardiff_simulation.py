@@ -1,7 +1,8 @@
 """A machine that finds shares as a Poisson process, and vardiff that follows it, on virtual time.
 
 Time goes as in stratum/switchboard.py: a look when the engine counts enough shares and every 5 s, a new
-difficulty with the next alias. Every run is a function of its seed.
+difficulty with other work, which is made at once, but not twice a second. Every run is a
+function of its seed.
 """
 
 import math
@@ -11,7 +12,7 @@ from typing import Final
 import msgspec
 
 from stratum import vardiff
-from stratum.switchboard import ALIAS_INTERVAL_S, TICK_BUCKETS, TICK_S
+from stratum.switchboard import ANEW_INTERVAL_S, TICK_BUCKETS, TICK_S
 from stratum.vardiff import History, VardiffPolicy
 
 LOOK_S: Final = TICK_S * TICK_BUCKETS
@@ -56,21 +57,21 @@ def simulate(
     log2, pending_log2, now_s = 0, 0, 0.0
     count, next_look = 0, vardiff.next_look(0)
     history = History(from_s=0.0, settled=settled)
-    look_s, first_alias_s, alias_s = rng.uniform(0, LOOK_S), rng.uniform(0, ALIAS_INTERVAL_S), math.inf
+    look_s, served_s, serve_s = rng.uniform(0, LOOK_S), rng.uniform(0, ANEW_INTERVAL_S), math.inf
     to_change = [*changes, (math.inf, 0.0)]
 
     def next_share_s() -> float:
         return now_s + rng.expovariate(rate / 2.0**log2 / policy.aim_s) if rate else math.inf
 
     share_s = next_share_s()
-    while (now_s := min(share_s, look_s, alias_s, to_change[0][0])) < for_s:
+    while (now_s := min(share_s, look_s, serve_s, to_change[0][0])) < for_s:
         if now_s == to_change[0][0]:
             rate = to_change.pop(0)[1]
             run.rates.append((now_s, rate / 2.0**log2))
             share_s = next_share_s()
             continue
-        if now_s == alias_s:
-            alias_s = math.inf
+        if now_s == serve_s:
+            served_s, serve_s = now_s, math.inf
             history = vardiff.moved(policy, history, difficulty_log2=log2, shares=count, now_s=now_s)
             run.moves.append((now_s, pending_log2 - log2))
             log2, count, next_look = pending_log2, 0, vardiff.next_look(0)
@@ -91,6 +92,5 @@ def simulate(
             )
             next_look = history.shares_before + vardiff.next_look(count - history.shares_before)
             if pending_log2 != log2:
-                aliases = math.ceil(max(0.0, now_s - first_alias_s) / ALIAS_INTERVAL_S)
-                alias_s = first_alias_s + aliases * ALIAS_INTERVAL_S
+                serve_s = max(now_s, served_s + ANEW_INTERVAL_S)
     return run

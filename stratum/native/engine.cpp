@@ -15,6 +15,21 @@ void pad(std::vector<uint8_t>& tail, uint64_t message_size) {
     for (int i = 7; i >= 0; --i) tail.push_back(static_cast<uint8_t>(message_size * 8 >> 8 * i));
 }
 
+// A number for everything that a header is made of beside extranonces, times, version and nonce.
+std::array<uint64_t, 2> digest_of(const Job& job, std::string_view coinbase1, std::string_view coinbase2) {
+    std::vector<uint8_t> made_of;
+    for (const uint64_t size : {coinbase1.size(), job.extranonce_size, coinbase2.size()})
+        for (int i = 0; i < 8; ++i) made_of.push_back(static_cast<uint8_t>(size >> 8 * i));
+    made_of.insert(made_of.end(), coinbase1.begin(), coinbase1.end());
+    made_of.insert(made_of.end(), coinbase2.begin(), coinbase2.end());
+    made_of.insert(made_of.end(), job.branch.begin(), job.branch.end());
+    pad(made_of, made_of.size());
+    sha256::State state;
+    std::memcpy(state, sha256::kInitialState, sizeof state);
+    sha256::compress(state, made_of.data(), made_of.size() / 64);
+    return {uint64_t{state[0]} << 32 | state[1], uint64_t{state[2]} << 32 | state[3]};
+}
+
 }  // namespace
 
 Engine::Engine(size_t line_bytes_max, const sha256::Backend& backend, size_t duplicates_max)
@@ -46,8 +61,8 @@ void Engine::remove_channel(uint32_t channel) {
     channels_.erase(channel);
 }
 
-void Engine::add_job(Job job, std::string_view coinbase1, std::string_view coinbase2, size_t extranonce_size,
-                     bool clean) {
+Engine::Space Engine::add_job(Job job, std::string_view coinbase1, std::string_view coinbase2, size_t extranonce_size,
+                              bool clean) {
     Channel& channel = channel_at(job.channel);
     const size_t size = coinbase1.size() + extranonce_size + coinbase2.size();
     if (size > kCoinbaseMax) throw std::invalid_argument("coinbase is too long");
@@ -70,9 +85,23 @@ void Engine::add_job(Job job, std::string_view coinbase1, std::string_view coinb
 
     enter_tip(channel, job.prevhash);
     job.tip = channel.tip->number;
+    // An upstream says by itself what is a block to it, and its shares are no shares for that.
+    if (!job.forward_target) job.credit_log2_max = floor_log2(job.network_target);
+    const Space space = first_seen(*channel.tip, job, coinbase1, coinbase2);
+    job.space = space.seq;
+    job.start_log2 = space.start_log2;
     const uint64_t seq = job.seq;
     if (clean) channel.stale_before = seq;
     append_job(channel, seq, std::make_shared<Job>(std::move(job)));
+    return space;
+}
+
+// A hash of a job is a hash of every job with the same work: their difficulty was decided with the first one.
+Engine::Space Engine::first_seen(Tip& tip, const Job& job, std::string_view coinbase1,
+                                 std::string_view coinbase2) {
+    if (tip.works.size() >= kWorksPerTipMax) tip.works.clear();
+    const Space now{job.seq, job.start_log2};
+    return tip.works.try_emplace(digest_of(job, coinbase1, coinbase2), now).first->second;
 }
 
 void Engine::add_alias(uint32_t channel_id, uint64_t seq, uint64_t of_seq) {
@@ -105,7 +134,7 @@ void Engine::enter_tip(Channel& channel, const Hash& prevhash) {
     if (channel.tip && channel.tip->prevhash == prevhash) return;
     auto tip = std::ranges::find(tips_, prevhash, &Tip::prevhash);
     if (tip == tips_.end())
-        tip = tips_.insert(tips_.begin(), Tip{++last_tip_, prevhash, DuplicateFilter(duplicates_max_)});
+        tip = tips_.insert(tips_.begin(), Tip{++last_tip_, prevhash, DuplicateFilter(duplicates_max_), {}});
     ++tip->channels;
     leave_tip(channel);
     channel.tip = &*tip;
@@ -155,7 +184,7 @@ void Engine::close_session(uint32_t session) {
 }
 
 void Engine::subscribe(uint32_t session, uint32_t channel, std::string_view extranonce1,
-                       size_t extranonce2_size, uint64_t from_seq) {
+                       size_t extranonce2_size, uint64_t from_seq, uint64_t held_from) {
     Session& s = session_at(session);
     channel_at(channel);
     if (extranonce1.empty() || extranonce1.size() > kExtranonceMax || extranonce2_size == 0 ||
@@ -167,10 +196,13 @@ void Engine::subscribe(uint32_t session, uint32_t channel, std::string_view extr
         if (s.former.size() >= kFormerPlacesMax) s.former.erase(s.former.begin());
         s.former.push_back(s.place);
         s.place.from_seq = from_seq;
+        const std::string_view before(reinterpret_cast<const char*>(s.place.extranonce1.data()),
+                                      s.place.extranonce1_size);
+        if (before != extranonce1) s.place.held_from = std::max(from_seq, held_from);
     } else {
         if (s.subscribed && s.place.channel != channel) s.pins.clear();  // the other channel's jobs
         s.former.clear();
-        s.place.from_seq = 0;
+        s.place.from_seq = s.place.held_from = 0;
     }
     s.subscribed = true;
     s.place.channel = channel;
@@ -198,10 +230,14 @@ void Engine::set_version_mask(uint32_t session, uint32_t mask) {
 
 void Engine::pin_difficulty(uint32_t session, int difficulty_log2, uint64_t from_seq) {
     Session& s = session_at(session);
-    if (difficulty_log2 < kDifficultyLog2Min || difficulty_log2 > kDifficultyLog2Max)
+    const bool none = difficulty_log2 == kNotHeld || difficulty_log2 == kForgotten;
+    if (!none && (difficulty_log2 < kDifficultyLog2Min || difficulty_log2 > kDifficultyLog2Max))
         throw std::invalid_argument("difficulty out of range");
     while (!s.pins.empty() && s.pins.back().from_seq >= from_seq) s.pins.pop_back();
-    if (s.pins.size() >= kPinsMax) s.pins.erase(s.pins.begin());
+    if (s.pins.size() >= kPinsMax) {
+        s.pins.erase(s.pins.begin());
+        s.pins.front() = {0, kForgotten};
+    }
     s.pins.push_back({from_seq, static_cast<int8_t>(difficulty_log2)});
     s.counters.at_difficulty = 0;
     s.retarget_due = false;
@@ -292,16 +328,29 @@ Verdict Engine::resolve(const Session& session, const Submit& submit, Share& sha
     const std::shared_ptr<Job>* const job = find_job(channel->second, *seq);
     if (!job || (*job)->extranonce_size != size_t{share.extranonce1_size} + share.extranonce2_size)
         return Verdict::kJobUnknown;
-    // The difficulty in force when this job was sent; a job from before the first pin was never sent here.
-    const Pin* pinned = nullptr;
-    for (const Pin& pin : session.pins)
-        if (pin.from_seq <= *seq) pinned = &pin;
-    if (!pinned) return Verdict::kJobUnknown;
+    const int8_t difficulty_log2 = difficulty_of(session, place, **job);
+    if (difficulty_log2 < kDifficultyLog2Min) return Verdict::kJobUnknown;
+    share.difficulty_log2 = difficulty_log2;
     share.job = job->get();
     share.seq = *seq;
-    share.pinned_from = pinned->from_seq;
-    share.difficulty_log2 = pinned->difficulty_log2;
     return Verdict::kAccepted;
+}
+
+// What was in force for who had these extranonces when the work came, whatever was decided since; where
+// nobody had them, what the work itself came with. Who chooses later could choose by the hash.
+int8_t Engine::difficulty_of(const Session& session, const Place& place, const Job& job) {
+    int8_t pinned = kNotHeld;
+    if (job.space >= place.held_from)
+        for (const Pin& pin : session.pins)
+            if (pin.from_seq <= job.space) pinned = pin.difficulty_log2;
+    if (pinned != kNotHeld) return pinned;
+    return job.start_log2 == kNotHeld ? kForgotten : job.start_log2;
+}
+
+int8_t Engine::judged_at(uint32_t session, uint32_t channel, uint64_t seq) {
+    const Session& s = session_at(session);
+    const std::shared_ptr<Job>* const job = find_job(channel_at(channel), seq);
+    return job ? difficulty_of(s, s.place, **job) : kForgotten;
 }
 
 void Engine::submit(uint32_t session, const Submit& submit) {

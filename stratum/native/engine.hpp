@@ -27,11 +27,11 @@ namespace angara {
 // Bounds. Exceeding one is an error to the caller or a verdict to the miner, never growth.
 constexpr size_t kSessionsMax = size_t{1} << 20;  // far above any nofile
 constexpr size_t kChannelsMax = 4096;             // one a solo tenant or upstream connection
-constexpr size_t kJobsPerChannelMax = 512;        // 16 refreshes of 30 s, each with an alias every 2 s
+constexpr size_t kJobsPerChannelMax = 512;        // 16 refreshes of 30 s, each with other work every second
 constexpr size_t kWorkersPerSessionMax = 64;      // rental proxies authorise a handful
 constexpr size_t kWorkerNameMax = 127;            // PROTOCOL: longest name a miner may use
 constexpr size_t kWorkerNameCut = 63;             // where some firmware cuts it in submits
-constexpr size_t kPinsMax = 8;                    // retargets that jobs still in use may span
+constexpr size_t kPinsMax = 9;                    // retargets that jobs still in use may span, and what was before
 constexpr size_t kFormerPlacesMax = 4;            // moves that jobs still in use may span
 constexpr size_t kBranchMax = 32;                 // 2^32 transactions
 constexpr size_t kCoinbaseMax = 65536;            // upstream coinbases pay hundreds of outputs at most
@@ -41,6 +41,9 @@ constexpr size_t kQueueMax = size_t{1} << 18;
 constexpr size_t kQueuedIdBytesMax = size_t{1} << 26;
 constexpr size_t kRecentSolutionsMax = 4096;  // a block is handed out once however often it is sent
 constexpr size_t kIdleTipsMax = 1;            // two nodes that disagree go to and fro between two tips
+// Works on one previous block that are told apart from repetitions: own work every second for eighteen hours.
+// Then all of them are forgotten: an upstream needs hours to get there, and may repeat one work in 65,536.
+constexpr size_t kWorksPerTipMax = size_t{1} << 16;
 constexpr size_t kRetiredTablesMax = 1024;    // of old filters: many quick blocks, few shares on each
 // Anybody can say any name: what is rejected is charged to a worker only as far as its accepted shares of the
 // same session go. A machine that loses eight shares of nine is shown as it is; beyond that, and without an
@@ -51,6 +54,9 @@ constexpr size_t kChunk = 64;      // shares hashed in lockstep: four times the 
 constexpr uint32_t kNoWorker = 0;  // a share that no worker can be charged with
 constexpr int kDifficultyLog2Min = -32;
 constexpr int kDifficultyLog2Max = 63;
+// In place of a difficulty: nobody mined with these extranonces, and it is not known any more who did.
+constexpr int8_t kNotHeld = -128;
+constexpr int8_t kForgotten = -127;
 
 enum class Verdict : uint8_t {
     kAccepted,
@@ -79,6 +85,9 @@ inline Number number_from(const Hash& hash) {
     return number;
 }
 
+// The largest power of two not above the difficulty of a target.
+int8_t floor_log2(const Number& target);
+
 struct Job {
     uint64_t seq = 0;
     uint32_t channel = 0;
@@ -88,6 +97,12 @@ struct Job {
     Number network_target{};
     std::optional<Number> forward_target;  // a share that meets it is handed out, and counted by whoever gets it
     std::vector<uint8_t> branch;  // 32 bytes a level
+    // What a share is credited at most: where a block is easier than a share (regtest), each share is one.
+    int8_t credit_log2_max = kDifficultyLog2Max;
+    // The job that this work came with first, on whatever channel, and the difficulty for who gets it without
+    // having been there when it came.
+    uint64_t space = 0;
+    int8_t start_log2 = kNotHeld;
     uint64_t tip = 0;             // the number of the Tip that it builds on
     // The coinbase, ready to hash: the state after its constant whole blocks, and the padded rest,
     // with the extranonces to be written at extranonce_at.
@@ -141,9 +156,14 @@ class Engine {
     void remove_channel(uint32_t channel);
     // Jobs on another previous hash than this one's are stale from here on, and with `clean` all earlier ones.
     // seq grows, from 1.
-    void add_job(Job job, std::string_view coinbase1, std::string_view coinbase2, size_t extranonce_size,
-                 bool clean = false);
-    // The same job under another id, so that a retarget need not wait for the next job.
+    // Work that this previous block has had before keeps its space and start difficulty: returned as they are.
+    struct Space {
+        uint64_t seq;
+        int8_t start_log2;
+    };
+    Space add_job(Job job, std::string_view coinbase1, std::string_view coinbase2, size_t extranonce_size,
+                  bool clean = false);
+    // The same job under another id, for who is to start anew.
     void add_alias(uint32_t channel, uint64_t seq, uint64_t of_seq);
     // Jobs older than `seq` are unknown from here on.
     void drop_jobs_before(uint32_t channel, uint64_t seq);
@@ -154,13 +174,18 @@ class Engine {
     void close_session(uint32_t session);
     // The session mines this channel, with these extranonces, from the job from_seq on. What it has been given
     // before, where it was subscribed already and from_seq is not 0, stays on the channel that it came from.
+    // Another extranonce1 is its own for work from held_from on: what came earlier came while nobody had it.
     void subscribe(uint32_t session, uint32_t channel, std::string_view extranonce1, size_t extranonce2_size,
-                   uint64_t from_seq = 0);
+                   uint64_t from_seq = 0, uint64_t held_from = 0);
     void authorise(uint32_t session, std::string_view name, uint32_t worker);
     // For what it mines now; jobs of a channel that it left keep their mask.
     void set_version_mask(uint32_t session, uint32_t mask);
-    // Jobs from from_seq on are judged and credited at 2^difficulty_log2, earlier ones as they were.
+    // Work that comes first with from_seq or later is judged and credited at 2^difficulty_log2, earlier work as
+    // it was; kNotHeld: with these extranonces nobody mined from there on.
     void pin_difficulty(uint32_t session, int difficulty_log2, uint64_t from_seq);
+    // What shares of a job of that channel are judged at, if the session mines it with the extranonces that it
+    // has; kForgotten where nobody can say, or there is no such job.
+    int8_t judged_at(uint32_t session, uint32_t channel, uint64_t seq);
     void set_retarget_after(uint32_t session, uint32_t accepted_shares);
 
     // Reads on until `data` is used up, or a line is found that is not a plain submit: then `line` views it
@@ -194,7 +219,8 @@ class Engine {
         uint32_t version_mask = 0;
         uint8_t extranonce1_size = 0, extranonce2_size = 0;
         std::array<uint8_t, kExtranonceMax> extranonce1{};
-        uint64_t from_seq = 0;  // the first job that is its own
+        uint64_t from_seq = 0;   // the first job that is its own
+        uint64_t held_from = 0;  // since when the session has this extranonce1
     };
     struct Session {
         bool subscribed = false, retarget_due = false;
@@ -212,7 +238,8 @@ class Engine {
         uint64_t number;
         Hash prevhash;
         DuplicateFilter filter;
-        size_t channels = 0;  // that mine on it now
+        std::map<std::array<uint64_t, 2>, Space> works;  // by the digest of what they are made of
+        size_t channels = 0;                             // that mine on it now
     };
     struct Channel {
         std::vector<std::pair<uint64_t, std::shared_ptr<Job>>> jobs;  // ascending seq
@@ -229,7 +256,7 @@ class Engine {
         uint32_t ntime = 0, nonce = 0, rolled = 0, version_mask = 0;
         uint32_t version = 0;  // as hashed
         const Job* job = nullptr;
-        uint64_t seq = 0, pinned_from = 0;
+        uint64_t seq = 0;
         uint32_t id_at = 0, id_size = 0;  // in ids_
     };
 
@@ -241,7 +268,9 @@ class Engine {
     void enter_tip(Channel& channel, const Hash& prevhash);
     void leave_tip(Channel& channel);
     Channel* live_channel(const Job& job);
+    static Space first_seen(Tip& tip, const Job& job, std::string_view coinbase1, std::string_view coinbase2);
     static const Place& place_of(const Session& session, std::optional<uint64_t> seq);
+    static int8_t difficulty_of(const Session& session, const Place& place, const Job& job);
     Verdict resolve(const Session& session, const Submit& submit, Share& share) const;
     static const Worker* find_worker(const Session& session, std::string_view name);
     void hash_queue();

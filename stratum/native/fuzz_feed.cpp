@@ -165,6 +165,7 @@ class World {
         const size_t forward = input_.below(6);  // from most hashes down to none
         if (forward < 4) job.forward_target = Number{0, 0, 0, forward < 3 ? ~uint64_t{0} >> forward : 0};
         const bool clean = input_.below(8) == 0;
+        if (input_.below(2) != 0) job.start_log2 = kDifficultyLog2Min;
         job.branch.resize(32 * input_.below(3), 7);
         const std::string coinbase1(input_.below(130), 'a'), coinbase2(input_.below(130), 'z');
         if (!both([&](Engine& e) { e.add_job(job, coinbase1, coinbase2, 8, clean); })) return;

@@ -65,6 +65,12 @@ int reach_of(const Job& job, int difficulty_log2, const Hash& hash) {
 
 }  // namespace
 
+int8_t floor_log2(const Number& target) {
+    size_t i = kShareTargets.size() - 1;
+    while (i > 0 && !at_most(target, kShareTargets[i])) --i;
+    return static_cast<int8_t>(static_cast<int>(i) + kDifficultyLog2Min);
+}
+
 void Batch::clear() {
     replies.clear();
     bytes.clear();
@@ -261,7 +267,9 @@ void Engine::count(const Share& share, Verdict verdict, bool tallied, Batch& bat
     const bool charged = good ? tallied && share.worker != kNoWorker : session && charge(*session, share.worker);
     if (charged) {
         const uint32_t rate = share.job ? share.job->rate : 0;
-        tallies_.add({share.worker, rate, share.difficulty_log2, static_cast<uint8_t>(verdict), 0, 0});
+        const int8_t most = share.job ? share.job->credit_log2_max : int8_t{kDifficultyLog2Max};
+        const int8_t credited = std::min(share.difficulty_log2, most);
+        tallies_.add({share.worker, rate, credited, static_cast<uint8_t>(verdict), 0, 0});
     }
     if (!session) return;
     if (!good) {
@@ -273,10 +281,8 @@ void Engine::count(const Share& share, Verdict verdict, bool tallied, Batch& bat
     const auto named = std::ranges::find(session->workers, share.worker, &Worker::worker);
     if (named != session->workers.end())
         named->rejects_earned = std::min(named->rejects_earned + kRejectsPerAccepted, kRejectsEarnedMax);
-    // A share may have been fed before the difficulty changed.
-    if (session->pins.empty() || session->pins.back().from_seq != share.pinned_from ||
-        session->pins.back().difficulty_log2 != share.difficulty_log2)
-        return;
+    // A share may be of work from before the difficulty changed.
+    if (session->pins.empty() || session->pins.back().difficulty_log2 != share.difficulty_log2) return;
     ++session->counters.at_difficulty;
     if (session->retarget_after == 0 || session->retarget_due ||
         session->counters.at_difficulty < session->retarget_after)

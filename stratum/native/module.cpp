@@ -56,11 +56,12 @@ class PyEngine {
         const auto guard = lock();
         engine_.remove_channel(channel);
     }
-    void add_job(uint32_t channel, uint64_t seq, uint32_t rate, const nb::bytes& coinbase1,
+    nb::tuple add_job(uint32_t channel, uint64_t seq, uint32_t rate, const nb::bytes& coinbase1,
                  const nb::bytes& coinbase2, size_t extranonce_size, const nb::bytes& branch,
                  const nb::bytes& prevhash_internal, uint32_t version, uint32_t nbits, uint32_t ntime_min,
                  uint32_t ntime_max, const nb::bytes& network_target_le,
-                 const std::optional<nb::bytes>& forward_target_le, bool clean) {
+                 const std::optional<nb::bytes>& forward_target_le, bool clean,
+                 std::optional<int> start_log2) {
         const auto guard = lock();
         angara::Job job;
         job.seq = seq;
@@ -78,7 +79,14 @@ class PyEngine {
                 angara::number_from(hash_from(*forward_target_le, "forward target must be 32 bytes"));
         const auto branch_view = view(branch);
         job.branch.assign(branch_view.begin(), branch_view.end());
-        engine_.add_job(std::move(job), view(coinbase1), view(coinbase2), extranonce_size, clean);
+        if (start_log2) {
+            if (*start_log2 < angara::kDifficultyLog2Min || *start_log2 > angara::kDifficultyLog2Max)
+                throw nb::value_error("difficulty out of range");
+            job.start_log2 = static_cast<int8_t>(*start_log2);
+        }
+        const auto space =
+            engine_.add_job(std::move(job), view(coinbase1), view(coinbase2), extranonce_size, clean);
+        return nb::make_tuple(space.seq, difficulty(space.start_log2));
     }
     void add_alias(uint32_t channel, uint64_t seq, uint64_t of_seq) {
         const auto guard = lock();
@@ -99,6 +107,10 @@ class PyEngine {
             list.append(nb::make_tuple(pin.from_seq, static_cast<int>(pin.difficulty_log2)));
         return list;
     }
+    std::optional<int> judged_at(uint32_t session, uint32_t channel, uint64_t seq) {
+        const auto guard = lock();
+        return difficulty(engine_.judged_at(session, channel, seq));
+    }
     uint32_t open(nb::object owner) {
         const auto guard = lock();
         const uint32_t session = engine_.open_session();
@@ -113,9 +125,9 @@ class PyEngine {
         std::swap(owner, owners[session]);
     }
     void subscribe(uint32_t session, uint32_t channel, const nb::bytes& extranonce1,
-                   size_t extranonce2_size, uint64_t from_seq) {
+                   size_t extranonce2_size, uint64_t from_seq, uint64_t held_from) {
         const auto guard = lock();
-        engine_.subscribe(session, channel, view(extranonce1), extranonce2_size, from_seq);
+        engine_.subscribe(session, channel, view(extranonce1), extranonce2_size, from_seq, held_from);
     }
     void authorise(uint32_t session, const nb::bytes& name, uint32_t worker) {
         const auto guard = lock();
@@ -244,6 +256,10 @@ class PyEngine {
         std::atomic_flag& busy_;
     };
     Guard lock() { return Guard(busy_); }
+    static std::optional<int> difficulty(int8_t log2) {
+        if (log2 < angara::kDifficultyLog2Min) return std::nullopt;
+        return log2;
+    }
 
     std::atomic_flag busy_;
     angara::Engine engine_;
@@ -306,6 +322,8 @@ NB_MODULE(_engine, m) {
     m.attr("JOBS_PER_CHANNEL_MAX") = angara::kJobsPerChannelMax;
     m.attr("PINS_MAX") = angara::kPinsMax;
     m.attr("REJECTS_PER_ACCEPTED") = angara::kRejectsPerAccepted;
+    m.attr("NOT_HELD") = static_cast<int>(angara::kNotHeld);
+    m.attr("FORGOTTEN") = static_cast<int>(angara::kForgotten);
     m.def("sha256d", &sha256d, "backend"_a, "messages"_a, "size"_a);
 
     nb::class_<PyEngine>(m, "Engine", nb::type_slots(engine_slots))
@@ -316,15 +334,16 @@ NB_MODULE(_engine, m) {
         .def("add_job", &PyEngine::add_job, nb::kw_only(), "channel"_a, "seq"_a, "rate"_a, "coinbase1"_a,
              "coinbase2"_a, "extranonce_size"_a, "branch"_a, "prevhash_internal"_a, "version"_a, "nbits"_a,
              "ntime_min"_a, "ntime_max"_a, "network_target_le"_a, "forward_target_le"_a = nb::none(),
-             "clean"_a = false)
+             "clean"_a = false, "start_log2"_a = nb::none())
         .def("add_alias", &PyEngine::add_alias, "channel"_a, "seq"_a, "of_seq"_a)
         .def("drop_jobs_before", &PyEngine::drop_jobs_before, "channel"_a, "seq"_a)
         .def("undelivered_before", &PyEngine::undelivered_before, "channel"_a, "seq"_a)
         .def("pins", &PyEngine::pins, "session"_a)
+        .def("judged_at", &PyEngine::judged_at, "session"_a, "channel"_a, "seq"_a)
         .def("open", &PyEngine::open, "owner"_a)
         .def("close", &PyEngine::close, "session"_a)
         .def("subscribe", &PyEngine::subscribe, "session"_a, "channel"_a, "extranonce1"_a,
-             "extranonce2_size"_a, "from_seq"_a = 0)
+             "extranonce2_size"_a, "from_seq"_a = 0, "held_from"_a = 0)
         .def("authorise", &PyEngine::authorise, "session"_a, "name"_a, "worker"_a)
         .def("set_version_mask", &PyEngine::set_version_mask, "session"_a, "mask"_a)
         .def("pin_difficulty", &PyEngine::pin_difficulty, "session"_a, "difficulty_log2"_a, "from_seq"_a)
