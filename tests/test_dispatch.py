@@ -481,3 +481,28 @@ async def test_what_the_router_asks(autojump_clock: MockClock, monkeypatch: pyte
         miner.leave()
         assert [it.workers[0] for it in desk.dispatch.sessions()] == [2]
         assert other.open
+
+
+# Names without a share
+
+
+async def test_a_connection_holds_what_it_was_admitted_as_until_it_leaves() -> None:
+    """Sixteen names, the next one is refused in words; of who left nothing is left but its share."""
+    desk = DispatchDesk()
+    strangers = [desk.desk.connect(f"acme.x{number}.u0") for number in range(20)]
+    for number, stranger in enumerate(strangers):
+        stranger.ask("mining.subscribe", "test/1")
+        answers = [stranger.ask("mining.authorize", f"acme.x{number}.u{unit}", "x")[0] for unit in range(17)]
+        assert [answer["result"] for answer in answers] == [True] * 16 + [None]
+        assert "without an accepted share" in answers[-1]["error"][1]
+    newcomers = desk.registry.newcomers
+    assert len(newcomers) == 20 * 16
+    assert not desk.registry.workers
+    machine = strangers[0].session.workers[0]
+    desk.registry.prove(machine)
+    for stranger in strangers:
+        stranger.leave()
+    newcomers.forget(newcomers.gone)  # as the journal does behind its commit
+    assert len(newcomers) == 0
+    assert list(desk.registry.workers) == [machine]
+    assert desk.registry.name_of(machine) == "acme.x0.u0"
