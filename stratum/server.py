@@ -28,9 +28,9 @@ from stratum.switchboard import RECV_BYTES, Connection, Switchboard
 log = structlog.get_logger()
 
 BACKLOG = 4096  # the kernel's usual somaxconn: a site that comes back at once waits here, not in SYN retries
-ACCEPTS_PER_ROUND = 32  # 2 ms, then the pump gets its turn
+ACCEPTS_PER_ROUND = 16  # 1 ms, then the pump gets its turn
 BUSY_ACCEPTS_PER_ROUND = 8  # fewer than can shake hands in a round: the others wait in the backlog
-ACCEPT_REST_S = 0.002  # between two rounds while anybody mines: 22,400 miners come in within 3 s all the same
+ACCEPT_REST_S = 0.002  # between two rounds while anybody mines: 22,400 miners come in within 7 s all the same
 # Of the kernel, per miner: some twenty jobs. Left alone it grows to megabytes for each one that never reads.
 SEND_BUFFER_BYTES = 65_536
 TLS_HANDSHAKE_S = 10.0
