@@ -18,6 +18,7 @@ from payouts.batch_schema import (
 )
 from payouts.ledger import Kind, Transaction, Transfer, open_accounts, post
 from payouts.payout_plan import digest
+from payouts.persons import CHAIN, is_name, same_person
 from payouts.psbt import Spend, fee_sat
 from payouts.settlement import (
     ATTEMPT_MOVES,
@@ -30,9 +31,8 @@ from payouts.settlement import (
     State,
     WrongStep,
 )
-from payouts.transaction import Tx
+from payouts.transaction import Tx, TxOutput
 
-NAME_CHARACTERS_MAX = 64  # of a person
 DETAIL_CHARACTERS_MAX = 400
 
 
@@ -43,12 +43,17 @@ class Act(msgspec.Struct, frozen=True):
     at_s: int
 
     def __post_init__(self) -> None:
-        if (
-            not 1 <= len(self.by) <= NAME_CHARACTERS_MAX
-            or not self.by.isprintable()
-            or self.by != self.by.strip()
-        ):
+        if not is_name(self.by):
             raise SettlementError(f"{self.by!r:.80} is not a person's name")
+
+
+def act_of_person(by: str, at_s: int) -> Act:
+    """That a person does something: nobody is called as what the books do by themselves."""
+    if same_person(by, CHAIN):
+        raise SettlementError(
+            f"{by!r:.80} is not a person's name: the books themselves do what the chain says"
+        )
+    return Act(by, at_s)
 
 
 def move(connection: Connection, batch: Batch, state: State) -> None:
@@ -108,11 +113,11 @@ def insert_attempt(
     made_at_height: int,
     at_s: int,
     *,
+    change: TxOutput,
     psbt: bytes | None = None,
     signed_tx: bytes | None = None,
 ) -> int:
     number = len(batch.attempts) + 1
-    change = tx.outputs[-1]
     connection.execute(
         insert(payout_attempts).values(
             batch_id=batch.id,

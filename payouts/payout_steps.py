@@ -5,23 +5,24 @@ caller's transaction, which must be the only writer. It looks at the state again
 caller saw before. The event's number is the booking's key: `payout:<batch>:<event>`.
 
 Invariants: nothing is stored as signed that `psbt` has not checked; a hold is released only for a batch
-that no signer had, or whose anchor was spent by something else; who approves did not draft.
+that no signer had, or whose anchor was spent by a transaction that pays none of its payees; who approves did
+not draft.
 
 Must not know: nodes, wallets, the clock.
 """
 
-import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
-from payouts.batch_schema import payout_approvals, payout_strangers
-from payouts.ledger import AMOUNT_SAT_MAX
+from payouts.batch_schema import payout_approvals, payout_attempts, payout_strangers
+from payouts.ledger import AMOUNT_SAT_MAX, LedgerError
+from payouts.payout_evidence import Found, beyond
 from payouts.payout_plan import Plan, digest, outdated
 from payouts.payout_rows import Act, clip, insert_attempt, insert_batch, move, move_attempt, note
+from payouts.persons import CHAIN, same_person
 from payouts.psbt import (
     Expected,
     Quarantined,
     Spend,
-    check_body,
     check_psbt,
     check_signed,
     decode_psbt,
@@ -50,16 +51,6 @@ from payouts.settlement import (
 )
 from payouts.transaction import BadTransaction, Tx, TxOutput, decode_transaction
 
-CHAIN = "chain"  # who did what nobody did: blocks came and went
-
-
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A transaction on the chain that pays a batch, with the coins it spends; its last output is change."""
-
-    tx: Tx
-    inputs: tuple[Spend, ...]
-    made_at_height: int
-
 
 def draft(connection: Connection, plan: Plan, act: Act) -> int:
     """Hold the balances and make a batch of them: its number."""
@@ -83,8 +74,11 @@ def approve(connection: Connection, batch_id: int, digest_hex: str, fee_cap_sat:
         raise SettlementError(f"batch {batch_id} has another digest: look at it again")
     if not 0 < fee_cap_sat <= AMOUNT_SAT_MAX:
         raise SettlementError(f"{fee_cap_sat} sat is no fee cap")
-    if act.by.casefold() == batch.created_by.casefold():
-        raise SettlementError(f"{act.by} drafted batch {batch_id}: somebody else has to approve it")
+    if same_person(act.by, batch.created_by):
+        raise SettlementError(
+            f"{batch.created_by} drafted batch {batch_id}, {act.by} cannot be the second person: "
+            "somebody else has to approve it"
+        )
     if reason := _outdated(connection, batch, act.at_s):
         raise SettlementError(f"{reason}: cancel batch {batch_id} and draft another")
     newest = batch.approvals[-1] if batch.approvals else None
@@ -121,7 +115,7 @@ def attempt(
         raise WrongStep(f"batch {batch_id} is {batch.state}: nothing can be made to sign")
     if len(batch.attempts) == ATTEMPTS_MAX:
         raise WrongStep(f"batch {batch_id} has {ATTEMPTS_MAX} attempts already")
-    if batch.attempts and batch.attempts[0].anchor != inputs[0]:
+    if batch.anchor is not None and batch.anchor != inputs[0]:
         raise SettlementError(f"attempts at batch {batch_id} must spend its anchor")
     if not batch.attempts:
         _check_first(connection, batch, act.at_s)
@@ -134,8 +128,19 @@ def attempt(
         check_psbt(decoded, expected)
     except (BadTransaction, Quarantined) as wrong:
         raise SettlementError(f"the PSBT is not stored: {wrong}") from wrong
+    for earlier in batch.attempts:
+        if earlier.state is AttemptState.PSBT:  # nobody was given it, and nobody will be
+            move_attempt(connection, batch, earlier, AttemptState.FAILED)
     number = insert_attempt(
-        connection, batch, AttemptState.PSBT, decoded.tx, inputs, made_at_height, act.at_s, psbt=psbt
+        connection,
+        batch,
+        AttemptState.PSBT,
+        decoded.tx,
+        inputs,
+        made_at_height,
+        act.at_s,
+        change=change,
+        psbt=psbt,
     )
     state = State.PSBT if batch.state is State.APPROVED else batch.state
     if state is not batch.state:
@@ -151,6 +156,8 @@ def give(connection: Connection, batch_id: int, number: int, act: Act) -> bytes:
     it = batch.attempt(number)
     if it.psbt is None:
         raise WrongStep(f"attempt {number} was found on the chain: there is nothing to sign")
+    if it.state is AttemptState.FAILED:
+        raise WrongStep(f"attempt {number} at batch {batch_id} has failed: there is nothing to sign")
     if batch.state not in (State.PSBT, State.SIGNED, State.BROADCAST):
         raise WrongStep(f"batch {batch_id} is {batch.state}: there is nothing to sign")
     if it.state is AttemptState.PSBT:
@@ -261,7 +268,7 @@ def reorganise(connection: Connection, batch_id: int, block_hash: str, at_s: int
 def cancel(connection: Connection, batch_id: int, act: Act) -> None:
     """Call off a batch that no signer ever had: its balances are payable again."""
     batch = load(connection, batch_id)
-    given = [it for it in batch.attempts if it.state is not AttemptState.PSBT]
+    given = [it for it in batch.attempts if it.state not in (AttemptState.PSBT, AttemptState.FAILED)]
     if batch.state not in UNGIVEN or given:
         raise WrongStep(
             f"batch {batch_id} is {batch.state} and cannot be cancelled: a signer may have it"
@@ -271,14 +278,41 @@ def cancel(connection: Connection, batch_id: int, act: Act) -> None:
     _fail(connection, batch, act, "cancelled, no signer ever had it")
 
 
-def lose(connection: Connection, batch_id: int, conflict_txid: str, act: Act) -> None:
+def replace_signature(
+    connection: Connection, batch_id: int, number: int, signed_tx: bytes, refusal: str, act: Act
+) -> bool:
+    """Store other signatures for what is signed already, because nodes will never take those that there are.
+    False where they were replaced before. It is the same transaction: its txid does not cover signatures."""
+    batch = load(connection, batch_id)
+    it = batch.attempt(number)
+    if batch.state not in (State.SIGNED, State.BROADCAST) or it.signed_tx is None:
+        raise WrongStep(f"batch {batch_id} is {batch.state}: there is no signature to be replaced")
+    _check_digest(batch)
+    check_signed(decode_transaction(signed_tx), batch.expected(it))
+    if it.signed_tx == signed_tx:
+        return False
+    connection.execute(
+        update(payout_attempts)
+        .where(payout_attempts.c.batch_id == batch_id, payout_attempts.c.attempt == number)
+        .values(signed_tx=signed_tx)
+    )
+    note(connection, batch_id, batch.state, number, act, f"signed anew, the node refuses the old: {refusal}")
+    return True
+
+
+def lose(connection: Connection, batch_id: int, conflict: Tx, act: Act) -> None:
     """Something that is no payout has spent the anchor, finally: no attempt can confirm any more."""
     batch = load(connection, batch_id)
-    if not batch.attempts or batch_of(connection, conflict_txid) is not None:
-        raise WrongStep(f"{conflict_txid} does not conflict with batch {batch_id}")
-    anchor = batch.attempts[0].anchor
-    accept_stranger(connection, conflict_txid, anchor_name(anchor.txid, anchor.vout), act)
-    _fail(connection, batch, act, f"its anchor was spent by {conflict_txid}, which is no payout")
+    anchor = batch.anchor
+    if anchor is None or batch_of(connection, conflict.txid) is not None or not _spends(conflict, anchor):
+        raise WrongStep(f"{conflict.txid} does not conflict with batch {batch_id}")
+    scripts = {item.script for item in batch.items}
+    if paid := sum(output.script in scripts for output in conflict.outputs):
+        raise SettlementError(
+            f"{conflict.txid} pays {paid} of the payees of batch {batch_id}: it is not lost"
+        )
+    accept_stranger(connection, conflict.txid, anchor_name(anchor.txid, anchor.vout), act)
+    _fail(connection, batch, act, f"its anchor was spent by {conflict.txid}, which is no payout")
 
 
 def adopt(connection: Connection, batch_id: int, found: Found, act: Act) -> bool:
@@ -305,10 +339,23 @@ def adopt(connection: Connection, batch_id: int, found: Found, act: Act) -> bool
     return True
 
 
-def recover(connection: Connection, items: tuple[Item, ...], found: Found, act: Act) -> int:
-    """A payout on the chain that this database has never heard of becomes a batch: its number."""
+def recover(
+    connection: Connection, items: tuple[Item, ...], found: Found, act: Act, lost_id: int | None = None
+) -> int:
+    """A payout on the chain that this database has never heard of becomes a batch: its number.
+
+    `lost_id`: the batch whose anchor it spent, finally, without paying all its payees: what that one holds is
+    payable again, and paid by this one as far as it is.
+    """
     if (known := batch_of(connection, found.tx.txid)) is not None:
         return known[0].id
+    if len({it.tenant_id for it in items}) < len(items):
+        raise LedgerError(f"{found.tx.txid} pays a tenant twice")
+    if lost_id is not None:
+        lost = load(connection, lost_id)
+        if lost.anchor is None or not _spends(found.tx, lost.anchor):
+            raise WrongStep(f"{found.tx.txid} does not conflict with batch {lost_id}")
+        _fail(connection, lost, act, f"its anchor was spent by {found.tx.txid}, which pays others, or less")
     batch_id = insert_batch(connection, State.BROADCAST, items, act)
     note(connection, batch_id, State.BROADCAST, None, act, "found on the chain", hold(items))
     adopt(connection, batch_id, found, act)
@@ -354,34 +401,43 @@ def _in_block(batch: Batch, block_hash: str) -> Attempt:
 
 
 def _insert_found(connection: Connection, batch: Batch, found: Found, act: Act) -> int:
+    """The coins with the anchor first, wherever the transaction has it."""
     given = [it for it in batch.attempts if it.state not in (AttemptState.PSBT, AttemptState.FAILED)]
-    if any(it.anchor != found.inputs[0] for it in given):
+    if not all(it.anchor in found.inputs for it in given):
         raise SettlementError(
             f"{found.tx.txid} pays batch {batch.id}, but a signer was given a transaction that pays it from "
             "another coin: it must never be sent"
         )
-    expected = Expected(
-        inputs=found.inputs,
-        payees=batch.payees,
-        change=found.tx.outputs[-1],
-        txid=None,
-        fee_cap_sat=AMOUNT_SAT_MAX,  # it is paid, whatever was approved
-    )
-    check_body(found.tx, expected)
+    if beyond(found.tx.outputs, batch.payees) is None:
+        raise SettlementError(f"{found.tx.txid} does not pay batch {batch.id}")
+    if found.change is None:
+        raise SettlementError(
+            f"{found.tx.txid} pays batch {batch.id} and leaves nothing for the next to spend"
+        )
+    for it in batch.attempts:
+        if it.state is AttemptState.PSBT:
+            move_attempt(connection, batch, it, AttemptState.FAILED)
+    anchor = given[0].anchor if given else found.inputs[0]
     return insert_attempt(
         connection,
         batch,
         AttemptState.BROADCAST,
         found.tx,
-        found.inputs,
+        (anchor, *(it for it in found.inputs if it != anchor)),
         found.made_at_height,
         act.at_s,
+        change=found.change,
         signed_tx=found.tx.raw,
     )
 
 
+def _spends(tx: Tx, coin: Spend) -> bool:
+    return any((it.txid, it.vout) == (coin.txid, coin.vout) for it in tx.inputs)
+
+
 def _fail(connection: Connection, batch: Batch, act: Act, detail: str) -> None:
     for it in batch.attempts:
-        move_attempt(connection, batch, it, AttemptState.FAILED, quarantine_reason=None)
+        if it.state is not AttemptState.FAILED:
+            move_attempt(connection, batch, it, AttemptState.FAILED, quarantine_reason=None)
     move(connection, batch, State.FAILED)
     note(connection, batch.id, State.FAILED, None, act, detail, release(batch.items))

@@ -57,7 +57,7 @@ def payouts_report(connection: Connection, period: Period, tenant_id: int | None
         standing = standing_of(connection, row.id, period)
         if standing is None:
             continue
-        items = _items(connection, row.id, tenant_id)
+        items = _items(connection, row.id, tenant_id, standing.outputs)
         approvals = select(payout_approvals.c.approved_by).where(
             payout_approvals.c.batch_id == row.id, payout_approvals.c.approved_at_s < period.to_s
         )
@@ -79,7 +79,10 @@ def payouts_report(connection: Connection, period: Period, tenant_id: int | None
     return PayoutsReport(from_day=str(period.from_day), to_day=str(period.to_day), batches=tuple(found))
 
 
-def _items(connection: Connection, batch_id: int, tenant_id: int | None) -> tuple[PaidItem, ...]:
+def _items(
+    connection: Connection, batch_id: int, tenant_id: int | None, outputs: tuple[int, ...]
+) -> tuple[PaidItem, ...]:
+    """Each with the output that its transaction has for it, or will have."""
     query = (
         select(payout_items, tenants.c.name)
         .join(tenants, tenants.c.id == payout_items.c.tenant_id)
@@ -89,6 +92,11 @@ def _items(connection: Connection, batch_id: int, tenant_id: int | None) -> tupl
     if tenant_id is not None:
         query = query.where(payout_items.c.tenant_id == tenant_id)
     return tuple(
-        PaidItem(tenant=row.name, address=row.address, amount_sat=row.amount_sat, output=row.position)
+        PaidItem(
+            tenant=row.name,
+            address=row.address,
+            amount_sat=row.amount_sat,
+            output=outputs[row.position] if outputs else row.position,
+        )
         for row in connection.execute(query)
     )

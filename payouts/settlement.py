@@ -36,9 +36,10 @@ from payouts.batch_schema import (
     payout_strangers,
 )
 from payouts.ledger import PoolAccount, Transfer, in_payout, payable
+from payouts.persons import CHAIN, same_person
 from payouts.psbt import Expected, Spend
 from payouts.schema import tenants
-from payouts.transaction import TxOutput
+from payouts.transaction import TxOutput, decode_transaction
 
 
 class State(StrEnum):
@@ -159,6 +160,12 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         """The coin that all attempts of the batch spend."""
         return self.inputs[0]
 
+    @property
+    def change_vout(self) -> int:
+        """Which output of the signed transaction the change is: the last, or wherever a signer put it."""
+        outputs = decode_transaction(self.signed_tx or b"").outputs
+        return max(number for number, output in enumerate(outputs) if output == self.change)
+
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """All of a batch, attempts from the first to the newest."""
@@ -173,6 +180,15 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...]
 
     @property
+    def anchor(self) -> Spend | None:
+        """The coin that decides what becomes of the batch: that of the first attempt that somebody may have;
+        where nobody has one, of the newest."""
+        alive = [it for it in self.attempts if it.state is not AttemptState.FAILED]
+        given = [it for it in alive if it.state is not AttemptState.PSBT]
+        first = next(iter(given or alive or self.attempts), None)
+        return None if first is None else first.anchor
+
+    @property
     def total_sat(self) -> int:
         """What the payees get."""
         return sum(item.amount_sat for item in self.items)
@@ -183,7 +199,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         caps = [
             it.fee_cap_sat
             for it in self.approvals
-            if it.digest == self.digest and it.approved_by.casefold() != self.created_by.casefold()
+            if it.digest == self.digest and not same_person(it.approved_by, self.created_by)
         ]
         return caps[-1] if caps else 0
 
@@ -260,15 +276,20 @@ def load(connection: Connection, batch_id: int) -> Batch:
     )
 
 
-def batches_in(connection: Connection, *states: State) -> tuple[Batch, ...]:
-    """The batches in any of the states, all where none is named; oldest first."""
+def numbers_in(connection: Connection, *states: State) -> tuple[int, ...]:
+    """The numbers of the batches in any of the states, of all where none is named; oldest first."""
     query = select(payout_batches.c.id).order_by(payout_batches.c.id)
     if states:
         query = query.where(payout_batches.c.state.in_([state.value for state in states]))
-    return tuple(load(connection, batch_id) for batch_id in connection.scalars(query).all())
+    return tuple(connection.scalars(query))
 
 
-def recently_final(connection: Connection, above_height: int) -> tuple[Batch, ...]:
+def batches_in(connection: Connection, *states: State) -> tuple[Batch, ...]:
+    """Those batches."""
+    return tuple(load(connection, number) for number in numbers_in(connection, *states))
+
+
+def recently_final(connection: Connection, above_height: int) -> tuple[int, ...]:
     """The final batches in blocks above a height: a reorganisation could still reach them."""
     query = (
         select(payout_attempts.c.batch_id)
@@ -278,7 +299,7 @@ def recently_final(connection: Connection, above_height: int) -> tuple[Batch, ..
         )
         .order_by(payout_attempts.c.batch_id)
     )
-    return tuple(load(connection, batch_id) for batch_id in connection.scalars(query).all())
+    return tuple(connection.scalars(query))
 
 
 def batch_of(connection: Connection, txid: str) -> tuple[Batch, Attempt] | None:
@@ -298,6 +319,14 @@ def known_transactions(connection: Connection) -> frozenset[str]:
     return frozenset(connection.scalars(sent)) | frozenset(
         connection.scalars(select(payout_strangers.c.txid))
     )
+
+
+def from_outside(connection: Connection) -> frozenset[str]:
+    """The transactions that paid us and spent no coin of ours."""
+    query = select(payout_strangers.c.txid).where(
+        payout_strangers.c.accepted_by == CHAIN, payout_strangers.c.anchor == ""
+    )
+    return frozenset(connection.scalars(query))
 
 
 def is_stranger(connection: Connection, txid: str, anchor: str | None = None) -> bool:
@@ -322,8 +351,8 @@ def next_anchor(connection: Connection) -> tuple[Attempt, int] | None:
     found = None if txid is None else batch_of(connection, txid)
     if found is None:
         return None
-    batch, attempt = found
-    vout = len(batch.items)
+    _, attempt = found
+    vout = attempt.change_vout
     gone = select(payout_strangers.c.txid).where(payout_strangers.c.anchor == anchor_name(attempt.txid, vout))
     return None if connection.scalar(gone.limit(1)) is not None else (attempt, vout)
 

@@ -21,9 +21,12 @@ from payouts.batch_schema import (
 )
 from payouts.ledger import Kind, in_payout, payable
 from payouts.order_schema import upstreams
+from payouts.payout_evidence import places
 from payouts.rates import OrderCredit, UpstreamRisk
 from payouts.schema import ledger_transactions, ledger_transfers, tenant_addresses, tenant_terms
+from payouts.statement_money import StatementWrong
 from payouts.statement_period import Period, utc
+from payouts.transaction import TxOutput, decode_transaction
 
 # What the state of a batch says about the chain.
 CONFIRMATIONS = {"confirmed": 1, "final": 6}
@@ -38,6 +41,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     since_s: int
     txid: str | None
     fee_sat: int | None
+    outputs: tuple[int, ...] = ()  # of the transaction, by the item's position: a signer may have sorted them
 
     @property
     def confirmations(self) -> int:
@@ -114,7 +118,7 @@ def payouts_of(connection: Connection, tenant_id: int, period: Period) -> tuple[
                 state=standing.state,
                 since_utc=utc(standing.since_s),
                 txid=standing.txid,
-                output=None if standing.txid is None else item.position,
+                output=None if standing.txid is None else standing.outputs[item.position],
                 confirmations=standing.confirmations,
                 booked_sat=booked_sat.get(item.batch_id, 0),
             )
@@ -141,7 +145,7 @@ def standing_of(connection: Connection, batch_id: int, period: Period) -> Standi
     sent = None
     if state in SENT:
         sent = connection.execute(
-            select(payout_attempts.c.txid, payout_attempts.c.fee_sat).where(
+            select(payout_attempts.c.txid, payout_attempts.c.fee_sat, payout_attempts.c.signed_tx).where(
                 payout_attempts.c.batch_id == batch_id, payout_attempts.c.attempt == attempt
             )
         ).one_or_none()
@@ -150,6 +154,7 @@ def standing_of(connection: Connection, batch_id: int, period: Period) -> Standi
         since_s=run[0].at_s,
         txid=sent.txid if sent else None,
         fee_sat=sent.fee_sat if sent else None,
+        outputs=_outputs(connection, batch_id, sent.signed_tx) if sent else (),
     )
 
 
@@ -214,6 +219,19 @@ def terms_of(connection: Connection, tenant_id: int, period: Period) -> tuple[Te
         )
         for row in rows[max(len(before) - 1, 0) :]
     )
+
+
+def _outputs(connection: Connection, batch_id: int, signed_tx: bytes) -> tuple[int, ...]:
+    rows = connection.execute(
+        select(payout_items.c.amount_sat, payout_items.c.script)
+        .where(payout_items.c.batch_id == batch_id)
+        .order_by(payout_items.c.position)
+    )
+    payees = [TxOutput(row.amount_sat, bytes.fromhex(row.script)) for row in rows]
+    try:
+        return places(decode_transaction(signed_tx).outputs, payees)
+    except ValueError as error:
+        raise StatementWrong(f"the transaction of payout batch {batch_id}: {error}") from None
 
 
 def _booked_sat(connection: Connection, tenant_id: int, period: Period) -> dict[int, int]:

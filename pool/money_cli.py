@@ -1,15 +1,26 @@
 """`angara rate`, `angara ledger` and `angara db`: prices, the book's proof, the database's schema."""
 
+import time
 from fractions import Fraction
 from typing import Annotated
 
 import typer
 
 from payouts.audit import audit
+from payouts.ledger import LedgerError
+from payouts.payout_rows import act_of_person
+from payouts.proposals import ProposalError
 from payouts.rates import BadRate, quote
+from payouts.reversals import Reversible, confirm_reversal, look_at, propose_reversal
+from payouts.settlement import SettlementError
+from pool.admin.client import borrow_lease
 from pool.books_options import ConfigOption, DatabaseOption, DataDirOption, books_of
+from pool.command_line import moment, operator
 from pool.config import BadConfig
-from pool.store import open_store, upgrade
+from pool.reports.figures import visible
+from pool.store import Store, open_store, upgrade
+
+EXIT_MISTAKE = 2
 
 rate_app = typer.Typer(help="The price of work.", no_args_is_help=True)
 ledger_app = typer.Typer(help="The double-entry book.", no_args_is_help=True)
@@ -70,6 +81,67 @@ def ledger_verify(
     typer.echo(f"ok: {found.head.seq} transactions, {found.settlements} settlements, head {found.head.hash}")
     for account, balance_sat in found.balances_sat.items():
         typer.echo(f"{account:32} {balance_sat:>20,} sat")
+
+
+@ledger_app.command("reverse")
+def ledger_reverse(
+    seq: Annotated[int, typer.Argument(min=1, metavar="TX", help="Number of the transaction.")],
+    why: Annotated[str | None, typer.Option(help="Propose it: the reason, for the books.")] = None,
+    confirm: Annotated[
+        int | None, typer.Option(min=1, help="Confirm somebody else's proposal of this number.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option("--as", help="Who does this; the system's user by default.")
+    ] = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Take a transaction back by booking its opposite: one person proposes it, another confirms it.
+
+    Without --why and --confirm: shows the transaction, and what is proposed.
+    """
+    if why is not None and confirm is not None:
+        raise BadConfig("give --why to propose, or --confirm to confirm what somebody else proposed")
+    books = books_of(config, data_dir, database)
+    store = open_store(books.database_url)
+    try:
+        borrow_lease(store, books.data_dir)
+        typer.echo(_reverse(store, seq, why, confirm, by if by is not None else operator()))
+    except (LedgerError, ProposalError, SettlementError) as mistake:
+        typer.echo(f"angara: {mistake}", err=True)
+        raise typer.Exit(EXIT_MISTAKE) from None
+    finally:
+        store.close()
+
+
+def _reverse(store: Store, seq: int, why: str | None, number: int | None, by: str) -> str:
+    """What was done, or what there is to do, in words."""
+    if why is not None:
+        with store.write() as connection:
+            proposal = propose_reversal(connection, seq, why, act_of_person(by, int(time.time())))
+        return (
+            f"proposal {proposal.id}: {by} wants transaction {seq} reversed. "
+            f"Next: somebody else runs `angara ledger reverse {seq} --confirm {proposal.id}`"
+        )
+    if number is not None:
+        with store.write() as connection:
+            posted = confirm_reversal(connection, seq, number, act_of_person(by, int(time.time())))
+        return f"transaction {posted.seq} reverses transaction {seq}"
+    with store.read() as connection:
+        return _in_words(look_at(connection, seq))
+
+
+def _in_words(it: Reversible) -> str:
+    lines = [f"transaction {it.seq}, {it.kind}, {moment(it.booked_at_s)}: {visible(it.memo)}"]
+    lines += [f"  {t.amount_sat:>20,} sat from {t.from_account} to {t.to_account}" for t in it.transfers]
+    if it.refused is not None:
+        lines.append(f"it cannot be reversed: {it.refused}")
+    lines += [
+        f"proposal {p.id}, {moment(p.proposed_at_s)}, by {visible(p.proposed_by)}: {visible(p.why)}"
+        for p in it.proposals
+    ]
+    return "\n".join(lines)
 
 
 @db_app.callback()

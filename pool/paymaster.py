@@ -18,7 +18,17 @@ import trio
 
 from payouts.payout_plan import Plan, ScriptOf, plan
 from payouts.payout_rows import Act
-from payouts.payout_steps import approve, attempt, cancel, draft, give, quarantine, send, sign
+from payouts.payout_steps import (
+    approve,
+    attempt,
+    cancel,
+    draft,
+    give,
+    quarantine,
+    replace_signature,
+    send,
+    sign,
+)
 from payouts.psbt import Flaw, Psbt, Quarantined, Spend, check_psbt, check_signed, read_signed
 from payouts.settlement import (
     UNDER_WAY,
@@ -29,22 +39,23 @@ from payouts.settlement import (
     State,
     WrongStep,
     batches_in,
+    from_outside,
     load,
     next_anchor,
 )
-from payouts.transaction import BadTransaction, Tx, TxOutput, decode_transaction
+from payouts.transaction import WITNESS_SCALE, BadTransaction, Tx, TxOutput, decode_transaction
 from pool.payout_books import PayoutBooks
 from pool.payout_coins import Choice, TooFewCoins, choose, oldest, spendable
 from pool.payout_follow import Follower
-from pool.payout_node import ChainNode, Coin, PayoutNodes, Sending
-from pool.payout_reconcile import NotReconciled, Reconciler
+from pool.payout_node import ChainNode, Coin, PayoutNodes, Sending, is_for_good
+from pool.payout_reconcile import Reconciler
 from pool.payout_settings import FEE_RATE_SAT_VB_MAX, PayoutSettings
+from pool.payout_suspects import NotReconciled
 from pool.payout_wallet import PayoutWallet, finalise
 
 log = structlog.get_logger()
 
 SAT_KVB: Final = 1_000  # sat per kvB in one sat/vB
-SCRIPT_WORDS: Final = "script"  # in what a node says of a signature that is wrong
 
 
 class Export(msgspec.Struct, frozen=True):
@@ -63,6 +74,7 @@ class Import(msgspec.Struct, frozen=True):
     txid: str
     fresh: bool
     warning: str | None
+    replaced: bool = False  # another signature was there, which no node will ever take
 
 
 class Paymaster:
@@ -80,9 +92,9 @@ class Paymaster:
         self._nodes = nodes
         self._wallet = wallet
         self._settings = settings
-        self._script_of = script_of
+        self._script_of = wallet.script_of_others(script_of)
         self.follower = Follower(books, nodes, wallet)
-        self.reconciler = Reconciler(books, nodes, wallet, self.follower, script_of)
+        self.reconciler = Reconciler(books, nodes, wallet, self.follower, self._script_of)
 
     async def preview(self) -> Plan:
         """The batch that could be drafted now."""
@@ -115,32 +127,60 @@ class Paymaster:
         await self.reconciler.require(node)
         batch = await self._books.read(load, batch_id)
         if batch.state is State.APPROVED:
-            batch = await self._make_first(node, batch, by, fee_rate_sat_vb)
-        newest = _newest(batch)
+            newest = _newest(await self._make_first(node, batch, by, fee_rate_sat_vb))
+        else:
+            newest = _newest(batch)
+            if fee_rate_sat_vb is not None:
+                newest = await self._at_rate(node, batch, newest, by, fee_rate_sat_vb)
         psbt = await self._books.write(give, batch_id, newest.attempt, self._books.act(by))
         log.info("payout_given", batch=batch_id, attempt=newest.attempt, txid=newest.txid, by=by)
         return Export(newest.attempt, newest.txid, newest.fee_sat, psbt)
 
     async def bump(self, batch_id: int, by: str, fee_rate_sat_vb: int | None = None) -> Attempt:
-        """Make a transaction that replaces the last one and pays more: to be exported, signed and sent."""
+        """Make a transaction that replaces the last one and pays more: to be exported, signed and sent. One
+        that was made before and given to nobody yet is it, where it has the rate that is asked for."""
         node = await self._nodes.first()
         await self.reconciler.require(node)
         batch = await self._books.read(load, batch_id)
         newest = _newest(batch)
-        if newest.state is AttemptState.PSBT:
-            return newest  # made before, and not given to anybody yet
         if batch.state not in UNDER_WAY or batch.state is State.CONFIRMED:
             raise WrongStep(f"batch {batch_id} is {batch.state}: there is no fee to bump")
+        if newest.state is AttemptState.PSBT and fee_rate_sat_vb is None:
+            return newest
+        return await self._make_again(node, batch, newest, by, fee_rate_sat_vb)
+
+    async def _at_rate(
+        self, node: ChainNode, batch: Batch, newest: Attempt, by: str, fee_rate_sat_vb: int
+    ) -> Attempt:
+        """The newest attempt, where it has that rate, or one in place of it, where no signer has it."""
+        if newest.state is AttemptState.PSBT:
+            return await self._make_again(node, batch, newest, by, fee_rate_sat_vb)
+        outputs = [*batch.payees, newest.change]
+        rate = await self._rate_sat_kvb(node, fee_rate_sat_vb)
+        if newest.fee_sat != self._wallet.shape.fee_sat(len(newest.inputs), outputs, rate):
+            raise WrongStep(
+                f"a signer has attempt {newest.attempt}, which pays {newest.fee_sat} sat: "
+                f"`angara payout bump {batch.id} --fee-rate {fee_rate_sat_vb}` makes another"
+            )
+        return newest
+
+    async def _make_again(
+        self, node: ChainNode, batch: Batch, newest: Attempt, by: str, fee_rate_sat_vb: int | None
+    ) -> Attempt:
+        """The payout at another rate: of the coins of the newest attempt, and more where it takes more."""
         rate = await self._rate_sat_kvb(node, fee_rate_sat_vb)
         sources = await trio.to_thread.run_sync(self._wallet.sources, newest.psbt or b"")
+        asked = fee_rate_sat_vb is not None
         try:
-            choice = self._choose(batch, newest.inputs, (), rate)
+            choice = self._choose(batch, newest.inputs, (), rate, asked=asked)
         except TooFewCoins:  # the change does not cover it: more coins must
             coins = spendable(await node.coins(self._wallet.scan_objects))
-            choice = self._choose(batch, newest.inputs, coins, rate)
+            choice = self._choose(batch, newest.inputs, coins, rate, asked=asked)
             heights = {(it.txid, it.vout): it.height for it in coins}
             for spend in choice.inputs[len(newest.inputs) :]:
                 sources[spend.txid] = await node.transaction(spend.txid, heights[spend.txid, spend.vout])
+        if newest.state is AttemptState.PSBT and newest.fee_sat == choice.fee_sat:
+            return newest  # the same was made before
         return await self._store(node, batch, choice, sources, by)
 
     async def take(self, batch_id: int, data: bytes, by: str) -> Import:
@@ -159,14 +199,32 @@ class Paymaster:
         try:
             raw = await trio.to_thread.run_sync(_checked, batch, it, signed)
             warning = await node.refusal(raw)
-            if warning is not None and SCRIPT_WORDS in warning:
+            if warning is not None and is_for_good(warning):
                 raise Quarantined(Flaw.WITNESS, warning)
         except Quarantined as wrong:
             await self._quarantine(batch, it, wrong, act)
             raise
         fresh = await self._books.write(sign, batch_id, it.attempt, raw, act)
-        log.info("payout_signed", batch=batch_id, attempt=it.attempt, txid=it.txid, warning=warning)
-        return Import(it.attempt, it.txid, fresh, warning)
+        replaced = not fresh and await self._replace(node, batch, it, raw, act)
+        log.info(
+            "payout_signed",
+            batch=batch_id,
+            attempt=it.attempt,
+            txid=it.txid,
+            warning=warning,
+            replaced=replaced,
+        )
+        return Import(it.attempt, it.txid, fresh, warning, replaced)
+
+    async def _replace(self, node: ChainNode, batch: Batch, it: Attempt, raw: bytes, act: Act) -> bool:
+        """Take other signatures than are stored, where those can never be sent: the same payment, so that
+        whichever a miner may have, it is made once."""
+        if it.signed_tx is None or it.signed_tx == raw:
+            return False
+        refusal = await node.refusal(it.signed_tx)
+        if refusal is None or not is_for_good(refusal):
+            return False
+        return await self._books.write(replace_signature, batch.id, it.attempt, raw, refusal, act)
 
     async def broadcast(self, batch_id: int, by: str) -> tuple[Sending, ...]:
         """Send the newest signed transaction to every node; again, where that was done before."""
@@ -194,7 +252,7 @@ class Paymaster:
         coins = spendable(found)
         anchor = await self._anchor(coins)
         first = Spend(anchor.txid, anchor.vout, anchor.amount_sat, anchor.script)
-        choice = self._choose(batch, (first,), coins, rate)
+        choice = self._choose(batch, (first,), coins, rate, asked=False)
         heights = {(it.txid, it.vout): it.height for it in coins}
         sources = {}
         for spend in choice.inputs:
@@ -203,10 +261,13 @@ class Paymaster:
         return await self._books.read(load, batch.id)
 
     async def _anchor(self, coins: Sequence[Coin]) -> Coin:
-        """The change of the last payout, or where there is none the oldest coin."""
+        """The change of the last payout, or where there is none the oldest coin, which nobody else chose."""
         tip = await self._books.read(next_anchor)
         if tip is None:
-            return oldest(coins)
+            outside = await self._books.read(from_outside)
+            return oldest(
+                [it for it in coins if it.txid not in outside or not self._wallet.is_change(it.script)]
+            )
         paid, vout = tip
         for coin in coins:
             if (coin.txid, coin.vout) == (paid.txid, vout):
@@ -217,10 +278,24 @@ class Paymaster:
             "other ones now? Move the old wallet's coins to the new one first"
         )
 
-    def _choose(self, batch: Batch, must: Sequence[Spend], may: Sequence[Coin], rate_sat_kvb: int) -> Choice:
-        replaced = max((it.fee_sat for it in batch.attempts), default=None)
-        change = self._wallet.change_script(batch.id)
-        return choose(must, may, batch.payees, change, self._wallet.shape, rate_sat_kvb, replaced)
+    def _choose(
+        self, batch: Batch, must: Sequence[Spend], may: Sequence[Coin], rate_sat_kvb: int, *, asked: bool
+    ) -> Choice:
+        """At that rate; at more where it replaces what somebody has, unless a person asked for the rate."""
+        given = [it for it in batch.attempts if it.state not in (AttemptState.PSBT, AttemptState.FAILED)]
+        replaced = max((it.fee_sat for it in given), default=None)
+        change, shape = self._wallet.change_script(batch.id), self._wallet.shape
+        choice = choose(must, may, batch.payees, change, shape, rate_sat_kvb, replaced)
+        outputs = [*batch.payees, choice.change]
+        own_sat = shape.fee_sat(len(choice.inputs), outputs, rate_sat_kvb)
+        if asked and choice.fee_sat > own_sat:
+            weight = shape.weight(len(choice.inputs), outputs)
+            least = (choice.fee_sat - 1) * WITNESS_SCALE // weight + 1
+            raise SettlementError(
+                f"at that rate the fee would be {own_sat} sat; to replace one of {replaced} sat it takes "
+                f"{choice.fee_sat} sat: at least {least} sat/vB"
+            )
+        return choice
 
     async def _store(
         self, node: ChainNode, batch: Batch, choice: Choice, sources: dict[str, Tx], by: str

@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import trio
 from sqlalchemy import Connection
 
-from payouts.payout_rows import Act
+from payouts.payout_rows import Act, act_of_person
 from pool.store import Store
 
 _Params = ParamSpec("_Params")
@@ -31,8 +31,8 @@ class PayoutBooks:
         return self._clock()
 
     def act(self, by: str) -> Act:
-        """That somebody does something now."""
-        return Act(by, self._clock())
+        """That a person does something now."""
+        return act_of_person(by, self._clock())
 
     async def read(
         self,

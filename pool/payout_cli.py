@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -30,7 +31,8 @@ from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from payouts.ledger import LedgerError
-from payouts.payout_plan import Plan, plan
+from payouts.payout_plan import Plan, ScriptOf, plan
+from payouts.proposals import ProposalError
 from payouts.psbt import TEXT_BYTES_MAX, Quarantined
 from payouts.settlement import UNDER_WAY, Batch, SettlementError, State, batches_in, load
 from pool.addresses import script_for
@@ -73,10 +75,12 @@ def preview(
     """Who would be paid now, and who is held back and why. Changes nothing."""
     with _in_words(), _opened(config, data_dir, database) as (store, network):
         minimum_sat = MINIMUM_SAT_DEFAULT
+        script_of: ScriptOf = partial(script_for, network=network)
         if data_dir is None and (settings := load_config(config or DEFAULT_CONFIG).payouts) is not None:
             minimum_sat = settings.minimum_sat
+            script_of = PayoutWallet(settings, network).script_of_others(script_of)
         with store.read() as connection:
-            planned = plan(connection, int(time.time()), lambda it: script_for(it, network), minimum_sat)
+            planned = plan(connection, int(time.time()), script_of, minimum_sat)
         _print_plan(planned)
 
 
@@ -161,6 +165,8 @@ def import_signed(
         data = source.read(TEXT_BYTES_MAX + 1)
     found = _command(lambda it: it.take(batch_id, data, _person(by)), config, data_dir, database)
     news = "is signed" if found.fresh else "was signed before, nothing is changed"
+    if found.replaced:
+        news = "is signed anew: no node would ever have taken the signatures of before"
     typer.echo(f"batch {batch_id}, attempt {found.attempt}: {found.txid} {news}")
     if found.warning is not None:
         typer.echo(f"the node would not take it now: {found.warning}", err=True)
@@ -181,6 +187,12 @@ def broadcast(
     if all(it.answer is Answer.UNKNOWN for it in answers):
         typer.echo(
             "no node answered: it may be on its way all the same, `angara payout follow` sends it again"
+        )
+    if all(it.answer is Answer.REFUSED for it in answers):
+        typer.echo(
+            "no node takes it. Wrong signatures: have it signed again and import that. "
+            f"Too low a fee: `angara payout bump {batch_id}`",
+            err=True,
         )
 
 
@@ -249,8 +261,11 @@ def follow(
 
     async def look(paymaster: Paymaster) -> None:
         while True:
-            for news in await paymaster.follower.look():
+            survey = await paymaster.follower.survey()
+            for news in survey.news:
                 typer.echo(news)
+            for trouble in survey.trouble_words:
+                typer.echo(trouble, err=True)
             if once or not await paymaster.under_way():
                 return
             await trio.sleep(FOLLOW_EVERY_S)
@@ -263,7 +278,8 @@ def reconcile(
     accept: Annotated[
         list[str] | None,
         typer.Option(
-            help="A transaction that you looked at and that is no payout; several times for several."
+            help="A transaction that you looked at, and know whom it pays; several times for several. "
+            "Somebody else has to say so too."
         ),
     ] = None,
     by: AsOption = None,
@@ -347,6 +363,7 @@ def _in_words() -> Iterator[None]:
         LedgerError,
         NodeError,
         OSError,
+        ProposalError,
         SettlementError,
         SQLAlchemyError,
         StoreError,

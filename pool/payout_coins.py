@@ -18,8 +18,11 @@ from payouts.transaction import TxOutput
 from pool.payout_node import Coin
 from pool.payout_wallet import Shape
 
-# A coin that is worth spending when fees are high: 68 vB of input cost less at up to 147 sat/vB.
+# A coin that is worth spending when fees are high: 68 vB of input cost less at up to 147 sat/vB. No change of
+# a payout is smaller, and nothing smaller is spent: it is dust, whoever sent it.
 CHANGE_SAT_MIN: Final = 10_000
+# A transaction that nodes relay holds no more: 272 weight units each, of 400,000.
+INPUTS_MAX: Final = 1_400
 # As deep as a payout is final: a coin that a reorganisation takes away would take the payout with it.
 CONFIRMATIONS_MIN: Final = 6
 COINBASE_CONFIRMATIONS_MIN: Final = 100  # consensus: before that nobody may spend it
@@ -40,11 +43,12 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def spendable(coins: Sequence[Coin]) -> tuple[Coin, ...]:
-    """Those deep enough in the chain."""
+    """Those deep enough in the chain, and worth it."""
     return tuple(
         coin
         for coin in coins
-        if coin.confirmations >= (COINBASE_CONFIRMATIONS_MIN if coin.coinbase else CONFIRMATIONS_MIN)
+        if coin.amount_sat >= CHANGE_SAT_MIN
+        and coin.confirmations >= (COINBASE_CONFIRMATIONS_MIN if coin.coinbase else CONFIRMATIONS_MIN)
     )
 
 
@@ -76,19 +80,26 @@ def choose(
     )
     outputs = [*payees, TxOutput(CHANGE_SAT_MIN, change_script)]
     paid_sat = sum(payee.amount_sat for payee in payees)
+    spent_sat = sum(it.amount_sat for it in inputs)
     while True:
         fee_sat = shape.fee_sat(len(inputs), outputs, rate_sat_kvb)
         if replaced_fee_sat is not None:
             relay_sat = shape.fee_sat(len(inputs), outputs, RELAY_SAT_KVB)
             fee_sat = max(fee_sat, replaced_fee_sat + relay_sat)
-        change_sat = sum(it.amount_sat for it in inputs) - paid_sat - fee_sat
+        change_sat = spent_sat - paid_sat - fee_sat
         if change_sat >= CHANGE_SAT_MIN:
             return Choice(tuple(inputs), fee_sat, TxOutput(change_sat, change_script))
-        if not rest:
+        if not rest or len(inputs) == INPUTS_MAX:
             missing_sat = CHANGE_SAT_MIN - change_sat
+            which = (
+                f"the {INPUTS_MAX} largest of its coins: gather them into fewer"
+                if rest
+                else ("coins that can be spent")
+            )
             raise TooFewCoins(
                 f"{paid_sat} sat to payees, {fee_sat} sat to the network and {CHANGE_SAT_MIN} sat of change "
-                f"need {missing_sat} sat more than the wallet has in coins that can be spent"
+                f"need {missing_sat} sat more than the wallet has in {which}"
             )
         coin = rest.pop()
+        spent_sat += coin.amount_sat
         inputs.append(Spend(coin.txid, coin.vout, coin.amount_sat, coin.script))

@@ -5,24 +5,28 @@ For every batch that a signer may have, the question is what became of its ancho
     unspent            send the stored bytes again (broadcast); wait (psbt, signed)
     spent by us        confirmed, and final with the sixth confirmation
     spent to ourselves failed with the sixth confirmation: no attempt can confirm any more
-    spent otherwise    nothing is done: `angara payout reconcile`
+    spent otherwise    nothing is done: `angara payout reconcile`; likewise where it pays any of the payees
     gone               its own transaction was reorganised out: wait, send again
 
 A block that is in no node's chain any more puts its batch back to broadcast.
 
 Invariants: what cannot be taken back needs the agreement of all nodes that answer; a pass may be cut off
-anywhere and done again. Must not know: how a transaction is made.
+anywhere and done again; what is wrong with one batch keeps no other from its turn.
+Must not know: how a transaction is made.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
+import msgspec
 import structlog
 import trio
 from sqlalchemy.exc import SQLAlchemyError
 
-from payouts.ledger import LedgerError
 from payouts.payout_rows import Act
-from payouts.payout_steps import CHAIN, confirm, finish, lose, reorganise
+from payouts.payout_steps import confirm, finish, lose, reorganise
+from payouts.persons import CHAIN
+from payouts.psbt import Quarantined
 from payouts.settlement import (
     FINAL_CONFIRMATIONS,
     SENT,
@@ -34,9 +38,9 @@ from payouts.settlement import (
     SettlementError,
     State,
     batch_of,
-    batches_in,
     is_stranger,
     load,
+    numbers_in,
     recently_final,
 )
 from pool.payout_books import PayoutBooks
@@ -49,6 +53,23 @@ log = structlog.get_logger()
 PASS_EVERY_S: Final = 30.0  # blocks take ten minutes, memory pools lose transactions in hours
 
 
+# What can be wrong with one batch: its rows (unreadable ones are ValueErrors, a LedgerError is one, and
+# LookupErrors), its steps, the database or the node while it has its turn.
+TROUBLE: Final = (NodeError, SettlementError, Quarantined, SQLAlchemyError, ValueError, LookupError)
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """What a pass found: news, and by batch what was in the way."""
+
+    news: tuple[str, ...]
+    trouble: dict[int, Exception]
+
+    @property
+    def trouble_words(self) -> tuple[str, ...]:
+        """What was in the way."""
+        return tuple(f"batch {number} cannot be followed: {error}" for number, error in self.trouble.items())
+
+
 class Follower:
     """Looks at every batch under way; `run` for ever, `look` once."""
 
@@ -58,30 +79,49 @@ class Follower:
         self._wallet = wallet
 
     async def run(self) -> None:
-        """A pass every PASS_EVERY_S until cancelled. What is in the way is logged once, and its end."""
-        reason = ""
+        """A pass every PASS_EVERY_S until cancelled. What is in the way is logged once, and its end: of all
+        batches (None: no node can be asked, or the database), and of each."""
+        before: dict[int | None, Exception] = {}
         while True:
-            before, reason = reason, ""
+            trouble: dict[int | None, Exception] = {}
             try:
-                await self.look()
-            except (NodeError, SettlementError, LedgerError, SQLAlchemyError) as error:
-                reason = type(error).__name__
-                if reason != before:
-                    log.error("payouts_not_followed", reason=str(error))
-            else:
-                if before:
-                    log.info("payouts_followed_again")
+                for number, wrong in (await self.survey()).trouble.items():
+                    trouble[number] = wrong
+            except TROUBLE as error:
+                trouble[None] = error
+            for whose, wrong in trouble.items():
+                if type(before.get(whose)) is not type(wrong):
+                    log.error("payouts_not_followed", batch=whose, reason=str(wrong))
+            for whose in before.keys() - trouble.keys():
+                log.info("payouts_followed_again", batch=whose)
+            before = trouble
             await trio.sleep(PASS_EVERY_S)
 
     async def look(self) -> tuple[str, ...]:
-        """One pass over all batches under way: what is new of them, in words. Raises NodeError."""
+        """One pass over all batches under way: what is new of them, in words. Raises what was first in the
+        way of one, when all others have had their turn."""
+        survey = await self.survey()
+        for error in survey.trouble.values():
+            raise error
+        return survey.news
+
+    async def survey(self) -> Survey:
+        """One pass over all batches under way. Raises NodeError where no node can be asked."""
         node = await self._nodes.first()
         news: list[str] = []
-        for batch in await self._books.read(recently_final, node.height - WATCH_CONFIRMATIONS):
-            news += await self._look_at_block(batch)
-        for batch in await self._books.read(batches_in, *UNDER_WAY):
-            news += await self._look_at(node, batch)
-        return tuple(news)
+        trouble: dict[int, Exception] = {}
+
+        async def have(number: int, turn: Callable[[Batch], Awaitable[list[str]]]) -> None:
+            try:
+                news.extend(await turn(await self._books.read(load, number)))
+            except TROUBLE as error:
+                trouble[number] = error
+
+        for number in await self._books.read(recently_final, node.height - WATCH_CONFIRMATIONS):
+            await have(number, self._look_at_block)
+        for number in await self._books.read(numbers_in, *UNDER_WAY):
+            await have(number, lambda batch: self._look_at(node, batch))
+        return Survey(tuple(news), trouble)
 
     async def send(self, batch: Batch) -> tuple[Sending, ...]:
         """Send what is signed to every node, the newest first; an older one where that is refused."""
@@ -102,7 +142,11 @@ class Follower:
     async def _look_at(self, node: ChainNode, batch: Batch) -> list[str]:
         if batch.state is State.CONFIRMED:
             return await self._look_at_block(batch)
-        anchor = batch.attempts[0].anchor
+        if batch.state not in UNDER_WAY:  # another process was faster
+            return []
+        anchor = batch.anchor
+        if anchor is None:
+            raise SettlementError(f"batch {batch.id} is {batch.state} and has no transaction")
         if await node.unspent(anchor.txid, anchor.vout):
             await self._send_again(batch)
             return []
@@ -132,7 +176,9 @@ class Follower:
 
     async def _look_at_block(self, batch: Batch) -> list[str]:
         """A confirmed or final batch: how deep its block is."""
-        attempt = next(it for it in batch.attempts if it.block_hash is not None)
+        attempt = next((it for it in batch.attempts if it.block_hash is not None), None)
+        if attempt is None:  # another process was faster
+            return []
         block_hash = attempt.block_hash or ""
         fewest, most = await self._nodes.confirmations(block_hash)
         now_s = self._books.now_s()
@@ -151,12 +197,14 @@ class Follower:
         """Something that is not ours, or that we forgot, spent the anchor."""
         txid = spent.tx.txid
         to_ourselves = all(self._wallet.is_own(output.script) for output in spent.tx.outputs)
-        if not to_ourselves and not await self._books.read(is_stranger, txid):
+        scripts = {item.script for item in batch.items}
+        pays = any(output.script in scripts for output in spent.tx.outputs)
+        if pays or (not to_ourselves and not await self._books.read(is_stranger, txid)):
             return self._ask(batch, spent)
         fewest, _ = await self._nodes.confirmations(spent.block_hash)
         if fewest < FINAL_CONFIRMATIONS:
             return [f"batch {batch.id}: its anchor is spent by {txid}, {fewest} confirmations"]
-        await self._books.write(lose, batch.id, txid, Act(CHAIN, self._books.now_s()))
+        await self._books.write(lose, batch.id, spent.tx, Act(CHAIN, self._books.now_s()))
         log.warning("payout_failed", batch=batch.id, conflict=txid)
         return [f"batch {batch.id} has failed: its anchor is spent by {txid}, its balances are payable again"]
 
@@ -167,4 +215,4 @@ class Follower:
 
 def search_from(batch: Batch) -> int:
     """The lowest block that can hold a spend of a batch's anchor: a reorganisation may have moved it down."""
-    return batch.attempts[0].made_at_height - WATCH_CONFIRMATIONS
+    return min(it.made_at_height for it in batch.attempts) - WATCH_CONFIRMATIONS

@@ -26,15 +26,28 @@ log = structlog.get_logger()
 SAT_PER_BTC: Final = 100_000_000
 # scantxoutset walks over all coins there are: a minute or two, five on a slow disk.
 SCAN_TIMEOUT_S: Final = 900.0
-COINS_MAX: Final = 100_000  # of one descriptor: two years of a pool that finds every block
+# About 300,000 coins at 420 bytes: whoever wants to fill that with dust pays a bitcoin for it.
+SCAN_BYTES_MAX: Final = 128 * 1024 * 1024
 # A year of blocks: a coin that was spent longer ago than that is looked for by a person.
 SEARCH_BLOCKS_MAX: Final = 52_560
 FEE_TARGET_BLOCKS: Final = 6
+
+NO_TXID: Final = "00" * 32  # what a coinbase says that it spends
 
 RPC_NOT_FOUND: Final = -5
 RPC_ALREADY_IN_CHAIN: Final = -27
 # What nodes say of a transaction that they have: with -27, or with -26 in older releases.
 KNOWN_WORDS: Final = ("txn-already-known", "txn-already-in-mempool", "already in block chain")
+
+# What nodes say of signatures that no node will ever take. All else may be otherwise tomorrow, or on another
+# node: fees, conflicts, coins that it has not seen.
+FOR_GOOD_WORDS: Final = (
+    "script-verify-flag",  # mandatory-, non-mandatory-, since 28.0 also mempool- and block-
+    "bad-witness-nonstandard",
+    "bad-txns-nonstandard-inputs",
+    "bad-txns-too-many-sigops",
+    "scriptsig-not-pushonly",
+)
 
 _Value = TypeVar("_Value")
 
@@ -127,11 +140,17 @@ class _Accepted(msgspec.Struct):
 
 
 class Ancestry(msgspec.Struct, frozen=True):
-    """A transaction on the chain, the coins it spends, and the heights at which those were made."""
+    """A transaction on the chain, the coins it spends, and the heights at which those were made; a coinbase
+    spends none."""
 
     tx: Tx
     inputs: tuple[Spend, ...]
     heights: tuple[int, ...]
+
+
+def is_for_good(refusal: str) -> bool:
+    """Whether a transaction that is refused with these words can never be sent as it is signed."""
+    return any(words in refusal for words in FOR_GOOD_WORDS)
 
 
 class PayoutNodes:
@@ -206,10 +225,16 @@ class ChainNode:
 
     async def coins(self, scan_objects: Sequence[object]) -> tuple[Coin, ...]:
         """All unspent coins of the descriptors, in the chain."""
-        answer = await self._rpc.call("scantxoutset", "start", list(scan_objects), timeout_s=SCAN_TIMEOUT_S)
+        answer = await self._rpc.call(
+            "scantxoutset",
+            "start",
+            list(scan_objects),
+            timeout_s=SCAN_TIMEOUT_S,
+            answer_bytes_max=SCAN_BYTES_MAX,
+        )
         scan = _typed(answer, _Scan, "scantxoutset")
-        if not scan.success or len(scan.unspents) > COINS_MAX:
-            raise NodeSpokeNonsense(f"scantxoutset found {len(scan.unspents)} coins, or was stopped")
+        if not scan.success:
+            raise NodeSpokeNonsense("scantxoutset was stopped")
         try:
             return tuple(
                 Coin(
@@ -237,7 +262,7 @@ class ChainNode:
 
     async def block_time_s(self, height: int) -> int:
         """What the block at a height says of its time."""
-        header = await self._header(await self._block_hash(height))
+        header = await self._header(await self.block_hash(height))
         if header is None:
             raise NodeSpokeNonsense(f"the node has no block at height {height}")
         return header.time
@@ -246,7 +271,7 @@ class ChainNode:
         """Who spent the coin, in the blocks from the tip down to a height."""
         lowest = max(from_height, 1, self.height - SEARCH_BLOCKS_MAX)
         for height in range(self.height, lowest - 1, -1):
-            block_hash = await self._block_hash(height)
+            block_hash = await self.block_hash(height)
             raw = _bytes(await self._rpc.call("getblock", block_hash, 0), "getblock")
             try:
                 tx = await trio.to_thread.run_sync(spender_in_block, raw, txid, vout)
@@ -258,17 +283,21 @@ class ChainNode:
 
     async def transaction(self, txid: str, height: int) -> Tx:
         """A transaction of the block at a height."""
-        block_hash = await self._block_hash(height)
+        block_hash = await self.block_hash(height)
         return _tx(await self._rpc.call("getrawtransaction", txid, 0, block_hash), txid)
 
     async def ancestry(self, txid: str, height: int) -> Ancestry:
         """A transaction of the block at a height, with what it spends."""
-        block_hash = await self._block_hash(height)
+        block_hash = await self.block_hash(height)
         answer = await self._rpc.call("getrawtransaction", txid, 2, block_hash)
         found = _typed(answer, _Transaction, "getrawtransaction")
         tx = _tx(found.hex, txid)
+        if tx.inputs[0].txid == NO_TXID:
+            return Ancestry(tx, (), ())
         if len(found.vin) != len(tx.inputs) or any(it.prevout is None for it in found.vin):
-            raise NodeSpokeNonsense("getrawtransaction says nothing of the coins that are spent")
+            raise NodeSpokeNonsense(
+                "getrawtransaction says nothing of the coins that are spent: Bitcoin Core does from 25.0 on"
+            )
         prevouts = [it.prevout for it in found.vin if it.prevout is not None]
         inputs = tuple(
             Spend(it.txid, it.vout, _sat(prevout.value), bytes.fromhex(prevout.scriptPubKey.hex))
@@ -299,7 +328,8 @@ class ChainNode:
             raise
         return _typed(answer, _Header, "getblockheader")
 
-    async def _block_hash(self, height: int) -> str:
+    async def block_hash(self, height: int) -> str:
+        """Of the block at a height of the active chain."""
         return _typed(await self._rpc.call("getblockhash", height), str, "getblockhash")
 
 

@@ -5,34 +5,41 @@ again: the next transaction would have to spend the same anchor. But before anyt
 must learn what happened. They are reconciled when
 
 * the anchor of a batch that was not sent is unspent;
-* the change of the last payout, which the next one spends, is unspent;
+* the change of the last payout, which the next one spends, is unspent, and ours;
 * every coin of the change descriptor, since there is a pool, is of a transaction that they know.
 
-`Reconciler.run` finds the transactions that break this, and takes each for what it is: a payout of a batch,
-a payout to tenants that the books never saw, a move of coins to ourselves; or something else, which a
-person has to look at and accept as no payout.
+`Reconciler.run` finds the transactions that break this, and takes each for what it is, in this order:
+
+    spends no coin of ours          whatever it pays to whom: from outside, and left alone
+    an attempt of ours              adopted
+    pays all payees of a batch      adopted, however its outputs are arranged, and whoever got the change
+    pays nobody but ourselves       no payout
+    pays tenants, and ourselves     a payout that the books never saw: recovered
+    anything else                   a question: two persons have to say what they know of it
+
+What it pays to tenants from coins of ours is booked as paid even then: nobody's word makes it payable again.
+A coin too small to be a payout's change is dust. Anybody can send it: nothing is asked about it.
 
 Invariants: the oldest comes first; what is on the chain is never booked as less than it is.
-Must not know: how a transaction is made.
+Must not know: how a transaction is made, and how the chain is searched (`payout_suspects`).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
-import msgspec
 import structlog
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from payouts.ledger import LedgerError
-from payouts.payout_plan import ScriptOf, payees_by_script
+from payouts.payout_evidence import Found, batch_paid_by, beyond, change_among, items_paid_by
+from payouts.payout_plan import ScriptOf
 from payouts.payout_rows import Act
-from payouts.payout_steps import Found, accept_stranger, adopt, recover
-from payouts.psbt import Quarantined
-from payouts.schema import tenants
+from payouts.payout_steps import accept_stranger, adopt, recover
+from payouts.persons import CHAIN
+from payouts.proposals import ProposalError, ProposalKind, agree, agreed, open_proposals
 from payouts.settlement import (
-    SENT,
+    FINAL_CONFIRMATIONS,
     UNDER_WAY,
-    WATCH_CONFIRMATIONS,
     Batch,
     Item,
     SettlementError,
@@ -41,33 +48,21 @@ from payouts.settlement import (
     batch_of,
     batches_in,
     is_stranger,
-    known_transactions,
     next_anchor,
 )
+from payouts.transaction import TxOutput
 from pool.payout_books import PayoutBooks
-from pool.payout_follow import Follower, search_from
+from pool.payout_follow import Follower
 from pool.payout_node import Ancestry, ChainNode, Coin, PayoutNodes
+from pool.payout_suspects import NotReconciled, Suspect, Suspects, dust_in_words
 from pool.payout_wallet import PayoutWallet
 
 log = structlog.get_logger()
 
 # A backup that old is a year of daily payouts behind; more rounds than that do not end by themselves.
 ROUNDS_MAX: Final = 400
-ANCESTORS_MAX: Final = 1_000  # transactions of the wallet that are walked back through
-# Between the clock of this host and those of miners: the pool's first day is no sharp line.
-BIRTH_MARGIN_S: Final = 2 * 86_400
-
-
-class NotReconciled(SettlementError):
-    """The chain knows of payouts that the books do not: nothing is paid until they agree."""
-
-
-class Suspect(msgspec.Struct, frozen=True):
-    """A transaction to be explained, and the anchor that it spent, if it did."""
-
-    txid: str
-    height: int
-    anchor: str = ""
+OUTPUTS_TOLD_MAX: Final = 3
+SAID: Final = "looked at: where it pays no tenant, it is no payout"
 
 
 class Reconciler:
@@ -86,107 +81,53 @@ class Reconciler:
         self._wallet = wallet
         self._follower = follower
         self._script_of = script_of
+        self._suspects = Suspects(books, wallet)
 
     async def require(self, node: ChainNode) -> None:
         """That the books know who spent the anchors. Raises NotReconciled."""
         under_way = await self._books.read(batches_in, *UNDER_WAY)
         for batch in under_way:
-            if batch.state in (State.PSBT, State.SIGNED):
-                anchor = batch.attempts[0].anchor
-                if not await node.unspent(anchor.txid, anchor.vout):
-                    raise NotReconciled(_gone(f"the anchor of batch {batch.id}"))
+            anchor = batch.anchor if batch.state in (State.PSBT, State.SIGNED) else None
+            if anchor is not None and not await node.unspent(anchor.txid, anchor.vout):
+                raise NotReconciled(_gone(f"the anchor of batch {batch.id}"))
         if not under_way:
             tip = await self._books.read(next_anchor)
-            if tip is not None and not await node.unspent(tip[0].txid, tip[1]):
+            if tip is not None and (
+                self._suspects.moved(tip[0]) or not await node.unspent(tip[0].txid, tip[1])
+            ):
                 raise NotReconciled(_gone("the change of the last payout"))
 
     async def require_known_change(self, node: ChainNode, coins: Collection[Coin]) -> None:
         """That every coin of the change descriptor is of a transaction that we know. Raises NotReconciled."""
-        unknown = await self._unknown_change(node, coins)
+        unknown = await self._suspects.of_change(node, coins)
         if unknown:
             raise NotReconciled(
-                f"{len(unknown)} coins of the change descriptor are of transactions that these books do not "
-                f"know, the first is {unknown[0].txid}: run `angara payout reconcile`"
+                f"{len(unknown)} transactions that spent coins of ours and left change are not known to "
+                f"these books, the first is {unknown[0].txid}: run `angara payout reconcile`"
             )
 
     async def run(self, by: str, accept: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Explain everything that can be: what was found and done, and what a person has to look at.
+        """Explain everything that can be: what was found and done, and what persons have to look at.
 
-        `accept` are the transactions that somebody looked at: no payouts.
+        `accept` are the transactions that this person looked at: no payouts.
         """
+        act = self._books.act(by)
         news: list[str] = []
         for _ in range(ROUNDS_MAX):
             node = await self._nodes.first()
             done: list[str] = []
             open_questions: list[str] = []
-            for suspect in await self._suspects(node):
-                explained, words = await self._explain(node, suspect, self._books.act(by), accept)
+            suspects, dust = await self._suspects.all(node)
+            for suspect in suspects:
+                explained, words = await self._explain(node, suspect, act, accept)
                 (done if explained else open_questions).append(words)
             news += done
-            news += await self._follower.look()
+            survey = await self._follower.survey()
+            news += survey.news
             if not done:
-                return tuple(news), tuple(open_questions)
+                told = (dust_in_words(dust),) if dust else ()
+                return (*news, *told), (*open_questions, *survey.trouble_words)
         raise NotReconciled(f"after {ROUNDS_MAX} rounds there is more: run it again")
-
-    async def _suspects(self, node: ChainNode) -> list[Suspect]:
-        """What has to be explained, each once, the oldest first."""
-        found = {it.txid: it for it in await self._anchor_suspects(node)}
-        if not found:  # the node walks over all coins there are: only when nothing is left to do without
-            coins = await node.coins(self._wallet.scan_objects)
-            for coin in await self._unknown_change(node, coins):
-                for suspect in await self._ancestors(node, Suspect(coin.txid, coin.height)):
-                    found[suspect.txid] = suspect
-        return sorted(found.values(), key=lambda it: it.height)
-
-    async def _anchor_suspects(self, node: ChainNode) -> list[Suspect]:
-        found = []
-        under_way = await self._books.read(batches_in, *UNDER_WAY)
-        watched = [
-            (it.attempts[0].anchor.txid, it.attempts[0].anchor.vout, search_from(it))
-            for it in under_way
-            if it.state is not State.CONFIRMED
-        ]
-        if not under_way and (tip := await self._books.read(next_anchor)) is not None:
-            watched.append((tip[0].txid, tip[1], (tip[0].block_height or 0) - WATCH_CONFIRMATIONS))
-        for txid, vout, from_height in watched:
-            if await node.unspent(txid, vout):
-                continue
-            spent = await node.spender(txid, vout, from_height)
-            anchor = anchor_name(txid, vout)
-            if spent is not None and not await self._books.read(_explained, spent.tx.txid, anchor):
-                found.append(Suspect(spent.tx.txid, spent.height, anchor))
-        return found
-
-    async def _unknown_change(self, node: ChainNode, coins: Collection[Coin]) -> list[Coin]:
-        """Coins of the change descriptor that came since there is a pool, from we do not know where."""
-        known = await self._books.read(known_transactions)
-        unknown = [it for it in coins if it.txid not in known and self._wallet.is_change(it.script)]
-        return [it for it in unknown if await self._since_birth(node, it.height)]
-
-    async def _since_birth(self, node: ChainNode, height: int) -> bool:
-        """Whether a block may hold a payout: before the first tenant there were none."""
-        birth_s = await self._books.read(_first_tenant_s)
-        return birth_s is not None and await node.block_time_s(height) >= birth_s - BIRTH_MARGIN_S
-
-    async def _ancestors(self, node: ChainNode, last: Suspect) -> list[Suspect]:
-        """A suspect, and what came before it: payouts that are forgotten one after the other."""
-        known = await self._books.read(known_transactions)
-        found = {last.txid: last}
-        queue = [last]
-        while queue:
-            it = queue.pop()
-            ancestry = await node.ancestry(it.txid, it.height)
-            for spend, height in zip(ancestry.inputs, ancestry.heights, strict=True):
-                new = spend.txid not in known and spend.txid not in found
-                if new and self._wallet.is_change(spend.script) and await self._since_birth(node, height):
-                    found[spend.txid] = Suspect(spend.txid, height)
-                    queue.append(found[spend.txid])
-            if len(found) > ANCESTORS_MAX:
-                raise NotReconciled(
-                    f"more than {ANCESTORS_MAX} transactions of the change descriptor are not known: "
-                    "payouts need a wallet of their own"
-                )
-        return list(found.values())
 
     async def _explain(
         self, node: ChainNode, suspect: Suspect, act: Act, accept: Collection[str]
@@ -195,75 +136,142 @@ class Reconciler:
         txid = suspect.txid
         ancestry = await node.ancestry(txid, suspect.height)
         try:
-            words = await self._take(ancestry, suspect, act, accept)
-        except (LedgerError, SettlementError, Quarantined) as error:
+            words = await self._take(node, ancestry, suspect, act)
+            if words is None and await self._said(txid, act, accept):
+                words = await self._take(node, ancestry, suspect, act)
+            if words is None:
+                return False, await self._question(ancestry, suspect)
+        except (LedgerError, ProposalError, SettlementError) as error:
             return False, f"{txid} cannot be booked: {error}"
-        if words is None:
-            return False, (
-                f"{txid} at height {suspect.height} spent coins of the payout wallet and pays somebody that "
-                f"is not known here: if it is no payout, run `angara payout reconcile --accept {txid}`"
-            )
         log.warning("payout_reconciled", txid=txid, height=suspect.height, outcome=words, by=act.by)
         return True, words
 
-    async def _take(
-        self, ancestry: Ancestry, suspect: Suspect, act: Act, accept: Collection[str]
-    ) -> str | None:
+    async def _take(self, node: ChainNode, ancestry: Ancestry, suspect: Suspect, act: Act) -> str | None:
+        """What the chain says by itself, and what two persons said of it; None where it is a question."""
         tx, txid = ancestry.tx, suspect.txid
-        found = Found(tx=tx, inputs=ancestry.inputs, made_at_height=suspect.height)
-        known = await self._books.read(batch_of, txid)
+        known = None if suspect.moved else await self._books.read(batch_of, txid)
         if known is not None:
-            await self._books.write(adopt, known[0].id, found, act)
+            await self._books.write(adopt, known[0].id, self._found(ancestry, suspect, known[0].payees), act)
             return f"{txid} is attempt {known[1].attempt} at batch {known[0].id}, and is on the chain"
-        change_is_own = self._wallet.is_own(tx.outputs[-1].script)
-        if change_is_own and (batch := await self._books.read(_batch_paid_by, found)) is not None:
-            await self._books.write(adopt, batch.id, found, act)
-            return f"{txid} pays batch {batch.id}, and is on the chain"
-        if all(self._wallet.is_own(output.script) for output in tx.outputs):
-            await self._books.write(accept_stranger, txid, suspect.anchor, act)
-            return f"{txid} is no payout: it moves coins to ourselves"
-        if txid in accept or await self._books.read(is_stranger, txid):
-            await self._books.write(accept_stranger, txid, suspect.anchor, act)
-            return f"{txid} is no payout, somebody said"
-        items = await self._books.read(_items_paid_by, found, self._script_of) if change_is_own else None
-        if items is None:
+        spends = frozenset((it.txid, it.vout) for it in tx.inputs)
+        batch = await self._books.read(batch_paid_by, tx.outputs, spends, self._script_of)
+        if batch is not None and not suspect.moved:
+            return await self._adopt(ancestry, suspect, batch, act)
+        looked_at = await self._books.read(_looked_at, txid)
+        lost = await self._books.read(_batch_at, suspect.anchor)
+        full = lost is not None and beyond(tx.outputs, lost.payees) is not None
+        items = () if suspect.moved else await self._books.read(items_paid_by, tx, lost, self._script_of)
+        scripts = {it.script for it in items}
+        strangers = [it for it in tx.outputs if not (it.script in scripts or self._wallet.is_own(it.script))]
+        if strangers and not looked_at and not full:
             return None
-        batch_id = await self._books.write(recover, items, found, act)
+        if items:
+            return await self._recover(node, ancestry, suspect, lost, items, act)
+        by = act if strangers else Act(CHAIN, act.at_s)
+        await self._books.write(accept_stranger, txid, suspect.anchor, by)
+        return f"{txid} is no payout: " + (
+            f"{looked_at} looked at it" if strangers else "it moves coins to ourselves"
+        )
+
+    async def _adopt(self, ancestry: Ancestry, suspect: Suspect, batch: Batch, act: Act) -> str:
+        await self._books.write(adopt, batch.id, self._found(ancestry, suspect, batch.payees), act)
+        words = f"{suspect.txid} pays batch {batch.id}, and is on the chain"
+        rest = beyond(ancestry.tx.outputs, batch.payees) or ()
+        if elsewhere := [it for it in rest if not self._wallet.is_own(it.script)]:
+            sat = sum(it.amount_sat for it in elsewhere)
+            log.error("payout_change_elsewhere", batch=batch.id, txid=suspect.txid, sat=sat)
+            words += f"; {sat} sat of it went to {_scripts(elsewhere)}, where this batch pays nobody"
+        return words
+
+    async def _recover(
+        self,
+        node: ChainNode,
+        ancestry: Ancestry,
+        suspect: Suspect,
+        lost: Batch | None,
+        items: tuple[Item, ...],
+        act: Act,
+    ) -> str:
+        """Book what it pays to tenants; in place of a batch whose anchor it spent, when that is final."""
+        tx, txid = ancestry.tx, suspect.txid
+        if lost is not None:
+            fewest, _ = await self._nodes.confirmations(await node.block_hash(suspect.height))
+            if fewest < FINAL_CONFIRMATIONS:
+                raise SettlementError(
+                    f"it spent the anchor of batch {lost.id} and pays others, or less: after "
+                    f"{FINAL_CONFIRMATIONS} confirmations, it has {fewest}"
+                )
+        found = self._found(ancestry, suspect, tuple(TxOutput(it.amount_sat, it.script) for it in items))
+        lost_id = None if lost is None else lost.id
+        try:
+            batch_id = await self._books.write(recover, items, found, act, lost_id)
+        except LedgerError:
+            # It pays a tenant more than the pool owes. The whole batch is paid besides, or two persons know.
+            if lost is not None and beyond(tx.outputs, lost.payees) is not None:
+                return await self._adopt(ancestry, suspect, lost, act)
+            looked_at = await self._books.read(_looked_at, txid)
+            if lost is not None or not looked_at:
+                raise
+            await self._books.write(accept_stranger, txid, suspect.anchor, act)
+            return f"{txid} pays tenants more than they are owed, and is not booked: {looked_at} looked at it"
         return f"{txid} paid {len(items)} tenants: these books did not know, it is batch {batch_id} now"
+
+    async def _said(self, txid: str, act: Act, accept: Collection[str]) -> bool:
+        """Whether two persons have looked at it, of whom this may be the second."""
+        kind = ProposalKind.NO_PAYOUT
+        return txid in accept and await self._books.write(agree, kind, txid, SAID, act)
+
+    async def _question(self, ancestry: Ancestry, suspect: Suspect) -> str:
+        """What persons have to know of it."""
+        txid = suspect.txid
+        said = await self._books.read(open_proposals, ProposalKind.NO_PAYOUT, txid)
+        told = (
+            "is a payout whose change went to somebody else"
+            if suspect.moved
+            else "spent coins of the payout wallet"
+        )
+        strangers = [it for it in ancestry.tx.outputs if not self._wallet.is_own(it.script)]
+        words = f"{txid} at height {suspect.height} {told}, and pays {_scripts(strangers)}"
+        command = f"`angara payout reconcile --accept {txid}`"
+        if said:
+            return (
+                f"{words}: {said[0].proposed_by} looked at it; somebody else has to as well, with {command}"
+            )
+        return f"{words}: if that is known and right, two persons say so, each with {command}"
+
+    def _found(self, ancestry: Ancestry, suspect: Suspect, payees: Iterable[TxOutput]) -> Found:
+        rest = beyond(ancestry.tx.outputs, payees) or ()
+        return Found(
+            tx=ancestry.tx,
+            inputs=ancestry.inputs,
+            made_at_height=suspect.height,
+            change=change_among(rest, self._wallet.is_own),
+        )
 
 
 def _gone(what: str) -> str:
     return f"{what} is not where it should be on the chain: run `angara payout reconcile`"
 
 
-def _first_tenant_s(connection: Connection) -> int | None:
-    first_s: int | None = connection.scalar(select(func.min(tenants.c.created_at_s)))
-    return first_s
+def _scripts(outputs: Iterable[TxOutput]) -> str:
+    """Where it went: the largest amounts are enough for a person to know what it is."""
+    largest = sorted(outputs, key=lambda it: -it.amount_sat)
+    told = ", ".join(f"{it.amount_sat} sat to {it.script.hex()[:80]}" for it in largest[:OUTPUTS_TOLD_MAX])
+    more = len(largest) - OUTPUTS_TOLD_MAX
+    return f"{told} and {more} more" if more > 0 else told
 
 
-def _explained(connection: Connection, txid: str, anchor: str) -> bool:
-    """Whether we know what spent the anchor."""
-    found = batch_of(connection, txid)
-    return is_stranger(connection, txid, anchor) if found is None else found[1].state in SENT
+def _looked_at(connection: Connection, txid: str) -> str | None:
+    """Which two persons looked at the transaction, or that one did when one was enough."""
+    persons = agreed(connection, ProposalKind.NO_PAYOUT, txid)
+    if persons is not None:
+        return " and ".join(persons)
+    return "somebody" if is_stranger(connection, txid) else None
 
 
-def _batch_paid_by(connection: Connection, found: Found) -> Batch | None:
-    """The batch whose payees are exactly those of the transaction; one that is alive before a failed one."""
-    candidates = [
-        batch
-        for batch in batches_in(connection)
-        if batch.state not in (State.CONFIRMED, State.FINAL) and batch.payees == found.tx.outputs[:-1]
-    ]
-    return max(candidates, key=lambda it: (it.state is not State.FAILED, it.id), default=None)
-
-
-def _items_paid_by(connection: Connection, found: Found, script_of: ScriptOf) -> tuple[Item, ...] | None:
-    """The tenants that a transaction pays, where every output but the change is one's."""
-    payees = payees_by_script(connection, script_of)
-    items = []
-    for position, output in enumerate(found.tx.outputs[:-1]):
-        payee = payees.get(output.script)
-        if payee is None:
-            return None
-        items.append(msgspec.structs.replace(payee, position=position, amount_sat=output.amount_sat))
-    return tuple(items) if len({item.tenant_id for item in items}) == len(items) else None
+def _batch_at(connection: Connection, anchor: str) -> Batch | None:
+    """The batch under way that was to spend the coin."""
+    for batch in batches_in(connection, *UNDER_WAY):
+        if batch.anchor is not None and anchor_name(batch.anchor.txid, batch.anchor.vout) == anchor:
+            return batch
+    return None

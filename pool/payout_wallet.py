@@ -12,7 +12,7 @@ Must not know: nodes, the database.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import bdkpython as bdk
@@ -81,6 +81,18 @@ class PayoutWallet:
         """Whether an output goes to the change descriptor: only payouts, and transactions made elsewhere
         with the same wallet, pay to it."""
         return self._keychain(script) is bdk.KeychainKind.INTERNAL
+
+    def script_of_others(self, script_of: Callable[[str], bytes]) -> Callable[[str], bytes]:
+        """How an address of a tenant becomes a script. One of this wallet does not (ValueError): with it each
+        move of our own coins would be a payment to that tenant."""
+
+        def checked(address: str) -> bytes:
+            script = script_of(address)
+            if self.is_own(script):
+                raise ValueError(f"{address} is an address of the payout wallet itself")
+            return script
+
+        return checked
 
     def change_script(self, batch_id: int) -> bytes:
         """Where a batch leaves what is left over: an address of its own, the same for all its attempts."""

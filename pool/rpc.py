@@ -139,27 +139,28 @@ class RpcClient:
         *params: object,
         lane: Lane = Lane.ORDINARY,
         timeout_s: float = ANSWER_TIMEOUT_S,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
     ) -> Any:
         """The result of a call, within `timeout_s` of now, waiting its turn included. Raises NodeError."""
         with trio.move_on_after(timeout_s):
             async with self._lanes[lane]:
-                return await self._call(method, params)
+                return await self._call(method, params, answer_bytes_max)
         raise NodeTimedOut(f"no complete answer to {method} within {timeout_s:g} s")
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._http.aclose()
 
-    async def _call(self, method: str, params: tuple[object, ...]) -> Any:
+    async def _call(self, method: str, params: tuple[object, ...], bytes_max: int) -> Any:
         call_id = next(self._ids)
         body = msgspec.json.encode({"jsonrpc": "1.0", "id": call_id, "method": method, "params": params})
         header = await self._credentials.header()
-        status, answer = await self._post(body, header)
+        status, answer = await self._post(body, header, bytes_max)
         if status == httpx.codes.UNAUTHORIZED and await self._credentials.renewed(header):
-            status, answer = await self._post(body, await self._credentials.header())
+            status, answer = await self._post(body, await self._credentials.header(), bytes_max)
         return _result(status, answer, call_id)
 
-    async def _post(self, body: bytes, authorization: str | None) -> tuple[int, bytes]:
+    async def _post(self, body: bytes, authorization: str | None, bytes_max: int) -> tuple[int, bytes]:
         headers = {} if authorization is None else {"Authorization": authorization}
         request = self._http.build_request("POST", self._url, content=body, headers=headers)
         request.stream = _Body(body)
@@ -169,10 +170,10 @@ class RpcClient:
                 with trio.CancelScope() as reading:
                     async for chunk in response.aiter_raw():
                         answer += chunk
-                        if len(answer) > ANSWER_BYTES_MAX:
+                        if len(answer) > bytes_max:
                             reading.cancel()  # leaving the loop would leave httpx's generators open
-                if len(answer) > ANSWER_BYTES_MAX:
-                    raise NodeSpokeNonsense(f"the answer has more than {ANSWER_BYTES_MAX} bytes")
+                if len(answer) > bytes_max:
+                    raise NodeSpokeNonsense(f"the answer has more than {bytes_max} bytes")
                 return response.status_code, bytes(answer)
         except httpx.ConnectTimeout:
             raise NodeUnreachable(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None

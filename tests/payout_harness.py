@@ -169,6 +169,10 @@ class Signer:
         address = self._descriptors[change].derive_address(index, bdk.Network.REGTEST)
         return bytes(address.script_pubkey().to_bytes())
 
+    def address(self, index: int) -> str:
+        """The same, as people write it."""
+        return str(self._descriptors[0].derive_address(index, bdk.Network.REGTEST))
+
     def sign(self, psbt: bytes, *, finalise: bool = True) -> bytes:
         """The PSBT with this wallet's signatures."""
         signed = bdk.Psbt(base64.b64encode(psbt).decode())

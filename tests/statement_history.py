@@ -10,9 +10,10 @@ from sqlalchemy import insert, update
 from payouts.accrual import settle
 from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, Posted, Transaction, Transfer, open_accounts, payable, post
+from payouts.payout_evidence import Found
 from payouts.payout_plan import Plan, digest
 from payouts.payout_rows import Act
-from payouts.payout_steps import Found, adopt, approve, draft
+from payouts.payout_steps import adopt, approve, draft
 from payouts.psbt import Spend
 from payouts.ratebook import record_fee_basis, record_rate
 from payouts.rates import BlockFees, Price, Scheme
@@ -170,7 +171,8 @@ class History:
             lock_time=0,
         )
         with self.store.write() as connection:
-            adopt(connection, batch, Found(tx=tx, inputs=(coin,), made_at_height=1), Act("olga", at_s))
+            found = Found(tx=tx, inputs=(coin,), made_at_height=1, change=tx.outputs[-1])
+            adopt(connection, batch, found, Act("olga", at_s))
         return tx.txid
 
     def state(self, from_day: date, to_day: date, tenant: str = "acme") -> Statement:

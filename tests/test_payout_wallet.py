@@ -11,6 +11,7 @@ from pool.payout_coins import (
     CHANGE_SAT_MIN,
     COINBASE_CONFIRMATIONS_MIN,
     CONFIRMATIONS_MIN,
+    INPUTS_MAX,
     Choice,
     TooFewCoins,
     choose,
@@ -184,11 +185,13 @@ def chosen(must: list[Coin], may: list[Coin], pay_sat: int, rate: int = 5_000, *
 
 
 def test_deep_coins_are_spendable_and_mature_ones() -> None:
+    least = CHANGE_SAT_MIN
     coins = [
-        coin(1, 1, CONFIRMATIONS_MIN),
-        coin(2, 1, CONFIRMATIONS_MIN - 1),
-        coin(3, 1, COINBASE_CONFIRMATIONS_MIN, coinbase=True),
-        coin(4, 1, COINBASE_CONFIRMATIONS_MIN - 1, coinbase=True),
+        coin(1, least, CONFIRMATIONS_MIN),
+        coin(2, least, CONFIRMATIONS_MIN - 1),
+        coin(3, least, COINBASE_CONFIRMATIONS_MIN, coinbase=True),
+        coin(4, least, COINBASE_CONFIRMATIONS_MIN - 1, coinbase=True),
+        coin(5, least - 1),  # dust
     ]
     assert [int(it.txid, 16) for it in spendable(coins)] == [1, 3]
 
@@ -212,6 +215,16 @@ def test_the_anchor_comes_first_and_the_largest_follow() -> None:
 
 def test_the_anchor_alone_where_it_is_enough() -> None:
     assert len(chosen([coin(1, 100_000)], [coin(2, 10**9)], 50_000).inputs) == 1
+
+
+def test_no_more_coins_are_chosen_than_fit_into_a_transaction() -> None:
+    """However many coins somebody sent us: what was chosen is a list of bounded length, in bounded time."""
+    one = coin(1, CHANGE_SAT_MIN)
+    many = [msgspec.structs.replace(one, vout=number) for number in range(1, 3_000)]
+    with pytest.raises(TooFewCoins, match=f"the {INPUTS_MAX} largest of its coins: gather them"):
+        chosen([one], many, 10**9, 1_000)
+    enough = chosen([one], many, 9_000_000, 1_000)
+    assert len(enough.inputs) < INPUTS_MAX
 
 
 def test_there_is_always_change() -> None:

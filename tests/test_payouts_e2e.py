@@ -7,10 +7,9 @@ import pytest
 
 from payouts.ledger import PoolAccount, in_payout, payable
 from payouts.psbt import Flaw, Quarantined, Spend
-from payouts.settlement import AttemptState, Batch, SettlementError, State, WrongStep
+from payouts.settlement import AttemptState, SettlementError, State, WrongStep
 from payouts.transaction import TxOutput, decode_transaction
 from pool.node import Node
-from pool.paymaster import Paymaster
 from pool.payout_coins import CHANGE_SAT_MIN, TooFewCoins
 from pool.payout_node import Answer
 from pool.payout_wallet import finalise
@@ -20,7 +19,6 @@ from tests.payout_harness import (
     COIN_SAT,
     COINS,
     CREATOR,
-    FEE_CAP_SAT,
     NODE,
     PAID_SAT,
     Regtest,
@@ -28,6 +26,7 @@ from tests.payout_harness import (
     credit,
     world_of,
 )
+from tests.payout_story import approved, sent, signed
 
 pytest_plugins = ("tests.postgres", "tests.payout_fixtures")
 
@@ -35,29 +34,6 @@ TOTAL_SAT = sum(PAID_SAT.values())
 COINS_ACCOUNT, FEES_ACCOUNT = PoolAccount.COINS.value, PoolAccount.NODE_FEES.value
 EXPENSE = PoolAccount.PPS_EXPENSE.value
 STRANGER_SCRIPT = b"\x00\x14" + bytes(range(20))
-
-
-async def approved(world: World, paymaster: Paymaster, fee_cap_sat: int = FEE_CAP_SAT) -> Batch:
-    batch = await paymaster.create(CREATOR)
-    return await paymaster.approve(batch.id, batch.digest, fee_cap_sat, APPROVER)
-
-
-async def signed(world: World, paymaster: Paymaster, batch_id: int, *, complete: bool = True) -> str:
-    """Exported, signed elsewhere, imported: the txid."""
-    given = await paymaster.export(batch_id, CREATOR)
-    taken = await paymaster.take(batch_id, world.signer.sign(given.psbt, finalise=complete), CREATOR)
-    assert taken.txid == given.txid
-    assert taken.warning is None
-    return taken.txid
-
-
-async def sent(world: World, paymaster: Paymaster) -> str:
-    """A batch that is on its way: the txid."""
-    batch = await approved(world, paymaster)
-    txid = await signed(world, paymaster, batch.id)
-    [answer] = await paymaster.broadcast(batch.id, CREATOR)
-    assert answer.answer is Answer.SENT
-    return txid
 
 
 def assert_paid(world: World, fee_sat: int, batch_id: int = 1) -> None:
@@ -454,8 +430,11 @@ async def test_an_anchor_that_somebody_else_got_is_for_a_person_to_look_at(
         assert "run `angara payout reconcile`" in news
         assert world.batch().state is State.BROADCAST
         _, [question] = await paymaster.reconciler.run(CREATOR, ())
-        assert f"--accept {conflict}" in question
-        done, questions = await paymaster.reconciler.run(CREATOR, [conflict])
+        assert f"two persons say so, each with `angara payout reconcile --accept {conflict}`" in question
+        _, [question] = await paymaster.reconciler.run(CREATOR, [conflict])
+        assert f"{CREATOR} looked at it; somebody else has to" in question
+        assert world.batch().state is State.BROADCAST
+        done, questions = await paymaster.reconciler.run(APPROVER, [conflict])
         assert (len(done), questions) == (2, ())
         assert world.batch().state is State.FAILED
         assert_unpaid(world)

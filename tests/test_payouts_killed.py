@@ -8,6 +8,7 @@ it knows nothing but what the database says, and gives the next command, or the 
 import pytest
 
 from payouts.settlement import AttemptState, State
+from payouts.transaction import TxOutput
 from pool.paymaster import Paymaster
 from pool.rpc import NodeError
 from pool.store import Store
@@ -25,6 +26,7 @@ from tests.payout_harness import (
     World,
     world_of,
 )
+from tests.payout_story import given, publish
 
 pytest_plugins = ("tests.postgres", "tests.payout_fixtures")
 
@@ -157,6 +159,43 @@ async def test_every_reply_is_lost_once(regtest: Regtest, store: Store) -> None:
     faults = Faults(everywhere=True, replies=True)
     await tell(regtest, store, faults)
     assert faults.struck > 45
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("replies", [False, True])
+async def test_a_reconciliation_that_dies_at_every_point_ends_the_same(
+    regtest: Regtest, books: Store, replies: bool
+) -> None:
+    """The signer paid two of three, and himself; a stranger sent to our change. Two persons look at it, each
+    as often as it takes."""
+    async with world_of(regtest, books) as world:
+        batch = await given(world, world.paymaster())
+        stolen = TxOutput(PAID_SAT["acme"], bytes.fromhex("0014" + "77" * 20))
+        left_sat = COIN_SAT - TOTAL_SAT - 2_000
+        change = TxOutput(left_sat, world.wallet.change_script(batch.id))
+        txid = await publish(world, batch, change, stolen, *batch.payees[1:])
+        await world.fund(TxOutput(20_000, world.signer.script(7, change=True)))
+        faults = Faults(everywhere=True, replies=replies)
+        world.faults = world.wire._faults = faults
+        for person, left in ((CREATOR, 1), (APPROVER, 0)):
+            for _ in range(STEPS_MAX):
+                faults.begin(person)
+                questions = None
+                try:
+                    _, questions = await world.paymaster().reconciler.run(person, [txid])
+                except* (Killed, NodeError):
+                    pass
+                if questions is not None and len(questions) == left:
+                    break
+        assert faults.struck > (20 if replies else 50)
+        assert [it.state for it in world.batches()] == [State.FAILED, State.FINAL]
+        assert world.paid_sat() == {**PAID_SAT, "acme": 0}
+        assert world.balances() == {
+            "pool.coins": TOTAL_SAT - PAID_SAT["acme"] + 2_000,
+            "pool.node_fees": -2_000,
+            "pool.pps_expense": -TOTAL_SAT,
+            "tenant.1.payable": PAID_SAT["acme"],
+        }
 
 
 async def test_killed_once_after_sending(regtest: Regtest, sqlite_databases: SqliteDatabases) -> None:

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from sqlalchemy import Connection
 
+from payouts.payout_evidence import Found
 from payouts.payout_plan import plan
 from payouts.payout_steps import (
-    Found,
     accept_stranger,
     adopt,
     approve,
@@ -29,9 +29,9 @@ from payouts.payout_steps import (
     send,
     sign,
 )
-from payouts.psbt import Quarantined
+from payouts.psbt import Spend, decode_psbt
 from payouts.settlement import AttemptState, SettlementError, State, WrongStep, load, next_anchor
-from payouts.transaction import TxOutput, decode_transaction
+from payouts.transaction import Tx, TxInput, TxOutput, decode_transaction
 from pool.store import Store
 from tests.databases import Crash, crash_at
 from tests.payout_desk import (
@@ -120,11 +120,15 @@ def test_a_given_psbt_cannot_be_cancelled(desk: Desk) -> None:
 @pytest.mark.parametrize("state", [State.PSBT, State.BROADCAST])
 def test_a_lost_anchor_releases_the_hold_once(desk: Desk, state: State) -> None:
     desk.bring_to(state)
-    with pytest.raises(WrongStep, match="does not conflict"):
-        desk.do(lose, 1, desk.batch().attempts[0].txid, ANN)
-    desk.do(lose, 1, "cc" * 32, ANN)
+    ours = decode_psbt(desk.batch().attempts[0].psbt or b"").tx
+    elsewhere = conflict_with(desk, coin=desk.coin(1))
+    for wrong in (ours, elsewhere):
+        with pytest.raises(WrongStep, match="does not conflict"):
+            desk.do(lose, 1, wrong, ANN)
+    conflict = conflict_with(desk)
+    desk.do(lose, 1, conflict, ANN)
     with pytest.raises(WrongStep):
-        desk.do(lose, 1, "cc" * 32, ANN)
+        desk.do(lose, 1, conflict, ANN)
     assert (desk.batch().state, desk.balances()) == (State.FAILED, OWED)
     steps: tuple[tuple[Callable[..., object], tuple[object, ...]], ...] = (
         (give, (1, 1, ANN)),
@@ -136,12 +140,30 @@ def test_a_lost_anchor_releases_the_hold_once(desk: Desk, state: State) -> None:
             desk.do(step, *args)
 
 
+def conflict_with(desk: Desk, *outputs: TxOutput, coin: Spend | None = None) -> Tx:
+    """A transaction of nobody we know that spends the anchor, or another coin."""
+    spent = coin or desk.coin()
+    paid = outputs or (TxOutput(1_000, b"\x00\x14" + bytes(20)),)
+    return Tx(2, (TxInput(spent.txid, spent.vout, b"", 0),), paid, 0)
+
+
+@pytest.mark.parametrize("short_sat", [0, 1])
+def test_a_batch_is_not_lost_to_what_pays_one_of_its_payees(desk: Desk, short_sat: int) -> None:
+    desk.bring_to(State.SIGNED)
+    payee = desk.batch().payees[2]
+    change = TxOutput(1_000_000, desk.wallet.change_script(1))
+    conflict = conflict_with(desk, change, TxOutput(payee.amount_sat - short_sat, payee.script))
+    with pytest.raises(SettlementError, match="pays 1 of the payees"):
+        desk.do(lose, 1, conflict, ANN)
+    assert (desk.batch().state, desk.balances()) == (State.SIGNED, HELD)
+
+
 # Found on the chain
 
 
 def found(desk: Desk, fee_sat: int = FEE_SAT) -> Found:
-    psbt, inputs, _ = desk.make(fee_sat)
-    return Found(tx=decode_transaction(desk.signed(psbt)), inputs=inputs, made_at_height=101)
+    psbt, inputs, change = desk.make(fee_sat)
+    return Found(tx=decode_transaction(desk.signed(psbt)), inputs=inputs, made_at_height=101, change=change)
 
 
 @pytest.mark.parametrize("state", [State.DRAFT, State.PSBT, State.SIGNED, State.BROADCAST])
@@ -168,7 +190,7 @@ def test_what_pays_others_is_not_adopted(desk: Desk) -> None:
     desk.bring_to(State.APPROVED)
     it = found(desk)
     outputs = (TxOutput(1, it.tx.outputs[0].script), *it.tx.outputs[1:])
-    with pytest.raises(Quarantined):
+    with pytest.raises(SettlementError, match="does not pay batch 1"):
         desk.do(
             adopt, 1, msgspec.structs.replace(it, tx=msgspec.structs.replace(it.tx, outputs=outputs)), ANN
         )
@@ -176,8 +198,8 @@ def test_what_pays_others_is_not_adopted(desk: Desk) -> None:
 
 def test_a_payment_from_another_coin_than_a_signer_was_given_is_not_adopted(desk: Desk) -> None:
     desk.bring_to(State.SIGNED)
-    psbt, inputs, _ = desk.make(vout=1)
-    it = Found(tx=decode_transaction(desk.signed(psbt)), inputs=inputs, made_at_height=101)
+    psbt, inputs, change = desk.make(vout=1)
+    it = Found(tx=decode_transaction(desk.signed(psbt)), inputs=inputs, made_at_height=101, change=change)
     with pytest.raises(SettlementError, match="it must never be sent"):
         desk.do(adopt, 1, it, ANN)
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 import payouts.batch_schema
 import payouts.book_schema
 import payouts.order_schema
+import payouts.proposal_schema
 import payouts.schema
 import pool.journal_schema
 import pool.store
@@ -308,6 +309,7 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
     tables = (
         payouts.schema.APPEND_ONLY
         + payouts.batch_schema.APPEND_ONLY
+        + payouts.proposal_schema.APPEND_ONLY
         + payouts.order_schema.APPEND_ONLY
         + pool.journal_schema.APPEND_ONLY
     )

@@ -1,0 +1,107 @@
+"""What a transaction on the chain says of payouts, whoever made it and however it is arranged.
+
+A signer may sort outputs and inputs, or put the change elsewhere: outputs are compared with what is to be
+paid as multisets, never by their places. What went from coins of ours to a tenant is paid, whatever else
+the transaction does.
+
+Invariants: reads only; that the transaction spends coins of ours is the caller's to know.
+Must not know: nodes, wallets (which outputs are ours it is told).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+from sqlalchemy import Connection
+
+from payouts.payout_plan import ScriptOf, payees_by_script
+from payouts.psbt import Spend
+from payouts.settlement import Batch, Item, State, batches_in
+from payouts.transaction import Tx, TxOutput
+
+IsOwn = Callable[[bytes], bool]
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A transaction on the chain with the coins it spends, and what it leaves to us: the change.
+
+    Where several outputs are ours it is the largest; where none is, the largest that no payee gets; where all
+    is paid, nothing.
+    """
+
+    tx: Tx
+    inputs: tuple[Spend, ...]
+    made_at_height: int
+    change: TxOutput | None
+
+
+def beyond(outputs: Iterable[TxOutput], payees: Iterable[TxOutput]) -> tuple[TxOutput, ...] | None:
+    """What there is besides the payees' outputs, in any order; None where one of them is missing."""
+    missing = Counter(payees)
+    rest = []
+    for output in outputs:
+        if missing[output] > 0:
+            missing[output] -= 1
+        else:
+            rest.append(output)
+    return None if missing.total() else tuple(rest)
+
+
+def places(outputs: Sequence[TxOutput], payees: Sequence[TxOutput]) -> tuple[int, ...]:
+    """Which output each payee's is: the first for the first of those alike. Raises ValueError where one is
+    missing."""
+    left = list(enumerate(outputs))
+    found = []
+    for payee in payees:
+        at = next((number for number, (_, output) in enumerate(left) if output == payee), None)
+        if at is None:
+            raise ValueError(f"{payee.amount_sat} sat to {payee.script.hex()[:80]} are not paid")
+        found.append(left.pop(at)[0])
+    return tuple(found)
+
+
+def change_among(rest: Iterable[TxOutput], is_own: IsOwn) -> TxOutput | None:
+    """What the next payout would spend, of the outputs that are no payee's."""
+    return max(rest, key=lambda it: (is_own(it.script), it.amount_sat, it.script), default=None)
+
+
+def batch_paid_by(
+    connection: Connection,
+    outputs: Sequence[TxOutput],
+    spends: frozenset[tuple[str, int]],
+    script_of: ScriptOf,
+) -> Batch | None:
+    """The batch whose payees are all among the outputs, while nothing else of them is a tenant's.
+
+    First the batch that was to spend one of the coins, then one that is alive, then the newest.
+    """
+    payees = payees_by_script(connection, script_of)
+    candidates = []
+    for batch in batches_in(connection):
+        if batch.state in (State.CONFIRMED, State.FINAL):
+            continue
+        rest = beyond(outputs, batch.payees)
+        if rest is not None and not any(it.script in payees for it in rest):
+            candidates.append(batch)
+
+    def rank(batch: Batch) -> tuple[bool, bool, int]:
+        anchors = {(it.anchor.txid, it.anchor.vout) for it in batch.attempts}
+        return bool(anchors & spends), batch.state is not State.FAILED, batch.id
+
+    return max(candidates, key=rank, default=None)
+
+
+def items_paid_by(
+    connection: Connection, tx: Tx, lost: Batch | None, script_of: ScriptOf
+) -> tuple[Item, ...]:
+    """The tenants' outputs: those of the batch that this transaction was made in place of, by its addresses,
+    others by every address that a tenant ever had."""
+    payees = payees_by_script(connection, script_of)
+    if lost is not None:
+        payees |= {it.script: it for it in lost.items}
+    items: list[Item] = []
+    for output in tx.outputs:
+        payee = payees.get(output.script)
+        if payee is not None:
+            items.append(msgspec.structs.replace(payee, position=len(items), amount_sat=output.amount_sat))
+    return tuple(items)
