@@ -217,6 +217,22 @@ async def test_a_block_on_a_job_of_before_pays_whom_that_job_paid(
     assert income(it.side)[hash_hex] == (FEE_SAT, ("sol", ADDRESS, SUBSIDY_SAT - FEE_SAT))
 
 
+async def test_solo_work_that_is_made_anew_for_a_difficulty_pays_the_same_tenant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hall(tmp_path, monkeypatch, NO_BLOCKS) as it:
+        sol = await it.miner("sol.c01.u1")
+        (channel,) = it.side.pool._solo.channels
+        before, paid = channel.current, paid_by(sol)
+        again = channel.anew()
+        assert before is not None
+        assert again is not None
+        assert again.work.coinbase1 != before.work.coinbase1
+        assert again.work.coinbase2 == before.work.coinbase2  # the outputs
+        assert again.work.origin == before.work.origin
+        assert paid == ((SCRIPT, SUBSIDY_SAT - FEE_SAT), (PAYOUT_SCRIPT, FEE_SAT))
+
+
 async def test_a_job_is_known_to_those_only_whose_tenant_it_pays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
