@@ -151,14 +151,16 @@ class Proxy:
                 misplaced[order] = misplaced.get(order, 0) + 1
         return RouteStatus(upstreams=self._routes.status(), orders=self._router.status(misplaced))
 
-    def new_channel(self, prefix_bytes: int, miner_bytes: int) -> Channel:
+    def new_channel(
+        self, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None = None
+    ) -> Channel:
         """A channel of a shape. With the own channel's, it shares its extranonces: sessions move freely."""
         self._numbers += 1
         own = self._own
-        shared = (prefix_bytes, miner_bytes) == (own.extranonces.size, own.extranonce2_size)
-        if shared:
+        if (prefix_bytes, miner_bytes) == (own.extranonces.size, own.extranonce2_size):
             space = own.extranonces
-        else:  # not from 0 at every start: an upstream may give us the extranonce1 that it gave us before
+        elif space is None:
+            # Not from 0 at every start: an upstream may give us the extranonce1 that it gave us before.
             space = ExtranonceSpace(prefix_bytes, first=random.getrandbits(8 * prefix_bytes))
         channel = Channel(
             self._numbers,

@@ -25,6 +25,9 @@ class UpstreamStatus(msgspec.Struct, frozen=True, kw_only=True):
     since_s: float  # how long it serves, or none does
     endpoints: tuple[EndpointStatus, ...]
     sessions: int
+    prefix_bytes: int  # of extranonce2: one for each session
+    miner_bytes: int
+    limits: str  # who will not mine on it and what else that means, in words
     unanswered: int  # shares that were sent and have no answer yet
     diverted: bool  # its miners are on the fallback channel
 

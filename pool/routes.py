@@ -32,6 +32,11 @@ EARLY_S: Final = 60  # an order's upstream is connected so long before its time
 DRAIN_S: Final = 10.0  # an order is over: shares on the way, and their answers
 UNEVEN: Final = 2  # times as many sessions on one connection as on another are worth moving some
 FALLBACKS_MAX: Final = 8  # one leads to the next; further than that somebody has lost the thread
+# An upstream with short extranonces has prefixes for 256 sessions a connection: with so many left others are
+# opened, a quarter of them at a time, once all that there are serve. 128 have room for 22,400 machines.
+ROOM_MIN: Final = 64
+CONNECTIONS_PER_ROUTE_MAX: Final = 128
+SPARE_S: Final = 600.0  # longer than a prefix rests; then one that nobody mines on is closed again
 
 UPSTREAM: Final = "upstream"
 ORDER: Final = "order"
@@ -54,6 +59,11 @@ class Route:
         self.channels = channels
         self.diverted = False
         self.ending = False
+        self.leaving: set[UpstreamChannel] = set()  # that nobody is sent to any more
+        self.spare_since_s: float | None = None  # the last connection is not needed
+        self.crowded = False  # there are no more prefixes, however many connections there were
+        self.nursery: trio.Nursery | None = None
+        self.scopes: dict[UpstreamChannel, trio.CancelScope] = {}
         self.scope = trio.CancelScope()
         self.over = trio.Event()  # nothing of it runs any more
 
@@ -76,12 +86,62 @@ class Route:
     def pick(self, here: Channel) -> Channel:
         """Where a session that is `here` is to mine on this route: where it is, or where the fewest are.
 
-        It stays unless there are far more than elsewhere, as after a connection was lost and is back.
+        It stays unless there are far more than elsewhere, as after a connection was lost and is back: where
+        connections are opened because others are full, that they are new is no reason to move.
         """
-        able = [it.channel for it in self.channels if it.ready] or [it.channel for it in self.channels]
+        ready = [it.channel for it in self.channels if it.ready and it not in self.leaving]
+        able = [channel for channel in ready if channel is here or not channel.extranonces.full]
+        able = able or ready or [it.channel for it in self.channels]
         least = min(able, key=lambda channel: len(channel.sessions))
-        even = len(here.sessions) <= UNEVEN * (len(least.sessions) + 1)
+        even = len(here.sessions) <= UNEVEN * (len(least.sessions) + 1) or self.grown
         return here if here in able and even else least
+
+    @property
+    def grown(self) -> bool:
+        """Whether it has more connections than it was set up with."""
+        return len(self.channels) > self.record.connections
+
+    def wants(self) -> int:
+        """How many more connections are needed now, for room; none while one is still on its way."""
+        spaces = {it.channel.extranonces for it in self.channels}
+        if self.ending or not all(it.ready for it in self.channels):
+            return 0
+        if any(space.has_room(ROOM_MIN) for space in spaces):
+            self.crowded = False
+            return 0
+        # With an extranonce1 that another connection has too, one more has no more room.
+        crowded = len(spaces) < len(self.channels) or len(self.channels) >= CONNECTIONS_PER_ROUTE_MAX
+        if crowded and not self.crowded:
+            log.warning(
+                "upstream_has_no_room",
+                upstream=self.record.name,
+                order=self.order_id,
+                connections=len(self.channels),
+                reason="it gives connections the same extranonce1"
+                if len(spaces) < len(self.channels)
+                else f"at most {CONNECTIONS_PER_ROUTE_MAX} connections",
+            )
+        self.crowded = crowded
+        return (
+            0 if crowded else min(1 + len(self.channels) // 4, CONNECTIONS_PER_ROUTE_MAX - len(self.channels))
+        )
+
+    def spare(self, now_s: float) -> UpstreamChannel | None:
+        """A connection that was opened for room and has not been needed for a while."""
+        last, others = self.channels[-1], self.channels[:-1]
+        needed = (
+            not self.grown
+            or last in self.leaving
+            or any(channel.sessions for channel in last.channels)
+            or not any(it.ready and it.channel.extranonces.has_room(2 * ROOM_MIN) for it in others)
+        )
+        if needed or self.spare_since_s is None:
+            self.spare_since_s = None if needed else now_s
+            return None
+        if now_s - self.spare_since_s < SPARE_S:
+            return None
+        self.spare_since_s = None
+        return last
 
     def mind(self, now_s: float) -> str | None:
         """Whether it falls back or returns now, and that word."""
@@ -212,7 +272,28 @@ class Routes:
                 log.warning("route_" + event, upstream=route.record.name, order=route.order_id, to=words)
                 self._tell(route.record.id, route.order_id, event, words, count)
                 self._on_change()
+            self._keep_room(route, now_s)
         self._reconcile()
+
+    def _keep_room(self, route: Route, now_s: float) -> None:
+        """Open connections for more prefixes, and close those that nobody needs any more."""
+        wanted = route.wants()
+        for _ in range(wanted):
+            it = UpstreamChannel(self._around, route.record, route.order_id)
+            route.channels = (*route.channels, it)
+            assert route.nursery is not None
+            route.nursery.start_soon(self._connect, route, it)
+        spare = route.spare(now_s)
+        if wanted or spare is not None:
+            log.info(
+                "upstream_connections",
+                upstream=route.record.name,
+                order=route.order_id,
+                connections=len(route.channels) - (spare is not None),
+            )
+        if spare is not None:
+            route.leaving.add(spare)
+            route.scopes[spare].cancel()
 
     def status(self) -> tuple[UpstreamStatus, ...]:
         """Of every channel."""
@@ -258,10 +339,22 @@ class Routes:
 
     async def _hold(self, route: Route) -> None:
         with route.scope:
-            async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as route.nursery:
                 for it in route.channels:
-                    nursery.start_soon(it.run)
+                    route.nursery.start_soon(self._connect, route, it)
         route.over.set()
+
+    async def _connect(self, route: Route, it: UpstreamChannel) -> None:
+        """One connection, until the route ends or it is spare."""
+        route.scopes[it] = trio.CancelScope()
+        with route.scopes[it]:
+            await it.run()
+        while any(channel.sessions for channel in it.channels):  # noqa: ASYNC110 - who came meanwhile goes on
+            await trio.sleep(1.0)
+        route.channels = tuple(other for other in route.channels if other is not it)
+        route.leaving.discard(it)
+        del route.scopes[it]
+        it.close()
 
     def _end(self, route: Route) -> None:
         assert self._nursery is not None

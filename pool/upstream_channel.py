@@ -22,12 +22,14 @@ import structlog
 import trio
 
 from pool.former_tips import FormerTips
+from pool.prefix_spaces import PrefixSpaces
 from pool.price_book import WorkPrice
 from pool.route_status import EndpointStatus, UpstreamStatus
 from pool.submit_book import Forwarded, SubmitBook
 from pool.upstream_store import UpstreamRecord
 from stratum.channel import Channel
 from stratum.difficulty import difficulty_of_target, floor_log2
+from stratum.extranonce import ExtranonceSpace
 from stratum.extranonce_split import PREFIX_BYTES_MAX, ExtranonceNeed, ExtranonceSplit
 from stratum.job import Solution, Work
 from stratum.switchboard import Switchboard
@@ -57,14 +59,15 @@ REPRICE_S: Final = 30.0
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What every upstream channel of a pool is given.
 
-    `new_channel` takes the sizes of prefix and miner's extranonce2; `price` is our own chain's, None before
-    it is known; `epoch` puts a price on disk; `on_event` is told what reports tell: event, words, sessions;
-    `on_change` is called when there is work again, and when another channel has taken the place of one.
+    `new_channel` takes the sizes of prefix and miner's extranonce2, and a space of prefixes to share;
+    `price` is our own chain's, None before it is known; `epoch` puts a price on disk; `on_event` is told
+    what reports tell: event, words, sessions; `on_change` is called when there is work again, and when
+    another channel has taken the place of one.
     """
 
     board: Switchboard
     submits: SubmitBook
-    new_channel: Callable[[int, int], Channel]
+    new_channel: Callable[[int, int, ExtranonceSpace | None], Channel]
     price: Callable[[], tuple[WorkPrice, int] | None]
     epoch: Callable[[WorkPrice, int], Awaitable[int]]
     on_event: Callable[["UpstreamChannel", str, str, int], None]
@@ -74,6 +77,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     miner_bytes: int
     rng: random.Random
     connect: Connect = trio.open_tcp_stream
+    spaces: PrefixSpaces = msgspec.field(default_factory=PrefixSpaces)
 
 
 class UpstreamChannel:
@@ -88,9 +92,10 @@ class UpstreamChannel:
         self.serving = False
         self.since_s = self.out_since_s = trio.current_time()
         self._around = surroundings
-        self.channel = surroundings.new_channel(PREFIX_BYTES_MAX, surroundings.miner_bytes)  # most allow it
+        self.channel = surroundings.new_channel(PREFIX_BYTES_MAX, surroundings.miner_bytes, None)  # usual
         self.channel.paused = True
         self._replaced: list[tuple[float, Channel]] = []  # when, and what; one of a shape at most
+        self._split: ExtranonceSplit | None = None  # as the upstream's connection had it last
         self._upstream: Upstream | None = None
         self._held_since_s = 0.0  # by it
         self._leave = trio.Event()  # the present connections are to end
@@ -184,6 +189,7 @@ class UpstreamChannel:
         for channel in self.channels:
             self._around.board.remove_channel(channel)
         self._replaced.clear()
+        self._around.spaces.leave(self)
 
     def forward(self, solution: Solution) -> None:
         """A share that the upstream takes for one, or a block: sent at once. Must not block or raise."""
@@ -222,20 +228,41 @@ class UpstreamChannel:
     # stratum.upstream.UpstreamOwner
 
     def on_extranonce(self, extranonce1: bytes, split: ExtranonceSplit) -> None:
-        shape = (split.prefix_bytes, split.miner_bytes)
-        before = self.channel
-        if shape == _shape(before):
+        before, shape = self.channel, (split.prefix_bytes, split.miner_bytes)
+        if split != self._split and (split.limits or shape != _shape(before)):
+            words = {"limits": split.limits} if split.limits else {}
+            self._log.info("upstream_extranonce_split", prefix_bytes=shape[0], miner_bytes=shape[1], **words)
+        self._split = split
+        self.channel, again = self._channel_for(shape, extranonce1 + bytes(split.filler_bytes))
+        if self.channel is before:
             return
-        self._log.info("upstream_extranonce_split", prefix_bytes=shape[0], miner_bytes=shape[1])
-        # One that comes back is the same channel: who goes to and fro without end must not fill the engine.
-        again = {_shape(channel): channel for _, channel in self._replaced}.get(shape)
-        self.channel = self._around.new_channel(*shape) if again is None else again
         self.channel.version_mask, self.channel.vardiff = before.version_mask, before.vardiff
         self.channel.paused = before.paused = True
-        kept = [it for it in self._replaced if it[1] is not again]
+        kept = [it for it in self._replaced if not again or it[1] is not self.channel]
         self._replaced = [*kept, (trio.current_time(), before)]
         self._note_steadiness()  # until there is work for it, nothing can be mined here
         self._around.on_change()
+
+    def _channel_for(self, shape: tuple[int, int], before: bytes) -> tuple[Channel, bool]:
+        """A channel whose prefixes nobody else has behind these bytes, and whether it was there already.
+
+        One that comes back is the same channel: who goes to and fro without end must not fill the engine.
+        """
+        spaces, size = self._around.spaces, shape[0]
+        # The largest space is the pool's own and everybody's, or large enough to begin anywhere in it.
+        shared = spaces.beside(self, before, size) if size < PREFIX_BYTES_MAX else None
+        for channel in self.channels:
+            space = channel.extranonces
+            if shared is not None:
+                fits = space is shared
+            else:
+                fits = size == PREFIX_BYTES_MAX or not spaces.is_shared(self, space)
+            if _shape(channel) == shape and fits:
+                spaces.take(self, before, space)
+                return channel, True
+        channel = self._around.new_channel(*shape, shared)
+        spaces.take(self, before, channel.extranonces)
+        return channel, False
 
     def on_mask(self, mask: int) -> None:
         if mask == self.channel.version_mask:
@@ -394,6 +421,9 @@ class UpstreamChannel:
                 for it in (() if upstream is None else upstream.status)
             ),
             sessions=sum(len(channel.sessions) for channel in self.channels),
+            prefix_bytes=self.channel.extranonces.size,
+            miner_bytes=self.channel.extranonce2_size,
+            limits="" if self._split is None else self._split.limits,
             unanswered=0 if upstream is None else upstream.unanswered,
             diverted=diverted,
         )

@@ -265,6 +265,10 @@ def _print_channel(it: dict[str, Any]) -> None:
     diverted = ", its miners are on the fallback" if it["diverted"] else ""
     typer.echo(f"channel {it['number']}, {whose}: {serves} since {duration(it['since_s'])}{diverted}")
     typer.echo(f"{grouped(it['sessions'])} sessions, {grouped(it['unanswered'])} shares unanswered")
+    ours, miners = it["prefix_bytes"], it["miner_bytes"]
+    typer.echo(f"extranonce2: {ours} bytes ours ({grouped(1 << 8 * ours)} sessions), {miners} the miner's")
+    if it["limits"]:
+        typer.echo(f"BUT: {it['limits']}")
     print_table(
         ("address", "state", "since>", "why"),
         [(at["address"], at["state"], duration(at["age_s"]), at["reason"] or None) for at in it["endpoints"]],
@@ -285,6 +289,8 @@ def _trial_row(it: Trial) -> dict[str, Any]:
         "filler_bytes": facts.split.filler_bytes,
         "prefix_bytes": facts.split.prefix_bytes,
         "miner_bytes": facts.split.miner_bytes,
+        "sessions": facts.split.sessions,
+        "limits": facts.split.limits,
         "mask": f"{facts.mask:08x}",
         "target": f"{facts.target:064x}",
         "difficulty": _difficulty(facts.target),
@@ -303,9 +309,11 @@ def _print_trial(it: Trial) -> None:
     typer.echo(f"{it.number}  {it.endpoint.address}{tls}: usable, a job after {it.facts.took_s:.2f} s")
     typer.echo(
         f"   extranonce2 of {split.upstream_bytes} bytes: {split.prefix_bytes} ours"
-        f" ({grouped(1 << 8 * split.prefix_bytes)} sessions), {split.miner_bytes} the miner's,"
+        f" ({grouped(split.sessions)} sessions), {split.miner_bytes} the miner's,"
         f" {split.filler_bytes} filler"
     )
+    if split.limits:
+        typer.echo(f"   BUT: {split.limits}")
     typer.echo(f"   {rolling}, difficulty {_difficulty(it.facts.target)}, height {it.facts.work.height}")
 
 

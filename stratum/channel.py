@@ -73,8 +73,8 @@ class Channel:
         extranonce2_size: int,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not 2 <= extranonce2_size <= 8:
-            raise ValueError("extranonce2 has 2 to 8 bytes: less lasts no minute, more breaks some firmware")
+        if not 3 <= extranonce2_size <= 8:
+            raise ValueError("extranonce2 has 3 to 8 bytes: with less or more there is firmware that fails")
         self.number = number
         self.extranonces = extranonces
         self.extranonce2_size = extranonce2_size

@@ -6,6 +6,7 @@ Others are kept for a while, in case their session comes back, and go first: who
 no prefix and no memory.
 """
 
+import itertools
 from collections import OrderedDict
 from typing import Protocol
 
@@ -58,6 +59,13 @@ class ExtranonceSpace:
     def full(self) -> bool:
         """Whether there is no prefix to be had."""
         return self._next >= self._capacity and not self._unworked and self._rested() is None
+
+    def has_room(self, prefixes: int) -> bool:
+        """Whether there are so many to be had."""
+        oldest_live_seq = min((sharer.oldest_live_seq for sharer in self.sharers), default=0)
+        rested = itertools.takewhile(lambda seq: seq < oldest_live_seq, self._resting.values())
+        wanted = prefixes - (self._capacity - self._next)
+        return wanted <= 0 or sum(1 for _ in itertools.islice(rested, wanted)) == wanted
 
     def allocate(self) -> bytes:
         """A prefix that no live job carries. Raises ExtranonceExhausted."""

@@ -3,9 +3,9 @@
     upstream's extranonce2 = filler | prefix | miner's extranonce2
 
 The miner gets as many bytes as on our other channels where that is possible, so that a session can come from
-there with the extranonces that it has; otherwise 4 where that is possible: all firmware takes 4, some breaks
-above 8, and with rolled version bits 2 last a 110 TH/s machine for 40 hours. The prefix gets the rest, up to
-4 bytes, and what no firmware could use becomes filler, which is zero.
+there with the extranonces that it has; otherwise 4: all firmware takes 4, some breaks above 8, rentals ask
+for 4, and several Avalon drivers never submit below 3. The prefix gets the rest, up to 4 bytes, and what no
+firmware could use becomes filler, which is zero. Of an upstream's 4 bytes the miner gets 3.
 Must not know: messages, who holds which prefix.
 """
 
@@ -25,8 +25,8 @@ class TooLittleExtranonce(ValueError):
 class ExtranonceNeed(msgspec.Struct, frozen=True, kw_only=True):
     """The least that will do. Raises ValueError for what cannot be."""
 
-    prefix_bytes_min: int = 2  # 65,536 sessions on one connection
-    miner_bytes_min: int = 2  # rentals ask for 4
+    prefix_bytes_min: int = 1  # 256 sessions on one connection
+    miner_bytes_min: int = 3
     miner_bytes_wanted: int | None = None  # beside a prefix of PREFIX_BYTES_MAX; None: none in particular
 
     def __post_init__(self) -> None:
@@ -50,6 +50,24 @@ class ExtranonceSplit(msgspec.Struct, frozen=True, kw_only=True):
     def upstream_bytes(self) -> int:
         """All of the upstream's extranonce2."""
         return self.filler_bytes + self.prefix_bytes + self.miner_bytes
+
+    @property
+    def sessions(self) -> int:
+        """How many one connection has prefixes for."""
+        return 1 << 8 * self.prefix_bytes
+
+    @property
+    def limits(self) -> str:
+        """What that means, in words; empty where it limits nobody."""
+        words = []
+        if self.miner_bytes < MINER_BYTES_WANTED:
+            words.append(
+                f"{self.miner_bytes} bytes of extranonce2 for the miner: rentals ask for {MINER_BYTES_WANTED}"
+                " and will not mine on it"
+            )
+        if self.prefix_bytes == 1:
+            words.append(f"{self.sessions} sessions a connection: more connections are opened as needed")
+        return "; ".join(words)
 
 
 def split_extranonce2(upstream_bytes: int, need: ExtranonceNeed) -> ExtranonceSplit:

@@ -23,6 +23,7 @@ from pool.upstream_channel import Surroundings, UpstreamChannel
 from pool.upstream_store import UpstreamRecord
 from stratum.channel import Channel
 from stratum.doorkeeper import Doorkeeper, DoorLimits
+from stratum.extranonce import ExtranonceSpace
 from stratum.extranonce_split import ExtranonceSplit
 from stratum.job import Solution, Work
 from stratum.switchboard import BoardLimits, Switchboard
@@ -215,8 +216,9 @@ class ChannelDesk:
     def published(self) -> list[Published]:
         return self.board.published
 
-    def _new_channel(self, prefix_bytes: int, miner_bytes: int) -> Channel:
+    def _new_channel(self, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None) -> Channel:
         """As the pool does: those of one shape share their extranonces."""
+        assert space is None, "there is no other connection"
         if (prefix_bytes, miner_bytes) == (4, 8):
             channel = self.desk.add_channel(like=self.desk.channel)
         else:

@@ -23,7 +23,7 @@ from pool.solo import SoloChannels
 from pool.upstream_channel import Surroundings
 from pool.upstream_store import UpstreamRecord
 from stratum.channel import Channel, Moved
-from stratum.extranonce import ExtranonceExhausted
+from stratum.extranonce import ExtranonceExhausted, ExtranonceSpace
 from stratum.session import MinerSession
 from stratum.switchboard import Switchboard
 from stratum.upstream_endpoint import UpstreamEndpoint
@@ -72,7 +72,7 @@ class UpstreamThatTheTestSteers:
     def __init__(self, surroundings: Surroundings, record: UpstreamRecord, order_id: int | None) -> None:
         self.record = record
         self.order_id = order_id
-        self.channel = surroundings.new_channel(4, 8)
+        self.channel = surroundings.new_channel(4, 8, None)
         self.channel.paused = True
         self.serving = False
         self.since_s = self.out_since_s = trio.current_time()
@@ -193,7 +193,7 @@ class DispatchDesk:
             wall_clock=lambda: self.wall_s,
         )
 
-    def new_channel(self, prefix_bytes: int, miner_bytes: int) -> Channel:
+    def new_channel(self, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None) -> Channel:
         """As the upstreams of this desk share out their extranonces."""
         if self.shape == SAME_SHAPE:
             return self.desk.add_channel(like=self.own)

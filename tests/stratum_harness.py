@@ -179,9 +179,11 @@ class Site:
         extranonce2_bytes: int = 8,
         *,
         like: Channel | None = None,
+        space: ExtranonceSpace | None = None,
     ) -> Channel:
-        """Another channel that is served; with the extranonces of `like`, or with some of its own."""
-        space = like.extranonces if like else ExtranonceSpace(extranonce1_bytes, first=number << 4)
+        """Another channel that is served; with the extranonces of `like` or of `space`, or with its own."""
+        if space is None:
+            space = like.extranonces if like else ExtranonceSpace(extranonce1_bytes, first=number << 4)
         size = like.extranonce2_size if like else extranonce2_bytes
         channel = self._new_channel(number, space, size)
         self.board.add_channel(channel)

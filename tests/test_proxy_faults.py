@@ -229,7 +229,7 @@ async def test_another_size_of_extranonce2(tmp_path: Path, takes_extranonces: bo
     """Outcome: miners that asked for it are told of new extranonces, the others connect again; all mine."""
     upstream = UpstreamThatChanges(mask=MASK)
     async with facing(tmp_path, upstream, takes_extranonces=takes_extranonces) as (proxy, fleet, _):
-        for prefix_bytes, extranonce2_bytes in ((2, 6), (4, 8), (3, 7)):
+        for prefix_bytes, extranonce2_bytes in ((1, 4), (4, 8), (3, 7)):
             await more_counted(upstream)
             await upstream.change_extranonce(f"{extranonce2_bytes:08x}", extranonce2_bytes)
             await until(lambda size=prefix_bytes: fleet.prefix_sizes == {size})  # type: ignore[misc]

@@ -282,10 +282,10 @@ def test_escapes_in_a_submit_mean_what_they_mean() -> None:
         assert miner.hear()[0]["error"] == verdict
 
 
-@pytest.mark.parametrize("size", [1, 9])
-def test_extranonce2_has_at_most_8_bytes_because_some_firmware_breaks_above(size: int) -> None:
+@pytest.mark.parametrize("size", [1, 2, 9])
+def test_extranonce2_has_3_to_8_bytes_because_some_firmware_fails_beyond(size: int) -> None:
     desk = Desk()
-    with pytest.raises(ValueError, match="2 to 8 bytes"):
+    with pytest.raises(ValueError, match="3 to 8 bytes"):
         Channel(
             2,
             engine=desk.engine,

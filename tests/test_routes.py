@@ -13,6 +13,7 @@ from pool.routes import DRAIN_S, EARLY_S, FALLBACKS_MAX, ORDER, RETURN_S, UPSTRE
 from pool.submit_book import SubmitBook
 from pool.upstream_channel import Surroundings
 from stratum.channel import Channel, Moved
+from stratum.extranonce import ExtranonceSpace
 from stratum.upstream_endpoint import UpstreamEndpoint
 from tests.dispatch_desk import NORTH, OUTAGE_S, SOUTH, DispatchDesk, is_on, order, routing, upstream
 from tests.stratum_harness import Site
@@ -275,6 +276,7 @@ class Proxied:
         self.told: list[str] = []
         self.wall_s = 1_000_000.0
         self.numbers = 1
+        self.needed: set[int] = set()
         price = WorkPrice(nbits=0x1D00FFFF, subsidy_sat=312_500_000)
 
         async def epoch(_: WorkPrice, __: int) -> int:
@@ -296,15 +298,15 @@ class Proxied:
                 rng=random.Random(1),
                 connect=Network(nursery, pools).connect,
             ),
-            needed=set,
+            needed=lambda: self.needed,
             on_change=lambda: None,
             tell=lambda *event: self.told.append(event[2]),
             wall_clock=lambda: self.wall_s,
         )
 
-    def new_channel(self, prefix_bytes: int, miner_bytes: int) -> Channel:
+    def new_channel(self, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None) -> Channel:
         self.numbers += 1
-        return self.site.add_channel(self.numbers, prefix_bytes, miner_bytes)
+        return self.site.add_channel(self.numbers, prefix_bytes, miner_bytes, space=space)
 
 
 async def test_an_order_that_ends_while_its_upstream_serves_takes_nobody_with_it(

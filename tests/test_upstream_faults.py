@@ -267,10 +267,10 @@ async def test_an_upstream_with_too_little_extranonce_says_how_much_it_takes(
     async with mining(a=first, b=second) as site:
         assert site.owner.all("up") == ["b.pool.example"]
         assert site.owner.split is not None
-        assert (site.owner.split.prefix_bytes, site.owner.split.miner_bytes) == (2, 2)
+        assert (site.owner.split.prefix_bytes, site.owner.split.miner_bytes) == (1, 3)
         assert site.upstream.status[0].reason == (
-            "the upstream leaves 3 bytes of extranonce2, and 4 are needed: 2 for our prefix (65536 sessions) "
-            "and 2 for the miner"
+            "the upstream leaves 3 bytes of extranonce2, and 4 are needed: 1 for our prefix (256 sessions) "
+            "and 3 for the miner"
         )
         with pytest.raises(UnusableUpstream, match=r"a\.pool\.example:3333: .*3 bytes of extranonce2, and 4"):
             await probe_upstream(endpoint("a.pool.example"), SETTINGS, connect=site.network.connect)

@@ -206,8 +206,8 @@ def test_words_are_cleaned_of_the_account_even_where_one_holds_the_other() -> No
 @pytest.mark.parametrize(
     ("upstream", "filler", "prefix", "miner"),
     [
-        (4, 0, 2, 2),
-        (5, 0, 2, 3),
+        (4, 0, 1, 3),
+        (5, 0, 1, 4),
         (6, 0, 2, 4),
         (7, 0, 3, 4),
         (8, 0, 4, 4),
