@@ -180,7 +180,7 @@ class Journal:
         rowless = self._registry.rowless
         batch = bool(tallies or changes.upstream)
         # Whose rows cannot wait: shares on their way refer to them, or there is no batch to take their names.
-        waiting = {it.worker for it in changes.noted} if batch else {it.id for it in new.workers}
+        waiting = {it.worker for it in changes.noted} | (set() if batch else {it.id for it in new.workers})
         rows = tuple(worker for number in waiting if (worker := rowless.get(number)) is not None)
         with self._store.write() as connection:
             if next(again):

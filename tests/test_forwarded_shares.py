@@ -407,3 +407,13 @@ async def test_a_verdict_on_work_of_our_own_is_told_and_is_in_nobodys_way(site: 
     assert [it["event"] for it in logs] == ["upstream_verdict_of_own_work"]
     assert site.tallied() == {Verdict.ACCEPTED: 1}
     assert site.said() == {}
+
+
+async def test_a_share_on_its_way_has_its_worker_even_where_nothing_else_is_committed(site: Site) -> None:
+    """A worker whose name is in a batch that is not folded yet, and a commit without a batch."""
+    worker = site.worker()
+    await site.journal.commit(tally(worker, site.own))
+    site.note(site.share("alone", worker=worker))
+    await site.journal.commit(b"")
+    assert site.rows() == {b"alone"}
+    assert not site.journal.failed
