@@ -8,7 +8,7 @@ Must not know: channels, shares.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 # A real chain has 52,000 blocks a year; an upstream that makes up ten a second needs seven hours for these.
@@ -17,11 +17,14 @@ NAME_BYTES: Final = 8  # of a block's hash: enough to tell so many apart
 
 
 class FormerTips:
-    """For all upstreams of the process. `remembers`: the engine knows what was credited on a block."""
+    """For all upstreams of the process. `remembers`: the engine knows what was credited on a block.
 
-    def __init__(self, remembers: Callable[[bytes], bool]) -> None:
+    `credited`: blocks that an earlier process has credited work on.
+    """
+
+    def __init__(self, remembers: Callable[[bytes], bool], credited: Iterable[bytes] = ()) -> None:
         self._remembers = remembers
-        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._seen: OrderedDict[bytes, None] = OrderedDict((tip[:NAME_BYTES], None) for tip in credited)
 
     def take(self, prevhash_internal: bytes) -> bool:
         """Whether work on this block may be mined on; it is known from now on."""

@@ -19,7 +19,7 @@ JournalFailed is raised, and the pool stops. Must not know: sessions, prices, ba
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from payouts.rates import UpstreamRisk
 from payouts.schema import journal_writers, workers
 from payouts.tallies import ACCEPTED, Tally, record
 from pool import upstream_tallies
+from pool.credit_book import CreditBook, Credits
 from pool.database_waits import when_it_answers
 from pool.journal_schema import journal_batches, upstream_submits
 from pool.price_book import TenantRate
@@ -97,7 +98,7 @@ class Window(msgspec.Struct, frozen=True):
 class Journal:
     """stratum.switchboard.Journal on a store. `on_commit` gets every committed batch, for live figures.
 
-    `submits` has the shares that are forwarded to upstreams.
+    `submits` has the shares that are forwarded to upstreams, `credits` what was credited on their work.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Journal:
         *,
         rate_of: RateOf,
         submits: SubmitBook | None = None,
+        credits: CreditBook | None = None,
         on_commit: Callable[[bytes], None] = lambda tallies: None,
         fold_s: float = FOLD_S,
         wall_clock: Callable[[], float] = time.time,
@@ -115,6 +117,7 @@ class Journal:
         self._registry = registry
         self._rate_of = rate_of
         self._submits = submits
+        self._credits = credits
         self._on_commit = on_commit
         self._fold_s = fold_s
         self._wall_clock = wall_clock
@@ -148,12 +151,13 @@ class Journal:
         for share in changes.noted:
             self._registry.prove(share.worker)
         new = self._registry.take_new()
-        if tallies or changes or new.containers or new.workers:
+        credits = self._credits.take() if self._credits is not None else ()
+        if tallies or changes or credits or new.containers or new.workers:
             # Not cancellable half-way: a commit that may have happened must be waited for.
             with trio.CancelScope(shield=True):
                 seq, again = next(self._seqs), itertools.chain((False,), itertools.repeat(True))
                 await self._in_thread(
-                    "commit", partial(self._commit, seq, tallies, new, changes, again=again)
+                    "commit", partial(self._commit, seq, tallies, new, changes, credits, again=again)
                 )
             self._committed = seq
             self._on_commit(tallies)
@@ -173,7 +177,14 @@ class Journal:
         return records[~newcomers.among(records["worker"])].tobytes()
 
     def _commit(
-        self, seq: int, tallies: bytes, new: NewRows, changes: SubmitChanges, *, again: Iterator[bool]
+        self,
+        seq: int,
+        tallies: bytes,
+        new: NewRows,
+        changes: SubmitChanges,
+        credits: Credits = (),
+        *,
+        again: Iterator[bool],
     ) -> None:
         """`again` says at each attempt whether there was one before it."""
         now_s = int(self._wall_clock())
@@ -189,6 +200,8 @@ class Journal:
                 if changes.noted:  # and without a batch these are all that may be there
                     connection.execute(_SETTLED, [{"of": share.key.hex()} for share in changes.noted])
             insert_new(connection, NewRows(new.containers, rows), now_s)
+            if credits and self._credits is not None:
+                self._credits.write(connection, credits)
             if changes.settled:
                 connection.execute(_SETTLED, [{"of": key.hex()} for key in changes.settled])
             if changes.noted:
@@ -216,6 +229,7 @@ class Journal:
                 if span != folded:  # a clock that steps, either way, only folds early
                     folded = span
                     await self.fold()
+                    await self._forget_credits()
                 await trio.sleep(FOLD_CHECK_S)
         finally:
             self._stopping = True
@@ -242,6 +256,15 @@ class Journal:
             changes = self._changes(mined_at(window))
             for at in range(0, len(changes), ROWS_MAX):
                 await self._step(self._note_workers, changes[at : at + ROWS_MAX])
+
+    async def _forget_credits(self) -> None:
+        """What was credited on blocks that are over."""
+        if self._credits is not None and (forgotten := self._credits.forgotten()):
+            await self._step(self._forget, self._credits, forgotten)
+
+    def _forget(self, credits: CreditBook, forgotten: Sequence[bytes]) -> None:
+        with self._store.write() as connection:
+            credits.forget(connection, forgotten)
 
     async def _step(self, work: Callable[..., Any], *args: object) -> Any:
         """One transaction of a fold, and time for a commit behind it."""

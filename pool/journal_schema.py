@@ -8,7 +8,16 @@ settled: until then it is a row of its own.
 Must not know: who writes and who folds.
 """
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, LargeBinary, PrimaryKeyConstraint, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    UniqueConstraint,
+    text,
+)
 
 from payouts.schema import INTEGER, UPSTREAM_RISKS, number, one_of, table, words
 
@@ -68,6 +77,25 @@ upstream_submits = table(
     CheckConstraint("counted IN (0, 1)", name="counted"),
     CheckConstraint("length(target) = 64", name="target"),
     clustered=True,
+)
+
+# Previous blocks that work of upstreams was credited on, and the header hashes of it as the engine packs
+# them, those of one commit a row. They go when the engine has forgotten the block; that it was there stays.
+upstream_tips = table(
+    "upstream_tips",
+    Column("id", INTEGER, primary_key=True, autoincrement=False),
+    words("prevhash"),  # internal order: 64 hex digits
+    number("forgotten"),
+    UniqueConstraint("prevhash"),
+    CheckConstraint("length(prevhash) = 64", name="prevhash"),
+    CheckConstraint("forgotten IN (0, 1)", name="forgotten"),
+)
+upstream_credits = table(
+    "upstream_credits",
+    Column("seq", INTEGER, primary_key=True, autoincrement=False),
+    number("tip_id", ForeignKey("upstream_tips.id")),
+    Column("hashes", LargeBinary, nullable=False),
+    Index(None, "tip_id", "seq"),
 )
 
 APPEND_ONLY = ("rate_epochs", "rate_epoch_tenants")

@@ -29,6 +29,7 @@ from pool.book import WrongBook
 from pool.bookkeeper import Bookkeeper
 from pool.coinbase import SALT_BYTES_MAX, BadCoinbase
 from pool.config import EXTRANONCE1_BYTES, PoolConfig
+from pool.credit_book import CreditBook
 from pool.data_dir import admin_socket, bind_directory
 from pool.fee_watch import NO_BASIS, FeeWatch
 from pool.hashrate import HashrateBook
@@ -109,11 +110,15 @@ class Pool:
             basis = newest_fee_basis(connection)
         self._hashrates = HashrateBook(self._registry, trio.current_time())
         self._submits = SubmitBook(lambda: self._board.commit_soon(), unsettled_max=UNSETTLED_MAX)
+        engine, job_ids = Engine(line_bytes_max=config.line_bytes_max, keep_credits=True), JobIds()
+        with store.read() as connection:
+            credits = CreditBook(engine, connection)
         self._journal = Journal(
             store,
             self._registry,
             rate_of=price_book.rate_of,
             submits=self._submits,
+            credits=credits,
             on_commit=lambda tallies: self._hashrates.add(tallies, trio.current_time()),
             fold_s=config.books.fold_s,
         )
@@ -135,13 +140,12 @@ class Pool:
         self._halving = NETWORKS[config.network].halving_interval
         self._price: tuple[WorkPrice, int] | None = None  # of the last work of our own, and its height
         self._mined: tuple[Template, tuple[bytes, ...]] | None = None  # what that was made of, and its branch
-        engine, job_ids = Engine(line_bytes_max=config.line_bytes_max), JobIds()
         self._channel = Channel(
             1,
             engine=engine,
             job_ids=job_ids,
             # Not from 0 at every start: an upstream's job has no salt of ours, and who gets the prefix of
-            # before would find the shares of before.
+            # before would find the shares of before, which are duplicates.
             extranonces=ExtranonceSpace(
                 EXTRANONCE1_BYTES, first=secrets.randbelow(1 << 8 * EXTRANONCE1_BYTES)
             ),
@@ -168,6 +172,7 @@ class Pool:
             price=lambda: self._price,
             epoch=self._bookkeeper.epoch,
             submits=self._submits,
+            credits=credits,
             board=lambda: self._board,
             solo=self._solo,
         )

@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from pool.config import PoolConfig
+from pool.credit_book import CreditBook
 from pool.dispatch import Dispatch
 from pool.former_tips import FormerTips
 from pool.hashrate import HashrateBook
@@ -60,6 +61,7 @@ class Proxy:
         price: Callable[[], tuple[WorkPrice, int] | None],
         epoch: Callable[[WorkPrice, int], Awaitable[int]],
         submits: SubmitBook,
+        credits: CreditBook,
         board: Callable[[], Switchboard],
         solo: SoloChannels | None = None,
     ) -> None:
@@ -73,6 +75,7 @@ class Proxy:
         self._epoch = epoch
         self._board = board
         self._submits = submits
+        self._credits = credits
         self._numbers = own.number
         self._stale = trio.Event()  # the database may say something else than we know
         self._events, self._told = trio.open_memory_channel[Event](EVENTS_WAITING_MAX)
@@ -99,6 +102,7 @@ class Proxy:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
+        await self._credits.load(self._store)
         board = self._board()
         routes = Routes(
             Surroundings(
@@ -110,7 +114,7 @@ class Proxy:
                 on_event=self._on_channel,
                 on_change=self.dispatch.look_again,
                 vardiff=self._config.vardiff,
-                tips=FormerTips(self._engine.remembers),
+                tips=FormerTips(self._engine.remembers, self._credits.tips),
                 miner_bytes=self._config.extranonce2_bytes,
                 rng=random.Random(),  # noqa: S311 - of pauses between attempts
             ),

@@ -26,8 +26,14 @@ def sha256d(backend: str, messages: bytes, size: int) -> bytes:
 
 class Engine:
     def __init__(
-        self, *, line_bytes_max: int = 8192, backend: str | None = None, duplicates_max: int = 67_108_864
-    ) -> None: ...
+        self,
+        *,
+        line_bytes_max: int = 8192,
+        backend: str | None = None,
+        duplicates_max: int = 67_108_864,
+        keep_credits: bool = False,
+    ) -> None:
+        """`keep_credits`: of jobs with a forward target, for take_credits(), which must be called."""
     def add_channel(self, channel: int) -> None: ...
     def remove_channel(self, channel: int) -> None: ...
     def add_job(
@@ -123,6 +129,10 @@ class Engine:
         A solution is (channel, job seq, worker, extranonce1, extranonce2, ntime, nonce, version,
         hash_internal, difficulty_log2, tallied).
         """
+    def take_credits(self) -> list[tuple[bytes, bytes]]:
+        """Since the last time: previous hashes, each with 16 bytes of every header hash credited on it."""
+    def remember(self, prevhash_internal: bytes, keys: bytes) -> None:
+        """These were credited before, as take_credits() gave them: they are duplicates."""
     def take_tallies(self) -> bytes:
         """Packed records since the last call: u32 worker, u32 rate, i8 difficulty_log2, u8 verdict,
         u16 zero, u32 count; little-endian on every supported machine."""

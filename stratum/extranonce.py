@@ -64,7 +64,7 @@ class ExtranonceSpace:
         """Whether there are so many to be had."""
         oldest_live_seq = min((sharer.oldest_live_seq for sharer in self.sharers), default=0)
         rested = itertools.takewhile(lambda seq: seq < oldest_live_seq, self._resting.values())
-        wanted = prefixes - (self._capacity - self._next)
+        wanted = prefixes - (self._capacity - self._next) - len(self._unworked)
         return wanted <= 0 or sum(1 for _ in itertools.islice(rested, wanted)) == wanted
 
     def allocate(self) -> bytes:

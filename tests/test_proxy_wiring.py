@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from payouts.order_schema import channel_events
 from pool import proxy
+from pool.credit_book import CreditBook
 from pool.hashrate import HashrateBook
 from pool.node import NodeConfig
 from pool.price_book import WorkPrice
@@ -68,9 +69,10 @@ class Wired:
         self.side = a_side(directory / "proxy", "acme")
         add_route(self.side, "north", 9)
         self.store = StoreThatIsLocked(self.side.store)
+        floor = Floor()
         with self.side.store.read() as connection:
             registry = Registry(load(connection))
-        floor = Floor()
+            credits = CreditBook(floor.engine, connection)
         node = NodeConfig(name="none", url="http://127.0.0.1:9", cookie_file=directory / "cookie")
         store: Any = self.store
         self.proxy = Proxy(
@@ -84,6 +86,7 @@ class Wired:
             price=lambda: None,
             epoch=self._no_epoch,
             submits=SubmitBook(),
+            credits=credits,
             board=lambda: floor.board,
         )
 

@@ -16,6 +16,7 @@ class DuplicateFilter {
     };
 
   public:
+    static constexpr size_t kKeyBytes = 16;  // of a hash, which tell it apart
     // 64 Mi hashes (1 to 2 GiB) is five hours of the built-out site's 3,700 shares/s on one previous block.
     static constexpr size_t kEntriesMax = size_t{1} << 26;
     enum class Result { kNew, kDuplicate, kFull };
@@ -23,7 +24,7 @@ class DuplicateFilter {
 
     explicit DuplicateFilter(size_t entries_max = kEntriesMax) : entries_max_(entries_max) {}
 
-    // hash: 32 bytes, internal order (its first 16 bytes are the ones that no target constrains).
+    // hash: at least kKeyBytes of it, internal order (its first 16 bytes are the ones that no target constrains).
     Result insert(const uint8_t* hash) {
         const Key key = key_of(hash);
         Shard& shard = shards_[hash[0]];
@@ -54,6 +55,7 @@ class DuplicateFilter {
     };
     static Key key_of(const uint8_t* hash) {
         Key key;
+        static_assert(sizeof key == kKeyBytes);
         std::memcpy(&key, hash, sizeof key);
         if (key == Key{0, 0}) key.high = 1;  // {0, 0} marks a free slot
         return key;

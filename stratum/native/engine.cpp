@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 namespace angara {
 namespace {
@@ -32,10 +33,11 @@ std::array<uint64_t, 2> digest_of(const Job& job, std::string_view coinbase1, st
 
 }  // namespace
 
-Engine::Engine(size_t line_bytes_max, const sha256::Backend& backend, size_t duplicates_max)
+Engine::Engine(size_t line_bytes_max, const sha256::Backend& backend, size_t duplicates_max, bool keep_credits)
     : line_bytes_max_(line_bytes_max),
       backend_(backend),
       duplicates_max_(duplicates_max),
+      keep_credits_(keep_credits),
       blocks_(kChunk * 128) {}
 
 Engine::Session& Engine::session_at(uint32_t session) {
@@ -132,12 +134,30 @@ void Engine::drop_jobs(Channel& channel, size_t count) {
 
 void Engine::enter_tip(Channel& channel, const Hash& prevhash) {
     if (channel.tip && channel.tip->prevhash == prevhash) return;
-    auto tip = std::ranges::find(tips_, prevhash, &Tip::prevhash);
-    if (tip == tips_.end())
-        tip = tips_.insert(tips_.begin(), Tip{++last_tip_, prevhash, DuplicateFilter(duplicates_max_), {}});
-    ++tip->channels;
+    Tip& tip = tip_on(prevhash, true);
+    ++tip.channels;
     leave_tip(channel);
-    channel.tip = &*tip;
+    channel.tip = &tip;
+}
+
+// That of this previous block; a new one at the front, or behind all others that no channel mines on.
+Engine::Tip& Engine::tip_on(const Hash& prevhash, bool newest) {
+    const auto known = std::ranges::find(tips_, prevhash, &Tip::prevhash);
+    if (known != tips_.end()) return *known;
+    Tip tip{++last_tip_, prevhash, DuplicateFilter(duplicates_max_), {}};
+    return *tips_.insert(newest ? tips_.begin() : tips_.end(), std::move(tip));
+}
+
+void Engine::remember(const Hash& prevhash, std::string_view keys) {
+    if (keys.size() % DuplicateFilter::kKeyBytes != 0) throw std::invalid_argument("not a whole number of keys");
+    DuplicateFilter& filter = tip_on(prevhash, false).filter;
+    for (; !keys.empty(); keys.remove_prefix(DuplicateFilter::kKeyBytes))
+        filter.insert(reinterpret_cast<const uint8_t*>(keys.data()));
+}
+
+std::vector<Credits> Engine::take_credits() {
+    credit_bytes_ = 0;
+    return std::exchange(credits_, {});
 }
 
 void Engine::leave_tip(Channel& channel) {
@@ -355,8 +375,9 @@ int8_t Engine::judged_at(uint32_t session, uint32_t channel, uint64_t seq) {
 
 void Engine::submit(uint32_t session, const Submit& submit) {
     const Session& s = session_at(session);
-    if (queue_.size() >= kQueueMax || ids_.size() + submit.id.size() > kQueuedIdBytesMax)
-        throw std::length_error("share queue is full: validate() is overdue");
+    if (queue_.size() >= kQueueMax || ids_.size() + submit.id.size() > kQueuedIdBytesMax ||
+        credit_bytes_ + queue_.size() * DuplicateFilter::kKeyBytes >= kCreditBytesMax)
+        throw std::length_error("share queue is full: validate() or take_credits() is overdue");
     Share share;
     share.session = session;
     share.verdict = resolve(s, submit, share);

@@ -39,6 +39,8 @@ constexpr size_t kExtranonceMax = 8;              // each of extranonce1 and ext
 // Shares between two validate() calls, and bytes of their ids: more than one round of 1,024 sockets delivers.
 constexpr size_t kQueueMax = size_t{1} << 18;
 constexpr size_t kQueuedIdBytesMax = size_t{1} << 26;
+// Of credits that nobody has taken: four times what a full queue can bring.
+constexpr size_t kCreditBytesMax = size_t{1} << 24;
 constexpr size_t kRecentSolutionsMax = 4096;  // a block is handed out once however often it is sent
 constexpr size_t kIdleTipsMax = 1;            // two nodes that disagree go to and fro between two tips
 // Works on one previous block that are told apart from repetitions: own work every second for eighteen hours.
@@ -136,6 +138,12 @@ struct Batch {
     void clear();
 };
 
+// What was credited on one previous block: the first DuplicateFilter::kKeyBytes of each hash.
+struct Credits {
+    Hash prevhash{};
+    std::string keys;
+};
+
 struct Counters {
     uint32_t accepted = 0, rejected = 0;
     uint32_t unearned = 0;       // of the rejected: charged to no worker
@@ -150,7 +158,9 @@ class Engine {
         uint64_t from_seq;
         int8_t difficulty_log2;
     };
-    Engine(size_t line_bytes_max, const sha256::Backend& backend, size_t duplicates_max);
+    // keep_credits: what is credited on jobs with a forward target is for take_credits().
+    Engine(size_t line_bytes_max, const sha256::Backend& backend, size_t duplicates_max,
+           bool keep_credits = false);
 
     void add_channel(uint32_t channel);
     void remove_channel(uint32_t channel);
@@ -197,6 +207,9 @@ class Engine {
     void validate(Batch& batch);
 
     std::vector<Tally> take_tallies() { return tallies_.take(); }
+    std::vector<Credits> take_credits();
+    // These were credited on the previous block before: by an engine before this one.
+    void remember(const Hash& prevhash, std::string_view keys);
     const std::vector<Pin>& pins(uint32_t session) { return session_at(session).pins; }
     const Counters& counters(uint32_t session) { return session_at(session).counters; }
     size_t queued() const { return queue_.size(); }
@@ -265,6 +278,7 @@ class Engine {
     static const std::shared_ptr<Job>* find_job(const Channel& channel, uint64_t seq);
     void append_job(Channel& channel, uint64_t seq, std::shared_ptr<Job> job);
     void drop_jobs(Channel& channel, size_t count);
+    Tip& tip_on(const Hash& prevhash, bool newest);
     void enter_tip(Channel& channel, const Hash& prevhash);
     void leave_tip(Channel& channel);
     Channel* live_channel(const Job& job);
@@ -278,6 +292,7 @@ class Engine {
     void hash_differences(std::span<const uint32_t> group);
     void judge(const Share& share, const Hash& hash, Batch& batch);
     Verdict judge_hashed(const Share& share, const Number& number, bool block, const Hash& hash);
+    void keep_credit(const Hash& prevhash, const Hash& hash);
     bool is_news(const Hash& hash);
     static void hand_out(const Share& share, const Hash& hash, bool tallied, Batch& batch);
     void count(const Share& share, Verdict verdict, bool tallied, Batch& batch);
@@ -287,6 +302,9 @@ class Engine {
     const size_t line_bytes_max_;
     const sha256::Backend& backend_;
     const size_t duplicates_max_;
+    const bool keep_credits_;
+    std::vector<Credits> credits_;
+    size_t credit_bytes_ = 0;
     std::vector<std::optional<Session>> sessions_;
     std::vector<uint32_t> free_slots_, closing_;
     std::map<uint32_t, Channel> channels_;

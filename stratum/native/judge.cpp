@@ -216,11 +216,20 @@ Verdict Engine::judge_hashed(const Share& share, const Number& number, bool bloc
     const bool by_block = block && !job.forward_target;
     if (!by_block && !at_most(number, target)) return Verdict::kLowDifficulty;
     switch (channel->tip->filter.insert(hash.data())) {
-        case DuplicateFilter::Result::kNew: break;
+        case DuplicateFilter::Result::kNew:
+            if (keep_credits_ && job.forward_target) keep_credit(job.prevhash, hash);
+            break;
         case DuplicateFilter::Result::kDuplicate: return Verdict::kDuplicate;
         case DuplicateFilter::Result::kFull: return Verdict::kFilterFull;
     }
     return job.seq < channel->undelivered_before ? Verdict::kUndelivered : Verdict::kAccepted;
+}
+
+void Engine::keep_credit(const Hash& prevhash, const Hash& hash) {
+    auto credits = std::ranges::find(credits_, prevhash, &Credits::prevhash);
+    if (credits == credits_.end()) credits = credits_.insert(credits_.end(), Credits{prevhash, {}});
+    credits->keys.append(reinterpret_cast<const char*>(hash.data()), DuplicateFilter::kKeyBytes);
+    credit_bytes_ += DuplicateFilter::kKeyBytes;
 }
 
 // A block is handed out once, however often and with whatever verdict it is sent.

@@ -45,8 +45,9 @@ class LineTooLong : public std::runtime_error {
 
 class PyEngine {
   public:
-    PyEngine(size_t line_bytes_max, std::optional<std::string> backend, size_t duplicates_max)
-        : engine_(line_bytes_max, backend_named(backend), duplicates_max) {}
+    PyEngine(size_t line_bytes_max, std::optional<std::string> backend, size_t duplicates_max,
+             bool keep_credits)
+        : engine_(line_bytes_max, backend_named(backend), duplicates_max, keep_credits) {}
 
     void add_channel(uint32_t channel) {
         const auto guard = lock();
@@ -204,6 +205,18 @@ class PyEngine {
         const std::vector<angara::Tally> tallies = engine_.take_tallies();
         return bytes_of(tallies.data(), tallies.size() * sizeof(angara::Tally));
     }
+    nb::list take_credits() {
+        const auto guard = lock();
+        nb::list list;
+        for (const angara::Credits& credits : engine_.take_credits())
+            list.append(nb::make_tuple(bytes_of(credits.prevhash.data(), credits.prevhash.size()),
+                                       bytes_of(credits.keys.data(), credits.keys.size())));
+        return list;
+    }
+    void remember(const nb::bytes& prevhash_internal, const nb::bytes& keys) {
+        const auto guard = lock();
+        engine_.remember(hash_from(prevhash_internal, "prevhash must be 32 bytes"), view(keys));
+    }
     nb::tuple counters(uint32_t session) {
         const auto guard = lock();
         const angara::Counters& counters = engine_.counters(session);
@@ -327,8 +340,9 @@ NB_MODULE(_engine, m) {
     m.def("sha256d", &sha256d, "backend"_a, "messages"_a, "size"_a);
 
     nb::class_<PyEngine>(m, "Engine", nb::type_slots(engine_slots))
-        .def(nb::init<size_t, std::optional<std::string>, size_t>(), nb::kw_only(), "line_bytes_max"_a = 8192,
-             "backend"_a = nb::none(), "duplicates_max"_a = angara::DuplicateFilter::kEntriesMax)
+        .def(nb::init<size_t, std::optional<std::string>, size_t, bool>(), nb::kw_only(),
+             "line_bytes_max"_a = 8192, "backend"_a = nb::none(),
+             "duplicates_max"_a = angara::DuplicateFilter::kEntriesMax, "keep_credits"_a = false)
         .def("add_channel", &PyEngine::add_channel, "channel"_a)
         .def("remove_channel", &PyEngine::remove_channel, "channel"_a)
         .def("add_job", &PyEngine::add_job, nb::kw_only(), "channel"_a, "seq"_a, "rate"_a, "coinbase1"_a,
@@ -352,6 +366,8 @@ NB_MODULE(_engine, m) {
         .def("submit", &PyEngine::submit, "session"_a, "id"_a, "params"_a)
         .def("validate", &PyEngine::validate)
         .def("take_tallies", &PyEngine::take_tallies)
+        .def("take_credits", &PyEngine::take_credits)
+        .def("remember", &PyEngine::remember, "prevhash_internal"_a, "keys"_a)
         .def("counters", &PyEngine::counters, "session"_a)
         .def("unearned", &PyEngine::unearned, "session"_a)
         .def("totals", &PyEngine::totals)
