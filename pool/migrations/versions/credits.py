@@ -12,8 +12,8 @@ from sqlalchemy import (
 
 from pool.migrations.tables import INTEGER, create_table, number, words
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 
 
 def upgrade() -> None:
