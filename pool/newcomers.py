@@ -26,7 +26,7 @@ NEW_PER_CONNECTION_MAX: Final = 16
 # A site that is built out (22,400 machines) and connects for the first time may be behind one address.
 NEW_PER_ADDRESS_MAX: Final = 32_768
 NEW_PER_TENANT_MAX: Final = 49_152
-NEW_MAX: Final = 65_536  # 60 MiB with names as long as they may be, 30 MiB with names as they are
+NEW_MAX: Final = 65_536  # 50 MiB: 770 bytes a name, its place among the holders included
 # Whose connections are gone, until the next commit: only a database that makes commits wait can fill this.
 GONE_MAX: Final = 65_536
 _NUMBERS_AT_A_TIME: Final = 4_096  # that room is made for
