@@ -41,6 +41,7 @@ from pool.registry import NewRows, Registry, WorkerRecord
 from pool.registry_store import insert_new
 from pool.store import Store, StoreError, words_of
 from pool.submit_book import Forwarded, SubmitBook, SubmitChanges, unanswered
+from stratum.difficulty import DIFFICULTY_LOG2_MIN
 from stratum.verdict import Verdict
 
 log = structlog.get_logger()
@@ -309,7 +310,7 @@ class Journal:
             news = self._registry.note_difficulty(worker_id, log2)
             if news or abs(now_s - self._last_seen_s.get(worker_id, 0)) >= SEEN_S:
                 self._last_seen_s[worker_id] = now_s
-                rows.append({"of": worker_id, "at": now_s, "log2": log2})
+                rows.append({"of": worker_id, "at": now_s, "log2": self._registry.remembered_log2(worker_id)})
         return rows
 
     def _note_workers(self, rows: list[dict[str, int]]) -> None:
@@ -380,12 +381,13 @@ def delete_batches(connection: Connection, window: Window) -> bool:
 
 
 def mined_at(window: Window) -> dict[int, int]:
-    """Who has good shares, each with the difficulty of most of them."""
+    """Who has good shares, each with the difficulty of most of its work."""
     seen: dict[int, tuple[int, int]] = {}
     for _, records, _ in window.minutes:
         for worker, _, log2, verdict, _, count in records.tolist():
-            if verdict in MINED and count > seen.get(worker, (0, 0))[1]:
-                seen[worker] = (log2, count)
+            work = count << log2 - DIFFICULTY_LOG2_MIN
+            if verdict in MINED and work > seen.get(worker, (0, 0))[1]:
+                seen[worker] = (log2, work)
     return {worker: log2 for worker, (log2, _) in seen.items()}
 
 

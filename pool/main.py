@@ -57,6 +57,7 @@ from stratum.extranonce import ExtranonceSpace
 from stratum.job import Solution, Work
 from stratum.server import Server
 from stratum.services import Owner, Services
+from stratum.silent_machines import SilentMachines
 from stratum.switchboard import Connection, Switchboard
 from stratum.upstream_share import SUBMIT_LOG_MAX
 
@@ -189,6 +190,8 @@ class Pool:
             usher=self._proxy.dispatch,
             vardiff=config.vardiff,
             start_difficulty_log2=config.start_difficulty_log2,
+            usual_log2=lambda: self._registry.usual_log2(config.start_difficulty_log2),
+            silent=SilentMachines(config.vardiff.aim_s),
             limits=config.session_limits,
         )
         return Switchboard(

@@ -11,6 +11,7 @@ beyond their address, and how commands get here.
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from statistics import median_low
 from typing import Final
 from urllib.parse import unquote
 
@@ -19,6 +20,7 @@ import msgspec
 from payouts.rates import Scheme
 from payouts.solo import Payee
 from pool.newcomers import Newcomer, Newcomers
+from pool.remembered_difficulty import Drift
 from stratum.services import Admission, Owner, Refusal
 
 # Of one tenant, with accepted shares: four sites built out, so a machine that invents names and mines under
@@ -118,6 +120,8 @@ class Registry:
             int, WorkerRecord
         ] = {}  # workers that the journal knows, and the tables do not yet
         self._new_containers: list[ContainerRecord] = []
+        self._drift = Drift()
+        self._usual_log2: int | None = None
         self._new_workers: list[WorkerRecord] = []
 
     def put_tenant(self, tenant: TenantRecord) -> None:
@@ -235,12 +239,27 @@ class Registry:
         self._next_container = max(self._next_container, container.id + 1)
 
     def note_difficulty(self, worker_id: int, difficulty_log2: int) -> bool:
-        """Where the worker starts when it comes back; False when that is not news."""
+        """What it mined at in the last minute; False when it starts where it did when it comes back."""
         worker = self.workers[worker_id]
-        if worker.difficulty_log2 == difficulty_log2:
+        log2 = self._drift.after(worker_id, worker.difficulty_log2, difficulty_log2)
+        if worker.difficulty_log2 == log2:
             return False
-        self.workers[worker_id] = msgspec.structs.replace(worker, difficulty_log2=difficulty_log2)
+        self.workers[worker_id] = msgspec.structs.replace(worker, difficulty_log2=log2)
+        self._usual_log2 = None
         return True
+
+    def remembered_log2(self, worker_id: int) -> int:
+        """Where it starts, of a worker whose shares were noted."""
+        log2 = self.workers[worker_id].difficulty_log2
+        assert log2 is not None
+        return log2
+
+    def usual_log2(self, unknown_log2: int) -> int:
+        """What most machines have: the median of what is remembered, of which nobody moves much alone."""
+        if self._usual_log2 is None:  # once a minute, when the journal is folded
+            known = [it.difficulty_log2 for it in self.workers.values() if it.difficulty_log2 is not None]
+            self._usual_log2 = median_low(known) if known else unknown_log2
+        return self._usual_log2
 
     def take_new(self) -> NewRows:
         """Rows for the database. Whoever takes them commits them, or stops the pool."""

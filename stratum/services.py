@@ -11,6 +11,7 @@ import msgspec
 from stratum._engine import Engine
 from stratum.channel import Channel
 from stratum.job import Work
+from stratum.silent_machines import SilentMachines
 from stratum.vardiff import VardiffPolicy
 
 
@@ -90,6 +91,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     vardiff: VardiffPolicy
     start_difficulty_log2: int
     usual_log2: Callable[[], int] | None = None
+    silent: SilentMachines | None = None  # None: who comes back stays where it is until it is heard
     limits: SessionLimits
 
     def start_of(self, channel: Channel, work: Work) -> int:

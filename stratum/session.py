@@ -81,6 +81,7 @@ class MinerSession:
         "_mask",
         "_owes_job",
         "_pinned_from",
+        "_returned_log2",
         "_services",
         "_told_channel",
         "_told_extranonce1",
@@ -116,6 +117,7 @@ class MinerSession:
         self._history = vardiff.History(from_s=now_s)
         self._owes_job = True  # the next job is a clean one, with its difficulty, whatever came before
         self._pinned_from = 0  # the job that the difficulty came with
+        self._returned_log2: int | None = None  # what it came back with, until it is heard
         self._agent = ""
         self._extranonce1: bytes | None = None  # of `channel`
         self._told_channel: Channel | None = None
@@ -130,6 +132,8 @@ class MinerSession:
     def close(self) -> None:
         """Give everything back. Shares already fed are still counted."""
         services = self._services
+        if self._returned_log2 is not None and services.silent is not None:
+            services.silent.left(self.workers[0])
         self.channel.sessions.discard(self)
         self.channel.waiting.discard(self)
         services.gate.leave(self.owner)
@@ -234,7 +238,8 @@ class MinerSession:
         self._ask_for(params.minimum)
         if self.state is not State.MINING:
             if answer.difficulty_log2 is not None:
-                self._remembered(answer.difficulty_log2, now_s)
+                log2, silent = answer.difficulty_log2, self._services.silent
+                self._remembered(log2 if silent is None else silent.start_log2(answer.worker, log2), now_s)
             elif params.difficulty is not None:
                 self._wish(params.difficulty)
         return messages.reply(raw_id, True) + self._advance(Event.AUTHORISE, now_s)
@@ -469,7 +474,8 @@ class MinerSession:
                 now_s=now_s,
             )
         engine.pin_difficulty(self.slot, difficulty_log2, seq)
-        engine.set_retarget_after(self.slot, vardiff.next_look(0))
+        first = 1 if self._returned_log2 is not None else vardiff.next_look(0)
+        engine.set_retarget_after(self.slot, first)
         self.difficulty_log2 = difficulty_log2
         self._pinned_from = seq
         self._retarget(wanted_log2)
@@ -479,7 +485,12 @@ class MinerSession:
         """Let vardiff see the shares accepted at the current difficulty."""
         if self.state is not State.MINING or self.pending_log2 is not None:
             return
-        _, _, shares = self._services.engine.counters(self.slot)
+        accepted, _, shares = self._services.engine.counters(self.slot)
+        if self._returned_log2 is not None:
+            if accepted == 0:
+                self._not_heard(self._returned_log2, now_s)
+                return
+            self._heard(self._returned_log2, shares, now_s)
         wanted_log2, self._history = vardiff.look(
             self._policy,
             self._history,
@@ -494,6 +505,26 @@ class MinerSession:
         before = self._history.shares_before
         self._services.engine.set_retarget_after(self.slot, before + vardiff.next_look(shares - before))
 
+    def _not_heard(self, returned_log2: int, now_s: float) -> None:
+        """What was remembered may be of another machine: after a while of silence it is tried at less."""
+        if now_s - self._history.from_s < vardiff.UNHEARD_AIMS * self._policy.aim_s:
+            return
+        self._history = vardiff.History(from_s=now_s, settled=True)
+        step = vardiff.unheard_step(returned_log2 - self.difficulty_log2)
+        wanted_log2 = self._policy.clamp(self.difficulty_log2 - step, self._floor_log2)
+        silent = self._services.silent
+        assert silent is not None
+        if wanted_log2 < self.difficulty_log2 and silent.lower(self.workers[0], returned_log2, wanted_log2):
+            self._retarget(wanted_log2)
+
+    def _heard(self, returned_log2: int, shares: int, now_s: float) -> None:
+        """Its first share: from now on vardiff counts, and from the start where it had to be brought down."""
+        self._returned_log2 = None
+        settled = self.difficulty_log2 >= returned_log2
+        self._history = vardiff.History(from_s=now_s, shares_before=shares, settled=settled)
+        if self._services.silent is not None:
+            self._services.silent.heard(self.workers[0])
+
     # Life
 
     def _advance(self, event: Event, now_s: float) -> bytes:
@@ -505,6 +536,8 @@ class MinerSession:
         wished = self._services.start_difficulty_log2 if self._wished_log2 is None else self._wished_log2
         self.difficulty_log2 = self._policy.clamp(wished, self._floor_log2)
         self.pending_log2 = self.difficulty_log2
+        if self._history.settled and self._services.silent is not None:
+            self._returned_log2 = self.difficulty_log2
         self._vigil.spoke(now_s)
         self.channel.sessions.add(self)
         self._set_mask()

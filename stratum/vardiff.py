@@ -36,6 +36,10 @@ LADDER_AIMS_MIN = 1.5
 LADDER_STEP = 0.6  # more than half a step, so that an estimate in the middle does not go to and fro
 LADDER_STEP_DOWN_MAX = 4
 SILENT_STEP_DOWN = 5  # not one share since the connect: in two stages down a thousand times
+# A machine that came back with what was remembered of it, and without a share yet: after as long as
+# brings one with 99.3 %, a step down, and then twice as many each time.
+UNHEARD_AIMS = 5
+UNHEARD_STEP_MAX = 4
 STEP_UP_MAX = 10  # a thousand times too low is found at once; more is not plausible from one burst
 SETTLE_AIMS = 12  # at one difficulty, then the ladder ends
 WINDOW_AIMS = 450  # then counting starts anew, so that hours of the past do not hide the present
@@ -146,6 +150,11 @@ def ladder_step(shares: int, expected: float) -> int:
     if abs(steps) < LADDER_STEP or (steps > 0 and shares < LADDER_SHARES_MIN):
         return 0
     return max(-LADDER_STEP_DOWN_MAX, min(STEP_UP_MAX, round(steps)))
+
+
+def unheard_step(lowered: int) -> int:
+    """By how many powers of two to go down after UNHEARD_AIMS without a share, and so many already."""
+    return min(max(1, lowered), UNHEARD_STEP_MAX)
 
 
 def next_look(shares: int) -> int:

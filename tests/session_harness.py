@@ -19,6 +19,7 @@ from stratum.extranonce import ExtranonceSpace
 from stratum.job import Work, swap_words
 from stratum.services import Admission, Owner, Refusal, Services, SessionLimits
 from stratum.session import MinerSession, State
+from stratum.silent_machines import SilentMachines
 from stratum.switchboard import ANEW_INTERVAL_S, TICK_BUCKETS, TICK_S
 from stratum.vardiff import VardiffPolicy
 from stratum.verdict import Tally, Verdict, unpack_tallies
@@ -133,6 +134,7 @@ class Desk:
         policy: VardiffPolicy | None = None,
         start_log2: int = START_LOG2,
         extranonce1_size: int = 4,
+        silent: SilentMachines | None = None,
     ) -> None:
         self.now_s = 1000.0
         self.engine = Engine()
@@ -149,6 +151,7 @@ class Desk:
             vardiff=policy or VardiffPolicy(difficulty_log2_min=LEAST_LOG2, difficulty_log2_max=MOST_LOG2),
             start_difficulty_log2=start_log2,
             limits=limits or SessionLimits(),
+            silent=silent,
         )
         self.miners: list[Miner] = []
         self.publish(work or make_work())
