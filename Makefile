@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp)
 
-.PHONY: install run test soak lint types bench sanitize fuzz clean
+.PHONY: install run test test-without-processes soak lint types bench sanitize fuzz clean
 
 install: $(STAMP)
 
@@ -22,6 +22,10 @@ run: install
 
 test: lint types
 	$(BIN)/pytest -n auto --dist loadfile
+
+# The tests that start no process, for another Python: make PYTHON=python3.13 VENV=build/venv-3.13 ...
+test-without-processes: install
+	$(BIN)/pytest -n auto --dist loadfile $$($(BIN)/python tests/without_processes.py)
 
 # What takes minutes, one after the other: measurements beside each other would measure each other.
 soak: install
