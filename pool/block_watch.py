@@ -29,8 +29,9 @@ from payouts.income import MOVES, Status
 from payouts.ledger import LedgerError
 from payouts.schema import blocks
 from pool.database_waits import when_it_answers
-from pool.node import Node, NodeSet, NodeState
-from pool.rpc import NodeError, NodeSpokeNonsense, RpcError
+from pool.node import Node, NodeState
+from pool.node_set import NodeSet
+from pool.rpc import NodeError
 from pool.store import DATABASE_ERRORS, Store, words_of
 
 log = structlog.get_logger()
@@ -45,8 +46,6 @@ RECENT_DEPTH: Final = 3  # of what is looked at as soon as a block is found
 HEIGHTS_PAGE: Final = 200  # heights in memory at a time
 MARKS_MAX: Final = 100  # in one transaction, so that the journal commits in between
 LINES_MAX: Final = 10  # a look; further changes are one line
-
-RPC_OUT_OF_RANGE: Final = -8  # RPC_INVALID_PARAMETER: a height that the chain has not got
 
 
 class _Block(msgspec.Struct, frozen=True):
@@ -104,7 +103,7 @@ class BlockWatch:
         node = self._nodes.current
         if node is None:
             return
-        tip = await _tip(node)
+        tip = await node.tip_height()
         known = await self._read(_known_tip)
         self._alarm("node_behind_books", on=tip < known, node=node.name, height=tip, books=known)
         if tip < known:
@@ -127,7 +126,7 @@ class BlockWatch:
         self, node: Node, tip: int, height: int, ours: Sequence[_Block], disputed: list[_Block]
     ) -> list[_Change]:
         """What is to be booked of our blocks at one height."""
-        there = await _hash_at(node, height)
+        there = await node.hash_at(height)
         if there is None:
             return []  # above the tip: nothing is known yet
         changes = []
@@ -150,10 +149,10 @@ class BlockWatch:
             if node is asked or node.state is not NodeState.UP:
                 continue
             try:
-                theirs = await _hash_at(node, height)
+                theirs = await node.hash_at(height)
                 if theirs not in (None, there):
                     return _Word.NO
-                if theirs is None or await _hash_at(node, height + MATURITY) is None:
+                if theirs is None or await node.hash_at(height + MATURITY) is None:
                     return _Word.WAIT
             except NodeError:
                 continue
@@ -200,26 +199,6 @@ def _tell(changes: Sequence[_Change]) -> None:
         log.info("block_status", height=it.block.height, hash=it.block.hash, status=it.status.value)
     if len(changes) > LINES_MAX:
         log.info("block_status_of_more", blocks=len(changes) - LINES_MAX)
-
-
-async def _tip(node: Node) -> int:
-    tip = await node.rpc.call("getblockcount")
-    if not isinstance(tip, int):
-        raise NodeSpokeNonsense("getblockcount answered something that is no height")
-    return tip
-
-
-async def _hash_at(node: Node, height: int) -> str | None:
-    """The block that the best chain of a node has at a height; None above its tip."""
-    try:
-        found = await node.rpc.call("getblockhash", height)
-    except RpcError as error:
-        if error.code == RPC_OUT_OF_RANGE:
-            return None
-        raise
-    if not isinstance(found, str):
-        raise NodeSpokeNonsense("getblockhash answered something that is no hash")
-    return found
 
 
 def _known_tip(connection: Connection) -> int:

@@ -31,7 +31,7 @@ from pool.book import bind_signet
 from pool.config import BookTimes
 from pool.database_waits import when_it_answers
 from pool.found_blocks import FILES_MAX, book_found_blocks, unknown_files
-from pool.node import NodeSet
+from pool.node_set import NodeSet
 from pool.price_book import WorkPrice, open_epoch
 from pool.registry import NewRows, Registry
 from pool.registry_store import insert_new

@@ -20,6 +20,7 @@ from pool.config import BadConfig, load_config, parse_address, parse_difficulty
 from pool.data_dir import DataDirError, held
 from pool.demo import DemoOptions, run_demo
 from pool.journal import JournalFailed
+from pool.log_lines import LogLines
 from pool.main import Pool
 from pool.money_cli import db_app, ledger_app, rate_app
 from pool.order_cli import app as order_app
@@ -102,6 +103,7 @@ def _setup(verbose: Annotated[bool, typer.Option(help="Log debug messages too.")
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         processors=[
+            LogLines(),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,

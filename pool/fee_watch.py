@@ -15,7 +15,8 @@ import structlog
 import trio
 
 from payouts.rates import FEE_BASIS_BLOCKS, BlockFees
-from pool.node import Node, NodeSet, NodeState
+from pool.node import Node, NodeState
+from pool.node_set import NodeSet
 from pool.rpc import NodeError, NodeSpokeNonsense, NodeTimedOut
 
 log = structlog.get_logger()

@@ -36,7 +36,8 @@ from pool.hashrate import HashrateBook
 from pool.journal import Journal
 from pool.live import Live
 from pool.networks import NETWORKS
-from pool.node import Node, NodeSet
+from pool.node import Node
+from pool.node_set import NodeSet
 from pool.payout_books import PayoutBooks
 from pool.payout_follow import Follower
 from pool.payout_node import PayoutNodes

@@ -1,20 +1,12 @@
-"""The bitcoinds behind the pool: what each is asked, how each is, and which one we mine on.
+"""One bitcoind: how to reach it, what it is asked, what makes it fit to be mined on.
 
-Each node is CHECKING (has not answered yet), UP or DOWN. A check asks a node who it is; one that was not
-up must offer a good template as well. Whoever gets an error from the node that we mine on marks it down,
-only a check marks it up. The choice is always the first node in the configured order that is up.
+A node is CHECKING (has not answered yet), UP, BEHIND (answers, while another has a better chain) or DOWN; its
+set says which (`pool.node_set`).
 
-    CHECKING --fit--> UP        CHECKING --error--> DOWN
-    UP --error--> DOWN          DOWN --fit--> UP
-
-Invariants: an outage is logged once, and its end once, with its duration. While no node is up `current` is
-None and `outage_since_s` is set; recovery needs nobody.
-
-Must not know: jobs, sessions, what is in a block.
+Must not know: other nodes, jobs, sessions, what is in a block.
 """
 
 import enum
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,13 +17,12 @@ import trio
 
 from pool.networks import NETWORKS
 from pool.rpc import (
-    ANSWER_TIMEOUT_S,
     Credentials,
     Lane,
     NodeError,
     NodeSpokeNonsense,
-    NodeTimedOut,
     RpcClient,
+    RpcError,
 )
 from pool.templates import SEGWIT_RULE, SIGNET_RULE, BadTemplate, Template, parse_template
 from stratum.difficulty import target_from_nbits
@@ -39,23 +30,13 @@ from stratum.difficulty import target_from_nbits
 log = structlog.get_logger()
 
 CHAINS: Final = tuple(NETWORKS)
-NODES_MAX: Final = 16  # a site has two or three; each costs a check every few seconds
-
 # bitcoind answers a longpoll at a new tip, or a minute later for new fees. On a quiet chain it never does,
 # and keeps a thread for a caller that went away: ask again seldom. The refresh finds what this misses.
 LONGPOLL_TIMEOUT_S: Final = 900.0
-CHECK_UP_S: Final = 10.0
-# The first check decides which node we start on: a silent one must not hold up the others for long.
-FIRST_CHECK_TIMEOUT_S: Final = 5.0
-CHECK_TIMEOUT_S: Final = ANSWER_TIMEOUT_S  # for the questions of one check together
-BACKOFF_MIN_S: Final = 1.0
-BACKOFF_MAX_S: Final = 30.0
-# Whoever stays up this long starts again at the shortest backoff; one that comes and goes does not.
-STEADY_S: Final = 60.0
 # Headers arrive before their block does, one or two of them; more is a node that is still catching up.
 HEADERS_AHEAD_MAX: Final = 2
-# Checks are up to CHECK_UP_S apart and blocks take seconds between nodes: only what lasts is an alarm.
-DISAGREEMENT_S: Final = 3 * CHECK_UP_S
+RPC_OUT_OF_RANGE: Final = -8  # RPC_INVALID_PARAMETER: a height that the chain has not got
+HEADER_BYTES: Final = 80
 
 _Value = TypeVar("_Value")
 
@@ -69,7 +50,19 @@ class NodeState(enum.Enum):
 
     CHECKING = "checking"
     UP = "up"
+    BEHIND = "behind"
     DOWN = "down"
+
+
+ANSWERING: Final = frozenset({NodeState.UP, NodeState.BEHIND})
+
+
+class Lead(msgspec.Struct, frozen=True):
+    """A better chain that another node has, or had."""
+
+    node: str
+    height: int
+    seen_s: float  # monotonic
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +129,12 @@ class Node:
         self.status: ChainStatus | None = None  # from the last good check
         self.reason = "not asked yet"  # why it is not up
         self.since_s = trio.current_time()  # of the present state, monotonic
+        self.asked_s: float | None = None  # since when a check waits for its answer
+        self.answered_s = float("-inf")  # when a check was last asked that has its answer
+        self.lead: Lead | None = None  # over this node
+        self.trails_since_s: float | None = None  # another claims a longer chain since then
+        self.doubted_s = float("-inf")  # when it last claimed what was not so
+        self.unproven_s: dict[str, float] = {}  # when another node last did not prove its claim to one
         credentials = Credentials(user=config.user, password=config.password, cookie_file=config.cookie_file)
         self.rpc = RpcClient(config.url, credentials, transport=transport)
 
@@ -177,6 +176,36 @@ class Node:
     async def precious_block(self, hash_hex: str) -> None:
         """preciousblock: prefer this block to others of the same work. Raises NodeError."""
         await self.rpc.call("preciousblock", hash_hex, lane=Lane.BLOCKS)
+
+    async def tip_height(self) -> int:
+        """getblockcount. Raises NodeError."""
+        tip = await self.rpc.call("getblockcount")
+        if not isinstance(tip, int):
+            raise NodeSpokeNonsense("getblockcount answered something that is no height")
+        return tip
+
+    async def hash_at(self, height: int) -> str | None:
+        """The block that its best chain has at a height; None above its tip. Raises NodeError."""
+        try:
+            found = await self.rpc.call("getblockhash", height)
+        except RpcError as error:
+            if error.code == RPC_OUT_OF_RANGE:
+                return None
+            raise
+        if not isinstance(found, str):
+            raise NodeSpokeNonsense("getblockhash answered something that is no hash")
+        return found
+
+    async def header(self, block_hash: str) -> bytes:
+        """A block's 80 bytes. Raises NodeError."""
+        answer = await self.rpc.call("getblockheader", block_hash, False)
+        try:
+            header = bytes.fromhex(answer)
+        except (TypeError, ValueError):
+            header = b""
+        if len(header) != HEADER_BYTES:
+            raise NodeSpokeNonsense("getblockheader answered something that is no header")
+        return header
 
     async def aclose(self) -> None:
         """Close the connections to the node."""
@@ -224,138 +253,3 @@ def _typed(answer: object, kind: type[_Value], method: str) -> _Value:
         return msgspec.convert(answer, type=kind)
     except msgspec.ValidationError as error:
         raise NodeSpokeNonsense(f"{method}: {error}") from None
-
-
-class NodeSet:
-    """The configured nodes, the best first. `run` keeps checking them; `current` is the one to mine on."""
-
-    def __init__(
-        self,
-        configs: Sequence[NodeConfig],
-        *,
-        chain: str,
-        transport: Callable[[NodeConfig], httpx.AsyncBaseTransport] | None = None,
-    ) -> None:
-        if chain not in CHAINS:
-            raise ValueError(f"chain {chain!r} is unknown, there are: {', '.join(CHAINS)}")
-        if not 1 <= len(configs) <= NODES_MAX or len({config.name for config in configs}) != len(configs):
-            raise ValueError(f"1 to {NODES_MAX} nodes with different names are needed")
-        self.nodes = tuple(
-            Node(config, transport=transport(config) if transport else None) for config in configs
-        )
-        self.chain = chain
-        self.current: Node | None = None
-        self.outage_since_s: float | None = trio.current_time()  # monotonic; None while a node is up
-        self._changed = trio.Event()  # replaced at each change of a node's state or of the choice
-        self._disagree_since_s: float | None = None
-        self._disagreement_logged = False
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Check all nodes for ever; close them when cancelled."""
-        try:
-            async with trio.open_nursery() as nursery:
-                for node in self.nodes:
-                    nursery.start_soon(self._keep_checking, node)
-                task_status.started()
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                for node in self.nodes:
-                    await node.aclose()
-
-    async def chosen(self) -> Node:
-        """The current node, as soon as there is one."""
-        while self.current is None:
-            await self._changed.wait()
-        return self.current
-
-    async def until_left(self, node: Node) -> None:
-        """Return when `node` is not the current one any more."""
-        while self.current is node:
-            await self._changed.wait()
-
-    def mark_down(self, node: Node, error: NodeError) -> None:
-        """`node` failed somebody: choose another until a check finds it fit again."""
-        if node.state is NodeState.DOWN:
-            node.reason = str(error)
-            return
-        log.warning("node_down", node=node.name, url=node.config.url, reason=str(error))
-        node.enter(NodeState.DOWN, str(error))
-        self._choose()
-
-    async def _keep_checking(self, node: Node) -> None:
-        backoff_s, timeout_s = BACKOFF_MIN_S, FIRST_CHECK_TIMEOUT_S
-        while True:
-            state = node.state
-            try:
-                status = await self._check(node, timeout_s)
-            except NodeError as error:
-                self.mark_down(node, error)
-            else:
-                if node.state is state:  # else somebody found it down while we asked
-                    self._mark_up(node, status)
-            timeout_s = CHECK_TIMEOUT_S
-            self._compare_tips()
-            if node.state is NodeState.UP:
-                up_since_s = node.since_s
-                with trio.move_on_after(CHECK_UP_S):
-                    while node.state is NodeState.UP:
-                        await self._changed.wait()
-                if trio.current_time() - up_since_s >= STEADY_S:
-                    backoff_s = BACKOFF_MIN_S
-            if node.state is not NodeState.UP:
-                await trio.sleep(backoff_s)
-                backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
-
-    async def _check(self, node: Node, timeout_s: float) -> ChainStatus:
-        with trio.move_on_after(timeout_s):
-            status = await check_chain(node, self.chain)
-            if node.state is not NodeState.UP:
-                await node.template(chain=self.chain)
-            return status
-        raise NodeTimedOut(f"no answer within {timeout_s:g} s")
-
-    def _mark_up(self, node: Node, status: ChainStatus) -> None:
-        node.status = status
-        if node.state is NodeState.UP:
-            return
-        after_s = trio.current_time() - node.since_s
-        log.info(
-            "node_up", node=node.name, height=status.height, agent=status.agent, after_s=round(after_s, 1)
-        )
-        node.enter(NodeState.UP, "")
-        self._choose()
-
-    def _choose(self) -> None:
-        """The first node that is up; none yet while a better one has still to answer for the first time."""
-        chosen = next((node for node in self.nodes if node.state is not NodeState.DOWN), None)
-        if chosen is not None and chosen.state is NodeState.CHECKING:
-            chosen = None
-        if chosen is None and all(node.state is NodeState.DOWN for node in self.nodes):
-            log.error("no_node_up", nodes=len(self.nodes))
-        if chosen is not self.current:
-            if chosen is None:
-                self.outage_since_s = trio.current_time()
-            else:
-                self.outage_since_s = None
-                log.info("node_chosen", node=chosen.name, instead_of=self.current and self.current.name)
-            self.current = chosen
-        self._changed.set()
-        self._changed = trio.Event()
-
-    def _compare_tips(self) -> None:
-        tips = {node.name: node.status for node in self.nodes if node.state is NodeState.UP and node.status}
-        now_s = trio.current_time()
-        if len({status.best_hash_hex for status in tips.values()}) <= 1:
-            if self._disagreement_logged:
-                log.info("nodes_agree", after_s=round(now_s - (self._disagree_since_s or now_s), 1))
-            self._disagree_since_s, self._disagreement_logged = None, False
-            return
-        if self._disagree_since_s is None:
-            self._disagree_since_s = now_s
-        if not self._disagreement_logged and now_s - self._disagree_since_s >= DISAGREEMENT_S:
-            self._disagreement_logged = True
-            log.error(
-                "nodes_disagree",
-                mining_on=self.current and self.current.name,
-                tips={name: f"{status.height} {status.best_hash_hex}" for name, status in tips.items()},
-            )

@@ -16,7 +16,8 @@ from typing import Final
 import structlog
 import trio
 
-from pool.node import Node, NodeSet
+from pool.node import Node
+from pool.node_set import NodeSet
 from pool.rpc import NodeError, NodeTimedOut
 from pool.templates import Template
 from pool.zmq_watch import ZmqUnusable, watch_hashblock

@@ -21,7 +21,8 @@ from pool.blocks import BlockResult, BlockSubmitter
 from pool.bookkeeper import Bookkeeper
 from pool.config import BookTimes
 from pool.data_dir import database_url
-from pool.node import Node, NodeSet
+from pool.node import Node
+from pool.node_set import NodeSet
 from pool.registry import Registry
 from pool.registry_store import load
 from pool.store import Store, open_store

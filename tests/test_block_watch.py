@@ -21,7 +21,7 @@ from payouts.schema import block_events, blocks
 from pool import block_watch
 from pool.block_watch import LOOK_S, MATURITY, BlockWatch
 from pool.data_dir import database_url
-from pool.node import NodeSet
+from pool.node_set import NodeSet
 from pool.rpc import NodeError, NodeUnreachable
 from pool.store import Store, open_store
 from tests.bitcoinds import FakeBitcoind, refuses_connections

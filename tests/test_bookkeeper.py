@@ -21,7 +21,8 @@ from pool.blocks import BlockResult, SubmitState
 from pool.bookkeeper import Bookkeeper
 from pool.config import BookTimes
 from pool.data_dir import database_url
-from pool.node import NodeConfig, NodeSet
+from pool.node import NodeConfig
+from pool.node_set import NodeSet
 from pool.price_book import WorkPrice
 from pool.registry import Registry
 from pool.registry_store import TenantTerms, add_tenant, insert_new, load

@@ -17,7 +17,8 @@ from payouts.rates import BlockFees, Scheme
 from payouts.schema import rates
 from pool.fee_watch import FEE_BASIS_RENEW_S, FIRST_BASIS_S, NO_BASIS, FeeWatch, recent_fees
 from pool.networks import NETWORKS
-from pool.node import Node, NodeSet
+from pool.node import Node
+from pool.node_set import NodeSet
 from pool.price_book import NoFeeBasis, WorkPrice, open_epoch, rate_of
 from pool.registry_store import TenantTerms, add_tenant, record_of, set_terms
 from pool.store import Store

@@ -12,19 +12,14 @@ import trio
 import trio.testing
 from rich.pretty import pretty_repr
 
-from pool.node import (
+from pool.node import ChainStatus, Node, NodeConfig, NodeState, NodeUnfit, check_chain
+from pool.node_set import (
     BACKOFF_MAX_S,
     CHECK_TIMEOUT_S,
     CHECK_UP_S,
     DISAGREEMENT_S,
     FIRST_CHECK_TIMEOUT_S,
-    ChainStatus,
-    Node,
-    NodeConfig,
     NodeSet,
-    NodeState,
-    NodeUnfit,
-    check_chain,
 )
 from pool.rpc import NodeSpokeNonsense, NodeUnreachable
 from tests.bitcoinds import (
@@ -217,7 +212,7 @@ async def test_every_fault_moves_us_to_the_next_node_and_its_end_back_logged_onc
             await nodes.until_left(node)
             assert nodes.current is nodes.nodes[1]
             assert nodes.outage_since_s is None
-            await trio.sleep(600)
+            await trio.sleep(100)
             assert reason in nodes.nodes[0].reason
             assert nodes.current is nodes.nodes[1]
             first.fault = None
@@ -230,7 +225,7 @@ async def test_every_fault_moves_us_to_the_next_node_and_its_end_back_logged_onc
         ("node_up", "first"),
         ("node_chosen", "first"),
     ]
-    assert logs[-2]["after_s"] > 600
+    assert logs[-2]["after_s"] > 100
     assert PASSWORD not in str(logs)
 
 
@@ -342,7 +337,8 @@ async def test_a_node_found_down_while_it_is_checked_is_not_up_by_that_check(aut
 async def test_nodes_that_disagree_on_the_tip_are_an_alarm_and_the_first_is_mined_on(
     autojump_clock: Clock,
 ) -> None:
-    first, second = FakeBitcoind("first", height=100), FakeBitcoind("second", height=101)
+    first, second = FakeBitcoind("first"), FakeBitcoind("second")
+    second.move_to(100, "other")
     with structlog.testing.capture_logs() as logs:
         async with running(first, second) as nodes:
             assert (await nodes.chosen()).name == "first"
@@ -350,13 +346,13 @@ async def test_nodes_that_disagree_on_the_tip_are_an_alarm_and_the_first_is_mine
             assert events(logs, "nodes_disagree") == []
             await trio.sleep(300)
             assert nodes.current is nodes.nodes[0]
-            first.move_to(101)
+            first.move_to(100, "other")
             await trio.sleep(300)
     disagree, agree = [entry for entry in logs if entry["event"] in ("nodes_disagree", "nodes_agree")]
     assert disagree["log_level"] == "error"
     assert disagree["mining_on"] == "first"
     assert set(disagree["tips"]) == {"first", "second"}
-    assert disagree["tips"]["second"] == f"101 {second.best}"
+    assert disagree["tips"]["second"] == f"100 {second.best}"
     assert agree["event"] == "nodes_agree"
 
 

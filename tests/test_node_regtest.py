@@ -9,7 +9,8 @@ import pytest
 import structlog
 import trio
 
-from pool.node import Node, NodeConfig, NodeSet, NodeUnfit, check_chain
+from pool.node import Node, NodeConfig, NodeUnfit, check_chain
+from pool.node_set import NodeSet
 from pool.rpc import NodeRefused, RpcError
 from pool.template_watch import TemplateWatch
 from pool.templates import Template

@@ -16,14 +16,15 @@ from sqlalchemy import select
 from structlog.testing import capture_logs
 
 import pool.main
-import pool.node
+import pool.node_set
 from payouts.rates import Scheme
 from payouts.schema import tally_minutes
 from pool.block_queue import SUBMITTED_MAX
 from pool.config import PoolConfig
 from pool.data_dir import database_url
 from pool.main import Pool, RunningPool
-from pool.node import NodeConfig, NodeSet
+from pool.node import NodeConfig
+from pool.node_set import NodeSet
 from pool.registry_store import TenantTerms, add_tenant, list_tenants
 from pool.store import Store, open_store
 from stratum.difficulty import DIFFICULTY_LOG2_MIN, target_from_nbits
@@ -60,7 +61,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BACKOFF_MIN_S", 0.02),
         ("BACKOFF_MAX_S", 0.1),
     ):
-        monkeypatch.setattr(pool.node, name, seconds)
+        monkeypatch.setattr(pool.node_set, name, seconds)
     monkeypatch.setattr(pool.main, "OUTAGE_CHECK_S", 0.05)
 
 
