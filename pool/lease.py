@@ -196,13 +196,17 @@ class Lease:
         self._epoch, self._guest = epoch, True
 
     def keep(self, connection: Connection) -> bool:
-        """Take the lock back where it was lost and nobody wrote since; whether it was. Raises LeaseLost."""
+        """Take the lock back where it was lost and nobody wrote since; whether it was. Raises LeaseLost.
+
+        Our own session that was cut off may hold it until the server notices: then it is tried again at the
+        next look. Whoever else has it counts the epoch up before he writes.
+        """
         if self._lock.held():
             return False
         found = connection.execute(select(book.c.lease_epoch, book.c.lease_holder)).one()
-        if found.lease_epoch != self._epoch or not self._lock.take():
+        if found.lease_epoch != self._epoch:
             raise LeaseLost(f"the lease on the database was lost to {found.lease_holder or 'somebody else'}")
-        return True
+        return self._lock.take()
 
     def release(self) -> None:
         """Write no more, or as a visitor."""

@@ -130,6 +130,23 @@ def test_a_lease_that_was_lost_is_taken_back_where_nobody_has_written_since(data
             write(other, "other")
 
 
+def test_a_lock_that_our_own_cut_session_still_has_is_waited_for(
+    postgres_databases: PostgresDatabases,
+) -> None:
+    """A network that went away leaves the server with a session that it takes for alive for half a minute."""
+    with two_stores(postgres_databases) as (one, other, url):
+        one.take_lease()
+        cut_off(postgres_databases, url)
+        with psycopg.connect(url, autocommit=True) as half_open:
+            half_open.execute("SELECT pg_advisory_lock(%s)", (LEASE_LOCK,))
+            assert not one.keep_lease()
+            write(one, "one")
+            with pytest.raises(LeaseHeld):
+                write(other, "other")
+        assert one.keep_lease()
+        assert writers(one) == ["one"]
+
+
 @pytest.mark.parametrize("successor", ["another pool", "a visitor"])
 def test_whoever_lost_the_lease_never_writes_beside_its_successor(
     databases: Databases, successor: str
