@@ -75,7 +75,7 @@ class Engine:
     def undelivered_before(self, channel: int, seq: int) -> None:
         """Good shares of jobs older than `seq` (aliases: of what they repeat) count as undelivered."""
     def pins(self, session: int) -> list[tuple[int, int]]:
-        """The difficulties pinned: (from job seq, difficulty_log2, NOT_HELD or FORGOTTEN), oldest first."""
+        """With its extranonce1: (from job seq, difficulty_log2, NOT_HELD or FORGOTTEN), oldest first."""
     def open(self, owner: object) -> int:
         """A session number; `owner` is what validate() hands back."""
     def close(self, session: int) -> None:
@@ -87,13 +87,11 @@ class Engine:
         extranonce1: bytes,
         extranonce2_size: int,
         from_seq: int = 0,
-        held_from: int = 0,
     ) -> None:
         """Where the session mines, from the job from_seq on; 0: from its first.
 
         Jobs before from_seq stay those of the channel that it mined then, with extranonces and mask of then.
-        Another extranonce1 is its own for work that comes with held_from, or from_seq, or later: earlier work
-        came while nobody had it.
+        Nothing is pinned with another extranonce1: what was pinned stays with the one that it was pinned for.
         """
     def authorise(self, session: int, name: bytes, worker: int) -> None: ...
     def set_version_mask(self, session: int, mask: int) -> None: ...

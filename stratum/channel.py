@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from stratum import messages
-from stratum._engine import JOBS_PER_CHANNEL_MAX, NOT_HELD, Engine
+from stratum._engine import FORGOTTEN, JOBS_PER_CHANNEL_MAX, NOT_HELD, Engine
 from stratum.extranonce import ExtranonceSpace
 from stratum.job import Job, Solution, Work, swap_words
 from stratum.vardiff import VardiffPolicy
@@ -282,10 +282,20 @@ class Channel:
         extranonce1 = self.extranonces.allocate()
         return extranonce1, self.extranonces.inherited(extranonce1)
 
+    @staticmethod
+    def pinned(pins: list[tuple[int, int]], job: Job) -> int | None:
+        """What a job is judged at for who gets an extranonce1 with these pins; None: not known any more."""
+        held = (log2 for from_seq, log2 in reversed(pins) if from_seq <= job.space)
+        log2 = next(held, NOT_HELD)
+        if log2 == NOT_HELD:
+            return job.start_log2
+        return None if log2 == FORGOTTEN else log2
+
     def give_back(self, extranonce1: bytes, pins: list[tuple[int, int]], *, worked: bool = True) -> None:
         """The session left: if it worked, its prefix rests until no job that it may have mined is live.
 
         `pins` hold for the work that came while it was here, and not for what comes while nobody is.
         """
-        gone = (self.next_seq, NOT_HELD)
-        self.extranonces.release(extranonce1, self._job_ids.last, [*pins, gone], worked=worked)
+        if not pins or pins[-1][1] != NOT_HELD:
+            pins = [*pins, (self.next_seq, NOT_HELD)]
+        self.extranonces.release(extranonce1, self._job_ids.last, pins, worked=worked)

@@ -78,6 +78,7 @@ class MinerSession:
         "_extranonce1",
         "_floor_log2",
         "_history",
+        "_inherited",
         "_mask",
         "_owes_job",
         "_pinned_from",
@@ -120,6 +121,7 @@ class MinerSession:
         self._returned_log2: int | None = None  # what it came back with, until it is heard
         self._agent = ""
         self._extranonce1: bytes | None = None  # of `channel`
+        self._inherited: list[tuple[int, int]] = []  # pins of it, on the way to where nobody was told yet
         self._told_channel: Channel | None = None
         self._told_extranonce1 = b""
         self._told_mask = VERSION_MASK  # what the engine takes; the miner was told if it asked
@@ -144,7 +146,7 @@ class MinerSession:
             if self._told_channel is None or self._told_channel.same_extranonces(self.channel):
                 self.channel.give_back(self._extranonce1, pins, worked=worked)
             else:  # it is on its way, and has both
-                self.channel.give_back(self._extranonce1, [], worked=worked)
+                self.channel.give_back(self._extranonce1, self._inherited, worked=worked)
                 self._told_channel.give_back(self._told_extranonce1, pins)
             self._extranonce1 = None
         services.engine.close(self.slot)
@@ -306,19 +308,20 @@ class MinerSession:
         assert self._told_channel is not None
         assert self._extranonce1 is not None
         told = self._told_channel
+        inherited: list[tuple[int, int]] = []
         if channel.same_extranonces(told):
             extranonce1, moved = self._told_extranonce1, Moved.JOB
         elif self.wants_extranonce:
-            (extranonce1, _), moved = channel.lease(None), Moved.EXTRANONCE
+            (extranonce1, inherited), moved = channel.lease(None), Moved.EXTRANONCE
         elif channel.extranonces.full:
             raise ExtranonceExhausted("nobody is sent to where there is no room")
         else:
             return Moved.RECONNECT
         if not self.channel.same_extranonces(told):  # the miner has never heard of that one
-            self.channel.give_back(self._extranonce1, [], worked=False)
+            self.channel.give_back(self._extranonce1, self._inherited, worked=False)
         self.channel.sessions.discard(self)
         self.channel.waiting.discard(self)
-        self.channel, self._extranonce1 = channel, extranonce1
+        self.channel, self._extranonce1, self._inherited = channel, extranonce1, inherited
         channel.sessions.add(self)
         self._owe_job()
         return moved
@@ -335,16 +338,19 @@ class MinerSession:
         """Whether it was sent away."""
         return self._vigil.leaving
 
-    def _arrive(self, seq: int, since_seq: int) -> bytes:
+    def _arrive(self, seq: int) -> bytes:
         """The job `seq` is the first one of another channel: what the miner is to hear before it."""
         engine, channel, told = self._services.engine, self.channel, self._told_channel
         assert self._extranonce1 is not None
         assert told is not None
-        size = channel.extranonce2_size
-        engine.subscribe(self.slot, channel.number, self._extranonce1, size, seq, since_seq)
+        left = engine.pins(self.slot)
+        engine.subscribe(self.slot, channel.number, self._extranonce1, channel.extranonce2_size, seq)
         said = b""
         if not channel.same_extranonces(told):
-            told.give_back(self._told_extranonce1, engine.pins(self.slot))
+            told.give_back(self._told_extranonce1, left)
+            for from_seq, difficulty_log2 in self._inherited:
+                engine.pin_difficulty(self.slot, difficulty_log2, from_seq)
+            self._inherited = []
             params = [self._extranonce1.hex(), channel.extranonce2_size]
             said = messages.notification("mining.set_extranonce", params)
         self._told_channel, self._told_extranonce1 = channel, self._extranonce1
@@ -437,7 +443,7 @@ class MinerSession:
         # What is known by now came while the session was not here: it has a difficulty without it.
         since_seq = job.seq if fresh else self.channel.next_seq
         self.sent_seq = job.seq
-        said = self._arrive(job.seq, since_seq) if self._told_channel is not self.channel else b""
+        said = self._arrive(job.seq) if self._told_channel is not self.channel else b""
         return said + self._pin(log2, since_seq, now_s) + self.channel.notify_line(clean=True)
 
     def _begins_at(self, job: Job) -> int | None:
@@ -448,7 +454,7 @@ class MinerSession:
         assert self._told_channel is not None
         assert self.pending_log2 is not None
         same = self.channel.same_extranonces(self._told_channel)
-        log2 = self._judged_at(job) if same else job.start_log2
+        log2 = self._judged_at(job) if same else self.channel.pinned(self._inherited, job)
         if log2 is None or log2 == self.pending_log2:
             return log2
         least_log2 = self._policy.clamp(DIFFICULTY_LOG2_MIN, self._floor_log2)

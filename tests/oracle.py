@@ -83,7 +83,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     extranonce1: bytes
     extranonce2_size: int
     version_mask: int
-    held_from: int  # since when the session has this extranonce1
+    pins: tuple[tuple[int, int], ...] = ()  # of a former place: with what it was left
 
 
 class OracleSession(msgspec.Struct, kw_only=True, eq=False):
@@ -92,7 +92,7 @@ class OracleSession(msgspec.Struct, kw_only=True, eq=False):
     workers: dict[str, int] = {}
     version_mask: int = 0
     places: list[Place] = []
-    pins: list[tuple[int, int]] = []
+    pins: list[tuple[int, int]] = []  # with the extranonces that it has
     retarget_after: int = 0
     retarget_due: bool = False
     closed: bool = False
@@ -108,23 +108,21 @@ class OracleSession(msgspec.Struct, kw_only=True, eq=False):
         extranonce2_size: int,
         *,
         from_seq: int = 0,
-        held_from: int = 0,
     ) -> None:
         if from_seq == 0:
             if self.places and self.places[-1].channel != channel:
                 self.pins = []
             self.places = []
-        there = self.places[-1] if self.places else None
-        stays = there is None or there.extranonce1 == extranonce1
-        since = max(from_seq, held_from)
-        held_from = 0 if there is None else there.held_from if stays else since
+        if self.places:
+            there = self.places[-1] = msgspec.structs.replace(self.places[-1], pins=tuple(self.pins))
+            if there.extranonce1 != extranonce1:
+                self.pins = []
         place = Place(
             from_seq=from_seq if self.places else 0,
             channel=channel,
             extranonce1=extranonce1,
             extranonce2_size=extranonce2_size,
             version_mask=self.version_mask,
-            held_from=held_from,
         )
         self.places = [*self.places, place][-PLACES_MAX:]
 
@@ -152,7 +150,8 @@ class OracleSession(msgspec.Struct, kw_only=True, eq=False):
     def difficulty_log2(self, place: Place, job: "OracleJob") -> int | None:
         """In force for these extranonces when this work came; where nobody had them, what it came with."""
         since, start_log2 = job.first
-        pins = [pin for pin in self.pins if place.held_from <= since and pin[0] <= since]
+        held = self.pins if place is self.places[-1] else place.pins
+        pins = [pin for pin in held if pin[0] <= since]
         if not pins or pins[-1][1] == NOT_HELD:
             return start_log2
         return None if pins[-1][1] == FORGOTTEN else pins[-1][1]

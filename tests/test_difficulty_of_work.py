@@ -5,6 +5,7 @@ the difficulty of every live job, for everybody who could send a share of it. Th
 when the work comes: what is in force for whoever holds the extranonce1 then, or what the work itself brings.
 """
 
+import contextlib
 import random
 from collections.abc import Iterable
 from typing import Final
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from stratum.channel import Channel
+from stratum.extranonce import ExtranonceExhausted
 from stratum.job import Job, Work
 from stratum.session import MinerSession, State
 from tests.session_harness import LEAST_LOG2, START_LOG2, Desk, Miner, make_work
@@ -20,6 +22,7 @@ from tests.session_harness import LEAST_LOG2, START_LOG2, Desk, Miner, make_work
 SEEDS: Final = range(24)
 STEPS: Final = 120
 MINERS_MAX: Final = 6
+FEW_PREFIXES: Final = 10
 
 # What a hash is a hash of: the work, and with which extranonce1.
 Space = tuple[bytes, bytes, bytes, tuple[bytes, ...], bytes]
@@ -33,7 +36,9 @@ class Stage:
         self.desk = Desk()
         self.own = self.desk.channel
         self.twin = self.desk.add_channel(like=self.own)
-        self.other = self.desk.add_channel(2, 4)
+        self.other = self.desk.add_channel(1, 8)
+        for _ in range(256 - FEW_PREFIXES):  # so that they come round
+            self.other.lease(None)
         self.channels = (self.own, self.twin, self.other)
         self.miners: list[Miner] = []
         self.prefixes: list[bytes] = []  # that anybody had
@@ -85,7 +90,10 @@ class Stage:
             [self.random.choice(self.prefixes).hex()] if self.prefixes and self.random.random() < 0.7 else []
         )
         miner.ask("mining.subscribe", "test/1", *resume)
-        self.prefixes.append(miner.extranonce1)
+        if miner.session.closing is not None:  # there is no room
+            self.miners.remove(miner)
+            miner.leave()
+            return
         if self.random.random() < 0.5:
             self.own_job()
         ways = ["x", f"d={2.0 ** self.log2()}", f"md={2.0 ** self.log2()}"]
@@ -118,7 +126,8 @@ class Stage:
         if miner is None or miner.session.state is not State.MINING or miner.session.leaving:
             return
         if miner.session.channel is not channel:
-            self.desk.move(miner, channel)
+            with contextlib.suppress(ExtranonceExhausted):
+                self.desk.move(miner, channel)
 
     def publish(self, channel: Channel, work: Work | None = None) -> None:
         """To all, or only to those who wait: the others get it late."""
@@ -182,6 +191,8 @@ class Stage:
             channel = miner.session._told_channel
             if channel is None:
                 continue
+            if miner.extranonce1 not in self.prefixes:
+                self.prefixes.append(miner.extranonce1)
             for seq, job in channel._jobs.items():
                 judged = self.desk.engine.judged_at(miner.session.slot, channel.number, seq)
                 key = (*space(job), miner.extranonce1)

@@ -262,8 +262,9 @@ def test_jobs_of_a_former_channel_that_was_removed_are_unknown_and_the_others_ar
 
 def test_shares_of_the_former_channel_count_for_vardiff_at_the_difficulty_in_force() -> None:
     mine, miner = _mine()
-    mine.engine.set_retarget_after(miner.session, 2)
     miner.move(2, extranonce1=NEW, from_seq=2)
+    mine.engine.pin_difficulty(miner.session, EASIEST_LOG2, from_seq=2)
+    mine.engine.set_retarget_after(miner.session, 2)
     mine.publish(work(), channel=2)
     assert _verdict(mine, miner, job=1) is ACCEPTED
     assert _verdict(mine, miner, job=2) is ACCEPTED

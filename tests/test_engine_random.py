@@ -198,10 +198,9 @@ class Scenario:
     def _subscribe(
         self, speaker: Speaker, channel: int, extranonce1: bytes, size2: int, *, from_seq: int
     ) -> None:
-        held_from = self.random.choice([0, self.seqs[-1], self.seqs[-1] + 1])
         session = speaker.miner.session
-        self.mine.engine.subscribe(session, channel, extranonce1, size2, from_seq, held_from)
-        speaker.told.subscribe(channel, extranonce1, size2, from_seq=from_seq, held_from=held_from)
+        self.mine.engine.subscribe(session, channel, extranonce1, size2, from_seq)
+        speaker.told.subscribe(channel, extranonce1, size2, from_seq=from_seq)
 
     def version_mask(self) -> None:
         self._set_version_mask(self.random.choice(self.speakers))

@@ -14,6 +14,7 @@ import pytest
 
 from stratum.channel import Channel
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN, target_from_difficulty_log2
+from stratum.job import Work
 from tests.session_harness import LEAST_LOG2, START_LOG2, Desk, make_work
 from tests.thief import Thief
 
@@ -22,6 +23,7 @@ ROUNDS: Final = 8
 LEVELS: Final = tuple(
     range(START_LOG2, START_LOG2 + 8)
 )  # as many difficulties as an engine keeps of a session
+HARDER_LOG2: Final = START_LOG2 + 3
 
 Way = Callable[[Thief, Desk], None]
 
@@ -131,10 +133,16 @@ def by_silence(thief: Thief, desk: Desk) -> None:
     miner.leave()
 
 
+def upstreams_work(desk: Desk, number: int = 0) -> Work:
+    """Other work in each round: what is chance in one must not be so in all."""
+    assert desk.channel.current is not None
+    return make_work(1_000 + number, refresh=desk.channel.current.work.height, upstream=True)
+
+
 def upstreams_channel(desk: Desk) -> Channel:
     """With the extranonces of our own work; a miner that is moved there gets the job that is out."""
     channel = desk.add_channel(like=desk.channel)
-    desk.publish(make_work(1_000, upstream=True), channel)
+    desk.publish(upstreams_work(desk), channel)
     return channel
 
 
@@ -178,6 +186,59 @@ def by_moving(thief: Thief, desk: Desk) -> None:
     thief.sell()
 
 
+def upstream_with_other_extranonces(desk: Desk, free: int) -> Channel:
+    """With prefixes for 256, of which so many nobody has."""
+    channel = desk.add_channel(1, 8)
+    for _ in range(256 - free):
+        channel.lease(None)
+    return channel
+
+
+def by_coming_back_to_where_it_was_moved(thief: Thief, desk: Desk) -> None:
+    """Work that it was moved to, at what it had where it came from, which is harder."""
+    desk.gate.channels["acme.c01.u1"] = channel = upstream_with_other_extranonces(desk, 2)
+    miner = desk.mining("acme.c01.u2", f"d={2.0**HARDER_LOG2}")
+    miner.ask("mining.extranonce.subscribe")
+    desk.publish(upstreams_work(desk), channel)
+    desk.move(miner, channel)
+    desk.advance(2)
+    thief.hear(miner)
+    extranonce1 = miner.extranonce1
+    thief.search(miner.job, extranonce1, HASHES)
+    thief.sell(keep_log2=HARDER_LOG2)
+    miner.leave()
+    miner = desk.connect()
+    miner.ask("mining.authorize", "acme.c01.u1", "x")
+    miner.ask("mining.subscribe", "test/1", extranonce1.hex())
+    thief.hear(miner)
+    assert miner.extranonce1 == extranonce1
+    thief.sell()
+
+
+def by_a_prefix_that_a_move_brings(thief: Thief, desk: Desk) -> None:
+    """It has searched with it before, without a share, at a difficulty that now suits it or does not."""
+    for number in range(64):
+        desk.gate.channels["acme.c01.u1"] = channel = upstream_with_other_extranonces(desk, 1)
+        desk.publish(upstreams_work(desk, 2 * number), channel)
+        miner = desk.connect()
+        miner.ask("mining.authorize", "acme.c01.u1", f"d={2.0**HARDER_LOG2}")
+        miner.ask("mining.subscribe", "test/1")
+        desk.publish(upstreams_work(desk, 2 * number + 1), channel)
+        thief.hear(miner)
+        job, extranonce1 = miner.job, miner.extranonce1
+        thief.search(job, extranonce1, HASHES // 64)
+        if thief.best(job, extranonce1) == LEVELS[0]:
+            miner.leave()
+            miner = desk.mining("acme.c01.u2")
+            miner.ask("mining.extranonce.subscribe")
+            desk.move(miner, channel)
+            desk.advance(2)
+            thief.hear(miner)
+            assert miner.extranonce1 == extranonce1
+        thief.sell()
+        miner.leave()
+
+
 def by_the_delay_of_a_refresh(thief: Thief, desk: Desk) -> None:
     """A refresh reaches everybody within five seconds: the last one knows it from the first."""
     spy, miner = desk.mining("acme.c01.spy"), desk.mining()
@@ -205,6 +266,8 @@ WAYS: Final[tuple[Way, ...]] = (
     by_silence,
     by_an_upstream_that_repeats_itself,
     by_moving,
+    by_coming_back_to_where_it_was_moved,
+    by_a_prefix_that_a_move_brings,
     by_the_delay_of_a_refresh,
 )
 

@@ -204,7 +204,7 @@ void Engine::close_session(uint32_t session) {
 }
 
 void Engine::subscribe(uint32_t session, uint32_t channel, std::string_view extranonce1,
-                       size_t extranonce2_size, uint64_t from_seq, uint64_t held_from) {
+                       size_t extranonce2_size, uint64_t from_seq) {
     Session& s = session_at(session);
     channel_at(channel);
     if (extranonce1.empty() || extranonce1.size() > kExtranonceMax || extranonce2_size == 0 ||
@@ -218,11 +218,11 @@ void Engine::subscribe(uint32_t session, uint32_t channel, std::string_view extr
         s.place.from_seq = from_seq;
         const std::string_view before(reinterpret_cast<const char*>(s.place.extranonce1.data()),
                                       s.place.extranonce1_size);
-        if (before != extranonce1) s.place.held_from = std::max(from_seq, held_from);
+        if (before != extranonce1) s.place.pins.clear();
     } else {
-        if (s.subscribed && s.place.channel != channel) s.pins.clear();  // the other channel's jobs
+        if (s.subscribed && s.place.channel != channel) s.place.pins.clear();  // the other channel's jobs
         s.former.clear();
-        s.place.from_seq = s.place.held_from = 0;
+        s.place.from_seq = 0;
     }
     s.subscribed = true;
     s.place.channel = channel;
@@ -253,12 +253,13 @@ void Engine::pin_difficulty(uint32_t session, int difficulty_log2, uint64_t from
     const bool none = difficulty_log2 == kNotHeld || difficulty_log2 == kForgotten;
     if (!none && (difficulty_log2 < kDifficultyLog2Min || difficulty_log2 > kDifficultyLog2Max))
         throw std::invalid_argument("difficulty out of range");
-    while (!s.pins.empty() && s.pins.back().from_seq >= from_seq) s.pins.pop_back();
-    if (s.pins.size() >= kPinsMax) {
-        s.pins.erase(s.pins.begin());
-        s.pins.front() = {0, kForgotten};
+    std::vector<Pin>& pins = s.place.pins;
+    while (!pins.empty() && pins.back().from_seq >= from_seq) pins.pop_back();
+    if (pins.size() >= kPinsMax) {
+        pins.erase(pins.begin());
+        pins.front() = {0, kForgotten};
     }
-    s.pins.push_back({from_seq, static_cast<int8_t>(difficulty_log2)});
+    pins.push_back({from_seq, static_cast<int8_t>(difficulty_log2)});
     s.counters.at_difficulty = 0;
     s.retarget_due = false;
 }
@@ -348,7 +349,7 @@ Verdict Engine::resolve(const Session& session, const Submit& submit, Share& sha
     const std::shared_ptr<Job>* const job = find_job(channel->second, *seq);
     if (!job || (*job)->extranonce_size != size_t{share.extranonce1_size} + share.extranonce2_size)
         return Verdict::kJobUnknown;
-    const int8_t difficulty_log2 = difficulty_of(session, place, **job);
+    const int8_t difficulty_log2 = difficulty_of(place, **job);
     if (difficulty_log2 < kDifficultyLog2Min) return Verdict::kJobUnknown;
     share.difficulty_log2 = difficulty_log2;
     share.job = job->get();
@@ -358,19 +359,18 @@ Verdict Engine::resolve(const Session& session, const Submit& submit, Share& sha
 
 // What was in force for who had these extranonces when the work came, whatever was decided since; where
 // nobody had them, what the work itself came with. Who chooses later could choose by the hash.
-int8_t Engine::difficulty_of(const Session& session, const Place& place, const Job& job) {
+int8_t Engine::difficulty_of(const Place& place, const Job& job) {
     int8_t pinned = kNotHeld;
-    if (job.space >= place.held_from)
-        for (const Pin& pin : session.pins)
-            if (pin.from_seq <= job.space) pinned = pin.difficulty_log2;
+    for (const Pin& pin : place.pins)
+        if (pin.from_seq <= job.space) pinned = pin.difficulty_log2;
     if (pinned != kNotHeld) return pinned;
     return job.start_log2 == kNotHeld ? kForgotten : job.start_log2;
 }
 
 int8_t Engine::judged_at(uint32_t session, uint32_t channel, uint64_t seq) {
-    const Session& s = session_at(session);
+    const Place& place = session_at(session).place;
     const std::shared_ptr<Job>* const job = find_job(channel_at(channel), seq);
-    return job ? difficulty_of(s, s.place, **job) : kForgotten;
+    return job ? difficulty_of(place, **job) : kForgotten;
 }
 
 void Engine::submit(uint32_t session, const Submit& submit) {

@@ -184,9 +184,9 @@ class Engine {
     void close_session(uint32_t session);
     // The session mines this channel, with these extranonces, from the job from_seq on. What it has been given
     // before, where it was subscribed already and from_seq is not 0, stays on the channel that it came from.
-    // Another extranonce1 is its own for work from held_from on: what came earlier came while nobody had it.
+    // Nothing is pinned with another extranonce1: what was pinned stays with the one that it was pinned for.
     void subscribe(uint32_t session, uint32_t channel, std::string_view extranonce1, size_t extranonce2_size,
-                   uint64_t from_seq = 0, uint64_t held_from = 0);
+                   uint64_t from_seq = 0);
     void authorise(uint32_t session, std::string_view name, uint32_t worker);
     // For what it mines now; jobs of a channel that it left keep their mask.
     void set_version_mask(uint32_t session, uint32_t mask);
@@ -210,7 +210,7 @@ class Engine {
     std::vector<Credits> take_credits();
     // These were credited on the previous block before: by an engine before this one.
     void remember(const Hash& prevhash, std::string_view keys);
-    const std::vector<Pin>& pins(uint32_t session) { return session_at(session).pins; }
+    const std::vector<Pin>& pins(uint32_t session) { return session_at(session).place.pins; }
     const Counters& counters(uint32_t session) { return session_at(session).counters; }
     size_t queued() const { return queue_.size(); }
     // Whether it knows what was credited on this previous block.
@@ -232,8 +232,8 @@ class Engine {
         uint32_t version_mask = 0;
         uint8_t extranonce1_size = 0, extranonce2_size = 0;
         std::array<uint8_t, kExtranonceMax> extranonce1{};
-        uint64_t from_seq = 0;   // the first job that is its own
-        uint64_t held_from = 0;  // since when the session has this extranonce1
+        uint64_t from_seq = 0;  // the first job that is its own
+        std::vector<Pin> pins;  // of this extranonce1, whoever had it; ascending from_seq
     };
     struct Session {
         bool subscribed = false, retarget_due = false;
@@ -242,7 +242,6 @@ class Engine {
         std::vector<Place> former;  // oldest first
         Counters counters;
         std::vector<Worker> workers;
-        std::vector<Pin> pins;  // ascending from_seq
         std::string buffer;     // an unfinished line, or lines behind one that Python has in hand
     };
     // A previous block and what was credited on it, by whatever channel. Kept for a while after the last
@@ -284,7 +283,7 @@ class Engine {
     Channel* live_channel(const Job& job);
     static Space first_seen(Tip& tip, const Job& job, std::string_view coinbase1, std::string_view coinbase2);
     static const Place& place_of(const Session& session, std::optional<uint64_t> seq);
-    static int8_t difficulty_of(const Session& session, const Place& place, const Job& job);
+    static int8_t difficulty_of(const Place& place, const Job& job);
     Verdict resolve(const Session& session, const Submit& submit, Share& share) const;
     static const Worker* find_worker(const Session& session, std::string_view name);
     void hash_queue();

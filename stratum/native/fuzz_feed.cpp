@@ -225,7 +225,10 @@ class World {
             {"efgh", 4}, {"ijklmn", 2}, {"abcd", 8}};  // the last one fits no job
         const auto& given = extranonces[input_.below(8)];
         const bool taken = both(
-            [&](Engine& e) { e.subscribe(miner.session, channel, given.first, given.second, from_seq); });
+            [&](Engine& e) {
+                e.subscribe(miner.session, channel, given.first, given.second, from_seq);
+                if (from_seq != 0) e.pin_difficulty(miner.session, kDifficultyLog2Min, from_seq);
+            });
         promises_.subscribed(miner.number, channel, given.first, given.second, from_seq, taken);
     }
 

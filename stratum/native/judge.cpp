@@ -291,7 +291,8 @@ void Engine::count(const Share& share, Verdict verdict, bool tallied, Batch& bat
     if (named != session->workers.end())
         named->rejects_earned = std::min(named->rejects_earned + kRejectsPerAccepted, kRejectsEarnedMax);
     // A share may be of work from before the difficulty changed.
-    if (session->pins.empty() || session->pins.back().difficulty_log2 != share.difficulty_log2) return;
+    const std::vector<Pin>& pins = session->place.pins;
+    if (pins.empty() || pins.back().difficulty_log2 != share.difficulty_log2) return;
     ++session->counters.at_difficulty;
     if (session->retarget_after == 0 || session->retarget_due ||
         session->counters.at_difficulty < session->retarget_after)

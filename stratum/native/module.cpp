@@ -126,9 +126,9 @@ class PyEngine {
         std::swap(owner, owners[session]);
     }
     void subscribe(uint32_t session, uint32_t channel, const nb::bytes& extranonce1,
-                   size_t extranonce2_size, uint64_t from_seq, uint64_t held_from) {
+                   size_t extranonce2_size, uint64_t from_seq) {
         const auto guard = lock();
-        engine_.subscribe(session, channel, view(extranonce1), extranonce2_size, from_seq, held_from);
+        engine_.subscribe(session, channel, view(extranonce1), extranonce2_size, from_seq);
     }
     void authorise(uint32_t session, const nb::bytes& name, uint32_t worker) {
         const auto guard = lock();
@@ -357,7 +357,7 @@ NB_MODULE(_engine, m) {
         .def("open", &PyEngine::open, "owner"_a)
         .def("close", &PyEngine::close, "session"_a)
         .def("subscribe", &PyEngine::subscribe, "session"_a, "channel"_a, "extranonce1"_a,
-             "extranonce2_size"_a, "from_seq"_a = 0, "held_from"_a = 0)
+             "extranonce2_size"_a, "from_seq"_a = 0)
         .def("authorise", &PyEngine::authorise, "session"_a, "name"_a, "worker"_a)
         .def("set_version_mask", &PyEngine::set_version_mask, "session"_a, "mask"_a)
         .def("pin_difficulty", &PyEngine::pin_difficulty, "session"_a, "difficulty_log2"_a, "from_seq"_a)
