@@ -3,8 +3,8 @@
 A worker belongs to the order that it was assigned to, else to the upstream of its tenant's terms, else to our
 own work: a solo tenant's where its tenant is one, the pool's otherwise. A route that is diverted leads on to
 its fallback. A session that is not where its worker belongs is moved, at once where its channel has no work
-any more, its order is over, or both are our own work; otherwise not before `move_interval_s` after its last
-move.
+any more, its order is over, its tenant's terms lead there no more (that upstream may pay the tenant, and we
+would too), or both are our own work; otherwise not before `move_interval_s` after its last move.
 
 Where a channel has other extranonces and the miner cannot be told, it is asked to connect again, and the
 route of its address is remembered, so that the next connection gets the right ones before it has said a name.
@@ -157,8 +157,19 @@ class Dispatch:
         order = self.assignments.get(worker)
         if order is not None and self._routes is not None and self._routes.get((ORDER, order)) is not None:
             return ORDER, order
+        return self._terms_of(worker)
+
+    def _terms_of(self, worker: int) -> RouteKey | None:
         upstream = self._tenant_of(worker).upstream_id
         return None if upstream is None else (UPSTREAM, upstream)
+
+    def _is_led_to(self, worker: int, channel: Channel) -> bool:
+        """Whether its order or its tenant's terms may lead there; from an order's work it has time to go."""
+        routes = self._routes
+        key = None if routes is None else routes.key_of(channel)
+        if routes is None or key is None or key[0] == ORDER:
+            return True
+        return any(key in routes.chain(of) for of in (self._route_of(worker), self._terms_of(worker)))
 
     def _tenant_of(self, worker: int) -> TenantRecord:
         return self._registry.tenants_by_id[self._registry.tenant_of(worker)]
@@ -195,6 +206,7 @@ class Dispatch:
                 session.channel.paused
                 or session.channel in over
                 or (self._is_own(session.channel) and self._is_own(wanted))
+                or not self._is_led_to(worker, session.channel)
                 or self.movable(worker, now_s)
             ):
                 early += 1  # there is nothing to mine there yet, or it has moved a moment ago

@@ -227,6 +227,16 @@ class Routes:
             key = None if fallback is None else (UPSTREAM, fallback)
         return None
 
+    def chain(self, key: RouteKey | None) -> list[RouteKey]:
+        """All that who belongs to a route may be led to: itself, its fallback, and so on."""
+        keys: list[RouteKey] = []
+        while key is not None and len(keys) < FALLBACKS_MAX:
+            keys.append(key)
+            route = self._routes.get(key)
+            fallback = None if route is None else route.record.fallback_id
+            key = None if fallback is None else (UPSTREAM, fallback)
+        return keys
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold up what `follow` asks for, until cancelled."""
         async with trio.open_nursery() as nursery:

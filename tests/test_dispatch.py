@@ -156,9 +156,56 @@ async def test_other_terms_move_who_mines_already(
         assert desk.said(miner) == "set_difficulty notify"
         desk.mines_on("acme", None)
         await rounds()
-        assert is_on(miner, north), "it has moved a moment ago"
-        await trio.sleep(MOVE_INTERVAL_S)
-        await rounds(6)
+        assert miner.session.channel is desk.own, "although it has moved a moment ago"
+
+
+async def test_nobody_is_paid_twice_after_a_change_of_terms(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an upstream pays the tenant is not the pool's to pay: one round is all that is done there yet,
+    of ten minutes of the work of a site."""
+    desk = DispatchDesk()
+    async with routing(desk, monkeypatch):
+        desk.follow(upstream(NORTH, fallback_id=SOUTH), upstream(SOUTH, "south"))
+        desk.mines_on("acme", NORTH)
+        desk.up(desk.north(), desk.south())
+        miner = desk.miner()
+        for number in (SOUTH, NORTH, None):
+            before = miner.session.channel
+            desk.mines_on("acme", number)
+            desk.desk.tallies()
+            seconds_there = 0
+            for _ in range(int(MOVE_INTERVAL_S)):
+                await trio.sleep(1)
+                desk.jobs()
+                miner.hear()
+                seconds_there += miner.session.channel is before
+            assert seconds_there <= (MOVE_INTERVAL_S if number == NORTH else 1), (
+                "south may stand in for north"
+            )
+        assert miner.session.channel is desk.own
+
+
+async def test_the_interval_holds_on_the_fallback_of_an_order(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The terms do not lead there, but the order does: its upstream comes and goes, the machine does not."""
+    desk = DispatchDesk()
+    async with routing(desk, monkeypatch):
+        desk.follow(upstream(NORTH, fallback_id=SOUTH), upstream(SOUTH, "south"), orders=(order(7),))
+        desk.dispatch.assignments[1] = 7
+        desk.up(desk.order(7), desk.south())
+        miner = desk.miner()
+        assert is_on(miner, desk.order(7))
+        desk.lost(desk.order(7))
+        await trio.sleep(OUTAGE_S + 2 * ROUND)
+        assert is_on(miner, desk.south())
+        desk.up(desk.order(7))
+        await trio.sleep(MOVE_INTERVAL_S / 2)
+        assert is_on(miner, desk.south()), "it has moved a moment ago"
+        del desk.dispatch.assignments[1]
+        desk.dispatch.look_again()
+        await rounds()
         assert miner.session.channel is desk.own
 
 
