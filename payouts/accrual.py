@@ -20,6 +20,7 @@ from fractions import Fraction
 import msgspec
 from sqlalchemy import Connection, func, insert, select, update
 
+from payouts.book_time import book_time
 from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, open_accounts, payable, post
 from payouts.ratebook import price_of
 from payouts.rates import Amount, Price, floor_to_psat
@@ -105,10 +106,13 @@ def derive(
     )
 
 
-def settle(connection: Connection, now_s: int) -> tuple[Settlement, ...]:
-    """Settle what is due, at most SETTLEMENTS_MAX; nothing when all is settled."""
+def settle(connection: Connection, now_s: int, *, early_s: int = 0) -> tuple[Settlement, ...]:
+    """Settle what is due, at most SETTLEMENTS_MAX; nothing when all is settled.
+
+    Hours count as over `early_s` before they are.
+    """
     unsettled = rate_hours.c.settled < rate_hours.c.shares
-    ended = rate_hours.c.hour < (now_s - GRACE_S) // 3600
+    ended = rate_hours.c.hour < (now_s + early_s - GRACE_S) // 3600
     due = connection.execute(
         select(rates, rate_hours.c.hour)
         .join(rate_hours, rate_hours.c.rate_id == rates.c.id)
@@ -154,6 +158,7 @@ def carry_of(connection: Connection, tenant_id: int) -> Carry:
 
 
 def _book(connection: Connection, it: Settlement, shares_by_log2: Mapping[int, int], now_s: int) -> None:
+    now_s = book_time(connection, now_s)
     transaction_seq = None
     if it.transaction is not None:
         open_accounts(connection, it.tenant_id)

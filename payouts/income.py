@@ -16,6 +16,7 @@ from enum import StrEnum
 import msgspec
 from sqlalchemy import Connection, Select, Subquery, func, insert, select
 
+from payouts.book_time import book_time
 from payouts.ledger import KeyConflict, Kind, LedgerError, PoolAccount, Transaction, Transfer, post
 from payouts.schema import block_events, blocks
 
@@ -70,7 +71,9 @@ def record_block(connection: Connection, block: Block, now_s: int) -> bool:
         ):
             raise KeyConflict(f"block {block.hash} is known with other content")
         return False
-    connection.execute(insert(blocks).values(**msgspec.structs.asdict(block)))
+    found_at_s = book_time(connection, block.found_at_s)
+    values = msgspec.structs.asdict(block) | {"found_at_s": found_at_s}
+    connection.execute(insert(blocks).values(**values))
     _take(connection, block.hash, block.income_sat, None, Status.FOUND, 0, now_s)
     return True
 
@@ -149,6 +152,7 @@ def _take(
     now_s: int,
 ) -> None:
     transaction = booking(block_hash, income_sat, before, status, position)
+    now_s = book_time(connection, now_s)
     connection.execute(
         insert(block_events).values(
             block_hash=block_hash,

@@ -10,7 +10,8 @@ spaces and in ASCII; seq counts from 1 without gaps, the first prev hash is 64 z
 
 Invariants: a key books once (the same payload again answers "existed", another is KeyConflict); what a
 tenant owns (payable, in payout) is never below zero, after any transaction; a mistake is corrected by
-one reversal. Everything is done in the caller's transaction, which must be the only writer.
+one reversal; booking times never run backwards (`book_time`). Everything is done in the caller's
+transaction, which must be the only writer.
 
 Must not know: why something is booked.
 """
@@ -22,6 +23,7 @@ from enum import StrEnum
 import msgspec
 from sqlalchemy import Connection, func, insert, select
 
+from payouts.book_time import book_time
 from payouts.schema import ledger_accounts, ledger_transactions, ledger_transfers
 
 GENESIS_HASH = "0" * 64
@@ -155,6 +157,7 @@ def post(connection: Connection, transaction: Transaction, now_s: int) -> Posted
         .limit(1)
     ).one_or_none()
     seq, prev_hash = (head.seq + 1, head.hash) if head else (1, GENESIS_HASH)
+    booked_at_s = book_time(connection, now_s)
     connection.execute(
         insert(ledger_transactions).values(
             seq=seq,
@@ -162,10 +165,10 @@ def post(connection: Connection, transaction: Transaction, now_s: int) -> Posted
             kind=transaction.kind.value,
             memo=transaction.memo,
             reverses_seq=transaction.reverses_seq,
-            booked_at_s=now_s,
+            booked_at_s=booked_at_s,
             payload_hash=payload_hash,
             prev_hash=prev_hash,
-            hash=chain_hash(prev_hash, seq, transaction.key, now_s, payload_hash),
+            hash=chain_hash(prev_hash, seq, transaction.key, booked_at_s, payload_hash),
         )
     )
     connection.execute(

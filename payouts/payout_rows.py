@@ -16,6 +16,7 @@ from payouts.batch_schema import (
     payout_inputs,
     payout_items,
 )
+from payouts.book_time import book_time
 from payouts.ledger import Kind, Transaction, Transfer, open_accounts, post
 from payouts.payout_plan import digest
 from payouts.persons import CHAIN, is_name, same_person
@@ -79,9 +80,10 @@ def move_attempt(
 def insert_batch(connection: Connection, state: State, items: tuple[Item, ...], act: Act) -> int:
     if state not in MOVES[None]:
         raise WrongStep(f"no batch starts as {state}")
+    created_at_s = book_time(connection, act.at_s)
     batch_id: int | None = connection.scalar(
         insert(payout_batches)
-        .values(state=state.value, digest=digest(items), created_by=act.by, created_at_s=act.at_s)
+        .values(state=state.value, digest=digest(items), created_by=act.by, created_at_s=created_at_s)
         .returning(payout_batches.c.id)
     )
     assert batch_id is not None
@@ -182,7 +184,7 @@ def note(
             attempt=number,
             done_by=act.by,
             detail=clip(detail),
-            at_s=act.at_s,
+            at_s=book_time(connection, act.at_s),
             transaction_seq=seq,
         )
     )

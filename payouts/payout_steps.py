@@ -14,6 +14,7 @@ Must not know: nodes, wallets, the clock.
 from sqlalchemy import Connection, insert, select, update
 
 from payouts.batch_schema import payout_approvals, payout_attempts, payout_strangers
+from payouts.book_time import book_time
 from payouts.ledger import AMOUNT_SAT_MAX, LedgerError
 from payouts.payout_evidence import Found, beyond
 from payouts.payout_plan import Plan, digest, outdated
@@ -90,7 +91,7 @@ def approve(connection: Connection, batch_id: int, digest_hex: str, fee_cap_sat:
             digest=digest_hex,
             fee_cap_sat=fee_cap_sat,
             approved_by=act.by,
-            approved_at_s=act.at_s,
+            approved_at_s=book_time(connection, act.at_s),
         )
     )
     state = State.APPROVED if batch.state is State.DRAFT else batch.state

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, func, insert, select
 
+from payouts.book_time import book_time
 from payouts.rates import BadRate, BlockFees, Price, Scheme, fee_basis_sat
 from payouts.schema import fee_bases, fee_basis_blocks, rates
 
@@ -36,7 +37,9 @@ OWN_WORK = WorkSource()
 
 def record_fee_basis(connection: Connection, blocks: Sequence[BlockFees], now_s: int) -> int:
     """Keep the list of blocks and their trimmed mean; the number of the basis."""
-    basis = insert(fee_bases).values(block_fees_sat=fee_basis_sat(blocks), created_at_s=now_s)
+    basis = insert(fee_bases).values(
+        block_fees_sat=fee_basis_sat(blocks), created_at_s=book_time(connection, now_s)
+    )
     basis_id = int(connection.execute(basis.returning(fee_bases.c.id)).scalar_one())
     connection.execute(
         insert(fee_basis_blocks),
@@ -114,7 +117,7 @@ def record_rate(
         subsidy_sat=price.subsidy_sat,
         block_fees_sat=price.block_fees_sat,
         fee_basis_id=fee_basis_id,
-        created_at_s=now_s,
+        created_at_s=book_time(connection, now_s),
         upstream_id=source.upstream_id,
         order_id=source.order_id,
         sat_per_ph_day=price.sat_per_ph_day,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import msgspec
 from sqlalchemy import Connection, Table, func, select
 
+from payouts.book_time import book_time
 from payouts.schema import sibling_blocks
 from payouts.upsert import Insert, upserts
 
@@ -25,6 +26,7 @@ class SiblingKey(msgspec.Struct, frozen=True):
 
 def count_siblings(connection: Connection, counts: Mapping[SiblingKey, int], now_s: int) -> None:
     """Add blocks that were found and not submitted."""
+    now_s = book_time(connection, now_s)
     for key, count in counts.items():
         row = {
             "parent_hash": key.parent_hash,

@@ -17,7 +17,8 @@ import trio
 from sqlalchemy import Connection, func, select
 
 from payouts import income
-from payouts.accrual import settle
+from payouts.accrual import Settlement, settle
+from payouts.book_time import book_time
 from payouts.income import Block
 from payouts.ratebook import WorkSource, record_fee_basis
 from payouts.rates import BlockFees
@@ -201,8 +202,8 @@ class Bookkeeper:
         """Settle every hour that is due now; how many settlements that were."""
         count = 0
         while True:
-            now_s = int(self._wall_clock()) + self._times.settle_early_s
-            done = await self._write(partial(settle, now_s=now_s))
+            now_s, early_s = int(self._wall_clock()), self._times.settle_early_s
+            done = await self._write(partial(_settle_and_date, now_s=now_s, early_s=early_s))
             if not done:
                 return count
             count += len(done)
@@ -242,3 +243,8 @@ class Bookkeeper:
 
         found: _Value = await when_it_answers("read the books", transaction)
         return found
+
+
+def _settle_and_date(connection: Connection, now_s: int, early_s: int) -> tuple[Settlement, ...]:
+    """Settle what is due; and the book is of now, also where nothing is."""
+    return settle(connection, book_time(connection, now_s), early_s=early_s)

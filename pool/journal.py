@@ -29,6 +29,7 @@ import structlog
 import trio
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
+from payouts.book_time import book_time
 from payouts.rates import UpstreamRisk
 from payouts.schema import journal_writers, workers
 from payouts.tallies import ACCEPTED, Tally, record
@@ -200,6 +201,7 @@ class Journal:
                     return  # it had happened
                 if changes.noted:  # and without a batch these are all that may be there
                     connection.execute(_SETTLED, [{"of": share.key.hex()} for share in changes.noted])
+            now_s = book_time(connection, now_s)
             insert_new(connection, NewRows(new.containers, rows), now_s)
             if credits and self._credits is not None:
                 self._credits.write(connection, credits)

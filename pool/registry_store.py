@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, Table, insert, select, update
 
+from payouts.book_time import book_time
 from payouts.ledger import open_accounts
 from payouts.order_schema import upstreams
 from payouts.rates import BPS, MAX_MONEY_SAT, OrderCredit, Scheme, UpstreamRisk
@@ -298,6 +299,7 @@ def add_tenant(
         _check_solo(connection, name, terms, address)
     if connection.scalar(select(tenants.c.id).where(tenants.c.name == name)) is not None:
         raise RegistryError(f"there is a tenant {name!r} already")
+    now_s = book_time(connection, now_s)
     row = insert(tenants).values(name=name, status="active", created_at_s=now_s).returning(tenants.c.id)
     tenant_id = int(connection.execute(row).scalar_one())
     open_accounts(connection, tenant_id)
@@ -339,6 +341,7 @@ def set_address(
     except BadAddress as error:
         raise RegistryError(str(error)) from None
     if tenant.address != address:
+        now_s = book_time(connection, now_s)
         hold_s = ADDRESS_HOLD_S if tenant.address is not None else 0
         connection.execute(
             insert(tenant_addresses).values(
@@ -444,7 +447,7 @@ def _insert_terms(connection: Connection, tenant_id: int, terms: TenantTerms, by
             scheme=terms.scheme.value,
             fee_bps=terms.fee_bps,
             payout_minimum_sat=terms.payout_minimum_sat,
-            changed_at_s=now_s,
+            changed_at_s=book_time(connection, now_s),
             changed_by=by,
             upstream_id=terms.upstream_id,
             order_credit=terms.order_credit.value,

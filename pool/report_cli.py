@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from payouts.book_time import latest_s
 from payouts.report_hashrate import Grain, Step, hashrate_report
 from payouts.report_luck import LUCK_DAYS, Whose, luck_report
 from payouts.report_orders import UnknownOrder, order_report
@@ -34,6 +35,7 @@ from payouts.statements import UnknownTenant, statement, tenant_number
 from pool.books_options import ConfigOption, DatabaseOption, DataDirOption
 from pool.config import BadConfig, load_config
 from pool.data_dir import database_url
+from pool.journal_schema import journal_batches
 from pool.reports.document import Document
 from pool.reports.luck_document import luck_document
 from pool.reports.order_document import order_document
@@ -90,12 +92,21 @@ def statement_command(
 
     def make(connection: Connection) -> Document:
         period = _period(from_day, to_day)
+        booked_until_s.append(_booked_until_s(connection))
         return statement_document(statement(connection, tenant, period.from_day, period.to_day))
 
+    booked_until_s: list[int] = []
     with _answering():
         _report(make, form, out, _url(data_dir, database, config))
-        if _parse_day(to_day, "--to") > datetime.now(UTC).date():
+        end = _parse_day(to_day, "--to")
+        if end > datetime.now(UTC).date():
             typer.echo("angara: the period is not over yet: this statement is provisional", err=True)
+        elif booked_until_s[0] < datetime(end.year, end.month, end.day, tzinfo=UTC).timestamp():
+            typer.echo(
+                "angara: the pool has not run since the period's end, something may still be booked in it:"
+                " this statement is provisional",
+                err=True,
+            )
 
 
 @app.command("payouts")
@@ -239,6 +250,13 @@ def _answering() -> Iterator[None]:
     except StatementWrong as error:
         typer.echo(f"angara: {error}: run `angara ledger verify`", err=True)
         raise typer.Exit(EXIT_WRONG) from None
+
+
+def _booked_until_s(connection: Connection) -> int:
+    """The moment before which nothing is booked any more."""
+    waiting = connection.scalar(select(func.min(journal_batches.c.minute)))
+    latest = latest_s(connection)
+    return latest if waiting is None else min(latest, int(waiting) * 60)
 
 
 def _report(make: Callable[[Connection], Document], form: Format, out: Path | None, url: str) -> None:
