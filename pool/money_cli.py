@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from payouts.audit import audit
 from payouts.ledger import LedgerError
 from payouts.payout_rows import act_of_person
 from payouts.proposals import ProposalError
@@ -19,6 +18,7 @@ from pool.command_line import moment, operator
 from pool.config import BadConfig
 from pool.reports.figures import visible
 from pool.store import Store, open_store, upgrade
+from pool.verify import verify
 
 EXIT_MISTAKE = 2
 
@@ -72,7 +72,7 @@ def ledger_verify(
     store = open_store(books_of(config, data_dir, database).database_url)
     try:
         with store.read() as connection:
-            found = audit(connection)
+            found = verify(connection)
     finally:
         store.close()
     if found.wrong is not None:

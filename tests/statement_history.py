@@ -233,15 +233,17 @@ def mine_with_hostile_names(history: History) -> None:
             for verdict, shares in ((Verdict.ACCEPTED, 9000), (Verdict.STALE, 2))
         ]
     )
-    for hour in (12, 24, 36):
-        history.settle(DAY_S + hour * 3600 + 90)
-    history.adjust(4321, DAY_S + 3 * 3600, "=1+1, <b>agreed</b>")
-    batch = history.draft(1_000_000, DAY_S + 33 * 3600)
-    history.broadcast(batch, 1_000_000, DAY_S + 34 * 3600)
     with history.store.write() as connection:
         block = Block(
             hash="ab" * 32, height=1_000_050, income_sat=316_000_000, worker_id=1000, found_at_s=DAY_S + 50
         )
         record_block(connection, block, DAY_S + 60)
         mark(connection, block.hash, Status.PENDING, DAY_S + 60)
-        mark(connection, block.hash, Status.MATURED, DAY_S + 86_400)
+    history.adjust(4321, DAY_S + 3 * 3600, "=1+1, <b>agreed</b>")
+    history.settle(DAY_S + 12 * 3600 + 90)
+    with history.store.write() as connection:
+        mark(connection, "ab" * 32, Status.MATURED, DAY_S + 86_400)
+    history.settle(DAY_S + 24 * 3600 + 90)
+    batch = history.draft(1_000_000, DAY_S + 33 * 3600)
+    history.broadcast(batch, 1_000_000, DAY_S + 34 * 3600)
+    history.settle(DAY_S + 36 * 3600 + 90)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from payouts.book_time import book_time
 from payouts.statement_period import Period
 from pool.report_cli import app
 from pool.store import open_store
 from tests.report_readers import pdf_text
-from tests.statement_history import DAY, History, mine_with_hostile_names
+from tests.statement_history import DAY, DAY_S, History, mine_with_hostile_names
 
 pytest_plugins = ("tests.postgres",)
 
@@ -26,6 +27,8 @@ def closed_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("closed")
     store = open_store(f"sqlite:///{home}/angara.db")
     mine_with_hostile_names(History(store))
+    with store.write() as connection:
+        book_time(connection, DAY_S + 30 * DAY_LENGTH_S)  # the pool ran on
     store.close()
     return home / "angara.db"
 

@@ -45,15 +45,35 @@ def history(store: Store) -> History:
 
 def lived_through(history: History) -> None:
     """Two days of everything that can be booked."""
-    rates = [history.rate(), history.rate(DAY_S + 32 * HOUR_S, height=1_000_110, fee_bps=200)]
-    other = history.rate(tenant_id=BOREALIS)
+    first, other = history.rate(), history.rate(tenant_id=BOREALIS)
+    work(history, range(33), first, other)
+    settle_at(history, 1, 20)
+    history.adjust(5000, DAY_S + 20 * HOUR_S + 100)
+    batch = history.draft(300_000, DAY_S + 22 * HOUR_S)
+    history.broadcast(batch, 300_000, DAY_S + 22 * HOUR_S + 1000)
+    settle_at(history, 23)
+    with history.store.write() as connection:
+        confirm(connection, batch, 1, BLOCK, 1_000_100, DAY_S + 30 * HOUR_S)
+        finish(connection, batch, BLOCK, DAY_S + 30 * HOUR_S + 3000)
+    second = history.rate(DAY_S + 32 * HOUR_S, height=1_000_110, fee_bps=200)
+    history.set_terms(DAY_S + 32 * HOUR_S, fee_bps=200)
+    history.set_address(P2TR, DAY_S + 32 * HOUR_S, hold_s=72 * HOUR_S)
+    work(history, range(33, 48), second, other)
+    settle_at(history, 40)
+    wrong = history.adjust(-700, DAY_S + 40 * HOUR_S + 100, "typing mistake")
+    with history.store.write() as connection:
+        reverse(connection, wrong.seq, "was a typing mistake", DAY_S + 41 * HOUR_S)
+    settle_at(history, 47)
+
+
+def work(history: History, hours: range, acme: int, borealis: int) -> None:
     sent = [
         (worker, rate, (HOUR + hour) * 60 + minute, verdict, shares)
-        for hour in range(48)
+        for hour in hours
         for worker, rate, minute, verdict, shares in (
-            (ACME * 100, rates[hour > 32], 7, Verdict.ACCEPTED, 40_000 + hour),
-            (ACME * 100, rates[hour > 32], 8, Verdict.STALE, 3),
-            (BOREALIS * 100, other, 9, Verdict.ACCEPTED, 1000),
+            (ACME * 100, acme, 7, Verdict.ACCEPTED, 40_000 + hour),
+            (ACME * 100, acme, 8, Verdict.STALE, 3),
+            (BOREALIS * 100, borealis, 9, Verdict.ACCEPTED, 1000),
         )
     ]
     history.tally(
@@ -69,19 +89,11 @@ def lived_through(history: History) -> None:
             for worker, rate, minute, verdict, shares in sent
         ]
     )
-    for hour in (1, 20, 23, 40, 47):
+
+
+def settle_at(history: History, *hours: int) -> None:
+    for hour in hours:
         history.settle(DAY_S + hour * HOUR_S + 90)
-    history.adjust(5000, DAY_S + 20 * HOUR_S + 100)
-    batch = history.draft(300_000, DAY_S + 22 * HOUR_S)
-    history.broadcast(batch, 300_000, DAY_S + 22 * HOUR_S + 1000)
-    with history.store.write() as connection:
-        confirm(connection, batch, 1, BLOCK, 1_000_100, DAY_S + 30 * HOUR_S)
-        finish(connection, batch, BLOCK, DAY_S + 30 * HOUR_S + 3000)
-    history.set_terms(DAY_S + 32 * HOUR_S, fee_bps=200)
-    history.set_address(P2TR, DAY_S + 32 * HOUR_S, hold_s=72 * HOUR_S)
-    wrong = history.adjust(-700, DAY_S + 40 * HOUR_S, "typing mistake")
-    with history.store.write() as connection:
-        reverse(connection, wrong.seq, "was a typing mistake", DAY_S + 41 * HOUR_S)
 
 
 # Money

@@ -1,0 +1,19 @@
+"""What an audit finds: the first row that is wrong, and why."""
+
+import msgspec
+
+
+class Wrong(msgspec.Struct, frozen=True):
+    """The first row that is wrong, and why."""
+
+    table: str
+    row: str
+    reason: str
+
+
+class Found(Exception):
+    """Carries what is wrong out of the walk."""
+
+    def __init__(self, table: str, row: object, reason: str) -> None:
+        super().__init__(reason)
+        self.wrong = Wrong(table, str(row), reason)

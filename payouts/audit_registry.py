@@ -1,0 +1,244 @@
+"""The audit of decisions: what was agreed with tenants, when, and whether prices and payouts followed it.
+
+Whoever may write to the database may write that a tenant agreed to something; what the books prove is that
+work was priced by terms that the tenant had then, that money went to addresses that were in force then, that
+nothing is dated before what stood before it, or after the latest moment of the book, and that rows which say
+the same thing twice say the same.
+
+Invariants: reads only. Must not know: who may decide what.
+"""
+
+from bisect import bisect_right
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, func, select, union_all
+
+from payouts.audit_finding import Found
+from payouts.batch_schema import (
+    payout_approvals,
+    payout_batches,
+    payout_events,
+    payout_items,
+)
+from payouts.book_schema import book
+from payouts.order_schema import (
+    channel_events,
+    order_suppliers,
+    upstream_days,
+    upstream_endpoints,
+    upstream_hours,
+    upstreams,
+)
+from payouts.rates import OrderCredit, Scheme
+from payouts.schema import (
+    block_events,
+    blocks,
+    containers,
+    fee_bases,
+    ledger_accounts,
+    ledger_transactions,
+    metadata,
+    rate_hours,
+    rates,
+    settlements,
+    tally_days,
+    tally_hours,
+    tally_minutes,
+    tenant_addresses,
+    tenant_terms,
+    tenants,
+    workers,
+)
+
+ADDRESS_HOLD_S = 72 * 3600  # of every address but a tenant's first
+# Everything that a statement dates its rows by.
+DATED = (
+    tenants.c.created_at_s,
+    tenant_terms.c.changed_at_s,
+    tenant_addresses.c.changed_at_s,
+    workers.c.first_seen_at_s,
+    rates.c.created_at_s,
+    fee_bases.c.created_at_s,
+    ledger_transactions.c.booked_at_s,
+    settlements.c.settled_at_s,
+    blocks.c.found_at_s,
+    block_events.c.at_s,
+    payout_batches.c.created_at_s,
+    payout_approvals.c.approved_at_s,
+    payout_events.c.at_s,
+    channel_events.c.at_s,
+)
+# Those that are written one after the other, by their number.
+IN_ORDER = (
+    (tenant_terms.c.id, tenant_terms.c.changed_at_s),
+    (tenant_addresses.c.id, tenant_addresses.c.changed_at_s),
+    (rates.c.id, rates.c.created_at_s),
+    (fee_bases.c.id, fee_bases.c.created_at_s),
+    (settlements.c.seq, settlements.c.settled_at_s),
+)
+SPANS = (
+    (tally_minutes, "minute", 60),
+    (tally_hours, "hour", 3600),
+    (tally_days, "day", 86_400),
+    (rate_hours, "hour", 3600),
+)
+
+
+def check_registry(connection: Connection) -> None:
+    """Raises Found for the first row that is wrong."""
+    _check_tenants(connection)
+    _check_dates(connection)
+    _check_prices(connection)
+    _check_addresses(connection)
+    _check_verdicts(connection)
+
+
+def _check_tenants(connection: Connection) -> None:
+    for table in (tenant_terms, ledger_accounts):
+        missing = select(tenants.c.id).where(
+            tenants.c.id.not_in(select(table.c.tenant_id).where(table.c.tenant_id.is_not(None)))
+        )
+        _none(connection, missing.order_by(tenants.c.id), "tenants", f"it has nothing in {table.name}")
+    _none(
+        connection,
+        select(workers.c.id)
+        .join(containers, containers.c.id == workers.c.container_id)
+        .where(containers.c.tenant_id != workers.c.tenant_id)
+        .order_by(workers.c.id),
+        "workers",
+        "its container is another tenant's",
+    )
+    _none(
+        connection,
+        select(order_suppliers.c.order_id, order_suppliers.c.tenant_id, order_suppliers.c.container_id)
+        .outerjoin(containers, containers.c.id == order_suppliers.c.container_id)
+        .where(
+            order_suppliers.c.container_id != 0,
+            func.coalesce(containers.c.tenant_id, 0) != order_suppliers.c.tenant_id,
+        ),
+        "order_suppliers",
+        "its container is another tenant's",
+    )
+    _none(
+        connection,
+        select(upstream_endpoints.c.upstream_id, upstream_endpoints.c.position)
+        .join(upstreams, upstreams.c.id == upstream_endpoints.c.upstream_id)
+        .where(upstreams.c.status == "removed"),
+        "upstream_endpoints",
+        "its upstream was removed",
+    )
+    _none(
+        connection,
+        select(tally_minutes.c.worker_id, tally_minutes.c.rate_id)
+        .outerjoin(rates, rates.c.id == tally_minutes.c.rate_id)
+        .where(tally_minutes.c.rate_id != 0, rates.c.id.is_(None)),
+        "tally_minutes",
+        "there is no such rate",
+    )
+
+
+def _check_dates(connection: Connection) -> None:
+    """Nothing is later than the book, and nothing earlier than what was written before it."""
+    latest_s, ordered_from_seq = connection.execute(select(book.c.latest_s, book.c.ordered_from_seq)).one()
+    for at_s in DATED:
+        key = list(at_s.table.primary_key)
+        late = select(*key).where(at_s > latest_s).order_by(*key)
+        _none(connection, late, at_s.table.name, "it is dated after the latest moment of the book")
+    for table, span, seconds in SPANS:
+        late = select(*table.primary_key).where(table.c[span] * seconds > latest_s)
+        _none(connection, late, table.name, "its work is dated after the latest moment of the book")
+    # A book of before this rule may have rows that are out of order, up to its last one then.
+    booked = select(func.max(ledger_transactions.c.booked_at_s)).where(
+        ledger_transactions.c.seq < ordered_from_seq
+    )
+    free_s = connection.scalar(booked) or 0
+    for number, at_s in IN_ORDER:
+        before_s = 0
+        for row_number, row_s in connection.execute(select(number, at_s).order_by(number)):
+            if row_s < before_s and before_s > free_s:
+                raise Found(number.table.name, row_number, "it is dated before the row before it")
+            before_s = max(before_s, row_s)
+
+
+def _check_prices(connection: Connection) -> None:
+    """Every rate is what the tenant's terms said when it was made, or those before them."""
+    terms: dict[int, list[Row[Any]]] = {}
+    for row in connection.execute(select(tenant_terms).order_by(tenant_terms.c.id)):
+        terms.setdefault(row.tenant_id, []).append(row)
+    for rate in connection.execute(select(rates).order_by(rates.c.id)):
+        agreed = terms.get(rate.tenant_id, [])
+        then = bisect_right(agreed, rate.created_at_s, key=lambda row: int(row.changed_at_s))
+        if not any(_follows(rate, row) for row in agreed[max(then - 2, 0) : then]):
+            raise Found("rates", rate.id, "the tenant had no such terms then")
+
+
+def _follows(rate: Row[Any], terms: Row[Any]) -> bool:
+    if rate.fee_bps != terms.fee_bps:
+        return False
+    if rate.sat_per_ph_day is not None and terms.order_credit != OrderCredit.ORDER:
+        return False
+    if rate.scheme == terms.scheme:
+        return True
+    # Work that its scheme pays nothing for is paid PPS; who mines a solo job is not paid by the pool.
+    return (
+        rate.scheme == Scheme.PPS and terms.scheme in (Scheme.SOLO, Scheme.PROXY)
+    ) or rate.scheme == Scheme.SOLO
+
+
+def _check_addresses(connection: Connection) -> None:
+    """No address was in force before its time, and nothing was paid to another."""
+    known: dict[int, list[Row[Any]]] = {}
+    for row in connection.execute(select(tenant_addresses).order_by(tenant_addresses.c.id)):
+        first = row.tenant_id not in known
+        if not first and row.effective_at_s - row.changed_at_s < ADDRESS_HOLD_S:
+            raise Found("tenant_addresses", row.id, "it is in force before its 72 hours are over")
+        known.setdefault(row.tenant_id, []).append(row)
+    for item in connection.execute(
+        select(payout_items, payout_batches.c.created_at_s)
+        .join(payout_batches, payout_batches.c.id == payout_items.c.batch_id)
+        .order_by(payout_items.c.batch_id, payout_items.c.position)
+    ):
+        had = [row for row in known.get(item.tenant_id, []) if row.changed_at_s <= item.created_at_s]
+        if item.address not in {row.address for row in had if row.effective_at_s <= item.created_at_s}:
+            where = f"{item.batch_id}, {item.position}"
+            raise Found("payout_items", where, "the tenant had no such address in force then")
+
+
+def _check_verdicts(connection: Connection) -> None:
+    """What upstreams said by machine is what they said by target."""
+    said = union_all(
+        select(
+            workers.c.tenant_id, upstream_days.c.upstream_id, upstream_days.c.verdict, upstream_days.c.shares
+        ).join(workers, workers.c.id == upstream_days.c.worker_id),
+        select(
+            upstream_hours.c.tenant_id,
+            upstream_hours.c.upstream_id,
+            upstream_hours.c.verdict,
+            -upstream_hours.c.shares,
+        ),
+    ).subquery()
+    key = (said.c.tenant_id, said.c.upstream_id, said.c.verdict)
+    differ = select(*key).group_by(*key).having(func.sum(said.c.shares) != 0).order_by(*key)
+    _none(connection, differ, "upstream_hours", "the same shares by machine are another number")
+
+
+def check_references(connection: Connection) -> None:
+    """Every row that another one names is there; the database says so only while nobody told it not to."""
+    for table in metadata.sorted_tables:
+        for reference in table.foreign_key_constraints:
+            pairs = [(it.parent, it.column) for it in reference.elements]
+            parent = pairs[0][1].table.alias()
+            lost = (
+                select(*table.primary_key)
+                .select_from(
+                    table.outerjoin(parent, and_(*(mine == parent.c[its.name] for mine, its in pairs)))
+                )
+                .where(*(mine.is_not(None) for mine, _ in pairs), parent.c[pairs[0][1].name].is_(None))
+            )
+            _none(connection, lost, table.name, f"what it names in {pairs[0][1].table.name} is missing")
+
+
+def _none(connection: Connection, query: Select[Any], table: str, reason: str) -> None:
+    row = connection.execute(query.limit(1)).first()
+    if row is not None:
+        raise Found(table, ", ".join(str(value) for value in row), reason)
