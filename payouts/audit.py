@@ -18,6 +18,7 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, func, literal, select, union_all
 
 from payouts.accrual import Carry, derive
+from payouts.audit_finding import Found, Wrong
 from payouts.book_schema import book
 from payouts.income import MOVES, Status, booking
 from payouts.ledger import (
@@ -65,14 +66,6 @@ class Head(msgspec.Struct, frozen=True):
     hash: str
 
 
-class Wrong(msgspec.Struct, frozen=True):
-    """The first row that is wrong, and why."""
-
-    table: str
-    row: str
-    reason: str
-
-
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
     """What an audit found; `wrong` is None when all is well."""
 
@@ -80,14 +73,6 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     balances_sat: dict[str, int]
     settlements: int
     wrong: Wrong | None
-
-
-class _Found(Exception):
-    """Carries what is wrong out of the walk."""
-
-    def __init__(self, table: str, row: object, reason: str) -> None:
-        super().__init__(reason)
-        self.wrong = Wrong(table, str(row), reason)
 
 
 class Auditor:
@@ -113,7 +98,7 @@ class Auditor:
             self._check_orders()
             self._check_blocks()
             self._check_solo_blocks()
-        except _Found as found:
+        except Found as found:
             wrong = found.wrong
         return Audit(
             head=self._head,
@@ -144,9 +129,9 @@ class Auditor:
             self._move(rows, tenant_of)
             self._head = Head(rows[0].seq, rows[0].hash)
             if self._noted.pop(self._head.seq, self._head.hash) != self._head.hash:
-                raise _Found("ledger_transactions", self._head.seq, "its hash is not the one noted before")
+                raise Found("ledger_transactions", self._head.seq, "its hash is not the one noted before")
         if self._noted:
-            raise _Found("ledger_transactions", min(self._noted), "it was noted before and is missing")
+            raise Found("ledger_transactions", min(self._noted), "it was noted before and is missing")
         self._check_none(
             select(ledger_transfers.c.transaction_seq).where(
                 ledger_transfers.c.transaction_seq.not_in(select(ledger_transactions.c.seq))
@@ -155,18 +140,18 @@ class Auditor:
             "its transaction is missing",
         )
         if balances_sat(self._connection) != dict(sorted(self._balances_sat.items())):
-            raise _Found("ledger_transfers", "indexes", "sums over the index are not those over the rows")
+            raise Found("ledger_transfers", "indexes", "sums over the index are not those over the rows")
 
     def _check_transaction(self, rows: list[Row[Any]]) -> None:
         row = rows[0]
         if row.seq != self._head.seq + 1:
-            raise _Found("ledger_transactions", self._head.seq + 1, "it is missing")
+            raise Found("ledger_transactions", self._head.seq + 1, "it is missing")
         if row.position is None:
-            raise _Found("ledger_transactions", row.seq, "it has no transfers")
+            raise Found("ledger_transactions", row.seq, "it has no transfers")
         if [it.position for it in rows] != list(range(len(rows))):
-            raise _Found("ledger_transfers", row.seq, "a transfer is missing")
+            raise Found("ledger_transfers", row.seq, "a transfer is missing")
         if row.kind not in set(Kind):
-            raise _Found("ledger_transactions", row.seq, f"its kind is {row.kind}")
+            raise Found("ledger_transactions", row.seq, f"its kind is {row.kind}")
         booked = Transaction(
             key=row.idempotency_key,
             kind=Kind(row.kind),
@@ -175,30 +160,30 @@ class Auditor:
             reverses_seq=row.reverses_seq,
         )
         if row.payload_hash != booked.payload_hash:
-            raise _Found("ledger_transactions", row.seq, "its content is not what was hashed")
+            raise Found("ledger_transactions", row.seq, "its content is not what was hashed")
         if row.prev_hash != self._head.hash:
-            raise _Found("ledger_transactions", row.seq, "it does not follow the transaction before it")
+            raise Found("ledger_transactions", row.seq, "it does not follow the transaction before it")
         if row.hash != chain_hash(
             row.prev_hash, row.seq, row.idempotency_key, row.booked_at_s, row.payload_hash
         ):
-            raise _Found("ledger_transactions", row.seq, "its hash is not that of its content")
+            raise Found("ledger_transactions", row.seq, "its hash is not that of its content")
         if row.reverses_seq is not None and booked.transfers != tuple(
             Transfer(it.to_account, it.from_account, it.amount_sat)
             for it in transfers_of(self._connection, row.reverses_seq)
         ):
-            raise _Found("ledger_transactions", row.seq, f"it is not the opposite of {row.reverses_seq}")
+            raise Found("ledger_transactions", row.seq, f"it is not the opposite of {row.reverses_seq}")
 
     def _move(self, rows: list[Row[Any]], tenant_of: dict[str, int | None]) -> None:
         touched = set()
         for row in rows:
             for account, sat in ((row.from_account, -row.amount_sat), (row.to_account, row.amount_sat)):
                 if account not in self._balances_sat:
-                    raise _Found("ledger_transfers", row.seq, f"there is no account {account}")
+                    raise Found("ledger_transfers", row.seq, f"there is no account {account}")
                 self._balances_sat[account] += sat
                 touched.add(account)
         for account in sorted(touched):
             if tenant_of[account] is not None and self._balances_sat[account] < 0:
-                raise _Found("ledger_transfers", rows[0].seq, f"{account} is below zero after it")
+                raise Found("ledger_transfers", rows[0].seq, f"{account} is below zero after it")
 
     # Settlements
 
@@ -226,9 +211,9 @@ class Auditor:
         for seq, group in groupby(self._walk(query), key=lambda row: row.seq):
             rows = list(group)
             if seq != self._settlements + 1:
-                raise _Found("settlements", self._settlements + 1, "it is missing")
+                raise Found("settlements", self._settlements + 1, "it is missing")
             if rows[0].shares is None:
-                raise _Found("settlements", seq, "it names no shares")
+                raise Found("settlements", seq, "it names no shares")
             carries[rows[0].tenant_id] = self._check_settlement(rows, carries.get(rows[0].tenant_id, Carry()))
             self._settlements = seq
         parts = (
@@ -245,7 +230,7 @@ class Auditor:
         try:
             price = price_of(row)
         except BadRate as error:
-            raise _Found("rates", row.rate_id, str(error)) from error
+            raise Found("rates", row.rate_id, str(error)) from error
         expected = derive(row.tenant_id, row.rate_id, row.hour, row.part, price, shares_by_log2, carry_in)
         found = (
             Amount(row.credit_sat, row.credit_psat),
@@ -261,11 +246,11 @@ class Auditor:
             (expected.posted_sat, expected.fee_posted_sat),
             expected.carry_out,
         ):
-            raise _Found("settlements", row.seq, "it does not follow from its shares, rate and carry")
+            raise Found("settlements", row.seq, "it does not follow from its shares, rate and carry")
         booked = expected.transaction
         expected_booking = (booked.key, booked.payload_hash) if booked else (None, None)
         if (row.idempotency_key, row.payload_hash) != expected_booking:
-            raise _Found("settlements", row.seq, "the ledger has something else for it")
+            raise Found("settlements", row.seq, "the ledger has something else for it")
         return expected.carry_out
 
     # Journal
@@ -335,9 +320,9 @@ class Auditor:
             try:
                 mean_sat = fee_basis_sat(listed)
             except BadRate as error:
-                raise _Found("fee_bases", basis.id, str(error)) from error
+                raise Found("fee_bases", basis.id, str(error)) from error
             if mean_sat != basis.block_fees_sat:
-                raise _Found("fee_bases", basis.id, "its fees are not the trimmed mean of its blocks")
+                raise Found("fee_bases", basis.id, "its fees are not the trimmed mean of its blocks")
         self._check_none(
             select(rates.c.id)
             .join(fee_bases, fee_bases.c.id == rates.c.fee_basis_id)
@@ -387,13 +372,13 @@ class Auditor:
             before = None
             for position, row in enumerate(group):
                 if row.position != position or (before, row.status) not in MOVES:
-                    raise _Found("block_events", block_hash, f"event {position} cannot follow {before}")
+                    raise Found("block_events", block_hash, f"event {position} cannot follow {before}")
                 status = Status(row.status)
                 booked = booking(block_hash, row.income_sat, before, status, position)
                 if (row.idempotency_key, row.payload_hash) != (
                     (booked.key, booked.payload_hash) if booked else (None, None)
                 ):
-                    raise _Found("block_events", block_hash, f"the ledger has something else for {status}")
+                    raise Found("block_events", block_hash, f"the ledger has something else for {status}")
                 before = status
         self._check_booked(Kind.BLOCK, select(block_events.c.transaction_seq))
 
@@ -413,7 +398,7 @@ class Auditor:
         ):
             reason = self._why_not_solo(row)
             if reason is not None:
-                raise _Found("solo_blocks", row.block_hash, reason)
+                raise Found("solo_blocks", row.block_hash, reason)
 
     def _why_not_solo(self, row: Row[Any]) -> str | None:
         if row.hash is None:
@@ -447,7 +432,7 @@ class Auditor:
     def _check_none(self, query: Any, table: str, reason: str) -> None:
         row = self._connection.execute(query.limit(1)).first()
         if row is not None:
-            raise _Found(table, ", ".join(str(value) for value in row), reason)
+            raise Found(table, ", ".join(str(value) for value in row), reason)
 
     def _walk(self, query: Any) -> Iterator[Row[Any]]:
         with self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)) as rows:

@@ -51,13 +51,13 @@ STANDING = {State.CONFIRMED: AttemptState.CONFIRMED, State.FINAL: AttemptState.F
 
 def check_payouts(connection: Connection) -> None:
     """Raises Found for the first row that is wrong."""
-    ordered_from = connection.execute(select(book.c.ordered_from_seq)).scalar_one()
+    ordered_from_s = connection.execute(select(book.c.ordered_from_s)).scalar_one()
     for batch_id in connection.scalars(select(payout_batches.c.id).order_by(payout_batches.c.id)).all():
         _check_rows(connection, batch_id)
         batch = load(connection, batch_id)
         events = _events(connection, batch_id)
         _check_items(batch)
-        _check_events(batch, events, ordered_from)
+        _check_events(batch, events, ordered_from_s)
         _check_approvals(batch, events)
         for attempt in batch.attempts:
             _check_attempt(batch, attempt)
@@ -123,7 +123,7 @@ def _check_items(batch: Batch) -> None:
         raise Found("payout_items", batch.id, "its outputs are not those of its digest")
 
 
-def _check_events(batch: Batch, events: list[Row[Any]], ordered_from: int) -> None:
+def _check_events(batch: Batch, events: list[Row[Any]], ordered_from_s: int) -> None:
     if not events or [it.position for it in events] != list(range(len(events))):
         raise Found("payout_events", batch.id, "an event is missing")
     before: State | None = None
@@ -146,7 +146,7 @@ def _check_events(batch: Batch, events: list[Row[Any]], ordered_from: int) -> No
     if events[0].at_s != batch.created_at_s or events[0].done_by != batch.created_by:
         raise Found("payout_batches", batch.id, "its first event is somebody else's, or of another time")
     for earlier, later in pairwise(events):
-        if later.at_s < earlier.at_s and (later.transaction_seq or 0) >= ordered_from:
+        if later.at_s < earlier.at_s and earlier.at_s > ordered_from_s:
             raise Found("payout_events", f"{batch.id}, {later.position}", "it is dated before the last one")
 
 

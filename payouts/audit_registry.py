@@ -22,7 +22,6 @@ from payouts.batch_schema import (
 )
 from payouts.book_schema import book
 from payouts.order_schema import (
-    channel_events,
     order_suppliers,
     upstream_days,
     upstream_endpoints,
@@ -35,7 +34,6 @@ from payouts.schema import (
     blocks,
     containers,
     fee_bases,
-    ledger_accounts,
     ledger_transactions,
     metadata,
     rate_hours,
@@ -66,7 +64,6 @@ DATED = (
     payout_batches.c.created_at_s,
     payout_approvals.c.approved_at_s,
     payout_events.c.at_s,
-    channel_events.c.at_s,
 )
 # Those that are written one after the other, by their number.
 IN_ORDER = (
@@ -75,6 +72,7 @@ IN_ORDER = (
     (rates.c.id, rates.c.created_at_s),
     (fee_bases.c.id, fee_bases.c.created_at_s),
     (settlements.c.seq, settlements.c.settled_at_s),
+    (ledger_transactions.c.seq, ledger_transactions.c.booked_at_s),
 )
 SPANS = (
     (tally_minutes, "minute", 60),
@@ -94,11 +92,8 @@ def check_registry(connection: Connection) -> None:
 
 
 def _check_tenants(connection: Connection) -> None:
-    for table in (tenant_terms, ledger_accounts):
-        missing = select(tenants.c.id).where(
-            tenants.c.id.not_in(select(table.c.tenant_id).where(table.c.tenant_id.is_not(None)))
-        )
-        _none(connection, missing.order_by(tenants.c.id), "tenants", f"it has nothing in {table.name}")
+    missing = select(tenants.c.id).where(tenants.c.id.not_in(select(tenant_terms.c.tenant_id)))
+    _none(connection, missing.order_by(tenants.c.id), "tenants", "it has nothing in tenant_terms")
     _none(
         connection,
         select(workers.c.id)
@@ -139,7 +134,9 @@ def _check_tenants(connection: Connection) -> None:
 
 def _check_dates(connection: Connection) -> None:
     """Nothing is later than the book, and nothing earlier than what was written before it."""
-    latest_s, ordered_from_seq = connection.execute(select(book.c.latest_s, book.c.ordered_from_seq)).one()
+    latest_s, ordered_from_s = connection.execute(select(book.c.latest_s, book.c.ordered_from_s)).one()
+    if ordered_from_s > latest_s:
+        raise Found("book", 1, "it is in order from a moment that has not been")
     for at_s in DATED:
         key = list(at_s.table.primary_key)
         late = select(*key).where(at_s > latest_s).order_by(*key)
@@ -147,28 +144,27 @@ def _check_dates(connection: Connection) -> None:
     for table, span, seconds in SPANS:
         late = select(*table.primary_key).where(table.c[span] * seconds > latest_s)
         _none(connection, late, table.name, "its work is dated after the latest moment of the book")
-    # A book of before this rule may have rows that are out of order, up to its last one then.
-    booked = select(func.max(ledger_transactions.c.booked_at_s)).where(
-        ledger_transactions.c.seq < ordered_from_seq
-    )
-    free_s = connection.scalar(booked) or 0
+    # A book of before this rule may have rows that are out of order, up to its latest moment then.
     for number, at_s in IN_ORDER:
         before_s = 0
         for row_number, row_s in connection.execute(select(number, at_s).order_by(number)):
-            if row_s < before_s and before_s > free_s:
+            if row_s < before_s and before_s > ordered_from_s:
                 raise Found(number.table.name, row_number, "it is dated before the row before it")
             before_s = max(before_s, row_s)
 
 
 def _check_prices(connection: Connection) -> None:
     """Every rate is what the tenant's terms said when it was made, or those before them."""
+    ordered_from_s = connection.execute(select(book.c.ordered_from_s)).scalar_one()
     terms: dict[int, list[Row[Any]]] = {}
     for row in connection.execute(select(tenant_terms).order_by(tenant_terms.c.id)):
         terms.setdefault(row.tenant_id, []).append(row)
     for rate in connection.execute(select(rates).order_by(rates.c.id)):
         agreed = terms.get(rate.tenant_id, [])
-        then = bisect_right(agreed, rate.created_at_s, key=lambda row: int(row.changed_at_s))
-        if not any(_follows(rate, row) for row in agreed[max(then - 2, 0) : then]):
+        if rate.created_at_s > ordered_from_s:
+            then = bisect_right(agreed, rate.created_at_s, key=lambda row: int(row.changed_at_s))
+            agreed = agreed[max(then - 2, 0) : then]
+        if not any(_follows(rate, row) for row in agreed):
             raise Found("rates", rate.id, "the tenant had no such terms then")
 
 

@@ -6,9 +6,9 @@ challenge are set once and never change; `latest_s` and `lease_epoch` only grow.
 Must not know: chains, clocks, locks.
 """
 
-from sqlalchemy import CheckConstraint, PrimaryKeyConstraint
+from sqlalchemy import CheckConstraint, Column, PrimaryKeyConstraint, text
 
-from payouts.schema import number, table, words
+from payouts.schema import INTEGER, number, table, words
 
 book = table(
     "book",
@@ -18,12 +18,14 @@ book = table(
     words("signet_challenge", nullable=True),  # hex, from the first template of a signet
     # No booking is dated before it: a clock that steps back does not reach what was stated already.
     number("latest_s"),
-    # From this transaction on booking times never run backwards; a ledger of before may have some that do.
+    # The first transaction after the book had a moment of its own.
     number("ordered_from_seq"),
     # From this rate on FPPS has a basis; a book of before may have priced it without one.
     number("based_from_rate"),
     number("lease_epoch"),  # counted up by every new writer: a former one finds another number than its own
     words("lease_holder", nullable=True),  # who that was, for a person
+    # After this moment nothing is dated before what was written earlier; a book of before may have such rows.
+    Column("ordered_from_s", INTEGER, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("id"),
     CheckConstraint("id = 1", name="id"),
     CheckConstraint("(network IS NULL) = (genesis IS NULL)", name="genesis"),

@@ -6,28 +6,36 @@ Must not know: how to mend anything.
 from typing import Final
 
 import numpy as np
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, and_, func, or_, select
 
 from payouts.audit_finding import Found
 from payouts.book_schema import book
 from payouts.schema import rates, workers
 from pool.book import contradiction
 from pool.journal import RECORD
-from pool.journal_schema import journal_batches, rate_epoch_tenants, rate_epochs
+from pool.journal_schema import (
+    journal_batches,
+    rate_epoch_tenants,
+    rate_epochs,
+    upstream_credits,
+    upstream_tips,
+)
 from pool.networks import NETWORKS
 from stratum.verdict import Verdict
 
 ASKED_MAX: Final = 5_000  # machines of a batch that are looked up
+KEY_BYTES: Final = 16  # of a header hash, as the engine packs it
 
 
 def check_journal(connection: Connection) -> None:
     """Raises Found for the first row that is wrong."""
-    _check_book(connection)
     _check_epochs(connection)
     _check_batches(connection)
+    _check_credits(connection)
 
 
-def _check_book(connection: Connection) -> None:
+def check_book(connection: Connection) -> None:
+    """Raises Found where the row about the book itself is wrong; the other checks take it for granted."""
     row = connection.execute(select(book)).one_or_none()
     if row is None:
         raise Found("book", 1, "it is missing")
@@ -98,3 +106,14 @@ def _check_batches(connection: Connection) -> None:
             )
             if not set(machines[:ASKED_MAX]) <= known | {0}:
                 raise Found("journal_batches", batch.seq, "there is no such machine")
+
+
+def _check_credits(connection: Connection) -> None:
+    """What was credited on an upstream's block is whole, or forgotten as a whole."""
+    credits, tips = upstream_credits.c, upstream_tips.c
+    broken = select(credits.seq).where(func.length(credits.hashes) % KEY_BYTES != 0).order_by(credits.seq)
+    if (seq := connection.scalar(broken.limit(1))) is not None:
+        raise Found("upstream_credits", seq, "it is no row of hashes")
+    half = select(tips.id).where(tips.forgotten == 1, tips.id.in_(select(credits.tip_id))).order_by(tips.id)
+    if (tip := connection.scalar(half.limit(1))) is not None:
+        raise Found("upstream_tips", tip, "it is forgotten and still has credits")

@@ -13,7 +13,6 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
-from payouts.book_time import book_time
 from payouts.order_schema import channel_events, order_hours, order_suppliers, orders, upstreams
 from payouts.rates import BPS, HPS_PER_THS
 from payouts.schema import containers, tenants
@@ -235,9 +234,9 @@ def note_event(
     words: str,
     sessions: int,
 ) -> None:
-    """What happened to a channel: served, lost, fell_back, returned or switched. For the reports."""
+    """What happened to a channel: served, lost, fell_back, returned, switched; at its own time."""
     row = insert(channel_events).values(
-        at_s=book_time(connection, at_s),
+        at_s=at_s,
         upstream_id=upstream_id,
         order_id=order_id,
         event=event,

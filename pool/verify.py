@@ -1,6 +1,7 @@
 """`angara ledger verify`: all that the books can prove, from the chain of bookings to the tables around it.
 
-In this order: references between rows, the money (`payouts.audit`), payouts, decisions, the journal. What no
+In this order: the money (`payouts.audit`), the book itself, references between rows, payouts, decisions, the
+journal. What no
 row can prove, because one who may write to the database may write that too, is told in docs/books.md.
 
 Invariants: reads only, in the caller's transaction, which must see one moment.
@@ -15,7 +16,7 @@ from payouts.audit import Audit, Head, audit
 from payouts.audit_finding import Found
 from payouts.audit_payouts import check_payouts
 from payouts.audit_registry import check_references, check_registry
-from pool.audit_journal import check_journal
+from pool.audit_journal import check_book, check_journal
 
 
 def verify(connection: Connection, noted: Iterable[Head] = ()) -> Audit:
@@ -24,6 +25,7 @@ def verify(connection: Connection, noted: Iterable[Head] = ()) -> Audit:
     if found.wrong is not None:
         return found
     try:
+        check_book(connection)
         check_references(connection)
         check_payouts(connection)
         check_registry(connection)

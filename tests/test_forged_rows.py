@@ -13,7 +13,6 @@ import msgspec
 import pytest
 from sqlalchemy import Connection, insert, select, text
 
-import pool.journal_schema  # noqa: F401 - all tables are there
 from payouts.accrual import settle
 from payouts.audit import Audit
 from payouts.income import Block, Status, mark, record_block
@@ -29,6 +28,7 @@ from payouts.schema import containers, metadata, workers
 from payouts.settlement import Item
 from payouts.tallies import Tally, record
 from pool.book import bind
+from pool.journal_schema import upstream_credits, upstream_tips
 from pool.networks import NETWORKS
 from pool.order_store import add_order, note_event, note_minute
 from pool.price_book import WorkPrice, open_epoch, rate_of
@@ -118,6 +118,8 @@ def work(connection: Connection) -> None:
     connection.execute(insert(upstream_hours).values(**said, **hour))
     note_minute(connection, 1, HOUR, True, 2)
     note_event(connection, NOW_S + 7300, 1, 1, "served", "", 2)
+    connection.execute(insert(upstream_tips).values(id=1, prevhash=BLOCK, forgotten=0))
+    connection.execute(insert(upstream_credits).values(seq=1, tip_id=1, hashes=bytes(32)))
 
 
 def pay(store: Store) -> None:
@@ -162,7 +164,11 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "tenant_addresses",
             "before its 72 hours are over",
         ),
-        ("UPDATE tenant_addresses SET address = 'x'", "payout_items", "no such address"),
+        (
+            f"UPDATE tenant_addresses SET address = '{BOREALIS_ADDRESS}'",
+            "payout_items",
+            "no such address",
+        ),
     ),
     "containers": (("UPDATE containers SET tenant_id = 2 WHERE id = 1", "workers", "another tenant's"),),
     "workers": (
@@ -257,9 +263,6 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "order_suppliers": (
         ("INSERT INTO order_suppliers VALUES (1, 1, 2)", "order_suppliers", "another tenant's"),
     ),
-    "channel_events": (
-        (f"UPDATE channel_events SET at_s = {1 << 40}", "channel_events", "after the latest"),
-    ),
     "upstream_hours": (("UPDATE upstream_hours SET shares = 8", "upstream_hours", "another number"),),
     "upstream_days": (("UPDATE upstream_days SET shares = 8", "upstream_hours", "another number"),),
     "journal_batches": (
@@ -283,6 +286,11 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "missing",
         ),
     ),
+    "upstream_tips": (("UPDATE upstream_tips SET forgotten = 1", "upstream_tips", "still has credits"),),
+    "upstream_credits": (
+        ("UPDATE upstream_credits SET tip_id = 77", "upstream_credits", "missing"),
+        ("UPDATE upstream_credits SET hashes = substr(hashes, 2)", "upstream_credits", "no row of hashes"),
+    ),
     "book": (
         (
             f"UPDATE book SET network = 'main', genesis = '{NETWORKS['main'].genesis}'",
@@ -291,6 +299,8 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ),
         ("UPDATE book SET genesis = 'ab'", "book", "does not begin with"),
         ("UPDATE book SET latest_s = 5", "tenants", "after the latest moment"),
+        (f"UPDATE book SET ordered_from_s = {1 << 40}", "book", "that has not been"),
+        ("DELETE FROM book", "book", "it is missing"),
     ),
 }
 # In these a whole row can be invented that nothing contradicts; why that is so, and what it gains nobody.
@@ -302,6 +312,10 @@ BY_DESIGN: dict[str, tuple[str, str]] = {
     "sites": (
         f"INSERT INTO sites (id, name, created_at_s) VALUES (9, 'Bratsk', {NOW_S})",
         "a name for reports",
+    ),
+    "channel_events": (
+        f"UPDATE channel_events SET at_s = {1 << 40}",
+        "what the router saw, at its own time: a bill is by shares",
     ),
     "order_hours": ("UPDATE order_hours SET minutes_short = 0", "what the router saw: a bill is by shares"),
     "sibling_blocks": (

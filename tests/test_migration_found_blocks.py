@@ -43,7 +43,9 @@ def as_before(url: str) -> list[tuple[Any, ...]]:
 def _pending_as_before(connection: Connection) -> None:
     booked = booking(OLD, SUBSIDY_SAT, None, Status.PENDING, 0)
     assert booked is not None
-    seq = post(connection, booked, NOW_S).seq
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("payouts.ledger.book_time", lambda _, now_s: now_s)  # there was no such table
+        seq = post(connection, booked, NOW_S).seq
     event = "INSERT INTO block_events VALUES (:hash, 0, 'pending', :now, :seq)"
     connection.execute(text(event), {"hash": OLD, "now": NOW_S, "seq": seq})
 

@@ -1,5 +1,7 @@
 """From schema 0003 to 0004: a pool's database of before is kept to the last row, and goes on."""
 
+# ruff: noqa: S608 - these statements have numbers of their own
+
 import struct
 from contextlib import closing
 from typing import Any
@@ -14,6 +16,7 @@ from sqlalchemy.exc import DatabaseError
 import pool.store
 from payouts.accrual import settle
 from payouts.audit import audit
+from payouts.book_time import latest_s
 from payouts.schema import rates, tenant_terms
 from pool import price_book
 from pool.journal import Journal
@@ -22,6 +25,7 @@ from pool.price_book import WorkPrice, open_epoch
 from pool.registry import Registry
 from pool.registry_store import RegistryError, list_tenants, load, set_terms, terms_of
 from pool.store import Store, open_store, upgrade
+from pool.verify import verify
 from tests.databases import Crash, Databases, crash_at
 
 pytest_plugins = ("tests.postgres",)
@@ -99,6 +103,37 @@ def test_every_row_is_kept_and_new_columns_say_that_nothing_was_for_others(datab
             assert set(risks) == {"tenant"}
             assert connection.scalars(select(journal_batches.c.upstream)).all() == [None]
             assert connection.scalars(select(rate_epochs.c.solo)).all() == [0]
+
+
+# A clock that stepped back, twice: terms and a price, and shares of a minute after everything else.
+OUT_OF_ORDER = (
+    "INSERT INTO tenant_terms (id, tenant_id, scheme, fee_bps, payout_minimum_sat, changed_at_s, changed_by)"
+    f" VALUES (4, 1, 'pps', 300, 5, {NOW_S - 500}, 'ann'), (5, 1, 'pps', 200, 5, {NOW_S - 900}, 'ann')",
+    "INSERT INTO rates"
+    " (id, tenant_id, scheme, fee_bps, nbits, height, subsidy_sat, block_fees_sat, created_at_s)"
+    f" VALUES (3, 1, 'pps', 300, 386089497, 840000, 312500000, 0, {NOW_S - 400}),"
+    f" (4, 1, 'pps', 200, 386089497, 840000, 312500000, 0, {NOW_S - 800})",
+)
+
+
+def test_a_book_of_before_that_is_out_of_order_in_time_raises_no_false_alarm(databases: Databases) -> None:
+    with databases.fresh_url(upgraded=False) as url:
+        at_0003(url)
+        with closing(Store(pool.store._engine(url))) as store, store.write() as connection:
+            for row in OUT_OF_ORDER:
+                connection.execute(text(row))
+        upgrade(url)
+        with closing(open_store(url)) as store, store.write() as connection:
+            assert verify(connection).wrong is None
+            assert latest_s(connection) == NOW_S, "a batch that waits was the latest"
+            forged = "INSERT INTO rates SELECT {} FROM rates WHERE id = 4"
+            names = [it["name"] for it in inspect(connection).get_columns("rates")]
+            values = {"id": "5", "created_at_s": str(NOW_S + 1), "fee_bps": "9"}
+            connection.execute(text(f"UPDATE book SET latest_s = {NOW_S + 1}"))
+            connection.execute(text(forged.format(", ".join(values.get(it, it) for it in names))))
+            wrong = verify(connection).wrong
+            assert wrong is not None, "what is new is held to the rule"
+            assert (wrong.table, wrong.row) == ("rates", "5")
 
 
 async def test_the_pool_goes_on_where_it_was(databases: Databases) -> None:
