@@ -90,7 +90,8 @@ class Newcomers:
         self._free: list[int] = []
         self._mask = np.zeros(first + _NUMBERS_AT_A_TIME, dtype=bool)  # by number: whether it is one of these
         self._held: dict[Owner, dict[int, None]] = {}  # numbers, by the connection that holds them
-        self._gone: dict[int, None] = {}  # numbers that no connection holds
+        self._gone: dict[int, int] = {}  # numbers that no connection holds, and which going that was
+        self._goings = 0
         self._all = _Places(NEW_MAX)
         self._of_tenant: dict[int, _Places] = {}
         self._of_address: dict[str, _Places] = {}
@@ -140,7 +141,7 @@ class Newcomers:
     def put(self, name: Name, agent: str, now_s: int, number: int) -> None:
         """A name without a connection: shares under it may be on their way."""
         self._add(name, agent, now_s, number)
-        self._gone[number] = None
+        self._goes(number)
 
     def _add(self, name: Name, agent: str, now_s: int, kept: int | None) -> Newcomer:
         number = kept or (self._free.pop() if self._free else self._next)
@@ -170,7 +171,11 @@ class Newcomers:
             del newcomer.owners[owner]
             self._release(newcomer, owner)
             if not newcomer.owners:
-                self._gone[number] = None
+                self._goes(number)
+
+    def _goes(self, number: int) -> None:
+        self._goings += 1
+        self._gone[number] = self._goings
 
     def _release(self, newcomer: Newcomer, owner: Owner) -> None:
         at_address = self._of_address[owner.address]
@@ -205,14 +210,14 @@ class Newcomers:
         return found
 
     @property
-    def gone(self) -> tuple[int, ...]:
-        """Those that no connection holds now."""
-        return tuple(self._gone)
+    def gone(self) -> tuple[tuple[int, int], ...]:
+        """Those that no connection holds now, for `forget`."""
+        return tuple(self._gone.items())
 
-    def forget(self, numbers: Iterable[int]) -> None:
-        """A commit has everything that was sent under these, and nobody has come back to them."""
-        for number in numbers:
-            if number in self._gone:
+    def forget(self, gone: Iterable[tuple[int, int]]) -> None:
+        """A commit has everything that was sent under these; not of who came back, and perhaps left again."""
+        for number, going in gone:
+            if self._gone.get(number) == going:
                 newcomer = self.prove(number)
                 assert not newcomer.owners
                 if not newcomer.kept:

@@ -10,7 +10,7 @@ from payouts.schema import containers, tally_minutes, workers
 from pool import newcomers
 from pool.newcomers import NEW_PER_CONNECTION_MAX, Newcomers
 from pool.store import Store
-from stratum.services import Owner, Refusal
+from stratum.services import Admission, Owner, Refusal
 from stratum.verdict import Verdict
 from tests.owners import ConnectionFrom
 from tests.test_journal import Site, tally
@@ -199,6 +199,28 @@ async def test_a_share_whose_miner_left_before_its_commit_is_the_miners(store: S
     await site.journal.fold()
     assert site.shares() == {(worker, Verdict.ACCEPTED): 1}
     assert site.worker("acme.c07.u1") == worker
+
+
+async def test_a_share_of_who_came_and_left_during_a_commit_is_nobody_elses(store: Store) -> None:
+    """The commit that is under way has its earlier connection, and not this one: its number is not free."""
+    site = Site(store)
+    ghost, machine = site.worker("acme.c07.u1"), site.registry.admit("acme.c07.u2", "", ConnectionFrom())
+    assert isinstance(machine, Admission)
+    site.registry.leave(site.miner)
+
+    def come_and_go(tallies: bytes) -> None:
+        assert site.worker("acme.c07.u1") == ghost
+        site.registry.leave(site.miner)
+
+    site.journal._on_commit = come_and_go
+    await site.journal.commit(tally(machine.worker, site.epoch))
+    site.journal._on_commit = lambda tallies: None
+    stranger = site.worker("borealis.c01.u1")
+    await site.journal.commit(tally(ghost, site.epoch))
+    await site.journal.fold()
+    assert stranger != ghost
+    assert site.registry.name_of(ghost) == "acme.c07.u1"
+    assert site.shares() == {(ghost, Verdict.ACCEPTED): 1, (machine.worker, Verdict.ACCEPTED): 1}
 
 
 async def test_the_rejected_shares_of_a_worker_are_a_row_by_verdict_whatever_their_difficulty(
