@@ -68,7 +68,7 @@ def cut_off(databases: Databases, url: str) -> None:
         return
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s"
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
             (LEASE_LOCK & 0xFFFFFFFF,),
         )
