@@ -149,6 +149,9 @@ class ServerLock:
 
     def release(self) -> None:
         if self._session is not None:
+            # Said, and not left to the end of the session, which the server may notice later.
+            with suppress(SQLAlchemyError):
+                self._session.exec_driver_sql(f"SELECT pg_advisory_unlock({LEASE_LOCK})")
             _close(self._session)
             self._session = None
 

@@ -1,5 +1,6 @@
 """What the best chain makes of our blocks: whose word counts, what is booked, and what is only an alarm."""
 
+import math
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
@@ -70,7 +71,8 @@ class Site:
 
 
 @asynccontextmanager
-async def site(store: Store, *fakes: FakeBitcoind) -> AsyncIterator[Site]:
+async def site(store: Store, *fakes: FakeBitcoind, stopped: Clock | None = None) -> AsyncIterator[Site]:
+    """`stopped`: this clock stands still once all nodes have answered, however long the database takes."""
     transports = {fake.name: fake for fake in fakes}
     nodes = NodeSet(
         [fake.config for fake in fakes], chain="regtest", transport=lambda config: transports[config.name]
@@ -79,6 +81,8 @@ async def site(store: Store, *fakes: FakeBitcoind) -> AsyncIterator[Site]:
         await nursery.start(nodes.run)
         await nodes.chosen()
         await trio.sleep(0.5)  # all have answered
+        if stopped is not None:
+            stopped.autojump_threshold = math.inf
         yield Site(store, nodes)
         nursery.cancel_scope.cancel()
 
@@ -128,7 +132,7 @@ async def test_thousands_of_siblings_booked_as_pending_by_an_older_version_are_c
     print("seed", seed)
     fake, chance = FakeBitcoind(height=330), random.Random(seed)
     heights = [3, 4, *range(325, 331)]
-    async with site(store, fake) as it:
+    async with site(store, fake, stopped=autojump_clock) as it:
         with store.write() as connection:
             for height in heights:
                 siblings = (chance.randbytes(32).hex() for _ in range(height % 5 * 3))
@@ -142,7 +146,7 @@ async def test_thousands_of_siblings_booked_as_pending_by_an_older_version_are_c
         assert (pending, matured) == ((len(heights) - 2) * SUBSIDY_SAT, 2 * SUBSIDY_SAT)
         assert events(logs).count("block_status") <= block_watch.LINES_MAX
         assert sum(entry.get("blocks", 1) for entry in logs) == many - len(heights) + 2
-        asked = [params[0] for method, params in fake.calls if method == "getblockhash"]
+        asked = [params[0] for method, params in fake.calls if method == "getblockhash" and params[0]]
         assert len(asked) <= 2 * len(heights), "a question a height, not a block"
 
 
@@ -246,7 +250,7 @@ async def test_a_node_that_invents_a_height_matures_nothing_while_another_answer
     books: Store, autojump_clock: Clock
 ) -> None:
     first, second = FakeBitcoind("first", height=300), FakeBitcoind("second", height=300)
-    async with site(books, first, second) as it:
+    async with site(books, first, second, stopped=autojump_clock) as it:
         block = first.chain[290]
         it.found(block, 290)
         first.move_to(300 + MATURITY)

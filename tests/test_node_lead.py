@@ -266,6 +266,8 @@ async def test_failover_to_a_node_that_lags_waits_for_it_a_while_on_the_last_goo
 async def test_a_node_that_lags_for_good_is_better_than_none(autojump_clock: Clock) -> None:
     first, second = two(300, 250)
     async with running(first, second) as nodes:
+        await trio.sleep(LEAD_S + TWO_CHECKS_S)
+        assert nodes.nodes[1].state is NodeState.BEHIND
         first.fault = refuses_connections
         with structlog.testing.capture_logs() as logs:
             await trio.sleep(LEAD_REMEMBERED_S - 60)

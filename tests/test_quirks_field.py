@@ -11,6 +11,7 @@ from stratum.agents import least_difficulty_log2
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN, target_from_difficulty_log2
 from stratum.doorkeeper import DoorLimits
 from stratum.services import SessionLimits
+from stratum.switchboard import ANEW_INTERVAL_S
 from stratum.vardiff import VardiffPolicy
 from stratum.verdict import Verdict
 from tests.session_harness import LOOK_S, Desk, Site, words
@@ -88,6 +89,8 @@ def test_a_marketplace_starts_at_500_000_and_never_falls_below(
     calls = [("mining.subscribe", agent), ("mining.authorize", miner.worker, "d=1")]
     for call in calls if first == "subscribe" else reversed(calls):
         miner.ask(*call)
+    desk.advance(ANEW_INTERVAL_S)  # work of its own
+    miner.hear()
     assert miner.difficulty == 524_288, "a suggestion of 1,000,000 is met from below"
     desk.advance(3_600)  # not one share, for an hour
     miner.hear()
@@ -109,6 +112,8 @@ def test_a_marketplace_that_asks_for_more_gets_more() -> None:
     miner = desk.connect()
     miner.ask("mining.subscribe", NICEHASH)
     miner.ask("mining.authorize", miner.worker, "md=1000000")
+    desk.advance(ANEW_INTERVAL_S)
+    miner.hear()
     assert miner.difficulty == 1 << 20
 
 

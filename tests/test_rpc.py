@@ -15,7 +15,6 @@ import pytest
 import trio
 import trio.testing
 
-import pool.rpc
 from pool.rpc import (
     ANSWER_BYTES_MAX,
     CALLS_MAX,
@@ -274,12 +273,11 @@ async def test_every_fault_is_one_readable_error_without_secrets(
     assert BASIC.decode().removeprefix("Basic ") not in told
 
 
-async def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_without_end_is_not_read_to_its_end() -> None:
     assert ANSWER_BYTES_MAX == 32 * 1024 * 1024
-    monkeypatch.setattr(pool.rpc, "ANSWER_BYTES_MAX", 100_000)
     async with connected(NodeWithAHugeAnswer()) as client:
         with pytest.raises(NodeSpokeNonsense, match="the answer has more than 100000 bytes"):
-            await client.call("getblock")
+            await client.call("getblock", answer_bytes_max=100_000)
 
 
 async def test_a_node_that_is_not_there_is_unreachable() -> None:
