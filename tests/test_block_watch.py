@@ -95,7 +95,7 @@ async def test_of_siblings_on_one_parent_the_one_in_the_chain_is_income_and_no_o
     books: Store, autojump_clock: Clock
 ) -> None:
     fake = FakeBitcoind(height=100)
-    async with site(books, fake) as it:
+    async with site(books, fake, stopped=autojump_clock) as it:
         siblings = [fake.best, *(f"{number:064x}" for number in range(1, 40))]
         for sibling in siblings:  # whatever the node said when it got them
             it.found(sibling, 100)
@@ -111,7 +111,7 @@ async def test_a_block_above_the_tip_is_neither_income_nor_orphaned(
     books: Store, autojump_clock: Clock
 ) -> None:
     fake = FakeBitcoind(height=100)
-    async with site(books, fake) as it:
+    async with site(books, fake, stopped=autojump_clock) as it:
         ours = fake.best
         it.found(ours, 100)
         fake.move_to(99)
@@ -172,7 +172,7 @@ async def test_failover_to_a_node_that_lags_books_nothing_wrong(
     behind: int, books: Store, autojump_clock: Clock
 ) -> None:
     first, second = FakeBitcoind("first", height=300), FakeBitcoind("second", height=300)
-    async with site(books, first, second) as it:
+    async with site(books, first, second, stopped=autojump_clock) as it:
         old = await matured_at(it, first, 200)
         young = first.chain[300]
         it.found(young, 300)
@@ -221,7 +221,7 @@ async def test_what_is_hard_to_take_back_needs_every_node_that_is_up(
 ) -> None:
     """A node under somebody's control neither matures a block of ours nor takes a matured one away."""
     first, second = FakeBitcoind("first", height=300), FakeBitcoind("second", height=300)
-    async with site(books, first, second) as it:
+    async with site(books, first, second, stopped=autojump_clock) as it:
         old = await matured_at(it, first, 200)
         lie = FakeBitcoind(height=300)
         lie.move_to(300, "lie", since=150)
@@ -267,7 +267,7 @@ async def test_a_reorganisation_reverses_our_block_once_and_brings_it_back_once(
     depth: int, books: Store, autojump_clock: Clock
 ) -> None:
     fake = FakeBitcoind(height=300)
-    async with site(books, fake) as it:
+    async with site(books, fake, stopped=autojump_clock) as it:
         ours = fake.chain[301 - depth]
         it.found(ours, 301 - depth)
         await it.watch.look()
