@@ -28,7 +28,7 @@ from payouts import income
 from payouts.income import MOVES, Status
 from payouts.ledger import LedgerError
 from payouts.schema import blocks
-from pool.database_waits import when_it_answers
+from pool.database_waits import read_books, when_it_answers
 from pool.node import Node, NodeState
 from pool.node_set import NodeSet
 from pool.rpc import NodeError
@@ -104,14 +104,14 @@ class BlockWatch:
         if node is None:
             return
         tip = await node.tip_height()
-        known = await self._read(_known_tip)
+        known = await read_books(self._store, _known_tip)
         self._alarm("node_behind_books", on=tip < known, node=node.name, height=tip, books=known)
         if tip < known:
             return
         changed: list[_Change] = []
         disputed: list[_Block] = []
         below: int | None = None
-        while page := await self._read(partial(_watched, tip=tip, recent=recent, below=below)):
+        while page := await read_books(self._store, partial(_watched, tip=tip, recent=recent, below=below)):
             for height, at_height in groupby(page, key=lambda block: block.height):
                 changes = await self._changes(node, tip, height, tuple(at_height), disputed)
                 for first in range(0, len(changes), MARKS_MAX):
@@ -166,14 +166,6 @@ class BlockWatch:
         elif not on and event in self._alarms:
             self._alarms.remove(event)
             log.info(f"{event}_over")
-
-    async def _read(self, work: Callable[[Connection], _Value]) -> _Value:
-        def transaction() -> _Value:
-            with self._store.read() as connection:
-                return work(connection)
-
-        found: _Value = await when_it_answers("read the books", transaction)
-        return found
 
     async def _mark(self, changes: Sequence[_Change]) -> None:
         now_s = int(self._wall_clock())

@@ -30,7 +30,7 @@ from pool.block_watch import BlockWatch
 from pool.blocks import BlockResult, SubmitState
 from pool.book import bind_signet
 from pool.config import BookTimes
-from pool.database_waits import when_it_answers
+from pool.database_waits import read_books, when_it_answers
 from pool.found_blocks import FILES_MAX, book_found_blocks, unknown_files
 from pool.node_set import NodeSet
 from pool.price_book import WorkPrice, open_epoch
@@ -164,7 +164,7 @@ class Bookkeeper:
         self, directory: Path, payout_script: bytes, network: str, earlier: frozenset[str]
     ) -> None:
         """Book the blocks on disk, of those of earlier runs, that a kill kept out of the books."""
-        files = await self._read(partial(unknown_files, directory=directory, earlier=earlier))
+        files = await read_books(self._store, partial(unknown_files, directory=directory, earlier=earlier))
         for first in range(0, len(files), FILES_MAX):
             await self._write(
                 partial(
@@ -235,14 +235,6 @@ class Bookkeeper:
 
         done: _Value = await when_it_answers("write to the books", transaction)
         return done
-
-    async def _read(self, work: Callable[[Connection], _Value]) -> _Value:
-        def transaction() -> _Value:
-            with self._store.read() as connection:
-                return work(connection)
-
-        found: _Value = await when_it_answers("read the books", transaction)
-        return found
 
 
 def _settle_and_date(connection: Connection, now_s: int, early_s: int) -> tuple[Settlement, ...]:

@@ -7,17 +7,20 @@ Must not know: what the work is.
 
 import sqlite3
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 import structlog
 import trio
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from pool.store import words_of
+from pool.store import Store, words_of
 
 log = structlog.get_logger()
+
+_Value = TypeVar("_Value")
 
 PAUSE_S: Final = 1.0  # between two attempts; a busy database has made each of them wait ten seconds by then
 # Of PostgreSQL: connections that broke or were cut off, a server that starts or stops or has no connection
@@ -60,3 +63,14 @@ async def when_it_answers(
                 log.warning("database_answers", doing=doing, after_s=round(trio.current_time() - since_s))
             return done
         await trio.sleep(PAUSE_S)
+
+
+async def read_books(store: Store, work: Callable[[Connection], _Value]) -> _Value:
+    """What the work reads, however long the database is away."""
+
+    def transaction() -> _Value:
+        with store.read() as connection:
+            return work(connection)
+
+    found: _Value = await when_it_answers("read the books", transaction)
+    return found
