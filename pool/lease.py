@@ -53,7 +53,7 @@ class Lock(Protocol):
         """Whether we still have it."""
 
     def free(self, connection: Connection) -> bool:
-        """Whether nobody has it, as a writing transaction sees it."""
+        """Whether nobody has it, as a writing transaction sees it; whoever takes it now writes after that."""
 
     def release(self) -> None:
         """Have it no more; nothing where we have not."""
@@ -107,6 +107,13 @@ _MINE: Final = text(
     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid()"
     " AND classid = :high AND objid = :low"
 ).bindparams(high=LEASE_LOCK >> 32, low=LEASE_LOCK & 0xFFFFFFFF)
+# Only looked at: a visitor that took it for its transaction would refuse the next visitor, because a commit
+# lets go of the writers' turn and of this lock one after the other, in no order that is promised.
+_ANYBODYS: Final = text(
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND classid = :high AND objid = :low"
+).bindparams(high=LEASE_LOCK >> 32, low=LEASE_LOCK & 0xFFFFFFFF)
 
 
 class ServerLock:
@@ -144,8 +151,7 @@ class ServerLock:
         return False
 
     def free(self, connection: Connection) -> bool:
-        taken = connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({LEASE_LOCK})")
-        return bool(taken.scalar())
+        return connection.execute(_ANYBODYS).scalar() == 0
 
     def release(self) -> None:
         if self._session is not None:

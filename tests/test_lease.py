@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import trio
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, NullPool, create_engine, insert, select, text
 
 import pool.lease
 import pool.main
@@ -25,7 +25,7 @@ from pool.admin.commands import Desk
 from pool.admin.server import serve_admin
 from pool.data_dir import admin_socket, database_url
 from pool.journal import JournalFailed
-from pool.lease import KEEPALIVE, LEASE_LOCK, LeaseHeld, LeaseLost
+from pool.lease import KEEPALIVE, LEASE_LOCK, FileLock, LeaseHeld, LeaseLost, Lock, ServerLock
 from pool.node import NodeConfig
 from pool.registry import ContainerRecord, NewRows, WorkerRecord
 from pool.registry_store import NumberTaken, insert_new
@@ -49,6 +49,15 @@ def two_stores(databases: Databases) -> Iterator[tuple[Store, Store, str]]:
     """The same book, opened twice as two processes would, and its URL."""
     with databases.fresh_url() as url, closing(open_store(url)) as one, closing(open_store(url)) as other:
         yield one, other, url
+
+
+def lock_of(url: str) -> Lock:
+    """As a process that opens the book has it."""
+    if url.startswith("sqlite:///"):
+        return FileLock(Path(url.removeprefix("sqlite:///")))
+    return ServerLock(
+        create_engine(url.replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool)
+    )
 
 
 def write(store: Store, writer: str) -> None:
@@ -100,6 +109,16 @@ def test_visitors_take_turns_where_nobody_holds_the_lease(databases: Databases) 
             write(one, f"a{number}")
             write(other, f"b{number}")
         assert writers(one) == ["a0", "a1", "a2", "b0", "b1", "b2"]
+
+
+def test_a_visitor_has_nothing_but_its_turn(databases: Databases) -> None:
+    """A commit lets go of what it has in no promised order: the next one might find the lease held."""
+    with two_stores(databases) as (one, other, url):
+        lock = lock_of(url)
+        with one.write():
+            assert lock.take()
+            lock.release()
+        write(other, "next")
 
 
 def test_a_guest_writes_beside_the_pool_that_told_it_its_epoch_and_beside_no_other(
