@@ -43,7 +43,6 @@ from pool.reports.pool_documents import hashrate_document, payouts_document, poo
 from pool.reports.render_csv import render_csv
 from pool.reports.render_html import render_html
 from pool.reports.render_json import render_json
-from pool.reports.render_pdf import render_pdf
 from pool.reports.render_text import render_text
 from pool.reports.statement_document import statement_document
 from pool.store import StoreError, open_store
@@ -288,6 +287,9 @@ def _render(document: Document, form: Format, *, to_terminal: bool) -> bytes:
         case Format.PDF:
             if to_terminal:
                 raise Mistake("a PDF is not for a terminal: say where with --out FILE")
+            # Half a second, of which no other command needs any.
+            from pool.reports.render_pdf import render_pdf
+
             return render_pdf(document)
 
 

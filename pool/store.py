@@ -13,6 +13,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ def open_store(url: str) -> Store:
     """
     engine = _engine(url)
     try:
-        if engine.dialect.name == "sqlite" and _found_revision(engine) != _head():
+        if engine.dialect.name == "sqlite" and _found_revision(engine) != _revisions()[0]:
             _upgrade(engine)
         _check_revision(engine)
     except BaseException:
@@ -281,8 +282,11 @@ def _upgrade(engine: Engine) -> None:
         log.info("store_upgraded", before=before, after=after)
 
 
-def _head() -> str | None:
-    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
+@cache
+def _revisions() -> tuple[str | None, frozenset[str]]:
+    """The newest, and all: read once, because that runs every migration's file."""
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    return scripts.get_current_head(), frozenset(it.revision for it in scripts.walk_revisions())
 
 
 def _found_revision(engine: Engine) -> str | None:
@@ -291,7 +295,7 @@ def _found_revision(engine: Engine) -> str | None:
 
 
 def _check_revision(engine: Engine) -> None:
-    found, head = _found_revision(engine), _head()
+    found, (head, _) = _found_revision(engine), _revisions()
     if found != head:
         raise StoreError(
             f"the database has schema {found}, this Angara needs {head}: run `angara db upgrade`"
@@ -301,8 +305,7 @@ def _check_revision(engine: Engine) -> None:
 def _revision(connection: Connection) -> str | None:
     """The schema's version; None for an empty database."""
     found = MigrationContext.configure(connection).get_current_revision()
-    known = {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
-    if found is not None and found not in known:
+    if found is not None and found not in _revisions()[1]:
         raise StoreError(f"the database has schema {found}, which is newer than this Angara")
     return found
 

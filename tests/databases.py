@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, event, insert, text
 
 from payouts.schema import containers, tenants, workers
 from pool.store import Store, open_store, upgrade
+from tests.in_memory import is_there
 
 
 class PostgresDatabases:
@@ -22,6 +23,8 @@ class PostgresDatabases:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._made = 0
+        # With no disk below, copying the template's files takes half the time of logging every page of it.
+        self._strategy = sql.SQL("STRATEGY FILE_COPY" if is_there(home) and self._version() >= 150000 else "")
         self._create("template_angara", "template0")
         upgrade(self._url("template_angara"))
 
@@ -38,13 +41,20 @@ class PostgresDatabases:
         return f"postgresql://angara@/{name}?host={self._home}"
 
     def _create(self, name: str, template: str) -> None:
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        self._execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {} {}")
+        self._execute(create.format(sql.Identifier(name), sql.Identifier(template), self._strategy))
 
     def _execute(self, statement: sql.Composed) -> None:
-        home = str(self._home)
-        with psycopg.connect(host=home, user="angara", dbname="postgres", autocommit=True) as connection:
+        with self._connection() as connection:
             connection.execute(statement)
+
+    def _version(self) -> int:
+        with self._connection() as connection:
+            return connection.info.server_version
+
+    def _connection(self) -> psycopg.Connection:
+        home = str(self._home)
+        return psycopg.connect(host=home, user="angara", dbname="postgres", autocommit=True)
 
 
 class SqliteDatabases:

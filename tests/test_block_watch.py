@@ -1,6 +1,5 @@
 """What the best chain makes of our blocks: whose word counts, what is booked, and what is only an alarm."""
 
-import math
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
@@ -71,8 +70,7 @@ class Site:
 
 
 @asynccontextmanager
-async def site(store: Store, *fakes: FakeBitcoind, stopped: Clock | None = None) -> AsyncIterator[Site]:
-    """`stopped`: this clock stands still once all nodes have answered, however long the database takes."""
+async def site(store: Store, *fakes: FakeBitcoind) -> AsyncIterator[Site]:
     transports = {fake.name: fake for fake in fakes}
     nodes = NodeSet(
         [fake.config for fake in fakes], chain="regtest", transport=lambda config: transports[config.name]
@@ -81,8 +79,6 @@ async def site(store: Store, *fakes: FakeBitcoind, stopped: Clock | None = None)
         await nursery.start(nodes.run)
         await nodes.chosen()
         await trio.sleep(0.5)  # all have answered
-        if stopped is not None:
-            stopped.autojump_threshold = math.inf
         yield Site(store, nodes)
         nursery.cancel_scope.cancel()
 
@@ -95,7 +91,7 @@ async def test_of_siblings_on_one_parent_the_one_in_the_chain_is_income_and_no_o
     books: Store, autojump_clock: Clock
 ) -> None:
     fake = FakeBitcoind(height=100)
-    async with site(books, fake, stopped=autojump_clock) as it:
+    async with site(books, fake) as it:
         siblings = [fake.best, *(f"{number:064x}" for number in range(1, 40))]
         for sibling in siblings:  # whatever the node said when it got them
             it.found(sibling, 100)
@@ -111,7 +107,7 @@ async def test_a_block_above_the_tip_is_neither_income_nor_orphaned(
     books: Store, autojump_clock: Clock
 ) -> None:
     fake = FakeBitcoind(height=100)
-    async with site(books, fake, stopped=autojump_clock) as it:
+    async with site(books, fake) as it:
         ours = fake.best
         it.found(ours, 100)
         fake.move_to(99)
@@ -132,7 +128,7 @@ async def test_thousands_of_siblings_booked_as_pending_by_an_older_version_are_c
     print("seed", seed)
     fake, chance = FakeBitcoind(height=330), random.Random(seed)
     heights = [3, 4, *range(325, 331)]
-    async with site(store, fake, stopped=autojump_clock) as it:
+    async with site(store, fake) as it:
         with store.write() as connection:
             for height in heights:
                 siblings = (chance.randbytes(32).hex() for _ in range(height % 5 * 3))
@@ -172,7 +168,7 @@ async def test_failover_to_a_node_that_lags_books_nothing_wrong(
     behind: int, books: Store, autojump_clock: Clock
 ) -> None:
     first, second = FakeBitcoind("first", height=300), FakeBitcoind("second", height=300)
-    async with site(books, first, second, stopped=autojump_clock) as it:
+    async with site(books, first, second) as it:
         old = await matured_at(it, first, 200)
         young = first.chain[300]
         it.found(young, 300)
@@ -221,7 +217,7 @@ async def test_what_is_hard_to_take_back_needs_every_node_that_is_up(
 ) -> None:
     """A node under somebody's control neither matures a block of ours nor takes a matured one away."""
     first, second = FakeBitcoind("first", height=300), FakeBitcoind("second", height=300)
-    async with site(books, first, second, stopped=autojump_clock) as it:
+    async with site(books, first, second) as it:
         old = await matured_at(it, first, 200)
         lie = FakeBitcoind(height=300)
         lie.move_to(300, "lie", since=150)
@@ -250,7 +246,7 @@ async def test_a_node_that_invents_a_height_matures_nothing_while_another_answer
     books: Store, autojump_clock: Clock
 ) -> None:
     first, second = FakeBitcoind("first", height=300), FakeBitcoind("second", height=300)
-    async with site(books, first, second, stopped=autojump_clock) as it:
+    async with site(books, first, second) as it:
         block = first.chain[290]
         it.found(block, 290)
         first.move_to(300 + MATURITY)
@@ -267,7 +263,7 @@ async def test_a_reorganisation_reverses_our_block_once_and_brings_it_back_once(
     depth: int, books: Store, autojump_clock: Clock
 ) -> None:
     fake = FakeBitcoind(height=300)
-    async with site(books, fake, stopped=autojump_clock) as it:
+    async with site(books, fake) as it:
         ours = fake.chain[301 - depth]
         it.found(ours, 301 - depth)
         await it.watch.look()

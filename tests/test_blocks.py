@@ -205,7 +205,12 @@ async def test_a_disk_that_hangs_delays_the_block_by_a_second_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
     released = threading.Event()
-    monkeypatch.setattr(pool.blocks, "_write_durably", lambda path, block: released.wait(60))
+
+    def hang(path: Path, block: bytes) -> None:
+        trio.from_thread.run_sync(autojump_clock.jump, DISK_TIMEOUT_S)
+        released.wait(60)
+
+    monkeypatch.setattr(pool.blocks, "_write_durably", hang)
     fake = FakeBitcoind()
     began_s = trio.current_time()
     result = await Submission(tmp_path, fake).submitter.submit(a_solution())
