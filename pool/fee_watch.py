@@ -15,9 +15,10 @@ import structlog
 import trio
 
 from payouts.rates import FEE_BASIS_BLOCKS, BlockFees
-from pool.node import Node, NodeState
+from pool.node import Height, Node, NodeState, typed
 from pool.node_set import NodeSet
 from pool.rpc import NodeError, NodeSpokeNonsense, NodeTimedOut
+from pool.templates import Amount, HashHex
 
 log = structlog.get_logger()
 
@@ -30,9 +31,9 @@ NO_BASIS: Final = "FPPS has no price yet: no node has said what recent blocks pa
 
 
 class _Stats(msgspec.Struct):
-    height: int
-    blockhash: str
-    totalfee: int
+    height: Height
+    blockhash: HashHex
+    totalfee: Amount
 
 
 class FeeWatch:
@@ -107,22 +108,15 @@ class FeeWatch:
 async def recent_fees(node: Node, blocks: int = FEE_BASIS_BLOCKS) -> tuple[BlockFees, ...]:
     """Total fees of the last `blocks` blocks, the newest first; of a chain that has none yet those of its
     first block, which paid none. Raises NodeError."""
-    tip = await node.rpc.call("getblockcount")
-    if not isinstance(tip, int):
-        raise NodeSpokeNonsense("getblockcount answered something that is no height")
-    if tip <= 0:
-        genesis = await node.rpc.call("getblockhash", 0)
-        if not isinstance(genesis, str):
-            raise NodeSpokeNonsense("getblockhash answered something that is no hash")
+    tip = await node.tip_height()
+    if tip == 0:
+        genesis = typed(await node.hash_at(0), HashHex, "getblockhash")
         return (BlockFees(height=0, hash=genesis, fees_sat=0),)
     fees = []
     for height in range(tip, max(0, tip - blocks), -1):
         answer = await node.rpc.call("getblockstats", height, ["height", "blockhash", "totalfee"])
-        try:
-            stats = msgspec.convert(answer, _Stats)
-        except msgspec.ValidationError as error:
-            raise NodeSpokeNonsense(f"getblockstats: {error}") from None
-        if stats.totalfee < 0:
-            raise NodeSpokeNonsense(f"getblockstats: fees of {stats.totalfee} sat")
-        fees.append(BlockFees(height=stats.height, hash=stats.blockhash, fees_sat=stats.totalfee))
+        stats = typed(answer, _Stats, "getblockstats")
+        if stats.height != height:
+            raise NodeSpokeNonsense(f"getblockstats answered of height {stats.height}, asked for {height}")
+        fees.append(BlockFees(height=height, hash=stats.blockhash.lower(), fees_sat=stats.totalfee))
     return tuple(fees)

@@ -8,7 +8,7 @@ Must not know: other nodes, jobs, sessions, what is in a block.
 
 import enum
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import httpx
 import msgspec
@@ -23,8 +23,18 @@ from pool.rpc import (
     NodeSpokeNonsense,
     RpcClient,
     RpcError,
+    one_line,
 )
-from pool.templates import SEGWIT_RULE, SIGNET_RULE, BadTemplate, Template, parse_template
+from pool.templates import (
+    HEIGHT_MAX,
+    SEGWIT_RULE,
+    SIGNET_RULE,
+    BadTemplate,
+    HashHex,
+    Name,
+    Template,
+    parse_template,
+)
 from stratum.difficulty import target_from_nbits
 
 log = structlog.get_logger()
@@ -37,6 +47,9 @@ LONGPOLL_TIMEOUT_S: Final = 900.0
 HEADERS_AHEAD_MAX: Final = 2
 RPC_OUT_OF_RANGE: Final = -8  # RPC_INVALID_PARAMETER: a height that the chain has not got
 HEADER_BYTES: Final = 80
+COUNT_MAX: Final = 0x7FFFFFFF
+
+Height = Annotated[int, msgspec.Meta(ge=0, le=HEIGHT_MAX)]
 
 _Value = TypeVar("_Value")
 
@@ -106,16 +119,16 @@ class ChainStatus(msgspec.Struct, frozen=True):
 
 
 class _ChainInfo(msgspec.Struct):
-    chain: str
-    blocks: int
-    headers: int
-    bestblockhash: str
+    chain: Name
+    blocks: Height
+    headers: Annotated[int, msgspec.Meta(ge=-1, le=HEIGHT_MAX)]  # -1: it has none at all
+    bestblockhash: HashHex
     initialblockdownload: bool
 
 
 class _NetworkInfo(msgspec.Struct):
-    subversion: str = ""
-    connections: int = 0
+    subversion: Name = ""
+    connections: Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)] = 0
     localservicesnames: list[str] | None = None  # unknown to a node before 0.19
 
 
@@ -171,7 +184,7 @@ class Node:
         verdict = await self.rpc.call("submitblock", block_hex, lane=Lane.BLOCKS)
         if verdict is not None and not isinstance(verdict, str):
             raise NodeSpokeNonsense("submitblock answered something that is no BIP-22 result")
-        return verdict
+        return None if verdict is None else one_line(verdict)
 
     async def precious_block(self, hash_hex: str) -> None:
         """preciousblock: prefer this block to others of the same work. Raises NodeError."""
@@ -179,10 +192,7 @@ class Node:
 
     async def tip_height(self) -> int:
         """getblockcount. Raises NodeError."""
-        tip = await self.rpc.call("getblockcount")
-        if not isinstance(tip, int):
-            raise NodeSpokeNonsense("getblockcount answered something that is no height")
-        return tip
+        return typed(await self.rpc.call("getblockcount"), Height, "getblockcount")
 
     async def hash_at(self, height: int) -> str | None:
         """The block that its best chain has at a height; None above its tip. Raises NodeError."""
@@ -192,9 +202,7 @@ class Node:
             if error.code == RPC_OUT_OF_RANGE:
                 return None
             raise
-        if not isinstance(found, str):
-            raise NodeSpokeNonsense("getblockhash answered something that is no hash")
-        return found
+        return typed(found, HashHex, "getblockhash").lower()
 
     async def header(self, block_hash: str) -> bytes:
         """A block's 80 bytes. Raises NodeError."""
@@ -217,7 +225,7 @@ async def check_chain(node: Node, chain: str) -> ChainStatus:
 
     On regtest, initial download is no obstacle: a new chain's tip is as old as its genesis block.
     """
-    info = _typed(await node.rpc.call("getblockchaininfo"), _ChainInfo, "getblockchaininfo")
+    info = typed(await node.rpc.call("getblockchaininfo"), _ChainInfo, "getblockchaininfo")
     if info.chain != chain:
         raise NodeUnfit(f"the node is on chain {info.chain!r}, this pool mines {chain!r}")
     genesis = await node.rpc.call("getblockhash", 0)
@@ -232,7 +240,7 @@ async def check_chain(node: Node, chain: str) -> ChainStatus:
             )
         if info.headers - info.blocks > HEADERS_AHEAD_MAX:
             raise NodeUnfit(f"the node is catching up, at {info.blocks} of {info.headers} blocks")
-    network = _typed(await node.rpc.call("getnetworkinfo"), _NetworkInfo, "getnetworkinfo")
+    network = typed(await node.rpc.call("getnetworkinfo"), _NetworkInfo, "getnetworkinfo")
     if network.localservicesnames is not None and "WITNESS" not in network.localservicesnames:
         raise NodeUnfit("the node does not serve segwit blocks (no WITNESS among its services)")
     return ChainStatus(info.chain, info.blocks, info.bestblockhash, network.subversion, network.connections)
@@ -248,7 +256,8 @@ def _check_rules(template: Template, chain: str) -> None:
         raise NodeUnfit(f"the node's template has bits {template.nbits:08x}: easier than {chain!r} allows")
 
 
-def _typed(answer: object, kind: type[_Value], method: str) -> _Value:
+def typed(answer: object, kind: type[_Value], method: str) -> _Value:
+    """The answer as what it should be. Raises NodeSpokeNonsense, which names the field, not its content."""
     try:
         return msgspec.convert(answer, type=kind)
     except msgspec.ValidationError as error:

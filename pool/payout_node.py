@@ -10,7 +10,7 @@ Must not know: batches.
 from collections.abc import Sequence
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Annotated, Final
 
 import msgspec
 import structlog
@@ -18,12 +18,14 @@ import trio
 
 from payouts.psbt import Spend
 from payouts.transaction import BadTransaction, Tx, decode_transaction, spender_in_block
-from pool.node import Node, check_chain
-from pool.rpc import NodeError, NodeSpokeNonsense, NodeUnreachable, RpcError
+from pool.node import Height, Node, check_chain, typed
+from pool.rpc import NodeError, NodeSpokeNonsense, NodeUnreachable, RpcError, one_line
+from pool.templates import HEIGHT_MAX, NTIME_MAX, HashHex
 
 log = structlog.get_logger()
 
 SAT_PER_BTC: Final = 100_000_000
+MONEY_MAX_BTC: Final = 21_000_000
 # scantxoutset walks over all coins there are: a minute or two, five on a slow disk.
 SCAN_TIMEOUT_S: Final = 900.0
 # About 300,000 coins at 420 bytes: whoever wants to fill that with dust pays a bitcoin for it.
@@ -48,8 +50,6 @@ FOR_GOOD_WORDS: Final = (
     "bad-txns-too-many-sigops",
     "scriptsig-not-pushonly",
 )
-
-_Value = TypeVar("_Value")
 
 
 class Answer(StrEnum):
@@ -89,24 +89,28 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     height: int
 
 
+_OutputNumber = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+_Time = Annotated[int, msgspec.Meta(ge=0, le=NTIME_MAX)]
+
+
 class _Unspent(msgspec.Struct):
-    txid: str
-    vout: int
+    txid: HashHex
+    vout: _OutputNumber
     scriptPubKey: str
     amount: Decimal
-    height: int
+    height: Height
     coinbase: bool = True  # a node that does not say: as if it had to mature
 
 
 class _Scan(msgspec.Struct):
     success: bool
-    height: int
+    height: Height
     unspents: list[_Unspent]
 
 
 class _Header(msgspec.Struct):
-    confirmations: int
-    time: int
+    confirmations: Annotated[int, msgspec.Meta(ge=-1, le=HEIGHT_MAX)]  # -1: not in the best chain
+    time: _Time
 
 
 class _Script(msgspec.Struct):
@@ -114,14 +118,12 @@ class _Script(msgspec.Struct):
 
 
 class _Prevout(msgspec.Struct):
-    height: int
+    height: Height
     value: Decimal
     scriptPubKey: _Script
 
 
 class _Vin(msgspec.Struct):
-    txid: str | None = None
-    vout: int | None = None
     prevout: _Prevout | None = None
 
 
@@ -232,28 +234,26 @@ class ChainNode:
             timeout_s=SCAN_TIMEOUT_S,
             answer_bytes_max=SCAN_BYTES_MAX,
         )
-        scan = _typed(answer, _Scan, "scantxoutset")
+        scan = typed(answer, _Scan, "scantxoutset")
         if not scan.success:
             raise NodeSpokeNonsense("scantxoutset was stopped")
-        try:
-            return tuple(
-                Coin(
-                    txid=it.txid,
-                    vout=it.vout,
-                    amount_sat=_sat(it.amount),
-                    script=bytes.fromhex(it.scriptPubKey),
-                    height=it.height,
-                    confirmations=scan.height - it.height + 1,
-                    coinbase=it.coinbase,
-                )
-                for it in scan.unspents
+        return tuple(
+            Coin(
+                txid=it.txid.lower(),
+                vout=it.vout,
+                amount_sat=_sat(it.amount, "scantxoutset"),
+                script=_bytes(it.scriptPubKey, "scantxoutset"),
+                height=it.height,
+                confirmations=scan.height - it.height + 1,
+                coinbase=it.coinbase,
             )
-        except ValueError as error:
-            raise NodeSpokeNonsense(f"scantxoutset: {error}") from None
+            for it in scan.unspents
+        )
 
     async def unspent(self, txid: str, vout: int) -> bool:
         """Whether the coin is unspent in the chain, whatever is in the memory pool."""
-        return await self._rpc.call("gettxout", txid, vout, False) is not None
+        answer = await self._rpc.call("gettxout", txid, vout, False)
+        return answer is not None and bool(typed(answer, dict[str, object], "gettxout"))
 
     async def confirmations(self, block_hash: str) -> int:
         """How deep the block is; 0 where it is unknown or not in the active chain."""
@@ -290,7 +290,7 @@ class ChainNode:
         """A transaction of the block at a height, with what it spends."""
         block_hash = await self.block_hash(height)
         answer = await self._rpc.call("getrawtransaction", txid, 2, block_hash)
-        found = _typed(answer, _Transaction, "getrawtransaction")
+        found = typed(answer, _Transaction, "getrawtransaction")
         tx = _tx(found.hex, txid)
         if tx.inputs[0].txid == NO_TXID:
             return Ancestry(tx, (), ())
@@ -300,7 +300,12 @@ class ChainNode:
             )
         prevouts = [it.prevout for it in found.vin if it.prevout is not None]
         inputs = tuple(
-            Spend(it.txid, it.vout, _sat(prevout.value), bytes.fromhex(prevout.scriptPubKey.hex))
+            Spend(
+                txid=it.txid,
+                vout=it.vout,
+                amount_sat=_sat(prevout.value, "getrawtransaction"),
+                script=_bytes(prevout.scriptPubKey.hex, "getrawtransaction"),
+            )
             for it, prevout in zip(tx.inputs, prevouts, strict=True)
         )
         return Ancestry(tx, inputs, tuple(it.height for it in prevouts))
@@ -308,16 +313,16 @@ class ChainNode:
     async def fee_rate_sat_kvb(self) -> int | None:
         """What a transaction pays to be in the chain in about an hour; None: the node cannot tell."""
         answer = await self._rpc.call("estimatesmartfee", FEE_TARGET_BLOCKS)
-        rate = _typed(answer, _Estimate, "estimatesmartfee").feerate
-        return None if rate is None else _sat(rate)
+        rate = typed(answer, _Estimate, "estimatesmartfee").feerate
+        return None if rate is None else _sat(rate, "estimatesmartfee")
 
     async def refusal(self, raw: bytes) -> str | None:
         """Why the node would not take a transaction; None: it would, or has it already."""
         answer = await self._rpc.call("testmempoolaccept", [raw.hex()])
-        (verdict,) = _typed(answer, tuple[_Accepted], "testmempoolaccept")
+        (verdict,) = typed(answer, tuple[_Accepted], "testmempoolaccept")
         if verdict.allowed or any(words in verdict.reject_reason for words in KNOWN_WORDS):
             return None
-        return verdict.reject_reason or "the node does not say why"
+        return one_line(verdict.reject_reason) or "the node does not say why"
 
     async def _header(self, block_hash: str) -> _Header | None:
         try:
@@ -326,11 +331,11 @@ class ChainNode:
             if error.code == RPC_NOT_FOUND:
                 return None
             raise
-        return _typed(answer, _Header, "getblockheader")
+        return typed(answer, _Header, "getblockheader")
 
     async def block_hash(self, height: int) -> str:
         """Of the block at a height of the active chain."""
-        return _typed(await self._rpc.call("getblockhash", height), str, "getblockhash")
+        return typed(await self._rpc.call("getblockhash", height), HashHex, "getblockhash").lower()
 
 
 def _tx(answer: object, txid: str) -> Tx:
@@ -344,23 +349,15 @@ def _tx(answer: object, txid: str) -> Tx:
     return tx
 
 
-def _typed(answer: Any, kind: type[_Value], method: str) -> _Value:
-    try:
-        return msgspec.convert(answer, type=kind)
-    except msgspec.ValidationError as error:
-        raise NodeSpokeNonsense(f"{method}: {error}") from None
-
-
 def _bytes(answer: object, method: str) -> bytes:
     try:
-        return bytes.fromhex(_typed(answer, str, method))
+        return bytes.fromhex(typed(answer, str, method))
     except ValueError:
         raise NodeSpokeNonsense(f"{method} gave no hex") from None
 
 
-def _sat(btc: Decimal) -> int:
+def _sat(btc: Decimal, method: str) -> int:
     """Exactly: a node writes eight decimals, and so many fit into the float that JSON made of them."""
-    sat = round(btc * SAT_PER_BTC)
-    if not 0 <= sat <= 21_000_000 * SAT_PER_BTC:
-        raise NodeSpokeNonsense(f"{btc} BTC is no amount")
-    return sat
+    if not btc.is_finite() or not 0 <= btc <= MONEY_MAX_BTC:
+        raise NodeSpokeNonsense(f"{method} gave an amount that is none")
+    return round(btc * SAT_PER_BTC)

@@ -178,9 +178,9 @@ class RpcClient:
         except httpx.ConnectTimeout:
             raise NodeUnreachable(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
         except httpx.ConnectError as error:
-            raise NodeUnreachable(f"cannot connect: {_short(error)}") from None
+            raise NodeUnreachable(f"cannot connect: {one_line(error)}") from None
         except httpx.TransportError as error:
-            raise NodeUnreachable(f"the connection broke: {_short(error)}") from None
+            raise NodeUnreachable(f"the connection broke: {one_line(error)}") from None
 
 
 class _Body(httpx.AsyncByteStream):
@@ -221,7 +221,7 @@ def _result(status: int, answer: bytes, call_id: int) -> Any:
     if status == httpx.codes.FORBIDDEN:
         raise NodeRefused("HTTP 403: the node's rpcallowip does not name this host")
     if status == httpx.codes.SERVICE_UNAVAILABLE:
-        raise NodeBusy(f"HTTP 503: {_short(answer.decode(errors='replace')) or 'the node is too busy'}")
+        raise NodeBusy(f"HTTP 503: {one_line(answer.decode(errors='replace')) or 'the node is too busy'}")
     try:
         parsed = _answers.decode(answer)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
@@ -230,8 +230,8 @@ def _result(status: int, answer: bytes, call_id: int) -> Any:
         ) from None
     if parsed.error is not None:
         if parsed.error.code == RPC_IN_WARMUP:
-            raise NodeWarmingUp(f"the node is starting: {_short(parsed.error.message)}")
-        raise RpcError(parsed.error.code, _short(parsed.error.message))
+            raise NodeWarmingUp(f"the node is starting: {one_line(parsed.error.message)}")
+        raise RpcError(parsed.error.code, one_line(parsed.error.message))
     if status != httpx.codes.OK or parsed.id != call_id:
         raise NodeSpokeNonsense(f"HTTP {status} with an answer to call {parsed.id}, which was not asked")
     return parsed.result
@@ -254,6 +254,7 @@ def _read_cookie(path: Path) -> bytes:
     return cookie
 
 
-def _short(text: object) -> str:
-    """One line of bounded length, whatever a node or the system said."""
-    return " ".join(str(text).split())[:REASON_CHARS_MAX]
+def one_line(text: object) -> str:
+    """One line of bounded length that a terminal may show, whatever a node or the system said."""
+    line = " ".join(str(text)[: 2 * REASON_CHARS_MAX].split())[:REASON_CHARS_MAX]
+    return line if line.isprintable() else ascii(line)[1:-1][:REASON_CHARS_MAX]

@@ -29,14 +29,24 @@ CHALLENGE_HEX_MAX: Final = 20_000  # a script of 10,000 bytes, consensus's large
 SEGWIT_RULE: Final = "segwit"
 SIGNET_RULE: Final = "signet"
 
+HEIGHT_MAX: Final = 0x7FFFFFFF  # consensus counts in 32 bits with a sign
+NTIME_MAX: Final = 0xFFFFFFFF
+# A template has half a dozen rules, each a deployment's short name.
+RULES_MAX: Final = 64
+# What a node says of itself ends up in log lines: names, ids, its user agent (bitcoind: 256 at most).
+NAME_CHARS_MAX: Final = 256
+
 _HASH_PATTERN: Final = r"\A[0-9a-fA-F]{64}\Z"
 _COMMITMENT_PREFIX: Final = bytes.fromhex("6a24aa21a9ed")  # BIP-141: OP_RETURN, 36 bytes, magic
 _COMMITMENT_BYTES: Final = 38
+# BIP-141 lets more follow, for rules to come; a coinbase goes to every miner in every job.
+_COMMITMENT_BYTES_MAX: Final = 128
 _MONEY_MAX_SAT: Final = 21_000_000 * 100_000_000
 
-_HashHex = Annotated[str, msgspec.Meta(pattern=_HASH_PATTERN)]
-_Time = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
-_Amount = Annotated[int, msgspec.Meta(ge=0, le=_MONEY_MAX_SAT)]
+HashHex = Annotated[str, msgspec.Meta(pattern=_HASH_PATTERN)]
+_Time = Annotated[int, msgspec.Meta(ge=0, le=NTIME_MAX)]
+Name = Annotated[str, msgspec.Meta(max_length=NAME_CHARS_MAX, pattern=r"\A[ -~]*\Z")]
+Amount = Annotated[int, msgspec.Meta(ge=0, le=_MONEY_MAX_SAT)]
 
 
 class BadTemplate(ValueError):
@@ -83,23 +93,25 @@ class _RawTransaction(msgspec.Struct):
     data: Annotated[str, msgspec.Meta(min_length=120)]
     txid: str
     hash: str = ""  # the txid with the witness; absent where the node knows no segwit
-    fee: _Amount = 0
+    fee: Amount = 0
 
 
 class _RawTemplate(msgspec.Struct):
     version: Annotated[int, msgspec.Meta(ge=0, le=0x7FFFFFFF)]
-    previousblockhash: _HashHex
+    previousblockhash: HashHex
     transactions: Annotated[list[_RawTransaction], msgspec.Meta(max_length=TRANSACTIONS_MAX)]
-    coinbasevalue: _Amount
-    target: _HashHex
+    coinbasevalue: Amount
+    target: HashHex
     mintime: _Time
     curtime: _Time
     bits: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-fA-F]{8}\Z")]
-    height: Annotated[int, msgspec.Meta(ge=1, le=0x7FFFFFFF)]
-    rules: list[str] = []
-    longpollid: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    height: Annotated[int, msgspec.Meta(ge=1, le=HEIGHT_MAX)]
+    rules: Annotated[list[Name], msgspec.Meta(max_length=RULES_MAX)] = []
+    longpollid: Name = ""
     default_witness_commitment: str | None = None
-    signet_challenge: Annotated[str, msgspec.Meta(max_length=CHALLENGE_HEX_MAX)] | None = None
+    signet_challenge: (
+        Annotated[str, msgspec.Meta(max_length=CHALLENGE_HEX_MAX, pattern=r"\A[0-9a-fA-F]*\Z")] | None
+    ) = None
 
 
 def parse_template(result: object) -> Template:
@@ -141,7 +153,7 @@ def _checked_rules(raw: _RawTemplate) -> tuple[str, ...]:
     followed = {SEGWIT_RULE} if raw.signet_challenge is None else {SEGWIT_RULE, SIGNET_RULE}
     unknown = [rule for rule in raw.rules if rule.startswith("!") and rule[1:] not in followed]
     if unknown:
-        raise BadTemplate(f"rules: the node demands {', '.join(unknown)}, which this pool does not know")
+        raise BadTemplate(f"rules: the node demands {', '.join(unknown):.80}, which this pool does not know")
     return tuple(rule.removeprefix("!") for rule in raw.rules)
 
 
@@ -167,8 +179,11 @@ def _witness_commitment(raw: _RawTemplate) -> bytes | None:
         script = bytes.fromhex(raw.default_witness_commitment)
     except ValueError:
         raise BadTemplate("default_witness_commitment is not hex") from None
-    if not script.startswith(_COMMITMENT_PREFIX) or len(script) < _COMMITMENT_BYTES:
-        raise BadTemplate(f"default_witness_commitment {script.hex()} is not a BIP-141 commitment")
+    if (
+        not script.startswith(_COMMITMENT_PREFIX)
+        or not _COMMITMENT_BYTES <= len(script) <= _COMMITMENT_BYTES_MAX
+    ):
+        raise BadTemplate(f"default_witness_commitment {script.hex()!r:.80} is not a BIP-141 commitment")
     return script
 
 
@@ -218,7 +233,7 @@ def work_of(
         nbits=template.nbits,
         ntime=template.curtime,
         ntime_min=template.mintime,
-        ntime_max=template.curtime + NTIME_AHEAD_MAX_S,
+        ntime_max=min(template.curtime + NTIME_AHEAD_MAX_S, NTIME_MAX),
         height=template.height,
         network_target=template.target,
         origin=template,

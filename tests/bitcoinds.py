@@ -96,6 +96,7 @@ class FakeBitcoind(httpx.AsyncBaseTransport):
         self.headers: dict[str, bytes] = {}  # all that it ever had
         self.fees_sat = 0  # of every block
         self.forgets_fees = False  # fails when it is asked for them
+        self.says: dict[str, Any] = {}  # by method, whatever the truth is
         self._moved = trio.Event()
         self.move_to(height)
 
@@ -127,8 +128,10 @@ class FakeBitcoind(httpx.AsyncBaseTransport):
         assert len(self.calls) <= CALLS_MAX
         if self.fault is not None:
             return await self.fault(request)
+        if call["method"] in self.says:
+            return json_response({"result": self.says[call["method"]], "error": None, "id": call["id"]})
         try:
-            result = await getattr(self, "_" + call["method"])(*call["params"])
+            result = await getattr(self, "_" + call["method"], _unknown)(*call["params"])
         except SaysNo as no:
             return _error(request, no.code, str(no))
         if self.fault is not None:  # it came while the call was kept waiting
@@ -146,6 +149,8 @@ class FakeBitcoind(httpx.AsyncBaseTransport):
     async def _getblockstats(self, height: int, stats: list[str]) -> dict[str, Any]:
         if self.forgets_fees:
             raise httpx.ReadError("connection reset by peer")
+        if height > self.height:
+            raise SaysNo(-8, "Target block height after current tip")
         return {"height": height, "blockhash": self.chain[height], "totalfee": self.fees_sat}
 
     async def _getnetworkinfo(self) -> dict[str, Any]:
@@ -186,6 +191,10 @@ class FakeBitcoind(httpx.AsyncBaseTransport):
 
     async def _preciousblock(self, hash_hex: str) -> None:
         return None
+
+
+async def _unknown(*_: object) -> None:
+    raise SaysNo(-32601, "Method not found")
 
 
 def json_response(answer: object, status: int = 200) -> httpx.Response:
