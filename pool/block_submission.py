@@ -1,8 +1,9 @@
 """The way of a block: from whoever found it to the nodes, and into the books.
 
-Invariants: what a session found is taken at once and never waits for a node, a disk or the database; a stop
-leaves every block that had its turn, or waited for it, on disk. Log lines are bounded by parents, not by
-blocks: the first few of each are told, the rest are a count.
+Invariants: what a session found is taken at once and never waits for a node, a disk or the database; its way
+to the nodes never waits for the database, however long that is away; a stop leaves every block that had its
+turn, or waited for it, on disk. Log lines are bounded by parents, not by blocks: the first few of each are
+told, the rest are a count. A kill loses the counts of half a minute, which only reports of luck look at.
 
 Must not know: sessions, channels, how a node is asked.
 """
@@ -26,6 +27,9 @@ BLOCK_SUBMITTERS: Final = (
     8  # at once, each on a parent of its own: a slow node must not hold up the next block
 )
 SIBLINGS_S: Final = 30.0  # between two looks at what was counted: a line and a write each
+# That wait to be booked while the database is away: days of a real chain, minutes of a test chain. More than
+# that are booked from their files at the next start, which does not know their finders.
+BOOKINGS_MAX: Final = 1_000
 STORE_S: Final = 1.0  # of a stop, which takes two seconds at most
 
 
@@ -46,6 +50,7 @@ class BlockSubmission:
         self._payout_script, self._network = payout_script, network
         self._on_block = on_block
         self._queue = BlockQueue(lambda solution: payout_of(solution) is None)
+        self._to_book, self._submitted = trio.open_memory_channel[tuple[Solution, BlockResult]](BOOKINGS_MAX)
 
     def take(self, solution: Solution, finder: str | None) -> None:
         """Submit a block, unless enough of ours follow its parent already."""
@@ -59,6 +64,7 @@ class BlockSubmission:
             async with trio.open_nursery() as nursery:
                 for _ in range(BLOCK_SUBMITTERS):
                     nursery.start_soon(self._submit)
+                nursery.start_soon(self._book)
                 nursery.start_soon(self._submit_earlier, earlier)
                 nursery.start_soon(self._tell_siblings)
                 task_status.started()
@@ -70,6 +76,13 @@ class BlockSubmission:
             solution = await self._queue.get()
             result = await self._submitter.submit(solution)
             self._queue.done(solution, taken_everywhere=result.taken_everywhere)
+            try:
+                self._to_book.send_nowait((solution, result))
+            except trio.WouldBlock:
+                log.error("block_booked_at_next_start", height=result.height, hash=result.hash_hex)
+
+    async def _book(self) -> None:
+        async for solution, result in self._submitted:
             await self._bookkeeper.record_block(
                 result,
                 income_sat=income_sat(solution),

@@ -6,13 +6,16 @@ The fixtures that hand them out are in `tests.postgres`.
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, Engine, event, insert, text
 
 from payouts.schema import containers, tenants, workers
+from pool.data_dir import database_url
 from pool.store import Store, open_store, upgrade
 from tests.in_memory import is_there
 
@@ -89,6 +92,23 @@ def fresh_store(databases: Databases) -> Iterator[Store]:
             yield opened
         finally:
             opened.close()
+
+
+def store_in(data_dir: Path) -> Store:
+    """The default database of a data directory, open; a new one where there is none."""
+    file = data_dir / "angara.db"
+    if not file.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(_no_rows())
+    return open_store(database_url(data_dir))
+
+
+@cache
+def _no_rows() -> bytes:
+    """A database of the present schema: making one takes half a second."""
+    with TemporaryDirectory() as directory:
+        open_store(database_url(Path(directory))).close()
+        return (Path(directory) / "angara.db").read_bytes()
 
 
 def add_tenant(connection: Connection, tenant_id: int, name: str, workers_each: int = 2) -> None:

@@ -8,9 +8,8 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from fractions import Fraction
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
@@ -35,7 +34,6 @@ from pool.price_book import WorkPrice
 from pool.registry_store import TenantTerms, add_tenant, set_terms
 from pool.regtest import RegtestNode, RegtestOptions, serve_regtest
 from pool.route_status import RouteStatus
-from pool.store import open_store
 from pool.upstream_store import NewUpstream, add_upstream, find_upstream
 from stratum import switchboard
 from stratum.difficulty import DIFFICULTY_LOG2_MIN
@@ -47,6 +45,7 @@ from stratum.upstream_place import BackOff
 from stratum.upstream_search import UpstreamSettings
 from stratum.vardiff import VardiffPolicy
 from stratum.verdict import Verdict
+from tests.databases import store_in
 from tests.proxy_fleet import Fleet, a_fleet, until
 from tests.proxy_upstreams import Host, hosting
 from tests.upstreams import PASSWORD, USER, HonestUpstream
@@ -69,7 +68,7 @@ class Side:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.store = open_store(database_url(directory))
+        self.store = store_in(directory)
         self.blocks: list[BlockResult] = []
         self.pool: Pool
         self.running: RunningPool
@@ -265,20 +264,11 @@ async def a_node(directory: Path, nbits: int = NO_BLOCKS) -> AsyncIterator[NodeC
 def a_side(directory: Path, *tenant_names: str) -> Side:
     """A pool's store with PPS tenants in it."""
     directory.mkdir()
-    (directory / "angara.db").write_bytes(_no_rows())
     side = Side(directory)
     with side.store.write() as connection:
         for name in tenant_names:
             add_tenant(connection, name, TERMS, by="test", now_s=int(time.time()))
     return side
-
-
-@cache
-def _no_rows() -> bytes:
-    """A database of the present schema: making one takes half a second."""
-    with TemporaryDirectory() as directory:
-        open_store(database_url(Path(directory))).close()
-        return (Path(directory) / "angara.db").read_bytes()
 
 
 def add_route(side: Side, name: str, *ports: int, user: str = USER, **options: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,20 +17,21 @@ from payouts.audit import audit
 from payouts.schema import block_events, blocks, sibling_blocks
 from payouts.siblings import siblings_between
 from pool.block_queue import SUBMITTED_MAX
-from pool.block_submission import BlockSubmission
+from pool.block_submission import BLOCK_SUBMITTERS, BlockSubmission
 from pool.blocks import BlockResult, BlockSubmitter
 from pool.bookkeeper import Bookkeeper
 from pool.config import BookTimes
-from pool.data_dir import database_url
 from pool.node import Node
 from pool.node_set import NodeSet
 from pool.registry import Registry
 from pool.registry_store import load
-from pool.store import Store, open_store
+from pool.store import Store
 from pool.templates import parse_template
 from stratum.job import Solution
 from tests.bitcoinds import FakeBitcoind, refuses_connections, template_result
+from tests.databases import store_in
 from tests.solving import PAYOUT, hash_hex, solve, work_on
+from tests.stratum_harness import PATIENCE_S
 
 Clock = trio.testing.MockClock
 FINDER = "acme.c01.u1"
@@ -68,7 +70,7 @@ class Line:
 
 @asynccontextmanager
 async def line(directory: Path, *fakes: FakeBitcoind) -> AsyncIterator[Line]:
-    with closing(open_store(database_url(directory))) as store:
+    with closing(store_in(directory)) as store:
         it = Line(store, directory, fakes)
         async with trio.open_nursery() as nursery:
             await nursery.start(it.submission.run)
@@ -99,7 +101,7 @@ async def test_a_miner_that_finds_blocks_at_will_costs_one_submission_a_parent_a
             (newest,) = siblings(1, height=102, previousblockhash=hash_hex(first))
             it.submission.take(newest, FINDER)
             await it.until_told(2)
-        with closing(open_store(database_url(tmp_path))) as store, store.read() as connection:
+        with closing(store_in(tmp_path)) as store, store.read() as connection:
             assert set(connection.scalars(select(blocks.c.hash))) == {hash_hex(first), hash_hex(newest)}
             assert connection.scalar(select(func.sum(sibling_blocks.c.blocks))) == 299
             assert siblings_between(connection, 0, 1 << 40) == 299
@@ -150,6 +152,65 @@ async def test_a_block_against_a_strangers_is_still_preferred(tmp_path: Path) ->
     assert ("preciousblock", [hash_hex(solution)]) in fake.calls
 
 
+async def test_no_block_waits_for_the_database_on_its_way_to_the_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many were found while it was away; they are booked when it is back."""
+    fake, back, record = FakeBitcoind(), trio.Event(), Bookkeeper.record_block
+
+    async def waits(*args: Any, **options: Any) -> None:
+        await back.wait()
+        await record(*args, **options)
+
+    monkeypatch.setattr(Bookkeeper, "record_block", waits)
+    count = 3 * BLOCK_SUBMITTERS
+    found = [
+        siblings(1, height=height, previousblockhash=f"{height:064x}")[0] for height in range(1, count + 1)
+    ]
+    async with line(tmp_path, fake) as it:
+        for solution in found:
+            it.submission.take(solution, FINDER)
+        with trio.fail_after(PATIENCE_S):
+            while fake.methods().count("preciousblock") < count:  # noqa: ASYNC110 - it follows a submission
+                await trio.sleep(0.01)
+        assert it.results == []
+        back.set()
+        await it.until_told(count)
+        with it.store.read() as connection:
+            assert connection.scalar(select(func.count()).select_from(blocks)) == count
+
+
+def left(logs: list[Any]) -> int:
+    return [entry["event"] for entry in logs].count("block_booked_at_next_start")
+
+
+async def test_blocks_that_wait_to_be_booked_are_bounded_and_the_next_start_books_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool.block_submission, "BOOKINGS_MAX", 2)
+    fake, record = FakeBitcoind(), Bookkeeper.record_block
+
+    async def waits(*args: Any, **options: Any) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Bookkeeper, "record_block", waits)
+    found = [siblings(1, height=height, previousblockhash=f"{height:064x}")[0] for height in range(101, 106)]
+    with structlog.testing.capture_logs() as logs, trio.fail_after(PATIENCE_S):
+        async with line(tmp_path, fake) as it:
+            for solution in found:
+                it.submission.take(solution, FINDER)
+            while left(logs) < len(found) - 3:  # noqa: ASYNC110 - one is being booked, two wait
+                await trio.sleep(0.01)
+    assert left(logs) == len(found) - 3
+    monkeypatch.setattr(Bookkeeper, "record_block", record)
+    async with line(tmp_path, fake) as it:
+        while True:
+            with it.store.read() as connection:
+                if set(connection.scalars(select(blocks.c.hash))) == {hash_hex(it) for it in found}:
+                    break
+            await trio.sleep(0.01)
+
+
 async def test_siblings_that_an_earlier_run_left_are_not_submitted_beside_the_accepted_one(
     tmp_path: Path,
 ) -> None:
@@ -184,5 +245,5 @@ async def test_a_stop_leaves_what_waits_on_disk_and_the_counts_in_the_books(
                 it.submission.take(solution, FINDER)
     kept = [path.name.partition("-")[0] for path in (tmp_path / "blocks").glob("*.blk")]
     assert sorted(kept) == ["101"] * SUBMITTED_MAX + ["102"] * SUBMITTED_MAX
-    with closing(open_store(database_url(tmp_path))) as store, store.read() as connection:
+    with closing(store_in(tmp_path)) as store, store.read() as connection:
         assert connection.scalar(select(func.sum(sibling_blocks.c.blocks))) == 10 - 2 * SUBMITTED_MAX

@@ -20,11 +20,11 @@ from payouts.ledger import PoolAccount, balance_sat
 from payouts.schema import block_events, blocks
 from pool import block_watch
 from pool.block_watch import LOOK_S, MATURITY, BlockWatch
-from pool.data_dir import database_url
 from pool.node_set import NodeSet
 from pool.rpc import NodeError, NodeUnreachable
-from pool.store import Store, open_store
+from pool.store import Store
 from tests.bitcoinds import FakeBitcoind, refuses_connections
+from tests.databases import store_in
 
 pytest_plugins = ("tests.postgres",)
 
@@ -36,7 +36,7 @@ NOW_S = 1_700_000_000
 @pytest.fixture
 def books(tmp_path: Path) -> Iterator[Store]:
     """On SQLite, for what does not differ between databases."""
-    with closing(open_store(database_url(tmp_path))) as store:
+    with closing(store_in(tmp_path)) as store:
         yield store
 
 

@@ -20,15 +20,15 @@ from pool.block_watch import MATURITY, BlockWatch
 from pool.blocks import BlockResult, SubmitState
 from pool.bookkeeper import Bookkeeper
 from pool.config import BookTimes
-from pool.data_dir import database_url
 from pool.node import NodeConfig
 from pool.node_set import NodeSet
 from pool.price_book import WorkPrice
 from pool.registry import Registry
 from pool.registry_store import TenantTerms, add_tenant, insert_new, load
 from pool.regtest import RegtestOptions, serve_regtest
-from pool.store import Store, open_store
+from pool.store import Store
 from stratum.services import Admission
+from tests.databases import store_in
 from tests.owners import ConnectionFrom
 from tests.sold_work import order_row, upstream_row
 
@@ -66,7 +66,7 @@ class Books:
 
 @asynccontextmanager
 async def books(tmp_path: Path) -> AsyncIterator[Books]:
-    store = open_store(database_url(tmp_path))
+    store = store_in(tmp_path)
     terms = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=0)
     with store.write() as connection:
         add_tenant(connection, "acme", terms, by="test", now_s=0)
