@@ -141,6 +141,7 @@ class Node:
         self.state = NodeState.CHECKING
         self.status: ChainStatus | None = None  # from the last good check
         self.reason = "not asked yet"  # why it is not up
+        self.failed: type[NodeError] | None = None  # how, when it is down
         self.since_s = trio.current_time()  # of the present state, monotonic
         self.asked_s: float | None = None  # since when a check waits for its answer
         self.answered_s = float("-inf")  # when a check was last asked that has its answer

@@ -109,9 +109,12 @@ class NodeSet:
     def mark_down(self, node: Node, error: NodeError) -> None:
         """`node` failed somebody: choose another until a check finds it fit again."""
         if node.state is NodeState.DOWN:
-            node.reason = str(error)
+            if type(error) is not node.failed:  # away at first, and then of another chain
+                log.warning("node_still_down", node=node.name, reason=str(error))
+            node.reason, node.failed = str(error), type(error)
             return
         log.warning("node_down", node=node.name, url=node.config.url, reason=str(error))
+        node.failed = type(error)
         node.enter(NodeState.DOWN, str(error))
         self._choose()
 

@@ -309,6 +309,14 @@ class Miner:
                 params: list[Any] = message["params"]
                 return params
 
+    async def hear(self) -> None:
+        """Keep what has arrived by now in `notices`."""
+        while not await self.hears_nothing():
+            try:
+                self.notices.append(await self.message())
+            except EOFError:
+                return
+
     async def start(self) -> "Miner":
         """Subscribe, authorise, and wait for a job."""
         subscribed = await self.call("mining.subscribe", "test/1")

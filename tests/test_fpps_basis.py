@@ -23,8 +23,8 @@ from pool.price_book import NoFeeBasis, WorkPrice, open_epoch, rate_of
 from pool.registry_store import TenantTerms, add_tenant, record_of, set_terms
 from pool.store import Store
 from tests.bitcoinds import FakeBitcoind
+from tests.plant import FEES_SAT, Plant, plant
 from tests.stratum_harness import PATIENCE_S, connect
-from tests.test_outage import FEES_SAT, Plant, plant
 
 pytest_plugins = ("tests.postgres",)
 

@@ -1,39 +1,26 @@
-"""A whole pool whose nodes die: miners keep the last work, are let go after a bound, and are taken back.
+"""A whole pool whose nodes fail: miners keep the last good work, are let go after a bound, and come back.
 
-The nodes are fakes behind the real client, everything else is real; waits are shortened to fractions of a
-second. No share that was acknowledged is ever lost, whatever the nodes do.
+Whatever fails, and however: no invalid job goes out, no share that was acknowledged is lost, and recovery
+needs nobody.
 """
 
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import trio
-from sqlalchemy import select
 from structlog.testing import capture_logs
 
-import pool.main
-import pool.node_set
-from payouts.rates import Scheme
-from payouts.schema import tally_minutes
 from pool.block_queue import SUBMITTED_MAX
-from pool.config import PoolConfig
-from pool.data_dir import database_url
-from pool.main import Pool, RunningPool
-from pool.node import NodeConfig
-from pool.node_set import NodeSet
-from pool.registry_store import TenantTerms, add_tenant, list_tenants
-from pool.store import Store, open_store
-from stratum.difficulty import DIFFICULTY_LOG2_MIN, target_from_nbits
-from stratum.server import Endpoint
-from stratum.vardiff import VardiffPolicy
-from stratum.verdict import Verdict
+from pool.rpc import ANSWER_TIMEOUT_S
+from stratum.difficulty import DIFFICULTY_LOG2_MIN
+from stratum.job import swap_words
 from tests.bitcoinds import (
     FakeBitcoind,
     Fault,
+    SaysNo,
     answers_401,
     answers_503,
     answers_html,
@@ -43,234 +30,190 @@ from tests.bitcoinds import (
     truncates_json,
     warms_up,
 )
-from tests.stratum_harness import PATIENCE_S, Miner, accepted, connect
+from tests.plant import HARD, Clock, Plant, pass_time, plant, steps
+from tests.stratum_harness import Miner
 
-NBITS = 0x1D00FFFF  # no test ever finds a block at this target
-HARD = {"bits": f"{NBITS:08x}", "target": f"{target_from_nbits(NBITS):064x}"}
-OUTAGE_S = 1.0
-FEES_SAT = 3_000_000  # what every block pays
-FAULTS = [closes_the_connection, answers_401, answers_503, warms_up, truncates_json, answers_html]
+__all__ = ["steps"]
 
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (
-        ("CHECK_UP_S", 0.05),
-        ("CHECK_TIMEOUT_S", 0.2),
-        ("FIRST_CHECK_TIMEOUT_S", 0.2),
-        ("BACKOFF_MIN_S", 0.02),
-        ("BACKOFF_MAX_S", 0.1),
-    ):
-        monkeypatch.setattr(pool.node_set, name, seconds)
-    monkeypatch.setattr(pool.main, "OUTAGE_CHECK_S", 0.05)
+CHAIN = "test"  # on regtest a node that is synchronising is fit
+OUTAGE_S = 90.0  # longer than a node may take for an answer
+# A node is asked in turn, and may take its time; then nothing happens between two looks at the clock.
+NOTICED_S = 2 * ANSWER_TIMEOUT_S
+BACK_S = 120  # a node that is down is asked every half minute
 
 
-class Plant:
-    """A running pool, its nodes, and how to mine on it."""
+def thirty_seconds_late(node: FakeBitcoind) -> Fault:
+    """It answers well, and takes longer than a question is worth."""
 
-    def __init__(self, nodes: list[FakeBitcoind], store: Store) -> None:
-        self.nodes = nodes
-        self.store = store
-        self.running: RunningPool
-        self.miners: list[Miner] = []
-        self.acknowledged = 0
-
-    async def connect(self) -> Miner:
-        miner = await connect(self.running.addresses[0][1], f"acme.c01.u{len(self.miners)}")
-        self.miners.append(miner)
-        return miner
-
-    async def mining(self) -> Miner:
-        return await (await self.connect()).start()
-
-    async def mine(self, miner: Miner) -> None:
-        """A share on the last job, which must be accepted."""
-        worker, job, extranonce2, _, nonce = miner.share()
-        share = (worker, job, extranonce2, miner.job[7], nonce)
-        assert accepted(await miner.call("mining.submit", *share))
-        self.acknowledged += 1
-
-    async def until_refused(self) -> str:
-        """Connect until the door is closed, which it soon must be; the words of the refusal."""
-        with trio.fail_after(PATIENCE_S):
-            while True:
-                message = await self._first_word()
-                if message:
-                    return message
-                await trio.sleep(0.02)
-
-    async def until_served(self) -> Miner:
-        with trio.fail_after(PATIENCE_S):
-            while await self._first_word():  # noqa: ASYNC110 - from outside there is no event
-                await trio.sleep(0.02)
-        return await self.mining()
-
-    async def _first_word(self) -> str | None:
-        """Why a new connection is refused; None when it is not."""
-        miner = await connect(self.running.addresses[0][1])
+    async def late(request: httpx.Request) -> httpx.Response:
+        await trio.sleep(ANSWER_TIMEOUT_S + 1)
+        fault, node.fault = node.fault, None
         try:
-            number = await miner.ask("mining.ping")
-            message = await miner.message()
-        except (EOFError, trio.BrokenResourceError):
-            return "closed"
+            return await node.handle_async_request(request)
         finally:
-            await miner.close()
-        return None if message.get("id") == number else str(message["params"][0])
-
-
-@asynccontextmanager
-async def plant(
-    directory: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    names: tuple[str, ...] = ("first", "second"),
-    outage_s: float = 60.0,
-    fault: Fault | None = None,
-    blocks: bool = False,
-    scheme: Scheme = Scheme.PPS,
-    forgets_fees: bool = False,
-) -> AsyncIterator[Plant]:
-    """A pool on these nodes, with this fault at first; in the end its books hold every acknowledged share.
-
-    `blocks`: every second share is one; else none is.
-    """
-    nodes = [FakeBitcoind(name) for name in names]
-    for node in nodes:
-        node.template_changes |= {} if blocks else HARD
-        node.fault = fault
-        node.fees_sat, node.forgets_fees = FEES_SAT, forgets_fees
-    by_name = {node.name: node for node in nodes}
-
-    def transport(config: NodeConfig) -> FakeBitcoind:
-        return by_name[config.name]
-
-    monkeypatch.setattr(pool.main, "NodeSet", partial(NodeSet, transport=transport))
-    store = open_store(database_url(directory))
-    with store.write() as connection:
-        if not list_tenants(connection):
-            terms = TenantTerms(scheme=scheme, fee_bps=200, payout_minimum_sat=1_000_000)
-            add_tenant(connection, "acme", terms, by="test", now_s=int(time.time()))
-    site = Plant(nodes, store)
-    before = booked(store)
-    try:
-        async with trio.open_nursery() as nursery:
-            site.running = await nursery.start(Pool(settings(directory, nodes, outage_s), store).run)
-            yield site
-            nursery.cancel_scope.cancel()
-        assert booked(store) == before + site.acknowledged
-    finally:
-        for miner in site.miners:
-            miner.socket.close()
-        store.close()
-
-
-def settings(directory: Path, nodes: list[FakeBitcoind], outage_s: float) -> PoolConfig:
-    return PoolConfig(
-        network="regtest",
-        data_dir=directory,
-        payout_script=bytes.fromhex("0014751e76e8199196d454941c45d1b3a323f1433bd6"),
-        tag="/test/",
-        outage_s=outage_s,
-        nodes=tuple(node.config for node in nodes),
-        endpoints=(Endpoint(host="127.0.0.1", port=0),),
-        start_difficulty_log2=DIFFICULTY_LOG2_MIN,
-        vardiff=VardiffPolicy(
-            difficulty_log2_min=DIFFICULTY_LOG2_MIN, difficulty_log2_max=DIFFICULTY_LOG2_MIN
-        ),
-        extranonce2_bytes=8,
-        line_bytes_max=8192,
-        database_url=database_url(directory),
-    )
-
-
-def booked(store: Store) -> int:
-    """Accepted shares in the books of a pool that has stopped."""
-    table = tally_minutes.c
-    with store.read() as connection:
-        counts = connection.scalars(select(table.shares).where(table.verdict == int(Verdict.ACCEPTED)))
-        return sum(counts)
-
-
-def clean_jobs(miner: Miner) -> int:
-    return sum(params[8] for params in miner.heard("mining.notify"))
-
-
-@pytest.mark.parametrize("fault", [refuses_connections, never_answers], ids=lambda fault: fault.__name__)
-async def test_miners_keep_the_last_work_are_let_go_and_are_taken_back(
-    fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with plant(tmp_path, monkeypatch, outage_s=OUTAGE_S) as site:
-        miner = await site.mining()
-        await site.mine(miner)
-        for node in site.nodes:
             node.fault = fault
-        lost_s = trio.current_time()
-        await site.mine(miner)  # on the last work
-        while await miner.line():
-            pass
-        assert trio.current_time() - lost_s >= OUTAGE_S, "not a moment earlier"
-        assert clean_jobs(miner) == 1, "nothing was invented meanwhile"
-        assert await site.until_refused() == "Connection refused: no bitcoin node answers"
-        site.nodes[1].fault = None
-        back = await site.until_served()
-        await site.mine(back)
+
+    return late
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-async def test_short_outage_is_none_to_miners(
-    fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with plant(tmp_path, monkeypatch) as site:
-        miner = await site.mining()
-        for node in site.nodes:
-            node.fault = fault
-        for _ in range(5):
-            await site.mine(miner)
-            await trio.sleep(0.05)
-        for node in site.nodes:
+def on_another_chain(node: FakeBitcoind) -> Fault:
+    """It was started again with other settings: a template of the other chain would be easy to mine."""
+    return FakeBitcoind("other", chain="main", height=node.height + 50).handle_async_request
+
+
+class NodeThatSynchronises(FakeBitcoind):
+    async def _getblockchaininfo(self) -> dict[str, Any]:
+        behind = {"headers": self.height + 900_000, "initialblockdownload": True}
+        return await super()._getblockchaininfo() | behind
+
+    async def _getblocktemplate(self, request: dict[str, Any]) -> dict[str, Any]:
+        raise SaysNo(-10, "Bitcoin Core is in initial sync and waiting for blocks...")
+
+
+class NodeThatCatchesUp(FakeBitcoind):
+    """Past its initial download, with blocks to come; it offers templates."""
+
+    async def _getblockchaininfo(self) -> dict[str, Any]:
+        return await super()._getblockchaininfo() | {"headers": self.height + 3}
+
+
+def synchronising(node: FakeBitcoind) -> Fault:
+    """It builds its chain anew, from the first block on."""
+    return NodeThatSynchronises("other", chain=CHAIN, height=7).handle_async_request
+
+
+def catching_up(node: FakeBitcoind) -> Fault:
+    """It was off for a while, and has an old chain for now."""
+    return NodeThatCatchesUp("other", chain=CHAIN, height=node.height - 9).handle_async_request
+
+
+FAULTS: dict[str, tuple[Callable[[FakeBitcoind], Fault], str]] = {
+    "down": (lambda _: refuses_connections, "the connection broke"),
+    "silent": (lambda _: never_answers, "no answer within"),
+    "30 s slow": (thirty_seconds_late, "no answer within"),
+    "hangs up": (lambda _: closes_the_connection, "the connection broke"),
+    "401": (lambda _: answers_401, "HTTP 401"),
+    "503": (lambda _: answers_503, "HTTP 503"),
+    "starting": (lambda _: warms_up, "the node is starting"),
+    "truncated JSON": (lambda _: truncates_json, "that are no answer"),
+    "HTML": (lambda _: answers_html, "that are no answer"),
+    "wrong chain": (on_another_chain, "is on chain 'main', this pool mines 'test'"),
+    "still syncing": (synchronising, "in initial block download, at 7 of 900007 blocks"),
+    "catching up": (catching_up, "catching up, at 91 of 94 blocks"),
+}
+
+
+class Outage:
+    """All nodes of a plant fail, and are good again."""
+
+    def __init__(self, site: Plant, clock: Clock) -> None:
+        self.site, self.clock = site, clock
+
+    async def begins(self, fault: str) -> None:
+        """Connections break, and then it is as it is."""
+        for node in self.site.nodes:
+            node.fault = closes_the_connection
+            node.move_to(node.height)  # longpolls end
+        await trio.testing.wait_all_tasks_blocked()
+        for node in self.site.nodes:
+            node.fault = FAULTS[fault][0](node)
+
+    def ends(self, height: int) -> None:
+        for node in self.site.nodes:
             node.fault = None
-            node.move_to(101)
-        while clean_jobs(miner) < 2:
-            await miner.notified("mining.notify")
-        await site.mine(miner)
-        assert len(site.running.board.connections) == 1
-        assert not site.running.board.dropped
+            node.move_to(height)
+
+    async def passes_until(self, done: Callable[[], Awaitable[bool]], at_most_s: float) -> None:
+        while not await done():
+            assert at_most_s > 0, "it never happens"
+            at_most_s -= 1
+            await pass_time(self.clock, 1)
+
+    async def jobs_are_good(self, miner: Miner) -> None:
+        """Every job that a miner was sent is on a block of the best chain, later ones on later blocks."""
+        await miner.hear()
+        chain, jobs = self.site.nodes[0].chain, miner.heard("mining.notify")
+        heights = [chain.index(swap_words(bytes.fromhex(job[1]))[::-1].hex()) for job in jobs]
+        assert heights == sorted(heights)
+        assert {job[6] for job in jobs} == {HARD["bits"]}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_whatever_fails_miners_keep_the_last_good_work_until_a_bound_and_come_back_by_themselves(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: Clock
+) -> None:
+    nodes = [FakeBitcoind(name, chain=CHAIN) for name in ("first", "second")]
+    with capture_logs() as logs:
+        async with plant(tmp_path, monkeypatch, nodes=nodes, outage_s=OUTAGE_S) as site:
+            outage = Outage(site, steps)
+            miner = await site.mining()
+
+            async def has_job_at_101() -> bool:
+                await miner.hear()
+                return clean_jobs(miner) == 2
+
+            async def let_go() -> bool:
+                return not site.running.board.connections
+
+            async def served() -> bool:
+                return await site.first_word() is None
+
+            await outage.begins(fault)
+            for _ in range(4):
+                await pass_time(steps, OUTAGE_S / 6)
+                await site.mine(miner)
+            outage.ends(101)
+            await outage.passes_until(has_job_at_101, BACK_S)
+            await site.mine(miner)
+            await outage.jobs_are_good(miner)
+            assert not site.running.board.dropped, "an outage below the bound is none to miners"
+
+            await outage.begins(fault)
+            began_s = trio.current_time()
+            while trio.current_time() < began_s + OUTAGE_S / 2:
+                await pass_time(steps, OUTAGE_S / 6)
+                await site.mine(miner)
+            await outage.passes_until(let_go, OUTAGE_S + NOTICED_S)
+            assert trio.current_time() - began_s >= OUTAGE_S, "not a moment earlier"
+            await outage.jobs_are_good(miner)
+            assert await site.first_word() == "Connection refused: no bitcoin node answers"
+
+            outage.ends(103)
+            await outage.passes_until(served, BACK_S)
+            back = await site.mining()
+            await site.mine(back)
+            await outage.jobs_are_good(back)
+    said = [entry["reason"] for entry in logs if entry["event"] in ("node_down", "node_still_down")]
+    assert any(FAULTS[fault][1] in reason for reason in said), said
+    assert len(logs) < 100
 
 
 async def test_first_node_dies_and_the_second_takes_over_until_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: Clock
 ) -> None:
     async with plant(tmp_path, monkeypatch) as site:
         first, second = site.nodes
         miner = await site.mining()
+
+        async def told_of(jobs: int) -> None:
+            while clean_jobs(miner) < jobs:
+                await pass_time(steps, 1)
+                await miner.hear()
+
         await site.mine(miner)
         first.fault = closes_the_connection
         second.move_to(101)
-        while clean_jobs(miner) < 2:
-            await miner.notified("mining.notify")
+        await told_of(2)
         await site.mine(miner)
         first.fault = None
         first.move_to(102)
-        while clean_jobs(miner) < 3:
-            await miner.notified("mining.notify")
+        await told_of(3)
         await site.mine(miner)
         assert not site.running.board.dropped
 
 
-async def test_node_that_turns_out_to_be_on_another_chain_is_an_outage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with plant(tmp_path, monkeypatch, names=("only",), outage_s=OUTAGE_S) as site:
-        only = site.nodes[0]
-        fit = dict(only.chain_changes)
-        only.chain_changes |= {"chain": "main"}
-        assert await site.until_refused() == "Connection refused: no bitcoin node answers"
-        only.chain_changes = fit
-        await site.mine(await site.until_served())
-
-
 async def test_pool_that_starts_before_its_node_gives_work_as_soon_as_there_is_some(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: Clock
 ) -> None:
     async with plant(tmp_path, monkeypatch, fault=refuses_connections) as site:
         early = await site.connect()
@@ -279,24 +222,26 @@ async def test_pool_that_starts_before_its_node_gives_work_as_soon_as_there_is_s
         assert await early.hears_nothing()
         for node in site.nodes:
             node.fault = None
+        await pass_time(steps, BACK_S)
         assert await early.notified("mining.set_difficulty") == [2.0**DIFFICULTY_LOG2_MIN]
         assert (await early.notified("mining.notify"))[8] is True
         await site.mine(early)
 
 
 async def test_node_that_comes_and_goes_costs_no_miner(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: Clock
 ) -> None:
     async with plant(tmp_path, monkeypatch, names=("only",)) as site:
         only = site.nodes[0]
         miner = await site.mining()
         for height in range(101, 106):
             only.fault = truncates_json
-            await trio.sleep(0.1)
+            await pass_time(steps, 5)
             only.fault = None
             only.move_to(height)
             while clean_jobs(miner) < height - 99:
-                await miner.notified("mining.notify")
+                await pass_time(steps, 1)
+                await miner.hear()
             await site.mine(miner)
         assert not site.running.board.dropped
 
@@ -317,3 +262,7 @@ async def test_blocks_found_while_no_node_answers_are_on_disk_when_the_pool_stop
     assert {path.stem.partition("-")[2] for path in (tmp_path / "blocks").glob("*.blk")} == found
     (others,) = [entry["blocks"] for entry in logs if entry["event"] == "siblings_not_submitted"]
     assert others > 5
+
+
+def clean_jobs(miner: Miner) -> int:
+    return sum(params[8] for params in miner.heard("mining.notify"))
