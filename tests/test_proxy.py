@@ -120,6 +120,12 @@ async def test_blocks_found_for_the_upstream_are_submitted_once_and_accepted(
     def taken() -> list[str]:
         return [it.hash_hex for it in upstream.blocks if it.state is SubmitState.ACCEPTED]
 
+    def statuses(block: str) -> list[str]:
+        newest = select(block_events.c.status).join(blocks, blocks.c.hash == block_events.c.block_hash)
+        with upstream.store.read() as connection:
+            of_it = newest.where(blocks.c.hash == block).order_by(block_events.c.position)
+            return list(connection.scalars(of_it))
+
     with structlog.testing.capture_logs() as logs:
         async with (
             a_node(tmp_path, MANY_BLOCKS) as node,
@@ -129,6 +135,7 @@ async def test_blocks_found_for_the_upstream_are_submitted_once_and_accepted(
             await until(lambda: len(taken()) >= 5)
             await at_rest(proxy, fleet)
             sent = logged(logs, "upstream_block_sent", "block")
+            await until(lambda: all(statuses(block) == ["found", "pending"] for block in taken()))
     assert proxy.blocks == []
     submitted = [it.hash_hex for it in upstream.blocks]
     with upstream.books() as connection:
@@ -141,13 +148,9 @@ async def test_blocks_found_for_the_upstream_are_submitted_once_and_accepted(
     assert [entry["hash"] for entry in found] == sent
     assert {entry["worker"] for entry in found} <= set(fleet.names)
     assert logged(logs, "upstream_block_settled", "verdict").count("accepted") >= 5
-    with upstream.books() as connection:
-        newest = select(block_events.c.status).join(blocks, blocks.c.hash == block_events.c.block_hash)
-        for block in taken():
-            assert connection.scalars(newest.where(blocks.c.hash == block)).all() == ["found", "pending"]
     with proxy.books() as connection:
         assert connection.execute(select(blocks)).all() == []
-    check_shares(proxy, fleet)
+    check_shares(proxy, fleet, blocks=True)
 
 
 async def test_a_block_leaves_before_anything_else(
