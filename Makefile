@@ -20,13 +20,16 @@ $(STAMP): $(VENV)/bin/python pyproject.toml CMakeLists.txt $(NATIVE)
 run: install
 	$(BIN)/angara demo
 
+# Tests start a hundred processes, which would compile all of it again where the environment forbids to keep that.
+test test-without-processes soak: export PYTHONDONTWRITEBYTECODE :=
+
 test: lint types
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist worksteal
 
 # The tests that start no process, for another Python: make PYTHON=python3.13 VENV=build/venv-3.13 ...
 # From 3.13 on a connection to SQLite that the garbage collector closes is worth a warning.
 test-without-processes: install
-	$(BIN)/pytest -n auto --dist loadfile -W ignore::pytest.PytestUnraisableExceptionWarning \
+	$(BIN)/pytest -n auto --dist worksteal -W ignore::pytest.PytestUnraisableExceptionWarning \
 	    $$($(BIN)/python tests/without_processes.py)
 
 # What takes minutes, one after the other: measurements beside each other would measure each other.

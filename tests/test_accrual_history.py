@@ -395,26 +395,35 @@ def check_against_journal(
 END: list[tuple[Operation, int | None]] = [(Settle((HOUR + 10_000) * 3600), None)]
 
 
-@settings(deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-@given(history=HISTORIES)
-def test_sqlite_after_any_history(
-    sqlite_databases: SqliteDatabases, history: list[tuple[Operation, int | None]]
-) -> None:
-    with fresh_store(sqlite_databases) as store:
-        check(store, play(store, history + END))
+def histories(number: int) -> settings:
+    slow = [HealthCheck.too_slow]
+    return settings(deadline=None, derandomize=True, max_examples=number, suppress_health_check=slow)
 
 
-@settings(deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
-@given(history=HISTORIES)
+@pytest.mark.parametrize("number", [20, pytest.param(600, marks=pytest.mark.soak)])
+def test_sqlite_after_any_history(sqlite_databases: SqliteDatabases, number: int) -> None:
+    @histories(number)
+    @given(history=HISTORIES)
+    def run(history: list[tuple[Operation, int | None]]) -> None:
+        with fresh_store(sqlite_databases) as store:
+            check(store, play(store, history + END))
+
+    run()
+
+
+@pytest.mark.parametrize("number", [8, pytest.param(200, marks=pytest.mark.soak)])
 def test_postgresql_after_any_history_and_identical_with_sqlite(
-    sqlite_databases: SqliteDatabases,
-    postgres_databases: PostgresDatabases,
-    history: list[tuple[Operation, int | None]],
+    sqlite_databases: SqliteDatabases, postgres_databases: PostgresDatabases, number: int
 ) -> None:
-    with fresh_store(sqlite_databases) as sqlite, fresh_store(postgres_databases) as postgresql:
-        play(sqlite, history + END)
-        check(postgresql, play(postgresql, history + END))
-        assert dump(sqlite) == dump(postgresql)
+    @histories(number)
+    @given(history=HISTORIES)
+    def run(history: list[tuple[Operation, int | None]]) -> None:
+        with fresh_store(sqlite_databases) as sqlite, fresh_store(postgres_databases) as postgresql:
+            play(sqlite, history + END)
+            check(postgresql, play(postgresql, history + END))
+            assert dump(sqlite) == dump(postgresql)
+
+    run()
 
 
 def dump(store: Store) -> dict[str, list[tuple[Any, ...]]]:

@@ -5,7 +5,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -353,7 +353,7 @@ async def test_what_is_removed_leaves_lists_and_quotas_and_is_itself_again_when_
         again = pool.registry.admit("acme.c01.u1", "", ConnectionFrom())
         assert isinstance(again, Admission)
         assert again.worker == numbers[0]
-    with open_store(database_url(tmp_path)).read() as connection:
+    with closing(open_store(database_url(tmp_path))) as store, store.read() as connection:
         later = Registry(load(connection))
     assert set(later.workers) == {numbers[1]}
     assert later.admit("acme.c01.u1", "", ConnectionFrom()) == again

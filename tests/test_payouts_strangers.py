@@ -171,11 +171,12 @@ class DustyNode:
 
     def __init__(self, world: World, dust_sat: int, outputs: int) -> None:
         self._rpc = world.rpc_server
+        scripts = [change_of(world, index).hex() for index in range(20)]
         self._dust = [
             {
                 "txid": f"{number:064x}",
                 "vout": 0,
-                "scriptPubKey": change_of(world, number % 20).hex(),
+                "scriptPubKey": scripts[number % 20],
                 "desc": "wpkh([73c5da0a/84h/1h/0h]tpub/1/*)#00000000",
                 "amount": msgspec.Raw(f"0.{dust_sat:08d}".encode()),
                 "height": 1 + number % 300,

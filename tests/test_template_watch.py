@@ -123,7 +123,7 @@ async def test_a_quiet_chain_is_no_fault(autojump_clock: Clock) -> None:
     fake = FakeBitcoind()
     with structlog.testing.capture_logs() as logs:
         async with watched(fake) as stream:
-            for _ in range(int(3 * LONGPOLL_TIMEOUT_S / REFRESH_S)):
+            for _ in range(int(1.2 * LONGPOLL_TIMEOUT_S / REFRESH_S)):
                 assert await stream.next() == (100, fake.best)
             fake.move_to(101)
             assert await stream.next() == (101, fake.best)
