@@ -27,8 +27,9 @@ from pool.price_book import WorkPrice, open_epoch, rate_of
 from pool.registry import Registry
 from pool.registry_cli import worker_list, worker_show
 from pool.registry_store import RegistryError, insert_new, load
-from pool.store import Store, open_store
+from pool.store import Store
 from stratum.services import Admission, Refusal
+from tests.databases import store_in
 from tests.owners import ConnectionFrom
 
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
@@ -70,7 +71,7 @@ class DeskOfThisPool(Desk, frozen=True):
 @asynccontextmanager
 async def running(data_dir: Path) -> AsyncIterator[RunningPool]:
     with held(data_dir):
-        store = open_store(database_url(data_dir))
+        store = store_in(data_dir)
         with store.read() as connection:
             pool = RunningPool(Registry(load(connection)))
         hashrates = HashrateBook(pool.registry, trio.current_time())
@@ -85,6 +86,7 @@ async def running(data_dir: Path) -> AsyncIterator[RunningPool]:
 
 
 async def command(data_dir: Path, name: str, params: Any) -> Any:
+    store_in(data_dir).close()
     url = database_url(data_dir)
     return await trio.to_thread.run_sync(ask, data_dir, url, "regtest", name, params)
 
@@ -181,7 +183,7 @@ def test_a_path_that_no_socket_can_have_is_refused_in_words(tmp_path: Path) -> N
 
 
 def test_a_new_tenant_that_fails_half_way_is_not_there(tmp_path: Path) -> None:
-    store = open_store(database_url(tmp_path))
+    store = store_in(tmp_path)
     desk = Desk(store, "regtest")
     with pytest.raises(RegistryError):
         execute(desk, "tenant.add", b'{"name":"acme","by":"ann","address":"nonsense"}')
@@ -212,7 +214,7 @@ async def test_a_machine_that_is_authorised_is_in_the_list_at_once(tmp_path: Pat
 async def test_thousands_of_machines_are_listed_a_page_at_a_time(tmp_path: Path) -> None:
     """Those with a row and those without, each once and by number; a page costs what a page costs."""
     await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
-    store = open_store(database_url(tmp_path))
+    store = store_in(tmp_path)
     with store.write() as connection:
         connection.execute(insert(containers).values(id=1, tenant_id=1, name="c01", created_at_s=0))
         row = {"tenant_id": 1, "container_id": 1, "first_seen_at_s": 0, "last_seen_at_s": 0}
@@ -237,7 +239,7 @@ def test_a_unit_with_the_markup_of_a_table_is_listed_as_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ask(tmp_path, database_url(tmp_path), "regtest", "tenant.add", commands.TenantAdd("acme", "ann"))
-    store = open_store(database_url(tmp_path))
+    store = store_in(tmp_path)
     hostile = ("[/x]", "[red]u[/red]", "\u202egnp.exe", "a\nb")
     with store.write() as connection:
         connection.execute(insert(containers).values(id=1, tenant_id=1, name="[/]", created_at_s=0))
@@ -255,7 +257,7 @@ def test_a_unit_with_the_markup_of_a_table_is_listed_as_text(
 
 async def test_figures_say_since_when_and_the_books_total_stands_beside_them(tmp_path: Path) -> None:
     await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
-    store = open_store(database_url(tmp_path))
+    store = store_in(tmp_path)
     with store.write() as connection:
         epoch = open_epoch(connection, WorkPrice(nbits=0x17034219, subsidy_sat=1), 840_000, 0)
         rate = rate_of(connection, epoch, 1).rate_id
@@ -353,12 +355,12 @@ async def test_what_is_removed_leaves_lists_and_quotas_and_is_itself_again_when_
         again = pool.registry.admit("acme.c01.u1", "", ConnectionFrom())
         assert isinstance(again, Admission)
         assert again.worker == numbers[0]
-    with closing(open_store(database_url(tmp_path))) as store, store.read() as connection:
+    with closing(store_in(tmp_path)) as store, store.read() as connection:
         later = Registry(load(connection))
     assert set(later.workers) == {numbers[1]}
     assert later.admit("acme.c01.u1", "", ConnectionFrom()) == again
     later.prove(again.worker)
-    store = open_store(database_url(tmp_path))
+    store = store_in(tmp_path)
     with store.write() as connection:
         insert_new(connection, later.take_new(), 0)
     with store.read() as connection:

@@ -16,13 +16,13 @@ from payouts.book_schema import book
 from payouts.schema import tenant_addresses
 from pool.book import WrongBook, bind, bind_signet, network_of
 from pool.cli import app
-from pool.data_dir import DataDirError, bind_directory, database_url
+from pool.data_dir import DataDirError, bind_directory
 from pool.networks import NETWORKS
 from pool.node import Node, NodeConfig, NodeUnfit, check_chain
 from pool.price_book import WorkPrice, open_epoch
-from pool.store import Store, open_store
+from pool.store import Store
 from tests.bitcoinds import SIGNET, FakeBitcoind
-from tests.databases import add_tenant
+from tests.databases import add_tenant, store_in
 from tests.proxy_harness import settings
 
 pytest_plugins = ("tests.postgres",)
@@ -103,7 +103,7 @@ def test_a_book_of_before_is_bound_at_its_next_start_unless_what_is_in_it_contra
 
 
 async def test_a_pool_of_another_network_does_not_start_on_the_book(tmp_path: Path) -> None:
-    with closing(open_store(database_url(tmp_path))) as store:
+    with closing(store_in(tmp_path)) as store:
         bind(store, "main")
         with pytest.raises(WrongBook, match="is a book of main, the settings say regtest"):
             pool.main.Pool(settings(tmp_path / "new", NODE), store)
@@ -117,7 +117,7 @@ async def test_a_pool_of_another_network_does_not_start_on_the_data_directory(tm
     bind_directory(tmp_path, "main", NETWORKS["main"].genesis)
     (tmp_path / "new").mkdir()
     with (
-        closing(open_store(database_url(tmp_path / "new"))) as store,
+        closing(store_in(tmp_path / "new")) as store,
         pytest.raises(DataDirError, match=r"is of 'main 0000.*', the settings say regtest"),
     ):
         pool.main.Pool(settings(tmp_path, NODE), store)
@@ -143,7 +143,7 @@ def angara(*arguments: object) -> tuple[int, str]:
 
 @pytest.mark.parametrize(("network", "address"), [("main", MAIN), ("regtest", REGTEST)])
 def test_without_settings_the_network_is_the_books(tmp_path: Path, network: str, address: str) -> None:
-    with closing(open_store(database_url(tmp_path))) as store:
+    with closing(store_in(tmp_path)) as store:
         bind(store, network)
     added = angara("tenant", "add", "acme", "--address", address, "--data-dir", tmp_path)
     assert added[0] == 0

@@ -21,14 +21,14 @@ from sqlalchemy import select
 from payouts.audit import audit
 from payouts.rates import Scheme
 from payouts.schema import tally_minutes
-from pool.data_dir import database_url
 from pool.journal import merge, names_in
 from pool.journal_schema import journal_batches
 from pool.registry import Registry
 from pool.registry_store import TenantTerms, add_tenant, load
 from pool.regtest import RegtestNode, RegtestOptions, serve_regtest
-from pool.store import Store, open_store
+from pool.store import Store
 from stratum.verdict import Verdict
+from tests.databases import store_in
 
 MACHINES = 8
 NAMES = 4  # of a machine, in turn: three of them are told to the last share at any moment
@@ -147,7 +147,7 @@ async def started(directory: Path) -> tuple[subprocess.Popen[bytes], int]:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     (tmp_path / "data").mkdir()
-    opened = open_store(database_url(tmp_path / "data"))
+    opened = store_in(tmp_path / "data")
     terms = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=0)
     with opened.write() as connection:
         add_tenant(connection, "acme", terms, by="test", now_s=0)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pool.data_dir import database_url
 from pool.main import DESCRIPTORS_KEPT, Pool, _with_descriptors
 from pool.node import NodeConfig
-from pool.store import open_store
 from stratum.doorkeeper import DoorLimits
+from tests.databases import store_in
 from tests.proxy_harness import settings
 
 UNLIMITED = resource.RLIM_INFINITY
@@ -56,7 +55,7 @@ def test_sessions_are_bounded_by_descriptors(
 
 async def test_starts_begin_with_different_extranonces(tmp_path: Path) -> None:
     """An upstream may give both the same extranonce1 and job: they must not find the same shares."""
-    store = open_store(database_url(tmp_path))
+    store = store_in(tmp_path)
     node = NodeConfig(name="first", url="http://127.0.0.1:1", user="u", password="p")
     first, second = (Pool(settings(tmp_path, node), store)._channel.lease(None) for _ in range(2))
     store.close()

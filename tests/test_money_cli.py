@@ -13,10 +13,8 @@ from typer.testing import CliRunner
 from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, payable, post
 from payouts.rates import Scheme
 from pool.cli import app
-from pool.data_dir import database_url
 from pool.registry_store import TenantTerms, add_tenant
-from pool.store import open_store
-from tests.databases import disarm
+from tests.databases import disarm, store_in
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "vectors" / "pps.json").read_text())
 
@@ -41,7 +39,7 @@ def _no_logs_left_configured() -> Iterator[None]:
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     """Books with one credit."""
-    store = open_store(database_url(tmp_path))
+    store = store_in(tmp_path)
     terms = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
     with store.write() as connection:
         tenant = add_tenant(connection, "acme", terms, by="test", now_s=0)
@@ -58,7 +56,7 @@ def test_an_untouched_ledger_is_verified(data_dir: Path) -> None:
 
 
 def test_a_touched_ledger_is_told_with_its_first_wrong_row(data_dir: Path) -> None:
-    store = open_store(database_url(data_dir))
+    store = store_in(data_dir)
     with store.write() as connection:
         disarm(connection)
         connection.execute(text("UPDATE ledger_transfers SET amount_sat = 1001"))

@@ -32,8 +32,8 @@ from pool.live import Live
 from pool.registry import Registry
 from pool.registry_store import RegistryError, load
 from pool.route_status import EndpointStatus, OrderStatus, RouteStatus, UpstreamStatus
-from pool.store import open_store
 from stratum.upstream_endpoint import UpstreamEndpoint
+from tests.databases import store_in
 from tests.order_history import BUYER
 from tests.route_desk import PASSWORD, add_order, add_upstream, angara, new_upstream
 
@@ -138,7 +138,7 @@ class RunningPool:
 @asynccontextmanager
 async def running(data_dir: Path) -> AsyncIterator[RunningPool]:
     with held(data_dir):
-        store, pool = open_store(database_url(data_dir)), RunningPool()
+        store, pool = store_in(data_dir), RunningPool()
         with store.read() as connection:
             registry = Registry(load(connection))
         live = Live(

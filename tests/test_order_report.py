@@ -27,7 +27,8 @@ from pool.reports.render_html import render_html
 from pool.reports.render_json import render_json
 from pool.reports.render_pdf import render_pdf
 from pool.reports.render_text import render_text
-from pool.store import Store, open_store
+from pool.store import Store
+from tests.databases import store_in
 from tests.order_history import BUYER, HOUR_S, PRICE, TARGET, OrderHistory, deliver, new_order
 from tests.report_readers import Page, pdf_text
 from tests.statement_history import ACME, BOREALIS, DAY, DAY_S
@@ -315,7 +316,7 @@ def test_a_long_order_is_drawn_by_day(store: Store) -> None:
 @pytest.fixture(scope="module")
 def closed_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("closed")
-    store = open_store(f"sqlite:///{home}/angara.db")
+    store = store_in(home)
     deliver(OrderHistory(store))
     store.close()
     return home / "angara.db"

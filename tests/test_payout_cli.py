@@ -17,10 +17,9 @@ from typer.testing import CliRunner, Result
 
 from payouts.settlement import AttemptState, State
 from pool.book import bind
-from pool.data_dir import database_url
 from pool.payout_cli import app
 from pool.regtest_http import HttpServer, Reply
-from pool.store import open_store
+from tests.databases import store_in
 from tests.payout_harness import APPROVER, COIN_SAT, COINS, CREATOR, PAID_SAT, Regtest, World, world_of
 
 pytest_plugins = ("tests.postgres", "tests.payout_fixtures")
@@ -137,7 +136,7 @@ class Office:
 async def office(regtest: Regtest, home: Path) -> AsyncIterator[Office]:
     data_dir = home / "data"
     data_dir.mkdir()
-    store = open_store(database_url(data_dir))
+    store = store_in(data_dir)
     bind(store, "regtest")
     async with world_of(regtest, store) as world, trio.open_nursery() as nursery:
         node = NodeThatHolds(world)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from payouts.book_time import book_time
 from payouts.statement_period import Period
 from pool.report_cli import app
-from pool.store import open_store
+from tests.databases import store_in
 from tests.report_readers import pdf_text
 from tests.statement_history import DAY, DAY_S, History, mine_with_hostile_names
 
@@ -25,7 +25,7 @@ HOUR_S, DAY_LENGTH_S = 3600, 86_400
 @pytest.fixture(scope="module")
 def closed_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("closed")
-    store = open_store(f"sqlite:///{home}/angara.db")
+    store = store_in(home)
     mine_with_hostile_names(History(store))
     with store.write() as connection:
         book_time(connection, DAY_S + 30 * DAY_LENGTH_S)  # the pool ran on
@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(data_dir: Path) -> 
 
 
 def test_books_that_contradict_each_other_are_told_with_exit_code_1(data_dir: Path) -> None:
-    store = open_store(f"sqlite:///{data_dir}/angara.db")
+    store = store_in(data_dir)
     with store.write() as connection:
         connection.exec_driver_sql("UPDATE tally_minutes SET shares = shares + 1 WHERE verdict = 0")
     store.close()

@@ -31,7 +31,7 @@ from pool.reports.render_pdf import render_pdf
 from pool.reports.render_text import render_text
 from pool.reports.statement_document import statement_document
 from pool.reports.work_section import SILENT_SHOWN_MAX
-from pool.store import open_store
+from tests.databases import store_in
 from tests.report_readers import Page, pdf_text
 from tests.statement_history import ACME, DAY, HOUR, History, mine_with_hostile_names
 
@@ -45,7 +45,7 @@ HOUR_S, DAY_LENGTH_S = 3600, 86_400
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Statement:
     """A renderer gets values, whatever database they are from."""
-    store = open_store(f"sqlite:///{tmp_path_factory.mktemp('told')}/angara.db")
+    store = store_in(tmp_path_factory.mktemp("told"))
     history = History(store)
     mine_with_hostile_names(history)
     found = history.state(DAY, AFTER)
@@ -60,7 +60,7 @@ def document(told: Statement) -> Document:
 
 @pytest.fixture
 def history(tmp_path: Path) -> Iterator[History]:
-    store = open_store(f"sqlite:///{tmp_path}/angara.db")
+    store = store_in(tmp_path)
     yield History(store)
     store.close()
 

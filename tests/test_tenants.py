@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk
 from payouts.schema import tenant_terms
-from pool.data_dir import database_url
 from pool.registry import Registry, parse_worker_name
 from pool.registry_cli import tenant_app
 from pool.registry_store import (
@@ -29,9 +28,10 @@ from pool.registry_store import (
     set_terms,
     terms_of,
 )
-from pool.store import Store, open_store
+from pool.store import Store
 from pool.upstream_store import NewUpstream, add_upstream
 from stratum.upstream_endpoint import UpstreamEndpoint
+from tests.databases import store_in
 from tests.sold_work import upstream_row
 
 pytest_plugins = ("tests.postgres",)
@@ -126,7 +126,7 @@ def test_machines_that_would_mine_for_nobody_are_refused_in_words(store: Store) 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     """With an upstream called north."""
-    store = open_store(database_url(tmp_path))
+    store = store_in(tmp_path)
     endpoint = UpstreamEndpoint(host="pool.example", port=3333, user="acme", password="x")
     with store.write() as connection:
         add_upstream(connection, NewUpstream(name="north", endpoints=(endpoint,)), by="ann", now_s=0)

@@ -15,12 +15,12 @@ from payouts.order_schema import channel_events
 from pool.admin import commands
 from pool.admin.commands import Desk
 from pool.command_line import operator
-from pool.data_dir import database_url, held
-from pool.store import open_store
+from pool.data_dir import held
 from pool.upstream_cli import parse_endpoint
 from pool.upstream_trial import try_endpoints
 from stratum.extranonce_split import ExtranonceSplit
 from stratum.upstream_endpoint import BadUpstream, UpstreamEndpoint
+from tests.databases import store_in
 from tests.route_desk import PASSWORD, add_upstream, angara, new_upstream
 from tests.stratum_harness import serving
 from tests.upstream_site import SETTINGS, endpoint
@@ -149,7 +149,7 @@ def test_who_switched_is_an_event_and_no_switch_is_none(data_dir: Path) -> None:
     add_upstream(data_dir)
     for to in ("1", "2", "1"):
         assert angara(data_dir, "upstream", "switch", "north", to).exit_code == 0
-    store = open_store(database_url(data_dir))
+    store = store_in(data_dir)
     with store.read() as connection:
         (event,) = connection.execute(channel_events.select()).all()
     store.close()
@@ -216,7 +216,7 @@ def pool_in_a_thread() -> Iterator[int]:
 
 def test_the_command_tests_a_real_server_beside_a_running_pool(data_dir: Path) -> None:
     with pool_in_a_thread() as port, held(data_dir):
-        store = open_store(database_url(data_dir))
+        store = store_in(data_dir)
         desk = Desk(store, "regtest")
         alive = UpstreamEndpoint(host="127.0.0.1", port=port, user="acme.proxy", password=PASSWORD)
         dead = UpstreamEndpoint(host="127.0.0.1", port=1, user="acme.proxy", password=PASSWORD)
