@@ -23,8 +23,8 @@ import pytest
 from pool.store import Store
 from tests.databases import Databases, PostgresDatabases, SqliteDatabases, fresh_store
 
-START_S_MAX = 30  # for a loaded machine; it takes less than one
-STOP_S_MAX = 30
+START_S_MAX = 120  # for a loaded machine; it takes less than one
+STOP_S_MAX = 120
 MISSING = "PostgreSQL is not tested: no initdb and postgres here (Debian: apt-get install postgresql)"
 
 

@@ -51,7 +51,7 @@ RULES = {"rules": ["segwit"]}
 MINER_ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"  # BIP173's example key
 MINER_SCRIPT = bytes.fromhex("0014751e76e8199196d454941c45d1b3a323f1433bd6")
 OP_TRUE = b"\x51"
-START_TIMEOUT_S = 20
+PATIENCE_S = 120.0  # a safety net for loaded machines
 SECP256K1_ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
 
 
@@ -93,10 +93,10 @@ async def running(data_dir: Path, **options: Any) -> AsyncIterator[Rpc]:
         await serve_regtest(RegtestOptions(data_dir=data_dir, **options), task_status=task_status)
 
     async with trio.open_nursery() as nursery:
-        with trio.fail_after(START_TIMEOUT_S):
+        with trio.fail_after(PATIENCE_S):
             node: RegtestNode = await nursery.start(serve)
         user, _, password = node.cookie_file.read_text().partition(":")
-        async with httpx.AsyncClient(base_url=node.url, auth=(user, password), timeout=20) as http:
+        async with httpx.AsyncClient(base_url=node.url, auth=(user, password), timeout=PATIENCE_S) as http:
             yield Rpc(http, node)
         nursery.cancel_scope.cancel()
 

@@ -31,7 +31,7 @@ from stratum.switchboard import BoardLimits, Journal, Switchboard
 from stratum.vardiff import VardiffPolicy
 from stratum.verdict import Tally, Verdict, unpack_tallies
 
-PATIENCE_S: Final = 20.0  # for anything that is to happen at all; nothing is measured with it
+PATIENCE_S: Final = 120.0  # for anything that is to happen at all; nothing is measured with it
 NTIME: Final = 1_700_000_000
 NEVER_A_BLOCK: Final = 0
 ALWAYS_A_BLOCK: Final = (1 << 256) - 1

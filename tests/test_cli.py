@@ -21,7 +21,7 @@ from pool.cli import app
 from stratum import _engine
 
 ANGARA = [sys.executable, "-c", "from pool.cli import main; main()"]
-PATIENCE_S = 60  # a safety net
+PATIENCE_S = 120  # a safety net
 ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 SECRET = "hunter2-of-the-operator"
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.stratum_harness import Miner, accepted, connect
 
-PATIENCE_S = 60  # a safety net; nothing is measured with it
+PATIENCE_S = 120  # a safety net; nothing is measured with it
 
 
 class Demo:

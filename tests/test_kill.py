@@ -33,7 +33,7 @@ from tests.databases import store_in
 MACHINES = 8
 NAMES = 4  # of a machine, in turn: three of them are told to the last share at any moment
 SEED = 20
-STARTS_IN_S = 60.0  # a safety net for loaded machines; it takes about one
+STARTS_IN_S = 120.0  # a safety net for loaded machines; it takes about one
 SETTINGS = """
 [pool]
 network = "regtest"

@@ -35,7 +35,7 @@ from tests.proxy_harness import settings
 
 pytest_plugins = ("tests.postgres",)
 
-PROCESS_S_MAX = 60  # a safety net
+PROCESS_S_MAX = 120  # a safety net
 NODE = NodeConfig(name="nowhere", url="http://127.0.0.1:1", user="u", password="p")
 
 

@@ -26,7 +26,7 @@ pytest_plugins = ("tests.postgres", "tests.payout_fixtures")
 
 TOTAL_SAT = sum(PAID_SAT.values())
 CAP_SAT = 20_000
-PROCESS_S_MAX = 60  # for a loaded machine; a command takes about one
+PROCESS_S_MAX = 120  # for a loaded machine; a command takes about one
 SETTINGS = """
 [pool]
 network = "regtest"

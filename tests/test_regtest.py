@@ -16,6 +16,7 @@ import pool.regtest_template
 from pool.regtest import RegtestOptions, RegtestUnavailable, serve_regtest
 from tests.regtest_harness import (
     MINER_ADDRESS,
+    PATIENCE_S,
     RULES,
     Key,
     RpcFailure,
@@ -224,7 +225,7 @@ async def test_longpoll_waits_for_the_next_block(tmp_path: Path) -> None:
         async def poll() -> None:
             answers.append(await rpc("getblocktemplate", request))
 
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as nursery:
                 for _ in range(3):
                     nursery.start_soon(poll)
@@ -241,7 +242,7 @@ async def test_longpoll_returns_a_while_after_a_new_transaction(
         template = await rpc.template()
         raw = respend(template["transactions"][0])
         await rpc("sendrawtransaction", raw)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             fresh = await rpc("getblocktemplate", {**RULES, "longpollid": template["longpollid"]})
         assert fresh["previousblockhash"] == template["previousblockhash"]
         assert raw in [tx["data"] for tx in fresh["transactions"]]
@@ -260,7 +261,7 @@ async def test_longpolls_beyond_the_limit_are_refused_until_somebody_hangs_up(
             assert response.status_code == 503
             answered.set()
 
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as nursery:
                 one_is_refused = trio.Event()
                 nursery.start_soon(poll, one_is_refused)
@@ -424,7 +425,7 @@ async def test_fillers_that_somebody_spends_are_replaced_from_a_coinbase(tmp_pat
 async def test_stop_answers_and_ends_the_node(tmp_path: Path) -> None:
     async with running(tmp_path) as rpc:
         assert await rpc("stop") == "Bitcoin Core stopping"
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             while rpc.node.cookie_file.exists():
                 await trio.testing.wait_all_tasks_blocked()
     async with running(tmp_path) as rpc:

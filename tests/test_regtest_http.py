@@ -14,7 +14,7 @@ import trio
 import pool.regtest_http
 from pool.regtest import RegtestNode, RegtestOptions, serve_regtest
 from stratum.json_depth import DEPTH_MAX
-from tests.regtest_harness import MINER_ADDRESS, RULES, Rpc, RpcFailure, running
+from tests.regtest_harness import MINER_ADDRESS, PATIENCE_S, RULES, Rpc, RpcFailure, running
 
 GENESIS = "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206"
 GENESIS_MERKLE_ROOT = "4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b"
@@ -298,7 +298,7 @@ def request_of(rpc: Rpc, body: bytes, extra: bytes = b"") -> bytes:
 async def first_line(stream: trio.SocketStream) -> bytes:
     """The status line, b"" where the node just hangs up."""
     received = b""
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         while b"\r\n" not in received:
             data = await stream.receive_some()
             if not data:
@@ -375,7 +375,7 @@ async def test_pipelined_and_100_continue_requests_are_answered(tmp_path: Path) 
     async with running(tmp_path) as rpc, raw_peer(rpc) as stream:
         await stream.send_all(2 * request_of(rpc, body))
         received = b""
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             while received.count(b'"result":0') < 2:
                 received += await stream.receive_some()
         hesitant = request_of(rpc, body, b"Expect: 100-continue\r\n")

@@ -11,6 +11,8 @@ from zmq.sugar.context import Context
 
 from pool.zmq_watch import ZmqUnusable, watch_hashblock
 
+PATIENCE_S = 120.0  # a safety net for loaded machines
+
 
 class Publisher:
     """bitcoind's side."""
@@ -46,14 +48,14 @@ class Hints:
 
     async def more_than(self, count: int) -> None:
         """Wait for the next hint after `count` of them."""
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             while self.count <= count:
                 await self._heard.wait()
 
     async def next_from(self, publisher: Publisher) -> None:
         """Publish until the subscription has arrived and a hint comes, then let the rest come too."""
         heard = self._heard
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             while not heard.is_set():
                 publisher.publish()
                 with trio.move_on_after(0.01):
