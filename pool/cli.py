@@ -18,7 +18,7 @@ from pool.bookkeeper import BooksFailed
 from pool.check import Finding, check_pool
 from pool.config import BadConfig, load_config, parse_address, parse_difficulty
 from pool.data_dir import DataDirError, held
-from pool.demo import DemoOptions, run_demo
+from pool.demo import DemoOptions, above, run_demo
 from pool.journal import JournalFailed
 from pool.log_lines import LogLines
 from pool.main import Pool
@@ -170,8 +170,11 @@ def demo(
             network_bits=_parse_bits(network_bits),
         )
         console = Console()
-        if console.is_terminal:  # the table has the news; a log line in between would tear it
-            structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+        if console.is_terminal:  # the table has the news
+            structlog.configure(
+                wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+                logger_factory=structlog.PrintLoggerFactory(above(console)),
+            )
         await run_demo(options, console)
 
     _run(show)

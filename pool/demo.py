@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO, cast
 
 import msgspec
 import structlog
 import trio
 from rich.console import Console
+from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.table import Table
 
@@ -169,6 +170,11 @@ def _config(options: DemoOptions, node: NodeConfig) -> PoolConfig:
         database_url=database_url(options.data_dir),
         books=IMPATIENT if options.fleet else BookTimes(),
     )
+
+
+def above(console: Console) -> TextIO:
+    """Where log lines go: above the table, which they would tear anywhere else."""
+    return cast(TextIO, FileProxy(console, sys.stderr))
 
 
 async def _show(console: Console, pool: RunningPool, store: Store, state: DemoState) -> None:

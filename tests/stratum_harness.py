@@ -377,8 +377,12 @@ async def connect(
     sock = trio.socket.socket()
     if receive_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    with trio.fail_after(PATIENCE_S):
-        await sock.connect(("127.0.0.1", port))
+    try:
+        with trio.fail_after(PATIENCE_S):
+            await sock.connect(("127.0.0.1", port))
+    except BaseException:
+        sock.close()
+        raise
     stream = trio.SocketStream(sock)
     if head:
         await stream.send_all(head)

@@ -1,20 +1,39 @@
 """`angara demo` as a newcomer runs it: it mines blocks, stops at a signal, and goes on where it was."""
 
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from queue import Queue
 
 import pytest
+import trio
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+from sqlalchemy import func, select
 
-from tests.stratum_harness import Miner, accepted, connect
+from payouts.audit import audit
+from payouts.income import newest_events
+from payouts.ledger import PoolAccount, balance_sat
+from payouts.rates import subsidy_sat
+from payouts.schema import blocks, sibling_blocks
+from pool.block_queue import SUBMITTED_MAX
+from pool.data_dir import database_url
+from pool.demo import above
+from pool.log_lines import LINES_MAX
+from pool.networks import NETWORKS
+from pool.store import open_store
+from tests.stratum_harness import Miner, accepted, connect, encode
 
+HALVING = NETWORKS["regtest"].halving_interval
 PATIENCE_S = 120  # a safety net; nothing is measured with it
 
 
@@ -121,6 +140,65 @@ def test_signal_ends_the_demo_and_leaves_nothing(number: signal.Signals, after: 
         assert running.ends() == 0
         assert group_is_gone(running.process)
     assert not (tmp_path / "node" / ".cookie").exists()
+
+
+def solutions(miner: Miner, count: int) -> bytes:
+    """Shares on its job; every second one is a block."""
+    shares = ((*miner.share()[:3], miner.job[7], f"{nonce:08x}") for nonce in range(count))
+    return b"".join(encode(1, "mining.submit", *share) for share in shares)
+
+
+async def test_a_machine_that_finds_blocks_at_will_leaves_the_demo_readable_and_its_chain_growing(
+    tmp_path: Path,
+) -> None:
+    """Some hundred solutions at once on every parent, as a miner of a few MH/s has them."""
+    burst, blocks_wanted = 400, 6
+    with demo(tmp_path, "--no-fleet", "--blocks", str(blocks_wanted)) as running:
+        port, sent = running.port, 0
+        with suppress(ConnectionRefusedError):  # it has ended
+            while True:
+                miner = await connect(port, "acme.c01.hand")
+                async with miner.stream:
+                    with suppress(EOFError, trio.BrokenResourceError):  # or has had enough of us
+                        await miner.start()
+                        while True:
+                            await miner.say(solutions(miner, burst))
+                            sent += burst
+                            while not (await miner.notified("mining.notify"))[8]:
+                                pass
+        assert running.ends() == 0
+    told = Counter(re.findall(r" event=(\w+)", running.said))
+    assert told["new_tip"] >= blocks_wanted
+    assert max(told.values()) <= LINES_MAX
+    assert running.said.count("\n") < 150
+    parents = {path.name.partition("-")[0] for path in (tmp_path / "blocks").iterdir()}
+    assert len(list((tmp_path / "blocks").iterdir())) <= SUBMITTED_MAX * len(parents)
+    with closing(open_store(database_url(tmp_path))) as store, store.read() as connection:
+        assert audit(connection).wrong is None
+        newest = newest_events()
+        in_chain = connection.scalars(
+            select(blocks.c.height)
+            .join(newest, newest.c.block_hash == blocks.c.hash)
+            .where(newest.c.status == "pending")
+        ).all()
+        assert blocks_wanted - 1 <= len(in_chain) == len(set(in_chain)), "one of ours on each parent"
+        income_sat = balance_sat(connection, PoolAccount.BLOCK_INCOME_PENDING.value)
+        assert income_sat == sum(subsidy_sat(height, HALVING) for height in in_chain)
+        siblings = connection.scalar(select(func.sum(sibling_blocks.c.blocks)))
+    assert siblings > sent / 20, "or nothing was tried"
+
+
+def test_what_goes_wrong_is_told_above_the_table() -> None:
+    screen, lines = io.StringIO(), io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80)
+    with redirect_stderr(lines), Live(Text("the table"), console=console, auto_refresh=False) as live:
+        live.refresh()
+        print("it rains", file=above(console))
+        live.refresh()
+    assert lines.getvalue() == ""
+    assert Text.from_ansi(screen.getvalue().replace("\r", "\n")).plain.splitlines().count("it rains") == 1
+    assert screen.getvalue().rstrip().endswith("\x1b[?25h")
+    assert "it rains\n" in screen.getvalue().replace("\x1b[0m", "")
 
 
 async def mining(port: int) -> Miner:
