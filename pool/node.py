@@ -149,6 +149,7 @@ class Node:
         self.trails_since_s: float | None = None  # another claims a longer chain since then
         self.doubted_s = float("-inf")  # when it last claimed what was not so
         self.unproven_s: dict[str, float] = {}  # when another node last did not prove its claim to one
+        self.unanswered: set[str] = set()  # of those ahead: who did not even answer when it was last asked
         credentials = Credentials(user=config.user, password=config.password, cookie_file=config.cookie_file)
         self.rpc = RpcClient(config.url, credentials, transport=transport)
 

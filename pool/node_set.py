@@ -182,27 +182,37 @@ class NodeSet:
         ]
         if not ahead or node.trails_since_s is None:
             node.trails_since_s = now_s
+        node.unanswered &= {other.name for _, other in ahead}
         for height, other in sorted(ahead, key=lambda it: -it[0]):
             blocks = min(height - status.height, LEAD_BLOCKS)
             lasts = node.state is NodeState.BEHIND or now_s - node.trails_since_s >= LEAD_S
             asked_s = node.unproven_s.get(other.name)
             if (blocks < LEAD_BLOCKS and not lasts) or (asked_s is not None and now_s - asked_s < PROOF_S):
                 continue
-            if await self._proves(other, node, blocks, height):
+            proven = await self._proves(other, node, blocks, height)
+            node.unanswered.discard(other.name)
+            if proven:
                 return Lead(other.name, height, now_s)
+            if proven is None:
+                node.unanswered.add(other.name)
             node.unproven_s[other.name] = now_s
+        # Whoever has gone in this very moment is still up until its own check: what it proved before holds.
         lead = node.lead
         if (
             lead is not None
             and status.height < lead.height
             and now_s - lead.seen_s < LEAD_REMEMBERED_S
-            and not any(it.state is NodeState.UP for it in self.nodes if it is not node)
+            and not any(
+                it.state is NodeState.UP
+                for it in self.nodes
+                if it is not node and it.name not in node.unanswered
+            )
         ):
             return lead
         return None
 
-    async def _proves(self, ahead: Node, behind: Node, blocks: int, claimed: int) -> bool:
-        """Whether the lead is there; not when a node does not say, or not in time."""
+    async def _proves(self, ahead: Node, behind: Node, blocks: int, claimed: int) -> bool | None:
+        """Whether the lead is there; None when a node does not say, or not in time."""
         with trio.move_on_after(PROOF_S):
             try:
                 return await leads(ahead, behind, blocks, claimed=claimed)
@@ -214,7 +224,9 @@ class NodeSet:
                 self._choose()
             except NodeError as error:
                 log.debug("lead_not_proven", node=ahead.name, over=behind.name, reason=str(error))
-        return False
+                return None
+            return False
+        return None
 
     def _mark_answering(self, node: Node, status: ChainStatus, lead: Lead | None) -> None:
         node.status, node.lead = status, lead

@@ -22,7 +22,7 @@ from pool.node_set import (
 from pool.rpc import NodeError, NodeSpokeNonsense
 from pool.template_watch import TemplateWatch
 from pool.templates import Template
-from tests.bitcoinds import FakeBitcoind, never_answers, refuses_connections
+from tests.bitcoinds import FakeBitcoind, SaysNo, never_answers, refuses_connections
 
 Clock = trio.testing.MockClock
 TWO_CHECKS_S = 2 * CHECK_UP_S + 0.1
@@ -261,6 +261,30 @@ async def test_failover_to_a_node_that_lags_waits_for_it_a_while_on_the_last_goo
         second.move_to(300)
         await trio.sleep(60)
         assert mined_on(nodes) == "second"
+
+
+async def test_a_lead_that_was_proven_holds_while_who_has_it_cannot_be_asked(autojump_clock: Clock) -> None:
+    """When it goes it is up until its own check; the one behind was taken for caught up, and mined on."""
+
+    class NodeThatAnswersChecksOnly(FakeBitcoind):
+        alone = False
+
+        async def _getblockhash(self, height: int) -> str:
+            if height and self.alone:
+                raise SaysNo(-1, "out of memory")
+            return await super()._getblockhash(height)
+
+    first, second = NodeThatAnswersChecksOnly("first", height=300), FakeBitcoind("second", height=200)
+    async with running(first, second) as nodes:
+        await trio.sleep(TWO_CHECKS_S)
+        first.alone = True
+        states = []
+        for _ in range(int(LEAD_REMEMBERED_S) // 3 - 10):
+            states.append(nodes.nodes[1].state)
+            await trio.sleep(3)
+        assert set(states) == {NodeState.BEHIND}
+        await trio.sleep(60)
+        assert nodes.nodes[1].state is NodeState.UP, "and not for ever"
 
 
 async def test_a_node_that_lags_for_good_is_better_than_none(autojump_clock: Clock) -> None:
