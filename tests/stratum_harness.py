@@ -240,7 +240,7 @@ class Miner:
         self._received = b""
         self._ids = itertools.count(1)
         self._nonces = itertools.count(1_000_000)
-        self.extranonce2_size = 8  # until subscribe says it
+        self.extranonce1, self.extranonce2_size = b"", 8  # until subscribe says it
 
     @property
     def job(self) -> list[Any]:
@@ -321,6 +321,7 @@ class Miner:
         """Subscribe, authorise, and wait for a job."""
         subscribed = await self.call("mining.subscribe", "test/1")
         assert subscribed["error"] is None
+        self.extranonce1 = bytes.fromhex(subscribed["result"][1])
         self.extranonce2_size = subscribed["result"][2]
         assert (await self.call("mining.authorize", self.worker, "x"))["error"] is None
         if not self.heard("mining.notify"):
