@@ -43,7 +43,7 @@ from payouts.settlement import (
     payment,
     release,
 )
-from payouts.transaction import BadTransaction, Tx, decode_transaction
+from payouts.transaction import BadTransaction, Tx, TxOutput, decode_transaction
 
 # States of a batch in which one of its transactions is known to the network, and what that one is then.
 STANDING = {State.CONFIRMED: AttemptState.CONFIRMED, State.FINAL: AttemptState.FINAL}
@@ -207,7 +207,7 @@ def _check_attempt(batch: Batch, attempt: Attempt) -> None:
         others.subtract(Counter(batch.payees))
         if min(others.values(), default=0) < 0:
             raise Found("payout_attempts", where, "its transaction does not pay everybody of the batch")
-        if others[attempt.change] < 1:
+        if not _has_change(others, attempt.change):
             raise Found("payout_attempts", where, "its transaction has other change")
         fees_sat.add(sum(it.amount_sat for it in attempt.inputs) - sum(it.amount_sat for it in tx.outputs))
     if fees_sat != {attempt.fee_sat}:
@@ -217,6 +217,13 @@ def _check_attempt(batch: Batch, attempt: Attempt) -> None:
     standing = [it for it in batch.attempts if it.state in (AttemptState.CONFIRMED, AttemptState.FINAL)]
     if {it.state for it in standing} != ({STANDING[batch.state]} if batch.state in STANDING else set()):
         raise Found("payout_attempts", where, f"no transaction is what a batch that is {batch.state} has")
+
+
+def _has_change(others: Counter[TxOutput], change: TxOutput | None) -> bool:
+    """Whether it is among what no payee gets; None: whether that is nothing."""
+    if change is not None:
+        return others[change] > 0
+    return not any(count > 0 and output.amount_sat for output, count in others.items())
 
 
 def _transactions(attempt: Attempt, where: str) -> Iterator[Tx]:

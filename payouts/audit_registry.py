@@ -16,9 +16,11 @@ from sqlalchemy import Connection, Row, Select, and_, func, select, union_all
 from payouts.audit_finding import Found
 from payouts.batch_schema import (
     payout_approvals,
+    payout_attempts,
     payout_batches,
     payout_events,
     payout_items,
+    payout_strangers,
 )
 from payouts.book_schema import book
 from payouts.order_schema import (
@@ -28,6 +30,7 @@ from payouts.order_schema import (
     upstream_hours,
     upstreams,
 )
+from payouts.proposal_schema import confirmations, proposals
 from payouts.rates import OrderCredit, Scheme
 from payouts.schema import (
     block_events,
@@ -47,6 +50,7 @@ from payouts.schema import (
     tenants,
     workers,
 )
+from payouts.settlement import State
 
 ADDRESS_HOLD_S = 72 * 3600  # of every address but a tenant's first
 # Everything that a statement dates its rows by.
@@ -64,6 +68,10 @@ DATED = (
     payout_batches.c.created_at_s,
     payout_approvals.c.approved_at_s,
     payout_events.c.at_s,
+    payout_attempts.c.created_at_s,
+    payout_strangers.c.accepted_at_s,
+    proposals.c.proposed_at_s,
+    confirmations.c.confirmed_at_s,
 )
 # Those that are written one after the other, by their number.
 IN_ORDER = (
@@ -164,16 +172,18 @@ def _check_prices(connection: Connection) -> None:
         if rate.created_at_s > ordered_from_s:
             then = bisect_right(agreed, rate.created_at_s, key=lambda row: int(row.changed_at_s))
             agreed = agreed[max(then - 2, 0) : then]
-        if not any(_follows(rate, row) for row in agreed):
+        own = {row.upstream_id for row in terms.get(rate.tenant_id, []) if row.scheme == Scheme.PROXY}
+        if not any(_follows(rate, row, own) for row in agreed):
             raise Found("rates", rate.id, "the tenant had no such terms then")
 
 
-def _follows(rate: Row[Any], terms: Row[Any]) -> bool:
+def _follows(rate: Row[Any], terms: Row[Any], own: set[int]) -> bool:
+    """`own`: the upstreams that pay the tenant, or did once: the pool pays nothing for what is done there."""
     if rate.fee_bps != terms.fee_bps:
         return False
     if rate.sat_per_ph_day is not None and terms.order_credit != OrderCredit.ORDER:
         return False
-    if rate.scheme == terms.scheme:
+    if rate.scheme == terms.scheme or (rate.scheme == Scheme.PROXY and rate.upstream_id in own):
         return True
     # Work that its scheme pays nothing for is paid PPS; who mines a solo job is not paid by the pool.
     return (
@@ -189,13 +199,24 @@ def _check_addresses(connection: Connection) -> None:
         if not first and row.effective_at_s - row.changed_at_s < ADDRESS_HOLD_S:
             raise Found("tenant_addresses", row.id, "it is in force before its 72 hours are over")
         known.setdefault(row.tenant_id, []).append(row)
+    # What was found on the chain was paid, to an address of the tenant's that may not have been in force.
+    found = set(
+        connection.scalars(
+            select(payout_events.c.batch_id).where(
+                payout_events.c.position == 0, payout_events.c.state == State.BROADCAST.value
+            )
+        )
+    )
     for item in connection.execute(
         select(payout_items, payout_batches.c.created_at_s)
         .join(payout_batches, payout_batches.c.id == payout_items.c.batch_id)
         .order_by(payout_items.c.batch_id, payout_items.c.position)
     ):
         had = [row for row in known.get(item.tenant_id, []) if row.changed_at_s <= item.created_at_s]
-        if item.address not in {row.address for row in had if row.effective_at_s <= item.created_at_s}:
+        paid = {
+            row.address for row in had if item.batch_id in found or row.effective_at_s <= item.created_at_s
+        }
+        if item.address not in paid:
             where = f"{item.batch_id}, {item.position}"
             raise Found("payout_items", where, "the tenant had no such address in force then")
 

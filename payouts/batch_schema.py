@@ -1,8 +1,8 @@
 """The tables of payout batches: one on-chain payment to many tenants, and every attempt at it.
 
-Invariants: at most one batch is a draft; a tenant is paid once in a batch; every attempt of a batch
-spends its anchor, input 0, so that at most one can confirm; what is paid to whom, what was approved,
-what an attempt spends, and every step taken, is append-only. The money itself is in the ledger.
+Invariants: at most one batch is a draft; every attempt of a batch spends its anchor, input 0, so that at most
+one can confirm; what is paid to whom, what was approved, what an attempt spends, and every step taken, is
+append-only. The money itself is in the ledger.
 
 Must not know: transactions' contents. The state machine is in `settlement`.
 """
@@ -46,7 +46,6 @@ payout_items = table(
     words("script"),  # what is really paid
     number("amount_sat"),
     PrimaryKeyConstraint("batch_id", "position"),
-    UniqueConstraint("batch_id", "tenant_id"),
     CheckConstraint("amount_sat > 0", name="amount_sat"),
     Index(None, "tenant_id"),
 )
@@ -68,8 +67,8 @@ payout_attempts = table(
     words("state"),
     words("txid"),
     number("fee_sat"),
-    words("change_script"),
-    number("change_sat"),  # the last output
+    words("change_script", nullable=True),  # none: whoever made it left nothing to us
+    number("change_sat", nullable=True),
     number("made_at_height"),  # the chain's height then: where a search for its anchor's spend may end
     Column("psbt", LargeBinary),  # none where the transaction was found on the chain
     Column("signed_tx", LargeBinary),  # the bytes to broadcast, again and again: never rebuilt
@@ -83,7 +82,9 @@ payout_attempts = table(
         "state",
         ("psbt", "given", "quarantined", "signed", "broadcast", "replaced", "confirmed", "final", "failed"),
     ),
-    CheckConstraint("fee_sat >= 0 AND change_sat > 0", name="fee_sat"),
+    CheckConstraint("fee_sat >= 0 AND (change_sat IS NULL OR change_sat > 0)", name="fee_sat"),
+    CheckConstraint("(change_sat IS NULL) = (change_script IS NULL)", name="change"),
+    CheckConstraint("change_sat IS NOT NULL OR psbt IS NULL", name="change_sat"),
     CheckConstraint(
         "signed_tx IS NOT NULL OR (psbt IS NOT NULL AND state IN ('psbt', 'given', 'quarantined', 'failed'))",
         name="signed_tx",

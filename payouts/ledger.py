@@ -54,6 +54,7 @@ class PoolAccount(StrEnum):
     BLOCK_INCOME_MATURED = "pool.block_income_matured"
     NODE_FEES = "pool.node_fees"  # network fees of payout transactions
     ROUNDING = "pool.rounding"
+    OVERPAID = "pool.overpaid"  # what somebody with the keys paid tenants beyond what they were owed
     COINS = "pool.coins"  # on the chain: minus what the pool holds, coinbases that mature included
 
 

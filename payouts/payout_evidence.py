@@ -25,8 +25,8 @@ IsOwn = Callable[[bytes], bool]
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A transaction on the chain with the coins it spends, and what it leaves to us: the change.
 
-    Where several outputs are ours it is the largest; where none is, the largest that no payee gets; where all
-    is paid, nothing.
+    Where several outputs are ours it is the largest; where none is, the largest that no payee gets; None
+    where there is nothing but payees: the network has it.
     """
 
     tx: Tx
@@ -62,7 +62,8 @@ def places(outputs: Sequence[TxOutput], payees: Sequence[TxOutput]) -> tuple[int
 
 def change_among(rest: Iterable[TxOutput], is_own: IsOwn) -> TxOutput | None:
     """What the next payout would spend, of the outputs that are no payee's."""
-    return max(rest, key=lambda it: (is_own(it.script), it.amount_sat, it.script), default=None)
+    coins = (it for it in rest if it.amount_sat)
+    return max(coins, key=lambda it: (is_own(it.script), it.amount_sat, it.script), default=None)
 
 
 def batch_paid_by(

@@ -31,6 +31,7 @@ from payouts.settlement import (
     SettlementError,
     State,
     WrongStep,
+    release,
 )
 from payouts.transaction import Tx, TxOutput
 
@@ -115,7 +116,7 @@ def insert_attempt(
     made_at_height: int,
     at_s: int,
     *,
-    change: TxOutput,
+    change: TxOutput | None,
     psbt: bytes | None = None,
     signed_tx: bytes | None = None,
 ) -> int:
@@ -127,12 +128,12 @@ def insert_attempt(
             state=state.value,
             txid=tx.txid,
             fee_sat=fee_sat(tx, inputs),
-            change_script=change.script.hex(),
-            change_sat=change.amount_sat,
+            change_script=None if change is None else change.script.hex(),
+            change_sat=None if change is None else change.amount_sat,
             made_at_height=made_at_height,
             psbt=psbt,
             signed_tx=signed_tx,
-            created_at_s=at_s,
+            created_at_s=book_time(connection, at_s),
         )
     )
     connection.execute(
@@ -188,6 +189,15 @@ def note(
             transaction_seq=seq,
         )
     )
+
+
+def fail(connection: Connection, batch: Batch, act: Act, detail: str) -> None:
+    """Nobody is paid by the batch, as the caller knows: its balances are payable again."""
+    for it in batch.attempts:
+        if it.state is not AttemptState.FAILED:
+            move_attempt(connection, batch, it, AttemptState.FAILED, quarantine_reason=None)
+    move(connection, batch, State.FAILED)
+    note(connection, batch.id, State.FAILED, None, act, detail, release(batch.items))
 
 
 def clip(text: str) -> str:

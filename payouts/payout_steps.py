@@ -1,24 +1,23 @@
 """The steps of a payout batch, as the tables of `settlement` allow them: one function, one transaction.
+Those of a payout that was found on the chain are in `payout_found`.
 
 Every function changes the batch, writes the event of it and books what follows from it, all in the
 caller's transaction, which must be the only writer. It looks at the state again there, whatever the
 caller saw before. The event's number is the booking's key: `payout:<batch>:<event>`.
 
-Invariants: nothing is stored as signed that `psbt` has not checked; a hold is released only for a batch
-that no signer had, or whose anchor was spent by a transaction that pays none of its payees; who approves did
-not draft.
+Invariants: nothing is stored as signed that `psbt` has not checked; a batch that a signer had is not called
+off; who approves did not draft.
 
 Must not know: nodes, wallets, the clock.
 """
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, update
 
-from payouts.batch_schema import payout_approvals, payout_attempts, payout_strangers
+from payouts.batch_schema import payout_approvals, payout_attempts
 from payouts.book_time import book_time
-from payouts.ledger import AMOUNT_SAT_MAX, LedgerError
-from payouts.payout_evidence import Found, beyond
+from payouts.ledger import AMOUNT_SAT_MAX
 from payouts.payout_plan import Plan, digest, outdated
-from payouts.payout_rows import Act, clip, insert_attempt, insert_batch, move, move_attempt, note
+from payouts.payout_rows import Act, clip, fail, insert_attempt, insert_batch, move, move_attempt, note
 from payouts.persons import CHAIN, same_person
 from payouts.psbt import (
     Expected,
@@ -31,26 +30,21 @@ from payouts.psbt import (
 )
 from payouts.settlement import (
     ATTEMPTS_MAX,
-    SENT,
     UNDER_WAY,
     UNGIVEN,
     Attempt,
     AttemptState,
     Batch,
-    Item,
     SettlementError,
     State,
     WrongStep,
-    anchor_name,
     backwards,
-    batch_of,
     batches_in,
     hold,
     load,
     payment,
-    release,
 )
-from payouts.transaction import BadTransaction, Tx, TxOutput, decode_transaction
+from payouts.transaction import BadTransaction, TxOutput, decode_transaction
 
 
 def draft(connection: Connection, plan: Plan, act: Act) -> int:
@@ -276,7 +270,7 @@ def cancel(connection: Connection, batch_id: int, act: Act) -> None:
             if given
             else f"batch {batch_id} is {batch.state}"
         )
-    _fail(connection, batch, act, "cancelled, no signer ever had it")
+    fail(connection, batch, act, "cancelled, no signer ever had it")
 
 
 def replace_signature(
@@ -298,81 +292,6 @@ def replace_signature(
         .values(signed_tx=signed_tx)
     )
     note(connection, batch_id, batch.state, number, act, f"signed anew, the node refuses the old: {refusal}")
-    return True
-
-
-def lose(connection: Connection, batch_id: int, conflict: Tx, act: Act) -> None:
-    """Something that is no payout has spent the anchor, finally: no attempt can confirm any more."""
-    batch = load(connection, batch_id)
-    anchor = batch.anchor
-    if anchor is None or batch_of(connection, conflict.txid) is not None or not _spends(conflict, anchor):
-        raise WrongStep(f"{conflict.txid} does not conflict with batch {batch_id}")
-    scripts = {item.script for item in batch.items}
-    if paid := sum(output.script in scripts for output in conflict.outputs):
-        raise SettlementError(
-            f"{conflict.txid} pays {paid} of the payees of batch {batch_id}: it is not lost"
-        )
-    accept_stranger(connection, conflict.txid, anchor_name(anchor.txid, anchor.vout), act)
-    _fail(connection, batch, act, f"its anchor was spent by {conflict.txid}, which is no payout")
-
-
-def adopt(connection: Connection, batch_id: int, found: Found, act: Act) -> bool:
-    """A transaction that pays the batch is on the chain, and this database does not know that it was sent.
-    False where it does."""
-    batch = load(connection, batch_id)
-    if batch.state in (State.CONFIRMED, State.FINAL):
-        raise WrongStep(f"batch {batch_id} is {batch.state}")
-    known = next((it for it in batch.attempts if it.txid == found.tx.txid), None)
-    if known is None:
-        number = _insert_found(connection, batch, found, act)
-    elif known.state not in SENT:
-        number, raw = known.attempt, found.tx.raw
-        move_attempt(connection, batch, known, AttemptState.BROADCAST, signed_tx=raw, quarantine_reason=None)
-    elif batch.state is State.BROADCAST:
-        return False
-    else:
-        number = known.attempt
-    if batch.state is not State.BROADCAST:
-        move(connection, batch, State.BROADCAST)
-    again = hold(batch.items) if batch.state is State.FAILED else ()
-    detail = f"found on the chain: {found.tx.txid}"
-    note(connection, batch_id, State.BROADCAST, number, act, detail, again)
-    return True
-
-
-def recover(
-    connection: Connection, items: tuple[Item, ...], found: Found, act: Act, lost_id: int | None = None
-) -> int:
-    """A payout on the chain that this database has never heard of becomes a batch: its number.
-
-    `lost_id`: the batch whose anchor it spent, finally, without paying all its payees: what that one holds is
-    payable again, and paid by this one as far as it is.
-    """
-    if (known := batch_of(connection, found.tx.txid)) is not None:
-        return known[0].id
-    if len({it.tenant_id for it in items}) < len(items):
-        raise LedgerError(f"{found.tx.txid} pays a tenant twice")
-    if lost_id is not None:
-        lost = load(connection, lost_id)
-        if lost.anchor is None or not _spends(found.tx, lost.anchor):
-            raise WrongStep(f"{found.tx.txid} does not conflict with batch {lost_id}")
-        _fail(connection, lost, act, f"its anchor was spent by {found.tx.txid}, which pays others, or less")
-    batch_id = insert_batch(connection, State.BROADCAST, items, act)
-    note(connection, batch_id, State.BROADCAST, None, act, "found on the chain", hold(items))
-    adopt(connection, batch_id, found, act)
-    return batch_id
-
-
-def accept_stranger(connection: Connection, txid: str, anchor: str, act: Act) -> bool:
-    """A transaction with our coins is no payout: somebody looked, or it goes to ourselves. False where that
-    is known. `anchor` is the coin that it spent where a batch was to spend that, else empty."""
-    row = payout_strangers.c
-    known = select(row.txid).where(row.txid == txid, row.anchor == anchor)
-    if connection.scalar(known) is not None:
-        return False
-    connection.execute(
-        insert(payout_strangers).values(txid=txid, anchor=anchor, accepted_by=act.by, accepted_at_s=act.at_s)
-    )
     return True
 
 
@@ -399,46 +318,3 @@ def _in_block(batch: Batch, block_hash: str) -> Attempt:
         if it.block_hash == block_hash:
             return it
     raise WrongStep(f"batch {batch.id} has no transaction in block {block_hash}")
-
-
-def _insert_found(connection: Connection, batch: Batch, found: Found, act: Act) -> int:
-    """The coins with the anchor first, wherever the transaction has it."""
-    given = [it for it in batch.attempts if it.state not in (AttemptState.PSBT, AttemptState.FAILED)]
-    if not all(it.anchor in found.inputs for it in given):
-        raise SettlementError(
-            f"{found.tx.txid} pays batch {batch.id}, but a signer was given a transaction that pays it from "
-            "another coin: it must never be sent"
-        )
-    if beyond(found.tx.outputs, batch.payees) is None:
-        raise SettlementError(f"{found.tx.txid} does not pay batch {batch.id}")
-    if found.change is None:
-        raise SettlementError(
-            f"{found.tx.txid} pays batch {batch.id} and leaves nothing for the next to spend"
-        )
-    for it in batch.attempts:
-        if it.state is AttemptState.PSBT:
-            move_attempt(connection, batch, it, AttemptState.FAILED)
-    anchor = given[0].anchor if given else found.inputs[0]
-    return insert_attempt(
-        connection,
-        batch,
-        AttemptState.BROADCAST,
-        found.tx,
-        (anchor, *(it for it in found.inputs if it != anchor)),
-        found.made_at_height,
-        act.at_s,
-        change=found.change,
-        signed_tx=found.tx.raw,
-    )
-
-
-def _spends(tx: Tx, coin: Spend) -> bool:
-    return any((it.txid, it.vout) == (coin.txid, coin.vout) for it in tx.inputs)
-
-
-def _fail(connection: Connection, batch: Batch, act: Act, detail: str) -> None:
-    for it in batch.attempts:
-        if it.state is not AttemptState.FAILED:
-            move_attempt(connection, batch, it, AttemptState.FAILED, quarantine_reason=None)
-    move(connection, batch, State.FAILED)
-    note(connection, batch.id, State.FAILED, None, act, detail, release(batch.items))

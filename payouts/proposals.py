@@ -15,6 +15,7 @@ from enum import StrEnum
 import msgspec
 from sqlalchemy import Connection, insert, select
 
+from payouts.book_time import book_time
 from payouts.payout_rows import Act
 from payouts.persons import same_person
 from payouts.proposal_schema import confirmations, proposals
@@ -51,9 +52,10 @@ def propose(connection: Connection, kind: ProposalKind, subject: str, why: str, 
     for known in open_proposals(connection, kind, subject):
         if (known.proposed_by, known.why) == (act.by, why):
             return known
+    at_s = book_time(connection, act.at_s)
     number: int = connection.execute(
         insert(proposals)
-        .values(kind=kind.value, subject=subject, why=why, proposed_by=act.by, proposed_at_s=act.at_s)
+        .values(kind=kind.value, subject=subject, why=why, proposed_by=act.by, proposed_at_s=at_s)
         .returning(proposals.c.id)
     ).scalar_one()
     return _open(connection, number)
@@ -114,11 +116,12 @@ def confirmable(connection: Connection, number: int, act: Act) -> Proposal:
 def confirm(connection: Connection, proposal: Proposal, act: Act, transaction_seq: int | None = None) -> None:
     """Keep that the proposal is confirmed, and which transaction it booked. What it says is the caller's."""
     confirmable(connection, proposal.id, act)
+    at_s = book_time(connection, max(act.at_s, proposal.proposed_at_s))
     connection.execute(
         insert(confirmations).values(
             proposal_id=proposal.id,
             confirmed_by=act.by,
-            confirmed_at_s=act.at_s,
+            confirmed_at_s=at_s,
             transaction_seq=transaction_seq,
         )
     )

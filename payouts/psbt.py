@@ -94,6 +94,11 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     txid: str | None
     fee_cap_sat: int
 
+    @property
+    def outputs(self) -> tuple[TxOutput, ...]:
+        """In their order."""
+        return (*self.payees, self.change)
+
 
 class Psbt(msgspec.Struct, frozen=True):
     """A partially signed transaction (BIP-174): the transaction, and a map for each input."""

@@ -146,7 +146,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     state: AttemptState
     txid: str
     fee_sat: int
-    change: TxOutput
+    change: TxOutput | None  # None: found on the chain, and nothing in it was left to us
     made_at_height: int
     psbt: bytes | None
     signed_tx: bytes | None
@@ -161,10 +161,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return self.inputs[0]
 
     @property
-    def change_vout(self) -> int:
-        """Which output of the signed transaction the change is: the last, or wherever a signer put it."""
+    def change_vout(self) -> int | None:
+        """Which output of the signed transaction the change is: the last, or wherever a signer put it; None
+        where there is none."""
         outputs = decode_transaction(self.signed_tx or b"").outputs
-        return max(number for number, output in enumerate(outputs) if output == self.change)
+        return max((number for number, output in enumerate(outputs) if output == self.change), default=None)
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,6 +218,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     def expected(self, attempt: Attempt) -> Expected:
         """What that attempt's transaction has to be."""
+        if attempt.change is None:
+            raise WrongStep(f"attempt {attempt.attempt} was found on the chain: there is nothing to sign")
         return Expected(
             inputs=attempt.inputs,
             payees=self.payees,
@@ -337,10 +340,11 @@ def is_stranger(connection: Connection, txid: str, anchor: str | None = None) ->
     return connection.scalar(query.limit(1)) is not None
 
 
-def next_anchor(connection: Connection) -> tuple[Attempt, int] | None:
-    """The newest final payout and its output that the next batch has to spend: its change.
+def next_anchor(connection: Connection) -> tuple[Attempt, int | None] | None:
+    """The newest final payout and its output that the next batch has to spend: its change, where it has any.
 
-    None before the first, and where something that is no payout has spent it: the next batch starts anew.
+    None before the first, and where something that is no payout has spent it, or two persons know that there
+    is none: the next batch starts anew.
     """
     txid = connection.scalar(
         select(payout_attempts.c.txid)
@@ -357,9 +361,9 @@ def next_anchor(connection: Connection) -> tuple[Attempt, int] | None:
     return None if connection.scalar(gone.limit(1)) is not None else (attempt, vout)
 
 
-def anchor_name(txid: str, vout: int) -> str:
-    """A coin as it is written down."""
-    return f"{txid}:{vout}"
+def anchor_name(txid: str, vout: int | None) -> str:
+    """A coin as it is written down; None is the one that a payout did not leave."""
+    return f"{txid}:{'none' if vout is None else vout}"
 
 
 def _attempts(connection: Connection, batch_id: int) -> tuple[Attempt, ...]:
@@ -380,7 +384,9 @@ def _attempts(connection: Connection, batch_id: int) -> tuple[Attempt, ...]:
             state=AttemptState(row.state),
             txid=row.txid,
             fee_sat=row.fee_sat,
-            change=TxOutput(row.change_sat, bytes.fromhex(row.change_script)),
+            change=None
+            if row.change_sat is None
+            else TxOutput(row.change_sat, bytes.fromhex(row.change_script)),
             made_at_height=row.made_at_height,
             psbt=row.psbt,
             signed_tx=row.signed_tx,

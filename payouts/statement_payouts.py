@@ -6,6 +6,7 @@ the statement: its confirmations are those booked by then, 1 and 6, not what the
 Invariants: reads only. Must not know: nodes, and how a payout is made.
 """
 
+from collections import Counter
 from itertools import groupby, takewhile
 from operator import attrgetter
 
@@ -104,6 +105,9 @@ def payouts_of(connection: Connection, tenant_id: int, period: Period) -> tuple[
         .order_by(payout_items.c.batch_id)
     ).all()
     booked_sat = _booked_sat(connection, tenant_id, period)
+    outputs_sat: Counter[int] = Counter()  # a signer may have paid a tenant by several outputs
+    for item in items:
+        outputs_sat[item.batch_id] += item.amount_sat
     found = []
     for item in items:
         standing = standing_of(connection, item.batch_id, period)
@@ -120,7 +124,7 @@ def payouts_of(connection: Connection, tenant_id: int, period: Period) -> tuple[
                 txid=standing.txid,
                 output=None if standing.txid is None else standing.outputs[item.position],
                 confirmations=standing.confirmations,
-                booked_sat=booked_sat.get(item.batch_id, 0),
+                booked_sat=booked_sat.get(item.batch_id, 0) * item.amount_sat // outputs_sat[item.batch_id],
             )
         )
     return tuple(found)

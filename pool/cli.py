@@ -16,11 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from pool.admin.client import NoAnswer
 from pool.bookkeeper import BooksFailed
 from pool.check import Finding, check_pool
+from pool.command_line import say
 from pool.config import BadConfig, load_config, parse_address, parse_difficulty
 from pool.data_dir import DataDirError, held
 from pool.demo import DemoOptions, above, run_demo
 from pool.journal import JournalFailed
-from pool.log_lines import LogLines
+from pool.log_lines import LogLines, in_shape
 from pool.main import Pool
 from pool.money_cli import db_app, ledger_app, rate_app
 from pool.order_cli import app as order_app
@@ -91,7 +92,7 @@ def main() -> None:
     try:
         app()
     except MISTAKES as error:
-        typer.echo(f"angara: {_in_words(error)}", err=True)
+        say(f"angara: {_in_words(error)}", err=True)
         sys.exit(EXIT_MISTAKE)
 
 
@@ -104,6 +105,7 @@ def _setup(verbose: Annotated[bool, typer.Option(help="Log debug messages too.")
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         processors=[
             LogLines(),
+            in_shape,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -138,7 +140,7 @@ def check(config: ConfigOption) -> None:
 
     _run(look)
     for finding in findings:
-        typer.echo(f"{'ok  ' if finding.good else 'BAD '} {finding.subject}: {finding.text}")
+        say(f"{'ok  ' if finding.good else 'BAD '} {finding.subject}: {finding.text}")
     if not all(finding.good for finding in findings):
         raise typer.Exit(1)
 
@@ -232,7 +234,7 @@ def _run(job: Callable[[], Awaitable[None]]) -> None:
         mistakes = [_in_words(error) for error in _leaves(group)]
     if mistakes:
         for mistake in mistakes:
-            typer.echo(f"angara: {mistake}", err=True)
+            say(f"angara: {mistake}", err=True)
         raise typer.Exit(EXIT_MISTAKE)
 
 

@@ -43,6 +43,12 @@ def print_json(value: object) -> None:
     typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
+def say(words: str, *, err: bool = False) -> None:
+    """A line of words, some of which others chose: a node, an upstream, whoever typed a name. What would move
+    the cursor or change what is read has a shape."""
+    typer.echo(visible(words), err=err)
+
+
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     """A line for each; what is None has none."""
     for name, value in facts:

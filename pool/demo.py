@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from payouts.ledger import balance_sat, payable
 from payouts.rates import Scheme
@@ -226,7 +227,7 @@ def _table(pool: RunningPool, balances: dict[str, int], state: DemoState) -> Tab
         if row is not None:
             rejected = row.stale + row.duplicate + row.low + row.invalid
             figures = [str(row.workers), hashrate_text(row.rates_hps[1]), str(row.accepted), str(rejected)]
-        table.add_row(name, *figures, f"{Decimal(balances.get(name, 0)).scaleb(-8):.8f}")
+        table.add_row(Text(name), *figures, f"{Decimal(balances.get(name, 0)).scaleb(-8):.8f}")
     host, port = pool.addresses[0]
     table.caption = f"stratum+tcp://{host}:{port} as acme.c01.unit; last {state.last_hash[:24]}"
     return table

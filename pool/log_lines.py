@@ -16,6 +16,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from pool.reports.figures import visible
+
 log = structlog.get_logger()
 
 LINES_MAX: Final = 20  # of an event in its minute: enough to see what is the matter
@@ -76,3 +78,11 @@ class LogLines:
         for key in over:
             del self._minutes[key]
         return {key: it.left_out for key, it in over.items() if it.left_out}
+
+
+def in_shape(logger: Any, method: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: what miners, upstreams and nodes say moves no cursor of who reads the log."""
+    for key, value in event_dict.items():
+        if isinstance(value, str):
+            event_dict[key] = visible(value)
+    return event_dict

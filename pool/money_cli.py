@@ -14,7 +14,7 @@ from payouts.reversals import Reversible, confirm_reversal, look_at, propose_rev
 from payouts.settlement import SettlementError
 from pool.admin.client import borrow_lease
 from pool.books_options import ConfigOption, DatabaseOption, DataDirOption, books_of
-from pool.command_line import moment, operator
+from pool.command_line import moment, operator, say
 from pool.config import BadConfig
 from pool.reports.figures import visible
 from pool.store import Store, open_store, upgrade
@@ -76,7 +76,7 @@ def ledger_verify(
     finally:
         store.close()
     if found.wrong is not None:
-        typer.echo(f"WRONG {found.wrong.table} {found.wrong.row}: {found.wrong.reason}")
+        say(f"WRONG {found.wrong.table} {found.wrong.row}: {found.wrong.reason}")
         raise typer.Exit(1)
     typer.echo(f"ok: {found.head.seq} transactions, {found.settlements} settlements, head {found.head.hash}")
     for account, balance_sat in found.balances_sat.items():
@@ -109,7 +109,7 @@ def ledger_reverse(
         borrow_lease(store, books.data_dir)
         typer.echo(_reverse(store, seq, why, confirm, by if by is not None else operator()))
     except (LedgerError, ProposalError, SettlementError) as mistake:
-        typer.echo(f"angara: {mistake}", err=True)
+        say(f"angara: {mistake}", err=True)
         raise typer.Exit(EXIT_MISTAKE) from None
     finally:
         store.close()

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 import trio
 
+from payouts.payout_found import disown
 from payouts.payout_plan import Plan, ScriptOf, plan
 from payouts.payout_rows import Act
 from payouts.payout_steps import (
@@ -121,6 +122,13 @@ class Paymaster:
         log.info("payout_cancelled", batch=batch_id, by=by)
         return await self._books.read(load, batch_id)
 
+    async def disown(self, batch_id: int, by: str) -> Batch | None:
+        """One person's word that what these books took for the batch's payment spends no coin of ours: what
+        becomes of the batch with the second person's, None with the first's."""
+        done = await self._books.write(disown, batch_id, self._wallet.is_own, self._books.act(by))
+        log.warning("payout_disowned", batch=batch_id, by=by, done=done)
+        return await self._books.read(load, batch_id) if done else None
+
     async def export(self, batch_id: int, by: str, fee_rate_sat_vb: int | None = None) -> Export:
         """The newest PSBT of the batch, made first where there is none; a signer has it from now on."""
         node = await self._nodes.first()
@@ -155,7 +163,7 @@ class Paymaster:
         """The newest attempt, where it has that rate, or one in place of it, where no signer has it."""
         if newest.state is AttemptState.PSBT:
             return await self._make_again(node, batch, newest, by, fee_rate_sat_vb)
-        outputs = [*batch.payees, newest.change]
+        outputs = batch.expected(newest).outputs
         rate = await self._rate_sat_kvb(node, fee_rate_sat_vb)
         if newest.fee_sat != self._wallet.shape.fee_sat(len(newest.inputs), outputs, rate):
             raise WrongStep(

@@ -6,6 +6,7 @@
     broadcast, follow, bump   send it, look after it, pay more
     cancel                    before a signer has it
     reconcile                 after a backup was restored, or coins were moved
+    disown                    what was booked as a payout, and spends no coin of ours
 
 A command that was cut off is given again. Mistakes are answered in words and exit code 2; what needs
 somebody to look at it (quarantine, a chain that the books do not explain) with exit code 1.
@@ -26,9 +27,6 @@ from typing import Annotated, Final, TypeVar
 
 import trio
 import typer
-from rich.console import Console
-from rich.table import Table
-from sqlalchemy.exc import SQLAlchemyError
 
 from payouts.ledger import LedgerError
 from payouts.payout_plan import Plan, ScriptOf, plan
@@ -39,7 +37,7 @@ from pool.addresses import script_for
 from pool.admin.client import borrow_lease
 from pool.book import bound_network
 from pool.books_options import ConfigOption, DatabaseOption, DataDirOption, books_of
-from pool.command_line import operator
+from pool.command_line import operator, print_table, say
 from pool.config import BadConfig, load_config
 from pool.node import Node
 from pool.paymaster import Paymaster
@@ -49,12 +47,11 @@ from pool.payout_node import Answer, PayoutNodes
 from pool.payout_settings import MINIMUM_SAT_DEFAULT
 from pool.payout_wallet import BadWallet, PayoutWallet
 from pool.rpc import NodeError
-from pool.store import Store, StoreError, open_store
+from pool.store import DATABASE_ERRORS, Store, open_store, words_of
 
 EXIT_WRONG: Final = 1
 EXIT_MISTAKE: Final = 2
 FOLLOW_EVERY_S: Final = 30.0
-TEXT_COLUMNS: Final = 160  # of tables that are not for a terminal
 DEFAULT_CONFIG: Final = Path("angara.toml")
 
 app = typer.Typer(help="Payout batches: one payment on the chain to many tenants.", no_args_is_help=True)
@@ -94,7 +91,7 @@ def create(
     """Draft a batch of what is payable. The balances are held until it is paid or cancelled."""
     batch = _command(lambda it: it.create(_person(by)), config, data_dir, database)
     _print_batch(batch)
-    typer.echo(f"Next: somebody else runs `angara payout approve {batch.id} --digest {batch.digest} ...`")
+    say(f"Next: somebody else runs `angara payout approve {batch.id} --digest {batch.digest} ...`")
 
 
 @app.command("approve")
@@ -112,7 +109,7 @@ def approve(
     batch = _command(
         lambda it: it.approve(batch_id, digest.lower(), fee_cap_sat, person), config, data_dir, database
     )
-    typer.echo(f"batch {batch.id} is {batch.state}, approved by {person}, fee cap {_amount(fee_cap_sat)}")
+    say(f"batch {batch.id} is {batch.state}, approved by {person}, fee cap {_amount(fee_cap_sat)}")
 
 
 @app.command("cancel")
@@ -125,7 +122,7 @@ def cancel(
 ) -> None:
     """Call off a batch that no signer ever had. Its balances are payable again."""
     batch = _command(lambda it: it.cancel(batch_id, _person(by)), config, data_dir, database)
-    typer.echo(f"batch {batch.id} is {batch.state}: {_amount(batch.total_sat)} are payable again")
+    say(f"batch {batch.id} is {batch.state}: {_amount(batch.total_sat)} are payable again")
 
 
 @app.command("export")
@@ -148,7 +145,7 @@ def export(
         else:
             _write_whole(out, text)
             words += f", written to {out}"
-    typer.echo(words, err=True)
+    say(words, err=True)
 
 
 @app.command("import")
@@ -167,9 +164,9 @@ def import_signed(
     news = "is signed" if found.fresh else "was signed before, nothing is changed"
     if found.replaced:
         news = "is signed anew: no node would ever have taken the signatures of before"
-    typer.echo(f"batch {batch_id}, attempt {found.attempt}: {found.txid} {news}")
+    say(f"batch {batch_id}, attempt {found.attempt}: {found.txid} {news}")
     if found.warning is not None:
-        typer.echo(f"the node would not take it now: {found.warning}", err=True)
+        say(f"the node would not take it now: {found.warning}", err=True)
 
 
 @app.command("broadcast")
@@ -183,13 +180,11 @@ def broadcast(
     """Send the signed transaction to every node; again, as often as is wanted."""
     answers = _command(lambda it: it.broadcast(batch_id, _person(by)), config, data_dir, database)
     for it in answers:
-        typer.echo(f"node {it.node}: {it.answer} {it.words}".rstrip())
+        say(f"node {it.node}: {it.answer} {it.words}".rstrip())
     if all(it.answer is Answer.UNKNOWN for it in answers):
-        typer.echo(
-            "no node answered: it may be on its way all the same, `angara payout follow` sends it again"
-        )
+        say("no node answered: it may be on its way all the same, `angara payout follow` sends it again")
     if all(it.answer is Answer.REFUSED for it in answers):
-        typer.echo(
+        say(
             "no node takes it. Wrong signatures: have it signed again and import that. "
             f"Too low a fee: `angara payout bump {batch_id}`",
             err=True,
@@ -207,8 +202,8 @@ def bump(
 ) -> None:
     """Make a transaction that replaces the last one and pays more; then export, import, broadcast it."""
     made = _command(lambda it: it.bump(batch_id, _person(by), fee_rate), config, data_dir, database)
-    typer.echo(f"batch {batch_id}, attempt {made.attempt}: txid {made.txid}, fee {_amount(made.fee_sat)}")
-    typer.echo(f"Next: `angara payout export {batch_id}`")
+    say(f"batch {batch_id}, attempt {made.attempt}: txid {made.txid}, fee {_amount(made.fee_sat)}")
+    say(f"Next: `angara payout export {batch_id}`")
 
 
 @app.command("show")
@@ -233,21 +228,9 @@ def list_batches(
     with _in_words(), _opened(config, data_dir, database) as (store, _):
         with store.read() as connection:
             batches = batches_in(connection)
-        table = _table("batch", "state", "payees>", "BTC>", "sat>", "fee sat>", "txid")
-        for it in batches:
-            sent = next((a for a in reversed(it.attempts) if a.block_hash), None) or next(
-                reversed(it.attempts), None
-            )
-            table.add_row(
-                str(it.id),
-                it.state.value,
-                str(len(it.items)),
-                _btc(it.total_sat),
-                str(it.total_sat),
-                str(sent.fee_sat) if sent else "",
-                sent.txid if sent else "",
-            )
-        _console().print(table)
+        print_table(
+            ("batch", "state", "payees>", "BTC>", "sat>", "fee sat>", "txid"), [_listed(it) for it in batches]
+        )
 
 
 @app.command("follow")
@@ -263,9 +246,9 @@ def follow(
         while True:
             survey = await paymaster.follower.survey()
             for news in survey.news:
-                typer.echo(news)
+                say(news)
             for trouble in survey.trouble_words:
-                typer.echo(trouble, err=True)
+                say(trouble, err=True)
             if once or not await paymaster.under_way():
                 return
             await trio.sleep(FOLLOW_EVERY_S)
@@ -292,12 +275,33 @@ def reconcile(
         lambda it: it.reconciler.run(_person(by), accept or ()), config, data_dir, database
     )
     for words in done:
-        typer.echo(words)
+        say(words)
     for words in open_questions:
-        typer.echo(words, err=True)
+        say(words, err=True)
     if open_questions:
         raise typer.Exit(EXIT_WRONG)
-    typer.echo("the books agree with the chain")
+    say("the books agree with the chain")
+
+
+@app.command("disown")
+def disown(
+    batch_id: BatchArgument,
+    by: AsOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Say that a batch was never paid by the transaction in its place: that spends no coin of the wallet.
+
+    It takes two persons; where the wallet was another one at that time, it is no mistake. What `reconcile`
+    booked in earlier versions may be one.
+    """
+    person = _person(by)
+    batch = _command(lambda it: it.disown(batch_id, person), config, data_dir, database)
+    if batch is None:
+        say(f"{person} says so. Next: somebody else runs `angara payout disown {batch_id}`")
+    else:
+        say(f"batch {batch_id} is {batch.state}: {_amount(batch.total_sat)} are payable again")
 
 
 def _command(
@@ -355,7 +359,7 @@ def _in_words() -> Iterator[None]:
     try:
         yield
     except Quarantined as wrong:
-        typer.echo(f"angara: quarantined, nothing is sent: {wrong}", err=True)
+        say(f"angara: quarantined, nothing is sent: {wrong}", err=True)
         raise typer.Exit(EXIT_WRONG) from None
     except (
         BadConfig,
@@ -365,11 +369,10 @@ def _in_words() -> Iterator[None]:
         OSError,
         ProposalError,
         SettlementError,
-        SQLAlchemyError,
-        StoreError,
         TooFewCoins,
+        *DATABASE_ERRORS,
     ) as mistake:
-        typer.echo(f"angara: {mistake}", err=True)
+        say(f"angara: {words_of(mistake)}", err=True)
         raise typer.Exit(EXIT_MISTAKE) from None
 
 
@@ -391,52 +394,50 @@ def _write_whole(path: Path, text: str) -> None:
             raise
 
 
+def _listed(batch: Batch) -> tuple[object, ...]:
+    """A batch in a line, with the transaction that is in the chain, or the newest."""
+    newest = batch.attempts[-1] if batch.attempts else None
+    sent = next((it for it in reversed(batch.attempts) if it.block_hash), newest)
+    return (
+        *(batch.id, batch.state, len(batch.items), _btc(batch.total_sat), batch.total_sat),
+        *(("", "") if sent is None else (sent.fee_sat, sent.txid)),
+    )
+
+
 def _print_plan(planned: Plan) -> None:
-    table = _table("tenant", "address", "BTC>", "sat>")
-    for item in planned.items:
-        table.add_row(item.tenant, item.address, _btc(item.amount_sat), str(item.amount_sat))
-    _console().print(table)
-    typer.echo(f"{len(planned.items)} payees, {_amount(planned.total_sat)}")
+    print_table(
+        ("tenant", "address", "BTC>", "sat>"),
+        [(it.tenant, it.address, _btc(it.amount_sat), it.amount_sat) for it in planned.items],
+    )
+    say(f"{len(planned.items)} payees, {_amount(planned.total_sat)}")
     if planned.held_back:
-        held = _table("held back", "sat>", "why")
-        for it in planned.held_back:
-            held.add_row(it.tenant, str(it.balance_sat), ": ".join(filter(None, (it.reason, it.detail))))
-        _console().print(held)
+        print_table(
+            ("held back", "sat>", "why"),
+            [
+                (it.tenant, it.balance_sat, ": ".join(filter(None, (it.reason, it.detail))))
+                for it in planned.held_back
+            ],
+        )
 
 
 def _print_batch(batch: Batch) -> None:
-    typer.echo(f"batch {batch.id} is {batch.state}, drafted by {batch.created_by}")
-    typer.echo(f"digest {batch.digest}")
-    table = _table("output>", "tenant", "address", "BTC>", "sat>")
-    for item in batch.items:
-        table.add_row(
-            str(item.position), item.tenant, item.address, _btc(item.amount_sat), str(item.amount_sat)
-        )
-    _console().print(table)
-    typer.echo(f"{len(batch.items)} payees, {_amount(batch.total_sat)}")
+    say(f"batch {batch.id} is {batch.state}, drafted by {batch.created_by}")
+    say(f"digest {batch.digest}")
+    print_table(
+        ("output>", "tenant", "address", "BTC>", "sat>"),
+        [(it.position, it.tenant, it.address, _btc(it.amount_sat), it.amount_sat) for it in batch.items],
+    )
+    say(f"{len(batch.items)} payees, {_amount(batch.total_sat)}")
     for approval in batch.approvals:
-        typer.echo(f"approved by {approval.approved_by}, fee cap {_amount(approval.fee_cap_sat)}")
+        say(f"approved by {approval.approved_by}, fee cap {_amount(approval.fee_cap_sat)}")
     for it in batch.attempts:
         where = f", in block {it.block_hash} at height {it.block_height}" if it.block_hash else ""
-        typer.echo(f"attempt {it.attempt} is {it.state}: txid {it.txid}, fee {_amount(it.fee_sat)}{where}")
+        say(f"attempt {it.attempt} is {it.state}: txid {it.txid}, fee {_amount(it.fee_sat)}{where}")
         if it.quarantine_reason:
-            typer.echo(f"  {it.quarantine_reason}")
+            say(f"  {it.quarantine_reason}")
     if batch.state in UNDER_WAY and batch.state is not State.CONFIRMED and batch.attempts:
         anchor = batch.attempts[0].anchor
-        typer.echo(f"anchor {anchor.txid}:{anchor.vout}")
-
-
-def _table(*columns: str) -> Table:
-    """Columns whose name ends in > are numbers."""
-    table = Table()
-    for name in columns:
-        numbers = name.endswith(">")
-        table.add_column(name.rstrip(">"), justify="right" if numbers else "left", overflow="fold")
-    return table
-
-
-def _console() -> Console:
-    return Console() if sys.stdout.isatty() else Console(width=TEXT_COLUMNS)
+        say(f"anchor {anchor.txid}:{anchor.vout}")
 
 
 def _btc(sat: int) -> str:

@@ -23,8 +23,9 @@ import structlog
 import trio
 from sqlalchemy.exc import SQLAlchemyError
 
+from payouts.payout_found import lose
 from payouts.payout_rows import Act
-from payouts.payout_steps import confirm, finish, lose, reorganise
+from payouts.payout_steps import confirm, finish, reorganise
 from payouts.persons import CHAIN
 from payouts.psbt import Quarantined
 from payouts.settlement import (

@@ -1,8 +1,9 @@
 """What payouts ask of the bitcoinds: coins of a descriptor, the fate of a coin, blocks, and sending.
 
 Invariants: answers are checked and typed here, amounts are integers from here on; a question goes to the
-first node that is fit; what cannot be taken back (final, failed) is asked of all fit nodes, and they must
-agree; a transaction is sent to every node. A node that did not answer has not said no.
+first node that is fit, unless another proves a better chain (`pool.chain_lead`); what cannot be taken back
+(final, failed) is asked of all fit nodes, and they must agree; a transaction is sent to every node. A node
+that did not answer has not said no.
 
 Must not know: batches.
 """
@@ -18,7 +19,9 @@ import trio
 
 from payouts.psbt import Spend
 from payouts.transaction import BadTransaction, Tx, decode_transaction, spender_in_block
-from pool.node import Height, Node, check_chain, typed
+from pool.chain_lead import leads
+from pool.node import ChainStatus, Height, Node, check_chain, typed
+from pool.node_set import LEAD_BLOCKS, PROOF_S, SILENT_S
 from pool.rpc import NodeError, NodeSpokeNonsense, NodeUnreachable, RpcError, one_line
 from pool.templates import HEIGHT_MAX, NTIME_MAX, HashHex
 
@@ -163,16 +166,46 @@ class PayoutNodes:
         self._chain = chain
 
     async def first(self) -> "ChainNode":
-        """The first node that is fit. Raises NodeUnreachable with what each of them said."""
-        reasons = []
-        for node in self._nodes:
+        """Of the nodes that are fit the first, or one with a better chain: it lags, and does not know what
+        was spent. Raises NodeUnreachable with what each of them said."""
+        fit: dict[Node, ChainStatus] = {}
+        reasons: dict[Node, str] = {}
+
+        async def ask(node: Node) -> None:
             try:
-                status = await check_chain(node, self._chain)
+                fit[node] = await check_chain(node, self._chain)
             except NodeError as error:
-                reasons.append(f"{node.name}: {error}")
+                reasons[node] = str(error)
             else:
-                return ChainNode(node, status.height)
-        raise NodeUnreachable(f"no node can be asked ({'; '.join(reasons)})")
+                others.cancel_scope.deadline = min(
+                    others.cancel_scope.deadline, trio.current_time() + SILENT_S
+                )
+
+        async with trio.open_nursery() as others:
+            for node in self._nodes:
+                others.start_soon(ask, node)
+        standing = [node for node in self._nodes if node in fit]
+        if not standing:
+            words = "; ".join(f"{node.name}: {reasons[node]}" for node in self._nodes if node in reasons)
+            raise NodeUnreachable(f"no node can be asked ({words})")
+        best = standing[0]
+        for node in standing[1:]:
+            if await self._leads(node, best, fit[node].height, fit[best].height):
+                log.warning("payout_node_lags", node=best.name, behind=node.name, height=fit[best].height)
+                best = node
+        return ChainNode(best, fit[best].height)
+
+    @staticmethod
+    async def _leads(node: Node, best: Node, height: int, best_height: int) -> bool:
+        """Whether the node has a better chain, and proves it."""
+        if height <= best_height:
+            return False
+        try:
+            with trio.fail_after(PROOF_S):
+                return await leads(node, best, min(height - best_height, LEAD_BLOCKS), claimed=height)
+        except (NodeError, trio.TooSlowError) as error:
+            log.warning("payout_lead_not_proven", node=node.name, over=best.name, reason=str(error))
+            return False
 
     async def confirmations(self, block_hash: str) -> tuple[int, int]:
         """The fewest and the most confirmations that the fit nodes give the block; 0: not in the chain."""

@@ -32,14 +32,16 @@ from sqlalchemy import Connection
 
 from payouts.ledger import LedgerError
 from payouts.payout_evidence import Found, batch_paid_by, beyond, change_among, items_paid_by
+from payouts.payout_found import Overpaid, accept_stranger, adopt, alleged, recover
 from payouts.payout_plan import ScriptOf
 from payouts.payout_rows import Act
-from payouts.payout_steps import accept_stranger, adopt, recover
 from payouts.persons import CHAIN
 from payouts.proposals import ProposalError, ProposalKind, agree, agreed, open_proposals
+from payouts.psbt import fee_sat
 from payouts.settlement import (
     FINAL_CONFIRMATIONS,
     UNDER_WAY,
+    Attempt,
     Batch,
     Item,
     SettlementError,
@@ -92,10 +94,14 @@ class Reconciler:
                 raise NotReconciled(_gone(f"the anchor of batch {batch.id}"))
         if not under_way:
             tip = await self._books.read(next_anchor)
-            if tip is not None and (
-                self._suspects.moved(tip[0]) or not await node.unspent(tip[0].txid, tip[1])
-            ):
+            if tip is not None and not await self._change_stands(node, *tip):
                 raise NotReconciled(_gone("the change of the last payout"))
+
+    async def _change_stands(self, node: ChainNode, attempt: Attempt, vout: int | None) -> bool:
+        """Whether the change of a payout is ours, and unspent."""
+        if vout is None or self._suspects.moved(attempt):
+            return False
+        return await node.unspent(attempt.txid, vout)
 
     async def require_known_change(self, node: ChainNode, coins: Collection[Coin]) -> None:
         """That every coin of the change descriptor is of a transaction that we know. Raises NotReconciled."""
@@ -125,9 +131,15 @@ class Reconciler:
             survey = await self._follower.survey()
             news += survey.news
             if not done:
-                told = (dust_in_words(dust),) if dust else ()
-                return (*news, *told), (*open_questions, *survey.trouble_words)
+                news += [dust_in_words(dust)] if dust else []
+                news += [_doubt(*it) for it in await self._alleged()]
+                return tuple(news), (*open_questions, *survey.trouble_words)
         raise NotReconciled(f"after {ROUNDS_MAX} rounds there is more: run it again")
+
+    async def _alleged(self) -> list[tuple[Batch, Attempt]]:
+        """Batches that no coin of this wallet paid, as far as these books know."""
+        pairs = [(it, alleged(it, self._wallet.is_own)) for it in await self._books.read(batches_in)]
+        return [(batch, attempt) for batch, attempt in pairs if attempt is not None]
 
     async def _explain(
         self, node: ChainNode, suspect: Suspect, act: Act, accept: Collection[str]
@@ -135,23 +147,29 @@ class Reconciler:
         """Take a transaction for what it is: whether it is explained now, and what it is, in words."""
         txid = suspect.txid
         ancestry = await node.ancestry(txid, suspect.height)
+        why = ""
         try:
-            words = await self._take(node, ancestry, suspect, act)
+            try:
+                words = await self._take(ancestry, suspect, act)
+            except Overpaid as error:
+                words, why = None, f"{error}, which may know of less work than there was; "
             if words is None and await self._said(txid, act, accept):
-                words = await self._take(node, ancestry, suspect, act)
+                words = await self._take(ancestry, suspect, act)
             if words is None:
-                return False, await self._question(ancestry, suspect)
+                return False, why + await self._question(ancestry, suspect)
         except (LedgerError, ProposalError, SettlementError) as error:
             return False, f"{txid} cannot be booked: {error}"
         log.warning("payout_reconciled", txid=txid, height=suspect.height, outcome=words, by=act.by)
         return True, words
 
-    async def _take(self, node: ChainNode, ancestry: Ancestry, suspect: Suspect, act: Act) -> str | None:
+    async def _take(self, ancestry: Ancestry, suspect: Suspect, act: Act) -> str | None:
         """What the chain says by itself, and what two persons said of it; None where it is a question."""
         tx, txid = ancestry.tx, suspect.txid
         known = None if suspect.moved else await self._books.read(batch_of, txid)
         if known is not None:
-            await self._books.write(adopt, known[0].id, self._found(ancestry, suspect, known[0].payees), act)
+            found = self._found(ancestry, suspect, known[0].payees)
+            known_by = await self._books.read(_looked_at, txid)
+            await self._books.write(adopt, known[0].id, found, act, known_by)
             return f"{txid} is attempt {known[1].attempt} at batch {known[0].id}, and is on the chain"
         spends = frozenset((it.txid, it.vout) for it in tx.inputs)
         batch = await self._books.read(batch_paid_by, tx.outputs, spends, self._script_of)
@@ -166,7 +184,7 @@ class Reconciler:
         if strangers and not looked_at and not full:
             return None
         if items:
-            return await self._recover(node, ancestry, suspect, lost, items, act)
+            return await self._recover(ancestry, suspect, lost, items, act)
         by = act if strangers else Act(CHAIN, act.at_s)
         await self._books.write(accept_stranger, txid, suspect.anchor, by)
         return f"{txid} is no payout: " + (
@@ -174,7 +192,9 @@ class Reconciler:
         )
 
     async def _adopt(self, ancestry: Ancestry, suspect: Suspect, batch: Batch, act: Act) -> str:
-        await self._books.write(adopt, batch.id, self._found(ancestry, suspect, batch.payees), act)
+        known_by = await self._books.read(_looked_at, suspect.txid)
+        found = self._found(ancestry, suspect, batch.payees)
+        await self._books.write(adopt, batch.id, found, act, known_by)
         words = f"{suspect.txid} pays batch {batch.id}, and is on the chain"
         rest = beyond(ancestry.tx.outputs, batch.payees) or ()
         if elsewhere := [it for it in rest if not self._wallet.is_own(it.script)]:
@@ -185,36 +205,37 @@ class Reconciler:
 
     async def _recover(
         self,
-        node: ChainNode,
         ancestry: Ancestry,
         suspect: Suspect,
         lost: Batch | None,
         items: tuple[Item, ...],
         act: Act,
     ) -> str:
-        """Book what it pays to tenants; in place of a batch whose anchor it spent, when that is final."""
+        """Book what it pays to tenants; in place of a batch whose anchor it spent, when that is final. Raises
+        Overpaid where it is more than is owed, and nobody has said that this is right."""
         tx, txid = ancestry.tx, suspect.txid
-        if lost is not None:
-            fewest, _ = await self._nodes.confirmations(await node.block_hash(suspect.height))
-            if fewest < FINAL_CONFIRMATIONS:
-                raise SettlementError(
-                    f"it spent the anchor of batch {lost.id} and pays others, or less: after "
-                    f"{FINAL_CONFIRMATIONS} confirmations, it has {fewest}"
-                )
+        looked_at = await self._books.read(_looked_at, txid)
+        if lost is not None or looked_at:
+            await self._require_final(suspect, lost)
         found = self._found(ancestry, suspect, tuple(TxOutput(it.amount_sat, it.script) for it in items))
         lost_id = None if lost is None else lost.id
         try:
-            batch_id = await self._books.write(recover, items, found, act, lost_id)
-        except LedgerError:
-            # It pays a tenant more than the pool owes. The whole batch is paid besides, or two persons know.
+            batch_id = await self._books.write(recover, items, found, act, lost_id, looked_at)
+        except Overpaid:
             if lost is not None and beyond(tx.outputs, lost.payees) is not None:
-                return await self._adopt(ancestry, suspect, lost, act)
-            looked_at = await self._books.read(_looked_at, txid)
-            if lost is not None or not looked_at:
-                raise
-            await self._books.write(accept_stranger, txid, suspect.anchor, act)
-            return f"{txid} pays tenants more than they are owed, and is not booked: {looked_at} looked at it"
+                return await self._adopt(ancestry, suspect, lost, act)  # the whole batch is paid besides
+            raise
         return f"{txid} paid {len(items)} tenants: these books did not know, it is batch {batch_id} now"
+
+    async def _require_final(self, suspect: Suspect, lost: Batch | None) -> None:
+        """What is booked against what the books say must not be reorganised out of the chain any more."""
+        node = await self._nodes.first()
+        fewest, _ = await self._nodes.confirmations(await node.block_hash(suspect.height))
+        if fewest < FINAL_CONFIRMATIONS:
+            why = "pays more than is known of"
+            if lost is not None:
+                why = f"spent the anchor of batch {lost.id} and pays others, or less"
+            raise SettlementError(f"it {why}: after {FINAL_CONFIRMATIONS} confirmations, it has {fewest}")
 
     async def _said(self, txid: str, act: Act, accept: Collection[str]) -> bool:
         """Whether two persons have looked at it, of whom this may be the second."""
@@ -225,11 +246,12 @@ class Reconciler:
         """What persons have to know of it."""
         txid = suspect.txid
         said = await self._books.read(open_proposals, ProposalKind.NO_PAYOUT, txid)
-        told = (
-            "is a payout whose change went to somebody else"
-            if suspect.moved
-            else "spent coins of the payout wallet"
-        )
+        told = "spent coins of the payout wallet"
+        if suspect.moved:
+            told = "is a payout whose change went to somebody else"
+        if suspect.moved and suspect.anchor == anchor_name(txid, None):
+            fee = fee_sat(ancestry.tx, ancestry.inputs)
+            told = f"is a payout that left no change: {fee} sat of it went to the network"
         strangers = [it for it in ancestry.tx.outputs if not self._wallet.is_own(it.script)]
         words = f"{txid} at height {suspect.height} {told}, and pays {_scripts(strangers)}"
         command = f"`angara payout reconcile --accept {txid}`"
@@ -247,6 +269,14 @@ class Reconciler:
             made_at_height=suspect.height,
             change=change_among(rest, self._wallet.is_own),
         )
+
+
+def _doubt(batch: Batch, attempt: Attempt) -> str:
+    """What a person should know, and need not act upon."""
+    return (
+        f"batch {batch.id} is booked as paid by {attempt.txid}, which spends no coin of this wallet: where "
+        f"it never was another one, two persons take that back, each with `angara payout disown {batch.id}`"
+    )
 
 
 def _gone(what: str) -> str:

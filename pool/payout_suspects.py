@@ -18,8 +18,8 @@ import msgspec
 import structlog
 from sqlalchemy import Connection, func, select
 
+from payouts.payout_found import accept_stranger
 from payouts.payout_rows import Act
-from payouts.payout_steps import accept_stranger
 from payouts.persons import CHAIN
 from payouts.psbt import Spend
 from payouts.schema import tenants
@@ -60,7 +60,8 @@ class NotReconciled(SettlementError):
 class Suspect(msgspec.Struct, frozen=True):
     """A transaction to be explained, and the watched coin that it spent, if it did.
 
-    `moved`: it is a payout that the books know, and that coin is its change, which went to somebody else.
+    `moved`: it is a payout that the books know, and that coin is its change, which went to somebody else, or
+    was left to the network.
     """
 
     txid: str
@@ -118,8 +119,9 @@ class Suspects:
         return any(self._wallet.is_own(it.script) for it in inputs)
 
     def moved(self, attempt: Attempt) -> bool:
-        """Whether the change of a payout that was found on the chain went to somebody else."""
-        return attempt.psbt is None and not self._wallet.is_own(attempt.change.script)
+        """Whether the change of a payout that was found on the chain is not ours."""
+        change = attempt.change
+        return attempt.psbt is None and (change is None or not self._wallet.is_own(change.script))
 
     async def _of_anchors(self, node: ChainNode) -> list[Suspect]:
         found = []
@@ -132,7 +134,7 @@ class Suspects:
         if not under_way and (tip := await self._books.read(next_anchor)) is not None:
             attempt, vout = tip
             height = attempt.block_height or 0
-            if self.moved(attempt):
+            if vout is None or self.moved(attempt):
                 return [Suspect(attempt.txid, height, anchor_name(attempt.txid, vout), moved=True)]
             watched.append((attempt.txid, vout, height - WATCH_CONFIRMATIONS))
         for txid, vout, from_height in watched:

@@ -21,7 +21,6 @@ from typing import Annotated, Final
 
 import typer
 from sqlalchemy import Connection, func, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from payouts.book_time import latest_s
 from payouts.report_hashrate import Grain, Step, hashrate_report
@@ -33,6 +32,7 @@ from payouts.statement_money import StatementWrong
 from payouts.statement_period import BadPeriod, Period
 from payouts.statements import UnknownTenant, statement, tenant_number
 from pool.books_options import ConfigOption, DatabaseOption, DataDirOption
+from pool.command_line import say
 from pool.config import BadConfig, load_config
 from pool.data_dir import database_url
 from pool.journal_schema import journal_batches
@@ -45,7 +45,7 @@ from pool.reports.render_html import render_html
 from pool.reports.render_json import render_json
 from pool.reports.render_text import render_text
 from pool.reports.statement_document import statement_document
-from pool.store import StoreError, open_store
+from pool.store import DATABASE_ERRORS, open_store, words_of
 
 EXIT_WRONG: Final = 1
 EXIT_MISTAKE: Final = 2
@@ -177,7 +177,7 @@ def pool_command(
     with _answering():
         _report(make, form, out, _url(data_dir, database, config))
     if wrong:
-        typer.echo(f"angara: the ledger is wrong: {wrong[0]}", err=True)
+        say(f"angara: the ledger is wrong: {wrong[0]}", err=True)
         raise typer.Exit(EXIT_WRONG)
 
 
@@ -240,14 +240,13 @@ def _answering() -> Iterator[None]:
         BadPeriod,
         UnknownOrder,
         UnknownTenant,
-        StoreError,
         OSError,
-        SQLAlchemyError,
+        *DATABASE_ERRORS,
     ) as error:
-        typer.echo(f"angara: {error}", err=True)
+        say(f"angara: {words_of(error)}", err=True)
         raise typer.Exit(EXIT_MISTAKE) from None
     except StatementWrong as error:
-        typer.echo(f"angara: {error}: run `angara ledger verify`", err=True)
+        say(f"angara: {error}: run `angara ledger verify`", err=True)
         raise typer.Exit(EXIT_WRONG) from None
 
 

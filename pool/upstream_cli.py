@@ -22,6 +22,7 @@ from pool.command_line import (
     print_facts,
     print_json,
     print_table,
+    say,
 )
 from pool.config import BadConfig
 from pool.reports.figures import grouped
@@ -263,12 +264,12 @@ def _print_channel(it: dict[str, Any]) -> None:
     whose = "tenants" if it["order"] is None else f"order {it['order']}"
     serves = f"{it['serving']} serves" if it["serving"] else "nothing serves"
     diverted = ", its miners are on the fallback" if it["diverted"] else ""
-    typer.echo(f"channel {it['number']}, {whose}: {serves} since {duration(it['since_s'])}{diverted}")
+    say(f"channel {it['number']}, {whose}: {serves} since {duration(it['since_s'])}{diverted}")
     typer.echo(f"{grouped(it['sessions'])} sessions, {grouped(it['unanswered'])} shares unanswered")
     ours, miners = it["prefix_bytes"], it["miner_bytes"]
     typer.echo(f"extranonce2: {ours} bytes ours ({grouped(1 << 8 * ours)} sessions), {miners} the miner's")
     if it["limits"]:
-        typer.echo(f"BUT: {it['limits']}")
+        say(f"BUT: {it['limits']}")
     print_table(
         ("address", "state", "since>", "why"),
         [(at["address"], at["state"], duration(at["age_s"]), at["reason"] or None) for at in it["endpoints"]],
@@ -302,19 +303,19 @@ def _trial_row(it: Trial) -> dict[str, Any]:
 def _print_trial(it: Trial) -> None:
     tls = " (TLS)" if it.endpoint.tls else ""
     if it.facts is None:
-        typer.echo(f"{it.number}  {it.endpoint.address}{tls}: NOT USABLE: {it.reason}")
+        say(f"{it.number}  {it.endpoint.address}{tls}: NOT USABLE: {it.reason}")
         return
     split = it.facts.split
     rolling = f"version mask {it.facts.mask:08x}" if it.facts.mask else "no version rolling"
-    typer.echo(f"{it.number}  {it.endpoint.address}{tls}: usable, a job after {it.facts.took_s:.2f} s")
+    say(f"{it.number}  {it.endpoint.address}{tls}: usable, a job after {it.facts.took_s:.2f} s")
     typer.echo(
         f"   extranonce2 of {split.upstream_bytes} bytes: {split.prefix_bytes} ours"
         f" ({grouped(split.sessions)} sessions), {split.miner_bytes} the miner's,"
         f" {split.filler_bytes} filler"
     )
     if split.limits:
-        typer.echo(f"   BUT: {split.limits}")
-    typer.echo(f"   {rolling}, difficulty {_difficulty(it.facts.target)}, height {it.facts.work.height}")
+        say(f"   BUT: {split.limits}")
+    say(f"   {rolling}, difficulty {_difficulty(it.facts.target)}, height {it.facts.work.height}")
 
 
 def _difficulty(target: int) -> str:

@@ -238,8 +238,11 @@ class World:
     def paymaster(self) -> Paymaster:
         """A process that was just started."""
         books = PayoutBooks(FaultyStore(self.store, self.faults), lambda: self.now_s)
-        nodes = PayoutNodes(self.clients, "regtest")
-        return Paymaster(books, nodes, self.wallet, self.settings, script_of)
+        return Paymaster(books, self.nodes(), self.wallet, self.settings, script_of)
+
+    def nodes(self) -> PayoutNodes:
+        """The nodes that payouts ask."""
+        return PayoutNodes(self.clients, "regtest")
 
     async def mine(self, blocks: int = 1) -> None:
         """Blocks of what the memory pool has."""
@@ -294,7 +297,7 @@ class World:
         header = self.chain.hash_at(self.chain.coins[outpoint(coin.txid, coin.vout)].height) or b""
         raw = await self.rpc.call("getrawtransaction", coin.txid, 0, header[::-1].hex())
         psbt = self.wallet.build([coin], {coin.txid: decode_transaction(bytes.fromhex(raw))}, outputs)
-        txid: str = await self.rpc.call(SEND, finalise(psbt, self.signer.sign(psbt)).hex())
+        txid: str = await self.rpc.call(SEND, finalise(psbt, self.signer.sign(psbt)).hex(), 0)
         return txid
 
     def received_sat(self) -> dict[str, int]:

@@ -11,9 +11,10 @@ from payouts.accrual import settle
 from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, Posted, Transaction, Transfer, open_accounts, payable, post
 from payouts.payout_evidence import Found
+from payouts.payout_found import adopt
 from payouts.payout_plan import Plan, digest
 from payouts.payout_rows import Act
-from payouts.payout_steps import adopt, approve, draft
+from payouts.payout_steps import approve, draft
 from payouts.psbt import Spend
 from payouts.ratebook import record_fee_basis, record_rate
 from payouts.rates import BlockFees, Price, Scheme

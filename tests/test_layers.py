@@ -84,3 +84,9 @@ def test_modules_are_nouns_that_an_operator_would_say() -> None:
     names = {path.stem for folder in folders for path in (ROOT / folder).rglob("*.py")}
     names |= {path.name for folder in folders for path in (ROOT / folder).rglob("*") if path.is_dir()}
     assert not {name for name in names if set(name.lower().split("_")) & SHAPELESS}
+
+
+def test_tables_are_drawn_where_cells_are_made_text_and_nowhere_else() -> None:
+    """Rich takes strings for markup: a name like `[/x]` broke the list that it was in."""
+    drawing = {path.stem for path in files("pool") if "rich.table" in imports(path)}
+    assert drawing == {"command_line", "demo", "render_text"}

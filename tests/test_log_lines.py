@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import structlog
 
-from pool.log_lines import EVENTS_MAX, LEFT_OUT, LINES_MAX, LINES_S, LogLines
+from pool.log_lines import EVENTS_MAX, LEFT_OUT, LINES_MAX, LINES_S, LogLines, in_shape
 
 
 class Log:
@@ -71,3 +71,9 @@ def test_what_is_remembered_is_bounded(log: Log) -> None:
     structlog.get_logger().info("new_tip")
     told = {line["of"]: line["lines"] for line in log.lines if line["event"] == LEFT_OUT}
     assert told == {"others": 9 * EVENTS_MAX - LINES_MAX}
+
+
+def test_what_strangers_say_moves_no_cursor_of_who_reads_the_log() -> None:
+    said = {"event": "node_says", "reason": "\x1b[2J[/x]\nall is well", "height": 7}
+    told = in_shape(None, "warning", said)
+    assert told == {"event": "node_says", "reason": r"\x1b[2J[/x]\x0aall is well", "height": 7}

@@ -20,7 +20,20 @@ from pool.book import bind
 from pool.payout_cli import app
 from pool.regtest_http import HttpServer, Reply
 from tests.databases import store_in
-from tests.payout_harness import APPROVER, COIN_SAT, COINS, CREATOR, PAID_SAT, Regtest, World, world_of
+from tests.payout_harness import (
+    APPROVER,
+    COIN_SAT,
+    COINS,
+    CREATOR,
+    PAID_SAT,
+    PAYEES,
+    Regtest,
+    World,
+    add_tenant,
+    credit,
+    set_address,
+    world_of,
+)
 
 pytest_plugins = ("tests.postgres", "tests.payout_fixtures")
 
@@ -53,6 +66,7 @@ class NodeThatHolds:
     def __init__(self, world: World) -> None:
         self._world = world
         self._held: tuple[str, bool] | None = None
+        self.says: str | None = None  # to everything that it is to send on
         self.reached = trio.Event()
 
     def hold(self, method: str, *, carried_out: bool) -> None:
@@ -61,6 +75,10 @@ class NodeThatHolds:
 
     async def answer(self, body: bytes) -> Reply:
         method = msgspec.json.decode(body)["method"]
+        if self.says is not None and method == "sendrawtransaction":
+            error = {"code": -26, "message": self.says}
+            answer = {"result": None, "error": error, "id": msgspec.json.decode(body)["id"]}
+            return Reply(status=500, body=msgspec.json.encode(answer))
         held = self._held if self._held is not None and self._held[0] == method else None
         if held == (method, False):
             await self._stop()
@@ -189,6 +207,30 @@ async def test_a_batch_from_the_preview_to_the_last_confirmation(regtest: Regtes
         assert re.search(rf"1 .* final .* 3 .* 0\.02800006 .* {TOTAL_SAT} .* {fee_sat} .* {second}", said)
         assert it.world.paid_sat() == PAID_SAT
         assert (await it.good("reconcile", "--as", CREATOR)).endswith("the books agree with the chain\n")
+
+
+async def test_what_others_chose_is_text_wherever_payouts_are_shown(regtest: Regtest, tmp_path: Path) -> None:
+    """Names are what a registry took in some version, words are a node's: neither is markup, nor moves the
+    cursor."""
+    async with office(regtest, tmp_path) as it:
+        with it.world.store.write() as connection:
+            for name, minimum_sat in (("[/x]", 1_000), ("[red]late[/red]", 50_000)):
+                tenant_id = add_tenant(connection, name, minimum_sat=minimum_sat)
+                set_address(connection, tenant_id, PAYEES[0][1])
+                credit(connection, tenant_id, 20_000, name)
+        said = await it.good("preview")
+        assert "[/x]" in said
+        assert "[red]late[/red]" in said
+        assert "[/x]" in await it.good("create", "--as", "[/y]")
+        said = await it.good("show", "1")
+        assert "[/x]" in said
+        assert "drafted by [/y]" in said
+        await it.good("approve", "1", "--digest", it.world.batch().digest, "--fee-cap-sat", str(CAP_SAT))
+        await it.good("import", "1", str(await it.sign()), "--as", CREATOR)
+        it.node.says = "\x1b[2J[/z] all is well"
+        said = await it.good("broadcast", "1", "--as", CREATOR)
+        assert r"node one: refused \x1b[2J[/z] all is well" in said
+        assert "final" not in await it.good("list")
 
 
 async def test_a_mistake_is_answered_in_words(regtest: Regtest, tmp_path: Path) -> None:

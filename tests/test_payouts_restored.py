@@ -352,6 +352,7 @@ async def move_change(world: World, script: bytes) -> str:
     """Other software spends the change of the last payout."""
     batch = world.batches()[-1]
     paid, change = batch.attempts[-1].txid, batch.attempts[-1].change
+    assert change is not None
     coin = Spend(paid, len(batch.items), change.amount_sat, change.script)
     txid = await world.spend(coin, TxOutput(coin.amount_sat - 5_000, script))
     await world.mine(6)

@@ -147,6 +147,8 @@ async def test_a_tenant_cannot_be_paid_to_an_address_of_the_payout_wallet(
         assert "is an address of the payout wallet itself" in planned.held_back[0].detail
         batch = await paid(world, paymaster)
         attempt = batch.attempts[-1]
+        assert attempt.change is not None
+        assert attempt.change_vout is not None
         change = attempt.inputs[0]
         moved = msgspec.structs.replace(
             change,

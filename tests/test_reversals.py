@@ -11,6 +11,7 @@ from sqlalchemy.exc import DatabaseError
 
 from payouts.accrual import settle
 from payouts.audit import audit
+from payouts.batch_schema import payout_strangers
 from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import (
     Kind,
@@ -24,6 +25,7 @@ from payouts.ledger import (
     payable,
     post,
 )
+from payouts.payout_found import accept_stranger
 from payouts.payout_rows import Act
 from payouts.payout_steps import draft
 from payouts.proposal_schema import confirmations, proposals
@@ -42,6 +44,7 @@ from payouts.schema import ledger_transactions
 from payouts.settlement import State
 from payouts.tallies import ACCEPTED, Tally, record
 from pool.store import Store
+from pool.verify import verify
 from tests.payout_desk import Desk
 from tests.payout_harness import NOW_S, PAID_SAT, register
 
@@ -89,6 +92,30 @@ def test_one_person_reverses_nothing(desk: Desk, by: str) -> None:
     with pytest.raises(ProposalError, match="somebody else has to"), desk.write() as connection:
         confirm_reversal(connection, CREDIT, proposal.id, Act(by, NOW_S))
     assert desk.balances() == before
+
+
+@pytest.mark.parametrize("back_s", [1, 86_400])
+def test_what_two_persons_say_is_in_the_order_of_time_though_the_clock_steps_back(
+    desk: Desk, back_s: int
+) -> None:
+    early = Act("bob", NOW_S - back_s)
+    with desk.write() as connection:
+        proposal = propose_reversal(connection, CREDIT, WHY, ANN)
+    with desk.write() as connection:
+        confirm_reversal(connection, CREDIT, proposal.id, early)
+    with desk.write() as connection:
+        agree(connection, ProposalKind.NO_PAYOUT, "ab" * 32, WHY, ANN)
+        agree(connection, ProposalKind.NO_PAYOUT, "ab" * 32, WHY, early)
+        propose(connection, ProposalKind.NO_PAYOUT, "cd" * 32, WHY, early)
+        accept_stranger(connection, "cd" * 32, "", early)
+    with desk.store.read() as connection:
+        dated = [
+            *connection.scalars(select(proposals.c.proposed_at_s)),
+            *connection.scalars(select(confirmations.c.confirmed_at_s)),
+            *connection.scalars(select(payout_strangers.c.accepted_at_s)),
+        ]
+        assert verify(connection).wrong is None
+    assert set(dated) == {NOW_S}
 
 
 def test_a_transaction_is_reversed_once_and_a_reversal_never(desk: Desk) -> None:

@@ -37,6 +37,7 @@ ACCOUNT_NAMES = {
     PoolAccount.BLOCK_INCOME_MATURED: "Block income, matured",
     PoolAccount.NODE_FEES: "Network fees of payouts",
     PoolAccount.ROUNDING: "Rounding",
+    PoolAccount.OVERPAID: "Paid beyond what was owed",
     PoolAccount.COINS: "Coins (minus what is held)",
 }
 
