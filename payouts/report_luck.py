@@ -120,13 +120,6 @@ def luck_of_tenant(connection: Connection, period: Period, tenant: str) -> LuckR
     return next((_row(it, threshold) for it in judged if it.name == tenant), None)
 
 
-def hints_at_tenants(connection: Connection, period: Period) -> dict[str, Hint]:
-    """Those in the report of all, by tenant."""
-    judged, _ = _judged(connection, period, Whose.TENANT, None)
-    threshold = threshold_of(len(judged))
-    return {it.name: hint for it in judged if (hint := it.hint(threshold)) is not None}
-
-
 def threshold_of(looked_at: int) -> Decimal:
     """Below this a probability is hinted at, of so many that are looked at."""
     return Decimal(LEVEL.numerator) / (LEVEL.denominator * 2 * max(looked_at, 1))

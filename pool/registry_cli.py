@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from payouts.report_luck import LUCK_DAYS
 from pool.admin import commands
 from pool.books_options import ConfigOption, DatabaseOption, DataDirOption
 from pool.command_line import JsonOption, ask_pool, moment, print_json, print_lines
@@ -69,7 +68,7 @@ def tenant_list(
     rows = ask_pool("tenant.list", commands.TenantList(), config, data_dir, database)
     columns = (
         *("name", "status", "scheme", "upstream", "fee_bps", "payout_minimum_sat", "address"),
-        *("workers", "hps_3600s", f"luck_hint_{LUCK_DAYS}d"),
+        *("workers", "hps_3600s"),
     )
     _print([rows], columns, as_json)
 

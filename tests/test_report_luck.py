@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import update
+from sqlalchemy import Engine, event, update
 
 from payouts.income import Block, record_block
 from payouts.rates import Scheme
@@ -101,7 +101,7 @@ def test_who_withholds_blocks_is_seen_from_the_tenant_down_to_the_machine(histor
         assert words in " ".join(shown.split())
 
 
-def test_tenant_show_and_list_say_it_where_an_operator_looks(
+def test_tenant_show_says_it_where_an_operator_looks(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands, "_now_s", lambda: DAY_S + 3600)
@@ -111,12 +111,32 @@ def test_tenant_show_and_list_say_it_where_an_operator_looks(
     find(history, 200, 19)
     history.set_terms(DAY_S, fee_bps=1, tenant_id=BOREALIS)
     desk = commands.Desk(history.store, "regtest")
-    listed = commands.execute(desk, "tenant.list", b"{}")
-    assert {it["name"]: it["luck_hint_90d"] for it in listed} == {"acme": "too few", "borealis": None}
+    assert commands.execute(desk, "tenant.show", b'{"name": "acme"}')["luck_hint_90d"] == "too few"
     shown = commands.execute(desk, "tenant.show", b'{"name": "borealis"}')
     assert (shown["blocks_found_90d"], shown["blocks_expected_90d"]) == (19, "20")
     assert (shown["luck_90d"], shown["luck_low_90d"], shown["luck_high_90d"]) == ("0.95", "0.5720", "1.484")
     assert shown["luck_hint_90d"] is None
+
+
+def test_a_list_of_tenants_asks_for_nobodys_work(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ninety days of fifty tenants took it 3.7 s on a busy machine."""
+    monkeypatch.setattr(commands, "_now_s", lambda: DAY_S + 3600)
+    for tenant_id in (ACME, BOREALIS):
+        history.set_terms(DAY_S, fee_bps=1, tenant_id=tenant_id)
+        history.mine(history.rate(tenant_id=tenant_id, **NO_FEES), 5, 80, worker=tenant_id * 100)
+    asked: list[str] = []
+
+    def note(*said: Any) -> None:
+        asked.append(said[2])
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        listed = commands.execute(commands.Desk(history.store, "regtest"), "tenant.list", b"{}")
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert [it["name"] for it in listed] == ["acme", "borealis"]
+    assert asked
+    assert not [it for it in asked if "rate_hours" in it or "tally_" in it or "blocks" in it]
 
 
 def test_more_blocks_than_the_work_explains_and_blocks_without_work_are_seen_too(history: History) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk
-from payouts.report_luck import LUCK_DAYS, hints_at_tenants, luck_of_tenant
+from payouts.report_luck import LUCK_DAYS, luck_of_tenant
 from payouts.schema import containers, rate_hours, sites, tenants, workers
 from payouts.schema import rates as tenant_rates
 from payouts.solo import address_at
@@ -196,18 +196,10 @@ def tenant_add(desk: Desk, it: TenantAdd) -> Any:
 
 
 def tenant_list(desk: Desk, it: TenantList) -> Any:
-    """With a hint at those whose luck is beyond chance."""
-    views, hints = desk.read(
-        lambda connection: (
-            registry_store.list_tenants(connection),
-            hints_at_tenants(connection, _lately()),
-        )
-    )
+    """Without luck, which asks for 90 days of everybody's work: that is `tenant show` and `report luck`."""
+    views = desk.read(registry_store.list_tenants)
     rates = _live(desk, "tenant")
-    return [
-        _shown(view) | {f"luck_hint_{LUCK_DAYS}d": hints.get(view.name)} | _figures(desk, rates.get(view.id))
-        for view in views
-    ]
+    return [_shown(view) | _figures(desk, rates.get(view.id)) for view in views]
 
 
 def tenant_show(desk: Desk, it: TenantShow) -> Any:
