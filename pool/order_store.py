@@ -17,6 +17,7 @@ from payouts.order_schema import channel_events, order_hours, order_suppliers, o
 from payouts.rates import BPS, HPS_PER_THS
 from payouts.schema import containers, tenants
 from pool.registry_store import RegistryError, find_tenant
+from pool.upstream_accounts import check_paid_work
 from pool.upstream_store import check_route_name, find_upstream
 
 # Each has a channel of its own; the router looks at every order for every machine once a minute.
@@ -178,10 +179,13 @@ def add_order(connection: Connection, new: NewOrder, *, by: str, now_s: int) -> 
         raise RegistryError("the order would be over already")
     if len(load_orders(connection, now_s)) >= ORDERS_MAX:
         raise RegistryError(f"there are {ORDERS_MAX} orders that are not over already")
+    upstream = find_upstream(connection, new.upstream)
+    if upstream.fallback_id is not None:
+        check_paid_work(connection, upstream.fallback_id, f"the fallback of order {new.name}")
     row = insert(orders).values(
         name=new.name,
         buyer=new.buyer,
-        upstream_id=find_upstream(connection, new.upstream).id,
+        upstream_id=upstream.id,
         hashrate_ths=new.hashrate_ths,
         tolerance_bps=new.tolerance_bps,
         from_s=new.from_s,

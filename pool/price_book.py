@@ -9,8 +9,9 @@ How a tenant is paid follows from whom the job pays:
 * for the pool's own work by its scheme. A proxy or solo tenant whose machines do such work is paid PPS: the
   pool has the blocks of it, and nobody else has anything;
 * for solo work, whose blocks pay the tenant, nothing, whatever its terms say by then;
-* for an upstream's work by its scheme, which is nothing where that upstream pays the tenant (proxy), and PPS
-  for a solo tenant: no block of that work pays it;
+* for an upstream's work by its scheme, which is nothing where that upstream pays the tenant (proxy, also by
+  terms that are over: what it sends on the way out is still paid there), and PPS for a solo tenant: no block
+  of that work pays it;
 * for work that an order sells by its scheme, or PPS where that pays nothing; by the order's price instead
   where its terms say so.
 
@@ -27,6 +28,7 @@ from payouts.schema import fee_bases, tenant_terms
 from pool.journal_schema import rate_epoch_tenants, rate_epochs
 from pool.registry_store import TenantView, list_tenants
 from pool.store_error import StoreError
+from pool.upstream_accounts import proxied
 
 
 class WorkPrice(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +117,7 @@ def rate_of(connection: Connection, epoch: int, tenant_id: int) -> TenantRate:
 def _join(
     connection: Connection, epoch: int, price: WorkPrice, tenant: TenantView, height: int, now_s: int
 ) -> TenantRate:
-    scheme = _scheme(Scheme(tenant.scheme), price.source)
+    scheme = _scheme(connection, tenant, price.source)
     sat_per_ph_day = _order_price(connection, tenant, price.order_id)
     basis = price.fee_basis_id if _by_fees(connection, price, tenant) else None
     fees_sat = 0
@@ -142,7 +144,7 @@ def _join(
 
 def _by_fees(connection: Connection, price: WorkPrice, tenant: TenantView) -> bool:
     """Whether the tenant is paid for such work by the fees of recent blocks."""
-    scheme = _scheme(Scheme(tenant.scheme), price.source)
+    scheme = _scheme(connection, tenant, price.source)
     return scheme is Scheme.FPPS and _order_price(connection, tenant, price.order_id) is None
 
 
@@ -159,9 +161,12 @@ def _before_fpps(connection: Connection, tenant: TenantView) -> TenantView:
     return msgspec.structs.replace(tenant, scheme=terms.scheme, fee_bps=terms.fee_bps)
 
 
-def _scheme(scheme: Scheme, source: WorkSource) -> Scheme:
+def _scheme(connection: Connection, tenant: TenantView, source: WorkSource) -> Scheme:
+    scheme = Scheme(tenant.scheme)
     if source.solo:
         return Scheme.SOLO
+    if source.order_id is None and source.upstream_id in proxied(connection, tenant.id):
+        return Scheme.PROXY
     if scheme is Scheme.SOLO or (scheme is Scheme.PROXY and (source.order_id or source.upstream_id is None)):
         return Scheme.PPS
     return scheme

@@ -28,17 +28,15 @@ from pool.registry import (
     TenantRecord,
     WorkerRecord,
 )
+from pool.registry_error import RegistryError as RegistryError
 from pool.store_error import StoreError
+from pool.upstream_accounts import check_paid_work, check_proxy
 
 ADDRESS_HOLD_S: Final = 72 * 3600  # MONEY: nothing is paid to an address that was changed less than this ago
 IDS_AT_ONCE: Final = 500  # in one question: SQLite takes some thousands of values
 TENANT_CHARS_MAX: Final = 32  # leaves room for container and unit in 63 bytes
 # Each has a coinbase of its own in every new job, 0.1 ms: together half of what it takes to hash the branch.
 SOLO_TENANTS_MAX: Final = 64
-
-
-class RegistryError(Exception):
-    """A change that cannot be made; the text says why, for the person who asked for it."""
 
 
 class NumberTaken(StoreError):
@@ -295,6 +293,7 @@ def add_tenant(
     """A new, active tenant; an address is one of the network. Raises RegistryError."""
     check_tenant_name(name)
     _check_terms(terms)
+    _check_account(connection, name, terms, now_s)
     if terms.scheme is Scheme.SOLO:
         _check_solo(connection, name, terms, address)
     if connection.scalar(select(tenants.c.id).where(tenants.c.name == name)) is not None:
@@ -314,6 +313,7 @@ def set_terms(connection: Connection, name: str, terms: TenantTerms, *, by: str,
     tenant = find_tenant(connection, name)
     if terms_of(tenant) != terms:
         _check_terms(terms)
+        _check_account(connection, name, terms, now_s)
         if terms.scheme is Scheme.SOLO:
             _check_solo(connection, name, terms, tenant.address)
         _insert_terms(connection, tenant.id, terms, by, now_s)
@@ -427,6 +427,16 @@ def _check_terms(terms: TenantTerms) -> None:
             "a solo tenant is paid by the blocks that its machines find for the pool, and they would mine for"
             " an upstream: another scheme, or --upstream pool"
         )
+
+
+def _check_account(connection: Connection, name: str, terms: TenantTerms, now_s: int) -> None:
+    """Whether who pays the tenant is one: the pool, or the account of its upstream."""
+    if terms.upstream_id is None:
+        return
+    if terms.scheme is Scheme.PROXY:
+        check_proxy(connection, terms.upstream_id, name, now_s)
+    else:
+        check_paid_work(connection, terms.upstream_id, f"{terms.scheme} for {name}")
 
 
 def _check_solo(connection: Connection, name: str, terms: TenantTerms, address: str | None) -> None:
