@@ -14,14 +14,15 @@ from sqlalchemy.engine import Engine
 
 from payouts.audit import audit
 from payouts.rates import Scheme
-from payouts.schema import containers, rate_hours, tally_minutes, workers
+from payouts.schema import containers, rate_hours, rates, tally_minutes, tenants, workers
 from pool import journal, price_book
 from pool.journal import MINED, Journal, JournalFailed, merge
 from pool.journal_schema import journal_batches
 from pool.price_book import WorkPrice, open_epoch
 from pool.registry import Registry
-from pool.registry_store import TenantTerms, add_tenant, load
+from pool.registry_store import TenantTerms, add_tenant, load, remove_worker
 from pool.store import Store
+from pool.verify import verify
 from stratum.services import Admission
 from stratum.verdict import Verdict
 from tests.databases import crash_before
@@ -113,6 +114,36 @@ async def test_a_new_worker_is_committed_with_its_first_share_and_has_a_row_afte
     assert (row.id, row.container, row.unit, row.agent) == (worker, "c01", "u1", "cgminer")
     site.restart()
     assert site.worker("acme.c01.u1") == worker
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_late_share_of_a_machine_that_was_removed_is_its_own_and_nobody_elses(
+    site: Site, killed: bool
+) -> None:
+    """It was judged before the command, and is committed behind it, in one commit with a newcomer's first."""
+    removed, name = site.worker("acme.c01.u1"), ("acme", "c01", "u1")
+    await site.journal.commit(tally(removed, site.epoch))
+    await site.journal.fold()
+    with site.store.write() as connection:
+        assert remove_worker(connection, *name, now_s=NOW_S) == removed
+    site.registry.remove_workers([removed])
+    newcomer = site.worker("borealis.c09.u1")
+    await site.journal.commit(tally(removed, site.epoch, count=2) + tally(newcomer, site.epoch, count=5))
+    if killed:
+        site.restart()
+    await site.journal.fold()
+    assert site.shares() == {(removed, Verdict.ACCEPTED): 3, (newcomer, Verdict.ACCEPTED): 5}
+    with site.store.read() as connection:
+        booked = connection.execute(
+            select(tenants.c.name, func.sum(rate_hours.c.shares))
+            .join(rates, rates.c.id == rate_hours.c.rate_id)
+            .join(tenants, tenants.c.id == rates.c.tenant_id)
+            .group_by(tenants.c.name)
+        )
+        assert {name: int(shares) for name, shares in booked} == {"acme": 3, "borealis": 5}
+        assert verify(connection).wrong is None
+    site.restart()
+    assert site.worker(".".join(name)) == removed, "it mines again under its number"
 
 
 async def test_folding_moves_every_share_once_and_the_books_agree(site: Site) -> None:
