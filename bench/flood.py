@@ -1,15 +1,18 @@
-"""What strangers do to a good miner: its acknowledgement times alone, and beside each kind of flood.
+"""What strangers do to a good miner: its acknowledgement times beside each kind of flood.
 
-    python -m bench.flood [SECONDS]
+    python -m bench.flood [SECONDS [ROUNDS [KIND...]]]
 
-Each flood comes from 127.0.0.2, below every limit of a connection; the good miners are at 127.0.0.1.
+Each flood stays below every limit of a connection; the good miners are at 127.0.0.1. A flood costs the
+machine something whoever it is for, so each is measured in turn for a server that keeps nothing, beside a
+pool that it does not touch, and for the pool: the difference between these two is the pool's.
 """
 
 import contextlib
 import itertools
-import os
+import select
 import selectors
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -18,11 +21,14 @@ from contextlib import contextmanager
 
 from bench.__main__ import build_load, load, pool
 
+Latency = dict[str, float]  # in milliseconds
 GOOD_SESSIONS = 100
 GOOD_SHARES_PER_S = 100
 SESSIONS = 600
 STEP_S = 0.1
-STRANGER = "127.0.0.2"
+PERCENTILES = ("p50", "p99", "p999")
+STRANGERS = tuple(f"127.0.{1 + at // 250}.{1 + at % 250}" for at in range(1_000))
+ANSWER = b" " * 2_000 + b"\n"  # of a server that keeps nothing: as many bytes as two answers and a job
 JOIN = (
     b'{"id":1,"method":"mining.subscribe","params":["flood/1"]}\n'
     b'{"id":2,"method":"mining.authorize","params":["acme.c66.u%d","x"]}\n'
@@ -34,10 +40,10 @@ BAD = (
 )
 
 
-def connect(port: int) -> socket.socket:
+def connect(port: int, address: str) -> socket.socket:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((STRANGER, 0))
+    sock.bind((address, 0))
     sock.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         sock.connect(("127.0.0.1", port))
@@ -47,15 +53,18 @@ def connect(port: int) -> socket.socket:
 class Crowd:
     """So many connections; each says `head`, then `talk` every step, and hears out what it is told."""
 
-    def __init__(self, port: int, head: Callable[[int], bytes], talk: Callable[[int], bytes]) -> None:
-        self._port, self._head, self._talk = port, head, talk
+    def __init__(
+        self, port: int, head: Callable[[int], bytes], talk: Callable[[int], bytes], *, addresses: int = 1
+    ) -> None:
+        self._port, self._head, self._talk, self._addresses = port, head, talk, addresses
         self._selector = selectors.DefaultSelector()
         self._numbers = itertools.count()
         self.opened = self.said = 0
 
     def open(self) -> None:
-        sock = connect(self._port)
-        self._selector.register(sock, selectors.EVENT_WRITE, next(self._numbers))
+        number = next(self._numbers)
+        sock = connect(self._port, STRANGERS[number % self._addresses])
+        self._selector.register(sock, selectors.EVENT_WRITE, number)
         self.opened += 1
 
     def step(self, until_s: float) -> None:
@@ -119,12 +128,17 @@ def rejects(port: int) -> Iterator[Crowd]:
     yield from keep_up(Crowd(port, lambda n: JOIN % n, lambda n: 9 * (BAD % n)))
 
 
-def churn(port: int) -> Iterator[Crowd]:
-    """Connect, subscribe, authorise, leave: some 2,000 a second."""
-    crowd = Crowd(port, lambda n: JOIN % (n % 1000), nothing)
+def churn(port: int, addresses: int = 1) -> Iterator[Crowd]:
+    """Connect, subscribe, authorise, leave: 1,500 a second."""
+    crowd = Crowd(port, lambda n: JOIN % (n % 1000), nothing, addresses=addresses)
     while True:
-        crowd.churn(200)
+        crowd.churn(150)
         yield crowd
+
+
+def churn_everywhere(port: int) -> Iterator[Crowd]:
+    """The same from a thousand addresses."""
+    yield from churn(port, len(STRANGERS))
 
 
 def half_open(port: int) -> Iterator[Crowd]:
@@ -150,7 +164,7 @@ def keep_up(crowd: Crowd) -> Iterator[Crowd]:
         yield crowd
 
 
-FLOODS = {it.__name__: it for it in (pings, rejects, churn, half_open, endless)}
+FLOODS = {it.__name__: it for it in (pings, rejects, churn, churn_everywhere, half_open, endless)}
 
 
 def run(kind: str, port: int) -> None:
@@ -174,24 +188,97 @@ def flooding(kind: str, port: int) -> Iterator[None]:
         process.wait()
 
 
-def measure(port: int, seconds: float) -> str:
+def mirror() -> None:
+    """Takes every connection, answers each packet, keeps nothing. Prints its port."""
+    listener, poller = socket.create_server(("127.0.0.1", 0), backlog=4096), select.epoll()
+    listener.setblocking(False)
+    poller.register(listener, select.EPOLLIN)
+    connections: dict[int, socket.socket] = {}
+    sys.stdout.write(f"{listener.getsockname()[1]}\n")
+    sys.stdout.flush()
+    while True:
+        for descriptor, _ in poller.poll():
+            with contextlib.suppress(BlockingIOError):
+                if descriptor == listener.fileno():
+                    sock, _ = listener.accept()
+                    sock.setblocking(False)
+                    connections[sock.fileno()] = sock
+                    poller.register(sock, select.EPOLLIN)
+                elif not _answered(connections[descriptor]):
+                    poller.unregister(descriptor)
+                    connections.pop(descriptor).close()
+
+
+def _answered(sock: socket.socket) -> bool:
+    try:
+        data = sock.recv(4_096)
+        if b"\n" not in data:
+            return 0 < len(data) < 4_096  # else it has left, or will never end
+        return sock.send(ANSWER) > 0
+    except ConnectionError:
+        return False
+
+
+@contextmanager
+def mirroring() -> Iterator[int]:
+    """`mirror` in a process of its own: its port."""
+    command = [sys.executable, "-m", "bench.flood", "mirror"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
+
+
+def measure(port: int, seconds: float) -> Latency:
+    """Of good miners."""
     options = ("--sessions", GOOD_SESSIONS, "--rate", GOOD_SHARES_PER_S, "--warmup", 1, "--seconds", seconds)
-    ack = load(port, *options)["ack_ms"]
-    return f"p50 {ack['p50']:7.1f}  p99 {ack['p99']:7.1f} ms"
+    result = load(port, *options)
+    assert result["accepted"] > 0.99 * GOOD_SHARES_PER_S * seconds
+    latency: Latency = result["ack_ms"]
+    return latency
 
 
-def main(seconds: float) -> None:
+def in_turn(kind: str, seconds: float, rounds: int) -> tuple[Latency, Latency, Latency]:
+    """Alone, beside a flood that is for somebody else, and under the flood: medians over the rounds."""
+    measured: tuple[list[Latency], ...] = ([], [], [])
+    with pool() as (_, port), mirroring() as elsewhere:
+        for _ in range(rounds):
+            measured[0].append(measure(port, seconds))
+            for whom, latencies in ((elsewhere, measured[1]), (port, measured[2])):
+                with flooding(kind, whom):
+                    latencies.append(measure(port, seconds))
+    alone, beside, flooded = (
+        {what: statistics.median(it[what] for it in latencies) for what in PERCENTILES}
+        | {"max": max(it["max"] for it in latencies)}
+        for latencies in measured
+    )
+    return alone, beside, flooded
+
+
+def words(latency: Latency) -> str:
+    """In a line."""
+    return "  ".join(f"{what} {latency[what]:7.1f}" for what in (*PERCENTILES, "max")) + " ms"
+
+
+def main(seconds: float, rounds: int, kinds: list[str]) -> None:
     build_load()
-    for kind in FLOODS:
-        with pool() as (_, port):
-            print(f"{kind:>10}: alone   {measure(port, seconds)}", flush=True)
-            with flooding(kind, port):
-                print(f"{'':>10}  flooded {measure(port, seconds)}", flush=True)
+    for kind in kinds or FLOODS:
+        alone, beside, flooded = in_turn(kind, seconds, rounds)
+        print(f"{kind:>16}: alone    {words(alone)}")
+        print(f"{'':>16}  beside   {words(beside)}")
+        print(f"{'':>16}  flooded  {words(flooded)}")
+        ratios = (f"{what} {flooded[what] / beside[what]:.2f}" for what in PERCENTILES)
+        print(f"{'':>16}  flooded / beside: {', '.join(ratios)}", flush=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        os.nice(0)
-        run(sys.argv[1], int(sys.argv[2]))
+    arguments = sys.argv[1:]
+    if arguments == ["mirror"]:
+        mirror()
+    elif arguments and arguments[0] in FLOODS:
+        run(arguments[0], int(arguments[1]))
     else:
-        main(float(sys.argv[1]) if len(sys.argv) > 1 else 60.0)
+        seconds, rounds, *kinds = (*arguments, *("60", "3")[len(arguments) :])
+        main(float(seconds), int(rounds), kinds)

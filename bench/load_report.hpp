@@ -37,9 +37,10 @@ public:
     double max_ms() const { return static_cast<double>(max_ns_) / 1e6; }
 
     void print(FILE* out, const char* name) const {
-        std::fprintf(out, "\"%s\":{\"count\":%llu,\"p50\":%.3f,\"p90\":%.3f,\"p99\":%.3f,\"max\":%.3f}",
+        std::fprintf(out, "\"%s\":{\"count\":%llu,\"p50\":%.3f,\"p90\":%.3f,\"p99\":%.3f,\"p999\":%.3f,"
+                     "\"max\":%.3f}",
                      name, static_cast<unsigned long long>(count_), percentile_ms(0.5), percentile_ms(0.9),
-                     percentile_ms(0.99), max_ms());
+                     percentile_ms(0.99), percentile_ms(0.999), max_ms());
     }
 
 private:

@@ -69,6 +69,7 @@ class Dispatch:
         self._move_interval_s = move_interval_s
         self._routes: Routes | None = None
         self._moved_at_s: dict[int, float] = {}
+        registry.newcomers.on_free.append(lambda number: self._moved_at_s.pop(number, None))
         self._hints: OrderedDict[str, tuple[RouteKey, float]] = OrderedDict()  # by address, and since when
         self._misplaced = False
         self._rounds_to_wait = 0

@@ -21,7 +21,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -95,6 +95,15 @@ class Window(msgspec.Struct, frozen=True):
         """How many a fold of it writes, at most."""
         upstream = sum(len(packed) for _, _, packed in self.minutes) // upstream_tallies.RECORD_BYTES
         return sum(len(records) for _, records, _ in self.minutes) + 2 * upstream
+
+
+class Mined(NamedTuple):
+    """Most of the good work of a worker in a minute was at this difficulty, and it was so much."""
+
+    worker: int
+    minute: int
+    difficulty_log2: int
+    work: int
 
 
 class Journal:
@@ -304,16 +313,17 @@ class Journal:
         with self._store.write() as connection:
             fold(connection, window, self._registry.tenant_of, self._rate_of)
 
-    def _changes(self, seen: dict[int, int]) -> list[dict[str, int]]:
-        """Of the workers seen mining, each with its difficulty: those whose row is out of date."""
-        now_s = int(self._wall_clock())
-        rows = []
-        for worker_id, log2 in seen.items():
-            news = self._registry.note_difficulty(worker_id, log2)
-            if news or abs(now_s - self._last_seen_s.get(worker_id, 0)) >= SEEN_S:
-                self._last_seen_s[worker_id] = now_s
-                rows.append({"of": worker_id, "at": now_s, "log2": self._registry.remembered_log2(worker_id)})
-        return rows
+    def _changes(self, seen: Iterable[Mined]) -> list[dict[str, int]]:
+        """Of the workers seen mining those whose row is out of date, each with its difficulty."""
+        now_s, stale = int(self._wall_clock()), set()
+        for it in seen:
+            news = self._registry.note_difficulty(it.worker, it.minute, it.difficulty_log2, it.work)
+            if news or abs(now_s - self._last_seen_s.get(it.worker, 0)) >= SEEN_S:
+                self._last_seen_s[it.worker] = now_s
+                stale.add(it.worker)
+        return [
+            {"of": worker, "at": now_s, "log2": self._registry.remembered_log2(worker)} for worker in stale
+        ]
 
     def _note_workers(self, rows: list[dict[str, int]]) -> None:
         with self._store.write() as connection:
@@ -382,15 +392,16 @@ def delete_batches(connection: Connection, window: Window) -> bool:
     return gone > 0
 
 
-def mined_at(window: Window) -> dict[int, int]:
-    """Who has good shares, each with the difficulty of most of its work."""
-    seen: dict[int, tuple[int, int]] = {}
-    for _, records, _ in window.minutes:
+def mined_at(window: Window) -> Iterator[Mined]:
+    """Who has good shares, minute for minute, with the difficulty of most of its work."""
+    for minute, records, _ in window.minutes:
+        seen: dict[int, tuple[int, int]] = {}
         for worker, _, log2, verdict, _, count in records.tolist():
             work = count << log2 - DIFFICULTY_LOG2_MIN
             if verdict in MINED and work > seen.get(worker, (0, 0))[1]:
                 seen[worker] = (log2, work)
-    return {worker: log2 for worker, (log2, _) in seen.items()}
+        for worker, (log2, work) in seen.items():
+            yield Mined(worker, minute, log2, work)
 
 
 def fold(connection: Connection, window: Window, tenant_of: Callable[[int], int], rate_of: RateOf) -> None:

@@ -183,7 +183,8 @@ class Pool:
         self._solo.follow()
 
     def _switchboard(self, engine: Engine) -> Switchboard:
-        config = self._config
+        config, silent = self._config, SilentMachines(self._config.vardiff.aim_s)
+        self._registry.newcomers.on_free.append(silent.forget)
         services = Services(
             engine=engine,
             channel=self._channel,
@@ -192,7 +193,7 @@ class Pool:
             vardiff=config.vardiff,
             start_difficulty_log2=config.start_difficulty_log2,
             usual_log2=lambda: self._registry.usual_log2(config.start_difficulty_log2),
-            silent=SilentMachines(config.vardiff.aim_s),
+            silent=silent,
             limits=config.session_limits,
         )
         return Switchboard(

@@ -6,10 +6,12 @@ worker (`pool.registry`). It is forgotten when the last connection that holds it
 sent is counted; then its number is used again.
 
 Holding a name takes a connection, and a connection holds few. Where there is no room for another name (at one
-address, of one tenant, or over all) the connection that holds the most makes room: a machine holds one name,
-so it is never a machine that goes for somebody who invents names.
+source, of one tenant, or over all) the connection that holds the most makes room: a machine holds one name,
+so it is never a machine that goes for somebody who invents names. A source is what the doorkeeper calls so:
+an address of IPv4, a /64 of IPv6.
 
-Invariants: a number belongs to one name until a commit after its last share is done; every count is bounded.
+Invariants: a number belongs to one name until a commit after its last share is done; every count is bounded;
+who keeps something by number is told when a number is nobody's.
 Must not know: what a connection is, beyond its address.
 """
 
@@ -19,12 +21,13 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from stratum.doorkeeper import source_of
 from stratum.services import Owner, Refusal
 
 # A rental proxy brings a handful of new workers at a time; each has a share within a minute, or never.
 NEW_PER_CONNECTION_MAX: Final = 16
-# A site that is built out (22,400 machines) and connects for the first time may be behind one address.
-NEW_PER_ADDRESS_MAX: Final = 32_768
+# A site that is built out (22,400 machines) and connects for the first time may be behind one source.
+NEW_PER_SOURCE_MAX: Final = 32_768
 NEW_PER_TENANT_MAX: Final = 49_152
 NEW_MAX: Final = 65_536  # 50 MiB: 770 bytes a name, its place among the holders included
 # Whose connections are gone, until the next commit: only a database that makes commits wait can fill this.
@@ -80,11 +83,15 @@ class _Places:
 
 
 class Newcomers:
-    """`first` is the lowest number that is nobody's. `show_out` closes a connection, which calls `leave`."""
+    """`first` is the lowest number that is nobody's. `show_out` closes a connection, which calls `leave`.
+
+    `on_free` are told of every number that is nobody's any more: the next one is somebody else.
+    """
 
     def __init__(self, first: int, show_out: Callable[[Owner], None]) -> None:
         self.by_number: dict[int, Newcomer] = {}
         self._by_name: dict[Name, Newcomer] = {}
+        self.on_free: list[Callable[[int], object]] = []
         self._show_out = show_out
         self._next = first
         self._free: list[int] = []
@@ -94,7 +101,7 @@ class Newcomers:
         self._goings = 0
         self._all = _Places(NEW_MAX)
         self._of_tenant: dict[int, _Places] = {}
-        self._of_address: dict[str, _Places] = {}
+        self._of_source: dict[str, _Places] = {}
 
     def __len__(self) -> int:
         return len(self.by_number)
@@ -116,7 +123,7 @@ class Newcomers:
         self._gone.pop(known.number, None)
         known.owners[owner] = None
         self._held.setdefault(owner, {})[known.number] = None
-        self._of_address.setdefault(owner.address, _Places(NEW_PER_ADDRESS_MAX)).change(owner, 1)
+        self._of_source.setdefault(source_of(owner.address), _Places(NEW_PER_SOURCE_MAX)).change(owner, 1)
         self._of_tenant.setdefault(name[0], _Places(NEW_PER_TENANT_MAX)).change(owner, 1)
         self._all.change(owner, 1)
         return known.number
@@ -129,7 +136,8 @@ class Newcomers:
             )
         if len(self._gone) >= GONE_MAX:
             return Refusal("Too many new names at once: try again in a moment")
-        for places in (self._of_address.get(owner.address), self._of_tenant.get(tenant_id), self._all):
+        at_source = self._of_source.get(source_of(owner.address))
+        for places in (at_source, self._of_tenant.get(tenant_id), self._all):
             if places is None or places.taken < places.most:
                 continue
             greediest = places.greediest()
@@ -178,11 +186,12 @@ class Newcomers:
         self._gone[number] = self._goings
 
     def _release(self, newcomer: Newcomer, owner: Owner) -> None:
-        at_address = self._of_address[owner.address]
-        for places in (at_address, self._of_tenant[newcomer.tenant_id], self._all):
+        source = source_of(owner.address)
+        at_source = self._of_source[source]
+        for places in (at_source, self._of_tenant[newcomer.tenant_id], self._all):
             places.change(owner, -1)
-        if not at_address.taken:
-            del self._of_address[owner.address]
+        if not at_source.taken:
+            del self._of_source[source]
 
     def prove(self, number: int) -> Newcomer:
         """It has work behind it: a worker from now on, with this number for ever."""
@@ -222,3 +231,5 @@ class Newcomers:
                 assert not newcomer.owners
                 if not newcomer.kept:
                     self._free.append(number)
+                    for forget in self.on_free:
+                        forget(number)

@@ -238,10 +238,13 @@ class Registry:
         self._container_ids[container.tenant_id, container.name] = container.id
         self._next_container = max(self._next_container, container.id + 1)
 
-    def note_difficulty(self, worker_id: int, difficulty_log2: int) -> bool:
-        """What it mined at in the last minute; False when it starts where it did when it comes back."""
+    def note_difficulty(self, worker_id: int, minute: int, difficulty_log2: int, work: int) -> bool:
+        """Most of its work in this minute, or in a part of it, and at what difficulty that was.
+
+        False when it starts where it did when it comes back.
+        """
         worker = self.workers[worker_id]
-        log2 = self._drift.after(worker_id, worker.difficulty_log2, difficulty_log2)
+        log2 = self._drift.after(worker_id, worker.difficulty_log2, minute, difficulty_log2, work)
         if worker.difficulty_log2 == log2:
             return False
         self.workers[worker_id] = msgspec.structs.replace(worker, difficulty_log2=log2)

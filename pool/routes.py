@@ -90,7 +90,8 @@ class Route:
         connections are opened because others are full, that they are new is no reason to move.
         """
         ready = [it.channel for it in self.channels if it.ready and it not in self.leaving]
-        able = [channel for channel in ready if channel is here or not channel.extranonces.full]
+        now_s = trio.current_time()
+        able = [channel for channel in ready if channel is here or not channel.extranonces.full(now_s)]
         able = able or ready or [it.channel for it in self.channels]
         least = min(able, key=lambda channel: len(channel.sessions))
         even = len(here.sessions) <= UNEVEN * (len(least.sessions) + 1) or self.grown

@@ -266,7 +266,7 @@ class Channel:
             tallied=tallied,
         )
 
-    def lease(self, session_id: str | None) -> tuple[bytes, list[tuple[int, int]]]:
+    def lease(self, session_id: str | None, now_s: float) -> tuple[bytes, list[tuple[int, int]]]:
         """An extranonce1, the one of an earlier session where its id is known, and that one's pins.
 
         Raises ExtranonceExhausted.
@@ -279,6 +279,7 @@ class Channel:
             pins = self.extranonces.resume(wanted)
             if pins is not None:
                 return wanted, pins
+        self.extranonces.make_room(now_s)
         extranonce1 = self.extranonces.allocate()
         return extranonce1, self.extranonces.inherited(extranonce1)
 

@@ -4,6 +4,9 @@ Two sessions with one prefix would do each other's work, and their shares would 
 on which work was credited is free again only when no job that was out while it was in use is live any more.
 Others are kept for a while, in case their session comes back, and go first: whoever only comes and goes costs
 no prefix and no memory.
+
+A prefix is given before a name is said. Where there is none left, who has one and does not say its name makes
+room: the space of an upstream may have 256 places, and anybody can ask for one.
 """
 
 import itertools
@@ -13,6 +16,8 @@ from typing import Protocol
 # Difficulties of sessions that left, and prefixes without work, for those that resume: one reconnect of the
 # largest site.
 PARKED_MAX = 65_536
+# A machine says its name as soon as it has its extranonces; in the rush of a whole site within some seconds.
+UNNAMED_S = 3.0
 
 
 class ExtranonceExhausted(Exception):
@@ -26,12 +31,20 @@ class Sharer(Protocol):
     def oldest_live_seq(self) -> int: ...
 
 
+class Holder(Protocol):
+    """A session that has a prefix."""
+
+    def make_room(self) -> None:
+        """Give it back now."""
+
+
 class ExtranonceSpace:
     """Prefixes of `size` bytes, 1 to 4, for one channel or for several that sessions move between.
 
     Job seqs are the clock: they only grow, across all channels. `sharers` are those channels. `parked` is
     what a session left behind with its prefix: the difficulties pinned to its jobs. `first` is the prefix
-    that is handed out first.
+    that is handed out first. `unnamed` are those who have a prefix and have not said a name, and since when;
+    their sessions see to that.
     """
 
     def __init__(self, size: int, *, first: int = 0) -> None:
@@ -40,6 +53,7 @@ class ExtranonceSpace:
         self.size = size
         self.sharers: list[Sharer] = []
         self.parked: OrderedDict[bytes, list[tuple[int, int]]] = OrderedDict()
+        self.unnamed: OrderedDict[Holder, float] = OrderedDict()  # longest first
         self._capacity = 1 << 8 * size
         self._first = first
         self._next = 0  # never handed out so far, from here on, counted from the first
@@ -56,9 +70,22 @@ class ExtranonceSpace:
         return prefix if seq < oldest_live_seq else None
 
     @property
-    def full(self) -> bool:
-        """Whether there is no prefix to be had."""
+    def _exhausted(self) -> bool:
         return self._next >= self._capacity and not self._unworked and self._rested() is None
+
+    def _overdue(self, now_s: float) -> Holder | None:
+        """Who should have said its name by now."""
+        holder, since_s = next(iter(self.unnamed.items()), (None, now_s))
+        return holder if now_s - since_s >= UNNAMED_S else None
+
+    def full(self, now_s: float) -> bool:
+        """Whether there is no prefix to be had."""
+        return self._exhausted and self._overdue(now_s) is None
+
+    def make_room(self, now_s: float) -> None:
+        """For one more, if there is none and somebody can."""
+        if self._exhausted and (holder := self._overdue(now_s)) is not None:
+            holder.make_room()
 
     def has_room(self, prefixes: int) -> bool:
         """Whether there are so many to be had."""

@@ -67,6 +67,9 @@ class Owner(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
+    def make_room(self) -> None:
+        """Close now, for others."""
+
 
 class Gate(Protocol):
     """Who may mine. Answers at once: it is asked in the middle of a handshake.

@@ -138,11 +138,13 @@ class MinerSession:
             services.silent.left(self.workers[0])
         self.channel.sessions.discard(self)
         self.channel.waiting.discard(self)
+        self.channel.extranonces.unnamed.pop(self, None)
         services.gate.leave(self.owner)
         if self._extranonce1 is not None:
             pins = services.engine.pins(self.slot)
             accepted, _, _ = services.engine.counters(self.slot)
-            worked = accepted > 0 or services.engine.queued() > 0  # what is queued may be its own
+            # What is queued may be its own, if it has a name.
+            worked = accepted > 0 or (self.authorised and services.engine.queued() > 0)
             if self._told_channel is None or self._told_channel.same_extranonces(self.channel):
                 self.channel.give_back(self._extranonce1, pins, worked=worked)
             else:  # it is on its way, and has both
@@ -150,6 +152,10 @@ class MinerSession:
                 self._told_channel.give_back(self._told_extranonce1, pins)
             self._extranonce1 = None
         services.engine.close(self.slot)
+
+    def make_room(self) -> None:
+        """Others need its extranonces, and it has not said its name."""
+        self.owner.make_room()
 
     @property
     def authorised(self) -> bool:
@@ -180,7 +186,7 @@ class MinerSession:
             elif self._services.usher is not None:
                 self.channel = self._services.usher.guess(self.owner.address) or self.channel
             try:
-                pins = self._lease(params.session_id)
+                pins = self._lease(params.session_id, now_s)
             except ExtranonceExhausted:
                 self.closing = "extranonce space exhausted"
                 return messages.refusal(raw_id, ErrorCode.OTHER, "Pool is full: no extranonce left")
@@ -202,13 +208,15 @@ class MinerSession:
             self._owe_job()  # it starts anew: the job that it had is forgotten
         return answer + self._advance(Event.SUBSCRIBE, now_s)
 
-    def _lease(self, session_id: str | None) -> list[tuple[int, int]]:
+    def _lease(self, session_id: str | None, now_s: float) -> list[tuple[int, int]]:
         """Extranonces and pins on `channel`; where that is full, on the one for miners that nobody knows."""
         try:
-            self._extranonce1, pins = self.channel.lease(session_id)
+            self._extranonce1, pins = self.channel.lease(session_id, now_s)
         except ExtranonceExhausted:  # the space of an upstream may be small
             self.channel = self._services.channel
-            self._extranonce1, pins = self.channel.lease(None)
+            self._extranonce1, pins = self.channel.lease(None, now_s)
+        if not self.authorised:
+            self.channel.extranonces.unnamed[self] = now_s
         return pins
 
     def _occupy(self, pins: list[tuple[int, int]]) -> None:
@@ -299,7 +307,7 @@ class MinerSession:
 
     # Channels
 
-    def move_to(self, channel: Channel) -> Moved:
+    def move_to(self, channel: Channel, now_s: float) -> Moved:
         """Mine another channel, from its next job on. Raises ExtranonceExhausted.
 
         RECONNECT: nothing has changed, a miner with these extranonces cannot mine it; see `send_away`.
@@ -312,8 +320,8 @@ class MinerSession:
         if channel.same_extranonces(told):
             extranonce1, moved = self._told_extranonce1, Moved.JOB
         elif self.wants_extranonce:
-            (extranonce1, inherited), moved = channel.lease(None), Moved.EXTRANONCE
-        elif channel.extranonces.full:
+            (extranonce1, inherited), moved = channel.lease(None, now_s), Moved.EXTRANONCE
+        elif channel.extranonces.full(now_s):
             raise ExtranonceExhausted("nobody is sent to where there is no room")
         else:
             return Moved.RECONNECT
@@ -330,7 +338,7 @@ class MinerSession:
         """Ask the miner to connect again; it is dropped if it does not."""
         if self.leaving:
             return b""
-        self._vigil.sent_away(now_s)
+        self._vigil.sent_away(now_s, at_once=self.channel.paused)  # with nothing to do until it goes
         return messages.notification("client.reconnect", [])
 
     @property
@@ -538,6 +546,7 @@ class MinerSession:
         self.state = TRANSITIONS[before, event]
         if self.state is not State.MINING or before is State.MINING:
             return b""
+        self.channel.extranonces.unnamed.pop(self, None)
         said = self._take_place(now_s)
         wished = self._services.start_difficulty_log2 if self._wished_log2 is None else self._wished_log2
         self.difficulty_log2 = self._policy.clamp(wished, self._floor_log2)
@@ -568,9 +577,12 @@ class MinerSession:
         if to.same_extranonces(here):
             self.channel = to
             self._occupy(self._services.engine.pins(self.slot))
-        elif self.wants_extranonce and not to.extranonces.full:
-            self.move_to(to)
-        elif usher is not None and not to.extranonces.full and usher.come_back(self.owner.address, here, to):
+        elif to.extranonces.full(now_s):
+            return b""
+        elif self.wants_extranonce:
+            self.move_to(to, now_s)
+        elif usher is not None and usher.come_back(self.owner.address, here, to):
+            self.closing = "moved"  # it has no work yet, so nobody waits until it goes
             return self.send_away(now_s)
         return b""
 

@@ -59,7 +59,7 @@ class SilentMachines:
             gone = next(iter(self._away), None)
             if gone is None:
                 return False
-            self.heard(gone)
+            self.forget(gone)
         self._lowered[worker] = wanted
         self.shares_per_s += more
         return True
@@ -71,6 +71,10 @@ class SilentMachines:
 
     def heard(self, worker: int) -> None:
         """There was a share: from here on vardiff knows."""
+        self.forget(worker)
+
+    def forget(self, worker: int) -> None:
+        """Also where its number is nobody's any more."""
         self._away.pop(worker, None)
         lowered = self._lowered.pop(worker, None)
         if lowered is not None:

@@ -366,7 +366,7 @@ class Switchboard:
     def move(self, session: MinerSession, channel: Channel) -> Moved | None:
         """Let a session that mines do so on another channel. None: there is no extranonce left on it."""
         try:
-            moved = session.move_to(channel)
+            moved = session.move_to(channel, trio.current_time())
         except ExtranonceExhausted:
             return None
         if moved is Moved.RECONNECT:
@@ -718,5 +718,7 @@ class Switchboard:
                 self._doorkeeper.stands(place, Standing.MINING)
             elif now_s - connection.share_at_s >= SHARELESS_S:
                 self._doorkeeper.stands(place, Standing.IDLE)
+                if connection.session.channel.extranonces.full(now_s):
+                    return MADE_ROOM
         connection.trusted = place.standing is Standing.MINING and wasted <= UNEARNED_TRUSTED_MAX
         return None

@@ -73,9 +73,9 @@ class Vigil:
         too_often = self._refusals >= self._limits.refusals_max and not authorised
         return "refused too often" if too_often else None
 
-    def sent_away(self, now_s: float) -> None:
+    def sent_away(self, now_s: float, *, at_once: bool) -> None:
         """It was asked to connect again, and is dropped if it does not."""
-        self._leave_by_s = now_s + self._limits.leave_s
+        self._leave_by_s = now_s + (0.0 if at_once else self._limits.leave_s)
 
     @property
     def leaving(self) -> bool:

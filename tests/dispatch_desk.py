@@ -147,7 +147,7 @@ class BoardOfADesk:
     def move(self, session: MinerSession, channel: Channel) -> Moved | None:
         """As Switchboard.move."""
         try:
-            moved = session.move_to(channel)
+            moved = session.move_to(channel, self._desk.now_s)
         except ExtranonceExhausted:
             return None
         if moved is Moved.RECONNECT:

@@ -10,3 +10,6 @@ class ConnectionFrom:
 
     def write(self, data: bytes) -> None:
         raise AssertionError("nobody talks to it")
+
+    def make_room(self) -> None:
+        raise AssertionError("nobody asks it to")

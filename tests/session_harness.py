@@ -175,7 +175,7 @@ class Desk:
 
     def move(self, miner: "Miner", channel: Channel) -> Moved:
         """As Switchboard.move."""
-        moved = miner.session.move_to(channel)
+        moved = miner.session.move_to(channel, self.now_s)
         if moved is Moved.RECONNECT:
             miner.write(miner.session.send_away(self.now_s))
         return moved
@@ -278,6 +278,10 @@ class Miner:
         """stratum.session.Owner."""
         self.transcript += data
         self._unheard += data
+
+    def make_room(self) -> None:
+        """stratum.session.Owner."""
+        self.leave()
 
     def say(self, data: bytes) -> list[Heard]:
         """Send bytes; what is heard at once, shares not judged yet."""

@@ -38,7 +38,7 @@ class Stage:
         self.twin = self.desk.add_channel(like=self.own)
         self.other = self.desk.add_channel(1, 8)
         for _ in range(256 - FEW_PREFIXES):  # so that they come round
-            self.other.lease(None)
+            self.other.lease(None, 0.0)
         self.channels = (self.own, self.twin, self.other)
         self.miners: list[Miner] = []
         self.prefixes: list[bytes] = []  # that anybody had

@@ -456,6 +456,30 @@ async def test_who_was_sent_away_and_is_slow_to_go_is_sent_once(
         assert desk.board.moved == {Moved.RECONNECT: 1}
 
 
+@pytest.mark.parametrize("has_work", [True, False])
+async def test_who_has_nothing_to_do_until_it_goes_goes_at_once(
+    has_work: bool, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Firmware that does not know client.reconnect goes on until it is dropped, where there is work."""
+    desk = DispatchDesk(OTHER_SHAPE)
+    async with routing(desk, monkeypatch):
+        desk.follow(upstream(NORTH))
+        desk.mines_on("acme", NORTH)
+        desk.up(desk.north())
+        miner = come_back(desk, desk.miner())
+        assert is_on(miner, desk.north())
+        await trio.sleep(ON_THEIR_WAY_S + ROUND)
+        if has_work:
+            desk.mines_on("acme", None)
+        else:
+            desk.lost(desk.north())
+            await trio.sleep(OUTAGE_S)
+        await rounds(2)
+        assert miner.session.leaving
+        miner.session.tick(desk.desk.now_s)
+        assert miner.session.closing == (None if has_work else "moved")
+
+
 async def test_a_hint_follows_its_route_to_the_fallback(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -553,3 +577,23 @@ async def test_a_connection_holds_what_it_was_admitted_as_until_it_leaves() -> N
     assert len(newcomers) == 0
     assert list(desk.registry.workers) == [machine]
     assert desk.registry.name_of(machine) == "acme.x0.u0"
+
+
+async def test_a_machine_with_a_number_of_before_is_not_taken_for_who_had_it(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers of names without a share are used again: what a stranger did is not the machine's doing."""
+    desk = DispatchDesk()
+    async with routing(desk, monkeypatch):
+        desk.follow(upstream(NORTH))
+        stranger = desk.miner("acme.c01.stranger")
+        desk.mines_on("acme", NORTH)
+        desk.up(desk.north())
+        await rounds()
+        number = stranger.session.workers[0]
+        assert not desk.dispatch.movable(number, trio.current_time())
+        stranger.leave()
+        desk.registry.newcomers.forget(desk.registry.newcomers.gone)
+        machine = desk.miner("acme.c01.machine")
+        assert machine.session.workers == (number,)
+        assert desk.dispatch.movable(number, trio.current_time())

@@ -186,7 +186,7 @@ def test_who_comes_and_goes_without_work_costs_no_prefix_and_no_memory(
         stranger = allocate(space, 1)  # no job has gone meanwhile
         assert stranger != miner
         space.release(stranger, 1, [(1, 0)], worked=False)
-    assert not space.full
+    assert not space.full(0.0)
     assert len(space._resting) == 0
     assert len(space._unworked) <= 100
     assert len(space.parked) <= 100

@@ -10,6 +10,7 @@ from pool.main import DESCRIPTORS_KEPT, Pool, _with_descriptors
 from pool.node import NodeConfig
 from stratum.doorkeeper import DoorLimits
 from tests.databases import store_in
+from tests.owners import ConnectionFrom
 from tests.proxy_harness import settings
 
 UNLIMITED = resource.RLIM_INFINITY
@@ -53,10 +54,32 @@ def test_sessions_are_bounded_by_descriptors(
     assert system.limits[0] == descriptors
 
 
+async def test_no_machine_starts_at_what_a_stranger_with_its_number_of_now_was_brought_down_to(
+    tmp_path: Path,
+) -> None:
+    """A name without a share gives its number back; who has it next is another machine."""
+    store = store_in(tmp_path)
+    node = NodeConfig(name="first", url="http://127.0.0.1:1", user="u", password="p")
+    pool, stranger = Pool(settings(tmp_path, node), store), ConnectionFrom()
+    newcomers, silent = pool._registry.newcomers, pool._board._services.silent
+    number = newcomers.admit((1, "c01", "stranger"), "", stranger, 0)
+    assert isinstance(number, int)
+    assert silent is not None
+    assert silent.lower(number, 20, 12)
+    silent.left(number)
+    newcomers.leave(stranger)
+    assert silent.start_log2(number, 20) == 12
+    newcomers.forget(newcomers.gone)  # as the next commit does
+    assert newcomers.admit((1, "c01", "machine"), "", ConnectionFrom(), 0) == number
+    assert silent.start_log2(number, 20) == 20
+    assert silent.shares_per_s == 0.0
+    store.close()
+
+
 async def test_starts_begin_with_different_extranonces(tmp_path: Path) -> None:
     """An upstream may give both the same extranonce1 and job: they must not find the same shares."""
     store = store_in(tmp_path)
     node = NodeConfig(name="first", url="http://127.0.0.1:1", user="u", password="p")
-    first, second = (Pool(settings(tmp_path, node), store)._channel.lease(None) for _ in range(2))
+    first, second = (Pool(settings(tmp_path, node), store)._channel.lease(None, 0.0) for _ in range(2))
     store.close()
     assert first != second

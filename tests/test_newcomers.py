@@ -41,7 +41,7 @@ class Door:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Door:
-    for name, most in (("CONNECTION", 3), ("ADDRESS", 6), ("TENANT", 9)):
+    for name, most in (("CONNECTION", 3), ("SOURCE", 6), ("TENANT", 9)):
         monkeypatch.setattr(newcomers, f"NEW_PER_{name}_MAX", most)
     monkeypatch.setattr(newcomers, "NEW_MAX", 12)
     return Door()
@@ -98,6 +98,30 @@ def test_who_holds_the_most_names_makes_room_for_a_machine(small: Door, scope: s
     assert set(small.shown_out) <= set(strangers)
     bound = {"address": 6, "tenant": 9, "all": 12}[scope]
     assert small.newcomers._all.taken <= bound
+
+
+def test_one_source_of_ipv6_has_the_places_of_one_however_many_addresses_it_has(small: Door) -> None:
+    strangers = [ConnectionFrom(f"2001:db8:1:2::{number:x}") for number in range(20)]
+    answers = [small.say(f"u{number}", stranger) for number, stranger in enumerate(strangers)]
+    assert [isinstance(answer, Refusal) for answer in answers] == [False] * 6 + [True] * 14
+    assert not isinstance(small.say("u99", ConnectionFrom("2001:db8:1:3::1")), Refusal)
+    for stranger in strangers[:6]:
+        small.newcomers.leave(stranger)
+    assert not isinstance(small.say("u98", strangers[10]), Refusal)
+
+
+def test_who_keeps_something_by_number_is_told_when_the_number_is_nobodys(small: Door) -> None:
+    freed: list[int] = []
+    small.newcomers.on_free.append(freed.append)
+    one, two = ConnectionFrom(), ConnectionFrom()
+    number = small.say("u1", one)
+    small.say("u2", two)
+    small.newcomers.prove(102)
+    small.newcomers.leave(one)
+    small.newcomers.leave(two)
+    assert freed == [], "shares that name it may be on their way"
+    small.commit()
+    assert freed == [number], "a worker's number is its own for ever"
 
 
 def test_where_everybody_holds_one_name_the_next_one_waits(small: Door) -> None:

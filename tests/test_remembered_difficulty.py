@@ -44,9 +44,9 @@ def test_a_slow_machine_under_the_names_of_a_dark_site_does_not_bring_it_back_as
     minutes: int,
 ) -> None:
     registry = a_site(SITE)
-    for _ in range(minutes):
+    for minute in range(minutes + 1):
         for worker in registry.workers:
-            registry.note_difficulty(worker, LEAST_LOG2)
+            registry.note_difficulty(worker, minute, LEAST_LOG2, 1)
     flood = SITE * 2.0 ** (RIGHT_LOG2 - LEAST_LOG2) / AIM_S
     rate = shares_per_s(registry)
     print(f"after {minutes} minutes under every name: {rate:,.0f} shares/s at return, not {flood:,.0f}")
@@ -54,16 +54,36 @@ def test_a_slow_machine_under_the_names_of_a_dark_site_does_not_bring_it_back_as
     assert registry.usual_log2(LEAST_LOG2) == RIGHT_LOG2
 
 
+def mine(registry: Registry, minutes: range, log2: int) -> list[int]:
+    """What machine 1 starts at after each of these minutes at one difficulty."""
+    remembered = []
+    for minute in minutes:
+        registry.note_difficulty(1, minute, log2, 1)
+        remembered.append(registry.remembered_log2(1))
+    return remembered
+
+
 def test_a_mighty_stranger_leaves_no_more_than_a_step_for_ten_minutes() -> None:
     registry = a_site(1)
-    for _ in range(3 * UP_MINUTES + 5):
-        registry.note_difficulty(1, RIGHT_LOG2 + 10)
+    mine(registry, range(3 * UP_MINUTES + 5), RIGHT_LOG2 + 10)
+    mine(registry, range(35, 36), RIGHT_LOG2 + 3)
     assert registry.remembered_log2(1) == RIGHT_LOG2 + 3
-    registry.note_difficulty(1, RIGHT_LOG2 + 3)
-    for _ in range(DOWN_MINUTES - 1):
-        assert not registry.note_difficulty(1, RIGHT_LOG2)
-    assert registry.note_difficulty(1, RIGHT_LOG2), "in time it is right again"
-    assert registry.remembered_log2(1) == RIGHT_LOG2 + 2
+    remembered = mine(registry, range(36, 36 + DOWN_MINUTES + 1), RIGHT_LOG2)
+    assert remembered[:-1] == [RIGHT_LOG2 + 3] * DOWN_MINUTES
+    assert remembered[-1] == RIGHT_LOG2 + 2, "in time it is right again"
+
+
+@pytest.mark.parametrize("parts", [1, 7, 1_000])
+def test_a_minute_counts_once_however_often_the_journal_is_folded(parts: int) -> None:
+    """A flood of shares makes folds frequent: a stranger must not gain time by it."""
+    registry = a_site(1)
+    for minute in range(UP_MINUTES):
+        for part in range(parts):
+            log2 = RIGHT_LOG2 + 10 if part == parts - 1 else RIGHT_LOG2  # at which most work is
+            registry.note_difficulty(1, minute, log2, part + 1)
+        assert registry.remembered_log2(1) == RIGHT_LOG2
+    registry.note_difficulty(1, UP_MINUTES, RIGHT_LOG2, 1)
+    assert registry.remembered_log2(1) == RIGHT_LOG2 + 1
 
 
 # A machine comes back

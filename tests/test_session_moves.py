@@ -289,10 +289,10 @@ def test_who_leaves_on_the_way_gives_both_extranonces_back() -> None:
 def test_where_there_is_no_room_nobody_is_moved_or_sent(subscribed: bool) -> None:
     site = Site()
     site.other.extranonces._capacity = 1
-    site.other.lease(None)
+    site.other.lease(None, 0.0)
     miner = site.miner(subscribed=subscribed)
     with pytest.raises(ExtranonceExhausted):
-        miner.session.move_to(site.other)
+        miner.session.move_to(site.other, site.desk.now_s)
     assert (miner.session.channel, miner.session.leaving) == (site.own, False)
     site.publish(site.own, block=True)
     assert words(miner.hear()) == "notify"

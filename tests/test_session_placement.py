@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from stratum.channel import Channel
+from stratum.extranonce import UNNAMED_S
 from stratum.session import State
 from stratum.vardiff import VardiffPolicy
 from stratum.verdict import Verdict
@@ -74,8 +75,7 @@ def test_who_cannot_be_told_comes_back_once_and_is_guessed() -> None:
     first, heard = placed(site, site.other, SUBSCRIBE, AUTHORIZE)
     assert heard == "result result reconnect"
     assert first.session.leaving
-    site.desk.advance(10.0 + LOOK_S)
-    assert first.session.closing == "moved"
+    assert first.session.closing == "moved", "firmware that does not know the word must not wait without work"
     first.leave()
     second, heard = placed(site, site.other, SUBSCRIBE, AUTHORIZE)
     assert heard == "result result set_difficulty notify"
@@ -100,13 +100,39 @@ def test_who_came_back_in_vain_mines_where_it_is() -> None:
 def test_where_there_is_no_room_a_miner_gets_a_place_on_the_first_channel(said: tuple[Said, ...]) -> None:
     site = Site()
     site.other.extranonces._capacity = 1
-    site.other.lease(None)
+    site.other.lease(None, 0.0)
     site.desk.usher.guesses["10.0.0.1"] = site.other
     miner, heard = placed(site, site.other, *said)
     assert heard.endswith("set_difficulty notify")
     assert "reconnect" not in heard, "it would come back for ever"
     assert miner.session.channel is site.own
     assert miner.mine()["result"] is True
+
+
+def test_who_has_a_prefix_and_does_not_say_its_name_keeps_no_machine_out() -> None:
+    """An upstream's space may be small, and strangers at a site's address take all of it for ever."""
+    site = Site()
+    site.other.extranonces._capacity = 4
+    site.desk.usher.guesses["10.0.0.1"] = site.other
+    strangers = [site.desk.connect() for _ in range(4)]
+    for stranger in strangers:
+        stranger.ask(*SUBSCRIBE)
+    early, _ = placed(site, site.own, SUBSCRIBE, AUTHORIZE)
+    assert early.session.channel is site.own
+    assert all(stranger.open for stranger in strangers), "they may be machines in a rush"
+    site.desk.advance(UNNAMED_S)
+    machines = []
+    for _ in range(4):
+        machine, _ = placed(site, site.other, SUBSCRIBE, AUTHORIZE)
+        machines.append(machine)
+        strangers.append(site.desk.connect())
+        strangers[-1].ask(*SUBSCRIBE)  # they never rest
+        site.desk.advance(UNNAMED_S)
+    placed_there = [machine.session.channel is site.other for machine in machines]
+    assert placed_there == [True] * 4
+    late, _ = placed(site, site.own, SUBSCRIBE, AUTHORIZE)
+    assert late.session.channel is site.own
+    assert all(machine.open and machine.mine()["result"] for machine in machines)
 
 
 def test_a_wrong_guess_is_put_right() -> None:

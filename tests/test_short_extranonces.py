@@ -158,10 +158,10 @@ async def test_connections_with_the_same_extranonce1_never_share_a_prefix(autoju
                     await trio.sleep(0.1)
             first, second = (it.channel for it in route.channels)
             assert first is not second
-            prefixes = [channel.lease(None)[0] for channel in (first, second) * 128]
+            prefixes = [channel.lease(None, 0.0)[0] for channel in (first, second) * 128]
             assert len(set(prefixes)) == 256
-            assert first.extranonces.full
-            assert second.extranonces.full
+            assert first.extranonces.full(0.0)
+            assert second.extranonces.full(0.0)
             proxied.routes.mind()
             assert len(route.channels) == 2, "one more would have no more prefixes"
             nursery.cancel_scope.cancel()

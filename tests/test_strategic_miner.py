@@ -190,7 +190,7 @@ def upstream_with_other_extranonces(desk: Desk, free: int) -> Channel:
     """With prefixes for 256, of which so many nobody has."""
     channel = desk.add_channel(1, 8)
     for _ in range(256 - free):
-        channel.lease(None)
+        channel.lease(None, 0.0)
     return channel
 
 

@@ -274,3 +274,24 @@ async def test_a_machine_that_only_has_bad_luck_is_read_as_before(clock: trio.te
             await trio.sleep(LOOK_S)
             assert miner.trusted
         assert site.engine.totals()[Verdict.DUPLICATE] == 19
+
+
+async def test_who_has_had_no_share_for_long_leaves_when_somebody_wants_its_extranonces(
+    clock: trio.testing.MockClock,
+) -> None:
+    """Names are free, and an upstream's space may be small."""
+    async with running() as site:
+        site.channel.extranonces._capacity = 3
+        miner = await mining(site, "192.0.2.1", [])
+        strangers = [MemoryConnection(site, "192.0.2.2", [], f"acme.c01.u{n}") for n in range(2)]
+        for stranger in strangers:
+            stranger.join()
+        for _ in range(int(SHARELESS_S / 60) + 1):
+            await trio.sleep(60)
+            miner.say(miner.share(int(trio.current_time())))
+            for stranger in strangers:
+                stranger.say(PING)
+        assert [stranger.open for stranger in strangers].count(False) == 1, "one place is free again"
+        machine = await mining(site, "192.0.2.3", [], "acme.c01.u9")
+        assert miner.open
+        assert machine.open
