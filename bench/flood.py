@@ -235,7 +235,7 @@ def measure(port: int, seconds: float) -> Latency:
     """Of good miners."""
     options = ("--sessions", GOOD_SESSIONS, "--rate", GOOD_SHARES_PER_S, "--warmup", 1, "--seconds", seconds)
     result = load(port, *options)
-    assert result["accepted"] > 0.99 * GOOD_SHARES_PER_S * seconds
+    assert result["accepted"] > 0.95 * GOOD_SHARES_PER_S * seconds, result
     latency: Latency = result["ack_ms"]
     return latency
 

@@ -15,6 +15,7 @@ who keeps something by number is told when a number is nobody's.
 Must not know: what a connection is, beyond its address.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -100,8 +101,8 @@ class Newcomers:
         self._gone: dict[int, int] = {}  # numbers that no connection holds, and which going that was
         self._goings = 0
         self._all = _Places(NEW_MAX)
-        self._of_tenant: dict[int, _Places] = {}
-        self._of_source: dict[str, _Places] = {}
+        self._of_tenant: dict[int, _Places] = defaultdict(lambda: _Places(NEW_PER_TENANT_MAX))
+        self._of_source: dict[str, _Places] = defaultdict(lambda: _Places(NEW_PER_SOURCE_MAX))
 
     def __len__(self) -> int:
         return len(self.by_number)
@@ -123,8 +124,8 @@ class Newcomers:
         self._gone.pop(known.number, None)
         known.owners[owner] = None
         self._held.setdefault(owner, {})[known.number] = None
-        self._of_source.setdefault(source_of(owner.address), _Places(NEW_PER_SOURCE_MAX)).change(owner, 1)
-        self._of_tenant.setdefault(name[0], _Places(NEW_PER_TENANT_MAX)).change(owner, 1)
+        self._of_source[source_of(owner.address)].change(owner, 1)
+        self._of_tenant[name[0]].change(owner, 1)
         self._all.change(owner, 1)
         return known.number
 

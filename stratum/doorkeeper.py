@@ -21,6 +21,9 @@ IPV6_SITE_BITS = 64  # one machine may use every address of its /64
 MADE_ROOM = "made room for others"
 # One place in so many is for connections that have not mined yet, when all places are taken by miners.
 NEWCOMERS_SHARE = 64
+# Sources that have mined since the start, and are worth more than those that nobody knows: three built-out
+# sites whose miners have an address each.
+KNOWN_MAX = 65_536
 ONE_SOURCE_SHARE = 2  # above one place in so many, a source gives up miners for these
 
 
@@ -33,6 +36,7 @@ class DoorLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Standing(Enum):
     """What a connection has shown."""
 
+    WAITING = "waiting"  # for its first turn
     HALF_OPEN = "half-open"
     FRESH = "fresh"  # authorised
     IDLE = "idle"  # authorised, and no accepted share for long
@@ -54,7 +58,7 @@ class Place:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.standing = Standing.HALF_OPEN
+        self.standing = Standing.WAITING
         self.holder: Holder | None = None
 
 
@@ -104,13 +108,14 @@ class _Crowd:
 
 
 class Doorkeeper:
-    """Every connection passes: `enter`, then `stands` as it shows more or less, then `leave`."""
+    """Every connection passes: `enter`, `begin`, then `stands` as it shows more or less, then `leave`."""
 
     def __init__(self, limits: DoorLimits) -> None:
         self.limits = limits
         self.sessions = 0
         self.closed: str | None = None  # why nobody is let in at all
         self._crowds = {standing: _Crowd() for standing in Standing if standing is not Standing.GONE}
+        self._known: OrderedDict[str, None] = OrderedDict()  # that mined last is last
 
     @property
     def mining(self) -> int:
@@ -122,9 +127,6 @@ class Doorkeeper:
         if self.closed is not None:
             return self.closed
         limits, source = self.limits, source_of(address)
-        half_open = self._crowds[Standing.HALF_OPEN]
-        if half_open.count(source) >= limits.half_open_per_address_max:
-            self._free(half_open.oldest(source))
         if self.count(source) >= limits.sessions_per_address_max:
             own = self._least_of(source)
             if own is None:
@@ -137,8 +139,16 @@ class Doorkeeper:
             self._free(victim)
         place = Place(source)
         self.sessions += 1
-        self._crowds[Standing.HALF_OPEN].add(place)
+        self._crowds[Standing.WAITING].add(place)
         return place
+
+    def begin(self, place: Place) -> None:
+        """Its first turn has come: it shakes hands. Of one source only so many do so at a time."""
+        half_open = self._crowds[Standing.HALF_OPEN]
+        if place.standing is Standing.WAITING:
+            if half_open.count(place.source) >= self.limits.half_open_per_address_max:
+                self._free(half_open.oldest(place.source))
+            self.stands(place, Standing.HALF_OPEN)
 
     def stands(self, place: Place, standing: Standing) -> None:
         """It has shown more than before, or less; `GONE` once and for all."""
@@ -150,6 +160,15 @@ class Doorkeeper:
             self.sessions -= 1
         else:
             self._crowds[standing].add(place)
+        if standing is Standing.MINING:
+            self._known[place.source] = None
+            self._known.move_to_end(place.source)
+            if len(self._known) > KNOWN_MAX:
+                self._known.popitem(last=False)
+
+    def knows(self, source: str) -> bool:
+        """Whether anybody of this source has mined since the start."""
+        return source in self._known
 
     def leave(self, place: Place) -> None:
         self.stands(place, Standing.GONE)
@@ -164,7 +183,7 @@ class Doorkeeper:
         self.leave(place)  # where the holder takes its time, the place is free all the same
 
     def _least_of(self, source: str) -> Place | None:
-        for standing in (Standing.HALF_OPEN, Standing.IDLE):
+        for standing in (Standing.HALF_OPEN, Standing.WAITING, Standing.IDLE):
             if self._crowds[standing].count(source):
                 return self._crowds[standing].oldest(source)
         return None
@@ -172,20 +191,23 @@ class Doorkeeper:
     def _victim(self, source: str) -> Place | None:
         """Who leaves for somebody from this source."""
         crowds, places = self._crowds, self.limits.sessions_max
-        half_open, fresh = crowds[Standing.HALF_OPEN], crowds[Standing.FRESH]
+        waiting, half_open = crowds[Standing.WAITING], crowds[Standing.HALF_OPEN]
+        fresh = crowds[Standing.FRESH]
         idle, mining = crowds[Standing.IDLE], crowds[Standing.MINING]
         kept = max(1, places // NEWCOMERS_SHARE)
-        if half_open.size > kept:
-            return half_open.oldest(half_open.most()[0])
+        for nobody in (waiting, half_open):
+            if nobody.size > kept:
+                return nobody.oldest(nobody.most()[0])
         if idle.size:
             return idle.oldest(idle.most()[0])
         if fresh.size and fresh.most()[1] > fresh.count(source) + 1:
             return fresh.oldest(fresh.most()[0])
-        if mining.size and half_open.size + fresh.size < kept:
+        if mining.size and waiting.size + half_open.size + fresh.size < kept:
             largest, count = mining.most()
             if largest != source and count > places // ONE_SOURCE_SHARE:
                 return mining.oldest(largest)
-        return half_open.oldest(half_open.most()[0]) if half_open.size else None
+        nobody = half_open if half_open.size else waiting
+        return nobody.oldest(nobody.most()[0]) if nobody.size else None
 
 
 def real_address(address: str) -> str:

@@ -20,6 +20,7 @@ import structlog
 import trio
 
 from stratum import messages
+from stratum.arrival import Arrival
 from stratum.certificate import Certificate
 from stratum.doorkeeper import MADE_ROOM, Doorkeeper, Place, real_address
 from stratum.proxy_protocol import HEADER_BYTES_MAX, BadProxyHeader, parse_proxy_header
@@ -28,14 +29,17 @@ from stratum.switchboard import RECV_BYTES, Connection, Switchboard
 log = structlog.get_logger()
 
 BACKLOG = 4096  # the kernel's usual somaxconn: a site that comes back at once waits here, not in SYN retries
-ACCEPTS_PER_ROUND = 16  # 1 ms, then the pump gets its turn
-BUSY_ACCEPTS_PER_ROUND = 8  # fewer than can shake hands in a round: the others wait in the backlog
-ACCEPT_REST_S = 0.002  # between two rounds while anybody mines: 22,400 miners come in within 7 s all the same
+# A site that comes back is let in as fast as it comes: the kernel makes whoever finds the backlog full wait
+# for seconds. While anybody mines a round is a millisecond: who floods the door takes a sixth of a core.
+ACCEPTS_PER_ROUND = 256
+ACCEPTS_BESIDE_MINERS = 32
+ACCEPT_REST_S = 0.005
 # Of the kernel, per miner: some twenty jobs. Left alone it grows to megabytes for each one that never reads.
 SEND_BUFFER_BYTES = 65_536
 TLS_HANDSHAKE_S = 10.0
 # What a packet of a TLS handshake costs, in lines that Python answers: a millisecond of arithmetic.
-TLS_STEP_COST = 32
+TLS_STEP_COST = 64
+TLS_TASK_COST = 16
 PROXY_HEADER_S = 5.0  # the balancer sends it with its first packet
 PROXY_HEADERS_MAX = 1_024  # connections whose header is not here yet
 LAST_WORDS_S = 1.0  # for what is still to be sent on a TLS connection that we end
@@ -72,7 +76,12 @@ def open_listener(endpoint: Endpoint) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # accepted ones inherit
+        # What accepted ones inherit.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
         listener.bind((endpoint.host, endpoint.port))
         listener.listen(BACKLOG)
     except (OSError, ValueError, TypeError) as error:  # the last two: a host that can be none
@@ -145,7 +154,7 @@ class Server:
         exhausted = False
         while True:
             await trio.lowlevel.wait_readable(door.listener)
-            for _ in range(BUSY_ACCEPTS_PER_ROUND if self._board.busy else ACCEPTS_PER_ROUND):
+            for _ in range(ACCEPTS_BESIDE_MINERS if self._doorkeeper.mining else ACCEPTS_PER_ROUND):
                 try:
                     sock, peer = door.listener.accept()
                 except BlockingIOError:
@@ -176,21 +185,16 @@ class Server:
             self._board.dropped[place] += 1
             _refuse(sock, place)
             return
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if hasattr(socket, "TCP_KEEPIDLE"):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
-            if door.certificate is None:
-                self._board.add_socket(sock, address, place)
-            else:
-                place.holder = handshake = _Handshake(self._board, place, sock)
-                nursery.start_soon(self._serve_tls, handshake, door.certificate, address)
-        except OSError:  # it left before we came to it, or the kernel cannot watch another one
-            sock.close()
-            self._doorkeeper.leave(place)
-            self._board.dropped["connection lost"] += 1
+        sock.setblocking(False)
+
+        def begin(arrival: Arrival) -> int:
+            assert door.certificate is not None
+            place.holder = handshake = _Handshake(self._board, place, sock)
+            self._doorkeeper.begin(place)
+            nursery.start_soon(self._serve_tls, handshake, door.certificate, address)
+            return TLS_TASK_COST
+
+        self._board.arrive(sock, address, place, None if door.certificate is None else begin)
 
     def _refuse_waiting(self, listener: socket.socket) -> None:
         """With the spare descriptor, one after the other: who is left in the backlog hears nothing."""
@@ -200,7 +204,7 @@ class Server:
         os.close(self._spare)
         self._spare = None
         try:
-            for _ in range(ACCEPTS_PER_ROUND):
+            for _ in range(ACCEPTS_BESIDE_MINERS):
                 _refuse(listener.accept()[0], "pool is full")
                 self._board.dropped["descriptors exhausted"] += 1
         except OSError:

@@ -6,9 +6,10 @@ Verdicts are not answered at once: a second task commits the tallies of everythi
 then releases the replies (`Journal`), while the pump goes on reading.
 
 Shares of miners come first. What costs more than a share takes turns, by source and then by connection, and
-a round of turns is a millisecond or two: lines that Python answers, what a connection says that has not mined
-lately, steps of a TLS handshake. Who waits for a turn is not read, and who says more than miners do waits
-longer.
+a round of turns is a millisecond or two: first connections, lines that Python answers, what a connection says
+that has not mined lately, steps of a TLS handshake. Who waits for a turn is not read, and who says more than
+miners do waits longer. Turns are given in three lanes: handshakes of sources that have mined since the start,
+those of strangers, which have a tenth of a core while anybody mines, and the talk of who has authorised.
 
 Invariants: a reply to a share leaves after the commit that holds it; a solution leaves before anything
 else; every buffer is bounded, and who does not read is dropped; nobody is in the turns more than once.
@@ -24,6 +25,7 @@ import structlog
 import trio
 
 from stratum._engine import LineTooLong
+from stratum.arrival import GONE_COST, Arrival
 from stratum.channel import Channel, Moved
 from stratum.doorkeeper import MADE_ROOM, Doorkeeper, Place, Standing
 from stratum.extranonce import ExtranonceExhausted
@@ -31,7 +33,7 @@ from stratum.job import Solution, Work
 from stratum.poller import READ, WRITE, new_poller
 from stratum.services import Services
 from stratum.session import MinerSession
-from stratum.turns import Turns
+from stratum.turns import Lane, Waiting
 
 log = structlog.get_logger()
 
@@ -42,19 +44,26 @@ EVENTS_PER_ROUND = 1024  # 10 ms of work, then other tasks get their turn
 UNCOMMITTED_BYTES_MAX = 32 << 20
 REPLY_OVERHEAD_BYTES = 128  # of a reply in the list of those that wait
 REPLIES_PER_ROUND = 1024  # 5 ms of writing, then other tasks get their turn
-# Turns that are given before everybody else comes to his: by cost, of which a line has one, some 15 us. A
-# site that comes back shakes hands as fast as that goes. Who has authorised has time, and leaves it to the
-# others: all the talk of all connections takes a tenth of a core.
-HANDSHAKE_COST_PER_ROUND = 64
-# While anybody mines two thirds of the time are for these; 22,400 machines still shake hands in 7 s.
-HANDSHAKE_COST_BESIDE_MINERS = 32
+# What is done in a turn, in lines that Python answers, of which one is some 15 us.
+ARRIVAL_COST = 4  # a session and its socket
+WELCOME_COST = 6  # its name, and its first job
+# Turns that are given before everybody else comes to his. A site that comes back shakes hands as fast as that
+# goes; while anybody mines a third of the time is for others: 22,400 machines still shake hands in 9 s.
+HANDSHAKE_COST_PER_ROUND = 256
+HANDSHAKE_COST_BESIDE_MINERS = 128
 HANDSHAKE_REST_S = 0.001
+# Of sources that nobody knows, while anybody mines: some 400 connections a second. The first of a new site
+# have mined after some ten seconds, and then it is known.
+STRANGER_COST_BESIDE_MINERS = 16
+STRANGER_REST_S = 0.002
+STRANGERS_CROWD = 64  # so many wait: who has left by his turn is not served any more
+# Who has authorised has time, and leaves it to the others: all the talk of all connections takes a tenth of a
+# core.
 TALK_COST_PER_ROUND = 16
-TALK_REST_S = 0.002  # between two rounds that have nothing but talk
+TALK_REST_S = 0.002
 LINES_PER_TURN = 4  # a handshake in one packet is answered in one
 NEWCOMER_RECV_BYTES = 1024  # a handshake, or ten shares
 SHARES_PER_COST = 4
-BUSY_TURNS = 256  # so many wait: who connects now does so more slowly
 # A miner says a few lines when it connects, and a rental proxy a few hundred once it is authorised; then they
 # send shares, which are not counted here. Whoever has used up its lines is not read until the next look,
 # every 5 s.
@@ -97,13 +106,6 @@ class BoardLimits(msgspec.Struct, frozen=True, kw_only=True):
     # answers at once, a busy one groups, and fsyncs are bounded in between.
     commit_interval_s: float = 0.02
     refresh_spread_s: float = 5.0  # over which a routine refresh reaches everybody
-
-
-class Waiting(Protocol):
-    """Somebody who takes turns."""
-
-    def take_turn(self) -> int:
-        """Do what was waited for; what it cost, in lines."""
 
 
 class Connection:
@@ -166,6 +168,16 @@ class Connection:
         self.board.drop(self, MADE_ROOM)
 
 
+def _received(sock: socket.socket, bytes_max: int) -> bytes | None:
+    """What has arrived; b"" at the end, whatever the end was; None if nothing."""
+    try:
+        return sock.recv(bytes_max)
+    except (BlockingIOError, InterruptedError):
+        return None
+    except OSError:
+        return b""
+
+
 class SocketConnection(Connection):
     """A plain TCP miner, read and written by the pump."""
 
@@ -178,12 +190,7 @@ class SocketConnection(Connection):
         super().__init__(board, address, place)
 
     def read(self, bytes_max: int) -> bytes | None:
-        try:
-            return self._sock.recv(bytes_max)
-        except (BlockingIOError, InterruptedError):
-            return None
-        except OSError:
-            return b""
+        return _received(self._sock, bytes_max)
 
     def write(self, data: bytes) -> None:
         if not self.open:
@@ -274,16 +281,31 @@ class Switchboard:
         self._committed = trio.Event()
         self._refreshed: deque[Channel] = deque()  # whose sessions get the current job in due course
         self._refresh = trio.Event()
-        self._handshakes: Turns[Waiting] = Turns()
-        self._talk: Turns[Waiting] = Turns()
-        self._turn_wanted = trio.Event()
+        self._arrivals: set[Arrival] = set()
+        self._handshakes = Lane(
+            cost=HANDSHAKE_COST_PER_ROUND,
+            cost_beside_miners=HANDSHAKE_COST_BESIDE_MINERS,
+            rest_s=HANDSHAKE_REST_S,
+        )
+        self._strangers = Lane(
+            cost=HANDSHAKE_COST_PER_ROUND,
+            cost_beside_miners=STRANGER_COST_BESIDE_MINERS,
+            rest_s=STRANGER_REST_S,
+        )
+        self._talk = Lane(
+            cost=TALK_COST_PER_ROUND,
+            cost_beside_miners=TALK_COST_PER_ROUND,
+            rest_s=TALK_REST_S,
+            always_rests=True,
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then every connection is closed."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pump)
-                nursery.start_soon(self._give_turns)
+                for lane in (self._handshakes, self._strangers, self._talk):
+                    nursery.start_soon(self._give_turns, lane)
                 nursery.start_soon(self._commit)
                 nursery.start_soon(self._tick)
                 nursery.start_soon(self._serve_waiting)
@@ -295,18 +317,51 @@ class Switchboard:
 
     # Connections
 
-    def add_socket(self, sock: socket.socket, address: str, place: Place) -> None:
+    def arrive(
+        self,
+        sock: socket.socket,
+        address: str,
+        place: Place,
+        begin: Callable[[Arrival], int] | None = None,
+    ) -> None:
         """A connection that passed the door. Takes over the socket, which must not block.
 
-        Raises OSError, and takes over nothing, when the kernel cannot watch another socket.
+        `begin` serves it from its first turn on, and says what that cost; without it is a plain miner's.
         """
-        SocketConnection(self, sock, address, place)
+        arrival = Arrival(
+            sock,
+            address,
+            place,
+            all_that_wait=self._arrivals,
+            begin=begin or self._begin,
+            on_end=self._ended,
+        )
+        self.wait_for_turn(place, arrival)
+
+    def _ended(self, arrival: Arrival, reason: str) -> None:
+        self._doorkeeper.leave(arrival.place)
+        self.dropped[reason] += 1
+
+    def _begin(self, arrival: Arrival) -> int:
+        if len(self._strangers) >= STRANGERS_CROWD and arrival.has_left:
+            arrival.end("left")
+            return GONE_COST
+        data = _received(arrival.sock, RECV_BYTES)
+        if data is not None and b"\n" not in data and len(data) in (0, RECV_BYTES):
+            arrival.end("line too long" if data else "left")
+            return GONE_COST
+        connection = SocketConnection(self, arrival.sock, arrival.address, arrival.place)
+        queued = self._engine.queued()
+        if data is not None:
+            self._take(connection, data)
+        return ARRIVAL_COST + self._shares_cost(queued) + self._go_on(connection)
 
     def session_for(self, connection: Connection) -> MinerSession:
         """Open a session for a new connection; until `drop`."""
         session = MinerSession(self._services, connection, trio.current_time())
         self.connections.add(connection)
         connection.place.holder = connection
+        self._doorkeeper.begin(connection.place)
         return session
 
     def drop(self, connection: Connection, reason: str) -> None:
@@ -318,7 +373,7 @@ class Switchboard:
         connection.session.close()
         self._doorkeeper.leave(connection.place)
         self.dropped[reason] += 1
-        self.commit_soon()  # behind which whatever was kept for it may be forgotten
+        self._journal_is_owed = True  # behind a commit whatever was kept for it may be forgotten
 
     def drop_workers(self, workers: Container[int], reason: str) -> None:
         """Drop every connection that one of these workers is authorised on."""
@@ -337,6 +392,8 @@ class Switchboard:
         self._doorkeeper.closed = reason
         for connection in list(self.connections):
             self.drop(connection, reason)
+        for arrival in list(self._arrivals):
+            arrival.end(reason)
 
     # Channels
 
@@ -385,21 +442,23 @@ class Switchboard:
 
     def readable(self, connection: Connection) -> None:
         """Something has arrived: read it now, or when it is the connection's turn."""
-        if connection.trusted:
-            self._read(connection, RECV_BYTES)
-        else:
+        if not connection.trusted:
             connection.hold()
             self.wait_for_turn(connection.place, connection)
+        elif self._read(connection, RECV_BYTES):
+            connection.hold()
+            if connection.lines_left > 0:
+                self.wait_for_turn(connection.place, connection)
 
-    def _read(self, connection: Connection, bytes_max: int) -> None:
+    def _read(self, connection: Connection, bytes_max: int) -> bool:
+        """Submits are queued; whether there is a line that is none, and is to be answered."""
         data = connection.read(bytes_max)
-        if data:
-            self.feed(connection, data)
-        elif data is not None:
-            self.drop(connection, "left")
+        return data is not None and self._take(connection, data)
 
-    def feed(self, connection: Connection, data: bytes | bytearray) -> None:
-        """Bytes of one miner: submits are queued, the first line that is none waits for its turn."""
+    def _take(self, connection: Connection, data: bytes) -> bool:
+        if not data:
+            self.drop(connection, "left")
+            return False
         session = connection.session
         try:
             connection.line = self._engine.feed(session.slot, data)
@@ -410,61 +469,54 @@ class Switchboard:
             session.closing = "internal error"
         if session.closing is not None:
             self.drop(connection, session.closing)
-        elif connection.line is not None:
-            connection.hold()
-            if connection.lines_left > 0:
-                self.wait_for_turn(connection.place, connection)
+            return False
+        return connection.line is not None
 
     # Turns
 
-    @property
-    def busy(self) -> bool:
-        """Whether many wait for their turn."""
-        return len(self._handshakes) + len(self._talk) >= BUSY_TURNS
-
     def wait_for_turn(self, place: Place, waiting: Waiting) -> None:
         """`take_turn` is called when it is the turn of this one, of all at the place's source."""
-        turns = self._handshakes if place.standing is Standing.HALF_OPEN else self._talk
-        turns.add(place.source, waiting)
-        self._turn_wanted.set()
+        lane = self._talk
+        if place.standing in (Standing.WAITING, Standing.HALF_OPEN):
+            lane = self._handshakes if self._doorkeeper.knows(place.source) else self._strangers
+        lane.add(place.source, waiting, arrives=place.standing is Standing.WAITING)
 
-    async def _give_turns(self) -> None:
+    async def _give_turns(self, lane: Lane) -> None:
         while True:
-            await self._turn_wanted.wait()
-            beside_miners = self._doorkeeper.mining > 0
-            self._round(
-                self._handshakes, HANDSHAKE_COST_BESIDE_MINERS if beside_miners else HANDSHAKE_COST_PER_ROUND
-            )
-            self._round(self._talk, TALK_COST_PER_ROUND)
+            await lane.wanted.wait()
+            rest_s = lane.round(beside_miners=self._doorkeeper.mining > 0)
             self.judge()
             await self.room()
-            if len(self._handshakes):
-                await trio.sleep(HANDSHAKE_REST_S if beside_miners else 0)
-            elif len(self._talk):
-                await trio.sleep(TALK_REST_S)
-            else:
-                self._turn_wanted = trio.Event()
-
-    @staticmethod
-    def _round(turns: Turns[Waiting], cost_max: int) -> None:
-        cost = 0
-        while cost < cost_max and len(turns):
-            cost += turns.next().take_turn()
+            await trio.sleep(rest_s)
 
     def take_turn(self, connection: Connection) -> int:
-        """A line of this connection is answered, or what has arrived of it is read."""
+        """What has arrived of this connection is read, and lines are answered; what that cost."""
         if not connection.open:
             return 0
         if connection.line is not None:
-            return self._answer(connection)
+            return self._go_on(connection)
         queued = self._engine.queued()
-        self._read(connection, NEWCOMER_RECV_BYTES)
-        if connection.open and connection.line is None:
+        half_open = connection.place.standing is Standing.HALF_OPEN
+        self._read(connection, RECV_BYTES if half_open else NEWCOMER_RECV_BYTES)
+        return 1 + self._shares_cost(queued) + self._go_on(connection)
+
+    def _shares_cost(self, queued_before: int) -> int:
+        return (self._engine.queued() - queued_before) // SHARES_PER_COST
+
+    def _go_on(self, connection: Connection) -> int:
+        """Answer a line that waits, or listen to more; what that cost."""
+        if not connection.open:
+            return 0
+        if connection.line is None:
             connection.release()
-        return 1 + (self._engine.queued() - queued) // SHARES_PER_COST
+            return 0
+        if connection.lines_left == 0:
+            connection.hold()
+            return 0
+        return self._answer(connection)
 
     def _answer(self, connection: Connection) -> int:
-        """What the miner said with this line and a few behind it, in one write; how many lines."""
+        """What the miner said with this line and a few behind it, in one write; what that cost."""
         session, now_s = connection.session, trio.current_time()
         answers: list[bytes] = []
         line, allowed = connection.line, min(LINES_PER_TURN, connection.lines_left)
@@ -479,18 +531,22 @@ class Switchboard:
             session.closing = "internal error"
         connection.line = line
         connection.lines_left -= len(answers)
+        cost = max(1, len(answers))
         if connection.place.standing is Standing.HALF_OPEN and session.authorised:
             self._doorkeeper.stands(connection.place, Standing.FRESH)
             connection.share_at_s, connection.lines_left = now_s, LINES_AT_ONCE
+            cost += WELCOME_COST
         if any(answers):
             connection.write(b"".join(answers))
         if session.closing is not None:
             self.drop(connection, session.closing)
         elif connection.open and line is None:
             connection.release()
-        elif connection.open and connection.lines_left > 0:
-            self.wait_for_turn(connection.place, connection)
-        return max(1, len(answers))
+        elif connection.open:
+            connection.hold()
+            if connection.lines_left > 0:
+                self.wait_for_turn(connection.place, connection)
+        return cost
 
     # The way of a share
 
@@ -680,6 +736,8 @@ class Switchboard:
                         self._look(connection, now_s)
                 await trio.lowlevel.checkpoint()
             self.judge()  # the engine frees the places of those who left
+            if self._journal_is_owed:
+                self._judged.set()
 
     def _look(self, connection: Connection, now_s: float) -> None:
         said = connection.session.tick(now_s)

@@ -2,13 +2,18 @@
 connection of it after the other.
 
 Who asks a thousand times at one source waits for its own thousand; who asks once at another is next. Nobody
-is here more than once, so the queue is as bounded as the connections are. Must not know: what a turn is for.
+is here more than once, so the queue is as bounded as the connections are. A lane gives turns in rounds, and
+leaves the time between them to others. Must not know: what a turn is for.
 """
 
 from collections import OrderedDict, deque
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+import trio
 
 Item = TypeVar("Item")
+# A handshake has two turns where a miner waits for the answer to its first line: so many begin as end.
+BEGUN_PER_ARRIVAL = 3
 
 
 class Turns(Generic[Item]):
@@ -39,3 +44,52 @@ class Turns(Generic[Item]):
 
     def __len__(self) -> int:
         return self._size
+
+
+class Waiting(Protocol):
+    """Somebody who takes turns."""
+
+    def take_turn(self) -> int:
+        """Do what was waited for; what it cost."""
+
+
+class Lane:
+    """Turns of one kind. A round of them costs so much, then the next one waits for so long, in proportion.
+
+    While nobody mines there is nobody to leave time to, but for what `always_rests`. Who has begun goes
+    before who arrives, three times out of four: in a rush what is begun must come to an end.
+    """
+
+    def __init__(
+        self, *, cost: int, cost_beside_miners: int, rest_s: float, always_rests: bool = False
+    ) -> None:
+        self.wanted = trio.Event()
+        self._begun: Turns[Waiting] = Turns()
+        self._arriving: Turns[Waiting] = Turns()
+        self._since_arrival = 0
+        self._cost, self._cost_beside_miners = cost, cost_beside_miners
+        self._rest_s, self._always_rests = rest_s, always_rests
+
+    def add(self, source: str, waiting: Waiting, *, arrives: bool = False) -> None:
+        """`arrives`: it has had no turn yet."""
+        (self._arriving if arrives else self._begun).add(source, waiting)
+        self.wanted.set()
+
+    def _next(self) -> Waiting:
+        self._since_arrival += 1
+        if len(self._arriving) and (not len(self._begun) or self._since_arrival > BEGUN_PER_ARRIVAL):
+            self._since_arrival = 0
+            return self._arriving.next()
+        return self._begun.next()
+
+    def round(self, *, beside_miners: bool) -> float:
+        """Give some turns; how long the next ones are to wait."""
+        cost, cost_max = 0, self._cost_beside_miners if beside_miners else self._cost
+        while cost < cost_max and len(self):
+            cost += self._next().take_turn()
+        if not len(self):
+            self.wanted = trio.Event()
+        return self._rest_s * max(1.0, cost / cost_max) if beside_miners or self._always_rests else 0.0
+
+    def __len__(self) -> int:
+        return len(self._begun) + len(self._arriving)

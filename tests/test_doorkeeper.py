@@ -44,6 +44,7 @@ def come(door: Doorkeeper, address: str = CONTAINER, standing: Standing = HALF_O
     if isinstance(place, str):
         return place
     guest = Guest(door, place)
+    door.begin(place)
     door.stands(place, standing)
     return guest
 
@@ -131,6 +132,7 @@ def test_a_place_is_free_although_its_holder_takes_its_time() -> None:
     place = door.enter(CONTAINER)
     assert isinstance(place, Place)
     slow = GuestThatLingers(door, place)
+    door.begin(place)
     for _ in range(5):
         crowd(door, 1, standing=HALF_OPEN)
         assert door.sessions == 1
@@ -251,3 +253,20 @@ def test_the_books_of_the_door_are_those_of_who_is_here(
         door.leave(guest.place)
     assert door.sessions == 0
     assert not any(crowd._places or crowd._sources or crowd.size for crowd in door._crowds.values())
+
+
+def test_a_source_that_mines_is_known_from_then_on_and_the_known_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stratum.doorkeeper.KNOWN_MAX", 100)
+    door = Doorkeeper(DoorLimits())
+    guest = come(door, CONTAINER, MINING)
+    come(door, OTHER, FRESH)
+    assert isinstance(guest, Guest)
+    door.leave(guest.place)
+    assert door.knows(source_of(CONTAINER)), "a container that lost its power comes back"
+    assert not door.knows(source_of(OTHER)), "a name is free"
+    for number in range(100):
+        come(door, f"198.51.100.{number}", MINING)
+    assert not door.knows(source_of(CONTAINER))
+    assert len(door._known) == 100

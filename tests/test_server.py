@@ -176,19 +176,16 @@ async def test_error_of_one_connection_in_accept_is_not_ours(
     assert not errors
 
 
-async def test_socket_that_is_dead_when_it_is_accepted_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    setsockopt = socket.socket.setsockopt
-
-    def fail(sock: socket.socket, level: int, *rest: int) -> None:
-        if level == socket.IPPROTO_TCP and sock.getsockname()[1] == site.port:
-            raise OSError(errno.EINVAL, "Invalid argument")
-        setsockopt(sock, level, *rest)
+async def test_socket_that_cannot_be_watched_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(poller: object, sock: socket.socket, data: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     async with serving() as site:
-        monkeypatch.setattr(socket.socket, "setsockopt", fail)
+        monkeypatch.setattr(type(site.board.poller), "register", fail)
         assert await (await site.connect()).line() == b""
         monkeypatch.undo()
         assert site.doorkeeper.sessions == 0
+        assert site.board.dropped == {"connection lost": 1}
         assert accepted(await (await site.mining()).mine())
 
 

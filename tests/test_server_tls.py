@@ -18,7 +18,7 @@ import trustme
 
 import stratum.server
 from stratum.certificate import BadCertificate
-from stratum.doorkeeper import MADE_ROOM, DoorLimits
+from stratum.doorkeeper import MADE_ROOM, DoorLimits, Standing
 from stratum.server import Endpoint
 from stratum.services import SessionLimits
 from stratum.switchboard import BoardLimits
@@ -292,7 +292,7 @@ async def test_storm_of_aborted_handshakes_disturbs_nobody(shop: Shop) -> None:
 async def test_miner_that_shakes_hands_while_the_door_is_being_closed_is_let_go(shop: Shop) -> None:
     async with serving(endpoints=(shop.endpoint,)) as site:
         early = await site.connect()
-        await site.until(lambda: site.doorkeeper.sessions == 1)
+        await site.until(lambda: site.doorkeeper._crowds[Standing.HALF_OPEN].size == 1)
         site.board.close_door("no bitcoin node answers")
         stream = trio.SSLStream(early.stream, shop.trust, server_hostname="pool.test", https_compatible=True)
         await stream.do_handshake()

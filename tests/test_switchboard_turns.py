@@ -19,8 +19,11 @@ from stratum.switchboard import (
     LINES_PER_TURN,
     OVERDRAWN_LOOKS_MAX,
     SHARELESS_S,
+    STRANGER_COST_BESIDE_MINERS,
+    STRANGER_REST_S,
     TALK_COST_PER_ROUND,
     UNEARNED_PER_LOOK_MAX,
+    WELCOME_COST,
     Connection,
 )
 from stratum.verdict import Verdict
@@ -208,6 +211,38 @@ async def test_a_rental_proxy_brings_all_its_workers_at_once(clock: trio.testing
         proxy.say(b"".join(encode(9, "mining.authorize", name, "x") for name in names))
         await trio.sleep(2)
         assert len(proxy.session.workers) == 64
+
+
+async def test_a_site_that_comes_back_waits_for_no_stranger_who_takes_a_bounded_part_of_the_time(
+    clock: trio.testing.MockClock,
+) -> None:
+    """Strangers from a thousand addresses shake hands, and the machines of an address that has mined."""
+    async with running() as site:
+        good = await mining(site, "192.0.2.1", [])
+        addresses = [f"198.51.{n // 250}.{n % 250}" for n in range(1_000)]
+        strangers = [MemoryConnection(site, address, []) for address in addresses * 4]
+        machines = [MemoryConnection(site, "192.0.2.1", []) for _ in range(1_000)]
+        for connection in strangers + machines:
+            connection.join()
+        await trio.sleep(0.5)
+        assert all(machine.session.authorised for machine in machines)
+        served = sum(stranger.session.authorised for stranger in strangers)
+        lines = STRANGER_COST_BESIDE_MINERS + LINES_PER_TURN + WELCOME_COST
+        assert 0 < served <= 0.5 / STRANGER_REST_S * lines / (2 + WELCOME_COST)
+        await trio.sleep(20)
+        assert all(stranger.session.authorised for stranger in strangers), "everybody has a turn"
+        assert good.trusted
+
+
+async def test_while_nobody_mines_nobody_waits_for_time_to_pass(clock: trio.testing.MockClock) -> None:
+    """A pool that has started knows nobody: the first site must be in before it has a share."""
+    async with running() as site:
+        machines = [MemoryConnection(site, f"192.0.2.{n % 4}", []) for n in range(3_000)]
+        since_s = trio.current_time()
+        for machine in machines:
+            machine.join()
+        await site.until(lambda: all(machine.session.authorised for machine in machines))
+        assert trio.current_time() - since_s <= 0.02
 
 
 # Shares without work
