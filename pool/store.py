@@ -11,7 +11,7 @@ Must not know: what is in the tables.
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -184,7 +184,7 @@ def _engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         _create_file(parsed)
         engine = create_engine(parsed, pool_size=CONNECTIONS_MAX, max_overflow=0)
-        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "connect", _or_closed(_set_up_sqlite))
     else:
         engine = create_engine(
             parsed,
@@ -192,7 +192,7 @@ def _engine(url: str) -> Engine:
             max_overflow=0,
             connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVE},
         )
-        event.listen(engine, "connect", _set_up_postgresql)
+        event.listen(engine, "connect", _or_closed(_set_up_postgresql))
     event.listen(engine, "begin", _begin)
     return engine
 
@@ -223,7 +223,20 @@ def _create_file(url: URL) -> None:
         raise StoreError(f"the database {url.database} cannot be opened: {error.strerror}") from error
 
 
-def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+def _or_closed(set_up: Callable[[Any], None]) -> Callable[[Any, object], None]:
+    """A connection that cannot be set up is nobody's: SQLAlchemy forgets it."""
+
+    def run(connection: Any, _record: object) -> None:
+        try:
+            set_up(connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    return run
+
+
+def _set_up_sqlite(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself: _begin does
     for name, value in PRAGMAS.items():
         try:
@@ -235,7 +248,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
             raise StoreError(f"SQLite does not take {name} = {value} here: it stays at {found}")
 
 
-def _set_up_postgresql(connection: Any, _record: object) -> None:
+def _set_up_postgresql(connection: Any) -> None:
     version = connection.info.server_version
     if version < POSTGRESQL_VERSION_MIN:
         raise StoreError(f"PostgreSQL {version // 10000} is too old, 13 or newer is needed")
