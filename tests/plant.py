@@ -20,7 +20,7 @@ import pool.main
 from payouts.audit import audit
 from payouts.rates import Scheme
 from payouts.schema import tally_minutes
-from pool.config import PoolConfig
+from pool.config import BookTimes, PoolConfig
 from pool.data_dir import database_url
 from pool.main import Pool, RunningPool
 from pool.node import NodeConfig
@@ -38,6 +38,7 @@ from tests.stratum_harness import PATIENCE_S, Miner, accepted, connect
 Clock = trio.testing.MockClock
 NBITS = 0x1D00FFFF  # no test ever finds a block at this target
 HARD = {"bits": f"{NBITS:08x}", "target": f"{target_from_nbits(NBITS):064x}"}
+BOOKS = BookTimes()  # those of production
 FEES_SAT = 3_000_000  # what every block pays
 
 
@@ -123,6 +124,7 @@ async def plant(
     blocks: bool = False,
     scheme: Scheme = Scheme.PPS,
     forgets_fees: bool = False,
+    books: BookTimes = BOOKS,
 ) -> AsyncIterator[Plant]:
     """A pool on these nodes, with this fault at first; in the end its books hold every acknowledged share.
 
@@ -148,7 +150,7 @@ async def plant(
     before = booked(store)
     try:
         async with trio.open_nursery() as nursery:
-            site.running = await nursery.start(Pool(settings(directory, nodes, outage_s), store).run)
+            site.running = await nursery.start(Pool(settings(directory, nodes, outage_s, books), store).run)
             yield site
             nursery.cancel_scope.cancel()
         assert booked(store) == before + site.acknowledged
@@ -160,7 +162,7 @@ async def plant(
         store.close()
 
 
-def settings(directory: Path, nodes: list[FakeBitcoind], outage_s: float) -> PoolConfig:
+def settings(directory: Path, nodes: list[FakeBitcoind], outage_s: float, books: BookTimes) -> PoolConfig:
     return PoolConfig(
         network=nodes[0].chain_changes["chain"],
         data_dir=directory,
@@ -176,6 +178,7 @@ def settings(directory: Path, nodes: list[FakeBitcoind], outage_s: float) -> Poo
         extranonce2_bytes=8,
         line_bytes_max=8192,
         database_url=database_url(directory),
+        books=books,
     )
 
 

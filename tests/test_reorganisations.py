@@ -19,9 +19,12 @@ from pool.config import BookTimes
 from pool.node import Node
 from stratum.job import swap_words
 from tests.oracle import merkle_root, sha256d
+from tests.plant import Clock, pass_time, plant, steps
 from tests.proxy_harness import MANY_BLOCKS, Side, a_node, a_side, running, until
 from tests.regtest_harness import RULES, block_hash, build_block
 from tests.stratum_harness import Miner, accepted, connect
+
+__all__ = ["steps"]
 
 SUBSIDY_SAT = 50 * 10**8
 TARGET = 0x7FFFFF << 8 * (0x20 - 3)
@@ -139,3 +142,29 @@ async def test_a_reorganisation_of_any_depth_moves_the_income_of_our_blocks_and_
             steps = connection.scalars(ordered.where(block_events.c.block_hash == block)).all()
             assert steps == ["found", "pending", "orphaned", "pending"]
     assert len(it.ours) == sum(DEPTHS)
+
+
+@pytest.mark.parametrize("others", [1, 2, 5])
+async def test_no_share_is_credited_again_when_a_tip_comes_back(
+    others: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: Clock
+) -> None:
+    """Of two tips away the engine knows nothing any more; but no job of then is worth anything on it."""
+    async with plant(tmp_path, monkeypatch, names=("only",)) as site:
+        (node,) = site.nodes
+        miner = await site.mining()
+        first, sent = miner.job, []
+        for _ in range(5):
+            worker, job, extranonce2, _, nonce = miner.share()
+            sent.append((worker, job, extranonce2, first[7], nonce))
+            assert accepted(await miner.call("mining.submit", *sent[-1]))
+        site.acknowledged += len(sent)
+        for fork in (*(f"fork {number}" for number in range(others)), "best"):
+            before = miner.job
+            node.move_to(100, fork)
+            while miner.job[1] == before[1]:
+                await pass_time(steps, 1)
+                await miner.hear()
+        assert miner.job[1] == first[1], "the same previous block"
+        assert miner.job[2] != first[2], "in work that has another salt"
+        for share in sent:
+            assert (await miner.call("mining.submit", *share))["error"][0] in (21, 22)
