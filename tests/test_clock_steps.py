@@ -78,6 +78,7 @@ async def test_a_day_both_ways_in_mid_hour_settles_every_share_once_and_changes_
         await work(7)
         assert by_hour(site.store) == {0: 5}
         first = issued(site.store, DAY)
+        assert sum(moment.accepted for moment in first.timeline) == 5
         wall.ahead_s -= DAY_S
         await work(11)
         wall.ahead_s -= DAY_S

@@ -56,9 +56,15 @@ def thirty_seconds_late(node: FakeBitcoind) -> Fault:
     return late
 
 
+def now_it_is(other: FakeBitcoind) -> Fault:
+    """It was started again as another one, whose templates would do."""
+    other.template_changes |= HARD
+    return other.handle_async_request
+
+
 def on_another_chain(node: FakeBitcoind) -> Fault:
-    """It was started again with other settings: a template of the other chain would be easy to mine."""
-    return FakeBitcoind("other", chain="main", height=node.height + 50).handle_async_request
+    """With the settings of another network."""
+    return now_it_is(FakeBitcoind("other", chain="main", height=node.height + 50))
 
 
 class NodeThatSynchronises(FakeBitcoind):
@@ -79,12 +85,12 @@ class NodeThatCatchesUp(FakeBitcoind):
 
 def synchronising(node: FakeBitcoind) -> Fault:
     """It builds its chain anew, from the first block on."""
-    return NodeThatSynchronises("other", chain=CHAIN, height=7).handle_async_request
+    return now_it_is(NodeThatSynchronises("other", chain=CHAIN, height=7))
 
 
 def catching_up(node: FakeBitcoind) -> Fault:
     """It was off for a while, and has an old chain for now."""
-    return NodeThatCatchesUp("other", chain=CHAIN, height=node.height - 9).handle_async_request
+    return now_it_is(NodeThatCatchesUp("other", chain=CHAIN, height=node.height - 9))
 
 
 FAULTS: dict[str, tuple[Callable[[FakeBitcoind], Fault], str]] = {
