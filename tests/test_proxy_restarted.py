@@ -44,6 +44,7 @@ async def a_start(side: Side, node: NodeConfig) -> Fleet:
     return fleet
 
 
+@pytest.mark.soak
 async def test_work_of_an_upstream_with_short_prefixes_is_credited_once_by_a_pool_that_was_started_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
