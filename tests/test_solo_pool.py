@@ -6,7 +6,7 @@ The node runs Bitcoin Core's consensus code, the miners are raw sockets. Every s
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +135,9 @@ async def test_a_solo_tenants_block_pays_it_and_the_pool_its_fee_and_no_share_is
         await it.next_block(sol, mined)
         theirs = await it.block(sol)
         await until(lambda: income(it.side).keys() >= {own, theirs})
-    assert income(it.side)[own] == (SUBSIDY_SAT, None)
-    assert income(it.side)[theirs] == (FEE_SAT, ("sol", ADDRESS, SUBSIDY_SAT - FEE_SAT))
+    with closing(it.side.store):
+        assert income(it.side)[own] == (SUBSIDY_SAT, None)
+        assert income(it.side)[theirs] == (FEE_SAT, ("sol", ADDRESS, SUBSIDY_SAT - FEE_SAT))
     it.side.settle()
     assert sum(row.credit_psat for row in it.side.settled("acme")) > 0
     assert [row.credit_psat + row.fee_psat for row in it.side.settled("sol")] == [0]
@@ -214,7 +215,8 @@ async def test_a_block_on_a_job_of_before_pays_whom_that_job_paid(
         await it.pays(sol, (PAYOUT_SCRIPT, SUBSIDY_SAT))
         hash_hex = await it.block(sol, solo_job)
         await until(lambda: hash_hex in income(it.side))
-    assert income(it.side)[hash_hex] == (FEE_SAT, ("sol", ADDRESS, SUBSIDY_SAT - FEE_SAT))
+    with closing(it.side.store):
+        assert income(it.side)[hash_hex] == (FEE_SAT, ("sol", ADDRESS, SUBSIDY_SAT - FEE_SAT))
 
 
 async def test_solo_work_that_is_made_anew_for_a_difficulty_pays_the_same_tenant(
