@@ -495,10 +495,21 @@ class Switchboard:
             return 0
         if connection.line is not None:
             return self._go_on(connection)
+        self._see_first_share(connection)
         queued = self._engine.queued()
         half_open = connection.place.standing is Standing.HALF_OPEN
         self._read(connection, RECV_BYTES if half_open else NEWCOMER_RECV_BYTES)
         return 1 + self._shares_cost(queued) + self._go_on(connection)
+
+    def _see_first_share(self, connection: Connection) -> None:
+        """Who mines is read as such from its second share on, and not only from the next look on."""
+        place = connection.place
+        if place.standing in (Standing.FRESH, Standing.IDLE):
+            accepted, _, _ = self._engine.counters(connection.session.slot)
+            if accepted != connection.accepted:
+                connection.accepted, connection.share_at_s = accepted, trio.current_time()
+                connection.trusted = True
+                self._doorkeeper.stands(place, Standing.MINING)
 
     def _shares_cost(self, queued_before: int) -> int:
         return (self._engine.queued() - queued_before) // SHARES_PER_COST

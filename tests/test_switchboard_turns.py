@@ -284,6 +284,28 @@ async def test_shares_of_a_stranger_are_read_a_few_at_a_time(clock: trio.testing
         assert site.engine.totals()[Verdict.JOB_UNKNOWN] - before < 0.2 * 200 * 100
 
 
+async def test_who_mines_is_no_stranger_from_its_second_share_on(clock: trio.testing.MockClock) -> None:
+    """A pool whose miners have all just come has somebody to protect from strangers at once."""
+    async with running() as site:
+        miner = MemoryConnection(site, "192.0.2.1", [])
+        miner.join()
+        await trio.sleep(0.1)
+        miner.say(miner.share(1))
+        await trio.sleep(0.1)
+        assert site.doorkeeper.mining == 0
+        miner.say(miner.share(2))
+        await trio.sleep(0.1)
+        assert miner.trusted
+        assert site.doorkeeper.mining == 1
+        assert site.doorkeeper.knows(miner.place.source)
+        bad = MemoryConnection(site, "192.0.2.2", [], "acme.c01.u2")
+        bad.join()
+        for number in range(5):
+            await trio.sleep(0.1)
+            bad.say(bad.share(number, job="1"))
+        assert not bad.trusted
+
+
 async def test_who_mined_once_and_no_more_is_a_stranger_again(clock: trio.testing.MockClock) -> None:
     async with running() as site:
         miner = await mining(site, "192.0.2.1", [])
