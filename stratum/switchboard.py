@@ -9,7 +9,7 @@ Shares of miners come first. What costs more than a share takes turns, by source
 a round of turns is a millisecond or two: first connections, lines that Python answers, what a connection says
 that has not mined lately, steps of a TLS handshake. Who waits for a turn is not read, and who says more than
 miners do waits longer. Turns are given in three lanes: handshakes of sources that have mined since the start,
-those of strangers, which have a tenth of a core while anybody mines, and the talk of who has authorised.
+the talk of these, and all that is of strangers, which has a tenth of a core while anybody mines.
 
 Invariants: a reply to a share leaves after the commit that holds it; a solution leaves before anything
 else; every buffer is bounded, and who does not read is dropped; nobody is in the turns more than once.
@@ -476,9 +476,10 @@ class Switchboard:
 
     def wait_for_turn(self, place: Place, waiting: Waiting) -> None:
         """`take_turn` is called when it is the turn of this one, of all at the place's source."""
-        lane = self._talk
-        if place.standing in (Standing.WAITING, Standing.HALF_OPEN):
-            lane = self._handshakes if self._doorkeeper.knows(place.source) else self._strangers
+        lane = self._strangers
+        if self._doorkeeper.knows(place.source):
+            shakes_hands = place.standing in (Standing.WAITING, Standing.HALF_OPEN)
+            lane = self._handshakes if shakes_hands else self._talk
         lane.add(place.source, waiting, arrives=place.standing is Standing.WAITING)
 
     async def _give_turns(self, lane: Lane) -> None:

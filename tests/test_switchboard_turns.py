@@ -234,6 +234,27 @@ async def test_a_site_that_comes_back_waits_for_no_stranger_who_takes_a_bounded_
         assert good.trusted
 
 
+async def test_the_first_share_of_a_known_machine_waits_for_no_stranger_of_a_thousand_addresses(
+    clock: trio.testing.MockClock,
+) -> None:
+    """With a turn for each address a container, whose machines have one, would have one in a thousand."""
+    async with running() as site:
+        await mining(site, "192.0.2.1", [])
+        strangers = [MemoryConnection(site, f"198.51.{n // 250}.{n % 250}", []) for n in range(1_000)]
+        for stranger in strangers:
+            stranger.join()
+        machines = [MemoryConnection(site, "192.0.2.1", [], f"acme.c01.u{n}") for n in range(100)]
+        for machine in machines:
+            machine.join()
+        await trio.sleep(10)
+        for stranger in strangers:
+            stranger.say(LINES_AT_ONCE * PING)
+        for number, machine in enumerate(machines):
+            machine.say(machine.share(number))
+        await trio.sleep(0.1)
+        assert all(site.engine.counters(machine.session.slot)[0] == 1 for machine in machines)
+
+
 async def test_while_nobody_mines_nobody_waits_for_time_to_pass(clock: trio.testing.MockClock) -> None:
     """A pool that has started knows nobody: the first site must be in before it has a share."""
     async with running() as site:
