@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 import pool
+from payouts.rates import Scheme
 from pool.chain_lead import leads
 from pool.coinbase import BadCoinbase
 from pool.fee_watch import recent_fees
@@ -24,8 +25,12 @@ from pool.rpc import REASON_CHARS_MAX, NodeError
 from stratum._engine import Engine
 from stratum.channel import Channel, JobIds
 from stratum.extranonce import ExtranonceSpace
+from stratum.job import swap_words
 from tests.bitcoinds import COMMITMENT, SIGNET, FakeBitcoind, template_result
+from tests.plant import HARD, Clock, pass_time, plant, steps
 from tests.solving import work_on
+
+__all__ = ["steps"]
 
 CHAIN: Final = FakeBitcoind(height=20)  # what is true
 BEST: Final = CHAIN.best
@@ -235,6 +240,37 @@ def plain(value: object) -> Iterator[object]:
             yield from plain(item)
     else:
         yield value
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_pool_whose_nodes_say_anything_goes_on_and_recovers(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: Clock
+) -> None:
+    chance = random.Random(seed)
+    templates = list(wrong_answers(TEMPLATE | HARD, chance))
+    asked = ("getblockchaininfo", "getnetworkinfo", "getblockhash", "getblockcount", "getblockheader")
+    async with plant(tmp_path, monkeypatch, scheme=Scheme.FPPS, outage_s=1e6) as site:
+        miner = await site.mining()
+        for height in range(101, 151):
+            node = chance.choice(site.nodes)
+            if chance.random() < 0.5:
+                node.says = {"getblocktemplate": chance.choice(templates)}
+            else:
+                node.says = {chance.choice((*asked, "getblockstats")): chance.choice(SHAPES)}
+            for it in site.nodes:
+                it.move_to(height)
+            await pass_time(steps, chance.randint(1, 9))
+            if chance.random() < 0.5:
+                node.says = {}
+        for node in site.nodes:
+            node.says = {}
+            node.move_to(200)
+        for _ in range(120):
+            await pass_time(steps, 1)
+        await miner.hear()
+        assert swap_words(bytes.fromhex(miner.job[1]))[::-1].hex() == site.nodes[0].best
+        await site.mine(miner)
+        assert not site.running.board.dropped
 
 
 def test_every_question_that_the_pool_asks_is_in_the_table() -> None:
