@@ -27,10 +27,8 @@ test: lint types
 	$(BIN)/pytest -n auto --dist worksteal
 
 # The tests that start no process, for another Python: make PYTHON=python3.13 VENV=build/venv-3.13 ...
-# From 3.13 on a connection to SQLite that the garbage collector closes is worth a warning.
 test-without-processes: install
-	$(BIN)/pytest -n auto --dist worksteal -W ignore::pytest.PytestUnraisableExceptionWarning \
-	    $$($(BIN)/python tests/without_processes.py)
+	$(BIN)/pytest -n auto --dist worksteal $$($(BIN)/python tests/without_processes.py)
 
 # What takes minutes, one after the other: measurements beside each other would measure each other.
 soak: install
