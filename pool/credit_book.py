@@ -36,6 +36,7 @@ class CreditBook:
     def __init__(self, engine: Engine, connection: Connection) -> None:
         self._engine = engine
         self._seq: int = connection.scalar(select(func.max(upstream_credits.c.seq))) or 0
+        self._loaded = False
         rows = connection.execute(select(upstream_tips).order_by(upstream_tips.c.id)).all()
         self.tips = tuple(bytes.fromhex(row.prevhash) for row in rows)
         self._kept = {bytes.fromhex(row.prevhash): None for row in rows if not row.forgotten}  # on disk
@@ -68,7 +69,10 @@ class CreditBook:
         return number
 
     def forgotten(self) -> list[bytes]:
-        """Blocks whose credits are on disk, though the engine does not know them any more."""
+        """Blocks whose credits are on disk, though the engine does not know them any more; none before it was
+        told of those of earlier processes."""
+        if not self._loaded:
+            return []
         return [prevhash for prevhash in list(self._kept) if not self._engine.remembers(prevhash)]
 
     def forget(self, connection: Connection, prevhashes: Sequence[bytes]) -> None:
@@ -94,6 +98,7 @@ class CreditBook:
                 for _, hashes in rows:
                     self._engine.remember(prevhash, hashes)
                 after = rows[-1][0]
+        self._loaded = True
 
     @staticmethod
     def _read(store: Store, prevhash: bytes, after: int) -> list[tuple[int, bytes]]:

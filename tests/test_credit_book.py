@@ -186,6 +186,21 @@ async def test_a_block_is_forgotten_whole_or_not_at_all(books: Store) -> None:
     assert not (await Boot(books).start()).tips.take(A)
 
 
+async def test_nothing_is_forgotten_before_the_engine_was_told_of_it(books: Store) -> None:
+    """A fold that comes between the start and the upstreams: what it does not find is not over."""
+    boot = await Boot(books).start()
+    boot.gives(work(prevhash_internal=A))
+    boot.joins().submit(nonce=1)
+    await boot.judge()
+    boot = Boot(books)
+    await boot.fold()
+    assert rows(books) == (1, 0, 1)
+    await boot.start()
+    boot.gives(work(prevhash_internal=A))
+    boot.joins().submit(nonce=1)
+    assert await boot.judge() == [DUPLICATE]
+
+
 async def test_work_of_our_own_costs_no_row(books: Store) -> None:
     """It carries a salt: after a restart it is other work."""
     boot = await Boot(books).start()
