@@ -51,6 +51,7 @@ from payouts.settlement import (
 from payouts.transaction import Tx
 
 OVERPAID_KEY: Final = "overpaid:"  # then the txid
+DISOWN_SUBJECT: Final = "disown:"  # then the txid
 SAID_NO_PAYOUT: Final = "it spends no coin of ours"
 # In these somebody else may have the transaction.
 GIVEN: Final = frozenset(AttemptState) - {AttemptState.PSBT, AttemptState.FAILED}
@@ -188,7 +189,8 @@ def disown(connection: Connection, batch_id: int, is_own: Callable[[bytes], bool
         raise WrongStep(f"batch {batch_id} has no transaction that spends no coin of this wallet")
     if any(other.psbt is not None and other.state in GIVEN for other in batch.attempts):
         raise SettlementError(f"a signer has another transaction of batch {batch_id}")
-    if not agree(connection, ProposalKind.NO_PAYOUT, it.txid, SAID_NO_PAYOUT, act):
+    # Of another subject than `--accept`, which may have said of the same transaction that it is right.
+    if not agree(connection, ProposalKind.NO_PAYOUT, f"{DISOWN_SUBJECT}{it.txid}", SAID_NO_PAYOUT, act):
         return False
     if it.block_hash is not None:
         reorganise(connection, batch_id, it.block_hash, act.at_s)

@@ -14,7 +14,7 @@ proposals = table(
     "proposals",
     counted("id", "proposals"),
     words("kind"),
-    words("subject"),  # reversal: the transaction's number; no_payout: the txid
+    words("subject"),  # reversal: the transaction's number; no_payout: the txid, or disown:<txid>
     words("why"),
     words("proposed_by"),
     number("proposed_at_s"),

@@ -114,7 +114,9 @@ class Dispatch:
             return False  # another connection to the same upstream is as good
         if hinted == MIXED:
             self._misplaced = True
-            return False
+            # Who is still led by an older hint would work for an account that pays others: it goes, and comes
+            # back on the pool's own work, where it may stay.
+            return not self._is_own(here)
         self._hint(address, key if hinted in (None, key) else MIXED)
         self._board().moved[Moved.RECONNECT] += 1
         return True

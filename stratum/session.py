@@ -574,11 +574,13 @@ class MinerSession:
         here, usher = self.channel, self._services.usher
         if self._admitted is None or (to := self._admitted.channel) is None or to is here:
             return b""
+        if not to.same_extranonces(here) and to.extranonces.full(now_s):
+            to = self._services.channel  # as in `_lease`: what it was guessed to mine may pay somebody else
+        if to is here:
+            return b""
         if to.same_extranonces(here):
             self.channel = to
             self._occupy(self._services.engine.pins(self.slot))
-        elif to.extranonces.full(now_s):
-            return b""
         elif self.wants_extranonce:
             self.move_to(to, now_s)
         elif usher is not None and usher.come_back(self.owner.address, here, to):

@@ -416,6 +416,35 @@ async def test_miners_of_several_kinds_at_one_address_end_on_the_pools_own_work(
         assert desk.board.moved == {Moved.RECONNECT: 2}
 
 
+async def test_no_machine_that_the_pool_pays_mines_for_an_account_that_its_address_hints_at(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The upstream pays acme. One operator under two names lets a machine of acme be sent there; at the same
+    address connections subscribe, and authorise as zinc when the first of them was sent to the pool."""
+    desk = DispatchDesk(OTHER_SHAPE)
+    async with routing(desk, monkeypatch):
+        desk.follow(upstream(NORTH))
+        desk.mines_on("acme", NORTH)
+        desk.up(desk.north())
+        come_back(desk, desk.miner("acme.c01.u1"))
+        thieves = [desk.desk.connect(f"zinc.c01.u{number}") for number in range(5)]
+        for thief in thieves:
+            thief.ask("mining.subscribe", "test/1")
+            assert thief.session.channel is desk.north().channel
+        for thief in thieves:
+            thief.ask("mining.authorize", thief.worker, "x")
+            if thief.session.closing is not None:
+                thief.leave()
+        paid_twice_s = 0
+        for _ in range(120):
+            paid_twice_s += sum(thief.open and is_on(thief, desk.north()) for thief in thieves)
+            await trio.sleep(1)
+        print(f"paid by both: {paid_twice_s} machine-seconds of {len(thieves)} connections")
+        assert paid_twice_s == 0
+        back = [come_back(desk, desk.miner(thief.worker)) for thief in thieves]
+        assert [it.session.channel is desk.own for it in back] == [True] * 5
+
+
 async def test_those_of_one_address_are_moved_one_route_after_the_other(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

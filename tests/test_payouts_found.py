@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from payouts.ledger import PoolAccount, payable
 from payouts.payout_evidence import Found
-from payouts.payout_found import adopt, recover
+from payouts.payout_found import adopt, disown, recover
 from payouts.payout_rows import Act
 from payouts.payout_steps import confirm, finish
 from payouts.psbt import Spend
@@ -346,3 +346,23 @@ async def test_a_real_payout_is_not_disowned(regtest: Regtest, books: Store) -> 
             with pytest.raises(WrongStep):
                 await paymaster.disown(1, person)
         assert world.balances() == after
+
+
+async def test_what_two_persons_said_of_a_payout_that_is_right_is_no_word_of_its_disowning(
+    regtest: Regtest, books: Store
+) -> None:
+    """With descriptors that came later each payout of before spends no coin of the wallet: where two persons
+    had looked at one, one of them would have had it paid again."""
+    async with world_of(regtest, books) as world:
+        paymaster = world.paymaster()
+        await paid_by_hand(world, TxOutput(1_000_000, ACME.script))
+        [txid] = await suspected(world, paymaster)
+        assert await accept(world, paymaster, txid) == ()
+        after = world.balances()
+        for person in (CREATOR, CREATOR.upper()):
+            with world.store.write() as connection:
+                assert not disown(connection, 1, lambda _: False, Act(person, NOW_S))
+        assert world.balances() == after
+        assert world.batch().state is State.FINAL
+        with world.store.write() as connection:
+            assert disown(connection, 1, lambda _: False, Act(APPROVER, NOW_S))

@@ -109,6 +109,25 @@ def test_where_there_is_no_room_a_miner_gets_a_place_on_the_first_channel(said: 
     assert miner.mine()["result"] is True
 
 
+@pytest.mark.parametrize("said", [(SUBSCRIBE, AUTHORIZE), (CHANGES, SUBSCRIBE, AUTHORIZE)])
+def test_where_there_is_no_room_nobody_mines_what_its_address_was_guessed_to_mine(
+    said: tuple[Said, ...],
+) -> None:
+    """That may be another tenant's account, and the pool would pay as well."""
+    site = Site()
+    third = site.desk.add_channel(2, 4)
+    third.extranonces._capacity = 1
+    third.lease(None, 0.0)
+    site.desk.usher.guesses["10.0.0.1"] = site.other
+    miner, _ = placed(site, third, *said)
+    if miner.session.closing is not None:
+        miner.leave()
+        miner, _ = placed(site, third, *said)
+    assert miner.session.channel is site.own
+    assert miner.mine()["result"] is True
+    assert (in_use(site.own), in_use(site.other), in_use(third)) == (1, 0, 1)
+
+
 def test_who_has_a_prefix_and_does_not_say_its_name_keeps_no_machine_out() -> None:
     """An upstream's space may be small, and strangers at a site's address take all of it for ever."""
     site = Site()
