@@ -172,7 +172,8 @@ def _check_prices(connection: Connection) -> None:
         if rate.created_at_s > ordered_from_s:
             then = bisect_right(agreed, rate.created_at_s, key=lambda row: int(row.changed_at_s))
             agreed = agreed[max(then - 2, 0) : then]
-        own = {row.upstream_id for row in terms.get(rate.tenant_id, []) if row.scheme == Scheme.PROXY}
+        once = (it for it in terms.get(rate.tenant_id, []) if it.scheme == Scheme.PROXY)
+        own = {it.upstream_id for it in once if it.upstream_id is not None}
         if not any(_follows(rate, row, own) for row in agreed):
             raise Found("rates", rate.id, "the tenant had no such terms then")
 

@@ -20,7 +20,9 @@ from pool.registry_error import RegistryError
 def proxied(connection: Connection, tenant_id: int) -> frozenset[int]:
     """The upstreams that pay the tenant, as its terms said once."""
     paid = select(tenant_terms.c.upstream_id).where(
-        tenant_terms.c.tenant_id == tenant_id, tenant_terms.c.scheme == Scheme.PROXY.value
+        tenant_terms.c.tenant_id == tenant_id,
+        tenant_terms.c.scheme == Scheme.PROXY.value,
+        tenant_terms.c.upstream_id.is_not(None),  # terms of old books: they mine for the pool
     )
     return frozenset(connection.scalars(paid.distinct()))
 
