@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, or_, select
 
 from payouts.batch_schema import payout_strangers
 from payouts.book_time import book_time
@@ -28,12 +28,14 @@ from payouts.ledger import (
     open_accounts,
     payable,
     post,
+    reverse,
 )
 from payouts.payout_evidence import Found, beyond
 from payouts.payout_rows import Act, fail, insert_attempt, insert_batch, move, move_attempt, note
 from payouts.payout_steps import reorganise
 from payouts.proposals import ProposalKind, agree
 from payouts.psbt import Spend
+from payouts.schema import ledger_transactions
 from payouts.settlement import (
     SENT,
     Attempt,
@@ -50,7 +52,7 @@ from payouts.settlement import (
 )
 from payouts.transaction import Tx
 
-OVERPAID_KEY: Final = "overpaid:"  # then the txid
+OVERPAID_KEY: Final = "overpaid:"  # then the txid, and which time it is where that was taken back before
 DISOWN_SUBJECT: Final = "disown:"  # then the txid
 SAID_NO_PAYOUT: Final = "it spends no coin of ours"
 # In these somebody else may have the transaction.
@@ -73,7 +75,7 @@ def lose(connection: Connection, batch_id: int, conflict: Tx, act: Act) -> None:
             f"{conflict.txid} pays {paid} of the payees of batch {batch_id}: it is not lost"
         )
     accept_stranger(connection, conflict.txid, anchor_name(anchor.txid, anchor.vout), act)
-    fail(connection, batch, act, f"its anchor was spent by {conflict.txid}, which is no payout")
+    _fail(connection, batch, act, f"its anchor was spent by {conflict.txid}, which is no payout")
 
 
 def adopt(connection: Connection, batch_id: int, found: Found, act: Act, known_by: str | None = None) -> bool:
@@ -123,7 +125,7 @@ def recover(
         lost = load(connection, lost_id)
         if lost.anchor is None or not _spends(found.tx, lost.anchor):
             raise WrongStep(f"{found.tx.txid} does not conflict with batch {lost_id}")
-        fail(connection, lost, act, f"its anchor was spent by {found.tx.txid}, which pays others, or less")
+        _fail(connection, lost, act, f"its anchor was spent by {found.tx.txid}, which pays others, or less")
     _make_owed(connection, items, found.tx.txid, act, known_by)
     batch_id = insert_batch(connection, State.BROADCAST, items, act)
     note(connection, batch_id, State.BROADCAST, None, act, "found on the chain", hold(items))
@@ -154,12 +156,35 @@ def _make_owed(
         open_accounts(connection, tenant_id)
         transfers.append(Transfer(PoolAccount.OVERPAID.value, payable(tenant_id), more_sat))
     if transfers:
+        before = _made_owed(connection, txid)
+        key = OVERPAID_KEY + (f"{txid}:{len(before)}" if before else txid)
         memo = f"paid by {txid} beyond what was owed, known to {known_by}"
         post(
             connection,
-            Transaction(key=OVERPAID_KEY + txid, kind=Kind.ADJUSTMENT, memo=memo, transfers=tuple(transfers)),
+            Transaction(key=key, kind=Kind.ADJUSTMENT, memo=memo, transfers=tuple(transfers)),
             act.at_s,
         )
+
+
+def _fail(connection: Connection, batch: Batch, act: Act, detail: str) -> None:
+    """Nobody is paid by the batch: what was owed only because it had been paid is not owed any more."""
+    fail(connection, batch, act, detail)
+    for it in batch.attempts:
+        for seq in _made_owed(connection, it.txid)[-1:]:
+            if not _is_reversed(connection, seq):
+                reverse(connection, seq, f"{it.txid} has paid nobody", act.at_s)
+
+
+def _made_owed(connection: Connection, txid: str) -> list[int]:
+    """The bookings of what the transaction paid beyond what was owed; all but the last were taken back."""
+    row, key = ledger_transactions.c, OVERPAID_KEY + txid
+    mine = or_(row.idempotency_key == key, row.idempotency_key.startswith(f"{key}:"))
+    return list(connection.scalars(select(row.seq).where(mine).order_by(row.seq)))
+
+
+def _is_reversed(connection: Connection, seq: int) -> bool:
+    by = select(ledger_transactions.c.seq).where(ledger_transactions.c.reverses_seq == seq)
+    return connection.scalar(by) is not None
 
 
 def accept_stranger(connection: Connection, txid: str, anchor: str, act: Act) -> bool:
@@ -195,7 +220,7 @@ def disown(connection: Connection, batch_id: int, is_own: Callable[[bytes], bool
     if it.block_hash is not None:
         reorganise(connection, batch_id, it.block_hash, act.at_s)
         batch = load(connection, batch_id)
-    fail(connection, batch, act, f"{it.txid} spends no coin of ours, as two persons say: it is no payout")
+    _fail(connection, batch, act, f"{it.txid} spends no coin of ours, as two persons say: it is no payout")
     return True
 
 

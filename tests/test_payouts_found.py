@@ -366,3 +366,30 @@ async def test_what_two_persons_said_of_a_payout_that_is_right_is_no_word_of_its
         assert world.batch().state is State.FINAL
         with world.store.write() as connection:
             assert disown(connection, 1, lambda _: False, Act(APPROVER, NOW_S))
+
+
+async def test_what_was_owed_only_because_it_had_been_paid_is_not_owed_when_it_was_not(
+    regtest: Regtest, books: Store
+) -> None:
+    """The payment is gone again (here by two words, else with its block): nobody gets it a second time. When
+    it comes back it is the pool's loss again, once."""
+    async with world_of(regtest, books) as world:
+        paymaster = world.paymaster()
+        before = world.balances()
+        beyond_sat = 1_000_000 - ACME.amount_sat
+        await paid_by_hand(world, TxOutput(1_000_000, ACME.script))
+        [txid] = await suspected(world, paymaster)
+        assert await accept(world, paymaster, txid) == ()
+        for _ in range(2):
+            paid = world.balances()
+            assert paid[OVERPAID] == -beyond_sat
+            for person in (CREATOR, APPROVER):  # the second time both have said it
+                with world.store.write() as connection:
+                    if disown(connection, 1, lambda _: False, Act(person, NOW_S)):
+                        break
+            print(f"owed again: {world.balances()[payable(1)]} sat of {before[payable(1)]} sat of work")
+            assert world.balances() == before
+            _, questions = await paymaster.reconciler.run(CREATOR, ())
+            assert questions == ()
+            assert world.balances() == paid
+        assert_true(world, beyond_sat)
