@@ -274,7 +274,9 @@ class Registry:
     def rows_of(self, worker_id: int) -> NewRows:
         """The rows of one worker, for who cannot wait for the commit that has them: it found a block."""
         self.prove(worker_id)
-        worker = self.workers[worker_id]
+        worker = self.workers.get(worker_id)
+        if worker is None:  # it was removed since, by a person: its row is there
+            return NewRows((), ())
         return NewRows((self.containers[worker.container_id],), (worker,))
 
     def unlisted(self) -> Iterator[UnlistedWorker]:

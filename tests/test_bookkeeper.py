@@ -24,7 +24,7 @@ from pool.node import NodeConfig
 from pool.node_set import NodeSet
 from pool.price_book import WorkPrice
 from pool.registry import Registry
-from pool.registry_store import TenantTerms, add_tenant, insert_new, load
+from pool.registry_store import TenantTerms, add_tenant, insert_new, load, remove_worker
 from pool.regtest import RegtestOptions, serve_regtest
 from pool.store import Store
 from stratum.services import Admission
@@ -85,6 +85,23 @@ async def books(tmp_path: Path) -> AsyncIterator[Books]:
 
 def found(hash_hex: str, state: SubmitState = SubmitState.ACCEPTED) -> BlockResult:
     return BlockResult(height=1, hash_hex=hash_hex, state=state, stored=True, nodes=())
+
+
+async def test_a_block_whose_finder_was_removed_meanwhile_is_booked_all_the_same(
+    tmp_path: Path,
+) -> None:
+    """Nodes that are away keep a block waiting for up to an hour, a database that is away for longer."""
+    async with books(tmp_path) as it:
+        admission = it.registry.admit("acme.c01.u1", "", ConnectionFrom())
+        assert isinstance(admission, Admission)
+        it.registry.prove(admission.worker)
+        with it.store.write() as connection:
+            insert_new(connection, it.registry.take_new(), 0)
+            remove_worker(connection, "acme", "c01", "u1", 0)
+        it.registry.remove_workers([admission.worker])
+        it.registry.newcomers.forget(it.registry.newcomers.gone)  # behind a commit
+        await it.keeper.record_block(found("ab" * 32), income_sat=SUBSIDY_SAT, worker_id=admission.worker)
+        assert it.statuses() == ["found"]
 
 
 async def test_a_found_block_is_booked_once_and_matures_at_a_hundred_confirmations(tmp_path: Path) -> None:
