@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 from sqlalchemy import Connection
 
+from payouts.ledger import balance_sat, in_payout, payable
 from payouts.payout_plan import ScriptOf, payees_by_script
 from payouts.psbt import Spend
 from payouts.settlement import Batch, Item, State, batches_in
@@ -96,13 +97,31 @@ def items_paid_by(
     connection: Connection, tx: Tx, lost: Batch | None, script_of: ScriptOf
 ) -> tuple[Item, ...]:
     """The tenants' outputs: those of the batch that this transaction was made in place of, by its addresses,
-    others by every address that a tenant ever had."""
+    others by every address that a tenant ever had.
+
+    Whom an address of two tenants was paid for cannot be seen: for who is owed exactly that, or else most.
+    """
     payees = payees_by_script(connection, script_of)
-    if lost is not None:
-        payees |= {it.script: it for it in lost.items}
+    ordered = [] if lost is None else list(lost.items)
     items: list[Item] = []
+
+    def owed_sat(tenant_id: int) -> int:
+        """What is left of it, besides what is in the list already."""
+        sat = balance_sat(connection, payable(tenant_id)) + balance_sat(connection, in_payout(tenant_id))
+        return sat - sum(it.amount_sat for it in items if it.tenant_id == tenant_id)
+
     for output in tx.outputs:
-        payee = payees.get(output.script)
-        if payee is not None:
-            items.append(msgspec.structs.replace(payee, position=len(items), amount_sat=output.amount_sat))
+        sat = output.amount_sat
+        as_ordered = [it for it in ordered if it.script == output.script]
+        exact = [it for it in as_ordered if it.amount_sat == sat]
+        able = exact or as_ordered or payees.get(output.script, ())
+        if not able:
+            continue
+        payee = able[0]
+        if len({it.tenant_id for it in able}) > 1:
+            owed = {it.tenant_id: owed_sat(it.tenant_id) for it in able}
+            payee = max(able, key=lambda it: (owed[it.tenant_id] == sat, owed[it.tenant_id]))
+        if exact:
+            ordered.remove(payee)
+        items.append(msgspec.structs.replace(payee, position=len(items), amount_sat=sat))
     return tuple(items)

@@ -118,29 +118,25 @@ def digest(items: Iterable[Item]) -> str:
     )
 
 
-def payees_by_script(connection: Connection, script_of: ScriptOf) -> dict[bytes, Item]:
-    """Every tenant that ever had an address, by its script; position and amount are to be filled in.
-
-    An address that two tenants had says nothing of whom it pays, and is left out.
-    """
+def payees_by_script(connection: Connection, script_of: ScriptOf) -> dict[bytes, tuple[Item, ...]]:
+    """Every tenant that ever had an address, by its script; position and amount are to be filled in."""
     rows = connection.execute(
         select(tenant_addresses.c.tenant_id, tenant_addresses.c.address, tenants.c.name)
         .join(tenants, tenants.c.id == tenant_addresses.c.tenant_id)
         .distinct()
+        .order_by(tenant_addresses.c.tenant_id, tenant_addresses.c.address)
     )
-    found: dict[bytes, Item] = {}
-    shared = set()
+    found: dict[bytes, tuple[Item, ...]] = {}
     for tenant_id, address, name in rows:
         try:
             script = script_of(address)
         except ValueError:
             continue
-        if script in found and found[script].tenant_id != tenant_id:
-            shared.add(script)
-        found[script] = Item(
+        item = Item(
             position=0, tenant_id=tenant_id, tenant=name, address=address, script=script, amount_sat=0
         )
-    return {script: item for script, item in found.items() if script not in shared}
+        found[script] = (*found.get(script, ()), item)
+    return found
 
 
 def _judge(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pytest
 from sqlalchemy import select
 
+from payouts.audit_registry import ADDRESS_HOLD_S
 from payouts.ledger import PoolAccount, payable
 from payouts.payout_evidence import Found
 from payouts.payout_found import adopt, disown, recover
@@ -34,6 +35,7 @@ from tests.payout_harness import (
     Regtest,
     World,
     script_of,
+    set_address,
     world_of,
 )
 from tests.payout_story import approved, credit_more, given, paid, publish
@@ -393,3 +395,27 @@ async def test_what_was_owed_only_because_it_had_been_paid_is_not_owed_when_it_w
             assert questions == ()
             assert world.balances() == paid
         assert_true(world, beyond_sat)
+
+
+# Two tenants, one address
+
+
+@pytest.mark.parametrize(("name", "owed_after_sat"), [("acme", (0, 1)), ("cinder", (1, 0))])
+async def test_what_an_address_of_two_tenants_was_paid_is_not_owed_to_both(
+    regtest: Regtest, books: Store, name: str, owed_after_sat: tuple[int, int]
+) -> None:
+    """One operator with two names: whom a payment was for cannot be seen, but that it was made."""
+    async with world_of(regtest, books) as world:
+        paymaster = world.paymaster()
+        with world.store.write() as connection:
+            set_address(connection, 3, PAYEES[0][1], effective_at_s=ADDRESS_HOLD_S)
+        await paid_by_hand(world, TxOutput(PAID_SAT[name], ACME.script))
+        [txid] = await suspected(world, paymaster)
+        assert await accept(world, paymaster, txid) == ()
+        owed_sat = [world.balances().get(payable(number), 0) for number in (1, 3)]
+        print(f"paid {PAID_SAT[name]} sat, owed to the two now {owed_sat}")
+        assert owed_sat == [owed_after_sat[0] * PAID_SAT["acme"], owed_after_sat[1] * PAID_SAT["cinder"]]
+        await paid(world, paymaster)
+        shared_sat = PAID_SAT["acme"] + PAID_SAT["cinder"]
+        assert world.paid_sat() == {"acme": shared_sat, "borealis": PAID_SAT["borealis"], "cinder": 0}
+        assert_true(world)
