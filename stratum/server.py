@@ -14,6 +14,7 @@ import ipaddress
 import os
 import socket
 from collections import OrderedDict
+from math import inf
 
 import msgspec
 import structlog
@@ -246,9 +247,11 @@ class Server:
         connection: StreamConnection | None = None
         stream = trio.SSLStream(handshake, certificate.context(), server_side=True, https_compatible=True)
         try:
-            with handshake.scope, trio.fail_after(TLS_HANDSHAKE_S):
+            with handshake.scope, handshake.patience:
                 await stream.do_handshake()
             handshake.over = True
+            if handshake.patience.cancelled_caught:
+                raise trio.TooSlowError
             closed = MADE_ROOM if handshake.scope.cancelled_caught else self._doorkeeper.closed
             if closed is None:
                 connection = StreamConnection(self._board, address, handshake.place)
@@ -259,6 +262,7 @@ class Server:
             self._board.dropped["TLS handshake failed"] += 1
         finally:
             handshake.over = True
+            self._board.wait_no_more(handshake.place, handshake)
             if connection is None:
                 self._doorkeeper.leave(handshake.place)
             else:
@@ -272,6 +276,8 @@ class _Handshake(trio.abc.Stream):
     def __init__(self, board: Switchboard, place: Place, sock: socket.socket) -> None:
         self.place = place
         self.scope = trio.CancelScope()
+        # What it waits for turns is our time and not its own: else a crowd at the door would keep it out.
+        self.patience = trio.move_on_after(TLS_HANDSHAKE_S)
         self.over = False
         self._board = board
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
@@ -289,7 +295,10 @@ class _Handshake(trio.abc.Stream):
         if data and not self.over:
             self._turn = trio.Event()
             self._board.wait_for_turn(self.place, self)
+            since_s = trio.current_time()
+            deadline_s, self.patience.deadline = self.patience.deadline, inf
             await self._turn.wait()
+            self.patience.deadline = deadline_s + trio.current_time() - since_s
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

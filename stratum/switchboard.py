@@ -339,6 +339,7 @@ class Switchboard:
         self.wait_for_turn(place, arrival)
 
     def _ended(self, arrival: Arrival, reason: str) -> None:
+        self.wait_no_more(arrival.place, arrival)
         self._doorkeeper.leave(arrival.place)
         self.dropped[reason] += 1
 
@@ -369,6 +370,7 @@ class Switchboard:
         if not connection.open:
             return
         connection.shut()
+        self.wait_no_more(connection.place, connection)
         self.connections.discard(connection)
         connection.session.close()
         self._doorkeeper.leave(connection.place)
@@ -481,6 +483,11 @@ class Switchboard:
             shakes_hands = place.standing in (Standing.WAITING, Standing.HALF_OPEN)
             lane = self._handshakes if shakes_hands else self._talk
         lane.add(place.source, waiting, arrives=place.standing is Standing.WAITING)
+
+    def wait_no_more(self, place: Place, waiting: Waiting) -> None:
+        """It is over, wherever it waits: what a source has shown may have changed since."""
+        for lane in (self._handshakes, self._strangers, self._talk):
+            lane.discard(place.source, waiting)
 
     async def _give_turns(self, lane: Lane) -> None:
         while True:

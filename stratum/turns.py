@@ -2,11 +2,11 @@
 connection of it after the other.
 
 Who asks a thousand times at one source waits for its own thousand; who asks once at another is next. Nobody
-is here more than once, so the queue is as bounded as the connections are. A lane gives turns in rounds, and
-leaves the time between them to others. Must not know: what a turn is for.
+is here more than once, nor when it has left, so the queue is as bounded as the connections are. A lane gives
+turns in rounds, and leaves the time between them to others. Must not know: what a turn is for.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import Generic, Protocol, TypeVar
 
 import trio
@@ -20,21 +20,31 @@ class Turns(Generic[Item]):
     """Items that wait, by source; whoever adds one sees to it that it is not here already."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[str, deque[Item]] = OrderedDict()
+        self._waiting: OrderedDict[str, OrderedDict[Item, None]] = OrderedDict()
         self._size = 0
 
     def add(self, source: str, item: Item) -> None:
         """To the end of those of its source."""
         waiting = self._waiting.get(source)
         if waiting is None:
-            waiting = self._waiting[source] = deque()
-        waiting.append(item)
+            waiting = self._waiting[source] = OrderedDict()
+        assert item not in waiting, "it waits already"
+        waiting[item] = None
         self._size += 1
+
+    def discard(self, source: str, item: Item) -> None:
+        """It does not wait any more, if it did."""
+        waiting = self._waiting.get(source)
+        if waiting is not None and item in waiting:
+            del waiting[item]
+            self._size -= 1
+            if not waiting:
+                del self._waiting[source]
 
     def next(self) -> Item:
         """Take the one whose turn it is; its source is the last one from here on."""
         source, waiting = next(iter(self._waiting.items()))
-        item = waiting.popleft()
+        item, _ = waiting.popitem(last=False)
         if waiting:
             self._waiting.move_to_end(source)
         else:
@@ -74,6 +84,11 @@ class Lane:
         """`arrives`: it has had no turn yet."""
         (self._arriving if arrives else self._begun).add(source, waiting)
         self.wanted.set()
+
+    def discard(self, source: str, waiting: Waiting) -> None:
+        """It has left: what nobody waits for must not be kept until its turn."""
+        self._arriving.discard(source, waiting)
+        self._begun.discard(source, waiting)
 
     def _next(self) -> Waiting:
         self._since_arrival += 1

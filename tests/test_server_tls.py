@@ -18,10 +18,11 @@ import trustme
 
 import stratum.server
 from stratum.certificate import BadCertificate
-from stratum.doorkeeper import MADE_ROOM, DoorLimits, Standing
+from stratum.doorkeeper import MADE_ROOM, DoorLimits, Place, Standing
 from stratum.server import Endpoint
 from stratum.services import SessionLimits
 from stratum.switchboard import BoardLimits
+from stratum.turns import Waiting
 from stratum.verdict import Verdict
 from tests.stratum_harness import (
     LOOPBACK,
@@ -259,6 +260,29 @@ async def test_handshake_that_never_ends_counts_as_unfinished_and_times_out(
             assert await miner.line() == b""
         assert site.board.dropped == {MADE_ROOM: 1, "TLS handshake failed": 2}
         assert accepted(await (await shop.mining(site)).mine())
+
+
+async def test_handshake_that_waits_for_its_turns_does_not_run_out_of_time_by_that(
+    clock: trio.testing.MockClock, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crowd of strangers at the door makes every newcomer slow, and keeps none out."""
+    async with trio.open_nursery() as nursery, serving(endpoints=(shop.endpoint,)) as site:
+        give, waited = site.board.wait_for_turn, []
+
+        async def give_late(place: Place, waiting: Waiting) -> None:
+            await trio.sleep(stratum.server.TLS_HANDSHAKE_S + 1)
+            give(place, waiting)
+
+        def wait_long(place: Place, waiting: Waiting) -> None:
+            if isinstance(waiting, stratum.server._Handshake):
+                waited.append(waiting)
+                nursery.start_soon(give_late, place, waiting)
+            else:
+                give(place, waiting)
+
+        monkeypatch.setattr(site.board, "wait_for_turn", wait_long)
+        assert accepted(await (await shop.mining(site)).mine())
+        assert len(waited) > 1
 
 
 async def test_handshake_without_a_word_of_stratum_is_dropped(

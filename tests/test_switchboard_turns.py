@@ -3,9 +3,11 @@
 The connections are in memory, and time is virtual; engine, sessions, turns and commits are the real ones.
 """
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -373,3 +375,31 @@ async def test_who_has_had_no_share_for_long_leaves_when_somebody_wants_its_extr
         machine = await mining(site, "192.0.2.3", [], "acme.c01.u9")
         assert miner.open
         assert machine.open
+
+
+async def test_of_a_source_that_comes_for_ever_nothing_is_kept_that_has_made_room(
+    clock: trio.testing.MockClock,
+) -> None:
+    """Its newest evicts its oldest, while strangers of many sources have turns before the next of it."""
+    async with running() as site:
+        waiting = [socket.socketpair() for _ in range(20)]
+        ends = [end for pair in waiting for end in pair]
+        for number, (mine, _) in enumerate(waiting):
+            site.board.arrive(mine, f"192.0.2.{number}", entered(site, f"192.0.2.{number}"))
+        limits = site.doorkeeper.limits
+        site.doorkeeper.limits = msgspec.structs.replace(limits, sessions_per_address_max=3)
+        for _ in range(500):
+            mine, peer = socket.socketpair()
+            ends += mine, peer
+            site.board.arrive(mine, "203.0.113.9", entered(site, "203.0.113.9"))
+        kept = len(site.board._strangers)
+        print(f"{kept} wait for turns, {site.doorkeeper.sessions} have places")
+        assert kept == site.doorkeeper.sessions == 23
+        for end in ends:
+            end.close()
+
+
+def entered(site: Site, address: str) -> Place:
+    place = site.doorkeeper.enter(address)
+    assert isinstance(place, Place)
+    return place

@@ -31,6 +31,19 @@ def test_who_comes_back_is_the_last_of_its_source() -> None:
     assert all_of(turns) == ["quiet", "talker"]
 
 
+def test_who_has_left_waits_no_more_and_nobody_loses_his_turn_by_it() -> None:
+    turns: Turns[str] = Turns()
+    for source in ("flood", "good"):
+        turns.add(source, f"{source} 0")
+    for number in range(1, 100_000):
+        turns.discard("flood", f"flood {number - 1}")
+        turns.add("flood", f"flood {number}")
+        assert len(turns) == 2
+    turns.discard("flood", "flood 0")
+    turns.discard("nobody", "flood 99999")
+    assert sorted(all_of(turns)) == ["flood 99999", "good 0"]
+
+
 @settings(deadline=None, derandomize=True)
 @given(st.lists(st.one_of(st.none(), st.integers(0, 3))))
 def test_everybody_gets_a_turn_and_no_source_two_before_another_has_one(steps: list[int | None]) -> None:
