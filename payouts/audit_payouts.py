@@ -22,12 +22,15 @@ from payouts.batch_schema import (
     payout_events,
     payout_inputs,
     payout_items,
+    payout_strangers,
 )
 from payouts.book_schema import book
-from payouts.ledger import Kind, Transaction, Transfer
+from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, payable, transfers_of
+from payouts.payout_found import OVERPAID_KEY
 from payouts.payout_plan import digest
 from payouts.persons import same_person
 from payouts.proposal_schema import confirmations, proposals
+from payouts.proposals import ProposalKind, agreed
 from payouts.psbt import decode_psbt
 from payouts.schema import ledger_transactions
 from payouts.settlement import (
@@ -63,6 +66,7 @@ def check_payouts(connection: Connection) -> None:
             _check_attempt(batch, attempt)
     _check_orphans(connection)
     _check_confirmations(connection)
+    _check_adjustments(connection)
 
 
 def _check_confirmations(connection: Connection) -> None:
@@ -83,6 +87,30 @@ def _check_confirmations(connection: Connection) -> None:
         expected = (Kind.REVERSAL.value, row.subject, memo) if row.kind == "reversal" else None
         if booked != expected:
             raise Found("confirmations", row.proposal_id, "the ledger has something else for it")
+
+
+def _check_adjustments(connection: Connection) -> None:
+    """Each is of what a payout paid beyond what was owed: no more than it pays, and known to persons."""
+    booked = ledger_transactions.c
+    adjusted = select(ledger_transactions).where(booked.kind == Kind.ADJUSTMENT.value).order_by(booked.seq)
+    for row in connection.execute(adjusted).all():
+        if not row.idempotency_key.startswith(OVERPAID_KEY):
+            raise Found("ledger_transactions", row.seq, "there is nothing behind it")
+        txid = row.idempotency_key.removeprefix(OVERPAID_KEY).partition(":")[0]
+        persons = agreed(connection, ProposalKind.NO_PAYOUT, txid)
+        strangers = select(payout_strangers.c.txid).where(payout_strangers.c.txid == txid)
+        if persons is None and connection.execute(strangers).first() is None:
+            raise Found("ledger_transactions", row.seq, f"nobody knew of {txid}")
+        known_by = "somebody" if persons is None else " and ".join(persons)
+        if row.memo != f"paid by {txid} beyond what was owed, known to {known_by}":
+            raise Found("ledger_transactions", row.seq, "it does not say who knew of it")
+        paid: Counter[str] = Counter()
+        of_it = select(payout_attempts.c.batch_id).where(payout_attempts.c.txid == txid)
+        for item in connection.execute(select(payout_items).where(payout_items.c.batch_id.in_(of_it))):
+            paid[payable(item.tenant_id)] += item.amount_sat
+        for it in transfers_of(connection, row.seq):
+            if it.from_account != PoolAccount.OVERPAID.value or it.amount_sat > paid[it.to_account]:
+                raise Found("ledger_transactions", row.seq, f"{txid} does not pay so much beyond")
 
 
 def _events(connection: Connection, batch_id: int) -> list[Row[Any]]:

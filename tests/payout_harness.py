@@ -10,26 +10,25 @@ import itertools
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import bdkpython as bdk
 import httpx
 import msgspec
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
+from payouts.accrual import settle
 from payouts.audit import audit
 from payouts.ledger import (
-    Kind,
-    PoolAccount,
-    Transaction,
-    Transfer,
     balances_sat,
     open_accounts,
-    payable,
-    post,
 )
 from payouts.psbt import Spend
-from payouts.schema import tenant_addresses, tenant_terms, tenants
+from payouts.ratebook import record_rate
+from payouts.rates import Price, Scheme
+from payouts.schema import containers, tenant_addresses, tenant_terms, tenants, workers
 from payouts.settlement import Batch, batches_in, load
+from payouts.tallies import ACCEPTED, Tally, record
 from payouts.transaction import Tx, TxInput, TxOutput, decode_transaction, outpoint
 from pool.addresses import script_for
 from pool.node import Node, NodeConfig
@@ -373,7 +372,7 @@ def add_tenant(connection: Connection, name: str, *, status: str = "active", min
         insert(tenant_terms).values(
             tenant_id=row.id,
             scheme="pps",
-            fee_bps=100,
+            fee_bps=0,
             payout_minimum_sat=minimum_sat,
             changed_at_s=0,
             changed_by="ann",
@@ -396,5 +395,23 @@ def set_address(connection: Connection, tenant_id: int, address: str, effective_
 
 
 def credit(connection: Connection, tenant_id: int, sat: int, key: str) -> None:
-    transfer = Transfer(PoolAccount.PPS_EXPENSE.value, payable(tenant_id), sat)
-    post(connection, Transaction(key=key, kind=Kind.ADJUSTMENT, memo="work", transfers=(transfer,)), NOW_S)
+    """Work that is worth so much, counted and settled: a share that is sure to be a block of so much."""
+    worker_id = connection.scalar(select(workers.c.id).where(workers.c.tenant_id == tenant_id))
+    if worker_id is None:
+        seen: dict[str, Any] = {"tenant_id": tenant_id, "first_seen_at_s": 0, "last_seen_at_s": 0}
+        connection.execute(
+            insert(containers).values(id=tenant_id, tenant_id=tenant_id, name="c01", created_at_s=0)
+        )
+        connection.execute(insert(workers).values(id=tenant_id, container_id=tenant_id, unit="u1", **seen))
+        worker_id = tenant_id
+    price = Price(scheme=Scheme.PPS, nbits=0x207FFFFF, subsidy_sat=sat, block_fees_sat=0, fee_bps=0)
+    tally = Tally(
+        worker_id=worker_id,
+        rate_id=record_rate(connection, tenant_id, price, 1, None, NOW_S),
+        minute=NOW_S // 60 - 120,
+        difficulty_log2=0,
+        verdict=ACCEPTED,
+        shares=1,
+    )
+    record(connection, key, 1, [tally])
+    settle(connection, NOW_S)

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, func, insert, select, text
 
 from payouts.accrual import settle
 from payouts.audit import Audit
 from payouts.income import Block, Status, mark, record_block
-from payouts.ledger import balances_sat, post
+from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, balances_sat, payable, post
 from payouts.order_schema import upstream_days, upstream_hours
 from payouts.payout_plan import Plan, digest
 from payouts.payout_rows import Act
@@ -24,7 +24,7 @@ from payouts.payout_steps import approve, attempt, confirm, draft, finish, give,
 from payouts.ratebook import record_fee_basis
 from payouts.rates import BlockFees, OrderCredit, Scheme
 from payouts.reversals import confirm_reversal, propose_reversal
-from payouts.schema import containers, metadata, workers
+from payouts.schema import containers, ledger_transactions, metadata, workers
 from payouts.settlement import Item
 from payouts.tallies import Tally, record
 from pool.book import bind
@@ -40,7 +40,6 @@ from stratum.verdict import Verdict
 from tests.databases import Databases, disarm, fresh_store
 from tests.order_history import new_order, new_upstream
 from tests.payout_desk import Desk
-from tests.test_ledger import credit
 
 pytest_plugins = ("tests.postgres",)
 
@@ -66,9 +65,11 @@ def books(databases: Databases) -> Iterator[Store]:
             block = Block(hash=BLOCK, height=5, income_sat=50, worker_id=100, found_at_s=NOW_S + 7500)
             record_block(connection, block, NOW_S + 7500)
             mark(connection, BLOCK, Status.PENDING, NOW_S + 7600)
-            mistake = post(connection, credit("k", 5), NOW_S + 7700)
-            proposal = propose_reversal(connection, mistake.seq, "a mistake", ANN)
-            confirm_reversal(connection, mistake.seq, proposal.id, BOB)
+            settled = ledger_transactions.c.kind == Kind.SETTLEMENT.value
+            mistake = connection.scalar(select(func.max(ledger_transactions.c.seq)).where(settled))
+            assert mistake is not None
+            proposal = propose_reversal(connection, mistake, "a mistake", ANN)
+            confirm_reversal(connection, mistake, proposal.id, BOB)
         pay(store)
         yield store
 
@@ -386,3 +387,30 @@ def test_what_nothing_contradicts_moves_no_satoshi(books: Store, table: str) -> 
         before = balances_sat(connection)
     found, after = forge(books, BY_DESIGN[table][0])
     assert (found.wrong, after) == (None, before)
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [("gift", "there is nothing behind it"), (f"overpaid:{'ab' * 32}", "nobody knew of")],
+)
+def test_an_adjustment_that_is_booked_as_the_ledger_books_follows_from_a_payout_or_is_found(
+    books: Store, key: str, reason: str
+) -> None:
+    """Whoever may write can count the hashes too: what the chain of bookings does not know is why."""
+
+    def gift(connection: Connection) -> None:
+        made_up = Transaction(
+            key=key,
+            kind=Kind.ADJUSTMENT,
+            memo=f"paid by {'ab' * 32} beyond what was owed, known to ann and bob",
+            transfers=(Transfer(PoolAccount.OVERPAID.value, payable(1), 5),),
+        )
+        seq = post(connection, made_up, NOW_S + 8000).seq
+        wrong = verify(connection).wrong
+        assert wrong is not None
+        assert (wrong.table, wrong.row) == ("ledger_transactions", str(seq))
+        assert reason in wrong.reason
+        raise Undone
+
+    with pytest.raises(Undone), books.write() as connection:
+        gift(connection)

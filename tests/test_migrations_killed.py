@@ -32,7 +32,7 @@ pytest_plugins = ("tests.postgres",)
 
 BEFORE = "0008"
 LATE_MINUTE = NOW_S // 60 + 60
-CONTAINER, WORKERS = 1, (100, 101)
+CONTAINER, WORKERS = 9, (100, 101)
 Rows = dict[str, list[tuple[Any, ...]]]
 
 
@@ -53,7 +53,7 @@ def as_before(url: str) -> Rows:
 
 
 def add_machines(connection: Connection) -> None:
-    named = {"id": CONTAINER, "tenant_id": 1, "name": "c01", "created_at_s": 0}
+    named = {"id": CONTAINER, "tenant_id": 1, "name": "c09", "created_at_s": 0}
     connection.execute(insert(containers).values(named))
     machine = {"tenant_id": 1, "container_id": CONTAINER, "first_seen_at_s": 0, "last_seen_at_s": 0}
     connection.execute(insert(workers), [machine | {"id": it, "unit": f"u{it}"} for it in WORKERS])
@@ -128,10 +128,11 @@ def assert_is_whole(url: str, before: Rows) -> None:
             with pytest.raises(DatabaseError, match="append-only"), store.write() as connection:
                 connection.execute(text(change))
         with store.write() as connection:
-            assert remove_worker(connection, "acme", "c01", "u100", now_s=NOW_S) == 100
-            assert remove_container(connection, "acme", "c01", now_s=NOW_S) == (CONTAINER, (101,))
+            assert remove_worker(connection, "acme", "c09", "u100", now_s=NOW_S) == 100
+            assert remove_container(connection, "acme", "c09", now_s=NOW_S) == (CONTAINER, (101,))
         with store.read() as connection:
             gone = select(workers.c.removed_at_s, containers.c.removed_at_s).join(containers)
+            gone = gone.where(containers.c.id == CONTAINER)
             assert {at_s for row in connection.execute(gone) for at_s in row} == {NOW_S}
             assert rows(connection)["tally_minutes"] == before["tally_minutes"]
 

@@ -10,11 +10,11 @@ import structlog
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, payable, post
 from payouts.rates import Scheme
 from pool.cli import app
 from pool.registry_store import TenantTerms, add_tenant
 from tests.databases import disarm, store_in
+from tests.payout_harness import credit
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "vectors" / "pps.json").read_text())
 
@@ -43,8 +43,7 @@ def data_dir(tmp_path: Path) -> Path:
     terms = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
     with store.write() as connection:
         tenant = add_tenant(connection, "acme", terms, by="test", now_s=0)
-        credit = Transfer(PoolAccount.PPS_EXPENSE.value, payable(tenant.id), 1000)
-        post(connection, Transaction(key="k", kind=Kind.ADJUSTMENT, memo="m", transfers=(credit,)), 0)
+        credit(connection, tenant.id, 1000, "work")
     store.close()
     return tmp_path
 
@@ -77,7 +76,7 @@ def test_a_reversal_is_proposed_by_one_and_confirmed_by_another(data_dir: Path) 
     assert (code, "somebody else runs `angara ledger reverse 1 --confirm 1`" in said) == (0, True)
     code, said, _ = ran("1")
     assert code == 0
-    for words in ("transaction 1, adjustment", "1,000 sat from pool.pps_expense", "by ann", why):
+    for words in ("transaction 1, settlement", "1,000 sat from pool.pps_expense", "by ann", why):
         assert words in said
     for args, words in (
         (("1", "--confirm", "1", "--as", "A N N"), "somebody else has to"),

@@ -6,7 +6,7 @@ The thief is one operator, or two: alone he cannot, and together they cannot mak
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import DatabaseError
 
 from payouts.accrual import settle
@@ -200,23 +200,17 @@ def test_the_income_of_a_block_is_booked_back_by_the_chain_alone(desk: Desk) -> 
 
 
 def test_a_settlement_is_reversed_and_its_work_is_not_settled_again(desk: Desk) -> None:
-    rows = (
-        "INSERT INTO containers (id, tenant_id, name, created_at_s) VALUES (1, 1, 'c', 0)",
-        "INSERT INTO workers (id, tenant_id, container_id, unit, first_seen_at_s, last_seen_at_s)"
-        " VALUES (1, 1, 1, 'u', 0, 0)",
+    rate = (
         "INSERT INTO rates"
         " (id, tenant_id, scheme, fee_bps, nbits, height, subsidy_sat, block_fees_sat, created_at_s)"
-        " VALUES (1, 1, 'pps', 200, 386089497, 840000, 312500000, 0, 0)",
+        " VALUES (99, 1, 'pps', 200, 386089497, 840000, 312500000, 0, 0)"
     )
-    tally = Tally(worker_id=1, rate_id=1, minute=540, difficulty_log2=30, verdict=ACCEPTED, shares=99)
+    tally = Tally(worker_id=1, rate_id=99, minute=540, difficulty_log2=30, verdict=ACCEPTED, shares=99)
     with desk.write() as connection:
-        for row in rows:
-            connection.execute(text(row))
+        connection.execute(text(rate))
         record(connection, "pool", 1, [tally])
         [settlement] = settle(connection, NOW_S)
-        seq = connection.scalar(
-            select(ledger_transactions.c.seq).where(ledger_transactions.c.kind == "settlement")
-        )
+        seq = connection.scalar(select(func.max(ledger_transactions.c.seq)))
     assert seq is not None
     assert settlement.posted_sat + settlement.fee_posted_sat > 0
     reversed_by_two(desk, seq)
