@@ -9,15 +9,15 @@ import structlog
 import trio
 
 from stratum._engine import Engine
-from stratum.channel import Channel, JobIds
 from stratum.difficulty import DIFF1, DIFFICULTY_LOG2_MIN
-from stratum.doorkeeper import Doorkeeper, DoorLimits
-from stratum.extranonce import ExtranonceSpace
 from stratum.job import Work
-from stratum.server import Endpoint, Server
-from stratum.services import Admission, Owner, Refusal, Services, SessionLimits
-from stratum.switchboard import BoardLimits, Switchboard
-from stratum.vardiff import VardiffPolicy
+from stratum.miners.channel import Channel, JobIds
+from stratum.miners.connection_limits import Doorkeeper, DoorLimits
+from stratum.miners.contracts import Admission, Owner, Refusal, Services, SessionLimits
+from stratum.miners.extranonce import ExtranonceSpace
+from stratum.miners.listeners import Endpoint, Server
+from stratum.miners.switchboard import BoardLimits, Switchboard
+from stratum.miners.vardiff import VardiffPolicy
 
 BRANCHES = 12
 NTIME = 1_700_000_000

@@ -12,7 +12,7 @@ from itertools import product
 import msgspec
 
 from stratum._engine import Engine, backend, backends
-from stratum.verdict import Verdict
+from stratum.tallies import Verdict
 
 DEPTHS = (0, 6, 12, 14)
 BATCHES = (1, 16, 512)

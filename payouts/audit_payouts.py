@@ -15,25 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from payouts.audit_finding import Found
-from payouts.batch_schema import (
-    payout_approvals,
-    payout_attempts,
-    payout_batches,
-    payout_events,
-    payout_inputs,
-    payout_items,
-    payout_strangers,
-)
-from payouts.book_schema import book
-from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, payable, transfers_of
-from payouts.payout_found import OVERPAID_KEY
-from payouts.payout_plan import digest
-from payouts.persons import same_person
-from payouts.proposal_schema import confirmations, proposals
-from payouts.proposals import ProposalKind, agreed
-from payouts.psbt import decode_psbt
-from payouts.schema import ledger_transactions
-from payouts.settlement import (
+from payouts.batches.batch import (
     MOVES,
     SENT,
     Attempt,
@@ -46,7 +28,25 @@ from payouts.settlement import (
     payment,
     release,
 )
-from payouts.transaction import BadTransaction, Tx, TxOutput, decode_transaction
+from payouts.batches.found import OVERPAID_KEY
+from payouts.batches.plan import digest
+from payouts.batches.proposals import ProposalKind, agreed
+from payouts.batches.psbt import decode_psbt
+from payouts.batches.schema import (
+    payout_approvals,
+    payout_attempts,
+    payout_batches,
+    payout_events,
+    payout_inputs,
+    payout_items,
+    payout_strangers,
+)
+from payouts.batches.transaction import BadTransaction, Tx, TxOutput, decode_transaction
+from payouts.book_schema import book
+from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, payable, transfers_of
+from payouts.persons import same_person
+from payouts.proposal_schema import confirmations, proposals
+from payouts.schema import ledger_transactions
 
 # States of a batch in which one of its transactions is known to the network, and what that one is then.
 STANDING = {State.CONFIRMED: AttemptState.CONFIRMED, State.FINAL: AttemptState.FINAL}

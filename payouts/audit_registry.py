@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, func, select, union_all
 
 from payouts.audit_finding import Found
-from payouts.batch_schema import (
+from payouts.batches.batch import State
+from payouts.batches.schema import (
     payout_approvals,
     payout_attempts,
     payout_batches,
@@ -50,7 +51,6 @@ from payouts.schema import (
     tenants,
     workers,
 )
-from payouts.settlement import State
 
 ADDRESS_HOLD_S = 72 * 3600  # of every address but a tenant's first
 # Everything that a statement dates its rows by.

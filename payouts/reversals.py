@@ -15,6 +15,8 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, select
 
+from payouts.batches.proposals import Proposal, ProposalKind, confirm, confirmable, open_proposals, propose
+from payouts.batches.rows import Act
 from payouts.ledger import (
     Kind,
     LedgerError,
@@ -24,8 +26,6 @@ from payouts.ledger import (
     reverse,
     transfers_of,
 )
-from payouts.payout_rows import Act
-from payouts.proposals import Proposal, ProposalKind, confirm, confirmable, open_proposals, propose
 from payouts.schema import ledger_transactions
 
 REFUSED: Final = {

@@ -18,10 +18,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, func, insert, or_, select
 
+from payouts.batches.transaction import dust_sat
 from payouts.rates import BPS
 from payouts.schema import block_events, blocks, solo_blocks, tenant_addresses
-from payouts.statement_period import Period, utc
-from payouts.transaction import dust_sat
+from payouts.statements.period import Period, utc
 
 SCHEDULE_MAX = 2  # what holds now, and what will
 DUST_SAT_MAX = 546  # of the costliest standard script to spend, P2PKH

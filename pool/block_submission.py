@@ -14,11 +14,11 @@ from typing import Final
 import structlog
 import trio
 
-from pool.block_queue import BlockQueue
-from pool.blocks import BlockResult, BlockSubmitter
-from pool.bookkeeper import Bookkeeper
-from pool.solo import payout_of
-from pool.templates import Template
+from pool.books.bookkeeper import Bookkeeper
+from pool.chain.block_queue import BlockQueue
+from pool.chain.blocks import BlockResult, BlockSubmitter
+from pool.chain.templates import Template
+from pool.routing.solo import payout_of
 from stratum.job import Solution
 
 log = structlog.get_logger()

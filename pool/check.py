@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import trio
 
+from pool.chain.nodes import Node, NodeConfig, check_chain
+from pool.chain.rpc import NodeError
 from pool.config import PoolConfig
 from pool.data_dir import DataDirError, admin_socket
-from pool.node import Node, NodeConfig, check_chain
-from pool.rpc import NodeError
-from stratum.certificate import BadCertificate, Certificate
-from stratum.server import BadEndpoint, Endpoint, open_listener
+from stratum.miners.certificate import BadCertificate, Certificate
+from stratum.miners.listeners import BadEndpoint, Endpoint, open_listener
 
 CHECK_TIMEOUT_S = 35.0  # a little more than one answer of a node may take
 

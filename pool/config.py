@@ -12,17 +12,17 @@ from typing import Any, Final
 
 import msgspec
 
-from pool.addresses import BadAddress, script_for
-from pool.coinbase import TAG_BYTES_MAX
+from pool.chain.addresses import BadAddress, script_for
+from pool.chain.coinbase import TAG_BYTES_MAX
+from pool.chain.nodes import CHAINS, NodeConfig
 from pool.data_dir import database_url
-from pool.node import CHAINS, NodeConfig
-from pool.payout_settings import PayoutSettings
+from pool.treasury.settings import PayoutSettings
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
-from stratum.doorkeeper import DoorLimits
-from stratum.server import Endpoint, Network
-from stratum.services import SessionLimits
-from stratum.switchboard import BoardLimits
-from stratum.vardiff import VardiffPolicy
+from stratum.miners.connection_limits import DoorLimits
+from stratum.miners.contracts import SessionLimits
+from stratum.miners.listeners import Endpoint, Network
+from stratum.miners.switchboard import BoardLimits
+from stratum.miners.vardiff import VardiffPolicy
 
 CONFIG_BYTES_MAX: Final = 1 << 20  # settings are a page; more is the wrong file
 _EXPONENT_MAX: Final = 1_000  # beyond any difficulty, and still quick to compute
@@ -292,7 +292,7 @@ def _endpoints(table: StratumTable, base: Path) -> tuple[Endpoint, ...]:
     for text in table.listen_tls:
         assert table.certificate is not None
         host, port = parse_address(text, "stratum.listen_tls")
-        certificate = str(_path(base, table.certificate, "stratum.certificate"))
+        certificate = str(_path(base, table.certificate, "stratum.miners.certificate"))
         key = None if table.key is None else str(_path(base, table.key, "stratum.key"))
         endpoints.append(Endpoint(host=host, port=port, certificate=certificate, key=key, proxies=proxies))
     if not endpoints:

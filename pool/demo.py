@@ -22,22 +22,22 @@ from rich.text import Text
 
 from payouts.ledger import balance_sat, payable
 from payouts.rates import Scheme
-from pool.addresses import script_for
-from pool.blocks import BlockResult, SubmitState
-from pool.book import bind
+from pool.books.book import bind
+from pool.books.store import Store, open_store
+from pool.chain.addresses import script_for
+from pool.chain.blocks import BlockResult, SubmitState
+from pool.chain.nodes import NodeConfig
+from pool.cli.fleet import hashrate_text
 from pool.config import BookTimes, PoolConfig
 from pool.data_dir import database_url, held
-from pool.hashrate import Hashrate
+from pool.fleet.hashrate import Hashrate
+from pool.fleet.rows import TenantTerms, add_tenant, list_tenants, set_address
 from pool.main import Pool, RunningPool
-from pool.node import NodeConfig
-from pool.registry_cli import hashrate_text
-from pool.registry_store import TenantTerms, add_tenant, list_tenants, set_address
-from pool.regtest import RegtestOptions, serve_regtest
-from pool.store import Store, open_store
-from pool.swarm import SwarmOptions, SwarmStats, run_swarm
+from pool.regtest.server import RegtestOptions, serve_regtest
+from pool.swarm.fleet import SwarmOptions, SwarmStats, run_swarm
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
-from stratum.server import Endpoint
-from stratum.vardiff import VardiffPolicy
+from stratum.miners.listeners import Endpoint
+from stratum.miners.vardiff import VardiffPolicy
 
 log = structlog.get_logger()
 

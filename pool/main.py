@@ -20,47 +20,48 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from payouts.ratebook import newest_fee_basis
 from payouts.rates import Scheme, subsidy_sat
-from pool import book, price_book
 from pool.admin.commands import Desk
+from pool.admin.live import Live
 from pool.admin.server import serve_admin
 from pool.block_submission import BlockSubmission, log_found
-from pool.blocks import BlockResult, BlockSubmitter
-from pool.book import WrongBook
-from pool.bookkeeper import Bookkeeper
-from pool.coinbase import SALT_BYTES_MAX, BadCoinbase
+from pool.books import book
+from pool.books import rate_epochs as price_book
+from pool.books.book import WrongBook
+from pool.books.bookkeeper import Bookkeeper
+from pool.books.credit_book import CreditBook
+from pool.books.forwarded_shares import SubmitBook
+from pool.books.journal import Journal
+from pool.books.rate_epochs import WorkPrice
+from pool.books.store import Store, words_of
+from pool.chain.blocks import BlockResult, BlockSubmitter
+from pool.chain.coinbase import SALT_BYTES_MAX, BadCoinbase
+from pool.chain.fee_watch import NO_BASIS, FeeWatch
+from pool.chain.networks import NETWORKS
+from pool.chain.node_set import NodeSet
+from pool.chain.nodes import Node
+from pool.chain.template_watch import TemplateWatch
+from pool.chain.templates import Template, branch_of, work_from_template
 from pool.config import EXTRANONCE1_BYTES, PoolConfig
-from pool.credit_book import CreditBook
 from pool.data_dir import admin_socket, bind_directory
-from pool.fee_watch import NO_BASIS, FeeWatch
-from pool.hashrate import HashrateBook
-from pool.journal import Journal
-from pool.live import Live
-from pool.networks import NETWORKS
-from pool.node import Node
-from pool.node_set import NodeSet
-from pool.payout_books import PayoutBooks
-from pool.payout_follow import Follower
-from pool.payout_node import PayoutNodes
-from pool.payout_wallet import PayoutWallet
-from pool.price_book import WorkPrice
-from pool.proxy import Proxy
-from pool.registry import Registry
-from pool.registry_store import TenantView, load
-from pool.solo import SoloChannels
-from pool.store import Store, words_of
-from pool.submit_book import SubmitBook
-from pool.template_watch import TemplateWatch
-from pool.templates import Template, branch_of, work_from_template
+from pool.fleet.hashrate import HashrateBook
+from pool.fleet.registry import Registry
+from pool.fleet.rows import TenantView, load
+from pool.routing.proxy import Proxy
+from pool.routing.solo import SoloChannels
+from pool.treasury.books import PayoutBooks
+from pool.treasury.chain_node import PayoutNodes
+from pool.treasury.follower import Follower
+from pool.treasury.wallet import PayoutWallet
 from stratum._engine import Engine
-from stratum.channel import Channel, JobIds
-from stratum.doorkeeper import Doorkeeper, DoorLimits
-from stratum.extranonce import ExtranonceSpace
 from stratum.job import Solution, Work
-from stratum.server import Server
-from stratum.services import Owner, Services
-from stratum.silent_machines import SilentMachines
-from stratum.switchboard import Connection, Switchboard
-from stratum.upstream_share import SUBMIT_LOG_MAX
+from stratum.miners.channel import Channel, JobIds
+from stratum.miners.connection_limits import Doorkeeper, DoorLimits
+from stratum.miners.contracts import Owner, Services
+from stratum.miners.extranonce import ExtranonceSpace
+from stratum.miners.listeners import Server
+from stratum.miners.silent_machines import SilentMachines
+from stratum.miners.switchboard import Connection, Switchboard
+from stratum.upstream.shares import SUBMIT_LOG_MAX
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""What a database that cannot be used is told with. `pool.store` hands it on to everybody else."""
+"""What a database that cannot be used is told with. `pool.books.store` hands it on to everybody else."""
 
 
 class StoreError(Exception):

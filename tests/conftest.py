@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.in_memory import move_there
+from tests.fixtures.in_memory import move_there
 
 Working = WeakKeyDictionary[trio.testing.MockClock, tuple[int, float]]
 

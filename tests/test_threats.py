@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-NAMED = re.compile(r"`(?:tests/)?(test_\w+\.py)(?:::(test_\w+))?`")
+NAMED = re.compile(r"`tests/([\w/]*test_\w+\.py)(?:::(test_\w+))?`")
 
 
 def test_every_test_that_the_threats_name_is_there() -> None:

@@ -10,10 +10,10 @@ import httpx
 import msgspec
 
 from pool.admin.commands import READING, Desk, execute
-from pool.book import bound_network
+from pool.books.book import bound_network
+from pool.books.store import Store, open_store
 from pool.data_dir import DataDirError, admin_socket, held
-from pool.registry_store import RegistryError
-from pool.store import Store, open_store
+from pool.fleet.rows import RegistryError
 
 ANSWER_TIMEOUT_S: Final = 30.0  # a command waits for the journal at most, milliseconds
 

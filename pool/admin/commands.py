@@ -14,18 +14,18 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk
-from payouts.report_luck import LUCK_DAYS, luck_of_tenant
+from payouts.reports.luck import LUCK_DAYS, luck_of_tenant
 from payouts.schema import containers, rate_hours, sites, tenants, workers
 from payouts.schema import rates as tenant_rates
 from payouts.solo import address_at
-from payouts.statement_period import Period
-from pool import registry_store
+from payouts.statements.period import Period
 from pool.admin.order_commands import ORDER_COMMANDS
-from pool.hashrate import WINDOWS_S, Hashrate
-from pool.registry import ContainerRecord, UnlistedWorker, parse_worker_name
-from pool.registry_store import RegistryError, TenantTerms, TenantView
-from pool.store import Store
-from pool.upstream_store import OWN_POOL, find_upstream
+from pool.books.store import Store
+from pool.fleet import rows as registry_store
+from pool.fleet.hashrate import WINDOWS_S, Hashrate
+from pool.fleet.registry import ContainerRecord, UnlistedWorker, parse_worker_name
+from pool.fleet.rows import RegistryError, TenantTerms, TenantView
+from pool.upstreams.rows import OWN_POOL, find_upstream
 from stratum.json_depth import too_deep
 
 INTEGER_MAX: Final = (1 << 63) - 1

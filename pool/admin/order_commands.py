@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 from sqlalchemy import Connection
 
-from pool import order_store, upstream_store
-from pool.order_store import NewOrder, OrderView
-from pool.registry_store import RegistryError
-from pool.upstream_store import OWN_POOL, NewUpstream, UpstreamRecord
-from stratum.upstream_endpoint import UpstreamEndpoint, tls_context
+from pool.fleet.rows import RegistryError
+from pool.orders import rows as order_store
+from pool.orders.rows import NewOrder, OrderView
+from pool.upstreams import rows as upstream_store
+from pool.upstreams.rows import OWN_POOL, NewUpstream, UpstreamRecord
+from stratum.upstream.endpoint import UpstreamEndpoint, tls_context
 
 if TYPE_CHECKING:
     from pool.admin.commands import Desk

@@ -22,8 +22,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pool.admin.commands import Desk, execute
-from pool.registry_store import RegistryError
-from pool.store import DATABASE_ERRORS, words_of
+from pool.books.store import DATABASE_ERRORS, words_of
+from pool.fleet.rows import RegistryError
 
 log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ from datetime import date
 from typing import Final
 
 from payouts.rates import HPS_PER_THS, PSAT_PER_SAT
-from payouts.report_orders import Delivery, OrderReport, Verdicts
+from payouts.reports.orders import Delivery, OrderReport, Verdicts
 from pool.reports.cells import BLANK, count, exact, hashrate, moment, percent, work
 from pool.reports.document import (
     Block,

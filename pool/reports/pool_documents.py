@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from datetime import date
 
 from payouts.ledger import PoolAccount
-from payouts.report_hashrate import Grain, HashrateReport, HashrateRow
-from payouts.report_payouts import PayoutsReport
-from payouts.report_pool import PoolReport
+from payouts.reports.hashrate import Grain, HashrateReport, HashrateRow
+from payouts.reports.payouts import PayoutsReport
+from payouts.reports.pool import PoolReport
 from pool.reports.cells import BLANK, amount, count, hashrate, moment, number, percent
 from pool.reports.document import (
     Block,

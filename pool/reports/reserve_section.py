@@ -3,7 +3,7 @@
 Invariants: says what the figures are and what they are not. Must not know: how they are computed.
 """
 
-from payouts.statement_reserve import Reserve
+from payouts.statements.reserve import Reserve
 from pool.reports.cells import amount, count
 from pool.reports.document import Block, Cell, Fact, Facts, Prose
 from pool.reports.figures import percent_of

@@ -6,7 +6,7 @@ Invariants: every figure is the statement's own. Must not know: the database, an
 from datetime import date
 
 from payouts.rates import PSAT_PER_SAT, OrderCredit, Scheme, UpstreamRisk
-from payouts.statements import Statement
+from payouts.statements.statement import Statement
 from pool.reports.cells import BLANK, amount, count, exact, hashrate, moment, number, percent, work
 from pool.reports.document import (
     Block,

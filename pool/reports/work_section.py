@@ -5,7 +5,7 @@ Invariants: reasons of rejection are all told, in columns or in words. Must not 
 
 from typing import Final
 
-from payouts.statement_work import Work, WorkRow
+from payouts.statements.work import Work, WorkRow
 from pool.reports.cells import count, hashrate, percent
 from pool.reports.document import Block, Cell, Column, Table, text
 from pool.reports.figures import grouped

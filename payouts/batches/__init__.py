@@ -1,0 +1,1 @@
+"""Payout batches: one on-chain payment to many tenants."""

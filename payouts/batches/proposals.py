@@ -1,0 +1,144 @@
+"""What one person alone must not do: one proposes it, another confirms it.
+
+Two things are done so: a transaction of the ledger is reversed, and a transaction that moved coins of the
+payout wallet is taken for no payout. (A payout batch is a proposal of its own: who drafts it does not approve
+it.) What is confirmed is done in the same transaction of the database, by the caller.
+
+Invariants: who confirms is another person than who proposed, as `persons` says; a proposal is confirmed once;
+the same proposal of the same person is there once. Nothing is withdrawn: what nobody confirms has no effect.
+
+Must not know: how what is proposed is done.
+"""
+
+from enum import StrEnum
+
+import msgspec
+from sqlalchemy import Connection, insert, select
+
+from payouts.batches.rows import Act
+from payouts.book_time import book_time
+from payouts.persons import same_person
+from payouts.proposal_schema import confirmations, proposals
+
+WHY_CHARACTERS_MAX = 300  # with two names and a few words it fits into a ledger's memo
+
+
+class ProposalKind(StrEnum):
+    """What is proposed."""
+
+    REVERSAL = "reversal"  # of a transaction of the ledger
+    NO_PAYOUT = "no_payout"  # that a transaction with coins of ours is none
+
+
+class ProposalError(Exception):
+    """A proposal, or a confirmation, that is not taken; the text says why."""
+
+
+class Proposal(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody proposed, and nobody has confirmed yet."""
+
+    id: int
+    kind: ProposalKind
+    subject: str
+    why: str
+    proposed_by: str
+    proposed_at_s: int
+
+
+def propose(connection: Connection, kind: ProposalKind, subject: str, why: str, act: Act) -> Proposal:
+    """Write the proposal down, or find that the same person made the same one before."""
+    if not 1 <= len(why) <= WHY_CHARACTERS_MAX or not why.isprintable() or why != why.strip():
+        raise ProposalError(f"a reason is 1 to {WHY_CHARACTERS_MAX} printable characters")
+    for known in open_proposals(connection, kind, subject):
+        if (known.proposed_by, known.why) == (act.by, why):
+            return known
+    at_s = book_time(connection, act.at_s)
+    number: int = connection.execute(
+        insert(proposals)
+        .values(kind=kind.value, subject=subject, why=why, proposed_by=act.by, proposed_at_s=at_s)
+        .returning(proposals.c.id)
+    ).scalar_one()
+    return _open(connection, number)
+
+
+def open_proposals(connection: Connection, kind: ProposalKind, subject: str) -> tuple[Proposal, ...]:
+    """The proposals of that which nobody has confirmed, oldest first."""
+    rows = connection.scalars(
+        select(proposals.c.id)
+        .outerjoin(confirmations, confirmations.c.proposal_id == proposals.c.id)
+        .where(
+            proposals.c.kind == kind.value,
+            proposals.c.subject == subject,
+            confirmations.c.proposal_id.is_(None),
+        )
+        .order_by(proposals.c.id)
+    )
+    return tuple(_open(connection, number) for number in rows.all())
+
+
+def agree(connection: Connection, kind: ProposalKind, subject: str, why: str, act: Act) -> bool:
+    """One more person's word: a confirmation where somebody else has proposed the same, else a proposal.
+
+    True where two persons have said it now.
+    """
+    if agreed(connection, kind, subject) is not None:
+        return True
+    for proposal in open_proposals(connection, kind, subject):
+        if not same_person(proposal.proposed_by, act.by):
+            confirm(connection, proposal, act)
+            return True
+    propose(connection, kind, subject, why, act)
+    return False
+
+
+def agreed(connection: Connection, kind: ProposalKind, subject: str) -> tuple[str, str] | None:
+    """Who proposed it and who confirmed it, where two persons did."""
+    row = connection.execute(
+        select(proposals.c.proposed_by, confirmations.c.confirmed_by)
+        .join(confirmations, confirmations.c.proposal_id == proposals.c.id)
+        .where(proposals.c.kind == kind.value, proposals.c.subject == subject)
+        .order_by(proposals.c.id)
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else (row.proposed_by, row.confirmed_by)
+
+
+def confirmable(connection: Connection, number: int, act: Act) -> Proposal:
+    """The open proposal of that number, for somebody else than who made it. Raises ProposalError."""
+    proposal = _open(connection, number)
+    if same_person(proposal.proposed_by, act.by):
+        raise ProposalError(
+            f"{act.by} cannot confirm what {proposal.proposed_by} proposed: somebody else has to"
+        )
+    return proposal
+
+
+def confirm(connection: Connection, proposal: Proposal, act: Act, transaction_seq: int | None = None) -> None:
+    """Keep that the proposal is confirmed, and which transaction it booked. What it says is the caller's."""
+    confirmable(connection, proposal.id, act)
+    at_s = book_time(connection, max(act.at_s, proposal.proposed_at_s))
+    connection.execute(
+        insert(confirmations).values(
+            proposal_id=proposal.id,
+            confirmed_by=act.by,
+            confirmed_at_s=at_s,
+            transaction_seq=transaction_seq,
+        )
+    )
+
+
+def _open(connection: Connection, number: int) -> Proposal:
+    row = connection.execute(select(proposals).where(proposals.c.id == number)).one_or_none()
+    if row is None:
+        raise ProposalError(f"there is no proposal {number}")
+    by = connection.scalar(select(confirmations.c.confirmed_by).where(confirmations.c.proposal_id == number))
+    if by is not None:
+        raise ProposalError(f"proposal {number} was confirmed by {by} already")
+    return Proposal(
+        id=row.id,
+        kind=ProposalKind(row.kind),
+        subject=row.subject,
+        why=row.why,
+        proposed_by=row.proposed_by,
+        proposed_at_s=row.proposed_at_s,
+    )

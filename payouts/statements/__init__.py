@@ -1,0 +1,1 @@
+"""A tenant's statement of a period."""

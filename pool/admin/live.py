@@ -1,0 +1,111 @@
+"""What the admin's commands see and change of a running pool.
+
+Commands run in a worker thread; everything here hops to the pool's own thread, so that registry, hashrates
+and routes have one user. Must not know: what a command is, sockets.
+"""
+
+import heapq
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal
+
+import msgspec
+import trio
+
+from pool.admin.commands import ROWS_MAX
+from pool.fleet.hashrate import Hashrate, HashrateBook
+from pool.fleet.registry import ContainerRecord, Registry, UnlistedWorker
+from pool.fleet.rows import TenantView, record_of
+from pool.routing.status import RouteStatus
+
+
+class Live:
+    """pool.admin.commands.LivePool. In the pool's thread, `on_tenant` is told of every changed tenant,
+    `on_removed` of machines that are gone, before the registry is, and `on_routes` that an upstream or an
+    order is another one than before."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        hashrates: HashrateBook,
+        on_tenant: Callable[[TenantView], None],
+        *,
+        on_removed: Callable[[set[int]], None] = lambda workers: None,
+        on_routes: Callable[[], None] = lambda: None,
+        route_status: Callable[[], RouteStatus] = RouteStatus,
+    ) -> None:
+        self._registry = registry
+        self._hashrates = hashrates
+        self._on_tenant = on_tenant
+        self._on_removed = on_removed
+        self._on_routes = on_routes
+        self._route_status = route_status
+        self._since_s = int(time.time())
+
+    def figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
+        return trio.from_thread.run_sync(self._figures, of)
+
+    def _figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
+        by = {
+            "tenant": self._hashrates.by_tenant,
+            "site": self._hashrates.by_site,
+            "container": self._hashrates.by_container,
+            "worker": self._hashrates.by_worker,
+        }
+        return by[of](trio.current_time())
+
+    def worker_figures(self, numbers: Collection[int]) -> Mapping[int, Hashrate]:
+        return trio.from_thread.run_sync(lambda: self._hashrates.of_workers(numbers, trio.current_time()))
+
+    def unlisted(self, after: int, tenant_id: int | None, container: str | None) -> list[UnlistedWorker]:
+        return trio.from_thread.run_sync(self._unlisted, after, tenant_id, container)
+
+    def _unlisted(self, after: int, tenant_id: int | None, container: str | None) -> list[UnlistedWorker]:
+        def wanted(it: UnlistedWorker) -> bool:
+            return it.id > after and tenant_id in (None, it.tenant_id) and container in (None, it.container)
+
+        return heapq.nsmallest(ROWS_MAX, filter(wanted, self._registry.unlisted()), key=lambda it: it.id)
+
+    def find_unlisted(self, tenant: str, container: str, unit: str) -> UnlistedWorker | None:
+        def find() -> UnlistedWorker | None:
+            name = tenant, container, unit
+            return next(
+                (it for it in self._registry.unlisted() if (it.tenant, it.container, it.unit) == name), None
+            )
+
+        return trio.from_thread.run_sync(find)
+
+    @property
+    def since_s(self) -> int:
+        return self._since_s
+
+    def reserve_container(self) -> int:
+        return trio.from_thread.run_sync(self._registry.reserve_container)
+
+    def container_changed(self, record: ContainerRecord) -> None:
+        trio.from_thread.run_sync(self._registry.put_container, record)
+
+    def workers_removed(self, numbers: Collection[int]) -> None:
+        def remove() -> None:
+            self._on_removed(set(numbers))
+            self._registry.remove_workers(numbers)
+
+        trio.from_thread.run_sync(remove)
+
+    def tenant_changed(self, view: TenantView) -> None:
+        def change() -> None:
+            self._registry.put_tenant(record_of(view))
+            self._on_tenant(view)
+
+        trio.from_thread.run_sync(change)
+
+    def routes_changed(self) -> None:
+        trio.from_thread.run_sync(self._on_routes)
+
+    def upstream_status(self) -> list[dict[str, Any]]:
+        status = trio.from_thread.run_sync(self._route_status)
+        return [msgspec.to_builtins(it) for it in status.upstreams]
+
+    def order_status(self) -> list[dict[str, Any]]:
+        status = trio.from_thread.run_sync(self._route_status)
+        return [msgspec.to_builtins(it) for it in status.orders]

@@ -1,0 +1,119 @@
+"""The audit of the pool's own tables: what rate numbers mean, what waits to be folded, which chain it is of.
+
+Must not know: how to mend anything.
+"""
+
+from typing import Final
+
+import numpy as np
+from sqlalchemy import Connection, and_, func, or_, select
+
+from payouts.audit_finding import Found
+from payouts.book_schema import book
+from payouts.schema import rates, workers
+from pool.books.book import contradiction
+from pool.books.journal import RECORD
+from pool.books.journal_schema import (
+    journal_batches,
+    rate_epoch_tenants,
+    rate_epochs,
+    upstream_credits,
+    upstream_tips,
+)
+from pool.chain.networks import NETWORKS
+from stratum.tallies import Verdict
+
+ASKED_MAX: Final = 5_000  # machines of a batch that are looked up
+KEY_BYTES: Final = 16  # of a header hash, as the engine packs it
+
+
+def check_journal(connection: Connection) -> None:
+    """Raises Found for the first row that is wrong."""
+    _check_epochs(connection)
+    _check_batches(connection)
+    _check_credits(connection)
+
+
+def check_book(connection: Connection) -> None:
+    """Raises Found where the row about the book itself is wrong; the other checks take it for granted."""
+    row = connection.execute(select(book)).one_or_none()
+    if row is None:
+        raise Found("book", 1, "it is missing")
+    if row.network is None:
+        return
+    if row.network not in NETWORKS or row.genesis != NETWORKS[row.network].genesis:
+        raise Found("book", row.id, f"{row.network!r:.40} does not begin with block {row.genesis!r:.80}")
+    if words := contradiction(connection, row.network):
+        raise Found("book", row.id, f"it is bound to {row.network}: {words}")
+
+
+def _check_epochs(connection: Connection) -> None:
+    """Numbers without gaps, and each tenant's rate in an epoch is that epoch's price."""
+    before = 0
+    for (epoch,) in connection.execute(select(rate_epochs.c.epoch).order_by(rate_epochs.c.epoch)):
+        if epoch != before + 1:
+            raise Found("rate_epochs", before + 1, "it is missing")
+        before = epoch
+    epoch, rate, of = rate_epochs.c, rates.c, rate_epoch_tenants.c
+    other = or_(
+        rate.tenant_id != of.tenant_id,
+        rate.nbits != epoch.nbits,
+        rate.subsidy_sat != epoch.subsidy_sat,
+        rate.height > epoch.height,
+        rate.upstream_id.is_distinct_from(epoch.upstream_id),
+        rate.order_id.is_distinct_from(epoch.order_id),
+        # An epoch of before there was a basis goes by the first that came after it.
+        and_(
+            rate.fee_basis_id.is_not(None),
+            epoch.fee_basis_id.is_not(None),
+            rate.fee_basis_id != epoch.fee_basis_id,
+        ),
+        (epoch.solo == 1) & (rate.scheme != "solo"),
+    )
+    row = connection.execute(
+        select(of.epoch, of.tenant_id)
+        .outerjoin(rates, rate.id == of.rate_id)
+        .outerjoin(rate_epochs, epoch.epoch == of.epoch)
+        .where(or_(rate.id.is_(None), epoch.epoch.is_(None), other))
+        .order_by(of.epoch, of.tenant_id)
+        .limit(1)
+    ).first()
+    if row is not None:
+        raise Found(
+            "rate_epoch_tenants", f"{row.epoch}, {row.tenant_id}", "its rate is not the price of the epoch"
+        )
+
+
+def _check_batches(connection: Connection) -> None:
+    """What waits to be folded names machines and prices that there are."""
+    latest_s = connection.execute(select(book.c.latest_s)).scalar_one()
+    epochs = set(connection.scalars(select(rate_epochs.c.epoch)))
+    verdicts = {int(it) for it in Verdict}
+    for batch in connection.execute(select(journal_batches).order_by(journal_batches.c.seq)):
+        if batch.minute * 60 > latest_s:
+            raise Found("journal_batches", batch.seq, "it is dated after the latest moment of the book")
+        if len(batch.tallies) % RECORD.itemsize:
+            raise Found("journal_batches", batch.seq, "it is no row of tallies")
+        records = np.frombuffer(batch.tallies, dtype=RECORD)
+        if not set(np.unique(records["rate"]).tolist()) <= epochs | {0}:
+            raise Found("journal_batches", batch.seq, "there is no such price")
+        if not set(np.unique(records["verdict"]).tolist()) <= verdicts:
+            raise Found("journal_batches", batch.seq, "there is no such verdict")
+        if not batch.names:
+            machines = np.unique(records["worker"]).tolist()
+            known = set(
+                connection.scalars(select(workers.c.id).where(workers.c.id.in_(machines[:ASKED_MAX])))
+            )
+            if not set(machines[:ASKED_MAX]) <= known | {0}:
+                raise Found("journal_batches", batch.seq, "there is no such machine")
+
+
+def _check_credits(connection: Connection) -> None:
+    """What was credited on an upstream's block is whole, or forgotten as a whole."""
+    credits, tips = upstream_credits.c, upstream_tips.c
+    broken = select(credits.seq).where(func.length(credits.hashes) % KEY_BYTES != 0).order_by(credits.seq)
+    if (seq := connection.scalar(broken.limit(1))) is not None:
+        raise Found("upstream_credits", seq, "it is no row of hashes")
+    half = select(tips.id).where(tips.forgotten == 1, tips.id.in_(select(credits.tip_id))).order_by(tips.id)
+    if (tip := connection.scalar(half.limit(1))) is not None:
+        raise Found("upstream_tips", tip, "it is forgotten and still has credits")

@@ -1,0 +1,242 @@
+"""What is due in the books while the pool runs: settlements, roll-ups, and blocks that were found.
+
+Each step is one short transaction in a worker thread and done at most once whenever it is tried, so being
+killed between any two costs nothing but time. Prices are opened here too, before their first job.
+
+Must not know: sessions and shares; the journal folds itself.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+import trio
+from sqlalchemy import Connection, func, select
+
+from payouts import income
+from payouts.accrual import Settlement, settle
+from payouts.book_time import book_time
+from payouts.income import Block
+from payouts.ratebook import WorkSource, record_fee_basis
+from payouts.rates import BlockFees
+from payouts.schema import blocks
+from payouts.siblings import SiblingKey, count_siblings
+from payouts.solo import SoloPayout, record_solo
+from payouts.tallies import roll_up_hours, roll_up_minutes
+from pool.books.block_watch import BlockWatch
+from pool.books.book import bind_signet
+from pool.books.database_waits import read_books, when_it_answers
+from pool.books.found_blocks import FILES_MAX, book_found_blocks, unknown_files
+from pool.books.rate_epochs import WorkPrice, open_epoch
+from pool.books.store import DATABASE_ERRORS, Store, words_of
+from pool.chain.blocks import BlockResult, SubmitState
+from pool.chain.node_set import NodeSet
+from pool.config import BookTimes
+from pool.fleet.registry import NewRows, Registry
+from pool.fleet.rows import insert_new
+
+log = structlog.get_logger()
+
+ROLL_UP_S: Final = 600.0
+ROLL_UP_PAUSE_S: Final = 0.05  # between two transactions, so that the journal commits in between
+# Prices that are remembered, one a work source: the pool itself, its upstreams, the orders on them.
+PRICES_MAX: Final = 1_000
+
+AGAIN_S: Final = 30.0  # after an error of the database that does not pass by itself
+
+_Value = TypeVar("_Value")
+
+
+class BooksFailed(Exception):
+    """What the books say does not go together, or we have a mistake: to go on would be to book nonsense."""
+
+
+class Bookkeeper:
+    """`price` and `record_block` are asked by the pool; `run` does the rest."""
+
+    def __init__(
+        self,
+        store: Store,
+        nodes: NodeSet,
+        registry: Registry,
+        *,
+        times: BookTimes,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._blocks = BlockWatch(store, nodes, wall_clock=wall_clock)
+        self._registry = registry
+        self._times = times
+        self._wall_clock = wall_clock
+        self._epochs: dict[WorkSource, tuple[WorkPrice, int]] = {}
+        self._forgotten = 0  # how often
+        self._signet: str | None = None  # the challenge that the book is known to be bound to
+        self.settled = trio.Event()  # replaced after each settlement
+
+    async def epoch(self, price: WorkPrice, height: int) -> int:
+        """The rate number of work of this price, on disk: the same one until its source has another price."""
+        known, epoch = self._epochs.get(price.source, (None, 0))
+        if price == known:
+            return epoch
+        now_s, forgotten = int(self._wall_clock()), self._forgotten
+        epoch = await self._write(lambda connection: open_epoch(connection, price, height, now_s))
+        # What was forgotten meanwhile may have been made of terms that are no longer in force.
+        if forgotten == self._forgotten:
+            if len(self._epochs) >= PRICES_MAX:
+                self._epochs.clear()
+            self._epochs[price.source] = (price, epoch)
+        log.info(
+            "price_opened",
+            epoch=epoch,
+            nbits=f"{price.nbits:08x}",
+            subsidy_sat=price.subsidy_sat,
+            upstream=price.upstream_id,
+            order=price.order_id,
+            solo=price.solo,
+        )
+        return epoch
+
+    def forget_price(self) -> None:
+        """A tenant or its terms changed: the next work of every source opens a new epoch."""
+        self._epochs.clear()
+        self._forgotten += 1
+
+    async def fee_basis(self, fees: tuple[BlockFees, ...]) -> int:
+        """Keep a list of recent blocks as the basis of FPPS; its number."""
+        now_s = int(self._wall_clock())
+        return await self._write(lambda connection: record_fee_basis(connection, fees, now_s))
+
+    async def bind_signet(self, challenge: str) -> None:
+        """See that templates of this signet are the book's. Raises WrongBook."""
+        if challenge != self._signet:
+            await self._write(lambda connection: bind_signet(connection, challenge))
+            self._signet = challenge
+
+    async def record_block(
+        self,
+        result: BlockResult,
+        *,
+        income_sat: int,
+        worker_id: int | None,
+        solo: SoloPayout | None = None,
+    ) -> None:
+        """Book that a block was found, unless every node refused it; `solo`: if it pays a tenant.
+
+        What becomes of it, the chain says.
+        """
+        if result.state is SubmitState.REFUSED:
+            return
+        now_s = int(self._wall_clock())
+        block = Block(
+            hash=result.hash_hex,
+            height=result.height,
+            income_sat=income_sat,
+            worker_id=worker_id,
+            found_at_s=now_s,
+        )
+
+        # The finder may be new. Its rows are still the journal's to commit, before or after this.
+        finder = NewRows((), ()) if worker_id is None else self._registry.rows_of(worker_id)
+
+        def book(connection: Connection) -> None:
+            insert_new(connection, finder, now_s)
+            known = connection.scalar(select(func.count()).where(blocks.c.hash == block.hash))
+            if not known:
+                income.record_block(connection, block, now_s)
+                if solo is not None:
+                    record_solo(connection, block.hash, solo)
+
+        await self._write(book)
+        self._blocks.look_soon()
+
+    async def count_siblings(self, counts: Mapping[SiblingKey, int]) -> None:
+        """Book how many blocks were found that cannot be in the chain beside one of ours.
+
+        No money is in it: where the answer to a commit is lost, some of them may be counted twice.
+        """
+        now_s = int(self._wall_clock())
+        await self._write(lambda connection: count_siblings(connection, counts, now_s))
+
+    async def book_found_blocks(
+        self, directory: Path, payout_script: bytes, network: str, earlier: frozenset[str]
+    ) -> None:
+        """Book the blocks on disk, of those of earlier runs, that a kill kept out of the books."""
+        files = await read_books(self._store, partial(unknown_files, directory=directory, earlier=earlier))
+        for first in range(0, len(files), FILES_MAX):
+            await self._write(
+                partial(
+                    book_found_blocks,
+                    files=files[first : first + FILES_MAX],
+                    payout_script=payout_script,
+                    network=network,
+                    now_s=int(self._wall_clock()),
+                )
+            )
+
+    async def run(self) -> None:
+        """Until cancelled. Raises BooksFailed."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._kept, "settle", self._settle)
+            nursery.start_soon(self._kept, "roll up tallies", self._roll_up)
+            nursery.start_soon(self._kept, "look at blocks", self._blocks.run)
+
+    async def _kept(self, doing: str, keep: Callable[[], Awaitable[None]]) -> None:
+        """What is not done now is done later: nothing here is a reason to stop miners, but for a mistake."""
+        while True:
+            try:
+                await keep()
+            except DATABASE_ERRORS as error:
+                log.error("books_not_kept", doing=doing, reason=words_of(error)[:300], again_in_s=AGAIN_S)
+            except Exception as error:
+                log.critical("books_failed", doing=doing, exc_info=True)
+                raise BooksFailed(
+                    f"the books cannot {doing}: {error}. Nothing was booked; look with `angara ledger verify`"
+                    " before the pool is started again"
+                ) from error
+            await trio.sleep(AGAIN_S)
+
+    async def settle_all(self) -> int:
+        """Settle every hour that is due now; how many settlements that were."""
+        count = 0
+        while True:
+            now_s, early_s = int(self._wall_clock()), self._times.settle_early_s
+            done = await self._write(partial(_settle_and_date, now_s=now_s, early_s=early_s))
+            if not done:
+                return count
+            count += len(done)
+
+    async def _settle(self) -> None:
+        while True:
+            count = await self.settle_all()
+            if count:
+                log.info("settled", settlements=count)
+                self.settled.set()
+                self.settled = trio.Event()
+            await trio.sleep(self._times.settle_s)
+
+    async def _roll_up(self) -> None:
+        while True:
+            now_s = int(self._wall_clock())
+            while await self._write(partial(roll_up_minutes, now_s=now_s)):  # noqa: ASYNC110
+                await trio.sleep(ROLL_UP_PAUSE_S)
+            worker: int | None = 0
+            while worker is not None:
+                worker = await self._write(partial(roll_up_hours, now_s=now_s, from_worker_id=worker))
+                await trio.sleep(ROLL_UP_PAUSE_S)
+            await trio.sleep(ROLL_UP_S)
+
+    async def _write(self, work: Callable[[Connection], _Value]) -> _Value:
+        def transaction() -> _Value:
+            with self._store.write() as connection:
+                return work(connection)
+
+        done: _Value = await when_it_answers("write to the books", transaction)
+        return done
+
+
+def _settle_and_date(connection: Connection, now_s: int, early_s: int) -> tuple[Settlement, ...]:
+    """Settle what is due; and the book is of now, also where nothing is."""
+    return settle(connection, book_time(connection, now_s), early_s=early_s)

@@ -1,0 +1,98 @@
+"""Blocks that are on disk and not in the books: what a kill between the two left behind.
+
+`pool.chain.blocks` keeps every found block as <height>-<hash>.<state>. At the start each that a node took is
+compared with the books, so that income is never missing. Whose a block is its coinbase says.
+Must not know: nodes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+from bitcoin.core import CBlock
+from sqlalchemy import Connection, select
+
+from payouts import income
+from payouts.income import Block
+from payouts.schema import blocks, tenant_addresses
+from payouts.solo import SoloPayout, owner_of, record_solo
+from pool.chain.addresses import BadAddress, script_for
+
+log = structlog.get_logger()
+
+TAKEN: Final = (".accepted", ".inconclusive")
+FILES_MAX: Final = 50  # booked in one transaction, so that the journal commits in between
+
+
+class Output(msgspec.Struct, frozen=True):
+    """Of a coinbase."""
+
+    script: bytes
+    value_sat: int
+
+
+def unknown_files(connection: Connection, directory: Path, earlier: frozenset[str]) -> list[Path]:
+    """The files of those blocks that a node took and that the books do not have."""
+    wanted = earlier.difference(connection.scalars(select(blocks.c.hash)))
+    return sorted(
+        path
+        for path in directory.glob("*-*")
+        if path.suffix in TAKEN and path.stem.partition("-")[2] in wanted
+    )
+
+
+def book_found_blocks(
+    connection: Connection, files: Sequence[Path], payout_script: bytes, network: str, now_s: int
+) -> None:
+    """Book blocks on disk that the books do not have. The finder is not known any more."""
+    for path in files:
+        height, _, hash_hex = path.stem.partition("-")
+        if not height.isdecimal():
+            continue
+        outputs = outputs_of(path.read_bytes())
+        solo = _solo_payout(connection, outputs, payout_script, network)
+        paid_sat = sum(it.value_sat for it in outputs if it.script == payout_script)
+        found = Block(
+            hash=hash_hex, height=int(height), income_sat=paid_sat, worker_id=None, found_at_s=now_s
+        )
+        income.record_block(connection, found, now_s)
+        if solo is not None:
+            record_solo(connection, hash_hex, solo)
+        tenant_id = None if solo is None else solo.tenant_id
+        log.warning(
+            "block_booked_late", height=int(height), hash=hash_hex, income_sat=paid_sat, solo_tenant=tenant_id
+        )
+
+
+def outputs_of(block: bytes) -> tuple[Output, ...]:
+    """Of the block's coinbase."""
+    coinbase = CBlock.deserialize(block).vtx[0]
+    return tuple(Output(bytes(out.scriptPubKey), int(out.nValue)) for out in coinbase.vout)
+
+
+def _solo_payout(
+    connection: Connection, outputs: Sequence[Output], payout_script: bytes, network: str
+) -> SoloPayout | None:
+    """The tenant that a coinbase pays with its first output; None: it pays the pool, or nobody we know."""
+    first = outputs[0]
+    if first.script == payout_script:
+        return None
+    scripts = {}
+    for address in connection.scalars(select(tenant_addresses.c.address).distinct()):
+        try:
+            scripts[address] = script_for(address, network)
+        except BadAddress:
+            continue
+    owner = owner_of(connection, scripts, first.script)
+    if owner is None:
+        return None
+    tenant_id, address = owner
+    return SoloPayout(
+        tenant_id=tenant_id,
+        address=address,
+        script=first.script,
+        amount_sat=first.value_sat,
+        fee_sat=sum(it.value_sat for it in outputs[1:] if it.script == payout_script),
+    )

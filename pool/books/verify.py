@@ -1,0 +1,35 @@
+"""`angara ledger verify`: all that the books can prove, from the chain of bookings to the tables around it.
+
+In this order: the money (`payouts.audit`), the book itself, references between rows, payouts, decisions, the
+journal. What no
+row can prove, because one who may write to the database may write that too, is told in docs/books.md.
+
+Invariants: reads only, in the caller's transaction, which must see one moment.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+from sqlalchemy import Connection
+
+from payouts.audit import Audit, Head, audit
+from payouts.audit_finding import Found
+from payouts.audit_payouts import check_payouts
+from payouts.audit_registry import check_references, check_registry
+from pool.books.audit_journal import check_book, check_journal
+
+
+def verify(connection: Connection, noted: Iterable[Head] = ()) -> Audit:
+    """The audit of the whole book, with the first row that is wrong."""
+    found = audit(connection, noted)
+    if found.wrong is not None:
+        return found
+    try:
+        check_book(connection)
+        check_references(connection)
+        check_payouts(connection)
+        check_registry(connection)
+        check_journal(connection)
+    except Found as wrong:
+        return msgspec.structs.replace(found, wrong=wrong.wrong)
+    return found

@@ -1,0 +1,1 @@
+"""Our bitcoinds, their templates, and the way of a block to them."""

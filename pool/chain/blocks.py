@@ -1,0 +1,347 @@
+"""Found blocks: assembled, made durable, submitted to every node until each has given its verdict.
+
+A block's file tells what became of it: `<height>-<hash>.blk` has no final result and is submitted again at
+the next start; the first lasting result renames it to `.accepted`, `.inconclusive` or `.refused`, or to
+`.sibling` where another of ours had its parent. A file cut short by a crash is refused by every node, and a
+rename lost in one costs a "duplicate".
+
+Invariants: a block is on disk before it is submitted, except when the disk fails, which is an alarm and no
+reason to lose the block. Transport errors are retried until the block is stale, verdicts never. No node is
+asked to prefer a block of ours to another one of ours.
+
+Must not know: sessions, tenants, what a block pays to whom.
+"""
+
+import contextlib
+import enum
+import os
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+import trio
+
+from pool.chain.coinbase import compact_size, with_witness
+from pool.chain.rpc import NodeError, RpcError
+from pool.chain.templates import Template, merkle_root, sha256d
+from stratum.job import Solution
+
+log = structlog.get_logger()
+
+# A disk that hangs must not cost the block: one second of delay orphans about one block in 600.
+DISK_TIMEOUT_S: Final = 1.0
+RETRY_MIN_S: Final = 0.05  # a node that restarts is worth a few quick tries
+RETRY_MAX_S: Final = 5.0
+# With another chain this far ahead the block will not become part of the best one.
+STALE_BLOCKS: Final = 6
+# Without templates nobody tells us the tip; six blocks take an hour.
+RETRY_TOTAL_S: Final = 3600.0
+# Once one node has the block its peers do; the others are asked a little longer, for the record.
+RETRY_AFTER_SUCCESS_S: Final = 10.0
+# Each was found while no node answered for an hour: a handful at most. The rest waits for another start.
+PENDING_BLOCKS_MAX: Final = 1000
+# Parents of which the first block of ours is remembered: some hours of a real chain, minutes of a test chain.
+PARENTS_MAX: Final = 100
+
+_PENDING: Final = ".blk"
+_ACCEPTED: Final = ".accepted"
+_SIBLING: Final = ".sibling"
+_PARENT: Final = slice(4, 36)  # of a header: the hash of the block before it
+
+
+class SubmitState(enum.Enum):
+    """What one node, or all of them together, made of a block. From the best to the worst."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"  # the node had it already: from us, or from a peer
+    INCONCLUSIVE = "inconclusive"  # valid as far as it was checked, not on the node's best chain
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+
+
+_TAKEN: Final = frozenset({SubmitState.ACCEPTED, SubmitState.DUPLICATE})
+_KEPT: Final = frozenset({SubmitState.ACCEPTED, SubmitState.DUPLICATE, SubmitState.INCONCLUSIVE})
+_ORDER: Final = tuple(SubmitState)
+_VERDICTS: Final = {
+    None: SubmitState.ACCEPTED,
+    "duplicate": SubmitState.DUPLICATE,
+    "inconclusive": SubmitState.INCONCLUSIVE,
+    "duplicate-inconclusive": SubmitState.INCONCLUSIVE,
+}
+
+
+class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The last word of one node about a block."""
+
+    node: str
+    state: SubmitState
+    reason: str  # why it was refused or not reached, else empty
+    attempts: int
+
+
+class BlockResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a block. `state` is the best that any node said."""
+
+    height: int
+    hash_hex: str
+    state: SubmitState
+    stored: bool  # whether it was on disk when it was submitted
+    nodes: tuple[NodeResult, ...]
+
+    @property
+    def taken_everywhere(self) -> bool:
+        """Whether every node has it: then no other block on its parent can become one of ours."""
+        return bool(self.nodes) and all(node.state in _TAKEN for node in self.nodes)
+
+
+class BlockNode(Protocol):
+    """What a block needs of a node."""
+
+    name: str
+
+    async def submit_block(self, block_hex: str) -> str | None:
+        """None for accepted, else the reason in BIP-22's words. Raises NodeError."""
+
+    async def precious_block(self, hash_hex: str) -> None:
+        """Prefer this block to others of the same work. Raises NodeError."""
+
+
+def assemble_block(solution: Solution, template: Template) -> bytes:
+    """The full serialisation of the block that `solution` found on `template`."""
+    work, coinbase = solution.job.work, solution.coinbase
+    header = struct.pack(
+        "<I32s32sIII",
+        solution.version,
+        work.prevhash_internal,
+        merkle_root(coinbase, work.branch),
+        solution.ntime,
+        work.nbits,
+        solution.nonce,
+    )
+    return b"".join(
+        (
+            header,
+            compact_size(1 + len(template.transactions)),
+            coinbase if template.witness_commitment is None else with_witness(coinbase),
+            *(transaction.data for transaction in template.transactions),
+        )
+    )
+
+
+class BlockSubmitter:
+    """Takes solutions to the nodes. `tip_height` is the height of the best block that we know of."""
+
+    def __init__(self, nodes: Sequence[BlockNode], data_dir: Path, *, tip_height: Callable[[], int]) -> None:
+        self._nodes = tuple(nodes)
+        self.directory = data_dir / "blocks"
+        self._tip_height = tip_height
+        self._first: dict[bytes, str] = {}  # by parent: the block of ours that nodes may prefer
+
+    async def submit(self, solution: Solution) -> BlockResult:
+        """Assemble, store and submit; returns when every node has answered or is given up.
+
+        `solution.job.work.origin` must be the Template. Cancelled, it leaves a pending file.
+        """
+        template = solution.job.work.origin
+        if not isinstance(template, Template):
+            raise TypeError("the work was not made from a template")
+        block = assemble_block(solution, template)
+        hash_internal = sha256d(block[:80])
+        hash_hex = hash_internal[::-1].hex()
+        if hash_internal != solution.hash_internal:
+            # Ours is the one that counts to a node. Let the nodes say what it is worth.
+            log.error("block_hash_differs", assembled=hash_hex, found=solution.hash_internal[::-1].hex())
+        stored = await self._store(block, template.height, hash_hex)
+        return await self._submit(block, template.height, hash_hex, stored=stored)
+
+    async def stored(self) -> frozenset[str]:
+        """The hashes of all blocks on disk. Before the first is submitted: those of earlier runs."""
+        return await trio.to_thread.run_sync(_stored, self.directory)
+
+    async def resubmit_pending(self, earlier: frozenset[str]) -> tuple[BlockResult, ...]:
+        """Submit what an earlier run left without a result, the lowest block first.
+
+        Of several on one parent that is the first that nodes take.
+        """
+        results, taken, siblings = [], set[bytes](), 0
+        for height, hash_hex, path in await trio.to_thread.run_sync(_pending, self.directory, earlier):
+            try:
+                block = await trio.to_thread.run_sync(path.read_bytes)
+                if block[_PARENT] in taken or await trio.to_thread.run_sync(_has_sibling, path, block):
+                    await trio.to_thread.run_sync(path.rename, path.with_suffix(_SIBLING))
+                    siblings += 1
+                    continue
+            except OSError as error:
+                log.error("block_not_read", height=height, hash=hash_hex, reason=str(error))
+                continue
+            log.warning("block_resubmitted", height=height, hash=hash_hex)
+            results.append(await self._submit(block, height, hash_hex, stored=True))
+            if results[-1].state in _KEPT:
+                taken.add(block[_PARENT])
+        if siblings:
+            log.warning("siblings_not_submitted", blocks=siblings)
+        return tuple(results)
+
+    async def _store(self, block: bytes, height: int, hash_hex: str) -> bool:
+        path = self._path(height, hash_hex)
+        # Shielded: a stop in this very moment must not lose the block, only delay the stop a little.
+        with trio.CancelScope(deadline=trio.current_time() + DISK_TIMEOUT_S, shield=True):
+            try:
+                await trio.to_thread.run_sync(_write_durably, path, block, abandon_on_cancel=True)
+            except OSError as error:
+                log.error("block_not_stored", height=height, hash=hash_hex, reason=str(error))
+                return False
+            return True
+        log.error("block_not_stored", height=height, hash=hash_hex, reason="the disk hangs")
+        return False
+
+    async def _submit(self, block: bytes, height: int, hash_hex: str, *, stored: bool) -> BlockResult:
+        log.info("block_submitted", height=height, hash=hash_hex, bytes=len(block), nodes=len(self._nodes))
+        parent = block[_PARENT]
+        if len(self._first) >= PARENTS_MAX and parent not in self._first:
+            del self._first[next(iter(self._first))]
+        preferred = self._first.setdefault(parent, hash_hex) == hash_hex
+        attempt = _Attempt(block.hex(), height, hash_hex, self._tip_height, preferred=preferred)
+        async with trio.open_nursery() as nursery:
+            for node in self._nodes:
+                nursery.start_soon(attempt.to_node, node)
+        results = tuple(attempt.results[node.name] for node in self._nodes)
+        state = min((result.state for result in results), key=_ORDER.index)
+        if preferred and state not in _KEPT:
+            self._first.pop(parent, None)  # no node has it: another may take its place
+        if stored:
+            await self._record(height, hash_hex, results, state)
+        return BlockResult(height=height, hash_hex=hash_hex, state=state, stored=stored, nodes=results)
+
+    async def _record(
+        self, height: int, hash_hex: str, results: Sequence[NodeResult], state: SubmitState
+    ) -> None:
+        """Rename the file, unless a node that never answered may still take the block."""
+        if state not in _KEPT and any(result.state is SubmitState.UNREACHABLE for result in results):
+            return
+        path = self._path(height, hash_hex)
+        suffix = SubmitState.ACCEPTED.value if state is SubmitState.DUPLICATE else state.value
+        try:
+            await trio.to_thread.run_sync(path.rename, path.with_suffix(f".{suffix}"))
+        except OSError as error:
+            log.error("block_result_not_stored", height=height, hash=hash_hex, reason=str(error))
+
+    def _path(self, height: int, hash_hex: str) -> Path:
+        return self.directory / f"{height}-{hash_hex}{_PENDING}"
+
+
+class _Attempt:
+    """One block on its way to all nodes."""
+
+    def __init__(
+        self, block_hex: str, height: int, hash_hex: str, tip_height: Callable[[], int], *, preferred: bool
+    ) -> None:
+        self.results: dict[str, NodeResult] = {}
+        self._preferred = preferred
+        self._block_hex = block_hex
+        self._height = height
+        self._hash_hex = hash_hex
+        self._tip_height = tip_height
+        self._give_up_s = trio.current_time() + RETRY_TOTAL_S
+
+    async def to_node(self, node: BlockNode) -> None:
+        attempts, wait_s = 0, RETRY_MIN_S
+        while True:
+            attempts += 1
+            try:
+                verdict = await node.submit_block(self._block_hex)
+            except RpcError as error:
+                self._finish(node, SubmitState.REFUSED, str(error), attempts)
+                return
+            except NodeError as error:
+                if attempts == 1:
+                    log.warning("block_retried", node=node.name, hash=self._hash_hex, reason=str(error))
+                if self._is_over(wait_s):
+                    self._finish(node, SubmitState.UNREACHABLE, str(error), attempts)
+                    return
+                await trio.sleep(wait_s)
+                wait_s = min(2 * wait_s, RETRY_MAX_S)
+            else:
+                break
+        state = _VERDICTS.get(verdict, SubmitState.REFUSED)
+        self._finish(node, state, verdict if verdict and state is SubmitState.REFUSED else "", attempts)
+        if state in _KEPT and self._preferred:
+            await self._prefer(node)
+
+    async def _prefer(self, node: BlockNode) -> None:
+        """Of two blocks at one height a node mines on the one it saw first: have it mine on ours.
+
+        That matters most where submitblock was inconclusive because somebody else's had arrived before. Where
+        that one is ours it would turn the node off the block that the network has.
+        """
+        try:
+            await node.precious_block(self._hash_hex)
+        except NodeError as error:
+            log.warning("block_not_preferred", node=node.name, hash=self._hash_hex, reason=str(error))
+
+    def _is_over(self, wait_s: float) -> bool:
+        stale = self._tip_height() - self._height >= STALE_BLOCKS
+        return stale or trio.current_time() + wait_s > self._give_up_s
+
+    def _finish(self, node: BlockNode, state: SubmitState, reason: str, attempts: int) -> None:
+        self.results[node.name] = NodeResult(node=node.name, state=state, reason=reason, attempts=attempts)
+        keys = {"node": node.name, "height": self._height, "hash": self._hash_hex, "attempts": attempts}
+        if state in _KEPT:
+            event = "block_inconclusive" if state is SubmitState.INCONCLUSIVE else "block_accepted"
+            log.info(event, state=state.value, **keys)
+            self._give_up_s = min(self._give_up_s, trio.current_time() + RETRY_AFTER_SUCCESS_S)
+        elif state is SubmitState.REFUSED:
+            log.error("block_refused", reason=reason, **keys)
+        else:
+            log.error("block_unreachable", reason=reason, **keys)
+
+
+def _write_durably(path: Path, block: bytes) -> None:
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _fsync_directory(path.parent.parent)
+    try:
+        with path.open("wb") as file:
+            file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        _fsync_directory(path.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)  # half a block must not look like a pending one
+        raise
+
+
+def _fsync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _stored(directory: Path) -> frozenset[str]:
+    return frozenset(path.stem.partition("-")[2] for path in directory.glob("*-*.*"))
+
+
+def _pending(directory: Path, earlier: frozenset[str]) -> list[tuple[int, str, Path]]:
+    """Those of the blocks that have no result, the lowest first."""
+    pending = []
+    for path in directory.glob(f"*-*{_PENDING}"):
+        height, _, hash_hex = path.stem.partition("-")
+        if height.isdecimal() and len(hash_hex) == 64 and hash_hex in earlier:
+            pending.append((int(height), hash_hex, path))
+    return sorted(pending)[:PENDING_BLOCKS_MAX]
+
+
+def _has_sibling(path: Path, block: bytes) -> bool:
+    """Whether another block of ours on the same parent was accepted in an earlier run."""
+    height, _, _ = path.stem.partition("-")
+    for other in path.parent.glob(f"{height}-*{_ACCEPTED}"):
+        with other.open("rb") as file:
+            if file.read(_PARENT.stop)[_PARENT] == block[_PARENT]:
+                return True
+    return False

@@ -1,0 +1,1 @@
+"""Tenants, containers and workers, and how fast they are."""

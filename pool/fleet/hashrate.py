@@ -1,0 +1,231 @@
+"""Live hashrate and share counts, of every worker and of all that workers add up to.
+
+Averages decay exponentially (1 min, 5 min, 1 h, 24 h) and are corrected for the time since the worker was
+first seen, so that a machine that came a minute ago does not look slow (ckpool's lesson). They are for eyes
+and for the router: floats, not stored. What is paid, and exact windows, come from the journal. A machine
+hashes whether or not an upstream takes its shares, so those that were good to us count as hashrate; accepted
+are only those that somebody took.
+
+Arrays by worker number; a sum over 22,400 workers is a few vector operations. Must not know: the database.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from pool.books.journal import MINED, RECORD, merge
+from pool.fleet.registry import Registry
+from stratum.tallies import Verdict
+
+WINDOWS_S: Final = (60, 300, 3600, 86_400)
+HASHES_PER_DIFFICULTY: Final = 1 << 32  # 15 ppm off; for eyes
+OFFLINE_S: Final = 300.0  # 50 shares missed at the usual aim
+UPDATE_S: Final = 5.0  # how often tallies are added; the shortest window is twelve of these
+PENDING_MAX: Final = 10_000  # commits between two updates, at most; more are added at once
+GROWTH: Final = 1024  # workers that room is made for at a time
+
+# Columns of the counts, as commands and reports name them.
+COUNTS: Final = ("accepted", "stale", "duplicate", "low", "invalid", "undelivered")
+_COLUMN: Final = {
+    Verdict.ACCEPTED: 0,
+    Verdict.STALE: 1,
+    Verdict.JOB_UNKNOWN: 1,
+    Verdict.DUPLICATE: 2,
+    Verdict.LOW_DIFFICULTY: 3,
+    Verdict.UNDELIVERED: 5,
+    Verdict.UPSTREAM_REJECTED: 5,
+}
+_COLUMN_OF_VERDICT: Final = np.array([_COLUMN.get(verdict, 4) for verdict in Verdict])
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Hashrate(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one worker or of many. Rates in hashes a second, by window in WINDOWS_S; counts since the start."""
+
+    rates_hps: tuple[float, ...]
+    accepted: int
+    stale: int
+    duplicate: int
+    low: int
+    invalid: int
+    undelivered: int  # good to us; no upstream took them
+    workers: int
+    offline: int
+
+
+class HashrateTable(Mapping[int, Hashrate]):
+    """Hashrates by number. A row is made when it is read: commands show a page, not 22,400 of them."""
+
+    def __init__(self, names: Ints, rates: Floats, counts: Ints, members: Ints, gone: Ints) -> None:
+        self.rates_hps = rates
+        self.counts = counts
+        self._rows = dict(zip(names.tolist(), range(len(names)), strict=True))
+        self._members = members
+        self._gone = gone
+
+    def __getitem__(self, number: int) -> Hashrate:
+        row = self._rows[number]
+        accepted, stale, duplicate, low, invalid, undelivered = self.counts[row].tolist()
+        return Hashrate(
+            rates_hps=tuple(self.rates_hps[row].tolist()),
+            accepted=accepted,
+            stale=stale,
+            duplicate=duplicate,
+            low=low,
+            invalid=invalid,
+            undelivered=undelivered,
+            workers=int(self._members[row]),
+            offline=int(self._gone[row]),
+        )
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+_NOTHING: Final = Hashrate(
+    rates_hps=(0.0,) * len(WINDOWS_S),
+    accepted=0,
+    stale=0,
+    duplicate=0,
+    low=0,
+    invalid=0,
+    undelivered=0,
+    workers=0,
+    offline=0,
+)
+
+
+class HashrateBook:
+    """Given every committed batch. `now_s` is monotonic, in seconds."""
+
+    def __init__(self, registry: Registry, now_s: float) -> None:
+        self._registry = registry
+        self._pending: list[bytes] = []
+        self._updated_s = now_s
+        self._room = 0
+        self._averages = np.zeros((0, len(WINDOWS_S)))
+        self._counts = np.zeros((0, len(COUNTS)), dtype=np.int64)
+        self._since_s = np.zeros(0)  # first heard of, for the correction
+        self._last_s = np.zeros(0)  # of the last good share; -inf: never
+
+    def add(self, tallies: bytes, now_s: float) -> None:
+        """A committed batch."""
+        self._pending.append(tallies)
+        if now_s - self._updated_s >= UPDATE_S or len(self._pending) >= PENDING_MAX:
+            self.update(now_s)
+
+    def update(self, now_s: float) -> None:
+        """Add what is pending and let the averages decay until now."""
+        elapsed_s = now_s - self._updated_s
+        if elapsed_s <= 0:
+            return
+        pending, self._pending = self._pending, []
+        self._updated_s = now_s
+        records = merge(pending) if pending else np.zeros(0, dtype=RECORD)
+        self._make_room(int(records["worker"].max(initial=0)), now_s - elapsed_s)
+        worker = records["worker"].astype(np.intp)
+        np.add.at(self._counts, (worker, _COLUMN_OF_VERDICT[records["verdict"]]), records["count"])
+        good = np.isin(records["verdict"], MINED)
+        work = np.exp2(records["difficulty_log2"][good].astype(float)) * records["count"][good]
+        hashes = np.bincount(worker[good], weights=work, minlength=self._room) * HASHES_PER_DIFFICULTY
+        self._last_s[worker[good]] = now_s
+        rate = hashes / elapsed_s
+        for column, window_s in enumerate(WINDOWS_S):
+            kept = np.exp(-elapsed_s / window_s)
+            self._averages[:, column] = self._averages[:, column] * kept + rate * (1 - kept)
+
+    def _make_room(self, worker_max: int, since_s: float) -> None:
+        if worker_max < self._room:
+            return
+        more = worker_max + GROWTH - self._room
+        self._room += more
+        self._averages = np.vstack((self._averages, np.zeros((more, len(WINDOWS_S)))))
+        self._counts = np.vstack((self._counts, np.zeros((more, len(COUNTS)), dtype=np.int64)))
+        self._since_s = np.concatenate((self._since_s, np.full(more, since_s)))
+        self._last_s = np.concatenate((self._last_s, np.full(more, -np.inf)))
+
+    def rates_hps(self, now_s: float) -> Floats:
+        """Corrected averages: (worker number, window)."""
+        return self._corrected(slice(None), now_s)
+
+    def _corrected(self, which: slice | Ints, now_s: float) -> Floats:
+        self.update(now_s)
+        age_s = np.maximum(now_s - self._since_s[which], 1.0)[:, None]
+        corrected: Floats = self._averages[which] / -np.expm1(-age_s / np.array(WINDOWS_S))
+        return corrected
+
+    def machines(self, now_s: float) -> tuple[Floats, Floats, Floats]:
+        """By worker number: averages of 5 min and of 1 h, H/s, and the age of the last good share, seconds.
+
+        One entry for every number up to the highest known, and up to GROWTH more; zero, and infinite, for a
+        machine that has not mined since the start, and for a number that is nobody's.
+        """
+        self._make_room(max(self._registry.workers, default=0), now_s)
+        rates = self.rates_hps(now_s)
+        ages_s = np.maximum(now_s - self._last_s, 0.0)
+        return rates[:, WINDOWS_S.index(300)].copy(), rates[:, WINDOWS_S.index(3600)].copy(), ages_s
+
+    def by_worker(self, now_s: float) -> HashrateTable:
+        """Every known worker."""
+        ids = np.fromiter(self._registry.workers, dtype=np.intp, count=len(self._registry.workers))
+        return self._grouped(ids, ids, now_s)
+
+    def of_workers(self, numbers: Collection[int], now_s: float) -> HashrateTable:
+        """These workers alone."""
+        ids = np.fromiter(numbers, dtype=np.intp, count=len(numbers))
+        return self._grouped(ids, ids, now_s)
+
+    def by_container(self, now_s: float) -> HashrateTable:
+        """Every container with a worker, by its number."""
+        workers = self._registry.workers.values()
+        return self._grouped_by([worker.container_id for worker in workers], now_s)
+
+    def by_site(self, now_s: float) -> HashrateTable:
+        """Every site with a worker, by its number; 0 is what stands nobody knows where."""
+        containers = self._registry.containers
+        workers = self._registry.workers.values()
+        return self._grouped_by([containers[worker.container_id].site_id for worker in workers], now_s)
+
+    def by_tenant(self, now_s: float) -> HashrateTable:
+        """Every tenant with a worker, by its number."""
+        workers = self._registry.workers.values()
+        return self._grouped_by([worker.tenant_id for worker in workers], now_s)
+
+    def pool(self, now_s: float) -> Hashrate:
+        """All of it."""
+        groups = self._grouped_by([0] * len(self._registry.workers), now_s)
+        return groups.get(0, _NOTHING)
+
+    def _grouped_by(self, groups: list[int], now_s: float) -> HashrateTable:
+        ids = np.fromiter(self._registry.workers, dtype=np.intp, count=len(self._registry.workers))
+        return self._grouped(ids, np.array(groups, dtype=np.intp), now_s)
+
+    def _grouped(
+        self,
+        ids: Ints,
+        groups: Ints,
+        now_s: float,
+    ) -> HashrateTable:
+        self._make_room(int(ids.max(initial=0)), now_s)
+        rates = self._corrected(ids, now_s)
+        counts = self._counts[ids]
+        offline = now_s - self._last_s[ids] > OFFLINE_S
+        if groups is ids:  # each worker by itself: nothing to add up
+            names, sums, totals = groups, rates, counts
+            members, gone = np.ones(len(ids), dtype=int), offline.astype(int)
+        else:
+            names, index = np.unique(groups, return_inverse=True)
+            sums = np.zeros((len(names), len(WINDOWS_S)))
+            totals = np.zeros((len(names), len(COUNTS)), dtype=np.int64)
+            np.add.at(sums, index, rates)
+            np.add.at(totals, index, counts)
+            members = np.bincount(index)
+            gone = np.bincount(index, weights=offline).astype(int)
+        return HashrateTable(names, sums, totals, members, gone)

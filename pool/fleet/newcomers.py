@@ -1,0 +1,236 @@
+"""Names that have had no accepted share yet: kept in memory, as many as there is room for, and forgotten.
+
+Anybody can say any name of a tenant, so a name that no work stands behind costs the books nothing: it has a
+number for the engine, no row, and no place in the tenant's quota. With its first accepted share it becomes a
+worker (`pool.fleet.registry`). It is forgotten when the last connection that holds it is gone and what that
+one sent is counted; then its number is used again.
+
+Holding a name takes a connection, and a connection holds few. Where there is no room for another name (at one
+source, of one tenant, or over all) the connection that holds the most makes room: a machine holds one name,
+so it is never a machine that goes for somebody who invents names. A source is what the doorkeeper calls so:
+an address of IPv4, a /64 of IPv6.
+
+Invariants: a number belongs to one name until a commit after its last share is done; every count is bounded;
+who keeps something by number is told when a number is nobody's.
+Must not know: what a connection is, beyond its address.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from stratum.miners.connection_limits import source_of
+from stratum.miners.contracts import Owner, Refusal
+
+# A rental proxy brings a handful of new workers at a time; each has a share within a minute, or never.
+NEW_PER_CONNECTION_MAX: Final = 16
+# A site that is built out (22,400 machines) and connects for the first time may be behind one source.
+NEW_PER_SOURCE_MAX: Final = 32_768
+NEW_PER_TENANT_MAX: Final = 49_152
+NEW_MAX: Final = 65_536  # 50 MiB: 770 bytes a name, its place among the holders included
+# Whose connections are gone, until the next commit: only a database that makes commits wait can fill this.
+GONE_MAX: Final = 65_536
+_NUMBERS_AT_A_TIME: Final = 4_096  # that room is made for
+
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+Name = tuple[int, str, str]  # tenant's number, container, unit
+
+
+class Newcomer(msgspec.Struct, kw_only=True, eq=False):
+    """A name without an accepted share; `owners` are the connections that may mine under it."""
+
+    number: int
+    tenant_id: int
+    container: str
+    unit: str
+    agent: str
+    since_s: int
+    kept: bool  # it is the number of a worker that was removed
+    owners: dict[Owner, None]
+
+    @property
+    def name(self) -> Name:
+        return self.tenant_id, self.container, self.unit
+
+
+class _Places:
+    """Places for new names, and who holds them. The one that holds the most is known at once."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.taken = 0
+        self._held: dict[Owner, int] = {}
+        self._holders: dict[int, dict[Owner, None]] = {}  # by how many they hold
+
+    def change(self, owner: Owner, by: int) -> None:
+        before = self._held.pop(owner, 0)
+        after = before + by
+        self.taken += by
+        if before:
+            del self._holders[before][owner]
+            if not self._holders[before]:
+                del self._holders[before]
+        if after:
+            self._held[owner] = after
+            self._holders.setdefault(after, {})[owner] = None
+
+    def greediest(self) -> Owner | None:
+        """Who holds the most names, two at least; of several the one that has done so for the longest."""
+        most = max(self._holders, default=0)
+        return next(iter(self._holders[most])) if most > 1 else None
+
+
+class Newcomers:
+    """`first` is the lowest number that is nobody's. `show_out` closes a connection, which calls `leave`.
+
+    `on_free` are told of every number that is nobody's any more: the next one is somebody else.
+    """
+
+    def __init__(self, first: int, show_out: Callable[[Owner], None]) -> None:
+        self.by_number: dict[int, Newcomer] = {}
+        self._by_name: dict[Name, Newcomer] = {}
+        self.on_free: list[Callable[[int], object]] = []
+        self._show_out = show_out
+        self._next = first
+        self._free: list[int] = []
+        self._mask = np.zeros(first + _NUMBERS_AT_A_TIME, dtype=bool)  # by number: whether it is one of these
+        self._held: dict[Owner, dict[int, None]] = {}  # numbers, by the connection that holds them
+        self._gone: dict[int, int] = {}  # numbers that no connection holds, and which going that was
+        self._goings = 0
+        self._all = _Places(NEW_MAX)
+        self._of_tenant: dict[int, _Places] = defaultdict(lambda: _Places(NEW_PER_TENANT_MAX))
+        self._of_source: dict[str, _Places] = defaultdict(lambda: _Places(NEW_PER_SOURCE_MAX))
+
+    def __len__(self) -> int:
+        return len(self.by_number)
+
+    def find(self, name: Name) -> Newcomer | None:
+        return self._by_name.get(name)
+
+    def admit(
+        self, name: Name, agent: str, owner: Owner, now_s: int, *, number: int | None = None
+    ) -> int | Refusal:
+        """The number of this name, which the connection holds from now on; the given one if it has one."""
+        known = self._by_name.get(name)
+        if known is not None and owner in known.owners:
+            return known.number
+        refusal = self._make_room(name[0], owner)
+        if refusal is not None:
+            return refusal
+        known = self._by_name.get(name) or self._add(name, agent, now_s, number)
+        self._gone.pop(known.number, None)
+        known.owners[owner] = None
+        self._held.setdefault(owner, {})[known.number] = None
+        self._of_source[source_of(owner.address)].change(owner, 1)
+        self._of_tenant[name[0]].change(owner, 1)
+        self._all.change(owner, 1)
+        return known.number
+
+    def _make_room(self, tenant_id: int, owner: Owner) -> Refusal | None:
+        """Why there is no room for one more name, if there is none."""
+        if len(self._held.get(owner, ())) >= NEW_PER_CONNECTION_MAX:
+            return Refusal(
+                f"At most {NEW_PER_CONNECTION_MAX} workers without an accepted share on one connection"
+            )
+        if len(self._gone) >= GONE_MAX:
+            return Refusal("Too many new names at once: try again in a moment")
+        at_source = self._of_source.get(source_of(owner.address))
+        for places in (at_source, self._of_tenant.get(tenant_id), self._all):
+            if places is None or places.taken < places.most:
+                continue
+            greediest = places.greediest()
+            if greediest is None or greediest is owner:
+                return Refusal("Too many machines have not sent an accepted share yet: try again later")
+            self._show_out(greediest)
+        return None
+
+    def put(self, name: Name, agent: str, now_s: int, number: int) -> None:
+        """A name without a connection: shares under it may be on their way."""
+        self._add(name, agent, now_s, number)
+        self._goes(number)
+
+    def _add(self, name: Name, agent: str, now_s: int, kept: int | None) -> Newcomer:
+        number = kept or (self._free.pop() if self._free else self._next)
+        if number == self._next:
+            self._next += 1
+            if number >= len(self._mask):
+                self._mask = np.concatenate((self._mask, np.zeros(len(self._mask), dtype=bool)))
+        tenant_id, container, unit = name
+        newcomer = Newcomer(
+            number=number,
+            tenant_id=tenant_id,
+            container=container,
+            unit=unit,
+            agent=agent,
+            since_s=now_s,
+            kept=kept is not None,
+            owners={},
+        )
+        self.by_number[number] = self._by_name[name] = newcomer
+        self._mask[number] = True
+        return newcomer
+
+    def leave(self, owner: Owner) -> None:
+        """The connection is gone. Some of what it held may be workers by now."""
+        for number in self._held.pop(owner, ()):
+            newcomer = self.by_number[number]
+            del newcomer.owners[owner]
+            self._release(newcomer, owner)
+            if not newcomer.owners:
+                self._goes(number)
+
+    def _goes(self, number: int) -> None:
+        self._goings += 1
+        self._gone[number] = self._goings
+
+    def _release(self, newcomer: Newcomer, owner: Owner) -> None:
+        source = source_of(owner.address)
+        at_source = self._of_source[source]
+        for places in (at_source, self._of_tenant[newcomer.tenant_id], self._all):
+            places.change(owner, -1)
+        if not at_source.taken:
+            del self._of_source[source]
+
+    def prove(self, number: int) -> Newcomer:
+        """It has work behind it: a worker from now on, with this number for ever."""
+        newcomer = self.by_number.pop(number)
+        del self._by_name[newcomer.name]
+        self._mask[number] = False
+        self._gone.pop(number, None)
+        for owner in newcomer.owners:
+            self._release(newcomer, owner)
+            held = self._held[owner]
+            del held[number]
+            if not held:
+                del self._held[owner]
+        return newcomer
+
+    def take_number(self, number: int) -> None:
+        """It is a worker's of an earlier run; none below it is given out any more, whosever that is."""
+        self._next = max(self._next, number + 1)
+        if self._next > len(self._mask):
+            self._mask = np.concatenate((self._mask, np.zeros(self._next, dtype=bool)))
+
+    def among(self, numbers: np.ndarray[Any, Any]) -> Flags:
+        """Which of these numbers are newcomers'."""
+        found: Flags = self._mask[np.minimum(numbers, len(self._mask) - 1)]
+        return found
+
+    @property
+    def gone(self) -> tuple[tuple[int, int], ...]:
+        """Those that no connection holds now, for `forget`."""
+        return tuple(self._gone.items())
+
+    def forget(self, gone: Iterable[tuple[int, int]]) -> None:
+        """A commit has everything that was sent under these; not of who came back, and perhaps left again."""
+        for number, going in gone:
+            if self._gone.get(number) == going:
+                newcomer = self.prove(number)
+                assert not newcomer.owners
+                if not newcomer.kept:
+                    self._free.append(number)
+                    for forget in self.on_free:
+                        forget(number)

@@ -1,0 +1,337 @@
+"""Who may mine: tenants, containers and workers in memory, as the database has them.
+
+Asked in the middle of a handshake, so it answers at once: everything is loaded at the start. A name that is
+new is admitted as a newcomer, in memory only (`pool.fleet.newcomers`); with its first accepted share it
+becomes a worker, its container is made where that is new too, and both are in the commit that has the share.
+
+Invariants: a worker's number is never reused while anything is counted under it; a worker is known here
+before it is admitted; only one process writes (the data directory is locked). Must not know: connections
+beyond their address, and how commands get here.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from statistics import median_low
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+
+from payouts.rates import Scheme
+from payouts.solo import Payee
+from pool.fleet.newcomers import Newcomer, Newcomers
+from pool.fleet.remembered_difficulty import Drift
+from stratum.miners.contracts import Admission, Owner, Refusal
+
+# Of one tenant, with accepted shares: four sites built out, so a machine that invents names and mines under
+# each of them cannot fill the books.
+WORKERS_PER_TENANT_MAX: Final = 100_000
+CONTAINERS_PER_TENANT_MAX: Final = 1_000
+NAME_CHARS_MAX: Final = 63  # of a container or unit: what survives firmware that cuts names
+AGENT_CHARS_MAX: Final = 100
+
+
+class TenantRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant and its terms in force."""
+
+    id: int
+    name: str
+    active: bool
+    scheme: Scheme
+    fee_bps: int
+    upstream_id: int | None = None  # where its machines mine; None: for the pool
+    payees: tuple[Payee, ...] = ()  # what its blocks pay, where it is a solo tenant
+
+
+class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    id: int
+    tenant_id: int
+    name: str
+    site_id: int = 0  # 0: nobody has said where it stands
+    removed: bool = False
+
+
+class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One machine; `id` is what its shares are tallied by."""
+
+    id: int
+    tenant_id: int
+    container_id: int
+    unit: str
+    agent: str | None = None
+    difficulty_log2: int | None = None
+    removed: bool = False
+
+
+class UnlistedWorker(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine that has no row in the database: it came a moment ago, or has no accepted share yet."""
+
+    id: int
+    tenant_id: int
+    tenant: str
+    container: str
+    unit: str
+    agent: str | None
+    first_seen_at_s: int | None
+    new: bool  # no accepted share yet
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What the database knows."""
+
+    tenants: tuple[TenantRecord, ...]
+    containers: tuple[ContainerRecord, ...]
+    workers: tuple[WorkerRecord, ...]
+
+
+class NewRows(msgspec.Struct, frozen=True):
+    """What has work behind it for the first time and is not in the database yet."""
+
+    containers: tuple[ContainerRecord, ...] = ()
+    workers: tuple[WorkerRecord, ...] = ()
+
+
+class Registry:
+    """The listeners' Gate over the database's snapshot. `show_out` closes a connection that has to go."""
+
+    def __init__(self, snapshot: Snapshot, *, show_out: Callable[[Owner], None] = lambda owner: None) -> None:
+        self.tenants = {tenant.name: tenant for tenant in snapshot.tenants}
+        self.tenants_by_id = {tenant.id: tenant for tenant in snapshot.tenants}
+        self.containers: dict[int, ContainerRecord] = {}
+        self.workers: dict[int, WorkerRecord] = {}
+        self._container_ids: dict[tuple[int, str], int] = {}
+        self._worker_ids: dict[tuple[int, str], int] = {}
+        # Of each tenant, without the removed ones. Those keep their numbers, and may come back.
+        self._workers_of: dict[int, int] = {}
+        self._containers_of: dict[int, int] = {}
+        self._removed: dict[int, WorkerRecord] = {}
+        self._removed_containers: set[int] = set()
+        self._next_container = 1
+        self.newcomers = Newcomers(max((it.id for it in snapshot.workers), default=0) + 1, show_out)
+        for container in snapshot.containers:
+            self.put_container(container)
+        for worker in snapshot.workers:
+            self._worker_ids[worker.container_id, worker.unit] = worker.id
+            if worker.removed:
+                self._removed[worker.id] = worker
+            else:
+                self._put_worker(worker)
+        self.rowless: dict[
+            int, WorkerRecord
+        ] = {}  # workers that the journal knows, and the tables do not yet
+        self._new_containers: list[ContainerRecord] = []
+        self._drift = Drift()
+        self._usual_log2: int | None = None
+        self._new_workers: list[WorkerRecord] = []
+
+    def put_tenant(self, tenant: TenantRecord) -> None:
+        """A tenant is new, or its status or terms changed."""
+        self.tenants[tenant.name] = self.tenants_by_id[tenant.id] = tenant
+
+    def admit(self, name: str, agent: str, owner: Owner) -> Admission | Refusal:
+        """Whether the worker of that name may mine on that connection, and where it left off."""
+        tenant_name, container_name, unit = parse_worker_name(name)
+        tenant = self.tenants.get(tenant_name)
+        if tenant is None:
+            return Refusal(
+                f"Unknown tenant {tenant_name[:32] or '(empty)'}: worker names are tenant.container.unit"
+            )
+        if not tenant.active:
+            return Refusal(f"Tenant {tenant_name} is suspended: ask the operator")
+        if len(container_name) > NAME_CHARS_MAX or len(unit) > NAME_CHARS_MAX:
+            return Refusal(f"Container and unit have at most {NAME_CHARS_MAX} characters each")
+        container = self._container_ids.get((tenant.id, container_name))
+        worker_id = None if container is None else self._worker_ids.get((container, unit))
+        if worker_id is not None and worker_id in self.workers:
+            return Admission(worker_id, self.workers[worker_id].difficulty_log2, party=tenant.id)
+        if self._workers_of.get(tenant.id, 0) >= WORKERS_PER_TENANT_MAX:
+            return Refusal(f"Tenant {tenant_name} has too many workers: `angara worker remove` makes room")
+        new_container = container is None or container in self._removed_containers
+        if new_container and self._containers_of.get(tenant.id, 0) >= CONTAINERS_PER_TENANT_MAX:
+            return Refusal(
+                f"Tenant {tenant_name} has too many containers: `angara container remove` makes room"
+            )
+        new = self.newcomers.admit(
+            (tenant.id, container_name, unit),
+            agent[:AGENT_CHARS_MAX],
+            owner,
+            int(time.time()),
+            number=worker_id,  # of a worker that was removed: if it mines again it is the same one
+        )
+        return new if isinstance(new, Refusal) else Admission(new, party=tenant.id)
+
+    def leave(self, owner: Owner) -> None:
+        """The connection is gone."""
+        self.newcomers.leave(owner)
+
+    def prove(self, number: int) -> None:
+        """There is work behind this number: it is a worker's from now on, whoever it was before."""
+        if number not in self.newcomers.by_number:
+            return
+        newcomer = self.newcomers.prove(number)
+        worker = WorkerRecord(
+            id=number,
+            tenant_id=newcomer.tenant_id,
+            container_id=self._container(newcomer),
+            unit=newcomer.unit,
+            agent=newcomer.agent or None,
+        )
+        self._removed.pop(number, None)
+        self._put_worker(worker)
+        self.rowless[number] = worker
+        self._new_workers.append(worker)
+
+    def _container(self, newcomer: Newcomer) -> int:
+        known = self._container_ids.get((newcomer.tenant_id, newcomer.container))
+        if known is not None and known not in self._removed_containers:
+            return known
+        container = ContainerRecord(
+            id=known or self._next_container,
+            tenant_id=newcomer.tenant_id,
+            name=newcomer.container,
+            site_id=self.containers[known].site_id if known else 0,
+        )
+        self.put_container(container)
+        self._new_containers.append(container)
+        return container.id
+
+    def put_rowless(self, worker: WorkerRecord) -> None:
+        """A worker of an earlier run that only the journal knows."""
+        if worker.id not in self.workers:
+            self.newcomers.take_number(worker.id)
+            self._put_worker(worker)
+            self.rowless[worker.id] = worker
+
+    def remove_workers(self, numbers: Collection[int]) -> None:
+        """Machines that are gone. What they have sent still counts, and brings them back."""
+        for number in numbers:
+            worker = self.workers.pop(number, None)
+            if worker is not None:
+                self._removed[number] = worker
+                self._workers_of[worker.tenant_id] -= 1
+                self.newcomers.put(
+                    (worker.tenant_id, self.containers[worker.container_id].name, worker.unit),
+                    worker.agent or "",
+                    int(time.time()),
+                    number,
+                )
+
+    def _put_worker(self, worker: WorkerRecord) -> None:
+        self.workers[worker.id] = worker
+        self._worker_ids[worker.container_id, worker.unit] = worker.id
+        self._workers_of[worker.tenant_id] = self._workers_of.get(worker.tenant_id, 0) + 1
+
+    def reserve_container(self) -> int:
+        """A number for a container that a command is about to make."""
+        self._next_container += 1
+        return self._next_container - 1
+
+    def put_container(self, container: ContainerRecord) -> None:
+        """A container that the database has, or is about to have."""
+        before = container.id in self.containers and container.id not in self._removed_containers
+        counted = int(not container.removed) - int(before)
+        self._containers_of[container.tenant_id] = self._containers_of.get(container.tenant_id, 0) + counted
+        (self._removed_containers.add if container.removed else self._removed_containers.discard)(
+            container.id
+        )
+        self.containers[container.id] = container
+        self._container_ids[container.tenant_id, container.name] = container.id
+        self._next_container = max(self._next_container, container.id + 1)
+
+    def note_difficulty(self, worker_id: int, minute: int, difficulty_log2: int, work: int) -> bool:
+        """Most of its work in this minute, or in a part of it, and at what difficulty that was.
+
+        False when it starts where it did when it comes back.
+        """
+        worker = self.workers[worker_id]
+        log2 = self._drift.after(worker_id, worker.difficulty_log2, minute, difficulty_log2, work)
+        if worker.difficulty_log2 == log2:
+            return False
+        self.workers[worker_id] = msgspec.structs.replace(worker, difficulty_log2=log2)
+        self._usual_log2 = None
+        return True
+
+    def remembered_log2(self, worker_id: int) -> int:
+        """Where it starts, of a worker whose shares were noted."""
+        log2 = self.workers[worker_id].difficulty_log2
+        assert log2 is not None
+        return log2
+
+    def usual_log2(self, unknown_log2: int) -> int:
+        """What most machines have: the median of what is remembered, of which nobody moves much alone."""
+        if self._usual_log2 is None:  # once a minute, when the journal is folded
+            known = [it.difficulty_log2 for it in self.workers.values() if it.difficulty_log2 is not None]
+            self._usual_log2 = median_low(known) if known else unknown_log2
+        return self._usual_log2
+
+    def take_new(self) -> NewRows:
+        """Rows for the database. Whoever takes them commits them, or stops the pool."""
+        new = NewRows(tuple(self._new_containers), tuple(self._new_workers))
+        self._new_containers.clear()
+        self._new_workers.clear()
+        return new
+
+    def rows_of(self, worker_id: int) -> NewRows:
+        """The rows of one worker, for who cannot wait for the commit that has them: it found a block."""
+        self.prove(worker_id)
+        worker = self.workers.get(worker_id)
+        if worker is None:  # it was removed since, by a person: its row is there
+            return NewRows((), ())
+        return NewRows((self.containers[worker.container_id],), (worker,))
+
+    def unlisted(self) -> Iterator[UnlistedWorker]:
+        """Workers and newcomers without a row in the database, in no order."""
+        tenants = self.tenants_by_id
+        for worker in self.rowless.copy().values():
+            yield UnlistedWorker(
+                id=worker.id,
+                tenant_id=worker.tenant_id,
+                tenant=tenants[worker.tenant_id].name,
+                container=self.containers[worker.container_id].name,
+                unit=worker.unit,
+                agent=worker.agent,
+                first_seen_at_s=None,
+                new=False,
+            )
+        for it in self.newcomers.by_number.values():
+            yield UnlistedWorker(
+                id=it.number,
+                tenant_id=it.tenant_id,
+                tenant=tenants[it.tenant_id].name,
+                container=it.container,
+                unit=it.unit,
+                agent=it.agent or None,
+                first_seen_at_s=it.since_s,
+                new=True,
+            )
+
+    def tenant_of(self, number: int) -> int:
+        """Of a worker, or of a newcomer."""
+        worker = self.workers.get(number) or self._removed.get(number)
+        return self.newcomers.by_number[number].tenant_id if worker is None else worker.tenant_id
+
+    def numbers_of(self, tenant_id: int) -> set[int]:
+        """Of all its workers and newcomers."""
+        known = {it.id for it in self.workers.values() if it.tenant_id == tenant_id}
+        return known | {it.number for it in self.newcomers.by_number.values() if it.tenant_id == tenant_id}
+
+    def name_of(self, number: int) -> str:
+        """tenant.container.unit, without what is empty."""
+        worker = self.workers.get(number)
+        if worker is None:
+            tenant_id, container, unit = self.newcomers.by_number[number].name
+        else:
+            tenant_id, unit = worker.tenant_id, worker.unit
+            container = self.containers[worker.container_id].name
+        parts = self.tenants_by_id[tenant_id].name, container, unit
+        return ".".join(part for part in parts if part)
+
+
+def parse_worker_name(name: str) -> tuple[str, str, str]:
+    """(tenant, container, unit); what is not there is empty. %-escapes are what some miners make of a dot."""
+    if "%" in name:
+        plain = unquote(name, errors="replace")
+        name = plain if plain.isprintable() else name  # a line feed has no business in a log
+    tenant, _, rest = name.strip().partition(".")
+    container, dot, unit = rest.partition(".")
+    return (tenant.lower(), container, unit) if dot else (tenant.lower(), "", container)

@@ -1,0 +1,466 @@
+"""The registry's rows: tenants with their terms and addresses, sites, containers, workers.
+
+Functions on a connection inside the caller's transaction, which for changes must be the only writer. Every
+change of terms or address is a new row, so that a statement can tell who changed what and when.
+
+Must not know: commands, sessions, whether a pool is running.
+"""
+
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, Table, insert, select, update
+
+from payouts.book_time import book_time
+from payouts.ledger import open_accounts
+from payouts.order_schema import upstreams
+from payouts.rates import BPS, MAX_MONEY_SAT, OrderCredit, Scheme, UpstreamRisk
+from payouts.schema import containers, sites, tenant_addresses, tenant_terms, tenants, workers
+from payouts.solo import Payee, schedule
+from payouts.upsert import Insert, upserts
+from pool.chain.addresses import BadAddress, script_for
+from pool.fleet.registry import (
+    NAME_CHARS_MAX,
+    ContainerRecord,
+    NewRows,
+    Registry,
+    Snapshot,
+    TenantRecord,
+    WorkerRecord,
+)
+from pool.fleet.registry_error import RegistryError as RegistryError
+from pool.fleet.upstream_accounts import check_paid_work, check_proxy
+from pool.store_error import StoreError
+
+ADDRESS_HOLD_S: Final = 72 * 3600  # MONEY: nothing is paid to an address that was changed less than this ago
+IDS_AT_ONCE: Final = 500  # in one question: SQLite takes some thousands of values
+TENANT_CHARS_MAX: Final = 32  # leaves room for container and unit in 63 bytes
+# Each has a coinbase of its own in every new job, 0.1 ms: together half of what it takes to hash the branch.
+SOLO_TENANTS_MAX: Final = 64
+
+
+class NumberTaken(StoreError):
+    """A number that was handed out in memory is another's in the database: two have written to it."""
+
+
+class TenantTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a tenant's machines mine, and what it is paid by."""
+
+    scheme: Scheme
+    fee_bps: int
+    payout_minimum_sat: int
+    upstream_id: int | None = None  # None: for the pool
+    order_credit: OrderCredit = OrderCredit.PPS
+    upstream_risk: UpstreamRisk = UpstreamRisk.TENANT
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fee_bps <= BPS:
+            raise ValueError(f"a fee is 0 to {BPS} basis points")
+        if not 0 <= self.payout_minimum_sat <= MAX_MONEY_SAT:
+            raise ValueError("a minimum payout is 0 to 21 million BTC, in satoshi")
+
+
+class TenantView(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant as commands show it."""
+
+    id: int
+    name: str
+    status: str
+    scheme: str
+    fee_bps: int
+    payout_minimum_sat: int
+    upstream_id: int | None
+    upstream: str | None  # its name; None: the pool itself
+    order_credit: str
+    upstream_risk: str
+    address: str | None
+    address_effective_at_s: int | None
+    payees: tuple[Payee, ...]  # which address blocks pay from when, were it a solo tenant
+    created_at_s: int
+
+
+def load(connection: Connection) -> Snapshot:
+    """Everything that admission needs."""
+    worker_rows = connection.execute(
+        select(
+            workers.c.id,
+            workers.c.tenant_id,
+            workers.c.container_id,
+            workers.c.unit,
+            workers.c.agent,
+            workers.c.difficulty_log2,
+            workers.c.removed_at_s,
+        )
+    )
+    columns = (
+        *(containers.c.id, containers.c.tenant_id, containers.c.name),
+        *(containers.c.site_id, containers.c.removed_at_s),
+    )
+    container_rows = connection.execute(select(*columns))
+    return Snapshot(
+        tenants=tuple(record_of(view) for view in list_tenants(connection)),
+        containers=tuple(
+            ContainerRecord(
+                id=id_, tenant_id=tenant, name=name, site_id=site or 0, removed=removed is not None
+            )
+            for id_, tenant, name, site, removed in container_rows
+        ),
+        workers=tuple(
+            WorkerRecord(
+                id=id_,
+                tenant_id=tenant,
+                container_id=container,
+                unit=unit,
+                agent=agent,
+                difficulty_log2=log2,
+                removed=removed is not None,
+            )
+            for id_, tenant, container, unit, agent, log2, removed in worker_rows
+        ),
+    )
+
+
+def insert_new(connection: Connection, new: NewRows, now_s: int) -> None:
+    """Rows that the registry numbered; those that are there already stay as they are.
+
+    Raises NumberTaken where a number is another's: shares are booked by it.
+    """
+    if new.containers:
+        connection.execute(
+            _INSERT_NEW[connection.dialect.name][containers.name],
+            [
+                {"id": it.id, "tenant_id": it.tenant_id, "name": it.name, "created_at_s": now_s}
+                for it in new.containers
+            ],
+        )
+    if new.workers:
+        connection.execute(
+            _INSERT_NEW[connection.dialect.name][workers.name],
+            [
+                {
+                    "id": it.id,
+                    "tenant_id": it.tenant_id,
+                    "container_id": it.container_id,
+                    "unit": it.unit,
+                    "agent": it.agent,
+                    "first_seen_at_s": now_s,
+                    "last_seen_at_s": now_s,
+                }
+                for it in new.workers
+            ],
+        )
+    _check_numbers(connection, new)
+
+
+def _check_numbers(connection: Connection, new: NewRows) -> None:
+    """Every number stands for what the registry means by it, whoever wrote the row."""
+    wanted: dict[Table, dict[int, tuple[int | str, ...]]] = {
+        containers: {it.id: (it.tenant_id, it.name) for it in new.containers},
+        workers: {it.id: (it.tenant_id, it.container_id, it.unit) for it in new.workers},
+    }
+    for table, names in (
+        (containers, ("tenant_id", "name")),
+        (workers, ("tenant_id", "container_id", "unit")),
+    ):
+        columns = [table.c[name] for name in names]
+        numbers = list(wanted[table])
+        for at in range(0, len(numbers), IDS_AT_ONCE):
+            ids = numbers[at : at + IDS_AT_ONCE]
+            for id_, *found in connection.execute(select(table.c.id, *columns).where(table.c.id.in_(ids))):
+                if tuple(found) != wanted[table][id_]:
+                    raise NumberTaken(
+                        f"number {id_} of {table.name} is another's: somebody else wrote to the book"
+                    )
+
+
+def _back(table: Table, new: Insert) -> Insert:
+    """A row that is there stays as it is; but it mines, so it is not removed."""
+    return new.on_conflict_do_update(index_elements=[table.c.id], set_={"removed_at_s": None})
+
+
+_INSERT_NEW: Final = upserts(containers, workers, on=_back)
+
+
+def remove_worker(connection: Connection, tenant: str, container: str, unit: str, now_s: int) -> int:
+    """Out of lists and quotas, until it mines again; its number. What it did stays. Raises RegistryError."""
+    container_id = _container_id(connection, tenant, container)
+    named = (workers.c.container_id == container_id) & (workers.c.unit == unit)
+    number = connection.scalar(select(workers.c.id).where(named, workers.c.removed_at_s.is_(None)))
+    if number is None:
+        name = ".".join(part for part in (tenant, container, unit) if part)
+        raise RegistryError(f"there is no worker {name!r:.200}: names are tenant.container.unit")
+    connection.execute(update(workers).where(workers.c.id == number).values(removed_at_s=now_s))
+    return int(number)
+
+
+def remove_container(
+    connection: Connection, tenant: str, container: str, now_s: int
+) -> tuple[int, tuple[int, ...]]:
+    """The container with all its machines; their numbers. Raises RegistryError."""
+    container_id = _container_id(connection, tenant, container)
+    there = (workers.c.container_id == container_id) & workers.c.removed_at_s.is_(None)
+    numbers = tuple(connection.scalars(select(workers.c.id).where(there)))
+    for table, which in ((workers, there), (containers, containers.c.id == container_id)):
+        connection.execute(update(table).where(which).values(removed_at_s=now_s))
+    return container_id, numbers
+
+
+def _container_id(connection: Connection, tenant: str, container: str) -> int:
+    named = (containers.c.tenant_id == find_tenant(connection, tenant).id) & (containers.c.name == container)
+    found = connection.scalar(select(containers.c.id).where(named, containers.c.removed_at_s.is_(None)))
+    if found is None:
+        raise RegistryError(f"{tenant} has no container {container!r:.100}")
+    return int(found)
+
+
+def list_tenants(connection: Connection) -> tuple[TenantView, ...]:
+    """All tenants by name, each with its newest terms and address."""
+    terms = {
+        row.tenant_id: row
+        for row in connection.execute(
+            select(tenant_terms, upstreams.c.name.label("upstream"))
+            .outerjoin(upstreams, upstreams.c.id == tenant_terms.c.upstream_id)
+            .order_by(tenant_terms.c.id)
+        )
+    }
+    addresses: dict[int, list[Row[Any]]] = {}
+    for row in connection.execute(select(tenant_addresses).order_by(tenant_addresses.c.id)):
+        addresses.setdefault(row.tenant_id, []).append(row)
+    views = []
+    for row in connection.execute(select(tenants).order_by(tenants.c.name)):
+        changes = addresses.get(row.id, [])
+        address = changes[-1] if changes else None
+        views.append(
+            TenantView(
+                id=row.id,
+                name=row.name,
+                status=row.status,
+                scheme=terms[row.id].scheme,
+                fee_bps=terms[row.id].fee_bps,
+                payout_minimum_sat=terms[row.id].payout_minimum_sat,
+                upstream_id=terms[row.id].upstream_id,
+                upstream=terms[row.id].upstream,
+                order_credit=terms[row.id].order_credit,
+                upstream_risk=terms[row.id].upstream_risk,
+                address=address.address if address is not None else None,
+                address_effective_at_s=address.effective_at_s if address is not None else None,
+                payees=schedule((it.changed_at_s, it.effective_at_s, it.address) for it in changes),
+                created_at_s=row.created_at_s,
+            )
+        )
+    return tuple(views)
+
+
+def find_tenant(connection: Connection, name: str) -> TenantView:
+    """Raises RegistryError for an unknown name."""
+    for view in list_tenants(connection):
+        if view.name == name:
+            return view
+    raise RegistryError(f"there is no tenant {name!r}")
+
+
+def record_of(view: TenantView) -> TenantRecord:
+    return TenantRecord(
+        id=view.id,
+        name=view.name,
+        active=view.status == "active",
+        scheme=Scheme(view.scheme),
+        fee_bps=view.fee_bps,
+        upstream_id=view.upstream_id,
+        payees=view.payees,
+    )
+
+
+def check_tenant_name(name: str) -> None:
+    """Lower-case letters, digits, dash and underscore: what survives in every miner's user field."""
+    letters = name.replace("-", "").replace("_", "")
+    if not letters.isascii() or not letters.isalnum() or name != name.lower() or len(name) > TENANT_CHARS_MAX:
+        raise RegistryError(
+            f"{name!r} is not a tenant name: up to {TENANT_CHARS_MAX} lower-case letters, digits, - and _"
+        )
+
+
+def add_tenant(
+    connection: Connection,
+    name: str,
+    terms: TenantTerms,
+    *,
+    by: str,
+    now_s: int,
+    address: str | None = None,
+    network: str = "",
+) -> TenantView:
+    """A new, active tenant; an address is one of the network. Raises RegistryError."""
+    check_tenant_name(name)
+    _check_terms(terms)
+    _check_account(connection, name, terms, now_s)
+    if terms.scheme is Scheme.SOLO:
+        _check_solo(connection, name, terms, address)
+    if connection.scalar(select(tenants.c.id).where(tenants.c.name == name)) is not None:
+        raise RegistryError(f"there is a tenant {name!r} already")
+    now_s = book_time(connection, now_s)
+    row = insert(tenants).values(name=name, status="active", created_at_s=now_s).returning(tenants.c.id)
+    tenant_id = int(connection.execute(row).scalar_one())
+    open_accounts(connection, tenant_id)
+    _insert_terms(connection, tenant_id, terms, by, now_s)
+    if address is not None:
+        return set_address(connection, name, address, network=network, by=by, now_s=now_s)
+    return find_tenant(connection, name)
+
+
+def set_terms(connection: Connection, name: str, terms: TenantTerms, *, by: str, now_s: int) -> TenantView:
+    """New terms from the next job on. Raises RegistryError."""
+    tenant = find_tenant(connection, name)
+    if terms_of(tenant) != terms:
+        _check_terms(terms)
+        _check_account(connection, name, terms, now_s)
+        if terms.scheme is Scheme.SOLO:
+            _check_solo(connection, name, terms, tenant.address)
+        _insert_terms(connection, tenant.id, terms, by, now_s)
+    return find_tenant(connection, name)
+
+
+def terms_of(view: TenantView) -> TenantTerms:
+    return TenantTerms(
+        scheme=Scheme(view.scheme),
+        fee_bps=view.fee_bps,
+        payout_minimum_sat=view.payout_minimum_sat,
+        upstream_id=view.upstream_id,
+        order_credit=OrderCredit(view.order_credit),
+        upstream_risk=UpstreamRisk(view.upstream_risk),
+    )
+
+
+def set_address(
+    connection: Connection, name: str, address: str, *, network: str, by: str, now_s: int
+) -> TenantView:
+    """A new payout address; after the first one, it is held back for 72 hours. Raises RegistryError."""
+    tenant = find_tenant(connection, name)
+    try:
+        script_for(address, network)
+    except BadAddress as error:
+        raise RegistryError(str(error)) from None
+    if tenant.address != address:
+        now_s = book_time(connection, now_s)
+        hold_s = ADDRESS_HOLD_S if tenant.address is not None else 0
+        connection.execute(
+            insert(tenant_addresses).values(
+                tenant_id=tenant.id,
+                address=address,
+                changed_at_s=now_s,
+                changed_by=by,
+                effective_at_s=now_s + hold_s,
+            )
+        )
+    return find_tenant(connection, name)
+
+
+def set_status(connection: Connection, name: str, *, active: bool) -> TenantView:
+    """Suspend or resume. Its balance and its history stay."""
+    tenant = find_tenant(connection, name)
+    status = "active" if active else "suspended"
+    connection.execute(update(tenants).where(tenants.c.id == tenant.id).values(status=status))
+    return find_tenant(connection, name)
+
+
+def set_container(
+    connection: Connection,
+    tenant_name: str,
+    container_name: str,
+    *,
+    site: str | None = None,
+    units: int | None = None,
+    ths: int | None = None,
+    kw: int | None = None,
+    next_id: int,
+    now_s: int,
+) -> ContainerRecord:
+    """Nameplate and site of a container, made where it is new (with the number next_id)."""
+    tenant = find_tenant(connection, tenant_name)
+    if not container_name or len(container_name) > NAME_CHARS_MAX or not container_name.isprintable():
+        raise RegistryError(f"a container has a name of 1 to {NAME_CHARS_MAX} printable characters")
+    for what, value in (("units", units), ("TH/s", ths), ("kW", kw)):
+        if value is not None and not 0 <= value <= 10**9:
+            raise RegistryError(f"{what} must be 0 to a thousand million")
+    where = (containers.c.tenant_id == tenant.id) & (containers.c.name == container_name)
+    container_id = connection.scalar(select(containers.c.id).where(where))
+    if container_id is None:
+        container_id = next_id
+        connection.execute(
+            insert(containers).values(
+                id=next_id, tenant_id=tenant.id, name=container_name, created_at_s=now_s
+            )
+        )
+    values: dict[str, Any] = {"nameplate_units": units, "nameplate_ths": ths, "nameplate_kw": kw}
+    values = {column: value for column, value in values.items() if value is not None}
+    values["removed_at_s"] = None  # it is there again
+    if site is not None:
+        values["site_id"] = _site(connection, site, now_s)
+    if values:
+        connection.execute(update(containers).where(containers.c.id == container_id).values(**values))
+    site_id = connection.scalar(select(containers.c.site_id).where(containers.c.id == container_id))
+    return ContainerRecord(
+        id=int(container_id), tenant_id=tenant.id, name=container_name, site_id=site_id or 0
+    )
+
+
+def registry_from(connection: Connection) -> Registry:
+    return Registry(load(connection))
+
+
+def _site(connection: Connection, name: str, now_s: int) -> int:
+    if not name or len(name) > NAME_CHARS_MAX or not name.isprintable():
+        raise RegistryError(f"a site has a name of 1 to {NAME_CHARS_MAX} printable characters")
+    known = connection.scalar(select(sites.c.id).where(sites.c.name == name))
+    if known is not None:
+        return int(known)
+    row = insert(sites).values(name=name, created_at_s=now_s).returning(sites.c.id)
+    return int(connection.execute(row).scalar_one())
+
+
+def _check_terms(terms: TenantTerms) -> None:
+    """A scheme and where the machines mine must go together; what is in force already may stay."""
+    if terms.scheme is Scheme.PROXY and terms.upstream_id is None:
+        raise RegistryError("a proxy tenant is paid by its upstream and has none: say which with --upstream")
+    if terms.scheme is Scheme.SOLO and terms.upstream_id is not None:
+        raise RegistryError(
+            "a solo tenant is paid by the blocks that its machines find for the pool, and they would mine for"
+            " an upstream: another scheme, or --upstream pool"
+        )
+
+
+def _check_account(connection: Connection, name: str, terms: TenantTerms, now_s: int) -> None:
+    """Whether who pays the tenant is one: the pool, or the account of its upstream."""
+    if terms.upstream_id is None:
+        return
+    if terms.scheme is Scheme.PROXY:
+        check_proxy(connection, terms.upstream_id, name, now_s)
+    else:
+        check_paid_work(connection, terms.upstream_id, f"{terms.scheme} for {name}")
+
+
+def _check_solo(connection: Connection, name: str, terms: TenantTerms, address: str | None) -> None:
+    """Whether the blocks of a tenant of that name can pay it."""
+    if terms.fee_bps >= BPS:
+        raise RegistryError("a solo tenant's blocks pay it what the fee leaves: 100 % leaves nothing")
+    if address is None:
+        raise RegistryError("a solo tenant's blocks pay its address, and it has none: set one first")
+    others = sum(it.scheme == Scheme.SOLO and it.name != name for it in list_tenants(connection))
+    if others >= SOLO_TENANTS_MAX:
+        raise RegistryError(f"there are {others} solo tenants, each with a coinbase in every job: no more")
+
+
+def _insert_terms(connection: Connection, tenant_id: int, terms: TenantTerms, by: str, now_s: int) -> None:
+    connection.execute(
+        insert(tenant_terms).values(
+            tenant_id=tenant_id,
+            scheme=terms.scheme.value,
+            fee_bps=terms.fee_bps,
+            payout_minimum_sat=terms.payout_minimum_sat,
+            changed_at_s=book_time(connection, now_s),
+            changed_by=by,
+            upstream_id=terms.upstream_id,
+            order_credit=terms.order_credit.value,
+            upstream_risk=terms.upstream_risk.value,
+        )
+    )

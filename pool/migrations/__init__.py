@@ -1,1 +1,0 @@
-"""How a database gets from one version of the schema to the next (Alembic); applied by `pool.store`."""

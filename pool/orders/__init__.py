@@ -1,0 +1,1 @@
+"""Sales of computing power: their rows, and which machines serve them."""

@@ -1,0 +1,229 @@
+"""The router at work: once a minute it measures every order, and assigns the machines that should move.
+
+What it decides is `pool.orders.allocation.plan`; here is where the figures come from and where the decisions
+go: into the assignments of `dispatch`, into the hours of the reports, and into a file beside the database, so
+that after a restart machines go to where they were at once. Without that file the router begins anew.
+
+What cannot be written is logged and does not stop it: machines are moved all the same, and whether the pool
+may go on without its database is for the journal to say.
+
+Must not know: sessions and channels, how a plan is made, SQL.
+"""
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+import trio
+
+from pool.books.store import DATABASE_ERRORS, Store, words_of
+from pool.fleet.hashrate import HashrateBook
+from pool.fleet.registry import Registry
+from pool.orders.allocation import Demand, Machine, Plan, plan
+from pool.orders.machine_speed import Floats, MachineSpeeds
+from pool.orders.rows import OrderRecord, note_minute
+from pool.routing.status import OrderStatus
+
+log = structlog.get_logger()
+
+ROUTER_S: Final = 60.0
+# After a start machines come back over a minute or two; those that are not back yet are not missing.
+START_S: Final = 180.0
+BPS: Final = 10_000
+FILE: Final = "assignments.json"
+FILE_BYTES_MAX: Final = 16 << 20  # 22,400 machines take half a megabyte
+
+
+class OrderRouter:
+    """`assignments` (worker to order) is shared with `dispatch`, and changed here only.
+
+    `orders` are those whose time it is, `serves` whether an order's upstream does, `connected` the workers
+    that mine now, each with whether it may be moved.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        hashrates: HashrateBook,
+        data_dir: Path,
+        *,
+        assignments: dict[int, int],
+        orders: Callable[[], tuple[OrderRecord, ...]],
+        serves: Callable[[int], bool],
+        connected: Callable[[], Mapping[int, bool]],
+        on_change: Callable[[], None],
+        aim_s: float,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._hashrates = hashrates
+        self._file = data_dir / FILE
+        self._assignments = assignments
+        self._orders = orders
+        self._serves = serves
+        self._connected = connected
+        self._on_change = on_change
+        self._wall_clock = wall_clock
+        self._speeds = MachineSpeeds(trio.current_time(), aim_s)
+        self._short_hps: dict[int, float] = {}  # orders below their tolerance, as measured last
+        self._plan = Plan(moves=(), measured_hps={}, supply_hps={}, shortages_hps={})
+        assignments.update(_read(self._file, registry.workers))
+        self._saved = dict(assignments)
+
+    async def run(self) -> None:
+        """A look a minute, until cancelled."""
+        begin_s = trio.current_time() + START_S
+        while True:
+            await trio.sleep(ROUTER_S)
+            if trio.current_time() < begin_s:
+                self._measure()
+            else:
+                await self.look()
+
+    async def look(self) -> None:
+        """Measure, decide, assign, note."""
+        orders, speeds_hps = self._orders(), self._measure()
+        if not orders and not self._assignments:
+            return
+        demands = [
+            Demand(
+                order=it.id,
+                hashrate_hps=float(it.hashrate_hps),
+                tolerance=it.tolerance_bps / BPS,
+                priority=it.priority,
+                served=self._serves(it.id),
+            )
+            for it in orders
+        ]
+        machines = self._machines(orders, speeds_hps)
+        decided = await trio.to_thread.run_sync(plan, demands, machines)
+        counts = self._assign(decided, {it.id for it in orders})
+        self._plan = decided
+        self._short_hps = {it.id: missing_hps for it in orders if (missing_hps := _missing_hps(it, decided))}
+        await trio.to_thread.run_sync(partial(self._note, orders, counts, set(self._short_hps)))
+        await trio.to_thread.run_sync(self._save)
+        for it in orders:
+            if it.id in self._short_hps:
+                missing_ths = round(self._short_hps[it.id] / 1e12)
+                log.warning("order_short", order=it.name, missing_ths=missing_ths)
+
+    def _measure(self) -> Floats:
+        """How fast every machine is, by worker number."""
+        now_s = trio.current_time()
+        rates_hps, _, ages_s = self._hashrates.machines(now_s)
+        return self._speeds.update(rates_hps, ages_s, now_s)
+
+    def _machines(self, orders: tuple[OrderRecord, ...], speeds_hps: Floats) -> list[Machine]:
+        """Every machine that may supply an order, or does."""
+        connected = self._connected()
+        of_container: dict[tuple[int, int], frozenset[int]] = {}
+        machines = []
+        for it in self._registry.workers.values():
+            place = (it.tenant_id, it.container_id)
+            if place not in of_container:
+                of_container[place] = frozenset(
+                    order.id
+                    for order in orders
+                    if place in order.suppliers or (it.tenant_id, 0) in order.suppliers
+                )
+            order_id = self._assignments.get(it.id)
+            if order_id is None and not of_container[place]:
+                continue
+            known = it.id in connected and it.id < len(speeds_hps)
+            machines.append(
+                Machine(
+                    worker=it.id,
+                    hashrate_hps=float(speeds_hps[it.id]) if known else 0.0,
+                    order=order_id,
+                    movable=connected.get(it.id, False),
+                    supplies=of_container[place],
+                )
+            )
+        return machines
+
+    def _assign(self, decided: Plan, orders: Collection[int]) -> dict[int, int]:
+        """Carry out a plan; how many machines each order got or gave."""
+        counts: dict[int, int] = dict.fromkeys(orders, 0)
+        for move in decided.moves:
+            before = self._assignments.pop(move.worker, None)
+            if move.order is not None:
+                self._assignments[move.worker] = move.order
+            for order in (before, move.order):
+                if order in counts:
+                    counts[order] += 1
+        if decided.moves:
+            log.info("machines_assigned", moves=len(decided.moves))
+            self._on_change()
+        return counts
+
+    def _note(
+        self, orders: tuple[OrderRecord, ...], counts: Mapping[int, int], short: Collection[int]
+    ) -> None:
+        hour = int(self._wall_clock()) // 3600
+        try:
+            with self._store.write() as connection:
+                for it in orders:
+                    note_minute(connection, it.id, hour, it.id in short, counts[it.id])
+        except DATABASE_ERRORS as error:
+            names = [it.name for it in orders if it.id in short]
+            moves = sum(counts.values())
+            log.error("order_minute_not_noted", reason=words_of(error), short=names, moves=moves)
+
+    def _save(self) -> None:
+        """For the next start. What could not be written is tried again a minute later."""
+        if self._assignments == self._saved:
+            return
+        content = msgspec.json.encode({str(worker): order for worker, order in self._assignments.items()})
+        beside = self._file.with_suffix(".new")
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as stream:
+                stream.write(content)
+            beside.replace(self._file)
+        except OSError as error:
+            log.error("assignments_not_written", file=str(self._file), reason=error.strerror)
+            return
+        self._saved = dict(self._assignments)
+
+    def status(self, misplaced: Mapping[int, int]) -> tuple[OrderStatus, ...]:
+        """As measured last; `misplaced`: of an order's machines, how many mine somewhere else."""
+        machines: dict[int, int] = {}
+        for order in self._assignments.values():
+            machines[order] = machines.get(order, 0) + 1
+        return tuple(
+            OrderStatus(
+                order_id=it.id,
+                supply_hps=self._plan.measured_hps.get(it.id, 0.0),
+                shortage_hps=self._short_hps.get(it.id, 0.0),
+                machines=machines.get(it.id, 0),
+                moving=misplaced.get(it.id, 0),
+            )
+            for it in self._orders()
+        )
+
+
+def _missing_hps(order: OrderRecord, decided: Plan) -> float:
+    """What an order has too little now, before any machine has moved; 0 within its tolerance."""
+    measured_hps = decided.measured_hps.get(order.id, 0.0)
+    least_hps = order.hashrate_hps * (1 - order.tolerance_bps / BPS)
+    return order.hashrate_hps - measured_hps if measured_hps < least_hps else 0.0
+
+
+def _read(file: Path, workers: Mapping[int, object]) -> dict[int, int]:
+    """What the last run left behind; nothing where that cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(FILE_BYTES_MAX)
+        assigned = msgspec.json.decode(content, type=dict[int, int])
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        log.warning("assignments_not_read", file=str(file), reason=str(error))
+        return {}
+    return {worker: order for worker, order in assigned.items() if worker in workers}

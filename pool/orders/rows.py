@@ -1,0 +1,267 @@
+"""Orders as rows: computing power that is sold, who supplies it, and what happened while it was delivered.
+
+Functions on a connection inside the caller's transaction, which for changes must be the only writer. An
+order is never changed: it runs to its end, or is ended. A supplier is a container, or a tenant with all its
+containers (container 0).
+
+Must not know: how machines are chosen, commands, whether a pool is running.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, insert, select, update
+
+from payouts.order_schema import channel_events, order_hours, order_suppliers, orders, upstreams
+from payouts.rates import BPS, HPS_PER_THS
+from payouts.schema import containers, tenants
+from pool.fleet.rows import RegistryError, find_tenant
+from pool.fleet.upstream_accounts import check_paid_work
+from pool.upstreams.rows import check_route_name, find_upstream
+
+# Each has a channel of its own; the router looks at every order for every machine once a minute.
+ORDERS_MAX: Final = 64
+SUPPLIERS_MAX: Final = 1_000  # ten times the containers of a site that is built out
+HASHRATE_THS_MAX: Final = 10**9  # 1,000 EH/s: all of the network
+SAT_PER_PH_DAY_MAX: Final = 10**12  # 10,000 BTC: more is a typing mistake
+DURATION_S_MAX: Final = 3653 * 86_400  # what a report can be about
+BUYER_CHARS_MAX: Final = 127
+WORDS_CHARS_MAX: Final = 200  # of an event: as much as we keep of what an upstream says
+
+
+class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """An order to be. `tenants` supply with all their containers. Raises ValueError for what cannot be."""
+
+    name: str
+    buyer: str
+    upstream: str
+    hashrate_ths: int
+    tolerance_bps: int
+    from_s: int
+    until_s: int
+    priority: int
+    sat_per_ph_day: int
+    tenants: tuple[str, ...]
+    containers: tuple[str, ...]  # as tenant.container
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.buyer) <= BUYER_CHARS_MAX or not self.buyer.isprintable():
+            raise ValueError(f"a buyer has a name of 1 to {BUYER_CHARS_MAX} printable characters")
+        if not 1 <= self.hashrate_ths <= HASHRATE_THS_MAX:
+            raise ValueError(f"an order is for 0.001 to {HASHRATE_THS_MAX // 1000} PH/s")
+        if not 1 <= self.tolerance_bps <= BPS:
+            raise ValueError("a tolerance is 0.01 to 100 percent")
+        if not 0 < self.from_s < self.until_s:
+            raise ValueError("an order ends after it begins")
+        if self.until_s > self.from_s + DURATION_S_MAX:
+            raise ValueError("an order lasts for ten years at most")
+        if not 1 <= self.priority <= 100:
+            raise ValueError("a priority is 1 (served first) to 100")
+        if not 0 <= self.sat_per_ph_day <= SAT_PER_PH_DAY_MAX:
+            raise ValueError(f"a price is 0 to {SAT_PER_PH_DAY_MAX} satoshi per PH-day")
+        if not 1 <= len(self.tenants) + len(self.containers) <= SUPPLIERS_MAX:
+            raise ValueError(f"an order has 1 to {SUPPLIERS_MAX} suppliers: tenants or their containers")
+
+
+class OrderRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An order that is not over, as the router needs it."""
+
+    id: int
+    name: str
+    upstream_id: int
+    hashrate_hps: int
+    tolerance_bps: int
+    from_s: int
+    until_s: int
+    priority: int
+    sat_per_ph_day: int
+    suppliers: tuple[tuple[int, int], ...]  # tenant and container; container 0: all of the tenant's
+
+
+class OrderView(msgspec.Struct, frozen=True, kw_only=True):
+    """An order as commands show it, over or not."""
+
+    id: int
+    name: str
+    buyer: str
+    upstream: str
+    hashrate_ths: int
+    tolerance_bps: int
+    from_s: int
+    until_s: int
+    priority: int
+    sat_per_ph_day: int
+    suppliers: tuple[str, ...]  # tenant, or tenant.container
+    created_at_s: int
+    created_by: str
+    ended_at_s: int | None
+    ended_by: str | None
+
+    def over(self, now_s: int) -> bool:
+        """Whether it was ended, or its time is up."""
+        return self.ended_at_s is not None or self.until_s <= now_s
+
+
+def load_orders(connection: Connection, now_s: int) -> tuple[OrderRecord, ...]:
+    """All that are not over, by number; also those that have not begun."""
+    suppliers: dict[int, list[tuple[int, int]]] = {}
+    for order_id, tenant_id, container_id in connection.execute(
+        select(order_suppliers).order_by(*order_suppliers.primary_key)
+    ):
+        suppliers.setdefault(order_id, []).append((tenant_id, container_id))
+    going = orders.c.ended_at_s.is_(None) & (orders.c.until_s > now_s)
+    return tuple(
+        OrderRecord(
+            id=row.id,
+            name=row.name,
+            upstream_id=row.upstream_id,
+            hashrate_hps=row.hashrate_ths * HPS_PER_THS,
+            tolerance_bps=row.tolerance_bps,
+            from_s=row.from_s,
+            until_s=row.until_s,
+            priority=row.priority,
+            sat_per_ph_day=row.sat_per_ph_day,
+            suppliers=tuple(suppliers[row.id]),
+        )
+        for row in connection.execute(select(orders).where(going).order_by(orders.c.id))
+    )
+
+
+def list_orders(connection: Connection) -> tuple[OrderView, ...]:
+    """All there ever were, the newest last."""
+    suppliers: dict[int, list[str]] = {}
+    for order_id, tenant, container in connection.execute(
+        select(order_suppliers.c.order_id, tenants.c.name, containers.c.name)
+        .join(tenants, tenants.c.id == order_suppliers.c.tenant_id)
+        .outerjoin(containers, containers.c.id == order_suppliers.c.container_id)
+    ):
+        suppliers.setdefault(order_id, []).append(tenant if container is None else f"{tenant}.{container}")
+    named = select(orders, upstreams.c.name.label("upstream")).join(
+        upstreams, upstreams.c.id == orders.c.upstream_id
+    )
+    return tuple(
+        OrderView(
+            id=row.id,
+            name=row.name,
+            buyer=row.buyer,
+            upstream=row.upstream,
+            hashrate_ths=row.hashrate_ths,
+            tolerance_bps=row.tolerance_bps,
+            from_s=row.from_s,
+            until_s=row.until_s,
+            priority=row.priority,
+            sat_per_ph_day=row.sat_per_ph_day,
+            suppliers=tuple(sorted(suppliers[row.id])),
+            created_at_s=row.created_at_s,
+            created_by=row.created_by,
+            ended_at_s=row.ended_at_s,
+            ended_by=row.ended_by,
+        )
+        for row in connection.execute(named.order_by(orders.c.id))
+    )
+
+
+def find_order(connection: Connection, name: str) -> OrderView:
+    """Raises RegistryError for an unknown name."""
+    for view in list_orders(connection):
+        if view.name == name:
+            return view
+    raise RegistryError(f"there is no order {name!r:.80}")
+
+
+def add_order(connection: Connection, new: NewOrder, *, by: str, now_s: int) -> OrderView:
+    """Raises RegistryError."""
+    check_route_name("an order", new.name)
+    if connection.scalar(select(orders.c.id).where(orders.c.name == new.name)) is not None:
+        raise RegistryError(f"there is an order {new.name!r} already, over or not")
+    if new.until_s <= now_s:
+        raise RegistryError("the order would be over already")
+    if len(load_orders(connection, now_s)) >= ORDERS_MAX:
+        raise RegistryError(f"there are {ORDERS_MAX} orders that are not over already")
+    upstream = find_upstream(connection, new.upstream)
+    if upstream.fallback_id is not None:
+        check_paid_work(connection, upstream.fallback_id, f"the fallback of order {new.name}")
+    row = insert(orders).values(
+        name=new.name,
+        buyer=new.buyer,
+        upstream_id=upstream.id,
+        hashrate_ths=new.hashrate_ths,
+        tolerance_bps=new.tolerance_bps,
+        from_s=new.from_s,
+        until_s=new.until_s,
+        priority=new.priority,
+        sat_per_ph_day=new.sat_per_ph_day,
+        created_at_s=now_s,
+        created_by=by,
+    )
+    order_id = int(connection.execute(row.returning(orders.c.id)).scalar_one())
+    connection.execute(
+        insert(order_suppliers),
+        [
+            {"order_id": order_id, "tenant_id": tenant_id, "container_id": container_id}
+            for tenant_id, container_id in _suppliers(connection, new.tenants, new.containers)
+        ],
+    )
+    return find_order(connection, new.name)
+
+
+def end_order(connection: Connection, name: str, *, by: str, now_s: int) -> OrderView:
+    """End it now. Raises RegistryError where it is over."""
+    view = find_order(connection, name)
+    if view.over(now_s):
+        raise RegistryError(f"the order {name!r} is over already")
+    connection.execute(update(orders).where(orders.c.id == view.id).values(ended_at_s=now_s, ended_by=by))
+    return find_order(connection, name)
+
+
+def note_minute(connection: Connection, order_id: int, hour: int, short: bool, moves: int) -> None:
+    """One more minute that the router measured an order in, and how many machines it moved for it."""
+    here = (order_hours.c.order_id == order_id) & (order_hours.c.hour == hour)
+    counted = update(order_hours).where(here)
+    counted = counted.values(
+        minutes=order_hours.c.minutes + 1,
+        minutes_short=order_hours.c.minutes_short + int(short),
+        moves=order_hours.c.moves + moves,
+    )
+    if connection.execute(counted).rowcount == 0:
+        first = {"minutes": 1, "minutes_short": int(short), "moves": moves}
+        connection.execute(insert(order_hours).values(order_id=order_id, hour=hour, **first))
+
+
+def note_event(
+    connection: Connection,
+    at_s: int,
+    upstream_id: int,
+    order_id: int | None,
+    event: str,
+    words: str,
+    sessions: int,
+) -> None:
+    """What happened to a channel: served, lost, fell_back, returned, switched; at its own time."""
+    row = insert(channel_events).values(
+        at_s=at_s,
+        upstream_id=upstream_id,
+        order_id=order_id,
+        event=event,
+        words=words[:WORDS_CHARS_MAX],
+        sessions=sessions,
+    )
+    connection.execute(row)
+
+
+def _suppliers(
+    connection: Connection, tenant_names: Sequence[str], container_names: Sequence[str]
+) -> list[tuple[int, int]]:
+    """Numbers for names, each once. Raises RegistryError for one that is unknown."""
+    found = [(find_tenant(connection, name).id, 0) for name in tenant_names]
+    for name in container_names:
+        tenant, _, container = name.partition(".")
+        tenant_id = find_tenant(connection, tenant).id
+        row = connection.scalar(
+            select(containers.c.id).where(containers.c.tenant_id == tenant_id, containers.c.name == container)
+        )
+        if row is None:
+            raise RegistryError(f"there is no container {name!r:.120}: names are tenant.container")
+        found.append((tenant_id, int(row)))
+    return list(dict.fromkeys(found))

@@ -1,5 +1,0 @@
-"""What a change of the registry that cannot be made is told with. `pool.registry_store` hands it on."""
-
-
-class RegistryError(Exception):
-    """A change that cannot be made; the text says why, for the person who asked for it."""

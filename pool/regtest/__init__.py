@@ -1,0 +1,1 @@
+"""The embedded regtest node, on Bitcoin Core's consensus code."""

@@ -1,0 +1,1 @@
+"""Which channel a machine mines, and moving it there."""

@@ -1,0 +1,1 @@
+"""Simulated miners for the demo."""

@@ -1,0 +1,1 @@
+"""Paying out: the wallet, the batches' way through the chain, reconciliation."""

@@ -1,0 +1,1 @@
+"""Other pools that our miners mine on: their rows, channels and trials."""

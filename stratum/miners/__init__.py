@@ -1,0 +1,1 @@
+"""The server side: miners' connections, sessions, and the channels that they mine."""

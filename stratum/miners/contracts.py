@@ -1,0 +1,105 @@
+"""What the sessions of a server share, and what they expect of those around them.
+
+Must not know: what a session does with it.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from stratum._engine import Engine
+from stratum.job import Work
+from stratum.miners.channel import Channel
+from stratum.miners.silent_machines import SilentMachines
+from stratum.miners.vardiff import VardiffPolicy
+
+
+class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds and counts after which a miner is helped, asked to come back, or dropped."""
+
+    subscribe_s: float = 10.0
+    authorise_s: float = 30.0
+    idle_s: float = 600.0
+    ping_answer_s: float = 30.0
+    invalid_job_s: float = 60.0
+    invalid_reconnect_s: float = 120.0
+    invalid_drop_s: float = 180.0
+    leave_s: float = 10.0  # after client.reconnect for a move; whoever does not know it is dropped
+    bad_lines_max: int = 10  # a line broken by the network is rare: ten are abuse
+    refusals_max: int = 10  # a wrong tenant name does not get right by repetition
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """A worker, 1 or above, may mine. `difficulty_log2` is the one it had last, None at first contact.
+
+    `channel`: what its connection is to mine; None: where it is. `party`: the workers of a connection have
+    one and the same: they mine the same channel.
+    """
+
+    worker: int
+    difficulty_log2: int | None = None
+    channel: Channel | None = None
+    party: int = 0
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A worker may not mine; the reason is for the miner's log."""
+
+    reason: str
+
+
+class Usher(Protocol):
+    """Where a miner goes before anybody knows who it is: extranonces are given before a name is said."""
+
+    def guess(self, address: str) -> Channel | None:
+        """What a miner at that address will probably mine; None: nobody knows."""
+
+    def come_back(self, address: str, here: Channel, channel: Channel) -> bool:
+        """Whether a miner that is `here` is to make a new connection, which it needs for `channel`."""
+
+
+class Owner(Protocol):
+    """The connection of a session: the engine hands it back with replies, jobs are written to it."""
+
+    open: bool
+    address: str
+
+    def write(self, data: bytes) -> None: ...
+
+    def make_room(self) -> None:
+        """Close now, for others."""
+
+
+class Gate(Protocol):
+    """Who may mine. Answers at once: it is asked in the middle of a handshake.
+
+    The connection holds what it was admitted as until it leaves.
+    """
+
+    def admit(self, name: str, agent: str, owner: Owner) -> Admission | Refusal: ...
+    def leave(self, owner: Owner) -> None: ...
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """What every session of a server shares. `channel` is where a miner is that nobody knows yet.
+
+    `usual_log2` is what most machines have: for work that cannot be made anew for who comes to it later.
+    """
+
+    engine: Engine
+    channel: Channel
+    gate: Gate
+    usher: Usher | None = None
+    vardiff: VardiffPolicy
+    start_difficulty_log2: int
+    usual_log2: Callable[[], int] | None = None
+    silent: SilentMachines | None = None  # None: who comes back stays where it is until it is heard
+    limits: SessionLimits
+
+    def start_of(self, channel: Channel, work: Work) -> int:
+        """The difficulty for who gets this work without having been there when it came."""
+        start_log2 = self.start_difficulty_log2
+        if work.anew is None and self.usual_log2 is not None:
+            start_log2 = self.usual_log2()
+        return (channel.vardiff or self.vardiff).clamp(start_log2)

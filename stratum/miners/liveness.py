@@ -1,0 +1,129 @@
+"""What watches one miner over time: its handshake, its silence, its invalid shares, whether it left.
+
+A state machine without I/O that is asked every few seconds and says what is to be done about the miner now:
+who is silent is asked whether it lives, who finds nothing but invalid shares is given a fresh job, then asked
+to connect again, and at last dropped.
+
+Invariants: each kind of help comes once, in its order; one valid share starts the count anew.
+Must not know: jobs, difficulties, channels.
+"""
+
+from enum import Enum
+
+from stratum import messages
+from stratum.miners.contracts import SessionLimits
+
+
+class Due(Enum):
+    """What is to be done about a miner."""
+
+    PING = "ping"
+    FRESH_JOB = "fresh job"
+    RECONNECT = "reconnect"
+
+
+PING_ID = 1  # of client.get_version, the one question that all firmware answers
+SAID = {  # to the miner; a fresh job is the session's to give
+    Due.PING: messages.request(PING_ID, "client.get_version", []),
+    Due.RECONNECT: messages.notification("client.reconnect", []),
+}
+
+
+class Vigil:
+    """`closing` is why the miner is to be dropped; the limits are the operator's."""
+
+    __slots__ = (
+        "_accepted",
+        "_active_at_s",
+        "_bad_lines",
+        "_invalid_since_s",
+        "_invalid_step",
+        "_leave_by_s",
+        "_limits",
+        "_opened_at_s",
+        "_pinged_at_s",
+        "_refusals",
+        "_rejected",
+        "closing",
+    )
+
+    def __init__(self, limits: SessionLimits, now_s: float) -> None:
+        self.closing: str | None = None
+        self._limits = limits
+        self._opened_at_s = self._active_at_s = now_s
+        self._leave_by_s: float | None = None
+        self._pinged_at_s: float | None = None
+        self._invalid_since_s: float | None = None
+        self._invalid_step = 0
+        self._accepted = self._rejected = 0
+        self._bad_lines = self._refusals = 0
+
+    def spoke(self, now_s: float) -> None:
+        """It said something, whatever it was: it lives, however short the bound for silence is."""
+        self._active_at_s, self._pinged_at_s = now_s, None
+
+    def bad_line(self) -> str | None:
+        """It said something that is no message; why to drop it, if that was once too often."""
+        self._bad_lines += 1
+        return "malformed lines" if self._bad_lines >= self._limits.bad_lines_max else None
+
+    def refused(self, *, authorised: bool) -> str | None:
+        """A worker of its was refused; why to drop it, if that was once too often and it has no other."""
+        self._refusals += 1
+        too_often = self._refusals >= self._limits.refusals_max and not authorised
+        return "refused too often" if too_often else None
+
+    def sent_away(self, now_s: float, *, at_once: bool) -> None:
+        """It was asked to connect again, and is dropped if it does not."""
+        self._leave_by_s = now_s + (0.0 if at_once else self._limits.leave_s)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was sent away."""
+        return self._leave_by_s is not None
+
+    def look_at_handshake(self, *, subscribed: bool, now_s: float) -> None:
+        """It does not mine yet: for how long not?"""
+        waited_s = now_s - self._opened_at_s
+        if not subscribed and waited_s >= self._limits.subscribe_s:
+            self.closing = "no subscribe"
+        elif waited_s >= self._limits.authorise_s:
+            self.closing = "no authorize"
+
+    def look_at_shares(self, accepted: int, rejected: int, now_s: float) -> Due | None:
+        """It mines: with these counts of shares since it connected."""
+        limits = self._limits
+        if self._leave_by_s is not None and now_s >= self._leave_by_s:
+            self.closing = "moved"
+            return None
+        valid, invalid = accepted != self._accepted, rejected != self._rejected
+        self._accepted, self._rejected = accepted, rejected
+        if valid or invalid:
+            self.spoke(now_s)
+        if valid:
+            self._invalid_since_s, self._invalid_step = None, 0
+        elif invalid and self._invalid_since_s is None:
+            self._invalid_since_s = now_s
+        if self._pinged_at_s is not None:
+            if now_s - self._pinged_at_s >= limits.ping_answer_s:
+                self.closing = "idle"
+                return None
+        elif now_s - self._active_at_s >= limits.idle_s:
+            self._pinged_at_s = now_s
+            return Due.PING
+        return self._help(now_s) if invalid and not valid else None
+
+    def _help(self, now_s: float) -> Due | None:
+        """Nothing but invalid shares: a fresh job, then a reconnect, then good-bye."""
+        assert self._invalid_since_s is not None
+        limits = self._limits
+        invalid_s = now_s - self._invalid_since_s
+        if self._invalid_step == 0 and invalid_s >= limits.invalid_job_s:
+            self._invalid_step = 1
+            return Due.FRESH_JOB
+        if self._invalid_step == 1 and invalid_s >= limits.invalid_reconnect_s:
+            self._invalid_step = 2
+            return Due.RECONNECT
+        if self._invalid_step == 2 and invalid_s >= limits.invalid_drop_s:
+            self.closing = "only invalid shares"
+        return None

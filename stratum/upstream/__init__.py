@@ -1,0 +1,1 @@
+"""The client side: mining on another pool."""

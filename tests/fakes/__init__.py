@@ -1,0 +1,1 @@
+"""Peers with a fault, named after the fault."""

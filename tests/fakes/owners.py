@@ -1,0 +1,15 @@
+"""Connections as the registry knows them: an address, and nothing behind it."""
+
+
+class ConnectionFrom:
+    """stratum.miners.contracts.Owner of a miner that says nothing and hears nothing."""
+
+    def __init__(self, address: str = "10.0.0.1") -> None:
+        self.address = address
+        self.open = True
+
+    def write(self, data: bytes) -> None:
+        raise AssertionError("nobody talks to it")
+
+    def make_room(self) -> None:
+        raise AssertionError("nobody asks it to")

@@ -1,0 +1,1 @@
+"""What must not break it: one file a fault."""

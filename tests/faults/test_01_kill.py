@@ -1,0 +1,196 @@
+"""kill -9 of a loaded pool: every share that was acknowledged is in the books once, whatever the moment.
+
+Every machine has one share under way, and its shares go in turn under names that no other machine and no
+other life of the pool uses. So what the books have of a name is exactly what was acknowledged of it, but for
+the one share that had no answer yet: a share that is lost cannot hide behind one that is counted twice.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import trio
+from sqlalchemy import select
+
+from payouts.audit import audit
+from payouts.rates import Scheme
+from payouts.schema import tally_minutes
+from pool.books.journal import merge, names_in
+from pool.books.journal_schema import journal_batches
+from pool.books.store import Store
+from pool.fleet.registry import Registry
+from pool.fleet.rows import TenantTerms, add_tenant, load
+from pool.regtest.server import RegtestNode, RegtestOptions, serve_regtest
+from stratum.tallies import Verdict
+from tests.fixtures.databases import store_in
+
+MACHINES = 8
+NAMES = 4  # of a machine, in turn: three of them are told to the last share at any moment
+SEED = 20
+STARTS_IN_S = 120.0  # a safety net for loaded machines; it takes about one
+SETTINGS = """
+[pool]
+network = "regtest"
+data_dir = "data"
+payout_address = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
+[[node]]
+name = "embedded"
+url = "{url}"
+cookie_file = "{cookie}"
+[stratum]
+listen = ["127.0.0.1:0"]
+difficulty_start = 2.3283064365386963e-10
+difficulty_min = 2.3283064365386963e-10
+difficulty_max = 2.3283064365386963e-10
+"""
+
+
+class Machine:
+    """Submits distinct shares, one as soon as the one before is answered, and counts the answers by name."""
+
+    def __init__(self, kill: int, number: int) -> None:
+        self.names = [f"acme.k{kill}.m{number}n{n}" for n in range(NAMES)]
+        self.submitted = 0
+        self.acknowledged: Counter[str] = Counter()
+
+    async def mine(self, port: int) -> None:
+        """Until the pool is gone; then every answer that had left it is counted."""
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        async with stream:
+            await stream.send_all(
+                b'{"id":1,"method":"mining.subscribe","params":[]}\n'
+                + b"".join(
+                    b'{"id":2,"method":"mining.authorize","params":["%b","x"]}\n' % name.encode()
+                    for name in self.names
+                )
+            )
+            job, ntime, buffer = "", "", b""
+            while True:
+                try:
+                    data = await stream.receive_some(65536)
+                except trio.BrokenResourceError:
+                    return
+                if not data:
+                    return
+                *lines, buffer = (buffer + data).split(b"\n")
+                free = False
+                for line in lines:
+                    message = json.loads(line)
+                    if message.get("method") == "mining.notify":
+                        free = free or not job
+                        job, ntime = message["params"][0], message["params"][7]
+                    elif isinstance(message["id"], str):  # of a share: its name
+                        free = True
+                        self.acknowledged[message["id"]] += message["result"] is True
+                if free:
+                    try:
+                        await stream.send_all(self._share(job, ntime))
+                    except trio.BrokenResourceError:
+                        continue  # what it had sent is still to be read
+
+    @property
+    def under_way(self) -> str:
+        """The name of the share that was submitted last: the only one that may have no answer."""
+        return self.names[self.submitted % NAMES]
+
+    def _share(self, job: str, ntime: str) -> bytes:
+        self.submitted += 1
+        name = self.under_way
+        params = [name, job, f"{self.submitted:08x}", ntime, f"{self.submitted:08x}"]
+        return json.dumps({"id": name, "method": "mining.submit", "params": params}).encode() + b"\n"
+
+
+def counted(store: Store) -> Counter[str]:
+    """Accepted shares on disk by name: in batches and in minutes."""
+    found: Counter[str] = Counter()
+    with store.read() as connection:
+        known = Registry(load(connection))
+        for packed in connection.scalars(select(journal_batches.c.names)):
+            for worker in names_in(packed) if packed else ():
+                known.put_rowless(worker)
+        names = {number: known.name_of(number) for number in known.workers}
+        batches = connection.scalars(select(journal_batches.c.tallies)).all()
+        for worker, _, _, verdict, _, shares in merge(batches).tolist():
+            if verdict == Verdict.ACCEPTED:
+                found[names[worker]] += shares
+        minutes = select(tally_minutes.c.worker_id, tally_minutes.c.shares)
+        for worker, shares in connection.execute(minutes.where(tally_minutes.c.verdict == Verdict.ACCEPTED)):
+            found[names[worker]] += shares
+        assert audit(connection).wrong is None
+    return found
+
+
+def start(directory: Path) -> subprocess.Popen[bytes]:
+    command = [str(Path(sys.executable).parent / "angara"), "run", "-c", str(directory / "angara.toml")]
+    with (directory / "log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd=directory)
+
+
+async def started(directory: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """A pool in a process of its own, and the port that it listens on."""
+    process = start(directory)
+    with trio.fail_after(STARTS_IN_S):
+        while True:
+            assert process.poll() is None, (directory / "log").read_text()
+            for line in (directory / "log").read_text().splitlines():
+                if "event=listening" in line:
+                    return process, int(line.split("port=")[1].split()[0])
+            await trio.sleep(0.05)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    (tmp_path / "data").mkdir()
+    opened = store_in(tmp_path / "data")
+    terms = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=0)
+    with opened.write() as connection:
+        add_tenant(connection, "acme", terms, by="test", now_s=0)
+    return opened
+
+
+@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.soak)])
+async def test_no_acknowledged_share_is_lost_or_doubled_by_kill_9(
+    tmp_path: Path, store: Store, kills: int
+) -> None:
+    rng = random.Random(SEED)
+    everybody: list[Machine] = []
+    async with trio.open_nursery() as nursery:
+        options = RegtestOptions(data_dir=tmp_path / "node", network_bits=0x1D00FFFF)
+        node: RegtestNode = await nursery.start(serve_regtest, options)
+        (tmp_path / "angara.toml").write_text(SETTINGS.format(url=node.url, cookie=node.cookie_file))
+        for kill in range(kills + 1):
+            process, port = await started(tmp_path)
+            machines = [Machine(kill, number) for number in range(MACHINES)]
+            everybody += machines
+            try:
+                async with trio.open_nursery() as fleet:
+                    for machine in machines:
+                        fleet.start_soon(machine.mine, port)
+                    await trio.sleep(rng.uniform(0.05, 0.8))
+                    # The last one is asked to stop, and folds what the killed ones left.
+                    os.kill(process.pid, signal.SIGKILL if kill < kills else signal.SIGTERM)
+                    with trio.fail_after(STARTS_IN_S):
+                        await trio.to_thread.run_sync(process.wait)
+            finally:
+                process.kill()
+                process.wait()
+            on_disk = counted(store)
+            for machine in everybody:
+                for name in machine.names:
+                    unanswered = machine.submitted - machine.acknowledged.total()
+                    assert unanswered in (0, 1)
+                    more = on_disk[name] - machine.acknowledged[name]
+                    assert more == 0 or (more == unanswered and name == machine.under_way), (
+                        f"seed {SEED}, kill {kill}: {name} has {more} shares more than were acknowledged"
+                    )
+        assert sum(machine.acknowledged.total() for machine in everybody) > kills * MACHINES
+        with store.read() as connection:
+            assert connection.scalars(select(journal_batches.c.seq)).all() == []
+        nursery.cancel_scope.cancel()
+    store.close()

@@ -1,0 +1,292 @@
+"""A database that is busy, cut off or away: nothing is lost, doubled or acknowledged too early."""
+
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import psycopg
+import pytest
+import trio
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from structlog.testing import capture_logs
+
+from payouts.schema import workers
+from pool.books import database_waits, journal
+from pool.books import store as pool_store
+from pool.books.bookkeeper import Bookkeeper, BooksFailed
+from pool.books.database_waits import passes, when_it_answers
+from pool.books.forwarded_shares import Forwarded, SubmitBook
+from pool.books.journal import JournalFailed
+from pool.books.journal_schema import upstream_submits
+from pool.books.store import WRITER_LOCK, Store, open_store
+from pool.config import BookTimes
+from stratum.tallies import Verdict
+from tests.fixtures.databases import PostgresDatabases, SqliteDatabases, fresh_store
+from tests.pool.books.test_journal import Site, tally
+
+pytest_plugins = ("tests.fixtures.postgres",)
+
+
+def cut_off() -> DBAPIError:
+    return OperationalError("COMMIT", None, psycopg.OperationalError("the connection is lost"))
+
+
+def sqlite_error(code: int) -> DBAPIError:
+    said = sqlite3.OperationalError("as SQLite says it")
+    said.sqlite_errorcode = code
+    return OperationalError("COMMIT", None, said)
+
+
+class StoreThatIsCutOff(Store):
+    """Breaks writing transactions as `faults` says: before them, in them, or behind their commit."""
+
+    def __init__(self, whole: Store) -> None:
+        super().__init__(whole._engine)
+        self.faults: list[str] = []
+        self.transactions = 0
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        self.transactions += 1
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault == "before":
+            raise cut_off()
+        with super().write() as connection:
+            yield connection
+            if fault == "within":
+                raise cut_off()
+        if fault == "behind":
+            raise cut_off()
+
+
+@pytest.fixture
+def site(sqlite_databases: SqliteDatabases, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setattr(database_waits, "PAUSE_S", 0.0)
+    monkeypatch.setattr(journal, "STEP_PAUSE_S", 0.0)
+    with fresh_store(sqlite_databases) as whole:
+        yield Site(StoreThatIsCutOff(whole))
+
+
+def faulty(site: Site) -> StoreThatIsCutOff:
+    return cast(StoreThatIsCutOff, site.store)
+
+
+@pytest.mark.parametrize("where", ["before", "within", "behind"])
+async def test_a_commit_that_was_cut_off_is_done_once_whether_or_not_it_had_happened(
+    site: Site, where: str
+) -> None:
+    submits = SubmitBook()
+    site.journal._submits = submits
+    worker = site.worker("acme.c01.u1")
+    share = Forwarded(
+        key=b"a", worker=worker, epoch=site.epoch, difficulty_log2=16, counted=False, target=1 << 200
+    )
+    for tallies in (tally(worker, site.epoch, count=3), b""):  # with a batch, and with nothing but the share
+        share = Forwarded(
+            key=bytes([len(tallies)]),
+            worker=worker,
+            epoch=site.epoch,
+            difficulty_log2=16,
+            counted=False,
+            target=1 << 200,
+        )
+        submits.expect(share)
+        submits.note(share.key)
+        faulty(site).faults = [where, where]
+        with capture_logs() as logs:
+            await site.journal.commit(tallies)
+        assert [it["event"] for it in logs] == ["database_waited_for", "database_answers"]
+    assert site.shares() == {(worker, Verdict.ACCEPTED): 3}
+    with site.store.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(upstream_submits)) == 2
+
+
+@pytest.mark.parametrize("where", ["before", "within", "behind"])
+@pytest.mark.parametrize("rows_max", [1_000, 2])
+async def test_a_fold_that_was_cut_off_anywhere_counts_every_share_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch, where: str, rows_max: int
+) -> None:
+    monkeypatch.setattr(journal, "ROWS_MAX", rows_max)
+    expected = {}
+    for number in range(4):
+        worker = site.worker(f"acme.c01.u{number}")
+        await site.journal.commit(tally(worker, site.epoch, count=number + 1))
+        expected[worker, Verdict.ACCEPTED] = number + 1
+    faulty(site).faults = [where, ""] * 30  # every other transaction
+    await site.journal.fold()
+    faulty(site).faults = []
+    assert site.shares() == expected
+    with site.store.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(workers)) == 4
+
+
+async def test_after_the_bound_the_journal_ends_in_words_that_say_what_to_do(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "COMMIT_WAIT_S", 0.0)
+    faulty(site).faults = ["before"] * 10
+    with pytest.raises(JournalFailed, match=r"the connection is lost.*start the pool again"):
+        await site.journal.commit(tally(site.worker("acme.c01.u1"), site.epoch))
+    assert faulty(site).transactions < 10
+    faulty(site).faults = []
+    site.restart()
+    assert site.shares() == {}
+
+
+async def test_a_stop_does_not_wait_for_the_bound(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "STOP_WAIT_S", 0.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(site.journal.run)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        nursery.cancel_scope.cancel()
+    faulty(site).faults = ["before"] * 100
+    with pytest.raises(JournalFailed):
+        await site.journal.commit(tally(site.worker("acme.c01.u1"), site.epoch))
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT])
+async def test_a_full_or_broken_disk_is_never_asked_twice(site: Site, code: int) -> None:
+    attempts = 0
+
+    def commit() -> None:
+        nonlocal attempts
+        attempts += 1
+        raise sqlite_error(code)
+
+    with pytest.raises(OperationalError):
+        await when_it_answers("commit", commit)
+    assert attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (sqlite_error(sqlite3.SQLITE_BUSY), True),
+        (sqlite_error(sqlite3.SQLITE_BUSY_RECOVERY), True),
+        (sqlite_error(sqlite3.SQLITE_READONLY), False),
+        (cut_off(), True),
+        (OperationalError("x", None, psycopg.errors.LockNotAvailable()), True),
+        (OperationalError("x", None, psycopg.errors.AdminShutdown()), True),
+        (OperationalError("x", None, psycopg.errors.CannotConnectNow()), True),
+        (OperationalError("x", None, psycopg.errors.TooManyConnections()), True),
+        (OperationalError("x", None, psycopg.errors.DiskFull()), False),
+        (IntegrityError("x", None, psycopg.errors.UniqueViolation()), False),
+        (NoConnectionFree(), True),
+        (ValueError("a mistake of ours"), False),
+    ],
+)
+def test_what_passes_by_itself_is_told_from_what_does_not(error: BaseException, passing: bool) -> None:
+    if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.errors.Error):
+        assert error.orig.sqlstate or error.orig.args
+    assert passes(error) is passing
+
+
+async def test_a_postgresql_that_cuts_everybody_off_or_is_locked_is_waited_for(
+    postgres_databases: PostgresDatabases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_waits, "PAUSE_S", 0.0)
+    monkeypatch.setattr(pool_store, "BOUNDS_MS", {"lock_timeout": 100})
+    with postgres_databases.fresh_url() as url:
+        store = open_store(url)
+        site = Site(store)
+        worker = site.worker("acme.c01.u1")
+        await site.journal.commit(tally(worker, site.epoch))
+        cut = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                   " AND datname = current_database()")  # fmt: skip
+        with store.read() as connection:
+            connection.execute(cut)
+        await site.journal.commit(tally(worker, site.epoch))
+        locked = psycopg.connect(url.replace("postgresql://angara@/", "postgresql://angara@/"))
+        locked.execute(f"SELECT pg_advisory_lock({WRITER_LOCK})")
+        with capture_logs() as logs:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(site.journal.commit, tally(worker, site.epoch))
+                while not logs:  # noqa: ASYNC110 - the first attempt is in another thread
+                    await trio.sleep(0.01)
+                locked.close()
+        assert [it["event"] for it in logs] == ["database_waited_for", "database_answers"]
+        await site.journal.fold()
+        assert site.shares() == {(worker, Verdict.ACCEPTED): 3}
+        store.close()
+
+
+def keeper(site: Site) -> Bookkeeper:
+    return Bookkeeper(site.store, cast(Any, None), site.registry, times=BookTimes())
+
+
+async def test_the_books_wait_and_go_on_where_a_database_error_does_not_pass(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pool.books.bookkeeper.AGAIN_S", 0.0)
+    attempts = trio.Event()
+    count = 0
+
+    async def settle() -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            attempts.set()
+            await trio.sleep_forever()
+        raise sqlite_error(sqlite3.SQLITE_FULL)
+
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keeper(site)._kept, "settle", settle)
+            await attempts.wait()
+            nursery.cancel_scope.cancel()
+    assert [(it["event"], it["doing"]) for it in logs] == [("books_not_kept", "settle")] * 2
+
+
+async def test_books_that_do_not_go_together_end_the_pool_in_words(site: Site) -> None:
+    async def settle() -> None:
+        raise ValueError("an overdrawn account")
+
+    with (
+        capture_logs(),
+        pytest.raises(BooksFailed, match=r"cannot settle: an overdrawn account.*ledger verify"),
+    ):
+        await keeper(site)._kept("settle", settle)
+
+
+def test_a_start_on_a_full_disk_is_answered_in_words_and_exit_code_2(tmp_path: Path) -> None:
+    """The disk takes 16 KiB of any file, which is less than the database needs."""
+    password = tmp_path / "password"
+    password.write_text("x")
+    config = tmp_path / "angara.toml"
+    config.write_text(
+        f"""
+        [pool]
+        network = "regtest"
+        data_dir = "{tmp_path}/data"
+        payout_address = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
+        [[node]]
+        name = "first"
+        url = "http://127.0.0.1:1"
+        user = "x"
+        password_file = "{password}"
+        """
+    )
+    limit = 16_384
+
+    def small_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run(
+        [sys.executable, "-c", "from pool.cli.main import main; main()", "run", "-c", str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=small_disk,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "angara: the database" in done.stderr

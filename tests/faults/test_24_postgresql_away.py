@@ -1,0 +1,180 @@
+"""A real PostgreSQL that is killed, ends its sessions, is locked, or is away: nothing acknowledged is lost.
+
+And nobody has to do anything when it is there again. Whole pools are in `make soak`.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+import structlog
+import trio
+import trio.lowlevel
+from trio.testing import MockClock
+
+from pool.books import database_waits, journal
+from pool.books import store as pool_store
+from pool.books.store import WRITER_LOCK, open_store
+from pool.fleet.rows import add_tenant
+from stratum.tallies import Verdict
+from tests.fixtures.databases import PostgresDatabases
+from tests.fixtures.postgres_server import PostgresServer
+from tests.pool.books.test_journal import Site, tally
+from tests.stages.two_pools import TERMS, Side, a_fleet, a_node, at_rest, running
+
+pytest_plugins = ("tests.fixtures.postgres",)
+
+MACHINES = 4
+SHARES = 20
+AWAY_S = 240.0  # less than what shares wait for at most
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """One that may be killed: nobody else's."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="module")
+def its_databases(server: PostgresServer) -> PostgresDatabases:
+    return PostgresDatabases(server.home)
+
+
+def waited(logs: list[structlog.typing.EventDict]) -> list[str]:
+    return [it["event"] for it in logs if it["event"].startswith("database_")]
+
+
+async def committed(site: Site, worker: int, done: list[int]) -> None:
+    await site.journal.commit(tally(worker, site.epoch))
+    done.append(1)
+
+
+async def test_a_server_that_was_killed_has_all_that_was_acknowledged_and_takes_what_waited_for_minutes(
+    server: PostgresServer,
+    its_databases: PostgresDatabases,
+    mock_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The clock stands but for four minutes, which pass when the first attempt has failed."""
+    for module, name in ((journal, "STEP_PAUSE_S"), (database_waits, "PAUSE_S")):
+        monkeypatch.setattr(module, name, 0.0)
+    assert AWAY_S < journal.COMMIT_WAIT_S
+    with its_databases.fresh_url() as url:
+        store = open_store(url)
+        site = Site(store)
+        worker = site.worker("acme.c01.u1")
+        for _ in range(3):
+            await site.journal.commit(tally(worker, site.epoch))
+        done: list[int] = []
+        server.kill()
+        with structlog.testing.capture_logs() as logs:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(committed, site, worker, done)
+                while not waited(logs):
+                    await trio.lowlevel.checkpoint()
+                for _ in range(int(AWAY_S) // 60):
+                    mock_clock.jump(60)
+                    await trio.lowlevel.checkpoint()
+                assert not done, "nothing is acknowledged that is not on disk"
+                server.start()
+                while not done:
+                    await trio.lowlevel.checkpoint()
+        assert waited(logs) == ["database_waited_for", "database_answers"]
+        assert site.shares() == {(worker, Verdict.ACCEPTED): 4}
+        await site.journal.fold()
+        assert site.shares() == {(worker, Verdict.ACCEPTED): 4}
+        store.close()
+
+
+# Whole pools
+
+
+class Outage:
+    """What happens to the database, and its end."""
+
+    def __init__(self, server: PostgresServer, url: str) -> None:
+        self.server = server
+        self._url = url
+        self._lock: psycopg.Connection | None = None
+
+    def connect(self) -> psycopg.Connection:
+        return psycopg.connect(self._url, autocommit=True)
+
+    def terminate(self) -> None:
+        with self.connect() as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+
+    def lock(self) -> None:
+        self._lock = self.connect()
+        self._lock.execute(f"SELECT pg_advisory_lock({WRITER_LOCK})")
+
+    def unlock(self) -> None:
+        assert self._lock is not None
+        self._lock.close()
+
+
+OUTAGES: dict[str, tuple[Callable[[Outage], None], Callable[[Outage], None] | None]] = {
+    "killed": (lambda it: it.server.kill(), lambda it: it.server.start()),
+    "stopped": (lambda it: it.server.stop(), lambda it: it.server.start()),
+    "terminated": (lambda it: it.terminate(), None),
+    "locked": (lambda it: it.lock(), lambda it: it.unlock()),
+}
+
+
+@asynccontextmanager
+async def a_pool(directory: Path, url: str) -> AsyncIterator[Side]:
+    side = Side.__new__(Side)
+    side.directory, side.blocks, side.store = directory, [], open_store(url)
+    with side.store.write() as connection:
+        add_tenant(connection, "acme", TERMS, by="test", now_s=0)
+    async with a_node(directory) as node, running(side, node, database_url=url):
+        yield side
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("outage", OUTAGES)
+@pytest.mark.parametrize("away_s", [1.0, 30.0])
+async def test_a_whole_pool_goes_on_by_itself_and_every_acknowledged_share_is_in_the_books_once(
+    server: PostgresServer,
+    its_databases: PostgresDatabases,
+    tmp_path: Path,
+    outage: str,
+    away_s: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool_store, "BOUNDS_MS", {"lock_timeout": 500})
+    begin, end = OUTAGES[outage]
+    with its_databases.fresh_url() as url:
+        it = Outage(server, url)
+        async with (
+            a_pool(tmp_path, url) as side,
+            a_fleet(side.port, {"acme": MACHINES}, interval_s=max(0.1, away_s / 30)) as fleet,
+        ):
+            await fleet.mined(SHARES)
+            begin(it)
+            if end is not None:
+                before = fleet.acknowledged.total()
+                await trio.sleep(away_s)
+                print(
+                    f"{outage} for {away_s:g} s: {fleet.acknowledged.total() - before} acknowledged meanwhile"
+                )
+                end(it)
+            await fleet.mined(SHARES)
+            await at_rest(side, fleet)
+        acknowledged: Counter[bytes] = fleet.acknowledged
+        side.store = open_store(url)
+        booked = side.shares(Verdict.ACCEPTED, "acme")
+        print(f"{acknowledged.total()} acknowledged, {fleet.lost} unanswered, {booked} booked")
+        assert max(acknowledged.values()) == 1
+        assert acknowledged.total() <= booked <= acknowledged.total() + fleet.lost

@@ -1,0 +1,416 @@
+"""A forged row of every kind, in every table: `ledger verify` names it.
+
+The book is written by the functions that a pool uses; then somebody with all rights, triggers and foreign
+keys switched off, changes one thing. A table that is new has no forger here, and the first test is red.
+"""
+
+# ruff: noqa: S608 - these statements are a forger's
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from sqlalchemy import Connection, func, insert, select, text
+
+from payouts.accrual import settle
+from payouts.audit import Audit
+from payouts.batches.batch import Item
+from payouts.batches.plan import Plan, digest
+from payouts.batches.rows import Act
+from payouts.batches.steps import approve, attempt, confirm, draft, finish, give, send, sign
+from payouts.income import Block, Status, mark, record_block
+from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, balances_sat, payable, post
+from payouts.order_schema import upstream_days, upstream_hours
+from payouts.ratebook import record_fee_basis
+from payouts.rates import BlockFees, OrderCredit, Scheme
+from payouts.reversals import confirm_reversal, propose_reversal
+from payouts.schema import containers, ledger_transactions, metadata, workers
+from payouts.tallies import Tally, record
+from pool.books.book import bind
+from pool.books.journal_schema import upstream_credits, upstream_tips
+from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.store import Store
+from pool.books.verify import verify
+from pool.chain.networks import NETWORKS
+from pool.fleet.rows import TenantTerms, add_tenant
+from pool.orders.rows import add_order, note_event, note_minute
+from pool.upstreams.rows import add_upstream
+from stratum.tallies import Verdict
+from tests.fixtures.databases import Databases, disarm, fresh_store
+from tests.histories.orders import new_order, new_upstream
+from tests.stages.batches import Desk
+
+pytest_plugins = ("tests.fixtures.postgres",)
+
+HOUR, NOW_S = 496_000, 496_000 * 3600
+ACME, BOREALIS = 1, 2
+ACME_ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
+BOREALIS_ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
+OWN = WorkPrice(nbits=0x207FFFFF, subsidy_sat=50 * 10**8, fee_basis_id=1)
+TERMS = TenantTerms(scheme=Scheme.FPPS, fee_bps=200, payout_minimum_sat=0, order_credit=OrderCredit.ORDER)
+ANN, BOB = Act("ann", NOW_S + 8000), Act("bob", NOW_S + 8001)
+BLOCK, PAID_IN, TARGET = "ab" * 32, "cd" * 32, "00" * 28 + "ff" * 4
+FORGED = struct.pack("=IIbBHI", 100, 77, -30, 0, 0, 5)
+
+
+@pytest.fixture(scope="module")
+def books(databases: Databases) -> Iterator[Store]:
+    """Two tenants whose machines worked for the pool and for an order, were paid, and found a block."""
+    with fresh_store(databases) as store:
+        bind(store, "regtest")
+        with store.write() as connection:
+            register(connection)
+            work(connection)
+            block = Block(hash=BLOCK, height=5, income_sat=50, worker_id=100, found_at_s=NOW_S + 7500)
+            record_block(connection, block, NOW_S + 7500)
+            mark(connection, BLOCK, Status.PENDING, NOW_S + 7600)
+            settled = ledger_transactions.c.kind == Kind.SETTLEMENT.value
+            mistake = connection.scalar(select(func.max(ledger_transactions.c.seq)).where(settled))
+            assert mistake is not None
+            proposal = propose_reversal(connection, mistake, "a mistake", ANN)
+            confirm_reversal(connection, mistake, proposal.id, BOB)
+        pay(store)
+        yield store
+
+
+def register(connection: Connection) -> None:
+    for tenant_id, name, address, terms in (
+        (ACME, "acme", ACME_ADDRESS, TERMS),
+        (BOREALIS, "borealis", BOREALIS_ADDRESS, msgspec.structs.replace(TERMS, scheme=Scheme.PPS)),
+    ):
+        add_tenant(connection, name, terms, by="ann", now_s=NOW_S, address=address, network="regtest")
+        row = {"id": tenant_id, "tenant_id": tenant_id, "name": f"c0{tenant_id}", "created_at_s": NOW_S}
+        connection.execute(insert(containers).values(**row))
+        row = {
+            "id": tenant_id * 100,
+            "tenant_id": tenant_id,
+            "container_id": tenant_id,
+            "unit": f"u{tenant_id}",
+        }
+        connection.execute(insert(workers).values(**row, first_seen_at_s=NOW_S, last_seen_at_s=NOW_S))
+    add_upstream(connection, new_upstream(), by="ann", now_s=NOW_S)
+    sold = new_order(from_s=NOW_S, until_s=NOW_S + 10**6)
+    add_order(connection, sold, by="ann", now_s=NOW_S)
+
+
+def work(connection: Connection) -> None:
+    record_fee_basis(connection, [BlockFees(height=4, hash="00" * 32, fees_sat=5_000)], NOW_S)
+    sold = msgspec.structs.replace(OWN, upstream_id=1, order_id=1)
+    epochs = [open_epoch(connection, price, 5, NOW_S) for price in (OWN, sold)]
+    for batch, epoch in enumerate(epochs, 1):
+        tallies = [
+            Tally(
+                worker_id=tenant_id * 100,
+                rate_id=rate_of(connection, epoch, tenant_id).rate_id,
+                minute=NOW_S // 60 + batch,
+                difficulty_log2=-32,
+                verdict=verdict,
+                shares=40_000,
+            )
+            for tenant_id in (ACME, BOREALIS)
+            for verdict in (Verdict.ACCEPTED, Verdict.STALE)
+        ]
+        assert record(connection, "fold", batch, tallies)
+    assert settle(connection, NOW_S + 7200)
+    said = {"upstream_id": 1, "verdict": "accepted", "shares": 9}
+    connection.execute(insert(upstream_days).values(**said, day=HOUR // 24, worker_id=100))
+    hour = {"hour": HOUR, "tenant_id": ACME, "order_id": 1, "target": TARGET, "reason": ""}
+    connection.execute(insert(upstream_hours).values(**said, **hour))
+    note_minute(connection, 1, HOUR, True, 2)
+    note_event(connection, NOW_S + 7300, 1, 1, "served", "", 2)
+    connection.execute(insert(upstream_tips).values(id=1, prevhash=BLOCK, forgotten=0))
+    connection.execute(insert(upstream_credits).values(seq=1, tip_id=1, hashes=bytes(32)))
+
+
+def pay(store: Store) -> None:
+    desk = Desk(store)
+    script = desk.signer.script(3)
+    items = (
+        Item(
+            position=0, tenant_id=ACME, tenant="acme", address=ACME_ADDRESS, script=script, amount_sat=20_000
+        ),
+    )
+    desk.do(draft, Plan(items, ()), ANN)
+    desk.do(approve, 1, digest(items), 5_000, BOB)
+    desk.do(attempt, 1, *desk.make(), 100, ANN)
+    psbt = desk.do(give, 1, 1, ANN)
+    assert isinstance(psbt, bytes)
+    desk.do(sign, 1, 1, desk.signed(psbt), ANN)
+    desk.do(send, 1, 1, ANN)
+    desk.do(confirm, 1, 1, PAID_IN, 101, NOW_S + 9000)
+    desk.do(finish, 1, PAID_IN, NOW_S + 9000)
+
+
+# What is changed in a table, the table that is named then, and why.
+FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "tenants": (
+        ("INSERT INTO tenants VALUES (9, 'ghost', 'active', 0)", "tenants", "nothing in tenant_terms"),
+    ),
+    "tenant_terms": (
+        ("UPDATE tenant_terms SET fee_bps = 0 WHERE tenant_id = 1", "rates", "no such terms then"),
+        (
+            "INSERT INTO tenant_terms"
+            " (id, tenant_id, scheme, fee_bps, payout_minimum_sat, changed_at_s, changed_by)"
+            " VALUES (99, 1, 'pps', 0, 0, 5, 'ann')",
+            "tenant_terms",
+            "before the row before it",
+        ),
+    ),
+    "tenant_addresses": (
+        (
+            "INSERT INTO tenant_addresses"
+            " SELECT 99, 1, address, changed_at_s, 'ann', changed_at_s FROM tenant_addresses"
+            " WHERE tenant_id = 2",
+            "tenant_addresses",
+            "before its 72 hours are over",
+        ),
+        (
+            f"UPDATE tenant_addresses SET address = '{BOREALIS_ADDRESS}'",
+            "payout_items",
+            "no such address",
+        ),
+    ),
+    "containers": (("UPDATE containers SET tenant_id = 2 WHERE id = 1", "workers", "another tenant's"),),
+    "workers": (
+        (
+            "UPDATE workers SET tenant_id = 2, container_id = 2 WHERE id = 100",
+            "tally_minutes",
+            "different tenants",
+        ),
+    ),
+    "fee_bases": (("UPDATE fee_bases SET block_fees_sat = 9", "fee_bases", "trimmed mean"),),
+    "fee_basis_blocks": (("UPDATE fee_basis_blocks SET fees_sat = 9", "fee_bases", "trimmed mean"),),
+    "rates": (
+        ("UPDATE rates SET subsidy_sat = 2 * subsidy_sat", "settlements", "does not follow"),
+        ("UPDATE rates SET height = 9", "rate_epoch_tenants", "not the price of the epoch"),
+    ),
+    "tally_minutes": (("UPDATE tally_minutes SET shares = shares + 1", "rate_hours", "another number"),),
+    "tally_hours": (
+        (f"INSERT INTO tally_hours VALUES (100, {HOUR}, 1, -32, 0, 5, 1)", "rate_hours", "another number"),
+    ),
+    "tally_days": (
+        (
+            f"INSERT INTO tally_days VALUES (100, {HOUR // 24}, 1, -32, 0, 5, 1)",
+            "rate_hours",
+            "another number",
+        ),
+    ),
+    "rate_hours": (("UPDATE rate_hours SET shares = shares + 1", "rate_hours", "another number"),),
+    "ledger_accounts": (
+        (
+            "INSERT INTO ledger_accounts VALUES ('tenant.9.payable', 'payable', 9)",
+            "ledger_accounts",
+            "missing",
+        ),
+    ),
+    "ledger_transactions": (("UPDATE ledger_transactions SET memo = 'x'", "ledger_transactions", "content"),),
+    "ledger_transfers": (("UPDATE ledger_transfers SET amount_sat = 9", "ledger_transactions", "content"),),
+    "settlements": (
+        (
+            "UPDATE settlements SET posted_sat = posted_sat + 1 WHERE posted_sat > 0",
+            "settlements",
+            "does not follow",
+        ),
+        ("UPDATE settlements SET settled_at_s = 5 WHERE seq = 2", "settlements", "before the row before it"),
+    ),
+    "settled_shares": (("UPDATE settled_shares SET shares = 9", "settlements", "does not follow"),),
+    "blocks": (("UPDATE blocks SET income_sat = 51", "block_events", "something else"),),
+    "block_events": (
+        ("DELETE FROM block_events WHERE position = 1", "ledger_transactions", "no block behind"),
+    ),
+    "solo_blocks": (
+        (f"INSERT INTO solo_blocks VALUES ('{PAID_IN}', 1, '{ACME_ADDRESS}', 5)", "solo_blocks", ""),
+    ),
+    "payout_batches": (
+        ("UPDATE payout_batches SET state = 'broadcast'", "payout_batches", "its last event is final"),
+        ("UPDATE payout_batches SET created_by = 'eve'", "payout_batches", "somebody else's"),
+    ),
+    "payout_items": (("UPDATE payout_items SET amount_sat = 9", "payout_items", "not those of its digest"),),
+    "payout_approvals": (
+        ("UPDATE payout_approvals SET fee_cap_sat = 9", "payout_approvals", "that its events tell"),
+        ("DELETE FROM payout_approvals", "payout_approvals", "that its events tell"),
+    ),
+    "payout_attempts": (
+        ("UPDATE payout_attempts SET fee_sat = fee_sat + 1", "payout_events", "something else"),
+        (f"UPDATE payout_attempts SET txid = '{BLOCK}'", "payout_attempts", "another transaction"),
+        ("UPDATE payout_attempts SET change_sat = 5", "payout_attempts", "other change"),
+        ("UPDATE payout_attempts SET state = 'confirmed'", "payout_attempts", "a batch that is final"),
+    ),
+    "payout_inputs": (
+        ("UPDATE payout_inputs SET amount_sat = amount_sat + 1", "payout_attempts", "its fee is not"),
+        ("UPDATE payout_inputs SET vout = 2", "payout_inputs", "other coins"),
+    ),
+    "payout_events": (
+        ("UPDATE payout_events SET state = 'failed' WHERE position = 1", "payout_events", "something else"),
+        ("UPDATE payout_events SET at_s = 5 WHERE position = 0", "payout_events", "at another time"),
+    ),
+    "proposals": (
+        ("UPDATE proposals SET proposed_by = 'bob'", "confirmations", "proposed what is confirmed"),
+    ),
+    "confirmations": (
+        ("UPDATE confirmations SET confirmed_by = 'eve'", "confirmations", "something else for it"),
+        ("UPDATE confirmations SET transaction_seq = NULL", "confirmations", "something else for it"),
+    ),
+    "upstreams": (("UPDATE upstreams SET status = 'removed'", "upstream_endpoints", "was removed"),),
+    "upstream_endpoints": (
+        (
+            "INSERT INTO upstream_endpoints VALUES (7, 0, 'evil.example', 3333, 'eve', 'x', 0, NULL)",
+            "upstream_endpoints",
+            "missing",
+        ),
+    ),
+    "orders": (("UPDATE orders SET sat_per_ph_day = 9", "rates", "not that of its order"),),
+    "order_suppliers": (
+        ("INSERT INTO order_suppliers VALUES (1, 1, 2)", "order_suppliers", "another tenant's"),
+    ),
+    "upstream_hours": (("UPDATE upstream_hours SET shares = 8", "upstream_hours", "another number"),),
+    "upstream_days": (("UPDATE upstream_days SET shares = 8", "upstream_hours", "another number"),),
+    "journal_batches": (
+        ("INSERT INTO journal_batches VALUES (9, 5, :forged, NULL, NULL)", "journal_batches", ""),
+    ),
+    "rate_epochs": (
+        ("UPDATE rate_epochs SET nbits = nbits - 1", "rate_epoch_tenants", "not the price of the epoch"),
+        ("DELETE FROM rate_epochs WHERE epoch = 1", "rate_epoch_tenants", "missing"),
+    ),
+    "rate_epoch_tenants": (
+        (
+            "UPDATE rate_epoch_tenants SET rate_id = (SELECT MAX(id) FROM rates)",
+            "rate_epoch_tenants",
+            "not the price of the epoch",
+        ),
+    ),
+    "upstream_submits": (
+        (
+            f"INSERT INTO upstream_submits VALUES ('ab', 100, 77, 1, 0, '{TARGET}', 5)",
+            "upstream_submits",
+            "missing",
+        ),
+    ),
+    "upstream_tips": (("UPDATE upstream_tips SET forgotten = 1", "upstream_tips", "still has credits"),),
+    "upstream_credits": (
+        ("UPDATE upstream_credits SET tip_id = 77", "upstream_credits", "missing"),
+        ("UPDATE upstream_credits SET hashes = substr(hashes, 2)", "upstream_credits", "no row of hashes"),
+    ),
+    "book": (
+        (
+            f"UPDATE book SET network = 'main', genesis = '{NETWORKS['main'].genesis}'",
+            "book",
+            "it is bound to main: bcrt1",
+        ),
+        ("UPDATE book SET genesis = 'ab'", "book", "does not begin with"),
+        ("UPDATE book SET latest_s = 5", "tenants", "after the latest moment"),
+        (f"UPDATE book SET ordered_from_s = {1 << 40}", "book", "that has not been"),
+        ("DELETE FROM book", "book", "it is missing"),
+    ),
+}
+# In these a whole row can be invented that nothing contradicts; why that is so, and what it gains nobody.
+BY_DESIGN: dict[str, tuple[str, str]] = {
+    "journal_writers": (
+        "INSERT INTO journal_writers VALUES ('eve', 5)",
+        "a counter that a retry is known by",
+    ),
+    "sites": (
+        f"INSERT INTO sites (id, name, created_at_s) VALUES (9, 'Bratsk', {NOW_S})",
+        "a name for reports",
+    ),
+    "channel_events": (
+        f"UPDATE channel_events SET at_s = {1 << 40}",
+        "what the router saw, at its own time: a bill is by shares",
+    ),
+    "order_hours": ("UPDATE order_hours SET minutes_short = 0", "what the router saw: a bill is by shares"),
+    "sibling_blocks": (
+        f"INSERT INTO sibling_blocks VALUES ('{BLOCK}', 100, 1, 5, {NOW_S}, 3)",
+        "counts for the luck, no money",
+    ),
+    "payout_strangers": (
+        f"INSERT INTO payout_strangers VALUES ('{BLOCK}', '', 'eve', {NOW_S})",
+        "what the chain has to say of it is asked by `payout reconcile`, and every payout spends its anchor",
+    ),
+}
+
+
+class Undone(Exception):
+    """What was forged is not kept."""
+
+
+def forge(store: Store, statement: str) -> tuple[Audit, dict[str, int]]:
+    """What `verify` finds, and the balances, after a statement that is undone again."""
+    found: list[tuple[Audit, dict[str, int]]] = []
+
+    def undone(connection: Connection) -> None:
+        disarm(connection)
+        query = text(statement)
+        connection.execute(query, {"forged": FORGED} if ":forged" in statement else {})
+        found.append((verify(connection), balances_sat(connection)))
+        raise Undone
+
+    with pytest.raises(Undone), store.write() as connection:
+        undone(connection)
+    return found[0]
+
+
+def test_every_table_has_its_forger() -> None:
+    assert set(FORGERS) | set(BY_DESIGN) == set(metadata.tables)
+
+
+def test_the_book_itself_is_in_order(books: Store) -> None:
+    with books.read() as connection:
+        assert verify(connection).wrong is None
+        empty = {
+            name
+            for name in metadata.tables
+            if not connection.scalar(select(text("1")).select_from(text(name)))
+        }
+    invented = {"tally_hours", "tally_days", "solo_blocks", "journal_batches", "upstream_submits", "sites"}
+    assert empty <= invented | {"sibling_blocks", "payout_strangers"}, "there is something to forge"
+
+
+@pytest.mark.parametrize(
+    ("statement", "table", "reason"),
+    [
+        pytest.param(*it, id=f"{name}-{n}")
+        for name, forgers in FORGERS.items()
+        for n, it in enumerate(forgers)
+    ],
+)
+def test_a_forged_row_is_found(books: Store, statement: str, table: str, reason: str) -> None:
+    wrong = forge(books, statement)[0].wrong
+    assert wrong is not None
+    assert wrong.table == table, wrong
+    assert reason in wrong.reason
+
+
+@pytest.mark.parametrize("table", BY_DESIGN)
+def test_what_nothing_contradicts_moves_no_satoshi(books: Store, table: str) -> None:
+    with books.read() as connection:
+        before = balances_sat(connection)
+    found, after = forge(books, BY_DESIGN[table][0])
+    assert (found.wrong, after) == (None, before)
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [("gift", "there is nothing behind it"), (f"overpaid:{'ab' * 32}", "nobody knew of")],
+)
+def test_an_adjustment_that_is_booked_as_the_ledger_books_follows_from_a_payout_or_is_found(
+    books: Store, key: str, reason: str
+) -> None:
+    """Whoever may write can count the hashes too: what the chain of bookings does not know is why."""
+
+    def gift(connection: Connection) -> None:
+        made_up = Transaction(
+            key=key,
+            kind=Kind.ADJUSTMENT,
+            memo=f"paid by {'ab' * 32} beyond what was owed, known to ann and bob",
+            transfers=(Transfer(PoolAccount.OVERPAID.value, payable(1), 5),),
+        )
+        seq = post(connection, made_up, NOW_S + 8000).seq
+        wrong = verify(connection).wrong
+        assert wrong is not None
+        assert (wrong.table, wrong.row) == ("ledger_transactions", str(seq))
+        assert reason in wrong.reason
+        raise Undone
+
+    with pytest.raises(Undone), books.write() as connection:
+        gift(connection)

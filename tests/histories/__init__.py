@@ -1,0 +1,1 @@
+"""What happened before a test begins."""

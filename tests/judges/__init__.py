@@ -1,0 +1,1 @@
+"""What says independently whether a result is right."""

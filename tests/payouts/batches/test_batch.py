@@ -1,0 +1,269 @@
+"""The steps of a payout batch in the books, up to its sending: what each does, and what it refuses."""
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from sqlalchemy import update
+from sqlalchemy.exc import DatabaseError, IntegrityError
+
+import payouts.batches.steps
+from payouts.batches.batch import ATTEMPT_MOVES, MOVES, AttemptState, SettlementError, State, WrongStep
+from payouts.batches.plan import Plan, digest, outdated
+from payouts.batches.psbt import Flaw, Quarantined
+from payouts.batches.rows import Act
+from payouts.batches.schema import payout_approvals, payout_batches, payout_events, payout_items
+from payouts.batches.steps import approve, attempt, cancel, draft, give, quarantine, send, sign
+from payouts.schema import tenants
+from pool.books.store import Store
+from tests.stages.batches import ANN, BOB, CAP_SAT, FEE_SAT, HELD, OWED, Desk
+from tests.stages.payouts import NOW_S, PAYEES, credit, register, script_of, set_address
+
+THIEF = "bcrt1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqdku202"
+
+pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.payouts")
+
+
+@pytest.fixture
+def desk(books: Store) -> Desk:
+    register(books)
+    return Desk(books)
+
+
+# The tables
+
+
+def test_every_state_is_reached_and_can_end() -> None:
+    assert set(MOVES) == {None, *State}
+    assert set(ATTEMPT_MOVES) == {None, *AttemptState}
+    assert set().union(*MOVES.values()) == set(State)
+    assert set().union(*ATTEMPT_MOVES.values()) == set(AttemptState)
+    assert all(State.FAILED not in MOVES[it] for it in (State.CONFIRMED, State.FINAL, State.FAILED))
+
+
+def test_no_table_allows_a_fresh_start_after_a_signer_had_it() -> None:
+    for state in (State.SIGNED, State.BROADCAST, State.CONFIRMED, State.FINAL, State.FAILED):
+        assert not MOVES[state] & {State.DRAFT, State.APPROVED, State.PSBT}
+
+
+# Draft and approval
+
+
+def test_a_draft_holds_the_balances(desk: Desk) -> None:
+    desk.bring_to(State.DRAFT)
+    assert desk.balances() == HELD
+    assert desk.batch().digest == digest(desk.batch().items)
+    assert desk.events() == [("draft", None, True)]
+    assert desk.plan().items == ()
+
+
+def test_there_is_one_draft_at_a_time(desk: Desk) -> None:
+    desk.bring_to(State.DRAFT)
+    with desk.write() as connection:
+        credit(connection, 1, 5_000, "more")
+    with pytest.raises(WrongStep, match="batch 1 is a draft already"):
+        desk.do(draft, desk.plan(), ANN)
+    with pytest.raises(IntegrityError), desk.write() as connection:  # whatever the code does
+        connection.execute(
+            payout_batches.insert().values(state="draft", digest="", created_by="x", created_at_s=0)
+        )
+
+
+def test_an_empty_batch_is_not_drafted(books: Store) -> None:
+    with pytest.raises(SettlementError, match="nobody to pay"):
+        Desk(books).do(draft, Plan((), ()), ANN)
+
+
+def test_the_digest_is_of_all_that_is_paid_and_to_whom(desk: Desk) -> None:
+    items = desk.plan().items
+    digests = {digest(items)}
+    for changes in ({"amount_sat": 1}, {"address": "x"}, {"script": b""}, {"tenant_id": 9}, {"position": 7}):
+        digests.add(digest((msgspec.structs.replace(items[0], **changes), *items[1:])))
+    digests.add(digest(items[:-1]))
+    assert len(digests) == 7
+
+
+def test_somebody_else_approves_what_was_drafted(desk: Desk) -> None:
+    desk.bring_to(State.DRAFT)
+    good = desk.batch().digest
+    for wrong, act, cap_sat, words in (
+        (good, ANN, CAP_SAT, "somebody else has to approve it"),
+        (good, Act("ANN", NOW_S), CAP_SAT, "somebody else has to approve it"),
+        ("00" * 32, BOB, CAP_SAT, "another digest"),
+        (good, BOB, 0, "no fee cap"),
+        (good, BOB, 10**16, "no fee cap"),
+    ):
+        with pytest.raises(SettlementError, match=words):
+            desk.do(approve, 1, wrong, cap_sat, act)
+    assert desk.batch().state is State.DRAFT
+    assert desk.do(approve, 1, good, CAP_SAT, BOB) is True
+    assert desk.do(approve, 1, good, CAP_SAT, BOB) is False
+    assert desk.do(approve, 1, good, CAP_SAT + 1, BOB) is True
+    assert (desk.batch().state, desk.batch().fee_cap_sat) == (State.APPROVED, CAP_SAT + 1)
+
+
+@pytest.mark.parametrize("name", ["", " ann", "a\nb", "x" * 65])
+def test_a_name_is_a_name(name: str) -> None:
+    with pytest.raises(SettlementError, match="not a person's name"):
+        Act(name, NOW_S)
+
+
+@pytest.mark.parametrize("what", ["suspended", "address"])
+@pytest.mark.parametrize("state", [State.DRAFT, State.APPROVED, State.PSBT])
+def test_what_changes_for_a_payee_stops_the_batch_until_it_is_given(
+    desk: Desk, what: str, state: State
+) -> None:
+    desk.bring_to(state)
+    with desk.write() as connection:
+        if what == "suspended":
+            connection.execute(update(tenants).where(tenants.c.id == 2).values(status="suspended"))
+        else:
+            set_address(connection, 2, PAYEES[0][1])
+        assert outdated(connection, desk.batch().items, NOW_S) is not None
+    step: dict[State, Callable[[], object]] = {
+        State.DRAFT: lambda: desk.do(approve, 1, desk.batch().digest, CAP_SAT, BOB),
+        State.APPROVED: lambda: desk.do(attempt, 1, *desk.make(), 100, ANN),
+        State.PSBT: lambda: desk.do(give, 1, 1, ANN),
+    }
+    with pytest.raises(SettlementError, match=r"borealis .* cancel batch 1"):
+        step[state]()
+    desk.do(cancel, 1, ANN)
+    assert desk.balances() == OWED
+
+
+def test_what_is_paid_to_whom_cannot_be_changed(desk: Desk) -> None:
+    desk.bring_to(State.DRAFT)
+    for statement in (
+        update(payout_items).values(amount_sat=1),
+        payout_items.delete(),
+        update(payout_events).values(done_by="x"),
+    ):
+        with pytest.raises(DatabaseError, match="append-only"), desk.write() as connection:
+            connection.execute(statement)
+
+
+def test_outputs_that_were_tampered_with_are_not_paid(desk: Desk) -> None:
+    desk.bring_to(State.APPROVED)
+    with desk.write() as connection:
+        connection.exec_driver_sql("DROP TRIGGER payout_items_no_update")
+        connection.execute(
+            update(payout_items).where(payout_items.c.tenant_id == 2).values(script=script_of(THIEF).hex())
+        )
+    with pytest.raises(SettlementError, match="not those that were approved"):
+        desk.do(attempt, 1, *desk.make(), 100, ANN)
+
+
+def test_an_approval_by_the_creator_counts_for_nothing(desk: Desk) -> None:
+    desk.bring_to(State.DRAFT)
+    with desk.write() as connection:
+        connection.execute(
+            payout_approvals.insert().values(
+                batch_id=1,
+                digest=desk.batch().digest,
+                fee_cap_sat=CAP_SAT,
+                approved_by="Ann",
+                approved_at_s=NOW_S,
+            )
+        )
+        connection.execute(update(payout_batches).values(state="approved"))
+    with pytest.raises(SettlementError, match="above the approved cap"):
+        desk.do(attempt, 1, *desk.make(), 100, ANN)
+
+
+# Attempts
+
+
+def test_only_what_was_approved_is_made_into_a_transaction(desk: Desk) -> None:
+    desk.bring_to(State.DRAFT)
+    with pytest.raises(WrongStep, match="is draft: nothing can be made to sign"):
+        desk.do(attempt, 1, *desk.make(), 100, ANN)
+    desk.do(approve, 1, desk.batch().digest, CAP_SAT, BOB)
+    psbt, inputs, change = desk.make()
+    other = msgspec.structs.replace(change, amount_sat=change.amount_sat - 1)
+    for wrong, words in (
+        ((desk.make(CAP_SAT + 1)), Flaw.FEE),
+        ((psbt, (desk.coin(1),), change), Flaw.INPUTS),
+        ((psbt, inputs, other), Flaw.CHANGE),
+        ((psbt[:-1], inputs, change), "too early"),
+    ):
+        with pytest.raises(SettlementError, match=f"not stored: .*{words}"):
+            desk.do(attempt, 1, *wrong, 100, ANN)
+    assert desk.batch().attempts == ()
+    desk.do(attempt, 1, psbt, inputs, change, 100, ANN)
+    [made] = desk.batch().attempts
+    assert (made.state, made.fee_sat, made.inputs, made.psbt) == (AttemptState.PSBT, FEE_SAT, inputs, psbt)
+
+
+def test_all_attempts_spend_the_anchor(desk: Desk) -> None:
+    desk.bring_to(State.BROADCAST)
+    with pytest.raises(SettlementError, match="must spend its anchor"):
+        desk.do(attempt, 1, *desk.make(2_000, vout=1), 100, ANN)
+    desk.do(attempt, 1, *desk.make(2_000), 100, ANN)
+    assert [it.anchor for it in desk.batch().attempts] == [desk.coin()] * 2
+
+
+def test_attempts_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payouts.batches.steps, "ATTEMPTS_MAX", 1)
+    desk.bring_to(State.PSBT)
+    with pytest.raises(WrongStep, match="1 attempts already"):
+        desk.do(attempt, 1, *desk.make(2_000), 100, ANN)
+
+
+def test_the_next_batch_waits_for_the_one_under_way(desk: Desk) -> None:
+    desk.bring_to(State.BROADCAST)
+    with desk.write() as connection:
+        credit(connection, 1, 50_000, "more")
+    desk.do(draft, desk.plan(), ANN)
+    desk.do(approve, 2, desk.batch(2).digest, CAP_SAT, BOB)
+    with pytest.raises(WrongStep, match="batch 1 is broadcast: batch 2 spends its change, and waits"):
+        desk.do(attempt, 2, *desk.make(vout=1), 100, ANN)
+
+
+def test_the_signer_gets_the_same_bytes_every_time(desk: Desk) -> None:
+    desk.bring_to(State.PSBT)
+    first = desk.do(give, 1, 1, ANN)
+    assert desk.do(give, 1, 1, BOB) == first == desk.batch().attempts[0].psbt
+    assert desk.events()[-1] == ("psbt", 1, False)
+    assert len(desk.events()) == 4  # draft, approved, made, given once
+
+
+def test_signed_bytes_are_checked_and_the_first_are_kept(desk: Desk) -> None:
+    desk.bring_to(State.PSBT)
+    good = desk.signed(desk.batch().attempts[0].psbt or b"")
+    with pytest.raises(WrongStep, match="export it first"):
+        desk.do(sign, 1, 1, good, ANN)
+    desk.do(give, 1, 1, ANN)
+    other = desk.signed(desk.make(2_000)[0])
+    with pytest.raises(Quarantined):
+        desk.do(sign, 1, 1, other, ANN)
+    assert desk.batch().attempts[0].state is AttemptState.GIVEN
+    assert desk.do(sign, 1, 1, good, ANN) is True
+    assert desk.do(sign, 1, 1, good, ANN) is False
+    assert (desk.batch().state, desk.batch().attempts[0].signed_tx) == (State.SIGNED, good)
+
+
+def test_quarantine_is_kept_and_can_be_left(desk: Desk) -> None:
+    desk.bring_to(State.PSBT)
+    desk.do(give, 1, 1, ANN)
+    desk.do(quarantine, 1, 1, "its fee\x00 is wrong", ANN)
+    [it] = desk.batch().attempts
+    assert (it.state, it.quarantine_reason) == (AttemptState.QUARANTINED, "its fee? is wrong")
+    with pytest.raises(WrongStep):
+        desk.do(cancel, 1, ANN)
+    desk.do(sign, 1, 1, desk.signed(it.psbt or b""), ANN)
+    desk.do(quarantine, 1, 1, "junk came after", ANN)
+    [it] = desk.batch().attempts
+    assert (it.state, it.quarantine_reason) == (AttemptState.SIGNED, None)
+
+
+def test_nothing_is_sent_that_is_not_signed(desk: Desk) -> None:
+    desk.bring_to(State.PSBT)
+    with pytest.raises(WrongStep, match="nothing to send"):
+        desk.do(send, 1, 1, ANN)
+    desk.do(give, 1, 1, ANN)
+    good = desk.signed(desk.batch().attempts[0].psbt or b"")
+    desk.do(sign, 1, 1, good, ANN)
+    assert desk.do(send, 1, 1, ANN) == desk.do(send, 1, 1, BOB) == good
+    assert [state for state, _, _ in desk.events()].count("broadcast") == 1
+    with pytest.raises(WrongStep, match="no attempt 2"):
+        desk.do(send, 1, 2, ANN)

@@ -1,0 +1,267 @@
+"""Reversals: what two persons may take back, who and why in the books, and what nobody may.
+
+The thief is one operator, or two: alone he cannot, and together they cannot make anybody owed twice.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DatabaseError
+
+from payouts.accrual import settle
+from payouts.audit import audit
+from payouts.batches.batch import State
+from payouts.batches.found import accept_stranger
+from payouts.batches.proposals import (
+    WHY_CHARACTERS_MAX,
+    ProposalError,
+    ProposalKind,
+    agree,
+    agreed,
+    confirmable,
+    open_proposals,
+    propose,
+)
+from payouts.batches.rows import Act
+from payouts.batches.schema import payout_strangers
+from payouts.batches.steps import draft
+from payouts.income import Block, Status, mark, record_block
+from payouts.ledger import (
+    Kind,
+    LedgerError,
+    Overdrawn,
+    PoolAccount,
+    Transaction,
+    Transfer,
+    balance_sat,
+    balances_sat,
+    payable,
+    post,
+)
+from payouts.proposal_schema import confirmations, proposals
+from payouts.reversals import confirm_reversal, look_at, propose_reversal
+from payouts.schema import ledger_transactions
+from payouts.tallies import ACCEPTED, Tally, record
+from pool.books.store import Store
+from pool.books.verify import verify
+from tests.stages.batches import Desk
+from tests.stages.payouts import NOW_S, PAID_SAT, register
+
+pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.payouts")
+
+ANN, BOB = Act("ann", NOW_S), Act("bob", NOW_S + 60)
+WHY = "two hours were counted twice"
+ACME_SAT = PAID_SAT["acme"]
+CREDIT = 1  # the number of the first tenant's credit in the ledger
+
+
+@pytest.fixture
+def desk(store: Store) -> Iterator[Desk]:
+    register(store)
+    yield Desk(store)
+    with store.read() as connection:
+        assert audit(connection).wrong is None
+
+
+def reversed_by_two(desk: Desk, seq: int) -> int:
+    """Proposed by ann, confirmed by bob: the reversal's number."""
+    with desk.write() as connection:
+        proposal = propose_reversal(connection, seq, WHY, ANN)
+    with desk.write() as connection:
+        return confirm_reversal(connection, seq, proposal.id, BOB).seq
+
+
+def test_two_persons_reverse_a_transaction_and_the_books_say_who_and_why(desk: Desk) -> None:
+    seq = reversed_by_two(desk, CREDIT)
+    with desk.store.read() as connection:
+        row = connection.execute(select(ledger_transactions).where(ledger_transactions.c.seq == seq)).one()
+        assert balance_sat(connection, payable(1)) == 0
+        said = connection.execute(select(confirmations)).one()
+    assert (row.kind, row.reverses_seq, row.booked_at_s) == ("reversal", CREDIT, NOW_S + 60)
+    assert row.memo == f"proposed by ann, confirmed by bob: {WHY}"
+    assert (said.confirmed_by, said.transaction_seq) == ("bob", seq)
+
+
+@pytest.mark.parametrize("by", ["ann", "ANN", "a n n", "Ann."])
+def test_one_person_reverses_nothing(desk: Desk, by: str) -> None:
+    before = desk.balances()
+    with desk.write() as connection:
+        proposal = propose_reversal(connection, CREDIT, WHY, ANN)
+        assert propose_reversal(connection, CREDIT, WHY, ANN) == proposal
+    with pytest.raises(ProposalError, match="somebody else has to"), desk.write() as connection:
+        confirm_reversal(connection, CREDIT, proposal.id, Act(by, NOW_S))
+    assert desk.balances() == before
+
+
+@pytest.mark.parametrize("back_s", [1, 86_400])
+def test_what_two_persons_say_is_in_the_order_of_time_though_the_clock_steps_back(
+    desk: Desk, back_s: int
+) -> None:
+    early = Act("bob", NOW_S - back_s)
+    with desk.write() as connection:
+        proposal = propose_reversal(connection, CREDIT, WHY, ANN)
+    with desk.write() as connection:
+        confirm_reversal(connection, CREDIT, proposal.id, early)
+    with desk.write() as connection:
+        agree(connection, ProposalKind.NO_PAYOUT, "ab" * 32, WHY, ANN)
+        agree(connection, ProposalKind.NO_PAYOUT, "ab" * 32, WHY, early)
+        propose(connection, ProposalKind.NO_PAYOUT, "cd" * 32, WHY, early)
+        accept_stranger(connection, "cd" * 32, "", early)
+    with desk.store.read() as connection:
+        dated = [
+            *connection.scalars(select(proposals.c.proposed_at_s)),
+            *connection.scalars(select(confirmations.c.confirmed_at_s)),
+            *connection.scalars(select(payout_strangers.c.accepted_at_s)),
+        ]
+        assert verify(connection).wrong is None
+    assert set(dated) == {NOW_S}
+
+
+def test_a_transaction_is_reversed_once_and_a_reversal_never(desk: Desk) -> None:
+    with desk.write() as connection:
+        other = propose_reversal(connection, CREDIT, "another reason", BOB)
+    seq = reversed_by_two(desk, CREDIT)
+    after = desk.balances()
+    with desk.write() as connection:
+        with pytest.raises(LedgerError, match=f"transaction {seq} reversed it already"):
+            propose_reversal(connection, CREDIT, WHY, ANN)
+        with pytest.raises(LedgerError, match=f"transaction {seq} reversed it already"):
+            confirm_reversal(connection, CREDIT, other.id, ANN)
+        with pytest.raises(ProposalError, match="proposal 2 was confirmed by bob already"):
+            confirm_reversal(connection, CREDIT, 2, ANN)
+        with pytest.raises(LedgerError, match="it is a reversal: book what is right"):
+            propose_reversal(connection, seq, WHY, ANN)
+        with pytest.raises(LedgerError, match="there is no transaction 99"):
+            propose_reversal(connection, 99, WHY, ANN)
+    assert desk.balances() == after
+
+
+def test_a_credit_that_is_on_its_way_is_not_reversed(desk: Desk) -> None:
+    """Neither by a proposal from before the draft, when the balance was there."""
+    with desk.write() as connection:
+        early = propose_reversal(connection, CREDIT, WHY, ANN)
+    desk.do(draft, desk.plan(), ANN)
+    before = desk.balances()
+    with desk.write() as connection:
+        for step in (
+            lambda: propose_reversal(connection, CREDIT, "another", ANN),
+            lambda: confirm_reversal(connection, CREDIT, early.id, BOB),
+        ):
+            with pytest.raises(LedgerError, match=rf"payable has 0 satoshi, {ACME_SAT} cannot leave it"):
+                step()
+    assert desk.balances() == before
+    with pytest.raises(Overdrawn), desk.write() as connection:  # whatever the code before it says
+        post(
+            connection,
+            Transaction(
+                key="x",
+                kind=Kind.REVERSAL,
+                memo="x",
+                transfers=(Transfer(payable(1), PoolAccount.PPS_EXPENSE.value, ACME_SAT),),
+                reverses_seq=CREDIT,
+            ),
+            NOW_S,
+        )
+
+
+@pytest.mark.parametrize("state", [State.DRAFT, State.BROADCAST, State.FINAL])
+def test_no_step_of_a_payout_is_reversed_so_nobody_is_owed_what_he_was_paid(desk: Desk, state: State) -> None:
+    """The best strategy of two operators and a tenant: take the payment back, and be paid again."""
+    desk.bring_to(state)
+    before = desk.balances()
+    with desk.write() as connection:
+        steps = connection.scalars(
+            select(ledger_transactions.c.seq).where(ledger_transactions.c.kind == "payout")
+        ).all()
+        assert len(steps) == (2 if state is State.FINAL else 1)
+        for seq in steps:
+            with pytest.raises(LedgerError, match="step of a payout batch"):
+                propose_reversal(connection, seq, WHY, ANN)
+            forced = propose(connection, ProposalKind.REVERSAL, str(seq), WHY, ANN)
+            with pytest.raises(LedgerError, match="step of a payout batch"):
+                confirm_reversal(connection, seq, forced.id, BOB)
+    assert desk.balances() == before
+
+
+def test_the_income_of_a_block_is_booked_back_by_the_chain_alone(desk: Desk) -> None:
+    block = Block(hash="ab" * 32, height=7, worker_id=None, income_sat=5, found_at_s=NOW_S)
+    with desk.write() as connection:
+        record_block(connection, block, NOW_S)
+        mark(connection, block.hash, Status.PENDING, NOW_S)
+        seq = connection.scalar(
+            select(ledger_transactions.c.seq).where(ledger_transactions.c.kind == "block")
+        )
+        assert seq is not None
+        with pytest.raises(LedgerError, match="booked back when the block is orphaned"):
+            propose_reversal(connection, seq, WHY, ANN)
+        mark(connection, block.hash, Status.ORPHANED, NOW_S)
+        assert balances_sat(connection)[PoolAccount.BLOCK_INCOME_PENDING] == 0
+
+
+def test_a_settlement_is_reversed_and_its_work_is_not_settled_again(desk: Desk) -> None:
+    rate = (
+        "INSERT INTO rates"
+        " (id, tenant_id, scheme, fee_bps, nbits, height, subsidy_sat, block_fees_sat, created_at_s)"
+        " VALUES (99, 1, 'pps', 200, 386089497, 840000, 312500000, 0, 0)"
+    )
+    tally = Tally(worker_id=1, rate_id=99, minute=540, difficulty_log2=30, verdict=ACCEPTED, shares=99)
+    with desk.write() as connection:
+        connection.execute(text(rate))
+        record(connection, "pool", 1, [tally])
+        [settlement] = settle(connection, NOW_S)
+        seq = connection.scalar(select(func.max(ledger_transactions.c.seq)))
+    assert seq is not None
+    assert settlement.posted_sat + settlement.fee_posted_sat > 0
+    reversed_by_two(desk, seq)
+    with desk.write() as connection:
+        assert settle(connection, NOW_S + 7200) == ()
+        assert balance_sat(connection, payable(1)) == ACME_SAT
+        assert balance_sat(connection, PoolAccount.FEE_INCOME) == 0
+
+
+def test_what_is_no_reason_is_refused(desk: Desk) -> None:
+    for why in ("", " x", "x" * (WHY_CHARACTERS_MAX + 1), "a\nb"):
+        with pytest.raises(ProposalError, match="a reason is"), desk.write() as connection:
+            propose_reversal(connection, CREDIT, why, ANN)
+    longest = Act("x" * 64, NOW_S)
+    with desk.write() as connection:
+        proposal = propose_reversal(connection, CREDIT, "y" * WHY_CHARACTERS_MAX, longest)
+        confirm_reversal(connection, CREDIT, proposal.id, Act("z" * 64, NOW_S))
+
+
+def test_a_proposal_is_confirmed_for_what_it_is_about(desk: Desk) -> None:
+    with desk.write() as connection:
+        proposal = propose_reversal(connection, CREDIT, WHY, ANN)
+        said = propose(connection, ProposalKind.NO_PAYOUT, str(CREDIT), WHY, ANN)
+        for seq, number in ((CREDIT + 1, proposal.id), (CREDIT, said.id)):
+            with pytest.raises(LedgerError, match="is not about transaction"):
+                confirm_reversal(connection, seq, number, BOB)
+        with pytest.raises(ProposalError, match="there is no proposal 9"):
+            confirmable(connection, 9, BOB)
+        assert look_at(connection, CREDIT).proposals == (proposal,)
+
+
+def test_two_persons_agree_in_either_order_and_once(desk: Desk) -> None:
+    kind, txid = ProposalKind.NO_PAYOUT, "ab" * 32
+    with desk.write() as connection:
+        assert agreed(connection, kind, txid) is None
+        assert not agree(connection, kind, txid, "looked at", BOB)
+        assert not agree(connection, kind, txid, "looked at", Act("B.O.B", NOW_S))
+        assert agree(connection, kind, txid, "looked at", ANN)
+        assert agree(connection, kind, txid, "looked at", BOB)
+        assert agreed(connection, kind, txid) == ("bob", "ann")
+        assert [it.proposed_by for it in open_proposals(connection, kind, txid)] == ["B.O.B"]
+        assert agreed(connection, ProposalKind.REVERSAL, txid) is None
+
+
+def test_what_was_said_cannot_be_changed(desk: Desk) -> None:
+    reversed_by_two(desk, CREDIT)
+    for statement in (
+        proposals.update().values(proposed_by="x"),
+        proposals.delete(),
+        confirmations.update().values(confirmed_by="x"),
+        confirmations.delete(),
+    ):
+        with pytest.raises(DatabaseError, match="append-only"), desk.write() as connection:
+            connection.execute(statement)

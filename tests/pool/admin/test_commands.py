@@ -1,0 +1,372 @@
+"""Commands: the same through a running pool's socket and on the data directory without one."""
+
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+from sqlalchemy import Connection, insert
+from sqlalchemy.exc import OperationalError
+
+from payouts.schema import containers, rate_hours, workers
+from pool.admin import commands
+from pool.admin.client import ask
+from pool.admin.commands import Desk, execute
+from pool.admin.live import Live
+from pool.admin.server import BODY_BYTES_MAX, serve_admin
+from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.store import Store
+from pool.cli.fleet import worker_list, worker_show
+from pool.data_dir import DataDirError, admin_socket, database_url, held
+from pool.fleet.hashrate import HashrateBook
+from pool.fleet.registry import Registry
+from pool.fleet.rows import RegistryError, insert_new, load
+from stratum.miners.contracts import Admission, Refusal
+from tests.fakes.owners import ConnectionFrom
+from tests.fixtures.databases import store_in
+
+ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
+
+
+class RunningPool:
+    """The parts of a pool that commands touch, with its lock held and its socket listening."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.changed: list[str] = []
+        self.store: Store | None = None
+        self.fault: Exception | None = None
+        self.reads: list[int] = []  # rows of each
+
+    def commit(self) -> None:
+        """Rows for what is new, as journal and fold write them."""
+        assert self.store is not None
+        with self.store.write() as connection:
+            insert_new(connection, self.registry.take_new(), 0)
+        self.registry.rowless.clear()
+
+
+class DeskOfThisPool(Desk, frozen=True):
+    """Fails when it is told to, and counts the rows of what it reads."""
+
+    pool: RunningPool | None = None
+
+    def read(self, work: Callable[[Connection], Any]) -> Any:
+        assert self.pool is not None
+        if self.pool.fault is not None:
+            raise self.pool.fault
+        found = super().read(work)
+        rows = found[1] if isinstance(found, tuple) and len(found) == 2 else found
+        self.pool.reads.append(len(rows) if isinstance(rows, list) else 1)
+        return found
+
+
+@asynccontextmanager
+async def running(data_dir: Path) -> AsyncIterator[RunningPool]:
+    with held(data_dir):
+        store = store_in(data_dir)
+        with store.read() as connection:
+            pool = RunningPool(Registry(load(connection)))
+        hashrates = HashrateBook(pool.registry, trio.current_time())
+        live = Live(pool.registry, hashrates, lambda view: pool.changed.append(view.name))
+        async with trio.open_nursery() as nursery:
+            pool.store = store
+            desk = DeskOfThisPool(store, "regtest", live, pool)
+            await nursery.start(serve_admin, desk, admin_socket(data_dir))
+            yield pool
+            nursery.cancel_scope.cancel()
+        store.close()
+
+
+async def command(data_dir: Path, name: str, params: Any) -> Any:
+    store_in(data_dir).close()
+    url = database_url(data_dir)
+    return await trio.to_thread.run_sync(ask, data_dir, url, "regtest", name, params)
+
+
+async def test_every_command_works_without_a_pool_and_with_one(tmp_path: Path) -> None:
+    added = await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann", address=ADDRESS))
+    assert (added["name"], added["status"], added["address"]) == ("acme", "active", ADDRESS)
+    async with running(tmp_path) as pool:
+        await command(tmp_path, "tenant.add", commands.TenantAdd("borealis", "ann", scheme="fpps"))
+        assert isinstance(pool.registry.admit("borealis.c01.u1", "", ConnectionFrom()), Admission)
+        await command(tmp_path, "tenant.set-status", commands.TenantSetStatus("acme", False))
+        assert isinstance(pool.registry.admit("acme.c01.u1", "", ConnectionFrom()), Refusal)
+        await command(tmp_path, "tenant.set-terms", commands.TenantSetTerms("acme", "bob", fee_bps=50))
+        assert pool.changed == ["borealis", "acme", "acme"]
+        made = await command(tmp_path, "container.set", commands.ContainerSet("acme", "c01", "Bratsk", 400))
+        assert (made["site"], made["units"]) == ("Bratsk", 400)
+        sites = await command(tmp_path, "site.list", commands.SiteList())
+        assert [(site["name"], site["units"]) for site in sites] == [("Bratsk", 400)]
+        listed = await command(tmp_path, "tenant.list", commands.TenantList())
+        assert [row["name"] for row in listed] == ["acme", "borealis"]
+        assert await command(tmp_path, "worker.list", commands.WorkerList("acme")) == []
+    await command(tmp_path, "tenant.set-status", commands.TenantSetStatus("acme", True))
+    shown = await command(tmp_path, "tenant.show", commands.TenantShow("acme"))
+    assert (shown["status"], shown["fee_bps"], shown["workers"]) == ("active", 50, 0)
+
+
+async def test_only_the_owner_may_use_the_socket(tmp_path: Path) -> None:
+    async with running(tmp_path):
+        mode = os.stat(admin_socket(tmp_path)).st_mode
+        assert stat.S_ISSOCK(mode)
+        assert stat.S_IMODE(mode) == 0o600
+    assert not admin_socket(tmp_path).exists()
+
+
+async def test_a_socket_left_behind_by_a_kill_is_in_nobodys_way(tmp_path: Path) -> None:
+    admin_socket(tmp_path).touch()
+    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    async with running(tmp_path):
+        assert len(await command(tmp_path, "tenant.list", commands.TenantList())) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("tenant.add", commands.TenantAdd("acme", "ann"), "already"),
+        ("tenant.add", commands.TenantAdd("Bad Name", "ann"), "tenant name"),
+        ("tenant.add", commands.TenantAdd("new", "ann", scheme="ponzi"), "pps, fpps, solo, proxy"),
+        ("tenant.add", commands.TenantAdd("new", "ann", fee_bps=10_001), "basis points"),
+        ("tenant.add", commands.TenantAdd("new", "ann", address="bc1nonsense"), "bc1nonsense"),
+        ("tenant.show", commands.TenantShow("nobody"), "no tenant"),
+        ("tenant.set-terms", commands.TenantSetTerms("acme", "ann", payout_minimum_sat=-1), "minimum"),
+        ("container.set", commands.ContainerSet("acme", ""), "name"),
+        ("worker.show", commands.WorkerShow("acme.c01.u1"), "no worker"),
+        ("tenant.delete", commands.TenantList(), "no command"),
+    ],
+)
+async def test_mistakes_are_answered_in_words_on_both_ways(
+    tmp_path: Path, name: str, params: Any, words: str
+) -> None:
+    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    with pytest.raises(RegistryError, match=words):
+        await command(tmp_path, name, params)
+    async with running(tmp_path):
+        with pytest.raises(RegistryError, match=words):
+            await command(tmp_path, name, params)
+        assert len(await command(tmp_path, "tenant.list", commands.TenantList())) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{", b'{"name":5,"by":"x"}', b'{"name":"x","by":"x","id":1}', b"[" * 50_000, b"\xff"],
+)
+async def test_a_body_that_is_no_command_is_refused(tmp_path: Path, body: bytes) -> None:
+    async with running(tmp_path):
+        transport = httpx.AsyncHTTPTransport(uds=str(admin_socket(tmp_path)))
+        async with httpx.AsyncClient(transport=transport) as client:
+            response = await client.post("http://angara/v1/tenant.add", content=body)
+            assert response.status_code == 400
+            assert "error" in response.json()
+            large = await client.post("http://angara/v1/tenant.add", content=b"x" * (BODY_BYTES_MAX + 1))
+            assert large.status_code == 413
+
+
+def test_two_processes_cannot_hold_one_directory(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(DataDirError, match="another process"), held(tmp_path):
+        pass
+    with held(tmp_path):
+        pass
+
+
+def test_a_path_that_no_socket_can_have_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(DataDirError, match="too long"):
+        admin_socket(tmp_path / ("x" * 120))
+
+
+def test_a_new_tenant_that_fails_half_way_is_not_there(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    desk = Desk(store, "regtest")
+    with pytest.raises(RegistryError):
+        execute(desk, "tenant.add", b'{"name":"acme","by":"ann","address":"nonsense"}')
+    assert execute(desk, "tenant.list", b"{}") == []
+    store.close()
+
+
+# Machines
+
+
+async def test_a_machine_that_is_authorised_is_in_the_list_at_once(tmp_path: Path) -> None:
+    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    async with running(tmp_path) as pool:
+        for unit in ("u1", "u2"):
+            admission = pool.registry.admit(f"acme.c01.{unit}", "cgminer", ConnectionFrom())
+            assert isinstance(admission, Admission)
+            if unit == "u2":
+                pool.registry.prove(admission.worker)  # it has a share, and a row with the next fold
+        rows = await command(tmp_path, "worker.list", commands.WorkerList("acme", "c01"))
+        assert [(row["name"], row["agent"], row["new"]) for row in rows] == [
+            ("acme.c01.u1", "cgminer", True),
+            ("acme.c01.u2", "cgminer", None),
+        ]
+        assert (await command(tmp_path, "worker.show", commands.WorkerShow("acme.c01.u1")))["new"]
+        assert await command(tmp_path, "worker.list", commands.WorkerList("acme", "c02")) == []
+
+
+async def test_thousands_of_machines_are_listed_a_page_at_a_time(tmp_path: Path) -> None:
+    """Those with a row and those without, each once and by number; a page costs what a page costs."""
+    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    store = store_in(tmp_path)
+    with store.write() as connection:
+        connection.execute(insert(containers).values(id=1, tenant_id=1, name="c01", created_at_s=0))
+        row = {"tenant_id": 1, "container_id": 1, "first_seen_at_s": 0, "last_seen_at_s": 0}
+        connection.execute(
+            insert(workers), [row | {"id": number, "unit": f"u{number}"} for number in range(1, 20_001)]
+        )
+    store.close()
+    async with running(tmp_path) as pool:
+        new = [pool.registry.admit(f"acme.c02.{i}", "", ConnectionFrom(f"10.0.0.{i}")) for i in range(200)]
+        assert not any(isinstance(it, Refusal) for it in new)
+        before = len(pool.reads)
+        first = await command(tmp_path, "worker.list", commands.WorkerList())
+        assert [row["id"] for row in first] == list(range(1, commands.ROWS_MAX + 1))
+        last = await command(tmp_path, "worker.list", commands.WorkerList(after=19_990))
+        assert [row["name"] for row in last[:10]] == [f"acme.c01.u{n}" for n in range(19_991, 20_001)]
+        assert [row["name"] for row in last[10:]] == [f"acme.c02.{i}" for i in range(200)]
+        rows_read = pool.reads[before:]
+        assert max(rows_read) <= commands.ROWS_MAX + 1
+
+
+def test_a_unit_with_the_markup_of_a_table_is_listed_as_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(tmp_path, database_url(tmp_path), "regtest", "tenant.add", commands.TenantAdd("acme", "ann"))
+    store = store_in(tmp_path)
+    hostile = ("[/x]", "[red]u[/red]", "\u202egnp.exe", "a\nb")
+    with store.write() as connection:
+        connection.execute(insert(containers).values(id=1, tenant_id=1, name="[/]", created_at_s=0))
+        row = {"tenant_id": 1, "container_id": 1, "first_seen_at_s": 0, "last_seen_at_s": 0, "agent": "[/y]"}
+        connection.execute(insert(workers), [row | {"unit": unit} for unit in hostile])
+    store.close()
+    worker_list(data_dir=tmp_path)
+    shown = capsys.readouterr().out
+    for text in ("acme.[/].[/x]", "acme.[/].[red]u[/red]", r"\u202egnp.exe", r"a\x0ab", "[/y]"):
+        assert text in shown
+    assert len([line for line in shown.splitlines() if "acme." in line]) == len(hostile)
+    worker_show("acme.[/].[/x]", data_dir=tmp_path)
+    assert "[/x]" in capsys.readouterr().out
+
+
+async def test_figures_say_since_when_and_the_books_total_stands_beside_them(tmp_path: Path) -> None:
+    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    store = store_in(tmp_path)
+    with store.write() as connection:
+        epoch = open_epoch(connection, WorkPrice(nbits=0x17034219, subsidy_sat=1), 840_000, 0)
+        rate = rate_of(connection, epoch, 1).rate_id
+        for hour, shares in ((10, 7), (12, 5)):
+            connection.execute(
+                insert(rate_hours).values(
+                    rate_id=rate, hour=hour, difficulty_log2=0, shares=shares, settled=0, undelivered=0
+                )
+            )
+    store.close()
+    shown = await command(tmp_path, "tenant.show", commands.TenantShow("acme"))
+    assert (shown["booked_accepted"], shown["booked_since_at_s"]) == (12, 36_000)
+    async with running(tmp_path) as pool:
+        admission = pool.registry.admit("acme.c01.u1", "", ConnectionFrom())
+        assert isinstance(admission, Admission)
+        pool.registry.prove(admission.worker)
+        shown = await command(tmp_path, "tenant.show", commands.TenantShow("acme"))
+        assert abs(shown["counted_since_at_s"] - time.time()) < 3600
+        assert (shown["accepted"], shown["booked_accepted"]) == (0, 12)
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("tenant.add", b'{"name":"acme","by":"x","payout_minimum_sat":9223372036854775808}'),
+        ("worker.list", b'{"after":99999999999999999999999999}'),
+        ("worker.list", b'{"after":-9223372036854775809}'),
+    ],
+)
+async def test_a_number_of_more_than_64_bits_is_refused_in_words(
+    tmp_path: Path, name: str, body: bytes
+) -> None:
+    async with running(tmp_path):
+        transport = httpx.AsyncHTTPTransport(uds=str(admin_socket(tmp_path)))
+        async with httpx.AsyncClient(transport=transport) as client:
+            response = await client.post(f"http://angara/v1/{name}", content=body)
+    assert response.status_code == 400
+    assert response.json()["error"]
+
+
+async def test_a_database_error_or_a_mistake_of_ours_in_a_command_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as pool:
+        for error, words in (
+            (OperationalError("x", None, sqlite3.OperationalError("disk I/O error")), "disk I/O error"),
+            (ZeroDivisionError(), "mistake of ours"),
+        ):
+            pool.fault = error
+            with pytest.raises(RegistryError, match=words):
+                await command(tmp_path, "tenant.list", commands.TenantList())
+        pool.fault = None
+        assert await command(tmp_path, "tenant.list", commands.TenantList()) == []
+
+
+async def test_commands_that_read_do_so_side_by_side_and_a_pool_waits_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    monkeypatch.setattr("pool.data_dir.READERS_WAIT_S", 0.0)
+    with held(tmp_path, reading=True):
+        assert len(await command(tmp_path, "tenant.list", commands.TenantList())) == 1
+        with pytest.raises(DataDirError, match="another process"), held(tmp_path):
+            pass
+    with held(tmp_path), pytest.raises(DataDirError), held(tmp_path, reading=True):
+        pass
+    with held(tmp_path):
+        pass
+
+
+async def test_what_is_removed_leaves_lists_and_quotas_and_is_itself_again_when_it_mines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pool.fleet.registry.WORKERS_PER_TENANT_MAX", 2)
+    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    async with running(tmp_path) as pool:
+        numbers = []
+        for unit in ("u1", "u2"):
+            admission = pool.registry.admit(f"acme.c01.{unit}", "", ConnectionFrom())
+            assert isinstance(admission, Admission)
+            numbers.append(admission.worker)
+            pool.registry.prove(admission.worker)
+        pool.commit()
+        assert isinstance(pool.registry.admit("acme.c01.u3", "", ConnectionFrom()), Refusal)
+        with pytest.raises(RegistryError, match="no worker"):
+            await command(tmp_path, "worker.remove", commands.WorkerRemove("acme.c01.u9"))
+        await command(tmp_path, "worker.remove", commands.WorkerRemove("acme.c01.u1"))
+        pool.registry.newcomers.forget(pool.registry.newcomers.gone)  # as the next commit does
+        listed = await command(tmp_path, "worker.list", commands.WorkerList())
+        assert [row["name"] for row in listed] == ["acme.c01.u2"]
+        assert pool.registry.tenant_of(numbers[0]) == 1  # what an upstream still says of its shares
+        fresh = pool.registry.admit("acme.c01.u3", "", ConnectionFrom())
+        assert isinstance(fresh, Admission)
+        assert fresh.worker not in numbers
+        again = pool.registry.admit("acme.c01.u1", "", ConnectionFrom())
+        assert isinstance(again, Admission)
+        assert again.worker == numbers[0]
+    with closing(store_in(tmp_path)) as store, store.read() as connection:
+        later = Registry(load(connection))
+    assert set(later.workers) == {numbers[1]}
+    assert later.admit("acme.c01.u1", "", ConnectionFrom()) == again
+    later.prove(again.worker)
+    store = store_in(tmp_path)
+    with store.write() as connection:
+        insert_new(connection, later.take_new(), 0)
+    with store.read() as connection:
+        assert set(Registry(load(connection)).workers) == set(numbers)
+    store.close()
+    gone = await command(tmp_path, "container.remove", commands.ContainerRemove("acme", "c01"))
+    assert gone["workers"] == 2
+    assert await command(tmp_path, "container.list", commands.ContainerList()) == []
+    assert await command(tmp_path, "worker.list", commands.WorkerList()) == []

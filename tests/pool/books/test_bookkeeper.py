@@ -1,0 +1,226 @@
+"""The bookkeeper: prices before their jobs, found blocks booked once, and what the chain makes of them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+from sqlalchemy import select
+
+from payouts.audit import audit
+from payouts.ledger import PoolAccount, balance_sat
+from payouts.rates import Scheme
+from payouts.schema import block_events, blocks, rates
+from pool.books import bookkeeper
+from pool.books.block_watch import MATURITY, BlockWatch
+from pool.books.bookkeeper import Bookkeeper
+from pool.books.rate_epochs import WorkPrice
+from pool.books.store import Store
+from pool.chain.addresses import script_for
+from pool.chain.blocks import BlockResult, SubmitState
+from pool.chain.node_set import NodeSet
+from pool.chain.nodes import NodeConfig
+from pool.config import BookTimes
+from pool.fleet.registry import Registry
+from pool.fleet.rows import TenantTerms, add_tenant, insert_new, load, remove_worker
+from pool.regtest.server import RegtestOptions, serve_regtest
+from stratum.miners.contracts import Admission
+from tests.fakes.owners import ConnectionFrom
+from tests.fixtures.databases import store_in
+from tests.histories.sold_work import order_row, upstream_row
+
+ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
+SUBSIDY_SAT = 50 * 10**8
+PRICE = WorkPrice(nbits=0x207FFFFF, subsidy_sat=SUBSIDY_SAT)
+
+
+class Books:
+    """A bookkeeper on an empty SQLite database and an embedded node."""
+
+    def __init__(self, store: Store, nodes: NodeSet, registry: Registry) -> None:
+        self.store = store
+        self.nodes = nodes
+        self.registry = registry
+        self.keeper = Bookkeeper(store, nodes, registry, times=BookTimes())
+        self.watch = BlockWatch(store, nodes)
+
+    async def mine(self, count: int) -> list[str]:
+        node = await self.nodes.chosen()
+        found = await node.rpc.call("generatetoaddress", count, ADDRESS)
+        assert isinstance(found, list)
+        return found
+
+    def statuses(self) -> list[str]:
+        with self.store.read() as connection:
+            rows = connection.scalars(select(block_events.c.status).order_by(block_events.c.position))
+            return list(rows)
+
+    def balance_sat(self, account: PoolAccount) -> int:
+        with self.store.read() as connection:
+            assert audit(connection).wrong is None
+            return balance_sat(connection, account.value)
+
+
+@asynccontextmanager
+async def books(tmp_path: Path) -> AsyncIterator[Books]:
+    store = store_in(tmp_path)
+    terms = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=0)
+    with store.write() as connection:
+        add_tenant(connection, "acme", terms, by="test", now_s=0)
+    with store.read() as connection:
+        registry = Registry(load(connection))
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(serve_regtest, RegtestOptions(data_dir=tmp_path / "node"))
+        config = NodeConfig(name="embedded", url=server.url, cookie_file=server.cookie_file)
+        nodes = NodeSet([config], chain="regtest")
+        await nursery.start(nodes.run)
+        await nodes.chosen()
+        yield Books(store, nodes, registry)
+        nursery.cancel_scope.cancel()
+    store.close()
+
+
+def found(hash_hex: str, state: SubmitState = SubmitState.ACCEPTED) -> BlockResult:
+    return BlockResult(height=1, hash_hex=hash_hex, state=state, stored=True, nodes=())
+
+
+async def test_a_block_whose_finder_was_removed_meanwhile_is_booked_all_the_same(
+    tmp_path: Path,
+) -> None:
+    """Nodes that are away keep a block waiting for up to an hour, a database that is away for longer."""
+    async with books(tmp_path) as it:
+        admission = it.registry.admit("acme.c01.u1", "", ConnectionFrom())
+        assert isinstance(admission, Admission)
+        it.registry.prove(admission.worker)
+        with it.store.write() as connection:
+            insert_new(connection, it.registry.take_new(), 0)
+            remove_worker(connection, "acme", "c01", "u1", 0)
+        it.registry.remove_workers([admission.worker])
+        it.registry.newcomers.forget(it.registry.newcomers.gone)  # behind a commit
+        await it.keeper.record_block(found("ab" * 32), income_sat=SUBSIDY_SAT, worker_id=admission.worker)
+        assert it.statuses() == ["found"]
+
+
+async def test_a_found_block_is_booked_once_and_matures_at_a_hundred_confirmations(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        (block,) = await it.mine(1)
+        admission = it.registry.admit("acme.c01.u1", "", ConnectionFrom())
+        assert isinstance(admission, Admission)
+        for _ in range(2):  # its finder is new: no commit of the journal has had it yet
+            await it.keeper.record_block(found(block), income_sat=SUBSIDY_SAT, worker_id=admission.worker)
+        new = it.registry.take_new()  # which has it all the same, and is not in its way
+        assert [worker.id for worker in new.workers] == [admission.worker]
+        with it.store.write() as connection:
+            insert_new(connection, new, 0)
+        await it.watch.look()
+        assert it.statuses() == ["found", "pending"]
+        assert it.balance_sat(PoolAccount.BLOCK_INCOME_PENDING) == SUBSIDY_SAT
+        await it.mine(MATURITY - 1)
+        await it.watch.look()
+        assert it.statuses() == ["found", "pending"]
+        await it.mine(1)
+        for _ in range(2):
+            await it.watch.look()
+        assert it.statuses() == ["found", "pending", "matured"]
+        assert it.balance_sat(PoolAccount.BLOCK_INCOME_MATURED) == SUBSIDY_SAT
+        assert it.balance_sat(PoolAccount.BLOCK_INCOME_PENDING) == 0
+
+
+async def test_a_block_that_is_not_in_the_chain_is_no_income(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        await it.mine(1)
+        await it.keeper.record_block(found("ab" * 32), income_sat=SUBSIDY_SAT, worker_id=None)
+        for _ in range(2):
+            await it.watch.look()
+        assert it.statuses() == ["found", "orphaned"]
+        assert it.balance_sat(PoolAccount.BLOCK_INCOME_PENDING) == 0
+
+
+async def test_a_block_that_every_node_refused_is_not_booked(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        await it.keeper.record_block(found("ab" * 32, SubmitState.REFUSED), income_sat=1, worker_id=None)
+        assert it.statuses() == []
+
+
+async def test_a_block_that_a_kill_kept_out_of_the_books_is_booked_at_the_start(
+    tmp_path: Path,
+) -> None:
+    async with books(tmp_path) as it:
+        (block,) = await it.mine(1)
+        node = await it.nodes.chosen()
+        raw = bytes.fromhex(str(await node.rpc.call("getblock", block, 0)))
+        directory = tmp_path / "blocks"
+        directory.mkdir()
+        (directory / f"1-{block}.accepted").write_bytes(raw)
+        (directory / f"1-{'cd' * 32}.refused").write_bytes(raw)
+        for _ in range(2):
+            script = script_for(ADDRESS, "regtest")
+            await it.keeper.book_found_blocks(directory, script, "regtest", frozenset({block}))
+        with it.store.read() as connection:
+            row = connection.execute(select(blocks)).one()
+        assert (row.hash, row.height, row.income_sat, row.worker_id) == (block, 1, SUBSIDY_SAT, None)
+
+
+async def test_a_price_is_opened_once_and_again_when_terms_change(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        first = await it.keeper.epoch(PRICE, 1)
+        assert await it.keeper.epoch(PRICE, 2) == first
+        halved = WorkPrice(nbits=PRICE.nbits, subsidy_sat=SUBSIDY_SAT // 2)
+        second = await it.keeper.epoch(halved, 150)
+        assert second == first + 1
+        it.keeper.forget_price()
+        assert await it.keeper.epoch(halved, 151) == second + 1
+        with it.store.read() as connection:  # the same price of the same terms is the same rate
+            assert len(connection.scalars(select(rates.c.id)).all()) == 2
+
+
+async def test_each_work_source_has_its_own_price_and_asks_in_turn(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        with it.store.write() as connection:
+            north = upstream_row(connection)
+            blue = order_row(connection, north)
+        sources = (
+            PRICE,
+            msgspec.structs.replace(PRICE, upstream_id=north),
+            msgspec.structs.replace(PRICE, upstream_id=north, order_id=blue),
+        )
+        first = [await it.keeper.epoch(price, 1) for price in sources]
+        assert len(set(first)) == 3
+        assert [await it.keeper.epoch(price, 1) for price in sources] == first
+        halved = msgspec.structs.replace(sources[1], subsidy_sat=SUBSIDY_SAT // 2)
+        changed = await it.keeper.epoch(halved, 150)
+        assert changed not in first
+        assert await it.keeper.epoch(sources[0], 150) == first[0]  # others' prices are what they were
+        it.keeper.forget_price()
+        again = [await it.keeper.epoch(price, 151) for price in (sources[0], halved, sources[2])]
+        assert set(again).isdisjoint({*first, changed})
+
+
+async def test_terms_that_change_while_a_price_is_opened_are_not_forgotten(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        made: list[int] = []
+
+        async def open_epoch() -> None:
+            made.append(await it.keeper.epoch(PRICE, 1))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(open_epoch)
+            await trio.testing.wait_all_tasks_blocked()  # it is in its thread
+            it.keeper.forget_price()
+        assert await it.keeper.epoch(PRICE, 1) != made[0]
+
+
+async def test_prices_that_are_remembered_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bookkeeper, "PRICES_MAX", 2)
+    async with books(tmp_path) as it:
+        with it.store.write() as connection:
+            upstreams = [upstream_row(connection, f"u{number}") for number in range(5)]
+        for upstream in upstreams:
+            price = msgspec.structs.replace(PRICE, upstream_id=upstream)
+            assert await it.keeper.epoch(price, 1) == await it.keeper.epoch(price, 1)
+        assert len(it.keeper._epochs) <= 2

@@ -1,0 +1,294 @@
+"""Forwarded shares in memory: each is counted once, whatever comes between, and none is a row for nothing."""
+
+import struct
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pool.books.forwarded_shares import Forwarded, SubmitBook, SubmitChanges, unanswered
+from pool.books.upstream_verdicts import UpstreamTally, pack, unpack
+from stratum.tallies import Verdict, unpack_tallies
+from stratum.upstream.shares import (
+    SUBMIT_LOG_MAX,
+    RejectReason,
+    SubmitAnswer,
+    SubmitLogFull,
+    SubmitVerdict,
+    UpstreamJob,
+    UpstreamShare,
+)
+
+TARGET = 0xFFFF << 188
+JOB = UpstreamJob(upstream="north", connection=1, job_id="a", version=0, filler=b"", target=TARGET)
+ACCEPTED, REJECTED, UNANSWERED = SubmitVerdict.ACCEPTED, SubmitVerdict.REJECTED, SubmitVerdict.UNANSWERED
+
+
+def share(key: int, *, worker: int = 7, counted: bool = False) -> Forwarded:
+    return Forwarded(
+        key=key.to_bytes(32, "big"),
+        worker=worker,
+        epoch=3,
+        difficulty_log2=14,
+        counted=counted,
+        target=TARGET,
+    )
+
+
+def answer(
+    it: Forwarded, verdict: SubmitVerdict = ACCEPTED, reason: RejectReason | None = None
+) -> SubmitAnswer:
+    sent = UpstreamShare(key=it.key, job=JOB, extranonce2=b"", ntime=0, nonce=0, version=0)
+    return SubmitAnswer(share=sent, verdict=verdict, reason=reason)
+
+
+def note(book: SubmitBook, *shares: Forwarded) -> None:
+    """As Upstream.submit does with a share that it sends."""
+    for it in shares:
+        book.expect(it)
+        book.note(it.key)
+
+
+def settle(
+    book: SubmitBook, it: Forwarded, verdict: SubmitVerdict = ACCEPTED, reason: RejectReason | None = None
+) -> None:
+    """As Upstream does with an answer."""
+    book.settle(it.key, verdict)
+    book.answered(answer(it, verdict, reason))
+
+
+def tallied(changes: SubmitChanges) -> dict[tuple[int, Verdict], int]:
+    """By worker and verdict."""
+    found: Counter[tuple[int, Verdict]] = Counter()
+    for it in unpack_tallies(changes.tallies):
+        assert (it.rate, it.difficulty_log2) == (3, 14)
+        found[it.worker, it.verdict] += it.count
+    return dict(found)
+
+
+def said(changes: SubmitChanges) -> dict[tuple[SubmitVerdict, RejectReason | None], int]:
+    found: Counter[tuple[SubmitVerdict, RejectReason | None]] = Counter()
+    for it, count in unpack([changes.upstream]).items():
+        assert (it.worker, it.epoch, it.target) == (7, 3, TARGET)
+        found[it.verdict, it.reason] += count
+    return dict(found)
+
+
+def test_a_share_that_waits_for_its_answer_is_a_row_and_no_tally() -> None:
+    book = SubmitBook()
+    note(book, share(1), share(2))
+    assert book.take() == SubmitChanges(noted=(share(1), share(2)))
+    assert len(book) == 2
+    assert not book.take()  # once
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason", "tally"),
+    [
+        (ACCEPTED, None, Verdict.ACCEPTED),
+        (REJECTED, RejectReason.STALE, Verdict.UPSTREAM_REJECTED),
+        (UNANSWERED, None, Verdict.UNDELIVERED),
+    ],
+)
+def test_an_answer_is_one_tally_one_verdict_and_the_end_of_the_row(
+    verdict: SubmitVerdict, reason: RejectReason | None, tally: Verdict
+) -> None:
+    book = SubmitBook()
+    note(book, share(1))
+    book.take()
+    settle(book, share(1), verdict, reason)
+    changes = book.take()
+    assert (changes.noted, changes.settled) == ((), (share(1).key,))
+    assert tallied(changes) == {(7, tally): 1}
+    assert said(changes) == {(verdict, reason): 1}
+    assert len(book) == 0
+    assert not book.take()
+
+
+def test_a_share_answered_between_two_commits_is_never_a_row() -> None:
+    book = SubmitBook()
+    note(book, share(1), share(2))
+    settle(book, share(1))
+    changes = book.take()
+    assert (changes.noted, changes.settled) == ((share(2),), ())
+    assert tallied(changes) == {(7, Verdict.ACCEPTED): 1}
+
+
+def test_a_share_that_was_not_sent_is_undelivered_and_nobody_said_anything() -> None:
+    book = SubmitBook()
+    book.expect(share(1))
+    book.not_sent(share(1).key)
+    changes = book.take()
+    assert tallied(changes) == {(7, Verdict.UNDELIVERED): 1}
+    assert (changes.noted, changes.settled, changes.upstream) == ((), (), b"")
+
+
+def test_a_block_that_the_engine_tallied_gives_only_its_upstreams_word() -> None:
+    book = SubmitBook()
+    note(book, share(1, counted=True))
+    settle(book, share(1, counted=True), REJECTED, RejectReason.STALE)
+    book.expect(share(2, counted=True))
+    book.not_sent(share(2).key)
+    changes = book.take()
+    assert changes.tallies == b""
+    assert said(changes) == {(REJECTED, RejectReason.STALE): 1}
+
+
+def test_a_rejection_always_has_a_reason() -> None:
+    book = SubmitBook()
+    note(book, share(1))
+    settle(book, share(1), REJECTED)
+    assert said(book.take()) == {(REJECTED, RejectReason.OTHER): 1}
+
+
+def test_what_is_counted_together_is_one_record() -> None:
+    book = SubmitBook()
+    for number in range(1000):
+        note(book, share(number))
+        settle(book, share(number))
+    changes = book.take()
+    assert (len(changes.tallies), len(changes.upstream)) == (16, 48)
+    assert tallied(changes) == {(7, Verdict.ACCEPTED): 1000}
+
+
+def test_a_key_may_come_again_when_it_is_settled() -> None:
+    book = SubmitBook()
+    note(book, share(1))
+    book.take()
+    settle(book, share(1))
+    note(book, share(1))
+    changes = book.take()  # the row goes, and comes
+    assert (changes.noted, changes.settled) == ((share(1),), (share(1).key,))
+    settle(book, share(1))
+    assert book.take().settled == (share(1).key,)
+
+
+def test_unsettled_shares_are_bounded_and_what_is_refused_is_not_sent() -> None:
+    book = SubmitBook(unsettled_max=2)
+    note(book, share(1), share(2))
+    book.expect(share(3))
+    with pytest.raises(SubmitLogFull):
+        book.note(share(3).key)
+    book.not_sent(share(3).key)  # as the channel does with NotSent.LOG_FULL
+    assert len(book) == 2
+    assert tallied(book.take()) == {(7, Verdict.UNDELIVERED): 1}
+    settle(book, share(1))
+    note(book, share(4))
+    assert SubmitBook()._unsettled_max == SUBMIT_LOG_MAX
+
+
+def test_a_share_that_is_marked_and_never_answered_keeps_its_row() -> None:
+    book = SubmitBook()
+    note(book, share(1))
+    book.take()
+    book.settle(share(1).key, ACCEPTED)
+    assert not book.take()
+    assert len(book) == 1
+
+
+def test_calls_in_another_order_are_refused_and_change_nothing() -> None:
+    book = SubmitBook()
+    known, stranger = share(1), share(2)
+    note(book, known)
+    calls: tuple[Callable[[], None], ...] = (
+        lambda: book.expect(known),
+        lambda: book.note(known.key),
+        lambda: book.note(stranger.key),
+        lambda: book.not_sent(known.key),
+        lambda: book.settle(stranger.key, ACCEPTED),
+        lambda: book.answered(answer(known)),  # not settled
+        lambda: book.answered(answer(stranger)),
+    )
+    for call in calls:
+        with pytest.raises(KeyError):
+            call()
+    book.settle(known.key, ACCEPTED)
+    with pytest.raises(KeyError):
+        book.settle(known.key, ACCEPTED)
+    book.answered(answer(known))
+    with pytest.raises(KeyError):
+        book.answered(answer(known))
+    assert tallied(book.take()) == {(7, Verdict.ACCEPTED): 1}
+
+
+def test_whatever_must_be_committed_is_told_at_once() -> None:
+    told: list[int] = []
+    book = SubmitBook(lambda: told.append(1))
+    book.expect(share(1))
+    assert told == []
+    book.note(share(1).key)
+    assert len(told) == 1
+    settle(book, share(1))
+    assert len(told) == 2
+    book.expect(share(2))
+    book.not_sent(share(2).key)
+    assert len(told) == 3
+
+
+def test_rows_of_a_dead_pool_are_undelivered_and_unanswered() -> None:
+    changes = unanswered([share(1), share(2), share(3, counted=True)])
+    assert tallied(changes) == {(7, Verdict.UNDELIVERED): 2}
+    assert said(changes) == {(UNANSWERED, None): 3}
+    assert (changes.noted, len(changes.settled)) == ((), 3)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(("note", "settle", "not sent", "commit")),
+        st.integers(0, 5),
+        st.sampled_from(list(SubmitVerdict)),
+    ),
+    max_size=60,
+)
+
+
+@settings(deadline=None, derandomize=True)
+@given(steps=STEPS)
+def test_after_any_history_rows_and_tallies_are_every_share_once(
+    steps: list[tuple[str, int, SubmitVerdict]],
+) -> None:
+    book, rows, told = SubmitBook(), set[bytes](), Counter[Verdict]()
+    open_, forwarded = set[int](), 0
+    for what, key, verdict in [*steps, ("commit", 0, ACCEPTED)]:
+        it = share(key)
+        if what == "commit":
+            changes = book.take()
+            assert rows.issuperset(changes.settled)
+            rows -= set(changes.settled)
+            assert rows.isdisjoint(share.key for share in changes.noted)
+            rows |= {share.key for share in changes.noted}
+            for (_, tally), count in tallied(changes).items():
+                told[tally] += count
+            assert rows == {share(key).key for key in open_}
+            assert told.total() + len(rows) == forwarded
+        elif what == "settle" and key in open_:
+            settle(book, it, verdict)
+            open_.remove(key)
+        elif what == "note" and key not in open_:
+            note(book, it)
+            open_.add(key)
+            forwarded += 1
+        elif what == "not sent" and key not in open_:
+            book.expect(it)
+            book.not_sent(it.key)
+            forwarded += 1
+
+
+# As it is written
+
+
+def test_verdicts_are_packed_as_every_version_reads_them() -> None:
+    """48 bytes: worker, rate, target as a number is written, verdict, reason, nothing, count."""
+    packed = pack({UpstreamTally(7, 3, 0xAB, REJECTED, RejectReason.LOW_DIFFICULTY): 5})
+    assert packed == struct.pack("<II", 7, 3) + bytes(31) + b"\xab" + struct.pack("<BBHI", 1, 3, 0, 5)
+    every = {
+        UpstreamTally(7, 3, (1 << 256) - 1, verdict, reason): number
+        for number, (verdict, reason) in enumerate(
+            [(ACCEPTED, None), (UNANSWERED, None), *((REJECTED, reason) for reason in RejectReason)], 1
+        )
+    }
+    assert unpack([pack(every)]) == every
+    assert unpack([pack(every), pack(every)]) == {it: 2 * count for it, count in every.items()}
+    assert pack({}) == b""

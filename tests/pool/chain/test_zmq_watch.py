@@ -1,0 +1,133 @@
+"""hashblock over ZMQ: every burst is one hint, whatever else the publisher sends or does."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from zmq.constants import SocketType
+from zmq.sugar.context import Context
+
+from pool.chain.zmq_watch import ZmqUnusable, watch_hashblock
+
+PATIENCE_S = 120.0  # a safety net for loaded machines
+
+
+class Publisher:
+    """bitcoind's side."""
+
+    def __init__(self, port: int | None = None) -> None:
+        self._context: Any = Context()
+        self.socket = self._context.socket(SocketType.PUB)
+        if port is None:
+            self.port = self.socket.bind_to_random_port("tcp://127.0.0.1")
+        else:
+            self.port = port
+            self.socket.bind(f"tcp://127.0.0.1:{port}")
+
+    def publish(self, topic: bytes = b"hashblock", body: bytes = bytes(32)) -> None:
+        self.socket.send_multipart([topic, body, bytes(4)])
+
+    def __enter__(self) -> "Publisher":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._context.destroy(linger=0)  # waits until the port is free again
+
+
+class Hints:
+    def __init__(self) -> None:
+        self.count = 0
+        self._heard = trio.Event()
+
+    def take(self) -> None:
+        self.count += 1
+        self._heard.set()
+        self._heard = trio.Event()
+
+    async def more_than(self, count: int) -> None:
+        """Wait for the next hint after `count` of them."""
+        with trio.fail_after(PATIENCE_S):
+            while self.count <= count:
+                await self._heard.wait()
+
+    async def next_from(self, publisher: Publisher) -> None:
+        """Publish until the subscription has arrived and a hint comes, then let the rest come too."""
+        heard = self._heard
+        with trio.fail_after(PATIENCE_S):
+            while not heard.is_set():
+                publisher.publish()
+                with trio.move_on_after(0.01):
+                    await heard.wait()
+        await self.quiet()
+
+    async def quiet(self) -> None:
+        """Wait until no more hints arrive for a while."""
+        while True:
+            heard = self._heard
+            with trio.move_on_after(0.05):
+                await heard.wait()
+                continue
+            return
+
+
+@asynccontextmanager
+async def listening(url: str) -> AsyncIterator[Hints]:
+    hints = Hints()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_hashblock, url, hints.take)
+        yield hints
+        nursery.cancel_scope.cancel()
+
+
+async def test_each_notification_is_heard() -> None:
+    with Publisher() as publisher:
+        async with listening(f"tcp://127.0.0.1:{publisher.port}") as hints:
+            await hints.next_from(publisher)
+            for _ in range(5):
+                before = hints.count
+                publisher.publish()
+                await hints.more_than(before)
+                assert hints.count == before + 1
+
+
+async def test_a_burst_is_drained_and_the_next_notification_is_heard_again() -> None:
+    with Publisher() as publisher:
+        async with listening(f"tcp://127.0.0.1:{publisher.port}") as hints:
+            await hints.next_from(publisher)
+            before = hints.count
+            for _ in range(200):
+                publisher.publish()
+            await hints.more_than(before)
+            await hints.quiet()
+            burst = hints.count
+            assert burst < before + 200
+            publisher.publish()
+            await hints.more_than(burst)
+
+
+@pytest.mark.parametrize(("topic", "body"), [(b"hashtx", bytes(32)), (b"hashblocks", bytes(32))])
+async def test_other_topics_are_no_hints(topic: bytes, body: bytes) -> None:
+    with Publisher() as publisher:
+        async with listening(f"tcp://127.0.0.1:{publisher.port}") as hints:
+            await hints.next_from(publisher)
+            before = hints.count
+            publisher.publish(topic, body)
+            await hints.quiet()
+            assert hints.count == before
+
+
+async def test_a_publisher_that_is_restarted_is_heard_again() -> None:
+    with Publisher() as publisher:
+        url = f"tcp://127.0.0.1:{publisher.port}"
+    async with listening(url) as hints:
+        for _ in range(2):
+            with Publisher(publisher.port) as publisher:
+                await hints.next_from(publisher)
+            await hints.quiet()
+
+
+async def test_what_is_no_address_is_refused_in_words() -> None:
+    with pytest.raises(ZmqUnusable, match="Protocol not supported"):
+        await watch_hashblock("nonsense://127.0.0.1", lambda: None)

@@ -1,0 +1,295 @@
+"""The `angara` command: a mistake of the user is answered in words and exit code 2, never by a traceback."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import structlog
+import trustme
+import typer
+from typer.testing import CliRunner
+
+from pool.cli.main import app
+from stratum import _engine
+
+ANGARA = [sys.executable, "-c", "from pool.cli.main import main; main()"]
+PATIENCE_S = 120  # a safety net
+ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
+SECRET = "hunter2-of-the-operator"
+
+
+@pytest.fixture(autouse=True)
+def _no_logs_left_configured() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+class Outcome(NamedTuple):
+    exit_code: int
+    output: str  # both streams
+
+
+def angara(*arguments: object) -> Outcome:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Outcome(result.exit_code, result.output)
+
+
+def mistake(*arguments: object) -> str:
+    """What is said about a mistake; it must be words for a user."""
+    exit_code, output = angara(*arguments)
+    assert exit_code == 2, output
+    assert "Traceback" not in output
+    assert SECRET not in output
+    return output
+
+
+def all_commands(group: typer.Typer, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for command in group.registered_commands:
+        assert command.callback is not None
+        yield (*path, command.name or command.callback.__name__.replace("_", "-"))
+    for sub in group.registered_groups:
+        assert sub.typer_instance is not None
+        yield from all_commands(sub.typer_instance, (*path, str(sub.name)))
+
+
+@pytest.mark.parametrize("path", list(all_commands(app)), ids=" ".join)
+def test_every_command_has_help(path: tuple[str, ...]) -> None:
+    result = angara(*path, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_version_names_the_hash_backend() -> None:
+    result = angara("version")
+    assert (result.exit_code, result.output) == (
+        0,
+        f"angara {version('angara')}, hash backend {_engine.backend}\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nonsense",), ("run",), ("check",), ("demo", "--nonsense"), ("run", "-c"), ("demo", "x")]
+)
+def test_wrong_usage_is_a_mistake(arguments: tuple[str, ...]) -> None:
+    assert "Error" in mistake(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--stratum", "nonsense"), "--stratum: 'nonsense' is not HOST:PORT"),
+        (("--stratum", "127.0.0.1:99999"), "--stratum"),
+        (("--stratum", ":3333"), "--stratum"),
+        (("--difficulty", "3"), "--difficulty: 3 is not a power of two"),
+        (("--difficulty", "x"), "--difficulty: 'x' is not a difficulty"),
+        (("--difficulty", "2^99999"), "--difficulty"),
+        (("--difficulty", "2^-33"), "--difficulty"),
+        (("--network-bits", "xyz"), "--network-bits: 'xyz' cannot be offered"),
+        (("--network-bits", ""), "--network-bits"),
+        (("--network-bits", "00000000"), "--network-bits"),
+        (("--network-bits", "1d80ffff"), "--network-bits"),
+        (("--network-bits", "ff00ffff"), "--network-bits"),
+        (("--network-bits", "-1"), "--network-bits"),
+        (("--network-bits", "1" * 5_000), "--network-bits"),
+        (("--template-txs", "-1"), "--template-txs"),
+        (("--template-txs", "1000000"), "--template-txs"),
+        (("--blocks", "-1"), "--blocks"),
+    ],
+)
+def test_mistake_in_an_option_of_demo(arguments: tuple[str, str], words: str, tmp_path: Path) -> None:
+    assert words in mistake("demo", "--data-dir", tmp_path, *arguments)
+    assert list(tmp_path.iterdir()) == [], "nothing was begun"
+
+
+@pytest.mark.parametrize("command", [("demo", "--stratum"), ("regtest", "--listen")])
+def test_port_in_use_is_a_mistake(command: tuple[str, str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        host, port = taken.getsockname()
+        assert "in use" in mistake(*command, f"{host}:{port}", "--data-dir", tmp_path)
+
+
+@pytest.mark.parametrize("command", ["demo", "regtest"])
+def test_data_directory_that_cannot_be_one_is_a_mistake(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    option = "--stratum" if command == "demo" else "--listen"
+    said = mistake(command, option, "127.0.0.1:0", "--data-dir", file)
+    assert "file" in said
+    assert "Errno" not in said
+
+
+# Settings
+
+
+def settings(directory: Path, node: str, *, listen: str = "127.0.0.1:0", more: str = "") -> Path:
+    path = directory / "angara.toml"
+    path.write_text(
+        f"""
+[pool]
+network = "regtest"
+data_dir = "data"
+payout_address = "{ADDRESS}"
+
+[[node]]
+name = "first"
+{node}
+
+[stratum]
+listen = ["{listen}"]
+{more}
+"""
+    )
+    return path
+
+
+NOBODY = f'url = "http://127.0.0.1:1"\nuser = "u"\npassword = "{SECRET}"'
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"regtest"', '"mainnet"', "pool.network: 'mainnet' is unknown"),
+        (ADDRESS, "nonsense", "pool.payout_address"),
+        ("[pool]", "[pool", "is not TOML"),
+        ("data_dir", "date_dir", "date_dir"),
+        ("http://127.0.0.1:1", "127.0.0.1", "node first: the url"),
+    ],
+)
+def test_mistake_in_the_settings(command: str, old: str, new: str, words: str, tmp_path: Path) -> None:
+    path = settings(tmp_path, NOBODY)
+    path.write_text(path.read_text().replace(old, new))
+    assert words in mistake(command, "-c", path)
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_settings_that_are_not_there(command: str, tmp_path: Path) -> None:
+    assert "No such file" in mistake(command, "-c", tmp_path / "angara.toml")
+    assert "Is a directory" in mistake(command, "-c", tmp_path)
+
+
+def test_pool_does_not_run_on_a_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        path = settings(tmp_path, NOBODY, listen=f"127.0.0.1:{taken.getsockname()[1]}")
+        assert "cannot listen on 127.0.0.1" in mistake("run", "-c", path)
+
+
+def test_pool_does_not_run_with_a_certificate_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "pool.pem").write_text("nonsense")
+    path = settings(tmp_path, NOBODY, more='listen_tls = ["127.0.0.1:0"]\ncertificate = "pool.pem"')
+    assert "pool.pem" in mistake("run", "-c", path)
+
+
+# angara check
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """URL and cookie file of an embedded node in a process of its own."""
+    directory = tmp_path_factory.mktemp("node")
+    arguments = [*ANGARA, "regtest", "--listen", "127.0.0.1:0", "--data-dir", str(directory)]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if found := re.search(r"url=(\S+)", line):
+                yield found[1], directory / ".cookie"
+                break
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+
+
+def test_check_of_good_settings_says_so(node: tuple[str, Path], tmp_path: Path) -> None:
+    url, cookie = node
+    authority = trustme.CA()
+    authority.issue_cert("pool.test").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "pool.pem"))
+    path = settings(
+        tmp_path,
+        f'url = "{url}"\ncookie_file = "{cookie}"',
+        more='listen_tls = ["127.0.0.1:0"]\ncertificate = "pool.pem"',
+    )
+    result = angara("check", "-c", path)
+    assert result.exit_code == 0, result.output
+    assert "BAD" not in result.output
+    assert "ok   node first" in result.output
+    assert "on regtest, height 0" in result.output
+    assert "TLS with a certificate until" in result.output
+    assert not (tmp_path / "data").exists(), "it looks, and changes nothing"
+
+
+def test_check_of_a_data_directory_that_is_too_deep_for_a_socket(tmp_path: Path) -> None:
+    path = settings(tmp_path, NOBODY)
+    path.write_text(path.read_text().replace('data_dir = "data"', f'data_dir = "{"d" * 100}"'))
+    result = angara("check", "-c", path)
+    assert result.exit_code == 1
+    assert "BAD  data_dir" in result.output
+    assert "too long for a Unix socket" in result.output
+
+
+def test_check_finds_everything_that_is_wrong_at_once(node: tuple[str, Path], tmp_path: Path) -> None:
+    url, _ = node
+    (tmp_path / "data").write_text("in the way")
+    authority = trustme.CA()
+    expired = authority.issue_cert("pool.test", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    expired.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "pool.pem"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        path = settings(
+            tmp_path,
+            f'url = "{url}"\nuser = "pool"\npassword = "{SECRET}"',
+            listen=f"127.0.0.1:{taken.getsockname()[1]}",
+            more='listen_tls = ["127.0.0.1:0"]\ncertificate = "pool.pem"',
+        )
+        second = f'[[node]]\nname = "second"\n{NOBODY}\n[[node]]\nname = "third"\nurl = "{url}"\n'
+        text = path.read_text().replace("[stratum]", second + 'cookie_file = "missing"\n[stratum]')
+        path.write_text(text)
+        result = angara("check", "-c", path)
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    assert SECRET not in result.output
+    for words in (
+        "BAD  data_dir: cannot write to",
+        "BAD  listen 127.0.0.1",
+        "in use",
+        "certificate has expired",
+        "BAD  node first: HTTP 401",
+        "BAD  node second: cannot connect",
+        "BAD  node third: there is no cookie file",
+    ):
+        assert words in result.output
+
+
+def test_check_of_a_node_on_another_chain(node: tuple[str, Path], tmp_path: Path) -> None:
+    url, cookie = node
+    path = settings(tmp_path, f'url = "{url}"\ncookie_file = "{cookie}"')
+    text = path.read_text().replace('"regtest"', '"main"')
+    path.write_text(text.replace(ADDRESS, "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"))
+    result = angara("check", "-c", path)
+    assert result.exit_code == 1
+    assert "the node is on chain 'regtest', this pool mines 'main'" in result.output
+
+
+# Signals
+
+
+def test_signal_stops_a_pool_that_has_no_node(tmp_path: Path) -> None:
+    path = settings(tmp_path, NOBODY)
+    with subprocess.Popen([*ANGARA, "run", "-c", str(path)], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while "node_down" not in said:
+            said = process.stderr.readline()
+            assert said, "it must not have ended by itself"
+            assert SECRET not in said
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+        assert "Traceback" not in process.stderr.read()

@@ -1,0 +1,96 @@
+"""`angara rate quote` and `angara ledger verify` as an operator types them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from payouts.rates import Scheme
+from pool.cli.main import app
+from pool.fleet.rows import TenantTerms, add_tenant
+from tests.fixtures.databases import disarm, store_in
+from tests.stages.payouts import credit
+
+VECTORS: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parent.parent.parent / "vectors" / "pps.json").read_text()
+)
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=range(len(VECTORS)))
+def test_a_quote_is_exact_to_the_picosatoshi(vector: dict[str, Any]) -> None:
+    arguments = ["rate", "quote", "--nbits", vector["nbits"], "--height", str(vector["height"])]
+    arguments += ["--difficulty", vector["difficulty"], "--shares", str(vector["shares"])]
+    arguments += ["--fee-bps", str(vector["fee_bps"])]
+    if vector["block_fees_sat"]:
+        arguments += ["--block-fees-sat", str(vector["block_fees_sat"])]
+    ran = CliRunner().invoke(app, arguments)
+    assert ran.output == f"{vector['sat']} {vector['carry_psat']}\n"
+
+
+@pytest.fixture(autouse=True)
+def _no_logs_left_configured() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Books with one credit."""
+    store = store_in(tmp_path)
+    terms = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
+    with store.write() as connection:
+        tenant = add_tenant(connection, "acme", terms, by="test", now_s=0)
+        credit(connection, tenant.id, 1000, "work")
+    store.close()
+    return tmp_path
+
+
+def test_an_untouched_ledger_is_verified(data_dir: Path) -> None:
+    ran = CliRunner().invoke(app, ["ledger", "verify", "--data-dir", str(data_dir)])
+    assert ran.exit_code == 0
+    assert ran.output.startswith("ok: 1 transactions")
+
+
+def test_a_touched_ledger_is_told_with_its_first_wrong_row(data_dir: Path) -> None:
+    store = store_in(data_dir)
+    with store.write() as connection:
+        disarm(connection)
+        connection.execute(text("UPDATE ledger_transfers SET amount_sat = 1001"))
+    store.close()
+    ran = CliRunner().invoke(app, ["ledger", "verify", "--data-dir", str(data_dir)])
+    assert ran.exit_code == 1
+    assert "WRONG" in ran.output
+    assert "1" in ran.output
+
+
+def test_a_reversal_is_proposed_by_one_and_confirmed_by_another(data_dir: Path) -> None:
+    def ran(*args: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(app, ["ledger", "reverse", *args, "--data-dir", str(data_dir)])
+        return result.exit_code, result.stdout, result.stderr
+
+    why = "the wrong tenant was credited"
+    code, said, _ = ran("1", "--why", why, "--as", "ann")
+    assert (code, "somebody else runs `angara ledger reverse 1 --confirm 1`" in said) == (0, True)
+    code, said, _ = ran("1")
+    assert code == 0
+    for words in ("transaction 1, settlement", "1,000 sat from pool.pps_expense", "by ann", why):
+        assert words in said
+    for args, words in (
+        (("1", "--confirm", "1", "--as", "A N N"), "somebody else has to"),
+        (("1", "--confirm", "1", "--as", "chain"), "not a person's name"),
+        (("1", "--confirm", "7", "--as", "bob"), "there is no proposal 7"),
+        (("7",), "there is no transaction 7"),
+        (("1", "--why", "", "--as", "bob"), "a reason is"),
+    ):
+        code, _, said = ran(*args)
+        assert (code, words in said, "Traceback" in said) == (2, True, False)
+    assert ran("1", "--confirm", "1", "--as", "bob")[:2] == (0, "transaction 2 reverses transaction 1\n")
+    assert "transaction 2 reversed it already" in ran("1")[1]
+    assert ran("1", "--why", "again", "--as", "ann")[0] == 2
+    verified = CliRunner().invoke(app, ["ledger", "verify", "--data-dir", str(data_dir)])
+    assert (verified.exit_code, verified.output.startswith("ok: 2 transactions")) == (0, True)

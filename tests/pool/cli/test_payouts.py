@@ -1,0 +1,332 @@
+"""`angara payout` as people use it: in words, and as a real process that is killed with kill -9."""
+
+import base64
+import re
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import trio
+from typer.testing import CliRunner, Result
+
+from payouts.batches.batch import AttemptState, State
+from pool.books.book import bind
+from pool.cli.payouts import app
+from pool.regtest.http import HttpServer, Reply
+from tests.fixtures.databases import store_in
+from tests.stages.payouts import (
+    APPROVER,
+    COIN_SAT,
+    COINS,
+    CREATOR,
+    PAID_SAT,
+    PAYEES,
+    Regtest,
+    World,
+    add_tenant,
+    credit,
+    set_address,
+    world_of,
+)
+
+pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.payouts")
+
+TOTAL_SAT = sum(PAID_SAT.values())
+CAP_SAT = 20_000
+PROCESS_S_MAX = 120  # for a loaded machine; a command takes about one
+SETTINGS = """
+[pool]
+network = "regtest"
+data_dir = "data"
+payout_address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
+
+[[node]]
+name = "one"
+url = "http://127.0.0.1:{port}"
+user = "u"
+password = "p"
+
+[payouts]
+descriptor = "{descriptor}"
+change_descriptor = "{change_descriptor}"
+fee_rate_sat_vb = 2
+addresses = 20
+"""
+
+
+class NodeThatHolds:
+    """The embedded node over HTTP, which can stop in a call: before it is carried out, or after."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._held: tuple[str, bool] | None = None
+        self.says: str | None = None  # to everything that it is to send on
+        self.reached = trio.Event()
+
+    def hold(self, method: str, *, carried_out: bool) -> None:
+        self._held = (method, carried_out)
+        self.reached = trio.Event()
+
+    async def answer(self, body: bytes) -> Reply:
+        method = msgspec.json.decode(body)["method"]
+        if self.says is not None and method == "sendrawtransaction":
+            error = {"code": -26, "message": self.says}
+            answer = {"result": None, "error": error, "id": msgspec.json.decode(body)["id"]}
+            return Reply(status=500, body=msgspec.json.encode(answer))
+        held = self._held if self._held is not None and self._held[0] == method else None
+        if held == (method, False):
+            await self._stop()
+        reply = await self._world.rpc_server.answer(body)
+        if held is not None:
+            await self._stop()
+        return reply
+
+    async def _stop(self) -> None:
+        self._held = None
+        self.reached.set()
+        await trio.sleep_forever()
+
+
+class Office:
+    """A directory with settings, a node, and people at the terminal."""
+
+    def __init__(self, home: Path, world: World, node: NodeThatHolds) -> None:
+        self.home = home
+        self.world = world
+        self.node = node
+
+    async def run(self, *args: str) -> Result:
+        """A command, in this process: exit code, output and errors."""
+        command = partial(CliRunner().invoke, app, [*args, "-c", str(self.home / "angara.toml")])
+        return await trio.to_thread.run_sync(command)
+
+    async def good(self, *args: str) -> str:
+        """A command that works: what it says."""
+        result = await self.run(*args)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    async def mistake(self, *args: str, code: int = 2) -> str:
+        """A command that does not: its words, and nothing that looks like a program's."""
+        result = await self.run(*args)
+        assert result.exit_code == code, result.output
+        assert "Traceback" not in result.output
+        assert result.stderr
+        return result.stderr
+
+    async def kill(self, *args: str) -> None:
+        """A command as a process of its own, killed while the node holds its call."""
+        command = "from pool.cli.main import main; main()"
+        config = str(self.home / "angara.toml")
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-c", command, "payout", *args, "-c", config],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            with trio.fail_after(PROCESS_S_MAX):
+                await self.node.reached.wait()
+        finally:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                assert await process.wait() == -signal.SIGKILL
+
+    async def sign(self, batch: str = "1") -> Path:
+        """What the signer makes of the exported file."""
+        file = self.home / "given.psbt"
+        await self.good("export", batch, "--out", str(file), "--as", CREATOR)
+        back = self.home / "signed.psbt"
+        back.write_bytes(self.world.signer.sign(base64.b64decode(file.read_text())))
+        return back
+
+    async def approve(self) -> None:
+        digest = self.world.batch().digest
+        await self.good("approve", "1", "--digest", digest, "--fee-cap-sat", str(CAP_SAT), "--as", APPROVER)
+
+
+@asynccontextmanager
+async def office(regtest: Regtest, home: Path) -> AsyncIterator[Office]:
+    data_dir = home / "data"
+    data_dir.mkdir()
+    store = store_in(data_dir)
+    bind(store, "regtest")
+    async with world_of(regtest, store) as world, trio.open_nursery() as nursery:
+        node = NodeThatHolds(world)
+        server = HttpServer(node.answer, b"u:p", nursery.cancel_scope.cancel)
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        await nursery.start(trio.serve_listeners, server.serve, listeners)
+        settings = SETTINGS.format(
+            port=listeners[0].socket.getsockname()[1],
+            descriptor=world.settings.descriptor,
+            change_descriptor=world.settings.change_descriptor,
+        )
+        (home / "angara.toml").write_text(settings)
+        yield Office(home, world, node)
+        nursery.cancel_scope.cancel()
+    world.store.close()
+
+
+async def test_a_batch_from_the_preview_to_the_last_confirmation(regtest: Regtest, tmp_path: Path) -> None:
+    async with office(regtest, tmp_path) as it:
+        said = await it.good("preview")
+        assert "acme" in said
+        assert "0.00700001" in said
+        assert f"3 payees, 0.02800006 BTC ({TOTAL_SAT} sat)" in said
+        said = await it.good("create", "--as", CREATOR)
+        digest = it.world.batch().digest
+        assert f"digest {digest}" in said
+        assert "0 payees" in await it.good("preview")
+        await it.approve()
+        back = await it.sign()
+        assert stat.S_IMODE((tmp_path / "given.psbt").stat().st_mode) == 0o600
+        txid = it.world.batch().attempts[0].txid
+        assert f"{txid} is signed" in await it.good("import", "1", str(back), "--as", CREATOR)
+        assert "nothing is changed" in await it.good("import", "1", str(back), "--as", CREATOR)
+        assert (await it.good("broadcast", "1", "--as", CREATOR)).endswith("node one: sent\n")
+        said = await it.good("bump", "1", "--fee-rate", "9", "--as", CREATOR)
+        second = it.world.batch().attempts[1].txid
+        assert f"attempt 2: txid {second}" in said
+        await it.good("import", "1", str(await it.sign()), "--as", CREATOR)
+        await it.good("broadcast", "1", "--as", CREATOR)
+        assert it.world.pending() == [second]
+        await it.world.mine()
+        assert f"batch 1 is in the chain: {second}" in await it.good("follow", "--once")
+        await it.world.mine(5)
+        assert f"batch 1 is final: {second}" in await it.good("follow")
+        fee_sat = it.world.batch().attempts[1].fee_sat
+        said = await it.good("show", "1")
+        for words in (digest, second, f"({fee_sat} sat)", f"approved by {APPROVER}", "attempt 1 is replaced"):
+            assert words in said
+        said = await it.good("list")
+        assert re.search(rf"1 .* final .* 3 .* 0\.02800006 .* {TOTAL_SAT} .* {fee_sat} .* {second}", said)
+        assert it.world.paid_sat() == PAID_SAT
+        assert (await it.good("reconcile", "--as", CREATOR)).endswith("the books agree with the chain\n")
+
+
+async def test_what_others_chose_is_text_wherever_payouts_are_shown(regtest: Regtest, tmp_path: Path) -> None:
+    """Names are what a registry took in some version, words are a node's: neither is markup, nor moves the
+    cursor."""
+    async with office(regtest, tmp_path) as it:
+        with it.world.store.write() as connection:
+            for name, minimum_sat in (("[/x]", 1_000), ("[red]late[/red]", 50_000)):
+                tenant_id = add_tenant(connection, name, minimum_sat=minimum_sat)
+                set_address(connection, tenant_id, PAYEES[0][1])
+                credit(connection, tenant_id, 20_000, name)
+        said = await it.good("preview")
+        assert "[/x]" in said
+        assert "[red]late[/red]" in said
+        assert "[/x]" in await it.good("create", "--as", "[/y]")
+        said = await it.good("show", "1")
+        assert "[/x]" in said
+        assert "drafted by [/y]" in said
+        await it.good("approve", "1", "--digest", it.world.batch().digest, "--fee-cap-sat", str(CAP_SAT))
+        await it.good("import", "1", str(await it.sign()), "--as", CREATOR)
+        it.node.says = "\x1b[2J[/z] all is well"
+        said = await it.good("broadcast", "1", "--as", CREATOR)
+        assert r"node one: refused \x1b[2J[/z] all is well" in said
+        assert "final" not in await it.good("list")
+
+
+async def test_a_mistake_is_answered_in_words(regtest: Regtest, tmp_path: Path) -> None:
+    async with office(regtest, tmp_path) as it:
+        assert "there is no batch 7" in await it.mistake("show", "7")
+        assert "there is no batch 7" in await it.mistake("export", "7")
+        await it.good("create", "--as", CREATOR)
+        assert "batch 1 is a draft already" in await it.mistake("create", "--as", CREATOR)
+        digest = it.world.batch().digest
+        approve = ("approve", "1", "--fee-cap-sat", "1", "--digest")
+        assert "somebody else" in await it.mistake(*approve, digest, "--as", CREATOR)
+        assert "another digest" in await it.mistake(*approve, "00", "--as", APPROVER)
+        assert "is draft: there is no PSBT" in await it.mistake("export", "1", "--as", CREATOR)
+        await it.good(*approve, digest, "--as", APPROVER)
+        assert "approve a higher cap" in await it.mistake("export", "1", "--as", CREATOR)
+        assert "fee rate is 1 to" in await it.mistake("export", "1", "--as", CREATOR, "--fee-rate", "0")
+        assert "No such file" in await it.mistake("import", "1", str(tmp_path / "none"))
+        assert "not a person's name" in await it.mistake("cancel", "1", "--as", "")
+        assert "0.02800006 BTC" in await it.good("cancel", "1", "--as", CREATOR)
+
+
+async def test_what_is_not_the_payout_is_quarantined(regtest: Regtest, tmp_path: Path) -> None:
+    async with office(regtest, tmp_path) as it:
+        await it.good("create", "--as", CREATOR)
+        await it.approve()
+        back = await it.sign()
+        back.write_bytes(b"junk" * 100)
+        words = await it.mistake("import", "1", str(back), "--as", CREATOR, code=1)
+        assert "quarantined, nothing is sent: it is no transaction and no PSBT" in words
+        assert "attempt 1 is quarantined" in await it.good("show", "1")
+        assert "nothing is signed yet" in await it.mistake("broadcast", "1", "--as", CREATOR)
+
+
+async def test_what_the_settings_have_to_have(regtest: Regtest, tmp_path: Path) -> None:
+    async with office(regtest, tmp_path) as it:
+        runner = CliRunner()
+        data = ["--data-dir", str(tmp_path / "data")]
+        for command in (["preview"], ["list"]):  # no node is needed for these
+            assert runner.invoke(app, [*command, *data]).exit_code == 0
+        refused = runner.invoke(app, ["create", *data])
+        assert (refused.exit_code, "give --config" in refused.stderr) == (2, True)
+        settings = (tmp_path / "angara.toml").read_text()
+        for text, words in (
+            (settings.split("[payouts]")[0], "no [payouts]"),
+            (settings.replace("addresses = 20", "addresses = 0"), "addresses: 1 to"),
+            (settings.replace("tpub", "tpriv"), "descriptor: cannot be read"),
+            (settings.replace("addresses", "adresses"), "adresses"),
+        ):
+            (tmp_path / "angara.toml").write_text(text)
+            assert words in await it.mistake("create")
+
+
+async def test_a_node_that_is_down_is_told(regtest: Regtest, tmp_path: Path) -> None:
+    async with office(regtest, tmp_path) as it:
+        text = (tmp_path / "angara.toml").read_text()
+        (tmp_path / "angara.toml").write_text(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:1", text))
+        assert "no node can be asked (one: cannot connect" in await it.mistake("create")
+        assert it.world.batches() == ()
+
+
+async def test_kill_9_in_every_call_that_matters(regtest: Regtest, tmp_path: Path) -> None:
+    """A process that dies with SIGKILL; the same command again, and each tenant is paid once."""
+    async with office(regtest, tmp_path) as it:
+        hold = it.node.hold
+        await it.good("create", "--as", CREATOR)
+        await it.approve()
+        hold("getrawtransaction", carried_out=True)
+        await it.kill("export", "1", "--as", CREATOR)
+        assert it.world.batch().attempts == ()
+        back = await it.sign()
+        hold("testmempoolaccept", carried_out=True)
+        await it.kill("import", "1", str(back), "--as", CREATOR)
+        assert it.world.batch().attempts[0].state is AttemptState.GIVEN
+        await it.good("import", "1", str(back), "--as", CREATOR)
+        hold("sendrawtransaction", carried_out=False)
+        await it.kill("broadcast", "1", "--as", CREATOR)
+        assert (it.world.batch().state, it.world.pending()) == (State.BROADCAST, [])
+        hold("sendrawtransaction", carried_out=True)
+        await it.kill("follow", "--once")
+        assert len(it.world.pending()) == 1
+        await it.good("bump", "1", "--fee-rate", "9", "--as", CREATOR)
+        await it.good("import", "1", str(await it.sign()), "--as", CREATOR)
+        hold("sendrawtransaction", carried_out=True)
+        await it.kill("broadcast", "1", "--as", CREATOR)
+        assert it.world.pending() == [it.world.batch().attempts[1].txid]
+        await it.world.mine(6)
+        hold("getblockheader", carried_out=True)  # after it is booked as confirmed, before final
+        await it.kill("follow", "--once")
+        assert it.world.batch().state is State.CONFIRMED
+        await it.good("follow")
+        fee_sat = it.world.batch().attempts[1].fee_sat
+        assert it.world.batch().state is State.FINAL
+        assert it.world.paid_sat() == PAID_SAT
+        assert it.world.wallet_sat() == COINS * COIN_SAT - TOTAL_SAT - fee_sat
+        assert it.world.balances() == {
+            "pool.coins": TOTAL_SAT + fee_sat,
+            "pool.node_fees": -fee_sat,
+            "pool.pps_expense": -TOTAL_SAT,
+        }

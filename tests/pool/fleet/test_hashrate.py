@@ -1,0 +1,167 @@
+"""Live hashrate: decayed averages that are right from the first minute, and counts by what they mean."""
+
+import struct
+
+import msgspec
+import numpy as np
+import pytest
+
+from payouts.rates import Scheme
+from pool.fleet.hashrate import GROWTH, OFFLINE_S, WINDOWS_S, HashrateBook
+from pool.fleet.registry import Registry, Snapshot, TenantRecord
+from stratum.miners.contracts import Admission
+from stratum.tallies import Verdict
+from tests.fakes.owners import ConnectionFrom
+
+HASHES_A_SHARE = 65_536 * 2**32
+
+
+def registry(machines: int) -> Registry:
+    tenants = (
+        TenantRecord(id=1, name="acme", active=True, scheme=Scheme.PPS, fee_bps=0),
+        TenantRecord(id=2, name="borealis", active=True, scheme=Scheme.PPS, fee_bps=0),
+    )
+    found = Registry(Snapshot(tenants, (), ()))
+    for number in range(machines):
+        tenant = tenants[number % 2].name
+        admission = found.admit(f"{tenant}.c{number % 4}.u{number}", "", ConnectionFrom())
+        assert isinstance(admission, Admission)
+        found.prove(admission.worker)
+    return found
+
+
+def tally(worker: int, verdict: Verdict = Verdict.ACCEPTED, count: int = 1, log2: int = 16) -> bytes:
+    return struct.pack("=IIbBHI", worker, 1, log2, verdict, 0, count)
+
+
+def steady(book: HashrateBook, until_s: int, from_s: int = 0) -> None:
+    """Every worker 1..4 finds a share of 65,536 every 6 s."""
+    for now_s in range(from_s + 6, until_s + 1, 6):
+        book.add(b"".join(tally(worker) for worker in range(1, 5)), float(now_s))
+
+
+@pytest.mark.parametrize("minutes", [1, 5, 60, 600])
+def test_every_window_shows_the_true_rate_from_the_first_minute_on(minutes: int) -> None:
+    book = HashrateBook(registry(4), 0.0)
+    steady(book, minutes * 60)
+    rates = book.by_worker(minutes * 60.0)[1].rates_hps
+    assert rates == pytest.approx([HASHES_A_SHARE / 6] * len(WINDOWS_S), rel=0.06)
+
+
+def test_a_machine_that_stops_fades_from_the_short_window_first() -> None:
+    book = HashrateBook(registry(4), 0.0)
+    steady(book, 3600)
+    rates = book.by_worker(3900.0)[1].rates_hps
+    full = HASHES_A_SHARE / 6
+    assert rates[0] < 0.01 * full
+    assert 0.3 * full < rates[1] < 0.4 * full
+    assert rates[3] > 0.9 * full
+
+
+def test_counts_are_by_what_they_mean_to_an_operator() -> None:
+    book = HashrateBook(registry(2), 0.0)
+    for verdict in Verdict:
+        book.add(tally(1, verdict, count=int(verdict) + 1), 1.0)
+    row = book.by_worker(10.0)[1]
+    assert row.accepted == Verdict.ACCEPTED + 1
+    assert row.stale == Verdict.STALE + 1 + Verdict.JOB_UNKNOWN + 1
+    assert row.duplicate == Verdict.DUPLICATE + 1
+    assert row.low == Verdict.LOW_DIFFICULTY + 1
+    others = (
+        Verdict.MALFORMED,
+        Verdict.NOT_SUBSCRIBED,
+        Verdict.UNAUTHORISED,
+        Verdict.NTIME_OUT_OF_RANGE,
+        Verdict.VERSION_OUTSIDE_MASK,
+        Verdict.FILTER_FULL,
+    )
+    assert row.invalid == sum(verdict + 1 for verdict in others)
+    assert row.undelivered == Verdict.UNDELIVERED + 1 + Verdict.UPSTREAM_REJECTED + 1
+
+
+def test_rejected_shares_are_no_hashrate() -> None:
+    book = HashrateBook(registry(1), 0.0)
+    book.add(tally(1, Verdict.LOW_DIFFICULTY, count=1000), 6.0)
+    assert book.by_worker(6.0)[1].rates_hps == (0.0,) * len(WINDOWS_S)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.UNDELIVERED, Verdict.UPSTREAM_REJECTED])
+def test_a_machine_hashes_whether_or_not_an_upstream_takes_its_shares(verdict: Verdict) -> None:
+    book, other = HashrateBook(registry(1), 0.0), HashrateBook(registry(1), 0.0)
+    book.add(tally(1, verdict, count=10), 60.0)
+    other.add(tally(1, count=10), 60.0)
+    row = book.by_worker(60.0)[1]
+    assert row.rates_hps == other.by_worker(60.0)[1].rates_hps
+    assert (row.accepted, row.undelivered, row.offline) == (0, 10, 0)
+
+
+def test_a_router_gets_every_machine_by_its_number() -> None:
+    known = registry(4)
+    book = HashrateBook(known, 0.0)
+    steady(book, 3600)
+    book.add(tally(2, Verdict.STALE) + tally(3, Verdict.UNDELIVERED), 3610.0)
+    rates_5m, rates_1h, ages_s = book.machines(3610.0)
+    assert len(rates_5m) == len(rates_1h) == len(ages_s)
+    assert 5 <= len(ages_s) <= 4 + 1 + GROWTH
+    by_worker = book.by_worker(3610.0)
+    for worker in known.workers:
+        assert (rates_5m[worker], rates_1h[worker]) == by_worker[worker].rates_hps[1:3]
+    assert ages_s[1:5].tolist() == [10.0, 10.0, 0.0, 10.0]  # stale is no good share
+    assert (rates_5m[0], rates_1h[0], ages_s[0]) == (0.0, 0.0, np.inf)  # nobody
+
+
+def test_a_router_gets_machines_that_have_never_mined_too() -> None:
+    known = registry(3)
+    book = HashrateBook(known, 0.0)
+    rates_5m, _, ages_s = book.machines(10.0)
+    assert (rates_5m[3], ages_s[3]) == (0.0, np.inf)
+    admission = known.admit("acme.c9.new", "", ConnectionFrom())
+    assert isinstance(admission, Admission)
+    known.prove(admission.worker)
+    assert len(book.machines(20.0)[0]) > 4
+    rates_5m[:] = 1.0  # the caller's own
+    assert book.machines(30.0)[0].max() == 0.0
+
+
+def test_containers_tenants_and_pool_are_the_sums_of_their_workers() -> None:
+    book = HashrateBook(registry(4), 0.0)
+    steady(book, 600)
+    one = book.by_worker(600.0)[1]
+    by_tenant, by_container = book.by_tenant(600.0), book.by_container(600.0)
+    assert by_tenant[1].workers == 2
+    assert by_tenant[1].accepted == 2 * one.accepted
+    assert by_tenant[1].rates_hps == pytest.approx([2 * rate for rate in one.rates_hps])
+    assert len(by_container) == 4
+    assert book.pool(600.0).accepted == 4 * one.accepted
+
+
+def test_sites_are_the_sums_of_their_containers() -> None:
+    known = registry(4)
+    for number, container in list(known.containers.items()):
+        known.put_container(msgspec.structs.replace(container, site_id=number % 2))
+    book = HashrateBook(known, 0.0)
+    steady(book, 600)
+    by_site = book.by_site(600.0)
+    assert sorted(by_site) == [0, 1]
+    assert sum(row.accepted for row in by_site.values()) == book.pool(600.0).accepted
+
+
+def test_a_machine_is_offline_after_five_minutes_without_an_accepted_share() -> None:
+    book = HashrateBook(registry(4), 0.0)
+    steady(book, 600)
+    assert book.pool(600.0).offline == 0
+    book.add(tally(1) + tally(2, Verdict.STALE), 600.0 + OFFLINE_S)
+    assert book.pool(600.0 + OFFLINE_S + 6).offline == 3
+    assert book.by_worker(600.0 + OFFLINE_S + 6)[1].offline == 0
+
+
+def test_a_known_machine_that_has_never_mined_is_offline_and_zero() -> None:
+    book = HashrateBook(registry(3), 0.0)
+    row = book.by_worker(10.0)[3]
+    assert (row.offline, row.accepted, row.rates_hps[0]) == (1, 0, 0.0)
+
+
+def test_an_empty_pool_has_figures_too() -> None:
+    book = HashrateBook(registry(0), 0.0)
+    assert book.pool(5.0).workers == 0
+    assert len(book.by_worker(5.0)) == 0

@@ -1,0 +1,148 @@
+"""An upstream pays one: a tenant by proxy, or the pool. Nobody is paid by both for the same work.
+
+The thief: a tenant whose own account an upstream pays, who has his terms changed to PPS, or sees to it that
+machines which the pool pays fall back there. His gain is what the pool pays him, and whom it pays besides.
+"""
+
+from fractions import Fraction
+
+import msgspec
+import pytest
+from sqlalchemy import select
+
+from payouts.ratebook import price_of
+from payouts.rates import Scheme
+from payouts.schema import rates
+from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.store import Store
+from pool.books.verify import verify
+from pool.fleet.rows import RegistryError, TenantTerms, add_tenant, set_terms
+from pool.orders.rows import NewOrder, add_order
+from pool.upstreams.rows import NewUpstream, add_upstream, find_upstream
+from stratum.upstream.endpoint import UpstreamEndpoint
+
+pytest_plugins = ("tests.fixtures.postgres",)
+
+NBITS, SUBSIDY_SAT = 0x17034219, 312_500_000
+DIFFICULTY, SHARES = Fraction(1 << 20), 1_000_000
+NOW_S = 1_700_000_000
+POOL_TERMS = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
+
+
+class Desk:
+    """Upstreams with what they fall back on, tenants with terms, and what a tenant's work would be paid."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.now_s = NOW_S
+
+    def upstream(self, name: str, fallback: str | None = None) -> None:
+        endpoint = UpstreamEndpoint(host=f"{name}.example", port=3333, user="account")
+        with self.store.write() as connection:
+            new = NewUpstream(name=name, endpoints=(endpoint,), fallback=fallback)
+            add_upstream(connection, new, by="olga", now_s=self.now_s)
+
+    def terms(self, tenant: str, scheme: Scheme, upstream: str | None, *, new: bool = False) -> None:
+        self.now_s += 60
+        with self.store.write() as connection:
+            number = None if upstream is None else find_upstream(connection, upstream).id
+            terms = msgspec.structs.replace(POOL_TERMS, scheme=scheme, upstream_id=number)
+            if new:
+                add_tenant(connection, tenant, terms, by="olga", now_s=self.now_s)
+            else:
+                set_terms(connection, tenant, terms, by="olga", now_s=self.now_s)
+
+    def order(self, upstream: str, tenant: str) -> None:
+        with self.store.write() as connection:
+            order = NewOrder(
+                name="blue",
+                buyer="blue",
+                upstream=upstream,
+                hashrate_ths=1,
+                tolerance_bps=100,
+                from_s=self.now_s,
+                until_s=self.now_s + 86_400,
+                priority=1,
+                sat_per_ph_day=1,
+                tenants=(tenant,),
+                containers=(),
+            )
+            add_order(connection, order, by="olga", now_s=self.now_s)
+
+    def paid_sat(self, upstream: str | None) -> Fraction:
+        """To the first tenant, for work of that upstream that is handed out now."""
+        self.now_s += 60
+        with self.store.write() as connection:
+            number = None if upstream is None else find_upstream(connection, upstream).id
+            price = WorkPrice(nbits=NBITS, subsidy_sat=SUBSIDY_SAT, upstream_id=number)
+            rate = rate_of(connection, open_epoch(connection, price, 840_000, self.now_s), 1)
+            row = connection.execute(select(rates).where(rates.c.id == rate.rate_id)).one()
+            return price_of(row).credit_sat(DIFFICULTY, SHARES)
+
+    def proven(self) -> bool:
+        with self.store.read() as connection:
+            return verify(connection).wrong is None
+
+
+@pytest.fixture
+def desk(store: Store) -> Desk:
+    desk = Desk(store)
+    desk.upstream("south")
+    desk.upstream("north", "south")
+    return desk
+
+
+def test_who_leaves_his_own_upstream_is_paid_there_for_what_he_sends_on_the_way_and_not_by_the_pool(
+    desk: Desk,
+) -> None:
+    desk.terms("acme", Scheme.PROXY, "north", new=True)
+    assert desk.paid_sat("north") == 0
+    desk.terms("acme", Scheme.PPS, None)
+    gained_sat = desk.paid_sat("north")
+    print(f"paid by both: {float(desk.paid_sat(None)):.0f} sat of PPS, gain {float(gained_sat):.0f} sat")
+    assert gained_sat == 0
+    assert desk.paid_sat(None) > 0
+    assert desk.proven()
+
+
+@pytest.mark.parametrize("scheme", [Scheme.PPS, Scheme.FPPS])
+def test_nobody_is_paid_by_the_pool_for_work_whose_upstream_pays_a_tenant(desk: Desk, scheme: Scheme) -> None:
+    """Neither that tenant nor another, whose machines would work for it: for as long as the terms stood."""
+    desk.terms("acme", Scheme.PROXY, "north", new=True)
+    for new, tenant in ((False, "acme"), (True, "borealis")):
+        with pytest.raises(RegistryError, match="north, whose account pays acme by proxy: both would pay"):
+            desk.terms(tenant, scheme, "north", new=new)
+    desk.terms("acme", Scheme.PPS, None)
+    with pytest.raises(RegistryError, match="both would pay"):
+        desk.terms("acme", scheme, "north")
+    desk.terms("acme", Scheme.PROXY, "north")
+
+
+def test_no_machine_that_the_pool_pays_falls_back_on_a_tenants_account(desk: Desk) -> None:
+    """The tenant chooses when: it is enough that the first upstream is silent for a while."""
+    desk.terms("acme", Scheme.PROXY, "south", new=True)
+    with pytest.raises(RegistryError, match="the upstream south, whose account pays acme by proxy"):
+        desk.terms("borealis", Scheme.PPS, "north", new=True)
+    desk.terms("borealis", Scheme.PPS, None, new=True)
+    with pytest.raises(RegistryError, match="the fallback of order blue would lead machines"):
+        desk.order("north", "borealis")
+
+
+def test_an_account_that_machines_of_the_pool_are_led_to_becomes_no_tenants(desk: Desk) -> None:
+    desk.terms("borealis", Scheme.PPS, "north", new=True)
+    for upstream in ("north", "south"):
+        with pytest.raises(RegistryError, match="by the terms of borealis: its account cannot be acme's"):
+            desk.terms("acme", Scheme.PROXY, upstream, new=True)
+    desk.terms("borealis", Scheme.PPS, None)
+    desk.order("north", "borealis")
+    with pytest.raises(RegistryError, match="by the fallback of order blue"):
+        desk.terms("acme", Scheme.PROXY, "south", new=True)
+    desk.terms("acme", Scheme.PROXY, "north", new=True)  # what an order sells goes to its buyer's account
+
+
+def test_a_tenant_whose_upstreams_are_all_its_own_has_them_in_any_order(desk: Desk) -> None:
+    desk.terms("acme", Scheme.PROXY, "north", new=True)
+    desk.terms("acme", Scheme.PROXY, "south")
+    desk.terms("acme", Scheme.PROXY, "north")
+    assert desk.paid_sat("north") == desk.paid_sat("south") == 0
+    assert desk.proven()

@@ -1,0 +1,413 @@
+"""The router at work: what is measured, assigned, noted for the reports and kept for the next start."""
+
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import trio
+from msgspec.structs import replace
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import OperationalError
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from payouts.order_schema import order_hours
+from payouts.rates import Scheme
+from pool.books.forwarded_shares import pack_tallies
+from pool.books.store import Store, StoreError
+from pool.fleet.hashrate import HashrateBook
+from pool.fleet.registry import ContainerRecord, Registry, Snapshot, TenantRecord, WorkerRecord
+from pool.orders.allocator import FILE, FILE_BYTES_MAX, ROUTER_S, START_S, OrderRouter
+from pool.orders.rows import OrderRecord
+from stratum.tallies import Verdict
+from tests.fixtures.databases import Databases, fresh_store
+from tests.histories.sold_work import order_row, upstream_row
+from tests.stages.routing import order
+from tests.stages.upstream_channel import until
+
+pytest_plugins = ("tests.fixtures.postgres",)
+
+ACME, ZINC = 1, 2
+BLUE, GREEN = 1, 2  # the orders, by number
+THS = 100  # of every machine
+LOG2 = 14  # the difficulty of its shares
+SHARES = round(THS * 1e12 * ROUTER_S / 2 ** (LOG2 + 32))  # in a minute
+HPS = SHARES * 2 ** (LOG2 + 32) / ROUTER_S
+HOUR = 480_000
+
+
+class StoreThatIsLocked:
+    """A store that cannot be written while `error` is set."""
+
+    def __init__(self, store: Store) -> None:
+        self.error: Exception | None = None
+        self._store = store
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        if self.error is not None:
+            raise self.error
+        with self._store.write() as connection:
+            yield connection
+
+    def hours(self) -> list[tuple[int, ...]]:
+        """Order, hour, minutes, minutes short and moves of every row."""
+        with self._store.read() as connection:
+            return [tuple(row) for row in connection.execute(select(order_hours))]
+
+
+class Site:
+    """Machines 1 to 4 of acme's container 1, 5 to 8 of its container 2, 9 and 10 of zinc; two orders."""
+
+    def __init__(self, store: Store, directory: Path) -> None:
+        with store.write() as connection:
+            north = upstream_row(connection)
+            for name in ("blue", "green"):
+                order_row(connection, north, name)
+        self.store = StoreThatIsLocked(store)
+        wanted_hps = round(2 * HPS)
+        self.directory = directory
+        self.blue = replace(order(BLUE, north), hashrate_hps=wanted_hps)
+        self.green = replace(order(GREEN, north), hashrate_hps=wanted_hps, suppliers=((ACME, 2),))
+        self.orders: tuple[OrderRecord, ...] = (self.blue,)
+        self.served = {BLUE, GREEN}
+        self.connected = dict.fromkeys(range(1, 11), True)
+        self.wall_s = HOUR * 3600.0
+        self.changes = 0
+        tenants = tuple(
+            TenantRecord(id=number, name=name, active=True, scheme=Scheme.PPS, fee_bps=0)
+            for number, name in ((ACME, "acme"), (ZINC, "zinc"))
+        )
+        containers = tuple(
+            ContainerRecord(id=number, tenant_id=tenant, name=f"c{number}")
+            for number, tenant in ((1, ACME), (2, ACME), (3, ZINC))
+        )
+        units = ((1, ACME, range(1, 5)), (2, ACME, range(5, 9)), (3, ZINC, range(9, 11)))
+        workers = tuple(
+            WorkerRecord(id=number, tenant_id=tenant, container_id=container, unit=f"u{number}")
+            for container, tenant, numbers in units
+            for number in numbers
+        )
+        self.registry = Registry(Snapshot(tenants, containers, workers))
+        self.hashrates = HashrateBook(self.registry, trio.current_time())
+        self.assignments: dict[int, int] = {}
+        self.router = self.start(self.assignments)
+
+    def start(self, assignments: dict[int, int]) -> OrderRouter:
+        """A router, with the assignments that it is to change."""
+        store: Any = self.store
+        return OrderRouter(
+            store,
+            self.registry,
+            self.hashrates,
+            self.directory,
+            assignments=assignments,
+            orders=lambda: self.orders,
+            serves=lambda order: order in self.served,
+            connected=lambda: self.connected,
+            on_change=self._note_change,
+            aim_s=6.0,
+            wall_clock=lambda: self.wall_s,
+        )
+
+    def restarted(self) -> dict[int, int]:
+        """The assignments that the next run of the pool begins with."""
+        assignments: dict[int, int] = {}
+        self.start(assignments)
+        return assignments
+
+    def _note_change(self) -> None:
+        self.changes += 1
+
+    @property
+    def supply(self) -> dict[int, int]:
+        """Machines of every order."""
+        return dict(Counter(self.assignments.values()))
+
+    @property
+    def file(self) -> Path:
+        return self.directory / FILE
+
+    def mine(self, clock: MockClock) -> None:
+        """A minute passes, in which all that are connected work as ever."""
+        clock.jump(ROUTER_S)
+        shares = Counter({(it, 1, LOG2, Verdict.ACCEPTED): SHARES for it in self.connected})
+        self.hashrates.add(pack_tallies(shares), trio.current_time())
+
+    async def look(self, clock: MockClock, times: int = 1) -> None:
+        for _ in range(times):
+            self.mine(clock)
+            await self.router.look()
+
+
+@pytest.fixture
+def store(sqlite_databases: Databases) -> Iterator[Store]:
+    with fresh_store(sqlite_databases) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def site(store: Store, tmp_path: Path, mock_clock: MockClock) -> Site:
+    return Site(store, tmp_path)
+
+
+def locked() -> OperationalError:
+    return OperationalError("INSERT INTO order_hours ...", {}, Exception("database is locked"))
+
+
+# Measured, and assigned
+
+
+async def test_an_order_gets_what_it_is_short_of_and_no_more(site: Site, mock_clock: MockClock) -> None:
+    await site.look(mock_clock)
+    assert site.supply == {BLUE: 2}
+    assert site.changes == 1
+    before = dict(site.assignments)
+    await site.look(mock_clock, times=5)
+    assert (site.assignments, site.changes) == (before, 1)
+
+
+async def test_only_its_suppliers_machines_are_moved(site: Site, mock_clock: MockClock) -> None:
+    site.blue = replace(site.blue, hashrate_hps=round(20 * HPS), suppliers=((ACME, 2), (ZINC, 3)))
+    site.orders = (site.blue,)
+    await site.look(mock_clock, times=2)
+    assert sorted(site.assignments) == [5, 6, 7, 8, 9, 10]
+
+
+async def test_a_machine_that_is_not_connected_supplies_nothing_and_is_not_moved(
+    site: Site, mock_clock: MockClock
+) -> None:
+    await site.look(mock_clock)
+    gone = set(site.assignments)
+    for worker in gone:
+        del site.connected[worker]
+    await site.look(mock_clock)
+    assert {worker for worker in site.assignments if worker in site.connected} == set(site.assignments) - gone
+    assert site.supply == {BLUE: 4}, "who is silent stays where it is"
+    (status,) = site.router.status({})
+    assert (status.supply_hps, status.machines) == (0.0, 4)
+    assert status.shortage_hps == site.blue.hashrate_hps
+
+
+async def test_a_machine_that_was_moved_a_moment_ago_stays(site: Site, mock_clock: MockClock) -> None:
+    site.connected = {worker: worker in (1, 2, 3) for worker in site.connected}
+    site.blue = replace(site.blue, hashrate_hps=round(8 * HPS))
+    site.orders = (site.blue,)
+    await site.look(mock_clock)
+    assert sorted(site.assignments) == [1, 2, 3]
+
+
+async def test_the_machines_of_an_order_that_is_over_are_free(site: Site, mock_clock: MockClock) -> None:
+    await site.look(mock_clock)
+    site.orders = ()
+    await site.look(mock_clock)
+    assert (site.assignments, site.changes) == ({}, 2)
+    assert site.restarted() == {}
+    await site.look(mock_clock)
+    assert site.changes == 2
+
+
+async def test_an_order_whose_upstream_is_away_neither_gets_nor_gives(
+    site: Site, mock_clock: MockClock
+) -> None:
+    site.blue = replace(site.blue, suppliers=((ACME, 2),), hashrate_hps=round(4 * HPS))
+    site.orders = (site.blue,)
+    await site.look(mock_clock)
+    assert site.supply == {BLUE: 4}
+    site.served = {GREEN}
+    site.green = replace(site.green, priority=1)
+    site.orders = (site.blue, site.green)
+    await site.look(mock_clock, times=2)
+    assert site.supply == {BLUE: 4}, "though green is served first, and short"
+    site.blue = replace(site.blue, suppliers=((ACME, 0),), hashrate_hps=round(8 * HPS))
+    site.orders = (site.blue, site.green)
+    await site.look(mock_clock)
+    assert site.supply == {BLUE: 4}, "nor does it get any"
+    assert [(it.order_id, it.supply_hps) for it in site.router.status({})] == [(BLUE, 0.0), (GREEN, 0.0)]
+
+
+async def test_speeds_are_known_before_there_is_an_order(site: Site, mock_clock: MockClock) -> None:
+    """Else the first one is filled by the luck of the last five minutes."""
+    site.orders = ()
+    await site.look(mock_clock, times=60)
+    shares = Counter({(it, 1, LOG2, Verdict.ACCEPTED): SHARES * 5 // 4 for it in site.connected})
+    mock_clock.jump(ROUTER_S)
+    site.hashrates.add(pack_tallies(shares), trio.current_time())  # what chance does
+    site.orders = (replace(site.blue, hashrate_hps=round(4 * HPS)),)
+    await site.router.look()
+    (status,) = site.router.status({})
+    assert status.supply_hps == 0.0
+    assert site.supply == {BLUE: 4}
+    await site.router.look()
+    assert site.router.status({})[0].supply_hps == pytest.approx(4 * HPS, rel=0.01)
+
+
+# Noted
+
+
+async def test_a_minute_is_noted_as_it_was_measured_before_the_moves(
+    site: Site, mock_clock: MockClock
+) -> None:
+    await site.look(mock_clock)
+    assert site.store.hours() == [(BLUE, HOUR, 1, 1, 2)]
+    await site.look(mock_clock)
+    assert site.store.hours() == [(BLUE, HOUR, 2, 1, 2)], "what it has now is enough"
+    site.orders = (replace(site.blue, hashrate_hps=round(2 * HPS * 1.015)),)
+    await site.look(mock_clock)
+    site.orders = (site.blue,)
+    assert site.store.hours() == [(BLUE, HOUR, 3, 1, 2)], "and within the tolerance too"
+    site.wall_s += 3600
+    del site.connected[next(iter(site.assignments))]
+    await site.look(mock_clock)
+    assert site.store.hours() == [(BLUE, HOUR, 3, 1, 2), (BLUE, HOUR + 1, 1, 1, 1)]
+
+
+async def test_a_move_from_order_to_order_counts_for_both(site: Site, mock_clock: MockClock) -> None:
+    """The lower priority gives; a machine of nobody's counts for who got it."""
+    site.blue = replace(site.blue, suppliers=((ACME, 2),), priority=9)
+    site.orders = (site.blue,)
+    site.connected = dict.fromkeys((5, 6), True)
+    await site.look(mock_clock)
+    site.green = replace(site.green, priority=1)
+    site.orders = (site.blue, site.green)
+    await site.look(mock_clock)
+    assert site.supply == {GREEN: 2}
+    assert site.store.hours() == [(BLUE, HOUR, 2, 1, 4), (GREEN, HOUR, 1, 1, 2)]
+
+
+async def test_what_is_short_is_logged_and_told(site: Site, mock_clock: MockClock) -> None:
+    site.blue = replace(site.blue, hashrate_hps=round(10 * HPS))
+    site.orders = (site.blue,)
+    await site.look(mock_clock)
+    with structlog.testing.capture_logs() as logs:
+        await site.look(mock_clock)
+    (short,) = [it for it in logs if it["event"] == "order_short"]
+    assert (short["order"], short["missing_ths"]) == ("order1", round(2 * HPS / 1e12))
+    (status,) = site.router.status({BLUE: 3})
+    assert (status.order_id, status.machines, status.moving) == (BLUE, 8, 3)
+    assert status.supply_hps == pytest.approx(8 * HPS, rel=1e-6)
+    assert status.shortage_hps == pytest.approx(2 * HPS, rel=1e-6)
+
+
+@pytest.mark.parametrize("error", [locked(), StoreError("SQLite does not take synchronous = 2 here")])
+async def test_a_minute_that_cannot_be_noted_is_logged_and_the_next_one_is(
+    error: Exception, site: Site, mock_clock: MockClock
+) -> None:
+    site.store.error = error
+    with structlog.testing.capture_logs() as logs:
+        await site.look(mock_clock)
+    (lost,) = [it for it in logs if it["log_level"] == "error"]
+    assert (lost["event"], lost["short"], lost["moves"]) == ("order_minute_not_noted", ["order1"], 2)
+    assert lost["reason"] in ("database is locked", str(error))
+    assert site.supply == {BLUE: 2}
+    assert site.restarted() == site.assignments
+    site.store.error = None
+    await site.look(mock_clock)
+    assert site.store.hours() == [(BLUE, HOUR, 1, 0, 0)]
+
+
+# Over a restart
+
+
+async def test_after_a_start_machines_are_measured_and_nobody_is_moved(
+    site: Site, mock_clock: MockClock
+) -> None:
+    """Those that are not back yet are not missing."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(site.router.run)
+        for _ in range(round(START_S / ROUTER_S) - 1):
+            await wait_all_tasks_blocked()
+            site.mine(mock_clock)
+            await wait_all_tasks_blocked()
+        assert (site.assignments, site.store.hours()) == ({}, [])
+        site.mine(mock_clock)
+        await until(lambda: bool(site.changes))
+        nursery.cancel_scope.cancel()
+    assert site.supply == {BLUE: 2}
+
+
+async def test_the_next_start_knows_where_everybody_was(site: Site, mock_clock: MockClock) -> None:
+    with structlog.testing.capture_logs() as logs:
+        assert site.restarted() == {}
+    assert logs == [], "a first start is nothing to speak of"
+    await site.look(mock_clock)
+    assert site.restarted() == site.assignments != {}
+    assert stat.S_IMODE(site.file.stat().st_mode) == 0o600
+    assert list(site.directory.glob("assignments*")) == [site.file]
+
+
+async def test_a_worker_that_is_gone_from_the_books_is_forgotten(site: Site) -> None:
+    site.file.write_bytes(b'{"1": 1, "4000": 1, "-3": 1}')
+    assert site.restarted() == {1: 1}
+
+
+async def test_an_order_that_is_gone_frees_its_machines(site: Site, mock_clock: MockClock) -> None:
+    site.file.write_bytes(b'{"1": 99, "2": -7, "3": 9223372036854775807}')
+    site.router = site.start(site.assignments)
+    site.orders = ()
+    await site.look(mock_clock)
+    assert site.assignments == {}
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"\x00" * 4096,
+        b"\xff\xfe",
+        b"null",
+        b"[[1, 2]]",
+        b'{"1": "blue"}',
+        b'{"one": 1}',
+        b'{"\xc3\x28": 1}',
+        b'{"1": 1.5}',
+        b'{"1": 1',
+        b"[" * 1_000_000,
+        b'{"1": ' * 100_000,
+        b'{"1": 1' + b" " * FILE_BYTES_MAX + b"}",
+    ],
+)
+async def test_garbage_is_ignored_and_replaced(garbage: bytes, site: Site, mock_clock: MockClock) -> None:
+    site.file.write_bytes(garbage)
+    with structlog.testing.capture_logs() as logs:
+        site.router = site.start(site.assignments)
+    assert site.assignments == {}
+    assert [it["event"] for it in logs] == ["assignments_not_read"]
+    await site.look(mock_clock)
+    assert site.restarted() == site.assignments != {}
+
+
+async def test_numbers_beyond_all_bounds_are_no_orders(site: Site, mock_clock: MockClock) -> None:
+    site.file.write_bytes(b'{"1": 1' + b"0" * 300 + b"}")
+    site.router = site.start(site.assignments)
+    await site.look(mock_clock)
+    assert set(site.assignments.values()) == {BLUE}
+
+
+async def test_what_cannot_be_written_is_logged_and_tried_again(site: Site, mock_clock: MockClock) -> None:
+    """And what was written before is still whole."""
+    await site.look(mock_clock)
+    before = dict(site.assignments)
+    in_the_way = site.directory / "assignments.new"
+    in_the_way.mkdir()
+    site.blue = replace(site.blue, hashrate_hps=round(4 * HPS))
+    site.orders = (site.blue,)
+    with structlog.testing.capture_logs() as logs:
+        await site.look(mock_clock)
+    assert "assignments_not_written" in [it["event"] for it in logs]
+    assert site.supply == {BLUE: 4}
+    assert site.restarted() == before
+    in_the_way.rmdir()
+    await site.look(mock_clock)
+    assert site.restarted() == site.assignments
+
+
+async def test_the_file_is_left_alone_while_nobody_moves(site: Site, mock_clock: MockClock) -> None:
+    await site.look(mock_clock)
+    site.file.unlink()
+    await site.look(mock_clock, times=3)
+    assert not site.file.exists()

@@ -1,0 +1,202 @@
+"""The proxy while its database says no: routes go on as they are, and what is not noted is logged."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import trio
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import OperationalError
+
+from payouts.order_schema import channel_events
+from pool.books.credit_book import CreditBook
+from pool.books.forwarded_shares import SubmitBook
+from pool.books.rate_epochs import WorkPrice
+from pool.books.store import Store, StoreError
+from pool.chain.nodes import NodeConfig
+from pool.fleet.hashrate import HashrateBook
+from pool.fleet.registry import Registry
+from pool.fleet.rows import load
+from pool.routing import proxy
+from pool.routing.proxy import EVENTS_WAITING_MAX, Proxy
+from pool.routing.routes import UPSTREAM
+from pool.upstreams.rows import remove_upstream
+from tests.stages.sockets import PATIENCE_S
+from tests.stages.sockets import Site as Floor
+from tests.stages.two_pools import Side, a_side, add_route, mine_on, settings
+
+NORTH = 1
+ERRORS = [
+    OperationalError("SELECT ...", {}, Exception("database is locked")),
+    StoreError("SQLite does not take synchronous = 2 here"),
+]
+
+
+class StoreThatIsLocked:
+    """A store that can neither be read nor written while `error` is set."""
+
+    def __init__(self, store: Store) -> None:
+        self.error: Exception | None = None
+        self.refused = 0
+        self._store = store
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        self._refuse()
+        with self._store.read() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        self._refuse()
+        with self._store.write() as connection:
+            yield connection
+
+    def _refuse(self) -> None:
+        if self.error is not None:
+            self.refused += 1
+            raise self.error
+
+
+class Wired:
+    """A proxy with the tenant acme, and with an upstream that nobody mines on."""
+
+    def __init__(self, directory: Path) -> None:
+        self.side = a_side(directory / "proxy", "acme")
+        add_route(self.side, "north", 9)
+        self.store = StoreThatIsLocked(self.side.store)
+        floor = Floor()
+        with self.side.store.read() as connection:
+            registry = Registry(load(connection))
+            credits = CreditBook(floor.engine, connection)
+        node = NodeConfig(name="none", url="http://127.0.0.1:9", cookie_file=directory / "cookie")
+        store: Any = self.store
+        self.proxy = Proxy(
+            settings(self.side.directory, node),
+            store,
+            registry,
+            HashrateBook(registry, trio.current_time()),
+            own=floor.channel,
+            engine=floor.engine,
+            job_ids=floor.job_ids,
+            price=lambda: None,
+            epoch=self._no_epoch,
+            submits=SubmitBook(),
+            credits=credits,
+            board=lambda: floor.board,
+        )
+
+    async def _no_epoch(self, price: WorkPrice, height: int) -> int:
+        raise AssertionError("there is no work")
+
+    def happens(self, event: str) -> None:
+        """To the channel of north."""
+        self.proxy._tell(NORTH, None, event, "a.test:3333", 7)
+
+    @property
+    def known(self) -> set[str]:
+        """The upstreams that the proxy knows of."""
+        assert self.proxy._routes is not None
+        return {it.name for it in self.proxy._routes._plan.upstreams.values()}
+
+    def noted(self) -> list[str]:
+        with self.side.store.read() as connection:
+            return list(connection.scalars(select(channel_events.c.event).order_by(channel_events.c.id)))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - what threads do has no event
+            await trio.sleep(0.005)
+
+
+@asynccontextmanager
+async def wired(directory: Path) -> AsyncIterator[Wired]:
+    desk = Wired(directory)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(desk.proxy.run)
+        yield desk
+        nursery.cancel_scope.cancel()
+    desk.side.store.close()
+
+
+def remove_north(side: Side) -> None:
+    with side.store.write() as connection:
+        remove_upstream(connection, "north", now_s=int(time.time()))
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_routes_that_cannot_be_read_stay_as_they_are_until_they_can(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy, "RELOAD_S", 0.05)
+    async with wired(tmp_path) as desk:
+        assert desk.known == {"north"}
+        with structlog.testing.capture_logs() as logs:
+            desk.store.error = error
+            desk.proxy.changed()
+            await until(lambda: desk.store.refused > 1)
+        assert logs[0] == {
+            "event": "routes_not_read",
+            "log_level": "error",
+            "reason": str(getattr(error, "orig", error)),
+        }
+        assert desk.known == {"north"}
+        remove_north(desk.side)
+        desk.store.error = None
+        await until(lambda: desk.known == set())
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_an_event_that_cannot_be_noted_is_in_the_log_and_the_next_one_is_noted(
+    error: Exception, tmp_path: Path
+) -> None:
+    async with wired(tmp_path) as desk:
+        with structlog.testing.capture_logs() as logs:
+            desk.store.error = error
+            desk.happens("served")
+            await until(lambda: bool(logs))
+        assert logs == [
+            {
+                "event": "route_event_not_noted",
+                "log_level": "error",
+                "reason": str(getattr(error, "orig", error)),
+                "upstream": NORTH,
+                "order": None,
+                "route_event": "served",
+                "words": "a.test:3333",
+                "sessions": 7,
+            }
+        ]
+        desk.store.error = None
+        desk.happens("lost")
+        await until(lambda: desk.noted() == ["lost"])
+
+
+async def test_events_that_wait_are_bounded(tmp_path: Path) -> None:
+    desk = Wired(tmp_path)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(EVENTS_WAITING_MAX + 2):
+            desk.happens("served")
+    assert [(it["event"], it["reason"]) for it in logs] == [("route_event_not_noted", "too many wait")] * 2
+    desk.side.store.close()
+
+
+async def test_an_upstream_runs_from_the_start_where_a_tenant_mines_on_it(tmp_path: Path) -> None:
+    """And costs nothing where nobody does."""
+    async with wired(tmp_path) as desk:
+        assert (desk.proxy.in_use, desk.proxy.status().upstreams) == (False, ())
+        mine_on(desk.side, "acme", "north")
+        with desk.side.store.read() as connection:
+            for tenant in load(connection).tenants:
+                desk.proxy._registry.put_tenant(tenant)
+        desk.proxy.changed()
+        await until(lambda: desk.proxy.in_use)
+        (status,) = desk.proxy.status().upstreams
+        assert (status.upstream_id, status.order_id, status.serving) == (NORTH, None, None)
+        assert desk.proxy._routes is not None
+        assert desk.proxy._routes.get((UPSTREAM, NORTH)) is not None

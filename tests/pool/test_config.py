@@ -1,0 +1,301 @@
+"""angara.toml: what it may say, and every mistake in it: answered in words that say where, and no secret."""
+
+import contextlib
+from fractions import Fraction
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pool.config import BadConfig, load_config, parse_address, parse_difficulty
+from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
+from stratum.miners.listeners import Endpoint
+
+SECRET = "hunter2-of-the-operator"
+GOOD = f"""
+[pool]
+network = "regtest"
+data_dir = "data"
+payout_address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
+tag = "/Angara/"
+outage_s = 60
+
+[[node]]
+name = "first"
+url = "http://127.0.0.1:18443"
+user = "pool"
+password = "{SECRET}"
+
+[[node]]
+name = "second"
+url = "https://node.example:8332"
+cookie_file = ".cookie"
+zmq_hashblock = "tcp://127.0.0.1:28332"
+
+[stratum]
+listen = ["127.0.0.1:3333", "[::1]:3333"]
+difficulty_start = 65536
+difficulty_min = 0.5
+difficulty_max = 1048576
+share_interval_s = 6.0
+
+[stratum.limits]
+line_bytes = 8192
+
+
+"""
+
+
+def write(directory: Path, text: str | bytes) -> Path:
+    path = directory / "angara.toml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def refusal(directory: Path, text: str | bytes) -> str:
+    with pytest.raises(BadConfig) as caught:
+        load_config(write(directory, text))
+    said = str(caught.value)
+    assert SECRET not in said
+    assert SECRET not in repr(caught.value)
+    return said
+
+
+def test_good_settings_are_taken_as_they_are_meant(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert config.data_dir == tmp_path / "data"
+    assert config.payout_script.hex() == "0014751e76e8199196d454941c45d1b3a323f1433bd6"
+    assert [(node.name, node.url) for node in config.nodes] == [
+        ("first", "http://127.0.0.1:18443"),
+        ("second", "https://node.example:8332"),
+    ]
+    assert config.nodes[1].cookie_file == tmp_path / ".cookie"
+    assert config.endpoints == (Endpoint(host="127.0.0.1", port=3333), Endpoint(host="::1", port=3333))
+    assert (config.vardiff.difficulty_log2_min, config.start_difficulty_log2) == (-1, 16)
+    assert config.vardiff.difficulty_log2_max == 20
+    assert config.database_url.endswith("/angara.db")
+    assert SECRET not in repr(config), "a log line may hold it"
+
+
+def test_little_has_to_be_said(tmp_path: Path) -> None:
+    text = """
+        [pool]
+        network = "main"
+        data_dir = "d"
+        payout_address = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
+        [[node]]
+        name = "n"
+        url = "http://127.0.0.1:8332"
+        cookie_file = "~/.bitcoin/.cookie"
+    """
+    config = load_config(write(tmp_path, text))
+    assert config.nodes[0].cookie_file == Path.home() / ".bitcoin/.cookie"
+    assert config.endpoints == (Endpoint(host="127.0.0.1", port=3333),), "not to the world by default"
+
+
+def test_tls_and_balancers(tmp_path: Path) -> None:
+    more = """
+        listen = []
+        listen_tls = ["192.0.2.1:3443"]
+        certificate = "pool.pem"
+        key = "/etc/pool.key"
+        proxy_protocol_from = ["10.0.0.1", "2001:db8::/32"]
+    """
+    listen = 'listen = ["127.0.0.1:3333", "[::1]:3333"]'
+    config = load_config(write(tmp_path, GOOD.replace(listen, more)))
+    assert config.endpoints == (
+        Endpoint(
+            host="192.0.2.1",
+            port=3443,
+            certificate=str(tmp_path / "pool.pem"),
+            key="/etc/pool.key",
+            proxies=(ip_network("10.0.0.1/32"), ip_network("2001:db8::/32")),
+        ),
+    )
+
+
+def test_password_may_have_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET + "\n")
+    config = load_config(write(tmp_path, GOOD.replace(f'password = "{SECRET}"', 'password_file = "secret"')))
+    assert config.nodes[0].password == SECRET
+
+
+MISTAKES = [
+    # what is said, what is written instead of it, and the words
+    ('network = "regtest"', 'network = "mainnet"', "pool.network: 'mainnet' is unknown, there are: main"),
+    ('network = "regtest"', "network = 1", "$.pool.network"),
+    ('network = "regtest"', "", "missing required field `network`"),
+    ('data_dir = "data"', 'data_dir = ""', "pool.data_dir: '' is not a path"),
+    ('data_dir = "data"', 'data_dir = "a\\u0000b"', "pool.data_dir"),
+    ('data_dir = "data"', 'data_dir = "~nobody-of-this-name/x"', "no such home directory"),
+    ("bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", "nonsense", "pool.payout_address"),
+    ("bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", "", "pool.payout_address"),
+    (
+        "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080",
+        "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
+        "pool.payout_address",
+    ),
+    ('tag = "/Angara/"', f'tag = "{"x" * 60}"', "pool.tag: at most"),
+    ('tag = "/Angara/"', 'tag = "ангара"', "pool.tag"),
+    ('tag = "/Angara/"', 'tag = "a\\nb"', "pool.tag"),
+    ("outage_s = 60", "outage_s = 0", "pool.outage_s: 0 is not within 1 to 86400"),
+    ("outage_s = 60", "outage_s = nan", "pool.outage_s"),
+    ("outage_s = 60", "outage_s = inf", "pool.outage_s"),
+    ("outage_s = 60", 'outage_s = "60"', "$.pool.outage_s"),
+    ("outage_s = 60", "outages = 60", "unknown field `outages`"),
+    ("[pool]", "[pools]", "unknown field `pools`"),
+    ("[[node]]", "[node]", "is not TOML"),
+    ('name = "second"', 'name = "first"', "two nodes have the same name"),
+    ('url = "http://127.0.0.1:18443"', 'url = "127.0.0.1:18443"', "node first: the url is not"),
+    ('url = "http://127.0.0.1:18443"', 'url = "http://"', "node first: the url is not"),
+    ('url = "http://127.0.0.1:18443"', 'url = "http://h:99999"', "node first: the url is not"),
+    ('url = "http://127.0.0.1:18443"', f'url = "http://u:{SECRET}@h:1"', "settings of their own"),
+    ('url = "http://127.0.0.1:18443"', f'url = "http://{SECRET}@["', "node first: "),
+    ('user = "pool"', "", "give a cookie_file, or user and password"),
+    (f'password = "{SECRET}"', "", "give a cookie_file, or user and password"),
+    (f'password = "{SECRET}"', 'password_file = "missing"', "cannot read the password_file"),
+    (f'password = "{SECRET}"', 'password_file = "."', "cannot read the password_file"),
+    ('user = "pool"', 'password_file = "x"', "give password or password_file, not both"),
+    ('user = "pool"', 'user = "pool"\ncookie_file = "x"', "give a cookie_file, or user and password"),
+    (f'password = "{SECRET}"', "password = 12345", "$.node[0].password"),
+    (f'password = "{SECRET}"', f"password = {SECRET}", "is not TOML"),
+    (f'password = "{SECRET}"', f'passwort = "{SECRET}"', "unknown field `passwort`"),
+    (f'password = "{SECRET}"', f'password = "{SECRET}', "is not TOML"),
+    ('listen = ["127.0.0.1:3333", "[::1]:3333"]', "listen = []", "stratum.listen: nothing to listen on"),
+    ('listen = ["127.0.0.1:3333", "[::1]:3333"]', 'listen = "127.0.0.1:3333"', "$.stratum.listen"),
+    ('"127.0.0.1:3333"', '"127.0.0.1"', "stratum.listen: '127.0.0.1' is not HOST:PORT"),
+    ('"127.0.0.1:3333"', '"127.0.0.1:99999"', "is not HOST:PORT"),
+    ('"127.0.0.1:3333"', '":3333"', "is not HOST:PORT"),
+    ("[stratum]", '[stratum]\nlisten_tls = ["h:1"]', "stratum.listen_tls: a certificate is needed"),
+    ("[stratum]", '[stratum]\nlisten_tls = ["h"]\ncertificate = "c"', "stratum.listen_tls: 'h' is not"),
+    ("[stratum]", '[stratum]\ncertificate = "c"', "is not used without listen_tls"),
+    ("[stratum]", '[stratum]\nproxy_protocol_from = ["10.0.0.1/8"]', "stratum.proxy_protocol_from"),
+    ("[stratum]", '[stratum]\nproxy_protocol_from = ["balancer"]', "stratum.proxy_protocol_from"),
+    (
+        "difficulty_start = 65536",
+        "difficulty_start = 65537",
+        "stratum.difficulty_start: 65537 is not a power",
+    ),
+    ("difficulty_start = 65536", "difficulty_start = 0", "stratum.difficulty_start"),
+    ("difficulty_start = 65536", "difficulty_start = -2", "stratum.difficulty_start"),
+    ("difficulty_start = 65536", "difficulty_start = nan", "stratum.difficulty_start"),
+    ("difficulty_start = 65536", "difficulty_start = true", "$.stratum.difficulty_start"),
+    ("difficulty_start = 65536", f"difficulty_start = {'9' * 18}", "stratum.difficulty_start"),
+    ("difficulty_min = 0.5", "difficulty_min = 131072", "difficulty_min <= difficulty_start"),
+    ("difficulty_max = 1048576", "difficulty_max = 2", "difficulty_min <= difficulty_start"),
+    (
+        "share_interval_s = 6.0",
+        "share_interval_s = 0.1",
+        "stratum.share_interval_s: 0.1 is not within 2 to 60",
+    ),
+    ("share_interval_s = 6.0", "extranonce2_bytes = 9", "stratum.extranonce2_bytes: 4 to 8"),
+    ("line_bytes = 8192", "line_bytes = 10", "stratum.limits.line_bytes"),
+    ("line_bytes = 8192", "out_bytes = 1", "stratum.limits.out_bytes"),
+    ("line_bytes = 8192", "subscribe_s = -1", "stratum.limits.subscribe_s"),
+    ("line_bytes = 8192", "sessions = 0", "stratum.limits.sessions"),
+    ("line_bytes = 8192", "sessions = 1e9", "$.stratum.limits.sessions"),
+]
+
+
+@pytest.mark.parametrize(("good", "bad", "words"), MISTAKES, ids=range(len(MISTAKES)))
+def test_mistake_is_answered_in_words(good: str, bad: str, words: str, tmp_path: Path) -> None:
+    assert good in GOOD
+    assert words in refusal(tmp_path, GOOD.replace(good, bad, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"", "missing required field `pool`"),
+        (b"\xff\xfe", "is not TOML"),
+        (b"[pool", "is not TOML"),
+        (b"a = " + b"[" * 100_000, "is not TOML"),
+        (b"# " + b"x" * (1 << 20), "is larger than"),
+        (GOOD.split("[[node]]")[0].encode(), "missing required field `node`"),
+        (("node = []\n" + GOOD.split("[[node]]")[0]).encode(), "at least one [[node]] is needed"),
+    ],
+)
+def test_file_that_holds_no_settings_is_answered_in_words(text: bytes, words: str, tmp_path: Path) -> None:
+    assert words in refusal(tmp_path, text)
+
+
+def test_file_that_cannot_be_read_is_answered_in_words(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=r"cannot read .*: No such file"):
+        load_config(tmp_path / "missing.toml")
+    with pytest.raises(BadConfig, match=r"cannot read .*: Is a directory"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize("cut", range(0, len(GOOD), 7))
+def test_half_a_file_never_gives_more_than_words(cut: int, tmp_path: Path) -> None:
+    with contextlib.suppress(BadConfig):
+        load_config(write(tmp_path, GOOD[:cut]))
+
+
+# Difficulties and addresses, from files and from the command line
+
+
+@pytest.mark.parametrize(
+    ("text", "log2"),
+    [
+        ("1", 0),
+        ("65536", 16),
+        ("65536.0", 16),
+        ("0.5", -1),
+        ("2^-32", -32),
+        ("2^63", 63),
+        ("2^0", 0),
+        ("1e0", 0),
+    ],
+)
+def test_difficulty_as_text(text: str, log2: int) -> None:
+    assert parse_difficulty(text, "d") == log2
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(DIFFICULTY_LOG2_MIN, DIFFICULTY_LOG2_MAX))
+def test_every_difficulty_has_three_ways_to_be_said(log2: int) -> None:
+    assert parse_difficulty(f"2^{log2}", "d") == log2
+    assert parse_difficulty(2.0**log2, "d") == log2
+    assert parse_difficulty(str(float(Fraction(2) ** log2)), "d") == log2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "2^", "2^x", "3^2", "3", "0", "-1", "2^64", "2^-33", "2^99999", "2^-99999", "1e999", "nan"],
+)
+def test_what_is_no_difficulty_is_refused_in_words(text: str) -> None:
+    with pytest.raises(BadConfig, match="--difficulty"):
+        parse_difficulty(text, "--difficulty")
+
+
+@pytest.mark.parametrize("text", ["9" * 5_000, "2^" + "9" * 5_000], ids=["digits", "exponent"])
+def test_nonsense_of_any_length_is_refused_at_once(text: str) -> None:
+    with pytest.raises(BadConfig, match="--difficulty"):
+        parse_difficulty(text, "--difficulty")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:0", ("127.0.0.1", 0)),
+        ("pool.example:65535", ("pool.example", 65_535)),
+        ("[::1]:3333", ("::1", 3333)),
+    ],
+)
+def test_address_as_text(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text, "a") == address
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(max_size=20))
+def test_any_text_is_an_address_or_refused_in_words(text: str) -> None:
+    for candidate in (text, f"host:{text}", f"{text}:1"):
+        try:
+            host, port = parse_address(candidate, "--stratum")
+        except BadConfig:
+            continue
+        assert host
+        assert 0 <= port <= 65_535

@@ -1,0 +1,85 @@
+"""A pool before it runs: how many miners it takes, as its settings say and its descriptors allow; and where
+its extranonces begin."""
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from pool.chain.nodes import NodeConfig
+from pool.main import DESCRIPTORS_KEPT, Pool, _with_descriptors
+from stratum.miners.connection_limits import DoorLimits
+from tests.fakes.owners import ConnectionFrom
+from tests.fixtures.databases import store_in
+from tests.stages.two_pools import settings
+
+UNLIMITED = resource.RLIM_INFINITY
+
+
+class System:
+    """A system that allows so many descriptors, and no more than `ceiling` whatever it says."""
+
+    def __init__(self, soft: int, hard: int, *, ceiling: int | None = None) -> None:
+        self.limits = (soft, hard)
+        self._ceiling = ceiling
+
+    def getrlimit(self, _: int) -> tuple[int, int]:
+        return self.limits
+
+    def setrlimit(self, _: int, limits: tuple[int, int]) -> None:
+        if self._ceiling is not None and limits[0] > self._ceiling:
+            raise ValueError("not allowed to raise maximum limit")
+        self.limits = limits
+
+
+@pytest.mark.parametrize(
+    ("system", "sessions", "descriptors"),
+    [
+        (System(1_024, 20_000), 20_000 - DESCRIPTORS_KEPT, 20_000),
+        (System(20_000, 20_000), 20_000 - DESCRIPTORS_KEPT, 20_000),
+        (System(1_024, 1_000_000), 100_000, 100_000 + DESCRIPTORS_KEPT),
+        (System(1_024, UNLIMITED), 100_000, 100_000 + DESCRIPTORS_KEPT),
+        (System(1_024, UNLIMITED, ceiling=10_240), 1_024 - DESCRIPTORS_KEPT, 1_024),
+        (System(UNLIMITED, UNLIMITED), 100_000, UNLIMITED),
+        (System(500_000, 1_000_000), 100_000, 500_000),
+        (System(64, 64), 1, 64),
+    ],
+)
+def test_sessions_are_bounded_by_descriptors(
+    system: System, sessions: int, descriptors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", system.getrlimit)
+    monkeypatch.setattr(resource, "setrlimit", system.setrlimit)
+    assert _with_descriptors(DoorLimits(sessions_max=100_000)).sessions_max == sessions
+    assert system.limits[0] == descriptors
+
+
+async def test_no_machine_starts_at_what_a_stranger_with_its_number_of_now_was_brought_down_to(
+    tmp_path: Path,
+) -> None:
+    """A name without a share gives its number back; who has it next is another machine."""
+    store = store_in(tmp_path)
+    node = NodeConfig(name="first", url="http://127.0.0.1:1", user="u", password="p")
+    pool, stranger = Pool(settings(tmp_path, node), store), ConnectionFrom()
+    newcomers, silent = pool._registry.newcomers, pool._board._services.silent
+    number = newcomers.admit((1, "c01", "stranger"), "", stranger, 0)
+    assert isinstance(number, int)
+    assert silent is not None
+    assert silent.lower(number, 20, 12)
+    silent.left(number)
+    newcomers.leave(stranger)
+    assert silent.start_log2(number, 20) == 12
+    newcomers.forget(newcomers.gone)  # as the next commit does
+    assert newcomers.admit((1, "c01", "machine"), "", ConnectionFrom(), 0) == number
+    assert silent.start_log2(number, 20) == 20
+    assert silent.shares_per_s == 0.0
+    store.close()
+
+
+async def test_starts_begin_with_different_extranonces(tmp_path: Path) -> None:
+    """An upstream may give both the same extranonce1 and job: they must not find the same shares."""
+    store = store_in(tmp_path)
+    node = NodeConfig(name="first", url="http://127.0.0.1:1", user="u", password="p")
+    first, second = (Pool(settings(tmp_path, node), store)._channel.lease(None, 0.0) for _ in range(2))
+    store.close()
+    assert first != second

@@ -1,0 +1,296 @@
+"""Dispatch and routes as in production, on a desk without sockets, over upstreams that the test steers.
+
+What an upstream says and how it is spoken to is tested elsewhere: here it is up or lost when the test says
+so.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Container
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import msgspec
+import pytest
+import trio
+
+import pool.routing.routes
+from payouts.rates import Scheme
+from pool.fleet.registry import Registry, Snapshot, TenantRecord
+from pool.orders.rows import OrderRecord
+from pool.routing.placement import Dispatch
+from pool.routing.routes import ORDER, UPSTREAM, Plan, RouteKey, Routes
+from pool.routing.solo import SoloChannels
+from pool.upstreams.channel import Surroundings
+from pool.upstreams.rows import UpstreamRecord
+from stratum.miners.channel import Channel, Moved
+from stratum.miners.extranonce import ExtranonceExhausted, ExtranonceSpace
+from stratum.miners.session import MinerSession
+from stratum.miners.switchboard import Switchboard
+from stratum.upstream.endpoint import UpstreamEndpoint
+from tests.stages.sessions import Desk, Miner, make_work, words
+
+NORTH, SOUTH = 1, 2
+MOVE_INTERVAL_S = 600.0
+OUTAGE_S = 30
+SAME_SHAPE = (4, 8)
+OTHER_SHAPE = (2, 4)  # no session comes there with the extranonces that it has
+
+
+def upstream(number: int, name: str = "north", **changes: Any) -> UpstreamRecord:
+    values: dict[str, Any] = {
+        "id": number,
+        "name": name,
+        "fallback_id": None,
+        "outage_s": OUTAGE_S,
+        "connections": 1,
+        "suggest_difficulty": None,
+        "endpoints": (UpstreamEndpoint(host=f"{name}.test", port=3333, user="acme"),),
+        "created_at_s": 0,
+        "created_by": "test",
+    }
+    return UpstreamRecord(**values | changes)
+
+
+def order(number: int, upstream_id: int = NORTH, *, from_s: int = 0, until_s: int = 1 << 40) -> OrderRecord:
+    return OrderRecord(
+        id=number,
+        name=f"order{number}",
+        upstream_id=upstream_id,
+        hashrate_hps=10**15,
+        tolerance_bps=200,
+        from_s=from_s,
+        until_s=until_s,
+        priority=1,
+        sat_per_ph_day=1,
+        suppliers=((1, 0),),
+    )
+
+
+class UpstreamThatTheTestSteers:
+    """In the place of pool.upstream_channel.UpstreamChannel."""
+
+    def __init__(self, surroundings: Surroundings, record: UpstreamRecord, order_id: int | None) -> None:
+        self.record = record
+        self.order_id = order_id
+        self.channel = surroundings.new_channel(4, 8, None)
+        self.channel.paused = True
+        self.serving = False
+        self.since_s = self.out_since_s = trio.current_time()
+        self.running = self.closed = False
+        self.records = [record]
+
+    @property
+    def ready(self) -> bool:
+        return self.serving
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        return (self.channel,)
+
+    async def run(self) -> None:
+        self.running = True
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):  # as one that waits for answers
+                await trio.sleep(0.5)
+            assert not self.closed, "its channel is gone under its hands"
+            self.running = False
+
+    def follow(self, record: UpstreamRecord) -> None:
+        if record != self.records[-1]:
+            self.records.append(record)
+
+    def forget_the_old(self) -> None:
+        pass
+
+    def close(self) -> None:
+        assert not self.channel.sessions
+        self.closed = True
+
+    def up(self) -> None:
+        self.serving, self.since_s = True, trio.current_time()
+        self.channel.paused = False
+
+    def lost(self) -> None:
+        self.serving, self.since_s = False, trio.current_time()
+        self.out_since_s = self.since_s
+        self.channel.paused = True
+
+
+class SoloChannelThatTheTestMade:
+    """In the place of pool.solo.SoloChannels. `tenant` may be changed, as terms are."""
+
+    def __init__(self, tenant: str, channel: Channel) -> None:
+        self.tenant: str | None = tenant
+        self.channels = (channel,)
+
+    def channel_of(self, tenant: TenantRecord) -> Channel | None:
+        return self.channels[0] if tenant.name == self.tenant else None
+
+    def refusal(self, tenant: TenantRecord) -> str | None:
+        return None
+
+
+class BoardOfADesk:
+    """What dispatch needs of a switchboard."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.moved: Counter[Moved] = Counter()
+        self.dropped: list[tuple[str, str]] = []
+        self._desk = desk
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        return tuple(self._desk.channels)
+
+    def move(self, session: MinerSession, channel: Channel) -> Moved | None:
+        """As Switchboard.move."""
+        try:
+            moved = session.move_to(channel, self._desk.now_s)
+        except ExtranonceExhausted:
+            return None
+        if moved is Moved.RECONNECT:
+            session.owner.write(session.send_away(self._desk.now_s))
+        self.moved[moved] += 1
+        return moved
+
+    def drop_workers(self, workers: Container[int], reason: str) -> None:
+        for miner in self._desk.miners:
+            if miner.open and any(worker in workers for worker in miner.session.workers):
+                self.dropped.append((miner.worker, reason))
+                miner.leave()
+
+
+class DispatchDesk:
+    """Tenants acme and zinc, who mine for the pool unless `mines_on` says otherwise, routes, and miners."""
+
+    def __init__(self, shape: tuple[int, int] = SAME_SHAPE) -> None:
+        self.desk = Desk()
+        self.own = self.desk.channel
+        self.board = BoardOfADesk(self.desk)
+        self.shape = shape
+        self.told: list[tuple[int, int | None, str, str, int]] = []
+        self.wall_s = 1_000_000.0
+        self.plan = Plan({}, {})
+        tenants = tuple(
+            TenantRecord(id=number, name=name, active=True, scheme=Scheme.PPS, fee_bps=0)
+            for number, name in ((1, "acme"), (2, "zinc"))
+        )
+        self.registry = Registry(Snapshot(tenants, (), ()))
+        board = cast(Switchboard, self.board)
+        self.dispatch = Dispatch(self.registry, self.own, lambda: board, move_interval_s=MOVE_INTERVAL_S)
+        self.desk.services = msgspec.structs.replace(
+            self.desk.services, gate=self.dispatch, usher=self.dispatch
+        )
+        self.routes = Routes(
+            cast(Surroundings, self),
+            needed=lambda: {
+                it.upstream_id for it in self.registry.tenants.values() if it.upstream_id is not None
+            },
+            on_change=lambda: self.dispatch.look_again(),
+            tell=lambda *event: self.told.append(event),
+            wall_clock=lambda: self.wall_s,
+        )
+
+    def new_channel(self, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None) -> Channel:
+        """As the upstreams of this desk share out their extranonces."""
+        if self.shape == SAME_SHAPE:
+            return self.desk.add_channel(like=self.own)
+        return self.desk.add_channel(*self.shape)
+
+    def make_solo(self, tenant: str) -> Channel:
+        """A channel of its own with work, where blocks pay the tenant."""
+        channel = self.desk.add_channel(like=self.own)
+        self.desk.publish(make_work(channel.number * 1000), channel, rate=channel.number)
+        solo = cast(SoloChannels, SoloChannelThatTheTestMade(tenant, channel))
+        board = cast(Switchboard, self.board)
+        self.dispatch = Dispatch(
+            self.registry, self.own, lambda: board, move_interval_s=MOVE_INTERVAL_S, solo=solo
+        )
+        self.desk.services = msgspec.structs.replace(
+            self.desk.services, gate=self.dispatch, usher=self.dispatch
+        )
+        return channel
+
+    def mines_on(self, tenant: str, number: int | None) -> None:
+        """The terms of a tenant."""
+        self.registry.put_tenant(msgspec.structs.replace(self.registry.tenants[tenant], upstream_id=number))
+        self.routes.follow(self.plan)
+        self.dispatch.look_again()
+
+    def follow(self, *upstreams: UpstreamRecord, orders: tuple[OrderRecord, ...] = ()) -> None:
+        """What the database says."""
+        self.plan = Plan({it.id: it for it in upstreams}, {it.id: it for it in orders})
+        self.routes.follow(self.plan)
+
+    def steer(self, key: RouteKey, connection: int = 0) -> UpstreamThatTheTestSteers:
+        route = self.routes.get(key)
+        assert route is not None
+        return cast(UpstreamThatTheTestSteers, route.channels[connection])
+
+    def north(self, connection: int = 0) -> UpstreamThatTheTestSteers:
+        return self.steer((UPSTREAM, NORTH), connection)
+
+    def south(self) -> UpstreamThatTheTestSteers:
+        return self.steer((UPSTREAM, SOUTH))
+
+    def order(self, number: int) -> UpstreamThatTheTestSteers:
+        return self.steer((ORDER, number))
+
+    def up(self, *upstreams: UpstreamThatTheTestSteers) -> None:
+        """They serve, and there is work."""
+        for it in upstreams:
+            it.up()
+            self.desk.publish(make_work(it.channel.number * 1000), it.channel, rate=it.channel.number)
+        self.dispatch.look_again()
+
+    def lost(self, *upstreams: UpstreamThatTheTestSteers) -> None:
+        for it in upstreams:
+            it.lost()
+        self.dispatch.look_again()
+
+    def miner(
+        self, worker: str = "acme.c01.u1", *, subscribed: bool = False, address: str = "10.0.0.1"
+    ) -> Miner:
+        """One that connects; sent away it is gone."""
+        miner = self.desk.connect(worker)
+        miner.address = address
+        if subscribed:
+            miner.ask("mining.configure", ["subscribe-extranonce"], {})
+        miner.ask("mining.subscribe", "test/1")
+        miner.ask("mining.authorize", worker, "x")
+        self.go_if_sent_away(miner)
+        return miner
+
+    def go_if_sent_away(self, miner: Miner) -> bool:
+        if miner.session.leaving and miner.open:
+            miner.leave()
+        return not miner.open
+
+    def jobs(self) -> None:
+        """Everybody who waits has a job."""
+        self.desk.serve_waiting()
+
+    def said(self, miner: Miner) -> str:
+        return words(miner.hear())
+
+
+def is_on(miner: Miner, upstream: UpstreamThatTheTestSteers) -> bool:
+    session: MinerSession = miner.session
+    return session.channel is upstream.channel
+
+
+@asynccontextmanager
+async def routing(
+    desk: DispatchDesk, monkeypatch: pytest.MonkeyPatch, *, rounds: bool = True
+) -> AsyncIterator[None]:
+    """Routes run, and rounds of dispatch where the test wants them."""
+    monkeypatch.setattr(pool.routing.routes, "UpstreamChannel", UpstreamThatTheTestSteers)
+    desk.dispatch.use(desk.routes)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(desk.routes.run)
+        if rounds:
+            nursery.start_soon(desk.dispatch.run)
+        yield
+        nursery.cancel_scope.cancel()

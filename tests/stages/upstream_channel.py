@@ -1,0 +1,304 @@
+"""An upstream channel as in production, its switchboard and its miners, without sockets.
+
+The test says what the upstream says, what our node's price is, and how long a price takes to be on disk.
+Must not know: how an upstream is spoken to.
+"""
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+from pool.books.forwarded_shares import SubmitBook
+from pool.books.rate_epochs import WorkPrice
+from pool.upstreams import channel as upstream_channel
+from pool.upstreams.channel import Surroundings, UpstreamChannel
+from pool.upstreams.past_tips import FormerTips
+from pool.upstreams.rows import UpstreamRecord
+from stratum.job import Solution, Work
+from stratum.miners.channel import Channel
+from stratum.miners.connection_limits import Doorkeeper, DoorLimits
+from stratum.miners.extranonce import ExtranonceSpace
+from stratum.miners.switchboard import BoardLimits, Switchboard
+from stratum.upstream.client import UpstreamOwner
+from stratum.upstream.endpoint import BadUpstream, UpstreamEndpoint
+from stratum.upstream.endpoint_state import PlaceStatus
+from stratum.upstream.extranonce_split import ExtranonceSplit
+from stratum.upstream.failover import UpstreamSettings
+from stratum.upstream.shares import (
+    NotSent,
+    RejectReason,
+    SubmitAnswer,
+    SubmitLog,
+    SubmitVerdict,
+    UpstreamJob,
+    UpstreamShare,
+)
+from tests.stages.routing import NORTH, upstream
+from tests.stages.sessions import Desk, Miner, make_work
+from tests.stages.sockets import PATIENCE_S, MemoryJournal
+
+ORDER_NUMBER: Final = 7
+OUR_PRICE: Final = WorkPrice(nbits=0x17034219, subsidy_sat=312_500_000, fee_basis_id=4)
+OUR_HEIGHT: Final = 900_000
+EVERY_HASH: Final = (1 << 256) - 1
+SAME: Final = ExtranonceSplit(filler_bytes=0, prefix_bytes=4, miner_bytes=8)  # as our own work
+OTHER: Final = ExtranonceSplit(filler_bytes=0, prefix_bytes=2, miner_bytes=4)
+
+
+def work_on(height: int = 1, *, connection: int = 1, target: int = EVERY_HASH, **changes: Any) -> Work:
+    """As an upstream's session makes it; `refresh` gives other work on the same block."""
+    origin = UpstreamJob(
+        upstream="north", connection=connection, job_id="a", version=0x20000000, filler=b"", target=target
+    )
+    return make_work(height, upstream=True, origin=origin, **changes)
+
+
+class UpstreamThatTheTestSpeaksFor:
+    """In the place of stratum.upstream.Upstream: serves when the test says so, and takes every share.
+
+    `refuses` is why it does not; `unanswered` is what it says to have sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: UpstreamSettings,
+        endpoints: tuple[UpstreamEndpoint, ...],
+        owner: UpstreamOwner,
+        submit_log: SubmitLog,
+        rng: random.Random,
+        connect: object,
+    ) -> None:
+        self.settings = settings
+        self.endpoints = endpoints
+        self.owner = owner
+        self.status: tuple[PlaceStatus, ...] = ()
+        self.serving: UpstreamEndpoint | None = None
+        self.refuses: NotSent | None = None
+        self.unanswered = 0
+        self.sent: list[bytes] = []
+        self._submit_log = submit_log
+
+    async def run(self) -> None:
+        await trio.sleep_forever()
+
+    def submit(self, key: bytes, solution: Solution) -> NotSent | None:
+        if self.refuses is None:
+            self._submit_log.note(key)
+            self.sent.append(key)
+        return self.refuses
+
+    def serve(self, work: Work | None = None, *, split: ExtranonceSplit = SAME) -> None:
+        """A connection begins to serve, with its first job."""
+        work = work or work_on()
+        origin = work.origin
+        assert isinstance(origin, UpstreamJob)
+        self.serving = self.endpoints[0]
+        self.owner.on_extranonce(b"\xa1\xb2", split)
+        self.owner.on_mask(0x1FFFE000)
+        self.owner.on_target(origin.target)
+        self.owner.on_work(work, True)
+        self.owner.on_up(self.endpoints[0])
+
+    def go_on(self, work: Work, *, split: ExtranonceSplit) -> None:
+        """The connection that serves shares out its extranonces in another way from this job on."""
+        self.owner.on_extranonce(b"\xa1\xb2", split)
+        self.owner.on_work(work, True)
+
+    def lose(self, *unanswered: bytes) -> None:
+        """The connection that served is gone."""
+        self.serving = None
+        self.owner.on_lost("closed by the upstream", unanswered)
+
+    def answer(self, verdict: SubmitVerdict, reason: RejectReason | None = None) -> None:
+        """The oldest share that was sent."""
+        key, job = self.sent.pop(0), work_on().origin
+        assert isinstance(job, UpstreamJob)
+        share = UpstreamShare(key=key, job=job, extranonce2=b"", ntime=0, nonce=0, version=0)
+        self._submit_log.settle(key, verdict)
+        self.owner.on_submit_answer(SubmitAnswer(share=share, verdict=verdict, reason=reason))
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """What was given to a channel."""
+
+    at_s: float
+    channel: Channel
+    work: Work
+    rate: int
+    forward_target: int | None
+    clean: bool
+    outdates: bool
+
+
+class BoardThatNotes(Switchboard):
+    """A switchboard that remembers what was published."""
+
+    published: list[Published]
+
+    def publish(
+        self,
+        channel: Channel,
+        work: Work,
+        *,
+        rate: int,
+        forward_target: int | None = None,
+        clean: bool = False,
+        outdates: bool = False,
+    ) -> None:
+        self.published.append(
+            Published(
+                at_s=trio.current_time(),
+                channel=channel,
+                work=work,
+                rate=rate,
+                forward_target=forward_target,
+                clean=clean,
+                outdates=outdates,
+            )
+        )
+        super().publish(
+            channel, work, rate=rate, forward_target=forward_target, clean=clean, outdates=outdates
+        )
+
+
+class ChannelDesk:
+    """The channel `it` of the order 7 on north. Its machines are unit 1 to n of acme's container c01."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.desk = Desk()
+        self.desk.now_s = trio.current_time()
+        self.price: tuple[WorkPrice, int] | None = (OUR_PRICE, OUR_HEIGHT)
+        self.priced: list[tuple[WorkPrice, int]] = []  # epochs are numbered by it, from 1
+        self.disk_is_slow = False
+        self.disk = trio.Semaphore(0)  # how many prices it takes then
+        self.events: list[tuple[str, str]] = []
+        self.changes = 0  # how often sessions may have to be moved
+        self.submits = SubmitBook()
+        self.upstreams: list[UpstreamThatTheTestSpeaksFor] = []
+        self.board = BoardThatNotes(
+            services=self.desk.services,
+            doorkeeper=Doorkeeper(DoorLimits()),
+            journal=MemoryJournal(),
+            on_solution=self._take_solution,
+            limits=BoardLimits(),
+        )
+        self.board.published = []
+        self.solutions: list[Solution] = []
+        self._surroundings = Surroundings(
+            board=self.board,
+            submits=self.submits,
+            new_channel=self._new_channel,
+            price=lambda: self.price,
+            epoch=self._epoch,
+            on_event=lambda it, event, words, sessions: self.events.append((event, words)),
+            on_change=self._note_change,
+            vardiff=self.desk.services.vardiff,
+            tips=FormerTips(self.desk.engine.remembers),
+            miner_bytes=8,
+            rng=random.Random(1),
+        )
+        self.it = UpstreamChannel(self._surroundings, upstream(NORTH, **changes), ORDER_NUMBER)
+
+    @property
+    def upstream(self) -> UpstreamThatTheTestSpeaksFor:
+        """The newest."""
+        return self.upstreams[-1]
+
+    @property
+    def published(self) -> list[Published]:
+        return self.board.published
+
+    def _new_channel(self, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None) -> Channel:
+        """As the pool does: those of one shape share their extranonces."""
+        assert space is None, "there is no other connection"
+        if (prefix_bytes, miner_bytes) == (4, 8):
+            channel = self.desk.add_channel(like=self.desk.channel)
+        else:
+            channel = self.desk.add_channel(prefix_bytes, miner_bytes)
+        self.board.add_channel(channel)
+        return channel
+
+    async def _epoch(self, price: WorkPrice, height: int) -> int:
+        self.priced.append((price, height))
+        number = len(self.priced)
+        await trio.lowlevel.checkpoint()
+        if self.disk_is_slow:
+            await self.disk.acquire()
+        return number
+
+    def _note_change(self) -> None:
+        self.changes += 1
+
+    def _take_solution(self, solution: Solution) -> None:
+        self.solutions.append(solution)
+        self.it.forward(solution)
+
+    def make_upstream(self, **options: Any) -> UpstreamThatTheTestSpeaksFor:
+        """As Upstream does, it reads CA files: of those that are not there one is bad."""
+        if any(endpoint.ca_file is not None for endpoint in options["endpoints"]):
+            raise BadUpstream("cannot use the CA file")
+        self.upstreams.append(UpstreamThatTheTestSpeaksFor(**options))
+        return self.upstream
+
+    async def connected(self, times: int = 1) -> UpstreamThatTheTestSpeaksFor:
+        """When so many upstreams have been made, which is done in a thread, and the last one is in place."""
+        await until(lambda: len(self.upstreams) >= times)
+        upstream: object = self.upstream
+        await until(lambda: self.it._upstream is upstream)
+        return self.upstream
+
+    async def settled(self) -> None:
+        """Everything has been done that does not have to wait."""
+        await trio.testing.wait_all_tasks_blocked()
+
+    def follow(self, record: UpstreamRecord) -> None:
+        self.it.follow(record)
+
+    def miner(self, unit: int = 1, *, rolling: bool = False, subscribed: bool = False) -> Miner:
+        """One that mines on the present channel. `subscribed`: to changes of extranonces."""
+        worker = f"acme.c01.u{unit}"
+        self.desk.gate.channels[worker] = self.it.channel
+        self.desk.usher.guesses["10.0.0.1"] = self.it.channel
+        miner = self.desk.connect(worker)
+        if rolling:
+            miner.ask("mining.configure", ["version-rolling"], {"version-rolling.mask": "1fffe000"})
+        miner.ask("mining.subscribe", "test/1")
+        miner.ask("mining.authorize", worker, "x")
+        if subscribed:
+            miner.ask("mining.extranonce.subscribe")
+        return miner
+
+    def mine(self, miner: Miner) -> None:
+        """A share is found, sent and judged."""
+        miner.hear()
+        miner.ask("mining.submit", *miner.share())
+        self.board.judge()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when it holds; no virtual time passes. For what a thread does."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up_s, "it never came"
+        await trio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def holding(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> AsyncIterator[ChannelDesk]:
+    """The channel is held up until the end; its upstream does not serve yet. `changes`: of north."""
+    desk = ChannelDesk(**changes)
+    monkeypatch.setattr(upstream_channel, "Upstream", desk.make_upstream)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.it.run)
+        if not any(endpoint.ca_file is not None for endpoint in desk.it.record.endpoints):
+            await desk.connected()
+        yield desk
+        nursery.cancel_scope.cancel()

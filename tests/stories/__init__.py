@@ -1,0 +1,1 @@
+"""What users see, from beginning to end."""

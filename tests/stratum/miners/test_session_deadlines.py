@@ -1,0 +1,125 @@
+"""What time does to a session: handshakes, silence, and nothing but invalid shares."""
+
+from typing import Any
+
+import pytest
+
+from stratum.miners.contracts import SessionLimits
+from stratum.miners.session import State
+from tests.stages.sessions import LOOK_S, Desk, Miner, in_state, words
+
+
+def closing_after(miner: Miner, seconds: float) -> str | None:
+    miner.desk.advance(seconds)
+    return miner.session.closing
+
+
+@pytest.mark.parametrize(
+    ("state", "alive_s", "closing"),
+    [
+        (State.CONNECTED, 9.0, "no subscribe"),
+        (State.AUTHORISED, 9.0, "no subscribe"),
+        (State.SUBSCRIBED, 29.0, "no authorize"),
+    ],
+)
+def test_who_does_not_finish_the_handshake_is_dropped(state: State, alive_s: float, closing: str) -> None:
+    miner = in_state(state)
+    assert closing_after(miner, alive_s) is None
+    for _ in range(2):
+        miner.ask("mining.ping")  # talking is not enough
+    assert closing_after(miner, 1 + LOOK_S) == closing
+
+
+def test_an_idle_miner_is_asked_whether_it_lives_before_it_is_dropped() -> None:
+    desk = Desk()
+    dead, alive = desk.mining("acme.c01.u1"), desk.mining("acme.c01.u2")
+    desk.advance(590)
+    assert "get_version" not in words(dead.hear() + alive.hear())
+    desk.advance(10 + LOOK_S)
+    for miner in (dead, alive):
+        assert miner.hear() == [{"id": 1, "method": "client.get_version", "params": []}]
+    assert alive.say(b'{"id":1,"result":"cgminer/4.11","error":null}\n') == []
+    desk.advance(30 + LOOK_S)
+    assert (dead.session.closing, alive.session.closing) == ("idle", None)
+    desk.advance(600)
+    assert words(alive.hear()) == "get_version"
+
+
+def test_a_miner_that_finds_shares_is_never_idle() -> None:
+    miner = settled_miner()
+    for _ in range(8):
+        miner.desk.advance(500)
+        assert "get_version" not in words(miner.hear())
+        assert miner.mine()["result"] is True
+
+
+def settled_miner() -> Miner:
+    """One that vardiff leaves alone."""
+    desk = Desk()
+    desk.gate.remembered_log2["acme.c01.u1"] = -26
+    return desk.mining()
+
+
+def nothing_but_invalid(miner: Miner, seconds: float) -> list[dict[str, Any]]:
+    """A share that is none every five seconds; what was heard besides the refusals."""
+    heard = []
+    for _ in range(round(seconds / LOOK_S)):
+        if miner.session.closing is None:
+            miner.ask("mining.submit", "acme.c01.u1", "1", "00" * 8, "00", "00")
+            miner.desk.judge()
+            miner.desk.advance(LOOK_S)
+            heard += [message for message in miner.hear() if "method" in message]
+    return heard
+
+
+def test_nothing_but_invalid_shares_a_fresh_job_then_a_reconnect_then_goodbye() -> None:
+    miner = settled_miner()
+    assert nothing_but_invalid(miner, 60) == []
+    fresh = nothing_but_invalid(miner, 60)
+    assert words(fresh) == "set_difficulty notify"
+    assert fresh[1]["params"][8] is True
+    assert nothing_but_invalid(miner, 60) == [{"id": None, "method": "client.reconnect", "params": []}]
+    assert miner.session.closing is None
+    assert nothing_but_invalid(miner, LOOK_S) == []
+    assert miner.session.closing == "only invalid shares"
+
+
+def test_one_valid_share_is_enough_to_start_the_count_anew() -> None:
+    miner = settled_miner()
+    nothing_but_invalid(miner, 175)
+    assert miner.mine()["result"] is True
+    assert nothing_but_invalid(miner, 55) == []
+    assert miner.session.closing is None
+
+
+def test_two_invalid_shares_minutes_apart_do_not_skip_the_help() -> None:
+    miner = settled_miner()
+    nothing_but_invalid(miner, LOOK_S)
+    miner.desk.advance(200)
+    miner.hear()
+    assert words(nothing_but_invalid(miner, LOOK_S)) == "set_difficulty notify"
+    assert miner.session.closing is None
+
+
+def test_shares_that_the_engine_leaves_to_python_count_as_invalid_too() -> None:
+    miner = Desk().mining()
+    for line in (
+        b'{"id":5,"method":"mining.submit","params":["acme.c01.u1"]}\n',
+        b'{"id":5,"method":"mining.submit","params":["acme.c01.u1",{},[],-1,1.5]}\n',
+        b'{"id":5,"method":"mining.submit","params":["acme.c01.u1","1","00","00","00","00","00"]}\n',
+        b'{"id":5,"method":"mining.submit"}\n',
+    ):
+        assert miner.say(line) == []
+        miner.desk.judge()
+        assert miner.hear() == [{"id": 5, "result": None, "error": [20, "Malformed share", None]}]
+    assert miner.desk.engine.counters(miner.session.slot)[:2] == (0, 4)
+
+
+def test_limits_are_the_operators() -> None:
+    limits = SessionLimits(subscribe_s=1.0, authorise_s=2.0, bad_lines_max=1, refusals_max=1)
+    desk = Desk(limits=limits)
+    broken, refused = desk.connect(), desk.connect()
+    broken.say(b"x\n")
+    refused.ask("mining.authorize", "nobody", "x")
+    assert (broken.session.closing, refused.session.closing) == ("malformed lines", "refused too often")
+    assert closing_after(desk.connect(), LOOK_S) == "no subscribe"
