@@ -4,11 +4,12 @@ The order of `Verdict` is the engine's (stratum/native/engine.hpp), and the orde
 comes from an upstream.
 """
 
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import IntEnum
+from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 
 class Verdict(IntEnum):
@@ -40,10 +41,55 @@ class Tally(msgspec.Struct, frozen=True):
     count: int
 
 
-_RECORD = struct.Struct("=IIbBHI")
+NOT_TAKEN: Final = (Verdict.UNDELIVERED, Verdict.UPSTREAM_REJECTED)  # by an upstream; good to us
+MINED: Final = (Verdict.ACCEPTED, *NOT_TAKEN)  # the machine did what it should
+
+# One tally as the engine packs it and as the journal keeps it: what is on disk means the same for ever.
+RECORD: Final = np.dtype(
+    [
+        ("worker", "<u4"),
+        ("rate", "<u4"),
+        ("difficulty_log2", "i1"),
+        ("verdict", "u1"),
+        ("zero", "<u2"),
+        ("count", "<u4"),
+    ]
+)
+Records = np.ndarray[Any, np.dtype[np.void]]
+
+
+def pack_tallies(tallies: Mapping[tuple[int, int, int, Verdict], int]) -> bytes:
+    """Counts by worker, rate, difficulty_log2 and verdict, as Engine.take_tallies() packs them."""
+    rows = [
+        (worker, rate, log2, verdict, 0, count) for (worker, rate, log2, verdict), count in tallies.items()
+    ]
+    return np.array(rows, dtype=RECORD).tobytes()
 
 
 def unpack_tallies(packed: bytes) -> Iterator[Tally]:
     """The records of Engine.take_tallies()."""
-    for worker, rate, difficulty_log2, verdict, _, count in _RECORD.iter_unpack(packed):
+    for worker, rate, difficulty_log2, verdict, _, count in np.frombuffer(packed, dtype=RECORD).tolist():
         yield Tally(worker, rate, difficulty_log2, Verdict(verdict), count)
+
+
+def merge(batches: Iterable[bytes]) -> Records:
+    """The records of many batches, added up: one for each worker, rate, difficulty and verdict.
+
+    Rejected shares are counted by worker and verdict alone: they are worth nothing, whatever the rate, and
+    whoever sends them can do so at any difficulty.
+    """
+    records = np.frombuffer(b"".join(batches), dtype=RECORD).copy()
+    worthless = ~np.isin(records["verdict"], MINED)
+    records["rate"][worthless] = records["difficulty_log2"][worthless] = 0
+    key = records["worker"].astype(np.uint64) << np.uint64(32) | records["rate"].astype(np.uint64)
+    rest = (records["difficulty_log2"].astype(np.int16) + 32).astype(np.uint16) << np.uint16(8)
+    rest |= records["verdict"].astype(np.uint16)
+    order = np.lexsort((rest, key))
+    key, rest = key[order], rest[order]
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (key[1:] != key[:-1]) | (rest[1:] != rest[:-1])
+    starts = np.flatnonzero(first)
+    merged = records[order][starts]
+    if len(starts):
+        merged["count"] = np.add.reduceat(records["count"][order].astype(np.uint64), starts)
+    return merged

@@ -12,7 +12,6 @@ from payouts.audit_finding import Found
 from payouts.book_schema import book
 from payouts.schema import rates, workers
 from pool.books.book import contradiction
-from pool.books.journal import RECORD
 from pool.books.journal_schema import (
     journal_batches,
     rate_epoch_tenants,
@@ -21,7 +20,7 @@ from pool.books.journal_schema import (
     upstream_tips,
 )
 from pool.chain.networks import NETWORKS
-from stratum.tallies import Verdict
+from stratum.tallies import RECORD, Verdict
 
 ASKED_MAX: Final = 5_000  # machines of a batch that are looked up
 KEY_BYTES: Final = 16  # of a header hash, as the engine packs it

@@ -15,7 +15,6 @@ gives exactly one verdict of its upstream if it was sent. At most SUBMIT_LOG_MAX
 counted between two commits is added up by machine. Must not know: connections, the database.
 """
 
-import struct
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -24,7 +23,7 @@ import msgspec
 
 from pool.books import upstream_verdicts as upstream_tallies
 from pool.books.upstream_verdicts import UpstreamTally
-from stratum.tallies import Verdict
+from stratum.tallies import Verdict, pack_tallies
 from stratum.upstream.shares import (
     SUBMIT_LOG_MAX,
     RejectReason,
@@ -38,7 +37,6 @@ TALLY_OF: Final = {
     SubmitVerdict.REJECTED: Verdict.UPSTREAM_REJECTED,
     SubmitVerdict.UNANSWERED: Verdict.UNDELIVERED,
 }
-_TALLY: Final = struct.Struct("<IIbBHI")  # as Engine.take_tallies() packs them
 
 
 class Forwarded(msgspec.Struct, frozen=True):
@@ -163,11 +161,3 @@ def upstream_tally(
     rejected = verdict is SubmitVerdict.REJECTED
     why = (reason or RejectReason.OTHER) if rejected else None
     return UpstreamTally(share.worker, share.epoch, share.target, verdict, why)
-
-
-def pack_tallies(tallies: Counter[tuple[int, int, int, Verdict]]) -> bytes:
-    """Worker, rate, difficulty and verdict, as the engine packs them."""
-    return b"".join(
-        _TALLY.pack(worker, epoch, log2, verdict, 0, count)
-        for (worker, epoch, log2, verdict), count in tallies.items()
-    )

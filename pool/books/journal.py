@@ -43,7 +43,7 @@ from pool.books.store import Store, StoreError, words_of
 from pool.fleet.registry import NewRows, Registry, WorkerRecord
 from pool.fleet.rows import insert_new
 from stratum.difficulty import DIFFICULTY_LOG2_MIN
-from stratum.tallies import Verdict
+from stratum.tallies import MINED, NOT_TAKEN, RECORD, Records, merge
 
 log = structlog.get_logger()
 
@@ -60,21 +60,8 @@ STEP_PAUSE_S: Final = 0.02  # between two transactions of a fold, so that a comm
 # Read at once for a fold: more than a minute of the built-out site.
 BATCHES_MAX: Final = 10_000
 BATCH_BYTES_MAX: Final = 16 << 20
-RECORD: Final = np.dtype(
-    [
-        ("worker", "<u4"),
-        ("rate", "<u4"),
-        ("difficulty_log2", "i1"),
-        ("verdict", "u1"),
-        ("zero", "<u2"),
-        ("count", "<u4"),
-    ]
-)
-Records = np.ndarray[Any, np.dtype[np.void]]
 # Engine rate number and tenant to the rate that the shares are booked under.
 RateOf = Callable[[Connection, int, int], TenantRate]
-NOT_TAKEN: Final = (Verdict.UNDELIVERED, Verdict.UPSTREAM_REJECTED)  # by an upstream; good to us
-MINED: Final = (Verdict.ACCEPTED, *NOT_TAKEN)  # the machine did what it should
 
 
 class JournalFailed(Exception):
@@ -445,29 +432,6 @@ _NOTE = (
 
 
 _SETTLED = delete(upstream_submits).where(upstream_submits.c.key == bindparam("of"))
-
-
-def merge(batches: Iterable[bytes]) -> Records:
-    """The records of many batches, added up: one for each worker, rate, difficulty and verdict.
-
-    Rejected shares are counted by worker and verdict alone: they are worth nothing, whatever the rate, and
-    whoever sends them can do so at any difficulty.
-    """
-    records = np.frombuffer(b"".join(batches), dtype=RECORD).copy()
-    worthless = ~np.isin(records["verdict"], MINED)
-    records["rate"][worthless] = records["difficulty_log2"][worthless] = 0
-    key = records["worker"].astype(np.uint64) << np.uint64(32) | records["rate"].astype(np.uint64)
-    rest = (records["difficulty_log2"].astype(np.int16) + 32).astype(np.uint16) << np.uint16(8)
-    rest |= records["verdict"].astype(np.uint16)
-    order = np.lexsort((rest, key))
-    key, rest = key[order], rest[order]
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = (key[1:] != key[:-1]) | (rest[1:] != rest[:-1])
-    starts = np.flatnonzero(first)
-    merged = records[order][starts]
-    if len(starts):
-        merged["count"] = np.add.reduceat(records["count"][order].astype(np.uint64), starts)
-    return merged
 
 
 def _pack_names(new: tuple[WorkerRecord, ...]) -> bytes | None:

@@ -15,9 +15,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from pool.books.journal import MINED, RECORD, merge
 from pool.fleet.registry import Registry
-from stratum.tallies import Verdict
+from stratum.tallies import MINED, RECORD, Verdict, merge
 
 WINDOWS_S: Final = (60, 300, 3600, 86_400)
 HASHES_PER_DIFFICULTY: Final = 1 << 32  # 15 ppm off; for eyes

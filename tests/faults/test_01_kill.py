@@ -21,13 +21,13 @@ from sqlalchemy import select
 from payouts.audit import audit
 from payouts.rates import Scheme
 from payouts.schema import tally_minutes
-from pool.books.journal import merge, names_in
+from pool.books.journal import names_in
 from pool.books.journal_schema import journal_batches
 from pool.books.store import Store
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, load
 from pool.regtest.server import RegtestNode, RegtestOptions, serve_regtest
-from stratum.tallies import Verdict
+from stratum.tallies import Verdict, merge
 from tests.fixtures.databases import store_in
 
 MACHINES = 8

@@ -17,9 +17,8 @@ from sqlalchemy import func, select
 
 from payouts.audit import audit
 from payouts.schema import tally_minutes
-from pool.books.journal import merge
 from pool.books.journal_schema import journal_batches, upstream_submits
-from stratum.tallies import Verdict
+from stratum.tallies import Verdict, merge
 from tests.fakes.upstreams import USER
 from tests.faults.test_01_kill import MACHINES, SETTINGS, STARTS_IN_S, Machine, started
 from tests.stages.two_pools import (

@@ -12,12 +12,12 @@ import msgspec
 import numpy as np
 
 from payouts.rates import Scheme
-from pool.books.journal import RECORD
 from pool.fleet.hashrate import HASHES_PER_DIFFICULTY, HashrateBook
 from pool.fleet.registry import Registry, Snapshot, TenantRecord
 from pool.orders.allocation import Demand, Machine, Plan, plan
 from pool.orders.machine_speed import MachineSpeeds
 from stratum.miners.contracts import Admission
+from stratum.tallies import RECORD
 from tests.fakes.owners import ConnectionFrom
 
 AIM_S: Final = 6.0

@@ -20,14 +20,14 @@ from payouts.rates import Scheme, UpstreamRisk
 from payouts.schema import rate_hours, tally_minutes
 from pool.books import rate_epochs as price_book
 from pool.books.forwarded_shares import Forwarded, SubmitBook
-from pool.books.journal import Journal, JournalFailed, merge
+from pool.books.journal import Journal, JournalFailed
 from pool.books.journal_schema import journal_batches, upstream_submits
 from pool.books.rate_epochs import WorkPrice, open_epoch
 from pool.books.store import Store
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, load
 from stratum.miners.contracts import Admission
-from stratum.tallies import Verdict
+from stratum.tallies import Verdict, merge
 from stratum.upstream.shares import RejectReason, SubmitAnswer, SubmitVerdict, UpstreamJob, UpstreamShare
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import Crash, crash_at, crash_before

@@ -17,7 +17,7 @@ from payouts.rates import Scheme
 from payouts.schema import containers, rate_hours, rates, tally_minutes, tenants, workers
 from pool.books import journal
 from pool.books import rate_epochs as price_book
-from pool.books.journal import MINED, Journal, JournalFailed, merge
+from pool.books.journal import Journal, JournalFailed
 from pool.books.journal_schema import journal_batches
 from pool.books.rate_epochs import WorkPrice, open_epoch
 from pool.books.store import Store
@@ -25,7 +25,7 @@ from pool.books.verify import verify
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, load, remove_worker
 from stratum.miners.contracts import Admission
-from stratum.tallies import Verdict
+from stratum.tallies import MINED, Verdict, merge
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import crash_before
 

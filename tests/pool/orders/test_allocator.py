@@ -17,13 +17,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from payouts.order_schema import order_hours
 from payouts.rates import Scheme
-from pool.books.forwarded_shares import pack_tallies
 from pool.books.store import Store, StoreError
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, Snapshot, TenantRecord, WorkerRecord
 from pool.orders.allocator import FILE, FILE_BYTES_MAX, ROUTER_S, START_S, OrderRouter
 from pool.orders.rows import OrderRecord
-from stratum.tallies import Verdict
+from stratum.tallies import Verdict, pack_tallies
 from tests.fixtures.databases import Databases, fresh_store
 from tests.histories.sold_work import order_row, upstream_row
 from tests.stages.routing import order
