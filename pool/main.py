@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from payouts.ratebook import newest_fee_basis
 from payouts.rates import Scheme, subsidy_sat
-from pool.admin.commands import Desk
+from pool.admin.desk import Desk
 from pool.admin.live import Live
 from pool.admin.server import serve_admin
 from pool.block_submission import BlockSubmission, log_found

@@ -9,7 +9,8 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from pool.admin.commands import READING, Desk, execute
+from pool.admin.commands import READING, execute
+from pool.admin.desk import Desk
 from pool.books.book import bound_network
 from pool.books.store import Store, open_store
 from pool.data_dir import DataDirError, admin_socket, held

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 import trio
 
-from pool.admin.commands import ROWS_MAX
+from pool.admin.desk import ROWS_MAX
 from pool.fleet.hashrate import Hashrate, HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, UnlistedWorker
 from pool.fleet.rows import TenantView, record_of

@@ -21,7 +21,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pool.admin.commands import Desk, execute
+from pool.admin.commands import execute
+from pool.admin.desk import Desk
 from pool.books.store import DATABASE_ERRORS, words_of
 from pool.fleet.rows import RegistryError
 

@@ -10,7 +10,23 @@ from typing import Annotated, Any
 
 import typer
 
-from pool.admin import commands
+from pool.admin.machines import (
+    ContainerList,
+    ContainerRemove,
+    ContainerSet,
+    SiteList,
+    WorkerList,
+    WorkerRemove,
+    WorkerShow,
+)
+from pool.admin.tenants import (
+    TenantAdd,
+    TenantList,
+    TenantSetAddress,
+    TenantSetStatus,
+    TenantSetTerms,
+    TenantShow,
+)
 from pool.cli.command_line import JsonOption, ask_pool, moment, print_json, print_lines
 from pool.cli.options import ConfigOption, DatabaseOption, DataDirOption
 from pool.reports.figures import visible
@@ -51,7 +67,7 @@ def tenant_add(
     database: DatabaseOption = None,
 ) -> None:
     """Add a tenant. Its machines may mine from now on."""
-    params = commands.TenantAdd(
+    params = TenantAdd(
         name, _operator(), scheme, fee_bps, minimum_sat, address, upstream, order_credit, upstream_risk
     )
     _show(ask_pool("tenant.add", params, config, data_dir, database))
@@ -65,7 +81,7 @@ def tenant_list(
     as_json: JsonOption = False,
 ) -> None:
     """All tenants."""
-    rows = ask_pool("tenant.list", commands.TenantList(), config, data_dir, database)
+    rows = ask_pool("tenant.list", TenantList(), config, data_dir, database)
     columns = (
         *("name", "status", "scheme", "upstream", "fee_bps", "payout_minimum_sat", "address"),
         *("workers", "hps_3600s"),
@@ -82,7 +98,7 @@ def tenant_show(
     as_json: JsonOption = False,
 ) -> None:
     """One tenant."""
-    _show(ask_pool("tenant.show", commands.TenantShow(name), config, data_dir, database), as_json)
+    _show(ask_pool("tenant.show", TenantShow(name), config, data_dir, database), as_json)
 
 
 @tenant_app.command("set-address")
@@ -99,7 +115,7 @@ def tenant_set_address(
     database: DatabaseOption = None,
 ) -> None:
     """Set the payout address."""
-    params = commands.TenantSetAddress(name, address, _operator())
+    params = TenantSetAddress(name, address, _operator())
     _show(ask_pool("tenant.set-address", params, config, data_dir, database))
 
 
@@ -117,7 +133,7 @@ def tenant_set_terms(
     database: DatabaseOption = None,
 ) -> None:
     """Change where the machines mine and how they are paid, for the work of jobs sent from now on."""
-    params = commands.TenantSetTerms(
+    params = TenantSetTerms(
         name, _operator(), scheme, fee_bps, minimum_sat, upstream, order_credit, upstream_risk
     )
     _show(ask_pool("tenant.set-terms", params, config, data_dir, database))
@@ -131,7 +147,7 @@ def tenant_suspend(
     database: DatabaseOption = None,
 ) -> None:
     """Refuse the tenant's machines from now on. What it has earned stays."""
-    _show(ask_pool("tenant.set-status", commands.TenantSetStatus(name, False), config, data_dir, database))
+    _show(ask_pool("tenant.set-status", TenantSetStatus(name, False), config, data_dir, database))
 
 
 @tenant_app.command("resume")
@@ -142,7 +158,7 @@ def tenant_resume(
     database: DatabaseOption = None,
 ) -> None:
     """Let a suspended tenant's machines mine again."""
-    _show(ask_pool("tenant.set-status", commands.TenantSetStatus(name, True), config, data_dir, database))
+    _show(ask_pool("tenant.set-status", TenantSetStatus(name, True), config, data_dir, database))
 
 
 @container_app.command("list")
@@ -154,7 +170,7 @@ def container_list(
     as_json: JsonOption = False,
 ) -> None:
     """Containers, what they are meant to do and what they do."""
-    rows = ask_pool("container.list", commands.ContainerList(tenant), config, data_dir, database)
+    rows = ask_pool("container.list", ContainerList(tenant), config, data_dir, database)
     columns = ("tenant", "name", "site", "units", "ths", "kw", "workers", "offline", "hps_300s", "hps_3600s")
     _print([rows], columns, as_json)
 
@@ -167,7 +183,7 @@ def site_list(
     as_json: JsonOption = False,
 ) -> None:
     """Sites: what stands there and what it does; without a name is what nobody has placed."""
-    rows = ask_pool("site.list", commands.SiteList(), config, data_dir, database)
+    rows = ask_pool("site.list", SiteList(), config, data_dir, database)
     columns = ("name", "containers", "units", "ths", "kw", "workers", "offline", "hps_300s", "hps_3600s")
     _print([rows], columns, as_json)
 
@@ -185,7 +201,7 @@ def container_set(
     database: DatabaseOption = None,
 ) -> None:
     """Set a container's site and nameplate."""
-    params = commands.ContainerSet(tenant, name, site, units, ths, kw)
+    params = ContainerSet(tenant, name, site, units, ths, kw)
     _show(ask_pool("container.set", params, config, data_dir, database))
 
 
@@ -206,7 +222,7 @@ def worker_list(
     def pages() -> Iterator[list[dict[str, Any]]]:
         after = 0
         while True:  # bounded by the workers there are
-            params = commands.WorkerList(tenant, container, offline, after)
+            params = WorkerList(tenant, container, offline, after)
             page = ask_pool("worker.list", params, config, data_dir, database)
             if not page:
                 return
@@ -228,7 +244,7 @@ def worker_remove(
     database: DatabaseOption = None,
 ) -> None:
     """Take a machine that is gone out of lists and quotas. What it did stays, and mining brings it back."""
-    _show(ask_pool("worker.remove", commands.WorkerRemove(name), config, data_dir, database))
+    _show(ask_pool("worker.remove", WorkerRemove(name), config, data_dir, database))
 
 
 @container_app.command("remove")
@@ -240,7 +256,7 @@ def container_remove(
     database: DatabaseOption = None,
 ) -> None:
     """Take a container that is gone, with its machines, out of lists and quotas. What they did stays."""
-    _show(ask_pool("container.remove", commands.ContainerRemove(tenant, name), config, data_dir, database))
+    _show(ask_pool("container.remove", ContainerRemove(tenant, name), config, data_dir, database))
 
 
 @worker_app.command("show")
@@ -252,7 +268,7 @@ def worker_show(
     as_json: JsonOption = False,
 ) -> None:
     """One machine."""
-    _show(ask_pool("worker.show", commands.WorkerShow(name), config, data_dir, database), as_json)
+    _show(ask_pool("worker.show", WorkerShow(name), config, data_dir, database), as_json)
 
 
 def _operator() -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from payouts.rates import HPS_PER_THS
-from pool.admin import order_commands as commands
+from pool.admin.orders import OrderAdd, OrderEnd, OrderList, OrderShow
 from pool.cli.command_line import JsonOption, ask_pool, moment, operator, print_facts, print_json, print_table
 from pool.cli.options import ConfigOption, DatabaseOption, DataDirOption
 from pool.config import BadConfig
@@ -46,7 +46,7 @@ def add(
     database: DatabaseOption = None,
 ) -> None:
     """Sell computing power. A running pool moves machines to it, from the time that it begins."""
-    params = commands.OrderAdd(
+    params = OrderAdd(
         name=name,
         by=operator(),
         buyer=buyer,
@@ -71,7 +71,7 @@ def list_all(
     as_json: JsonOption = False,
 ) -> None:
     """All orders: what was sold, and what is delivered now."""
-    rows = ask_pool("order.list", commands.OrderList(), config, data_dir, database)
+    rows = ask_pool("order.list", OrderList(), config, data_dir, database)
     if as_json:
         print_json(rows)
         return
@@ -101,7 +101,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """One order. What it has delivered is told by `angara report order`."""
-    shown = ask_pool("order.show", commands.OrderShow(name), config, data_dir, database)
+    shown = ask_pool("order.show", OrderShow(name), config, data_dir, database)
     if as_json:
         print_json(shown)
     else:
@@ -116,7 +116,7 @@ def end(
     database: DatabaseOption = None,
 ) -> None:
     """End an order now. Its machines go back to where they mined before."""
-    params = commands.OrderEnd(name, operator())
+    params = OrderEnd(name, operator())
     _print_order(ask_pool("order.end", params, config, data_dir, database))
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import trio
 import typer
 
-from pool.admin import order_commands as commands
+from pool.admin.upstreams import UpstreamAdd, UpstreamList, UpstreamRemove, UpstreamShow, UpstreamSwitch
 from pool.books.store import open_store
 from pool.cli.command_line import (
     JsonOption,
@@ -72,9 +72,7 @@ def add(
         endpoints = tuple(parse_endpoint(url, user, password, ca_file) for url in endpoint)
     except BadUpstream as error:
         raise BadConfig(f"--endpoint: {error}") from None
-    params = commands.UpstreamAdd(
-        name, operator(), endpoints, fallback, outage_s, connections, suggest_difficulty
-    )
+    params = UpstreamAdd(name, operator(), endpoints, fallback, outage_s, connections, suggest_difficulty)
     _print_upstream(ask_pool("upstream.add", params, config, data_dir, database))
 
 
@@ -86,7 +84,7 @@ def list_all(
     as_json: JsonOption = False,
 ) -> None:
     """All upstreams, and what serves now."""
-    rows = ask_pool("upstream.list", commands.UpstreamList(), config, data_dir, database)
+    rows = ask_pool("upstream.list", UpstreamList(), config, data_dir, database)
     if as_json:
         print_json(rows)
         return
@@ -112,7 +110,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """One upstream: its endpoints, who mines there, what it said of our shares today."""
-    shown = ask_pool("upstream.show", commands.UpstreamShow(name), config, data_dir, database)
+    shown = ask_pool("upstream.show", UpstreamShow(name), config, data_dir, database)
     if as_json:
         print_json(shown)
     else:
@@ -128,7 +126,7 @@ def switch(
     database: DatabaseOption = None,
 ) -> None:
     """Make an endpoint the first one. A running pool goes there."""
-    params = commands.UpstreamSwitch(name, to, operator())
+    params = UpstreamSwitch(name, to, operator())
     _print_upstream(ask_pool("upstream.switch", params, config, data_dir, database))
 
 
@@ -140,7 +138,7 @@ def remove(
     database: DatabaseOption = None,
 ) -> None:
     """Remove an upstream that nobody mines on, and forget its password."""
-    ask_pool("upstream.remove", commands.UpstreamRemove(name), config, data_dir, database)
+    ask_pool("upstream.remove", UpstreamRemove(name), config, data_dir, database)
     typer.echo(f"the upstream {name} is removed")
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from typer.testing import CliRunner
 
-from pool.admin.order_commands import UpstreamAdd
+from pool.admin.upstreams import UpstreamAdd
 from pool.cli.main import MISTAKES, app
 from stratum.upstream.endpoint import UpstreamEndpoint
 from tests.histories.orders import BUYER

@@ -20,9 +20,10 @@ import pool.routing.placement
 from payouts.audit import audit
 from payouts.rates import Scheme
 from payouts.schema import blocks, rates, solo_blocks, tally_minutes, tenants
-from pool.admin.commands import Desk as CommandDesk
-from pool.admin.commands import TenantAdd, TenantSetAddress, TenantSetStatus, TenantSetTerms, execute
+from pool.admin.commands import execute
+from pool.admin.desk import Desk as CommandDesk
 from pool.admin.live import Live
+from pool.admin.tenants import TenantAdd, TenantSetAddress, TenantSetStatus, TenantSetTerms
 from pool.chain.addresses import script_for
 from pool.chain.blocks import SubmitState
 from pool.fleet.rows import ADDRESS_HOLD_S, TenantTerms, add_tenant

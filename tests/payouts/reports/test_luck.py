@@ -20,6 +20,7 @@ from payouts.siblings import SiblingKey, count_siblings
 from payouts.solo import SoloPayout, record_solo
 from payouts.statements.period import Period
 from pool.admin import commands
+from pool.admin.desk import Desk
 from pool.books.store import Store
 from pool.reports.luck_document import luck_document
 from pool.reports.render_text import render_text
@@ -104,13 +105,13 @@ def test_who_withholds_blocks_is_seen_from_the_tenant_down_to_the_machine(histor
 def test_tenant_show_says_it_where_an_operator_looks(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "_now_s", lambda: DAY_S + 3600)
+    monkeypatch.setattr("pool.admin.tenants.wall_s", lambda: DAY_S + 3600)
     for tenant_id in (ACME, BOREALIS):
         rate = history.rate(tenant_id=tenant_id, **NO_FEES)
         history.mine(rate, 5, 80, worker=tenant_id * 100, log2=QUARTER)
     find(history, 200, 19)
     history.set_terms(DAY_S, fee_bps=1, tenant_id=BOREALIS)
-    desk = commands.Desk(history.store, "regtest")
+    desk = Desk(history.store, "regtest")
     assert commands.execute(desk, "tenant.show", b'{"name": "acme"}')["luck_hint_90d"] == "too few"
     shown = commands.execute(desk, "tenant.show", b'{"name": "borealis"}')
     assert (shown["blocks_found_90d"], shown["blocks_expected_90d"]) == (19, "20")
@@ -120,7 +121,7 @@ def test_tenant_show_says_it_where_an_operator_looks(
 
 def test_a_list_of_tenants_asks_for_nobodys_work(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ninety days of fifty tenants took it 3.7 s on a busy machine."""
-    monkeypatch.setattr(commands, "_now_s", lambda: DAY_S + 3600)
+    monkeypatch.setattr("pool.admin.tenants.wall_s", lambda: DAY_S + 3600)
     for tenant_id in (ACME, BOREALIS):
         history.set_terms(DAY_S, fee_bps=1, tenant_id=tenant_id)
         history.mine(history.rate(tenant_id=tenant_id, **NO_FEES), 5, 80, worker=tenant_id * 100)
@@ -131,7 +132,7 @@ def test_a_list_of_tenants_asks_for_nobodys_work(history: History, monkeypatch: 
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        listed = commands.execute(commands.Desk(history.store, "regtest"), "tenant.list", b"{}")
+        listed = commands.execute(Desk(history.store, "regtest"), "tenant.list", b"{}")
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     assert [it["name"] for it in listed] == ["acme", "borealis"]

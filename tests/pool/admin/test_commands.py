@@ -16,11 +16,21 @@ from sqlalchemy import Connection, insert
 from sqlalchemy.exc import OperationalError
 
 from payouts.schema import containers, rate_hours, workers
-from pool.admin import commands
 from pool.admin.client import ask
-from pool.admin.commands import Desk, execute
+from pool.admin.commands import execute
+from pool.admin.desk import ROWS_MAX, Desk
 from pool.admin.live import Live
+from pool.admin.machines import (
+    ContainerList,
+    ContainerRemove,
+    ContainerSet,
+    SiteList,
+    WorkerList,
+    WorkerRemove,
+    WorkerShow,
+)
 from pool.admin.server import BODY_BYTES_MAX, serve_admin
+from pool.admin.tenants import TenantAdd, TenantList, TenantSetStatus, TenantSetTerms, TenantShow
 from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
 from pool.books.store import Store
 from pool.cli.fleet import worker_list, worker_show
@@ -92,24 +102,24 @@ async def command(data_dir: Path, name: str, params: Any) -> Any:
 
 
 async def test_every_command_works_without_a_pool_and_with_one(tmp_path: Path) -> None:
-    added = await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann", address=ADDRESS))
+    added = await command(tmp_path, "tenant.add", TenantAdd("acme", "ann", address=ADDRESS))
     assert (added["name"], added["status"], added["address"]) == ("acme", "active", ADDRESS)
     async with running(tmp_path) as pool:
-        await command(tmp_path, "tenant.add", commands.TenantAdd("borealis", "ann", scheme="fpps"))
+        await command(tmp_path, "tenant.add", TenantAdd("borealis", "ann", scheme="fpps"))
         assert isinstance(pool.registry.admit("borealis.c01.u1", "", ConnectionFrom()), Admission)
-        await command(tmp_path, "tenant.set-status", commands.TenantSetStatus("acme", False))
+        await command(tmp_path, "tenant.set-status", TenantSetStatus("acme", False))
         assert isinstance(pool.registry.admit("acme.c01.u1", "", ConnectionFrom()), Refusal)
-        await command(tmp_path, "tenant.set-terms", commands.TenantSetTerms("acme", "bob", fee_bps=50))
+        await command(tmp_path, "tenant.set-terms", TenantSetTerms("acme", "bob", fee_bps=50))
         assert pool.changed == ["borealis", "acme", "acme"]
-        made = await command(tmp_path, "container.set", commands.ContainerSet("acme", "c01", "Bratsk", 400))
+        made = await command(tmp_path, "container.set", ContainerSet("acme", "c01", "Bratsk", 400))
         assert (made["site"], made["units"]) == ("Bratsk", 400)
-        sites = await command(tmp_path, "site.list", commands.SiteList())
+        sites = await command(tmp_path, "site.list", SiteList())
         assert [(site["name"], site["units"]) for site in sites] == [("Bratsk", 400)]
-        listed = await command(tmp_path, "tenant.list", commands.TenantList())
+        listed = await command(tmp_path, "tenant.list", TenantList())
         assert [row["name"] for row in listed] == ["acme", "borealis"]
-        assert await command(tmp_path, "worker.list", commands.WorkerList("acme")) == []
-    await command(tmp_path, "tenant.set-status", commands.TenantSetStatus("acme", True))
-    shown = await command(tmp_path, "tenant.show", commands.TenantShow("acme"))
+        assert await command(tmp_path, "worker.list", WorkerList("acme")) == []
+    await command(tmp_path, "tenant.set-status", TenantSetStatus("acme", True))
+    shown = await command(tmp_path, "tenant.show", TenantShow("acme"))
     assert (shown["status"], shown["fee_bps"], shown["workers"]) == ("active", 50, 0)
 
 
@@ -123,36 +133,36 @@ async def test_only_the_owner_may_use_the_socket(tmp_path: Path) -> None:
 
 async def test_a_socket_left_behind_by_a_kill_is_in_nobodys_way(tmp_path: Path) -> None:
     admin_socket(tmp_path).touch()
-    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    await command(tmp_path, "tenant.add", TenantAdd("acme", "ann"))
     async with running(tmp_path):
-        assert len(await command(tmp_path, "tenant.list", commands.TenantList())) == 1
+        assert len(await command(tmp_path, "tenant.list", TenantList())) == 1
 
 
 @pytest.mark.parametrize(
     ("name", "params", "words"),
     [
-        ("tenant.add", commands.TenantAdd("acme", "ann"), "already"),
-        ("tenant.add", commands.TenantAdd("Bad Name", "ann"), "tenant name"),
-        ("tenant.add", commands.TenantAdd("new", "ann", scheme="ponzi"), "pps, fpps, solo, proxy"),
-        ("tenant.add", commands.TenantAdd("new", "ann", fee_bps=10_001), "basis points"),
-        ("tenant.add", commands.TenantAdd("new", "ann", address="bc1nonsense"), "bc1nonsense"),
-        ("tenant.show", commands.TenantShow("nobody"), "no tenant"),
-        ("tenant.set-terms", commands.TenantSetTerms("acme", "ann", payout_minimum_sat=-1), "minimum"),
-        ("container.set", commands.ContainerSet("acme", ""), "name"),
-        ("worker.show", commands.WorkerShow("acme.c01.u1"), "no worker"),
-        ("tenant.delete", commands.TenantList(), "no command"),
+        ("tenant.add", TenantAdd("acme", "ann"), "already"),
+        ("tenant.add", TenantAdd("Bad Name", "ann"), "tenant name"),
+        ("tenant.add", TenantAdd("new", "ann", scheme="ponzi"), "pps, fpps, solo, proxy"),
+        ("tenant.add", TenantAdd("new", "ann", fee_bps=10_001), "basis points"),
+        ("tenant.add", TenantAdd("new", "ann", address="bc1nonsense"), "bc1nonsense"),
+        ("tenant.show", TenantShow("nobody"), "no tenant"),
+        ("tenant.set-terms", TenantSetTerms("acme", "ann", payout_minimum_sat=-1), "minimum"),
+        ("container.set", ContainerSet("acme", ""), "name"),
+        ("worker.show", WorkerShow("acme.c01.u1"), "no worker"),
+        ("tenant.delete", TenantList(), "no command"),
     ],
 )
 async def test_mistakes_are_answered_in_words_on_both_ways(
     tmp_path: Path, name: str, params: Any, words: str
 ) -> None:
-    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    await command(tmp_path, "tenant.add", TenantAdd("acme", "ann"))
     with pytest.raises(RegistryError, match=words):
         await command(tmp_path, name, params)
     async with running(tmp_path):
         with pytest.raises(RegistryError, match=words):
             await command(tmp_path, name, params)
-        assert len(await command(tmp_path, "tenant.list", commands.TenantList())) == 1
+        assert len(await command(tmp_path, "tenant.list", TenantList())) == 1
 
 
 @pytest.mark.parametrize(
@@ -195,25 +205,25 @@ def test_a_new_tenant_that_fails_half_way_is_not_there(tmp_path: Path) -> None:
 
 
 async def test_a_machine_that_is_authorised_is_in_the_list_at_once(tmp_path: Path) -> None:
-    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    await command(tmp_path, "tenant.add", TenantAdd("acme", "ann"))
     async with running(tmp_path) as pool:
         for unit in ("u1", "u2"):
             admission = pool.registry.admit(f"acme.c01.{unit}", "cgminer", ConnectionFrom())
             assert isinstance(admission, Admission)
             if unit == "u2":
                 pool.registry.prove(admission.worker)  # it has a share, and a row with the next fold
-        rows = await command(tmp_path, "worker.list", commands.WorkerList("acme", "c01"))
+        rows = await command(tmp_path, "worker.list", WorkerList("acme", "c01"))
         assert [(row["name"], row["agent"], row["new"]) for row in rows] == [
             ("acme.c01.u1", "cgminer", True),
             ("acme.c01.u2", "cgminer", None),
         ]
-        assert (await command(tmp_path, "worker.show", commands.WorkerShow("acme.c01.u1")))["new"]
-        assert await command(tmp_path, "worker.list", commands.WorkerList("acme", "c02")) == []
+        assert (await command(tmp_path, "worker.show", WorkerShow("acme.c01.u1")))["new"]
+        assert await command(tmp_path, "worker.list", WorkerList("acme", "c02")) == []
 
 
 async def test_thousands_of_machines_are_listed_a_page_at_a_time(tmp_path: Path) -> None:
     """Those with a row and those without, each once and by number; a page costs what a page costs."""
-    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    await command(tmp_path, "tenant.add", TenantAdd("acme", "ann"))
     store = store_in(tmp_path)
     with store.write() as connection:
         connection.execute(insert(containers).values(id=1, tenant_id=1, name="c01", created_at_s=0))
@@ -226,19 +236,19 @@ async def test_thousands_of_machines_are_listed_a_page_at_a_time(tmp_path: Path)
         new = [pool.registry.admit(f"acme.c02.{i}", "", ConnectionFrom(f"10.0.0.{i}")) for i in range(200)]
         assert not any(isinstance(it, Refusal) for it in new)
         before = len(pool.reads)
-        first = await command(tmp_path, "worker.list", commands.WorkerList())
-        assert [row["id"] for row in first] == list(range(1, commands.ROWS_MAX + 1))
-        last = await command(tmp_path, "worker.list", commands.WorkerList(after=19_990))
+        first = await command(tmp_path, "worker.list", WorkerList())
+        assert [row["id"] for row in first] == list(range(1, ROWS_MAX + 1))
+        last = await command(tmp_path, "worker.list", WorkerList(after=19_990))
         assert [row["name"] for row in last[:10]] == [f"acme.c01.u{n}" for n in range(19_991, 20_001)]
         assert [row["name"] for row in last[10:]] == [f"acme.c02.{i}" for i in range(200)]
         rows_read = pool.reads[before:]
-        assert max(rows_read) <= commands.ROWS_MAX + 1
+        assert max(rows_read) <= ROWS_MAX + 1
 
 
 def test_a_unit_with_the_markup_of_a_table_is_listed_as_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ask(tmp_path, database_url(tmp_path), "regtest", "tenant.add", commands.TenantAdd("acme", "ann"))
+    ask(tmp_path, database_url(tmp_path), "regtest", "tenant.add", TenantAdd("acme", "ann"))
     store = store_in(tmp_path)
     hostile = ("[/x]", "[red]u[/red]", "\u202egnp.exe", "a\nb")
     with store.write() as connection:
@@ -256,7 +266,7 @@ def test_a_unit_with_the_markup_of_a_table_is_listed_as_text(
 
 
 async def test_figures_say_since_when_and_the_books_total_stands_beside_them(tmp_path: Path) -> None:
-    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    await command(tmp_path, "tenant.add", TenantAdd("acme", "ann"))
     store = store_in(tmp_path)
     with store.write() as connection:
         epoch = open_epoch(connection, WorkPrice(nbits=0x17034219, subsidy_sat=1), 840_000, 0)
@@ -268,13 +278,13 @@ async def test_figures_say_since_when_and_the_books_total_stands_beside_them(tmp
                 )
             )
     store.close()
-    shown = await command(tmp_path, "tenant.show", commands.TenantShow("acme"))
+    shown = await command(tmp_path, "tenant.show", TenantShow("acme"))
     assert (shown["booked_accepted"], shown["booked_since_at_s"]) == (12, 36_000)
     async with running(tmp_path) as pool:
         admission = pool.registry.admit("acme.c01.u1", "", ConnectionFrom())
         assert isinstance(admission, Admission)
         pool.registry.prove(admission.worker)
-        shown = await command(tmp_path, "tenant.show", commands.TenantShow("acme"))
+        shown = await command(tmp_path, "tenant.show", TenantShow("acme"))
         assert abs(shown["counted_since_at_s"] - time.time()) < 3600
         assert (shown["accepted"], shown["booked_accepted"]) == (0, 12)
 
@@ -308,18 +318,18 @@ async def test_a_database_error_or_a_mistake_of_ours_in_a_command_is_told_in_wor
         ):
             pool.fault = error
             with pytest.raises(RegistryError, match=words):
-                await command(tmp_path, "tenant.list", commands.TenantList())
+                await command(tmp_path, "tenant.list", TenantList())
         pool.fault = None
-        assert await command(tmp_path, "tenant.list", commands.TenantList()) == []
+        assert await command(tmp_path, "tenant.list", TenantList()) == []
 
 
 async def test_commands_that_read_do_so_side_by_side_and_a_pool_waits_for_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    await command(tmp_path, "tenant.add", TenantAdd("acme", "ann"))
     monkeypatch.setattr("pool.data_dir.READERS_WAIT_S", 0.0)
     with held(tmp_path, reading=True):
-        assert len(await command(tmp_path, "tenant.list", commands.TenantList())) == 1
+        assert len(await command(tmp_path, "tenant.list", TenantList())) == 1
         with pytest.raises(DataDirError, match="another process"), held(tmp_path):
             pass
     with held(tmp_path), pytest.raises(DataDirError), held(tmp_path, reading=True):
@@ -332,7 +342,7 @@ async def test_what_is_removed_leaves_lists_and_quotas_and_is_itself_again_when_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pool.fleet.registry.WORKERS_PER_TENANT_MAX", 2)
-    await command(tmp_path, "tenant.add", commands.TenantAdd("acme", "ann"))
+    await command(tmp_path, "tenant.add", TenantAdd("acme", "ann"))
     async with running(tmp_path) as pool:
         numbers = []
         for unit in ("u1", "u2"):
@@ -343,10 +353,10 @@ async def test_what_is_removed_leaves_lists_and_quotas_and_is_itself_again_when_
         pool.commit()
         assert isinstance(pool.registry.admit("acme.c01.u3", "", ConnectionFrom()), Refusal)
         with pytest.raises(RegistryError, match="no worker"):
-            await command(tmp_path, "worker.remove", commands.WorkerRemove("acme.c01.u9"))
-        await command(tmp_path, "worker.remove", commands.WorkerRemove("acme.c01.u1"))
+            await command(tmp_path, "worker.remove", WorkerRemove("acme.c01.u9"))
+        await command(tmp_path, "worker.remove", WorkerRemove("acme.c01.u1"))
         pool.registry.newcomers.forget(pool.registry.newcomers.gone)  # as the next commit does
-        listed = await command(tmp_path, "worker.list", commands.WorkerList())
+        listed = await command(tmp_path, "worker.list", WorkerList())
         assert [row["name"] for row in listed] == ["acme.c01.u2"]
         assert pool.registry.tenant_of(numbers[0]) == 1  # what an upstream still says of its shares
         fresh = pool.registry.admit("acme.c01.u3", "", ConnectionFrom())
@@ -366,7 +376,7 @@ async def test_what_is_removed_leaves_lists_and_quotas_and_is_itself_again_when_
     with store.read() as connection:
         assert set(Registry(load(connection)).workers) == set(numbers)
     store.close()
-    gone = await command(tmp_path, "container.remove", commands.ContainerRemove("acme", "c01"))
+    gone = await command(tmp_path, "container.remove", ContainerRemove("acme", "c01"))
     assert gone["workers"] == 2
-    assert await command(tmp_path, "container.list", commands.ContainerList()) == []
-    assert await command(tmp_path, "worker.list", commands.WorkerList()) == []
+    assert await command(tmp_path, "container.list", ContainerList()) == []
+    assert await command(tmp_path, "worker.list", WorkerList()) == []

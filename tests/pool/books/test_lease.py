@@ -19,10 +19,10 @@ import pool.books.lease
 import pool.main
 from payouts.book_schema import book
 from payouts.schema import containers, journal_writers, workers
-from pool.admin import commands
 from pool.admin.client import ask, borrow_lease
-from pool.admin.commands import Desk
+from pool.admin.desk import Desk
 from pool.admin.server import serve_admin
+from pool.admin.tenants import TenantAdd, TenantList
 from pool.books.journal import JournalFailed
 from pool.books.lease import KEEPALIVE, LEASE_LOCK, FileLock, LeaseHeld, LeaseLost, Lock, ServerLock
 from pool.books.store import Store, open_store, upgrade
@@ -242,10 +242,10 @@ async def test_a_command_beside_a_pool_on_another_host_is_refused_in_words(
     """It finds no socket in its data directory: only the book knows that there is a pool."""
     with two_stores(databases) as (one, _, url):
         one.take_lease()
-        add = commands.TenantAdd("acme", "ann")
+        add = TenantAdd("acme", "ann")
         with pytest.raises(LeaseHeld, match="give the command where it runs"):
             await trio.to_thread.run_sync(ask, tmp_path, url, None, "tenant.add", add)
-        listed = await trio.to_thread.run_sync(ask, tmp_path, url, None, "tenant.list", commands.TenantList())
+        listed = await trio.to_thread.run_sync(ask, tmp_path, url, None, "tenant.list", TenantList())
         assert listed == [], "what only reads is answered"
 
 

@@ -13,19 +13,11 @@ import structlog
 import trio
 
 from pool.admin.client import ask
-from pool.admin.commands import Desk
+from pool.admin.desk import Desk
 from pool.admin.live import Live
-from pool.admin.order_commands import (
-    OrderAdd,
-    OrderEnd,
-    OrderList,
-    OrderShow,
-    UpstreamList,
-    UpstreamRemove,
-    UpstreamShow,
-    UpstreamSwitch,
-)
+from pool.admin.orders import OrderAdd, OrderEnd, OrderList, OrderShow
 from pool.admin.server import serve_admin
+from pool.admin.upstreams import UpstreamList, UpstreamRemove, UpstreamShow, UpstreamSwitch
 from pool.cli.command_line import duration
 from pool.data_dir import admin_socket, database_url, held
 from pool.fleet.hashrate import HashrateBook

@@ -13,7 +13,7 @@ import trio
 
 from payouts.order_schema import channel_events
 from pool.admin import commands
-from pool.admin.commands import Desk
+from pool.admin.desk import Desk
 from pool.cli.command_line import operator
 from pool.cli.upstreams import parse_endpoint
 from pool.data_dir import held

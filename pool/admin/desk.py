@@ -1,0 +1,117 @@
+"""Where the operator's commands are executed: the books, and what a running pool adds to them.
+
+Must not know: which commands there are.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, Literal, Protocol, TypeVar
+
+import msgspec
+from sqlalchemy import Connection
+
+from pool.books.store import Store
+from pool.fleet.hashrate import WINDOWS_S, Hashrate
+from pool.fleet.registry import ContainerRecord, UnlistedWorker
+from pool.fleet.rows import RegistryError, TenantView
+
+ROWS_MAX: Final = 1_000  # workers in one answer; the next page starts after the last name
+DAY_S: Final = 86_400
+_Value = TypeVar("_Value")
+
+
+class LivePool(Protocol):
+    """What a running pool adds to commands, which are in a worker thread: each of these hops to its own."""
+
+    def figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
+        """Live figures by number."""
+
+    def worker_figures(self, numbers: Collection[int]) -> Mapping[int, Hashrate]:
+        """Live figures of these workers, by number."""
+
+    def unlisted(self, after: int, tenant_id: int | None, container: str | None) -> list[UnlistedWorker]:
+        """The first ROWS_MAX machines without a row, by number above `after`."""
+
+    def find_unlisted(self, tenant: str, container: str, unit: str) -> UnlistedWorker | None:
+        """The machine of that name, if it has no row."""
+
+    @property
+    def since_s(self) -> int:
+        """When the pool was started."""
+
+    def reserve_container(self) -> int:
+        """A number for a new container."""
+
+    def container_changed(self, record: ContainerRecord) -> None:
+        """A container is new."""
+
+    def workers_removed(self, numbers: Collection[int]) -> None:
+        """These machines are gone."""
+
+    def tenant_changed(self, view: TenantView) -> None:
+        """A tenant is new, or has another status or other terms."""
+
+    def routes_changed(self) -> None:
+        """An upstream or an order is new, another one, or over: to be read anew."""
+
+    def upstream_status(self) -> list[dict[str, Any]]:
+        """Every channel on an upstream, as a pool.route_status.UpstreamStatus."""
+
+    def order_status(self) -> list[dict[str, Any]]:
+        """Every order that is delivered, as a pool.route_status.OrderStatus."""
+
+
+class Desk(msgspec.Struct, frozen=True):
+    """Where commands are executed. `live` is None when no pool runs."""
+
+    store: Store
+    network: str | None  # None: the book was never started, and no settings say
+    live: LivePool | None = None
+
+    def write(self, work: Callable[[Connection], _Value]) -> _Value:
+        with self.store.write() as connection:
+            return work(connection)
+
+    def read(self, work: Callable[[Connection], _Value]) -> _Value:
+        with self.store.read() as connection:
+            return work(connection)
+
+
+def network_of(desk: Desk) -> str:
+    if desk.network is None:
+        raise RegistryError(
+            "the database is of no network yet, and an address belongs to one: give the settings with"
+            " --config, or start the pool once"
+        )
+    return desk.network
+
+
+def live_figures(desk: Desk, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
+    return desk.live.figures(of) if desk.live is not None else {}
+
+
+def figures_of(desk: Desk, rate: Hashrate | None) -> dict[str, Any]:
+    """Live figures, and since when shares are counted; nothing without a running pool."""
+    if rate is None or desk.live is None:
+        return {}
+    figures: dict[str, Any] = msgspec.to_builtins(rate)
+    rates = figures.pop("rates_hps")
+    figures.update({f"hps_{window_s}s": rate for window_s, rate in zip(WINDOWS_S, rates, strict=True)})
+    return figures | {"counted_since_at_s": desk.live.since_s}
+
+
+def wall_s() -> int:
+    return int(time.time())
+
+
+def routes_changed(desk: Desk) -> None:
+    if desk.live is not None:
+        desk.live.routes_changed()
+
+
+def valid(make: Callable[[], _Value]) -> _Value:
+    """What was asked for, or the reason why it cannot be, in words."""
+    try:
+        return make()
+    except ValueError as error:  # BadUpstream is one
+        raise RegistryError(str(error)) from None

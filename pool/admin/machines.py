@@ -1,0 +1,232 @@
+"""The operator's commands for sites, containers and workers, each once: with a running pool, and without one.
+
+Must not know: sockets, terminals.
+"""
+
+from collections.abc import Collection
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, func, select
+
+from payouts.schema import containers, sites, tenants, workers
+from pool.admin.desk import ROWS_MAX, Desk, figures_of, live_figures, wall_s
+from pool.fleet import rows as registry_store
+from pool.fleet.registry import ContainerRecord, parse_worker_name
+from pool.fleet.rows import RegistryError
+
+
+class ContainerList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tenant: str | None = None
+
+
+class SiteList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class ContainerSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tenant: str
+    name: str
+    site: str | None = None
+    units: int | None = None
+    ths: int | None = None
+    kw: int | None = None
+
+
+class WorkerList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A page of up to ROWS_MAX workers with numbers above `after`."""
+
+    tenant: str | None = None
+    container: str | None = None
+    offline_only: bool = False
+    after: int = 0
+
+
+class WorkerRemove(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+
+
+class ContainerRemove(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tenant: str
+    name: str
+
+
+class WorkerShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+
+
+def container_list(desk: Desk, it: ContainerList) -> Any:
+    """Containers with their nameplates; with what they do now where a pool runs."""
+
+    def look(connection: Connection) -> list[dict[str, Any]]:
+        query = (
+            select(containers, tenants.c.name.label("tenant"), sites.c.name.label("site"))
+            .join(tenants, tenants.c.id == containers.c.tenant_id)
+            .outerjoin(sites, sites.c.id == containers.c.site_id)
+            .where(containers.c.removed_at_s.is_(None))
+            .order_by(tenants.c.name, containers.c.name)
+        )
+        if it.tenant is not None:
+            query = query.where(
+                containers.c.tenant_id == registry_store.find_tenant(connection, it.tenant).id
+            )
+        return [
+            {
+                "id": row.id,
+                "tenant": row.tenant,
+                "name": row.name,
+                "site": row.site,
+                "units": row.nameplate_units,
+                "ths": row.nameplate_ths,
+                "kw": row.nameplate_kw,
+            }
+            for row in connection.execute(query)
+        ]
+
+    rows = desk.read(look)
+    rates = live_figures(desk, "container")
+    return [row | figures_of(desk, rates.get(row["id"])) for row in rows]
+
+
+def site_list(desk: Desk, it: SiteList) -> Any:
+    """Sites with the nameplates of their containers added up; with what they do where a pool runs."""
+    named = ("units", "ths", "kw")
+    rates = live_figures(desk, "site")
+    numbers = dict(desk.read(lambda connection: connection.execute(select(sites.c.name, sites.c.id)).all()))
+    totals: dict[str, dict[str, Any]] = {}
+    for container in container_list(desk, ContainerList()):
+        name = container["site"] or ""
+        total = totals.setdefault(name, {"name": name, "containers": 0, **dict.fromkeys(named, 0)})
+        total["containers"] += 1
+        for what in named:
+            total[what] += container[what] or 0
+    return [totals[name] | figures_of(desk, rates.get(numbers.get(name, 0))) for name in sorted(totals)]
+
+
+def container_set(desk: Desk, it: ContainerSet) -> Any:
+    def change(connection: Connection) -> ContainerRecord:
+        next_id = (connection.scalar(select(func.max(containers.c.id))) or 0) + 1
+        if desk.live is not None:
+            next_id = desk.live.reserve_container()
+        return registry_store.set_container(
+            connection,
+            it.tenant,
+            it.name,
+            site=it.site,
+            units=it.units,
+            ths=it.ths,
+            kw=it.kw,
+            next_id=next_id,
+            now_s=wall_s(),
+        )
+
+    record = desk.write(change)
+    if desk.live is not None:
+        desk.live.container_changed(record)
+    return next(row for row in container_list(desk, ContainerList(it.tenant)) if row["id"] == record.id)
+
+
+def worker_list(desk: Desk, it: WorkerList) -> Any:
+    """A page; with machines that have no row yet where a pool runs."""
+    rows: list[dict[str, Any]] = []
+    after: int | None = it.after
+    while after is not None and len(rows) < ROWS_MAX:
+        page, after = _page(desk, it, after)
+        figures = {} if desk.live is None else desk.live.worker_figures([row["id"] for row in page])
+        for row in page:
+            shown = row | figures_of(desk, figures.get(row["id"]))
+            if not it.offline_only or shown.get("offline", True):
+                rows.append(shown)
+    return rows[:ROWS_MAX]
+
+
+def _page(desk: Desk, it: WorkerList, after: int) -> tuple[list[dict[str, Any]], int | None]:
+    """Up to ROWS_MAX machines with numbers above `after`, and where the next ones begin if there are more."""
+
+    def look(connection: Connection) -> tuple[int | None, list[dict[str, Any]]]:
+        tenant = None if it.tenant is None else registry_store.find_tenant(connection, it.tenant).id
+        here = workers.c.removed_at_s.is_(None)
+        query = _WORKERS.where(here, workers.c.id > after).order_by(workers.c.id).limit(ROWS_MAX)
+        if tenant is not None:
+            query = query.where(workers.c.tenant_id == tenant)
+        if it.container is not None:
+            query = query.where(containers.c.name == it.container)
+        return tenant, [_worker(row) for row in connection.execute(query)]
+
+    tenant, listed = desk.read(look)
+    found = {row["id"]: row for row in listed}
+    for unlisted in () if desk.live is None else desk.live.unlisted(after, tenant, it.container):
+        found.setdefault(unlisted.id, _worker(unlisted))
+    page = [found[number] for number in sorted(found)[:ROWS_MAX]]
+    return page, page[-1]["id"] if len(page) == ROWS_MAX else None
+
+
+def worker_show(desk: Desk, it: WorkerShow) -> Any:
+    tenant, container, unit = parse_worker_name(it.name)
+    named = (tenants.c.name == tenant) & (containers.c.name == container) & (workers.c.unit == unit)
+    row: Any = desk.read(lambda connection: connection.execute(_WORKERS.where(named)).one_or_none())
+    if row is None and desk.live is not None:
+        row = desk.live.find_unlisted(tenant, container, unit)
+    if row is None:
+        raise RegistryError(f"there is no worker {it.name!r:.200}: names are tenant.container.unit")
+    figures = {} if desk.live is None else desk.live.worker_figures([row.id])
+    return _worker(row) | figures_of(desk, figures.get(row.id))
+
+
+def worker_remove(desk: Desk, it: WorkerRemove) -> Any:
+    """A machine that is gone; refused while it mines."""
+    tenant, container, unit = parse_worker_name(it.name)
+
+    def remove(connection: Connection) -> int:
+        number = registry_store.remove_worker(connection, tenant, container, unit, wall_s())
+        _refuse_if_mining(desk, [number])
+        return number
+
+    number = desk.write(remove)
+    if desk.live is not None:
+        desk.live.workers_removed([number])
+    return {"removed": it.name}
+
+
+def container_remove(desk: Desk, it: ContainerRemove) -> Any:
+    """A container that is gone, with its machines; refused while one of them mines."""
+
+    def remove(connection: Connection) -> tuple[ContainerRecord, tuple[int, ...]]:
+        number, machines = registry_store.remove_container(connection, it.tenant, it.name, wall_s())
+        _refuse_if_mining(desk, machines)
+        tenant_id = registry_store.find_tenant(connection, it.tenant).id
+        return ContainerRecord(id=number, tenant_id=tenant_id, name=it.name, removed=True), machines
+
+    record, machines = desk.write(remove)
+    if desk.live is not None:
+        desk.live.workers_removed(machines)
+        desk.live.container_changed(record)
+    return {"removed": f"{it.tenant}.{it.name}", "workers": len(machines)}
+
+
+def _refuse_if_mining(desk: Desk, numbers: Collection[int]) -> None:
+    figures = {} if desk.live is None else desk.live.worker_figures(numbers)
+    mining = sum(not figures[number].offline for number in figures)
+    if mining:
+        raise RegistryError(f"{mining} of {len(numbers)} had a share in the last five minutes: stop it first")
+
+
+_WORKERS: Final = (
+    select(workers, tenants.c.name.label("tenant"), containers.c.name.label("container"))
+    .join(tenants, tenants.c.id == workers.c.tenant_id)
+    .join(containers, containers.c.id == workers.c.container_id)
+)
+
+
+def _worker(row: Any) -> dict[str, Any]:
+    """Of a row of _WORKERS, or of an UnlistedWorker."""
+    return {
+        "id": row.id,
+        "name": ".".join(part for part in (row.tenant, row.container, row.unit) if part),
+        "agent": row.agent,
+        "difficulty_log2": getattr(row, "difficulty_log2", None),
+        "first_seen_at_s": row.first_seen_at_s,
+        "last_seen_at_s": getattr(row, "last_seen_at_s", None),
+        "removed_at_s": getattr(row, "removed_at_s", None),
+        "new": getattr(row, "new", False) or None,  # no accepted share yet
+    }
