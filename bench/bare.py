@@ -13,9 +13,11 @@ from stratum.difficulty import DIFF1, DIFFICULTY_LOG2_MIN
 from stratum.job import Work
 from stratum.miners.channel import Channel, JobIds
 from stratum.miners.connection_limits import Doorkeeper, DoorLimits
-from stratum.miners.contracts import Admission, Owner, Refusal, Services, SessionLimits
+from stratum.miners.contracts import Admission, Refusal, Services
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.listeners import Endpoint, Server
+from stratum.miners.liveness import SessionLimits
+from stratum.miners.owner import Owner
 from stratum.miners.switchboard import BoardLimits, Switchboard
 from stratum.miners.vardiff import VardiffPolicy
 

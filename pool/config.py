@@ -19,8 +19,8 @@ from pool.data_dir import database_url
 from pool.treasury.settings import PayoutSettings
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.miners.connection_limits import DoorLimits
-from stratum.miners.contracts import SessionLimits
 from stratum.miners.listeners import Endpoint, Network
+from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits
 from stratum.miners.vardiff import VardiffPolicy
 

@@ -56,9 +56,10 @@ from stratum._engine import Engine
 from stratum.job import Solution, Work
 from stratum.miners.channel import Channel, JobIds
 from stratum.miners.connection_limits import Doorkeeper, DoorLimits
-from stratum.miners.contracts import Owner, Services
+from stratum.miners.contracts import Services
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.listeners import Server
+from stratum.miners.owner import Owner
 from stratum.miners.silent_machines import SilentMachines
 from stratum.miners.switchboard import Connection, Switchboard
 from stratum.upstream.shares import SUBMIT_LOG_MAX

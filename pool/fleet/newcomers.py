@@ -23,7 +23,8 @@ import msgspec
 import numpy as np
 
 from stratum.miners.connection_limits import source_of
-from stratum.miners.contracts import Owner, Refusal
+from stratum.miners.contracts import Refusal
+from stratum.miners.owner import Owner
 
 # A rental proxy brings a handful of new workers at a time; each has a share within a minute, or never.
 NEW_PER_CONNECTION_MAX: Final = 16

@@ -21,7 +21,8 @@ from payouts.rates import Scheme
 from payouts.solo import Payee
 from pool.fleet.newcomers import Newcomer, Newcomers
 from pool.fleet.remembered_difficulty import Drift
-from stratum.miners.contracts import Admission, Owner, Refusal
+from stratum.miners.contracts import Admission, Refusal
+from stratum.miners.owner import Owner
 
 # Of one tenant, with accepted shares: four sites built out, so a machine that invents names and mines under
 # each of them cannot fill the books.

@@ -26,9 +26,9 @@ from payouts.rates import Scheme
 from pool.fleet.registry import Registry, TenantRecord
 from pool.routing.routes import ORDER, UPSTREAM, RouteKey, Routes
 from pool.routing.solo import SoloChannels
-from stratum.miners.channel import Channel, Moved
-from stratum.miners.contracts import Admission, Owner, Refusal
-from stratum.miners.session import MinerSession, State
+from stratum.miners.channel import Channel, Member, Moved
+from stratum.miners.contracts import Admission, Refusal
+from stratum.miners.owner import Owner
 from stratum.miners.switchboard import Switchboard
 
 log = structlog.get_logger()
@@ -149,11 +149,11 @@ class Dispatch:
         """Whether its last move is long enough ago."""
         return now_s - self._moved_at_s.get(worker, -self._move_interval_s) >= self._move_interval_s
 
-    def sessions(self) -> Iterator[MinerSession]:
+    def sessions(self) -> Iterator[Member]:
         """All that mine; each has a worker."""
         for channel in self._board().channels:
             for session in list(channel.sessions):
-                if session.owner.open and session.state is State.MINING:
+                if session.owner.open and session.mining:
                     yield session
 
     def _route_of(self, worker: int) -> RouteKey | None:
@@ -229,7 +229,7 @@ class Dispatch:
         if homeless and self.own_closed is not None:
             self._board().drop_workers(homeless, self.own_closed)
 
-    def _move(self, session: MinerSession, channel: Channel) -> bool:
+    def _move(self, session: Member, channel: Channel) -> bool:
         """False where that has to wait: for room on the channel, or for others of the same address."""
         address, key = session.owner.address, self._key_of(channel)
         told = session.wants_extranonce or channel.same_extranonces(session.channel)

@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
@@ -22,10 +22,8 @@ from stratum import messages
 from stratum._engine import FORGOTTEN, JOBS_PER_CHANNEL_MAX, NOT_HELD, Engine
 from stratum.job import Job, Solution, Work, swap_words
 from stratum.miners.extranonce import ExtranonceSpace
+from stratum.miners.owner import Owner
 from stratum.miners.vardiff import VardiffPolicy
-
-if TYPE_CHECKING:
-    from stratum.miners.session import MinerSession
 
 # Work kept per channel, with all that was made anew of it: eight minutes of 30 s refreshes. Miners are on the
 # newest within seconds; each holds its template, megabytes on a busy network.
@@ -39,6 +37,32 @@ class Moved(Enum):
     JOB = "job"  # the extranonces are the same: with its next job
     EXTRANONCE = "set_extranonce"  # before its next job
     RECONNECT = "reconnect"  # on a new connection
+
+
+class Member(Protocol):
+    """A session that mines a channel: what it is told, and what whoever places it must know.
+
+    `workers` are those that it is authorised for, none before it mines; `sent_seq` is the newest job that it
+    was given. What it hears is bytes for its `owner`, empty where there is nothing to say.
+    """
+
+    slot: int  # the engine's number for it
+    channel: "Channel"
+    owner: Owner
+    workers: tuple[int, ...]
+    sent_seq: int
+    wants_extranonce: bool
+
+    @property
+    def mining(self) -> bool: ...
+    @property
+    def leaving(self) -> bool: ...
+    def can_use(self, job: Job) -> bool: ...
+    def send_job(self, line: bytes, job: Job, now_s: float, *, fresh: bool) -> bytes: ...
+    def mask_changed(self) -> bytes: ...
+    def bounds_changed(self) -> None: ...
+    def move_to(self, channel: "Channel", now_s: float) -> Moved: ...
+    def send_away(self, now_s: float) -> bytes: ...
 
 
 class JobIds:
@@ -78,8 +102,8 @@ class Channel:
         self.number = number
         self.extranonces = extranonces
         self.extranonce2_size = extranonce2_size
-        self.sessions: set[MinerSession] = set()
-        self.waiting: set[MinerSession] = set()  # sessions with a new difficulty, or without a job
+        self.sessions: set[Member] = set()
+        self.waiting: set[Member] = set()  # sessions with a new difficulty, or without a job
         self.on_waiting: Callable[[], None] = lambda: None
         self.current: Job | None = None
         self.version_mask = VERSION_MASK
@@ -125,12 +149,12 @@ class Channel:
             self._jobs.clear()
             self.current = None
 
-    def wait(self, session: "MinerSession") -> None:
+    def wait(self, session: Member) -> None:
         """The session needs other work, or a job."""
         self.waiting.add(session)
         self.on_waiting()
 
-    def servable(self) -> list["MinerSession"]:
+    def servable(self) -> list[Member]:
         """Those of the waiting whom a job between two works can help."""
         job = self.current
         return [] if job is None else [session for session in self.waiting if session.can_use(job)]

@@ -11,23 +11,10 @@ import msgspec
 from stratum._engine import Engine
 from stratum.job import Work
 from stratum.miners.channel import Channel
+from stratum.miners.liveness import SessionLimits
+from stratum.miners.owner import Owner
 from stratum.miners.silent_machines import SilentMachines
 from stratum.miners.vardiff import VardiffPolicy
-
-
-class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds and counts after which a miner is helped, asked to come back, or dropped."""
-
-    subscribe_s: float = 10.0
-    authorise_s: float = 30.0
-    idle_s: float = 600.0
-    ping_answer_s: float = 30.0
-    invalid_job_s: float = 60.0
-    invalid_reconnect_s: float = 120.0
-    invalid_drop_s: float = 180.0
-    leave_s: float = 10.0  # after client.reconnect for a move; whoever does not know it is dropped
-    bad_lines_max: int = 10  # a line broken by the network is rare: ten are abuse
-    refusals_max: int = 10  # a wrong tenant name does not get right by repetition
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -57,18 +44,6 @@ class Usher(Protocol):
 
     def come_back(self, address: str, here: Channel, channel: Channel) -> bool:
         """Whether a miner that is `here` is to make a new connection, which it needs for `channel`."""
-
-
-class Owner(Protocol):
-    """The connection of a session: the engine hands it back with replies, jobs are written to it."""
-
-    open: bool
-    address: str
-
-    def write(self, data: bytes) -> None: ...
-
-    def make_room(self) -> None:
-        """Close now, for others."""
 
 
 class Gate(Protocol):

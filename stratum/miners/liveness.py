@@ -10,8 +10,24 @@ Must not know: jobs, difficulties, channels.
 
 from enum import Enum
 
+import msgspec
+
 from stratum import messages
-from stratum.miners.contracts import SessionLimits
+
+
+class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds and counts after which a miner is helped, asked to come back, or dropped."""
+
+    subscribe_s: float = 10.0
+    authorise_s: float = 30.0
+    idle_s: float = 600.0
+    ping_answer_s: float = 30.0
+    invalid_job_s: float = 60.0
+    invalid_reconnect_s: float = 120.0
+    invalid_drop_s: float = 180.0
+    leave_s: float = 10.0  # after client.reconnect for a move; whoever does not know it is dropped
+    bad_lines_max: int = 10  # a line broken by the network is rare: ten are abuse
+    refusals_max: int = 10  # a wrong tenant name does not get right by repetition
 
 
 class Due(Enum):

@@ -34,9 +34,10 @@ from stratum.messages import ErrorCode
 from stratum.miners import vardiff
 from stratum.miners.agents import least_difficulty_log2
 from stratum.miners.channel import VERSION_MASK, Channel, Moved
-from stratum.miners.contracts import Admission, Owner, Refusal, Services
+from stratum.miners.contracts import Admission, Refusal, Services
 from stratum.miners.extranonce import ExtranonceExhausted
 from stratum.miners.liveness import SAID, Due, Vigil
+from stratum.miners.owner import Owner
 
 
 class State(Enum):
@@ -131,6 +132,11 @@ class MinerSession:
         self._wished_log2: int | None = None
         self._mask: int | None = None
         services.engine.set_version_mask(self.slot, VERSION_MASK)
+
+    @property
+    def mining(self) -> bool:
+        """Subscribed, authorised, and on a job."""
+        return self.state is State.MINING
 
     def close(self) -> None:
         """Give everything back. Shares already fed are still counted."""

@@ -27,7 +27,7 @@ import trio
 from stratum._engine import LineTooLong
 from stratum.job import Solution, Work
 from stratum.miners.arrival import GONE_COST, Arrival
-from stratum.miners.channel import Channel, Moved
+from stratum.miners.channel import Channel, Member, Moved
 from stratum.miners.connection_limits import MADE_ROOM, Doorkeeper, Place, Standing
 from stratum.miners.contracts import Services
 from stratum.miners.extranonce import ExtranonceExhausted
@@ -422,7 +422,7 @@ class Switchboard:
         self.judge()
         channel.forget_work()
 
-    def move(self, session: MinerSession, channel: Channel) -> Moved | None:
+    def move(self, session: Member, channel: Channel) -> Moved | None:
         """Let a session that mines do so on another channel. None: there is no extranonce left on it."""
         try:
             moved = session.move_to(channel, trio.current_time())
@@ -681,7 +681,7 @@ class Switchboard:
             self._refresh_in_due_course(channel)
 
     def _send_current(
-        self, channel: Channel, sessions: list[MinerSession], *, clean: bool, fresh: bool = False
+        self, channel: Channel, sessions: list[Member], *, clean: bool, fresh: bool = False
     ) -> None:
         """`fresh`: since the work came nobody has been told or asked anything."""
         job = channel.current
@@ -703,7 +703,7 @@ class Switchboard:
         while True:
             await self._refresh.wait()
             self._refresh = trio.Event()
-            chunks: list[tuple[Channel, list[MinerSession]]] = []
+            chunks: list[tuple[Channel, list[Member]]] = []
             while self._refreshed:
                 channel = self._refreshed.popleft()
                 sessions = list(channel.sessions)

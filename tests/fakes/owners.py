@@ -2,7 +2,7 @@
 
 
 class ConnectionFrom:
-    """stratum.miners.contracts.Owner of a miner that says nothing and hears nothing."""
+    """stratum.miners.owner.Owner of a miner that says nothing and hears nothing."""
 
     def __init__(self, address: str = "10.0.0.1") -> None:
         self.address = address

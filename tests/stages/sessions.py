@@ -15,9 +15,11 @@ import msgspec
 from stratum._engine import Engine
 from stratum.difficulty import target_from_difficulty_log2
 from stratum.job import Work, swap_words
-from stratum.miners.channel import Channel, JobIds, Moved
-from stratum.miners.contracts import Admission, Owner, Refusal, Services, SessionLimits
+from stratum.miners.channel import Channel, JobIds, Member, Moved
+from stratum.miners.contracts import Admission, Refusal, Services
 from stratum.miners.extranonce import ExtranonceSpace
+from stratum.miners.liveness import SessionLimits
+from stratum.miners.owner import Owner
 from stratum.miners.session import MinerSession, State
 from stratum.miners.silent_machines import SilentMachines
 from stratum.miners.switchboard import ANEW_INTERVAL_S, TICK_BUCKETS, TICK_S
@@ -213,7 +215,7 @@ class Desk:
                 self.send_current(channel, waiting, clean=False, fresh=fresh)
 
     def send_current(
-        self, channel: Channel, sessions: list[MinerSession], *, fresh: bool, clean: bool = False
+        self, channel: Channel, sessions: list[Member], *, fresh: bool, clean: bool = False
     ) -> None:
         """As the switchboard does, whose refreshes reach some sessions late: not `fresh` any more."""
         job = channel.current

@@ -10,7 +10,8 @@ from payouts.schema import containers, tally_minutes, workers
 from pool.books.store import Store
 from pool.fleet import newcomers
 from pool.fleet.newcomers import NEW_PER_CONNECTION_MAX, Newcomers
-from stratum.miners.contracts import Admission, Owner, Refusal
+from stratum.miners.contracts import Admission, Refusal
+from stratum.miners.owner import Owner
 from stratum.tallies import Verdict
 from tests.fakes.owners import ConnectionFrom
 from tests.pool.books.test_journal import Site, tally

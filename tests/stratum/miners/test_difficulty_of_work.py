@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from stratum.job import Job, Work
-from stratum.miners.channel import Channel
+from stratum.miners.channel import Channel, Member
 from stratum.miners.extranonce import ExtranonceExhausted
-from stratum.miners.session import MinerSession, State
+from stratum.miners.session import State
 from tests.stages.sessions import LEAST_LOG2, START_LOG2, Desk, Miner, make_work
 
 SEEDS: Final = range(24)
@@ -171,7 +171,7 @@ class Stage:
 
     # What must hold
 
-    def note(self, channel: Channel, job: Job, served: list[MinerSession]) -> None:
+    def note(self, channel: Channel, job: Job, served: list[Member]) -> None:
         """Work has come, and nobody has been told: who is served now has its new difficulty with it."""
         if job.space != job.seq:
             return
@@ -201,7 +201,7 @@ class Stage:
                 self.checked += 1
 
 
-def in_order(sessions: Iterable[MinerSession]) -> list[MinerSession]:
+def in_order(sessions: Iterable[Member]) -> list[Member]:
     """So that a seed is a story."""
     return sorted(sessions, key=lambda session: session.slot)
 

@@ -14,8 +14,8 @@ import trio.testing
 
 import stratum.miners.listeners
 from stratum.miners.connection_limits import MADE_ROOM, DoorLimits
-from stratum.miners.contracts import SessionLimits
 from stratum.miners.listeners import BadEndpoint, Endpoint, open_listener
+from stratum.miners.liveness import SessionLimits
 from stratum.tallies import Verdict
 from tests.stages.sockets import (
     LOOPBACK,

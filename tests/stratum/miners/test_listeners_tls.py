@@ -19,8 +19,8 @@ import trustme
 import stratum.miners.listeners
 from stratum.miners.certificate import BadCertificate
 from stratum.miners.connection_limits import MADE_ROOM, DoorLimits, Place, Standing
-from stratum.miners.contracts import SessionLimits
 from stratum.miners.listeners import Endpoint
+from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits
 from stratum.miners.turns import Waiting
 from stratum.tallies import Verdict

@@ -9,8 +9,8 @@ import trio
 
 from stratum.miners.channel import Channel
 from stratum.miners.connection_limits import Doorkeeper, DoorLimits, Place
-from stratum.miners.contracts import SessionLimits
 from stratum.miners.extranonce import ExtranonceSpace
+from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits, Connection, Switchboard
 from stratum.miners.vardiff import VardiffPolicy
 from tests.stages.sessions import Desk, Heard, encode, make_work, words

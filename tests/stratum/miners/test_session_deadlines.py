@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stratum.miners.contracts import SessionLimits
+from stratum.miners.liveness import SessionLimits
 from stratum.miners.session import State
 from tests.stages.sessions import LOOK_S, Desk, Miner, in_state, words
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from stratum.miners.channel import WORKS_MAX, Channel, Moved
-from stratum.miners.contracts import SessionLimits
 from stratum.miners.extranonce import ExtranonceExhausted, ExtranonceSpace
+from stratum.miners.liveness import SessionLimits
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Verdict
 from tests.stages.sessions import (

@@ -15,7 +15,7 @@ import trio.testing
 
 import stratum.miners.switchboard
 from stratum.job import Solution
-from stratum.miners.contracts import SessionLimits
+from stratum.miners.liveness import SessionLimits
 from stratum.miners.poller import Poller, SelectorPoller, new_poller
 from stratum.miners.switchboard import ANEW_INTERVAL_S, BoardLimits
 from stratum.tallies import Verdict

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from stratum.miners.contracts import SessionLimits
+from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits, SocketConnection
 from stratum.tallies import Verdict
 from tests.stages.sockets import (
