@@ -13,15 +13,13 @@ for, whoever found it and whatever the terms say by then. Must not know: jobs, c
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, func, insert, or_, select
+from sqlalchemy import Connection, insert, select
 
 from payouts.batches.transaction import dust_sat
 from payouts.rates import BPS
-from payouts.schema import block_events, blocks, solo_blocks, tenant_addresses
-from payouts.statements.period import Period, utc
+from payouts.schema import solo_blocks, tenant_addresses
 
 SCHEDULE_MAX = 2  # what holds now, and what will
 DUST_SAT_MAX = 546  # of the costliest standard script to spend, P2PKH
@@ -47,18 +45,6 @@ class SoloPayout(msgspec.Struct, frozen=True, kw_only=True):
         """Of the coinbase: the tenant's is the first."""
         tenants = (self.script, self.amount_sat)
         return (tenants, (pool_script, self.fee_sat)) if self.fee_sat else (tenants,)
-
-
-class SoloBlock(msgspec.Struct, frozen=True, kw_only=True):
-    """A block that paid a tenant, as of the end of a period."""
-
-    height: int
-    hash: str
-    found_at_utc: str
-    address: str
-    amount_sat: int  # to the tenant
-    fee_sat: int  # to the pool
-    status: str  # found, pending, matured or orphaned
 
 
 def fee_of(value_sat: int, fee_bps: int, pool_script: bytes) -> int:
@@ -111,44 +97,3 @@ def owner_of(connection: Connection, scripts: dict[str, bytes], script: bytes) -
         select(tenant_addresses.c.tenant_id, tenant_addresses.c.address).order_by(tenant_addresses.c.id)
     )
     return next(((tenant_id, address) for tenant_id, address in rows if scripts.get(address) == script), None)
-
-
-def solo_blocks_of(connection: Connection, tenant_id: int, period: Period) -> tuple[SoloBlock, ...]:
-    """Blocks that were found in the period, and those that something became of in it."""
-    newest = (
-        select(
-            block_events.c.block_hash,
-            func.max(block_events.c.position).label("position"),
-            func.max(block_events.c.at_s).label("at_s"),
-        )
-        .where(block_events.c.at_s < period.to_s)
-        .group_by(block_events.c.block_hash)
-        .subquery()
-    )
-    rows: Any = connection.execute(
-        select(blocks, solo_blocks.c.address, solo_blocks.c.amount_sat, block_events.c.status)
-        .join(solo_blocks, solo_blocks.c.block_hash == blocks.c.hash)
-        .join(newest, newest.c.block_hash == blocks.c.hash)
-        .join(
-            block_events,
-            (block_events.c.block_hash == blocks.c.hash) & (block_events.c.position == newest.c.position),
-        )
-        .where(
-            solo_blocks.c.tenant_id == tenant_id,
-            blocks.c.found_at_s < period.to_s,
-            or_(blocks.c.found_at_s >= period.from_s, newest.c.at_s >= period.from_s),
-        )
-        .order_by(blocks.c.found_at_s, blocks.c.hash)
-    )
-    return tuple(
-        SoloBlock(
-            height=row.height,
-            hash=row.hash,
-            found_at_utc=utc(row.found_at_s),
-            address=row.address,
-            amount_sat=row.amount_sat,
-            fee_sat=row.income_sat,
-            status=row.status,
-        )
-        for row in rows
-    )

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pool.books.bookkeeper import BookTimes
 from pool.chain.addresses import BadAddress, script_for
 from pool.chain.coinbase import TAG_BYTES_MAX
 from pool.chain.nodes import CHAINS, NodeConfig
@@ -92,14 +93,6 @@ class _File(_Table, frozen=True):
     stratum: StratumTable = StratumTable()
     database: DatabaseTable = DatabaseTable()
     payouts: PayoutSettings | None = None
-
-
-class BookTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """How often the books are brought up to date. The demo's are impatient."""
-
-    fold_s: float = 60.0
-    settle_s: float = 10.0
-    settle_early_s: int = 0  # settle the hour that is not over too; what comes later is its next part
 
 
 class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,17 +23,18 @@ from rich.text import Text
 from payouts.ledger import balance_sat, payable
 from payouts.rates import Scheme
 from pool.books.book import bind
+from pool.books.bookkeeper import BookTimes
 from pool.books.store import Store, open_store
 from pool.chain.addresses import script_for
 from pool.chain.blocks import BlockResult, SubmitState
 from pool.chain.nodes import NodeConfig
-from pool.cli.fleet import hashrate_text
-from pool.config import BookTimes, PoolConfig
+from pool.config import PoolConfig
 from pool.data_dir import database_url, held
 from pool.fleet.hashrate import Hashrate
 from pool.fleet.rows import TenantTerms, add_tenant, list_tenants, set_address
 from pool.main import Pool, RunningPool
 from pool.regtest.server import RegtestOptions, serve_regtest
+from pool.reports.figures import hashrate
 from pool.swarm.fleet import SwarmOptions, SwarmStats, run_swarm
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.miners.listeners import Endpoint
@@ -226,7 +227,7 @@ def _table(pool: RunningPool, balances: dict[str, int], state: DemoState) -> Tab
         figures = ["0", "-", "0", "0"]
         if row is not None:
             rejected = row.stale + row.duplicate + row.low + row.invalid
-            figures = [str(row.workers), hashrate_text(row.rates_hps[1]), str(row.accepted), str(rejected)]
+            figures = [str(row.workers), hashrate(int(row.rates_hps[1])), str(row.accepted), str(rejected)]
         table.add_row(Text(name), *figures, f"{Decimal(balances.get(name, 0)).scaleb(-8):.8f}")
     host, port = pool.addresses[0]
     table.caption = f"stratum+tcp://{host}:{port} as acme.c01.unit; last {state.last_hash[:24]}"

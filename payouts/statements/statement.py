@@ -18,7 +18,6 @@ from sqlalchemy import Connection, select
 
 from payouts.ledger import GENESIS_HASH, canonical_hash
 from payouts.schema import ledger_transactions, tenants
-from payouts.solo import SoloBlock, solo_blocks_of
 from payouts.statements.money import (
     Adjustment,
     Money,
@@ -41,6 +40,7 @@ from payouts.statements.payouts import (
 )
 from payouts.statements.period import Period, hashrate_hps, utc
 from payouts.statements.reserve import Reserve, reserve_of
+from payouts.statements.solo import SoloBlock, solo_blocks_of
 from payouts.statements.work import HOURLY_DAYS_MAX, SPANS, Span, Work, spans_of, work_of
 
 

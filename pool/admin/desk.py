@@ -55,10 +55,10 @@ class LivePool(Protocol):
         """An upstream or an order is new, another one, or over: to be read anew."""
 
     def upstream_status(self) -> list[dict[str, Any]]:
-        """Every channel on an upstream, as a pool.route_status.UpstreamStatus."""
+        """Every channel on an upstream, as a pool.upstreams.status.UpstreamStatus."""
 
     def order_status(self) -> list[dict[str, Any]]:
-        """Every order that is delivered, as a pool.route_status.OrderStatus."""
+        """Every order that is delivered, as a pool.orders.status.OrderStatus."""
 
 
 class Desk(msgspec.Struct, frozen=True):

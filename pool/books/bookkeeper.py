@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
+import msgspec
 import structlog
 import trio
 from sqlalchemy import Connection, func, select
@@ -34,7 +35,6 @@ from pool.books.rate_epochs import WorkPrice, open_epoch
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.chain.blocks import BlockResult, SubmitState
 from pool.chain.node_set import NodeSet
-from pool.config import BookTimes
 from pool.fleet.registry import NewRows, Registry
 from pool.fleet.rows import insert_new
 
@@ -52,6 +52,14 @@ _Value = TypeVar("_Value")
 
 class BooksFailed(Exception):
     """What the books say does not go together, or we have a mistake: to go on would be to book nonsense."""
+
+
+class BookTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """How often the books are brought up to date. The demo's are impatient."""
+
+    fold_s: float = 60.0
+    settle_s: float = 10.0
+    settle_early_s: int = 0  # settle the hour that is not over too; what comes later is its next part
 
 
 class Bookkeeper:

@@ -29,7 +29,7 @@ from pool.admin.tenants import (
 )
 from pool.cli.command_line import JsonOption, ask_pool, moment, print_json, print_lines
 from pool.cli.options import ConfigOption, DatabaseOption, DataDirOption
-from pool.reports.figures import visible
+from pool.reports.figures import hashrate, visible
 
 tenant_app = typer.Typer(
     help="Custody clients: who they are, how and where they are paid.", no_args_is_help=True
@@ -309,16 +309,7 @@ def _text(key: str, value: object) -> str:
     if key.endswith("_at_s") and isinstance(value, int):
         return moment(value) + (" (held back)" if value > time.time() else "")
     if key.startswith("hps_") and isinstance(value, int | float):
-        return hashrate_text(float(value))
+        return hashrate(int(value))
     if isinstance(value, bool):
         return "yes" if value else "-"
     return str(value)
-
-
-def hashrate_text(hashrate_hps: float) -> str:
-    """With the unit that leaves one to three digits before the point."""
-    for unit in ("H/s", "kH/s", "MH/s", "GH/s", "TH/s", "PH/s"):
-        if hashrate_hps < 1000:
-            return f"{hashrate_hps:.2f} {unit}"
-        hashrate_hps /= 1000
-    return f"{hashrate_hps:.2f} EH/s"

@@ -26,7 +26,7 @@ from pool.fleet.registry import Registry
 from pool.orders.allocation import Demand, Machine, Plan, plan
 from pool.orders.machine_speed import Floats, MachineSpeeds
 from pool.orders.rows import OrderRecord, note_minute
-from pool.routing.status import OrderStatus
+from pool.orders.status import OrderStatus
 
 log = structlog.get_logger()
 

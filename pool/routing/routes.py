@@ -18,9 +18,9 @@ import structlog
 import trio
 
 from pool.orders.rows import OrderRecord
-from pool.routing.status import UpstreamStatus
 from pool.upstreams.channel import Surroundings, UpstreamChannel
 from pool.upstreams.rows import UpstreamRecord
+from pool.upstreams.status import UpstreamStatus
 from stratum.job import Solution
 from stratum.miners.channel import Channel
 

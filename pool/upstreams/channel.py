@@ -23,10 +23,10 @@ import trio
 
 from pool.books.forwarded_shares import Forwarded, SubmitBook
 from pool.books.rate_epochs import WorkPrice
-from pool.routing.status import EndpointStatus, UpstreamStatus
 from pool.upstreams.past_tips import FormerTips
 from pool.upstreams.prefix_spaces import PrefixSpaces
 from pool.upstreams.rows import UpstreamRecord
+from pool.upstreams.status import EndpointStatus, UpstreamStatus
 from stratum.difficulty import difficulty_of_target, floor_log2
 from stratum.job import Solution, Work
 from stratum.miners.channel import Channel

@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
-# A real chain has 52,000 blocks a year; an upstream that makes up ten a second needs seven hours for these.
-TIPS_MAX: Final = 1 << 18
+from pool.books.credit_book import TIPS_MAX
+
 NAME_BYTES: Final = 8  # of a block's hash: enough to tell so many apart
 
 

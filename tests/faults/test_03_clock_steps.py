@@ -13,11 +13,10 @@ from sqlalchemy import func, select
 import pool.main
 from payouts.schema import settled_shares, settlements
 from payouts.statements.statement import Statement, statement
-from pool.books.bookkeeper import Bookkeeper
+from pool.books.bookkeeper import Bookkeeper, BookTimes
 from pool.books.journal import Journal
 from pool.books.store import Store
 from pool.chain.template_watch import REFRESH_S
-from pool.config import BookTimes
 from tests.stages.plant import Clock, pass_time, plant, steps
 
 __all__ = ["steps"]

@@ -14,9 +14,9 @@ from payouts.income import newest_events
 from payouts.ledger import PoolAccount, balance_sat, payable
 from payouts.schema import block_events, settled_shares
 from pool.books import block_watch
+from pool.books.bookkeeper import BookTimes
 from pool.chain.blocks import SubmitState
 from pool.chain.nodes import Node
-from pool.config import BookTimes
 from stratum.job import swap_words
 from tests.judges.oracle import merkle_root, sha256d
 from tests.stages.plant import Clock, pass_time, plant, steps

@@ -21,13 +21,12 @@ from structlog.testing import capture_logs
 from payouts.schema import workers
 from pool.books import database_waits, journal
 from pool.books import store as pool_store
-from pool.books.bookkeeper import Bookkeeper, BooksFailed
+from pool.books.bookkeeper import Bookkeeper, BooksFailed, BookTimes
 from pool.books.database_waits import passes, when_it_answers
 from pool.books.forwarded_shares import Forwarded, SubmitBook
 from pool.books.journal import JournalFailed
 from pool.books.journal_schema import upstream_submits
 from pool.books.store import WRITER_LOCK, Store, open_store
-from pool.config import BookTimes
 from stratum.tallies import Verdict
 from tests.fixtures.databases import PostgresDatabases, SqliteDatabases, fresh_store
 from tests.pool.books.test_journal import Site, tally

@@ -17,14 +17,13 @@ from payouts.audit import audit
 from payouts.schema import block_events, blocks, sibling_blocks
 from payouts.siblings import siblings_between
 from pool.block_submission import BLOCK_SUBMITTERS, BlockSubmission
-from pool.books.bookkeeper import Bookkeeper
+from pool.books.bookkeeper import Bookkeeper, BookTimes
 from pool.books.store import Store
 from pool.chain.block_queue import SUBMITTED_MAX
 from pool.chain.blocks import BlockResult, BlockSubmitter
 from pool.chain.node_set import NodeSet
 from pool.chain.nodes import Node
 from pool.chain.templates import parse_template
-from pool.config import BookTimes
 from pool.fleet.registry import Registry
 from pool.fleet.rows import load
 from stratum.job import Solution

@@ -20,10 +20,11 @@ import pool.main
 from payouts.audit import audit
 from payouts.rates import Scheme
 from payouts.schema import tally_minutes
+from pool.books.bookkeeper import BookTimes
 from pool.books.store import Store
 from pool.chain.node_set import NodeSet
 from pool.chain.nodes import NodeConfig
-from pool.config import BookTimes, PoolConfig
+from pool.config import PoolConfig
 from pool.data_dir import database_url
 from pool.fleet.rows import TenantTerms, add_tenant, list_tenants
 from pool.main import Pool, RunningPool

@@ -23,11 +23,12 @@ from payouts.audit import audit
 from payouts.order_schema import channel_events, upstream_hours
 from payouts.rates import PSAT_PER_SAT, Scheme
 from payouts.schema import rates, settled_shares, settlements, tally_minutes, tenants, workers
+from pool.books.bookkeeper import BookTimes
 from pool.books.journal_schema import upstream_submits
 from pool.books.rate_epochs import WorkPrice
 from pool.chain.blocks import BlockResult
 from pool.chain.nodes import NodeConfig
-from pool.config import BookTimes, PoolConfig
+from pool.config import PoolConfig
 from pool.data_dir import database_url
 from pool.fleet.rows import TenantTerms, add_tenant, set_terms
 from pool.main import Pool, RunningPool

@@ -16,14 +16,13 @@ from payouts.rates import Scheme
 from payouts.schema import block_events, blocks, rates
 from pool.books import bookkeeper
 from pool.books.block_watch import MATURITY, BlockWatch
-from pool.books.bookkeeper import Bookkeeper
+from pool.books.bookkeeper import Bookkeeper, BookTimes
 from pool.books.rate_epochs import WorkPrice
 from pool.books.store import Store
 from pool.chain.addresses import script_for
 from pool.chain.blocks import BlockResult, SubmitState
 from pool.chain.node_set import NodeSet
 from pool.chain.nodes import NodeConfig
-from pool.config import BookTimes
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, insert_new, load, remove_worker
 from pool.regtest.server import RegtestOptions, serve_regtest

@@ -23,7 +23,9 @@ from pool.data_dir import admin_socket, database_url, held
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import RegistryError, load
-from pool.routing.status import EndpointStatus, OrderStatus, RouteStatus, UpstreamStatus
+from pool.orders.status import OrderStatus
+from pool.routing.status import RouteStatus
+from pool.upstreams.status import EndpointStatus, UpstreamStatus
 from stratum.upstream.endpoint import UpstreamEndpoint
 from tests.fixtures.databases import store_in
 from tests.histories.orders import BUYER
