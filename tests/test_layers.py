@@ -1,6 +1,11 @@
-"""Who may import whom: the design's directions, read from the source of every file."""
+"""Who may import whom: packages, the rooms in them, and their modules, read from the source of every file.
+
+A room may import those that stand behind it, itself aside; a module that stands in a package without a room
+is a room of its own. Nothing imports in a circle, not even for its types.
+"""
 
 import ast
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,18 +17,61 @@ FORBIDDEN = {
     "payouts": {"pool", "stratum", "trio", "tests", "bench", "asyncio", "httpx"},
     "pool": {"tests", "bench", "asyncio"},
 }
+ROOMS = {
+    # Both sides of the wire share words, and nothing else.
+    "stratum": ("miners upstream", "messages", "difficulty job tallies json_depth _engine"),
+    "payouts": (
+        "reports",
+        "audit reversals",
+        "audit_payouts audit_registry statements solo",
+        "accrual batches income",
+        "ledger ratebook siblings",
+        "book_time",
+        "book_schema order_schema proposal_schema tallies",
+        "audit_finding persons rates risk schema upsert",
+    ),
+    "pool": (
+        "cli",
+        "demo",
+        "main",
+        "check block_submission",
+        "admin",
+        "routing",
+        "config",
+        "treasury",
+        "orders",
+        "upstreams",
+        "books",
+        "fleet",
+        "regtest",
+        "chain",
+        "log_lines",
+        "reports swarm data_dir store_error",
+    ),
+}
 SANS_IO = (
     "messages",
+    "difficulty",
+    "job",
+    "json_depth",
+    "tallies",
     "miners/session",
     "miners/contracts",
+    "miners/owner",
     "miners/liveness",
     "miners/channel",
     "miners/extranonce",
     "miners/vardiff",
+    "miners/agents",
+    "miners/silent_machines",
     "miners/connection_limits",
-    "difficulty",
-    "job",
-    "tallies",
+    "miners/proxy_protocol",
+    "upstream/session",
+    "upstream/events",
+    "upstream/messages",
+    "upstream/submits",
+    "upstream/shares",
+    "upstream/extranonce_split",
 )
 IO = {"socket", "ssl", "select", "selectors", "trio", "os", "threading", "subprocess"}
 SHAPELESS = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc"}
@@ -35,33 +83,134 @@ def files(package: str) -> list[Path]:
     return found
 
 
-def imports(path: Path) -> set[str]:
-    """The modules that a file names in an import, whole and at their top, wherever in the file."""
-    names: set[str] = set()
+def named(path: Path) -> Iterator[str]:
+    """The modules that a file names in an import, wherever in the file; `from a import b` names a and a.b."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide who imports whom"
-            names.add(node.module or "")
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute | ast.Name)
             and (node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id)
             in ("import_module", "__import__")
         ):
-            names.update(str(argument.value) for argument in node.args if isinstance(argument, ast.Constant))
+            yield from (str(argument.value) for argument in node.args if isinstance(argument, ast.Constant))
+
+
+def imports(path: Path) -> set[str]:
+    """Modules, whole and at their top."""
+    names = set(named(path))
     return names | {name.partition(".")[0] for name in names}
 
 
+def modules(root: Path, package: str) -> dict[str, Path]:
+    """By their dotted names. Migrations are alembic's to find."""
+    paths = (path for path in (root / package).rglob("*.py") if "migrations" not in path.parts)
+    return {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in paths
+    }
+
+
+def arrows(root: Path, package: str) -> dict[str, set[str]]:
+    """Which module of the package imports which others of it."""
+    of = modules(root, package)
+    return {name: (set(named(path)) & set(of)) - {name} for name, path in of.items()}
+
+
+def circle(of: Mapping[str, Iterable[str]]) -> list[str]:
+    """One circle, or nothing."""
+    done: set[str] = set()
+
+    def walk(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return way[way.index(name) :]
+        if name in done:
+            return []
+        for other in sorted(of.get(name, ())):
+            if found := walk(other, [*way, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(of) if (found := walk(name, []))), [])
+
+
+def room(name: str) -> str:
+    return name.split(".")[1]
+
+
+def against_the_order(root: Path, package: str) -> list[str]:
+    """Imports of a room that does not stand behind, and modules that stand nowhere."""
+    place = {name: at for at, row in enumerate(ROOMS[package]) for name in row.split()}
+    wrong = []
+    for name, others in arrows(root, package).items():
+        if name == package:
+            continue
+        if room(name) not in place:
+            wrong.append(f"{name} has no room")
+            continue
+        wrong += [
+            f"{name} imports {other}"
+            for other in sorted(others)
+            if other != package
+            and room(other) != room(name)
+            and place.get(room(other), -1) <= place[room(name)]
+        ]
+    return wrong
+
+
 @pytest.mark.parametrize("package", PACKAGES)
-def test_imports_go_in_one_direction(package: str) -> None:
+def test_packages_are_imported_in_one_direction(package: str) -> None:
     wrong = {
         str(path.relative_to(ROOT)): sorted(imports(path) & FORBIDDEN[package])
         for path in files(package)
         if imports(path) & FORBIDDEN[package]
     }
     assert not wrong
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_room_imports_only_what_stands_behind_it(package: str) -> None:
+    assert not against_the_order(ROOT, package)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_is_imported_in_a_circle(package: str) -> None:
+    assert not circle(arrows(ROOT, package))
+
+
+def test_every_room_that_is_named_is_there() -> None:
+    for package, rows in ROOMS.items():
+        there = {room(name) for name in modules(ROOT, package) if name != package} | {"_engine"}
+        assert not {name for row in rows for name in row.split()} - there
+
+
+def plant(root: Path, name: str, text: str) -> None:
+    path = root / f"{name}.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_a_planted_circle_is_found(tmp_path: Path) -> None:
+    plant(tmp_path, "pool/books/journal", "from pool.books.store import Store\n")
+    plant(tmp_path, "pool/books/store", "from pool.books import lease\n")
+    plant(tmp_path, "pool/books/lease", "def f():\n    from pool.books.journal import Journal\n")
+    assert circle(arrows(tmp_path, "pool")) == ["pool.books.journal", "pool.books.store", "pool.books.lease"]
+
+
+def test_an_upward_import_and_a_module_without_a_room_are_found(tmp_path: Path) -> None:
+    plant(tmp_path, "pool/chain/rpc", "from pool.books.store import Store\n")
+    plant(tmp_path, "pool/books/store", "from pool.chain import rpc\n")
+    plant(tmp_path, "pool/cellar", "")
+    assert against_the_order(tmp_path, "pool") == [
+        "pool.cellar has no room",
+        "pool.chain.rpc imports pool.books.store",
+    ]
 
 
 def test_the_reading_of_imports_sees_them_all(tmp_path: Path) -> None:
@@ -76,7 +225,7 @@ def test_the_reading_of_imports_sees_them_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", SANS_IO)
 def test_the_protocol_does_no_io(module: str) -> None:
-    forbidden = IO | {"stratum.miners.switchboard", "stratum.miners.listeners"}
+    forbidden = IO | {"stratum.miners.switchboard", "stratum.miners.listeners", "stratum.upstream.connection"}
     assert not imports(ROOT / "stratum" / f"{module}.py") & forbidden
 
 
