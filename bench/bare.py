@@ -79,7 +79,7 @@ async def serve(difficulty_log2: int) -> None:
     server = Server(board=board, doorkeeper=doorkeeper, endpoints=(Endpoint(host="127.0.0.1", port=0),))
     async with trio.open_nursery() as nursery:
         await nursery.start(board.run)
-        board.publish(channel, work, rate=1)
+        board.distribution.publish(channel, work, rate=1)
         await nursery.start(server.run)
         sys.stdout.write(f"{server.addresses[0][1]}\n")
         sys.stdout.flush()

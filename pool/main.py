@@ -264,7 +264,7 @@ class Pool:
             epoch = await self._bookkeeper.epoch(price, template.height)
             solo_epoch = await self._solo_epoch(template)
             self._price, self._mined = (price, template.height), (template, branch)
-            self._board.publish(self._channel, work, rate=epoch)
+            self._board.distribution.publish(self._channel, work, rate=epoch)
             if solo_epoch:
                 self._solo.publish(template, branch, rate=solo_epoch)
             log.debug("job_published", height=template.height, transactions=len(template.transactions))

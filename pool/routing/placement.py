@@ -118,7 +118,7 @@ class Dispatch:
             # back on the pool's own work, where it may stay.
             return not self._is_own(here)
         self._hint(address, key if hinted in (None, key) else MIXED)
-        self._board().moved[Moved.RECONNECT] += 1
+        self._board().distribution.moved[Moved.RECONNECT] += 1
         return True
 
     def _key_of(self, channel: Channel) -> RouteKey:
@@ -151,7 +151,7 @@ class Dispatch:
 
     def sessions(self) -> Iterator[Member]:
         """All that mine; each has a worker."""
-        for channel in self._board().channels:
+        for channel in self._board().distribution.channels:
             for session in list(channel.sessions):
                 if session.owner.open and session.mining:
                     yield session
@@ -224,7 +224,7 @@ class Dispatch:
             self._misplaced = early > 0
             self._rounds_to_wait = ROUNDS_BETWEEN_LOOKS
         if moves:
-            since_start = {kind.value: count for kind, count in self._board().moved.items()}
+            since_start = {kind.value: count for kind, count in self._board().distribution.moved.items()}
             log.info("sessions_moved", moves=moves, too_early=early, since_start=since_start)
         if homeless and self.own_closed is not None:
             self._board().drop_workers(homeless, self.own_closed)
@@ -235,7 +235,7 @@ class Dispatch:
         told = session.wants_extranonce or channel.same_extranonces(session.channel)
         if not told and self._hinted(address, ON_THEIR_WAY_S) not in (None, key):
             return False
-        moved = self._board().move(session, channel)
+        moved = self._board().distribution.move(session, channel)
         if moved is Moved.RECONNECT:
             self._hint(address, key)
         return moved is not None

@@ -173,7 +173,7 @@ class Proxy:
             extranonces=space,
             extranonce2_size=miner_bytes,
         )
-        self._board().add_channel(channel)
+        self._board().distribution.add_channel(channel)
         return channel
 
     # What the parts ask for

@@ -155,7 +155,7 @@ class SoloChannels:
             log.error("template_unusable", height=template.height, tenant=tenant_id, reason=str(error))
             return
         place.payout, place.channel.paused = payout, False
-        self._board().publish(place.channel, work, rate=rate)
+        self._board().distribution.publish(place.channel, work, rate=rate)
 
     def _payout(self, tenant_id: int, value_sat: int) -> SoloPayout | None:
         tenant = self._registry.tenants_by_id[tenant_id]

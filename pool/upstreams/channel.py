@@ -219,7 +219,8 @@ class UpstreamChannel:
         """Close what was replaced and left long enough ago; forget work that nobody can use any more."""
         now_s = trio.current_time()
         if not self.serving and not self.channel.sessions and now_s - self.since_s >= LINGER_S:
-            self._around.board.forget_work(self.channel)  # else prefixes rest for as long as it is gone
+            # Else prefixes rest for as long as it is gone.
+            self._around.board.distribution.forget_work(self.channel)
         for since_s, channel in list(self._replaced):
             if not channel.sessions and now_s - since_s >= LINGER_S:
                 self._around.board.remove_channel(channel)
@@ -313,7 +314,7 @@ class UpstreamChannel:
 
     def _tell_mask(self) -> None:
         self._mask_told_s = trio.current_time()
-        self._around.board.mask_changed(self.channel)
+        self._around.board.distribution.mask_changed(self.channel)
 
     async def _tell_masks(self) -> None:
         """Of masks that came too soon after another one, the last."""
@@ -387,7 +388,7 @@ class UpstreamChannel:
             self._bounds_are_new = False
             for session in self.channel.sessions:
                 session.bounds_changed()
-        self._around.board.publish(
+        self._around.board.distribution.publish(
             self.channel,
             # Whatever nBits the upstream claims, only what is a share to it is looked at as a block.
             msgspec.structs.replace(work, network_target=min(work.network_target, origin.target)),

@@ -16,7 +16,7 @@ else; every buffer is bounded, and who does not read is dropped; nobody is in th
 """
 
 import socket
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Container
 from typing import Protocol
 
@@ -25,12 +25,12 @@ import structlog
 import trio
 
 from stratum._engine import LineTooLong
-from stratum.job import Solution, Work
+from stratum.job import Solution
 from stratum.miners.arrival import GONE_COST, Arrival
-from stratum.miners.channel import Channel, Member, Moved
+from stratum.miners.channel import Channel
 from stratum.miners.connection_limits import MADE_ROOM, Doorkeeper, Place, Standing
 from stratum.miners.contracts import Services
-from stratum.miners.extranonce import ExtranonceExhausted
+from stratum.miners.distribution import Distribution
 from stratum.miners.poller import READ, WRITE, new_poller
 from stratum.miners.session import MinerSession
 from stratum.miners.turns import Lane, Waiting
@@ -78,16 +78,8 @@ UNEARNED_PER_LOOK_MAX = 500
 UNEARNED_TRUSTED_MAX = 50
 LOOKS_AT_ONCE = 256  # 3 ms
 COMMIT_REPLIES = 32  # worth an fsync of their own: 9 ms of the built-out site's shares
-# Between two works that are made anew for who waits for a difficulty: all of them share one, however many
-# they are and however often they ask.
-ANEW_INTERVAL_S = 1.0
-# Miners give up on a pool that sends no job for 60 s. Work comes every 30 s; when it does not, because the
-# node is slow or gone, what there is goes out again, anew or as an alias.
-JOB_INTERVAL_S = 45.0
-QUIET_LOOK_S = 2.0
 TICK_S = 0.5
 TICK_BUCKETS = 10  # each session is looked at every 5 s
-PACE_CHUNK = 256  # sessions written in one go of a routine refresh: 1 ms
 
 
 class Journal(Protocol):
@@ -263,12 +255,12 @@ class Switchboard:
         self.poller = new_poller()
         self.connections: set[Connection] = set()
         self.dropped: Counter[str] = Counter()
-        self.moved: Counter[Moved] = Counter()
         self._services = services
         self._engine = services.engine
-        self._channels: dict[int, Channel] = {}
-        self._wanted = trio.Event()  # somebody waits
-        self.add_channel(services.channel)
+        self.distribution = Distribution(
+            services.start_of, judge=self.judge, refresh_spread_s=limits.refresh_spread_s
+        )
+        self.distribution.add_channel(services.channel)
         self._doorkeeper = doorkeeper
         self._journal = journal
         self._on_solution = on_solution
@@ -279,8 +271,6 @@ class Switchboard:
         self._enough = trio.Event()  # replies for a commit that does not wait for its interval
         self._commit_due_s = 0.0
         self._committed = trio.Event()
-        self._refreshed: deque[Channel] = deque()  # whose sessions get the current job in due course
-        self._refresh = trio.Event()
         self._arrivals: set[Arrival] = set()
         self._handshakes = Lane(
             cost=HANDSHAKE_COST_PER_ROUND,
@@ -308,8 +298,7 @@ class Switchboard:
                     nursery.start_soon(self._give_turns, lane)
                 nursery.start_soon(self._commit)
                 nursery.start_soon(self._tick)
-                nursery.start_soon(self._serve_waiting)
-                nursery.start_soon(self._pace)
+                nursery.start_soon(self.distribution.run)
                 task_status.started()
         finally:
             self.close_door("the pool is shutting down")
@@ -399,46 +388,11 @@ class Switchboard:
 
     # Channels
 
-    @property
-    def channels(self) -> tuple[Channel, ...]:
-        """All that are served."""
-        return tuple(self._channels.values())
-
-    def add_channel(self, channel: Channel) -> None:
-        """Serve its sessions, until it is removed."""
-        self._channels[channel.number] = channel
-        channel.on_waiting = lambda: self._wanted.set()
-
     def remove_channel(self, channel: Channel) -> None:
         """Its sessions have been moved, and what they still send of its jobs is not known any more."""
         assert not channel.sessions
         self.drop_channel(channel, "its work is over")  # who is still shaking hands has its extranonce1
-        self.judge()
-        del self._channels[channel.number]
-        channel.close()
-
-    def forget_work(self, channel: Channel) -> None:
-        """Nobody mines it, nor will before it has other work."""
-        self.judge()
-        channel.forget_work()
-
-    def move(self, session: Member, channel: Channel) -> Moved | None:
-        """Let a session that mines do so on another channel. None: there is no extranonce left on it."""
-        try:
-            moved = session.move_to(channel, trio.current_time())
-        except ExtranonceExhausted:
-            return None
-        if moved is Moved.RECONNECT:
-            session.owner.write(session.send_away(trio.current_time()))
-        self.moved[moved] += 1
-        return moved
-
-    def mask_changed(self, channel: Channel) -> None:
-        """Tell the channel's sessions which version bits they may roll from now on."""
-        for session in list(channel.sessions):
-            said = session.mask_changed()
-            if said:
-                session.owner.write(said)
+        self.distribution.remove_channel(channel)
 
     # What miners say
 
@@ -600,7 +554,7 @@ class Switchboard:
             self._judged.set()
         replies, solutions, retarget = self._engine.validate()
         for raw in solutions:
-            solution = self._channels[raw[0]].solution(raw)
+            solution = self.distribution.channel(raw[0]).solution(raw)
             if solution is not None:
                 self._on_solution(solution)
         if retarget:
@@ -649,96 +603,6 @@ class Switchboard:
             await trio.lowlevel.checkpoint()
         self._committed.set()
         self._committed = trio.Event()
-
-    # Jobs
-
-    def publish(
-        self,
-        channel: Channel,
-        work: Work,
-        *,
-        rate: int,
-        forward_target: int | None = None,
-        clean: bool = False,
-        outdates: bool = False,
-    ) -> None:
-        """New work: to everyone at once where the previous block changed or `clean`, paced otherwise."""
-        self.judge()  # no share is on the way to the job that drops out of the channel now
-        job = channel.publish(
-            work,
-            rate=rate,
-            forward_target=forward_target,
-            clean=clean,
-            outdates=outdates,
-            start_log2=self._services.start_of(channel, work),
-        )
-        channel.told_s = trio.current_time()
-        fresh = job.space == job.seq
-        if job.clean:
-            self._send_current(channel, list(channel.sessions), clean=True, fresh=fresh)
-        else:
-            self._send_current(channel, list(channel.waiting), clean=False, fresh=fresh)
-            self._refresh_in_due_course(channel)
-
-    def _send_current(
-        self, channel: Channel, sessions: list[Member], *, clean: bool, fresh: bool = False
-    ) -> None:
-        """`fresh`: since the work came nobody has been told or asked anything."""
-        job = channel.current
-        assert job is not None
-        line, now_s = channel.notify_line(clean=clean), trio.current_time()
-        for session in sessions:
-            if session.channel is channel and session.sent_seq < job.seq:
-                said = session.send_job(line, job, now_s, fresh=fresh)
-                if said:
-                    session.owner.write(said)
-
-    def _refresh_in_due_course(self, channel: Channel) -> None:
-        if channel not in self._refreshed:
-            self._refreshed.append(channel)
-        self._refresh.set()
-
-    async def _pace(self) -> None:
-        """Routine refreshes, spread over a while. One that comes meanwhile is sent from there on."""
-        while True:
-            await self._refresh.wait()
-            self._refresh = trio.Event()
-            chunks: list[tuple[Channel, list[Member]]] = []
-            while self._refreshed:
-                channel = self._refreshed.popleft()
-                sessions = list(channel.sessions)
-                chunks += [
-                    (channel, sessions[at : at + PACE_CHUNK]) for at in range(0, len(sessions), PACE_CHUNK)
-                ]
-            for channel, chunk in chunks:
-                if not channel.paused:  # else there is something better, soon
-                    self._send_current(channel, [s for s in chunk if s.owner.open], clean=False)
-                await trio.sleep(self.limits.refresh_spread_s / len(chunks))
-
-    async def _serve_waiting(self) -> None:
-        """Between two jobs: one for all who wait, or for everybody after a while."""
-        while True:
-            with trio.move_on_after(QUIET_LOOK_S):
-                await self._wanted.wait()
-            self._wanted = trio.Event()
-            for channel in list(self._channels.values()):
-                if not channel.paused:
-                    self._serve(channel)
-            await trio.sleep(ANEW_INTERVAL_S)
-
-    def _serve(self, channel: Channel) -> None:
-        quiet = trio.current_time() - channel.told_s >= JOB_INTERVAL_S
-        can_be_served = channel.servable()
-        if not can_be_served and not quiet:
-            return
-        self.judge()  # as in publish
-        fresh = channel.anew() is not None
-        if not fresh and channel.alias() is None:
-            return
-        self._send_current(channel, can_be_served, clean=False, fresh=fresh)
-        if quiet:
-            channel.told_s = trio.current_time()
-            self._refresh_in_due_course(channel)
 
     # Time
 

@@ -14,7 +14,6 @@ import pytest
 import trio
 import trio.testing
 
-import stratum.miners.switchboard
 from stratum.tallies import Verdict
 from tests.stages.sockets import (
     JournalThatIsSlow,
@@ -38,7 +37,7 @@ def clock() -> trio.testing.MockClock:
 
 @pytest.fixture
 def _quick_retargets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stratum.miners.switchboard, "ANEW_INTERVAL_S", 0.05)
+    monkeypatch.setattr("stratum.miners.distribution.ANEW_INTERVAL_S", 0.05)
 
 
 @asynccontextmanager

@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 
 from stratum.miners import vardiff
-from stratum.miners.switchboard import ANEW_INTERVAL_S, TICK_BUCKETS, TICK_S
+from stratum.miners.distribution import ANEW_INTERVAL_S
+from stratum.miners.switchboard import TICK_BUCKETS, TICK_S
 from stratum.miners.vardiff import History, VardiffPolicy
 
 LOOK_S: Final = TICK_S * TICK_BUCKETS

@@ -4,7 +4,6 @@ What an upstream says and how it is spoken to is tested elsewhere: here it is up
 so.
 """
 
-from collections import Counter
 from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -22,8 +21,8 @@ from pool.routing.routes import ORDER, UPSTREAM, Plan, RouteKey, Routes
 from pool.routing.solo import SoloChannels
 from pool.upstreams.channel import Surroundings
 from pool.upstreams.rows import UpstreamRecord
-from stratum.miners.channel import Channel, Moved
-from stratum.miners.extranonce import ExtranonceExhausted, ExtranonceSpace
+from stratum.miners.channel import Channel
+from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.session import MinerSession
 from stratum.miners.switchboard import Switchboard
 from stratum.upstream.endpoint import UpstreamEndpoint
@@ -136,24 +135,9 @@ class BoardOfADesk:
     """What dispatch needs of a switchboard."""
 
     def __init__(self, desk: Desk) -> None:
-        self.moved: Counter[Moved] = Counter()
+        self.distribution = desk.distribution
         self.dropped: list[tuple[str, str]] = []
         self._desk = desk
-
-    @property
-    def channels(self) -> tuple[Channel, ...]:
-        return tuple(self._desk.channels)
-
-    def move(self, session: MinerSession, channel: Channel) -> Moved | None:
-        """As Switchboard.move."""
-        try:
-            moved = session.move_to(channel, self._desk.now_s)
-        except ExtranonceExhausted:
-            return None
-        if moved is Moved.RECONNECT:
-            session.owner.write(session.send_away(self._desk.now_s))
-        self.moved[moved] += 1
-        return moved
 
     def drop_workers(self, workers: Container[int], reason: str) -> None:
         for miner in self._desk.miners:

@@ -15,14 +15,15 @@ import msgspec
 from stratum._engine import Engine
 from stratum.difficulty import target_from_difficulty_log2
 from stratum.job import Work, swap_words
-from stratum.miners.channel import Channel, JobIds, Member, Moved
+from stratum.miners.channel import Channel, JobIds, Moved
 from stratum.miners.contracts import Admission, Refusal, Services
+from stratum.miners.distribution import ANEW_INTERVAL_S, Distribution
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.owner import Owner
 from stratum.miners.session import MinerSession, State
 from stratum.miners.silent_machines import SilentMachines
-from stratum.miners.switchboard import ANEW_INTERVAL_S, TICK_BUCKETS, TICK_S
+from stratum.miners.switchboard import TICK_BUCKETS, TICK_S
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Tally, Verdict, unpack_tallies
 
@@ -143,7 +144,12 @@ class Desk:
         self.gate = GateForAcme()
         self.usher = UsherForOneAddress()
         self.job_ids = JobIds(started_at_unix_s=1)
-        self.channels: list[Channel] = []
+        self.distribution = Distribution(
+            lambda channel, work: self.services.start_of(channel, work),
+            judge=self.judge,
+            refresh_spread_s=0.0,
+            clock=lambda: self.now_s,
+        )
         self.channel = self.add_channel(extranonce1_size, 8)
         self.services = Services(
             engine=self.engine,
@@ -162,7 +168,7 @@ class Desk:
         self, extranonce1_size: int = 4, extranonce2_size: int = 8, *, like: Channel | None = None
     ) -> Channel:
         """Another channel; with the extranonces of `like`, or with some of its own, which begin elsewhere."""
-        number = len(self.channels) + 1
+        number = len(self.distribution.channels) + 1
         space = like.extranonces if like else ExtranonceSpace(extranonce1_size, first=(number - 1) << 4)
         channel = Channel(
             number,
@@ -172,15 +178,11 @@ class Desk:
             extranonce2_size=like.extranonce2_size if like else extranonce2_size,
             monotonic_s=lambda: self.now_s,
         )
-        self.channels.append(channel)
+        self.distribution.add_channel(channel)
         return channel
 
-    def move(self, miner: "Miner", channel: Channel) -> Moved:
-        """As Switchboard.move."""
-        moved = miner.session.move_to(channel, self.now_s)
-        if moved is Moved.RECONNECT:
-            miner.write(miner.session.send_away(self.now_s))
-        return moved
+    def move(self, miner: "Miner", channel: Channel) -> Moved | None:
+        return self.distribution.move(miner.session, channel)
 
     def connect(self, worker: str = "acme.c01.u1") -> "Miner":
         miner = Miner(self, worker)
@@ -198,32 +200,19 @@ class Desk:
         return miner
 
     def publish(self, work: Work, channel: Channel | None = None, *, rate: int = 1) -> None:
-        """As Switchboard.publish, without pacing."""
-        channel = channel or self.channel
-        job = channel.publish(work, rate=rate, start_log2=self.services.start_of(channel, work))
-        fresh = job.space == job.seq
-        self.send_current(channel, list(channel.sessions), clean=job.clean, fresh=fresh)
+        """New work, which everybody has at once."""
+        self.distribution.publish(channel or self.channel, work, rate=rate)
+        self.refresh()
 
     def serve_waiting(self) -> None:
-        """As the switchboard does every ANEW_INTERVAL_S."""
-        for channel in self.channels:
-            waiting = channel.servable()
-            if channel.paused or not waiting:
-                continue
-            fresh = channel.anew() is not None
-            if fresh or channel.alias() is not None:
-                self.send_current(channel, waiting, clean=False, fresh=fresh)
+        """What happens every ANEW_INTERVAL_S."""
+        self.distribution.serve_waiting()
+        self.refresh()
 
-    def send_current(
-        self, channel: Channel, sessions: list[Member], *, fresh: bool, clean: bool = False
-    ) -> None:
-        """As the switchboard does, whose refreshes reach some sessions late: not `fresh` any more."""
-        job = channel.current
-        assert job is not None
-        line = channel.notify_line(clean=clean)
-        for session in sessions:
-            if session.channel is channel and session.sent_seq < job.seq:
-                session.owner.write(session.send_job(line, job, self.now_s, fresh=fresh))
+    def refresh(self) -> None:
+        """Everybody has what is due in due course."""
+        for _ in self.distribution.refreshes():
+            pass
 
     def tallies(self) -> list[Tally]:
         """What was judged since the last time."""

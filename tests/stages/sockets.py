@@ -188,12 +188,12 @@ class Site:
             space = like.extranonces if like else ExtranonceSpace(extranonce1_bytes, first=number << 4)
         size = like.extranonce2_size if like else extranonce2_bytes
         channel = self._new_channel(number, space, size)
-        self.board.add_channel(channel)
+        self.board.distribution.add_channel(channel)
         return channel
 
     def publish(self, work: Work, channel: Channel | None = None) -> None:
         channel = channel or self.channel
-        self.board.publish(channel, work, rate=channel.number)
+        self.board.distribution.publish(channel, work, rate=channel.number)
 
     @property
     def port(self) -> int:

@@ -39,7 +39,6 @@ from pool.routing.status import RouteStatus
 from pool.upstreams import channel as upstream_channel
 from pool.upstreams.rows import NewUpstream, add_upstream, find_upstream
 from stratum.difficulty import DIFFICULTY_LOG2_MIN
-from stratum.miners import switchboard
 from stratum.miners.listeners import Endpoint
 from stratum.miners.switchboard import BoardLimits
 from stratum.miners.vardiff import VardiffPolicy
@@ -229,7 +228,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch, *, return_after_s: float = 60.0, **li
     monkeypatch.setattr(dispatch, "ROUND_S", 0.1)
     monkeypatch.setattr(routes, "RETURN_S", 0.5)
     monkeypatch.setattr(routes, "DRAIN_S", 0.2)
-    monkeypatch.setattr(switchboard, "ANEW_INTERVAL_S", 0.1)
+    monkeypatch.setattr("stratum.miners.distribution.ANEW_INTERVAL_S", 0.1)
 
 
 def settings(directory: Path, node: NodeConfig, **changes: Any) -> PoolConfig:

@@ -24,6 +24,7 @@ from pool.upstreams.rows import UpstreamRecord
 from stratum.job import Solution, Work
 from stratum.miners.channel import Channel
 from stratum.miners.connection_limits import Doorkeeper, DoorLimits
+from stratum.miners.distribution import Distribution
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.switchboard import BoardLimits, Switchboard
 from stratum.upstream.client import UpstreamOwner
@@ -138,10 +139,12 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     outdates: bool
 
 
-class BoardThatNotes(Switchboard):
-    """A switchboard that remembers what was published."""
+class DistributionThatNotes(Distribution):
+    """One that remembers what was published."""
 
-    published: list[Published]
+    def __init__(self, desk: Desk, board: Switchboard) -> None:
+        super().__init__(desk.services.start_of, judge=board.judge, refresh_spread_s=5.0)
+        self.published: list[Published] = []
 
     def publish(
         self,
@@ -183,14 +186,15 @@ class ChannelDesk:
         self.changes = 0  # how often sessions may have to be moved
         self.submits = SubmitBook()
         self.upstreams: list[UpstreamThatTheTestSpeaksFor] = []
-        self.board = BoardThatNotes(
+        self.board = Switchboard(
             services=self.desk.services,
             doorkeeper=Doorkeeper(DoorLimits()),
             journal=MemoryJournal(),
             on_solution=self._take_solution,
             limits=BoardLimits(),
         )
-        self.board.published = []
+        self.board.distribution = self.distribution = DistributionThatNotes(self.desk, self.board)
+        self.distribution.add_channel(self.desk.channel)
         self.solutions: list[Solution] = []
         self._surroundings = Surroundings(
             board=self.board,
@@ -214,7 +218,7 @@ class ChannelDesk:
 
     @property
     def published(self) -> list[Published]:
-        return self.board.published
+        return self.distribution.published
 
     def _new_channel(self, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None) -> Channel:
         """As the pool does: those of one shape share their extranonces."""
@@ -223,7 +227,7 @@ class ChannelDesk:
             channel = self.desk.add_channel(like=self.desk.channel)
         else:
             channel = self.desk.add_channel(prefix_bytes, miner_bytes)
-        self.board.add_channel(channel)
+        self.board.distribution.add_channel(channel)
         return channel
 
     async def _epoch(self, price: WorkPrice, height: int) -> int:

@@ -100,7 +100,7 @@ async def test_two_orders_are_delivered_counted_and_paid(tmp_path: Path) -> None
         sell(sellers, "blue", "north", 24)
         sell(sellers, "green", "south", 16)
         async with running(sellers, node), a_fleet(sellers.port, machines) as fleet:
-            own, blue, green = sellers.running.board.channels
+            own, blue, green = sellers.running.board.distribution.channels
             router = sellers.pool._proxy._router
             await until(lambda: all(it.serving for it in sellers.status.upstreams))
             await until(lambda: fleet.mining == 40)
@@ -119,7 +119,7 @@ async def test_two_orders_are_delivered_counted_and_paid(tmp_path: Path) -> None
             await fleet.mined(40)
             assert fleet.extranonces == extranonces
             await at_rest(sellers, fleet)
-    assert sellers.running.board.moved == {Moved.JOB: 80}
+    assert sellers.running.board.distribution.moved == {Moved.JOB: 80}
     assert (fleet.connections, fleet.lost) == (40, 0)
     assert sellers.good() == {ACCEPTED: fleet.acknowledged.total()}
     for order, buyer in ((BLUE, "blue"), (GREEN, "green")):

@@ -56,7 +56,7 @@ async def test_the_order_goes_before_the_tenant_and_the_tenant_before_the_pool(
         assert is_on(sold, desk.order(7))
         assert is_on(proxied, desk.north())
         assert own.session.channel is desk.own
-        assert desk.board.moved == {Moved.JOB: 1}
+        assert desk.board.distribution.moved == {Moved.JOB: 1}
         late = desk.miner("acme.c01.u1")
         assert is_on(late, desk.order(7)), "at once, where it is known already"
 
@@ -80,7 +80,7 @@ async def test_a_solo_tenants_machines_are_home_whenever_no_order_has_them(
         await trio.sleep(OUTAGE_S + 2 * ROUND)
         assert miner.session.channel is home
         assert desk.miner("acme.c01.u1").session.channel is home
-        assert desk.board.moved == {Moved.JOB: 2}
+        assert desk.board.distribution.moved == {Moved.JOB: 2}
 
 
 async def test_moves_between_our_own_channels_wait_for_nothing(
@@ -267,13 +267,13 @@ async def test_the_interval_holds_where_there_is_work(
         for _ in range(40):  # it comes and goes, a minute each
             desk.lost(desk.north())
             await trio.sleep(60)
-            moves.append(desk.board.moved.total())
+            moves.append(desk.board.distribution.moved.total())
             desk.up(desk.north())
             await trio.sleep(60)
         returns = sum(later > earlier for earlier, later in pairwise(moves))
         assert miner.open
         assert returns <= 40 * 120 / MOVE_INTERVAL_S + 1
-        assert desk.board.moved[Moved.JOB] <= 2 * returns + 2
+        assert desk.board.distribution.moved[Moved.JOB] <= 2 * returns + 2
 
 
 # Bounds
@@ -314,7 +314,7 @@ async def test_moves_of_a_round_are_bounded_and_the_next_round_goes_on(
             for _ in range(4):
                 await trio.sleep(1.0)
                 await trio.testing.wait_all_tasks_blocked()
-                moved.append(desk.board.moved.total())
+                moved.append(desk.board.distribution.moved.total())
             nursery.cancel_scope.cancel()
         assert moved == [10, 20, 25, 25]
         assert all(is_on(miner, desk.north()) for miner in miners)
@@ -333,7 +333,7 @@ async def test_who_finds_no_room_waits_and_is_moved_when_there_is(
         desk.up(desk.north())
         await rounds(20)
         assert miner.session.channel is desk.own
-        assert desk.board.moved.total() == 0, "what did not happen is not counted"
+        assert desk.board.distribution.moved.total() == 0, "what did not happen is not counted"
         desk.north().channel.extranonces._capacity = 10
         await rounds(6)
         if subscribed:
@@ -366,7 +366,7 @@ async def test_at_first_contact_it_comes_back_once_and_is_guessed(
         assert not first.open
         second = desk.miner()
         assert is_on(second, desk.north())
-        assert desk.board.moved == {Moved.RECONNECT: 1}
+        assert desk.board.distribution.moved == {Moved.RECONNECT: 1}
         assert is_on(desk.miner("acme.c01.u2"), desk.north()), "its neighbour needs no second connection"
         assert not desk.miner("acme.c01.u3", address="10.0.0.2").open, "another address is another guess"
         await trio.sleep(HINT_S + 1)
@@ -382,7 +382,7 @@ async def test_with_several_connections_it_is_as_well_on_the_one_as_on_the_other
         desk.mines_on("acme", NORTH)
         desk.up(*(desk.north(number) for number in range(3)))
         miners = [come_back(desk, desk.miner(f"acme.c01.u{number}")) for number in range(12)]
-        assert desk.board.moved == {Moved.RECONNECT: 1}
+        assert desk.board.distribution.moved == {Moved.RECONNECT: 1}
         where = [miner.session.channel for miner in miners]
         assert [where.count(desk.north(number).channel) for number in range(3)] == [4, 4, 4]
         # One that subscribed before others took the connection that had the fewest.
@@ -413,7 +413,7 @@ async def test_miners_of_several_kinds_at_one_address_end_on_the_pools_own_work(
         again = come_back(desk, desk.miner("acme.c01.u1"))
         assert again.session.channel is desk.own
         assert again.mine()["result"] is True
-        assert desk.board.moved == {Moved.RECONNECT: 2}
+        assert desk.board.distribution.moved == {Moved.RECONNECT: 2}
 
 
 async def test_no_machine_that_the_pool_pays_mines_for_an_account_that_its_address_hints_at(
@@ -463,7 +463,7 @@ async def test_those_of_one_address_are_moved_one_route_after_the_other(
             seconds += 1
             assert seconds < 3 * ON_THEIR_WAY_S
         assert [is_on(miner, desk.order(7 + (at + 1) % 2)) for at, miner in enumerate(miners)] == [True] * 9
-        assert desk.board.moved == {Moved.RECONNECT: 9}, "nobody was sent away in vain"
+        assert desk.board.distribution.moved == {Moved.RECONNECT: 9}, "nobody was sent away in vain"
 
 
 async def test_who_was_sent_away_and_is_slow_to_go_is_sent_once(
@@ -475,14 +475,14 @@ async def test_who_was_sent_away_and_is_slow_to_go_is_sent_once(
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
         miner = come_back(desk, desk.miner())
-        desk.board.moved.clear()
+        desk.board.distribution.moved.clear()
         desk.lost(desk.north())
         await trio.sleep(OUTAGE_S)
         for _ in range(10):
             desk.dispatch.look_again()
             await rounds(2)
         assert miner.session.leaving
-        assert desk.board.moved == {Moved.RECONNECT: 1}
+        assert desk.board.distribution.moved == {Moved.RECONNECT: 1}
 
 
 @pytest.mark.parametrize("has_work", [True, False])
@@ -522,7 +522,7 @@ async def test_a_hint_follows_its_route_to_the_fallback(
         await trio.sleep(OUTAGE_S)
         await rounds(2)
         assert is_on(desk.miner(), desk.south())
-        assert desk.board.moved == {Moved.RECONNECT: 1}
+        assert desk.board.distribution.moved == {Moved.RECONNECT: 1}
 
 
 # The pool's own work
@@ -561,7 +561,7 @@ async def test_who_would_fall_back_to_own_work_that_is_not_there_is_let_go(
         await rounds(2)
         assert not miner.open
         assert desk.board.dropped == [("acme.c01.u1", NO_NODE)]
-        assert desk.board.moved.total() == 0
+        assert desk.board.distribution.moved.total() == 0
 
 
 async def test_what_the_router_asks(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:

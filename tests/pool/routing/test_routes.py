@@ -110,7 +110,7 @@ async def test_what_is_over_ends_when_its_sessions_have_gone(
         await trio.sleep(10 * DRAIN_S)
         assert its.running
         assert is_on(miner, its)
-        assert desk.board.move(miner.session, desk.own) is Moved.JOB
+        assert desk.board.distribution.move(miner.session, desk.own) is Moved.JOB
         await trio.sleep(DRAIN_S - A_MOMENT)
         assert its.running
         await trio.sleep(3 * A_MOMENT)
@@ -335,11 +335,11 @@ async def test_an_order_that_ends_while_its_upstream_serves_takes_nobody_with_it
         with trio.fail_after(60):
             while not proxied.routes.order_serves(7):  # noqa: ASYNC110
                 await trio.sleep(0.1)
-        assert len(proxied.site.board.channels) == 2
+        assert len(proxied.site.board.distribution.channels) == 2
         proxied.wall_s = until_s
         proxied.routes.mind()
         await trio.sleep(DRAIN_S + 5.0)
         assert len(proxied.routes) == 0
-        assert [it.number for it in proxied.site.board.channels] == [1]
+        assert [it.number for it in proxied.site.board.distribution.channels] == [1]
         assert (proxied.told, pool.open) == (["served", "lost"], 0)
         nursery.cancel_scope.cancel()

@@ -379,7 +379,7 @@ async def test_another_split_is_another_channel_and_sessions_can_come_there(
         assert desk.published[-1].channel is after
         assert (after.extranonces.size, after.extranonce2_size) == (2, 4)
         assert (after.version_mask, after.vardiff) == (0xE000, before.vardiff)
-        assert desk.board.move(miner.session, after) is Moved.EXTRANONCE
+        assert desk.board.distribution.move(miner.session, after) is Moved.EXTRANONCE
 
 
 async def test_a_channel_that_was_replaced_is_closed_when_everybody_has_left_it(
@@ -393,10 +393,10 @@ async def test_a_channel_that_was_replaced_is_closed_when_everybody_has_left_it(
         desk.upstream.go_on(work_on(2), split=OTHER)
         await trio.sleep(2 * LINGER_S)
         desk.it.forget_the_old()
-        assert before in desk.board.channels
-        desk.board.move(miner.session, desk.it.channel)
+        assert before in desk.board.distribution.channels
+        desk.board.distribution.move(miner.session, desk.it.channel)
         desk.it.forget_the_old()
-        assert before not in desk.board.channels
+        assert before not in desk.board.distribution.channels
         assert desk.it.channels == (desk.it.channel,)
         miner.leave()
         desk.upstream.go_on(work_on(3), split=SAME)
@@ -420,7 +420,7 @@ async def test_a_split_that_comes_back_is_the_same_channel(
         for number in range(5_000):
             desk.upstream.go_on(work_on(number), split=splits[number % len(splits)])
         shapes = {(split.prefix_bytes, split.miner_bytes) for split in splits}
-        assert len(desk.it.channels) == len(desk.board.channels) - 1 == len(shapes) < 10
+        assert len(desk.it.channels) == len(desk.board.distribution.channels) - 1 == len(shapes) < 10
         assert first in desk.it.channels
         desk.upstream.go_on(work_on(5_000), split=SAME)
         assert desk.it.channel is first
@@ -437,4 +437,4 @@ async def test_close_takes_all_its_channels_away(
         desk.upstream.serve()
         desk.upstream.go_on(work_on(2), split=OTHER)
     desk.it.close()
-    assert desk.board.channels == (desk.desk.channel,)
+    assert desk.board.distribution.channels == (desk.desk.channel,)

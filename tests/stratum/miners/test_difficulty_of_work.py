@@ -5,7 +5,6 @@ the difficulty of every live job, for everybody who could send a share of it. Th
 when the work comes: what is in force for whoever holds the extranonce1 then, or what the work itself brings.
 """
 
-import contextlib
 import random
 from collections.abc import Iterable
 from typing import Final
@@ -15,7 +14,6 @@ import pytest
 
 from stratum.job import Job, Work
 from stratum.miners.channel import Channel, Member
-from stratum.miners.extranonce import ExtranonceExhausted
 from stratum.miners.session import State
 from tests.stages.sessions import LEAST_LOG2, START_LOG2, Desk, Miner, make_work
 
@@ -126,8 +124,7 @@ class Stage:
         if miner is None or miner.session.state is not State.MINING or miner.session.leaving:
             return
         if miner.session.channel is not channel:
-            with contextlib.suppress(ExtranonceExhausted):
-                self.desk.move(miner, channel)
+            self.desk.move(miner, channel)
 
     def publish(self, channel: Channel, work: Work | None = None) -> None:
         """To all, or only to those who wait: the others get it late."""
@@ -139,7 +136,7 @@ class Stage:
         everybody = job.clean or self.random.random() < 0.5
         sessions = in_order(channel.sessions if everybody else channel.waiting)
         self.note(channel, job, sessions)
-        self.desk.send_current(channel, sessions, clean=job.clean, fresh=job.space == job.seq)
+        self.desk.distribution.send_current(channel, sessions, clean=job.clean, fresh=job.space == job.seq)
 
     def own_job(self) -> None:
         self.publish(self.own)
@@ -158,16 +155,16 @@ class Stage:
         """A refresh that is under way reaches some."""
         channel = self.random.choice(self.channels)
         sessions = [one for one in in_order(channel.sessions) if self.random.random() < 0.5]
-        self.desk.send_current(channel, sessions, fresh=False)
+        self.desk.distribution.send_current(channel, sessions, fresh=False)
 
     def serve(self) -> None:
         for channel in self.channels:
             waiting = in_order(channel.servable())
             if waiting and (job := channel.anew()) is not None:
                 self.note(channel, job, waiting)
-                self.desk.send_current(channel, waiting, fresh=True)
+                self.desk.distribution.send_current(channel, waiting, fresh=True)
             elif waiting and channel.alias() is not None:
-                self.desk.send_current(channel, waiting, fresh=False)
+                self.desk.distribution.send_current(channel, waiting, fresh=False)
 
     # What must hold
 

@@ -386,7 +386,7 @@ async def test_some_miners_give_up_without_a_job_for_60_s(autojump_clock: object
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(board.run)
-        board.publish(desk.channel, make_work(), rate=1)
+        board.distribution.publish(desk.channel, make_work(), rate=1)
         connections = [MemoryConnection(board, door) for _ in range(600)]
         for number, connection in enumerate(connections):
             connection.said = SUBSCRIBE + AUTHORIZE.replace(b"u1", b"u%d" % number)
@@ -394,7 +394,7 @@ async def test_some_miners_give_up_without_a_job_for_60_s(autojump_clock: object
         started_s = trio.current_time()
         for refresh in range(1, 1 + 900 // work_every_s):
             await trio.sleep(work_every_s)
-            board.publish(desk.channel, make_work(refresh=refresh), rate=1)
+            board.distribution.publish(desk.channel, make_work(refresh=refresh), rate=1)
         await trio.sleep_until(started_s + 900)
         for connection in connections:
             at_s = [*connection.jobs_at_s, started_s + 900]

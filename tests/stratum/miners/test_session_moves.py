@@ -282,7 +282,7 @@ def test_who_leaves_on_the_way_gives_both_extranonces_back() -> None:
     assert (in_use(site.own), in_use(site.other)) == (1, 1)
     miner.leave()
     assert (in_use(site.own), in_use(site.other)) == (0, 0)
-    assert not any(channel.sessions or channel.waiting for channel in site.desk.channels)
+    assert not any(channel.sessions or channel.waiting for channel in site.desk.distribution.channels)
 
 
 @pytest.mark.parametrize("subscribed", [False, True])
@@ -306,8 +306,7 @@ def test_a_channel_may_be_closed_while_one_that_left_it_waits_for_its_first_job(
     site.publish(site.other)
     miner.hear()
     site.desk.move(miner, site.own)
-    site.other.close()
-    site.desk.channels.remove(site.other)
+    site.desk.distribution.remove_channel(site.other)
     site.desk.serve_waiting()
     assert words(miner.hear()) == "set_extranonce set_difficulty notify"
     assert miner.mine()["result"] is True
@@ -389,12 +388,9 @@ class Moves(RuleBasedStateMachine):
     @rule(data=st.data(), to=st.integers(0, 2))
     def move(self, data: st.DataObject, to: int) -> None:
         miner = data.draw(st.sampled_from(self.miners))
-        channel = self.site.desk.channels[to]
+        channel = self.site.desk.distribution.channels[to]
         carried, before = self.carried(channel.extranonces), miner.session._extranonce1
-        try:
-            moved = self.site.desk.move(miner, channel)
-        except ExtranonceExhausted:
-            return
+        moved = self.site.desk.move(miner, channel)
         if moved is Moved.EXTRANONCE:
             assert miner.session._extranonce1 not in carried
         elif moved is Moved.JOB:
@@ -413,7 +409,7 @@ class Moves(RuleBasedStateMachine):
     @rule(which=st.integers(0, 2), count=st.sampled_from([1, WORKS_MAX]))
     def publish(self, which: int, count: int) -> None:
         for _ in range(count):
-            self.site.publish(self.site.desk.channels[which])
+            self.site.publish(self.site.desk.distribution.channels[which])
             self.listen()
 
     @rule()
@@ -450,7 +446,7 @@ class Moves(RuleBasedStateMachine):
     def teardown(self) -> None:
         for miner in self.miners:
             miner.leave()
-        for channel in self.site.desk.channels:
+        for channel in self.site.desk.distribution.channels:
             assert not channel.sessions
             assert not channel.waiting
             assert len(channel.extranonces) == 0

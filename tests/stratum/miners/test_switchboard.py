@@ -15,9 +15,10 @@ import trio.testing
 
 import stratum.miners.switchboard
 from stratum.job import Solution
+from stratum.miners.distribution import ANEW_INTERVAL_S
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.poller import Poller, SelectorPoller, new_poller
-from stratum.miners.switchboard import ANEW_INTERVAL_S, BoardLimits
+from stratum.miners.switchboard import BoardLimits
 from stratum.tallies import Verdict
 from tests.stages.sockets import (
     ALWAYS_A_BLOCK,
@@ -178,7 +179,7 @@ async def test_shares_in_front_of_an_offence_are_counted() -> None:
 async def test_new_block_reaches_everybody_at_once_with_clean_jobs(
     clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stratum.miners.switchboard, "PACE_CHUNK", 1)
+    monkeypatch.setattr("stratum.miners.distribution.PACE_CHUNK", 1)
     async with serving(board_limits=BoardLimits(refresh_spread_s=6.0)) as site:
         miners = [await site.mining(f"acme.c01.u{n}") for n in range(3)]
         first = miners[0].job
@@ -201,7 +202,7 @@ async def test_new_block_reaches_everybody_at_once_with_clean_jobs(
 async def test_routine_refresh_is_spread_and_leaves_jobs_valid(
     clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stratum.miners.switchboard, "PACE_CHUNK", 2)
+    monkeypatch.setattr("stratum.miners.distribution.PACE_CHUNK", 2)
     async with serving(board_limits=BoardLimits(refresh_spread_s=6.0)) as site:
         miners = [await site.mining(f"acme.c01.u{n}") for n in range(6)]
         shares = [miner.share() for miner in miners]
@@ -222,7 +223,7 @@ async def test_routine_refresh_is_spread_and_leaves_jobs_valid(
 async def test_refreshes_in_quick_succession_reach_everybody(
     clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stratum.miners.switchboard, "PACE_CHUNK", 1)
+    monkeypatch.setattr("stratum.miners.distribution.PACE_CHUNK", 1)
     async with serving(board_limits=BoardLimits(refresh_spread_s=6.0)) as site:
         miners = [await site.mining(f"acme.c01.u{n}") for n in range(6)]
         for refresh in range(1, 12):  # every second, six times as often as all are served

@@ -5,7 +5,8 @@ import trio
 import trio.testing
 
 from stratum.miners.channel import Channel, Moved
-from stratum.miners.switchboard import ANEW_INTERVAL_S, JOB_INTERVAL_S, BoardLimits
+from stratum.miners.distribution import ANEW_INTERVAL_S, JOB_INTERVAL_S
+from stratum.miners.switchboard import BoardLimits
 from stratum.tallies import Verdict
 from tests.stages.sockets import (
     ALWAYS_A_BLOCK,
@@ -109,7 +110,7 @@ async def test_a_paused_channel_has_no_aliases_and_tells_nobody_anything(
 async def test_a_refresh_that_is_under_way_stops_when_its_channel_is_paused(
     clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stratum.miners.switchboard.PACE_CHUNK", 1)
+    monkeypatch.setattr("stratum.miners.distribution.PACE_CHUNK", 1)
     async with serving(board_limits=BoardLimits(refresh_spread_s=SPREAD_S)) as site:
         twin = a_twin(site)
         miners = [await mining_on(site, twin, f"acme.c01.u{number}") for number in range(4)]
@@ -130,7 +131,7 @@ async def test_a_move_between_twins_is_a_clean_job_within_seconds(clock: trio.te
         miner = await site.mining()
         late = miner.share()
         (session,) = site.channel.sessions
-        assert site.board.move(session, twin) is Moved.JOB
+        assert site.board.distribution.move(session, twin) is Moved.JOB
         with trio.fail_after(2 * ANEW_INTERVAL_S):
             job = await miner.notified("mining.notify")
         assert job[8] is True
@@ -138,7 +139,7 @@ async def test_a_move_between_twins_is_a_clean_job_within_seconds(clock: trio.te
         assert accepted(await miner.call("mining.submit", *late))
         assert accepted(await miner.mine())
         assert (await miner.call("mining.submit", *late))["error"][0] == 22
-        assert site.board.moved == {Moved.JOB: 1}
+        assert site.board.distribution.moved == {Moved.JOB: 1}
         rates = sorted((it.rate, it.verdict) for commit in journal.commits for it in commit)
         assert rates == [(1, Verdict.ACCEPTED), (1, Verdict.DUPLICATE), (2, Verdict.ACCEPTED)]
 
@@ -147,7 +148,7 @@ async def test_a_move_in_the_middle_of_a_refresh_is_not_lost(
     clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The former channel's refresh does not reach it any more, and its next job is the new channel's."""
-    monkeypatch.setattr("stratum.miners.switchboard.PACE_CHUNK", 1)
+    monkeypatch.setattr("stratum.miners.distribution.PACE_CHUNK", 1)
     async with serving(board_limits=BoardLimits(refresh_spread_s=SPREAD_S)) as site:
         twin = a_twin(site)
         miners = {f"acme.c01.u{number}": await site.mining(f"acme.c01.u{number}") for number in range(4)}
@@ -158,7 +159,7 @@ async def test_a_move_in_the_middle_of_a_refresh_is_not_lost(
         late = [session for session in site.channel.sessions if session.sent_seq < current.seq]
         assert late
         for session in late:
-            site.board.move(session, twin)
+            site.board.distribution.move(session, twin)
         await trio.sleep(2 * SPREAD_S)
         names = {number: name for name, number in site.gate.numbers.items()}
         for session in late:
@@ -175,13 +176,13 @@ async def test_who_cannot_be_told_is_sent_away_counted_and_dropped(clock: trio.t
         site.publish(make_work(200), other)
         miner = await site.mining()
         (session,) = site.channel.sessions
-        assert site.board.move(session, other) is Moved.RECONNECT
+        assert site.board.distribution.move(session, other) is Moved.RECONNECT
         assert await miner.notified("client.reconnect") == []
         assert accepted(await miner.mine())
         await trio.sleep(site.services.limits.leave_s + 6.0)
         assert await miner.line() == b""
         assert site.board.dropped["moved"] == 1
-        assert site.board.moved == {Moved.RECONNECT: 1}
+        assert site.board.distribution.moved == {Moved.RECONNECT: 1}
         assert (len(site.channel.extranonces), len(other.extranonces)) == (0, 0)
 
 
@@ -191,9 +192,9 @@ async def test_a_move_to_where_there_is_no_room_is_none() -> None:
         other.extranonces._capacity = 0
         await mining_on(site, site.channel, "acme.c01.u1", subscribed=True)
         (session,) = site.channel.sessions
-        assert site.board.move(session, other) is None
+        assert site.board.distribution.move(session, other) is None
         assert session.channel is site.channel
-        assert not site.board.moved
+        assert not site.board.distribution.moved
 
 
 # The end of a channel
@@ -216,12 +217,12 @@ async def test_shares_of_a_channel_that_is_gone_are_of_unknown_jobs() -> None:
         miner = await mining_on(site, twin, "acme.c01.u1")
         late = miner.share()
         (session,) = twin.sessions
-        site.board.move(session, site.channel)
+        site.board.distribution.move(session, site.channel)
         await miner.notified("mining.notify")
         site.board.remove_channel(twin)
         assert (await miner.call("mining.submit", *late))["error"][0] == 21
         assert accepted(await miner.mine())
-        assert site.board.channels == (site.channel,)
+        assert site.board.distribution.channels == (site.channel,)
         assert twin not in site.channel.extranonces.sharers
 
 
@@ -244,7 +245,7 @@ async def test_a_solution_finds_the_work_of_its_channel() -> None:
         miner = await mining_on(site, twin, "acme.c01.u1")
         share = miner.share()
         (session,) = twin.sessions
-        site.board.move(session, site.channel)
+        site.board.distribution.move(session, site.channel)
         await miner.notified("mining.notify")
         assert accepted(await miner.call("mining.submit", *share))
         (solution,) = site.solutions
@@ -265,7 +266,7 @@ async def test_a_mask_is_told_to_the_miners_of_its_channel() -> None:
             await miner.call("mining.configure", ["version-rolling"], {"version-rolling.mask": "1fffe000"})
             miners.append(await miner.start())
         twin.version_mask = 0x00C00000
-        site.board.mask_changed(twin)
+        site.board.distribution.mask_changed(twin)
         assert await miners[1].notified("mining.set_version_mask") == ["00c00000"]
         assert await miners[0].hears_nothing()
 
