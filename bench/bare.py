@@ -12,8 +12,8 @@ from stratum._engine import Engine
 from stratum.difficulty import DIFF1, DIFFICULTY_LOG2_MIN
 from stratum.job import Work
 from stratum.miners.channel import Channel, JobIds
-from stratum.miners.connection_limits import Doorkeeper, DoorLimits
-from stratum.miners.contracts import Admission, Refusal, Services
+from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits
+from stratum.miners.contracts import Admitted, Refusal, Services
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.listeners import Endpoint, Server
 from stratum.miners.liveness import SessionLimits
@@ -30,15 +30,15 @@ class JournalThatKeepsNothing:
         await trio.lowlevel.checkpoint()
 
 
-class OpenGate:
+class OpenAdmission:
     """Lets everybody in, with numbers in the order of their coming."""
 
     def __init__(self) -> None:
         self._workers = 0
 
-    def admit(self, name: str, agent: str, owner: Owner) -> Admission | Refusal:
+    def admit(self, name: str, agent: str, owner: Owner) -> Admitted | Refusal:
         self._workers += 1
-        return Admission(self._workers)
+        return Admitted(self._workers)
 
     def leave(self, owner: Owner) -> None:
         pass
@@ -50,15 +50,15 @@ async def serve(difficulty_log2: int) -> None:
     services = Services(
         engine=engine,
         channel=channel,
-        gate=OpenGate(),
+        admission=OpenAdmission(),
         vardiff=VardiffPolicy(difficulty_log2_min=difficulty_log2, difficulty_log2_max=difficulty_log2),
         start_difficulty_log2=difficulty_log2,
         limits=SessionLimits(),
     )
-    doorkeeper = Doorkeeper(DoorLimits())
+    connection_limits = ConnectionLimits(ConnectionBounds())
     board = Switchboard(
         services=services,
-        doorkeeper=doorkeeper,
+        connection_limits=connection_limits,
         journal=JournalThatKeepsNothing(),
         on_solution=lambda solution: None,
         limits=BoardLimits(),
@@ -76,7 +76,9 @@ async def serve(difficulty_log2: int) -> None:
         height=1,
         network_target=DIFF1,
     )
-    server = Server(board=board, doorkeeper=doorkeeper, endpoints=(Endpoint(host="127.0.0.1", port=0),))
+    server = Server(
+        board=board, connection_limits=connection_limits, endpoints=(Endpoint(host="127.0.0.1", port=0),)
+    )
     async with trio.open_nursery() as nursery:
         await nursery.start(board.run)
         board.distribution.publish(channel, work, rate=1)

@@ -19,7 +19,7 @@ from pool.chain.nodes import CHAINS, NodeConfig
 from pool.data_dir import database_url
 from pool.treasury.settings import PayoutSettings
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
-from stratum.miners.connection_limits import DoorLimits
+from stratum.miners.connection_limits import ConnectionBounds
 from stratum.miners.listeners import Endpoint, Network
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits
@@ -112,7 +112,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     line_bytes_max: int
     session_limits: SessionLimits = SessionLimits()
     board_limits: BoardLimits = BoardLimits()
-    door_limits: DoorLimits = DoorLimits()
+    connection_bounds: ConnectionBounds = ConnectionBounds()
     database_url: str
     books: BookTimes = BookTimes()
     payouts: PayoutSettings | None = None
@@ -212,7 +212,7 @@ def _checked(file: _File, base: Path) -> PoolConfig:
             subscribe_s=limits.subscribe_s, authorise_s=limits.authorise_s, idle_s=limits.idle_s
         ),
         board_limits=BoardLimits(out_bytes_max=limits.out_bytes),
-        door_limits=DoorLimits(
+        connection_bounds=ConnectionBounds(
             sessions_max=limits.sessions,
             sessions_per_address_max=limits.sessions_per_address,
             half_open_per_address_max=limits.half_open_per_address,

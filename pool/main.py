@@ -29,7 +29,7 @@ from pool.books import rate_epochs as price_book
 from pool.books.book import WrongBook
 from pool.books.bookkeeper import Bookkeeper
 from pool.books.credit_book import CreditBook
-from pool.books.forwarded_shares import SubmitBook
+from pool.books.forwarded_shares import ForwardedShares
 from pool.books.journal import Journal
 from pool.books.rate_epochs import WorkPrice
 from pool.books.store import Store, words_of
@@ -55,7 +55,7 @@ from pool.treasury.wallet import PayoutWallet
 from stratum._engine import Engine
 from stratum.job import Solution, Work
 from stratum.miners.channel import Channel, JobIds
-from stratum.miners.connection_limits import Doorkeeper, DoorLimits
+from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits
 from stratum.miners.contracts import Services
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.listeners import Server
@@ -113,7 +113,7 @@ class Pool:
             self._registry = Registry(load(connection), show_out=self._show_out)
             basis = newest_fee_basis(connection)
         self._hashrates = HashrateBook(self._registry, trio.current_time())
-        self._submits = SubmitBook(lambda: self._board.commit_soon(), unsettled_max=UNSETTLED_MAX)
+        self._submits = ForwardedShares(lambda: self._board.commit_soon(), unsettled_max=UNSETTLED_MAX)
         engine, job_ids = Engine(line_bytes_max=config.line_bytes_max, keep_credits=True), JobIds()
         with store.read() as connection:
             credits = CreditBook(engine, connection)
@@ -180,7 +180,7 @@ class Pool:
             board=lambda: self._board,
             solo=self._solo,
         )
-        self._doorkeeper = Doorkeeper(_with_descriptors(config.door_limits))
+        self._connection_limits = ConnectionLimits(_with_descriptors(config.connection_bounds))
         self._board = self._switchboard(engine)
         self._solo.follow()
 
@@ -190,8 +190,8 @@ class Pool:
         services = Services(
             engine=engine,
             channel=self._channel,
-            gate=self._proxy.dispatch,
-            usher=self._proxy.dispatch,
+            admission=self._proxy.placement,
+            placement_guess=self._proxy.placement,
             vardiff=config.vardiff,
             start_difficulty_log2=config.start_difficulty_log2,
             usual_log2=lambda: self._registry.usual_log2(config.start_difficulty_log2),
@@ -200,7 +200,7 @@ class Pool:
         )
         return Switchboard(
             services=services,
-            doorkeeper=self._doorkeeper,
+            connection_limits=self._connection_limits,
             journal=self._journal,
             on_solution=self._take_solution,
             limits=config.board_limits,
@@ -210,7 +210,9 @@ class Pool:
         """Until cancelled. Raises BadEndpoint or BadCertificate when it cannot listen."""
         sys.setswitchinterval(THREAD_SWITCH_S)
         templates, fresh = trio.open_memory_channel[Template](1)
-        server = Server(board=self._board, doorkeeper=self._doorkeeper, endpoints=self._config.endpoints)
+        server = Server(
+            board=self._board, connection_limits=self._connection_limits, endpoints=self._config.endpoints
+        )
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._nodes.run)
@@ -280,7 +282,7 @@ class Pool:
             rate = await self._solo_epoch(mined[0])
             if mined is self._mined:  # else the next one was published, for them as well
                 self._solo.publish_changed(*mined, rate=rate)
-                self._proxy.dispatch.look_again()
+                self._proxy.placement.look_again()
 
     def _work_on(
         self, template: Template, payouts: tuple[tuple[bytes, int], ...], branch: tuple[bytes, ...]
@@ -353,9 +355,9 @@ class Pool:
     def _price_fpps(self) -> None:
         """Let nobody mine for FPPS while it has no price."""
         if self._fees.basis is not None:
-            self._proxy.dispatch.fpps_closed = None
+            self._proxy.placement.fpps_closed = None
         elif self._by_fees():
-            self._proxy.dispatch.fpps_closed = NO_BASIS
+            self._proxy.placement.fpps_closed = NO_BASIS
             for tenant in self._registry.tenants.values():
                 if tenant.scheme is Scheme.FPPS:
                     self._board.drop_workers(self._registry.numbers_of(tenant.id), NO_BASIS)
@@ -374,7 +376,7 @@ class Pool:
             if gone and not let_go:
                 let_go = True
                 log.error("miners_let_go", reason="no node answers", outage_s=round(outage_s))
-                self._proxy.dispatch.own_closed, self._channel.paused = NO_NODE, True
+                self._proxy.placement.own_closed, self._channel.paused = NO_NODE, True
                 self._solo.pause(True)
                 if self._proxy.in_use:
                     for channel in (self._channel, *self._solo.channels):
@@ -384,9 +386,9 @@ class Pool:
             elif not gone and let_go:
                 let_go = False
                 log.warning("miners_taken_back")
-                self._proxy.dispatch.own_closed, self._channel.paused = None, False
+                self._proxy.placement.own_closed, self._channel.paused = None, False
                 self._solo.pause(False)
-                self._doorkeeper.closed = None
+                self._connection_limits.closed = None
 
     async def _mind_lease(self) -> None:
         """Take the lease on the book back where it was lost, while the database answers. Raises LeaseLost."""
@@ -405,7 +407,7 @@ class Pool:
             away = False
 
 
-def _with_descriptors(limits: DoorLimits) -> DoorLimits:
+def _with_descriptors(limits: ConnectionBounds) -> ConnectionBounds:
     """Never more sessions than this process may open descriptors, which are raised as far as needed."""
     wanted = limits.sessions_max + DESCRIPTORS_KEPT
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

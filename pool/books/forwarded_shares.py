@@ -62,7 +62,7 @@ class SubmitChanges(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.noted or self.settled or self.tallies or self.upstream)
 
 
-class SubmitBook:
+class ForwardedShares:
     """stratum.upstream.shares.SubmitLog for all upstreams of the process.
 
     `on_change` is called when there is something to commit, and must not block. Raises KeyError for a share

@@ -36,7 +36,7 @@ from payouts.tallies import ACCEPTED, Tally, record
 from pool.books import upstream_verdicts as upstream_tallies
 from pool.books.credit_book import CreditBook, Credits
 from pool.books.database_waits import when_it_answers
-from pool.books.forwarded_shares import Forwarded, SubmitBook, SubmitChanges, unanswered
+from pool.books.forwarded_shares import Forwarded, ForwardedShares, SubmitChanges, unanswered
 from pool.books.journal_schema import journal_batches, upstream_submits
 from pool.books.rate_epochs import TenantRate
 from pool.books.store import Store, StoreError, words_of
@@ -105,7 +105,7 @@ class Journal:
         registry: Registry,
         *,
         rate_of: RateOf,
-        submits: SubmitBook | None = None,
+        submits: ForwardedShares | None = None,
         credits: CreditBook | None = None,
         on_commit: Callable[[bytes], None] = lambda tallies: None,
         fold_s: float = FOLD_S,

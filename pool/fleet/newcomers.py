@@ -7,8 +7,8 @@ one sent is counted; then its number is used again.
 
 Holding a name takes a connection, and a connection holds few. Where there is no room for another name (at one
 source, of one tenant, or over all) the connection that holds the most makes room: a machine holds one name,
-so it is never a machine that goes for somebody who invents names. A source is what the doorkeeper calls so:
-an address of IPv4, a /64 of IPv6.
+so it is never a machine that goes for somebody who invents names. A source is what
+`connection_limits` calls so: an address of IPv4, a /64 of IPv6.
 
 Invariants: a number belongs to one name until a commit after its last share is done; every count is bounded;
 who keeps something by number is told when a number is nobody's.

@@ -21,7 +21,7 @@ from payouts.rates import Scheme
 from payouts.solo import Payee
 from pool.fleet.newcomers import Newcomer, Newcomers
 from pool.fleet.remembered_difficulty import Drift
-from stratum.miners.contracts import Admission, Refusal
+from stratum.miners.contracts import Admitted, Refusal
 from stratum.miners.owner import Owner
 
 # Of one tenant, with accepted shares: four sites built out, so a machine that invents names and mines under
@@ -93,7 +93,7 @@ class NewRows(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    """The listeners' Gate over the database's snapshot. `show_out` closes a connection that has to go."""
+    """Admission by the database's snapshot. `show_out` closes a connection that has to go."""
 
     def __init__(self, snapshot: Snapshot, *, show_out: Callable[[Owner], None] = lambda owner: None) -> None:
         self.tenants = {tenant.name: tenant for tenant in snapshot.tenants}
@@ -129,7 +129,7 @@ class Registry:
         """A tenant is new, or its status or terms changed."""
         self.tenants[tenant.name] = self.tenants_by_id[tenant.id] = tenant
 
-    def admit(self, name: str, agent: str, owner: Owner) -> Admission | Refusal:
+    def admit(self, name: str, agent: str, owner: Owner) -> Admitted | Refusal:
         """Whether the worker of that name may mine on that connection, and where it left off."""
         tenant_name, container_name, unit = parse_worker_name(name)
         tenant = self.tenants.get(tenant_name)
@@ -144,7 +144,7 @@ class Registry:
         container = self._container_ids.get((tenant.id, container_name))
         worker_id = None if container is None else self._worker_ids.get((container, unit))
         if worker_id is not None and worker_id in self.workers:
-            return Admission(worker_id, self.workers[worker_id].difficulty_log2, party=tenant.id)
+            return Admitted(worker_id, self.workers[worker_id].difficulty_log2, party=tenant.id)
         if self._workers_of.get(tenant.id, 0) >= WORKERS_PER_TENANT_MAX:
             return Refusal(f"Tenant {tenant_name} has too many workers: `angara worker remove` makes room")
         new_container = container is None or container in self._removed_containers
@@ -159,7 +159,7 @@ class Registry:
             int(time.time()),
             number=worker_id,  # of a worker that was removed: if it mines again it is the same one
         )
-        return new if isinstance(new, Refusal) else Admission(new, party=tenant.id)
+        return new if isinstance(new, Refusal) else Admitted(new, party=tenant.id)
 
     def leave(self, owner: Owner) -> None:
         """The connection is gone."""

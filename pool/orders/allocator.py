@@ -1,8 +1,8 @@
 """The router at work: once a minute it measures every order, and assigns the machines that should move.
 
 What it decides is `pool.orders.allocation.plan`; here is where the figures come from and where the decisions
-go: into the assignments of `dispatch`, into the hours of the reports, and into a file beside the database, so
-that after a restart machines go to where they were at once. Without that file the router begins anew.
+go: into the assignments of `placement`, into the hours of the reports, and into a file beside the database,
+so that after a restart machines go to where they were at once. Without that file the router begins anew.
 
 What cannot be written is logged and does not stop it: machines are moved all the same, and whether the pool
 may go on without its database is for the journal to say.
@@ -39,7 +39,7 @@ FILE_BYTES_MAX: Final = 16 << 20  # 22,400 machines take half a megabyte
 
 
 class OrderRouter:
-    """`assignments` (worker to order) is shared with `dispatch`, and changed here only.
+    """`assignments` (worker to order) is shared with `placement`, and changed here only.
 
     `orders` are those whose time it is, `serves` whether an order's upstream does, `connected` the workers
     that mine now, each with whether it may be moved.

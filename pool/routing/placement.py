@@ -27,7 +27,7 @@ from pool.fleet.registry import Registry, TenantRecord
 from pool.routing.routes import ORDER, UPSTREAM, RouteKey, Routes
 from pool.routing.solo import SoloChannels
 from stratum.miners.channel import Channel, Member, Moved
-from stratum.miners.contracts import Admission, Refusal
+from stratum.miners.contracts import Admitted, Refusal
 from stratum.miners.owner import Owner
 from stratum.miners.switchboard import Switchboard
 
@@ -47,8 +47,8 @@ OWN: Final[RouteKey] = ("own", 0)
 MIXED: Final[RouteKey] = ("mixed", 0)
 
 
-class Dispatch:
-    """stratum.miners.contracts.Gate and Usher. `own` is the channel of the pool's own work."""
+class Placement:
+    """stratum.miners.contracts.Admission and PlacementGuess. `own` is the channel of the pool's own work."""
 
     def __init__(
         self,
@@ -82,9 +82,9 @@ class Dispatch:
         """Somebody may belong somewhere else by now."""
         self._misplaced, self._rounds_to_wait = True, 0
 
-    # stratum.services.Gate
+    # stratum.services.Admission
 
-    def admit(self, name: str, agent: str, owner: Owner) -> Admission | Refusal:
+    def admit(self, name: str, agent: str, owner: Owner) -> Admitted | Refusal:
         """Whether the worker may mine, where it left off, and what it is to mine."""
         answer = self._registry.admit(name, agent, owner)
         if isinstance(answer, Refusal):
@@ -97,12 +97,12 @@ class Dispatch:
         channel = self.channel_of(answer.worker, self._own)
         if self._is_own(channel) and self.own_closed is not None:
             return Refusal(self.own_closed)
-        return Admission(answer.worker, answer.difficulty_log2, channel, answer.party)
+        return Admitted(answer.worker, answer.difficulty_log2, channel, answer.party)
 
     def leave(self, owner: Owner) -> None:
         self._registry.leave(owner)
 
-    # stratum.services.Usher
+    # stratum.services.PlacementGuess
 
     def guess(self, address: str) -> Channel | None:
         key = self._hinted(address, HINT_S)

@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from pool.books.credit_book import CreditBook
-from pool.books.forwarded_shares import SubmitBook
+from pool.books.forwarded_shares import ForwardedShares
 from pool.books.rate_epochs import WorkPrice
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.config import PoolConfig
@@ -23,11 +23,11 @@ from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.orders.allocator import OrderRouter
 from pool.orders.rows import load_orders, note_event
-from pool.routing.placement import Dispatch
+from pool.routing.placement import Placement
 from pool.routing.routes import ORDER, Plan, Routes
 from pool.routing.solo import SoloChannels
 from pool.routing.status import RouteStatus
-from pool.upstreams.channel import Surroundings, UpstreamChannel
+from pool.upstreams.channel import ChannelServices, UpstreamChannel
 from pool.upstreams.past_tips import FormerTips
 from pool.upstreams.rows import load_upstreams
 from stratum._engine import Engine
@@ -46,7 +46,7 @@ Event = tuple[int, int, int | None, str, str, int]
 
 
 class Proxy:
-    """`dispatch` is the gate of the pool; `submits` goes to its journal. `price` is that of our own work."""
+    """`placement` is the pool's admission; `submits` goes to its journal. `price` is that of our own work."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Proxy:
         job_ids: JobIds,
         price: Callable[[], tuple[WorkPrice, int] | None],
         epoch: Callable[[WorkPrice, int], Awaitable[int]],
-        submits: SubmitBook,
+        submits: ForwardedShares,
         credits: CreditBook,
         board: Callable[[], Switchboard],
         solo: SoloChannels | None = None,
@@ -79,18 +79,18 @@ class Proxy:
         self._numbers = own.number
         self._stale = trio.Event()  # the database may say something else than we know
         self._events, self._told = trio.open_memory_channel[Event](EVENTS_WAITING_MAX)
-        self.dispatch = Dispatch(registry, own, board, move_interval_s=config.move_interval_s, solo=solo)
+        self.placement = Placement(registry, own, board, move_interval_s=config.move_interval_s, solo=solo)
         self._routes: Routes | None = None
         self._router = OrderRouter(
             store,
             registry,
             hashrates,
             config.data_dir,
-            assignments=self.dispatch.assignments,
+            assignments=self.placement.assignments,
             orders=lambda: () if self._routes is None else self._routes.orders,
             serves=lambda order: self._routes is not None and self._routes.order_serves(order),
             connected=self._connected,
-            on_change=self.dispatch.look_again,
+            on_change=self.placement.look_again,
             aim_s=config.vardiff.aim_s,
             wall_clock=time.time,
         )
@@ -105,32 +105,32 @@ class Proxy:
         await self._credits.load(self._store)
         board = self._board()
         routes = Routes(
-            Surroundings(
+            ChannelServices(
                 board=board,
                 submits=self._submits,
                 new_channel=self.new_channel,
                 price=self._price,
                 epoch=self._epoch,
                 on_event=self._on_channel,
-                on_change=self.dispatch.look_again,
+                on_change=self.placement.look_again,
                 vardiff=self._config.vardiff,
                 tips=FormerTips(self._engine.remembers, self._credits.tips),
                 miner_bytes=self._config.extranonce2_bytes,
                 rng=random.Random(),  # noqa: S311 - of pauses between attempts
             ),
             needed=self._needed,
-            on_change=self.dispatch.look_again,
+            on_change=self.placement.look_again,
             tell=self._tell,
             wall_clock=time.time,
         )
         routes.follow(await self._load())
         self._routes = routes
-        self.dispatch.use(routes)
+        self.placement.use(routes)
         async with trio.open_nursery() as nursery:
             await nursery.start(routes.run)
             nursery.start_soon(self._follow)
             nursery.start_soon(self._write_events)
-            nursery.start_soon(self.dispatch.run)
+            nursery.start_soon(self.placement.run)
             nursery.start_soon(self._router.run)
             task_status.started()
 
@@ -141,15 +141,15 @@ class Proxy:
     def changed(self) -> None:
         """Upstreams, orders or tenants' terms are others than before."""
         self._stale.set()
-        self.dispatch.look_again()
+        self.placement.look_again()
 
     def status(self) -> RouteStatus:
         """As of now."""
         if self._routes is None:
             return RouteStatus()
         misplaced: dict[int, int] = {}
-        for session in self.dispatch.sessions():
-            order = self.dispatch.assignments.get(session.workers[0])
+        for session in self.placement.sessions():
+            order = self.placement.assignments.get(session.workers[0])
             route = None if order is None else self._routes.get((ORDER, order))
             if order is not None and route is not None and session.channel not in route.mined:
                 misplaced[order] = misplaced.get(order, 0) + 1
@@ -184,8 +184,8 @@ class Proxy:
     def _connected(self) -> dict[int, bool]:
         now_s = trio.current_time()
         return {
-            session.workers[0]: not session.leaving and self.dispatch.movable(session.workers[0], now_s)
-            for session in self.dispatch.sessions()
+            session.workers[0]: not session.leaving and self.placement.movable(session.workers[0], now_s)
+            for session in self.placement.sessions()
         }
 
     # The database
@@ -215,7 +215,7 @@ class Proxy:
 
     def _on_channel(self, it: UpstreamChannel, event: str, words: str, sessions: int) -> None:
         self._tell(it.record.id, it.order_id, event, words, sessions)
-        self.dispatch.look_again()
+        self.placement.look_again()
 
     def _tell(self, upstream_id: int, order_id: int | None, event: str, words: str, sessions: int) -> None:
         try:

@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from pool.orders.rows import OrderRecord
-from pool.upstreams.channel import Surroundings, UpstreamChannel
+from pool.upstreams.channel import ChannelServices, UpstreamChannel
 from pool.upstreams.rows import UpstreamRecord
 from pool.upstreams.status import UpstreamStatus
 from stratum.job import Solution
@@ -165,14 +165,14 @@ class Routes:
 
     def __init__(
         self,
-        surroundings: Surroundings,
+        services: ChannelServices,
         *,
         needed: Callable[[], set[int]],
         on_change: Callable[[], None],
         tell: Callable[[int, int | None, str, str, int], None],
         wall_clock: Callable[[], float],
     ) -> None:
-        self._around = surroundings
+        self._services = services
         self._needed = needed
         self._on_change = on_change
         self._tell = tell
@@ -290,7 +290,7 @@ class Routes:
         """Open connections for more prefixes, and close those that nobody needs any more."""
         wanted = route.wants()
         for _ in range(wanted):
-            it = UpstreamChannel(self._around, route.record, route.order_id)
+            it = UpstreamChannel(self._services, route.record, route.order_id)
             route.channels = (*route.channels, it)
             assert route.nursery is not None
             route.nursery.start_soon(self._connect, route, it)
@@ -343,7 +343,7 @@ class Routes:
         assert self._nursery is not None
         kind, number = key
         order_id = number if kind == ORDER else None
-        channels = tuple(UpstreamChannel(self._around, record, order_id) for _ in range(record.connections))
+        channels = tuple(UpstreamChannel(self._services, record, order_id) for _ in range(record.connections))
         self._routes[key] = route = Route(key, record, channels)
         self._nursery.start_soon(self._hold, route)
         self._on_change()

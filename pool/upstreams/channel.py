@@ -1,7 +1,7 @@
 """A channel whose work comes from an upstream: its jobs in, its shares out.
 
 One connection to the upstream (stratum.upstream) and the channel that its work is published on. An upstream
-that shares out its extranonces in another way gets another channel; `dispatch` moves the sessions.
+that shares out its extranonces in another way gets another channel; `placement` moves the sessions.
 
 What a share is worth is never taken from the upstream, which may be the buyer's own: its epoch has the price
 of our node's chain. Our miners' difficulties stay below the upstream's, down to our own least.
@@ -21,7 +21,7 @@ import msgspec
 import structlog
 import trio
 
-from pool.books.forwarded_shares import Forwarded, SubmitBook
+from pool.books.forwarded_shares import Forwarded, ForwardedShares
 from pool.books.rate_epochs import WorkPrice
 from pool.upstreams.past_tips import FormerTips
 from pool.upstreams.prefix_spaces import PrefixSpaces
@@ -56,7 +56,7 @@ MASK_GAP_S: Final = 1.0
 REPRICE_S: Final = 30.0
 
 
-class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+class ChannelServices(msgspec.Struct, frozen=True, kw_only=True):
     """What every upstream channel of a pool is given.
 
     `new_channel` takes the sizes of prefix and miner's extranonce2, and a space of prefixes to share;
@@ -66,7 +66,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     board: Switchboard
-    submits: SubmitBook
+    submits: ForwardedShares
     new_channel: Callable[[int, int, ExtranonceSpace | None], Channel]
     price: Callable[[], tuple[WorkPrice, int] | None]
     epoch: Callable[[WorkPrice, int], Awaitable[int]]
@@ -86,13 +86,13 @@ class UpstreamChannel:
     `out_since_s`: when it was last up for STEADY_S. One that comes and goes is as good as gone.
     """
 
-    def __init__(self, surroundings: Surroundings, record: UpstreamRecord, order_id: int | None) -> None:
+    def __init__(self, services: ChannelServices, record: UpstreamRecord, order_id: int | None) -> None:
         self.record = record
         self.order_id = order_id
         self.serving = False
         self.since_s = self.out_since_s = trio.current_time()
-        self._around = surroundings
-        self.channel = surroundings.new_channel(PREFIX_BYTES_MAX, surroundings.miner_bytes, None)  # usual
+        self._services = services
+        self.channel = services.new_channel(PREFIX_BYTES_MAX, services.miner_bytes, None)  # usual
         self.channel.paused = True
         self._replaced: list[tuple[float, Channel]] = []  # when, and what; one of a shape at most
         self._split: ExtranonceSplit | None = None  # as the upstream's connection had it last
@@ -155,7 +155,7 @@ class UpstreamChannel:
     async def _hold(self) -> None:
         settings = UpstreamSettings(
             name=self.record.name,
-            need=ExtranonceNeed(miner_bytes_wanted=self._around.miner_bytes),
+            need=ExtranonceNeed(miner_bytes_wanted=self._services.miner_bytes),
             suggest_difficulty=self.record.suggest_difficulty,
         )
         make = partial(
@@ -163,9 +163,9 @@ class UpstreamChannel:
             settings=settings,
             endpoints=self.record.endpoints,
             owner=self,
-            submit_log=self._around.submits,
-            rng=self._around.rng,
-            connect=self._around.connect,
+            submit_log=self._services.submits,
+            rng=self._services.rng,
+            connect=self._services.connect,
         )
         try:
             upstream = await trio.to_thread.run_sync(make)  # reads CA files
@@ -187,9 +187,9 @@ class UpstreamChannel:
     def close(self) -> None:
         """After `run`, when no session is here any more."""
         for channel in self.channels:
-            self._around.board.remove_channel(channel)
+            self._services.board.remove_channel(channel)
         self._replaced.clear()
-        self._around.spaces.leave(self)
+        self._services.spaces.leave(self)
 
     def forward(self, solution: Solution) -> None:
         """A share that the upstream takes for one, or a block: sent at once. Must not block or raise."""
@@ -205,13 +205,13 @@ class UpstreamChannel:
             target=origin.target,
         )
         try:
-            self._around.submits.expect(share)
+            self._services.submits.expect(share)
         except KeyError:  # it is on its way already; a duplicate must neither be counted nor end the pool
             self._log.error("share_forwarded_already", hash=solution.hash_internal[::-1].hex())
             return
         refusal = None if self._upstream is None else self._upstream.submit(share.key, solution)
         if self._upstream is None or refusal is not None:
-            self._around.submits.not_sent(share.key)
+            self._services.submits.not_sent(share.key)
         if refusal is not None:
             self._log.debug("share_not_forwarded", reason=refusal.value)
 
@@ -220,10 +220,10 @@ class UpstreamChannel:
         now_s = trio.current_time()
         if not self.serving and not self.channel.sessions and now_s - self.since_s >= LINGER_S:
             # Else prefixes rest for as long as it is gone.
-            self._around.board.distribution.forget_work(self.channel)
+            self._services.board.distribution.forget_work(self.channel)
         for since_s, channel in list(self._replaced):
             if not channel.sessions and now_s - since_s >= LINGER_S:
-                self._around.board.remove_channel(channel)
+                self._services.board.remove_channel(channel)
                 self._replaced.remove((since_s, channel))
 
     # stratum.upstream.UpstreamOwner
@@ -242,14 +242,14 @@ class UpstreamChannel:
         kept = [it for it in self._replaced if not again or it[1] is not self.channel]
         self._replaced = [*kept, (trio.current_time(), before)]
         self._note_steadiness()  # until there is work for it, nothing can be mined here
-        self._around.on_change()
+        self._services.on_change()
 
     def _channel_for(self, shape: tuple[int, int], before: bytes) -> tuple[Channel, bool]:
         """A channel whose prefixes nobody else has behind these bytes, and whether it was there already.
 
         One that comes back is the same channel: who goes to and fro without end must not fill the engine.
         """
-        spaces, size = self._around.spaces, shape[0]
+        spaces, size = self._services.spaces, shape[0]
         # The largest space is the pool's own and everybody's, or large enough to begin anywhere in it.
         shared = spaces.beside(self, before, size) if size < PREFIX_BYTES_MAX else None
         for channel in self.channels:
@@ -261,7 +261,7 @@ class UpstreamChannel:
             if _shape(channel) == shape and fits:
                 spaces.take(self, before, space)
                 return channel, True
-        channel = self._around.new_channel(*shape, shared)
+        channel = self._services.new_channel(*shape, shared)
         spaces.take(self, before, channel.extranonces)
         return channel, False
 
@@ -275,7 +275,7 @@ class UpstreamChannel:
             self._mask_is_new.set()
 
     def on_target(self, target: int) -> None:
-        policy, most_log2 = self._around.vardiff, floor_log2(difficulty_of_target(max(target, 1)))
+        policy, most_log2 = self._services.vardiff, floor_log2(difficulty_of_target(max(target, 1)))
         # Not below our own least: an upstream that asks for every hash must not have us drown in shares.
         most_log2 = max(policy.difficulty_log2_min, min(policy.difficulty_log2_max, most_log2))
         self.channel.vardiff = msgspec.structs.replace(policy, difficulty_log2_max=most_log2)
@@ -290,12 +290,12 @@ class UpstreamChannel:
             self._urgent.set()
 
     def on_submit_answer(self, answer: SubmitAnswer) -> None:
-        self._around.submits.answered(answer)
+        self._services.submits.answered(answer)
 
     def on_up(self, endpoint: UpstreamEndpoint) -> None:
         if not self.serving:  # else another endpoint took over, and nobody has noticed
             self.serving, self.since_s = True, trio.current_time()
-        self._around.on_event(self, "served", endpoint.address, len(self.channel.sessions))
+        self._services.on_event(self, "served", endpoint.address, len(self.channel.sessions))
 
     def on_lost(self, reason: str, unanswered: tuple[bytes, ...]) -> None:
         self._note_steadiness()
@@ -304,7 +304,7 @@ class UpstreamChannel:
         for channel in self.channels:
             channel.undeliverable()
         words = f"{reason}; {len(unanswered)} shares unanswered" if unanswered else reason
-        self._around.on_event(self, "lost", words, len(self.channel.sessions))
+        self._services.on_event(self, "lost", words, len(self.channel.sessions))
 
     def _note_steadiness(self) -> None:
         """It has been up until now."""
@@ -314,7 +314,7 @@ class UpstreamChannel:
 
     def _tell_mask(self) -> None:
         self._mask_told_s = trio.current_time()
-        self._around.board.distribution.mask_changed(self.channel)
+        self._services.board.distribution.mask_changed(self.channel)
 
     async def _tell_masks(self) -> None:
         """Of masks that came too soon after another one, the last."""
@@ -335,7 +335,7 @@ class UpstreamChannel:
                     await self._urgent.wait()
             await trio.sleep_until(self._published_s + CLEAN_GAP_S)
             self._news, self._urgent = trio.Event(), trio.Event()
-            price = self._around.price()
+            price = self._services.price()
             if price is None or self._offer is None:
                 if self._offer is not None:
                     await self._price_known()
@@ -344,7 +344,7 @@ class UpstreamChannel:
             work, _ = self._offer
             self._price = price[0]
             named = msgspec.structs.replace(price[0], upstream_id=self.record.id, order_id=self.order_id)
-            epoch = await self._around.epoch(named, price[1])
+            epoch = await self._services.epoch(named, price[1])
             if self._offer is None or self._offer[0] is not work:
                 continue  # lost, or overtaken: that has set the event
             _, clean = self._offer
@@ -355,7 +355,7 @@ class UpstreamChannel:
         """Where a block is worth something else by now, the work that is mined is published again."""
         while True:
             await trio.sleep(REPRICE_S)
-            price, before, current = self._around.price(), self._price, self.channel.current
+            price, before, current = self._services.price(), self._price, self.channel.current
             if price is None or before is None or current is None:
                 continue
             if not self.ready or self._offer is not None:
@@ -371,13 +371,13 @@ class UpstreamChannel:
 
     async def _price_known(self) -> None:
         self._log.warning("upstream_work_waits", reason="no node has said what work is worth")
-        while self._around.price() is None:  # noqa: ASYNC110 - at the start only
+        while self._services.price() is None:  # noqa: ASYNC110 - at the start only
             await trio.sleep(PRICE_CHECK_S)
 
     def _take(self, work: Work, epoch: int, clean: bool) -> None:
         origin = work.origin
         assert isinstance(origin, UpstreamJob)
-        if work.prevhash_internal != self._tip and not self._around.tips.take(work.prevhash_internal):
+        if work.prevhash_internal != self._tip and not self._services.tips.take(work.prevhash_internal):
             self._log.error("upstream_work_refused", reason="it is on a block that was left long ago")
             return
         self._tip = work.prevhash_internal
@@ -388,7 +388,7 @@ class UpstreamChannel:
             self._bounds_are_new = False
             for session in self.channel.sessions:
                 session.bounds_changed()
-        self._around.board.distribution.publish(
+        self._services.board.distribution.publish(
             self.channel,
             # Whatever nBits the upstream claims, only what is a share to it is looked at as a block.
             msgspec.structs.replace(work, network_target=min(work.network_target, origin.target)),
@@ -399,7 +399,7 @@ class UpstreamChannel:
             outdates=clean and same_connection,
         )
         if began:
-            self._around.on_change()
+            self._services.on_change()
 
     def status(self, *, diverted: bool) -> UpstreamStatus:
         """As of now."""

@@ -27,7 +27,7 @@ KNOWN_MAX = 65_536
 ONE_SOURCE_SHARE = 2  # above one place in so many, a source gives up miners for these
 
 
-class DoorLimits(msgspec.Struct, frozen=True, kw_only=True):
+class ConnectionBounds(msgspec.Struct, frozen=True, kw_only=True):
     sessions_max: int = 100_000  # the wiring lowers it to what the descriptors allow
     sessions_per_address_max: int = 65_536
     half_open_per_address_max: int = 1_024
@@ -52,7 +52,7 @@ class Holder(Protocol):
 
 
 class Place:
-    """One connection, as the doorkeeper sees it. `holder` is set by who was given the place, at once."""
+    """One connection, as its limits see it. `holder` is set by who was given the place, at once."""
 
     __slots__ = ("holder", "source", "standing")
 
@@ -107,10 +107,10 @@ class _Crowd:
         return next(iter(self._places[source]))
 
 
-class Doorkeeper:
+class ConnectionLimits:
     """Every connection passes: `enter`, `begin`, then `stands` as it shows more or less, then `leave`."""
 
-    def __init__(self, limits: DoorLimits) -> None:
+    def __init__(self, limits: ConnectionBounds) -> None:
         self.limits = limits
         self.sessions = 0
         self.closed: str | None = None  # why nobody is let in at all

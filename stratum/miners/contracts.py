@@ -17,7 +17,7 @@ from stratum.miners.silent_machines import SilentMachines
 from stratum.miners.vardiff import VardiffPolicy
 
 
-class Admission(msgspec.Struct, frozen=True):
+class Admitted(msgspec.Struct, frozen=True):
     """A worker, 1 or above, may mine. `difficulty_log2` is the one it had last, None at first contact.
 
     `channel`: what its connection is to mine; None: where it is. `party`: the workers of a connection have
@@ -36,7 +36,7 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Usher(Protocol):
+class PlacementGuess(Protocol):
     """Where a miner goes before anybody knows who it is: extranonces are given before a name is said."""
 
     def guess(self, address: str) -> Channel | None:
@@ -46,13 +46,13 @@ class Usher(Protocol):
         """Whether a miner that is `here` is to make a new connection, which it needs for `channel`."""
 
 
-class Gate(Protocol):
+class Admission(Protocol):
     """Who may mine. Answers at once: it is asked in the middle of a handshake.
 
     The connection holds what it was admitted as until it leaves.
     """
 
-    def admit(self, name: str, agent: str, owner: Owner) -> Admission | Refusal: ...
+    def admit(self, name: str, agent: str, owner: Owner) -> Admitted | Refusal: ...
     def leave(self, owner: Owner) -> None: ...
 
 
@@ -64,8 +64,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
     engine: Engine
     channel: Channel
-    gate: Gate
-    usher: Usher | None = None
+    admission: Admission
+    placement_guess: PlacementGuess | None = None
     vardiff: VardiffPolicy
     start_difficulty_log2: int
     usual_log2: Callable[[], int] | None = None

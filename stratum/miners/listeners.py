@@ -23,7 +23,7 @@ import trio
 from stratum import messages
 from stratum.miners.arrival import Arrival
 from stratum.miners.certificate import Certificate
-from stratum.miners.connection_limits import MADE_ROOM, Doorkeeper, Place, real_address
+from stratum.miners.connection_limits import MADE_ROOM, ConnectionLimits, Place, real_address
 from stratum.miners.proxy_protocol import HEADER_BYTES_MAX, BadProxyHeader, parse_proxy_header
 from stratum.miners.switchboard import RECV_BYTES, Connection, Switchboard
 
@@ -113,11 +113,11 @@ class Server:
     """Listeners of one switchboard. `addresses` are filled in when they listen."""
 
     def __init__(
-        self, *, board: Switchboard, doorkeeper: Doorkeeper, endpoints: tuple[Endpoint, ...]
+        self, *, board: Switchboard, connection_limits: ConnectionLimits, endpoints: tuple[Endpoint, ...]
     ) -> None:
         self.addresses: list[tuple[str, int]] = []
         self._board = board
-        self._doorkeeper = doorkeeper
+        self._connection_limits = connection_limits
         self._endpoints = endpoints
         self._headers_awaited: OrderedDict[trio.CancelScope, None] = OrderedDict()  # oldest first
         # Given up for a moment when descriptors run out, so that a miner can be refused in words.
@@ -155,7 +155,7 @@ class Server:
         exhausted = False
         while True:
             await trio.lowlevel.wait_readable(door.listener)
-            for _ in range(ACCEPTS_BESIDE_MINERS if self._doorkeeper.mining else ACCEPTS_PER_ROUND):
+            for _ in range(ACCEPTS_BESIDE_MINERS if self._connection_limits.mining else ACCEPTS_PER_ROUND):
                 try:
                     sock, peer = door.listener.accept()
                 except BlockingIOError:
@@ -166,7 +166,7 @@ class Server:
                     if error.errno not in _EXHAUSTED:
                         continue
                     if not exhausted:
-                        log.error("descriptors_exhausted", sessions=self._doorkeeper.sessions)
+                        log.error("descriptors_exhausted", sessions=self._connection_limits.sessions)
                     exhausted = True
                     self._refuse_waiting(door.listener)
                     await trio.sleep(DESCRIPTORS_RETRY_S)
@@ -176,12 +176,12 @@ class Server:
                     nursery.start_soon(self._admit_proxied, sock, door, nursery, peer[0])
                 else:
                     self._admit(sock, door, nursery, peer[0])
-            if self._doorkeeper.mining:
+            if self._connection_limits.mining:
                 await trio.sleep(ACCEPT_REST_S)
 
     def _admit(self, sock: socket.socket, door: _Door, nursery: trio.Nursery, address: str) -> None:
         address = real_address(address)
-        place = self._doorkeeper.enter(address)
+        place = self._connection_limits.enter(address)
         if isinstance(place, str):
             self._board.dropped[place] += 1
             _refuse(sock, place)
@@ -191,7 +191,7 @@ class Server:
         def begin(arrival: Arrival) -> int:
             assert door.certificate is not None
             place.holder = handshake = _Handshake(self._board, place, sock)
-            self._doorkeeper.begin(place)
+            self._connection_limits.begin(place)
             nursery.start_soon(self._serve_tls, handshake, door.certificate, address)
             return TLS_TASK_COST
 
@@ -252,7 +252,7 @@ class Server:
             handshake.over = True
             if handshake.patience.cancelled_caught:
                 raise trio.TooSlowError
-            closed = MADE_ROOM if handshake.scope.cancelled_caught else self._doorkeeper.closed
+            closed = MADE_ROOM if handshake.scope.cancelled_caught else self._connection_limits.closed
             if closed is None:
                 connection = StreamConnection(self._board, address, handshake.place)
                 await connection.serve(stream)
@@ -264,7 +264,7 @@ class Server:
             handshake.over = True
             self._board.wait_no_more(handshake.place, handshake)
             if connection is None:
-                self._doorkeeper.leave(handshake.place)
+                self._connection_limits.leave(handshake.place)
             else:
                 self._board.drop(connection, "left")
             await trio.aclose_forcefully(stream)

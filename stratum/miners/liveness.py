@@ -45,7 +45,7 @@ SAID = {  # to the miner; a fresh job is the session's to give
 }
 
 
-class Vigil:
+class Liveness:
     """`closing` is why the miner is to be dropped; the limits are the operator's."""
 
     __slots__ = (

@@ -34,9 +34,9 @@ from stratum.messages import ErrorCode
 from stratum.miners import vardiff
 from stratum.miners.agents import least_difficulty_log2
 from stratum.miners.channel import VERSION_MASK, Channel, Moved
-from stratum.miners.contracts import Admission, Refusal, Services
+from stratum.miners.contracts import Admitted, Refusal, Services
 from stratum.miners.extranonce import ExtranonceExhausted
-from stratum.miners.liveness import SAID, Due, Vigil
+from stratum.miners.liveness import SAID, Due, Liveness
 from stratum.miners.owner import Owner
 
 
@@ -81,6 +81,7 @@ class MinerSession:
         "_floor_log2",
         "_history",
         "_inherited",
+        "_liveness",
         "_mask",
         "_owes_job",
         "_pinned_from",
@@ -89,7 +90,6 @@ class MinerSession:
         "_told_channel",
         "_told_extranonce1",
         "_told_mask",
-        "_vigil",
         "_wished_log2",
         "channel",
         "closing",
@@ -115,7 +115,7 @@ class MinerSession:
         self.pending_log2: int | None = None
         self.sent_seq = 0
         self.workers: tuple[int, ...] = ()  # authorised; the engine bounds them
-        self._vigil = Vigil(services.limits, now_s)
+        self._liveness = Liveness(services.limits, now_s)
         # Settled: this machine's own shares have said what it needs, in this session or an earlier one.
         self._history = vardiff.History(from_s=now_s)
         self._owes_job = True  # the next job is a clean one, with its difficulty, whatever came before
@@ -127,7 +127,7 @@ class MinerSession:
         self._told_channel: Channel | None = None
         self._told_extranonce1 = b""
         self._told_mask = VERSION_MASK  # what the engine takes; the miner was told if it asked
-        self._admitted: Admission | None = None  # of the first worker: it decides for the others
+        self._admitted: Admitted | None = None  # of the first worker: it decides for the others
         self._floor_log2: int | None = None
         self._wished_log2: int | None = None
         self._mask: int | None = None
@@ -146,7 +146,7 @@ class MinerSession:
         self.channel.sessions.discard(self)
         self.channel.waiting.discard(self)
         self.channel.extranonces.unnamed.pop(self, None)
-        services.gate.leave(self.owner)
+        services.admission.leave(self.owner)
         if self._extranonce1 is not None:
             pins = services.engine.pins(self.slot)
             accepted, _, _ = services.engine.counters(self.slot)
@@ -172,11 +172,11 @@ class MinerSession:
 
     def receive_line(self, line: bytes, now_s: float) -> bytes:
         """The answer to one line; check `closing` afterwards."""
-        self._vigil.spoke(now_s)
+        self._liveness.spoke(now_s)
         try:
             message = messages.decode(line)
         except messages.BadLine:
-            self.closing = self._vigil.bad_line()
+            self.closing = self._liveness.bad_line()
             return messages.refusal(b"null", ErrorCode.OTHER, "Malformed JSON")
         if isinstance(message, messages.Answer):
             return b""  # to our ping: that it came is all we want
@@ -190,8 +190,8 @@ class MinerSession:
         if self._extranonce1 is None:
             if self._admitted is not None:
                 self.channel = self._admitted.channel or self.channel
-            elif self._services.usher is not None:
-                self.channel = self._services.usher.guess(self.owner.address) or self.channel
+            elif self._services.placement_guess is not None:
+                self.channel = self._services.placement_guess.guess(self.owner.address) or self.channel
             try:
                 pins = self._lease(params.session_id, now_s)
             except ExtranonceExhausted:
@@ -240,7 +240,7 @@ class MinerSession:
         if not raw_name or len(raw_name) > WORKER_NAME_BYTES_MAX:
             text = f"A worker name has 1 to {WORKER_NAME_BYTES_MAX} bytes"
             return self._refuse(raw_id, text)
-        answer = self._services.gate.admit(params.name, self._agent, self.owner)
+        answer = self._services.admission.admit(params.name, self._agent, self.owner)
         if isinstance(answer, Refusal):
             return self._refuse(raw_id, answer.reason)
         if self._admitted is not None and answer.party != self._admitted.party:
@@ -263,7 +263,7 @@ class MinerSession:
 
     def _refuse(self, raw_id: bytes, reason: str) -> bytes:
         """A worker is refused. The others on the connection, if there are any, go on mining."""
-        self.closing = self._vigil.refused(authorised=self.authorised)
+        self.closing = self._liveness.refused(authorised=self.authorised)
         return messages.refusal(raw_id, ErrorCode.UNAUTHORISED, reason)
 
     def _configure(self, raw_id: bytes, params: messages.Configure, now_s: float) -> bytes:
@@ -345,13 +345,13 @@ class MinerSession:
         """Ask the miner to connect again; it is dropped if it does not."""
         if self.leaving:
             return b""
-        self._vigil.sent_away(now_s, at_once=self.channel.paused)  # with nothing to do until it goes
+        self._liveness.sent_away(now_s, at_once=self.channel.paused)  # with nothing to do until it goes
         return messages.notification("client.reconnect", [])
 
     @property
     def leaving(self) -> bool:
         """Whether it was sent away."""
-        return self._vigil.leaving
+        return self._liveness.leaving
 
     def _arrive(self, seq: int) -> bytes:
         """The job `seq` is the first one of another channel: what the miner is to hear before it."""
@@ -560,7 +560,7 @@ class MinerSession:
         self.pending_log2 = self.difficulty_log2
         if self._history.settled and self._services.silent is not None:
             self._returned_log2 = self.difficulty_log2
-        self._vigil.spoke(now_s)
+        self._liveness.spoke(now_s)
         self.channel.sessions.add(self)
         self._set_mask()
         if self._mask is not None:  # only after the authorize reply: some firmware fails on it before
@@ -578,7 +578,7 @@ class MinerSession:
         A miner that cannot be given other extranonces is asked to come back, once, and is given the right
         ones then; if it has come back already it mines where it is.
         """
-        here, usher = self.channel, self._services.usher
+        here, placement_guess = self.channel, self._services.placement_guess
         if self._admitted is None or (to := self._admitted.channel) is None or to is here:
             return b""
         if not to.same_extranonces(here) and to.extranonces.full(now_s):
@@ -590,25 +590,25 @@ class MinerSession:
             self._occupy(self._services.engine.pins(self.slot))
         elif self.wants_extranonce:
             self.move_to(to, now_s)
-        elif usher is not None and usher.come_back(self.owner.address, here, to):
+        elif placement_guess is not None and placement_guess.come_back(self.owner.address, here, to):
             self.closing = "moved"  # it has no work yet, so nobody waits until it goes
             return self.send_away(now_s)
         return b""
 
     def tick(self, now_s: float) -> bytes:
         """Every few seconds: deadlines, vardiff, help; check `closing` afterwards."""
-        vigil, said = self._vigil, b""
+        liveness, said = self._liveness, b""
         if self.state is not State.MINING:
-            vigil.look_at_handshake(subscribed=self.state is State.SUBSCRIBED, now_s=now_s)
+            liveness.look_at_handshake(subscribed=self.state is State.SUBSCRIBED, now_s=now_s)
         else:
             accepted, rejected, _ = self._services.engine.counters(self.slot)
-            due = vigil.look_at_shares(accepted, rejected, now_s)
+            due = liveness.look_at_shares(accepted, rejected, now_s)
             if due is Due.FRESH_JOB:
                 self._owe_job()
             elif due is not None:
                 said = SAID[due]
             self.look(now_s)
-        self.closing = self.closing or vigil.closing
+        self.closing = self.closing or liveness.closing
         return said
 
 

@@ -28,7 +28,7 @@ from stratum._engine import LineTooLong
 from stratum.job import Solution
 from stratum.miners.arrival import GONE_COST, Arrival
 from stratum.miners.channel import Channel
-from stratum.miners.connection_limits import MADE_ROOM, Doorkeeper, Place, Standing
+from stratum.miners.connection_limits import MADE_ROOM, ConnectionLimits, Place, Standing
 from stratum.miners.contracts import Services
 from stratum.miners.distribution import Distribution
 from stratum.miners.poller import READ, WRITE, new_poller
@@ -246,7 +246,7 @@ class Switchboard:
         self,
         *,
         services: Services,
-        doorkeeper: Doorkeeper,
+        connection_limits: ConnectionLimits,
         journal: Journal,
         on_solution: Callable[[Solution], None],
         limits: BoardLimits,
@@ -261,7 +261,7 @@ class Switchboard:
             services.start_of, judge=self.judge, refresh_spread_s=limits.refresh_spread_s
         )
         self.distribution.add_channel(services.channel)
-        self._doorkeeper = doorkeeper
+        self._connection_limits = connection_limits
         self._journal = journal
         self._on_solution = on_solution
         self._uncommitted: list[tuple[Connection, bytes]] = []
@@ -329,7 +329,7 @@ class Switchboard:
 
     def _ended(self, arrival: Arrival, reason: str) -> None:
         self.wait_no_more(arrival.place, arrival)
-        self._doorkeeper.leave(arrival.place)
+        self._connection_limits.leave(arrival.place)
         self.dropped[reason] += 1
 
     def _begin(self, arrival: Arrival) -> int:
@@ -351,7 +351,7 @@ class Switchboard:
         session = MinerSession(self._services, connection, trio.current_time())
         self.connections.add(connection)
         connection.place.holder = connection
-        self._doorkeeper.begin(connection.place)
+        self._connection_limits.begin(connection.place)
         return session
 
     def drop(self, connection: Connection, reason: str) -> None:
@@ -362,7 +362,7 @@ class Switchboard:
         self.wait_no_more(connection.place, connection)
         self.connections.discard(connection)
         connection.session.close()
-        self._doorkeeper.leave(connection.place)
+        self._connection_limits.leave(connection.place)
         self.dropped[reason] += 1
         self._journal_is_owed = True  # behind a commit whatever was kept for it may be forgotten
 
@@ -379,8 +379,8 @@ class Switchboard:
                 self.drop(connection, reason)
 
     def close_door(self, reason: str) -> None:
-        """Drop everybody and let nobody in, until the doorkeeper's `closed` is None again."""
-        self._doorkeeper.closed = reason
+        """Drop everybody and let nobody in, until the connection_limits's `closed` is None again."""
+        self._connection_limits.closed = reason
         for connection in list(self.connections):
             self.drop(connection, reason)
         for arrival in list(self._arrivals):
@@ -433,7 +433,7 @@ class Switchboard:
     def wait_for_turn(self, place: Place, waiting: Waiting) -> None:
         """`take_turn` is called when it is the turn of this one, of all at the place's source."""
         lane = self._strangers
-        if self._doorkeeper.knows(place.source):
+        if self._connection_limits.knows(place.source):
             shakes_hands = place.standing in (Standing.WAITING, Standing.HALF_OPEN)
             lane = self._handshakes if shakes_hands else self._talk
         lane.add(place.source, waiting, arrives=place.standing is Standing.WAITING)
@@ -446,7 +446,7 @@ class Switchboard:
     async def _give_turns(self, lane: Lane) -> None:
         while True:
             await lane.wanted.wait()
-            rest_s = lane.round(beside_miners=self._doorkeeper.mining > 0)
+            rest_s = lane.round(beside_miners=self._connection_limits.mining > 0)
             self.judge()
             await self.room()
             await trio.sleep(rest_s)
@@ -471,7 +471,7 @@ class Switchboard:
             if accepted != connection.accepted:
                 connection.accepted, connection.share_at_s = accepted, trio.current_time()
                 connection.trusted = True
-                self._doorkeeper.stands(place, Standing.MINING)
+                self._connection_limits.stands(place, Standing.MINING)
 
     def _shares_cost(self, queued_before: int) -> int:
         return (self._engine.queued() - queued_before) // SHARES_PER_COST
@@ -506,7 +506,7 @@ class Switchboard:
         connection.lines_left -= len(answers)
         cost = max(1, len(answers))
         if connection.place.standing is Standing.HALF_OPEN and session.authorised:
-            self._doorkeeper.stands(connection.place, Standing.FRESH)
+            self._connection_limits.stands(connection.place, Standing.FRESH)
             connection.share_at_s, connection.lines_left = now_s, LINES_AT_ONCE
             cost += WELCOME_COST
         if any(answers):
@@ -656,9 +656,9 @@ class Switchboard:
         if place.standing is not Standing.HALF_OPEN:
             if accepted != connection.accepted:
                 connection.accepted, connection.share_at_s = accepted, now_s
-                self._doorkeeper.stands(place, Standing.MINING)
+                self._connection_limits.stands(place, Standing.MINING)
             elif now_s - connection.share_at_s >= SHARELESS_S:
-                self._doorkeeper.stands(place, Standing.IDLE)
+                self._connection_limits.stands(place, Standing.IDLE)
                 if connection.session.channel.extranonces.full(now_s):
                     return MADE_ROOM
         connection.trusted = place.standing is Standing.MINING and wasted <= UNEARNED_TRUSTED_MAX

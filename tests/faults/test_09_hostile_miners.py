@@ -86,7 +86,7 @@ async def test_slowloris_is_dropped_at_the_deadline(clock: trio.testing.MockCloc
             assert accepted(await good.mine())
             await trio.sleep(1)
         assert site.board.dropped["no subscribe"] == 20
-        assert site.doorkeeper.sessions == 1
+        assert site.connection_limits.sessions == 1
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["stranger", "miner"])
@@ -97,7 +97,7 @@ async def test_line_of_a_mebibyte_is_dropped_at_the_limit(filling: bytes, end: b
         endless = await (site.mining() if known else site.connect())
         await push(endless, filling * (OVER_1_MIB // len(filling)) + end)
         assert await endless.line() == b""
-        await site.until(lambda: site.doorkeeper.sessions == 1)
+        await site.until(lambda: site.connection_limits.sessions == 1)
         assert site.board.dropped["line too long"] == 1
 
 

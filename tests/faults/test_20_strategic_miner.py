@@ -43,7 +43,7 @@ def by_suggestions(thief: Thief, desk: Desk) -> None:
 
 def by_minimum(thief: Thief, desk: Desk) -> None:
     """The same by minimum-difficulty in mining.configure, which a settled miner may still ask for."""
-    desk.gate.remembered_log2["acme.c01.u1"] = START_LOG2
+    desk.admission.remembered_log2["acme.c01.u1"] = START_LOG2
     miner = desk.mining()
     thief.hear(miner)
     job = miner.job
@@ -104,7 +104,7 @@ def by_waiting_to_say_who_it_is(thief: Thief, desk: Desk) -> None:
 def by_another_name(thief: Thief, desk: Desk) -> None:
     """The same, by the name of the machine whose remembered difficulty suits best."""
     for log2 in LEVELS:
-        desk.gate.remembered_log2[f"acme.c01.m{-log2}"] = log2
+        desk.admission.remembered_log2[f"acme.c01.m{-log2}"] = log2
     spy = desk.mining("acme.c01.spy")
     thief.hear(spy)
     for _ in range(8):
@@ -149,7 +149,7 @@ def upstreams_channel(desk: Desk) -> Channel:
 def by_an_upstream_that_repeats_itself(thief: Thief, desk: Desk) -> None:
     """Its work comes again under other ids and at other times, and a suggestion before each."""
     channel = upstreams_channel(desk)
-    desk.gate.channels["acme.c01.u1"] = channel
+    desk.admission.channels["acme.c01.u1"] = channel
     miner = desk.mining()
     thief.hear(miner)
     assert channel.current is not None
@@ -196,7 +196,7 @@ def upstream_with_other_extranonces(desk: Desk, free: int) -> Channel:
 
 def by_coming_back_to_where_it_was_moved(thief: Thief, desk: Desk) -> None:
     """Work that it was moved to, at what it had where it came from, which is harder."""
-    desk.gate.channels["acme.c01.u1"] = channel = upstream_with_other_extranonces(desk, 2)
+    desk.admission.channels["acme.c01.u1"] = channel = upstream_with_other_extranonces(desk, 2)
     miner = desk.mining("acme.c01.u2", f"d={2.0**HARDER_LOG2}")
     miner.ask("mining.extranonce.subscribe")
     desk.publish(upstreams_work(desk), channel)
@@ -218,7 +218,7 @@ def by_coming_back_to_where_it_was_moved(thief: Thief, desk: Desk) -> None:
 def by_a_prefix_that_a_move_brings(thief: Thief, desk: Desk) -> None:
     """It has searched with it before, without a share, at a difficulty that now suits it or does not."""
     for number in range(64):
-        desk.gate.channels["acme.c01.u1"] = channel = upstream_with_other_extranonces(desk, 1)
+        desk.admission.channels["acme.c01.u1"] = channel = upstream_with_other_extranonces(desk, 1)
         desk.publish(upstreams_work(desk, 2 * number), channel)
         miner = desk.connect()
         miner.ask("mining.authorize", "acme.c01.u1", f"d={2.0**HARDER_LOG2}")

@@ -23,7 +23,7 @@ from pool.books import database_waits, journal
 from pool.books import store as pool_store
 from pool.books.bookkeeper import Bookkeeper, BooksFailed, BookTimes
 from pool.books.database_waits import passes, when_it_answers
-from pool.books.forwarded_shares import Forwarded, SubmitBook
+from pool.books.forwarded_shares import Forwarded, ForwardedShares
 from pool.books.journal import JournalFailed
 from pool.books.journal_schema import upstream_submits
 from pool.books.store import WRITER_LOCK, Store, open_store
@@ -82,7 +82,7 @@ def faulty(site: Site) -> StoreThatIsCutOff:
 async def test_a_commit_that_was_cut_off_is_done_once_whether_or_not_it_had_happened(
     site: Site, where: str
 ) -> None:
-    submits = SubmitBook()
+    submits = ForwardedShares()
     site.journal._submits = submits
     worker = site.worker("acme.c01.u1")
     share = Forwarded(

@@ -16,7 +16,7 @@ from pool.fleet.hashrate import HASHES_PER_DIFFICULTY, HashrateBook
 from pool.fleet.registry import Registry, Snapshot, TenantRecord
 from pool.orders.allocation import Demand, Machine, Plan, plan
 from pool.orders.machine_speed import MachineSpeeds
-from stratum.miners.contracts import Admission
+from stratum.miners.contracts import Admitted
 from stratum.tallies import RECORD
 from tests.fakes.owners import ConnectionFrom
 
@@ -50,7 +50,7 @@ class SimulatedFleet:
         for number in range(machines):
             name = f"acme.c{number // CONTAINER_MACHINES:02}.u{number % CONTAINER_MACHINES:03}"
             admission = self._registry.admit(name, "", ConnectionFrom(f"10.0.{number >> 8}.{number & 255}"))
-            assert isinstance(admission, Admission)
+            assert isinstance(admission, Admitted)
             self._registry.prove(admission.worker)
         self._workers = np.array(list(self._registry.workers))
         self._container = np.arange(machines) // CONTAINER_MACHINES

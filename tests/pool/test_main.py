@@ -8,7 +8,7 @@ import pytest
 
 from pool.chain.nodes import NodeConfig
 from pool.main import DESCRIPTORS_KEPT, Pool, _with_descriptors
-from stratum.miners.connection_limits import DoorLimits
+from stratum.miners.connection_limits import ConnectionBounds
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import store_in
 from tests.stages.two_pools import settings
@@ -50,7 +50,7 @@ def test_sessions_are_bounded_by_descriptors(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", system.getrlimit)
     monkeypatch.setattr(resource, "setrlimit", system.setrlimit)
-    assert _with_descriptors(DoorLimits(sessions_max=100_000)).sessions_max == sessions
+    assert _with_descriptors(ConnectionBounds(sessions_max=100_000)).sessions_max == sessions
     assert system.limits[0] == descriptors
 
 

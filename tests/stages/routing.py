@@ -1,4 +1,4 @@
-"""Dispatch and routes as in production, on a desk without sockets, over upstreams that the test steers.
+"""Placement and routes as in production, on a desk without sockets, over upstreams that the test steers.
 
 What an upstream says and how it is spoken to is tested elsewhere: here it is up or lost when the test says
 so.
@@ -16,10 +16,10 @@ import pool.routing.routes
 from payouts.rates import Scheme
 from pool.fleet.registry import Registry, Snapshot, TenantRecord
 from pool.orders.rows import OrderRecord
-from pool.routing.placement import Dispatch
+from pool.routing.placement import Placement
 from pool.routing.routes import ORDER, UPSTREAM, Plan, RouteKey, Routes
 from pool.routing.solo import SoloChannels
-from pool.upstreams.channel import Surroundings
+from pool.upstreams.channel import ChannelServices
 from pool.upstreams.rows import UpstreamRecord
 from stratum.miners.channel import Channel
 from stratum.miners.extranonce import ExtranonceSpace
@@ -68,10 +68,10 @@ def order(number: int, upstream_id: int = NORTH, *, from_s: int = 0, until_s: in
 class UpstreamThatTheTestSteers:
     """In the place of pool.upstream_channel.UpstreamChannel."""
 
-    def __init__(self, surroundings: Surroundings, record: UpstreamRecord, order_id: int | None) -> None:
+    def __init__(self, services: ChannelServices, record: UpstreamRecord, order_id: int | None) -> None:
         self.record = record
         self.order_id = order_id
-        self.channel = surroundings.new_channel(4, 8, None)
+        self.channel = services.new_channel(4, 8, None)
         self.channel.paused = True
         self.serving = False
         self.since_s = self.out_since_s = trio.current_time()
@@ -132,7 +132,7 @@ class SoloChannelThatTheTestMade:
 
 
 class BoardOfADesk:
-    """What dispatch needs of a switchboard."""
+    """What placement needs of a switchboard."""
 
     def __init__(self, desk: Desk) -> None:
         self.distribution = desk.distribution
@@ -146,7 +146,7 @@ class BoardOfADesk:
                 miner.leave()
 
 
-class DispatchDesk:
+class PlacementDesk:
     """Tenants acme and zinc, who mine for the pool unless `mines_on` says otherwise, routes, and miners."""
 
     def __init__(self, shape: tuple[int, int] = SAME_SHAPE) -> None:
@@ -163,16 +163,16 @@ class DispatchDesk:
         )
         self.registry = Registry(Snapshot(tenants, (), ()))
         board = cast(Switchboard, self.board)
-        self.dispatch = Dispatch(self.registry, self.own, lambda: board, move_interval_s=MOVE_INTERVAL_S)
+        self.placement = Placement(self.registry, self.own, lambda: board, move_interval_s=MOVE_INTERVAL_S)
         self.desk.services = msgspec.structs.replace(
-            self.desk.services, gate=self.dispatch, usher=self.dispatch
+            self.desk.services, admission=self.placement, placement_guess=self.placement
         )
         self.routes = Routes(
-            cast(Surroundings, self),
+            cast(ChannelServices, self),
             needed=lambda: {
                 it.upstream_id for it in self.registry.tenants.values() if it.upstream_id is not None
             },
-            on_change=lambda: self.dispatch.look_again(),
+            on_change=lambda: self.placement.look_again(),
             tell=lambda *event: self.told.append(event),
             wall_clock=lambda: self.wall_s,
         )
@@ -189,11 +189,11 @@ class DispatchDesk:
         self.desk.publish(make_work(channel.number * 1000), channel, rate=channel.number)
         solo = cast(SoloChannels, SoloChannelThatTheTestMade(tenant, channel))
         board = cast(Switchboard, self.board)
-        self.dispatch = Dispatch(
+        self.placement = Placement(
             self.registry, self.own, lambda: board, move_interval_s=MOVE_INTERVAL_S, solo=solo
         )
         self.desk.services = msgspec.structs.replace(
-            self.desk.services, gate=self.dispatch, usher=self.dispatch
+            self.desk.services, admission=self.placement, placement_guess=self.placement
         )
         return channel
 
@@ -201,7 +201,7 @@ class DispatchDesk:
         """The terms of a tenant."""
         self.registry.put_tenant(msgspec.structs.replace(self.registry.tenants[tenant], upstream_id=number))
         self.routes.follow(self.plan)
-        self.dispatch.look_again()
+        self.placement.look_again()
 
     def follow(self, *upstreams: UpstreamRecord, orders: tuple[OrderRecord, ...] = ()) -> None:
         """What the database says."""
@@ -227,12 +227,12 @@ class DispatchDesk:
         for it in upstreams:
             it.up()
             self.desk.publish(make_work(it.channel.number * 1000), it.channel, rate=it.channel.number)
-        self.dispatch.look_again()
+        self.placement.look_again()
 
     def lost(self, *upstreams: UpstreamThatTheTestSteers) -> None:
         for it in upstreams:
             it.lost()
-        self.dispatch.look_again()
+        self.placement.look_again()
 
     def miner(
         self, worker: str = "acme.c01.u1", *, subscribed: bool = False, address: str = "10.0.0.1"
@@ -267,14 +267,14 @@ def is_on(miner: Miner, upstream: UpstreamThatTheTestSteers) -> bool:
 
 @asynccontextmanager
 async def routing(
-    desk: DispatchDesk, monkeypatch: pytest.MonkeyPatch, *, rounds: bool = True
+    desk: PlacementDesk, monkeypatch: pytest.MonkeyPatch, *, rounds: bool = True
 ) -> AsyncIterator[None]:
-    """Routes run, and rounds of dispatch where the test wants them."""
+    """Routes run, and rounds of placement where the test wants them."""
     monkeypatch.setattr(pool.routing.routes, "UpstreamChannel", UpstreamThatTheTestSteers)
-    desk.dispatch.use(desk.routes)
+    desk.placement.use(desk.routes)
     async with trio.open_nursery() as nursery:
         await nursery.start(desk.routes.run)
         if rounds:
-            nursery.start_soon(desk.dispatch.run)
+            nursery.start_soon(desk.placement.run)
         yield
         nursery.cancel_scope.cancel()

@@ -16,7 +16,7 @@ from stratum._engine import Engine
 from stratum.difficulty import target_from_difficulty_log2
 from stratum.job import Work, swap_words
 from stratum.miners.channel import Channel, JobIds, Moved
-from stratum.miners.contracts import Admission, Refusal, Services
+from stratum.miners.contracts import Admitted, Refusal, Services
 from stratum.miners.distribution import ANEW_INTERVAL_S, Distribution
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.liveness import SessionLimits
@@ -85,7 +85,7 @@ def make_work(
     return msgspec.structs.replace(work, **changes)
 
 
-class GateForAcme:
+class AdmissionForAcme:
     """Knows the tenant acme; numbers its workers from 1, and remembers what the test tells it to.
 
     `channels` says what a worker is to mine, by its name.
@@ -97,18 +97,18 @@ class GateForAcme:
         self.agents: list[str] = []
         self.remembered_log2: dict[str, int] = {}
 
-    def admit(self, name: str, agent: str, owner: Owner) -> Admission | Refusal:
+    def admit(self, name: str, agent: str, owner: Owner) -> Admitted | Refusal:
         self.agents.append(agent)
         if unquote(name).partition(".")[0] != "acme":
             return Refusal("Unknown tenant: worker names are tenant.container.unit")
         number = self.numbers.setdefault(unquote(name), len(self.numbers) + 1)
-        return Admission(number, self.remembered_log2.get(name), self.channels.get(name))
+        return Admitted(number, self.remembered_log2.get(name), self.channels.get(name))
 
     def leave(self, owner: Owner) -> None:
         pass
 
 
-class UsherForOneAddress:
+class PlacementGuessForOneAddress:
     """Remembers where the last one was sent that was asked to come back; sends nobody away twice."""
 
     def __init__(self) -> None:
@@ -141,8 +141,8 @@ class Desk:
     ) -> None:
         self.now_s = 1000.0
         self.engine = Engine()
-        self.gate = GateForAcme()
-        self.usher = UsherForOneAddress()
+        self.admission = AdmissionForAcme()
+        self.placement_guess = PlacementGuessForOneAddress()
         self.job_ids = JobIds(started_at_unix_s=1)
         self.distribution = Distribution(
             lambda channel, work: self.services.start_of(channel, work),
@@ -154,8 +154,8 @@ class Desk:
         self.services = Services(
             engine=self.engine,
             channel=self.channel,
-            gate=self.gate,
-            usher=self.usher,
+            admission=self.admission,
+            placement_guess=self.placement_guess,
             vardiff=policy or VardiffPolicy(difficulty_log2_min=LEAST_LOG2, difficulty_log2_max=MOST_LOG2),
             start_difficulty_log2=start_log2,
             limits=limits or SessionLimits(),

@@ -23,8 +23,8 @@ from stratum._engine import Engine
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.job import Solution, Work
 from stratum.miners.channel import Channel, JobIds
-from stratum.miners.connection_limits import Doorkeeper, DoorLimits
-from stratum.miners.contracts import Admission, Refusal, Services
+from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits
+from stratum.miners.contracts import Admitted, Refusal, Services
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.listeners import Endpoint, Server
 from stratum.miners.liveness import SessionLimits
@@ -105,18 +105,18 @@ class JournalThatFails(MemoryJournal):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-class GateForAcme:
+class AdmissionForAcme:
     """Numbers workers of the tenant acme from 1, refuses all others. `channels` is where they are to mine."""
 
     def __init__(self) -> None:
         self.channels: dict[str, Channel] = {}
         self.numbers: dict[str, int] = {}
 
-    def admit(self, name: str, agent: str, owner: Owner) -> Admission | Refusal:
+    def admit(self, name: str, agent: str, owner: Owner) -> Admitted | Refusal:
         if not name.startswith("acme."):
             return Refusal("Unknown tenant")
         number = self.numbers.setdefault(name, len(self.numbers) + 1)
-        return Admission(number, channel=self.channels.get(name))
+        return Admitted(number, channel=self.channels.get(name))
 
     def leave(self, owner: Owner) -> None:
         pass
@@ -132,22 +132,22 @@ class Site:
         endpoints: tuple[Endpoint, ...] = (LOOPBACK,),
         session_limits: SessionLimits | None = None,
         board_limits: BoardLimits | None = None,
-        door_limits: DoorLimits | None = None,
+        connection_bounds: ConnectionBounds | None = None,
         line_bytes_max: int = 8192,
         extranonce1_bytes: int = 4,
         on_solution: Callable[[Solution], None] | None = None,
     ) -> None:
         self.solutions: list[Solution] = []
         self.miners: list[Miner] = []
-        self.doorkeeper = Doorkeeper(door_limits or DoorLimits())
+        self.connection_limits = ConnectionLimits(connection_bounds or ConnectionBounds())
         self.engine = Engine(line_bytes_max=line_bytes_max)
-        self.gate = GateForAcme()
+        self.admission = AdmissionForAcme()
         self.job_ids = JobIds()
         self.channel = self._new_channel(1, ExtranonceSpace(extranonce1_bytes), 8)
         self.services = Services(
             engine=self.engine,
             channel=self.channel,
-            gate=self.gate,
+            admission=self.admission,
             vardiff=VardiffPolicy(
                 aim_s=NOBODY_IS_TOO_FAST_S,
                 difficulty_log2_min=DIFFICULTY_LOG2_MIN,
@@ -158,12 +158,12 @@ class Site:
         )
         self.board = Switchboard(
             services=self.services,
-            doorkeeper=self.doorkeeper,
+            connection_limits=self.connection_limits,
             journal=journal or MemoryJournal(),
             on_solution=on_solution or self.solutions.append,
             limits=board_limits or BoardLimits(),
         )
-        self.server = Server(board=self.board, doorkeeper=self.doorkeeper, endpoints=endpoints)
+        self.server = Server(board=self.board, connection_limits=self.connection_limits, endpoints=endpoints)
 
     def _new_channel(self, number: int, space: ExtranonceSpace, extranonce2_bytes: int) -> Channel:
         return Channel(

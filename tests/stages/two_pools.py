@@ -33,7 +33,7 @@ from pool.data_dir import database_url
 from pool.fleet.rows import TenantTerms, add_tenant, set_terms
 from pool.main import Pool, RunningPool
 from pool.regtest.server import RegtestNode, RegtestOptions, serve_regtest
-from pool.routing import placement as dispatch
+from pool.routing import placement as placement
 from pool.routing import routes
 from pool.routing.status import RouteStatus
 from pool.upstreams import channel as upstream_channel
@@ -225,7 +225,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch, *, return_after_s: float = 60.0, **li
     )
     monkeypatch.setattr(upstream_channel, "UpstreamSettings", quick)
     monkeypatch.setattr(upstream_channel, "REFRESH_GAP_S", 0.1)
-    monkeypatch.setattr(dispatch, "ROUND_S", 0.1)
+    monkeypatch.setattr(placement, "ROUND_S", 0.1)
     monkeypatch.setattr(routes, "RETURN_S", 0.5)
     monkeypatch.setattr(routes, "DRAIN_S", 0.2)
     monkeypatch.setattr("stratum.miners.distribution.ANEW_INTERVAL_S", 0.1)

@@ -15,15 +15,15 @@ import pytest
 import trio
 import trio.testing
 
-from pool.books.forwarded_shares import SubmitBook
+from pool.books.forwarded_shares import ForwardedShares
 from pool.books.rate_epochs import WorkPrice
 from pool.upstreams import channel as upstream_channel
-from pool.upstreams.channel import Surroundings, UpstreamChannel
+from pool.upstreams.channel import ChannelServices, UpstreamChannel
 from pool.upstreams.past_tips import FormerTips
 from pool.upstreams.rows import UpstreamRecord
 from stratum.job import Solution, Work
 from stratum.miners.channel import Channel
-from stratum.miners.connection_limits import Doorkeeper, DoorLimits
+from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits
 from stratum.miners.distribution import Distribution
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.switchboard import BoardLimits, Switchboard
@@ -184,11 +184,11 @@ class ChannelDesk:
         self.disk = trio.Semaphore(0)  # how many prices it takes then
         self.events: list[tuple[str, str]] = []
         self.changes = 0  # how often sessions may have to be moved
-        self.submits = SubmitBook()
+        self.submits = ForwardedShares()
         self.upstreams: list[UpstreamThatTheTestSpeaksFor] = []
         self.board = Switchboard(
             services=self.desk.services,
-            doorkeeper=Doorkeeper(DoorLimits()),
+            connection_limits=ConnectionLimits(ConnectionBounds()),
             journal=MemoryJournal(),
             on_solution=self._take_solution,
             limits=BoardLimits(),
@@ -196,7 +196,7 @@ class ChannelDesk:
         self.board.distribution = self.distribution = DistributionThatNotes(self.desk, self.board)
         self.distribution.add_channel(self.desk.channel)
         self.solutions: list[Solution] = []
-        self._surroundings = Surroundings(
+        self._services = ChannelServices(
             board=self.board,
             submits=self.submits,
             new_channel=self._new_channel,
@@ -209,7 +209,7 @@ class ChannelDesk:
             miner_bytes=8,
             rng=random.Random(1),
         )
-        self.it = UpstreamChannel(self._surroundings, upstream(NORTH, **changes), ORDER_NUMBER)
+        self.it = UpstreamChannel(self._services, upstream(NORTH, **changes), ORDER_NUMBER)
 
     @property
     def upstream(self) -> UpstreamThatTheTestSpeaksFor:
@@ -269,8 +269,8 @@ class ChannelDesk:
     def miner(self, unit: int = 1, *, rolling: bool = False, subscribed: bool = False) -> Miner:
         """One that mines on the present channel. `subscribed`: to changes of extranonces."""
         worker = f"acme.c01.u{unit}"
-        self.desk.gate.channels[worker] = self.it.channel
-        self.desk.usher.guesses["10.0.0.1"] = self.it.channel
+        self.desk.admission.channels[worker] = self.it.channel
+        self.desk.placement_guess.guesses["10.0.0.1"] = self.it.channel
         miner = self.desk.connect(worker)
         if rolling:
             miner.ask("mining.configure", ["version-rolling"], {"version-rolling.mask": "1fffe000"})

@@ -38,7 +38,7 @@ from pool.data_dir import DataDirError, admin_socket, database_url, held
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import RegistryError, insert_new, load
-from stratum.miners.contracts import Admission, Refusal
+from stratum.miners.contracts import Admitted, Refusal
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import store_in
 
@@ -106,7 +106,7 @@ async def test_every_command_works_without_a_pool_and_with_one(tmp_path: Path) -
     assert (added["name"], added["status"], added["address"]) == ("acme", "active", ADDRESS)
     async with running(tmp_path) as pool:
         await command(tmp_path, "tenant.add", TenantAdd("borealis", "ann", scheme="fpps"))
-        assert isinstance(pool.registry.admit("borealis.c01.u1", "", ConnectionFrom()), Admission)
+        assert isinstance(pool.registry.admit("borealis.c01.u1", "", ConnectionFrom()), Admitted)
         await command(tmp_path, "tenant.set-status", TenantSetStatus("acme", False))
         assert isinstance(pool.registry.admit("acme.c01.u1", "", ConnectionFrom()), Refusal)
         await command(tmp_path, "tenant.set-terms", TenantSetTerms("acme", "bob", fee_bps=50))
@@ -209,7 +209,7 @@ async def test_a_machine_that_is_authorised_is_in_the_list_at_once(tmp_path: Pat
     async with running(tmp_path) as pool:
         for unit in ("u1", "u2"):
             admission = pool.registry.admit(f"acme.c01.{unit}", "cgminer", ConnectionFrom())
-            assert isinstance(admission, Admission)
+            assert isinstance(admission, Admitted)
             if unit == "u2":
                 pool.registry.prove(admission.worker)  # it has a share, and a row with the next fold
         rows = await command(tmp_path, "worker.list", WorkerList("acme", "c01"))
@@ -282,7 +282,7 @@ async def test_figures_say_since_when_and_the_books_total_stands_beside_them(tmp
     assert (shown["booked_accepted"], shown["booked_since_at_s"]) == (12, 36_000)
     async with running(tmp_path) as pool:
         admission = pool.registry.admit("acme.c01.u1", "", ConnectionFrom())
-        assert isinstance(admission, Admission)
+        assert isinstance(admission, Admitted)
         pool.registry.prove(admission.worker)
         shown = await command(tmp_path, "tenant.show", TenantShow("acme"))
         assert abs(shown["counted_since_at_s"] - time.time()) < 3600
@@ -347,7 +347,7 @@ async def test_what_is_removed_leaves_lists_and_quotas_and_is_itself_again_when_
         numbers = []
         for unit in ("u1", "u2"):
             admission = pool.registry.admit(f"acme.c01.{unit}", "", ConnectionFrom())
-            assert isinstance(admission, Admission)
+            assert isinstance(admission, Admitted)
             numbers.append(admission.worker)
             pool.registry.prove(admission.worker)
         pool.commit()
@@ -360,10 +360,10 @@ async def test_what_is_removed_leaves_lists_and_quotas_and_is_itself_again_when_
         assert [row["name"] for row in listed] == ["acme.c01.u2"]
         assert pool.registry.tenant_of(numbers[0]) == 1  # what an upstream still says of its shares
         fresh = pool.registry.admit("acme.c01.u3", "", ConnectionFrom())
-        assert isinstance(fresh, Admission)
+        assert isinstance(fresh, Admitted)
         assert fresh.worker not in numbers
         again = pool.registry.admit("acme.c01.u1", "", ConnectionFrom())
-        assert isinstance(again, Admission)
+        assert isinstance(again, Admitted)
         assert again.worker == numbers[0]
     with closing(store_in(tmp_path)) as store, store.read() as connection:
         later = Registry(load(connection))

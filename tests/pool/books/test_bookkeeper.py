@@ -26,7 +26,7 @@ from pool.chain.nodes import NodeConfig
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, insert_new, load, remove_worker
 from pool.regtest.server import RegtestOptions, serve_regtest
-from stratum.miners.contracts import Admission
+from stratum.miners.contracts import Admitted
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import store_in
 from tests.histories.sold_work import order_row, upstream_row
@@ -92,7 +92,7 @@ async def test_a_block_whose_finder_was_removed_meanwhile_is_booked_all_the_same
     """Nodes that are away keep a block waiting for up to an hour, a database that is away for longer."""
     async with books(tmp_path) as it:
         admission = it.registry.admit("acme.c01.u1", "", ConnectionFrom())
-        assert isinstance(admission, Admission)
+        assert isinstance(admission, Admitted)
         it.registry.prove(admission.worker)
         with it.store.write() as connection:
             insert_new(connection, it.registry.take_new(), 0)
@@ -107,7 +107,7 @@ async def test_a_found_block_is_booked_once_and_matures_at_a_hundred_confirmatio
     async with books(tmp_path) as it:
         (block,) = await it.mine(1)
         admission = it.registry.admit("acme.c01.u1", "", ConnectionFrom())
-        assert isinstance(admission, Admission)
+        assert isinstance(admission, Admitted)
         for _ in range(2):  # its finder is new: no commit of the journal has had it yet
             await it.keeper.record_block(found(block), income_sat=SUBSIDY_SAT, worker_id=admission.worker)
         new = it.registry.take_new()  # which has it all the same, and is not in its way

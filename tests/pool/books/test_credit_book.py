@@ -24,7 +24,7 @@ from pool.fleet.rows import TenantTerms, add_tenant, load
 from pool.upstreams import past_tips as former_tips
 from pool.upstreams.past_tips import FormerTips
 from stratum.job import Work
-from stratum.miners.contracts import Admission
+from stratum.miners.contracts import Admitted
 from stratum.tallies import Verdict
 from tests.fakes.owners import ConnectionFrom
 from tests.stages.engine import EVERY_HASH, NO_HASH, Mine, Miner, work
@@ -48,7 +48,7 @@ class Boot:
         self.tips = FormerTips(self.mine.engine.remembers, self.credits.tips)
         self.journal = Journal(store, self.registry, rate_of=price_book.rate_of, credits=self.credits)
         admission = self.registry.admit("acme.c01.r01", "thief", ConnectionFrom())
-        assert isinstance(admission, Admission)
+        assert isinstance(admission, Admitted)
         self.worker = admission.worker
 
     async def start(self) -> "Boot":

@@ -19,14 +19,14 @@ from payouts.order_schema import upstream_days, upstream_hours
 from payouts.rates import Scheme, UpstreamRisk
 from payouts.schema import rate_hours, tally_minutes
 from pool.books import rate_epochs as price_book
-from pool.books.forwarded_shares import Forwarded, SubmitBook
+from pool.books.forwarded_shares import Forwarded, ForwardedShares
 from pool.books.journal import Journal, JournalFailed
 from pool.books.journal_schema import journal_batches, upstream_submits
 from pool.books.rate_epochs import WorkPrice, open_epoch
 from pool.books.store import Store
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, load
-from stratum.miners.contracts import Admission
+from stratum.miners.contracts import Admitted
 from stratum.tallies import Verdict, merge
 from stratum.upstream.shares import RejectReason, SubmitAnswer, SubmitVerdict, UpstreamJob, UpstreamShare
 from tests.fakes.owners import ConnectionFrom
@@ -87,7 +87,7 @@ class Site:
     def start(self) -> None:
         with self.store.read() as connection:
             self.registry = Registry(load(connection))
-        self.submits = SubmitBook()
+        self.submits = ForwardedShares()
         self.live: list[bytes] = []
         self.journal = Journal(
             self.store,
@@ -100,7 +100,7 @@ class Site:
 
     def worker(self, name: str = "acme.c01.u1") -> int:
         admission = self.registry.admit(name, "cgminer", ConnectionFrom())
-        assert isinstance(admission, Admission)
+        assert isinstance(admission, Admitted)
         return admission.worker
 
     def share(self, name: str, *, worker: int = 0, epoch: int = 0, counted: bool = False) -> Forwarded:
@@ -396,7 +396,7 @@ async def test_a_machine_whose_shares_no_upstream_takes_is_seen_mining(site: Sit
     await site.journal.commit(tally(worker, site.proxied, 17, Verdict.UNDELIVERED, 30))
     await site.journal.fold()
     site.start()
-    assert site.registry.admit("acme.c01.u1", "", ConnectionFrom()) == Admission(worker, 17, party=1)
+    assert site.registry.admit("acme.c01.u1", "", ConnectionFrom()) == Admitted(worker, 17, party=1)
 
 
 async def test_a_verdict_on_work_of_our_own_is_told_and_is_in_nobodys_way(site: Site) -> None:

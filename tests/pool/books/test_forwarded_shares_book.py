@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pool.books.forwarded_shares import Forwarded, SubmitBook, SubmitChanges, unanswered
+from pool.books.forwarded_shares import Forwarded, ForwardedShares, SubmitChanges, unanswered
 from pool.books.upstream_verdicts import UpstreamTally, pack, unpack
 from stratum.tallies import Verdict, unpack_tallies
 from stratum.upstream.shares import (
@@ -44,7 +44,7 @@ def answer(
     return SubmitAnswer(share=sent, verdict=verdict, reason=reason)
 
 
-def note(book: SubmitBook, *shares: Forwarded) -> None:
+def note(book: ForwardedShares, *shares: Forwarded) -> None:
     """As Upstream.submit does with a share that it sends."""
     for it in shares:
         book.expect(it)
@@ -52,7 +52,10 @@ def note(book: SubmitBook, *shares: Forwarded) -> None:
 
 
 def settle(
-    book: SubmitBook, it: Forwarded, verdict: SubmitVerdict = ACCEPTED, reason: RejectReason | None = None
+    book: ForwardedShares,
+    it: Forwarded,
+    verdict: SubmitVerdict = ACCEPTED,
+    reason: RejectReason | None = None,
 ) -> None:
     """As Upstream does with an answer."""
     book.settle(it.key, verdict)
@@ -77,7 +80,7 @@ def said(changes: SubmitChanges) -> dict[tuple[SubmitVerdict, RejectReason | Non
 
 
 def test_a_share_that_waits_for_its_answer_is_a_row_and_no_tally() -> None:
-    book = SubmitBook()
+    book = ForwardedShares()
     note(book, share(1), share(2))
     assert book.take() == SubmitChanges(noted=(share(1), share(2)))
     assert len(book) == 2
@@ -95,7 +98,7 @@ def test_a_share_that_waits_for_its_answer_is_a_row_and_no_tally() -> None:
 def test_an_answer_is_one_tally_one_verdict_and_the_end_of_the_row(
     verdict: SubmitVerdict, reason: RejectReason | None, tally: Verdict
 ) -> None:
-    book = SubmitBook()
+    book = ForwardedShares()
     note(book, share(1))
     book.take()
     settle(book, share(1), verdict, reason)
@@ -108,7 +111,7 @@ def test_an_answer_is_one_tally_one_verdict_and_the_end_of_the_row(
 
 
 def test_a_share_answered_between_two_commits_is_never_a_row() -> None:
-    book = SubmitBook()
+    book = ForwardedShares()
     note(book, share(1), share(2))
     settle(book, share(1))
     changes = book.take()
@@ -117,7 +120,7 @@ def test_a_share_answered_between_two_commits_is_never_a_row() -> None:
 
 
 def test_a_share_that_was_not_sent_is_undelivered_and_nobody_said_anything() -> None:
-    book = SubmitBook()
+    book = ForwardedShares()
     book.expect(share(1))
     book.not_sent(share(1).key)
     changes = book.take()
@@ -126,7 +129,7 @@ def test_a_share_that_was_not_sent_is_undelivered_and_nobody_said_anything() -> 
 
 
 def test_a_block_that_the_engine_tallied_gives_only_its_upstreams_word() -> None:
-    book = SubmitBook()
+    book = ForwardedShares()
     note(book, share(1, counted=True))
     settle(book, share(1, counted=True), REJECTED, RejectReason.STALE)
     book.expect(share(2, counted=True))
@@ -137,14 +140,14 @@ def test_a_block_that_the_engine_tallied_gives_only_its_upstreams_word() -> None
 
 
 def test_a_rejection_always_has_a_reason() -> None:
-    book = SubmitBook()
+    book = ForwardedShares()
     note(book, share(1))
     settle(book, share(1), REJECTED)
     assert said(book.take()) == {(REJECTED, RejectReason.OTHER): 1}
 
 
 def test_what_is_counted_together_is_one_record() -> None:
-    book = SubmitBook()
+    book = ForwardedShares()
     for number in range(1000):
         note(book, share(number))
         settle(book, share(number))
@@ -154,7 +157,7 @@ def test_what_is_counted_together_is_one_record() -> None:
 
 
 def test_a_key_may_come_again_when_it_is_settled() -> None:
-    book = SubmitBook()
+    book = ForwardedShares()
     note(book, share(1))
     book.take()
     settle(book, share(1))
@@ -166,7 +169,7 @@ def test_a_key_may_come_again_when_it_is_settled() -> None:
 
 
 def test_unsettled_shares_are_bounded_and_what_is_refused_is_not_sent() -> None:
-    book = SubmitBook(unsettled_max=2)
+    book = ForwardedShares(unsettled_max=2)
     note(book, share(1), share(2))
     book.expect(share(3))
     with pytest.raises(SubmitLogFull):
@@ -176,11 +179,11 @@ def test_unsettled_shares_are_bounded_and_what_is_refused_is_not_sent() -> None:
     assert tallied(book.take()) == {(7, Verdict.UNDELIVERED): 1}
     settle(book, share(1))
     note(book, share(4))
-    assert SubmitBook()._unsettled_max == SUBMIT_LOG_MAX
+    assert ForwardedShares()._unsettled_max == SUBMIT_LOG_MAX
 
 
 def test_a_share_that_is_marked_and_never_answered_keeps_its_row() -> None:
-    book = SubmitBook()
+    book = ForwardedShares()
     note(book, share(1))
     book.take()
     book.settle(share(1).key, ACCEPTED)
@@ -189,7 +192,7 @@ def test_a_share_that_is_marked_and_never_answered_keeps_its_row() -> None:
 
 
 def test_calls_in_another_order_are_refused_and_change_nothing() -> None:
-    book = SubmitBook()
+    book = ForwardedShares()
     known, stranger = share(1), share(2)
     note(book, known)
     calls: tuple[Callable[[], None], ...] = (
@@ -215,7 +218,7 @@ def test_calls_in_another_order_are_refused_and_change_nothing() -> None:
 
 def test_whatever_must_be_committed_is_told_at_once() -> None:
     told: list[int] = []
-    book = SubmitBook(lambda: told.append(1))
+    book = ForwardedShares(lambda: told.append(1))
     book.expect(share(1))
     assert told == []
     book.note(share(1).key)
@@ -249,7 +252,7 @@ STEPS = st.lists(
 def test_after_any_history_rows_and_tallies_are_every_share_once(
     steps: list[tuple[str, int, SubmitVerdict]],
 ) -> None:
-    book, rows, told = SubmitBook(), set[bytes](), Counter[Verdict]()
+    book, rows, told = ForwardedShares(), set[bytes](), Counter[Verdict]()
     open_, forwarded = set[int](), 0
     for what, key, verdict in [*steps, ("commit", 0, ACCEPTED)]:
         it = share(key)

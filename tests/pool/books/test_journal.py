@@ -24,7 +24,7 @@ from pool.books.store import Store
 from pool.books.verify import verify
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, load, remove_worker
-from stratum.miners.contracts import Admission
+from stratum.miners.contracts import Admitted
 from stratum.tallies import MINED, Verdict, merge
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import crash_before
@@ -72,7 +72,7 @@ class Site:
 
     def worker(self, name: str) -> int:
         admission = self.registry.admit(name, "cgminer", self.miner)
-        assert isinstance(admission, Admission)
+        assert isinstance(admission, Admitted)
         return admission.worker
 
     def shares(self) -> dict[tuple[int, int], int]:
@@ -202,9 +202,9 @@ async def test_the_last_difficulty_of_a_worker_is_where_it_starts_again(site: Si
         tally(worker, site.epoch, 10, count=2) + tally(worker, site.epoch, 17, count=30)
     )
     await site.journal.fold()
-    assert site.registry.admit("acme.c01.u1", "", site.miner) == Admission(worker, 17, party=1)
+    assert site.registry.admit("acme.c01.u1", "", site.miner) == Admitted(worker, 17, party=1)
     site.restart()
-    assert site.registry.admit("acme.c01.u1", "", site.miner) == Admission(worker, 17, party=1)
+    assert site.registry.admit("acme.c01.u1", "", site.miner) == Admitted(worker, 17, party=1)
 
 
 async def test_shares_of_an_older_epoch_are_booked_at_its_price(site: Site) -> None:

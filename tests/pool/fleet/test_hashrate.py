@@ -9,7 +9,7 @@ import pytest
 from payouts.rates import Scheme
 from pool.fleet.hashrate import GROWTH, OFFLINE_S, WINDOWS_S, HashrateBook
 from pool.fleet.registry import Registry, Snapshot, TenantRecord
-from stratum.miners.contracts import Admission
+from stratum.miners.contracts import Admitted
 from stratum.tallies import Verdict
 from tests.fakes.owners import ConnectionFrom
 
@@ -25,7 +25,7 @@ def registry(machines: int) -> Registry:
     for number in range(machines):
         tenant = tenants[number % 2].name
         admission = found.admit(f"{tenant}.c{number % 4}.u{number}", "", ConnectionFrom())
-        assert isinstance(admission, Admission)
+        assert isinstance(admission, Admitted)
         found.prove(admission.worker)
     return found
 
@@ -116,7 +116,7 @@ def test_a_router_gets_machines_that_have_never_mined_too() -> None:
     rates_5m, _, ages_s = book.machines(10.0)
     assert (rates_5m[3], ages_s[3]) == (0.0, np.inf)
     admission = known.admit("acme.c9.new", "", ConnectionFrom())
-    assert isinstance(admission, Admission)
+    assert isinstance(admission, Admitted)
     known.prove(admission.worker)
     assert len(book.machines(20.0)[0]) > 4
     rates_5m[:] = 1.0  # the caller's own

@@ -10,7 +10,7 @@ from payouts.schema import containers, tally_minutes, workers
 from pool.books.store import Store
 from pool.fleet import newcomers
 from pool.fleet.newcomers import NEW_PER_CONNECTION_MAX, Newcomers
-from stratum.miners.contracts import Admission, Refusal
+from stratum.miners.contracts import Admitted, Refusal
 from stratum.miners.owner import Owner
 from stratum.tallies import Verdict
 from tests.fakes.owners import ConnectionFrom
@@ -230,7 +230,7 @@ async def test_a_share_of_who_came_and_left_during_a_commit_is_nobody_elses(stor
     """The commit that is under way has its earlier connection, and not this one: its number is not free."""
     site = Site(store)
     ghost, machine = site.worker("acme.c07.u1"), site.registry.admit("acme.c07.u2", "", ConnectionFrom())
-    assert isinstance(machine, Admission)
+    assert isinstance(machine, Admitted)
     site.registry.leave(site.miner)
 
     def come_and_go(tallies: bytes) -> None:

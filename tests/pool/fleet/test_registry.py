@@ -21,7 +21,7 @@ from pool.fleet.rows import (
     set_status,
     set_terms,
 )
-from stratum.miners.contracts import Admission, Refusal
+from stratum.miners.contracts import Admitted, Refusal
 from tests.fakes.owners import ConnectionFrom
 
 pytest_plugins = ("tests.fixtures.postgres",)
@@ -38,7 +38,7 @@ MINER = ConnectionFrom()
 def prove(known: Registry, name: str) -> bool:
     """A machine of that name has an accepted share."""
     admission = known.admit(name, "", ConnectionFrom())
-    assert isinstance(admission, Admission)
+    assert isinstance(admission, Admitted)
     known.prove(admission.worker)
     return admission.worker in known.workers
 
@@ -70,7 +70,7 @@ def test_worker_names_are_tenant_container_unit(name: str, parts: tuple[str, str
 
 def test_a_name_becomes_a_worker_once_with_its_first_accepted_share(known: Registry, store: Store) -> None:
     first = known.admit("acme.c01.u1", "cgminer", MINER)
-    assert isinstance(first, Admission)
+    assert isinstance(first, Admitted)
     assert known.admit("acme.c01.u1", "other", ConnectionFrom("10.0.0.2")) == first
     assert known.admit("acme.c01.u2", "", MINER) != first
     assert known.take_new() == NewRows()
@@ -103,7 +103,7 @@ def test_a_suspended_tenant_is_refused_in_words_and_resumed(known: Registry, sto
     assert "suspended" in answer.reason
     with store.write() as connection:
         known.put_tenant(record_of(set_status(connection, "acme", active=True)))
-    assert isinstance(known.admit("acme.c01.u1", "", MINER), Admission)
+    assert isinstance(known.admit("acme.c01.u1", "", MINER), Admitted)
 
 
 def test_only_names_with_accepted_shares_are_in_a_tenants_quota(
@@ -112,7 +112,7 @@ def test_only_names_with_accepted_shares_are_in_a_tenants_quota(
     monkeypatch.setattr(registry, "WORKERS_PER_TENANT_MAX", 3)
     monkeypatch.setattr(registry, "CONTAINERS_PER_TENANT_MAX", 2)
     for number in range(9):  # nothing stands behind these
-        assert isinstance(known.admit(f"acme.x{number}.u", "", MINER), Admission)
+        assert isinstance(known.admit(f"acme.x{number}.u", "", MINER), Admitted)
     for number in range(2):
         assert prove(known, f"acme.c0{number}.u0")
     refused = known.admit("acme.c02.u0", "", MINER)
@@ -122,7 +122,7 @@ def test_only_names_with_accepted_shares_are_in_a_tenants_quota(
     refused = known.admit("acme.c01.u2", "", MINER)
     assert isinstance(refused, Refusal)
     assert "worker remove" in refused.reason
-    assert isinstance(known.admit("acme.c01.u1", "", MINER), Admission)
+    assert isinstance(known.admit("acme.c01.u1", "", MINER), Admitted)
 
 
 def test_a_name_is_as_long_as_firmware_lets_it_be(known: Registry) -> None:

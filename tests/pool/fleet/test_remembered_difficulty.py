@@ -95,7 +95,7 @@ START_LOG2: Final = -30  # of tests.test_vardiff: there a machine of rate 1 has 
 def comes_back(seed: int, wrong_by: int) -> tuple[float, int]:
     """When its difficulty is within a factor of four of right, to stay there; its shares in ten minutes."""
     desk = Desk(start_log2=START_LOG2, silent=SilentMachines(AIM_S))
-    desk.gate.remembered_log2["acme.c01.u1"] = START_LOG2 + wrong_by
+    desk.admission.remembered_log2["acme.c01.u1"] = START_LOG2 + wrong_by
     miner = desk.mining()
     rng, since_s, shares = random.Random(seed), None, 0
     start_s = desk.now_s
@@ -120,7 +120,7 @@ def test_a_machine_that_is_slower_than_remembered_is_heard_within_minutes(
 
 def test_a_firmware_that_connects_again_for_want_of_shares_goes_on_where_it_was() -> None:
     desk = Desk(start_log2=START_LOG2, silent=SilentMachines(AIM_S))
-    desk.gate.remembered_log2["acme.c01.u1"] = START_LOG2 + 8
+    desk.admission.remembered_log2["acme.c01.u1"] = START_LOG2 + 8
     for _ in range(4):
         miner = desk.mining()
         desk.advance(45)

@@ -21,7 +21,7 @@ from tests.stages.routing import (
     OTHER_SHAPE,
     OUTAGE_S,
     SOUTH,
-    DispatchDesk,
+    PlacementDesk,
     is_on,
     order,
     routing,
@@ -29,7 +29,7 @@ from tests.stages.routing import (
 )
 from tests.stages.sessions import Miner
 
-ROUND = 1.1  # the next round of dispatch is over
+ROUND = 1.1  # the next round of placement is over
 NO_NODE = "the pool has no node"
 
 
@@ -43,15 +43,15 @@ async def rounds(count: int = 1) -> None:
 async def test_the_order_goes_before_the_tenant_and_the_tenant_before_the_pool(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH), orders=(order(7),))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north(), desk.order(7))
         sold, proxied, own = (desk.miner(name) for name in ("acme.c01.u1", "acme.c01.u2", "zinc.c01.u1"))
         assert is_on(sold, desk.north())
-        desk.dispatch.assignments[1] = 7
-        desk.dispatch.look_again()
+        desk.placement.assignments[1] = 7
+        desk.placement.look_again()
         await rounds()
         assert is_on(sold, desk.order(7))
         assert is_on(proxied, desk.north())
@@ -65,15 +65,15 @@ async def test_a_solo_tenants_machines_are_home_whenever_no_order_has_them(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Home is the tenant's own channel, also when an order's upstream is gone and has no fallback."""
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     home = desk.make_solo("acme")
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH), orders=(order(7),))
         desk.up(desk.order(7))
         miner, other = desk.miner("acme.c01.u1"), desk.miner("zinc.c01.u1")
         assert (miner.session.channel, other.session.channel) == (home, desk.own)
-        desk.dispatch.assignments[1] = 7
-        desk.dispatch.look_again()
+        desk.placement.assignments[1] = 7
+        desk.placement.look_again()
         await rounds()
         assert is_on(miner, desk.order(7))
         desk.lost(desk.order(7))
@@ -87,19 +87,19 @@ async def test_moves_between_our_own_channels_wait_for_nothing(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who is no solo tenant any more is so with the next job, and back, however lately its machines moved."""
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     home = desk.make_solo("acme")
     async with routing(desk, monkeypatch):
         miner = desk.miner("acme.c01.u1")
-        solo: Any = desk.dispatch._solo
+        solo: Any = desk.placement._solo
         for tenant, channel in ((None, desk.own), ("acme", home), (None, desk.own)):
             solo.tenant = tenant
-            desk.dispatch.look_again()
+            desk.placement.look_again()
             await rounds()
             assert miner.session.channel is channel
-        desk.dispatch.own_closed = NO_NODE
+        desk.placement.own_closed = NO_NODE
         solo.tenant = "acme"
-        desk.dispatch.look_again()
+        desk.placement.look_again()
         await rounds()
         assert desk.board.dropped == [("acme.c01.u1", NO_NODE)]
         assert desk.miner("acme.c01.u1").session.state is not State.MINING
@@ -109,7 +109,7 @@ async def test_a_connection_is_one_tenants(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the pool would credit one tenant for work that another one's upstream pays for."""
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
@@ -125,10 +125,10 @@ async def test_a_connection_is_one_tenants(
 async def test_an_order_that_does_not_run_leaves_its_machines_to_their_tenant(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
-        desk.dispatch.assignments[1] = 7
+        desk.placement.assignments[1] = 7
         miner = desk.miner()
         assert miner.session.channel is desk.own
         desk.mines_on("acme", NORTH)
@@ -140,7 +140,7 @@ async def test_an_order_that_does_not_run_leaves_its_machines_to_their_tenant(
 async def test_other_terms_move_who_mines_already(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         miner = desk.miner()
@@ -164,7 +164,7 @@ async def test_nobody_is_paid_twice_after_a_change_of_terms(
 ) -> None:
     """What an upstream pays the tenant is not the pool's to pay: one round is all that is done there yet,
     of ten minutes of the work of a site."""
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH, fallback_id=SOUTH), upstream(SOUTH, "south"))
         desk.mines_on("acme", NORTH)
@@ -190,10 +190,10 @@ async def test_the_interval_holds_on_the_fallback_of_an_order(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The terms do not lead there, but the order does: its upstream comes and goes, the machine does not."""
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH, fallback_id=SOUTH), upstream(SOUTH, "south"), orders=(order(7),))
-        desk.dispatch.assignments[1] = 7
+        desk.placement.assignments[1] = 7
         desk.up(desk.order(7), desk.south())
         miner = desk.miner()
         assert is_on(miner, desk.order(7))
@@ -203,8 +203,8 @@ async def test_the_interval_holds_on_the_fallback_of_an_order(
         desk.up(desk.order(7))
         await trio.sleep(MOVE_INTERVAL_S / 2)
         assert is_on(miner, desk.south()), "it has moved a moment ago"
-        del desk.dispatch.assignments[1]
-        desk.dispatch.look_again()
+        del desk.placement.assignments[1]
+        desk.placement.look_again()
         await rounds()
         assert miner.session.channel is desk.own
 
@@ -212,7 +212,7 @@ async def test_the_interval_holds_on_the_fallback_of_an_order(
 async def test_a_machine_is_on_one_of_several_connections_and_stays_there(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH, connections=2))
         desk.mines_on("acme", NORTH)
@@ -220,7 +220,7 @@ async def test_a_machine_is_on_one_of_several_connections_and_stays_there(
         miners = [desk.miner(f"acme.c01.u{number}") for number in range(10)]
         where = [miner.session.channel for miner in miners]
         assert where.count(desk.north(0).channel) == where.count(desk.north(1).channel) == 5
-        desk.dispatch.look_again()
+        desk.placement.look_again()
         await rounds()
         assert [miner.session.channel for miner in miners] == where
 
@@ -231,7 +231,7 @@ async def test_a_machine_is_on_one_of_several_connections_and_stays_there(
 async def test_fallback_along_the_chain_and_return(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH, "north", fallback_id=SOUTH), upstream(SOUTH, "south"))
         desk.mines_on("acme", NORTH)
@@ -257,7 +257,7 @@ async def test_fallback_along_the_chain_and_return(
 async def test_the_interval_holds_where_there_is_work(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
@@ -283,14 +283,14 @@ async def test_the_interval_does_not_hold_at_an_orders_end(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is delivered after it was sold to nobody, and would be in the buyer's bill."""
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH), orders=(order(5, until_s=1_000_100),))
         blue = desk.order(5)
         desk.up(blue)
         miner = desk.miner()
-        desk.dispatch.assignments[1] = 5
-        desk.dispatch.look_again()
+        desk.placement.assignments[1] = 5
+        desk.placement.look_again()
         await rounds(2)
         assert is_on(miner, blue)
         desk.wall_s = 1_000_100.0
@@ -302,14 +302,14 @@ async def test_moves_of_a_round_are_bounded_and_the_next_round_goes_on(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool.routing.placement, "MOVES_PER_ROUND_MAX", 10)
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch, rounds=False):
         desk.follow(upstream(NORTH))
         miners = [desk.miner(f"acme.c01.u{number}") for number in range(25)]
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(desk.dispatch.run)
+            nursery.start_soon(desk.placement.run)
             moved = []
             for _ in range(4):
                 await trio.sleep(1.0)
@@ -324,7 +324,7 @@ async def test_moves_of_a_round_are_bounded_and_the_next_round_goes_on(
 async def test_who_finds_no_room_waits_and_is_moved_when_there_is(
     subscribed: bool, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk(OTHER_SHAPE)
+    desk = PlacementDesk(OTHER_SHAPE)
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         miner = desk.miner(subscribed=subscribed)
@@ -345,7 +345,7 @@ async def test_who_finds_no_room_waits_and_is_moved_when_there_is(
 # Who cannot be told
 
 
-def come_back(desk: DispatchDesk, miner: Miner) -> Miner:
+def come_back(desk: PlacementDesk, miner: Miner) -> Miner:
     """It connects again, until it is not sent away: the pool must not let that go on."""
     for _ in range(4):
         if not desk.go_if_sent_away(miner):
@@ -357,7 +357,7 @@ def come_back(desk: DispatchDesk, miner: Miner) -> Miner:
 async def test_at_first_contact_it_comes_back_once_and_is_guessed(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk(OTHER_SHAPE)
+    desk = PlacementDesk(OTHER_SHAPE)
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
@@ -376,7 +376,7 @@ async def test_at_first_contact_it_comes_back_once_and_is_guessed(
 async def test_with_several_connections_it_is_as_well_on_the_one_as_on_the_other(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk(OTHER_SHAPE)
+    desk = PlacementDesk(OTHER_SHAPE)
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH, connections=3))
         desk.mines_on("acme", NORTH)
@@ -400,7 +400,7 @@ async def test_with_several_connections_it_is_as_well_on_the_one_as_on_the_other
 async def test_miners_of_several_kinds_at_one_address_end_on_the_pools_own_work(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk(OTHER_SHAPE)
+    desk = PlacementDesk(OTHER_SHAPE)
     async with routing(desk, monkeypatch, rounds=False):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
@@ -421,7 +421,7 @@ async def test_no_machine_that_the_pool_pays_mines_for_an_account_that_its_addre
 ) -> None:
     """The upstream pays acme. One operator under two names lets a machine of acme be sent there; at the same
     address connections subscribe, and authorise as zinc when the first of them was sent to the pool."""
-    desk = DispatchDesk(OTHER_SHAPE)
+    desk = PlacementDesk(OTHER_SHAPE)
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
@@ -448,13 +448,13 @@ async def test_no_machine_that_the_pool_pays_mines_for_an_account_that_its_addre
 async def test_those_of_one_address_are_moved_one_route_after_the_other(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk(OTHER_SHAPE)
+    desk = PlacementDesk(OTHER_SHAPE)
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH), orders=(order(7), order(8)))
         workers = [f"acme.c01.u{number}" for number in range(9)]
         miners = [desk.miner(worker) for worker in workers]
         for worker in range(1, 10):
-            desk.dispatch.assignments[worker] = 7 + worker % 2
+            desk.placement.assignments[worker] = 7 + worker % 2
         desk.up(desk.order(7), desk.order(8))
         seconds = 0
         while any(miner.session.channel is desk.own for miner in miners):
@@ -469,7 +469,7 @@ async def test_those_of_one_address_are_moved_one_route_after_the_other(
 async def test_who_was_sent_away_and_is_slow_to_go_is_sent_once(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk(OTHER_SHAPE)
+    desk = PlacementDesk(OTHER_SHAPE)
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
@@ -479,7 +479,7 @@ async def test_who_was_sent_away_and_is_slow_to_go_is_sent_once(
         desk.lost(desk.north())
         await trio.sleep(OUTAGE_S)
         for _ in range(10):
-            desk.dispatch.look_again()
+            desk.placement.look_again()
             await rounds(2)
         assert miner.session.leaving
         assert desk.board.distribution.moved == {Moved.RECONNECT: 1}
@@ -490,7 +490,7 @@ async def test_who_has_nothing_to_do_until_it_goes_goes_at_once(
     has_work: bool, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Firmware that does not know client.reconnect goes on until it is dropped, where there is work."""
-    desk = DispatchDesk(OTHER_SHAPE)
+    desk = PlacementDesk(OTHER_SHAPE)
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
@@ -512,7 +512,7 @@ async def test_who_has_nothing_to_do_until_it_goes_goes_at_once(
 async def test_a_hint_follows_its_route_to_the_fallback(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk(OTHER_SHAPE)
+    desk = PlacementDesk(OTHER_SHAPE)
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH, "north", fallback_id=SOUTH), upstream(SOUTH, "south"))
         desk.mines_on("acme", NORTH)
@@ -531,31 +531,31 @@ async def test_a_hint_follows_its_route_to_the_fallback(
 async def test_without_own_work_only_those_of_upstreams_are_admitted(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
-        desk.dispatch.own_closed = NO_NODE
+        desk.placement.own_closed = NO_NODE
         assert is_on(desk.miner(), desk.north())
         refused = desk.desk.connect("zinc.c01.u1")
         refused.ask("mining.subscribe", "test/1")
         (answer,) = refused.ask("mining.authorize", "zinc.c01.u1", "x")
         assert answer["error"] == [24, NO_NODE, None]
-        desk.dispatch.own_closed = None
+        desk.placement.own_closed = None
         assert desk.miner("zinc.c01.u1").session.channel is desk.own
 
 
 async def test_who_would_fall_back_to_own_work_that_is_not_there_is_let_go(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
         miner = desk.miner()
-        desk.dispatch.own_closed = NO_NODE
+        desk.placement.own_closed = NO_NODE
         desk.lost(desk.north())
         await trio.sleep(OUTAGE_S)
         await rounds(2)
@@ -565,21 +565,21 @@ async def test_who_would_fall_back_to_own_work_that_is_not_there_is_let_go(
 
 
 async def test_what_the_router_asks(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         miner, other = desk.miner(), desk.miner("zinc.c01.u1")
         half_way = desk.desk.connect("acme.c01.u9")
         half_way.ask("mining.subscribe", "test/1")
-        assert {it.workers[0] for it in desk.dispatch.sessions()} == {1, 2}
+        assert {it.workers[0] for it in desk.placement.sessions()} == {1, 2}
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
         await rounds()
         now_s = trio.current_time()
-        assert (desk.dispatch.movable(1, now_s), desk.dispatch.movable(2, now_s)) == (False, True)
-        assert desk.dispatch.movable(1, now_s + MOVE_INTERVAL_S)
+        assert (desk.placement.movable(1, now_s), desk.placement.movable(2, now_s)) == (False, True)
+        assert desk.placement.movable(1, now_s + MOVE_INTERVAL_S)
         miner.leave()
-        assert [it.workers[0] for it in desk.dispatch.sessions()] == [2]
+        assert [it.workers[0] for it in desk.placement.sessions()] == [2]
         assert other.open
 
 
@@ -588,7 +588,7 @@ async def test_what_the_router_asks(autojump_clock: MockClock, monkeypatch: pyte
 
 async def test_a_connection_holds_what_it_was_admitted_as_until_it_leaves() -> None:
     """Sixteen names, the next one is refused in words; of who left nothing is left but its share."""
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     strangers = [desk.desk.connect(f"acme.x{number}.u0") for number in range(20)]
     for number, stranger in enumerate(strangers):
         stranger.ask("mining.subscribe", "test/1")
@@ -612,7 +612,7 @@ async def test_a_machine_with_a_number_of_before_is_not_taken_for_who_had_it(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numbers of names without a share are used again: what a stranger did is not the machine's doing."""
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         stranger = desk.miner("acme.c01.stranger")
@@ -620,9 +620,9 @@ async def test_a_machine_with_a_number_of_before_is_not_taken_for_who_had_it(
         desk.up(desk.north())
         await rounds()
         number = stranger.session.workers[0]
-        assert not desk.dispatch.movable(number, trio.current_time())
+        assert not desk.placement.movable(number, trio.current_time())
         stranger.leave()
         desk.registry.newcomers.forget(desk.registry.newcomers.gone)
         machine = desk.miner("acme.c01.machine")
         assert machine.session.workers == (number,)
-        assert desk.dispatch.movable(number, trio.current_time())
+        assert desk.placement.movable(number, trio.current_time())

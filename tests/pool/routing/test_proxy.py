@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from payouts.order_schema import channel_events
 from pool.books.credit_book import CreditBook
-from pool.books.forwarded_shares import SubmitBook
+from pool.books.forwarded_shares import ForwardedShares
 from pool.books.rate_epochs import WorkPrice
 from pool.books.store import Store, StoreError
 from pool.chain.nodes import NodeConfig
@@ -85,7 +85,7 @@ class Wired:
             job_ids=floor.job_ids,
             price=lambda: None,
             epoch=self._no_epoch,
-            submits=SubmitBook(),
+            submits=ForwardedShares(),
             credits=credits,
             board=lambda: floor.board,
         )

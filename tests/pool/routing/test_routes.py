@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from pool.books.forwarded_shares import SubmitBook
+from pool.books.forwarded_shares import ForwardedShares
 from pool.books.rate_epochs import WorkPrice
 from pool.orders.rows import OrderRecord
 from pool.routing.routes import (
@@ -20,19 +20,19 @@ from pool.routing.routes import (
     RouteKey,
     Routes,
 )
-from pool.upstreams.channel import Surroundings
+from pool.upstreams.channel import ChannelServices
 from pool.upstreams.past_tips import FormerTips
 from stratum.miners.channel import Channel, Moved
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.upstream.endpoint import UpstreamEndpoint
 from tests.fakes.upstreams import PASSWORD, USER, HonestUpstream, Network
-from tests.stages.routing import NORTH, OUTAGE_S, SOUTH, DispatchDesk, is_on, order, routing, upstream
+from tests.stages.routing import NORTH, OUTAGE_S, SOUTH, PlacementDesk, is_on, order, routing, upstream
 from tests.stages.sockets import Site
 
 A_MOMENT = 1.1  # the next look has been taken
 
 
-def running(desk: DispatchDesk) -> set[RouteKey]:
+def running(desk: PlacementDesk) -> set[RouteKey]:
     return {route.key for route in desk.routes if not route.ending}
 
 
@@ -42,7 +42,7 @@ def running(desk: DispatchDesk) -> set[RouteKey]:
 async def test_an_upstream_runs_while_somebody_needs_it(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(
             upstream(NORTH, "north", fallback_id=SOUTH), upstream(SOUTH, "south"), upstream(3, "west")
@@ -59,7 +59,7 @@ async def test_an_upstream_runs_while_somebody_needs_it(
 async def test_each_connection_has_a_channel(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH, connections=3))
         desk.mines_on("acme", NORTH)
@@ -72,7 +72,7 @@ async def test_each_connection_has_a_channel(
 async def test_an_order_runs_from_a_moment_before_its_time_to_a_moment_after(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         now_s = int(desk.wall_s)
         desk.follow(upstream(NORTH), orders=(order(7, from_s=now_s + 3600, until_s=now_s + 7200),))
@@ -99,7 +99,7 @@ async def test_an_order_runs_from_a_moment_before_its_time_to_a_moment_after(
 async def test_what_is_over_ends_when_its_sessions_have_gone(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch, rounds=False):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
@@ -120,7 +120,7 @@ async def test_what_is_over_ends_when_its_sessions_have_gone(
 async def test_what_is_needed_again_while_it_ends_starts_anew_afterwards(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
@@ -138,7 +138,7 @@ async def test_what_is_needed_again_while_it_ends_starts_anew_afterwards(
 async def test_other_endpoints_are_for_all_that_mine_on_them(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         west = upstream(3, "west")
         desk.follow(upstream(NORTH), west, orders=(order(7),))
@@ -161,7 +161,7 @@ async def test_other_endpoints_are_for_all_that_mine_on_them(
 async def test_an_outage_is_longer_than_its_bound_or_it_is_none(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
@@ -181,7 +181,7 @@ async def test_an_outage_is_longer_than_its_bound_or_it_is_none(
 async def test_one_connection_that_serves_is_enough(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH, connections=2))
         desk.mines_on("acme", NORTH)
@@ -194,7 +194,7 @@ async def test_one_connection_that_serves_is_enough(
 async def test_an_upstream_that_never_answers_is_an_outage_from_the_start(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH, "north", fallback_id=SOUTH), upstream(SOUTH, "south"))
         desk.mines_on("acme", NORTH)
@@ -207,7 +207,7 @@ async def test_an_upstream_that_never_answers_is_an_outage_from_the_start(
 async def test_miners_return_when_it_has_served_for_a_while(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
@@ -225,7 +225,7 @@ async def test_miners_return_when_it_has_served_for_a_while(
 async def test_an_order_falls_back_by_itself(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH), orders=(order(7),))
         desk.mines_on("acme", NORTH)
@@ -240,7 +240,7 @@ async def test_an_order_falls_back_by_itself(
 async def test_fallbacks_in_a_ring_end_at_the_own_pool(
     length: int, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         ring = [upstream(at + 1, f"ring{at}", fallback_id=(at + 1) % length + 1) for at in range(length)]
         desk.follow(*ring)
@@ -254,7 +254,7 @@ async def test_fallbacks_in_a_ring_end_at_the_own_pool(
 async def test_a_fallback_that_was_removed_is_the_own_pool(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH, fallback_id=SOUTH))
         desk.mines_on("acme", NORTH)
@@ -266,7 +266,7 @@ async def test_a_fallback_that_was_removed_is_the_own_pool(
 async def test_a_channel_has_the_name_of_its_route(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk()
+    desk = PlacementDesk()
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH), orders=(order(7),))
         desk.mines_on("acme", NORTH)
@@ -294,9 +294,9 @@ class Proxied:
             return 5
 
         self.routes = Routes(
-            Surroundings(
+            ChannelServices(
                 board=self.site.board,
-                submits=SubmitBook(),
+                submits=ForwardedShares(),
                 new_channel=self.new_channel,
                 price=lambda: (price, 1),
                 epoch=epoch,

@@ -245,7 +245,7 @@ async def test_it_is_never_below_our_own_least(
     """An upstream that asks for every hash must not have us drown in shares."""
     async with holding(monkeypatch) as desk:
         least = msgspec.structs.replace(desk.desk.services.vardiff, difficulty_log2_min=-24)
-        desk.it._around = msgspec.structs.replace(desk.it._around, vardiff=least)
+        desk.it._services = msgspec.structs.replace(desk.it._services, vardiff=least)
         desk.upstream.owner.on_target(EVERY_HASH)
         assert desk.it.channel.vardiff is not None
         assert desk.it.channel.vardiff.difficulty_log2_max == -24

@@ -16,7 +16,7 @@ from stratum.upstream.endpoint import UpstreamEndpoint
 from stratum.upstream.extranonce_split import ExtranonceNeed, split_extranonce2
 from tests.fakes.upstreams import PASSWORD, USER, HonestUpstream, Network
 from tests.pool.routing.test_routes import Proxied
-from tests.stages.routing import NORTH, DispatchDesk, UpstreamThatTheTestSteers, routing, upstream
+from tests.stages.routing import NORTH, PlacementDesk, UpstreamThatTheTestSteers, routing, upstream
 from tests.stages.sessions import Miner
 from tests.stages.upstream_clients import SETTINGS, endpoint
 
@@ -58,24 +58,24 @@ async def test_a_trial_says_in_words_who_will_not_mine_there(
 # Connections as needed
 
 
-def _route(desk: DispatchDesk) -> Route:
+def _route(desk: PlacementDesk) -> Route:
     route = desk.routes.get((UPSTREAM, NORTH))
     assert route is not None
     return route
 
 
-def _its(desk: DispatchDesk) -> list[UpstreamThatTheTestSteers]:
+def _its(desk: PlacementDesk) -> list[UpstreamThatTheTestSteers]:
     its: list[Any] = list(_route(desk).channels)
     return its
 
 
-def _fill(desk: DispatchDesk, count: int) -> list[Miner]:
+def _fill(desk: PlacementDesk, count: int) -> list[Miner]:
     """So many more machines that can be told of other extranonces, and are where they belong."""
     first = len(desk.desk.miners)
     return [desk.miner(f"acme.c01.u{first + number}", subscribed=True) for number in range(count)]
 
 
-async def _serve(desk: DispatchDesk) -> None:
+async def _serve(desk: PlacementDesk) -> None:
     """Every connection that is there comes up, and those who wait are moved."""
     desk.up(*(it for it in _its(desk) if not it.ready))
     await trio.sleep(5 * A_MOMENT)
@@ -85,7 +85,7 @@ async def _serve(desk: DispatchDesk) -> None:
 async def test_connections_are_opened_as_machines_need_prefixes_and_closed_when_nobody_does(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = DispatchDesk(SHORT)
+    desk = PlacementDesk(SHORT)
     async with routing(desk, monkeypatch):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
@@ -124,7 +124,7 @@ async def test_connections_are_bounded_and_it_is_said_once(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pool.routing.routes.ROOM_MIN", 257)  # more than any connection has
-    desk = DispatchDesk(SHORT)
+    desk = PlacementDesk(SHORT)
     with structlog.testing.capture_logs() as logs:
         async with routing(desk, monkeypatch):
             desk.follow(upstream(NORTH))

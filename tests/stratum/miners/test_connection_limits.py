@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from stratum.miners.connection_limits import (
     NEWCOMERS_SHARE,
-    Doorkeeper,
-    DoorLimits,
+    ConnectionBounds,
+    ConnectionLimits,
     Place,
     Standing,
     real_address,
@@ -23,7 +23,7 @@ HALF_OPEN, FRESH, IDLE, MINING = Standing.HALF_OPEN, Standing.FRESH, Standing.ID
 class Guest:
     """A connection that closes when it is told to."""
 
-    def __init__(self, door: Doorkeeper, place: Place) -> None:
+    def __init__(self, door: ConnectionLimits, place: Place) -> None:
         self.door, self.place, self.made_room = door, place, False
         place.holder = self
 
@@ -39,7 +39,7 @@ class GuestThatLingers(Guest):
         self.made_room = True
 
 
-def come(door: Doorkeeper, address: str = CONTAINER, standing: Standing = HALF_OPEN) -> Guest | str:
+def come(door: ConnectionLimits, address: str = CONTAINER, standing: Standing = HALF_OPEN) -> Guest | str:
     place = door.enter(address)
     if isinstance(place, str):
         return place
@@ -49,7 +49,9 @@ def come(door: Doorkeeper, address: str = CONTAINER, standing: Standing = HALF_O
     return guest
 
 
-def crowd(door: Doorkeeper, count: int, address: str = CONTAINER, standing: Standing = MINING) -> list[Guest]:
+def crowd(
+    door: ConnectionLimits, count: int, address: str = CONTAINER, standing: Standing = MINING
+) -> list[Guest]:
     guests = [come(door, address, standing) for _ in range(count)]
     assert all(isinstance(guest, Guest) for guest in guests)
     return [guest for guest in guests if isinstance(guest, Guest)]
@@ -81,7 +83,7 @@ def test_a_source_is_an_ipv4_address_or_a_64th_of_ipv6(address: str, source: str
 
 
 def test_all_addresses_of_one_ipv6_site_count_as_one() -> None:
-    door = Doorkeeper(DoorLimits(sessions_per_address_max=10))
+    door = ConnectionLimits(ConnectionBounds(sessions_per_address_max=10))
     rng = random.Random(12)
     for _ in range(10):
         assert isinstance(come(door, f"2001:db8:1:2::{rng.getrandbits(16):x}", MINING), Guest)
@@ -93,12 +95,12 @@ def test_all_addresses_of_one_ipv6_site_count_as_one() -> None:
 
 
 def test_the_limits_of_the_protocol_notes() -> None:
-    limits = DoorLimits()
+    limits = ConnectionBounds()
     assert (limits.sessions_per_address_max, limits.half_open_per_address_max) == (65_536, 1_024)
 
 
 def test_a_closed_door_says_why() -> None:
-    door = Doorkeeper(DoorLimits())
+    door = ConnectionLimits(ConnectionBounds())
     door.closed = "no bitcoin node answers"
     assert come(door) == "no bitcoin node answers"
     door.closed = None
@@ -106,7 +108,7 @@ def test_a_closed_door_says_why() -> None:
 
 
 def test_half_open_connections_keep_no_machine_of_their_address_out() -> None:
-    door = Doorkeeper(DoorLimits())
+    door = ConnectionLimits(ConnectionBounds())
     others = crowd(door, 100, OTHER, HALF_OPEN)
     flood = crowd(door, 1_100, standing=HALF_OPEN)
     machines = []
@@ -118,7 +120,7 @@ def test_half_open_connections_keep_no_machine_of_their_address_out() -> None:
 
 
 def test_a_source_that_has_all_its_places_mining_gets_no_more() -> None:
-    door = Doorkeeper(DoorLimits(sessions_per_address_max=3))
+    door = ConnectionLimits(ConnectionBounds(sessions_per_address_max=3))
     crowd(door, 2)
     idle = crowd(door, 1, standing=IDLE)
     assert isinstance(come(door, standing=MINING), Guest)
@@ -128,7 +130,7 @@ def test_a_source_that_has_all_its_places_mining_gets_no_more() -> None:
 
 
 def test_a_place_is_free_although_its_holder_takes_its_time() -> None:
-    door = Doorkeeper(DoorLimits(half_open_per_address_max=1))
+    door = ConnectionLimits(ConnectionBounds(half_open_per_address_max=1))
     place = door.enter(CONTAINER)
     assert isinstance(place, Place)
     slow = GuestThatLingers(door, place)
@@ -145,7 +147,7 @@ def test_a_place_is_free_although_its_holder_takes_its_time() -> None:
 
 
 def test_who_mines_keeps_its_place_whatever_comes() -> None:
-    door = Doorkeeper(DoorLimits(sessions_max=1_000))
+    door = ConnectionLimits(ConnectionBounds(sessions_max=1_000))
     sites = [crowd(door, 250, f"10.0.0.{n}") for n in range(4)]
     for number in range(10_000):
         assert come(door, f"192.0.{number % 250}.{number // 250}", FRESH) == "pool is full"
@@ -153,7 +155,7 @@ def test_who_mines_keeps_its_place_whatever_comes() -> None:
 
 
 def test_who_has_authorised_and_not_mined_for_long_leaves_when_places_are_scarce() -> None:
-    door = Doorkeeper(DoorLimits(sessions_max=1_000))
+    door = ConnectionLimits(ConnectionBounds(sessions_max=1_000))
     idle = crowd(door, 400, OTHER, IDLE)
     mining = crowd(door, 500)
     crowd(door, 100, standing=MINING)
@@ -164,7 +166,7 @@ def test_who_has_authorised_and_not_mined_for_long_leaves_when_places_are_scarce
 
 
 def test_invented_names_from_one_address_keep_no_other_out() -> None:
-    door = Doorkeeper(DoorLimits(sessions_max=1_000))
+    door = ConnectionLimits(ConnectionBounds(sessions_max=1_000))
     strangers = crowd(door, 1_000, OTHER, FRESH)
     machines = crowd(door, 400, standing=FRESH)
     assert (gone(strangers), gone(machines)) == (400, 0)
@@ -176,7 +178,7 @@ def test_invented_names_from_one_address_keep_no_other_out() -> None:
 
 
 def test_half_open_connections_of_whom_has_most_leave_first() -> None:
-    door = Doorkeeper(DoorLimits(sessions_max=1_000))
+    door = ConnectionLimits(ConnectionBounds(sessions_max=1_000))
     flood = crowd(door, 600, OTHER, HALF_OPEN)
     quiet = crowd(door, 50, "192.0.2.2", HALF_OPEN)
     crowd(door, 350)
@@ -187,7 +189,7 @@ def test_half_open_connections_of_whom_has_most_leave_first() -> None:
 def test_an_address_with_every_place_gives_up_a_few_for_strangers_and_half_for_miners() -> None:
     places = 1_280
     kept = places // NEWCOMERS_SHARE
-    door = Doorkeeper(DoorLimits(sessions_max=places))
+    door = ConnectionLimits(ConnectionBounds(sessions_max=places))
     park = crowd(door, places)
     for number in range(5_000):
         come(door, f"192.0.{number % 250}.{number // 250}")  # nobody of these ever mines
@@ -200,7 +202,7 @@ def test_an_address_with_every_place_gives_up_a_few_for_strangers_and_half_for_m
 
 
 def test_strangers_who_authorise_take_no_more_places_of_miners_than_there_are_for_newcomers() -> None:
-    door = Doorkeeper(DoorLimits(sessions_max=1_280))
+    door = ConnectionLimits(ConnectionBounds(sessions_max=1_280))
     park = crowd(door, 1_280)
     for number in range(5_000):
         come(door, f"192.0.{number % 250}.{number // 250}", FRESH)
@@ -208,7 +210,7 @@ def test_strangers_who_authorise_take_no_more_places_of_miners_than_there_are_fo
 
 
 def test_a_place_that_is_given_back_is_free_again() -> None:
-    door = Doorkeeper(DoorLimits(sessions_max=2))
+    door = ConnectionLimits(ConnectionBounds(sessions_max=2))
     first, _ = crowd(door, 1)[0], crowd(door, 1, OTHER)
     assert come(door) == "pool is full"
     door.leave(first.place)
@@ -231,7 +233,9 @@ def test_a_place_that_is_given_back_is_free_again() -> None:
 def test_the_books_of_the_door_are_those_of_who_is_here(
     steps: list[tuple[str, Standing | str, int]],
 ) -> None:
-    door = Doorkeeper(DoorLimits(sessions_max=12, sessions_per_address_max=8, half_open_per_address_max=4))
+    door = ConnectionLimits(
+        ConnectionBounds(sessions_max=12, sessions_per_address_max=8, half_open_per_address_max=4)
+    )
     here: list[Guest] = []
     for address, step, at in steps:
         if step == "enter":
@@ -259,7 +263,7 @@ def test_a_source_that_mines_is_known_from_then_on_and_the_known_are_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("stratum.miners.connection_limits.KNOWN_MAX", 100)
-    door = Doorkeeper(DoorLimits())
+    door = ConnectionLimits(ConnectionBounds())
     guest = come(door, CONTAINER, MINING)
     come(door, OTHER, FRESH)
     assert isinstance(guest, Guest)

@@ -46,7 +46,7 @@ class Stage:
         self.known: set[int] = set()  # jobs
         self.checked = 0
         for number in range(4):
-            self.desk.gate.remembered_log2[f"acme.c01.m{number}"] = START_LOG2 + number
+            self.desk.admission.remembered_log2[f"acme.c01.m{number}"] = START_LOG2 + number
         for channel in (self.twin, self.other):
             self.publish(channel)
         self.check()
@@ -81,7 +81,7 @@ class Stage:
         worker = f"acme.c01.m{self.random.randrange(8)}"
         miner = self.desk.connect(worker)
         self.miners.append(miner)
-        self.desk.gate.channels[worker] = self.random.choice(self.channels)
+        self.desk.admission.channels[worker] = self.random.choice(self.channels)
         if self.random.random() < 0.5:
             miner.ask("mining.extranonce.subscribe")
         resume = (

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 import stratum.miners.listeners
-from stratum.miners.connection_limits import MADE_ROOM, DoorLimits
+from stratum.miners.connection_limits import MADE_ROOM, ConnectionBounds
 from stratum.miners.listeners import BadEndpoint, Endpoint, open_listener
 from stratum.miners.liveness import SessionLimits
 from stratum.tallies import Verdict
@@ -94,25 +94,25 @@ async def test_one_bad_endpoint_leaves_nothing_open() -> None:
 
 
 async def test_full_pool_refuses_in_words_and_takes_in_again() -> None:
-    async with serving(door_limits=DoorLimits(sessions_max=2)) as site:
+    async with serving(connection_bounds=ConnectionBounds(sessions_max=2)) as site:
         inside = [await site.mining(f"acme.c01.u{n}") for n in range(2)]
         assert await refusal(await site.connect()) == "Connection refused: pool is full"
         for miner in inside:
             assert accepted(await miner.mine())
         await inside[0].close()
-        await site.until(lambda: site.doorkeeper.sessions == 1)
+        await site.until(lambda: site.connection_limits.sessions == 1)
         assert accepted(await (await site.mining()).mine())
         assert site.board.dropped["pool is full"] == 1
 
 
 async def test_sessions_of_one_address_are_bounded() -> None:
-    async with serving(door_limits=DoorLimits(sessions_per_address_max=1)) as site:
+    async with serving(connection_bounds=ConnectionBounds(sessions_per_address_max=1)) as site:
         await site.mining()
         assert "too many connections from this address" in await refusal(await site.connect())
 
 
 async def test_the_oldest_unfinished_handshake_makes_room_and_miners_never_do() -> None:
-    async with serving(door_limits=DoorLimits(half_open_per_address_max=3)) as site:
+    async with serving(connection_bounds=ConnectionBounds(half_open_per_address_max=3)) as site:
         miners = [await site.mining(f"acme.c01.u{n}") for n in range(5)]
         silent = [await site.connect() for _ in range(4)]
         assert await silent[0].line() == b""
@@ -145,7 +145,7 @@ async def test_closed_door_lets_everybody_go_and_nobody_in_until_it_opens() -> N
         site.board.close_door("no bitcoin node answers")
         assert await miner.line() == b""
         assert await refusal(await site.connect()) == "Connection refused: no bitcoin node answers"
-        site.doorkeeper.closed = None
+        site.connection_limits.closed = None
         assert accepted(await (await site.mining()).mine())
 
 
@@ -155,7 +155,7 @@ async def test_connections_that_are_reset_before_they_are_accepted_harm_nobody()
         for _ in range(50):
             (await site.connect()).reset()
         assert accepted(await good.mine())
-        await site.until(lambda: site.doorkeeper.sessions == 1)
+        await site.until(lambda: site.connection_limits.sessions == 1)
 
 
 @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EHOSTUNREACH])
@@ -184,7 +184,7 @@ async def test_socket_that_cannot_be_watched_is_given_back(monkeypatch: pytest.M
         monkeypatch.setattr(type(site.board.poller), "register", fail)
         assert await (await site.connect()).line() == b""
         monkeypatch.undo()
-        assert site.doorkeeper.sessions == 0
+        assert site.connection_limits.sessions == 0
         assert site.board.dropped == {"connection lost": 1}
         assert accepted(await (await site.mining()).mine())
 
@@ -317,13 +317,13 @@ async def test_header_may_come_a_byte_at_a_time() -> None:
 
 
 async def test_limits_are_those_of_the_miner_and_not_of_the_balancer() -> None:
-    limits = DoorLimits(sessions_per_address_max=1)
-    async with serving(endpoints=(BEHIND_PROXY,), door_limits=limits) as site:
+    limits = ConnectionBounds(sessions_per_address_max=1)
+    async with serving(endpoints=(BEHIND_PROXY,), connection_bounds=limits) as site:
         heads = [b"PROXY TCP4 192.0.2.%d 10.0.0.1 1 2\r\n" % number for number in range(5)]
         for head in heads:
             await site.mining(head=head)
         assert "too many connections" in await refusal(await site.connect(head=heads[0]))
-        assert site.doorkeeper.sessions == 5
+        assert site.connection_limits.sessions == 5
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ async def test_trusted_balancer_that_sends_no_good_header_is_not_served(head: by
         good = await site.mining(head=b"PROXY UNKNOWN\r\n")
         assert await (await site.connect(head=head)).line() == b""
         assert site.board.dropped["bad PROXY header"] == 1
-        assert site.doorkeeper.sessions == 1
+        assert site.connection_limits.sessions == 1
         assert accepted(await good.mine())
 
 
@@ -403,6 +403,6 @@ async def test_server_goes_on_when_all_leave_at_once_and_come_back() -> None:
             miners = [await site.mining(f"acme.c01.u{n}") for n in range(60)]
             for miner in miners:
                 miner.reset()
-            await site.until(lambda: site.doorkeeper.sessions == 0)
+            await site.until(lambda: site.connection_limits.sessions == 0)
         assert accepted(await (await site.mining()).mine())
         assert site.engine.totals()[Verdict.ACCEPTED] == 1

@@ -18,7 +18,7 @@ import trustme
 
 import stratum.miners.listeners
 from stratum.miners.certificate import BadCertificate
-from stratum.miners.connection_limits import MADE_ROOM, DoorLimits, Place, Standing
+from stratum.miners.connection_limits import MADE_ROOM, ConnectionBounds, Place, Standing
 from stratum.miners.listeners import Endpoint
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits
@@ -149,7 +149,7 @@ async def test_shares_sent_just_before_leaving_are_counted(shop: Shop) -> None:
         await miner.submit()
         await miner.close()
         await site.until(lambda: journal.counted() == 1)
-        await site.until(lambda: site.doorkeeper.sessions == 1)
+        await site.until(lambda: site.connection_limits.sessions == 1)
 
 
 # Miners over TLS that do not behave
@@ -162,7 +162,7 @@ async def test_reset_over_tls_ends_one_connection(shop: Shop) -> None:
             await miner.say(b'{"id":1,"method":"mining.sub')
             miner.reset()
             assert accepted(await good.mine())
-        await site.until(lambda: site.doorkeeper.sessions == 1)
+        await site.until(lambda: site.connection_limits.sessions == 1)
 
 
 async def test_reset_while_we_are_sending_ends_one_connection(shop: Shop) -> None:
@@ -174,7 +174,7 @@ async def test_reset_while_we_are_sending_ends_one_connection(shop: Shop) -> Non
         for miner in (*miners[1::2], good):
             assert (await miner.notified("mining.notify"))[8] is True
             assert accepted(await miner.mine())
-        await site.until(lambda: site.doorkeeper.sessions == 3)
+        await site.until(lambda: site.connection_limits.sessions == 3)
 
 
 async def test_broken_record_ends_one_connection(shop: Shop) -> None:
@@ -183,7 +183,7 @@ async def test_broken_record_ends_one_connection(shop: Shop) -> None:
         assert isinstance(miner.stream, trio.SSLStream)
         await miner.stream.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
         assert await miner.line() == b""
-        await site.until(lambda: site.doorkeeper.sessions == 1)
+        await site.until(lambda: site.connection_limits.sessions == 1)
 
 
 async def test_miner_that_never_reads_is_dropped_at_the_bound(shop: Shop) -> None:
@@ -199,7 +199,7 @@ async def test_miner_that_never_reads_is_dropped_at_the_bound(shop: Shop) -> Non
             except trio.BrokenResourceError:
                 break
             assert accepted(await good.mine())
-        await site.until(lambda: site.doorkeeper.sessions == 1)
+        await site.until(lambda: site.connection_limits.sessions == 1)
         assert site.board.dropped["does not read"] == 1
 
 
@@ -235,7 +235,7 @@ async def test_plaintext_on_the_tls_port_is_turned_away(shop: Shop) -> None:
         confused = await site.connect(head=encode(1, "mining.subscribe", "x"))
         while await confused.line():
             pass
-        await site.until(lambda: site.doorkeeper.sessions == 1)
+        await site.until(lambda: site.connection_limits.sessions == 1)
         assert site.board.dropped["TLS handshake failed"] == 1
 
 
@@ -244,14 +244,14 @@ async def test_tls_on_the_plaintext_port_is_turned_away(clock: trio.testing.Mock
         with pytest.raises((trio.BrokenResourceError, trio.TooSlowError)):
             await connect_tls(site.server.addresses[1][1], shop.trust)
         await trio.sleep(1)
-        assert site.doorkeeper.sessions == 1
+        assert site.connection_limits.sessions == 1
 
 
 async def test_handshake_that_never_ends_counts_as_unfinished_and_times_out(
     clock: trio.testing.MockClock, shop: Shop
 ) -> None:
-    limits = DoorLimits(half_open_per_address_max=2)
-    async with serving(endpoints=(shop.endpoint,), door_limits=limits) as site:
+    limits = ConnectionBounds(half_open_per_address_max=2)
+    async with serving(endpoints=(shop.endpoint,), connection_bounds=limits) as site:
         waiting = [await site.connect(head=head) for head in (b"", b"\x16\x03\x01\x02\x00")]
         third = await site.connect()
         assert await waiting[0].line() == b"", "the oldest one makes room"
@@ -310,18 +310,18 @@ async def test_storm_of_aborted_handshakes_disturbs_nobody(shop: Shop) -> None:
         await all_of([partial(abort, 40 * at) for at in range(20)])
         assert accepted(await good.mine())
         assert accepted(await (await shop.mining(site)).mine())
-        await site.until(lambda: site.doorkeeper.sessions == 2)
+        await site.until(lambda: site.connection_limits.sessions == 2)
 
 
 async def test_miner_that_shakes_hands_while_the_door_is_being_closed_is_let_go(shop: Shop) -> None:
     async with serving(endpoints=(shop.endpoint,)) as site:
         early = await site.connect()
-        await site.until(lambda: site.doorkeeper._crowds[Standing.HALF_OPEN].size == 1)
+        await site.until(lambda: site.connection_limits._crowds[Standing.HALF_OPEN].size == 1)
         site.board.close_door("no bitcoin node answers")
         stream = trio.SSLStream(early.stream, shop.trust, server_hostname="pool.test", https_compatible=True)
         await stream.do_handshake()
         assert await Miner(stream, early.worker).line() == b""
-        assert site.doorkeeper.sessions == 0
+        assert site.connection_limits.sessions == 0
         assert site.board.dropped == {"no bitcoin node answers": 1}
 
 
@@ -398,6 +398,6 @@ async def test_stop_ends_tls_connections_and_handshakes_too(shop: Shop) -> None:
         while await miner.line():
             pass
         await miner.close()
-    assert site.doorkeeper.sessions == 0
+    assert site.connection_limits.sessions == 0
     assert not site.board.connections
     assert set(os.listdir("/dev/fd")) == before

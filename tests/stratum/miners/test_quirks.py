@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from stratum.miners.channel import Channel
-from stratum.miners.connection_limits import Doorkeeper, DoorLimits, Place
+from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits, Place
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits, Connection, Switchboard
@@ -300,7 +300,7 @@ def test_extranonce2_has_3_to_8_bytes_because_some_firmware_fails_beyond(size: i
 
 def test_some_firmware_follows_a_reconnect_only_without_a_host() -> None:
     desk = Desk()
-    desk.gate.remembered_log2["acme.c01.u1"] = -26
+    desk.admission.remembered_log2["acme.c01.u1"] = -26
     miner = desk.mining()
     heard: list[Heard] = []
     for _ in range(26):
@@ -340,7 +340,7 @@ def test_a_miner_that_starts_its_search_anew_with_every_job_does_not_find_the_sa
 class MemoryConnection(Connection):
     """A connection of a switchboard that goes nowhere: what was sent, and when."""
 
-    def __init__(self, board: Switchboard, door: Doorkeeper) -> None:
+    def __init__(self, board: Switchboard, door: ConnectionLimits) -> None:
         self.jobs_at_s: list[float] = []
         self.job_ids: list[str] = []
         self.said: bytes | None = None
@@ -376,10 +376,10 @@ class JournalOfNothing:
 
 @pytest.mark.parametrize("work_every_s", [30, 1_000], ids=["in good times", "while the node is gone"])
 async def test_some_miners_give_up_without_a_job_for_60_s(autojump_clock: object, work_every_s: int) -> None:
-    desk, door = Desk(limits=SessionLimits(idle_s=3_600)), Doorkeeper(DoorLimits())
+    desk, door = Desk(limits=SessionLimits(idle_s=3_600)), ConnectionLimits(ConnectionBounds())
     board = Switchboard(
         services=desk.services,
-        doorkeeper=door,
+        connection_limits=door,
         journal=JournalOfNothing(),
         on_solution=lambda solution: None,
         limits=BoardLimits(),

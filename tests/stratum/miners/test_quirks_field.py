@@ -9,7 +9,7 @@ import trio
 
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN, target_from_difficulty_log2
 from stratum.miners.agents import least_difficulty_log2
-from stratum.miners.connection_limits import DoorLimits
+from stratum.miners.connection_limits import ConnectionBounds
 from stratum.miners.distribution import ANEW_INTERVAL_S
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.vardiff import VardiffPolicy
@@ -82,7 +82,7 @@ def test_a_marketplace_starts_at_500_000_and_never_falls_below(
     agent: str, first: str, wish: int | None
 ) -> None:
     desk = Desk(policy=VardiffPolicy(difficulty_log2_min=0, difficulty_log2_max=40), start_log2=10)
-    desk.gate.remembered_log2["acme.c01.old"] = 3
+    desk.admission.remembered_log2["acme.c01.old"] = 3
     miner = desk.connect("acme.c01.new" if wish else "acme.c01.old")
     if wish is not None:
         miner.ask("mining.suggest_difficulty", wish)
@@ -157,7 +157,7 @@ def test_a_resumed_session_sends_its_last_share_again_for_two_minutes_and_has_it
 
 async def test_probes_of_a_marketplace_fill_no_log_and_shut_out_nobody() -> None:
     """They log in, wait, half-close; hundreds of times an hour, all from one address."""
-    async with serving(door_limits=DoorLimits(half_open_per_address_max=4)) as site:
+    async with serving(connection_bounds=ConnectionBounds(half_open_per_address_max=4)) as site:
         miner = await site.mining()
         with structlog.testing.capture_logs() as logs:
             for _ in range(200):

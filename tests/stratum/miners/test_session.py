@@ -198,7 +198,7 @@ def test_some_miners_send_percent_escapes_and_say_the_same_in_submits() -> None:
     desk = Desk()
     miner = desk.mining("acme%2Ec01%2Eu1")
     assert miner.mine()["result"] is True
-    assert desk.gate.numbers == {"acme.c01.u1": 1}
+    assert desk.admission.numbers == {"acme.c01.u1": 1}
 
 
 def test_the_same_worker_may_be_authorised_for_ever_and_different_ones_64_times() -> None:
@@ -228,7 +228,7 @@ def test_the_gate_is_told_the_agent() -> None:
     miner = desk.connect()
     miner.ask("mining.subscribe", "Antminer S19 Pro/49.0.1")
     miner.ask(*AUTHORIZE)
-    assert desk.gate.agents == ["Antminer S19 Pro/49.0.1"]
+    assert desk.admission.agents == ["Antminer S19 Pro/49.0.1"]
 
 
 @pytest.mark.parametrize("agent", [7, None, "", "a\u0000b", "x" * 256, "line\nfeed", ["cgminer"], {}])
@@ -237,7 +237,7 @@ def test_an_agent_that_cannot_be_used_is_no_reason_to_refuse(agent: object) -> N
     miner = desk.connect()
     assert words(miner.ask("mining.subscribe", agent)) == "result"
     miner.ask(*AUTHORIZE)
-    assert desk.gate.agents == [""]
+    assert desk.admission.agents == [""]
 
 
 def test_extranonce_exhausted_refuses_in_words_and_leaves_the_others_alone() -> None:

@@ -61,7 +61,7 @@ def test_a_miner_that_finds_shares_is_never_idle() -> None:
 def settled_miner() -> Miner:
     """One that vardiff leaves alone."""
     desk = Desk()
-    desk.gate.remembered_log2["acme.c01.u1"] = -26
+    desk.admission.remembered_log2["acme.c01.u1"] = -26
     return desk.mining()
 
 

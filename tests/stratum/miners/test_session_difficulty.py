@@ -36,7 +36,7 @@ def test_where_difficulty_starts(
 ) -> None:
     desk = Desk()
     if remembered_log2 is not None:
-        desk.gate.remembered_log2["acme.c01.u1"] = remembered_log2
+        desk.admission.remembered_log2["acme.c01.u1"] = remembered_log2
     miner = desk.connect()
     for method, *params in first_words:
         assert words(miner.ask(method, *params)) == "result"
@@ -62,7 +62,7 @@ def test_a_suggestion_takes_effect_with_the_next_work_and_only_at_first_contact(
     desk.serve_waiting()
     assert words(miner.hear()) == "", "what is not sane is as if it had not been said"
 
-    desk.gate.remembered_log2["acme.c01.u2"] = -20
+    desk.admission.remembered_log2["acme.c01.u2"] = -20
     other = desk.mining("acme.c01.u2")
     other.ask("mining.suggest_difficulty", 2.0**-32)
     desk.serve_waiting()

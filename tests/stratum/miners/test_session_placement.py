@@ -34,7 +34,7 @@ def in_use(channel: Channel) -> int:
 
 def placed(site: Site, channel: Channel, *said: Said) -> tuple[Miner, str]:
     """A miner that belongs there, and all that it heard."""
-    site.desk.gate.channels["acme.c01.u1"] = channel
+    site.desk.admission.channels["acme.c01.u1"] = channel
     miner = site.desk.connect()
     return miner, words([it for method, *params in said for it in miner.ask(method, *params)])
 
@@ -67,7 +67,7 @@ def test_authorize_before_subscribe_needs_no_guess() -> None:
     assert len(miner.extranonce1) == 2
     assert miner.mine()["result"] is True
     assert (in_use(site.own), in_use(site.other)) == (0, 1)
-    assert site.desk.usher.sent_away == []
+    assert site.desk.placement_guess.sent_away == []
 
 
 def test_who_cannot_be_told_comes_back_once_and_is_guessed() -> None:
@@ -87,7 +87,7 @@ def test_who_cannot_be_told_comes_back_once_and_is_guessed() -> None:
 def test_who_came_back_in_vain_mines_where_it_is() -> None:
     site = Site()
     placed(site, site.other, SUBSCRIBE, AUTHORIZE)
-    site.desk.usher.guesses.clear()
+    site.desk.placement_guess.guesses.clear()
     miner, heard = placed(site, site.other, SUBSCRIBE, AUTHORIZE)
     assert heard == "result result set_difficulty notify"
     assert miner.session.channel is site.own
@@ -101,7 +101,7 @@ def test_where_there_is_no_room_a_miner_gets_a_place_on_the_first_channel(said: 
     site = Site()
     site.other.extranonces._capacity = 1
     site.other.lease(None, 0.0)
-    site.desk.usher.guesses["10.0.0.1"] = site.other
+    site.desk.placement_guess.guesses["10.0.0.1"] = site.other
     miner, heard = placed(site, site.other, *said)
     assert heard.endswith("set_difficulty notify")
     assert "reconnect" not in heard, "it would come back for ever"
@@ -118,7 +118,7 @@ def test_where_there_is_no_room_nobody_mines_what_its_address_was_guessed_to_min
     third = site.desk.add_channel(2, 4)
     third.extranonces._capacity = 1
     third.lease(None, 0.0)
-    site.desk.usher.guesses["10.0.0.1"] = site.other
+    site.desk.placement_guess.guesses["10.0.0.1"] = site.other
     miner, _ = placed(site, third, *said)
     if miner.session.closing is not None:
         miner.leave()
@@ -132,7 +132,7 @@ def test_who_has_a_prefix_and_does_not_say_its_name_keeps_no_machine_out() -> No
     """An upstream's space may be small, and strangers at a site's address take all of it for ever."""
     site = Site()
     site.other.extranonces._capacity = 4
-    site.desk.usher.guesses["10.0.0.1"] = site.other
+    site.desk.placement_guess.guesses["10.0.0.1"] = site.other
     strangers = [site.desk.connect() for _ in range(4)]
     for stranger in strangers:
         stranger.ask(*SUBSCRIBE)
@@ -158,7 +158,7 @@ def test_who_has_a_prefix_and_does_not_say_its_name_keeps_no_machine_out() -> No
 
 def test_a_wrong_guess_is_put_right() -> None:
     site = Site()
-    site.desk.usher.guesses["10.0.0.1"] = site.other
+    site.desk.placement_guess.guesses["10.0.0.1"] = site.other
     miner, heard = placed(site, site.own, CHANGES, SUBSCRIBE, AUTHORIZE)
     assert heard == "result result result set_extranonce set_difficulty notify"
     assert len(miner.extranonce1) == 4
@@ -168,7 +168,7 @@ def test_a_wrong_guess_is_put_right() -> None:
 
 def test_the_first_worker_decides_for_the_others_on_the_connection() -> None:
     site = Site()
-    site.desk.gate.channels["acme.c01.u2"] = site.other
+    site.desk.admission.channels["acme.c01.u2"] = site.other
     miner, _ = placed(site, site.twin, SUBSCRIBE, AUTHORIZE)
     assert words(miner.ask("mining.authorize", "acme.c01.u2", "x")) == "result"
     assert miner.session.channel is site.twin
@@ -231,7 +231,7 @@ def test_a_changed_bound_goes_out_with_the_next_job() -> None:
 def test_a_remembered_difficulty_starts_within_the_channels_bounds() -> None:
     site = Site()
     site.twin.vardiff = VardiffPolicy(difficulty_log2_min=LEAST_LOG2, difficulty_log2_max=START_LOG2 - 2)
-    site.desk.gate.remembered_log2["acme.c01.u1"] = MOST_LOG2
+    site.desk.admission.remembered_log2["acme.c01.u1"] = MOST_LOG2
     miner, _ = placed(site, site.twin, SUBSCRIBE, AUTHORIZE)
     site.desk.serve_waiting()
     miner.hear()

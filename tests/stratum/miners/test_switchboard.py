@@ -289,7 +289,7 @@ async def test_stop_closes_everything_and_keeps_what_was_read() -> None:
             journal.may_pass.release()
     assert [sum(tally.count for tally in commit) for commit in journal.commits] == [1, 4]
     assert not site.board.connections
-    assert (site.doorkeeper.sessions, site.engine.queued()) == (0, 0)
+    assert (site.connection_limits.sessions, site.engine.queued()) == (0, 0)
     for miner in miners:
         while await miner.line():
             pass
@@ -303,7 +303,7 @@ async def test_connection_that_comes_during_the_stop_is_refused() -> None:
         await site.until(lambda: len(site.board.connections) == 1)
     assert await miner.line() == b""
     await miner.close()
-    assert site.doorkeeper.enter("192.0.2.1") == "the pool is shutting down"
+    assert site.connection_limits.enter("192.0.2.1") == "the pool is shutting down"
 
 
 async def test_kernel_that_cannot_watch_another_socket_costs_that_connection_only() -> None:
@@ -318,7 +318,7 @@ async def test_kernel_that_cannot_watch_another_socket_costs_that_connection_onl
         refused = await site.connect()
         assert await refused.line() == b""
         site.board.poller.register = register  # type: ignore[method-assign]
-        assert site.doorkeeper.sessions == 1
+        assert site.connection_limits.sessions == 1
         assert accepted(await good.mine())
 
 

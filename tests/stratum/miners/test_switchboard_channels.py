@@ -29,7 +29,7 @@ def clock() -> trio.testing.MockClock:
 
 async def mining_on(site: Site, channel: Channel, worker: str, *, subscribed: bool = False) -> Miner:
     """A miner whose place that is, with a job of it."""
-    site.gate.channels[worker] = channel
+    site.admission.channels[worker] = channel
     miner = await site.connect(worker)
     if subscribed:
         await miner.call("mining.extranonce.subscribe")
@@ -161,7 +161,7 @@ async def test_a_move_in_the_middle_of_a_refresh_is_not_lost(
         for session in late:
             site.board.distribution.move(session, twin)
         await trio.sleep(2 * SPREAD_S)
-        names = {number: name for name, number in site.gate.numbers.items()}
+        names = {number: name for name, number in site.admission.numbers.items()}
         for session in late:
             miner = miners[names[session.workers[0]]]
             job = await miner.notified("mining.notify")
@@ -261,7 +261,7 @@ async def test_a_mask_is_told_to_the_miners_of_its_channel() -> None:
         miners = []
         for channel in (site.channel, twin):
             worker = f"acme.c01.u{channel.number}"
-            site.gate.channels[worker] = channel
+            site.admission.channels[worker] = channel
             miner = await site.connect(worker)
             await miner.call("mining.configure", ["version-rolling"], {"version-rolling.mask": "1fffe000"})
             miners.append(await miner.start())

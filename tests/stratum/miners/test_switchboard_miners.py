@@ -152,7 +152,7 @@ async def test_reset_in_the_middle_of_a_line_costs_nobody_anything() -> None:
             bad.reset()
             assert accepted(await good.mine())
         await site.until(lambda: len(site.board.connections) == 1)
-        assert site.doorkeeper.sessions == 1
+        assert site.connection_limits.sessions == 1
 
 
 async def test_half_closed_connection_is_over() -> None:
@@ -227,7 +227,7 @@ async def test_handshake_that_does_not_come_to_its_end_is_dropped(
         assert len(site.board.connections) == 1
         await trio.sleep(7)  # every session is looked at every five seconds
         assert site.board.dropped == {reason: 1}
-        assert site.doorkeeper.sessions == 0
+        assert site.connection_limits.sessions == 0
         await miner.close()
 
 

@@ -50,7 +50,7 @@ class MemoryConnection(Connection):
         self.heard = b""
         self.name = name
         self.order = order
-        place = site.doorkeeper.enter(address)
+        place = site.connection_limits.enter(address)
         assert isinstance(place, Place)
         super().__init__(site.board, address, place)
 
@@ -315,12 +315,12 @@ async def test_who_mines_is_no_stranger_from_its_second_share_on(clock: trio.tes
         await trio.sleep(0.1)
         miner.say(miner.share(1))
         await trio.sleep(0.1)
-        assert site.doorkeeper.mining == 0
+        assert site.connection_limits.mining == 0
         miner.say(miner.share(2))
         await trio.sleep(0.1)
         assert miner.trusted
-        assert site.doorkeeper.mining == 1
-        assert site.doorkeeper.knows(miner.place.source)
+        assert site.connection_limits.mining == 1
+        assert site.connection_limits.knows(miner.place.source)
         bad = MemoryConnection(site, "192.0.2.2", [], "acme.c01.u2")
         bad.join()
         for number in range(5):
@@ -341,7 +341,7 @@ async def test_who_mined_once_and_no_more_is_a_stranger_again(clock: trio.testin
         miner.say(miner.share(2))
         await trio.sleep(LOOK_S + 1)
         assert miner.trusted
-        assert site.doorkeeper.mining == 1
+        assert site.connection_limits.mining == 1
 
 
 async def test_a_machine_that_only_has_bad_luck_is_read_as_before(clock: trio.testing.MockClock) -> None:
@@ -386,20 +386,20 @@ async def test_of_a_source_that_comes_for_ever_nothing_is_kept_that_has_made_roo
         ends = [end for pair in waiting for end in pair]
         for number, (mine, _) in enumerate(waiting):
             site.board.arrive(mine, f"192.0.2.{number}", entered(site, f"192.0.2.{number}"))
-        limits = site.doorkeeper.limits
-        site.doorkeeper.limits = msgspec.structs.replace(limits, sessions_per_address_max=3)
+        limits = site.connection_limits.limits
+        site.connection_limits.limits = msgspec.structs.replace(limits, sessions_per_address_max=3)
         for _ in range(500):
             mine, peer = socket.socketpair()
             ends += mine, peer
             site.board.arrive(mine, "203.0.113.9", entered(site, "203.0.113.9"))
         kept = len(site.board._strangers)
-        print(f"{kept} wait for turns, {site.doorkeeper.sessions} have places")
-        assert kept == site.doorkeeper.sessions == 23
+        print(f"{kept} wait for turns, {site.connection_limits.sessions} have places")
+        assert kept == site.connection_limits.sessions == 23
         for end in ends:
             end.close()
 
 
 def entered(site: Site, address: str) -> Place:
-    place = site.doorkeeper.enter(address)
+    place = site.connection_limits.enter(address)
     assert isinstance(place, Place)
     return place

@@ -287,7 +287,7 @@ def test_a_session_converges_on_the_engines_counts(start_log2: int, rate: float)
 
 def test_a_session_stays_where_it_is_right() -> None:
     desk = Desk(start_log2=START_LOG2)
-    desk.gate.remembered_log2["acme.c01.u1"] = START_LOG2
+    desk.admission.remembered_log2["acme.c01.u1"] = START_LOG2
     miner = desk.mining()
     mine_for(miner, 2 * HOUR_S, 1.0, random.Random(1))
     assert miner.session.difficulty_log2 == START_LOG2
@@ -296,7 +296,7 @@ def test_a_session_stays_where_it_is_right() -> None:
 def test_rejected_shares_are_never_counted() -> None:
     """Ten rejected shares of each kind a second would look a hundred times too fast."""
     desk = Desk(start_log2=START_LOG2)
-    desk.gate.remembered_log2["acme.c01.u1"] = -26
+    desk.admission.remembered_log2["acme.c01.u1"] = -26
     miner = desk.mining()
     duplicate = miner.share()
     assert miner.submit(*duplicate)["result"] is True
