@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.without_processes import without_processes
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("stratum", "payouts", "pool")
 FORBIDDEN = {
@@ -240,3 +242,11 @@ def test_tables_are_drawn_where_cells_are_made_text_and_nowhere_else() -> None:
     """Rich takes strings for markup: a name like `[/x]` broke the list that it was in."""
     drawing = {path.stem for path in files("pool") if "rich.table" in imports(path)}
     assert drawing == {"command_line", "demo", "render_text"}
+
+
+def test_the_tests_that_start_no_process_are_many_and_none_of_a_server() -> None:
+    """They are what another Python is tried with: a list that is nearly empty would try nothing."""
+    listed = {str(path.relative_to(ROOT / "tests")) for path in without_processes()}
+    assert len(listed) > 80
+    assert {"stratum/miners/test_session.py", "payouts/test_rates.py"} <= listed
+    assert not {"pool/books/test_store.py", "pool/cli/test_main.py", "faults/test_01_kill.py"} & listed

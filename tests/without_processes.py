@@ -8,7 +8,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 STARTS = re.compile(r"\b(subprocess|multiprocessing|run_process|open_process)\b")
-IMPORTS = re.compile(r"\btests\.(\w+)")
+IMPORTS = re.compile(r"\btests((?:\.\w+)+)")
 
 
 def starts_processes(path: Path, asked: set[Path]) -> bool:
@@ -17,13 +17,13 @@ def starts_processes(path: Path, asked: set[Path]) -> bool:
         return False
     asked.add(path)
     text = path.read_text(encoding="utf-8")
-    named = (TESTS / f"{name}.py" for name in IMPORTS.findall(text))
+    named = (TESTS / f"{name.strip('.').replace('.', '/')}.py" for name in IMPORTS.findall(text))
     return STARTS.search(text) is not None or any(starts_processes(it, asked) for it in named)
 
 
 def without_processes() -> list[Path]:
     """In their order."""
-    return [path for path in sorted(TESTS.glob("test_*.py")) if not starts_processes(path, set())]
+    return [path for path in sorted(TESTS.rglob("test_*.py")) if not starts_processes(path, set())]
 
 
 if __name__ == "__main__":
