@@ -28,7 +28,8 @@ test: lint types
 
 # The tests that start no process, for another Python: make PYTHON=python3.13 VENV=build/venv-3.13 ...
 test-without-processes: install
-	$(BIN)/pytest -n auto --dist worksteal $$($(BIN)/python tests/without_processes.py)
+	$(BIN)/pytest -n auto --dist worksteal -W ignore::pytest.PytestUnraisableExceptionWarning \
+	    $$($(BIN)/python tests/without_processes.py)
 
 # What takes minutes, one after the other: measurements beside each other would measure each other.
 soak: install
