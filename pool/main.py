@@ -24,8 +24,7 @@ from pool.admin.desk import Desk
 from pool.admin.live import Live
 from pool.admin.server import serve_admin
 from pool.block_submission import BlockSubmission, log_found
-from pool.books import book
-from pool.books import rate_epochs as price_book
+from pool.books import book, rate_epochs
 from pool.books.book import WrongBook
 from pool.books.bookkeeper import Bookkeeper
 from pool.books.credit_book import CreditBook
@@ -120,7 +119,7 @@ class Pool:
         self._journal = Journal(
             store,
             self._registry,
-            rate_of=price_book.rate_of,
+            rate_of=rate_epochs.rate_of,
             submits=self._submits,
             credits=credits,
             on_commit=lambda tallies: self._hashrates.add(tallies, trio.current_time()),

@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from pool.books import upstream_verdicts as upstream_tallies
+from pool.books import upstream_verdicts
 from pool.books.upstream_verdicts import UpstreamTally
 from stratum.tallies import Verdict, pack_tallies
 from stratum.upstream.shares import (
@@ -56,7 +56,7 @@ class SubmitChanges(msgspec.Struct, frozen=True, kw_only=True):
     noted: tuple[Forwarded, ...] = ()
     settled: tuple[bytes, ...] = ()  # keys of rows
     tallies: bytes = b""  # like the engine's
-    upstream: bytes = b""  # as pool.upstream_tallies packs them
+    upstream: bytes = b""  # as upstream_verdicts packs them
 
     def __bool__(self) -> bool:
         return bool(self.noted or self.settled or self.tallies or self.upstream)
@@ -128,7 +128,7 @@ class ForwardedShares:
             noted=tuple(self._without_row.values()),
             settled=tuple(self._rows_settled),
             tallies=pack_tallies(self._tallies),
-            upstream=upstream_tallies.pack(self._verdicts),
+            upstream=upstream_verdicts.pack(self._verdicts),
         )
         self._without_row.clear()
         self._rows_settled.clear()
@@ -150,7 +150,7 @@ def unanswered(shares: list[Forwarded]) -> SubmitChanges:
     return SubmitChanges(
         settled=tuple(it.key for it in shares),
         tallies=pack_tallies(tallies),
-        upstream=upstream_tallies.pack(verdicts),
+        upstream=upstream_verdicts.pack(verdicts),
     )
 
 

@@ -33,7 +33,7 @@ from payouts.book_time import book_time
 from payouts.rates import UpstreamRisk
 from payouts.schema import journal_writers, workers
 from payouts.tallies import ACCEPTED, Tally, record
-from pool.books import upstream_verdicts as upstream_tallies
+from pool.books import upstream_verdicts
 from pool.books.credit_book import CreditBook, Credits
 from pool.books.database_waits import when_it_answers
 from pool.books.forwarded_shares import Forwarded, ForwardedShares, SubmitChanges, unanswered
@@ -80,7 +80,7 @@ class Window(msgspec.Struct, frozen=True):
     @property
     def rows(self) -> int:
         """How many a fold of it writes, at most."""
-        upstream = sum(len(packed) for _, _, packed in self.minutes) // upstream_tallies.RECORD_BYTES
+        upstream = sum(len(packed) for _, _, packed in self.minutes) // upstream_verdicts.RECORD_BYTES
         return sum(len(records) for _, records, _ in self.minutes) + 2 * upstream
 
 
@@ -353,8 +353,8 @@ def read_window(connection: Connection, until: int) -> Window | None:
     minutes = []
     for minute in sorted({row.minute for row in rows}):
         mine = [row for row in rows if row.minute == minute]
-        said = upstream_tallies.unpack(row.upstream for row in mine if row.upstream)
-        minutes.append((minute, merge(row.tallies for row in mine), upstream_tallies.pack(said)))
+        said = upstream_verdicts.unpack(row.upstream for row in mine if row.upstream)
+        minutes.append((minute, merge(row.tallies for row in mine), upstream_verdicts.pack(said)))
     new = tuple((row.minute, worker) for row in rows if row.names for worker in names_in(row.names))
     return Window(first, last, count, tuple(minutes), new)
 
@@ -362,7 +362,7 @@ def read_window(connection: Connection, until: int) -> Window | None:
 def pieces(window: Window) -> Iterator[tuple[int, Records, bytes]]:
     """The same in parts, none of which writes more than ROWS_MAX rows."""
     nothing = np.zeros(0, dtype=RECORD)
-    bytes_max = ROWS_MAX // 2 * upstream_tallies.RECORD_BYTES
+    bytes_max = ROWS_MAX // 2 * upstream_verdicts.RECORD_BYTES
     for minute, records, packed in window.minutes:
         for at in range(0, len(records), ROWS_MAX):
             yield minute, records[at : at + ROWS_MAX], b""
@@ -419,7 +419,7 @@ def fold(connection: Connection, window: Window, tenant_of: Callable[[int], int]
             )
     folds = connection.scalar(select(journal_writers.c.batch).where(journal_writers.c.writer == FOLDER)) or 0
     record(connection, FOLDER, folds + 1, tallies)
-    upstream_tallies.record(
+    upstream_verdicts.record(
         connection, ((minute, packed) for minute, _, packed in window.minutes if packed), tenant_of
     )
 

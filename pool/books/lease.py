@@ -102,15 +102,12 @@ class FileLock:
             self._descriptor = None
 
 
-# Asked of pg_locks, not only whether it answers: behind a pooler it may be another session by now.
-_MINE: Final = text(
-    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid()"
-    " AND classid = :high AND objid = :low"
-).bindparams(high=LEASE_LOCK >> 32, low=LEASE_LOCK & 0xFFFFFFFF)
-# Only looked at: a visitor that took it for its transaction would refuse the next visitor, because a commit
+# Asked of pg_locks, not only whether the session answers: behind a pooler it may be another one by now. And
+# only looked at: a visitor that took it for its transaction would refuse the next visitor, because a commit
 # lets go of the writers' turn and of this lock one after the other, in no order that is promised.
-_ANYBODYS: Final = text(
-    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+_HOLDERS: Final = text(
+    "SELECT count(*) AS anybody, count(*) FILTER (WHERE pid = pg_backend_pid()) AS we FROM pg_locks"
+    " WHERE locktype = 'advisory' AND granted"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND classid = :high AND objid = :low"
 ).bindparams(high=LEASE_LOCK >> 32, low=LEASE_LOCK & 0xFFFFFFFF)
@@ -143,7 +140,7 @@ class ServerLock:
         if self._session is None:
             return False
         try:
-            if self._session.execute(_MINE).scalar() == 1:
+            if self._session.execute(_HOLDERS).one().we == 1:
                 return True
         except SQLAlchemyError:
             pass
@@ -151,7 +148,7 @@ class ServerLock:
         return False
 
     def free(self, connection: Connection) -> bool:
-        return connection.execute(_ANYBODYS).scalar() == 0
+        return bool(connection.execute(_HOLDERS).one().anybody == 0)
 
     def release(self) -> None:
         if self._session is not None:

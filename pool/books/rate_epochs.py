@@ -119,7 +119,7 @@ def _join(
 ) -> TenantRate:
     scheme = _scheme(connection, tenant, price.source)
     sat_per_ph_day = _order_price(connection, tenant, price.order_id)
-    basis = price.fee_basis_id if _by_fees(connection, price, tenant) else None
+    basis = price.fee_basis_id if _is_by_fees(scheme, sat_per_ph_day) else None
     fees_sat = 0
     if basis is not None:
         fees_sat = int(
@@ -145,7 +145,11 @@ def _join(
 def _by_fees(connection: Connection, price: WorkPrice, tenant: TenantView) -> bool:
     """Whether the tenant is paid for such work by the fees of recent blocks."""
     scheme = _scheme(connection, tenant, price.source)
-    return scheme is Scheme.FPPS and _order_price(connection, tenant, price.order_id) is None
+    return _is_by_fees(scheme, _order_price(connection, tenant, price.order_id))
+
+
+def _is_by_fees(scheme: Scheme, sat_per_ph_day: int | None) -> bool:
+    return scheme is Scheme.FPPS and sat_per_ph_day is None
 
 
 def _before_fpps(connection: Connection, tenant: TenantView) -> TenantView:
@@ -165,7 +169,8 @@ def _scheme(connection: Connection, tenant: TenantView, source: WorkSource) -> S
     scheme = Scheme(tenant.scheme)
     if source.solo:
         return Scheme.SOLO
-    if source.order_id is None and source.upstream_id in proxied(connection, tenant.id):
+    of_upstream = source.order_id is None and source.upstream_id is not None
+    if of_upstream and source.upstream_id in proxied(connection, tenant.id):
         return Scheme.PROXY
     if scheme is Scheme.SOLO or (scheme is Scheme.PROXY and (source.order_id or source.upstream_id is None)):
         return Scheme.PPS

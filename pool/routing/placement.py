@@ -82,7 +82,7 @@ class Placement:
         """Somebody may belong somewhere else by now."""
         self._misplaced, self._rounds_to_wait = True, 0
 
-    # stratum.services.Admission
+    # Admission
 
     def admit(self, name: str, agent: str, owner: Owner) -> Admitted | Refusal:
         """Whether the worker may mine, where it left off, and what it is to mine."""
@@ -102,7 +102,7 @@ class Placement:
     def leave(self, owner: Owner) -> None:
         self._registry.leave(owner)
 
-    # stratum.services.PlacementGuess
+    # PlacementGuess
 
     def guess(self, address: str) -> Channel | None:
         key = self._hinted(address, HINT_S)

@@ -66,7 +66,7 @@ def order(number: int, upstream_id: int = NORTH, *, from_s: int = 0, until_s: in
 
 
 class UpstreamThatTheTestSteers:
-    """In the place of pool.upstream_channel.UpstreamChannel."""
+    """In the place of pool.upstreams.channel.UpstreamChannel."""
 
     def __init__(self, services: ChannelServices, record: UpstreamRecord, order_id: int | None) -> None:
         self.record = record
@@ -118,7 +118,7 @@ class UpstreamThatTheTestSteers:
 
 
 class SoloChannelThatTheTestMade:
-    """In the place of pool.solo.SoloChannels. `tenant` may be changed, as terms are."""
+    """In the place of pool.routing.solo.SoloChannels. `tenant` may be changed, as terms are."""
 
     def __init__(self, tenant: str, channel: Channel) -> None:
         self.tenant: str | None = tenant

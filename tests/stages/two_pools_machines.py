@@ -1,8 +1,8 @@
 """Machines for tests of the proxy: they know every share that they found, and which were acknowledged.
 
-Real hashes over loopback sockets, by pool.swarm_miner, which builds headers from what it is told and nothing
-else. A fleet can be told to rest: then it reads on until every share that it sent is answered, so that what
-it counted is what the books must have. Must not know: the books.
+Real hashes over loopback sockets, by pool.swarm.machine, which builds headers from what it is told and
+nothing else. A fleet can be told to rest: then it reads on until every share that it sent is answered, so
+that what it counted is what the books must have. Must not know: the books.
 """
 
 import hashlib
