@@ -7,9 +7,11 @@ else reads it. Must not know: connections, messages.
 import ipaddress
 import re
 import ssl
+from functools import cache
 from typing import Any, Final
 
 import msgspec
+from publicsuffixlist import PublicSuffixList
 
 WORDS_CHARS_MAX: Final = 200  # of what an upstream says in words; it ends up in a log line
 ACCOUNT_CHARS_MAX: Final = 255  # the user is part of every submit
@@ -90,31 +92,33 @@ def plain_host(text: str) -> str | None:
 
 
 def same_domain(host: str, other: str) -> bool:
-    """Whether an upstream at `host` may send us to `other`: the same host, one below it, or its sibling.
+    """Whether an upstream at `host` may send us to `other`, with our account.
 
-    Siblings share all but the first label. That must not be all of a registry: without a list of those, two
-    short labels (co.uk, com.br) count as one. An IP address has no domain.
+    It may if that is the same host, or one of the same registered domain. Whose neighbours are strangers
+    (names right below co.uk, duckdns.org, a cloud's), and who has no name, sends us nowhere else.
     """
     ours, theirs = plain_host(host), plain_host(other)
     if ours is None or theirs is None:
         return False
-    if ours == theirs:
-        return True
-    if _is_address(ours) or _is_address(theirs):
-        return False
-    parent = ours.partition(".")[2]
-    return _below(theirs, ours) or (_is_owned(parent) and (theirs == parent or _below(theirs, parent)))
+    domain = _registered_domain(ours)
+    return ours == theirs or (domain is not None and domain == _registered_domain(theirs))
 
 
-def _below(host: str, domain: str) -> bool:
-    return "." in domain and host.endswith("." + domain)
+def _registered_domain(host: str) -> str | None:
+    """What somebody registered of a plain host; None for a public suffix, a single label, an IP address.
+
+    An address has spellings that only a resolver takes for one (10.1, 0x0a.1): a top level begins with a
+    letter.
+    """
+    if ":" in host or not host.rpartition(".")[2][0].isalpha():
+        return None
+    return _public_suffixes().privatesuffix(host)
 
 
-def _is_owned(domain: str) -> bool:
-    labels = domain.split(".")
-    registry = len(labels) == 2 and len(labels[0]) <= 3 and len(labels[1]) == 2
-    return len(labels) >= 2 and not registry
+@cache
+def _public_suffixes() -> PublicSuffixList:
+    """Whose names are given to strangers: registries, and who lets hosts below a name (the private section).
 
-
-def _is_address(host: str) -> bool:
-    return ":" in host or host.replace(".", "").isdigit()
+    Read from the package when it is first asked, 0.1 s: most upstreams never send us anywhere.
+    """
+    return PublicSuffixList()

@@ -163,6 +163,37 @@ def test_version_rolling_without_a_mask_is_nonsense() -> None:
         ("eu.pool.com", "us.pool.com:3333", False),
         ("eu.pool.com", "..pool.com", False),
         ("eu.pool.com", "", False),
+        # Within what one owner registered, however deep.
+        ("auto.sha256.pool.com", "eu.sha512.pool.com", True),
+        ("eu.pool.xn--55qx5d.cn", "us.pool.xn--55qx5d.cn", True),
+        ("eu.my-pool.internal", "us.my-pool.internal", True),
+        # Names that anybody gets: of registries, of dynamic DNS, of clouds.
+        ("mypool.duckdns.org", "eu.mypool.duckdns.org", True),
+        ("mypool.duckdns.org", "evil.duckdns.org", False),
+        ("eu.mypool.duckdns.org", "evil.duckdns.org", False),
+        ("duckdns.org", "evil.duckdns.org", False),
+        ("mypool.ddns.net", "evil.ddns.net", False),
+        ("pool.github.io", "evil.github.io", False),
+        ("pool.xn--55qx5d.cn", "evil.xn--55qx5d.cn", False),
+        ("pool.com.br", "evil.com.br", False),
+        ("pool.kawasaki.jp", "evil.kawasaki.jp", False),
+        ("pool.kobe.jp", "city.kobe.jp", False),
+        ("ec2-10-0-0-1.compute-1.amazonaws.com", "ec2-10-0-0-2.compute-1.amazonaws.com", False),
+        ("pool.amazonaws.com", "evil.s3.amazonaws.com", False),
+        # Names of a site: only its own resolver knows whose they are.
+        ("pool", "evil.pool", False),
+        ("pool.lan", "evil.lan", False),
+        # Letters that look like others, or become them.
+        ("eu.pool.com", "us.po\u043el.com", False),
+        ("eu.pool.com", "us.pool\u3002com", False),
+        ("eu.pool.com", "us.pool.\uff43om", False),
+        # Addresses in the spellings that only a resolver knows, and a scope that ends like a name.
+        ("pool.10.1", "evil.10.1", False),
+        ("pool.0x0a.0x1", "evil.0x0a.0x1", False),
+        ("10.0.0.5", "9.0.0.5", False),
+        ("2130706433", "evil.2130706433", False),
+        ("eu.pool.com", "fe80::1%us.pool.com", False),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.2", False),
     ],
 )
 def test_how_far_an_upstream_may_send_us(host: str, other: str, expected: bool) -> None:
