@@ -24,6 +24,36 @@ class LineTooLong(ValueError):
 def sha256d(backend: str, messages: bytes, size: int) -> bytes:
     """SHA-256d of each `size`-byte message by the named code path, 32 bytes each."""
 
+class Found:
+    """A header that meets the network target, or its job's forward target, and what it was made of."""
+
+    @property
+    def channel(self) -> int: ...
+    @property
+    def seq(self) -> int:
+        """The id that it was sent under."""
+    @property
+    def worker(self) -> int: ...
+    @property
+    def extranonce1(self) -> bytes: ...
+    @property
+    def extranonce2(self) -> bytes: ...
+    @property
+    def ntime(self) -> int: ...
+    @property
+    def nonce(self) -> int: ...
+    @property
+    def version(self) -> int:
+        """As hashed, with the rolled bits."""
+    @property
+    def hash_internal(self) -> bytes: ...
+    @property
+    def difficulty_log2(self) -> int:
+        """That it was judged at."""
+    @property
+    def tallied(self) -> bool:
+        """False: an accepted share that is in no tally; whoever gets it counts it."""
+
 class Engine:
     def __init__(
         self,
@@ -59,8 +89,8 @@ class Engine:
         """A job; seq grows, from 1. The channel's jobs on other previous hashes are stale from here on, and
         with `clean` all earlier ones.
 
-        A good share with a hash of at most the forward target, or that is a block, is handed out as a
-        solution and not tallied. Without a forward target only blocks are handed out, and all are tallied.
+        A good share with a hash of at most the forward target, or that is a block, is handed out as found
+        and not tallied. Without a forward target only blocks are handed out, and all are tallied.
 
         `start_log2`: the difficulty for sessions that get this work without having been there when it came;
         None: they do not get it. Returns the seq that the same work came with first, on whatever channel, and
@@ -115,18 +145,8 @@ class Engine:
         """
     def submit(self, session: int, id: bytes, params: Sequence[bytes]) -> None:
         """A mining.submit that had to be decoded in Python; `id` is raw JSON."""
-    def validate(
-        self,
-    ) -> tuple[
-        list[tuple[Any, bytes]],
-        list[tuple[int, int, int, bytes, bytes, int, int, int, bytes, int, bool]],
-        list[Any],
-    ]:
-        """Judge all that is queued: (owner, replies), solutions, owners due for a retarget.
-
-        A solution is (channel, job seq, worker, extranonce1, extranonce2, ntime, nonce, version,
-        hash_internal, difficulty_log2, tallied).
-        """
+    def validate(self) -> tuple[list[tuple[Any, bytes]], list[Found], list[Any]]:
+        """Judge all that is queued: (owner, replies), what was found, owners due for a retarget."""
     def take_credits(self) -> list[tuple[bytes, bytes]]:
         """Since the last time: previous hashes, each with 16 bytes of every header hash credited on it."""
     def remember(self, prevhash_internal: bytes, keys: bytes) -> None:

@@ -19,7 +19,7 @@ from typing import Protocol
 import msgspec
 
 from stratum import messages
-from stratum._engine import FORGOTTEN, JOBS_PER_CHANNEL_MAX, NOT_HELD, Engine
+from stratum._engine import FORGOTTEN, JOBS_PER_CHANNEL_MAX, NOT_HELD, Engine, Found
 from stratum.job import Job, Solution, Work, swap_words
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.owner import Owner
@@ -269,25 +269,22 @@ class Channel:
         params = [*self._notify_params, f"{self._ntime:08x}"]
         return messages.notify(self.current.job_id, params, clean=clean)
 
-    def solution(
-        self, raw: tuple[int, int, int, bytes, bytes, int, int, int, bytes, int, bool]
-    ) -> Solution | None:
-        """The engine's solution with its job; None if that job was dropped meanwhile."""
-        _, seq, worker, extranonce1, extranonce2, ntime, nonce, version, hash_internal, log2, tallied = raw
-        job = self._jobs.get(seq)
+    def solution(self, found: Found) -> Solution | None:
+        """What the engine has found, with its job; None if that job was dropped meanwhile."""
+        job = self._jobs.get(found.seq)
         if job is None:
             return None
         return Solution(
             job=job,
-            worker=worker,
-            extranonce1=extranonce1,
-            extranonce2=extranonce2,
-            ntime=ntime,
-            nonce=nonce,
-            version=version,
-            hash_internal=hash_internal,
-            difficulty_log2=log2,
-            tallied=tallied,
+            worker=found.worker,
+            extranonce1=found.extranonce1,
+            extranonce2=found.extranonce2,
+            ntime=found.ntime,
+            nonce=found.nonce,
+            version=found.version,
+            hash_internal=found.hash_internal,
+            difficulty_log2=found.difficulty_log2,
+            tallied=found.tallied,
         )
 
     def lease(self, session_id: str | None, now_s: float) -> tuple[bytes, list[tuple[int, int]]]:

@@ -552,9 +552,9 @@ class Switchboard:
         """Judge everything fed since the last call, and let the commit know."""
         if self._engine.queued():
             self._judged.set()
-        replies, solutions, retarget = self._engine.validate()
-        for raw in solutions:
-            solution = self.distribution.channel(raw[0]).solution(raw)
+        replies, finds, retarget = self._engine.validate()
+        for found in finds:
+            solution = self.distribution.channel(found.channel).solution(found)
             if solution is not None:
                 self._on_solution(solution)
         if retarget:

@@ -113,7 +113,8 @@ struct Job {
     size_t extranonce_at = 0, extranonce_size = 0;
 };
 
-struct Solution {
+// A header that meets the network target or the forward target, and what it was made of.
+struct Found {
     uint32_t worker = 0, channel = 0;
     uint64_t seq = 0;
     std::array<uint8_t, kExtranonceMax> extranonce1, extranonce2;
@@ -132,7 +133,7 @@ struct Reply {
 struct Batch {
     std::vector<Reply> replies;        // in the order in which their shares came
     std::string bytes;
-    std::vector<Solution> solutions;
+    std::vector<Found> found;
     std::vector<uint32_t> retarget;    // sessions whose count of accepted shares is due
     std::array<uint64_t, kVerdicts> verdicts{};
     void clear();

@@ -307,8 +307,7 @@ class World {
         pieces_.validate(other);
         require(batch.bytes == other.bytes && batch.verdicts == other.verdicts, "engines judge the same");
         require(batch.retarget == other.retarget, "engines see the same retargets");
-        require(std::ranges::equal(batch.solutions, other.solutions, alike),
-                "engines hand out the same solutions");
+        require(std::ranges::equal(batch.found, other.found, alike), "engines find the same");
 
         uint64_t judged = 0;
         for (const uint64_t count : batch.verdicts) judged += count;
@@ -328,7 +327,7 @@ class World {
             });
     }
 
-    static bool alike(const Solution& a, const Solution& b) {
+    static bool alike(const Found& a, const Found& b) {
         return a.hash == b.hash && a.tallied == b.tallied && a.channel == b.channel && a.seq == b.seq &&
                a.worker == b.worker && a.difficulty_log2 == b.difficulty_log2 && a.version == b.version &&
                a.ntime == b.ntime && a.nonce == b.nonce && a.extranonce1_size == b.extranonce1_size &&

@@ -80,7 +80,7 @@ class Promises {
                                                   batch.verdicts[static_cast<size_t>(Verdict::kUndelivered)]);
         require(upstream_lost_ || batch.verdicts[static_cast<size_t>(Verdict::kUndelivered)] == 0,
                 "a share is undelivered where an upstream was lost");
-        for (const Solution& solution : batch.solutions) handed_out(solution);
+        for (const Found& found : batch.found) handed_out(found);
         for (auto& [_, told] : told_)  // what is fed from here on is judged by what was told last
             if (!told.empty()) told.erase(told.begin(), told.end() - 1);
     }
@@ -127,36 +127,36 @@ class Promises {
         idle_tip_ = left;
     }
 
-    void handed_out(const Solution& solution) {
-        const Published& job = jobs_.at(solution.seq);
-        require(job.channel == solution.channel, "a solution names the channel of its job");
-        const auto was_there = [&](const Places& places) { return matches(places, solution); };
-        require(std::ranges::any_of(told_.at(solution.worker / kWorkersOfMiner), was_there),
+    void handed_out(const Found& found) {
+        const Published& job = jobs_.at(found.seq);
+        require(job.channel == found.channel, "what was found names the channel of its job");
+        const auto was_there = [&](const Places& places) { return matches(places, found); };
+        require(std::ranges::any_of(told_.at(found.worker / kWorkersOfMiner), was_there),
                 "a share is judged by where its session was by then");
-        const bool news = !job.blocks || blocks_.insert(solution.hash).second;
-        if (solution.tallied) {
+        const bool news = !job.blocks || blocks_.insert(found.hash).second;
+        if (found.tallied) {
             require(job.blocks && news, "what is handed out and tallied is a block, once");
             return;
         }
         --untallied_[0];
         require(job.forward_target &&
-                    (job.blocks || number_from(solution.hash)[3] <= (*job.forward_target)[3]),
+                    (job.blocks || number_from(found.hash)[3] <= (*job.forward_target)[3]),
                 "what is forwarded meets a target");
         const auto channel = channels_.find(job.channel);
         require(channel != channels_.end() && channel->second.tip == job.tip &&
                     job.seq >= channel->second.stale_before,
                 "what is forwarded is not stale");
-        require(forwarded_[job.tip].insert(solution.hash).second, "a share is forwarded once");
+        require(forwarded_[job.tip].insert(found.hash).second, "a share is forwarded once");
     }
 
-    static bool matches(const Places& places, const Solution& solution) {
+    static bool matches(const Places& places, const Found& found) {
         const Place* at = nullptr;
         for (const Place& place : places)
-            if (place.from_seq <= solution.seq) at = &place;
-        return at && at->channel == solution.channel &&
-               at->extranonce2_size == solution.extranonce2_size &&
-               at->extranonce1.size() == solution.extranonce1_size &&
-               std::equal(at->extranonce1.begin(), at->extranonce1.end(), solution.extranonce1.begin());
+            if (place.from_seq <= found.seq) at = &place;
+        return at && at->channel == found.channel &&
+               at->extranonce2_size == found.extranonce2_size &&
+               at->extranonce1.size() == found.extranonce1_size &&
+               std::equal(at->extranonce1.begin(), at->extranonce1.end(), found.extranonce1.begin());
     }
 
     bool upstream_lost_ = false;

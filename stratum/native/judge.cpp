@@ -74,7 +74,7 @@ int8_t floor_log2(const Number& target) {
 void Batch::clear() {
     replies.clear();
     bytes.clear();
-    solutions.clear();
+    found.clear();
     retarget.clear();
     verdicts.fill(0);
 }
@@ -245,20 +245,20 @@ bool Engine::is_news(const Hash& hash) {
 }
 
 void Engine::hand_out(const Share& share, const Hash& hash, bool tallied, Batch& batch) {
-    Solution& solution = batch.solutions.emplace_back();
-    solution.worker = share.worker;
-    solution.channel = share.job->channel;
-    solution.seq = share.seq;
-    solution.extranonce1 = share.extranonce1;
-    solution.extranonce2 = share.extranonce2;
-    solution.extranonce1_size = share.extranonce1_size;
-    solution.extranonce2_size = share.extranonce2_size;
-    solution.ntime = share.ntime;
-    solution.nonce = share.nonce;
-    solution.version = share.version;
-    solution.hash = hash;
-    solution.difficulty_log2 = share.difficulty_log2;
-    solution.tallied = tallied;
+    Found& found = batch.found.emplace_back();
+    found.worker = share.worker;
+    found.channel = share.job->channel;
+    found.seq = share.seq;
+    found.extranonce1 = share.extranonce1;
+    found.extranonce2 = share.extranonce2;
+    found.extranonce1_size = share.extranonce1_size;
+    found.extranonce2_size = share.extranonce2_size;
+    found.ntime = share.ntime;
+    found.nonce = share.nonce;
+    found.version = share.version;
+    found.hash = hash;
+    found.difficulty_log2 = share.difficulty_log2;
+    found.tallied = tallied;
 }
 
 // Whether a rejected share is charged to the worker that it names: then that is one less to be charged.

@@ -19,6 +19,7 @@ using namespace nb::literals;
 
 namespace {
 
+using angara::Found;
 using angara::Hash;
 
 // Fewer shares than this are hashed before another thread would have woken up and taken the GIL.
@@ -180,25 +181,18 @@ class PyEngine {
             nb::gil_scoped_release released;
             engine_.validate(batch_);
         }
-        nb::list replies, solutions, retarget;
+        nb::list replies, found, retarget;
         for (const angara::Reply& reply : batch_.replies) {
             const nb::object& owner = owners[reply.session];
             if (!owner.is_valid()) continue;  // it left: nobody to answer
             const char* const begin = batch_.bytes.data() + reply.begin;
             replies.append(nb::make_tuple(owner, bytes_of(begin, reply.end - reply.begin)));
         }
-        for (const angara::Solution& s : batch_.solutions) {
-            const nb::bytes extranonce1 = bytes_of(s.extranonce1.data(), s.extranonce1_size);
-            const nb::bytes extranonce2 = bytes_of(s.extranonce2.data(), s.extranonce2_size);
-            const nb::bytes hash = bytes_of(s.hash.data(), s.hash.size());
-            solutions.append(nb::make_tuple(s.channel, s.seq, s.worker, extranonce1, extranonce2, s.ntime,
-                                            s.nonce, s.version, hash, static_cast<int>(s.difficulty_log2),
-                                            s.tallied));
-        }
+        for (const Found& it : batch_.found) found.append(it);
         for (const uint32_t session : batch_.retarget)
             if (owners[session].is_valid()) retarget.append(owners[session]);
         for (size_t i = 0; i < totals_.size(); ++i) totals_[i] += batch_.verdicts[i];
-        return nb::make_tuple(replies, solutions, retarget);
+        return nb::make_tuple(replies, found, retarget);
     }
     nb::bytes take_tallies() {
         const auto guard = lock();
@@ -338,6 +332,21 @@ NB_MODULE(_engine, m) {
     m.attr("NOT_HELD") = static_cast<int>(angara::kNotHeld);
     m.attr("FORGOTTEN") = static_cast<int>(angara::kForgotten);
     m.def("sha256d", &sha256d, "backend"_a, "messages"_a, "size"_a);
+
+    nb::class_<Found>(m, "Found")
+        .def_ro("channel", &Found::channel)
+        .def_ro("seq", &Found::seq)
+        .def_ro("worker", &Found::worker)
+        .def_prop_ro("extranonce1",
+                     [](const Found& it) { return bytes_of(it.extranonce1.data(), it.extranonce1_size); })
+        .def_prop_ro("extranonce2",
+                     [](const Found& it) { return bytes_of(it.extranonce2.data(), it.extranonce2_size); })
+        .def_ro("ntime", &Found::ntime)
+        .def_ro("nonce", &Found::nonce)
+        .def_ro("version", &Found::version)
+        .def_prop_ro("hash_internal", [](const Found& it) { return bytes_of(it.hash.data(), it.hash.size()); })
+        .def_prop_ro("difficulty_log2", [](const Found& it) { return int{it.difficulty_log2}; })
+        .def_ro("tallied", &Found::tallied);
 
     nb::class_<PyEngine>(m, "Engine", nb::type_slots(engine_slots))
         .def(nb::init<size_t, std::optional<std::string>, size_t, bool>(), nb::kw_only(),

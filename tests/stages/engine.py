@@ -115,13 +115,13 @@ class Mine:
 
     def judge(self) -> list[Verdict]:
         """Judge what is queued. Replies go to their miners."""
-        replies, solutions, self.due = self.engine.validate()
+        replies, found, self.due = self.engine.validate()
         self.verdicts = []
         for miner, data in replies:
             for line in data.splitlines():
                 miner.answers.append(line)
                 self.verdicts.append(VERDICTS[line[line.index(b'"result"') :]])
-        self.found += [Found(*solution) for solution in solutions]
+        self.found += [msgspec.convert(it, Found, from_attributes=True) for it in found]
         return self.verdicts
 
     def tallies(self) -> list[Tally]:

@@ -47,8 +47,8 @@ def test_a_solution_has_the_coinbase_that_was_hashed() -> None:
     miner = desk.mining()
     share = miner.share(extranonce2=0x1122334455667788, ntime=work.ntime + 5)
     miner.ask("mining.submit", *share)
-    _, (raw,), _ = desk.engine.validate()
-    solution = desk.channel.solution(raw)
+    _, (found,), _ = desk.engine.validate()
+    solution = desk.channel.solution(found)
     assert isinstance(solution, Solution)
     assert solution.coinbase == (
         work.coinbase1 + miner.extranonce1 + bytes.fromhex("1122334455667788") + work.coinbase2

@@ -188,12 +188,13 @@ def test_a_solution_finds_the_job_that_it_was_mined_on() -> None:
     desk.channel.alias()
     desk.publish(make_work(2, network_target=(1 << 256) - 1))
     miner.ask("mining.submit", *miner.share(job=first))
-    _, (raw,), _ = desk.engine.validate()
-    solution = desk.channel.solution(raw)
+    _, (found,), _ = desk.engine.validate()
+    solution = desk.channel.solution(found)
     assert solution is not None
     assert (solution.job.job_id, solution.job.work.height) == (first[0], 1), "late, but a block is a block"
     assert (solution.worker, solution.extranonce1) == (1, miner.extranonce1)
-    assert desk.channel.solution((raw[0], 1, *raw[2:])) is None
+    desk.channel.forget_work()
+    assert desk.channel.solution(found) is None, "the job was dropped meanwhile"
 
 
 # What sessions leave behind

@@ -13,7 +13,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stratum._engine import Engine
+from stratum._engine import Engine, Found
 from stratum.job import Work
 from stratum.upstream.extranonce_split import ExtranonceNeed
 from stratum.upstream.messages import VERSION_MASK
@@ -71,8 +71,8 @@ def session_for(job: dict[str, Any]) -> UpstreamSession:
     return session
 
 
-def found_by_a_miner(session: UpstreamSession, work: Work, job: dict[str, Any]) -> tuple[Any, ...]:
-    """The engine's solution for the line that a miner with our prefix sends."""
+def found_by_a_miner(session: UpstreamSession, work: Work, job: dict[str, Any]) -> Found:
+    """What the engine finds in the line that a miner with our prefix sends."""
     assert session.split is not None
     prefix_bytes, miner_bytes = session.split.prefix_bytes, session.split.miner_bytes
     engine = Engine()
@@ -109,8 +109,8 @@ def found_by_a_miner(session: UpstreamSession, work: Work, job: dict[str, Any]) 
     params += [f"{job['rolled']:08x}"] if job["rolls"] else []
     line = json.dumps({"id": 1, "method": "mining.submit", "params": params}).encode() + b"\n"
     assert engine.feed(miner, line) is None
-    [solution] = engine.validate()[1]
-    return solution
+    [found] = engine.validate()[1]
+    return found
 
 
 def hash_of_the_upstream(job: dict[str, Any], params: list[str]) -> bytes:
@@ -145,21 +145,19 @@ def test_the_upstream_computes_the_header_that_our_miner_hashed(job: dict[str, A
     work = session.work
     assert work is not None
     assert isinstance(work.origin, UpstreamJob)
-    _, _, _, extranonce1, extranonce2, ntime, nonce, version, found, _, _ = found_by_a_miner(
-        session, work, job
-    )
+    found = found_by_a_miner(session, work, job)
     share = UpstreamShare(
-        key=found,
+        key=found.hash_internal,
         job=work.origin,
-        extranonce2=extranonce1 + extranonce2,
-        ntime=ntime,
-        nonce=nonce,
-        version=version,
+        extranonce2=found.extranonce1 + found.extranonce2,
+        ntime=found.ntime,
+        nonce=found.nonce,
+        version=found.version,
     )
     assert session.refusal(share) is None
     session.submit(share, 0.0)
     [line] = said(session)
-    assert hash_of_the_upstream(job, line["params"]) == found
+    assert hash_of_the_upstream(job, line["params"]) == found.hash_internal
 
 
 def test_a_share_mined_with_a_wider_mask_than_the_upstream_allows_is_not_sent_as_another_one() -> None:
