@@ -10,6 +10,7 @@ import base64
 import enum
 import itertools
 from contextlib import aclosing
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -141,7 +142,10 @@ class RpcClient:
         timeout_s: float = ANSWER_TIMEOUT_S,
         answer_bytes_max: int = ANSWER_BYTES_MAX,
     ) -> Any:
-        """The result of a call, within `timeout_s` of now, waiting its turn included. Raises NodeError."""
+        """The result of a call, within `timeout_s` of now, waiting its turn included. Raises NodeError.
+
+        A number that is no integer is a Decimal, as it was written.
+        """
         with trio.move_on_after(timeout_s):
             async with self._lanes[lane]:
                 return await self._call(method, params, answer_bytes_max)
@@ -212,7 +216,15 @@ class _Answer(msgspec.Struct):
     id: int | None = None
 
 
-_answers: Final = msgspec.json.Decoder(_Answer)
+def _exact(number: str) -> Decimal:
+    try:
+        return Decimal(number)
+    except InvalidOperation:
+        raise ValueError("a number beyond all bounds") from None
+
+
+# What has a point or an exponent is an amount more often than not, and no amount is ever a float.
+_answers: Final = msgspec.json.Decoder(_Answer, float_hook=_exact)
 
 
 def _result(status: int, answer: bytes, call_id: int) -> Any:

@@ -27,7 +27,7 @@ from pool.chain.templates import HEIGHT_MAX, NTIME_MAX, HashHex
 
 log = structlog.get_logger()
 
-SAT_PER_BTC: Final = 100_000_000
+SAT_BTC: Final = Decimal("0.00000001")
 MONEY_MAX_BTC: Final = 21_000_000
 # scantxoutset walks over all coins there are: a minute or two, five on a slow disk.
 SCAN_TIMEOUT_S: Final = 900.0
@@ -390,7 +390,10 @@ def _bytes(answer: object, method: str) -> bytes:
 
 
 def _sat(btc: Decimal, method: str) -> int:
-    """Exactly: a node writes eight decimals, and so many fit into the float that JSON made of them."""
+    """Exactly, or not at all: nobody rounds what is paid."""
     if not btc.is_finite() or not 0 <= btc <= MONEY_MAX_BTC:
         raise NodeSpokeNonsense(f"{method} gave an amount that is none")
-    return round(btc * SAT_PER_BTC)
+    whole = btc.quantize(SAT_BTC)
+    if whole != btc:
+        raise NodeSpokeNonsense(f"{method} gave an amount with a part of a satoshi")
+    return int(whole / SAT_BTC)

@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 import trio
 import trio.testing
 
 from pool.chain.node_set import SILENT_S
 from pool.chain.nodes import Node
-from pool.chain.rpc import NodeUnreachable
+from pool.chain.rpc import NodeSpokeNonsense, NodeUnreachable
 from pool.treasury.chain_node import PayoutNodes
 from tests.fakes.bitcoinds import FakeBitcoind, never_answers, refuses_connections
 
@@ -80,3 +81,49 @@ async def test_where_no_node_can_be_asked_each_says_why() -> None:
     async with asking(one, two) as nodes:
         with pytest.raises(NodeUnreachable, match=r"first: cannot connect.*second: the node is on chain"):
             await nodes.first()
+
+
+async def amount_read_from(written: str) -> int:
+    """What an amount of a coin is taken for that a node writes so."""
+    amount = msgspec.Raw(written.encode())
+    coin = {"txid": "ab" * 32, "vout": 0, "scriptPubKey": "51", "height": 1, "amount": amount}
+    node = FakeBitcoind()
+    node.says["scantxoutset"] = {"success": True, "height": 1, "unspents": [coin]}
+    async with asking(node) as nodes:
+        (found,) = await (await nodes.first()).coins([])
+        return found.amount_sat
+
+
+@pytest.mark.parametrize(
+    ("written", "sat"),
+    [
+        ("0.00000001", 1),
+        ("1e-8", 1),
+        ("0.1", 10_000_000),
+        ("0.30000000", 30_000_000),
+        ("20999999.99999999", 2_099_999_999_999_999),
+        ("21000000", 2_100_000_000_000_000),
+        ("1.000000000000000000000000000000000", 100_000_000),
+    ],
+)
+async def test_an_amount_is_read_to_the_satoshi(written: str, sat: int) -> None:
+    assert await amount_read_from(written) == sat
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("0.000000015", "part of a satoshi"),
+        ("1.0000000000000000000000000000000000000001", "part of a satoshi"),  # as a float: 1
+        ("20999999.999999999", "part of a satoshi"),  # as a float: 21,000,000 less one satoshi, rounded
+        ("1e-400", "part of a satoshi"),  # as a float: 0
+        ("21000000.00000001", "an amount that is none"),
+        ("-0.00000001", "an amount that is none"),
+        ("1e400", "an amount that is none"),
+        ("1e" + "9" * 30, "a number beyond all bounds"),
+        ("1." + "1" * 5_000, "part of a satoshi"),
+    ],
+)
+async def test_nobody_rounds_an_amount(written: str, reason: str) -> None:
+    with pytest.raises(NodeSpokeNonsense, match=reason):
+        await amount_read_from(written)
