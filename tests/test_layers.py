@@ -21,7 +21,7 @@ FORBIDDEN = {
 }
 ROOMS = {
     # Both sides of the wire share words, and nothing else.
-    "stratum": ("miners upstream", "messages", "difficulty job tallies json_depth _engine"),
+    "stratum": ("miners upstream", "messages", "difficulty job tallies json_depth paced _engine"),
     "payouts": (
         "reports",
         "audit reversals",

@@ -11,7 +11,6 @@ shares of what was published before count as undelivered; each share that is for
 Must not know: tenants, orders, who mines here and why.
 """
 
-import math
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -33,6 +32,7 @@ from stratum.miners.channel import Channel
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.switchboard import Switchboard
 from stratum.miners.vardiff import VardiffPolicy
+from stratum.paced import Paced
 from stratum.upstream.client import Upstream
 from stratum.upstream.connection import Connect
 from stratum.upstream.endpoint import BadUpstream, UpstreamEndpoint
@@ -100,16 +100,14 @@ class UpstreamChannel:
         self._held_since_s = 0.0  # by it
         self._leave = trio.Event()  # the present connections are to end
         self._over = False
-        self._offer: tuple[Work, bool] | None = None  # the newest work that is not published yet
-        self._news = trio.Event()
-        self._urgent = trio.Event()  # it is a clean one
-        self._published_s = -math.inf
+        # The newest work that is not published yet; a clean one is urgent.
+        self._offers = Paced[Work](REFRESH_GAP_S, urgent_gap_s=CLEAN_GAP_S)
+        self._masks = Paced[int](MASK_GAP_S)  # the newest that nobody has been told
+        self._published_s = 0.0
         self._tip = b""  # the previous block of the work that is mined
         self._connection: int | None = None  # that the published work came from
         self._price: WorkPrice | None = None  # that the published work has
         self._bounds_are_new = False
-        self._mask_is_new = trio.Event()  # and nobody has been told
-        self._mask_told_s = -math.inf
         self._log = log.bind(upstream=record.name, channel=self.channel.number)
 
     @property
@@ -269,10 +267,7 @@ class UpstreamChannel:
         if mask == self.channel.version_mask:
             return
         self.channel.version_mask = mask
-        if trio.current_time() - self._mask_told_s >= MASK_GAP_S:
-            self._tell_mask()
-        else:
-            self._mask_is_new.set()
+        self._masks.put(mask)
 
     def on_target(self, target: int) -> None:
         policy, most_log2 = self._services.vardiff, floor_log2(difficulty_of_target(max(target, 1)))
@@ -282,12 +277,7 @@ class UpstreamChannel:
         self._bounds_are_new = True  # the sessions learn it with the work that it is for
 
     def on_work(self, work: Work, clean: bool) -> None:
-        if self._offer is not None:
-            clean = clean or self._offer[1]
-        self._offer = work, clean
-        self._news.set()
-        if clean:
-            self._urgent.set()
+        self._offers.put(work, urgent=clean)
 
     def on_submit_answer(self, answer: SubmitAnswer) -> None:
         self._services.submits.answered(answer)
@@ -300,7 +290,8 @@ class UpstreamChannel:
     def on_lost(self, reason: str, unanswered: tuple[bytes, ...]) -> None:
         self._note_steadiness()
         self.serving, self.since_s = False, trio.current_time()
-        self.channel.paused, self._offer = True, None
+        self.channel.paused = True
+        self._offers.drop()
         for channel in self.channels:
             channel.undeliverable()
         words = f"{reason}; {len(unanswered)} shares unanswered" if unanswered else reason
@@ -312,44 +303,27 @@ class UpstreamChannel:
         if self.serving and now_s - self.since_s >= STEADY_S:
             self.out_since_s = now_s
 
-    def _tell_mask(self) -> None:
-        self._mask_told_s = trio.current_time()
-        self._services.board.distribution.mask_changed(self.channel)
-
     async def _tell_masks(self) -> None:
-        """Of masks that came too soon after another one, the last."""
         while True:
-            await self._mask_is_new.wait()
-            await trio.sleep_until(self._mask_told_s + MASK_GAP_S)
-            self._mask_is_new = trio.Event()
-            self._tell_mask()
+            await self._masks.due()
+            self._masks.take()
+            self._services.board.distribution.mask_changed(self.channel)
 
     # Jobs
 
     async def _publish(self) -> None:
         """Publish the newest work when its price is on disk; what was overtaken meanwhile never."""
         while True:
-            await self._news.wait()
-            if self._offer is not None and not self._offer[1]:
-                with trio.move_on_at(self._published_s + REFRESH_GAP_S):
-                    await self._urgent.wait()
-            await trio.sleep_until(self._published_s + CLEAN_GAP_S)
-            self._news, self._urgent = trio.Event(), trio.Event()
+            work = await self._offers.due()
             price = self._services.price()
-            if price is None or self._offer is None:
-                if self._offer is not None:
-                    await self._price_known()
-                    self._news.set()
+            if price is None:
+                await self._price_known()
                 continue
-            work, _ = self._offer
             self._price = price[0]
             named = msgspec.structs.replace(price[0], upstream_id=self.record.id, order_id=self.order_id)
             epoch = await self._services.epoch(named, price[1])
-            if self._offer is None or self._offer[0] is not work:
-                continue  # lost, or overtaken: that has set the event
-            _, clean = self._offer
-            self._offer = None
-            self._take(work, epoch, clean)
+            if self._offers.latest is work:  # else lost, or overtaken
+                self._take(work, epoch, self._offers.take())
 
     async def _reprice(self) -> None:
         """Where a block is worth something else by now, the work that is mined is published again."""
@@ -358,7 +332,7 @@ class UpstreamChannel:
             price, before, current = self._services.price(), self._price, self.channel.current
             if price is None or before is None or current is None:
                 continue
-            if not self.ready or self._offer is not None:
+            if not self.ready or self._offers.latest is not None:
                 continue
             if (price[0].nbits, price[0].subsidy_sat) == (before.nbits, before.subsidy_sat):
                 continue

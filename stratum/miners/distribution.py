@@ -17,6 +17,7 @@ import trio
 from stratum.job import Work
 from stratum.miners.channel import Channel, Member, Moved
 from stratum.miners.extranonce import ExtranonceExhausted
+from stratum.paced import Paced
 
 # Between two works that are made anew for who waits for a difficulty: all of them share one, however many
 # they are and however often they ask.
@@ -48,7 +49,7 @@ class Distribution:
         self._refresh_spread_s = refresh_spread_s
         self._clock = clock
         self._channels: dict[int, Channel] = {}
-        self._wanted = trio.Event()  # somebody waits
+        self._wanted = Paced[None](ANEW_INTERVAL_S)  # somebody waits
         self._refreshed: deque[Channel] = deque()  # whose sessions get the current job in due course
         self._refresh = trio.Event()
 
@@ -184,7 +185,7 @@ class Distribution:
         self._refresh.set()
 
     def _note_waiting(self) -> None:
-        self._wanted.set()
+        self._wanted.put(None)
 
     async def _pace(self) -> None:
         """Routine refreshes, spread over a while. One that comes meanwhile is sent from there on."""
@@ -197,7 +198,6 @@ class Distribution:
     async def _serve_waiting(self) -> None:
         while True:
             with trio.move_on_after(QUIET_LOOK_S):
-                await self._wanted.wait()
-            self._wanted = trio.Event()
+                await self._wanted.due()
+            self._wanted.take()
             self.serve_waiting()
-            await trio.sleep(ANEW_INTERVAL_S)

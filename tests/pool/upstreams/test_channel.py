@@ -297,6 +297,7 @@ async def test_another_mask_holds_at_once(autojump_clock: MockClock, monkeypatch
         rolling, plain = desk.miner(1, rolling=True), desk.miner(2)
         rolling.hear(), plain.hear()
         desk.upstream.owner.on_mask(0x0000E000)
+        await desk.settled()
         assert [it["params"] for it in rolling.hear()] == [["0000e000"]]
         assert plain.hear() == []
         assert desk.it.channel.version_mask == 0x0000E000
@@ -313,6 +314,7 @@ async def test_masks_that_change_without_end_are_told_once_in_a_while(
         rolling.hear()
         for number in range(1000):
             desk.upstream.owner.on_mask(0xE000 if number % 2 else 0x6000)
+            await desk.settled()
         assert [it["params"] for it in rolling.hear()] == [["00006000"]]
         await trio.sleep(2 * MASK_GAP_S)
         assert [it["params"] for it in rolling.hear()] == [["0000e000"]]
