@@ -10,7 +10,7 @@ import trio
 
 from stratum._engine import Engine
 from stratum.difficulty import DIFF1, DIFFICULTY_LOG2_MIN
-from stratum.job import Work
+from stratum.job import Solution, Work
 from stratum.miners.channel import Channel, JobIds
 from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits
 from stratum.miners.contracts import Admitted, Refusal, Services
@@ -30,6 +30,11 @@ class JournalThatKeepsNothing:
         await trio.lowlevel.checkpoint()
 
 
+class SourceThatForgets:
+    def on_solution(self, solution: Solution) -> None:
+        pass
+
+
 class OpenAdmission:
     """Lets everybody in, with numbers in the order of their coming."""
 
@@ -46,7 +51,14 @@ class OpenAdmission:
 
 async def serve(difficulty_log2: int) -> None:
     engine = Engine()
-    channel = Channel(1, engine=engine, job_ids=JobIds(), extranonces=ExtranonceSpace(4), extranonce2_size=8)
+    channel = Channel(
+        1,
+        SourceThatForgets(),
+        engine=engine,
+        job_ids=JobIds(),
+        extranonces=ExtranonceSpace(4),
+        extranonce2_size=8,
+    )
     services = Services(
         engine=engine,
         channel=channel,
@@ -60,7 +72,6 @@ async def serve(difficulty_log2: int) -> None:
         services=services,
         connection_limits=connection_limits,
         journal=JournalThatKeepsNothing(),
-        on_solution=lambda solution: None,
         limits=BoardLimits(),
     )
     work = Work(

@@ -16,7 +16,7 @@ import trio
 
 from pool.books.bookkeeper import Bookkeeper
 from pool.chain.block_queue import BlockQueue
-from pool.chain.blocks import BlockResult, BlockSubmitter
+from pool.chain.blocks import BlockResult, BlockSubmitter, log_found
 from pool.chain.templates import Template
 from pool.routing.solo import payout_of
 from stratum.job import Solution
@@ -34,7 +34,10 @@ STORE_S: Final = 1.0  # of a stop, which takes two seconds at most
 
 
 class BlockSubmission:
-    """Takes what was found; `run` does the rest. `on_block` is told of every block's result."""
+    """The work source of all our own work: takes what was found on it; `run` does the rest.
+
+    `finder` says whose a worker number is, None for 0; `on_block` is told of every block's result.
+    """
 
     def __init__(
         self,
@@ -43,19 +46,23 @@ class BlockSubmission:
         *,
         payout_script: bytes,
         network: str,
+        finder: Callable[[int], str | None],
         on_block: Callable[[BlockResult], None],
     ) -> None:
         self._submitter = submitter
         self._bookkeeper = bookkeeper
         self._payout_script, self._network = payout_script, network
+        self._finder = finder
         self._on_block = on_block
         self._queue = BlockQueue(lambda solution: payout_of(solution) is None)
         self._to_book, self._submitted = trio.open_memory_channel[tuple[Solution, BlockResult]](BOOKINGS_MAX)
 
-    def take(self, solution: Solution, finder: str | None) -> None:
+    def on_solution(self, solution: Solution) -> None:
         """Submit a block, unless enough of ours follow its parent already."""
-        if self._queue.put(solution):
-            log_found(solution, finder, forwarded=False)
+        taken = self._queue.put(solution)
+        finder = self._finder(solution.worker)
+        if taken:
+            log_found(solution, finder, solo=payout_of(solution) is not None)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then `store` what nobody has taken yet."""
@@ -127,18 +134,6 @@ class BlockSubmission:
                 await self._submitter.submit(solution)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_S):
             await self._count_siblings()  # a count: no reason to wait for a database that is away
-
-
-def log_found(solution: Solution, finder: str | None, *, forwarded: bool) -> None:
-    """A line about a block; `forwarded`: to the upstream whose work it is."""
-    log.info(
-        "block_found",
-        height=solution.job.work.height,
-        hash=solution.hash_internal[::-1].hex(),
-        worker=finder,
-        forwarded=forwarded,
-        solo=payout_of(solution) is not None,
-    )
 
 
 def income_sat(solution: Solution) -> int:

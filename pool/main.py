@@ -23,7 +23,7 @@ from payouts.rates import Scheme, subsidy_sat
 from pool.admin.desk import Desk
 from pool.admin.live import Live
 from pool.admin.server import serve_admin
-from pool.block_submission import BlockSubmission, log_found
+from pool.block_submission import BlockSubmission
 from pool.books import book, rate_epochs
 from pool.books.book import WrongBook
 from pool.books.bookkeeper import Bookkeeper
@@ -52,7 +52,7 @@ from pool.treasury.chain_node import PayoutNodes
 from pool.treasury.follower import Follower
 from pool.treasury.wallet import PayoutWallet
 from stratum._engine import Engine
-from stratum.job import Solution, Work
+from stratum.job import Work
 from stratum.miners.channel import Channel, JobIds
 from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits
 from stratum.miners.contracts import Services
@@ -131,6 +131,7 @@ class Pool:
             self._bookkeeper,
             payout_script=config.payout_script,
             network=config.network,
+            finder=self._registry.finder,
             on_block=on_block,
         )
         self._fees = FeeWatch(
@@ -145,6 +146,7 @@ class Pool:
         self._mined: tuple[Template, tuple[bytes, ...]] | None = None  # what that was made of, and its branch
         self._channel = Channel(
             1,
+            self._blocks,
             engine=engine,
             job_ids=job_ids,
             # Not from 0 at every start: an upstream's job has no salt of ours, and who gets the prefix of
@@ -158,7 +160,9 @@ class Pool:
             self._registry,
             network=config.network,
             pool_script=config.payout_script,
-            new_channel=lambda: self._proxy.new_channel(EXTRANONCE1_BYTES, config.extranonce2_bytes),
+            new_channel=lambda: self._proxy.new_channel(
+                self._blocks, EXTRANONCE1_BYTES, config.extranonce2_bytes
+            ),
             board=lambda: self._board,
             work_on=self._work_on,
             wall_clock=time.time,
@@ -201,7 +205,6 @@ class Pool:
             services=services,
             connection_limits=self._connection_limits,
             journal=self._journal,
-            on_solution=self._take_solution,
             limits=config.board_limits,
         )
 
@@ -312,15 +315,6 @@ class Pool:
     def _show_out(self, owner: Owner) -> None:
         """Somebody else needs the places of names that this connection holds, and has had no share under."""
         self._board.drop(cast(Connection, owner), "names without a share")
-
-    def _take_solution(self, solution: Solution) -> None:
-        if solution.worker:
-            self._registry.prove(solution.worker)  # whatever its verdict is: there is work behind it
-        finder = self._registry.name_of(solution.worker) if solution.worker else None
-        if not self._proxy.forward(solution):
-            self._blocks.take(solution, finder)
-        elif solution.is_block:
-            log_found(solution, finder, forwarded=True)
 
     async def _follow_payouts(self) -> None:
         """Payouts under way, to their six confirmations; with nodes of its own, so that blocks never wait."""

@@ -109,6 +109,18 @@ class BlockNode(Protocol):
         """Prefer this block to others of the same work. Raises NodeError."""
 
 
+def log_found(solution: Solution, finder: str | None, *, forwarded: bool = False, solo: bool = False) -> None:
+    """A line about a block. `forwarded`: to the upstream whose work it is; `solo`: it pays a tenant."""
+    log.info(
+        "block_found",
+        height=solution.job.work.height,
+        hash=solution.hash_internal[::-1].hex(),
+        worker=finder,
+        forwarded=forwarded,
+        solo=solo,
+    )
+
+
 def assemble_block(solution: Solution, template: Template) -> bytes:
     """The full serialisation of the block that `solution` found on `template`."""
     work, coinbase = solution.job.work, solution.coinbase

@@ -182,6 +182,11 @@ class Registry:
         self.rowless[number] = worker
         self._new_workers.append(worker)
 
+    def finder(self, number: int) -> str | None:
+        """Who has found something, whatever its verdict is: there is work behind it. None for 0."""
+        self.prove(number)
+        return self.name_of(number) if number else None
+
     def _container(self, newcomer: Newcomer) -> int:
         known = self._container_ids.get((newcomer.tenant_id, newcomer.container))
         if known is not None and known not in self._removed_containers:

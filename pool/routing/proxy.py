@@ -31,8 +31,7 @@ from pool.upstreams.channel import ChannelServices, UpstreamChannel
 from pool.upstreams.past_tips import FormerTips
 from pool.upstreams.rows import load_upstreams
 from stratum._engine import Engine
-from stratum.job import Solution
-from stratum.miners.channel import Channel, JobIds
+from stratum.miners.channel import Channel, JobIds, WorkSource
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.switchboard import Switchboard
 
@@ -112,6 +111,7 @@ class Proxy:
                 price=self._price,
                 epoch=self._epoch,
                 on_event=self._on_channel,
+                finder=self._registry.finder,
                 on_change=self.placement.look_again,
                 vardiff=self._config.vardiff,
                 tips=FormerTips(self._engine.remembers, self._credits.tips),
@@ -134,10 +134,6 @@ class Proxy:
             nursery.start_soon(self._router.run)
             task_status.started()
 
-    def forward(self, solution: Solution) -> bool:
-        """Hand a solution to its upstream; False if it is of our own work."""
-        return self._routes is not None and self._routes.forward(solution)
-
     def changed(self) -> None:
         """Upstreams, orders or tenants' terms are others than before."""
         self._stale.set()
@@ -156,7 +152,11 @@ class Proxy:
         return RouteStatus(upstreams=self._routes.status(), orders=self._router.status(misplaced))
 
     def new_channel(
-        self, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None = None
+        self,
+        source: WorkSource,
+        prefix_bytes: int,
+        miner_bytes: int,
+        space: ExtranonceSpace | None = None,
     ) -> Channel:
         """A channel of a shape. With the own channel's, it shares its extranonces: sessions move freely."""
         self._numbers += 1
@@ -168,6 +168,7 @@ class Proxy:
             space = ExtranonceSpace(prefix_bytes, first=random.getrandbits(8 * prefix_bytes))
         channel = Channel(
             self._numbers,
+            source,
             engine=self._engine,
             job_ids=self._job_ids,
             extranonces=space,

@@ -21,7 +21,6 @@ from pool.orders.rows import OrderRecord
 from pool.upstreams.channel import ChannelServices, UpstreamChannel
 from pool.upstreams.rows import UpstreamRecord
 from pool.upstreams.status import UpstreamStatus
-from stratum.job import Solution
 from stratum.miners.channel import Channel
 
 log = structlog.get_logger()
@@ -258,16 +257,6 @@ class Routes:
                 for it in route.channels:
                     it.follow(record)
         self._reconcile()
-
-    def forward(self, solution: Solution) -> bool:
-        """Hand a solution to the upstream that it is for; False if its work is not an upstream's."""
-        number = solution.job.channel
-        for route in self._routes.values():
-            for it in route.channels:
-                if any(channel.number == number for channel in it.channels):
-                    it.forward(solution)
-                    return True
-        return False
 
     def mind(self) -> None:
         """Once a second: what falls back, returns, begins and ends."""

@@ -22,13 +22,14 @@ import trio
 
 from pool.books.forwarded_shares import Forwarded, ForwardedShares
 from pool.books.rate_epochs import WorkPrice
+from pool.chain.blocks import log_found
 from pool.upstreams.past_tips import FormerTips
 from pool.upstreams.prefix_spaces import PrefixSpaces
 from pool.upstreams.rows import UpstreamRecord
 from pool.upstreams.status import EndpointStatus, UpstreamStatus
 from stratum.difficulty import difficulty_of_target, floor_log2
 from stratum.job import Solution, Work
-from stratum.miners.channel import Channel
+from stratum.miners.channel import Channel, WorkSource
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.switchboard import Switchboard
 from stratum.miners.vardiff import VardiffPolicy
@@ -59,7 +60,8 @@ REPRICE_S: Final = 30.0
 class ChannelServices(msgspec.Struct, frozen=True, kw_only=True):
     """What every upstream channel of a pool is given.
 
-    `new_channel` takes the sizes of prefix and miner's extranonce2, and a space of prefixes to share;
+    `new_channel` takes a work source, the sizes of prefix and miner's extranonce2, and a space of prefixes to
+    share; `finder` says whose a worker number is;
     `price` is our own chain's, None before it is known; `epoch` puts a price on disk; `on_event` is told
     what reports tell: event, words, sessions; `on_change` is called when there is work again, and when
     another channel has taken the place of one.
@@ -67,7 +69,8 @@ class ChannelServices(msgspec.Struct, frozen=True, kw_only=True):
 
     board: Switchboard
     submits: ForwardedShares
-    new_channel: Callable[[int, int, ExtranonceSpace | None], Channel]
+    new_channel: Callable[[WorkSource, int, int, ExtranonceSpace | None], Channel]
+    finder: Callable[[int], str | None]
     price: Callable[[], tuple[WorkPrice, int] | None]
     epoch: Callable[[WorkPrice, int], Awaitable[int]]
     on_event: Callable[["UpstreamChannel", str, str, int], None]
@@ -81,9 +84,10 @@ class ChannelServices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpstreamChannel:
-    """stratum.upstream.client.UpstreamOwner. `since_s` is when it began to serve, or not to (monotonic).
+    """UpstreamOwner of its connection, WorkSource of its channels.
 
-    `out_since_s`: when it was last up for STEADY_S. One that comes and goes is as good as gone.
+    `since_s` is when it began to serve, or not to (monotonic). `out_since_s`: when it was last up for
+    STEADY_S. One that comes and goes is as good as gone.
     """
 
     def __init__(self, services: ChannelServices, record: UpstreamRecord, order_id: int | None) -> None:
@@ -92,7 +96,7 @@ class UpstreamChannel:
         self.serving = False
         self.since_s = self.out_since_s = trio.current_time()
         self._services = services
-        self.channel = services.new_channel(PREFIX_BYTES_MAX, services.miner_bytes, None)  # usual
+        self.channel = services.new_channel(self, PREFIX_BYTES_MAX, services.miner_bytes, None)  # usual
         self.channel.paused = True
         self._replaced: list[tuple[float, Channel]] = []  # when, and what; one of a shape at most
         self._split: ExtranonceSplit | None = None  # as the upstream's connection had it last
@@ -189,8 +193,16 @@ class UpstreamChannel:
         self._replaced.clear()
         self._services.spaces.leave(self)
 
-    def forward(self, solution: Solution) -> None:
-        """A share that the upstream takes for one, or a block: sent at once. Must not block or raise."""
+    # stratum.miners.channel.WorkSource
+
+    def on_solution(self, solution: Solution) -> None:
+        """A share that the upstream takes for one, or a block: sent at once."""
+        self._send(solution)
+        finder = self._services.finder(solution.worker)
+        if solution.is_block:
+            log_found(solution, finder, forwarded=True)
+
+    def _send(self, solution: Solution) -> None:
         origin = solution.job.work.origin
         assert isinstance(origin, UpstreamJob)
         share = Forwarded(
@@ -259,7 +271,7 @@ class UpstreamChannel:
             if _shape(channel) == shape and fits:
                 spaces.take(self, before, space)
                 return channel, True
-        channel = self._services.new_channel(*shape, shared)
+        channel = self._services.new_channel(self, *shape, shared)
         spaces.take(self, before, channel.extranonces)
         return channel, False
 

@@ -1,10 +1,11 @@
 """A channel: the jobs of one work source, and the sessions that mine them.
 
-Publishing work gives it a job id and tells the engine. A difficulty belongs to work, from the moment that it
-comes: a new one waits for other work, or who chooses it could choose by the hashes that he has found. Own
-work is made anew for that, with another coinbase; an upstream's cannot be. An alias is the same work under a
-new id, for who is to start anew. Both are later than the work by as much as time has passed: a miner that
-starts its search anew with every job would otherwise find the same shares again.
+Publishing work gives it a job id and tells the engine; what the engine finds on it goes back to its source.
+A difficulty belongs to work, from the moment that it comes: a new one waits for other work, or who chooses it
+could choose by the hashes that he has found. Own work is made anew for that, with another coinbase; an
+upstream's cannot be. An alias is the same work under a new id, for who is to start anew. Both are later than
+the work by as much as time has passed: a miner that starts its search anew with every job would otherwise
+find the same shares again.
 
 Invariants: job ids only grow, across all channels that share them; an id that the engine knows is known here.
 Must not know: sockets, where work comes from, what a share is worth.
@@ -65,6 +66,13 @@ class Member(Protocol):
     def send_away(self, now_s: float) -> bytes: ...
 
 
+class WorkSource(Protocol):
+    """Where a channel's work comes from, and what is found on it goes."""
+
+    def on_solution(self, solution: Solution) -> None:
+        """Called at once, before anything else is done. Must not block or raise."""
+
+
 class JobIds:
     """Job sequence numbers: unique per boot, and above those of every earlier boot.
 
@@ -90,6 +98,7 @@ class Channel:
     def __init__(
         self,
         number: int,
+        source: WorkSource,
         *,
         engine: Engine,
         job_ids: JobIds,
@@ -100,6 +109,7 @@ class Channel:
         if not 3 <= extranonce2_size <= 8:
             raise ValueError("extranonce2 has 3 to 8 bytes: with less or more there is firmware that fails")
         self.number = number
+        self.source = source
         self.extranonces = extranonces
         self.extranonce2_size = extranonce2_size
         self.sessions: set[Member] = set()
@@ -269,12 +279,12 @@ class Channel:
         params = [*self._notify_params, f"{self._ntime:08x}"]
         return messages.notify(self.current.job_id, params, clean=clean)
 
-    def solution(self, found: Found) -> Solution | None:
-        """What the engine has found, with its job; None if that job was dropped meanwhile."""
+    def hand_over(self, found: Found) -> None:
+        """Give the work source what the engine has found; nothing if the job was dropped meanwhile."""
         job = self._jobs.get(found.seq)
         if job is None:
-            return None
-        return Solution(
+            return
+        solution = Solution(
             job=job,
             worker=found.worker,
             extranonce1=found.extranonce1,
@@ -286,6 +296,7 @@ class Channel:
             difficulty_log2=found.difficulty_log2,
             tallied=found.tallied,
         )
+        self.source.on_solution(solution)
 
     def lease(self, session_id: str | None, now_s: float) -> tuple[bytes, list[tuple[int, int]]]:
         """An extranonce1, the one of an earlier session where its id is known, and that one's pins.

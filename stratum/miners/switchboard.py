@@ -25,7 +25,6 @@ import structlog
 import trio
 
 from stratum._engine import LineTooLong
-from stratum.job import Solution
 from stratum.miners.arrival import GONE_COST, Arrival
 from stratum.miners.channel import Channel
 from stratum.miners.connection_limits import MADE_ROOM, ConnectionLimits, Place, Standing
@@ -240,7 +239,7 @@ class SocketConnection(Connection):
 
 
 class Switchboard:
-    """`on_solution` is called at once, before anything else is done, and must not block or raise."""
+    """All connections of a server, on the channels that its `distribution` serves."""
 
     def __init__(
         self,
@@ -248,7 +247,6 @@ class Switchboard:
         services: Services,
         connection_limits: ConnectionLimits,
         journal: Journal,
-        on_solution: Callable[[Solution], None],
         limits: BoardLimits,
     ) -> None:
         self.limits = limits
@@ -263,7 +261,6 @@ class Switchboard:
         self.distribution.add_channel(services.channel)
         self._connection_limits = connection_limits
         self._journal = journal
-        self._on_solution = on_solution
         self._uncommitted: list[tuple[Connection, bytes]] = []
         self._uncommitted_bytes = 0
         self._judged = trio.Event()
@@ -554,9 +551,7 @@ class Switchboard:
             self._judged.set()
         replies, finds, retarget = self._engine.validate()
         for found in finds:
-            solution = self.distribution.channel(found.channel).solution(found)
-            if solution is not None:
-                self._on_solution(solution)
+            self.distribution.channel(found.channel).hand_over(found)
         if retarget:
             now_s = trio.current_time()
             for connection in retarget:

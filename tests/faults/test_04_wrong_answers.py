@@ -27,6 +27,7 @@ from stratum.job import swap_words
 from stratum.miners.channel import Channel, JobIds
 from stratum.miners.extranonce import ExtranonceSpace
 from tests.fakes.bitcoinds import COMMITMENT, SIGNET, FakeBitcoind, template_result
+from tests.fakes.work_sources import SourceThatKeeps
 from tests.histories.solving import work_on
 from tests.stages.plant import HARD, Clock, pass_time, plant, steps
 
@@ -80,7 +81,12 @@ async def job(node: Node) -> object:
     template = await node.template(chain="regtest")
     engine = Engine()
     channel = Channel(
-        1, engine=engine, job_ids=JobIds(), extranonces=ExtranonceSpace(4, first=0), extranonce2_size=8
+        1,
+        SourceThatKeeps(),
+        engine=engine,
+        job_ids=JobIds(),
+        extranonces=ExtranonceSpace(4, first=0),
+        extranonce2_size=8,
     )
     try:
         channel.publish(work_on(template), rate=1)

@@ -54,6 +54,7 @@ class Line:
             Bookkeeper(store, nodes, registry, times=BookTimes()),
             payout_script=PAYOUT,
             network="regtest",
+            finder=lambda number: FINDER,
             on_block=self._note,
         )
 
@@ -93,12 +94,12 @@ async def test_a_miner_that_finds_blocks_at_will_costs_one_submission_a_parent_a
     first, *others = siblings(300)
     with structlog.testing.capture_logs() as logs:
         async with line(tmp_path, fake) as it:
-            it.submission.take(first, FINDER)
+            it.submission.on_solution(first)
             await it.until_told(1)
             for other in others:
-                it.submission.take(other, FINDER)
+                it.submission.on_solution(other)
             (newest,) = siblings(1, height=102, previousblockhash=hash_hex(first))
-            it.submission.take(newest, FINDER)
+            it.submission.on_solution(newest)
             await it.until_told(2)
         with closing(store_in(tmp_path)) as store, store.read() as connection:
             assert set(connection.scalars(select(blocks.c.hash))) == {hash_hex(first), hash_hex(newest)}
@@ -116,7 +117,7 @@ async def test_blocks_that_no_node_calls_its_own_are_found_and_not_income(tmp_pa
     fake.verdicts = ["inconclusive"] * 10
     async with line(tmp_path, fake) as it:
         for solution in siblings(10):
-            it.submission.take(solution, FINDER)
+            it.submission.on_solution(solution)
         await it.until_told(SUBMITTED_MAX)
         with it.store.read() as connection:
             statuses = connection.scalars(select(block_events.c.status)).all()
@@ -131,8 +132,8 @@ async def test_a_node_is_never_asked_to_leave_one_block_of_ours_for_another(tmp_
     first.verdicts, second.verdicts = [None, "inconclusive"], ["high-hash", "inconclusive"]
     one, other = siblings(2)
     async with line(tmp_path, first, second) as it:
-        it.submission.take(one, FINDER)
-        it.submission.take(other, FINDER)
+        it.submission.on_solution(one)
+        it.submission.on_solution(other)
         await it.until_told(2)
     for fake in (first, second):
         assert fake.methods().count("submitblock") == 2
@@ -146,7 +147,7 @@ async def test_a_block_against_a_strangers_is_still_preferred(tmp_path: Path) ->
     fake.verdicts = ["inconclusive"]
     (solution,) = siblings(1)
     async with line(tmp_path, fake) as it:
-        it.submission.take(solution, FINDER)
+        it.submission.on_solution(solution)
         await it.until_told(1)
     assert ("preciousblock", [hash_hex(solution)]) in fake.calls
 
@@ -168,7 +169,7 @@ async def test_no_block_waits_for_the_database_on_its_way_to_the_nodes(
     ]
     async with line(tmp_path, fake) as it:
         for solution in found:
-            it.submission.take(solution, FINDER)
+            it.submission.on_solution(solution)
         with trio.fail_after(PATIENCE_S):
             while fake.methods().count("preciousblock") < count:  # noqa: ASYNC110 - it follows a submission
                 await trio.sleep(0.01)
@@ -197,7 +198,7 @@ async def test_blocks_that_wait_to_be_booked_are_bounded_and_the_next_start_book
     with structlog.testing.capture_logs() as logs, trio.fail_after(PATIENCE_S):
         async with line(tmp_path, fake) as it:
             for solution in found:
-                it.submission.take(solution, FINDER)
+                it.submission.on_solution(solution)
             while left(logs) < len(found) - 3:  # noqa: ASYNC110 - one is being booked, two wait
                 await trio.sleep(0.01)
     assert left(logs) == len(found) - 3
@@ -241,7 +242,7 @@ async def test_a_stop_leaves_what_waits_on_disk_and_the_counts_in_the_books(
     async with line(tmp_path, fake) as it:
         for height in (101, 102):
             for solution in siblings(5, height=height, previousblockhash=f"{height:064x}"):
-                it.submission.take(solution, FINDER)
+                it.submission.on_solution(solution)
     kept = [path.name.partition("-")[0] for path in (tmp_path / "blocks").glob("*.blk")]
     assert sorted(kept) == ["101"] * SUBMITTED_MAX + ["102"] * SUBMITTED_MAX
     with closing(store_in(tmp_path)) as store, store.read() as connection:

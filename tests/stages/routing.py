@@ -21,7 +21,7 @@ from pool.routing.routes import ORDER, UPSTREAM, Plan, RouteKey, Routes
 from pool.routing.solo import SoloChannels
 from pool.upstreams.channel import ChannelServices
 from pool.upstreams.rows import UpstreamRecord
-from stratum.miners.channel import Channel
+from stratum.miners.channel import Channel, WorkSource
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.session import MinerSession
 from stratum.miners.switchboard import Switchboard
@@ -71,7 +71,7 @@ class UpstreamThatTheTestSteers:
     def __init__(self, services: ChannelServices, record: UpstreamRecord, order_id: int | None) -> None:
         self.record = record
         self.order_id = order_id
-        self.channel = services.new_channel(4, 8, None)
+        self.channel = services.new_channel(cast(WorkSource, self), 4, 8, None)
         self.channel.paused = True
         self.serving = False
         self.since_s = self.out_since_s = trio.current_time()
@@ -177,7 +177,9 @@ class PlacementDesk:
             wall_clock=lambda: self.wall_s,
         )
 
-    def new_channel(self, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None) -> Channel:
+    def new_channel(
+        self, source: WorkSource, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None
+    ) -> Channel:
         """As the upstreams of this desk share out their extranonces."""
         if self.shape == SAME_SHAPE:
             return self.desk.add_channel(like=self.own)

@@ -15,7 +15,7 @@ import msgspec
 from stratum._engine import Engine
 from stratum.difficulty import target_from_difficulty_log2
 from stratum.job import Work, swap_words
-from stratum.miners.channel import Channel, JobIds, Moved
+from stratum.miners.channel import Channel, JobIds, Moved, WorkSource
 from stratum.miners.contracts import Admitted, Refusal, Services
 from stratum.miners.distribution import ANEW_INTERVAL_S, Distribution
 from stratum.miners.extranonce import ExtranonceSpace
@@ -26,6 +26,7 @@ from stratum.miners.silent_machines import SilentMachines
 from stratum.miners.switchboard import TICK_BUCKETS, TICK_S
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Tally, Verdict, unpack_tallies
+from tests.fakes.work_sources import SourceThatKeeps
 
 NTIME: Final = 1_700_000_000
 LOOK_S: Final = TICK_S * TICK_BUCKETS
@@ -141,6 +142,7 @@ class Desk:
     ) -> None:
         self.now_s = 1000.0
         self.engine = Engine()
+        self.source = SourceThatKeeps()
         self.admission = AdmissionForAcme()
         self.placement_guess = PlacementGuessForOneAddress()
         self.job_ids = JobIds(started_at_unix_s=1)
@@ -165,13 +167,19 @@ class Desk:
         self.publish(work or make_work())
 
     def add_channel(
-        self, extranonce1_size: int = 4, extranonce2_size: int = 8, *, like: Channel | None = None
+        self,
+        extranonce1_size: int = 4,
+        extranonce2_size: int = 8,
+        *,
+        like: Channel | None = None,
+        source: WorkSource | None = None,
     ) -> Channel:
         """Another channel; with the extranonces of `like`, or with some of its own, which begin elsewhere."""
         number = len(self.distribution.channels) + 1
         space = like.extranonces if like else ExtranonceSpace(extranonce1_size, first=(number - 1) << 4)
         channel = Channel(
             number,
+            source or self.source,
             engine=self.engine,
             job_ids=self.job_ids,
             extranonces=space,

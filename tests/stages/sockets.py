@@ -22,7 +22,7 @@ import trio.testing
 from stratum._engine import Engine
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.job import Solution, Work
-from stratum.miners.channel import Channel, JobIds
+from stratum.miners.channel import Channel, JobIds, WorkSource
 from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits
 from stratum.miners.contracts import Admitted, Refusal, Services
 from stratum.miners.extranonce import ExtranonceSpace
@@ -32,6 +32,7 @@ from stratum.miners.owner import Owner
 from stratum.miners.switchboard import BoardLimits, Journal, Switchboard
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Tally, Verdict, unpack_tallies
+from tests.fakes.work_sources import SourceThatKeeps
 
 PATIENCE_S: Final = 120.0  # for anything that is to happen at all; nothing is measured with it
 NTIME: Final = 1_700_000_000
@@ -123,7 +124,7 @@ class AdmissionForAcme:
 
 
 class Site:
-    """Everything that serves miners, and the solutions that came out."""
+    """Everything that serves miners, and what was found."""
 
     def __init__(
         self,
@@ -135,15 +136,15 @@ class Site:
         connection_bounds: ConnectionBounds | None = None,
         line_bytes_max: int = 8192,
         extranonce1_bytes: int = 4,
-        on_solution: Callable[[Solution], None] | None = None,
+        source: WorkSource | None = None,
     ) -> None:
-        self.solutions: list[Solution] = []
+        self.kept = SourceThatKeeps()
         self.miners: list[Miner] = []
         self.connection_limits = ConnectionLimits(connection_bounds or ConnectionBounds())
         self.engine = Engine(line_bytes_max=line_bytes_max)
         self.admission = AdmissionForAcme()
         self.job_ids = JobIds()
-        self.channel = self._new_channel(1, ExtranonceSpace(extranonce1_bytes), 8)
+        self.channel = self._new_channel(1, source or self.kept, ExtranonceSpace(extranonce1_bytes), 8)
         self.services = Services(
             engine=self.engine,
             channel=self.channel,
@@ -160,14 +161,16 @@ class Site:
             services=self.services,
             connection_limits=self.connection_limits,
             journal=journal or MemoryJournal(),
-            on_solution=on_solution or self.solutions.append,
             limits=board_limits or BoardLimits(),
         )
         self.server = Server(board=self.board, connection_limits=self.connection_limits, endpoints=endpoints)
 
-    def _new_channel(self, number: int, space: ExtranonceSpace, extranonce2_bytes: int) -> Channel:
+    def _new_channel(
+        self, number: int, source: WorkSource, space: ExtranonceSpace, extranonce2_bytes: int
+    ) -> Channel:
         return Channel(
             number,
+            source,
             engine=self.engine,
             job_ids=self.job_ids,
             extranonces=space,
@@ -182,18 +185,24 @@ class Site:
         *,
         like: Channel | None = None,
         space: ExtranonceSpace | None = None,
+        source: WorkSource | None = None,
     ) -> Channel:
         """Another channel that is served; with the extranonces of `like` or of `space`, or with its own."""
         if space is None:
             space = like.extranonces if like else ExtranonceSpace(extranonce1_bytes, first=number << 4)
         size = like.extranonce2_size if like else extranonce2_bytes
-        channel = self._new_channel(number, space, size)
+        channel = self._new_channel(number, source or self.kept, space, size)
         self.board.distribution.add_channel(channel)
         return channel
 
     def publish(self, work: Work, channel: Channel | None = None) -> None:
         channel = channel or self.channel
         self.board.distribution.publish(channel, work, rate=channel.number)
+
+    @property
+    def solutions(self) -> list[Solution]:
+        """What was found on channels without a source of their own."""
+        return self.kept.solutions
 
     @property
     def port(self) -> int:

@@ -22,7 +22,7 @@ from pool.upstreams.channel import ChannelServices, UpstreamChannel
 from pool.upstreams.past_tips import FormerTips
 from pool.upstreams.rows import UpstreamRecord
 from stratum.job import Solution, Work
-from stratum.miners.channel import Channel
+from stratum.miners.channel import Channel, WorkSource
 from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits
 from stratum.miners.distribution import Distribution
 from stratum.miners.extranonce import ExtranonceSpace
@@ -41,6 +41,7 @@ from stratum.upstream.shares import (
     UpstreamJob,
     UpstreamShare,
 )
+from tests.fakes.work_sources import SourceThatTells
 from tests.stages.routing import NORTH, upstream
 from tests.stages.sessions import Desk, Miner, make_work
 from tests.stages.sockets import PATIENCE_S, MemoryJournal
@@ -190,7 +191,6 @@ class ChannelDesk:
             services=self.desk.services,
             connection_limits=ConnectionLimits(ConnectionBounds()),
             journal=MemoryJournal(),
-            on_solution=self._take_solution,
             limits=BoardLimits(),
         )
         self.board.distribution = self.distribution = DistributionThatNotes(self.desk, self.board)
@@ -202,6 +202,7 @@ class ChannelDesk:
             new_channel=self._new_channel,
             price=lambda: self.price,
             epoch=self._epoch,
+            finder=lambda number: f"worker {number}",
             on_event=lambda it, event, words, sessions: self.events.append((event, words)),
             on_change=self._note_change,
             vardiff=self.desk.services.vardiff,
@@ -220,13 +221,16 @@ class ChannelDesk:
     def published(self) -> list[Published]:
         return self.distribution.published
 
-    def _new_channel(self, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None) -> Channel:
+    def _new_channel(
+        self, source: WorkSource, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None
+    ) -> Channel:
         """As the pool does: those of one shape share their extranonces."""
         assert space is None, "there is no other connection"
+        source = SourceThatTells(self.solutions.append, source)
         if (prefix_bytes, miner_bytes) == (4, 8):
-            channel = self.desk.add_channel(like=self.desk.channel)
+            channel = self.desk.add_channel(like=self.desk.channel, source=source)
         else:
-            channel = self.desk.add_channel(prefix_bytes, miner_bytes)
+            channel = self.desk.add_channel(prefix_bytes, miner_bytes, source=source)
         self.board.distribution.add_channel(channel)
         return channel
 
@@ -240,10 +244,6 @@ class ChannelDesk:
 
     def _note_change(self) -> None:
         self.changes += 1
-
-    def _take_solution(self, solution: Solution) -> None:
-        self.solutions.append(solution)
-        self.it.forward(solution)
 
     def make_upstream(self, **options: Any) -> UpstreamThatTheTestSpeaksFor:
         """As Upstream does, it reads CA files: of those that are not there one is bad."""

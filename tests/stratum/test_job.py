@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stratum.job import Job, Solution, swap_words
+from stratum.job import Job, swap_words
 from tests.stages.sessions import Desk, make_work
 
 
@@ -48,8 +48,8 @@ def test_a_solution_has_the_coinbase_that_was_hashed() -> None:
     share = miner.share(extranonce2=0x1122334455667788, ntime=work.ntime + 5)
     miner.ask("mining.submit", *share)
     _, (found,), _ = desk.engine.validate()
-    solution = desk.channel.solution(found)
-    assert isinstance(solution, Solution)
+    desk.channel.hand_over(found)
+    (solution,) = desk.source.solutions
     assert solution.coinbase == (
         work.coinbase1 + miner.extranonce1 + bytes.fromhex("1122334455667788") + work.coinbase2
     )

@@ -89,6 +89,14 @@ def test_a_name_becomes_a_worker_once_with_its_first_accepted_share(known: Regis
     assert again.take_new() == NewRows()
 
 
+def test_who_finds_something_is_a_worker_by_that(known: Registry) -> None:
+    admitted = known.admit("acme.c01.u1", "cgminer", MINER)
+    assert isinstance(admitted, Admitted)
+    assert known.finder(admitted.worker) == "acme.c01.u1"
+    assert [it.unit for it in known.take_new().workers] == ["u1"]
+    assert known.finder(0) is None, "a block is one whoever sent it, before it said a name too"
+
+
 def test_an_unknown_tenant_is_refused_in_words(known: Registry) -> None:
     answer = known.admit("nobody.c01.u1", "", MINER)
     assert isinstance(answer, Refusal)

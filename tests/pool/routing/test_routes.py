@@ -22,7 +22,7 @@ from pool.routing.routes import (
 )
 from pool.upstreams.channel import ChannelServices
 from pool.upstreams.past_tips import FormerTips
-from stratum.miners.channel import Channel, Moved
+from stratum.miners.channel import Channel, Moved, WorkSource
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.upstream.endpoint import UpstreamEndpoint
 from tests.fakes.upstreams import PASSWORD, USER, HonestUpstream, Network
@@ -301,6 +301,7 @@ class Proxied:
                 price=lambda: (price, 1),
                 epoch=epoch,
                 on_change=lambda: None,
+                finder=lambda number: None,
                 on_event=lambda it, event, words, sessions: self.told.append(event),
                 vardiff=self.site.services.vardiff,
                 tips=FormerTips(self.site.engine.remembers),
@@ -314,9 +315,11 @@ class Proxied:
             wall_clock=lambda: self.wall_s,
         )
 
-    def new_channel(self, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None) -> Channel:
+    def new_channel(
+        self, source: WorkSource, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None
+    ) -> Channel:
         self.numbers += 1
-        return self.site.add_channel(self.numbers, prefix_bytes, miner_bytes, space=space)
+        return self.site.add_channel(self.numbers, prefix_bytes, miner_bytes, space=space, source=source)
 
 
 async def test_an_order_that_ends_while_its_upstream_serves_takes_nobody_with_it(

@@ -79,8 +79,35 @@ async def test_a_share_while_there_is_no_upstream_at_all_is_undelivered(
         await desk.settled()
         desk.mine(desk.miner())
     desk.submits.take()
-    desk.it.forward(msgspec.structs.replace(desk.solutions[0], hash_internal=bytes(32)))
+    desk.it.on_solution(msgspec.structs.replace(desk.solutions[0], hash_internal=bytes(32)))
     assert counted(desk.submits.take().tallies) == {Verdict.UNDELIVERED: 1}
+
+
+async def test_a_share_that_nobody_had_judged_when_the_channel_was_closed_is_undelivered(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with holding(monkeypatch) as desk:
+        desk.upstream.serve()
+        await desk.settled()
+        miner = desk.miner()
+        miner.ask("mining.submit", *miner.share())
+        miner.leave()
+    desk.it.close()
+    assert len(desk.solutions) == 1
+    assert counted(desk.submits.take().tallies) == {Verdict.UNDELIVERED: 1}
+
+
+async def test_a_block_is_told_with_its_finder_when_it_is_on_its_way(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with holding(monkeypatch) as desk:
+        desk.upstream.serve(work_on(7, network_target=EVERY_HASH))
+        await desk.settled()
+        with structlog.testing.capture_logs() as logs:
+            desk.mine(desk.miner())
+        (told,) = [it for it in logs if it["event"] == "block_found"]
+        assert (told["height"], told["worker"], told["forwarded"]) == (7, "worker 1", True)
+        assert len(desk.upstream.sent) == 1
 
 
 async def test_the_same_share_again_is_neither_counted_nor_fatal(
@@ -91,7 +118,7 @@ async def test_the_same_share_again_is_neither_counted_nor_fatal(
         await desk.settled()
         desk.mine(desk.miner())
         with structlog.testing.capture_logs() as logs:
-            desk.it.forward(desk.solutions[0])
+            desk.it.on_solution(desk.solutions[0])
         assert [it["event"] for it in logs] == ["share_forwarded_already"]
         assert (len(desk.upstream.sent), len(desk.submits)) == (1, 1)
         assert counted(desk.submits.take().tallies) == {}
@@ -106,7 +133,7 @@ async def test_a_block_that_was_late_may_come_again_as_a_good_share(
         await desk.settled()
         desk.mine(desk.miner())
         (good,) = desk.solutions
-        desk.it.forward(msgspec.structs.replace(good, tallied=True))
+        desk.it.on_solution(msgspec.structs.replace(good, tallied=True))
         assert [key[-1] for key in desk.upstream.sent] == [0, 1]
         desk.submits.take()
         for _ in range(2):

@@ -11,6 +11,7 @@ from stratum._engine import JOBS_PER_CHANNEL_MAX, Engine
 from stratum.miners import extranonce as extranonce_module
 from stratum.miners.channel import WORKS_MAX, Channel, JobIds
 from stratum.miners.extranonce import ExtranonceSpace
+from tests.fakes.work_sources import SourceThatKeeps
 from tests.stages.sessions import NTIME, Desk, Miner, make_work
 
 
@@ -27,6 +28,7 @@ class Clock:
 def a_channel(clock: Clock | None = None, **options: Any) -> Channel:
     return Channel(
         1,
+        SourceThatKeeps(),
         engine=Engine(),
         job_ids=JobIds(started_at_unix_s=1),
         extranonces=ExtranonceSpace(4),
@@ -47,7 +49,14 @@ def ntime_sent(channel: Channel) -> int:
 @given(st.lists(st.booleans(), max_size=60), st.integers(0, 1 << 33))
 def test_ids_grow_and_are_never_used_again(publishes: list[bool], started_at_unix_s: int) -> None:
     job_ids = JobIds(started_at_unix_s)
-    channel = Channel(1, engine=Engine(), job_ids=job_ids, extranonces=ExtranonceSpace(4), extranonce2_size=8)
+    channel = Channel(
+        1,
+        SourceThatKeeps(),
+        engine=Engine(),
+        job_ids=job_ids,
+        extranonces=ExtranonceSpace(4),
+        extranonce2_size=8,
+    )
     seqs = []
     for refresh, publish in enumerate([True, *publishes]):
         job = channel.publish(make_work(refresh=refresh), rate=1) if publish else channel.alias()
@@ -68,8 +77,15 @@ def test_a_later_boot_has_higher_ids_than_a_day_of_the_one_before() -> None:
 def test_channels_share_ids() -> None:
     engine, job_ids = Engine(), JobIds(1)
     channels = [
-        Channel(n, engine=engine, job_ids=job_ids, extranonces=ExtranonceSpace(4), extranonce2_size=8)
-        for n in (1, 2)
+        Channel(
+            number,
+            SourceThatKeeps(),
+            engine=engine,
+            job_ids=job_ids,
+            extranonces=ExtranonceSpace(4),
+            extranonce2_size=8,
+        )
+        for number in (1, 2)
     ]
     seqs = [channel.publish(make_work(), rate=1).seq for channel in channels for _ in range(2)]
     assert len(set(seqs)) == 4
@@ -189,12 +205,13 @@ def test_a_solution_finds_the_job_that_it_was_mined_on() -> None:
     desk.publish(make_work(2, network_target=(1 << 256) - 1))
     miner.ask("mining.submit", *miner.share(job=first))
     _, (found,), _ = desk.engine.validate()
-    solution = desk.channel.solution(found)
-    assert solution is not None
+    desk.channel.hand_over(found)
+    (solution,) = desk.source.solutions
     assert (solution.job.job_id, solution.job.work.height) == (first[0], 1), "late, but a block is a block"
     assert (solution.worker, solution.extranonce1) == (1, miner.extranonce1)
     desk.channel.forget_work()
-    assert desk.channel.solution(found) is None, "the job was dropped meanwhile"
+    desk.channel.hand_over(found)
+    assert desk.source.solutions == [solution], "the job was dropped meanwhile"
 
 
 # What sessions leave behind

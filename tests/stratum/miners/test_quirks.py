@@ -288,6 +288,7 @@ def test_extranonce2_has_3_to_8_bytes_because_some_firmware_fails_beyond(size: i
     with pytest.raises(ValueError, match="3 to 8 bytes"):
         Channel(
             2,
+            desk.source,
             engine=desk.engine,
             job_ids=desk.channel._job_ids,
             extranonces=ExtranonceSpace(4),
@@ -381,7 +382,6 @@ async def test_some_miners_give_up_without_a_job_for_60_s(autojump_clock: object
         services=desk.services,
         connection_limits=door,
         journal=JournalOfNothing(),
-        on_solution=lambda solution: None,
         limits=BoardLimits(),
     )
     async with trio.open_nursery() as nursery:

@@ -20,6 +20,7 @@ from stratum.miners.liveness import SessionLimits
 from stratum.miners.poller import Poller, SelectorPoller, new_poller
 from stratum.miners.switchboard import BoardLimits
 from stratum.tallies import Verdict
+from tests.fakes.work_sources import SourceThatKeeps, SourceThatTells
 from tests.stages.sockets import (
     ALWAYS_A_BLOCK,
     PATIENCE_S,
@@ -115,11 +116,12 @@ async def test_solution_leaves_before_the_commit_and_the_reply() -> None:
             order.append("commit")
             await super().commit(tallies)
 
-    def on_solution(solution: Solution) -> None:
+    def tell(solution: Solution) -> None:
         order.append(f"block {solution.job.work.height}")
 
     work = make_work(7, network_target=ALWAYS_A_BLOCK)
-    async with serving(work, journal=JournalThatTells(), on_solution=on_solution) as site:
+    source = SourceThatTells(tell, SourceThatKeeps())
+    async with serving(work, journal=JournalThatTells(), source=source) as site:
         miner = await site.mining()
         assert accepted(await miner.mine())
     assert order == ["block 7", "commit"]
