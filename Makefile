@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp)
 
-.PHONY: install run test test-without-processes soak lint types bench sanitize fuzz clean
+.PHONY: install run test test-without-processes soak lint types bench diagrams sanitize fuzz clean
 
 install: $(STAMP)
 
@@ -44,6 +44,10 @@ types: install
 
 bench: install
 	$(BIN)/python -m bench
+
+# The state diagrams of the documents, from the tables in the code; a test fails where they are of before.
+diagrams: install
+	$(BIN)/python -m tests.state_diagrams
 
 # The engine without Python, checked by sanitizers: g++ is all that `make sanitize` needs. `make fuzz` looks
 # for inputs of its own with libFuzzer, and keeps the interesting ones in build/fuzz/corpus.

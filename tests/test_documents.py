@@ -11,6 +11,7 @@ import typer.main
 
 from pool.cli.main import app
 from pool.config import load_config
+from tests.state_diagrams import DOCUMENT, DRAWN, MACHINES, drawn
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -91,3 +92,9 @@ def test_the_example_in_the_readme_is_the_one_in_examples_and_loads(tmp_path: Pa
     assert load_config(settings).network == "regtest"
     defaults = re.compile(r"^# (\w+ = [^.]*?)(?:  +#.*)?$", re.M)
     assert len(defaults.findall(text)) > 5
+
+
+def test_the_diagrams_of_states_are_those_of_the_code() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert [name for _, name, _ in DRAWN.findall(text)] == list(MACHINES)
+    assert drawn(text) == text, "`make diagrams` draws them anew"

@@ -1,0 +1,64 @@
+"""Draws the state machines of the documents from the tables in the code: `make diagrams` writes docs/states.md.
+
+Everything between two marks of that file is drawn here; the sentences around it are written by hand.
+"""
+
+import re
+from collections.abc import Iterable
+from enum import Enum
+from pathlib import Path
+
+from payouts import income
+from payouts.batches import batch
+from stratum.miners import session as miners
+from stratum.upstream import session as upstream
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "states.md"
+DRAWN = re.compile(r"(<!-- drawn: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BEGINNING = "[*]"
+
+# From, to, and what moves it (none where the table does not say).
+Move = tuple[str, str, str | None]
+
+
+def stepwise(table: dict[tuple[Enum, Enum], Enum], first: Enum) -> Iterable[Move]:
+    """Of a table of state and step to state."""
+    yield BEGINNING, str(first.value), None
+    for (before, step), after in table.items():
+        yield str(before.value), str(after.value), str(step.value)
+
+
+def allowed(table: Iterable[tuple[Enum | None, Enum]]) -> Iterable[Move]:
+    """Of pairs that may follow each other, in the order of the enum and not of a set."""
+    order = [str(it.value) for it in type(next(after for _, after in table))]
+    pairs = {(BEGINNING if before is None else str(before.value), str(after.value)) for before, after in table}
+    for before in (BEGINNING, *order):
+        for after in order:
+            if (before, after) in pairs:
+                yield before, after, None
+
+
+MACHINES: dict[str, Iterable[Move]] = {
+    "session": list(stepwise(miners.TRANSITIONS, miners.State.CONNECTED)),
+    "upstream": list(stepwise(upstream.TRANSITIONS, upstream.State.NEW)),
+    "batch": list(allowed([(it, to) for it, after in batch.MOVES.items() for to in after])),
+    "attempt": list(allowed([(it, to) for it, after in batch.ATTEMPT_MOVES.items() for to in after])),
+    "income": list(allowed(list(income.MOVES))),
+}
+
+
+def diagram(moves: Iterable[Move]) -> str:
+    """A Mermaid state diagram."""
+    lines = (
+        f"    {before} --> {after}" + ("" if step is None else f": {step}") for before, after, step in moves
+    )
+    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```", ""])
+
+
+def drawn(text: str) -> str:
+    """The document with every diagram as the code is now. Raises KeyError for a machine that is unknown."""
+    return DRAWN.sub(lambda found: found[1] + diagram(MACHINES[found[2]]) + found[3], text)
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(drawn(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
