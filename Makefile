@@ -38,6 +38,7 @@ soak: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror stratum/native/*.[ch]pp bench/*.[ch]pp
 
 types: install
 	$(BIN)/mypy

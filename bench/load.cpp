@@ -41,19 +41,27 @@ Options options_from(int argc, char** argv) {
     std::vector<std::string> places;
     for (int i = 1; i < argc; ++i) {
         const std::string name = argv[i];
-        const auto number = [&](double least) {
-            return number_option(name, ++i < argc ? argv[i] : nullptr, least);
-        };
-        if (name == "--sessions") options.sessions = static_cast<uint32_t>(number(1));
-        else if (name == "--seconds") options.seconds = number(0);
-        else if (name == "--warmup") options.warmup = number(0);
-        else if (name == "--rate") options.rate = number(1e-3);
-        else if (name == "--from-ips") options.from_ips = static_cast<uint32_t>(number(1));
-        else if (name == "--tenant" && i + 1 < argc) options.tenant = argv[++i];
-        else if (name == "--hold") options.hold = true;
-        else if (name == "--reconnect-storm") options.storm = true;
-        else if (name.starts_with("--")) usage("unknown option, or no value: " + name);
-        else places.push_back(name);
+        const auto number = [&](double least) { return number_option(name, ++i < argc ? argv[i] : nullptr, least); };
+        if (name == "--sessions")
+            options.sessions = static_cast<uint32_t>(number(1));
+        else if (name == "--seconds")
+            options.seconds = number(0);
+        else if (name == "--warmup")
+            options.warmup = number(0);
+        else if (name == "--rate")
+            options.rate = number(1e-3);
+        else if (name == "--from-ips")
+            options.from_ips = static_cast<uint32_t>(number(1));
+        else if (name == "--tenant" && i + 1 < argc)
+            options.tenant = argv[++i];
+        else if (name == "--hold")
+            options.hold = true;
+        else if (name == "--reconnect-storm")
+            options.storm = true;
+        else if (name.starts_with("--"))
+            usage("unknown option, or no value: " + name);
+        else
+            places.push_back(name);
     }
     if (places.size() != 2 || options.sessions == 0) usage("HOST, PORT and --sessions are needed");
     options.host = places[0];
@@ -68,8 +76,8 @@ void raise_file_limit(uint32_t sessions) {
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     if (limit.rlim_max < sessions + kReservedFiles) {
-        throw std::runtime_error("the limit of open files is " + std::to_string(limit.rlim_max) +
-                                 ", too low for " + std::to_string(sessions) + " sessions");
+        throw std::runtime_error("the limit of open files is " + std::to_string(limit.rlim_max) + ", too low for " +
+                                 std::to_string(sessions) + " sessions");
     }
 }
 

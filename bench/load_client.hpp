@@ -69,7 +69,7 @@ struct Session {
 };
 
 class Client {
-public:
+  public:
     explicit Client(const Options& options) : options_(options), sessions_(options.sessions) {
         epoll_ = epoll_create1(0);
         timer_ = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
@@ -104,7 +104,7 @@ public:
         if (mining_ == 0) throw std::runtime_error("all sessions were lost");
     }
 
-private:
+  private:
     static uint64_t nanoseconds(double seconds) { return static_cast<uint64_t>(seconds * 1e9); }
 
     void resolve() {
@@ -187,7 +187,8 @@ private:
         if (error != 0) return lose(number, std::strerror(error));
         watch(EPOLL_CTL_MOD, session.fd, EPOLLIN, number);
         session.state = State::Subscribing;
-        send_line(number, R"({"id":1,"method":"mining.subscribe","params":["angara-load/1"]})" "\n");
+        send_line(number, R"({"id":1,"method":"mining.subscribe","params":["angara-load/1"]})"
+                          "\n");
     }
 
     void lose(uint32_t number, const std::string& reason) {
@@ -283,7 +284,9 @@ private:
             ++report_.reconnect_requests;
         } else if (message.method == "mining.ping" || message.method == "client.get_version") {
             const std::string id(message.id.empty() ? "null" : message.id);
-            send_line(number, R"({"id":)" + id + R"(,"result":"angara-load/1","error":null})" "\n");
+            send_line(number, R"({"id":)" + id +
+                                  R"(,"result":"angara-load/1","error":null})"
+                                  "\n");
         }
     }
 
@@ -325,7 +328,8 @@ private:
             if (session.extranonce2_size == 0) return lose(number, refusal("subscribe", message));
             session.state = State::Authorising;
             send_line(number, R"({"id":2,"method":"mining.authorize","params":[")" + worker(number) +
-                                  R"(","x"]})" "\n");
+                                  R"(","x"]})"
+                                  "\n");
         } else if (session.state == State::Authorising && id == 2) {
             if (message.result != "true") return lose(number, refusal("authorize", message));
             session.state = State::AwaitingJob;

@@ -17,7 +17,7 @@ namespace load {
 
 // 64 buckets for each power of two: percentiles are exact to 1.6 %.
 class Histogram {
-public:
+  public:
     void add(uint64_t ns) {
         ++buckets_[index_of(ns)];
         ++count_;
@@ -37,13 +37,14 @@ public:
     double max_ms() const { return static_cast<double>(max_ns_) / 1e6; }
 
     void print(FILE* out, const char* name) const {
-        std::fprintf(out, "\"%s\":{\"count\":%llu,\"p50\":%.3f,\"p90\":%.3f,\"p99\":%.3f,\"p999\":%.3f,"
+        std::fprintf(out,
+                     "\"%s\":{\"count\":%llu,\"p50\":%.3f,\"p90\":%.3f,\"p99\":%.3f,\"p999\":%.3f,"
                      "\"max\":%.3f}",
                      name, static_cast<unsigned long long>(count_), percentile_ms(0.5), percentile_ms(0.9),
                      percentile_ms(0.99), percentile_ms(0.999), max_ms());
     }
 
-private:
+  private:
     static constexpr size_t kSub = 64;
     static size_t index_of(uint64_t ns) {
         if (ns < kSub) return static_cast<size_t>(ns);
@@ -86,19 +87,18 @@ struct Report {
     void print(FILE* out, const std::vector<Job>& jobs) const {
         std::fprintf(out, "{\"sessions\":%u,\"connect_s\":%.3f,", sessions, connect_s);
         handshake.print(out, "handshake_ms");
-        std::fprintf(out, ",\"seconds\":%.3f,\"accepted\":%llu,\"accepted_per_s\":%.1f,\"rejected\":{",
-                     seconds, number(accepted), seconds > 0 ? static_cast<double>(accepted) / seconds : 0.0);
+        std::fprintf(out, ",\"seconds\":%.3f,\"accepted\":%llu,\"accepted_per_s\":%.1f,\"rejected\":{", seconds,
+                     number(accepted), seconds > 0 ? static_cast<double>(accepted) / seconds : 0.0);
         const char* comma = "";
         for (const auto& [code, count] : rejected) {
             std::fprintf(out, "%s\"%d\":%llu", comma, code, number(count));
             comma = ",";
         }
-        std::fprintf(out, "},\"unanswered\":%llu,\"skipped\":%llu,\"lag_max_ms\":%.3f,",
-                     number(unanswered), number(skipped), static_cast<double>(lag_max_ns) / 1e6);
+        std::fprintf(out, "},\"unanswered\":%llu,\"skipped\":%llu,\"lag_max_ms\":%.3f,", number(unanswered),
+                     number(skipped), static_cast<double>(lag_max_ns) / 1e6);
         ack.print(out, "ack_ms");
         std::fprintf(out, ",\"difficulty\":%s,\"notifies\":%llu,\"notify_bytes\":%llu,",
-                     difficulty.empty() ? "null" : difficulty.c_str(), number(notifies),
-                     number(notify_bytes));
+                     difficulty.empty() ? "null" : difficulty.c_str(), number(notifies), number(notify_bytes));
         print_jobs(out, jobs);
         std::fprintf(out,
                      ",\"errors\":{\"disconnects\":%llu,\"connect_failures\":%llu,\"bad_lines\":%llu,"
@@ -110,7 +110,7 @@ struct Report {
                      seconds_of(cpu_to.ru_stime) - seconds_of(cpu_from.ru_stime));
     }
 
-private:
+  private:
     static unsigned long long number(uint64_t value) { return value; }
     static double seconds_of(const timeval& time) {
         return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
@@ -140,8 +140,7 @@ private:
         std::sort(last_ms.begin(), last_ms.end());
         std::fprintf(out, "\"%s\":{\"count\":%zu", name, last_ms.size());
         if (!last_ms.empty()) {
-            std::fprintf(out, ",\"median_ms\":%.3f,\"max_ms\":%.3f", last_ms[last_ms.size() / 2],
-                         last_ms.back());
+            std::fprintf(out, ",\"median_ms\":%.3f,\"max_ms\":%.3f", last_ms[last_ms.size() / 2], last_ms.back());
         }
         std::fprintf(out, "}");
     }

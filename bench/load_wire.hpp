@@ -39,7 +39,7 @@ inline size_t skip_value(std::string_view text, size_t at) {
 
 // Walks the elements of an array, or the keys and values of an object in turn.
 class Elements {
-public:
+  public:
     explicit Elements(std::string_view container) : text_(container) {
         at_ = text_.empty() || (text_[0] != '[' && text_[0] != '{') ? text_.size() : 1;
     }
@@ -58,7 +58,7 @@ public:
     // True when next() has come to the closing bracket, not to the end of a torn text.
     bool complete() const { return complete_; }
 
-private:
+  private:
     bool stop() {
         complete_ = at_ < text_.size();
         if (complete_) complete_ = text_[at_] == ']' || text_[at_] == '}';
@@ -122,12 +122,11 @@ struct Message {
 // A mining.submit of one session on one job. Ids run in kIds, from kFirstId: always four digits, so
 // that a share costs three patches of fixed width.
 class SubmitLine {
-public:
+  public:
     static constexpr uint32_t kFirstId = 1024;
     static constexpr uint32_t kIds = 8192;
 
-    void format(std::string_view worker, std::string_view job, std::string_view ntime,
-                size_t extranonce2_size) {
+    void format(std::string_view worker, std::string_view job, std::string_view ntime, size_t extranonce2_size) {
         line_ = R"({"id":)";
         id_at_ = line_.size();
         line_ += R"(0000,"method":"mining.submit","params":[")";
@@ -148,7 +147,7 @@ public:
         return line_;
     }
 
-private:
+  private:
     void put_hex(size_t at, size_t digits, uint32_t value) {
         for (; digits-- > 0; value >>= 4) line_[at + digits] = "0123456789abcdef"[value & 15];
     }

@@ -1,12 +1,13 @@
-"""Draws the state machines of the documents from the tables in the code: `make diagrams` writes docs/states.md.
+"""Draws the state machines of the documents from the tables in the code: `make diagrams` does it.
 
-Everything between two marks of that file is drawn here; the sentences around it are written by hand.
+Everything between two marks of docs/states.md is drawn here; the sentences around it are written by hand.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 from payouts import income
 from payouts.batches import batch
@@ -17,11 +18,13 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "states.md"
 DRAWN = re.compile(r"(<!-- drawn: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 BEGINNING = "[*]"
 
+S = TypeVar("S", bound=Enum)
+T = TypeVar("T", bound=Enum)
 # From, to, and what moves it (none where the table does not say).
 Move = tuple[str, str, str | None]
 
 
-def stepwise(table: dict[tuple[Enum, Enum], Enum], first: Enum) -> Iterable[Move]:
+def stepwise(table: Mapping[tuple[S, T], S], first: S) -> Iterable[Move]:
     """Of a table of state and step to state."""
     yield BEGINNING, str(first.value), None
     for (before, step), after in table.items():
@@ -31,7 +34,7 @@ def stepwise(table: dict[tuple[Enum, Enum], Enum], first: Enum) -> Iterable[Move
 def allowed(table: Iterable[tuple[Enum | None, Enum]]) -> Iterable[Move]:
     """Of pairs that may follow each other, in the order of the enum and not of a set."""
     order = [str(it.value) for it in type(next(after for _, after in table))]
-    pairs = {(BEGINNING if before is None else str(before.value), str(after.value)) for before, after in table}
+    pairs = {(BEGINNING if it is None else str(it.value), str(after.value)) for it, after in table}
     for before in (BEGINNING, *order):
         for after in order:
             if (before, after) in pairs:

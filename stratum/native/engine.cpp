@@ -99,8 +99,7 @@ Engine::Space Engine::add_job(Job job, std::string_view coinbase1, std::string_v
 }
 
 // A hash of a job is a hash of every job with the same work: their difficulty was decided with the first one.
-Engine::Space Engine::first_seen(Tip& tip, const Job& job, std::string_view coinbase1,
-                                 std::string_view coinbase2) {
+Engine::Space Engine::first_seen(Tip& tip, const Job& job, std::string_view coinbase1, std::string_view coinbase2) {
     if (tip.works.size() >= kWorksPerTipMax) tip.works.clear();
     const Space now{job.seq, job.start_log2};
     return tip.works.try_emplace(digest_of(job, coinbase1, coinbase2), now).first->second;
@@ -203,16 +202,15 @@ void Engine::close_session(uint32_t session) {
     sessions_[session].reset();
 }
 
-void Engine::subscribe(uint32_t session, uint32_t channel, std::string_view extranonce1,
-                       size_t extranonce2_size, uint64_t from_seq) {
+void Engine::subscribe(uint32_t session, uint32_t channel, std::string_view extranonce1, size_t extranonce2_size,
+                       uint64_t from_seq) {
     Session& s = session_at(session);
     channel_at(channel);
     if (extranonce1.empty() || extranonce1.size() > kExtranonceMax || extranonce2_size == 0 ||
         extranonce2_size > kExtranonceMax)
         throw std::invalid_argument("extranonce has a wrong length");
     if (s.subscribed && from_seq != 0) {
-        if (from_seq < s.place.from_seq)
-            throw std::invalid_argument("the session has moved at a later job already");
+        if (from_seq < s.place.from_seq) throw std::invalid_argument("the session has moved at a later job already");
         if (s.former.size() >= kFormerPlacesMax) s.former.erase(s.former.begin());
         s.former.push_back(s.place);
         s.place.from_seq = from_seq;
@@ -244,9 +242,7 @@ void Engine::authorise(uint32_t session, std::string_view name, uint32_t worker)
     s.workers.push_back({std::string(name), worker});
 }
 
-void Engine::set_version_mask(uint32_t session, uint32_t mask) {
-    session_at(session).place.version_mask = mask;
-}
+void Engine::set_version_mask(uint32_t session, uint32_t mask) { session_at(session).place.version_mask = mask; }
 
 void Engine::pin_difficulty(uint32_t session, int difficulty_log2, uint64_t from_seq) {
     Session& s = session_at(session);
@@ -318,8 +314,7 @@ const Engine::Worker* Engine::find_worker(const Session& session, std::string_vi
 // Job ids grow across all channels, so the id alone says where the session was when it was given the job.
 const Engine::Place& Engine::place_of(const Session& session, std::optional<uint64_t> seq) {
     const Place* place = &session.place;
-    for (size_t i = session.former.size(); seq && *seq < place->from_seq && i > 0; --i)
-        place = &session.former[i - 1];
+    for (size_t i = session.former.size(); seq && *seq < place->from_seq && i > 0; --i) place = &session.former[i - 1];
     return *place;
 }
 

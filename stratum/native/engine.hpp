@@ -160,8 +160,7 @@ class Engine {
         int8_t difficulty_log2;
     };
     // keep_credits: what is credited on jobs with a forward target is for take_credits().
-    Engine(size_t line_bytes_max, const sha256::Backend& backend, size_t duplicates_max,
-           bool keep_credits = false);
+    Engine(size_t line_bytes_max, const sha256::Backend& backend, size_t duplicates_max, bool keep_credits = false);
 
     void add_channel(uint32_t channel);
     void remove_channel(uint32_t channel);

@@ -67,8 +67,7 @@ Heard feed_in_pieces(Engine& engine, uint32_t session, std::string_view packet, 
         packet.remove_prefix(piece.size());
         std::string_view line;
         Fed fed = engine.feed(session, piece, line);
-        for (; fed == Fed::kLine; fed = engine.feed(session, "", line))
-            heard.lines.emplace_back(line, engine.queued());
+        for (; fed == Fed::kLine; fed = engine.feed(session, "", line)) heard.lines.emplace_back(line, engine.queued());
         heard.too_long = fed == Fed::kLineTooLong;
         if (heard.too_long) return heard;
     } while (!packet.empty());
@@ -221,14 +220,13 @@ class World {
     // A move, unless from_seq is 0 or it is the first time.
     void subscribe(const Miner& miner, uint32_t channel, uint64_t from_seq) {
         static const std::pair<std::string, size_t> extranonces[] = {
-            {"abcd", 4}, {"abcd", 4}, {"abcd", 4}, {"efgh", 4}, {"efgh", 4},
-            {"efgh", 4}, {"ijklmn", 2}, {"abcd", 8}};  // the last one fits no job
+            {"abcd", 4}, {"abcd", 4}, {"abcd", 4},   {"efgh", 4},
+            {"efgh", 4}, {"efgh", 4}, {"ijklmn", 2}, {"abcd", 8}};  // the last one fits no job
         const auto& given = extranonces[input_.below(8)];
-        const bool taken = both(
-            [&](Engine& e) {
-                e.subscribe(miner.session, channel, given.first, given.second, from_seq);
-                if (from_seq != 0) e.pin_difficulty(miner.session, kDifficultyLog2Min, from_seq);
-            });
+        const bool taken = both([&](Engine& e) {
+            e.subscribe(miner.session, channel, given.first, given.second, from_seq);
+            if (from_seq != 0) e.pin_difficulty(miner.session, kDifficultyLog2Min, from_seq);
+        });
         promises_.subscribed(miner.number, channel, given.first, given.second, from_seq, taken);
     }
 
@@ -244,21 +242,25 @@ class World {
     }
 
     std::string submit_line() {
-        static const std::string workers[] = {"a", "a", "a", "a", "a", "a", "b",
-                                              std::string(kWorkerNameCut, 'a')};
+        static const std::string workers[] = {"a", "a", "a", "a", "a", "a", "b", std::string(kWorkerNameCut, 'a')};
         static const std::string rolled_bits[] = {"", "", ",\"00002000\"", ",\"20000000\""};
-        static const std::string ids[] = {"\"id\":7,", "\"id\": \"x\", ", "\"id\":null,", "\"id\":-1.5E+3,",
-                                          "\"id\":{},", "",             "\"jsonrpc\":\"2.0\",\"id\":false,"};
+        static const std::string ids[] = {"\"id\":7,",
+                                          "\"id\": \"x\", ",
+                                          "\"id\":null,",
+                                          "\"id\":-1.5E+3,",
+                                          "\"id\":{},",
+                                          "",
+                                          "\"jsonrpc\":\"2.0\",\"id\":false,"};
         const size_t kind = input_.below(8);
         const auto seq = static_cast<unsigned long long>(some_seq());
         const auto ntime = static_cast<unsigned>(kNtimeMin - 1 + input_.below(6));
         const auto nonce = static_cast<unsigned>(input_.below(8));
         const int digits = input_.below(8) == 0 ? 4 : 8;  // of the extranonce2
-        const char* const params = kind == 0 ? R"(["%s","%llX","%0*x",%u,%u%s])"
-                                             : R"(["%s", "%llx", "%0*x", "%x", "%x"%s])";
+        const char* const params =
+            kind == 0 ? R"(["%s","%llX","%0*x",%u,%u%s])" : R"(["%s", "%llx", "%0*x", "%x", "%x"%s])";
         char text[200];
-        std::snprintf(text, sizeof text, params, workers[input_.below(8)].c_str(), seq, digits, nonce / 4,
-                      ntime, nonce % 4, rolled_bits[input_.below(4)].c_str());
+        std::snprintf(text, sizeof text, params, workers[input_.below(8)].c_str(), seq, digits, nonce / 4, ntime,
+                      nonce % 4, rolled_bits[input_.below(4)].c_str());
         std::string line = "{" + ids[input_.below(7)] + R"("method":"mining.submit","params":)" + text;
         line += "}\r\n";
         if (kind == 1) line[input_.below(line.size())] = static_cast<char>(input_.byte());
@@ -322,9 +324,7 @@ class World {
             require(counters.at_difficulty <= counters.accepted, "only accepted shares count for vardiff");
         }
         for (const uint32_t channel : {1u, 2u})
-            both([=](Engine& e) {
-                require(e.duplicates(channel) <= kDuplicatesMax, "the filter has a limit");
-            });
+            both([=](Engine& e) { require(e.duplicates(channel) <= kDuplicatesMax, "the filter has a limit"); });
     }
 
     static bool alike(const Found& a, const Found& b) {
@@ -351,9 +351,8 @@ class World {
 
     void check_tallies() {
         const std::vector<Tally> tallies = whole_.take_tallies(), others = pieces_.take_tallies();
-        require(std::ranges::equal(tallies, others, [](const Tally& a, const Tally& b) {
-                    return a.same_key(b) && a.count == b.count;
-                }),
+        require(std::ranges::equal(tallies, others,
+                                   [](const Tally& a, const Tally& b) { return a.same_key(b) && a.count == b.count; }),
                 "engines tally the same");
         promises_.taken(tallies);
     }

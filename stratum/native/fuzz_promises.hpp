@@ -38,9 +38,7 @@ struct Published {
 class Promises {
   public:
     bool has_channel(uint32_t channel) const { return channels_.contains(channel); }
-    void channel_added(uint32_t channel) {
-        require(channels_.try_emplace(channel).second, "a channel is there once");
-    }
+    void channel_added(uint32_t channel) { require(channels_.try_emplace(channel).second, "a channel is there once"); }
     void channel_removed(uint32_t channel) {
         const auto tip = channels_.at(channel).tip;
         channels_.erase(channel);
@@ -60,8 +58,8 @@ class Promises {
     void upstream_lost() { upstream_lost_ = true; }
 
     // The engine took it, or refused it.
-    void subscribed(uint32_t miner, uint32_t channel, const std::string& extranonce1,
-                    size_t extranonce2_size, uint64_t from_seq, bool taken) {
+    void subscribed(uint32_t miner, uint32_t channel, const std::string& extranonce1, size_t extranonce2_size,
+                    uint64_t from_seq, bool taken) {
         std::vector<Places>& told = told_[miner];
         Places places = told.empty() ? Places{} : told.back();
         const bool forward = places.empty() || from_seq == 0 || from_seq >= places.back().from_seq;
@@ -74,8 +72,7 @@ class Promises {
     }
 
     void judged(const Batch& batch) {
-        for (size_t verdict = 0; verdict < kVerdicts; ++verdict)
-            untallied_[verdict] += batch.verdicts[verdict];
+        for (size_t verdict = 0; verdict < kVerdicts; ++verdict) untallied_[verdict] += batch.verdicts[verdict];
         rejects_earned_ += kRejectsPerAccepted * (batch.verdicts[static_cast<size_t>(Verdict::kAccepted)] +
                                                   batch.verdicts[static_cast<size_t>(Verdict::kUndelivered)]);
         require(upstream_lost_ || batch.verdicts[static_cast<size_t>(Verdict::kUndelivered)] == 0,
@@ -139,12 +136,10 @@ class Promises {
             return;
         }
         --untallied_[0];
-        require(job.forward_target &&
-                    (job.blocks || number_from(found.hash)[3] <= (*job.forward_target)[3]),
+        require(job.forward_target && (job.blocks || number_from(found.hash)[3] <= (*job.forward_target)[3]),
                 "what is forwarded meets a target");
         const auto channel = channels_.find(job.channel);
-        require(channel != channels_.end() && channel->second.tip == job.tip &&
-                    job.seq >= channel->second.stale_before,
+        require(channel != channels_.end() && channel->second.tip == job.tip && job.seq >= channel->second.stale_before,
                 "what is forwarded is not stale");
         require(forwarded_[job.tip].insert(found.hash).second, "a share is forwarded once");
     }
@@ -153,8 +148,7 @@ class Promises {
         const Place* at = nullptr;
         for (const Place& place : places)
             if (place.from_seq <= found.seq) at = &place;
-        return at && at->channel == found.channel &&
-               at->extranonce2_size == found.extranonce2_size &&
+        return at && at->channel == found.channel && at->extranonce2_size == found.extranonce2_size &&
                at->extranonce1.size() == found.extranonce1_size &&
                std::equal(at->extranonce1.begin(), at->extranonce1.end(), found.extranonce1.begin());
     }

@@ -156,8 +156,7 @@ void Engine::hash_differences(std::span<const uint32_t> group) {
         Share& share = queue_[asked[i]];
         Hash hash;
         std::memcpy(hash.data(), roots_.data() + 32 * i, 32);
-        if (reach_of(job, share.difficulty_log2, hash) <=
-            reach_of(job, share.difficulty_log2, hashes_[asked[i]]))
+        if (reach_of(job, share.difficulty_log2, hash) <= reach_of(job, share.difficulty_log2, hashes_[asked[i]]))
             continue;
         share.version = job.version ^ share.rolled;
         hashes_[asked[i]] = hash;

@@ -46,8 +46,7 @@ class LineTooLong : public std::runtime_error {
 
 class PyEngine {
   public:
-    PyEngine(size_t line_bytes_max, std::optional<std::string> backend, size_t duplicates_max,
-             bool keep_credits)
+    PyEngine(size_t line_bytes_max, std::optional<std::string> backend, size_t duplicates_max, bool keep_credits)
         : engine_(line_bytes_max, backend_named(backend), duplicates_max, keep_credits) {}
 
     void add_channel(uint32_t channel) {
@@ -59,11 +58,10 @@ class PyEngine {
         engine_.remove_channel(channel);
     }
     nb::tuple add_job(uint32_t channel, uint64_t seq, uint32_t rate, const nb::bytes& coinbase1,
-                 const nb::bytes& coinbase2, size_t extranonce_size, const nb::bytes& branch,
-                 const nb::bytes& prevhash_internal, uint32_t version, uint32_t nbits, uint32_t ntime_min,
-                 uint32_t ntime_max, const nb::bytes& network_target_le,
-                 const std::optional<nb::bytes>& forward_target_le, bool clean,
-                 std::optional<int> start_log2) {
+                      const nb::bytes& coinbase2, size_t extranonce_size, const nb::bytes& branch,
+                      const nb::bytes& prevhash_internal, uint32_t version, uint32_t nbits, uint32_t ntime_min,
+                      uint32_t ntime_max, const nb::bytes& network_target_le,
+                      const std::optional<nb::bytes>& forward_target_le, bool clean, std::optional<int> start_log2) {
         const auto guard = lock();
         angara::Job job;
         job.seq = seq;
@@ -74,11 +72,9 @@ class PyEngine {
         job.ntime_min = ntime_min;
         job.ntime_max = ntime_max;
         job.prevhash = hash_from(prevhash_internal, "prevhash must be 32 bytes");
-        job.network_target =
-            angara::number_from(hash_from(network_target_le, "network target must be 32 bytes"));
+        job.network_target = angara::number_from(hash_from(network_target_le, "network target must be 32 bytes"));
         if (forward_target_le)
-            job.forward_target =
-                angara::number_from(hash_from(*forward_target_le, "forward target must be 32 bytes"));
+            job.forward_target = angara::number_from(hash_from(*forward_target_le, "forward target must be 32 bytes"));
         const auto branch_view = view(branch);
         job.branch.assign(branch_view.begin(), branch_view.end());
         if (start_log2) {
@@ -86,8 +82,7 @@ class PyEngine {
                 throw nb::value_error("difficulty out of range");
             job.start_log2 = static_cast<int8_t>(*start_log2);
         }
-        const auto space =
-            engine_.add_job(std::move(job), view(coinbase1), view(coinbase2), extranonce_size, clean);
+        const auto space = engine_.add_job(std::move(job), view(coinbase1), view(coinbase2), extranonce_size, clean);
         return nb::make_tuple(space.seq, difficulty(space.start_log2));
     }
     void add_alias(uint32_t channel, uint64_t seq, uint64_t of_seq) {
@@ -126,8 +121,8 @@ class PyEngine {
         engine_.close_session(session);
         std::swap(owner, owners[session]);
     }
-    void subscribe(uint32_t session, uint32_t channel, const nb::bytes& extranonce1,
-                   size_t extranonce2_size, uint64_t from_seq) {
+    void subscribe(uint32_t session, uint32_t channel, const nb::bytes& extranonce1, size_t extranonce2_size,
+                   uint64_t from_seq) {
         const auto guard = lock();
         engine_.subscribe(session, channel, view(extranonce1), extranonce2_size, from_seq);
     }
@@ -252,8 +247,7 @@ class PyEngine {
     class Guard {
       public:
         explicit Guard(std::atomic_flag& busy) : busy_(busy) {
-            if (busy_.test_and_set(std::memory_order_acquire))
-                throw std::runtime_error("the engine is in use");
+            if (busy_.test_and_set(std::memory_order_acquire)) throw std::runtime_error("the engine is in use");
         }
         ~Guard() { busy_.clear(std::memory_order_release); }
         Guard(const Guard&) = delete;
@@ -309,8 +303,7 @@ nb::bytes sha256d(const std::string& backend_name, const nb::bytes& messages, si
         uint8_t* message = padded.data() + 64 * blocks * i;
         std::memcpy(message, in + size * i, size);
         message[size] = 0x80;
-        for (size_t k = 0; k < 8; ++k)
-            message[64 * blocks - 1 - k] = static_cast<uint8_t>(uint64_t{size} * 8 >> 8 * k);
+        for (size_t k = 0; k < 8; ++k) message[64 * blocks - 1 - k] = static_cast<uint8_t>(uint64_t{size} * 8 >> 8 * k);
     }
     backend->double_blocks(out.data(), angara::sha256::kInitialState, padded.data(), blocks, n);
     return bytes_of(out.data(), out.size());
@@ -349,15 +342,15 @@ NB_MODULE(_engine, m) {
         .def_ro("tallied", &Found::tallied);
 
     nb::class_<PyEngine>(m, "Engine", nb::type_slots(engine_slots))
-        .def(nb::init<size_t, std::optional<std::string>, size_t, bool>(), nb::kw_only(),
-             "line_bytes_max"_a = 8192, "backend"_a = nb::none(),
-             "duplicates_max"_a = angara::DuplicateFilter::kEntriesMax, "keep_credits"_a = false)
+        .def(nb::init<size_t, std::optional<std::string>, size_t, bool>(), nb::kw_only(), "line_bytes_max"_a = 8192,
+             "backend"_a = nb::none(), "duplicates_max"_a = angara::DuplicateFilter::kEntriesMax,
+             "keep_credits"_a = false)
         .def("add_channel", &PyEngine::add_channel, "channel"_a)
         .def("remove_channel", &PyEngine::remove_channel, "channel"_a)
-        .def("add_job", &PyEngine::add_job, nb::kw_only(), "channel"_a, "seq"_a, "rate"_a, "coinbase1"_a,
-             "coinbase2"_a, "extranonce_size"_a, "branch"_a, "prevhash_internal"_a, "version"_a, "nbits"_a,
-             "ntime_min"_a, "ntime_max"_a, "network_target_le"_a, "forward_target_le"_a = nb::none(),
-             "clean"_a = false, "start_log2"_a = nb::none())
+        .def("add_job", &PyEngine::add_job, nb::kw_only(), "channel"_a, "seq"_a, "rate"_a, "coinbase1"_a, "coinbase2"_a,
+             "extranonce_size"_a, "branch"_a, "prevhash_internal"_a, "version"_a, "nbits"_a, "ntime_min"_a,
+             "ntime_max"_a, "network_target_le"_a, "forward_target_le"_a = nb::none(), "clean"_a = false,
+             "start_log2"_a = nb::none())
         .def("add_alias", &PyEngine::add_alias, "channel"_a, "seq"_a, "of_seq"_a)
         .def("drop_jobs_before", &PyEngine::drop_jobs_before, "channel"_a, "seq"_a)
         .def("undelivered_before", &PyEngine::undelivered_before, "channel"_a, "seq"_a)
@@ -365,8 +358,8 @@ NB_MODULE(_engine, m) {
         .def("judged_at", &PyEngine::judged_at, "session"_a, "channel"_a, "seq"_a)
         .def("open", &PyEngine::open, "owner"_a)
         .def("close", &PyEngine::close, "session"_a)
-        .def("subscribe", &PyEngine::subscribe, "session"_a, "channel"_a, "extranonce1"_a,
-             "extranonce2_size"_a, "from_seq"_a = 0)
+        .def("subscribe", &PyEngine::subscribe, "session"_a, "channel"_a, "extranonce1"_a, "extranonce2_size"_a,
+             "from_seq"_a = 0)
         .def("authorise", &PyEngine::authorise, "session"_a, "name"_a, "worker"_a)
         .def("set_version_mask", &PyEngine::set_version_mask, "session"_a, "mask"_a)
         .def("pin_difficulty", &PyEngine::pin_difficulty, "session"_a, "difficulty_log2"_a, "from_seq"_a)

@@ -68,8 +68,7 @@ size_t count_for_avx512(size_t n) {
 void combined_double_blocks(uint8_t* out, const State& midstate, const uint8_t* in, size_t blocks, size_t n) {
     const size_t first = count_for_avx512(n);
     kAvx512.double_blocks(out, midstate, in, blocks, first);
-    kShani.double_blocks(out + first * kDigestBytes, midstate, in + first * blocks * kBlockBytes, blocks,
-                         n - first);
+    kShani.double_blocks(out + first * kDigestBytes, midstate, in + first * blocks * kBlockBytes, blocks, n - first);
 }
 
 void combined_double_64(uint8_t* out, const uint8_t* in, size_t n) {

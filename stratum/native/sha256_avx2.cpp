@@ -41,8 +41,8 @@ struct Avx2 {
     }
 
     static Word swap_bytes(Word x) {
-        const Word order = _mm256_broadcastsi128_si256(
-            _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3));
+        const Word order =
+            _mm256_broadcastsi128_si256(_mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3));
         return _mm256_shuffle_epi8(x, order);
     }
 

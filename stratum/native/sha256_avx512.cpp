@@ -37,8 +37,7 @@ struct Avx512 {
     static Word majority(Word a, Word b, Word c) { return _mm512_ternarylogic_epi32(a, b, c, 0xe8); }
 
     static Word swap_bytes(Word x) {
-        const Word order = _mm512_broadcast_i32x4(
-            _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3));
+        const Word order = _mm512_broadcast_i32x4(_mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3));
         return _mm512_shuffle_epi8(x, order);
     }
 

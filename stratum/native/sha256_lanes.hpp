@@ -58,8 +58,7 @@ template <class V, class Key>
 template <class V>
 [[gnu::always_inline]] inline typename V::Word extend(typename V::Word (&w)[16], size_t i) {
     const auto low = w[(i + 1) % 16], high = w[(i + 14) % 16];
-    const auto sigma0 =
-        V::xor3(V::template rotate<7>(low), V::template rotate<18>(low), V::template shift<3>(low));
+    const auto sigma0 = V::xor3(V::template rotate<7>(low), V::template rotate<18>(low), V::template shift<3>(low));
     const auto sigma1 =
         V::xor3(V::template rotate<17>(high), V::template rotate<19>(high), V::template shift<10>(high));
     return w[i] = V::add(V::add(V::add(w[i], w[(i + 9) % 16]), sigma0), sigma1);
@@ -70,9 +69,8 @@ template <class V>
 [[gnu::always_inline]] inline void compress(typename V::Word (&s)[8], typename V::Word (&w)[16]) {
     typename V::Word v[8];
     for (size_t i = 0; i < 8; ++i) v[i] = s[i];
-    sixteen_rounds<V>(v, [&](size_t i) __attribute__((always_inline)) {
-        return V::add(w[i], V::broadcast(kRoundKeys.word[i]));
-    });
+    sixteen_rounds<V>(
+        v, [&](size_t i) __attribute__((always_inline)) { return V::add(w[i], V::broadcast(kRoundKeys.word[i])); });
     for (size_t t = 16; t < 64; t += 16) {
         sixteen_rounds<V>(v, [&](size_t i) __attribute__((always_inline)) {
             return V::add(extend<V>(w, i), V::broadcast(kRoundKeys.word[t + i]));
@@ -87,9 +85,7 @@ template <class V>
     typename V::Word v[8];
     for (size_t i = 0; i < 8; ++i) v[i] = s[i];
     for (size_t t = 0; t < 64; t += 16) {
-        sixteen_rounds<V>(v, [&](size_t i) __attribute__((always_inline)) {
-            return V::broadcast(keys.word[t + i]);
-        });
+        sixteen_rounds<V>(v, [&](size_t i) __attribute__((always_inline)) { return V::broadcast(keys.word[t + i]); });
     }
     for (size_t i = 0; i < 8; ++i) s[i] = V::add(s[i], v[i]);
 }
@@ -101,8 +97,7 @@ template <class V>
 
 // SHA-256 of the digests in `first`; writes the first `count` of them.
 template <class V>
-[[gnu::always_inline]] inline void hash_digests(uint8_t* out, const typename V::Word (&first)[8],
-                                                size_t count) {
+[[gnu::always_inline]] inline void hash_digests(uint8_t* out, const typename V::Word (&first)[8], size_t count) {
     typename V::Word w[16], s[8];
     for (size_t i = 0; i < 8; ++i) w[i] = first[i];
     w[8] = V::broadcast(kPaddingStart);

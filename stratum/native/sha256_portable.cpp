@@ -27,8 +27,8 @@ void copy_state(State& to, const State& from) {
 }
 
 // FIPS 180-4, 6.2.2, step 3.
-[[gnu::always_inline]] inline void one_round(uint32_t a, uint32_t b, uint32_t c, uint32_t& d, uint32_t e,
-                                             uint32_t f, uint32_t g, uint32_t& h, uint32_t key) {
+[[gnu::always_inline]] inline void one_round(uint32_t a, uint32_t b, uint32_t c, uint32_t& d, uint32_t e, uint32_t f,
+                                             uint32_t g, uint32_t& h, uint32_t key) {
     const uint32_t sum1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
     const uint32_t sum0 = std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22);
     const uint32_t choice = g ^ (e & (f ^ g));

@@ -15,9 +15,7 @@ struct KnownHash {
     std::array<uint8_t, 32> digest;
 };
 
-constexpr uint8_t hex_digit(char c) {
-    return static_cast<uint8_t>(c <= '9' ? c - '0' : c - 'a' + 10);
-}
+constexpr uint8_t hex_digit(char c) { return static_cast<uint8_t>(c <= '9' ? c - '0' : c - 'a' + 10); }
 
 template <size_t kBytes>
 constexpr std::array<uint8_t, kBytes> from_hex(std::string_view hex) {
@@ -57,18 +55,15 @@ constexpr std::array kKnownHeaders{
 
 // The merkle tree of block 100000: four transactions, two nodes, the root.
 constexpr std::array kKnownNodes{
-    KnownHash<kNodeBytes>{
-        from_hex<kNodeBytes>("876dd0a3ef4a2816ffd1c12ab649825a958b0ff3bb3d6f3e1250f13ddbf0148c"
-                             "c40297f730dd7b5a99567eb8d27b78758f607507c52292d02d4031895b52f2ff"),
-        from_hex<32>("15b88c5107195bf09eb9da89b83d95b3d070079a3c5c5d3d17d0dcd873fbdacc")},
-    KnownHash<kNodeBytes>{
-        from_hex<kNodeBytes>("c46e239ab7d28e2c019b6d66ad8fae98a56ef1f21aeecb94d1b1718186f05963"
-                             "1d0cb83721529a062d9675b98d6e5c587e4a770fc84ed00abc5a5de04568a6e9"),
-        from_hex<32>("49aef42d78e3e9999c9e6ec9e1dddd6cb880bf3b076a03be1318ca789089308e")},
-    KnownHash<kNodeBytes>{
-        from_hex<kNodeBytes>("15b88c5107195bf09eb9da89b83d95b3d070079a3c5c5d3d17d0dcd873fbdacc"
-                             "49aef42d78e3e9999c9e6ec9e1dddd6cb880bf3b076a03be1318ca789089308e"),
-        from_hex<32>("6657a9252aacd5c0b2940996ecff952228c3067cc38d4885efb5a4ac4247e9f3")},
+    KnownHash<kNodeBytes>{from_hex<kNodeBytes>("876dd0a3ef4a2816ffd1c12ab649825a958b0ff3bb3d6f3e1250f13ddbf0148c"
+                                               "c40297f730dd7b5a99567eb8d27b78758f607507c52292d02d4031895b52f2ff"),
+                          from_hex<32>("15b88c5107195bf09eb9da89b83d95b3d070079a3c5c5d3d17d0dcd873fbdacc")},
+    KnownHash<kNodeBytes>{from_hex<kNodeBytes>("c46e239ab7d28e2c019b6d66ad8fae98a56ef1f21aeecb94d1b1718186f05963"
+                                               "1d0cb83721529a062d9675b98d6e5c587e4a770fc84ed00abc5a5de04568a6e9"),
+                          from_hex<32>("49aef42d78e3e9999c9e6ec9e1dddd6cb880bf3b076a03be1318ca789089308e")},
+    KnownHash<kNodeBytes>{from_hex<kNodeBytes>("15b88c5107195bf09eb9da89b83d95b3d070079a3c5c5d3d17d0dcd873fbdacc"
+                                               "49aef42d78e3e9999c9e6ec9e1dddd6cb880bf3b076a03be1318ca789089308e"),
+                          from_hex<32>("6657a9252aacd5c0b2940996ecff952228c3067cc38d4885efb5a4ac4247e9f3")},
 };
 
 }  // namespace angara::sha256
