@@ -1,7 +1,7 @@
 """FPPS is paid as FPPS: from the first job of every start, whatever a node answers, and never on no basis."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,8 @@ async def test_before_there_ever_was_a_basis_fpps_waits_and_others_mine(
             while await refusal(site):  # noqa: ASYNC110 - from outside there is no event
                 await trio.sleep(0.02)
         await site.mine(await site.mining())  # on the job of before there was a basis
-    assert priced(site.store)[-1] == ("fpps", 1, FEES_SAT)
+    with closing(site.store) as store:  # what the pool's stop has folded
+        assert priced(store)[-1] == ("fpps", 1, FEES_SAT)
 
 
 # The question
