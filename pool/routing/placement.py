@@ -153,7 +153,7 @@ class Placement:
         """All that mine; each has a worker."""
         for channel in self._board().distribution.channels:
             for session in list(channel.sessions):
-                if session.owner.open and session.mining:
+                if session.owner.open:
                     yield session
 
     def _route_of(self, worker: int) -> RouteKey | None:

@@ -22,7 +22,7 @@ import msgspec
 from stratum import messages
 from stratum._engine import FORGOTTEN, JOBS_PER_CHANNEL_MAX, NOT_HELD, Engine, Found
 from stratum.job import Job, Solution, Work, swap_words
-from stratum.miners.extranonce import ExtranonceSpace
+from stratum.miners.extranonce import ExtranonceSpace, Pins
 from stratum.miners.owner import Owner
 from stratum.miners.vardiff import VardiffPolicy
 
@@ -43,8 +43,8 @@ class Moved(Enum):
 class Member(Protocol):
     """A session that mines a channel: what it is told, and what whoever places it must know.
 
-    `workers` are those that it is authorised for, none before it mines; `sent_seq` is the newest job that it
-    was given. What it hears is bytes for its `owner`, empty where there is nothing to say.
+    `workers` are those that it is authorised for, one at least; `sent_seq` is the newest job that it was
+    given. What it hears is bytes for its `owner`, empty where there is nothing to say.
     """
 
     slot: int  # the engine's number for it
@@ -54,8 +54,6 @@ class Member(Protocol):
     sent_seq: int
     wants_extranonce: bool
 
-    @property
-    def mining(self) -> bool: ...
     @property
     def leaving(self) -> bool: ...
     def can_use(self, job: Job) -> bool: ...
@@ -298,7 +296,7 @@ class Channel:
         )
         self.source.on_solution(solution)
 
-    def lease(self, session_id: str | None, now_s: float) -> tuple[bytes, list[tuple[int, int]]]:
+    def lease(self, session_id: str | None, now_s: float) -> tuple[bytes, Pins]:
         """An extranonce1, the one of an earlier session where its id is known, and that one's pins.
 
         Raises ExtranonceExhausted.
@@ -316,7 +314,7 @@ class Channel:
         return extranonce1, self.extranonces.inherited(extranonce1)
 
     @staticmethod
-    def pinned(pins: list[tuple[int, int]], job: Job) -> int | None:
+    def pinned(pins: Pins, job: Job) -> int | None:
         """What a job is judged at for who gets an extranonce1 with these pins; None: not known any more."""
         held = (log2 for from_seq, log2 in reversed(pins) if from_seq <= job.space)
         log2 = next(held, NOT_HELD)
@@ -324,7 +322,7 @@ class Channel:
             return job.start_log2
         return None if log2 == FORGOTTEN else log2
 
-    def give_back(self, extranonce1: bytes, pins: list[tuple[int, int]], *, worked: bool = True) -> None:
+    def give_back(self, extranonce1: bytes, pins: Pins, *, worked: bool = True) -> None:
         """The session left: if it worked, its prefix rests until no job that it may have mined is live.
 
         `pins` hold for the work that came while it was here, and not for what comes while nobody is.

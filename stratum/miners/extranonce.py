@@ -11,6 +11,7 @@ room: the space of an upstream may have 256 places, and anybody can ask for one.
 
 import itertools
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Protocol
 
 # Difficulties of sessions that left, and prefixes without work, for those that resume: one reconnect of the
@@ -18,6 +19,9 @@ from typing import Protocol
 PARKED_MAX = 65_536
 # A machine says its name as soon as it has its extranonces; in the rush of a whole site within some seconds.
 UNNAMED_S = 3.0
+
+# What stays with an extranonce1: from which job on work has which difficulty, as Engine.pins() says it.
+Pins = Sequence[tuple[int, int]]
 
 
 class ExtranonceExhausted(Exception):
@@ -32,7 +36,7 @@ class Sharer(Protocol):
 
 
 class Holder(Protocol):
-    """A session that has a prefix."""
+    """The connection of a session that has a prefix."""
 
     def make_room(self) -> None:
         """Give it back now."""
@@ -52,7 +56,7 @@ class ExtranonceSpace:
             raise ValueError("an extranonce1 has 1 to 4 bytes")
         self.size = size
         self.sharers: list[Sharer] = []
-        self.parked: OrderedDict[bytes, list[tuple[int, int]]] = OrderedDict()
+        self.parked: OrderedDict[bytes, Pins] = OrderedDict()
         self.unnamed: OrderedDict[Holder, float] = OrderedDict()  # longest first
         self._capacity = 1 << 8 * size
         self._first = first
@@ -113,7 +117,7 @@ class ExtranonceSpace:
         self._in_use[prefix] = False
         return prefix.to_bytes(self.size, "big")
 
-    def resume(self, extranonce1: bytes) -> list[tuple[int, int]] | None:
+    def resume(self, extranonce1: bytes) -> Pins | None:
         """Give a resting prefix back to the session that had it, with what it left behind.
 
         None if it is in use or gone, or if that is not known any more: the difficulty of its work would be
@@ -129,16 +133,14 @@ class ExtranonceSpace:
         self._unworked.pop(prefix, None)
         return pins
 
-    def inherited(self, extranonce1: bytes) -> list[tuple[int, int]]:
+    def inherited(self, extranonce1: bytes) -> Pins:
         """What somebody who had no share left behind with a prefix that was allocated; nothing for a new one.
 
         Work that came meanwhile has a difficulty for it already.
         """
-        return self.parked.pop(extranonce1, [])
+        return self.parked.pop(extranonce1, ())
 
-    def release(
-        self, extranonce1: bytes, last_seq: int, pins: list[tuple[int, int]], *, worked: bool = True
-    ) -> None:
+    def release(self, extranonce1: bytes, last_seq: int, pins: Pins, *, worked: bool = True) -> None:
         """The session is gone; `last_seq` is the newest job that anybody has been given.
 
         `worked`: a share of it was credited, or may be yet.

@@ -366,13 +366,13 @@ class Switchboard:
     def drop_workers(self, workers: Container[int], reason: str) -> None:
         """Drop every connection that one of these workers is authorised on."""
         for connection in list(self.connections):
-            if any(worker in workers for worker in connection.session.workers):
+            if any(worker in workers for worker in connection.session.assignment.workers):
                 self.drop(connection, reason)
 
     def drop_channel(self, channel: Channel, reason: str) -> None:
         """Drop everybody who mines this channel."""
         for connection in list(self.connections):
-            if connection.session.channel is channel:
+            if connection.session.assignment.channel is channel:
                 self.drop(connection, reason)
 
     def close_door(self, reason: str) -> None:
@@ -555,7 +555,7 @@ class Switchboard:
         if retarget:
             now_s = trio.current_time()
             for connection in retarget:
-                connection.session.look(now_s)
+                connection.session.reconsider_difficulty(now_s)
         self._uncommitted += replies
         if len(self._uncommitted) >= COMMIT_REPLIES:
             self._enough.set()
@@ -654,7 +654,7 @@ class Switchboard:
                 self._connection_limits.stands(place, Standing.MINING)
             elif now_s - connection.share_at_s >= SHARELESS_S:
                 self._connection_limits.stands(place, Standing.IDLE)
-                if connection.session.channel.extranonces.full(now_s):
+                if connection.session.assignment.channel.extranonces.full(now_s):
                     return MADE_ROOM
         connection.trusted = place.standing is Standing.MINING and wasted <= UNEARNED_TRUSTED_MAX
         return None

@@ -61,7 +61,7 @@ class VardiffPolicy(msgspec.Struct, frozen=True, kw_only=True):
         return min(max(difficulty_log2, low), self.difficulty_log2_max)
 
 
-class History(msgspec.Struct, frozen=True, kw_only=True):
+class History(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # numbers: nothing to collect
     """What vardiff remembers of a session between two looks.
 
     The window is the time since from_s, at one difficulty; shares_before were accepted at that

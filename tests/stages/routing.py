@@ -23,7 +23,6 @@ from pool.upstreams.channel import ChannelServices
 from pool.upstreams.rows import UpstreamRecord
 from stratum.miners.channel import Channel, WorkSource
 from stratum.miners.extranonce import ExtranonceSpace
-from stratum.miners.session import MinerSession
 from stratum.miners.switchboard import Switchboard
 from stratum.upstream.endpoint import UpstreamEndpoint
 from tests.stages.sessions import Desk, Miner, make_work, words
@@ -141,7 +140,7 @@ class BoardOfADesk:
 
     def drop_workers(self, workers: Container[int], reason: str) -> None:
         for miner in self._desk.miners:
-            if miner.open and any(worker in workers for worker in miner.session.workers):
+            if miner.open and any(worker in workers for worker in miner.assignment.workers):
                 self.dropped.append((miner.worker, reason))
                 miner.leave()
 
@@ -250,7 +249,7 @@ class PlacementDesk:
         return miner
 
     def go_if_sent_away(self, miner: Miner) -> bool:
-        if miner.session.leaving and miner.open:
+        if miner.assignment.leaving and miner.open:
             miner.leave()
         return not miner.open
 
@@ -263,8 +262,7 @@ class PlacementDesk:
 
 
 def is_on(miner: Miner, upstream: UpstreamThatTheTestSteers) -> bool:
-    session: MinerSession = miner.session
-    return session.channel is upstream.channel
+    return miner.channel is upstream.channel
 
 
 @asynccontextmanager

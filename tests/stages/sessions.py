@@ -15,6 +15,7 @@ import msgspec
 from stratum._engine import Engine
 from stratum.difficulty import target_from_difficulty_log2
 from stratum.job import Work, swap_words
+from stratum.miners.assignment import Assignment
 from stratum.miners.channel import Channel, JobIds, Moved, WorkSource
 from stratum.miners.contracts import Admitted, Refusal, Services
 from stratum.miners.distribution import ANEW_INTERVAL_S, Distribution
@@ -190,7 +191,7 @@ class Desk:
         return channel
 
     def move(self, miner: "Miner", channel: Channel) -> Moved | None:
-        return self.distribution.move(miner.session, channel)
+        return self.distribution.move(miner.assignment, channel)
 
     def connect(self, worker: str = "acme.c01.u1") -> "Miner":
         miner = Miner(self, worker)
@@ -231,7 +232,7 @@ class Desk:
         for miner, reply in replies:
             miner.write(reply)
         for miner in retarget:
-            miner.session.look(self.now_s)
+            miner.session.reconsider_difficulty(self.now_s)
 
     def advance(self, seconds: float) -> None:
         """Let time pass: a look at each session every LOOK_S, who waits served every ANEW_INTERVAL_S."""
@@ -272,6 +273,15 @@ class Miner:
         self._extranonces: dict[str, tuple[bytes, int]] = {}  # by job, of when it came
         self._ids = itertools.count(1)
         self._nonces = itertools.count()
+
+    @property
+    def assignment(self) -> Assignment:
+        return self.session.assignment
+
+    @property
+    def channel(self) -> Channel:
+        """That it mines from its next job on."""
+        return self.session.assignment.channel
 
     def write(self, data: bytes) -> None:
         """stratum.miners.session.Owner."""
@@ -337,7 +347,7 @@ class Miner:
         It has the extranonces that the miner had when the job came.
         """
         job = job or self.job
-        log2 = self.session.difficulty_log2 if difficulty_log2 is None else difficulty_log2
+        log2 = self.session.difficulty.log2 if difficulty_log2 is None else difficulty_log2
         target = target_from_difficulty_log2(log2)
         extranonce1, size = self._extranonces.get(job[0], (self.extranonce1, self.extranonce2_size))
         whole = changes.get("extranonce2", 0x0102030405060708)

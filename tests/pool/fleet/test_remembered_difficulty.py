@@ -101,7 +101,7 @@ def comes_back(seed: int, wrong_by: int) -> tuple[float, int]:
     start_s = desk.now_s
     while desk.now_s - start_s < 600:
         shares += mine_for(miner, 5.0, 1.0, rng)
-        if abs(miner.session.difficulty_log2 - START_LOG2) > 2:
+        if abs(miner.session.difficulty.log2 - START_LOG2) > 2:
             since_s = None
         elif since_s is None:
             since_s = desk.now_s - start_s
@@ -125,14 +125,14 @@ def test_a_firmware_that_connects_again_for_want_of_shares_goes_on_where_it_was(
         miner = desk.mining()
         desk.advance(45)
         miner.hear()
-        lowered = miner.session.difficulty_log2
+        lowered = miner.session.difficulty.log2
         miner.leave()
     assert lowered <= START_LOG2 + 5
     miner = desk.mining()
-    assert miner.session.difficulty_log2 == lowered
+    assert miner.session.difficulty.log2 == lowered
     miner.mine()
     miner.leave()
-    assert desk.mining().session.difficulty_log2 == START_LOG2 + 8, (
+    assert desk.mining().session.difficulty.log2 == START_LOG2 + 8, (
         "it was heard: what is remembered is right"
     )
 

@@ -55,7 +55,7 @@ async def test_the_order_goes_before_the_tenant_and_the_tenant_before_the_pool(
         await rounds()
         assert is_on(sold, desk.order(7))
         assert is_on(proxied, desk.north())
-        assert own.session.channel is desk.own
+        assert own.channel is desk.own
         assert desk.board.distribution.moved == {Moved.JOB: 1}
         late = desk.miner("acme.c01.u1")
         assert is_on(late, desk.order(7)), "at once, where it is known already"
@@ -71,15 +71,15 @@ async def test_a_solo_tenants_machines_are_home_whenever_no_order_has_them(
         desk.follow(upstream(NORTH), orders=(order(7),))
         desk.up(desk.order(7))
         miner, other = desk.miner("acme.c01.u1"), desk.miner("zinc.c01.u1")
-        assert (miner.session.channel, other.session.channel) == (home, desk.own)
+        assert (miner.channel, other.channel) == (home, desk.own)
         desk.placement.assignments[1] = 7
         desk.placement.look_again()
         await rounds()
         assert is_on(miner, desk.order(7))
         desk.lost(desk.order(7))
         await trio.sleep(OUTAGE_S + 2 * ROUND)
-        assert miner.session.channel is home
-        assert desk.miner("acme.c01.u1").session.channel is home
+        assert miner.channel is home
+        assert desk.miner("acme.c01.u1").channel is home
         assert desk.board.distribution.moved == {Moved.JOB: 2}
 
 
@@ -96,7 +96,7 @@ async def test_moves_between_our_own_channels_wait_for_nothing(
             solo.tenant = tenant
             desk.placement.look_again()
             await rounds()
-            assert miner.session.channel is channel
+            assert miner.channel is channel
         desk.placement.own_closed = NO_NODE
         solo.tenant = "acme"
         desk.placement.look_again()
@@ -119,7 +119,10 @@ async def test_a_connection_is_one_tenants(
         (refused,) = miner.ask("mining.authorize", "zinc.c01.u1", "x")
         assert welcome["result"] is True
         assert refused["error"] == [24, "Workers of one connection belong to one tenant", None]
-        assert [desk.registry.name_of(it) for it in miner.session.workers] == ["acme.c01.u1", "acme.c01.u2"]
+        assert [desk.registry.name_of(it) for it in miner.assignment.workers] == [
+            "acme.c01.u1",
+            "acme.c01.u2",
+        ]
 
 
 async def test_an_order_that_does_not_run_leaves_its_machines_to_their_tenant(
@@ -130,7 +133,7 @@ async def test_an_order_that_does_not_run_leaves_its_machines_to_their_tenant(
         desk.follow(upstream(NORTH))
         desk.placement.assignments[1] = 7
         miner = desk.miner()
-        assert miner.session.channel is desk.own
+        assert miner.channel is desk.own
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
         await rounds()
@@ -146,7 +149,7 @@ async def test_other_terms_move_who_mines_already(
         miner = desk.miner()
         desk.mines_on("acme", NORTH)
         await rounds(2)
-        assert miner.session.channel is desk.own, "there is nothing to mine there yet"
+        assert miner.channel is desk.own, "there is nothing to mine there yet"
         assert miner.mine()["result"] is True
         desk.up(desk.north())
         await rounds()
@@ -156,7 +159,7 @@ async def test_other_terms_move_who_mines_already(
         assert desk.said(miner) == "set_difficulty notify"
         desk.mines_on("acme", None)
         await rounds()
-        assert miner.session.channel is desk.own, "although it has moved a moment ago"
+        assert miner.channel is desk.own, "although it has moved a moment ago"
 
 
 async def test_nobody_is_paid_twice_after_a_change_of_terms(
@@ -171,7 +174,7 @@ async def test_nobody_is_paid_twice_after_a_change_of_terms(
         desk.up(desk.north(), desk.south())
         miner = desk.miner()
         for number in (SOUTH, NORTH, None):
-            before = miner.session.channel
+            before = miner.channel
             desk.mines_on("acme", number)
             desk.desk.tallies()
             seconds_there = 0
@@ -179,11 +182,11 @@ async def test_nobody_is_paid_twice_after_a_change_of_terms(
                 await trio.sleep(1)
                 desk.jobs()
                 miner.hear()
-                seconds_there += miner.session.channel is before
+                seconds_there += miner.channel is before
             assert seconds_there <= (MOVE_INTERVAL_S if number == NORTH else 1), (
                 "south may stand in for north"
             )
-        assert miner.session.channel is desk.own
+        assert miner.channel is desk.own
 
 
 async def test_the_interval_holds_on_the_fallback_of_an_order(
@@ -206,7 +209,7 @@ async def test_the_interval_holds_on_the_fallback_of_an_order(
         del desk.placement.assignments[1]
         desk.placement.look_again()
         await rounds()
-        assert miner.session.channel is desk.own
+        assert miner.channel is desk.own
 
 
 async def test_a_machine_is_on_one_of_several_connections_and_stays_there(
@@ -218,11 +221,11 @@ async def test_a_machine_is_on_one_of_several_connections_and_stays_there(
         desk.mines_on("acme", NORTH)
         desk.up(desk.north(0), desk.north(1))
         miners = [desk.miner(f"acme.c01.u{number}") for number in range(10)]
-        where = [miner.session.channel for miner in miners]
+        where = [miner.channel for miner in miners]
         assert where.count(desk.north(0).channel) == where.count(desk.north(1).channel) == 5
         desk.placement.look_again()
         await rounds()
-        assert [miner.session.channel for miner in miners] == where
+        assert [miner.channel for miner in miners] == where
 
 
 # Fallback and return
@@ -245,7 +248,7 @@ async def test_fallback_along_the_chain_and_return(
         desk.lost(desk.south())
         await trio.sleep(OUTAGE_S)
         await rounds(2)
-        assert miner.session.channel is desk.own
+        assert miner.channel is desk.own
         desk.up(desk.north())
         await trio.sleep(RETURN_S + MOVE_INTERVAL_S)
         await rounds(8)
@@ -295,7 +298,7 @@ async def test_the_interval_does_not_hold_at_an_orders_end(
         assert is_on(miner, blue)
         desk.wall_s = 1_000_100.0
         await rounds(3)
-        assert miner.session.channel is desk.own
+        assert miner.channel is desk.own
 
 
 async def test_moves_of_a_round_are_bounded_and_the_next_round_goes_on(
@@ -332,14 +335,14 @@ async def test_who_finds_no_room_waits_and_is_moved_when_there_is(
         desk.north().channel.extranonces._capacity = 0
         desk.up(desk.north())
         await rounds(20)
-        assert miner.session.channel is desk.own
+        assert miner.channel is desk.own
         assert desk.board.distribution.moved.total() == 0, "what did not happen is not counted"
         desk.north().channel.extranonces._capacity = 10
         await rounds(6)
         if subscribed:
             assert is_on(miner, desk.north())
         else:
-            assert miner.session.leaving
+            assert miner.assignment.leaving
 
 
 # Who cannot be told
@@ -383,18 +386,16 @@ async def test_with_several_connections_it_is_as_well_on_the_one_as_on_the_other
         desk.up(*(desk.north(number) for number in range(3)))
         miners = [come_back(desk, desk.miner(f"acme.c01.u{number}")) for number in range(12)]
         assert desk.board.distribution.moved == {Moved.RECONNECT: 1}
-        where = [miner.session.channel for miner in miners]
+        where = [miner.channel for miner in miners]
         assert [where.count(desk.north(number).channel) for number in range(3)] == [4, 4, 4]
         # One that subscribed before others took the connection that had the fewest.
         slow = desk.desk.connect("acme.c01.u99")
         slow.ask("mining.subscribe", "test/1")
-        here = slow.session.channel
-        here.sessions.update(miner.session for miner in miners)
+        here = slow.channel
+        here.sessions.update(miner.assignment for miner in miners)
         slow.ask("mining.authorize", slow.worker, "x")
-        assert not slow.session.leaving
-        here.sessions.difference_update(
-            miner.session for miner in miners if miner.session.channel is not here
-        )
+        assert not slow.assignment.leaving
+        here.sessions.difference_update(miner.session for miner in miners if miner.channel is not here)
 
 
 async def test_miners_of_several_kinds_at_one_address_end_on_the_pools_own_work(
@@ -408,10 +409,10 @@ async def test_miners_of_several_kinds_at_one_address_end_on_the_pools_own_work(
         acme = come_back(desk, desk.miner("acme.c01.u1"))
         assert is_on(acme, desk.north())
         zinc = come_back(desk, desk.miner("zinc.c01.u1"))
-        assert zinc.session.channel is desk.own
+        assert zinc.channel is desk.own
         acme.leave()
         again = come_back(desk, desk.miner("acme.c01.u1"))
-        assert again.session.channel is desk.own
+        assert again.channel is desk.own
         assert again.mine()["result"] is True
         assert desk.board.distribution.moved == {Moved.RECONNECT: 2}
 
@@ -430,7 +431,7 @@ async def test_no_machine_that_the_pool_pays_mines_for_an_account_that_its_addre
         thieves = [desk.desk.connect(f"zinc.c01.u{number}") for number in range(5)]
         for thief in thieves:
             thief.ask("mining.subscribe", "test/1")
-            assert thief.session.channel is desk.north().channel
+            assert thief.channel is desk.north().channel
         for thief in thieves:
             thief.ask("mining.authorize", thief.worker, "x")
             if thief.session.closing is not None:
@@ -442,7 +443,7 @@ async def test_no_machine_that_the_pool_pays_mines_for_an_account_that_its_addre
         print(f"paid by both: {paid_twice_s} machine-seconds of {len(thieves)} connections")
         assert paid_twice_s == 0
         back = [come_back(desk, desk.miner(thief.worker)) for thief in thieves]
-        assert [it.session.channel is desk.own for it in back] == [True] * 5
+        assert [it.channel is desk.own for it in back] == [True] * 5
 
 
 async def test_those_of_one_address_are_moved_one_route_after_the_other(
@@ -457,7 +458,7 @@ async def test_those_of_one_address_are_moved_one_route_after_the_other(
             desk.placement.assignments[worker] = 7 + worker % 2
         desk.up(desk.order(7), desk.order(8))
         seconds = 0
-        while any(miner.session.channel is desk.own for miner in miners):
+        while any(miner.channel is desk.own for miner in miners):
             await rounds()
             miners = [come_back(desk, miner) for miner in miners]
             seconds += 1
@@ -481,7 +482,7 @@ async def test_who_was_sent_away_and_is_slow_to_go_is_sent_once(
         for _ in range(10):
             desk.placement.look_again()
             await rounds(2)
-        assert miner.session.leaving
+        assert miner.assignment.leaving
         assert desk.board.distribution.moved == {Moved.RECONNECT: 1}
 
 
@@ -504,7 +505,7 @@ async def test_who_has_nothing_to_do_until_it_goes_goes_at_once(
             desk.lost(desk.north())
             await trio.sleep(OUTAGE_S)
         await rounds(2)
-        assert miner.session.leaving
+        assert miner.assignment.leaving
         miner.session.tick(desk.desk.now_s)
         assert miner.session.closing == (None if has_work else "moved")
 
@@ -543,7 +544,7 @@ async def test_without_own_work_only_those_of_upstreams_are_admitted(
         (answer,) = refused.ask("mining.authorize", "zinc.c01.u1", "x")
         assert answer["error"] == [24, NO_NODE, None]
         desk.placement.own_closed = None
-        assert desk.miner("zinc.c01.u1").session.channel is desk.own
+        assert desk.miner("zinc.c01.u1").channel is desk.own
 
 
 async def test_who_would_fall_back_to_own_work_that_is_not_there_is_let_go(
@@ -598,7 +599,7 @@ async def test_a_connection_holds_what_it_was_admitted_as_until_it_leaves() -> N
     newcomers = desk.registry.newcomers
     assert len(newcomers) == 20 * 16
     assert not desk.registry.workers
-    machine = strangers[0].session.workers[0]
+    machine = strangers[0].assignment.workers[0]
     desk.registry.prove(machine)
     for stranger in strangers:
         stranger.leave()
@@ -619,10 +620,10 @@ async def test_a_machine_with_a_number_of_before_is_not_taken_for_who_had_it(
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
         await rounds()
-        number = stranger.session.workers[0]
+        number = stranger.assignment.workers[0]
         assert not desk.placement.movable(number, trio.current_time())
         stranger.leave()
         desk.registry.newcomers.forget(desk.registry.newcomers.gone)
         machine = desk.miner("acme.c01.machine")
-        assert machine.session.workers == (number,)
+        assert machine.assignment.workers == (number,)
         assert desk.placement.movable(number, trio.current_time())

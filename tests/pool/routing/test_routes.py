@@ -110,7 +110,7 @@ async def test_what_is_over_ends_when_its_sessions_have_gone(
         await trio.sleep(10 * DRAIN_S)
         assert its.running
         assert is_on(miner, its)
-        assert desk.board.distribution.move(miner.session, desk.own) is Moved.JOB
+        assert desk.board.distribution.move(miner.assignment, desk.own) is Moved.JOB
         await trio.sleep(DRAIN_S - A_MOMENT)
         assert its.running
         await trio.sleep(3 * A_MOMENT)
@@ -127,7 +127,7 @@ async def test_what_is_needed_again_while_it_ends_starts_anew_afterwards(
         first = desk.north()
         desk.mines_on("acme", None)
         desk.mines_on("acme", NORTH)
-        assert desk.miner().session.channel is desk.own
+        assert desk.miner().channel is desk.own
         await trio.sleep(DRAIN_S + 3 * A_MOMENT)
         assert first.closed
         second = desk.north()
@@ -248,7 +248,7 @@ async def test_fallbacks_in_a_ring_end_at_the_own_pool(
         assert len(desk.routes) == length
         await trio.sleep(OUTAGE_S + A_MOMENT)
         assert desk.routes.lead((UPSTREAM, 1), desk.own) is None
-        assert desk.miner().session.channel is desk.own
+        assert desk.miner().channel is desk.own
 
 
 async def test_a_fallback_that_was_removed_is_the_own_pool(
@@ -259,7 +259,7 @@ async def test_a_fallback_that_was_removed_is_the_own_pool(
         desk.follow(upstream(NORTH, fallback_id=SOUTH))
         desk.mines_on("acme", NORTH)
         await trio.sleep(OUTAGE_S + A_MOMENT)
-        assert desk.miner().session.channel is desk.own
+        assert desk.miner().channel is desk.own
         assert desk.routes.lead(None, desk.own) is None
 
 

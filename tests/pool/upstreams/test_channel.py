@@ -381,7 +381,7 @@ async def test_another_split_is_another_channel_and_sessions_can_come_there(
         assert desk.published[-1].channel is after
         assert (after.extranonces.size, after.extranonce2_size) == (2, 4)
         assert (after.version_mask, after.vardiff) == (0xE000, before.vardiff)
-        assert desk.board.distribution.move(miner.session, after) is Moved.EXTRANONCE
+        assert desk.board.distribution.move(miner.assignment, after) is Moved.EXTRANONCE
 
 
 async def test_a_channel_that_was_replaced_is_closed_when_everybody_has_left_it(
@@ -396,7 +396,7 @@ async def test_a_channel_that_was_replaced_is_closed_when_everybody_has_left_it(
         await trio.sleep(2 * LINGER_S)
         desk.it.forget_the_old()
         assert before in desk.board.distribution.channels
-        desk.board.distribution.move(miner.session, desk.it.channel)
+        desk.board.distribution.move(miner.assignment, desk.it.channel)
         desk.it.forget_the_old()
         assert before not in desk.board.distribution.channels
         assert desk.it.channels == (desk.it.channel,)

@@ -246,7 +246,7 @@ async def test_it_connects_anew_only_where_it_is_reached_in_another_way(
         assert desk.it.serving == (connections == 1)
         upstream_now.serve(work_on(2, connection=2))
         await trio.sleep(1)
-        assert desk.it.channel is channel is miner.session.channel
+        assert desk.it.channel is channel is miner.channel
         assert desk.it.ready
 
 

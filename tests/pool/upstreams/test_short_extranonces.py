@@ -102,7 +102,7 @@ async def test_connections_are_opened_as_machines_need_prefixes_and_closed_when_
             await _serve(desk)
         miners = [miner for miner in desk.desk.miners if miner.open]
         assert len(miners) == 593
-        places = {(miner.session.channel, miner.session._extranonce1) for miner in miners}
+        places = {(miner.channel, miner.assignment.extranonce1) for miner in miners}
         assert len(places) == len(miners), "nobody does the work of somebody else"
         assert desk.own not in {channel for channel, _ in places}
         counts = [len(it.channel.sessions) for it in _its(desk)]

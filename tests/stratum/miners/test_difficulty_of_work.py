@@ -121,9 +121,9 @@ class Stage:
 
     def move(self) -> None:
         miner, channel = self.somebody(), self.random.choice(self.channels)
-        if miner is None or miner.session.state is not State.MINING or miner.session.leaving:
+        if miner is None or miner.session.state is not State.MINING or miner.assignment.leaving:
             return
-        if miner.session.channel is not channel:
+        if miner.channel is not channel:
             self.desk.move(miner, channel)
 
     def publish(self, channel: Channel, work: Work | None = None) -> None:
@@ -174,18 +174,18 @@ class Stage:
             return
         self.starts[made_of(job)] = job.start_log2
         for miner in self.miners:
-            session, told = miner.session, miner.session._told_channel
-            if session in served and session.pending_log2 is not None:
-                assert session._extranonce1 is not None
-                self.decided[(*space(job), session._extranonce1)] = session.pending_log2
+            it, told = miner.assignment, miner.assignment._told_channel
+            if it in served and it.difficulty.pending_log2 is not None:
+                assert it.extranonce1 is not None
+                self.decided[(*space(job), it.extranonce1)] = it.difficulty.pending_log2
             elif told is not None and told.same_extranonces(channel):
-                in_force = self.desk.engine.judged_at(session.slot, channel.number, job.seq)
+                in_force = self.desk.engine.judged_at(it.slot, channel.number, job.seq)
                 self.decided[(*space(job), miner.extranonce1)] = in_force
 
     def check(self) -> None:
         for miner in self.miners:
             miner.hear()
-            channel = miner.session._told_channel
+            channel = miner.assignment._told_channel
             if channel is None:
                 continue
             if miner.extranonce1 not in self.prefixes:

@@ -315,9 +315,9 @@ def test_some_firmware_follows_a_reconnect_only_without_a_host() -> None:
 @pytest.mark.parametrize("way", ["mining.extranonce.subscribe", "mining.configure"])
 def test_who_can_change_its_extranonce_is_remembered(way: str) -> None:
     miner = Desk().mining()
-    assert not miner.session.wants_extranonce
+    assert not miner.assignment.wants_extranonce
     miner.ask(way, *([["subscribe-extranonce"], {}] if way == "mining.configure" else []))
-    assert miner.session.wants_extranonce
+    assert miner.assignment.wants_extranonce
 
 
 def test_a_miner_that_starts_its_search_anew_with_every_job_does_not_find_the_same_shares_again() -> None:
@@ -331,8 +331,8 @@ def test_a_miner_that_starts_its_search_anew_with_every_job_does_not_find_the_sa
         assert not searched & seconds, "this header has been tried"
         searched |= seconds
         desk.now_s += 10
-        miner.session.pending_log2 = miner.session.difficulty_log2
-        desk.channel.waiting.add(miner.session)
+        miner.session.difficulty.pending_log2 = miner.session.difficulty.log2
+        desk.channel.waiting.add(miner.assignment)
         desk.serve_waiting()
         miner.hear()
     assert miner.mine()["result"] is True
@@ -409,8 +409,8 @@ def test_job_ids_are_never_used_again() -> None:
     ids = [miner.job[0]]
     for refresh in range(40):
         desk.publish(make_work(height=refresh // 3, refresh=refresh))
-        miner.session.pending_log2 = miner.session.difficulty_log2
-        desk.channel.waiting.add(miner.session)
+        miner.session.difficulty.pending_log2 = miner.session.difficulty.log2
+        desk.channel.waiting.add(miner.assignment)
         desk.serve_waiting()
         ids += [message["params"][0] for message in miner.hear() if message["method"] == "mining.notify"]
     assert len(ids) == 81

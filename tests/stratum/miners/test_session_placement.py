@@ -74,7 +74,7 @@ def test_who_cannot_be_told_comes_back_once_and_is_guessed() -> None:
     site = Site()
     first, heard = placed(site, site.other, SUBSCRIBE, AUTHORIZE)
     assert heard == "result result reconnect"
-    assert first.session.leaving
+    assert first.assignment.leaving
     assert first.session.closing == "moved", "firmware that does not know the word must not wait without work"
     first.leave()
     second, heard = placed(site, site.other, SUBSCRIBE, AUTHORIZE)
@@ -90,7 +90,7 @@ def test_who_came_back_in_vain_mines_where_it_is() -> None:
     site.desk.placement_guess.guesses.clear()
     miner, heard = placed(site, site.other, SUBSCRIBE, AUTHORIZE)
     assert heard == "result result set_difficulty notify"
-    assert miner.session.channel is site.own
+    assert miner.channel is site.own
     assert miner.mine()["result"] is True
 
 
@@ -105,7 +105,7 @@ def test_where_there_is_no_room_a_miner_gets_a_place_on_the_first_channel(said: 
     miner, heard = placed(site, site.other, *said)
     assert heard.endswith("set_difficulty notify")
     assert "reconnect" not in heard, "it would come back for ever"
-    assert miner.session.channel is site.own
+    assert miner.channel is site.own
     assert miner.mine()["result"] is True
 
 
@@ -123,7 +123,7 @@ def test_where_there_is_no_room_nobody_mines_what_its_address_was_guessed_to_min
     if miner.session.closing is not None:
         miner.leave()
         miner, _ = placed(site, third, *said)
-    assert miner.session.channel is site.own
+    assert miner.channel is site.own
     assert miner.mine()["result"] is True
     assert (in_use(site.own), in_use(site.other), in_use(third)) == (1, 0, 1)
 
@@ -137,7 +137,7 @@ def test_who_has_a_prefix_and_does_not_say_its_name_keeps_no_machine_out() -> No
     for stranger in strangers:
         stranger.ask(*SUBSCRIBE)
     early, _ = placed(site, site.own, SUBSCRIBE, AUTHORIZE)
-    assert early.session.channel is site.own
+    assert early.channel is site.own
     assert all(stranger.open for stranger in strangers), "they may be machines in a rush"
     site.desk.advance(UNNAMED_S)
     machines = []
@@ -147,10 +147,10 @@ def test_who_has_a_prefix_and_does_not_say_its_name_keeps_no_machine_out() -> No
         strangers.append(site.desk.connect())
         strangers[-1].ask(*SUBSCRIBE)  # they never rest
         site.desk.advance(UNNAMED_S)
-    placed_there = [machine.session.channel is site.other for machine in machines]
+    placed_there = [machine.channel is site.other for machine in machines]
     assert placed_there == [True] * 4
     late, _ = placed(site, site.own, SUBSCRIBE, AUTHORIZE)
-    assert late.session.channel is site.own
+    assert late.channel is site.own
     for machine in machines:
         machine.hear()
         assert machine.mine()["result"] is True
@@ -171,7 +171,7 @@ def test_the_first_worker_decides_for_the_others_on_the_connection() -> None:
     site.desk.admission.channels["acme.c01.u2"] = site.other
     miner, _ = placed(site, site.twin, SUBSCRIBE, AUTHORIZE)
     assert words(miner.ask("mining.authorize", "acme.c01.u2", "x")) == "result"
-    assert miner.session.channel is site.twin
+    assert miner.channel is site.twin
 
 
 def test_a_miner_that_resumes_keeps_its_difficulties_on_a_channel_with_the_same_extranonces() -> None:
@@ -216,14 +216,14 @@ def test_a_changed_bound_goes_out_with_the_next_job() -> None:
     above.hear()
     site.own.vardiff = VardiffPolicy(difficulty_log2_min=LEAST_LOG2, difficulty_log2_max=START_LOG2 - 2)
     for miner in (above, below):
-        miner.session.bounds_changed()
+        miner.assignment.bounds_changed()
     assert above.hear() == []
     site.publish(site.own)
     assert words(above.hear()) == "set_difficulty notify"
     assert above.difficulty == 2.0 ** (START_LOG2 - 2)
     assert words(below.hear()) == "notify", "it is within the bounds"
     site.own.vardiff = None
-    above.session.bounds_changed()
+    above.assignment.bounds_changed()
     site.publish(site.own)
     assert words(above.hear()) == "notify", "vardiff will find out"
 

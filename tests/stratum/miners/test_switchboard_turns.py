@@ -84,7 +84,7 @@ class MemoryConnection(Connection):
 
     def share(self, number: int, job: str | None = None) -> bytes:
         """One that is good; on another job, one that is not."""
-        job = f"{self.session.sent_seq:x}" if job is None else job
+        job = f"{self.session.assignment.sent_seq:x}" if job is None else job
         params = self.name, job, f"{number:016x}", f"{NTIME:08x}", f"{number:08x}"
         return encode(4, "mining.submit", *params)
 
@@ -212,7 +212,7 @@ async def test_a_rental_proxy_brings_all_its_workers_at_once(clock: trio.testing
         names = [f"acme.c01.u{n}" for n in range(2, 65)]
         proxy.say(b"".join(encode(9, "mining.authorize", name, "x") for name in names))
         await trio.sleep(2)
-        assert len(proxy.session.workers) == 64
+        assert len(proxy.session.assignment.workers) == 64
 
 
 async def test_a_site_that_comes_back_waits_for_no_stranger_who_takes_a_bounded_part_of_the_time(

@@ -253,7 +253,7 @@ def mine_for(miner: Miner, seconds: float, rate_at_start: float, rng: random.Ran
     """A machine on the desk, with `rate_at_start` at the difficulty of START_LOG2; its shares."""
     desk, end_s, shares = miner.desk, miner.desk.now_s + seconds, 0
     while True:
-        log2 = miner.session.difficulty_log2
+        log2 = miner.session.difficulty.log2
         rate = rate_at_start / 2.0 ** (log2 - START_LOG2) / POLICY.aim_s
         wait_s = rng.expovariate(rate)
         # To the share, or to the difficulty that comes before it: then the wait starts anew, as it may.
@@ -262,7 +262,7 @@ def mine_for(miner: Miner, seconds: float, rate_at_start: float, rng: random.Ran
             return shares
         desk.advance(step_s)
         miner.hear()
-        if step_s == wait_s and miner.session.difficulty_log2 == log2:
+        if step_s == wait_s and miner.session.difficulty.log2 == log2:
             shares += 1
             assert miner.mine()["result"] is True
 
@@ -279,7 +279,7 @@ def test_a_session_converges_on_the_engines_counts(start_log2: int, rate: float)
     rng = random.Random(7)
     at_start = rate * 2.0 ** (start_log2 - START_LOG2)
     spent = mine_for(miner, 120.0, at_start, rng)
-    final_rate = at_start / 2.0 ** (miner.session.difficulty_log2 - START_LOG2)
+    final_rate = at_start / 2.0 ** (miner.session.difficulty.log2 - START_LOG2)
     assert 0.5 <= final_rate <= 2.0
     assert spent <= 500
     assert desk.engine.counters(miner.session.slot)[0] == spent
@@ -290,7 +290,7 @@ def test_a_session_stays_where_it_is_right() -> None:
     desk.admission.remembered_log2["acme.c01.u1"] = START_LOG2
     miner = desk.mining()
     mine_for(miner, 2 * HOUR_S, 1.0, random.Random(1))
-    assert miner.session.difficulty_log2 == START_LOG2
+    assert miner.session.difficulty.log2 == START_LOG2
 
 
 def test_rejected_shares_are_never_counted() -> None:
@@ -308,8 +308,8 @@ def test_rejected_shares_are_never_counted() -> None:
         miner.hear()
         desk.advance(0.1)
     assert desk.engine.counters(miner.session.slot) == (1, 1200, 1)
-    assert miner.session.pending_log2 is None
-    assert miner.session.difficulty_log2 == -26
+    assert miner.session.difficulty.pending_log2 is None
+    assert miner.session.difficulty.log2 == -26
 
 
 def test_shares_of_jobs_before_a_retarget_do_not_count_at_the_new_difficulty() -> None:
@@ -323,4 +323,4 @@ def test_shares_of_jobs_before_a_retarget_do_not_count_at_the_new_difficulty() -
         assert miner.mine(job=old, difficulty_log2=START_LOG2)["result"] is True
     desk.advance(0.5)
     assert desk.engine.counters(miner.session.slot) == (50, 0, 0)
-    assert miner.session.pending_log2 is None
+    assert miner.session.difficulty.pending_log2 is None

@@ -103,8 +103,8 @@ def test_who_cannot_be_told_is_asked_to_connect_again_and_dropped_after_a_while(
     miner = site.miner()
     assert site.desk.move(miner, site.other) is Moved.RECONNECT
     assert miner.hear() == [{"id": None, "method": "client.reconnect", "params": []}]
-    assert miner.session.leaving
-    assert miner.session.channel is site.own, "it mines on until it leaves"
+    assert miner.assignment.leaving
+    assert miner.channel is site.own, "it mines on until it leaves"
     assert miner.mine()["result"] is True
     assert site.desk.move(miner, site.other) is Moved.RECONNECT
     assert miner.hear() == [], "it has been asked"
@@ -129,14 +129,14 @@ def test_a_changed_mask_is_told_at_once_and_holds_at_once() -> None:
     assert rolling.submit(*rolling.share(rolled=bits), f"{bits:08x}")["result"] is True
     site.own.version_mask = 0x0FFFE000
     for miner in (rolling, plain):
-        miner.write(miner.session.mask_changed())
+        miner.write(miner.assignment.mask_changed())
     (told,) = rolling.hear()
     assert (told["method"], told["params"]) == ("mining.set_version_mask", ["0fffe000"])
     assert plain.hear() == [], "it never asked"
     for miner in (rolling, plain):
         refused = miner.submit(*miner.share(rolled=bits), f"{bits:08x}")
         assert refused["error"][1] == "Version bits outside the mask"
-    assert rolling.session.mask_changed() == b"", "it has been told"
+    assert rolling.assignment.mask_changed() == b"", "it has been told"
 
 
 def test_a_mask_that_is_asked_for_on_the_way_is_that_of_the_jobs_it_has() -> None:
@@ -292,8 +292,8 @@ def test_where_there_is_no_room_nobody_is_moved_or_sent(subscribed: bool) -> Non
     site.other.lease(None, 0.0)
     miner = site.miner(subscribed=subscribed)
     with pytest.raises(ExtranonceExhausted):
-        miner.session.move_to(site.other, site.desk.now_s)
-    assert (miner.session.channel, miner.session.leaving) == (site.own, False)
+        miner.assignment.move_to(site.other, site.desk.now_s)
+    assert (miner.channel, miner.assignment.leaving) == (site.own, False)
     site.publish(site.own, block=True)
     assert words(miner.hear()) == "notify"
     assert miner.mine()["result"] is True
@@ -339,7 +339,7 @@ class Moves(RuleBasedStateMachine):
         for miner in self.miners:
             for message in miner.hear():
                 if message.get("method") == "mining.notify":
-                    self.told[miner] = miner.session.channel
+                    self.told[miner] = miner.channel
 
     def carried(self, space: ExtranonceSpace) -> set[bytes]:
         """Prefixes that somebody was credited with on live jobs."""
@@ -350,10 +350,7 @@ class Moves(RuleBasedStateMachine):
         """One for what a miner has, and one for what it is about to get."""
         return sum(
             (self.told[it].extranonces is space)
-            + (
-                it.session.channel.extranonces is space
-                and not it.session.channel.same_extranonces(self.told[it])
-            )
+            + (it.channel.extranonces is space and not it.channel.same_extranonces(self.told[it]))
             for it in self.miners
         )
 
@@ -389,14 +386,14 @@ class Moves(RuleBasedStateMachine):
     def move(self, data: st.DataObject, to: int) -> None:
         miner = data.draw(st.sampled_from(self.miners))
         channel = self.site.desk.distribution.channels[to]
-        carried, before = self.carried(channel.extranonces), miner.session._extranonce1
+        carried, before = self.carried(channel.extranonces), miner.assignment.extranonce1
         moved = self.site.desk.move(miner, channel)
         if moved is Moved.EXTRANONCE:
-            assert miner.session._extranonce1 not in carried
+            assert miner.assignment.extranonce1 not in carried
         elif moved is Moved.JOB:
-            assert miner.session._extranonce1 == miner.extranonce1
+            assert miner.assignment.extranonce1 == miner.extranonce1
         else:
-            assert miner.session._extranonce1 == before
+            assert miner.assignment.extranonce1 == before
         self.listen()
 
     @precondition(lambda self: self.miners)

@@ -1,0 +1,332 @@
+"""Where one miner mines, and what it was told of it: channel, extranonces, version bits, jobs.
+
+A miner hears of another channel with its first job there, and before that job of other extranonces where that
+channel has them. Until then it is *told* the channel before: it holds the extranonces of both. What it was
+given before it moved stays the former channel's, with the extranonces, mask and difficulty of then.
+
+A session that owes a job gives a clean one, with its difficulty, whatever came before: at the start, after a
+move, and where the miner starts anew.
+
+Invariants: job ids that a miner is sent only grow; each job was sent at one difficulty, the one that the
+engine judges its work at; a prefix is given back once, where it came from.
+Must not know: lines of miners, names, how a difficulty is chosen.
+"""
+
+from stratum import messages
+from stratum.difficulty import DIFFICULTY_LOG2_MIN
+from stratum.job import Job
+from stratum.miners.channel import VERSION_MASK, Channel, Moved
+from stratum.miners.contracts import Services
+from stratum.miners.extranonce import ExtranonceExhausted, Pins
+from stratum.miners.liveness import Liveness
+from stratum.miners.owner import Owner
+from stratum.miners.session_difficulty import SessionDifficulty
+from stratum.miners.vardiff import VardiffPolicy
+
+
+class Assignment:
+    """stratum.miners.channel.Member. `sent_seq` is the newest job id that this miner was given.
+
+    `channel` is what it mines from its next job on, `extranonce1` its prefix there; `workers` are those that
+    it is authorised for.
+    """
+
+    __slots__ = (
+        "_inherited",
+        "_liveness",
+        "_mask",
+        "_owes_job",
+        "_services",
+        "_told_channel",
+        "_told_extranonce1",
+        "_told_mask",
+        "channel",
+        "difficulty",
+        "extranonce1",
+        "owner",
+        "sent_seq",
+        "slot",
+        "wants_extranonce",
+        "workers",
+    )
+
+    def __init__(
+        self,
+        services: Services,
+        owner: Owner,
+        slot: int,
+        difficulty: SessionDifficulty,
+        liveness: Liveness,
+    ) -> None:
+        self.channel = services.channel
+        self.extranonce1: bytes | None = None
+        self.owner = owner
+        self.slot = slot
+        self.difficulty = difficulty
+        self.wants_extranonce = False
+        self.sent_seq = 0
+        self.workers: tuple[int, ...] = ()  # the engine bounds them
+        self._services = services
+        self._liveness = liveness
+        self._owes_job = True
+        self._inherited: Pins = ()  # with it, on the way to where nobody was told yet
+        self._told_channel: Channel | None = None
+        self._told_extranonce1 = b""
+        self._mask: int | None = None  # that the miner asked for
+        self._told_mask = VERSION_MASK  # what the engine takes; the miner was told if it asked
+        services.engine.set_version_mask(slot, VERSION_MASK)
+
+    @property
+    def policy(self) -> VardiffPolicy:
+        """The bounds for difficulties, of now."""
+        return self.channel.vardiff or self._services.vardiff
+
+    # Extranonces
+
+    @property
+    def told(self) -> tuple[str, int]:
+        """The extranonce1 that the miner knows of, in hex, and bytes of extranonce2.
+
+        On its way to another channel, which comes with its next job, these are still the ones of before.
+        """
+        assert self._told_channel is not None
+        return self._told_extranonce1.hex(), self._told_channel.extranonce2_size
+
+    def subscribe(self, session_id: str | None, now_s: float, *, named: bool) -> int | None:
+        """Get extranonces on `channel`; where that is full, on the one for miners that nobody knows.
+
+        Returns the difficulty that an earlier session with this id had last, if the miner has its extranonces
+        back. Raises ExtranonceExhausted.
+        """
+        try:
+            self.extranonce1, pins = self.channel.lease(session_id, now_s)
+        except ExtranonceExhausted:  # the space of an upstream may be small
+            self.channel = self._services.channel
+            self.extranonce1, pins = self.channel.lease(None, now_s)
+        if not named:
+            self.channel.extranonces.unnamed[self.owner] = now_s
+        self._occupy(pins)
+        had = [log2 for _, log2 in pins if log2 >= DIFFICULTY_LOG2_MIN]
+        return had[-1] if had and session_id == self.extranonce1.hex() else None
+
+    def _occupy(self, pins: Pins) -> None:
+        """Mine `channel` from the first job on; `pins` are of an earlier connection with this extranonce1."""
+        assert self.extranonce1 is not None
+        engine, channel = self._services.engine, self.channel
+        engine.subscribe(self.slot, channel.number, self.extranonce1, channel.extranonce2_size)
+        for from_seq, difficulty_log2 in pins:
+            engine.pin_difficulty(self.slot, difficulty_log2, from_seq)
+        self._told_channel, self._told_extranonce1 = channel, self.extranonce1
+
+    def named(self) -> None:
+        """The miner has said a name: others do not get its extranonces any more."""
+        self.channel.extranonces.unnamed.pop(self.owner, None)
+
+    def close(self, *, authorised: bool) -> None:
+        """Give everything back. Shares already fed are still counted."""
+        self.channel.sessions.discard(self)
+        self.channel.waiting.discard(self)
+        self.channel.extranonces.unnamed.pop(self.owner, None)
+        if self.extranonce1 is None:
+            return
+        engine = self._services.engine
+        pins = engine.pins(self.slot)
+        accepted, _, _ = engine.counters(self.slot)
+        # What is queued may be its own, if it has a name.
+        worked = accepted > 0 or (authorised and engine.queued() > 0)
+        if self._told_channel is None or self._told_channel.same_extranonces(self.channel):
+            self.channel.give_back(self.extranonce1, pins, worked=worked)
+        else:  # it is on its way, and has both
+            self.channel.give_back(self.extranonce1, self._inherited, worked=worked)
+            self._told_channel.give_back(self._told_extranonce1, pins)
+        self.extranonce1 = None
+
+    # Version bits
+
+    def ask_mask(self, mask: int) -> int:
+        """The bits that the miner would like to roll; those that it may."""
+        self._mask = mask
+        self._agree_mask()
+        return self._told_mask
+
+    def _agree_mask(self) -> bool:
+        """Let the engine take the bits that miner and channel agree on; False if these are no others."""
+        channel = self._told_channel or self.channel
+        mask = (VERSION_MASK if self._mask is None else self._mask) & channel.version_mask
+        self._services.engine.set_version_mask(self.slot, mask)
+        changed, self._told_mask = mask != self._told_mask, mask
+        return changed
+
+    def mask_changed(self) -> bytes:
+        """The channel has another version mask: holds at once (BIP 310)."""
+        if self._told_channel is not self.channel or not self._agree_mask():
+            return b""
+        return self._mask_line()
+
+    def _mask_line(self) -> bytes:
+        """Which bits the miner may roll, if it ever asked."""
+        if self._mask is None:
+            return b""
+        return messages.notification("mining.set_version_mask", [f"{self._told_mask:08x}"])
+
+    # Where it mines
+
+    def start_on(self, channel: Channel, now_s: float) -> bool:
+        """Mine this channel before the first job; False where the miner cannot be told its extranonces."""
+        if channel.same_extranonces(self.channel):
+            self.channel = channel
+            self._occupy(self._services.engine.pins(self.slot))
+        elif self.wants_extranonce:
+            self.move_to(channel, now_s)
+        else:
+            return False
+        return True
+
+    def start(self, now_s: float) -> bytes:
+        """It mines from now on: the mask, and a job if there is one for it."""
+        self.channel.sessions.add(self)
+        self._agree_mask()
+        said = self._mask_line()  # only after the authorize reply: some firmware fails on it before
+        if self.leaving:
+            return said
+        self.channel.wait(self)
+        if self.channel.current is None or self.channel.paused:
+            return said  # the first job comes when there is one
+        return said + self.send_job(b"", self.channel.current, now_s, fresh=False)
+
+    def move_to(self, channel: Channel, now_s: float) -> Moved:
+        """Mine another channel, from its next job on. Raises ExtranonceExhausted.
+
+        RECONNECT: nothing has changed, a miner with these extranonces cannot mine it; see `send_away`.
+        """
+        assert self._told_channel is not None
+        assert self.extranonce1 is not None
+        told = self._told_channel
+        inherited: Pins = ()
+        if channel.same_extranonces(told):
+            extranonce1, moved = self._told_extranonce1, Moved.JOB
+        elif self.wants_extranonce:
+            (extranonce1, inherited), moved = channel.lease(None, now_s), Moved.EXTRANONCE
+        elif channel.extranonces.full(now_s):
+            raise ExtranonceExhausted("nobody is sent to where there is no room")
+        else:
+            return Moved.RECONNECT
+        if not self.channel.same_extranonces(told):  # the miner has never heard of that one
+            self.channel.give_back(self.extranonce1, self._inherited, worked=False)
+        self.channel.sessions.discard(self)
+        self.channel.waiting.discard(self)
+        self.channel, self.extranonce1, self._inherited = channel, extranonce1, inherited
+        channel.sessions.add(self)
+        self.owe_job()
+        return moved
+
+    def send_away(self, now_s: float) -> bytes:
+        """Ask the miner to connect again; it is dropped if it does not."""
+        if self.leaving:
+            return b""
+        self._liveness.sent_away(now_s, at_once=self.channel.paused)  # with nothing to do until it goes
+        return messages.notification("client.reconnect", [])
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was sent away."""
+        return self._liveness.leaving
+
+    # Other work, for another difficulty
+
+    def want_difficulty(self, log2: int | None = None) -> None:
+        """Wait for other work with a difficulty, or with the present one where bounds have changed."""
+        self.difficulty.want(self.policy, log2, anyway=self._owes_job)
+        self._wait_if_needed()
+
+    def bounds_changed(self) -> None:
+        """The channel has other bounds for difficulties, from the next job on."""
+        self.want_difficulty()
+
+    def owe_job(self) -> None:
+        """A clean job with its difficulty, as soon as there is a job that this miner has not had."""
+        self._owes_job = True
+        self.want_difficulty()
+
+    def _wait_if_needed(self) -> None:
+        if self.difficulty.pending_log2 is None:
+            self.channel.waiting.discard(self)
+        else:
+            self.channel.wait(self)
+
+    def can_use(self, job: Job) -> bool:
+        """Whether it needs this job, or what is made anew of it, before the channel has other work."""
+        return job.work.anew is not None or (self._owes_job and self._begins_at(job) is not None)
+
+    # Jobs
+
+    def send_job(self, line: bytes, job: Job, now_s: float, *, fresh: bool) -> bytes:
+        """The bytes that give this session its channel's current job; none where it has to wait for another.
+
+        `fresh`: the work has come this moment, so that a difficulty that waits holds for it.
+        """
+        if self._owes_job:
+            return self._begin(job, now_s, fresh=fresh)
+        difficulty = self.difficulty
+        if fresh and difficulty.pending_log2 is not None:
+            self.sent_seq = job.seq
+            return self._pin(difficulty.pending_log2, job.seq, now_s) + line
+        if job.space < difficulty.pinned_from:  # work that was here before, when it may have had another one
+            log2 = self._judged_at(job)
+            if log2 is None:
+                return b""
+            if log2 != difficulty.log2:
+                line = self._pin(log2, self.channel.next_seq, now_s) + line
+        self.sent_seq = job.seq
+        return line
+
+    def _begin(self, job: Job, now_s: float, *, fresh: bool) -> bytes:
+        """The first job of a channel, or of a new beginning."""
+        log2 = self.difficulty.pending_log2 if fresh else self._begins_at(job)
+        if log2 is None:
+            return b""
+        # What is known by now came while the session was not here: it has a difficulty without it.
+        since_seq = job.seq if fresh else self.channel.next_seq
+        self.sent_seq = job.seq
+        said = self._arrive(job.seq) if self._told_channel is not self.channel else b""
+        return said + self._pin(log2, since_seq, now_s) + self.channel.notify_line(clean=True)
+
+    def _arrive(self, seq: int) -> bytes:
+        """The job `seq` is the first one of another channel: what the miner is to hear before it."""
+        engine, channel, told = self._services.engine, self.channel, self._told_channel
+        assert self.extranonce1 is not None
+        assert told is not None
+        left = engine.pins(self.slot)
+        engine.subscribe(self.slot, channel.number, self.extranonce1, channel.extranonce2_size, seq)
+        said = b""
+        if not channel.same_extranonces(told):
+            told.give_back(self._told_extranonce1, left)
+            for from_seq, difficulty_log2 in self._inherited:
+                engine.pin_difficulty(self.slot, difficulty_log2, from_seq)
+            self._inherited = ()
+            params = [self.extranonce1.hex(), channel.extranonce2_size]
+            said = messages.notification("mining.set_extranonce", params)
+        self._told_channel, self._told_extranonce1 = channel, self.extranonce1
+        return said + self.mask_changed()
+
+    def _begins_at(self, job: Job) -> int | None:
+        """The difficulty that known work has for it, which may be another one than it is to have.
+
+        None: it waits for other work, where that is made within a second, or where it asked for more.
+        """
+        assert self._told_channel is not None
+        same = self.channel.same_extranonces(self._told_channel)
+        log2 = self._judged_at(job) if same else self.channel.pinned(self._inherited, job)
+        if log2 is None or log2 == self.difficulty.pending_log2:
+            return log2
+        least_log2 = self.difficulty.least_log2(self.policy)
+        return None if job.work.anew is not None or log2 < least_log2 else log2
+
+    def _judged_at(self, job: Job) -> int | None:
+        return self._services.engine.judged_at(self.slot, self.channel.number, job.seq)
+
+    def _pin(self, log2: int, seq: int, now_s: float) -> bytes:
+        was_idle, self._owes_job = self._owes_job, False
+        said = self.difficulty.pin(self.policy, log2, seq, now_s, was_idle=was_idle)
+        self._wait_if_needed()
+        return said
