@@ -23,13 +23,16 @@ class NoAnswer(Exception):
     """A pool runs and does not answer commands."""
 
 
-def ask(data_dir: Path, database_url: str, network: str | None, name: str, params: msgspec.Struct) -> Any:
-    """The command's result. `network` is what settings say; without settings the book's counts. Raises
-    RegistryError, DataDirError, StoreError or NoAnswer, in words."""
+def ask(
+    data_dir: Path, database_url: str, network: str | None, name: str, params: msgspec.Struct, by: str
+) -> Any:
+    """The command's result. `network` is what settings say; without settings the book's counts. `by` is whose
+    change it is, unless a pool runs: that asks the kernel. Raises RegistryError, DataDirError, StoreError or
+    NoAnswer, in words."""
     body = msgspec.json.encode(params)
     try:
         with held(data_dir, reading=name in READING):
-            return _directly(database_url, network, name, body)
+            return _directly(database_url, network, name, body, by)
     except DataDirError:
         socket = admin_socket(data_dir)
         if not socket.exists():
@@ -48,10 +51,10 @@ def borrow_lease(store: Store, data_dir: Path) -> None:
         store.borrow_lease(epoch)
 
 
-def _directly(database_url: str, network: str | None, name: str, body: bytes) -> Any:
+def _directly(database_url: str, network: str | None, name: str, body: bytes, by: str) -> Any:
     store = open_store(database_url)
     try:
-        return msgspec.to_builtins(execute(Desk(store, bound_network(store, network)), name, body))
+        return msgspec.to_builtins(execute(Desk(store, bound_network(store, network)), name, body, by))
     finally:
         store.close()
 

@@ -1,15 +1,20 @@
 """The operator's commands, each once: a running pool executes them, and so does the command line without one.
 
-A command is a frozen struct of its parameters and a function of a `Desk`; what it returns is JSON. Mistakes
-are RegistryError, in words. Must not know: sockets, terminals.
+A command is a frozen struct of its parameters and a function; what it returns is JSON. A question is a
+function of a `Desk`, which cannot write. A change is one of an `OperatorDesk`, which writes down who changed
+what: it says what its subject is called, and what the books have of it. Mistakes are RegistryError, in words.
+
+Must not know: sockets, terminals, and where an operator's name is from.
 """
 
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
+from sqlalchemy import Connection
 
-from pool.admin.desk import Desk
+from pool.admin.changes import ChangeList, change_list
+from pool.admin.desk import Desk, OperatorDesk, named
 from pool.admin.machines import (
     ContainerList,
     ContainerRemove,
@@ -21,10 +26,14 @@ from pool.admin.machines import (
     container_list,
     container_remove,
     container_set,
+    container_state,
+    named_container,
+    named_worker,
     site_list,
     worker_list,
     worker_remove,
     worker_show,
+    worker_state,
 )
 from pool.admin.orders import (
     OrderAdd,
@@ -35,6 +44,7 @@ from pool.admin.orders import (
     order_end,
     order_list,
     order_show,
+    order_state,
 )
 from pool.admin.tenants import (
     TenantAdd,
@@ -49,6 +59,7 @@ from pool.admin.tenants import (
     tenant_set_status,
     tenant_set_terms,
     tenant_show,
+    tenant_state,
 )
 from pool.admin.upstreams import (
     UpstreamAdd,
@@ -60,8 +71,10 @@ from pool.admin.upstreams import (
     upstream_list,
     upstream_remove,
     upstream_show,
+    upstream_state,
     upstream_switch,
 )
+from pool.books.changes import State
 from pool.fleet.rows import RegistryError
 from stratum.json_depth import too_deep
 
@@ -77,34 +90,50 @@ def lease_show(desk: Desk, it: LeaseShow) -> Any:
     return desk.store.lease_epoch
 
 
-COMMANDS: Final[dict[str, tuple[type[msgspec.Struct], Callable[[Desk, Any], Any]]]] = {
-    "tenant.add": (TenantAdd, tenant_add),
-    "tenant.list": (TenantList, tenant_list),
-    "tenant.show": (TenantShow, tenant_show),
-    "tenant.set-address": (TenantSetAddress, tenant_set_address),
-    "tenant.set-terms": (TenantSetTerms, tenant_set_terms),
-    "tenant.set-status": (TenantSetStatus, tenant_set_status),
-    "container.list": (ContainerList, container_list),
-    "site.list": (SiteList, site_list),
-    "container.set": (ContainerSet, container_set),
-    "worker.list": (WorkerList, worker_list),
-    "worker.show": (WorkerShow, worker_show),
-    "lease.show": (LeaseShow, lease_show),
-    "worker.remove": (WorkerRemove, worker_remove),
-    "container.remove": (ContainerRemove, container_remove),
-    "upstream.add": (UpstreamAdd, upstream_add),
-    "upstream.list": (UpstreamList, upstream_list),
-    "upstream.show": (UpstreamShow, upstream_show),
-    "upstream.switch": (UpstreamSwitch, upstream_switch),
-    "upstream.remove": (UpstreamRemove, upstream_remove),
-    "order.add": (OrderAdd, order_add),
-    "order.list": (OrderList, order_list),
-    "order.show": (OrderShow, order_show),
-    "order.end": (OrderEnd, order_end),
+class Question(msgspec.Struct, frozen=True):
+    """A command that changes nothing."""
+
+    params: type[msgspec.Struct]
+    answer: Callable[[Desk, Any], Any]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A command that changes something. `state` has no secrets: it is kept."""
+
+    params: type[msgspec.Struct]
+    carry_out: Callable[[OperatorDesk, Any], Any]
+    subject: Callable[[Any], str]
+    state: Callable[[Connection, str], State]
+
+
+COMMANDS: Final[dict[str, Question | Change]] = {
+    "tenant.add": Change(TenantAdd, tenant_add, named, tenant_state),
+    "tenant.list": Question(TenantList, tenant_list),
+    "tenant.show": Question(TenantShow, tenant_show),
+    "tenant.set-address": Change(TenantSetAddress, tenant_set_address, named, tenant_state),
+    "tenant.set-terms": Change(TenantSetTerms, tenant_set_terms, named, tenant_state),
+    "tenant.set-status": Change(TenantSetStatus, tenant_set_status, named, tenant_state),
+    "container.list": Question(ContainerList, container_list),
+    "site.list": Question(SiteList, site_list),
+    "container.set": Change(ContainerSet, container_set, named_container, container_state),
+    "container.remove": Change(ContainerRemove, container_remove, named_container, container_state),
+    "worker.list": Question(WorkerList, worker_list),
+    "worker.show": Question(WorkerShow, worker_show),
+    "worker.remove": Change(WorkerRemove, worker_remove, named_worker, worker_state),
+    "upstream.add": Change(UpstreamAdd, upstream_add, named, upstream_state),
+    "upstream.list": Question(UpstreamList, upstream_list),
+    "upstream.show": Question(UpstreamShow, upstream_show),
+    "upstream.switch": Change(UpstreamSwitch, upstream_switch, named, upstream_state),
+    "upstream.remove": Change(UpstreamRemove, upstream_remove, named, upstream_state),
+    "order.add": Change(OrderAdd, order_add, named, order_state),
+    "order.list": Question(OrderList, order_list),
+    "order.show": Question(OrderShow, order_show),
+    "order.end": Change(OrderEnd, order_end, named, order_state),
+    "change.list": Question(ChangeList, change_list),
+    "lease.show": Question(LeaseShow, lease_show),
 }
 
-
-READING: Final = frozenset(name for name in COMMANDS if name.endswith((".list", ".show")))
+READING: Final = frozenset(name for name, it in COMMANDS.items() if isinstance(it, Question))
 
 
 def _beyond(value: object) -> int | None:
@@ -115,17 +144,28 @@ def _beyond(value: object) -> int | None:
     return next((number for part in parts if (number := _beyond(part)) is not None), None)
 
 
-def execute(desk: Desk, name: str, body: bytes) -> Any:
-    """Execute a command with its JSON parameters. Raises RegistryError in words."""
+def execute(desk: Desk, name: str, body: bytes, by: str) -> Any:
+    """Execute an operator's command with its JSON parameters. Raises RegistryError in words."""
     if name not in COMMANDS:
         raise RegistryError(f"there is no command {name!r}")
-    kind, function = COMMANDS[name]
+    command = COMMANDS[name]
     if too_deep(body):
         raise RegistryError(f"{name}: nested too deeply")
     try:
-        params = msgspec.json.decode(body, type=kind)
+        params = msgspec.json.decode(body, type=command.params)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RegistryError(f"{name}: {error}") from None
     if (number := _beyond(msgspec.to_builtins(params))) is not None:
         raise RegistryError(f"{name}: {str(number)[:20]}... has more than 64 bits")
-    return function(desk, params)
+    if isinstance(command, Question):
+        return command.answer(desk, params)
+    operator_desk = OperatorDesk(
+        desk.store,
+        desk.network,
+        desk.live,
+        by=by,
+        command=name,
+        subject=command.subject(params),
+        state=command.state,
+    )
+    return command.carry_out(operator_desk, params)

@@ -1,6 +1,7 @@
 """Where the operator's commands are executed: the books, and what a running pool adds to them.
 
-Must not know: which commands there are.
+Invariants: only a desk with an operator at it writes, and what it writes leaves a row in `changes` with that
+name, in the same transaction. Must not know: which commands there are.
 """
 
 import time
@@ -10,6 +11,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 import msgspec
 from sqlalchemy import Connection
 
+from pool.books.changes import State, note_change
 from pool.books.store import Store
 from pool.fleet.hashrate import WINDOWS_S, Hashrate
 from pool.fleet.registry import ContainerRecord, UnlistedWorker
@@ -62,19 +64,40 @@ class LivePool(Protocol):
 
 
 class Desk(msgspec.Struct, frozen=True):
-    """Where commands are executed. `live` is None when no pool runs."""
+    """Where questions are answered. `live` is None when no pool runs."""
 
     store: Store
     network: str | None  # None: the book was never started, and no settings say
     live: LivePool | None = None
 
-    def write(self, work: Callable[[Connection], _Value]) -> _Value:
-        with self.store.write() as connection:
-            return work(connection)
-
     def read(self, work: Callable[[Connection], _Value]) -> _Value:
         with self.store.read() as connection:
             return work(connection)
+
+
+class OperatorDesk(Desk, frozen=True, kw_only=True):
+    """A desk with somebody at it who changes something; `state` is what the books say of the subject."""
+
+    by: str
+    command: str
+    subject: str
+    state: Callable[[Connection, str], State]
+
+    def write(self, work: Callable[[Connection], _Value]) -> _Value:
+        """Do it, and write down who did."""
+        with self.store.write() as connection:
+            was = self.state(connection, self.subject)
+            done = work(connection)
+            note_change(
+                connection,
+                by=self.by,
+                command=self.command,
+                subject=self.subject,
+                was=was,
+                became=self.state(connection, self.subject),
+                now_s=wall_s(),
+            )
+            return done
 
 
 def network_of(desk: Desk) -> str:
@@ -98,6 +121,11 @@ def figures_of(desk: Desk, rate: Hashrate | None) -> dict[str, Any]:
     rates = figures.pop("rates_hps")
     figures.update({f"hps_{window_s}s": rate for window_s, rate in zip(WINDOWS_S, rates, strict=True)})
     return figures | {"counted_since_at_s": desk.live.since_s}
+
+
+def named(it: Any) -> str:
+    """What a command is about that has one name for it."""
+    return str(it.name)
 
 
 def wall_s() -> int:

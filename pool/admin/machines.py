@@ -7,10 +7,11 @@ from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from payouts.schema import containers, sites, tenants, workers
-from pool.admin.desk import ROWS_MAX, Desk, figures_of, live_figures, wall_s
+from pool.admin.desk import ROWS_MAX, Desk, OperatorDesk, figures_of, live_figures, wall_s
+from pool.books.changes import State
 from pool.fleet import rows as registry_store
 from pool.fleet.registry import ContainerRecord, parse_worker_name
 from pool.fleet.rows import RegistryError
@@ -103,7 +104,7 @@ def site_list(desk: Desk, it: SiteList) -> Any:
     return [totals[name] | figures_of(desk, rates.get(numbers.get(name, 0))) for name in sorted(totals)]
 
 
-def container_set(desk: Desk, it: ContainerSet) -> Any:
+def container_set(desk: OperatorDesk, it: ContainerSet) -> Any:
     def change(connection: Connection) -> ContainerRecord:
         next_id = (connection.scalar(select(func.max(containers.c.id))) or 0) + 1
         if desk.live is not None:
@@ -163,8 +164,8 @@ def _page(desk: Desk, it: WorkerList, after: int) -> tuple[list[dict[str, Any]],
 
 def worker_show(desk: Desk, it: WorkerShow) -> Any:
     tenant, container, unit = parse_worker_name(it.name)
-    named = (tenants.c.name == tenant) & (containers.c.name == container) & (workers.c.unit == unit)
-    row: Any = desk.read(lambda connection: connection.execute(_WORKERS.where(named)).one_or_none())
+    asked = _WORKERS.where(_is_worker(tenant, container, unit))
+    row: Any = desk.read(lambda connection: connection.execute(asked).one_or_none())
     if row is None and desk.live is not None:
         row = desk.live.find_unlisted(tenant, container, unit)
     if row is None:
@@ -173,7 +174,7 @@ def worker_show(desk: Desk, it: WorkerShow) -> Any:
     return _worker(row) | figures_of(desk, figures.get(row.id))
 
 
-def worker_remove(desk: Desk, it: WorkerRemove) -> Any:
+def worker_remove(desk: OperatorDesk, it: WorkerRemove) -> Any:
     """A machine that is gone; refused while it mines."""
     tenant, container, unit = parse_worker_name(it.name)
 
@@ -188,7 +189,7 @@ def worker_remove(desk: Desk, it: WorkerRemove) -> Any:
     return {"removed": it.name}
 
 
-def container_remove(desk: Desk, it: ContainerRemove) -> Any:
+def container_remove(desk: OperatorDesk, it: ContainerRemove) -> Any:
     """A container that is gone, with its machines; refused while one of them mines."""
 
     def remove(connection: Connection) -> tuple[ContainerRecord, tuple[int, ...]]:
@@ -202,6 +203,47 @@ def container_remove(desk: Desk, it: ContainerRemove) -> Any:
         desk.live.workers_removed(machines)
         desk.live.container_changed(record)
     return {"removed": f"{it.tenant}.{it.name}", "workers": len(machines)}
+
+
+def named_container(it: ContainerSet | ContainerRemove) -> str:
+    return f"{it.tenant}.{it.name}"
+
+
+def named_worker(it: WorkerRemove) -> str:
+    """As it is listed, however it was typed."""
+    return ".".join(part for part in parse_worker_name(it.name) if part)
+
+
+def container_state(connection: Connection, subject: str) -> State:
+    tenant, _, name = subject.partition(".")
+    its = (workers.c.container_id == containers.c.id) & workers.c.removed_at_s.is_(None)
+    there = select(func.count()).select_from(workers).where(its)
+    query = (
+        select(containers, sites.c.name.label("site"), there.scalar_subquery().label("workers"))
+        .join(tenants, tenants.c.id == containers.c.tenant_id)
+        .outerjoin(sites, sites.c.id == containers.c.site_id)
+        .where(tenants.c.name == tenant, containers.c.name == name)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    return {
+        "site": row.site,
+        "units": row.nameplate_units,
+        "ths": row.nameplate_ths,
+        "kw": row.nameplate_kw,
+        "workers": row.workers,
+        "removed_at_s": row.removed_at_s,
+    }
+
+
+def worker_state(connection: Connection, subject: str) -> State:
+    row = connection.execute(_WORKERS.where(_is_worker(*parse_worker_name(subject)))).one_or_none()
+    return None if row is None else {"agent": row.agent, "removed_at_s": row.removed_at_s}
+
+
+def _is_worker(tenant: str, container: str, unit: str) -> ColumnElement[bool]:
+    return (tenants.c.name == tenant) & (containers.c.name == container) & (workers.c.unit == unit)
 
 
 def _refuse_if_mining(desk: Desk, numbers: Collection[int]) -> None:

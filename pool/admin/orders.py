@@ -6,8 +6,10 @@ Must not know: sockets, terminals.
 from typing import Any
 
 import msgspec
+from sqlalchemy import Connection
 
-from pool.admin.desk import Desk, routes_changed, valid, wall_s
+from pool.admin.desk import Desk, OperatorDesk, routes_changed, valid, wall_s
+from pool.books.changes import State
 from pool.orders import rows as order_store
 from pool.orders.rows import NewOrder, OrderView
 
@@ -16,7 +18,6 @@ class OrderAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """`from_s` None: now."""
 
     name: str
-    by: str
     buyer: str
     upstream: str
     hashrate_ths: int
@@ -39,10 +40,9 @@ class OrderShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class OrderEnd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
-    by: str
 
 
-def order_add(desk: Desk, it: OrderAdd) -> Any:
+def order_add(desk: OperatorDesk, it: OrderAdd) -> Any:
     now_s = wall_s()
     new = valid(
         lambda: NewOrder(
@@ -59,7 +59,7 @@ def order_add(desk: Desk, it: OrderAdd) -> Any:
             containers=it.containers,
         )
     )
-    desk.write(lambda connection: order_store.add_order(connection, new, by=it.by, now_s=now_s))
+    desk.write(lambda connection: order_store.add_order(connection, new, by=desk.by, now_s=now_s))
     routes_changed(desk)
     return order_show(desk, OrderShow(it.name))
 
@@ -74,10 +74,15 @@ def order_show(desk: Desk, it: OrderShow) -> Any:
     return _order(desk.read(lambda connection: order_store.find_order(connection, it.name)), _measured(desk))
 
 
-def order_end(desk: Desk, it: OrderEnd) -> Any:
-    desk.write(lambda connection: order_store.end_order(connection, it.name, by=it.by, now_s=wall_s()))
+def order_end(desk: OperatorDesk, it: OrderEnd) -> Any:
+    desk.write(lambda connection: order_store.end_order(connection, it.name, by=desk.by, now_s=wall_s()))
     routes_changed(desk)
     return order_show(desk, OrderShow(it.name))
+
+
+def order_state(connection: Connection, subject: str) -> State:
+    views = (view for view in order_store.list_orders(connection) if view.name == subject)
+    return next((msgspec.to_builtins(view) for view in views), None)
 
 
 def _order(view: OrderView, measured: dict[int, dict[str, Any]]) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 JSON in, JSON out: 200 with the result; else {"error": words} with 400, or 500 and above where the mistake is
 not the caller's. Commands run in a worker thread, one at a time: they are an operator's, and the journal must
-not wait behind a queue of them.
+not wait behind a queue of them. Whose command it is, is not in it: the kernel says who connected.
+
 Must not know: what a command does.
 """
 
+import socket
+import struct
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -14,8 +17,11 @@ from typing import Any, Final, cast
 import msgspec
 import structlog
 import trio
+from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.trio import serve
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,17 +29,20 @@ from starlette.routing import Route
 
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
+from pool.admin.operators import operator_of
 from pool.books.store import DATABASE_ERRORS, words_of
 from pool.fleet.rows import RegistryError
 
 log = structlog.get_logger()
 
 BODY_BYTES_MAX: Final = 65_536  # a command is a line
+UCRED: Final = struct.Struct("3i")  # process, user, group
 OWNER_ONLY: Final = 0o177  # umask: mode 0600, without a moment in which it is anything else
 
 
 def admin_app(desk: Desk) -> Starlette:
-    """The application; commands change the desk's store and its live pool."""
+    """The application; commands change the desk's store and its live pool. A connection's state has the `uid`
+    of who connected."""
     one_at_a_time = trio.CapacityLimiter(1)
 
     async def command(request: Request) -> Response:
@@ -45,8 +54,8 @@ def admin_app(desk: Desk) -> Starlette:
                     return _json({"error": f"a command has at most {BODY_BYTES_MAX} bytes"}, 413)
         name = request.path_params["name"]
         try:
-            run = partial(execute, desk, name, body)
-            result = await trio.to_thread.run_sync(run, limiter=one_at_a_time)
+            run = partial(_run, desk, name, body, request.state.uid)
+            result, by = await trio.to_thread.run_sync(run, limiter=one_at_a_time)
         except RegistryError as error:
             return _json({"error": str(error)}, 400)
         except DATABASE_ERRORS as error:
@@ -55,14 +64,20 @@ def admin_app(desk: Desk) -> Starlette:
         except Exception:  # a mistake of ours in one command must not cost miners their work
             log.exception("command_failed", name=name)
             return _json({"error": f"{name} failed by a mistake of ours; it is in the pool's log"}, 500)
-        log.info("command", name=name)
+        log.info("command", name=name, by=by)
         return _json(result, 200)
 
     return Starlette(routes=[Route("/v1/{name}", command, methods=["POST"])])
 
 
+def _run(desk: Desk, name: str, body: bytes, uid: int) -> tuple[Any, str]:
+    """In a worker thread: the command's result, and whose command it was."""
+    by = operator_of(uid)
+    return execute(desk, name, body, by), by
+
+
 async def serve_admin(
-    desk: Desk, path: Path, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
+    desk: Desk, path: Path, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Listen on the socket until cancelled; the caller holds the data directory."""
     _remove(path)  # left behind by a kill
@@ -72,12 +87,28 @@ async def serve_admin(
     config.accesslog = None
     config.errorlog = None
     config.h11_max_incomplete_size = BODY_BYTES_MAX
+    app, context = ASGIWrapper(cast(Any, admin_app(desk))), WorkerContext(None)
+
+    async def answer(stream: trio.SocketStream) -> None:
+        # Hypercorn's own `serve` does not tell an application who connected.
+        state = ConnectionState({"uid": _peer_uid(stream.socket)})
+        await TCPServer(app, config, context, state, cast(Any, stream))
+
     try:
-        await serve(
-            cast(Any, admin_app(desk)), config, shutdown_trigger=trio.sleep_forever, task_status=task_status
-        )
+        (listening,) = config.create_sockets().insecure_sockets
+        listening.listen(config.backlog)
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+        task_status.started()  # who connects from now on is answered, if a moment later
+        await trio.serve_listeners(answer, [listener])
     finally:
         _remove(path)
+
+
+def _peer_uid(connection: trio.socket.SocketType) -> int:
+    """Whose process is at the other end; the kernel took it down when that connected (unix(7))."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+    _, uid, _ = UCRED.unpack(credentials)
+    return int(uid)
 
 
 def _remove(path: Path) -> None:

@@ -16,7 +16,8 @@ from payouts.schema import rate_hours, workers
 from payouts.schema import rates as tenant_rates
 from payouts.solo import address_at
 from payouts.statements.period import Period
-from pool.admin.desk import Desk, figures_of, live_figures, network_of, wall_s
+from pool.admin.desk import Desk, OperatorDesk, figures_of, live_figures, network_of, wall_s
+from pool.books.changes import State
 from pool.fleet import rows as registry_store
 from pool.fleet.rows import RegistryError, TenantTerms, TenantView
 from pool.upstreams.rows import OWN_POOL, find_upstream
@@ -26,7 +27,6 @@ TENANT_DEFAULTS: Final = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_mini
 
 class TenantAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
-    by: str
     scheme: str = TENANT_DEFAULTS.scheme.value
     fee_bps: int = TENANT_DEFAULTS.fee_bps
     payout_minimum_sat: int = TENANT_DEFAULTS.payout_minimum_sat
@@ -47,14 +47,12 @@ class TenantShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TenantSetAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     address: str
-    by: str
 
 
 class TenantSetTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is None stays as it is."""
 
     name: str
-    by: str
     scheme: str | None = None
     fee_bps: int | None = None
     payout_minimum_sat: int | None = None
@@ -68,14 +66,14 @@ class TenantSetStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     active: bool
 
 
-def tenant_add(desk: Desk, it: TenantAdd) -> Any:
+def tenant_add(desk: OperatorDesk, it: TenantAdd) -> Any:
     def add(connection: Connection) -> TenantView:
         terms = _terms(connection, TENANT_DEFAULTS, it)
         return registry_store.add_tenant(
             connection,
             it.name,
             terms,
-            by=it.by,
+            by=desk.by,
             now_s=wall_s(),
             address=it.address,
             network="" if it.address is None else network_of(desk),
@@ -130,29 +128,34 @@ def _booked(connection: Connection, tenant_id: int) -> dict[str, Any]:
     }
 
 
-def tenant_set_address(desk: Desk, it: TenantSetAddress) -> Any:
+def tenant_set_address(desk: OperatorDesk, it: TenantSetAddress) -> Any:
     def change(connection: Connection) -> TenantView:
         return registry_store.set_address(
-            connection, it.name, it.address, network=network_of(desk), by=it.by, now_s=wall_s()
+            connection, it.name, it.address, network=network_of(desk), by=desk.by, now_s=wall_s()
         )
 
     return _changed(desk, desk.write(change))
 
 
-def tenant_set_terms(desk: Desk, it: TenantSetTerms) -> Any:
+def tenant_set_terms(desk: OperatorDesk, it: TenantSetTerms) -> Any:
     def change(connection: Connection) -> TenantView:
         before = registry_store.terms_of(registry_store.find_tenant(connection, it.name))
         terms = _terms(connection, before, it)
-        return registry_store.set_terms(connection, it.name, terms, by=it.by, now_s=wall_s())
+        return registry_store.set_terms(connection, it.name, terms, by=desk.by, now_s=wall_s())
 
     return _changed(desk, desk.write(change))
 
 
-def tenant_set_status(desk: Desk, it: TenantSetStatus) -> Any:
+def tenant_set_status(desk: OperatorDesk, it: TenantSetStatus) -> Any:
     def change(connection: Connection) -> TenantView:
         return registry_store.set_status(connection, it.name, active=it.active)
 
     return _changed(desk, desk.write(change))
+
+
+def tenant_state(connection: Connection, subject: str) -> State:
+    views = (view for view in registry_store.list_tenants(connection) if view.name == subject)
+    return next((_kept(view) for view in views), None)
 
 
 def _changed(desk: Desk, view: TenantView) -> Any:
@@ -169,10 +172,15 @@ def _lately() -> Period:
 
 def _shown(view: TenantView) -> dict[str, Any]:
     """With what a solo tenant's blocks pay now, which is not a new address before it holds."""
-    shown: dict[str, Any] = msgspec.to_builtins(view)
-    del shown["payees"]
     solo = view.scheme == Scheme.SOLO
-    return shown | {"blocks_pay": address_at(view.payees, wall_s()) if solo else None}
+    return _kept(view) | {"blocks_pay": address_at(view.payees, wall_s()) if solo else None}
+
+
+def _kept(view: TenantView) -> dict[str, Any]:
+    """Without what follows from addresses and time."""
+    kept: dict[str, Any] = msgspec.to_builtins(view)
+    del kept["payees"]
+    return kept
 
 
 def _terms(connection: Connection, before: TenantTerms, it: TenantAdd | TenantSetTerms) -> TenantTerms:

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
-from pool.admin.desk import DAY_S, Desk, routes_changed, valid, wall_s
+from pool.admin.desk import DAY_S, Desk, OperatorDesk, routes_changed, valid, wall_s
+from pool.books.changes import State
 from pool.orders import rows as order_store
 from pool.upstreams import rows as upstream_store
 from pool.upstreams.rows import OWN_POOL, NewUpstream, UpstreamRecord
@@ -20,7 +21,6 @@ class UpstreamAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`fallback` names an upstream, or the own pool."""
 
     name: str
-    by: str
     endpoints: tuple[UpstreamEndpoint, ...]
     fallback: str = OWN_POOL
     outage_s: int = 30
@@ -41,14 +41,13 @@ class UpstreamSwitch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     to: str
-    by: str
 
 
 class UpstreamRemove(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
 
 
-def upstream_add(desk: Desk, it: UpstreamAdd) -> Any:
+def upstream_add(desk: OperatorDesk, it: UpstreamAdd) -> Any:
     new = valid(
         lambda: NewUpstream(
             name=it.name,
@@ -61,7 +60,7 @@ def upstream_add(desk: Desk, it: UpstreamAdd) -> Any:
     )
     for ca_file in {endpoint.ca_file for endpoint in it.endpoints if endpoint.ca_file is not None}:
         valid(partial(tls_context, ca_file))
-    desk.write(lambda connection: upstream_store.add_upstream(connection, new, by=it.by, now_s=wall_s()))
+    desk.write(lambda connection: upstream_store.add_upstream(connection, new, by=desk.by, now_s=wall_s()))
     routes_changed(desk)
     return upstream_show(desk, UpstreamShow(it.name))
 
@@ -94,14 +93,14 @@ def upstream_show(desk: Desk, it: UpstreamShow) -> Any:
     return desk.read(look)
 
 
-def upstream_switch(desk: Desk, it: UpstreamSwitch) -> Any:
+def upstream_switch(desk: OperatorDesk, it: UpstreamSwitch) -> Any:
     """Another endpoint becomes the first; a running pool goes there."""
 
     def change(connection: Connection) -> None:
         before = upstream_store.find_upstream(connection, it.name)
         after = upstream_store.switch_upstream(connection, it.name, it.to)
         if after.endpoints != before.endpoints:
-            words = f"{after.endpoints[0].address} is the first endpoint from now on, by {it.by}"
+            words = f"{after.endpoints[0].address} is the first endpoint from now on, by {desk.by}"
             order_store.note_event(connection, wall_s(), after.id, None, "switched", words, 0)
 
     desk.write(change)
@@ -109,10 +108,15 @@ def upstream_switch(desk: Desk, it: UpstreamSwitch) -> Any:
     return upstream_show(desk, UpstreamShow(it.name))
 
 
-def upstream_remove(desk: Desk, it: UpstreamRemove) -> Any:
+def upstream_remove(desk: OperatorDesk, it: UpstreamRemove) -> Any:
     desk.write(lambda connection: upstream_store.remove_upstream(connection, it.name, now_s=wall_s()))
     routes_changed(desk)
     return {"name": it.name, "status": "removed"}
+
+
+def upstream_state(connection: Connection, subject: str) -> State:
+    records = upstream_store.load_upstreams(connection)
+    return next((_upstream(it, records, None) for it in records if it.name == subject), None)
 
 
 def _upstream(

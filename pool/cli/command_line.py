@@ -4,7 +4,6 @@ Must not know: what a command is about.
 """
 
 import os
-import pwd
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pool.admin.client import ask
+from pool.admin.operators import operator_of
 from pool.cli.options import books_of
 from pool.reports.figures import visible
 
@@ -31,12 +31,12 @@ def ask_pool(
 ) -> Any:
     """The command's result, from the running pool or from its database."""
     books = books_of(config, data_dir, database)
-    return ask(books.data_dir, books.database_url, books.network, command, params)
+    return ask(books.data_dir, books.database_url, books.network, command, params, operator())
 
 
 def operator() -> str:
     """Who changes something, for the history: the system's user, whatever the environment says."""
-    return pwd.getpwuid(os.geteuid()).pw_name
+    return operator_of(os.geteuid())
 
 
 def print_json(value: object) -> None:

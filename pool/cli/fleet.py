@@ -3,7 +3,6 @@
 They work while the pool runs (through its socket) and on the data directory when it does not.
 """
 
-import getpass
 import time
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
@@ -67,9 +66,7 @@ def tenant_add(
     database: DatabaseOption = None,
 ) -> None:
     """Add a tenant. Its machines may mine from now on."""
-    params = TenantAdd(
-        name, _operator(), scheme, fee_bps, minimum_sat, address, upstream, order_credit, upstream_risk
-    )
+    params = TenantAdd(name, scheme, fee_bps, minimum_sat, address, upstream, order_credit, upstream_risk)
     _show(ask_pool("tenant.add", params, config, data_dir, database))
 
 
@@ -115,7 +112,7 @@ def tenant_set_address(
     database: DatabaseOption = None,
 ) -> None:
     """Set the payout address."""
-    params = TenantSetAddress(name, address, _operator())
+    params = TenantSetAddress(name, address)
     _show(ask_pool("tenant.set-address", params, config, data_dir, database))
 
 
@@ -133,9 +130,7 @@ def tenant_set_terms(
     database: DatabaseOption = None,
 ) -> None:
     """Change where the machines mine and how they are paid, for the work of jobs sent from now on."""
-    params = TenantSetTerms(
-        name, _operator(), scheme, fee_bps, minimum_sat, upstream, order_credit, upstream_risk
-    )
+    params = TenantSetTerms(name, scheme, fee_bps, minimum_sat, upstream, order_credit, upstream_risk)
     _show(ask_pool("tenant.set-terms", params, config, data_dir, database))
 
 
@@ -269,11 +264,6 @@ def worker_show(
 ) -> None:
     """One machine."""
     _show(ask_pool("worker.show", WorkerShow(name), config, data_dir, database), as_json)
-
-
-def _operator() -> str:
-    """Who changes something: the name of the person at the terminal, for the history."""
-    return getpass.getuser()
 
 
 def _show(row: dict[str, Any], as_json: bool = False) -> None:

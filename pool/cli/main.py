@@ -18,6 +18,7 @@ from pool.books.bookkeeper import BooksFailed
 from pool.books.journal import JournalFailed
 from pool.books.store import DATABASE_ERRORS, open_store, words_of
 from pool.check import Finding, check_pool
+from pool.cli.changes import app as change_app
 from pool.cli.command_line import say
 from pool.cli.fleet import container_app, site_app, tenant_app, worker_app
 from pool.cli.money import db_app, ledger_app, rate_app
@@ -55,6 +56,7 @@ for name, sub_app in (
     ("worker", worker_app),
     ("upstream", upstream_app),
     ("order", order_app),
+    ("change", change_app),
     ("rate", rate_app),
     ("ledger", ledger_app),
     ("db", db_app),

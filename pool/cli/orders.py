@@ -12,7 +12,7 @@ import typer
 
 from payouts.rates import HPS_PER_THS
 from pool.admin.orders import OrderAdd, OrderEnd, OrderList, OrderShow
-from pool.cli.command_line import JsonOption, ask_pool, moment, operator, print_facts, print_json, print_table
+from pool.cli.command_line import JsonOption, ask_pool, moment, print_facts, print_json, print_table
 from pool.cli.options import ConfigOption, DatabaseOption, DataDirOption
 from pool.config import BadConfig
 from pool.reports.figures import grouped, hashrate, percent
@@ -48,7 +48,6 @@ def add(
     """Sell computing power. A running pool moves machines to it, from the time that it begins."""
     params = OrderAdd(
         name=name,
-        by=operator(),
         buyer=buyer,
         upstream=upstream,
         hashrate_ths=_scaled(ph, 1000, "--ph", "PH/s, down to 0.001"),
@@ -116,7 +115,7 @@ def end(
     database: DatabaseOption = None,
 ) -> None:
     """End an order now. Its machines go back to where they mined before."""
-    params = OrderEnd(name, operator())
+    params = OrderEnd(name)
     _print_order(ask_pool("order.end", params, config, data_dir, database))
 
 

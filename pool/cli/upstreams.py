@@ -18,7 +18,6 @@ from pool.cli.command_line import (
     ask_pool,
     duration,
     moment,
-    operator,
     print_facts,
     print_json,
     print_table,
@@ -72,7 +71,7 @@ def add(
         endpoints = tuple(parse_endpoint(url, user, password, ca_file) for url in endpoint)
     except BadUpstream as error:
         raise BadConfig(f"--endpoint: {error}") from None
-    params = UpstreamAdd(name, operator(), endpoints, fallback, outage_s, connections, suggest_difficulty)
+    params = UpstreamAdd(name, endpoints, fallback, outage_s, connections, suggest_difficulty)
     _print_upstream(ask_pool("upstream.add", params, config, data_dir, database))
 
 
@@ -126,7 +125,7 @@ def switch(
     database: DatabaseOption = None,
 ) -> None:
     """Make an endpoint the first one. A running pool goes there."""
-    params = UpstreamSwitch(name, to, operator())
+    params = UpstreamSwitch(name, to)
     _print_upstream(ask_pool("upstream.switch", params, config, data_dir, database))
 
 

@@ -55,4 +55,4 @@ def new_upstream(name: str = "north", **change: Any) -> UpstreamAdd:
         UpstreamEndpoint(host=host, port=3333, user="acme", password=PASSWORD)
         for host in ("a.example", "b.example")
     )
-    return UpstreamAdd(**({"name": name, "by": "ann", "endpoints": hosts} | change))
+    return UpstreamAdd(**({"name": name, "endpoints": hosts} | change))

@@ -65,7 +65,7 @@ class Hall:
     async def command(self, name: str, params: msgspec.Struct) -> Any:
         """As an operator gives it to the running pool."""
         desk = CommandDesk(self.side.store, "regtest", self._live)
-        return await trio.to_thread.run_sync(execute, desk, name, msgspec.json.encode(params))
+        return await trio.to_thread.run_sync(execute, desk, name, msgspec.json.encode(params), "olga")
 
     async def pays(self, miner: Miner, *outputs: tuple[bytes, int]) -> None:
         """Wait for a job that pays this and nothing else."""
@@ -176,12 +176,12 @@ async def test_who_changes_the_scheme_gets_neither_credit_for_solo_work_nor_a_bl
     async with hall(tmp_path, monkeypatch, NO_BLOCKS) as it:
         sol = await it.miner("sol.c01.u1")
         solo_job = sol.job
-        await it.command("tenant.set-terms", TenantSetTerms("sol", "olga", scheme="pps"))
+        await it.command("tenant.set-terms", TenantSetTerms("sol", scheme="pps"))
         await it.pays(sol, (PAYOUT_SCRIPT, SUBSIDY_SAT))
         own_job = sol.job
         for _ in range(5):
             assert accepted(await it.share(sol, solo_job))
-        await it.command("tenant.set-terms", TenantSetTerms("sol", "olga", scheme="solo"))
+        await it.command("tenant.set-terms", TenantSetTerms("sol", scheme="solo"))
         await it.pays(sol, (SCRIPT, SUBSIDY_SAT - FEE_SAT), (PAYOUT_SCRIPT, FEE_SAT))
         for _ in range(3):
             assert accepted(await it.share(sol, own_job))
@@ -195,9 +195,9 @@ async def test_a_new_address_or_fee_is_in_the_next_job_and_a_changed_address_72_
     async with hall(tmp_path, monkeypatch, NO_BLOCKS, fee_bps=0) as it:
         sol = await it.miner("sol.c01.u1")
         assert paid_by(sol) == ((SCRIPT, SUBSIDY_SAT),)  # no fee, no output for it
-        shown = await it.command("tenant.set-address", TenantSetAddress("sol", OTHER, "thief"))
+        shown = await it.command("tenant.set-address", TenantSetAddress("sol", OTHER))
         assert (shown["address"], shown["blocks_pay"]) == (OTHER, ADDRESS)
-        await it.command("tenant.set-terms", TenantSetTerms("sol", "olga", fee_bps=FEE_BPS))
+        await it.command("tenant.set-terms", TenantSetTerms("sol", fee_bps=FEE_BPS))
         await it.pays(sol, (SCRIPT, SUBSIDY_SAT - FEE_SAT), (PAYOUT_SCRIPT, FEE_SAT))
         later = time.time() + ADDRESS_HOLD_S + 1
         monkeypatch.setattr(it.side.pool._solo, "_wall_clock", lambda: later)
@@ -212,7 +212,7 @@ async def test_a_block_on_a_job_of_before_pays_whom_that_job_paid(
     async with hall(tmp_path, monkeypatch) as it:
         sol = await it.miner("sol.c01.u1")
         solo_job = sol.job
-        await it.command("tenant.set-terms", TenantSetTerms("sol", "olga", scheme="pps", fee_bps=10))
+        await it.command("tenant.set-terms", TenantSetTerms("sol", scheme="pps", fee_bps=10))
         await it.pays(sol, (PAYOUT_SCRIPT, SUBSIDY_SAT))
         hash_hex = await it.block(sol, solo_job)
         await until(lambda: hash_hex in income(it.side))
@@ -256,7 +256,7 @@ async def test_a_solo_tenant_that_blocks_cannot_pay_is_refused_in_words_and_let_
     """As the books of a version before may have one: a solo tenant without an address."""
     monkeypatch.setattr(pool.fleet.rows, "_check_solo", lambda *_: None)
     async with hall(tmp_path, monkeypatch, NO_BLOCKS) as it:
-        add = TenantAdd("luna", "olga", scheme="solo", fee_bps=0)
+        add = TenantAdd("luna", scheme="solo", fee_bps=0)
         await it.command("tenant.add", add)
         luna = await connect(it.side.port, "luna.c01.u1")
         it.miners.append(luna)
@@ -265,7 +265,7 @@ async def test_a_solo_tenant_that_blocks_cannot_pay_is_refused_in_words_and_let_
         assert refused["error"][1] == (
             "Tenant luna is paid by its blocks and has no address yet: ask the operator"
         )
-        await it.command("tenant.set-address", TenantSetAddress("luna", OTHER, "olga"))
+        await it.command("tenant.set-address", TenantSetAddress("luna", OTHER))
         luna = await it.miner("luna.c01.u1")
         assert paid_by(luna) == ((OTHER_SCRIPT, SUBSIDY_SAT),)
 

@@ -112,8 +112,8 @@ def test_tenant_show_says_it_where_an_operator_looks(
     find(history, 200, 19)
     history.set_terms(DAY_S, fee_bps=1, tenant_id=BOREALIS)
     desk = Desk(history.store, "regtest")
-    assert commands.execute(desk, "tenant.show", b'{"name": "acme"}')["luck_hint_90d"] == "too few"
-    shown = commands.execute(desk, "tenant.show", b'{"name": "borealis"}')
+    assert commands.execute(desk, "tenant.show", b'{"name": "acme"}', "ann")["luck_hint_90d"] == "too few"
+    shown = commands.execute(desk, "tenant.show", b'{"name": "borealis"}', "ann")
     assert (shown["blocks_found_90d"], shown["blocks_expected_90d"]) == (19, "20")
     assert (shown["luck_90d"], shown["luck_low_90d"], shown["luck_high_90d"]) == ("0.95", "0.5720", "1.484")
     assert shown["luck_hint_90d"] is None
@@ -132,7 +132,7 @@ def test_a_list_of_tenants_asks_for_nobodys_work(history: History, monkeypatch: 
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        listed = commands.execute(Desk(history.store, "regtest"), "tenant.list", b"{}")
+        listed = commands.execute(Desk(history.store, "regtest"), "tenant.list", b"{}", "ann")
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     assert [it["name"] for it in listed] == ["acme", "borealis"]

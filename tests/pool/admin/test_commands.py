@@ -98,18 +98,18 @@ async def running(data_dir: Path) -> AsyncIterator[RunningPool]:
 async def command(data_dir: Path, name: str, params: Any) -> Any:
     store_in(data_dir).close()
     url = database_url(data_dir)
-    return await trio.to_thread.run_sync(ask, data_dir, url, "regtest", name, params)
+    return await trio.to_thread.run_sync(ask, data_dir, url, "regtest", name, params, "ann")
 
 
-async def test_every_command_works_without_a_pool_and_with_one(tmp_path: Path) -> None:
-    added = await command(tmp_path, "tenant.add", TenantAdd("acme", "ann", address=ADDRESS))
+async def test_a_running_pool_is_changed_at_once_and_the_books_where_none_runs(tmp_path: Path) -> None:
+    added = await command(tmp_path, "tenant.add", TenantAdd("acme", address=ADDRESS))
     assert (added["name"], added["status"], added["address"]) == ("acme", "active", ADDRESS)
     async with running(tmp_path) as pool:
-        await command(tmp_path, "tenant.add", TenantAdd("borealis", "ann", scheme="fpps"))
+        await command(tmp_path, "tenant.add", TenantAdd("borealis", scheme="fpps"))
         assert isinstance(pool.registry.admit("borealis.c01.u1", "", ConnectionFrom()), Admitted)
         await command(tmp_path, "tenant.set-status", TenantSetStatus("acme", False))
         assert isinstance(pool.registry.admit("acme.c01.u1", "", ConnectionFrom()), Refusal)
-        await command(tmp_path, "tenant.set-terms", TenantSetTerms("acme", "bob", fee_bps=50))
+        await command(tmp_path, "tenant.set-terms", TenantSetTerms("acme", fee_bps=50))
         assert pool.changed == ["borealis", "acme", "acme"]
         made = await command(tmp_path, "container.set", ContainerSet("acme", "c01", "Bratsk", 400))
         assert (made["site"], made["units"]) == ("Bratsk", 400)
@@ -133,7 +133,7 @@ async def test_only_the_owner_may_use_the_socket(tmp_path: Path) -> None:
 
 async def test_a_socket_left_behind_by_a_kill_is_in_nobodys_way(tmp_path: Path) -> None:
     admin_socket(tmp_path).touch()
-    await command(tmp_path, "tenant.add", TenantAdd("acme", "ann"))
+    await command(tmp_path, "tenant.add", TenantAdd("acme"))
     async with running(tmp_path):
         assert len(await command(tmp_path, "tenant.list", TenantList())) == 1
 
@@ -141,13 +141,13 @@ async def test_a_socket_left_behind_by_a_kill_is_in_nobodys_way(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "params", "words"),
     [
-        ("tenant.add", TenantAdd("acme", "ann"), "already"),
-        ("tenant.add", TenantAdd("Bad Name", "ann"), "tenant name"),
-        ("tenant.add", TenantAdd("new", "ann", scheme="ponzi"), "pps, fpps, solo, proxy"),
-        ("tenant.add", TenantAdd("new", "ann", fee_bps=10_001), "basis points"),
-        ("tenant.add", TenantAdd("new", "ann", address="bc1nonsense"), "bc1nonsense"),
+        ("tenant.add", TenantAdd("acme"), "already"),
+        ("tenant.add", TenantAdd("Bad Name"), "tenant name"),
+        ("tenant.add", TenantAdd("new", scheme="ponzi"), "pps, fpps, solo, proxy"),
+        ("tenant.add", TenantAdd("new", fee_bps=10_001), "basis points"),
+        ("tenant.add", TenantAdd("new", address="bc1nonsense"), "bc1nonsense"),
         ("tenant.show", TenantShow("nobody"), "no tenant"),
-        ("tenant.set-terms", TenantSetTerms("acme", "ann", payout_minimum_sat=-1), "minimum"),
+        ("tenant.set-terms", TenantSetTerms("acme", payout_minimum_sat=-1), "minimum"),
         ("container.set", ContainerSet("acme", ""), "name"),
         ("worker.show", WorkerShow("acme.c01.u1"), "no worker"),
         ("tenant.delete", TenantList(), "no command"),
@@ -156,7 +156,7 @@ async def test_a_socket_left_behind_by_a_kill_is_in_nobodys_way(tmp_path: Path) 
 async def test_mistakes_are_answered_in_words_on_both_ways(
     tmp_path: Path, name: str, params: Any, words: str
 ) -> None:
-    await command(tmp_path, "tenant.add", TenantAdd("acme", "ann"))
+    await command(tmp_path, "tenant.add", TenantAdd("acme"))
     with pytest.raises(RegistryError, match=words):
         await command(tmp_path, name, params)
     async with running(tmp_path):
@@ -167,7 +167,7 @@ async def test_mistakes_are_answered_in_words_on_both_ways(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"{", b'{"name":5,"by":"x"}', b'{"name":"x","by":"x","id":1}', b"[" * 50_000, b"\xff"],
+    [b"", b"[]", b"{", b'{"name":5}', b'{"name":"x","id":1}', b"[" * 50_000, b"\xff"],
 )
 async def test_a_body_that_is_no_command_is_refused(tmp_path: Path, body: bytes) -> None:
     async with running(tmp_path):
@@ -196,8 +196,8 @@ def test_a_new_tenant_that_fails_half_way_is_not_there(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     desk = Desk(store, "regtest")
     with pytest.raises(RegistryError):
-        execute(desk, "tenant.add", b'{"name":"acme","by":"ann","address":"nonsense"}')
-    assert execute(desk, "tenant.list", b"{}") == []
+        execute(desk, "tenant.add", b'{"name":"acme","address":"nonsense"}', "ann")
+    assert execute(desk, "tenant.list", b"{}", "ann") == []
     store.close()
 
 
@@ -205,7 +205,7 @@ def test_a_new_tenant_that_fails_half_way_is_not_there(tmp_path: Path) -> None:
 
 
 async def test_a_machine_that_is_authorised_is_in_the_list_at_once(tmp_path: Path) -> None:
-    await command(tmp_path, "tenant.add", TenantAdd("acme", "ann"))
+    await command(tmp_path, "tenant.add", TenantAdd("acme"))
     async with running(tmp_path) as pool:
         for unit in ("u1", "u2"):
             admission = pool.registry.admit(f"acme.c01.{unit}", "cgminer", ConnectionFrom())
@@ -223,7 +223,7 @@ async def test_a_machine_that_is_authorised_is_in_the_list_at_once(tmp_path: Pat
 
 async def test_thousands_of_machines_are_listed_a_page_at_a_time(tmp_path: Path) -> None:
     """Those with a row and those without, each once and by number; a page costs what a page costs."""
-    await command(tmp_path, "tenant.add", TenantAdd("acme", "ann"))
+    await command(tmp_path, "tenant.add", TenantAdd("acme"))
     store = store_in(tmp_path)
     with store.write() as connection:
         connection.execute(insert(containers).values(id=1, tenant_id=1, name="c01", created_at_s=0))
@@ -248,7 +248,7 @@ async def test_thousands_of_machines_are_listed_a_page_at_a_time(tmp_path: Path)
 def test_a_unit_with_the_markup_of_a_table_is_listed_as_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ask(tmp_path, database_url(tmp_path), "regtest", "tenant.add", TenantAdd("acme", "ann"))
+    ask(tmp_path, database_url(tmp_path), "regtest", "tenant.add", TenantAdd("acme"), "ann")
     store = store_in(tmp_path)
     hostile = ("[/x]", "[red]u[/red]", "\u202egnp.exe", "a\nb")
     with store.write() as connection:
@@ -266,7 +266,7 @@ def test_a_unit_with_the_markup_of_a_table_is_listed_as_text(
 
 
 async def test_figures_say_since_when_and_the_books_total_stands_beside_them(tmp_path: Path) -> None:
-    await command(tmp_path, "tenant.add", TenantAdd("acme", "ann"))
+    await command(tmp_path, "tenant.add", TenantAdd("acme"))
     store = store_in(tmp_path)
     with store.write() as connection:
         epoch = open_epoch(connection, WorkPrice(nbits=0x17034219, subsidy_sat=1), 840_000, 0)
@@ -292,7 +292,7 @@ async def test_figures_say_since_when_and_the_books_total_stands_beside_them(tmp
 @pytest.mark.parametrize(
     ("name", "body"),
     [
-        ("tenant.add", b'{"name":"acme","by":"x","payout_minimum_sat":9223372036854775808}'),
+        ("tenant.add", b'{"name":"acme","payout_minimum_sat":9223372036854775808}'),
         ("worker.list", b'{"after":99999999999999999999999999}'),
         ("worker.list", b'{"after":-9223372036854775809}'),
     ],
@@ -326,7 +326,7 @@ async def test_a_database_error_or_a_mistake_of_ours_in_a_command_is_told_in_wor
 async def test_commands_that_read_do_so_side_by_side_and_a_pool_waits_for_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await command(tmp_path, "tenant.add", TenantAdd("acme", "ann"))
+    await command(tmp_path, "tenant.add", TenantAdd("acme"))
     monkeypatch.setattr("pool.data_dir.READERS_WAIT_S", 0.0)
     with held(tmp_path, reading=True):
         assert len(await command(tmp_path, "tenant.list", TenantList())) == 1
@@ -342,7 +342,7 @@ async def test_what_is_removed_leaves_lists_and_quotas_and_is_itself_again_when_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pool.fleet.registry.WORKERS_PER_TENANT_MAX", 2)
-    await command(tmp_path, "tenant.add", TenantAdd("acme", "ann"))
+    await command(tmp_path, "tenant.add", TenantAdd("acme"))
     async with running(tmp_path) as pool:
         numbers = []
         for unit in ("u1", "u2"):

@@ -242,10 +242,10 @@ async def test_a_command_beside_a_pool_on_another_host_is_refused_in_words(
     """It finds no socket in its data directory: only the book knows that there is a pool."""
     with two_stores(databases) as (one, _, url):
         one.take_lease()
-        add = TenantAdd("acme", "ann")
+        add = TenantAdd("acme")
         with pytest.raises(LeaseHeld, match="give the command where it runs"):
-            await trio.to_thread.run_sync(ask, tmp_path, url, None, "tenant.add", add)
-        listed = await trio.to_thread.run_sync(ask, tmp_path, url, None, "tenant.list", TenantList())
+            await trio.to_thread.run_sync(ask, tmp_path, url, None, "tenant.add", add, "ann")
+        listed = await trio.to_thread.run_sync(ask, tmp_path, url, None, "tenant.list", TenantList(), "ann")
         assert listed == [], "what only reads is answered"
 
 

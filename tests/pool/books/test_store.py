@@ -19,6 +19,7 @@ import payouts.book_schema
 import payouts.order_schema
 import payouts.proposal_schema
 import payouts.schema
+import pool.books.change_schema
 import pool.books.journal_schema
 import pool.books.store
 from payouts.ledger import PoolAccount
@@ -312,6 +313,7 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
         + payouts.proposal_schema.APPEND_ONLY
         + payouts.order_schema.APPEND_ONLY
         + pool.books.journal_schema.APPEND_ONLY
+        + pool.books.change_schema.APPEND_ONLY
     )
     assert set(tables) <= set(metadata.tables)
     with store.read() as connection:

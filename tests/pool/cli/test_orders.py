@@ -150,13 +150,14 @@ async def running(data_dir: Path) -> AsyncIterator[RunningPool]:
 
 
 async def command(data_dir: Path, name: str, params: Any) -> Any:
-    return await trio.to_thread.run_sync(ask, data_dir, database_url(data_dir), "regtest", name, params)
+    return await trio.to_thread.run_sync(
+        ask, data_dir, database_url(data_dir), "regtest", name, params, "ann"
+    )
 
 
 def new_order(name: str = "blue", **change: Any) -> OrderAdd:
     fields: dict[str, Any] = {
         "name": name,
-        "by": "ann",
         "buyer": BUYER,
         "upstream": "north",
         "hashrate_ths": 1000,
@@ -183,8 +184,8 @@ async def test_a_running_pool_is_told_of_every_change_and_of_no_look(data_dir: P
         with pytest.raises(RegistryError, match="in use: order blue"):
             await command(data_dir, "upstream.remove", UpstreamRemove("north"))
         assert pool.changes == 2
-        await command(data_dir, "upstream.switch", UpstreamSwitch("north", "2", "ann"))
-        await command(data_dir, "order.end", OrderEnd("blue", "ann"))
+        await command(data_dir, "upstream.switch", UpstreamSwitch("north", "2"))
+        await command(data_dir, "order.end", OrderEnd("blue"))
         await command(data_dir, "upstream.remove", UpstreamRemove("north"))
         assert pool.changes == 5
 

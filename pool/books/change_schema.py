@@ -1,0 +1,27 @@
+"""The table of changes: who changed what by a command, when, what it was and what it became.
+
+Append-only, by triggers that the migrations create. `was` and `became` are JSON objects of what differs,
+without anything secret; NULL where there was nothing before, or is nothing after. The newest has the highest
+number, and no number is left out.
+
+Must not know: which commands there are.
+"""
+
+from sqlalchemy import CheckConstraint
+
+from payouts.schema import counted, number, table, words
+
+changes = table(
+    "changes",
+    counted("id", "changes"),
+    number("changed_at_s"),
+    words("changed_by"),
+    words("command"),
+    words("subject"),
+    words("was", nullable=True),
+    words("became", nullable=True),
+    CheckConstraint("length(changed_by) > 0", name="changed_by"),
+    CheckConstraint("was IS NOT NULL OR became IS NOT NULL", name="became"),
+)
+
+APPEND_ONLY = ("changes",)

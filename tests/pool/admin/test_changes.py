@@ -1,0 +1,300 @@
+"""Who changed what: every command is a question, or leaves a record of its operator beside its change.
+
+Each command of the table is given an example, on a house with a tenant acme, its container c01 with the
+machine u1, upstreams north and south, and an order blue.
+"""
+
+import json
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import msgspec
+import pytest
+import trio
+from sqlalchemy import insert, inspect, text
+from sqlalchemy.exc import DatabaseError, IntegrityError
+
+from payouts.schema import workers
+from pool.admin.client import ask
+from pool.admin.commands import COMMANDS, Change, Question, execute
+from pool.admin.desk import Desk
+from pool.admin.server import serve_admin
+from pool.books.change_schema import changes
+from pool.books.changes import CHANGES_MAX, ChangeRow, newest_changes, note_change
+from pool.books.store import Store
+from pool.data_dir import admin_socket, database_url, held
+from tests.fixtures.databases import Crash, crash_before, store_in
+from tests.stages.command_line import PASSWORD, angara
+
+FAR_S = 3_786_912_000  # 2090
+ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
+Rows = dict[str, list[tuple[Any, ...]]]
+
+
+def endpoint(host: str) -> dict[str, Any]:
+    return {"host": host, "port": 3333, "user": "acme", "password": PASSWORD}
+
+
+HOUSE: Final = (
+    ("tenant.add", {"name": "acme"}),
+    ("container.set", {"tenant": "acme", "name": "c01", "site": "Bratsk", "units": 400}),
+    ("upstream.add", {"name": "north", "endpoints": [endpoint("a.example"), endpoint("b.example")]}),
+    ("upstream.add", {"name": "south", "endpoints": [endpoint("c.example")]}),
+)
+ORDER: Final = {
+    "name": "blue",
+    "buyer": "Blue Ltd",
+    "upstream": "north",
+    "hashrate_ths": 1000,
+    "from_s": FAR_S,
+    "until_s": FAR_S + 86_400,
+    "sat_per_ph_day": 4_500,
+    "tenants": ["acme"],
+}
+QUESTIONS: Final[dict[str, dict[str, Any]]] = {
+    "tenant.list": {},
+    "tenant.show": {"name": "acme"},
+    "container.list": {},
+    "site.list": {},
+    "worker.list": {},
+    "worker.show": {"name": "acme.c01.u1"},
+    "upstream.list": {},
+    "upstream.show": {"name": "north"},
+    "order.list": {},
+    "order.show": {"name": "blue"},
+    "change.list": {},
+    "lease.show": {},
+}
+# Of each change: its parameters, what it is about, and some of what was and of what it became.
+CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[str, Any] | None]]] = {
+    "tenant.add": ({"name": "new", "fee_bps": 50}, "new", None, {"status": "active", "fee_bps": 50}),
+    "tenant.set-address": (
+        {"name": "acme", "address": ADDRESS},
+        "acme",
+        {"address": None},
+        {"address": ADDRESS},
+    ),
+    "tenant.set-terms": ({"name": "acme", "fee_bps": 50}, "acme", {"fee_bps": 200}, {"fee_bps": 50}),
+    "tenant.set-status": (
+        {"name": "acme", "active": False},
+        "acme",
+        {"status": "active"},
+        {"status": "suspended"},
+    ),
+    "container.set": (
+        {"tenant": "acme", "name": "c01", "site": "Omsk", "kw": 9},
+        "acme.c01",
+        {"site": "Bratsk", "kw": None},
+        {"site": "Omsk", "kw": 9},
+    ),
+    "container.remove": ({"tenant": "acme", "name": "c01"}, "acme.c01", {"workers": 1}, {"workers": 0}),
+    "worker.remove": ({"name": "ACME.c01.u1"}, "acme.c01.u1", {"removed_at_s": None}, {}),
+    "upstream.add": (
+        {"name": "east", "endpoints": [endpoint("e.example")]},
+        "east",
+        None,
+        {"fallback": "pool"},
+    ),
+    "upstream.switch": ({"name": "north", "to": "2"}, "north", {}, {}),
+    "upstream.remove": ({"name": "south"}, "south", {"fallback": "pool"}, None),
+    "order.add": (ORDER | {"name": "red"}, "red", None, {"buyer": "Blue Ltd", "created_by": "ann"}),
+    "order.end": ({"name": "blue"}, "blue", {"ended_by": None}, {"ended_by": "ann"}),
+}
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The database of it."""
+    home = tmp_path_factory.mktemp("house")
+    with closing(store_in(home)) as store:
+        for name, params in (*HOUSE, ("order.add", ORDER)):
+            give(store, name, params, "olga")
+        machine = {"id": 1, "tenant_id": 1, "container_id": 1, "unit": "u1"}
+        with store.write() as connection:
+            connection.execute(insert(workers).values(**machine, first_seen_at_s=0, last_seen_at_s=0))
+    return (home / "angara.db").read_bytes()
+
+
+@pytest.fixture
+def store(tmp_path: Path, house: bytes) -> Iterator[Store]:
+    (tmp_path / "angara.db").write_bytes(house)
+    with closing(store_in(tmp_path)) as opened:
+        yield opened
+
+
+def give(store: Store, name: str, params: dict[str, Any], by: str) -> Any:
+    return execute(Desk(store, "regtest"), name, msgspec.json.encode(params), by)
+
+
+def listed(store: Store) -> tuple[ChangeRow, ...]:
+    with store.read() as connection:
+        return newest_changes(connection, None, None)
+
+
+def all_rows(store: Store, *but: str) -> Rows:
+    """All that is in the database, by table."""
+    with store.read() as connection:
+        names = set(inspect(connection).get_table_names()) - set(but)
+        found = {name: connection.execute(text(f"SELECT * FROM {name}")) for name in names}  # noqa: S608
+        return {name: sorted((tuple(row) for row in rows), key=str) for name, rows in found.items()}
+
+
+def has(state: dict[str, Any] | None, wanted: dict[str, Any] | None) -> bool:
+    return state is wanted if state is None or wanted is None else state.items() >= wanted.items()
+
+
+def test_every_command_is_a_question_or_a_change_and_has_an_example_here() -> None:
+    assert {name for name, it in COMMANDS.items() if isinstance(it, Question)} == set(QUESTIONS)
+    assert {name for name, it in COMMANDS.items() if isinstance(it, Change)} == set(CHANGES)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_question_changes_nothing(store: Store, name: str) -> None:
+    before = all_rows(store)
+    give(store, name, QUESTIONS[name], "ann")
+    assert all_rows(store) == before
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_leaves_one_record_of_who_made_it(store: Store, name: str) -> None:
+    params, subject, was, became = CHANGES[name]
+    before, rows_before = listed(store), all_rows(store, "changes", "book")
+    give(store, name, params, "ann")
+    *others, record = listed(store)
+    assert tuple(others) == before
+    assert (record.changed_by, record.command, record.subject) == ("ann", name, subject)
+    assert record.changed_at_s >= others[-1].changed_at_s > 1_700_000_000
+    assert has(record.was, was), record
+    assert has(record.became, became), record
+    assert record.was != record.became
+    assert all_rows(store, "changes", "book") != rows_before, "the example changes something"
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_that_is_refused_leaves_no_record(store: Store, name: str) -> None:
+    params, *_ = CHANGES[name]
+    before = all_rows(store)
+    for nobody in ("", None):
+        with pytest.raises((DatabaseError, IntegrityError)):
+            give(store, name, params, nobody)  # type: ignore[arg-type]
+    assert all_rows(store) == before
+
+
+@pytest.mark.parametrize("name", ["tenant.set-status", "upstream.remove"])
+def test_a_change_and_its_record_are_there_together_or_not_at_all(store: Store, name: str) -> None:
+    params, *_ = CHANGES[name]
+    before, steps = all_rows(store), 0
+    while all_rows(store) == before:
+        with suppress(Crash), crash_before(steps):
+            give(store, name, params, "ann")
+        steps += 1
+    assert steps > 5
+    assert listed(store)[-1].command == name
+    assert all_rows(store, "changes", "book") != {
+        it: before[it] for it in before.keys() - {"changes", "book"}
+    }
+
+
+def test_no_password_is_in_what_is_kept_of_an_upstream(store: Store) -> None:
+    for name in ("upstream.add", "upstream.switch", "upstream.remove"):
+        give(store, name, CHANGES[name][0], "ann")
+    assert PASSWORD in str(all_rows(store)["upstream_endpoints"])
+    assert PASSWORD not in str(all_rows(store)["changes"])
+    assert "a.example" in str(all_rows(store)["changes"])
+
+
+def test_a_change_that_changes_nothing_is_told_of_too(store: Store) -> None:
+    give(store, "tenant.set-status", {"name": "acme", "active": True}, "ann")
+    assert (listed(store)[-1].was, listed(store)[-1].became) == ({}, {})
+
+
+def test_changes_are_in_the_order_of_time_and_come_a_page_at_a_time(store: Store) -> None:
+    note: dict[str, Any] = {"by": "ann", "command": "x", "subject": "y", "was": None, "became": {}}
+    late_s = 2_000_000_000
+    with store.write() as connection:
+        for clock_s in (late_s, late_s - 86_400):  # it steps back, the book does not
+            note_change(connection, now_s=clock_s, **note)
+        kept = {"changed_at_s": late_s, "changed_by": "ann", "command": "x", "subject": "y", "became": "{}"}
+        first = len(HOUSE) + 4
+        connection.execute(insert(changes), [kept | {"id": first + i} for i in range(CHANGES_MAX)])
+    page = listed(store)
+    assert [it.id for it in page] == list(range(first, first + CHANGES_MAX))
+    older = give(store, "change.list", {"before": page[0].id}, "ann")
+    assert [it["id"] for it in older] == list(range(1, first))
+    assert [it["changed_at_s"] for it in older[-2:]] == [late_s, late_s]
+    of_one = give(store, "change.list", {"subject": "acme"}, "ann")
+    assert [it["command"] for it in of_one] == ["tenant.add"]
+
+
+# Whose name it is
+
+
+async def through_the_socket(data_dir: Path, store: Store, name: str, params: Any, by: str) -> Any:
+    with held(data_dir):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_admin, Desk(store, "regtest"), admin_socket(data_dir))
+            try:
+                url = database_url(data_dir)
+                return await trio.to_thread.run_sync(ask, data_dir, url, None, name, params, by)
+            finally:
+                nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+async def test_through_the_socket_the_name_is_the_kernels_whatever_who_asks_says(
+    tmp_path: Path, store: Store, name: str
+) -> None:
+    params = QUESTIONS[name] if name in QUESTIONS else CHANGES[name][0]
+    kind = COMMANDS[name].params
+    count = len(listed(store))
+    await through_the_socket(tmp_path, store, name, msgspec.convert(params, kind), "somebody else")
+    new = listed(store)[count:]
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    assert [(it.changed_by, it.command) for it in new] == ([(me, name)] if name in CHANGES else [])
+
+
+async def test_a_name_in_a_command_or_in_a_header_is_nobodys(tmp_path: Path, store: Store) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_admin, Desk(store, "regtest"), admin_socket(tmp_path))
+        transport = httpx.AsyncHTTPTransport(uds=str(admin_socket(tmp_path)))
+        headers = {"X-Forwarded-User": "ann", "X-Remote-User": "ann", "From": "ann", "uid": "0"}
+        async with httpx.AsyncClient(transport=transport, headers=headers) as client:
+            url = "http://ann:x@angara/v1/tenant.set-status?by=ann&uid=0"
+            refused = await client.post(url, content=b'{"name":"acme","active":false,"by":"ann"}')
+            assert (refused.status_code, "`by`" in refused.json()["error"]) == (400, True)
+            taken = await client.post(url, content=b'{"name":"acme","active":false}')
+            assert taken.status_code == 200
+        nursery.cancel_scope.cancel()
+    assert listed(store)[-1].changed_by == pwd.getpwuid(os.geteuid()).pw_name
+
+
+async def test_an_account_without_a_name_is_recorded_by_its_number(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_entry(uid: int) -> Any:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    params = msgspec.convert({"name": "acme", "active": False}, COMMANDS["tenant.set-status"].params)
+    await through_the_socket(tmp_path, store, "tenant.set-status", params, "ann")
+    assert listed(store)[-1].changed_by == f"uid {os.geteuid()}"
+
+
+def test_the_command_line_shows_who_changed_what(tmp_path: Path, store: Store) -> None:
+    give(store, "tenant.set-terms", {"name": "acme", "fee_bps": 50}, "ann")
+    store.close()
+    angara(tmp_path, "tenant", "suspend", "acme")
+    shown = angara(tmp_path, "change", "list", "acme").output.splitlines()
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    assert shown[0].split() == ["number", "time", "by", "command", "subject", "change"]
+    assert [line.split(maxsplit=6)[3:] for line in shown[2:]] == [
+        ["ann", "tenant.set-terms", "acme", "fee_bps 200 -> 50"],
+        [me, "tenant.set-status", "acme", "status active -> suspended"],
+    ]
+    as_json = json.loads(angara(tmp_path, "change", "list", "--before", "2", "--json").output)
+    assert [(it["id"], it["changed_by"], it["was"]) for it in as_json] == [(1, "olga", None)]
