@@ -12,6 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
+import structlog
 import trio
 import trio.testing
 
@@ -53,3 +54,10 @@ def _clocks_wait_for_threads() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trio.to_thread, "run_sync", standing_still(trio.to_thread.run_sync))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_logs_left_configured() -> Iterator[None]:
+    """A command configures them for its standard error, which is closed when its test is over."""
+    yield
+    structlog.reset_defaults()

@@ -1,12 +1,11 @@
 """A book knows its chain: what it was bound to when it was made is what it is of, ever after."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from sqlalchemy import Connection, insert, update
 from sqlalchemy.exc import DatabaseError
 from typer.testing import CliRunner
@@ -31,12 +30,6 @@ MAIN, REGTEST = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", "bcrt1qw508d6qejxt
 TESTNET = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"
 NODE = NodeConfig(name="nowhere", url="http://127.0.0.1:1", user="u", password="p")
 OP_TRUE, OTHER = "51", "512103ad5e0edad18cb1f0fc0d28a3d4f1f3e445640337489abb10404f2d1e086be43051ae"
-
-
-@pytest.fixture(autouse=True)
-def _no_logs_left_configured() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 # The database

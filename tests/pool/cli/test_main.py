@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import structlog
 import trustme
 import typer
 from typer.testing import CliRunner
@@ -24,12 +23,6 @@ ANGARA = [sys.executable, "-c", "from pool.cli.main import main; main()"]
 PATIENCE_S = 120  # a safety net
 ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 SECRET = "hunter2-of-the-operator"
-
-
-@pytest.fixture(autouse=True)
-def _no_logs_left_configured() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 class Outcome(NamedTuple):

@@ -1,12 +1,10 @@
 """`angara rate quote` and `angara ledger verify` as an operator types them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from sqlalchemy import text
 from typer.testing import CliRunner
 
@@ -30,12 +28,6 @@ def test_a_quote_is_exact_to_the_picosatoshi(vector: dict[str, Any]) -> None:
         arguments += ["--block-fees-sat", str(vector["block_fees_sat"])]
     ran = CliRunner().invoke(app, arguments)
     assert ran.output == f"{vector['sat']} {vector['carry_psat']}\n"
-
-
-@pytest.fixture(autouse=True)
-def _no_logs_left_configured() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

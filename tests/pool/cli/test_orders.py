@@ -2,14 +2,13 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 import trio
 
 from pool.admin.client import ask
@@ -34,12 +33,6 @@ from tests.stages.command_line import PASSWORD, add_order, add_upstream, angara,
 pytest_plugins = ("tests.fixtures.routes",)
 
 FAR_S = int(time.time()) + 30 * 86_400
-
-
-@pytest.fixture(autouse=True)
-def _no_logs_left_configured() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 # Orders on the command line

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import structlog
 import trio
 
 from payouts.order_schema import channel_events
@@ -27,12 +26,6 @@ from tests.stages.sockets import serving
 from tests.stages.upstream_clients import SETTINGS, endpoint
 
 pytest_plugins = ("tests.fixtures.routes",)
-
-
-@pytest.fixture(autouse=True)
-def _no_logs_left_configured() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def test_an_upstream_is_added_shown_switched_and_removed(data_dir: Path) -> None:
