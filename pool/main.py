@@ -61,7 +61,7 @@ from stratum.miners.listeners import Server
 from stratum.miners.owner import Owner
 from stratum.miners.silent_machines import SilentMachines
 from stratum.miners.switchboard import Connection, Switchboard
-from stratum.upstream.shares import SUBMIT_LOG_MAX
+from stratum.upstream.shares import UNRESOLVED_MAX
 
 log = structlog.get_logger()
 
@@ -74,7 +74,7 @@ THREAD_SWITCH_S: Final = 0.0005
 LEASE_CHECK_S: Final = 2.0  # a lease whose connection was cut is taken back before most others think of it
 # Shares that wait for their upstreams: of eight connections that answer nothing, so that two or three of them
 # leave room for the others. 40 MiB.
-UNSETTLED_MAX: Final = 4 * SUBMIT_LOG_MAX
+UNRESOLVED_OF_ALL_MAX: Final = 4 * UNRESOLVED_MAX
 NO_NODE: Final = "no bitcoin node answers"
 
 
@@ -112,7 +112,9 @@ class Pool:
             self._registry = Registry(load(connection), show_out=self._show_out)
             basis = newest_fee_basis(connection)
         self._hashrates = HashrateBook(self._registry, trio.current_time())
-        self._submits = ForwardedShares(lambda: self._board.commit_soon(), unsettled_max=UNSETTLED_MAX)
+        self._submits = ForwardedShares(
+            lambda: self._board.commit_soon(), unresolved_max=UNRESOLVED_OF_ALL_MAX
+        )
         engine, job_ids = Engine(line_bytes_max=config.line_bytes_max, keep_credits=True), JobIds()
         with store.read() as connection:
             credits = CreditBook(engine, connection)

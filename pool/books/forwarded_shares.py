@@ -1,18 +1,15 @@
 """Shares on their way to upstreams: from the engine that accepted them to the tally that counts them.
 
-The engine does not tally a share that is forwarded. It is expected here first, then either noted, when its
-upstream has taken it, or not sent. What was noted and is not settled by the next commit of the journal
-becomes a row there, and the miner's reply waits for that commit: so a pool that dies leaves a row for every
-share that it acknowledged and did not count, and the next one counts it as unanswered. What is settled
-gives a tally, and the commit that has the tally deletes the row.
+The engine does not tally a share that is forwarded. It is noted here just before it is sent, and resolved by
+what became of it: its upstream's answer, that there will be none, or why it could not be sent. What is noted
+and not resolved by the next commit of the journal becomes a row there, and the miner's reply waits for that
+commit: so a pool that dies leaves a row for every share that it acknowledged and did not count, and the next
+one counts it as unanswered. What is resolved gives a tally, and the commit with the tally deletes the row.
 
-An upstream settles a share in one step of two calls. `settle` says that it is settled and only marks it;
-`answered` says how, counts it and forgets it. A commit cannot come in between, and where the second call is
-never made the share stays, with its row, until the next start.
-
-Invariants: a share that was expected is tallied exactly once (unless the engine had done it already), and
-gives exactly one verdict of its upstream if it was sent. At most SUBMIT_LOG_MAX are unsettled; what is
-counted between two commits is added up by machine. Must not know: connections, the database.
+Invariants: a share that was noted is tallied exactly once (unless the engine had done it already), and gives
+exactly one verdict of its upstream if it was sent. What cannot be sent is resolved in the same step: no
+commit comes in between, so there is no row of it. At most UNRESOLVED_MAX wait; what is counted between two
+commits is added up by machine. Must not know: connections, the database.
 """
 
 from collections import Counter
@@ -25,10 +22,10 @@ from pool.books import upstream_verdicts
 from pool.books.upstream_verdicts import UpstreamTally
 from stratum.tallies import Verdict, pack_tallies
 from stratum.upstream.shares import (
-    SUBMIT_LOG_MAX,
+    UNRESOLVED_MAX,
+    NotSent,
     RejectReason,
     SubmitAnswer,
-    SubmitLogFull,
     SubmitVerdict,
 )
 
@@ -40,7 +37,7 @@ TALLY_OF: Final = {
 
 
 class Forwarded(msgspec.Struct, frozen=True):
-    """A share for an upstream. `key` names it among all that are not settled yet."""
+    """A share for an upstream. `key` names it among all that are not resolved yet."""
 
     key: bytes
     worker: int
@@ -51,87 +48,73 @@ class Forwarded(msgspec.Struct, frozen=True):
 
 
 class SubmitChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """What the next commit writes. A key may be in both: the one before is settled, the other is new."""
+    """What the next commit writes. A key may be in both: the one before is resolved, the other is new."""
 
     noted: tuple[Forwarded, ...] = ()
-    settled: tuple[bytes, ...] = ()  # keys of rows
+    resolved: tuple[bytes, ...] = ()  # keys of rows
     tallies: bytes = b""  # like the engine's
     upstream: bytes = b""  # as upstream_verdicts packs them
 
     def __bool__(self) -> bool:
-        return bool(self.noted or self.settled or self.tallies or self.upstream)
+        return bool(self.noted or self.resolved or self.tallies or self.upstream)
 
 
 class ForwardedShares:
-    """stratum.upstream.shares.SubmitLog for all upstreams of the process.
+    """For all upstreams of the process.
 
-    `on_change` is called when there is something to commit, and must not block. Raises KeyError for a share
-    that comes in another order than the above: that is a bug of the caller's.
+    `on_change` is called when there is something to commit, and must not block. Raises KeyError, and changes
+    nothing, for a share that is noted or resolved twice.
     """
 
     def __init__(
-        self, on_change: Callable[[], None] = lambda: None, *, unsettled_max: int = SUBMIT_LOG_MAX
+        self, on_change: Callable[[], None] = lambda: None, *, unresolved_max: int = UNRESOLVED_MAX
     ) -> None:
         self.on_change = on_change
-        self._unsettled_max = unsettled_max
-        self._expected: dict[bytes, Forwarded] = {}
-        self._noted: dict[bytes, Forwarded] = {}  # and not settled
-        self._marked: set[bytes] = set()  # of those, until `answered`
+        self._unresolved_max = unresolved_max
+        self._noted: dict[bytes, Forwarded] = {}  # and not resolved
         self._without_row: dict[bytes, Forwarded] = {}  # of those, since the last commit
-        self._rows_settled: list[bytes] = []
+        self._rows_resolved: list[bytes] = []
         self._tallies: Counter[tuple[int, int, int, Verdict]] = Counter()
         self._verdicts: Counter[UpstreamTally] = Counter()
 
     def __len__(self) -> int:
-        """How many shares are noted and not settled."""
+        """How many shares are noted and not resolved."""
         return len(self._noted)
 
-    def expect(self, share: Forwarded) -> None:
-        """The share is about to be submitted: in the same step follows `note` or `not_sent`."""
-        if share.key in self._expected or share.key in self._noted:
-            raise KeyError(f"{share.key.hex()} is expected already")
-        self._expected[share.key] = share
-
-    def not_sent(self, key: bytes) -> None:
-        """No upstream took it: it is undelivered, and there is no verdict."""
-        self._tally(self._expected.pop(key), Verdict.UNDELIVERED)
+    def note(self, share: Forwarded) -> NotSent | None:
+        """It is about to be sent. Where there is no room it must not be: then that is what became of it."""
+        if share.key in self._noted:
+            raise KeyError(f"{share.key.hex()} is noted already")
+        full = len(self._noted) >= self._unresolved_max
+        if full:
+            self._tally(share, Verdict.UNDELIVERED)
+        else:
+            self._noted[share.key] = self._without_row[share.key] = share
         self.on_change()
+        return NotSent.TOO_MANY_UNRESOLVED if full else None
 
-    def note(self, key: bytes) -> None:
-        """Its upstream is about to send it. Raises SubmitLogFull."""
-        share = self._expected[key]
-        if len(self._noted) >= self._unsettled_max:
-            raise SubmitLogFull(f"{self._unsettled_max} shares are not settled")
-        del self._expected[key]
-        self._noted[key] = self._without_row[key] = share
-        self.on_change()
-
-    def settle(self, key: bytes, verdict: SubmitVerdict) -> None:
-        """Its answer comes with `answered`, in the same step."""
-        if key not in self._noted or key in self._marked:
-            raise KeyError(f"{key.hex()} is not noted, or settled already")
-        self._marked.add(key)
-
-    def answered(self, answer: SubmitAnswer) -> None:
-        """How the share is settled: counted once, and forgotten."""
-        self._marked.remove(answer.key)
-        share = self._noted.pop(answer.key)
-        if self._without_row.pop(answer.key, None) is None:
-            self._rows_settled.append(answer.key)
-        self._tally(share, TALLY_OF[answer.verdict])
-        self._verdicts[upstream_tally(share, answer.verdict, answer.reason)] += 1
+    def resolve(self, key: bytes, answer: SubmitAnswer | NotSent) -> None:
+        """What became of a share that was noted: it is counted, and forgotten."""
+        share = self._noted.pop(key)
+        if self._without_row.pop(key, None) is None:
+            self._rows_resolved.append(key)
+        if isinstance(answer, NotSent):
+            self._tally(share, Verdict.UNDELIVERED)
+        else:
+            self._tally(share, TALLY_OF[answer.verdict])
+            self._verdicts[upstream_tally(share, answer.verdict, answer.reason)] += 1
         self.on_change()
 
     def take(self) -> SubmitChanges:
         """What there is to write. Whoever takes it commits it, or stops the pool."""
         changes = SubmitChanges(
             noted=tuple(self._without_row.values()),
-            settled=tuple(self._rows_settled),
+            resolved=tuple(self._rows_resolved),
             tallies=pack_tallies(self._tallies),
             upstream=upstream_verdicts.pack(self._verdicts),
         )
         self._without_row.clear()
-        self._rows_settled.clear()
+        self._rows_resolved.clear()
         self._tallies.clear()
         self._verdicts.clear()
         return changes
@@ -148,7 +131,7 @@ def unanswered(shares: list[Forwarded]) -> SubmitChanges:
     )
     verdicts = Counter(upstream_tally(it, SubmitVerdict.UNANSWERED) for it in shares)
     return SubmitChanges(
-        settled=tuple(it.key for it in shares),
+        resolved=tuple(it.key for it in shares),
         tallies=pack_tallies(tallies),
         upstream=upstream_verdicts.pack(verdicts),
     )

@@ -7,7 +7,7 @@ row for each that waits for its answer, gone when the answer is in a batch.
 in the transaction that deletes them, so that after a crash at any moment every acknowledged share is in
 exactly one place. No transaction of it has more than some rows, so that a commit never waits long: what is
 more is first written back as batches of that size. Rows of forwarded shares that a dead pool left behind are
-settled at the start, as unanswered.
+resolved at the start, as unanswered.
 
 Shares of a name that has had no accepted one are in no batch: their name is not worth a row.
 
@@ -196,13 +196,13 @@ class Journal:
                 if connection.scalar(select(journal_batches.c.seq).where(journal_batches.c.seq == seq)):
                     return  # it had happened
                 if changes.noted:  # and without a batch these are all that may be there
-                    connection.execute(_SETTLED, [{"of": share.key.hex()} for share in changes.noted])
+                    connection.execute(_RESOLVED, [{"of": share.key.hex()} for share in changes.noted])
             now_s = book_time(connection, now_s)
             insert_new(connection, NewRows(new.containers, rows), now_s)
             if credits and self._credits is not None:
                 self._credits.write(connection, credits)
-            if changes.settled:
-                connection.execute(_SETTLED, [{"of": key.hex()} for key in changes.settled])
+            if changes.resolved:
+                connection.execute(_RESOLVED, [{"of": key.hex()} for key in changes.resolved])
             if changes.noted:
                 submits = [_submit_row(share, now_s) for share in changes.noted]
                 connection.execute(insert(upstream_submits), submits)
@@ -431,7 +431,7 @@ _NOTE = (
 )
 
 
-_SETTLED = delete(upstream_submits).where(upstream_submits.c.key == bindparam("of"))
+_RESOLVED = delete(upstream_submits).where(upstream_submits.c.key == bindparam("of"))
 
 
 def _pack_names(new: tuple[WorkerRecord, ...]) -> bytes | None:

@@ -3,7 +3,7 @@
 A batch is one row: what the engine, and the upstreams, counted in some 20 ms, packed. It is deleted by the
 transaction that folds it into the minutes of `payouts.tallies` and the hours of `payouts.order_schema`, so a
 share is in exactly one of the two. A share that was forwarded to an upstream is in neither until it is
-settled: until then it is a row of its own.
+resolved: until then it is a row of its own.
 
 Must not know: who writes and who folds.
 """
@@ -61,7 +61,7 @@ rate_epoch_tenants = table(
     one_of("upstream_risk", UPSTREAM_RISKS),
     clustered=True,
 )
-# Shares that were forwarded to an upstream and are not settled; those of a pool that died are settled as
+# Shares that were forwarded to an upstream and are not resolved; those of a pool that died are resolved as
 # unanswered by the next one.
 upstream_submits = table(
     "upstream_submits",

@@ -39,7 +39,7 @@ from stratum.upstream.connection import Connect
 from stratum.upstream.endpoint import BadUpstream, UpstreamEndpoint
 from stratum.upstream.extranonce_split import PREFIX_BYTES_MAX, ExtranonceNeed, ExtranonceSplit
 from stratum.upstream.failover import UpstreamSettings
-from stratum.upstream.shares import SubmitAnswer, UpstreamJob
+from stratum.upstream.shares import NotSent, SubmitAnswer, UpstreamJob
 
 log = structlog.get_logger()
 
@@ -165,7 +165,6 @@ class UpstreamChannel:
             settings=settings,
             endpoints=self.record.endpoints,
             owner=self,
-            submit_log=self._services.submits,
             rng=self._services.rng,
             connect=self._services.connect,
         )
@@ -197,12 +196,12 @@ class UpstreamChannel:
 
     def on_solution(self, solution: Solution) -> None:
         """A share that the upstream takes for one, or a block: sent at once."""
-        self._send(solution)
+        self._forward(solution)
         finder = self._services.finder(solution.worker)
         if solution.is_block:
             log_found(solution, finder, forwarded=True)
 
-    def _send(self, solution: Solution) -> None:
+    def _forward(self, solution: Solution) -> None:
         origin = solution.job.work.origin
         assert isinstance(origin, UpstreamJob)
         share = Forwarded(
@@ -214,16 +213,24 @@ class UpstreamChannel:
             counted=solution.tallied,
             target=origin.target,
         )
+        found = solution.hash_internal[::-1].hex()
         try:
-            self._services.submits.expect(share)
+            refusal = self._services.submits.note(share)
         except KeyError:  # it is on its way already; a duplicate must neither be counted nor end the pool
-            self._log.error("share_forwarded_already", hash=solution.hash_internal[::-1].hex())
+            self._log.error("share_forwarded_already", hash=found)
             return
-        refusal = None if self._upstream is None else self._upstream.submit(share.key, solution)
-        if self._upstream is None or refusal is not None:
-            self._services.submits.not_sent(share.key)
-        if refusal is not None:
+        if refusal is None:
+            refusal = self._send(share.key, solution)
+            if refusal is not None:
+                self._services.submits.resolve(share.key, refusal)
+        if refusal is not None and solution.is_block:
+            height = solution.job.work.height
+            self._log.error("upstream_block_not_sent", reason=refusal.value, height=height, block=found)
+        elif refusal is not None:
             self._log.debug("share_not_forwarded", reason=refusal.value)
+
+    def _send(self, key: bytes, solution: Solution) -> NotSent | None:
+        return NotSent.NOT_CONNECTED if self._upstream is None else self._upstream.submit(key, solution)
 
     def forget_the_old(self) -> None:
         """Close what was replaced and left long enough ago; forget work that nobody can use any more."""
@@ -292,7 +299,7 @@ class UpstreamChannel:
         self._offers.put(work, urgent=clean)
 
     def on_submit_answer(self, answer: SubmitAnswer) -> None:
-        self._services.submits.answered(answer)
+        self._services.submits.resolve(answer.key, answer)
 
     def on_up(self, endpoint: UpstreamEndpoint) -> None:
         if not self.serving:  # else another endpoint took over, and nobody has noticed

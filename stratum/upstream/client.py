@@ -6,10 +6,10 @@ are tried on the side; one that stays up for a while takes over, and the connect
 moment, for shares that are under way and their answers.
 
 A share that was unanswered when its connection was lost is sent once more if the next connection goes to the
-same address and resumes the same extranonce1, and nowhere else; otherwise it is settled as unanswered.
+same address and resumes the same extranonce1, and nowhere else; otherwise it is unanswered for good.
 
-Invariants: each share that `submit` took is settled once, in the log and with the owner, a stop included; a
-credential is in no log line and no error.
+Invariants: each share that `submit` took is resolved once, a stop included; a credential is in no log line
+and no error.
 Must not know: channels, miners, what a share is worth.
 """
 
@@ -39,8 +39,6 @@ from stratum.upstream.session import UpstreamSession
 from stratum.upstream.shares import (
     NotSent,
     SubmitAnswer,
-    SubmitLog,
-    SubmitLogFull,
     UpstreamJob,
     UpstreamShare,
 )
@@ -71,13 +69,13 @@ class UpstreamOwner(Protocol):
         """Mine this; `clean`: and nothing else any more. The origin is an UpstreamJob."""
 
     def on_submit_answer(self, answer: SubmitAnswer) -> None:
-        """A share is settled."""
+        """A share is resolved."""
 
     def on_up(self, endpoint: UpstreamEndpoint) -> None:
         """This endpoint serves now."""
 
     def on_lost(self, reason: str, unanswered: tuple[bytes, ...]) -> None:
-        """None serves, until the next on_up. Each key will still be settled."""
+        """None serves, until the next on_up. Each key will still be resolved."""
 
 
 class _Limbo(msgspec.Struct, frozen=True):
@@ -107,7 +105,6 @@ class Upstream:
         settings: UpstreamSettings,
         endpoints: Sequence[UpstreamEndpoint],
         owner: UpstreamOwner,
-        submit_log: SubmitLog,
         rng: random.Random,
         connect: Connect = trio.open_tcp_stream,
     ) -> None:
@@ -118,7 +115,6 @@ class Upstream:
         contexts = {ca_file: tls_context(ca_file) for ca_file in {e.ca_file for e in endpoints if e.tls}}
         self._settings = settings
         self._owner = owner
-        self._submit_log = submit_log
         self._search = UpstreamSearch(
             settings=settings,
             places=[
@@ -144,7 +140,7 @@ class Upstream:
 
     @property
     def unanswered(self) -> int:
-        """Shares that were sent and are not settled."""
+        """Shares that were sent and are not resolved."""
         waiting = sum(len(link.session.submits) for link in set(self._links.values()))
         return waiting + (0 if self._limbo is None else len(self._limbo.shares))
 
@@ -164,7 +160,7 @@ class Upstream:
                         self._lose(link, nursery)
                         link = await self._search.seek(nursery, link)
         finally:
-            self._settle_everything()
+            self._resolve_everything()
 
     def submit(self, key: bytes, solution: Solution) -> NotSent | None:
         """Send a share at once, a block ahead of others. None: its answer will come to the owner."""
@@ -186,12 +182,9 @@ class Upstream:
             is_block=is_block,
         )
         refusal = self._send(share)
-        if is_block:
-            block = {"height": work.height, "block": solution.hash_internal[::-1].hex()}
-            if refusal is None:
-                self._log.info("upstream_block_sent", **block)
-            else:
-                self._log.error("upstream_block_not_sent", reason=refusal.value, **block)
+        if is_block and refusal is None:
+            found = solution.hash_internal[::-1].hex()
+            self._log.info("upstream_block_sent", height=work.height, block=found)
         return refusal
 
     def _send(self, share: UpstreamShare) -> NotSent | None:
@@ -199,14 +192,9 @@ class Upstream:
         if link is None:
             return NotSent.NOT_CONNECTED
         refusal = link.refusal(share)
-        if refusal is not None:
-            return refusal
-        try:
-            self._submit_log.note(share.key)
-        except SubmitLogFull:
-            return NotSent.LOG_FULL
-        link.submit(share)
-        return None
+        if refusal is None:
+            link.submit(share)
+        return refusal
 
     # Connections
 
@@ -254,7 +242,7 @@ class Upstream:
         await link.lost.wait()
         self._forget(link)
         for shares in link.session.submits.take_all():
-            self._settle_unanswered(shares)
+            self._give_up(shares)
 
     def _lose(self, link: UpstreamLink, nursery: trio.Nursery) -> None:
         assert link.failure is not None
@@ -266,7 +254,7 @@ class Upstream:
         self._limbo = _Limbo(link, once, trio.current_time() + self._settings.resubmit_s)
         nursery.start_soon(self._wait_in_limbo, self._limbo)
         self._owner.on_lost(link.failure.reason, tuple(share.key for share in (*once, *twice)))
-        self._settle_unanswered(twice)
+        self._give_up(twice)
 
     def _forget(self, link: UpstreamLink) -> None:
         self._links = {number: other for number, other in self._links.items() if other is not link}
@@ -274,51 +262,50 @@ class Upstream:
     # Shares without an answer
 
     def _leave_limbo(self, link: UpstreamLink) -> None:
-        """A connection serves: what the last one left is sent again, or settled."""
+        """A connection serves: what the last one left is sent again, or given up."""
         limbo, self._limbo = self._limbo, None
         if limbo is None:
             return
         if not limbo.resumed_by(link):
-            self._settle_unanswered(limbo.shares)
+            self._give_up(limbo.shares)
             return
         self._links[limbo.link.session.connection] = link  # its jobs go on, so shares on them do
         for share in limbo.shares:
             if link.refusal(share) is None:
                 link.submit(share, again=True)
             else:
-                self._settle_unanswered([share])
+                self._give_up([share])
 
     async def _wait_in_limbo(self, limbo: _Limbo) -> None:
         await trio.sleep_until(limbo.until_s)
         if self._limbo is limbo:
             self._limbo = None
-            self._settle_unanswered(limbo.shares)
+            self._give_up(limbo.shares)
 
-    def _settle_everything(self) -> None:
+    def _resolve_everything(self) -> None:
         for link in set(self._links.values()):
             for shares in link.session.submits.take_all():
-                self._settle_unanswered(shares)
+                self._give_up(shares)
         if self._limbo is not None:
-            self._settle_unanswered(self._limbo.shares)
+            self._give_up(self._limbo.shares)
         self._serving, self._links, self._limbo = None, {}, None
 
-    def _settle_unanswered(self, shares: Sequence[UpstreamShare]) -> None:
+    def _give_up(self, shares: Sequence[UpstreamShare]) -> None:
         for share in shares:
-            self._settle(unanswered(share))
+            self._resolve(unanswered(share))
 
-    def _settle(self, answer: SubmitAnswer) -> None:
-        self._submit_log.settle(answer.key, answer.verdict)
+    def _resolve(self, answer: SubmitAnswer) -> None:
         if answer.share.is_block:
             reason = None if answer.reason is None else answer.reason.value
             verdict = answer.verdict.value
-            self._log.info("upstream_block_settled", verdict=verdict, reason=reason, words=answer.words)
+            self._log.info("upstream_block_resolved", verdict=verdict, reason=reason, words=answer.words)
         self._owner.on_submit_answer(answer)
 
     # Events
 
     def _on_event(self, link: UpstreamLink, event: UpstreamEvent) -> None:
         if isinstance(event, SubmitAnswer):
-            self._settle(event)
+            self._resolve(event)
         elif link is not self._serving:
             return  # its session remembers what matters when it begins to serve
         elif isinstance(event, JobReceived):

@@ -87,7 +87,7 @@ class LinkLimits(msgspec.Struct, frozen=True, kw_only=True):
 class UpstreamLink:
     """`on_event` is for everything but its life: `on_up` comes once, with the first job, `on_end` at the end.
 
-    `settled`: up, or lost before it was.
+    `decided`: up, or lost before it was.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class UpstreamLink:
         self.session = session
         self.failure: Failure | None = None
         self.up_at_s = math.inf
-        self.settled = trio.Event()
+        self.decided = trio.Event()
         self.lost = trio.Event()
         self._log = log.bind(upstream=name, endpoint=endpoint.address)
         self._tls = tls
@@ -152,7 +152,7 @@ class UpstreamLink:
         finally:
             self.end(Fault.ENDED, "cancelled")
             self._on_end(self)
-            self.settled.set()
+            self.decided.set()
             self.lost.set()
 
     def end(self, fault: Fault, reason: str, reconnect: Reconnect | None = None) -> None:
@@ -248,7 +248,7 @@ class UpstreamLink:
         if isinstance(event, Up):
             self.up_at_s = self._alive_at_s = now_s
             self._on_up(self)
-            self.settled.set()
+            self.decided.set()
         elif isinstance(event, ReconnectAsked):
             self._reconnect(event.reconnect)
         elif isinstance(event, MessageShown):

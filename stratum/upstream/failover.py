@@ -92,7 +92,7 @@ class UpstreamSearch:
                 if place.not_before_s > trio.current_time():
                     continue
                 self.spare = spare = self._start(place, nursery)
-                await spare.settled.wait()
+                await spare.decided.wait()
                 with trio.move_on_after(self._settings.return_after_s):
                     await spare.lost.wait()
                 if spare.up:

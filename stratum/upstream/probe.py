@@ -56,7 +56,7 @@ async def probe_upstream(
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link.run)
-        await link.settled.wait()
+        await link.decided.wait()
         link.end(Fault.ENDED, "seen enough")
     assert link.failure is not None
     if session.work is None or session.split is None or link.failure.fault is not Fault.ENDED:

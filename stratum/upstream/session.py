@@ -265,9 +265,9 @@ class UpstreamSession:
 
     def _on_answer(self, answer: Answer, line: bytes) -> None:
         number = _number(answer.id)
-        settled = self.submits.settle(number, answer, line)
-        if settled is not None:
-            self._events.append(settled)
+        resolved = self.submits.resolve(number, answer, line)
+        if resolved is not None:
+            self._events.append(resolved)
             return
         question = next((asked for asked in self._asked if asked.value == number), None)
         if question is None:

@@ -1,11 +1,11 @@
-"""A share on its way to an upstream: what is sent, what can come of it, and who remembers it until then.
+"""A share on its way to an upstream: what is sent, and what can come of it.
 
-Invariant: a share that was sent is settled once, by exactly one of accepted, rejected, unanswered.
+Invariant: a share that was sent is resolved once, by exactly one of accepted, rejected, unanswered.
 Must not know: connections, who found the share, what it is worth.
 """
 
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -15,7 +15,7 @@ UNANSWERED_MAX: Final = 16_384
 # Beyond that bound for those that are blocks: there are never many, and not one may be left behind.
 UNANSWERED_BLOCKS_MAX: Final = 256
 # One connection that serves, and the one before it whose last answers are still to come.
-SUBMIT_LOG_MAX: Final = 2 * (UNANSWERED_MAX + UNANSWERED_BLOCKS_MAX)
+UNRESOLVED_MAX: Final = 2 * (UNANSWERED_MAX + UNANSWERED_BLOCKS_MAX)
 
 
 class SubmitVerdict(Enum):
@@ -38,15 +38,15 @@ class RejectReason(Enum):
 
 
 class NotSent(Enum):
-    """Why a share was not sent at all. Nothing is noted of it, and no answer will come."""
+    """Why a share was not sent at all: no answer will come."""
 
     OTHER_SOURCE = "other_source"  # its job is not from this upstream
     NOT_CONNECTED = "not_connected"  # the connection that its job came from is gone
     LOW_DIFFICULTY = "low_difficulty"  # its hash is above the target that the upstream set for the job
     # The upstream's mask is narrower than the one it was mined with: no submit can say these bits.
     VERSION_OUTSIDE_MASK = "version_outside_mask"
-    TOO_MANY_UNANSWERED = "too_many_unanswered"
-    LOG_FULL = "log_full"
+    TOO_MANY_UNANSWERED = "too_many_unanswered"  # by this connection
+    TOO_MANY_UNRESOLVED = "too_many_unresolved"  # by all upstreams
 
 
 class UpstreamJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ class UpstreamJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpstreamShare(msgspec.Struct, frozen=True, kw_only=True):
-    """One share for an upstream. `key` is the owner's name for it, unique among those not settled yet."""
+    """One share for an upstream. `key` is the owner's name for it, unique among those not resolved yet."""
 
     key: bytes
     job: UpstreamJob
@@ -73,7 +73,7 @@ class UpstreamShare(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubmitAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """How a share was settled. `words` are the upstream's own, for a log; empty where there are none."""
+    """How a share was resolved. `words` are the upstream's own, for a log; empty where there are none."""
 
     share: UpstreamShare
     verdict: SubmitVerdict
@@ -84,40 +84,3 @@ class SubmitAnswer(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> bytes:
         """The owner's name for the share."""
         return self.share.key
-
-
-class SubmitLogFull(Exception):
-    """As many shares are unsettled as the log can hold."""
-
-
-class SubmitLog(Protocol):
-    """Remembers which shares were sent and not settled, so that a restart can name those that are lost.
-
-    Neither call blocks: a share leaves at once, and its note becomes durable with the next commit.
-    """
-
-    def note(self, key: bytes) -> None:
-        """The share is about to be sent. Raises SubmitLogFull."""
-
-    def settle(self, key: bytes, verdict: SubmitVerdict) -> None:
-        """The share that was noted is settled."""
-
-
-class MemorySubmitLog:
-    """Forgets everything at a restart; raises KeyError for a share noted or settled twice."""
-
-    def __init__(self, unsettled_max: int = SUBMIT_LOG_MAX) -> None:
-        self.unsettled: set[bytes] = set()
-        self._unsettled_max = unsettled_max
-
-    def note(self, key: bytes) -> None:
-        """Remember the share."""
-        if key in self.unsettled:
-            raise KeyError(f"{key.hex()} is noted already")
-        if len(self.unsettled) >= self._unsettled_max:
-            raise SubmitLogFull(f"{self._unsettled_max} shares are not settled")
-        self.unsettled.add(key)
-
-    def settle(self, key: bytes, verdict: SubmitVerdict) -> None:
-        """Forget the share."""
-        self.unsettled.remove(key)

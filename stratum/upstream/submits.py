@@ -1,6 +1,6 @@
 """The shares that one connection has sent to its upstream and that wait for their answers.
 
-Invariants: every share that was sent comes out once: settled by its answer, given up, or taken at the end;
+Invariants: every share that was sent comes out once: resolved by its answer, given up, or taken at the end;
 the table is bounded, with places kept for blocks.
 Must not know: sockets, states, what a share is worth.
 """
@@ -66,7 +66,7 @@ class Submits:
         self._sent[number] = _Sent(share, now_s, again)
         return messages.request(number, "mining.submit", params)
 
-    def settle(self, number: int, answer: Answer, line: bytes) -> SubmitAnswer | None:
+    def resolve(self, number: int, answer: Answer, line: bytes) -> SubmitAnswer | None:
         """The answer to the submit with this id; None if none with it waits.
 
         A share that was sent again may have arrived the first time. Then "duplicate" says that it did, and
@@ -99,5 +99,5 @@ class Submits:
 
 
 def unanswered(share: UpstreamShare) -> SubmitAnswer:
-    """How a share is settled that nobody will ever answer."""
+    """How a share is resolved that nobody will ever answer."""
     return SubmitAnswer(share=share, verdict=SubmitVerdict.UNANSWERED)

@@ -36,7 +36,6 @@ from stratum.upstream.shares import (
     NotSent,
     RejectReason,
     SubmitAnswer,
-    SubmitLog,
     SubmitVerdict,
     UpstreamJob,
     UpstreamShare,
@@ -74,7 +73,6 @@ class UpstreamThatTheTestSpeaksFor:
         settings: UpstreamSettings,
         endpoints: tuple[UpstreamEndpoint, ...],
         owner: UpstreamOwner,
-        submit_log: SubmitLog,
         rng: random.Random,
         connect: object,
     ) -> None:
@@ -86,14 +84,12 @@ class UpstreamThatTheTestSpeaksFor:
         self.refuses: NotSent | None = None
         self.unanswered = 0
         self.sent: list[bytes] = []
-        self._submit_log = submit_log
 
     async def run(self) -> None:
         await trio.sleep_forever()
 
     def submit(self, key: bytes, solution: Solution) -> NotSent | None:
         if self.refuses is None:
-            self._submit_log.note(key)
             self.sent.append(key)
         return self.refuses
 
@@ -124,7 +120,6 @@ class UpstreamThatTheTestSpeaksFor:
         key, job = self.sent.pop(0), work_on().origin
         assert isinstance(job, UpstreamJob)
         share = UpstreamShare(key=key, job=job, extranonce2=b"", ntime=0, nonce=0, version=0)
-        self._submit_log.settle(key, verdict)
         self.owner.on_submit_answer(SubmitAnswer(share=share, verdict=verdict, reason=reason))
 
 

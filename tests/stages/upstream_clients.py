@@ -18,7 +18,7 @@ from stratum.upstream.client import Upstream
 from stratum.upstream.endpoint import UpstreamEndpoint
 from stratum.upstream.extranonce_split import ExtranonceSplit
 from stratum.upstream.failover import UpstreamSettings
-from stratum.upstream.shares import MemorySubmitLog, NotSent, RejectReason, SubmitAnswer, SubmitVerdict
+from stratum.upstream.shares import NotSent, RejectReason, SubmitAnswer, SubmitVerdict
 from tests.fakes.upstreams import PASSWORD, USER, HonestUpstream, Network, header_hash
 
 PATIENCE_S: Final = 7_200.0  # of virtual time
@@ -130,7 +130,7 @@ class OwnerThatRaises(Owner):
 
 
 class Site:
-    """An upstream that is held up, its owner, its log."""
+    """An upstream that is held up, and its owner."""
 
     def __init__(
         self,
@@ -143,13 +143,11 @@ class Site:
         self.began_s = trio.current_time()
         self.found: dict[bytes, bytes] = {}  # hashes of what was sent, by key
         self.owner = owner or Owner()
-        self.log = MemorySubmitLog()
         self.scope = trio.CancelScope()
         self.upstream = Upstream(
             settings=settings,
             endpoints=endpoints,
             owner=self.owner,
-            submit_log=self.log,
             rng=random.Random(7),
             connect=network.connect,
         )
@@ -181,7 +179,7 @@ class Site:
         return self.send(self.share(nonce, **options))
 
     async def answers(self, count: int) -> None:
-        """Wait until so many shares are settled."""
+        """Wait until so many shares are resolved."""
         await self.owner.until(lambda: len(self.owner.answers) >= count)
 
 
@@ -196,7 +194,7 @@ async def mining(
 ) -> AsyncIterator[Site]:
     """A site with pools a, b, ... in this order, when the first of them that can serves.
 
-    At the end every share is settled, once, and what was accepted here is counted there, as it was found.
+    At the end every share is resolved, once, and what was accepted here is counted there, as it was found.
     """
     async with trio.open_nursery() as nursery:
         hosts = {f"{name}.pool.example": pool for name, pool in pools.items()}
@@ -209,7 +207,7 @@ async def mining(
         site.scope.cancel()
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert not site.log.unsettled
+    assert site.found.keys() == site.owner.verdicts.keys()
     counted = {found for pool in pools.values() for found in pool.counted}
-    assert {site.found[key] for key, settled in site.owner.verdicts.items() if settled == ACCEPTED} <= counted
+    assert {site.found[key] for key, said in site.owner.verdicts.items() if said == ACCEPTED} <= counted
     assert max(Counter(answer.key for answer in site.owner.answers).values(), default=1) == 1

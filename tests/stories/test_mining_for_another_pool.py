@@ -147,7 +147,7 @@ async def test_blocks_found_for_the_upstream_are_submitted_once_and_accepted(
     found = [entry for entry in logs if entry["event"] == "block_found" and entry["forwarded"]]
     assert [entry["hash"] for entry in found] == sent
     assert {entry["worker"] for entry in found} <= set(fleet.names)
-    assert logged(logs, "upstream_block_settled", "verdict").count("accepted") >= 5
+    assert logged(logs, "upstream_block_resolved", "verdict").count("accepted") >= 5
     with proxy.books() as connection:
         assert connection.execute(select(blocks)).all() == []
     check_shares(proxy, fleet, blocks=True)

@@ -28,7 +28,14 @@ from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, load
 from stratum.miners.contracts import Admitted
 from stratum.tallies import Verdict, merge
-from stratum.upstream.shares import RejectReason, SubmitAnswer, SubmitVerdict, UpstreamJob, UpstreamShare
+from stratum.upstream.shares import (
+    NotSent,
+    RejectReason,
+    SubmitAnswer,
+    SubmitVerdict,
+    UpstreamJob,
+    UpstreamShare,
+)
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import Crash, crash_at, crash_before
 from tests.histories.sold_work import order_row, upstream_row
@@ -47,7 +54,7 @@ ENGINE = "engine"  # tallied by the engine, as everything that is not forwarded
 
 
 class Told(msgspec.Struct, frozen=True):
-    """Of one share: `how` it is settled; None is noted, "not sent" is neither."""
+    """Of one share: `how` it is resolved; None: it is noted."""
 
     name: str
     how: SubmitVerdict | str | None = None
@@ -114,16 +121,14 @@ class Site:
         )
 
     def note(self, share: Forwarded) -> Forwarded:
-        self.submits.expect(share)
-        self.submits.note(share.key)
+        self.submits.note(share)
         return share
 
-    def settle(
+    def resolve(
         self, share: Forwarded, verdict: SubmitVerdict = ACCEPTED, reason: RejectReason | None = None
     ) -> None:
         sent = UpstreamShare(key=share.key, job=JOB, extranonce2=b"", ntime=0, nonce=0, version=0)
-        self.submits.settle(share.key, verdict)
-        self.submits.answered(SubmitAnswer(share=sent, verdict=verdict, reason=reason))
+        self.submits.resolve(share.key, SubmitAnswer(share=sent, verdict=verdict, reason=reason))
 
     def tell(self, told: tuple[Told, ...]) -> bytes:
         """What the engine tallied of it."""
@@ -133,10 +138,10 @@ class Site:
             if it.how == ENGINE:
                 tallies += tally(share.worker, self.own)
             elif it.how == "not sent":
-                self.submits.expect(share)
-                self.submits.not_sent(share.key)
+                self.submits.note(share)
+                self.submits.resolve(share.key, NotSent.NOT_CONNECTED)
             elif isinstance(it.how, SubmitVerdict):
-                self.settle(share, it.how, RejectReason.STALE if it.how is REJECTED else None)
+                self.resolve(share, it.how, RejectReason.STALE if it.how is REJECTED else None)
             else:
                 self.note(share)
                 if it.counted:
@@ -184,7 +189,7 @@ def site(store: Store) -> Site:
 
 
 def expected(committed: tuple[tuple[Told, ...], ...]) -> tuple[Counter[int], Counter[str]]:
-    """Tallies and verdicts of what was committed, when what was left has been settled at the next start."""
+    """Tallies and verdicts of what was committed, when what was left has been resolved at the next start."""
     tallies: Counter[int] = Counter()
     said: Counter[str] = Counter()
     waiting: dict[str, Told] = {}
@@ -227,20 +232,20 @@ async def test_a_commit_with_only_a_note_is_written_and_one_with_nothing_is_not(
     assert not site.journal.failed
 
 
-async def test_a_share_that_is_settled_is_a_tally_and_no_row(site: Site) -> None:
+async def test_a_share_that_is_resolved_is_a_tally_and_no_row(site: Site) -> None:
     share, quick = site.note(site.share("a")), site.note(site.share("b"))
-    site.settle(quick)
+    site.resolve(quick)
     await site.journal.commit(tally(site.worker(), site.own))
     assert site.rows() == {share.key}
     assert site.tallied() == {Verdict.ACCEPTED: 2}
-    site.settle(share, REJECTED, RejectReason.LOW_DIFFICULTY)
+    site.resolve(share, REJECTED, RejectReason.LOW_DIFFICULTY)
     await site.journal.commit(b"")
     assert site.rows() == set()
     assert site.tallied() == {Verdict.ACCEPTED: 2, Verdict.UPSTREAM_REJECTED: 1}
 
 
-async def test_live_figures_get_what_was_settled_with_what_was_judged(site: Site) -> None:
-    site.settle(site.note(site.share("a")))
+async def test_live_figures_get_what_was_resolved_with_what_was_judged(site: Site) -> None:
+    site.resolve(site.note(site.share("a")))
     await site.journal.commit(tally(site.worker(), site.own))
     (committed,) = site.live
     assert sorted(merge([committed])["rate"].tolist()) == [site.own, site.proxied]
@@ -286,7 +291,7 @@ async def test_a_kill_after_the_last_commit_leaves_what_was_committed(site: Site
     await site.journal.fold()
     tallies, said = expected(COMMITS)
     assert (site.tallied(), site.said()) == (tallies, said)
-    with capture_logs() as logs:  # nothing is left to settle a second time
+    with capture_logs() as logs:  # nothing is left to resolve a second time
         site.start()
     assert logs == []
     await site.journal.fold()
@@ -326,7 +331,7 @@ async def test_the_risk_of_upstreams_is_the_tenants_unless_its_terms_say_the_poo
     ours, safe = site.worker("acme.c01.u1"), site.worker("borealis.c01.u1")
     for worker in (ours, safe):
         for name, verdict in (("x", ACCEPTED), ("y", REJECTED), ("z", UNANSWERED)):
-            site.settle(site.note(site.share(f"{name}{worker}", worker=worker)), verdict)
+            site.resolve(site.note(site.share(f"{name}{worker}", worker=worker)), verdict)
         # Good shares that no upstream was there for, as the engine tallies them; and one that was not good.
         await site.journal.commit(
             tally(worker, site.proxied, verdict=Verdict.UNDELIVERED)
@@ -358,7 +363,7 @@ async def test_verdicts_are_kept_by_hour_and_order_and_by_day_and_machine(site: 
     one, two = site.worker("acme.c01.u1"), site.worker("acme.c01.u2")
 
     def say(name: str, worker: int, epoch: int, verdict: SubmitVerdict, reason: Any = None) -> None:
-        site.settle(site.note(site.share(name, worker=worker, epoch=epoch)), verdict, reason)
+        site.resolve(site.note(site.share(name, worker=worker, epoch=epoch)), verdict, reason)
 
     say("1", one, site.sold, ACCEPTED)
     say("2", two, site.sold, ACCEPTED)
@@ -400,7 +405,7 @@ async def test_a_machine_whose_shares_no_upstream_takes_is_seen_mining(site: Sit
 
 
 async def test_a_verdict_on_work_of_our_own_is_told_and_is_in_nobodys_way(site: Site) -> None:
-    site.settle(site.note(site.share("a", epoch=site.own)))
+    site.resolve(site.note(site.share("a", epoch=site.own)))
     await site.journal.commit(b"")
     with capture_logs() as logs:
         await site.journal.fold()

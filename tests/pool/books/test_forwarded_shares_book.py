@@ -2,7 +2,6 @@
 
 import struct
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -12,10 +11,10 @@ from pool.books.forwarded_shares import Forwarded, ForwardedShares, SubmitChange
 from pool.books.upstream_verdicts import UpstreamTally, pack, unpack
 from stratum.tallies import Verdict, unpack_tallies
 from stratum.upstream.shares import (
-    SUBMIT_LOG_MAX,
+    UNRESOLVED_MAX,
+    NotSent,
     RejectReason,
     SubmitAnswer,
-    SubmitLogFull,
     SubmitVerdict,
     UpstreamJob,
     UpstreamShare,
@@ -45,21 +44,25 @@ def answer(
 
 
 def note(book: ForwardedShares, *shares: Forwarded) -> None:
-    """As Upstream.submit does with a share that it sends."""
+    """As a channel does with shares that it sends."""
     for it in shares:
-        book.expect(it)
-        book.note(it.key)
+        assert book.note(it) is None
 
 
-def settle(
+def not_sent(book: ForwardedShares, it: Forwarded) -> None:
+    """As a channel does whose upstream does not take it."""
+    note(book, it)
+    book.resolve(it.key, NotSent.NOT_CONNECTED)
+
+
+def resolve(
     book: ForwardedShares,
     it: Forwarded,
     verdict: SubmitVerdict = ACCEPTED,
     reason: RejectReason | None = None,
 ) -> None:
-    """As Upstream does with an answer."""
-    book.settle(it.key, verdict)
-    book.answered(answer(it, verdict, reason))
+    """As a channel does with an answer."""
+    book.resolve(it.key, answer(it, verdict, reason))
 
 
 def tallied(changes: SubmitChanges) -> dict[tuple[int, Verdict], int]:
@@ -101,9 +104,9 @@ def test_an_answer_is_one_tally_one_verdict_and_the_end_of_the_row(
     book = ForwardedShares()
     note(book, share(1))
     book.take()
-    settle(book, share(1), verdict, reason)
+    resolve(book, share(1), verdict, reason)
     changes = book.take()
-    assert (changes.noted, changes.settled) == ((), (share(1).key,))
+    assert (changes.noted, changes.resolved) == ((), (share(1).key,))
     assert tallied(changes) == {(7, tally): 1}
     assert said(changes) == {(verdict, reason): 1}
     assert len(book) == 0
@@ -113,27 +116,25 @@ def test_an_answer_is_one_tally_one_verdict_and_the_end_of_the_row(
 def test_a_share_answered_between_two_commits_is_never_a_row() -> None:
     book = ForwardedShares()
     note(book, share(1), share(2))
-    settle(book, share(1))
+    resolve(book, share(1))
     changes = book.take()
-    assert (changes.noted, changes.settled) == ((share(2),), ())
+    assert (changes.noted, changes.resolved) == ((share(2),), ())
     assert tallied(changes) == {(7, Verdict.ACCEPTED): 1}
 
 
 def test_a_share_that_was_not_sent_is_undelivered_and_nobody_said_anything() -> None:
     book = ForwardedShares()
-    book.expect(share(1))
-    book.not_sent(share(1).key)
+    not_sent(book, share(1))
     changes = book.take()
     assert tallied(changes) == {(7, Verdict.UNDELIVERED): 1}
-    assert (changes.noted, changes.settled, changes.upstream) == ((), (), b"")
+    assert (changes.noted, changes.resolved, changes.upstream) == ((), (), b"")
 
 
 def test_a_block_that_the_engine_tallied_gives_only_its_upstreams_word() -> None:
     book = ForwardedShares()
     note(book, share(1, counted=True))
-    settle(book, share(1, counted=True), REJECTED, RejectReason.STALE)
-    book.expect(share(2, counted=True))
-    book.not_sent(share(2).key)
+    resolve(book, share(1, counted=True), REJECTED, RejectReason.STALE)
+    not_sent(book, share(2, counted=True))
     changes = book.take()
     assert changes.tallies == b""
     assert said(changes) == {(REJECTED, RejectReason.STALE): 1}
@@ -142,7 +143,7 @@ def test_a_block_that_the_engine_tallied_gives_only_its_upstreams_word() -> None
 def test_a_rejection_always_has_a_reason() -> None:
     book = ForwardedShares()
     note(book, share(1))
-    settle(book, share(1), REJECTED)
+    resolve(book, share(1), REJECTED)
     assert said(book.take()) == {(REJECTED, RejectReason.OTHER): 1}
 
 
@@ -150,96 +151,86 @@ def test_what_is_counted_together_is_one_record() -> None:
     book = ForwardedShares()
     for number in range(1000):
         note(book, share(number))
-        settle(book, share(number))
+        resolve(book, share(number))
     changes = book.take()
     assert (len(changes.tallies), len(changes.upstream)) == (16, 48)
     assert tallied(changes) == {(7, Verdict.ACCEPTED): 1000}
 
 
-def test_a_key_may_come_again_when_it_is_settled() -> None:
+def test_a_key_may_come_again_when_it_is_resolved() -> None:
     book = ForwardedShares()
     note(book, share(1))
     book.take()
-    settle(book, share(1))
+    resolve(book, share(1))
     note(book, share(1))
     changes = book.take()  # the row goes, and comes
-    assert (changes.noted, changes.settled) == ((share(1),), (share(1).key,))
-    settle(book, share(1))
-    assert book.take().settled == (share(1).key,)
+    assert (changes.noted, changes.resolved) == ((share(1),), (share(1).key,))
+    resolve(book, share(1))
+    assert book.take().resolved == (share(1).key,)
 
 
-def test_unsettled_shares_are_bounded_and_what_is_refused_is_not_sent() -> None:
-    book = ForwardedShares(unsettled_max=2)
+def test_unresolved_shares_are_bounded_and_what_has_no_room_is_undelivered() -> None:
+    book = ForwardedShares(unresolved_max=2)
     note(book, share(1), share(2))
-    book.expect(share(3))
-    with pytest.raises(SubmitLogFull):
-        book.note(share(3).key)
-    book.not_sent(share(3).key)  # as the channel does with NotSent.LOG_FULL
+    assert book.note(share(3)) is NotSent.TOO_MANY_UNRESOLVED
     assert len(book) == 2
-    assert tallied(book.take()) == {(7, Verdict.UNDELIVERED): 1}
-    settle(book, share(1))
+    changes = book.take()
+    assert (changes.noted, changes.upstream) == ((share(1), share(2)), b"")
+    assert tallied(changes) == {(7, Verdict.UNDELIVERED): 1}
+    with pytest.raises(KeyError):
+        book.resolve(share(3).key, NotSent.TOO_MANY_UNRESOLVED)
+    resolve(book, share(1))
     note(book, share(4))
-    assert ForwardedShares()._unsettled_max == SUBMIT_LOG_MAX
 
 
-def test_a_share_that_is_marked_and_never_answered_keeps_its_row() -> None:
+def test_two_connections_of_one_upstream_have_room() -> None:
     book = ForwardedShares()
-    note(book, share(1))
-    book.take()
-    book.settle(share(1).key, ACCEPTED)
-    assert not book.take()
-    assert len(book) == 1
+    note(book, *(share(number) for number in range(UNRESOLVED_MAX)))
+    assert book.note(share(UNRESOLVED_MAX)) is NotSent.TOO_MANY_UNRESOLVED
 
 
-def test_calls_in_another_order_are_refused_and_change_nothing() -> None:
+def test_a_share_is_noted_once_and_resolved_once_and_what_is_refused_changes_nothing() -> None:
     book = ForwardedShares()
     known, stranger = share(1), share(2)
     note(book, known)
-    calls: tuple[Callable[[], None], ...] = (
-        lambda: book.expect(known),
-        lambda: book.note(known.key),
-        lambda: book.note(stranger.key),
-        lambda: book.not_sent(known.key),
-        lambda: book.settle(stranger.key, ACCEPTED),
-        lambda: book.answered(answer(known)),  # not settled
-        lambda: book.answered(answer(stranger)),
-    )
-    for call in calls:
+    with pytest.raises(KeyError):
+        book.note(known)
+    with pytest.raises(KeyError):
+        resolve(book, stranger)
+    assert book.take() == SubmitChanges(noted=(known,))
+    resolve(book, known)
+    for late in (answer(known, REJECTED), NotSent.NOT_CONNECTED):
         with pytest.raises(KeyError):
-            call()
-    book.settle(known.key, ACCEPTED)
-    with pytest.raises(KeyError):
-        book.settle(known.key, ACCEPTED)
-    book.answered(answer(known))
-    with pytest.raises(KeyError):
-        book.answered(answer(known))
-    assert tallied(book.take()) == {(7, Verdict.ACCEPTED): 1}
+            book.resolve(known.key, late)
+    changes = book.take()
+    assert tallied(changes) == {(7, Verdict.ACCEPTED): 1}
+    assert said(changes) == {(ACCEPTED, None): 1}
+    assert changes.resolved == (known.key,)
 
 
 def test_whatever_must_be_committed_is_told_at_once() -> None:
     told: list[int] = []
-    book = ForwardedShares(lambda: told.append(1))
-    book.expect(share(1))
-    assert told == []
-    book.note(share(1).key)
+    book = ForwardedShares(lambda: told.append(1), unresolved_max=1)
+    note(book, share(1))
     assert len(told) == 1
-    settle(book, share(1))
+    book.note(share(2))  # no room
     assert len(told) == 2
-    book.expect(share(2))
-    book.not_sent(share(2).key)
+    resolve(book, share(1))
     assert len(told) == 3
+    not_sent(book, share(3))
+    assert len(told) > 3
 
 
 def test_rows_of_a_dead_pool_are_undelivered_and_unanswered() -> None:
     changes = unanswered([share(1), share(2), share(3, counted=True)])
     assert tallied(changes) == {(7, Verdict.UNDELIVERED): 2}
     assert said(changes) == {(UNANSWERED, None): 3}
-    assert (changes.noted, len(changes.settled)) == ((), 3)
+    assert (changes.noted, len(changes.resolved)) == ((), 3)
 
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(("note", "settle", "not sent", "commit")),
+        st.sampled_from(("note", "resolve", "not sent", "commit")),
         st.integers(0, 5),
         st.sampled_from(list(SubmitVerdict)),
     ),
@@ -258,24 +249,23 @@ def test_after_any_history_rows_and_tallies_are_every_share_once(
         it = share(key)
         if what == "commit":
             changes = book.take()
-            assert rows.issuperset(changes.settled)
-            rows -= set(changes.settled)
+            assert rows.issuperset(changes.resolved)
+            rows -= set(changes.resolved)
             assert rows.isdisjoint(share.key for share in changes.noted)
             rows |= {share.key for share in changes.noted}
             for (_, tally), count in tallied(changes).items():
                 told[tally] += count
             assert rows == {share(key).key for key in open_}
             assert told.total() + len(rows) == forwarded
-        elif what == "settle" and key in open_:
-            settle(book, it, verdict)
+        elif what == "resolve" and key in open_:
+            resolve(book, it, verdict)
             open_.remove(key)
         elif what == "note" and key not in open_:
             note(book, it)
             open_.add(key)
             forwarded += 1
         elif what == "not sent" and key not in open_:
-            book.expect(it)
-            book.not_sent(it.key)
+            not_sent(book, it)
             forwarded += 1
 
 

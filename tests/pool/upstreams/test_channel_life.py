@@ -13,7 +13,7 @@ from pool.upstreams.channel import ANSWERS_S, CLEAN_GAP_S, LINGER_S, STEADY_S, U
 from stratum.difficulty import target_from_difficulty_log2
 from stratum.tallies import Verdict, unpack_tallies
 from stratum.upstream.endpoint import UpstreamEndpoint
-from stratum.upstream.shares import NotSent, RejectReason, SubmitVerdict
+from stratum.upstream.shares import UNRESOLVED_MAX, NotSent, RejectReason, SubmitVerdict
 from tests.stages.routing import NORTH, upstream
 from tests.stages.sessions import LEAST_LOG2, MOST_LOG2
 from tests.stages.upstream_channel import (
@@ -53,7 +53,7 @@ async def test_a_share_is_forwarded_and_counted_when_it_is_answered(
         assert desk.desk.tallies() == [], "not in the engine's tallies"
         desk.upstream.answer(SubmitVerdict.REJECTED, RejectReason.STALE)
         changes = desk.submits.take()
-        assert changes.settled == (key,)
+        assert changes.resolved == (key,)
         assert counted(changes.tallies) == {Verdict.UPSTREAM_REJECTED: 1}
 
 
@@ -79,8 +79,32 @@ async def test_a_share_while_there_is_no_upstream_at_all_is_undelivered(
         await desk.settled()
         desk.mine(desk.miner())
     desk.submits.take()
-    desk.it.on_solution(msgspec.structs.replace(desk.solutions[0], hash_internal=bytes(32)))
+    with structlog.testing.capture_logs() as logs:
+        desk.it.on_solution(msgspec.structs.replace(desk.solutions[0], hash_internal=bytes(32)))
     assert counted(desk.submits.take().tallies) == {Verdict.UNDELIVERED: 1}
+    (told,) = [it for it in logs if it["event"] == "upstream_block_not_sent"]
+    assert told["reason"] == "not_connected"
+
+
+async def test_a_share_that_the_book_has_no_room_for_is_not_sent(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next pool could not count it."""
+    async with holding(monkeypatch) as desk:
+        desk.upstream.serve()
+        await desk.settled()
+        miner = desk.miner()
+        for number in range(UNRESOLVED_MAX):
+            desk.submits.note(
+                Forwarded(
+                    key=b"%d" % number, worker=1, epoch=1, difficulty_log2=0, counted=False, target=EVERY_HASH
+                )
+            )
+        desk.submits.take()
+        desk.mine(miner)
+        assert desk.upstream.sent == []
+        changes = desk.submits.take()
+        assert (changes.noted, counted(changes.tallies)) == ((), {Verdict.UNDELIVERED: 1})
 
 
 async def test_a_share_that_nobody_had_judged_when_the_channel_was_closed_is_undelivered(

@@ -14,7 +14,7 @@ from stratum.upstream.endpoint import BadUpstream, UpstreamEndpoint
 from stratum.upstream.endpoint_state import PlaceState
 from stratum.upstream.failover import UpstreamSettings
 from stratum.upstream.probe import UnusableUpstream, probe_upstream
-from stratum.upstream.shares import MemorySubmitLog, NotSent, RejectReason, SubmitVerdict
+from stratum.upstream.shares import NotSent, RejectReason, SubmitVerdict
 from tests.fakes.upstreams import (
     PASSWORD,
     REGTEST_NBITS,
@@ -130,7 +130,7 @@ async def test_a_block_leaves_ahead_of_the_shares_that_wait(autojump_clock: Mock
             for solution in blocks:
                 assert site.send(solution) is None
             await site.owner.until(lambda: len(site.owner.answers) == len(blocks))
-        assert {entry["event"] for entry in logs} == {"upstream_block_sent", "upstream_block_settled"}
+        assert {entry["event"] for entry in logs} == {"upstream_block_sent", "upstream_block_resolved"}
         assert logs[0]["block"] == blocks[0].hash_internal[::-1].hex()
 
 
@@ -222,7 +222,6 @@ async def test_settings_that_cannot_be_used_are_refused_at_start(tmp_path: objec
             settings=SETTINGS,
             endpoints=endpoints,
             owner=Owner(),
-            submit_log=MemorySubmitLog(),
             rng=random.Random(1),
         )
 

@@ -130,7 +130,7 @@ async def test_a_share_that_gets_no_answer_twice_is_unanswered(autojump_clock: M
         assert len(pool.shares) == 2, "a third time would be one too many"
 
 
-async def test_without_any_upstream_a_share_is_settled_after_a_bound(autojump_clock: MockClock) -> None:
+async def test_without_any_upstream_a_share_is_given_up_after_a_bound(autojump_clock: MockClock) -> None:
     pool = UpstreamThatDiesMidJob(counts=True)
     async with mining(a=pool) as site:
         site.submit(1)
@@ -143,7 +143,7 @@ async def test_without_any_upstream_a_share_is_settled_after_a_bound(autojump_cl
         await site.owner.until_up(2)
 
 
-async def test_a_stop_settles_what_is_under_way(autojump_clock: MockClock) -> None:
+async def test_a_stop_resolves_what_is_under_way(autojump_clock: MockClock) -> None:
     pool = UpstreamThatNeverAnswersShares()
     async with mining(a=pool) as site:
         site.submit(1)
@@ -230,7 +230,7 @@ async def test_an_upstream_that_forgets_one_share_is_kept(autojump_clock: MockCl
 
 
 async def test_an_upstream_that_rejects_everything(autojump_clock: MockClock) -> None:
-    """Outcome: shares are settled by its reason; after a minute the next one serves, for ten at least."""
+    """Outcome: shares are resolved by its reason; after a minute the next one serves, for ten at least."""
     first, second = UpstreamThatRejectsEverything(), HonestUpstream()
     async with mining(a=first, b=second) as site:
         nonce = 0

@@ -152,12 +152,12 @@ def test_whatever_it_says_it_is_an_event_or_a_broken_upstream(lines: list[bytes]
         tell(session, AUTHORISED, notify())
         session.submit(share_of(session, key=b"1"), 0.0)
         session.submit(share_of(session, key=b"2"), 0.0, again=True)
-    settled = []
+    resolved = []
     session.receive_data(b"\n".join(lines) + b"\n")
     with suppress(BrokenUpstream):
         while (event := session.next_event()) is not None:
-            settled += [event.key] if isinstance(event, SubmitAnswer) else []
+            resolved += [event.key] if isinstance(event, SubmitAnswer) else []
     once, twice = session.submits.take_all()
-    settled += [share.key for share in (*once, *twice)]
-    assert sorted(settled) == ([b"1", b"2"] if len(lines) % 2 else [])
+    resolved += [share.key for share in (*once, *twice)]
+    assert sorted(resolved) == ([b"1", b"2"] if len(lines) % 2 else [])
     assert 0 < session.target <= TARGET_MAX

@@ -27,7 +27,6 @@ from stratum.upstream.messages import (
     parse_subscribed,
     parse_target,
 )
-from stratum.upstream.shares import MemorySubmitLog, SubmitLogFull, SubmitVerdict
 
 COINBASE_HEAD = bytes.fromhex("0200000001" + "00" * 32 + "ffffffff" + "20")
 
@@ -271,17 +270,3 @@ def test_every_split_gives_each_what_it_needs_and_firmware_what_it_takes(
     assert miner <= split.miner_bytes <= 8
     assert split.miner_bytes >= 4 or split.prefix_bytes == prefix
     assert split.filler_bytes == 0 or (split.prefix_bytes, split.miner_bytes) == (4, 8)
-
-
-def test_the_log_of_shares_under_way_is_bounded_and_strict() -> None:
-    log = MemorySubmitLog(unsettled_max=2)
-    log.note(b"a")
-    log.note(b"b")
-    with pytest.raises(SubmitLogFull):
-        log.note(b"c")
-    with pytest.raises(KeyError):
-        log.note(b"a")
-    log.settle(b"a", SubmitVerdict.UNANSWERED)
-    with pytest.raises(KeyError):
-        log.settle(b"a", SubmitVerdict.ACCEPTED)
-    assert log.unsettled == {b"b"}

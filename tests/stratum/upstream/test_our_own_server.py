@@ -9,7 +9,7 @@ import trio
 from stratum.job import Solution
 from stratum.upstream.client import Upstream
 from stratum.upstream.endpoint import UpstreamEndpoint
-from stratum.upstream.shares import MemorySubmitLog, RejectReason, SubmitVerdict
+from stratum.upstream.shares import RejectReason, SubmitVerdict
 from tests.stages.sockets import MemoryJournal, Site, make_work, serving
 from tests.stages.upstream_clients import ACCEPTED, SETTINGS, Owner, solution_of
 
@@ -21,13 +21,12 @@ def share_on(owner: Owner, nonce: int) -> Solution:
 
 @asynccontextmanager
 async def proxying(pool: Site) -> AsyncIterator[tuple[Upstream, Owner]]:
-    """An upstream that is the pool, held up while the block runs; every share is settled at its end."""
-    owner, log = Owner(patience_s=20.0), MemorySubmitLog()
+    """An upstream that is the pool, held up while the block runs; every share is resolved at its end."""
+    owner = Owner(patience_s=20.0)
     upstream = Upstream(
         settings=SETTINGS,
         endpoints=[UpstreamEndpoint(host="127.0.0.1", port=pool.port, user="acme.proxy")],
         owner=owner,
-        submit_log=log,
         rng=random.Random(1),
     )
     async with trio.open_nursery() as nursery:
@@ -35,7 +34,7 @@ async def proxying(pool: Site) -> AsyncIterator[tuple[Upstream, Owner]]:
         await owner.until_up()
         yield upstream, owner
         nursery.cancel_scope.cancel()
-    assert not log.unsettled
+    assert not upstream.unanswered
 
 
 async def test_shares_are_counted_alike_on_both_sides() -> None:
