@@ -1,13 +1,20 @@
-"""What holds for every test: its files are in memory, and no virtual clock runs on while a thread works.
+"""What holds for every test, and the databases, chains and data directories that tests ask for by name.
+
+Files of tests are in memory, and no virtual clock runs on while a thread works.
 
 A clock that jumps when all tasks wait cannot know that one of them waits for a thread, and a thread (a
 database, a disk, a node's chain) takes as long as the machine happens to need: time limits would pass in the
 middle of its work, on a slow day and on no other.
+
+What only some tests need is imported by the fixture that they ask for; `tests/without_processes.py` reads
+there which of them start processes.
 """
 
+import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from functools import wraps
 from math import inf
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,6 +23,8 @@ import structlog
 import trio
 import trio.testing
 
+from pool.books.store import Store
+from tests.fixtures.databases import Databases, PostgresDatabases, SqliteDatabases, fresh_store
 from tests.fixtures.in_memory import move_there
 
 Working = WeakKeyDictionary[trio.testing.MockClock, tuple[int, float]]
@@ -61,3 +70,91 @@ def _no_logs_left_configured() -> Iterator[None]:
     """A command configures them for its standard error, which is closed when its test is over."""
     yield
     structlog.reset_defaults()
+
+
+# Databases
+
+
+@pytest.fixture(scope="session")
+def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabases:
+    return SqliteDatabases(tmp_path_factory.mktemp("sqlite"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Path]:
+    """A running server: the directory of its socket."""
+    from tests.fixtures.postgres_server import PostgresServer
+
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server.home
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(postgres_server: Path) -> PostgresDatabases:
+    return PostgresDatabases(postgres_server)
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def databases(request: pytest.FixtureRequest) -> Databases:
+    """Where fresh databases come from: SQLite, then PostgreSQL."""
+    kind = "sqlite_databases" if request.param == "sqlite" else "postgres_databases"
+    found: Databases = request.getfixturevalue(kind)
+    return found
+
+
+@pytest.fixture
+def store(databases: Databases) -> Iterator[Store]:
+    """A fresh, open database, on SQLite and then on PostgreSQL."""
+    with fresh_store(databases) as opened:
+        yield opened
+
+
+@pytest.fixture
+def books(sqlite_databases: SqliteDatabases) -> Iterator[Store]:
+    """A fresh, open database on SQLite alone, for what need not run on both."""
+    with fresh_store(sqlite_databases) as opened:
+        yield opened
+
+
+# Chains
+
+
+@pytest.fixture(scope="session")
+def regtest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A chain for all payout tests: a tests.stages.payouts.Regtest."""
+    from tests.stages.payouts import Regtest
+
+    chain = Regtest(tmp_path_factory.mktemp("chain"))
+    yield chain
+    chain.close()
+
+
+# Data directories
+
+
+@pytest.fixture(scope="session")
+def directory_of_acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from pool.admin.client import ask
+    from pool.admin.machines import ContainerSet
+    from pool.admin.tenants import TenantAdd
+    from pool.data_dir import database_url
+    from tests.stages.command_line import PASSWORD
+
+    home = tmp_path_factory.mktemp("acme")
+    for command, params in (
+        ("tenant.add", TenantAdd("acme")),
+        ("container.set", ContainerSet("acme", "c01")),
+    ):
+        ask(home, database_url(home), "regtest", command, params, "ann")
+    (home / "password").write_text(f"{PASSWORD}\n")
+    return home
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, directory_of_acme: Path) -> Path:
+    """Of a pool that is not running: a tenant acme with a container c01, and a password in a file."""
+    return shutil.copytree(directory_of_acme, tmp_path, dirs_exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.without_processes import without_processes
+from tests.without_processes import is_without, starting_fixtures, without_processes
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("stratum", "payouts", "pool")
@@ -250,3 +250,24 @@ def test_the_tests_that_start_no_process_are_many_and_none_of_a_server() -> None
     assert len(listed) > 80
     assert {"stratum/miners/test_session.py", "payouts/test_rates.py"} <= listed
     assert not {"pool/books/test_store.py", "pool/cli/test_main.py", "faults/test_01_kill.py"} & listed
+
+
+@pytest.mark.parametrize(
+    ("text", "starts_none"),
+    [
+        ("def test_x(tmp_path): pass", True),
+        ("import subprocess", False),
+        ("from tests.fixtures.postgres_server import PostgresServer", False),
+        ("def test_x(store): pass", False),
+        ("async def test_x(tmp_path, postgres_databases): pass", False),
+        ("@pytest.fixture\ndef mine(databases): pass", False),
+        ("@pytest.mark.usefixtures('store')\ndef test_x(): pass", False),
+        ("@pytest.fixture\ndef store(tmp_path): pass\ndef test_x(store): pass", True),
+        ("def test_x(books): pass", True),
+    ],
+)
+def test_a_test_starts_processes_by_what_it_imports_or_by_the_fixtures_it_asks_for(
+    text: str, starts_none: bool
+) -> None:
+    assert {"postgres_server", "databases", "store"} <= starting_fixtures()
+    assert is_without(text) == starts_none

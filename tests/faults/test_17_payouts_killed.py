@@ -28,8 +28,6 @@ from tests.stages.payouts import (
     world_of,
 )
 
-pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.payouts")
-
 TOTAL_SAT = sum(PAID_SAT.values())
 STEPS_MAX = 1_000  # a story that takes more goes round in circles
 REORGANISATIONS = {State.CONFIRMED: 1, State.FINAL: 6}  # after these, so many blocks

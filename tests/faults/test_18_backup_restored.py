@@ -31,8 +31,6 @@ from tests.stages.payouts import (
     world_of,
 )
 
-pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.payouts")
-
 TOTAL_SAT = sum(PAID_SAT.values())
 MORE_SAT = 50_000
 STRANGER_SCRIPT = b"\x00\x14" + bytes(range(20))

@@ -31,8 +31,6 @@ from stratum.tallies import Verdict
 from tests.fixtures.databases import PostgresDatabases, SqliteDatabases, fresh_store
 from tests.pool.books.test_journal import Site, tally
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 
 def cut_off() -> DBAPIError:
     return OperationalError("COMMIT", None, psycopg.OperationalError("the connection is lost"))

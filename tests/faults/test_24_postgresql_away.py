@@ -25,8 +25,6 @@ from tests.fixtures.postgres_server import PostgresServer
 from tests.pool.books.test_journal import Site, tally
 from tests.stages.two_pools import TERMS, Side, a_fleet, a_node, at_rest, running
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 MACHINES = 4
 SHARES = 20
 AWAY_S = 240.0  # less than what shares wait for at most

@@ -36,8 +36,6 @@ from tests.stages.payouts import (
     world_of,
 )
 
-pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.payouts")
-
 TOTAL_SAT = sum(PAID_SAT.values())
 FEE_SAT = 2_000
 LEFT_SAT = COIN_SAT - TOTAL_SAT - FEE_SAT

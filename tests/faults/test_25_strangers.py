@@ -30,8 +30,6 @@ from tests.stages.payouts import (
     world_of,
 )
 
-pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.payouts")
-
 THIEF, THIEF_SAT = 1, PAID_SAT["acme"]
 DUST_SAT = 600
 PAST = "bcrt1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqdku202"

@@ -41,8 +41,6 @@ from tests.fixtures.databases import Databases, disarm, fresh_store
 from tests.histories.orders import new_order, new_upstream
 from tests.stages.batches import Desk
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 HOUR, NOW_S = 496_000, 496_000 * 3600
 ACME, BOREALIS = 1, 2
 ACME_ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"

@@ -18,8 +18,6 @@ from payouts.tallies import Tally, record
 from pool.books.store import Store
 from tests.fixtures.databases import add_tenant, disarm
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 HOUR = 476_000  # April 2024
 HOUR_S = HOUR * 3600
 DAY_S = 86_400

@@ -36,8 +36,6 @@ from tests.fixtures.databases import (
 )
 from tests.histories.sold_work import order_row, upstream_row
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 HOUR = 476_000
 TENANTS = (1, 2)
 PSAT = 10**12

@@ -29,8 +29,6 @@ from pool.fleet.rows import find_tenant, load, set_address, set_terms, terms_of
 from tests.histories.statements import ACME, BOREALIS, DAY, DAY_S, P2TR, P2WPKH, History, price
 from tests.payouts.test_ledger import credit
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 PRICE = WorkPrice(nbits=0x17021A42, subsidy_sat=312_500_000)
 BACK_S = DAY_S + 7 * 3600  # where the clock steps back to: into the day that is over
 ITEM = Item(

@@ -8,8 +8,6 @@ from payouts.ledger import KeyConflict, LedgerError, PoolAccount
 from pool.books.store import Store
 from tests.fixtures.databases import Crash, crash_at, disarm
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NOW_S = 1_700_000_000
 HASH = "00" * 10 + "ab" * 22
 PENDING, MATURED = PoolAccount.BLOCK_INCOME_PENDING.value, PoolAccount.BLOCK_INCOME_MATURED.value

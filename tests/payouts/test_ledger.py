@@ -41,8 +41,6 @@ from payouts.schema import ledger_transactions, ledger_transfers, tenants
 from pool.books.store import Store, open_store
 from tests.fixtures.databases import disarm
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NOW_S = 1_700_000_000
 WAIT_S = 10
 EXPENSE, COINS = PoolAccount.PPS_EXPENSE.value, PoolAccount.COINS.value

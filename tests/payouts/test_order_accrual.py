@@ -22,8 +22,6 @@ from tests.fixtures.databases import disarm
 from tests.histories.sold_work import order_row, upstream_row
 from tests.histories.statements import ACME, DAY, DAY_S, History, price
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NEXT = DAY + timedelta(1)
 HOUR_S = 3600
 SAT_PER_PH_DAY = 50_000

@@ -48,8 +48,6 @@ from pool.books.verify import verify
 from tests.stages.batches import Desk
 from tests.stages.payouts import NOW_S, PAID_SAT, register
 
-pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.payouts")
-
 ANN, BOB = Act("ann", NOW_S), Act("bob", NOW_S + 60)
 WHY = "two hours were counted twice"
 ACME_SAT = PAID_SAT["acme"]

@@ -35,8 +35,6 @@ from pool.reports.statement_document import statement_document
 from tests.fixtures.databases import disarm
 from tests.histories.statements import ACME, DAY, DAY_S, SHARE, History, price
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NEXT = DAY + timedelta(1)
 P2WPKH = bytes.fromhex("0014751e76e8199196d454941c45d1b3a323f1433bd6")
 P2PKH = bytes.fromhex("76a914751e76e8199196d454941c45d1b3a323f1433bd688ac")

@@ -26,8 +26,6 @@ from payouts.tallies import (
 from pool.books.store import Store
 from tests.fixtures.databases import Crash, add_tenant, crash_at
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 DAY = 19_800
 HOUR = DAY * 24
 MINUTE = HOUR * 60

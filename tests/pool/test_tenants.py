@@ -34,8 +34,6 @@ from stratum.upstream.endpoint import UpstreamEndpoint
 from tests.fixtures.databases import store_in
 from tests.histories.sold_work import upstream_row
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 TERMS = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=0)
 
 

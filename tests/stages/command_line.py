@@ -1,6 +1,6 @@
 """`angara` on the data directory of a pool, as an operator of upstreams and orders uses it.
 
-The fixtures that make one are in `tests.fixtures.routes`.
+The fixtures that make one are in `tests/conftest.py`.
 """
 
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 The signer is a wallet of its own (bdkpython with private keys): it sees PSBTs and nothing else. The node is
 the embedded one, on Bitcoin Core's consensus code, so what it takes into a block was really signed. The
-fixtures are in `tests.fixtures.payouts`.
+fixtures are in `tests/conftest.py`.
 """
 
 import base64

@@ -28,8 +28,6 @@ from tests.stages.payouts import (
     world_of,
 )
 
-pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.payouts")
-
 TOTAL_SAT = sum(PAID_SAT.values())
 COINS_ACCOUNT, FEES_ACCOUNT = PoolAccount.COINS.value, PoolAccount.NODE_FEES.value
 EXPENSE = PoolAccount.PPS_EXPENSE.value

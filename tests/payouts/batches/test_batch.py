@@ -21,8 +21,6 @@ from tests.stages.payouts import NOW_S, PAYEES, credit, register, script_of, set
 
 THIEF = "bcrt1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqdku202"
 
-pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.payouts")
-
 
 @pytest.fixture
 def desk(books: Store) -> Desk:

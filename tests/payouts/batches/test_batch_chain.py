@@ -47,8 +47,6 @@ from tests.stages.batches import (
 )
 from tests.stages.payouts import NOW_S, register, script_of
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 
 @pytest.fixture
 def desk(store: Store) -> Desk:

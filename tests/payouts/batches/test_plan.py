@@ -9,8 +9,6 @@ from pool.books.store import Store
 from tests.stages.batches import ANN, Desk
 from tests.stages.payouts import NOW_S, PAYEES, add_tenant, credit, register, script_of, set_address
 
-pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.payouts")
-
 
 @pytest.fixture
 def desk(books: Store) -> Desk:

@@ -26,8 +26,6 @@ from pool.reports.luck_document import luck_document
 from pool.reports.render_text import render_text
 from tests.histories.statements import ACME, BOREALIS, DAY, DAY_S, History
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 PERIOD = Period(DAY, DAY + timedelta(1))
 NBITS = 0x1D00FFFF  # difficulty 1: a share of difficulty 2^-2 is a block with probability 1/4
 QUARTER = -2

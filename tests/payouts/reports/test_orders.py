@@ -33,8 +33,6 @@ from tests.histories.orders import BUYER, HOUR_S, PRICE, TARGET, OrderHistory, d
 from tests.histories.statements import ACME, BOREALIS, DAY, DAY_S
 from tests.judges.report_readers import Page, pdf_text
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NEXT = DAY + timedelta(1)
 LATER_S = DAY_S + 30 * 86_400
 HASHES = Fraction(2**68, 65535)  # of a share of difficulty 2^20: 2^20 * 2^256 / (0xffff * 2^208)

@@ -35,8 +35,6 @@ from tests.histories.statements import (
 )
 from tests.judges.report_readers import Page, pdf_text
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NEXT, AFTER = DAY + timedelta(1), DAY + timedelta(2)
 PERIOD = Period(DAY, AFTER)
 HOUR_S, DAY_LENGTH_S = 3600, 86_400

@@ -31,8 +31,6 @@ from stratum.tallies import Verdict
 from tests.fixtures.databases import PostgresDatabases, SqliteDatabases, fresh_store
 from tests.histories.statements import ACME, BOREALIS, DAY, DAY_S, HOUR, P2TR, P2WPKH, SHARE, History, price
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NEXT, AFTER = DAY + timedelta(1), DAY + timedelta(2)
 HOUR_S, DAY_LENGTH_S = 3600, 86_400
 BLOCK = "00" * 31 + "aa"

@@ -14,8 +14,6 @@ from pool.books.store import Store
 from stratum.tallies import Verdict
 from tests.histories.statements import ACME, DAY, DAY_S, HOUR, SHARE, History
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NEXT, AFTER = DAY + timedelta(1), DAY + timedelta(2)
 HOUR_S, DAY_LENGTH_S = 3600, 86_400
 BLOCK = "00" * 31 + "aa"

@@ -26,8 +26,6 @@ from pool.chain.rpc import NodeError, NodeUnreachable
 from tests.fakes.bitcoinds import FakeBitcoind, refuses_connections
 from tests.fixtures.databases import store_in
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 Clock = trio.testing.MockClock
 SUBSIDY_SAT = 50 * 10**8
 NOW_S = 1_700_000_000

@@ -24,8 +24,6 @@ from tests.fakes.bitcoinds import SIGNET, FakeBitcoind
 from tests.fixtures.databases import add_tenant, store_in
 from tests.stages.two_pools import settings
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 MAIN, REGTEST = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 TESTNET = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"
 NODE = NodeConfig(name="nowhere", url="http://127.0.0.1:1", user="u", password="p")

@@ -29,8 +29,6 @@ from stratum.tallies import Verdict
 from tests.fakes.owners import ConnectionFrom
 from tests.stages.engine import EVERY_HASH, NO_HASH, Mine, Miner, work
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 ACCEPTED, DUPLICATE = Verdict.ACCEPTED, Verdict.DUPLICATE
 NOW_S = 1_700_000_000
 A, B, C, D = (bytes([number]) * 32 for number in range(1, 5))  # previous blocks

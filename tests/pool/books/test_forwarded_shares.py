@@ -41,8 +41,6 @@ from tests.fixtures.databases import Crash, crash_at, crash_before
 from tests.histories.sold_work import order_row, upstream_row
 from tests.pool.books.test_journal import Clock, tally
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 HOUR = 472_222
 NOW_S = HOUR * 3600
 STATEMENTS_TRIED = 13  # more than any transaction here has; with fewer it crashes before the commit

@@ -26,8 +26,6 @@ from tests.fakes.bitcoinds import FakeBitcoind
 from tests.stages.plant import FEES_SAT, Plant, plant
 from tests.stages.sockets import PATIENCE_S, connect
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 TERMS = TenantTerms(scheme=Scheme.FPPS, fee_bps=200, payout_minimum_sat=0)
 PRICE = WorkPrice(nbits=0x17034219, subsidy_sat=312_500_000)
 

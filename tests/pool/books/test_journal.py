@@ -29,8 +29,6 @@ from stratum.tallies import MINED, Verdict, merge
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import crash_before
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NOW_S = 1_700_000_000 // 3600 * 3600
 PRICE = WorkPrice(nbits=0x17034219, subsidy_sat=312_500_000)
 

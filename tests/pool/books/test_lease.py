@@ -33,8 +33,6 @@ from pool.fleet.rows import NumberTaken, insert_new
 from tests.fixtures.databases import Databases, PostgresDatabases, SqliteDatabases, add_tenant
 from tests.stages.two_pools import settings
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 PROCESS_S_MAX = 120  # a safety net
 NODE = NodeConfig(name="nowhere", url="http://127.0.0.1:1", user="u", password="p")
 

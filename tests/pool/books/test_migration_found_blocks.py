@@ -18,8 +18,6 @@ from pool.books.migrations.versions import found_blocks
 from pool.books.store import Store, open_store, upgrade
 from tests.fixtures.databases import Crash, Databases, crash_at
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NOW_S = 1_700_000_000
 SUBSIDY_SAT = 50 * 10**8
 OLD, NEW = "ab" * 32, "cd" * 32

@@ -28,8 +28,6 @@ from pool.fleet.registry import Registry
 from pool.fleet.rows import RegistryError, list_tenants, load, set_terms, terms_of
 from tests.fixtures.databases import Crash, Databases, crash_at
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 HOUR = 472_222
 NOW_S = HOUR * 3600
 STATEMENTS = (0, 3, 8, 13, 18, 23, 28, 33, 38, 1000)  # the last: before the commit

@@ -28,8 +28,6 @@ from tests.fixtures.databases import Crash, Databases, crash_at
 from tests.stages.batches import Desk
 from tests.stages.payouts import NOW_S, register
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 BEFORE = "0008"
 LATE_MINUTE = NOW_S // 60 + 60
 CONTAINER, WORKERS = 9, (100, 101)

@@ -15,8 +15,6 @@ from pool.books.store import Store
 from pool.fleet.rows import TenantTerms, add_tenant, set_terms
 from tests.histories.sold_work import order_row, upstream_row
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NBITS, SUBSIDY_SAT, FEES_SAT = 0x17034219, 312_500_000, 4_000_000
 SAT_PER_PH_DAY = 61_000
 SCHEMES = tuple(Scheme)

@@ -27,8 +27,6 @@ from payouts.schema import journal_writers, ledger_accounts, metadata, tenants
 from pool.books.store import PRAGMAS, Store, StoreError, open_store, upgrade
 from tests.fixtures.databases import Crash, Databases, PostgresDatabases, crash_at
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 WAIT_S = 10  # for another thread, on a loaded machine
 
 

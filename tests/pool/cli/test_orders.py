@@ -30,8 +30,6 @@ from tests.fixtures.databases import store_in
 from tests.histories.orders import BUYER
 from tests.stages.command_line import PASSWORD, add_order, add_upstream, angara, new_upstream
 
-pytest_plugins = ("tests.fixtures.routes",)
-
 FAR_S = int(time.time()) + 30 * 86_400
 
 

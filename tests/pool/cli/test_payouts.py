@@ -35,8 +35,6 @@ from tests.stages.payouts import (
     world_of,
 )
 
-pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.payouts")
-
 TOTAL_SAT = sum(PAID_SAT.values())
 CAP_SAT = 20_000
 PROCESS_S_MAX = 120  # for a loaded machine; a command takes about one

@@ -15,8 +15,6 @@ from tests.fixtures.databases import store_in
 from tests.histories.statements import DAY, DAY_S, History, mine_with_hostile_names
 from tests.judges.report_readers import pdf_text
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NEXT, AFTER = DAY + timedelta(1), DAY + timedelta(2)
 PERIOD = Period(DAY, AFTER)
 HOUR_S, DAY_LENGTH_S = 3600, 86_400

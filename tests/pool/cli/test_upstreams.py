@@ -25,8 +25,6 @@ from tests.stages.command_line import PASSWORD, add_upstream, angara, new_upstre
 from tests.stages.sockets import serving
 from tests.stages.upstream_clients import SETTINGS, endpoint
 
-pytest_plugins = ("tests.fixtures.routes",)
-
 
 def test_an_upstream_is_added_shown_switched_and_removed(data_dir: Path) -> None:
     added = add_upstream(data_dir, "north", "--outage-s", 45, "--suggest-difficulty", 65_536)

@@ -16,8 +16,6 @@ from stratum.tallies import Verdict
 from tests.fakes.owners import ConnectionFrom
 from tests.pool.books.test_journal import Site, tally
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 TENANT = 1
 
 

@@ -24,8 +24,6 @@ from pool.fleet.rows import (
 from stratum.miners.contracts import Admitted, Refusal
 from tests.fakes.owners import ConnectionFrom
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NOW_S = 1_700_000_000
 TERMS = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
 P2WPKH = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"

@@ -21,8 +21,6 @@ from pool.orders.rows import NewOrder, add_order
 from pool.upstreams.rows import NewUpstream, add_upstream, find_upstream
 from stratum.upstream.endpoint import UpstreamEndpoint
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NBITS, SUBSIDY_SAT = 0x17034219, 312_500_000
 DIFFICULTY, SHARES = Fraction(1 << 20), 1_000_000
 NOW_S = 1_700_000_000

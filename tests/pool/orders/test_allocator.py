@@ -28,8 +28,6 @@ from tests.histories.sold_work import order_row, upstream_row
 from tests.stages.routing import order
 from tests.stages.upstream_channel import until
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 ACME, ZINC = 1, 2
 BLUE, GREEN = 1, 2  # the orders, by number
 THS = 100  # of every machine

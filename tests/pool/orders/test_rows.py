@@ -25,8 +25,6 @@ from pool.upstreams.rows import UpstreamRecord, add_upstream, remove_upstream
 from tests.fixtures.databases import add_tenant
 from tests.histories.orders import BUYER, PRICE, new_order, new_upstream
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NOW_S = 1_800_000_000
 ACME, BOREALIS = 1, 2
 

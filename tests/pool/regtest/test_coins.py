@@ -14,8 +14,6 @@ from pool.regtest.wallet import FILLER_SCRIPT
 from tests.stages.payouts import COIN_SAT, COINS, PAYEES, SEND, Regtest, World, script_of, world_of
 from tests.stages.regtest import OP_TRUE
 
-pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.payouts")
-
 REPLACEABLE, FINAL = 0xFFFFFFFD, 0xFFFFFFFF
 
 

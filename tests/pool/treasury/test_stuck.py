@@ -21,8 +21,6 @@ from pool.treasury.wallet import finalise
 from tests.histories.batches import approved, credit_more, given, paid, sent, signed
 from tests.stages.payouts import APPROVER, CREATOR, PAID_SAT, Regtest, World, world_of
 
-pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.payouts")
-
 
 class NodeThatRefuses:
     """The node, which says that it would take no transaction, or none of these."""

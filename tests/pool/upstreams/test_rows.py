@@ -24,8 +24,6 @@ from pool.upstreams.rows import (
 from stratum.upstream.endpoint import UpstreamEndpoint
 from tests.histories.orders import new_order, new_upstream
 
-pytest_plugins = ("tests.fixtures.postgres",)
-
 NOW_S = 1_800_000_000
 TLS = UpstreamEndpoint(
     host="2001:db8::1", port=443, user="acme", password="s3cret", tls=True, ca_file="/etc/ca.pem"
