@@ -54,13 +54,14 @@ from pool.treasury.wallet import PayoutWallet
 from stratum._engine import Engine
 from stratum.job import Work
 from stratum.miners.channel import Channel, JobIds
+from stratum.miners.connection import Connection
 from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits
 from stratum.miners.contracts import Services
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.listeners import Server
 from stratum.miners.owner import Owner
 from stratum.miners.silent_machines import SilentMachines
-from stratum.miners.switchboard import Connection, Switchboard
+from stratum.miners.switchboard import Switchboard
 from stratum.upstream.shares import UNRESOLVED_MAX
 
 log = structlog.get_logger()
@@ -113,7 +114,7 @@ class Pool:
             basis = newest_fee_basis(connection)
         self._hashrates = HashrateBook(self._registry, trio.current_time())
         self._submits = ForwardedShares(
-            lambda: self._board.commit_soon(), unresolved_max=UNRESOLVED_OF_ALL_MAX
+            lambda: self._board.commits.soon(), unresolved_max=UNRESOLVED_OF_ALL_MAX
         )
         engine, job_ids = Engine(line_bytes_max=config.line_bytes_max, keep_credits=True), JobIds()
         with store.read() as connection:

@@ -14,7 +14,6 @@ import ipaddress
 import os
 import socket
 from collections import OrderedDict
-from math import inf
 
 import msgspec
 import structlog
@@ -23,9 +22,10 @@ import trio
 from stratum import messages
 from stratum.miners.arrival import Arrival
 from stratum.miners.certificate import Certificate
-from stratum.miners.connection_limits import MADE_ROOM, ConnectionLimits, Place, real_address
+from stratum.miners.connection_limits import MADE_ROOM, ConnectionLimits, real_address
 from stratum.miners.proxy_protocol import HEADER_BYTES_MAX, BadProxyHeader, parse_proxy_header
-from stratum.miners.switchboard import RECV_BYTES, Connection, Switchboard
+from stratum.miners.switchboard import Switchboard
+from stratum.miners.tls_connection import Handshake, TlsConnection
 
 log = structlog.get_logger()
 
@@ -37,13 +37,9 @@ ACCEPTS_BESIDE_MINERS = 32
 ACCEPT_REST_S = 0.005
 # Of the kernel, per miner: some twenty jobs. Left alone it grows to megabytes for each one that never reads.
 SEND_BUFFER_BYTES = 65_536
-TLS_HANDSHAKE_S = 10.0
-# What a packet of a TLS handshake costs, in lines that Python answers: a millisecond of arithmetic.
-TLS_STEP_COST = 64
-TLS_TASK_COST = 16
+TLS_TASK_COST = 16  # to begin one, in lines that Python answers
 PROXY_HEADER_S = 5.0  # the balancer sends it with its first packet
 PROXY_HEADERS_MAX = 1_024  # connections whose header is not here yet
-LAST_WORDS_S = 1.0  # for what is still to be sent on a TLS connection that we end
 DESCRIPTORS_RETRY_S = 0.1
 KEEPALIVE_S = 60  # a miner that lost power is noticed in two minutes
 
@@ -190,7 +186,7 @@ class Server:
 
         def begin(arrival: Arrival) -> int:
             assert door.certificate is not None
-            place.holder = handshake = _Handshake(self._board, place, sock)
+            place.holder = handshake = Handshake(self._board, place, sock)
             self._connection_limits.begin(place)
             nursery.start_soon(self._serve_tls, handshake, door.certificate, address)
             return TLS_TASK_COST
@@ -243,8 +239,8 @@ class Server:
         if address is not None:
             self._admit(sock, door, nursery, address)
 
-    async def _serve_tls(self, handshake: "_Handshake", certificate: Certificate, address: str) -> None:
-        connection: StreamConnection | None = None
+    async def _serve_tls(self, handshake: Handshake, certificate: Certificate, address: str) -> None:
+        connection: TlsConnection | None = None
         stream = trio.SSLStream(handshake, certificate.context(), server_side=True, https_compatible=True)
         try:
             with handshake.scope, handshake.patience:
@@ -254,7 +250,7 @@ class Server:
                 raise trio.TooSlowError
             closed = MADE_ROOM if handshake.scope.cancelled_caught else self._connection_limits.closed
             if closed is None:
-                connection = StreamConnection(self._board, address, handshake.place)
+                connection = TlsConnection(self._board, address, handshake.place)
                 await connection.serve(stream)
             else:
                 self._board.dropped[closed] += 1
@@ -262,129 +258,12 @@ class Server:
             self._board.dropped["TLS handshake failed"] += 1
         finally:
             handshake.over = True
-            self._board.wait_no_more(handshake.place, handshake)
+            self._board.lanes.discard(handshake.place, handshake)
             if connection is None:
                 self._connection_limits.leave(handshake.place)
             else:
                 self._board.drop(connection, "left")
             await trio.aclose_forcefully(stream)
-
-
-class _Handshake(trio.abc.Stream):
-    """The bytes under TLS. Until it is `over`, each packet waits for its turn to be worked on."""
-
-    def __init__(self, board: Switchboard, place: Place, sock: socket.socket) -> None:
-        self.place = place
-        self.scope = trio.CancelScope()
-        # What it waits for turns is our time and not its own: else a crowd at the door would keep it out.
-        self.patience = trio.move_on_after(TLS_HANDSHAKE_S)
-        self.over = False
-        self._board = board
-        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        self._turn = trio.Event()
-
-    def make_room(self) -> None:
-        self.scope.cancel()
-
-    def take_turn(self) -> int:
-        self._turn.set()
-        return 0 if self.over else TLS_STEP_COST
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data = await self._stream.receive_some(max_bytes)
-        if data and not self.over:
-            self._turn = trio.Event()
-            self._board.wait_for_turn(self.place, self)
-            since_s = trio.current_time()
-            deadline_s, self.patience.deadline = self.patience.deadline, inf
-            await self._turn.wait()
-            self.patience.deadline = deadline_s + trio.current_time() - since_s
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-class StreamConnection(Connection):
-    """A miner on a Trio stream (TLS), with a task of its own for each direction."""
-
-    __slots__ = ("_out", "_received", "_released", "_scope", "_sending_bytes", "_wake")
-
-    def __init__(self, board: Switchboard, address: str, place: Place) -> None:
-        self._out = bytearray()
-        self._received: bytes | bytearray | None = None
-        self._released = trio.Event()
-        self._sending_bytes = 0
-        self._wake = trio.Event()
-        self._scope = trio.CancelScope()
-        super().__init__(board, address, place)
-
-    def read(self, bytes_max: int) -> bytes | None:
-        data, self._received = self._received, None
-        return None if data is None else bytes(data)
-
-    def hold(self) -> None:
-        self.held = True
-
-    def release(self) -> None:
-        self.held = False
-        self._released.set()
-
-    def write(self, data: bytes) -> None:
-        if not self.open:
-            return
-        waiting = self._sending_bytes + len(self._out)
-        if waiting and waiting + len(data) > self.board.limits.out_bytes_max:
-            self.board.drop(self, "does not read")
-            return
-        self._out += data
-        self._wake.set()
-
-    def shut(self) -> None:
-        self.open = False
-        self._released.set()
-        self._scope.deadline = trio.current_time() + LAST_WORDS_S
-        self._wake.set()  # the sender empties what is left, then ends the connection
-
-    async def serve(self, stream: trio.SSLStream[_Handshake]) -> None:
-        """Until it is over, one way or another; raises nothing."""
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._send, stream)
-                await self._receive(stream)
-
-    async def _receive(self, stream: trio.SSLStream[_Handshake]) -> None:
-        while self.open:
-            try:
-                self._received = await stream.receive_some(RECV_BYTES)
-            except trio.BrokenResourceError:
-                self._received = b""
-            self.board.readable(self)
-            self.board.judge()
-            while self.held and self.open:
-                self._released = trio.Event()
-                await self._released.wait()
-            await self.board.room()
-
-    async def _send(self, stream: trio.SSLStream[_Handshake]) -> None:
-        while self.open or self._out:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            data, self._out = self._out, bytearray()
-            self._sending_bytes = len(data)
-            if data:
-                try:
-                    await stream.send_all(data)
-                except trio.BrokenResourceError:
-                    self.board.drop(self, "connection lost")
-            self._sending_bytes = 0
-        self._scope.cancel()
 
 
 async def _proxied_address(sock: socket.socket) -> str | None:

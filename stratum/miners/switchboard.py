@@ -2,23 +2,21 @@
 
 A task per connection would cost 35 us of scheduling a share. Here one task waits for the descriptor of a
 nested selector, then reads every ready socket, feeds the engine, and judges once for all of them.
-Verdicts are not answered at once: a second task commits the tallies of everything judged so far and
-then releases the replies (`Journal`), while the pump goes on reading.
+Verdicts are not answered at once: the group commit makes the tallies of everything judged so far durable and
+then releases the replies, while the pump goes on reading.
 
 Shares of miners come first. What costs more than a share takes turns, by source and then by connection, and
 a round of turns is a millisecond or two: first connections, lines that Python answers, what a connection says
 that has not mined lately, steps of a TLS handshake. Who waits for a turn is not read, and who says more than
-miners do waits longer. Turns are given in three lanes: handshakes of sources that have mined since the start,
-the talk of these, and all that is of strangers, which has a tenth of a core while anybody mines.
+miners do waits longer. Turns are given in three lanes (`Lanes`).
 
-Invariants: a reply to a share leaves after the commit that holds it; a solution leaves before anything
-else; every buffer is bounded, and who does not read is dropped; nobody is in the turns more than once.
+Invariants: a solution leaves before anything else is done; every buffer is bounded, and who does not read is
+dropped; nobody is in the turns more than once.
 """
 
 import socket
 from collections import Counter
 from collections.abc import Callable, Container
-from typing import Protocol
 
 import msgspec
 import structlog
@@ -27,215 +25,39 @@ import trio
 from stratum._engine import LineTooLong
 from stratum.miners.arrival import GONE_COST, Arrival
 from stratum.miners.channel import Channel
+from stratum.miners.connection import LINES_AT_ONCE, RECV_BYTES, Connection, SocketConnection, receive
 from stratum.miners.connection_limits import MADE_ROOM, ConnectionLimits, Place, Standing
 from stratum.miners.contracts import Services
 from stratum.miners.distribution import Distribution
+from stratum.miners.group_commit import GroupCommit, Journal
+from stratum.miners.lanes import Lanes
 from stratum.miners.poller import READ, WRITE, new_poller
 from stratum.miners.session import MinerSession
-from stratum.miners.turns import Lane, Waiting
+from stratum.miners.turns import Lane
 
 log = structlog.get_logger()
 
-RECV_BYTES = 4096  # some 25 shares: one socket cannot hold up a round
 EVENTS_PER_ROUND = 1024  # 10 ms of work, then other tasks get their turn
-# Of replies that wait for a commit: some two seconds of shares at full speed. Behind a slower commit nobody
-# is read. As much again may be in the commit itself.
-UNCOMMITTED_BYTES_MAX = 32 << 20
-REPLY_OVERHEAD_BYTES = 128  # of a reply in the list of those that wait
-REPLIES_PER_ROUND = 1024  # 5 ms of writing, then other tasks get their turn
 # What is done in a turn, in lines that Python answers, of which one is some 15 us.
 ARRIVAL_COST = 4  # a session and its socket
 WELCOME_COST = 6  # its name, and its first job
-# Turns that are given before everybody else comes to his. A site that comes back shakes hands as fast as that
-# goes; while anybody mines a third of the time is for others: 22,400 machines still shake hands in 9 s.
-HANDSHAKE_COST_PER_ROUND = 256
-HANDSHAKE_COST_BESIDE_MINERS = 128
-HANDSHAKE_REST_S = 0.001
-# Of sources that nobody knows, while anybody mines: some 400 connections a second. The first of a new site
-# have mined after some ten seconds, and then it is known.
-STRANGER_COST_BESIDE_MINERS = 16
-STRANGER_REST_S = 0.002
-STRANGERS_CROWD = 64  # so many wait: who has left by his turn is not served any more
-# Who has authorised has time, and leaves it to the others: all the talk of all connections takes a tenth of a
-# core.
-TALK_COST_PER_ROUND = 16
-TALK_REST_S = 0.002
 LINES_PER_TURN = 4  # a handshake in one packet is answered in one
 NEWCOMER_RECV_BYTES = 1024  # a handshake, or ten shares
 SHARES_PER_COST = 4
-# A miner says a few lines when it connects, and a rental proxy a few hundred once it is authorised; then they
-# send shares, which are not counted here. Whoever has used up its lines is not read until the next look,
-# every 5 s.
-HALF_OPEN_LINES = 20
-LINES_AT_ONCE = 300
-LINES_PER_LOOK = 10
-OVERDRAWN_LOOKS_MAX = 12  # a minute of that, and it is dropped
 SHARELESS_S = 600.0  # then a connection counts for no more than one that has just come
-# Rejected shares between two looks that no accepted share stands against: one machine of 200 TH/s finds 230
+# Rejected shares between two checks that no accepted share stands against: one machine of 200 TH/s finds 230
 # shares in that time at the lowest difficulty, and a broken one is sorry after 60 s.
-UNEARNED_PER_LOOK_MAX = 500
+UNEARNED_PER_CHECK_MAX = 500
 UNEARNED_TRUSTED_MAX = 50
-LOOKS_AT_ONCE = 256  # 3 ms
-COMMIT_REPLIES = 32  # worth an fsync of their own: 9 ms of the built-out site's shares
+CHECKS_AT_ONCE = 256  # 3 ms
 TICK_S = 0.5
-TICK_BUCKETS = 10  # each session is looked at every 5 s
-
-
-class Journal(Protocol):
-    """Makes tallies durable, and what else it has by then. Returns when they are; raises when they may not
-    be, which ends the board.
-
-    Not cancelled: a stop waits for the commit that is under way.
-    """
-
-    async def commit(self, tallies: bytes) -> None: ...
+TICK_BUCKETS = 10  # each session is checked every 5 s
 
 
 class BoardLimits(msgspec.Struct, frozen=True, kw_only=True):
     out_bytes_max: int = 65_536  # per miner: 40 jobs that it did not read
-    # A commit comes at least so long after the one before it, unless COMMIT_REPLIES wait: an idle pool
-    # answers at once, a busy one groups, and fsyncs are bounded in between.
-    commit_interval_s: float = 0.02
+    commit_interval_s: float = 0.02  # a commit comes so long after the one before it, unless many wait
     refresh_spread_s: float = 5.0  # over which a routine refresh reaches everybody
-
-
-class Connection:
-    """Where a session's bytes come from and go to. `write` never blocks; it drops who does not read.
-
-    While it is held nothing is read: `line` waits for its turn, or what it sends does.
-    """
-
-    __slots__ = (
-        "accepted",
-        "address",
-        "board",
-        "held",
-        "line",
-        "lines_left",
-        "open",
-        "overdrawn_looks",
-        "place",
-        "session",
-        "share_at_s",
-        "trusted",
-        "unearned",
-    )
-
-    def __init__(self, board: "Switchboard", address: str, place: Place) -> None:
-        self.board = board
-        self.address = address
-        self.place = place
-        self.open = True
-        self.held = False
-        self.line: bytes | None = None  # that Python is to answer
-        self.lines_left = HALF_OPEN_LINES
-        self.overdrawn_looks = 0
-        self.trusted = False  # it has mined lately: its shares are read as they come
-        self.accepted = self.unearned = 0  # at the last look
-        self.share_at_s = 0.0  # an accepted one, or when it was authorised
-        self.session = board.session_for(self)
-
-    def read(self, bytes_max: int) -> bytes | None:
-        """What has arrived; b"" at the end; None if nothing."""
-        raise NotImplementedError
-
-    def write(self, data: bytes) -> None:
-        raise NotImplementedError
-
-    def hold(self) -> None:
-        """Read nothing for now."""
-        raise NotImplementedError
-
-    def release(self) -> None:
-        raise NotImplementedError
-
-    def shut(self) -> None:
-        raise NotImplementedError
-
-    def take_turn(self) -> int:
-        return self.board.take_turn(self)
-
-    def make_room(self) -> None:
-        self.board.drop(self, MADE_ROOM)
-
-
-def _received(sock: socket.socket, bytes_max: int) -> bytes | None:
-    """What has arrived; b"" at the end, whatever the end was; None if nothing."""
-    try:
-        return sock.recv(bytes_max)
-    except (BlockingIOError, InterruptedError):
-        return None
-    except OSError:
-        return b""
-
-
-class SocketConnection(Connection):
-    """A plain TCP miner, read and written by the pump."""
-
-    __slots__ = ("_out", "_sock")
-
-    def __init__(self, board: "Switchboard", sock: socket.socket, address: str, place: Place) -> None:
-        self._sock = sock
-        self._out: bytearray | None = None
-        board.poller.register(sock, self)
-        super().__init__(board, address, place)
-
-    def read(self, bytes_max: int) -> bytes | None:
-        return _received(self._sock, bytes_max)
-
-    def write(self, data: bytes) -> None:
-        if not self.open:
-            return
-        if self._out is not None:
-            if len(self._out) + len(data) > self.board.limits.out_bytes_max:
-                self.board.drop(self, "does not read")
-            else:
-                self._out += data
-            return
-        try:
-            sent = self._sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            self.board.drop(self, "connection lost")
-            return
-        if sent < len(data):
-            self._out = bytearray(data[sent:])
-            self._watch()
-
-    def flush(self) -> None:
-        """The socket takes bytes again."""
-        assert self._out is not None
-        try:
-            sent = self._sock.send(self._out)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            self.board.drop(self, "connection lost")
-            return
-        del self._out[:sent]
-        if not self._out:
-            self._out = None
-            self._watch()
-
-    def hold(self) -> None:
-        if not self.held:
-            self.held = True
-            self._watch()
-
-    def release(self) -> None:
-        if self.held:
-            self.held = False
-            self._watch()
-
-    def _watch(self) -> None:
-        events = (0 if self.held else READ) | (0 if self._out is None else WRITE)
-        self.board.poller.modify(self._sock, events, self)
-
-    def shut(self) -> None:
-        self.open = False
-        self.board.poller.unregister(self._sock)
-        self._sock.close()
 
 
 class Switchboard:
@@ -249,7 +71,7 @@ class Switchboard:
         journal: Journal,
         limits: BoardLimits,
     ) -> None:
-        self.limits = limits
+        self.out_bytes_max = limits.out_bytes_max
         self.poller = new_poller()
         self.connections: set[Connection] = set()
         self.dropped: Counter[str] = Counter()
@@ -259,41 +81,21 @@ class Switchboard:
             services.start_of, judge=self.judge, refresh_spread_s=limits.refresh_spread_s
         )
         self.distribution.add_channel(services.channel)
+        self.commits = GroupCommit(
+            services.engine, journal, judge=self.judge, interval_s=limits.commit_interval_s
+        )
         self._connection_limits = connection_limits
-        self._journal = journal
-        self._uncommitted: list[tuple[Connection, bytes]] = []
-        self._uncommitted_bytes = 0
-        self._judged = trio.Event()
-        self._journal_is_owed = False
-        self._enough = trio.Event()  # replies for a commit that does not wait for its interval
-        self._commit_due_s = 0.0
-        self._committed = trio.Event()
+        self.lanes = Lanes(connection_limits)
         self._arrivals: set[Arrival] = set()
-        self._handshakes = Lane(
-            cost=HANDSHAKE_COST_PER_ROUND,
-            cost_beside_miners=HANDSHAKE_COST_BESIDE_MINERS,
-            rest_s=HANDSHAKE_REST_S,
-        )
-        self._strangers = Lane(
-            cost=HANDSHAKE_COST_PER_ROUND,
-            cost_beside_miners=STRANGER_COST_BESIDE_MINERS,
-            rest_s=STRANGER_REST_S,
-        )
-        self._talk = Lane(
-            cost=TALK_COST_PER_ROUND,
-            cost_beside_miners=TALK_COST_PER_ROUND,
-            rest_s=TALK_REST_S,
-            always_rests=True,
-        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then every connection is closed."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pump)
-                for lane in (self._handshakes, self._strangers, self._talk):
+                for lane in self.lanes.all:
                     nursery.start_soon(self._give_turns, lane)
-                nursery.start_soon(self._commit)
+                nursery.start_soon(self.commits.run)
                 nursery.start_soon(self._tick)
                 nursery.start_soon(self.distribution.run)
                 task_status.started()
@@ -322,18 +124,18 @@ class Switchboard:
             begin=begin or self._begin,
             on_end=self._ended,
         )
-        self.wait_for_turn(place, arrival)
+        self.lanes.add(place, arrival)
 
     def _ended(self, arrival: Arrival, reason: str) -> None:
-        self.wait_no_more(arrival.place, arrival)
+        self.lanes.discard(arrival.place, arrival)
         self._connection_limits.leave(arrival.place)
         self.dropped[reason] += 1
 
     def _begin(self, arrival: Arrival) -> int:
-        if len(self._strangers) >= STRANGERS_CROWD and arrival.has_left:
+        if self.lanes.crowded and arrival.has_left:
             arrival.end("left")
             return GONE_COST
-        data = _received(arrival.sock, RECV_BYTES)
+        data = receive(arrival.sock, RECV_BYTES)
         if data is not None and b"\n" not in data and len(data) in (0, RECV_BYTES):
             arrival.end("line too long" if data else "left")
             return GONE_COST
@@ -356,12 +158,12 @@ class Switchboard:
         if not connection.open:
             return
         connection.shut()
-        self.wait_no_more(connection.place, connection)
+        self.lanes.discard(connection.place, connection)
         self.connections.discard(connection)
         connection.session.close()
         self._connection_limits.leave(connection.place)
         self.dropped[reason] += 1
-        self._journal_is_owed = True  # behind a commit whatever was kept for it may be forgotten
+        self.commits.owe()  # behind a commit whatever was kept for it may be forgotten
 
     def drop_workers(self, workers: Container[int], reason: str) -> None:
         """Drop every connection that one of these workers is authorised on."""
@@ -397,11 +199,11 @@ class Switchboard:
         """Something has arrived: read it now, or when it is the connection's turn."""
         if not connection.trusted:
             connection.hold()
-            self.wait_for_turn(connection.place, connection)
+            self.lanes.add(connection.place, connection)
         elif self._read(connection, RECV_BYTES):
             connection.hold()
             if connection.lines_left > 0:
-                self.wait_for_turn(connection.place, connection)
+                self.lanes.add(connection.place, connection)
 
     def _read(self, connection: Connection, bytes_max: int) -> bool:
         """Submits are queued; whether there is a line that is none, and is to be answered."""
@@ -427,25 +229,12 @@ class Switchboard:
 
     # Turns
 
-    def wait_for_turn(self, place: Place, waiting: Waiting) -> None:
-        """`take_turn` is called when it is the turn of this one, of all at the place's source."""
-        lane = self._strangers
-        if self._connection_limits.knows(place.source):
-            shakes_hands = place.standing in (Standing.WAITING, Standing.HALF_OPEN)
-            lane = self._handshakes if shakes_hands else self._talk
-        lane.add(place.source, waiting, arrives=place.standing is Standing.WAITING)
-
-    def wait_no_more(self, place: Place, waiting: Waiting) -> None:
-        """It is over, wherever it waits: what a source has shown may have changed since."""
-        for lane in (self._handshakes, self._strangers, self._talk):
-            lane.discard(place.source, waiting)
-
     async def _give_turns(self, lane: Lane) -> None:
         while True:
             await lane.wanted.wait()
             rest_s = lane.round(beside_miners=self._connection_limits.mining > 0)
             self.judge()
-            await self.room()
+            await self.commits.room()
             await trio.sleep(rest_s)
 
     def take_turn(self, connection: Connection) -> int:
@@ -461,7 +250,7 @@ class Switchboard:
         return 1 + self._shares_cost(queued) + self._go_on(connection)
 
     def _see_first_share(self, connection: Connection) -> None:
-        """Who mines is read as such from its second share on, and not only from the next look on."""
+        """Who mines is read as such from its second share on, and not only from the next check on."""
         place = connection.place
         if place.standing in (Standing.FRESH, Standing.IDLE):
             accepted, _, _ = self._engine.counters(connection.session.slot)
@@ -515,7 +304,7 @@ class Switchboard:
         elif connection.open:
             connection.hold()
             if connection.lines_left > 0:
-                self.wait_for_turn(connection.place, connection)
+                self.lanes.add(connection.place, connection)
         return cost
 
     # The way of a share
@@ -538,17 +327,12 @@ class Switchboard:
                     else:
                         self.readable(connection)
             self.judge()
-            await self.room()
-
-    async def room(self) -> None:
-        """Returns at once, or after a commit when too many replies wait for one."""
-        while self._uncommitted_bytes > UNCOMMITTED_BYTES_MAX:
-            await self._committed.wait()
+            await self.commits.room()
 
     def judge(self) -> None:
         """Judge everything fed since the last call, and let the commit know."""
         if self._engine.queued():
-            self._judged.set()
+            self.commits.want()
         replies, finds, retarget = self._engine.validate()
         for found in finds:
             self.distribution.channel(found.channel).hand_over(found)
@@ -556,48 +340,7 @@ class Switchboard:
             now_s = trio.current_time()
             for connection in retarget:
                 connection.session.reconsider_difficulty(now_s)
-        self._uncommitted += replies
-        if len(self._uncommitted) >= COMMIT_REPLIES:
-            self._enough.set()
-        for _, data in replies:
-            self._uncommitted_bytes += len(data) + REPLY_OVERHEAD_BYTES
-
-    def commit_soon(self) -> None:
-        """The journal has something to write, whether or not there are tallies."""
-        self._journal_is_owed = True
-        self._judged.set()
-
-    async def _commit(self) -> None:
-        try:
-            while True:
-                await self._judged.wait()
-                with trio.move_on_at(self._commit_due_s):
-                    await self._enough.wait()
-                # Not to be interrupted: what the engine has handed over is nowhere else.
-                with trio.CancelScope(shield=True):
-                    await self._commit_judged()
-        except trio.Cancelled:
-            if self._judged.is_set():  # a stop: what was read still counts
-                with trio.CancelScope(shield=True):
-                    await self._commit_judged()
-            raise
-
-    async def _commit_judged(self) -> None:
-        """Make everything durable that was said by now, then answer it."""
-        self.judge()  # so that nothing is under way of who has left before
-        self._judged, self._enough = trio.Event(), trio.Event()
-        self._commit_due_s = trio.current_time() + self.limits.commit_interval_s
-        replies, self._uncommitted, self._uncommitted_bytes = self._uncommitted, [], 0
-        tallies = self._engine.take_tallies()
-        owed, self._journal_is_owed = self._journal_is_owed, False
-        if tallies or owed:  # else nobody is to be charged with these: garbage is not worth an fsync
-            await self._journal.commit(tallies)
-        for at in range(0, len(replies), REPLIES_PER_ROUND):
-            for connection, data in replies[at : at + REPLIES_PER_ROUND]:
-                connection.write(data)
-            await trio.lowlevel.checkpoint()
-        self._committed.set()
-        self._committed = trio.Event()
+        self.commits.add(replies)
 
     # Time
 
@@ -608,45 +351,30 @@ class Switchboard:
             bucket = (bucket + 1) % TICK_BUCKETS
             now_s = trio.current_time()
             due = [c for c in self.connections if c.session.slot % TICK_BUCKETS == bucket]
-            for at in range(0, len(due), LOOKS_AT_ONCE):
-                for connection in due[at : at + LOOKS_AT_ONCE]:
+            for at in range(0, len(due), CHECKS_AT_ONCE):
+                for connection in due[at : at + CHECKS_AT_ONCE]:
                     if connection.open:
-                        self._look(connection, now_s)
+                        self._check(connection, now_s)
                 await trio.lowlevel.checkpoint()
             self.judge()  # the engine frees the places of those who left
-            if self._journal_is_owed:
-                self._judged.set()
+            self.commits.want_what_is_owed()
 
-    def _look(self, connection: Connection, now_s: float) -> None:
+    def _check(self, connection: Connection, now_s: float) -> None:
         said = connection.session.tick(now_s)
         if said:
             connection.write(said)
-        closing = connection.session.closing or self._look_at_lines(connection)
-        closing = closing or self._look_at_shares(connection, now_s)
+        closing = connection.session.closing or connection.more_lines()
+        closing = closing or self._check_shares(connection, now_s)
         if closing is not None:
             self.drop(connection, closing)
 
-    def _look_at_lines(self, connection: Connection) -> str | None:
-        """More lines for everybody; why to drop who always wants more."""
-        overdrawn = connection.lines_left == 0 and connection.line is not None
-        most = HALF_OPEN_LINES if connection.place.standing is Standing.HALF_OPEN else LINES_AT_ONCE
-        connection.lines_left = min(most, connection.lines_left + LINES_PER_LOOK)
-        if not overdrawn:
-            connection.overdrawn_looks = 0
-            return None
-        connection.overdrawn_looks += 1
-        if connection.overdrawn_looks >= OVERDRAWN_LOOKS_MAX:
-            return "too many lines"
-        self.wait_for_turn(connection.place, connection)
-        return None
-
-    def _look_at_shares(self, connection: Connection, now_s: float) -> str | None:
+    def _check_shares(self, connection: Connection, now_s: float) -> str | None:
         """What the connection counts for when places or turns are scarce; why to drop who wastes them."""
         place, slot = connection.place, connection.session.slot
         accepted, _, _ = self._engine.counters(slot)
         unearned = self._engine.unearned(slot)
         wasted, connection.unearned = unearned - connection.unearned, unearned
-        if wasted > UNEARNED_PER_LOOK_MAX:
+        if wasted > UNEARNED_PER_CHECK_MAX:
             return "rejected shares without work"
         if place.standing is not Standing.HALF_OPEN:
             if accepted != connection.accepted:

@@ -16,12 +16,13 @@ import trio
 import trio.testing
 import trustme
 
-import stratum.miners.listeners
+import stratum.miners.tls_connection
 from stratum.miners.certificate import BadCertificate
 from stratum.miners.connection_limits import MADE_ROOM, ConnectionBounds, Place, Standing
 from stratum.miners.listeners import Endpoint
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits
+from stratum.miners.tls_connection import Handshake
 from stratum.miners.turns import Waiting
 from stratum.tallies import Verdict
 from tests.stages.sockets import (
@@ -211,7 +212,7 @@ async def test_job_larger_than_the_bound_is_sent_to_who_reads(shop: Shop) -> Non
 async def test_tls_miners_wait_as_well_while_too_much_waits_for_a_commit(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stratum.miners.switchboard.UNCOMMITTED_BYTES_MAX", 2_000)
+    monkeypatch.setattr("stratum.miners.group_commit.UNCOMMITTED_BYTES_MAX", 2_000)
     journal = JournalThatIsSlow()
     async with serving(endpoints=(shop.endpoint,), journal=journal) as site:
         miner = await shop.mining(site)
@@ -255,7 +256,7 @@ async def test_handshake_that_never_ends_counts_as_unfinished_and_times_out(
         waiting = [await site.connect(head=head) for head in (b"", b"\x16\x03\x01\x02\x00")]
         third = await site.connect()
         assert await waiting[0].line() == b"", "the oldest one makes room"
-        await trio.sleep(stratum.miners.listeners.TLS_HANDSHAKE_S + 1)
+        await trio.sleep(stratum.miners.tls_connection.TLS_HANDSHAKE_S + 1)
         for miner in (*waiting, third):
             assert await miner.line() == b""
         assert site.board.dropped == {MADE_ROOM: 1, "TLS handshake failed": 2}
@@ -267,20 +268,20 @@ async def test_handshake_that_waits_for_its_turns_does_not_run_out_of_time_by_th
 ) -> None:
     """A crowd of strangers at the door makes every newcomer slow, and keeps none out."""
     async with trio.open_nursery() as nursery, serving(endpoints=(shop.endpoint,)) as site:
-        give, waited = site.board.wait_for_turn, []
+        give, waited = site.board.lanes.add, []
 
         async def give_late(place: Place, waiting: Waiting) -> None:
-            await trio.sleep(stratum.miners.listeners.TLS_HANDSHAKE_S + 1)
+            await trio.sleep(stratum.miners.tls_connection.TLS_HANDSHAKE_S + 1)
             give(place, waiting)
 
         def wait_long(place: Place, waiting: Waiting) -> None:
-            if isinstance(waiting, stratum.miners.listeners._Handshake):
+            if isinstance(waiting, Handshake):
                 waited.append(waiting)
                 nursery.start_soon(give_late, place, waiting)
             else:
                 give(place, waiting)
 
-        monkeypatch.setattr(site.board, "wait_for_turn", wait_long)
+        monkeypatch.setattr(site.board.lanes, "add", wait_long)
         assert accepted(await (await shop.mining(site)).mine())
         assert len(waited) > 1
 

@@ -13,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 
+import stratum.miners.group_commit
 import stratum.miners.switchboard
 from stratum.job import Solution
 from stratum.miners.distribution import ANEW_INTERVAL_S
@@ -130,7 +131,7 @@ async def test_solution_leaves_before_the_commit_and_the_reply() -> None:
 async def test_pump_does_not_read_on_while_too_much_waits_for_a_commit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stratum.miners.switchboard, "UNCOMMITTED_BYTES_MAX", 2_000)
+    monkeypatch.setattr(stratum.miners.group_commit, "UNCOMMITTED_BYTES_MAX", 2_000)
     journal = JournalThatIsSlow()
     async with serving(journal=journal) as site:
         miner = await site.mining()

@@ -277,7 +277,7 @@ async def test_a_mask_is_told_to_the_miners_of_its_channel() -> None:
 async def test_the_journal_is_asked_to_commit_without_a_share() -> None:
     journal = MemoryJournal()
     async with serving(journal=journal) as site:
-        site.board.commit_soon()
+        site.board.commits.soon()
         await site.until(lambda: len(journal.commits) == 1)
         assert journal.commits == [[]]
         await trio.testing.wait_all_tasks_blocked()
@@ -288,19 +288,19 @@ async def test_what_is_owed_during_a_commit_is_in_the_next_one() -> None:
     class JournalThatOwesMore(MemoryJournal):
         async def commit(self, tallies: bytes) -> None:
             if not self.commits:
-                site.board.commit_soon()
+                site.board.commits.soon()
             await super().commit(tallies)
 
     journal = JournalThatOwesMore()
     async with serving(journal=journal) as site:
-        site.board.commit_soon()
+        site.board.commits.soon()
         await site.until(lambda: len(journal.commits) == 2)
 
 
 async def test_what_is_owed_at_the_end_is_committed() -> None:
     journal = MemoryJournal()
     async with serving(journal=journal, board_limits=BoardLimits(commit_interval_s=3600.0)) as site:
-        site.board.commit_soon()
+        site.board.commits.soon()
         await site.until(lambda: len(journal.commits) == 1)
-        site.board.commit_soon()
+        site.board.commits.soon()
     assert len(journal.commits) == 2

@@ -7,8 +7,9 @@ import pytest
 import trio
 import trio.testing
 
+from stratum.miners.connection import SocketConnection
 from stratum.miners.liveness import SessionLimits
-from stratum.miners.switchboard import BoardLimits, SocketConnection
+from stratum.miners.switchboard import BoardLimits
 from stratum.tallies import Verdict
 from tests.stages.sockets import (
     PATIENCE_S,

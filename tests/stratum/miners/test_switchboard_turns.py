@@ -12,22 +12,21 @@ import pytest
 import trio
 import trio.testing
 
-from stratum.miners.connection_limits import Place, Standing
-from stratum.miners.switchboard import (
+from stratum.miners.connection import (
     HALF_OPEN_LINES,
-    HANDSHAKE_COST_PER_ROUND,
     LINES_AT_ONCE,
-    LINES_PER_LOOK,
-    LINES_PER_TURN,
-    OVERDRAWN_LOOKS_MAX,
-    SHARELESS_S,
+    LINES_PER_CHECK,
+    OVERDRAWN_CHECKS_MAX,
+    Connection,
+)
+from stratum.miners.connection_limits import Place, Standing
+from stratum.miners.lanes import (
+    HANDSHAKE_COST_PER_ROUND,
     STRANGER_COST_BESIDE_MINERS,
     STRANGER_REST_S,
     TALK_COST_PER_ROUND,
-    UNEARNED_PER_LOOK_MAX,
-    WELCOME_COST,
-    Connection,
 )
+from stratum.miners.switchboard import LINES_PER_TURN, SHARELESS_S, UNEARNED_PER_CHECK_MAX, WELCOME_COST
 from stratum.tallies import Verdict
 from tests.stages.sockets import NTIME, MemoryJournal, Site, encode, make_work
 
@@ -178,12 +177,12 @@ async def test_who_talks_without_end_waits_and_is_dropped_after_a_minute(
         talker.join()
         talker.say(10_000 * PING)
         await trio.sleep(4)
-        assert LINES_AT_ONCE <= talker.pongs <= LINES_AT_ONCE + LINES_PER_LOOK
+        assert LINES_AT_ONCE <= talker.pongs <= LINES_AT_ONCE + LINES_PER_CHECK
         assert len(talker.sent) > 9_000 * len(PING), "what waits is not read"
-        await trio.sleep(LOOK_S * OVERDRAWN_LOOKS_MAX + 10)
+        await trio.sleep(LOOK_S * OVERDRAWN_CHECKS_MAX + 10)
         assert not talker.open
         assert site.board.dropped == {"too many lines": 1}
-        assert talker.pongs <= LINES_AT_ONCE + LINES_PER_LOOK * (OVERDRAWN_LOOKS_MAX + 1)
+        assert talker.pongs <= LINES_AT_ONCE + LINES_PER_CHECK * (OVERDRAWN_CHECKS_MAX + 1)
 
 
 async def test_who_is_not_authorised_has_few_lines(clock: trio.testing.MockClock) -> None:
@@ -200,9 +199,9 @@ async def test_talk_that_a_miner_may_need_is_answered_for_ever(clock: trio.testi
         talker.join()
         await trio.sleep(1)
         for burst in range(60):
-            talker.say((LINES_PER_LOOK - 1) * PING)
+            talker.say((LINES_PER_CHECK - 1) * PING)
             await trio.sleep(LOOK_S)
-            assert talker.pongs == (burst + 1) * (LINES_PER_LOOK - 1)
+            assert talker.pongs == (burst + 1) * (LINES_PER_CHECK - 1)
 
 
 async def test_a_rental_proxy_brings_all_its_workers_at_once(clock: trio.testing.MockClock) -> None:
@@ -284,7 +283,7 @@ async def test_rejected_shares_cost_nobody_a_line_in_the_books_and_their_connect
         await trio.sleep(2 * LOOK_S)
         assert not thief.open
         assert site.board.dropped == {"rejected shares without work": 1}
-        assert site.engine.totals()[Verdict.JOB_UNKNOWN] > UNEARNED_PER_LOOK_MAX
+        assert site.engine.totals()[Verdict.JOB_UNKNOWN] > UNEARNED_PER_CHECK_MAX
         tallied = [tally.verdict for commit in journal.commits for tally in commit]
         assert tallied == [Verdict.ACCEPTED]
         assert victim.open
@@ -392,7 +391,7 @@ async def test_of_a_source_that_comes_for_ever_nothing_is_kept_that_has_made_roo
             mine, peer = socket.socketpair()
             ends += mine, peer
             site.board.arrive(mine, "203.0.113.9", entered(site, "203.0.113.9"))
-        kept = len(site.board._strangers)
+        kept = len(site.board.lanes.strangers)
         print(f"{kept} wait for turns, {site.connection_limits.sessions} have places")
         assert kept == site.connection_limits.sessions == 23
         for end in ends:

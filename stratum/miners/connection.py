@@ -1,0 +1,188 @@
+"""A connection of a miner: where a session's bytes come from and go to, and how many lines it may say.
+
+Invariants: `write` never blocks, and drops who does not read; while it is held nothing is read; it is shut
+once, by `Board.drop`. Must not know: what is said, whose turn it is.
+"""
+
+import socket
+from typing import Protocol
+
+from stratum.miners.connection_limits import MADE_ROOM, Place, Standing
+from stratum.miners.group_commit import GroupCommit
+from stratum.miners.lanes import Lanes
+from stratum.miners.poller import READ, WRITE, Poller
+from stratum.miners.session import MinerSession
+
+RECV_BYTES = 4096  # some 25 shares: one socket cannot hold up a round
+# A miner says a few lines when it connects, and a rental proxy a few hundred once it is authorised; then they
+# send shares, which are not counted here. Whoever has used up its lines is not read until the next
+# check, every 5 s.
+HALF_OPEN_LINES = 20
+LINES_AT_ONCE = 300
+LINES_PER_CHECK = 10
+OVERDRAWN_CHECKS_MAX = 12  # a minute of that, and it is dropped
+
+
+class Board(Protocol):
+    """What a connection needs of the switchboard that it is on."""
+
+    out_bytes_max: int  # that wait for a miner
+    poller: Poller
+    commits: GroupCommit
+    lanes: Lanes
+
+    def session_for(self, connection: "Connection") -> MinerSession: ...
+    def readable(self, connection: "Connection") -> None: ...
+    def judge(self) -> None: ...
+    def take_turn(self, connection: "Connection") -> int: ...
+    def drop(self, connection: "Connection", reason: str) -> None: ...
+
+
+class Connection:
+    """stratum.miners.owner.Owner. While it is held `line` waits for its turn, or what it sends does."""
+
+    __slots__ = (
+        "accepted",
+        "address",
+        "board",
+        "held",
+        "line",
+        "lines_left",
+        "open",
+        "overdrawn_checks",
+        "place",
+        "session",
+        "share_at_s",
+        "trusted",
+        "unearned",
+    )
+
+    def __init__(self, board: Board, address: str, place: Place) -> None:
+        self.board = board
+        self.address = address
+        self.place = place
+        self.open = True
+        self.held = False
+        self.line: bytes | None = None  # that Python is to answer
+        self.lines_left = HALF_OPEN_LINES
+        self.overdrawn_checks = 0
+        self.trusted = False  # it has mined lately: its shares are read as they come
+        self.accepted = self.unearned = 0  # at the last check
+        self.share_at_s = 0.0  # an accepted one, or when it was authorised
+        self.session = board.session_for(self)
+
+    def read(self, bytes_max: int) -> bytes | None:
+        """What has arrived; b"" at the end; None if nothing."""
+        raise NotImplementedError
+
+    def write(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def hold(self) -> None:
+        """Read nothing for now."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        raise NotImplementedError
+
+    def shut(self) -> None:
+        raise NotImplementedError
+
+    def take_turn(self) -> int:
+        return self.board.take_turn(self)
+
+    def make_room(self) -> None:
+        self.board.drop(self, MADE_ROOM)
+
+    def more_lines(self) -> str | None:
+        """At every check, for everybody; why to drop who always wants more."""
+        overdrawn = self.lines_left == 0 and self.line is not None
+        most = HALF_OPEN_LINES if self.place.standing is Standing.HALF_OPEN else LINES_AT_ONCE
+        self.lines_left = min(most, self.lines_left + LINES_PER_CHECK)
+        if not overdrawn:
+            self.overdrawn_checks = 0
+            return None
+        self.overdrawn_checks += 1
+        if self.overdrawn_checks >= OVERDRAWN_CHECKS_MAX:
+            return "too many lines"
+        self.board.lanes.add(self.place, self)
+        return None
+
+
+def receive(sock: socket.socket, bytes_max: int) -> bytes | None:
+    """What has arrived; b"" at the end, whatever the end was; None if nothing."""
+    try:
+        return sock.recv(bytes_max)
+    except (BlockingIOError, InterruptedError):
+        return None
+    except OSError:
+        return b""
+
+
+class SocketConnection(Connection):
+    """A plain TCP miner, read and written by the pump."""
+
+    __slots__ = ("_out", "_sock")
+
+    def __init__(self, board: Board, sock: socket.socket, address: str, place: Place) -> None:
+        self._sock = sock
+        self._out: bytearray | None = None
+        board.poller.register(sock, self)
+        super().__init__(board, address, place)
+
+    def read(self, bytes_max: int) -> bytes | None:
+        return receive(self._sock, bytes_max)
+
+    def write(self, data: bytes) -> None:
+        if not self.open:
+            return
+        if self._out is not None:
+            if len(self._out) + len(data) > self.board.out_bytes_max:
+                self.board.drop(self, "does not read")
+            else:
+                self._out += data
+            return
+        try:
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.board.drop(self, "connection lost")
+            return
+        if sent < len(data):
+            self._out = bytearray(data[sent:])
+            self._watch()
+
+    def flush(self) -> None:
+        """The socket takes bytes again."""
+        assert self._out is not None
+        try:
+            sent = self._sock.send(self._out)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.board.drop(self, "connection lost")
+            return
+        del self._out[:sent]
+        if not self._out:
+            self._out = None
+            self._watch()
+
+    def hold(self) -> None:
+        if not self.held:
+            self.held = True
+            self._watch()
+
+    def release(self) -> None:
+        if self.held:
+            self.held = False
+            self._watch()
+
+    def _watch(self) -> None:
+        events = (0 if self.held else READ) | (0 if self._out is None else WRITE)
+        self.board.poller.modify(self._sock, events, self)
+
+    def shut(self) -> None:
+        self.open = False
+        self.board.poller.unregister(self._sock)
+        self._sock.close()

@@ -1,0 +1,119 @@
+"""The group commit: answers to shares leave after the commit that holds their shares.
+
+What is judged while a commit is under way waits for the next one, which takes all of it. It begins when
+COMMIT_REPLIES wait, or `interval_s` after the one before it began, whichever is first: an idle pool answers
+at once, a busy one groups, and fsyncs are bounded in between.
+
+Invariants: what the engine has handed over is durable before anything of it is answered; where a commit fails
+nothing of it is acknowledged, and the pool stops; a stop waits for the commit that is under way, and what was
+read before it is committed; replies that wait are bounded, if readers ask for `room`.
+Must not know: sockets, sessions, how something becomes durable.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from stratum._engine import Engine
+from stratum.miners.owner import Owner
+
+# Of replies that wait for a commit: some two seconds of shares at full speed. Behind a slower commit nobody
+# is read. As much again may be in the commit itself.
+UNCOMMITTED_BYTES_MAX = 32 << 20
+REPLY_OVERHEAD_BYTES = 128  # of a reply in the list of those that wait
+REPLIES_PER_ROUND = 1024  # 5 ms of writing, then other tasks get their turn
+COMMIT_REPLIES = 32  # worth an fsync of their own: 9 ms of the built-out site's shares
+
+
+class Journal(Protocol):
+    """Makes tallies durable, and what else it has by then. Returns when they are; raises when they may not
+    be, which ends the board.
+
+    Not cancelled: a stop waits for the commit that is under way.
+    """
+
+    async def commit(self, tallies: bytes) -> None: ...
+
+
+class GroupCommit:
+    """`judge` has everything judged that was fed by then; whoever judges says so, with the replies."""
+
+    def __init__(
+        self, engine: Engine, journal: Journal, *, judge: Callable[[], None], interval_s: float
+    ) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._judge = judge
+        self._interval_s = interval_s
+        self._replies: list[tuple[Owner, bytes]] = []
+        self._replies_bytes = 0
+        self._journal_is_owed = False
+        self._wanted = trio.Event()
+        self._enough = trio.Event()  # replies for a commit that does not wait for its interval
+        self._due_s = 0.0
+        self._done = trio.Event()
+
+    def want(self) -> None:
+        """There are tallies to commit."""
+        self._wanted.set()
+
+    def add(self, replies: list[tuple[Owner, bytes]]) -> None:
+        """To be sent after the next commit."""
+        self._replies += replies
+        if len(self._replies) >= COMMIT_REPLIES:
+            self._enough.set()
+        for _, data in replies:
+            self._replies_bytes += len(data) + REPLY_OVERHEAD_BYTES
+
+    def owe(self) -> None:
+        """The journal has something to write or to forget, whether or not there are tallies."""
+        self._journal_is_owed = True
+
+    def soon(self) -> None:
+        """The journal has something to write now."""
+        self.owe()
+        self.want()
+
+    def want_what_is_owed(self) -> None:
+        """Now and then: not everything that the journal is owed is worth a commit of its own at once."""
+        if self._journal_is_owed:
+            self._wanted.set()
+
+    async def room(self) -> None:
+        """Returns at once, or after a commit when too many replies wait for one."""
+        while self._replies_bytes > UNCOMMITTED_BYTES_MAX:
+            await self._done.wait()
+
+    async def run(self) -> None:
+        """Until cancelled, or a commit fails."""
+        try:
+            while True:
+                await self._wanted.wait()
+                with trio.move_on_at(self._due_s):
+                    await self._enough.wait()
+                # Not to be interrupted: what the engine has handed over is nowhere else.
+                with trio.CancelScope(shield=True):
+                    await self._commit()
+        except trio.Cancelled:
+            if self._wanted.is_set():  # a stop: what was read still counts
+                with trio.CancelScope(shield=True):
+                    await self._commit()
+            raise
+
+    async def _commit(self) -> None:
+        """Make everything durable that was said by now, then answer it."""
+        self._judge()  # so that nothing is under way of who has left before
+        self._wanted, self._enough = trio.Event(), trio.Event()
+        self._due_s = trio.current_time() + self._interval_s
+        replies, self._replies, self._replies_bytes = self._replies, [], 0
+        tallies = self._engine.take_tallies()
+        owed, self._journal_is_owed = self._journal_is_owed, False
+        if tallies or owed:  # else nobody is to be charged with these: garbage is not worth an fsync
+            await self._journal.commit(tallies)
+        for at in range(0, len(replies), REPLIES_PER_ROUND):
+            for owner, data in replies[at : at + REPLIES_PER_ROUND]:
+                owner.write(data)
+            await trio.lowlevel.checkpoint()
+        self._done.set()
+        self._done = trio.Event()
