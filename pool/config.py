@@ -4,7 +4,6 @@ Invariant: a `PoolConfig` that `load_config` returned is complete and consistent
 network (nodes, listening addresses) can still fail. Secrets never appear in an error or a repr.
 """
 
-import tomllib
 from fractions import Fraction
 from ipaddress import ip_network
 from pathlib import Path
@@ -17,6 +16,8 @@ from pool.chain.addresses import BadAddress, script_for
 from pool.chain.coinbase import TAG_BYTES_MAX
 from pool.chain.nodes import CHAINS, NodeConfig
 from pool.data_dir import database_url
+from pool.settings_file import BadConfig as BadConfig
+from pool.settings_file import path_in, read_settings
 from pool.treasury.settings import PayoutSettings
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.miners.connection_limits import ConnectionBounds
@@ -25,13 +26,8 @@ from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits
 from stratum.miners.vardiff import VardiffPolicy
 
-CONFIG_BYTES_MAX: Final = 1 << 20  # settings are a page; more is the wrong file
 _EXPONENT_MAX: Final = 1_000  # beyond any difficulty, and still quick to compute
 EXTRANONCE1_BYTES: Final = 4  # 2^32 sessions a boot before one is used again
-
-
-class BadConfig(Exception):
-    """The settings cannot be used; the text says what is wrong and where."""
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,17 +117,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
 def load_config(path: Path) -> PoolConfig:
     """Read and check a settings file. Relative paths in it are relative to it. Raises BadConfig."""
     try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise BadConfig(f"cannot read {path}: {error.strerror}") from None
-    if len(text) > CONFIG_BYTES_MAX:
-        raise BadConfig(f"{path} is larger than {CONFIG_BYTES_MAX} bytes")
-    try:
-        raw = tomllib.loads(text.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BadConfig(f"{path} is not TOML: {error}") from None
-    try:
-        file = msgspec.convert(raw, _File)
+        file = msgspec.convert(read_settings(path), _File)
     except msgspec.ValidationError as error:
         raise BadConfig(f"{path}: {error}") from None
     return _checked(file, path.parent)
@@ -195,7 +181,7 @@ def _checked(file: _File, base: Path) -> PoolConfig:
         raise BadConfig("stratum: difficulty_min <= difficulty_start <= difficulty_max does not hold")
     return PoolConfig(
         network=pool.network,
-        data_dir=_path(base, pool.data_dir, "pool.data_dir"),
+        data_dir=path_in(base, pool.data_dir, "pool.data_dir"),
         payout_script=payout_script,
         tag=pool.tag,
         outage_s=pool.outage_s,
@@ -218,7 +204,7 @@ def _checked(file: _File, base: Path) -> PoolConfig:
             half_open_per_address_max=limits.half_open_per_address,
         ),
         payouts=file.payouts,
-        database_url=file.database.url or database_url(_path(base, pool.data_dir, "pool.data_dir")),
+        database_url=file.database.url or database_url(path_in(base, pool.data_dir, "pool.data_dir")),
     )
 
 
@@ -236,14 +222,14 @@ def _nodes(tables: list[NodeTable], base: Path) -> tuple[NodeConfig, ...]:
         if table.password_file is not None:
             if password is not None:
                 raise BadConfig(f"node {table.name}: give password or password_file, not both")
-            path = _path(base, table.password_file, f"node {table.name}: password_file")
+            path = path_in(base, table.password_file, f"node {table.name}: password_file")
             try:
                 password = path.read_text().strip()
             except (OSError, UnicodeDecodeError):
                 raise BadConfig(f"node {table.name}: cannot read the password_file {path}") from None
         cookie_file = None
         if table.cookie_file is not None:
-            cookie_file = _path(base, table.cookie_file, f"node {table.name}: cookie_file")
+            cookie_file = path_in(base, table.cookie_file, f"node {table.name}: cookie_file")
         try:
             configs.append(
                 NodeConfig(
@@ -262,16 +248,6 @@ def _nodes(tables: list[NodeTable], base: Path) -> tuple[NodeConfig, ...]:
     return tuple(configs)
 
 
-def _path(base: Path, text: str, what: str) -> Path:
-    """Relative to the settings file; ~ is the home of whoever runs the pool."""
-    if not text or "\0" in text:
-        raise BadConfig(f"{what}: {text!r} is not a path")
-    try:
-        return base / Path(text).expanduser()
-    except RuntimeError:
-        raise BadConfig(f"{what}: {text!r}: there is no such home directory") from None
-
-
 def _endpoints(table: StratumTable, base: Path) -> tuple[Endpoint, ...]:
     proxies = tuple(_network(text) for text in table.proxy_protocol_from)
     endpoints = []
@@ -285,8 +261,8 @@ def _endpoints(table: StratumTable, base: Path) -> tuple[Endpoint, ...]:
     for text in table.listen_tls:
         assert table.certificate is not None
         host, port = parse_address(text, "stratum.listen_tls")
-        certificate = str(_path(base, table.certificate, "stratum.miners.certificate"))
-        key = None if table.key is None else str(_path(base, table.key, "stratum.key"))
+        certificate = str(path_in(base, table.certificate, "stratum.miners.certificate"))
+        key = None if table.key is None else str(path_in(base, table.key, "stratum.key"))
         endpoints.append(Endpoint(host=host, port=port, certificate=certificate, key=key, proxies=proxies))
     if not endpoints:
         raise BadConfig("stratum.listen: nothing to listen on")

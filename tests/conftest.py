@@ -138,18 +138,17 @@ def regtest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def directory_of_acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from pool.admin.client import ask
     from pool.admin.machines import ContainerSet
     from pool.admin.tenants import TenantAdd
     from pool.data_dir import database_url
-    from tests.stages.command_line import PASSWORD
+    from tests.stages.command_line import PASSWORD, ask_books
 
     home = tmp_path_factory.mktemp("acme")
     for command, params in (
         ("tenant.add", TenantAdd("acme")),
         ("container.set", ContainerSet("acme", "c01")),
     ):
-        ask(home, database_url(home), "regtest", command, params, "ann")
+        ask_books(home, database_url(home), "regtest", command, params, "ann")
     (home / "password").write_text(f"{PASSWORD}\n")
     return home
 

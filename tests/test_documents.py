@@ -31,9 +31,10 @@ def typed(path: Path) -> list[str]:
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
     """The command that is meant, and what follows it."""
     command: Any = typer.main.get_command(app)
-    while words and hasattr(command, "commands"):
-        assert words[0] in command.commands, f"there is no command {words[0]}"
-        command, words = command.commands[words[0]], words[1:]
+    while words and hasattr(command, "list_commands"):
+        found = command.get_command(typer.Context(command), words[0])
+        assert found is not None, f"there is no command {words[0]}"
+        command, words = found, words[1:]
     return command, words
 
 

@@ -1,22 +1,23 @@
 """How the command line executes a command: through the running pool, or on the data directory without one.
 
 Whether a pool runs is known by the lock that it holds, not by its socket: a socket may be left behind.
+
+Must not know: what it takes to execute a command without a pool, which is seconds of imports.
 """
 
+import json
+import socket
+from collections.abc import Callable, Mapping
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
-import msgspec
-
-from pool.admin.commands import READING, execute
-from pool.admin.desk import Desk
-from pool.books.book import bound_network
-from pool.books.store import Store, open_store
 from pool.data_dir import DataDirError, admin_socket, held
-from pool.fleet.rows import RegistryError
+from pool.fleet.registry_error import RegistryError
 
 ANSWER_TIMEOUT_S: Final = 30.0  # a command waits for the journal at most, milliseconds
+ANSWER_BYTES_MAX: Final = 1 << 26  # a thousand machines are half a megabyte, as many tenants are less
+HTTP_OK: Final = 200
 
 
 class NoAnswer(Exception):
@@ -24,49 +25,62 @@ class NoAnswer(Exception):
 
 
 def ask(
-    data_dir: Path, database_url: str, network: str | None, name: str, params: msgspec.Struct, by: str
+    data_dir: Path | None, without_pool: Callable[[str, bytes], Any], name: str, params: Mapping[str, Any]
 ) -> Any:
-    """The command's result. `network` is what settings say; without settings the book's counts. `by` is whose
-    change it is, unless a pool runs: that asks the kernel. Raises RegistryError, DataDirError, StoreError or
-    NoAnswer, in words."""
-    body = msgspec.json.encode(params)
+    """The command's result: from the pool that runs on the data directory; from `without_pool` where none
+    does, or where there is a database alone. Raises RegistryError, DataDirError or NoAnswer, in words."""
+    body = json.dumps(params).encode()
+    if data_dir is None:
+        return without_pool(name, body)
     try:
-        with held(data_dir, reading=name in READING):
-            return _directly(database_url, network, name, body, by)
+        with held(data_dir, reading=only_reads(name)):
+            return without_pool(name, body)
     except DataDirError:
-        socket = admin_socket(data_dir)
-        if not socket.exists():
+        path = admin_socket(data_dir)
+        if not path.exists():
             raise
-    return _through(socket, name, body)
+    return _through(path, name, body)
 
 
-def borrow_lease(store: Store, data_dir: Path) -> None:
-    """Write as the guest of the pool that runs on the data directory; as a visitor where none does."""
+def only_reads(name: str) -> bool:
+    """Whether a command changes nothing: then several may be given at a time."""
+    return name.endswith((".list", ".show"))
+
+
+def lent_epoch(data_dir: Path) -> int | None:
+    """The epoch of the pool that runs on the data directory, for who writes beside it as its guest; None
+    where none does."""
     try:
-        socket = admin_socket(data_dir)
-        epoch = _through(socket, "lease.show", b"{}") if socket.exists() else None
+        path = admin_socket(data_dir)
+        epoch: int | None = _through(path, "lease.show", b"{}") if path.exists() else None
     except (DataDirError, NoAnswer):
-        return  # where a pool runs all the same, every write is refused and says who it is
-    if epoch is not None:
-        store.borrow_lease(epoch)
+        return None  # where a pool runs all the same, every write is refused and says who it is
+    return epoch
 
 
-def _directly(database_url: str, network: str | None, name: str, body: bytes, by: str) -> Any:
-    store = open_store(database_url)
+class _Connection(HTTPConnection):
+    """HTTP over the pool's Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("angara", timeout=ANSWER_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(ANSWER_TIMEOUT_S)
+        self.sock.connect(str(self._path))
+
+
+def _through(path: Path, name: str, body: bytes) -> Any:
+    connection = _Connection(path)
     try:
-        return msgspec.to_builtins(execute(Desk(store, bound_network(store, network)), name, body, by))
+        connection.request("POST", f"/v1/{name}", body)
+        response = connection.getresponse()
+        answer = json.loads(response.read(ANSWER_BYTES_MAX))
+    except (OSError, HTTPException, ValueError) as error:
+        raise NoAnswer(f"the pool does not answer on {path}: {error}") from None
     finally:
-        store.close()
-
-
-def _through(socket: Path, name: str, body: bytes) -> Any:
-    transport = httpx.HTTPTransport(uds=str(socket))
-    try:
-        with httpx.Client(transport=transport, timeout=ANSWER_TIMEOUT_S) as client:
-            response = client.post(f"http://angara/v1/{name}", content=body)
-    except httpx.HTTPError as error:
-        raise NoAnswer(f"the pool does not answer on {socket}: {error}") from None
-    answer = msgspec.json.decode(response.content)
-    if response.status_code != httpx.codes.OK:
+        connection.close()
+    if response.status != HTTP_OK:
         raise RegistryError(answer["error"])
     return answer

@@ -74,7 +74,9 @@ from pool.admin.upstreams import (
     upstream_state,
     upstream_switch,
 )
+from pool.books.book import bound_network
 from pool.books.changes import State
+from pool.books.store import open_store
 from pool.fleet.rows import RegistryError
 from stratum.json_depth import too_deep
 
@@ -133,8 +135,6 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "lease.show": Question(LeaseShow, lease_show),
 }
 
-READING: Final = frozenset(name for name, it in COMMANDS.items() if isinstance(it, Question))
-
 
 def _beyond(value: object) -> int | None:
     """A number in it that no column of the database takes."""
@@ -169,3 +169,13 @@ def execute(desk: Desk, name: str, body: bytes, by: str) -> Any:
         state=command.state,
     )
     return command.carry_out(operator_desk, params)
+
+
+def execute_alone(database_url: str, network: str | None, name: str, body: bytes, by: str) -> Any:
+    """The same without a pool. `network` is what settings say; without settings the book's own counts. Raises
+    StoreError too."""
+    store = open_store(database_url)
+    try:
+        return msgspec.to_builtins(execute(Desk(store, bound_network(store, network)), name, body, by))
+    finally:
+        store.close()

@@ -1,55 +1,48 @@
 """`angara change`: who changed what, and when. Must not know: which commands there are."""
 
-from typing import Annotated, Any
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 
-from pool.admin.changes import ChangeList
-from pool.cli.command_line import JsonOption, ask_pool, moment, print_json, print_lines
-from pool.cli.options import ConfigOption, DatabaseOption, DataDirOption
+from pool.cli.books import Books
+from pool.cli.options import ListForm, with_options
+from pool.cli.output import Column, exact, moment, show
 
-app = typer.Typer(help="Who changed what.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
-
-@app.callback()
-def _change() -> None:
-    """Who changed what."""
+CHANGES: Final = (
+    Column("number", "id", right=True),
+    Column("time", "changed_at", moment),
+    Column("by", "changed_by"),
+    Column("command", "command"),
+    Column("subject", "subject"),
+    Column("change", "difference"),
+)
 
 
 @app.command("list")
+@with_options
 def list_changes(
+    books: Books,
+    form: ListForm,
     subject: Annotated[
         str | None,
         typer.Argument(help="Only of this one: tenant, tenant.container, tenant.container.unit, or a name."),
     ] = None,
     before: Annotated[int | None, typer.Option(help="Older ones than the change of this number.")] = None,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """The latest thousand changes that were made by commands, the newest last."""
-    rows = ask_pool("change.list", ChangeList(subject, before), config, data_dir, database)
-    if as_json:
-        print_json(rows)
-        return
-    columns = ("number>", "time", "by", "command", "subject", "change")
-    print_lines(
-        columns,
-        [
-            (
-                str(row["id"]),
-                moment(row["changed_at_s"]),
-                *(row[key] for key in ("changed_by", "command", "subject")),
-                _difference(row["was"], row["became"]),
-            )
-            for row in rows
-        ],
-    )
+    rows = books.ask("change.list", subject=subject, before=before)
+    show([row | _in_words(exact(row)) for row in rows], CHANGES, form)
 
 
-def _difference(was: dict[str, Any] | None, became: dict[str, Any] | None) -> str:
+def _in_words(row: Mapping[str, Any]) -> dict[str, str]:
+    return {"difference": _difference(row["was"], row["became"])}
+
+
+def _difference(was: Mapping[str, Any] | None, became: Mapping[str, Any] | None) -> str:
     if became is None:
         return "gone"
     if was is None:
@@ -60,4 +53,4 @@ def _difference(was: dict[str, Any] | None, became: dict[str, Any] | None) -> st
 def _word(value: object) -> str:
     if value is None:
         return "-"
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,124 +1,63 @@
-"""The `angara` command. A mistake of the user is answered in words and exit code 2, never by a traceback."""
+"""The `angara` command. What a command needs is imported when it runs: `angara --help` and whatever asks a
+running pool take a fraction of a second, `angara run` some seconds.
+"""
 
-import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
-import structlog
-import trio
 import typer
-from rich.console import Console
-from sqlalchemy.exc import SQLAlchemyError
 
-from pool.admin.client import NoAnswer
-from pool.books.bookkeeper import BooksFailed
-from pool.books.journal import JournalFailed
-from pool.books.store import DATABASE_ERRORS, open_store, words_of
-from pool.check import Finding, check_pool
-from pool.cli.changes import app as change_app
-from pool.cli.command_line import say
-from pool.cli.fleet import container_app, site_app, tenant_app, worker_app
-from pool.cli.money import db_app, ledger_app, rate_app
-from pool.cli.orders import app as order_app
-from pool.cli.payouts import app as payout_app
-from pool.cli.reports import app as report_app
-from pool.cli.upstreams import app as upstream_app
-from pool.config import BadConfig, load_config, parse_address, parse_difficulty
-from pool.data_dir import DataDirError, held
-from pool.demo import DemoOptions, above, run_demo
-from pool.fleet.rows import RegistryError
-from pool.log_lines import LogLines, in_shape
-from pool.main import Pool
-from pool.regtest.server import RegtestOptions, RegtestUnavailable, serve_regtest
-from pool.regtest.wallet import TEMPLATE_TXS_MAX
-from pool.treasury.wallet import BadWallet
-from stratum import _engine
-from stratum.difficulty import BadTarget, target_from_nbits
-from stratum.miners.certificate import BadCertificate
-from stratum.miners.listeners import BadEndpoint
-
-EXIT_MISTAKE = 2
+from pool.cli.books import DEFAULT_CONFIG
+from pool.cli.command_groups import Angara
+from pool.cli.mistakes import EXIT_WRONG
+from pool.cli.options import ShowForm, with_options
+from pool.cli.output import Form, print_json, say
+from pool.settings_file import BadConfig
 
 app = typer.Typer(
+    cls=Angara,
     help="Stratum V1 mining pool and proxy for container data centres.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,
 )
 
-for name, sub_app in (
-    ("tenant", tenant_app),
-    ("site", site_app),
-    ("container", container_app),
-    ("worker", worker_app),
-    ("upstream", upstream_app),
-    ("order", order_app),
-    ("change", change_app),
-    ("rate", rate_app),
-    ("ledger", ledger_app),
-    ("db", db_app),
-    ("report", report_app),
-    ("payout", payout_app),
-):
-    app.add_typer(sub_app, name=name)
-
-# What is answered in words: a mistake of the user, or something outside that is not as it has to be.
-MISTAKES = (
-    BadCertificate,
-    BadConfig,
-    BadEndpoint,
-    BadWallet,
-    BooksFailed,
-    DataDirError,
-    JournalFailed,
-    NoAnswer,
-    OSError,
-    RegistryError,
-    RegtestUnavailable,
-    *DATABASE_ERRORS,
-)
-
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOML), see the README.")]
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="Settings file (TOML), see the README.", show_default=True)
+]
 DataDirOption = Annotated[Path, typer.Option(help="Where the chain and the found blocks are kept.")]
 BitsOption = Annotated[str | None, typer.Option(help="nBits that templates offer, in hex, e.g. 1d00ffff.")]
-TxsOption = Annotated[
-    int, typer.Option(min=0, max=TEMPLATE_TXS_MAX, help="Transactions that every template is filled with.")
-]
+TxsOption = Annotated[int, typer.Option(min=0, help="Transactions that every template is filled with.")]
 
 
 def main() -> None:
     """Entry point of the `angara` command."""
-    try:
-        app()
-    except MISTAKES as error:
-        say(f"angara: {_in_words(error)}", err=True)
-        sys.exit(EXIT_MISTAKE)
+    for stream in (sys.stdout, sys.stderr):  # names have letters that not every terminal knows
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    app()
 
 
 @app.callback()
 def _setup(verbose: Annotated[bool, typer.Option(help="Log debug messages too.")] = False) -> None:
-    terminal = sys.stderr.isatty()
-    renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.LogfmtRenderer()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        processors=[
-            LogLines(),
-            in_shape,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-    )
+    if verbose:
+        from pool.cli.logs import set_up_logs
+
+        set_up_logs(verbose=True)
 
 
 @app.command()
-def run(config: ConfigOption) -> None:
+def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Run the pool."""
+    from pool.books.store import open_store
+    from pool.config import load_config
+    from pool.data_dir import held
+    from pool.main import Pool
 
     async def pool() -> None:
         settings = load_config(config)
@@ -129,22 +68,29 @@ def run(config: ConfigOption) -> None:
             finally:
                 store.close()
 
-    _run(pool)
+    _until_signal(pool)
 
 
 @app.command()
-def check(config: ConfigOption) -> None:
+@with_options
+def check(form: ShowForm, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Check the settings, the addresses and every node: what is wrong, in words."""
+    from pool.check import Finding, check_pool
+    from pool.config import load_config
+
     findings: list[Finding] = []
 
     async def look() -> None:
         findings.extend(await check_pool(load_config(config)))
 
-    _run(look)
-    for finding in findings:
-        say(f"{'ok  ' if finding.good else 'BAD '} {finding.subject}: {finding.text}")
+    _until_signal(look)
+    if form is Form.JSON:
+        print_json([{"ok": it.good, "subject": it.subject, "words": it.text} for it in findings])
+    else:
+        for finding in findings:
+            say(f"{'ok  ' if finding.good else 'BAD '} {finding.subject}: {finding.text}")
     if not all(finding.good for finding in findings):
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_WRONG)
 
 
 @app.command()
@@ -160,6 +106,13 @@ def demo(
     data_dir: DataDirOption = Path("angara-demo"),
 ) -> None:
     """An embedded regtest node, the pool and a few simulated container miners, all in one."""
+    import logging
+
+    import structlog
+    from rich.console import Console
+
+    from pool.config import parse_address, parse_difficulty
+    from pool.demo import DemoOptions, above, run_demo
 
     async def show() -> None:
         host, port = parse_address(stratum, "--stratum")
@@ -170,7 +123,7 @@ def demo(
             blocks=blocks,
             fleet=fleet,
             difficulty_log2=None if difficulty is None else parse_difficulty(difficulty, "--difficulty"),
-            template_txs=template_txs,
+            template_txs=_template_txs(template_txs),
             network_bits=_parse_bits(network_bits),
         )
         console = Console()
@@ -181,7 +134,7 @@ def demo(
             )
         await run_demo(options, console)
 
-    _run(show)
+    _until_signal(show)
 
 
 @app.command()
@@ -192,6 +145,8 @@ def regtest(
     data_dir: DataDirOption = Path("angara-regtest"),
 ) -> None:
     """A regtest node on Bitcoin Core's consensus engine, for tests and demonstrations."""
+    from pool.config import parse_address
+    from pool.regtest.server import RegtestOptions, serve_regtest
 
     async def serve() -> None:
         host, port = parse_address(listen, "--listen")
@@ -200,23 +155,39 @@ def regtest(
                 data_dir=data_dir,
                 host=host,
                 port=port,
-                template_txs=template_txs,
+                template_txs=_template_txs(template_txs),
                 network_bits=_parse_bits(network_bits),
             )
         )
 
-    _run(serve)
+    _until_signal(serve)
 
 
 @app.command()
-def version() -> None:
+@with_options
+def version(form: ShowForm) -> None:
     """The version, and the hash backend that this machine's processor gets."""
     from importlib.metadata import version as installed
 
-    typer.echo(f"angara {installed('angara')}, hash backend {_engine.backend}")
+    from stratum import _engine
+
+    if form is Form.JSON:
+        print_json({"version": installed("angara"), "hash_backend": _engine.backend})
+    else:
+        typer.echo(f"angara {installed('angara')}, hash backend {_engine.backend}")
+
+
+def _template_txs(count: int) -> int:
+    from pool.regtest.wallet import TEMPLATE_TXS_MAX
+
+    if count > TEMPLATE_TXS_MAX:
+        raise BadConfig(f"--template-txs: a template has at most {TEMPLATE_TXS_MAX} transactions")
+    return count
 
 
 def _parse_bits(text: str | None) -> int | None:
+    from stratum.difficulty import BadTarget, target_from_nbits
+
     if text is None:
         return None
     try:
@@ -227,20 +198,13 @@ def _parse_bits(text: str | None) -> int | None:
     return bits
 
 
-def _run(job: Callable[[], Awaitable[None]]) -> None:
-    """Until the job ends or a signal comes; mistakes in words."""
-    mistakes: list[str] = []
-    try:
-        trio.run(_until_signal, job)
-    except* MISTAKES as group:
-        mistakes = [_in_words(error) for error in _leaves(group)]
-    if mistakes:
-        for mistake in mistakes:
-            say(f"angara: {mistake}", err=True)
-        raise typer.Exit(EXIT_MISTAKE)
+def _until_signal(job: Callable[[], Awaitable[None]]) -> None:
+    """Until the job ends or a signal comes."""
+    import structlog
+    import trio
 
+    from pool.cli.logs import set_up_logs
 
-async def _until_signal(job: Callable[[], Awaitable[None]]) -> None:
     async def stop_on_signal(scope: trio.CancelScope) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for number in signals:
@@ -248,22 +212,11 @@ async def _until_signal(job: Callable[[], Awaitable[None]]) -> None:
                 scope.cancel()
                 return
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(stop_on_signal, nursery.cancel_scope)
-        await job()
-        nursery.cancel_scope.cancel()
+    async def run_job() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop_on_signal, nursery.cancel_scope)
+            await job()
+            nursery.cancel_scope.cancel()
 
-
-def _in_words(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:  # its text would begin with "[Errno 13]"
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    if isinstance(error, SQLAlchemyError):
-        return f"the database does not do its work: {words_of(error)}"
-    return str(error)
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    leaves: list[BaseException] = []
-    for error in group.exceptions:
-        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return leaves
+    set_up_logs()
+    trio.run(run_job)

@@ -1,39 +1,91 @@
-"""Which books a command means: --data-dir, --database, or -c angara.toml. The same for every command.
+"""The options that commands have in common, by what a command takes: books, and a form for what it shows.
 
-Must not know: what the command does.
+    @app.command("list")
+    @with_options
+    def list_all(books: Books, form: ListForm) -> None:
+
+has `-c/--config`, `--data-dir` and `--database` in place of `books`, `--json` and `--csv` in place of `form`.
+
+Must not know: what a command does.
 """
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 
-from pool.config import BadConfig, load_config
-from pool.data_dir import database_url
+from pool.cli.books import Books
+from pool.cli.output import Form
+from pool.settings_file import BadConfig
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="Settings of the pool (TOML).")]
-DataDirOption = Annotated[Path | None, typer.Option(help="Data directory, in place of the settings.")]
-DatabaseOption = Annotated[
-    str | None, typer.Option(help="Database URL, where it is not in the data directory.")
-]
+ShowForm = Annotated[Form, "as_json"]
+ListForm = Annotated[Form, "as_json", "as_csv"]
 
-
-class Books(msgspec.Struct, frozen=True):
-    """A pool's data directory and database."""
-
-    data_dir: Path
-    database_url: str
-    network: str | None  # what the settings say; without settings it is the book's own
+OPTIONS: Final[dict[str, Any]] = {
+    "config": Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Settings of the pool (TOML), ./angara.toml without."),
+    ],
+    "data_dir": Annotated[
+        Path | None, typer.Option("--data-dir", help="Data directory, in place of the settings.")
+    ],
+    "database": Annotated[
+        str | None, typer.Option("--database", help="Database URL, where it is not in the data directory.")
+    ],
+    "as_json": Annotated[bool, typer.Option("--json", help="JSON with exact values, for programs.")],
+    "as_csv": Annotated[bool, typer.Option("--csv", help="CSV with exact values, for spreadsheets.")],
+}
 
 
 def books_of(config: Path | None, data_dir: Path | None, database: str | None) -> Books:
-    """The books that the options name; ./angara.toml where they name none. Raises BadConfig."""
-    if config is not None and data_dir is not None:
-        raise BadConfig("give --config or --data-dir, not both")
-    if data_dir is not None:
-        if not data_dir.is_dir():
-            raise BadConfig(f"there is no data directory {data_dir}")
-        return Books(data_dir, database or database_url(data_dir), None)
-    settings = load_config(config if config is not None else Path("angara.toml"))
-    return Books(settings.data_dir, database or settings.database_url, settings.network)
+    return Books(config, data_dir, database, _without_pool)
+
+
+def _without_pool(books: Books, command: str, body: bytes) -> Any:
+    from pool.cli.opened_books import execute_without_pool  # seconds of imports
+
+    return execute_without_pool(books, command, body)
+
+
+def form_of(as_json: bool = False, as_csv: bool = False) -> Form:
+    if as_json and as_csv:
+        raise BadConfig("give --json or --csv, not both")
+    return Form.JSON if as_json else Form.CSV if as_csv else Form.TEXT
+
+
+TAKES: Final[dict[Any, tuple[Callable[..., Any], tuple[str, ...]]]] = {
+    Books: (books_of, ("config", "data_dir", "database")),
+    ShowForm: (form_of, ("as_json",)),
+    ListForm: (form_of, ("as_json", "as_csv")),
+}
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with options in place of what it takes. They come last, as in every command."""
+    signature = inspect.signature(command)
+    makers = {
+        name: TAKES[it.annotation] for name, it in signature.parameters.items() if it.annotation in TAKES
+    }
+    names = [option for _, options in makers.values() for option in options]
+
+    def run(**arguments: Any) -> None:
+        made = {
+            name: make(*(arguments.pop(option) for option in options))
+            for name, (make, options) in makers.items()
+        }
+        command(**arguments, **made)
+
+    own = [it for name, it in signature.parameters.items() if name not in makers]
+    common = [_parameter(name) for name in names]
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = signature.replace(parameters=[*own, *common])  # type: ignore[attr-defined]
+    run.__annotations__ = {it.name: it.annotation for it in (*own, *common)} | {"return": None}
+    return run
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    default = False if name.startswith("as_") else None
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=OPTIONS[name])

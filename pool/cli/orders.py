@@ -6,24 +6,56 @@ where they name no zone.
 
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
-from payouts.rates import HPS_PER_THS
-from pool.admin.orders import OrderAdd, OrderEnd, OrderList, OrderShow
-from pool.cli.command_line import JsonOption, ask_pool, moment, print_facts, print_json, print_table
-from pool.cli.options import ConfigOption, DatabaseOption, DataDirOption
-from pool.config import BadConfig
-from pool.reports.figures import grouped, hashrate, percent
+from pool.cli.books import Books
+from pool.cli.live_columns import of_hps, of_ths
+from pool.cli.options import ListForm, ShowForm, with_options
+from pool.cli.output import Column, Form, iso_time, moment, print_json, show, show_one
+from pool.reports.figures import amount, grouped, percent
+from pool.settings_file import BadConfig
 
-app = typer.Typer(help="Hashrate orders: computing power that is sold.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the order.")]
 
+ORDERS: Final = (
+    Column("name", "name"),
+    Column("state", "state"),
+    Column("buyer", "buyer"),
+    Column("upstream", "upstream"),
+    Column("sold", "hashrate_ths", of_ths, right=True),
+    Column("delivered now", "supply_hps", of_hps, right=True, live=True),
+    Column("machines", "machines", grouped, right=True, live=True),
+    Column("from", "from", moment),
+    Column("until", "until", moment),
+    Column("ended", "ended_at", moment),
+)
+ORDER: Final = (
+    *ORDERS[:4],
+    ORDERS[4],
+    Column("more or less", "tolerance_bps", percent),
+    Column("price of a PH-day", "sat_per_ph_day", amount),
+    Column("from", "from", moment),
+    Column("until", "until", moment),
+    Column("priority", "priority"),
+    Column("supplied by", "supplier_names"),
+    ORDERS[5],
+    Column("short by", "short_hps", of_hps),
+    ORDERS[6],
+    Column("being moved", "moving", grouped),
+    Column("added", "added"),
+    Column("ended", "ended"),
+)
+
 
 @app.command("add")
+@with_options
 def add(
+    books: Books,
+    form: ShowForm,
     name: NameArgument,
     buyer: Annotated[str, typer.Option(help="Who buys.")],
     upstream: Annotated[str, typer.Option(help="Where it is delivered: one of `angara upstream list`.")],
@@ -41,12 +73,10 @@ def add(
     from_container: Annotated[
         list[str] | None, typer.Option(help="TENANT.CONTAINER that supplies it; once for each.")
     ] = None,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
 ) -> None:
     """Sell computing power. A running pool moves machines to it, from the time that it begins."""
-    params = OrderAdd(
+    added = books.ask(
+        "order.add",
         name=name,
         buyer=buyer,
         upstream=upstream,
@@ -56,105 +86,49 @@ def add(
         until_s=_time(until, "--until"),
         priority=priority,
         sat_per_ph_day=price_sat_per_ph_day,
-        tenants=tuple(from_tenant or ()),
-        containers=tuple(from_container or ()),
+        tenants=from_tenant or [],
+        containers=from_container or [],
     )
-    _print_order(ask_pool("order.add", params, config, data_dir, database))
+    _show(added, form)
 
 
 @app.command("list")
-def list_all(
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@with_options
+def list_all(books: Books, form: ListForm) -> None:
     """All orders: what was sold, and what is delivered now."""
-    rows = ask_pool("order.list", OrderList(), config, data_dir, database)
-    if as_json:
-        print_json(rows)
-        return
-    columns = ("name", "state", "buyer", "upstream", "sold>", "now>", "machines>", "from", "until")
-    print_table(
-        columns,
-        [
-            (
-                *(row[key] for key in ("name", "state", "buyer", "upstream")),
-                hashrate(row["hashrate_ths"] * HPS_PER_THS),
-                _measured(row, "supply_hps"),
-                row.get("machines"),
-                moment(row["from_s"])[:16],
-                moment(_end_s(row))[:16],
-            )
-            for row in rows
-        ],
-    )
+    show(books.ask("order.list"), ORDERS, form)
 
 
 @app.command("show")
-def show(
-    name: NameArgument,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@with_options
+def show_order(books: Books, form: ShowForm, name: NameArgument) -> None:
     """One order. What it has delivered is told by `angara report order`."""
-    shown = ask_pool("order.show", OrderShow(name), config, data_dir, database)
-    if as_json:
-        print_json(shown)
-    else:
-        _print_order(shown)
+    _show(books.ask("order.show", name=name), form)
 
 
 @app.command("end")
-def end(
-    name: NameArgument,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
-) -> None:
+@with_options
+def end(books: Books, form: ShowForm, name: NameArgument) -> None:
     """End an order now. Its machines go back to where they mined before."""
-    params = OrderEnd(name)
-    _print_order(ask_pool("order.end", params, config, data_dir, database))
+    _show(books.ask("order.end", name=name), form)
 
 
-def _print_order(it: dict[str, Any]) -> None:
-    ended = None
-    if it["ended_at_s"] is not None:
-        ended = f"{moment(it['ended_at_s'])} by {it['ended_by']}"
-    print_facts(
-        (
-            ("name", it["name"]),
-            ("state", it["state"]),
-            ("buyer", it["buyer"]),
-            ("upstream", it["upstream"]),
-            (
-                "sold",
-                f"{hashrate(it['hashrate_ths'] * HPS_PER_THS)}, {percent(it['tolerance_bps'])} more or less",
-            ),
-            ("price", f"{grouped(it['sat_per_ph_day'])} sat per PH-day"),
-            ("from", moment(it["from_s"])),
-            ("until", moment(it["until_s"])),
-            ("priority", it["priority"]),
-            ("supplied by", ", ".join(it["suppliers"])),
-            ("delivered now", _measured(it, "supply_hps")),
-            ("short by", _measured(it, "shortage_hps") if it.get("shortage_hps") else None),
-            ("machines", it.get("machines")),
-            ("being moved", it.get("moving") or None),
-            ("added", f"{moment(it['created_at_s'])} by {it['created_by']}"),
-            ("ended", ended),
-        )
-    )
+def _show(it: dict[str, Any], form: Form) -> None:
+    if form is Form.JSON:
+        print_json(it)
+    else:
+        show_one(it | _in_words(it), ORDER)
 
 
-def _measured(it: dict[str, Any], key: str) -> str | None:
-    """A hashrate of the router, where a pool runs."""
-    return hashrate(int(it[key])) if key in it else None
-
-
-def _end_s(it: dict[str, Any]) -> int:
-    return int(it["until_s"] if it["ended_at_s"] is None else it["ended_at_s"])
+def _in_words(it: dict[str, Any]) -> dict[str, Any]:
+    ended_at_s = it["ended_at_s"]
+    return {
+        "supplier_names": ", ".join(it["suppliers"]),
+        "short_hps": it.get("shortage_hps") or None,
+        "moving": it.get("moving") or None,
+        "added": f"{moment(iso_time(it['created_at_s']))} by {it['created_by']}",
+        "ended": None if ended_at_s is None else f"{moment(iso_time(ended_at_s))} by {it['ended_by']}",
+    }
 
 
 def _scaled(text: str, scale: int, option: str, what: str) -> int:

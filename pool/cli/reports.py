@@ -7,17 +7,14 @@ books that contradict each other in words and exit code 1.
 Must not know: what is in a report, and how it looks.
 """
 
-import os
 import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from sqlalchemy import Connection, func, select
@@ -25,18 +22,18 @@ from sqlalchemy import Connection, func, select
 from payouts.book_time import latest_s
 from payouts.reports.hashrate import Grain, Step, hashrate_report
 from payouts.reports.luck import LUCK_DAYS, Whose, luck_report
-from payouts.reports.orders import UnknownOrder, order_report
+from payouts.reports.orders import order_report
 from payouts.reports.payouts import payouts_report
 from payouts.reports.pool import pool_report
-from payouts.statements.money import StatementWrong
-from payouts.statements.period import BadPeriod, Period
-from payouts.statements.statement import UnknownTenant, statement, tenant_number
+from payouts.statements.period import Period
+from payouts.statements.statement import statement, tenant_number
 from pool.books.journal_schema import journal_batches
-from pool.books.store import DATABASE_ERRORS, open_store, words_of
-from pool.cli.command_line import say
-from pool.cli.options import ConfigOption, DatabaseOption, DataDirOption
-from pool.config import BadConfig, load_config
-from pool.data_dir import database_url
+from pool.cli.books import Books
+from pool.cli.mistakes import EXIT_WRONG
+from pool.cli.opened_books import opened_to_read
+from pool.cli.options import ListForm, with_options
+from pool.cli.output import Form, say
+from pool.cli.whole_file import write_whole
 from pool.reports.document import Document
 from pool.reports.luck_document import luck_document
 from pool.reports.order_document import order_document
@@ -46,12 +43,9 @@ from pool.reports.render_html import render_html
 from pool.reports.render_json import render_json
 from pool.reports.render_text import render_text
 from pool.reports.statement_document import statement_document
+from pool.settings_file import BadConfig
 
-EXIT_WRONG: Final = 1
-EXIT_MISTAKE: Final = 2
-TEXT_COLUMNS: Final = 200  # of text that is not for a terminal
-
-app = typer.Typer(help="Statements and reports, from a pool's database.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 class Format(StrEnum):
@@ -64,10 +58,6 @@ class Format(StrEnum):
     PDF = "pdf"
 
 
-class Mistake(Exception):
-    """What the user asked for cannot be; in words."""
-
-
 TenantOption = Annotated[str, typer.Option("--tenant", help="Whose.")]
 OneTenantOption = Annotated[str | None, typer.Option("--tenant", help="Of one tenant only.")]
 FromOption = Annotated[str, typer.Option("--from", help="First day (UTC), YYYY-MM-DD.")]
@@ -77,15 +67,15 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="File to write; st
 
 
 @app.command("statement")
+@with_options
 def statement_command(
+    books: Books,
+    form: ListForm,
     tenant: TenantOption,
     from_day: FromOption,
     to_day: ToOption,
-    form: FormatOption = Format.TEXT,
+    written: FormatOption = Format.TEXT,
     out: OutOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
-    config: ConfigOption = None,
 ) -> None:
     """A client's statement: balance, work, payouts, decisions."""
 
@@ -95,29 +85,28 @@ def statement_command(
         return statement_document(statement(connection, tenant, period.from_day, period.to_day))
 
     booked_until_s: list[int] = []
-    with _answering():
-        _report(make, form, out, _url(data_dir, database, config))
-        end = _parse_day(to_day, "--to")
-        if end > datetime.now(UTC).date():
-            typer.echo("angara: the period is not over yet: this statement is provisional", err=True)
-        elif booked_until_s[0] < datetime(end.year, end.month, end.day, tzinfo=UTC).timestamp():
-            typer.echo(
-                "angara: the pool has not run since the period's end, something may still be booked in it:"
-                " this statement is provisional",
-                err=True,
-            )
+    _report(books, make, _format(written, form), out)
+    end = _parse_day(to_day, "--to")
+    if end > datetime.now(UTC).date():
+        typer.echo("angara: the period is not over yet: this statement is provisional", err=True)
+    elif booked_until_s[0] < datetime(end.year, end.month, end.day, tzinfo=UTC).timestamp():
+        typer.echo(
+            "angara: the pool has not run since the period's end, something may still be booked in it:"
+            " this statement is provisional",
+            err=True,
+        )
 
 
 @app.command("payouts")
+@with_options
 def payouts_command(
+    books: Books,
+    form: ListForm,
     from_day: FromOption,
     to_day: ToOption,
     tenant: OneTenantOption = None,
-    form: FormatOption = Format.TEXT,
+    written: FormatOption = Format.TEXT,
     out: OutOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
-    config: ConfigOption = None,
 ) -> None:
     """Payout batches that were under way in a period, and whom they pay."""
 
@@ -126,22 +115,21 @@ def payouts_command(
         period = _period(from_day, to_day)
         return payouts_document(payouts_report(connection, period, number), tenant or "All tenants")
 
-    with _answering():
-        _report(make, form, out, _url(data_dir, database, config))
+    _report(books, make, _format(written, form), out)
 
 
 @app.command("hashrate")
+@with_options
 def hashrate_command(
+    books: Books,
+    form: ListForm,
     from_day: FromOption,
     to_day: ToOption,
     tenant: OneTenantOption = None,
     by: Annotated[Step, typer.Option(help="Length of a row's time.")] = Step.DAY,
     grain: Annotated[Grain, typer.Option("--of", help="What a row is of.")] = Grain.CONTAINER,
-    form: FormatOption = Format.TEXT,
+    written: FormatOption = Format.TEXT,
     out: OutOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
-    config: ConfigOption = None,
 ) -> None:
     """Hashrate of tenants, containers or machines by hour or day, against their nameplates."""
 
@@ -152,19 +140,18 @@ def hashrate_command(
             hashrate_report(connection, period, by, grain, number), tenant or "All tenants"
         )
 
-    with _answering():
-        _report(make, form, out, _url(data_dir, database, config))
+    _report(books, make, _format(written, form), out)
 
 
 @app.command("pool")
+@with_options
 def pool_command(
+    books: Books,
+    form: ListForm,
     from_day: Annotated[str | None, typer.Option("--from", help="First day; 30 days back without.")] = None,
     to_day: Annotated[str | None, typer.Option("--to", help="Day after the last; tomorrow without.")] = None,
-    form: FormatOption = Format.TEXT,
+    written: FormatOption = Format.TEXT,
     out: OutOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
-    config: ConfigOption = None,
 ) -> None:
     """Luck, reserve, block income, what is owed, and an audit of the ledger."""
     wrong: list[str] = []
@@ -174,24 +161,23 @@ def pool_command(
         wrong.extend([report.wrong] if report.wrong is not None else [])
         return pool_document(report)
 
-    with _answering():
-        _report(make, form, out, _url(data_dir, database, config))
+    _report(books, make, _format(written, form), out)
     if wrong:
         say(f"angara: the ledger is wrong: {wrong[0]}", err=True)
         raise typer.Exit(EXIT_WRONG)
 
 
 @app.command("luck")
+@with_options
 def luck_command(
+    books: Books,
+    form: ListForm,
     from_day: Annotated[str | None, typer.Option("--from", help="First day; 90 days back without.")] = None,
     to_day: Annotated[str | None, typer.Option("--to", help="Day after the last; tomorrow without.")] = None,
     tenant: OneTenantOption = None,
     whose: Annotated[Whose, typer.Option("--of", help="What a row is of.")] = Whose.TENANT,
-    form: FormatOption = Format.TEXT,
+    written: FormatOption = Format.TEXT,
     out: OutOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
-    config: ConfigOption = None,
 ) -> None:
     """Blocks found against blocks expected, and whose luck is beyond chance: who withholds blocks."""
 
@@ -200,54 +186,31 @@ def luck_command(
             tenant_number(connection, tenant)
         return luck_document(luck_report(connection, _recent(from_day, to_day, LUCK_DAYS), whose, tenant))
 
-    with _answering():
-        _report(make, form, out, _url(data_dir, database, config))
+    _report(books, make, _format(written, form), out)
 
 
 @app.command("order")
+@with_options
 def order_command(
+    books: Books,
+    form: ListForm,
     name: Annotated[str, typer.Argument(help="Name of the order.")],
     from_day: Annotated[str | None, typer.Option("--from", help="First day; the order's without.")] = None,
     to_day: Annotated[
         str | None, typer.Option("--to", help="Day after the last; the order's without.")
     ] = None,
-    form: FormatOption = Format.TEXT,
+    written: FormatOption = Format.TEXT,
     out: OutOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
-    config: ConfigOption = None,
 ) -> None:
     """Work delivered for an order against what was sold, and what the upstream made of it."""
 
     def make(connection: Connection) -> Document:
         if (from_day is None) != (to_day is None):
-            raise Mistake("give both --from and --to, or neither for all of the order")
+            raise BadConfig("give both --from and --to, or neither for all of the order")
         period = None if from_day is None or to_day is None else _period(from_day, to_day)
         return order_document(order_report(connection, name, period, int(time.time())))
 
-    with _answering():
-        _report(make, form, out, _url(data_dir, database, config))
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    """What goes wrong as the user's mistake is told in words."""
-    try:
-        yield
-    except (
-        Mistake,
-        BadConfig,
-        BadPeriod,
-        UnknownOrder,
-        UnknownTenant,
-        OSError,
-        *DATABASE_ERRORS,
-    ) as error:
-        say(f"angara: {words_of(error)}", err=True)
-        raise typer.Exit(EXIT_MISTAKE) from None
-    except StatementWrong as error:
-        say(f"angara: {error}: run `angara ledger verify`", err=True)
-        raise typer.Exit(EXIT_WRONG) from None
+    _report(books, make, _format(written, form), out)
 
 
 def _booked_until_s(connection: Connection) -> int:
@@ -257,26 +220,30 @@ def _booked_until_s(connection: Connection) -> int:
     return latest if waiting is None else min(latest, int(waiting) * 60)
 
 
-def _report(make: Callable[[Connection], Document], form: Format, out: Path | None, url: str) -> None:
-    store = open_store(url)
-    try:
-        with store.read() as connection:
-            document = make(connection)
-    finally:
-        store.close()
-    content = _render(document, form, to_terminal=out is None and sys.stdout.isatty())
+def _format(written: Format, form: Form) -> Format:
+    """--json and --csv are as everywhere."""
+    if form is Form.TEXT:
+        return written
+    if written is not Format.TEXT:
+        raise BadConfig(f"give --format {written} or --{form.value}, not both")
+    return Format(form.value)
+
+
+def _report(books: Books, make: Callable[[Connection], Document], written: Format, out: Path | None) -> None:
+    with opened_to_read(books) as store, store.read() as connection:
+        document = make(connection)
+    content = _render(document, written, to_terminal=out is None and sys.stdout.isatty())
     if out is None:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
     else:
-        _write(out, content)
+        write_whole(out, content)
 
 
-def _render(document: Document, form: Format, *, to_terminal: bool) -> bytes:
-    match form:
+def _render(document: Document, written: Format, *, to_terminal: bool) -> bytes:
+    match written:
         case Format.TEXT:
-            columns = shutil.get_terminal_size().columns if to_terminal else TEXT_COLUMNS
-            return render_text(document, columns)
+            return render_text(document, shutil.get_terminal_size().columns if to_terminal else None)
         case Format.CSV:
             return render_csv(document)
         case Format.JSON:
@@ -285,39 +252,11 @@ def _render(document: Document, form: Format, *, to_terminal: bool) -> bytes:
             return render_html(document)
         case Format.PDF:
             if to_terminal:
-                raise Mistake("a PDF is not for a terminal: say where with --out FILE")
+                raise BadConfig("a PDF is not for a terminal: say where with --out FILE")
             # Half a second, of which no other command needs any.
             from pool.reports.render_pdf import render_pdf
 
             return render_pdf(document)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """All of it or nothing, and for its owner alone: what a client earns is nobody else's business."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _url(data_dir: Path | None, database: str | None, config: Path | None) -> str:
-    """The database that one of the three options names; a file that is not there is not made."""
-    if sum(option is not None for option in (data_dir, database, config)) != 1:
-        raise Mistake("say which pool: one of --data-dir, --database and --config")
-    if database is not None:
-        url = database
-    else:
-        url = database_url(data_dir) if data_dir is not None else load_config(config or Path()).database_url
-    scheme, _, path = url.partition(":///")
-    if scheme == "sqlite" and not Path(path).is_file():
-        raise Mistake(f"there is no database {path}")
-    return url
 
 
 def _period(from_day: str, to_day: str) -> Period:
@@ -334,4 +273,4 @@ def _parse_day(text: str, option: str) -> date:
     try:
         return datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError:
-        raise Mistake(f"{option}: {text!r:.40} is not a day, YYYY-MM-DD") from None
+        raise BadConfig(f"{option}: {text!r:.40} is not a day, YYYY-MM-DD") from None

@@ -6,42 +6,70 @@ reads the database itself, and connects from here. A password comes from a file,
 
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import unquote, urlsplit
 
-import trio
 import typer
 
-from pool.admin.upstreams import UpstreamAdd, UpstreamList, UpstreamRemove, UpstreamShow, UpstreamSwitch
-from pool.books.store import open_store
-from pool.cli.command_line import (
-    JsonOption,
-    ask_pool,
+from pool.cli.books import Books
+from pool.cli.mistakes import EXIT_WRONG
+from pool.cli.options import ListForm, ShowForm, with_options
+from pool.cli.output import (
+    Column,
+    Form,
     duration,
+    iso_time,
     moment,
-    print_facts,
     print_json,
-    print_table,
     say,
+    show,
+    show_one,
+    yes_or_no,
 )
-from pool.cli.options import ConfigOption, DatabaseOption, DataDirOption, books_of
-from pool.config import BadConfig
-from pool.reports.figures import grouped
-from pool.upstreams.rows import find_upstream, numbered_endpoint
-from pool.upstreams.trial import Trial, try_endpoints
-from stratum.difficulty import difficulty_of_target
-from stratum.upstream.endpoint import ACCOUNT_CHARS_MAX, BadUpstream, UpstreamEndpoint
-from stratum.upstream.failover import UpstreamSettings
+from pool.reports.figures import difficulty, grouped
 
-EXIT_UNUSABLE: Final = 1
-SCHEMES: Final = {"stratum+tcp": False, "stratum+ssl": True}  # and whether that is TLS
-
-app = typer.Typer(help="Other pools to mine on: proxy and orders.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the upstream.")]
 
+UPSTREAMS: Final = (
+    Column("name", "name"),
+    Column("first endpoint", "first_endpoint"),
+    Column("endpoints", "endpoint_count", grouped, right=True),
+    Column("fallback", "fallback"),
+    Column("after", "outage_s", lambda s: f"{s} s", right=True),
+    Column("serves", "serves", live=True),
+    Column("sessions", "sessions", grouped, right=True, live=True),
+    Column("unanswered", "unanswered", grouped, right=True, live=True),
+)
+UPSTREAM: Final = (
+    Column("name", "name"),
+    Column("fallback", "fallback_words"),
+    Column("connections", "connections", grouped),
+    Column("suggested difficulty", "suggest_difficulty", difficulty),
+    Column("added", "added"),
+    Column("orders", "order_names"),
+    Column("tenants", "tenant_names"),
+    Column("shares today", "today_words"),
+)
+ENDPOINTS: Final = (
+    Column("endpoint", "number", right=True),
+    Column("address", "address"),
+    Column("account", "user"),
+    Column("TLS", "tls", yes_or_no),
+    Column("CA file", "ca_file"),
+)
+CHANNEL_ENDPOINTS: Final = (
+    Column("address", "address"),
+    Column("state", "state"),
+    Column("since", "age_s", duration, right=True),
+    Column("why", "reason"),
+)
+
 
 @app.command("add")
+@with_options
 def add(
+    books: Books,
+    form: ShowForm,
     name: NameArgument,
     endpoint: Annotated[
         list[str],
@@ -61,202 +89,116 @@ def add(
     outage_s: Annotated[int, typer.Option(help="When it has been gone for so many seconds.")] = 30,
     connections: Annotated[int, typer.Option(help="Connections at a time, for more extranonces.")] = 1,
     suggest_difficulty: Annotated[int | None, typer.Option(help="Share difficulty to ask for.")] = None,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
 ) -> None:
     """Add an upstream; then `angara upstream test` says whether it would serve."""
-    password = None if password_file is None else _password(password_file)
-    try:
-        endpoints = tuple(parse_endpoint(url, user, password, ca_file) for url in endpoint)
-    except BadUpstream as error:
-        raise BadConfig(f"--endpoint: {error}") from None
-    params = UpstreamAdd(name, endpoints, fallback, outage_s, connections, suggest_difficulty)
-    _print_upstream(ask_pool("upstream.add", params, config, data_dir, database))
+    from pool.cli.upstream_urls import endpoints_of
+
+    added = books.ask(
+        "upstream.add",
+        name=name,
+        endpoints=endpoints_of(endpoint, user, password_file, ca_file),
+        fallback=fallback,
+        outage_s=outage_s,
+        connections=connections,
+        suggest_difficulty=suggest_difficulty,
+    )
+    _show(added, form)
 
 
 @app.command("list")
-def list_all(
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@with_options
+def list_all(books: Books, form: ListForm) -> None:
     """All upstreams, and what serves now."""
-    rows = ask_pool("upstream.list", UpstreamList(), config, data_dir, database)
-    if as_json:
-        print_json(rows)
-        return
-    columns = (
-        "name",
-        "first endpoint",
-        "endpoints>",
-        "fallback",
-        "outage>",
-        "serves",
-        "sessions>",
-        "unanswered>",
-    )
-    print_table(columns, [_row(row) for row in rows])
+    show([row | _in_a_line(row) for row in books.ask("upstream.list")], UPSTREAMS, form)
 
 
 @app.command("show")
-def show(
-    name: NameArgument,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@with_options
+def show_upstream(books: Books, form: ShowForm, name: NameArgument) -> None:
     """One upstream: its endpoints, who mines there, what it said of our shares today."""
-    shown = ask_pool("upstream.show", UpstreamShow(name), config, data_dir, database)
-    if as_json:
-        print_json(shown)
-    else:
-        _print_upstream(shown)
+    _show(books.ask("upstream.show", name=name), form)
 
 
 @app.command("switch")
+@with_options
 def switch(
+    books: Books,
+    form: ShowForm,
     name: NameArgument,
     to: Annotated[str, typer.Argument(help="Number of the endpoint, or its HOST:PORT.")],
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
 ) -> None:
     """Make an endpoint the first one. A running pool goes there."""
-    params = UpstreamSwitch(name, to)
-    _print_upstream(ask_pool("upstream.switch", params, config, data_dir, database))
+    _show(books.ask("upstream.switch", name=name, to=to), form)
 
 
 @app.command("remove")
-def remove(
-    name: NameArgument,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
-) -> None:
+@with_options
+def remove(books: Books, form: ShowForm, name: NameArgument) -> None:
     """Remove an upstream that nobody mines on, and forget its password."""
-    ask_pool("upstream.remove", UpstreamRemove(name), config, data_dir, database)
-    typer.echo(f"the upstream {name} is removed")
+    removed = books.ask("upstream.remove", name=name)
+    if form is Form.JSON:
+        print_json(removed)
+    else:
+        say(f"the upstream {name} is removed")
 
 
 @app.command("test")
+@with_options
 def look_at(
+    books: Books,
+    form: ShowForm,
     name: NameArgument,
     endpoint: Annotated[str | None, typer.Option(help="Only this one: its number, or HOST:PORT.")] = None,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    database: DatabaseOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Connect to its endpoints and say what each gives. Exit code 1 when none is of use."""
-    store = open_store(books_of(config, data_dir, database).database_url)
-    try:
-        with store.read() as connection:
-            record = find_upstream(connection, name)
-    finally:
-        store.close()
-    chosen = list(enumerate(record.endpoints, 1))
-    if endpoint is not None:
-        number = numbered_endpoint(record, endpoint)
-        chosen = chosen[number - 1 : number]
-    settings = UpstreamSettings(name=name, suggest_difficulty=record.suggest_difficulty)
-    trials = trio.run(try_endpoints, settings, chosen)
-    if as_json:
-        print_json([_trial_row(trial) for trial in trials])
-    else:
-        for trial in trials:
-            _print_trial(trial)
+    from pool.cli.upstream_trials import show_trials, trials_of
+
+    trials = trials_of(books, name, endpoint)
+    show_trials(trials, form)
     if all(trial.facts is None for trial in trials):
-        raise typer.Exit(EXIT_UNUSABLE)
+        raise typer.Exit(EXIT_WRONG)
 
 
-def parse_endpoint(
-    url: str, user: str | None, password: str | None, ca_file: Path | None
-) -> UpstreamEndpoint:
-    """The endpoint that the URL names. Raises BadUpstream, which repeats nothing of the URL: people put
-    passwords there."""
-    scheme, _, rest = url.partition("://")
-    account, _, address = rest.rpartition("@")
-    if scheme not in SCHEMES or not address:
-        raise BadUpstream("is to be stratum+tcp://[USER@]HOST:PORT, or stratum+ssl:// for TLS")
-    if ":" in account:
-        raise BadUpstream("no password here: give --password-file (and in a user's name, : is %3A)")
-    try:
-        parts = urlsplit(f"//{address}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if host is None or port is None or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise BadUpstream("host and port are to be HOST:PORT")
-    if not account and user is None:
-        raise BadUpstream("whose account? Give --user, or USER@ in front of the host")
-    tls = SCHEMES[scheme]
-    secret = {} if password is None else {"password": password}
-    path = str(ca_file.absolute()) if ca_file is not None and tls else None
-    return UpstreamEndpoint(
-        host=host, port=port, user=unquote(account) or user or "", tls=tls, ca_file=path, **secret
-    )
-
-
-def _password(path: Path) -> str:
-    """One line. Raises BadConfig."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(ACCOUNT_CHARS_MAX + 3)  # with its line end
-    except UnicodeDecodeError:
-        text = ""
-    password = text.removesuffix("\n").removesuffix("\r")
-    if not password or len(password) > ACCOUNT_CHARS_MAX or not password.isprintable():
-        raise BadConfig(f"{path} is to hold one line of 1 to {ACCOUNT_CHARS_MAX} printable characters")
-    return password
-
-
-def _row(it: dict[str, Any]) -> tuple[object, ...]:
+def _in_a_line(it: dict[str, Any]) -> dict[str, Any]:
+    """What a list has of an upstream's endpoints and channels."""
+    line: dict[str, Any] = {
+        "first_endpoint": it["endpoints"][0]["address"],
+        "endpoint_count": len(it["endpoints"]),
+    }
     channels = it.get("channels")
-    counted: tuple[object, ...] = (None, None, None)
     if channels is not None:
         serving = sorted({channel["serving"] or "nothing" for channel in channels})
         serving += ["on fallback"] if any(channel["diverted"] for channel in channels) else []
-        sums = (sum(channel[key] for channel in channels) for key in ("sessions", "unanswered"))
-        counted = (", ".join(serving) or None, *sums)
-    first = it["endpoints"][0]["address"]
-    return (it["name"], first, len(it["endpoints"]), it["fallback"], f"{it['outage_s']} s", *counted)
+        line["serves"] = ", ".join(serving) or None
+        line |= {key: sum(channel[key] for channel in channels) for key in ("sessions", "unanswered")}
+    return line
 
 
-def _print_upstream(it: dict[str, Any]) -> None:
+def _show(it: dict[str, Any], form: Form) -> None:
+    if form is Form.JSON:
+        print_json(it)
+        return
+    show_one(it | _in_words(it), UPSTREAM)
+    typer.echo("")
+    show(it["endpoints"], ENDPOINTS)
+    for channel in it.get("channels", ()):
+        _show_channel(channel)
+
+
+def _in_words(it: dict[str, Any]) -> dict[str, Any]:
     today = it["today"]
     rejected = ", ".join(f"{grouped(shares)} {reason}" for reason, shares in today["rejected"].items())
-    print_facts(
-        (
-            ("name", it["name"]),
-            ("fallback", f"{it['fallback']}, after {it['outage_s']} s"),
-            ("connections", it["connections"]),
-            ("suggested difficulty", it["suggest_difficulty"]),
-            ("added", f"{moment(it['created_at_s'])} by {it['created_by']}"),
-            ("orders", ", ".join(it["orders"]) or None),
-            ("tenants", ", ".join(it["tenants"]) or None),
-            (
-                "shares today",
-                f"{grouped(today['accepted'])} accepted, {rejected or '0'} rejected,"
-                f" {grouped(today['unanswered'])} unanswered",
-            ),
-        )
-    )
-    typer.echo("")
-    print_table(
-        ("endpoint>", "address", "account", "TLS", "CA file"),
-        [
-            (at["number"], at["address"], at["user"], "yes" if at["tls"] else "no", at["ca_file"])
-            for at in it["endpoints"]
-        ],
-    )
-    for channel in it.get("channels", ()):
-        _print_channel(channel)
+    return {
+        "fallback_words": f"{it['fallback']}, after {it['outage_s']} s",
+        "added": f"{moment(iso_time(it['created_at_s']))} by {it['created_by']}",
+        "order_names": ", ".join(it["orders"]) or None,
+        "tenant_names": ", ".join(it["tenants"]) or None,
+        "today_words": f"{grouped(today['accepted'])} accepted, {rejected or '0'} rejected,"
+        f" {grouped(today['unanswered'])} unanswered",
+    }
 
 
-def _print_channel(it: dict[str, Any]) -> None:
+def _show_channel(it: dict[str, Any]) -> None:
     typer.echo("")
     whose = "tenants" if it["order"] is None else f"order {it['order']}"
     serves = f"{it['serving']} serves" if it["serving"] else "nothing serves"
@@ -267,55 +209,4 @@ def _print_channel(it: dict[str, Any]) -> None:
     typer.echo(f"extranonce2: {ours} bytes ours ({grouped(1 << 8 * ours)} sessions), {miners} the miner's")
     if it["limits"]:
         say(f"BUT: {it['limits']}")
-    print_table(
-        ("address", "state", "since>", "why"),
-        [(at["address"], at["state"], duration(at["age_s"]), at["reason"] or None) for at in it["endpoints"]],
-    )
-
-
-def _trial_row(it: Trial) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "number": it.number,
-        "address": it.endpoint.address,
-        "usable": it.facts is not None,
-    }
-    if it.facts is None:
-        return row | {"reason": it.reason}
-    facts = it.facts
-    return row | {
-        "extranonce1": facts.extranonce1.hex(),
-        "filler_bytes": facts.split.filler_bytes,
-        "prefix_bytes": facts.split.prefix_bytes,
-        "miner_bytes": facts.split.miner_bytes,
-        "sessions": facts.split.sessions,
-        "limits": facts.split.limits,
-        "mask": f"{facts.mask:08x}",
-        "target": f"{facts.target:064x}",
-        "difficulty": _difficulty(facts.target),
-        "height": facts.work.height,
-        "took_s": round(facts.took_s, 3),
-    }
-
-
-def _print_trial(it: Trial) -> None:
-    tls = " (TLS)" if it.endpoint.tls else ""
-    if it.facts is None:
-        say(f"{it.number}  {it.endpoint.address}{tls}: NOT USABLE: {it.reason}")
-        return
-    split = it.facts.split
-    rolling = f"version mask {it.facts.mask:08x}" if it.facts.mask else "no version rolling"
-    say(f"{it.number}  {it.endpoint.address}{tls}: usable, a job after {it.facts.took_s:.2f} s")
-    typer.echo(
-        f"   extranonce2 of {split.upstream_bytes} bytes: {split.prefix_bytes} ours"
-        f" ({grouped(split.sessions)} sessions), {split.miner_bytes} the miner's,"
-        f" {split.filler_bytes} filler"
-    )
-    if split.limits:
-        say(f"   BUT: {split.limits}")
-    say(f"   {rolling}, difficulty {_difficulty(it.facts.target)}, height {it.facts.work.height}")
-
-
-def _difficulty(target: int) -> str:
-    """For people: whole, or its first digits."""
-    exact = difficulty_of_target(target)
-    return str(exact.numerator) if exact.denominator == 1 else f"{float(exact):.6g}"
+    show([at | {"reason": at["reason"] or None} for at in it["endpoints"]], CHANNEL_ENDPOINTS)

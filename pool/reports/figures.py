@@ -12,6 +12,7 @@ from typing import Final
 SAT_PER_BTC: Final = 10**8
 PSAT_DIGITS: Final = 12
 HASHRATE_UNITS: Final = ("H/s", "kH/s", "MH/s", "GH/s", "TH/s", "PH/s", "EH/s", "ZH/s")
+DIFFICULTY_SUFFIXES: Final = ("", "k", "M", "G", "T", "P", "E")
 DIGITS_SHOWN: Final = 4  # of a hashrate: the fifth changes with luck
 WORK_CHARACTERS_MAX: Final = 22  # of an exact sum of difficulties; one that is longer is shortened
 # Unicode categories without a shape of their own: controls, formats (text direction), surrogates,
@@ -75,6 +76,21 @@ def hashrate(hps: int) -> str:
     decimals = min(max(DIGITS_SHOWN - len(str(whole)), 0), 3 * unit)
     shown = f"{rest:0{3 * unit}d}"[:decimals] if unit else ""
     return f"{whole:,}{'.' if shown else ''}{shown} {HASHRATE_UNITS[unit]}"
+
+
+def difficulty(value: int | float) -> str:
+    """64k of 65,536, as machines' settings have it: 1,024 times a step; what is no multiple is told whole."""
+    if value < 1:
+        return f"1/{grouped(round(1 / value))}"
+    number, steps = int(value), 0
+    while number and number % 1024 == 0 and steps + 1 < len(DIFFICULTY_SUFFIXES):
+        number, steps = number // 1024, steps + 1
+    return f"{grouped(number)}{DIFFICULTY_SUFFIXES[steps]}"
+
+
+def amount(sat: int) -> str:
+    """1,234 sat."""
+    return f"{grouped(sat)} sat"
 
 
 def work(text: str) -> str:

@@ -13,16 +13,10 @@ a report is about.
 
 import csv
 import io
-import re
 from collections.abc import Iterable
-from typing import Final
 
 from pool.reports.document import Block, Document, Facts, Prose, Series, Table, Tiles
-from pool.reports.figures import visible
-
-# What a spreadsheet takes for a formula: at the beginning of a cell, and behind what it may take for the end
-# of one, which in half of the world is a semicolon. An apostrophe too: the one we add can be taken off.
-FORMULA: Final = re.compile(r"""(^|[;,|\t])(["\s]*)(?=[=+\-@'\uff1d\uff0b\uff0d\uff20])""")
+from pool.reports.formulas import no_formula
 
 
 def render_csv(document: Document) -> bytes:
@@ -57,15 +51,4 @@ def _rows(block: Block) -> Iterable[tuple[int | str | None, ...]]:
 
 
 def _safe(row: Iterable[int | str | None]) -> list[int | str]:
-    return [_safe_text(value) if isinstance(value, str) else "" if value is None else value for value in row]
-
-
-def _safe_text(value: str) -> str:
-    shown = visible(value)
-    return shown if _is_number(shown) else FORMULA.sub(r"\1\2'", shown)
-
-
-def _is_number(text: str) -> bool:
-    """-1.25: a negative figure, not a formula."""
-    whole, _, rest = text.removeprefix("-").partition(".")
-    return text.isascii() and whole.isdigit() and (rest.isdigit() or not rest)
+    return [no_formula(value) if isinstance(value, str) else "" if value is None else value for value in row]

@@ -1,68 +1,63 @@
-"""A report for a terminal. Must not know: what a report is about."""
+"""A report as text: for a terminal of some width, or without one, where a row is a line.
 
-import io
+Must not know: what a report is about.
+"""
+
+from collections.abc import Iterator
+from textwrap import wrap
 from typing import Final
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table as Grid
-from rich.text import Text
 
 from pool.reports.document import Document, Facts, Prose, Series, Table, Tiles
 from pool.reports.plots import plot
+from pool.reports.text_table import GAP, Head, TextTable, cells, padded
 
 WIDTH_MIN: Final = 80
+SPARKS_WITHOUT_WIDTH: Final = 200  # of a chart that is not for a terminal
 SPARKS: Final = " ▁▂▃▄▅▆▇█"
 
 
-def render_text(document: Document, width: int) -> bytes:
-    """Plain text for a terminal of so many columns."""
-    out = io.StringIO()
-    console = Console(file=out, width=max(width, WIDTH_MIN), highlight=False, color_system=None)
-    console.print(Text(f"{document.title}: {document.subject}"))
-    console.print(Text(document.period))
+def render_text(document: Document, width: int | None) -> bytes:
+    """Plain text in lines of so many columns; without a width a row of a table is a line."""
+    lines = _lines(document, None if width is None else max(width, WIDTH_MIN))
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _lines(document: Document, width: int | None) -> Iterator[str]:
+    yield f"{document.title}: {document.subject}"
+    yield document.period
     for section in document.sections:
         if section.title:
-            console.print(Text(f"\n{section.title.upper()}"))
+            yield ""
+            yield section.title.upper()
         for block in section.blocks:
             match block:
                 case Facts() | Tiles():
-                    console.print(_facts(block))
+                    yield from _facts(block)
                 case Table():
-                    console.print(_table(block) if block.rows else Text(block.empty))
+                    yield from _table(block, width) if block.rows else (block.empty,)
                 case Series():
-                    console.print(_sparks(block, console.width))
+                    yield from _sparks(block, width or SPARKS_WITHOUT_WIDTH)
                 case Prose():
-                    console.print(Text(block.text, style="dim"))
-    return out.getvalue().encode()
+                    yield from [block.text] if width is None else wrap(block.text, width)
 
 
-def _facts(block: Facts | Tiles) -> Grid:
-    grid = Grid(box=None, show_header=False, padding=(0, 2, 0, 0))
-    grid.add_column()
-    grid.add_column(justify="right")
+def _facts(block: Facts | Tiles) -> Iterator[str]:
+    labels = max((cells(fact.label) for fact in block.facts), default=0)
+    values = max((cells(fact.cell.text) for fact in block.facts), default=0)
     for fact in block.facts:
-        grid.add_row(Text(fact.label), Text(fact.cell.text, overflow="fold"))
-    return grid
+        yield f"{padded(fact.label, labels)}{GAP}{padded(fact.cell.text, values, right=True)}"
 
 
-def _table(table: Table) -> Grid:
-    grid = Grid(box=SIMPLE_HEAD, show_footer=table.total is not None, padding=(0, 1, 0, 0))
-    for index, column in enumerate(table.columns):
-        grid.add_column(
-            Text(column.title),
-            footer=Text(table.total[index].text) if table.total else "",
-            justify="right" if column.right else "left",
-            overflow="fold",
-        )
-    for row in table.rows:
-        grid.add_row(*(Text(cell.text) for cell in row))
-    return grid
+def _table(table: Table, width: int | None) -> Iterator[str]:
+    """Its total is the last row."""
+    grid = TextTable([Head(column.title, column.right) for column in table.columns], width)
+    rows = table.rows if table.total is None else (*table.rows, table.total)
+    return grid.lines([[cell.text for cell in row] for row in rows])
 
 
-def _sparks(series: Series, width: int) -> Text:
+def _sparks(series: Series, width: int) -> Iterator[str]:
     """One character a span, as many as fit from the end."""
     drawn = plot(series)
     heights = drawn.heights[-width:]
-    line = "".join(SPARKS[min(int(height * len(SPARKS)), len(SPARKS) - 1)] for height in heights)
-    return Text(f"{drawn.title} (top: {drawn.ticks_y[-1].label} {drawn.unit})\n{line}")
+    yield f"{drawn.title} (top: {drawn.ticks_y[-1].label} {drawn.unit})"
+    yield "".join(SPARKS[min(int(height * len(SPARKS)), len(SPARKS) - 1)] for height in heights)

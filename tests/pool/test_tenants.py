@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk
 from payouts.schema import tenant_terms
 from pool.books.store import Store
-from pool.cli.fleet import tenant_app
+from pool.cli.main import app
 from pool.fleet.registry import Registry, parse_worker_name
 from pool.fleet.rows import (
     RegistryError,
@@ -134,7 +134,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 def angara_tenant(data_dir: Path, *words: str) -> tuple[int, str]:
     """Exit code, and what was printed, or the words of the mistake."""
-    result = CliRunner().invoke(tenant_app, [*words, "--data-dir", str(data_dir)])
+    result = CliRunner().invoke(app, ["tenant", *words, "--data-dir", str(data_dir)])
     return result.exit_code, result.output or str(result.exception)
 
 

@@ -6,10 +6,13 @@ The fixtures that make one are in `tests/conftest.py`.
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 from typer.testing import CliRunner
 
+from pool.admin.client import ask
+from pool.admin.commands import execute_alone
 from pool.admin.upstreams import UpstreamAdd
-from pool.cli.main import MISTAKES, app
+from pool.cli.main import app
 from stratum.upstream.endpoint import UpstreamEndpoint
 from tests.histories.orders import BUYER
 
@@ -24,13 +27,21 @@ class Outcome(NamedTuple):
 def angara(data_dir: Path, *arguments: object) -> Outcome:
     """What the command prints on both streams; never a password."""
     result = CliRunner().invoke(app, [*map(str, arguments), "--data-dir", str(data_dir)])
-    exit_code, output = result.exit_code, result.output
     if result.exception is not None and not isinstance(result.exception, SystemExit):
-        if not isinstance(result.exception, MISTAKES):
-            raise result.exception
-        exit_code, output = 2, f"{output}angara: {result.exception}"  # as `main` does
-    assert PASSWORD not in output
-    return Outcome(exit_code, output)
+        raise result.exception
+    assert PASSWORD not in result.output
+    return Outcome(result.exit_code, result.output)
+
+
+def ask_books(
+    data_dir: Path, url: str, network: str | None, name: str, params: msgspec.Struct, by: str
+) -> Any:
+    """An operator's command, to the pool that runs on the directory, or on the database without one."""
+
+    def without_pool(command: str, body: bytes) -> Any:
+        return execute_alone(url, network, command, body, by)
+
+    return ask(data_dir, without_pool, name, msgspec.to_builtins(params))
 
 
 def add_upstream(data_dir: Path, name: str = "north", *arguments: object) -> Outcome:

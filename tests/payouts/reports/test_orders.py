@@ -19,7 +19,7 @@ from payouts.schema import ledger_transfers, rate_hours, rates
 from payouts.statements.period import Period
 from payouts.tallies import Tally
 from pool.books.store import Store
-from pool.cli.reports import app
+from pool.cli.main import app
 from pool.orders.rows import add_order, end_order
 from pool.reports.document import Series
 from pool.reports.order_document import order_document
@@ -327,7 +327,7 @@ def data_dir(tmp_path: Path, closed_database: Path) -> Path:
 
 
 def report(data_dir: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, ["order", *arguments, "--data-dir", str(data_dir)])
+    return CliRunner().invoke(app, ["report", "order", *arguments, "--data-dir", str(data_dir)])
 
 
 @pytest.mark.parametrize("form", ["text", "csv", "json", "html", "pdf"])

@@ -20,7 +20,6 @@ from sqlalchemy import insert, inspect, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from payouts.schema import workers
-from pool.admin.client import ask
 from pool.admin.commands import COMMANDS, Change, Question, execute
 from pool.admin.desk import Desk
 from pool.admin.server import serve_admin
@@ -29,7 +28,7 @@ from pool.books.changes import CHANGES_MAX, ChangeRow, newest_changes, note_chan
 from pool.books.store import Store
 from pool.data_dir import admin_socket, database_url, held
 from tests.fixtures.databases import Crash, crash_before, store_in
-from tests.stages.command_line import PASSWORD, angara
+from tests.stages.command_line import PASSWORD, angara, ask_books
 
 FAR_S = 3_786_912_000  # 2090
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
@@ -240,7 +239,7 @@ async def through_the_socket(data_dir: Path, store: Store, name: str, params: An
             await nursery.start(serve_admin, Desk(store, "regtest"), admin_socket(data_dir))
             try:
                 url = database_url(data_dir)
-                return await trio.to_thread.run_sync(ask, data_dir, url, None, name, params, by)
+                return await trio.to_thread.run_sync(ask_books, data_dir, url, None, name, params, by)
             finally:
                 nursery.cancel_scope.cancel()
 

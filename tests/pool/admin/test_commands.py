@@ -16,7 +16,6 @@ from sqlalchemy import Connection, insert
 from sqlalchemy.exc import OperationalError
 
 from payouts.schema import containers, rate_hours, workers
-from pool.admin.client import ask
 from pool.admin.commands import execute
 from pool.admin.desk import ROWS_MAX, Desk
 from pool.admin.live import Live
@@ -33,7 +32,6 @@ from pool.admin.server import BODY_BYTES_MAX, serve_admin
 from pool.admin.tenants import TenantAdd, TenantList, TenantSetStatus, TenantSetTerms, TenantShow
 from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
 from pool.books.store import Store
-from pool.cli.fleet import worker_list, worker_show
 from pool.data_dir import DataDirError, admin_socket, database_url, held
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
@@ -41,6 +39,7 @@ from pool.fleet.rows import RegistryError, insert_new, load
 from stratum.miners.contracts import Admitted, Refusal
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import store_in
+from tests.stages.command_line import angara, ask_books
 
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
 
@@ -98,7 +97,7 @@ async def running(data_dir: Path) -> AsyncIterator[RunningPool]:
 async def command(data_dir: Path, name: str, params: Any) -> Any:
     store_in(data_dir).close()
     url = database_url(data_dir)
-    return await trio.to_thread.run_sync(ask, data_dir, url, "regtest", name, params, "ann")
+    return await trio.to_thread.run_sync(ask_books, data_dir, url, "regtest", name, params, "ann")
 
 
 async def test_a_running_pool_is_changed_at_once_and_the_books_where_none_runs(tmp_path: Path) -> None:
@@ -245,10 +244,8 @@ async def test_thousands_of_machines_are_listed_a_page_at_a_time(tmp_path: Path)
         assert max(rows_read) <= ROWS_MAX + 1
 
 
-def test_a_unit_with_the_markup_of_a_table_is_listed_as_text(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ask(tmp_path, database_url(tmp_path), "regtest", "tenant.add", TenantAdd("acme"), "ann")
+def test_a_unit_with_the_markup_of_a_table_is_listed_as_text(tmp_path: Path) -> None:
+    ask_books(tmp_path, database_url(tmp_path), "regtest", "tenant.add", TenantAdd("acme"), "ann")
     store = store_in(tmp_path)
     hostile = ("[/x]", "[red]u[/red]", "\u202egnp.exe", "a\nb")
     with store.write() as connection:
@@ -256,13 +253,11 @@ def test_a_unit_with_the_markup_of_a_table_is_listed_as_text(
         row = {"tenant_id": 1, "container_id": 1, "first_seen_at_s": 0, "last_seen_at_s": 0, "agent": "[/y]"}
         connection.execute(insert(workers), [row | {"unit": unit} for unit in hostile])
     store.close()
-    worker_list(data_dir=tmp_path)
-    shown = capsys.readouterr().out
+    shown = angara(tmp_path, "worker", "list").output
     for text in ("acme.[/].[/x]", "acme.[/].[red]u[/red]", r"\u202egnp.exe", r"a\x0ab", "[/y]"):
         assert text in shown
     assert len([line for line in shown.splitlines() if "acme." in line]) == len(hostile)
-    worker_show("acme.[/].[/x]", data_dir=tmp_path)
-    assert "[/x]" in capsys.readouterr().out
+    assert "[/x]" in angara(tmp_path, "worker", "show", "acme.[/].[/x]").output
 
 
 async def test_figures_say_since_when_and_the_books_total_stands_beside_them(tmp_path: Path) -> None:

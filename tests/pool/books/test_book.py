@@ -140,14 +140,15 @@ def test_without_settings_the_network_is_the_books(tmp_path: Path, network: str,
     assert added[0] == 0
     assert address in added[1]
     other = MAIN if address == REGTEST else REGTEST
-    with pytest.raises(Exception, match=f"the node is on {'mainnet' if network == 'main' else 'regtest'}"):
-        angara("tenant", "set-address", "acme", other, "--data-dir", tmp_path)
+    refused = angara("tenant", "set-address", "acme", other, "--data-dir", tmp_path)
+    words = f"the node is on {'mainnet' if network == 'main' else 'regtest'}"
+    assert (refused[0], words in refused[1]) == (2, True)
 
 
 def test_an_address_needs_a_network(tmp_path: Path) -> None:
     assert angara("tenant", "add", "acme", "--data-dir", tmp_path)[0] == 0
-    with pytest.raises(Exception, match="the database is of no network yet"):
-        angara("tenant", "set-address", "acme", MAIN, "--data-dir", tmp_path)
+    refused = angara("tenant", "set-address", "acme", MAIN, "--data-dir", tmp_path)
+    assert (refused[0], "the database is of no network yet" in refused[1]) == (2, True)
 
 
 # The node

@@ -19,7 +19,7 @@ import pool.books.lease
 import pool.main
 from payouts.book_schema import book
 from payouts.schema import containers, journal_writers, workers
-from pool.admin.client import ask, borrow_lease
+from pool.admin.client import lent_epoch
 from pool.admin.desk import Desk
 from pool.admin.server import serve_admin
 from pool.admin.tenants import TenantAdd, TenantList
@@ -31,6 +31,7 @@ from pool.data_dir import admin_socket, database_url
 from pool.fleet.registry import ContainerRecord, NewRows, WorkerRecord
 from pool.fleet.rows import NumberTaken, insert_new
 from tests.fixtures.databases import Databases, PostgresDatabases, SqliteDatabases, add_tenant
+from tests.stages.command_line import ask_books
 from tests.stages.two_pools import settings
 
 PROCESS_S_MAX = 120  # a safety net
@@ -242,8 +243,10 @@ async def test_a_command_beside_a_pool_on_another_host_is_refused_in_words(
         one.take_lease()
         add = TenantAdd("acme")
         with pytest.raises(LeaseHeld, match="give the command where it runs"):
-            await trio.to_thread.run_sync(ask, tmp_path, url, None, "tenant.add", add, "ann")
-        listed = await trio.to_thread.run_sync(ask, tmp_path, url, None, "tenant.list", TenantList(), "ann")
+            await trio.to_thread.run_sync(ask_books, tmp_path, url, None, "tenant.add", add, "ann")
+        listed = await trio.to_thread.run_sync(
+            ask_books, tmp_path, url, None, "tenant.list", TenantList(), "ann"
+        )
         assert listed == [], "what only reads is answered"
 
 
@@ -253,7 +256,9 @@ async def test_a_payout_command_writes_as_the_guest_of_the_pool_on_its_host(tmp_
         one.take_lease()
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_admin, Desk(one, "regtest"), admin_socket(tmp_path))
-            await trio.to_thread.run_sync(borrow_lease, other, tmp_path)
+            epoch = await trio.to_thread.run_sync(lent_epoch, tmp_path)
+            assert epoch is not None
+            other.borrow_lease(epoch)
             nursery.cancel_scope.cancel()
         write(other, "guest")
         assert writers(one) == ["guest"]

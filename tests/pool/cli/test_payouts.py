@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from payouts.batches.batch import AttemptState, State
 from pool.books.book import bind
-from pool.cli.payouts import app
+from pool.cli.main import app
 from pool.regtest.http import HttpServer, Reply
 from tests.fixtures.databases import store_in
 from tests.stages.payouts import (
@@ -101,7 +101,7 @@ class Office:
 
     async def run(self, *args: str) -> Result:
         """A command, in this process: exit code, output and errors."""
-        command = partial(CliRunner().invoke, app, [*args, "-c", str(self.home / "angara.toml")])
+        command = partial(CliRunner().invoke, app, ["payout", *args, "-c", str(self.home / "angara.toml")])
         return await trio.to_thread.run_sync(command)
 
     async def good(self, *args: str) -> str:
@@ -267,8 +267,8 @@ async def test_what_the_settings_have_to_have(regtest: Regtest, tmp_path: Path) 
         runner = CliRunner()
         data = ["--data-dir", str(tmp_path / "data")]
         for command in (["preview"], ["list"]):  # no node is needed for these
-            assert runner.invoke(app, [*command, *data]).exit_code == 0
-        refused = runner.invoke(app, ["create", *data])
+            assert runner.invoke(app, ["payout", *command, *data]).exit_code == 0
+        refused = runner.invoke(app, ["payout", "create", *data])
         assert (refused.exit_code, "give --config" in refused.stderr) == (2, True)
         settings = (tmp_path / "angara.toml").read_text()
         for text, words in (

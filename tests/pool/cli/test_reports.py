@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from payouts.book_time import book_time
 from payouts.statements.period import Period
-from pool.cli.reports import app
+from pool.cli.main import app
 from tests.fixtures.databases import store_in
 from tests.histories.statements import DAY, DAY_S, History, mine_with_hostile_names
 from tests.judges.report_readers import pdf_text
@@ -39,7 +39,7 @@ def data_dir(tmp_path: Path, closed_database: Path) -> Path:
 
 
 def report(*arguments: str) -> Result:
-    return CliRunner().invoke(app, arguments)
+    return CliRunner().invoke(app, ["report", *arguments])
 
 
 def days(first: date = DAY, last: date = AFTER) -> tuple[str, ...]:
@@ -114,8 +114,8 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
         (("--database", f"sqlite:///{tmp_path}/x.db"), "there is no database"),
         (("--database", "mysql://x"), "is not a database that is supported"),
         (("-c", str(tmp_path / "angara.toml")), "cannot read"),
-        ((), "say which pool"),
-        (("--data-dir", str(tmp_path), "--database", "sqlite:///x"), "say which pool"),
+        (("--data-dir", str(tmp_path), "-c", "x.toml"), "not both"),
+        (("-c", "x.toml", "--database", "sqlite:///x"), "not both"),
     ):
         done = report("pool", *arguments)
         assert (done.exit_code, reason in done.stderr) == (2, True)

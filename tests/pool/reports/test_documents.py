@@ -23,8 +23,9 @@ from payouts.statements.statement import Statement
 from payouts.tallies import Tally
 from pool.reports.document import Document, Series, Table, text
 from pool.reports.figures import btc, hashrate, percent, visible
+from pool.reports.formulas import no_formula
 from pool.reports.plots import plot
-from pool.reports.render_csv import _safe_text, render_csv
+from pool.reports.render_csv import render_csv
 from pool.reports.render_html import render_html
 from pool.reports.render_json import render_json
 from pool.reports.render_pdf import render_pdf
@@ -113,8 +114,8 @@ def test_no_cell_of_csv_is_a_formula_or_holds_a_control_character(document: Docu
         assert [part for part in parts if re.match(r"[=+@]|-(?![0-9.,]+$)", part)] == []
     assert not re.search(r"[\x00-\x09\x0b\x0c\x0e-\x1f\u202e]", content)
     names = {row[1] for row in sections_of(content.encode())["machines"]}
-    assert _safe_text('a;=cmd|"x";-1;b, @c') == "a;'=cmd|\"x\";'-1;b, '@c"
-    assert _safe_text("-1.25") == "-1.25"
+    assert no_formula('a;=cmd|"x";-1;b, @c') == "a;'=cmd|\"x\";'-1;b, '@c"
+    assert no_formula("-1.25") == "-1.25"
     assert {'\'=HYPERLINK("http://x","y")', "'+1", "'-2+3", "'@SUM(A1)", "''quoted"} <= names
     assert {r"a\x09b\x0d\x0ac\x07", r"\u202egnp.exe", "张伟"} <= names
 

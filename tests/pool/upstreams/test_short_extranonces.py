@@ -7,7 +7,7 @@ import structlog
 import trio
 from trio.testing import MockClock
 
-from pool.cli.upstreams import _print_trial
+from pool.cli.upstream_trials import print_trial
 from pool.routing.routes import CONNECTIONS_PER_ROUTE_MAX, ROOM_MIN, SPARE_S, UPSTREAM, Plan, Route
 from pool.upstreams.prefix_spaces import PrefixSpaces
 from pool.upstreams.trial import try_endpoints
@@ -46,7 +46,7 @@ async def test_a_trial_says_in_words_who_will_not_mine_there(
         network = Network(nursery, pools)
         places = [(1, endpoint("short")), (2, endpoint("long"))]
         for trial in await try_endpoints(SETTINGS, places, connect=network.connect):
-            _print_trial(trial)
+            print_trial(trial)
         nursery.cancel_scope.cancel()
     short, long = capsys.readouterr().out.split("2  long")
     assert "1 ours (256 sessions), 3 the miner's" in short

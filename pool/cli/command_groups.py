@@ -1,0 +1,75 @@
+"""The `angara` command as a tree: its groups are read when one of their commands is wanted, and what goes
+wrong in any of them is answered in one place.
+
+Must not know: what a command does.
+"""
+
+from importlib import import_module
+from typing import Any, Final
+
+import typer
+import typer.main
+from typer.core import TyperGroup
+
+from pool.cli.mistakes import exit_code, in_words
+
+# A group's file has its `app`. In the order of `angara --help`, after the commands that are no group's.
+GROUPS: Final = {
+    "tenant": ("pool.cli.tenants", "Custody clients: who they are, how and where they are paid."),
+    "site": ("pool.cli.sites", "Places where containers stand."),
+    "container": ("pool.cli.containers", "Containers and their nameplates."),
+    "worker": ("pool.cli.workers", "Machines as the pool knows them."),
+    "upstream": ("pool.cli.upstreams", "Other pools to mine on: proxy and orders."),
+    "order": ("pool.cli.orders", "Hashrate orders: computing power that is sold."),
+    "change": ("pool.cli.changes", "Who changed what."),
+    "rate": ("pool.cli.rates", "The price of work."),
+    "ledger": ("pool.cli.ledger", "The double-entry book."),
+    "db": ("pool.cli.database", "The database."),
+    "report": ("pool.cli.reports", "Statements and reports, from a pool's database."),
+    "payout": ("pool.cli.payouts", "Payout batches: one payment on the chain to many tenants."),
+}
+RUN_ON: Final = {"run", "demo", "regtest"}
+
+
+class Group(TyperGroup):
+    """One whose help is known before its file is read."""
+
+    def __init__(self, name: str, module: str, help_words: str) -> None:
+        super().__init__(name=name, help=help_words, no_args_is_help=True, rich_markup_mode=None)
+        self._module = module
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        self._read()
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._read()
+        return super().list_commands(ctx)
+
+    def _read(self) -> None:
+        if not self.commands:
+            app: typer.Typer = import_module(self._module).app
+            app.rich_markup_mode = None  # half a second of imports, for boxes around the help
+            self.commands = typer.main.get_group(app).commands
+
+
+class Angara(TyperGroup):
+    """All of it."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, (module, help_words) in GROUPS.items():
+            self.add_command(Group(name, module, help_words), name)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # whoever read it has enough
+        except Exception as error:
+            code = exit_code(error, runs_on=ctx.invoked_subcommand in RUN_ON)
+            if code is None:
+                raise
+            for line in in_words(error):
+                typer.echo(line, err=True)
+            raise typer.Exit(code) from None

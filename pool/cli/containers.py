@@ -1,0 +1,70 @@
+"""`angara container`: what is meant to stand in a container, and what it does."""
+
+from typing import Annotated, Final
+
+import typer
+
+from pool.cli.books import Books
+from pool.cli.live_columns import FIVE_MINUTES, HOUR, MACHINES, OFFLINE, of_ths
+from pool.cli.options import ListForm, ShowForm, with_options
+from pool.cli.output import Column, show, show_one
+from pool.reports.figures import grouped
+
+app = typer.Typer(no_args_is_help=True)
+
+TenantArgument = Annotated[str, typer.Argument(help="Name of the tenant.")]
+
+CONTAINERS: Final = (
+    Column("tenant", "tenant"),
+    Column("container", "name"),
+    Column("site", "site"),
+    Column("places", "units", grouped, right=True),
+    Column("nameplate", "ths", of_ths, right=True),
+    Column("power", "kw", lambda kw: f"{grouped(kw)} kW", right=True),
+    MACHINES,
+    OFFLINE,
+    FIVE_MINUTES,
+    HOUR,
+)
+REMOVED: Final = (Column("removed", "removed"), Column("machines", "workers", grouped))
+
+
+@app.command("list")
+@with_options
+def list_all(
+    books: Books,
+    form: ListForm,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+) -> None:
+    """Containers, what they are meant to do and what they do."""
+    show(books.ask("container.list", tenant=tenant), CONTAINERS, form)
+
+
+@app.command("set")
+@with_options
+def set_nameplate(
+    books: Books,
+    form: ShowForm,
+    tenant: TenantArgument,
+    name: Annotated[str, typer.Argument(help="Name of the container; made where it is new.")],
+    site: Annotated[str | None, typer.Option(help="Where it stands.")] = None,
+    units: Annotated[int | None, typer.Option(help="Machines in it.")] = None,
+    ths: Annotated[int | None, typer.Option(help="Hashrate of all of them, TH/s.")] = None,
+    kw: Annotated[int | None, typer.Option(help="Power of all of them, kW.")] = None,
+) -> None:
+    """Set a container's site and nameplate."""
+    changed = books.ask("container.set", tenant=tenant, name=name, site=site, units=units, ths=ths, kw=kw)
+    show_one(changed, CONTAINERS, form)
+
+
+@app.command("remove")
+@with_options
+def remove(
+    books: Books,
+    form: ShowForm,
+    tenant: TenantArgument,
+    name: Annotated[str, typer.Argument(help="Name of the container.")],
+) -> None:
+    """Take a container that is gone, with its machines, out of lists and quotas. What they did stays."""
+    removed = books.ask("container.remove", tenant=tenant, name=name)
+    show_one(removed, REMOVED, form)

@@ -1,0 +1,32 @@
+"""Where the log of a command goes: to standard error, bounded, in the shape of who reads it.
+
+Set up by what writes logs, and not by every command: that alone would take as long as asking a running pool.
+"""
+
+import logging
+import sys
+
+import structlog
+
+from pool.log_lines import LogLines, in_shape
+
+
+def set_up_logs(*, verbose: bool = False) -> None:
+    """Once in a process: who asks for more with --verbose asks first."""
+    if structlog.is_configured():
+        return
+    renderer = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.LogfmtRenderer()
+    )
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        processors=[
+            LogLines(),
+            in_shape,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+    )

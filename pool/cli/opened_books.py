@@ -1,0 +1,84 @@
+"""Opening the books that a command means: for who reads, for who writes beside the pool, and the settings.
+
+Must not know: what a command does with them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pool.admin.client import lent_epoch
+from pool.admin.commands import execute_alone
+from pool.books.book import bound_network
+from pool.books.store import Store, open_store
+from pool.cli.books import Books
+from pool.cli.logs import set_up_logs
+from pool.cli.operator import operator
+from pool.config import PoolConfig, load_config
+from pool.data_dir import database_url
+from pool.settings_file import BadConfig
+
+
+class Place(NamedTuple):
+    """Where books are, and of which network where settings say it."""
+
+    url: str
+    data_dir: Path | None
+    network: str | None
+
+
+def place_of(books: Books) -> Place:
+    """Raises BadConfig."""
+    if books.config is not None:
+        settings = load_config(books.config)
+        return Place(settings.database_url, settings.data_dir, settings.network)
+    if books.database is not None:
+        return Place(books.database, books.data_dir, None)
+    assert books.data_dir is not None
+    return Place(database_url(books.data_dir), books.data_dir, None)
+
+
+def settings_of(books: Books) -> PoolConfig:
+    """Raises BadConfig where the books are named without settings."""
+    if books.config is None:
+        raise BadConfig("this needs the settings, and not the books alone: give --config")
+    return load_config(books.config)
+
+
+@contextmanager
+def opened_to_read(books: Books) -> Iterator[Store]:
+    """The database, which is not made where there is none. Raises BadConfig, StoreError."""
+    with _opened(place_of(books)) as store:
+        yield store
+
+
+@contextmanager
+def opened_to_write(books: Books) -> Iterator[tuple[Store, str | None]]:
+    """The database, to write beside the pool that runs on it, and its network if it is of one. Raises
+    BadConfig, StoreError."""
+    place = place_of(books)
+    with _opened(place) as store:
+        if place.data_dir is not None and (epoch := lent_epoch(place.data_dir)) is not None:
+            store.borrow_lease(epoch)
+        yield store, bound_network(store, place.network)
+
+
+def execute_without_pool(books: Books, command: str, body: bytes) -> Any:
+    """An operator's command on the books themselves, which are made where there are none."""
+    place = place_of(books)
+    set_up_logs()
+    return execute_alone(place.url, place.network, command, body, operator())
+
+
+@contextmanager
+def _opened(place: Place) -> Iterator[Store]:
+    scheme, _, path = place.url.partition(":///")
+    if scheme == "sqlite" and not Path(path).is_file():
+        raise BadConfig(f"there is no database {path}")
+    set_up_logs()
+    store = open_store(place.url)
+    try:
+        yield store
+    finally:
+        store.close()

@@ -1,0 +1,154 @@
+"""Which books a command means: the same options with the same meaning for every command that has books."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from pool.cli.books import Books
+from pool.cli.main import app
+from pool.cli.options import ListForm, with_options
+from pool.cli.output import Form
+from tests.fixtures.databases import store_in
+
+WITHOUT_BOOKS = {"run", "check", "demo", "regtest", "version", "rate quote"}
+SETTINGS = """
+[pool]
+network = "regtest"
+data_dir = "data"
+payout_address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
+
+[[node]]
+name = "first"
+url = "http://127.0.0.1:1"
+user = "u"
+password = "p"
+"""
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    if isinstance(command, TyperGroup):
+        context = typer.Context(cast(Any, command))
+        for name in command.list_commands(context):
+            yield from commands(command.get_command(context, name), (*path, name))
+    else:
+        yield " ".join(path), command
+
+
+ALL = dict(commands(get_command(app)))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_with_books_names_them_the_same_way(name: str) -> None:
+    options = {option: it.help for it in ALL[name].params for option in it.opts}
+    here = {option: options.get(option) for option in ("-c", "--config", "--data-dir", "--database")}
+    if name not in WITHOUT_BOOKS:
+        listed = {option: it.help for it in ALL["tenant list"].params for option in it.opts}
+        assert here == {option: listed[option] for option in here}
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name.endswith((" list", " show", " test"))])
+def test_what_shows_something_shows_it_to_programs_too(name: str) -> None:
+    options = {option for it in ALL[name].params for option in it.opts}
+    assert "--json" in options
+    assert ("--csv" in options) == name.endswith(" list")
+
+
+def angara(*arguments: object) -> tuple[int, str]:
+    ran = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if ran.exception is not None and not isinstance(ran.exception, SystemExit):
+        raise ran.exception
+    return ran.exit_code, ran.output
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with settings and a data directory, whose books are empty."""
+    (tmp_path / "angara.toml").write_text(SETTINGS)
+    (tmp_path / "data").mkdir()
+    store_in(tmp_path / "data").close()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [("tenant", "list"), ("ledger", "verify"), ("payout", "list")])
+def test_books_are_named_by_settings_by_a_directory_or_by_a_database(
+    home: Path, command: tuple[str, ...]
+) -> None:
+    url = f"sqlite:///{home}/data/angara.db"
+    for way in (
+        (),
+        ("-c", home / "angara.toml"),
+        ("--data-dir", home / "data"),
+        ("--data-dir", home / "data", "--database", url),
+        ("--database", url),
+    ):
+        assert angara(*command, *way)[0] == 0
+
+
+@pytest.mark.parametrize("command", [("tenant", "list"), ("ledger", "verify"), ("report", "pool")])
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        (("-c", "angara.toml", "--data-dir", "data"), "give --config or --data-dir, not both"),
+        (("-c", "angara.toml", "--database", "sqlite:///x"), "give --config or --database, not both"),
+        (("-c", "none.toml"), "cannot read none.toml: No such file"),
+        (("--data-dir", "none"), "there is no data directory none"),
+        (("--database", "mysql://x"), "is not a database that is supported"),
+    ],
+)
+def test_wrong_combinations_end_in_words(
+    home: Path, command: tuple[str, ...], way: tuple[str, ...], words: str
+) -> None:
+    code, output = angara(*command, *way)
+    assert (code, words in output) == (2, True), output
+
+
+def test_where_nothing_is_said_and_no_settings_are_here_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, output = angara("tenant", "list")
+    assert (code, "there is no angara.toml here: say which pool" in output) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_a_database_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    code, output = angara("ledger", "verify", "--data-dir", tmp_path)
+    assert (code, "there is no database" in output) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_that_are_wrong_elsewhere_change_nothing_where_no_pool_runs(home: Path) -> None:
+    (home / "angara.toml").write_text(SETTINGS.replace("[pool]", '[databse]\nurl = "postgresql://x"\n[pool]'))
+    code, output = angara("tenant", "add", "acme")
+    assert (code, "databse" in output) == (2, True)
+    assert "acme" not in angara("tenant", "list", "--data-dir", "data")[1]
+
+
+def test_json_and_csv_at_once_are_a_mistake(home: Path) -> None:
+    code, output = angara("tenant", "list", "--json", "--csv")
+    assert (code, "give --json or --csv, not both" in output) == (2, True)
+    code, output = angara("report", "pool", "--json", "--format", "html")
+    assert (code, "not both" in output) == (2, True)
+
+
+def test_a_command_has_options_in_place_of_what_it_takes(tmp_path: Path) -> None:
+    taken: list[object] = []
+
+    def command(books: Books, form: ListForm, name: str) -> None:
+        """Words."""
+        taken.extend((books.data_dir, form, name))
+
+    wrapped = with_options(command)
+    assert (wrapped.__name__, wrapped.__doc__) == ("command", "Words.")
+    names = ["name", "config", "data_dir", "database", "as_json", "as_csv"]
+    assert list(inspect.signature(wrapped).parameters) == names
+    wrapped(name="x", config=None, data_dir=tmp_path, database=None, as_json=True, as_csv=False)
+    assert taken == [tmp_path, Form.JSON, "x"]

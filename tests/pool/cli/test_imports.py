@@ -1,0 +1,96 @@
+"""How soon a command answers: counted in modules that it imports, because a time depends on the machine."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+import pool.cli.mistakes
+from pool.admin.desk import Desk
+from pool.admin.server import serve_admin
+from pool.cli.mistakes import ANSWERS, MISTAKES
+from pool.data_dir import admin_socket, held
+from tests.fixtures.databases import store_in
+
+# 210 to 300 on CPython 3.11; with sqlalchemy alone there would be 500, with all of the pool 1,060.
+MODULES_MAX = 360
+HEAVY = (
+    *("sqlalchemy", "alembic", "psycopg", "numpy", "fpdf", "jinja2", "bdkpython", "bitcoin", "pbk", "zmq"),
+    *("trio", "httpx", "hypercorn", "starlette", "structlog", "asyncio", "rich", "pool.config", "pool.main"),
+)
+LOADED = """
+import sys
+from pool.cli.main import main
+sys.argv = ["angara", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as ended:
+    print("\\n".join([f"exit {ended.code or 0}", *sys.modules]), file=sys.stderr)
+"""
+
+
+async def modules(*arguments: str) -> set[str]:
+    """What a process has imported in which the command succeeds."""
+    done = await trio.run_process(
+        [sys.executable, "-c", LOADED, *arguments], capture_stdout=True, capture_stderr=True, check=False
+    )
+    ended, *names = done.stderr.decode().splitlines()
+    assert ended == "exit 0", done.stderr.decode()
+    return set(names)
+
+
+def check(loaded: set[str]) -> None:
+    assert not {name for name in loaded if name in HEAVY or name.split(".")[0] in HEAVY}
+    assert len(loaded) < MODULES_MAX
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("version",)], ids=" ".join)
+async def test_help_and_version_import_next_to_nothing(arguments: tuple[str, ...]) -> None:
+    check(await modules(*arguments))
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Path]:
+    """A data directory on which a pool runs, as far as commands see."""
+    with held(tmp_path):
+        store = store_in(tmp_path)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_admin, Desk(store, "regtest"), admin_socket(tmp_path))
+            yield tmp_path
+            nursery.cancel_scope.cancel()
+        store.close()
+
+
+@pytest.mark.parametrize(
+    "command", ["tenant list", "tenant add acme", "worker list --csv", "order list --json", "change list"]
+)
+async def test_who_asks_a_running_pool_imports_next_to_nothing(running: Path, command: str) -> None:
+    check(await modules(*command.split(), "--data-dir", str(running)))
+
+
+async def test_settings_cost_a_running_pools_command_nothing_either(running: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "angara.toml"
+    settings.write_text(f'[pool]\ndata_dir = "{running}"\n')
+    check(await modules("site", "list", "-c", str(settings)))
+
+
+def test_the_count_would_see_what_is_heavy() -> None:
+    """Or the bound would be of nothing."""
+    code = "import sys, pool.cli.payouts; print(len(sys.modules), *sys.modules)"
+    count, *names = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert int(count) > 2 * MODULES_MAX
+    assert set(HEAVY) & set(names)
+
+
+@pytest.mark.parametrize("name", [*MISTAKES, *ANSWERS])
+def test_every_mistake_that_is_known_by_its_name_has_that_name(name: str) -> None:
+    module, _, kind = name.rpartition(".")
+    found = getattr(__import__(module, fromlist=[kind]), kind)
+    assert issubclass(found, Exception)
+    assert f"{found.__module__}.{found.__qualname__}" == name
+    assert pool.cli.mistakes.exit_code(found.__new__(found), runs_on=False) in (1, 2)
