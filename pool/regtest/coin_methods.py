@@ -3,12 +3,13 @@
 Where this node differs from a bitcoind:
 * scantxoutset reads the descriptors that bdkpython reads, so no addr() and raw(), and answers at once.
 * getrawtransaction has no index: it wants a block's hash, or looks into the memory pool.
-* estimatesmartfee never knows, as on any regtest node.
-* Scripts are told in hex, with an address where there is one, without disassembly.
+* estimatesmartfee never knows, as a bitcoind that has seen no market.
+* Scripts are told in hex, with an address where there is one, without disassembly, type or descriptor.
 
 Must not know: HTTP, threads.
 """
 
+import struct
 from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
 from typing import Any
@@ -18,16 +19,21 @@ import msgspec
 from bitcoin.core import CBlock, CTransaction
 from bitcoin.core.serialize import SerializationError
 
+from pool.chain.addresses import BadAddress, script_for
 from pool.regtest.chain import Coin, outpoint, sha256d
 from pool.regtest.jsonrpc import RpcCode, RpcError
 from pool.regtest.mempool import WITNESS_SCALE, Mempool, Refusal, TxRefused
-from pool.regtest.methods import HASH_HEX_CHARS, SAT_PER_BTC
+from pool.regtest.methods import CHAIN, HASH_HEX_CHARS, SAT_PER_BTC
 from pool.regtest.node import Node
 
 RANGE_DEFAULT = 1_000  # bitcoind's, for a descriptor with a wildcard
 RANGE_MAX = 1_000_000  # bitcoind's
 SCANNED_MAX = 64  # descriptors whose scripts are remembered
 FEE_TARGETS = range(1, 1009)
+FEE_MODES = ("unset", "economical", "conservative")
+P2SH_BEGIN = b"\xa9"  # OP_HASH160
+P2TR_BYTES = 34  # of its script; a P2WSH has as many
+TX_UNREADABLE = "TX decode failed. Make sure the tx has at least one input."
 TXS_TESTED_MAX = 25  # bitcoind's
 
 
@@ -55,6 +61,7 @@ class CoinMethods:
             self.gettxout,
             self.scantxoutset,
             self.testmempoolaccept,
+            self.validateaddress,
         )
         return {method.__name__: method for method in served}
 
@@ -173,12 +180,31 @@ class CoinMethods:
             return fields
         raise RpcError(RpcCode.NOT_FOUND, "No such transaction found in the provided block.")
 
-    async def decoderawtransaction(self, hexstring: str, iswitness: bool = True) -> object:
+    async def decoderawtransaction(self, hexstring: str, iswitness: bool | None = None) -> object:
         """What a serialised transaction says."""
         try:
-            return _transaction_fields(_raw(hexstring))
-        except SerializationError:
-            raise RpcError(RpcCode.DESERIALIZATION, "TX decode failed") from None
+            fields = _transaction_fields(_raw(hexstring))
+        except (SerializationError, struct.error, ValueError):
+            raise RpcError(RpcCode.DESERIALIZATION, TX_UNREADABLE) from None
+        if not fields["vin"]:
+            raise RpcError(RpcCode.DESERIALIZATION, TX_UNREADABLE)
+        del fields["hex"]  # which is what was asked about
+        return fields
+
+    async def validateaddress(self, address: str) -> object:
+        """Whether an address is one of this network, and of what kind."""
+        try:
+            script = script_for(address, CHAIN)
+        except BadAddress as bad:
+            return {"isvalid": False, "error_locations": [], "error": str(bad)}
+        version = _witness_version(script)
+        fields: dict[str, object] = {"isvalid": True, "address": address, "scriptPubKey": script.hex()}
+        if version is None:
+            return {**fields, "isscript": script[:1] == P2SH_BEGIN, "iswitness": False}
+        if version == 0 or len(script) == P2TR_BYTES:
+            fields["isscript"] = len(script) == P2TR_BYTES  # more than the hash of a key
+        program = script[2:].hex()
+        return {**fields, "iswitness": True, "witness_version": version, "witness_program": program}
 
     async def getmempoolentry(self, txid: str) -> object:
         """Size, fee and dependencies of a transaction in the memory pool."""
@@ -189,7 +215,10 @@ class CoinMethods:
         """There is no market to learn from."""
         if conf_target not in FEE_TARGETS:
             raise RpcError(RpcCode.PARAMETER, "Invalid conf_target, must be between 1 and 1008")
-        return {"errors": ["Insufficient data or no feerate found"], "blocks": conf_target}
+        if estimate_mode.lower() not in FEE_MODES:
+            known = ", ".join(f'"{mode}"' for mode in FEE_MODES)
+            raise RpcError(RpcCode.PARAMETER, f"Invalid estimate_mode parameter, must be one of: {known}")
+        return {"errors": ["Insufficient data or no feerate found"], "blocks": 0}
 
 
 @lru_cache(SCANNED_MAX)
@@ -296,6 +325,15 @@ def _script_fields(script: bytes) -> dict[str, str]:
     except bdk.FromScriptError:
         return {"hex": script.hex()}
     return {"hex": script.hex(), "address": str(address)}
+
+
+def _witness_version(script: bytes) -> int | None:
+    """Of a witness program (BIP141); None for another script."""
+    if not 4 <= len(script) <= 42 or script[1] != len(script) - 2:
+        return None
+    if script[0] == 0:
+        return 0
+    return script[0] - 0x50 if 0x51 <= script[0] <= 0x60 else None
 
 
 def _vsize(weight: int) -> int:

@@ -1,9 +1,8 @@
-"""The embedded node's HTTP/1.1 server: what bitcoind's libevent server does, on Trio and h11.
+"""The embedded node's HTTP server: what bitcoind's libevent server does, on Starlette and Hypercorn.
 
-It authenticates, reads one request body at a time, hands it to `answer` and sends the reply. Every
-wait has a limit: a peer that is silent, slow, oversized or talks nonsense is dropped, nobody else
-notices. A peer that hangs up while its answer is being made (a long poll) cancels that answer, so
-abandoned long polls hold nothing.
+It authenticates, reads a request's body, hands it to `answer` and sends the reply. Every wait has a limit: a
+peer that is silent, slow, oversized or talks nonsense is dropped, nobody else notices. A peer that hangs up
+while its answer is being made (a long poll) cancels that answer, so abandoned long polls hold nothing.
 
 Must not know: JSON, RPC methods, the chain. Never logs credentials.
 """
@@ -11,12 +10,25 @@ Must not know: JSON, RPC methods, the chain. Never logs credentials.
 import base64
 import binascii
 import hmac
+import re
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Any, cast
 
-import h11
 import msgspec
 import structlog
 import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 log = structlog.get_logger()
 
@@ -24,15 +36,19 @@ log = structlog.get_logger()
 BODY_BYTES_MAX = 16 * 1024 * 1024
 # A pool keeps a handful; more than this is a leak or an attack.
 CONNECTIONS_MAX = 128
-# bitcoind's rpcservertimeout: for a whole request to arrive, and for a connection to stay idle.
-REQUEST_TIMEOUT_S = 30
-SEND_TIMEOUT_S = 30
+# bitcoind's rpcservertimeout: for a connection to stay idle, or half a head to be there, and for a body.
+IDLE_TIMEOUT_S = 30
+BODY_TIMEOUT_S = 30
+# For a reply to be taken, 8 MB at most and by somebody near; a stop waits as long for who does not read.
+SEND_TIMEOUT_S = 10
 # bitcoind waits this long before it answers wrong credentials.
 AUTH_DELAY_S = 0.25
-# After a refusal before the end of a body: what is still read, so that the refusal arrives before a reset.
+# What is still read of a request that is refused, so that the refusal arrives before a reset.
 LINGER_S = 1
 READ_BYTES = 65_536
 TOO_BIG = f"the body is larger than {BODY_BYTES_MAX} bytes"
+TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+NO_REASON = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) \r\n")
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,14 +60,6 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     last: bool = False
 
 
-class Refused(Exception):
-    """A request that is answered with a bare status, whereupon the connection ends."""
-
-    def __init__(self, status: int, text: str = "") -> None:
-        super().__init__(text)
-        self.reply = Reply(status=status, body=text.encode(), content_type="text/plain")
-
-
 class HttpServer:
     """Serves connections. `answer` gets the body of every authenticated POST; `stop` ends the server."""
 
@@ -61,146 +69,149 @@ class HttpServer:
         credentials: bytes,
         stop: Callable[[], None],
     ) -> None:
-        self.answer = answer
-        self.stop = stop
+        self._answer = answer
+        self._stop = stop
         self._credentials = credentials  # "user:password"
         self._connections = 0
+        route = Route("/", self._call, methods=["POST"])
+        self._app = ASGIWrapper(
+            cast(Any, Starlette(routes=[route], exception_handlers={405: _not_a_post, 404: _not_here}))
+        )
+        self._config = Config()
+        self._config.accesslog = None
+        self._config.errorlog = None
+        self._config.include_server_header = False
+        self._config.keep_alive_timeout = IDLE_TIMEOUT_S
+        self._config.keep_alive_max_requests = 1 << 62  # a pool asks for years
+        self._context = WorkerContext(None)
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        """One connection, until either side is done with it. The caller closes the stream."""
-        conversation = _Conversation(self, stream)
+        """One connection, until either side is done with it."""
         self._connections += 1
         try:
             if self._connections > CONNECTIONS_MAX:
                 log.warning("regtest_rpc_connections_full", limit=CONNECTIONS_MAX)
-                await conversation.refuse(Refused(503, "Too many connections"))
+                await _turn_away(stream)
             else:
-                await conversation.run()
-        except trio.BrokenResourceError:
-            pass  # the peer is gone; whatever it asked for was done or was cancelled
+                spoken = cast(Any, _Spoken(stream))
+                await TCPServer(self._app, self._config, self._context, ConnectionState({}), spoken)
         finally:
             self._connections -= 1
 
-    async def check(self, request: h11.Request) -> None:
-        """Look at the head of a request, before its body is read. Raises Refused."""
-        headers = dict(request.headers)
-        if request.target.split(b"?")[0] != b"/":
-            raise Refused(404)
-        if request.method != b"POST":
-            raise Refused(405, "JSONRPC server handles only POST requests")
-        if not self._authorized(headers.get(b"authorization", b"")):
+    async def _call(self, request: Request) -> Response:
+        """One request, from its head to its response."""
+        refusal = await self._refusal(request)
+        body = bytearray()
+        try:
+            with trio.move_on_after(BODY_TIMEOUT_S if refusal is None else LINGER_S) as patience:
+                async with aclosing(request.stream()) as chunks:
+                    async for chunk in chunks:
+                        if refusal is None:
+                            body += chunk
+                        if len(body) > BODY_BYTES_MAX:
+                            refusal, body = _text(413, TOO_BIG), bytearray()
+        except ClientDisconnect:
+            return Response(status_code=400)  # which nobody reads
+        if refusal is None and patience.cancelled_caught:
+            refusal = _text(408, f"no whole request within {BODY_TIMEOUT_S} s")
+        if refusal is not None:
+            refusal.headers["Connection"] = "close"
+            return refusal
+        return await self._reply(request, bytes(body))
+
+    async def _refusal(self, request: Request) -> Response | None:
+        """What speaks against a request, of which no more than the head is known yet."""
+        if not self._authorized(request.headers.get("authorization", "")):
             log.warning("regtest_rpc_unauthorized")
             await trio.sleep(AUTH_DELAY_S)
-            raise Refused(401)
-        if int(headers.get(b"content-length", b"0")) > BODY_BYTES_MAX:
-            raise Refused(413, TOO_BIG)
+            return Response(status_code=401, headers={"WWW-Authenticate": 'Basic realm="jsonrpc"'})
+        if int(request.headers.get("content-length", "0")) > BODY_BYTES_MAX:
+            return _text(413, TOO_BIG)
+        return None
 
-    def _authorized(self, header: bytes) -> bool:
+    async def _reply(self, request: Request, body: bytes) -> Response:
+        """What the node answers, nothing where the peer hung up before."""
+        reply = Reply(status=400)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_on_hangup, request, nursery.cancel_scope)
+            reply = await self._answer(body)
+            nursery.cancel_scope.cancel()
+        last = BackgroundTask(self._end) if reply.last else None
+        if reply.status == HTTPStatus.NO_CONTENT:  # which has no body to describe
+            return Response(status_code=reply.status, background=last)
+        return Response(reply.body, reply.status, media_type=reply.content_type, background=last)
+
+    async def _end(self) -> None:
+        self._stop()
+
+    def _authorized(self, header: str) -> bool:
         """Whether an Authorization header carries our credentials (RFC 7617)."""
-        scheme, _, encoded = header.partition(b" ")
+        scheme, _, encoded = header.partition(" ")
         try:
             given = base64.b64decode(encoded.strip(), validate=True)
-        except binascii.Error:
+        except (binascii.Error, ValueError):
             return False
-        return scheme.lower() == b"basic" and hmac.compare_digest(given, self._credentials)
+        return scheme.lower() == "basic" and hmac.compare_digest(given, self._credentials)
 
 
-class _Conversation:
-    """Requests and replies on one connection."""
+class _Spoken(trio.abc.HalfCloseableStream):
+    """A connection on which every status has its reason, and whoever does not read is gone.
 
-    def __init__(self, server: HttpServer, stream: trio.SocketStream) -> None:
-        self._server = server
+    HTTP/1.1 lets a server leave the reason out, and Hypercorn does; ckpool takes only `HTTP/1.1 200 OK`.
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
-        self._http = h11.Connection(h11.SERVER)
+        self.socket = stream.socket
 
-    async def run(self) -> None:
-        """Answer requests until one side wants no more of them."""
-        try:
-            while True:
-                with trio.move_on_after(REQUEST_TIMEOUT_S) as patience:
-                    body = await self._receive()
-                if patience.cancelled_caught or body is None:
-                    return
-                reply = await self._make_reply(body)
-                if reply is None:
-                    return
-                await self._send(reply)
-                if reply.last:
-                    self._server.stop()
-                if self._http.our_state is not h11.DONE:
-                    return  # one side said that this was the last one
-                self._http.start_next_cycle()
-        except h11.RemoteProtocolError as nonsense:
-            await self.refuse(Refused(nonsense.error_status_hint, str(nonsense)))
-        except Refused as refused:
-            await self.refuse(refused)
-
-    async def _receive(self) -> bytes | None:
-        """The body of the next request, None where there is none. Raises Refused, RemoteProtocolError."""
-        event = await self._next_event()
-        if not isinstance(event, h11.Request):
-            return None  # the peer closed the connection between requests
-        await self._server.check(event)
-        body = bytearray()
-        while isinstance(event := await self._next_event(), h11.Data):
-            body += event.data
-            if len(body) > BODY_BYTES_MAX:
-                raise Refused(413, TOO_BIG)
-        return bytes(body)
-
-    async def _next_event(self) -> object:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            if self._http.they_are_waiting_for_100_continue:
-                await self._write(h11.InformationalResponse(status_code=100, headers=[]))
-            self._http.receive_data(await self._stream.receive_some(READ_BYTES))
-        return event
-
-    async def _make_reply(self, body: bytes) -> Reply | None:
-        """What the node answers, None where the peer hung up before."""
-        reply = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._cancel_on_hangup, nursery.cancel_scope)
-            reply = await self._server.answer(body)
-            nursery.cancel_scope.cancel()
-        return reply
-
-    async def _cancel_on_hangup(self, scope: trio.CancelScope) -> None:
-        try:
-            data = await self._stream.receive_some(READ_BYTES)
-        except trio.BrokenResourceError:
-            data = b""
-        if data:
-            self._http.receive_data(data)  # the peer does not wait for the reply before it asks again
-        else:
-            scope.cancel()
-
-    async def _send(self, reply: Reply, *, close: bool = False) -> None:
-        headers = []
-        if reply.status != 204:  # which has no body to describe
-            headers = [("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body)))]
-        if reply.status == 401:
-            headers.append(("WWW-Authenticate", 'Basic realm="jsonrpc"'))
-        if close:
-            headers.append(("Connection", "close"))
-        await self._write(
-            h11.Response(status_code=reply.status, headers=headers),
-            h11.Data(data=reply.body),
-            h11.EndOfMessage(),
-        )
-
-    async def _write(self, *events: h11.Event) -> None:
-        data = b"".join(self._http.send(event) or b"" for event in events)
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """A head is sent in one piece, apart from its body."""
+        if (head := NO_REASON.match(data)) is not None:
+            reason = HTTPStatus(int(head[1])).phrase.encode()
+            data = b"".join((b"HTTP/1.1 ", head[1], b" ", reason, b"\r\n", data[head.end() :]))
         with trio.move_on_after(SEND_TIMEOUT_S) as patience:
             await self._stream.send_all(data)
         if patience.cancelled_caught:
             raise trio.BrokenResourceError("the peer does not read")
 
-    async def refuse(self, refused: Refused) -> None:
-        """Answer where the protocol still allows it, and end the connection so that the answer arrives."""
-        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            return
-        await self._send(refused.reply, close=True)
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
         await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _cancel_on_hangup(request: Request, scope: trio.CancelScope) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _turn_away(stream: trio.SocketStream) -> None:
+    async with stream:
         with trio.move_on_after(LINGER_S):
-            while await self._stream.receive_some(READ_BYTES):
-                pass
+            try:
+                await stream.send_all(TOO_MANY)
+                await stream.send_eof()
+                while await stream.receive_some(READ_BYTES):
+                    pass
+            except trio.BrokenResourceError:
+                pass  # gone already
+
+
+async def _not_a_post(request: Request, error: Exception) -> Response:
+    return _text(405, "JSONRPC server handles only POST requests")
+
+
+async def _not_here(request: Request, error: Exception) -> Response:
+    return Response(status_code=404)
+
+
+def _text(status: int, words: str) -> Response:
+    return Response(words, status, media_type="text/plain")

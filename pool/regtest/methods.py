@@ -2,7 +2,6 @@
 
 Where this node differs from a bitcoind:
 * preciousblock knows its block or says it does not, but changes nothing: the kernel has no such call.
-* submitblock adds nothing to a block. (bitcoind puts in the coinbase's missing witness reserved value.)
 * generatetoaddress mines the memory pool, without the transactions that templates are filled with.
 * getblocktemplate shows a new transaction at once, and does not validate proposals.
 
@@ -72,8 +71,12 @@ class Methods:
             self.getblockheader,
             self.getblockstats,
             self.getblocktemplate,
+            self.getconnectioncount,
+            self.getdifficulty,
             self.getmininginfo,
+            self.getnetworkhashps,
             self.getnetworkinfo,
+            self.getpeerinfo,
             self.getrawmempool,
             self.preciousblock,
             self.sendrawtransaction,
@@ -128,7 +131,7 @@ class Methods:
             raise RpcError(RpcCode.NOT_FOUND, f"Error: Invalid address: {bad}") from None
         return [_hex(await self._node.generate(script)) for _ in range(nblocks)]
 
-    async def sendrawtransaction(self, hexstring: str, maxfeerate: float | str | None = None) -> str:
+    async def sendrawtransaction(self, hexstring: str, maxfeerate: Decimal | None = None) -> str:
         """Put a transaction into the memory pool, or find it there."""
         try:
             raw = bytes.fromhex(hexstring)
@@ -241,16 +244,36 @@ class Methods:
             "warnings": [],
         }
 
+    async def getconnectioncount(self) -> int:
+        """Of other nodes."""
+        return 0
+
+    async def getpeerinfo(self) -> list[object]:
+        """Other nodes."""
+        return []
+
+    async def getdifficulty(self) -> float:
+        """Of the tip."""
+        return float(difficulty_of_target(target_from_nbits(self._chain.tip.nbits)))
+
+    async def getnetworkhashps(self, nblocks: int = HASHRATE_BLOCKS, height: int = -1) -> float:
+        """What the last blocks say about the hashrate, 0 where they say nothing."""
+        if nblocks < 1:
+            raise RpcError(RpcCode.PARAMETER, "Invalid nblocks. Must be a positive number.")
+        if height not in (-1, self._chain.tip.height):
+            raise RpcError(RpcCode.PARAMETER, "the embedded node knows the hashrate at its tip only")
+        times = await self._node.call(lambda: list(self._chain.times(nblocks + 1)))
+        span_s = max(times) - min(times)
+        work = _block_work(self._chain.tip.nbits) * (len(times) - 1)
+        return work / span_s if span_s else 0
+
     async def getmininginfo(self) -> dict[str, object]:
         """The next block, and what the last ones say about the hashrate."""
         tip = self._chain.tip
-        times = await self._node.call(lambda: list(self._chain.times(HASHRATE_BLOCKS + 1)))
-        span_s = max(times) - min(times)
-        work = _block_work(tip.nbits) * (len(times) - 1)
         return {
             "blocks": tip.height,
             **_difficulty_fields(tip.nbits),
-            "networkhashps": work / span_s if span_s else 0,
+            "networkhashps": await self.getnetworkhashps(),
             "pooledtx": len(self._node.mempool),
             "blockmintxfee": 0,
             "chain": CHAIN,
@@ -365,11 +388,7 @@ def _hash_internal(text: str, name: str) -> bytes:
     return found
 
 
-def _amount(btc: float | str) -> Decimal:
-    try:
-        amount = Decimal(str(btc))
-    except ArithmeticError:
-        raise RpcError(RpcCode.TYPE, "Invalid amount") from None
-    if not amount.is_finite() or not 0 <= amount <= 21_000_000:
+def _amount(btc: Decimal) -> Decimal:
+    if not btc.is_finite() or not 0 <= btc <= 21_000_000:
         raise RpcError(RpcCode.TYPE, "Amount out of range")
-    return amount
+    return btc

@@ -16,7 +16,7 @@ import trio
 
 from pool.regtest.chain import Chain, RegtestUnavailable, Submission
 from pool.regtest.mempool import COINBASE_MATURITY, Mempool, PendingTx
-from pool.regtest.template import Template, build_template, mine_block
+from pool.regtest.template import Template, build_template, mine_block, with_reserved_value
 from pool.regtest.wallet import FILLER_SCRIPT, fillers, is_filler
 
 log = structlog.get_logger()
@@ -62,7 +62,7 @@ class Node:
 
     async def submit(self, block_hex: str) -> Submission:
         """Give a block to the kernel. Raises ValueError where it is none."""
-        submission = await self.call(lambda: self._submit(bytes.fromhex(block_hex)))
+        submission = await self.call(lambda: self._submit(with_reserved_value(bytes.fromhex(block_hex))))
         log.info(
             "regtest_block_submitted",
             verdict=submission.verdict or submission.fault or "accepted",

@@ -9,7 +9,7 @@ it exactly as to a bitcoind, through the same node client.
 * pool/regtest/wallet.py    the transactions that fill templates
 * pool/regtest/template.py  templates, and blocks made of them
 * pool/regtest/node.py      all of these behind one lock, in worker threads
-* pool/regtest/methods.py   the RPC methods, over regtest_jsonrpc.py and regtest_http.py
+* pool/regtest/methods.py   the RPC methods, over jsonrpc.py and http.py
 * pool/regtest/coin_methods.py     those of them about coins and transactions
 
 Invariants: the chain survives a restart on the same data directory; the cookie file exists, readable by

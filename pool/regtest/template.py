@@ -12,6 +12,7 @@ Must not know: JSON-RPC, sockets, how transactions came into the memory pool.
 import secrets
 import struct
 from collections.abc import Iterable
+from io import BytesIO
 
 import msgspec
 from bitcoin.core import (
@@ -25,6 +26,7 @@ from bitcoin.core import (
     CTxWitness,
 )
 from bitcoin.core.script import CScript, CScriptWitness
+from bitcoin.core.serialize import SerializationError, VarIntSerializer
 
 from pool.regtest.chain import Chain, Tip, sha256d
 from pool.regtest.mempool import PendingTx
@@ -40,7 +42,9 @@ HALVING_BLOCKS = 150  # of regtest
 SUBSIDY_SAT = 5_000_000_000
 HALVINGS_MAX = 64
 COMMITMENT_HEADER = bytes.fromhex("6a24aa21a9ed")
+COMMITMENT_BYTES = 38
 WITNESS_RESERVED_VALUE = bytes(32)
+RESERVED_VALUE = CTxWitness([CTxInWitness(CScriptWitness([WITNESS_RESERVED_VALUE]))])  # of a coinbase
 EXTRANONCE_BYTES = 8  # random: two generated blocks never have the same coinbase
 
 
@@ -124,15 +128,36 @@ def _merkle_root(hashes: list[bytes]) -> bytes:
     return root
 
 
+def with_reserved_value(block: bytes) -> bytes:
+    """A submitted block, whose coinbase gets the witness that its commitment is made with if it has none.
+
+    BIP145 leaves that to the node, and miners that know no witnesses (ckpool) leave it there.
+    """
+    stream = BytesIO(block)
+    try:
+        CBlockHeader.stream_deserialize(stream)
+        VarIntSerializer.stream_deserialize(stream)
+        start = stream.tell()
+        coinbase = CTransaction.stream_deserialize(stream)
+    except (SerializationError, struct.error):
+        return block  # the kernel says what is wrong with it
+    scripts = [bytes(out.scriptPubKey) for out in coinbase.vout]
+    committed = any(it.startswith(COMMITMENT_HEADER) and len(it) >= COMMITMENT_BYTES for it in scripts)
+    if not committed or coinbase.has_witness():
+        return block
+    whole = CTransaction(coinbase.vin, coinbase.vout, coinbase.nLockTime, coinbase.nVersion, RESERVED_VALUE)
+    completed: bytes = block[:start] + whole.serialize() + block[stream.tell() :]
+    return completed
+
+
 def mine_block(template: Template, script: bytes, block_time: int) -> bytes:
     """A whole block made of a template, paying to `script`. Only for regtest's target: two hashes or so."""
-    witness = CTxWitness([CTxInWitness(CScriptWitness([WITNESS_RESERVED_VALUE]))])
     txin = CTxIn(COutPoint(), CScript([template.height, secrets.token_bytes(EXTRANONCE_BYTES)]))
     outputs = [
         CTxOut(template.coinbase_sat, CScript(script)),
         CTxOut(0, CScript(template.commitment_script)),
     ]
-    coinbase = CTransaction([txin], outputs, 0, 2, witness)
+    coinbase = CTransaction([txin], outputs, 0, 2, RESERVED_VALUE)
     root = _merkle_root([coinbase.GetTxid(), *(tx.txid for tx in template.txs)])
     header = CBlockHeader(
         BLOCK_VERSION, template.tip.hash_internal, root, block_time, template.nbits, 0

@@ -1,6 +1,7 @@
 """The embedded node's coins and transactions: found, looked at, tested, replaced."""
 
 import json
+import random
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.stages.payouts import COIN_SAT, COINS, PAYEES, SEND, Regtest, World, 
 from tests.stages.regtest import OP_TRUE
 
 REPLACEABLE, FINAL = 0xFFFFFFFD, 0xFFFFFFFF
+SEED = 20_090_109
 
 
 class BtcRpc:
@@ -239,6 +241,73 @@ async def test_a_replacement_cannot_spend_what_it_replaces(regtest: Regtest, boo
 async def test_fees_are_not_estimated(regtest: Regtest, books: Store) -> None:
     async with world_of(regtest, books) as world:
         answer = await BtcRpc(world)("estimatesmartfee", 6)
-        assert answer == {"errors": ["Insufficient data or no feerate found"], "blocks": 6}
-        with pytest.raises(RuntimeError, match="conf_target"):
-            await BtcRpc(world)("estimatesmartfee", 0)
+        assert answer == {"errors": ["Insufficient data or no feerate found"], "blocks": 0}
+        for params, words in (((0,), "conf_target"), ((6, "cheap"), "estimate_mode")):
+            with pytest.raises(RuntimeError, match=words):
+                await BtcRpc(world)("estimatesmartfee", *params)
+
+
+# An address; its script; whether it is of more than a key; its witness version.
+ADDRESSES: tuple[tuple[str, str, bool, int | None], ...] = (
+    (
+        "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn",
+        "76a914" + "243f1394f44554f4ce3fd68649c19adc483ce924" + "88ac",
+        False,
+        None,
+    ),
+    (
+        "2MzQwSSnBHWHqSAqtTVQ6v47XtaisrJa1Vc",
+        "a914" + "4e9f39ca4688ff102128ea4ccda34105324305b0" + "87",
+        True,
+        None,
+    ),
+    (
+        "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080",
+        "0014" + "751e76e8199196d454941c45d1b3a323f1433bd6",
+        False,
+        0,
+    ),
+    (
+        "bcrt1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qzf4jry",
+        "0020" + "1863143c14c5166804bd19203356da136c985678cd4d27a1b8c6329604903262",
+        True,
+        0,
+    ),
+    (
+        "bcrt1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqc8gma6",
+        "5120" + "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798",
+        True,
+        1,
+    ),
+)
+NO_ADDRESSES = ("", "nobody", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", "x" * 1_000)
+
+
+async def test_an_address_is_known_for_what_it_is(regtest: Regtest, books: Store) -> None:
+    async with world_of(regtest, books) as world:
+        for address, script, isscript, witness in ADDRESSES:
+            expected = {
+                "isvalid": True,
+                "address": address,
+                "scriptPubKey": script,
+                "isscript": isscript,
+                "iswitness": witness is not None,
+            }
+            if witness is not None:
+                expected |= {"witness_version": witness, "witness_program": script[4:]}
+            assert await BtcRpc(world)("validateaddress", address) == expected
+        for address in NO_ADDRESSES:
+            answer = await BtcRpc(world)("validateaddress", address)
+            assert (answer["isvalid"], set(answer)) == (False, {"isvalid", "error", "error_locations"})
+
+
+async def test_what_is_no_transaction_is_not_decoded(regtest: Regtest, books: Store) -> None:
+    rng = random.Random(SEED)
+    async with world_of(regtest, books) as world:
+        rpc = BtcRpc(world)
+        coinbase = bytes.fromhex(await rpc("getblock", await rpc("getblockhash", 1), 0))[81:]
+        noise = [rng.randbytes(60).hex() for _ in range(50)]
+        for text in ("", "zz", "0", coinbase[: len(coinbase) // 2].hex(), *noise):
+            with pytest.raises(RuntimeError, match="-22: TX decode failed"):
+                await rpc("decoderawtransaction", text)
+        assert (await rpc("decoderawtransaction", coinbase.hex()))["vin"][0]["coinbase"]

@@ -70,7 +70,6 @@ async def test_template_of_4000_transactions_is_a_valid_block(tmp_path: Path) ->
         ({"value_sat": 51_0000_0000}, "bad-cb-amount"),
         ({"commitment": "6a24aa21a9ed" + "00" * 32}, "bad-witness-merkle-match"),
         ({"commitment": ""}, "unexpected-witness"),
-        ({"reserved": ()}, "bad-witness-nonce-size"),
         ({"reserved": (bytes(31),)}, "bad-witness-nonce-size"),
     ],
 )
@@ -83,6 +82,17 @@ async def test_wrong_block_is_refused_for_the_right_reason(
         assert await rpc("submitblock", build_block(template, **fault)) == reason
         assert await rpc("getbestblockhash") == tip
         assert await rpc("submitblock", build_block(template)) is None
+
+
+async def test_a_coinbase_that_knows_no_witness_gets_its_reserved_value(tmp_path: Path) -> None:
+    """As bitcoind's submitblock does: pools that know no witnesses leave it out."""
+    async with running(tmp_path, template_txs=2) as rpc:
+        bare = build_block(await rpc.template(), reserved=())
+        assert await rpc("submitblock", bare) is None
+        mined = await rpc("getblock", await rpc("getbestblockhash"), 0)
+        assert len(mined) == len(bare) + 2 * (2 + 1 + 1 + 32)  # marker and flag, two counts, the value
+        wrong = build_block(await rpc.template(), reserved=(), commitment="6a24aa21a9ed" + "00" * 32)
+        assert await rpc("submitblock", wrong) == "bad-witness-merkle-match"
 
 
 async def test_block_with_transactions_that_spend_nothing_real_is_refused(tmp_path: Path) -> None:
