@@ -49,21 +49,25 @@ class FeeWatch:
         basis: int | None,
         keep: Callable[[tuple[BlockFees, ...]], Awaitable[int]],
         wanted: Callable[[], bool],
-        on_first: Callable[[], None],
     ) -> None:
         self.basis = basis
         self._nodes = nodes
         self._keep = keep
         self._wanted = wanted
-        self._on_first = on_first
         self._known = trio.Event()
+        if basis is not None:
+            self._known.set()
         self._again = trio.Event()
         self._waited = False
         self._asked = 0  # nodes, one after the other
 
-    def look_again(self) -> None:
+    def ask_again(self) -> None:
         """Somebody may be paid by it now."""
         self._again.set()
+
+    async def known(self) -> None:
+        """Return when there is a basis."""
+        await self._known.wait()
 
     async def first(self) -> None:
         """Before the first job: return when there is a basis, nobody wants one, or it takes too long."""
@@ -101,7 +105,6 @@ class FeeWatch:
         if first:
             log.info("fee_basis_known", node=node.name, blocks=len(fees))
             self._known.set()
-            self._on_first()
         return True
 
 

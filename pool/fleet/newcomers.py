@@ -85,16 +85,15 @@ class _Places:
 
 
 class Newcomers:
-    """`first` is the lowest number that is nobody's. `show_out` closes a connection, which calls `leave`.
+    """`first` is the lowest number that is nobody's. A connection that makes room calls `leave`.
 
     `on_free` are told of every number that is nobody's any more: the next one is somebody else.
     """
 
-    def __init__(self, first: int, show_out: Callable[[Owner], None]) -> None:
+    def __init__(self, first: int) -> None:
         self.by_number: dict[int, Newcomer] = {}
         self._by_name: dict[Name, Newcomer] = {}
         self.on_free: list[Callable[[int], object]] = []
-        self._show_out = show_out
         self._next = first
         self._free: list[int] = []
         self._mask = np.zeros(first + _NUMBERS_AT_A_TIME, dtype=bool)  # by number: whether it is one of these
@@ -145,7 +144,7 @@ class Newcomers:
             greediest = places.greediest()
             if greediest is None or greediest is owner:
                 return Refusal("Too many machines have not sent an accepted share yet: try again later")
-            self._show_out(greediest)
+            greediest.make_room()
         return None
 
     def put(self, name: Name, agent: str, now_s: int, number: int) -> None:

@@ -10,7 +10,7 @@ beyond their address, and how commands get here.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from statistics import median_low
 from typing import Final
 from urllib.parse import unquote
@@ -93,9 +93,9 @@ class NewRows(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    """Admission by the database's snapshot. `show_out` closes a connection that has to go."""
+    """Admission by the database's snapshot."""
 
-    def __init__(self, snapshot: Snapshot, *, show_out: Callable[[Owner], None] = lambda owner: None) -> None:
+    def __init__(self, snapshot: Snapshot) -> None:
         self.tenants = {tenant.name: tenant for tenant in snapshot.tenants}
         self.tenants_by_id = {tenant.id: tenant for tenant in snapshot.tenants}
         self.containers: dict[int, ContainerRecord] = {}
@@ -108,7 +108,7 @@ class Registry:
         self._removed: dict[int, WorkerRecord] = {}
         self._removed_containers: set[int] = set()
         self._next_container = 1
-        self.newcomers = Newcomers(max((it.id for it in snapshot.workers), default=0) + 1, show_out)
+        self.newcomers = Newcomers(max((it.id for it in snapshot.workers), default=0) + 1)
         for container in snapshot.containers:
             self.put_container(container)
         for worker in snapshot.workers:
@@ -128,6 +128,14 @@ class Registry:
     def put_tenant(self, tenant: TenantRecord) -> None:
         """A tenant is new, or its status or terms changed."""
         self.tenants[tenant.name] = self.tenants_by_id[tenant.id] = tenant
+
+    def pays_by_fees(self) -> bool:
+        """Whether any tenant is paid by the fees of recent blocks."""
+        return any(tenant.scheme is Scheme.FPPS for tenant in self.tenants.values())
+
+    def upstreams(self) -> set[int]:
+        """Where tenants mine by their terms."""
+        return {it.upstream_id for it in self.tenants.values() if it.upstream_id is not None}
 
     def admit(self, name: str, agent: str, owner: Owner) -> Admitted | Refusal:
         """Whether the worker of that name may mine on that connection, and where it left off."""

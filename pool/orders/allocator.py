@@ -57,7 +57,7 @@ class OrderRouter:
         serves: Callable[[int], bool],
         connected: Callable[[], Mapping[int, bool]],
         on_change: Callable[[], None],
-        aim_s: float,
+        speeds: MachineSpeeds,
         wall_clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -70,7 +70,7 @@ class OrderRouter:
         self._connected = connected
         self._on_change = on_change
         self._wall_clock = wall_clock
-        self._speeds = MachineSpeeds(trio.current_time(), aim_s)
+        self._speeds = speeds
         self._short_hps: dict[int, float] = {}  # orders below their tolerance, as measured last
         self._plan = Plan(moves=(), measured_hps={}, supply_hps={}, shortages_hps={})
         assignments.update(_read(self._file, registry.workers))

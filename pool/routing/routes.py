@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from pool.orders.rows import OrderRecord
-from pool.upstreams.channel import ChannelServices, UpstreamChannel
+from pool.upstreams.channel import UpstreamChannel
 from pool.upstreams.rows import UpstreamRecord
 from pool.upstreams.status import UpstreamStatus
 from stratum.miners.channel import Channel
@@ -156,6 +156,10 @@ class Route:
         return None
 
 
+# Opens a channel on an upstream, for an order or for tenants.
+OpenChannel = Callable[[UpstreamRecord, int | None], UpstreamChannel]
+
+
 class Routes:
     """`needed` says which upstreams tenants mine on; `on_change` is called when sessions may be misplaced.
 
@@ -164,14 +168,12 @@ class Routes:
 
     def __init__(
         self,
-        services: ChannelServices,
         *,
         needed: Callable[[], set[int]],
         on_change: Callable[[], None],
         tell: Callable[[int, int | None, str, str, int], None],
         wall_clock: Callable[[], float],
     ) -> None:
-        self._services = services
         self._needed = needed
         self._on_change = on_change
         self._tell = tell
@@ -179,6 +181,12 @@ class Routes:
         self._routes: dict[RouteKey, Route] = {}
         self._plan = Plan({}, {})
         self._nursery: trio.Nursery | None = None
+        self._open: OpenChannel | None = None
+
+    @property
+    def upstreams(self) -> tuple[UpstreamRecord, ...]:
+        """All that are known, whether they run or not."""
+        return tuple(self._plan.upstreams.values())
 
     @property
     def orders(self) -> tuple[OrderRecord, ...]:
@@ -237,10 +245,12 @@ class Routes:
             key = None if fallback is None else (UPSTREAM, fallback)
         return keys
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self, open_channel: OpenChannel, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Hold up what `follow` asks for, until cancelled."""
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+            self._nursery, self._open = nursery, open_channel
             self._reconcile()
             task_status.started()
             await trio.sleep_forever()
@@ -279,9 +289,10 @@ class Routes:
         """Open connections for more prefixes, and close those that nobody needs any more."""
         wanted = route.wants()
         for _ in range(wanted):
-            it = UpstreamChannel(self._services, route.record, route.order_id)
-            route.channels = (*route.channels, it)
             assert route.nursery is not None
+            assert self._open is not None
+            it = self._open(route.record, route.order_id)
+            route.channels = (*route.channels, it)
             route.nursery.start_soon(self._connect, route, it)
         spare = route.spare(now_s)
         if wanted or spare is not None:
@@ -330,9 +341,10 @@ class Routes:
 
     def _start(self, key: RouteKey, record: UpstreamRecord) -> None:
         assert self._nursery is not None
+        assert self._open is not None
         kind, number = key
         order_id = number if kind == ORDER else None
-        channels = tuple(UpstreamChannel(self._services, record, order_id) for _ in range(record.connections))
+        channels = tuple(self._open(record, order_id) for _ in range(record.connections))
         self._routes[key] = route = Route(key, record, channels)
         self._nursery.start_soon(self._hold, route)
         self._on_change()

@@ -14,7 +14,7 @@ Must not know: sessions one by one, prices, nodes.
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 import trio
@@ -26,8 +26,9 @@ from pool.chain.coinbase import BadCoinbase
 from pool.chain.templates import Template
 from pool.fleet.registry import Registry, TenantRecord
 from pool.fleet.rows import SOLO_TENANTS_MAX
+from pool.routing.channels import Channels
 from stratum.job import Solution, Work
-from stratum.miners.channel import Channel
+from stratum.miners.channel import Channel, WorkSource
 from stratum.miners.switchboard import Switchboard
 
 log = structlog.get_logger()
@@ -35,8 +36,13 @@ log = structlog.get_logger()
 # Nobody mines it any more: shares on the way are in, and machines that were cut off come back to another.
 LINGER_S: Final = 60.0
 
-# Work on a template with these outputs and the merkle branch of its transactions.
-WorkOn = Callable[[Template, tuple[tuple[bytes, int], ...], tuple[bytes, ...]], Work]
+
+class WorkOn(Protocol):
+    """Makes work on a template with these outputs and the merkle branch of its transactions."""
+
+    def __call__(
+        self, template: Template, *, payouts: tuple[tuple[bytes, int], ...], branch: tuple[bytes, ...]
+    ) -> Work: ...
 
 
 class SoloTemplate(Template, frozen=True, kw_only=True):
@@ -55,7 +61,7 @@ class _Place:
 
 
 class SoloChannels:
-    """`new_channel` makes one with the extranonces of the pool's own; the pool's script gets the fees."""
+    """`source` gets what is found on them; the pool's script gets the fees."""
 
     def __init__(
         self,
@@ -63,14 +69,16 @@ class SoloChannels:
         *,
         network: str,
         pool_script: bytes,
-        new_channel: Callable[[], Channel],
-        board: Callable[[], Switchboard],
+        source: WorkSource,
+        channels: Channels,
+        board: Switchboard,
         work_on: WorkOn,
         wall_clock: Callable[[], float],
     ) -> None:
         self._registry = registry
         self._pool_script = pool_script
-        self._new_channel = new_channel
+        self._source = source
+        self._new_channels = channels
         self._board = board
         self._work_on = work_on
         self._wall_clock = wall_clock
@@ -124,13 +132,13 @@ class SoloChannels:
             if self._is_outdated(tenant_id, place):
                 self._publish(tenant_id, place, template, branch, rate)
 
-    def pause(self, paused: bool) -> None:
-        """There is nothing to mine for anybody, or there is again."""
+    def resume(self) -> None:
+        """All were paused, and there is something to mine again."""
         for place in self._places.values():
-            place.channel.paused = paused or place.payout is None
+            place.channel.paused = place.payout is None
 
     def _open(self, tenant: TenantRecord) -> _Place:
-        self._places[tenant.id] = place = _Place(self._new_channel())
+        self._places[tenant.id] = place = _Place(self._new_channels.like_own(self._source))
         place.channel.paused = True  # until it has work
         self.channels += (place.channel,)
         return place
@@ -138,7 +146,7 @@ class SoloChannels:
     def _close(self, tenant_id: int) -> None:
         channel = self._places.pop(tenant_id).channel
         self.channels = tuple(it for it in self.channels if it is not channel)
-        self._board().remove_channel(channel)
+        self._board.remove_channel(channel)
 
     def _publish(
         self, tenant_id: int, place: _Place, template: Template, branch: tuple[bytes, ...], rate: int
@@ -150,12 +158,12 @@ class SoloChannels:
             **{name: getattr(template, name) for name in Template.__struct_fields__}, payout=payout
         )
         try:
-            work = self._work_on(ours, payout.outputs(self._pool_script), branch)
+            work = self._work_on(ours, payouts=payout.outputs(self._pool_script), branch=branch)
         except BadCoinbase as error:
             log.error("template_unusable", height=template.height, tenant=tenant_id, reason=str(error))
             return
         place.payout, place.channel.paused = payout, False
-        self._board().distribution.publish(place.channel, work, rate=rate)
+        self._board.distribution.publish(place.channel, work, rate=rate)
 
     def _payout(self, tenant_id: int, value_sat: int) -> SoloPayout | None:
         tenant = self._registry.tenants_by_id[tenant_id]

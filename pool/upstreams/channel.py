@@ -64,7 +64,7 @@ class ChannelServices(msgspec.Struct, frozen=True, kw_only=True):
     share; `finder` says whose a worker number is;
     `price` is our own chain's, None before it is known; `epoch` puts a price on disk; `on_event` is told
     what reports tell: event, words, sessions; `on_change` is called when there is work again, and when
-    another channel has taken the place of one.
+    another channel has taken the place of one; `upstream` makes the connection.
     """
 
     board: Switchboard
@@ -80,6 +80,7 @@ class ChannelServices(msgspec.Struct, frozen=True, kw_only=True):
     miner_bytes: int
     rng: random.Random
     connect: Connect = trio.open_tcp_stream
+    upstream: Callable[..., Upstream] = Upstream
     spaces: PrefixSpaces = msgspec.field(default_factory=PrefixSpaces)
 
 
@@ -161,7 +162,7 @@ class UpstreamChannel:
             suggest_difficulty=self.record.suggest_difficulty,
         )
         make = partial(
-            Upstream,
+            self._services.upstream,
             settings=settings,
             endpoints=self.record.endpoints,
             owner=self,

@@ -178,12 +178,16 @@ class Switchboard:
                 self.drop(connection, reason)
 
     def close_door(self, reason: str) -> None:
-        """Drop everybody and let nobody in, until the connection_limits's `closed` is None again."""
+        """Drop everybody and let nobody in, until it is opened."""
         self._connection_limits.closed = reason
         for connection in list(self.connections):
             self.drop(connection, reason)
         for arrival in list(self._arrivals):
             arrival.end(reason)
+
+    def open_door(self) -> None:
+        """Let miners in again."""
+        self._connection_limits.closed = None
 
     # Channels
 

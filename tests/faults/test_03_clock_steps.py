@@ -4,17 +4,14 @@ skipped, no statement of days that are over changes, and nothing that waits wait
 
 import time
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 
-import pool.main
 from payouts.schema import settled_shares, settlements
 from payouts.statements.statement import Statement, statement
-from pool.books.bookkeeper import Bookkeeper, BookTimes
-from pool.books.journal import Journal
+from pool.books.bookkeeper import BookTimes
 from pool.books.store import Store
 from pool.chain.template_watch import REFRESH_S
 from tests.stages.plant import Clock, pass_time, plant, steps
@@ -61,9 +58,7 @@ async def test_a_day_both_ways_in_mid_hour_settles_every_share_once_and_changes_
 ) -> None:
     wall = Wall(steps)
     monkeypatch.setattr(time, "time", wall)
-    for part in (Journal, Bookkeeper):
-        monkeypatch.setattr(pool.main, part.__name__, partial(part, wall_clock=wall))
-    async with plant(tmp_path, monkeypatch, books=BOOKS) as site:
+    async with plant(tmp_path, books=BOOKS, wall_clock=wall) as site:
         miner = await site.mining()
 
         async def work(shares: int) -> None:

@@ -146,11 +146,11 @@ class Outage:
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_whatever_fails_miners_keep_the_last_good_work_until_a_bound_and_come_back_by_themselves(
-    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: Clock
+    fault: str, tmp_path: Path, steps: Clock
 ) -> None:
     nodes = [FakeBitcoind(name, chain=CHAIN) for name in ("first", "second")]
     with capture_logs() as logs:
-        async with plant(tmp_path, monkeypatch, nodes=nodes, outage_s=OUTAGE_S) as site:
+        async with plant(tmp_path, nodes=nodes, outage_s=OUTAGE_S) as site:
             outage = Outage(site, steps)
             miner = await site.mining()
 
@@ -195,9 +195,9 @@ async def test_whatever_fails_miners_keep_the_last_good_work_until_a_bound_and_c
 
 
 async def test_first_node_dies_and_the_second_takes_over_until_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: Clock
+    tmp_path: Path, steps: Clock
 ) -> None:
-    async with plant(tmp_path, monkeypatch) as site:
+    async with plant(tmp_path) as site:
         first, second = site.nodes
         miner = await site.mining()
 
@@ -219,9 +219,9 @@ async def test_first_node_dies_and_the_second_takes_over_until_it_is_back(
 
 
 async def test_pool_that_starts_before_its_node_gives_work_as_soon_as_there_is_some(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: Clock
+    tmp_path: Path, steps: Clock
 ) -> None:
-    async with plant(tmp_path, monkeypatch, fault=refuses_connections) as site:
+    async with plant(tmp_path, fault=refuses_connections) as site:
         early = await site.connect()
         assert (await early.call("mining.subscribe", "x"))["error"] is None
         assert (await early.call("mining.authorize", early.worker, "x"))["error"] is None
@@ -234,10 +234,8 @@ async def test_pool_that_starts_before_its_node_gives_work_as_soon_as_there_is_s
         await site.mine(early)
 
 
-async def test_node_that_comes_and_goes_costs_no_miner(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: Clock
-) -> None:
-    async with plant(tmp_path, monkeypatch, names=("only",)) as site:
+async def test_node_that_comes_and_goes_costs_no_miner(tmp_path: Path, steps: Clock) -> None:
+    async with plant(tmp_path, names=("only",)) as site:
         only = site.nodes[0]
         miner = await site.mining()
         for height in range(101, 106):
@@ -252,12 +250,10 @@ async def test_node_that_comes_and_goes_costs_no_miner(
         assert not site.running.board.dropped
 
 
-async def test_blocks_found_while_no_node_answers_are_on_disk_when_the_pool_stops(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_blocks_found_while_no_node_answers_are_on_disk_when_the_pool_stops(tmp_path: Path) -> None:
     """A few of them: they are all on one parent, and only one can follow it."""
     with capture_logs() as logs:
-        async with plant(tmp_path, monkeypatch, blocks=True) as site:
+        async with plant(tmp_path, blocks=True) as site:
             miner = await site.mining()
             for node in site.nodes:
                 node.fault = refuses_connections

@@ -250,12 +250,12 @@ def plain(value: object) -> Iterator[object]:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_pool_whose_nodes_say_anything_goes_on_and_recovers(
-    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: Clock
+    seed: int, tmp_path: Path, steps: Clock
 ) -> None:
     chance = random.Random(seed)
     templates = list(wrong_answers(TEMPLATE | HARD, chance))
     asked = ("getblockchaininfo", "getnetworkinfo", "getblockhash", "getblockcount", "getblockheader")
-    async with plant(tmp_path, monkeypatch, scheme=Scheme.FPPS, outage_s=1e6) as site:
+    async with plant(tmp_path, scheme=Scheme.FPPS, outage_s=1e6) as site:
         miner = await site.mining()
         for height in range(101, 151):
             node = chance.choice(site.nodes)

@@ -111,7 +111,7 @@ async def test_a_reorganisation_of_any_depth_moves_the_income_of_our_blocks_and_
     monkeypatch.setattr(block_watch, "LOOK_S", 0.1)
     async with a_node(tmp_path, MANY_BLOCKS) as config:
         side, node = a_side(tmp_path / "pool", "acme"), Node(config)
-        async with running(side, config, nbits=MANY_BLOCKS, books=BOOKS):
+        async with running(side, config, books=BOOKS):
             miner = await (await connect(side.port)).start()
             it = Branches(side, node, miner)
             for depth in DEPTHS:
@@ -146,10 +146,10 @@ async def test_a_reorganisation_of_any_depth_moves_the_income_of_our_blocks_and_
 
 @pytest.mark.parametrize("others", [1, 2, 5])
 async def test_no_share_is_credited_again_when_a_tip_comes_back(
-    others: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: Clock
+    others: int, tmp_path: Path, steps: Clock
 ) -> None:
     """Of two tips away the engine knows nothing any more; but no job of then is worth anything on it."""
-    async with plant(tmp_path, monkeypatch, names=("only",)) as site:
+    async with plant(tmp_path, names=("only",)) as site:
         (node,) = site.nodes
         miner = await site.mining()
         first, sent = miner.job, []

@@ -70,7 +70,7 @@ async def test_failover_to_a_node_that_lags_ends_nothing_and_books_nothing_wrong
     old, young = first.chain[MATURED], first.chain[YOUNG]
     find(tmp_path, (old, MATURED), (young, YOUNG))
     with capture_logs() as logs:
-        async with plant(tmp_path, monkeypatch, nodes=[first, second], outage_s=OUTAGE_S) as site:
+        async with plant(tmp_path, nodes=[first, second], outage_s=OUTAGE_S) as site:
             miner = await site.mining()
             await pass_time(steps, LOOKED_S)
             before = books(site.store)
@@ -112,18 +112,18 @@ async def keeps_the_last_good_work(site: Plant, miner: Miner, chain: list[str]) 
 
 @pytest.mark.parametrize("lag", [1, 100, 131])
 async def test_a_pool_that_starts_on_a_node_that_lags_lives_and_mines_on_it(
-    lag: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: Clock
+    lag: int, tmp_path: Path, steps: Clock
 ) -> None:
     """A matured block with a hundred confirmations or fewer, or none, has ended every start."""
     node = FakeBitcoind("first", height=TIP)
     old, young = node.chain[MATURED], node.chain[YOUNG]
     find(tmp_path, (old, MATURED), (young, YOUNG))
-    async with plant(tmp_path, monkeypatch, nodes=[node]) as site:
+    async with plant(tmp_path, nodes=[node]) as site:
         await pass_time(steps, LOOKED_S)
         before = books(site.store)
         assert before[0] == {old: "matured", young: "pending"}
     node.move_to(TIP - lag)
-    async with plant(tmp_path, monkeypatch, nodes=[node]) as site:
+    async with plant(tmp_path, nodes=[node]) as site:
         miner = await site.mining()
         await pass_time(steps, LOOKED_S)
         await site.mine(miner)

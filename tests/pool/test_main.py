@@ -61,10 +61,9 @@ async def test_no_machine_starts_at_what_a_stranger_with_its_number_of_now_was_b
     store = store_in(tmp_path)
     node = NodeConfig(name="first", url="http://127.0.0.1:1", user="u", password="p")
     pool, stranger = Pool(settings(tmp_path, node), store), ConnectionFrom()
-    newcomers, silent = pool._registry.newcomers, pool._board._services.silent
+    newcomers, silent = pool.registry.newcomers, pool.silent
     number = newcomers.admit((1, "c01", "stranger"), "", stranger, 0)
     assert isinstance(number, int)
-    assert silent is not None
     assert silent.lower(number, 20, 12)
     silent.left(number)
     newcomers.leave(stranger)
@@ -80,6 +79,6 @@ async def test_starts_begin_with_different_extranonces(tmp_path: Path) -> None:
     """An upstream may give both the same extranonce1 and job: they must not find the same shares."""
     store = store_in(tmp_path)
     node = NodeConfig(name="first", url="http://127.0.0.1:1", user="u", password="p")
-    first, second = (Pool(settings(tmp_path, node), store)._channel.lease(None, 0.0) for _ in range(2))
+    first, second = (Pool(settings(tmp_path, node), store).own.lease(None, 0.0) for _ in range(2))
     store.close()
     assert first != second

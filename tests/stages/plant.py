@@ -6,9 +6,8 @@ run on while a thread works.
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,11 @@ import trio
 import trio.testing
 from sqlalchemy import select
 
-import pool.main
 from payouts.audit import audit
 from payouts.rates import Scheme
 from payouts.schema import tally_minutes
 from pool.books.bookkeeper import BookTimes
 from pool.books.store import Store
-from pool.chain.node_set import NodeSet
 from pool.chain.nodes import NodeConfig
 from pool.config import PoolConfig
 from pool.data_dir import database_url
@@ -116,7 +113,6 @@ class Plant:
 @asynccontextmanager
 async def plant(
     directory: Path,
-    monkeypatch: pytest.MonkeyPatch,
     *,
     names: tuple[str, ...] = ("first", "second"),
     nodes: list[FakeBitcoind] | None = None,
@@ -126,6 +122,7 @@ async def plant(
     scheme: Scheme = Scheme.PPS,
     forgets_fees: bool = False,
     books: BookTimes = BOOKS,
+    wall_clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Plant]:
     """A pool on these nodes, with this fault at first; in the end its books hold every acknowledged share.
 
@@ -141,7 +138,6 @@ async def plant(
     def transport(config: NodeConfig) -> FakeBitcoind:
         return by_name[config.name]
 
-    monkeypatch.setattr(pool.main, "NodeSet", partial(NodeSet, transport=transport))
     store = store_in(directory)
     with store.write() as connection:
         if not list_tenants(connection):
@@ -151,7 +147,9 @@ async def plant(
     before = booked(store)
     try:
         async with trio.open_nursery() as nursery:
-            site.running = await nursery.start(Pool(settings(directory, nodes, outage_s, books), store).run)
+            config = settings(directory, nodes, outage_s, books)
+            it = Pool(config, store, transport=transport, wall_clock=wall_clock)
+            site.running = await nursery.start(it.run)
             yield site
             nursery.cancel_scope.cancel()
         assert booked(store) == before + site.acknowledged

@@ -9,20 +9,18 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import msgspec
-import pytest
 import trio
 
-import pool.routing.routes
 from payouts.rates import Scheme
 from pool.fleet.registry import Registry, Snapshot, TenantRecord
 from pool.orders.rows import OrderRecord
+from pool.routing.admission import Admission
 from pool.routing.placement import Placement
 from pool.routing.routes import ORDER, UPSTREAM, Plan, RouteKey, Routes
 from pool.routing.solo import SoloChannels
-from pool.upstreams.channel import ChannelServices
+from pool.upstreams.channel import UpstreamChannel
 from pool.upstreams.rows import UpstreamRecord
-from stratum.miners.channel import Channel, WorkSource
-from stratum.miners.extranonce import ExtranonceSpace
+from stratum.miners.channel import Channel
 from stratum.miners.switchboard import Switchboard
 from stratum.upstream.endpoint import UpstreamEndpoint
 from tests.stages.sessions import Desk, Miner, make_work, words
@@ -67,10 +65,10 @@ def order(number: int, upstream_id: int = NORTH, *, from_s: int = 0, until_s: in
 class UpstreamThatTheTestSteers:
     """In the place of pool.upstreams.channel.UpstreamChannel."""
 
-    def __init__(self, services: ChannelServices, record: UpstreamRecord, order_id: int | None) -> None:
+    def __init__(self, desk: "PlacementDesk", record: UpstreamRecord, order_id: int | None) -> None:
         self.record = record
         self.order_id = order_id
-        self.channel = services.new_channel(cast(WorkSource, self), 4, 8, None)
+        self.channel = desk.new_channel()
         self.channel.paused = True
         self.serving = False
         self.since_s = self.out_since_s = trio.current_time()
@@ -156,29 +154,29 @@ class PlacementDesk:
         self.told: list[tuple[int, int | None, str, str, int]] = []
         self.wall_s = 1_000_000.0
         self.plan = Plan({}, {})
+        self.solo: SoloChannels | None = None
         tenants = tuple(
             TenantRecord(id=number, name=name, active=True, scheme=Scheme.PPS, fee_bps=0)
             for number, name in ((1, "acme"), (2, "zinc"))
         )
         self.registry = Registry(Snapshot(tenants, (), ()))
         board = cast(Switchboard, self.board)
-        self.placement = Placement(self.registry, self.own, lambda: board, move_interval_s=MOVE_INTERVAL_S)
+        self.admission = Admission(self.registry, self.own)
+        self.placement = Placement(self.admission, board, self.registry, move_interval_s=MOVE_INTERVAL_S)
         self.desk.services = msgspec.structs.replace(
-            self.desk.services, admission=self.placement, placement_guess=self.placement
+            self.desk.services, admission=self.admission, placement_guess=self.admission
         )
         self.routes = Routes(
-            cast(ChannelServices, self),
-            needed=lambda: {
-                it.upstream_id for it in self.registry.tenants.values() if it.upstream_id is not None
-            },
-            on_change=lambda: self.placement.look_again(),
+            needed=self.registry.upstreams,
+            on_change=self.placement.reconsider,
             tell=lambda *event: self.told.append(event),
             wall_clock=lambda: self.wall_s,
         )
 
-    def new_channel(
-        self, source: WorkSource, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None
-    ) -> Channel:
+    def open_channel(self, record: UpstreamRecord, order_id: int | None) -> UpstreamChannel:
+        return cast(UpstreamChannel, UpstreamThatTheTestSteers(self, record, order_id))
+
+    def new_channel(self) -> Channel:
         """As the upstreams of this desk share out their extranonces."""
         if self.shape == SAME_SHAPE:
             return self.desk.add_channel(like=self.own)
@@ -188,21 +186,15 @@ class PlacementDesk:
         """A channel of its own with work, where blocks pay the tenant."""
         channel = self.desk.add_channel(like=self.own)
         self.desk.publish(make_work(channel.number * 1000), channel, rate=channel.number)
-        solo = cast(SoloChannels, SoloChannelThatTheTestMade(tenant, channel))
-        board = cast(Switchboard, self.board)
-        self.placement = Placement(
-            self.registry, self.own, lambda: board, move_interval_s=MOVE_INTERVAL_S, solo=solo
-        )
-        self.desk.services = msgspec.structs.replace(
-            self.desk.services, admission=self.placement, placement_guess=self.placement
-        )
+        self.solo = cast(SoloChannels, SoloChannelThatTheTestMade(tenant, channel))
+        self.admission.use(self.routes, self.solo)
         return channel
 
     def mines_on(self, tenant: str, number: int | None) -> None:
         """The terms of a tenant."""
         self.registry.put_tenant(msgspec.structs.replace(self.registry.tenants[tenant], upstream_id=number))
         self.routes.follow(self.plan)
-        self.placement.look_again()
+        self.placement.reconsider()
 
     def follow(self, *upstreams: UpstreamRecord, orders: tuple[OrderRecord, ...] = ()) -> None:
         """What the database says."""
@@ -228,12 +220,12 @@ class PlacementDesk:
         for it in upstreams:
             it.up()
             self.desk.publish(make_work(it.channel.number * 1000), it.channel, rate=it.channel.number)
-        self.placement.look_again()
+        self.placement.reconsider()
 
     def lost(self, *upstreams: UpstreamThatTheTestSteers) -> None:
         for it in upstreams:
             it.lost()
-        self.placement.look_again()
+        self.placement.reconsider()
 
     def miner(
         self, worker: str = "acme.c01.u1", *, subscribed: bool = False, address: str = "10.0.0.1"
@@ -266,14 +258,11 @@ def is_on(miner: Miner, upstream: UpstreamThatTheTestSteers) -> bool:
 
 
 @asynccontextmanager
-async def routing(
-    desk: PlacementDesk, monkeypatch: pytest.MonkeyPatch, *, rounds: bool = True
-) -> AsyncIterator[None]:
+async def routing(desk: PlacementDesk, *, rounds: bool = True) -> AsyncIterator[None]:
     """Routes run, and rounds of placement where the test wants them."""
-    monkeypatch.setattr(pool.routing.routes, "UpstreamChannel", UpstreamThatTheTestSteers)
-    desk.placement.use(desk.routes)
+    desk.admission.use(desk.routes, desk.solo)
     async with trio.open_nursery() as nursery:
-        await nursery.start(desk.routes.run)
+        await nursery.start(desk.routes.run, desk.open_channel)
         if rounds:
             nursery.start_soon(desk.placement.run)
         yield

@@ -5,7 +5,7 @@ real, so those of production that a test would have to wait for are shorter (`hu
 """
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from fractions import Fraction
 from functools import partial
@@ -25,13 +25,13 @@ from payouts.rates import PSAT_PER_SAT, Scheme
 from payouts.schema import rates, settled_shares, settlements, tally_minutes, tenants, workers
 from pool.books.bookkeeper import BookTimes
 from pool.books.journal_schema import upstream_submits
-from pool.books.rate_epochs import WorkPrice
 from pool.chain.blocks import BlockResult
 from pool.chain.nodes import NodeConfig
 from pool.config import PoolConfig
 from pool.data_dir import database_url
 from pool.fleet.rows import TenantTerms, add_tenant, set_terms
 from pool.main import Pool, RunningPool
+from pool.orders.machine_speed import MachineSpeeds
 from pool.regtest.server import RegtestNode, RegtestOptions, serve_regtest
 from pool.routing import placement as placement
 from pool.routing import routes
@@ -81,7 +81,7 @@ class Side:
 
     @property
     def status(self) -> RouteStatus:
-        return self.pool._proxy.status()
+        return self.pool.status().routes
 
     @property
     def unanswered(self) -> int:
@@ -90,7 +90,7 @@ class Side:
 
     def changed(self) -> None:
         """Orders or upstreams are others than before."""
-        self.pool._proxy.changed()
+        self.pool.proxy.changed()
 
     # In the books of a pool that has stopped
 
@@ -299,13 +299,19 @@ def mine_on(side: Side, tenant: str, upstream: str | None, **changes: Any) -> No
 
 @asynccontextmanager
 async def running(
-    side: Side, node: NodeConfig, *, nbits: int = NO_BLOCKS, **changes: Any
+    side: Side,
+    node: NodeConfig,
+    *,
+    speeds: MachineSpeeds | None = None,
+    wall_clock: Callable[[], float] = time.time,
+    **changes: Any,
 ) -> AsyncIterator[Side]:
     """The pool, until the end of the block: then it stops as it does when it is asked to."""
     async with trio.open_nursery() as nursery:
         config = settings(side.directory, node, **changes)
-        side.pool = Pool(config, side.store, on_block=side.blocks.append)
-        side.pool._price = WorkPrice(nbits=nbits, subsidy_sat=SUBSIDY_SAT), 1  # as its node will say
+        side.pool = Pool(
+            config, side.store, on_block=side.blocks.append, speeds=speeds, wall_clock=wall_clock
+        )
         side.running = await nursery.start(side.pool.run)
         yield side
         nursery.cancel_scope.cancel()

@@ -11,13 +11,11 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
-import pytest
 import trio
 import trio.testing
 
 from pool.books.forwarded_shares import ForwardedShares
 from pool.books.rate_epochs import WorkPrice
-from pool.upstreams import channel as upstream_channel
 from pool.upstreams.channel import ChannelServices, UpstreamChannel
 from pool.upstreams.past_tips import FormerTips
 from pool.upstreams.rows import UpstreamRecord
@@ -204,6 +202,7 @@ class ChannelDesk:
             tips=FormerTips(self.desk.engine.remembers),
             miner_bytes=8,
             rng=random.Random(1),
+            upstream=self.make_upstream,
         )
         self.it = UpstreamChannel(self._services, upstream(NORTH, **changes), ORDER_NUMBER)
 
@@ -240,7 +239,7 @@ class ChannelDesk:
     def _note_change(self) -> None:
         self.changes += 1
 
-    def make_upstream(self, **options: Any) -> UpstreamThatTheTestSpeaksFor:
+    def make_upstream(self, **options: Any) -> Any:
         """As Upstream does, it reads CA files: of those that are not there one is bad."""
         if any(endpoint.ca_file is not None for endpoint in options["endpoints"]):
             raise BadUpstream("cannot use the CA file")
@@ -291,10 +290,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def holding(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> AsyncIterator[ChannelDesk]:
+async def holding(**changes: Any) -> AsyncIterator[ChannelDesk]:
     """The channel is held up until the end; its upstream does not serve yet. `changes`: of north."""
     desk = ChannelDesk(**changes)
-    monkeypatch.setattr(upstream_channel, "Upstream", desk.make_upstream)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(desk.it.run)
         if not any(endpoint.ca_file is not None for endpoint in desk.it.record.endpoints):

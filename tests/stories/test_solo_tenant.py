@@ -5,7 +5,7 @@ The node runs Bitcoin Core's consensus code, the miners are raw sockets. Every s
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from payouts.rates import Scheme
 from payouts.schema import blocks, rates, solo_blocks, tally_minutes, tenants
 from pool.admin.commands import execute
 from pool.admin.desk import Desk as CommandDesk
-from pool.admin.live import Live
 from pool.admin.tenants import TenantAdd, TenantSetAddress, TenantSetStatus, TenantSetTerms
 from pool.chain.addresses import script_for
 from pool.chain.blocks import SubmitState
@@ -55,7 +54,6 @@ class Hall:
     def __init__(self, side: Side) -> None:
         self.side = side
         self.miners: list[Miner] = []
-        self._live = Live(side.running.registry, side.running.hashrates, side.pool._tenant_changed)
 
     async def miner(self, name: str) -> Miner:
         miner = await (await connect(self.side.port, name)).start()
@@ -64,7 +62,7 @@ class Hall:
 
     async def command(self, name: str, params: msgspec.Struct) -> Any:
         """As an operator gives it to the running pool."""
-        desk = CommandDesk(self.side.store, "regtest", self._live)
+        desk = CommandDesk(self.side.store, "regtest", self.side.running.live)
         return await trio.to_thread.run_sync(execute, desk, name, msgspec.json.encode(params), "olga")
 
     async def pays(self, miner: Miner, *outputs: tuple[bytes, int]) -> None:
@@ -104,7 +102,12 @@ def paid_by(miner: Miner) -> tuple[tuple[bytes, int], ...]:
 
 @asynccontextmanager
 async def hall(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, nbits: int = MANY_BLOCKS, **terms: Any
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    nbits: int = MANY_BLOCKS,
+    *,
+    wall_clock: Callable[[], float] = time.time,
+    **terms: Any,
 ) -> AsyncIterator[Hall]:
     monkeypatch.setattr(pool.routing.placement, "ROUND_S", 0.05)
     async with a_node(directory, nbits) as node:
@@ -112,7 +115,7 @@ async def hall(
         with side.store.write() as connection:
             changed = msgspec.structs.replace(SOLO, **terms)
             add_tenant(connection, "sol", changed, by="test", now_s=0, address=ADDRESS, network="regtest")
-        async with running(side, node, nbits=nbits):
+        async with running(side, node, wall_clock=wall_clock):
             it = Hall(side)
             try:
                 yield it
@@ -192,16 +195,20 @@ async def test_a_new_address_or_fee_is_in_the_next_job_and_a_changed_address_72_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thief at the operator's desk gets no block of a tenant whose address he changes."""
-    async with hall(tmp_path, monkeypatch, NO_BLOCKS, fee_bps=0) as it:
+    ahead_s = 0.0
+
+    def clock() -> float:
+        return time.time() + ahead_s
+
+    async with hall(tmp_path, monkeypatch, NO_BLOCKS, wall_clock=clock, fee_bps=0) as it:
         sol = await it.miner("sol.c01.u1")
         assert paid_by(sol) == ((SCRIPT, SUBSIDY_SAT),)  # no fee, no output for it
         shown = await it.command("tenant.set-address", TenantSetAddress("sol", OTHER))
         assert (shown["address"], shown["blocks_pay"]) == (OTHER, ADDRESS)
         await it.command("tenant.set-terms", TenantSetTerms("sol", fee_bps=FEE_BPS))
         await it.pays(sol, (SCRIPT, SUBSIDY_SAT - FEE_SAT), (PAYOUT_SCRIPT, FEE_SAT))
-        later = time.time() + ADDRESS_HOLD_S + 1
-        monkeypatch.setattr(it.side.pool._solo, "_wall_clock", lambda: later)
-        it.side.pool._solo_changed.set()
+        ahead_s = ADDRESS_HOLD_S + 1.0
+        await it.command("tenant.set-terms", TenantSetTerms("sol", fee_bps=FEE_BPS))
         await it.pays(sol, (OTHER_SCRIPT, SUBSIDY_SAT - FEE_SAT), (PAYOUT_SCRIPT, FEE_SAT))
 
 
@@ -225,7 +232,7 @@ async def test_solo_work_that_is_made_anew_for_a_difficulty_pays_the_same_tenant
 ) -> None:
     async with hall(tmp_path, monkeypatch, NO_BLOCKS) as it:
         sol = await it.miner("sol.c01.u1")
-        (channel,) = it.side.pool._solo.channels
+        channel = next(it for it in it.side.running.board.distribution.channels if it.sessions)
         before, paid = channel.current, paid_by(sol)
         again = channel.anew()
         assert before is not None
@@ -276,14 +283,14 @@ async def test_machines_of_a_suspended_solo_tenant_are_dropped_and_its_channel_e
     monkeypatch.setattr(pool.routing.solo, "LINGER_S", 0.0)
     async with hall(tmp_path, monkeypatch) as it:
         sol, acme = await it.miner("sol.c01.u1"), await it.miner("acme.c01.u1")
-        assert len(it.side.pool._board.distribution.channels) == 2
+        assert it.side.pool.status().channels == 2
         await it.command("tenant.set-status", TenantSetStatus("sol", active=False))
         with pytest.raises(EOFError):
             await sol.notified("mining.notify")
         mined = acme.job
         await it.block(acme)
         await it.next_block(acme, mined)
-        await until(lambda: len(it.side.pool._board.distribution.channels) == 1)
+        await until(lambda: it.side.pool.status().channels == 1)
         await it.command("tenant.set-status", TenantSetStatus("sol", active=True))
         sol = await it.miner("sol.c01.u1")
         assert paid_by(sol)[0][0] == SCRIPT

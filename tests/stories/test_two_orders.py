@@ -16,8 +16,7 @@ from sqlalchemy import func, select
 from payouts.order_schema import upstream_hours
 from payouts.rates import OrderCredit, Scheme
 from payouts.schema import rate_hours, rates
-from pool.orders import allocator as order_router
-from pool.orders.machine_speed import Floats
+from pool.orders.machine_speed import Floats, MachineSpeeds
 from pool.orders.rows import NewOrder, add_order, end_order
 from stratum.miners.channel import Moved
 from stratum.tallies import Verdict
@@ -45,11 +44,8 @@ PRICE_PSAT = Fraction(1 << 256, (0xFFFF << 208) << 32) / (10**15 * 86_400) * SAT
 BLUE, GREEN = 1, 2  # the orders, by number
 
 
-class NameplateSpeeds:
-    """pool.orders.machine_speed.MachineSpeeds that believes what is written on the machines."""
-
-    def __init__(self, now_s: float, aim_s: float) -> None:
-        pass
+class NameplateSpeeds(MachineSpeeds):
+    """Believes what is written on the machines."""
 
     def update(self, rates_hps: Floats, ages_s: Floats, now_s: float) -> Floats:
         return np.full(len(rates_hps), MACHINE_THS * 1e12)
@@ -58,7 +54,6 @@ class NameplateSpeeds:
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(monkeypatch)
-    monkeypatch.setattr(order_router, "MachineSpeeds", NameplateSpeeds)
 
 
 def sell(side: Side, name: str, upstream: str, machines: int) -> None:
@@ -99,9 +94,12 @@ async def test_two_orders_are_delivered_counted_and_paid(tmp_path: Path) -> None
         add_route(sellers, "south", buyers.port, user="green.c01.u1")
         sell(sellers, "blue", "north", 24)
         sell(sellers, "green", "south", 16)
-        async with running(sellers, node), a_fleet(sellers.port, machines) as fleet:
+        async with (
+            running(sellers, node, speeds=NameplateSpeeds(0.0)),
+            a_fleet(sellers.port, machines) as fleet,
+        ):
             own, blue, green = sellers.running.board.distribution.channels
-            router = sellers.pool._proxy._router
+            router = sellers.pool.proxy.router
             await until(lambda: all(it.serving for it in sellers.status.upstreams))
             await until(lambda: fleet.mining == 40)
             await fleet.mined(40)

@@ -50,19 +50,17 @@ async def refusal(site: Plant) -> str | None:
     return None if answer["error"] is None else str(answer["error"])
 
 
-async def test_the_first_job_ever_has_a_basis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with plant(tmp_path, monkeypatch, scheme=Scheme.FPPS) as site:
+async def test_the_first_job_ever_has_a_basis(tmp_path: Path) -> None:
+    async with plant(tmp_path, scheme=Scheme.FPPS) as site:
         await site.mine(await site.mining())
         assert priced(site.store) == [("fpps", 1, FEES_SAT)]
 
 
-async def test_every_later_start_begins_with_the_basis_of_the_book(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_every_later_start_begins_with_the_basis_of_the_book(tmp_path: Path) -> None:
     """Also where no node says a word about fees, for as long as that lasts."""
-    async with plant(tmp_path, monkeypatch, scheme=Scheme.FPPS) as site:
+    async with plant(tmp_path, scheme=Scheme.FPPS) as site:
         await site.mine(await site.mining())
-    async with plant(tmp_path, monkeypatch, scheme=Scheme.FPPS, forgets_fees=True) as site:
+    async with plant(tmp_path, scheme=Scheme.FPPS, forgets_fees=True) as site:
         await site.mine(await site.mining())
         assert priced(site.store) == [("fpps", 1, FEES_SAT)]
 
@@ -72,7 +70,7 @@ async def test_before_there_ever_was_a_basis_fpps_waits_and_others_mine(
 ) -> None:
     monkeypatch.setattr(pool.chain.fee_watch, "FIRST_BASIS_S", 0.1)
     monkeypatch.setattr(pool.chain.fee_watch, "FEE_BASIS_RETRY_S", 0.05)
-    async with plant(tmp_path, monkeypatch, scheme=Scheme.FPPS, forgets_fees=True) as site:
+    async with plant(tmp_path, scheme=Scheme.FPPS, forgets_fees=True) as site:
         with site.store.write() as connection:
             other = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
             view = add_tenant(connection, "borealis", other, by="test", now_s=0)
@@ -111,11 +109,13 @@ async def watched(
     chosen = NodeSet(
         [node.config for node in nodes], chain="regtest", transport=lambda config: by_name[config.name]
     )
-    watch = FeeWatch(chosen, basis=basis, keep=keep, wanted=lambda: True, on_first=lambda: None)
+    watch = FeeWatch(chosen, basis=basis, keep=keep, wanted=lambda: True)
     async with trio.open_nursery() as nursery:
         await nursery.start(chosen.run)
-        nursery.start_soon(watch.run)
-        yield watch, kept
+        async with trio.open_nursery() as asking:  # which ends first: nodes that are closed cannot be asked
+            asking.start_soon(watch.run)
+            yield watch, kept
+            asking.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
 
 

@@ -24,13 +24,14 @@ class Door:
 
     def __init__(self) -> None:
         self.shown_out: list[Owner] = []
-        self.newcomers = Newcomers(101, self.close)
+        self.newcomers = Newcomers(101)
 
     def close(self, owner: Owner) -> None:
         self.shown_out.append(owner)
         self.newcomers.leave(owner)
 
-    def say(self, unit: str, owner: Owner, tenant: int = TENANT) -> int | Refusal:
+    def say(self, unit: str, owner: ConnectionFrom, tenant: int = TENANT) -> int | Refusal:
+        owner.leave = self.close
         return self.newcomers.admit((tenant, "c01", unit), "", owner, 0)
 
     def commit(self) -> None:

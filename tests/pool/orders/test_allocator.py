@@ -21,6 +21,7 @@ from pool.books.store import Store, StoreError
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, Snapshot, TenantRecord, WorkerRecord
 from pool.orders.allocator import FILE, FILE_BYTES_MAX, ROUTER_S, START_S, OrderRouter
+from pool.orders.machine_speed import MachineSpeeds
 from pool.orders.rows import OrderRecord
 from stratum.tallies import Verdict, pack_tallies
 from tests.fixtures.databases import Databases, fresh_store
@@ -107,7 +108,7 @@ class Site:
             serves=lambda order: order in self.served,
             connected=lambda: self.connected,
             on_change=self._note_change,
-            aim_s=6.0,
+            speeds=MachineSpeeds(trio.current_time()),
             wall_clock=lambda: self.wall_s,
         )
 

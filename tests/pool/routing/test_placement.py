@@ -11,7 +11,8 @@ import trio
 from trio.testing import MockClock
 
 import pool.routing.placement
-from pool.routing.placement import HINT_S, ON_THEIR_WAY_S
+from pool.routing.admission import HINT_S
+from pool.routing.placement import ON_THEIR_WAY_S
 from pool.routing.routes import RETURN_S
 from stratum.miners.channel import Moved
 from stratum.miners.session import State
@@ -41,76 +42,70 @@ async def rounds(count: int = 1) -> None:
 
 
 async def test_the_order_goes_before_the_tenant_and_the_tenant_before_the_pool(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH), orders=(order(7),))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north(), desk.order(7))
         sold, proxied, own = (desk.miner(name) for name in ("acme.c01.u1", "acme.c01.u2", "zinc.c01.u1"))
         assert is_on(sold, desk.north())
-        desk.placement.assignments[1] = 7
-        desk.placement.look_again()
+        desk.admission.assignments[1] = 7
+        desk.placement.reconsider()
         await rounds()
         assert is_on(sold, desk.order(7))
         assert is_on(proxied, desk.north())
         assert own.channel is desk.own
-        assert desk.board.distribution.moved == {Moved.JOB: 1}
+        assert desk.placement.moved == {Moved.JOB: 1}
         late = desk.miner("acme.c01.u1")
         assert is_on(late, desk.order(7)), "at once, where it is known already"
 
 
-async def test_a_solo_tenants_machines_are_home_whenever_no_order_has_them(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_solo_tenants_machines_are_home_whenever_no_order_has_them(autojump_clock: MockClock) -> None:
     """Home is the tenant's own channel, also when an order's upstream is gone and has no fallback."""
     desk = PlacementDesk()
     home = desk.make_solo("acme")
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH), orders=(order(7),))
         desk.up(desk.order(7))
         miner, other = desk.miner("acme.c01.u1"), desk.miner("zinc.c01.u1")
         assert (miner.channel, other.channel) == (home, desk.own)
-        desk.placement.assignments[1] = 7
-        desk.placement.look_again()
+        desk.admission.assignments[1] = 7
+        desk.placement.reconsider()
         await rounds()
         assert is_on(miner, desk.order(7))
         desk.lost(desk.order(7))
         await trio.sleep(OUTAGE_S + 2 * ROUND)
         assert miner.channel is home
         assert desk.miner("acme.c01.u1").channel is home
-        assert desk.board.distribution.moved == {Moved.JOB: 2}
+        assert desk.placement.moved == {Moved.JOB: 2}
 
 
-async def test_moves_between_our_own_channels_wait_for_nothing(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_moves_between_our_own_channels_wait_for_nothing(autojump_clock: MockClock) -> None:
     """Who is no solo tenant any more is so with the next job, and back, however lately its machines moved."""
     desk = PlacementDesk()
     home = desk.make_solo("acme")
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         miner = desk.miner("acme.c01.u1")
-        solo: Any = desk.placement._solo
+        solo: Any = desk.admission.solo
         for tenant, channel in ((None, desk.own), ("acme", home), (None, desk.own)):
             solo.tenant = tenant
-            desk.placement.look_again()
+            desk.placement.reconsider()
             await rounds()
             assert miner.channel is channel
-        desk.placement.own_closed = NO_NODE
+        desk.admission.own_closed = NO_NODE
         solo.tenant = "acme"
-        desk.placement.look_again()
+        desk.placement.reconsider()
         await rounds()
         assert desk.board.dropped == [("acme.c01.u1", NO_NODE)]
         assert desk.miner("acme.c01.u1").session.state is not State.MINING
 
 
-async def test_a_connection_is_one_tenants(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_connection_is_one_tenants(autojump_clock: MockClock) -> None:
     """Else the pool would credit one tenant for work that another one's upstream pays for."""
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
@@ -126,12 +121,12 @@ async def test_a_connection_is_one_tenants(
 
 
 async def test_an_order_that_does_not_run_leaves_its_machines_to_their_tenant(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
-        desk.placement.assignments[1] = 7
+        desk.admission.assignments[1] = 7
         miner = desk.miner()
         assert miner.channel is desk.own
         desk.mines_on("acme", NORTH)
@@ -140,11 +135,9 @@ async def test_an_order_that_does_not_run_leaves_its_machines_to_their_tenant(
         assert is_on(miner, desk.north())
 
 
-async def test_other_terms_move_who_mines_already(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_other_terms_move_who_mines_already(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         miner = desk.miner()
         desk.mines_on("acme", NORTH)
@@ -162,13 +155,11 @@ async def test_other_terms_move_who_mines_already(
         assert miner.channel is desk.own, "although it has moved a moment ago"
 
 
-async def test_nobody_is_paid_twice_after_a_change_of_terms(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nobody_is_paid_twice_after_a_change_of_terms(autojump_clock: MockClock) -> None:
     """What an upstream pays the tenant is not the pool's to pay: one round is all that is done there yet,
     of ten minutes of the work of a site."""
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH, fallback_id=SOUTH), upstream(SOUTH, "south"))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north(), desk.south())
@@ -189,14 +180,12 @@ async def test_nobody_is_paid_twice_after_a_change_of_terms(
         assert miner.channel is desk.own
 
 
-async def test_the_interval_holds_on_the_fallback_of_an_order(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_interval_holds_on_the_fallback_of_an_order(autojump_clock: MockClock) -> None:
     """The terms do not lead there, but the order does: its upstream comes and goes, the machine does not."""
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH, fallback_id=SOUTH), upstream(SOUTH, "south"), orders=(order(7),))
-        desk.placement.assignments[1] = 7
+        desk.admission.assignments[1] = 7
         desk.up(desk.order(7), desk.south())
         miner = desk.miner()
         assert is_on(miner, desk.order(7))
@@ -206,24 +195,22 @@ async def test_the_interval_holds_on_the_fallback_of_an_order(
         desk.up(desk.order(7))
         await trio.sleep(MOVE_INTERVAL_S / 2)
         assert is_on(miner, desk.south()), "it has moved a moment ago"
-        del desk.placement.assignments[1]
-        desk.placement.look_again()
+        del desk.admission.assignments[1]
+        desk.placement.reconsider()
         await rounds()
         assert miner.channel is desk.own
 
 
-async def test_a_machine_is_on_one_of_several_connections_and_stays_there(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_machine_is_on_one_of_several_connections_and_stays_there(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH, connections=2))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north(0), desk.north(1))
         miners = [desk.miner(f"acme.c01.u{number}") for number in range(10)]
         where = [miner.channel for miner in miners]
         assert where.count(desk.north(0).channel) == where.count(desk.north(1).channel) == 5
-        desk.placement.look_again()
+        desk.placement.reconsider()
         await rounds()
         assert [miner.channel for miner in miners] == where
 
@@ -231,11 +218,9 @@ async def test_a_machine_is_on_one_of_several_connections_and_stays_there(
 # Fallback and return
 
 
-async def test_fallback_along_the_chain_and_return(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_fallback_along_the_chain_and_return(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH, "north", fallback_id=SOUTH), upstream(SOUTH, "south"))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north(), desk.south())
@@ -257,11 +242,9 @@ async def test_fallback_along_the_chain_and_return(
         assert events == [(NORTH, "fell_back"), (SOUTH, "fell_back"), (NORTH, "returned")]
 
 
-async def test_the_interval_holds_where_there_is_work(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_interval_holds_where_there_is_work(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
@@ -270,30 +253,28 @@ async def test_the_interval_holds_where_there_is_work(
         for _ in range(40):  # it comes and goes, a minute each
             desk.lost(desk.north())
             await trio.sleep(60)
-            moves.append(desk.board.distribution.moved.total())
+            moves.append(desk.placement.moved.total())
             desk.up(desk.north())
             await trio.sleep(60)
         returns = sum(later > earlier for earlier, later in pairwise(moves))
         assert miner.open
         assert returns <= 40 * 120 / MOVE_INTERVAL_S + 1
-        assert desk.board.distribution.moved[Moved.JOB] <= 2 * returns + 2
+        assert desk.placement.moved[Moved.JOB] <= 2 * returns + 2
 
 
 # Bounds
 
 
-async def test_the_interval_does_not_hold_at_an_orders_end(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_interval_does_not_hold_at_an_orders_end(autojump_clock: MockClock) -> None:
     """What is delivered after it was sold to nobody, and would be in the buyer's bill."""
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH), orders=(order(5, until_s=1_000_100),))
         blue = desk.order(5)
         desk.up(blue)
         miner = desk.miner()
-        desk.placement.assignments[1] = 5
-        desk.placement.look_again()
+        desk.admission.assignments[1] = 5
+        desk.placement.reconsider()
         await rounds(2)
         assert is_on(miner, blue)
         desk.wall_s = 1_000_100.0
@@ -306,7 +287,7 @@ async def test_moves_of_a_round_are_bounded_and_the_next_round_goes_on(
 ) -> None:
     monkeypatch.setattr(pool.routing.placement, "MOVES_PER_ROUND_MAX", 10)
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch, rounds=False):
+    async with routing(desk, rounds=False):
         desk.follow(upstream(NORTH))
         miners = [desk.miner(f"acme.c01.u{number}") for number in range(25)]
         desk.mines_on("acme", NORTH)
@@ -317,7 +298,7 @@ async def test_moves_of_a_round_are_bounded_and_the_next_round_goes_on(
             for _ in range(4):
                 await trio.sleep(1.0)
                 await trio.testing.wait_all_tasks_blocked()
-                moved.append(desk.board.distribution.moved.total())
+                moved.append(desk.placement.moved.total())
             nursery.cancel_scope.cancel()
         assert moved == [10, 20, 25, 25]
         assert all(is_on(miner, desk.north()) for miner in miners)
@@ -325,10 +306,10 @@ async def test_moves_of_a_round_are_bounded_and_the_next_round_goes_on(
 
 @pytest.mark.parametrize("subscribed", [False, True])
 async def test_who_finds_no_room_waits_and_is_moved_when_there_is(
-    subscribed: bool, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    subscribed: bool, autojump_clock: MockClock
 ) -> None:
     desk = PlacementDesk(OTHER_SHAPE)
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         miner = desk.miner(subscribed=subscribed)
         desk.mines_on("acme", NORTH)
@@ -336,7 +317,7 @@ async def test_who_finds_no_room_waits_and_is_moved_when_there_is(
         desk.up(desk.north())
         await rounds(20)
         assert miner.channel is desk.own
-        assert desk.board.distribution.moved.total() == 0, "what did not happen is not counted"
+        assert desk.placement.moved.total() == 0, "what did not happen is not counted"
         desk.north().channel.extranonces._capacity = 10
         await rounds(6)
         if subscribed:
@@ -357,11 +338,9 @@ def come_back(desk: PlacementDesk, miner: Miner) -> Miner:
     raise AssertionError("sent away for ever")
 
 
-async def test_at_first_contact_it_comes_back_once_and_is_guessed(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_at_first_contact_it_comes_back_once_and_is_guessed(autojump_clock: MockClock) -> None:
     desk = PlacementDesk(OTHER_SHAPE)
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
@@ -369,7 +348,7 @@ async def test_at_first_contact_it_comes_back_once_and_is_guessed(
         assert not first.open
         second = desk.miner()
         assert is_on(second, desk.north())
-        assert desk.board.distribution.moved == {Moved.RECONNECT: 1}
+        assert desk.placement.moved == {Moved.RECONNECT: 1}
         assert is_on(desk.miner("acme.c01.u2"), desk.north()), "its neighbour needs no second connection"
         assert not desk.miner("acme.c01.u3", address="10.0.0.2").open, "another address is another guess"
         await trio.sleep(HINT_S + 1)
@@ -377,15 +356,15 @@ async def test_at_first_contact_it_comes_back_once_and_is_guessed(
 
 
 async def test_with_several_connections_it_is_as_well_on_the_one_as_on_the_other(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     desk = PlacementDesk(OTHER_SHAPE)
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH, connections=3))
         desk.mines_on("acme", NORTH)
         desk.up(*(desk.north(number) for number in range(3)))
         miners = [come_back(desk, desk.miner(f"acme.c01.u{number}")) for number in range(12)]
-        assert desk.board.distribution.moved == {Moved.RECONNECT: 1}
+        assert desk.placement.moved == {Moved.RECONNECT: 1}
         where = [miner.channel for miner in miners]
         assert [where.count(desk.north(number).channel) for number in range(3)] == [4, 4, 4]
         # One that subscribed before others took the connection that had the fewest.
@@ -399,10 +378,10 @@ async def test_with_several_connections_it_is_as_well_on_the_one_as_on_the_other
 
 
 async def test_miners_of_several_kinds_at_one_address_end_on_the_pools_own_work(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     desk = PlacementDesk(OTHER_SHAPE)
-    async with routing(desk, monkeypatch, rounds=False):
+    async with routing(desk, rounds=False):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
@@ -414,16 +393,16 @@ async def test_miners_of_several_kinds_at_one_address_end_on_the_pools_own_work(
         again = come_back(desk, desk.miner("acme.c01.u1"))
         assert again.channel is desk.own
         assert again.mine()["result"] is True
-        assert desk.board.distribution.moved == {Moved.RECONNECT: 2}
+        assert desk.placement.moved == {Moved.RECONNECT: 2}
 
 
 async def test_no_machine_that_the_pool_pays_mines_for_an_account_that_its_address_hints_at(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     """The upstream pays acme. One operator under two names lets a machine of acme be sent there; at the same
     address connections subscribe, and authorise as zinc when the first of them was sent to the pool."""
     desk = PlacementDesk(OTHER_SHAPE)
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
@@ -446,16 +425,14 @@ async def test_no_machine_that_the_pool_pays_mines_for_an_account_that_its_addre
         assert [it.channel is desk.own for it in back] == [True] * 5
 
 
-async def test_those_of_one_address_are_moved_one_route_after_the_other(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_those_of_one_address_are_moved_one_route_after_the_other(autojump_clock: MockClock) -> None:
     desk = PlacementDesk(OTHER_SHAPE)
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH), orders=(order(7), order(8)))
         workers = [f"acme.c01.u{number}" for number in range(9)]
         miners = [desk.miner(worker) for worker in workers]
         for worker in range(1, 10):
-            desk.placement.assignments[worker] = 7 + worker % 2
+            desk.admission.assignments[worker] = 7 + worker % 2
         desk.up(desk.order(7), desk.order(8))
         seconds = 0
         while any(miner.channel is desk.own for miner in miners):
@@ -464,35 +441,33 @@ async def test_those_of_one_address_are_moved_one_route_after_the_other(
             seconds += 1
             assert seconds < 3 * ON_THEIR_WAY_S
         assert [is_on(miner, desk.order(7 + (at + 1) % 2)) for at, miner in enumerate(miners)] == [True] * 9
-        assert desk.board.distribution.moved == {Moved.RECONNECT: 9}, "nobody was sent away in vain"
+        assert desk.placement.moved == {Moved.RECONNECT: 9}, "nobody was sent away in vain"
 
 
-async def test_who_was_sent_away_and_is_slow_to_go_is_sent_once(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_was_sent_away_and_is_slow_to_go_is_sent_once(autojump_clock: MockClock) -> None:
     desk = PlacementDesk(OTHER_SHAPE)
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
         miner = come_back(desk, desk.miner())
-        desk.board.distribution.moved.clear()
+        before = desk.placement.moved
         desk.lost(desk.north())
         await trio.sleep(OUTAGE_S)
         for _ in range(10):
-            desk.placement.look_again()
+            desk.placement.reconsider()
             await rounds(2)
         assert miner.assignment.leaving
-        assert desk.board.distribution.moved == {Moved.RECONNECT: 1}
+        assert desk.placement.moved - before == {Moved.RECONNECT: 1}
 
 
 @pytest.mark.parametrize("has_work", [True, False])
 async def test_who_has_nothing_to_do_until_it_goes_goes_at_once(
-    has_work: bool, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    has_work: bool, autojump_clock: MockClock
 ) -> None:
     """Firmware that does not know client.reconnect goes on until it is dropped, where there is work."""
     desk = PlacementDesk(OTHER_SHAPE)
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
@@ -510,11 +485,9 @@ async def test_who_has_nothing_to_do_until_it_goes_goes_at_once(
         assert miner.session.closing == (None if has_work else "moved")
 
 
-async def test_a_hint_follows_its_route_to_the_fallback(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_hint_follows_its_route_to_the_fallback(autojump_clock: MockClock) -> None:
     desk = PlacementDesk(OTHER_SHAPE)
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH, "north", fallback_id=SOUTH), upstream(SOUTH, "south"))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north(), desk.south())
@@ -523,51 +496,47 @@ async def test_a_hint_follows_its_route_to_the_fallback(
         await trio.sleep(OUTAGE_S)
         await rounds(2)
         assert is_on(desk.miner(), desk.south())
-        assert desk.board.distribution.moved == {Moved.RECONNECT: 1}
+        assert desk.placement.moved == {Moved.RECONNECT: 1}
 
 
 # The pool's own work
 
 
-async def test_without_own_work_only_those_of_upstreams_are_admitted(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_own_work_only_those_of_upstreams_are_admitted(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
-        desk.placement.own_closed = NO_NODE
+        desk.admission.own_closed = NO_NODE
         assert is_on(desk.miner(), desk.north())
         refused = desk.desk.connect("zinc.c01.u1")
         refused.ask("mining.subscribe", "test/1")
         (answer,) = refused.ask("mining.authorize", "zinc.c01.u1", "x")
         assert answer["error"] == [24, NO_NODE, None]
-        desk.placement.own_closed = None
+        desk.admission.own_closed = None
         assert desk.miner("zinc.c01.u1").channel is desk.own
 
 
-async def test_who_would_fall_back_to_own_work_that_is_not_there_is_let_go(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_would_fall_back_to_own_work_that_is_not_there_is_let_go(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
         miner = desk.miner()
-        desk.placement.own_closed = NO_NODE
+        desk.admission.own_closed = NO_NODE
         desk.lost(desk.north())
         await trio.sleep(OUTAGE_S)
         await rounds(2)
         assert not miner.open
         assert desk.board.dropped == [("acme.c01.u1", NO_NODE)]
-        assert desk.board.distribution.moved.total() == 0
+        assert desk.placement.moved.total() == 0
 
 
-async def test_what_the_router_asks(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_the_router_asks(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         miner, other = desk.miner(), desk.miner("zinc.c01.u1")
         half_way = desk.desk.connect("acme.c01.u9")
@@ -610,11 +579,11 @@ async def test_a_connection_holds_what_it_was_admitted_as_until_it_leaves() -> N
 
 
 async def test_a_machine_with_a_number_of_before_is_not_taken_for_who_had_it(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     """Numbers of names without a share are used again: what a stranger did is not the machine's doing."""
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         stranger = desk.miner("acme.c01.stranger")
         desk.mines_on("acme", NORTH)

@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,14 +16,18 @@ from sqlalchemy.exc import OperationalError
 from payouts.order_schema import channel_events
 from pool.books.credit_book import CreditBook
 from pool.books.forwarded_shares import ForwardedShares
-from pool.books.rate_epochs import WorkPrice
 from pool.books.store import Store, StoreError
 from pool.chain.nodes import NodeConfig
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import load
+from pool.orders.machine_speed import MachineSpeeds
 from pool.routing import proxy
-from pool.routing.proxy import EVENTS_WAITING_MAX, Proxy
+from pool.routing.admission import Admission
+from pool.routing.channels import Channels
+from pool.routing.events import EVENTS_WAITING_MAX
+from pool.routing.placement import Placement
+from pool.routing.proxy import Proxy
 from pool.routing.routes import UPSTREAM
 from pool.upstreams.rows import remove_upstream
 from tests.stages.sockets import PATIENCE_S
@@ -71,37 +76,44 @@ class Wired:
         self.store = StoreThatIsLocked(self.side.store)
         floor = Floor()
         with self.side.store.read() as connection:
-            registry = Registry(load(connection))
+            self.registry = registry = Registry(load(connection))
             credits = CreditBook(floor.engine, connection)
         node = NodeConfig(name="none", url="http://127.0.0.1:9", cookie_file=directory / "cookie")
         store: Any = self.store
+        admission = Admission(registry, floor.channel)
+        placement = Placement(admission, floor.board, registry, move_interval_s=0.0)
+        there_is_no_work: Any = SimpleNamespace(price=None, epoch=None)
         self.proxy = Proxy(
             settings(self.side.directory, node),
             store,
             registry,
             HashrateBook(registry, trio.current_time()),
-            own=floor.channel,
-            engine=floor.engine,
-            job_ids=floor.job_ids,
-            price=lambda: None,
-            epoch=self._no_epoch,
+            admission=admission,
+            placement=placement,
+            board=floor.board,
+            channels=Channels(
+                floor.channel,
+                engine=floor.engine,
+                job_ids=floor.job_ids,
+                distribution=floor.board.distribution,
+            ),
+            own_work=there_is_no_work,
+            bookkeeper=there_is_no_work,
             submits=ForwardedShares(),
             credits=credits,
-            board=lambda: floor.board,
+            engine=floor.engine,
+            speeds=MachineSpeeds(trio.current_time()),
         )
-
-    async def _no_epoch(self, price: WorkPrice, height: int) -> int:
-        raise AssertionError("there is no work")
+        admission.use(self.proxy.routes)
 
     def happens(self, event: str) -> None:
         """To the channel of north."""
-        self.proxy._tell(NORTH, None, event, "a.test:3333", 7)
+        self.proxy.events.tell(NORTH, None, event, "a.test:3333", 7)
 
     @property
     def known(self) -> set[str]:
         """The upstreams that the proxy knows of."""
-        assert self.proxy._routes is not None
-        return {it.name for it in self.proxy._routes._plan.upstreams.values()}
+        return {it.name for it in self.proxy.routes.upstreams}
 
     def noted(self) -> list[str]:
         with self.side.store.read() as connection:
@@ -193,10 +205,9 @@ async def test_an_upstream_runs_from_the_start_where_a_tenant_mines_on_it(tmp_pa
         mine_on(desk.side, "acme", "north")
         with desk.side.store.read() as connection:
             for tenant in load(connection).tenants:
-                desk.proxy._registry.put_tenant(tenant)
+                desk.registry.put_tenant(tenant)
         desk.proxy.changed()
         await until(lambda: desk.proxy.in_use)
         (status,) = desk.proxy.status().upstreams
         assert (status.upstream_id, status.order_id, status.serving) == (NORTH, None, None)
-        assert desk.proxy._routes is not None
-        assert desk.proxy._routes.get((UPSTREAM, NORTH)) is not None
+        assert desk.proxy.routes.get((UPSTREAM, NORTH)) is not None

@@ -1,6 +1,7 @@
 """Which upstreams and orders run and when, when their miners fall back and return, and where that ends."""
 
 import random
+from functools import partial
 
 import pytest
 import trio
@@ -20,7 +21,7 @@ from pool.routing.routes import (
     RouteKey,
     Routes,
 )
-from pool.upstreams.channel import ChannelServices
+from pool.upstreams.channel import ChannelServices, UpstreamChannel
 from pool.upstreams.past_tips import FormerTips
 from stratum.miners.channel import Channel, Moved, WorkSource
 from stratum.miners.extranonce import ExtranonceSpace
@@ -39,11 +40,9 @@ def running(desk: PlacementDesk) -> set[RouteKey]:
 # What runs
 
 
-async def test_an_upstream_runs_while_somebody_needs_it(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_upstream_runs_while_somebody_needs_it(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(
             upstream(NORTH, "north", fallback_id=SOUTH), upstream(SOUTH, "south"), upstream(3, "west")
         )
@@ -56,11 +55,9 @@ async def test_an_upstream_runs_while_somebody_needs_it(
         assert running(desk) == set()
 
 
-async def test_each_connection_has_a_channel(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_each_connection_has_a_channel(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH, connections=3))
         desk.mines_on("acme", NORTH)
         await trio.sleep(A_MOMENT)
@@ -70,10 +67,10 @@ async def test_each_connection_has_a_channel(
 
 
 async def test_an_order_runs_from_a_moment_before_its_time_to_a_moment_after(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         now_s = int(desk.wall_s)
         desk.follow(upstream(NORTH), orders=(order(7, from_s=now_s + 3600, until_s=now_s + 7200),))
         await trio.sleep(A_MOMENT)
@@ -96,11 +93,9 @@ async def test_an_order_runs_from_a_moment_before_its_time_to_a_moment_after(
         assert (its.running, its.closed, len(desk.routes)) == (False, True, 0)
 
 
-async def test_what_is_over_ends_when_its_sessions_have_gone(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_over_ends_when_its_sessions_have_gone(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch, rounds=False):
+    async with routing(desk, rounds=False):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         its = desk.north()
@@ -117,11 +112,9 @@ async def test_what_is_over_ends_when_its_sessions_have_gone(
         assert its.closed
 
 
-async def test_what_is_needed_again_while_it_ends_starts_anew_afterwards(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_needed_again_while_it_ends_starts_anew_afterwards(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         first = desk.north()
@@ -135,11 +128,9 @@ async def test_what_is_needed_again_while_it_ends_starts_anew_afterwards(
         assert second.running
 
 
-async def test_other_endpoints_are_for_all_that_mine_on_them(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_other_endpoints_are_for_all_that_mine_on_them(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         west = upstream(3, "west")
         desk.follow(upstream(NORTH), west, orders=(order(7),))
         desk.mines_on("acme", NORTH)
@@ -158,11 +149,9 @@ async def test_other_endpoints_are_for_all_that_mine_on_them(
 # Falling back
 
 
-async def test_an_outage_is_longer_than_its_bound_or_it_is_none(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_outage_is_longer_than_its_bound_or_it_is_none(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
@@ -178,11 +167,9 @@ async def test_an_outage_is_longer_than_its_bound_or_it_is_none(
         assert desk.told == [(NORTH, None, "fell_back", "fallback pool", 1)]
 
 
-async def test_one_connection_that_serves_is_enough(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_connection_that_serves_is_enough(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH, connections=2))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north(1))
@@ -191,11 +178,9 @@ async def test_one_connection_that_serves_is_enough(
         assert is_on(desk.miner(), desk.north(1))
 
 
-async def test_an_upstream_that_never_answers_is_an_outage_from_the_start(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_upstream_that_never_answers_is_an_outage_from_the_start(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH, "north", fallback_id=SOUTH), upstream(SOUTH, "south"))
         desk.mines_on("acme", NORTH)
         desk.up(desk.south())
@@ -204,11 +189,9 @@ async def test_an_upstream_that_never_answers_is_an_outage_from_the_start(
         assert is_on(desk.miner(), desk.south())
 
 
-async def test_miners_return_when_it_has_served_for_a_while(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_miners_return_when_it_has_served_for_a_while(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         await trio.sleep(OUTAGE_S + A_MOMENT)
@@ -222,11 +205,9 @@ async def test_miners_return_when_it_has_served_for_a_while(
         assert [event for _, _, event, *_ in desk.told] == ["fell_back", "returned"]
 
 
-async def test_an_order_falls_back_by_itself(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_order_falls_back_by_itself(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH), orders=(order(7),))
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
@@ -237,11 +218,9 @@ async def test_an_order_falls_back_by_itself(
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, FALLBACKS_MAX, FALLBACKS_MAX + 3])
-async def test_fallbacks_in_a_ring_end_at_the_own_pool(
-    length: int, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_fallbacks_in_a_ring_end_at_the_own_pool(length: int, autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         ring = [upstream(at + 1, f"ring{at}", fallback_id=(at + 1) % length + 1) for at in range(length)]
         desk.follow(*ring)
         desk.mines_on("acme", 1)
@@ -251,11 +230,9 @@ async def test_fallbacks_in_a_ring_end_at_the_own_pool(
         assert desk.miner().channel is desk.own
 
 
-async def test_a_fallback_that_was_removed_is_the_own_pool(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_fallback_that_was_removed_is_the_own_pool(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH, fallback_id=SOUTH))
         desk.mines_on("acme", NORTH)
         await trio.sleep(OUTAGE_S + A_MOMENT)
@@ -263,11 +240,9 @@ async def test_a_fallback_that_was_removed_is_the_own_pool(
         assert desk.routes.lead(None, desk.own) is None
 
 
-async def test_a_channel_has_the_name_of_its_route(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_channel_has_the_name_of_its_route(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH), orders=(order(7),))
         desk.mines_on("acme", NORTH)
         assert desk.routes.key_of(desk.north().channel) == (UPSTREAM, NORTH)
@@ -293,22 +268,23 @@ class Proxied:
             await trio.lowlevel.checkpoint()
             return 5
 
+        services = ChannelServices(
+            board=self.site.board,
+            submits=ForwardedShares(),
+            new_channel=self.new_channel,
+            price=lambda: (price, 1),
+            epoch=epoch,
+            on_change=lambda: None,
+            finder=lambda number: None,
+            on_event=lambda it, event, words, sessions: self.told.append(event),
+            vardiff=self.site.services.vardiff,
+            tips=FormerTips(self.site.engine.remembers),
+            miner_bytes=8,
+            rng=random.Random(1),
+            connect=Network(nursery, pools).connect,
+        )
+        self.open_channel = partial(UpstreamChannel, services)
         self.routes = Routes(
-            ChannelServices(
-                board=self.site.board,
-                submits=ForwardedShares(),
-                new_channel=self.new_channel,
-                price=lambda: (price, 1),
-                epoch=epoch,
-                on_change=lambda: None,
-                finder=lambda number: None,
-                on_event=lambda it, event, words, sessions: self.told.append(event),
-                vardiff=self.site.services.vardiff,
-                tips=FormerTips(self.site.engine.remembers),
-                miner_bytes=8,
-                rng=random.Random(1),
-                connect=Network(nursery, pools).connect,
-            ),
             needed=lambda: self.needed,
             on_change=lambda: None,
             tell=lambda *event: self.told.append(event[2]),
@@ -331,7 +307,7 @@ async def test_an_order_that_ends_while_its_upstream_serves_takes_nobody_with_it
     async with trio.open_nursery() as nursery:
         proxied = Proxied(nursery, {"a.pool.example": pool})
         until_s = int(proxied.wall_s) + 100
-        await nursery.start(proxied.routes.run)
+        await nursery.start(proxied.routes.run, proxied.open_channel)
         place = UpstreamEndpoint(host="a.pool.example", port=3333, user=USER, password=PASSWORD)
         sold: OrderRecord = order(7, until_s=until_s)
         proxied.routes.follow(Plan({NORTH: upstream(NORTH, endpoints=(place,))}, {7: sold}))

@@ -42,10 +42,8 @@ def heights(desk: ChannelDesk) -> list[int]:
 # What is published, and when
 
 
-async def test_work_is_published_when_its_price_is_on_disk(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_work_is_published_when_its_price_is_on_disk(autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.disk_is_slow = True
         desk.upstream.serve(work_on(1))
         await trio.sleep(60)
@@ -60,11 +58,9 @@ async def test_work_is_published_when_its_price_is_on_disk(
         assert desk.events == [("served", "north.test:3333")]
 
 
-async def test_the_price_is_our_nodes_in_the_name_of_upstream_and_order(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_price_is_our_nodes_in_the_name_of_upstream_and_order(autojump_clock: MockClock) -> None:
     """Whatever the upstream says of its block."""
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve(work_on(5, nbits=0x207FFFFF))
         await desk.settled()
         named = msgspec.structs.replace(OUR_PRICE, upstream_id=NORTH, order_id=ORDER_NUMBER)
@@ -72,9 +68,9 @@ async def test_the_price_is_our_nodes_in_the_name_of_upstream_and_order(
 
 
 async def test_only_the_newest_work_is_published_and_is_as_clean_as_what_it_overtook(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve(work_on(1))
         await desk.settled()
         desk.disk_is_slow = True
@@ -94,10 +90,8 @@ async def test_only_the_newest_work_is_published_and_is_as_clean_as_what_it_over
         assert [(it.clean, it.outdates) for it in desk.published[1:]] == [(True, True), (False, False)]
 
 
-async def test_nothing_is_published_after_the_upstream_is_lost(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_nothing_is_published_after_the_upstream_is_lost(autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.disk_is_slow = True
         desk.upstream.serve(work_on(1))
         await desk.settled()
@@ -117,10 +111,8 @@ async def test_nothing_is_published_after_the_upstream_is_lost(
 
 
 @pytest.mark.parametrize(("clean", "gap_s"), [(True, CLEAN_GAP_S), (False, REFRESH_GAP_S)])
-async def test_a_flood_of_jobs_is_thinned_out(
-    clean: bool, gap_s: float, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_a_flood_of_jobs_is_thinned_out(clean: bool, gap_s: float, autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.upstream.serve(work_on(0))
         await desk.settled()
         for number in range(1, 1_001):
@@ -133,10 +125,8 @@ async def test_a_flood_of_jobs_is_thinned_out(
         assert min(after - before for before, after in pairwise(times)) >= gap_s - 1e-9
 
 
-async def test_a_clean_job_does_not_wait_behind_a_refresh(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_a_clean_job_does_not_wait_behind_a_refresh(autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.upstream.serve(work_on(1))
         await desk.settled()
         desk.upstream.owner.on_work(work_on(1, refresh=1), False)
@@ -149,10 +139,8 @@ async def test_a_clean_job_does_not_wait_behind_a_refresh(
         assert heights(desk) == [1, 2]
 
 
-async def test_work_waits_for_a_price_and_is_published_then(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_work_waits_for_a_price_and_is_published_then(autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.price = None
         with structlog.testing.capture_logs() as logs:
             desk.upstream.serve(work_on(1))
@@ -166,10 +154,8 @@ async def test_work_waits_for_a_price_and_is_published_then(
         assert desk.it.ready
 
 
-async def test_what_waited_for_a_price_and_was_lost_meanwhile_is_forgotten(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_what_waited_for_a_price_and_was_lost_meanwhile_is_forgotten(autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.price = None
         desk.upstream.serve(work_on(1))
         await trio.sleep(10)
@@ -184,10 +170,10 @@ async def test_what_waited_for_a_price_and_was_lost_meanwhile_is_forgotten(
     [(1 << 200, 1 << 220, 1 << 200), (1 << 240, 1 << 220, 1 << 220), (EVERY_HASH, 1 << 180, 1 << 180)],
 )
 async def test_only_what_is_a_share_to_the_upstream_is_looked_at_as_a_block(
-    claimed: int, target: int, network_target: int, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    claimed: int, target: int, network_target: int, autojump_clock: MockClock
 ) -> None:
     """A job that claims the easiest nBits must not have every share handed out."""
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve(work_on(1, target=target, network_target=claimed))
         await desk.settled()
         assert desk.published[0].work.network_target == network_target
@@ -195,10 +181,10 @@ async def test_only_what_is_a_share_to_the_upstream_is_looked_at_as_a_block(
 
 
 async def test_only_clean_work_of_the_same_connection_outdates_what_was_before(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     """Shares of another connection's work may still find their way: the upstream is asked."""
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve(work_on(1, connection=1))
         await trio.sleep(2)
         for height, connection, clean in ((2, 1, False), (3, 1, True), (4, 2, False), (5, 2, True)):
@@ -230,20 +216,18 @@ async def test_only_clean_work_of_the_same_connection_outdates_what_was_before(
     ],
 )
 async def test_no_miner_has_a_higher_difficulty_than_the_upstream(
-    target: int, most_log2: int, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    target: int, most_log2: int, autojump_clock: MockClock
 ) -> None:
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.owner.on_target(target)
         policy = desk.it.channel.vardiff
         assert policy is not None
         assert (policy.difficulty_log2_min, policy.difficulty_log2_max) == (LEAST_LOG2, most_log2)
 
 
-async def test_it_is_never_below_our_own_least(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_it_is_never_below_our_own_least(autojump_clock: MockClock) -> None:
     """An upstream that asks for every hash must not have us drown in shares."""
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         least = msgspec.structs.replace(desk.desk.services.vardiff, difficulty_log2_min=-24)
         desk.it._services = msgspec.structs.replace(desk.it._services, vardiff=least)
         desk.upstream.owner.on_target(EVERY_HASH)
@@ -251,10 +235,8 @@ async def test_it_is_never_below_our_own_least(
         assert desk.it.channel.vardiff.difficulty_log2_max == -24
 
 
-async def test_who_mines_has_the_new_difficulty_with_the_next_job(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_who_mines_has_the_new_difficulty_with_the_next_job(autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.upstream.serve(work_on(1, target=target_from_difficulty_log2(-28)))
         await desk.settled()
         miner = desk.miner()
@@ -269,11 +251,9 @@ async def test_who_mines_has_the_new_difficulty_with_the_next_job(
         assert miner.difficulty == 2.0**-30
 
 
-async def test_work_on_a_block_that_is_forgotten_is_refused(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_work_on_a_block_that_is_forgotten_is_refused(autojump_clock: MockClock) -> None:
     """What was credited on it could be sent, and credited, once more."""
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve(work_on(5))
         for height in (6, 7):
             await trio.sleep(60)
@@ -290,8 +270,8 @@ async def test_work_on_a_block_that_is_forgotten_is_refused(
         assert heights(desk) == [5, 6, 7, 8]
 
 
-async def test_another_mask_holds_at_once(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_another_mask_holds_at_once(autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.upstream.serve()
         await desk.settled()
         rolling, plain = desk.miner(1, rolling=True), desk.miner(2)
@@ -303,11 +283,9 @@ async def test_another_mask_holds_at_once(autojump_clock: MockClock, monkeypatch
         assert desk.it.channel.version_mask == 0x0000E000
 
 
-async def test_masks_that_change_without_end_are_told_once_in_a_while(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_masks_that_change_without_end_are_told_once_in_a_while(autojump_clock: MockClock) -> None:
     """Each is a line to every miner, and all of our time where there are many. The last one holds."""
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve()
         await desk.settled()
         rolling = desk.miner(1, rolling=True)
@@ -324,10 +302,10 @@ async def test_masks_that_change_without_end_are_told_once_in_a_while(
 
 
 async def test_an_upstream_that_sends_no_other_job_does_not_keep_an_old_price(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     """It may belong to who is paid by it, and a halving halves what a share is worth."""
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve(work_on(11))
         await trio.sleep(10 * REPRICE_S)
         assert [it.rate for it in desk.published] == [1]
@@ -348,10 +326,8 @@ async def test_an_upstream_that_sends_no_other_job_does_not_keep_an_old_price(
         assert desk.desk.engine.totals()[Verdict.STALE] == 1
 
 
-async def test_a_new_price_does_not_wake_an_upstream_that_is_gone(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_a_new_price_does_not_wake_an_upstream_that_is_gone(autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.upstream.serve(work_on(11))
         await desk.settled()
         desk.upstream.lose()
@@ -364,9 +340,9 @@ async def test_a_new_price_does_not_wake_an_upstream_that_is_gone(
 
 
 async def test_another_split_is_another_channel_and_sessions_can_come_there(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve(work_on(1, target=target_from_difficulty_log2(-28)))
         await trio.sleep(1)
         before, miner = desk.it.channel, desk.miner(subscribed=True)
@@ -385,10 +361,10 @@ async def test_another_split_is_another_channel_and_sessions_can_come_there(
 
 
 async def test_a_channel_that_was_replaced_is_closed_when_everybody_has_left_it(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     """And not before late shares are in."""
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve()
         await desk.settled()
         before, miner = desk.it.channel, desk.miner(subscribed=True)
@@ -410,12 +386,10 @@ async def test_a_channel_that_was_replaced_is_closed_when_everybody_has_left_it(
         assert len(desk.it.channels) == 1
 
 
-async def test_a_split_that_comes_back_is_the_same_channel(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_split_that_comes_back_is_the_same_channel(autojump_clock: MockClock) -> None:
     """One that goes to and fro without end must not use up the engine's channels, which others need."""
     splits = [split_extranonce2(size, ExtranonceNeed(miner_bytes_wanted=8)) for size in range(4, 33)]
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve()
         await desk.settled()
         first = desk.it.channel
@@ -432,10 +406,8 @@ async def test_a_split_that_comes_back_is_the_same_channel(
         assert [it.paused for it in desk.it.channels] == [False] + [True] * (len(shapes) - 1)
 
 
-async def test_close_takes_all_its_channels_away(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_close_takes_all_its_channels_away(autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.upstream.serve()
         desk.upstream.go_on(work_on(2), split=OTHER)
     desk.it.close()

@@ -36,10 +36,8 @@ def counted(tallies: bytes) -> dict[Verdict, int]:
 # Shares
 
 
-async def test_a_share_is_forwarded_and_counted_when_it_is_answered(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_a_share_is_forwarded_and_counted_when_it_is_answered(autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.upstream.serve()
         await desk.settled()
         miner = desk.miner()
@@ -59,9 +57,9 @@ async def test_a_share_is_forwarded_and_counted_when_it_is_answered(
 
 @pytest.mark.parametrize("refusal", list(NotSent))
 async def test_a_share_that_cannot_be_sent_is_undelivered_once(
-    refusal: NotSent, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    refusal: NotSent, autojump_clock: MockClock
 ) -> None:
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve()
         await desk.settled()
         desk.upstream.refuses = refusal
@@ -71,10 +69,8 @@ async def test_a_share_that_cannot_be_sent_is_undelivered_once(
         assert (changes.noted, changes.upstream) == ((), b"")
 
 
-async def test_a_share_while_there_is_no_upstream_at_all_is_undelivered(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_a_share_while_there_is_no_upstream_at_all_is_undelivered(autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.upstream.serve()
         await desk.settled()
         desk.mine(desk.miner())
@@ -86,11 +82,9 @@ async def test_a_share_while_there_is_no_upstream_at_all_is_undelivered(
     assert told["reason"] == "not_connected"
 
 
-async def test_a_share_that_the_book_has_no_room_for_is_not_sent(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_share_that_the_book_has_no_room_for_is_not_sent(autojump_clock: MockClock) -> None:
     """The next pool could not count it."""
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve()
         await desk.settled()
         miner = desk.miner()
@@ -108,9 +102,9 @@ async def test_a_share_that_the_book_has_no_room_for_is_not_sent(
 
 
 async def test_a_share_that_nobody_had_judged_when_the_channel_was_closed_is_undelivered(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve()
         await desk.settled()
         miner = desk.miner()
@@ -121,10 +115,8 @@ async def test_a_share_that_nobody_had_judged_when_the_channel_was_closed_is_und
     assert counted(desk.submits.take().tallies) == {Verdict.UNDELIVERED: 1}
 
 
-async def test_a_block_is_told_with_its_finder_when_it_is_on_its_way(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_a_block_is_told_with_its_finder_when_it_is_on_its_way(autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.upstream.serve(work_on(7, network_target=EVERY_HASH))
         await desk.settled()
         with structlog.testing.capture_logs() as logs:
@@ -134,10 +126,8 @@ async def test_a_block_is_told_with_its_finder_when_it_is_on_its_way(
         assert len(desk.upstream.sent) == 1
 
 
-async def test_the_same_share_again_is_neither_counted_nor_fatal(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_the_same_share_again_is_neither_counted_nor_fatal(autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.upstream.serve()
         await desk.settled()
         desk.mine(desk.miner())
@@ -148,11 +138,9 @@ async def test_the_same_share_again_is_neither_counted_nor_fatal(
         assert counted(desk.submits.take().tallies) == {}
 
 
-async def test_a_block_that_was_late_may_come_again_as_a_good_share(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_block_that_was_late_may_come_again_as_a_good_share(autojump_clock: MockClock) -> None:
     """The engine has counted it as late: of that only the upstream's word is to come."""
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve()
         await desk.settled()
         desk.mine(desk.miner())
@@ -166,11 +154,11 @@ async def test_a_block_that_was_late_may_come_again_as_a_good_share(
 
 
 async def test_good_shares_of_all_that_was_published_are_undelivered_from_a_loss_on(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     """Also those of a channel that was replaced; and not those of what comes afterwards."""
     hard = target_from_difficulty_log2(MOST_LOG2)  # all these shares are for our books alone
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve(work_on(1, target=hard))
         await trio.sleep(1)
         old = desk.miner(1)
@@ -208,10 +196,9 @@ async def test_a_stop_waits_a_moment_for_answers(
     answered_s: float | None,
     stopped_s: float,
     autojump_clock: MockClock,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with trio.open_nursery() as nursery:
-        async with holding(monkeypatch) as desk:
+        async with holding() as desk:
             desk.upstream.serve()
             await desk.settled()
             desk.upstream.unanswered = 1
@@ -224,9 +211,9 @@ async def test_a_stop_waits_a_moment_for_answers(
 
 @pytest.mark.parametrize(("answered_s", "left_s"), WAITS)
 async def test_so_does_leaving_for_another_endpoint(
-    answered_s: float | None, left_s: float, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    answered_s: float | None, left_s: float, autojump_clock: MockClock
 ) -> None:
-    async with holding(monkeypatch) as desk, trio.open_nursery() as nursery:
+    async with holding() as desk, trio.open_nursery() as nursery:
         desk.upstream.serve()
         await desk.settled()
         desk.upstream.unanswered = 1
@@ -255,9 +242,8 @@ async def test_it_connects_anew_only_where_it_is_reached_in_another_way(
     change: dict[str, Any],
     connections: int,
     autojump_clock: MockClock,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve()
         await desk.settled()
         channel, miner = desk.it.channel, desk.miner()
@@ -274,12 +260,10 @@ async def test_it_connects_anew_only_where_it_is_reached_in_another_way(
         assert desk.it.ready
 
 
-async def test_an_upstream_that_cannot_be_used_waits_until_it_is_another(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_upstream_that_cannot_be_used_waits_until_it_is_another(autojump_clock: MockClock) -> None:
     bad = UpstreamEndpoint(host="a.test", port=3333, user="acme", tls=True, ca_file="/none.pem")
     with structlog.testing.capture_logs() as logs:
-        async with holding(monkeypatch, endpoints=(bad,)) as desk:
+        async with holding(endpoints=(bad,)) as desk:
             await until(lambda: bool(logs))
             assert logs[0]["event"] == "upstream_unusable"
             assert desk.it.status(diverted=False).serving is None
@@ -294,10 +278,8 @@ def out_s(it: UpstreamChannel) -> float:
     return trio.current_time() - it.out_since_s
 
 
-async def test_one_that_comes_and_goes_is_as_good_as_gone(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with holding(monkeypatch) as desk:
+async def test_one_that_comes_and_goes_is_as_good_as_gone(autojump_clock: MockClock) -> None:
+    async with holding() as desk:
         desk.upstream.serve()
         await trio.sleep(STEADY_S + A_MOMENT)
         desk.upstream.lose()
@@ -316,10 +298,10 @@ async def test_one_that_comes_and_goes_is_as_good_as_gone(
 
 
 async def test_one_whose_better_endpoint_took_over_a_moment_ago_has_been_up_all_the_time(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     """If that is lost at once, its miners wait for the other as long as after any loss."""
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve()
         await trio.sleep(3600)
         desk.upstream.serve(work_on(2, connection=2))
@@ -329,11 +311,9 @@ async def test_one_whose_better_endpoint_took_over_a_moment_ago_has_been_up_all_
         assert out_s(desk.it) == 0
 
 
-async def test_one_with_another_split_has_been_up_until_then(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_with_another_split_has_been_up_until_then(autojump_clock: MockClock) -> None:
     """For as long as there is no work for the new channel nobody is sent to the fallback."""
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve()
         await trio.sleep(3600)
         desk.disk_is_slow = True
@@ -341,11 +321,9 @@ async def test_one_with_another_split_has_been_up_until_then(
         assert (desk.it.ready, out_s(desk.it)) == (False, 0)
 
 
-async def test_work_that_nobody_can_use_any_more_is_forgotten(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_work_that_nobody_can_use_any_more_is_forgotten(autojump_clock: MockClock) -> None:
     """Else prefixes that were used on it rest for as long as the upstream is gone."""
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         desk.upstream.serve()
         await trio.sleep(2 * LINGER_S)
         desk.it.forget_the_old()
@@ -363,9 +341,9 @@ async def test_work_that_nobody_can_use_any_more_is_forgotten(
         assert desk.it.ready
 
 
-async def test_its_status(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_its_status(autojump_clock: MockClock) -> None:
     """With the sessions that are still on a channel that was replaced."""
-    async with holding(monkeypatch) as desk:
+    async with holding() as desk:
         await trio.sleep(5)
         waiting = desk.it.status(diverted=True)
         assert (waiting.serving, waiting.since_s, waiting.diverted) == (None, 5, True)

@@ -83,10 +83,10 @@ async def _serve(desk: PlacementDesk) -> None:
 
 
 async def test_connections_are_opened_as_machines_need_prefixes_and_closed_when_nobody_does(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     desk = PlacementDesk(SHORT)
-    async with routing(desk, monkeypatch):
+    async with routing(desk):
         desk.follow(upstream(NORTH))
         desk.mines_on("acme", NORTH)
         await _serve(desk)
@@ -126,7 +126,7 @@ async def test_connections_are_bounded_and_it_is_said_once(
     monkeypatch.setattr("pool.routing.routes.ROOM_MIN", 257)  # more than any connection has
     desk = PlacementDesk(SHORT)
     with structlog.testing.capture_logs() as logs:
-        async with routing(desk, monkeypatch):
+        async with routing(desk):
             desk.follow(upstream(NORTH))
             desk.mines_on("acme", NORTH)
             for _ in range(40):
