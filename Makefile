@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp)
 
-.PHONY: install run test test-without-processes soak lint types bench diagrams sanitize fuzz clean
+.PHONY: install run test test-without-processes soak lint types bench coverage mutants diagrams sanitize fuzz clean
 
 install: $(STAMP)
 
@@ -28,8 +28,7 @@ test: lint types
 
 # The tests that start no process, for another Python: make PYTHON=python3.13 VENV=build/venv-3.13 ...
 test-without-processes: install
-	$(BIN)/pytest -n auto --dist worksteal -W ignore::pytest.PytestUnraisableExceptionWarning \
-	    $$($(BIN)/python tests/without_processes.py)
+	$(BIN)/pytest -n auto --dist worksteal $$($(BIN)/python tests/without_processes.py)
 
 # What takes minutes, one after the other: measurements beside each other would measure each other.
 soak: install
@@ -45,6 +44,19 @@ types: install
 
 bench: install
 	$(BIN)/python -m bench
+
+# How much of the money's code its own tests run, branches too, with a floor.
+coverage: install
+	$(BIN)/pytest -n auto --dist worksteal --cov $(COVERED)
+COVERED := tests/payouts tests/faults/test_26_forged_rows.py tests/pool/treasury tests/pool/reports
+
+# Faults put into payouts/ one by one, each of which some test must find; hours for all of them. What is
+# installed is a copy, so that `payouts` can be another's. make mutants MUTANTS='payouts.rates*'
+MUTANTS ?= payouts*
+mutants:
+	$(PYTHON) -m venv build/venv-mutants
+	build/venv-mutants/bin/pip install --quiet --disable-pip-version-check '.[dev]' 'mutmut>=3.8'
+	build/venv-mutants/bin/mutmut run '$(MUTANTS)'
 
 # The state diagrams of the documents, from the tables in the code; a test fails where they are of before.
 diagrams: install
@@ -94,4 +106,4 @@ build/fuzz/%.o: stratum/native/%.cpp $(HEADERS)
 	clang++ $(CHECKS) -fsanitize=fuzzer -O2 -c $< -o $@
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis

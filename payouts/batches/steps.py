@@ -123,6 +123,8 @@ def attempt(
         check_psbt(decoded, expected)
     except (BadTransaction, Quarantined) as wrong:
         raise SettlementError(f"the PSBT is not stored: {wrong}") from wrong
+    if known := next((it for it in batch.attempts if it.txid == decoded.tx.txid), None):
+        raise WrongStep(f"the PSBT is that of attempt {known.attempt} at batch {batch_id}")
     for earlier in batch.attempts:
         if earlier.state is AttemptState.PSBT:  # nobody was given it, and nobody will be
             move_attempt(connection, batch, earlier, AttemptState.FAILED)

@@ -75,6 +75,12 @@ def test_every_vector_holds(case: dict[str, Any]) -> None:
     ) == Amount(case["sat"], case["carry_psat"])
 
 
+def test_a_network_with_another_halving_interval_is_quoted_with_its_own() -> None:
+    """Regtest halves every 150 blocks."""
+    before, after = (quote(0x207FFFFF, height, Fraction(1), 1, 0, 0, 150) for height in (149, 150))
+    assert (before.sat, after.sat) == (5_000_000_000, 2_500_000_000)
+
+
 def test_there_are_vectors() -> None:
     assert len(VECTORS) == 13
 
@@ -398,6 +404,10 @@ def test_the_fee_basis_is_the_floored_mean_without_extremes(fees_sat: list[int],
 @given(fees_sat=st.lists(st.integers(0, 10**10), min_size=1, max_size=60))
 def test_the_fee_basis_lies_between_the_extremes(fees_sat: list[int]) -> None:
     assert min(fees_sat) <= fee_basis_sat(blocks_of(fees_sat)) <= max(fees_sat)
+
+
+def test_a_fee_basis_may_be_of_a_whole_difficulty_period() -> None:
+    assert fee_basis_sat(blocks_of([7] * FEE_BASIS_BLOCKS_MAX)) == 7
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,14 @@ class Desk:
 
     def bring_to(self, state: State) -> None:
         """A batch in that state, as everything goes well."""
+        self.do(draft, self.plan(), ANN)
+        if state is not State.DRAFT:
+            self.bring_from_draft_to(state)
+        assert self.batch().state is state
+
+    def bring_from_draft_to(self, state: State) -> None:
+        """The draft in that state, as everything goes well."""
         steps: tuple[tuple[State, Callable[[], object]], ...] = (
-            (State.DRAFT, lambda: self.do(draft, self.plan(), ANN)),
             (State.APPROVED, lambda: self.do(approve, 1, self.batch().digest, CAP_SAT, BOB)),
             (State.PSBT, lambda: self.do(attempt, 1, *self.make(), 100, ANN)),
             (State.SIGNED, self._sign),
@@ -109,7 +115,6 @@ class Desk:
             step()
             if reached is state:
                 break
-        assert self.batch().state is state
 
     def _sign(self) -> None:
         psbt = self.do(give, 1, 1, ANN)

@@ -44,6 +44,63 @@ def test_no_table_allows_a_fresh_start_after_a_signer_had_it() -> None:
         assert not MOVES[state] & {State.DRAFT, State.APPROVED, State.PSBT}
 
 
+# What is asked of the batch in a state, and done: everything else is refused in words, and changes nothing.
+DONE: dict[State, set[str]] = {
+    State.DRAFT: {"approve", "cancel"},
+    State.APPROVED: {"approve", "attempt", "cancel"},
+    State.PSBT: {"approve", "attempt", "give", "cancel"},
+    State.SIGNED: {"approve", "attempt", "give", "sign", "send"},
+    State.BROADCAST: {"approve", "attempt", "give", "sign", "send"},
+    State.CONFIRMED: set(),
+    State.FINAL: set(),
+}
+
+
+@pytest.mark.parametrize("state", DONE)
+def test_a_step_is_taken_where_the_state_allows_it_and_nowhere_else(desk: Desk, state: State) -> None:
+    desk.bring_to(State.DRAFT)
+    signed = desk.signed(desk.make()[0])
+    bumped = desk.make(FEE_SAT + 500)
+    if state is not State.DRAFT:
+        desk.bring_from_draft_to(state)
+    number = 1
+    steps: dict[str, tuple[Callable[..., object], tuple[object, ...]]] = {
+        "approve": (approve, (desk.batch().digest, CAP_SAT + 1, BOB)),
+        "attempt": (attempt, (*bumped, 100, ANN)),
+        "give": (give, (number, ANN)),
+        "sign": (sign, (number, signed, ANN)),
+        "send": (send, (number, ANN)),
+        "cancel": (cancel, (ANN,)),
+    }
+    done = set()
+    for name, (step, arguments) in steps.items():
+        before = desk.batch(), desk.events(), desk.balances()
+        try:
+            with desk.write() as connection:
+                step(connection, 1, *arguments)
+                done.add(name)
+                raise Undone
+        except (SettlementError, Undone):
+            pass
+        assert (desk.batch(), desk.events(), desk.balances()) == before
+    assert done == DONE[state]
+
+
+class Undone(Exception):
+    """What was looked at is not kept."""
+
+
+def test_the_same_transaction_is_not_an_attempt_twice(desk: Desk) -> None:
+    desk.bring_to(State.SIGNED)
+    with pytest.raises(WrongStep, match="that of attempt 1"):
+        desk.do(attempt, 1, *desk.make(), 100, ANN)
+
+
+def test_there_is_no_batch_but_those_that_there_are(desk: Desk) -> None:
+    with pytest.raises(SettlementError, match="there is no batch 7"):
+        desk.do(cancel, 7, ANN)
+
+
 # Draft and approval
 
 
