@@ -111,7 +111,7 @@ class BlockSubmission:
             await self._count_siblings()
 
     async def _count_siblings(self) -> None:
-        counts = self._queue.take_siblings()
+        counts = self._queue.collect_siblings()
         if not counts:
             return
         log.warning(

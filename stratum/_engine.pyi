@@ -63,7 +63,7 @@ class Engine:
         duplicates_max: int = 67_108_864,
         keep_credits: bool = False,
     ) -> None:
-        """`keep_credits`: of jobs with a forward target, for take_credits(), which must be called."""
+        """`keep_credits`: of jobs with a forward target, for collect_credits(), which must be called."""
     def add_channel(self, channel: int) -> None: ...
     def remove_channel(self, channel: int) -> None: ...
     def add_job(
@@ -147,11 +147,11 @@ class Engine:
         """A mining.submit that had to be decoded in Python; `id` is raw JSON."""
     def validate(self) -> tuple[list[tuple[Any, bytes]], list[Found], list[Any]]:
         """Judge all that is queued: (owner, replies), what was found, owners due for a retarget."""
-    def take_credits(self) -> list[tuple[bytes, bytes]]:
+    def collect_credits(self) -> list[tuple[bytes, bytes]]:
         """Since the last time: previous hashes, each with 16 bytes of every header hash credited on it."""
     def remember(self, prevhash_internal: bytes, keys: bytes) -> None:
-        """These were credited before, as take_credits() gave them: they are duplicates."""
-    def take_tallies(self) -> bytes:
+        """These were credited before, as collect_credits() gave them: they are duplicates."""
+    def collect_tallies(self) -> bytes:
         """Packed records since the last call: u32 worker, u32 rate, i8 difficulty_log2, u8 verdict,
         u16 zero, u32 count; little-endian on every supported machine."""
     def counters(self, session: int) -> tuple[int, int, int]:

@@ -20,7 +20,7 @@ class Paced(Generic[T]):
     def __init__(self, gap_s: float, *, urgent_gap_s: float | None = None) -> None:
         self._gap_s = gap_s
         self._urgent_gap_s = gap_s if urgent_gap_s is None else urgent_gap_s
-        self._taken_s = -math.inf
+        self._handed_on_s = -math.inf
         self._latest: tuple[T, bool] | None = None
         self._changed = trio.Event()
 
@@ -39,21 +39,21 @@ class Paced(Generic[T]):
         self._latest = None
 
     async def due(self) -> T:
-        """The latest value, once it may be handed on. It waits on, and may be overtaken, until `take`."""
+        """The latest value, once it may be handed on. It waits on, and may be overtaken, until `hand_on`."""
         await trio.lowlevel.checkpoint()
         while True:
             due_s = math.inf
             if self._latest is not None:
                 value, urgent = self._latest
-                due_s = self._taken_s + (self._urgent_gap_s if urgent else self._gap_s)
+                due_s = self._handed_on_s + (self._urgent_gap_s if urgent else self._gap_s)
                 if trio.current_time() >= due_s:
                     return value
             self._changed = trio.Event()
             with trio.move_on_at(due_s):
                 await self._changed.wait()
 
-    def take(self) -> bool:
-        """What waits is handed on now: whether it was urgent."""
+    def hand_on(self) -> bool:
+        """What waits is handed on now; whether it was urgent."""
         urgent = self._latest is not None and self._latest[1]
-        self._latest, self._taken_s = None, trio.current_time()
+        self._latest, self._handed_on_s = None, trio.current_time()
         return urgent

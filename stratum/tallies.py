@@ -59,7 +59,7 @@ Records = np.ndarray[Any, np.dtype[np.void]]
 
 
 def pack_tallies(tallies: Mapping[tuple[int, int, int, Verdict], int]) -> bytes:
-    """Counts by worker, rate, difficulty_log2 and verdict, as Engine.take_tallies() packs them."""
+    """Counts by worker, rate, difficulty_log2 and verdict, as Engine.collect_tallies() packs them."""
     rows = [
         (worker, rate, log2, verdict, 0, count) for (worker, rate, log2, verdict), count in tallies.items()
     ]
@@ -67,7 +67,7 @@ def pack_tallies(tallies: Mapping[tuple[int, int, int, Verdict], int]) -> bytes:
 
 
 def unpack_tallies(packed: bytes) -> Iterator[Tally]:
-    """The records of Engine.take_tallies()."""
+    """The records of Engine.collect_tallies()."""
     for worker, rate, difficulty_log2, verdict, _, count in np.frombuffer(packed, dtype=RECORD).tolist():
         yield Tally(worker, rate, difficulty_log2, Verdict(verdict), count)
 

@@ -44,7 +44,7 @@ class CreditBook:
 
     def take(self) -> Credits:
         """What was credited since the last time. Whoever takes it writes it, or stops the pool."""
-        return self._engine.take_credits()
+        return self._engine.collect_credits()
 
     def write(self, connection: Connection, credits: Credits) -> None:
         """In the transaction of the tallies. Once more does no harm: the same hash twice is one."""

@@ -148,7 +148,7 @@ class Journal:
         tallies = self._earned(tallies + changes.tallies)
         for share in changes.noted:
             self._registry.prove(share.worker)
-        new = self._registry.take_new()
+        new = self._registry.collect_new()
         credits = self._credits.take() if self._credits is not None else ()
         if tallies or changes or credits or new.containers or new.workers:
             # Not cancellable half-way: a commit that may have happened must be waited for.

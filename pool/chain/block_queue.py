@@ -103,7 +103,7 @@ class BlockQueue:
             parent.waiting.clear()
         return waiting
 
-    def take_siblings(self) -> dict[SiblingKey, int]:
+    def collect_siblings(self) -> dict[SiblingKey, int]:
         """What was counted since the last call."""
         taken, self._siblings = self._siblings, {}
         return taken

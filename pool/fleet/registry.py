@@ -278,7 +278,7 @@ class Registry:
             self._usual_log2 = median_low(known) if known else unknown_log2
         return self._usual_log2
 
-    def take_new(self) -> NewRows:
+    def collect_new(self) -> NewRows:
         """Rows for the database. Whoever takes them commits them, or stops the pool."""
         new = NewRows(tuple(self._new_containers), tuple(self._new_workers))
         self._new_containers.clear()

@@ -326,7 +326,7 @@ class UpstreamChannel:
     async def _tell_masks(self) -> None:
         while True:
             await self._masks.due()
-            self._masks.take()
+            self._masks.hand_on()
             self._services.board.distribution.mask_changed(self.channel)
 
     # Jobs
@@ -343,7 +343,7 @@ class UpstreamChannel:
             named = msgspec.structs.replace(price[0], upstream_id=self.record.id, order_id=self.order_id)
             epoch = await self._services.epoch(named, price[1])
             if self._offers.latest is work:  # else lost, or overtaken
-                self._take(work, epoch, self._offers.take())
+                self._take(work, epoch, self._offers.hand_on())
 
     async def _reprice(self) -> None:
         """Where a block is worth something else by now, the work that is mined is published again."""

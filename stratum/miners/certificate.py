@@ -31,7 +31,7 @@ class Certificate:
 
     def __init__(self, certificate: str, key: str | None) -> None:
         self._files = (certificate, key or certificate)
-        self._stamp = self._look()
+        self._stamp = self._file_stamps()
         self._context, self._until_unix_s, self._flaw = _load(*self._files)
         self._alarm_due_s = 0.0
         self._mind_expiry()
@@ -52,7 +52,7 @@ class Certificate:
 
     def context(self) -> ssl.SSLContext:
         """For the next connection: with the certificate that the files hold now, if it is a good one."""
-        stamp = self._look()
+        stamp = self._file_stamps()
         if stamp != self._stamp:
             self._stamp = stamp
             self._renew()
@@ -71,7 +71,7 @@ class Certificate:
         self._alarm_due_s = 0.0
         log.info("certificate_renewed", certificate=self._files[0], until=self.until)
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
+    def _file_stamps(self) -> list[tuple[int, int, int] | None]:
         """Differs when a file does."""
         stamps: list[tuple[int, int, int] | None] = []
         for path in self._files:

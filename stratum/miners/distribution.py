@@ -25,7 +25,7 @@ ANEW_INTERVAL_S: Final = 1.0
 # Miners give up on a pool that sends no job for 60 s. Work comes every 30 s; when it does not, because the
 # node is slow or gone, what there is goes out again, anew or as an alias.
 JOB_INTERVAL_S: Final = 45.0
-QUIET_LOOK_S: Final = 2.0
+QUIET_CHECK_S: Final = 2.0
 PACE_CHUNK: Final = 256  # sessions written in one go of a routine refresh: 1 ms
 
 
@@ -197,7 +197,7 @@ class Distribution:
 
     async def _serve_waiting(self) -> None:
         while True:
-            with trio.move_on_after(QUIET_LOOK_S):
+            with trio.move_on_after(QUIET_CHECK_S):
                 await self._wanted.due()
-            self._wanted.take()
+            self._wanted.hand_on()
             self.serve_waiting()

@@ -107,7 +107,7 @@ class GroupCommit:
         self._wanted, self._enough = trio.Event(), trio.Event()
         self._due_s = trio.current_time() + self._interval_s
         replies, self._replies, self._replies_bytes = self._replies, [], 0
-        tallies = self._engine.take_tallies()
+        tallies = self._engine.collect_tallies()
         owed, self._journal_is_owed = self._journal_is_owed, False
         if tallies or owed:  # else nobody is to be charged with these: garbage is not worth an fsync
             await self._journal.commit(tallies)

@@ -98,7 +98,7 @@ class Liveness:
         """Whether it was sent away."""
         return self._leave_by_s is not None
 
-    def look_at_handshake(self, *, subscribed: bool, now_s: float) -> None:
+    def check_handshake(self, *, subscribed: bool, now_s: float) -> None:
         """It does not mine yet: for how long not?"""
         waited_s = now_s - self._opened_at_s
         if not subscribed and waited_s >= self._limits.subscribe_s:
@@ -106,7 +106,7 @@ class Liveness:
         elif waited_s >= self._limits.authorise_s:
             self.closing = "no authorize"
 
-    def look_at_shares(self, accepted: int, rejected: int, now_s: float) -> Due | None:
+    def check_shares(self, accepted: int, rejected: int, now_s: float) -> Due | None:
         """It mines: with these counts of shares since it connected."""
         limits = self._limits
         if self._leave_by_s is not None and now_s >= self._leave_by_s:

@@ -248,16 +248,16 @@ class MinerSession:
             return self.assignment.send_away(now_s)
         return b""
 
-    def reconsider_difficulty(self, now_s: float) -> None:
+    def retarget(self, now_s: float) -> None:
         """So many shares have come as were to be waited for."""
         if self.state is State.MINING:
             accepted, _, shares = self._services.engine.counters(self.slot)
-            self._reconsider(accepted, shares, now_s)
+            self._retarget(accepted, shares, now_s)
 
-    def _reconsider(self, accepted: int, shares: int, now_s: float) -> None:
+    def _retarget(self, accepted: int, shares: int, now_s: float) -> None:
         """Let vardiff see the shares accepted, and those of them at the current difficulty."""
         assignment = self.assignment
-        wanted_log2 = self.difficulty.reconsider(
+        wanted_log2 = self.difficulty.retarget(
             assignment.policy, assignment.workers[0], accepted, shares, now_s
         )
         if wanted_log2 is not None:
@@ -267,15 +267,15 @@ class MinerSession:
         """Every few seconds: deadlines, vardiff, help; check `closing` afterwards."""
         liveness, said = self._liveness, b""
         if self.state is not State.MINING:
-            liveness.look_at_handshake(subscribed=self.state is State.SUBSCRIBED, now_s=now_s)
+            liveness.check_handshake(subscribed=self.state is State.SUBSCRIBED, now_s=now_s)
         else:
             accepted, rejected, shares = self._services.engine.counters(self.slot)
-            due = liveness.look_at_shares(accepted, rejected, now_s)
+            due = liveness.check_shares(accepted, rejected, now_s)
             if due is Due.FRESH_JOB:
                 self.assignment.owe_job()
             elif due is not None:
                 said = SAID[due]
-            self._reconsider(accepted, shares, now_s)
+            self._retarget(accepted, shares, now_s)
         self.closing = self.closing or liveness.closing
         return said
 

@@ -44,7 +44,7 @@ class SessionDifficulty:
         self.pinned_from = 0
         self._services = services
         self._slot = slot  # the engine's number of the session
-        # Settled: this machine's own shares have said what it needs, in this session or an earlier one.
+        # Steady: this machine's own shares have said what it needs, in this session or an earlier one.
         self._history = History(from_s=now_s)
         self._returned_log2: int | None = None  # what it came back with, until it is heard
         self._floor_log2: int | None = None
@@ -59,7 +59,7 @@ class SessionDifficulty:
         """
         least = difficulty_from_log2(policy.difficulty_log2_min)
         beyond = difficulty_from_log2(policy.difficulty_log2_max + 1)
-        if self._history.settled or not least <= difficulty < beyond:
+        if self._history.steady or not least <= difficulty < beyond:
             return None
         self._wished_log2 = floor_log2(difficulty)
         return self._wished_log2
@@ -78,13 +78,13 @@ class SessionDifficulty:
     def remember(self, log2: int, now_s: float) -> None:
         """The machine has mined before, at this difficulty last."""
         self._wished_log2 = log2
-        self._history = History(from_s=now_s, settled=True)
+        self._history = History(from_s=now_s, steady=True)
 
     def start(self, policy: VardiffPolicy) -> None:
         """It mines from now on."""
         wished = self._services.start_difficulty_log2 if self._wished_log2 is None else self._wished_log2
         self.log2 = self.pending_log2 = policy.clamp(wished, self._floor_log2)
-        if self._history.settled and self._services.silent is not None:
+        if self._history.steady and self._services.silent is not None:
             self._returned_log2 = self.log2
 
     def leave(self, worker: int) -> None:
@@ -118,14 +118,14 @@ class SessionDifficulty:
         """
         engine, wanted_log2 = self._services.engine, self.wanted_log2
         if was_idle:
-            self._history = History(from_s=now_s, settled=self._history.settled)
+            self._history = History(from_s=now_s, steady=self._history.steady)
         else:
             _, _, shares = engine.counters(self._slot)
             self._history = vardiff.moved(
                 policy, self._history, difficulty_log2=self.log2, shares=shares, now_s=now_s
             )
         engine.pin_difficulty(self._slot, log2, seq)
-        first = 1 if self._returned_log2 is not None else vardiff.next_look(0)
+        first = 1 if self._returned_log2 is not None else vardiff.next_retarget(0)
         engine.set_retarget_after(self._slot, first)
         self.log2, self.pinned_from = log2, seq
         self.want(policy, wanted_log2)
@@ -133,7 +133,7 @@ class SessionDifficulty:
 
     # Vardiff
 
-    def reconsider(
+    def retarget(
         self, policy: VardiffPolicy, worker: int, accepted: int, shares: int, now_s: float
     ) -> int | None:
         """Let vardiff see the shares accepted, and those at `log2`; another difficulty that it wants."""
@@ -143,7 +143,7 @@ class SessionDifficulty:
             if accepted == 0:
                 return self._not_heard(policy, self._returned_log2, worker, now_s)
             self._heard(self._returned_log2, worker, shares, now_s)
-        wanted_log2, self._history = vardiff.look(
+        wanted_log2, self._history = vardiff.retarget(
             policy,
             self._history,
             difficulty_log2=self.log2,
@@ -154,14 +154,14 @@ class SessionDifficulty:
         if wanted_log2 != self.log2:
             return wanted_log2
         before = self._history.shares_before
-        self._services.engine.set_retarget_after(self._slot, before + vardiff.next_look(shares - before))
+        self._services.engine.set_retarget_after(self._slot, before + vardiff.next_retarget(shares - before))
         return None
 
     def _not_heard(self, policy: VardiffPolicy, returned_log2: int, worker: int, now_s: float) -> int | None:
         """What was remembered may be of another machine: after a while of silence it is tried at less."""
         if now_s - self._history.from_s < vardiff.UNHEARD_AIMS * policy.aim_s:
             return None
-        self._history = History(from_s=now_s, settled=True)
+        self._history = History(from_s=now_s, steady=True)
         step = vardiff.unheard_step(returned_log2 - self.log2)
         wanted_log2 = policy.clamp(self.log2 - step, self._floor_log2)
         silent = self._services.silent
@@ -172,7 +172,7 @@ class SessionDifficulty:
     def _heard(self, returned_log2: int, worker: int, shares: int, now_s: float) -> None:
         """Its first share: from now on vardiff counts, and from the start where it had to be brought down."""
         self._returned_log2 = None
-        settled = self.log2 >= returned_log2
-        self._history = History(from_s=now_s, shares_before=shares, settled=settled)
+        steady = self.log2 >= returned_log2
+        self._history = History(from_s=now_s, shares_before=shares, steady=steady)
         if self._services.silent is not None:
             self._services.silent.heard(worker)

@@ -142,7 +142,7 @@ class Switchboard:
         connection = SocketConnection(self, arrival.sock, arrival.address, arrival.place)
         queued = self._engine.queued()
         if data is not None:
-            self._take(connection, data)
+            self._feed(connection, data)
         return ARRIVAL_COST + self._shares_cost(queued) + self._go_on(connection)
 
     def session_for(self, connection: Connection) -> MinerSession:
@@ -212,9 +212,9 @@ class Switchboard:
     def _read(self, connection: Connection, bytes_max: int) -> bool:
         """Submits are queued; whether there is a line that is none, and is to be answered."""
         data = connection.read(bytes_max)
-        return data is not None and self._take(connection, data)
+        return data is not None and self._feed(connection, data)
 
-    def _take(self, connection: Connection, data: bytes) -> bool:
+    def _feed(self, connection: Connection, data: bytes) -> bool:
         if not data:
             self.drop(connection, "left")
             return False
@@ -343,7 +343,7 @@ class Switchboard:
         if retarget:
             now_s = trio.current_time()
             for connection in retarget:
-                connection.session.reconsider_difficulty(now_s)
+                connection.session.retarget(now_s)
         self.commits.add(replies)
 
     # Time

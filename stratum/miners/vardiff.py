@@ -3,7 +3,7 @@
 Shares are a Poisson process, so a count and a time say how fast a machine is, and the count says how sure
 that is. At first contact a session climbs the *ladder*: it goes to the power of two nearest to the best
 estimate from everything since the connect, because a wrong step costs seconds and waiting costs more.
-After a while at one difficulty it is *settled*: now a difficulty is left only when the exact (Garwood)
+After a while at one difficulty it is *steady*: now a difficulty is left only when the exact (Garwood)
 confidence interval of the rate lies wholly beyond a bound, and the bounds are further apart than the
 factor of two of one step, so a move can never justify the move back.
 
@@ -26,10 +26,10 @@ import msgspec
 # at HIGH / 2 > LOW, and a step down from just below LOW at 2 * LOW < HIGH.
 RATE_HIGH = 1.4
 RATE_LOW = 0.62
-Z_SETTLED = 3.5  # one false move in 4,000 independent looks; a settled session has some 100 a day
-SETTLED_SHARES_MIN = 24  # a burst of a few shares happens by chance when one looks all day
-SETTLED_STEP_DOWN_MAX = 4
-# A settled session that is faster by this much is another machine by now: it climbs the ladder again. One
+Z_STEADY = 3.5  # one false move in 4,000 independent tries; a steady session has some 100 a day
+STEADY_SHARES_MIN = 24  # a burst of a few shares happens by chance when one tries all day
+STEADY_STEP_DOWN_MAX = 4
+# A steady session that is faster by this much is another machine by now: it climbs the ladder again. One
 # that is slower may just have stopped, and would fall down the ladder.
 LADDER_AGAIN = 2
 LADDER_SHARES_MIN = 8  # or LADDER_AIMS_MIN without as many
@@ -42,10 +42,10 @@ SILENT_STEP_DOWN = 5  # not one share since the connect: in two stages down a th
 UNHEARD_AIMS = 5
 UNHEARD_STEP_MAX = 4
 STEP_UP_MAX = 10  # a thousand times too low is found at once; more is not plausible from one burst
-SETTLE_AIMS = 12  # at one difficulty, then the ladder ends
+STEADY_AIMS = 12  # at one difficulty, then the ladder ends
 WINDOW_AIMS = 450  # then counting starts anew, so that hours of the past do not hide the present
-SHARES_PER_LOOK = 8  # the first look; each further look waits for twice as many
-LOOK_SHARES_MAX = 256
+RETARGET_SHARES_MIN = 8  # the first time; each further time waits for twice as many
+RETARGET_SHARES_MAX = 256
 
 
 class VardiffPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ class VardiffPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # numbers: nothing to collect
-    """What vardiff remembers of a session between two looks.
+    """What vardiff remembers of a session between two retargets.
 
     The window is the time since from_s, at one difficulty; shares_before were accepted at that
     difficulty before it. While on the ladder, earlier_* sum up the difficulties before: shares, and how
@@ -73,10 +73,10 @@ class History(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # numbers: 
     shares_before: int = 0
     earlier_shares: int = 0
     earlier_expected: float = 0.0
-    settled: bool = False
+    steady: bool = False
 
 
-def look(
+def retarget(
     policy: VardiffPolicy,
     history: History,
     *,
@@ -85,34 +85,34 @@ def look(
     shares: int,
     now_s: float,
 ) -> tuple[int, History]:
-    """The difficulty to have, the present one included, and the history to look at next time.
+    """The difficulty to have, the present one included, and the history for the next time.
 
     shares: accepted since the present difficulty was set. Call `moved` once a new one is in force.
     """
     count = shares - history.shares_before
-    if history.settled and count == 0:
-        # Silence says that a settled machine stands still, not that it is slow. Whole sites stand still
+    if history.steady and count == 0:
+        # Silence says that a steady machine stands still, not that it is slow. Whole sites stand still
         # at once, and must not all come back at the lowest difficulty.
         return difficulty_log2, msgspec.structs.replace(history, from_s=now_s)
     expected = (now_s - history.from_s) / policy.aim_s
-    move = settled_step(count, expected)
+    move = steady_step(count, expected)
     if move:
         # This window is certain by itself: what was before it, if it says otherwise, is not so any more.
         history = History(
             from_s=history.from_s,
             shares_before=history.shares_before,
-            settled=history.settled and move < LADDER_AGAIN,
+            steady=history.steady and move < LADDER_AGAIN,
         )
-    elif not history.settled:
+    elif not history.steady:
         earlier = math.ldexp(history.earlier_expected, difficulty_log2)
         move = ladder_step(count + history.earlier_shares, expected + earlier)
     wanted_log2 = policy.clamp(difficulty_log2 + move, floor_log2)
     if wanted_log2 != difficulty_log2:
         return wanted_log2, history
     if expected >= WINDOW_AIMS:
-        return difficulty_log2, History(from_s=now_s, shares_before=shares, settled=True)
-    if expected >= SETTLE_AIMS and not history.settled:
-        history = History(from_s=history.from_s, shares_before=history.shares_before, settled=True)
+        return difficulty_log2, History(from_s=now_s, shares_before=shares, steady=True)
+    if expected >= STEADY_AIMS and not history.steady:
+        history = History(from_s=history.from_s, shares_before=history.shares_before, steady=True)
     return difficulty_log2, history
 
 
@@ -120,8 +120,8 @@ def moved(
     policy: VardiffPolicy, history: History, *, difficulty_log2: int, shares: int, now_s: float
 ) -> History:
     """The history after difficulty_log2, at which `shares` were accepted, was left for another."""
-    if history.settled:
-        return History(from_s=now_s, settled=True)
+    if history.steady:
+        return History(from_s=now_s, steady=True)
     expected = (now_s - history.from_s) / policy.aim_s
     return History(
         from_s=now_s,
@@ -130,14 +130,14 @@ def moved(
     )
 
 
-def settled_step(shares: int, expected: float) -> int:
+def steady_step(shares: int, expected: float) -> int:
     """By how many powers of two to move, beyond doubt: positive is harder, 0 is stay."""
     if expected <= 0 or shares == 0:
         return 0
-    if shares >= SETTLED_SHARES_MIN and _count_low(shares) > RATE_HIGH * expected:
+    if shares >= STEADY_SHARES_MIN and _count_low(shares) > RATE_HIGH * expected:
         return min(max(1, round(math.log2(shares / expected))), STEP_UP_MAX)
     if _count_high(shares) < RATE_LOW * expected:
-        return -min(max(1, round(math.log2(expected / shares))), SETTLED_STEP_DOWN_MAX)
+        return -min(max(1, round(math.log2(expected / shares))), STEADY_STEP_DOWN_MAX)
     return 0
 
 
@@ -158,18 +158,18 @@ def unheard_step(lowered: int) -> int:
     return min(max(1, lowered), UNHEARD_STEP_MAX)
 
 
-def next_look(shares: int) -> int:
-    """At how many accepted shares of the window the engine should call for the next look."""
-    return max(SHARES_PER_LOOK, min(2 * shares, shares + LOOK_SHARES_MAX))
+def next_retarget(shares: int) -> int:
+    """At how many accepted shares of the window the engine should call for the next retarget."""
+    return max(RETARGET_SHARES_MIN, min(2 * shares, shares + RETARGET_SHARES_MAX))
 
 
 def _count_low(count: int) -> float:
     """Lower bound of a Poisson mean after `count` events (Wilson-Hilferty approximation of Garwood)."""
-    root = 1 - 1 / (9 * count) - Z_SETTLED / (3 * math.sqrt(count))
+    root = 1 - 1 / (9 * count) - Z_STEADY / (3 * math.sqrt(count))
     return float(count * max(root, 0.0) ** 3)
 
 
 def _count_high(count: int) -> float:
     """Upper bound of a Poisson mean after `count` events."""
     more = count + 1
-    return float(more * (1 - 1 / (9 * more) + Z_SETTLED / (3 * math.sqrt(more))) ** 3)
+    return float(more * (1 - 1 / (9 * more) + Z_STEADY / (3 * math.sqrt(more))) ** 3)

@@ -154,7 +154,7 @@ void Engine::remember(const Hash& prevhash, std::string_view keys) {
         filter.insert(reinterpret_cast<const uint8_t*>(keys.data()));
 }
 
-std::vector<Credits> Engine::take_credits() {
+std::vector<Credits> Engine::collect_credits() {
     credit_bytes_ = 0;
     return std::exchange(credits_, {});
 }
@@ -372,7 +372,7 @@ void Engine::submit(uint32_t session, const Submit& submit) {
     const Session& s = session_at(session);
     if (queue_.size() >= kQueueMax || ids_.size() + submit.id.size() > kQueuedIdBytesMax ||
         credit_bytes_ + queue_.size() * DuplicateFilter::kKeyBytes >= kCreditBytesMax)
-        throw std::length_error("share queue is full: validate() or take_credits() is overdue");
+        throw std::length_error("share queue is full: validate() or collect_credits() is overdue");
     Share share;
     share.session = session;
     share.verdict = resolve(s, submit, share);

@@ -159,7 +159,7 @@ class Engine {
         uint64_t from_seq;
         int8_t difficulty_log2;
     };
-    // keep_credits: what is credited on jobs with a forward target is for take_credits().
+    // keep_credits: what is credited on jobs with a forward target is for collect_credits().
     Engine(size_t line_bytes_max, const sha256::Backend& backend, size_t duplicates_max, bool keep_credits = false);
 
     void add_channel(uint32_t channel);
@@ -206,8 +206,8 @@ class Engine {
     void submit(uint32_t session, const Submit& submit);
     void validate(Batch& batch);
 
-    std::vector<Tally> take_tallies() { return tallies_.take(); }
-    std::vector<Credits> take_credits();
+    std::vector<Tally> collect_tallies() { return tallies_.take(); }
+    std::vector<Credits> collect_credits();
     // These were credited on the previous block before: by an engine before this one.
     void remember(const Hash& prevhash, std::string_view keys);
     const std::vector<Pin>& pins(uint32_t session) { return session_at(session).place.pins; }

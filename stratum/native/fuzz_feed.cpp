@@ -350,7 +350,7 @@ class World {
     }
 
     void check_tallies() {
-        const std::vector<Tally> tallies = whole_.take_tallies(), others = pieces_.take_tallies();
+        const std::vector<Tally> tallies = whole_.collect_tallies(), others = pieces_.collect_tallies();
         require(std::ranges::equal(tallies, others,
                                    [](const Tally& a, const Tally& b) { return a.same_key(b) && a.count == b.count; }),
                 "engines tally the same");

@@ -189,15 +189,15 @@ class PyEngine {
         for (size_t i = 0; i < totals_.size(); ++i) totals_[i] += batch_.verdicts[i];
         return nb::make_tuple(replies, found, retarget);
     }
-    nb::bytes take_tallies() {
+    nb::bytes collect_tallies() {
         const auto guard = lock();
-        const std::vector<angara::Tally> tallies = engine_.take_tallies();
+        const std::vector<angara::Tally> tallies = engine_.collect_tallies();
         return bytes_of(tallies.data(), tallies.size() * sizeof(angara::Tally));
     }
-    nb::list take_credits() {
+    nb::list collect_credits() {
         const auto guard = lock();
         nb::list list;
-        for (const angara::Credits& credits : engine_.take_credits())
+        for (const angara::Credits& credits : engine_.collect_credits())
             list.append(nb::make_tuple(bytes_of(credits.prevhash.data(), credits.prevhash.size()),
                                        bytes_of(credits.keys.data(), credits.keys.size())));
         return list;
@@ -367,8 +367,8 @@ NB_MODULE(_engine, m) {
         .def("feed", &PyEngine::feed, "session"_a, "data"_a)
         .def("submit", &PyEngine::submit, "session"_a, "id"_a, "params"_a)
         .def("validate", &PyEngine::validate)
-        .def("take_tallies", &PyEngine::take_tallies)
-        .def("take_credits", &PyEngine::take_credits)
+        .def("collect_tallies", &PyEngine::collect_tallies)
+        .def("collect_credits", &PyEngine::collect_credits)
         .def("remember", &PyEngine::remember, "prevhash_internal"_a, "keys"_a)
         .def("counters", &PyEngine::counters, "session"_a)
         .def("unearned", &PyEngine::unearned, "session"_a)

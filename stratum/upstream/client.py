@@ -224,12 +224,12 @@ class Upstream:
         better: UpstreamLink | None = None
         async with trio.open_nursery() as watch:
 
-            async def look() -> None:
+            async def wait_for_better() -> None:
                 nonlocal better
                 better = await self._search.better_than(link, nursery)
                 watch.cancel_scope.cancel()
 
-            watch.start_soon(look)
+            watch.start_soon(wait_for_better)
             await link.lost.wait()
             watch.cancel_scope.cancel()
         return better
@@ -241,14 +241,14 @@ class Upstream:
         link.end(Fault.ENDED, "left for a better endpoint")
         await link.lost.wait()
         self._forget(link)
-        for shares in link.session.submits.take_all():
+        for shares in link.session.submits.collect():
             self._give_up(shares)
 
     def _lose(self, link: UpstreamLink, nursery: trio.Nursery) -> None:
         assert link.failure is not None
         self._serving = None
         self._forget(link)
-        once, twice = link.session.submits.take_all()
+        once, twice = link.session.submits.collect()
         if once or twice:
             self._log.warning("upstream_shares_unanswered", shares=len(once) + len(twice))
         self._limbo = _Limbo(link, once, trio.current_time() + self._settings.resubmit_s)
@@ -284,7 +284,7 @@ class Upstream:
 
     def _resolve_everything(self) -> None:
         for link in set(self._links.values()):
-            for shares in link.session.submits.take_all():
+            for shares in link.session.submits.collect():
                 self._give_up(shares)
         if self._limbo is not None:
             self._give_up(self._limbo.shares)

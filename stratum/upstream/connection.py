@@ -218,7 +218,7 @@ class UpstreamLink:
                 self.session.receive_data(data)
                 while self.failure is None and (event := self.session.next_event()) is not None:
                     self._count_notices()
-                    self._take(event)
+                    self._note(event)
                 self._count_notices()
             except RefusedByUpstream as error:
                 self.end(Fault.REFUSED, str(error))
@@ -243,7 +243,7 @@ class UpstreamLink:
 
     # Events
 
-    def _take(self, event: UpstreamEvent) -> None:
+    def _note(self, event: UpstreamEvent) -> None:
         now_s = trio.current_time()
         if isinstance(event, Up):
             self.up_at_s = self._alive_at_s = now_s

@@ -81,12 +81,12 @@ class Place:
         """Be in another state from now on."""
         self.state, self.reason, self._since_s = state, reason, now_s
 
-    def take_address(self) -> tuple[str, int]:
+    def next_address(self) -> tuple[str, int]:
         """Where to connect this time. A redirection counts once."""
         redirect, self.redirect = self.redirect, None
         return redirect or (self.endpoint.host, self.endpoint.port)
 
-    def take_session_id(self) -> str | None:
+    def next_session_id(self) -> str | None:
         """Which session to resume this time. Once: an upstream that cannot must not be asked for ever."""
         session_id, self.session_id = self.session_id, None
         return session_id

@@ -138,13 +138,13 @@ class UpstreamSearch:
             connection=number,
             endpoint=place.endpoint,
             need=settings.need,
-            session_id=place.take_session_id(),
+            session_id=place.next_session_id(),
             suggest_difficulty=settings.suggest_difficulty,
         )
         link = UpstreamLink(
             name=settings.name,
             endpoint=place.endpoint,
-            address=place.take_address(),
+            address=place.next_address(),
             session=session,
             tls=place.tls,
             limits=settings.link,

@@ -185,7 +185,7 @@ class UpstreamSession:
             del self._received[: end + 1]
             self._searched = 0
             if line.strip():  # some pools keep the connection alive with empty lines
-                self._take(line)
+                self._on_line(line)
         return self._events.popleft()
 
     def data_to_send(self) -> bytes:
@@ -195,7 +195,7 @@ class UpstreamSession:
         self._out_bytes = 0
         return data
 
-    def _take(self, line: bytes) -> None:
+    def _on_line(self, line: bytes) -> None:
         try:
             message = messages.decode(line)
         except messages.BadLine as error:

@@ -91,7 +91,7 @@ class Submits:
         overdue = [number for number, sent in self._sent.items() if sent.at_s <= sent_until_s]
         return [unanswered(self._sent.pop(number).share) for number in overdue]
 
-    def take_all(self) -> tuple[list[UpstreamShare], list[UpstreamShare]]:
+    def collect(self) -> tuple[list[UpstreamShare], list[UpstreamShare]]:
         """At the end of the connection: what was sent once, and what was sent a second time."""
         sent, self._sent = self._sent, {}
         once = [entry.share for entry in sent.values() if not entry.again]

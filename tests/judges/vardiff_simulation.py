@@ -1,7 +1,7 @@
 """A machine that finds shares as a Poisson process, and vardiff that follows it, on virtual time.
 
-Time goes as in stratum/miners/switchboard.py: a look when the engine counts enough shares and every 5 s, a
-new difficulty with other work, which is made at once, but not twice a second. Every run is a
+Time goes as in stratum/miners/switchboard.py: a retarget when the engine counts enough shares and every 5 s,
+a new difficulty with other work, which is made at once, but not twice a second. Every run is a
 function of its seed.
 """
 
@@ -49,15 +49,15 @@ def simulate(
     *,
     for_s: float,
     changes: tuple[tuple[float, float], ...] = (),
-    settled: bool = False,
+    steady: bool = False,
     policy: VardiffPolicy = POLICY,
 ) -> Run:
     """A machine that finds `rate` shares per aim at the difficulty it starts at; later changes of that."""
     rng = random.Random(seed)
     run = Run(rates=[(0.0, rate)])
     log2, pending_log2, now_s = 0, 0, 0.0
-    count, next_look = 0, vardiff.next_look(0)
-    history = History(from_s=0.0, settled=settled)
+    count, next_retarget = 0, vardiff.next_retarget(0)
+    history = History(from_s=0.0, steady=steady)
     look_s, served_s, serve_s = rng.uniform(0, LOOK_S), rng.uniform(0, ANEW_INTERVAL_S), math.inf
     to_change = [*changes, (math.inf, 0.0)]
 
@@ -75,7 +75,7 @@ def simulate(
             served_s, serve_s = now_s, math.inf
             history = vardiff.moved(policy, history, difficulty_log2=log2, shares=count, now_s=now_s)
             run.moves.append((now_s, pending_log2 - log2))
-            log2, count, next_look = pending_log2, 0, vardiff.next_look(0)
+            log2, count, next_retarget = pending_log2, 0, vardiff.next_retarget(0)
             run.rates.append((now_s, rate / 2.0**log2))
             share_s = next_share_s()
             continue
@@ -83,15 +83,15 @@ def simulate(
             run.shares += 1
             count += 1
             share_s = next_share_s()
-            if count < next_look:
+            if count < next_retarget:
                 continue
         else:
             look_s += LOOK_S
         if pending_log2 == log2:
-            pending_log2, history = vardiff.look(
+            pending_log2, history = vardiff.retarget(
                 policy, history, difficulty_log2=log2, floor_log2=None, shares=count, now_s=now_s
             )
-            next_look = history.shares_before + vardiff.next_look(count - history.shares_before)
+            next_retarget = history.shares_before + vardiff.next_retarget(count - history.shares_before)
             if pending_log2 != log2:
                 serve_s = max(now_s, served_s + ANEW_INTERVAL_S)
     return run

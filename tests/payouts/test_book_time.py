@@ -19,7 +19,7 @@ from payouts.book_time import book_time, latest_s
 from payouts.income import Block, record_block
 from payouts.ledger import post
 from payouts.ratebook import record_rate
-from pool.books import rate_epochs as price_book
+from pool.books import rate_epochs
 from pool.books.journal import Journal
 from pool.books.journal_schema import journal_batches
 from pool.books.rate_epochs import WorkPrice
@@ -110,7 +110,7 @@ async def test_shares_are_never_counted_in_a_minute_before_those_counted_already
     history = a_history(store)
     clock, worker = DAY_S + 600, ACME * 100
     with history.store.write() as connection:
-        epoch = price_book.open_epoch(connection, PRICE, 1_000_000, DAY_S)
+        epoch = rate_epochs.open_epoch(connection, PRICE, 1_000_000, DAY_S)
     shares = struct.pack("=IIbBHI", worker, epoch, 18, 0, 0, 3)
     for back_s in (0, 86_400, 300):
         with store.read() as connection:
@@ -118,7 +118,7 @@ async def test_shares_are_never_counted_in_a_minute_before_those_counted_already
         journal = Journal(
             store,
             registry,
-            rate_of=price_book.rate_of,
+            rate_of=rate_epochs.rate_of,
             wall_clock=lambda: clock - back_s,  # noqa: B023
         )
         await journal.commit(shares)

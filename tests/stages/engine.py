@@ -126,7 +126,7 @@ class Mine:
 
     def tallies(self) -> list[Tally]:
         """Taken, in a fixed order."""
-        return sorted(unpack_tallies(self.engine.take_tallies()), key=msgspec.structs.astuple)
+        return sorted(unpack_tallies(self.engine.collect_tallies()), key=msgspec.structs.astuple)
 
     def tally_counts(self) -> Counter[tuple[int, int, int, Verdict]]:
         return Counter({msgspec.structs.astuple(tally)[:-1]: tally.count for tally in self.tallies()})

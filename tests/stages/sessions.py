@@ -30,7 +30,7 @@ from stratum.tallies import Tally, Verdict, unpack_tallies
 from tests.fakes.work_sources import SourceThatKeeps
 
 NTIME: Final = 1_700_000_000
-LOOK_S: Final = TICK_S * TICK_BUCKETS
+CHECK_S: Final = TICK_S * TICK_BUCKETS
 # Production's range in a small way: the start is 64 times the least, as 65,536 is of 1,024.
 PASSWORD: Final = "x"
 LEAST_LOG2: Final = -32
@@ -225,20 +225,20 @@ class Desk:
 
     def tallies(self) -> list[Tally]:
         """What was judged since the last time."""
-        return list(unpack_tallies(self.engine.take_tallies()))
+        return list(unpack_tallies(self.engine.collect_tallies()))
 
     def judge(self) -> None:
         replies, _, retarget = self.engine.validate()
         for miner, reply in replies:
             miner.write(reply)
         for miner in retarget:
-            miner.session.reconsider_difficulty(self.now_s)
+            miner.session.retarget(self.now_s)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: a look at each session every LOOK_S, who waits served every ANEW_INTERVAL_S."""
+        """Let time pass: a look at each session every CHECK_S, who waits served every ANEW_INTERVAL_S."""
         end_s = self.now_s + seconds
         while True:
-            look_s = (self.now_s // LOOK_S + 1) * LOOK_S
+            look_s = (self.now_s // CHECK_S + 1) * CHECK_S
             serve_s = (self.now_s // ANEW_INTERVAL_S + 1) * ANEW_INTERVAL_S
             if min(look_s, serve_s) > end_s:
                 break

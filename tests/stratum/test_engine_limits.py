@@ -229,7 +229,7 @@ def _come_and_go(engine: Engine, sessions: int) -> None:
         engine.close(session)
         if number % 100 == 0:
             engine.validate()
-            engine.take_tallies()
+            engine.collect_tallies()
     engine.validate()
 
 

@@ -20,7 +20,7 @@ class HandedOn:
     async def run(self) -> None:
         while True:
             value = await self.paced.due()
-            self.values.append((value, trio.current_time() - self._began_s, self.paced.take()))
+            self.values.append((value, trio.current_time() - self._began_s, self.paced.hand_on()))
 
 
 @pytest.fixture
@@ -95,13 +95,13 @@ async def test_it_can_be_overtaken_between_due_and_take(autojump_clock: MockCloc
     paced.put("b")
     assert paced.latest == "b"
     assert await paced.due() == "b"
-    assert paced.take()
+    assert paced.hand_on()
     assert paced.latest is None
 
 
 async def test_waiting_can_be_cancelled_and_loses_nothing(autojump_clock: MockClock) -> None:
     paced = Paced[str](GAP_S)
-    paced.take()
+    paced.hand_on()
     paced.put("a")
     with trio.move_on_after(1) as early:
         await paced.due()

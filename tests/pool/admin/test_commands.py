@@ -58,7 +58,7 @@ class RunningPool:
         """Rows for what is new, as journal and fold write them."""
         assert self.store is not None
         with self.store.write() as connection:
-            insert_new(connection, self.registry.take_new(), 0)
+            insert_new(connection, self.registry.collect_new(), 0)
         self.registry.rowless.clear()
 
 
@@ -367,7 +367,7 @@ async def test_what_is_removed_leaves_lists_and_quotas_and_is_itself_again_when_
     later.prove(again.worker)
     store = store_in(tmp_path)
     with store.write() as connection:
-        insert_new(connection, later.take_new(), 0)
+        insert_new(connection, later.collect_new(), 0)
     with store.read() as connection:
         assert set(Registry(load(connection)).workers) == set(numbers)
     store.close()

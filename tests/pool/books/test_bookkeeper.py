@@ -95,7 +95,7 @@ async def test_a_block_whose_finder_was_removed_meanwhile_is_booked_all_the_same
         assert isinstance(admission, Admitted)
         it.registry.prove(admission.worker)
         with it.store.write() as connection:
-            insert_new(connection, it.registry.take_new(), 0)
+            insert_new(connection, it.registry.collect_new(), 0)
             remove_worker(connection, "acme", "c01", "u1", 0)
         it.registry.remove_workers([admission.worker])
         it.registry.newcomers.forget(it.registry.newcomers.gone)  # behind a commit
@@ -110,7 +110,7 @@ async def test_a_found_block_is_booked_once_and_matures_at_a_hundred_confirmatio
         assert isinstance(admission, Admitted)
         for _ in range(2):  # its finder is new: no commit of the journal has had it yet
             await it.keeper.record_block(found(block), income_sat=SUBSIDY_SAT, worker_id=admission.worker)
-        new = it.registry.take_new()  # which has it all the same, and is not in its way
+        new = it.registry.collect_new()  # which has it all the same, and is not in its way
         assert [worker.id for worker in new.workers] == [admission.worker]
         with it.store.write() as connection:
             insert_new(connection, new, 0)

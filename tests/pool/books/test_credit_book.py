@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from payouts.rates import Scheme
-from pool.books import rate_epochs as price_book
+from pool.books import rate_epochs
 from pool.books.credit_book import CreditBook
 from pool.books.journal import Journal, JournalFailed
 from pool.books.journal_schema import upstream_credits, upstream_tips
@@ -44,7 +44,7 @@ class Boot:
             self.registry = Registry(load(connection))
             self.credits = CreditBook(self.mine.engine, connection)
         self.tips = FormerTips(self.mine.engine.remembers, self.credits.tips)
-        self.journal = Journal(store, self.registry, rate_of=price_book.rate_of, credits=self.credits)
+        self.journal = Journal(store, self.registry, rate_of=rate_epochs.rate_of, credits=self.credits)
         admission = self.registry.admit("acme.c01.r01", "thief", ConnectionFrom())
         assert isinstance(admission, Admitted)
         self.worker = admission.worker
@@ -63,7 +63,7 @@ class Boot:
     async def judge(self) -> list[Verdict]:
         """And commit what was judged."""
         verdicts = self.mine.judge()
-        await self.journal.commit(self.mine.engine.take_tallies())
+        await self.journal.commit(self.mine.engine.collect_tallies())
         return verdicts
 
     async def fold(self) -> None:
@@ -207,7 +207,7 @@ async def test_work_of_our_own_costs_no_row(books: Store) -> None:
     boot.joins().submit(nonce=1)
     assert await boot.judge() == [ACCEPTED]
     assert rows(books) == (0, 0, 0)
-    assert boot.mine.engine.take_credits() == []
+    assert boot.mine.engine.collect_credits() == []
 
 
 async def test_names_of_blocks_are_bounded(books: Store, monkeypatch: pytest.MonkeyPatch) -> None:

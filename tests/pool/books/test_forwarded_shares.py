@@ -18,7 +18,7 @@ from payouts.audit import audit
 from payouts.order_schema import upstream_days, upstream_hours
 from payouts.rates import Scheme, UpstreamRisk
 from payouts.schema import rate_hours, tally_minutes
-from pool.books import rate_epochs as price_book
+from pool.books import rate_epochs
 from pool.books.forwarded_shares import Forwarded, ForwardedShares
 from pool.books.journal import Journal, JournalFailed
 from pool.books.journal_schema import journal_batches, upstream_submits
@@ -97,7 +97,7 @@ class Site:
         self.journal = Journal(
             self.store,
             self.registry,
-            rate_of=price_book.rate_of,
+            rate_of=rate_epochs.rate_of,
             submits=self.submits,
             on_commit=self.live.append,
             wall_clock=self.clock,
@@ -341,7 +341,7 @@ async def test_the_risk_of_upstreams_is_the_tenants_unless_its_terms_say_the_poo
         counted = {(row.worker_id, row.verdict): row.shares for row in rows}
         columns = (rate_hours.c.rate_id, rate_hours.c.shares, rate_hours.c.undelivered)
         priced = connection.execute(select(*columns)).all()
-        rate = {worker: price_book.rate_of(connection, site.proxied, worker) for worker in (1, 2)}
+        rate = {worker: rate_epochs.rate_of(connection, site.proxied, worker) for worker in (1, 2)}
     assert counted == {
         (ours, Verdict.ACCEPTED): 1,
         (ours, Verdict.UPSTREAM_REJECTED): 1,

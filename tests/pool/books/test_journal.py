@@ -15,8 +15,7 @@ from sqlalchemy.engine import Engine
 from payouts.audit import audit
 from payouts.rates import Scheme
 from payouts.schema import containers, rate_hours, rates, tally_minutes, tenants, workers
-from pool.books import journal
-from pool.books import rate_epochs as price_book
+from pool.books import journal, rate_epochs
 from pool.books.journal import Journal, JournalFailed
 from pool.books.journal_schema import journal_batches
 from pool.books.rate_epochs import WorkPrice, open_epoch
@@ -66,7 +65,7 @@ class Site:
     def restart(self) -> None:
         with self.store.read() as connection:
             self.registry = Registry(load(connection))
-        self.journal = Journal(self.store, self.registry, rate_of=price_book.rate_of, wall_clock=self.clock)
+        self.journal = Journal(self.store, self.registry, rate_of=rate_epochs.rate_of, wall_clock=self.clock)
 
     def worker(self, name: str) -> int:
         admission = self.registry.admit(name, "cgminer", self.miner)
@@ -212,8 +211,8 @@ async def test_shares_of_an_older_epoch_are_booked_at_its_price(site: Site) -> N
     await site.journal.commit(tally(worker, site.epoch) + tally(worker, later, count=2))
     await site.journal.fold()
     with site.store.read() as connection:
-        old = price_book.rate_of(connection, site.epoch, 1).rate_id
-        new = price_book.rate_of(connection, later, 1).rate_id
+        old = rate_epochs.rate_of(connection, site.epoch, 1).rate_id
+        new = rate_epochs.rate_of(connection, later, 1).rate_id
         rows = connection.execute(select(rate_hours.c.rate_id, rate_hours.c.shares))
         shares = {row.rate_id: row.shares for row in rows}
     assert shares == {old: 1, new: 2}

@@ -18,10 +18,9 @@ from payouts.accrual import settle
 from payouts.audit import audit
 from payouts.book_time import latest_s
 from payouts.schema import rates, tenant_terms
-from pool.books import rate_epochs as price_book
 from pool.books.journal import Journal
 from pool.books.journal_schema import journal_batches, rate_epoch_tenants, rate_epochs
-from pool.books.rate_epochs import WorkPrice, open_epoch
+from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
 from pool.books.store import Store, open_store, upgrade
 from pool.books.verify import verify
 from pool.fleet.registry import Registry
@@ -144,7 +143,7 @@ async def test_the_pool_goes_on_where_it_was(databases: Databases) -> None:
         with closing(open_store(url)) as store:
             with store.read() as connection:
                 registry = Registry(load(connection))
-            journal = Journal(store, registry, rate_of=price_book.rate_of, wall_clock=lambda: NOW_S)
+            journal = Journal(store, registry, rate_of=rate_of, wall_clock=lambda: NOW_S)
             await journal.commit(TALLIES)
             await journal.fold()
             with store.write() as connection:
@@ -163,7 +162,7 @@ def test_a_proxy_tenant_without_an_upstream_mines_for_the_pool_and_is_paid_for_i
         upgrade(url)
         with closing(open_store(url)) as store, store.write() as connection:
             epoch = open_epoch(connection, PRICE, 840_001, NOW_S)
-            made = price_book.rate_of(connection, epoch, 2)
+            made = rate_of(connection, epoch, 2)
             assert connection.scalar(select(rates.c.scheme).where(rates.c.id == made.rate_id)) == "pps"
             tenant = next(it for it in list_tenants(connection) if it.name == "proxied")
             assert (tenant.scheme, tenant.upstream) == ("proxy", None)

@@ -63,8 +63,8 @@ async def test_once_every_node_has_one_of_ours_all_others_on_its_parent_are_a_co
         assert not it.put(block(100, 2 + number))
     assert await next_of(it) is None
     assert len(it) == 0
-    assert it.take_siblings() == {key(100, 8): 1, key(100): 11_700}
-    assert it.take_siblings() == {}
+    assert it.collect_siblings() == {key(100, 8): 1, key(100): 11_700}
+    assert it.collect_siblings() == {}
 
 
 async def test_nodes_that_do_not_take_it_get_a_few_others_and_no_more() -> None:
@@ -77,7 +77,7 @@ async def test_nodes_that_do_not_take_it_get_a_few_others_and_no_more() -> None:
             submitted += 1
             it.done(solution, taken_everywhere=False)
     assert submitted == SUBMITTED_MAX
-    assert it.take_siblings() == {key(100): 100 - SUBMITTED_MAX}
+    assert it.collect_siblings() == {key(100): 100 - SUBMITTED_MAX}
 
 
 async def test_the_next_on_a_parent_has_its_turn_when_the_nodes_did_not_all_take_the_first() -> None:
@@ -111,7 +111,7 @@ async def test_parents_are_bounded_and_the_newest_are_kept() -> None:
         assert it.put(block(parent))
     assert len(it) == PARENTS_MAX
     assert not it.put(block(1)), "older than all that are known"
-    assert sum(it.take_siblings().values()) == PARENTS_MAX + 1
+    assert sum(it.collect_siblings().values()) == PARENTS_MAX + 1
     solution = await it.get()
     assert solution.job.work.height == 2 * PARENTS_MAX
     for parent in range(2 * PARENTS_MAX + 1, 4 * PARENTS_MAX):
@@ -133,7 +133,7 @@ async def test_counts_are_bounded_by_telling_finders_apart_no_more() -> None:
     it.done(await it.get(), taken_everywhere=True)
     for worker in range(1, SIBLING_KEYS_MAX + 101):
         it.put(block(100, worker=worker))
-    counts = it.take_siblings()
+    counts = it.collect_siblings()
     assert len(counts) <= SIBLING_KEYS_MAX + 1
     assert sum(counts.values()) == SIBLING_KEYS_MAX + 100
 

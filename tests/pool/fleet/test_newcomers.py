@@ -184,7 +184,7 @@ async def test_a_stranger_without_work_leaves_no_row_and_uses_up_nothing(store: 
     with store.read() as connection:
         for table in (workers, containers, tally_minutes):
             assert connection.scalar(select(func.count()).select_from(table)) == 0
-    assert site.registry.take_new().workers == ()
+    assert site.registry.collect_new().workers == ()
 
 
 async def test_the_first_accepted_share_brings_name_container_and_share_into_the_books(store: Store) -> None:

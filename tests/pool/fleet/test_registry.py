@@ -71,27 +71,27 @@ def test_a_name_becomes_a_worker_once_with_its_first_accepted_share(known: Regis
     assert isinstance(first, Admitted)
     assert known.admit("acme.c01.u1", "other", ConnectionFrom("10.0.0.2")) == first
     assert known.admit("acme.c01.u2", "", MINER) != first
-    assert known.take_new() == NewRows()
+    assert known.collect_new() == NewRows()
     for _ in range(2):
         known.prove(first.worker)
-    new = known.take_new()
+    new = known.collect_new()
     assert [it.name for it in new.containers] == ["c01"]
     assert [(it.id, it.unit, it.agent) for it in new.workers] == [(first.worker, "u1", "cgminer")]
     assert known.admit("acme.c01.u1", "", MINER) == first
-    assert known.take_new() == NewRows()
+    assert known.collect_new() == NewRows()
     with store.write() as connection:
         insert_new(connection, new, NOW_S)
     with store.read() as connection:
         again = Registry(load(connection))
     assert again.admit("acme.c01.u1", "", MINER) == first
-    assert again.take_new() == NewRows()
+    assert again.collect_new() == NewRows()
 
 
 def test_who_finds_something_is_a_worker_by_that(known: Registry) -> None:
     admitted = known.admit("acme.c01.u1", "cgminer", MINER)
     assert isinstance(admitted, Admitted)
     assert known.finder(admitted.worker) == "acme.c01.u1"
-    assert [it.unit for it in known.take_new().workers] == ["u1"]
+    assert [it.unit for it in known.collect_new().workers] == ["u1"]
     assert known.finder(0) is None, "a block is one whoever sent it, before it said a name too"
 
 

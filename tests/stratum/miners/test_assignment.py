@@ -14,8 +14,8 @@ from stratum.miners.liveness import SessionLimits
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Verdict
 from tests.stages.sessions import (
+    CHECK_S,
     LEAST_LOG2,
-    LOOK_S,
     ROLLING,
     START_LOG2,
     Heard,
@@ -110,7 +110,7 @@ def test_who_cannot_be_told_is_asked_to_connect_again_and_dropped_after_a_while(
     assert miner.hear() == [], "it has been asked"
     site.desk.advance(9.0)
     assert miner.session.closing is None
-    site.desk.advance(1.0 + LOOK_S)
+    site.desk.advance(1.0 + CHECK_S)
     assert miner.session.closing == "moved"
 
 

@@ -14,7 +14,7 @@ from stratum.miners.distribution import ANEW_INTERVAL_S
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Verdict
-from tests.stages.sessions import LOOK_S, Desk, Site, words
+from tests.stages.sessions import CHECK_S, Desk, Site, words
 from tests.stages.sockets import serving
 
 DIFF1 = 0xFFFF << 208
@@ -28,21 +28,21 @@ NICEHASH = "NiceHash/1.0.0"
 def test_a_bitaxe_answers_a_ping_with_a_request_called_pong(answer: bytes) -> None:
     miner = Desk().mining()
     pings = 0
-    for _ in range(round(2_000 / LOOK_S)):
-        miner.desk.advance(LOOK_S)
+    for _ in range(round(2_000 / CHECK_S)):
+        miner.desk.advance(CHECK_S)
         if "get_version" in words(miner.hear()):
             pings += 1
             assert miner.say(answer + b"\n") == [], "a sign of life is no method that we do not know"
     assert (pings, miner.session.closing) == (3, None)
 
 
-@pytest.mark.parametrize("idle_s", [0.0, 0.5, 1.0, LOOK_S, LOOK_S + 1, 60.0, 7_200.0])
+@pytest.mark.parametrize("idle_s", [0.0, 0.5, 1.0, CHECK_S, CHECK_S + 1, 60.0, 7_200.0])
 def test_who_answers_pings_is_never_idle_whatever_the_bound(idle_s: float) -> None:
     desk = Desk(limits=SessionLimits(idle_s=idle_s))
     alive, dead = desk.mining("acme.c01.u1"), desk.mining("acme.c01.u2")
     pings = 0
-    for _ in range(round(2 * max(idle_s, 300.0) / LOOK_S)):
-        desk.advance(LOOK_S)
+    for _ in range(round(2 * max(idle_s, 300.0) / CHECK_S)):
+        desk.advance(CHECK_S)
         if "get_version" in words(alive.hear()):
             pings += 1
             alive.say(b'{"id":1,"result":"cgminer/4.11","error":null}\n')
@@ -128,10 +128,10 @@ def test_a_move_that_nobody_obeys_ends_with_a_closed_connection_within_its_bound
     assert words(miner.hear()) == "reconnect"
     while miner.session.closing is None and site.desk.now_s < 1_100:
         assert miner.mine()["result"] is True, "until then it mines on, where it was"
-        site.desk.advance(LOOK_S)
+        site.desk.advance(CHECK_S)
         miner.hear()
     assert miner.session.closing == "moved"
-    assert site.desk.now_s <= 1_000 + SessionLimits().leave_s + 2 * LOOK_S
+    assert site.desk.now_s <= 1_000 + SessionLimits().leave_s + 2 * CHECK_S
 
 
 @pytest.mark.parametrize("other_case", [False, True], ids=["as it was", "in upper case"])

@@ -6,7 +6,7 @@ import pytest
 
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.session import State
-from tests.stages.sessions import LOOK_S, Desk, Miner, in_state, words
+from tests.stages.sessions import CHECK_S, Desk, Miner, in_state, words
 
 
 def closing_after(miner: Miner, seconds: float) -> str | None:
@@ -27,7 +27,7 @@ def test_who_does_not_finish_the_handshake_is_dropped(state: State, alive_s: flo
     assert closing_after(miner, alive_s) is None
     for _ in range(2):
         miner.ask("mining.ping")  # talking is not enough
-    assert closing_after(miner, 1 + LOOK_S) == closing
+    assert closing_after(miner, 1 + CHECK_S) == closing
 
 
 def besides_refreshes(miner: Miner) -> list[dict[str, Any]]:
@@ -40,11 +40,11 @@ def test_an_idle_miner_is_asked_whether_it_lives_before_it_is_dropped() -> None:
     dead, alive = desk.mining("acme.c01.u1"), desk.mining("acme.c01.u2")
     desk.advance(590)
     assert "get_version" not in words(dead.hear() + alive.hear())
-    desk.advance(10 + LOOK_S)
+    desk.advance(10 + CHECK_S)
     for miner in (dead, alive):
         assert besides_refreshes(miner) == [{"id": 1, "method": "client.get_version", "params": []}]
     assert alive.say(b'{"id":1,"result":"cgminer/4.11","error":null}\n') == []
-    desk.advance(30 + LOOK_S)
+    desk.advance(30 + CHECK_S)
     assert (dead.session.closing, alive.session.closing) == ("idle", None)
     desk.advance(600)
     assert words(besides_refreshes(alive)) == "get_version"
@@ -68,11 +68,11 @@ def settled_miner() -> Miner:
 def nothing_but_invalid(miner: Miner, seconds: float) -> list[dict[str, Any]]:
     """A share that is none every five seconds; what was heard besides the refusals."""
     heard = []
-    for _ in range(round(seconds / LOOK_S)):
+    for _ in range(round(seconds / CHECK_S)):
         if miner.session.closing is None:
             miner.ask("mining.submit", "acme.c01.u1", "1", "00" * 8, "00", "00")
             miner.desk.judge()
-            miner.desk.advance(LOOK_S)
+            miner.desk.advance(CHECK_S)
             heard += [message for message in besides_refreshes(miner) if "method" in message]
     return heard
 
@@ -85,7 +85,7 @@ def test_nothing_but_invalid_shares_a_fresh_job_then_a_reconnect_then_goodbye() 
     assert fresh[1]["params"][8] is True
     assert nothing_but_invalid(miner, 60) == [{"id": None, "method": "client.reconnect", "params": []}]
     assert miner.session.closing is None
-    assert nothing_but_invalid(miner, LOOK_S) == []
+    assert nothing_but_invalid(miner, CHECK_S) == []
     assert miner.session.closing == "only invalid shares"
 
 
@@ -99,10 +99,10 @@ def test_one_valid_share_is_enough_to_start_the_count_anew() -> None:
 
 def test_two_invalid_shares_minutes_apart_do_not_skip_the_help() -> None:
     miner = settled_miner()
-    nothing_but_invalid(miner, LOOK_S)
+    nothing_but_invalid(miner, CHECK_S)
     miner.desk.advance(200)
     miner.hear()
-    assert words(nothing_but_invalid(miner, LOOK_S)) == "set_difficulty notify"
+    assert words(nothing_but_invalid(miner, CHECK_S)) == "set_difficulty notify"
     assert miner.session.closing is None
 
 
@@ -127,4 +127,4 @@ def test_limits_are_the_operators() -> None:
     broken.say(b"x\n")
     refused.ask("mining.authorize", "nobody", "x")
     assert (broken.session.closing, refused.session.closing) == ("malformed lines", "refused too often")
-    assert closing_after(desk.connect(), LOOK_S) == "no subscribe"
+    assert closing_after(desk.connect(), CHECK_S) == "no subscribe"

@@ -11,8 +11,8 @@ from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Verdict
 from tests.stages.sessions import (
     AUTHORIZE,
+    CHECK_S,
     LEAST_LOG2,
-    LOOK_S,
     MOST_LOG2,
     START_LOG2,
     SUBSCRIBE,
@@ -198,11 +198,11 @@ def test_never_above_the_upstreams_difficulty() -> None:
     assert miner.difficulty == 2.0**most_log2
     for _ in range(40):  # a fast machine: vardiff would take it up
         assert miner.mine()["result"] is True
-    site.desk.advance(4 * LOOK_S)
+    site.desk.advance(4 * CHECK_S)
     miner.hear()
     assert miner.difficulty == 2.0**most_log2
     miner.ask("mining.suggest_difficulty", 2.0**MOST_LOG2)
-    site.desk.advance(4 * LOOK_S)
+    site.desk.advance(4 * CHECK_S)
     miner.hear()
     assert miner.difficulty == 2.0**most_log2
 

@@ -31,7 +31,7 @@ from stratum.tallies import Verdict
 from tests.stages.sockets import NTIME, MemoryJournal, Site, encode, make_work
 
 PING = encode(7, "mining.ping")
-LOOK_S = 5.0
+CHECK_S = 5.0
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ async def mining(site: Site, address: str, order: list[str], name: str = "acme.c
     miner.join()
     await trio.sleep(1)
     miner.say(miner.share(1))
-    await trio.sleep(LOOK_S + 1)
+    await trio.sleep(CHECK_S + 1)
     assert miner.trusted
     return miner
 
@@ -179,7 +179,7 @@ async def test_who_talks_without_end_waits_and_is_dropped_after_a_minute(
         await trio.sleep(4)
         assert LINES_AT_ONCE <= talker.pongs <= LINES_AT_ONCE + LINES_PER_CHECK
         assert len(talker.sent) > 9_000 * len(PING), "what waits is not read"
-        await trio.sleep(LOOK_S * OVERDRAWN_CHECKS_MAX + 10)
+        await trio.sleep(CHECK_S * OVERDRAWN_CHECKS_MAX + 10)
         assert not talker.open
         assert site.board.dropped == {"too many lines": 1}
         assert talker.pongs <= LINES_AT_ONCE + LINES_PER_CHECK * (OVERDRAWN_CHECKS_MAX + 1)
@@ -200,7 +200,7 @@ async def test_talk_that_a_miner_may_need_is_answered_for_ever(clock: trio.testi
         await trio.sleep(1)
         for burst in range(60):
             talker.say((LINES_PER_CHECK - 1) * PING)
-            await trio.sleep(LOOK_S)
+            await trio.sleep(CHECK_S)
             assert talker.pongs == (burst + 1) * (LINES_PER_CHECK - 1)
 
 
@@ -280,7 +280,7 @@ async def test_rejected_shares_cost_nobody_a_line_in_the_books_and_their_connect
         thief.join()
         await trio.sleep(1)
         thief.say(b"".join(thief.share(number, job="1") for number in range(4_000)))
-        await trio.sleep(2 * LOOK_S)
+        await trio.sleep(2 * CHECK_S)
         assert not thief.open
         assert site.board.dropped == {"rejected shares without work": 1}
         assert site.engine.totals()[Verdict.JOB_UNKNOWN] > UNEARNED_PER_CHECK_MAX
@@ -338,7 +338,7 @@ async def test_who_mined_once_and_no_more_is_a_stranger_again(clock: trio.testin
         assert standing_of(miner) is Standing.IDLE
         assert not miner.trusted
         miner.say(miner.share(2))
-        await trio.sleep(LOOK_S + 1)
+        await trio.sleep(CHECK_S + 1)
         assert miner.trusted
         assert site.connection_limits.mining == 1
 
@@ -350,7 +350,7 @@ async def test_a_machine_that_only_has_bad_luck_is_read_as_before(clock: trio.te
         for number in range(20):
             miner.say(share)  # again and again
             miner.say(miner.share(100 + number))
-            await trio.sleep(LOOK_S)
+            await trio.sleep(CHECK_S)
             assert miner.trusted
         assert site.engine.totals()[Verdict.DUPLICATE] == 19
 

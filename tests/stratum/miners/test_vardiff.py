@@ -11,7 +11,7 @@ from statistics import median
 import pytest
 
 from stratum.miners import vardiff
-from stratum.miners.vardiff import History, VardiffPolicy, ladder_step, look, moved, settled_step
+from stratum.miners.vardiff import History, VardiffPolicy, ladder_step, moved, retarget, steady_step
 from tests.judges.vardiff_simulation import HOUR_S, POLICY, Run, simulate
 from tests.stages.sessions import Desk, Miner
 
@@ -116,7 +116,7 @@ def test_a_hash_rate_that_changes_is_followed(
     followed = 0
     for seed in range(40):
         change_s = random.Random(seed).uniform(HOUR_S, 3 * HOUR_S)
-        run = simulate(seed, before, for_s=change_s + 4 * HOUR_S, changes=((change_s, after),), settled=True)
+        run = simulate(seed, before, for_s=change_s + 4 * HOUR_S, changes=((change_s, after),), steady=True)
         followed += run.settled_s() - change_s <= within_s
     assert followed >= share_of_runs * 40
 
@@ -124,7 +124,7 @@ def test_a_hash_rate_that_changes_is_followed(
 def test_the_past_does_not_hide_the_present() -> None:
     """After a day at one rate a machine at a third of it is noticed as soon as after an hour."""
     for seed in range(10):
-        run = simulate(seed, 1.0, for_s=26 * HOUR_S, changes=((24 * HOUR_S, 0.3),), settled=True)
+        run = simulate(seed, 1.0, for_s=26 * HOUR_S, changes=((24 * HOUR_S, 0.3),), steady=True)
         assert run.settled_s() - 24 * HOUR_S <= HOUR_S
 
 
@@ -135,23 +135,23 @@ def test_a_site_that_stood_still_does_not_come_back_at_the_lowest_difficulty(res
     for seed in range(50):
         stop_s = random.Random(seed).uniform(600, HOUR_S)
         wake_s = stop_s + rest_s
-        run = simulate(seed, 1.0, for_s=wake_s + 300, changes=((stop_s, 0.0), (wake_s, 1.0)), settled=True)
+        run = simulate(seed, 1.0, for_s=wake_s + 300, changes=((stop_s, 0.0), (wake_s, 1.0)), steady=True)
         _, at_wake = next(entry for entry in run.rates if entry[0] >= wake_s)
         lost.append(at_wake)
         assert at_wake <= 16
     assert sum(rate <= 2 for rate in lost) >= 0.85 * 50
 
 
-# One look at a time.
+# One retarget at a time.
 
 
-def at_look(history: History, shares: int, now_s: float, policy: VardiffPolicy = POLICY) -> int:
-    wanted_log2, _ = look(policy, history, difficulty_log2=0, floor_log2=None, shares=shares, now_s=now_s)
+def after(history: History, shares: int, now_s: float, policy: VardiffPolicy = POLICY) -> int:
+    wanted_log2, _ = retarget(policy, history, difficulty_log2=0, floor_log2=None, shares=shares, now_s=now_s)
     return wanted_log2
 
 
 NEW = History(from_s=0.0)
-SETTLED = History(from_s=0.0, settled=True)
+STEADY = History(from_s=0.0, steady=True)
 
 
 @pytest.mark.parametrize(
@@ -167,18 +167,18 @@ SETTLED = History(from_s=0.0, settled=True)
         (NEW, 8, 48.0, 0),  # just right
         (NEW, 8, 24.0, 1),
         (NEW, 1, 60.0, -3),
-        (SETTLED, 0, 1e6, 0),  # a machine that stands still is not slow
-        (SETTLED, 8, 0.1, 0),  # a burst
-        (SETTLED, 24, 0.1, vardiff.STEP_UP_MAX),
-        (SETTLED, 100, 600.0, 0),
-        (SETTLED, 130, 600.0, 0),  # by chance
-        (SETTLED, 300, 600.0, 2),
-        (SETTLED, 30, 600.0, -2),
-        (SETTLED, 1, 1e6, -vardiff.SETTLED_STEP_DOWN_MAX),
+        (STEADY, 0, 1e6, 0),  # a machine that stands still is not slow
+        (STEADY, 8, 0.1, 0),  # a burst
+        (STEADY, 24, 0.1, vardiff.STEP_UP_MAX),
+        (STEADY, 100, 600.0, 0),
+        (STEADY, 130, 600.0, 0),  # by chance
+        (STEADY, 300, 600.0, 2),
+        (STEADY, 30, 600.0, -2),
+        (STEADY, 1, 1e6, -vardiff.STEADY_STEP_DOWN_MAX),
     ],
 )
-def test_one_look(history: History, shares: int, elapsed_s: float, by: int) -> None:
-    assert at_look(history, shares, elapsed_s) == by
+def test_one_retarget(history: History, shares: int, elapsed_s: float, by: int) -> None:
+    assert after(history, shares, elapsed_s) == by
 
 
 def test_the_ladder_counts_everything_since_the_connect() -> None:
@@ -188,21 +188,22 @@ def test_the_ladder_counts_everything_since_the_connect() -> None:
     assert (history.earlier_shares, round(history.earlier_expected, 3)) == (33, 0.341)
     for now_s, wanted_log2 in ((20.0, 7), (60.0, 6)):
         assert (
-            look(POLICY, history, difficulty_log2=7, floor_log2=None, shares=0, now_s=now_s)[0] == wanted_log2
+            retarget(POLICY, history, difficulty_log2=7, floor_log2=None, shares=0, now_s=now_s)[0]
+            == wanted_log2
         )
 
 
 def test_after_twelve_aims_at_one_difficulty_a_session_is_settled() -> None:
-    for elapsed_s, settled in ((71.0, False), (72.0, True)):
-        _, history = look(POLICY, NEW, difficulty_log2=0, floor_log2=None, shares=12, now_s=elapsed_s)
-        assert history.settled is settled
+    for elapsed_s, steady in ((71.0, False), (72.0, True)):
+        _, history = retarget(POLICY, NEW, difficulty_log2=0, floor_log2=None, shares=12, now_s=elapsed_s)
+        assert history.steady is steady
 
 
 def test_a_machine_that_is_another_one_climbs_the_ladder_again() -> None:
-    _, history = look(POLICY, SETTLED, difficulty_log2=0, floor_log2=None, shares=24, now_s=0.1)
-    assert not history.settled
-    _, history = look(POLICY, SETTLED, difficulty_log2=0, floor_log2=None, shares=200, now_s=600.0)
-    assert history.settled, "one step is not another machine"
+    _, history = retarget(POLICY, STEADY, difficulty_log2=0, floor_log2=None, shares=24, now_s=0.1)
+    assert not history.steady
+    _, history = retarget(POLICY, STEADY, difficulty_log2=0, floor_log2=None, shares=200, now_s=600.0)
+    assert history.steady, "one step is not another machine"
 
 
 @pytest.mark.parametrize(
@@ -212,9 +213,9 @@ def test_never_outside_the_range_nor_below_what_the_miner_asked(
     floor_log2: int | None, wanted_log2: int
 ) -> None:
     policy = VardiffPolicy(difficulty_log2_min=-3, difficulty_log2_max=8)
-    wanted, _ = look(policy, NEW, difficulty_log2=0, floor_log2=floor_log2, shares=0, now_s=60.0)
+    wanted, _ = retarget(policy, NEW, difficulty_log2=0, floor_log2=floor_log2, shares=0, now_s=60.0)
     assert wanted == wanted_log2
-    wanted, _ = look(policy, NEW, difficulty_log2=0, floor_log2=None, shares=500, now_s=0.1)
+    wanted, _ = retarget(policy, NEW, difficulty_log2=0, floor_log2=None, shares=500, now_s=0.1)
     assert wanted == 8
 
 
@@ -222,23 +223,23 @@ def test_at_the_end_of_the_range_a_session_settles_and_wakes_up_quickly() -> Non
     policy = VardiffPolicy(difficulty_log2_min=0, difficulty_log2_max=31)
     history = NEW
     for now_s in range(5, 3600, 5):
-        wanted_log2, history = look(
+        wanted_log2, history = retarget(
             policy, history, difficulty_log2=0, floor_log2=None, shares=0, now_s=float(now_s)
         )
         assert wanted_log2 == 0
-    wanted_log2, _ = look(policy, history, difficulty_log2=0, floor_log2=None, shares=30, now_s=3597.0)
+    wanted_log2, _ = retarget(policy, history, difficulty_log2=0, floor_log2=None, shares=30, now_s=3597.0)
     assert wanted_log2 >= 5
 
 
 def test_looks_get_rarer_but_not_too_rare() -> None:
-    looks = [vardiff.next_look(0)]
-    while looks[-1] < 5_000:
-        looks.append(vardiff.next_look(looks[-1]))
-    assert looks[:6] == [8, 16, 32, 64, 128, 256]
-    assert max(later - earlier for earlier, later in itertools.pairwise(looks)) == 256
+    due = [vardiff.next_retarget(0)]
+    while due[-1] < 5_000:
+        due.append(vardiff.next_retarget(due[-1]))
+    assert due[:6] == [8, 16, 32, 64, 128, 256]
+    assert max(later - earlier for earlier, later in itertools.pairwise(due)) == 256
 
 
-@pytest.mark.parametrize("step", [ladder_step, settled_step])
+@pytest.mark.parametrize("step", [ladder_step, steady_step])
 def test_more_shares_never_mean_an_easier_difficulty(step: object) -> None:
     assert callable(step)
     for expected in (0.0, 0.01, 1.0, 5.0, 20.0, 300.0):

@@ -157,7 +157,7 @@ def test_whatever_it_says_it_is_an_event_or_a_broken_upstream(lines: list[bytes]
     with suppress(BrokenUpstream):
         while (event := session.next_event()) is not None:
             resolved += [event.key] if isinstance(event, SubmitAnswer) else []
-    once, twice = session.submits.take_all()
+    once, twice = session.submits.collect()
     resolved += [share.key for share in (*once, *twice)]
     assert sorted(resolved) == ([b"1", b"2"] if len(lines) % 2 else [])
     assert 0 < session.target <= TARGET_MAX

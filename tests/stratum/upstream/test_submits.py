@@ -135,7 +135,7 @@ def test_shares_without_an_answer_are_given_up_by_age_or_taken_back_at_the_end()
     assert session.submits.oldest_s == 0.0
     assert [answer.key for answer in session.submits.give_up(1.0)] == [b"0", b"1"]
     assert tell(session, {"id": 7, "result": True, "error": None}) == [], "too late"
-    once, twice = session.submits.take_all()
+    once, twice = session.submits.collect()
     assert ([share.key for share in once], [share.key for share in twice]) == ([b"2"], [b"3"])
     assert session.submits.oldest_s is None
 
