@@ -12,6 +12,7 @@ from payouts.audit_finding import Found
 from payouts.book_schema import book
 from payouts.schema import rates, workers
 from pool.books.book import contradiction
+from pool.books.journal import names_in
 from pool.books.journal_schema import (
     journal_batches,
     rate_epoch_tenants,
@@ -88,6 +89,7 @@ def _check_batches(connection: Connection) -> None:
     latest_s = connection.execute(select(book.c.latest_s)).scalar_one()
     epochs = set(connection.scalars(select(rate_epochs.c.epoch)))
     verdicts = {int(it) for it in Verdict}
+    named = {0}  # whose rows the fold will write: a name is in the batch of its first share alone
     for batch in connection.execute(select(journal_batches).order_by(journal_batches.c.seq)):
         if batch.minute * 60 > latest_s:
             raise Found("journal_batches", batch.seq, "it is dated after the latest moment of the book")
@@ -98,13 +100,10 @@ def _check_batches(connection: Connection) -> None:
             raise Found("journal_batches", batch.seq, "there is no such price")
         if not set(np.unique(records["verdict"]).tolist()) <= verdicts:
             raise Found("journal_batches", batch.seq, "there is no such verdict")
-        if not batch.names:
-            machines = np.unique(records["worker"]).tolist()
-            known = set(
-                connection.scalars(select(workers.c.id).where(workers.c.id.in_(machines[:ASKED_MAX])))
-            )
-            if not set(machines[:ASKED_MAX]) <= known | {0}:
-                raise Found("journal_batches", batch.seq, "there is no such machine")
+        named |= {it.id for it in names_in(batch.names)} if batch.names else set()
+        asked = sorted(set(np.unique(records["worker"]).tolist()) - named)[:ASKED_MAX]
+        if not set(asked) <= set(connection.scalars(select(workers.c.id).where(workers.c.id.in_(asked)))):
+            raise Found("journal_batches", batch.seq, "there is no such machine")
 
 
 def _check_credits(connection: Connection) -> None:

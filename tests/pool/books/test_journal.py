@@ -114,6 +114,20 @@ async def test_a_new_worker_is_committed_with_its_first_share_and_has_a_row_afte
     assert site.worker("acme.c01.u1") == worker
 
 
+async def test_a_book_is_proven_while_shares_of_a_new_machine_wait_in_several_batches(site: Site) -> None:
+    """Its name is in the first of them alone."""
+    worker = site.worker("acme.c01.u1")
+    for _ in range(3):
+        await site.journal.commit(tally(worker, site.epoch))
+    with site.store.read() as connection:
+        assert verify(connection).wrong is None
+    await site.journal.commit(tally(worker + 1, site.epoch))
+    with site.store.read() as connection:
+        wrong = verify(connection).wrong
+    assert wrong is not None
+    assert (wrong.table, wrong.row, wrong.reason) == ("journal_batches", "4", "there is no such machine")
+
+
 @pytest.mark.parametrize("killed", [False, True])
 async def test_a_late_share_of_a_machine_that_was_removed_is_its_own_and_nobody_elses(
     site: Site, killed: bool
