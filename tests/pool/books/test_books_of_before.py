@@ -1,0 +1,122 @@
+"""A data directory and a PostgreSQL that an earlier Angara wrote: they are opened, and all is there.
+
+`tests/vectors/book_0013` has such a book, as that code wrote it, and the statements that it gave.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+from sqlalchemy import inspect, select, text
+
+from payouts.schema import tally_minutes
+from payouts.statements.statement import statement
+from pool.admin.commands import execute
+from pool.admin.desk import Desk
+from pool.books.changes import newest_changes
+from pool.books.journal import Journal
+from pool.books.journal_schema import journal_batches
+from pool.books.rate_epochs import rate_of
+from pool.books.store import Store, open_store, upgrade
+from pool.books.verify import verify
+from pool.fleet.registry import Registry
+from pool.fleet.rows import load
+from tests.fixtures.databases import Databases, PostgresDatabases
+from tests.stages.command_line import angara
+
+BOOK = Path(__file__).parents[2] / "vectors" / "book_0013"
+DAY = date(2026, 9, 1)
+WAITED_FROM_S = 1_788_220_800 + 37 * 3600
+LATER_S = WAITED_FROM_S + 600.0
+WAITING = {"acme.c02.u1": 3, "borealis.c01.new": 5}  # what its journal had not folded
+ALL_OF = "SELECT * FROM "
+Rows = dict[str, list[tuple[Any, ...]]]
+
+
+def restore(url: str) -> Rows:
+    """The book of before; all that is in it, by table."""
+    if url.startswith("sqlite:"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
+            file.executescript((BOOK / "sqlite.sql").read_text())
+            names = file.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            return {name: rows_of(file.execute(ALL_OF + name).fetchall()) for (name,) in names}
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute((BOOK / "postgresql.sql").read_text().encode())
+        named = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        every = {name: connection.execute((ALL_OF + name).encode()).fetchall() for (name,) in named}
+        return {name: rows_of(rows) for name, rows in every.items()}
+
+
+def rows_of(rows: Any) -> list[tuple[Any, ...]]:
+    return sorted((tuple(row) for row in rows), key=str)
+
+
+@pytest.fixture
+def old_book(databases: Databases) -> Iterator[tuple[str, Rows]]:
+    with databases.fresh_url(upgraded=False) as url:
+        before = restore(url)
+        if isinstance(databases, PostgresDatabases):
+            upgrade(url)  # a SQLite is brought to the present when it is opened
+        yield url, before
+
+
+def statements(store: Store) -> bytes:
+    with store.read() as connection:
+        made = [
+            statement(connection, tenant, DAY, DAY + timedelta(days))
+            for tenant in ("acme", "borealis")
+            for days in (1, 2)
+        ]
+    return msgspec.json.format(msgspec.json.encode(made), indent=1) + b"\n"
+
+
+def test_a_book_of_before_is_whole_proven_and_says_of_everybody_what_it_said(
+    old_book: tuple[str, Rows],
+) -> None:
+    url, before = old_book
+    with closing(open_store(url)) as store:
+        with store.read() as connection:
+            assert verify(connection).wrong is None
+            now = set(inspect(connection).get_table_names())
+            for name in before.keys() - {"alembic_version"}:
+                assert rows_of(connection.execute(text(ALL_OF + name))) == before[name], name
+        assert now - before.keys() == {"changes"}
+        assert sum(map(len, before.values())) > 200
+        assert statements(store) == (BOOK / "statements.json").read_bytes()
+
+
+async def test_the_pool_goes_on_with_a_book_of_before(old_book: tuple[str, Rows]) -> None:
+    """What waited is folded, once; commands are taken, and written down."""
+    url, _ = old_book
+    with closing(open_store(url)) as store:
+        with store.read() as connection:
+            registry = Registry(load(connection))
+        await Journal(store, registry, rate_of=rate_of, wall_clock=lambda: LATER_S).fold()
+        with store.read() as connection:
+            assert connection.scalars(select(journal_batches.c.seq)).all() == []
+            known = Registry(load(connection))
+            counted = connection.execute(
+                select(tally_minutes.c.worker_id, tally_minutes.c.shares).where(
+                    tally_minutes.c.minute >= WAITED_FROM_S // 60
+                )
+            )
+            assert {known.name_of(worker): shares for worker, shares in counted} == WAITING
+        execute(Desk(store, "main"), "tenant.set-status", b'{"name":"acme","active":false}', "ann")
+        with store.read() as connection:
+            assert verify(connection).wrong is None
+            (change,) = newest_changes(connection, None, None)
+        assert (change.changed_by, change.became) == ("ann", {"status": "suspended"})
+
+
+def test_commands_work_on_a_data_directory_of_before(tmp_path: Path) -> None:
+    restore(f"sqlite:///{tmp_path}/angara.db")
+    listed = angara(tmp_path, "upstream", "show", "north")
+    assert (listed.exit_code, "a.example:3333" in listed.output) == (0, True)
+    assert angara(tmp_path, "ledger", "verify").output.startswith("ok:")
+    assert angara(tmp_path, "change", "list").exit_code == 0
