@@ -1,4 +1,4 @@
-"""The audit of the pool's own tables: what rate numbers mean, what waits to be folded, which chain it is of.
+"""The audit of the pool's own tables: what rate numbers mean, what waits to be folded, who changed what.
 
 Must not know: how to mend anything.
 """
@@ -12,6 +12,7 @@ from payouts.audit_finding import Found
 from payouts.book_schema import book
 from payouts.schema import rates, workers
 from pool.books.book import contradiction
+from pool.books.change_schema import changes
 from pool.books.journal import names_in
 from pool.books.journal_schema import (
     journal_batches,
@@ -32,6 +33,7 @@ def check_journal(connection: Connection) -> None:
     _check_epochs(connection)
     _check_batches(connection)
     _check_credits(connection)
+    _check_changes(connection)
 
 
 def check_book(connection: Connection) -> None:
@@ -104,6 +106,20 @@ def _check_batches(connection: Connection) -> None:
         asked = sorted(set(np.unique(records["worker"]).tolist()) - named)[:ASKED_MAX]
         if not set(asked) <= set(connection.scalars(select(workers.c.id).where(workers.c.id.in_(asked)))):
             raise Found("journal_batches", batch.seq, "there is no such machine")
+
+
+def _check_changes(connection: Connection) -> None:
+    """Numbers without gaps, in the order of time: whose change is taken out leaves a hole."""
+    latest_s = connection.execute(select(book.c.latest_s)).scalar_one()
+    before, before_s = 0, 0
+    for number, at_s in connection.execute(
+        select(changes.c.id, changes.c.changed_at_s).order_by(changes.c.id)
+    ):
+        if number != before + 1:
+            raise Found("changes", before + 1, "it is missing")
+        if not before_s <= at_s <= latest_s:
+            raise Found("changes", number, "it is dated before the row before it, or after all of the book")
+        before, before_s = number, at_s
 
 
 def _check_credits(connection: Connection) -> None:

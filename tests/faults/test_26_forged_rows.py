@@ -8,6 +8,7 @@ keys switched off, changes one thing. A table that is new has no forger here, an
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,6 +29,7 @@ from payouts.reversals import confirm_reversal, propose_reversal
 from payouts.schema import containers, ledger_transactions, metadata, workers
 from payouts.tallies import Tally, record
 from pool.books.book import bind
+from pool.books.changes import note_change
 from pool.books.journal_schema import upstream_credits, upstream_tips
 from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
 from pool.books.store import Store
@@ -90,6 +92,9 @@ def register(connection: Connection) -> None:
     add_upstream(connection, new_upstream(), by="ann", now_s=NOW_S)
     sold = new_order(from_s=NOW_S, until_s=NOW_S + 10**6)
     add_order(connection, sold, by="ann", now_s=NOW_S)
+    for name in ("acme", "borealis"):
+        change: dict[str, Any] = {"by": "ann", "command": "tenant.add", "subject": name, "was": None}
+        note_change(connection, **change, became={"status": "active"}, now_s=NOW_S)
 
 
 def work(connection: Connection) -> None:
@@ -153,6 +158,14 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
             " VALUES (99, 1, 'pps', 0, 0, 5, 'ann')",
             "tenant_terms",
             "before the row before it",
+        ),
+    ),
+    "changes": (
+        ("DELETE FROM changes WHERE subject = 'acme'", "changes", "missing"),
+        (
+            "UPDATE changes SET changed_at_s = 5 WHERE subject = 'borealis'",
+            "changes",
+            "before the row before",
         ),
     ),
     "tenant_addresses": (
