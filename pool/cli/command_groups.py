@@ -4,6 +4,9 @@ wrong in any of them is answered in one place.
 Must not know: what a command does.
 """
 
+import os
+import signal
+import sys
 from importlib import import_module
 from typing import Any, Final
 
@@ -28,6 +31,7 @@ GROUPS: Final = {
     "report": ("pool.cli.reports", "Statements and reports, from a pool's database."),
     "payout": ("pool.cli.payouts", "Payout batches: one payment on the chain to many tenants."),
 }
+EXIT_PIPE_CLOSED: Final = 128 + signal.SIGPIPE
 RUN_ON: Final = {"run", "demo", "regtest"}
 
 
@@ -64,8 +68,9 @@ class Angara(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # whoever read it has enough
+        except BrokenPipeError:  # whoever read it has enough: as if its signal had ended us
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to write
+            raise typer.Exit(EXIT_PIPE_CLOSED) from None
         except Exception as error:
             code = exit_code(error, runs_on=ctx.invoked_subcommand in RUN_ON)
             if code is None:

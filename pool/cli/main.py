@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.completion import completion_init
 
 from pool.cli.books import DEFAULT_CONFIG
 from pool.cli.command_groups import Angara
@@ -40,6 +41,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # names have letters that not every terminal knows
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    completion_init()
     app()
 
 

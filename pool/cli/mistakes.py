@@ -69,8 +69,13 @@ def _words(error: BaseException) -> str:
     if "payouts.statements.money.StatementWrong" in kinds:
         return f"{error}: run `angara ledger verify`"
     if "sqlalchemy.exc.SQLAlchemyError" in kinds:
-        return f"the database does not do its work: {getattr(error, 'orig', None) or error}"
-    return str(error)
+        return f"the database does not do its work: {_line(getattr(error, 'orig', None) or error)}"
+    return _line(error)
+
+
+def _line(error: object) -> str:
+    """What a database says in lines is one."""
+    return " ".join(str(error).split("\n")).replace("\t", "")
 
 
 def _kinds(error: BaseException) -> Iterator[str]:

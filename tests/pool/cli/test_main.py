@@ -1,5 +1,6 @@
 """The `angara` command: a mistake of the user is answered in words and exit code 2, never by a traceback."""
 
+import os
 import re
 import signal
 import socket
@@ -286,3 +287,29 @@ def test_signal_stops_a_pool_that_has_no_node(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
         assert "Traceback" not in process.stderr.read()
+
+
+# The shell
+
+
+def test_whoever_has_read_enough_ends_the_command_without_a_word() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*ANGARA, "version"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_a_shell_completes_groups_commands_and_options() -> None:
+    for words, expected in (
+        (("angara", "ten"), ["tenant"]),
+        (("angara", "tenant", "su"), ["suspend"]),
+        (("angara", "tenant", "list", "--da"), ["--data-dir", "--database"]),
+    ):
+        typed = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+        run = [sys.executable, "-c", "import sys; sys.argv = ['angara']; " + ANGARA[2]]
+        environment = os.environ | typed | {"_ANGARA_COMPLETE": "complete_bash"}
+        done = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == expected

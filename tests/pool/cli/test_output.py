@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool.cli.output import PAGE_ROWS, Column, Form, moment, show, show_one
@@ -92,6 +92,7 @@ def test_a_sentence_wraps_between_its_words_when_that_is_enough(terminal: Any) -
     assert max(map(len, lines)) <= 240
 
 
+@settings(derandomize=True, deadline=None)
 @given(
     st.lists(st.lists(st.text("ab \u4e2d", max_size=30), min_size=3, max_size=3), min_size=1, max_size=8),
     st.integers(10, 120),
