@@ -10,7 +10,7 @@ Invariants: reads only, in the caller's transaction, which must see one moment. 
 with the ledger. Must not know: how to mend anything.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -78,8 +78,12 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 class Auditor:
     """One pass over the books; `run` it once."""
 
-    def __init__(self, connection: Connection, noted: Iterable[Head] = ()) -> None:
+    def __init__(
+        self, connection: Connection, noted: Iterable[Head] = (), told: Callable[[int], None] | None = None
+    ) -> None:
         self._connection = connection
+        self._told = told
+        self._walked = 0
         self._noted = {head.seq: head.hash for head in noted}
         self._head = Head(0, GENESIS_HASH)
         self._balances_sat: dict[str, int] = {}
@@ -436,9 +440,22 @@ class Auditor:
 
     def _walk(self, query: Any) -> Iterator[Row[Any]]:
         with self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)) as rows:
-            yield from rows
+            for part in rows.partitions():
+                yield from part
+                self._walked += len(part)
+                if self._told is not None:
+                    self._told(self._walked)
 
 
-def audit(connection: Connection, noted: Iterable[Head] = ()) -> Audit:
-    """Check the books, and that every head noted before is still in the chain."""
-    return Auditor(connection, noted).run()
+def audit(
+    connection: Connection, noted: Iterable[Head] = (), told: Callable[[int], None] | None = None
+) -> Audit:
+    """Check the books, and that every head noted before is still in the chain. `told` hears of how many rows,
+    of about `rows_to_walk`, were walked; what is left then are questions to the database."""
+    return Auditor(connection, noted, told).run()
+
+
+def rows_to_walk(connection: Connection) -> int:
+    """How many rows an audit walks one by one, for who waits for it."""
+    walked = ledger_transfers, settled_shares, fee_bases, block_events, solo_blocks
+    return sum(connection.execute(select(func.count()).select_from(table)).scalar_one() for table in walked)

@@ -7,7 +7,7 @@ row can prove, because one who may write to the database may write that too, is 
 Invariants: reads only, in the caller's transaction, which must see one moment.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from sqlalchemy import Connection
@@ -19,9 +19,11 @@ from payouts.audit_registry import check_references, check_registry
 from pool.books.audit_journal import check_book, check_journal
 
 
-def verify(connection: Connection, noted: Iterable[Head] = ()) -> Audit:
-    """The audit of the whole book, with the first row that is wrong."""
-    found = audit(connection, noted)
+def verify(
+    connection: Connection, noted: Iterable[Head] = (), told: Callable[[int], None] | None = None
+) -> Audit:
+    """The audit of the whole book, with the first row that is wrong. `told` is as in `audit`."""
+    found = audit(connection, noted, told)
     if found.wrong is not None:
         return found
     try:

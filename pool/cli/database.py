@@ -4,6 +4,7 @@ import typer
 
 from pool.cli.books import Books
 from pool.cli.options import with_options
+from pool.cli.progress import progress
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -17,5 +18,6 @@ def upgrade_schema(books: Books) -> None:
     from pool.cli.opened_books import place_of
 
     set_up_logs()
-    upgrade(place_of(books).url)
+    with progress("upgrading the database"):
+        upgrade(place_of(books).url)
     typer.echo("the database has the present schema")

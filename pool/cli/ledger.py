@@ -6,6 +6,7 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
+from payouts.audit import rows_to_walk
 from payouts.batches.rows import act_of_person
 from payouts.reversals import Reversible, confirm_reversal, look_at, propose_reversal
 from pool.books.store import Store
@@ -16,6 +17,7 @@ from pool.cli.opened_books import opened_to_read, opened_to_write
 from pool.cli.operator import operator
 from pool.cli.options import ShowForm, with_options
 from pool.cli.output import Column, Form, iso_time, moment, print_json, say, show
+from pool.cli.progress import progress
 from pool.reports.figures import amount
 from pool.settings_file import BadConfig
 
@@ -34,8 +36,12 @@ def ledger_verify(books: Books, form: ShowForm) -> None:
 
     Exit code 1 and the first wrong row if anything was touched.
     """
-    with opened_to_read(books) as store, store.read() as connection:
-        found = verify(connection)
+    with (
+        opened_to_read(books) as store,
+        store.read() as connection,
+        progress("verifying the books", rows_to_walk(connection)) as told,
+    ):
+        found = verify(connection, told=told)
     wrong = found.wrong
     if form is Form.JSON:
         print_json(

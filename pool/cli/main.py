@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.completion import completion_init
+from typer.completion import completion_init  # type: ignore[attr-defined]
 
 from pool.cli.books import DEFAULT_CONFIG
 from pool.cli.command_groups import Angara

@@ -33,6 +33,7 @@ from pool.cli.mistakes import EXIT_WRONG
 from pool.cli.opened_books import opened_to_read
 from pool.cli.options import ListForm, with_options
 from pool.cli.output import Form, say
+from pool.cli.progress import progress
 from pool.cli.whole_file import write_whole
 from pool.reports.document import Document
 from pool.reports.luck_document import luck_document
@@ -230,7 +231,7 @@ def _format(written: Format, form: Form) -> Format:
 
 
 def _report(books: Books, make: Callable[[Connection], Document], written: Format, out: Path | None) -> None:
-    with opened_to_read(books) as store, store.read() as connection:
+    with opened_to_read(books) as store, store.read() as connection, progress("reading the books"):
         document = make(connection)
     content = _render(document, written, to_terminal=out is None and sys.stdout.isatty())
     if out is None:
