@@ -24,7 +24,7 @@ from payouts.book_time import book_time
 from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, open_accounts, payable, post
 from payouts.ratebook import price_of
 from payouts.rates import Amount, Price, floor_to_psat
-from payouts.schema import rate_hours, rates, settled_shares, settlements
+from payouts.schemas.money import rate_hours, rates, settled_shares, settlements
 
 # An hour is settled this long after its end: shares that wait for the journal are in by then.
 GRACE_S = 60

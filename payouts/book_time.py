@@ -9,7 +9,7 @@ Must not know: where the clock is.
 
 from sqlalchemy import Connection, select, update
 
-from payouts.book_schema import book
+from payouts.schemas.book import book
 
 
 def latest_s(connection: Connection) -> int:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Select, Subquery, func, insert, select
 
 from payouts.book_time import book_time
 from payouts.ledger import KeyConflict, Kind, LedgerError, PoolAccount, Transaction, Transfer, post
-from payouts.schema import block_events, blocks
+from payouts.schemas.money import block_events, blocks
 
 
 class Status(StrEnum):

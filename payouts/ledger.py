@@ -24,7 +24,7 @@ import msgspec
 from sqlalchemy import Connection, func, insert, select
 
 from payouts.book_time import book_time
-from payouts.schema import ledger_accounts, ledger_transactions, ledger_transfers
+from payouts.schemas.money import ledger_accounts, ledger_transactions, ledger_transfers
 
 GENESIS_HASH = "0" * 64
 AMOUNT_SAT_MAX = 21_000_000 * 10**8  # more than this does not exist

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, func, insert, select
 
 from payouts.book_time import book_time
 from payouts.rates import BadRate, BlockFees, Price, Scheme, fee_basis_sat
-from payouts.schema import fee_bases, fee_basis_blocks, rates
+from payouts.schemas.money import fee_bases, fee_basis_blocks, rates
 
 
 class WorkSource(msgspec.Struct, frozen=True):

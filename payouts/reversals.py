@@ -26,7 +26,7 @@ from payouts.ledger import (
     reverse,
     transfers_of,
 )
-from payouts.schema import ledger_transactions
+from payouts.schemas.money import ledger_transactions
 
 REFUSED: Final = {
     Kind.REVERSAL: "it is a reversal: book what is right instead",

@@ -11,8 +11,8 @@ import msgspec
 from sqlalchemy import Connection, Table, func, select
 
 from payouts.book_time import book_time
-from payouts.schema import sibling_blocks
-from payouts.upsert import Insert, upserts
+from payouts.schemas.money import sibling_blocks
+from payouts.schemas.upsert import Insert, upserts
 
 
 class SiblingKey(msgspec.Struct, frozen=True):

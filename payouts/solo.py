@@ -19,7 +19,7 @@ from sqlalchemy import Connection, insert, select
 
 from payouts.batches.transaction import dust_sat
 from payouts.rates import BPS
-from payouts.schema import solo_blocks, tenant_addresses
+from payouts.schemas.money import solo_blocks, tenant_addresses
 
 SCHEDULE_MAX = 2  # what holds now, and what will
 DUST_SAT_MAX = 546  # of the costliest standard script to spend, P2PKH

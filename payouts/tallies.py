@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select, update
 
-from payouts.schema import journal_writers, rate_hours, tally_days, tally_hours, tally_minutes, workers
-from payouts.upsert import Insert, upserts
+from payouts.schemas.money import journal_writers, rate_hours, tally_days, tally_hours, tally_minutes, workers
+from payouts.schemas.upsert import Insert, upserts
 
 ACCEPTED = 0  # the verdict's number in the journal; of the others nothing needs to be known here
 MINUTES_KEPT_H = 48

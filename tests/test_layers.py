@@ -25,12 +25,12 @@ ROOMS = {
     "payouts": (
         "reports",
         "audit reversals",
-        "audit_payouts audit_registry statements solo",
+        "statements solo",
         "accrual batches income",
         "ledger ratebook siblings",
         "book_time",
-        "book_schema order_schema proposal_schema tallies",
-        "audit_finding persons rates risk schema upsert",
+        "tallies",
+        "persons rates risk schemas",
     ),
     "pool": (
         "cli",

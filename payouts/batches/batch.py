@@ -39,7 +39,7 @@ from payouts.batches.schema import (
 from payouts.batches.transaction import TxOutput, decode_transaction
 from payouts.ledger import PoolAccount, Transfer, in_payout, payable
 from payouts.persons import CHAIN, same_person
-from payouts.schema import tenants
+from payouts.schemas.money import tenants
 
 
 class State(StrEnum):

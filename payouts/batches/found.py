@@ -50,7 +50,7 @@ from payouts.ledger import (
     post,
     reverse,
 )
-from payouts.schema import ledger_transactions
+from payouts.schemas.money import ledger_transactions
 
 OVERPAID_KEY: Final = "overpaid:"  # then the txid, and which time it is where that was taken back before
 DISOWN_SUBJECT: Final = "disown:"  # then the txid

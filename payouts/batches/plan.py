@@ -19,7 +19,7 @@ from payouts.batches.batch import PAYEES_MAX, Item
 from payouts.batches.schema import payout_items
 from payouts.batches.transaction import dust_sat
 from payouts.ledger import balances_sat, canonical_hash, payable
-from payouts.schema import tenant_addresses, tenant_terms, tenants
+from payouts.schemas.money import tenant_addresses, tenant_terms, tenants
 
 
 class Held(StrEnum):

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, insert, select
 from payouts.batches.rows import Act
 from payouts.book_time import book_time
 from payouts.persons import same_person
-from payouts.proposal_schema import confirmations, proposals
+from payouts.schemas.proposals import confirmations, proposals
 
 WHY_CHARACTERS_MAX = 300  # with two names and a few words it fits into a ledger's memo
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-from payouts.schema import INTEGER, counted, number, one_of, row_id, table, words
+from payouts.schemas.money import INTEGER, counted, number, one_of, row_id, table, words
 
 payout_batches = table(
     "payout_batches",

@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Table, exists, func, select
 
 from payouts.rates import HPS_PER_THS
-from payouts.schema import containers, tally_days, tally_hours, tally_minutes, tenants, workers
+from payouts.schemas.money import containers, tally_days, tally_hours, tally_minutes, tenants, workers
 from payouts.statements.period import BadPeriod, Period, hashrate_hps, utc
 from payouts.statements.work import SPANS, Count, natural
 

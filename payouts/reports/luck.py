@@ -26,7 +26,7 @@ from sqlalchemy import Connection, Table, func, select
 
 from payouts.rates import share_probability
 from payouts.risk import CONTEXT, FOUND_MAX, luck, tails
-from payouts.schema import (
+from payouts.schemas.money import (
     blocks,
     containers,
     rate_hours,

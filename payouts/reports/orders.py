@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, and_, func, or_, select
 
-from payouts.order_schema import channel_events, order_hours, orders, upstream_hours, upstreams
 from payouts.rates import (
     DIFF1,
     HASHES_PER_DIFFICULTY,
@@ -26,7 +25,8 @@ from payouts.rates import (
     PSAT_PER_SAT,
     floor_to_psat,
 )
-from payouts.schema import rate_hours, rates, settlements, tenants
+from payouts.schemas.money import rate_hours, rates, settlements, tenants
+from payouts.schemas.orders import channel_events, order_hours, orders, upstream_hours, upstreams
 from payouts.statements.period import EPOCH, Period, utc, work_text
 
 HASHES_PER_PH_HOUR = HASHES_PER_PH_DAY // 24

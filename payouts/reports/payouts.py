@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from payouts.batches.schema import payout_approvals, payout_batches, payout_items
-from payouts.schema import tenants
+from payouts.schemas.money import tenants
 from payouts.statements.payouts import standing_of
 from payouts.statements.period import Period, utc
 

@@ -15,13 +15,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.income import IN_CHAIN, Status, chain_heights, newest_events
 from payouts.ledger import PoolAccount, in_payout, payable
 from payouts.ratebook import price_of
 from payouts.reports.luck import LuckReport, Whose, luck_report
 from payouts.risk import FOUND_MAX, luck
-from payouts.schema import blocks, rate_hours, rates, solo_blocks, tenants
+from payouts.schemas.money import blocks, rate_hours, rates, solo_blocks, tenants
 from payouts.siblings import siblings_between
 from payouts.statements.period import Period, utc
 from payouts.statements.reserve import Reserve, reserve_of

@@ -18,10 +18,10 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, case, func, or_, select
 
 from payouts.ledger import Kind, in_payout, payable
-from payouts.order_schema import upstreams
 from payouts.ratebook import WorkSource, source_of
 from payouts.rates import PSAT_PER_SAT
-from payouts.schema import ledger_transactions, ledger_transfers, rates, settled_shares, settlements
+from payouts.schemas.money import ledger_transactions, ledger_transfers, rates, settled_shares, settlements
+from payouts.schemas.orders import upstreams
 from payouts.statements.period import Period, utc, work_text
 
 

@@ -23,9 +23,9 @@ from payouts.batches.schema import (
 )
 from payouts.batches.transaction import TxOutput, decode_transaction
 from payouts.ledger import Kind, in_payout, payable
-from payouts.order_schema import upstreams
 from payouts.rates import OrderCredit, UpstreamRisk
-from payouts.schema import ledger_transactions, ledger_transfers, tenant_addresses, tenant_terms
+from payouts.schemas.money import ledger_transactions, ledger_transfers, tenant_addresses, tenant_terms
+from payouts.schemas.orders import upstreams
 from payouts.statements.money import StatementWrong
 from payouts.statements.period import Period, utc
 

@@ -20,7 +20,7 @@ from payouts.ledger import PoolAccount
 from payouts.ratebook import price_of
 from payouts.rates import PSAT_PER_SAT
 from payouts.risk import effective_fee, reserve_sat, ruin_probability
-from payouts.schema import (
+from payouts.schemas.money import (
     blocks,
     ledger_accounts,
     ledger_transactions,

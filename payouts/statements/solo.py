@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, func, or_, select
 
-from payouts.schema import block_events, blocks, solo_blocks
+from payouts.schemas.money import block_events, blocks, solo_blocks
 from payouts.statements.period import Period, utc
 
 

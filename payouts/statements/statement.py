@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from payouts.ledger import GENESIS_HASH, canonical_hash
-from payouts.schema import ledger_transactions, tenants
+from payouts.schemas.money import ledger_transactions, tenants
 from payouts.statements.money import (
     Adjustment,
     Money,

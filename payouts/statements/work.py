@@ -19,7 +19,15 @@ from typing import Any
 import msgspec
 from sqlalchemy import BigInteger, Connection, Integer, cast, func, literal, select
 
-from payouts.schema import containers, rate_hours, rates, tally_days, tally_hours, tally_minutes, workers
+from payouts.schemas.money import (
+    containers,
+    rate_hours,
+    rates,
+    tally_days,
+    tally_hours,
+    tally_minutes,
+    workers,
+)
 from payouts.statements.period import Period, hashrate_hps, work_text
 from payouts.tallies import ACCEPTED
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from payouts.schema import containers, sites, tenants, workers
+from payouts.schemas.money import containers, sites, tenants, workers
 from pool.admin.desk import ROWS_MAX, Desk, OperatorDesk, figures_of, live_figures, wall_s
 from pool.books.changes import State
 from pool.fleet import rows as registry_store

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, func, select
 
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk
 from payouts.reports.luck import LUCK_DAYS, luck_of_tenant
-from payouts.schema import rate_hours, workers
-from payouts.schema import rates as tenant_rates
+from payouts.schemas.money import rate_hours, workers
+from payouts.schemas.money import rates as tenant_rates
 from payouts.solo import address_at
 from payouts.statements.period import Period
 from pool.admin.desk import Desk, OperatorDesk, figures_of, live_figures, network_of, wall_s

@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from sqlalchemy import Connection, and_, func, or_, select
 
-from payouts.audit_finding import Found
-from payouts.book_schema import book
-from payouts.schema import rates, workers
+from payouts.audit.finding import Found
+from payouts.schemas.book import book
+from payouts.schemas.money import rates, workers
 from pool.books.book import contradiction
 from pool.books.change_schema import changes
 from pool.books.journal import names_in

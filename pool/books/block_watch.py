@@ -27,7 +27,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, or_, select
 from payouts import income
 from payouts.income import MOVES, Status
 from payouts.ledger import LedgerError
-from payouts.schema import blocks
+from payouts.schemas.money import blocks
 from pool.books.database_waits import read_books, when_it_answers
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.chain.node_set import NodeSet

@@ -10,9 +10,9 @@ Must not know: nodes, settings.
 from sqlalchemy import Connection, select, update
 
 from payouts.batches.schema import payout_items
-from payouts.book_schema import book
 from payouts.rates import subsidy_sat, target_from_nbits
-from payouts.schema import tenant_addresses
+from payouts.schemas.book import book
+from payouts.schemas.money import tenant_addresses
 from pool.books.journal_schema import rate_epochs
 from pool.books.store import Store
 from pool.chain.addresses import BadAddress, script_for

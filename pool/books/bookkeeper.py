@@ -23,7 +23,7 @@ from payouts.book_time import book_time
 from payouts.income import Block
 from payouts.ratebook import WorkSource, record_fee_basis
 from payouts.rates import BlockFees
-from payouts.schema import blocks
+from payouts.schemas.money import blocks
 from payouts.siblings import SiblingKey, count_siblings
 from payouts.solo import SoloPayout, record_solo
 from payouts.tallies import roll_up_hours, roll_up_minutes

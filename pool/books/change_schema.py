@@ -9,7 +9,7 @@ Must not know: which commands there are.
 
 from sqlalchemy import CheckConstraint
 
-from payouts.schema import counted, number, table, words
+from payouts.schemas.money import counted, number, table, words
 
 changes = table(
     "changes",

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 
 from payouts import income
 from payouts.income import Block
-from payouts.schema import blocks, tenant_addresses
+from payouts.schemas.money import blocks, tenant_addresses
 from payouts.solo import SoloPayout, owner_of, record_solo
 from pool.chain.addresses import BadAddress, script_for
 

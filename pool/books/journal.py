@@ -31,7 +31,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 
 from payouts.book_time import book_time
 from payouts.rates import UpstreamRisk
-from payouts.schema import journal_writers, workers
+from payouts.schemas.money import journal_writers, workers
 from payouts.tallies import ACCEPTED, Tally, record
 from pool.books import upstream_verdicts
 from pool.books.credit_book import CreditBook, Credits

@@ -1,8 +1,8 @@
 """The tables of the journal: batches as they were committed, and what their rate numbers mean.
 
 A batch is one row: what the engine, and the upstreams, counted in some 20 ms, packed. It is deleted by the
-transaction that folds it into the minutes of `payouts.tallies` and the hours of `payouts.order_schema`, so a
-share is in exactly one of the two. A share that was forwarded to an upstream is in neither until it is
+transaction that folds it into the minutes of `payouts.tallies` and the hours of `payouts.schemas.orders`, so
+a share is in exactly one of the two. A share that was forwarded to an upstream is in neither until it is
 resolved: until then it is a row of its own.
 
 Must not know: who writes and who folds.
@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-from payouts.schema import INTEGER, UPSTREAM_RISKS, number, one_of, table, words
+from payouts.schemas.money import INTEGER, UPSTREAM_RISKS, number, one_of, table, words
 
 journal_batches = table(
     "journal_batches",

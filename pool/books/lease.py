@@ -24,7 +24,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection, Engine, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from payouts.book_schema import book
+from payouts.schemas.book import book
 from pool.store_error import StoreError
 
 LEASE_LOCK: Final = 0x616E676C65617365  # "anglease": PostgreSQL's number of it

@@ -21,10 +21,10 @@ Must not know: templates, sessions, shares.
 import msgspec
 from sqlalchemy import Connection, func, insert, select
 
-from payouts.order_schema import orders
 from payouts.ratebook import WorkSource, newest_fee_basis, record_rate
 from payouts.rates import OrderCredit, Price, Scheme, UpstreamRisk
-from payouts.schema import fee_bases, tenant_terms
+from payouts.schemas.money import fee_bases, tenant_terms
+from payouts.schemas.orders import orders
 from pool.books.journal_schema import rate_epoch_tenants, rate_epochs
 from pool.fleet.rows import TenantView, list_tenants
 from pool.fleet.upstream_accounts import proxied

@@ -17,9 +17,9 @@ import msgspec
 import structlog
 from sqlalchemy import Connection, Table, select
 
-from payouts.order_schema import upstream_days, upstream_hours
 from payouts.ratebook import OWN_WORK, WorkSource
-from payouts.upsert import Insert, upserts
+from payouts.schemas.orders import upstream_days, upstream_hours
+from payouts.schemas.upsert import Insert, upserts
 from pool.books.journal_schema import rate_epochs
 from stratum.upstream.shares import RejectReason, SubmitVerdict
 

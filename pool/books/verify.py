@@ -1,8 +1,8 @@
 """`angara ledger verify`: all that the books can prove, from the chain of bookings to the tables around it.
 
-In this order: the money (`payouts.audit`), the book itself, references between rows, payouts, decisions, the
-journal. What no
-row can prove, because one who may write to the database may write that too, is told in docs/books.md.
+In this order: the money (`payouts.audit.verify`), the book itself, references between rows, payouts,
+decisions, the journal. What no row can prove, because one who may write to the database may write that too,
+is told in docs/books.md.
 
 Invariants: reads only, in the caller's transaction, which must see one moment.
 """
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 import msgspec
 from sqlalchemy import Connection
 
-from payouts.audit import Audit, Head, audit
-from payouts.audit_finding import Found
-from payouts.audit_payouts import check_payouts
-from payouts.audit_registry import check_references, check_registry
+from payouts.audit.decisions import check_references, check_registry
+from payouts.audit.finding import Found
+from payouts.audit.payouts import check_payouts
+from payouts.audit.verify import Audit, Head, audit
 from pool.books.audit_journal import check_book, check_journal
 
 

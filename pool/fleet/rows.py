@@ -13,11 +13,11 @@ from sqlalchemy import Connection, Row, Table, insert, select, update
 
 from payouts.book_time import book_time
 from payouts.ledger import open_accounts
-from payouts.order_schema import upstreams
 from payouts.rates import BPS, MAX_MONEY_SAT, OrderCredit, Scheme, UpstreamRisk
-from payouts.schema import containers, sites, tenant_addresses, tenant_terms, tenants, workers
+from payouts.schemas.money import containers, sites, tenant_addresses, tenant_terms, tenants, workers
+from payouts.schemas.orders import upstreams
+from payouts.schemas.upsert import Insert, upserts
 from payouts.solo import Payee, schedule
-from payouts.upsert import Insert, upserts
 from pool.chain.addresses import BadAddress, script_for
 from pool.fleet.registry import (
     NAME_CHARS_MAX,

@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from payouts.order_schema import orders, upstreams
 from payouts.rates import Scheme
-from payouts.schema import tenant_terms, tenants
+from payouts.schemas.money import tenant_terms, tenants
+from payouts.schemas.orders import orders, upstreams
 from pool.fleet.registry_error import RegistryError
 
 

@@ -13,9 +13,9 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
-from payouts.order_schema import channel_events, order_hours, order_suppliers, orders, upstreams
 from payouts.rates import BPS, HPS_PER_THS
-from payouts.schema import containers, tenants
+from payouts.schemas.money import containers, tenants
+from payouts.schemas.orders import channel_events, order_hours, order_suppliers, orders, upstreams
 from pool.fleet.rows import RegistryError, find_tenant
 from pool.fleet.upstream_accounts import check_paid_work
 from pool.upstreams.rows import check_route_name, find_upstream

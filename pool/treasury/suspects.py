@@ -36,7 +36,7 @@ from payouts.batches.found import accept_stranger
 from payouts.batches.psbt import Spend
 from payouts.batches.rows import Act
 from payouts.persons import CHAIN
-from payouts.schema import tenants
+from payouts.schemas.money import tenants
 from pool.treasury.books import PayoutBooks
 from pool.treasury.chain_node import ChainNode, Coin
 from pool.treasury.coins import CHANGE_SAT_MIN

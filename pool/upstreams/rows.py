@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from payouts.order_schema import orders, upstream_endpoints, upstream_hours, upstreams
+from payouts.schemas.orders import orders, upstream_endpoints, upstream_hours, upstreams
 from pool.fleet.rows import RegistryError, list_tenants
 from stratum.upstream.client import ENDPOINTS_MAX
 from stratum.upstream.endpoint import UpstreamEndpoint

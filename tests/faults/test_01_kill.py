@@ -18,9 +18,9 @@ import pytest
 import trio
 from sqlalchemy import select
 
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.rates import Scheme
-from payouts.schema import tally_minutes
+from payouts.schemas.money import tally_minutes
 from pool.books.journal import names_in
 from pool.books.journal_schema import journal_batches
 from pool.books.store import Store

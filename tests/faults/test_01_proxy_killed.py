@@ -15,8 +15,8 @@ import pytest
 import trio
 from sqlalchemy import func, select
 
-from payouts.audit import audit
-from payouts.schema import tally_minutes
+from payouts.audit.verify import audit
+from payouts.schemas.money import tally_minutes
 from pool.books.journal_schema import journal_batches, upstream_submits
 from stratum.tallies import Verdict, merge
 from tests.fakes.upstreams import USER

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from payouts.schema import settled_shares, settlements
+from payouts.schemas.money import settled_shares, settlements
 from payouts.statements.statement import Statement, statement
 from pool.books.bookkeeper import BookTimes
 from pool.books.store import Store

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.income import newest_events
 from payouts.ledger import PoolAccount, balance_sat, payable
-from payouts.schema import block_events, settled_shares
+from payouts.schemas.money import block_events, settled_shares
 from pool.books import block_watch
 from pool.books.bookkeeper import BookTimes
 from pool.chain.blocks import SubmitState

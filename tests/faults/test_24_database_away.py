@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from structlog.testing import capture_logs
 
-from payouts.schema import workers
+from payouts.schemas.money import workers
 from pool.books import database_waits, journal
 from pool.books import store as pool_store
 from pool.books.bookkeeper import Bookkeeper, BooksFailed, BookTimes

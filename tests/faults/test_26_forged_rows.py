@@ -15,18 +15,18 @@ import pytest
 from sqlalchemy import Connection, func, insert, select, text
 
 from payouts.accrual import settle
-from payouts.audit import Audit
+from payouts.audit.verify import Audit
 from payouts.batches.batch import Item
 from payouts.batches.plan import Plan, digest
 from payouts.batches.rows import Act
 from payouts.batches.steps import approve, attempt, confirm, draft, finish, give, send, sign
 from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, balances_sat, payable, post
-from payouts.order_schema import upstream_days, upstream_hours
 from payouts.ratebook import record_fee_basis
 from payouts.rates import BlockFees, OrderCredit, Scheme
 from payouts.reversals import confirm_reversal, propose_reversal
-from payouts.schema import containers, ledger_transactions, metadata, workers
+from payouts.schemas.money import containers, ledger_transactions, metadata, workers
+from payouts.schemas.orders import upstream_days, upstream_hours
 from payouts.tallies import Tally, record
 from pool.books.book import bind
 from pool.books.changes import note_change

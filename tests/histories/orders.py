@@ -5,9 +5,9 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from payouts.order_schema import upstream_hours
 from payouts.ratebook import WorkSource, record_rate
 from payouts.rates import Scheme
+from payouts.schemas.orders import upstream_hours
 from pool.books.store import Store
 from pool.orders.rows import NewOrder, OrderView, add_order, note_event, note_minute
 from pool.upstreams.rows import NewUpstream, UpstreamRecord, add_upstream

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, insert
 
-from payouts.order_schema import orders, upstreams
+from payouts.schemas.orders import orders, upstreams
 
 
 def upstream_row(connection: Connection, name: str = "north") -> int:

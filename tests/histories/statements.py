@@ -20,7 +20,7 @@ from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, Posted, Transaction, Transfer, open_accounts, payable, post
 from payouts.ratebook import record_fee_basis, record_rate
 from payouts.rates import BlockFees, Price, Scheme
-from payouts.schema import containers, tenant_addresses, tenant_terms, workers
+from payouts.schemas.money import containers, tenant_addresses, tenant_terms, workers
 from payouts.statements.statement import Statement, statement
 from payouts.tallies import Tally, record
 from pool.books.store import Store

@@ -9,11 +9,11 @@ from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from payouts.accrual import GRACE_S, SETTLEMENTS_MAX, Carry, Settlement, carry_of, settle
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.ledger import PoolAccount, balances_sat, payable
 from payouts.ratebook import blocks_of_basis, record_fee_basis, record_rate
 from payouts.rates import PSAT_PER_SAT, Amount, BadRate, BlockFees, Price, Scheme
-from payouts.schema import rate_hours, rates, settled_shares, settlements
+from payouts.schemas.money import rate_hours, rates, settled_shares, settlements
 from payouts.tallies import Tally, record
 from pool.books.store import Store
 from tests.fixtures.databases import add_tenant, disarm

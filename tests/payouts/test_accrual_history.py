@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, func, select
 
 from payouts.accrual import settle
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, in_payout, open_accounts, payable, post
 from payouts.ratebook import OWN_WORK, WorkSource, record_rate
 from payouts.rates import Price, Scheme
-from payouts.schema import metadata, rates, settlements, tally_days, tally_hours, tally_minutes
+from payouts.schemas.money import metadata, rates, settlements, tally_days, tally_hours, tally_minutes
 from payouts.tallies import Tally, record, roll_up_hours, roll_up_minutes
 from pool.books.store import Store
 from tests.fixtures.databases import (

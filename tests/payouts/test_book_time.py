@@ -9,16 +9,16 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from payouts.accrual import settle
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.batches.batch import Item
 from payouts.batches.plan import Plan, digest
 from payouts.batches.rows import Act
 from payouts.batches.steps import approve, draft
-from payouts.book_schema import book
 from payouts.book_time import book_time, latest_s
 from payouts.income import Block, record_block
 from payouts.ledger import post
 from payouts.ratebook import record_rate
+from payouts.schemas.book import book
 from pool.books import rate_epochs
 from pool.books.journal import Journal
 from pool.books.journal_schema import journal_batches

@@ -2,7 +2,7 @@
 
 import pytest
 
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import KeyConflict, LedgerError, PoolAccount
 from pool.books.store import Store

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
-from payouts.audit import Head, audit
+from payouts.audit.verify import Head, audit
 from payouts.ledger import (
     AMOUNT_SAT_MAX,
     GENESIS_HASH,
@@ -37,7 +37,7 @@ from payouts.ledger import (
     reverse,
     transfers_of,
 )
-from payouts.schema import ledger_transactions, ledger_transfers, tenants
+from payouts.schemas.money import ledger_transactions, ledger_transfers, tenants
 from pool.books.store import Store, open_store
 from tests.fixtures.databases import disarm
 

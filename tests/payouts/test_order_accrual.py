@@ -7,12 +7,12 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import DatabaseError
 
-from payouts.audit import audit
-from payouts.order_schema import orders
+from payouts.audit.verify import audit
 from payouts.ratebook import OWN_WORK, WorkSource, record_rate
 from payouts.rates import BadRate, Price, Scheme, floor_to_psat, share_probability
 from payouts.reports.pool import pool_report
-from payouts.schema import rates
+from payouts.schemas.money import rates
+from payouts.schemas.orders import orders
 from payouts.statements.period import Period
 from pool.books.store import Store
 from pool.reports.render_csv import render_csv

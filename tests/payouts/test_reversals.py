@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DatabaseError
 
 from payouts.accrual import settle
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.batches.batch import State
 from payouts.batches.found import accept_stranger
 from payouts.batches.proposals import (
@@ -39,9 +39,9 @@ from payouts.ledger import (
     payable,
     post,
 )
-from payouts.proposal_schema import confirmations, proposals
 from payouts.reversals import confirm_reversal, look_at, propose_reversal
-from payouts.schema import ledger_transactions
+from payouts.schemas.money import ledger_transactions
+from payouts.schemas.proposals import confirmations, proposals
 from payouts.tallies import ACCEPTED, Tally, record
 from pool.books.store import Store
 from pool.books.verify import verify

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 import pool.fleet.rows
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.batches.transaction import dust_sat
 from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import PoolAccount
 from payouts.rates import Scheme
 from payouts.reports.pool import pool_report
-from payouts.schema import workers
+from payouts.schemas.money import workers
 from payouts.solo import Payee, SoloPayout, address_at, fee_of, is_fee, record_solo, schedule
 from payouts.statements.period import Period
 from pool.books.store import Store

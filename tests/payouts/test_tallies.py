@@ -10,10 +10,10 @@ from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 import payouts.tallies
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.ratebook import record_rate
 from payouts.rates import Price, Scheme
-from payouts.schema import journal_writers, rate_hours, tally_days, tally_hours, tally_minutes
+from payouts.schemas.money import journal_writers, rate_hours, tally_days, tally_hours, tally_minutes
 from payouts.tallies import (
     HOURS_KEPT_D,
     MINUTES_KEPT_H,

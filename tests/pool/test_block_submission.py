@@ -13,8 +13,8 @@ import trio.testing
 from sqlalchemy import func, select
 
 import pool.block_submission
-from payouts.audit import audit
-from payouts.schema import block_events, blocks, sibling_blocks
+from payouts.audit.verify import audit
+from payouts.schemas.money import block_events, blocks, sibling_blocks
 from payouts.siblings import siblings_between
 from pool.block_submission import BLOCK_SUBMITTERS, BlockSubmission
 from pool.books.bookkeeper import Bookkeeper, BookTimes

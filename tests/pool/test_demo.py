@@ -20,11 +20,11 @@ from rich.live import Live
 from rich.text import Text
 from sqlalchemy import func, select
 
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.income import newest_events
 from payouts.ledger import PoolAccount, balance_sat
 from payouts.rates import subsidy_sat
-from payouts.schema import blocks, sibling_blocks
+from payouts.schemas.money import blocks, sibling_blocks
 from pool.books.store import open_store
 from pool.chain.block_queue import SUBMITTED_MAX
 from pool.chain.networks import NETWORKS

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk
-from payouts.schema import tenant_terms
+from payouts.schemas.money import tenant_terms
 from pool.books.store import Store
 from pool.cli.main import app
 from pool.fleet.registry import Registry, parse_worker_name

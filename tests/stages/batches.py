@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, func, select
 
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.batches.batch import Batch, State, load
 from payouts.batches.plan import Plan, plan
 from payouts.batches.psbt import Spend

@@ -18,7 +18,7 @@ import msgspec
 from sqlalchemy import Connection, insert, select
 
 from payouts.accrual import settle
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.batches.batch import Batch, batches_in, load
 from payouts.batches.psbt import Spend
 from payouts.batches.transaction import Tx, TxInput, TxOutput, decode_transaction, outpoint
@@ -28,7 +28,7 @@ from payouts.ledger import (
 )
 from payouts.ratebook import record_rate
 from payouts.rates import Price, Scheme
-from payouts.schema import containers, tenant_addresses, tenant_terms, tenants, workers
+from payouts.schemas.money import containers, tenant_addresses, tenant_terms, tenants, workers
 from payouts.tallies import ACCEPTED, Tally, record
 from pool.books.store import Store
 from pool.chain.addresses import script_for

@@ -15,9 +15,9 @@ import trio
 import trio.testing
 from sqlalchemy import select
 
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.rates import Scheme
-from payouts.schema import tally_minutes
+from payouts.schemas.money import tally_minutes
 from pool.books.bookkeeper import BookTimes
 from pool.books.store import Store
 from pool.chain.nodes import NodeConfig

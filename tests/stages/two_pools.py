@@ -19,10 +19,10 @@ import trio
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from payouts.accrual import settle
-from payouts.audit import audit
-from payouts.order_schema import channel_events, upstream_hours
+from payouts.audit.verify import audit
 from payouts.rates import PSAT_PER_SAT, Scheme
-from payouts.schema import rates, settled_shares, settlements, tally_minutes, tenants, workers
+from payouts.schemas.money import rates, settled_shares, settlements, tally_minutes, tenants, workers
+from payouts.schemas.orders import channel_events, upstream_hours
 from pool.books.bookkeeper import BookTimes
 from pool.books.journal_schema import upstream_submits
 from pool.chain.blocks import BlockResult

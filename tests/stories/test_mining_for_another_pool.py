@@ -11,7 +11,7 @@ import structlog
 import trio
 from sqlalchemy import func, select
 
-from payouts.schema import block_events, blocks, sibling_blocks
+from payouts.schemas.money import block_events, blocks, sibling_blocks
 from pool.chain.blocks import SubmitState
 from stratum.tallies import Verdict
 from tests.fakes.proxy_upstreams import DIFF1

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from payouts.order_schema import upstream_hours
 from payouts.rates import Scheme, UpstreamRisk
-from payouts.schema import rates
+from payouts.schemas.money import rates
+from payouts.schemas.orders import upstream_hours
 from pool.upstreams import rows as upstream_store
 from stratum.miners.channel import Moved
 from stratum.tallies import Verdict

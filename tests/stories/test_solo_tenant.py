@@ -17,9 +17,9 @@ from bitcoin.core import CTransaction
 from sqlalchemy import func, select
 
 import pool.routing.placement
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.rates import Scheme
-from payouts.schema import blocks, rates, solo_blocks, tally_minutes, tenants
+from payouts.schemas.money import blocks, rates, solo_blocks, tally_minutes, tenants
 from pool.admin.commands import execute
 from pool.admin.desk import Desk as CommandDesk
 from pool.admin.tenants import TenantAdd, TenantSetAddress, TenantSetStatus, TenantSetTerms

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from payouts.order_schema import upstream_hours
 from payouts.rates import OrderCredit, Scheme
-from payouts.schema import rate_hours, rates
+from payouts.schemas.money import rate_hours, rates
+from payouts.schemas.orders import upstream_hours
 from pool.orders.machine_speed import Floats, MachineSpeeds
 from pool.orders.rows import NewOrder, add_order, end_order
 from stratum.miners.channel import Moved

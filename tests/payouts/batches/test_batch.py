@@ -14,7 +14,7 @@ from payouts.batches.psbt import Flaw, Quarantined
 from payouts.batches.rows import Act
 from payouts.batches.schema import payout_approvals, payout_batches, payout_events, payout_items
 from payouts.batches.steps import approve, attempt, cancel, draft, give, quarantine, send, sign
-from payouts.schema import tenants
+from payouts.schemas.money import tenants
 from pool.books.store import Store
 from tests.stages.batches import ANN, BOB, CAP_SAT, FEE_SAT, HELD, OWED, Desk
 from tests.stages.payouts import NOW_S, PAYEES, credit, register, script_of, set_address

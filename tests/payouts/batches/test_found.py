@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 from sqlalchemy import select
 
-from payouts.audit_registry import ADDRESS_HOLD_S
+from payouts.audit.decisions import ADDRESS_HOLD_S
 from payouts.batches.batch import Batch, State, WrongStep
 from payouts.batches.evidence import Found
 from payouts.batches.found import adopt, disown, recover
@@ -20,7 +20,7 @@ from payouts.batches.rows import Act
 from payouts.batches.steps import confirm, finish
 from payouts.batches.transaction import Tx, TxOutput
 from payouts.ledger import PoolAccount, payable
-from payouts.schema import ledger_transactions
+from payouts.schemas.money import ledger_transactions
 from pool.books.store import Store
 from pool.books.verify import verify
 from pool.treasury.paymaster import Paymaster

@@ -15,7 +15,7 @@ from payouts.income import Block, record_block
 from payouts.rates import Scheme
 from payouts.reports.luck import LEVEL, Hint, Whose, luck_report, threshold_of
 from payouts.risk import tails
-from payouts.schema import workers
+from payouts.schemas.money import workers
 from payouts.siblings import SiblingKey, count_siblings
 from payouts.solo import SoloPayout, record_solo
 from payouts.statements.period import Period

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 import payouts.reports.orders
 from payouts.ledger import payable
 from payouts.reports.orders import OrderReport, UnknownOrder, order_report
-from payouts.schema import ledger_transfers, rate_hours, rates
+from payouts.schemas.money import ledger_transfers, rate_hours, rates
 from payouts.statements.period import Period
 from payouts.tallies import Tally
 from pool.books.store import Store

@@ -21,7 +21,7 @@ from payouts.ledger import (
     reverse,
 )
 from payouts.rates import PSAT_PER_SAT, Scheme, floor_to_psat, subsidy_sat
-from payouts.schema import containers, tenants, workers
+from payouts.schemas.money import containers, tenants, workers
 from payouts.statements.money import StatementWrong
 from payouts.statements.period import BadPeriod, Period
 from payouts.statements.statement import Statement, UnknownTenant

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 from sqlalchemy import insert, update
 
-from payouts.schema import workers
+from payouts.schemas.money import workers
 from payouts.statements.period import hashrate_hps, work_text
 from payouts.statements.work import VERDICTS, natural, verdict_name
 from payouts.tallies import Tally, roll_up_hours, roll_up_minutes

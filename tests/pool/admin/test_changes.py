@@ -19,7 +19,7 @@ import trio
 from sqlalchemy import insert, inspect, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from payouts.schema import workers
+from payouts.schemas.money import workers
 from pool.admin.commands import COMMANDS, Change, Question, execute
 from pool.admin.desk import Desk
 from pool.admin.server import serve_admin

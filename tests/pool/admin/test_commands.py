@@ -15,7 +15,7 @@ import trio
 from sqlalchemy import Connection, insert
 from sqlalchemy.exc import OperationalError
 
-from payouts.schema import containers, rate_hours, workers
+from payouts.schemas.money import containers, rate_hours, workers
 from pool.admin.commands import execute
 from pool.admin.desk import ROWS_MAX, Desk
 from pool.admin.live import Live

@@ -14,10 +14,10 @@ import trio.testing
 from sqlalchemy import Connection, insert, select
 
 from payouts import income
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.income import Block, Status, newest_events
 from payouts.ledger import PoolAccount, balance_sat
-from payouts.schema import block_events, blocks
+from payouts.schemas.money import block_events, blocks
 from pool.books import block_watch
 from pool.books.block_watch import LOOK_S, MATURITY, BlockWatch
 from pool.books.store import Store

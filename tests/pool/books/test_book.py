@@ -11,8 +11,8 @@ from sqlalchemy.exc import DatabaseError
 from typer.testing import CliRunner
 
 import pool.main
-from payouts.book_schema import book
-from payouts.schema import tenant_addresses
+from payouts.schemas.book import book
+from payouts.schemas.money import tenant_addresses
 from pool.books.book import WrongBook, bind, bind_signet, network_of
 from pool.books.rate_epochs import WorkPrice, open_epoch
 from pool.books.store import Store

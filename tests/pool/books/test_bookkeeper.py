@@ -10,10 +10,10 @@ import trio
 import trio.testing
 from sqlalchemy import select
 
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.ledger import PoolAccount, balance_sat
 from payouts.rates import Scheme
-from payouts.schema import block_events, blocks, rates
+from payouts.schemas.money import block_events, blocks, rates
 from pool.books import bookkeeper
 from pool.books.block_watch import MATURITY, BlockWatch
 from pool.books.bookkeeper import Bookkeeper, BookTimes

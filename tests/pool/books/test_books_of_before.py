@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from sqlalchemy import inspect, select, text
 
-from payouts.schema import tally_minutes
+from payouts.schemas.money import tally_minutes
 from payouts.statements.statement import statement
 from pool.admin.commands import execute
 from pool.admin.desk import Desk

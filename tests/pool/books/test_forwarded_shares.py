@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import func, select
 from structlog.testing import capture_logs
 
-from payouts.audit import audit
-from payouts.order_schema import upstream_days, upstream_hours
+from payouts.audit.verify import audit
 from payouts.rates import Scheme, UpstreamRisk
-from payouts.schema import rate_hours, tally_minutes
+from payouts.schemas.money import rate_hours, tally_minutes
+from payouts.schemas.orders import upstream_days, upstream_hours
 from pool.books import rate_epochs
 from pool.books.forwarded_shares import Forwarded, ForwardedShares
 from pool.books.journal import Journal, JournalFailed

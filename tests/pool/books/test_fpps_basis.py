@@ -11,10 +11,10 @@ import trio
 from sqlalchemy import Connection, insert, select
 
 import pool.chain.fee_watch
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.ratebook import record_fee_basis
 from payouts.rates import BlockFees, Scheme
-from payouts.schema import rates
+from payouts.schemas.money import rates
 from pool.books.rate_epochs import NoFeeBasis, WorkPrice, open_epoch, rate_of
 from pool.books.store import Store
 from pool.chain.fee_watch import FIRST_BASIS_S, NO_BASIS, FeeWatch, recent_fees

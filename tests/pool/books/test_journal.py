@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, event, func, select
 from sqlalchemy.engine import Engine
 
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.rates import Scheme
-from payouts.schema import containers, rate_hours, rates, tally_minutes, tenants, workers
+from payouts.schemas.money import containers, rate_hours, rates, tally_minutes, tenants, workers
 from pool.books import journal, rate_epochs
 from pool.books.journal import Journal, JournalFailed
 from pool.books.journal_schema import journal_batches

@@ -17,8 +17,8 @@ from sqlalchemy import Connection, NullPool, create_engine, insert, select, text
 
 import pool.books.lease
 import pool.main
-from payouts.book_schema import book
-from payouts.schema import containers, journal_writers, workers
+from payouts.schemas.book import book
+from payouts.schemas.money import containers, journal_writers, workers
 from pool.admin.client import lent_epoch
 from pool.admin.desk import Desk
 from pool.admin.server import serve_admin

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError
 
 import pool.books.store
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.income import Block, Status, booking, mark, record_block
 from payouts.ledger import PoolAccount, balance_sat, post
 from payouts.siblings import SiblingKey, count_siblings, siblings_between

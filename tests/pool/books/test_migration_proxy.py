@@ -15,9 +15,9 @@ from sqlalchemy.exc import DatabaseError
 
 import pool.books.store
 from payouts.accrual import settle
-from payouts.audit import audit
+from payouts.audit.verify import audit
 from payouts.book_time import latest_s
-from payouts.schema import rates, tenant_terms
+from payouts.schemas.money import rates, tenant_terms
 from pool.books.journal import Journal
 from pool.books.journal_schema import journal_batches, rate_epoch_tenants, rate_epochs
 from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of

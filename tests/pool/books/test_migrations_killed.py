@@ -17,8 +17,8 @@ from sqlalchemy.exc import DatabaseError
 
 import pool.books.store
 from payouts.batches.batch import State, load
-from payouts.book_schema import book
-from payouts.schema import containers, tally_minutes, workers
+from payouts.schemas.book import book
+from payouts.schemas.money import containers, tally_minutes, workers
 from payouts.tallies import ACCEPTED
 from pool.books.journal_schema import journal_batches
 from pool.books.store import Store, open_store, upgrade

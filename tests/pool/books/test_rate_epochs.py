@@ -8,7 +8,7 @@ from sqlalchemy.exc import DatabaseError
 
 from payouts.ratebook import record_fee_basis
 from payouts.rates import BlockFees, OrderCredit, Scheme, UpstreamRisk
-from payouts.schema import rates
+from payouts.schemas.money import rates
 from pool.books.journal_schema import rate_epoch_tenants, rate_epochs
 from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
 from pool.books.store import Store

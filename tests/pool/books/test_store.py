@@ -15,15 +15,15 @@ from sqlalchemy import Connection, insert, inspect, select, text, update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 import payouts.batches.schema
-import payouts.book_schema
-import payouts.order_schema
-import payouts.proposal_schema
-import payouts.schema
+import payouts.schemas.book
+import payouts.schemas.money
+import payouts.schemas.orders
+import payouts.schemas.proposals
 import pool.books.change_schema
 import pool.books.journal_schema
 import pool.books.store
 from payouts.ledger import PoolAccount
-from payouts.schema import journal_writers, ledger_accounts, metadata, tenants
+from payouts.schemas.money import journal_writers, ledger_accounts, metadata, tenants
 from pool.books.store import PRAGMAS, Store, StoreError, open_store, upgrade
 from tests.fixtures.databases import Crash, Databases, PostgresDatabases, crash_at
 
@@ -203,7 +203,7 @@ def test_a_writer_that_never_gets_its_turn_gives_up(
 WRITER = """
 import sys
 from sqlalchemy import insert, update
-from payouts.schema import journal_writers
+from payouts.schemas.money import journal_writers
 from pool.books.store import open_store
 
 store = open_store(sys.argv[1])
@@ -306,10 +306,10 @@ def test_the_ledger_starts_with_the_accounts_of_the_pool(store: Store) -> None:
 
 def test_every_append_only_table_has_its_triggers(store: Store) -> None:
     tables = (
-        payouts.schema.APPEND_ONLY
+        payouts.schemas.money.APPEND_ONLY
         + payouts.batches.schema.APPEND_ONLY
-        + payouts.proposal_schema.APPEND_ONLY
-        + payouts.order_schema.APPEND_ONLY
+        + payouts.schemas.proposals.APPEND_ONLY
+        + payouts.schemas.orders.APPEND_ONLY
         + pool.books.journal_schema.APPEND_ONLY
         + pool.books.change_schema.APPEND_ONLY
     )

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import trio
 
-from payouts.order_schema import channel_events
+from payouts.schemas.orders import channel_events
 from pool.admin import commands
 from pool.admin.desk import Desk
 from pool.cli.operator import operator

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 from sqlalchemy import func, select
 
-from payouts.schema import containers, tally_minutes, workers
+from payouts.schemas.money import containers, tally_minutes, workers
 from pool.books.store import Store
 from pool.fleet import newcomers
 from pool.fleet.newcomers import NEW_PER_CONNECTION_MAX, Newcomers

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 
 from payouts.rates import Scheme
-from payouts.schema import tenant_addresses, tenant_terms
+from payouts.schemas.money import tenant_addresses, tenant_terms
 from pool.books.store import Store
 from pool.fleet import registry
 from pool.fleet.registry import NewRows, Registry, parse_worker_name

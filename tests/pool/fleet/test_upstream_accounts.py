@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from payouts.ratebook import price_of
 from payouts.rates import Scheme
-from payouts.schema import rates
+from payouts.schemas.money import rates
 from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
 from pool.books.store import Store
 from pool.books.verify import verify

@@ -15,8 +15,8 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from payouts.order_schema import order_hours
 from payouts.rates import Scheme
+from payouts.schemas.orders import order_hours
 from pool.books.store import Store, StoreError
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, Snapshot, TenantRecord, WorkerRecord

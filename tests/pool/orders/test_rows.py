@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from payouts.order_schema import channel_events, order_hours
-from payouts.schema import tenant_terms
+from payouts.schemas.money import tenant_terms
+from payouts.schemas.orders import channel_events, order_hours
 from pool.books.store import Store
 from pool.fleet.rows import RegistryError
 from pool.orders import rows as order_store

@@ -17,7 +17,7 @@ from pypdf import PdfReader
 from sqlalchemy import insert, update
 
 from payouts.ledger import canonical_hash
-from payouts.schema import tenants, workers
+from payouts.schemas.money import tenants, workers
 from payouts.statements.period import Period
 from payouts.statements.statement import Statement
 from payouts.tallies import Tally

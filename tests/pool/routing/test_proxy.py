@@ -13,7 +13,7 @@ import trio
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError
 
-from payouts.order_schema import channel_events
+from payouts.schemas.orders import channel_events
 from pool.books.credit_book import CreditBook
 from pool.books.forwarded_shares import ForwardedShares
 from pool.books.store import Store, StoreError

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from sqlalchemy import insert, select
 
-from payouts.order_schema import upstream_endpoints, upstream_hours
 from payouts.rates import Scheme
+from payouts.schemas.orders import upstream_endpoints, upstream_hours
 from pool.books.store import Store
 from pool.fleet.rows import RegistryError, TenantTerms, add_tenant, set_terms
 from pool.orders.rows import add_order, end_order

@@ -1,5 +1,4 @@
-"""The tables that money is computed from and booked in; `batch_schema` has those of payout batches,
-`order_schema` those of upstreams and orders.
+"""The tables that money is computed from and booked in; `payouts.batches.schema` has those of payout batches.
 
 One MetaData for SQLite and PostgreSQL. Integers are 64 bits on both, tables STRICT on SQLite (where
 an overflow would silently become REAL). Times are Unix seconds UTC, `minute`, `hour` and `day` count

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from payouts.audit_finding import Found
+from payouts.audit.finding import Found
 from payouts.batches.batch import (
     MOVES,
     SENT,
@@ -42,11 +42,11 @@ from payouts.batches.schema import (
     payout_strangers,
 )
 from payouts.batches.transaction import BadTransaction, Tx, TxOutput, decode_transaction
-from payouts.book_schema import book
 from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, payable, transfers_of
 from payouts.persons import same_person
-from payouts.proposal_schema import confirmations, proposals
-from payouts.schema import ledger_transactions
+from payouts.schemas.book import book
+from payouts.schemas.money import ledger_transactions
+from payouts.schemas.proposals import confirmations, proposals
 
 # States of a batch in which one of its transactions is known to the network, and what that one is then.
 STANDING = {State.CONFIRMED: AttemptState.CONFIRMED, State.FINAL: AttemptState.FINAL}

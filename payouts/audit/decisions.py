@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, func, select, union_all
 
-from payouts.audit_finding import Found
+from payouts.audit.finding import Found
 from payouts.batches.batch import State
 from payouts.batches.schema import (
     payout_approvals,
@@ -23,17 +23,9 @@ from payouts.batches.schema import (
     payout_items,
     payout_strangers,
 )
-from payouts.book_schema import book
-from payouts.order_schema import (
-    order_suppliers,
-    upstream_days,
-    upstream_endpoints,
-    upstream_hours,
-    upstreams,
-)
-from payouts.proposal_schema import confirmations, proposals
 from payouts.rates import OrderCredit, Scheme
-from payouts.schema import (
+from payouts.schemas.book import book
+from payouts.schemas.money import (
     block_events,
     blocks,
     containers,
@@ -51,6 +43,14 @@ from payouts.schema import (
     tenants,
     workers,
 )
+from payouts.schemas.orders import (
+    order_suppliers,
+    upstream_days,
+    upstream_endpoints,
+    upstream_hours,
+    upstreams,
+)
+from payouts.schemas.proposals import confirmations, proposals
 
 ADDRESS_HOLD_S = 72 * 3600  # of every address but a tenant's first
 # Everything that a statement dates its rows by.

@@ -8,7 +8,7 @@ Must not know: chains, clocks, locks.
 
 from sqlalchemy import CheckConstraint, Column, PrimaryKeyConstraint, text
 
-from payouts.schema import INTEGER, number, table, words
+from payouts.schemas.money import INTEGER, number, table, words
 
 book = table(
     "book",

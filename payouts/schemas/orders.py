@@ -9,7 +9,7 @@ Must not know: connections, sessions, and who writes.
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, PrimaryKeyConstraint, UniqueConstraint
 
-from payouts.schema import counted, number, one_of, row_id, table, words
+from payouts.schemas.money import counted, number, one_of, row_id, table, words
 
 # A pool that we mine on. Where all its endpoints are gone for longer than outage_s, its machines mine on
 # the fallback, or where that is NULL for the pool itself. Whoever was removed keeps its row.

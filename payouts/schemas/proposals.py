@@ -8,7 +8,7 @@ Must not know: what a proposal is about (`proposals`), and who is somebody else 
 
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, UniqueConstraint
 
-from payouts.schema import INTEGER, counted, number, one_of, table, words
+from payouts.schemas.money import INTEGER, counted, number, one_of, table, words
 
 proposals = table(
     "proposals",

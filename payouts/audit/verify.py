@@ -18,8 +18,7 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, func, literal, select, union_all
 
 from payouts.accrual import Carry, derive
-from payouts.audit_finding import Found, Wrong
-from payouts.book_schema import book
+from payouts.audit.finding import Found, Wrong
 from payouts.income import MOVES, Status, booking
 from payouts.ledger import (
     GENESIS_HASH,
@@ -30,10 +29,10 @@ from payouts.ledger import (
     chain_hash,
     transfers_of,
 )
-from payouts.order_schema import orders
 from payouts.ratebook import blocks_of_basis, price_of
 from payouts.rates import Amount, BadRate, Scheme, fee_basis_sat
-from payouts.schema import (
+from payouts.schemas.book import book
+from payouts.schemas.money import (
     block_events,
     blocks,
     fee_bases,
@@ -52,6 +51,7 @@ from payouts.schema import (
     tenant_terms,
     workers,
 )
+from payouts.schemas.orders import orders
 from payouts.solo import is_fee
 from payouts.tallies import ACCEPTED
 

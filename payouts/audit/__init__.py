@@ -1,0 +1,1 @@
+"""`angara ledger verify`: everything in the books derived again, and compared."""

@@ -1,0 +1,1 @@
+"""Tables of money, orders, proposals and the book, for SQLite and PostgreSQL."""
