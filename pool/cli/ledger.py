@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from payouts.audit import rows_to_walk
+from payouts.audit.verify import rows_to_walk
 from payouts.batches.rows import act_of_person
 from payouts.reversals import Reversible, confirm_reversal, look_at, propose_reversal
 from pool.books.store import Store

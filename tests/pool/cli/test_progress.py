@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from payouts.audit import audit, rows_to_walk
+from payouts.audit.verify import audit, rows_to_walk
 from pool.cli.progress import progress
 from tests.fixtures.databases import store_in
 from tests.stages.payouts import add_tenant, credit
