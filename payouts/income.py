@@ -74,7 +74,7 @@ def record_block(connection: Connection, block: Block, now_s: int) -> bool:
     found_at_s = book_time(connection, block.found_at_s)
     values = msgspec.structs.asdict(block) | {"found_at_s": found_at_s}
     connection.execute(insert(blocks).values(**values))
-    _take(connection, block.hash, block.income_sat, None, Status.FOUND, 0, now_s)
+    _append(connection, block.hash, block.income_sat, None, Status.FOUND, 0, now_s)
     return True
 
 
@@ -97,7 +97,7 @@ def mark(connection: Connection, block_hash: str, status: Status, now_s: int) ->
         return False
     if (before, status) not in MOVES:
         raise LedgerError(f"block {block_hash} is {before} and cannot become {status}")
-    _take(connection, block_hash, income_sat, before, status, newest.position + 1, now_s)
+    _append(connection, block_hash, income_sat, before, status, newest.position + 1, now_s)
     return True
 
 
@@ -142,7 +142,7 @@ def chain_heights(newest: Subquery) -> Select[tuple[int]]:
     )
 
 
-def _take(
+def _append(
     connection: Connection,
     block_hash: str,
     income_sat: int,

@@ -50,7 +50,7 @@ class Reversible(msgspec.Struct, frozen=True, kw_only=True):
     proposals: tuple[Proposal, ...]
 
 
-def look_at(connection: Connection, seq: int) -> Reversible:
+def reversible(connection: Connection, seq: int) -> Reversible:
     """What there is to reverse. Raises LedgerError where there is no such transaction."""
     row = connection.execute(
         select(ledger_transactions).where(ledger_transactions.c.seq == seq)
@@ -91,7 +91,7 @@ def confirm_reversal(connection: Connection, seq: int, number: int, act: Act) ->
 
 
 def _check(connection: Connection, seq: int) -> None:
-    if (refused := look_at(connection, seq).refused) is not None:
+    if (refused := reversible(connection, seq).refused) is not None:
         raise LedgerError(f"transaction {seq} cannot be reversed: {refused}")
 
 

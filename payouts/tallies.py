@@ -50,7 +50,7 @@ def record(connection: Connection, writer: str, batch: int, tallies: Sequence[Ta
 
     Raises JournalGap when the writer's previous batch is missing.
     """
-    if not _take_turn(connection, writer, batch):
+    if not _note_batch(connection, writer, batch):
         return False
     accepted: dict[tuple[int, int, int], tuple[int, int]] = {}
     for tally in tallies:
@@ -137,7 +137,7 @@ def roll_up_hours(connection: Connection, now_s: int, from_worker_id: int = 0) -
     return int(ids[-1]) + 1 if len(ids) == WORKERS_MOVED_MAX else None
 
 
-def _take_turn(connection: Connection, writer: str, batch: int) -> bool:
+def _note_batch(connection: Connection, writer: str, batch: int) -> bool:
     """Note that this is the writer's last batch; False when it, or a later one, is noted already."""
     if batch == 1:
         noted = connection.scalar(select(journal_writers.c.batch).where(journal_writers.c.writer == writer))

@@ -116,7 +116,7 @@ class Pool:
         speeds: MachineSpeeds | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        store.take_lease()
+        store.acquire_lease()
         book.bind(store, config.network)
         bind_directory(config.data_dir, config.network, NETWORKS[config.network].genesis)
         self._config, self._store = config, store
@@ -303,7 +303,7 @@ class Pool:
             self.board.drop_workers(self.registry.numbers_of(view.id), "tenant suspended")
 
     async def _mind_outages(self) -> None:
-        await self._outage.run(let_go=self._placement.let_go, take_back=self._placement.take_back)
+        await self._outage.run(let_go=self._placement.let_go, readmit=self._placement.readmit)
 
     async def _mind_lease(self) -> None:
         """Take the lease on the book back where it was lost, while the database answers. Raises LeaseLost."""

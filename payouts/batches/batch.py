@@ -6,7 +6,7 @@
     signed      what came back was checked and is stored
     broadcast   it is, or is about to be, sent: the same bytes again and again
     confirmed   one of the batch's transactions is in the chain
-    final       it has six confirmations: the hold is settled, the network fee booked
+    final       it has six confirmations: the hold is released, the network fee booked
     failed      the hold is released: no signer ever had it, or it cannot confirm any more
 
 A batch is paid by attempts: the first transaction and its fee bumps, which replace each other. All spend
@@ -96,7 +96,7 @@ ATTEMPT_MOVES: dict[AttemptState | None, frozenset[AttemptState]] = {
     _A.FAILED: frozenset({_A.BROADCAST}),
 }
 FINAL_CONFIRMATIONS = 6
-# As deep as consensus takes a block for settled (coinbase maturity); a final batch is looked at until then.
+# As deep as consensus takes a block for final (coinbase maturity); a final batch is looked at until then.
 WATCH_CONFIRMATIONS = 100
 ATTEMPTS_MAX = 20  # each bump costs more than the last: twenty doublings are all money
 # A transaction that nodes relay holds so many P2TR outputs and leaves 56,000 weight units for inputs.
@@ -111,11 +111,11 @@ SENT = (AttemptState.BROADCAST, AttemptState.REPLACED, AttemptState.CONFIRMED, A
 UNGIVEN = (State.DRAFT, State.APPROVED, State.PSBT)
 
 
-class SettlementError(Exception):
+class BatchError(Exception):
     """A step that is not taken; the text says why, for the operator."""
 
 
-class WrongStep(SettlementError):
+class WrongStep(BatchError):
     """A step that cannot be taken in this state."""
 
 
@@ -252,10 +252,10 @@ def backwards(transfers: tuple[Transfer, ...]) -> tuple[Transfer, ...]:
 
 
 def load(connection: Connection, batch_id: int) -> Batch:
-    """Raises SettlementError where there is no such batch."""
+    """Raises BatchError where there is no such batch."""
     row = connection.execute(select(payout_batches).where(payout_batches.c.id == batch_id)).one_or_none()
     if row is None:
-        raise SettlementError(f"there is no batch {batch_id}")
+        raise BatchError(f"there is no batch {batch_id}")
     items = connection.execute(
         select(payout_items, tenants.c.name.label("tenant"))
         .join(tenants, tenants.c.id == payout_items.c.tenant_id)

@@ -20,8 +20,8 @@ from payouts.batches.batch import (
     Attempt,
     AttemptState,
     Batch,
+    BatchError,
     Item,
-    SettlementError,
     State,
     WrongStep,
     anchor_name,
@@ -71,9 +71,7 @@ def lose(connection: Connection, batch_id: int, conflict: Tx, act: Act) -> None:
         raise WrongStep(f"{conflict.txid} does not conflict with batch {batch_id}")
     scripts = {item.script for item in batch.items}
     if paid := sum(output.script in scripts for output in conflict.outputs):
-        raise SettlementError(
-            f"{conflict.txid} pays {paid} of the payees of batch {batch_id}: it is not lost"
-        )
+        raise BatchError(f"{conflict.txid} pays {paid} of the payees of batch {batch_id}: it is not lost")
     accept_stranger(connection, conflict.txid, anchor_name(anchor.txid, anchor.vout), act)
     _fail(connection, batch, act, f"its anchor was spent by {conflict.txid}, which is no payout")
 
@@ -205,7 +203,7 @@ def disown(connection: Connection, batch_id: int, is_own: Callable[[bytes], bool
     """One person's word that a transaction which was taken for a payout is none, as no coin of ours is spent
     by it. With the second person's the batch has failed, and its balances are payable again: True then.
 
-    Raises WrongStep where it spends a coin of ours, SettlementError where a signer has another transaction of
+    Raises WrongStep where it spends a coin of ours, BatchError where a signer has another transaction of
     the batch: no version ever took a stranger's for such a one.
     """
     batch = load(connection, batch_id)
@@ -213,7 +211,7 @@ def disown(connection: Connection, batch_id: int, is_own: Callable[[bytes], bool
     if it is None:
         raise WrongStep(f"batch {batch_id} has no transaction that spends no coin of this wallet")
     if any(other.psbt is not None and other.state in GIVEN for other in batch.attempts):
-        raise SettlementError(f"a signer has another transaction of batch {batch_id}")
+        raise BatchError(f"a signer has another transaction of batch {batch_id}")
     # Of another subject than `--accept`, which may have said of the same transaction that it is right.
     if not agree(connection, ProposalKind.NO_PAYOUT, f"{DISOWN_SUBJECT}{it.txid}", SAID_NO_PAYOUT, act):
         return False
@@ -238,13 +236,13 @@ def _insert_found(connection: Connection, batch: Batch, found: Found, act: Act) 
     given = [it for it in batch.attempts if it.state in GIVEN]
     if not all(it.anchor in found.inputs for it in given):
         anchor = given[0].anchor
-        raise SettlementError(
+        raise BatchError(
             f"{found.tx.txid} pays batch {batch.id}, but a signer was given a transaction that pays it from "
             f"another coin, and must never be sent: move {anchor_name(anchor.txid, anchor.vout)} to an "
             "address of the payout wallet itself, and reconcile when that is six blocks deep"
         )
     if beyond(found.tx.outputs, batch.payees) is None:
-        raise SettlementError(f"{found.tx.txid} does not pay batch {batch.id}")
+        raise BatchError(f"{found.tx.txid} does not pay batch {batch.id}")
     for it in batch.attempts:
         if it.state is AttemptState.PSBT:
             move_attempt(connection, batch, it, AttemptState.FAILED)

@@ -1,4 +1,4 @@
-"""How a step of a payout batch is written: rows, moves within the tables of `settlement`, events, bookings.
+"""How a step of a payout batch is written: rows, moves within the tables of `batch`, events, bookings.
 
 Invariants: a move that the tables do not allow is WrongStep; every booking belongs to one event, whose
 number is in its key: `payout:<batch>:<event>`. Everything is in the caller's transaction.
@@ -15,8 +15,8 @@ from payouts.batches.batch import (
     Attempt,
     AttemptState,
     Batch,
+    BatchError,
     Item,
-    SettlementError,
     State,
     WrongStep,
     release,
@@ -46,15 +46,13 @@ class Act(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not is_name(self.by):
-            raise SettlementError(f"{self.by!r:.80} is not a person's name")
+            raise BatchError(f"{self.by!r:.80} is not a person's name")
 
 
 def act_of_person(by: str, at_s: int) -> Act:
     """That a person does something: nobody is called as what the books do by themselves."""
     if same_person(by, CHAIN):
-        raise SettlementError(
-            f"{by!r:.80} is not a person's name: the books themselves do what the chain says"
-        )
+        raise BatchError(f"{by!r:.80} is not a person's name: the books themselves do what the chain says")
     return Act(by, at_s)
 
 

@@ -4,7 +4,7 @@ Invariants: at most one batch is a draft; every attempt of a batch spends its an
 one can confirm; what is paid to whom, what was approved, what an attempt spends, and every step taken, is
 append-only. The money itself is in the ledger.
 
-Must not know: transactions' contents. The state machine is in `settlement`.
+Must not know: transactions' contents. The state machine is in `batch`.
 """
 
 from sqlalchemy import (

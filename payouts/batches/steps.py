@@ -1,4 +1,4 @@
-"""The steps of a payout batch, as the tables of `settlement` allow them: one function, one transaction.
+"""The steps of a payout batch, as the tables of `batch` allow them: one function, one transaction.
 Those of a payout that was found on the chain are in `payout_found`.
 
 Every function changes the batch, writes the event of it and books what follows from it, all in the
@@ -20,7 +20,7 @@ from payouts.batches.batch import (
     Attempt,
     AttemptState,
     Batch,
-    SettlementError,
+    BatchError,
     State,
     WrongStep,
     backwards,
@@ -52,7 +52,7 @@ def draft(connection: Connection, plan: Plan, act: Act) -> int:
     for batch in batches_in(connection, State.DRAFT):
         raise WrongStep(f"batch {batch.id} is a draft already: approve it, or cancel it")
     if not plan.items:
-        raise SettlementError("there is nobody to pay")
+        raise BatchError("there is nobody to pay")
     batch_id = insert_batch(connection, State.DRAFT, plan.items, act)
     detail = f"{len(plan.items)} payees, {plan.total_sat} sat, digest {digest(plan.items)}"
     note(connection, batch_id, State.DRAFT, None, act, detail, hold(plan.items))
@@ -66,16 +66,16 @@ def approve(connection: Connection, batch_id: int, digest_hex: str, fee_cap_sat:
     if batch.state in (State.FINAL, State.FAILED, State.CONFIRMED):
         raise WrongStep(f"batch {batch_id} is {batch.state}")
     if digest_hex != batch.digest:
-        raise SettlementError(f"batch {batch_id} has another digest: look at it again")
+        raise BatchError(f"batch {batch_id} has another digest: look at it again")
     if not 0 < fee_cap_sat <= AMOUNT_SAT_MAX:
-        raise SettlementError(f"{fee_cap_sat} sat is no fee cap")
+        raise BatchError(f"{fee_cap_sat} sat is no fee cap")
     if same_person(act.by, batch.created_by):
-        raise SettlementError(
+        raise BatchError(
             f"{batch.created_by} drafted batch {batch_id}, {act.by} cannot be the second person: "
             "somebody else has to approve it"
         )
     if reason := _outdated(connection, batch, act.at_s):
-        raise SettlementError(f"{reason}: cancel batch {batch_id} and draft another")
+        raise BatchError(f"{reason}: cancel batch {batch_id} and draft another")
     newest = batch.approvals[-1] if batch.approvals else None
     if newest is not None and (newest.approved_by, newest.fee_cap_sat) == (act.by, fee_cap_sat):
         return False
@@ -111,7 +111,7 @@ def attempt(
     if len(batch.attempts) == ATTEMPTS_MAX:
         raise WrongStep(f"batch {batch_id} has {ATTEMPTS_MAX} attempts already")
     if batch.anchor is not None and batch.anchor != inputs[0]:
-        raise SettlementError(f"attempts at batch {batch_id} must spend its anchor")
+        raise BatchError(f"attempts at batch {batch_id} must spend its anchor")
     if not batch.attempts:
         _check_first(connection, batch, act.at_s)
     _check_digest(batch)
@@ -122,7 +122,7 @@ def attempt(
         decoded = decode_psbt(psbt)
         check_psbt(decoded, expected)
     except (BadTransaction, Quarantined) as wrong:
-        raise SettlementError(f"the PSBT is not stored: {wrong}") from wrong
+        raise BatchError(f"the PSBT is not stored: {wrong}") from wrong
     if known := next((it for it in batch.attempts if it.txid == decoded.tx.txid), None):
         raise WrongStep(f"the PSBT is that of attempt {known.attempt} at batch {batch_id}")
     for earlier in batch.attempts:
@@ -159,7 +159,7 @@ def give(connection: Connection, batch_id: int, number: int, act: Act) -> bytes:
         raise WrongStep(f"batch {batch_id} is {batch.state}: there is nothing to sign")
     if it.state is AttemptState.PSBT:
         if number == 1 and (reason := outdated(connection, batch.items, act.at_s)):
-            raise SettlementError(f"{reason}: cancel batch {batch_id} and draft another")
+            raise BatchError(f"{reason}: cancel batch {batch_id} and draft another")
         move_attempt(connection, batch, it, AttemptState.GIVEN)
         note(connection, batch_id, batch.state, number, act, "given to a signer")
     return it.psbt
@@ -305,14 +305,14 @@ def _outdated(connection: Connection, batch: Batch, now_s: int) -> str | None:
 def _check_digest(batch: Batch) -> None:
     """What was approved is a digest: the outputs in the database must still have it."""
     if digest(batch.items) != batch.digest:
-        raise SettlementError(f"the outputs of batch {batch.id} are not those that were approved")
+        raise BatchError(f"the outputs of batch {batch.id} are not those that were approved")
 
 
 def _check_first(connection: Connection, batch: Batch, now_s: int) -> None:
     for other in batches_in(connection, *UNDER_WAY):
         raise WrongStep(f"batch {other.id} is {other.state}: batch {batch.id} spends its change, and waits")
     if reason := outdated(connection, batch.items, now_s):
-        raise SettlementError(f"{reason}: cancel batch {batch.id} and draft another")
+        raise BatchError(f"{reason}: cancel batch {batch.id} and draft another")
 
 
 def _in_block(batch: Batch, block_hash: str) -> Attempt:

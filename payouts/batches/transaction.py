@@ -143,7 +143,7 @@ class Reader:
         """Bytes that were not read yet."""
         return len(self._data) - self.at
 
-    def take(self, length: int) -> bytes:
+    def read(self, length: int) -> bytes:
         """The next `length` bytes."""
         if length > self.left:
             raise BadTransaction(f"it ends {length - self.left} bytes too early")
@@ -152,7 +152,7 @@ class Reader:
 
     def number(self, length: int) -> int:
         """A little-endian integer."""
-        return int.from_bytes(self.take(length), "little")
+        return int.from_bytes(self.read(length), "little")
 
     def compact(self) -> int:
         """A count, written the shortest way."""
@@ -172,16 +172,16 @@ class Reader:
 
     def chunk(self) -> bytes:
         """Bytes with their length before them."""
-        return self.take(self.compact())
+        return self.read(self.compact())
 
     def transaction(self) -> Tx:
         """A transaction that starts here."""
         version = self.number(4)
         segwit = self._data[self.at : self.at + 2] == b"\x00\x01"
         if segwit:
-            self.take(2)
+            self.read(2)
         bare = [
-            TxInput(self.take(32)[::-1].hex(), self.number(4), self.chunk(), self.number(4))
+            TxInput(self.read(32)[::-1].hex(), self.number(4), self.chunk(), self.number(4))
             for _ in range(self.count(INPUT_BYTES_MIN))
         ]
         outputs = tuple(TxOutput(self.number(8), self.chunk()) for _ in range(self.count(OUTPUT_BYTES_MIN)))

@@ -58,9 +58,9 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     delivered_work: str  # the same exactly: the sum of d
     delivered_bps: int | None  # of what was sold
     delivered_hps: int  # average over the seconds that are the order's
-    minutes: int  # in which the router measured it
+    minutes: int  # in which the allocator measured it
     minutes_short: int  # those of them in which it was below its tolerance
-    moves: int  # machines that the router moved for it
+    moves: int  # machines that the allocator moved for it
     upstream: Verdicts
 
 

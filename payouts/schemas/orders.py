@@ -80,7 +80,7 @@ order_suppliers = table(
     PrimaryKeyConstraint("order_id", "tenant_id", "container_id"),
     clustered=True,
 )
-# What the router saw: minutes that it measured, those of them below tolerance, machines that it moved.
+# What the allocator saw: minutes that it measured, those of them below tolerance, machines that it moved.
 order_hours = table(
     "order_hours",
     number("order_id", ForeignKey("orders.id")),

@@ -99,7 +99,7 @@ def _order(view: OrderView, measured: dict[int, dict[str, Any]]) -> dict[str, An
 
 
 def _measured(desk: Desk) -> dict[int, dict[str, Any]]:
-    """What the router says of each order, by its number; nothing without a running pool."""
+    """What the allocator says of each order, by its number; nothing without a running pool."""
     if desk.live is None:
         return {}
     return {figures.pop("order_id"): figures for figures in desk.live.order_status()}

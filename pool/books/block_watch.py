@@ -68,7 +68,7 @@ class _Word(enum.Enum):
 
 
 class BlockWatch:
-    """`run` looks now and then; `look_soon` when there is news."""
+    """`run` checks now and then; `check_soon` when there is news."""
 
     def __init__(self, store: Store, nodes: NodeSet, *, wall_clock: Callable[[], float] = time.time) -> None:
         self._store = store
@@ -77,7 +77,7 @@ class BlockWatch:
         self._news = trio.Event()
         self._alarms: set[str] = set()
 
-    def look_soon(self) -> None:
+    def check_soon(self) -> None:
         """A block was found."""
         self._news.set()
 
@@ -89,7 +89,7 @@ class BlockWatch:
             if everything:
                 due_s = trio.current_time() + LOOK_S
             try:
-                await self.look(recent=not everything)
+                await self.check(recent=not everything)
             except (NodeError, LedgerError, *DATABASE_ERRORS) as error:
                 self._alarm("blocks_not_looked_at", on=True, reason=words_of(error))
             else:
@@ -98,7 +98,7 @@ class BlockWatch:
                 await self._news.wait()
             self._news = trio.Event()
 
-    async def look(self, *, recent: bool = False) -> None:
+    async def check(self, *, recent: bool = False) -> None:
         """Book what became of each block that is not final, or of the newest only. Raises NodeError."""
         node = self._nodes.current
         if node is None:
@@ -211,8 +211,8 @@ def _watched(connection: Connection, *, tip: int, recent: bool, below: int | Non
     """Blocks that are not final, the highest first, of a page of heights: all of a height, or none."""
     newest = income.newest_events()
     depth = RECENT_DEPTH if recent else WATCHED_DEPTH
-    unsettled = [Status.FOUND.value] if recent else [Status.FOUND.value, Status.PENDING.value]
-    wanted: ColumnElement[bool] = or_(blocks.c.height > tip - depth, newest.c.status.in_(unsettled))
+    in_question = [Status.FOUND.value] if recent else [Status.FOUND.value, Status.PENDING.value]
+    wanted: ColumnElement[bool] = or_(blocks.c.height > tip - depth, newest.c.status.in_(in_question))
     if below is not None:
         wanted = wanted & (blocks.c.height < below)
     query = select(blocks.c.hash, blocks.c.height, newest.c.status).join(

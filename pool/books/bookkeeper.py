@@ -158,7 +158,7 @@ class Bookkeeper:
                     record_solo(connection, block.hash, solo)
 
         await self._write(book)
-        self._blocks.look_soon()
+        self._blocks.check_soon()
 
     async def count_siblings(self, counts: Mapping[SiblingKey, int]) -> None:
         """Book how many blocks were found that cannot be in the chain beside one of ours.

@@ -5,7 +5,7 @@ it may belong to who is credited for it, and it can give a job again after a res
 made up so that headers of before are headers of after, whatever prefix we hand out. So the header hashes that
 were credited on an upstream's work go to disk in the transaction that has their tallies, and the engine knows
 them again at the next start. When it has forgotten a previous block its rows go too, and what is left says
-that the block was there: work on it is refused (`FormerTips`).
+that the block was there: work on it is refused (`PastTips`).
 
 Invariants: a credit is on disk if and only if its share is; a block whose hashes are not all known is
 forgotten, never half remembered. Must not know: upstreams, shares, prices.
@@ -87,7 +87,7 @@ class CreditBook:
             )
             self._kept.pop(prevhash, None)
         newest = int(connection.scalar(select(func.max(tips.id))) or 0)
-        # As many names as FormerTips keeps.
+        # As many names as PastTips keeps.
         connection.execute(delete(upstream_tips).where(tips.id <= newest - TIPS_MAX, tips.forgotten == 1))
 
     async def load(self, store: Store) -> None:

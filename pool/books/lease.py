@@ -46,7 +46,7 @@ class LeaseLost(StoreError):
 class Lock(Protocol):
     """What one process has at a time."""
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Have it until `release`; False where somebody else has it."""
 
     def held(self) -> bool:
@@ -66,7 +66,7 @@ class FileLock:
         self._path = Path(f"{database.resolve()}.lock")
         self._descriptor: int | None = None
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,7 +91,7 @@ class FileLock:
 
     def free(self, connection: Connection) -> bool:
         found = FileLock(self._path.with_suffix(""))
-        if not found.take():
+        if not found.acquire():
             return False
         found.release()
         return True
@@ -120,7 +120,7 @@ class ServerLock:
         self._engine = engine
         self._session: Connection | None = None
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         session.detach()  # not one of those that transactions take turns with
         try:
@@ -186,12 +186,12 @@ class Lease:
     def lock(self) -> None:
         """Have the lock, once whoever is just writing is done. Raises LeaseHeld without a name."""
         give_up_s = time.monotonic() + TAKE_WAIT_S
-        while not self._lock.take():
+        while not self._lock.acquire():
             if time.monotonic() >= give_up_s:
                 raise LeaseHeld
             time.sleep(TAKE_AGAIN_S)
 
-    def take(self, connection: Connection) -> None:
+    def acquire(self, connection: Connection) -> None:
         """With the lock, in a writing transaction: write from now on."""
         epoch = connection.execute(select(book.c.lease_epoch)).scalar_one()
         who = f"the pool that is process {os.getpid()} on {socket.gethostname()}"
@@ -212,7 +212,7 @@ class Lease:
         found = connection.execute(select(book.c.lease_epoch, book.c.lease_holder)).one()
         if found.lease_epoch != self._epoch:
             raise LeaseLost(f"the lease on the database was lost to {found.lease_holder or 'somebody else'}")
-        return self._lock.take()
+        return self._lock.acquire()
 
     def release(self) -> None:
         """Write no more, or as a visitor."""

@@ -105,7 +105,7 @@ class Store:
                 self._lease.admit(connection)
             yield connection
 
-    def take_lease(self) -> None:
+    def acquire_lease(self) -> None:
         """Be the book's writer until `release_lease`, or the end of the process. Raises LeaseHeld."""
         if self._lease is None or self._lease.epoch is not None:
             return
@@ -116,7 +116,7 @@ class Store:
                 raise LeaseHeld(held_by(connection)) from None
         try:
             with self._writing() as connection:
-                self._lease.take(connection)
+                self._lease.acquire(connection)
         except BaseException:
             self._lease.release()
             raise

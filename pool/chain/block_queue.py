@@ -4,8 +4,8 @@ Only one block can follow another. While one of ours is on its way, others on it
 every node has taken it, they are siblings: worth nothing, counted and forgotten. So a miner that finds blocks
 at will (on a test chain) costs an entry in a dictionary, and never the block on the newest parent its turn.
 
-    solution --put--> waiting --get--> on its way --done--> settled, or the turn of the next on its parent
-                \\-- one too many, or settled --> a sibling
+    solution --put--> waiting --get--> on its way --done--> taken, or the turn of the next on its parent
+                \\-- one too many, or taken --> a sibling
 
 Invariants: what is held is bounded by parents and by the blocks of each. A block is given out once.
 Must not know: nodes, what a block is made of, what is written about it.
@@ -38,7 +38,7 @@ class _Parent(msgspec.Struct, kw_only=True):
     waiting: deque[Solution]
     submitted: int = 0
     on_its_way: bool = False
-    settled: bool = False  # every node has taken one of ours
+    taken: bool = False  # every node has taken one of ours
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -63,7 +63,7 @@ class BlockQueue:
     def put(self, solution: Solution) -> bool:
         """Whether the block has its turn now or later; else it was counted as a sibling."""
         parent = self._parents.get(solution.job.work.prevhash_internal) or self._came_up(solution)
-        if parent is None or parent.settled or parent.submitted + len(parent.waiting) >= SUBMITTED_MAX:
+        if parent is None or parent.taken or parent.submitted + len(parent.waiting) >= SUBMITTED_MAX:
             self._count(solution)
             return False
         parent.waiting.append(solution)
@@ -90,7 +90,7 @@ class BlockQueue:
             return  # it was forgotten for others
         parent.on_its_way = False
         if taken_everywhere:
-            parent.settled = True
+            parent.taken = True
             self._give_up(parent)
         elif parent.waiting:
             self._ready.set()

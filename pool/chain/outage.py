@@ -28,8 +28,8 @@ class Outage:
         self._nodes = nodes
         self._outage_s = outage_s
 
-    async def run(self, *, let_go: Callable[[str], None], take_back: Callable[[], None]) -> None:
-        """Until cancelled. `let_go` gets the reason, once an outage; `take_back` is called at its end."""
+    async def run(self, *, let_go: Callable[[str], None], readmit: Callable[[], None]) -> None:
+        """Until cancelled. `let_go` gets the reason, once an outage; `readmit` is called at its end."""
         while True:
             await trio.sleep(CHECK_S)
             gone_since_s = self._nodes.outage_since_s
@@ -41,4 +41,4 @@ class Outage:
             elif gone_s < self._outage_s and self.since_s is not None:
                 self.since_s = None
                 log.warning("miners_taken_back")
-                take_back()
+                readmit()

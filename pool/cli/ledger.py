@@ -8,7 +8,7 @@ import typer
 
 from payouts.audit.verify import rows_to_walk
 from payouts.batches.rows import act_of_person
-from payouts.reversals import Reversible, confirm_reversal, look_at, propose_reversal
+from payouts.reversals import Reversible, confirm_reversal, propose_reversal, reversible
 from pool.books.store import Store
 from pool.books.verify import verify
 from pool.cli.books import Books
@@ -92,7 +92,7 @@ def ledger_reverse(
             _confirm(store, seq, confirm, person, form)
         else:
             with store.read() as connection:
-                _show(look_at(connection, seq), form)
+                _show(reversible(connection, seq), form)
 
 
 def _propose(store: Store, seq: int, why: str, person: str, form: Form) -> None:

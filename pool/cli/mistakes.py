@@ -33,7 +33,7 @@ MISTAKES: Final = {
 }
 # Answers to a command that was given; a bug of ours in a process that runs on.
 ANSWERS: Final = {
-    "payouts.batches.batch.SettlementError": EXIT_MISTAKE,
+    "payouts.batches.batch.BatchError": EXIT_MISTAKE,
     "payouts.batches.proposals.ProposalError": EXIT_MISTAKE,
     "payouts.batches.psbt.Quarantined": EXIT_WRONG,
     "payouts.ledger.LedgerError": EXIT_MISTAKE,

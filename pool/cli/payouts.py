@@ -144,7 +144,7 @@ def import_signed(
     """Take back what was signed. Whatever is not exactly what was exported is quarantined."""
     with file.open("rb") as source:
         data = source.read(TEXT_BYTES_MAX + 1)
-    found = _on_paymaster(books, lambda it: it.take(batch_id, data, _person(by)))
+    found = _on_paymaster(books, lambda it: it.receive(batch_id, data, _person(by)))
     news = "is signed" if found.fresh else "was signed before, nothing is changed"
     if found.replaced:
         news = "is signed anew: no node would ever have taken the signatures of before"

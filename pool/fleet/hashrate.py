@@ -2,7 +2,7 @@
 
 Averages decay exponentially (1 min, 5 min, 1 h, 24 h) and are corrected for the time since the worker was
 first seen, so that a machine that came a minute ago does not look slow (ckpool's lesson). They are for eyes
-and for the router: floats, not stored. What is paid, and exact windows, come from the journal. A machine
+and for the allocator: floats, not stored. What is paid, and exact windows, come from the journal. A machine
 hashes whether or not an upstream takes its shares, so those that were good to us count as hashrate; accepted
 are only those that somebody took.
 

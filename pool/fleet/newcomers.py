@@ -208,7 +208,7 @@ class Newcomers:
                 del self._held[owner]
         return newcomer
 
-    def take_number(self, number: int) -> None:
+    def reserve(self, number: int) -> None:
         """It is a worker's of an earlier run; none below it is given out any more, whosever that is."""
         self._next = max(self._next, number + 1)
         if self._next > len(self._mask):

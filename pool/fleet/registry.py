@@ -212,7 +212,7 @@ class Registry:
     def put_rowless(self, worker: WorkerRecord) -> None:
         """A worker of an earlier run that only the journal knows."""
         if worker.id not in self.workers:
-            self.newcomers.take_number(worker.id)
+            self.newcomers.reserve(worker.id)
             self._put_worker(worker)
             self.rowless[worker.id] = worker
 

@@ -1,8 +1,8 @@
-"""The router at work: once a minute it measures every order, and assigns the machines that should move.
+"""Allocation at work: once a minute it measures every order, and assigns the machines that should move.
 
 What it decides is `pool.orders.allocation.plan`; here is where the figures come from and where the decisions
-go: into the assignments of `placement`, into the hours of the reports, and into a file beside the database,
-so that after a restart machines go to where they were at once. Without that file the router begins anew.
+go: into the assignments of `admission`, into the hours of the reports, and into a file beside the database,
+so that after a restart machines go to where they were at once. Without that file the allocator begins anew.
 
 What cannot be written is logged and does not stop it: machines are moved all the same, and whether the pool
 may go on without its database is for the journal to say.
@@ -30,7 +30,7 @@ from pool.orders.status import OrderStatus
 
 log = structlog.get_logger()
 
-ROUTER_S: Final = 60.0
+ALLOCATE_S: Final = 60.0
 # After a start machines come back over a minute or two; those that are not back yet are not missing.
 START_S: Final = 180.0
 BPS: Final = 10_000
@@ -38,8 +38,8 @@ FILE: Final = "assignments.json"
 FILE_BYTES_MAX: Final = 16 << 20  # 22,400 machines take half a megabyte
 
 
-class OrderRouter:
-    """`assignments` (worker to order) is shared with `placement`, and changed here only.
+class OrderAllocator:
+    """`assignments` (worker to order) is shared with `admission`, and changed here only.
 
     `orders` are those whose time it is, `serves` whether an order's upstream does, `connected` the workers
     that mine now, each with whether it may be moved.
@@ -80,13 +80,13 @@ class OrderRouter:
         """A look a minute, until cancelled."""
         begin_s = trio.current_time() + START_S
         while True:
-            await trio.sleep(ROUTER_S)
+            await trio.sleep(ALLOCATE_S)
             if trio.current_time() < begin_s:
                 self._measure()
             else:
-                await self.look()
+                await self.allocate()
 
-    async def look(self) -> None:
+    async def allocate(self) -> None:
         """Measure, decide, assign, note."""
         orders, speeds_hps = self._orders(), self._measure()
         if not orders and not self._assignments:

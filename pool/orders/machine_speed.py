@@ -1,4 +1,4 @@
-"""How fast each machine is, for the router: what it does while it runs, remembered while it does not.
+"""How fast each machine is, for the allocator: what it does while it runs, remembered while it does not.
 
 A decayed average falls while a machine stands still, and needs as long again to come back: a fleet of which
 1 % is down would look another half per cent slower than it is. So a machine's speed is the mean of its

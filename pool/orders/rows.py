@@ -20,7 +20,7 @@ from pool.fleet.rows import RegistryError, find_tenant
 from pool.fleet.upstream_accounts import check_paid_work
 from pool.upstreams.rows import check_route_name, find_upstream
 
-# Each has a channel of its own; the router looks at every order for every machine once a minute.
+# Each has a channel of its own; the allocator looks at every order for every machine once a minute.
 ORDERS_MAX: Final = 64
 SUPPLIERS_MAX: Final = 1_000  # ten times the containers of a site that is built out
 HASHRATE_THS_MAX: Final = 10**9  # 1,000 EH/s: all of the network
@@ -65,7 +65,7 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrderRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An order that is not over, as the router needs it."""
+    """An order that is not over, as the allocator needs it."""
 
     id: int
     name: str
@@ -216,7 +216,7 @@ def end_order(connection: Connection, name: str, *, by: str, now_s: int) -> Orde
 
 
 def note_minute(connection: Connection, order_id: int, hour: int, short: bool, moves: int) -> None:
-    """One more minute that the router measured an order in, and how many machines it moved for it."""
+    """One more minute that the allocator measured an order in, and how many machines it moved for it."""
     here = (order_hours.c.order_id == order_id) & (order_hours.c.hour == hour)
     counted = update(order_hours).where(here)
     counted = counted.values(

@@ -7,7 +7,7 @@ import msgspec
 
 
 class OrderStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One order, as the router measured it last."""
+    """One order, as the allocator measured it last."""
 
     order_id: int
     supply_hps: float

@@ -90,7 +90,7 @@ class Placement:
         else:
             self._board.close_door(reason)
 
-    def take_back(self) -> None:
+    def readmit(self) -> None:
         """There is work of our own again."""
         self._admission.own_closed, self._admission.own.paused = None, False
         if self._admission.solo is not None:

@@ -1,4 +1,4 @@
-"""The proxy's wiring: routes to upstreams, who mines on them, orders and their router, forwarded shares.
+"""The proxy's wiring: routes to upstreams, who mines on them, orders and their allocator, forwarded shares.
 
 Everything that a pool with upstreams has beside its own work. Without an upstream it costs a look a second.
 
@@ -20,7 +20,7 @@ from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.config import PoolConfig
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
-from pool.orders.allocator import OrderRouter
+from pool.orders.allocator import OrderAllocator
 from pool.orders.machine_speed import MachineSpeeds
 from pool.orders.rows import load_orders
 from pool.routing.admission import Admission
@@ -31,7 +31,7 @@ from pool.routing.placement import Placement
 from pool.routing.routes import ORDER, Plan, Routes
 from pool.routing.status import RouteStatus
 from pool.upstreams.channel import ChannelServices, UpstreamChannel
-from pool.upstreams.past_tips import FormerTips
+from pool.upstreams.past_tips import PastTips
 from pool.upstreams.rows import load_upstreams
 from stratum._engine import Engine
 from stratum.miners.switchboard import Switchboard
@@ -69,7 +69,7 @@ class Proxy:
             tell=self.events.tell,
             wall_clock=time.time,
         )
-        self.router = OrderRouter(
+        self.allocator = OrderAllocator(
             store,
             registry,
             hashrates,
@@ -114,7 +114,7 @@ class Proxy:
             on_event=self._on_channel,
             on_change=self._placement.reconsider,
             vardiff=self._config.vardiff,
-            tips=FormerTips(self._engine.remembers, self._credits.tips),
+            tips=PastTips(self._engine.remembers, self._credits.tips),
             miner_bytes=self._config.extranonce2_bytes,
             rng=random.Random(),  # noqa: S311 - of pauses between attempts
         )
@@ -124,7 +124,7 @@ class Proxy:
             nursery.start_soon(self._follow)
             nursery.start_soon(self.events.run)
             nursery.start_soon(self._placement.run)
-            nursery.start_soon(self.router.run)
+            nursery.start_soon(self.allocator.run)
             task_status.started()
 
     def changed(self) -> None:
@@ -140,7 +140,7 @@ class Proxy:
             route = None if order is None else self.routes.get((ORDER, order))
             if order is not None and route is not None and session.channel not in route.mined:
                 misplaced[order] = misplaced.get(order, 0) + 1
-        return RouteStatus(upstreams=self.routes.status(), orders=self.router.status(misplaced))
+        return RouteStatus(upstreams=self.routes.status(), orders=self.allocator.status(misplaced))
 
     def _on_channel(self, it: UpstreamChannel, event: str, words: str, sessions: int) -> None:
         self.events.tell(it.record.id, it.order_id, event, words, sessions)

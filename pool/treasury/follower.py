@@ -31,7 +31,7 @@ from payouts.batches.batch import (
     Attempt,
     AttemptState,
     Batch,
-    SettlementError,
+    BatchError,
     State,
     batch_of,
     is_stranger,
@@ -56,7 +56,7 @@ PASS_EVERY_S: Final = 30.0  # blocks take ten minutes, memory pools lose transac
 
 # What can be wrong with one batch: its rows (unreadable ones are ValueErrors, a LedgerError is one, and
 # LookupErrors), its steps, the database or the node while it has its turn.
-TROUBLE: Final = (NodeError, SettlementError, Quarantined, SQLAlchemyError, ValueError, LookupError)
+TROUBLE: Final = (NodeError, BatchError, Quarantined, SQLAlchemyError, ValueError, LookupError)
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -98,7 +98,7 @@ class Follower:
             before = trouble
             await trio.sleep(PASS_EVERY_S)
 
-    async def look(self) -> tuple[str, ...]:
+    async def advance(self) -> tuple[str, ...]:
         """One pass over all batches under way: what is new of them, in words. Raises what was first in the
         way of one, when all others have had their turn."""
         survey = await self.survey()
@@ -119,9 +119,9 @@ class Follower:
                 trouble[number] = error
 
         for number in await self._books.read(recently_final, node.height - WATCH_CONFIRMATIONS):
-            await have(number, self._look_at_block)
+            await have(number, self._check_depth)
         for number in await self._books.read(numbers_in, *UNDER_WAY):
-            await have(number, lambda batch: self._look_at(node, batch))
+            await have(number, lambda batch: self._advance(node, batch))
         return Survey(tuple(news), trouble)
 
     async def send(self, batch: Batch) -> tuple[Sending, ...]:
@@ -140,14 +140,14 @@ class Follower:
                 break
         return answers
 
-    async def _look_at(self, node: ChainNode, batch: Batch) -> list[str]:
+    async def _advance(self, node: ChainNode, batch: Batch) -> list[str]:
         if batch.state is State.CONFIRMED:
-            return await self._look_at_block(batch)
+            return await self._check_depth(batch)
         if batch.state not in UNDER_WAY:  # another process was faster
             return []
         anchor = batch.anchor
         if anchor is None:
-            raise SettlementError(f"batch {batch.id} is {batch.state} and has no transaction")
+            raise BatchError(f"batch {batch.id} is {batch.state} and has no transaction")
         if await node.unspent(anchor.txid, anchor.vout):
             await self._send_again(batch)
             return []
@@ -158,7 +158,7 @@ class Follower:
             return []
         ours = await self._books.read(batch_of, spent.tx.txid)
         if ours is None:
-            return await self._look_at_conflict(batch, spent)
+            return await self._check_conflict(batch, spent)
         owner, attempt = ours
         if owner.id != batch.id or batch.state is not State.BROADCAST or attempt.state not in SENT:
             return self._ask(batch, spent)
@@ -173,9 +173,9 @@ class Follower:
         await self._books.write(confirm, batch.id, attempt.attempt, block_hash, spent.height, now_s)
         log.info("payout_confirmed", batch=batch.id, txid=attempt.txid, height=spent.height)
         news = [f"batch {batch.id} is in the chain: {attempt.txid} at height {spent.height}"]
-        return news + await self._look_at_block(await self._books.read(load, batch.id))
+        return news + await self._check_depth(await self._books.read(load, batch.id))
 
-    async def _look_at_block(self, batch: Batch) -> list[str]:
+    async def _check_depth(self, batch: Batch) -> list[str]:
         """A confirmed or final batch: how deep its block is."""
         attempt = next((it for it in batch.attempts if it.block_hash is not None), None)
         if attempt is None:  # another process was faster
@@ -194,7 +194,7 @@ class Follower:
             return [f"batch {batch.id} is final: {attempt.txid}"]
         return []
 
-    async def _look_at_conflict(self, batch: Batch, spent: Spent) -> list[str]:
+    async def _check_conflict(self, batch: Batch, spent: Spent) -> list[str]:
         """Something that is not ours, or that we forgot, spent the anchor."""
         txid = spent.tx.txid
         to_ourselves = all(self._wallet.is_own(output.script) for output in spent.tx.outputs)

@@ -21,7 +21,7 @@ from payouts.batches.batch import (
     Attempt,
     AttemptState,
     Batch,
-    SettlementError,
+    BatchError,
     State,
     WrongStep,
     batches_in,
@@ -191,7 +191,7 @@ class Paymaster:
             return newest  # the same was made before
         return await self._store(node, batch, choice, sources, by)
 
-    async def take(self, batch_id: int, data: bytes, by: str) -> Import:
+    async def receive(self, batch_id: int, data: bytes, by: str) -> Import:
         """What the signer returned: checked, and stored or quarantined. Raises Quarantined."""
         node = await self._nodes.first()
         await self.reconciler.require(node)
@@ -299,7 +299,7 @@ class Paymaster:
         if asked and choice.fee_sat > own_sat:
             weight = shape.weight(len(choice.inputs), outputs)
             least = (choice.fee_sat - 1) * WITNESS_SCALE // weight + 1
-            raise SettlementError(
+            raise BatchError(
                 f"at that rate the fee would be {own_sat} sat; to replace one of {replaced} sat it takes "
                 f"{choice.fee_sat} sat: at least {least} sat/vB"
             )
@@ -309,7 +309,7 @@ class Paymaster:
         self, node: ChainNode, batch: Batch, choice: Choice, sources: dict[str, Tx], by: str
     ) -> Attempt:
         if choice.fee_sat > batch.fee_cap_sat:
-            raise SettlementError(
+            raise BatchError(
                 f"the fee would be {choice.fee_sat} sat, {batch.fee_cap_sat} sat are approved: "
                 "approve a higher cap, or use a lower rate"
             )
@@ -330,13 +330,13 @@ class Paymaster:
     async def _rate_sat_kvb(self, node: ChainNode, asked_sat_vb: int | None) -> int:
         """What was asked for, else the settings, else the node's estimate."""
         if asked_sat_vb is not None and not 1 <= asked_sat_vb <= FEE_RATE_SAT_VB_MAX:
-            raise SettlementError(f"a fee rate is 1 to {FEE_RATE_SAT_VB_MAX} sat/vB")
+            raise BatchError(f"a fee rate is 1 to {FEE_RATE_SAT_VB_MAX} sat/vB")
         wanted = asked_sat_vb or self._settings.fee_rate_sat_vb
         if wanted is not None:
             return wanted * SAT_KVB
         estimate = await node.fee_rate_sat_kvb()
         if estimate is None:
-            raise SettlementError("the node cannot estimate a fee rate: give one")
+            raise BatchError("the node cannot estimate a fee rate: give one")
         return min(max(estimate, SAT_KVB), FEE_RATE_SAT_VB_MAX * SAT_KVB)
 
     async def _quarantine(self, batch: Batch, it: Attempt, wrong: Quarantined, act: Act) -> None:
@@ -377,4 +377,4 @@ def _check_source(spend: Spend, sources: dict[str, Tx]) -> None:
     """A coin is what the transaction says that made it, whatever the scan said."""
     outputs = sources[spend.txid].outputs
     if spend.vout >= len(outputs) or outputs[spend.vout] != TxOutput(spend.amount_sat, spend.script):
-        raise SettlementError(f"the node says different things about the coin {spend.txid}:{spend.vout}")
+        raise BatchError(f"the node says different things about the coin {spend.txid}:{spend.vout}")

@@ -35,8 +35,8 @@ from payouts.batches.batch import (
     UNDER_WAY,
     Attempt,
     Batch,
+    BatchError,
     Item,
-    SettlementError,
     State,
     anchor_name,
     batch_of,
@@ -150,49 +150,49 @@ class Reconciler:
         why = ""
         try:
             try:
-                words = await self._take(ancestry, suspect, act)
+                words = await self._book(ancestry, suspect, act)
             except Overpaid as error:
                 words, why = None, f"{error}, which may know of less work than there was; "
             if words is None and await self._said(txid, act, accept):
-                words = await self._take(ancestry, suspect, act)
+                words = await self._book(ancestry, suspect, act)
             if words is None:
                 return False, why + await self._question(ancestry, suspect)
-        except (LedgerError, ProposalError, SettlementError) as error:
+        except (LedgerError, ProposalError, BatchError) as error:
             return False, f"{txid} cannot be booked: {error}"
         log.warning("payout_reconciled", txid=txid, height=suspect.height, outcome=words, by=act.by)
         return True, words
 
-    async def _take(self, ancestry: Ancestry, suspect: Suspect, act: Act) -> str | None:
+    async def _book(self, ancestry: Ancestry, suspect: Suspect, act: Act) -> str | None:
         """What the chain says by itself, and what two persons said of it; None where it is a question."""
         tx, txid = ancestry.tx, suspect.txid
         known = None if suspect.moved else await self._books.read(batch_of, txid)
         if known is not None:
             found = self._found(ancestry, suspect, known[0].payees)
-            known_by = await self._books.read(_looked_at, txid)
+            known_by = await self._books.read(_vouched_by, txid)
             await self._books.write(adopt, known[0].id, found, act, known_by)
             return f"{txid} is attempt {known[1].attempt} at batch {known[0].id}, and is on the chain"
         spends = frozenset((it.txid, it.vout) for it in tx.inputs)
         batch = await self._books.read(batch_paid_by, tx.outputs, spends, self._script_of)
         if batch is not None and not suspect.moved:
             return await self._adopt(ancestry, suspect, batch, act)
-        looked_at = await self._books.read(_looked_at, txid)
+        vouched_by = await self._books.read(_vouched_by, txid)
         lost = await self._books.read(_batch_at, suspect.anchor)
         full = lost is not None and beyond(tx.outputs, lost.payees) is not None
         items = () if suspect.moved else await self._books.read(items_paid_by, tx, lost, self._script_of)
         scripts = {it.script for it in items}
         strangers = [it for it in tx.outputs if not (it.script in scripts or self._wallet.is_own(it.script))]
-        if strangers and not looked_at and not full:
+        if strangers and not vouched_by and not full:
             return None
         if items:
             return await self._recover(ancestry, suspect, lost, items, act)
         by = act if strangers else Act(CHAIN, act.at_s)
         await self._books.write(accept_stranger, txid, suspect.anchor, by)
         return f"{txid} is no payout: " + (
-            f"{looked_at} looked at it" if strangers else "it moves coins to ourselves"
+            f"{vouched_by} looked at it" if strangers else "it moves coins to ourselves"
         )
 
     async def _adopt(self, ancestry: Ancestry, suspect: Suspect, batch: Batch, act: Act) -> str:
-        known_by = await self._books.read(_looked_at, suspect.txid)
+        known_by = await self._books.read(_vouched_by, suspect.txid)
         found = self._found(ancestry, suspect, batch.payees)
         await self._books.write(adopt, batch.id, found, act, known_by)
         words = f"{suspect.txid} pays batch {batch.id}, and is on the chain"
@@ -214,13 +214,13 @@ class Reconciler:
         """Book what it pays to tenants; in place of a batch whose anchor it spent, when that is final. Raises
         Overpaid where it is more than is owed, and nobody has said that this is right."""
         tx, txid = ancestry.tx, suspect.txid
-        looked_at = await self._books.read(_looked_at, txid)
-        if lost is not None or looked_at:
+        vouched_by = await self._books.read(_vouched_by, txid)
+        if lost is not None or vouched_by:
             await self._require_final(suspect, lost)
         found = self._found(ancestry, suspect, tuple(TxOutput(it.amount_sat, it.script) for it in items))
         lost_id = None if lost is None else lost.id
         try:
-            batch_id = await self._books.write(recover, items, found, act, lost_id, looked_at)
+            batch_id = await self._books.write(recover, items, found, act, lost_id, vouched_by)
         except Overpaid:
             if lost is not None and beyond(tx.outputs, lost.payees) is not None:
                 return await self._adopt(ancestry, suspect, lost, act)  # the whole batch is paid besides
@@ -235,7 +235,7 @@ class Reconciler:
             why = "pays more than is known of"
             if lost is not None:
                 why = f"spent the anchor of batch {lost.id} and pays others, or less"
-            raise SettlementError(f"it {why}: after {FINAL_CONFIRMATIONS} confirmations, it has {fewest}")
+            raise BatchError(f"it {why}: after {FINAL_CONFIRMATIONS} confirmations, it has {fewest}")
 
     async def _said(self, txid: str, act: Act, accept: Collection[str]) -> bool:
         """Whether two persons have looked at it, of whom this may be the second."""
@@ -291,7 +291,7 @@ def _scripts(outputs: Iterable[TxOutput]) -> str:
     return f"{told} and {more} more" if more > 0 else told
 
 
-def _looked_at(connection: Connection, txid: str) -> str | None:
+def _vouched_by(connection: Connection, txid: str) -> str | None:
     """Which two persons looked at the transaction, or that one did when one was enough."""
     persons = agreed(connection, ProposalKind.NO_PAYOUT, txid)
     if persons is not None:

@@ -23,7 +23,7 @@ from payouts.batches.batch import (
     UNDER_WAY,
     WATCH_CONFIRMATIONS,
     Attempt,
-    SettlementError,
+    BatchError,
     State,
     anchor_name,
     batch_of,
@@ -53,7 +53,7 @@ NOTED_AT_ONCE: Final = (
 BIRTH_MARGIN_S: Final = 2 * 86_400
 
 
-class NotReconciled(SettlementError):
+class NotReconciled(BatchError):
     """The chain knows of payouts that the books do not: nothing is paid until they agree."""
 
 

@@ -23,7 +23,7 @@ import trio
 from pool.books.forwarded_shares import Forwarded, ForwardedShares
 from pool.books.rate_epochs import WorkPrice
 from pool.chain.blocks import log_found
-from pool.upstreams.past_tips import FormerTips
+from pool.upstreams.past_tips import PastTips
 from pool.upstreams.prefix_spaces import PrefixSpaces
 from pool.upstreams.rows import UpstreamRecord
 from pool.upstreams.status import EndpointStatus, UpstreamStatus
@@ -76,7 +76,7 @@ class ChannelServices(msgspec.Struct, frozen=True, kw_only=True):
     on_event: Callable[["UpstreamChannel", str, str, int], None]
     on_change: Callable[[], None]
     vardiff: VardiffPolicy
-    tips: FormerTips
+    tips: PastTips
     miner_bytes: int
     rng: random.Random
     connect: Connect = trio.open_tcp_stream
@@ -277,10 +277,10 @@ class UpstreamChannel:
             else:
                 fits = size == PREFIX_BYTES_MAX or not spaces.is_shared(self, space)
             if _shape(channel) == shape and fits:
-                spaces.take(self, before, space)
+                spaces.enter(self, before, space)
                 return channel, True
         channel = self._services.new_channel(self, *shape, shared)
-        spaces.take(self, before, channel.extranonces)
+        spaces.enter(self, before, channel.extranonces)
         return channel, False
 
     def on_mask(self, mask: int) -> None:
@@ -343,7 +343,7 @@ class UpstreamChannel:
             named = msgspec.structs.replace(price[0], upstream_id=self.record.id, order_id=self.order_id)
             epoch = await self._services.epoch(named, price[1])
             if self._offers.latest is work:  # else lost, or overtaken
-                self._take(work, epoch, self._offers.hand_on())
+                self._publish_work(work, epoch, self._offers.hand_on())
 
     async def _reprice(self) -> None:
         """Where a block is worth something else by now, the work that is mined is published again."""
@@ -368,10 +368,10 @@ class UpstreamChannel:
         while self._services.price() is None:  # noqa: ASYNC110 - at the start only
             await trio.sleep(PRICE_CHECK_S)
 
-    def _take(self, work: Work, epoch: int, clean: bool) -> None:
+    def _publish_work(self, work: Work, epoch: int, clean: bool) -> None:
         origin = work.origin
         assert isinstance(origin, UpstreamJob)
-        if work.prevhash_internal != self._tip and not self._services.tips.take(work.prevhash_internal):
+        if work.prevhash_internal != self._tip and not self._services.tips.admit(work.prevhash_internal):
             self._log.error("upstream_work_refused", reason="it is on a block that was left long ago")
             return
         self._tip = work.prevhash_internal

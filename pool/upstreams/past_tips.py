@@ -16,7 +16,7 @@ from pool.books.credit_book import TIPS_MAX
 NAME_BYTES: Final = 8  # of a block's hash: enough to tell so many apart
 
 
-class FormerTips:
+class PastTips:
     """For all upstreams of the process. `remembers`: the engine knows what was credited on a block.
 
     `credited`: blocks that an earlier process has credited work on.
@@ -26,7 +26,7 @@ class FormerTips:
         self._remembers = remembers
         self._seen: OrderedDict[bytes, None] = OrderedDict((tip[:NAME_BYTES], None) for tip in credited)
 
-    def take(self, prevhash_internal: bytes) -> bool:
+    def admit(self, prevhash_internal: bytes) -> bool:
         """Whether work on this block may be mined on; it is known from now on."""
         name = prevhash_internal[:NAME_BYTES]
         if name in self._seen:

@@ -24,7 +24,7 @@ class PrefixSpaces:
         """Whether another one uses it too."""
         return any(other is not who and used is space for other, (_, used) in self._used.items())
 
-    def take(self, who: object, before: bytes, space: ExtranonceSpace) -> None:
+    def enter(self, who: object, before: bytes, space: ExtranonceSpace) -> None:
         """Its sessions have prefixes out of this space, behind these bytes."""
         self._used[who] = before, space
 

@@ -69,7 +69,7 @@ class Operator:
             await paymaster.export(batch.id, CREATOR)
         elif newest.state is AttemptState.GIVEN:
             given = await paymaster.export(batch.id, CREATOR)
-            await paymaster.take(batch.id, world.signer.sign(given.psbt), CREATOR)
+            await paymaster.receive(batch.id, world.signer.sign(given.psbt), CREATOR)
         elif newest.state is AttemptState.SIGNED:
             await paymaster.broadcast(batch.id, CREATOR)
         elif batch.state is State.BROADCAST and newest.attempt == 1:
@@ -80,7 +80,7 @@ class Operator:
 
     async def _wait(self, paymaster: Paymaster) -> bool:
         """The chain goes on, or back."""
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         state = self._world.batch().state
         if state is State.FINAL and not self._to_come:
             return True

@@ -82,7 +82,7 @@ async def pay(world: World, note: Callable[[str], None] = lambda _: None, *, bum
         await paymaster.bump(batch.id, CREATOR, 10)
         await sign_and_send(world, paymaster, batch.id, lambda _: None)
     await world.mine(6)
-    await paymaster.follower.look()
+    await paymaster.follower.advance()
     assert world.batch(batch.id).state is State.FINAL
     return batch.id
 
@@ -92,7 +92,7 @@ async def sign_and_send(
 ) -> None:
     given = await paymaster.export(batch_id, CREATOR)
     note("psbt")
-    await paymaster.take(batch_id, world.signer.sign(given.psbt), CREATOR)
+    await paymaster.receive(batch_id, world.signer.sign(given.psbt), CREATOR)
     note("signed")
     await paymaster.broadcast(batch_id, CREATOR)
     note("broadcast")
@@ -121,7 +121,7 @@ async def assert_refuses(world: World, paymaster: Paymaster) -> None:
         await paymaster.export(batch.id, CREATOR)
     if batch.attempts:
         for command in (
-            paymaster.take(batch.id, b"whatever", CREATOR),
+            paymaster.receive(batch.id, b"whatever", CREATOR),
             paymaster.broadcast(batch.id, CREATOR),
             paymaster.bump(batch.id, CREATOR, 20),
         ):
@@ -167,7 +167,7 @@ async def test_a_forgotten_bump_is_adopted(regtest: Regtest, sqlite_databases: S
         await pay(world, backups.take, bump=True)
         after = world.balances()
         paymaster = backups.restore("broadcast")
-        [news] = await paymaster.follower.look()
+        [news] = await paymaster.follower.advance()
         assert "run `angara payout reconcile`" in news
         assert world.batch().state is State.BROADCAST
         await paymaster.reconciler.run(CREATOR, ())
@@ -182,7 +182,7 @@ async def test_a_batch_that_was_broadcast_just_goes_on(
     async with backed_up(regtest, sqlite_databases) as (world, backups):
         await pay(world, backups.take)
         after = world.balances()
-        await backups.restore("broadcast").follower.look()
+        await backups.restore("broadcast").follower.advance()
         assert world.batch().state is State.FINAL
         assert world.balances() == after
 
@@ -256,11 +256,11 @@ async def test_a_payout_that_is_only_pending_cannot_be_paid_again(
         paymaster = backups.restore("approved")
         given = await paymaster.export(1, CREATOR, 3)
         assert given.txid != forgotten
-        await paymaster.take(1, world.signer.sign(given.psbt), CREATOR)
+        await paymaster.receive(1, world.signer.sign(given.psbt), CREATOR)
         await paymaster.broadcast(1, CREATOR)
         assert len(set(world.pending()) & {forgotten, given.txid}) == 1
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         await paymaster.reconciler.run(CREATOR, ())
         assert world.batch().state is State.FINAL
         assert world.paid_sat() == PAID_SAT

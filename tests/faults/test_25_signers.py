@@ -88,7 +88,7 @@ async def test_a_batch_whose_signer_sorts_its_outputs_is_paid_once_whatever_two_
         outputs = list(reversed(batch.payees))
         outputs.insert(change_at, TxOutput(LEFT_SAT, world.wallet.change_script(batch.id)))
         txid = await publish(world, batch, *outputs)
-        [asked] = await paymaster.follower.look()
+        [asked] = await paymaster.follower.advance()
         assert "run `angara payout reconcile`" in asked
         assert await accept(world, paymaster, txid, CREATOR, APPROVER) == ()
         attempt = world.batch().attempts[-1]
@@ -191,7 +191,7 @@ async def test_what_a_signer_rearranged_does_not_come_back_through_the_pool(
         to_himself = TxOutput(tx.outputs[-1].amount_sat, SIGNERS)
         for outputs in ((*tx.outputs[:-1], to_himself), tuple(reversed(tx.outputs)), tx.outputs[:-1]):
             with pytest.raises(Quarantined):
-                await paymaster.take(batch.id, msgspec.structs.replace(tx, outputs=outputs).raw, CREATOR)
+                await paymaster.receive(batch.id, msgspec.structs.replace(tx, outputs=outputs).raw, CREATOR)
         assert world.batch().attempts[0].state is AttemptState.QUARANTINED
         assert world.pending() == []
 
@@ -210,7 +210,7 @@ async def test_a_signer_who_publishes_every_attempt_has_paid_once(regtest: Regte
         world.forget_pending()
         await world.rpc.call("sendrawtransaction", raws[1].hex())
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         _, questions = await paymaster.reconciler.run(CREATOR, ())
         assert questions == ()
         assert [it.state for it in world.batch().attempts].count(AttemptState.FINAL) == 1

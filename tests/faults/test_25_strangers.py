@@ -99,7 +99,7 @@ async def test_a_stranger_who_pays_what_a_batch_pays_has_made_a_present(
             await signed(world, paymaster, batch.id)
         await paymaster.broadcast(batch.id, CREATOR)
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert world.paid_sat() == {name: 2 * sat for name, sat in PAID_SAT.items()}
         assert not [account for account in world.balances() if account.startswith("tenant.")]
 
@@ -217,5 +217,5 @@ async def test_a_hundred_thousand_dust_outputs_cost_the_scan_alone(regtest: Regt
         await signed(world, paymaster, batch.id)
         await paymaster.broadcast(batch.id, CREATOR)
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert world.paid_sat() == PAID_SAT

@@ -327,9 +327,9 @@ BY_DESIGN: dict[str, tuple[str, str]] = {
     ),
     "channel_events": (
         f"UPDATE channel_events SET at_s = {1 << 40}",
-        "what the router saw, at its own time: a bill is by shares",
+        "what the allocator saw, at its own time: a bill is by shares",
     ),
-    "order_hours": ("UPDATE order_hours SET minutes_short = 0", "what the router saw: a bill is by shares"),
+    "order_hours": ("UPDATE order_hours SET minutes_short = 0", "what allocation saw: a bill is by shares"),
     "sibling_blocks": (
         f"INSERT INTO sibling_blocks VALUES ('{BLOCK}', 100, 1, 5, {NOW_S}, 3)",
         "counts for the luck, no money",

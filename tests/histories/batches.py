@@ -16,7 +16,7 @@ async def approved(world: World, paymaster: Paymaster, fee_cap_sat: int = FEE_CA
 async def signed(world: World, paymaster: Paymaster, batch_id: int, *, complete: bool = True) -> str:
     """Exported, signed elsewhere, imported: the txid."""
     given = await paymaster.export(batch_id, CREATOR)
-    taken = await paymaster.take(batch_id, world.signer.sign(given.psbt, finalise=complete), CREATOR)
+    taken = await paymaster.receive(batch_id, world.signer.sign(given.psbt, finalise=complete), CREATOR)
     assert taken.txid == given.txid
     assert taken.warning is None
     return taken.txid
@@ -35,7 +35,7 @@ async def paid(world: World, paymaster: Paymaster) -> Batch:
     """A batch of what is payable, six blocks deep."""
     txid = await sent(world, paymaster)
     await world.mine(6)
-    await paymaster.follower.look()
+    await paymaster.follower.advance()
     batch = world.batches()[-1]
     assert (batch.state, batch.attempts[-1].txid) == (State.FINAL, txid)
     return batch

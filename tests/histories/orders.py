@@ -69,7 +69,7 @@ class OrderHistory(History):
             return record_rate(connection, tenant_id, sold, 1_000_000, None, DAY_S, source)
 
     def measured(self, hour: int, minutes: int, short: int, moves: int) -> None:
-        """What the router saw in an hour of DAY."""
+        """What the allocator saw in an hour of DAY."""
         with self.store.write() as connection:
             for minute in range(minutes):
                 counted = moves if minute == 0 else 0

@@ -1,8 +1,8 @@
-"""A simulated fleet under the production hashrate book, machine speeds and router, on virtual time.
+"""A simulated fleet under the production hashrate book, machine speeds and allocator, on virtual time.
 
-Machines find shares as Poisson processes, fail and are repaired, and whole containers lose power. The router
-sees the book's averages, never the truth; delivered is what machines really found while they were at an
-order. Every run is a function of its seed.
+Machines find shares as Poisson processes, fail and are repaired, and whole containers lose power. The
+allocator sees the book's averages, never the truth; delivered is what machines really found while they were
+at an order. Every run is a function of its seed.
 """
 
 from collections import deque
@@ -35,7 +35,7 @@ RATE: Final = 1
 
 
 class Hour(msgspec.Struct, frozen=True):
-    """Delivered hashes a second by order, moves, and minutes by order that the router called short."""
+    """Delivered hashes a second by order, moves, and minutes by order that the allocator called short."""
 
     delivered_hps: dict[int, float]
     moves: int

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from payouts.batches.batch import SettlementError
+from payouts.batches.batch import BatchError
 from payouts.batches.rows import Act, act_of_person
 from payouts.persons import CHAIN, is_name, same_person
 
@@ -58,12 +58,12 @@ def test_people_are_called_as_they_are(name: str) -> None:
     "name", ["", " ann", "ann ", "a\nb", "x" * 65, "!!", "-", f"{CYRILLIC_A}nn", f"an{ZERO_WIDTH}n", "\ud800"]
 )
 def test_what_is_no_name_is_refused(name: str) -> None:
-    with pytest.raises(SettlementError, match="not a person's name"):
+    with pytest.raises(BatchError, match="not a person's name"):
         Act(name, 1)
 
 
 @pytest.mark.parametrize("name", ["chain", "CHAIN", "c h a i n", "cha1n"])
 def test_nobody_is_called_as_what_the_books_do_by_themselves(name: str) -> None:
-    with pytest.raises(SettlementError, match="not a person's name"):
+    with pytest.raises(BatchError, match="not a person's name"):
         act_of_person(name, 1)
     assert Act(CHAIN, 1).by == CHAIN

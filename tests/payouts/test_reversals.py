@@ -39,7 +39,7 @@ from payouts.ledger import (
     payable,
     post,
 )
-from payouts.reversals import confirm_reversal, look_at, propose_reversal
+from payouts.reversals import confirm_reversal, propose_reversal, reversible
 from payouts.schemas.money import ledger_transactions
 from payouts.schemas.proposals import confirmations, proposals
 from payouts.tallies import ACCEPTED, Tally, record
@@ -237,7 +237,7 @@ def test_a_proposal_is_confirmed_for_what_it_is_about(desk: Desk) -> None:
                 confirm_reversal(connection, seq, number, BOB)
         with pytest.raises(ProposalError, match="there is no proposal 9"):
             confirmable(connection, 9, BOB)
-        assert look_at(connection, CREDIT).proposals == (proposal,)
+        assert reversible(connection, CREDIT).proposals == (proposal,)
 
 
 def test_two_persons_agree_in_either_order_and_once(desk: Desk) -> None:

@@ -17,7 +17,7 @@ import trio.testing
 from pool.books.forwarded_shares import ForwardedShares
 from pool.books.rate_epochs import WorkPrice
 from pool.upstreams.channel import ChannelServices, UpstreamChannel
-from pool.upstreams.past_tips import FormerTips
+from pool.upstreams.past_tips import PastTips
 from pool.upstreams.rows import UpstreamRecord
 from stratum.job import Solution, Work
 from stratum.miners.channel import Channel, WorkSource
@@ -199,7 +199,7 @@ class ChannelDesk:
             on_event=lambda it, event, words, sessions: self.events.append((event, words)),
             on_change=self._note_change,
             vardiff=self.desk.services.vardiff,
-            tips=FormerTips(self.desk.engine.remembers),
+            tips=PastTips(self.desk.engine.remembers),
             miner_bytes=8,
             rng=random.Random(1),
             upstream=self.make_upstream,

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from payouts.batches.batch import AttemptState, SettlementError, State, WrongStep
+from payouts.batches.batch import AttemptState, BatchError, State, WrongStep
 from payouts.batches.psbt import Flaw, Quarantined, Spend
 from payouts.batches.transaction import TxOutput, decode_transaction
 from payouts.ledger import PoolAccount, in_payout, payable
@@ -74,7 +74,7 @@ async def test_three_kinds_of_addresses_are_paid(
         assert world.pending() == [txid]
         for blocks, state in ((1, State.CONFIRMED), (4, State.CONFIRMED), (1, State.FINAL), (9, State.FINAL)):
             await world.mine(blocks)
-            await paymaster.follower.look()
+            await paymaster.follower.advance()
             assert world.batch().state is state
         attempt = world.batch().attempts[0]
         assert (attempt.state, attempt.txid) == (AttemptState.FINAL, txid)
@@ -91,13 +91,13 @@ async def test_the_next_batch_spends_the_change_of_the_last(regtest: Regtest, bo
         with pytest.raises(WrongStep, match="batch 1 is broadcast: batch 2 spends its change, and waits"):
             await paymaster.export(second.id, CREATOR)
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         await signed(world, paymaster, second.id)
         anchor = world.batch(second.id).attempts[0].anchor
         assert (anchor.txid, anchor.vout) == (first, len(PAID_SAT))
         await paymaster.broadcast(second.id, CREATOR)
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert world.batch(second.id).state is State.FINAL
         assert world.paid_sat() == {**PAID_SAT, "acme": PAID_SAT["acme"] + 50_000}
         fees_sat = sum(it.attempts[0].fee_sat for it in world.batches())
@@ -159,7 +159,7 @@ async def test_a_bump_replaces_and_pays_the_same_people(regtest: Regtest, store:
         states = [it.state for it in world.batch().attempts]
         assert states == [AttemptState.REPLACED, AttemptState.BROADCAST]
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         one, two = world.batch().attempts
         assert (one.state, two.state) == (AttemptState.REPLACED, AttemptState.FINAL)
         assert one.anchor == two.anchor
@@ -176,7 +176,7 @@ async def test_either_attempt_may_be_the_one_that_confirms(regtest: Regtest, boo
         world.forget_pending()  # somebody else's miner has only ever seen the first
         await world.rpc.call("sendrawtransaction", (world.batch().attempts[0].signed_tx or b"").hex())
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert [it.state for it in world.batch().attempts] == [AttemptState.FINAL, AttemptState.REPLACED]
         assert world.batch().attempts[0].txid == first
         assert_paid(world, world.batch().attempts[0].fee_sat)
@@ -186,12 +186,12 @@ async def test_a_fee_above_the_cap_needs_another_approval(regtest: Regtest, book
     async with world_of(regtest, books) as world:
         paymaster = world.paymaster()
         batch = await approved(world, paymaster, fee_cap_sat=300)
-        with pytest.raises(SettlementError, match="300 sat are approved: approve a higher cap"):
+        with pytest.raises(BatchError, match="300 sat are approved: approve a higher cap"):
             await paymaster.export(batch.id, CREATOR)
         await paymaster.approve(batch.id, batch.digest, 1_000, APPROVER)
         await signed(world, paymaster, batch.id)
         await paymaster.broadcast(batch.id, CREATOR)
-        with pytest.raises(SettlementError, match="1000 sat are approved: approve a higher cap"):
+        with pytest.raises(BatchError, match="1000 sat are approved: approve a higher cap"):
             await paymaster.bump(batch.id, CREATOR, 50)
         await paymaster.approve(batch.id, batch.digest, 20_000, APPROVER)
         assert 10_000 < (await paymaster.bump(batch.id, CREATOR, 50)).fee_sat <= 20_000
@@ -206,7 +206,7 @@ async def test_a_cap_that_was_lowered_since_keeps_the_signed_transaction_out(
         given = await paymaster.export(batch.id, CREATOR)
         await paymaster.approve(batch.id, batch.digest, given.fee_sat - 1, APPROVER)
         with pytest.raises(Quarantined) as wrong:
-            await paymaster.take(batch.id, world.signer.sign(given.psbt), CREATOR)
+            await paymaster.receive(batch.id, world.signer.sign(given.psbt), CREATOR)
         assert wrong.value.flaw is Flaw.FEE
 
 
@@ -241,7 +241,7 @@ async def test_what_was_not_given_is_quarantined_and_the_right_thing_is_still_ta
             tx, outputs=(TxOutput(tx.outputs[0].amount_sat, STRANGER_SCRIPT), *tx.outputs[1:])
         )
         with pytest.raises(Quarantined) as wrong:
-            await paymaster.take(batch.id, stolen.raw.hex().encode(), CREATOR)
+            await paymaster.receive(batch.id, stolen.raw.hex().encode(), CREATOR)
         assert wrong.value.flaw is Flaw.PAYEE
         [attempt] = world.batch().attempts
         assert attempt.state is AttemptState.QUARANTINED
@@ -265,7 +265,7 @@ async def test_a_wrong_signature_is_found_by_the_node(regtest: Regtest, books: S
         forged = (bytes([signature[0] ^ 1]) + signature[1:],)
         inputs = (msgspec.structs.replace(tx.inputs[0], witness=forged), *tx.inputs[1:])
         with pytest.raises(Quarantined) as wrong:
-            await paymaster.take(batch.id, msgspec.structs.replace(tx, inputs=inputs).raw, CREATOR)
+            await paymaster.receive(batch.id, msgspec.structs.replace(tx, inputs=inputs).raw, CREATOR)
         assert wrong.value.flaw is Flaw.WITNESS
         assert world.batch().attempts[0].state is AttemptState.QUARANTINED
 
@@ -276,11 +276,11 @@ async def test_the_same_signed_transaction_twice_is_no_mistake(regtest: Regtest,
         batch = await approved(world, paymaster)
         given = await paymaster.export(batch.id, CREATOR)
         back = world.signer.sign(given.psbt)
-        assert (await paymaster.take(batch.id, back, CREATOR)).fresh
+        assert (await paymaster.receive(batch.id, back, CREATOR)).fresh
         kept = world.batch().attempts[0].signed_tx
-        assert not (await paymaster.take(batch.id, back, CREATOR)).fresh
+        assert not (await paymaster.receive(batch.id, back, CREATOR)).fresh
         with pytest.raises(Quarantined):
-            await paymaster.take(batch.id, b"junk", CREATOR)
+            await paymaster.receive(batch.id, b"junk", CREATOR)
         [attempt] = world.batch().attempts
         assert (attempt.state, attempt.signed_tx) == (AttemptState.SIGNED, kept)
 
@@ -302,7 +302,7 @@ async def test_a_transaction_goes_to_every_node_and_again_when_none_answers(
         assert (one.answer, two.answer) == (Answer.UNKNOWN, Answer.SENT)
         assert (world.pending(), other.pending()) == ([], [txid])
         world.wire.down = False
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert (world.pending(), other.pending()) == ([txid], [txid])
         assert world.batch().state is State.BROADCAST
         await other.aclose()
@@ -315,7 +315,7 @@ async def test_not_in_the_memory_pool_is_no_failure(regtest: Regtest, books: Sto
         for _ in range(3):
             world.forget_pending()
             await world.mine()
-            await paymaster.follower.look()
+            await paymaster.follower.advance()
             assert world.batch().state is State.BROADCAST
             assert world.pending() == [txid]
 
@@ -330,12 +330,12 @@ async def test_reorganised_out_and_back(regtest: Regtest, books: Store, deep: in
         paymaster = world.paymaster()
         txid = await sent(world, paymaster)
         await world.mine(deep)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert world.batch().state is (State.CONFIRMED if deep == 1 else State.FINAL)
         await world.reorganise(deep)
         world.forget_pending()
         assert world.paid_sat() == dict.fromkeys(PAID_SAT, 0)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert world.batch().state is State.BROADCAST
         assert world.balances() == {
             EXPENSE: -TOTAL_SAT,
@@ -343,7 +343,7 @@ async def test_reorganised_out_and_back(regtest: Regtest, books: Store, deep: in
         }
         assert world.pending() == [txid]
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert_paid(world, world.batch().attempts[0].fee_sat)
 
 
@@ -352,16 +352,16 @@ async def test_another_attempt_may_confirm_after_a_reorganisation(regtest: Regte
         paymaster = world.paymaster()
         await sent(world, paymaster)
         await world.mine()
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         await world.reorganise(1)
         world.forget_pending()
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         await paymaster.bump(1, CREATOR, 10)
         second = await signed(world, paymaster, 1)
         await paymaster.broadcast(1, CREATOR)
         assert world.pending() == [second]
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert_paid(world, world.batch().attempts[1].fee_sat)
 
 
@@ -398,18 +398,18 @@ async def test_a_move_of_the_anchor_to_ourselves_ends_the_batch(
         anchor = world.batch().attempts[0].anchor
         await world.spend(anchor, TxOutput(anchor.amount_sat - 5_000, world.signer.script(9)))
         await world.mine(5)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert world.batch().state is state
         await world.mine(1)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert world.batch().state is State.FAILED
         assert_unpaid(world)
         back = world.signer.sign(given.psbt)
-        with pytest.raises(SettlementError):
-            await paymaster.take(batch.id, back, CREATOR)
+        with pytest.raises(BatchError):
+            await paymaster.receive(batch.id, back, CREATOR)
         await sent(world, paymaster)
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert world.batch(2).state is State.FINAL
         assert world.paid_sat() == PAID_SAT
 
@@ -424,7 +424,7 @@ async def test_an_anchor_that_somebody_else_got_is_for_a_person_to_look_at(
         anchor: Spend = world.batch().attempts[0].anchor
         conflict = await world.spend(anchor, TxOutput(anchor.amount_sat - 5_000, STRANGER_SCRIPT))
         await world.mine(8)
-        [news] = await paymaster.follower.look()
+        [news] = await paymaster.follower.advance()
         assert "run `angara payout reconcile`" in news
         assert world.batch().state is State.BROADCAST
         _, [question] = await paymaster.reconciler.run(CREATOR, ())

@@ -1,7 +1,7 @@
 """Two orders from beginning to end: machines are moved to the buyers' accounts, counted on both sides, paid.
 
 The buyers have their accounts at one pool, a second Angara. What a machine can do is not measured here, that
-takes an hour: the router is told that each does 100 TH/s.
+takes an hour: the allocator is told that each does 100 TH/s.
 """
 
 import math
@@ -99,17 +99,17 @@ async def test_two_orders_are_delivered_counted_and_paid(tmp_path: Path) -> None
             a_fleet(sellers.port, machines) as fleet,
         ):
             own, blue, green = sellers.running.board.distribution.channels
-            router = sellers.pool.proxy.router
+            allocator = sellers.pool.proxy.allocator
             await until(lambda: all(it.serving for it in sellers.status.upstreams))
             await until(lambda: fleet.mining == 40)
             await fleet.mined(40)
             extranonces = fleet.extranonces
-            await router.look()
+            await allocator.allocate()
             await until(lambda: len(blue.sessions) + len(green.sessions) == 40)
             assert (len(blue.sessions), len(green.sessions)) == (24, 16)
             await until(lambda: fleet.mine_on(blue, green))
             await fleet.mined(400)
-            await router.look()  # nothing more to do
+            await allocator.allocate()  # nothing more to do
             assert [it.moving for it in sellers.status.orders] == [0, 0]
             end(sellers, "blue", "green")
             await until(lambda: fleet.mine_on(own))

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 import payouts.batches.steps
-from payouts.batches.batch import ATTEMPT_MOVES, MOVES, AttemptState, SettlementError, State, WrongStep
+from payouts.batches.batch import ATTEMPT_MOVES, MOVES, AttemptState, BatchError, State, WrongStep
 from payouts.batches.plan import Plan, digest, outdated
 from payouts.batches.psbt import Flaw, Quarantined
 from payouts.batches.rows import Act
@@ -80,7 +80,7 @@ def test_a_step_is_taken_where_the_state_allows_it_and_nowhere_else(desk: Desk, 
                 step(connection, 1, *arguments)
                 done.add(name)
                 raise Undone
-        except (SettlementError, Undone):
+        except (BatchError, Undone):
             pass
         assert (desk.batch(), desk.events(), desk.balances()) == before
     assert done == DONE[state]
@@ -97,7 +97,7 @@ def test_the_same_transaction_is_not_an_attempt_twice(desk: Desk) -> None:
 
 
 def test_there_is_no_batch_but_those_that_there_are(desk: Desk) -> None:
-    with pytest.raises(SettlementError, match="there is no batch 7"):
+    with pytest.raises(BatchError, match="there is no batch 7"):
         desk.do(cancel, 7, ANN)
 
 
@@ -125,7 +125,7 @@ def test_there_is_one_draft_at_a_time(desk: Desk) -> None:
 
 
 def test_an_empty_batch_is_not_drafted(books: Store) -> None:
-    with pytest.raises(SettlementError, match="nobody to pay"):
+    with pytest.raises(BatchError, match="nobody to pay"):
         Desk(books).do(draft, Plan((), ()), ANN)
 
 
@@ -148,7 +148,7 @@ def test_somebody_else_approves_what_was_drafted(desk: Desk) -> None:
         (good, BOB, 0, "no fee cap"),
         (good, BOB, 10**16, "no fee cap"),
     ):
-        with pytest.raises(SettlementError, match=words):
+        with pytest.raises(BatchError, match=words):
             desk.do(approve, 1, wrong, cap_sat, act)
     assert desk.batch().state is State.DRAFT
     assert desk.do(approve, 1, good, CAP_SAT, BOB) is True
@@ -159,7 +159,7 @@ def test_somebody_else_approves_what_was_drafted(desk: Desk) -> None:
 
 @pytest.mark.parametrize("name", ["", " ann", "a\nb", "x" * 65])
 def test_a_name_is_a_name(name: str) -> None:
-    with pytest.raises(SettlementError, match="not a person's name"):
+    with pytest.raises(BatchError, match="not a person's name"):
         Act(name, NOW_S)
 
 
@@ -180,7 +180,7 @@ def test_what_changes_for_a_payee_stops_the_batch_until_it_is_given(
         State.APPROVED: lambda: desk.do(attempt, 1, *desk.make(), 100, ANN),
         State.PSBT: lambda: desk.do(give, 1, 1, ANN),
     }
-    with pytest.raises(SettlementError, match=r"borealis .* cancel batch 1"):
+    with pytest.raises(BatchError, match=r"borealis .* cancel batch 1"):
         step[state]()
     desk.do(cancel, 1, ANN)
     assert desk.balances() == OWED
@@ -204,7 +204,7 @@ def test_outputs_that_were_tampered_with_are_not_paid(desk: Desk) -> None:
         connection.execute(
             update(payout_items).where(payout_items.c.tenant_id == 2).values(script=script_of(THIEF).hex())
         )
-    with pytest.raises(SettlementError, match="not those that were approved"):
+    with pytest.raises(BatchError, match="not those that were approved"):
         desk.do(attempt, 1, *desk.make(), 100, ANN)
 
 
@@ -221,7 +221,7 @@ def test_an_approval_by_the_creator_counts_for_nothing(desk: Desk) -> None:
             )
         )
         connection.execute(update(payout_batches).values(state="approved"))
-    with pytest.raises(SettlementError, match="above the approved cap"):
+    with pytest.raises(BatchError, match="above the approved cap"):
         desk.do(attempt, 1, *desk.make(), 100, ANN)
 
 
@@ -241,7 +241,7 @@ def test_only_what_was_approved_is_made_into_a_transaction(desk: Desk) -> None:
         ((psbt, inputs, other), Flaw.CHANGE),
         ((psbt[:-1], inputs, change), "too early"),
     ):
-        with pytest.raises(SettlementError, match=f"not stored: .*{words}"):
+        with pytest.raises(BatchError, match=f"not stored: .*{words}"):
             desk.do(attempt, 1, *wrong, 100, ANN)
     assert desk.batch().attempts == ()
     desk.do(attempt, 1, psbt, inputs, change, 100, ANN)
@@ -251,7 +251,7 @@ def test_only_what_was_approved_is_made_into_a_transaction(desk: Desk) -> None:
 
 def test_all_attempts_spend_the_anchor(desk: Desk) -> None:
     desk.bring_to(State.BROADCAST)
-    with pytest.raises(SettlementError, match="must spend its anchor"):
+    with pytest.raises(BatchError, match="must spend its anchor"):
         desk.do(attempt, 1, *desk.make(2_000, vout=1), 100, ANN)
     desk.do(attempt, 1, *desk.make(2_000), 100, ANN)
     assert [it.anchor for it in desk.batch().attempts] == [desk.coin()] * 2

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from sqlalchemy import Connection
 
-from payouts.batches.batch import AttemptState, SettlementError, State, WrongStep, load, next_anchor
+from payouts.batches.batch import AttemptState, BatchError, State, WrongStep, load, next_anchor
 from payouts.batches.evidence import Found
 from payouts.batches.found import accept_stranger, adopt, lose, recover
 from payouts.batches.plan import plan
@@ -148,7 +148,7 @@ def test_a_batch_is_not_lost_to_what_pays_one_of_its_payees(desk: Desk, short_sa
     payee = desk.batch().payees[2]
     change = TxOutput(1_000_000, desk.wallet.change_script(1))
     conflict = conflict_with(desk, change, TxOutput(payee.amount_sat - short_sat, payee.script))
-    with pytest.raises(SettlementError, match="pays 1 of the payees"):
+    with pytest.raises(BatchError, match="pays 1 of the payees"):
         desk.do(lose, 1, conflict, ANN)
     assert (desk.batch().state, desk.balances()) == (State.SIGNED, HELD)
 
@@ -185,7 +185,7 @@ def test_what_pays_others_is_not_adopted(desk: Desk) -> None:
     desk.bring_to(State.APPROVED)
     it = found(desk)
     outputs = (TxOutput(1, it.tx.outputs[0].script), *it.tx.outputs[1:])
-    with pytest.raises(SettlementError, match="does not pay batch 1"):
+    with pytest.raises(BatchError, match="does not pay batch 1"):
         desk.do(
             adopt, 1, msgspec.structs.replace(it, tx=msgspec.structs.replace(it.tx, outputs=outputs)), ANN
         )
@@ -195,7 +195,7 @@ def test_a_payment_from_another_coin_than_a_signer_was_given_is_not_adopted(desk
     desk.bring_to(State.SIGNED)
     psbt, inputs, change = desk.make(vout=1)
     it = Found(tx=decode_transaction(desk.signed(psbt)), inputs=inputs, made_at_height=101, change=change)
-    with pytest.raises(SettlementError, match=r"must never be sent: move .* to an address"):
+    with pytest.raises(BatchError, match=r"must never be sent: move .* to an address"):
         desk.do(adopt, 1, it, ANN)
 
 

@@ -233,7 +233,7 @@ async def test_a_batch_that_was_lost_and_then_paid_after_all_is_known_to_two_per
         anchor = batch.attempts[0].anchor
         await world.spend(anchor, TxOutput(anchor.amount_sat - FEE_SAT, world.signer.script(4)))
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         await paid(world, paymaster)
         await world.fund(TxOutput(COIN_SAT, world.signer.script(6)))
         await paid_by_hand(world, *batch.payees)

@@ -94,7 +94,7 @@ async def test_of_siblings_on_one_parent_the_one_in_the_chain_is_income_and_no_o
         for sibling in siblings:  # whatever the node said when it got them
             it.found(sibling, 100)
         assert it.books()[1:] == (0, 0), "nothing before the chain has it"
-        await it.watch.look(recent=True)
+        await it.watch.check(recent=True)
         statuses, pending, matured = it.books()
         assert (pending, matured) == (SUBSIDY_SAT, 0)
         assert [block for block, status in statuses.items() if status == "pending"] == [fake.best]
@@ -109,10 +109,10 @@ async def test_a_block_above_the_tip_is_neither_income_nor_orphaned(
         ours = fake.best
         it.found(ours, 100)
         fake.move_to(99)
-        await it.watch.look()
+        await it.watch.check()
         assert it.status(ours) == "found"
         fake.move_to(100)
-        await it.watch.look()
+        await it.watch.check()
         assert it.status(ours) == "pending"
 
 
@@ -135,7 +135,7 @@ async def test_thousands_of_siblings_booked_as_pending_by_an_older_version_are_c
             many = balance_sat(connection, PoolAccount.BLOCK_INCOME_PENDING.value) // SUBSIDY_SAT
         assert many > 5 * len(heights)
         with structlog.testing.capture_logs() as logs:
-            await it.watch.look()
+            await it.watch.check()
         _, pending, matured = it.books()
         assert (pending, matured) == ((len(heights) - 2) * SUBSIDY_SAT, 2 * SUBSIDY_SAT)
         assert events(logs).count("block_status") <= block_watch.LINES_MAX
@@ -148,7 +148,7 @@ def booked_before(connection: Connection, block_hash: str, height: int) -> None:
     """A block as the books of before have it: pending when a node had said anything but a refusal."""
     block = Block(hash=block_hash, height=height, income_sat=SUBSIDY_SAT, worker_id=None, found_at_s=NOW_S)
     connection.execute(insert(blocks).values(**msgspec.structs.asdict(block)))
-    income._take(connection, block_hash, SUBSIDY_SAT, None, Status.PENDING, 0, NOW_S)
+    income._append(connection, block_hash, SUBSIDY_SAT, None, Status.PENDING, 0, NOW_S)
 
 
 async def matured_at(it: Site, fake: FakeBitcoind, height: int) -> str:
@@ -156,7 +156,7 @@ async def matured_at(it: Site, fake: FakeBitcoind, height: int) -> str:
     block_hash = fake.chain[height]
     it.found(block_hash, height)
     for _ in range(2):
-        await it.watch.look()
+        await it.watch.check()
     assert it.status(block_hash) == "matured"
     return block_hash
 
@@ -170,20 +170,20 @@ async def test_failover_to_a_node_that_lags_books_nothing_wrong(
         old = await matured_at(it, first, 200)
         young = first.chain[300]
         it.found(young, 300)
-        await it.watch.look()
+        await it.watch.check()
         before = it.books()
         assert before == ({old: "matured", young: "pending"}, SUBSIDY_SAT, SUBSIDY_SAT)
         first.fault = refuses_connections
         with pytest.raises(NodeError, match="cannot connect"):
-            await it.watch.look()
+            await it.watch.check()
         it.nodes.mark_down(it.nodes.nodes[0], NodeUnreachable("cannot connect"))
         for height in (300 - behind, 300):
             second.move_to(height)
             for _ in range(3):
-                await it.watch.look()
+                await it.watch.check()
             assert it.books() == before
         second.move_to(400)
-        await it.watch.look()
+        await it.watch.check()
         assert it.books() == ({old: "matured", young: "matured"}, 0, 2 * SUBSIDY_SAT)
 
 
@@ -224,18 +224,18 @@ async def test_what_is_hard_to_take_back_needs_every_node_that_is_up(
         it.found(new, 199)
         with structlog.testing.capture_logs() as logs:
             for _ in range(5):
-                await it.watch.look()
+                await it.watch.check()
         assert it.status(new) == "pending", "in the chain of the node that we mine on, and no more than that"
         assert events(logs) == ["block_status", "nodes_dispute_blocks"]
         honest, first.chain, second.chain = first.chain, lie.chain, first.chain
         for _ in range(5):
-            await it.watch.look()
+            await it.watch.check()
         assert it.status(old) == "matured"
         assert it.status(new) == "orphaned"  # which costs a report's line, and comes back
         first.chain = honest
         with structlog.testing.capture_logs() as logs:
             for _ in range(3):
-                await it.watch.look()
+                await it.watch.check()
         assert it.books() == ({old: "matured", new: "matured"}, 0, 2 * SUBSIDY_SAT)
         assert "nodes_dispute_blocks_over" in events(logs)
 
@@ -249,10 +249,10 @@ async def test_a_node_that_invents_a_height_matures_nothing_while_another_answer
         it.found(block, 290)
         first.move_to(300 + MATURITY)
         for _ in range(5):
-            await it.watch.look()
+            await it.watch.check()
         assert it.status(block) == "pending"
         second.move_to(300 + MATURITY)
-        await it.watch.look()
+        await it.watch.check()
         assert it.status(block) == "matured"
 
 
@@ -264,16 +264,16 @@ async def test_a_reorganisation_reverses_our_block_once_and_brings_it_back_once(
     async with site(books, fake) as it:
         ours = fake.chain[301 - depth]
         it.found(ours, 301 - depth)
-        await it.watch.look()
+        await it.watch.check()
         assert it.books()[1:] == (SUBSIDY_SAT, 0)
         for _ in range(2):
             fake.move_to(301, "theirs", since=301 - depth)
             for _ in range(2):
-                await it.watch.look()
+                await it.watch.check()
             assert it.books() == ({ours: "orphaned"}, 0, 0)
             fake.move_to(302)
             for _ in range(2):
-                await it.watch.look()
+                await it.watch.check()
             assert it.books() == ({ours: "pending"}, SUBSIDY_SAT, 0)
         with books.read() as connection:
             assert len(connection.scalars(select(block_events.c.position)).all()) == 6
@@ -285,7 +285,7 @@ async def test_a_found_block_is_looked_at_at_once(books: Store, autojump_clock: 
         nursery.start_soon(it.watch.run)
         await trio.sleep(1)
         it.found(fake.best, 100)
-        it.watch.look_soon()
+        it.watch.check_soon()
         while it.status(fake.best) != "pending":  # noqa: ASYNC110 - the books have no event
             await trio.sleep(0.1)
         assert trio.current_time() < LOOK_S

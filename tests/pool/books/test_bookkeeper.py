@@ -114,15 +114,15 @@ async def test_a_found_block_is_booked_once_and_matures_at_a_hundred_confirmatio
         assert [worker.id for worker in new.workers] == [admission.worker]
         with it.store.write() as connection:
             insert_new(connection, new, 0)
-        await it.watch.look()
+        await it.watch.check()
         assert it.statuses() == ["found", "pending"]
         assert it.balance_sat(PoolAccount.BLOCK_INCOME_PENDING) == SUBSIDY_SAT
         await it.mine(MATURITY - 1)
-        await it.watch.look()
+        await it.watch.check()
         assert it.statuses() == ["found", "pending"]
         await it.mine(1)
         for _ in range(2):
-            await it.watch.look()
+            await it.watch.check()
         assert it.statuses() == ["found", "pending", "matured"]
         assert it.balance_sat(PoolAccount.BLOCK_INCOME_MATURED) == SUBSIDY_SAT
         assert it.balance_sat(PoolAccount.BLOCK_INCOME_PENDING) == 0
@@ -133,7 +133,7 @@ async def test_a_block_that_is_not_in_the_chain_is_no_income(tmp_path: Path) -> 
         await it.mine(1)
         await it.keeper.record_block(found("ab" * 32), income_sat=SUBSIDY_SAT, worker_id=None)
         for _ in range(2):
-            await it.watch.look()
+            await it.watch.check()
         assert it.statuses() == ["found", "orphaned"]
         assert it.balance_sat(PoolAccount.BLOCK_INCOME_PENDING) == 0
 

@@ -22,7 +22,7 @@ from pool.books.store import Store
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, load
 from pool.upstreams import past_tips as former_tips
-from pool.upstreams.past_tips import FormerTips
+from pool.upstreams.past_tips import PastTips
 from stratum.job import Work
 from stratum.miners.contracts import Admitted
 from stratum.tallies import Verdict
@@ -43,7 +43,7 @@ class Boot:
         with store.read() as connection:
             self.registry = Registry(load(connection))
             self.credits = CreditBook(self.mine.engine, connection)
-        self.tips = FormerTips(self.mine.engine.remembers, self.credits.tips)
+        self.tips = PastTips(self.mine.engine.remembers, self.credits.tips)
         self.journal = Journal(store, self.registry, rate_of=rate_epochs.rate_of, credits=self.credits)
         admission = self.registry.admit("acme.c01.r01", "thief", ConnectionFrom())
         assert isinstance(admission, Admitted)
@@ -130,14 +130,14 @@ async def test_no_coinbase_of_the_upstreams_making_gives_a_header_a_second_time(
 async def test_work_on_a_block_that_was_left_before_a_restart_is_refused(books: Store) -> None:
     boot = await Boot(books).start()
     for at, tip in enumerate((A, B, C), 1):
-        assert boot.tips.take(tip)
+        assert boot.tips.admit(tip)
         boot.gives(work(prevhash_internal=tip))
         boot.joins().submit(job=at, nonce=at)
         assert await boot.judge() == [ACCEPTED]
     await boot.fold()
     assert rows(books) == (3, 1, 2), "A is forgotten, B and C are known"
     boot = await Boot(books).start()
-    assert [boot.tips.take(tip) for tip in (A, B, C, D)] == [False, True, True, True]
+    assert [boot.tips.admit(tip) for tip in (A, B, C, D)] == [False, True, True, True]
     for at, tip in enumerate((B, C), 1):
         boot.gives(work(prevhash_internal=tip))
         boot.joins().submit(job=at, nonce=at + 1)
@@ -182,7 +182,7 @@ async def test_a_block_is_forgotten_whole_or_not_at_all(books: Store) -> None:
     with books.write() as connection:
         boot.credits.write(connection, [(A, b"\x11" * 16)])
     assert rows(books) == (1, 1, 0)
-    assert not (await Boot(books).start()).tips.take(A)
+    assert not (await Boot(books).start()).tips.admit(A)
 
 
 async def test_nothing_is_forgotten_before_the_engine_was_told_of_it(books: Store) -> None:

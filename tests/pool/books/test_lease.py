@@ -84,10 +84,10 @@ def cut_off(databases: Databases, url: str) -> None:
 
 def test_a_second_writer_is_refused_and_told_who_the_first_is(databases: Databases) -> None:
     with two_stores(databases) as (one, other, url):
-        one.take_lease()
+        one.acquire_lease()
         words = r"the pool that is process \d+ on \S+ writes to the database"
         with pytest.raises(LeaseHeld, match=words):
-            other.take_lease()
+            other.acquire_lease()
         with pytest.raises(LeaseHeld, match=words):
             write(other, "other")
         with pytest.raises(LeaseHeld, match="stop it, then it can be upgraded"):
@@ -95,7 +95,7 @@ def test_a_second_writer_is_refused_and_told_who_the_first_is(databases: Databas
         write(one, "one")
         assert writers(other) == ["one"], "who reads is in nobody's way"
         one.release_lease()
-        other.take_lease()
+        other.acquire_lease()
         write(other, "other")
         with pytest.raises(LeaseHeld):
             write(one, "late")
@@ -115,7 +115,7 @@ def test_a_visitor_has_nothing_but_its_turn(databases: Databases) -> None:
     with two_stores(databases) as (one, other, url):
         lock = lock_of(url)
         with one.write():
-            assert lock.take()
+            assert lock.acquire()
             lock.release()
         write(other, "next")
 
@@ -124,13 +124,13 @@ def test_a_guest_writes_beside_the_pool_that_told_it_its_epoch_and_beside_no_oth
     databases: Databases,
 ) -> None:
     with two_stores(databases) as (one, other, _):
-        one.take_lease()
+        one.acquire_lease()
         assert one.lease_epoch is not None
         other.borrow_lease(one.lease_epoch)
         write(other, "guest")
         write(one, "pool")
         one.release_lease()
-        one.take_lease()  # as its next start does
+        one.acquire_lease()  # as its next start does
         with pytest.raises(LeaseLost, match="has written to the database meanwhile"):
             write(other, "late")
         assert writers(one) == ["guest", "pool"]
@@ -138,7 +138,7 @@ def test_a_guest_writes_beside_the_pool_that_told_it_its_epoch_and_beside_no_oth
 
 def test_a_lease_that_was_lost_is_taken_back_where_nobody_has_written_since(databases: Databases) -> None:
     with two_stores(databases) as (one, other, url):
-        one.take_lease()
+        one.acquire_lease()
         assert not one.keep_lease()
         cut_off(databases, url)
         assert one.keep_lease(), "it is noticed"
@@ -153,7 +153,7 @@ def test_a_lock_that_our_own_cut_session_still_has_is_waited_for(
 ) -> None:
     """A network that went away leaves the server with a session that it takes for alive for half a minute."""
     with two_stores(postgres_databases) as (one, other, url):
-        one.take_lease()
+        one.acquire_lease()
         cut_off(postgres_databases, url)
         with psycopg.connect(url, autocommit=True) as half_open:
             half_open.execute("SELECT pg_advisory_lock(%s)", (LEASE_LOCK,))
@@ -170,10 +170,10 @@ def test_whoever_lost_the_lease_never_writes_beside_its_successor(
     databases: Databases, successor: str
 ) -> None:
     with two_stores(databases) as (one, other, url):
-        one.take_lease()
+        one.acquire_lease()
         cut_off(databases, url)
         if successor == "another pool":
-            other.take_lease()
+            other.acquire_lease()
         write(other, "other")
         with pytest.raises(LeaseLost):
             write(one, "one")
@@ -188,7 +188,7 @@ import sys
 from pool.books.store import open_store
 
 store = open_store(sys.argv[1])
-store.take_lease()
+store.acquire_lease()
 print("taken", flush=True)
 sys.stdin.read()
 """
@@ -208,7 +208,7 @@ def test_a_lease_ends_with_the_process_that_holds_it(
                 write(store, "beside")
             holder.kill()
             holder.wait(PROCESS_S_MAX)
-        store.take_lease()
+        store.acquire_lease()
         write(store, "after")
         assert writers(store) == ["after"]
 
@@ -240,7 +240,7 @@ async def test_a_command_beside_a_pool_on_another_host_is_refused_in_words(
 ) -> None:
     """It finds no socket in its data directory: only the book knows that there is a pool."""
     with two_stores(databases) as (one, _, url):
-        one.take_lease()
+        one.acquire_lease()
         add = TenantAdd("acme")
         with pytest.raises(LeaseHeld, match="give the command where it runs"):
             await trio.to_thread.run_sync(ask_books, tmp_path, url, None, "tenant.add", add, "ann")
@@ -253,7 +253,7 @@ async def test_a_command_beside_a_pool_on_another_host_is_refused_in_words(
 async def test_a_payout_command_writes_as_the_guest_of_the_pool_on_its_host(tmp_path: Path) -> None:
     url = database_url(tmp_path)
     with closing(open_store(url)) as one, closing(open_store(url)) as other:
-        one.take_lease()
+        one.acquire_lease()
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_admin, Desk(one, "regtest"), admin_socket(tmp_path))
             epoch = await trio.to_thread.run_sync(lent_epoch, tmp_path)
@@ -313,7 +313,7 @@ def test_the_books_own_row_is_one_and_its_epoch_never_goes_back(store: Store) ->
 def test_a_pools_host_that_dies_does_not_keep_its_lease(postgres_databases: PostgresDatabases) -> None:
     """TCP alone would let it keep it for two hours."""
     with postgres_databases.fresh_url() as url, closing(open_store(url)) as store:
-        store.take_lease()
+        store.acquire_lease()
         assert store._lease is not None
         session = store._lease._lock._session  # type: ignore[attr-defined]
         found = {name: session.exec_driver_sql(f"SHOW {name}").scalar() for name in KEEPALIVE}

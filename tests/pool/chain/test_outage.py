@@ -27,7 +27,7 @@ class Told:
         self.said.append((what, trio.current_time() - self._began_s))
 
     async def run(self) -> None:
-        await self.outage.run(let_go=self._say, take_back=lambda: self._say("back"))
+        await self.outage.run(let_go=self._say, readmit=lambda: self._say("back"))
 
 
 @pytest.fixture

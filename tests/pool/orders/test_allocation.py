@@ -1,4 +1,4 @@
-"""The router of orders: what it never does, what it prefers, and how it serves orders through failures."""
+"""The allocator of orders: what it never does, what it prefers, and how it serves orders through failures."""
 
 import random
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The router at work: what is measured, assigned, noted for the reports and kept for the next start."""
+"""The allocator at work: what is measured, assigned, noted for the reports and kept for the next start."""
 
 import stat
 from collections import Counter
@@ -20,7 +20,7 @@ from payouts.schemas.orders import order_hours
 from pool.books.store import Store, StoreError
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, Snapshot, TenantRecord, WorkerRecord
-from pool.orders.allocator import FILE, FILE_BYTES_MAX, ROUTER_S, START_S, OrderRouter
+from pool.orders.allocator import ALLOCATE_S, FILE, FILE_BYTES_MAX, START_S, OrderAllocator
 from pool.orders.machine_speed import MachineSpeeds
 from pool.orders.rows import OrderRecord
 from stratum.tallies import Verdict, pack_tallies
@@ -33,8 +33,8 @@ ACME, ZINC = 1, 2
 BLUE, GREEN = 1, 2  # the orders, by number
 THS = 100  # of every machine
 LOG2 = 14  # the difficulty of its shares
-SHARES = round(THS * 1e12 * ROUTER_S / 2 ** (LOG2 + 32))  # in a minute
-HPS = SHARES * 2 ** (LOG2 + 32) / ROUTER_S
+SHARES = round(THS * 1e12 * ALLOCATE_S / 2 ** (LOG2 + 32))  # in a minute
+HPS = SHARES * 2 ** (LOG2 + 32) / ALLOCATE_S
 HOUR = 480_000
 
 
@@ -93,12 +93,12 @@ class Site:
         self.registry = Registry(Snapshot(tenants, containers, workers))
         self.hashrates = HashrateBook(self.registry, trio.current_time())
         self.assignments: dict[int, int] = {}
-        self.router = self.start(self.assignments)
+        self.allocator = self.start(self.assignments)
 
-    def start(self, assignments: dict[int, int]) -> OrderRouter:
-        """A router, with the assignments that it is to change."""
+    def start(self, assignments: dict[int, int]) -> OrderAllocator:
+        """A allocator, with the assignments that it is to change."""
         store: Any = self.store
-        return OrderRouter(
+        return OrderAllocator(
             store,
             self.registry,
             self.hashrates,
@@ -132,14 +132,14 @@ class Site:
 
     def mine(self, clock: MockClock) -> None:
         """A minute passes, in which all that are connected work as ever."""
-        clock.jump(ROUTER_S)
+        clock.jump(ALLOCATE_S)
         shares = Counter({(it, 1, LOG2, Verdict.ACCEPTED): SHARES for it in self.connected})
         self.hashrates.add(pack_tallies(shares), trio.current_time())
 
     async def look(self, clock: MockClock, times: int = 1) -> None:
         for _ in range(times):
             self.mine(clock)
-            await self.router.look()
+            await self.allocator.allocate()
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ async def test_a_machine_that_is_not_connected_supplies_nothing_and_is_not_moved
     await site.look(mock_clock)
     assert {worker for worker in site.assignments if worker in site.connected} == set(site.assignments) - gone
     assert site.supply == {BLUE: 4}, "who is silent stays where it is"
-    (status,) = site.router.status({})
+    (status,) = site.allocator.status({})
     assert (status.supply_hps, status.machines) == (0.0, 4)
     assert status.shortage_hps == site.blue.hashrate_hps
 
@@ -225,7 +225,7 @@ async def test_an_order_whose_upstream_is_away_neither_gets_nor_gives(
     site.orders = (site.blue, site.green)
     await site.look(mock_clock)
     assert site.supply == {BLUE: 4}, "nor does it get any"
-    assert [(it.order_id, it.supply_hps) for it in site.router.status({})] == [(BLUE, 0.0), (GREEN, 0.0)]
+    assert [(it.order_id, it.supply_hps) for it in site.allocator.status({})] == [(BLUE, 0.0), (GREEN, 0.0)]
 
 
 async def test_speeds_are_known_before_there_is_an_order(site: Site, mock_clock: MockClock) -> None:
@@ -233,15 +233,15 @@ async def test_speeds_are_known_before_there_is_an_order(site: Site, mock_clock:
     site.orders = ()
     await site.look(mock_clock, times=60)
     shares = Counter({(it, 1, LOG2, Verdict.ACCEPTED): SHARES * 5 // 4 for it in site.connected})
-    mock_clock.jump(ROUTER_S)
+    mock_clock.jump(ALLOCATE_S)
     site.hashrates.add(pack_tallies(shares), trio.current_time())  # what chance does
     site.orders = (replace(site.blue, hashrate_hps=round(4 * HPS)),)
-    await site.router.look()
-    (status,) = site.router.status({})
+    await site.allocator.allocate()
+    (status,) = site.allocator.status({})
     assert status.supply_hps == 0.0
     assert site.supply == {BLUE: 4}
-    await site.router.look()
-    assert site.router.status({})[0].supply_hps == pytest.approx(4 * HPS, rel=0.01)
+    await site.allocator.allocate()
+    assert site.allocator.status({})[0].supply_hps == pytest.approx(4 * HPS, rel=0.01)
 
 
 # Noted
@@ -285,7 +285,7 @@ async def test_what_is_short_is_logged_and_told(site: Site, mock_clock: MockCloc
         await site.look(mock_clock)
     (short,) = [it for it in logs if it["event"] == "order_short"]
     assert (short["order"], short["missing_ths"]) == ("order1", round(2 * HPS / 1e12))
-    (status,) = site.router.status({BLUE: 3})
+    (status,) = site.allocator.status({BLUE: 3})
     assert (status.order_id, status.machines, status.moving) == (BLUE, 8, 3)
     assert status.supply_hps == pytest.approx(8 * HPS, rel=1e-6)
     assert status.shortage_hps == pytest.approx(2 * HPS, rel=1e-6)
@@ -316,8 +316,8 @@ async def test_after_a_start_machines_are_measured_and_nobody_is_moved(
 ) -> None:
     """Those that are not back yet are not missing."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(site.router.run)
-        for _ in range(round(START_S / ROUTER_S) - 1):
+        nursery.start_soon(site.allocator.run)
+        for _ in range(round(START_S / ALLOCATE_S) - 1):
             await wait_all_tasks_blocked()
             site.mine(mock_clock)
             await wait_all_tasks_blocked()
@@ -345,7 +345,7 @@ async def test_a_worker_that_is_gone_from_the_books_is_forgotten(site: Site) -> 
 
 async def test_an_order_that_is_gone_frees_its_machines(site: Site, mock_clock: MockClock) -> None:
     site.file.write_bytes(b'{"1": 99, "2": -7, "3": 9223372036854775807}')
-    site.router = site.start(site.assignments)
+    site.allocator = site.start(site.assignments)
     site.orders = ()
     await site.look(mock_clock)
     assert site.assignments == {}
@@ -372,7 +372,7 @@ async def test_an_order_that_is_gone_frees_its_machines(site: Site, mock_clock: 
 async def test_garbage_is_ignored_and_replaced(garbage: bytes, site: Site, mock_clock: MockClock) -> None:
     site.file.write_bytes(garbage)
     with structlog.testing.capture_logs() as logs:
-        site.router = site.start(site.assignments)
+        site.allocator = site.start(site.assignments)
     assert site.assignments == {}
     assert [it["event"] for it in logs] == ["assignments_not_read"]
     await site.look(mock_clock)
@@ -381,7 +381,7 @@ async def test_garbage_is_ignored_and_replaced(garbage: bytes, site: Site, mock_
 
 async def test_numbers_beyond_all_bounds_are_no_orders(site: Site, mock_clock: MockClock) -> None:
     site.file.write_bytes(b'{"1": 1' + b"0" * 300 + b"}")
-    site.router = site.start(site.assignments)
+    site.allocator = site.start(site.assignments)
     await site.look(mock_clock)
     assert set(site.assignments.values()) == {BLUE}
 

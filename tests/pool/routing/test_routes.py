@@ -22,7 +22,7 @@ from pool.routing.routes import (
     Routes,
 )
 from pool.upstreams.channel import ChannelServices, UpstreamChannel
-from pool.upstreams.past_tips import FormerTips
+from pool.upstreams.past_tips import PastTips
 from stratum.miners.channel import Channel, Moved, WorkSource
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.upstream.endpoint import UpstreamEndpoint
@@ -278,7 +278,7 @@ class Proxied:
             finder=lambda number: None,
             on_event=lambda it, event, words, sessions: self.told.append(event),
             vardiff=self.site.services.vardiff,
-            tips=FormerTips(self.site.engine.remembers),
+            tips=PastTips(self.site.engine.remembers),
             miner_bytes=8,
             rng=random.Random(1),
             connect=Network(nursery, pools).connect,

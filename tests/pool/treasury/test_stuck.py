@@ -11,7 +11,7 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 import pool.treasury.follower
-from payouts.batches.batch import AttemptState, SettlementError, State, WrongStep
+from payouts.batches.batch import AttemptState, BatchError, State, WrongStep
 from payouts.batches.psbt import Quarantined
 from payouts.batches.transaction import Tx, decode_transaction
 from pool.books.store import Store
@@ -88,7 +88,7 @@ async def test_a_bump_has_the_rate_that_it_is_given_also_where_another_was_made_
         await paymaster.export(1, CREATOR, 7)  # again, as after a crash
         await paymaster.broadcast(1, CREATOR)
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert world.paid_sat() == PAID_SAT
 
 
@@ -98,7 +98,7 @@ async def test_a_rate_that_would_not_replace_is_refused_with_the_one_that_does(
     async with world_of(regtest, books) as world:
         paymaster = world.paymaster()
         await sent(world, paymaster)
-        with pytest.raises(SettlementError, match="at least 3 sat/vB"):
+        with pytest.raises(BatchError, match="at least 3 sat/vB"):
             await paymaster.bump(1, CREATOR, 2)
         assert len(world.batch().attempts) == 1
         await paymaster.bump(1, CREATOR, 3)
@@ -117,16 +117,16 @@ async def test_a_fee_that_no_node_takes_any_more_is_bumped_and_paid_once(
         node = NodeThatRefuses(world, "min relay fee not met", low)
         [answer] = await paymaster.broadcast(1, CREATOR)
         assert answer.answer is Answer.REFUSED
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert (world.batch().state, world.pending()) == (State.BROADCAST, [])
         await paymaster.bump(1, CREATOR, 10)
         high = await signed(world, paymaster, 1)
         await paymaster.broadcast(1, CREATOR)
         assert world.pending() == [high]
         node.recover()
-        await paymaster.follower.look()  # both can be sent now, and one of them can be in the chain
+        await paymaster.follower.advance()  # both can be sent now, and one of them can be in the chain
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert world.paid_sat() == PAID_SAT
 
 
@@ -143,24 +143,24 @@ async def test_signatures_that_no_node_will_take_are_replaced_and_the_payment_is
         psbt = batch.attempts[0].psbt or b""
         good = decode_transaction(finalise(psbt, world.signer.sign(psbt)))
         node = NodeThatRefuses(world, "missing-inputs")
-        taken = await paymaster.take(1, forged(good).raw, CREATOR)
+        taken = await paymaster.receive(1, forged(good).raw, CREATOR)
         assert (taken.fresh, taken.warning) == (True, "missing-inputs")
-        assert not (await paymaster.take(1, good.raw, CREATOR)).replaced  # that may be otherwise tomorrow
+        assert not (await paymaster.receive(1, good.raw, CREATOR)).replaced  # that may be otherwise tomorrow
         node.recover()
         [answer] = await paymaster.broadcast(1, CREATOR)
         assert answer.answer is Answer.REFUSED
         assert is_for_good(answer.words)
-        again = await paymaster.take(1, good.raw, APPROVER)
+        again = await paymaster.receive(1, good.raw, APPROVER)
         assert (again.fresh, again.replaced, again.txid) == (False, True, taken.txid)
-        assert not (await paymaster.take(1, good.raw, CREATOR)).replaced
+        assert not (await paymaster.receive(1, good.raw, CREATOR)).replaced
         with pytest.raises(Quarantined):
-            await paymaster.take(1, forged(good).raw, CREATOR)
+            await paymaster.receive(1, forged(good).raw, CREATOR)
         [attempt] = world.batch().attempts
         assert (attempt.state, attempt.signed_tx) == (AttemptState.BROADCAST, good.raw)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert world.pending() == [taken.txid]
         await world.mine(6)
-        await paymaster.follower.look()
+        await paymaster.follower.advance()
         assert world.paid_sat() == PAID_SAT
 
 
@@ -204,7 +204,7 @@ async def test_one_batch_that_cannot_be_followed_keeps_no_other_from_its_turn(
         spoil(books, "zz")
         await world.mine()
         with pytest.raises(ValueError, match="hexadecimal"):
-            await paymaster.follower.look()
+            await paymaster.follower.advance()
         assert world.batch(2).state is State.CONFIRMED
         survey = await paymaster.follower.survey()
         assert [it.partition(":")[0] for it in survey.trouble_words] == ["batch 1 cannot be followed"]

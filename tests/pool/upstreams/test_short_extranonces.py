@@ -171,13 +171,13 @@ async def test_connections_with_the_same_extranonce1_never_share_a_prefix(autoju
 
 def test_who_leaves_an_extranonce1_has_a_space_of_its_own_again() -> None:
     spaces, one, other = PrefixSpaces(), ExtranonceSpace(1), ExtranonceSpace(1)
-    spaces.take("a", b"x", one)
+    spaces.enter("a", b"x", one)
     assert spaces.beside("a", b"x", 1) is None
     assert spaces.beside("b", b"x", 1) is one
     assert spaces.beside("b", b"x", 2) is spaces.beside("b", b"y", 1) is None
-    spaces.take("b", b"x", one)
+    spaces.enter("b", b"x", one)
     assert spaces.is_shared("a", one)
-    spaces.take("b", b"y", other)
+    spaces.enter("b", b"y", other)
     assert not spaces.is_shared("a", one)
     spaces.leave("a")
     assert spaces.beside("b", b"x", 1) is None
