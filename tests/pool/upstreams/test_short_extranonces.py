@@ -147,7 +147,7 @@ async def test_connections_with_the_same_extranonce1_never_share_a_prefix(autoju
     with structlog.testing.capture_logs() as logs:
         async with trio.open_nursery() as nursery:
             proxied = Proxied(nursery, {"a.pool.example": pool})
-            await nursery.start(proxied.routes.run)
+            await nursery.start(proxied.routes.run, proxied.open_channel)
             place = UpstreamEndpoint(host="a.pool.example", port=3333, user=USER, password=PASSWORD)
             proxied.needed.add(NORTH)
             proxied.routes.follow(Plan({NORTH: upstream(NORTH, endpoints=(place,), connections=2)}, {}))
