@@ -19,7 +19,18 @@ from tests.fixtures.databases import store_in
 MODULES_MAX = 360
 HEAVY = (
     *("sqlalchemy", "alembic", "psycopg", "numpy", "fpdf", "jinja2", "bdkpython", "bitcoin", "pbk", "zmq"),
-    *("trio", "httpx", "hypercorn", "starlette", "structlog", "asyncio", "rich", "pool.config", "pool.main"),
+    *(
+        "trio",
+        "httpx",
+        "hypercorn",
+        "starlette",
+        "structlog",
+        "asyncio",
+        "rich",
+        "pydantic",
+        "pool.config",
+        "pool.main",
+    ),
 )
 LOADED = """
 import sys
