@@ -1,10 +1,11 @@
 """kill -9 of a loaded pool: every share that was acknowledged is in the books once, whatever the moment.
 
-Every machine has one share under way, and its shares go in turn under names that no other machine and no
-other life of the pool uses. So what the books have of a name is exactly what was acknowledged of it, but for
-the one share that had no answer yet: a share that is lost cannot hide behind one that is counted twice.
+Every machine has one share under way, and every share a name of its own. So each is told from all others
+in the books: what was acknowledged is there once, what had no answer yet is there once or not at all, and a
+share that is lost cannot hide behind one that is counted twice.
 """
 
+import itertools
 import json
 import os
 import random
@@ -29,9 +30,10 @@ from pool.fleet.rows import TenantTerms, add_tenant, load
 from pool.regtest.server import RegtestNode, RegtestOptions, serve_regtest
 from stratum.tallies import Verdict, merge
 from tests.fixtures.databases import store_in
+from tests.stages.two_pools_machines import until
 
 MACHINES = 8
-NAMES = 4  # of a machine, in turn: three of them are told to the last share at any moment
+SHARES_MAX = 200  # that are acknowledged before a kill
 SEED = 20
 STARTS_IN_S = 120.0  # a safety net for loaded machines; it takes about one
 SETTINGS = """
@@ -52,23 +54,19 @@ difficulty_max = 2.3283064365386963e-10
 
 
 class Machine:
-    """Submits distinct shares, one as soon as the one before is answered, and counts the answers by name."""
+    """Submits shares under names of their own, one as soon as the one before is answered."""
 
     def __init__(self, kill: int, number: int) -> None:
-        self.names = [f"acme.k{kill}.m{number}n{n}" for n in range(NAMES)]
-        self.submitted = 0
-        self.acknowledged: Counter[str] = Counter()
+        self._names = (f"acme.k{kill}.m{number}n{n}" for n in itertools.count())
+        self.submitted: list[str] = []
+        self.acknowledged: set[str] = set()
 
     async def mine(self, port: int) -> None:
         """Until the pool is gone; then every answer that had left it is counted."""
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         async with stream:
             await stream.send_all(
-                b'{"id":1,"method":"mining.subscribe","params":[]}\n'
-                + b"".join(
-                    b'{"id":2,"method":"mining.authorize","params":["%b","x"]}\n' % name.encode()
-                    for name in self.names
-                )
+                b'{"id":1,"method":"mining.subscribe","params":[]}\n' + authorized("acme.c01.first")
             )
             job, ntime, buffer = "", "", b""
             while True:
@@ -87,23 +85,30 @@ class Machine:
                         job, ntime = message["params"][0], message["params"][7]
                     elif isinstance(message["id"], str):  # of a share: its name
                         free = True
-                        self.acknowledged[message["id"]] += message["result"] is True
+                        assert message["result"] is True, message
+                        self.acknowledged.add(message["id"])
                 if free:
                     try:
                         await stream.send_all(self._share(job, ntime))
                     except trio.BrokenResourceError:
                         continue  # what it had sent is still to be read
 
-    @property
-    def under_way(self) -> str:
-        """The name of the share that was submitted last: the only one that may have no answer."""
-        return self.names[self.submitted % NAMES]
-
     def _share(self, job: str, ntime: str) -> bytes:
-        self.submitted += 1
-        name = self.under_way
-        params = [name, job, f"{self.submitted:08x}", ntime, f"{self.submitted:08x}"]
-        return json.dumps({"id": name, "method": "mining.submit", "params": params}).encode() + b"\n"
+        name = next(self._names)
+        self.submitted.append(name)
+        nonce = f"{len(self.submitted):08x}"
+        share = {"id": name, "method": "mining.submit", "params": [name, job, nonce, ntime, nonce]}
+        return authorized(name) + json.dumps(share).encode() + b"\n"
+
+
+def authorized(name: str) -> bytes:
+    return b'{"id":2,"method":"mining.authorize","params":["%b","x"]}\n' % name.encode()
+
+
+async def acknowledged(machines: list[Machine], shares: int) -> None:
+    """Return when that many are."""
+    with trio.fail_after(STARTS_IN_S):
+        await until(lambda: sum(len(it.acknowledged) for it in machines) >= shares)
 
 
 def counted(store: Store) -> Counter[str]:
@@ -172,7 +177,7 @@ async def test_no_acknowledged_share_is_lost_or_doubled_by_kill_9(
                 async with trio.open_nursery() as fleet:
                     for machine in machines:
                         fleet.start_soon(machine.mine, port)
-                    await trio.sleep(rng.uniform(0.05, 0.8))
+                    await acknowledged(machines, rng.randrange(SHARES_MAX))
                     # The last one is asked to stop, and folds what the killed ones left.
                     os.kill(process.pid, signal.SIGKILL if kill < kills else signal.SIGTERM)
                     with trio.fail_after(STARTS_IN_S):
@@ -182,14 +187,13 @@ async def test_no_acknowledged_share_is_lost_or_doubled_by_kill_9(
                 process.wait()
             on_disk = counted(store)
             for machine in everybody:
-                for name in machine.names:
-                    unanswered = machine.submitted - machine.acknowledged.total()
-                    assert unanswered in (0, 1)
-                    more = on_disk[name] - machine.acknowledged[name]
-                    assert more == 0 or (more == unanswered and name == machine.under_way), (
-                        f"seed {SEED}, kill {kill}: {name} has {more} shares more than were acknowledged"
+                for name in machine.submitted:
+                    least = 1 if name in machine.acknowledged else 0
+                    assert least <= on_disk[name] <= 1, (
+                        f"seed {SEED}, kill {kill}: {name} is {on_disk[name]} times in the books"
                     )
-        assert sum(machine.acknowledged.total() for machine in everybody) > kills * MACHINES
+                assert len(machine.submitted) - len(machine.acknowledged) in (0, 1)
+            assert on_disk.keys() <= {name for machine in everybody for name in machine.submitted}
         with store.read() as connection:
             assert connection.scalars(select(journal_batches.c.seq)).all() == []
         nursery.cancel_scope.cancel()
