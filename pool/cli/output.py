@@ -181,4 +181,6 @@ def _write_csv(rows: Iterable[Row], columns: Sequence[Column], out: TextIO) -> N
 
 
 def _csv_cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return no_formula(value) if isinstance(value, str) else value

@@ -144,6 +144,11 @@ def test_json_is_one_document_of_exact_values(capsys: pytest.CaptureFixture[str]
     assert shown["blocks"] == [{"found_at": "1970-01-01T00:00:00Z"}]
 
 
+def test_csv_says_yes_and_no_as_json_does(capsys: pytest.CaptureFixture[str]) -> None:
+    show([{"new": True}, {"new": False}, {"new": None}], (Column("new", "new"), Column("x", "x")), Form.CSV)
+    assert capsys.readouterr().out.split() == ["new,x", "true,", "false,", ","]
+
+
 def test_csv_has_the_columns_with_exact_values(capsys: pytest.CaptureFixture[str]) -> None:
     head, row = csv.reader(io.StringIO(piped(capsys, [ROW], Form.CSV)))
     assert dict(zip(head, row, strict=True)) == {
