@@ -59,7 +59,7 @@ class WorkerShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def container_list(desk: Desk, it: ContainerList) -> Any:
     """Containers with their nameplates; with what they do now where a pool runs."""
 
-    def look(connection: Connection) -> list[dict[str, Any]]:
+    def read(connection: Connection) -> list[dict[str, Any]]:
         query = (
             select(containers, tenants.c.name.label("tenant"), sites.c.name.label("site"))
             .join(tenants, tenants.c.id == containers.c.tenant_id)
@@ -84,7 +84,7 @@ def container_list(desk: Desk, it: ContainerList) -> Any:
             for row in connection.execute(query)
         ]
 
-    rows = desk.read(look)
+    rows = desk.read(read)
     rates = live_figures(desk, "container")
     return [row | figures_of(desk, rates.get(row["id"])) for row in rows]
 
@@ -144,7 +144,7 @@ def worker_list(desk: Desk, it: WorkerList) -> Any:
 def _page(desk: Desk, it: WorkerList, after: int) -> tuple[list[dict[str, Any]], int | None]:
     """Up to ROWS_MAX machines with numbers above `after`, and where the next ones begin if there are more."""
 
-    def look(connection: Connection) -> tuple[int | None, list[dict[str, Any]]]:
+    def read(connection: Connection) -> tuple[int | None, list[dict[str, Any]]]:
         tenant = None if it.tenant is None else registry_store.find_tenant(connection, it.tenant).id
         here = workers.c.removed_at_s.is_(None)
         query = _WORKERS.where(here, workers.c.id > after).order_by(workers.c.id).limit(ROWS_MAX)
@@ -154,7 +154,7 @@ def _page(desk: Desk, it: WorkerList, after: int) -> tuple[list[dict[str, Any]],
             query = query.where(containers.c.name == it.container)
         return tenant, [_worker(row) for row in connection.execute(query)]
 
-    tenant, listed = desk.read(look)
+    tenant, listed = desk.read(read)
     found = {row["id"]: row for row in listed}
     for unlisted in () if desk.live is None else desk.live.unlisted(after, tenant, it.container):
         found.setdefault(unlisted.id, _worker(unlisted))

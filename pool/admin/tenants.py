@@ -90,7 +90,7 @@ def tenant_list(desk: Desk, it: TenantList) -> Any:
 
 
 def tenant_show(desk: Desk, it: TenantShow) -> Any:
-    def look(connection: Connection) -> dict[str, Any]:
+    def read(connection: Connection) -> dict[str, Any]:
         view = registry_store.find_tenant(connection, it.name)
         theirs = (workers.c.tenant_id == view.id) & workers.c.removed_at_s.is_(None)
         count = select(func.count()).select_from(workers).where(theirs)
@@ -110,7 +110,7 @@ def tenant_show(desk: Desk, it: TenantShow) -> Any:
             **figures,
         }
 
-    shown = desk.read(look)
+    shown = desk.read(read)
     rates = live_figures(desk, "tenant")
     return shown | figures_of(desk, rates.get(shown["id"]))
 

@@ -75,7 +75,7 @@ def upstream_list(desk: Desk, it: UpstreamList) -> Any:
 def upstream_show(desk: Desk, it: UpstreamShow) -> Any:
     """One, with what mines on it and what it said of our shares today."""
 
-    def look(connection: Connection) -> dict[str, Any]:
+    def read(connection: Connection) -> dict[str, Any]:
         record = upstream_store.find_upstream(connection, it.name)
         records = upstream_store.load_upstreams(connection)
         names = {view.id: view.name for view in order_store.list_orders(connection)}
@@ -90,7 +90,7 @@ def upstream_show(desk: Desk, it: UpstreamShow) -> Any:
         }
 
     channels = None if desk.live is None else desk.live.upstream_status()
-    return desk.read(look)
+    return desk.read(read)
 
 
 def upstream_switch(desk: OperatorDesk, it: UpstreamSwitch) -> Any:

@@ -29,7 +29,7 @@ Credits = Sequence[tuple[bytes, bytes]]  # a previous block, and the hashes that
 
 
 class CreditBook:
-    """`take` and `forgotten` are for the task that has the engine, the rest for worker threads.
+    """`collect` and `forgotten` are for the task that has the engine, the rest for worker threads.
 
     `tips` are the blocks of earlier processes, forgotten or not, oldest first.
     """
@@ -42,8 +42,8 @@ class CreditBook:
         self.tips = tuple(bytes.fromhex(row.prevhash) for row in rows)
         self._kept = {bytes.fromhex(row.prevhash): None for row in rows if not row.forgotten}  # on disk
 
-    def take(self) -> Credits:
-        """What was credited since the last time. Whoever takes it writes it, or stops the pool."""
+    def collect(self) -> Credits:
+        """What was credited since the last time. Whoever collects it writes it, or stops the pool."""
         return self._engine.collect_credits()
 
     def write(self, connection: Connection, credits: Credits) -> None:

@@ -105,8 +105,8 @@ class ForwardedShares:
             self._verdicts[upstream_tally(share, answer.verdict, answer.reason)] += 1
         self.on_change()
 
-    def take(self) -> SubmitChanges:
-        """What there is to write. Whoever takes it commits it, or stops the pool."""
+    def collect(self) -> SubmitChanges:
+        """What there is to write. Whoever collects it commits it, or stops the pool."""
         changes = SubmitChanges(
             noted=tuple(self._without_row.values()),
             resolved=tuple(self._rows_resolved),

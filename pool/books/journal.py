@@ -144,12 +144,12 @@ class Journal:
         """
         # Whoever has left by now has nothing under way: it is all in here.
         gone = self._registry.newcomers.gone
-        changes = self._submits.take() if self._submits is not None else SubmitChanges()
+        changes = self._submits.collect() if self._submits is not None else SubmitChanges()
         tallies = self._earned(tallies + changes.tallies)
         for share in changes.noted:
             self._registry.prove(share.worker)
         new = self._registry.collect_new()
-        credits = self._credits.take() if self._credits is not None else ()
+        credits = self._credits.collect() if self._credits is not None else ()
         if tallies or changes or credits or new.containers or new.workers:
             # Not cancellable half-way: a commit that may have happened must be waited for.
             with trio.CancelScope(shield=True):

@@ -138,7 +138,7 @@ class _Connection:
                     return
                 if chunk is not None:
                     heard_at = trio.current_time()
-                    await self._take(chunk)
+                    await self._hear(chunk)
                 if self._machine.state is State.MINING and not counted:
                     counted = True
                     self._stats.connected += 1
@@ -156,7 +156,7 @@ class _Connection:
             return bytes(await self._stream.receive_some(RECEIVE_BYTES))
         return None
 
-    async def _take(self, chunk: bytes) -> None:
+    async def _hear(self, chunk: bytes) -> None:
         self._received += chunk
         *lines, rest = self._received.split(b"\n")
         if len(rest) > LINE_BYTES_MAX:

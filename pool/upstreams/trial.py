@@ -32,7 +32,7 @@ async def try_endpoints(
     """Look at all of them at once, for some seconds; results in their order."""
     trials: dict[int, Trial] = {}
 
-    async def look(number: int, endpoint: UpstreamEndpoint) -> None:
+    async def probe_one(number: int, endpoint: UpstreamEndpoint) -> None:
         try:
             facts = await probe_upstream(endpoint, settings, connect=connect)
         except (UnusableUpstream, BadUpstream) as error:
@@ -43,5 +43,5 @@ async def try_endpoints(
 
     async with trio.open_nursery() as nursery:
         for number, endpoint in endpoints:  # an upstream has at most 16
-            nursery.start_soon(look, number, endpoint)
+            nursery.start_soon(probe_one, number, endpoint)
     return [trials[number] for number, _ in endpoints]

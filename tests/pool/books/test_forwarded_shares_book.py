@@ -85,9 +85,9 @@ def said(changes: SubmitChanges) -> dict[tuple[SubmitVerdict, RejectReason | Non
 def test_a_share_that_waits_for_its_answer_is_a_row_and_no_tally() -> None:
     book = ForwardedShares()
     note(book, share(1), share(2))
-    assert book.take() == SubmitChanges(noted=(share(1), share(2)))
+    assert book.collect() == SubmitChanges(noted=(share(1), share(2)))
     assert len(book) == 2
-    assert not book.take()  # once
+    assert not book.collect()  # once
 
 
 @pytest.mark.parametrize(
@@ -103,21 +103,21 @@ def test_an_answer_is_one_tally_one_verdict_and_the_end_of_the_row(
 ) -> None:
     book = ForwardedShares()
     note(book, share(1))
-    book.take()
+    book.collect()
     resolve(book, share(1), verdict, reason)
-    changes = book.take()
+    changes = book.collect()
     assert (changes.noted, changes.resolved) == ((), (share(1).key,))
     assert tallied(changes) == {(7, tally): 1}
     assert said(changes) == {(verdict, reason): 1}
     assert len(book) == 0
-    assert not book.take()
+    assert not book.collect()
 
 
 def test_a_share_answered_between_two_commits_is_never_a_row() -> None:
     book = ForwardedShares()
     note(book, share(1), share(2))
     resolve(book, share(1))
-    changes = book.take()
+    changes = book.collect()
     assert (changes.noted, changes.resolved) == ((share(2),), ())
     assert tallied(changes) == {(7, Verdict.ACCEPTED): 1}
 
@@ -125,7 +125,7 @@ def test_a_share_answered_between_two_commits_is_never_a_row() -> None:
 def test_a_share_that_was_not_sent_is_undelivered_and_nobody_said_anything() -> None:
     book = ForwardedShares()
     not_sent(book, share(1))
-    changes = book.take()
+    changes = book.collect()
     assert tallied(changes) == {(7, Verdict.UNDELIVERED): 1}
     assert (changes.noted, changes.resolved, changes.upstream) == ((), (), b"")
 
@@ -135,7 +135,7 @@ def test_a_block_that_the_engine_tallied_gives_only_its_upstreams_word() -> None
     note(book, share(1, counted=True))
     resolve(book, share(1, counted=True), REJECTED, RejectReason.STALE)
     not_sent(book, share(2, counted=True))
-    changes = book.take()
+    changes = book.collect()
     assert changes.tallies == b""
     assert said(changes) == {(REJECTED, RejectReason.STALE): 1}
 
@@ -144,7 +144,7 @@ def test_a_rejection_always_has_a_reason() -> None:
     book = ForwardedShares()
     note(book, share(1))
     resolve(book, share(1), REJECTED)
-    assert said(book.take()) == {(REJECTED, RejectReason.OTHER): 1}
+    assert said(book.collect()) == {(REJECTED, RejectReason.OTHER): 1}
 
 
 def test_what_is_counted_together_is_one_record() -> None:
@@ -152,7 +152,7 @@ def test_what_is_counted_together_is_one_record() -> None:
     for number in range(1000):
         note(book, share(number))
         resolve(book, share(number))
-    changes = book.take()
+    changes = book.collect()
     assert (len(changes.tallies), len(changes.upstream)) == (16, 48)
     assert tallied(changes) == {(7, Verdict.ACCEPTED): 1000}
 
@@ -160,13 +160,13 @@ def test_what_is_counted_together_is_one_record() -> None:
 def test_a_key_may_come_again_when_it_is_resolved() -> None:
     book = ForwardedShares()
     note(book, share(1))
-    book.take()
+    book.collect()
     resolve(book, share(1))
     note(book, share(1))
-    changes = book.take()  # the row goes, and comes
+    changes = book.collect()  # the row goes, and comes
     assert (changes.noted, changes.resolved) == ((share(1),), (share(1).key,))
     resolve(book, share(1))
-    assert book.take().resolved == (share(1).key,)
+    assert book.collect().resolved == (share(1).key,)
 
 
 def test_unresolved_shares_are_bounded_and_what_has_no_room_is_undelivered() -> None:
@@ -174,7 +174,7 @@ def test_unresolved_shares_are_bounded_and_what_has_no_room_is_undelivered() -> 
     note(book, share(1), share(2))
     assert book.note(share(3)) is NotSent.TOO_MANY_UNRESOLVED
     assert len(book) == 2
-    changes = book.take()
+    changes = book.collect()
     assert (changes.noted, changes.upstream) == ((share(1), share(2)), b"")
     assert tallied(changes) == {(7, Verdict.UNDELIVERED): 1}
     with pytest.raises(KeyError):
@@ -197,12 +197,12 @@ def test_a_share_is_noted_once_and_resolved_once_and_what_is_refused_changes_not
         book.note(known)
     with pytest.raises(KeyError):
         resolve(book, stranger)
-    assert book.take() == SubmitChanges(noted=(known,))
+    assert book.collect() == SubmitChanges(noted=(known,))
     resolve(book, known)
     for late in (answer(known, REJECTED), NotSent.NOT_CONNECTED):
         with pytest.raises(KeyError):
             book.resolve(known.key, late)
-    changes = book.take()
+    changes = book.collect()
     assert tallied(changes) == {(7, Verdict.ACCEPTED): 1}
     assert said(changes) == {(ACCEPTED, None): 1}
     assert changes.resolved == (known.key,)
@@ -248,7 +248,7 @@ def test_after_any_history_rows_and_tallies_are_every_share_once(
     for what, key, verdict in [*steps, ("commit", 0, ACCEPTED)]:
         it = share(key)
         if what == "commit":
-            changes = book.take()
+            changes = book.collect()
             assert rows.issuperset(changes.resolved)
             rows -= set(changes.resolved)
             assert rows.isdisjoint(share.key for share in changes.noted)

@@ -47,10 +47,10 @@ async def test_a_share_is_forwarded_and_counted_when_it_is_answered(autojump_clo
         noted = Forwarded(
             key=key, worker=1, epoch=1, difficulty_log2=LEAST_LOG2, counted=False, target=EVERY_HASH
         )
-        assert desk.submits.take().noted == (noted,)
+        assert desk.submits.collect().noted == (noted,)
         assert desk.desk.tallies() == [], "not in the engine's tallies"
         desk.upstream.answer(SubmitVerdict.REJECTED, RejectReason.STALE)
-        changes = desk.submits.take()
+        changes = desk.submits.collect()
         assert changes.resolved == (key,)
         assert counted(changes.tallies) == {Verdict.UPSTREAM_REJECTED: 1}
 
@@ -64,7 +64,7 @@ async def test_a_share_that_cannot_be_sent_is_undelivered_once(
         await desk.settled()
         desk.upstream.refuses = refusal
         desk.mine(desk.miner())
-        changes = desk.submits.take()
+        changes = desk.submits.collect()
         assert counted(changes.tallies) == {Verdict.UNDELIVERED: 1}
         assert (changes.noted, changes.upstream) == ((), b"")
 
@@ -74,10 +74,10 @@ async def test_a_share_while_there_is_no_upstream_at_all_is_undelivered(autojump
         desk.upstream.serve()
         await desk.settled()
         desk.mine(desk.miner())
-    desk.submits.take()
+    desk.submits.collect()
     with structlog.testing.capture_logs() as logs:
         desk.it.on_solution(msgspec.structs.replace(desk.solutions[0], hash_internal=bytes(32)))
-    assert counted(desk.submits.take().tallies) == {Verdict.UNDELIVERED: 1}
+    assert counted(desk.submits.collect().tallies) == {Verdict.UNDELIVERED: 1}
     (told,) = [it for it in logs if it["event"] == "upstream_block_not_sent"]
     assert told["reason"] == "not_connected"
 
@@ -94,10 +94,10 @@ async def test_a_share_that_the_book_has_no_room_for_is_not_sent(autojump_clock:
                     key=b"%d" % number, worker=1, epoch=1, difficulty_log2=0, counted=False, target=EVERY_HASH
                 )
             )
-        desk.submits.take()
+        desk.submits.collect()
         desk.mine(miner)
         assert desk.upstream.sent == []
-        changes = desk.submits.take()
+        changes = desk.submits.collect()
         assert (changes.noted, counted(changes.tallies)) == ((), {Verdict.UNDELIVERED: 1})
 
 
@@ -112,7 +112,7 @@ async def test_a_share_that_nobody_had_judged_when_the_channel_was_closed_is_und
         miner.leave()
     desk.it.close()
     assert len(desk.solutions) == 1
-    assert counted(desk.submits.take().tallies) == {Verdict.UNDELIVERED: 1}
+    assert counted(desk.submits.collect().tallies) == {Verdict.UNDELIVERED: 1}
 
 
 async def test_a_block_is_told_with_its_finder_when_it_is_on_its_way(autojump_clock: MockClock) -> None:
@@ -135,7 +135,7 @@ async def test_the_same_share_again_is_neither_counted_nor_fatal(autojump_clock:
             desk.it.on_solution(desk.solutions[0])
         assert [it["event"] for it in logs] == ["share_forwarded_already"]
         assert (len(desk.upstream.sent), len(desk.submits)) == (1, 1)
-        assert counted(desk.submits.take().tallies) == {}
+        assert counted(desk.submits.collect().tallies) == {}
 
 
 async def test_a_block_that_was_late_may_come_again_as_a_good_share(autojump_clock: MockClock) -> None:
@@ -147,10 +147,10 @@ async def test_a_block_that_was_late_may_come_again_as_a_good_share(autojump_clo
         (good,) = desk.solutions
         desk.it.on_solution(msgspec.structs.replace(good, tallied=True))
         assert [key[-1] for key in desk.upstream.sent] == [0, 1]
-        desk.submits.take()
+        desk.submits.collect()
         for _ in range(2):
             desk.upstream.answer(SubmitVerdict.ACCEPTED)
-        assert counted(desk.submits.take().tallies) == {Verdict.ACCEPTED: 1}
+        assert counted(desk.submits.collect().tallies) == {Verdict.ACCEPTED: 1}
 
 
 async def test_good_shares_of_all_that_was_published_are_undelivered_from_a_loss_on(
