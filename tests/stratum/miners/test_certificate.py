@@ -8,6 +8,17 @@ from typing import Any
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from structlog.testing import capture_logs
 
 from stratum.miners.certificate import BadCertificate, Certificate
@@ -20,9 +31,10 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def write(path: Path, authority: trustme.CA, *, days: int = 90) -> str:
+def write(path: Path, authority: trustme.CA, *, days: int = 90, from_day: int = -90) -> str:
     """One PEM file with key and chain; never with the stamp of the file that it replaces."""
-    issued = authority.issue_cert("pool.test", not_after=NOW + datetime.timedelta(days=days))
+    begin, end = (NOW + datetime.timedelta(days=it) for it in (from_day, days))
+    issued = authority.issue_cert("pool.test", not_before=begin, not_after=end)
     draft = path.with_suffix(".new")
     issued.private_key_and_cert_chain_pem.write_to_path(str(draft))
     os.replace(draft, path)
@@ -82,7 +94,7 @@ def test_renewed_certificate_counts_from_the_next_connection_on(
     assert events(logs) == ["certificate_renewed"]
 
 
-@pytest.mark.parametrize("fault", ["gone", "empty", "half", "expired", "key of another"])
+@pytest.mark.parametrize("fault", ["gone", "empty", "half", "expired", "early", "key of another"])
 def test_bad_new_certificate_leaves_the_old_one_in_force_and_is_an_alarm_once(
     fault: str, tmp_path: Path, authority: trustme.CA
 ) -> None:
@@ -94,6 +106,8 @@ def test_bad_new_certificate_leaves_the_old_one_in_force_and_is_an_alarm_once(
         path.unlink()
     elif fault == "expired":
         write(path, authority, days=-1)
+    elif fault == "early":
+        write(path, authority, from_day=2)
     elif fault == "key of another":
         other = authority.issue_cert("pool.test")
         chain = good[good.index(b"-----BEGIN CERTIFICATE-----") :]
@@ -115,6 +129,44 @@ def test_expired_certificate_is_used_under_protest(tmp_path: Path, authority: tr
             certificate.context()
     assert certificate.problem == "certificate has expired"
     assert events(logs) == ["certificate_not_valid"], "not once a connection"
+
+
+def test_certificate_that_is_not_valid_yet_is_used_under_protest(
+    tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with capture_logs() as logs:
+        certificate = Certificate(write(tmp_path / "pool.pem", authority, from_day=2), None)
+    assert certificate.problem == "certificate is not yet valid"
+    assert certificate.until == (NOW + datetime.timedelta(days=90)).strftime("%Y-%m-%d")
+    assert events(logs) == ["certificate_not_valid"]
+    monkeypatch.setattr("stratum.miners.certificate.time.time", lambda: NOW.timestamp() + 3 * 86_400)
+    assert certificate.problem is None
+
+
+@pytest.mark.parametrize(
+    ("usages", "problem"),
+    [
+        ([ExtendedKeyUsageOID.CLIENT_AUTH], "certificate is not for servers"),
+        ([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH], None),
+        ([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE], None),
+        ([], None),
+    ],
+)
+def test_certificate_is_for_servers(
+    usages: list[x509.ObjectIdentifier], problem: str | None, tmp_path: Path
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pool.test")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(NOW - datetime.timedelta(days=1))
+    builder = builder.not_valid_after(NOW + datetime.timedelta(days=90))
+    if usages:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    issued = builder.sign(key, hashes.SHA256())
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = tmp_path / "pool.pem"
+    path.write_bytes(private + issued.public_bytes(Encoding.PEM))
+    assert Certificate(str(path), None).problem == problem
 
 
 def test_certificate_expires_while_in_use(
@@ -159,15 +211,9 @@ def test_certificate_that_cannot_be_used_is_refused_in_words(
 def test_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(
     tmp_path: Path, authority: trustme.CA
 ) -> None:
-    from cryptography.hazmat.primitives import serialization
-
     issued = authority.issue_cert("pool.test")
-    key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
-    locked = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(b"secret"),
-    )
+    key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
     path = tmp_path / "pool.pem"
     path.write_bytes(locked + issued.cert_chain_pems[0].bytes())
     with pytest.raises(BadCertificate, match="cannot use the certificate"):
