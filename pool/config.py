@@ -4,12 +4,14 @@ Invariant: a `PoolConfig` that `load_config` returned is complete and consistent
 network (nodes, listening addresses) can still fail. Secrets never appear in an error or a repr.
 """
 
+import re
 from fractions import Fraction
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import inspect
 
 from pool.books.bookkeeper import BookTimes
 from pool.chain.addresses import BadAddress, script_for
@@ -27,6 +29,8 @@ from stratum.miners.switchboard import BoardLimits
 from stratum.miners.vardiff import VardiffPolicy
 
 _EXPONENT_MAX: Final = 1_000  # beyond any difficulty, and still quick to compute
+_OUT_OF_RANGE: Final = re.compile(r"^Expected `(?:int|float)` [<>]=.* - at `\$\.([a-z0-9_.]+)`$")
+_NUMBER_CHARS_MAX: Final = 30  # of a wrong one that is shown
 EXTRANONCE1_BYTES: Final = 4  # 2^32 sessions a boot before one is used again
 
 
@@ -34,12 +38,16 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pass
 
 
+_Seconds = Annotated[float, msgspec.Meta(ge=1, le=86_400)]
+_Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+
+
 class PoolTable(_Table, frozen=True):
     network: str
     data_dir: str
     payout_address: str
     tag: str = "/Angara/"
-    outage_s: float = 600.0  # miners keep the last work this long while no node answers
+    outage_s: _Seconds = 600.0  # miners keep the last work this long while no node answers
 
 
 class NodeTable(_Table, frozen=True):
@@ -53,14 +61,14 @@ class NodeTable(_Table, frozen=True):
 
 
 class LimitsTable(_Table, frozen=True):
-    line_bytes: int = 8192
-    out_bytes: int = 65_536
-    subscribe_s: float = 10.0
-    authorise_s: float = 30.0
-    idle_s: float = 600.0
-    sessions: int = 100_000
-    sessions_per_address: int = 65_536
-    half_open_per_address: int = 1_024
+    line_bytes: Annotated[int, msgspec.Meta(ge=512, le=1 << 20)] = 8192
+    out_bytes: Annotated[int, msgspec.Meta(ge=4096, le=1 << 24)] = 65_536
+    subscribe_s: _Seconds = 10.0
+    authorise_s: _Seconds = 30.0
+    idle_s: _Seconds = 600.0
+    sessions: _Count = 100_000
+    sessions_per_address: _Count = 65_536
+    half_open_per_address: _Count = 1_024
 
 
 class StratumTable(_Table, frozen=True):
@@ -72,10 +80,12 @@ class StratumTable(_Table, frozen=True):
     difficulty_start: int | float = 65_536
     difficulty_min: int | float = 1_024
     difficulty_max: int | float = 1 << 50
-    share_interval_s: float = 6.0
-    # With 4, and the 4 of extranonce1, a machine can be moved to most other pools without new extranonces.
-    extranonce2_bytes: int = 4
-    move_interval_s: float = 600.0  # between two moves of a machine from one channel to another
+    share_interval_s: Annotated[float, msgspec.Meta(ge=2, le=60)] = 6.0
+    # With 4, and the 4 of extranonce1, a machine can be moved to most other pools without new extranonces;
+    # with less or more miners cannot do.
+    extranonce2_bytes: Annotated[int, msgspec.Meta(ge=4, le=8)] = 4
+    # Between two moves of a machine from one channel to another.
+    move_interval_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 600.0
     limits: LimitsTable = LimitsTable()
 
 
@@ -116,11 +126,27 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 def load_config(path: Path) -> PoolConfig:
     """Read and check a settings file. Relative paths in it are relative to it. Raises BadConfig."""
+    raw = read_settings(path)
     try:
-        file = msgspec.convert(read_settings(path), _File)
+        file = msgspec.convert(raw, _File)
     except msgspec.ValidationError as error:
-        raise BadConfig(f"{path}: {error}") from None
+        raise BadConfig(f"{path}: {_in_words(error, raw)}") from None
     return _checked(file, path.parent)
+
+
+def _in_words(error: msgspec.ValidationError, raw: dict[str, Any]) -> str:
+    """What is wrong: msgspec's words, or for a number out of its range that number and the whole range."""
+    found = _OUT_OF_RANGE.search(str(error))
+    if found is None:
+        return str(error)
+    value: Any = raw
+    kind: Any = inspect.type_info(_File)
+    for name in found[1].split("."):
+        value = value[name]
+        kind = next(field.type for field in kind.fields if field.name == name)
+        if isinstance(kind, inspect.UnionType):  # with None, which TOML cannot say
+            kind = next(it for it in kind.types if not isinstance(it, inspect.NoneType))
+    return f"{found[1]}: {str(value)[:_NUMBER_CHARS_MAX]} is not within {kind.ge} to {kind.le}"
 
 
 def parse_difficulty(value: object, what: str) -> int:
@@ -163,17 +189,6 @@ def _checked(file: _File, base: Path) -> PoolConfig:
         raise BadConfig(f"pool.payout_address: {error}") from None
     if not pool.tag.isascii() or not pool.tag.isprintable() or len(pool.tag) > TAG_BYTES_MAX:
         raise BadConfig(f"pool.tag: at most {TAG_BYTES_MAX} printable ASCII characters")
-    if not 4 <= stratum.extranonce2_bytes <= 8:
-        raise BadConfig("stratum.extranonce2_bytes: 4 to 8, miners cannot do with less or more")
-    _within("stratum.share_interval_s", stratum.share_interval_s, 2, 60)
-    _within("stratum.move_interval_s", stratum.move_interval_s, 0, 86_400)
-    _within("pool.outage_s", pool.outage_s, 1, 86_400)
-    _within("stratum.limits.line_bytes", limits.line_bytes, 512, 1 << 20)
-    _within("stratum.limits.out_bytes", limits.out_bytes, 4096, 1 << 24)
-    for name in ("subscribe_s", "authorise_s", "idle_s"):
-        _within(f"stratum.limits.{name}", getattr(limits, name), 1, 86_400)
-    for name in ("sessions", "sessions_per_address", "half_open_per_address"):
-        _within(f"stratum.limits.{name}", getattr(limits, name), 1, 1 << 20)
     low = parse_difficulty(stratum.difficulty_min, "stratum.difficulty_min")
     start = parse_difficulty(stratum.difficulty_start, "stratum.difficulty_start")
     high = parse_difficulty(stratum.difficulty_max, "stratum.difficulty_max")
@@ -206,11 +221,6 @@ def _checked(file: _File, base: Path) -> PoolConfig:
         payouts=file.payouts,
         database_url=file.database.url or database_url(path_in(base, pool.data_dir, "pool.data_dir")),
     )
-
-
-def _within(what: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise BadConfig(f"{what}: {value:g} is not within {low:g} to {high:g}")
 
 
 def _nodes(tables: list[NodeTable], base: Path) -> tuple[NodeConfig, ...]:

@@ -28,7 +28,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise BadConfig(f"{path} is larger than {SETTINGS_BYTES_MAX} bytes")
     try:
         return tomllib.loads(text.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, no TOML, or a number beyond reason
         raise BadConfig(f"{path} is not TOML: {error}") from None
 
 

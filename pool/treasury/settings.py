@@ -12,7 +12,7 @@ Or one descriptor with `<0;1>`. Only public keys: a descriptor that could sign i
 Must not know: what the descriptors are used for.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -23,23 +23,15 @@ MINIMUM_SAT_DEFAULT: Final = 1_000  # more than dust, and than what spending it 
 DESCRIPTOR_CHARS_MAX: Final = 4096
 
 
+_Descriptor = Annotated[str, msgspec.Meta(min_length=1, max_length=DESCRIPTOR_CHARS_MAX)]
+
+
 class PayoutSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """As written. Raises ValueError; what the descriptors say is checked by `payout_wallet`."""
+    """As written; what the descriptors say is checked by `payout_wallet`."""
 
-    descriptor: str
-    change_descriptor: str | None = None
-    fee_rate_sat_vb: int | None = None
-    minimum_sat: int = MINIMUM_SAT_DEFAULT
-    addresses: int = 1_000  # bitcoind's own default for a descriptor with a wildcard
-
-    def __post_init__(self) -> None:
-        for name, text in (("descriptor", self.descriptor), ("change_descriptor", self.change_descriptor)):
-            if text is not None and not 1 <= len(text) <= DESCRIPTOR_CHARS_MAX:
-                raise ValueError(f"{name}: 1 to {DESCRIPTOR_CHARS_MAX} characters")
-        for name, value, least, most in (
-            ("fee_rate_sat_vb", self.fee_rate_sat_vb, 1, FEE_RATE_SAT_VB_MAX),
-            ("minimum_sat", self.minimum_sat, 0, MINIMUM_SAT_MAX),
-            ("addresses", self.addresses, 1, ADDRESSES_MAX),
-        ):
-            if value is not None and not least <= value <= most:
-                raise ValueError(f"{name}: {least} to {most}")
+    descriptor: _Descriptor
+    change_descriptor: _Descriptor | None = None
+    fee_rate_sat_vb: Annotated[int, msgspec.Meta(ge=1, le=FEE_RATE_SAT_VB_MAX)] | None = None
+    minimum_sat: Annotated[int, msgspec.Meta(ge=0, le=MINIMUM_SAT_MAX)] = MINIMUM_SAT_DEFAULT
+    # bitcoind's own default for a descriptor with a wildcard
+    addresses: Annotated[int, msgspec.Meta(ge=1, le=ADDRESSES_MAX)] = 1_000

@@ -141,8 +141,8 @@ MISTAKES = [
     ('tag = "/Angara/"', 'tag = "ангара"', "pool.tag"),
     ('tag = "/Angara/"', 'tag = "a\\nb"', "pool.tag"),
     ("outage_s = 60", "outage_s = 0", "pool.outage_s: 0 is not within 1 to 86400"),
-    ("outage_s = 60", "outage_s = nan", "pool.outage_s"),
-    ("outage_s = 60", "outage_s = inf", "pool.outage_s"),
+    ("outage_s = 60", "outage_s = nan", "pool.outage_s: nan is not within 1 to 86400"),
+    ("outage_s = 60", "outage_s = inf", "pool.outage_s: inf is not within 1 to 86400"),
     ("outage_s = 60", 'outage_s = "60"', "$.pool.outage_s"),
     ("outage_s = 60", "outages = 60", "unknown field `outages`"),
     ("[pool]", "[pools]", "unknown field `pools`"),
@@ -190,13 +190,32 @@ MISTAKES = [
         "share_interval_s = 0.1",
         "stratum.share_interval_s: 0.1 is not within 2 to 60",
     ),
-    ("share_interval_s = 6.0", "extranonce2_bytes = 9", "stratum.extranonce2_bytes: 4 to 8"),
-    ("line_bytes = 8192", "line_bytes = 10", "stratum.limits.line_bytes"),
-    ("line_bytes = 8192", "out_bytes = 1", "stratum.limits.out_bytes"),
-    ("line_bytes = 8192", "subscribe_s = -1", "stratum.limits.subscribe_s"),
-    ("line_bytes = 8192", "sessions = 0", "stratum.limits.sessions"),
+    ("share_interval_s = 6.0", "extranonce2_bytes = 9", "stratum.extranonce2_bytes: 9 is not within 4 to 8"),
+    ("share_interval_s = 6.0", "move_interval_s = -0.5", "move_interval_s: -0.5 is not within 0 to 86400"),
+    ("line_bytes = 8192", "line_bytes = 10", "stratum.limits.line_bytes: 10 is not within 512 to 1048576"),
+    ("line_bytes = 8192", "out_bytes = 1", "stratum.limits.out_bytes: 1 is not within 4096 to 16777216"),
+    ("line_bytes = 8192", "subscribe_s = -1", "stratum.limits.subscribe_s: -1 is not within 1 to 86400"),
+    ("line_bytes = 8192", "sessions = 0", "stratum.limits.sessions: 0 is not within 1 to 1048576"),
+    ("line_bytes = 8192", f"sessions = {'9' * 18}", "sessions: 999999999999999999 is not within 1 to"),
+    ("line_bytes = 8192", f"sessions = {'9' * 400}", "stratum.limits.sessions"),
+    ("line_bytes = 8192", f"sessions = {'9' * 5_000}", "is not TOML"),
     ("line_bytes = 8192", "sessions = 1e9", "$.stratum.limits.sessions"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("minimum_sat = -1", "payouts.minimum_sat: -1 is not within 0 to 100000000"),
+        ("fee_rate_sat_vb = 0", "payouts.fee_rate_sat_vb: 0 is not within 1 to 10000"),
+        ("addresses = 100_001", "payouts.addresses: 100001 is not within 1 to 100000"),
+        ("addresses = 1.5", "$.payouts.addresses"),
+        ('change_descriptor = ""', "of length >= 1 - at `$.payouts.change_descriptor`"),
+        (f'change_descriptor = "{SECRET * 200}"', "of length <= 4096 - at `$.payouts.change_descriptor`"),
+    ],
+)
+def test_mistakes_about_payouts_are_answered_in_words(tmp_path: Path, setting: str, words: str) -> None:
+    assert words in refusal(tmp_path, f'{GOOD}\n[payouts]\ndescriptor = "wpkh(x)"\n{setting}\n')
 
 
 @pytest.mark.parametrize(("good", "bad", "words"), MISTAKES, ids=range(len(MISTAKES)))
