@@ -6,16 +6,28 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp)
 
-.PHONY: install run test test-without-processes soak lint types bench coverage mutants diagrams sanitize fuzz clean
+.PHONY: install lock run test test-without-processes soak lint types bench coverage mutants diagrams sanitize fuzz clean
 
 install: $(STAMP)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): $(VENV)/bin/python pyproject.toml CMakeLists.txt $(NATIVE)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+$(STAMP): $(VENV)/bin/python pyproject.toml requirements-dev.lock CMakeLists.txt $(NATIVE)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $(STAMP)
+
+# The newest releases that pyproject.toml allows, for every Python from 3.11 on: what a pool runs on, and what it is
+# worked on with. Look at what has changed before it is committed.
+LOCK := build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+    --no-emit-index-url --no-emit-find-links --no-header --no-annotate
+
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet --disable-pip-version-check uv
+	$(LOCK) --extra node pyproject.toml --output-file requirements.lock
+	$(LOCK) --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
 
 run: install
 	$(BIN)/angara demo

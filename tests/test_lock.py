@@ -1,0 +1,56 @@
+"""What is installed is what was looked at: each dependency is in the lock, and each file of it has a hash."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+RUN, WORK = [*PROJECT["dependencies"], *EXTRAS["node"]], EXTRAS["dev"]
+LOCKS = {"requirements.lock": RUN, "requirements-dev.lock": [*RUN, *WORK]}
+
+
+def locked(name: str) -> list[tuple[Requirement, int]]:
+    """The releases of a lock, and how many files each may be installed from."""
+    text = re.sub(r"#.*", "", (ROOT / name).read_text()).replace("\\\n", " ")
+    lines = [line.split("--hash=sha256:") for line in text.splitlines() if line.strip()]
+    return [(Requirement(line[0]), len(line) - 1) for line in lines]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_release_has_one_version_and_its_hashes(name: str) -> None:
+    for requirement, hashes in locked(name):
+        assert [it.operator for it in requirement.specifier] == ["=="], requirement
+        assert hashes, requirement
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_whatever_the_project_asks_for_is_locked(name: str) -> None:
+    """`make lock` renews it."""
+    releases: dict[str, set[str]] = {}
+    for requirement, _ in locked(name):
+        (version,) = (it.version for it in requirement.specifier)
+        releases.setdefault(canonicalize_name(requirement.name), set()).add(version)
+    for wanted in map(Requirement, LOCKS[name]):
+        if canonicalize_name(wanted.name) == PROJECT["name"]:
+            continue
+        found = releases.get(canonicalize_name(wanted.name), set())
+        assert found, f"{wanted} is not in {name}"
+        assert all(wanted.specifier.contains(it, prereleases=True) for it in found), (wanted, found)
+
+
+def test_what_is_worked_with_is_what_a_pool_runs_on() -> None:
+    run, work = ({str(it): n for it, n in locked(name)} for name in LOCKS)
+    assert run.items() <= work.items()
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_names_no_place_to_install_from(name: str) -> None:
+    assert "://" not in (ROOT / name).read_text()
+    assert "--index" not in (ROOT / name).read_text()
+    assert "--find-links" not in (ROOT / name).read_text()
