@@ -22,6 +22,8 @@ from pool.orders.allocation import (
 )
 from tests.judges.fleet_simulation import CONTAINER_MACHINES, Hour, SimulatedFleet
 
+pytestmark = pytest.mark.simulation
+
 ALL = frozenset(range(1, 10))
 ENDED = 9
 

@@ -15,6 +15,8 @@ from stratum.miners.vardiff import History, VardiffPolicy, ladder_step, moved, r
 from tests.judges.vardiff_simulation import HOUR_S, POLICY, Run, simulate
 from tests.stages.sessions import Desk, Miner
 
+pytestmark = pytest.mark.simulation
+
 SEEDS = 500
 
 
