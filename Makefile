@@ -65,7 +65,7 @@ bench: install
 
 # How much of the money's code its own tests run, branches too, with a floor.
 coverage: install
-	$(BIN)/pytest -n auto --dist worksteal --cov $(COVERED)
+	$(BIN)/pytest -n auto --dist worksteal --cov=payouts $(COVERED)
 COVERED := tests/payouts tests/faults/test_26_forged_rows.py tests/pool/treasury tests/pool/reports
 
 # Faults put into payouts/ one by one, each of which some test must find; hours for all of them. What is
