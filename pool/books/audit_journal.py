@@ -3,8 +3,9 @@
 Must not know: how to mend anything.
 """
 
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 import numpy as np
 from sqlalchemy import Connection, and_, func, or_, select
 
@@ -109,16 +110,22 @@ def _check_batches(connection: Connection) -> None:
 
 
 def _check_changes(connection: Connection) -> None:
-    """Numbers without gaps, in the order of time: whose change is taken out leaves a hole."""
+    """Numbers without gaps, in the order of time, with what can be told: whose change is taken out leaves a
+    hole."""
     latest_s = connection.execute(select(book.c.latest_s)).scalar_one()
     before, before_s = 0, 0
-    for number, at_s in connection.execute(
-        select(changes.c.id, changes.c.changed_at_s).order_by(changes.c.id)
+    for number, at_s, *states in connection.execute(
+        select(changes.c.id, changes.c.changed_at_s, changes.c.was, changes.c.became).order_by(changes.c.id)
     ):
         if number != before + 1:
             raise Found("changes", before + 1, "it is missing")
         if not before_s <= at_s <= latest_s:
             raise Found("changes", number, "it is dated before the row before it, or after all of the book")
+        try:
+            for text in states:
+                msgspec.json.decode(text or "{}", type=dict[str, Any])
+        except (msgspec.DecodeError, RecursionError):
+            raise Found("changes", number, "what it says of before or after cannot be read") from None
         before, before_s = number, at_s
 
 

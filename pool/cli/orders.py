@@ -5,7 +5,7 @@ where they name no zone.
 """
 
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, Overflow
 from typing import Annotated, Any, Final
 
 import typer
@@ -136,7 +136,7 @@ def _scaled(text: str, scale: int, option: str, what: str) -> int:
     try:
         scaled = Decimal(text) * scale
         whole = int(scaled) if scaled.is_finite() and abs(scaled) < 10**15 else None
-    except InvalidOperation:
+    except (InvalidOperation, Overflow):
         whole = None
     if whole is None or whole != scaled:
         raise BadConfig(f"{option}: {text!r:.40} is not a number of {what}")

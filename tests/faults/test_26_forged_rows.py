@@ -167,6 +167,8 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "changes",
             "before the row before",
         ),
+        ("UPDATE changes SET became = '{' WHERE subject = 'acme'", "changes", "cannot be read"),
+        ("UPDATE changes SET became = '[1]' WHERE subject = 'borealis'", "changes", "cannot be read"),
     ),
     "tenant_addresses": (
         (

@@ -75,6 +75,8 @@ def test_an_order_may_begin_now(data_dir: Path) -> None:
         (("--ph", "fifty"), "--ph: 'fifty' is not a number"),
         (("--ph", "nan"), "--ph"),
         (("--ph", "1e400"), "--ph"),
+        (("--ph", "1e999999"), "--ph: '1e999999' is not a number"),
+        (("--ph", "snan"), "--ph: 'snan' is not a number"),
         (("--ph", "9" * 5_000), "--ph"),
         (("--tolerance", "0.001"), "--tolerance"),
         (("--tolerance", "101"), "tolerance is"),
