@@ -238,9 +238,17 @@ async def test_node_that_comes_and_goes_costs_no_miner(tmp_path: Path, steps: Cl
     async with plant(tmp_path, names=("only",)) as site:
         only = site.nodes[0]
         miner = await site.mining()
+        met = 0
+
+        async def truncates_and_counts(request: httpx.Request) -> httpx.Response:
+            nonlocal met
+            met += 1
+            return await truncates_json(request)
+
         for height in range(101, 106):
-            only.fault = truncates_json
-            await pass_time(steps, 5)
+            before, only.fault = met, truncates_and_counts
+            while met == before:  # until the pool has asked it something
+                await pass_time(steps, 5)
             only.fault = None
             only.move_to(height)
             while clean_jobs(miner) < height - 99:

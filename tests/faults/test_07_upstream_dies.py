@@ -79,8 +79,11 @@ async def test_an_upstream_that_dies_in_mid_job(tmp_path: Path, counts: bool) ->
     assert fleet.connections == len(fleet.names)  # no miner noticed
 
 
-async def test_a_path_that_breaks_costs_no_share_that_was_sent(tmp_path: Path, upstream: Side) -> None:
+async def test_a_path_that_breaks_costs_no_share_that_was_sent(
+    tmp_path: Path, upstream: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Outcome: the extranonce1 is resumed; what was unanswered is sent again, and counted once."""
+    hurry(monkeypatch, resubmit_s=60.0, silence_s=60.0)  # however long the machine takes for the way back
     async with (
         a_node(tmp_path) as node,
         running(upstream, node),

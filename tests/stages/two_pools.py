@@ -212,7 +212,9 @@ def check_shares(
     return good
 
 
-def hurry(monkeypatch: pytest.MonkeyPatch, *, return_after_s: float = 60.0, **link: Any) -> None:
+def hurry(
+    monkeypatch: pytest.MonkeyPatch, *, return_after_s: float = 60.0, resubmit_s: float = 2.0, **link: Any
+) -> None:
     """Let nothing wait for as long as in production; `link`: nor an upstream be waited for."""
     quick = partial(
         UpstreamSettings,
@@ -221,7 +223,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch, *, return_after_s: float = 60.0, **li
         stagger_s=0.2,
         return_after_s=return_after_s,
         drain_s=0.5,
-        resubmit_s=2.0,
+        resubmit_s=resubmit_s,
     )
     monkeypatch.setattr(upstream_channel, "UpstreamSettings", quick)
     monkeypatch.setattr(upstream_channel, "REFRESH_GAP_S", 0.1)
