@@ -32,10 +32,23 @@ GROUPS: Final = {
     "payout": ("pool.cli.payouts", "Payout batches: one payment on the chain to many tenants."),
 }
 EXIT_PIPE_CLOSED: Final = 128 + signal.SIGPIPE
+HELP_CHARS_MAX: Final = 1000  # more than any sentence
 RUN_ON: Final = {"run", "demo", "regtest"}
 
 
-class Group(TyperGroup):
+class WholeHelp(TyperGroup):
+    """What a command is for is told in a whole sentence, on as many lines as that takes."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [
+            (name, it.get_short_help_str(HELP_CHARS_MAX)) for name, it in commands if it and not it.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class Group(WholeHelp):
     """One whose help is known before its file is read."""
 
     def __init__(self, name: str, module: str, help_words: str) -> None:
@@ -57,7 +70,7 @@ class Group(TyperGroup):
             self.commands = typer.main.get_group(app).commands
 
 
-class Angara(TyperGroup):
+class Angara(WholeHelp):
     """All of it."""
 
     def __init__(self, **settings: Any) -> None:
