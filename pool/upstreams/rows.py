@@ -42,6 +42,8 @@ class NewUpstream(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"an upstream has 1 to {ENDPOINTS_MAX} endpoints")
         if len(set(self.endpoints)) < len(self.endpoints):
             raise ValueError("an endpoint is there twice")
+        if not all(it.user.isprintable() and it.password.isprintable() for it in self.endpoints):
+            raise ValueError("an account is of printable characters")
         if not 1 <= self.outage_s <= OUTAGE_S_MAX:
             raise ValueError(f"an outage is bounded by 1 to {OUTAGE_S_MAX} seconds")
         if not 1 <= self.connections <= CONNECTIONS_MAX:

@@ -24,7 +24,7 @@ import trio
 from stratum.difficulty import target_from_nbits
 from stratum.job import Solution, Work
 from stratum.upstream.connection import Connect, Fault, UpstreamLink
-from stratum.upstream.endpoint import BadUpstream, UpstreamEndpoint, tls_context
+from stratum.upstream.endpoint import BadUpstream, UpstreamEndpoint, public_suffixes, tls_context
 from stratum.upstream.endpoint_state import Place, PlaceStatus
 from stratum.upstream.events import (
     ExtranonceChanged,
@@ -113,6 +113,7 @@ class Upstream:
         if len(set(endpoints)) < len(endpoints):
             raise BadUpstream(f"{settings.name}: an endpoint is there twice")
         contexts = {ca_file: tls_context(ca_file) for ca_file in {e.ca_file for e in endpoints if e.tls}}
+        public_suffixes()  # read now, beside the CAs, and not in the middle of an upstream's redirection
         self._settings = settings
         self._owner = owner
         self._search = UpstreamSearch(

@@ -112,13 +112,13 @@ def _registered_domain(host: str) -> str | None:
     """
     if ":" in host or not host.rpartition(".")[2][0].isalpha():
         return None
-    return _public_suffixes().privatesuffix(host)
+    return public_suffixes().privatesuffix(host)
 
 
 @cache
-def _public_suffixes() -> PublicSuffixList:
+def public_suffixes() -> PublicSuffixList:
     """Whose names are given to strangers: registries, and who lets hosts below a name (the private section).
 
-    Read from the package when it is first asked, 0.1 s: most upstreams never send us anywhere.
+    Read from the package when it is first asked, 0.1 s: by whoever makes a client, before it has to answer.
     """
     return PublicSuffixList()

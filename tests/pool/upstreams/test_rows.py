@@ -64,6 +64,15 @@ def test_what_was_added_is_loaded_as_it_was(store: Store) -> None:
         assert load_upstreams(connection) == (east, north)
 
 
+@pytest.mark.parametrize("field", ["user", "password"])
+@pytest.mark.parametrize("text", ["a\0", "a\n", "a\x1b[2J", "\u202ea"])
+def test_an_account_is_of_printable_characters(field: str, text: str) -> None:
+    """It is shown, logged, and stored by a database that takes no NUL."""
+    endpoint = msgspec.structs.replace(TLS, **{field: text})
+    with pytest.raises(ValueError, match="printable"):
+        new_upstream(endpoints=(endpoint,))
+
+
 def test_no_password_is_in_what_it_looks_like(store: Store) -> None:
     record = add(store, endpoints=(TLS,))
     assert "s3cret" not in f"{record!r} {record} {new_upstream(endpoints=(TLS,))!r}"
