@@ -220,7 +220,7 @@ def hurry(
         UpstreamSettings,
         link=LinkLimits(**link),
         back_off=BackOff(min_s=0.05, max_s=0.1, steady_s=0.1),
-        stagger_s=0.2,
+        stagger_s=1.0,  # no second endpoint serves because the machine was slow for a moment
         return_after_s=return_after_s,
         drain_s=0.5,
         resubmit_s=resubmit_s,

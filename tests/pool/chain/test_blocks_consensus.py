@@ -137,11 +137,6 @@ def with_a_wrong_commitment(work: Work, template: Template) -> Work:
     return work_on(msgspec.structs.replace(template, witness_commitment=wrong))
 
 
-def without_its_witness(work: Work, template: Template) -> Work:
-    """The commitment is in the coinbase, the witness that it is about is not."""
-    return msgspec.structs.replace(work, origin=msgspec.structs.replace(template, witness_commitment=None))
-
-
 def with_a_wrong_branch(work: Work, template: Template) -> Work:
     return msgspec.structs.replace(work, branch=(*work.branch[:-1], bytes(32)))
 
@@ -173,7 +168,6 @@ def with_a_transaction_missing(work: Work, template: Template) -> Work:
         (overpaid, "bad-cb-amount"),
         (of_another_height, "bad-cb-height"),
         (with_a_wrong_commitment, "bad-witness-merkle-match"),
-        (without_its_witness, "bad-witness-nonce-size"),
         (with_a_wrong_branch, "bad-txnmrklroot"),
         (with_a_transaction_missing, "bad-txnmrklroot"),
         (on_an_unknown_block, "prev-blk-not-found"),

@@ -273,7 +273,7 @@ async def test_what_the_settings_have_to_have(regtest: Regtest, tmp_path: Path) 
         settings = (tmp_path / "angara.toml").read_text()
         for text, words in (
             (settings.split("[payouts]")[0], "no [payouts]"),
-            (settings.replace("addresses = 20", "addresses = 0"), "addresses: 1 to"),
+            (settings.replace("addresses = 20", "addresses = 0"), "payouts.addresses: 0 is not within 1 to"),
             (settings.replace("tpub", "tpriv"), "descriptor: cannot be read"),
             (settings.replace("addresses", "adresses"), "adresses"),
         ):
