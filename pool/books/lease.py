@@ -165,7 +165,6 @@ class Lease:
     def __init__(self, lock: Lock) -> None:
         self._lock = lock
         self._epoch: int | None = None
-        self._guest = False
 
     @property
     def epoch(self) -> int | None:
@@ -199,7 +198,7 @@ class Lease:
 
     def borrow(self, epoch: int) -> None:
         """Write beside the pool that has the lease and told us its epoch."""
-        self._epoch, self._guest = epoch, True
+        self._epoch = epoch
 
     def keep(self, connection: Connection) -> bool:
         """Take the lock back where it was lost and nobody wrote since; whether it was. Raises LeaseLost.

@@ -14,10 +14,8 @@ app = typer.Typer(no_args_is_help=True)
 
 TenantArgument = Annotated[str, typer.Argument(help="Name of the tenant.")]
 
-CONTAINERS: Final = (
-    Column("tenant", "tenant"),
-    Column("container", "name"),
-    Column("site", "site"),
+# What it is meant to do, and what it does; of a site, of all of its containers.
+FIGURES: Final = (
     Column("places", "units", grouped, right=True),
     Column("nameplate", "ths", of_ths, right=True),
     Column("power", "kw", lambda kw: f"{grouped(kw)} kW", right=True),
@@ -25,6 +23,12 @@ CONTAINERS: Final = (
     OFFLINE,
     FIVE_MINUTES,
     HOUR,
+)
+CONTAINERS: Final = (
+    Column("tenant", "tenant"),
+    Column("container", "name"),
+    Column("site", "site"),
+    *FIGURES,
 )
 REMOVED: Final = (Column("removed", "removed"), Column("machines", "workers", grouped))
 

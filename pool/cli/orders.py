@@ -13,7 +13,7 @@ import typer
 from pool.cli.books import Books
 from pool.cli.live_columns import of_hps, of_ths
 from pool.cli.options import ListForm, ShowForm, with_options
-from pool.cli.output import Column, Form, iso_time, moment, print_json, show, show_one
+from pool.cli.output import Column, Form, moment, moment_by, print_json, show, show_one
 from pool.reports.figures import amount, grouped, percent
 from pool.settings_file import BadConfig
 
@@ -34,12 +34,10 @@ ORDERS: Final = (
     Column("ended", "ended_at", moment),
 )
 ORDER: Final = (
-    *ORDERS[:4],
-    ORDERS[4],
+    *ORDERS[:5],
     Column("more or less", "tolerance_bps", percent),
     Column("price of a PH-day", "sat_per_ph_day", amount),
-    Column("from", "from", moment),
-    Column("until", "until", moment),
+    *ORDERS[7:9],
     Column("priority", "priority"),
     Column("supplied by", "supplier_names"),
     ORDERS[5],
@@ -126,8 +124,8 @@ def _in_words(it: dict[str, Any]) -> dict[str, Any]:
         "supplier_names": ", ".join(it["suppliers"]),
         "short_hps": it.get("shortage_hps") or None,
         "moving": it.get("moving") or None,
-        "added": f"{moment(iso_time(it['created_at_s']))} by {it['created_by']}",
-        "ended": None if ended_at_s is None else f"{moment(iso_time(ended_at_s))} by {it['ended_by']}",
+        "added": moment_by(it["created_at_s"], it["created_by"]),
+        "ended": None if ended_at_s is None else moment_by(ended_at_s, it["ended_by"]),
     }
 
 

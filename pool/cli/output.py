@@ -124,6 +124,11 @@ def iso_time(at_s: int) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def moment_by(at_s: int, who: str) -> str:
+    """2026-11-22 00:00:00Z by ann."""
+    return f"{moment(iso_time(at_s))} by {who}"
+
+
 def duration(seconds: float) -> str:
     """The two largest units of it: 3 d 4 h, 12 min 5 s."""
     left = int(seconds)

@@ -5,7 +5,7 @@ from typing import Final
 import typer
 
 from pool.cli.books import Books
-from pool.cli.live_columns import FIVE_MINUTES, HOUR, MACHINES, OFFLINE, of_ths
+from pool.cli.containers import FIGURES
 from pool.cli.options import ListForm, with_options
 from pool.cli.output import NOTHING, Column, show
 from pool.reports.figures import grouped
@@ -15,13 +15,7 @@ app = typer.Typer(no_args_is_help=True)
 SITES: Final = (
     Column("site", "name", lambda name: name or NOTHING),
     Column("containers", "containers", grouped, right=True),
-    Column("places", "units", grouped, right=True),
-    Column("nameplate", "ths", of_ths, right=True),
-    Column("power", "kw", lambda kw: f"{grouped(kw)} kW", right=True),
-    MACHINES,
-    OFFLINE,
-    FIVE_MINUTES,
-    HOUR,
+    *FIGURES,
 )
 
 

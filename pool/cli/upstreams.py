@@ -16,8 +16,7 @@ from pool.cli.output import (
     Column,
     Form,
     duration,
-    iso_time,
-    moment,
+    moment_by,
     print_json,
     say,
     show,
@@ -144,7 +143,7 @@ def remove(books: Books, form: ShowForm, name: NameArgument) -> None:
 
 @app.command("test")
 @with_options
-def look_at(
+def try_upstream(
     books: Books,
     form: ShowForm,
     name: NameArgument,
@@ -190,7 +189,7 @@ def _in_words(it: dict[str, Any]) -> dict[str, Any]:
     rejected = ", ".join(f"{grouped(shares)} {reason}" for reason, shares in today["rejected"].items())
     return {
         "fallback_words": f"{it['fallback']}, after {it['outage_s']} s",
-        "added": f"{moment(iso_time(it['created_at_s']))} by {it['created_by']}",
+        "added": moment_by(it["created_at_s"], it["created_by"]),
         "order_names": ", ".join(it["orders"]) or None,
         "tenant_names": ", ".join(it["tenants"]) or None,
         "today_words": f"{grouped(today['accepted'])} accepted, {rejected or '0'} rejected,"

@@ -29,7 +29,7 @@ WORKERS: Final = (
 WORKER: Final = (
     *WORKERS[:4],
     Column("first seen", "first_seen_at", moment),
-    Column("last seen", "last_seen_at", moment),
+    WORKERS[4],
     Column("removed", "removed_at", moment),
     Column("offline", "offline", yes_or_no),
     *ALL,

@@ -23,7 +23,6 @@ from pool.fleet.registry import (
     NAME_CHARS_MAX,
     ContainerRecord,
     NewRows,
-    Registry,
     Snapshot,
     TenantRecord,
     WorkerRecord,
@@ -402,10 +401,6 @@ def set_container(
     return ContainerRecord(
         id=int(container_id), tenant_id=tenant.id, name=container_name, site_id=site_id or 0
     )
-
-
-def registry_from(connection: Connection) -> Registry:
-    return Registry(load(connection))
 
 
 def _site(connection: Connection, name: str, now_s: int) -> int:
