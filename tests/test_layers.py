@@ -36,6 +36,7 @@ ROOMS = {
         "cli",
         "demo",
         "main",
+        "parts",
         "check block_submission",
         "admin",
         "routing",

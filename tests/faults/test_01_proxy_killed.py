@@ -43,8 +43,8 @@ class SlowDisk:
     def __init__(self, upstream: Side, monkeypatch: pytest.MonkeyPatch) -> None:
         self._turns = trio.Event()
         self._turns.set()
-        self._commit = upstream.pool._journal.commit
-        monkeypatch.setattr(upstream.pool._journal, "commit", self._wait)
+        self._commit = upstream.pool.books.journal.commit
+        monkeypatch.setattr(upstream.pool.books.journal, "commit", self._wait)
 
     def hangs(self) -> None:
         self._turns = trio.Event()

@@ -90,7 +90,7 @@ class Side:
 
     def changed(self) -> None:
         """Orders or upstreams are others than before."""
-        self.pool.proxy.changed()
+        self.pool.routing.proxy.changed()
 
     # In the books of a pool that has stopped
 

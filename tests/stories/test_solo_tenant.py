@@ -304,10 +304,10 @@ async def test_a_solo_block_that_a_kill_kept_out_of_the_books_is_booked_as_its_t
 
     async with hall(tmp_path, monkeypatch) as it:
         with monkeypatch.context() as fault:
-            fault.setattr(it.side.pool._bookkeeper, "record_block", killed)
+            fault.setattr(it.side.pool.books.bookkeeper, "record_block", killed)
             sol = await it.miner("sol.c01.u1")
             theirs = await it.block(sol)
         directory = it.side.directory / "blocks"
-        earlier = await it.side.pool._blocks._submitter.stored()
-        await it.side.pool._bookkeeper.book_found_blocks(directory, PAYOUT_SCRIPT, "regtest", earlier)
+        earlier = await it.side.pool.books.blocks._submitter.stored()
+        await it.side.pool.books.bookkeeper.book_found_blocks(directory, PAYOUT_SCRIPT, "regtest", earlier)
         assert income(it.side)[theirs] == (FEE_SAT, ("sol", ADDRESS, SUBSIDY_SAT - FEE_SAT))

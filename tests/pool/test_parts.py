@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pool.chain.nodes import NodeConfig
-from pool.main import DESCRIPTORS_KEPT, Pool, _with_descriptors
+from pool.main import Pool
+from pool.parts import DESCRIPTORS_KEPT, with_descriptors
 from stratum.miners.connection_limits import ConnectionBounds
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import store_in
@@ -50,7 +51,7 @@ def test_sessions_are_bounded_by_descriptors(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", system.getrlimit)
     monkeypatch.setattr(resource, "setrlimit", system.setrlimit)
-    assert _with_descriptors(ConnectionBounds(sessions_max=100_000)).sessions_max == sessions
+    assert with_descriptors(ConnectionBounds(sessions_max=100_000)).sessions_max == sessions
     assert system.limits[0] == descriptors
 
 
@@ -61,7 +62,7 @@ async def test_no_machine_starts_at_what_a_stranger_with_its_number_of_now_was_b
     store = store_in(tmp_path)
     node = NodeConfig(name="first", url="http://127.0.0.1:1", user="u", password="p")
     pool, stranger = Pool(settings(tmp_path, node), store), ConnectionFrom()
-    newcomers, silent = pool.registry.newcomers, pool.silent
+    newcomers, silent = pool.books.registry.newcomers, pool.miners.silent
     number = newcomers.admit((1, "c01", "stranger"), "", stranger, 0)
     assert isinstance(number, int)
     assert silent.lower(number, 20, 12)
@@ -79,6 +80,6 @@ async def test_starts_begin_with_different_extranonces(tmp_path: Path) -> None:
     """An upstream may give both the same extranonce1 and job: they must not find the same shares."""
     store = store_in(tmp_path)
     node = NodeConfig(name="first", url="http://127.0.0.1:1", user="u", password="p")
-    first, second = (Pool(settings(tmp_path, node), store).own.lease(None, 0.0) for _ in range(2))
+    first, second = (Pool(settings(tmp_path, node), store).miners.own.lease(None, 0.0) for _ in range(2))
     store.close()
     assert first != second

@@ -1,0 +1,221 @@
+"""The parts of a pool, each built from those before it: books, miners, and the work that miners are given.
+
+From the leaves up: what is handed to another is there, and knows nothing of it.
+
+Must not know: what runs when.
+"""
+
+import contextlib
+import resource
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+import httpx
+import msgspec
+import structlog
+import trio
+
+from payouts.ratebook import newest_fee_basis
+from pool.block_submission import BlockSubmission
+from pool.books import rate_epochs
+from pool.books.bookkeeper import Bookkeeper
+from pool.books.credit_book import CreditBook
+from pool.books.forwarded_shares import ForwardedShares
+from pool.books.journal import Journal
+from pool.books.store import Store
+from pool.chain.blocks import BlockResult, BlockSubmitter
+from pool.chain.fee_watch import FeeWatch
+from pool.chain.node_set import NodeSet
+from pool.chain.nodes import NodeConfig
+from pool.chain.outage import Outage
+from pool.chain.template_watch import TemplateWatch
+from pool.config import EXTRANONCE1_BYTES, PoolConfig
+from pool.fleet.hashrate import HashrateBook
+from pool.fleet.registry import Registry
+from pool.fleet.rows import load
+from pool.orders.machine_speed import MachineSpeeds
+from pool.routing.admission import Admission
+from pool.routing.channels import Channels
+from pool.routing.own_work import OwnWork, maker_of_work
+from pool.routing.placement import Placement
+from pool.routing.proxy import Proxy
+from pool.routing.solo import SoloChannels
+from stratum._engine import Engine
+from stratum.miners.channel import Channel, JobIds, WorkSource
+from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits
+from stratum.miners.contracts import Services
+from stratum.miners.extranonce import ExtranonceSpace
+from stratum.miners.silent_machines import SilentMachines
+from stratum.miners.switchboard import Switchboard
+from stratum.upstream.shares import UNRESOLVED_MAX
+
+log = structlog.get_logger()
+
+# Descriptors for everything that is not a miner: nodes, database, files, listeners, logs.
+DESCRIPTORS_KEPT: Final = 256
+# Shares that wait for their upstreams: of eight connections that answer nothing, so that two or three of them
+# leave room for the others. 40 MiB.
+UNRESOLVED_OF_ALL_MAX: Final = 4 * UNRESOLVED_MAX
+
+
+class Books:
+    """What is counted, written down and told to our nodes. `on_block` is told of every block's result;
+    `transport` reaches nodes in another way than by sockets."""
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        store: Store,
+        *,
+        on_block: Callable[[BlockResult], None],
+        transport: Callable[[NodeConfig], httpx.AsyncBaseTransport] | None,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.store, self.wall_clock = store, wall_clock
+        self.engine = Engine(line_bytes_max=config.line_bytes_max, keep_credits=True)
+        with store.read() as connection:
+            self.registry = registry = Registry(load(connection))
+            basis, self.credits = newest_fee_basis(connection), CreditBook(self.engine, connection)
+        self.hashrates = hashrates = HashrateBook(registry, trio.current_time())
+        self.submits = ForwardedShares(unresolved_max=UNRESOLVED_OF_ALL_MAX)
+        self.journal = Journal(
+            store,
+            registry,
+            rate_of=rate_epochs.rate_of,
+            submits=self.submits,
+            credits=self.credits,
+            on_commit=lambda tallies: hashrates.add(tallies, trio.current_time()),
+            fold_s=config.books.fold_s,
+            wall_clock=wall_clock,
+        )
+        self.nodes = NodeSet(config.nodes, chain=config.network, transport=transport)
+        self.outage = Outage(self.nodes, config.outage_s)
+        self.templates = templates = TemplateWatch(self.nodes)
+        self.bookkeeper = Bookkeeper(store, self.nodes, registry, times=config.books, wall_clock=wall_clock)
+        self.blocks = BlockSubmission(
+            BlockSubmitter(self.nodes.nodes, config.data_dir, tip_height=lambda: templates.tip_height),
+            self.bookkeeper,
+            payout_script=config.payout_script,
+            network=config.network,
+            finder=registry.finder,
+            on_block=on_block,
+        )
+        self.fees = FeeWatch(
+            self.nodes, basis=basis, keep=self.bookkeeper.fee_basis, wanted=registry.pays_by_fees
+        )
+
+
+class Miners:
+    """Who is let in, and served; all of them on our own work at first."""
+
+    def __init__(self, config: PoolConfig, books: Books) -> None:
+        registry = books.registry
+        self.job_ids = JobIds()
+        self.own = _own_channel(books.blocks, books.engine, self.job_ids, config.extranonce2_bytes)
+        self.admission = Admission(registry, self.own)
+        self.silent = SilentMachines(config.vardiff.aim_s)
+        registry.newcomers.on_free.append(self.silent.forget)
+        self.connection_limits = ConnectionLimits(with_descriptors(config.connection_bounds))
+        services = Services(
+            engine=books.engine,
+            channel=self.own,
+            admission=self.admission,
+            placement_guess=self.admission,
+            vardiff=config.vardiff,
+            start_difficulty_log2=config.start_difficulty_log2,
+            usual_log2=lambda: registry.usual_log2(config.start_difficulty_log2),
+            silent=self.silent,
+            limits=config.session_limits,
+        )
+        self.board = Switchboard(
+            services=services,
+            connection_limits=self.connection_limits,
+            journal=books.journal,
+            limits=config.board_limits,
+        )
+        books.submits.on_change = self.board.commits.soon
+
+
+class Routing:
+    """What they mine, and where each of them is to be; `speeds` measures machines for orders."""
+
+    def __init__(
+        self, config: PoolConfig, books: Books, miners: Miners, *, speeds: MachineSpeeds | None
+    ) -> None:
+        registry, board = books.registry, miners.board
+        self.placement = Placement(miners.admission, board, registry, move_interval_s=config.move_interval_s)
+        channels = Channels(
+            miners.own, engine=books.engine, job_ids=miners.job_ids, distribution=board.distribution
+        )
+        work_on = maker_of_work(config, miners.own)
+        self.solo = SoloChannels(
+            registry,
+            network=config.network,
+            pool_script=config.payout_script,
+            source=books.blocks,
+            channels=channels,
+            board=board,
+            work_on=work_on,
+            wall_clock=books.wall_clock,
+        )
+        self.own_work = OwnWork(
+            config,
+            registry,
+            books.bookkeeper,
+            books.fees,
+            admission=miners.admission,
+            placement=self.placement,
+            solo=self.solo,
+            board=board,
+            work_on=work_on,
+        )
+        self.proxy = Proxy(
+            config,
+            books.store,
+            registry,
+            books.hashrates,
+            admission=miners.admission,
+            placement=self.placement,
+            board=board,
+            channels=channels,
+            own_work=self.own_work,
+            bookkeeper=books.bookkeeper,
+            submits=books.submits,
+            credits=books.credits,
+            engine=books.engine,
+            speeds=speeds or MachineSpeeds(trio.current_time(), config.vardiff.aim_s),
+        )
+        miners.admission.use(self.proxy.routes, self.solo)
+        self.solo.follow()
+
+
+def _own_channel(source: WorkSource, engine: Engine, job_ids: JobIds, miner_bytes: int) -> Channel:
+    return Channel(
+        1,
+        source,
+        engine=engine,
+        job_ids=job_ids,
+        # Not from 0 at every start: an upstream's job has no salt of ours, and who gets the prefix of before
+        # would find the shares of before, which are duplicates.
+        extranonces=ExtranonceSpace(EXTRANONCE1_BYTES, first=secrets.randbelow(1 << 8 * EXTRANONCE1_BYTES)),
+        extranonce2_size=miner_bytes,
+    )
+
+
+def with_descriptors(limits: ConnectionBounds) -> ConnectionBounds:
+    """Never more sessions than this process may open descriptors, which are raised as far as needed."""
+    wanted = limits.sessions_max + DESCRIPTORS_KEPT
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # A system may allow less than its own hard limit: then what there was has to do.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = max(1, soft - DESCRIPTORS_KEPT)
+    if soft != resource.RLIM_INFINITY and allowed < limits.sessions_max:
+        log.info("sessions_bounded_by_descriptors", sessions_max=allowed, descriptors=soft)
+        return msgspec.structs.replace(limits, sessions_max=allowed)
+    return limits
