@@ -6,33 +6,18 @@ know: the time, so the last span of today is divided by its whole length.
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, Table, exists, func, select
 
 from payouts.rates import HPS_PER_THS
+from payouts.reports.choices import Grain, Step
 from payouts.schemas.money import containers, tally_days, tally_hours, tally_minutes, tenants, workers
 from payouts.statements.period import BadPeriod, Period, hashrate_hps, utc
 from payouts.statements.work import SPANS, Count, natural
 
 ROWS_MAX = 200_000  # 400 machines by the hour for three weeks; nobody reads more, and it is all in memory
-
-
-class Step(StrEnum):
-    """How long a row's span is."""
-
-    HOUR = "hour"
-    DAY = "day"
-
-
-class Grain(StrEnum):
-    """What a row is of."""
-
-    TENANT = "tenant"
-    CONTAINER = "container"
-    WORKER = "worker"
 
 
 class HashrateRow(msgspec.Struct, frozen=True, kw_only=True):

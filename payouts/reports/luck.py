@@ -25,6 +25,7 @@ import msgspec
 from sqlalchemy import Connection, Table, func, select
 
 from payouts.rates import share_probability
+from payouts.reports.choices import Whose
 from payouts.risk import CONTEXT, FOUND_MAX, luck, tails
 from payouts.schemas.money import (
     blocks,
@@ -48,15 +49,6 @@ LUCK_DAYS = (
 )
 ROWS_MAX = 100  # those that stand out most; nobody reads on, and all were looked at
 SIGNIFICANT = Context(prec=4)
-
-
-class Whose(StrEnum):
-    """What a row is of."""
-
-    TENANT = "tenant"
-    CONTAINER = "container"
-    WORKER = "worker"
-    FIRMWARE = "firmware"  # what the machines call themselves: a build that loses blocks
 
 
 class Hint(StrEnum):

@@ -19,7 +19,8 @@ from payouts.audit.verify import audit
 from payouts.income import IN_CHAIN, Status, chain_heights, newest_events
 from payouts.ledger import PoolAccount, in_payout, payable
 from payouts.ratebook import price_of
-from payouts.reports.luck import LuckReport, Whose, luck_report
+from payouts.reports.choices import Whose
+from payouts.reports.luck import LuckReport, luck_report
 from payouts.risk import FOUND_MAX, luck
 from payouts.schemas.money import blocks, rate_hours, rates, solo_blocks, tenants
 from payouts.siblings import siblings_between

@@ -55,6 +55,15 @@ def bound_network(store: Store, claimed: str | None) -> str | None:
         return network_of(connection)
 
 
+def network_to_read(connection: Connection, claimed: str | None) -> str | None:
+    """The book's network, of which nothing is written: what is claimed of it is so, or is refused. Raises
+    WrongBook."""
+    found = network_of(connection)
+    if found is not None and claimed is not None:
+        _check(found, claimed)
+    return found or claimed
+
+
 def bind_signet(connection: Connection, challenge: str) -> None:
     """The same for a signet's challenge, from its first template on. Raises WrongBook."""
     found = connection.scalar(select(book.c.signet_challenge))

@@ -170,11 +170,12 @@ def open_store(url: str) -> Store:
     return Store(engine, Lease(_lock(engine)))
 
 
-def upgrade(url: str) -> None:
-    """Bring the schema at `url` to the present version, in one transaction. Raises StoreError."""
+def upgrade(url: str) -> str | None:
+    """Bring the schema at `url` to the present version, in one transaction: which one that is. Raises
+    StoreError."""
     engine = _engine(url)
     try:
-        _upgrade(engine)
+        return _upgrade(engine)
     finally:
         engine.dispose()
 
@@ -281,7 +282,7 @@ def _lock(engine: Engine) -> FileLock | ServerLock:
     return FileLock(Path(engine.url.database or ""))
 
 
-def _upgrade(engine: Engine) -> None:
+def _upgrade(engine: Engine) -> str | None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with _translated(), Store(engine).write() as connection:
@@ -293,6 +294,7 @@ def _upgrade(engine: Engine) -> None:
         after = _revision(connection)
     if before != after:
         log.info("store_upgraded", before=before, after=after)
+    return after
 
 
 @cache

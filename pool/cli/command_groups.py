@@ -4,8 +4,6 @@ wrong in any of them is answered in one place.
 Must not know: what a command does.
 """
 
-import os
-import signal
 import sys
 from importlib import import_module
 from typing import Any, Final
@@ -14,7 +12,8 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from pool.cli.mistakes import exit_code, in_words
+from pool.cli.mistakes import exit_code, in_words, output_failed
+from pool.cli.standard_streams import OutputFailed, give_output_up
 
 # A group's file has its `app`. In the order of `angara --help`, after the commands that are no group's.
 GROUPS: Final = {
@@ -31,7 +30,6 @@ GROUPS: Final = {
     "report": ("pool.cli.reports", "Statements and reports, from a pool's database."),
     "payout": ("pool.cli.payouts", "Payout batches: one payment on the chain to many tenants."),
 }
-EXIT_PIPE_CLOSED: Final = 128 + signal.SIGPIPE
 HELP_CHARS_MAX: Final = 1000  # more than any sentence
 RUN_ON: Final = {"run", "demo", "regtest"}
 
@@ -81,13 +79,29 @@ class Angara(WholeHelp):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # whoever read it has enough: as if its signal had ended us
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to write
-            raise typer.Exit(EXIT_PIPE_CLOSED) from None
         except Exception as error:
-            code = exit_code(error, runs_on=ctx.invoked_subcommand in RUN_ON)
+            code = _told(error, runs_on=ctx.invoked_subcommand in RUN_ON)
             if code is None:
                 raise
-            for line in in_words(error):
-                typer.echo(line, err=True)
             raise typer.Exit(code) from None
+
+    def main(self, *arguments: Any, **settings: Any) -> Any:
+        """Help and completion are written where no command is invoked, and what is left at the end."""
+        try:
+            try:
+                return super().main(*arguments, **settings)
+            finally:
+                sys.stdout.flush()
+        except OutputFailed as error:
+            sys.exit(_told(error, runs_on=False))
+
+
+def _told(error: Exception, *, runs_on: bool) -> int | None:
+    """What the process ends with, when it has been said; None for a bug, of which nothing is."""
+    code = exit_code(error, runs_on=runs_on)
+    if code is not None:
+        if output_failed(error):
+            give_output_up()
+        for line in in_words(error):
+            typer.echo(line, err=True)
+    return code

@@ -1,22 +1,14 @@
 """`angara ledger`: the double-entry book, what proves it, and how a mistake in it is taken back."""
 
-import time
 from typing import Annotated, Final
 
-import msgspec
 import typer
 
-from payouts.audit.verify import rows_to_walk
-from payouts.batches.rows import act_of_person
-from payouts.reversals import Reversible, confirm_reversal, propose_reversal, reversible
-from pool.books.store import Store
-from pool.books.verify import verify
 from pool.cli.books import Books
 from pool.cli.mistakes import EXIT_WRONG
-from pool.cli.opened_books import opened_to_read, opened_to_write
-from pool.cli.operator import operator
-from pool.cli.options import ShowForm, with_options
-from pool.cli.output import Column, Form, iso_time, moment, print_json, say, show
+from pool.cli.operator import person
+from pool.cli.options import AsOption, ShowForm, with_options
+from pool.cli.output import Column, Form, print_json, say, show
 from pool.cli.progress import progress
 from pool.reports.figures import amount
 from pool.settings_file import BadConfig
@@ -36,6 +28,10 @@ def ledger_verify(books: Books, form: ShowForm) -> None:
 
     Exit code 1 and the first wrong row if anything was touched.
     """
+    from payouts.audit.verify import rows_to_walk
+    from pool.books.verify import verify
+    from pool.cli.opened_books import opened_to_read
+
     with (
         opened_to_read(books) as store,
         store.read() as connection,
@@ -74,9 +70,7 @@ def ledger_reverse(
     confirm: Annotated[
         int | None, typer.Option(min=1, help="Confirm somebody else's proposal of this number.")
     ] = None,
-    by: Annotated[
-        str | None, typer.Option("--as", help="Who does this; the system's user by default.")
-    ] = None,
+    by: AsOption = None,
 ) -> None:
     """Take a transaction back by booking its opposite: one person proposes it, another confirms it.
 
@@ -84,47 +78,11 @@ def ledger_reverse(
     """
     if why is not None and confirm is not None:
         raise BadConfig("give --why to propose, or --confirm to confirm what somebody else proposed")
-    person = by if by is not None else operator()
-    with opened_to_write(books) as (store, _):
-        if why is not None:
-            _propose(store, seq, why, person, form)
-        elif confirm is not None:
-            _confirm(store, seq, confirm, person, form)
-        else:
-            with store.read() as connection:
-                _show(reversible(connection, seq), form)
+    from pool.cli import reversals
 
-
-def _propose(store: Store, seq: int, why: str, person: str, form: Form) -> None:
-    with store.write() as connection:
-        proposal = propose_reversal(connection, seq, why, act_of_person(person, int(time.time())))
-    if form is Form.JSON:
-        print_json({"proposal": proposal.id, "transaction": seq, "proposed_by": person, "why": why})
+    if why is not None:
+        reversals.propose(books, seq, why, person(by), form)
+    elif confirm is not None:
+        reversals.confirm(books, seq, confirm, person(by), form)
     else:
-        say(
-            f"proposal {proposal.id}: {person} wants transaction {seq} reversed. "
-            f"Next: somebody else runs `angara ledger reverse {seq} --confirm {proposal.id}`"
-        )
-
-
-def _confirm(store: Store, seq: int, number: int, person: str, form: Form) -> None:
-    with store.write() as connection:
-        posted = confirm_reversal(connection, seq, number, act_of_person(person, int(time.time())))
-    if form is Form.JSON:
-        print_json({"transaction": posted.seq, "reverses": seq, "confirmed_by": person})
-    else:
-        say(f"transaction {posted.seq} reverses transaction {seq}")
-
-
-def _show(it: Reversible, form: Form) -> None:
-    if form is Form.JSON:
-        print_json(msgspec.to_builtins(it))
-        return
-    say(f"transaction {it.seq}, {it.kind}, {moment(iso_time(it.booked_at_s))}: {it.memo}")
-    for transfer in it.transfers:
-        say(f"  {amount(transfer.amount_sat):>24} from {transfer.from_account} to {transfer.to_account}")
-    if it.refused is not None:
-        say(f"it cannot be reversed: {it.refused}")
-    for proposal in it.proposals:
-        proposed = moment(iso_time(proposal.proposed_at_s))
-        say(f"proposal {proposal.id}, {proposed}, by {proposal.proposed_by}: {proposal.why}")
+        reversals.show_reversible(books, seq, form)

@@ -3,9 +3,7 @@ running pool take a fraction of a second, `angara run` some seconds.
 """
 
 import signal
-import sys
 from collections.abc import Awaitable, Callable
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +15,7 @@ from pool.cli.command_groups import Angara
 from pool.cli.mistakes import EXIT_WRONG
 from pool.cli.options import ShowForm, with_options
 from pool.cli.output import Form, print_json, say
+from pool.cli.standard_streams import set_up_streams
 from pool.settings_file import BadConfig
 
 app = typer.Typer(
@@ -38,9 +37,7 @@ TxsOption = Annotated[int, typer.Option(min=0, help="Transactions that every tem
 
 def main() -> None:
     """Entry point of the `angara` command."""
-    for stream in (sys.stdout, sys.stderr):  # names have letters that not every terminal knows
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    set_up_streams()
     completion_init()
     app()
 
@@ -82,10 +79,10 @@ def check(form: ShowForm, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     findings: list[Finding] = []
 
-    async def look() -> None:
+    async def check_all() -> None:
         findings.extend(await check_pool(load_config(config)))
 
-    _until_signal(look)
+    _until_signal(check_all)
     if form is Form.JSON:
         print_json([{"ok": it.good, "subject": it.subject, "words": it.text} for it in findings])
     else:

@@ -9,6 +9,7 @@ Must not know: commands.
 from collections.abc import Iterator
 from typing import Final
 
+from pool.cli.standard_streams import EXIT_READER_GONE, OutputFailed, ReaderGone
 from pool.reports.figures import visible
 
 EXIT_WRONG: Final = (
@@ -21,6 +22,8 @@ MISTAKES: Final = {
     "pool.admin.client.NoAnswer": EXIT_MISTAKE,
     "pool.books.bookkeeper.BooksFailed": EXIT_MISTAKE,
     "pool.books.journal.JournalFailed": EXIT_MISTAKE,
+    "pool.cli.standard_streams.OutputFailed": EXIT_WRONG,
+    "pool.cli.standard_streams.ReaderGone": EXIT_READER_GONE,
     "pool.data_dir.DataDirError": EXIT_MISTAKE,
     "pool.fleet.registry_error.RegistryError": EXIT_MISTAKE,
     "pool.regtest.chain.RegtestUnavailable": EXIT_MISTAKE,
@@ -56,8 +59,13 @@ def exit_code(error: BaseException, *, runs_on: bool) -> int | None:
 
 
 def in_words(error: BaseException) -> list[str]:
-    """One line for each, with what others chose of it made visible."""
-    return [f"angara: {visible(_words(it))}" for it in _leaves(error)]
+    """One line for each, with what others chose of it made visible. Who has read enough is told nothing."""
+    return [f"angara: {visible(_words(it))}" for it in _leaves(error) if not isinstance(it, ReaderGone)]
+
+
+def output_failed(error: BaseException) -> bool:
+    """Whether it is what the command tells that cannot be written."""
+    return any(isinstance(it, OutputFailed) for it in _leaves(error))
 
 
 def _words(error: BaseException) -> str:

@@ -10,6 +10,11 @@ import os
 from pool.admin.operators import operator_of
 
 
+def person(by: str | None) -> str:
+    """Who does it: whoever runs this, where nobody is named."""
+    return by if by is not None else operator()
+
+
 def operator() -> str:
     """The account's name; its number where it has no name here."""
     return operator_of(os.geteuid())

@@ -23,6 +23,8 @@ from pool.settings_file import BadConfig
 ShowForm = Annotated[Form, "as_json"]
 ListForm = Annotated[Form, "as_json", "as_csv"]
 
+AsOption = Annotated[str | None, typer.Option("--as", help="Who does this; the system's user by default.")]
+
 OPTIONS: Final[dict[str, Any]] = {
     "config": Annotated[
         Path | None,

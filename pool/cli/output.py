@@ -90,6 +90,14 @@ def say(words: str, *, err: bool = False) -> None:
     typer.echo(visible(words), err=err)
 
 
+def tell(words: str, row: Row, form: Form) -> None:
+    """What was done."""
+    if form is Form.JSON:
+        print_json(row)
+    else:
+        say(words)
+
+
 def exact(value: Any) -> Any:
     """A pool's answer as programs want it: times in ISO 8601, difficulties as numbers."""
     if isinstance(value, dict):

@@ -8,13 +8,14 @@ from typing import Any, Final
 from payouts.batches.batch import UNDER_WAY, Attempt, Batch, State
 from payouts.batches.plan import Plan
 from pool.cli.output import Column, Form, print_json, say, show
+from pool.reports.figures import amount, btc, grouped
 
-BTC: Final = Column("BTC", "amount_sat", lambda sat: btc(sat), right=True)
-SAT: Final = Column("sat", "amount_sat", right=True)
+BTC: Final = Column("BTC", "amount_sat", btc, right=True)
+SAT: Final = Column("sat", "amount_sat", grouped, right=True)
 PLANNED: Final = (Column("tenant", "tenant"), Column("address", "address"), BTC, SAT)
 HELD_BACK: Final = (
     Column("held back", "tenant"),
-    Column("sat", "balance_sat", right=True),
+    Column("sat", "balance_sat", grouped, right=True),
     Column("why", "why"),
 )
 OUTPUTS: Final = (Column("output", "position", right=True), *PLANNED)
@@ -24,17 +25,14 @@ BATCHES: Final = (
     Column("payees", "payees", right=True),
     BTC,
     SAT,
-    Column("fee sat", "fee_sat", right=True),
+    Column("fee sat", "fee_sat", grouped, right=True),
     Column("txid", "txid"),
 )
 
 
-def btc(sat: int) -> str:
-    return f"{sat // 100_000_000}.{sat % 100_000_000:08d}"
-
-
-def amount(sat: int) -> str:
-    return f"{btc(sat)} BTC ({sat} sat)"
+def btc_and_sat(sat: int) -> str:
+    """0.01234567 BTC (1,234,567 sat)."""
+    return f"{btc(sat)} BTC ({amount(sat)})"
 
 
 def show_plan(planned: Plan, form: Form) -> None:
@@ -53,7 +51,7 @@ def show_plan(planned: Plan, form: Form) -> None:
         print_json({"payees": payees, "total_sat": planned.total_sat, "held_back": held_back})
         return
     show(payees, PLANNED)
-    say(f"{len(payees)} payees, {amount(planned.total_sat)}")
+    say(f"{len(payees)} payees, {btc_and_sat(planned.total_sat)}")
     if held_back:
         show(held_back, HELD_BACK)
 
@@ -70,12 +68,12 @@ def show_batch(batch: Batch, form: Form) -> None:
     say(f"batch {batch.id} is {batch.state}, drafted by {batch.created_by}")
     say(f"digest {batch.digest}")
     show(outputs, OUTPUTS)
-    say(f"{len(outputs)} payees, {amount(batch.total_sat)}")
+    say(f"{len(outputs)} payees, {btc_and_sat(batch.total_sat)}")
     for approval in batch.approvals:
-        say(f"approved by {approval.approved_by}, fee cap {amount(approval.fee_cap_sat)}")
+        say(f"approved by {approval.approved_by}, fee cap {btc_and_sat(approval.fee_cap_sat)}")
     for it in batch.attempts:
         where = f", in block {it.block_hash} at height {it.block_height}" if it.block_hash else ""
-        say(f"attempt {it.attempt} is {it.state}: txid {it.txid}, fee {amount(it.fee_sat)}{where}")
+        say(f"attempt {it.attempt} is {it.state}: txid {it.txid}, fee {btc_and_sat(it.fee_sat)}{where}")
         if it.quarantine_reason:
             say(f"  {it.quarantine_reason}")
     if batch.state in UNDER_WAY and batch.state is not State.CONFIRMED and batch.attempts:

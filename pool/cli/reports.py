@@ -7,57 +7,26 @@ books that contradict each other in words and exit code 1.
 Must not know: what is in a report, and how it looks.
 """
 
-import shutil
-import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
-from sqlalchemy import Connection, func, select
 
-from payouts.book_time import latest_s
-from payouts.reports.hashrate import Grain, Step, hashrate_report
-from payouts.reports.luck import LUCK_DAYS, Whose, luck_report
-from payouts.reports.orders import order_report
-from payouts.reports.payouts import payouts_report
-from payouts.reports.pool import pool_report
+from payouts.reports.choices import Grain, Step, Whose
 from payouts.statements.period import Period
-from payouts.statements.statement import statement, tenant_number
-from pool.books.journal_schema import journal_batches
 from pool.cli.books import Books
 from pool.cli.mistakes import EXIT_WRONG
-from pool.cli.opened_books import opened_to_read
 from pool.cli.options import ListForm, with_options
-from pool.cli.output import Form, say
-from pool.cli.progress import progress
-from pool.cli.whole_file import write_whole
-from pool.reports.document import Document
-from pool.reports.luck_document import luck_document
-from pool.reports.order_document import order_document
-from pool.reports.pool_documents import hashrate_document, payouts_document, pool_document
-from pool.reports.render_csv import render_csv
-from pool.reports.render_html import render_html
-from pool.reports.render_json import render_json
-from pool.reports.render_text import render_text
-from pool.reports.statement_document import statement_document
+from pool.cli.output import say
+from pool.cli.report_format import Format, format_of, write_report
 from pool.settings_file import BadConfig
 
 app = typer.Typer(no_args_is_help=True)
 
-
-class Format(StrEnum):
-    """How a report is written."""
-
-    TEXT = "text"
-    CSV = "csv"
-    JSON = "json"
-    HTML = "html"
-    PDF = "pdf"
-
+ALL_TENANTS: Final = "All tenants"
+POOL_DAYS: Final = 30
 
 TenantOption = Annotated[str, typer.Option("--tenant", help="Whose.")]
 OneTenantOption = Annotated[str | None, typer.Option("--tenant", help="Of one tenant only.")]
@@ -79,19 +48,20 @@ def statement_command(
     out: OutOption = None,
 ) -> None:
     """A client's statement: balance, work, payouts, decisions."""
+    from payouts.statements.statement import statement
+    from pool.cli.report_books import booked_until_s, books_read
+    from pool.reports.statement_document import statement_document
 
-    def make(connection: Connection) -> Document:
-        period = _period(from_day, to_day)
-        booked_until_s.append(_booked_until_s(connection))
-        return statement_document(statement(connection, tenant, period.from_day, period.to_day))
-
-    booked_until_s: list[int] = []
-    _report(books, make, _format(written, form), out)
-    end = _parse_day(to_day, "--to")
-    if end > datetime.now(UTC).date():
-        typer.echo("angara: the period is not over yet: this statement is provisional", err=True)
-    elif booked_until_s[0] < datetime(end.year, end.month, end.day, tzinfo=UTC).timestamp():
-        typer.echo(
+    written = format_of(written, form)
+    period = _period(from_day, to_day)
+    with books_read(books) as connection:
+        document = statement_document(statement(connection, tenant, period.from_day, period.to_day))
+        until_s = booked_until_s(connection)
+    write_report(document, written, out)
+    if period.to_day > datetime.now(UTC).date():
+        say("angara: the period is not over yet: this statement is provisional", err=True)
+    elif until_s < period.to_s:
+        say(
             "angara: the pool has not run since the period's end, something may still be booked in it:"
             " this statement is provisional",
             err=True,
@@ -110,13 +80,17 @@ def payouts_command(
     out: OutOption = None,
 ) -> None:
     """Payout batches that were under way in a period, and whom they pay."""
+    from payouts.reports.payouts import payouts_report
+    from payouts.statements.statement import tenant_number
+    from pool.cli.report_books import books_read
+    from pool.reports.pool_documents import payouts_document
 
-    def make(connection: Connection) -> Document:
+    written = format_of(written, form)
+    period = _period(from_day, to_day)
+    with books_read(books) as connection:
         number = None if tenant is None else tenant_number(connection, tenant)
-        period = _period(from_day, to_day)
-        return payouts_document(payouts_report(connection, period, number), tenant or "All tenants")
-
-    _report(books, make, _format(written, form), out)
+        report = payouts_report(connection, period, number)
+    write_report(payouts_document(report, tenant or ALL_TENANTS), written, out)
 
 
 @app.command("hashrate")
@@ -133,15 +107,17 @@ def hashrate_command(
     out: OutOption = None,
 ) -> None:
     """Hashrate of tenants, containers or machines by hour or day, against their nameplates."""
+    from payouts.reports.hashrate import hashrate_report
+    from payouts.statements.statement import tenant_number
+    from pool.cli.report_books import books_read
+    from pool.reports.pool_documents import hashrate_document
 
-    def make(connection: Connection) -> Document:
+    written = format_of(written, form)
+    period = _period(from_day, to_day)
+    with books_read(books) as connection:
         number = None if tenant is None else tenant_number(connection, tenant)
-        period = _period(from_day, to_day)
-        return hashrate_document(
-            hashrate_report(connection, period, by, grain, number), tenant or "All tenants"
-        )
-
-    _report(books, make, _format(written, form), out)
+        report = hashrate_report(connection, period, by, grain, number)
+    write_report(hashrate_document(report, tenant or ALL_TENANTS), written, out)
 
 
 @app.command("pool")
@@ -155,16 +131,17 @@ def pool_command(
     out: OutOption = None,
 ) -> None:
     """Luck, reserve, block income, what is owed, and an audit of the ledger."""
-    wrong: list[str] = []
+    from payouts.reports.pool import pool_report
+    from pool.cli.report_books import books_read
+    from pool.reports.pool_documents import pool_document
 
-    def make(connection: Connection) -> Document:
-        report = pool_report(connection, _recent(from_day, to_day, 30))
-        wrong.extend([report.wrong] if report.wrong is not None else [])
-        return pool_document(report)
-
-    _report(books, make, _format(written, form), out)
-    if wrong:
-        say(f"angara: the ledger is wrong: {wrong[0]}", err=True)
+    written = format_of(written, form)
+    period = _recent(from_day, to_day, POOL_DAYS)
+    with books_read(books) as connection:
+        report = pool_report(connection, period)
+    write_report(pool_document(report), written, out)
+    if report.wrong is not None:
+        say(f"angara: the ledger is wrong: {report.wrong}", err=True)
         raise typer.Exit(EXIT_WRONG)
 
 
@@ -181,13 +158,18 @@ def luck_command(
     out: OutOption = None,
 ) -> None:
     """Blocks found against blocks expected, and whose luck is beyond chance: who withholds blocks."""
+    from payouts.reports.luck import LUCK_DAYS, luck_report
+    from payouts.statements.statement import tenant_number
+    from pool.cli.report_books import books_read
+    from pool.reports.luck_document import luck_document
 
-    def make(connection: Connection) -> Document:
+    written = format_of(written, form)
+    period = _recent(from_day, to_day, LUCK_DAYS)
+    with books_read(books) as connection:
         if tenant is not None:
             tenant_number(connection, tenant)
-        return luck_document(luck_report(connection, _recent(from_day, to_day, LUCK_DAYS), whose, tenant))
-
-    _report(books, make, _format(written, form), out)
+        report = luck_report(connection, period, whose, tenant)
+    write_report(luck_document(report), written, out)
 
 
 @app.command("order")
@@ -204,60 +186,17 @@ def order_command(
     out: OutOption = None,
 ) -> None:
     """Work delivered for an order against what was sold, and what the upstream made of it."""
+    from payouts.reports.orders import order_report
+    from pool.cli.report_books import books_read
+    from pool.reports.order_document import order_document
 
-    def make(connection: Connection) -> Document:
-        if (from_day is None) != (to_day is None):
-            raise BadConfig("give both --from and --to, or neither for all of the order")
-        period = None if from_day is None or to_day is None else _period(from_day, to_day)
-        return order_document(order_report(connection, name, period, int(time.time())))
-
-    _report(books, make, _format(written, form), out)
-
-
-def _booked_until_s(connection: Connection) -> int:
-    """The moment before which nothing is booked any more."""
-    waiting = connection.scalar(select(func.min(journal_batches.c.minute)))
-    latest = latest_s(connection)
-    return latest if waiting is None else min(latest, int(waiting) * 60)
-
-
-def _format(written: Format, form: Form) -> Format:
-    """--json and --csv are as everywhere."""
-    if form is Form.TEXT:
-        return written
-    if written is not Format.TEXT:
-        raise BadConfig(f"give --format {written} or --{form.value}, not both")
-    return Format(form.value)
-
-
-def _report(books: Books, make: Callable[[Connection], Document], written: Format, out: Path | None) -> None:
-    with opened_to_read(books) as store, store.read() as connection, progress("reading the books"):
-        document = make(connection)
-    content = _render(document, written, to_terminal=out is None and sys.stdout.isatty())
-    if out is None:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
-    else:
-        write_whole(out, content)
-
-
-def _render(document: Document, written: Format, *, to_terminal: bool) -> bytes:
-    match written:
-        case Format.TEXT:
-            return render_text(document, shutil.get_terminal_size().columns if to_terminal else None)
-        case Format.CSV:
-            return render_csv(document)
-        case Format.JSON:
-            return render_json(document)
-        case Format.HTML:
-            return render_html(document)
-        case Format.PDF:
-            if to_terminal:
-                raise BadConfig("a PDF is not for a terminal: say where with --out FILE")
-            # Half a second, of which no other command needs any.
-            from pool.reports.render_pdf import render_pdf
-
-            return render_pdf(document)
+    if (from_day is None) != (to_day is None):
+        raise BadConfig("give both --from and --to, or neither for all of the order")
+    written = format_of(written, form)
+    period = None if from_day is None or to_day is None else _period(from_day, to_day)
+    with books_read(books) as connection:
+        report = order_report(connection, name, period, int(time.time()))
+    write_report(order_document(report), written, out)
 
 
 def _period(from_day: str, to_day: str) -> Period:

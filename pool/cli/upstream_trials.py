@@ -5,6 +5,7 @@ Must not know: how an upstream is added.
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import trio
@@ -13,7 +14,7 @@ import typer
 from pool.cli.books import Books
 from pool.cli.opened_books import opened_to_read
 from pool.cli.output import Form, print_json, say
-from pool.reports.figures import grouped
+from pool.reports.figures import difficulty, grouped
 from pool.upstreams.rows import find_upstream, numbered_endpoint
 from pool.upstreams.trial import Trial, try_endpoints
 from stratum.difficulty import difficulty_of_target
@@ -58,7 +59,7 @@ def _trial_row(it: Trial) -> dict[str, Any]:
         "limits": facts.split.limits,
         "mask": f"{facts.mask:08x}",
         "target": f"{facts.target:064x}",
-        "difficulty": _difficulty(facts.target),
+        "difficulty": _number(difficulty_of_target(facts.target)),
         "height": facts.work.height,
         "took_s": round(facts.took_s, 3),
     }
@@ -79,10 +80,15 @@ def print_trial(it: Trial) -> None:
     )
     if split.limits:
         say(f"   BUT: {split.limits}")
-    say(f"   {rolling}, difficulty {_difficulty(it.facts.target)}, height {it.facts.work.height}")
+    say(f"   {rolling}, difficulty {_difficulty_words(it.facts.target)}, height {it.facts.work.height}")
 
 
-def _difficulty(target: int) -> str:
-    """For people: whole, or its first digits."""
-    exact = difficulty_of_target(target)
-    return str(exact.numerator) if exact.denominator == 1 else f"{float(exact):.6g}"
+def _number(exact: Fraction) -> int | float:
+    """Whole, or as near as a float is."""
+    return exact.numerator if exact.denominator == 1 else float(exact)
+
+
+def _difficulty_words(target: int) -> str:
+    """Whole, as everywhere, or its first digits."""
+    number = _number(difficulty_of_target(target))
+    return difficulty(number) if isinstance(number, int) else f"{number:.6g}"

@@ -5,7 +5,8 @@ Invariants: says what a hint is and what it is not. Must not know: how it is com
 
 from datetime import date
 
-from payouts.reports.luck import Hint, LuckReport, Whose
+from payouts.reports.choices import Whose
+from payouts.reports.luck import Hint, LuckReport
 from pool.reports.cells import BLANK, count
 from pool.reports.document import Block, Cell, Column, Document, Prose, Section, Table, period_in_words, text
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from datetime import date
 
 from payouts.ledger import PoolAccount
-from payouts.reports.hashrate import Grain, HashrateReport, HashrateRow
+from payouts.reports.choices import Grain
+from payouts.reports.hashrate import HashrateReport, HashrateRow
 from payouts.reports.payouts import PayoutsReport
 from payouts.reports.pool import PoolReport
 from pool.reports.cells import BLANK, amount, count, hashrate, moment, number, percent

@@ -60,10 +60,15 @@ TROUBLE: Final = (NodeError, BatchError, Quarantined, SQLAlchemyError, ValueErro
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """What a pass found: news, and by batch what was in the way."""
+    """What a pass found: news of batches, and by batch what was in the way."""
 
-    news: tuple[str, ...]
+    news: tuple[tuple[int, str], ...]
     trouble: dict[int, Exception]
+
+    @property
+    def news_words(self) -> tuple[str, ...]:
+        """What is new."""
+        return tuple(words for _, words in self.news)
 
     @property
     def trouble_words(self) -> tuple[str, ...]:
@@ -72,7 +77,7 @@ class Survey(msgspec.Struct, frozen=True):
 
 
 class Follower:
-    """Looks at every batch under way; `run` for ever, `look` once."""
+    """Looks at every batch under way; `run` for ever, `survey` once."""
 
     def __init__(self, books: PayoutBooks, nodes: PayoutNodes, wallet: PayoutWallet) -> None:
         self._books = books
@@ -104,17 +109,18 @@ class Follower:
         survey = await self.survey()
         for error in survey.trouble.values():
             raise error
-        return survey.news
+        return survey.news_words
 
     async def survey(self) -> Survey:
         """One pass over all batches under way. Raises NodeError where no node can be asked."""
         node = await self._nodes.first()
-        news: list[str] = []
+        news: list[tuple[int, str]] = []
         trouble: dict[int, Exception] = {}
 
         async def have(number: int, turn: Callable[[Batch], Awaitable[list[str]]]) -> None:
             try:
-                news.extend(await turn(await self._books.read(load, number)))
+                words = await turn(await self._books.read(load, number))
+                news.extend((number, it) for it in words)
             except TROUBLE as error:
                 trouble[number] = error
 

@@ -129,7 +129,7 @@ class Reconciler:
                 (done if explained else open_questions).append(words)
             news += done
             survey = await self._follower.survey()
-            news += survey.news
+            news += survey.news_words
             if not done:
                 news += [dust_in_words(dust)] if dust else []
                 news += [_doubt(*it) for it in await self._alleged()]

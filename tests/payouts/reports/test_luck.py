@@ -13,7 +13,8 @@ from sqlalchemy import Engine, event, update
 
 from payouts.income import Block, record_block
 from payouts.rates import Scheme
-from payouts.reports.luck import LEVEL, Hint, Whose, luck_report, threshold_of
+from payouts.reports.choices import Whose
+from payouts.reports.luck import LEVEL, Hint, luck_report, threshold_of
 from payouts.risk import tails
 from payouts.schemas.money import workers
 from payouts.siblings import SiblingKey, count_siblings

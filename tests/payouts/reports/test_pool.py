@@ -8,7 +8,8 @@ import pytest
 
 import payouts.reports.hashrate
 from payouts.income import Block, Status, mark, record_block
-from payouts.reports.hashrate import Grain, Step, hashrate_report
+from payouts.reports.choices import Grain, Step
+from payouts.reports.hashrate import hashrate_report
 from payouts.reports.payouts import payouts_report
 from payouts.reports.pool import pool_report
 from payouts.risk import reserve_sat

@@ -11,7 +11,9 @@ import trio
 import pool.cli.mistakes
 from pool.admin.desk import Desk
 from pool.admin.server import serve_admin
+from pool.cli.command_groups import GROUPS
 from pool.cli.mistakes import ANSWERS, MISTAKES
+from pool.cli.standard_streams import EXIT_READER_GONE
 from pool.data_dir import admin_socket, held
 from tests.fixtures.databases import store_in
 
@@ -43,10 +45,27 @@ except SystemExit as ended:
 """
 
 
-async def modules(*arguments: str) -> set[str]:
+# The same of a process that has read every command and every option, as all the helps together do.
+EVERY_HELP = """
+import sys
+import typer
+from pool.cli.main import app
+def read(command):
+    if hasattr(command, "list_commands"):
+        context = typer.Context(command)
+        for name in command.list_commands(context):
+            read(command.get_command(context, name))
+    else:
+        assert command.get_help(typer.Context(command))
+read(typer.main.get_command(app))
+print("\\n".join(["exit 0", *sys.modules]), file=sys.stderr)
+"""
+
+
+async def modules(*arguments: str, code: str = LOADED) -> set[str]:
     """What a process has imported in which the command succeeds."""
     done = await trio.run_process(
-        [sys.executable, "-c", LOADED, *arguments], capture_stdout=True, capture_stderr=True, check=False
+        [sys.executable, "-c", code, *arguments], capture_stdout=True, capture_stderr=True, check=False
     )
     ended, *names = done.stderr.decode().splitlines()
     assert ended == "exit 0", done.stderr.decode()
@@ -61,6 +80,12 @@ def check(loaded: set[str]) -> None:
 @pytest.mark.parametrize("arguments", [("--help",), ("version",)], ids=" ".join)
 async def test_help_and_version_import_next_to_nothing(arguments: tuple[str, ...]) -> None:
     check(await modules(*arguments))
+
+
+async def test_nor_does_the_help_of_any_group_or_command() -> None:
+    loaded = await modules(code=EVERY_HELP)
+    assert {module for module, _ in GROUPS.values()} <= loaded
+    check(loaded)
 
 
 @pytest.fixture
@@ -90,7 +115,7 @@ async def test_settings_cost_a_running_pools_command_nothing_either(running: Pat
 
 def test_the_count_would_see_what_is_heavy() -> None:
     """Or the bound would be of nothing."""
-    code = "import sys, pool.cli.payouts; print(len(sys.modules), *sys.modules)"
+    code = "import sys, pool.cli.opened_paymaster; print(len(sys.modules), *sys.modules)"
     count, *names = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
@@ -104,4 +129,4 @@ def test_every_mistake_that_is_known_by_its_name_has_that_name(name: str) -> Non
     found = getattr(__import__(module, fromlist=[kind]), kind)
     assert issubclass(found, Exception)
     assert f"{found.__module__}.{found.__qualname__}" == name
-    assert pool.cli.mistakes.exit_code(found.__new__(found), runs_on=False) in (1, 2)
+    assert pool.cli.mistakes.exit_code(found.__new__(found), runs_on=False) in (1, 2, EXIT_READER_GONE)

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from pool.cli.main import app
 from stratum import _engine
+from tests.fixtures.databases import store_in
 
 ANGARA = [sys.executable, "-c", "from pool.cli.main import main; main()"]
 PATIENCE_S = 120  # a safety net
@@ -293,14 +294,52 @@ def test_signal_stops_a_pool_that_has_no_node(tmp_path: Path) -> None:
 # The shell
 
 
-def test_whoever_has_read_enough_ends_the_command_without_a_word() -> None:
+WRITES = [("--help",), ("version",), ("report", "pool", "--format", "csv")]  # each in another way
+
+
+@pytest.mark.parametrize("arguments", WRITES, ids=" ".join)
+def test_whoever_has_read_enough_ends_the_command_without_a_word(
+    arguments: tuple[str, ...], home: Path
+) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [*ANGARA, "version"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+        [*ANGARA, *arguments], stdout=writing, stderr=subprocess.PIPE, text=True, check=False, cwd=home
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to write to")
+@pytest.mark.parametrize("arguments", WRITES, ids=" ".join)
+def test_a_full_disk_is_said(arguments: tuple[str, ...], home: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*ANGARA, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=home
+        )
+    assert done.stderr == "angara: cannot write to standard output: No space left on device\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("arguments", WRITES[:2], ids=" ".join)
+def test_so_is_an_output_that_is_closed(arguments: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *ANGARA, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == "angara: cannot write to standard output: Bad file descriptor\n"
+    assert done.returncode == 1
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A working directory with settings and books in which is nothing."""
+    settings(tmp_path, NOBODY)
+    (tmp_path / "data").mkdir()
+    store_in(tmp_path / "data").close()
+    return tmp_path
 
 
 def test_a_shell_completes_groups_commands_and_options() -> None:

@@ -1,6 +1,7 @@
 """`angara payout` as people use it: in words, and as a real process that is killed with kill -9."""
 
 import base64
+import json
 import re
 import signal
 import stat
@@ -16,7 +17,7 @@ import trio
 from typer.testing import CliRunner, Result
 
 from payouts.batches.batch import AttemptState, State
-from pool.books.book import bind
+from pool.books.book import bind, network_of
 from pool.cli.main import app
 from pool.regtest.http import HttpServer, Reply
 from tests.fixtures.databases import store_in
@@ -175,7 +176,7 @@ async def test_a_batch_from_the_preview_to_the_last_confirmation(regtest: Regtes
         said = await it.good("preview")
         assert "acme" in said
         assert "0.00700001" in said
-        assert f"3 payees, 0.02800006 BTC ({TOTAL_SAT} sat)" in said
+        assert f"3 payees, 0.02800006 BTC ({TOTAL_SAT:,} sat)" in said
         said = await it.good("create", "--as", CREATOR)
         digest = it.world.batch().digest
         assert f"digest {digest}" in said
@@ -183,7 +184,11 @@ async def test_a_batch_from_the_preview_to_the_last_confirmation(regtest: Regtes
         await it.approve()
         back = await it.sign()
         assert stat.S_IMODE((tmp_path / "given.psbt").stat().st_mode) == 0o600
-        txid = it.world.batch().attempts[0].txid
+        first = it.world.batch().attempts[0]
+        txid = first.txid
+        exported = json.loads(await it.good("export", "1", "--json", "--as", CREATOR))
+        assert f"{exported.pop('psbt')}\n" == (tmp_path / "given.psbt").read_text()
+        assert exported == {"batch": 1, "attempt": 1, "txid": txid, "fee_sat": first.fee_sat}
         assert f"{txid} is signed" in await it.good("import", "1", str(back), "--as", CREATOR)
         assert "nothing is changed" in await it.good("import", "1", str(back), "--as", CREATOR)
         assert (await it.good("broadcast", "1", "--as", CREATOR)).endswith("node one: sent\n")
@@ -196,13 +201,21 @@ async def test_a_batch_from_the_preview_to_the_last_confirmation(regtest: Regtes
         await it.world.mine()
         assert f"batch 1 is in the chain: {second}" in await it.good("follow", "--once")
         await it.world.mine(5)
-        assert f"batch 1 is final: {second}" in await it.good("follow")
+        [news] = map(json.loads, (await it.good("follow", "--json")).splitlines())
+        assert (news["batch"], news["news"]) == (1, f"batch 1 is final: {second}")
+        assert await it.good("follow") == "no batch is under way\n"
         fee_sat = it.world.batch().attempts[1].fee_sat
         said = await it.good("show", "1")
-        for words in (digest, second, f"({fee_sat} sat)", f"approved by {APPROVER}", "attempt 1 is replaced"):
+        for words in (
+            digest,
+            second,
+            f"({fee_sat:,} sat)",
+            f"approved by {APPROVER}",
+            "attempt 1 is replaced",
+        ):
             assert words in said
         said = await it.good("list")
-        assert re.search(rf"1 .* final .* 3 .* 0\.02800006 .* {TOTAL_SAT} .* {fee_sat} .* {second}", said)
+        assert re.search(rf"1 .* final .* 3 .* 0\.02800006 .* {TOTAL_SAT:,} .* {fee_sat:,} .* {second}", said)
         assert it.world.paid_sat() == PAID_SAT
         assert (await it.good("reconcile", "--as", CREATOR)).endswith("the books agree with the chain\n")
 
@@ -279,6 +292,21 @@ async def test_what_the_settings_have_to_have(regtest: Regtest, tmp_path: Path) 
         ):
             (tmp_path / "angara.toml").write_text(text)
             assert words in await it.mistake("create")
+
+
+def test_a_preview_writes_nothing(tmp_path: Path) -> None:
+    """Not even of which network the book is; so it asks no pool that runs for its lease."""
+    (tmp_path / "data").mkdir()
+    store = store_in(tmp_path / "data")
+    (tmp_path / "angara.toml").write_text(SETTINGS.split("[payouts]")[0].format(port=1))
+    command = ["payout", "preview", "--json", "-c", str(tmp_path / "angara.toml")]
+    result = CliRunner().invoke(app, command)
+    assert json.loads(result.stdout) == {"payees": [], "total_sat": 0, "held_back": []}
+    with store.read() as connection:
+        assert network_of(connection) is None
+    bind(store, "main")
+    assert "a book of main, the settings say regtest" in CliRunner().invoke(app, command).stderr
+    store.close()
 
 
 async def test_a_node_that_is_down_is_told(regtest: Regtest, tmp_path: Path) -> None:
