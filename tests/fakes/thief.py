@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from stratum.difficulty import DIFF1
 from stratum.tallies import Verdict
-from tests.stages.sessions import START_LOG2, Desk, Miner, header
+from tests.stages.sessions import START_LOG2, Miner, SessionStage, header
 
 HASHES_LOG2: Final = 32  # of difficulty 1
 EXTRANONCE2: Final = bytes.fromhex("0102030405060708")
@@ -27,8 +27,8 @@ class Thief:
     """`hashes` is the work that it did; `credited` what it was credited, in hashes, and `spread` how much of
     that is chance: the standard deviation of what an honest miner would have in its place."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, stage: SessionStage) -> None:
+        self.stage = stage
         self.hashes = 0
         self.credited = 0
         self.squares = 0
@@ -103,7 +103,7 @@ class Thief:
         return False
 
     def _count(self) -> None:
-        for tally in self.desk.tallies():
+        for tally in self.stage.tallies():
             if tally.verdict is Verdict.ACCEPTED:
                 worth = 1 << HASHES_LOG2 + tally.difficulty_log2
                 self.credited += tally.count * worth

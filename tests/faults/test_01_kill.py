@@ -30,7 +30,7 @@ from pool.fleet.rows import TenantTerms, add_tenant, load
 from pool.regtest.server import RegtestNode, RegtestOptions, serve_regtest
 from stratum.tallies import Verdict, merge
 from tests.fixtures.databases import store_in
-from tests.stages.two_pools_machines import until
+from tests.stages.waiting import until
 
 MACHINES = 8
 SHARES_MAX = 200  # that are acknowledged before a kill

@@ -21,16 +21,8 @@ from pool.books.journal_schema import journal_batches, upstream_submits
 from stratum.tallies import Verdict, merge
 from tests.fakes.upstreams import USER
 from tests.faults.test_01_kill import MACHINES, SETTINGS, STARTS_IN_S, Machine, started
-from tests.stages.two_pools import (
-    GOOD,
-    Side,
-    a_node,
-    a_side,
-    add_route,
-    mine_on,
-    running,
-    until,
-)
+from tests.stages.two_pools import GOOD, Side, a_node, a_side, add_route, mine_on, running
+from tests.stages.waiting import until
 
 KILLS = 5
 SEED = 7

@@ -22,7 +22,8 @@ from tests.judges.oracle import merkle_root, sha256d
 from tests.stages.plant import Clock, pass_time, plant, steps
 from tests.stages.regtest import RULES, block_hash, build_block
 from tests.stages.sockets import Miner, accepted, connect
-from tests.stages.two_pools import MANY_BLOCKS, Side, a_node, a_side, running, until
+from tests.stages.two_pools import MANY_BLOCKS, Side, a_node, a_side, running
+from tests.stages.waiting import until
 
 __all__ = ["steps"]
 

@@ -36,9 +36,8 @@ from tests.stages.two_pools import (
     hurry,
     mine_on,
     running,
-    until,
 )
-from tests.stages.two_pools_machines import PATIENCE_S
+from tests.stages.waiting import PATIENCE_S, until
 
 ACCEPTED, UNDELIVERED, REJECTED = Verdict.ACCEPTED, Verdict.UNDELIVERED, Verdict.UPSTREAM_REJECTED
 SHARES = 40  # before a fault, and after it

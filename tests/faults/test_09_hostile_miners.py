@@ -17,15 +17,16 @@ import trio.testing
 from stratum.tallies import Verdict
 from tests.stages.sockets import (
     JournalThatIsSlow,
+    LoopbackServer,
     MemoryJournal,
     Miner,
-    Site,
     accepted,
     encode,
     make_work,
     serving,
     virtual_clock,
 )
+from tests.stages.waiting import until
 
 OVER_1_MIB = 1 << 20
 
@@ -41,9 +42,9 @@ def _quick_retargets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def undisturbed(site: Site) -> AsyncIterator[None]:
+async def undisturbed(server: LoopbackServer) -> AsyncIterator[None]:
     """Mines all the while, share after share, and every single one is accepted."""
-    miner = await site.mining("acme.c01.good")
+    miner = await server.mining("acme.c01.good")
     stop = trio.Event()
 
     async def mine() -> None:
@@ -76,34 +77,34 @@ async def raised(miner: Miner, difficulty: float) -> str:
 
 
 async def test_slowloris_is_dropped_at_the_deadline(clock: trio.testing.MockClock) -> None:
-    async with serving() as site:
-        good = await site.mining("acme.c01.good")
-        slow = [await site.connect() for _ in range(20)]
+    async with serving() as server:
+        good = await server.mining("acme.c01.good")
+        slow = [await server.connect() for _ in range(20)]
         line = encode(1, "mining.subscribe", "slowloris " * 20)
         for at in range(16):
             for miner in slow:
                 await push(miner, line[at : at + 1])
             assert accepted(await good.mine())
             await trio.sleep(1)
-        assert site.board.dropped["no subscribe"] == 20
-        assert site.connection_limits.sessions == 1
+        assert server.board.dropped["no subscribe"] == 20
+        assert server.connection_limits.sessions == 1
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["stranger", "miner"])
 @pytest.mark.parametrize("end", [b"", b"\n"], ids=["no newline ever", "a newline in the end"])
 @pytest.mark.parametrize("filling", [b"x", b" ", b"[", b'{"id":', b"\x00", b"\xff"])
 async def test_line_of_a_mebibyte_is_dropped_at_the_limit(filling: bytes, end: bytes, known: bool) -> None:
-    async with serving() as site, undisturbed(site):
-        endless = await (site.mining() if known else site.connect())
+    async with serving() as server, undisturbed(server):
+        endless = await (server.mining() if known else server.connect())
         await push(endless, filling * (OVER_1_MIB // len(filling)) + end)
         assert await endless.line() == b""
-        await site.until(lambda: site.connection_limits.sessions == 1)
-        assert site.board.dropped["line too long"] == 1
+        await until(lambda: server.connection_limits.sessions == 1)
+        assert server.board.dropped["line too long"] == 1
 
 
 async def test_longest_line_that_is_allowed_is_answered() -> None:
-    async with serving(line_bytes_max=600) as site:
-        miner = await site.connect()
+    async with serving(line_bytes_max=600) as server:
+        miner = await server.connect()
         for size, answered in ((600, True), (601, False)):
             line = encode(1, "mining.ping")[:-1]
             await push(miner, line + b" " * (size - len(line)) + b"\n")
@@ -183,8 +184,8 @@ ODD = [
 
 @pytest.mark.parametrize("line", MALFORMED, ids=range(len(MALFORMED)))
 async def test_malformed_line_is_answered_with_an_error_and_no_more(line: bytes) -> None:
-    async with serving() as site, undisturbed(site):
-        miner = await site.mining()
+    async with serving() as server, undisturbed(server):
+        miner = await server.mining()
         await miner.say(line + b"\n" + encode(77, "mining.ping"))
         answers = [await miner.message() for _ in range(2)]
         answers.sort(key=lambda answer: answer["error"] is None)  # an answer to a share comes a little later
@@ -196,15 +197,15 @@ async def test_malformed_line_is_answered_with_an_error_and_no_more(line: bytes)
 
 @pytest.mark.parametrize(("line", "number"), ODD, ids=range(len(ODD)))
 async def test_odd_line_is_answered_with_its_id_as_it_came(line: bytes, number: Any) -> None:
-    async with serving() as site, undisturbed(site):
-        miner = await site.connect()
+    async with serving() as server, undisturbed(server):
+        miner = await server.connect()
         await miner.say(line + b"\n")
         assert await miner.message() == {"id": number, "result": "pong", "error": None}
 
 
 async def test_line_that_is_answered_with_silence_is_harmless() -> None:
-    async with serving() as site, undisturbed(site):
-        miner = await site.mining()
+    async with serving() as server, undisturbed(server):
+        miner = await server.mining()
         for line in (b"", b"\r", b"  \t", b'{"id":1,"result":true}', b'{"id":9,"error":[1,"x",null]}', b"{}"):
             await miner.say(line + b"\n")
         assert (await miner.call("mining.ping"))["result"] == "pong"
@@ -212,20 +213,20 @@ async def test_line_that_is_answered_with_silence_is_harmless() -> None:
 
 @pytest.mark.parametrize("line", [b"{", b"\x00", b"[]", b"nonsense"])
 async def test_ten_malformed_lines_are_enough(line: bytes) -> None:
-    async with serving() as site, undisturbed(site):
-        stranger = await site.connect()
+    async with serving() as server, undisturbed(server):
+        stranger = await server.connect()
         await push(stranger, (line + b"\n") * 1_000)
         answers = 0
         while await stranger.line():
             answers += 1
         assert answers == 10
-        assert site.board.dropped["malformed lines"] == 1
+        assert server.board.dropped["malformed lines"] == 1
 
 
 # The same share again
 
 
-async def credited(site: Site, miner: Miner, share: tuple[str, ...]) -> None:
+async def credited(server: LoopbackServer, miner: Miner, share: tuple[str, ...]) -> None:
     """It is accepted once, and then never again."""
     assert accepted(await miner.call("mining.submit", *share))
     assert (await miner.call("mining.submit", *share))["error"][0] == 22
@@ -252,10 +253,10 @@ def with_no_rolled_bits(share: tuple[str, ...]) -> tuple[str, ...]:
 )
 async def test_share_in_disguise_is_a_duplicate(disguise: Any) -> None:
     journal = MemoryJournal()
-    async with serving(journal=journal) as site:
-        miner = await site.mining()
+    async with serving(journal=journal) as server:
+        miner = await server.mining()
         share = miner.share(0xABCDEF)
-        await credited(site, miner, share)
+        await credited(server, miner, share)
         assert disguise(share) != share
         assert (await miner.call("mining.submit", *disguise(share)))["error"][0] == 22
         as_numbers = [*share[:3], int(share[3], 16), int(share[4], 16)]
@@ -265,11 +266,11 @@ async def test_share_in_disguise_is_a_duplicate(disguise: Any) -> None:
 
 async def test_share_of_another_worker_of_the_connection_is_a_duplicate() -> None:
     journal = MemoryJournal()
-    async with serving(journal=journal) as site:
-        miner = await site.mining()
+    async with serving(journal=journal) as server:
+        miner = await server.mining()
         assert (await miner.call("mining.authorize", "acme.c01.accomplice", "x"))["result"] is True
         share = miner.share()
-        await credited(site, miner, share)
+        await credited(server, miner, share)
         again = await miner.call("mining.submit", "acme.c01.accomplice", *share[1:])
         assert again["error"][0] == 22
         assert journal.counted() == 1
@@ -277,16 +278,16 @@ async def test_share_of_another_worker_of_the_connection_is_a_duplicate() -> Non
 
 async def test_share_after_a_reconnect_is_a_duplicate() -> None:
     journal = MemoryJournal()
-    async with serving(journal=journal) as site:
-        before = await site.connect()
+    async with serving(journal=journal) as server:
+        before = await server.connect()
         session_id = (await before.call("mining.subscribe", "x"))["result"][1]
         await before.call("mining.authorize", before.worker)
         await before.notified("mining.notify")
         share = before.share()
-        await credited(site, before, share)
+        await credited(server, before, share)
         before.reset()
-        await site.until(lambda: not site.board.connections)
-        after = await site.connect()
+        await until(lambda: not server.board.connections)
+        after = await server.connect()
         assert (await after.call("mining.subscribe", "x", session_id))["result"][1] == session_id
         await after.call("mining.authorize", after.worker)
         assert (await after.call("mining.submit", *share))["error"][0] == 22
@@ -296,19 +297,19 @@ async def test_share_after_a_reconnect_is_a_duplicate() -> None:
 
 async def test_share_that_left_in_the_middle_of_its_commit_is_a_duplicate_too() -> None:
     journal = JournalThatIsSlow()
-    async with serving(journal=journal) as site:
-        before = await site.connect()
+    async with serving(journal=journal) as server:
+        before = await server.connect()
         session_id = (await before.call("mining.subscribe", "x"))["result"][1]
         await before.call("mining.authorize", before.worker)
         await before.notified("mining.notify")
         share = before.share()
         await before.ask("mining.submit", *share)
-        await site.until(lambda: journal.started == 1)
+        await until(lambda: journal.started == 1)
         before.reset()
         for _ in range(2):
             journal.may_pass.release()
-        await site.until(lambda: not site.board.connections)
-        after = await site.connect()
+        await until(lambda: not server.board.connections)
+        after = await server.connect()
         await after.call("mining.subscribe", "x", session_id)
         await after.call("mining.authorize", after.worker)
         assert (await after.call("mining.submit", *share))["error"][0] == 22
@@ -319,8 +320,8 @@ async def test_share_that_left_in_the_middle_of_its_commit_is_a_duplicate_too() 
 async def test_a_share_is_no_share_of_what_a_retarget_comes_with() -> None:
     """Whatever it was credited: its hash was of another coinbase."""
     journal = MemoryJournal()
-    async with serving(journal=journal) as site:
-        miner = await site.mining()
+    async with serving(journal=journal) as server:
+        miner = await server.mining()
         shares = [miner.share(n) for n in range(20)]
         for share in shares[:10]:
             assert accepted(await miner.call("mining.submit", *share))
@@ -332,19 +333,19 @@ async def test_a_share_is_no_share_of_what_a_retarget_comes_with() -> None:
 
 async def test_share_of_the_refreshed_job_is_another_one() -> None:
     journal = MemoryJournal()
-    async with serving(journal=journal) as site:
-        miner = await site.mining()
-        await credited(site, miner, miner.share(7))
-        site.publish(make_work(1, refresh=1))
+    async with serving(journal=journal) as server:
+        miner = await server.mining()
+        await credited(server, miner, miner.share(7))
+        server.publish(make_work(1, refresh=1))
         await miner.notified("mining.notify")
-        await credited(site, miner, miner.share(7))
+        await credited(server, miner, miner.share(7))
         assert journal.counted() == 2
 
 
 # Floods
 
 
-async def flood(site: Site, shares: list[tuple[str, ...]], miner: Miner) -> list[int]:
+async def flood(server: LoopbackServer, shares: list[tuple[str, ...]], miner: Miner) -> list[int]:
     """The error codes that thousands of shares, sent without waiting, are answered with."""
     errors = []
 
@@ -379,15 +380,15 @@ async def test_flood_is_never_credited_and_disturbs_nobody(
     """Nor is it cut off here, which is for another test: on a slow machine a check would come in between."""
     monkeypatch.setattr("stratum.miners.switchboard.UNEARNED_PER_CHECK_MAX", 10_000)
     journal = MemoryJournal()
-    async with serving(journal=journal) as site:
-        flooder = await site.mining("acme.c01.flood")
+    async with serving(journal=journal) as server:
+        flooder = await server.mining("acme.c01.flood")
         shares: list[tuple[str, ...]] = [flooder.share(n) for n in range(5_000)]
         if kind == "stale":
-            site.publish(make_work(2))
+            server.publish(make_work(2))
         elif kind == "unknown":
             shares = [(name, f"{n:x}", *rest) for n, (name, _, *rest) in enumerate(shares)]
         elif kind == "duplicate":
-            await credited(site, flooder, shares[0])
+            await credited(server, flooder, shares[0])
             shares = [shares[0]] * 5_000
         elif kind == "low":
             harder = await raised(flooder, 1024)
@@ -401,18 +402,18 @@ async def test_flood_is_never_credited_and_disturbs_nobody(
         else:
             shares = [(*share[:2], share[2] + "00", *share[3:]) for share in shares]
         before = journal.counted()
-        async with undisturbed(site):
-            assert await flood(site, shares, flooder) == [code] * 5_000
+        async with undisturbed(server):
+            assert await flood(server, shares, flooder) == [code] * 5_000
         flooded = [tally for commit in journal.commits for tally in commit if tally.worker == 1]
         assert sum(tally.count for tally in flooded if tally.verdict is Verdict.ACCEPTED) == before
-        assert site.engine.totals()[verdict] >= 5_000
+        assert server.engine.totals()[verdict] >= 5_000
 
 
 @pytest.mark.usefixtures("_quick_retargets")
 async def test_shares_around_a_retarget_count_at_the_difficulty_of_their_job() -> None:
     journal = MemoryJournal()
-    async with serving(journal=journal) as site:
-        miner = await site.mining()
+    async with serving(journal=journal) as server:
+        miner = await server.mining()
         old = [miner.share(n) for n in range(50)]
         harder = await raised(miner, 2.0**-30)
         answers = []
@@ -436,8 +437,8 @@ async def test_shares_around_a_retarget_count_at_the_difficulty_of_their_job() -
 
 async def test_every_answer_is_a_line_of_json_however_odd_the_ids() -> None:
     ids = [b"1", b"null", b'"\\u00e9\\n"', b"[1,[2]]", b"1e308", b"-0", b'{"a":"b"}', b"true", b"1.50"]
-    async with serving() as site:
-        miner = await site.mining()
+    async with serving() as server:
+        miner = await server.mining()
         for raw in ids:
             name, job, *rest = miner.share()
             params = msgspec.json.encode([name, job, *rest])
@@ -448,9 +449,9 @@ async def test_every_answer_is_a_line_of_json_however_odd_the_ids() -> None:
 
 
 async def test_pool_out_of_extranonces_refuses_in_words_and_goes_on() -> None:
-    async with serving(extranonce1_bytes=1) as site, undisturbed(site):
-        miners = [await site.mining(f"acme.c01.u{number}") for number in range(255)]
-        late = await site.connect()
+    async with serving(extranonce1_bytes=1) as server, undisturbed(server):
+        miners = [await server.mining(f"acme.c01.u{number}") for number in range(255)]
+        late = await server.connect()
         refused = await late.call("mining.subscribe", "x")
         assert refused["error"][:2] == [20, "Pool is full: no extranonce left"]
         assert await late.line() == b""
@@ -459,13 +460,13 @@ async def test_pool_out_of_extranonces_refuses_in_words_and_goes_on() -> None:
 
 
 async def test_strangers_who_come_and_go_do_not_use_up_the_extranonces() -> None:
-    async with serving(extranonce1_bytes=1) as site, undisturbed(site):
+    async with serving(extranonce1_bytes=1) as server, undisturbed(server):
         for number in range(600):
-            stranger = await site.connect(f"acme.c66.u{number}")
+            stranger = await server.connect(f"acme.c66.u{number}")
             assert (await stranger.call("mining.subscribe", "x"))["error"] is None
             if number % 2:
                 assert (await stranger.call("mining.authorize", stranger.worker, "x"))["error"] is None
             await stranger.close()
-        assert len(site.channel.extranonces._resting) < 100, (
+        assert len(server.channel.extranonces._resting) < 100, (
             "who left while a share of others was in the queue"
         )

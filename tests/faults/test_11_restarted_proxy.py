@@ -17,7 +17,8 @@ from stratum.tallies import Verdict
 from tests.fakes.proxy_upstreams import hosting
 from tests.fakes.upstreams import HonestUpstream
 from tests.stages.two_pools import Side, a_node, a_side, add_route, at_rest, hurry, mine_on, running
-from tests.stages.two_pools_machines import Fleet, a_fleet, until
+from tests.stages.two_pools_machines import Fleet, a_fleet
+from tests.stages.waiting import until
 
 PREFIX = 0x0707
 SHARES = 8

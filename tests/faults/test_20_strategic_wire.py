@@ -11,6 +11,7 @@ from stratum.difficulty import DIFF1
 from stratum.tallies import Verdict
 from tests.stages.sessions import header
 from tests.stages.sockets import MemoryJournal, Miner, connect, encode, serving, virtual_clock
+from tests.stages.waiting import until
 
 HASHES: Final = 2_000
 LEVELS: Final = range(-31, -24)
@@ -60,8 +61,8 @@ async def told(miner: Miner, log2: int) -> str:
 async def test_who_hashes_first_and_chooses_then_is_credited_his_work(clock: trio.testing.MockClock) -> None:
     """Half of the hashes are sold under seven harder ids, the others after coming back for more."""
     journal = MemoryJournal()
-    async with serving(journal=journal) as site:
-        miner = await connect(site.port)
+    async with serving(journal=journal) as server:
+        miner = await connect(server.port)
         subscribed = (await miner.call("mining.subscribe", "x"))["result"]
         session_id = subscribed[1]
         await miner.call("mining.authorize", miner.worker, "x")
@@ -75,15 +76,15 @@ async def test_who_hashes_first_and_chooses_then_is_credited_his_work(clock: tri
         refused = await sell(miner, found[::2], ids, job[7])
         await sell(miner, refused, ids[:1], job[7])
         await miner.close()
-        await site.until(lambda: not site.board.connections)
+        await until(lambda: not server.board.connections)
 
-        back = await connect(site.port)
+        back = await connect(server.port)
         assert (await back.call("mining.subscribe", "x", session_id))["result"][1] == session_id
         await back.call("mining.authorize", back.worker, f"md={2.0 ** LEVELS[-1]}")
         refused = await sell(back, [one for one in found[1::2] if one[0] <= DIFF1 << 25], ids[:1], job[7])
         await sell(back, [one for one in found[1::2] if one[0] > DIFF1 << 25] + refused, ids[:1], job[7])
         await back.close()
-        await site.until(lambda: not site.board.connections)
+        await until(lambda: not server.board.connections)
     credited = sum(
         tally.count << 32 + tally.difficulty_log2
         for commit in journal.commits

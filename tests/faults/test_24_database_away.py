@@ -29,7 +29,7 @@ from pool.books.journal_schema import upstream_submits
 from pool.books.store import WRITER_LOCK, Store, open_store
 from stratum.tallies import Verdict
 from tests.fixtures.databases import PostgresDatabases, SqliteDatabases, fresh_store
-from tests.pool.books.test_journal import Site, tally
+from tests.stages.journal import JournalOnStore, tally
 
 
 def cut_off() -> DBAPIError:
@@ -65,91 +65,96 @@ class StoreThatIsCutOff(Store):
 
 
 @pytest.fixture
-def site(sqlite_databases: SqliteDatabases, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def booked(sqlite_databases: SqliteDatabases, monkeypatch: pytest.MonkeyPatch) -> Iterator[JournalOnStore]:
     monkeypatch.setattr(database_waits, "PAUSE_S", 0.0)
     monkeypatch.setattr(journal, "STEP_PAUSE_S", 0.0)
     with fresh_store(sqlite_databases) as whole:
-        yield Site(StoreThatIsCutOff(whole))
+        yield JournalOnStore(StoreThatIsCutOff(whole))
 
 
-def faulty(site: Site) -> StoreThatIsCutOff:
-    return cast(StoreThatIsCutOff, site.store)
+def faulty(booked: JournalOnStore) -> StoreThatIsCutOff:
+    return cast(StoreThatIsCutOff, booked.store)
 
 
 @pytest.mark.parametrize("where", ["before", "within", "behind"])
 async def test_a_commit_that_was_cut_off_is_done_once_whether_or_not_it_had_happened(
-    site: Site, where: str
+    booked: JournalOnStore, where: str
 ) -> None:
     submits = ForwardedShares()
-    site.journal._submits = submits
-    worker = site.worker("acme.c01.u1")
+    booked.journal._submits = submits
+    worker = booked.worker("acme.c01.u1")
     share = Forwarded(
-        key=b"a", worker=worker, epoch=site.epoch, difficulty_log2=16, counted=False, target=1 << 200
+        key=b"a", worker=worker, epoch=booked.epoch, difficulty_log2=16, counted=False, target=1 << 200
     )
-    for tallies in (tally(worker, site.epoch, count=3), b""):  # with a batch, and with nothing but the share
+    for tallies in (
+        tally(worker, booked.epoch, count=3),
+        b"",
+    ):  # with a batch, and with nothing but the share
         share = Forwarded(
             key=bytes([len(tallies)]),
             worker=worker,
-            epoch=site.epoch,
+            epoch=booked.epoch,
             difficulty_log2=16,
             counted=False,
             target=1 << 200,
         )
         submits.note(share)
-        faulty(site).faults = [where, where]
+        faulty(booked).faults = [where, where]
         with capture_logs() as logs:
-            await site.journal.commit(tallies)
+            await booked.journal.commit(tallies)
         assert [it["event"] for it in logs] == ["database_waited_for", "database_answers"]
-    assert site.shares() == {(worker, Verdict.ACCEPTED): 3}
-    with site.store.read() as connection:
+    assert booked.shares() == {(worker, Verdict.ACCEPTED): 3}
+    with booked.store.read() as connection:
         assert connection.scalar(select(func.count()).select_from(upstream_submits)) == 2
 
 
 @pytest.mark.parametrize("where", ["before", "within", "behind"])
 @pytest.mark.parametrize("rows_max", [1_000, 2])
 async def test_a_fold_that_was_cut_off_anywhere_counts_every_share_once(
-    site: Site, monkeypatch: pytest.MonkeyPatch, where: str, rows_max: int
+    booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch, where: str, rows_max: int
 ) -> None:
     monkeypatch.setattr(journal, "ROWS_MAX", rows_max)
     expected = {}
     for number in range(4):
-        worker = site.worker(f"acme.c01.u{number}")
-        await site.journal.commit(tally(worker, site.epoch, count=number + 1))
+        worker = booked.worker(f"acme.c01.u{number}")
+        await booked.journal.commit(tally(worker, booked.epoch, count=number + 1))
         expected[worker, Verdict.ACCEPTED] = number + 1
-    faulty(site).faults = [where, ""] * 30  # every other transaction
-    await site.journal.fold()
-    faulty(site).faults = []
-    assert site.shares() == expected
-    with site.store.read() as connection:
+    faulty(booked).faults = [where, ""] * 30  # every other transaction
+    await booked.journal.fold()
+    faulty(booked).faults = []
+    assert booked.shares() == expected
+    with booked.store.read() as connection:
         assert connection.scalar(select(func.count()).select_from(workers)) == 4
 
 
 async def test_after_the_bound_the_journal_ends_in_words_that_say_what_to_do(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "COMMIT_WAIT_S", 0.0)
-    faulty(site).faults = ["before"] * 10
+    faulty(booked).faults = ["before"] * 10
     with pytest.raises(JournalFailed, match=r"the connection is lost.*start the pool again"):
-        await site.journal.commit(tally(site.worker("acme.c01.u1"), site.epoch))
-    assert faulty(site).transactions < 10
-    faulty(site).faults = []
-    site.restart()
-    assert site.shares() == {}
+        await booked.journal.commit(tally(booked.worker("acme.c01.u1"), booked.epoch))
+    assert faulty(booked).transactions < 10
+    faulty(booked).faults = []
+    booked.restart()
+    assert booked.shares() == {}
 
 
-async def test_a_stop_does_not_wait_for_the_bound(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_does_not_wait_for_the_bound(
+    booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(journal, "STOP_WAIT_S", 0.0)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(site.journal.run)
+        nursery.start_soon(booked.journal.run)
         await trio.testing.wait_all_tasks_blocked(0.01)
         nursery.cancel_scope.cancel()
-    faulty(site).faults = ["before"] * 100
+    faulty(booked).faults = ["before"] * 100
     with pytest.raises(JournalFailed):
-        await site.journal.commit(tally(site.worker("acme.c01.u1"), site.epoch))
+        await booked.journal.commit(tally(booked.worker("acme.c01.u1"), booked.epoch))
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT])
-async def test_a_full_or_broken_disk_is_never_asked_twice(site: Site, code: int) -> None:
+async def test_a_full_or_broken_disk_is_never_asked_twice(booked: JournalOnStore, code: int) -> None:
     attempts = 0
 
     def commit() -> None:
@@ -192,34 +197,34 @@ async def test_a_postgresql_that_cuts_everybody_off_or_is_locked_is_waited_for(
     monkeypatch.setattr(pool_store, "BOUNDS_MS", {"lock_timeout": 100})
     with postgres_databases.fresh_url() as url:
         store = open_store(url)
-        site = Site(store)
-        worker = site.worker("acme.c01.u1")
-        await site.journal.commit(tally(worker, site.epoch))
+        booked = JournalOnStore(store)
+        worker = booked.worker("acme.c01.u1")
+        await booked.journal.commit(tally(worker, booked.epoch))
         cut = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
                    " AND datname = current_database()")  # fmt: skip
         with store.read() as connection:
             connection.execute(cut)
-        await site.journal.commit(tally(worker, site.epoch))
+        await booked.journal.commit(tally(worker, booked.epoch))
         locked = psycopg.connect(url.replace("postgresql://angara@/", "postgresql://angara@/"))
         locked.execute(f"SELECT pg_advisory_lock({WRITER_LOCK})")
         with capture_logs() as logs:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(site.journal.commit, tally(worker, site.epoch))
+                nursery.start_soon(booked.journal.commit, tally(worker, booked.epoch))
                 while not logs:  # noqa: ASYNC110 - the first attempt is in another thread
                     await trio.sleep(0.01)
                 locked.close()
         assert [it["event"] for it in logs] == ["database_waited_for", "database_answers"]
-        await site.journal.fold()
-        assert site.shares() == {(worker, Verdict.ACCEPTED): 3}
+        await booked.journal.fold()
+        assert booked.shares() == {(worker, Verdict.ACCEPTED): 3}
         store.close()
 
 
-def keeper(site: Site) -> Bookkeeper:
-    return Bookkeeper(site.store, cast(Any, None), site.registry, times=BookTimes())
+def keeper(booked: JournalOnStore) -> Bookkeeper:
+    return Bookkeeper(booked.store, cast(Any, None), booked.registry, times=BookTimes())
 
 
 async def test_the_books_wait_and_go_on_where_a_database_error_does_not_pass(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pool.books.bookkeeper.AGAIN_S", 0.0)
     attempts = trio.Event()
@@ -235,13 +240,13 @@ async def test_the_books_wait_and_go_on_where_a_database_error_does_not_pass(
 
     with capture_logs() as logs:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(keeper(site)._kept, "settle", settle)
+            nursery.start_soon(keeper(booked)._kept, "settle", settle)
             await attempts.wait()
             nursery.cancel_scope.cancel()
     assert [(it["event"], it["doing"]) for it in logs] == [("books_not_kept", "settle")] * 2
 
 
-async def test_books_that_do_not_go_together_end_the_pool_in_words(site: Site) -> None:
+async def test_books_that_do_not_go_together_end_the_pool_in_words(booked: JournalOnStore) -> None:
     async def settle() -> None:
         raise ValueError("an overdrawn account")
 
@@ -249,7 +254,7 @@ async def test_books_that_do_not_go_together_end_the_pool_in_words(site: Site) -
         capture_logs(),
         pytest.raises(BooksFailed, match=r"cannot settle: an overdrawn account.*ledger verify"),
     ):
-        await keeper(site)._kept("settle", settle)
+        await keeper(booked)._kept("settle", settle)
 
 
 def test_a_start_on_a_full_disk_is_answered_in_words_and_exit_code_2(tmp_path: Path) -> None:

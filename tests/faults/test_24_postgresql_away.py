@@ -22,7 +22,7 @@ from pool.fleet.rows import add_tenant
 from stratum.tallies import Verdict
 from tests.fixtures.databases import PostgresDatabases
 from tests.fixtures.postgres_server import PostgresServer
-from tests.pool.books.test_journal import Site, tally
+from tests.stages.journal import JournalOnStore, tally
 from tests.stages.two_pools import TERMS, Side, a_fleet, a_node, at_rest, running
 
 MACHINES = 4
@@ -50,8 +50,8 @@ def waited(logs: list[structlog.typing.EventDict]) -> list[str]:
     return [it["event"] for it in logs if it["event"].startswith("database_")]
 
 
-async def committed(site: Site, worker: int, done: list[int]) -> None:
-    await site.journal.commit(tally(worker, site.epoch))
+async def committed(booked: JournalOnStore, worker: int, done: list[int]) -> None:
+    await booked.journal.commit(tally(worker, booked.epoch))
     done.append(1)
 
 
@@ -67,15 +67,15 @@ async def test_a_server_that_was_killed_has_all_that_was_acknowledged_and_takes_
     assert AWAY_S < journal.COMMIT_WAIT_S
     with its_databases.fresh_url() as url:
         store = open_store(url)
-        site = Site(store)
-        worker = site.worker("acme.c01.u1")
+        booked = JournalOnStore(store)
+        worker = booked.worker("acme.c01.u1")
         for _ in range(3):
-            await site.journal.commit(tally(worker, site.epoch))
+            await booked.journal.commit(tally(worker, booked.epoch))
         done: list[int] = []
         server.kill()
         with structlog.testing.capture_logs() as logs:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(committed, site, worker, done)
+                nursery.start_soon(committed, booked, worker, done)
                 while not waited(logs):
                     await trio.lowlevel.checkpoint()
                 for _ in range(int(AWAY_S) // 60):
@@ -86,9 +86,9 @@ async def test_a_server_that_was_killed_has_all_that_was_acknowledged_and_takes_
                 while not done:
                     await trio.lowlevel.checkpoint()
         assert waited(logs) == ["database_waited_for", "database_answers"]
-        assert site.shares() == {(worker, Verdict.ACCEPTED): 4}
-        await site.journal.fold()
-        assert site.shares() == {(worker, Verdict.ACCEPTED): 4}
+        assert booked.shares() == {(worker, Verdict.ACCEPTED): 4}
+        await booked.journal.fold()
+        assert booked.shares() == {(worker, Verdict.ACCEPTED): 4}
         store.close()
 
 

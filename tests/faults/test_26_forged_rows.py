@@ -41,7 +41,7 @@ from pool.upstreams.rows import add_upstream
 from stratum.tallies import Verdict
 from tests.fixtures.databases import Databases, disarm, fresh_store
 from tests.histories.orders import new_order, new_upstream
-from tests.stages.batches import Desk
+from tests.stages.batches import Treasury
 
 HOUR, NOW_S = 496_000, 496_000 * 3600
 ACME, BOREALIS = 1, 2
@@ -127,22 +127,22 @@ def work(connection: Connection) -> None:
 
 
 def pay(store: Store) -> None:
-    desk = Desk(store)
-    script = desk.signer.script(3)
+    treasury = Treasury(store)
+    script = treasury.signer.script(3)
     items = (
         Item(
             position=0, tenant_id=ACME, tenant="acme", address=ACME_ADDRESS, script=script, amount_sat=20_000
         ),
     )
-    desk.do(draft, Plan(items, ()), ANN)
-    desk.do(approve, 1, digest(items), 5_000, BOB)
-    desk.do(attempt, 1, *desk.make(), 100, ANN)
-    psbt = desk.do(give, 1, 1, ANN)
+    treasury.do(draft, Plan(items, ()), ANN)
+    treasury.do(approve, 1, digest(items), 5_000, BOB)
+    treasury.do(attempt, 1, *treasury.make(), 100, ANN)
+    psbt = treasury.do(give, 1, 1, ANN)
     assert isinstance(psbt, bytes)
-    desk.do(sign, 1, 1, desk.signed(psbt), ANN)
-    desk.do(send, 1, 1, ANN)
-    desk.do(confirm, 1, 1, PAID_IN, 101, NOW_S + 9000)
-    desk.do(finish, 1, PAID_IN, NOW_S + 9000)
+    treasury.do(sign, 1, 1, treasury.signed(psbt), ANN)
+    treasury.do(send, 1, 1, ANN)
+    treasury.do(confirm, 1, 1, PAID_IN, 101, NOW_S + 9000)
+    treasury.do(finish, 1, PAID_IN, NOW_S + 9000)
 
 
 # What is changed in a table, the table that is named then, and why.

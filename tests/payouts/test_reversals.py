@@ -45,7 +45,7 @@ from payouts.schemas.proposals import confirmations, proposals
 from payouts.tallies import ACCEPTED, Tally, record
 from pool.books.store import Store
 from pool.books.verify import verify
-from tests.stages.batches import Desk
+from tests.stages.batches import Treasury
 from tests.stages.payouts import NOW_S, PAID_SAT, register
 
 ANN, BOB = Act("ann", NOW_S), Act("bob", NOW_S + 60)
@@ -55,24 +55,24 @@ CREDIT = 1  # the number of the first tenant's credit in the ledger
 
 
 @pytest.fixture
-def desk(store: Store) -> Iterator[Desk]:
+def treasury(store: Store) -> Iterator[Treasury]:
     register(store)
-    yield Desk(store)
+    yield Treasury(store)
     with store.read() as connection:
         assert audit(connection).wrong is None
 
 
-def reversed_by_two(desk: Desk, seq: int) -> int:
+def reversed_by_two(treasury: Treasury, seq: int) -> int:
     """Proposed by ann, confirmed by bob: the reversal's number."""
-    with desk.write() as connection:
+    with treasury.write() as connection:
         proposal = propose_reversal(connection, seq, WHY, ANN)
-    with desk.write() as connection:
+    with treasury.write() as connection:
         return confirm_reversal(connection, seq, proposal.id, BOB).seq
 
 
-def test_two_persons_reverse_a_transaction_and_the_books_say_who_and_why(desk: Desk) -> None:
-    seq = reversed_by_two(desk, CREDIT)
-    with desk.store.read() as connection:
+def test_two_persons_reverse_a_transaction_and_the_books_say_who_and_why(treasury: Treasury) -> None:
+    seq = reversed_by_two(treasury, CREDIT)
+    with treasury.store.read() as connection:
         row = connection.execute(select(ledger_transactions).where(ledger_transactions.c.seq == seq)).one()
         assert balance_sat(connection, payable(1)) == 0
         said = connection.execute(select(confirmations)).one()
@@ -82,31 +82,31 @@ def test_two_persons_reverse_a_transaction_and_the_books_say_who_and_why(desk: D
 
 
 @pytest.mark.parametrize("by", ["ann", "ANN", "a n n", "Ann."])
-def test_one_person_reverses_nothing(desk: Desk, by: str) -> None:
-    before = desk.balances()
-    with desk.write() as connection:
+def test_one_person_reverses_nothing(treasury: Treasury, by: str) -> None:
+    before = treasury.balances()
+    with treasury.write() as connection:
         proposal = propose_reversal(connection, CREDIT, WHY, ANN)
         assert propose_reversal(connection, CREDIT, WHY, ANN) == proposal
-    with pytest.raises(ProposalError, match="somebody else has to"), desk.write() as connection:
+    with pytest.raises(ProposalError, match="somebody else has to"), treasury.write() as connection:
         confirm_reversal(connection, CREDIT, proposal.id, Act(by, NOW_S))
-    assert desk.balances() == before
+    assert treasury.balances() == before
 
 
 @pytest.mark.parametrize("back_s", [1, 86_400])
 def test_what_two_persons_say_is_in_the_order_of_time_though_the_clock_steps_back(
-    desk: Desk, back_s: int
+    treasury: Treasury, back_s: int
 ) -> None:
     early = Act("bob", NOW_S - back_s)
-    with desk.write() as connection:
+    with treasury.write() as connection:
         proposal = propose_reversal(connection, CREDIT, WHY, ANN)
-    with desk.write() as connection:
+    with treasury.write() as connection:
         confirm_reversal(connection, CREDIT, proposal.id, early)
-    with desk.write() as connection:
+    with treasury.write() as connection:
         agree(connection, ProposalKind.NO_PAYOUT, "ab" * 32, WHY, ANN)
         agree(connection, ProposalKind.NO_PAYOUT, "ab" * 32, WHY, early)
         propose(connection, ProposalKind.NO_PAYOUT, "cd" * 32, WHY, early)
         accept_stranger(connection, "cd" * 32, "", early)
-    with desk.store.read() as connection:
+    with treasury.store.read() as connection:
         dated = [
             *connection.scalars(select(proposals.c.proposed_at_s)),
             *connection.scalars(select(confirmations.c.confirmed_at_s)),
@@ -116,12 +116,12 @@ def test_what_two_persons_say_is_in_the_order_of_time_though_the_clock_steps_bac
     assert set(dated) == {NOW_S}
 
 
-def test_a_transaction_is_reversed_once_and_a_reversal_never(desk: Desk) -> None:
-    with desk.write() as connection:
+def test_a_transaction_is_reversed_once_and_a_reversal_never(treasury: Treasury) -> None:
+    with treasury.write() as connection:
         other = propose_reversal(connection, CREDIT, "another reason", BOB)
-    seq = reversed_by_two(desk, CREDIT)
-    after = desk.balances()
-    with desk.write() as connection:
+    seq = reversed_by_two(treasury, CREDIT)
+    after = treasury.balances()
+    with treasury.write() as connection:
         with pytest.raises(LedgerError, match=f"transaction {seq} reversed it already"):
             propose_reversal(connection, CREDIT, WHY, ANN)
         with pytest.raises(LedgerError, match=f"transaction {seq} reversed it already"):
@@ -132,24 +132,24 @@ def test_a_transaction_is_reversed_once_and_a_reversal_never(desk: Desk) -> None
             propose_reversal(connection, seq, WHY, ANN)
         with pytest.raises(LedgerError, match="there is no transaction 99"):
             propose_reversal(connection, 99, WHY, ANN)
-    assert desk.balances() == after
+    assert treasury.balances() == after
 
 
-def test_a_credit_that_is_on_its_way_is_not_reversed(desk: Desk) -> None:
+def test_a_credit_that_is_on_its_way_is_not_reversed(treasury: Treasury) -> None:
     """Neither by a proposal from before the draft, when the balance was there."""
-    with desk.write() as connection:
+    with treasury.write() as connection:
         early = propose_reversal(connection, CREDIT, WHY, ANN)
-    desk.do(draft, desk.plan(), ANN)
-    before = desk.balances()
-    with desk.write() as connection:
+    treasury.do(draft, treasury.plan(), ANN)
+    before = treasury.balances()
+    with treasury.write() as connection:
         for step in (
             lambda: propose_reversal(connection, CREDIT, "another", ANN),
             lambda: confirm_reversal(connection, CREDIT, early.id, BOB),
         ):
             with pytest.raises(LedgerError, match=rf"payable has 0 satoshi, {ACME_SAT} cannot leave it"):
                 step()
-    assert desk.balances() == before
-    with pytest.raises(Overdrawn), desk.write() as connection:  # whatever the code before it says
+    assert treasury.balances() == before
+    with pytest.raises(Overdrawn), treasury.write() as connection:  # whatever the code before it says
         post(
             connection,
             Transaction(
@@ -164,11 +164,13 @@ def test_a_credit_that_is_on_its_way_is_not_reversed(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("state", [State.DRAFT, State.BROADCAST, State.FINAL])
-def test_no_step_of_a_payout_is_reversed_so_nobody_is_owed_what_he_was_paid(desk: Desk, state: State) -> None:
+def test_no_step_of_a_payout_is_reversed_so_nobody_is_owed_what_he_was_paid(
+    treasury: Treasury, state: State
+) -> None:
     """The best strategy of two operators and a tenant: take the payment back, and be paid again."""
-    desk.bring_to(state)
-    before = desk.balances()
-    with desk.write() as connection:
+    treasury.bring_to(state)
+    before = treasury.balances()
+    with treasury.write() as connection:
         steps = connection.scalars(
             select(ledger_transactions.c.seq).where(ledger_transactions.c.kind == "payout")
         ).all()
@@ -179,12 +181,12 @@ def test_no_step_of_a_payout_is_reversed_so_nobody_is_owed_what_he_was_paid(desk
             forced = propose(connection, ProposalKind.REVERSAL, str(seq), WHY, ANN)
             with pytest.raises(LedgerError, match="step of a payout batch"):
                 confirm_reversal(connection, seq, forced.id, BOB)
-    assert desk.balances() == before
+    assert treasury.balances() == before
 
 
-def test_the_income_of_a_block_is_booked_back_by_the_chain_alone(desk: Desk) -> None:
+def test_the_income_of_a_block_is_booked_back_by_the_chain_alone(treasury: Treasury) -> None:
     block = Block(hash="ab" * 32, height=7, worker_id=None, income_sat=5, found_at_s=NOW_S)
-    with desk.write() as connection:
+    with treasury.write() as connection:
         record_block(connection, block, NOW_S)
         mark(connection, block.hash, Status.PENDING, NOW_S)
         seq = connection.scalar(
@@ -197,39 +199,39 @@ def test_the_income_of_a_block_is_booked_back_by_the_chain_alone(desk: Desk) -> 
         assert balances_sat(connection)[PoolAccount.BLOCK_INCOME_PENDING] == 0
 
 
-def test_a_settlement_is_reversed_and_its_work_is_not_settled_again(desk: Desk) -> None:
+def test_a_settlement_is_reversed_and_its_work_is_not_settled_again(treasury: Treasury) -> None:
     rate = (
         "INSERT INTO rates"
         " (id, tenant_id, scheme, fee_bps, nbits, height, subsidy_sat, block_fees_sat, created_at_s)"
         " VALUES (99, 1, 'pps', 200, 386089497, 840000, 312500000, 0, 0)"
     )
     tally = Tally(worker_id=1, rate_id=99, minute=540, difficulty_log2=30, verdict=ACCEPTED, shares=99)
-    with desk.write() as connection:
+    with treasury.write() as connection:
         connection.execute(text(rate))
         record(connection, "pool", 1, [tally])
         [settlement] = settle(connection, NOW_S)
         seq = connection.scalar(select(func.max(ledger_transactions.c.seq)))
     assert seq is not None
     assert settlement.posted_sat + settlement.fee_posted_sat > 0
-    reversed_by_two(desk, seq)
-    with desk.write() as connection:
+    reversed_by_two(treasury, seq)
+    with treasury.write() as connection:
         assert settle(connection, NOW_S + 7200) == ()
         assert balance_sat(connection, payable(1)) == ACME_SAT
         assert balance_sat(connection, PoolAccount.FEE_INCOME) == 0
 
 
-def test_what_is_no_reason_is_refused(desk: Desk) -> None:
+def test_what_is_no_reason_is_refused(treasury: Treasury) -> None:
     for why in ("", " x", "x" * (WHY_CHARACTERS_MAX + 1), "a\nb"):
-        with pytest.raises(ProposalError, match="a reason is"), desk.write() as connection:
+        with pytest.raises(ProposalError, match="a reason is"), treasury.write() as connection:
             propose_reversal(connection, CREDIT, why, ANN)
     longest = Act("x" * 64, NOW_S)
-    with desk.write() as connection:
+    with treasury.write() as connection:
         proposal = propose_reversal(connection, CREDIT, "y" * WHY_CHARACTERS_MAX, longest)
         confirm_reversal(connection, CREDIT, proposal.id, Act("z" * 64, NOW_S))
 
 
-def test_a_proposal_is_confirmed_for_what_it_is_about(desk: Desk) -> None:
-    with desk.write() as connection:
+def test_a_proposal_is_confirmed_for_what_it_is_about(treasury: Treasury) -> None:
+    with treasury.write() as connection:
         proposal = propose_reversal(connection, CREDIT, WHY, ANN)
         said = propose(connection, ProposalKind.NO_PAYOUT, str(CREDIT), WHY, ANN)
         for seq, number in ((CREDIT + 1, proposal.id), (CREDIT, said.id)):
@@ -240,9 +242,9 @@ def test_a_proposal_is_confirmed_for_what_it_is_about(desk: Desk) -> None:
         assert reversible(connection, CREDIT).proposals == (proposal,)
 
 
-def test_two_persons_agree_in_either_order_and_once(desk: Desk) -> None:
+def test_two_persons_agree_in_either_order_and_once(treasury: Treasury) -> None:
     kind, txid = ProposalKind.NO_PAYOUT, "ab" * 32
-    with desk.write() as connection:
+    with treasury.write() as connection:
         assert agreed(connection, kind, txid) is None
         assert not agree(connection, kind, txid, "looked at", BOB)
         assert not agree(connection, kind, txid, "looked at", Act("B.O.B", NOW_S))
@@ -253,13 +255,13 @@ def test_two_persons_agree_in_either_order_and_once(desk: Desk) -> None:
         assert agreed(connection, ProposalKind.REVERSAL, txid) is None
 
 
-def test_what_was_said_cannot_be_changed(desk: Desk) -> None:
-    reversed_by_two(desk, CREDIT)
+def test_what_was_said_cannot_be_changed(treasury: Treasury) -> None:
+    reversed_by_two(treasury, CREDIT)
     for statement in (
         proposals.update().values(proposed_by="x"),
         proposals.delete(),
         confirmations.update().values(confirmed_by="x"),
         confirmations.delete(),
     ):
-        with pytest.raises(DatabaseError, match="append-only"), desk.write() as connection:
+        with pytest.raises(DatabaseError, match="append-only"), treasury.write() as connection:
             connection.execute(statement)

@@ -36,7 +36,7 @@ PRICE = Price(nbits=0x17034219, subsidy_sat=312_500_000, block_fees_sat=0, fee_b
 Key = tuple[int, int, int, int]  # worker, rate, difficulty, verdict
 
 
-class Site:
+class RecordedTallies:
     """Two tenants with three workers each, on rate 1 and rate 2."""
 
     def __init__(self, store: Store) -> None:
@@ -77,8 +77,8 @@ class Site:
 
 
 @pytest.fixture
-def site(store: Store) -> Iterator[Site]:
-    made = Site(store)
+def recorded(store: Store) -> Iterator[RecordedTallies]:
+    made = RecordedTallies(store)
     yield made
     with store.read() as connection:
         assert audit(connection).wrong is None
@@ -99,10 +99,10 @@ def tally(shares: int, worker_id: int = 100, minute: int = MINUTE, log2: int = 1
 # Recording
 
 
-def test_tallies_of_a_minute_are_added_up(site: Site) -> None:
-    site.record(tally(3), tally(4, 101), tally(1, verdict=8))
-    site.record(tally(5), tally(2, log2=17), tally(9, minute=MINUTE + 1), tally(1, 200))
-    assert site.rows(tally_minutes) == [
+def test_tallies_of_a_minute_are_added_up(recorded: RecordedTallies) -> None:
+    recorded.record(tally(3), tally(4, 101), tally(1, verdict=8))
+    recorded.record(tally(5), tally(2, log2=17), tally(9, minute=MINUTE + 1), tally(1, 200))
+    assert recorded.rows(tally_minutes) == [
         (MINUTE, 100, 1, 16, 0, 8),
         (MINUTE, 100, 1, 16, 8, 1),
         (MINUTE, 100, 1, 17, 0, 2),
@@ -112,10 +112,12 @@ def test_tallies_of_a_minute_are_added_up(site: Site) -> None:
     ]
 
 
-def test_accepted_shares_are_added_up_by_rate_and_hour_as_well(site: Site) -> None:
-    site.record(tally(3), tally(4, 101), tally(1, verdict=8), tally(2, log2=17), tally(5, minute=MINUTE + 60))
-    site.record(tally(1, 200), tally(10, 102))
-    assert site.rows(rate_hours) == [
+def test_accepted_shares_are_added_up_by_rate_and_hour_as_well(recorded: RecordedTallies) -> None:
+    recorded.record(
+        tally(3), tally(4, 101), tally(1, verdict=8), tally(2, log2=17), tally(5, minute=MINUTE + 60)
+    )
+    recorded.record(tally(1, 200), tally(10, 102))
+    assert recorded.rows(rate_hours) == [
         (1, HOUR, 16, 17, 0, 0),
         (1, HOUR, 17, 2, 0, 0),
         (1, HOUR + 1, 16, 5, 0, 0),
@@ -123,58 +125,60 @@ def test_accepted_shares_are_added_up_by_rate_and_hour_as_well(site: Site) -> No
     ]
 
 
-def test_shares_that_no_upstream_took_are_counted_apart_among_those_that_are_credited(site: Site) -> None:
+def test_shares_that_no_upstream_took_are_counted_apart_among_those_that_are_credited(
+    recorded: RecordedTallies,
+) -> None:
     lost = msgspec.structs.replace(tally(7), undelivered=True)
-    site.record(tally(3), lost)
-    site.record(lost)
-    assert site.rows(rate_hours) == [(1, HOUR, 16, 17, 0, 14)]
+    recorded.record(tally(3), lost)
+    recorded.record(lost)
+    assert recorded.rows(rate_hours) == [(1, HOUR, 16, 17, 0, 14)]
 
 
-def test_the_same_key_twice_in_a_batch_counts_twice(site: Site) -> None:
-    site.record(tally(3), tally(3))
-    assert site.shares() == {(100, 1, 16, 0): 6}
+def test_the_same_key_twice_in_a_batch_counts_twice(recorded: RecordedTallies) -> None:
+    recorded.record(tally(3), tally(3))
+    assert recorded.shares() == {(100, 1, 16, 0): 6}
 
 
-def test_a_batch_is_recorded_once_however_often_it_is_tried(site: Site) -> None:
-    with site.store.write() as connection:
+def test_a_batch_is_recorded_once_however_often_it_is_tried(recorded: RecordedTallies) -> None:
+    with recorded.store.write() as connection:
         assert record(connection, "a", 1, [tally(3)])
         assert not record(connection, "a", 1, [tally(3)])
         assert record(connection, "a", 2, [tally(4)])
-    with site.store.write() as connection:
+    with recorded.store.write() as connection:
         assert not record(connection, "a", 1, [tally(3)])
         assert not record(connection, "a", 2, [tally(4)])
         assert record(connection, "b", 1, [tally(5)])  # another start of the pool counts for itself
         assert record(connection, "a", 3, [])
-    assert site.shares() == {(100, 1, 16, 0): 12}
-    assert site.rows(journal_writers) == [("a", 3), ("b", 1)]
+    assert recorded.shares() == {(100, 1, 16, 0): 12}
+    assert recorded.rows(journal_writers) == [("a", 3), ("b", 1)]
 
 
-def test_a_missing_batch_is_noticed(site: Site) -> None:
+def test_a_missing_batch_is_noticed(recorded: RecordedTallies) -> None:
     with pytest.raises(JournalGap, match="batch 2 of journal writer a came after batch None"):
-        record_alone(site, 2)
-    record_alone(site, 1)
+        record_alone(recorded, 2)
+    record_alone(recorded, 1)
     with pytest.raises(JournalGap, match="batch 3 of journal writer a came after batch 1"):
-        record_alone(site, 3)
-    assert site.shares() == {(100, 1, 16, 0): 1}
+        record_alone(recorded, 3)
+    assert recorded.shares() == {(100, 1, 16, 0): 1}
 
 
-def record_alone(site: Site, batch: int) -> None:
-    with site.store.write() as connection:
+def record_alone(recorded: RecordedTallies, batch: int) -> None:
+    with recorded.store.write() as connection:
         record(connection, "a", batch, [tally(1)])
 
 
-def test_a_batch_that_crashes_anywhere_is_there_entirely_or_not_at_all(site: Site) -> None:
-    site.record(tally(1))
+def test_a_batch_that_crashes_anywhere_is_there_entirely_or_not_at_all(recorded: RecordedTallies) -> None:
+    recorded.record(tally(1))
     for statement in range(9):
         with pytest.raises(Crash), crash_at(statement):
-            site.record(tally(2), tally(3, 101))
-        site.batch -= 1
-        assert site.shares() == {(100, 1, 16, 0): 1}
-    site.record(tally(2), tally(3, 101))
-    assert site.shares() == {(100, 1, 16, 0): 3, (101, 1, 16, 0): 3}
+            recorded.record(tally(2), tally(3, 101))
+        recorded.batch -= 1
+        assert recorded.shares() == {(100, 1, 16, 0): 1}
+    recorded.record(tally(2), tally(3, 101))
+    assert recorded.shares() == {(100, 1, 16, 0): 3, (101, 1, 16, 0): 3}
 
 
-def test_what_cannot_be_counted_is_refused_whole(site: Site) -> None:
+def test_what_cannot_be_counted_is_refused_whole(recorded: RecordedTallies) -> None:
     no_rate = Tally(worker_id=100, rate_id=0, minute=MINUTE, difficulty_log2=0, verdict=0, shares=1)
     unknown_rate = Tally(worker_id=100, rate_id=77, minute=MINUTE, difficulty_log2=0, verdict=0, shares=1)
     for bad in (
@@ -187,109 +191,112 @@ def test_what_cannot_be_counted_is_refused_whole(site: Site) -> None:
         unknown_rate,
     ):
         with pytest.raises(IntegrityError):
-            site.record(tally(5, 101), bad)
-        site.batch -= 1
-    assert site.shares() == {}
-    assert site.rows(rate_hours) == []
+            recorded.record(tally(5, 101), bad)
+        recorded.batch -= 1
+    assert recorded.shares() == {}
+    assert recorded.rows(rate_hours) == []
 
 
-def test_a_rejected_share_without_a_job_has_no_rate(site: Site) -> None:
-    site.record(Tally(worker_id=100, rate_id=0, minute=MINUTE, difficulty_log2=0, verdict=4, shares=2))
-    assert site.shares() == {(100, 0, 0, 4): 2}
+def test_a_rejected_share_without_a_job_has_no_rate(recorded: RecordedTallies) -> None:
+    recorded.record(Tally(worker_id=100, rate_id=0, minute=MINUTE, difficulty_log2=0, verdict=4, shares=2))
+    assert recorded.shares() == {(100, 0, 0, 4): 2}
 
 
-def test_a_count_that_overflows_is_refused(site: Site) -> None:
-    site.record(tally(2**63 - 1))
+def test_a_count_that_overflows_is_refused(recorded: RecordedTallies) -> None:
+    recorded.record(tally(2**63 - 1))
     with pytest.raises(DatabaseError):
-        site.record(tally(1))
-    site.batch -= 1
-    assert site.shares() == {(100, 1, 16, 0): 2**63 - 1}
+        recorded.record(tally(1))
+    recorded.batch -= 1
+    assert recorded.shares() == {(100, 1, 16, 0): 2**63 - 1}
 
 
 # Growing old
 
 
-def test_minutes_become_hours_after_two_days(site: Site) -> None:
-    site.record(tally(3), tally(4, minute=MINUTE + 59), tally(5, minute=MINUTE + 60), tally(1, verdict=8))
-    site.roll_up(NOW_S + MINUTES_KEPT_H * 3600 + 3599)
-    assert len(site.rows(tally_minutes)) == 4
-    site.roll_up(NOW_S + MINUTES_KEPT_H * 3600 + 3600)
-    assert site.rows(tally_minutes) == [(MINUTE + 60, 100, 1, 16, 0, 5)]
+def test_minutes_become_hours_after_two_days(recorded: RecordedTallies) -> None:
+    recorded.record(tally(3), tally(4, minute=MINUTE + 59), tally(5, minute=MINUTE + 60), tally(1, verdict=8))
+    recorded.roll_up(NOW_S + MINUTES_KEPT_H * 3600 + 3599)
+    assert len(recorded.rows(tally_minutes)) == 4
+    recorded.roll_up(NOW_S + MINUTES_KEPT_H * 3600 + 3600)
+    assert recorded.rows(tally_minutes) == [(MINUTE + 60, 100, 1, 16, 0, 5)]
     first_and_last = 1 << 0 | 1 << 59
-    assert site.rows(tally_hours) == [(100, HOUR, 1, 16, 0, 7, first_and_last), (100, HOUR, 1, 16, 8, 1, 1)]
+    assert recorded.rows(tally_hours) == [
+        (100, HOUR, 1, 16, 0, 7, first_and_last),
+        (100, HOUR, 1, 16, 8, 1, 1),
+    ]
 
 
-def test_hours_become_days_after_400_days(site: Site) -> None:
-    site.record(tally(3), tally(4, minute=MINUTE + 1), tally(5, minute=MINUTE + 60), tally(7, 200))
-    site.roll_up(NOW_S + HOURS_KEPT_D * DAY_S + DAY_S - 1)
-    assert len(site.rows(tally_hours)) == 3
-    site.roll_up(NOW_S + HOURS_KEPT_D * DAY_S + DAY_S)
-    assert site.rows(tally_hours) == []
-    assert site.rows(tally_days) == [(100, DAY, 1, 16, 0, 12, 3), (200, DAY, 2, 16, 0, 7, 1)]
+def test_hours_become_days_after_400_days(recorded: RecordedTallies) -> None:
+    recorded.record(tally(3), tally(4, minute=MINUTE + 1), tally(5, minute=MINUTE + 60), tally(7, 200))
+    recorded.roll_up(NOW_S + HOURS_KEPT_D * DAY_S + DAY_S - 1)
+    assert len(recorded.rows(tally_hours)) == 3
+    recorded.roll_up(NOW_S + HOURS_KEPT_D * DAY_S + DAY_S)
+    assert recorded.rows(tally_hours) == []
+    assert recorded.rows(tally_days) == [(100, DAY, 1, 16, 0, 12, 3), (200, DAY, 2, 16, 0, 7, 1)]
 
 
-def test_shares_that_come_late_are_moved_late(site: Site) -> None:
+def test_shares_that_come_late_are_moved_late(recorded: RecordedTallies) -> None:
     now_s = NOW_S + 3 * DAY_S
-    site.record(tally(3), tally(1, minute=MINUTE + 5))
-    site.roll_up(now_s)
-    site.record(tally(4), tally(2, minute=MINUTE + 7))
-    assert site.shares() == {(100, 1, 16, 0): 10}
-    site.roll_up(now_s)
-    assert site.rows(tally_hours) == [(100, HOUR, 1, 16, 0, 10, 1 << 0 | 1 << 5 | 1 << 7)]
+    recorded.record(tally(3), tally(1, minute=MINUTE + 5))
+    recorded.roll_up(now_s)
+    recorded.record(tally(4), tally(2, minute=MINUTE + 7))
+    assert recorded.shares() == {(100, 1, 16, 0): 10}
+    recorded.roll_up(now_s)
+    assert recorded.rows(tally_hours) == [(100, HOUR, 1, 16, 0, 10, 1 << 0 | 1 << 5 | 1 << 7)]
 
 
-def test_a_clock_that_steps_moves_early_or_late_but_once(site: Site) -> None:
+def test_a_clock_that_steps_moves_early_or_late_but_once(recorded: RecordedTallies) -> None:
     for day in range(4):
-        site.record(tally(10**day, minute=MINUTE + day * 1440))
+        recorded.record(tally(10**day, minute=MINUTE + day * 1440))
     for now_s in (NOW_S + 500 * DAY_S, NOW_S - DAY_S, NOW_S + 3 * DAY_S, NOW_S, NOW_S + 900 * DAY_S):
-        site.roll_up(now_s)
-        assert site.shares() == {(100, 1, 16, 0): 1111}
-    site.record(tally(5))
-    site.roll_up(NOW_S + 900 * DAY_S)
-    assert [row[5] for row in site.rows(tally_days)] == [6, 10, 100, 1000]
+        recorded.roll_up(now_s)
+        assert recorded.shares() == {(100, 1, 16, 0): 1111}
+    recorded.record(tally(5))
+    recorded.roll_up(NOW_S + 900 * DAY_S)
+    assert [row[5] for row in recorded.rows(tally_days)] == [6, 10, 100, 1000]
 
 
-def test_rows_are_moved_in_bounded_steps(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_moved_in_bounded_steps(recorded: RecordedTallies, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payouts.tallies, "ROWS_MOVED_MAX", 4)
     monkeypatch.setattr(payouts.tallies, "WORKERS_MOVED_MAX", 2)
-    site.record(
+    recorded.record(
         *(
             tally(1, worker_id, minute=MINUTE + 60 * i)
             for worker_id in (100, 101, 102, 200, 201)
             for i in range(7)
         )
     )
-    with site.store.write() as connection:
+    with recorded.store.write() as connection:
         assert roll_up_minutes(connection, NOW_S + 3 * DAY_S) == 4
         assert left(connection, tally_minutes) == 31
-    site.roll_up(NOW_S + 3 * DAY_S)
-    with site.store.write() as connection:
+    recorded.roll_up(NOW_S + 3 * DAY_S)
+    with recorded.store.write() as connection:
         assert roll_up_hours(connection, NOW_S + 900 * DAY_S) == 100  # the same workers again
         assert left(connection, tally_hours) == 32  # the last of the four may not be the whole of its hour
-    site.roll_up(NOW_S + 900 * DAY_S)
-    assert [row[-2:] for row in site.rows(tally_days)] == [(7, 7)] * 5
+    recorded.roll_up(NOW_S + 900 * DAY_S)
+    assert [row[-2:] for row in recorded.rows(tally_days)] == [(7, 7)] * 5
 
 
-def test_a_minute_of_two_difficulties_is_one_minute_of_uptime(site: Site) -> None:
-    site.record(tally(1), tally(1, log2=17), tally(1, minute=MINUTE + 1, log2=17))
-    site.roll_up(NOW_S + 3 * DAY_S)
-    site.roll_up(NOW_S + 900 * DAY_S)
-    assert sum(row[-1] for row in site.rows(tally_days)) == 2
-    assert site.shares() == {(100, 1, 16, 0): 1, (100, 1, 17, 0): 2}
+def test_a_minute_of_two_difficulties_is_one_minute_of_uptime(recorded: RecordedTallies) -> None:
+    recorded.record(tally(1), tally(1, log2=17), tally(1, minute=MINUTE + 1, log2=17))
+    recorded.roll_up(NOW_S + 3 * DAY_S)
+    recorded.roll_up(NOW_S + 900 * DAY_S)
+    assert sum(row[-1] for row in recorded.rows(tally_days)) == 2
+    assert recorded.shares() == {(100, 1, 16, 0): 1, (100, 1, 17, 0): 2}
 
 
 def left(connection: Connection, table: Table) -> int | None:
     return connection.scalar(select(func.count()).select_from(table))
 
 
-def test_a_roll_up_that_crashes_anywhere_loses_and_doubles_nothing(site: Site) -> None:
-    site.record(tally(3), tally(4, 101), tally(5, minute=MINUTE + 60), tally(1, 200, verdict=8))
-    before = site.shares()
+def test_a_roll_up_that_crashes_anywhere_loses_and_doubles_nothing(recorded: RecordedTallies) -> None:
+    recorded.record(tally(3), tally(4, 101), tally(5, minute=MINUTE + 60), tally(1, 200, verdict=8))
+    before = recorded.shares()
     for now_s in (NOW_S + 3 * DAY_S, NOW_S + 900 * DAY_S):
         for statement in range(12):
             with pytest.raises(Crash), crash_at(statement):
-                site.roll_up(now_s)
-            assert site.shares() == before
-        site.roll_up(now_s)
-        assert site.shares() == before
-    assert len(site.rows(tally_days)) == 3
+                recorded.roll_up(now_s)
+            assert recorded.shares() == before
+        recorded.roll_up(now_s)
+        assert recorded.shares() == before
+    assert len(recorded.rows(tally_days)) == 3

@@ -30,7 +30,7 @@ from stratum.job import Solution
 from tests.fakes.bitcoinds import FakeBitcoind, refuses_connections, template_result
 from tests.fixtures.databases import store_in
 from tests.histories.solving import PAYOUT, hash_hex, solve, work_on
-from tests.stages.sockets import PATIENCE_S
+from tests.stages.waiting import PATIENCE_S
 
 Clock = trio.testing.MockClock
 FINDER = "acme.c01.u1"

@@ -44,7 +44,7 @@ def paid(fee_sat: int = FEE_SAT) -> dict[str, int]:
     }
 
 
-class Desk:
+class Treasury:
     """Everything around the books: a wallet that makes PSBTs of coins out of thin air, and its signer."""
 
     def __init__(self, store: Store) -> None:

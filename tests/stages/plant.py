@@ -31,7 +31,8 @@ from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Verdict
 from tests.fakes.bitcoinds import FakeBitcoind, Fault
 from tests.fixtures.databases import store_in
-from tests.stages.sockets import PATIENCE_S, Miner, accepted, connect
+from tests.stages.sockets import Miner, accepted, connect
+from tests.stages.waiting import PATIENCE_S
 
 Clock = trio.testing.MockClock
 NBITS = 0x1D00FFFF  # no test ever finds a block at this target

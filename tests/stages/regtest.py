@@ -46,12 +46,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pool.regtest.server import RegtestNode, RegtestOptions, serve_regtest
+from tests.stages.waiting import PATIENCE_S
 
 RULES = {"rules": ["segwit"]}
 MINER_ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"  # BIP173's example key
 MINER_SCRIPT = bytes.fromhex("0014751e76e8199196d454941c45d1b3a323f1433bd6")
 OP_TRUE = b"\x51"
-PATIENCE_S = 120.0  # a safety net for loaded machines
 SECP256K1_ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
 
 

@@ -1,4 +1,4 @@
-"""Placement and routes as in production, on a desk without sockets, over upstreams that the test steers.
+"""Placement and routes as in production, on sessions without sockets, over upstreams that the test steers.
 
 What an upstream says and how it is spoken to is tested elsewhere: here it is up or lost when the test says
 so.
@@ -23,7 +23,7 @@ from pool.upstreams.rows import UpstreamRecord
 from stratum.miners.channel import Channel
 from stratum.miners.switchboard import Switchboard
 from stratum.upstream.endpoint import UpstreamEndpoint
-from tests.stages.sessions import Desk, Miner, make_work, words
+from tests.stages.sessions import Miner, SessionStage, make_work, words
 
 NORTH, SOUTH = 1, 2
 MOVE_INTERVAL_S = 600.0
@@ -128,16 +128,16 @@ class SoloChannelThatTheTestMade:
         return None
 
 
-class BoardOfADesk:
+class BoardOfAStage:
     """What placement needs of a switchboard."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.distribution = desk.distribution
+    def __init__(self, stage: SessionStage) -> None:
+        self.distribution = stage.distribution
         self.dropped: list[tuple[str, str]] = []
-        self._desk = desk
+        self._stage = stage
 
     def drop_workers(self, workers: Container[int], reason: str) -> None:
-        for miner in self._desk.miners:
+        for miner in self._stage.miners:
             if miner.open and any(worker in workers for worker in miner.assignment.workers):
                 self.dropped.append((miner.worker, reason))
                 miner.leave()
@@ -147,9 +147,9 @@ class PlacementDesk:
     """Tenants acme and zinc, who mine for the pool unless `mines_on` says otherwise, routes, and miners."""
 
     def __init__(self, shape: tuple[int, int] = SAME_SHAPE) -> None:
-        self.desk = Desk()
-        self.own = self.desk.channel
-        self.board = BoardOfADesk(self.desk)
+        self.stage = SessionStage()
+        self.own = self.stage.channel
+        self.board = BoardOfAStage(self.stage)
         self.shape = shape
         self.told: list[tuple[int, int | None, str, str, int]] = []
         self.wall_s = 1_000_000.0
@@ -163,8 +163,8 @@ class PlacementDesk:
         board = cast(Switchboard, self.board)
         self.admission = Admission(self.registry, self.own)
         self.placement = Placement(self.admission, board, self.registry, move_interval_s=MOVE_INTERVAL_S)
-        self.desk.services = msgspec.structs.replace(
-            self.desk.services, admission=self.admission, placement_guess=self.admission
+        self.stage.services = msgspec.structs.replace(
+            self.stage.services, admission=self.admission, placement_guess=self.admission
         )
         self.routes = Routes(
             needed=self.registry.upstreams,
@@ -177,15 +177,15 @@ class PlacementDesk:
         return cast(UpstreamChannel, UpstreamThatTheTestSteers(self, record, order_id))
 
     def new_channel(self) -> Channel:
-        """As the upstreams of this desk share out their extranonces."""
+        """As the upstreams of this stage share out their extranonces."""
         if self.shape == SAME_SHAPE:
-            return self.desk.add_channel(like=self.own)
-        return self.desk.add_channel(*self.shape)
+            return self.stage.add_channel(like=self.own)
+        return self.stage.add_channel(*self.shape)
 
     def make_solo(self, tenant: str) -> Channel:
         """A channel of its own with work, where blocks pay the tenant."""
-        channel = self.desk.add_channel(like=self.own)
-        self.desk.publish(make_work(channel.number * 1000), channel, rate=channel.number)
+        channel = self.stage.add_channel(like=self.own)
+        self.stage.publish(make_work(channel.number * 1000), channel, rate=channel.number)
         self.solo = cast(SoloChannels, SoloChannelThatTheTestMade(tenant, channel))
         self.admission.use(self.routes, self.solo)
         return channel
@@ -219,7 +219,7 @@ class PlacementDesk:
         """They serve, and there is work."""
         for it in upstreams:
             it.up()
-            self.desk.publish(make_work(it.channel.number * 1000), it.channel, rate=it.channel.number)
+            self.stage.publish(make_work(it.channel.number * 1000), it.channel, rate=it.channel.number)
         self.placement.reconsider()
 
     def lost(self, *upstreams: UpstreamThatTheTestSteers) -> None:
@@ -231,7 +231,7 @@ class PlacementDesk:
         self, worker: str = "acme.c01.u1", *, subscribed: bool = False, address: str = "10.0.0.1"
     ) -> Miner:
         """One that connects; sent away it is gone."""
-        miner = self.desk.connect(worker)
+        miner = self.stage.connect(worker)
         miner.address = address
         if subscribed:
             miner.ask("mining.configure", ["subscribe-extranonce"], {})
@@ -247,7 +247,7 @@ class PlacementDesk:
 
     def jobs(self) -> None:
         """Everybody who waits has a job."""
-        self.desk.serve_waiting()
+        self.stage.serve_waiting()
 
     def said(self, miner: Miner) -> str:
         return words(miner.hear())

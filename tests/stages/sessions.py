@@ -1,7 +1,8 @@
 """A pool without sockets and without time: sessions on the real engine, and miners that the test speaks for.
 
-`Desk` does with sessions what the switchboard does with connections, when the test says so and at the time
-that the test says. Shares are found by really hashing, so difficulties here are tiny: 2^-32 is one hash.
+`SessionStage` does with sessions what the switchboard does with connections, when the test says so and at
+the time that the test says. Shares are found by really hashing, so difficulties here are tiny: 2^-32 is one
+hash.
 """
 
 import hashlib
@@ -128,7 +129,7 @@ class PlacementGuessForOneAddress:
         return True
 
 
-class Desk:
+class SessionStage:
     """Engine, channels, sessions; `now_s` moves only in `advance`. `channel` is the first of them."""
 
     def __init__(
@@ -258,12 +259,12 @@ class Desk:
 class Miner:
     """One connection, and its firmware's memory: the last job, and the difficulty for it."""
 
-    def __init__(self, desk: Desk, worker: str) -> None:
-        self.desk = desk
+    def __init__(self, stage: SessionStage, worker: str) -> None:
+        self.stage = stage
         self.worker = worker
         self.open = True
         self.address = "10.0.0.1"
-        self.session = MinerSession(desk.services, self, desk.now_s)
+        self.session = MinerSession(stage.services, self, stage.now_s)
         self.transcript = bytearray()  # all that it was sent
         self._unheard = bytearray()
         self.job: list[Any] = []  # the parameters of the last mining.notify
@@ -294,10 +295,10 @@ class Miner:
 
     def say(self, data: bytes) -> list[Heard]:
         """Send bytes; what is heard at once, shares not judged yet."""
-        line = self.desk.engine.feed(self.session.slot, data)
+        line = self.stage.engine.feed(self.session.slot, data)
         while line is not None:
-            self.write(self.session.receive_line(line, self.desk.now_s))
-            line = self.desk.engine.feed(self.session.slot, b"")
+            self.write(self.session.receive_line(line, self.stage.now_s))
+            line = self.stage.engine.feed(self.session.slot, b"")
         return self.hear()
 
     def hear(self) -> list[Heard]:
@@ -330,7 +331,7 @@ class Miner:
     def submit(self, *params: object) -> Heard:
         """Send a share; its verdict, which must be the only thing to be heard."""
         heard = self.ask("mining.submit", *params)
-        self.desk.judge()
+        self.stage.judge()
         (verdict,) = heard + self.hear()
         return verdict
 
@@ -370,14 +371,14 @@ class Miner:
         self.session.close()
 
 
-class Site:
-    """A desk with three channels: the first one, its twin with the same extranonces, and one with others."""
+class ThreeChannels:
+    """Three channels: the first one, its twin with the same extranonces, and one with others."""
 
     def __init__(self, **options: Any) -> None:
-        self.desk = Desk(make_work(1), **options)
-        self.own = self.desk.channel
-        self.twin = self.desk.add_channel(like=self.own)
-        self.other = self.desk.add_channel(2, 4)
+        self.stage = SessionStage(make_work(1), **options)
+        self.own = self.stage.channel
+        self.twin = self.stage.add_channel(like=self.own)
+        self.other = self.stage.add_channel(2, 4)
         self.heights = {self.own: 100, self.twin: 200, self.other: 300}
         for channel in (self.twin, self.other):
             self.publish(channel)
@@ -385,12 +386,12 @@ class Site:
     def publish(self, channel: Channel, *, block: bool = False) -> None:
         """Other work on the same block, or on another one."""
         self.heights[channel] += block
-        work = make_work(self.heights[channel], refresh=self.desk.job_ids.last)
-        self.desk.publish(work, channel, rate=channel.number)
+        work = make_work(self.heights[channel], refresh=self.stage.job_ids.last)
+        self.stage.publish(work, channel, rate=channel.number)
 
     def miner(self, *, subscribed: bool = False, rolling: bool = False, worker: str = "acme.c01.u1") -> Miner:
         """One that mines on the first channel; `subscribed` to changes of extranonces."""
-        miner = self.desk.connect(worker)
+        miner = self.stage.connect(worker)
         if rolling:
             miner.ask("mining.configure", *ROLLING)
         miner.ask("mining.subscribe", "test/1")
@@ -401,7 +402,7 @@ class Site:
 
     def credited(self) -> list[tuple[int, Verdict, int]]:
         """Rate, verdict and count of everything judged since the last time."""
-        return [(it.rate, it.verdict, it.count) for it in self.desk.tallies()]
+        return [(it.rate, it.verdict, it.count) for it in self.stage.tallies()]
 
 
 def header(job: list[Any], extranonces: bytes, ntime: int, rolled: int) -> bytes:
@@ -434,8 +435,8 @@ def _word(message: Heard) -> str:
     return "result" if message["error"] is None else str(message["error"][0])
 
 
-def in_state(state: State, desk: Desk | None = None) -> Miner:
-    miner = (desk or Desk()).connect()
+def in_state(state: State, stage: SessionStage | None = None) -> Miner:
+    miner = (stage or SessionStage()).connect()
     for method, *params in WAYS[state]:
         miner.ask(method, *params)
     assert miner.session.state is state

@@ -34,8 +34,8 @@ from stratum.miners.switchboard import BoardLimits, Switchboard
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Tally, Verdict, unpack_tallies
 from tests.fakes.work_sources import SourceThatKeeps
+from tests.stages.waiting import PATIENCE_S
 
-PATIENCE_S: Final = 120.0  # for anything that is to happen at all; nothing is measured with it
 NTIME: Final = 1_700_000_000
 NEVER_A_BLOCK: Final = 0
 ALWAYS_A_BLOCK: Final = (1 << 256) - 1
@@ -124,7 +124,7 @@ class AdmissionForAcme:
         pass
 
 
-class Site:
+class LoopbackServer:
     """Everything that serves miners, and what was found."""
 
     def __init__(
@@ -164,7 +164,9 @@ class Site:
             journal=journal or MemoryJournal(),
             limits=board_limits or BoardLimits(),
         )
-        self.server = Server(board=self.board, connection_limits=self.connection_limits, endpoints=endpoints)
+        self.listeners = Server(
+            board=self.board, connection_limits=self.connection_limits, endpoints=endpoints
+        )
 
     def _new_channel(
         self, number: int, source: WorkSource, space: ExtranonceSpace, extranonce2_bytes: int
@@ -207,7 +209,7 @@ class Site:
 
     @property
     def port(self) -> int:
-        return self.server.addresses[0][1]
+        return self.listeners.addresses[0][1]
 
     async def connect(self, worker: str = "acme.c01.u1", **options: Any) -> "Miner":
         """A miner that has not said anything yet; closed at the end."""
@@ -219,26 +221,20 @@ class Site:
         """A miner that has a job."""
         return await (await self.connect(worker, **options)).start()
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Return when the condition holds, which it soon must."""
-        with trio.fail_after(PATIENCE_S):
-            while not condition():  # noqa: ASYNC110 - counters of production code have no events
-                await trio.sleep(0.01)
-
 
 @asynccontextmanager
-async def serving(work: Work | None = None, **options: Any) -> AsyncIterator[Site]:
-    """A site that miners can connect to, stopped when the block is left; with options of `Site`."""
-    site = Site(**options)
+async def serving(work: Work | None = None, **options: Any) -> AsyncIterator[LoopbackServer]:
+    """One that miners can connect to, stopped when the block is left; with options of `LoopbackServer`."""
+    server = LoopbackServer(**options)
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(site.board.run)
-            await nursery.start(site.server.run)
-            site.publish(work or make_work())
-            yield site
+            await nursery.start(server.board.run)
+            await nursery.start(server.listeners.run)
+            server.publish(work or make_work())
+            yield server
             nursery.cancel_scope.cancel()
     finally:
-        for miner in site.miners:
+        for miner in server.miners:
             miner.socket.close()
 
 

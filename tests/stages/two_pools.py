@@ -50,7 +50,8 @@ from stratum.upstream.failover import UpstreamSettings
 from tests.fakes.proxy_upstreams import Host, hosting
 from tests.fakes.upstreams import PASSWORD, USER, HonestUpstream
 from tests.fixtures.databases import store_in
-from tests.stages.two_pools_machines import Fleet, a_fleet, until
+from tests.stages.two_pools_machines import Fleet, a_fleet
+from tests.stages.waiting import until
 
 __all__ = ["Fleet", "a_fleet", "until"]
 

@@ -10,7 +10,7 @@ import json
 import random
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,17 +18,10 @@ import trio
 
 from pool.swarm.machine import MinerJob, MinerMachine, State, SwarmStats
 from stratum.miners.channel import Channel
+from tests.stages.waiting import until
 
-PATIENCE_S = 120.0  # a safety net for loaded machines, never what a test is about
 HASHES_MAX = 1_000  # at once; by then a share of the difficulties of these tests is found
 BACK_AFTER_S = 0.05
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Return when the condition holds, which it soon must."""
-    with trio.fail_after(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - counters of production code have no events
-            await trio.sleep(0.01)
 
 
 class Machine(MinerMachine):

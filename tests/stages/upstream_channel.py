@@ -5,8 +5,7 @@ Must not know: how an upstream is spoken to.
 """
 
 import random
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -40,8 +39,9 @@ from stratum.upstream.shares import (
 )
 from tests.fakes.work_sources import SourceThatTells
 from tests.stages.routing import NORTH, upstream
-from tests.stages.sessions import Desk, Miner, make_work
-from tests.stages.sockets import PATIENCE_S, MemoryJournal
+from tests.stages.sessions import Miner, SessionStage, make_work
+from tests.stages.sockets import MemoryJournal
+from tests.stages.waiting import until_a_thread_has
 
 ORDER_NUMBER: Final = 7
 OUR_PRICE: Final = WorkPrice(nbits=0x17034219, subsidy_sat=312_500_000, fee_basis_id=4)
@@ -136,8 +136,8 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 class DistributionThatNotes(Distribution):
     """One that remembers what was published."""
 
-    def __init__(self, desk: Desk, board: Switchboard) -> None:
-        super().__init__(desk.services.start_of, judge=board.judge, refresh_spread_s=5.0)
+    def __init__(self, stage: SessionStage, board: Switchboard) -> None:
+        super().__init__(stage.services.start_of, judge=board.judge, refresh_spread_s=5.0)
         self.published: list[Published] = []
 
     def publish(
@@ -170,8 +170,8 @@ class ChannelDesk:
     """The channel `it` of the order 7 on north. Its machines are unit 1 to n of acme's container c01."""
 
     def __init__(self, **changes: Any) -> None:
-        self.desk = Desk()
-        self.desk.now_s = trio.current_time()
+        self.stage = SessionStage()
+        self.stage.now_s = trio.current_time()
         self.price: tuple[WorkPrice, int] | None = (OUR_PRICE, OUR_HEIGHT)
         self.priced: list[tuple[WorkPrice, int]] = []  # epochs are numbered by it, from 1
         self.disk_is_slow = False
@@ -181,13 +181,13 @@ class ChannelDesk:
         self.submits = ForwardedShares()
         self.upstreams: list[UpstreamThatTheTestSpeaksFor] = []
         self.board = Switchboard(
-            services=self.desk.services,
+            services=self.stage.services,
             connection_limits=ConnectionLimits(ConnectionBounds()),
             journal=MemoryJournal(),
             limits=BoardLimits(),
         )
-        self.board.distribution = self.distribution = DistributionThatNotes(self.desk, self.board)
-        self.distribution.add_channel(self.desk.channel)
+        self.board.distribution = self.distribution = DistributionThatNotes(self.stage, self.board)
+        self.distribution.add_channel(self.stage.channel)
         self.solutions: list[Solution] = []
         self._services = ChannelServices(
             board=self.board,
@@ -198,8 +198,8 @@ class ChannelDesk:
             finder=lambda number: f"worker {number}",
             on_event=lambda it, event, words, sessions: self.events.append((event, words)),
             on_change=self._note_change,
-            vardiff=self.desk.services.vardiff,
-            tips=PastTips(self.desk.engine.remembers),
+            vardiff=self.stage.services.vardiff,
+            tips=PastTips(self.stage.engine.remembers),
             miner_bytes=8,
             rng=random.Random(1),
             upstream=self.make_upstream,
@@ -222,9 +222,9 @@ class ChannelDesk:
         assert space is None, "there is no other connection"
         source = SourceThatTells(self.solutions.append, source)
         if (prefix_bytes, miner_bytes) == (4, 8):
-            channel = self.desk.add_channel(like=self.desk.channel, source=source)
+            channel = self.stage.add_channel(like=self.stage.channel, source=source)
         else:
-            channel = self.desk.add_channel(prefix_bytes, miner_bytes, source=source)
+            channel = self.stage.add_channel(prefix_bytes, miner_bytes, source=source)
         self.board.distribution.add_channel(channel)
         return channel
 
@@ -248,9 +248,9 @@ class ChannelDesk:
 
     async def connected(self, times: int = 1) -> UpstreamThatTheTestSpeaksFor:
         """When so many upstreams have been made, which is done in a thread, and the last one is in place."""
-        await until(lambda: len(self.upstreams) >= times)
+        await until_a_thread_has(lambda: len(self.upstreams) >= times)
         upstream: object = self.upstream
-        await until(lambda: self.it._upstream is upstream)
+        await until_a_thread_has(lambda: self.it._upstream is upstream)
         return self.upstream
 
     async def settled(self) -> None:
@@ -263,9 +263,9 @@ class ChannelDesk:
     def miner(self, unit: int = 1, *, rolling: bool = False, subscribed: bool = False) -> Miner:
         """One that mines on the present channel. `subscribed`: to changes of extranonces."""
         worker = f"acme.c01.u{unit}"
-        self.desk.admission.channels[worker] = self.it.channel
-        self.desk.placement_guess.guesses["10.0.0.1"] = self.it.channel
-        miner = self.desk.connect(worker)
+        self.stage.admission.channels[worker] = self.it.channel
+        self.stage.placement_guess.guesses["10.0.0.1"] = self.it.channel
+        miner = self.stage.connect(worker)
         if rolling:
             miner.ask("mining.configure", ["version-rolling"], {"version-rolling.mask": "1fffe000"})
         miner.ask("mining.subscribe", "test/1")
@@ -279,14 +279,6 @@ class ChannelDesk:
         miner.hear()
         miner.ask("mining.submit", *miner.share())
         self.board.judge()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Return when it holds; no virtual time passes. For what a thread does."""
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_s, "it never came"
-        await trio.lowlevel.checkpoint()
 
 
 @asynccontextmanager

@@ -106,14 +106,14 @@ class Owner:
     def verdicts(self) -> dict[bytes, tuple[SubmitVerdict, RejectReason | None]]:
         return {answer.key: (answer.verdict, answer.reason) for answer in self.answers}
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def wait_for(self, condition: Callable[[], bool]) -> None:
         """Return when the condition holds, which it soon must."""
         with trio.fail_after(self._patience_s):
             while not condition():
                 await self._news.wait()
 
     async def until_up(self, times: int = 1) -> None:
-        await self.until(lambda: len(self.all("up")) >= times)
+        await self.wait_for(lambda: len(self.all("up")) >= times)
 
 
 class OwnerThatRaises(Owner):
@@ -129,7 +129,7 @@ class OwnerThatRaises(Owner):
             raise ValueError("the engine will not have it")
 
 
-class Site:
+class UpstreamClient:
     """An upstream that is held up, and its owner."""
 
     def __init__(
@@ -180,7 +180,7 @@ class Site:
 
     async def answers(self, count: int) -> None:
         """Wait until so many shares are resolved."""
-        await self.owner.until(lambda: len(self.owner.answers) >= count)
+        await self.owner.wait_for(lambda: len(self.owner.answers) >= count)
 
 
 @asynccontextmanager
@@ -191,7 +191,7 @@ async def mining(
     owner: Owner | None = None,
     endpoints: Sequence[UpstreamEndpoint] = (),
     **pools: HonestUpstream,
-) -> AsyncIterator[Site]:
+) -> AsyncIterator[UpstreamClient]:
     """A site with pools a, b, ... in this order, when the first of them that can serves.
 
     At the end every share is resolved, once, and what was accepted here is counted there, as it was found.
@@ -199,15 +199,15 @@ async def mining(
     async with trio.open_nursery() as nursery:
         hosts = {f"{name}.pool.example": pool for name, pool in pools.items()}
         places = endpoints or [endpoint(host) for host in hosts]
-        site = Site(Network(nursery, hosts), places, settings, owner)
-        nursery.start_soon(site.run)
+        client = UpstreamClient(Network(nursery, hosts), places, settings, owner)
+        nursery.start_soon(client.run)
         if up:
-            await site.owner.until_up()
-        yield site
-        site.scope.cancel()
+            await client.owner.until_up()
+        yield client
+        client.scope.cancel()
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert site.found.keys() == site.owner.verdicts.keys()
+    assert client.found.keys() == client.owner.verdicts.keys()
     counted = {found for pool in pools.values() for found in pool.counted}
-    assert {site.found[key] for key, said in site.owner.verdicts.items() if said == ACCEPTED} <= counted
-    assert max(Counter(answer.key for answer in site.owner.answers).values(), default=1) == 1
+    assert {client.found[key] for key, said in client.owner.verdicts.items() if said == ACCEPTED} <= counted
+    assert max(Counter(answer.key for answer in client.owner.answers).values(), default=1) == 1

@@ -30,8 +30,8 @@ from tests.stages.two_pools import (
     hurry,
     mine_on,
     running,
-    until,
 )
+from tests.stages.waiting import until
 
 ACCEPTED = Verdict.ACCEPTED
 ABOVE_LOG2 = -28  # sixteen times as hard as what the machines are given

@@ -33,8 +33,8 @@ from tests.stages.two_pools import (
     hurry,
     mine_on,
     running,
-    until,
 )
+from tests.stages.waiting import until
 
 ACCEPTED, UNDELIVERED, REJECTED = Verdict.ACCEPTED, Verdict.UNDELIVERED, Verdict.UPSTREAM_REJECTED
 SHARES = 40

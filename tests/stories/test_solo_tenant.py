@@ -27,17 +27,9 @@ from pool.chain.addresses import script_for
 from pool.chain.blocks import SubmitState
 from pool.fleet.rows import ADDRESS_HOLD_S, TenantTerms, add_tenant
 from stratum.tallies import Verdict
-from tests.stages.sockets import PATIENCE_S, Message, Miner, accepted, connect
-from tests.stages.two_pools import (
-    MANY_BLOCKS,
-    NO_BLOCKS,
-    PAYOUT_SCRIPT,
-    Side,
-    a_node,
-    a_side,
-    running,
-    until,
-)
+from tests.stages.sockets import Message, Miner, accepted, connect
+from tests.stages.two_pools import MANY_BLOCKS, NO_BLOCKS, PAYOUT_SCRIPT, Side, a_node, a_side, running
+from tests.stages.waiting import PATIENCE_S, until
 
 SUBSIDY_SAT = 50 * 10**8
 FEE_BPS = 150

@@ -32,8 +32,8 @@ from tests.stages.two_pools import (
     hurry,
     mine_on,
     running,
-    until,
 )
+from tests.stages.waiting import until
 
 ACCEPTED = Verdict.ACCEPTED
 MACHINE_THS = 100

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stratum.job import Job, swap_words
-from tests.stages.sessions import Desk, make_work
+from tests.stages.sessions import SessionStage, make_work
 
 
 def test_a_job_id_is_the_sequence_number_in_hex() -> None:
@@ -43,13 +43,13 @@ def test_only_whole_words_are_swapped(size: int) -> None:
 
 def test_a_solution_has_the_coinbase_that_was_hashed() -> None:
     work = make_work(network_target=(1 << 256) - 1)
-    desk = Desk(work)
-    miner = desk.mining()
+    stage = SessionStage(work)
+    miner = stage.mining()
     share = miner.share(extranonce2=0x1122334455667788, ntime=work.ntime + 5)
     miner.ask("mining.submit", *share)
-    _, (found,), _ = desk.engine.validate()
-    desk.channel.hand_over(found)
-    (solution,) = desk.source.solutions
+    _, (found,), _ = stage.engine.validate()
+    stage.channel.hand_over(found)
+    (solution,) = stage.source.solutions
     assert solution.coinbase == (
         work.coinbase1 + miner.extranonce1 + bytes.fromhex("1122334455667788") + work.coinbase2
     )

@@ -16,16 +16,16 @@ from payouts.batches.schema import payout_approvals, payout_batches, payout_even
 from payouts.batches.steps import approve, attempt, cancel, draft, give, quarantine, send, sign
 from payouts.schemas.money import tenants
 from pool.books.store import Store
-from tests.stages.batches import ANN, BOB, CAP_SAT, FEE_SAT, HELD, OWED, Desk
+from tests.stages.batches import ANN, BOB, CAP_SAT, FEE_SAT, HELD, OWED, Treasury
 from tests.stages.payouts import NOW_S, PAYEES, credit, register, script_of, set_address
 
 THIEF = "bcrt1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqdku202"
 
 
 @pytest.fixture
-def desk(books: Store) -> Desk:
+def treasury(books: Store) -> Treasury:
     register(books)
-    return Desk(books)
+    return Treasury(books)
 
 
 # The tables
@@ -57,15 +57,15 @@ DONE: dict[State, set[str]] = {
 
 
 @pytest.mark.parametrize("state", DONE)
-def test_a_step_is_taken_where_the_state_allows_it_and_nowhere_else(desk: Desk, state: State) -> None:
-    desk.bring_to(State.DRAFT)
-    signed = desk.signed(desk.make()[0])
-    bumped = desk.make(FEE_SAT + 500)
+def test_a_step_is_taken_where_the_state_allows_it_and_nowhere_else(treasury: Treasury, state: State) -> None:
+    treasury.bring_to(State.DRAFT)
+    signed = treasury.signed(treasury.make()[0])
+    bumped = treasury.make(FEE_SAT + 500)
     if state is not State.DRAFT:
-        desk.bring_from_draft_to(state)
+        treasury.bring_from_draft_to(state)
     number = 1
     steps: dict[str, tuple[Callable[..., object], tuple[object, ...]]] = {
-        "approve": (approve, (desk.batch().digest, CAP_SAT + 1, BOB)),
+        "approve": (approve, (treasury.batch().digest, CAP_SAT + 1, BOB)),
         "attempt": (attempt, (*bumped, 100, ANN)),
         "give": (give, (number, ANN)),
         "sign": (sign, (number, signed, ANN)),
@@ -74,15 +74,15 @@ def test_a_step_is_taken_where_the_state_allows_it_and_nowhere_else(desk: Desk, 
     }
     done = set()
     for name, (step, arguments) in steps.items():
-        before = desk.batch(), desk.events(), desk.balances()
+        before = treasury.batch(), treasury.events(), treasury.balances()
         try:
-            with desk.write() as connection:
+            with treasury.write() as connection:
                 step(connection, 1, *arguments)
                 done.add(name)
                 raise Undone
         except (BatchError, Undone):
             pass
-        assert (desk.batch(), desk.events(), desk.balances()) == before
+        assert (treasury.batch(), treasury.events(), treasury.balances()) == before
     assert done == DONE[state]
 
 
@@ -90,35 +90,35 @@ class Undone(Exception):
     """What was looked at is not kept."""
 
 
-def test_the_same_transaction_is_not_an_attempt_twice(desk: Desk) -> None:
-    desk.bring_to(State.SIGNED)
+def test_the_same_transaction_is_not_an_attempt_twice(treasury: Treasury) -> None:
+    treasury.bring_to(State.SIGNED)
     with pytest.raises(WrongStep, match="that of attempt 1"):
-        desk.do(attempt, 1, *desk.make(), 100, ANN)
+        treasury.do(attempt, 1, *treasury.make(), 100, ANN)
 
 
-def test_there_is_no_batch_but_those_that_there_are(desk: Desk) -> None:
+def test_there_is_no_batch_but_those_that_there_are(treasury: Treasury) -> None:
     with pytest.raises(BatchError, match="there is no batch 7"):
-        desk.do(cancel, 7, ANN)
+        treasury.do(cancel, 7, ANN)
 
 
 # Draft and approval
 
 
-def test_a_draft_holds_the_balances(desk: Desk) -> None:
-    desk.bring_to(State.DRAFT)
-    assert desk.balances() == HELD
-    assert desk.batch().digest == digest(desk.batch().items)
-    assert desk.events() == [("draft", None, True)]
-    assert desk.plan().items == ()
+def test_a_draft_holds_the_balances(treasury: Treasury) -> None:
+    treasury.bring_to(State.DRAFT)
+    assert treasury.balances() == HELD
+    assert treasury.batch().digest == digest(treasury.batch().items)
+    assert treasury.events() == [("draft", None, True)]
+    assert treasury.plan().items == ()
 
 
-def test_there_is_one_draft_at_a_time(desk: Desk) -> None:
-    desk.bring_to(State.DRAFT)
-    with desk.write() as connection:
+def test_there_is_one_draft_at_a_time(treasury: Treasury) -> None:
+    treasury.bring_to(State.DRAFT)
+    with treasury.write() as connection:
         credit(connection, 1, 5_000, "more")
     with pytest.raises(WrongStep, match="batch 1 is a draft already"):
-        desk.do(draft, desk.plan(), ANN)
-    with pytest.raises(IntegrityError), desk.write() as connection:  # whatever the code does
+        treasury.do(draft, treasury.plan(), ANN)
+    with pytest.raises(IntegrityError), treasury.write() as connection:  # whatever the code does
         connection.execute(
             payout_batches.insert().values(state="draft", digest="", created_by="x", created_at_s=0)
         )
@@ -126,11 +126,11 @@ def test_there_is_one_draft_at_a_time(desk: Desk) -> None:
 
 def test_an_empty_batch_is_not_drafted(books: Store) -> None:
     with pytest.raises(BatchError, match="nobody to pay"):
-        Desk(books).do(draft, Plan((), ()), ANN)
+        Treasury(books).do(draft, Plan((), ()), ANN)
 
 
-def test_the_digest_is_of_all_that_is_paid_and_to_whom(desk: Desk) -> None:
-    items = desk.plan().items
+def test_the_digest_is_of_all_that_is_paid_and_to_whom(treasury: Treasury) -> None:
+    items = treasury.plan().items
     digests = {digest(items)}
     for changes in ({"amount_sat": 1}, {"address": "x"}, {"script": b""}, {"tenant_id": 9}, {"position": 7}):
         digests.add(digest((msgspec.structs.replace(items[0], **changes), *items[1:])))
@@ -138,9 +138,9 @@ def test_the_digest_is_of_all_that_is_paid_and_to_whom(desk: Desk) -> None:
     assert len(digests) == 7
 
 
-def test_somebody_else_approves_what_was_drafted(desk: Desk) -> None:
-    desk.bring_to(State.DRAFT)
-    good = desk.batch().digest
+def test_somebody_else_approves_what_was_drafted(treasury: Treasury) -> None:
+    treasury.bring_to(State.DRAFT)
+    good = treasury.batch().digest
     for wrong, act, cap_sat, words in (
         (good, ANN, CAP_SAT, "somebody else has to approve it"),
         (good, Act("ANN", NOW_S), CAP_SAT, "somebody else has to approve it"),
@@ -149,12 +149,12 @@ def test_somebody_else_approves_what_was_drafted(desk: Desk) -> None:
         (good, BOB, 10**16, "no fee cap"),
     ):
         with pytest.raises(BatchError, match=words):
-            desk.do(approve, 1, wrong, cap_sat, act)
-    assert desk.batch().state is State.DRAFT
-    assert desk.do(approve, 1, good, CAP_SAT, BOB) is True
-    assert desk.do(approve, 1, good, CAP_SAT, BOB) is False
-    assert desk.do(approve, 1, good, CAP_SAT + 1, BOB) is True
-    assert (desk.batch().state, desk.batch().fee_cap_sat) == (State.APPROVED, CAP_SAT + 1)
+            treasury.do(approve, 1, wrong, cap_sat, act)
+    assert treasury.batch().state is State.DRAFT
+    assert treasury.do(approve, 1, good, CAP_SAT, BOB) is True
+    assert treasury.do(approve, 1, good, CAP_SAT, BOB) is False
+    assert treasury.do(approve, 1, good, CAP_SAT + 1, BOB) is True
+    assert (treasury.batch().state, treasury.batch().fee_cap_sat) == (State.APPROVED, CAP_SAT + 1)
 
 
 @pytest.mark.parametrize("name", ["", " ann", "a\nb", "x" * 65])
@@ -166,55 +166,55 @@ def test_a_name_is_a_name(name: str) -> None:
 @pytest.mark.parametrize("what", ["suspended", "address"])
 @pytest.mark.parametrize("state", [State.DRAFT, State.APPROVED, State.PSBT])
 def test_what_changes_for_a_payee_stops_the_batch_until_it_is_given(
-    desk: Desk, what: str, state: State
+    treasury: Treasury, what: str, state: State
 ) -> None:
-    desk.bring_to(state)
-    with desk.write() as connection:
+    treasury.bring_to(state)
+    with treasury.write() as connection:
         if what == "suspended":
             connection.execute(update(tenants).where(tenants.c.id == 2).values(status="suspended"))
         else:
             set_address(connection, 2, PAYEES[0][1])
-        assert outdated(connection, desk.batch().items, NOW_S) is not None
+        assert outdated(connection, treasury.batch().items, NOW_S) is not None
     step: dict[State, Callable[[], object]] = {
-        State.DRAFT: lambda: desk.do(approve, 1, desk.batch().digest, CAP_SAT, BOB),
-        State.APPROVED: lambda: desk.do(attempt, 1, *desk.make(), 100, ANN),
-        State.PSBT: lambda: desk.do(give, 1, 1, ANN),
+        State.DRAFT: lambda: treasury.do(approve, 1, treasury.batch().digest, CAP_SAT, BOB),
+        State.APPROVED: lambda: treasury.do(attempt, 1, *treasury.make(), 100, ANN),
+        State.PSBT: lambda: treasury.do(give, 1, 1, ANN),
     }
     with pytest.raises(BatchError, match=r"borealis .* cancel batch 1"):
         step[state]()
-    desk.do(cancel, 1, ANN)
-    assert desk.balances() == OWED
+    treasury.do(cancel, 1, ANN)
+    assert treasury.balances() == OWED
 
 
-def test_what_is_paid_to_whom_cannot_be_changed(desk: Desk) -> None:
-    desk.bring_to(State.DRAFT)
+def test_what_is_paid_to_whom_cannot_be_changed(treasury: Treasury) -> None:
+    treasury.bring_to(State.DRAFT)
     for statement in (
         update(payout_items).values(amount_sat=1),
         payout_items.delete(),
         update(payout_events).values(done_by="x"),
     ):
-        with pytest.raises(DatabaseError, match="append-only"), desk.write() as connection:
+        with pytest.raises(DatabaseError, match="append-only"), treasury.write() as connection:
             connection.execute(statement)
 
 
-def test_outputs_that_were_tampered_with_are_not_paid(desk: Desk) -> None:
-    desk.bring_to(State.APPROVED)
-    with desk.write() as connection:
+def test_outputs_that_were_tampered_with_are_not_paid(treasury: Treasury) -> None:
+    treasury.bring_to(State.APPROVED)
+    with treasury.write() as connection:
         connection.exec_driver_sql("DROP TRIGGER payout_items_no_update")
         connection.execute(
             update(payout_items).where(payout_items.c.tenant_id == 2).values(script=script_of(THIEF).hex())
         )
     with pytest.raises(BatchError, match="not those that were approved"):
-        desk.do(attempt, 1, *desk.make(), 100, ANN)
+        treasury.do(attempt, 1, *treasury.make(), 100, ANN)
 
 
-def test_an_approval_by_the_creator_counts_for_nothing(desk: Desk) -> None:
-    desk.bring_to(State.DRAFT)
-    with desk.write() as connection:
+def test_an_approval_by_the_creator_counts_for_nothing(treasury: Treasury) -> None:
+    treasury.bring_to(State.DRAFT)
+    with treasury.write() as connection:
         connection.execute(
             payout_approvals.insert().values(
                 batch_id=1,
-                digest=desk.batch().digest,
+                digest=treasury.batch().digest,
                 fee_cap_sat=CAP_SAT,
                 approved_by="Ann",
                 approved_at_s=NOW_S,
@@ -222,103 +222,103 @@ def test_an_approval_by_the_creator_counts_for_nothing(desk: Desk) -> None:
         )
         connection.execute(update(payout_batches).values(state="approved"))
     with pytest.raises(BatchError, match="above the approved cap"):
-        desk.do(attempt, 1, *desk.make(), 100, ANN)
+        treasury.do(attempt, 1, *treasury.make(), 100, ANN)
 
 
 # Attempts
 
 
-def test_only_what_was_approved_is_made_into_a_transaction(desk: Desk) -> None:
-    desk.bring_to(State.DRAFT)
+def test_only_what_was_approved_is_made_into_a_transaction(treasury: Treasury) -> None:
+    treasury.bring_to(State.DRAFT)
     with pytest.raises(WrongStep, match="is draft: nothing can be made to sign"):
-        desk.do(attempt, 1, *desk.make(), 100, ANN)
-    desk.do(approve, 1, desk.batch().digest, CAP_SAT, BOB)
-    psbt, inputs, change = desk.make()
+        treasury.do(attempt, 1, *treasury.make(), 100, ANN)
+    treasury.do(approve, 1, treasury.batch().digest, CAP_SAT, BOB)
+    psbt, inputs, change = treasury.make()
     other = msgspec.structs.replace(change, amount_sat=change.amount_sat - 1)
     for wrong, words in (
-        ((desk.make(CAP_SAT + 1)), Flaw.FEE),
-        ((psbt, (desk.coin(1),), change), Flaw.INPUTS),
+        ((treasury.make(CAP_SAT + 1)), Flaw.FEE),
+        ((psbt, (treasury.coin(1),), change), Flaw.INPUTS),
         ((psbt, inputs, other), Flaw.CHANGE),
         ((psbt[:-1], inputs, change), "too early"),
     ):
         with pytest.raises(BatchError, match=f"not stored: .*{words}"):
-            desk.do(attempt, 1, *wrong, 100, ANN)
-    assert desk.batch().attempts == ()
-    desk.do(attempt, 1, psbt, inputs, change, 100, ANN)
-    [made] = desk.batch().attempts
+            treasury.do(attempt, 1, *wrong, 100, ANN)
+    assert treasury.batch().attempts == ()
+    treasury.do(attempt, 1, psbt, inputs, change, 100, ANN)
+    [made] = treasury.batch().attempts
     assert (made.state, made.fee_sat, made.inputs, made.psbt) == (AttemptState.PSBT, FEE_SAT, inputs, psbt)
 
 
-def test_all_attempts_spend_the_anchor(desk: Desk) -> None:
-    desk.bring_to(State.BROADCAST)
+def test_all_attempts_spend_the_anchor(treasury: Treasury) -> None:
+    treasury.bring_to(State.BROADCAST)
     with pytest.raises(BatchError, match="must spend its anchor"):
-        desk.do(attempt, 1, *desk.make(2_000, vout=1), 100, ANN)
-    desk.do(attempt, 1, *desk.make(2_000), 100, ANN)
-    assert [it.anchor for it in desk.batch().attempts] == [desk.coin()] * 2
+        treasury.do(attempt, 1, *treasury.make(2_000, vout=1), 100, ANN)
+    treasury.do(attempt, 1, *treasury.make(2_000), 100, ANN)
+    assert [it.anchor for it in treasury.batch().attempts] == [treasury.coin()] * 2
 
 
-def test_attempts_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempts_are_bounded(treasury: Treasury, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payouts.batches.steps, "ATTEMPTS_MAX", 1)
-    desk.bring_to(State.PSBT)
+    treasury.bring_to(State.PSBT)
     with pytest.raises(WrongStep, match="1 attempts already"):
-        desk.do(attempt, 1, *desk.make(2_000), 100, ANN)
+        treasury.do(attempt, 1, *treasury.make(2_000), 100, ANN)
 
 
-def test_the_next_batch_waits_for_the_one_under_way(desk: Desk) -> None:
-    desk.bring_to(State.BROADCAST)
-    with desk.write() as connection:
+def test_the_next_batch_waits_for_the_one_under_way(treasury: Treasury) -> None:
+    treasury.bring_to(State.BROADCAST)
+    with treasury.write() as connection:
         credit(connection, 1, 50_000, "more")
-    desk.do(draft, desk.plan(), ANN)
-    desk.do(approve, 2, desk.batch(2).digest, CAP_SAT, BOB)
+    treasury.do(draft, treasury.plan(), ANN)
+    treasury.do(approve, 2, treasury.batch(2).digest, CAP_SAT, BOB)
     with pytest.raises(WrongStep, match="batch 1 is broadcast: batch 2 spends its change, and waits"):
-        desk.do(attempt, 2, *desk.make(vout=1), 100, ANN)
+        treasury.do(attempt, 2, *treasury.make(vout=1), 100, ANN)
 
 
-def test_the_signer_gets_the_same_bytes_every_time(desk: Desk) -> None:
-    desk.bring_to(State.PSBT)
-    first = desk.do(give, 1, 1, ANN)
-    assert desk.do(give, 1, 1, BOB) == first == desk.batch().attempts[0].psbt
-    assert desk.events()[-1] == ("psbt", 1, False)
-    assert len(desk.events()) == 4  # draft, approved, made, given once
+def test_the_signer_gets_the_same_bytes_every_time(treasury: Treasury) -> None:
+    treasury.bring_to(State.PSBT)
+    first = treasury.do(give, 1, 1, ANN)
+    assert treasury.do(give, 1, 1, BOB) == first == treasury.batch().attempts[0].psbt
+    assert treasury.events()[-1] == ("psbt", 1, False)
+    assert len(treasury.events()) == 4  # draft, approved, made, given once
 
 
-def test_signed_bytes_are_checked_and_the_first_are_kept(desk: Desk) -> None:
-    desk.bring_to(State.PSBT)
-    good = desk.signed(desk.batch().attempts[0].psbt or b"")
+def test_signed_bytes_are_checked_and_the_first_are_kept(treasury: Treasury) -> None:
+    treasury.bring_to(State.PSBT)
+    good = treasury.signed(treasury.batch().attempts[0].psbt or b"")
     with pytest.raises(WrongStep, match="export it first"):
-        desk.do(sign, 1, 1, good, ANN)
-    desk.do(give, 1, 1, ANN)
-    other = desk.signed(desk.make(2_000)[0])
+        treasury.do(sign, 1, 1, good, ANN)
+    treasury.do(give, 1, 1, ANN)
+    other = treasury.signed(treasury.make(2_000)[0])
     with pytest.raises(Quarantined):
-        desk.do(sign, 1, 1, other, ANN)
-    assert desk.batch().attempts[0].state is AttemptState.GIVEN
-    assert desk.do(sign, 1, 1, good, ANN) is True
-    assert desk.do(sign, 1, 1, good, ANN) is False
-    assert (desk.batch().state, desk.batch().attempts[0].signed_tx) == (State.SIGNED, good)
+        treasury.do(sign, 1, 1, other, ANN)
+    assert treasury.batch().attempts[0].state is AttemptState.GIVEN
+    assert treasury.do(sign, 1, 1, good, ANN) is True
+    assert treasury.do(sign, 1, 1, good, ANN) is False
+    assert (treasury.batch().state, treasury.batch().attempts[0].signed_tx) == (State.SIGNED, good)
 
 
-def test_quarantine_is_kept_and_can_be_left(desk: Desk) -> None:
-    desk.bring_to(State.PSBT)
-    desk.do(give, 1, 1, ANN)
-    desk.do(quarantine, 1, 1, "its fee\x00 is wrong", ANN)
-    [it] = desk.batch().attempts
+def test_quarantine_is_kept_and_can_be_left(treasury: Treasury) -> None:
+    treasury.bring_to(State.PSBT)
+    treasury.do(give, 1, 1, ANN)
+    treasury.do(quarantine, 1, 1, "its fee\x00 is wrong", ANN)
+    [it] = treasury.batch().attempts
     assert (it.state, it.quarantine_reason) == (AttemptState.QUARANTINED, "its fee? is wrong")
     with pytest.raises(WrongStep):
-        desk.do(cancel, 1, ANN)
-    desk.do(sign, 1, 1, desk.signed(it.psbt or b""), ANN)
-    desk.do(quarantine, 1, 1, "junk came after", ANN)
-    [it] = desk.batch().attempts
+        treasury.do(cancel, 1, ANN)
+    treasury.do(sign, 1, 1, treasury.signed(it.psbt or b""), ANN)
+    treasury.do(quarantine, 1, 1, "junk came after", ANN)
+    [it] = treasury.batch().attempts
     assert (it.state, it.quarantine_reason) == (AttemptState.SIGNED, None)
 
 
-def test_nothing_is_sent_that_is_not_signed(desk: Desk) -> None:
-    desk.bring_to(State.PSBT)
+def test_nothing_is_sent_that_is_not_signed(treasury: Treasury) -> None:
+    treasury.bring_to(State.PSBT)
     with pytest.raises(WrongStep, match="nothing to send"):
-        desk.do(send, 1, 1, ANN)
-    desk.do(give, 1, 1, ANN)
-    good = desk.signed(desk.batch().attempts[0].psbt or b"")
-    desk.do(sign, 1, 1, good, ANN)
-    assert desk.do(send, 1, 1, ANN) == desk.do(send, 1, 1, BOB) == good
-    assert [state for state, _, _ in desk.events()].count("broadcast") == 1
+        treasury.do(send, 1, 1, ANN)
+    treasury.do(give, 1, 1, ANN)
+    good = treasury.signed(treasury.batch().attempts[0].psbt or b"")
+    treasury.do(sign, 1, 1, good, ANN)
+    assert treasury.do(send, 1, 1, ANN) == treasury.do(send, 1, 1, BOB) == good
+    assert [state for state, _, _ in treasury.events()].count("broadcast") == 1
     with pytest.raises(WrongStep, match="no attempt 2"):
-        desk.do(send, 1, 2, ANN)
+        treasury.do(send, 1, 2, ANN)

@@ -42,89 +42,89 @@ from tests.stages.batches import (
     MINIMUM_SAT,
     OTHER_BLOCK,
     OWED,
-    Desk,
+    Treasury,
     paid,
 )
 from tests.stages.payouts import NOW_S, register, script_of
 
 
 @pytest.fixture
-def desk(store: Store) -> Desk:
+def treasury(store: Store) -> Treasury:
     register(store)
-    return Desk(store)
+    return Treasury(store)
 
 
-def test_the_sixth_confirmation_books_the_payment_once(desk: Desk) -> None:
-    desk.bring_to(State.BROADCAST)
-    assert desk.do(confirm, 1, 1, BLOCK, 101, CHAIN_S) is True
-    assert desk.do(confirm, 1, 1, BLOCK, 101, CHAIN_S) is False
-    assert desk.balances() == HELD
-    assert desk.do(finish, 1, BLOCK, CHAIN_S) is True
-    assert desk.do(finish, 1, BLOCK, CHAIN_S) is False
-    assert desk.balances() == paid()
-    with desk.store.read() as connection:
+def test_the_sixth_confirmation_books_the_payment_once(treasury: Treasury) -> None:
+    treasury.bring_to(State.BROADCAST)
+    assert treasury.do(confirm, 1, 1, BLOCK, 101, CHAIN_S) is True
+    assert treasury.do(confirm, 1, 1, BLOCK, 101, CHAIN_S) is False
+    assert treasury.balances() == HELD
+    assert treasury.do(finish, 1, BLOCK, CHAIN_S) is True
+    assert treasury.do(finish, 1, BLOCK, CHAIN_S) is False
+    assert treasury.balances() == paid()
+    with treasury.store.read() as connection:
         tip = next_anchor(connection)
     assert tip is not None
-    assert (tip[0].txid, tip[1]) == (desk.batch().attempts[0].txid, 3)
+    assert (tip[0].txid, tip[1]) == (treasury.batch().attempts[0].txid, 3)
 
 
-def test_a_reorganisation_takes_the_payment_back(desk: Desk) -> None:
-    desk.bring_to(State.FINAL)
+def test_a_reorganisation_takes_the_payment_back(treasury: Treasury) -> None:
+    treasury.bring_to(State.FINAL)
     with pytest.raises(WrongStep):
-        desk.do(reorganise, 1, OTHER_BLOCK, CHAIN_S)
-    assert desk.do(reorganise, 1, BLOCK, CHAIN_S) is True
-    assert desk.do(reorganise, 1, BLOCK, CHAIN_S) is False
-    assert (desk.batch().state, desk.balances()) == (State.BROADCAST, HELD)
-    desk.do(attempt, 1, *desk.make(2_000), 100, ANN)
-    psbt = desk.do(give, 1, 2, ANN)
+        treasury.do(reorganise, 1, OTHER_BLOCK, CHAIN_S)
+    assert treasury.do(reorganise, 1, BLOCK, CHAIN_S) is True
+    assert treasury.do(reorganise, 1, BLOCK, CHAIN_S) is False
+    assert (treasury.batch().state, treasury.balances()) == (State.BROADCAST, HELD)
+    treasury.do(attempt, 1, *treasury.make(2_000), 100, ANN)
+    psbt = treasury.do(give, 1, 2, ANN)
     assert isinstance(psbt, bytes)
-    desk.do(sign, 1, 2, desk.signed(psbt), ANN)
-    desk.do(send, 1, 2, ANN)
-    desk.do(confirm, 1, 2, OTHER_BLOCK, 102, CHAIN_S)
-    desk.do(finish, 1, OTHER_BLOCK, CHAIN_S)
-    assert desk.balances() == paid(2_000)
-    assert [it.state for it in desk.batch().attempts] == [AttemptState.REPLACED, AttemptState.FINAL]
+    treasury.do(sign, 1, 2, treasury.signed(psbt), ANN)
+    treasury.do(send, 1, 2, ANN)
+    treasury.do(confirm, 1, 2, OTHER_BLOCK, 102, CHAIN_S)
+    treasury.do(finish, 1, OTHER_BLOCK, CHAIN_S)
+    assert treasury.balances() == paid(2_000)
+    assert [it.state for it in treasury.batch().attempts] == [AttemptState.REPLACED, AttemptState.FINAL]
 
 
 @pytest.mark.parametrize("state", list(State))
-def test_a_batch_is_cancelled_only_while_no_signer_has_it(desk: Desk, state: State) -> None:
+def test_a_batch_is_cancelled_only_while_no_signer_has_it(treasury: Treasury, state: State) -> None:
     if state is State.FAILED:
-        desk.bring_to(State.DRAFT)
-        desk.do(cancel, 1, ANN)
+        treasury.bring_to(State.DRAFT)
+        treasury.do(cancel, 1, ANN)
     else:
-        desk.bring_to(state)
-    before = desk.balances()
+        treasury.bring_to(state)
+    before = treasury.balances()
     if state in (State.DRAFT, State.APPROVED, State.PSBT):
-        desk.do(cancel, 1, ANN)
-        assert (desk.batch().state, desk.balances()) == (State.FAILED, OWED)
-        desk.do(draft, desk.plan(), ANN)
+        treasury.do(cancel, 1, ANN)
+        assert (treasury.batch().state, treasury.balances()) == (State.FAILED, OWED)
+        treasury.do(draft, treasury.plan(), ANN)
     else:
         with pytest.raises(WrongStep):
-            desk.do(cancel, 1, ANN)
-        assert (desk.batch().state, desk.balances()) == (state, before)
+            treasury.do(cancel, 1, ANN)
+        assert (treasury.batch().state, treasury.balances()) == (state, before)
 
 
-def test_a_given_psbt_cannot_be_cancelled(desk: Desk) -> None:
-    desk.bring_to(State.PSBT)
-    desk.do(give, 1, 1, ANN)
+def test_a_given_psbt_cannot_be_cancelled(treasury: Treasury) -> None:
+    treasury.bring_to(State.PSBT)
+    treasury.do(give, 1, 1, ANN)
     with pytest.raises(WrongStep, match="a signer may have it"):
-        desk.do(cancel, 1, ANN)
-    assert desk.balances() == HELD
+        treasury.do(cancel, 1, ANN)
+    assert treasury.balances() == HELD
 
 
 @pytest.mark.parametrize("state", [State.PSBT, State.BROADCAST])
-def test_a_lost_anchor_releases_the_hold_once(desk: Desk, state: State) -> None:
-    desk.bring_to(state)
-    ours = decode_psbt(desk.batch().attempts[0].psbt or b"").tx
-    elsewhere = conflict_with(desk, coin=desk.coin(1))
+def test_a_lost_anchor_releases_the_hold_once(treasury: Treasury, state: State) -> None:
+    treasury.bring_to(state)
+    ours = decode_psbt(treasury.batch().attempts[0].psbt or b"").tx
+    elsewhere = conflict_with(treasury, coin=treasury.coin(1))
     for wrong in (ours, elsewhere):
         with pytest.raises(WrongStep, match="does not conflict"):
-            desk.do(lose, 1, wrong, ANN)
-    conflict = conflict_with(desk)
-    desk.do(lose, 1, conflict, ANN)
+            treasury.do(lose, 1, wrong, ANN)
+    conflict = conflict_with(treasury)
+    treasury.do(lose, 1, conflict, ANN)
     with pytest.raises(WrongStep):
-        desk.do(lose, 1, conflict, ANN)
-    assert (desk.batch().state, desk.balances()) == (State.FAILED, OWED)
+        treasury.do(lose, 1, conflict, ANN)
+    assert (treasury.batch().state, treasury.balances()) == (State.FAILED, OWED)
     steps: tuple[tuple[Callable[..., object], tuple[object, ...]], ...] = (
         (give, (1, 1, ANN)),
         (send, (1, 1, ANN)),
@@ -132,99 +132,103 @@ def test_a_lost_anchor_releases_the_hold_once(desk: Desk, state: State) -> None:
     )
     for step, args in steps:
         with pytest.raises(WrongStep):
-            desk.do(step, *args)
+            treasury.do(step, *args)
 
 
-def conflict_with(desk: Desk, *outputs: TxOutput, coin: Spend | None = None) -> Tx:
+def conflict_with(treasury: Treasury, *outputs: TxOutput, coin: Spend | None = None) -> Tx:
     """A transaction of nobody we know that spends the anchor, or another coin."""
-    spent = coin or desk.coin()
+    spent = coin or treasury.coin()
     paid = outputs or (TxOutput(1_000, b"\x00\x14" + bytes(20)),)
     return Tx(2, (TxInput(spent.txid, spent.vout, b"", 0),), paid, 0)
 
 
 @pytest.mark.parametrize("short_sat", [0, 1])
-def test_a_batch_is_not_lost_to_what_pays_one_of_its_payees(desk: Desk, short_sat: int) -> None:
-    desk.bring_to(State.SIGNED)
-    payee = desk.batch().payees[2]
-    change = TxOutput(1_000_000, desk.wallet.change_script(1))
-    conflict = conflict_with(desk, change, TxOutput(payee.amount_sat - short_sat, payee.script))
+def test_a_batch_is_not_lost_to_what_pays_one_of_its_payees(treasury: Treasury, short_sat: int) -> None:
+    treasury.bring_to(State.SIGNED)
+    payee = treasury.batch().payees[2]
+    change = TxOutput(1_000_000, treasury.wallet.change_script(1))
+    conflict = conflict_with(treasury, change, TxOutput(payee.amount_sat - short_sat, payee.script))
     with pytest.raises(BatchError, match="pays 1 of the payees"):
-        desk.do(lose, 1, conflict, ANN)
-    assert (desk.batch().state, desk.balances()) == (State.SIGNED, HELD)
+        treasury.do(lose, 1, conflict, ANN)
+    assert (treasury.batch().state, treasury.balances()) == (State.SIGNED, HELD)
 
 
 # Found on the chain
 
 
-def found(desk: Desk, fee_sat: int = FEE_SAT) -> Found:
-    psbt, inputs, change = desk.make(fee_sat)
-    return Found(tx=decode_transaction(desk.signed(psbt)), inputs=inputs, made_at_height=101, change=change)
+def found(treasury: Treasury, fee_sat: int = FEE_SAT) -> Found:
+    psbt, inputs, change = treasury.make(fee_sat)
+    return Found(
+        tx=decode_transaction(treasury.signed(psbt)), inputs=inputs, made_at_height=101, change=change
+    )
 
 
 @pytest.mark.parametrize("state", [State.DRAFT, State.PSBT, State.SIGNED, State.BROADCAST])
-def test_a_transaction_that_pays_a_batch_is_adopted_in_any_state(desk: Desk, state: State) -> None:
-    desk.bring_to(state)
-    it = found(desk, 3_000)
-    assert desk.do(adopt, 1, it, ANN) is True
-    assert desk.do(adopt, 1, it, ANN) is False
-    number = len(desk.batch().attempts)
-    desk.do(confirm, 1, number, BLOCK, 101, CHAIN_S)
-    desk.do(finish, 1, BLOCK, CHAIN_S)
-    assert desk.balances() == paid(3_000)
+def test_a_transaction_that_pays_a_batch_is_adopted_in_any_state(treasury: Treasury, state: State) -> None:
+    treasury.bring_to(state)
+    it = found(treasury, 3_000)
+    assert treasury.do(adopt, 1, it, ANN) is True
+    assert treasury.do(adopt, 1, it, ANN) is False
+    number = len(treasury.batch().attempts)
+    treasury.do(confirm, 1, number, BLOCK, 101, CHAIN_S)
+    treasury.do(finish, 1, BLOCK, CHAIN_S)
+    assert treasury.balances() == paid(3_000)
 
 
-def test_a_cancelled_batch_that_was_paid_after_all_is_held_again(desk: Desk) -> None:
-    desk.bring_to(State.PSBT)
-    it = found(desk)
-    desk.do(cancel, 1, ANN)
-    desk.do(adopt, 1, it, ANN)
-    assert (desk.batch().state, desk.balances()) == (State.BROADCAST, HELD)
+def test_a_cancelled_batch_that_was_paid_after_all_is_held_again(treasury: Treasury) -> None:
+    treasury.bring_to(State.PSBT)
+    it = found(treasury)
+    treasury.do(cancel, 1, ANN)
+    treasury.do(adopt, 1, it, ANN)
+    assert (treasury.batch().state, treasury.balances()) == (State.BROADCAST, HELD)
 
 
-def test_what_pays_others_is_not_adopted(desk: Desk) -> None:
-    desk.bring_to(State.APPROVED)
-    it = found(desk)
+def test_what_pays_others_is_not_adopted(treasury: Treasury) -> None:
+    treasury.bring_to(State.APPROVED)
+    it = found(treasury)
     outputs = (TxOutput(1, it.tx.outputs[0].script), *it.tx.outputs[1:])
     with pytest.raises(BatchError, match="does not pay batch 1"):
-        desk.do(
+        treasury.do(
             adopt, 1, msgspec.structs.replace(it, tx=msgspec.structs.replace(it.tx, outputs=outputs)), ANN
         )
 
 
-def test_a_payment_from_another_coin_than_a_signer_was_given_is_not_adopted(desk: Desk) -> None:
-    desk.bring_to(State.SIGNED)
-    psbt, inputs, change = desk.make(vout=1)
-    it = Found(tx=decode_transaction(desk.signed(psbt)), inputs=inputs, made_at_height=101, change=change)
+def test_a_payment_from_another_coin_than_a_signer_was_given_is_not_adopted(treasury: Treasury) -> None:
+    treasury.bring_to(State.SIGNED)
+    psbt, inputs, change = treasury.make(vout=1)
+    it = Found(tx=decode_transaction(treasury.signed(psbt)), inputs=inputs, made_at_height=101, change=change)
     with pytest.raises(BatchError, match=r"must never be sent: move .* to an address"):
-        desk.do(adopt, 1, it, ANN)
+        treasury.do(adopt, 1, it, ANN)
 
 
-def test_a_batch_nobody_knew_is_recovered_once(desk: Desk) -> None:
-    desk.bring_to(State.DRAFT)
-    it, items = found(desk), desk.batch().items
-    desk.do(cancel, 1, ANN)
-    assert desk.do(recover, items, it, ANN) == 2
-    assert desk.do(recover, items, it, ANN) == 2
-    assert (desk.batch(2).state, desk.balances()) == (State.BROADCAST, HELD)
+def test_a_batch_nobody_knew_is_recovered_once(treasury: Treasury) -> None:
+    treasury.bring_to(State.DRAFT)
+    it, items = found(treasury), treasury.batch().items
+    treasury.do(cancel, 1, ANN)
+    assert treasury.do(recover, items, it, ANN) == 2
+    assert treasury.do(recover, items, it, ANN) == 2
+    assert (treasury.batch(2).state, treasury.balances()) == (State.BROADCAST, HELD)
 
 
-def test_a_stranger_is_accepted_once_for_each_anchor(desk: Desk) -> None:
-    assert desk.do(accept_stranger, "cc" * 32, "", ANN) is True
-    assert desk.do(accept_stranger, "cc" * 32, "", BOB) is False
-    assert desk.do(accept_stranger, "cc" * 32, "dd:0", BOB) is True
+def test_a_stranger_is_accepted_once_for_each_anchor(treasury: Treasury) -> None:
+    assert treasury.do(accept_stranger, "cc" * 32, "", ANN) is True
+    assert treasury.do(accept_stranger, "cc" * 32, "", BOB) is False
+    assert treasury.do(accept_stranger, "cc" * 32, "dd:0", BOB) is True
 
 
 # Crashes
 
 
-STEPS: dict[State, Callable[[Desk], Callable[[Connection], object]]] = {
-    State.DRAFT: lambda desk: lambda it: draft(it, plan(it, NOW_S, script_of, MINIMUM_SAT), ANN),
-    State.APPROVED: lambda desk: lambda it: approve(it, 1, load(it, 1).digest, CAP_SAT, BOB),
-    State.PSBT: lambda desk: partial(made, args=(*desk.make(), 100, ANN)),
-    State.SIGNED: lambda desk: partial(signed, raw=desk.signed(desk.batch().attempts[0].psbt or b"")),
-    State.BROADCAST: lambda desk: lambda it: send(it, 1, 1, ANN),
-    State.CONFIRMED: lambda desk: lambda it: confirm(it, 1, 1, BLOCK, 101, CHAIN_S),
-    State.FINAL: lambda desk: lambda it: finish(it, 1, BLOCK, CHAIN_S),
+STEPS: dict[State, Callable[[Treasury], Callable[[Connection], object]]] = {
+    State.DRAFT: lambda treasury: lambda it: draft(it, plan(it, NOW_S, script_of, MINIMUM_SAT), ANN),
+    State.APPROVED: lambda treasury: lambda it: approve(it, 1, load(it, 1).digest, CAP_SAT, BOB),
+    State.PSBT: lambda treasury: partial(made, args=(*treasury.make(), 100, ANN)),
+    State.SIGNED: lambda treasury: partial(
+        signed, raw=treasury.signed(treasury.batch().attempts[0].psbt or b"")
+    ),
+    State.BROADCAST: lambda treasury: lambda it: send(it, 1, 1, ANN),
+    State.CONFIRMED: lambda treasury: lambda it: confirm(it, 1, 1, BLOCK, 101, CHAIN_S),
+    State.FINAL: lambda treasury: lambda it: finish(it, 1, BLOCK, CHAIN_S),
 }
 # Before every third statement, and, as no step has so many, before the commit.
 CRASHES = (*range(2, 41, 3), 1_000)
@@ -239,17 +243,17 @@ def signed(connection: Connection, raw: bytes) -> object:
 
 
 @pytest.mark.parametrize("state", list(STEPS))
-def test_a_step_that_crashes_anywhere_did_not_happen(desk: Desk, state: State) -> None:
+def test_a_step_that_crashes_anywhere_did_not_happen(treasury: Treasury, state: State) -> None:
     order = list(STEPS)
     if state is not State.DRAFT:
-        desk.bring_to(order[order.index(state) - 1])
+        treasury.bring_to(order[order.index(state) - 1])
     if state is State.SIGNED:
-        desk.do(give, 1, 1, ANN)
-    step = STEPS[state](desk)
-    before = desk.balances(), desk.events()
+        treasury.do(give, 1, 1, ANN)
+    step = STEPS[state](treasury)
+    before = treasury.balances(), treasury.events()
     for statement in CRASHES:
         with pytest.raises(Crash), crash_at(statement):
-            desk.do(step)
-        assert (desk.balances(), desk.events()) == before
-    desk.do(step)
-    assert desk.batch().state is state
+            treasury.do(step)
+        assert (treasury.balances(), treasury.events()) == before
+    treasury.do(step)
+    assert treasury.batch().state is state

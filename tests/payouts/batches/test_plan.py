@@ -6,18 +6,18 @@ import payouts.batches.plan
 from payouts.batches.plan import Held
 from payouts.batches.steps import draft
 from pool.books.store import Store
-from tests.stages.batches import ANN, Desk
+from tests.stages.batches import ANN, Treasury
 from tests.stages.payouts import NOW_S, PAYEES, add_tenant, credit, register, script_of, set_address
 
 
 @pytest.fixture
-def desk(books: Store) -> Desk:
+def treasury(books: Store) -> Treasury:
     register(books)
-    return Desk(books)
+    return Treasury(books)
 
 
-def test_everybody_with_enough_is_paid_all_of_it(desk: Desk) -> None:
-    planned = desk.plan()
+def test_everybody_with_enough_is_paid_all_of_it(treasury: Treasury) -> None:
+    planned = treasury.plan()
     assert [(it.tenant, it.address, it.amount_sat) for it in planned.items] == list(PAYEES)
     assert [it.script for it in planned.items] == [script_of(address) for _, address, _ in PAYEES]
     assert planned.held_back == ()
@@ -46,8 +46,8 @@ def test_who_is_held_back_and_why(store: Store) -> None:
             if sat:
                 credit(connection, number, sat, name)
         set_address(connection, 4, other, effective_at_s=NOW_S + 1)
-    desk = Desk(store)
-    planned = desk.plan()
+    treasury = Treasury(store)
+    planned = treasury.plan()
     assert [it.tenant for it in planned.items] == ["exact"]
     assert {it.tenant: it.reason for it in planned.held_back} == {
         "suspended": Held.SUSPENDED,
@@ -58,18 +58,18 @@ def test_who_is_held_back_and_why(store: Store) -> None:
         "small": Held.BELOW_MINIMUM,
         "dusty": Held.BELOW_MINIMUM,
     }
-    assert {it.tenant: it.reason for it in desk.plan(minimum_sat=0).held_back}["dusty"] is Held.DUST
-    later = desk.plan(now_s=NOW_S + 1)
+    assert {it.tenant: it.reason for it in treasury.plan(minimum_sat=0).held_back}["dusty"] is Held.DUST
+    later = treasury.plan(now_s=NOW_S + 1)
     assert {it.tenant: it.address for it in later.items}["moved"] == other
 
 
-def test_a_full_batch_leaves_nobody_out_twice(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_batch_leaves_nobody_out_twice(treasury: Treasury, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payouts.batches.plan, "PAYEES_MAX", 2)
-    planned = desk.plan()
+    planned = treasury.plan()
     assert [it.tenant for it in planned.items] == ["acme", "borealis"]
     assert [(it.tenant, it.reason) for it in planned.held_back] == [("cinder", Held.FULL)]
-    desk.do(draft, planned, ANN)
-    with desk.write() as connection:
+    treasury.do(draft, planned, ANN)
+    with treasury.write() as connection:
         credit(connection, 1, 5_000, "more of acme")
         credit(connection, 2, 5_000, "more of borealis")
-    assert [it.tenant for it in desk.plan().items] == ["cinder", "acme"]
+    assert [it.tenant for it in treasury.plan().items] == ["cinder", "acme"]

@@ -54,7 +54,7 @@ def find(history: History, worker: int | None, count: int = 1, first: int = 0) -
     return hashes
 
 
-def look(
+def found_and_expected(
     history: History, whose: Whose, tenant: str | None = None
 ) -> dict[str, tuple[int, str, Hint | None]]:
     with history.store.read() as connection:
@@ -82,15 +82,18 @@ def test_who_withholds_blocks_is_seen_from_the_tenant_down_to_the_machine(histor
     with history.store.write() as connection:
         connection.execute(update(workers).where(workers.c.id == 101).values(agent="thief/1.0"))
         connection.execute(update(workers).where(workers.c.id != 101).values(agent="bmminer/2.0"))
-    assert look(history, Whose.TENANT) == {"acme": (25, "50", Hint.FEW), "borealis": (50, "50", None)}
-    machines = look(history, Whose.WORKER, "acme")
+    assert found_and_expected(history, Whose.TENANT) == {
+        "acme": (25, "50", Hint.FEW),
+        "borealis": (50, "50", None),
+    }
+    machines = found_and_expected(history, Whose.WORKER, "acme")
     assert [(row[0], row[2]) for row in machines.values()] == [(0, Hint.FEW), (25, None)]  # the thief first
-    assert len(look(history, Whose.WORKER)) == 4
-    assert look(history, Whose.FIRMWARE) == {
+    assert len(found_and_expected(history, Whose.WORKER)) == 4
+    assert found_and_expected(history, Whose.FIRMWARE) == {
         "thief/1.0": (0, "25", Hint.FEW),
         "bmminer/2.0": (75, "75", None),
     }
-    assert {row[2] for row in look(history, Whose.CONTAINER).values()} == {Hint.FEW, None}
+    assert {row[2] for row in found_and_expected(history, Whose.CONTAINER).values()} == {Hint.FEW, None}
     with history.store.read() as connection:
         shown = render_text(luck_document(luck_report(connection, PERIOD, Whose.TENANT)), 220).decode()
     for words in (
@@ -144,7 +147,10 @@ def test_more_blocks_than_the_work_explains_and_blocks_without_work_are_seen_too
     history.mine(rate, 5, 4, worker=100, log2=QUARTER)
     find(history, 100, 12)
     find(history, 200)
-    assert look(history, Whose.TENANT) == {"borealis": (1, "0", Hint.MANY), "acme": (12, "1", Hint.MANY)}
+    assert found_and_expected(history, Whose.TENANT) == {
+        "borealis": (1, "0", Hint.MANY),
+        "acme": (12, "1", Hint.MANY),
+    }
 
 
 def test_solo_work_counts_and_work_for_upstreams_and_rejected_shares_do_not(history: History) -> None:
@@ -161,7 +167,7 @@ def test_solo_work_counts_and_work_for_upstreams_and_rejected_shares_do_not(hist
     with history.store.write() as connection:
         record_solo(connection, late, payout)
     find(history, None, 2, first=200)
-    assert look(history, Whose.TENANT) == {"acme": (10, "10", None)}
+    assert found_and_expected(history, Whose.TENANT) == {"acme": (10, "10", None)}
     with history.store.read() as connection:
         assert luck_report(connection, PERIOD, Whose.TENANT).nobodys == 3
         assert luck_report(connection, PERIOD, Whose.WORKER).nobodys == 4

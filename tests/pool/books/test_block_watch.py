@@ -38,7 +38,7 @@ def books(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-class Site:
+class WatchedBooks:
     """A watch on books and nodes."""
 
     def __init__(self, store: Store, nodes: NodeSet) -> None:
@@ -68,7 +68,7 @@ class Site:
 
 
 @asynccontextmanager
-async def site(store: Store, *fakes: FakeBitcoind) -> AsyncIterator[Site]:
+async def watched(store: Store, *fakes: FakeBitcoind) -> AsyncIterator[WatchedBooks]:
     transports = {fake.name: fake for fake in fakes}
     nodes = NodeSet(
         [fake.config for fake in fakes], chain="regtest", transport=lambda config: transports[config.name]
@@ -77,7 +77,7 @@ async def site(store: Store, *fakes: FakeBitcoind) -> AsyncIterator[Site]:
         await nursery.start(nodes.run)
         await nodes.chosen()
         await trio.sleep(0.5)  # all have answered
-        yield Site(store, nodes)
+        yield WatchedBooks(store, nodes)
         nursery.cancel_scope.cancel()
 
 
@@ -89,7 +89,7 @@ async def test_of_siblings_on_one_parent_the_one_in_the_chain_is_income_and_no_o
     books: Store, autojump_clock: Clock
 ) -> None:
     fake = FakeBitcoind(height=100)
-    async with site(books, fake) as it:
+    async with watched(books, fake) as it:
         siblings = [fake.best, *(f"{number:064x}" for number in range(1, 40))]
         for sibling in siblings:  # whatever the node said when it got them
             it.found(sibling, 100)
@@ -105,7 +105,7 @@ async def test_a_block_above_the_tip_is_neither_income_nor_orphaned(
     books: Store, autojump_clock: Clock
 ) -> None:
     fake = FakeBitcoind(height=100)
-    async with site(books, fake) as it:
+    async with watched(books, fake) as it:
         ours = fake.best
         it.found(ours, 100)
         fake.move_to(99)
@@ -126,7 +126,7 @@ async def test_thousands_of_siblings_booked_as_pending_by_an_older_version_are_c
     print("seed", seed)
     fake, chance = FakeBitcoind(height=330), random.Random(seed)
     heights = [3, 4, *range(325, 331)]
-    async with site(store, fake) as it:
+    async with watched(store, fake) as it:
         with store.write() as connection:
             for height in heights:
                 siblings = (chance.randbytes(32).hex() for _ in range(height % 5 * 3))
@@ -151,7 +151,7 @@ def booked_before(connection: Connection, block_hash: str, height: int) -> None:
     income._append(connection, block_hash, SUBSIDY_SAT, None, Status.PENDING, 0, NOW_S)
 
 
-async def matured_at(it: Site, fake: FakeBitcoind, height: int) -> str:
+async def matured_at(it: WatchedBooks, fake: FakeBitcoind, height: int) -> str:
     """A block of ours at a height, matured in the books by a chain that is high enough."""
     block_hash = fake.chain[height]
     it.found(block_hash, height)
@@ -166,7 +166,7 @@ async def test_failover_to_a_node_that_lags_books_nothing_wrong(
     behind: int, books: Store, autojump_clock: Clock
 ) -> None:
     first, second = FakeBitcoind("first", height=300), FakeBitcoind("second", height=300)
-    async with site(books, first, second) as it:
+    async with watched(books, first, second) as it:
         old = await matured_at(it, first, 200)
         young = first.chain[300]
         it.found(young, 300)
@@ -191,11 +191,11 @@ async def test_a_pool_that_starts_on_a_node_that_lags_says_so_once_and_lives(
     books: Store, autojump_clock: Clock
 ) -> None:
     fake = FakeBitcoind(height=300)
-    async with site(books, fake) as it:
+    async with watched(books, fake) as it:
         block = await matured_at(it, fake, 200)
     lagging = FakeBitcoind(height=280)
     with structlog.testing.capture_logs() as logs:
-        async with site(books, lagging) as it, trio.open_nursery() as nursery:
+        async with watched(books, lagging) as it, trio.open_nursery() as nursery:
             nursery.start_soon(it.watch.run)
             await trio.sleep(100)
             assert it.status(block) == "matured"
@@ -215,7 +215,7 @@ async def test_what_is_hard_to_take_back_needs_every_node_that_is_up(
 ) -> None:
     """A node under somebody's control neither matures a block of ours nor takes a matured one away."""
     first, second = FakeBitcoind("first", height=300), FakeBitcoind("second", height=300)
-    async with site(books, first, second) as it:
+    async with watched(books, first, second) as it:
         old = await matured_at(it, first, 200)
         lie = FakeBitcoind(height=300)
         lie.move_to(300, "lie", since=150)
@@ -244,7 +244,7 @@ async def test_a_node_that_invents_a_height_matures_nothing_while_another_answer
     books: Store, autojump_clock: Clock
 ) -> None:
     first, second = FakeBitcoind("first", height=300), FakeBitcoind("second", height=300)
-    async with site(books, first, second) as it:
+    async with watched(books, first, second) as it:
         block = first.chain[290]
         it.found(block, 290)
         first.move_to(300 + MATURITY)
@@ -261,7 +261,7 @@ async def test_a_reorganisation_reverses_our_block_once_and_brings_it_back_once(
     depth: int, books: Store, autojump_clock: Clock
 ) -> None:
     fake = FakeBitcoind(height=300)
-    async with site(books, fake) as it:
+    async with watched(books, fake) as it:
         ours = fake.chain[301 - depth]
         it.found(ours, 301 - depth)
         await it.watch.check()
@@ -281,7 +281,7 @@ async def test_a_reorganisation_reverses_our_block_once_and_brings_it_back_once(
 
 async def test_a_found_block_is_looked_at_at_once(books: Store, autojump_clock: Clock) -> None:
     fake = FakeBitcoind(height=100)
-    async with site(books, fake) as it, trio.open_nursery() as nursery:
+    async with watched(books, fake) as it, trio.open_nursery() as nursery:
         nursery.start_soon(it.watch.run)
         await trio.sleep(1)
         it.found(fake.best, 100)

@@ -39,7 +39,7 @@ from stratum.upstream.shares import (
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import Crash, crash_at, crash_before
 from tests.histories.sold_work import order_row, upstream_row
-from tests.pool.books.test_journal import Clock, tally
+from tests.stages.journal import Clock, tally
 
 HOUR = 472_222
 NOW_S = HOUR * 3600
@@ -67,7 +67,7 @@ COMMITS: tuple[tuple[Told, ...], ...] = (
 )
 
 
-class Site:
+class ForwardingJournal:
     """Two tenants, one of which bears no risk of upstreams; a pool on their database, that can be killed."""
 
     def __init__(self, store: Store) -> None:
@@ -182,8 +182,8 @@ class Site:
 
 
 @pytest.fixture
-def site(store: Store) -> Site:
-    return Site(store)
+def booked(store: Store) -> ForwardingJournal:
+    return ForwardingJournal(store)
 
 
 def expected(committed: tuple[tuple[Told, ...], ...]) -> tuple[Counter[int], Counter[str]]:
@@ -216,132 +216,138 @@ def expected(committed: tuple[tuple[Told, ...], ...]) -> tuple[Counter[int], Cou
 # Commits
 
 
-async def test_a_commit_with_only_a_note_is_written_and_one_with_nothing_is_not(site: Site) -> None:
-    site.worker()
-    await site.journal.commit(b"")  # that it is new is written too
-    share = site.note(site.share("a"))
-    await site.journal.commit(b"")
-    assert site.rows() == {share.key}
-    assert site.tallied() == {}
-    with site.store.read() as connection:  # no batch: nothing is counted yet
+async def test_a_commit_with_only_a_note_is_written_and_one_with_nothing_is_not(
+    booked: ForwardingJournal,
+) -> None:
+    booked.worker()
+    await booked.journal.commit(b"")  # that it is new is written too
+    share = booked.note(booked.share("a"))
+    await booked.journal.commit(b"")
+    assert booked.rows() == {share.key}
+    assert booked.tallied() == {}
+    with booked.store.read() as connection:  # no batch: nothing is counted yet
         assert connection.scalar(select(func.count()).select_from(journal_batches)) == 0
     with crash_at(0):
-        await site.journal.commit(b"")
-    assert not site.journal.failed
+        await booked.journal.commit(b"")
+    assert not booked.journal.failed
 
 
-async def test_a_share_that_is_resolved_is_a_tally_and_no_row(site: Site) -> None:
-    share, quick = site.note(site.share("a")), site.note(site.share("b"))
-    site.resolve(quick)
-    await site.journal.commit(tally(site.worker(), site.own))
-    assert site.rows() == {share.key}
-    assert site.tallied() == {Verdict.ACCEPTED: 2}
-    site.resolve(share, REJECTED, RejectReason.LOW_DIFFICULTY)
-    await site.journal.commit(b"")
-    assert site.rows() == set()
-    assert site.tallied() == {Verdict.ACCEPTED: 2, Verdict.UPSTREAM_REJECTED: 1}
+async def test_a_share_that_is_resolved_is_a_tally_and_no_row(booked: ForwardingJournal) -> None:
+    share, quick = booked.note(booked.share("a")), booked.note(booked.share("b"))
+    booked.resolve(quick)
+    await booked.journal.commit(tally(booked.worker(), booked.own))
+    assert booked.rows() == {share.key}
+    assert booked.tallied() == {Verdict.ACCEPTED: 2}
+    booked.resolve(share, REJECTED, RejectReason.LOW_DIFFICULTY)
+    await booked.journal.commit(b"")
+    assert booked.rows() == set()
+    assert booked.tallied() == {Verdict.ACCEPTED: 2, Verdict.UPSTREAM_REJECTED: 1}
 
 
-async def test_live_figures_get_what_was_resolved_with_what_was_judged(site: Site) -> None:
-    site.resolve(site.note(site.share("a")))
-    await site.journal.commit(tally(site.worker(), site.own))
-    (committed,) = site.live
-    assert sorted(merge([committed])["rate"].tolist()) == [site.own, site.proxied]
+async def test_live_figures_get_what_was_resolved_with_what_was_judged(booked: ForwardingJournal) -> None:
+    booked.resolve(booked.note(booked.share("a")))
+    await booked.journal.commit(tally(booked.worker(), booked.own))
+    (committed,) = booked.live
+    assert sorted(merge([committed])["rate"].tolist()) == [booked.own, booked.proxied]
 
 
 async def test_a_worker_seen_for_the_first_time_is_committed_with_its_first_forwarded_share(
-    site: Site,
+    booked: ForwardingJournal,
 ) -> None:
-    share = site.note(site.share("a", worker=site.worker("acme.c09.u9")))
-    await site.journal.commit(b"")
-    site.start()
-    assert site.registry.workers[share.worker].unit == "u9"
+    share = booked.note(booked.share("a", worker=booked.worker("acme.c09.u9")))
+    await booked.journal.commit(b"")
+    booked.start()
+    assert booked.registry.workers[share.worker].unit == "u9"
 
 
 # Kills
 
 
 @pytest.mark.parametrize("number", range(len(COMMITS)))
-async def test_a_kill_anywhere_in_a_commit_loses_and_doubles_no_share(site: Site, number: int) -> None:
+async def test_a_kill_anywhere_in_a_commit_loses_and_doubles_no_share(
+    booked: ForwardingJournal, number: int
+) -> None:
     """Of the commit itself nothing is there, and nothing of it was acknowledged."""
     for statement in range(STATEMENTS_TRIED):
-        before = site.tallied(), site.said()
+        before = booked.tallied(), booked.said()
         for told in COMMITS[:number]:
-            await site.journal.commit(site.tell(told))
-        tallies = site.tell(COMMITS[number])
+            await booked.journal.commit(booked.tell(told))
+        tallies = booked.tell(COMMITS[number])
         with pytest.raises(JournalFailed), crash_at(statement):
-            await site.journal.commit(tallies)
-        site.start()
-        await site.journal.fold()
+            await booked.journal.commit(tallies)
+        booked.start()
+        await booked.journal.fold()
         now_tallies, now_said = expected(COMMITS[:number])
-        assert site.rows() == set()
-        assert site.tallied() - before[0] == now_tallies
-        assert site.said() - before[1] == now_said
+        assert booked.rows() == set()
+        assert booked.tallied() - before[0] == now_tallies
+        assert booked.said() - before[1] == now_said
 
 
-async def test_a_kill_after_the_last_commit_leaves_what_was_committed(site: Site) -> None:
+async def test_a_kill_after_the_last_commit_leaves_what_was_committed(booked: ForwardingJournal) -> None:
     for told in COMMITS:
-        await site.journal.commit(site.tell(told))
-    assert site.rows() == {b"f"}
+        await booked.journal.commit(booked.tell(told))
+    assert booked.rows() == {b"f"}
     with capture_logs() as logs:
-        site.start()
+        booked.start()
     assert next(it for it in logs if it["event"] == "forwarded_shares_unanswered")["shares"] == 1
-    await site.journal.fold()
+    await booked.journal.fold()
     tallies, said = expected(COMMITS)
-    assert (site.tallied(), site.said()) == (tallies, said)
+    assert (booked.tallied(), booked.said()) == (tallies, said)
     with capture_logs() as logs:  # nothing is left to resolve a second time
-        site.start()
+        booked.start()
     assert logs == []
-    await site.journal.fold()
-    assert (site.tallied(), site.said()) == (tallies, said)
+    await booked.journal.fold()
+    assert (booked.tallied(), booked.said()) == (tallies, said)
 
 
-async def test_a_kill_anywhere_in_a_start_settles_what_was_left_once(site: Site) -> None:
+async def test_a_kill_anywhere_in_a_start_settles_what_was_left_once(booked: ForwardingJournal) -> None:
     for told in COMMITS:
-        await site.journal.commit(site.tell(told))
+        await booked.journal.commit(booked.tell(told))
     for statement in range(STATEMENTS_TRIED):
         with pytest.raises(Crash), crash_at(statement):
-            site.start()
-        assert site.rows() == {b"f"}
-    site.start()
-    await site.journal.fold()
-    assert (site.tallied(), site.said()) == expected(COMMITS)
+            booked.start()
+        assert booked.rows() == {b"f"}
+    booked.start()
+    await booked.journal.fold()
+    assert (booked.tallied(), booked.said()) == expected(COMMITS)
 
 
-async def test_a_kill_anywhere_in_a_fold_loses_and_doubles_no_verdict(site: Site) -> None:
+async def test_a_kill_anywhere_in_a_fold_loses_and_doubles_no_verdict(booked: ForwardingJournal) -> None:
     for told in COMMITS:
-        await site.journal.commit(site.tell(told))
-    site.start()
+        await booked.journal.commit(booked.tell(told))
+    booked.start()
     for step in range(STEPS_TRIED):
-        before = site.tallied(), site.said()
+        before = booked.tallied(), booked.said()
         with suppress(JournalFailed), crash_before(step):
-            await site.journal.fold()
-        site.start()
-        assert (site.tallied(), site.said()) in (before, expected(COMMITS))
-    await site.journal.fold()
-    assert (site.tallied(), site.said()) == expected(COMMITS)
+            await booked.journal.fold()
+        booked.start()
+        assert (booked.tallied(), booked.said()) in (before, expected(COMMITS))
+    await booked.journal.fold()
+    assert (booked.tallied(), booked.said()) == expected(COMMITS)
 
 
 # What the fold makes of it
 
 
-async def test_the_risk_of_upstreams_is_the_tenants_unless_its_terms_say_the_pools(site: Site) -> None:
-    ours, safe = site.worker("acme.c01.u1"), site.worker("borealis.c01.u1")
+async def test_the_risk_of_upstreams_is_the_tenants_unless_its_terms_say_the_pools(
+    booked: ForwardingJournal,
+) -> None:
+    ours, safe = booked.worker("acme.c01.u1"), booked.worker("borealis.c01.u1")
     for worker in (ours, safe):
         for name, verdict in (("x", ACCEPTED), ("y", REJECTED), ("z", UNANSWERED)):
-            site.resolve(site.note(site.share(f"{name}{worker}", worker=worker)), verdict)
+            booked.resolve(booked.note(booked.share(f"{name}{worker}", worker=worker)), verdict)
         # Good shares that no upstream was there for, as the engine tallies them; and one that was not good.
-        await site.journal.commit(
-            tally(worker, site.proxied, verdict=Verdict.UNDELIVERED)
-            + tally(worker, site.proxied, verdict=Verdict.LOW_DIFFICULTY)
+        await booked.journal.commit(
+            tally(worker, booked.proxied, verdict=Verdict.UNDELIVERED)
+            + tally(worker, booked.proxied, verdict=Verdict.LOW_DIFFICULTY)
         )
-    await site.journal.fold()
-    with site.store.read() as connection:
+    await booked.journal.fold()
+    with booked.store.read() as connection:
         rows = connection.execute(select(tally_minutes)).all()
         counted = {(row.worker_id, row.verdict): row.shares for row in rows}
         columns = (rate_hours.c.rate_id, rate_hours.c.shares, rate_hours.c.undelivered)
         priced = connection.execute(select(*columns)).all()
-        rate = {worker: rate_epochs.rate_of(connection, site.proxied, worker) for worker in (1, 2)}
+        rate = {worker: rate_epochs.rate_of(connection, booked.proxied, worker) for worker in (1, 2)}
     assert counted == {
         (ours, Verdict.ACCEPTED): 1,
         (ours, Verdict.UPSTREAM_REJECTED): 1,
@@ -354,69 +360,71 @@ async def test_the_risk_of_upstreams_is_the_tenants_unless_its_terms_say_the_poo
     # Credited at the pool's risk, and still not delivered: no buyer is to pay for them.
     assert {row.rate_id: row.undelivered for row in priced} == {rate[1].rate_id: 0, rate[2].rate_id: 3}
     # What the upstream said is what it said, whoever bears it.
-    assert site.said() == {"accepted": 2, "rejected": 2, "unanswered": 2}
+    assert booked.said() == {"accepted": 2, "rejected": 2, "unanswered": 2}
 
 
-async def test_verdicts_are_kept_by_hour_and_order_and_by_day_and_machine(site: Site) -> None:
-    one, two = site.worker("acme.c01.u1"), site.worker("acme.c01.u2")
+async def test_verdicts_are_kept_by_hour_and_order_and_by_day_and_machine(booked: ForwardingJournal) -> None:
+    one, two = booked.worker("acme.c01.u1"), booked.worker("acme.c01.u2")
 
     def say(name: str, worker: int, epoch: int, verdict: SubmitVerdict, reason: Any = None) -> None:
-        site.resolve(site.note(site.share(name, worker=worker, epoch=epoch)), verdict, reason)
+        booked.resolve(booked.note(booked.share(name, worker=worker, epoch=epoch)), verdict, reason)
 
-    say("1", one, site.sold, ACCEPTED)
-    say("2", two, site.sold, ACCEPTED)
-    say("3", one, site.sold, REJECTED, RejectReason.STALE)
-    say("4", one, site.proxied, UNANSWERED)
-    await site.journal.commit(b"")
-    site.clock.now_s += 3600
-    say("5", one, site.sold, ACCEPTED)
-    await site.journal.commit(b"")
-    await site.journal.fold()
-    say("6", one, site.sold, ACCEPTED)  # the same hour, another fold
-    await site.journal.commit(b"")
-    await site.journal.fold()
+    say("1", one, booked.sold, ACCEPTED)
+    say("2", two, booked.sold, ACCEPTED)
+    say("3", one, booked.sold, REJECTED, RejectReason.STALE)
+    say("4", one, booked.proxied, UNANSWERED)
+    await booked.journal.commit(b"")
+    booked.clock.now_s += 3600
+    say("5", one, booked.sold, ACCEPTED)
+    await booked.journal.commit(b"")
+    await booked.journal.fold()
+    say("6", one, booked.sold, ACCEPTED)  # the same hour, another fold
+    await booked.journal.commit(b"")
+    await booked.journal.fold()
     target = f"{TARGET:064x}"
-    with site.store.read() as connection:
+    with booked.store.read() as connection:
         hours = {tuple(row) for row in connection.execute(select(upstream_hours))}
         days = {tuple(row) for row in connection.execute(select(upstream_days))}
     assert hours == {
-        (HOUR, 1, site.north, site.blue, target, "accepted", "", 2),
-        (HOUR, 1, site.north, site.blue, target, "rejected", "stale", 1),
-        (HOUR, 1, site.north, 0, target, "unanswered", "", 1),
-        (HOUR + 1, 1, site.north, site.blue, target, "accepted", "", 2),
+        (HOUR, 1, booked.north, booked.blue, target, "accepted", "", 2),
+        (HOUR, 1, booked.north, booked.blue, target, "rejected", "stale", 1),
+        (HOUR, 1, booked.north, 0, target, "unanswered", "", 1),
+        (HOUR + 1, 1, booked.north, booked.blue, target, "accepted", "", 2),
     }
     day = HOUR // 24
     assert days == {
-        (day, one, site.north, "accepted", 3),
-        (day, one, site.north, "rejected", 1),
-        (day, one, site.north, "unanswered", 1),
-        (day, two, site.north, "accepted", 1),
+        (day, one, booked.north, "accepted", 3),
+        (day, one, booked.north, "rejected", 1),
+        (day, one, booked.north, "unanswered", 1),
+        (day, two, booked.north, "accepted", 1),
     }
 
 
-async def test_a_machine_whose_shares_no_upstream_takes_is_seen_mining(site: Site) -> None:
-    worker = site.worker()
-    await site.journal.commit(tally(worker, site.proxied, 17, Verdict.UNDELIVERED, 30))
-    await site.journal.fold()
-    site.start()
-    assert site.registry.admit("acme.c01.u1", "", ConnectionFrom()) == Admitted(worker, 17, party=1)
+async def test_a_machine_whose_shares_no_upstream_takes_is_seen_mining(booked: ForwardingJournal) -> None:
+    worker = booked.worker()
+    await booked.journal.commit(tally(worker, booked.proxied, 17, Verdict.UNDELIVERED, 30))
+    await booked.journal.fold()
+    booked.start()
+    assert booked.registry.admit("acme.c01.u1", "", ConnectionFrom()) == Admitted(worker, 17, party=1)
 
 
-async def test_a_verdict_on_work_of_our_own_is_told_and_is_in_nobodys_way(site: Site) -> None:
-    site.resolve(site.note(site.share("a", epoch=site.own)))
-    await site.journal.commit(b"")
+async def test_a_verdict_on_work_of_our_own_is_told_and_is_in_nobodys_way(booked: ForwardingJournal) -> None:
+    booked.resolve(booked.note(booked.share("a", epoch=booked.own)))
+    await booked.journal.commit(b"")
     with capture_logs() as logs:
-        await site.journal.fold()
+        await booked.journal.fold()
     assert [it["event"] for it in logs] == ["upstream_verdict_of_own_work"]
-    assert site.tallied() == {Verdict.ACCEPTED: 1}
-    assert site.said() == {}
+    assert booked.tallied() == {Verdict.ACCEPTED: 1}
+    assert booked.said() == {}
 
 
-async def test_a_share_on_its_way_has_its_worker_even_where_nothing_else_is_committed(site: Site) -> None:
+async def test_a_share_on_its_way_has_its_worker_even_where_nothing_else_is_committed(
+    booked: ForwardingJournal,
+) -> None:
     """A worker whose name is in a batch that is not folded yet, and a commit without a batch."""
-    worker = site.worker()
-    await site.journal.commit(tally(worker, site.own))
-    site.note(site.share("alone", worker=worker))
-    await site.journal.commit(b"")
-    assert site.rows() == {b"alone"}
-    assert not site.journal.failed
+    worker = booked.worker()
+    await booked.journal.commit(tally(worker, booked.own))
+    booked.note(booked.share("alone", worker=worker))
+    await booked.journal.commit(b"")
+    assert booked.rows() == {b"alone"}
+    assert not booked.journal.failed

@@ -24,7 +24,8 @@ from pool.chain.nodes import Node
 from pool.fleet.rows import TenantTerms, add_tenant, record_of, set_terms
 from tests.fakes.bitcoinds import FakeBitcoind
 from tests.stages.plant import FEES_SAT, Plant, plant
-from tests.stages.sockets import PATIENCE_S, connect
+from tests.stages.sockets import connect
+from tests.stages.waiting import PATIENCE_S
 
 TERMS = TenantTerms(scheme=Scheme.FPPS, fee_bps=200, payout_minimum_sat=0)
 PRICE = WorkPrice(nbits=0x17034219, subsidy_sat=312_500_000)

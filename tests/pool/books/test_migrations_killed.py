@@ -25,7 +25,7 @@ from pool.books.store import Store, open_store, upgrade
 from pool.books.verify import verify
 from pool.fleet.rows import remove_container, remove_worker
 from tests.fixtures.databases import Crash, Databases, crash_at
-from tests.stages.batches import Desk
+from tests.stages.batches import Treasury
 from tests.stages.payouts import NOW_S, register
 
 BEFORE = "0008"
@@ -43,7 +43,7 @@ def as_before(url: str) -> Rows:
             config.attributes["connection"] = connection
             command.upgrade(config, BEFORE)
         register(store)
-        Desk(store).bring_to(State.FINAL)
+        Treasury(store).bring_to(State.FINAL)
         with store.write() as connection:
             add_machines(connection)
         with store.read() as connection:

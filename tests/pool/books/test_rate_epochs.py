@@ -23,7 +23,7 @@ NORTH, BLUE = "an upstream's work", "an order's work"
 ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 
 
-class Site:
+class TenantOfEachScheme:
     """A tenant of each scheme, named after it; an upstream, an order on it, and what blocks pay in fees."""
 
     def __init__(self, store: Store, **terms: Any) -> None:
@@ -77,10 +77,10 @@ class Site:
 def test_a_tenant_is_paid_by_its_scheme_and_by_whose_work_it_is(
     store: Store, work: str, paid_by: dict[str, str]
 ) -> None:
-    site = Site(store)
-    found = site.rates(site.open(work))
+    tenants = TenantOfEachScheme(store)
+    found = tenants.rates(tenants.open(work))
     assert {scheme.value: row.scheme for scheme, row in found.items()} == paid_by
-    price = site.price(work)
+    price = tenants.price(work)
     for row in found.values():
         assert (row.upstream_id, row.order_id) == (price.upstream_id, price.order_id)
         assert (row.nbits, row.subsidy_sat, row.fee_bps) == (NBITS, SUBSIDY_SAT, 200)
@@ -89,26 +89,26 @@ def test_a_tenant_is_paid_by_its_scheme_and_by_whose_work_it_is(
 
 
 def test_work_that_an_order_sells_is_paid_by_the_orders_price_where_the_terms_say_so(store: Store) -> None:
-    site = Site(store, order_credit=OrderCredit.ORDER)
-    for scheme, row in site.rates(site.open(BLUE)).items():
+    tenants = TenantOfEachScheme(store, order_credit=OrderCredit.ORDER)
+    for scheme, row in tenants.rates(tenants.open(BLUE)).items():
         assert row.sat_per_ph_day == SAT_PER_PH_DAY
         assert row.scheme == ("fpps" if scheme is Scheme.FPPS else "pps")
         assert (row.fee_basis_id, row.block_fees_sat) == (None, 0)  # no part of that price
     for work in (OWN, NORTH):
-        assert {row.sat_per_ph_day for row in site.rates(site.open(work)).values()} == {None}
+        assert {row.sat_per_ph_day for row in tenants.rates(tenants.open(work)).values()} == {None}
 
 
 @pytest.mark.parametrize("risk", list(UpstreamRisk))
 def test_who_bears_what_an_upstream_does_not_take_is_kept_with_the_epoch(
     store: Store, risk: UpstreamRisk
 ) -> None:
-    site = Site(store, upstream_risk=risk)
-    epoch = site.open(NORTH)
+    tenants = TenantOfEachScheme(store, upstream_risk=risk)
+    epoch = tenants.open(NORTH)
     other = UpstreamRisk.POOL if risk is UpstreamRisk.TENANT else UpstreamRisk.TENANT
     changed = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=0, upstream_risk=other)
     with store.write() as connection:
         set_terms(connection, "pps", changed, by="olga", now_s=1)
-    later = site.open(NORTH)
+    later = tenants.open(NORTH)
     with store.read() as connection:
         assert rate_of(connection, epoch, 1).upstream_risk is risk
         assert rate_of(connection, later, 1).upstream_risk is other
@@ -117,8 +117,8 @@ def test_who_bears_what_an_upstream_does_not_take_is_kept_with_the_epoch(
 
 
 def test_a_tenant_that_came_during_an_orders_epoch_is_paid_like_the_others(store: Store) -> None:
-    site = Site(store)
-    epoch = site.open(BLUE)
+    tenants = TenantOfEachScheme(store)
+    epoch = tenants.open(BLUE)
     terms = TenantTerms(
         scheme=Scheme.PPS,
         fee_bps=100,
@@ -132,24 +132,24 @@ def test_a_tenant_that_came_during_an_orders_epoch_is_paid_like_the_others(store
         assert rate_of(connection, epoch, late.id) == made
         row = connection.execute(select(rates).where(rates.c.id == made.rate_id)).one()
     assert made.upstream_risk is UpstreamRisk.POOL
-    assert (row.order_id, row.sat_per_ph_day, row.fee_bps) == (site.blue, SAT_PER_PH_DAY, 100)
+    assert (row.order_id, row.sat_per_ph_day, row.fee_bps) == (tenants.blue, SAT_PER_PH_DAY, 100)
 
 
 def test_sources_that_take_turns_share_no_rate_and_open_none_anew(store: Store) -> None:
-    site = Site(store)
-    first = {work: site.rates(site.open(work)) for work in (OWN, NORTH, BLUE)}
-    again = {work: site.rates(site.open(work)) for work in (OWN, NORTH, BLUE)}
+    tenants = TenantOfEachScheme(store)
+    first = {work: tenants.rates(tenants.open(work)) for work in (OWN, NORTH, BLUE)}
+    again = {work: tenants.rates(tenants.open(work)) for work in (OWN, NORTH, BLUE)}
     ids = {work: {scheme: row.id for scheme, row in found.items()} for work, found in first.items()}
     assert ids == {work: {scheme: row.id for scheme, row in found.items()} for work, found in again.items()}
     assert len({number for found in ids.values() for number in found.values()}) == 3 * len(SCHEMES)
     with store.read() as connection:
         rows = connection.execute(select(rate_epochs).order_by(rate_epochs.c.epoch)).all()
-    sources = [(None, None), (site.north, None), (site.north, site.blue)]
+    sources = [(None, None), (tenants.north, None), (tenants.north, tenants.blue)]
     assert [(row.upstream_id, row.order_id) for row in rows] == sources * 2
 
 
 def test_an_epoch_is_never_another_ones_afterwards(store: Store) -> None:
-    site = Site(store)
-    site.open(NORTH)
+    tenants = TenantOfEachScheme(store)
+    tenants.open(NORTH)
     with pytest.raises(DatabaseError, match="append-only"), store.write() as connection:
         connection.execute(update(rate_epoch_tenants).values(upstream_risk="pool"))

@@ -14,7 +14,7 @@ from stratum.miners.contracts import Admitted, Refusal
 from stratum.miners.owner import Owner
 from stratum.tallies import Verdict
 from tests.fakes.owners import ConnectionFrom
-from tests.pool.books.test_journal import Site, tally
+from tests.stages.journal import JournalOnStore, tally
 
 TENANT = 1
 
@@ -171,93 +171,94 @@ def test_eight_hundred_connections_that_invent_names_for_ever_take_no_more_than_
 
 async def test_a_stranger_without_work_leaves_no_row_and_uses_up_nothing(store: Store) -> None:
     """A thousand invented names and their bad shares: nothing in the database, not even a commit."""
-    site = Site(store)
+    booked = JournalOnStore(store)
     names = [
-        site.registry.admit(f"acme.x{i}.u{i}", "", ConnectionFrom(f"10.1.0.{i % 250}")) for i in range(1_000)
+        booked.registry.admit(f"acme.x{i}.u{i}", "", ConnectionFrom(f"10.1.0.{i % 250}"))
+        for i in range(1_000)
     ]
     for admission in names:
         assert not isinstance(admission, Refusal)
-        await site.journal.commit(
-            tally(admission.worker, site.epoch, verdict=Verdict.LOW_DIFFICULTY, count=9)
+        await booked.journal.commit(
+            tally(admission.worker, booked.epoch, verdict=Verdict.LOW_DIFFICULTY, count=9)
         )
-    await site.journal.fold()
+    await booked.journal.fold()
     with store.read() as connection:
         for table in (workers, containers, tally_minutes):
             assert connection.scalar(select(func.count()).select_from(table)) == 0
-    assert site.registry.collect_new().workers == ()
+    assert booked.registry.collect_new().workers == ()
 
 
 async def test_the_first_accepted_share_brings_name_container_and_share_into_the_books(store: Store) -> None:
-    site = Site(store)
-    worker = site.worker("acme.c07.u1")
-    late = tally(worker, site.epoch, verdict=Verdict.STALE)
-    await site.journal.commit(late)
-    await site.journal.commit(tally(worker, site.epoch) + late)
-    await site.journal.fold()
-    assert site.shares() == {(worker, Verdict.ACCEPTED): 1, (worker, Verdict.STALE): 1}
-    assert site.registry.name_of(worker) == "acme.c07.u1"
-    site.registry.leave(site.miner)
-    await site.journal.commit(b"")
-    assert worker in site.registry.workers
+    booked = JournalOnStore(store)
+    worker = booked.worker("acme.c07.u1")
+    late = tally(worker, booked.epoch, verdict=Verdict.STALE)
+    await booked.journal.commit(late)
+    await booked.journal.commit(tally(worker, booked.epoch) + late)
+    await booked.journal.fold()
+    assert booked.shares() == {(worker, Verdict.ACCEPTED): 1, (worker, Verdict.STALE): 1}
+    assert booked.registry.name_of(worker) == "acme.c07.u1"
+    booked.registry.leave(booked.miner)
+    await booked.journal.commit(b"")
+    assert worker in booked.registry.workers
 
 
 async def test_after_a_kill_no_number_of_a_worker_that_only_the_journal_knows_is_given_out(
     store: Store,
 ) -> None:
     """Whose first share came last has the lowest number: found by a pool that was killed under load."""
-    site = Site(store)
-    numbers = [site.worker(f"acme.c07.u{i}") for i in range(5)]
+    booked = JournalOnStore(store)
+    numbers = [booked.worker(f"acme.c07.u{i}") for i in range(5)]
     for worker in reversed(numbers[1:]):
-        await site.journal.commit(tally(worker, site.epoch))
-    site.restart()
-    fresh = [site.worker(f"acme.c08.u{i}") for i in range(5)]
+        await booked.journal.commit(tally(worker, booked.epoch))
+    booked.restart()
+    fresh = [booked.worker(f"acme.c08.u{i}") for i in range(5)]
     assert not set(fresh) & set(numbers[1:])
-    assert [site.worker(f"acme.c07.u{i}") for i in range(1, 5)] == numbers[1:]
+    assert [booked.worker(f"acme.c07.u{i}") for i in range(1, 5)] == numbers[1:]
 
 
 async def test_a_share_whose_miner_left_before_its_commit_is_the_miners(store: Store) -> None:
-    site = Site(store)
-    worker = site.worker("acme.c07.u1")
-    site.registry.leave(site.miner)
-    await site.journal.commit(tally(worker, site.epoch))
-    await site.journal.fold()
-    assert site.shares() == {(worker, Verdict.ACCEPTED): 1}
-    assert site.worker("acme.c07.u1") == worker
+    booked = JournalOnStore(store)
+    worker = booked.worker("acme.c07.u1")
+    booked.registry.leave(booked.miner)
+    await booked.journal.commit(tally(worker, booked.epoch))
+    await booked.journal.fold()
+    assert booked.shares() == {(worker, Verdict.ACCEPTED): 1}
+    assert booked.worker("acme.c07.u1") == worker
 
 
 async def test_a_share_of_who_came_and_left_during_a_commit_is_nobody_elses(store: Store) -> None:
     """The commit that is under way has its earlier connection, and not this one: its number is not free."""
-    site = Site(store)
-    ghost, machine = site.worker("acme.c07.u1"), site.registry.admit("acme.c07.u2", "", ConnectionFrom())
+    booked = JournalOnStore(store)
+    ghost, machine = booked.worker("acme.c07.u1"), booked.registry.admit("acme.c07.u2", "", ConnectionFrom())
     assert isinstance(machine, Admitted)
-    site.registry.leave(site.miner)
+    booked.registry.leave(booked.miner)
 
     def come_and_go(tallies: bytes) -> None:
-        assert site.worker("acme.c07.u1") == ghost
-        site.registry.leave(site.miner)
+        assert booked.worker("acme.c07.u1") == ghost
+        booked.registry.leave(booked.miner)
 
-    site.journal._on_commit = come_and_go
-    await site.journal.commit(tally(machine.worker, site.epoch))
-    site.journal._on_commit = lambda tallies: None
-    stranger = site.worker("borealis.c01.u1")
-    await site.journal.commit(tally(ghost, site.epoch))
-    await site.journal.fold()
+    booked.journal._on_commit = come_and_go
+    await booked.journal.commit(tally(machine.worker, booked.epoch))
+    booked.journal._on_commit = lambda tallies: None
+    stranger = booked.worker("borealis.c01.u1")
+    await booked.journal.commit(tally(ghost, booked.epoch))
+    await booked.journal.fold()
     assert stranger != ghost
-    assert site.registry.name_of(ghost) == "acme.c07.u1"
-    assert site.shares() == {(ghost, Verdict.ACCEPTED): 1, (machine.worker, Verdict.ACCEPTED): 1}
+    assert booked.registry.name_of(ghost) == "acme.c07.u1"
+    assert booked.shares() == {(ghost, Verdict.ACCEPTED): 1, (machine.worker, Verdict.ACCEPTED): 1}
 
 
 async def test_the_rejected_shares_of_a_worker_are_a_row_by_verdict_whatever_their_difficulty(
     store: Store,
 ) -> None:
-    site = Site(store)
-    worker = site.worker("acme.c07.u1")
-    await site.journal.commit(tally(worker, site.epoch))
+    booked = JournalOnStore(store)
+    worker = booked.worker("acme.c07.u1")
+    await booked.journal.commit(tally(worker, booked.epoch))
     for log2 in range(-32, 64):
-        await site.journal.commit(
-            struct.pack("=IIbBHI", worker, site.epoch, log2, Verdict.LOW_DIFFICULTY, 0, 1)
+        await booked.journal.commit(
+            struct.pack("=IIbBHI", worker, booked.epoch, log2, Verdict.LOW_DIFFICULTY, 0, 1)
         )
-    await site.journal.fold()
+    await booked.journal.fold()
     with store.read() as connection:
         rows = connection.execute(
             select(tally_minutes.c.rate_id, tally_minutes.c.verdict, tally_minutes.c.shares)

@@ -16,7 +16,7 @@ from pool.fleet.registry import Registry, Snapshot, TenantRecord, WorkerRecord
 from pool.fleet.remembered_difficulty import DOWN_MINUTES, UP_MINUTES
 from stratum.miners import vardiff
 from stratum.miners.silent_machines import SHARES_PER_S_MAX, SilentMachines
-from tests.stages.sessions import Desk
+from tests.stages.sessions import SessionStage
 from tests.stratum.miners.test_vardiff import mine_for
 
 SITE: Final = 22_400
@@ -94,17 +94,17 @@ START_LOG2: Final = -30  # of tests.test_vardiff: there a machine of rate 1 has 
 
 def comes_back(seed: int, wrong_by: int) -> tuple[float, int]:
     """When its difficulty is within a factor of four of right, to stay there; its shares in ten minutes."""
-    desk = Desk(start_log2=START_LOG2, silent=SilentMachines(AIM_S))
-    desk.admission.remembered_log2["acme.c01.u1"] = START_LOG2 + wrong_by
-    miner = desk.mining()
+    stage = SessionStage(start_log2=START_LOG2, silent=SilentMachines(AIM_S))
+    stage.admission.remembered_log2["acme.c01.u1"] = START_LOG2 + wrong_by
+    miner = stage.mining()
     rng, since_s, shares = random.Random(seed), None, 0
-    start_s = desk.now_s
-    while desk.now_s - start_s < 600:
+    start_s = stage.now_s
+    while stage.now_s - start_s < 600:
         shares += mine_for(miner, 5.0, 1.0, rng)
         if abs(miner.session.difficulty.log2 - START_LOG2) > 2:
             since_s = None
         elif since_s is None:
-            since_s = desk.now_s - start_s
+            since_s = stage.now_s - start_s
     return (float("inf") if since_s is None else since_s), shares
 
 
@@ -119,20 +119,20 @@ def test_a_machine_that_is_slower_than_remembered_is_heard_within_minutes(
 
 
 def test_a_firmware_that_connects_again_for_want_of_shares_goes_on_where_it_was() -> None:
-    desk = Desk(start_log2=START_LOG2, silent=SilentMachines(AIM_S))
-    desk.admission.remembered_log2["acme.c01.u1"] = START_LOG2 + 8
+    stage = SessionStage(start_log2=START_LOG2, silent=SilentMachines(AIM_S))
+    stage.admission.remembered_log2["acme.c01.u1"] = START_LOG2 + 8
     for _ in range(4):
-        miner = desk.mining()
-        desk.advance(45)
+        miner = stage.mining()
+        stage.advance(45)
         miner.hear()
         lowered = miner.session.difficulty.log2
         miner.leave()
     assert lowered <= START_LOG2 + 5
-    miner = desk.mining()
+    miner = stage.mining()
     assert miner.session.difficulty.log2 == lowered
     miner.mine()
     miner.leave()
-    assert desk.mining().session.difficulty.log2 == START_LOG2 + 8, (
+    assert stage.mining().session.difficulty.log2 == START_LOG2 + 8, (
         "it was heard: what is remembered is right"
     )
 

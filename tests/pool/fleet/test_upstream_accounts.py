@@ -27,7 +27,7 @@ NOW_S = 1_700_000_000
 POOL_TERMS = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
 
 
-class Desk:
+class PaidAccounts:
     """Upstreams with what they fall back on, tenants with terms, and what a tenant's work would be paid."""
 
     def __init__(self, store: Store) -> None:
@@ -83,64 +83,66 @@ class Desk:
 
 
 @pytest.fixture
-def desk(store: Store) -> Desk:
-    desk = Desk(store)
-    desk.upstream("south")
-    desk.upstream("north", "south")
-    return desk
+def accounts(store: Store) -> PaidAccounts:
+    accounts = PaidAccounts(store)
+    accounts.upstream("south")
+    accounts.upstream("north", "south")
+    return accounts
 
 
 def test_who_leaves_his_own_upstream_is_paid_there_for_what_he_sends_on_the_way_and_not_by_the_pool(
-    desk: Desk,
+    accounts: PaidAccounts,
 ) -> None:
-    desk.terms("acme", Scheme.PROXY, "north", new=True)
-    assert desk.paid_sat("north") == 0
-    desk.terms("acme", Scheme.PPS, None)
-    gained_sat = desk.paid_sat("north")
-    print(f"paid by both: {float(desk.paid_sat(None)):.0f} sat of PPS, gain {float(gained_sat):.0f} sat")
+    accounts.terms("acme", Scheme.PROXY, "north", new=True)
+    assert accounts.paid_sat("north") == 0
+    accounts.terms("acme", Scheme.PPS, None)
+    gained_sat = accounts.paid_sat("north")
+    print(f"paid by both: {float(accounts.paid_sat(None)):.0f} sat of PPS, gain {float(gained_sat):.0f} sat")
     assert gained_sat == 0
-    assert desk.paid_sat(None) > 0
-    assert desk.proven()
+    assert accounts.paid_sat(None) > 0
+    assert accounts.proven()
 
 
 @pytest.mark.parametrize("scheme", [Scheme.PPS, Scheme.FPPS])
-def test_nobody_is_paid_by_the_pool_for_work_whose_upstream_pays_a_tenant(desk: Desk, scheme: Scheme) -> None:
+def test_nobody_is_paid_by_the_pool_for_work_whose_upstream_pays_a_tenant(
+    accounts: PaidAccounts, scheme: Scheme
+) -> None:
     """Neither that tenant nor another, whose machines would work for it: for as long as the terms stood."""
-    desk.terms("acme", Scheme.PROXY, "north", new=True)
+    accounts.terms("acme", Scheme.PROXY, "north", new=True)
     for new, tenant in ((False, "acme"), (True, "borealis")):
         with pytest.raises(RegistryError, match="north, whose account pays acme by proxy: both would pay"):
-            desk.terms(tenant, scheme, "north", new=new)
-    desk.terms("acme", Scheme.PPS, None)
+            accounts.terms(tenant, scheme, "north", new=new)
+    accounts.terms("acme", Scheme.PPS, None)
     with pytest.raises(RegistryError, match="both would pay"):
-        desk.terms("acme", scheme, "north")
-    desk.terms("acme", Scheme.PROXY, "north")
+        accounts.terms("acme", scheme, "north")
+    accounts.terms("acme", Scheme.PROXY, "north")
 
 
-def test_no_machine_that_the_pool_pays_falls_back_on_a_tenants_account(desk: Desk) -> None:
+def test_no_machine_that_the_pool_pays_falls_back_on_a_tenants_account(accounts: PaidAccounts) -> None:
     """The tenant chooses when: it is enough that the first upstream is silent for a while."""
-    desk.terms("acme", Scheme.PROXY, "south", new=True)
+    accounts.terms("acme", Scheme.PROXY, "south", new=True)
     with pytest.raises(RegistryError, match="the upstream south, whose account pays acme by proxy"):
-        desk.terms("borealis", Scheme.PPS, "north", new=True)
-    desk.terms("borealis", Scheme.PPS, None, new=True)
+        accounts.terms("borealis", Scheme.PPS, "north", new=True)
+    accounts.terms("borealis", Scheme.PPS, None, new=True)
     with pytest.raises(RegistryError, match="the fallback of order blue would lead machines"):
-        desk.order("north", "borealis")
+        accounts.order("north", "borealis")
 
 
-def test_an_account_that_machines_of_the_pool_are_led_to_becomes_no_tenants(desk: Desk) -> None:
-    desk.terms("borealis", Scheme.PPS, "north", new=True)
+def test_an_account_that_machines_of_the_pool_are_led_to_becomes_no_tenants(accounts: PaidAccounts) -> None:
+    accounts.terms("borealis", Scheme.PPS, "north", new=True)
     for upstream in ("north", "south"):
         with pytest.raises(RegistryError, match="by the terms of borealis: its account cannot be acme's"):
-            desk.terms("acme", Scheme.PROXY, upstream, new=True)
-    desk.terms("borealis", Scheme.PPS, None)
-    desk.order("north", "borealis")
+            accounts.terms("acme", Scheme.PROXY, upstream, new=True)
+    accounts.terms("borealis", Scheme.PPS, None)
+    accounts.order("north", "borealis")
     with pytest.raises(RegistryError, match="by the fallback of order blue"):
-        desk.terms("acme", Scheme.PROXY, "south", new=True)
-    desk.terms("acme", Scheme.PROXY, "north", new=True)  # what an order sells goes to its buyer's account
+        accounts.terms("acme", Scheme.PROXY, "south", new=True)
+    accounts.terms("acme", Scheme.PROXY, "north", new=True)  # what an order sells goes to its buyer's account
 
 
-def test_a_tenant_whose_upstreams_are_all_its_own_has_them_in_any_order(desk: Desk) -> None:
-    desk.terms("acme", Scheme.PROXY, "north", new=True)
-    desk.terms("acme", Scheme.PROXY, "south")
-    desk.terms("acme", Scheme.PROXY, "north")
-    assert desk.paid_sat("north") == desk.paid_sat("south") == 0
-    assert desk.proven()
+def test_a_tenant_whose_upstreams_are_all_its_own_has_them_in_any_order(accounts: PaidAccounts) -> None:
+    accounts.terms("acme", Scheme.PROXY, "north", new=True)
+    accounts.terms("acme", Scheme.PROXY, "south")
+    accounts.terms("acme", Scheme.PROXY, "north")
+    assert accounts.paid_sat("north") == accounts.paid_sat("south") == 0
+    assert accounts.proven()

@@ -27,7 +27,7 @@ from stratum.tallies import Verdict, pack_tallies
 from tests.fixtures.databases import Databases, fresh_store
 from tests.histories.sold_work import order_row, upstream_row
 from tests.stages.routing import order
-from tests.stages.upstream_channel import until
+from tests.stages.waiting import until_a_thread_has
 
 ACME, ZINC = 1, 2
 BLUE, GREEN = 1, 2  # the orders, by number
@@ -58,7 +58,7 @@ class StoreThatIsLocked:
             return [tuple(row) for row in connection.execute(select(order_hours))]
 
 
-class Site:
+class TenMachines:
     """Machines 1 to 4 of acme's container 1, 5 to 8 of its container 2, 9 and 10 of zinc; two orders."""
 
     def __init__(self, store: Store, directory: Path) -> None:
@@ -136,7 +136,7 @@ class Site:
         shares = Counter({(it, 1, LOG2, Verdict.ACCEPTED): SHARES for it in self.connected})
         self.hashrates.add(pack_tallies(shares), trio.current_time())
 
-    async def look(self, clock: MockClock, times: int = 1) -> None:
+    async def allocate_each_minute(self, clock: MockClock, times: int = 1) -> None:
         for _ in range(times):
             self.mine(clock)
             await self.allocator.allocate()
@@ -149,8 +149,8 @@ def store(sqlite_databases: Databases) -> Iterator[Store]:
 
 
 @pytest.fixture
-async def site(store: Store, tmp_path: Path, mock_clock: MockClock) -> Site:
-    return Site(store, tmp_path)
+async def machines(store: Store, tmp_path: Path, mock_clock: MockClock) -> TenMachines:
+    return TenMachines(store, tmp_path)
 
 
 def locked() -> OperationalError:
@@ -160,132 +160,147 @@ def locked() -> OperationalError:
 # Measured, and assigned
 
 
-async def test_an_order_gets_what_it_is_short_of_and_no_more(site: Site, mock_clock: MockClock) -> None:
-    await site.look(mock_clock)
-    assert site.supply == {BLUE: 2}
-    assert site.changes == 1
-    before = dict(site.assignments)
-    await site.look(mock_clock, times=5)
-    assert (site.assignments, site.changes) == (before, 1)
+async def test_an_order_gets_what_it_is_short_of_and_no_more(
+    machines: TenMachines, mock_clock: MockClock
+) -> None:
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.supply == {BLUE: 2}
+    assert machines.changes == 1
+    before = dict(machines.assignments)
+    await machines.allocate_each_minute(mock_clock, times=5)
+    assert (machines.assignments, machines.changes) == (before, 1)
 
 
-async def test_only_its_suppliers_machines_are_moved(site: Site, mock_clock: MockClock) -> None:
-    site.blue = replace(site.blue, hashrate_hps=round(20 * HPS), suppliers=((ACME, 2), (ZINC, 3)))
-    site.orders = (site.blue,)
-    await site.look(mock_clock, times=2)
-    assert sorted(site.assignments) == [5, 6, 7, 8, 9, 10]
+async def test_only_its_suppliers_machines_are_moved(machines: TenMachines, mock_clock: MockClock) -> None:
+    machines.blue = replace(machines.blue, hashrate_hps=round(20 * HPS), suppliers=((ACME, 2), (ZINC, 3)))
+    machines.orders = (machines.blue,)
+    await machines.allocate_each_minute(mock_clock, times=2)
+    assert sorted(machines.assignments) == [5, 6, 7, 8, 9, 10]
 
 
 async def test_a_machine_that_is_not_connected_supplies_nothing_and_is_not_moved(
-    site: Site, mock_clock: MockClock
+    machines: TenMachines, mock_clock: MockClock
 ) -> None:
-    await site.look(mock_clock)
-    gone = set(site.assignments)
+    await machines.allocate_each_minute(mock_clock)
+    gone = set(machines.assignments)
     for worker in gone:
-        del site.connected[worker]
-    await site.look(mock_clock)
-    assert {worker for worker in site.assignments if worker in site.connected} == set(site.assignments) - gone
-    assert site.supply == {BLUE: 4}, "who is silent stays where it is"
-    (status,) = site.allocator.status({})
+        del machines.connected[worker]
+    await machines.allocate_each_minute(mock_clock)
+    assert {worker for worker in machines.assignments if worker in machines.connected} == set(
+        machines.assignments
+    ) - gone
+    assert machines.supply == {BLUE: 4}, "who is silent stays where it is"
+    (status,) = machines.allocator.status({})
     assert (status.supply_hps, status.machines) == (0.0, 4)
-    assert status.shortage_hps == site.blue.hashrate_hps
+    assert status.shortage_hps == machines.blue.hashrate_hps
 
 
-async def test_a_machine_that_was_moved_a_moment_ago_stays(site: Site, mock_clock: MockClock) -> None:
-    site.connected = {worker: worker in (1, 2, 3) for worker in site.connected}
-    site.blue = replace(site.blue, hashrate_hps=round(8 * HPS))
-    site.orders = (site.blue,)
-    await site.look(mock_clock)
-    assert sorted(site.assignments) == [1, 2, 3]
+async def test_a_machine_that_was_moved_a_moment_ago_stays(
+    machines: TenMachines, mock_clock: MockClock
+) -> None:
+    machines.connected = {worker: worker in (1, 2, 3) for worker in machines.connected}
+    machines.blue = replace(machines.blue, hashrate_hps=round(8 * HPS))
+    machines.orders = (machines.blue,)
+    await machines.allocate_each_minute(mock_clock)
+    assert sorted(machines.assignments) == [1, 2, 3]
 
 
-async def test_the_machines_of_an_order_that_is_over_are_free(site: Site, mock_clock: MockClock) -> None:
-    await site.look(mock_clock)
-    site.orders = ()
-    await site.look(mock_clock)
-    assert (site.assignments, site.changes) == ({}, 2)
-    assert site.restarted() == {}
-    await site.look(mock_clock)
-    assert site.changes == 2
+async def test_the_machines_of_an_order_that_is_over_are_free(
+    machines: TenMachines, mock_clock: MockClock
+) -> None:
+    await machines.allocate_each_minute(mock_clock)
+    machines.orders = ()
+    await machines.allocate_each_minute(mock_clock)
+    assert (machines.assignments, machines.changes) == ({}, 2)
+    assert machines.restarted() == {}
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.changes == 2
 
 
 async def test_an_order_whose_upstream_is_away_neither_gets_nor_gives(
-    site: Site, mock_clock: MockClock
+    machines: TenMachines, mock_clock: MockClock
 ) -> None:
-    site.blue = replace(site.blue, suppliers=((ACME, 2),), hashrate_hps=round(4 * HPS))
-    site.orders = (site.blue,)
-    await site.look(mock_clock)
-    assert site.supply == {BLUE: 4}
-    site.served = {GREEN}
-    site.green = replace(site.green, priority=1)
-    site.orders = (site.blue, site.green)
-    await site.look(mock_clock, times=2)
-    assert site.supply == {BLUE: 4}, "though green is served first, and short"
-    site.blue = replace(site.blue, suppliers=((ACME, 0),), hashrate_hps=round(8 * HPS))
-    site.orders = (site.blue, site.green)
-    await site.look(mock_clock)
-    assert site.supply == {BLUE: 4}, "nor does it get any"
-    assert [(it.order_id, it.supply_hps) for it in site.allocator.status({})] == [(BLUE, 0.0), (GREEN, 0.0)]
+    machines.blue = replace(machines.blue, suppliers=((ACME, 2),), hashrate_hps=round(4 * HPS))
+    machines.orders = (machines.blue,)
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.supply == {BLUE: 4}
+    machines.served = {GREEN}
+    machines.green = replace(machines.green, priority=1)
+    machines.orders = (machines.blue, machines.green)
+    await machines.allocate_each_minute(mock_clock, times=2)
+    assert machines.supply == {BLUE: 4}, "though green is served first, and short"
+    machines.blue = replace(machines.blue, suppliers=((ACME, 0),), hashrate_hps=round(8 * HPS))
+    machines.orders = (machines.blue, machines.green)
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.supply == {BLUE: 4}, "nor does it get any"
+    assert [(it.order_id, it.supply_hps) for it in machines.allocator.status({})] == [
+        (BLUE, 0.0),
+        (GREEN, 0.0),
+    ]
 
 
-async def test_speeds_are_known_before_there_is_an_order(site: Site, mock_clock: MockClock) -> None:
+async def test_speeds_are_known_before_there_is_an_order(
+    machines: TenMachines, mock_clock: MockClock
+) -> None:
     """Else the first one is filled by the luck of the last five minutes."""
-    site.orders = ()
-    await site.look(mock_clock, times=60)
-    shares = Counter({(it, 1, LOG2, Verdict.ACCEPTED): SHARES * 5 // 4 for it in site.connected})
+    machines.orders = ()
+    await machines.allocate_each_minute(mock_clock, times=60)
+    shares = Counter({(it, 1, LOG2, Verdict.ACCEPTED): SHARES * 5 // 4 for it in machines.connected})
     mock_clock.jump(ALLOCATE_S)
-    site.hashrates.add(pack_tallies(shares), trio.current_time())  # what chance does
-    site.orders = (replace(site.blue, hashrate_hps=round(4 * HPS)),)
-    await site.allocator.allocate()
-    (status,) = site.allocator.status({})
+    machines.hashrates.add(pack_tallies(shares), trio.current_time())  # what chance does
+    machines.orders = (replace(machines.blue, hashrate_hps=round(4 * HPS)),)
+    await machines.allocator.allocate()
+    (status,) = machines.allocator.status({})
     assert status.supply_hps == 0.0
-    assert site.supply == {BLUE: 4}
-    await site.allocator.allocate()
-    assert site.allocator.status({})[0].supply_hps == pytest.approx(4 * HPS, rel=0.01)
+    assert machines.supply == {BLUE: 4}
+    await machines.allocator.allocate()
+    assert machines.allocator.status({})[0].supply_hps == pytest.approx(4 * HPS, rel=0.01)
 
 
 # Noted
 
 
 async def test_a_minute_is_noted_as_it_was_measured_before_the_moves(
-    site: Site, mock_clock: MockClock
+    machines: TenMachines, mock_clock: MockClock
 ) -> None:
-    await site.look(mock_clock)
-    assert site.store.hours() == [(BLUE, HOUR, 1, 1, 2)]
-    await site.look(mock_clock)
-    assert site.store.hours() == [(BLUE, HOUR, 2, 1, 2)], "what it has now is enough"
-    site.orders = (replace(site.blue, hashrate_hps=round(2 * HPS * 1.015)),)
-    await site.look(mock_clock)
-    site.orders = (site.blue,)
-    assert site.store.hours() == [(BLUE, HOUR, 3, 1, 2)], "and within the tolerance too"
-    site.wall_s += 3600
-    del site.connected[next(iter(site.assignments))]
-    await site.look(mock_clock)
-    assert site.store.hours() == [(BLUE, HOUR, 3, 1, 2), (BLUE, HOUR + 1, 1, 1, 1)]
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.store.hours() == [(BLUE, HOUR, 1, 1, 2)]
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.store.hours() == [(BLUE, HOUR, 2, 1, 2)], "what it has now is enough"
+    machines.orders = (replace(machines.blue, hashrate_hps=round(2 * HPS * 1.015)),)
+    await machines.allocate_each_minute(mock_clock)
+    machines.orders = (machines.blue,)
+    assert machines.store.hours() == [(BLUE, HOUR, 3, 1, 2)], "and within the tolerance too"
+    machines.wall_s += 3600
+    del machines.connected[next(iter(machines.assignments))]
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.store.hours() == [(BLUE, HOUR, 3, 1, 2), (BLUE, HOUR + 1, 1, 1, 1)]
 
 
-async def test_a_move_from_order_to_order_counts_for_both(site: Site, mock_clock: MockClock) -> None:
+async def test_a_move_from_order_to_order_counts_for_both(
+    machines: TenMachines, mock_clock: MockClock
+) -> None:
     """The lower priority gives; a machine of nobody's counts for who got it."""
-    site.blue = replace(site.blue, suppliers=((ACME, 2),), priority=9)
-    site.orders = (site.blue,)
-    site.connected = dict.fromkeys((5, 6), True)
-    await site.look(mock_clock)
-    site.green = replace(site.green, priority=1)
-    site.orders = (site.blue, site.green)
-    await site.look(mock_clock)
-    assert site.supply == {GREEN: 2}
-    assert site.store.hours() == [(BLUE, HOUR, 2, 1, 4), (GREEN, HOUR, 1, 1, 2)]
+    machines.blue = replace(machines.blue, suppliers=((ACME, 2),), priority=9)
+    machines.orders = (machines.blue,)
+    machines.connected = dict.fromkeys((5, 6), True)
+    await machines.allocate_each_minute(mock_clock)
+    machines.green = replace(machines.green, priority=1)
+    machines.orders = (machines.blue, machines.green)
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.supply == {GREEN: 2}
+    assert machines.store.hours() == [(BLUE, HOUR, 2, 1, 4), (GREEN, HOUR, 1, 1, 2)]
 
 
-async def test_what_is_short_is_logged_and_told(site: Site, mock_clock: MockClock) -> None:
-    site.blue = replace(site.blue, hashrate_hps=round(10 * HPS))
-    site.orders = (site.blue,)
-    await site.look(mock_clock)
+async def test_what_is_short_is_logged_and_told(machines: TenMachines, mock_clock: MockClock) -> None:
+    machines.blue = replace(machines.blue, hashrate_hps=round(10 * HPS))
+    machines.orders = (machines.blue,)
+    await machines.allocate_each_minute(mock_clock)
     with structlog.testing.capture_logs() as logs:
-        await site.look(mock_clock)
+        await machines.allocate_each_minute(mock_clock)
     (short,) = [it for it in logs if it["event"] == "order_short"]
     assert (short["order"], short["missing_ths"]) == ("order1", round(2 * HPS / 1e12))
-    (status,) = site.allocator.status({BLUE: 3})
+    (status,) = machines.allocator.status({BLUE: 3})
     assert (status.order_id, status.machines, status.moving) == (BLUE, 8, 3)
     assert status.supply_hps == pytest.approx(8 * HPS, rel=1e-6)
     assert status.shortage_hps == pytest.approx(2 * HPS, rel=1e-6)
@@ -293,62 +308,62 @@ async def test_what_is_short_is_logged_and_told(site: Site, mock_clock: MockCloc
 
 @pytest.mark.parametrize("error", [locked(), StoreError("SQLite does not take synchronous = 2 here")])
 async def test_a_minute_that_cannot_be_noted_is_logged_and_the_next_one_is(
-    error: Exception, site: Site, mock_clock: MockClock
+    error: Exception, machines: TenMachines, mock_clock: MockClock
 ) -> None:
-    site.store.error = error
+    machines.store.error = error
     with structlog.testing.capture_logs() as logs:
-        await site.look(mock_clock)
+        await machines.allocate_each_minute(mock_clock)
     (lost,) = [it for it in logs if it["log_level"] == "error"]
     assert (lost["event"], lost["short"], lost["moves"]) == ("order_minute_not_noted", ["order1"], 2)
     assert lost["reason"] in ("database is locked", str(error))
-    assert site.supply == {BLUE: 2}
-    assert site.restarted() == site.assignments
-    site.store.error = None
-    await site.look(mock_clock)
-    assert site.store.hours() == [(BLUE, HOUR, 1, 0, 0)]
+    assert machines.supply == {BLUE: 2}
+    assert machines.restarted() == machines.assignments
+    machines.store.error = None
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.store.hours() == [(BLUE, HOUR, 1, 0, 0)]
 
 
 # Over a restart
 
 
 async def test_after_a_start_machines_are_measured_and_nobody_is_moved(
-    site: Site, mock_clock: MockClock
+    machines: TenMachines, mock_clock: MockClock
 ) -> None:
     """Those that are not back yet are not missing."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(site.allocator.run)
+        nursery.start_soon(machines.allocator.run)
         for _ in range(round(START_S / ALLOCATE_S) - 1):
             await wait_all_tasks_blocked()
-            site.mine(mock_clock)
+            machines.mine(mock_clock)
             await wait_all_tasks_blocked()
-        assert (site.assignments, site.store.hours()) == ({}, [])
-        site.mine(mock_clock)
-        await until(lambda: bool(site.changes))
+        assert (machines.assignments, machines.store.hours()) == ({}, [])
+        machines.mine(mock_clock)
+        await until_a_thread_has(lambda: bool(machines.changes))
         nursery.cancel_scope.cancel()
-    assert site.supply == {BLUE: 2}
+    assert machines.supply == {BLUE: 2}
 
 
-async def test_the_next_start_knows_where_everybody_was(site: Site, mock_clock: MockClock) -> None:
+async def test_the_next_start_knows_where_everybody_was(machines: TenMachines, mock_clock: MockClock) -> None:
     with structlog.testing.capture_logs() as logs:
-        assert site.restarted() == {}
+        assert machines.restarted() == {}
     assert logs == [], "a first start is nothing to speak of"
-    await site.look(mock_clock)
-    assert site.restarted() == site.assignments != {}
-    assert stat.S_IMODE(site.file.stat().st_mode) == 0o600
-    assert list(site.directory.glob("assignments*")) == [site.file]
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.restarted() == machines.assignments != {}
+    assert stat.S_IMODE(machines.file.stat().st_mode) == 0o600
+    assert list(machines.directory.glob("assignments*")) == [machines.file]
 
 
-async def test_a_worker_that_is_gone_from_the_books_is_forgotten(site: Site) -> None:
-    site.file.write_bytes(b'{"1": 1, "4000": 1, "-3": 1}')
-    assert site.restarted() == {1: 1}
+async def test_a_worker_that_is_gone_from_the_books_is_forgotten(machines: TenMachines) -> None:
+    machines.file.write_bytes(b'{"1": 1, "4000": 1, "-3": 1}')
+    assert machines.restarted() == {1: 1}
 
 
-async def test_an_order_that_is_gone_frees_its_machines(site: Site, mock_clock: MockClock) -> None:
-    site.file.write_bytes(b'{"1": 99, "2": -7, "3": 9223372036854775807}')
-    site.allocator = site.start(site.assignments)
-    site.orders = ()
-    await site.look(mock_clock)
-    assert site.assignments == {}
+async def test_an_order_that_is_gone_frees_its_machines(machines: TenMachines, mock_clock: MockClock) -> None:
+    machines.file.write_bytes(b'{"1": 99, "2": -7, "3": 9223372036854775807}')
+    machines.allocator = machines.start(machines.assignments)
+    machines.orders = ()
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.assignments == {}
 
 
 @pytest.mark.parametrize(
@@ -369,43 +384,49 @@ async def test_an_order_that_is_gone_frees_its_machines(site: Site, mock_clock: 
         b'{"1": 1' + b" " * FILE_BYTES_MAX + b"}",
     ],
 )
-async def test_garbage_is_ignored_and_replaced(garbage: bytes, site: Site, mock_clock: MockClock) -> None:
-    site.file.write_bytes(garbage)
+async def test_garbage_is_ignored_and_replaced(
+    garbage: bytes, machines: TenMachines, mock_clock: MockClock
+) -> None:
+    machines.file.write_bytes(garbage)
     with structlog.testing.capture_logs() as logs:
-        site.allocator = site.start(site.assignments)
-    assert site.assignments == {}
+        machines.allocator = machines.start(machines.assignments)
+    assert machines.assignments == {}
     assert [it["event"] for it in logs] == ["assignments_not_read"]
-    await site.look(mock_clock)
-    assert site.restarted() == site.assignments != {}
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.restarted() == machines.assignments != {}
 
 
-async def test_numbers_beyond_all_bounds_are_no_orders(site: Site, mock_clock: MockClock) -> None:
-    site.file.write_bytes(b'{"1": 1' + b"0" * 300 + b"}")
-    site.allocator = site.start(site.assignments)
-    await site.look(mock_clock)
-    assert set(site.assignments.values()) == {BLUE}
+async def test_numbers_beyond_all_bounds_are_no_orders(machines: TenMachines, mock_clock: MockClock) -> None:
+    machines.file.write_bytes(b'{"1": 1' + b"0" * 300 + b"}")
+    machines.allocator = machines.start(machines.assignments)
+    await machines.allocate_each_minute(mock_clock)
+    assert set(machines.assignments.values()) == {BLUE}
 
 
-async def test_what_cannot_be_written_is_logged_and_tried_again(site: Site, mock_clock: MockClock) -> None:
+async def test_what_cannot_be_written_is_logged_and_tried_again(
+    machines: TenMachines, mock_clock: MockClock
+) -> None:
     """And what was written before is still whole."""
-    await site.look(mock_clock)
-    before = dict(site.assignments)
-    in_the_way = site.directory / "assignments.new"
+    await machines.allocate_each_minute(mock_clock)
+    before = dict(machines.assignments)
+    in_the_way = machines.directory / "assignments.new"
     in_the_way.mkdir()
-    site.blue = replace(site.blue, hashrate_hps=round(4 * HPS))
-    site.orders = (site.blue,)
+    machines.blue = replace(machines.blue, hashrate_hps=round(4 * HPS))
+    machines.orders = (machines.blue,)
     with structlog.testing.capture_logs() as logs:
-        await site.look(mock_clock)
+        await machines.allocate_each_minute(mock_clock)
     assert "assignments_not_written" in [it["event"] for it in logs]
-    assert site.supply == {BLUE: 4}
-    assert site.restarted() == before
+    assert machines.supply == {BLUE: 4}
+    assert machines.restarted() == before
     in_the_way.rmdir()
-    await site.look(mock_clock)
-    assert site.restarted() == site.assignments
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.restarted() == machines.assignments
 
 
-async def test_the_file_is_left_alone_while_nobody_moves(site: Site, mock_clock: MockClock) -> None:
-    await site.look(mock_clock)
-    site.file.unlink()
-    await site.look(mock_clock, times=3)
-    assert not site.file.exists()
+async def test_the_file_is_left_alone_while_nobody_moves(
+    machines: TenMachines, mock_clock: MockClock
+) -> None:
+    await machines.allocate_each_minute(mock_clock)
+    machines.file.unlink()
+    await machines.allocate_each_minute(mock_clock, times=3)
+    assert not machines.file.exists()

@@ -14,7 +14,8 @@ import trio
 import pool.regtest.http
 from pool.regtest.server import RegtestNode, RegtestOptions, serve_regtest
 from stratum.json_depth import DEPTH_MAX
-from tests.stages.regtest import MINER_ADDRESS, PATIENCE_S, RULES, Rpc, RpcFailure, running
+from tests.stages.regtest import MINER_ADDRESS, RULES, Rpc, RpcFailure, running
+from tests.stages.waiting import PATIENCE_S
 
 GENESIS = "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206"
 GENESIS_MERKLE_ROOT = "4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b"

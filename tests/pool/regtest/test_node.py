@@ -16,7 +16,6 @@ import pool.regtest.template
 from pool.regtest.server import RegtestOptions, RegtestUnavailable, serve_regtest
 from tests.stages.regtest import (
     MINER_ADDRESS,
-    PATIENCE_S,
     RULES,
     Key,
     RpcFailure,
@@ -26,6 +25,7 @@ from tests.stages.regtest import (
     running,
     txid,
 )
+from tests.stages.waiting import PATIENCE_S
 
 ONE_HOUR_S = 3600
 EASIER = 0x207FFFFE  # nearly regtest's target, so a block is found, and consensus can refuse it

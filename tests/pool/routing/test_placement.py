@@ -167,7 +167,7 @@ async def test_nobody_is_paid_twice_after_a_change_of_terms(autojump_clock: Mock
         for number in (SOUTH, NORTH, None):
             before = miner.channel
             desk.mines_on("acme", number)
-            desk.desk.tallies()
+            desk.stage.tallies()
             seconds_there = 0
             for _ in range(int(MOVE_INTERVAL_S)):
                 await trio.sleep(1)
@@ -368,7 +368,7 @@ async def test_with_several_connections_it_is_as_well_on_the_one_as_on_the_other
         where = [miner.channel for miner in miners]
         assert [where.count(desk.north(number).channel) for number in range(3)] == [4, 4, 4]
         # One that subscribed before others took the connection that had the fewest.
-        slow = desk.desk.connect("acme.c01.u99")
+        slow = desk.stage.connect("acme.c01.u99")
         slow.ask("mining.subscribe", "test/1")
         here = slow.channel
         here.sessions.update(miner.assignment for miner in miners)
@@ -407,7 +407,7 @@ async def test_no_machine_that_the_pool_pays_mines_for_an_account_that_its_addre
         desk.mines_on("acme", NORTH)
         desk.up(desk.north())
         come_back(desk, desk.miner("acme.c01.u1"))
-        thieves = [desk.desk.connect(f"zinc.c01.u{number}") for number in range(5)]
+        thieves = [desk.stage.connect(f"zinc.c01.u{number}") for number in range(5)]
         for thief in thieves:
             thief.ask("mining.subscribe", "test/1")
             assert thief.channel is desk.north().channel
@@ -481,7 +481,7 @@ async def test_who_has_nothing_to_do_until_it_goes_goes_at_once(
             await trio.sleep(OUTAGE_S)
         await rounds(2)
         assert miner.assignment.leaving
-        miner.session.tick(desk.desk.now_s)
+        miner.session.tick(desk.stage.now_s)
         assert miner.session.closing == (None if has_work else "moved")
 
 
@@ -510,7 +510,7 @@ async def test_without_own_work_only_those_of_upstreams_are_admitted(autojump_cl
         desk.up(desk.north())
         desk.admission.own_closed = NO_NODE
         assert is_on(desk.miner(), desk.north())
-        refused = desk.desk.connect("zinc.c01.u1")
+        refused = desk.stage.connect("zinc.c01.u1")
         refused.ask("mining.subscribe", "test/1")
         (answer,) = refused.ask("mining.authorize", "zinc.c01.u1", "x")
         assert answer["error"] == [24, NO_NODE, None]
@@ -539,7 +539,7 @@ async def test_what_the_router_asks(autojump_clock: MockClock) -> None:
     async with routing(desk):
         desk.follow(upstream(NORTH))
         miner, other = desk.miner(), desk.miner("zinc.c01.u1")
-        half_way = desk.desk.connect("acme.c01.u9")
+        half_way = desk.stage.connect("acme.c01.u9")
         half_way.ask("mining.subscribe", "test/1")
         assert {it.workers[0] for it in desk.placement.sessions()} == {1, 2}
         desk.mines_on("acme", NORTH)
@@ -559,7 +559,7 @@ async def test_what_the_router_asks(autojump_clock: MockClock) -> None:
 async def test_a_connection_holds_what_it_was_admitted_as_until_it_leaves() -> None:
     """Sixteen names, the next one is refused in words; of who left nothing is left but its share."""
     desk = PlacementDesk()
-    strangers = [desk.desk.connect(f"acme.x{number}.u0") for number in range(20)]
+    strangers = [desk.stage.connect(f"acme.x{number}.u0") for number in range(20)]
     for number, stranger in enumerate(strangers):
         stranger.ask("mining.subscribe", "test/1")
         answers = [stranger.ask("mining.authorize", f"acme.x{number}.u{unit}", "x")[0] for unit in range(17)]

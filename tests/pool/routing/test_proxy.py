@@ -1,7 +1,7 @@
 """The proxy while its database says no: routes go on as they are, and what is not noted is logged."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,9 +30,9 @@ from pool.routing.placement import Placement
 from pool.routing.proxy import Proxy
 from pool.routing.routes import UPSTREAM
 from pool.upstreams.rows import remove_upstream
-from tests.stages.sockets import PATIENCE_S
-from tests.stages.sockets import Site as Floor
+from tests.stages.sockets import LoopbackServer as LoopbackServer
 from tests.stages.two_pools import Side, a_side, add_route, mine_on, settings
+from tests.stages.waiting import until
 
 NORTH = 1
 ERRORS = [
@@ -74,14 +74,14 @@ class Wired:
         self.side = a_side(directory / "proxy", "acme")
         add_route(self.side, "north", 9)
         self.store = StoreThatIsLocked(self.side.store)
-        floor = Floor()
+        server = LoopbackServer()
         with self.side.store.read() as connection:
             self.registry = registry = Registry(load(connection))
-            credits = CreditBook(floor.engine, connection)
+            credits = CreditBook(server.engine, connection)
         node = NodeConfig(name="none", url="http://127.0.0.1:9", cookie_file=directory / "cookie")
         store: Any = self.store
-        admission = Admission(registry, floor.channel)
-        placement = Placement(admission, floor.board, registry, move_interval_s=0.0)
+        admission = Admission(registry, server.channel)
+        placement = Placement(admission, server.board, registry, move_interval_s=0.0)
         there_is_no_work: Any = SimpleNamespace(price=None, epoch=None)
         self.proxy = Proxy(
             settings(self.side.directory, node),
@@ -90,18 +90,18 @@ class Wired:
             HashrateBook(registry, trio.current_time()),
             admission=admission,
             placement=placement,
-            board=floor.board,
+            board=server.board,
             channels=Channels(
-                floor.channel,
-                engine=floor.engine,
-                job_ids=floor.job_ids,
-                distribution=floor.board.distribution,
+                server.channel,
+                engine=server.engine,
+                job_ids=server.job_ids,
+                distribution=server.board.distribution,
             ),
             own_work=there_is_no_work,
             bookkeeper=there_is_no_work,
             submits=ForwardedShares(),
             credits=credits,
-            engine=floor.engine,
+            engine=server.engine,
             speeds=MachineSpeeds(trio.current_time()),
         )
         admission.use(self.proxy.routes)
@@ -118,12 +118,6 @@ class Wired:
     def noted(self) -> list[str]:
         with self.side.store.read() as connection:
             return list(connection.scalars(select(channel_events.c.event).order_by(channel_events.c.id)))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - what threads do has no event
-            await trio.sleep(0.005)
 
 
 @asynccontextmanager

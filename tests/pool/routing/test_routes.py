@@ -28,7 +28,7 @@ from stratum.miners.extranonce import ExtranonceSpace
 from stratum.upstream.endpoint import UpstreamEndpoint
 from tests.fakes.upstreams import PASSWORD, USER, HonestUpstream, Network
 from tests.stages.routing import NORTH, OUTAGE_S, SOUTH, PlacementDesk, is_on, order, routing, upstream
-from tests.stages.sockets import Site
+from tests.stages.sockets import LoopbackServer
 
 A_MOMENT = 1.1  # the next look has been taken
 
@@ -257,7 +257,7 @@ class Proxied:
     """Routes over the real upstream channels, to pools in memory."""
 
     def __init__(self, nursery: trio.Nursery, pools: dict[str, HonestUpstream]) -> None:
-        self.site = Site()
+        self.server = LoopbackServer()
         self.told: list[str] = []
         self.wall_s = 1_000_000.0
         self.numbers = 1
@@ -269,7 +269,7 @@ class Proxied:
             return 5
 
         services = ChannelServices(
-            board=self.site.board,
+            board=self.server.board,
             submits=ForwardedShares(),
             new_channel=self.new_channel,
             price=lambda: (price, 1),
@@ -277,8 +277,8 @@ class Proxied:
             on_change=lambda: None,
             finder=lambda number: None,
             on_event=lambda it, event, words, sessions: self.told.append(event),
-            vardiff=self.site.services.vardiff,
-            tips=PastTips(self.site.engine.remembers),
+            vardiff=self.server.services.vardiff,
+            tips=PastTips(self.server.engine.remembers),
             miner_bytes=8,
             rng=random.Random(1),
             connect=Network(nursery, pools).connect,
@@ -295,7 +295,7 @@ class Proxied:
         self, source: WorkSource, prefix_bytes: int, miner_bytes: int, space: ExtranonceSpace | None
     ) -> Channel:
         self.numbers += 1
-        return self.site.add_channel(self.numbers, prefix_bytes, miner_bytes, space=space, source=source)
+        return self.server.add_channel(self.numbers, prefix_bytes, miner_bytes, space=space, source=source)
 
 
 async def test_an_order_that_ends_while_its_upstream_serves_takes_nobody_with_it(
@@ -314,11 +314,11 @@ async def test_an_order_that_ends_while_its_upstream_serves_takes_nobody_with_it
         with trio.fail_after(60):
             while not proxied.routes.order_serves(7):  # noqa: ASYNC110
                 await trio.sleep(0.1)
-        assert len(proxied.site.board.distribution.channels) == 2
+        assert len(proxied.server.board.distribution.channels) == 2
         proxied.wall_s = until_s
         proxied.routes.mind()
         await trio.sleep(DRAIN_S + 5.0)
         assert len(proxied.routes) == 0
-        assert [it.number for it in proxied.site.board.distribution.channels] == [1]
+        assert [it.number for it in proxied.server.board.distribution.channels] == [1]
         assert (proxied.told, pool.open) == (["served", "lost"], 0)
         nursery.cancel_scope.cancel()

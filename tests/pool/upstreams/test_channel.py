@@ -228,7 +228,7 @@ async def test_no_miner_has_a_higher_difficulty_than_the_upstream(
 async def test_it_is_never_below_our_own_least(autojump_clock: MockClock) -> None:
     """An upstream that asks for every hash must not have us drown in shares."""
     async with holding() as desk:
-        least = msgspec.structs.replace(desk.desk.services.vardiff, difficulty_log2_min=-24)
+        least = msgspec.structs.replace(desk.stage.services.vardiff, difficulty_log2_min=-24)
         desk.it._services = msgspec.structs.replace(desk.it._services, vardiff=least)
         desk.upstream.owner.on_target(EVERY_HASH)
         assert desk.it.channel.vardiff is not None
@@ -323,7 +323,7 @@ async def test_an_upstream_that_sends_no_other_job_does_not_keep_an_old_price(
         miner.hear()
         miner.ask("mining.submit", *miner.share(job=old))
         desk.board.judge()
-        assert desk.desk.engine.totals()[Verdict.STALE] == 1
+        assert desk.stage.engine.totals()[Verdict.STALE] == 1
 
 
 async def test_a_new_price_does_not_wake_an_upstream_that_is_gone(autojump_clock: MockClock) -> None:
@@ -411,4 +411,4 @@ async def test_close_takes_all_its_channels_away(autojump_clock: MockClock) -> N
         desk.upstream.serve()
         desk.upstream.go_on(work_on(2), split=OTHER)
     desk.it.close()
-    assert desk.board.distribution.channels == (desk.desk.channel,)
+    assert desk.board.distribution.channels == (desk.stage.channel,)

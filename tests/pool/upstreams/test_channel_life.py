@@ -16,15 +16,8 @@ from stratum.upstream.endpoint import UpstreamEndpoint
 from stratum.upstream.shares import UNRESOLVED_MAX, NotSent, RejectReason, SubmitVerdict
 from tests.stages.routing import NORTH, upstream
 from tests.stages.sessions import LEAST_LOG2, MOST_LOG2
-from tests.stages.upstream_channel import (
-    EVERY_HASH,
-    ORDER_NUMBER,
-    OTHER,
-    ChannelDesk,
-    holding,
-    until,
-    work_on,
-)
+from tests.stages.upstream_channel import EVERY_HASH, ORDER_NUMBER, OTHER, ChannelDesk, holding, work_on
+from tests.stages.waiting import until_a_thread_has
 
 A_MOMENT = 1e-3
 
@@ -48,7 +41,7 @@ async def test_a_share_is_forwarded_and_counted_when_it_is_answered(autojump_clo
             key=key, worker=1, epoch=1, difficulty_log2=LEAST_LOG2, counted=False, target=EVERY_HASH
         )
         assert desk.submits.collect().noted == (noted,)
-        assert desk.desk.tallies() == [], "not in the engine's tallies"
+        assert desk.stage.tallies() == [], "not in the engine's tallies"
         desk.upstream.answer(SubmitVerdict.REJECTED, RejectReason.STALE)
         changes = desk.submits.collect()
         assert changes.resolved == (key,)
@@ -170,11 +163,11 @@ async def test_good_shares_of_all_that_was_published_are_undelivered_from_a_loss
         desk.mine(old)
         desk.mine(new)
         undelivered = [(1, Verdict.UNDELIVERED), (2, Verdict.UNDELIVERED)]
-        assert sorted((it.worker, it.verdict) for it in desk.desk.tallies()) == undelivered
+        assert sorted((it.worker, it.verdict) for it in desk.stage.tallies()) == undelivered
         desk.upstream.serve(work_on(3, connection=2, target=hard), split=OTHER)
         await trio.sleep(1)
         desk.mine(new)
-        assert [(it.worker, it.verdict) for it in desk.desk.tallies()] == [(2, Verdict.ACCEPTED)]
+        assert [(it.worker, it.verdict) for it in desk.stage.tallies()] == [(2, Verdict.ACCEPTED)]
         assert desk.solutions == []
 
 
@@ -264,7 +257,7 @@ async def test_an_upstream_that_cannot_be_used_waits_until_it_is_another(autojum
     bad = UpstreamEndpoint(host="a.test", port=3333, user="acme", tls=True, ca_file="/none.pem")
     with structlog.testing.capture_logs() as logs:
         async with holding(endpoints=(bad,)) as desk:
-            await until(lambda: bool(logs))
+            await until_a_thread_has(lambda: bool(logs))
             assert logs[0]["event"] == "upstream_unusable"
             assert desk.it.status(diverted=False).serving is None
             desk.follow(upstream(NORTH))

@@ -71,7 +71,7 @@ def _its(desk: PlacementDesk) -> list[UpstreamThatTheTestSteers]:
 
 def _fill(desk: PlacementDesk, count: int) -> list[Miner]:
     """So many more machines that can be told of other extranonces, and are where they belong."""
-    first = len(desk.desk.miners)
+    first = len(desk.stage.miners)
     return [desk.miner(f"acme.c01.u{first + number}", subscribed=True) for number in range(count)]
 
 
@@ -100,7 +100,7 @@ async def test_connections_are_opened_as_machines_need_prefixes_and_closed_when_
         _fill(desk, 400)
         for _ in range(4):
             await _serve(desk)
-        miners = [miner for miner in desk.desk.miners if miner.open]
+        miners = [miner for miner in desk.stage.miners if miner.open]
         assert len(miners) == 593
         places = {(miner.channel, miner.assignment.extranonce1) for miner in miners}
         assert len(places) == len(miners), "nobody does the work of somebody else"
@@ -112,7 +112,7 @@ async def test_connections_are_opened_as_machines_need_prefixes_and_closed_when_
         for miner in miners:
             miner.leave()
         for it in opened:
-            desk.desk.publish(desk.desk.channel.current.work, it.channel)  # type: ignore[union-attr]
+            desk.stage.publish(desk.stage.channel.current.work, it.channel)  # type: ignore[union-attr]
             it.channel.forget_work()  # long ago: prefixes have rested
         for _ in opened:
             await trio.sleep(SPARE_S + 3 * A_MOMENT)

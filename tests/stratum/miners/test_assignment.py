@@ -20,7 +20,7 @@ from tests.stages.sessions import (
     START_LOG2,
     Heard,
     Miner,
-    Site,
+    ThreeChannels,
     encode,
     make_work,
     words,
@@ -42,92 +42,92 @@ def is_clean(heard: list[Heard]) -> bool:
 
 
 def test_with_equal_extranonces_a_move_is_a_difficulty_and_a_clean_job() -> None:
-    site = Site()
-    miner = site.miner()
-    assert site.desk.move(miner, site.twin) is Moved.JOB
+    three = ThreeChannels()
+    miner = three.miner()
+    assert three.stage.move(miner, three.twin) is Moved.JOB
     assert miner.hear() == [], "nothing before there is a job"
-    site.desk.serve_waiting()
+    three.stage.serve_waiting()
     heard = miner.hear()
     assert words(heard) == "set_difficulty notify"
     assert is_clean(heard), "although it is an alias"
     assert miner.mine()["result"] is True
-    assert site.credited() == [(TWIN_RATE, Verdict.ACCEPTED, 1)]
+    assert three.credited() == [(TWIN_RATE, Verdict.ACCEPTED, 1)]
 
 
 def test_with_others_they_are_told_first_and_a_clean_job_follows() -> None:
-    site = Site()
-    miner = site.miner(subscribed=True)
+    three = ThreeChannels()
+    miner = three.miner(subscribed=True)
     former = miner.extranonce1
-    assert site.desk.move(miner, site.other) is Moved.EXTRANONCE
+    assert three.stage.move(miner, three.other) is Moved.EXTRANONCE
     assert (miner.hear(), miner.extranonce1) == ([], former)
-    site.publish(site.other)
+    three.publish(three.other)
     heard = miner.hear()
     assert words(heard) == "set_extranonce set_difficulty notify"
     assert heard[0]["params"] == [miner.extranonce1.hex(), 4]
     assert is_clean(heard), "old firmware builds the coinbase anew at a clean job only"
     assert len(miner.extranonce1) == 2
     assert miner.mine()["result"] is True
-    assert site.credited() == [(OTHER_RATE, Verdict.ACCEPTED, 1)]
+    assert three.credited() == [(OTHER_RATE, Verdict.ACCEPTED, 1)]
 
 
 def test_the_order_on_the_wire_with_another_version_mask() -> None:
-    site = Site()
-    site.other.version_mask = 0x00C00000
-    miner = site.miner(subscribed=True, rolling=True)
-    site.desk.move(miner, site.other)
-    site.desk.serve_waiting()
+    three = ThreeChannels()
+    three.other.version_mask = 0x00C00000
+    miner = three.miner(subscribed=True, rolling=True)
+    three.stage.move(miner, three.other)
+    three.stage.serve_waiting()
     heard = miner.hear()
     assert words(heard) == "set_extranonce set_version_mask set_difficulty notify"
     assert heard[1]["params"] == ["00c00000"]
-    site.desk.move(miner, site.twin)
-    site.desk.serve_waiting()
+    three.stage.move(miner, three.twin)
+    three.stage.serve_waiting()
     heard = miner.hear()
     assert words(heard) == "set_extranonce set_version_mask set_difficulty notify"
     assert heard[1]["params"] == ["1fffe000"]
 
 
 def test_only_the_next_job_is_clean_and_says_so() -> None:
-    site = Site()
-    miner = site.miner(subscribed=True)
-    site.desk.move(miner, site.other)
-    site.publish(site.other)
+    three = ThreeChannels()
+    miner = three.miner(subscribed=True)
+    three.stage.move(miner, three.other)
+    three.publish(three.other)
     miner.hear()
-    site.publish(site.other)
+    three.publish(three.other)
     heard = miner.hear()
     assert words(heard) == "notify"
     assert not is_clean(heard)
 
 
 def test_who_cannot_be_told_is_asked_to_connect_again_and_dropped_after_a_while() -> None:
-    site = Site(limits=SessionLimits(leave_s=10.0))
-    miner = site.miner()
-    assert site.desk.move(miner, site.other) is Moved.RECONNECT
+    three = ThreeChannels(limits=SessionLimits(leave_s=10.0))
+    miner = three.miner()
+    assert three.stage.move(miner, three.other) is Moved.RECONNECT
     assert miner.hear() == [{"id": None, "method": "client.reconnect", "params": []}]
     assert miner.assignment.leaving
-    assert miner.channel is site.own, "it mines on until it leaves"
+    assert miner.channel is three.own, "it mines on until it leaves"
     assert miner.mine()["result"] is True
-    assert site.desk.move(miner, site.other) is Moved.RECONNECT
+    assert three.stage.move(miner, three.other) is Moved.RECONNECT
     assert miner.hear() == [], "it has been asked"
-    site.desk.advance(9.0)
+    three.stage.advance(9.0)
     assert miner.session.closing is None
-    site.desk.advance(1.0 + CHECK_S)
+    three.stage.advance(1.0 + CHECK_S)
     assert miner.session.closing == "moved"
 
 
 def test_the_version_mask_is_what_miner_and_channel_agree_on() -> None:
-    site = Site()
-    miner = site.desk.connect()
-    site.own.version_mask = 0x0FFFE000
+    three = ThreeChannels()
+    miner = three.stage.connect()
+    three.own.version_mask = 0x0FFFE000
     (answer,) = miner.ask("mining.configure", ["version-rolling"], {"version-rolling.mask": "18c00000"})
     assert answer["result"]["version-rolling.mask"] == "08c00000"
 
 
 def test_a_changed_mask_is_told_at_once_and_holds_at_once() -> None:
-    site = Site()
-    rolling, plain = site.miner(rolling=True), site.miner(worker="acme.c01.u2")
+    three = ThreeChannels()
+    rolling, plain = three.miner(rolling=True), three.miner(worker="acme.c01.u2")
     bits = 0x10000000
     assert rolling.submit(*rolling.share(rolled=bits), f"{bits:08x}")["result"] is True
-    site.own.version_mask = 0x0FFFE000
+    three.own.version_mask = 0x0FFFE000
     for miner in (rolling, plain):
         miner.write(miner.assignment.mask_changed())
     (told,) = rolling.hear()
@@ -140,28 +140,28 @@ def test_a_changed_mask_is_told_at_once_and_holds_at_once() -> None:
 
 
 def test_a_mask_that_is_asked_for_on_the_way_is_that_of_the_jobs_it_has() -> None:
-    site = Site()
-    site.twin.version_mask = 0x00C00000
-    miner = site.miner()
-    site.desk.move(miner, site.twin)
+    three = ThreeChannels()
+    three.twin.version_mask = 0x00C00000
+    miner = three.miner()
+    three.stage.move(miner, three.twin)
     (answer,) = miner.ask("mining.configure", *ROLLING)
     assert answer["result"]["version-rolling.mask"] == "1fffe000"
     bits = 0x10000000
     assert miner.submit(*miner.share(rolled=bits), f"{bits:08x}")["result"] is True
-    site.desk.serve_waiting()
+    three.stage.serve_waiting()
     heard = miner.hear()
     assert words(heard) == "set_version_mask set_difficulty notify"
     assert heard[0]["params"] == ["00c00000"]
 
 
 def test_a_miner_that_subscribes_again_on_the_way_hears_what_it_has() -> None:
-    site = Site()
-    miner = site.miner(subscribed=True)
+    three = ThreeChannels()
+    miner = three.miner(subscribed=True)
     had = miner.extranonce1
-    site.desk.move(miner, site.other)
+    three.stage.move(miner, three.other)
     (answer,) = miner.ask("mining.subscribe", "test/1")
     assert answer["result"][1:] == [had.hex(), 8]
-    site.desk.serve_waiting()
+    three.stage.serve_waiting()
     assert words(miner.hear()) == "set_extranonce set_difficulty notify"
     assert miner.mine()["result"] is True
 
@@ -171,13 +171,13 @@ def test_a_miner_that_subscribes_again_on_the_way_hears_what_it_has() -> None:
 
 @pytest.mark.parametrize("subscribed", [False, True])
 def test_late_shares_are_the_former_channels_and_count_once(subscribed: bool) -> None:
-    site = Site()
-    miner = site.miner(subscribed=subscribed)
+    three = ThreeChannels()
+    miner = three.miner(subscribed=subscribed)
     former = miner.job
     late, later = miner.share(), miner.share()
-    site.desk.move(miner, site.other if subscribed else site.twin)
+    three.stage.move(miner, three.other if subscribed else three.twin)
     assert miner.submit(*late)["result"] is True, "it has not heard of the move"
-    site.desk.serve_waiting()
+    three.stage.serve_waiting()
     miner.hear()
     assert miner.submit(*later)["result"] is True, "with the extranonce1 of then"
     assert miner.submit(*later)["error"][0] == 22
@@ -185,7 +185,7 @@ def test_late_shares_are_the_former_channels_and_count_once(subscribed: bool) ->
     assert miner.mine(job=former)["result"] is True
     assert miner.mine()["result"] is True
     rate = OTHER_RATE if subscribed else TWIN_RATE
-    assert sorted(site.credited()) == [
+    assert sorted(three.credited()) == [
         (OWN_RATE, Verdict.ACCEPTED, 3),
         (OWN_RATE, Verdict.DUPLICATE, 2),
         (rate, Verdict.ACCEPTED, 1),
@@ -193,82 +193,82 @@ def test_late_shares_are_the_former_channels_and_count_once(subscribed: bool) ->
 
 
 def test_late_shares_are_judged_under_the_mask_and_the_difficulty_of_then() -> None:
-    site = Site()
-    site.twin.version_mask = 0
-    site.twin.vardiff = VardiffPolicy(difficulty_log2_min=LEAST_LOG2, difficulty_log2_max=START_LOG2 - 4)
-    miner = site.miner(rolling=True)
+    three = ThreeChannels()
+    three.twin.version_mask = 0
+    three.twin.vardiff = VardiffPolicy(difficulty_log2_min=LEAST_LOG2, difficulty_log2_max=START_LOG2 - 4)
+    miner = three.miner(rolling=True)
     former, bits = miner.job, 0x00002000
-    site.desk.move(miner, site.twin)
-    site.desk.serve_waiting()
+    three.stage.move(miner, three.twin)
+    three.stage.serve_waiting()
     assert words(miner.hear()) == "set_version_mask set_difficulty notify"
     rolled = miner.share(START_LOG2, job=former, rolled=bits)
     assert miner.submit(*rolled, f"{bits:08x}")["result"] is True
     assert miner.mine(difficulty_log2=START_LOG2, job=former, hit=False)["error"][0] == 23
     now = miner.share(rolled=bits)
     assert miner.submit(*now, f"{bits:08x}")["error"][1] == "Version bits outside the mask"
-    assert {(it.rate, it.difficulty_log2) for it in site.desk.tallies()} == {
+    assert {(it.rate, it.difficulty_log2) for it in three.stage.tallies()} == {
         (OWN_RATE, START_LOG2),
         (TWIN_RATE, START_LOG2 - 4),
     }
 
 
 def test_a_share_for_the_new_job_with_the_old_extranonce_is_worth_nothing() -> None:
-    site = Site()
-    miner = site.miner(subscribed=True)
+    three = ThreeChannels()
+    miner = three.miner(subscribed=True)
     old = miner.extranonce1
-    site.desk.move(miner, site.other)
-    site.desk.serve_waiting()
+    three.stage.move(miner, three.other)
+    three.stage.serve_waiting()
     miner.hear()
     miner._extranonces[miner.job[0]] = old, 4
     assert miner.mine()["error"] is not None
-    assert all(verdict is not Verdict.ACCEPTED for _, verdict, _ in site.credited())
+    assert all(verdict is not Verdict.ACCEPTED for _, verdict, _ in three.credited())
 
 
 # Moves one upon the other
 
 
 def test_of_two_moves_before_a_job_only_the_second_is_told() -> None:
-    site = Site()
-    miner = site.miner(subscribed=True)
-    third = site.desk.add_channel(1, 4)
-    site.desk.publish(make_work(400), third, rate=4)
-    assert site.desk.move(miner, site.other) is Moved.EXTRANONCE
-    assert site.desk.move(miner, third) is Moved.EXTRANONCE
-    assert (in_use(site.own), in_use(site.other), in_use(third)) == (1, 0, 1)
-    site.publish(site.other)
+    three = ThreeChannels()
+    miner = three.miner(subscribed=True)
+    third = three.stage.add_channel(1, 4)
+    three.stage.publish(make_work(400), third, rate=4)
+    assert three.stage.move(miner, three.other) is Moved.EXTRANONCE
+    assert three.stage.move(miner, third) is Moved.EXTRANONCE
+    assert (in_use(three.own), in_use(three.other), in_use(third)) == (1, 0, 1)
+    three.publish(three.other)
     assert miner.hear() == []
-    site.desk.serve_waiting()
+    three.stage.serve_waiting()
     assert words(miner.hear()) == "set_extranonce set_difficulty notify"
-    assert (in_use(site.own), in_use(site.other), in_use(third)) == (0, 0, 1)
+    assert (in_use(three.own), in_use(three.other), in_use(third)) == (0, 0, 1)
     assert miner.mine()["result"] is True
-    assert site.credited() == [(4, Verdict.ACCEPTED, 1)]
+    assert three.credited() == [(4, Verdict.ACCEPTED, 1)]
 
 
 def test_a_move_back_before_it_was_told_is_nothing_but_a_clean_job() -> None:
-    site = Site()
-    miner = site.miner(subscribed=True)
+    three = ThreeChannels()
+    miner = three.miner(subscribed=True)
     had = miner.extranonce1
-    site.desk.move(miner, site.other)
-    assert site.desk.move(miner, site.own) is Moved.JOB
-    assert (in_use(site.own), in_use(site.other)) == (1, 0)
-    site.desk.serve_waiting()
+    three.stage.move(miner, three.other)
+    assert three.stage.move(miner, three.own) is Moved.JOB
+    assert (in_use(three.own), in_use(three.other)) == (1, 0)
+    three.stage.serve_waiting()
     assert words(miner.hear()) == "set_difficulty notify"
     assert miner.extranonce1 == had
     assert miner.mine()["result"] is True
-    assert site.credited() == [(OWN_RATE, Verdict.ACCEPTED, 1)]
+    assert three.credited() == [(OWN_RATE, Verdict.ACCEPTED, 1)]
 
 
 def test_there_and_back_again_and_shares_of_every_stay() -> None:
-    site = Site()
-    miner = site.miner(subscribed=True)
+    three = ThreeChannels()
+    miner = three.miner(subscribed=True)
     jobs = [miner.job]
-    for channel in (site.other, site.own, site.twin, site.other):
-        site.desk.move(miner, channel)
-        site.desk.serve_waiting()
+    for channel in (three.other, three.own, three.twin, three.other):
+        three.stage.move(miner, channel)
+        three.stage.serve_waiting()
         miner.hear()
         jobs.append(miner.job)
     assert [miner.mine(job=job)["result"] for job in jobs] == [True] * 5
-    assert sorted(site.credited()) == [
+    assert sorted(three.credited()) == [
         (OWN_RATE, Verdict.ACCEPTED, 2),
         (TWIN_RATE, Verdict.ACCEPTED, 1),
         (OTHER_RATE, Verdict.ACCEPTED, 2),
@@ -276,38 +276,38 @@ def test_there_and_back_again_and_shares_of_every_stay() -> None:
 
 
 def test_who_leaves_on_the_way_gives_both_extranonces_back() -> None:
-    site = Site()
-    miner = site.miner(subscribed=True)
-    site.desk.move(miner, site.other)
-    assert (in_use(site.own), in_use(site.other)) == (1, 1)
+    three = ThreeChannels()
+    miner = three.miner(subscribed=True)
+    three.stage.move(miner, three.other)
+    assert (in_use(three.own), in_use(three.other)) == (1, 1)
     miner.leave()
-    assert (in_use(site.own), in_use(site.other)) == (0, 0)
-    assert not any(channel.sessions or channel.waiting for channel in site.desk.distribution.channels)
+    assert (in_use(three.own), in_use(three.other)) == (0, 0)
+    assert not any(channel.sessions or channel.waiting for channel in three.stage.distribution.channels)
 
 
 @pytest.mark.parametrize("subscribed", [False, True])
 def test_where_there_is_no_room_nobody_is_moved_or_sent(subscribed: bool) -> None:
-    site = Site()
-    site.other.extranonces._capacity = 1
-    site.other.lease(None, 0.0)
-    miner = site.miner(subscribed=subscribed)
+    three = ThreeChannels()
+    three.other.extranonces._capacity = 1
+    three.other.lease(None, 0.0)
+    miner = three.miner(subscribed=subscribed)
     with pytest.raises(ExtranonceExhausted):
-        miner.assignment.move_to(site.other, site.desk.now_s)
-    assert (miner.channel, miner.assignment.leaving) == (site.own, False)
-    site.publish(site.own, block=True)
+        miner.assignment.move_to(three.other, three.stage.now_s)
+    assert (miner.channel, miner.assignment.leaving) == (three.own, False)
+    three.publish(three.own, block=True)
     assert words(miner.hear()) == "notify"
     assert miner.mine()["result"] is True
 
 
 def test_a_channel_may_be_closed_while_one_that_left_it_waits_for_its_first_job() -> None:
-    site = Site()
-    miner = site.miner(subscribed=True)
-    site.desk.move(miner, site.other)
-    site.publish(site.other)
+    three = ThreeChannels()
+    miner = three.miner(subscribed=True)
+    three.stage.move(miner, three.other)
+    three.publish(three.other)
     miner.hear()
-    site.desk.move(miner, site.own)
-    site.desk.distribution.remove_channel(site.other)
-    site.desk.serve_waiting()
+    three.stage.move(miner, three.own)
+    three.stage.distribution.remove_channel(three.other)
+    three.stage.serve_waiting()
     assert words(miner.hear()) == "set_extranonce set_difficulty notify"
     assert miner.mine()["result"] is True
 
@@ -326,8 +326,8 @@ class Moves(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.site = Site(extranonce1_size=1)
-        for channel in (self.site.own, self.site.other):
+        self.three = ThreeChannels(extranonce1_size=1)
+        for channel in (self.three.own, self.three.other):
             channel.extranonces._capacity = self.PREFIXES
         self.miners: list[Miner] = []
         self.told: dict[Miner, Channel] = {}  # whose extranonces it has
@@ -355,19 +355,19 @@ class Moves(RuleBasedStateMachine):
         )
 
     def connect(self, worker: str, session_id: str | None, subscribed: bool) -> None:
-        carried = self.carried(self.site.own.extranonces)
-        miner = self.site.desk.connect(worker)
+        carried = self.carried(self.three.own.extranonces)
+        miner = self.three.stage.connect(worker)
         miner.say(encode(1, "mining.subscribe", "test/1", session_id))
         if miner.session.closing is not None:
             miner.leave()
             return
         assert session_id == miner.extranonce1.hex() or miner.extranonce1 not in carried
         self.miners.append(miner)
-        self.told[miner] = self.site.own
+        self.told[miner] = self.three.own
         if subscribed:
             miner.ask("mining.extranonce.subscribe")
         miner.write(
-            miner.session.receive_line(encode(2, "mining.authorize", worker, "x"), self.site.desk.now_s)
+            miner.session.receive_line(encode(2, "mining.authorize", worker, "x"), self.three.stage.now_s)
         )
         self.listen()
 
@@ -385,9 +385,9 @@ class Moves(RuleBasedStateMachine):
     @rule(data=st.data(), to=st.integers(0, 2))
     def move(self, data: st.DataObject, to: int) -> None:
         miner = data.draw(st.sampled_from(self.miners))
-        channel = self.site.desk.distribution.channels[to]
+        channel = self.three.stage.distribution.channels[to]
         carried, before = self.carried(channel.extranonces), miner.assignment.extranonce1
-        moved = self.site.desk.move(miner, channel)
+        moved = self.three.stage.move(miner, channel)
         if moved is Moved.EXTRANONCE:
             assert miner.assignment.extranonce1 not in carried
         elif moved is Moved.JOB:
@@ -406,12 +406,12 @@ class Moves(RuleBasedStateMachine):
     @rule(which=st.integers(0, 2), count=st.sampled_from([1, WORKS_MAX]))
     def publish(self, which: int, count: int) -> None:
         for _ in range(count):
-            self.site.publish(self.site.desk.distribution.channels[which])
+            self.three.publish(self.three.stage.distribution.channels[which])
             self.listen()
 
     @rule()
     def aliases(self) -> None:
-        self.site.desk.serve_waiting()
+        self.three.stage.serve_waiting()
         self.listen()
 
     @precondition(lambda self: self.miners)
@@ -419,12 +419,12 @@ class Moves(RuleBasedStateMachine):
     def mine(self, data: st.DataObject) -> None:
         miner = data.draw(st.sampled_from(self.miners))
         rate = self.told[miner].number
-        self.site.credited()
+        self.three.credited()
         extranonce2 = data.draw(st.integers(0, 1 << 32))
         answer = miner.mine(extranonce2=extranonce2)
         expected = Verdict.ACCEPTED if answer["result"] else Verdict.DUPLICATE
         seq, channel = int(miner.job[0], 16), self.told[miner]
-        gone, counted = seq < channel.oldest_live_seq, self.site.credited()
+        gone, counted = seq < channel.oldest_live_seq, self.three.credited()
         if answer["result"]:
             _, worked = self.worked.setdefault(seq, (channel, set()))
             worked.add((channel.extranonces, miner.extranonce1))
@@ -435,7 +435,7 @@ class Moves(RuleBasedStateMachine):
 
     @invariant()
     def nobody_shares_a_prefix_and_none_is_lost(self) -> None:
-        for space in (self.site.own.extranonces, self.site.other.extranonces):
+        for space in (self.three.own.extranonces, self.three.other.extranonces):
             had = [it.extranonce1 for it in self.miners if self.told[it].extranonces is space]
             assert len(set(had)) == len(had)
             assert len(space) == self.in_use(space)
@@ -443,7 +443,7 @@ class Moves(RuleBasedStateMachine):
     def teardown(self) -> None:
         for miner in self.miners:
             miner.leave()
-        for channel in self.site.desk.distribution.channels:
+        for channel in self.three.stage.distribution.channels:
             assert not channel.sessions
             assert not channel.waiting
             assert len(channel.extranonces) == 0

@@ -12,7 +12,7 @@ from stratum.miners import extranonce as extranonce_module
 from stratum.miners.channel import WORKS_MAX, Channel, JobIds
 from stratum.miners.extranonce import ExtranonceSpace
 from tests.fakes.work_sources import SourceThatKeeps
-from tests.stages.sessions import NTIME, Desk, Miner, make_work
+from tests.stages.sessions import NTIME, Miner, SessionStage, make_work
 
 
 class Clock:
@@ -155,14 +155,14 @@ def is_known(miner: Miner, job: list[Any]) -> bool:
 
 
 def test_work_lives_until_sixteen_others_came() -> None:
-    desk = Desk()
-    miner = desk.mining()
+    stage = SessionStage()
+    miner = stage.mining()
     first = miner.job
     for refresh in range(1, WORKS_MAX):
-        desk.publish(make_work(refresh=refresh))
+        stage.publish(make_work(refresh=refresh))
         miner.hear()
     assert is_known(miner, first)
-    desk.publish(make_work(refresh=WORKS_MAX))
+    stage.publish(make_work(refresh=WORKS_MAX))
     miner.hear()
     assert not is_known(miner, first)
     assert is_known(miner, miner.job)
@@ -170,19 +170,19 @@ def test_work_lives_until_sixteen_others_came() -> None:
 
 def test_engine_and_channel_forget_jobs_together_however_many_aliases_there_are() -> None:
     """An upstream that gives no other work for hours: nothing but aliases."""
-    desk = Desk()
-    miner = desk.mining()
+    stage = SessionStage()
+    miner = stage.mining()
     jobs = [miner.job]
     for _ in range(JOBS_PER_CHANNEL_MAX + 20):
-        desk.channel.alias()
-        jobs.append([f"{desk.channel.current.seq:x}" if desk.channel.current else "", *miner.job[1:]])
-    assert len(desk.channel._jobs) == JOBS_PER_CHANNEL_MAX
-    live = [int(job[0], 16) >= desk.channel.oldest_live_seq for job in jobs]
+        stage.channel.alias()
+        jobs.append([f"{stage.channel.current.seq:x}" if stage.channel.current else "", *miner.job[1:]])
+    assert len(stage.channel._jobs) == JOBS_PER_CHANNEL_MAX
+    live = [int(job[0], 16) >= stage.channel.oldest_live_seq for job in jobs]
     assert live.count(True) == JOBS_PER_CHANNEL_MAX
     for job, lives in list(zip(jobs, live, strict=True))[::13]:
         assert is_known(miner, job) == lives
-    desk.publish(make_work(refresh=1))
-    assert len(desk.channel._jobs) == JOBS_PER_CHANNEL_MAX
+    stage.publish(make_work(refresh=1))
+    assert len(stage.channel._jobs) == JOBS_PER_CHANNEL_MAX
 
 
 def test_templates_of_forgotten_work_are_let_go() -> None:
@@ -198,63 +198,63 @@ def test_templates_of_forgotten_work_are_let_go() -> None:
 
 
 def test_a_solution_finds_the_job_that_it_was_mined_on() -> None:
-    desk = Desk(make_work(network_target=(1 << 256) - 1))
-    miner = desk.mining()
+    stage = SessionStage(make_work(network_target=(1 << 256) - 1))
+    miner = stage.mining()
     first = miner.job
-    desk.channel.alias()
-    desk.publish(make_work(2, network_target=(1 << 256) - 1))
+    stage.channel.alias()
+    stage.publish(make_work(2, network_target=(1 << 256) - 1))
     miner.ask("mining.submit", *miner.share(job=first))
-    _, (found,), _ = desk.engine.validate()
-    desk.channel.hand_over(found)
-    (solution,) = desk.source.solutions
+    _, (found,), _ = stage.engine.validate()
+    stage.channel.hand_over(found)
+    (solution,) = stage.source.solutions
     assert (solution.job.job_id, solution.job.work.height) == (first[0], 1), "late, but a block is a block"
     assert (solution.worker, solution.extranonce1) == (1, miner.extranonce1)
-    desk.channel.forget_work()
-    desk.channel.hand_over(found)
-    assert desk.source.solutions == [solution], "the job was dropped meanwhile"
+    stage.channel.forget_work()
+    stage.channel.hand_over(found)
+    assert stage.source.solutions == [solution], "the job was dropped meanwhile"
 
 
 # What sessions leave behind
 
 
 def test_a_prefix_rests_until_no_job_that_carries_it_lives() -> None:
-    desk = Desk(extranonce1_size=1)
-    miners = [desk.mining(f"acme.c01.u{number}") for number in range(256)]
+    stage = SessionStage(extranonce1_size=1)
+    miners = [stage.mining(f"acme.c01.u{number}") for number in range(256)]
     miners[5].mine()
     miners[5].leave()
     for refresh in range(1, WORKS_MAX + 1):
-        late = desk.connect()
+        late = stage.connect()
         late.ask("mining.subscribe")
         assert late.session.closing == "extranonce space exhausted"
         late.leave()
-        desk.publish(make_work(refresh=refresh))
-    next_one = desk.mining("acme.c01.u300")
+        stage.publish(make_work(refresh=refresh))
+    next_one = stage.mining("acme.c01.u300")
     assert next_one.extranonce1 == b"\x05"
 
 
 def test_pins_of_another_session_are_not_inherited_with_its_prefix() -> None:
-    desk = Desk(extranonce1_size=1)
-    miners = [desk.mining(f"acme.c01.u{number}", "d=0.000001") for number in range(256)]
+    stage = SessionStage(extranonce1_size=1)
+    miners = [stage.mining(f"acme.c01.u{number}", "d=0.000001") for number in range(256)]
     miners[5].mine()
     miners[5].leave()
     for refresh in range(1, WORKS_MAX + 1):
-        desk.publish(make_work(refresh=refresh))
-    heir = desk.mining("acme.c01.u300")
+        stage.publish(make_work(refresh=refresh))
+    heir = stage.mining("acme.c01.u300")
     assert heir.extranonce1 == b"\x05"
     assert heir.difficulty == 2.0**-26
-    assert len(desk.engine.pins(heir.session.slot)) == 1
+    assert len(stage.engine.pins(heir.session.slot)) == 1
 
 
 def test_only_so_many_sessions_that_left_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extranonce_module, "PARKED_MAX", 10)
-    desk = Desk()
-    left = [desk.mining(f"acme.c01.u{number}", "d=0.000001") for number in range(30)]
+    stage = SessionStage()
+    left = [stage.mining(f"acme.c01.u{number}", "d=0.000001") for number in range(30)]
     for miner in left:
         miner.mine()
         miner.leave()
-    assert len(desk.channel.extranonces.parked) == 10
+    assert len(stage.channel.extranonces.parked) == 10
     for miner, difficulty in ((left[0], 2.0**-26), (left[29], 2.0**-20)):
-        back = desk.connect(miner.worker)
+        back = stage.connect(miner.worker)
         back.ask("mining.subscribe", "", miner.extranonce1.hex())
         back.ask("mining.authorize", miner.worker)
         assert (back.extranonce1 == miner.extranonce1) == (miner is left[29])

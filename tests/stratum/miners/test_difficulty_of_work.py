@@ -15,7 +15,7 @@ import pytest
 from stratum.job import Job, Work
 from stratum.miners.channel import Channel, Member
 from stratum.miners.session import State
-from tests.stages.sessions import LEAST_LOG2, START_LOG2, Desk, Miner, make_work
+from tests.stages.sessions import LEAST_LOG2, START_LOG2, Miner, SessionStage, make_work
 
 SEEDS: Final = range(24)
 STEPS: Final = 120
@@ -31,10 +31,10 @@ class Stage:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.desk = Desk()
-        self.own = self.desk.channel
-        self.twin = self.desk.add_channel(like=self.own)
-        self.other = self.desk.add_channel(1, 8)
+        self.stage = SessionStage()
+        self.own = self.stage.channel
+        self.twin = self.stage.add_channel(like=self.own)
+        self.other = self.stage.add_channel(1, 8)
         for _ in range(256 - FEW_PREFIXES):  # so that they come round
             self.other.lease(None, 0.0)
         self.channels = (self.own, self.twin, self.other)
@@ -46,7 +46,7 @@ class Stage:
         self.known: set[int] = set()  # jobs
         self.checked = 0
         for number in range(4):
-            self.desk.admission.remembered_log2[f"acme.c01.m{number}"] = START_LOG2 + number
+            self.stage.admission.remembered_log2[f"acme.c01.m{number}"] = START_LOG2 + number
         for channel in (self.twin, self.other):
             self.publish(channel)
         self.check()
@@ -79,9 +79,9 @@ class Stage:
         if len(self.miners) >= MINERS_MAX:
             return
         worker = f"acme.c01.m{self.random.randrange(8)}"
-        miner = self.desk.connect(worker)
+        miner = self.stage.connect(worker)
         self.miners.append(miner)
-        self.desk.admission.channels[worker] = self.random.choice(self.channels)
+        self.stage.admission.channels[worker] = self.random.choice(self.channels)
         if self.random.random() < 0.5:
             miner.ask("mining.extranonce.subscribe")
         resume = (
@@ -124,19 +124,19 @@ class Stage:
         if miner is None or miner.session.state is not State.MINING or miner.assignment.leaving:
             return
         if miner.channel is not channel:
-            self.desk.move(miner, channel)
+            self.stage.move(miner, channel)
 
     def publish(self, channel: Channel, work: Work | None = None) -> None:
         """To all, or only to those who wait: the others get it late."""
         if work is None:
-            work = make_work(7, refresh=self.desk.job_ids.last, upstream=channel is not self.own)
+            work = make_work(7, refresh=self.stage.job_ids.last, upstream=channel is not self.own)
             if channel is not self.own:
                 self.works.append((channel, work))
         job = channel.publish(work, rate=1, start_log2=self.random.choice([START_LOG2, START_LOG2 + 3]))
         everybody = job.clean or self.random.random() < 0.5
         sessions = in_order(channel.sessions if everybody else channel.waiting)
         self.note(channel, job, sessions)
-        self.desk.distribution.send_current(channel, sessions, clean=job.clean, fresh=job.space == job.seq)
+        self.stage.distribution.send_current(channel, sessions, clean=job.clean, fresh=job.space == job.seq)
 
     def own_job(self) -> None:
         self.publish(self.own)
@@ -155,16 +155,16 @@ class Stage:
         """A refresh that is under way reaches some."""
         channel = self.random.choice(self.channels)
         sessions = [one for one in in_order(channel.sessions) if self.random.random() < 0.5]
-        self.desk.distribution.send_current(channel, sessions, fresh=False)
+        self.stage.distribution.send_current(channel, sessions, fresh=False)
 
     def serve(self) -> None:
         for channel in self.channels:
             waiting = in_order(channel.servable())
             if waiting and (job := channel.anew()) is not None:
                 self.note(channel, job, waiting)
-                self.desk.distribution.send_current(channel, waiting, fresh=True)
+                self.stage.distribution.send_current(channel, waiting, fresh=True)
             elif waiting and channel.alias() is not None:
-                self.desk.distribution.send_current(channel, waiting, fresh=False)
+                self.stage.distribution.send_current(channel, waiting, fresh=False)
 
     # What must hold
 
@@ -179,7 +179,7 @@ class Stage:
                 assert it.extranonce1 is not None
                 self.decided[(*space(job), it.extranonce1)] = it.difficulty.pending_log2
             elif told is not None and told.same_extranonces(channel):
-                in_force = self.desk.engine.judged_at(it.slot, channel.number, job.seq)
+                in_force = self.stage.engine.judged_at(it.slot, channel.number, job.seq)
                 self.decided[(*space(job), miner.extranonce1)] = in_force
 
     def check(self) -> None:
@@ -191,7 +191,7 @@ class Stage:
             if miner.extranonce1 not in self.prefixes:
                 self.prefixes.append(miner.extranonce1)
             for seq, job in channel._jobs.items():
-                judged = self.desk.engine.judged_at(miner.session.slot, channel.number, seq)
+                judged = self.stage.engine.judged_at(miner.session.slot, channel.number, seq)
                 key = (*space(job), miner.extranonce1)
                 expected = self.decided.get(key, self.starts.get(made_of(job), START_LOG2))
                 assert judged is None or judged == expected, f"job {seq}"

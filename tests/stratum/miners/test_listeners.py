@@ -19,15 +19,15 @@ from stratum.miners.liveness import SessionLimits
 from stratum.tallies import Verdict
 from tests.stages.sockets import (
     LOOPBACK,
-    PATIENCE_S,
+    LoopbackServer,
     Miner,
-    Site,
     accepted,
     connect,
     encode,
     serving,
     virtual_clock,
 )
+from tests.stages.waiting import PATIENCE_S, until
 
 BEHIND_PROXY = Endpoint(host="127.0.0.1", port=0, proxies=(ip_network("127.0.0.0/8"),))
 BEHIND_ANOTHER = Endpoint(host="127.0.0.1", port=0, proxies=(ip_network("192.0.2.0/24"),))
@@ -51,22 +51,22 @@ async def refusal(miner: Miner) -> str:
 
 
 async def test_every_endpoint_serves_the_same_work() -> None:
-    async with serving(endpoints=(LOOPBACK, LOOPBACK)) as site:
-        assert len(site.server.addresses) == 2
-        for _, port in site.server.addresses:
+    async with serving(endpoints=(LOOPBACK, LOOPBACK)) as server:
+        assert len(server.listeners.addresses) == 2
+        for _, port in server.listeners.addresses:
             miner = await (await connect(port)).start()
-            site.miners.append(miner)
+            server.miners.append(miner)
             assert accepted(await miner.mine())
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
 async def test_ipv6_is_served() -> None:
-    async with serving(endpoints=(Endpoint(host="::1", port=0),)) as site:
-        stream = await trio.open_tcp_stream("::1", site.port)
+    async with serving(endpoints=(Endpoint(host="::1", port=0),)) as server:
+        stream = await trio.open_tcp_stream("::1", server.port)
         miner = Miner(stream, "acme.c01.u1")
-        site.miners.append(miner)
+        server.miners.append(miner)
         assert accepted(await (await miner.start()).mine())
-        assert [connection.address for connection in site.board.connections] == ["::1"]
+        assert [connection.address for connection in server.board.connections] == ["::1"]
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "x" * 70, "a b", "nul\0", "::zz"])
@@ -83,10 +83,10 @@ def test_port_in_use_is_refused_in_words() -> None:
 async def test_one_bad_endpoint_leaves_nothing_open() -> None:
     before = set(os.listdir("/dev/fd"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        site = Site(endpoints=(LOOPBACK, Endpoint(host="127.0.0.1", port=taken.getsockname()[1])))
+        server = LoopbackServer(endpoints=(LOOPBACK, Endpoint(host="127.0.0.1", port=taken.getsockname()[1])))
         with pytest.raises(BadEndpoint):
-            await site.server.run()
-    site.board.poller.close()
+            await server.listeners.run()
+    server.board.poller.close()
     assert set(os.listdir("/dev/fd")) == before
 
 
@@ -94,68 +94,68 @@ async def test_one_bad_endpoint_leaves_nothing_open() -> None:
 
 
 async def test_full_pool_refuses_in_words_and_takes_in_again() -> None:
-    async with serving(connection_bounds=ConnectionBounds(sessions_max=2)) as site:
-        inside = [await site.mining(f"acme.c01.u{n}") for n in range(2)]
-        assert await refusal(await site.connect()) == "Connection refused: pool is full"
+    async with serving(connection_bounds=ConnectionBounds(sessions_max=2)) as server:
+        inside = [await server.mining(f"acme.c01.u{n}") for n in range(2)]
+        assert await refusal(await server.connect()) == "Connection refused: pool is full"
         for miner in inside:
             assert accepted(await miner.mine())
         await inside[0].close()
-        await site.until(lambda: site.connection_limits.sessions == 1)
-        assert accepted(await (await site.mining()).mine())
-        assert site.board.dropped["pool is full"] == 1
+        await until(lambda: server.connection_limits.sessions == 1)
+        assert accepted(await (await server.mining()).mine())
+        assert server.board.dropped["pool is full"] == 1
 
 
 async def test_sessions_of_one_address_are_bounded() -> None:
-    async with serving(connection_bounds=ConnectionBounds(sessions_per_address_max=1)) as site:
-        await site.mining()
-        assert "too many connections from this address" in await refusal(await site.connect())
+    async with serving(connection_bounds=ConnectionBounds(sessions_per_address_max=1)) as server:
+        await server.mining()
+        assert "too many connections from this address" in await refusal(await server.connect())
 
 
 async def test_the_oldest_unfinished_handshake_makes_room_and_miners_never_do() -> None:
-    async with serving(connection_bounds=ConnectionBounds(half_open_per_address_max=3)) as site:
-        miners = [await site.mining(f"acme.c01.u{n}") for n in range(5)]
-        silent = [await site.connect() for _ in range(4)]
+    async with serving(connection_bounds=ConnectionBounds(half_open_per_address_max=3)) as server:
+        miners = [await server.mining(f"acme.c01.u{n}") for n in range(5)]
+        silent = [await server.connect() for _ in range(4)]
         assert await silent[0].line() == b""
-        assert site.board.dropped == {MADE_ROOM: 1}
-        miners.append(await site.mining("acme.c01.u5"))
+        assert server.board.dropped == {MADE_ROOM: 1}
+        miners.append(await server.mining("acme.c01.u5"))
         for miner in miners:
             assert accepted(await miner.mine())
 
 
 async def test_more_half_open_connections_than_there_may_be_keep_no_machine_of_their_address_out() -> None:
-    async with serving() as site:
+    async with serving() as server:
         for _ in range(1_100):
-            await site.connect()
+            await server.connect()
         for number in range(76):
-            assert accepted(await (await site.mining(f"acme.c01.u{number}")).mine())
+            assert accepted(await (await server.mining(f"acme.c01.u{number}")).mine())
 
 
 async def test_an_address_is_never_shut_for_what_one_machine_does() -> None:
-    async with serving() as site:
+    async with serving() as server:
         for _ in range(120):
-            abuser = await site.connect(head=b"x" * 10_000)
+            abuser = await server.connect(head=b"x" * 10_000)
             assert await abuser.line() == b""
-        assert site.board.dropped == {"line too long": 120}
-        await site.mining("acme.c01.u2")
+        assert server.board.dropped == {"line too long": 120}
+        await server.mining("acme.c01.u2")
 
 
 async def test_closed_door_lets_everybody_go_and_nobody_in_until_it_opens() -> None:
-    async with serving() as site:
-        miner = await site.mining()
-        site.board.close_door("no bitcoin node answers")
+    async with serving() as server:
+        miner = await server.mining()
+        server.board.close_door("no bitcoin node answers")
         assert await miner.line() == b""
-        assert await refusal(await site.connect()) == "Connection refused: no bitcoin node answers"
-        site.connection_limits.closed = None
-        assert accepted(await (await site.mining()).mine())
+        assert await refusal(await server.connect()) == "Connection refused: no bitcoin node answers"
+        server.connection_limits.closed = None
+        assert accepted(await (await server.mining()).mine())
 
 
 async def test_connections_that_are_reset_before_they_are_accepted_harm_nobody() -> None:
-    async with serving() as site:
-        good = await site.mining()
+    async with serving() as server:
+        good = await server.mining()
         for _ in range(50):
-            (await site.connect()).reset()
+            (await server.connect()).reset()
         assert accepted(await good.mine())
-        await site.until(lambda: site.connection_limits.sessions == 1)
+        await until(lambda: server.connection_limits.sessions == 1)
 
 
 @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EHOSTUNREACH])
@@ -170,9 +170,9 @@ async def test_error_of_one_connection_in_accept_is_not_ours(
             raise errors.pop()
         return accept(listener)
 
-    async with serving() as site:
+    async with serving() as server:
         monkeypatch.setattr(socket.socket, "accept", fail_once)
-        assert accepted(await (await site.mining()).mine())
+        assert accepted(await (await server.mining()).mine())
     assert not errors
 
 
@@ -180,13 +180,13 @@ async def test_socket_that_cannot_be_watched_is_given_back(monkeypatch: pytest.M
     def fail(poller: object, sock: socket.socket, data: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    async with serving() as site:
-        monkeypatch.setattr(type(site.board.poller), "register", fail)
-        assert await (await site.connect()).line() == b""
+    async with serving() as server:
+        monkeypatch.setattr(type(server.board.poller), "register", fail)
+        assert await (await server.connect()).line() == b""
         monkeypatch.undo()
-        assert site.connection_limits.sessions == 0
-        assert site.board.dropped == {"connection lost": 1}
-        assert accepted(await (await site.mining()).mine())
+        assert server.connection_limits.sessions == 0
+        assert server.board.dropped == {"connection lost": 1}
+        assert accepted(await (await server.mining()).mine())
 
 
 # Out of descriptors
@@ -276,11 +276,11 @@ async def test_spare_descriptor_that_somebody_else_took_is_no_disaster(
             raise OSError(errno.EMFILE, "Too many open files")
         return os_open(*arguments)  # type: ignore[arg-type]
 
-    async with serving() as site:
-        good = await site.mining()
+    async with serving() as server:
+        good = await server.mining()
         monkeypatch.setattr(socket.socket, "accept", starved_accept)
         monkeypatch.setattr(os, "open", starved_open)
-        assert accepted(await (await site.mining("acme.c01.late")).mine())
+        assert accepted(await (await server.mining("acme.c01.late")).mine())
         assert accepted(await good.mine())
     assert not faults
 
@@ -299,17 +299,17 @@ async def test_spare_descriptor_that_somebody_else_took_is_no_disaster(
     ],
 )
 async def test_miner_behind_a_trusted_balancer_has_its_own_address(head: bytes, address: str) -> None:
-    async with serving(endpoints=(BEHIND_PROXY,)) as site:
-        miner = await site.connect(head=head + encode(9, "mining.ping"))
+    async with serving(endpoints=(BEHIND_PROXY,)) as server:
+        miner = await server.connect(head=head + encode(9, "mining.ping"))
         assert (await miner.answer(9))["result"] == "pong"
         await miner.start()
         assert accepted(await miner.mine())
-        assert [connection.address for connection in site.board.connections] == [address]
+        assert [connection.address for connection in server.board.connections] == [address]
 
 
 async def test_header_may_come_a_byte_at_a_time() -> None:
-    async with serving(endpoints=(BEHIND_PROXY,)) as site:
-        miner = await site.connect()
+    async with serving(endpoints=(BEHIND_PROXY,)) as server:
+        miner = await server.connect()
         for byte in b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 3333\r\n":
             await miner.say(bytes([byte]))
             await trio.testing.wait_all_tasks_blocked()
@@ -318,12 +318,12 @@ async def test_header_may_come_a_byte_at_a_time() -> None:
 
 async def test_limits_are_those_of_the_miner_and_not_of_the_balancer() -> None:
     limits = ConnectionBounds(sessions_per_address_max=1)
-    async with serving(endpoints=(BEHIND_PROXY,), connection_bounds=limits) as site:
+    async with serving(endpoints=(BEHIND_PROXY,), connection_bounds=limits) as server:
         heads = [b"PROXY TCP4 192.0.2.%d 10.0.0.1 1 2\r\n" % number for number in range(5)]
         for head in heads:
-            await site.mining(head=head)
-        assert "too many connections" in await refusal(await site.connect(head=heads[0]))
-        assert site.connection_limits.sessions == 5
+            await server.mining(head=head)
+        assert "too many connections" in await refusal(await server.connect(head=heads[0]))
+        assert server.connection_limits.sessions == 5
 
 
 @pytest.mark.parametrize(
@@ -338,71 +338,71 @@ async def test_limits_are_those_of_the_miner_and_not_of_the_balancer() -> None:
     ],
 )
 async def test_trusted_balancer_that_sends_no_good_header_is_not_served(head: bytes) -> None:
-    async with serving(endpoints=(BEHIND_PROXY,)) as site:
-        good = await site.mining(head=b"PROXY UNKNOWN\r\n")
-        assert await (await site.connect(head=head)).line() == b""
-        assert site.board.dropped["bad PROXY header"] == 1
-        assert site.connection_limits.sessions == 1
+    async with serving(endpoints=(BEHIND_PROXY,)) as server:
+        good = await server.mining(head=b"PROXY UNKNOWN\r\n")
+        assert await (await server.connect(head=head)).line() == b""
+        assert server.board.dropped["bad PROXY header"] == 1
+        assert server.connection_limits.sessions == 1
         assert accepted(await good.mine())
 
 
 async def test_header_that_does_not_come_to_its_end_is_waited_for_a_while(
     clock: trio.testing.MockClock,
 ) -> None:
-    async with serving(endpoints=(BEHIND_PROXY,)) as site:
-        waiting = [await site.connect(head=head) for head in (b"", b"PROXY TC", V2_SIGNATURE)]
-        leaving = await site.connect(head=b"PROXY TCP4 ")
+    async with serving(endpoints=(BEHIND_PROXY,)) as server:
+        waiting = [await server.connect(head=head) for head in (b"", b"PROXY TC", V2_SIGNATURE)]
+        leaving = await server.connect(head=b"PROXY TCP4 ")
         await leaving.close()
         await trio.sleep(stratum.miners.listeners.PROXY_HEADER_S - 1)
-        assert site.board.dropped["bad PROXY header"] == 1
+        assert server.board.dropped["bad PROXY header"] == 1
         await trio.sleep(2)
-        assert site.board.dropped["bad PROXY header"] == 4
+        assert server.board.dropped["bad PROXY header"] == 4
         for miner in waiting:
             assert await miner.line() == b""
 
 
 async def test_the_header_that_is_waited_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stratum.miners.listeners, "PROXY_HEADERS_MAX", 2)
-    async with serving(endpoints=(BEHIND_PROXY,)) as site:
-        first, second = [await site.connect(head=b"PROXY") for _ in range(2)]
+    async with serving(endpoints=(BEHIND_PROXY,)) as server:
+        first, second = [await server.connect(head=b"PROXY") for _ in range(2)]
         await trio.testing.wait_all_tasks_blocked()
-        third = await site.connect(head=b"PROXY")
+        third = await server.connect(head=b"PROXY")
         assert await first.line() == b""
         for miner in (second, third):
             await miner.say(b" UNKNOWN\r\n")
             await miner.start()
-        await site.mining(head=b"PROXY UNKNOWN\r\n")
+        await server.mining(head=b"PROXY UNKNOWN\r\n")
 
 
 async def test_ipv4_behind_a_balancer_is_ipv4_however_it_is_written() -> None:
-    async with serving(endpoints=(BEHIND_PROXY,)) as site:
-        await site.mining(head=b"PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2\r\n")
-        assert {connection.address for connection in site.board.connections} == {"192.0.2.7"}
+    async with serving(endpoints=(BEHIND_PROXY,)) as server:
+        await server.mining(head=b"PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2\r\n")
+        assert {connection.address for connection in server.board.connections} == {"192.0.2.7"}
 
 
 async def test_stranger_cannot_choose_its_address() -> None:
-    async with serving(endpoints=(BEHIND_ANOTHER,)) as site:
-        assert accepted(await (await site.mining()).mine())
-        liar = await site.connect(head=b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 3333\r\n")
+    async with serving(endpoints=(BEHIND_ANOTHER,)) as server:
+        assert accepted(await (await server.mining()).mine())
+        liar = await server.connect(head=b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 3333\r\n")
         assert (await liar.message())["error"][1] == "Malformed JSON"
-        assert {connection.address for connection in site.board.connections} == {"127.0.0.1"}
+        assert {connection.address for connection in server.board.connections} == {"127.0.0.1"}
 
 
 async def test_stop_closes_connections_that_are_still_on_their_way_in() -> None:
     before = set(os.listdir("/dev/fd"))
-    async with serving(endpoints=(BEHIND_PROXY,)) as site:
+    async with serving(endpoints=(BEHIND_PROXY,)) as server:
         for _ in range(3):
-            await site.connect(head=b"PROXY")
+            await server.connect(head=b"PROXY")
         await trio.testing.wait_all_tasks_blocked()
     assert set(os.listdir("/dev/fd")) == before
 
 
 async def test_server_goes_on_when_all_leave_at_once_and_come_back() -> None:
-    async with serving(session_limits=SessionLimits()) as site:
+    async with serving(session_limits=SessionLimits()) as server:
         for _ in range(3):
-            miners = [await site.mining(f"acme.c01.u{n}") for n in range(60)]
+            miners = [await server.mining(f"acme.c01.u{n}") for n in range(60)]
             for miner in miners:
                 miner.reset()
-            await site.until(lambda: site.connection_limits.sessions == 0)
-        assert accepted(await (await site.mining()).mine())
-        assert site.engine.totals()[Verdict.ACCEPTED] == 1
+            await until(lambda: server.connection_limits.sessions == 0)
+        assert accepted(await (await server.mining()).mine())
+        assert server.engine.totals()[Verdict.ACCEPTED] == 1

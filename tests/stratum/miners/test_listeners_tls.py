@@ -28,9 +28,9 @@ from stratum.tallies import Verdict
 from tests.stages.sockets import (
     LOOPBACK,
     JournalThatIsSlow,
+    LoopbackServer,
     MemoryJournal,
     Miner,
-    Site,
     accepted,
     all_of,
     connect,
@@ -40,6 +40,7 @@ from tests.stages.sockets import (
     serving,
     virtual_clock,
 )
+from tests.stages.waiting import until
 
 
 @pytest.fixture
@@ -69,13 +70,13 @@ class Shop:
     def endpoint(self) -> Endpoint:
         return Endpoint(host="127.0.0.1", port=0, certificate=str(self.path))
 
-    async def connect(self, site: Site, worker: str = "acme.c01.tls", **options: Any) -> Miner:
-        miner = await connect_tls(site.port, self.trust, worker, **options)
-        site.miners.append(miner)
+    async def connect(self, server: LoopbackServer, worker: str = "acme.c01.tls", **options: Any) -> Miner:
+        miner = await connect_tls(server.port, self.trust, worker, **options)
+        server.miners.append(miner)
         return miner
 
-    async def mining(self, site: Site, worker: str = "acme.c01.tls") -> Miner:
-        return await (await self.connect(site, worker)).start()
+    async def mining(self, server: LoopbackServer, worker: str = "acme.c01.tls") -> Miner:
+        return await (await self.connect(server, worker)).start()
 
 
 @pytest.fixture
@@ -84,12 +85,12 @@ def shop(tmp_path: Path) -> Shop:
 
 
 @asynccontextmanager
-async def both(shop: Shop, **options: Any) -> AsyncIterator[tuple[Site, Miner]]:
+async def both(shop: Shop, **options: Any) -> AsyncIterator[tuple[LoopbackServer, Miner]]:
     """A site with a TLS and a plain port, and a good miner on the plain one that must not notice anything."""
-    async with serving(endpoints=(shop.endpoint, LOOPBACK), **options) as site:
-        good = await (await connect(site.server.addresses[1][1], "acme.c01.good")).start()
-        site.miners.append(good)
-        yield site, good
+    async with serving(endpoints=(shop.endpoint, LOOPBACK), **options) as server:
+        good = await (await connect(server.listeners.addresses[1][1], "acme.c01.good")).start()
+        server.miners.append(good)
+        yield server, good
         assert accepted(await good.mine())
 
 
@@ -98,10 +99,10 @@ async def both(shop: Shop, **options: Any) -> AsyncIterator[tuple[Site, Miner]]:
 
 async def test_shares_over_tls_are_accepted_and_jobs_arrive(shop: Shop) -> None:
     journal = MemoryJournal()
-    async with serving(endpoints=(shop.endpoint,), journal=journal) as site:
-        miner = await shop.mining(site)
+    async with serving(endpoints=(shop.endpoint,), journal=journal) as server:
+        miner = await shop.mining(server)
         assert accepted(await miner.mine())
-        site.publish(make_work(2))
+        server.publish(make_work(2))
         assert (await miner.notified("mining.notify"))[8] is True
         assert accepted(await miner.mine())
         assert journal.counted() == 2
@@ -109,19 +110,19 @@ async def test_shares_over_tls_are_accepted_and_jobs_arrive(shop: Shop) -> None:
 
 async def test_reply_over_tls_waits_for_the_commit_too(shop: Shop) -> None:
     journal = JournalThatIsSlow()
-    async with serving(endpoints=(shop.endpoint,), journal=journal) as site:
-        miner = await shop.mining(site)
+    async with serving(endpoints=(shop.endpoint,), journal=journal) as server:
+        miner = await shop.mining(server)
         share = await miner.submit()
-        await site.until(lambda: journal.started == 1)
+        await until(lambda: journal.started == 1)
         assert await miner.hears_nothing()
         journal.may_pass.release()
         assert accepted(await miner.answer(share))
 
 
 async def test_everything_in_one_record_and_a_byte_a_record(shop: Shop) -> None:
-    async with both(shop) as (site, _):
+    async with both(shop) as (server, _):
         hello = encode(101, "mining.subscribe", "x") + encode(102, "mining.authorize", "acme.c01.tls", "x")
-        hasty, slow = await shop.connect(site), await shop.connect(site)
+        hasty, slow = await shop.connect(server), await shop.connect(server)
         await hasty.say(hello)
         for byte in hello:
             await slow.say(bytes([byte]))
@@ -134,64 +135,64 @@ async def test_everything_in_one_record_and_a_byte_a_record(shop: Shop) -> None:
 
 async def test_last_words_arrive(shop: Shop) -> None:
     limits = SessionLimits(refusals_max=2)
-    async with both(shop, session_limits=limits) as (site, _):
-        miner = await shop.connect(site)
+    async with both(shop, session_limits=limits) as (server, _):
+        miner = await shop.connect(server)
         await miner.say(encode(1, "mining.authorize", "stranger") + encode(2, "mining.authorize", "stranger"))
         assert (await miner.answer(1))["error"][0] == 24
         assert (await miner.answer(2))["error"][0] == 24
         assert await miner.line() == b""
-        assert site.board.dropped["refused too often"] == 1
+        assert server.board.dropped["refused too often"] == 1
 
 
 async def test_shares_sent_just_before_leaving_are_counted(shop: Shop) -> None:
     journal = MemoryJournal()
-    async with both(shop, journal=journal) as (site, _):
-        miner = await shop.mining(site)
+    async with both(shop, journal=journal) as (server, _):
+        miner = await shop.mining(server)
         await miner.submit()
         await miner.close()
-        await site.until(lambda: journal.counted() == 1)
-        await site.until(lambda: site.connection_limits.sessions == 1)
+        await until(lambda: journal.counted() == 1)
+        await until(lambda: server.connection_limits.sessions == 1)
 
 
 # Miners over TLS that do not behave
 
 
 async def test_reset_over_tls_ends_one_connection(shop: Shop) -> None:
-    async with both(shop) as (site, good):
+    async with both(shop) as (server, good):
         for _ in range(5):
-            miner = await shop.mining(site)
+            miner = await shop.mining(server)
             await miner.say(b'{"id":1,"method":"mining.sub')
             miner.reset()
             assert accepted(await good.mine())
-        await site.until(lambda: site.connection_limits.sessions == 1)
+        await until(lambda: server.connection_limits.sessions == 1)
 
 
 async def test_reset_while_we_are_sending_ends_one_connection(shop: Shop) -> None:
-    async with both(shop) as (site, good):
-        miners = [await shop.mining(site, f"acme.c01.u{n}") for n in range(5)]
+    async with both(shop) as (server, good):
+        miners = [await shop.mining(server, f"acme.c01.u{n}") for n in range(5)]
         for miner in miners[::2]:
             miner.reset()
-        site.publish(make_work(2))
+        server.publish(make_work(2))
         for miner in (*miners[1::2], good):
             assert (await miner.notified("mining.notify"))[8] is True
             assert accepted(await miner.mine())
-        await site.until(lambda: site.connection_limits.sessions == 3)
+        await until(lambda: server.connection_limits.sessions == 3)
 
 
 async def test_broken_record_ends_one_connection(shop: Shop) -> None:
-    async with both(shop) as (site, _):
-        miner = await shop.mining(site)
+    async with both(shop) as (server, _):
+        miner = await shop.mining(server)
         assert isinstance(miner.stream, trio.SSLStream)
         await miner.stream.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
         assert await miner.line() == b""
-        await site.until(lambda: site.connection_limits.sessions == 1)
+        await until(lambda: server.connection_limits.sessions == 1)
 
 
 async def test_miner_that_never_reads_is_dropped_at_the_bound(shop: Shop) -> None:
-    async with both(shop) as (site, good):
-        deaf = await shop.mining(site)
+    async with both(shop) as (server, good):
+        deaf = await shop.mining(server)
         nonce = 0
-        while not site.board.dropped["does not read"]:
+        while not server.board.dropped["does not read"]:
             assert nonce < 200_000
             lines = [encode(n, "mining.submit", *deaf.share(n)) for n in range(nonce, nonce + 200)]
             nonce += 200
@@ -200,13 +201,13 @@ async def test_miner_that_never_reads_is_dropped_at_the_bound(shop: Shop) -> Non
             except trio.BrokenResourceError:
                 break
             assert accepted(await good.mine())
-        await site.until(lambda: site.connection_limits.sessions == 1)
-        assert site.board.dropped["does not read"] == 1
+        await until(lambda: server.connection_limits.sessions == 1)
+        assert server.board.dropped["does not read"] == 1
 
 
 async def test_job_larger_than_the_bound_is_sent_to_who_reads(shop: Shop) -> None:
-    async with both(shop, board_limits=BoardLimits(out_bytes_max=300)) as (site, _):
-        assert accepted(await (await shop.mining(site)).mine())
+    async with both(shop, board_limits=BoardLimits(out_bytes_max=300)) as (server, _):
+        assert accepted(await (await shop.mining(server)).mine())
 
 
 async def test_tls_miners_wait_as_well_while_too_much_waits_for_a_commit(
@@ -214,13 +215,13 @@ async def test_tls_miners_wait_as_well_while_too_much_waits_for_a_commit(
 ) -> None:
     monkeypatch.setattr("stratum.miners.group_commit.UNCOMMITTED_BYTES_MAX", 2_000)
     journal = JournalThatIsSlow()
-    async with serving(endpoints=(shop.endpoint,), journal=journal) as site:
-        miner = await shop.mining(site)
+    async with serving(endpoints=(shop.endpoint,), journal=journal) as server:
+        miner = await shop.mining(server)
         share = await miner.submit()
-        await site.until(lambda: journal.started == 1)
+        await until(lambda: journal.started == 1)
         await miner.say(b"".join(encode(1000 + n, "mining.submit", *miner.share(n)) for n in range(400)))
         await trio.testing.wait_all_tasks_blocked(0.05)
-        assert site.engine.totals()[Verdict.ACCEPTED] < 400
+        assert server.engine.totals()[Verdict.ACCEPTED] < 400
         for _ in range(400):
             journal.may_pass.release()
         assert accepted(await miner.answer(share))
@@ -232,43 +233,43 @@ async def test_tls_miners_wait_as_well_while_too_much_waits_for_a_commit(
 
 
 async def test_plaintext_on_the_tls_port_is_turned_away(shop: Shop) -> None:
-    async with both(shop) as (site, _):
-        confused = await site.connect(head=encode(1, "mining.subscribe", "x"))
+    async with both(shop) as (server, _):
+        confused = await server.connect(head=encode(1, "mining.subscribe", "x"))
         while await confused.line():
             pass
-        await site.until(lambda: site.connection_limits.sessions == 1)
-        assert site.board.dropped["TLS handshake failed"] == 1
+        await until(lambda: server.connection_limits.sessions == 1)
+        assert server.board.dropped["TLS handshake failed"] == 1
 
 
 async def test_tls_on_the_plaintext_port_is_turned_away(clock: trio.testing.MockClock, shop: Shop) -> None:
-    async with both(shop) as (site, _):
+    async with both(shop) as (server, _):
         with pytest.raises((trio.BrokenResourceError, trio.TooSlowError)):
-            await connect_tls(site.server.addresses[1][1], shop.trust)
+            await connect_tls(server.listeners.addresses[1][1], shop.trust)
         await trio.sleep(1)
-        assert site.connection_limits.sessions == 1
+        assert server.connection_limits.sessions == 1
 
 
 async def test_handshake_that_never_ends_counts_as_unfinished_and_times_out(
     clock: trio.testing.MockClock, shop: Shop
 ) -> None:
     limits = ConnectionBounds(half_open_per_address_max=2)
-    async with serving(endpoints=(shop.endpoint,), connection_bounds=limits) as site:
-        waiting = [await site.connect(head=head) for head in (b"", b"\x16\x03\x01\x02\x00")]
-        third = await site.connect()
+    async with serving(endpoints=(shop.endpoint,), connection_bounds=limits) as server:
+        waiting = [await server.connect(head=head) for head in (b"", b"\x16\x03\x01\x02\x00")]
+        third = await server.connect()
         assert await waiting[0].line() == b"", "the oldest one makes room"
         await trio.sleep(stratum.miners.tls_connection.TLS_HANDSHAKE_S + 1)
         for miner in (*waiting, third):
             assert await miner.line() == b""
-        assert site.board.dropped == {MADE_ROOM: 1, "TLS handshake failed": 2}
-        assert accepted(await (await shop.mining(site)).mine())
+        assert server.board.dropped == {MADE_ROOM: 1, "TLS handshake failed": 2}
+        assert accepted(await (await shop.mining(server)).mine())
 
 
 async def test_handshake_that_waits_for_its_turns_does_not_run_out_of_time_by_that(
     clock: trio.testing.MockClock, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A crowd of strangers at the door makes every newcomer slow, and keeps none out."""
-    async with trio.open_nursery() as nursery, serving(endpoints=(shop.endpoint,)) as site:
-        give, waited = site.board.lanes.add, []
+    async with trio.open_nursery() as nursery, serving(endpoints=(shop.endpoint,)) as server:
+        give, waited = server.board.lanes.add, []
 
         async def give_late(place: Place, waiting: Waiting) -> None:
             await trio.sleep(stratum.miners.tls_connection.TLS_HANDSHAKE_S + 1)
@@ -281,59 +282,59 @@ async def test_handshake_that_waits_for_its_turns_does_not_run_out_of_time_by_th
             else:
                 give(place, waiting)
 
-        monkeypatch.setattr(site.board.lanes, "add", wait_long)
-        assert accepted(await (await shop.mining(site)).mine())
+        monkeypatch.setattr(server.board.lanes, "add", wait_long)
+        assert accepted(await (await shop.mining(server)).mine())
         assert len(waited) > 1
 
 
 async def test_handshake_without_a_word_of_stratum_is_dropped(
     clock: trio.testing.MockClock, shop: Shop
 ) -> None:
-    async with serving(endpoints=(shop.endpoint,)) as site:
-        silent = await shop.connect(site)
+    async with serving(endpoints=(shop.endpoint,)) as server:
+        silent = await shop.connect(server)
         await trio.sleep(16)
-        assert site.board.dropped["no subscribe"] == 1
+        assert server.board.dropped["no subscribe"] == 1
         assert await silent.line() == b""
 
 
 async def test_storm_of_aborted_handshakes_disturbs_nobody(shop: Shop) -> None:
-    async with both(shop) as (site, good):
+    async with both(shop) as (server, good):
 
         async def abort(at: int) -> None:
             hello = ssl.MemoryBIO()
             client = shop.trust.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="pool.test")
             with pytest.raises(ssl.SSLWantReadError):
                 client.do_handshake()
-            miner = await site.connect(head=hello.read()[: 1 + at])
+            miner = await server.connect(head=hello.read()[: 1 + at])
             await trio.testing.wait_all_tasks_blocked()
             miner.reset()
 
         await all_of([partial(abort, 40 * at) for at in range(20)])
         assert accepted(await good.mine())
-        assert accepted(await (await shop.mining(site)).mine())
-        await site.until(lambda: site.connection_limits.sessions == 2)
+        assert accepted(await (await shop.mining(server)).mine())
+        await until(lambda: server.connection_limits.sessions == 2)
 
 
 async def test_miner_that_shakes_hands_while_the_door_is_being_closed_is_let_go(shop: Shop) -> None:
-    async with serving(endpoints=(shop.endpoint,)) as site:
-        early = await site.connect()
-        await site.until(lambda: site.connection_limits._crowds[Standing.HALF_OPEN].size == 1)
-        site.board.close_door("no bitcoin node answers")
+    async with serving(endpoints=(shop.endpoint,)) as server:
+        early = await server.connect()
+        await until(lambda: server.connection_limits._crowds[Standing.HALF_OPEN].size == 1)
+        server.board.close_door("no bitcoin node answers")
         stream = trio.SSLStream(early.stream, shop.trust, server_hostname="pool.test", https_compatible=True)
         await stream.do_handshake()
         assert await Miner(stream, early.worker).line() == b""
-        assert site.connection_limits.sessions == 0
-        assert site.board.dropped == {"no bitcoin node answers": 1}
+        assert server.connection_limits.sessions == 0
+        assert server.board.dropped == {"no bitcoin node answers": 1}
 
 
 async def test_tls_behind_a_balancer(shop: Shop) -> None:
     endpoint = Endpoint(
         host="127.0.0.1", port=0, certificate=str(shop.path), proxies=(ip_network("127.0.0.1"),)
     )
-    async with serving(endpoints=(endpoint,)) as site:
-        miner = await shop.connect(site, head=b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 3333\r\n")
+    async with serving(endpoints=(endpoint,)) as server:
+        miner = await shop.connect(server, head=b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 3333\r\n")
         assert accepted(await (await miner.start()).mine())
-        assert [connection.address for connection in site.board.connections] == ["192.0.2.7"]
+        assert [connection.address for connection in server.board.connections] == ["192.0.2.7"]
 
 
 # Certificates
@@ -346,20 +347,20 @@ def shown(miner: Miner) -> object:
 
 
 async def test_certificate_is_renewed_without_a_restart(shop: Shop) -> None:
-    async with serving(endpoints=(shop.endpoint,)) as site:
-        before = await shop.mining(site)
+    async with serving(endpoints=(shop.endpoint,)) as server:
+        before = await shop.mining(server)
         shop.issue()
-        after = await shop.mining(site)
+        after = await shop.mining(server)
         assert shown(after) != shown(before)
         assert accepted(await after.mine())
         assert accepted(await before.mine()), "who is connected stays connected"
 
 
 async def test_bad_new_certificate_leaves_the_old_one_in_force(shop: Shop) -> None:
-    async with serving(endpoints=(shop.endpoint,)) as site:
-        before = await shop.mining(site)
+    async with serving(endpoints=(shop.endpoint,)) as server:
+        before = await shop.mining(server)
         shop.path.write_text("not a certificate")
-        after = await shop.mining(site)
+        after = await shop.mining(server)
         assert shown(after) == shown(before)
         assert accepted(await after.mine())
 
@@ -368,21 +369,21 @@ async def test_expired_certificate_is_refused_by_miners_that_look_and_no_others(
     shop.issue(days=-1)
     careless = ssl.create_default_context()
     careless.check_hostname, careless.verify_mode = False, ssl.CERT_NONE
-    async with both(shop) as (site, _):
+    async with both(shop) as (server, _):
         with pytest.raises(trio.BrokenResourceError) as caught:
-            await shop.connect(site)
+            await shop.connect(server)
         assert "certificate has expired" in str(caught.value.__cause__)
-        miner = await connect_tls(site.port, careless)
-        site.miners.append(miner)
+        miner = await connect_tls(server.port, careless)
+        server.miners.append(miner)
         assert accepted(await (await miner.start()).mine())
 
 
 async def test_certificate_that_cannot_be_used_does_not_start(shop: Shop) -> None:
     shop.path.write_text("not a certificate")
-    site = Site(endpoints=(LOOPBACK, shop.endpoint))
+    server = LoopbackServer(endpoints=(LOOPBACK, shop.endpoint))
     with pytest.raises(BadCertificate, match=r"pool\.pem"):
-        await site.server.run()
-    site.board.poller.close()
+        await server.listeners.run()
+    server.board.poller.close()
 
 
 # The end
@@ -390,15 +391,15 @@ async def test_certificate_that_cannot_be_used_does_not_start(shop: Shop) -> Non
 
 async def test_stop_ends_tls_connections_and_handshakes_too(shop: Shop) -> None:
     before = set(os.listdir("/dev/fd"))
-    async with serving(endpoints=(shop.endpoint,)) as site:
-        miners = [await shop.mining(site, f"acme.c01.u{n}") for n in range(3)]
-        unfinished = await site.connect(head=struct.pack("!BHH", 22, 0x0301, 512))
+    async with serving(endpoints=(shop.endpoint,)) as server:
+        miners = [await shop.mining(server, f"acme.c01.u{n}") for n in range(3)]
+        unfinished = await server.connect(head=struct.pack("!BHH", 22, 0x0301, 512))
         await trio.testing.wait_all_tasks_blocked()
-        site.miners.clear()
+        server.miners.clear()
     for miner in (*miners, unfinished):
         while await miner.line():
             pass
         await miner.close()
-    assert site.connection_limits.sessions == 0
-    assert not site.board.connections
+    assert server.connection_limits.sessions == 0
+    assert not server.board.connections
     assert set(os.listdir("/dev/fd")) == before

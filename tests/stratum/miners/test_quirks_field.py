@@ -14,8 +14,9 @@ from stratum.miners.distribution import ANEW_INTERVAL_S
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Verdict
-from tests.stages.sessions import CHECK_S, Desk, Site, words
+from tests.stages.sessions import CHECK_S, SessionStage, ThreeChannels, words
 from tests.stages.sockets import serving
+from tests.stages.waiting import until
 
 DIFF1 = 0xFFFF << 208
 NICEHASH = "NiceHash/1.0.0"
@@ -26,10 +27,10 @@ NICEHASH = "NiceHash/1.0.0"
 
 @pytest.mark.parametrize("answer", [b'{"id":1,"method":"pong","params":[]}', b'{"id":-1,"method":"pong"}'])
 def test_a_bitaxe_answers_a_ping_with_a_request_called_pong(answer: bytes) -> None:
-    miner = Desk().mining()
+    miner = SessionStage().mining()
     pings = 0
     for _ in range(round(2_000 / CHECK_S)):
-        miner.desk.advance(CHECK_S)
+        miner.stage.advance(CHECK_S)
         if "get_version" in words(miner.hear()):
             pings += 1
             assert miner.say(answer + b"\n") == [], "a sign of life is no method that we do not know"
@@ -38,11 +39,11 @@ def test_a_bitaxe_answers_a_ping_with_a_request_called_pong(answer: bytes) -> No
 
 @pytest.mark.parametrize("idle_s", [0.0, 0.5, 1.0, CHECK_S, CHECK_S + 1, 60.0, 7_200.0])
 def test_who_answers_pings_is_never_idle_whatever_the_bound(idle_s: float) -> None:
-    desk = Desk(limits=SessionLimits(idle_s=idle_s))
-    alive, dead = desk.mining("acme.c01.u1"), desk.mining("acme.c01.u2")
+    stage = SessionStage(limits=SessionLimits(idle_s=idle_s))
+    alive, dead = stage.mining("acme.c01.u1"), stage.mining("acme.c01.u2")
     pings = 0
     for _ in range(round(2 * max(idle_s, 300.0) / CHECK_S)):
-        desk.advance(CHECK_S)
+        stage.advance(CHECK_S)
         if "get_version" in words(alive.hear()):
             pings += 1
             alive.say(b'{"id":1,"result":"cgminer/4.11","error":null}\n')
@@ -52,7 +53,7 @@ def test_who_answers_pings_is_never_idle_whatever_the_bound(idle_s: float) -> No
 
 def test_bmminer_asks_for_several_versions_and_is_not_told_of_a_rejected_share() -> None:
     """cgminer and its children count an error, or a null result, to anything that is no share as rejected."""
-    miner = Desk().mining()
+    miner = SessionStage().mining()
     assert miner.ask("mining.multi_version", 1)[0] == {"id": 3, "result": True, "error": None}
     refused = miner.ask("mining.time_travel")[0]
     assert refused["error"] == [20, "Method not supported", None], "what is really refused is refused"
@@ -65,7 +66,7 @@ def test_bmminer_asks_for_several_versions_and_is_not_told_of_a_rejected_share()
 @pytest.mark.parametrize("log2", range(DIFFICULTY_LOG2_MIN, DIFFICULTY_LOG2_MAX + 1))
 def test_the_difficulty_that_is_written_has_no_exponent_and_is_the_one_that_is_checked(log2: int) -> None:
     policy = VardiffPolicy(difficulty_log2_min=DIFFICULTY_LOG2_MIN, difficulty_log2_max=DIFFICULTY_LOG2_MAX)
-    miner = Desk(policy=policy, start_log2=log2).mining()
+    miner = SessionStage(policy=policy, start_log2=log2).mining()
     written = bytes(miner.transcript).partition(b'"mining.set_difficulty","params":[')[2].partition(b"]")[0]
     assert set(written) <= set(b"0123456789."), written
     assert DIFF1 / Fraction(written.decode()) // 1 == target_from_difficulty_log2(log2)
@@ -81,18 +82,18 @@ def test_the_difficulty_that_is_written_has_no_exponent_and_is_the_one_that_is_c
 def test_a_marketplace_starts_at_500_000_and_never_falls_below(
     agent: str, first: str, wish: int | None
 ) -> None:
-    desk = Desk(policy=VardiffPolicy(difficulty_log2_min=0, difficulty_log2_max=40), start_log2=10)
-    desk.admission.remembered_log2["acme.c01.old"] = 3
-    miner = desk.connect("acme.c01.new" if wish else "acme.c01.old")
+    stage = SessionStage(policy=VardiffPolicy(difficulty_log2_min=0, difficulty_log2_max=40), start_log2=10)
+    stage.admission.remembered_log2["acme.c01.old"] = 3
+    miner = stage.connect("acme.c01.new" if wish else "acme.c01.old")
     if wish is not None:
         miner.ask("mining.suggest_difficulty", wish)
     calls = [("mining.subscribe", agent), ("mining.authorize", miner.worker, "d=1")]
     for call in calls if first == "subscribe" else reversed(calls):
         miner.ask(*call)
-    desk.advance(ANEW_INTERVAL_S)  # work of its own
+    stage.advance(ANEW_INTERVAL_S)  # work of its own
     miner.hear()
     assert miner.difficulty == 524_288, "a suggestion of 1,000,000 is met from below"
-    desk.advance(3_600)  # not one share, for an hour
+    stage.advance(3_600)  # not one share, for an hour
     miner.hear()
     assert miner.difficulty >= 500_000
 
@@ -100,7 +101,7 @@ def test_a_marketplace_starts_at_500_000_and_never_falls_below(
 def test_other_agents_start_where_everybody_does() -> None:
     assert least_difficulty_log2("cgminer/4.11.1") is None
     assert (
-        Desk(policy=VardiffPolicy(difficulty_log2_min=0, difficulty_log2_max=40), start_log2=10)
+        SessionStage(policy=VardiffPolicy(difficulty_log2_min=0, difficulty_log2_max=40), start_log2=10)
         .mining("acme.c01.u1")
         .difficulty
         == 1024
@@ -108,11 +109,11 @@ def test_other_agents_start_where_everybody_does() -> None:
 
 
 def test_a_marketplace_that_asks_for_more_gets_more() -> None:
-    desk = Desk(policy=VardiffPolicy(difficulty_log2_min=0, difficulty_log2_max=40), start_log2=10)
-    miner = desk.connect()
+    stage = SessionStage(policy=VardiffPolicy(difficulty_log2_min=0, difficulty_log2_max=40), start_log2=10)
+    miner = stage.connect()
     miner.ask("mining.subscribe", NICEHASH)
     miner.ask("mining.authorize", miner.worker, "md=1000000")
-    desk.advance(ANEW_INTERVAL_S)
+    stage.advance(ANEW_INTERVAL_S)
     miner.hear()
     assert miner.difficulty == 1 << 20
 
@@ -122,53 +123,53 @@ def test_a_marketplace_that_asks_for_more_gets_more() -> None:
 
 def test_a_move_that_nobody_obeys_ends_with_a_closed_connection_within_its_bound() -> None:
     """ESP-Miner and NerdMiner do not know client.reconnect."""
-    site = Site()
-    miner = site.miner()
-    site.desk.move(miner, site.other)
+    three = ThreeChannels()
+    miner = three.miner()
+    three.stage.move(miner, three.other)
     assert words(miner.hear()) == "reconnect"
-    while miner.session.closing is None and site.desk.now_s < 1_100:
+    while miner.session.closing is None and three.stage.now_s < 1_100:
         assert miner.mine()["result"] is True, "until then it mines on, where it was"
-        site.desk.advance(CHECK_S)
+        three.stage.advance(CHECK_S)
         miner.hear()
     assert miner.session.closing == "moved"
-    assert site.desk.now_s <= 1_000 + SessionLimits().leave_s + 2 * CHECK_S
+    assert three.stage.now_s <= 1_000 + SessionLimits().leave_s + 2 * CHECK_S
 
 
 @pytest.mark.parametrize("other_case", [False, True], ids=["as it was", "in upper case"])
 def test_a_resumed_session_sends_its_last_share_again_for_two_minutes_and_has_it_once(
     other_case: bool,
 ) -> None:
-    desk = Desk()
-    miner = desk.mining()
+    stage = SessionStage()
+    miner = stage.mining()
     share, extranonce1 = miner.share(), miner.extranonce1
     assert miner.submit(*share)["result"] is True
     again = (share[0], *(it.upper() if other_case else it for it in share[1:]))
     for _ in range(12):
         miner.leave()
-        desk.advance(10)
-        miner = desk.connect()
+        stage.advance(10)
+        miner = stage.connect()
         miner.ask("mining.subscribe", "test/1", extranonce1.hex())
         miner.ask("mining.authorize", "acme.c01.u1", "x")
         assert miner.extranonce1 == extranonce1
         assert miner.submit(*again)["error"] == [22, "Duplicate share", None]
-    counted = sum(it.count for it in desk.tallies() if it.verdict is Verdict.ACCEPTED)
+    counted = sum(it.count for it in stage.tallies() if it.verdict is Verdict.ACCEPTED)
     assert counted == 1
 
 
 async def test_probes_of_a_marketplace_fill_no_log_and_shut_out_nobody() -> None:
     """They log in, wait, half-close; hundreds of times an hour, all from one address."""
-    async with serving(connection_bounds=ConnectionBounds(half_open_per_address_max=4)) as site:
-        miner = await site.mining()
+    async with serving(connection_bounds=ConnectionBounds(half_open_per_address_max=4)) as server:
+        miner = await server.mining()
         with structlog.testing.capture_logs() as logs:
             for _ in range(200):
-                probe = await site.connect("acme.probe")
+                probe = await server.connect("acme.probe")
                 assert (await probe.call("mining.subscribe", NICEHASH))["error"] is None
                 assert (await probe.call("mining.authorize", "acme.probe", "x"))["result"] is True
                 probe.socket.shutdown(trio.socket.SHUT_WR)
                 while await probe.line():
                     pass
                 await probe.close()
-        await site.until(lambda: len(site.board.connections) == 1)
+        await until(lambda: len(server.board.connections) == 1)
         assert logs == []
-        assert site.board.dropped == {"left": 200}
+        assert server.board.dropped == {"left": 200}
         assert (await miner.mine())["result"] is True

@@ -5,7 +5,16 @@ import itertools
 import pytest
 
 from stratum.miners.session import State
-from tests.stages.sessions import AUTHORIZE, NTIME, SUBSCRIBE, Desk, encode, in_state, make_work, words
+from tests.stages.sessions import (
+    AUTHORIZE,
+    NTIME,
+    SUBSCRIBE,
+    SessionStage,
+    encode,
+    in_state,
+    make_work,
+    words,
+)
 
 ROLLING = ("mining.configure", ["version-rolling"], {"version-rolling.mask": "1fffe000"})
 START = "result set_difficulty notify"
@@ -55,7 +64,7 @@ def test_every_method_in_every_state(request_: tuple[str, ...], state: State, he
     miner = in_state(state)
     method, *params = request_
     said = miner.ask(method, *params)
-    miner.desk.judge()
+    miner.stage.judge()
     assert words(said + miner.hear()) == heard
     taken = "result" in heard
     assert miner.session.state is (NEXT_STATE.get((method, state), state) if taken else state)
@@ -63,7 +72,7 @@ def test_every_method_in_every_state(request_: tuple[str, ...], state: State, he
 
 
 def test_the_whole_start_of_a_miner_byte_for_byte() -> None:
-    miner = Desk(make_work(levels=1)).connect()
+    miner = SessionStage(make_work(levels=1)).connect()
     miner.say(
         b'{"id":1,"method":"mining.configure","params":[["version-rolling"],'
         b'{"version-rolling.mask":"ffffffff","version-rolling.min-bit-count":2}]}\n'
@@ -89,7 +98,7 @@ def test_the_whole_start_of_a_miner_byte_for_byte() -> None:
 
 
 def test_a_share_is_accepted_once_in_whatever_case() -> None:
-    miner = Desk().mining()
+    miner = SessionStage().mining()
     share = miner.share()
     assert miner.submit(*share)["result"] is True
     assert miner.submit(*share)["error"] == [22, "Duplicate share", None]
@@ -97,10 +106,10 @@ def test_a_share_is_accepted_once_in_whatever_case() -> None:
 
 
 def test_every_reason_to_reject_a_share() -> None:
-    desk = Desk()
-    miner = desk.mining()
+    stage = SessionStage()
+    miner = stage.mining()
     old = miner.share()
-    desk.publish(make_work(height=2))
+    stage.publish(make_work(height=2))
     miner.hear()
     worker, job_id, extranonce2, ntime, nonce = miner.share()
     assert [
@@ -128,16 +137,16 @@ def test_every_reason_to_reject_a_share() -> None:
 
 
 def test_without_work_a_miner_waits_and_gets_difficulty_with_the_first_job() -> None:
-    desk = Desk()
-    desk.channel.current = None
-    miner = desk.connect()
+    stage = SessionStage()
+    stage.channel.current = None
+    miner = stage.connect()
     assert words(miner.ask(*SUBSCRIBE) + miner.ask(*AUTHORIZE)) == "result result"
     miner.ask("mining.suggest_difficulty", miner_start := 2.0**-26)
-    desk.advance(300)
+    stage.advance(300)
     assert words(miner.hear()) == ""
-    desk.publish(make_work())
+    stage.publish(make_work())
     assert words(miner.hear()) == "set_difficulty notify"
-    desk.advance(8)
+    stage.advance(8)
     assert words(miner.hear()) == "", "a wait for work is no silence of the machine"
     assert miner.difficulty == miner_start
     assert miner.job[8] is True
@@ -145,15 +154,15 @@ def test_without_work_a_miner_waits_and_gets_difficulty_with_the_first_job() -> 
 
 
 def test_new_work_on_the_same_block_keeps_old_jobs_and_new_blocks_do_not() -> None:
-    desk = Desk()
-    miner = desk.mining()
+    stage = SessionStage()
+    miner = stage.mining()
     first = miner.job
-    desk.publish(make_work(refresh=1))
+    stage.publish(make_work(refresh=1))
     assert words(miner.hear()) == "notify"
     assert (first[8], miner.job[8]) == (True, False)
     assert miner.mine(job=first)["result"] is True
     assert miner.mine()["result"] is True
-    desk.publish(make_work(height=2))
+    stage.publish(make_work(height=2))
     assert miner.hear()[0]["params"][8] is True
     assert miner.mine(job=first)["error"][0] == 21
 
@@ -162,19 +171,19 @@ def test_new_work_on_the_same_block_keeps_old_jobs_and_new_blocks_do_not() -> No
     "session_id", ["00000000", "ffffffff", "zzzzzzzz", "0", "00" * 99, 7, None, "00 00 00"]
 )
 def test_a_session_id_that_is_in_use_or_unknown_gives_a_new_one(session_id: object) -> None:
-    desk = Desk()
-    first = desk.mining()
-    second = desk.connect()
+    stage = SessionStage()
+    first = stage.mining()
+    second = stage.connect()
     assert words(second.ask("mining.subscribe", "test/1", session_id)) == "result"
     assert (first.extranonce1.hex(), second.extranonce1.hex()) == ("00000000", "00000001")
 
 
 def test_a_second_subscribe_keeps_the_extranonce_and_brings_a_clean_job() -> None:
-    desk = Desk()
-    miner = desk.mining()
+    stage = SessionStage()
+    miner = stage.mining()
     extranonce1 = miner.extranonce1
     assert miner.ask("mining.subscribe", "test/1", None, "pool", 3333)[0]["result"][1] == extranonce1.hex()
-    desk.serve_waiting()
+    stage.serve_waiting()
     heard = miner.hear()
     assert words(heard) == "set_difficulty notify"
     assert heard[1]["params"][8] is True
@@ -185,8 +194,8 @@ def test_a_second_subscribe_keeps_the_extranonce_and_brings_a_clean_job() -> Non
 
 
 def test_several_workers_on_one_connection() -> None:
-    desk = Desk()
-    miner = desk.mining("acme.c01.u1")
+    stage = SessionStage()
+    miner = stage.mining("acme.c01.u1")
     assert words(miner.ask("mining.authorize", "acme.c01.u2", "")) == "result"
     assert words(miner.ask("mining.authorize", "acme.c01.u3")) == "result"
     for worker in ("acme.c01.u3", "acme.c01.u1", "acme.c01.u2"):
@@ -195,14 +204,14 @@ def test_several_workers_on_one_connection() -> None:
 
 
 def test_some_miners_send_percent_escapes_and_say_the_same_in_submits() -> None:
-    desk = Desk()
-    miner = desk.mining("acme%2Ec01%2Eu1")
+    stage = SessionStage()
+    miner = stage.mining("acme%2Ec01%2Eu1")
     assert miner.mine()["result"] is True
-    assert desk.admission.numbers == {"acme.c01.u1": 1}
+    assert stage.admission.numbers == {"acme.c01.u1": 1}
 
 
 def test_the_same_worker_may_be_authorised_for_ever_and_different_ones_64_times() -> None:
-    miner = Desk().mining("acme.c01.u0")
+    miner = SessionStage().mining("acme.c01.u0")
     for _ in range(100):
         assert words(miner.ask("mining.authorize", "acme.c01.u0", "x")) == "result"
     for number in range(1, 64):
@@ -215,7 +224,7 @@ def test_the_same_worker_may_be_authorised_for_ever_and_different_ones_64_times(
 
 
 def test_refused_ten_times_and_authorised_never_the_connection_ends() -> None:
-    miner = Desk().connect()
+    miner = SessionStage().connect()
     for _ in range(9):
         assert words(miner.ask("mining.authorize", "nobody.c01.u1", "x")) == "24"
     assert miner.session.closing is None
@@ -224,26 +233,26 @@ def test_refused_ten_times_and_authorised_never_the_connection_ends() -> None:
 
 
 def test_the_gate_is_told_the_agent() -> None:
-    desk = Desk()
-    miner = desk.connect()
+    stage = SessionStage()
+    miner = stage.connect()
     miner.ask("mining.subscribe", "Antminer S19 Pro/49.0.1")
     miner.ask(*AUTHORIZE)
-    assert desk.admission.agents == ["Antminer S19 Pro/49.0.1"]
+    assert stage.admission.agents == ["Antminer S19 Pro/49.0.1"]
 
 
 @pytest.mark.parametrize("agent", [7, None, "", "a\u0000b", "x" * 256, "line\nfeed", ["cgminer"], {}])
 def test_an_agent_that_cannot_be_used_is_no_reason_to_refuse(agent: object) -> None:
-    desk = Desk()
-    miner = desk.connect()
+    stage = SessionStage()
+    miner = stage.connect()
     assert words(miner.ask("mining.subscribe", agent)) == "result"
     miner.ask(*AUTHORIZE)
-    assert desk.admission.agents == [""]
+    assert stage.admission.agents == [""]
 
 
 def test_extranonce_exhausted_refuses_in_words_and_leaves_the_others_alone() -> None:
-    desk = Desk(extranonce1_size=1)
-    miners = [desk.mining(f"acme.c01.u{number}") for number in range(256)]
-    late = desk.connect()
+    stage = SessionStage(extranonce1_size=1)
+    miners = [stage.mining(f"acme.c01.u{number}") for number in range(256)]
+    late = stage.connect()
     heard = late.ask(*SUBSCRIBE)
     assert heard[0]["error"] == [20, "Pool is full: no extranonce left", None]
     assert late.session.closing == "extranonce space exhausted"
@@ -252,16 +261,16 @@ def test_extranonce_exhausted_refuses_in_words_and_leaves_the_others_alone() -> 
 
 
 def test_a_session_gives_everything_back() -> None:
-    desk = Desk()
-    miner = desk.mining()
+    stage = SessionStage()
+    miner = stage.mining()
     miner.ask("mining.suggest_difficulty", 2.0**-24)
     miner.leave()
-    assert not desk.channel.sessions
-    assert not desk.channel.waiting
-    assert len(desk.channel.extranonces) == 0
+    assert not stage.channel.sessions
+    assert not stage.channel.waiting
+    assert len(stage.channel.extranonces) == 0
     with pytest.raises(IndexError):
-        desk.engine.counters(miner.session.slot)
-    Desk().connect().leave()  # also one that never said anything
+        stage.engine.counters(miner.session.slot)
+    SessionStage().connect().leave()  # also one that never said anything
 
 
 # What a miner gets wrong
@@ -296,14 +305,14 @@ BAD_LINES = [
 
 @pytest.mark.parametrize("line", BAD_LINES, ids=lambda line: repr(line[:40]))
 def test_a_malformed_line_gets_an_error_and_the_connection_goes_on(line: bytes) -> None:
-    miner = Desk().mining()
+    miner = SessionStage().mining()
     assert miner.say(line + b"\r\n") == [{"id": None, "result": None, "error": [20, "Malformed JSON", None]}]
     assert miner.session.closing is None
     assert miner.mine()["result"] is True
 
 
 def test_ten_malformed_lines_are_abuse() -> None:
-    miner = Desk().connect()
+    miner = SessionStage().connect()
     for _ in range(9):
         miner.say(b"not json\n")
     assert miner.session.closing is None
@@ -323,7 +332,7 @@ def test_ten_malformed_lines_are_abuse() -> None:
     ],
 )
 def test_odd_but_clear_lines_are_answered_under_their_id(line: bytes) -> None:
-    heard = Desk().connect().say(line + b"\n")
+    heard = SessionStage().connect().say(line + b"\n")
     assert [message["id"] for message in heard] == [2]
 
 
@@ -331,15 +340,15 @@ def test_odd_but_clear_lines_are_answered_under_their_id(line: bytes) -> None:
     "line", [b"{}", b'{"id":1}', b'{"id":9,"result":true,"error":null}', b"", b"   ", b"\r"]
 )
 def test_answers_that_nobody_asked_for_are_silently_taken(line: bytes) -> None:
-    assert Desk().connect().say(line + b"\n") == []
+    assert SessionStage().connect().say(line + b"\n") == []
 
 
 def test_two_hundred_sessions_do_not_disturb_each_other() -> None:
-    desk = Desk()
-    miners = [desk.mining(f"acme.c01.u{number}") for number in range(200)]
+    stage = SessionStage()
+    miners = [stage.mining(f"acme.c01.u{number}") for number in range(200)]
     assert len({miner.extranonce1 for miner in miners}) == 200
     for miner, _ in itertools.product(miners, range(5)):
         miner.say(encode("s", "mining.submit", *miner.share()))
-    desk.judge()
+    stage.judge()
     for miner in miners:
         assert [message["result"] for message in miner.hear()] == [True] * 5

@@ -6,11 +6,11 @@ import pytest
 
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.session import State
-from tests.stages.sessions import CHECK_S, Desk, Miner, in_state, words
+from tests.stages.sessions import CHECK_S, Miner, SessionStage, in_state, words
 
 
 def closing_after(miner: Miner, seconds: float) -> str | None:
-    miner.desk.advance(seconds)
+    miner.stage.advance(seconds)
     return miner.session.closing
 
 
@@ -36,33 +36,33 @@ def besides_refreshes(miner: Miner) -> list[dict[str, Any]]:
 
 
 def test_an_idle_miner_is_asked_whether_it_lives_before_it_is_dropped() -> None:
-    desk = Desk()
-    dead, alive = desk.mining("acme.c01.u1"), desk.mining("acme.c01.u2")
-    desk.advance(590)
+    stage = SessionStage()
+    dead, alive = stage.mining("acme.c01.u1"), stage.mining("acme.c01.u2")
+    stage.advance(590)
     assert "get_version" not in words(dead.hear() + alive.hear())
-    desk.advance(10 + CHECK_S)
+    stage.advance(10 + CHECK_S)
     for miner in (dead, alive):
         assert besides_refreshes(miner) == [{"id": 1, "method": "client.get_version", "params": []}]
     assert alive.say(b'{"id":1,"result":"cgminer/4.11","error":null}\n') == []
-    desk.advance(30 + CHECK_S)
+    stage.advance(30 + CHECK_S)
     assert (dead.session.closing, alive.session.closing) == ("idle", None)
-    desk.advance(600)
+    stage.advance(600)
     assert words(besides_refreshes(alive)) == "get_version"
 
 
 def test_a_miner_that_finds_shares_is_never_idle() -> None:
     miner = settled_miner()
     for _ in range(8):
-        miner.desk.advance(500)
+        miner.stage.advance(500)
         assert "get_version" not in words(miner.hear())
         assert miner.mine()["result"] is True
 
 
 def settled_miner() -> Miner:
     """One that vardiff leaves alone."""
-    desk = Desk()
-    desk.admission.remembered_log2["acme.c01.u1"] = -26
-    return desk.mining()
+    stage = SessionStage()
+    stage.admission.remembered_log2["acme.c01.u1"] = -26
+    return stage.mining()
 
 
 def nothing_but_invalid(miner: Miner, seconds: float) -> list[dict[str, Any]]:
@@ -71,8 +71,8 @@ def nothing_but_invalid(miner: Miner, seconds: float) -> list[dict[str, Any]]:
     for _ in range(round(seconds / CHECK_S)):
         if miner.session.closing is None:
             miner.ask("mining.submit", "acme.c01.u1", "1", "00" * 8, "00", "00")
-            miner.desk.judge()
-            miner.desk.advance(CHECK_S)
+            miner.stage.judge()
+            miner.stage.advance(CHECK_S)
             heard += [message for message in besides_refreshes(miner) if "method" in message]
     return heard
 
@@ -100,14 +100,14 @@ def test_one_valid_share_is_enough_to_start_the_count_anew() -> None:
 def test_two_invalid_shares_minutes_apart_do_not_skip_the_help() -> None:
     miner = settled_miner()
     nothing_but_invalid(miner, CHECK_S)
-    miner.desk.advance(200)
+    miner.stage.advance(200)
     miner.hear()
     assert words(nothing_but_invalid(miner, CHECK_S)) == "set_difficulty notify"
     assert miner.session.closing is None
 
 
 def test_shares_that_the_engine_leaves_to_python_count_as_invalid_too() -> None:
-    miner = Desk().mining()
+    miner = SessionStage().mining()
     for line in (
         b'{"id":5,"method":"mining.submit","params":["acme.c01.u1"]}\n',
         b'{"id":5,"method":"mining.submit","params":["acme.c01.u1",{},[],-1,1.5]}\n',
@@ -115,16 +115,16 @@ def test_shares_that_the_engine_leaves_to_python_count_as_invalid_too() -> None:
         b'{"id":5,"method":"mining.submit"}\n',
     ):
         assert miner.say(line) == []
-        miner.desk.judge()
+        miner.stage.judge()
         assert miner.hear() == [{"id": 5, "result": None, "error": [20, "Malformed share", None]}]
-    assert miner.desk.engine.counters(miner.session.slot)[:2] == (0, 4)
+    assert miner.stage.engine.counters(miner.session.slot)[:2] == (0, 4)
 
 
 def test_limits_are_the_operators() -> None:
     limits = SessionLimits(subscribe_s=1.0, authorise_s=2.0, bad_lines_max=1, refusals_max=1)
-    desk = Desk(limits=limits)
-    broken, refused = desk.connect(), desk.connect()
+    stage = SessionStage(limits=limits)
+    broken, refused = stage.connect(), stage.connect()
     broken.say(b"x\n")
     refused.ask("mining.authorize", "nobody", "x")
     assert (broken.session.closing, refused.session.closing) == ("malformed lines", "refused too often")
-    assert closing_after(desk.connect(), CHECK_S) == "no subscribe"
+    assert closing_after(stage.connect(), CHECK_S) == "no subscribe"

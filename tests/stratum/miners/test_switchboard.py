@@ -24,7 +24,6 @@ from stratum.tallies import Verdict
 from tests.fakes.work_sources import SourceThatKeeps, SourceThatTells
 from tests.stages.sockets import (
     ALWAYS_A_BLOCK,
-    PATIENCE_S,
     JournalThatFails,
     JournalThatIsSlow,
     MemoryJournal,
@@ -37,6 +36,7 @@ from tests.stages.sockets import (
     serving,
     virtual_clock,
 )
+from tests.stages.waiting import PATIENCE_S, until
 
 SMALL_BUFFER = 4_096  # of a miner's socket, so that little is needed to fill it
 
@@ -51,10 +51,10 @@ def clock() -> trio.testing.MockClock:
 
 async def test_reply_leaves_after_the_commit_that_holds_the_share() -> None:
     journal = JournalThatIsSlow()
-    async with serving(journal=journal) as site:
-        miner = await site.mining()
+    async with serving(journal=journal) as server:
+        miner = await server.mining()
         share = await miner.submit()
-        await site.until(lambda: journal.started == 1)
+        await until(lambda: journal.started == 1)
         assert await miner.hears_nothing()
         journal.may_pass.release()
         assert accepted(await miner.answer(share))
@@ -63,12 +63,12 @@ async def test_reply_leaves_after_the_commit_that_holds_the_share() -> None:
 
 async def test_shares_that_come_during_a_commit_are_in_the_next_one_together() -> None:
     journal = JournalThatIsSlow()
-    async with serving(journal=journal) as site:
-        miners = [await site.mining(f"acme.c01.u{n}") for n in range(3)]
+    async with serving(journal=journal) as server:
+        miners = [await server.mining(f"acme.c01.u{n}") for n in range(3)]
         first = await miners[0].submit()
-        await site.until(lambda: journal.started == 1)
+        await until(lambda: journal.started == 1)
         later = [(miner, await miner.submit()) for miner in miners for _ in range(5)]
-        await site.until(lambda: site.engine.totals()[Verdict.ACCEPTED] == 16)
+        await until(lambda: server.engine.totals()[Verdict.ACCEPTED] == 16)
         journal.may_pass.release()
         assert accepted(await miners[0].answer(first))
         assert [await miner.hears_nothing() for miner in miners] == [True] * 3, "the second is under way"
@@ -81,19 +81,19 @@ async def test_shares_that_come_during_a_commit_are_in_the_next_one_together() -
 
 async def test_failing_commit_answers_nobody_and_ends_the_board() -> None:
     with pytest.RaisesGroup(pytest.RaisesExc(OSError, match="No space left"), flatten_subgroups=True):
-        async with serving(journal=JournalThatFails()) as site:
-            miner = await (await connect(site.port)).start()
+        async with serving(journal=JournalThatFails()) as server:
+            miner = await (await connect(server.port)).start()
             await miner.submit()
             await trio.sleep_forever()
     assert await miner.line() == b"", "closed, and no word of the share"
-    assert not site.board.connections
+    assert not server.board.connections
     await miner.close()
 
 
 async def test_rejected_share_is_answered_with_its_reason_and_counted() -> None:
     journal = MemoryJournal()
-    async with serving(journal=journal) as site:
-        miner = await site.mining()
+    async with serving(journal=journal) as server:
+        miner = await server.mining()
         assert accepted(await miner.call("mining.submit", *miner.share(7)))
         duplicate = await miner.call("mining.submit", *miner.share(7))
         assert duplicate["error"][0] == 22
@@ -102,8 +102,8 @@ async def test_rejected_share_is_answered_with_its_reason_and_counted() -> None:
 
 async def test_garbage_that_no_worker_is_charged_with_is_no_reason_to_commit() -> None:
     journal = MemoryJournal()
-    async with serving(journal=journal) as site:
-        stranger = await site.connect()
+    async with serving(journal=journal) as server:
+        stranger = await server.connect()
         await stranger.say(encode(1, "mining.submit", "acme.c01.u1", "1", "00" * 8, "00000000", "00000000"))
         assert (await stranger.answer(1))["error"][0] == 25
         assert journal.commits == []
@@ -122,8 +122,8 @@ async def test_solution_leaves_before_the_commit_and_the_reply() -> None:
 
     work = make_work(7, network_target=ALWAYS_A_BLOCK)
     source = SourceThatTells(tell, SourceThatKeeps())
-    async with serving(work, journal=JournalThatTells(), source=source) as site:
-        miner = await site.mining()
+    async with serving(work, journal=JournalThatTells(), source=source) as server:
+        miner = await server.mining()
         assert accepted(await miner.mine())
     assert order == ["block 7", "commit"]
 
@@ -133,14 +133,14 @@ async def test_pump_does_not_read_on_while_too_much_waits_for_a_commit(
 ) -> None:
     monkeypatch.setattr(stratum.miners.group_commit, "UNCOMMITTED_BYTES_MAX", 2_000)
     journal = JournalThatIsSlow()
-    async with serving(journal=journal) as site:
-        miner = await site.mining()
+    async with serving(journal=journal) as server:
+        miner = await server.mining()
         first = await miner.submit()
-        await site.until(lambda: journal.started == 1)
+        await until(lambda: journal.started == 1)
         shares = b"".join(encode(1000 + n, "mining.submit", *miner.share(1000 + n)) for n in range(400))
         await miner.say(shares)
         await trio.testing.wait_all_tasks_blocked(0.05)
-        judged = site.engine.totals()[Verdict.ACCEPTED]
+        judged = server.engine.totals()[Verdict.ACCEPTED]
         assert judged < 400
         for _ in range(400):
             journal.may_pass.release()
@@ -153,27 +153,27 @@ async def test_pump_does_not_read_on_while_too_much_waits_for_a_commit(
 @pytest.mark.parametrize("leave", ["close", "reset"])
 async def test_shares_sent_just_before_leaving_are_counted(leave: str) -> None:
     journal = MemoryJournal()
-    async with serving(journal=journal) as site:
-        miner = await site.mining()
+    async with serving(journal=journal) as server:
+        miner = await server.mining()
         await miner.submit()
         if leave == "close":
             await miner.close()
-            await site.until(lambda: journal.counted() == 1)
+            await until(lambda: journal.counted() == 1)
         else:
-            await site.until(lambda: site.engine.totals()[Verdict.ACCEPTED] == 1)
+            await until(lambda: server.engine.totals()[Verdict.ACCEPTED] == 1)
             miner.reset()
-        await site.until(lambda: not site.board.connections)
+        await until(lambda: not server.board.connections)
         assert journal.counted() == 1
-        assert site.board.dropped["left"] == 1
+        assert server.board.dropped["left"] == 1
 
 
 async def test_shares_in_front_of_an_offence_are_counted() -> None:
     journal = MemoryJournal()
-    async with serving(journal=journal, session_limits=SessionLimits(bad_lines_max=1)) as site:
-        miner = await site.mining()
+    async with serving(journal=journal, session_limits=SessionLimits(bad_lines_max=1)) as server:
+        miner = await server.mining()
         await miner.say(encode(7, "mining.submit", *miner.share()) + b"nonsense\n")
-        await site.until(lambda: journal.counted() == 1)
-        assert site.board.dropped["malformed lines"] == 1
+        await until(lambda: journal.counted() == 1)
+        assert server.board.dropped["malformed lines"] == 1
 
 
 # Jobs
@@ -183,13 +183,13 @@ async def test_new_block_reaches_everybody_at_once_with_clean_jobs(
     clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stratum.miners.distribution.PACE_CHUNK", 1)
-    async with serving(board_limits=BoardLimits(refresh_spread_s=6.0)) as site:
-        miners = [await site.mining(f"acme.c01.u{n}") for n in range(3)]
+    async with serving(board_limits=BoardLimits(refresh_spread_s=6.0)) as server:
+        miners = [await server.mining(f"acme.c01.u{n}") for n in range(3)]
         first = miners[0].job
-        site.publish(make_work(1, refresh=1))  # is on its way to one of them when the block comes
+        server.publish(make_work(1, refresh=1))  # is on its way to one of them when the block comes
         await trio.testing.wait_all_tasks_blocked()
         published_s = trio.current_time()
-        site.publish(make_work(2))
+        server.publish(make_work(2))
         ids = set()
         for miner in miners:
             while miner.job[1] == first[1]:
@@ -206,8 +206,8 @@ async def test_routine_refresh_is_spread_and_leaves_jobs_valid(
     clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stratum.miners.distribution.PACE_CHUNK", 2)
-    async with serving(board_limits=BoardLimits(refresh_spread_s=6.0)) as site:
-        miners = [await site.mining(f"acme.c01.u{n}") for n in range(6)]
+    async with serving(board_limits=BoardLimits(refresh_spread_s=6.0)) as server:
+        miners = [await server.mining(f"acme.c01.u{n}") for n in range(6)]
         shares = [miner.share() for miner in miners]
         published_s = trio.current_time()
         arrivals: list[float] = []
@@ -216,7 +216,7 @@ async def test_routine_refresh_is_spread_and_leaves_jobs_valid(
             assert (await miner.notified("mining.notify"))[8] is False
             arrivals.append(round(trio.current_time() - published_s, 3))
 
-        site.publish(make_work(1, refresh=1))
+        server.publish(make_work(1, refresh=1))
         await all_of([partial(hear, miner) for miner in miners])
         assert arrivals == [0, 0, 2, 2, 4, 4]
         for miner, share in zip(miners, shares, strict=True):
@@ -227,13 +227,13 @@ async def test_refreshes_in_quick_succession_reach_everybody(
     clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stratum.miners.distribution.PACE_CHUNK", 1)
-    async with serving(board_limits=BoardLimits(refresh_spread_s=6.0)) as site:
-        miners = [await site.mining(f"acme.c01.u{n}") for n in range(6)]
+    async with serving(board_limits=BoardLimits(refresh_spread_s=6.0)) as server:
+        miners = [await server.mining(f"acme.c01.u{n}") for n in range(6)]
         for refresh in range(1, 12):  # every second, six times as often as all are served
-            site.publish(make_work(1, refresh=refresh))
+            server.publish(make_work(1, refresh=refresh))
             await trio.sleep(1)
         await trio.sleep(12)
-        newest = site.channel.current
+        newest = server.channel.current
         assert newest is not None
         for miner in miners:
             while miner.job[0] != newest.job_id:
@@ -243,9 +243,9 @@ async def test_refreshes_in_quick_succession_reach_everybody(
 async def test_retarget_is_a_difficulty_and_other_work_on_the_same_block(
     clock: trio.testing.MockClock,
 ) -> None:
-    async with serving() as site:
-        miner = await site.mining()
-        other = await site.mining("acme.c01.u2")
+    async with serving() as server:
+        miner = await server.mining()
+        other = await server.mining("acme.c01.u2")
         before = miner.job
         old_share = miner.share()
         asked_s = trio.current_time()
@@ -265,10 +265,10 @@ async def test_retarget_is_a_difficulty_and_other_work_on_the_same_block(
 
 
 async def test_retarget_that_meets_a_new_block_needs_no_other_work(clock: trio.testing.MockClock) -> None:
-    async with serving() as site:
-        miner = await site.mining()
+    async with serving() as server:
+        miner = await server.mining()
         await miner.call("mining.configure", ["minimum-difficulty"], {"minimum-difficulty.value": 2.0**-20})
-        site.publish(make_work(2))
+        server.publish(make_work(2))
         assert await miner.notified("mining.set_difficulty") == [2.0**-20]
         assert (await miner.notified("mining.notify"))[8] is True
         await trio.sleep(2 * ANEW_INTERVAL_S)
@@ -281,18 +281,18 @@ async def test_retarget_that_meets_a_new_block_needs_no_other_work(clock: trio.t
 async def test_stop_closes_everything_and_keeps_what_was_read() -> None:
     before = set(os.listdir("/dev/fd"))
     journal = JournalThatIsSlow()
-    async with serving(journal=journal) as site:
-        miners = [await (await connect(site.port, f"acme.c01.u{n}")).start() for n in range(5)]
+    async with serving(journal=journal) as server:
+        miners = [await (await connect(server.port, f"acme.c01.u{n}")).start() for n in range(5)]
         await miners[0].submit()
-        await site.until(lambda: journal.started == 1)
+        await until(lambda: journal.started == 1)
         for miner in miners[1:]:
             await miner.submit()
-        await site.until(lambda: site.engine.totals()[Verdict.ACCEPTED] == 5)
+        await until(lambda: server.engine.totals()[Verdict.ACCEPTED] == 5)
         for _ in range(2):
             journal.may_pass.release()
     assert [sum(tally.count for tally in commit) for commit in journal.commits] == [1, 4]
-    assert not site.board.connections
-    assert (site.connection_limits.sessions, site.engine.queued()) == (0, 0)
+    assert not server.board.connections
+    assert (server.connection_limits.sessions, server.engine.queued()) == (0, 0)
     for miner in miners:
         while await miner.line():
             pass
@@ -301,27 +301,27 @@ async def test_stop_closes_everything_and_keeps_what_was_read() -> None:
 
 
 async def test_connection_that_comes_during_the_stop_is_refused() -> None:
-    async with serving() as site:
-        miner = await connect(site.port)
-        await site.until(lambda: len(site.board.connections) == 1)
+    async with serving() as server:
+        miner = await connect(server.port)
+        await until(lambda: len(server.board.connections) == 1)
     assert await miner.line() == b""
     await miner.close()
-    assert site.connection_limits.enter("192.0.2.1") == "the pool is shutting down"
+    assert server.connection_limits.enter("192.0.2.1") == "the pool is shutting down"
 
 
 async def test_kernel_that_cannot_watch_another_socket_costs_that_connection_only() -> None:
-    async with serving() as site:
-        good = await site.mining("acme.c01.good")
-        register = site.board.poller.register
+    async with serving() as server:
+        good = await server.mining("acme.c01.good")
+        register = server.board.poller.register
 
         def refuse(sock: socket.socket, data: object) -> None:
             raise OSError(errno.ENOSPC, "fs.epoll.max_user_watches")
 
-        site.board.poller.register = refuse  # type: ignore[method-assign]
-        refused = await site.connect()
+        server.board.poller.register = refuse  # type: ignore[method-assign]
+        refused = await server.connect()
         assert await refused.line() == b""
-        site.board.poller.register = register  # type: ignore[method-assign]
-        assert site.connection_limits.sessions == 1
+        server.board.poller.register = register  # type: ignore[method-assign]
+        assert server.connection_limits.sessions == 1
         assert accepted(await good.mine())
 
 
@@ -330,14 +330,14 @@ async def test_every_kind_of_poller_serves(
     poller: Callable[[], Poller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stratum.miners.switchboard, "new_poller", poller)
-    async with serving() as site:
-        miners = [await site.mining(f"acme.c01.u{n}") for n in range(20)]
+    async with serving() as server:
+        miners = [await server.mining(f"acme.c01.u{n}") for n in range(20)]
         for miner in miners:
             assert accepted(await miner.mine())
         miners[0].reset()
-        hesitant = await site.mining("acme.x.y", receive_buffer=SMALL_BUFFER)
+        hesitant = await server.mining("acme.x.y", receive_buffer=SMALL_BUFFER)
         await hesitant.say(b"".join(encode(n, "mining.submit", *hesitant.share(n)) for n in range(3_000)))
         with trio.fail_after(PATIENCE_S):
             for n in range(3_000):
                 assert accepted(await hesitant.answer(n))
-        assert len(site.board.connections) == 20
+        assert len(server.board.connections) == 20

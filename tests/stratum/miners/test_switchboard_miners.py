@@ -11,15 +11,8 @@ from stratum.miners.connection import SocketConnection
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits
 from stratum.tallies import Verdict
-from tests.stages.sockets import (
-    PATIENCE_S,
-    Miner,
-    accepted,
-    encode,
-    make_work,
-    serving,
-    virtual_clock,
-)
+from tests.stages.sockets import Miner, accepted, encode, make_work, serving, virtual_clock
+from tests.stages.waiting import PATIENCE_S, until
 
 SMALL_BUFFER = 4_096  # of a miner's socket, so that little is needed to fill it
 
@@ -42,24 +35,24 @@ async def swallow_shares(miner: Miner) -> None:
 
 
 async def test_miner_that_never_reads_is_dropped_at_the_bound_and_nobody_notices() -> None:
-    async with serving() as site:
-        deaf = await site.mining(receive_buffer=SMALL_BUFFER)
-        good = await site.mining("acme.c01.good")
+    async with serving() as server:
+        deaf = await server.mining(receive_buffer=SMALL_BUFFER)
+        good = await server.mining("acme.c01.good")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(swallow_shares, deaf)
             with trio.fail_after(PATIENCE_S):
-                while not site.board.dropped["does not read"]:
+                while not server.board.dropped["does not read"]:
                     assert accepted(await good.mine())
         assert accepted(await good.mine())
-        assert len(site.board.connections) == 1
+        assert len(server.board.connections) == 1
 
 
 async def test_miner_that_reads_a_byte_a_second_is_dropped_at_the_bound(
     clock: trio.testing.MockClock,
 ) -> None:
-    async with serving() as site:
-        slow = await site.mining(receive_buffer=SMALL_BUFFER)
-        good = await site.mining("acme.c01.good")
+    async with serving() as server:
+        slow = await server.mining(receive_buffer=SMALL_BUFFER)
+        good = await server.mining("acme.c01.good")
 
         async def read_slowly() -> None:
             while True:
@@ -69,7 +62,7 @@ async def test_miner_that_reads_a_byte_a_second_is_dropped_at_the_bound(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read_slowly)
             nonce = 10_000
-            while not site.board.dropped["does not read"]:
+            while not server.board.dropped["does not read"]:
                 assert nonce < 100_000
                 lines = [encode(n, "mining.submit", *slow.share(n)) for n in range(nonce, nonce + 400)]
                 nonce += 400
@@ -81,7 +74,7 @@ async def test_miner_that_reads_a_byte_a_second_is_dropped_at_the_bound(
                 await trio.sleep(1)
             nursery.cancel_scope.cancel()
         await trio.sleep(0.1)
-        assert site.board.dropped["does not read"] == 1
+        assert server.board.dropped["does not read"] == 1
         assert accepted(await good.mine())
 
 
@@ -94,13 +87,13 @@ async def test_miner_that_hesitates_gets_everything_in_the_end(monkeypatch: pyte
         flush(connection)
 
     monkeypatch.setattr(SocketConnection, "flush", counted_flush)
-    async with serving(board_limits=BoardLimits(out_bytes_max=1 << 20)) as site:
-        miner = await site.mining(receive_buffer=SMALL_BUFFER)
+    async with serving(board_limits=BoardLimits(out_bytes_max=1 << 20)) as server:
+        miner = await server.mining(receive_buffer=SMALL_BUFFER)
         count = 7_000  # 280 kB of answers: more than the sockets take
         for first in range(0, count, 500):
             lines = [encode(10_000 + n, "mining.submit", *miner.share(n)) for n in range(first, first + 500)]
             await miner.say(b"".join(lines))
-        await site.until(lambda: site.engine.totals()[Verdict.ACCEPTED] == count)
+        await until(lambda: server.engine.totals()[Verdict.ACCEPTED] == count)
         for n in range(count):
             assert accepted(await miner.answer(10_000 + n))
         assert flushes, "some of it had to wait with us"
@@ -108,8 +101,8 @@ async def test_miner_that_hesitates_gets_everything_in_the_end(monkeypatch: pyte
 
 
 async def test_miner_that_sends_a_byte_at_a_time_is_understood() -> None:
-    async with serving() as site:
-        miner = await site.connect()
+    async with serving() as server:
+        miner = await server.connect()
         for number, request in enumerate([("mining.subscribe", "x"), ("mining.authorize", miner.worker)]):
             for byte in encode(100 + number, *request):
                 await miner.say(bytes([byte]))
@@ -121,8 +114,8 @@ async def test_miner_that_sends_a_byte_at_a_time_is_understood() -> None:
 
 
 async def test_miner_that_says_everything_in_one_packet_is_answered_in_order() -> None:
-    async with serving() as site:
-        miner = await site.connect()
+    async with serving() as server:
+        miner = await server.connect()
         await miner.say(
             encode(1, "mining.configure", ["version-rolling"], {"version-rolling.mask": "1fffe000"})
             + encode(2, "mining.subscribe", "x")
@@ -145,45 +138,45 @@ async def test_miner_that_says_everything_in_one_packet_is_answered_in_order() -
 
 
 async def test_reset_in_the_middle_of_a_line_costs_nobody_anything() -> None:
-    async with serving() as site:
-        good = await site.mining("acme.c01.good")
+    async with serving() as server:
+        good = await server.mining("acme.c01.good")
         for _ in range(20):
-            bad = await site.mining()
+            bad = await server.mining()
             await bad.say(b'{"id":1,"method":"mining.sub')
             bad.reset()
             assert accepted(await good.mine())
-        await site.until(lambda: len(site.board.connections) == 1)
-        assert site.connection_limits.sessions == 1
+        await until(lambda: len(server.board.connections) == 1)
+        assert server.connection_limits.sessions == 1
 
 
 async def test_half_closed_connection_is_over() -> None:
-    async with serving() as site:
-        miner = await site.mining()
+    async with serving() as server:
+        miner = await server.mining()
         assert isinstance(miner.stream, trio.SocketStream)
         await miner.stream.send_eof()
         assert await miner.line() == b""
-        assert site.board.dropped["left"] == 1
+        assert server.board.dropped["left"] == 1
 
 
 async def test_miner_that_is_gone_does_not_stop_a_broadcast() -> None:
-    async with serving() as site:
-        miners = [await site.mining(f"acme.c01.u{n}") for n in range(9)]
+    async with serving() as server:
+        miners = [await server.mining(f"acme.c01.u{n}") for n in range(9)]
         for gone in miners[::2]:
             gone.reset()
-        site.publish(make_work(2))  # in the same step: the pump has not heard of the resets
-        assert len(site.board.connections) == 4
+        server.publish(make_work(2))  # in the same step: the pump has not heard of the resets
+        assert len(server.board.connections) == 4
         for miner in miners[1::2]:
             assert (await miner.notified("mining.notify"))[8] is True
             assert accepted(await miner.mine())
 
 
 async def test_miner_that_is_full_is_dropped_in_the_middle_of_a_broadcast() -> None:
-    async with serving(board_limits=BoardLimits(out_bytes_max=4_096)) as site:
-        deaf = await site.mining(receive_buffer=SMALL_BUFFER)
-        good = await site.mining("acme.c01.good")
+    async with serving(board_limits=BoardLimits(out_bytes_max=4_096)) as server:
+        deaf = await server.mining(receive_buffer=SMALL_BUFFER)
+        good = await server.mining("acme.c01.good")
         height = 2
-        while not site.board.dropped["does not read"]:
-            site.publish(make_work(height))
+        while not server.board.dropped["does not read"]:
+            server.publish(make_work(height))
             assert (await good.notified("mining.notify"))[8] is True
             height += 1
             assert height < 5_000
@@ -192,9 +185,9 @@ async def test_miner_that_is_full_is_dropped_in_the_middle_of_a_broadcast() -> N
 
 
 async def test_mistake_of_ours_about_one_miner_costs_one_miner(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving() as site:
-        good = await site.mining("acme.c01.good")
-        bad = await site.mining()
+    async with serving() as server:
+        good = await server.mining("acme.c01.good")
+        bad = await server.mining()
 
         def explode(*_: object) -> bytes:
             raise ZeroDivisionError
@@ -203,7 +196,7 @@ async def test_mistake_of_ours_about_one_miner_costs_one_miner(monkeypatch: pyte
         await bad.say(b'{"id":1}\n')
         assert await bad.line() == b""
         monkeypatch.undo()
-        assert site.board.dropped["internal error"] == 1
+        assert server.board.dropped["internal error"] == 1
         assert accepted(await good.mine())
 
 
@@ -222,23 +215,23 @@ async def test_mistake_of_ours_about_one_miner_costs_one_miner(monkeypatch: pyte
 async def test_handshake_that_does_not_come_to_its_end_is_dropped(
     words: bytes, reason: str, after_s: float, clock: trio.testing.MockClock
 ) -> None:
-    async with serving() as site:
-        miner = await site.connect(head=words)
+    async with serving() as server:
+        miner = await server.connect(head=words)
         await trio.sleep(after_s - 1)
-        assert len(site.board.connections) == 1
+        assert len(server.board.connections) == 1
         await trio.sleep(7)  # every session is looked at every five seconds
-        assert site.board.dropped == {reason: 1}
-        assert site.connection_limits.sessions == 0
+        assert server.board.dropped == {reason: 1}
+        assert server.connection_limits.sessions == 0
         await miner.close()
 
 
 async def test_every_session_is_looked_at_while_others_come_and_go(clock: trio.testing.MockClock) -> None:
-    async with serving(session_limits=SessionLimits(subscribe_s=3.0)) as site:
-        idle = [await site.connect() for _ in range(23)]
+    async with serving(session_limits=SessionLimits(subscribe_s=3.0)) as server:
+        idle = [await server.connect() for _ in range(23)]
         for _ in range(18):
-            visitor = await site.connect()
+            visitor = await server.connect()
             await trio.sleep(0.5)
             await visitor.close()
-        assert site.board.dropped["no subscribe"] == 23
+        assert server.board.dropped["no subscribe"] == 23
         for miner in idle:
             await miner.close()

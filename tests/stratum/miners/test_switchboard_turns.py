@@ -28,7 +28,8 @@ from stratum.miners.lanes import (
 )
 from stratum.miners.switchboard import LINES_PER_TURN, SHARELESS_S, UNEARNED_PER_CHECK_MAX, WELCOME_COST
 from stratum.tallies import Verdict
-from tests.stages.sockets import NTIME, MemoryJournal, Site, encode, make_work
+from tests.stages.sockets import NTIME, LoopbackServer, MemoryJournal, encode, make_work
+from tests.stages.waiting import until
 
 PING = encode(7, "mining.ping")
 CHECK_S = 5.0
@@ -44,14 +45,16 @@ class MemoryConnection(Connection):
 
     __slots__ = ("heard", "name", "order", "sent")
 
-    def __init__(self, site: Site, address: str, order: list[str], name: str = "acme.c01.u1") -> None:
+    def __init__(
+        self, server: LoopbackServer, address: str, order: list[str], name: str = "acme.c01.u1"
+    ) -> None:
         self.sent = b""
         self.heard = b""
         self.name = name
         self.order = order
-        place = site.connection_limits.enter(address)
+        place = server.connection_limits.enter(address)
         assert isinstance(place, Place)
-        super().__init__(site.board, address, place)
+        super().__init__(server.board, address, place)
 
     def say(self, data: bytes) -> None:
         self.sent += data
@@ -93,19 +96,21 @@ class MemoryConnection(Connection):
 
 
 @asynccontextmanager
-async def running(journal: MemoryJournal | None = None) -> AsyncIterator[Site]:
+async def running(journal: MemoryJournal | None = None) -> AsyncIterator[LoopbackServer]:
     """A switchboard without listeners."""
-    site = Site(journal=journal)
+    server = LoopbackServer(journal=journal)
     async with trio.open_nursery() as nursery:
-        await nursery.start(site.board.run)
-        site.publish(make_work())
-        yield site
+        await nursery.start(server.board.run)
+        server.publish(make_work())
+        yield server
         nursery.cancel_scope.cancel()
 
 
-async def mining(site: Site, address: str, order: list[str], name: str = "acme.c09.good") -> MemoryConnection:
+async def mining(
+    server: LoopbackServer, address: str, order: list[str], name: str = "acme.c09.good"
+) -> MemoryConnection:
     """A miner that the board trusts by now."""
-    miner = MemoryConnection(site, address, order, name)
+    miner = MemoryConnection(server, address, order, name)
     miner.join()
     await trio.sleep(1)
     miner.say(miner.share(1))
@@ -125,9 +130,9 @@ async def test_a_share_waits_for_a_few_lines_of_strangers_and_not_for_all(
     clock: trio.testing.MockClock,
 ) -> None:
     order: list[str] = []
-    async with running() as site:
-        good = await mining(site, "192.0.2.1", order)
-        flood = [MemoryConnection(site, f"192.0.2.{n % 8 + 2}", order) for n in range(300)]
+    async with running() as server:
+        good = await mining(server, "192.0.2.1", order)
+        flood = [MemoryConnection(server, f"192.0.2.{n % 8 + 2}", order) for n in range(300)]
         for stranger in flood:
             stranger.join()
         await trio.sleep(3)
@@ -145,10 +150,10 @@ async def test_a_newcomer_waits_for_one_line_of_each_address_and_not_of_each_con
     clock: trio.testing.MockClock,
 ) -> None:
     order: list[str] = []
-    async with running() as site:
+    async with running() as server:
         for _ in range(500):
-            MemoryConnection(site, "192.0.2.1", order).say(15 * PING)
-        newcomer = MemoryConnection(site, "192.0.2.2", order)
+            MemoryConnection(server, "192.0.2.1", order).say(15 * PING)
+        newcomer = MemoryConnection(server, "192.0.2.2", order)
         newcomer.join()
         await trio.sleep(1)
         assert newcomer.session.authorised
@@ -160,10 +165,10 @@ async def test_one_source_of_ipv6_has_one_turn_however_many_addresses_it_has(
     clock: trio.testing.MockClock,
 ) -> None:
     order: list[str] = []
-    async with running() as site:
+    async with running() as server:
         for number in range(500):
-            MemoryConnection(site, f"2001:db8:1:2::{number:x}", order).say(15 * PING)
-        MemoryConnection(site, "2001:db8:1:3::1", order).join()
+            MemoryConnection(server, f"2001:db8:1:2::{number:x}", order).say(15 * PING)
+        MemoryConnection(server, "2001:db8:1:3::1", order).join()
         await trio.sleep(1)
         assert order.index("2001:db8:1:3::1") <= 2 * HANDSHAKE_COST_PER_ROUND
 
@@ -172,8 +177,8 @@ async def test_who_talks_without_end_waits_and_is_dropped_after_a_minute(
     clock: trio.testing.MockClock,
 ) -> None:
     order: list[str] = []
-    async with running() as site:
-        talker = MemoryConnection(site, "192.0.2.1", order)
+    async with running() as server:
+        talker = MemoryConnection(server, "192.0.2.1", order)
         talker.join()
         talker.say(10_000 * PING)
         await trio.sleep(4)
@@ -181,21 +186,21 @@ async def test_who_talks_without_end_waits_and_is_dropped_after_a_minute(
         assert len(talker.sent) > 9_000 * len(PING), "what waits is not read"
         await trio.sleep(CHECK_S * OVERDRAWN_CHECKS_MAX + 10)
         assert not talker.open
-        assert site.board.dropped == {"too many lines": 1}
+        assert server.board.dropped == {"too many lines": 1}
         assert talker.pongs <= LINES_AT_ONCE + LINES_PER_CHECK * (OVERDRAWN_CHECKS_MAX + 1)
 
 
 async def test_who_is_not_authorised_has_few_lines(clock: trio.testing.MockClock) -> None:
-    async with running() as site:
-        talker = MemoryConnection(site, "192.0.2.1", [])
+    async with running() as server:
+        talker = MemoryConnection(server, "192.0.2.1", [])
         talker.say(1_000 * PING)
         await trio.sleep(3)
         assert talker.pongs == HALF_OPEN_LINES
 
 
 async def test_talk_that_a_miner_may_need_is_answered_for_ever(clock: trio.testing.MockClock) -> None:
-    async with running() as site:
-        talker = MemoryConnection(site, "192.0.2.1", [])
+    async with running() as server:
+        talker = MemoryConnection(server, "192.0.2.1", [])
         talker.join()
         await trio.sleep(1)
         for burst in range(60):
@@ -205,8 +210,8 @@ async def test_talk_that_a_miner_may_need_is_answered_for_ever(clock: trio.testi
 
 
 async def test_a_rental_proxy_brings_all_its_workers_at_once(clock: trio.testing.MockClock) -> None:
-    async with running() as site:
-        proxy = MemoryConnection(site, "192.0.2.1", [])
+    async with running() as server:
+        proxy = MemoryConnection(server, "192.0.2.1", [])
         proxy.join()
         names = [f"acme.c01.u{n}" for n in range(2, 65)]
         proxy.say(b"".join(encode(9, "mining.authorize", name, "x") for name in names))
@@ -218,11 +223,11 @@ async def test_a_site_that_comes_back_waits_for_no_stranger_who_takes_a_bounded_
     clock: trio.testing.MockClock,
 ) -> None:
     """Strangers from a thousand addresses shake hands, and the machines of an address that has mined."""
-    async with running() as site:
-        good = await mining(site, "192.0.2.1", [])
+    async with running() as server:
+        good = await mining(server, "192.0.2.1", [])
         addresses = [f"198.51.{n // 250}.{n % 250}" for n in range(1_000)]
-        strangers = [MemoryConnection(site, address, []) for address in addresses * 4]
-        machines = [MemoryConnection(site, "192.0.2.1", []) for _ in range(1_000)]
+        strangers = [MemoryConnection(server, address, []) for address in addresses * 4]
+        machines = [MemoryConnection(server, "192.0.2.1", []) for _ in range(1_000)]
         for connection in strangers + machines:
             connection.join()
         await trio.sleep(0.5)
@@ -239,12 +244,12 @@ async def test_the_first_share_of_a_known_machine_waits_for_no_stranger_of_a_tho
     clock: trio.testing.MockClock,
 ) -> None:
     """With a turn for each address a container, whose machines have one, would have one in a thousand."""
-    async with running() as site:
-        await mining(site, "192.0.2.1", [])
-        strangers = [MemoryConnection(site, f"198.51.{n // 250}.{n % 250}", []) for n in range(1_000)]
+    async with running() as server:
+        await mining(server, "192.0.2.1", [])
+        strangers = [MemoryConnection(server, f"198.51.{n // 250}.{n % 250}", []) for n in range(1_000)]
         for stranger in strangers:
             stranger.join()
-        machines = [MemoryConnection(site, "192.0.2.1", [], f"acme.c01.u{n}") for n in range(100)]
+        machines = [MemoryConnection(server, "192.0.2.1", [], f"acme.c01.u{n}") for n in range(100)]
         for machine in machines:
             machine.join()
         await trio.sleep(10)
@@ -253,17 +258,17 @@ async def test_the_first_share_of_a_known_machine_waits_for_no_stranger_of_a_tho
         for number, machine in enumerate(machines):
             machine.say(machine.share(number))
         await trio.sleep(0.1)
-        assert all(site.engine.counters(machine.session.slot)[0] == 1 for machine in machines)
+        assert all(server.engine.counters(machine.session.slot)[0] == 1 for machine in machines)
 
 
 async def test_while_nobody_mines_nobody_waits_for_time_to_pass(clock: trio.testing.MockClock) -> None:
     """A pool that has started knows nobody: the first site must be in before it has a share."""
-    async with running() as site:
-        machines = [MemoryConnection(site, f"192.0.2.{n % 4}", []) for n in range(3_000)]
+    async with running() as server:
+        machines = [MemoryConnection(server, f"192.0.2.{n % 4}", []) for n in range(3_000)]
         since_s = trio.current_time()
         for machine in machines:
             machine.join()
-        await site.until(lambda: all(machine.session.authorised for machine in machines))
+        await until(lambda: all(machine.session.authorised for machine in machines))
         assert trio.current_time() - since_s <= 0.02
 
 
@@ -274,16 +279,16 @@ async def test_rejected_shares_cost_nobody_a_line_in_the_books_and_their_connect
     clock: trio.testing.MockClock,
 ) -> None:
     journal = MemoryJournal()
-    async with running(journal) as site:
-        victim = await mining(site, "192.0.2.1", [], "acme.c09.victim")
-        thief = MemoryConnection(site, "192.0.2.2", [], "acme.c09.victim")
+    async with running(journal) as server:
+        victim = await mining(server, "192.0.2.1", [], "acme.c09.victim")
+        thief = MemoryConnection(server, "192.0.2.2", [], "acme.c09.victim")
         thief.join()
         await trio.sleep(1)
         thief.say(b"".join(thief.share(number, job="1") for number in range(4_000)))
         await trio.sleep(2 * CHECK_S)
         assert not thief.open
-        assert site.board.dropped == {"rejected shares without work": 1}
-        assert site.engine.totals()[Verdict.JOB_UNKNOWN] > UNEARNED_PER_CHECK_MAX
+        assert server.board.dropped == {"rejected shares without work": 1}
+        assert server.engine.totals()[Verdict.JOB_UNKNOWN] > UNEARNED_PER_CHECK_MAX
         tallied = [tally.verdict for commit in journal.commits for tally in commit]
         assert tallied == [Verdict.ACCEPTED]
         assert victim.open
@@ -291,36 +296,36 @@ async def test_rejected_shares_cost_nobody_a_line_in_the_books_and_their_connect
 
 async def test_shares_of_a_stranger_are_read_a_few_at_a_time(clock: trio.testing.MockClock) -> None:
     order: list[str] = []
-    async with running() as site:
-        good = await mining(site, "192.0.2.1", order)
-        flood = [MemoryConnection(site, "192.0.2.2", order, f"acme.c01.u{n}") for n in range(200)]
+    async with running() as server:
+        good = await mining(server, "192.0.2.1", order)
+        flood = [MemoryConnection(server, "192.0.2.2", order, f"acme.c01.u{n}") for n in range(200)]
         for stranger in flood:
             stranger.join()
         await trio.sleep(3)
-        before = site.engine.totals()[Verdict.JOB_UNKNOWN]
+        before = server.engine.totals()[Verdict.JOB_UNKNOWN]
         for stranger in flood:
             stranger.say(100 * stranger.share(1, job="1"))
         order.clear()
         good.say(good.share(2))
-        await site.until(lambda: "192.0.2.1" in order)
-        assert site.engine.totals()[Verdict.JOB_UNKNOWN] - before < 0.2 * 200 * 100
+        await until(lambda: "192.0.2.1" in order)
+        assert server.engine.totals()[Verdict.JOB_UNKNOWN] - before < 0.2 * 200 * 100
 
 
 async def test_who_mines_is_no_stranger_from_its_second_share_on(clock: trio.testing.MockClock) -> None:
     """A pool whose miners have all just come has somebody to protect from strangers at once."""
-    async with running() as site:
-        miner = MemoryConnection(site, "192.0.2.1", [])
+    async with running() as server:
+        miner = MemoryConnection(server, "192.0.2.1", [])
         miner.join()
         await trio.sleep(0.1)
         miner.say(miner.share(1))
         await trio.sleep(0.1)
-        assert site.connection_limits.mining == 0
+        assert server.connection_limits.mining == 0
         miner.say(miner.share(2))
         await trio.sleep(0.1)
         assert miner.trusted
-        assert site.connection_limits.mining == 1
-        assert site.connection_limits.knows(miner.place.source)
-        bad = MemoryConnection(site, "192.0.2.2", [], "acme.c01.u2")
+        assert server.connection_limits.mining == 1
+        assert server.connection_limits.knows(miner.place.source)
+        bad = MemoryConnection(server, "192.0.2.2", [], "acme.c01.u2")
         bad.join()
         for number in range(5):
             await trio.sleep(0.1)
@@ -329,8 +334,8 @@ async def test_who_mines_is_no_stranger_from_its_second_share_on(clock: trio.tes
 
 
 async def test_who_mined_once_and_no_more_is_a_stranger_again(clock: trio.testing.MockClock) -> None:
-    async with running() as site:
-        miner = await mining(site, "192.0.2.1", [])
+    async with running() as server:
+        miner = await mining(server, "192.0.2.1", [])
         assert standing_of(miner) is Standing.MINING
         for _ in range(int(SHARELESS_S / 60) + 1):
             await trio.sleep(60)
@@ -340,29 +345,29 @@ async def test_who_mined_once_and_no_more_is_a_stranger_again(clock: trio.testin
         miner.say(miner.share(2))
         await trio.sleep(CHECK_S + 1)
         assert miner.trusted
-        assert site.connection_limits.mining == 1
+        assert server.connection_limits.mining == 1
 
 
 async def test_a_machine_that_only_has_bad_luck_is_read_as_before(clock: trio.testing.MockClock) -> None:
-    async with running() as site:
-        miner = await mining(site, "192.0.2.1", [])
+    async with running() as server:
+        miner = await mining(server, "192.0.2.1", [])
         share = miner.share(50)
         for number in range(20):
             miner.say(share)  # again and again
             miner.say(miner.share(100 + number))
             await trio.sleep(CHECK_S)
             assert miner.trusted
-        assert site.engine.totals()[Verdict.DUPLICATE] == 19
+        assert server.engine.totals()[Verdict.DUPLICATE] == 19
 
 
 async def test_who_has_had_no_share_for_long_leaves_when_somebody_wants_its_extranonces(
     clock: trio.testing.MockClock,
 ) -> None:
     """Names are free, and an upstream's space may be small."""
-    async with running() as site:
-        site.channel.extranonces._capacity = 3
-        miner = await mining(site, "192.0.2.1", [])
-        strangers = [MemoryConnection(site, "192.0.2.2", [], f"acme.c01.u{n}") for n in range(2)]
+    async with running() as server:
+        server.channel.extranonces._capacity = 3
+        miner = await mining(server, "192.0.2.1", [])
+        strangers = [MemoryConnection(server, "192.0.2.2", [], f"acme.c01.u{n}") for n in range(2)]
         for stranger in strangers:
             stranger.join()
         for _ in range(int(SHARELESS_S / 60) + 1):
@@ -371,7 +376,7 @@ async def test_who_has_had_no_share_for_long_leaves_when_somebody_wants_its_extr
             for stranger in strangers:
                 stranger.say(PING)
         assert [stranger.open for stranger in strangers].count(False) == 1, "one place is free again"
-        machine = await mining(site, "192.0.2.3", [], "acme.c01.u9")
+        machine = await mining(server, "192.0.2.3", [], "acme.c01.u9")
         assert miner.open
         assert machine.open
 
@@ -380,25 +385,25 @@ async def test_of_a_source_that_comes_for_ever_nothing_is_kept_that_has_made_roo
     clock: trio.testing.MockClock,
 ) -> None:
     """Its newest evicts its oldest, while strangers of many sources have turns before the next of it."""
-    async with running() as site:
+    async with running() as server:
         waiting = [socket.socketpair() for _ in range(20)]
         ends = [end for pair in waiting for end in pair]
         for number, (mine, _) in enumerate(waiting):
-            site.board.arrive(mine, f"192.0.2.{number}", entered(site, f"192.0.2.{number}"))
-        limits = site.connection_limits.limits
-        site.connection_limits.limits = msgspec.structs.replace(limits, sessions_per_address_max=3)
+            server.board.arrive(mine, f"192.0.2.{number}", entered(server, f"192.0.2.{number}"))
+        limits = server.connection_limits.limits
+        server.connection_limits.limits = msgspec.structs.replace(limits, sessions_per_address_max=3)
         for _ in range(500):
             mine, peer = socket.socketpair()
             ends += mine, peer
-            site.board.arrive(mine, "203.0.113.9", entered(site, "203.0.113.9"))
-        kept = len(site.board.lanes.strangers)
-        print(f"{kept} wait for turns, {site.connection_limits.sessions} have places")
-        assert kept == site.connection_limits.sessions == 23
+            server.board.arrive(mine, "203.0.113.9", entered(server, "203.0.113.9"))
+        kept = len(server.board.lanes.strangers)
+        print(f"{kept} wait for turns, {server.connection_limits.sessions} have places")
+        assert kept == server.connection_limits.sessions == 23
         for end in ends:
             end.close()
 
 
-def entered(site: Site, address: str) -> Place:
-    place = site.connection_limits.enter(address)
+def entered(server: LoopbackServer, address: str) -> Place:
+    place = server.connection_limits.enter(address)
     assert isinstance(place, Place)
     return place

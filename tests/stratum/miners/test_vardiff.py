@@ -13,7 +13,7 @@ import pytest
 from stratum.miners import vardiff
 from stratum.miners.vardiff import History, VardiffPolicy, ladder_step, moved, retarget, steady_step
 from tests.judges.vardiff_simulation import HOUR_S, POLICY, Run, simulate
-from tests.stages.sessions import Desk, Miner
+from tests.stages.sessions import Miner, SessionStage
 
 pytestmark = pytest.mark.simulation
 
@@ -253,17 +253,17 @@ def test_more_shares_never_mean_an_easier_difficulty(step: object) -> None:
 
 
 def mine_for(miner: Miner, seconds: float, rate_at_start: float, rng: random.Random) -> int:
-    """A machine on the desk, with `rate_at_start` at the difficulty of START_LOG2; its shares."""
-    desk, end_s, shares = miner.desk, miner.desk.now_s + seconds, 0
+    """A machine on the stage, with `rate_at_start` at the difficulty of START_LOG2; its shares."""
+    stage, end_s, shares = miner.stage, miner.stage.now_s + seconds, 0
     while True:
         log2 = miner.session.difficulty.log2
         rate = rate_at_start / 2.0 ** (log2 - START_LOG2) / POLICY.aim_s
         wait_s = rng.expovariate(rate)
         # To the share, or to the difficulty that comes before it: then the wait starts anew, as it may.
-        step_s = min(wait_s, 0.5, end_s - desk.now_s)
+        step_s = min(wait_s, 0.5, end_s - stage.now_s)
         if step_s <= 0:
             return shares
-        desk.advance(step_s)
+        stage.advance(step_s)
         miner.hear()
         if step_s == wait_s and miner.session.difficulty.log2 == log2:
             shares += 1
@@ -277,53 +277,53 @@ START_LOG2 = -30
     ("start_log2", "rate"), [(-30, 1000.0), (-20, 1 / 1000)], ids=["1,000 too low", "1,000 too high"]
 )
 def test_a_session_converges_on_the_engines_counts(start_log2: int, rate: float) -> None:
-    desk = Desk(start_log2=start_log2)
-    miner = desk.mining()
+    stage = SessionStage(start_log2=start_log2)
+    miner = stage.mining()
     rng = random.Random(7)
     at_start = rate * 2.0 ** (start_log2 - START_LOG2)
     spent = mine_for(miner, 120.0, at_start, rng)
     final_rate = at_start / 2.0 ** (miner.session.difficulty.log2 - START_LOG2)
     assert 0.5 <= final_rate <= 2.0
     assert spent <= 500
-    assert desk.engine.counters(miner.session.slot)[0] == spent
+    assert stage.engine.counters(miner.session.slot)[0] == spent
 
 
 def test_a_session_stays_where_it_is_right() -> None:
-    desk = Desk(start_log2=START_LOG2)
-    desk.admission.remembered_log2["acme.c01.u1"] = START_LOG2
-    miner = desk.mining()
+    stage = SessionStage(start_log2=START_LOG2)
+    stage.admission.remembered_log2["acme.c01.u1"] = START_LOG2
+    miner = stage.mining()
     mine_for(miner, 2 * HOUR_S, 1.0, random.Random(1))
     assert miner.session.difficulty.log2 == START_LOG2
 
 
 def test_rejected_shares_are_never_counted() -> None:
     """Ten rejected shares of each kind a second would look a hundred times too fast."""
-    desk = Desk(start_log2=START_LOG2)
-    desk.admission.remembered_log2["acme.c01.u1"] = -26
-    miner = desk.mining()
+    stage = SessionStage(start_log2=START_LOG2)
+    stage.admission.remembered_log2["acme.c01.u1"] = -26
+    miner = stage.mining()
     duplicate = miner.share()
     assert miner.submit(*duplicate)["result"] is True
     low = miner.share(hit=False)
     for _ in range(300):
         for share in (duplicate, low, ("acme.c01.u1", "1", "00" * 8, "00", "00"), ("acme.c01.u1",)):
             miner.ask("mining.submit", *share)
-        desk.judge()
+        stage.judge()
         miner.hear()
-        desk.advance(0.1)
-    assert desk.engine.counters(miner.session.slot) == (1, 1200, 1)
+        stage.advance(0.1)
+    assert stage.engine.counters(miner.session.slot) == (1, 1200, 1)
     assert miner.session.difficulty.pending_log2 is None
     assert miner.session.difficulty.log2 == -26
 
 
 def test_shares_of_jobs_before_a_retarget_do_not_count_at_the_new_difficulty() -> None:
-    desk = Desk(start_log2=START_LOG2)
-    miner = desk.mining()
+    stage = SessionStage(start_log2=START_LOG2)
+    miner = stage.mining()
     old = miner.job
     miner.ask("mining.suggest_difficulty", 2.0**-24)
-    desk.serve_waiting()
+    stage.serve_waiting()
     miner.hear()
     for _ in range(50):
         assert miner.mine(job=old, difficulty_log2=START_LOG2)["result"] is True
-    desk.advance(0.5)
-    assert desk.engine.counters(miner.session.slot) == (50, 0, 0)
+    stage.advance(0.5)
+    assert stage.engine.counters(miner.session.slot) == (50, 0, 0)
     assert miner.session.difficulty.pending_log2 is None

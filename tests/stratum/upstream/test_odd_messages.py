@@ -108,12 +108,12 @@ def test_a_mask_where_none_was_granted_is_skipped_whatever_it_is() -> None:
 async def test_odd_messages_fill_no_log_and_cost_no_connection(autojump_clock: object) -> None:
     pool = HonestUpstream()
     with structlog.testing.capture_logs() as logs:
-        async with mining(a=pool) as site:
+        async with mining(a=pool) as client:
             for _ in range(3 * MESSAGES_LOGGED_MAX):
                 await pool.call.tell("mining.set_goal", "north")
                 await trio.sleep(1)
-            assert site.upstream.serving is not None
-            assert site.submit(1) is None
-            await site.answers(1)
+            assert client.upstream.serving is not None
+            assert client.submit(1) is None
+            await client.answers(1)
             assert len(pool.calls) == 1
     assert sum(it["event"] == "upstream_message_skipped" for it in logs) == MESSAGES_LOGGED_MAX

@@ -10,7 +10,7 @@ from stratum.job import Solution
 from stratum.upstream.client import Upstream
 from stratum.upstream.endpoint import UpstreamEndpoint
 from stratum.upstream.shares import RejectReason, SubmitVerdict
-from tests.stages.sockets import MemoryJournal, Site, make_work, serving
+from tests.stages.sockets import LoopbackServer, MemoryJournal, make_work, serving
 from tests.stages.upstream_clients import ACCEPTED, SETTINGS, Owner, solution_of
 
 
@@ -20,7 +20,7 @@ def share_on(owner: Owner, nonce: int) -> Solution:
 
 
 @asynccontextmanager
-async def proxying(pool: Site) -> AsyncIterator[tuple[Upstream, Owner]]:
+async def proxying(pool: LoopbackServer) -> AsyncIterator[tuple[Upstream, Owner]]:
     """An upstream that is the pool, held up while the block runs; every share is resolved at its end."""
     owner = Owner(patience_s=20.0)
     upstream = Upstream(
@@ -43,7 +43,7 @@ async def test_shares_are_counted_alike_on_both_sides() -> None:
         assert owner.all("mask") == [0x1FFFE000]
         for nonce in range(1, 201):
             assert upstream.submit(b"%d" % nonce, share_on(owner, nonce)) is None
-        await owner.until(lambda: len(owner.answers) == 200)
+        await owner.wait_for(lambda: len(owner.answers) == 200)
         assert set(owner.verdicts.values()) == {ACCEPTED}
         assert journal.counted() == 200
 
@@ -59,7 +59,7 @@ async def test_a_connection_that_was_lost_is_resumed() -> None:
         assert first == second
         for key, solution in ((b"late", late), (b"again", late), (b"new", share_on(owner, 2))):
             assert upstream.submit(key, solution) is None
-        await owner.until(lambda: len(owner.answers) == 3)
+        await owner.wait_for(lambda: len(owner.answers) == 3)
         assert owner.verdicts == {
             b"late": ACCEPTED,
             b"again": (SubmitVerdict.REJECTED, RejectReason.DUPLICATE),
@@ -72,8 +72,8 @@ async def test_a_share_on_the_block_before_is_stale() -> None:
     async with serving() as pool, proxying(pool) as (upstream, owner):
         old = share_on(owner, 1)
         pool.publish(make_work(2))
-        await owner.until(lambda: owner.works[-1].prevhash_internal != old.job.work.prevhash_internal)
+        await owner.wait_for(lambda: owner.works[-1].prevhash_internal != old.job.work.prevhash_internal)
         assert owner.all("work") == [True, True]
         assert upstream.submit(b"stale", old) is None
-        await owner.until(lambda: len(owner.answers) == 1)
+        await owner.wait_for(lambda: len(owner.answers) == 1)
         assert owner.verdicts == {b"stale": (SubmitVerdict.REJECTED, RejectReason.STALE)}

@@ -1,8 +1,6 @@
-"""`angara rate quote` and `angara ledger verify` as an operator types them."""
+"""`angara ledger verify` and `angara ledger reverse` as an operator types them."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -13,21 +11,6 @@ from pool.cli.main import app
 from pool.fleet.rows import TenantTerms, add_tenant
 from tests.fixtures.databases import disarm, store_in
 from tests.stages.payouts import credit
-
-VECTORS: list[dict[str, Any]] = json.loads(
-    (Path(__file__).parent.parent.parent / "vectors" / "pps.json").read_text()
-)
-
-
-@pytest.mark.parametrize("vector", VECTORS, ids=range(len(VECTORS)))
-def test_a_quote_is_exact_to_the_picosatoshi(vector: dict[str, Any]) -> None:
-    arguments = ["rate", "quote", "--nbits", vector["nbits"], "--height", str(vector["height"])]
-    arguments += ["--difficulty", vector["difficulty"], "--shares", str(vector["shares"])]
-    arguments += ["--fee-bps", str(vector["fee_bps"])]
-    if vector["block_fees_sat"]:
-        arguments += ["--block-fees-sat", str(vector["block_fees_sat"])]
-    ran = CliRunner().invoke(app, arguments)
-    assert ran.output == f"{vector['sat']} {vector['carry_psat']}\n"
 
 
 @pytest.fixture
