@@ -27,6 +27,7 @@ from stratum.miners.listeners import Endpoint, Network
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits
 from stratum.miners.vardiff import VardiffPolicy
+from stratum.upstream.failover import UpstreamSettings
 
 _EXPONENT_MAX: Final = 1_000  # beyond any difficulty, and still quick to compute
 _OUT_OF_RANGE: Final = re.compile(r"^Expected `(?:int|float)` [<>]=.* - at `\$\.([a-z0-9_.]+)`$")
@@ -121,6 +122,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     connection_bounds: ConnectionBounds = ConnectionBounds()
     database_url: str
     books: BookTimes = BookTimes()
+    upstreams: UpstreamSettings = UpstreamSettings()  # of all of them
     payouts: PayoutSettings | None = None
 
 

@@ -1,10 +1,10 @@
 """What docs/threats.md says is held by a test is held by one: each test that it names is there."""
 
-import ast
 import re
 from pathlib import Path
 
 TESTS = Path(__file__).parent
+TEST = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)
 NAMED = re.compile(r"`tests/([\w/]*test_\w+\.py)(?:::(test_\w+))?`")
 
 
@@ -14,8 +14,7 @@ def test_every_test_that_the_threats_name_is_there() -> None:
     missing = []
     for file, function in named:
         path = TESTS / file
-        tree = ast.parse(path.read_text()) if path.exists() else ast.Module([], [])
-        tests = {it.name for it in ast.walk(tree) if isinstance(it, ast.FunctionDef | ast.AsyncFunctionDef)}
+        tests = set(TEST.findall(path.read_text())) if path.exists() else set()
         if not tests or (function and function not in tests):
             missing.append((file, function))
     assert not missing

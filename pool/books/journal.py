@@ -228,7 +228,7 @@ class Journal:
                 if span != folded:  # a clock that steps, either way, only folds early
                     folded = span
                     await self.fold()
-                    await self._forget_credits()
+                    await self.forget_credits()
                 await trio.sleep(FOLD_CHECK_S)
         finally:
             self._stopping = True
@@ -256,7 +256,7 @@ class Journal:
             for at in range(0, len(changes), ROWS_MAX):
                 await self._step(self._note_workers, changes[at : at + ROWS_MAX])
 
-    async def _forget_credits(self) -> None:
+    async def forget_credits(self) -> None:
         """What was credited on blocks that are over."""
         if self._credits is not None and (forgotten := self._credits.forgotten()):
             await self._step(self._forget, self._credits, forgotten)

@@ -82,13 +82,13 @@ class Store:
     """
 
     def __init__(self, engine: Engine, lease: Lease | None = None) -> None:
-        self._engine = engine
+        self.engine = engine
         self._lease = lease
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one moment and cannot write."""
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             with connection.begin():
@@ -146,11 +146,11 @@ class Store:
     def close(self) -> None:
         """Close all connections."""
         self.release_lease()
-        self._engine.dispose()
+        self.engine.dispose()
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._engine.connect().execution_options(**{WRITES: True}) as connection, connection.begin():
+        with self.engine.connect().execution_options(**{WRITES: True}) as connection, connection.begin():
             yield connection
 
 
@@ -159,7 +159,7 @@ def open_store(url: str) -> Store:
 
     Raises StoreError for a database that is not there, not durable, or not of this version.
     """
-    engine = _engine(url)
+    engine = open_engine(url)
     try:
         if engine.dialect.name == "sqlite" and _found_revision(engine) != _revisions()[0]:
             _upgrade(engine)
@@ -173,14 +173,15 @@ def open_store(url: str) -> Store:
 def upgrade(url: str) -> str | None:
     """Bring the schema at `url` to the present version, in one transaction: which one that is. Raises
     StoreError."""
-    engine = _engine(url)
+    engine = open_engine(url)
     try:
         return _upgrade(engine)
     finally:
         engine.dispose()
 
 
-def _engine(url: str) -> Engine:
+def open_engine(url: str) -> Engine:
+    """Connections as the pool has them, whatever is in the database."""
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
         _create_file(parsed)

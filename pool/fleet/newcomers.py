@@ -107,6 +107,11 @@ class Newcomers:
     def __len__(self) -> int:
         return len(self.by_number)
 
+    @property
+    def held(self) -> int:
+        """Places that connections hold, of NEW_MAX."""
+        return self._all.taken
+
     def find(self, name: Name) -> Newcomer | None:
         return self._by_name.get(name)
 

@@ -96,11 +96,6 @@ class Proxy:
         self._engine = engine
         self._stale = trio.Event()  # the database may say something else than we know
 
-    @property
-    def in_use(self) -> bool:
-        """Whether there is anything but our own work."""
-        return len(self.routes) > 0
-
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
         await self._credits.load(self._store)
@@ -116,6 +111,7 @@ class Proxy:
             vardiff=self._config.vardiff,
             tips=PastTips(self._engine.remembers, self._credits.tips),
             miner_bytes=self._config.extranonce2_bytes,
+            settings=self._config.upstreams,
             rng=random.Random(),  # noqa: S311 - of pauses between attempts
         )
         self.routes.follow(await self._load())

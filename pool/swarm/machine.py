@@ -166,13 +166,13 @@ class MinerMachine:
         self.state = State.CONFIGURING
         self.reconnect: Reconnect | None = None  # set once the pool has asked us to go
         self._worker = worker
-        self._rng = rng
+        self.rng = rng
         self._stats = stats
-        self._mask: int | None = None  # None: no version rolling, five submit parameters
-        self._extranonce1 = b""
+        self.mask: int | None = None  # None: no version rolling, five submit parameters
+        self.extranonce1 = b""
         self._extranonce2_size = 0
         self._difficulty: int | float = 1  # stratum's default until set_difficulty
-        self._job: MinerJob | None = None
+        self.job: MinerJob | None = None
         self._search: _Search | None = None
         self._submit_id = FIRST_SUBMIT_ID
         self._unanswered: set[int] = set()
@@ -204,7 +204,7 @@ class MinerMachine:
         The search goes on where the last call left it. Raises BrokenPool when too many shares are
         without an answer.
         """
-        job = self._job
+        job = self.job
         if self.state is not State.MINING or job is None:
             return None
         if len(self._unanswered) >= UNANSWERED_MAX:
@@ -223,20 +223,20 @@ class MinerMachine:
         return None
 
     def _begin_search(self, job: MinerJob) -> _Search:
-        extranonce2 = self._rng.randbytes(job.extranonce2_size)
-        mask = self._mask or 0
-        rolled_bits = self._rng.getrandbits(32) & mask
+        extranonce2 = self.rng.randbytes(job.extranonce2_size)
+        mask = self.mask or 0
+        rolled_bits = self.rng.getrandbits(32) & mask
         version = (job.version & ~mask) | rolled_bits
         return _Search(
             extranonce2=extranonce2,
             rolled_bits=rolled_bits,
             midstate=hashlib.sha256(header_without_nonce(job, extranonce2, version)),
-            nonce=self._rng.getrandbits(32),
+            nonce=self.rng.getrandbits(32),
         )
 
     def _submit(self, job: MinerJob, search: _Search, nonce: int) -> bytes:
         params = [self._worker, job.job_id, search.extranonce2.hex(), f"{job.ntime:08x}", f"{nonce:08x}"]
-        if self._mask is not None:
+        if self.mask is not None:
             params.append(f"{search.rolled_bits:08x}")
         submit_id, self._submit_id = self._submit_id, self._submit_id + 1
         self._unanswered.add(submit_id)
@@ -265,7 +265,7 @@ class MinerMachine:
     def _configured(self, message: _Line) -> list[bytes]:
         granted = message.result if isinstance(message.result, dict) else {}
         if granted.get("version-rolling") is True:
-            self._mask = _uint32(str(granted["version-rolling.mask"])) & VERSION_ROLLING_MASK
+            self.mask = _uint32(str(granted["version-rolling.mask"])) & VERSION_ROLLING_MASK
         self.state = State.SUBSCRIBING
         return [_request(SUBSCRIBE_ID, "mining.subscribe", [AGENT])]
 
@@ -296,7 +296,7 @@ class MinerMachine:
     def _on_request(self, method: str, params: Any, request_id: Any) -> list[bytes]:
         match method:
             case "mining.notify":
-                self._job = self._job_from(msgspec.convert(params, _Notify))
+                self.job = self._job_from(msgspec.convert(params, _Notify))
                 self._search = None
             case "mining.set_difficulty":
                 (self._difficulty,) = msgspec.convert(params, tuple[int | float])
@@ -305,7 +305,7 @@ class MinerMachine:
             case "mining.set_extranonce":
                 self._set_extranonce(*msgspec.convert(params, tuple[str, int]))
             case "mining.set_version_mask":
-                self._mask = _uint32(msgspec.convert(params, tuple[str])[0]) & VERSION_ROLLING_MASK
+                self.mask = _uint32(msgspec.convert(params, tuple[str])[0]) & VERSION_ROLLING_MASK
                 self._search = None
             case "client.reconnect":
                 self.reconnect = _reconnect_from(params)
@@ -320,7 +320,7 @@ class MinerMachine:
     def _set_extranonce(self, extranonce1: str, size: int) -> None:
         if not 1 <= size <= EXTRANONCE2_BYTES_MAX:
             raise ValueError(f"extranonce2 of {size} bytes")
-        self._extranonce1, self._extranonce2_size = bytes.fromhex(extranonce1), size
+        self.extranonce1, self._extranonce2_size = bytes.fromhex(extranonce1), size
 
     def _job_from(self, notify: _Notify) -> MinerJob:
         branch = tuple(_hash(node) for node in notify.branch)
@@ -336,7 +336,7 @@ class MinerMachine:
             version=_uint32(notify.version),
             nbits=_uint32(notify.nbits),
             ntime=_uint32(notify.ntime),
-            extranonce1=self._extranonce1,
+            extranonce1=self.extranonce1,
             extranonce2_size=self._extranonce2_size,
             target=DIFF1 * difficulty.denominator // difficulty.numerator,
         )

@@ -83,7 +83,7 @@ class Reconciler:
         self._wallet = wallet
         self._follower = follower
         self._script_of = script_of
-        self._suspects = Suspects(books, wallet)
+        self.suspects = Suspects(books, wallet)
 
     async def require(self, node: ChainNode) -> None:
         """That the books know who spent the anchors. Raises NotReconciled."""
@@ -99,13 +99,13 @@ class Reconciler:
 
     async def _change_stands(self, node: ChainNode, attempt: Attempt, vout: int | None) -> bool:
         """Whether the change of a payout is ours, and unspent."""
-        if vout is None or self._suspects.moved(attempt):
+        if vout is None or self.suspects.moved(attempt):
             return False
         return await node.unspent(attempt.txid, vout)
 
     async def require_known_change(self, node: ChainNode, coins: Collection[Coin]) -> None:
         """That every coin of the change descriptor is of a transaction that we know. Raises NotReconciled."""
-        unknown = await self._suspects.of_change(node, coins)
+        unknown = await self.suspects.of_change(node, coins)
         if unknown:
             raise NotReconciled(
                 f"{len(unknown)} transactions that spent coins of ours and left change are not known to "
@@ -123,7 +123,7 @@ class Reconciler:
             node = await self._nodes.first()
             done: list[str] = []
             open_questions: list[str] = []
-            suspects, dust = await self._suspects.all(node)
+            suspects, dust = await self.suspects.all(node)
             for suspect in suspects:
                 explained, words = await self._explain(node, suspect, act, accept)
                 (done if explained else open_questions).append(words)

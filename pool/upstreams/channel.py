@@ -64,7 +64,8 @@ class ChannelServices(msgspec.Struct, frozen=True, kw_only=True):
     share; `finder` says whose a worker number is;
     `price` is our own chain's, None before it is known; `epoch` puts a price on disk; `on_event` is told
     what reports tell: event, words, sessions; `on_change` is called when there is work again, and when
-    another channel has taken the place of one; `upstream` makes the connection.
+    another channel has taken the place of one; `upstream` makes the connection, which is dealt with as
+    `settings` say.
     """
 
     board: Switchboard
@@ -79,6 +80,7 @@ class ChannelServices(msgspec.Struct, frozen=True, kw_only=True):
     tips: PastTips
     miner_bytes: int
     rng: random.Random
+    settings: UpstreamSettings = UpstreamSettings()
     connect: Connect = trio.open_tcp_stream
     upstream: Callable[..., Upstream] = Upstream
     spaces: PrefixSpaces = msgspec.field(default_factory=PrefixSpaces)
@@ -156,7 +158,8 @@ class UpstreamChannel:
             self._leave.set()
 
     async def _hold(self) -> None:
-        settings = UpstreamSettings(
+        settings = msgspec.structs.replace(
+            self._services.settings,
             name=self.record.name,
             need=ExtranonceNeed(miner_bytes_wanted=self._services.miner_bytes),
             suggest_difficulty=self.record.suggest_difficulty,

@@ -26,6 +26,10 @@ class PastTips:
         self._remembers = remembers
         self._seen: OrderedDict[bytes, None] = OrderedDict((tip[:NAME_BYTES], None) for tip in credited)
 
+    def __len__(self) -> int:
+        """How many are known."""
+        return len(self._seen)
+
     def admit(self, prevhash_internal: bytes) -> bool:
         """Whether work on this block may be mined on; it is known from now on."""
         name = prevhash_internal[:NAME_BYTES]

@@ -123,7 +123,7 @@ class Channel:
         self._published_s = 0.0  # the current work
         self.told_s = 0.0  # when everybody was sent something last, by the clock of who sends
         self._works: deque[int] = deque()  # the first id of each work that is kept
-        self._jobs: OrderedDict[int, Job] = OrderedDict()  # every live id, aliases too, oldest first
+        self.jobs: OrderedDict[int, Job] = OrderedDict()  # every live id, aliases too, oldest first
         self._ntime = 0  # of the current job
         self._notify_params: list[object] = []  # of the current work, without its ntime
         engine.add_channel(number)
@@ -133,7 +133,7 @@ class Channel:
         """Nobody mines it any more; shares of its jobs are shares of unknown jobs from here on."""
         self.extranonces.sharers.remove(self)
         self._engine.remove_channel(self.number)
-        self._jobs.clear()
+        self.jobs.clear()
 
     @property
     def extranonce_size(self) -> int:
@@ -147,14 +147,14 @@ class Channel:
 
     @property
     def oldest_live_seq(self) -> int:
-        return next(iter(self._jobs), self.next_seq)
+        return next(iter(self.jobs), self.next_seq)
 
     def forget_work(self) -> None:
         """Nobody mines it, and nobody will go on from here: shares of its jobs are not known any more."""
         if self.current is not None:
             self._engine.drop_jobs_before(self.number, self.next_seq)
             self._works.clear()
-            self._jobs.clear()
+            self.jobs.clear()
             self.current = None
 
     def wait(self, session: Member) -> None:
@@ -202,7 +202,7 @@ class Channel:
             self._works.popleft()
             self._engine.drop_jobs_before(self.number, self._works[0])
             while self.oldest_live_seq < self._works[0]:
-                self._jobs.popitem(last=False)
+                self.jobs.popitem(last=False)
         return job
 
     def anew(self) -> Job | None:
@@ -267,9 +267,9 @@ class Channel:
 
     def _remember(self, job: Job) -> None:
         self.current = job
-        self._jobs[job.seq] = job
-        if len(self._jobs) > JOBS_PER_CHANNEL_MAX:  # as the engine does
-            self._jobs.popitem(last=False)
+        self.jobs[job.seq] = job
+        if len(self.jobs) > JOBS_PER_CHANNEL_MAX:  # as the engine does
+            self.jobs.popitem(last=False)
 
     def notify_line(self, *, clean: bool) -> bytes:
         """mining.notify of the current job: the same bytes for every session."""
@@ -279,7 +279,7 @@ class Channel:
 
     def hand_over(self, found: Found) -> None:
         """Give the work source what the engine has found; nothing if the job was dropped meanwhile."""
-        job = self._jobs.get(found.seq)
+        job = self.jobs.get(found.seq)
         if job is None:
             return
         solution = Solution(

@@ -58,24 +58,24 @@ class ExtranonceSpace:
         self.sharers: list[Sharer] = []
         self.parked: OrderedDict[bytes, Pins] = OrderedDict()
         self.unnamed: OrderedDict[Holder, float] = OrderedDict()  # longest first
-        self._capacity = 1 << 8 * size
+        self.capacity = 1 << 8 * size
         self._first = first
         self._next = 0  # never handed out so far, from here on, counted from the first
         self._in_use: dict[int, bool] = {}  # whether work was credited on it by an earlier session
-        self._unworked: OrderedDict[int, None] = OrderedDict()  # given back without work, longest ago first
+        self.unworked: OrderedDict[int, None] = OrderedDict()  # given back without work, longest ago first
         # Prefix -> the newest job at its release; longest rested first. As many as left while one job lives:
         # whoever comes later takes one of these.
-        self._resting: OrderedDict[int, int] = OrderedDict()
+        self.resting: OrderedDict[int, int] = OrderedDict()
 
     def _rested(self) -> int | None:
         """The prefix that rested longest, if that was long enough."""
         oldest_live_seq = min((sharer.oldest_live_seq for sharer in self.sharers), default=0)
-        prefix, seq = next(iter(self._resting.items()), (0, oldest_live_seq))
+        prefix, seq = next(iter(self.resting.items()), (0, oldest_live_seq))
         return prefix if seq < oldest_live_seq else None
 
     @property
     def _exhausted(self) -> bool:
-        return self._next >= self._capacity and not self._unworked and self._rested() is None
+        return self._next >= self.capacity and not self.unworked and self._rested() is None
 
     def _overdue(self, now_s: float) -> Holder | None:
         """Who should have said its name by now."""
@@ -94,26 +94,24 @@ class ExtranonceSpace:
     def has_room(self, prefixes: int) -> bool:
         """Whether there are so many to be had."""
         oldest_live_seq = min((sharer.oldest_live_seq for sharer in self.sharers), default=0)
-        rested = itertools.takewhile(lambda seq: seq < oldest_live_seq, self._resting.values())
-        wanted = prefixes - (self._capacity - self._next) - len(self._unworked)
+        rested = itertools.takewhile(lambda seq: seq < oldest_live_seq, self.resting.values())
+        wanted = prefixes - (self.capacity - self._next) - len(self.unworked)
         return wanted <= 0 or sum(1 for _ in itertools.islice(rested, wanted)) == wanted
 
     def allocate(self) -> bytes:
         """A prefix that no live job carries. Raises ExtranonceExhausted."""
         rested = self._rested()
         if rested is not None:
-            del self._resting[rested]
+            del self.resting[rested]
             self.parked.pop(rested.to_bytes(self.size, "big"), None)
             prefix = rested
-        elif self._next < self._capacity and len(self._unworked) < PARKED_MAX:
-            prefix = (self._first + self._next) % self._capacity
+        elif self._next < self.capacity and len(self.unworked) < PARKED_MAX:
+            prefix = (self._first + self._next) % self.capacity
             self._next += 1
-        elif self._unworked:
-            prefix, _ = self._unworked.popitem(
-                last=False
-            )  # what was in force for it goes on: see `inherited`
+        elif self.unworked:
+            prefix, _ = self.unworked.popitem(last=False)  # what was in force for it goes on: see `inherited`
         else:
-            raise ExtranonceExhausted(f"all {self._capacity} extranonce1 values are in use")
+            raise ExtranonceExhausted(f"all {self.capacity} extranonce1 values are in use")
         self._in_use[prefix] = False
         return prefix.to_bytes(self.size, "big")
 
@@ -124,13 +122,13 @@ class ExtranonceSpace:
         decided again.
         """
         prefix = int.from_bytes(extranonce1, "big")
-        if len(extranonce1) != self.size or not (prefix in self._resting or prefix in self._unworked):
+        if len(extranonce1) != self.size or not (prefix in self.resting or prefix in self.unworked):
             return None
         pins = self.parked.pop(extranonce1, None)
         if pins is None:
             return None
-        self._in_use[prefix] = self._resting.pop(prefix, None) is not None
-        self._unworked.pop(prefix, None)
+        self._in_use[prefix] = self.resting.pop(prefix, None) is not None
+        self.unworked.pop(prefix, None)
         return pins
 
     def inherited(self, extranonce1: bytes) -> Pins:
@@ -148,15 +146,15 @@ class ExtranonceSpace:
         prefix = int.from_bytes(extranonce1, "big")
         worked = self._in_use.pop(prefix) or worked
         if worked:
-            self._resting[prefix] = last_seq
+            self.resting[prefix] = last_seq
         else:
-            self._unworked[prefix] = None
+            self.unworked[prefix] = None
         self.parked[extranonce1] = pins
         if len(self.parked) > PARKED_MAX:
             forgotten = int.from_bytes(self.parked.popitem(last=False)[0], "big")
-            if forgotten in self._unworked:  # not to be had while work lives that it has a difficulty for
-                del self._unworked[forgotten]
-                self._resting[forgotten] = last_seq
+            if forgotten in self.unworked:  # not to be had while work lives that it has a difficulty for
+                del self.unworked[forgotten]
+                self.resting[forgotten] = last_seq
 
     def __len__(self) -> int:
         return len(self._in_use)

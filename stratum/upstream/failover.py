@@ -33,7 +33,7 @@ RECONNECT_PATIENCE_S: Final = 3.0  # a pool that wants us back this soon keeps i
 class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How to deal with an upstream. `name` is for log lines."""
 
-    name: str
+    name: str = ""
     need: ExtranonceNeed = ExtranonceNeed()
     suggest_difficulty: int | float | None = None
     link: LinkLimits = LinkLimits()

@@ -467,6 +467,6 @@ async def test_strangers_who_come_and_go_do_not_use_up_the_extranonces() -> None
             if number % 2:
                 assert (await stranger.call("mining.authorize", stranger.worker, "x"))["error"] is None
             await stranger.close()
-        assert len(server.channel.extranonces._resting) < 100, (
+        assert len(server.channel.extranonces.resting) < 100, (
             "who left while a share of others was in the queue"
         )

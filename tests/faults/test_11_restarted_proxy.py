@@ -39,7 +39,7 @@ async def a_start(side: Side, node: NodeConfig) -> Fleet:
         await until(lambda: fleet.prefix_sizes == {2})
         assert set(fleet.extranonces.values()) == {PREFIX.to_bytes(2, "big")}
         for machine in fleet.machines.values():
-            machine._rng = random.Random(5)
+            machine.rng = random.Random(5)
         await until(lambda: fleet.acknowledged.total() + fleet.refused.total() >= SHARES)
         await at_rest(side, fleet)
     return fleet

@@ -46,7 +46,7 @@ class StoreThatIsCutOff(Store):
     """Breaks writing transactions as `faults` says: before them, in them, or behind their commit."""
 
     def __init__(self, whole: Store) -> None:
-        super().__init__(whole._engine)
+        super().__init__(whole.engine)
         self.faults: list[str] = []
         self.transactions = 0
 

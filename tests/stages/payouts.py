@@ -121,7 +121,7 @@ class FaultyStore(Store):
     """A database whose user dies before or after a commit."""
 
     def __init__(self, store: Store, faults: Faults) -> None:
-        super().__init__(store._engine)
+        super().__init__(store.engine)
         self._faults = faults
 
     @contextmanager

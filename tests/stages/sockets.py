@@ -375,6 +375,13 @@ def virtual_clock() -> trio.testing.MockClock:
     return trio.testing.MockClock(autojump_threshold=0.01)
 
 
+async def pass_in_silence(clock: trio.testing.MockClock, seconds: float) -> None:
+    """Nobody has said anything, nor will meanwhile: then nothing is on its way that time could overtake."""
+    threshold_s, clock.autojump_threshold = clock.autojump_threshold, 0.0
+    await trio.sleep(seconds)
+    clock.autojump_threshold = threshold_s
+
+
 def encode(number: object, method: str, *params: object) -> bytes:
     return msgspec.json.encode({"id": number, "method": method, "params": params}) + b"\n"
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -213,12 +212,14 @@ def check_shares(
     return good
 
 
+SETTINGS: dict[str, Any] = {}  # of every pool here, for the test that runs
+
+
 def hurry(
     monkeypatch: pytest.MonkeyPatch, *, return_after_s: float = 60.0, resubmit_s: float = 2.0, **link: Any
 ) -> None:
     """Let nothing wait for as long as in production; `link`: nor an upstream be waited for."""
-    quick = partial(
-        UpstreamSettings,
+    quick = UpstreamSettings(
         link=LinkLimits(**link),
         back_off=BackOff(min_s=0.05, max_s=0.1, steady_s=0.1),
         stagger_s=1.0,  # no second endpoint serves because the machine was slow for a moment
@@ -226,7 +227,7 @@ def hurry(
         drain_s=0.5,
         resubmit_s=resubmit_s,
     )
-    monkeypatch.setattr(upstream_channel, "UpstreamSettings", quick)
+    monkeypatch.setitem(SETTINGS, "upstreams", quick)
     monkeypatch.setattr(upstream_channel, "REFRESH_GAP_S", 0.1)
     monkeypatch.setattr(placement, "ROUND_S", 0.1)
     monkeypatch.setattr(routes, "RETURN_S", 0.5)
@@ -237,6 +238,7 @@ def hurry(
 def settings(directory: Path, node: NodeConfig, **changes: Any) -> PoolConfig:
     """Nearly every hash is a share."""
     fields: dict[str, Any] = {
+        **SETTINGS,
         "network": "regtest",
         "data_dir": directory,
         "payout_script": PAYOUT_SCRIPT,

@@ -91,17 +91,17 @@ class Fleet:
     @property
     def targets(self) -> set[int]:
         """What is a share to the machines."""
-        return {it._job.target for it in self.machines.values() if it._job is not None}
+        return {it.job.target for it in self.machines.values() if it.job is not None}
 
     @property
     def prefix_sizes(self) -> set[int]:
         """Bytes of the extranonce1 that they mine with."""
-        return {len(it._job.extranonce1) for it in self.machines.values() if it._job is not None}
+        return {len(it.job.extranonce1) for it in self.machines.values() if it.job is not None}
 
     @property
     def masks(self) -> set[int]:
         """The version bits that they may roll."""
-        return {it._mask or 0 for it in self.machines.values()}
+        return {it.mask or 0 for it in self.machines.values()}
 
     async def rest(self) -> None:
         """Find nothing more, and return when everything is answered."""
@@ -120,12 +120,12 @@ class Fleet:
     @property
     def extranonces(self) -> dict[str, bytes]:
         """With which the machines mine."""
-        return {name: it._extranonce1 for name, it in self.machines.items()}
+        return {name: it.extranonce1 for name, it in self.machines.items()}
 
     def mine_on(self, *channels: Channel) -> bool:
         """Whether all of them do: the newest job of every machine is one of the channels'."""
-        jobs = {job.job_id for channel in channels for job in channel._jobs.values()}
-        return {it._job and it._job.job_id for it in self.machines.values()} <= jobs
+        jobs = {job.job_id for channel in channels for job in channel.jobs.values()}
+        return {it.job and it.job.job_id for it in self.machines.values()} <= jobs
 
     async def _keep(self, name: str) -> None:
         while True:

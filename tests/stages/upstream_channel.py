@@ -39,7 +39,7 @@ from stratum.upstream.shares import (
 )
 from tests.fakes.work_sources import SourceThatTells
 from tests.stages.routing import NORTH, upstream
-from tests.stages.sessions import Miner, SessionStage, make_work
+from tests.stages.sessions import LEAST_LOG2, Miner, SessionStage, make_work
 from tests.stages.sockets import MemoryJournal
 from tests.stages.waiting import until_a_thread_has
 
@@ -169,7 +169,7 @@ class DistributionThatNotes(Distribution):
 class ChannelDesk:
     """The channel `it` of the order 7 on north. Its machines are unit 1 to n of acme's container c01."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, least_log2: int = LEAST_LOG2, **changes: Any) -> None:
         self.stage = SessionStage()
         self.stage.now_s = trio.current_time()
         self.price: tuple[WorkPrice, int] | None = (OUR_PRICE, OUR_HEIGHT)
@@ -198,7 +198,7 @@ class ChannelDesk:
             finder=lambda number: f"worker {number}",
             on_event=lambda it, event, words, sessions: self.events.append((event, words)),
             on_change=self._note_change,
-            vardiff=self.stage.services.vardiff,
+            vardiff=msgspec.structs.replace(self.stage.services.vardiff, difficulty_log2_min=least_log2),
             tips=PastTips(self.stage.engine.remembers),
             miner_bytes=8,
             rng=random.Random(1),
@@ -282,9 +282,9 @@ class ChannelDesk:
 
 
 @asynccontextmanager
-async def holding(**changes: Any) -> AsyncIterator[ChannelDesk]:
+async def holding(*, least_log2: int = LEAST_LOG2, **changes: Any) -> AsyncIterator[ChannelDesk]:
     """The channel is held up until the end; its upstream does not serve yet. `changes`: of north."""
-    desk = ChannelDesk(**changes)
+    desk = ChannelDesk(least_log2, **changes)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(desk.it.run)
         if not any(endpoint.ca_file is not None for endpoint in desk.it.record.endpoints):

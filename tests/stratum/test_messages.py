@@ -23,7 +23,7 @@ from stratum.messages import (
     SuggestDifficulty,
 )
 
-LAW = settings(deadline=None, derandomize=True, max_examples=300)
+LAW = settings(deadline=None, derandomize=True)
 
 
 def parsed(method: str, *params: object) -> Message:

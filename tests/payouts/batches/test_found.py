@@ -267,7 +267,7 @@ async def coins_of(world: World) -> list[Spend]:
 
 async def suspected(world: World, paymaster: Paymaster) -> list[str]:
     node = await world.nodes().first()
-    found, _ = await paymaster.reconciler._suspects.all(node)
+    found, _ = await paymaster.reconciler.suspects.all(node)
     return [it.txid for it in found]
 
 

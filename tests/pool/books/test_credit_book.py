@@ -68,7 +68,7 @@ class Boot:
 
     async def fold(self) -> None:
         await self.journal.fold()
-        await self.journal._forget_credits()
+        await self.journal.forget_credits()
 
 
 @pytest.fixture

@@ -91,13 +91,13 @@ async def test_a_late_share_of_a_machine_that_was_removed_is_its_own_and_nobody_
     await booked.journal.fold()
     assert booked.shares() == {(removed, Verdict.ACCEPTED): 3, (newcomer, Verdict.ACCEPTED): 5}
     with booked.store.read() as connection:
-        booked = connection.execute(
+        in_the_book = connection.execute(
             select(tenants.c.name, func.sum(rate_hours.c.shares))
             .join(rates, rates.c.id == rate_hours.c.rate_id)
             .join(tenants, tenants.c.id == rates.c.tenant_id)
             .group_by(tenants.c.name)
         )
-        assert {name: int(shares) for name, shares in booked} == {"acme": 3, "borealis": 5}
+        assert {name: int(shares) for name, shares in in_the_book} == {"acme": 3, "borealis": 5}
         assert verify(connection).wrong is None
     booked.restart()
     assert booked.worker(".".join(name)) == removed, "it mines again under its number"

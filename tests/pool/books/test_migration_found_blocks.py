@@ -29,7 +29,7 @@ def as_before(url: str) -> list[tuple[Any, ...]]:
     """Make the database as the version before left it, with a block that began as pending; its events."""
     config = Config()
     config.set_main_option("script_location", str(pool.books.store.MIGRATIONS))
-    with closing(Store(pool.books.store._engine(url))) as store, store.write() as connection:
+    with closing(Store(pool.books.store.open_engine(url))) as store, store.write() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, BEFORE)
         insert = "INSERT INTO blocks (hash, height, income_sat, found_at_s) VALUES (:hash, 9, :sat, 0)"
@@ -104,7 +104,7 @@ def test_an_upgrade_that_is_killed_anywhere_leaves_the_database_of_before(databa
         for statement in STATEMENTS:
             with pytest.raises(Crash), crash_at(statement):
                 upgrade(url)
-            with closing(Store(pool.books.store._engine(url))) as store, store.read() as connection:
+            with closing(Store(pool.books.store.open_engine(url))) as store, store.read() as connection:
                 assert events(connection) == before
                 assert connection.scalar(text("SELECT version_num FROM alembic_version")) == BEFORE
         upgrade(url)

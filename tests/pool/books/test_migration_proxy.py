@@ -61,7 +61,7 @@ def at_0003(url: str) -> dict[str, list[tuple[Any, ...]]]:
     """Make the database as the version before left it; all of its rows."""
     config = Config()
     config.set_main_option("script_location", str(pool.books.store.MIGRATIONS))
-    with closing(Store(pool.books.store._engine(url))) as store, store.write() as connection:
+    with closing(Store(pool.books.store.open_engine(url))) as store, store.write() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0003")
         for row in ROWS:
@@ -119,7 +119,7 @@ OUT_OF_ORDER = (
 def test_a_book_of_before_that_is_out_of_order_in_time_raises_no_false_alarm(databases: Databases) -> None:
     with databases.fresh_url(upgraded=False) as url:
         at_0003(url)
-        with closing(Store(pool.books.store._engine(url))) as store, store.write() as connection:
+        with closing(Store(pool.books.store.open_engine(url))) as store, store.write() as connection:
             for row in OUT_OF_ORDER:
                 connection.execute(text(row))
         upgrade(url)
@@ -199,7 +199,7 @@ def test_an_upgrade_that_is_killed_anywhere_leaves_the_database_of_before(databa
         for statement in STATEMENTS:
             with pytest.raises(Crash), crash_at(statement):
                 upgrade(url)
-            with closing(Store(pool.books.store._engine(url))) as store, store.read() as connection:
+            with closing(Store(pool.books.store.open_engine(url))) as store, store.read() as connection:
                 assert rows_of(connection) == before
                 assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "0003"
         upgrade(url)

@@ -38,7 +38,7 @@ def as_before(url: str) -> Rows:
     """Make the database as that version left it: what is in it."""
     config = Config()
     config.set_main_option("script_location", str(pool.books.store.MIGRATIONS))
-    with closing(Store(pool.books.store._engine(url))) as store:
+    with closing(Store(pool.books.store.open_engine(url))) as store:
         with store.write() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, BEFORE)
@@ -96,7 +96,7 @@ def statements(url: str) -> int:
 
 
 def assert_is_as_before(url: str, before: Rows) -> None:
-    with closing(Store(pool.books.store._engine(url))) as store, store.read() as connection:
+    with closing(Store(pool.books.store.open_engine(url))) as store, store.read() as connection:
         assert rows(connection) == before
         assert connection.scalar(text("SELECT version_num FROM alembic_version")) == BEFORE
 

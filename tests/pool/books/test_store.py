@@ -265,7 +265,7 @@ def tables_of_the_schema(databases: Databases) -> dict[str, Any]:
     """What SQLAlchemy makes of the tables, without any migration."""
     with (
         databases.fresh_url(upgraded=False) as url,
-        closing(Store(pool.books.store._engine(url))) as empty,
+        closing(Store(pool.books.store.open_engine(url))) as empty,
         empty.write() as connection,
     ):
         metadata.create_all(connection)
@@ -350,7 +350,7 @@ def test_an_upgrade_that_is_killed_anywhere_leaves_an_empty_database(databases: 
         for statement in (3, 20, 40, 60, 80, 1000):
             with pytest.raises(Crash), crash_at(statement):
                 upgrade(url)
-            empty = Store(pool.books.store._engine(url))
+            empty = Store(pool.books.store.open_engine(url))
             with empty.read() as connection:
                 assert inspect(connection).get_table_names() == []
             empty.close()

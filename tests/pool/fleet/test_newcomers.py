@@ -97,7 +97,7 @@ def test_who_holds_the_most_names_makes_room_for_a_machine(small: Door, scope: s
     assert shown_out < len(small.shown_out)
     assert set(small.shown_out) <= set(strangers)
     bound = {"address": 6, "tenant": 9, "all": 12}[scope]
-    assert small.newcomers._all.taken <= bound
+    assert small.newcomers.held <= bound
 
 
 def test_one_source_of_ipv6_has_the_places_of_one_however_many_addresses_it_has(small: Door) -> None:

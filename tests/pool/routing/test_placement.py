@@ -313,12 +313,12 @@ async def test_who_finds_no_room_waits_and_is_moved_when_there_is(
         desk.follow(upstream(NORTH))
         miner = desk.miner(subscribed=subscribed)
         desk.mines_on("acme", NORTH)
-        desk.north().channel.extranonces._capacity = 0
+        desk.north().channel.extranonces.capacity = 0
         desk.up(desk.north())
         await rounds(20)
         assert miner.channel is desk.own
         assert desk.placement.moved.total() == 0, "what did not happen is not counted"
-        desk.north().channel.extranonces._capacity = 10
+        desk.north().channel.extranonces.capacity = 10
         await rounds(6)
         if subscribed:
             assert is_on(miner, desk.north())

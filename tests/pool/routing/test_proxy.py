@@ -195,13 +195,13 @@ async def test_events_that_wait_are_bounded(tmp_path: Path) -> None:
 async def test_an_upstream_runs_from_the_start_where_a_tenant_mines_on_it(tmp_path: Path) -> None:
     """And costs nothing where nobody does."""
     async with wired(tmp_path) as desk:
-        assert (desk.proxy.in_use, desk.proxy.status().upstreams) == (False, ())
+        assert (bool(len(desk.proxy.routes)), desk.proxy.status().upstreams) == (False, ())
         mine_on(desk.side, "acme", "north")
         with desk.side.store.read() as connection:
             for tenant in load(connection).tenants:
                 desk.registry.put_tenant(tenant)
         desk.proxy.changed()
-        await until(lambda: desk.proxy.in_use)
+        await until(lambda: bool(len(desk.proxy.routes)))
         (status,) = desk.proxy.status().upstreams
         assert (status.upstream_id, status.order_id, status.serving) == (NORTH, None, None)
         assert desk.proxy.routes.get((UPSTREAM, NORTH)) is not None

@@ -227,9 +227,7 @@ async def test_no_miner_has_a_higher_difficulty_than_the_upstream(
 
 async def test_it_is_never_below_our_own_least(autojump_clock: MockClock) -> None:
     """An upstream that asks for every hash must not have us drown in shares."""
-    async with holding() as desk:
-        least = msgspec.structs.replace(desk.stage.services.vardiff, difficulty_log2_min=-24)
-        desk.it._services = msgspec.structs.replace(desk.it._services, vardiff=least)
+    async with holding(least_log2=-24) as desk:
         desk.upstream.owner.on_target(EVERY_HASH)
         assert desk.it.channel.vardiff is not None
         assert desk.it.channel.vardiff.difficulty_log2_max == -24

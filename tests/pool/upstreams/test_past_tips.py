@@ -28,5 +28,5 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     tips = PastTips(lambda tip: False)
     for number in range(30):
         assert tips.admit(number.to_bytes(32, "little"))
-    assert len(tips._seen) == 10
+    assert len(tips) == 10
     assert not tips.admit((29).to_bytes(32, "little"))

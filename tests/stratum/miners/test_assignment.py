@@ -288,7 +288,7 @@ def test_who_leaves_on_the_way_gives_both_extranonces_back() -> None:
 @pytest.mark.parametrize("subscribed", [False, True])
 def test_where_there_is_no_room_nobody_is_moved_or_sent(subscribed: bool) -> None:
     three = ThreeChannels()
-    three.other.extranonces._capacity = 1
+    three.other.extranonces.capacity = 1
     three.other.lease(None, 0.0)
     miner = three.miner(subscribed=subscribed)
     with pytest.raises(ExtranonceExhausted):
@@ -328,7 +328,7 @@ class Moves(RuleBasedStateMachine):
         super().__init__()
         self.three = ThreeChannels(extranonce1_size=1)
         for channel in (self.three.own, self.three.other):
-            channel.extranonces._capacity = self.PREFIXES
+            channel.extranonces.capacity = self.PREFIXES
         self.miners: list[Miner] = []
         self.told: dict[Miner, Channel] = {}  # whose extranonces it has
         self.worked: dict[int, tuple[Channel, set[tuple[ExtranonceSpace, bytes]]]] = {}  # by job

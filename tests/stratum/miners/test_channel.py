@@ -176,13 +176,13 @@ def test_engine_and_channel_forget_jobs_together_however_many_aliases_there_are(
     for _ in range(JOBS_PER_CHANNEL_MAX + 20):
         stage.channel.alias()
         jobs.append([f"{stage.channel.current.seq:x}" if stage.channel.current else "", *miner.job[1:]])
-    assert len(stage.channel._jobs) == JOBS_PER_CHANNEL_MAX
+    assert len(stage.channel.jobs) == JOBS_PER_CHANNEL_MAX
     live = [int(job[0], 16) >= stage.channel.oldest_live_seq for job in jobs]
     assert live.count(True) == JOBS_PER_CHANNEL_MAX
     for job, lives in list(zip(jobs, live, strict=True))[::13]:
         assert is_known(miner, job) == lives
     stage.publish(make_work(refresh=1))
-    assert len(stage.channel._jobs) == JOBS_PER_CHANNEL_MAX
+    assert len(stage.channel.jobs) == JOBS_PER_CHANNEL_MAX
 
 
 def test_templates_of_forgotten_work_are_let_go() -> None:
@@ -190,8 +190,8 @@ def test_templates_of_forgotten_work_are_let_go() -> None:
     for refresh in range(5 * WORKS_MAX):
         channel.publish(make_work(refresh=refresh), rate=1)
         channel.alias()
-    assert len(channel._jobs) == 2 * WORKS_MAX
-    assert len({id(job.work) for job in channel._jobs.values()}) == WORKS_MAX
+    assert len(channel.jobs) == 2 * WORKS_MAX
+    assert len({id(job.work) for job in channel.jobs.values()}) == WORKS_MAX
 
 
 # Solutions

@@ -190,7 +190,7 @@ class Stage:
                 continue
             if miner.extranonce1 not in self.prefixes:
                 self.prefixes.append(miner.extranonce1)
-            for seq, job in channel._jobs.items():
+            for seq, job in channel.jobs.items():
                 judged = self.stage.engine.judged_at(miner.session.slot, channel.number, seq)
                 key = (*space(job), miner.extranonce1)
                 expected = self.decided.get(key, self.starts.get(made_of(job), START_LOG2))

@@ -155,11 +155,11 @@ class Pool(RuleBasedStateMachine):
 
     @invariant()
     def what_is_remembered_is_bounded(self) -> None:
-        assert len(self.space._resting) + len(self.sessions) <= 256
+        assert len(self.space.resting) + len(self.sessions) <= 256
 
 
 TestPool = Pool.TestCase
-TestPool.settings = settings(deadline=None, derandomize=True, max_examples=60, stateful_step_count=40)
+TestPool.settings = settings(deadline=None, derandomize=True, max_examples=30, stateful_step_count=40)
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -172,7 +172,7 @@ def test_what_rests_does_not_pile_up(size: int) -> None:
             assert space.resume(prefix) == []
         else:
             prefix = allocate(space, seq - JOBS_KEPT)
-    assert len(space._resting) <= 2 * JOBS_KEPT
+    assert len(space.resting) <= 2 * JOBS_KEPT
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -187,8 +187,8 @@ def test_who_comes_and_goes_without_work_costs_no_prefix_and_no_memory(
         assert stranger != miner
         space.release(stranger, 1, [(1, 0)], worked=False)
     assert not space.full(0.0)
-    assert len(space._resting) == 0
-    assert len(space._unworked) <= 100
+    assert len(space.resting) == 0
+    assert len(space.unworked) <= 100
     assert len(space.parked) <= 100
 
 

@@ -99,7 +99,7 @@ def test_who_came_back_in_vain_mines_where_it_is() -> None:
 )
 def test_where_there_is_no_room_a_miner_gets_a_place_on_the_first_channel(said: tuple[Said, ...]) -> None:
     three = ThreeChannels()
-    three.other.extranonces._capacity = 1
+    three.other.extranonces.capacity = 1
     three.other.lease(None, 0.0)
     three.stage.placement_guess.guesses["10.0.0.1"] = three.other
     miner, heard = placed(three, three.other, *said)
@@ -116,7 +116,7 @@ def test_where_there_is_no_room_nobody_mines_what_its_address_was_guessed_to_min
     """That may be another tenant's account, and the pool would pay as well."""
     three = ThreeChannels()
     third = three.stage.add_channel(2, 4)
-    third.extranonces._capacity = 1
+    third.extranonces.capacity = 1
     third.lease(None, 0.0)
     three.stage.placement_guess.guesses["10.0.0.1"] = three.other
     miner, _ = placed(three, third, *said)
@@ -131,7 +131,7 @@ def test_where_there_is_no_room_nobody_mines_what_its_address_was_guessed_to_min
 def test_who_has_a_prefix_and_does_not_say_its_name_keeps_no_machine_out() -> None:
     """An upstream's space may be small, and strangers at a site's address take all of it for ever."""
     three = ThreeChannels()
-    three.other.extranonces._capacity = 4
+    three.other.extranonces.capacity = 4
     three.stage.placement_guess.guesses["10.0.0.1"] = three.other
     strangers = [three.stage.connect() for _ in range(4)]
     for stranger in strangers:

@@ -15,6 +15,7 @@ from tests.stages.sockets import (
     Miner,
     accepted,
     make_work,
+    pass_in_silence,
     serving,
     virtual_clock,
 )
@@ -83,7 +84,7 @@ async def test_each_channel_repeats_its_own_job_to_who_would_give_up(clock: trio
         twin = a_twin(server)
         other = await mining_on(server, twin, "acme.c01.u2")
         first = other.job
-        await trio.sleep(JOB_INTERVAL_S - 5)
+        await pass_in_silence(clock, JOB_INTERVAL_S - 5)
         server.publish(make_work(2))
         with trio.fail_after(20):
             repeated = await other.notified("mining.notify")
@@ -102,7 +103,7 @@ async def test_a_paused_channel_has_no_aliases_and_tells_nobody_anything(
         (session,) = twin.sessions
         session.bounds_changed()
         twin.waiting.add(session)
-        await trio.sleep(3 * JOB_INTERVAL_S)
+        await pass_in_silence(clock, 3 * JOB_INTERVAL_S)
         assert twin.current is before
         assert await other.hears_nothing()
         twin.paused = False
@@ -192,7 +193,7 @@ async def test_who_cannot_be_told_is_sent_away_counted_and_dropped(clock: trio.t
 async def test_a_move_to_where_there_is_no_room_is_none() -> None:
     async with serving() as server:
         other = server.add_channel(2, 2, 4)
-        other.extranonces._capacity = 0
+        other.extranonces.capacity = 0
         await mining_on(server, server.channel, "acme.c01.u1", subscribed=True)
         (session,) = server.channel.sessions
         assert server.board.distribution.move(session, other) is None

@@ -365,7 +365,7 @@ async def test_who_has_had_no_share_for_long_leaves_when_somebody_wants_its_extr
 ) -> None:
     """Names are free, and an upstream's space may be small."""
     async with running() as server:
-        server.channel.extranonces._capacity = 3
+        server.channel.extranonces.capacity = 3
         miner = await mining(server, "192.0.2.1", [])
         strangers = [MemoryConnection(server, "192.0.2.2", [], f"acme.c01.u{n}") for n in range(2)]
         for stranger in strangers:
