@@ -29,6 +29,7 @@ from pool.reports.formulas import no_formula
 from pool.reports.text_table import GAP, Head, TextTable, cells, padded
 
 PAGE_ROWS: Final = 1_000
+NO_ROWS: Final = "none"  # for a person; who reads from a pipe gets the headings, as always
 NOTHING: Final = "-"  # what a table has where there is no value
 
 Row = dict[str, Any]
@@ -173,6 +174,9 @@ def _write_text(pages: Iterable[list[Row]], columns: Sequence[Column], out: Text
             shown = [it for it in columns if not it.live or any(row.get(it.key) is not None for row in page)]
             heads = [Head(it.title, it.right) for it in shown]
             table = TextTable(heads, shutil.get_terminal_size().columns if out.isatty() else None)
+        if not page and out.isatty():
+            out.write(f"{NO_ROWS}\n")
+            return
         lines = table.lines([[_cell(it, row) for it in shown] for row in page])
         out.writelines(f"{line}\n" for line in lines)
 

@@ -311,11 +311,11 @@ def test_whoever_has_read_enough_ends_the_command_without_a_word(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to write to")
-@pytest.mark.parametrize("arguments", WRITES, ids=" ".join)
-def test_a_full_disk_is_said(arguments: tuple[str, ...], home: Path) -> None:
+@pytest.mark.parametrize("arguments", WRITES[:2], ids=" ".join)
+def test_a_full_disk_is_said(arguments: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [*ANGARA, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=home
+            [*ANGARA, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert done.stderr == "angara: cannot write to standard output: No space left on device\n"
     assert done.returncode == 1

@@ -85,6 +85,14 @@ def test_on_a_terminal_it_fits_or_wraps_and_no_name_is_cut(terminal: Any, width:
         assert word in text
 
 
+def test_a_person_is_told_that_there_are_none_and_a_pipe_has_the_headings(
+    terminal: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show([], COLUMNS[:2])
+    assert capsys.readouterr().out == "name  address\n"
+    assert terminal(80, []) == "none\n"
+
+
 def test_a_sentence_wraps_between_its_words_when_that_is_enough(terminal: Any) -> None:
     lines = terminal(240, [ROW]).splitlines()
     assert len(lines) == 3
