@@ -34,6 +34,11 @@ def pytest_configure() -> None:
     move_there()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first: in the end nobody waits for it."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def standing_still(run_sync: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """`trio.to_thread.run_sync`, during which a virtual clock only moves when a test moves it."""
     working: Working = WeakKeyDictionary()  # threads, and the threshold from before the first of them

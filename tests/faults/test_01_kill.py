@@ -159,6 +159,7 @@ def store(tmp_path: Path) -> Store:
     return opened
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.soak)])
 async def test_no_acknowledged_share_is_lost_or_doubled_by_kill_9(
     tmp_path: Path, store: Store, kills: int

@@ -69,6 +69,7 @@ async def stopped(process: subprocess.Popen[bytes], how: int) -> None:
         await trio.to_thread.run_sync(process.wait)
 
 
+@pytest.mark.long
 async def test_no_share_that_was_forwarded_is_lost_or_doubled_by_kill_9(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

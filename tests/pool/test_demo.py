@@ -111,6 +111,7 @@ def group_is_gone(process: "subprocess.Popen[str]") -> bool:
     return False
 
 
+@pytest.mark.long
 def test_demo_mines_three_blocks_and_goes_on_with_the_same_chain(tmp_path: Path) -> None:
     with demo(tmp_path, "--blocks", "3") as first:
         assert first.ends() == 0

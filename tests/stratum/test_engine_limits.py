@@ -320,11 +320,12 @@ def test_an_owners_destructor_may_call_the_engine() -> None:
 # The build for sanitizers
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not (shutil.which("make") and shutil.which("g++")), reason="needs make and g++")
 def test_the_engine_keeps_every_promise_under_sanitizers() -> None:
     """AddressSanitizer and UndefinedBehaviorSanitizer on made-up inputs: see stratum/native/fuzz_feed.cpp."""
     ran = subprocess.run(
-        ["make", "--no-print-directory", "sanitize"], cwd=ROOT, capture_output=True, text=True
+        ["make", "--no-print-directory", "--jobs=2", "sanitize"], cwd=ROOT, capture_output=True, text=True
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "every promise held" in ran.stdout

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+import pytest
 import trio
 from typer.testing import CliRunner, Result
 
@@ -317,6 +318,7 @@ async def test_a_node_that_is_down_is_told(regtest: Regtest, tmp_path: Path) -> 
         assert it.world.batches() == ()
 
 
+@pytest.mark.long
 async def test_kill_9_in_every_call_that_matters(regtest: Regtest, tmp_path: Path) -> None:
     """A process that dies with SIGKILL; the same command again, and each tenant is paid once."""
     async with office(regtest, tmp_path) as it:
