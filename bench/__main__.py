@@ -34,6 +34,7 @@ SITE_SHARES_PER_S = 3_700  # 22,400 machines at a share every 6 s
 UPSTREAM_DIFFICULTY_LOG2 = -25
 PROXY_SESSIONS = 5_600
 PROXY_RUNS = 3
+BLOCKS_S = 30  # a block every few seconds, as luck has it
 START_S_MAX = 60.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -134,9 +135,11 @@ def new_block() -> None:
             f"  reconnect: {max(SESSIONS):,} miners at once, all have a job after {result['connect_s']:.1f} s"
         )
     with pool(blocks=True) as (_, port):
-        result = load(port, "--sessions", max(SESSIONS), "--hold", "--seconds", 12)
+        result = load(port, "--sessions", max(SESSIONS), "--hold", "--seconds", BLOCKS_S)
         jobs = result["jobs_clean"]
-        if jobs["count"]:
+        if not jobs["count"]:
+            print(f"  new block: none in {BLOCKS_S} s")
+        else:
             print(
                 f"  new block: {jobs['count']} jobs reached the last of {max(SESSIONS):,} sessions in "
                 f"{jobs['median_ms']:.0f} ms (median), {jobs['max_ms']:.0f} ms (max) after the first"
