@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp)
 
-.PHONY: install lock run check test test-without-processes soak lint types bench coverage mutants diagrams sanitize fuzz clean
+.PHONY: install lock run check test test-without-processes soak lint types package bench coverage mutants diagrams sanitize fuzz clean
 
 install: $(STAMP)
 
@@ -62,6 +62,17 @@ types: install
 
 bench: install
 	$(BIN)/python -m bench
+
+# What operators install, in an environment with nothing else in it and away from the sources: the steps of
+# docker/Dockerfile.
+package:
+	rm -rf build/package
+	$(PYTHON) -m venv build/package/venv
+	build/package/venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/package .
+	build/package/venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	build/package/venv/bin/pip install --quiet --disable-pip-version-check --no-deps build/package/angara-*.whl
+	cd build/package && venv/bin/angara demo --blocks 3 --stratum 127.0.0.1:0
+	cd build/package && venv/bin/angara ledger verify --data-dir angara-demo
 
 # How much of the money's code its own tests run, branches too, with a floor.
 coverage: install

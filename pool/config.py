@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import inspect
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from pool.books.bookkeeper import BookTimes
 from pool.chain.addresses import BadAddress, script_for
@@ -92,6 +94,7 @@ class StratumTable(_Table, frozen=True):
 
 class DatabaseTable(_Table, frozen=True):
     url: str | None = None
+    password_file: str | None = None  # for a URL without one: settings are read by more people than secrets
 
 
 class _File(_Table, frozen=True):
@@ -221,8 +224,32 @@ def _checked(file: _File, base: Path) -> PoolConfig:
             half_open_per_address_max=limits.half_open_per_address,
         ),
         payouts=file.payouts,
-        database_url=file.database.url or database_url(path_in(base, pool.data_dir, "pool.data_dir")),
+        database_url=_database(file.database, base)
+        or database_url(path_in(base, pool.data_dir, "pool.data_dir")),
     )
+
+
+def _database(table: DatabaseTable, base: Path) -> str | None:
+    if table.password_file is None:
+        return table.url
+    try:
+        url = make_url(table.url or "")
+    except ArgumentError:
+        url = None  # its words have the URL, which may have a secret
+    if url is None or url.username is None:
+        raise BadConfig("database: password_file needs a url, postgresql://USER@HOST/NAME")
+    if url.password is not None:
+        raise BadConfig("database: give the password in url or in password_file, not both")
+    secret = _secret(base, table.password_file, "database")
+    return url.set(password=secret).render_as_string(hide_password=False)
+
+
+def _secret(base: Path, name: str, what: str) -> str:
+    path = path_in(base, name, f"{what}: password_file")
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise BadConfig(f"{what}: cannot read the password_file {path}") from None
 
 
 def _nodes(tables: list[NodeTable], base: Path) -> tuple[NodeConfig, ...]:
@@ -234,11 +261,7 @@ def _nodes(tables: list[NodeTable], base: Path) -> tuple[NodeConfig, ...]:
         if table.password_file is not None:
             if password is not None:
                 raise BadConfig(f"node {table.name}: give password or password_file, not both")
-            path = path_in(base, table.password_file, f"node {table.name}: password_file")
-            try:
-                password = path.read_text().strip()
-            except (OSError, UnicodeDecodeError):
-                raise BadConfig(f"node {table.name}: cannot read the password_file {path}") from None
+            password = _secret(base, table.password_file, f"node {table.name}")
         cookie_file = None
         if table.cookie_file is not None:
             cookie_file = path_in(base, table.cookie_file, f"node {table.name}: cookie_file")
@@ -273,7 +296,7 @@ def _endpoints(table: StratumTable, base: Path) -> tuple[Endpoint, ...]:
     for text in table.listen_tls:
         assert table.certificate is not None
         host, port = parse_address(text, "stratum.listen_tls")
-        certificate = str(path_in(base, table.certificate, "stratum.miners.certificate"))
+        certificate = str(path_in(base, table.certificate, "stratum.certificate"))
         key = None if table.key is None else str(path_in(base, table.key, "stratum.key"))
         endpoints.append(Endpoint(host=host, port=port, certificate=certificate, key=key, proxies=proxies))
     if not endpoints:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy.engine import make_url
 
 from pool.config import BadConfig, load_config, parse_address, parse_difficulty
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
@@ -114,6 +115,33 @@ def test_tls_and_balancers(tmp_path: Path) -> None:
             proxies=(ip_network("10.0.0.1/32"), ip_network("2001:db8::/32")),
         ),
     )
+
+
+def test_the_password_of_the_database_may_have_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("p@ss/word:?\n")
+    database = '[database]\nurl = "postgresql://angara@db/angara"\npassword_file = "secret"\n'
+    url = make_url(load_config(write(tmp_path, GOOD + database)).database_url)
+    assert (url.username, url.password, url.host, url.database) == ("angara", "p@ss/word:?", "db", "angara")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (None, "password_file needs a url, postgresql://USER@HOST/NAME"),
+        ("sqlite:///angara.db", "password_file needs a url, postgresql://USER@HOST/NAME"),
+        (f"{SECRET}@db", "password_file needs a url, postgresql://USER@HOST/NAME"),
+        ("postgresql://angara@db/angara", "database: cannot read the password_file"),
+        (f"postgresql://angara:{SECRET}@db/angara", "give the password in url or in password_file, not both"),
+    ],
+)
+def test_a_file_for_the_password_that_cannot_be_is_refused_in_words(
+    tmp_path: Path, url: str | None, words: str
+) -> None:
+    named = "" if url is None else f'url = "{url}"\n'
+    with pytest.raises(BadConfig) as error:
+        load_config(write(tmp_path, f'{GOOD}[database]\n{named}password_file = "missing"\n'))
+    assert words in str(error.value)
+    assert SECRET not in str(error.value)
 
 
 def test_password_may_have_a_file_of_its_own(tmp_path: Path) -> None:
