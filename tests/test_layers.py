@@ -49,7 +49,7 @@ ROOMS = {
         "regtest",
         "chain",
         "log_lines settings_file",
-        "reports swarm data_dir store_error",
+        "reports swarm data_dir store_error http_connection",
     ),
 }
 SANS_IO = (

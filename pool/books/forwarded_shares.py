@@ -8,8 +8,9 @@ one counts it as unanswered. What is resolved gives a tally, and the commit with
 
 Invariants: a share that was noted is tallied exactly once (unless the engine had done it already), and gives
 exactly one verdict of its upstream if it was sent. What cannot be sent is resolved in the same step: no
-commit comes in between, so there is no row of it. At most UNRESOLVED_MAX wait; what is counted between two
-commits is added up by machine. Must not know: connections, the database.
+commit comes in between, so there is no row of it. At most `unresolved_max` wait, and beside them
+UNRESOLVED_BLOCKS_MAX blocks of each upstream; what is counted between two commits is added up by machine.
+Must not know: connections, the database.
 """
 
 from collections import Counter
@@ -22,12 +23,18 @@ from pool.books import upstream_verdicts
 from pool.books.upstream_verdicts import UpstreamTally
 from stratum.tallies import Verdict, pack_tallies
 from stratum.upstream.shares import (
+    UNANSWERED_BLOCKS_MAX,
     UNRESOLVED_MAX,
     NotSent,
     RejectReason,
     SubmitAnswer,
     SubmitVerdict,
 )
+
+# Blocks of one upstream for which there is room whatever else waits: of a connection that serves and of the
+# one before it. Each upstream has its own, since it is the upstream that says what is a block: one that
+# answers nothing and calls every share a block fills nobody else's. Of all 64 upstreams together 10 MiB.
+UNRESOLVED_BLOCKS_MAX: Final = 2 * UNANSWERED_BLOCKS_MAX
 
 TALLY_OF: Final = {
     SubmitVerdict.ACCEPTED: Verdict.ACCEPTED,
@@ -72,6 +79,8 @@ class ForwardedShares:
         self.on_change = on_change
         self._unresolved_max = unresolved_max
         self._noted: dict[bytes, Forwarded] = {}  # and not resolved
+        self._block_of: dict[bytes, str] = {}  # which upstream's, of those that have a place of their own
+        self._blocks: Counter[str] = Counter()  # the same by upstream
         self._without_row: dict[bytes, Forwarded] = {}  # of those, since the last commit
         self._rows_resolved: list[bytes] = []
         self._tallies: Counter[tuple[int, int, int, Verdict]] = Counter()
@@ -81,11 +90,17 @@ class ForwardedShares:
         """How many shares are noted and not resolved."""
         return len(self._noted)
 
-    def note(self, share: Forwarded) -> NotSent | None:
-        """It is about to be sent. Where there is no room it must not be: then that is what became of it."""
+    def note(self, share: Forwarded, *, block_of: str | None = None) -> NotSent | None:
+        """It is about to be sent. Where there is no room it must not be: then that is what became of it.
+
+        `block_of` is the upstream to which the share is a block."""
         if share.key in self._noted:
             raise KeyError(f"{share.key.hex()} is noted already")
-        full = len(self._noted) >= self._unresolved_max
+        reserved = block_of is not None and self._blocks[block_of] < UNRESOLVED_BLOCKS_MAX
+        full = not reserved and len(self._noted) - len(self._block_of) >= self._unresolved_max
+        if reserved and block_of is not None:
+            self._block_of[share.key] = block_of
+            self._blocks[block_of] += 1
         if full:
             self._tally(share, Verdict.UNDELIVERED)
         else:
@@ -96,6 +111,8 @@ class ForwardedShares:
     def resolve(self, key: bytes, answer: SubmitAnswer | NotSent) -> None:
         """What became of a share that was noted: it is counted, and forgotten."""
         share = self._noted.pop(key)
+        if (upstream := self._block_of.pop(key, None)) is not None:
+            self._blocks[upstream] -= 1
         if self._without_row.pop(key, None) is None:
             self._rows_resolved.append(key)
         if isinstance(answer, NotSent):

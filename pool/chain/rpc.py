@@ -165,6 +165,11 @@ class RpcClient:
         return _result(status, answer, call_id)
 
     async def _post(self, body: bytes, authorization: str | None, bytes_max: int) -> tuple[int, bytes]:
+        # A thread that read a cookie is waited for, whatever was cancelled meanwhile; and then the client,
+        # which a pool closes when it stops, must not be asked.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._http.is_closed:
+            raise NodeUnreachable("the connections to the node are closed: the pool stops")
         headers = {} if authorization is None else {"Authorization": authorization}
         request = self._http.build_request("POST", self._url, content=body, headers=headers)
         request.stream = _Body(body)

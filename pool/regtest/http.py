@@ -21,7 +21,6 @@ import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from starlette.applications import Starlette
@@ -29,6 +28,8 @@ from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from pool.http_connection import HttpConnection
 
 log = structlog.get_logger()
 
@@ -94,7 +95,7 @@ class HttpServer:
                 await _turn_away(stream)
             else:
                 spoken = cast(Any, _Spoken(stream))
-                await TCPServer(self._app, self._config, self._context, ConnectionState({}), spoken)
+                await HttpConnection(self._app, self._config, self._context, ConnectionState({}), spoken)
         finally:
             self._connections -= 1
 

@@ -218,8 +218,9 @@ class UpstreamChannel:
             target=origin.target,
         )
         found = solution.hash_internal[::-1].hex()
+        block_of = self.record.name if solution.is_block else None
         try:
-            refusal = self._services.submits.note(share)
+            refusal = self._services.submits.note(share, block_of=block_of)
         except KeyError:  # it is on its way already; a duplicate must neither be counted nor end the pool
             self._log.error("share_forwarded_already", hash=found)
             return

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pool.books.forwarded_shares import Forwarded, ForwardedShares, SubmitChanges, unanswered
+from pool.books.forwarded_shares import (
+    UNRESOLVED_BLOCKS_MAX,
+    Forwarded,
+    ForwardedShares,
+    SubmitChanges,
+    unanswered,
+)
 from pool.books.upstream_verdicts import UpstreamTally, pack, unpack
 from stratum.tallies import Verdict, unpack_tallies
 from stratum.upstream.shares import (
@@ -187,6 +193,23 @@ def test_two_connections_of_one_upstream_have_room() -> None:
     book = ForwardedShares()
     note(book, *(share(number) for number in range(UNRESOLVED_MAX)))
     assert book.note(share(UNRESOLVED_MAX)) is NotSent.TOO_MANY_UNRESOLVED
+
+
+def test_a_block_has_room_however_many_shares_wait_and_however_many_blocks_of_others() -> None:
+    """Mute upstreams fill all of it, and one of them calls each share a block."""
+    book = ForwardedShares(unresolved_max=2)
+    note(book, share(1), share(2))
+    assert book.note(share(3)) is NotSent.TOO_MANY_UNRESOLVED
+    for number in range(UNRESOLVED_BLOCKS_MAX):
+        assert book.note(share(100 + number), block_of="evil") is None
+    assert book.note(share(50), block_of="evil") is NotSent.TOO_MANY_UNRESOLVED
+    assert book.note(share(4), block_of="north") is None
+    assert book.note(share(3)) is NotSent.TOO_MANY_UNRESOLVED, "what is no block has no part in it"
+    resolve(book, share(100))
+    assert book.note(share(50), block_of="evil") is None, "a place is free again"
+    resolve(book, share(1))
+    note(book, share(5))
+    assert len(book) == 3 + UNRESOLVED_BLOCKS_MAX
 
 
 def test_a_share_is_noted_once_and_resolved_once_and_what_is_refused_changes_nothing() -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import threading
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +16,7 @@ import pytest
 import trio
 import trio.testing
 
+import pool.chain.rpc
 from pool.chain.rpc import (
     ANSWER_BYTES_MAX,
     CALLS_MAX,
@@ -377,6 +379,33 @@ async def test_a_cookie_file_without_a_cookie_is_an_error_of_its_own(
         with pytest.raises(kind, match=reason) as failed:
             await client.call("getblockcount")
     assert "c00kie-secret" not in str(failed.value)
+
+
+async def test_who_stops_while_a_cookie_is_read_asks_nobody_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread is waited for whatever was cancelled; a pool that stops has closed its nodes by then."""
+    may_end, ends = threading.Event(), trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def slow(path: Path) -> bytes:
+        token.run_sync_soon(ends.set)
+        may_end.wait()
+        return b"a:b"
+
+    monkeypatch.setattr(pool.chain.rpc, "_read_cookie", slow)
+    node = NodeThatAnswers()
+    async with connected(node, Credentials(cookie_file=tmp_path / ".cookie")) as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.call, "uptime")
+            await ends.wait()
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await client.aclose()
+            may_end.set()
+        assert node.calls == []
+        with pytest.raises(NodeUnreachable, match="the pool stops"):
+            await client.call("uptime")
 
 
 async def test_a_cookie_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:

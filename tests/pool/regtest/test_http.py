@@ -446,3 +446,33 @@ async def test_pipelined_and_100_continue_requests_are_answered(tmp_path: Path) 
         assert await first_line(stream) == b"HTTP/1.1 100 Continue"
         await stream.send_all(body)
         assert await first_line(stream) == b"HTTP/1.1 200 OK"
+
+
+OTHER_PROTOCOLS = {
+    "HTTP/2 by an upgrade": b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+    b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+    "HTTP/2 by its preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5),
+    "a websocket": b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+}
+AN_ERROR_OF_HTTP1 = {b"404", b"405"}
+
+
+@pytest.mark.parametrize("what", OTHER_PROTOCOLS)
+async def test_a_connection_turns_into_no_other_protocol(tmp_path: Path, what: str) -> None:
+    """On HTTP/2 a stranger would have a hundred requests at once on a connection, past the bound on those."""
+    async with running(tmp_path) as rpc:
+        async with raw_peer(rpc) as stream:
+            await stream.send_all(OTHER_PROTOCOLS[what])
+            version, status, *_ = (await first_line(stream)).split()
+            assert version == b"HTTP/1.1"
+            assert status in AN_ERROR_OF_HTTP1
+        assert await rpc("getblockcount") == 0
+
+
+async def test_who_asks_for_an_upgrade_and_for_a_call_gets_the_call(tmp_path: Path) -> None:
+    """As curl does, with --http2."""
+    body = b'{"method":"getblockcount"}'
+    async with running(tmp_path) as rpc, raw_peer(rpc) as stream:
+        await stream.send_all(request_of(rpc, body, b"Connection: Upgrade\r\nUpgrade: h2c\r\n"))
+        assert await first_line(stream) == b"HTTP/1.1 200 OK"

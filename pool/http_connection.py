@@ -1,0 +1,65 @@
+"""One connection of HTTP/1.1, and of nothing else, on Hypercorn's state machine of it.
+
+Hypercorn by itself lets whoever connects change to HTTP/2, by `Upgrade: h2c` or by the preface alone, and to
+a websocket: a hundred requests at once on one connection, each with its buffers, past every bound that is
+counted by connection. Nobody needs that here. An upgrade that is asked for is not taken, as a server may
+always do (RFC 9110, 7.8), and the preface of HTTP/2 is a request for nothing that there is.
+
+Must not know: who asks, and what for.
+"""
+
+from typing import Any, cast
+
+import h11
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+
+class HttpConnection(TCPServer):
+    """To be awaited: serves a stream without TLS until either side is done with it."""
+
+    async def run(self) -> None:
+        """As Hypercorn's own, without what else a connection may turn into."""
+        socket = self.stream.socket
+        try:
+            client = parse_socket_addr(socket.family, socket.getpeername())
+            server = parse_socket_addr(socket.family, socket.getsockname())
+            async with TaskGroup() as tasks:
+                self._task_group = tasks
+                state = ConnectionState(self.state)
+                self.protocol = cast(
+                    Any,
+                    _OnlyHttp1(
+                        self.app,
+                        self.config,
+                        self.context,
+                        tasks,
+                        state,
+                        False,
+                        client,
+                        server,
+                        self.protocol_send,
+                    ),
+                )
+                await self.idle_task.restart(tasks, self._idle_timeout)
+                await self._read_data()
+        except OSError:
+            pass  # gone before it was served
+        finally:
+            await self._close()
+
+
+class _OnlyHttp1(H11Protocol):
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Where Hypercorn changes to HTTP/2."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        """And where it changes to a websocket: for who asks in these words."""
+        kept = [(name, value) for name, value in request.headers if name.lower() != b"upgrade"]
+        plain = h11.Request(
+            method=request.method, target=request.target, headers=kept, http_version=request.http_version
+        )
+        await super()._create_stream(plain)
