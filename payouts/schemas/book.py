@@ -1,7 +1,7 @@
 """The one row about the book itself: which chain it is of, how late it is, who writes to it.
 
 Invariants, held by triggers that the migrations create: there is exactly one row; network, genesis and signet
-challenge are set once and never change; `latest_s` and `lease_epoch` only grow.
+challenge are set once and never change; `latest_s`, `lease_epoch` and `last_change` only grow.
 
 Must not know: chains, clocks, locks.
 """
@@ -26,6 +26,9 @@ book = table(
     words("lease_holder", nullable=True),  # who that was, for a person
     # After this moment nothing is dated before what was written earlier; a book of before may have such rows.
     Column("ordered_from_s", INTEGER, nullable=False, server_default=text("0")),
+    # The newest of the changes, and its hash: none of them goes unseen, the last one neither.
+    Column("last_change", INTEGER, nullable=False, server_default=text("0")),
+    words("last_change_hash", default="0" * 64),
     PrimaryKeyConstraint("id"),
     CheckConstraint("id = 1", name="id"),
     CheckConstraint("(network IS NULL) = (genesis IS NULL)", name="genesis"),

@@ -81,6 +81,8 @@ from pool.fleet.rows import RegistryError
 from stratum.json_depth import too_deep
 
 INTEGER_MAX: Final = (1 << 63) - 1
+SOCKET: Final = "socket"  # where commands come from: a running pool's
+ALONE: Final = "alone"  # the command line, without a pool
 
 
 class LeaseShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,8 +146,10 @@ def _beyond(value: object) -> int | None:
     return next((number for part in parts if (number := _beyond(part)) is not None), None)
 
 
-def execute(desk: Desk, name: str, body: bytes, by: str) -> Any:
-    """Execute an operator's command with its JSON parameters. Raises RegistryError in words."""
+def execute(desk: Desk, name: str, body: bytes, by: str, source: str) -> Any:
+    """Execute an operator's command with its JSON parameters. Raises RegistryError in words.
+
+    `by` and `source` are who gives it and from where (SOCKET, ALONE), for the history."""
     if name not in COMMANDS:
         raise RegistryError(f"there is no command {name!r}")
     command = COMMANDS[name]
@@ -164,6 +168,7 @@ def execute(desk: Desk, name: str, body: bytes, by: str) -> Any:
         desk.network,
         desk.live,
         by=by,
+        source=source,
         command=name,
         subject=command.subject(params),
         state=command.state,
@@ -172,10 +177,10 @@ def execute(desk: Desk, name: str, body: bytes, by: str) -> Any:
 
 
 def execute_alone(database_url: str, network: str | None, name: str, body: bytes, by: str) -> Any:
-    """The same without a pool. `network` is what settings say; without settings the book's own counts. Raises
-    StoreError too."""
-    store = open_store(database_url)
+    """The same without a pool. `network` is what settings say; without settings the book's own counts. A
+    change makes the database where there is none, a question never does. Raises StoreError too."""
+    store = open_store(database_url, new=isinstance(COMMANDS.get(name), Change))
     try:
-        return msgspec.to_builtins(execute(Desk(store, bound_network(store, network)), name, body, by))
+        return msgspec.to_builtins(execute(Desk(store, bound_network(store, network)), name, body, by, ALONE))
     finally:
         store.close()

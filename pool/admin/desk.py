@@ -1,7 +1,7 @@
 """Where the operator's commands are executed: the books, and what a running pool adds to them.
 
 Invariants: only a desk with an operator at it writes, and what it writes leaves a row in `changes` with that
-name, in the same transaction. Must not know: which commands there are.
+name, and from where it was, in the same transaction. Must not know: which commands there are.
 """
 
 import time
@@ -79,6 +79,7 @@ class OperatorDesk(Desk, frozen=True, kw_only=True):
     """A desk with somebody at it who changes something; `state` is what the books say of the subject."""
 
     by: str
+    source: str
     command: str
     subject: str
     state: Callable[[Connection, str], State]
@@ -91,6 +92,7 @@ class OperatorDesk(Desk, frozen=True, kw_only=True):
             note_change(
                 connection,
                 by=self.by,
+                source=self.source,
                 command=self.command,
                 subject=self.subject,
                 was=was,

@@ -19,7 +19,6 @@ import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from starlette.applications import Starlette
@@ -27,15 +26,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pool.admin.commands import execute
+from pool.admin.commands import SOCKET, execute
 from pool.admin.desk import Desk
 from pool.admin.operators import operator_of
 from pool.books.store import DATABASE_ERRORS, words_of
 from pool.fleet.rows import RegistryError
+from pool.http_connection import HttpConnection
 
 log = structlog.get_logger()
 
 BODY_BYTES_MAX: Final = 65_536  # a command is a line
+BODY_TIMEOUT_S: Final = 10.0  # which whoever asks has at hand
+CONNECTIONS_MAX: Final = 64  # one a command, and one command at a time; the others wait until there is room
+CLOSE: Final = {"Connection": "close"}
 UCRED: Final = struct.Struct("3i")  # process, user, group
 OWNER_ONLY: Final = 0o177  # umask: mode 0600, without a moment in which it is anything else
 
@@ -47,11 +50,14 @@ def admin_app(desk: Desk) -> Starlette:
 
     async def command(request: Request) -> Response:
         body = b""
-        async with aclosing(request.stream()) as chunks:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > BODY_BYTES_MAX:
-                    return _json({"error": f"a command has at most {BODY_BYTES_MAX} bytes"}, 413)
+        with trio.move_on_after(BODY_TIMEOUT_S) as patience:
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > BODY_BYTES_MAX:
+                        return _json({"error": f"a command has at most {BODY_BYTES_MAX} bytes"}, 413)
+        if patience.cancelled_caught:
+            return _json({"error": f"no whole command within {BODY_TIMEOUT_S:g} s"}, 408, CLOSE)
         name = request.path_params["name"]
         try:
             run = partial(_run, desk, name, body, request.state.uid)
@@ -73,7 +79,7 @@ def admin_app(desk: Desk) -> Starlette:
 def _run(desk: Desk, name: str, body: bytes, uid: int) -> tuple[Any, str]:
     """In a worker thread: the command's result, and whose command it was."""
     by = operator_of(uid)
-    return execute(desk, name, body, by), by
+    return execute(desk, name, body, by, SOCKET), by
 
 
 async def serve_admin(
@@ -88,11 +94,13 @@ async def serve_admin(
     config.errorlog = None
     config.h11_max_incomplete_size = BODY_BYTES_MAX
     app, context = ASGIWrapper(cast(Any, admin_app(desk))), WorkerContext(None)
+    places = trio.CapacityLimiter(CONNECTIONS_MAX)
 
     async def answer(stream: trio.SocketStream) -> None:
         # Hypercorn's own `serve` does not tell an application who connected.
         state = ConnectionState({"uid": _peer_uid(stream.socket)})
-        await TCPServer(app, config, context, state, cast(Any, stream))
+        async with places:
+            await HttpConnection(app, config, context, state, cast(Any, stream))
 
     try:
         (listening,) = config.create_sockets().insecure_sockets
@@ -115,5 +123,5 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _json(value: object, status: int) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+def _json(value: object, status: int, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")

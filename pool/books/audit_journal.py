@@ -3,9 +3,8 @@
 Must not know: how to mend anything.
 """
 
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import numpy as np
 from sqlalchemy import Connection, and_, func, or_, select
 
@@ -14,6 +13,7 @@ from payouts.schemas.book import book
 from payouts.schemas.money import rates, workers
 from pool.books.book import contradiction
 from pool.books.change_schema import changes
+from pool.books.changes import NO_CHANGE, LastChange, Unreadable, change_hash, last_change, states
 from pool.books.journal import names_in
 from pool.books.journal_schema import (
     journal_batches,
@@ -110,23 +110,32 @@ def _check_batches(connection: Connection) -> None:
 
 
 def _check_changes(connection: Connection) -> None:
-    """Numbers without gaps, in the order of time, with what can be told: whose change is taken out leaves a
-    hole."""
+    """Numbers without gaps, in the order of time, with what can be told, each chained to the one before it,
+    up to the newest that the book knows."""
     latest_s = connection.execute(select(book.c.latest_s)).scalar_one()
-    before, before_s = 0, 0
-    for number, at_s, *states in connection.execute(
-        select(changes.c.id, changes.c.changed_at_s, changes.c.was, changes.c.became).order_by(changes.c.id)
-    ):
-        if number != before + 1:
-            raise Found("changes", before + 1, "it is missing")
-        if not before_s <= at_s <= latest_s:
-            raise Found("changes", number, "it is dated before the row before it, or after all of the book")
+    newest, last, before_s = last_change(connection), NO_CHANGE, 0
+    for row in connection.execute(select(changes).order_by(changes.c.id)).mappings():
+        if row["id"] < 1:
+            raise Found("changes", row["id"], "numbers count from 1")
+        if row["id"] != last.id + 1:
+            raise Found("changes", last.id + 1, "it is missing")
+        if not before_s <= row["changed_at_s"] <= latest_s:
+            raise Found(
+                "changes", row["id"], "it is dated before the row before it, or after all of the book"
+            )
         try:
-            for text in states:
-                msgspec.json.decode(text or "{}", type=dict[str, Any])
-        except (msgspec.DecodeError, RecursionError):
-            raise Found("changes", number, "what it says of before or after cannot be read") from None
-        before, before_s = number, at_s
+            states(row)
+        except Unreadable as error:
+            raise Found("changes", row["id"], str(error)) from None
+        if row["hash"] != change_hash(last.hash, row):
+            raise Found("changes", row["id"], "its content is not what was hashed after the row before it")
+        if row["id"] > newest.id:
+            raise Found("changes", row["id"], "it comes after the newest that the book knows")
+        last, before_s = LastChange(row["id"], row["hash"]), row["changed_at_s"]
+    if last.id < newest.id:
+        raise Found("changes", last.id + 1, "it is missing: the book knows of it")
+    if last != newest:
+        raise Found("changes", last.id, "its hash is not the one that the book knows")
 
 
 def _check_credits(connection: Connection) -> None:

@@ -1,50 +1,101 @@
 """What was changed by commands, as rows: written in the transaction of the change, read by whoever asks.
 
+Chain: hash = SHA-256 of [hash before, id, changed_at_s, changed_by, source, command, subject, was, became],
+as the ledger's (`payouts.ledger`), the texts as they are in the row. The number and hash of the newest are in
+the book's own row too, so that none goes unseen where it is the newest that is taken out.
+
+Invariants: numbers count from 1 without gaps; a row that cannot be read hides no other.
 Must not know: which commands there are, and who may give them.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from payouts.book_time import book_time
+from payouts.ledger import GENESIS_HASH, canonical_hash
+from payouts.schemas.book import book
 from pool.books.change_schema import changes
+from stratum.json_depth import too_deep
 
 CHANGES_MAX: Final = 1_000  # in one answer; older ones are asked for by number
+LATEST_S: Final = 253_402_300_799  # the end of the year 9999: no calendar has a later moment
+HASHED: Final = ("id", "changed_at_s", "changed_by", "source", "command", "subject", "was", "became")
 
 State = dict[str, Any] | None  # what the books say of a subject; None where there is no such thing
 
 
+class Unreadable(ValueError):
+    """What a row says cannot be told, in words."""
+
+
 class ChangeRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One change; `was` and `became` have only what differs, where there was something before and after."""
+    """One change; `was` and `became` have only what differs, where there was something before and after.
+
+    `unreadable` is why a row that somebody tampered with cannot be told: nothing is in its states then."""
 
     id: int
     changed_at_s: int
     changed_by: str
+    source: str
     command: str
     subject: str
     was: State
     became: State
+    unreadable: str | None = None
+
+
+class LastChange(msgspec.Struct, frozen=True):
+    """The newest, as the book has it."""
+
+    id: int
+    hash: str
+
+
+NO_CHANGE: Final = LastChange(0, GENESIS_HASH)
+
+
+def last_change(connection: Connection) -> LastChange:
+    row = connection.execute(select(book.c.last_change, book.c.last_change_hash)).one()
+    return LastChange(*row)
+
+
+def change_hash(before: str, row: Mapping[Any, Any]) -> str:
+    """The hash of a change: of itself and, through the one before, of all before it."""
+    return canonical_hash([before, *(row[name] for name in HASHED)])
 
 
 def note_change(
-    connection: Connection, *, by: str, command: str, subject: str, was: State, became: State, now_s: int
+    connection: Connection,
+    *,
+    by: str,
+    source: str,
+    command: str,
+    subject: str,
+    was: State,
+    became: State,
+    now_s: int,
 ) -> None:
-    """Who did it. A change that changed nothing is one too: it was taken."""
+    """Who did it, and from where. A change that changed nothing is one too: it was taken."""
     if was is not None and became is not None:
         same = {key for key in was.keys() & became.keys() if was[key] == became[key]}
         was, became = ({k: v for k, v in it.items() if k not in same} for it in (was, became))
-    connection.execute(
-        insert(changes).values(
-            changed_at_s=book_time(connection, now_s),
-            changed_by=by,
-            command=command,
-            subject=subject,
-            was=_text(was),
-            became=_text(became),
-        )
-    )
+    last = last_change(connection)
+    row = {
+        "id": last.id + 1,
+        "changed_at_s": book_time(connection, now_s),
+        "changed_by": by,
+        "source": source,
+        "command": command,
+        "subject": subject,
+        "was": _text(was),
+        "became": _text(became),
+    }
+    row["hash"] = change_hash(last.hash, row)
+    connection.execute(insert(changes).values(row))
+    connection.execute(update(book).values(last_change=row["id"], last_change_hash=row["hash"]))
 
 
 def newest_changes(connection: Connection, subject: str | None, before: int | None) -> tuple[ChangeRow, ...]:
@@ -54,11 +105,23 @@ def newest_changes(connection: Connection, subject: str | None, before: int | No
         query = query.where(changes.c.subject == subject)
     if before is not None:
         query = query.where(changes.c.id < before)
-    rows = connection.execute(query).mappings().all()
-    return tuple(
-        ChangeRow(**{**row, "was": _state(row["was"]), "became": _state(row["became"])})
-        for row in reversed(rows)
-    )
+    return tuple(_told(row) for row in reversed(connection.execute(query).mappings().all()))
+
+
+def states(row: Mapping[Any, Any]) -> tuple[State, State]:
+    """What was and what it became. Raises Unreadable for a row that no command wrote."""
+    if not 0 <= row["changed_at_s"] <= LATEST_S:
+        raise Unreadable("its time is none")
+    return _state(row["was"]), _state(row["became"])
+
+
+def _told(row: Mapping[Any, Any]) -> ChangeRow:
+    told = {name: row[name] for name in ("id", "changed_at_s", "changed_by", "source", "command", "subject")}
+    try:
+        was, became = states(row)
+    except Unreadable as error:
+        return ChangeRow(**told, was=None, became=None, unreadable=str(error))
+    return ChangeRow(**told, was=was, became=became)
 
 
 def _text(state: State) -> str | None:
@@ -66,4 +129,11 @@ def _text(state: State) -> str | None:
 
 
 def _state(text: str | None) -> State:
-    return None if text is None else msgspec.json.decode(text)
+    if text is None:
+        return None
+    try:
+        if too_deep(encoded := text.encode()):
+            raise Unreadable("what it says of before or after is nested too deeply")
+        return msgspec.json.decode(encoded, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeError):
+        raise Unreadable("what it says of before or after cannot be read") from None

@@ -13,7 +13,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -154,13 +154,16 @@ class Store:
             yield connection
 
 
-def open_store(url: str) -> Store:
-    """Open the database at `url`: SQLite is created and upgraded, PostgreSQL must have been upgraded.
+def open_store(url: str, *, new: bool = True) -> Store:
+    """Open the database at `url`: SQLite is created, where it may be a new one, and upgraded, PostgreSQL must
+    have been upgraded.
 
     Raises StoreError for a database that is not there, not durable, or not of this version.
     """
-    engine = open_engine(url)
+    engine = open_engine(url, new=new)
     try:
+        if not new and _found_revision(engine) is None:
+            raise StoreError(f"there is no book of a pool in the database {engine.url.database}")
         if engine.dialect.name == "sqlite" and _found_revision(engine) != _revisions()[0]:
             _upgrade(engine)
         _check_revision(engine)
@@ -180,11 +183,11 @@ def upgrade(url: str) -> str | None:
         engine.dispose()
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, *, new: bool = True) -> Engine:
     """Connections as the pool has them, whatever is in the database."""
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
-        _create_file(parsed)
+        _create_file(parsed, new=new)
         engine = create_engine(parsed, pool_size=CONNECTIONS_MAX, max_overflow=0)
         event.listen(engine, "connect", _or_closed(_set_up_sqlite))
     else:
@@ -215,13 +218,16 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _create_file(url: URL) -> None:
-    """An empty database that only its owner may read; its WAL inherits the mode."""
+def _create_file(url: URL, *, new: bool) -> None:
+    """An empty database, where there may be a new one, that only its owner may read; its WAL inherits the
+    mode."""
     if not url.database or url.database == ":memory:" or url.query:
         raise StoreError("a SQLite database is a file: sqlite:///PATH")
     try:
-        os.close(os.open(url.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(url.database, os.O_RDWR | (os.O_CREAT if new else 0) | os.O_CLOEXEC, 0o600))
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not new:
+            raise StoreError(f"there is no database {url.database}") from None
         raise StoreError(f"the database {url.database} cannot be opened: {error.strerror}") from error
 
 
@@ -240,6 +246,8 @@ def _or_closed(set_up: Callable[[Any], None]) -> Callable[[Any, object], None]:
 
 def _set_up_sqlite(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself: _begin does
+    # Bytes that are no text, which only a stranger's hand puts there, hide no other row and are told as such.
+    connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
     for name, value in PRAGMAS.items():
         try:
             connection.execute(f"PRAGMA {name} = {value}")

@@ -8,7 +8,7 @@ import typer
 
 from pool.cli.books import Books
 from pool.cli.options import ListForm, with_options
-from pool.cli.output import Column, exact, moment, show
+from pool.cli.output import NOTHING, Column, exact, moment, show
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -16,6 +16,7 @@ CHANGES: Final = (
     Column("number", "id", right=True),
     Column("time", "changed_at", moment),
     Column("by", "changed_by"),
+    Column("from", "source", lambda source: source or NOTHING),
     Column("command", "command"),
     Column("subject", "subject"),
     Column("change", "difference"),
@@ -39,6 +40,8 @@ def list_changes(
 
 
 def _in_words(row: Mapping[str, Any]) -> dict[str, str]:
+    if row["unreadable"] is not None:
+        return {"difference": f"CANNOT BE READ: {row['unreadable']}, run `angara ledger verify`"}
     return {"difference": _difference(row["was"], row["became"])}
 
 

@@ -12,7 +12,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from pool.cli.mistakes import exit_code, in_words, output_failed
+from pool.cli.mistakes import EXIT_MISTAKE, exit_code, in_words, output_failed
 from pool.cli.standard_streams import OutputFailed, give_output_up
 
 # A group's file has its `app`. In the order of `angara --help`, after the commands that are no group's.
@@ -75,6 +75,15 @@ class Angara(WholeHelp):
         super().__init__(**settings)
         for name, (module, help_words) in GROUPS.items():
             self.add_command(Group(name, module, help_words), name)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Every word that was typed comes by here. One that is no text, such as bytes of another encoding, is
+        no name and no path of ours: neither a database nor JSON takes it."""
+        for argument in args:
+            if any("\ud800" <= character <= "\udfff" for character in argument):
+                typer.echo(f"angara: {argument!a} is no text: give it in UTF-8", err=True)
+                raise typer.Exit(EXIT_MISTAKE)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -65,7 +65,7 @@ def opened_to_write(books: Books) -> Iterator[tuple[Store, str | None]]:
 
 
 def execute_without_pool(books: Books, command: str, body: bytes) -> Any:
-    """An operator's command on the books themselves, which are made where there are none."""
+    """An operator's command on the books themselves, which a change makes where there are none."""
     place = place_of(books)
     set_up_logs()
     return execute_alone(place.url, place.network, command, body, operator())
@@ -73,11 +73,8 @@ def execute_without_pool(books: Books, command: str, body: bytes) -> Any:
 
 @contextmanager
 def _opened(place: Place) -> Iterator[Store]:
-    scheme, _, path = place.url.partition(":///")
-    if scheme == "sqlite" and not Path(path).is_file():
-        raise BadConfig(f"there is no database {path}")
     set_up_logs()
-    store = open_store(place.url)
+    store = open_store(place.url, new=False)
     try:
         yield store
     finally:

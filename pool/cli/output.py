@@ -30,6 +30,9 @@ from pool.reports.text_table import GAP, Head, TextTable, cells, padded
 
 PAGE_ROWS: Final = 1_000
 NO_ROWS: Final = "none"  # for a person; who reads from a pipe gets the headings, as always
+EARLIEST_S: Final = -62_135_596_800  # of calendars: year 1
+LATEST_S: Final = 253_402_300_799  # and the end of year 9999
+HASH_BITS: Final = 256
 NOTHING: Final = "-"  # what a table has where there is no value
 
 Row = dict[str, Any]
@@ -105,7 +108,7 @@ def exact(value: Any) -> Any:
         told = {}
         for name, it in value.items():
             said, convert = _said(name)
-            told[said] = None if it is None else convert(it)
+            told[said] = convert(it) if isinstance(it, int) else exact(it)
         return told
     return [exact(it) for it in value] if isinstance(value, (list, tuple)) else value
 
@@ -118,8 +121,10 @@ def _said(name: str) -> tuple[str, Callable[[Any], Any]]:
     return ("difficulty", two_to_the) if name == "difficulty_log2" else (name, exact)
 
 
-def two_to_the(log2: int) -> int | float:
-    """Whole, or exact all the same: floats have powers of two."""
+def two_to_the(log2: int) -> int | float | str:
+    """Whole, or exact all the same: floats have powers of two. In words where it is beyond all hashes."""
+    if abs(log2) > HASH_BITS:
+        return f"2^{log2}"
     return 2**log2 if log2 >= 0 else 2.0**log2
 
 
@@ -129,7 +134,9 @@ def moment(iso: str) -> str:
 
 
 def iso_time(at_s: int) -> str:
-    """2026-11-22T00:00:00Z."""
+    """2026-11-22T00:00:00Z. Books that somebody tampered with may have a moment that no calendar has."""
+    if not EARLIEST_S <= at_s <= LATEST_S:
+        return f"{at_s} s after 1970"
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

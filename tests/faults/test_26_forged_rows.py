@@ -93,7 +93,13 @@ def register(connection: Connection) -> None:
     sold = new_order(from_s=NOW_S, until_s=NOW_S + 10**6)
     add_order(connection, sold, by="ann", now_s=NOW_S)
     for name in ("acme", "borealis"):
-        change: dict[str, Any] = {"by": "ann", "command": "tenant.add", "subject": name, "was": None}
+        change: dict[str, Any] = {
+            "by": "ann",
+            "source": "alone",
+            "command": "tenant.add",
+            "subject": name,
+            "was": None,
+        }
         note_change(connection, **change, became={"status": "active"}, now_s=NOW_S)
 
 
@@ -162,6 +168,18 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "changes": (
         ("DELETE FROM changes WHERE subject = 'acme'", "changes", "missing"),
+        ("DELETE FROM changes WHERE subject = 'borealis'", "changes", "the book knows of it"),
+        ("DELETE FROM changes", "changes", "the book knows of it"),
+        ("UPDATE changes SET changed_by = 'eve' WHERE subject = 'borealis'", "changes", "what was hashed"),
+        ("UPDATE changes SET source = '' WHERE subject = 'acme'", "changes", "what was hashed"),
+        ("UPDATE changes SET became = '{}' WHERE subject = 'acme'", "changes", "what was hashed"),
+        ("UPDATE changes SET id = -1 WHERE subject = 'acme'", "changes", "count from 1"),
+        (
+            "INSERT INTO changes SELECT 3, changed_at_s, 'eve', source, command, subject, was, became, hash"
+            " FROM changes WHERE id = 2",
+            "changes",
+            "what was hashed",
+        ),
         (
             "UPDATE changes SET changed_at_s = 5 WHERE subject = 'borealis'",
             "changes",
@@ -312,6 +330,8 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "it is bound to main: bcrt1",
         ),
         ("UPDATE book SET genesis = 'ab'", "book", "does not begin with"),
+        ("UPDATE book SET last_change = 1", "changes", "after the newest that the book knows"),
+        ("UPDATE book SET last_change_hash = 'ab'", "changes", "not the one that the book knows"),
         ("UPDATE book SET latest_s = 5", "tenants", "after the latest moment"),
         (f"UPDATE book SET ordered_from_s = {1 << 40}", "book", "that has not been"),
         ("DELETE FROM book", "book", "it is missing"),

@@ -20,7 +20,7 @@ import pool.routing.placement
 from payouts.audit.verify import audit
 from payouts.rates import Scheme
 from payouts.schemas.money import blocks, rates, solo_blocks, tally_minutes, tenants
-from pool.admin.commands import execute
+from pool.admin.commands import SOCKET, execute
 from pool.admin.desk import Desk as CommandDesk
 from pool.admin.tenants import TenantAdd, TenantSetAddress, TenantSetStatus, TenantSetTerms
 from pool.chain.addresses import script_for
@@ -55,7 +55,7 @@ class Hall:
     async def command(self, name: str, params: msgspec.Struct) -> Any:
         """As an operator gives it to the running pool."""
         desk = CommandDesk(self.side.store, "regtest", self.side.running.live)
-        return await trio.to_thread.run_sync(execute, desk, name, msgspec.json.encode(params), "olga")
+        return await trio.to_thread.run_sync(execute, desk, name, msgspec.json.encode(params), "olga", SOCKET)
 
     async def pays(self, miner: Miner, *outputs: tuple[bytes, int]) -> None:
         """Wait for a job that pays this and nothing else."""

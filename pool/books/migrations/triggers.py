@@ -40,6 +40,13 @@ def only_grows(table: str, key: Iterable[str], counts: Iterable[str]) -> None:
     _create(table, "only_grows", "UPDATE", f"{table} only grows", when=" OR ".join(changes))
 
 
+def never_replaced(table: str, keys: Iterable[Iterable[str]]) -> None:
+    """No row of this table makes way for another that has one of its keys (SQLite's INSERT OR REPLACE)."""
+    same = " OR ".join(f"({' AND '.join(f'{name} = NEW.{name}' for name in key)})" for key in keys)
+    there = f"EXISTS (SELECT 1 FROM {table} WHERE {same})"  # noqa: S608 - names of ours
+    _create(table, "no_replace", "INSERT", f"{table} is append-only", when=there)
+
+
 def set_once(table: str, columns: Iterable[str]) -> None:
     """These columns are NULL at first, are given a value, and keep it."""
     changes = [f"(OLD.{it} IS NOT NULL AND (NEW.{it} IS NULL OR NEW.{it} <> OLD.{it}))" for it in columns]

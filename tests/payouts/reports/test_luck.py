@@ -114,8 +114,11 @@ def test_tenant_show_says_it_where_an_operator_looks(
     find(history, 200, 19)
     history.set_terms(DAY_S, fee_bps=1, tenant_id=BOREALIS)
     desk = Desk(history.store, "regtest")
-    assert commands.execute(desk, "tenant.show", b'{"name": "acme"}', "ann")["luck_hint_90d"] == "too few"
-    shown = commands.execute(desk, "tenant.show", b'{"name": "borealis"}', "ann")
+    assert (
+        commands.execute(desk, "tenant.show", b'{"name": "acme"}', "ann", commands.ALONE)["luck_hint_90d"]
+        == "too few"
+    )
+    shown = commands.execute(desk, "tenant.show", b'{"name": "borealis"}', "ann", commands.ALONE)
     assert (shown["blocks_found_90d"], shown["blocks_expected_90d"]) == (19, "20")
     assert (shown["luck_90d"], shown["luck_low_90d"], shown["luck_high_90d"]) == ("0.95", "0.5720", "1.484")
     assert shown["luck_hint_90d"] is None
@@ -134,7 +137,7 @@ def test_a_list_of_tenants_asks_for_nobodys_work(history: History, monkeypatch: 
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        listed = commands.execute(Desk(history.store, "regtest"), "tenant.list", b"{}", "ann")
+        listed = commands.execute(Desk(history.store, "regtest"), "tenant.list", b"{}", "ann", commands.ALONE)
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     assert [it["name"] for it in listed] == ["acme", "borealis"]

@@ -20,7 +20,7 @@ from sqlalchemy import insert, inspect, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from payouts.schemas.money import workers
-from pool.admin.commands import COMMANDS, Change, Question, execute
+from pool.admin.commands import ALONE, COMMANDS, SOCKET, Change, Question, execute
 from pool.admin.desk import Desk
 from pool.admin.server import serve_admin
 from pool.books.change_schema import changes
@@ -127,7 +127,7 @@ def store(tmp_path: Path, house: bytes) -> Iterator[Store]:
 
 
 def give(store: Store, name: str, params: dict[str, Any], by: str) -> Any:
-    return execute(Desk(store, "regtest"), name, msgspec.json.encode(params), by)
+    return execute(Desk(store, "regtest"), name, msgspec.json.encode(params), by, ALONE)
 
 
 def listed(store: Store) -> tuple[ChangeRow, ...]:
@@ -166,7 +166,8 @@ def test_a_change_leaves_one_record_of_who_made_it(store: Store, name: str) -> N
     give(store, name, params, "ann")
     *others, record = listed(store)
     assert tuple(others) == before
-    assert (record.changed_by, record.command, record.subject) == ("ann", name, subject)
+    assert (record.changed_by, record.source) == ("ann", ALONE)
+    assert (record.command, record.subject) == (name, subject)
     assert record.changed_at_s >= others[-1].changed_at_s > 1_700_000_000
     assert has(record.was, was), record
     assert has(record.became, became), record
@@ -213,12 +214,20 @@ def test_a_change_that_changes_nothing_is_told_of_too(store: Store) -> None:
 
 
 def test_changes_are_in_the_order_of_time_and_come_a_page_at_a_time(store: Store) -> None:
-    note: dict[str, Any] = {"by": "ann", "command": "x", "subject": "y", "was": None, "became": {}}
+    note: dict[str, Any] = {
+        "by": "ann",
+        "source": ALONE,
+        "command": "x",
+        "subject": "y",
+        "was": None,
+        "became": {},
+    }
     late_s = 2_000_000_000
     with store.write() as connection:
         for clock_s in (late_s, late_s - 86_400):  # it steps back, the book does not
             note_change(connection, now_s=clock_s, **note)
-        kept = {"changed_at_s": late_s, "changed_by": "ann", "command": "x", "subject": "y", "became": "{}"}
+        kept = {"changed_at_s": late_s, "changed_by": "ann", "source": "", "command": "x", "subject": "y"}
+        kept |= {"became": "{}", "hash": ""}
         first = len(HOUSE) + 4
         connection.execute(insert(changes), [kept | {"id": first + i} for i in range(CHANGES_MAX)])
     page = listed(store)
@@ -254,7 +263,8 @@ async def test_through_the_socket_the_name_is_the_kernels_whatever_who_asks_says
     await through_the_socket(tmp_path, store, name, msgspec.convert(params, kind), "somebody else")
     new = listed(store)[count:]
     me = pwd.getpwuid(os.geteuid()).pw_name
-    assert [(it.changed_by, it.command) for it in new] == ([(me, name)] if name in CHANGES else [])
+    wanted = [(me, SOCKET, name)] if name in CHANGES else []
+    assert [(it.changed_by, it.source, it.command) for it in new] == wanted
 
 
 async def test_a_name_in_a_command_or_in_a_header_is_nobodys(tmp_path: Path, store: Store) -> None:
@@ -290,10 +300,10 @@ def test_the_command_line_shows_who_changed_what(tmp_path: Path, store: Store) -
     angara(tmp_path, "tenant", "suspend", "acme")
     shown = angara(tmp_path, "change", "list", "acme").output.splitlines()
     me = pwd.getpwuid(os.geteuid()).pw_name
-    assert shown[0].split() == ["number", "time", "by", "command", "subject", "change"]
-    assert [line.split(maxsplit=6)[3:] for line in shown[2:]] == [
-        ["ann", "tenant.set-terms", "acme", "fee_bps 200 -> 50"],
-        [me, "tenant.set-status", "acme", "status active -> suspended"],
+    assert shown[0].split() == ["number", "time", "by", "from", "command", "subject", "change"]
+    assert [line.split(maxsplit=7)[3:] for line in shown[2:]] == [
+        ["ann", "alone", "tenant.set-terms", "acme", "fee_bps 200 -> 50"],
+        [me, "alone", "tenant.set-status", "acme", "status active -> suspended"],
     ]
     as_json = json.loads(angara(tmp_path, "change", "list", "--before", "2", "--json").output)
     assert [(it["id"], it["changed_by"], it["was"]) for it in as_json] == [(1, "olga", None)]

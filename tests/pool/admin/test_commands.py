@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert
 from sqlalchemy.exc import OperationalError
 
 from payouts.schemas.money import containers, rate_hours, workers
-from pool.admin.commands import execute
+from pool.admin.commands import ALONE, execute
 from pool.admin.desk import ROWS_MAX, Desk
 from pool.admin.live import Live
 from pool.admin.machines import (
@@ -195,8 +195,8 @@ def test_a_new_tenant_that_fails_half_way_is_not_there(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     desk = Desk(store, "regtest")
     with pytest.raises(RegistryError):
-        execute(desk, "tenant.add", b'{"name":"acme","address":"nonsense"}', "ann")
-    assert execute(desk, "tenant.list", b"{}", "ann") == []
+        execute(desk, "tenant.add", b'{"name":"acme","address":"nonsense"}', "ann", ALONE)
+    assert execute(desk, "tenant.list", b"{}", "ann", ALONE) == []
     store.close()
 
 

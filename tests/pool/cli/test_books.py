@@ -1,7 +1,10 @@
 """Which books a command means: the same options with the same meaning for every command that has books."""
 
 import inspect
+import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -120,10 +123,62 @@ def test_where_nothing_is_said_and_no_settings_are_here_that_is_said(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reading_a_database_that_is_not_there_makes_none(tmp_path: Path) -> None:
-    code, output = angara("ledger", "verify", "--data-dir", tmp_path)
-    assert (code, "there is no database" in output) == (2, True)
+# What may make a database: an operator's changes, which may come before the first start.
+MAKERS = {
+    *(f"tenant {change}" for change in ("add", "set-address", "set-terms", "suspend", "resume")),
+    *("container set", "container remove", "worker remove", "order add", "order end", "db upgrade"),
+    *(f"upstream {change}" for change in ("add", "switch", "remove")),
+}
+EXAMPLES = {
+    "from_day": "2026-01-01",
+    "to_day": "2026-01-02",
+    "batch_id": "1",
+    "seq": "1",
+    "digest": "ab" * 32,
+    "fee_cap_sat": "1",
+    "file": "x",
+}
+
+
+@pytest.mark.parametrize("name", sorted(ALL.keys() - MAKERS - WITHOUT_BOOKS))
+def test_what_only_asks_makes_no_database(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    needed = [it for it in ALL[name].params if it.required]
+    words = []
+    for it in needed:
+        example = EXAMPLES.get(it.name, "acme")
+        words += [it.opts[0], example] if it.opts[0].startswith("--") else [example]
+    code, output = angara(*name.split(), *words, "--database", "sqlite:///typo")
+    assert code == 2
+    assert output.startswith("angara: ")
+    if "--config" not in output and "x" not in words:  # settings and files are looked at first
+        assert "there is no database typo" in output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("of_somebody_else", [False, True])
+def test_what_only_asks_makes_no_book_of_a_file_that_is_none(tmp_path: Path, of_somebody_else: bool) -> None:
+    file = tmp_path / "angara.db"
+    file.write_bytes(b"")
+    if of_somebody_else:
+        with closing(sqlite3.connect(file)) as other:
+            other.execute("CREATE TABLE songs (name TEXT)")
+    for command in (("tenant", "list"), ("ledger", "verify")):
+        code, output = angara(*command, "--database", f"sqlite:///{file}")
+        assert (code, "there is no book of a pool" in output) == (2, True), output
+    with closing(sqlite3.connect(file)) as other:
+        tables = other.execute("SELECT name FROM sqlite_master").fetchall()
+    assert tables == ([("songs",)] if of_somebody_else else [])
+
+
+@pytest.mark.parametrize("typed", [b"\xff", b"acm\xe9", b"\xed\xa0\x80"])
+@pytest.mark.parametrize("command", [("tenant", "show"), ("change", "list"), ("order", "show")])
+def test_bytes_that_are_no_text_are_answered_in_words(
+    home: Path, command: tuple[str, ...], typed: bytes
+) -> None:
+    code, output = angara(*command, os.fsdecode(typed))
+    assert (code, output.startswith("angara: "), "is no text" in output) == (2, True, True), output
+    assert output.isascii()
 
 
 def test_settings_that_are_wrong_elsewhere_change_nothing_where_no_pool_runs(home: Path) -> None:

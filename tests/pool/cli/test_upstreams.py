@@ -211,7 +211,7 @@ def test_the_command_tests_a_real_server_beside_a_running_pool(data_dir: Path) -
         alive = UpstreamEndpoint(host="127.0.0.1", port=port, user="acme.proxy", password=PASSWORD)
         dead = UpstreamEndpoint(host="127.0.0.1", port=1, user="acme.proxy", password=PASSWORD)
         body = new_upstream(endpoints=(dead, alive))
-        commands.execute(desk, "upstream.add", msgspec.json.encode(body), "ann")
+        commands.execute(desk, "upstream.add", msgspec.json.encode(body), "ann", commands.ALONE)
         store.close()
         tested = angara(data_dir, "upstream", "test", "north")
         assert tested.exit_code == 0, tested.output
