@@ -30,7 +30,8 @@ class Finding(msgspec.Struct, frozen=True):
 
 async def check_pool(config: PoolConfig) -> list[Finding]:
     """Everything that can be looked at without starting; the nodes concurrently."""
-    findings = [_data_dir(config.data_dir), *(_endpoint(endpoint) for endpoint in config.endpoints)]
+    endpoints = config.endpoints if config.web is None else (*config.endpoints, config.web)
+    findings = [_data_dir(config.data_dir), *(_endpoint(endpoint) for endpoint in endpoints)]
     nodes: dict[str, Finding] = {}
     async with trio.open_nursery() as nursery:
         for node in config.nodes:

@@ -25,7 +25,7 @@ from pool.settings_file import path_in, read_settings
 from pool.treasury.settings import PayoutSettings
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.miners.connection_limits import ConnectionBounds
-from stratum.miners.listeners import Endpoint, Network
+from stratum.miners.listeners import Endpoint, Network, is_this_host
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits
 from stratum.miners.vardiff import VardiffPolicy
@@ -92,6 +92,12 @@ class StratumTable(_Table, frozen=True):
     limits: LimitsTable = LimitsTable()
 
 
+class WebTable(_Table, frozen=True):
+    listen: str
+    certificate: str | None = None
+    key: str | None = None
+
+
 class DatabaseTable(_Table, frozen=True):
     url: str | None = None
     password_file: str | None = None  # for a URL without one: settings are read by more people than secrets
@@ -101,6 +107,7 @@ class _File(_Table, frozen=True):
     pool: PoolTable
     node: list[NodeTable]
     stratum: StratumTable = StratumTable()
+    web: WebTable | None = None
     database: DatabaseTable = DatabaseTable()
     payouts: PayoutSettings | None = None
 
@@ -115,6 +122,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     outage_s: float
     nodes: tuple[NodeConfig, ...]
     endpoints: tuple[Endpoint, ...]
+    web: Endpoint | None = None  # what the pool answers over HTTP to whoever is not a miner
     start_difficulty_log2: int
     vardiff: VardiffPolicy
     extranonce2_bytes: int
@@ -207,6 +215,7 @@ def _checked(file: _File, base: Path) -> PoolConfig:
         outage_s=pool.outage_s,
         nodes=_nodes(file.node, base),
         endpoints=_endpoints(stratum, base),
+        web=None if file.web is None else _web(file.web, base),
         start_difficulty_log2=start,
         vardiff=VardiffPolicy(
             aim_s=stratum.share_interval_s, difficulty_log2_min=low, difficulty_log2_max=high
@@ -294,14 +303,33 @@ def _endpoints(table: StratumTable, base: Path) -> tuple[Endpoint, ...]:
     if not table.listen_tls and (table.certificate is not None or table.key is not None):
         raise BadConfig("stratum.certificate: is not used without listen_tls")
     for text in table.listen_tls:
-        assert table.certificate is not None
         host, port = parse_address(text, "stratum.listen_tls")
-        certificate = str(path_in(base, table.certificate, "stratum.certificate"))
-        key = None if table.key is None else str(path_in(base, table.key, "stratum.key"))
+        certificate, key = _pem_files(table, base, "stratum")
         endpoints.append(Endpoint(host=host, port=port, certificate=certificate, key=key, proxies=proxies))
     if not endpoints:
         raise BadConfig("stratum.listen: nothing to listen on")
     return tuple(endpoints)
+
+
+def _web(table: WebTable, base: Path) -> Endpoint:
+    host, port = parse_address(table.listen, "web.listen")
+    certificate, key = _pem_files(table, base, "web")
+    if certificate is None and key is not None:
+        raise BadConfig("web.key: is not used without a certificate")
+    if certificate is None and not is_this_host(host):
+        raise BadConfig(
+            f"web.listen: on {host} others could listen in: a certificate is needed there, or an address of"
+            " this host alone, as 127.0.0.1"
+        )
+    return Endpoint(host=host, port=port, certificate=certificate, key=key)
+
+
+def _pem_files(table: StratumTable | WebTable, base: Path, name: str) -> tuple[str | None, str | None]:
+    """Certificate and key."""
+    return (
+        None if table.certificate is None else str(path_in(base, table.certificate, f"{name}.certificate")),
+        None if table.key is None else str(path_in(base, table.key, f"{name}.key")),
+    )
 
 
 def _network(text: str) -> Network:

@@ -52,6 +52,7 @@ IMPATIENT: Final = BookTimes(fold_s=2.0, settle_s=2.0, settle_early_s=3660)
 TERMS: Final = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
 # A regtest address of nobody: P2WPKH of the hash of nothing at all.
 PAYOUT_ADDRESS: Final = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
+WEB: Final = Endpoint(host="127.0.0.1", port=0)  # any that is free
 MACHINES: Final = 8
 # Every second hash is a block on regtest: together the fleet finds one every few seconds.
 SHARES_PER_MINUTE: Final = 4.0
@@ -162,6 +163,7 @@ def _config(options: DemoOptions, node: NodeConfig) -> PoolConfig:
         outage_s=600.0,
         nodes=(node,),
         endpoints=(Endpoint(host=options.host, port=options.port),),
+        web=WEB,
         start_difficulty_log2=DIFFICULTY_LOG2_MIN if fixed is None else fixed,
         vardiff=VardiffPolicy(
             difficulty_log2_min=DIFFICULTY_LOG2_MIN if fixed is None else fixed,
@@ -185,8 +187,8 @@ async def _show(console: Console, pool: RunningPool, store: Store, state: DemoSt
             while True:
                 live.update(_table(pool, await _balances(store), state), refresh=True)
                 await trio.sleep(TABLE_S)
-    host, port = pool.addresses[0]
-    console.print(f"miners connect to stratum+tcp://{host}:{port} as acme.c01.unit", soft_wrap=True)
+    console.print(f"miners connect to {_stratum(pool)} as acme.c01.unit", soft_wrap=True)
+    console.print(f"whether they can is answered at {_web(pool)}/readyz", soft_wrap=True)
     while True:
         await trio.sleep(LINE_S)
         sys.stdout.write(_line(pool, await _balances(store), state) + "\n")
@@ -229,6 +231,16 @@ def _table(pool: RunningPool, balances: dict[str, int], state: DemoState) -> Tab
             rejected = row.stale + row.duplicate + row.low + row.invalid
             figures = [str(row.workers), hashrate(int(row.rates_hps[1])), str(row.accepted), str(rejected)]
         table.add_row(Text(name), *figures, f"{Decimal(balances.get(name, 0)).scaleb(-8):.8f}")
-    host, port = pool.addresses[0]
-    table.caption = f"stratum+tcp://{host}:{port} as acme.c01.unit; last {state.last_hash[:24]}"
+    table.caption = f"{_stratum(pool)} as acme.c01.unit; {_web(pool)}/readyz; last {state.last_hash[:16]}"
     return table
+
+
+def _stratum(pool: RunningPool) -> str:
+    host, port = pool.addresses[0]
+    return f"stratum+tcp://{host}:{port}"
+
+
+def _web(pool: RunningPool) -> str:
+    assert pool.web is not None
+    host, port = pool.web
+    return f"http://{host}:{port}"

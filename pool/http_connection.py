@@ -15,18 +15,14 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import ConnectionState
-from hypercorn.utils import parse_socket_addr
 
 
 class HttpConnection(TCPServer):
-    """To be awaited: serves a stream without TLS until either side is done with it."""
+    """To be awaited: serves a stream until either side is done with it."""
 
     async def run(self) -> None:
         """As Hypercorn's own, without what else a connection may turn into."""
-        socket = self.stream.socket
         try:
-            client = parse_socket_addr(socket.family, socket.getpeername())
-            server = parse_socket_addr(socket.family, socket.getsockname())
             async with TaskGroup() as tasks:
                 self._task_group = tasks
                 state = ConnectionState(self.state)
@@ -39,8 +35,8 @@ class HttpConnection(TCPServer):
                         tasks,
                         state,
                         False,
-                        client,
-                        server,
+                        None,  # whose address it is knows whoever accepted it
+                        None,
                         self.protocol_send,
                     ),
                 )

@@ -12,13 +12,13 @@ import httpx
 import msgspec
 import structlog
 import trio
-from sqlalchemy.exc import SQLAlchemyError
 
 from pool.admin.desk import Desk
 from pool.admin.live import Live
 from pool.admin.server import serve_admin
 from pool.books import book
-from pool.books.store import Store, words_of
+from pool.books.lease_watch import LeaseWatch
+from pool.books.store import Store
 from pool.chain.blocks import BlockResult
 from pool.chain.networks import NETWORKS
 from pool.chain.nodes import Node, NodeConfig
@@ -30,11 +30,15 @@ from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantView
 from pool.orders.machine_speed import MachineSpeeds
 from pool.parts import Books, Miners, Routing
+from pool.readiness import Condition, Readiness
 from pool.routing.status import RouteStatus
 from pool.treasury.books import PayoutBooks
 from pool.treasury.chain_node import PayoutNodes
 from pool.treasury.follower import Follower
 from pool.treasury.wallet import PayoutWallet
+from pool.web.access import web_app
+from pool.web.door import Door
+from pool.web.health import health_routes
 from stratum.miners.listeners import Server
 from stratum.miners.switchboard import Switchboard
 
@@ -43,7 +47,6 @@ log = structlog.get_logger()
 # How long a commit waits for the interpreter beside a busy loop, each of several times: Python's default of
 # 5 ms is what a miner would wait for.
 THREAD_SWITCH_S: Final = 0.0005
-LEASE_CHECK_S: Final = 2.0  # a lease whose connection was cut is taken back before most others think of it
 
 
 class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +58,7 @@ class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     unresolved: int  # shares that were forwarded and have no answer yet
     outage: bool  # our nodes are gone, and who mined our own work was let go
     routes: RouteStatus
+    ready: tuple[Condition, ...]
 
 
 class RunningPool(msgspec.Struct, frozen=True):
@@ -65,6 +69,7 @@ class RunningPool(msgspec.Struct, frozen=True):
     hashrates: HashrateBook
     live: Live  # what commands change and ask, from threads
     addresses: tuple[tuple[str, int], ...]  # as listened on
+    web: tuple[str, int] | None  # the same for HTTP
 
 
 class Pool:
@@ -92,6 +97,20 @@ class Pool:
         self.books = Books(config, store, on_block=on_block, transport=transport, wall_clock=wall_clock)
         self.miners = Miners(config, self.books)
         self.routing = Routing(config, self.books, self.miners, speeds=speeds)
+        self._lease = LeaseWatch(store)
+        self._server = Server(
+            board=self.miners.board,
+            connection_limits=self.miners.connection_limits,
+            endpoints=config.endpoints,
+        )
+        self._readiness = Readiness(
+            nodes=self.books.nodes,
+            templates=self.books.templates,
+            journal=self.books.journal,
+            lease=self._lease,
+            connection_limits=self.miners.connection_limits,
+            server=self._server,
+        )
 
     def status(self) -> PoolStatus:
         """As of now."""
@@ -102,6 +121,7 @@ class Pool:
             unresolved=len(self.books.submits),
             outage=self.books.outage.since_s is not None,
             routes=self.routing.proxy.status(),
+            ready=self._readiness.conditions(),
         )
 
     async def run(self, *, task_status: trio.TaskStatus[RunningPool] = trio.TASK_STATUS_IGNORED) -> None:
@@ -109,9 +129,6 @@ class Pool:
         sys.setswitchinterval(THREAD_SWITCH_S)
         books, miners, routing = self.books, self.miners, self.routing
         templates, fresh = trio.open_memory_channel[Template](1)
-        server = Server(
-            board=miners.board, connection_limits=miners.connection_limits, endpoints=self._config.endpoints
-        )
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(books.nodes.run)
@@ -128,17 +145,19 @@ class Pool:
                 )
                 desk = Desk(self._store, self._config.network, live)
                 await nursery.start(serve_admin, desk, admin_socket(self._config.data_dir))
+                web = await self._open_web(nursery)
                 await nursery.start(books.blocks.run)
                 nursery.start_soon(books.fees.run)
                 nursery.start_soon(self._follow_payouts)
                 nursery.start_soon(books.templates.run, templates)
                 nursery.start_soon(routing.own_work.run, fresh)
                 nursery.start_soon(self._mind_outages)
-                nursery.start_soon(self._mind_lease)
+                nursery.start_soon(self._lease.run)
                 await nursery.start(routing.proxy.run)
-                await nursery.start(server.run)
+                await nursery.start(self._server.run)
+                addresses = tuple(self._server.addresses)
                 task_status.started(
-                    RunningPool(miners.board, books.registry, books.hashrates, live, tuple(server.addresses))
+                    RunningPool(miners.board, books.registry, books.hashrates, live, addresses, web)
                 )
         finally:
             if not books.journal.failed:
@@ -146,6 +165,14 @@ class Pool:
                     await books.journal.commit(b"")  # what upstreams said after the last miner had left
                     await books.journal.fold()
             self._store.release_lease()
+
+    async def _open_web(self, nursery: trio.Nursery) -> tuple[str, int] | None:
+        """The address that HTTP is answered at, if the settings have one."""
+        if self._config.web is None:
+            return None
+        door = Door(web_app(health_routes(self._readiness.conditions)), self._config.web)
+        address: tuple[str, int] = await nursery.start(door.run)
+        return address
 
     async def _follow_payouts(self) -> None:
         """Payouts under way, to their six confirmations; with nodes of its own, so that blocks never wait."""
@@ -172,19 +199,3 @@ class Pool:
         await self.books.outage.run(
             let_go=self.routing.placement.let_go, readmit=self.routing.placement.readmit
         )
-
-    async def _mind_lease(self) -> None:
-        """Take the lease on the book back where it was lost, while the database answers. Raises LeaseLost."""
-        away = False
-        while True:
-            await trio.sleep(LEASE_CHECK_S)
-            try:
-                lost = await trio.to_thread.run_sync(self._store.keep_lease)
-            except SQLAlchemyError as error:
-                if not away:
-                    log.error("lease_not_known", reason=words_of(error))
-                away = True
-                continue
-            if lost:
-                log.warning("lease_taken_back")
-            away = False

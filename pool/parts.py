@@ -34,6 +34,7 @@ from pool.config import EXTRANONCE1_BYTES, PoolConfig
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import load
+from pool.http_server import CONNECTIONS_MAX
 from pool.orders.machine_speed import MachineSpeeds
 from pool.routing.admission import Admission
 from pool.routing.channels import Channels
@@ -116,7 +117,11 @@ class Miners:
         self.admission = Admission(registry, self.own)
         self.silent = SilentMachines(config.vardiff.aim_s)
         registry.newcomers.on_free.append(self.silent.forget)
-        self.connection_limits = ConnectionLimits(with_descriptors(config.connection_bounds))
+        self.connection_limits = ConnectionLimits(
+            with_descriptors(
+                config.connection_bounds, kept=DESCRIPTORS_KEPT + (CONNECTIONS_MAX if config.web else 0)
+            )
+        )
         services = Services(
             engine=books.engine,
             channel=self.own,
@@ -203,9 +208,9 @@ def _own_channel(source: WorkSource, engine: Engine, job_ids: JobIds, miner_byte
     )
 
 
-def with_descriptors(limits: ConnectionBounds) -> ConnectionBounds:
+def with_descriptors(limits: ConnectionBounds, *, kept: int) -> ConnectionBounds:
     """Never more sessions than this process may open descriptors, which are raised as far as needed."""
-    wanted = limits.sessions_max + DESCRIPTORS_KEPT
+    wanted = limits.sessions_max + kept
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
@@ -214,7 +219,7 @@ def with_descriptors(limits: ConnectionBounds) -> ConnectionBounds:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = max(1, soft - DESCRIPTORS_KEPT)
+    allowed = max(1, soft - kept)
     if soft != resource.RLIM_INFINITY and allowed < limits.sessions_max:
         log.info("sessions_bounded_by_descriptors", sessions_max=allowed, descriptors=soft)
         return msgspec.structs.replace(limits, sessions_max=allowed)

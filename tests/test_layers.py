@@ -36,6 +36,8 @@ ROOMS = {
         "cli",
         "demo",
         "main",
+        "web",
+        "readiness",
         "parts",
         "check block_submission",
         "admin",
@@ -48,7 +50,7 @@ ROOMS = {
         "fleet",
         "regtest",
         "chain",
-        "log_lines settings_file",
+        "log_lines settings_file http_server",
         "reports swarm data_dir store_error http_connection",
     ),
 }

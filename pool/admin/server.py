@@ -9,19 +9,16 @@ Must not know: what a command does.
 
 import socket
 import struct
-from contextlib import aclosing
 from functools import partial
+from math import inf
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import msgspec
 import structlog
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -31,14 +28,11 @@ from pool.admin.desk import Desk
 from pool.admin.operators import operator_of
 from pool.books.store import DATABASE_ERRORS, words_of
 from pool.fleet.rows import RegistryError
-from pool.http_connection import HttpConnection
+from pool.http_server import HttpServer, body_of, in_words, json_response
 
 log = structlog.get_logger()
 
-BODY_BYTES_MAX: Final = 65_536  # a command is a line
-BODY_TIMEOUT_S: Final = 10.0  # which whoever asks has at hand
 CONNECTIONS_MAX: Final = 64  # one a command, and one command at a time; the others wait until there is room
-CLOSE: Final = {"Connection": "close"}
 UCRED: Final = struct.Struct("3i")  # process, user, group
 OWNER_ONLY: Final = 0o177  # umask: mode 0600, without a moment in which it is anything else
 
@@ -49,31 +43,27 @@ def admin_app(desk: Desk) -> Starlette:
     one_at_a_time = trio.CapacityLimiter(1)
 
     async def command(request: Request) -> Response:
-        body = b""
-        with trio.move_on_after(BODY_TIMEOUT_S) as patience:
-            async with aclosing(request.stream()) as chunks:
-                async for chunk in chunks:
-                    body += chunk
-                    if len(body) > BODY_BYTES_MAX:
-                        return _json({"error": f"a command has at most {BODY_BYTES_MAX} bytes"}, 413)
-        if patience.cancelled_caught:
-            return _json({"error": f"no whole command within {BODY_TIMEOUT_S:g} s"}, 408, CLOSE)
+        body = await body_of(request)
         name = request.path_params["name"]
         try:
             run = partial(_run, desk, name, body, request.state.uid)
             result, by = await trio.to_thread.run_sync(run, limiter=one_at_a_time)
         except RegistryError as error:
-            return _json({"error": str(error)}, 400)
+            return json_response({"error": str(error)}, 400)
         except DATABASE_ERRORS as error:
             log.error("command_failed", name=name, reason=words_of(error)[:300])
-            return _json({"error": f"the database does not do its work: {words_of(error)}"}, 503)
+            return json_response({"error": f"the database does not do its work: {words_of(error)}"}, 503)
         except Exception:  # a mistake of ours in one command must not cost miners their work
             log.exception("command_failed", name=name)
-            return _json({"error": f"{name} failed by a mistake of ours; it is in the pool's log"}, 500)
+            return json_response(
+                {"error": f"{name} failed by a mistake of ours; it is in the pool's log"}, 500
+            )
         log.info("command", name=name, by=by)
-        return _json(result, 200)
+        return json_response(result, 200)
 
-    return Starlette(routes=[Route("/v1/{name}", command, methods=["POST"])])
+    return Starlette(
+        routes=[Route("/v1/{name}", command, methods=["POST"])], exception_handlers={HTTPException: in_words}
+    )
 
 
 def _run(desk: Desk, name: str, body: bytes, uid: int) -> tuple[Any, str]:
@@ -90,17 +80,14 @@ async def serve_admin(
     config = Config()
     config.bind = [f"unix:{path}"]
     config.umask = OWNER_ONLY
-    config.accesslog = None
-    config.errorlog = None
-    config.h11_max_incomplete_size = BODY_BYTES_MAX
-    app, context = ASGIWrapper(cast(Any, admin_app(desk))), WorkerContext(None)
+    # Who gave a command hears what became of it, however long the database takes.
+    server = HttpServer(admin_app(desk), request_s=inf)
+
     places = trio.CapacityLimiter(CONNECTIONS_MAX)
 
     async def answer(stream: trio.SocketStream) -> None:
-        # Hypercorn's own `serve` does not tell an application who connected.
-        state = ConnectionState({"uid": _peer_uid(stream.socket)})
         async with places:
-            await HttpConnection(app, config, context, state, cast(Any, stream))
+            await server.serve(stream, {"uid": _peer_uid(stream.socket)})
 
     try:
         (listening,) = config.create_sockets().insecure_sockets
@@ -121,7 +108,3 @@ def _peer_uid(connection: trio.socket.SocketType) -> int:
 
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
-
-
-def _json(value: object, status: int, headers: dict[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")

@@ -120,6 +120,7 @@ class Journal:
         self._fold_s = fold_s
         self._wall_clock = wall_clock
         self.failed = False
+        self.commits_since_s: float | None = None  # since when one is under way, monotonic
         self._stopping = False
         self._last_seen_s: dict[int, int] = {}
         with store.read() as connection:
@@ -154,10 +155,11 @@ class Journal:
             # Not cancellable half-way: a commit that may have happened must be waited for.
             with trio.CancelScope(shield=True):
                 seq, again = next(self._seqs), itertools.chain((False,), itertools.repeat(True))
+                self.commits_since_s = trio.current_time()
                 await self._in_thread(
                     "commit", partial(self._commit, seq, tallies, new, changes, credits, again=again)
                 )
-            self._committed = seq
+            self._committed, self.commits_since_s = seq, None
             self._on_commit(tallies)
         self._registry.newcomers.forget(gone)
 

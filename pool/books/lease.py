@@ -13,6 +13,7 @@ file deleted) lets nobody write beside another: the former holder finds another 
 Must not know: what is written.
 """
 
+import enum
 import fcntl
 import os
 import socket
@@ -41,6 +42,14 @@ class LeaseHeld(StoreError):
 
 class LeaseLost(StoreError):
     """Somebody else has written to the book since we took it: what we know of it may be wrong."""
+
+
+class Kept(enum.Enum):
+    """What a look at the lease has found."""
+
+    HELD = "held"
+    TAKEN_BACK = "taken back"  # it was lost, and nobody has written since
+    AWAITED = "awaited"  # the lock is another's, or not yet free again of ours that was cut off
 
 
 class Lock(Protocol):
@@ -200,18 +209,18 @@ class Lease:
         """Write beside the pool that has the lease and told us its epoch."""
         self._epoch = epoch
 
-    def keep(self, connection: Connection) -> bool:
-        """Take the lock back where it was lost and nobody wrote since; whether it was. Raises LeaseLost.
+    def keep(self, connection: Connection) -> Kept:
+        """Take the lock back where it was lost and nobody wrote since. Raises LeaseLost.
 
         Our own session that was cut off may hold it until the server notices: then it is tried again at the
         next look. Whoever else has it counts the epoch up before he writes.
         """
         if self._lock.held():
-            return False
+            return Kept.HELD
         found = connection.execute(select(book.c.lease_epoch, book.c.lease_holder)).one()
         if found.lease_epoch != self._epoch:
             raise LeaseLost(f"the lease on the database was lost to {found.lease_holder or 'somebody else'}")
-        return self._lock.acquire()
+        return Kept.TAKEN_BACK if self._lock.acquire() else Kept.AWAITED
 
     def release(self) -> None:
         """Write no more, or as a visitor."""

@@ -27,7 +27,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
-from pool.books.lease import FileLock, Lease, LeaseHeld, ServerLock, held_by
+from pool.books.lease import FileLock, Kept, Lease, LeaseHeld, ServerLock, held_by
 from pool.store_error import StoreError as StoreError
 
 log = structlog.get_logger()
@@ -131,10 +131,10 @@ class Store:
         """The writer's epoch, while we are it."""
         return None if self._lease is None else self._lease.epoch
 
-    def keep_lease(self) -> bool:
-        """Take the lease back where it was lost; whether it was. Raises LeaseLost where that is too late."""
+    def keep_lease(self) -> Kept:
+        """Take the lease back where it was lost. Raises LeaseLost where that is too late."""
         if self._lease is None or self._lease.epoch is None:
-            return False
+            return Kept.HELD
         with self.read() as connection:
             return self._lease.keep(connection)
 

@@ -35,6 +35,7 @@ class TemplateWatch:
 
     def __init__(self, nodes: NodeSet, *, refresh_s: float = REFRESH_S) -> None:
         self.tip: Template | None = None  # the last template that was delivered
+        self.delivered_s: float | None = None  # when, monotonic
         self._nodes = nodes
         self._refresh_s = refresh_s
         self._refresh_due_s = 0.0
@@ -130,7 +131,7 @@ class TemplateWatch:
         news = self.tip is None or template.prevhash_internal != self.tip.prevhash_internal
         if not news and not anyway and now_s < self._refresh_due_s:
             return False
-        self.tip = template
+        self.tip, self.delivered_s = template, now_s
         self._deliveries += 1
         self._refresh_due_s = now_s + self._refresh_s
         if news:

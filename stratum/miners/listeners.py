@@ -63,6 +63,16 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     proxies: tuple[Network, ...] = ()
 
 
+def is_this_host(name: str) -> bool:
+    """Whether a name or an address is of this host itself and of no other."""
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
 class BadEndpoint(Exception):
     """An address that cannot be listened on."""
 

@@ -96,6 +96,43 @@ def test_little_has_to_be_said(tmp_path: Path) -> None:
     assert config.endpoints == (Endpoint(host="127.0.0.1", port=3333),), "not to the world by default"
 
 
+WEB_FOR_OTHERS = "web.listen: on {} others could listen in: a certificate is needed there"
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("", None),
+        ('[web]\nlisten = "127.0.0.1:3380"', Endpoint(host="127.0.0.1", port=3380)),
+        ('[web]\nlisten = "localhost:0"', Endpoint(host="localhost", port=0)),
+        ('[web]\nlisten = "[::1]:3380"', Endpoint(host="::1", port=3380)),
+        ('[web]\nlisten = "192.0.2.1:3380"', WEB_FOR_OTHERS.format("192.0.2.1")),
+        ('[web]\nlisten = "[::]:3380"', WEB_FOR_OTHERS.format("::")),
+        ('[web]\nlisten = "pool.example:3380"', WEB_FOR_OTHERS.format("pool.example")),
+        ('[web]\nlisten = "127.0.0.1:3380"\nkey = "k"', "web.key: is not used without a certificate"),
+        ('[web]\nlisten = "3380"', "web.listen: '3380' is not HOST:PORT"),
+        ("[web]", "missing required field `listen` - at `$.web`"),
+    ],
+)
+def test_http_is_for_this_host_alone_or_under_tls(
+    text: str, taken: Endpoint | str | None, tmp_path: Path
+) -> None:
+    if isinstance(taken, str):
+        assert taken in refusal(tmp_path, GOOD + text)
+    else:
+        assert load_config(write(tmp_path, GOOD + text)).web == taken
+
+
+def test_http_for_others_has_a_certificate(tmp_path: Path) -> None:
+    text = GOOD + '[web]\nlisten = "192.0.2.1:443"\ncertificate = "web.pem"\nkey = "web.key"\n'
+    assert load_config(write(tmp_path, text)).web == Endpoint(
+        host="192.0.2.1",
+        port=443,
+        certificate=str(tmp_path / "web.pem"),
+        key=str(tmp_path / "web.key"),
+    )
+
+
 def test_tls_and_balancers(tmp_path: Path) -> None:
     more = """
         listen = []

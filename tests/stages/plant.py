@@ -171,6 +171,7 @@ def settings(directory: Path, nodes: list[FakeBitcoind], outage_s: float, books:
         outage_s=outage_s,
         nodes=tuple(node.config for node in nodes),
         endpoints=(Endpoint(host="127.0.0.1", port=0),),
+        web=Endpoint(host="127.0.0.1", port=0),
         start_difficulty_log2=DIFFICULTY_LOG2_MIN,
         vardiff=VardiffPolicy(
             difficulty_log2_min=DIFFICULTY_LOG2_MIN, difficulty_log2_max=DIFFICULTY_LOG2_MIN

@@ -28,7 +28,7 @@ from pool.admin.machines import (
     WorkerRemove,
     WorkerShow,
 )
-from pool.admin.server import BODY_BYTES_MAX, serve_admin
+from pool.admin.server import serve_admin
 from pool.admin.tenants import TenantAdd, TenantList, TenantSetStatus, TenantSetTerms, TenantShow
 from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
 from pool.books.store import Store
@@ -36,6 +36,7 @@ from pool.data_dir import DataDirError, admin_socket, database_url, held
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import RegistryError, insert_new, load
+from pool.http_server import BODY_BYTES_MAX
 from stratum.miners.contracts import Admitted, Refusal
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import store_in

@@ -16,6 +16,7 @@ import trio
 from sqlalchemy import Connection, NullPool, create_engine, insert, select, text
 
 import pool.books.lease
+import pool.books.lease_watch
 import pool.main
 from payouts.schemas.book import book
 from payouts.schemas.money import containers, journal_writers, workers
@@ -24,7 +25,7 @@ from pool.admin.desk import Desk
 from pool.admin.server import serve_admin
 from pool.admin.tenants import TenantAdd, TenantList
 from pool.books.journal import JournalFailed
-from pool.books.lease import KEEPALIVE, LEASE_LOCK, FileLock, LeaseHeld, LeaseLost, Lock, ServerLock
+from pool.books.lease import KEEPALIVE, LEASE_LOCK, FileLock, Kept, LeaseHeld, LeaseLost, Lock, ServerLock
 from pool.books.store import Store, open_store, upgrade
 from pool.chain.nodes import NodeConfig
 from pool.data_dir import admin_socket, database_url
@@ -139,10 +140,10 @@ def test_a_guest_writes_beside_the_pool_that_told_it_its_epoch_and_beside_no_oth
 def test_a_lease_that_was_lost_is_taken_back_where_nobody_has_written_since(databases: Databases) -> None:
     with two_stores(databases) as (one, other, url):
         one.acquire_lease()
-        assert not one.keep_lease()
+        assert one.keep_lease() is Kept.HELD
         cut_off(databases, url)
-        assert one.keep_lease(), "it is noticed"
-        assert not one.keep_lease()
+        assert one.keep_lease() is Kept.TAKEN_BACK
+        assert one.keep_lease() is Kept.HELD
         write(one, "one")
         with pytest.raises(LeaseHeld):
             write(other, "other")
@@ -157,11 +158,11 @@ def test_a_lock_that_our_own_cut_session_still_has_is_waited_for(
         cut_off(postgres_databases, url)
         with psycopg.connect(url, autocommit=True) as half_open:
             half_open.execute("SELECT pg_advisory_lock(%s)", (LEASE_LOCK,))
-            assert not one.keep_lease()
+            assert one.keep_lease() is Kept.AWAITED
             write(one, "one")
             with pytest.raises(LeaseHeld):
                 write(other, "other")
-        assert one.keep_lease()
+        assert one.keep_lease() is Kept.TAKEN_BACK
         assert writers(one) == ["one"]
 
 
@@ -225,7 +226,7 @@ async def test_a_second_pool_on_one_book_does_not_start(tmp_path: Path) -> None:
 async def test_the_pool_ends_in_words_when_another_has_written_to_its_book(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool.main, "LEASE_CHECK_S", 0.01)
+    monkeypatch.setattr(pool.books.lease_watch, "LEASE_CHECK_S", 0.01)
     with two_stores(databases) as (one, other, url):
         running = pool.main.Pool(settings(tmp_path, NODE), one)
         cut_off(databases, url)

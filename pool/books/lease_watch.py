@@ -1,0 +1,44 @@
+"""The lease of a running pool: looked at all the time, and taken back where it was lost and nobody has
+written since.
+
+Must not know: who else may want it.
+"""
+
+from typing import Final
+
+import structlog
+import trio
+from sqlalchemy.exc import SQLAlchemyError
+
+from pool.books.lease import Kept
+from pool.books.store import Store, words_of
+
+log = structlog.get_logger()
+
+LEASE_CHECK_S: Final = 2.0  # a lease whose connection was cut is taken back before most others think of it
+
+
+class LeaseWatch:
+    """Of a store that has the lease by now. `held_s`: when it was last known to be held, monotonic."""
+
+    def __init__(self, store: Store) -> None:
+        self.held_s = trio.current_time()
+        self._store = store
+
+    async def run(self) -> None:
+        """Until cancelled. Raises LeaseLost."""
+        away = False
+        while True:
+            await trio.sleep(LEASE_CHECK_S)
+            try:
+                kept = await trio.to_thread.run_sync(self._store.keep_lease)
+            except SQLAlchemyError as error:
+                if not away:
+                    log.error("lease_not_known", reason=words_of(error))
+                away = True
+                continue
+            away = False
+            if kept is Kept.TAKEN_BACK:
+                log.warning("lease_taken_back")
+            if kept is not Kept.AWAITED:
+                self.held_s = trio.current_time()

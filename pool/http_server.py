@@ -1,0 +1,157 @@
+"""An application and the bounds that its connections have, whoever listens for them.
+
+Every wait has an end, that for somebody who does not read as well: Hypercorn by itself waits for him for
+ever, and not even a stop ends that. Whatever goes wrong ends this connection and nothing else.
+
+Must not know: what is asked, who may ask, where the connection is from.
+"""
+
+from contextlib import aclosing
+from math import inf
+from typing import Any, Final, cast
+
+import msgspec
+import structlog
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.events import Event, RawData, Updated
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from pool.http_connection import HttpConnection
+
+log = structlog.get_logger()
+
+# Of one listener: a hundred browsers with an event stream each, and as many connections of strangers.
+CONNECTIONS_MAX: Final = 256
+HEAD_BYTES_MAX: Final = 16_384  # of a request's line and headers: a browser's cookies are far below
+BODY_BYTES_MAX: Final = 65_536  # a command is a line
+BODY_S: Final = 10.0  # for all of it, which whoever asks has at hand
+HEAD_S: Final = 10.0  # from the connection to the end of its first head
+KEPT_S: Final = 75.0  # from an answer to the end of the next head: a scrape a minute keeps its connection
+# From a head to the end of its answer: longer than that nobody waits in front of a page. Behind it there is
+# a while to say so.
+REQUEST_S: Final = 30.0
+LAST_WORDS_S: Final = 5.0
+SEND_S: Final = 10.0  # for what is sent at once to be taken by the other side
+CLOSE: Final = {"Connection": "close"}
+OURS: Final = "a mistake of ours; it is in the pool's log"
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """The value as JSON."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+async def in_words(_: Request, error: Exception) -> Response:
+    """Starlette's answer to what is nowhere, or not so to be had, as all our answers are."""
+    assert isinstance(error, HTTPException)
+    response = json_response({"error": error.detail}, error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def body_of(request: Request) -> bytes:
+    """What was sent with it. Raises HTTPException for more than a command may have, or too slowly."""
+    body = b""
+    with trio.move_on_after(BODY_S) as patience:
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > BODY_BYTES_MAX:
+                    raise HTTPException(413, f"a command has at most {BODY_BYTES_MAX} bytes", CLOSE)
+    if patience.cancelled_caught:
+        raise HTTPException(408, f"no whole command within {BODY_S:g} s", CLOSE)
+    return body
+
+
+class HttpServer:
+    """What the connections of one application have in common. `request_s`: REQUEST_S, or no end at all."""
+
+    def __init__(self, app: ASGIApp, *, request_s: float = REQUEST_S) -> None:
+        self.request_s = request_s
+        self.app = ASGIWrapper(cast(Any, _InTime(app, request_s)))
+        self.context = WorkerContext(None)
+        self.config = Config()
+        self.config.accesslog = None
+        self.config.errorlog = None
+        self.config.h11_max_incomplete_size = HEAD_BYTES_MAX
+        self.config.include_server_header = False
+        self.config.read_timeout = None  # reading is bounded with the request, or with the pause before it
+
+    async def serve(self, stream: trio.abc.Stream, state: dict[str, Any]) -> None:
+        """Until it is over, one way or another; raises nothing. Requests find `state` in theirs."""
+        try:
+            await _Bounded(self, stream, state)
+        except* OSError:  # it is gone
+            pass
+        except* Exception:
+            log.exception("http_connection_failed")
+
+
+class _InTime:
+    """An application that is given so long for each request."""
+
+    def __init__(self, app: ASGIApp, request_s: float) -> None:
+        self._app, self._request_s = app, request_s
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        begun = False
+
+        async def noted(message: Any) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        with trio.move_on_after(self._request_s) as time:
+            try:
+                await self._app(scope, receive, noted)
+            except ClientDisconnect:  # before all was said
+                return
+            except Exception:  # a mistake of ours in one request must not cost miners their work
+                log.exception("request_failed")
+                if not begun:
+                    await _failed(500, OURS)(scope, receive, send)
+        if time.cancelled_caught and not begun:
+            await _failed(503, f"this took longer than {self._request_s:g} s")(scope, receive, send)
+
+
+def _failed(status: int, words: str) -> Response:
+    return json_response({"error": words}, status)
+
+
+class _Bounded(HttpConnection):
+    """With an end to every wait."""
+
+    def __init__(self, server: HttpServer, stream: trio.abc.Stream, state: dict[str, Any]) -> None:
+        super().__init__(server.app, server.config, server.context, ConnectionState(state), cast(Any, stream))
+        self._request_s = server.request_s
+        self._scope = trio.CancelScope()
+        self._answered = False
+
+    async def run(self) -> None:
+        with self._scope:
+            await super().run()
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, RawData):
+            try:
+                with trio.fail_after(SEND_S):
+                    async with self.send_lock:
+                        await self.stream.send_all(event.data)
+            except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
+                self._scope.cancel()
+            return
+        if isinstance(event, Updated):
+            self._answered = self._answered or event.idle
+            self._scope.deadline = inf if event.idle else trio.current_time() + self._request_s + LAST_WORDS_S
+        await super().protocol_send(event)
+
+    async def _idle_timeout(self) -> None:
+        await trio.sleep(KEPT_S if self._answered else HEAD_S)
+        self._scope.cancel()

@@ -1,0 +1,191 @@
+"""The door: a TCP listener, TLS where there is a certificate, and connections that wait for their turns.
+
+Whatever comes in by it is work on the loop that miners are served on. So what arrives of a connection is not
+read before its turn: one address after the other (IPv6: one /64), and between two turns the loop is left to
+others. All who have not been let in to anything take a tenth of a core together, at any rate of theirs; who
+has been let in does not wait behind them.
+
+Invariants: connections are bounded, in all and by address; where there is no place, who has been let in to
+nothing makes room. Must not know: what is asked, who may ask.
+"""
+
+import errno
+import socket
+from collections import Counter
+from contextlib import suppress
+from typing import Final
+
+import structlog
+import trio
+from starlette.types import ASGIApp
+
+from pool.http_server import CONNECTIONS_MAX, HttpServer
+from stratum.miners.certificate import Certificate
+from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits, Place, Standing, real_address
+from stratum.miners.listeners import Endpoint, open_listener
+from stratum.miners.turns import Lane
+
+log = structlog.get_logger()
+
+BOUNDS: Final = ConnectionBounds(
+    sessions_max=CONNECTIONS_MAX,
+    sessions_per_address_max=160,  # all the browsers, behind one address
+    half_open_per_address_max=32,  # who has been let in to nothing
+)
+ACCEPT_REST_S: Final = 0.002  # between two connections: to begin one is a fifth of a millisecond
+HANDSHAKE_S: Final = 10.0
+# What arrives at once, in lines that Python answers to miners, 15 us each: a request, or a step of a TLS
+# handshake, is a millisecond.
+PACKET_COST: Final = 64
+RECV_BYTES: Final = 16_384  # in one turn
+STRANGER_REST_S: Final = 0.009  # behind a packet: a tenth of a core
+KNOWN_REST_S: Final = 0.003  # a quarter
+FULL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n"
+    b'{"error":"there are too many connections"}'
+)
+FULL_S: Final = 1.0  # to say so: a new connection takes it at once, or never
+
+
+class Caller(trio.abc.HalfCloseableStream):
+    """One connection's bytes, under TLS and HTTP; each packet is read when it is its turn."""
+
+    def __init__(self, stream: trio.SocketStream, address: str, place: Place, door: "Door") -> None:
+        self.address = address
+        self.place = place
+        self.scope = trio.CancelScope()
+        self._stream, self._door = stream, door
+        self._turn = trio.Event()
+
+    def let_in(self) -> None:
+        """It may ask for more than what anybody may."""
+        self._door.limits.stands(self.place, Standing.FRESH)
+
+    def make_room(self) -> None:
+        self.scope.cancel()
+
+    def take_turn(self) -> int:
+        self._turn.set()
+        return PACKET_COST
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        await trio.lowlevel.wait_readable(self._stream.socket)
+        self._turn = trio.Event()
+        lane = self._door.lane_of(self.place)
+        lane.add(self.place.source, self)
+        try:
+            await self._turn.wait()
+        finally:
+            lane.discard(self.place.source, self)
+        return await self._stream.receive_some(RECV_BYTES)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class _Unhurried(trio.abc.Listener[trio.SocketStream]):
+    """Lets one in, and rests: a flood of connections leaves the loop to others."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+
+    async def accept(self) -> trio.SocketStream:
+        stream = await self._listener.accept()
+        await trio.sleep(ACCEPT_REST_S)
+        return stream
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()
+
+
+class Door:
+    """Of one application. `address` is as listened on; `refused`: how often there was no place, and why."""
+
+    def __init__(self, app: ASGIApp, endpoint: Endpoint) -> None:
+        self.address: tuple[str, int] | None = None
+        self.limits = ConnectionLimits(BOUNDS)
+        self.refused: Counter[str] = Counter()
+        self._endpoint = endpoint
+        self._server = HttpServer(app)
+        self._strangers = _lane(STRANGER_REST_S)
+        self._known = _lane(KNOWN_REST_S)
+
+    async def run(self, *, task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen until cancelled. Raises BadEndpoint or BadCertificate before it has started."""
+        endpoint, certificate = self._endpoint, None
+        if endpoint.certificate is not None:
+            certificate = Certificate(endpoint.certificate, endpoint.key)
+        with open_listener(endpoint) as listening:
+            host, port = listening.getsockname()[:2]
+            self.address = host, port
+            log.info("web_listening", host=host, port=port, tls=certificate is not None)
+            listener = _Unhurried(listening)
+
+            async def serve(stream: trio.SocketStream) -> None:
+                await self._serve(stream, certificate)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_give_turns, self._strangers)
+                nursery.start_soon(_give_turns, self._known)
+                task_status.started((host, port))
+                await trio.serve_listeners(serve, [listener], handler_nursery=nursery)
+
+    def lane_of(self, place: Place) -> Lane:
+        """Where this one waits."""
+        return self._known if place.standing is Standing.FRESH else self._strangers
+
+    async def _serve(self, stream: trio.SocketStream, certificate: Certificate | None) -> None:
+        async with stream:
+            try:
+                address = real_address(stream.socket.getpeername()[0])
+            except OSError as error:
+                if error.errno != errno.ENOTCONN:
+                    raise
+                return  # it has left
+            place = self.limits.enter(address)
+            if isinstance(place, str):
+                self.refused[place] += 1
+                if certificate is None:
+                    with suppress(trio.BrokenResourceError), trio.move_on_after(FULL_S):
+                        await stream.send_all(FULL)
+                return
+            caller = Caller(stream, address, place, self)
+            place.holder = caller
+            self.limits.begin(place)
+            try:
+                with caller.scope:
+                    await self._talk(caller, certificate)
+            finally:
+                self.limits.leave(place)
+
+    async def _talk(self, caller: Caller, certificate: Certificate | None) -> None:
+        state = {"caller": caller}
+        if certificate is None:
+            await self._server.serve(caller, state)
+            return
+        stream = trio.SSLStream(caller, certificate.context(), server_side=True, https_compatible=True)
+        try:
+            with trio.fail_after(HANDSHAKE_S):
+                await stream.do_handshake()
+        except (trio.BrokenResourceError, trio.TooSlowError):
+            return
+        await self._server.serve(stream, state)
+
+
+def _lane(rest_s: float) -> Lane:
+    return Lane(cost=PACKET_COST, cost_beside_miners=PACKET_COST, rest_s=rest_s)
+
+
+async def _give_turns(lane: Lane) -> None:
+    while True:
+        await lane.wanted.wait()
+        await trio.sleep(lane.round(beside_miners=True))

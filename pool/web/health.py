@@ -1,0 +1,28 @@
+"""`/healthz`: the process lives, its loop answers. `/readyz`: whether miners are served and credited here,
+and if not, what stands against it. Both for anybody: a balancer asks them, and nothing in them is a secret.
+
+Must not know: how a condition is found out.
+"""
+
+from collections.abc import Callable, Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pool.http_server import json_response
+from pool.readiness import Condition
+from pool.web.access import Access, WebRoute
+
+
+def health_routes(conditions: Callable[[], Sequence[Condition]]) -> tuple[WebRoute, ...]:
+    """`conditions` as of now: they are asked on the pool's own loop, and must not wait."""
+
+    async def alive(_: Request) -> Response:
+        return json_response({"alive": True})
+
+    async def ready(_: Request) -> Response:
+        found = conditions()
+        good = all(it.good for it in found)
+        return json_response({"ready": good, "conditions": found}, 200 if good else 503)
+
+    return WebRoute("/healthz", Access.ANYBODY, alive), WebRoute("/readyz", Access.ANYBODY, ready)
