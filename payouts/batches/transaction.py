@@ -8,6 +8,7 @@ Must not know: what a payment is for. Source: BIP-144, Bitcoin Core primitives/t
 
 import hashlib
 import struct
+from collections.abc import Collection, Iterator
 
 import msgspec
 
@@ -211,13 +212,24 @@ def decode_transaction(raw: bytes) -> Tx:
 
 def spender_in_block(raw: bytes, txid: str, vout: int) -> Tx | None:
     """The transaction of a serialised block that spends the coin. Raises BadTransaction."""
-    if len(raw) > BLOCK_BYTES_MAX:
-        raise BadTransaction(f"{len(raw)} bytes, a block has {BLOCK_BYTES_MAX} at most")
     if outpoint(txid, vout) not in raw:  # nearly always: nothing has to be decoded
         return None
-    reader = Reader(raw, HEADER_BYTES)
-    for _ in range(reader.count(INPUT_BYTES_MIN)):
-        tx = reader.transaction()
+    for tx in _transactions(raw):
         if any((it.txid, it.vout) == (txid, vout) for it in tx.inputs):
             return tx
     return None
+
+
+def payers_in_block(raw: bytes, scripts: Collection[bytes]) -> tuple[Tx, ...]:
+    """The transactions of a serialised block that pay any of the scripts. Raises BadTransaction."""
+    if not any(script in raw for script in scripts):
+        return ()
+    return tuple(tx for tx in _transactions(raw) if any(it.script in scripts for it in tx.outputs))
+
+
+def _transactions(block: bytes) -> Iterator[Tx]:
+    if len(block) > BLOCK_BYTES_MAX:
+        raise BadTransaction(f"{len(block)} bytes, a block has {BLOCK_BYTES_MAX} at most")
+    reader = Reader(block, HEADER_BYTES)
+    for _ in range(reader.count(INPUT_BYTES_MIN)):
+        yield reader.transaction()

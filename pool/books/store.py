@@ -306,6 +306,11 @@ def _upgrade(engine: Engine) -> str | None:
     return after
 
 
+def schema_of_this_version() -> str | None:
+    """What a database of this Angara has."""
+    return _revisions()[0]
+
+
 @cache
 def _revisions() -> tuple[str | None, frozenset[str]]:
     """The newest, and all: read once, because that runs every migration's file."""

@@ -8,7 +8,7 @@ node that did not answer has not said no.
 Must not know: batches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Final
@@ -18,7 +18,13 @@ import structlog
 import trio
 
 from payouts.batches.psbt import Spend
-from payouts.batches.transaction import BadTransaction, Tx, decode_transaction, spender_in_block
+from payouts.batches.transaction import (
+    BadTransaction,
+    Tx,
+    decode_transaction,
+    payers_in_block,
+    spender_in_block,
+)
 from pool.chain.chain_lead import leads
 from pool.chain.node_set import LEAD_BLOCKS, PROOF_S, SILENT_S
 from pool.chain.nodes import ChainStatus, Height, Node, check_chain, typed
@@ -313,6 +319,21 @@ class ChainNode:
             if tx is not None:
                 return Spent(tx=tx, block_hash=block_hash, height=height)
         return None
+
+    async def payers(self, scripts: Collection[bytes], since_s: int) -> tuple[tuple[Tx, int], ...]:
+        """Who paid any of the scripts, and at which height, in the blocks from the tip down to a moment."""
+        found: list[tuple[Tx, int]] = []
+        for height in range(self.height, max(0, self.height - SEARCH_BLOCKS_MAX), -1):
+            if await self.block_time_s(height) < since_s:
+                break
+            block_hash = await self.block_hash(height)
+            raw = _bytes(await self._rpc.call("getblock", block_hash, 0), "getblock")
+            try:
+                payers = await trio.to_thread.run_sync(payers_in_block, raw, scripts)
+            except BadTransaction as error:
+                raise NodeSpokeNonsense(f"getblock {block_hash}: {error}") from None
+            found += [(tx, height) for tx in payers]
+        return tuple(found)
 
     async def transaction(self, txid: str, height: int) -> Tx:
         """A transaction of the block at a height."""

@@ -6,7 +6,8 @@ must learn what happened. They are reconciled when
 
 * the anchor of a batch that was not sent is unspent;
 * the change of the last payout, which the next one spends, is unspent, and ours;
-* every coin of the change descriptor, since there is a pool, is of a transaction that they know.
+* every coin of the change descriptor, since there is a pool, is of a transaction that they know;
+* since they were restored by `angara db restore`, `Reconciler.run` had no question.
 
 `Reconciler.run` finds the transactions that break this, and takes each for what it is, in this order:
 
@@ -53,6 +54,7 @@ from payouts.batches.rows import Act
 from payouts.batches.transaction import TxOutput
 from payouts.ledger import LedgerError
 from payouts.persons import CHAIN
+from pool.books.restores import note_reconciled, unreconciled_restore
 from pool.treasury.books import PayoutBooks
 from pool.treasury.chain_node import Ancestry, ChainNode, Coin, PayoutNodes
 from pool.treasury.follower import Follower
@@ -83,10 +85,15 @@ class Reconciler:
         self._wallet = wallet
         self._follower = follower
         self._script_of = script_of
-        self.suspects = Suspects(books, wallet)
+        self.suspects = Suspects(books, wallet, script_of)
 
     async def require(self, node: ChainNode) -> None:
         """That the books know who spent the anchors. Raises NotReconciled."""
+        if await self._books.read(unreconciled_restore) is not None:
+            raise NotReconciled(
+                "these books were restored from a backup, and may have forgotten what was paid since: "
+                "run `angara payout reconcile`"
+            )
         under_way = await self._books.read(batches_in, *UNDER_WAY)
         for batch in under_way:
             anchor = batch.anchor if batch.state in (State.PSBT, State.SIGNED) else None
@@ -133,7 +140,10 @@ class Reconciler:
             if not done:
                 news += [dust_in_words(dust)] if dust else []
                 news += [_doubt(*it) for it in await self._alleged()]
-                return tuple(news), (*open_questions, *survey.trouble_words)
+                questions = (*open_questions, *survey.trouble_words)
+                if not questions:
+                    await self._books.write(note_reconciled, by, self._books.now_s())
+                return tuple(news), questions
         raise NotReconciled(f"after {ROUNDS_MAX} rounds there is more: run it again")
 
     async def _alleged(self) -> list[tuple[Batch, Attempt]]:

@@ -33,10 +33,12 @@ from payouts.batches.batch import (
     next_anchor,
 )
 from payouts.batches.found import accept_stranger
+from payouts.batches.plan import ScriptOf, payees_by_script
 from payouts.batches.psbt import Spend
 from payouts.batches.rows import Act
 from payouts.persons import CHAIN
 from payouts.schemas.money import tenants
+from pool.books.restores import unreconciled_restore
 from pool.treasury.books import PayoutBooks
 from pool.treasury.chain_node import ChainNode, Coin
 from pool.treasury.coins import CHANGE_SAT_MIN
@@ -73,9 +75,10 @@ class Suspect(msgspec.Struct, frozen=True):
 class Suspects:
     """Looks for them."""
 
-    def __init__(self, books: PayoutBooks, wallet: PayoutWallet) -> None:
+    def __init__(self, books: PayoutBooks, wallet: PayoutWallet, script_of: ScriptOf) -> None:
         self._books = books
         self._wallet = wallet
+        self._script_of = script_of
 
     async def all(self, node: ChainNode) -> tuple[list[Suspect], tuple[Coin, ...]]:
         """What has to be explained, each once, the oldest first; and the dust that was seen on the way."""
@@ -87,6 +90,8 @@ class Suspects:
             for suspect in await self.of_change(node, coins):
                 for it in await self._ancestors(node, suspect):
                     found[it.txid] = it
+            for it in await self._of_restore(node):
+                found.setdefault(it.txid, it)
         return sorted(found.values(), key=lambda it: it.height), dust
 
     async def of_change(self, node: ChainNode, coins: Collection[Coin]) -> list[Suspect]:
@@ -144,6 +149,22 @@ class Suspects:
             anchor = anchor_name(txid, vout)
             if spent is not None and not await self._books.read(_explained, spent.tx.txid, anchor):
                 found.append(Suspect(spent.tx.txid, spent.height, anchor))
+        return found
+
+    async def _of_restore(self, node: ChainNode) -> list[Suspect]:
+        """What paid tenants from coins of ours since the backup that these books were restored from, wherever
+        its change is by now: no coin leads to it where somebody emptied the wallet."""
+        restore = await self._books.read(unreconciled_restore)
+        if restore is None:
+            return []
+        scripts = frozenset(await self._books.read(payees_by_script, self._script_of))
+        known = await self._books.read(known_transactions)
+        birth_s = await self._books.read(_first_tenant_s)
+        since_s = max(restore.newest_at_s, birth_s or 0) - BIRTH_MARGIN_S
+        found = []
+        for tx, height in await node.payers(scripts, since_s):
+            if tx.txid not in known and self.spends_ours((await node.ancestry(tx.txid, height)).inputs):
+                found.append(Suspect(tx.txid, height))
         return found
 
     async def _since_birth(self, node: ChainNode, height: int) -> bool:

@@ -14,7 +14,11 @@ import pytest
 from payouts.batches.batch import AttemptState, State
 from payouts.batches.psbt import Spend
 from payouts.batches.transaction import TxOutput
+from pool.books.changes import newest_changes
+from pool.books.restores import note_restore
 from pool.books.store import open_store
+from pool.books.verify import verify
+from pool.cli.database_copies import back_up, restore
 from pool.treasury.paymaster import Paymaster
 from pool.treasury.suspects import NotReconciled
 from tests.fixtures.databases import SqliteDatabases
@@ -24,6 +28,7 @@ from tests.stages.payouts import (
     COINS,
     CREATOR,
     FEE_CAP_SAT,
+    NOW_S,
     PAID_SAT,
     Regtest,
     World,
@@ -355,3 +360,59 @@ async def move_change(world: World, script: bytes) -> str:
     txid = await world.spend(coin, TxOutput(coin.amount_sat - 5_000, script))
     await world.mine(6)
     return txid
+
+
+# With the commands that make a backup and put it back
+
+
+async def test_the_drill(regtest: Regtest, sqlite_databases: SqliteDatabases, tmp_path: Path) -> None:
+    """Work, back up, work on and pay, lose the book, restore, reconcile, verify: nobody is paid twice."""
+    with sqlite_databases.fresh_url() as url:
+        book, copy = Path(url.removeprefix("sqlite:///")), tmp_path / "copy"
+        async with world_of(regtest, open_store(url)) as world:
+            back_up(book, copy, replace=False, told=lambda done, total: None)
+            await pay(world)
+            after = world.balances()
+            world.store.close()
+            for file in book.parent.glob("angara.db*"):
+                file.unlink()
+            restored = restore(copy, book, None, "ann", told=lambda done, total: None)
+            assert (restored.set_aside, restored.standing.batches) == (None, 0)
+            world.store = open_store(url)
+            paymaster = world.paymaster()
+            with pytest.raises(NotReconciled, match="restored from a backup"):
+                await paymaster.create(CREATOR)
+            news, questions = await paymaster.reconciler.run(CREATOR, ())
+            assert ("these books did not know" in news[0], questions) == (True, ())
+            assert world.balances() == after
+            assert world.paid_sat() == PAID_SAT
+            with world.store.read() as connection:
+                assert verify(connection).wrong is None
+                said = [it.command for it in newest_changes(connection, None, None)]
+            assert said == ["db.restore", "payout.reconcile"]
+            credit_more(world, "more")
+            await pay(world)
+            assert world.paid_sat() == {**PAID_SAT, "acme": PAID_SAT["acme"] + MORE_SAT}
+            world.store.close()
+
+
+async def test_a_forgotten_payout_is_found_where_no_coin_leads_to_it(
+    regtest: Regtest, sqlite_databases: SqliteDatabases
+) -> None:
+    """Its change was moved elsewhere by other software: the coins that are left look as if nothing was
+    paid."""
+    async with backed_up(regtest, sqlite_databases) as (world, backups):
+        backups.take("nothing")
+        await pay(world)
+        after = world.balances()
+        await move_change(world, STRANGER_SCRIPT)
+        paymaster = backups.restore("nothing")
+        with world.store.write() as connection:
+            note_restore(connection, "ann", {}, NOW_S - 1)  # its clock went wrong before
+        with pytest.raises(NotReconciled, match="restored from a backup"):
+            await paymaster.create(CREATOR)
+        _, questions = await paymaster.reconciler.run(CREATOR, ())
+        assert world.balances() == after
+        assert len(questions) == 1  # who has the change
+        with pytest.raises(NotReconciled, match="restored from a backup"):
+            await paymaster.create(CREATOR)
