@@ -188,7 +188,7 @@ async def _show(console: Console, pool: RunningPool, store: Store, state: DemoSt
                 live.update(_table(pool, await _balances(store), state), refresh=True)
                 await trio.sleep(TABLE_S)
     console.print(f"miners connect to {_stratum(pool)} as acme.c01.unit", soft_wrap=True)
-    console.print(f"whether they can is answered at {_web(pool)}/readyz", soft_wrap=True)
+    console.print(f"what it is like is answered at {_web(pool)}/readyz and /metrics", soft_wrap=True)
     while True:
         await trio.sleep(LINE_S)
         sys.stdout.write(_line(pool, await _balances(store), state) + "\n")

@@ -28,6 +28,9 @@ from pool.data_dir import admin_socket, bind_directory
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantView
+from pool.metrics.book_figures import BookReader
+from pool.metrics.collector import Sources
+from pool.metrics.scrape import Scrapes
 from pool.orders.machine_speed import MachineSpeeds
 from pool.parts import Books, Miners, Routing
 from pool.readiness import Condition, Readiness
@@ -170,8 +173,18 @@ class Pool:
         """The address that HTTP is answered at, if the settings have one."""
         if self._config.web is None:
             return None
-        door = Door(web_app(health_routes(self._readiness.conditions)), self._config.web)
-        address: tuple[str, int] = await nursery.start(door.run)
+        door, figures = Door(self._config.web), BookReader(self._store)
+        nursery.start_soon(figures.run)
+        sources = Sources(
+            books=self.books,
+            miners=self.miners,
+            routing=self.routing,
+            readiness=self._readiness,
+            door=door,
+            figures=figures,
+        )
+        app = web_app((*health_routes(self._readiness.conditions), Scrapes(sources).route()))
+        address: tuple[str, int] = await nursery.start(door.run, app)
         return address
 
     async def _follow_payouts(self) -> None:

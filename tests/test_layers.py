@@ -21,7 +21,7 @@ FORBIDDEN = {
 }
 ROOMS = {
     # Both sides of the wire share words, and nothing else.
-    "stratum": ("miners upstream", "messages", "difficulty job tallies json_depth paced _engine"),
+    "stratum": ("miners upstream", "messages", "difficulty job tallies json_depth paced histogram _engine"),
     "payouts": (
         "reports",
         "audit reversals",
@@ -36,6 +36,7 @@ ROOMS = {
         "cli",
         "demo",
         "main",
+        "metrics",
         "web",
         "readiness",
         "parts",
@@ -60,6 +61,7 @@ SANS_IO = (
     "job",
     "json_depth",
     "tallies",
+    "histogram",
     "miners/session",
     "miners/assignment",
     "miners/session_difficulty",

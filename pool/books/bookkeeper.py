@@ -37,6 +37,7 @@ from pool.chain.blocks import BlockResult, SubmitState
 from pool.chain.node_set import NodeSet
 from pool.fleet.registry import NewRows, Registry
 from pool.fleet.rows import insert_new
+from stratum.histogram import Histogram
 
 log = structlog.get_logger()
 
@@ -83,6 +84,7 @@ class Bookkeeper:
         self._forgotten = 0  # how often
         self._signet: str | None = None  # the challenge that the book is known to be bound to
         self.settled = trio.Event()  # replaced after each settlement
+        self.settlements = Histogram()  # how long each took of all that was due
 
     async def epoch(self, price: WorkPrice, height: int) -> int:
         """The rate number of work of this price, on disk: the same one until its source has another price."""
@@ -218,7 +220,9 @@ class Bookkeeper:
 
     async def _settle(self) -> None:
         while True:
+            since_s = trio.current_time()
             count = await self.settle_all()
+            self.settlements.add(trio.current_time() - since_s)
             if count:
                 log.info("settled", settlements=count)
                 self.settled.set()

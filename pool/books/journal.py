@@ -43,6 +43,7 @@ from pool.books.store import Store, StoreError, words_of
 from pool.fleet.registry import NewRows, Registry, WorkerRecord
 from pool.fleet.rows import insert_new
 from stratum.difficulty import DIFFICULTY_LOG2_MIN
+from stratum.histogram import Histogram
 from stratum.tallies import MINED, NOT_TAKEN, RECORD, Records, merge
 
 log = structlog.get_logger()
@@ -121,10 +122,13 @@ class Journal:
         self._wall_clock = wall_clock
         self.failed = False
         self.commits_since_s: float | None = None  # since when one is under way, monotonic
+        self.folds = Histogram()  # how long each took of all that was there
+        self.unfolded_since_s: float | None = None  # when the oldest such batch came
         self._stopping = False
         self._last_seen_s: dict[int, int] = {}
         with store.read() as connection:
             self._committed: int = connection.scalar(select(func.max(journal_batches.c.seq))) or 0
+            self.unfolded: int = connection.scalar(select(func.count()).select_from(journal_batches)) or 0
             for names in connection.scalars(
                 select(journal_batches.c.names).where(journal_batches.c.names.is_not(None))
             ):
@@ -136,6 +140,7 @@ class Journal:
             self._committed = next(self._seqs)
             changes = unanswered(left)
             self._commit(self._committed, changes.tallies, NewRows(), changes, again=iter((False,)))
+            self._note_unfolded()
             log.warning("forwarded_shares_unanswered", shares=len(left))
 
     async def commit(self, tallies: bytes) -> None:
@@ -160,6 +165,8 @@ class Journal:
                     "commit", partial(self._commit, seq, tallies, new, changes, credits, again=again)
                 )
             self._committed, self.commits_since_s = seq, None
+            if tallies or changes.upstream:
+                self._note_unfolded()
             self._on_commit(tallies)
         self._registry.newcomers.forget(gone)
 
@@ -239,9 +246,13 @@ class Journal:
         """Move every batch that is committed by now into the minutes. Raises JournalFailed."""
         # Not a commit that is under way: it is looked for where nobody knows whether it has happened.
         until = SEQ_MAX if self._stopping else self._committed
+        begun_s, batches = trio.current_time(), self.unfolded
         while True:
             window: Window | None = await self._in_thread("fold", self._read, until)
             if window is None:
+                self.folds.add(trio.current_time() - begun_s)
+                self.unfolded -= batches
+                self.unfolded_since_s = begun_s if self.unfolded else None
                 return
             for at in range(0, len(window.workers), ROWS_MAX):
                 await self._step(self._insert_workers, window.workers[at : at + ROWS_MAX])
@@ -257,6 +268,11 @@ class Journal:
             changes = self._changes(mined_at(window))
             for at in range(0, len(changes), ROWS_MAX):
                 await self._step(self._note_workers, changes[at : at + ROWS_MAX])
+
+    def _note_unfolded(self) -> None:
+        self.unfolded += 1
+        if self.unfolded_since_s is None:
+            self.unfolded_since_s = trio.current_time()
 
     async def forget_credits(self) -> None:
         """What was credited on blocks that are over."""

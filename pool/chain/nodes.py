@@ -36,6 +36,7 @@ from pool.chain.templates import (
     parse_template,
 )
 from stratum.difficulty import target_from_nbits
+from stratum.histogram import Histogram
 
 log = structlog.get_logger()
 
@@ -149,6 +150,7 @@ class Node:
         self.trails_since_s: float | None = None  # another claims a longer chain since then
         self.doubted_s = float("-inf")  # when it last claimed what was not so
         self.unproven_s: dict[str, float] = {}  # when another node last did not prove its claim to one
+        self.template_times = Histogram()  # of templates that were asked for, and not waited for
         self.unanswered: set[str] = set()  # of those ahead: who did not even answer when it was last asked
         credentials = Credentials(user=config.user, password=config.password, cookie_file=config.cookie_file)
         self.rpc = RpcClient(config.url, credentials, transport=transport)
@@ -168,7 +170,9 @@ class Node:
         rules = [SEGWIT_RULE, SIGNET_RULE] if chain == "signet" else [SEGWIT_RULE]
         request: dict[str, object] = {"rules": rules}
         if longpoll_id is None:
+            since_s = trio.current_time()
             answer = await self.rpc.call("getblocktemplate", request)
+            self.template_times.add(trio.current_time() - since_s)
         else:
             request["longpollid"] = longpoll_id
             answer = await self.rpc.call(

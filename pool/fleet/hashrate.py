@@ -111,6 +111,7 @@ class HashrateBook:
         self._room = 0
         self._averages = np.zeros((0, len(WINDOWS_S)))
         self._counts = np.zeros((0, len(COUNTS)), dtype=np.int64)
+        self._tenant_of = np.zeros(0, dtype=np.intp)  # as far as anybody asked for it; 0: nobody's yet
         self._since_s = np.zeros(0)  # first heard of, for the correction
         self._last_s = np.zeros(0)  # of the last good share; -inf: never
 
@@ -147,6 +148,7 @@ class HashrateBook:
         self._room += more
         self._averages = np.vstack((self._averages, np.zeros((more, len(WINDOWS_S)))))
         self._counts = np.vstack((self._counts, np.zeros((more, len(COUNTS)), dtype=np.int64)))
+        self._tenant_of = np.concatenate((self._tenant_of, np.zeros(more, dtype=np.intp)))
         self._since_s = np.concatenate((self._since_s, np.full(more, since_s)))
         self._last_s = np.concatenate((self._last_s, np.full(more, -np.inf)))
 
@@ -196,6 +198,18 @@ class HashrateBook:
         """Every tenant with a worker, by its number."""
         workers = self._registry.workers.values()
         return self._grouped_by([worker.tenant_id for worker in workers], now_s)
+
+    def shares_of_tenants(self, now_s: float) -> dict[int, tuple[int, ...]]:
+        """Counts by tenant, as COUNTS has them: those of machines that were removed stay counted."""
+        self.update(now_s)
+        known = [(it.id, it.tenant_id) for it in self._registry.workers.values() if it.id < self._room]
+        if known:
+            numbers, tenants = np.array(known, dtype=np.intp).T
+            self._tenant_of[numbers] = tenants
+        counted = np.flatnonzero(self._counts.any(axis=1))
+        totals = np.zeros((int(self._tenant_of.max(initial=0)) + 1, len(COUNTS)), dtype=np.int64)
+        np.add.at(totals, self._tenant_of[counted], self._counts[counted])
+        return {tenant: tuple(row) for tenant, row in enumerate(totals.tolist()) if tenant}
 
     def pool(self, now_s: float) -> Hashrate:
         """All of it."""

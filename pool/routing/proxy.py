@@ -131,7 +131,7 @@ class Proxy:
     def status(self) -> RouteStatus:
         """As of now."""
         misplaced: dict[int, int] = {}
-        for session in self._placement.sessions():
+        for session in self._placement.sessions() if self._admission.assignments else ():
             order = self._admission.assignments.get(session.workers[0])
             route = None if order is None else self.routes.get((ORDER, order))
             if order is not None and route is not None and session.channel not in route.mined:

@@ -108,20 +108,21 @@ class _Unhurried(trio.abc.Listener[trio.SocketStream]):
 
 
 class Door:
-    """Of one application. `address` is as listened on; `refused`: how often there was no place, and why."""
+    """`address` is as listened on; `refused`: how often there was no place, and why."""
 
-    def __init__(self, app: ASGIApp, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint) -> None:
         self.address: tuple[str, int] | None = None
         self.limits = ConnectionLimits(BOUNDS)
         self.refused: Counter[str] = Counter()
         self._endpoint = endpoint
-        self._server = HttpServer(app)
         self._strangers = _lane(STRANGER_REST_S)
         self._known = _lane(KNOWN_REST_S)
 
-    async def run(self, *, task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self, app: ASGIApp, *, task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Listen until cancelled. Raises BadEndpoint or BadCertificate before it has started."""
-        endpoint, certificate = self._endpoint, None
+        server, endpoint, certificate = HttpServer(app), self._endpoint, None
         if endpoint.certificate is not None:
             certificate = Certificate(endpoint.certificate, endpoint.key)
         with open_listener(endpoint) as listening:
@@ -131,7 +132,7 @@ class Door:
             listener = _Unhurried(listening)
 
             async def serve(stream: trio.SocketStream) -> None:
-                await self._serve(stream, certificate)
+                await self._serve(stream, server, certificate)
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_give_turns, self._strangers)
@@ -143,7 +144,9 @@ class Door:
         """Where this one waits."""
         return self._known if place.standing is Standing.FRESH else self._strangers
 
-    async def _serve(self, stream: trio.SocketStream, certificate: Certificate | None) -> None:
+    async def _serve(
+        self, stream: trio.SocketStream, server: HttpServer, certificate: Certificate | None
+    ) -> None:
         async with stream:
             try:
                 address = real_address(stream.socket.getpeername()[0])
@@ -163,22 +166,23 @@ class Door:
             self.limits.begin(place)
             try:
                 with caller.scope:
-                    await self._talk(caller, certificate)
+                    await _talk(caller, server, certificate)
             finally:
                 self.limits.leave(place)
 
-    async def _talk(self, caller: Caller, certificate: Certificate | None) -> None:
-        state = {"caller": caller}
-        if certificate is None:
-            await self._server.serve(caller, state)
-            return
-        stream = trio.SSLStream(caller, certificate.context(), server_side=True, https_compatible=True)
-        try:
-            with trio.fail_after(HANDSHAKE_S):
-                await stream.do_handshake()
-        except (trio.BrokenResourceError, trio.TooSlowError):
-            return
-        await self._server.serve(stream, state)
+
+async def _talk(caller: Caller, server: HttpServer, certificate: Certificate | None) -> None:
+    state = {"caller": caller}
+    if certificate is None:
+        await server.serve(caller, state)
+        return
+    stream = trio.SSLStream(caller, certificate.context(), server_side=True, https_compatible=True)
+    try:
+        with trio.fail_after(HANDSHAKE_S):
+            await stream.do_handshake()
+    except (trio.BrokenResourceError, trio.TooSlowError):
+        return
+    await server.serve(stream, state)
 
 
 def _lane(rest_s: float) -> Lane:

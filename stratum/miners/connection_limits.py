@@ -122,6 +122,10 @@ class ConnectionLimits:
         """Connections that have mined lately."""
         return self._crowds[Standing.MINING].size
 
+    def standing(self) -> dict[Standing, int]:
+        """How many connections have shown what."""
+        return {standing: crowd.size for standing, crowd in self._crowds.items()}
+
     def enter(self, address: str) -> Place | str:
         """A place, or why there is none. Somebody else may have left for it."""
         if self.closed is not None:

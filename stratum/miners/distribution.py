@@ -8,12 +8,14 @@ Invariants: shares are judged (`judge`) before a job drops out of its channel. A
 older job than it has. Must not know: sockets, shares, where work comes from.
 """
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import trio
 
+from stratum.histogram import Histogram
 from stratum.job import Work
 from stratum.miners.channel import Channel, Member, Moved
 from stratum.miners.extranonce import ExtranonceExhausted
@@ -44,6 +46,7 @@ class Distribution:
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.moved: Counter[Moved] = Counter()
+        self.clean_jobs = Histogram()  # how long it took to tell everybody of work on another block
         self._start_of = start_of
         self._judge = judge
         self._refresh_spread_s = refresh_spread_s
@@ -97,6 +100,7 @@ class Distribution:
         outdates: bool = False,
     ) -> None:
         """New work: to everyone at once where the previous block changed or `clean`, paced otherwise."""
+        since_s = time.perf_counter()
         self._judge()  # no share is on the way to the job that drops out of the channel now
         job = channel.publish(
             work,
@@ -110,6 +114,7 @@ class Distribution:
         fresh = job.space == job.seq
         if job.clean:
             self.send_current(channel, list(channel.sessions), clean=True, fresh=fresh)
+            self.clean_jobs.add(time.perf_counter() - since_s)
         else:
             self.send_current(channel, list(channel.waiting), fresh=fresh)
             self._refresh_in_due_course(channel)

@@ -16,6 +16,7 @@ from typing import Protocol
 import trio
 
 from stratum._engine import Engine
+from stratum.histogram import Histogram
 from stratum.miners.owner import Owner
 
 # Of replies that wait for a commit: some two seconds of shares at full speed. Behind a slower commit nobody
@@ -46,7 +47,10 @@ class GroupCommit:
         self._journal = journal
         self._judge = judge
         self._interval_s = interval_s
+        self.commits = Histogram()  # how long the journal took
+        self.acknowledgements = Histogram()  # from a share's verdict to its reply's being written
         self._replies: list[tuple[Owner, bytes]] = []
+        self._judged: list[tuple[float, int]] = []  # when how many of them were: a round of verdicts each
         self._replies_bytes = 0
         self._journal_is_owed = False
         self._wanted = trio.Event()
@@ -60,6 +64,9 @@ class GroupCommit:
 
     def add(self, replies: list[tuple[Owner, bytes]]) -> None:
         """To be sent after the next commit."""
+        if not replies:
+            return
+        self._judged.append((trio.current_time(), len(replies)))
         self._replies += replies
         if len(self._replies) >= COMMIT_REPLIES:
             self._enough.set()
@@ -107,13 +114,19 @@ class GroupCommit:
         self._wanted, self._enough = trio.Event(), trio.Event()
         self._due_s = trio.current_time() + self._interval_s
         replies, self._replies, self._replies_bytes = self._replies, [], 0
+        judged, self._judged = self._judged, []
         tallies = self._engine.collect_tallies()
         owed, self._journal_is_owed = self._journal_is_owed, False
         if tallies or owed:  # else nobody is to be charged with these: garbage is not worth an fsync
+            since_s = trio.current_time()
             await self._journal.commit(tallies)
+            self.commits.add(trio.current_time() - since_s)
         for at in range(0, len(replies), REPLIES_PER_ROUND):
             for owner, data in replies[at : at + REPLIES_PER_ROUND]:
                 owner.write(data)
             await trio.lowlevel.checkpoint()
+        written_s = trio.current_time()
+        for judged_s, count in judged:
+            self.acknowledgements.add(written_s - judged_s, count)
         self._done.set()
         self._done = trio.Event()

@@ -68,13 +68,13 @@ class Plant:
         self.miners: list[Miner] = []
         self.acknowledged = 0
 
-    async def connect(self) -> Miner:
-        miner = await connect(self.running.addresses[0][1], f"acme.c01.u{len(self.miners)}")
+    async def connect(self, worker: str | None = None) -> Miner:
+        miner = await connect(self.running.addresses[0][1], worker or f"acme.c01.u{len(self.miners)}")
         self.miners.append(miner)
         return miner
 
-    async def mining(self) -> Miner:
-        return await (await self.connect()).start()
+    async def mining(self, worker: str | None = None) -> Miner:
+        return await (await self.connect(worker)).start()
 
     async def mine(self, miner: Miner) -> None:
         """A share on the last job, which must be accepted."""

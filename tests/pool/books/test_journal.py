@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, event, func, select
@@ -101,6 +102,29 @@ async def test_a_late_share_of_a_machine_that_was_removed_is_its_own_and_nobody_
         assert verify(connection).wrong is None
     booked.restart()
     assert booked.worker(".".join(name)) == removed, "it mines again under its number"
+
+
+async def test_what_is_not_folded_yet_is_known_with_its_age(
+    booked: JournalOnStore, autojump_clock: trio.testing.MockClock
+) -> None:
+    worker, journal = booked.worker("acme.c01.u1"), booked.journal
+    assert (journal.unfolded, journal.unfolded_since_s) == (0, None)
+    for _ in range(2):
+        await journal.commit(tally(worker, booked.epoch))
+        await trio.sleep(10)
+    await journal.commit(b"")
+    since_s = journal.unfolded_since_s
+    assert journal.unfolded == 2
+    assert since_s is not None
+    assert trio.current_time() - since_s >= 20
+    await journal.fold()
+    assert (journal.unfolded, journal.unfolded_since_s) == (0, None)
+    assert sum(journal.folds.counts) == 1
+    await journal.commit(tally(worker, booked.epoch))
+    booked.restart()
+    assert booked.journal.unfolded == 1
+    await booked.journal.fold()
+    assert booked.journal.unfolded == 0
 
 
 async def test_folding_moves_every_share_once_and_the_books_agree(booked: JournalOnStore) -> None:

@@ -58,6 +58,21 @@ def test_a_machine_that_stops_fades_from_the_short_window_first() -> None:
     assert rates[3] > 0.9 * full
 
 
+def test_shares_of_a_tenant_stay_counted_when_its_machine_is_removed() -> None:
+    """A counter that went back would be taken for one that began anew, and all of it counted twice."""
+    fleet = registry(4)
+    book = HashrateBook(fleet, 0.0)
+    steady(book, 60)
+    before = book.shares_of_tenants(61.0)
+    assert {tenant: counts[0] for tenant, counts in before.items()} == {1: 20, 2: 20}
+    fleet.remove_workers([1])
+    assert book.shares_of_tenants(62.0) == before
+    book.add(tally(3), 70.0)
+    book.add(tally(2, Verdict.STALE), 70.0)
+    after = book.shares_of_tenants(71.0)
+    assert (after[1][:2], after[2][:2]) == ((21, 0), (20, 1))
+
+
 def test_counts_are_by_what_they_mean_to_an_operator() -> None:
     book = HashrateBook(registry(2), 0.0)
     for verdict in Verdict:

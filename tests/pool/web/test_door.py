@@ -33,10 +33,10 @@ APP = web_app([WebRoute("/open", Access.ANYBODY, answer), WebRoute("/inside", Ac
 
 @asynccontextmanager
 async def opened(endpoint: Endpoint = HERE) -> AsyncIterator[Door]:
-    it = Door(APP, endpoint)
+    it = Door(endpoint)
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
-            await nursery.start(it.run)
+            await nursery.start(it.run, APP)
             yield it
             nursery.cancel_scope.cancel()
     assert it.limits.sessions == 0, "everybody has left"
@@ -142,7 +142,7 @@ async def test_an_address_that_is_taken_is_told_in_words() -> None:
     async with opened() as it:
         assert it.address is not None
         with pytest.raises(BadEndpoint, match="cannot listen on"):
-            await Door(APP, Endpoint(host="127.0.0.1", port=it.address[1])).run()
+            await Door(Endpoint(host="127.0.0.1", port=it.address[1])).run(APP)
 
 
 async def test_who_has_been_let_in_to_nothing_makes_room_and_nobody_else(
@@ -176,7 +176,7 @@ async def test_where_everybody_has_been_let_in_the_next_one_hears_that_it_is_ful
 
 
 async def test_turns_go_round_by_address_and_who_is_inside_waits_behind_no_stranger() -> None:
-    it = Door(APP, HERE)
+    it = Door(HERE)
     order: list[str] = []
 
     class Waits(Caller):

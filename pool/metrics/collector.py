@@ -1,0 +1,254 @@
+"""Where each metric is read: off the parts of a running pool, at the moment of the scrape.
+
+Nothing is counted for it share by share. It is done in pieces, and others have their turn between them.
+Must not know: how it is asked for, and in which form it leaves.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from typing import Final
+
+import msgspec
+import trio
+
+from payouts.ledger import in_payout, payable
+from pool.chain.nodes import NodeState
+from pool.fleet.hashrate import COUNTS, WINDOWS_S, HashrateTable
+from pool.metrics.book_figures import BookFigures, BookReader
+from pool.metrics.contract import OTHERS, Page
+from pool.orders.status import OrderStatus
+from pool.parts import Books, Miners, Routing
+from pool.readiness import Readiness
+from pool.upstreams.status import UpstreamStatus
+from pool.web.door import Door
+from stratum._engine import backend
+
+WINDOW: Final = WINDOWS_S.index(300)
+# Series of a label at most: the rest is summed up under OTHERS. The oldest come first, so that nobody is put
+# there by who invents names, and a series stays where it is.
+TENANTS_MAX: Final = 256
+SITES_MAX: Final = 256
+CONTAINERS_MAX: Final = 1_024  # three series each
+ORDERS_MAX: Final = 256
+UPSTREAMS_MAX: Final = 256
+
+
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of one pool."""
+
+    books: Books
+    miners: Miners
+    routing: Routing
+    readiness: Readiness
+    door: Door
+    figures: BookReader
+
+
+async def collect(sources: Sources) -> Page:
+    """All that is known now."""
+    page = Page()
+    sources.figures.want()
+    for section in SECTIONS:
+        section(page, sources)
+        await trio.lowlevel.checkpoint()
+    return page
+
+
+def _pool(page: Page, it: Sources) -> None:
+    page.add("angara_build_info", 1, version("angara"), backend)
+    for condition in it.readiness.conditions():
+        page.add("angara_ready", condition.good, condition.name)
+    limits, board = it.miners.connection_limits, it.miners.board
+    for standing, count in limits.standing().items():
+        page.add("angara_sessions", count, standing.value)
+    for reason, count in sorted(board.dropped.items()):
+        page.add("angara_connections_ended_total", count, reason)
+    page.add("angara_web_connections", it.door.limits.sessions)
+    for reason, count in sorted(it.door.refused.items()):
+        page.add("angara_web_connections_refused_total", count, reason)
+    for kind, count in board.distribution.moved.items():
+        page.add("angara_moves_total", count, kind.value)
+    page.add("angara_unresolved_shares", len(it.books.submits))
+
+
+def _durations(page: Page, it: Sources) -> None:
+    now_s, journal, board = trio.current_time(), it.books.journal, it.miners.board
+    page.add_histogram("angara_acknowledgement_seconds", board.commits.acknowledgements)
+    page.add_histogram("angara_commit_seconds", board.commits.commits)
+    page.add_histogram("angara_fold_seconds", journal.folds)
+    page.add_histogram("angara_settlement_seconds", it.books.bookkeeper.settlements)
+    page.add_histogram("angara_block_distribution_seconds", board.distribution.clean_jobs)
+    page.add("angara_commit_wait_seconds", _age_s(now_s, journal.commits_since_s))
+    page.add("angara_journal_unfolded_batches", journal.unfolded)
+    page.add("angara_journal_unfolded_age_seconds", _age_s(now_s, journal.unfolded_since_s))
+
+
+def _age_s(now_s: float, since_s: float | None) -> float:
+    return 0.0 if since_s is None else now_s - since_s
+
+
+def _nodes(page: Page, it: Sources) -> None:
+    nodes, templates = it.books.nodes, it.books.templates
+    for node in nodes.nodes:  # NODES_MAX of them, by the settings
+        page.add("angara_node_up", node.state is NodeState.UP, node.name)
+        page.add("angara_node_current", node is nodes.current, node.name)
+        if node.status is not None:
+            page.add("angara_node_tip_height", node.status.height, node.name)
+        page.add_histogram("angara_node_template_seconds", node.template_times, node.name)
+    if templates.tip is not None and templates.delivered_s is not None:
+        page.add("angara_template_age_seconds", trio.current_time() - templates.delivered_s)
+        page.add("angara_template_height", templates.tip.height)
+
+
+def _tenants(page: Page, it: Sources) -> None:
+    now_s, names = trio.current_time(), _tenant_names(it)
+    others = [0] * len(COUNTS)
+    for tenant, counts in it.books.hashrates.shares_of_tenants(now_s).items():
+        if tenant not in names:
+            others = [a + b for a, b in zip(others, counts, strict=True)]
+            continue
+        for verdict, count in zip(COUNTS, counts, strict=True):
+            page.add("angara_shares_total", count, names[tenant], verdict)
+    if len(it.books.registry.tenants_by_id) > TENANTS_MAX:
+        for verdict, count in zip(COUNTS, others, strict=True):
+            page.add("angara_shares_total", count, OTHERS, verdict)
+
+
+def _tenant_rates(page: Page, it: Sources) -> None:
+    table, names = it.books.hashrates.by_tenant(trio.current_time()), _tenant_names(it)
+    page.add("angara_hashrate_hashes_per_second", sum(table[number].rates_hps[WINDOW] for number in table))
+    _add_bounded(page, "angara_tenant_hashrate_hashes_per_second", _rates(table), names)
+
+
+def _sites(page: Page, it: Sources) -> None:
+    figures = it.figures.figures
+    names = {} if figures is None else _first(figures.sites, SITES_MAX)
+    rates = _rates(it.books.hashrates.by_site(trio.current_time()))
+    _add_bounded(page, "angara_site_hashrate_hashes_per_second", rates, names)
+
+
+def _containers(page: Page, it: Sources) -> None:
+    registry = it.books.registry
+    table = it.books.hashrates.by_container(trio.current_time())
+    rest_hps, rest_online, rest_offline, rest = 0.0, 0, 0, False
+    for place, number in enumerate(sorted(table)):
+        row, container = table[number], registry.containers[number]
+        online = row.workers - row.offline
+        tenant = registry.tenants_by_id.get(container.tenant_id)
+        if place >= CONTAINERS_MAX or tenant is None:
+            rest_hps, rest = rest_hps + row.rates_hps[WINDOW], True
+            rest_online, rest_offline = rest_online + online, rest_offline + row.offline
+            continue
+        _add_container(page, tenant.name, container.name, row.rates_hps[WINDOW], online, row.offline)
+    if rest:
+        _add_container(page, OTHERS, OTHERS, rest_hps, rest_online, rest_offline)
+
+
+def _add_container(
+    page: Page, tenant: str, container: str, rate_hps: float, online: int, offline: int
+) -> None:
+    page.add("angara_container_hashrate_hashes_per_second", rate_hps, tenant, container)
+    page.add("angara_container_machines", online, tenant, container, "online")
+    page.add("angara_container_machines", offline, tenant, container, "offline")
+
+
+def _routes(page: Page, it: Sources) -> None:
+    figures, status = it.figures.figures, it.routing.proxy.status()
+    if figures is not None:
+        orders = _first({number: order.name for number, order in figures.orders.items()}, ORDERS_MAX)
+        add_upstreams(page, _first(figures.upstreams, UPSTREAMS_MAX), orders, status.upstreams)
+        add_orders(page, figures, orders, status.orders)
+
+
+def add_upstreams(
+    page: Page, names: dict[int, str], orders: dict[int, str], status: tuple[UpstreamStatus, ...]
+) -> None:
+    """Several connections of one upstream are one series."""
+    found: dict[tuple[str, str], list[UpstreamStatus]] = {}
+    for it in status:
+        order = "" if it.order_id is None else orders.get(it.order_id, OTHERS)
+        found.setdefault((names.get(it.upstream_id, OTHERS), order), []).append(it)
+    for labels, channels in found.items():
+        page.add("angara_upstream_up", all(it.serving is not None for it in channels), *labels)
+        page.add("angara_upstream_diverted", any(it.diverted for it in channels), *labels)
+        page.add("angara_upstream_sessions", sum(it.sessions for it in channels), *labels)
+        page.add("angara_upstream_unanswered_shares", sum(it.unanswered for it in channels), *labels)
+
+
+def add_orders(
+    page: Page, figures: BookFigures, names: dict[int, str], status: tuple[OrderStatus, ...]
+) -> None:
+    """What they bought and what they get."""
+    found: dict[str, list[OrderStatus]] = {}
+    for it in status:
+        if it.order_id in figures.orders:  # else it began a moment ago
+            found.setdefault(names.get(it.order_id, OTHERS), []).append(it)
+    for name, orders in found.items():
+        sold_hps = sum(figures.orders[it.order_id].hashrate_hps for it in orders)
+        page.add("angara_order_sold_hashes_per_second", sold_hps, name)
+        page.add("angara_order_delivered_hashes_per_second", sum(it.supply_hps for it in orders), name)
+        page.add("angara_order_short_hashes_per_second", sum(it.shortage_hps for it in orders), name)
+        page.add("angara_order_machines", sum(it.machines for it in orders), name)
+
+
+def _books(page: Page, it: Sources) -> None:
+    page.add("angara_books_age_seconds", trio.current_time() - it.figures.read_s)
+    figures = it.figures.figures
+    if figures is None:
+        return
+    for status, count in sorted(figures.blocks.items()):
+        page.add("angara_blocks", count, status)
+    balances = dict(figures.balances_sat)
+    names, tenants_sat = _tenant_names(it), {"payable": 0, "in_payout": 0}
+    for tenant in it.books.registry.tenants_by_id:
+        for label, account in (("payable", payable(tenant)), ("in_payout", in_payout(tenant))):
+            balance = balances.pop(account, 0)
+            if tenant in names:
+                page.add("angara_tenant_satoshis", balance, names[tenant], label)
+            else:
+                tenants_sat[label] += balance
+    if len(it.books.registry.tenants_by_id) > TENANTS_MAX:
+        for label, balance in tenants_sat.items():
+            page.add("angara_tenant_satoshis", balance, OTHERS, label)
+    for account, balance in balances.items():  # PoolAccount, all of them
+        if account.startswith("pool."):
+            page.add("angara_account_satoshis", balance, account.removeprefix("pool."))
+
+
+def _tenant_names(it: Sources) -> dict[int, str]:
+    tenants = it.books.registry.tenants_by_id
+    return _first({number: tenant.name for number, tenant in tenants.items()}, TENANTS_MAX)
+
+
+def _first(names: Mapping[int, str], count: int) -> dict[int, str]:
+    """The oldest of them."""
+    return dict(sorted(names.items())[:count])
+
+
+def _rates(table: HashrateTable) -> Iterator[tuple[int, float]]:
+    return ((number, table[number].rates_hps[WINDOW]) for number in table)
+
+
+def _add_bounded(page: Page, name: str, rates: Iterator[tuple[int, float]], names: dict[int, str]) -> None:
+    """Each under its name, and those that have none here together."""
+    rest, beyond = 0.0, False
+    for number, rate_hps in rates:
+        if number in names:
+            page.add(name, rate_hps, names[number])
+        else:
+            rest, beyond = rest + rate_hps, True
+    if beyond:
+        page.add(name, rest, OTHERS)
+
+
+SECTIONS: Final[tuple[Callable[[Page, Sources], None], ...]] = (
+    _pool,
+    _durations,
+    _nodes,
+    _tenants,
+    _tenant_rates,
+    _sites,
+    _containers,
+    _routes,
+    _books,
+)

@@ -1,0 +1,123 @@
+"""The metrics by name: what each says, of what kind it is, and its labels. docs/metrics.md is this table.
+
+A name that is here stays, and means the same: dashboards and alerts that we have never seen use it. Base
+units (seconds, satoshis, hashes per second), no label that a stranger chooses, and each label has a bound.
+
+Must not know: where a figure is from.
+"""
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import msgspec
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from stratum.histogram import Histogram
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+class Described(msgspec.Struct, frozen=True):
+    """One metric."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+
+
+def _named(text: str) -> tuple[Described, ...]:
+    """A metric a line: kind, name{labels}, what it says."""
+    described = []
+    for line in text.strip().splitlines():
+        kind, name, words = line.split(maxsplit=2)
+        name, _, labels = name.rstrip("}").partition("{")
+        described.append(msgspec.convert((name, kind, labels.split(",") if labels else [], words), _Row))
+    return tuple(Described(it.name, it.kind, it.labels, it.help) for it in described)
+
+
+class _Row(msgspec.Struct, array_like=True):
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+
+
+METRICS: Final = _named("""
+gauge     angara_build_info{version,hash_backend}             1; the version, and how this processor hashes.
+gauge     angara_ready{condition}                             1 where a condition of /readyz holds.
+gauge     angara_sessions{standing}                           Miners' connections by what they have shown: waiting, half-open, fresh, idle, mining.
+counter   angara_connections_ended_total{reason}              Miners' connections that were ended or refused, by the reason.
+gauge     angara_web_connections                              Connections over HTTP.
+counter   angara_web_connections_refused_total{reason}        Connections over HTTP for which there was no place.
+counter   angara_shares_total{tenant,verdict}                 Shares by verdict: accepted, stale, duplicate, low, invalid, undelivered (good, and no upstream took them).
+gauge     angara_hashrate_hashes_per_second                   Hashrate by good shares, average of five minutes.
+gauge     angara_tenant_hashrate_hashes_per_second{tenant}    The same of a tenant.
+gauge     angara_site_hashrate_hashes_per_second{site}        The same of a site.
+gauge     angara_container_hashrate_hashes_per_second{tenant,container}  The same of a container.
+gauge     angara_container_machines{tenant,container,state}   A container's machines: online, or offline for five minutes.
+histogram angara_acknowledgement_seconds                      From a share's verdict to its answer's being written: what waiting for the commit costs it.
+histogram angara_commit_seconds                               How long the journal took for a commit.
+gauge     angara_commit_wait_seconds                          How long the commit under way has waited; 0 without one.
+gauge     angara_journal_unfolded_batches                     Committed batches that are not in the minutes yet.
+gauge     angara_journal_unfolded_age_seconds                 Age of the oldest of them.
+histogram angara_fold_seconds                                 How long it took to bring what was committed into the minutes.
+histogram angara_settlement_seconds                           How long it took to settle what was due.
+histogram angara_block_distribution_seconds                   From new work on another block to its being written to all its miners.
+gauge     angara_node_up{node}                                1 where a bitcoind answers and is fit to be mined on.
+gauge     angara_node_current{node}                           1 for the one that is mined on.
+gauge     angara_node_tip_height{node}                        Height of its best block.
+histogram angara_node_template_seconds{node}                  How long getblocktemplate took.
+gauge     angara_template_age_seconds                         Age of the last template.
+gauge     angara_template_height                              Height of the block that it is for.
+gauge     angara_upstream_up{upstream,order}                  1 where a channel on an upstream is served; order is empty where a tenant's machines mine.
+gauge     angara_upstream_diverted{upstream,order}            1 while its miners are on the fallback.
+gauge     angara_upstream_sessions{upstream,order}            Miners on it.
+gauge     angara_upstream_unanswered_shares{upstream,order}   Shares that it was sent and has not answered.
+gauge     angara_unresolved_shares                            Forwarded shares in the books that nobody has answered.
+counter   angara_moves_total{kind}                            Machines that were moved to another channel, by how: job, set_extranonce, reconnect.
+gauge     angara_order_sold_hashes_per_second{order}          What an order that runs has bought.
+gauge     angara_order_delivered_hashes_per_second{order}     What its machines deliver, as measured last.
+gauge     angara_order_short_hashes_per_second{order}         What is missing; 0 within its tolerance.
+gauge     angara_order_machines{order}                        Machines that are assigned to it.
+gauge     angara_blocks{status}                               Blocks of ours by what became of them: found, pending, matured, orphaned.
+gauge     angara_account_satoshis{account}                    Balance of an account of the pool: owed or earned is positive, held or spent negative.
+gauge     angara_tenant_satoshis{tenant,account}              What a tenant is owed: payable, and in_payout on its way.
+gauge     angara_books_age_seconds                            Age of the figures of the database (orders, blocks, balances): a minute, and more while it does not answer.
+""")  # noqa: E501 - a table, one line a name
+OTHERS: Final = "(others)"  # no name of ours has a bracket: what is beyond a bound, summed up
+
+
+class Page:
+    """One answer to a scrape, as it is filled. All names are there, also those of which there is nothing."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, Metric] = {it.name: _family(it) for it in METRICS}
+
+    def add(self, name: str, value: float, *labels: str) -> None:
+        """A counter's or a gauge's value; of the labels as the contract has them."""
+        family = self._families[name]
+        assert isinstance(family, CounterMetricFamily | GaugeMetricFamily)
+        family.add_metric(labels, value)
+
+    def add_histogram(self, name: str, histogram: Histogram, *labels: str) -> None:
+        family = self._families[name]
+        assert isinstance(family, HistogramMetricFamily)
+        total, buckets = 0, []
+        bounds = (*map(str, histogram.bounds_s), "+Inf")
+        for bound, count in zip(bounds, histogram.counts, strict=True):
+            total += count
+            buckets.append((bound, float(total)))
+        family.add_metric(labels, buckets, histogram.sum_s)
+
+    def collect(self) -> Iterator[Metric]:
+        """As prometheus-client asks a collector."""
+        yield from self._families.values()
+
+
+def _family(it: Described) -> Metric:
+    if it.kind == "counter":
+        return CounterMetricFamily(it.name, it.help, labels=it.labels)
+    if it.kind == "gauge":
+        return GaugeMetricFamily(it.name, it.help, labels=it.labels)
+    return HistogramMetricFamily(it.name, it.help, labels=it.labels)
