@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp)
 
-.PHONY: install lock run check test test-without-processes soak lint types package bench coverage mutants diagrams sanitize fuzz clean
+.PHONY: install lock run check test test-without-processes soak lint types package bench coverage mutants diagrams configuration sanitize fuzz clean
 
 install: $(STAMP)
 
@@ -90,6 +90,10 @@ mutants:
 # The state diagrams of the documents, from the tables in the code; a test fails where they are of before.
 diagrams: install
 	$(BIN)/python -m tests.state_diagrams
+
+# docs/configuration.md, from the types of the settings; a test fails where it is of before.
+configuration: install
+	$(BIN)/python -m tests.configuration_document
 
 # The engine without Python, checked by sanitizers: g++ is all that `make sanitize` needs. `make fuzz` looks
 # for inputs of its own with libFuzzer, and keeps the interesting ones in build/fuzz/corpus.

@@ -8,7 +8,7 @@ import re
 from fractions import Fraction
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import inspect
@@ -22,6 +22,7 @@ from pool.chain.nodes import CHAINS, NodeConfig
 from pool.data_dir import database_url
 from pool.settings_file import BadConfig as BadConfig
 from pool.settings_file import path_in, read_settings
+from pool.settings_tables import DatabaseTable, File, NodeTable, StratumTable, WebTable, bare
 from pool.treasury.settings import PayoutSettings
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.miners.connection_limits import ConnectionBounds
@@ -35,81 +36,6 @@ _EXPONENT_MAX: Final = 1_000  # beyond any difficulty, and still quick to comput
 _OUT_OF_RANGE: Final = re.compile(r"^Expected `(?:int|float)` [<>]=.* - at `\$\.([a-z0-9_.]+)`$")
 _NUMBER_CHARS_MAX: Final = 30  # of a wrong one that is shown
 EXTRANONCE1_BYTES: Final = 4  # 2^32 sessions a boot before one is used again
-
-
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
-_Seconds = Annotated[float, msgspec.Meta(ge=1, le=86_400)]
-_Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
-
-
-class PoolTable(_Table, frozen=True):
-    network: str
-    data_dir: str
-    payout_address: str
-    tag: str = "/Angara/"
-    outage_s: _Seconds = 600.0  # miners keep the last work this long while no node answers
-
-
-class NodeTable(_Table, frozen=True):
-    name: str
-    url: str
-    cookie_file: str | None = None
-    user: str | None = None
-    password: str | None = None
-    password_file: str | None = None
-    zmq_hashblock: str | None = None
-
-
-class LimitsTable(_Table, frozen=True):
-    line_bytes: Annotated[int, msgspec.Meta(ge=512, le=1 << 20)] = 8192
-    out_bytes: Annotated[int, msgspec.Meta(ge=4096, le=1 << 24)] = 65_536
-    subscribe_s: _Seconds = 10.0
-    authorise_s: _Seconds = 30.0
-    idle_s: _Seconds = 600.0
-    sessions: _Count = 100_000
-    sessions_per_address: _Count = 65_536
-    half_open_per_address: _Count = 1_024
-
-
-class StratumTable(_Table, frozen=True):
-    listen: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.1:3333"])
-    listen_tls: list[str] = msgspec.field(default_factory=list)
-    certificate: str | None = None
-    key: str | None = None
-    proxy_protocol_from: list[str] = msgspec.field(default_factory=list)
-    difficulty_start: int | float = 65_536
-    difficulty_min: int | float = 1_024
-    difficulty_max: int | float = 1 << 50
-    share_interval_s: Annotated[float, msgspec.Meta(ge=2, le=60)] = 6.0
-    # With 4, and the 4 of extranonce1, a machine can be moved to most other pools without new extranonces;
-    # with less or more miners cannot do.
-    extranonce2_bytes: Annotated[int, msgspec.Meta(ge=4, le=8)] = 4
-    # Between two moves of a machine from one channel to another.
-    move_interval_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 600.0
-    limits: LimitsTable = LimitsTable()
-
-
-class WebTable(_Table, frozen=True):
-    listen: str
-    certificate: str | None = None
-    key: str | None = None
-
-
-class DatabaseTable(_Table, frozen=True):
-    url: str | None = None
-    password_file: str | None = None  # for a URL without one: settings are read by more people than secrets
-
-
-class _File(_Table, frozen=True):
-    pool: PoolTable
-    node: list[NodeTable]
-    stratum: StratumTable = StratumTable()
-    web: WebTable | None = None
-    database: DatabaseTable = DatabaseTable()
-    payouts: PayoutSettings | None = None
 
 
 class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,12 +65,16 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 def load_config(path: Path) -> PoolConfig:
     """Read and check a settings file. Relative paths in it are relative to it. Raises BadConfig."""
+    return _checked(tables_in(path), path.parent)
+
+
+def tables_in(path: Path) -> File:
+    """The file's tables, each setting within its range. Raises BadConfig."""
     raw = read_settings(path)
     try:
-        file = msgspec.convert(raw, _File)
+        return msgspec.convert(raw, File)
     except msgspec.ValidationError as error:
         raise BadConfig(f"{path}: {_in_words(error, raw)}") from None
-    return _checked(file, path.parent)
 
 
 def _in_words(error: msgspec.ValidationError, raw: dict[str, Any]) -> str:
@@ -153,12 +83,10 @@ def _in_words(error: msgspec.ValidationError, raw: dict[str, Any]) -> str:
     if found is None:
         return str(error)
     value: Any = raw
-    kind: Any = inspect.type_info(_File)
+    kind: Any = inspect.type_info(File)
     for name in found[1].split("."):
         value = value[name]
-        kind = next(field.type for field in kind.fields if field.name == name)
-        if isinstance(kind, inspect.UnionType):  # with None, which TOML cannot say
-            kind = next(it for it in kind.types if not isinstance(it, inspect.NoneType))
+        kind = bare(next(field.type for field in kind.fields if field.name == name))
     return f"{found[1]}: {str(value)[:_NUMBER_CHARS_MAX]} is not within {kind.ge} to {kind.le}"
 
 
@@ -192,7 +120,7 @@ def parse_address(text: str, what: str) -> tuple[str, int]:
     return host, number
 
 
-def _checked(file: _File, base: Path) -> PoolConfig:
+def _checked(file: File, base: Path) -> PoolConfig:
     pool, stratum, limits = file.pool, file.stratum, file.stratum.limits
     if pool.network not in CHAINS:
         raise BadConfig(f"pool.network: {pool.network!r} is unknown, there are: {', '.join(CHAINS)}")

@@ -11,6 +11,9 @@ import typer.main
 
 from pool.cli.main import app
 from pool.config import load_config
+from pool.settings_tables import all_settings
+from tests.configuration_document import DOCUMENT as CONFIGURATION
+from tests.configuration_document import document
 from tests.state_diagrams import DOCUMENT, DRAWN, MACHINES, drawn
 
 ROOT = Path(__file__).parent.parent
@@ -93,6 +96,12 @@ def test_the_example_in_the_readme_is_the_one_in_examples_and_loads(tmp_path: Pa
     assert load_config(settings).network == "regtest"
     defaults = re.compile(r"^# (\w+ = [^.]*?)(?:  +#.*)?$", re.M)
     assert len(defaults.findall(text)) > 5
+
+
+def test_the_settings_are_those_of_the_code() -> None:
+    assert CONFIGURATION.read_text(encoding="utf-8") == document(), "`make configuration` writes it anew"
+    without = [it.name for it in all_settings() if not it.meaning]
+    assert not without
 
 
 def test_the_diagrams_of_states_are_those_of_the_code() -> None:

@@ -44,6 +44,7 @@ ROOMS = {
         "admin",
         "routing",
         "config",
+        "settings_tables",
         "treasury",
         "orders",
         "upstreams",

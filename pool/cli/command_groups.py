@@ -26,6 +26,7 @@ GROUPS: Final = {
     "change": ("pool.cli.changes", "Who changed what."),
     "rate": ("pool.cli.rates", "The price of work."),
     "ledger": ("pool.cli.ledger", "The double-entry book."),
+    "config": ("pool.cli.settings", "The settings."),
     "db": ("pool.cli.database", "The database."),
     "report": ("pool.cli.reports", "Statements and reports, from a pool's database."),
     "payout": ("pool.cli.payouts", "Payout batches: one payment on the chain to many tenants."),

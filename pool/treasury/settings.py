@@ -15,6 +15,7 @@ Must not know: what the descriptors are used for.
 from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 ADDRESSES_MAX: Final = 100_000  # a node derives 10,000 a second and compares each coin with all
 FEE_RATE_SAT_VB_MAX: Final = 10_000  # Bitcoin Core refuses to send more (maxfeerate)
@@ -23,15 +24,29 @@ MINIMUM_SAT_DEFAULT: Final = 1_000  # more than dust, and than what spending it 
 DESCRIPTOR_CHARS_MAX: Final = 4096
 
 
-_Descriptor = Annotated[str, msgspec.Meta(min_length=1, max_length=DESCRIPTOR_CHARS_MAX)]
+_Descriptor = Annotated[str, Meta(min_length=1, max_length=DESCRIPTOR_CHARS_MAX)]
 
 
 class PayoutSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """As written; what the descriptors say is checked by `payout_wallet`."""
+    """Paying out, watch-only: keys never live on this host.
 
-    descriptor: _Descriptor
-    change_descriptor: _Descriptor | None = None
-    fee_rate_sat_vb: Annotated[int, msgspec.Meta(ge=1, le=FEE_RATE_SAT_VB_MAX)] | None = None
-    minimum_sat: Annotated[int, msgspec.Meta(ge=0, le=MINIMUM_SAT_MAX)] = MINIMUM_SAT_DEFAULT
+    As written; what the descriptors say is checked by `payout_wallet`."""
+
+    descriptor: Annotated[
+        _Descriptor,
+        Meta(description="Of the wallet's coins, public keys alone; `<0;1>`: of its change too"),
+    ]
+    change_descriptor: Annotated[
+        _Descriptor | None, Meta(description="Of its change, where `descriptor` is not of both")
+    ] = None
+    fee_rate_sat_vb: Annotated[
+        Annotated[int, Meta(ge=1, le=FEE_RATE_SAT_VB_MAX)] | None,
+        Meta(description="Of payouts; without, the node's estimate for six blocks"),
+    ] = None
+    minimum_sat: Annotated[
+        int, Meta(ge=0, le=MINIMUM_SAT_MAX, description="No tenant is paid less, whatever its own minimum")
+    ] = MINIMUM_SAT_DEFAULT
     # bitcoind's own default for a descriptor with a wildcard
-    addresses: Annotated[int, msgspec.Meta(ge=1, le=ADDRESSES_MAX)] = 1_000
+    addresses: Annotated[
+        int, Meta(ge=1, le=ADDRESSES_MAX, description="Of each descriptor, that are looked at for coins")
+    ] = 1_000

@@ -1,0 +1,216 @@
+"""The settings file as tables: every setting's type, range, default and meaning, each said once and here.
+
+What refuses a wrong file, what `angara config show` tells, and docs/configuration.md are read from these.
+Must not know: what a setting is made into (`pool.config`).
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, inspect
+
+from pool.treasury.settings import PayoutSettings
+
+SECRET: Final = {"secret": True}  # shown as set or not set
+URL: Final = {"url": True}  # may have a password in it, which is not shown
+UNITS: Final = {
+    "_s": "s",
+    "_bytes": "bytes",
+    "_sat": "sat",
+    "_sat_vb": "sat/vB",
+}  # by how a name ends, the longest last
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of the file."""
+
+
+Seconds = Annotated[float, Meta(ge=1, le=86_400)]
+Count = Annotated[int, Meta(ge=1, le=1 << 20)]
+Difficulty = int | float
+
+
+class PoolTable(Table, frozen=True):
+    """What the pool is of."""
+
+    network: Annotated[str, Meta(description="main, test, testnet4, signet or regtest")]
+    data_dir: Annotated[
+        str,
+        Meta(description="Where found blocks are written before they are submitted; the book, too"),
+    ]
+    payout_address: Annotated[str, Meta(description="What the coinbase pays: any kind of address")]
+    tag: Annotated[str, Meta(description="What a coinbase says of who made it, printable ASCII")] = "/Angara/"
+    outage_s: Annotated[
+        Seconds, Meta(description="Miners keep the last work this long while no node answers")
+    ] = 600.0
+
+
+class NodeTable(Table, frozen=True):
+    """A bitcoind; in order of preference. A found block goes to all of them."""
+
+    name: Annotated[str, Meta(description="What it is called in logs and answers")]
+    url: Annotated[str, Meta(description="Of its JSON-RPC, http://HOST:PORT")]
+    cookie_file: Annotated[str | None, Meta(description="Its cookie, in place of a user and password")] = None
+    user: Annotated[str | None, Meta(description="Of its JSON-RPC")] = None
+    password: Annotated[str | None, Meta(description="The user's", extra=SECRET)] = None
+    password_file: Annotated[str | None, Meta(description="A file with the password, in place of it")] = None
+    zmq_hashblock: Annotated[
+        str | None,
+        Meta(description="tcp://HOST:PORT, where it tells of blocks: milliseconds earlier"),
+    ] = None
+
+
+class LimitsTable(Table, frozen=True):
+    """Of connections."""
+
+    line_bytes: Annotated[int, Meta(ge=512, le=1 << 20, description="The longest line of a miner")] = 8192
+    out_bytes: Annotated[
+        int, Meta(ge=4096, le=1 << 24, description="Who leaves so much unread is dropped")
+    ] = 65_536
+    subscribe_s: Annotated[Seconds, Meta(description="Who has not subscribed by then is dropped")] = 10.0
+    authorise_s: Annotated[Seconds, Meta(description="Who has not authorised by then is dropped")] = 30.0
+    idle_s: Annotated[Seconds, Meta(description="Who is silent so long is asked whether it lives")] = 600.0
+    sessions: Annotated[
+        Count, Meta(description="Connections at a time; fewer where descriptors allow no more")
+    ] = 100_000
+    sessions_per_address: Annotated[
+        Count, Meta(description="Of one address, or one /64: a site is behind one")
+    ] = 65_536
+    half_open_per_address: Annotated[
+        Count, Meta(description="Of one address that have not authorised: the oldest makes room")
+    ] = 1_024
+
+
+class StratumTable(Table, frozen=True):
+    """The miners' side."""
+
+    listen: Annotated[list[str], Meta(description="HOST:PORT, for miners")] = msgspec.field(
+        default_factory=lambda: ["127.0.0.1:3333"]
+    )
+    listen_tls: Annotated[list[str], Meta(description="HOST:PORT, for miners over TLS")] = msgspec.field(
+        default_factory=list
+    )
+    certificate: Annotated[
+        str | None, Meta(description="For listen_tls: PEM, taken up without a restart when it is renewed")
+    ] = None
+    key: Annotated[str | None, Meta(description="The certificate's, where it is a file of its own")] = None
+    proxy_protocol_from: Annotated[
+        list[str], Meta(description="Load balancers whose connections begin with a PROXY header")
+    ] = msgspec.field(default_factory=list)
+    difficulty_start: Annotated[
+        Difficulty, Meta(description="At first contact; a power of two, as all difficulties")
+    ] = 65_536
+    difficulty_min: Annotated[Difficulty, Meta(description="No machine mines below it")] = 1_024
+    difficulty_max: Annotated[Difficulty, Meta(description="No machine mines above it")] = 1 << 50
+    share_interval_s: Annotated[float, Meta(ge=2, le=60, description="What vardiff aims at, per machine")] = (
+        6.0
+    )
+    # With 4, and the 4 of extranonce1, a machine can be moved to most other pools without new extranonces;
+    # with less or more miners cannot do.
+    extranonce2_bytes: Annotated[
+        int,
+        Meta(
+            ge=4,
+            le=8,
+            description="With 4 machines move to most upstreams without new extranonces; with 8 other "
+            "proxies can mine here",
+        ),
+    ] = 4
+    move_interval_s: Annotated[
+        float, Meta(ge=0, le=86_400, description="Between two moves of a machine from one channel to another")
+    ] = 600.0
+    limits: LimitsTable = LimitsTable()
+
+
+class WebTable(Table, frozen=True):
+    """HTTP for whoever is no miner; off without it."""
+
+    listen: Annotated[str, Meta(description="HOST:PORT; TLS is demanded for an address that is not loopback")]
+    certificate: Annotated[str | None, Meta(description="PEM")] = None
+    key: Annotated[str | None, Meta(description="The certificate's, where it is a file of its own")] = None
+
+
+class DatabaseTable(Table, frozen=True):
+    """The book."""
+
+    url: Annotated[
+        str | None,
+        Meta(description="postgresql://USER@HOST/NAME; without, SQLite in the data directory", extra=URL),
+    ] = None
+    # For a URL without one: settings are read by more people than secrets.
+    password_file: Annotated[str | None, Meta(description="A file with the url's password")] = None
+
+
+class File(Table, frozen=True):
+    """All of it."""
+
+    pool: PoolTable
+    node: list[NodeTable]
+    stratum: StratumTable = StratumTable()
+    web: WebTable | None = None
+    database: DatabaseTable = DatabaseTable()
+    payouts: PayoutSettings | None = None
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the file, as it may be. `default` is REQUIRED where there is none."""
+
+    name: str  # stratum.limits.idle_s; of each node: node.url
+    default: Any
+    least: float | None
+    most: float | None
+    unit: str
+    meaning: str
+    secret: bool
+    url: bool
+
+
+REQUIRED: Final = object()
+
+
+def bare(kind: Any) -> Any:
+    """A type without what is said of it, and without the None that TOML cannot say."""
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, inspect.UnionType):
+        kinds = [it for it in kind.types if not isinstance(it, inspect.NoneType)]
+        return bare(kinds[0]) if len(kinds) == 1 else kind
+    return kind
+
+
+def all_settings() -> tuple[Setting, ...]:
+    """In the order of the file."""
+    return tuple(_of_table("", inspect.type_info(File)))
+
+
+def _of_table(prefix: str, table: Any) -> Iterator[Setting]:
+    for field in table.fields:
+        name, kind = f"{prefix}{field.encode_name}", bare(field.type)
+        if isinstance(kind, inspect.ListType) and isinstance(bare(kind.item_type), inspect.StructType):
+            kind = bare(kind.item_type)
+        if isinstance(kind, inspect.StructType):
+            yield from _of_table(f"{name}.", kind)
+            continue
+        said, extra = _said(field.type)
+        default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
+        yield Setting(
+            name=name,
+            default=REQUIRED if default is msgspec.NODEFAULT else default,
+            least=getattr(kind, "ge", None),
+            most=getattr(kind, "le", None),
+            unit=next((unit for end, unit in reversed(UNITS.items()) if name.endswith(end)), ""),
+            meaning=said,
+            secret="secret" in extra,
+            url="url" in extra,
+        )
+
+
+def _said(kind: Any) -> tuple[str, dict[str, Any]]:
+    said = ""
+    extra: dict[str, Any] = {}
+    while isinstance(kind, inspect.Metadata):
+        said = (kind.extra_json_schema or {}).get("description", said)
+        extra |= kind.extra or {}
+        kind = kind.type
+    return said, extra
