@@ -4,6 +4,8 @@ Looks, and changes nothing: addresses are bound for a moment, nodes are asked wh
 template, the data directory (or where it will be made) is tried with a file that is removed again.
 """
 
+import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -31,7 +33,8 @@ class Finding(msgspec.Struct, frozen=True):
 async def check_pool(config: PoolConfig) -> list[Finding]:
     """Everything that can be looked at without starting; the nodes concurrently."""
     endpoints = config.endpoints if config.web is None else (*config.endpoints, config.web)
-    findings = [_data_dir(config.data_dir), *(_endpoint(endpoint) for endpoint in endpoints)]
+    findings = [_data_dir(config.data_dir), *_admin_group(config)]
+    findings += [_endpoint(endpoint) for endpoint in endpoints]
     nodes: dict[str, Finding] = {}
     async with trio.open_nursery() as nursery:
         for node in config.nodes:
@@ -50,6 +53,20 @@ def _data_dir(path: Path) -> Finding:
     except OSError as error:
         return Finding(False, "data_dir", f"cannot write to {there}: {error.strerror}")
     return Finding(True, "data_dir", str(path) if there == path else f"{path}, will be made")
+
+
+def _admin_group(config: PoolConfig) -> list[Finding]:
+    """Whether the socket can be the group's, and whether who is in it comes as far as that."""
+    group, path = config.admin_group, config.data_dir
+    if group is None:
+        return []
+    if os.geteuid() != 0 and group not in {os.getegid(), *os.getgroups()}:
+        words = f"the account that runs the pool is to be in group {group} itself"
+        return [Finding(False, "admin.group", words)]
+    if path.exists() and not (path.stat().st_gid == group and path.stat().st_mode & stat.S_IXGRP):
+        words = f"nobody in it comes as far as the socket: chgrp {group} {path}; chmod 0710 {path}"
+        return [Finding(False, "admin.group", words)]
+    return [Finding(True, "admin.group", f"{group}, may connect to {admin_socket(path)}")]
 
 
 def _endpoint(endpoint: Endpoint) -> Finding:

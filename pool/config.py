@@ -4,6 +4,7 @@ Invariant: a `PoolConfig` that `load_config` returned is complete and consistent
 network (nodes, listening addresses) can still fail. Secrets never appear in an error or a repr.
 """
 
+import grp
 import re
 from fractions import Fraction
 from ipaddress import ip_network
@@ -22,7 +23,7 @@ from pool.chain.nodes import CHAINS, NodeConfig
 from pool.data_dir import database_url
 from pool.settings_file import BadConfig as BadConfig
 from pool.settings_file import path_in, read_settings
-from pool.settings_tables import DatabaseTable, File, NodeTable, StratumTable, WebTable, bare
+from pool.settings_tables import AdminTable, DatabaseTable, File, NodeTable, StratumTable, WebTable, bare
 from pool.treasury.settings import PayoutSettings
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.miners.connection_limits import ConnectionBounds
@@ -58,6 +59,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     board_limits: BoardLimits = BoardLimits()
     connection_bounds: ConnectionBounds = ConnectionBounds()
     database_url: str
+    admin_group: int | None = None
     books: BookTimes = BookTimes()
     upstreams: UpstreamSettings = UpstreamSettings()  # of all of them
     payouts: PayoutSettings | None = None
@@ -161,6 +163,7 @@ def _checked(file: File, base: Path) -> PoolConfig:
             half_open_per_address_max=limits.half_open_per_address,
         ),
         payouts=file.payouts,
+        admin_group=_group(file.admin),
         database_url=_database(file.database, base)
         or database_url(path_in(base, pool.data_dir, "pool.data_dir")),
     )
@@ -258,6 +261,15 @@ def _pem_files(table: StratumTable | WebTable, base: Path, name: str) -> tuple[s
         None if table.certificate is None else str(path_in(base, table.certificate, f"{name}.certificate")),
         None if table.key is None else str(path_in(base, table.key, f"{name}.key")),
     )
+
+
+def _group(table: AdminTable) -> int | None:
+    if table.group is None:
+        return None
+    try:
+        return grp.getgrnam(table.group).gr_gid
+    except (KeyError, ValueError):
+        raise BadConfig(f"admin.group: there is no group {table.group!r} on this host") from None
 
 
 def _network(text: str) -> Network:

@@ -33,6 +33,7 @@ from pool.metrics.collector import Sources
 from pool.metrics.scrape import Scrapes
 from pool.orders.machine_speed import MachineSpeeds
 from pool.parts import Books, Miners, Routing
+from pool.people.authentication import Authentication
 from pool.readiness import Condition, Readiness
 from pool.routing.status import RouteStatus
 from pool.treasury.books import PayoutBooks
@@ -40,6 +41,7 @@ from pool.treasury.chain_node import PayoutNodes
 from pool.treasury.follower import Follower
 from pool.treasury.wallet import PayoutWallet
 from pool.web.access import web_app
+from pool.web.commands import command_routes
 from pool.web.door import Door
 from pool.web.health import health_routes
 from stratum.miners.listeners import Server
@@ -100,6 +102,7 @@ class Pool:
         self.books = Books(config, store, on_block=on_block, transport=transport, wall_clock=wall_clock)
         self.miners = Miners(config, self.books)
         self.routing = Routing(config, self.books, self.miners, speeds=speeds)
+        self._authentication = Authentication(store, wall_clock=wall_clock, clock=time.monotonic)
         self._lease = LeaseWatch(store)
         self._server = Server(
             board=self.miners.board,
@@ -145,10 +148,13 @@ class Pool:
                     on_removed=lambda workers: miners.board.drop_workers(workers, "worker removed"),
                     on_routes=routing.proxy.changed,
                     route_status=routing.proxy.status,
+                    on_tokens=self._authentication.load,
                 )
                 desk = Desk(self._store, self._config.network, live)
-                await nursery.start(serve_admin, desk, admin_socket(self._config.data_dir))
-                web = await self._open_web(nursery)
+                await nursery.start(
+                    serve_admin, desk, admin_socket(self._config.data_dir), self._config.admin_group
+                )
+                web = await self._open_web(nursery, desk)
                 await nursery.start(books.blocks.run)
                 nursery.start_soon(books.fees.run)
                 nursery.start_soon(self._follow_payouts)
@@ -169,7 +175,7 @@ class Pool:
                     await books.journal.fold()
             self._store.release_lease()
 
-    async def _open_web(self, nursery: trio.Nursery) -> tuple[str, int] | None:
+    async def _open_web(self, nursery: trio.Nursery, desk: Desk) -> tuple[str, int] | None:
         """The address that HTTP is answered at, if the settings have one."""
         if self._config.web is None:
             return None
@@ -183,7 +189,14 @@ class Pool:
             door=door,
             figures=figures,
         )
-        app = web_app((*health_routes(self._readiness.conditions), Scrapes(sources).route()))
+        await trio.to_thread.run_sync(self._authentication.load)
+        app = web_app(
+            (
+                *health_routes(self._readiness.conditions),
+                Scrapes(sources).route(),
+                *command_routes(desk, self._authentication),
+            )
+        )
         address: tuple[str, int] = await nursery.start(door.run, app)
         return address
 

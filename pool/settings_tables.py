@@ -142,6 +142,15 @@ class DatabaseTable(Table, frozen=True):
     password_file: Annotated[str | None, Meta(description="A file with the url's password")] = None
 
 
+class AdminTable(Table, frozen=True):
+    """Who gives commands to the running pool; without it, the account that runs it, and root."""
+
+    group: Annotated[
+        str | None,
+        Meta(description="Whose accounts may connect to the socket, each as the user that has the account"),
+    ] = None
+
+
 class File(Table, frozen=True):
     """All of it."""
 
@@ -150,6 +159,7 @@ class File(Table, frozen=True):
     stratum: StratumTable = StratumTable()
     web: WebTable | None = None
     database: DatabaseTable = DatabaseTable()
+    admin: AdminTable = AdminTable()
     payouts: PayoutSettings | None = None
 
 

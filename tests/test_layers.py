@@ -49,6 +49,7 @@ ROOMS = {
         "orders",
         "upstreams",
         "books",
+        "people",
         "fleet",
         "regtest",
         "chain",

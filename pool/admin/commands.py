@@ -4,7 +4,10 @@ A command is a frozen struct of its parameters and a function; what it returns i
 function of a `Desk`, which cannot write. A change is one of an `OperatorDesk`, which writes down who changed
 what: it says what its subject is called, and what the books have of it. Mistakes are RegistryError, in words.
 
-Must not know: sockets, terminals, and where an operator's name is from.
+Each says the least role that may give it, and whoever has less is refused before anything is looked at. What
+a tenant's users may ask has a `narrowed`: the same question, about their own tenant.
+
+Must not know: sockets, terminals, and how a caller is known.
 """
 
 from collections.abc import Callable
@@ -24,6 +27,7 @@ from pool.admin.machines import (
     WorkerRemove,
     WorkerShow,
     container_list,
+    container_list_of,
     container_remove,
     container_set,
     container_state,
@@ -31,10 +35,13 @@ from pool.admin.machines import (
     named_worker,
     site_list,
     worker_list,
+    worker_list_of,
     worker_remove,
     worker_show,
+    worker_show_of,
     worker_state,
 )
+from pool.admin.operators import ALONE
 from pool.admin.orders import (
     OrderAdd,
     OrderEnd,
@@ -45,6 +52,19 @@ from pool.admin.orders import (
     order_list,
     order_show,
     order_state,
+)
+from pool.admin.people import (
+    UserAdd,
+    UserList,
+    UserSetRole,
+    UserSetStatus,
+    UserShow,
+    user_add,
+    user_list,
+    user_set_role,
+    user_set_status,
+    user_show,
+    user_state,
 )
 from pool.admin.tenants import (
     TenantAdd,
@@ -59,7 +79,21 @@ from pool.admin.tenants import (
     tenant_set_status,
     tenant_set_terms,
     tenant_show,
+    tenant_show_of,
     tenant_state,
+)
+from pool.admin.tokens import (
+    TokenCreate,
+    TokenList,
+    TokenRevoke,
+    token_create,
+    token_create_of,
+    token_list,
+    token_list_of,
+    token_revoke,
+    token_revoke_of,
+    token_state,
+    tokens_of,
 )
 from pool.admin.upstreams import (
     UpstreamAdd,
@@ -78,11 +112,15 @@ from pool.books.book import bound_network
 from pool.books.changes import State
 from pool.books.store import open_store
 from pool.fleet.rows import RegistryError
+from pool.people.roles import Caller, Role, host_account
 from stratum.json_depth import too_deep
 
+
+class UnknownCommand(RegistryError):
+    """There is no command of that name."""
+
+
 INTEGER_MAX: Final = (1 << 63) - 1
-SOCKET: Final = "socket"  # where commands come from: a running pool's
-ALONE: Final = "alone"  # the command line, without a pool
 
 
 class LeaseShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,6 +137,8 @@ class Question(msgspec.Struct, frozen=True):
 
     params: type[msgspec.Struct]
     answer: Callable[[Desk, Any], Any]
+    least: Role = Role.VIEWER
+    narrowed: Callable[[Any, Caller], Any] | None = None
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -108,33 +148,45 @@ class Change(msgspec.Struct, frozen=True):
     carry_out: Callable[[OperatorDesk, Any], Any]
     subject: Callable[[Any], str]
     state: Callable[[Connection, str], State]
+    least: Role
+    narrowed: Callable[[Any, Caller], Any] | None = None
 
 
+TENANT, OPERATOR, PAYER, ADMIN = Role.TENANT, Role.OPERATOR, Role.PAYER, Role.ADMIN
 COMMANDS: Final[dict[str, Question | Change]] = {
-    "tenant.add": Change(TenantAdd, tenant_add, named, tenant_state),
+    "tenant.add": Change(TenantAdd, tenant_add, named, tenant_state, PAYER),
     "tenant.list": Question(TenantList, tenant_list),
-    "tenant.show": Question(TenantShow, tenant_show),
-    "tenant.set-address": Change(TenantSetAddress, tenant_set_address, named, tenant_state),
-    "tenant.set-terms": Change(TenantSetTerms, tenant_set_terms, named, tenant_state),
-    "tenant.set-status": Change(TenantSetStatus, tenant_set_status, named, tenant_state),
-    "container.list": Question(ContainerList, container_list),
+    "tenant.show": Question(TenantShow, tenant_show, TENANT, tenant_show_of),
+    "tenant.set-address": Change(TenantSetAddress, tenant_set_address, named, tenant_state, PAYER),
+    "tenant.set-terms": Change(TenantSetTerms, tenant_set_terms, named, tenant_state, PAYER),
+    "tenant.set-status": Change(TenantSetStatus, tenant_set_status, named, tenant_state, OPERATOR),
+    "container.list": Question(ContainerList, container_list, TENANT, container_list_of),
     "site.list": Question(SiteList, site_list),
-    "container.set": Change(ContainerSet, container_set, named_container, container_state),
-    "container.remove": Change(ContainerRemove, container_remove, named_container, container_state),
-    "worker.list": Question(WorkerList, worker_list),
-    "worker.show": Question(WorkerShow, worker_show),
-    "worker.remove": Change(WorkerRemove, worker_remove, named_worker, worker_state),
-    "upstream.add": Change(UpstreamAdd, upstream_add, named, upstream_state),
+    "container.set": Change(ContainerSet, container_set, named_container, container_state, OPERATOR),
+    "container.remove": Change(ContainerRemove, container_remove, named_container, container_state, OPERATOR),
+    "worker.list": Question(WorkerList, worker_list, TENANT, worker_list_of),
+    "worker.show": Question(WorkerShow, worker_show, TENANT, worker_show_of),
+    "worker.remove": Change(WorkerRemove, worker_remove, named_worker, worker_state, OPERATOR),
+    # Whose accounts upstreams have decides whom machines work for.
+    "upstream.add": Change(UpstreamAdd, upstream_add, named, upstream_state, PAYER),
     "upstream.list": Question(UpstreamList, upstream_list),
     "upstream.show": Question(UpstreamShow, upstream_show),
-    "upstream.switch": Change(UpstreamSwitch, upstream_switch, named, upstream_state),
-    "upstream.remove": Change(UpstreamRemove, upstream_remove, named, upstream_state),
-    "order.add": Change(OrderAdd, order_add, named, order_state),
+    "upstream.switch": Change(UpstreamSwitch, upstream_switch, named, upstream_state, OPERATOR),
+    "upstream.remove": Change(UpstreamRemove, upstream_remove, named, upstream_state, PAYER),
+    "order.add": Change(OrderAdd, order_add, named, order_state, PAYER),
     "order.list": Question(OrderList, order_list),
     "order.show": Question(OrderShow, order_show),
-    "order.end": Change(OrderEnd, order_end, named, order_state),
+    "order.end": Change(OrderEnd, order_end, named, order_state, PAYER),
+    "user.add": Change(UserAdd, user_add, named, user_state, ADMIN),
+    "user.list": Question(UserList, user_list),
+    "user.show": Question(UserShow, user_show),
+    "user.set-role": Change(UserSetRole, user_set_role, named, user_state, ADMIN),
+    "user.set-status": Change(UserSetStatus, user_set_status, named, user_state, ADMIN),
+    "token.create": Change(TokenCreate, token_create, tokens_of, token_state, TENANT, token_create_of),
+    "token.list": Question(TokenList, token_list, TENANT, token_list_of),
+    "token.revoke": Change(TokenRevoke, token_revoke, tokens_of, token_state, TENANT, token_revoke_of),
     "change.list": Question(ChangeList, change_list),
-    "lease.show": Question(LeaseShow, lease_show),
+    "lease.show": Question(LeaseShow, lease_show, PAYER),  # for payouts, which write beside the pool
 }
 
 
@@ -146,13 +198,13 @@ def _beyond(value: object) -> int | None:
     return next((number for part in parts if (number := _beyond(part)) is not None), None)
 
 
-def execute(desk: Desk, name: str, body: bytes, by: str, source: str) -> Any:
-    """Execute an operator's command with its JSON parameters. Raises RegistryError in words.
-
-    `by` and `source` are who gives it and from where (SOCKET, ALONE), for the history."""
+def execute(desk: Desk, name: str, body: bytes, caller: Caller) -> Any:
+    """Execute an operator's command with its JSON parameters. Raises RegistryError in words, and
+    NotPermitted where it is not the caller's to give."""
     if name not in COMMANDS:
-        raise RegistryError(f"there is no command {name!r}")
+        raise UnknownCommand(f"there is no command {name!r:.80}")
     command = COMMANDS[name]
+    caller.demand(command.least, name)
     if too_deep(body):
         raise RegistryError(f"{name}: nested too deeply")
     try:
@@ -161,14 +213,15 @@ def execute(desk: Desk, name: str, body: bytes, by: str, source: str) -> Any:
         raise RegistryError(f"{name}: {error}") from None
     if (number := _beyond(msgspec.to_builtins(params))) is not None:
         raise RegistryError(f"{name}: {str(number)[:20]}... has more than 64 bits")
+    if command.narrowed is not None:
+        params = command.narrowed(params, caller)
     if isinstance(command, Question):
         return command.answer(desk, params)
     operator_desk = OperatorDesk(
         desk.store,
         desk.network,
         desk.live,
-        by=by,
-        source=source,
+        caller=caller,
         command=name,
         subject=command.subject(params),
         state=command.state,
@@ -181,6 +234,7 @@ def execute_alone(database_url: str, network: str | None, name: str, body: bytes
     change makes the database where there is none, a question never does. Raises StoreError too."""
     store = open_store(database_url, new=isinstance(COMMANDS.get(name), Change))
     try:
-        return msgspec.to_builtins(execute(Desk(store, bound_network(store, network)), name, body, by, ALONE))
+        desk = Desk(store, bound_network(store, network))
+        return msgspec.to_builtins(execute(desk, name, body, host_account(by, ALONE)))
     finally:
         store.close()

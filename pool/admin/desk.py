@@ -16,6 +16,7 @@ from pool.books.store import Store
 from pool.fleet.hashrate import WINDOWS_S, Hashrate
 from pool.fleet.registry import ContainerRecord, UnlistedWorker
 from pool.fleet.rows import RegistryError, TenantView
+from pool.people.roles import Caller
 
 ROWS_MAX: Final = 1_000  # workers in one answer; the next page starts after the last name
 DAY_S: Final = 86_400
@@ -56,6 +57,9 @@ class LivePool(Protocol):
     def routes_changed(self) -> None:
         """An upstream or an order is new, another one, or over: to be read anew."""
 
+    def tokens_changed(self) -> None:
+        """A token is new, or revoked."""
+
     def upstream_status(self) -> list[dict[str, Any]]:
         """Every channel on an upstream, as a pool.upstreams.status.UpstreamStatus."""
 
@@ -78,11 +82,14 @@ class Desk(msgspec.Struct, frozen=True):
 class OperatorDesk(Desk, frozen=True, kw_only=True):
     """A desk with somebody at it who changes something; `state` is what the books say of the subject."""
 
-    by: str
-    source: str
+    caller: Caller
     command: str
     subject: str
     state: Callable[[Connection, str], State]
+
+    @property
+    def by(self) -> str:
+        return self.caller.name
 
     def write(self, work: Callable[[Connection], _Value]) -> _Value:
         """Do it, and write down who did."""
@@ -92,7 +99,7 @@ class OperatorDesk(Desk, frozen=True, kw_only=True):
             note_change(
                 connection,
                 by=self.by,
-                source=self.source,
+                source=self.caller.source,
                 command=self.command,
                 subject=self.subject,
                 was=was,

@@ -22,7 +22,7 @@ from pool.routing.status import RouteStatus
 class Live:
     """pool.admin.commands.LivePool. In the pool's thread, `on_tenant` is told of every changed tenant,
     `on_removed` of machines that are gone, before the registry is, and `on_routes` that an upstream or an
-    order is another one than before."""
+    order is another one than before. `on_tokens` is told in the worker thread."""
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Live:
         on_removed: Callable[[set[int]], None] = lambda workers: None,
         on_routes: Callable[[], None] = lambda: None,
         route_status: Callable[[], RouteStatus] = RouteStatus,
+        on_tokens: Callable[[], None] = lambda: None,
     ) -> None:
         self._registry = registry
         self._hashrates = hashrates
@@ -40,6 +41,7 @@ class Live:
         self._on_removed = on_removed
         self._on_routes = on_routes
         self._route_status = route_status
+        self._on_tokens = on_tokens
         self._since_s = int(time.time())
 
     def figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
@@ -101,6 +103,9 @@ class Live:
 
     def routes_changed(self) -> None:
         trio.from_thread.run_sync(self._on_routes)
+
+    def tokens_changed(self) -> None:
+        self._on_tokens()
 
     def upstream_status(self) -> list[dict[str, Any]]:
         status = trio.from_thread.run_sync(self._route_status)

@@ -15,6 +15,7 @@ from pool.books.changes import State
 from pool.fleet import rows as registry_store
 from pool.fleet.registry import ContainerRecord, parse_worker_name
 from pool.fleet.rows import RegistryError
+from pool.people.roles import Caller
 
 
 class ContainerList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,6 +90,10 @@ def container_list(desk: Desk, it: ContainerList) -> Any:
     return [row | figures_of(desk, rates.get(row["id"])) for row in rows]
 
 
+def container_list_of(it: ContainerList, caller: Caller) -> ContainerList:
+    return msgspec.structs.replace(it, tenant=caller.own_tenant(it.tenant))
+
+
 def site_list(desk: Desk, it: SiteList) -> Any:
     """Sites with the nameplates of their containers added up; with what they do where a pool runs."""
     named = ("units", "ths", "kw")
@@ -141,6 +146,10 @@ def worker_list(desk: Desk, it: WorkerList) -> Any:
     return rows[:ROWS_MAX]
 
 
+def worker_list_of(it: WorkerList, caller: Caller) -> WorkerList:
+    return msgspec.structs.replace(it, tenant=caller.own_tenant(it.tenant))
+
+
 def _page(desk: Desk, it: WorkerList, after: int) -> tuple[list[dict[str, Any]], int | None]:
     """Up to ROWS_MAX machines with numbers above `after`, and where the next ones begin if there are more."""
 
@@ -172,6 +181,11 @@ def worker_show(desk: Desk, it: WorkerShow) -> Any:
         raise RegistryError(f"there is no worker {it.name!r:.200}: names are tenant.container.unit")
     figures = {} if desk.live is None else desk.live.worker_figures([row.id])
     return _worker(row) | figures_of(desk, figures.get(row.id))
+
+
+def worker_show_of(it: WorkerShow, caller: Caller) -> WorkerShow:
+    caller.own_tenant(parse_worker_name(it.name)[0])
+    return it
 
 
 def worker_remove(desk: OperatorDesk, it: WorkerRemove) -> Any:

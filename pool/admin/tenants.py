@@ -20,6 +20,7 @@ from pool.admin.desk import Desk, OperatorDesk, figures_of, live_figures, networ
 from pool.books.changes import State
 from pool.fleet import rows as registry_store
 from pool.fleet.rows import RegistryError, TenantTerms, TenantView
+from pool.people.roles import Caller
 from pool.upstreams.rows import OWN_POOL, find_upstream
 
 TENANT_DEFAULTS: Final = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
@@ -113,6 +114,10 @@ def tenant_show(desk: Desk, it: TenantShow) -> Any:
     shown = desk.read(read)
     rates = live_figures(desk, "tenant")
     return shown | figures_of(desk, rates.get(shown["id"]))
+
+
+def tenant_show_of(it: TenantShow, caller: Caller) -> TenantShow:
+    return TenantShow(caller.own_tenant(it.name) or it.name)
 
 
 def _booked(connection: Connection, tenant_id: int) -> dict[str, Any]:

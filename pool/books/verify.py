@@ -1,8 +1,8 @@
 """`angara ledger verify`: all that the books can prove, from the chain of bookings to the tables around it.
 
 In this order: the money (`payouts.audit.verify`), the book itself, references between rows, payouts,
-decisions, the journal. What no row can prove, because one who may write to the database may write that too,
-is told in docs/books.md.
+decisions, the journal, users. What no row can prove, because one who may write to the database may write
+that too, is told in docs/books.md.
 
 Invariants: reads only, in the caller's transaction, which must see one moment.
 """
@@ -17,6 +17,7 @@ from payouts.audit.finding import Found
 from payouts.audit.payouts import check_payouts
 from payouts.audit.verify import Audit, Head, audit
 from pool.books.audit_journal import check_book, check_journal
+from pool.books.audit_people import check_people
 
 
 def verify(
@@ -32,6 +33,7 @@ def verify(
         check_payouts(connection)
         check_registry(connection)
         check_journal(connection)
+        check_people(connection)
     except Found as wrong:
         return msgspec.structs.replace(found, wrong=wrong.wrong)
     return found

@@ -23,6 +23,8 @@ GROUPS: Final = {
     "worker": ("pool.cli.workers", "Machines as the pool knows them."),
     "upstream": ("pool.cli.upstreams", "Other pools to mine on: proxy and orders."),
     "order": ("pool.cli.orders", "Hashrate orders: computing power that is sold."),
+    "user": ("pool.cli.users", "Who may ask for what, in which role."),
+    "token": ("pool.cli.tokens", "What programs show to be let in as a user."),
     "change": ("pool.cli.changes", "Who changed what."),
     "rate": ("pool.cli.rates", "The price of work."),
     "ledger": ("pool.cli.ledger", "The double-entry book."),

@@ -30,20 +30,22 @@ class Access(Enum):
 
     ANYBODY = "anybody"
     THIS_HOST = "whoever is on this host"
+    BEARER = "who shows a token"  # which the route itself looks at, before it reads anything else
 
 
 class WebRoute(msgspec.Struct, frozen=True):
-    """A path that is answered, to GET."""
+    """A path that is answered."""
 
     path: str
     access: Access
     answer: Callable[[Request], Awaitable[Response]]
+    method: str = "GET"
 
 
 def web_app(routes: Sequence[WebRoute]) -> ASGIApp:
     """The application; a connection's state has its `caller` (pool.web.door)."""
     app = Starlette(
-        routes=[Route(it.path, _guarded(it), methods=["GET"]) for it in routes],
+        routes=[Route(it.path, _guarded(it), methods=[it.method]) for it in routes],
         exception_handlers={HTTPException: in_words, Exception: _failed},
     )
     app.router.redirect_slashes = False  # a path has one spelling
@@ -55,7 +57,7 @@ def _guarded(route: WebRoute) -> Callable[[Request], Awaitable[Response]]:
         words = refusal(request, route.access)
         if words is not None:
             return json_response({"error": words}, 403)
-        if route.access is not Access.ANYBODY:
+        if route.access is Access.THIS_HOST:
             request.state.caller.let_in()
         return await route.answer(request)
 
@@ -64,7 +66,7 @@ def _guarded(route: WebRoute) -> Callable[[Request], Awaitable[Response]]:
 
 def refusal(request: Request, access: Access) -> str | None:
     """Why this one may not ask; None: he may."""
-    if access is Access.ANYBODY:
+    if access is not Access.THIS_HOST:
         return None
     if not is_this_host(request.state.caller.address):
         return "this is answered to callers on the pool's own host alone"

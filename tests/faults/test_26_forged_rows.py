@@ -37,6 +37,8 @@ from pool.books.verify import verify
 from pool.chain.networks import NETWORKS
 from pool.fleet.rows import TenantTerms, add_tenant
 from pool.orders.rows import add_order, note_event, note_minute
+from pool.people.tokens import create_token, kept_of
+from pool.people.users import add_user
 from pool.upstreams.rows import add_upstream
 from stratum.tallies import Verdict
 from tests.fixtures.databases import Databases, disarm, fresh_store
@@ -92,6 +94,22 @@ def register(connection: Connection) -> None:
     add_upstream(connection, new_upstream(), by="ann", now_s=NOW_S)
     sold = new_order(from_s=NOW_S, until_s=NOW_S + 10**6)
     add_order(connection, sold, by="ann", now_s=NOW_S)
+    vera = add_user(
+        connection,
+        "vera",
+        "viewer",
+        tenant=None,
+        account="vera",
+        host_names=(),
+        by="ann",
+        now_s=NOW_S,
+    )
+    made: dict[str, Any] = {"by": "ann", "source": "alone", "command": "user.add", "subject": "vera"}
+    note_change(connection, **made, was=None, became=msgspec.to_builtins(vera), now_s=NOW_S)
+    create_token(connection, "vera", "grafana", None, 9, by="ann", now_s=NOW_S)
+    made |= {"command": "token.create"}
+    kept: dict[str, Any] = dict(kept_of(connection, "vera"))
+    note_change(connection, **made, was={}, became=kept, now_s=NOW_S)
     for name in ("acme", "borealis"):
         change: dict[str, Any] = {
             "by": "ann",
@@ -175,7 +193,7 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("UPDATE changes SET became = '{}' WHERE subject = 'acme'", "changes", "what was hashed"),
         ("UPDATE changes SET id = -1 WHERE subject = 'acme'", "changes", "count from 1"),
         (
-            "INSERT INTO changes SELECT 3, changed_at_s, 'eve', source, command, subject, was, became, hash"
+            "INSERT INTO changes SELECT 5, changed_at_s, 'eve', source, command, subject, was, became, hash"
             " FROM changes WHERE id = 2",
             "changes",
             "what was hashed",
@@ -187,6 +205,22 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ),
         ("UPDATE changes SET became = '{' WHERE subject = 'acme'", "changes", "cannot be read"),
         ("UPDATE changes SET became = '[1]' WHERE subject = 'borealis'", "changes", "cannot be read"),
+    ),
+    "users": (
+        ("UPDATE users SET role = 'admin' WHERE name = 'vera'", "users", "no change made it"),
+        ("UPDATE users SET account = 'eve' WHERE name = 'vera'", "users", "no change made it"),
+        ("DELETE FROM users", "tokens", "what it names in users is missing"),
+        (
+            f"INSERT INTO users VALUES (9, 'eve', 'admin', NULL, NULL, 'active', {NOW_S}, 'ann')",
+            "users",
+            "no change made it",
+        ),
+    ),
+    "tokens": (
+        ("UPDATE tokens SET digest = replace(digest, '0', 'f')", "tokens", "no change made it"),
+        ("UPDATE tokens SET scope = 'admin'", "tokens", "no change made it"),
+        ("UPDATE tokens SET expires_at_s = expires_at_s + 1", "tokens", "no change made it"),
+        ("DELETE FROM tokens", "tokens", "missing"),
     ),
     "tenant_addresses": (
         (

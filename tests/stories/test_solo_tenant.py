@@ -20,17 +20,20 @@ import pool.routing.placement
 from payouts.audit.verify import audit
 from payouts.rates import Scheme
 from payouts.schemas.money import blocks, rates, solo_blocks, tally_minutes, tenants
-from pool.admin.commands import SOCKET, execute
+from pool.admin.commands import execute
 from pool.admin.desk import Desk as CommandDesk
+from pool.admin.operators import SOCKET
 from pool.admin.tenants import TenantAdd, TenantSetAddress, TenantSetStatus, TenantSetTerms
 from pool.chain.addresses import script_for
 from pool.chain.blocks import SubmitState
 from pool.fleet.rows import ADDRESS_HOLD_S, TenantTerms, add_tenant
+from pool.people.roles import host_account
 from stratum.tallies import Verdict
 from tests.stages.sockets import Message, Miner, accepted, connect
 from tests.stages.two_pools import MANY_BLOCKS, NO_BLOCKS, PAYOUT_SCRIPT, Side, a_node, a_side, running
 from tests.stages.waiting import PATIENCE_S, until
 
+OLGA = host_account("olga", SOCKET)
 SUBSIDY_SAT = 50 * 10**8
 FEE_BPS = 150
 FEE_SAT = SUBSIDY_SAT * FEE_BPS // 10_000
@@ -55,7 +58,7 @@ class Hall:
     async def command(self, name: str, params: msgspec.Struct) -> Any:
         """As an operator gives it to the running pool."""
         desk = CommandDesk(self.side.store, "regtest", self.side.running.live)
-        return await trio.to_thread.run_sync(execute, desk, name, msgspec.json.encode(params), "olga", SOCKET)
+        return await trio.to_thread.run_sync(execute, desk, name, msgspec.json.encode(params), OLGA)
 
     async def pays(self, miner: Miner, *outputs: tuple[bytes, int]) -> None:
         """Wait for a job that pays this and nothing else."""

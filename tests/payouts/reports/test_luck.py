@@ -22,7 +22,9 @@ from payouts.solo import SoloPayout, record_solo
 from payouts.statements.period import Period
 from pool.admin import commands
 from pool.admin.desk import Desk
+from pool.admin.operators import ALONE
 from pool.books.store import Store
+from pool.people.roles import host_account
 from pool.reports.luck_document import luck_document
 from pool.reports.render_text import render_text
 from tests.histories.statements import ACME, BOREALIS, DAY, DAY_S, History
@@ -31,6 +33,8 @@ PERIOD = Period(DAY, DAY + timedelta(1))
 NBITS = 0x1D00FFFF  # difficulty 1: a share of difficulty 2^-2 is a block with probability 1/4
 QUARTER = -2
 NO_FEES: dict[str, Any] = {"nbits": NBITS, "scheme": Scheme.PPS, "block_fees_sat": 0}
+
+ANN = host_account("ann", ALONE)
 
 
 @pytest.fixture
@@ -114,11 +118,8 @@ def test_tenant_show_says_it_where_an_operator_looks(
     find(history, 200, 19)
     history.set_terms(DAY_S, fee_bps=1, tenant_id=BOREALIS)
     desk = Desk(history.store, "regtest")
-    assert (
-        commands.execute(desk, "tenant.show", b'{"name": "acme"}', "ann", commands.ALONE)["luck_hint_90d"]
-        == "too few"
-    )
-    shown = commands.execute(desk, "tenant.show", b'{"name": "borealis"}', "ann", commands.ALONE)
+    assert commands.execute(desk, "tenant.show", b'{"name": "acme"}', ANN)["luck_hint_90d"] == "too few"
+    shown = commands.execute(desk, "tenant.show", b'{"name": "borealis"}', ANN)
     assert (shown["blocks_found_90d"], shown["blocks_expected_90d"]) == (19, "20")
     assert (shown["luck_90d"], shown["luck_low_90d"], shown["luck_high_90d"]) == ("0.95", "0.5720", "1.484")
     assert shown["luck_hint_90d"] is None
@@ -137,7 +138,7 @@ def test_a_list_of_tenants_asks_for_nobodys_work(history: History, monkeypatch: 
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        listed = commands.execute(Desk(history.store, "regtest"), "tenant.list", b"{}", "ann", commands.ALONE)
+        listed = commands.execute(Desk(history.store, "regtest"), "tenant.list", b"{}", ANN)
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     assert [it["name"] for it in listed] == ["acme", "borealis"]

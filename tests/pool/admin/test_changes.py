@@ -20,13 +20,15 @@ from sqlalchemy import insert, inspect, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from payouts.schemas.money import workers
-from pool.admin.commands import ALONE, COMMANDS, SOCKET, Change, Question, execute
+from pool.admin.commands import COMMANDS, Change, Question, execute
 from pool.admin.desk import Desk
+from pool.admin.operators import ALONE, SOCKET
 from pool.admin.server import serve_admin
 from pool.books.change_schema import changes
 from pool.books.changes import CHANGES_MAX, ChangeRow, newest_changes, note_change
 from pool.books.store import Store
 from pool.data_dir import admin_socket, database_url, held
+from pool.people.roles import host_account
 from tests.fixtures.databases import Crash, crash_before, store_in
 from tests.stages.command_line import PASSWORD, angara, ask_books
 
@@ -44,6 +46,8 @@ HOUSE: Final = (
     ("container.set", {"tenant": "acme", "name": "c01", "site": "Bratsk", "units": 400}),
     ("upstream.add", {"name": "north", "endpoints": [endpoint("a.example"), endpoint("b.example")]}),
     ("upstream.add", {"name": "south", "endpoints": [endpoint("c.example")]}),
+    ("user.add", {"name": "vera", "role": "viewer"}),
+    ("token.create", {"user": "vera", "label": "statements"}),
 )
 ORDER: Final = {
     "name": "blue",
@@ -66,6 +70,9 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "upstream.show": {"name": "north"},
     "order.list": {},
     "order.show": {"name": "blue"},
+    "user.list": {},
+    "user.show": {"name": "vera"},
+    "token.list": {"user": "vera"},
     "change.list": {},
     "lease.show": {},
 }
@@ -102,6 +109,26 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
     "upstream.switch": ({"name": "north", "to": "2"}, "north", {}, {}),
     "upstream.remove": ({"name": "south"}, "south", {"fallback": "pool"}, None),
     "order.add": (ORDER | {"name": "red"}, "red", None, {"buyer": "Blue Ltd", "created_by": "ann"}),
+    "user.add": (
+        {"name": "otto", "role": "operator", "account": "otto"},
+        "otto",
+        None,
+        {"role": "operator", "account": "otto", "created_by": "ann"},
+    ),
+    "token.create": ({"user": "vera", "label": "grafana"}, "vera", {}, {}),
+    "token.revoke": ({"user": "vera", "number": 1}, "vera", {}, {}),
+    "user.set-role": (
+        {"name": "vera", "role": "tenant", "tenant": "acme"},
+        "vera",
+        {"role": "viewer", "tenant": None},
+        {"role": "tenant", "tenant": "acme"},
+    ),
+    "user.set-status": (
+        {"name": "vera", "active": False},
+        "vera",
+        {"status": "active"},
+        {"status": "suspended"},
+    ),
     "order.end": ({"name": "blue"}, "blue", {"ended_by": None}, {"ended_by": "ann"}),
 }
 
@@ -127,7 +154,7 @@ def store(tmp_path: Path, house: bytes) -> Iterator[Store]:
 
 
 def give(store: Store, name: str, params: dict[str, Any], by: str) -> Any:
-    return execute(Desk(store, "regtest"), name, msgspec.json.encode(params), by, ALONE)
+    return execute(Desk(store, "regtest"), name, msgspec.json.encode(params), host_account(by, ALONE))
 
 
 def listed(store: Store) -> tuple[ChangeRow, ...]:

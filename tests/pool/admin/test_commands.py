@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert
 from sqlalchemy.exc import OperationalError
 
 from payouts.schemas.money import containers, rate_hours, workers
-from pool.admin.commands import ALONE, execute
+from pool.admin.commands import execute
 from pool.admin.desk import ROWS_MAX, Desk
 from pool.admin.live import Live
 from pool.admin.machines import (
@@ -28,6 +28,7 @@ from pool.admin.machines import (
     WorkerRemove,
     WorkerShow,
 )
+from pool.admin.operators import ALONE
 from pool.admin.server import serve_admin
 from pool.admin.tenants import TenantAdd, TenantList, TenantSetStatus, TenantSetTerms, TenantShow
 from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
@@ -37,6 +38,7 @@ from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import RegistryError, insert_new, load
 from pool.http_server import BODY_BYTES_MAX
+from pool.people.roles import host_account
 from stratum.miners.contracts import Admitted, Refusal
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import store_in
@@ -196,8 +198,8 @@ def test_a_new_tenant_that_fails_half_way_is_not_there(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     desk = Desk(store, "regtest")
     with pytest.raises(RegistryError):
-        execute(desk, "tenant.add", b'{"name":"acme","address":"nonsense"}', "ann", ALONE)
-    assert execute(desk, "tenant.list", b"{}", "ann", ALONE) == []
+        execute(desk, "tenant.add", b'{"name":"acme","address":"nonsense"}', host_account("ann", ALONE))
+    assert execute(desk, "tenant.list", b"{}", host_account("ann", ALONE)) == []
     store.close()
 
 

@@ -17,8 +17,9 @@ from sqlalchemy import inspect, select, text
 
 from payouts.schemas.money import tally_minutes
 from payouts.statements.statement import statement
-from pool.admin.commands import ALONE, execute
+from pool.admin.commands import execute
 from pool.admin.desk import Desk
+from pool.admin.operators import ALONE
 from pool.books.changes import newest_changes
 from pool.books.journal import Journal
 from pool.books.journal_schema import journal_batches
@@ -27,6 +28,7 @@ from pool.books.store import Store, open_store, upgrade
 from pool.books.verify import verify
 from pool.fleet.registry import Registry
 from pool.fleet.rows import load
+from pool.people.roles import host_account
 from tests.fixtures.databases import Databases, PostgresDatabases
 from tests.stages.command_line import angara
 
@@ -88,7 +90,7 @@ def test_a_book_of_before_is_whole_proven_and_says_of_everybody_what_it_said(
                 width = len(before[name][0]) if before[name] else 0
                 now_there = connection.execute(text(ALL_OF + name))
                 assert rows_of(row[:width] for row in now_there) == before[name], name
-        assert now - before.keys() == {"changes"}
+        assert now - before.keys() == {"changes", "users", "tokens"}
         assert sum(map(len, before.values())) > 200
         assert statements(store) == (BOOK / "statements.json").read_bytes()
 
@@ -109,7 +111,8 @@ async def test_the_pool_goes_on_with_a_book_of_before(old_book: tuple[str, Rows]
                 )
             )
             assert {known.name_of(worker): shares for worker, shares in counted} == WAITING
-        execute(Desk(store, "main"), "tenant.set-status", b'{"name":"acme","active":false}', "ann", ALONE)
+        body = b'{"name":"acme","active":false}'
+        execute(Desk(store, "main"), "tenant.set-status", body, host_account("ann", ALONE))
         with store.read() as connection:
             assert verify(connection).wrong is None
             (change,) = newest_changes(connection, None, None)

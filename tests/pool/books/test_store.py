@@ -22,6 +22,7 @@ import payouts.schemas.proposals
 import pool.books.change_schema
 import pool.books.journal_schema
 import pool.books.store
+import pool.people.schema
 from payouts.ledger import PoolAccount
 from payouts.schemas.money import journal_writers, ledger_accounts, metadata, tenants
 from pool.books.store import PRAGMAS, Store, StoreError, open_store, upgrade
@@ -323,9 +324,9 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
             query = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'O'"
             wanted = {f"{table}_append_only" for table in tables}
         found = set(connection.exec_driver_sql(query).scalars())
-    grows = {"book", "rate_hours", "orders", "upstream_hours", "sibling_blocks"}
+    grows = {"book", "rate_hours", "orders", "upstream_hours", "sibling_blocks", "users", "tokens"}
     wanted |= {f"{table}_{what}" for table in grows for what in ("no_delete", "only_grows")}
-    assert found == wanted | {"book_set_once"}
+    assert found == wanted | {f"{table}_set_once" for table in ("book", "users", "tokens")}
 
 
 def test_closed_sets_and_bounds_are_checked_by_the_database(store: Store) -> None:

@@ -13,9 +13,11 @@ import trio
 from payouts.schemas.orders import channel_events
 from pool.admin import commands
 from pool.admin.desk import Desk
+from pool.admin.operators import ALONE
 from pool.cli.operator import operator
 from pool.cli.upstream_urls import parse_endpoint
 from pool.data_dir import held
+from pool.people.roles import host_account
 from pool.upstreams.trial import try_endpoints
 from stratum.upstream.endpoint import BadUpstream, UpstreamEndpoint
 from stratum.upstream.extranonce_split import ExtranonceSplit
@@ -211,7 +213,7 @@ def test_the_command_tests_a_real_server_beside_a_running_pool(data_dir: Path) -
         alive = UpstreamEndpoint(host="127.0.0.1", port=port, user="acme.proxy", password=PASSWORD)
         dead = UpstreamEndpoint(host="127.0.0.1", port=1, user="acme.proxy", password=PASSWORD)
         body = new_upstream(endpoints=(dead, alive))
-        commands.execute(desk, "upstream.add", msgspec.json.encode(body), "ann", commands.ALONE)
+        commands.execute(desk, "upstream.add", msgspec.json.encode(body), host_account("ann", ALONE))
         store.close()
         tested = angara(data_dir, "upstream", "test", "north")
         assert tested.exit_code == 0, tested.output

@@ -1,0 +1,90 @@
+"""A command over HTTP, however its caller is known: the same answer through the socket and over TCP.
+
+JSON in, JSON out: 200 with the result; else {"error": words, "code": one of CODES}. Commands run in a worker
+thread, one at a time: they are an operator's, and the journal must not wait behind a queue of them.
+
+Must not know: what a command does, what a role may do, and how a caller is known.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
+from math import ceil
+from typing import Any
+
+import structlog
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pool.admin.commands import UnknownCommand, execute
+from pool.admin.desk import Desk
+from pool.books.store import DATABASE_ERRORS, words_of
+from pool.fleet.rows import RegistryError
+from pool.http_server import OURS, body_of, json_response
+from pool.people.authentication import WrongToken
+from pool.people.roles import Caller, NotPermitted
+
+log = structlog.get_logger()
+
+
+class Code(StrEnum):
+    """What went wrong, for programs; the words beside it are for people, and may change."""
+
+    UNKNOWN_COMMAND = "unknown_command"
+    REFUSED = "refused"
+    NOT_PERMITTED = "not_permitted"
+    UNAUTHORISED = "unauthorised"
+    DATABASE = "database"
+    OURS = "ours"
+
+
+class CommandHandler:
+    """Of one desk, for every door."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._one_at_a_time = trio.CapacityLimiter(1)
+
+    async def answer(self, request: Request, name: str, caller_of: Callable[[Desk], Caller]) -> Response:
+        """Execute the command that the request's body has the parameters of. `caller_of` is called in the
+        worker thread, and may raise NotPermitted."""
+        body = await body_of(request)
+        try:
+            run = partial(self._run, name, body, caller_of)
+            result, by = await trio.to_thread.run_sync(run, limiter=self._one_at_a_time)
+        except WrongToken as error:
+            return wrong_token(error)
+        except NotPermitted as error:
+            log.warning("command_not_permitted", name=name[:80], reason=str(error)[:300])
+            return failure(403, Code.NOT_PERMITTED, str(error))
+        except UnknownCommand as error:
+            return failure(404, Code.UNKNOWN_COMMAND, str(error))
+        except RegistryError as error:
+            return failure(400, Code.REFUSED, str(error))
+        except DATABASE_ERRORS as error:
+            log.error("command_failed", name=name, reason=words_of(error)[:300])
+            return failure(503, Code.DATABASE, f"the database does not do its work: {words_of(error)}")
+        except Exception:  # a mistake of ours in one command must not cost miners their work
+            log.exception("command_failed", name=name)
+            return failure(500, Code.OURS, f"{name} failed by {OURS}")
+        log.info("command", name=name, by=by)
+        return json_response(result)
+
+    def _run(self, name: str, body: bytes, caller_of: Callable[[Desk], Caller]) -> tuple[Any, str]:
+        caller = caller_of(self._desk)
+        return execute(self._desk, name, body, caller), caller.name
+
+
+def wrong_token(error: WrongToken) -> Response:
+    """401, or 429 for who is to wait; the connection is over, so that the next guess is a stranger's."""
+    response = failure(401 if error.wait_s == 0.0 else 429, Code.UNAUTHORISED, str(error))
+    response.headers["Connection"] = "close"
+    response.headers["WWW-Authenticate"] = "Bearer"
+    if error.wait_s > 0.0:
+        response.headers["Retry-After"] = str(ceil(error.wait_s))
+    return response
+
+
+def failure(status: int, code: str, words: str) -> Response:
+    return json_response({"error": words, "code": code}, status)

@@ -1,0 +1,100 @@
+"""The operator's commands for users, each once: with a running pool, and without one.
+
+Invariant: who takes a role away has the role admin, and keeps it: nobody changes his own. So there is an
+admin after every change, whoever makes it; and the account that runs the pool needs no user at all.
+
+Must not know: sockets, terminals.
+"""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from pool.admin.desk import Desk, OperatorDesk, wall_s
+from pool.admin.operators import host_names
+from pool.books.changes import State
+from pool.fleet.rows import RegistryError
+from pool.people import users
+
+
+class UserAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`account`: the operating system's, of who comes through the socket. `tenant` for the role tenant."""
+
+    name: str
+    role: str
+    tenant: str | None = None
+    account: str | None = None
+
+
+class UserList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class UserShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+
+
+class UserSetRole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    role: str
+    tenant: str | None = None
+
+
+class UserSetStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    active: bool
+
+
+def user_add(desk: OperatorDesk, it: UserAdd) -> Any:
+    return msgspec.to_builtins(
+        desk.write(
+            lambda connection: users.add_user(
+                connection,
+                it.name,
+                it.role,
+                tenant=it.tenant,
+                account=it.account,
+                host_names=host_names(),
+                by=desk.by,
+                now_s=wall_s(),
+            )
+        )
+    )
+
+
+def user_list(desk: Desk, it: UserList) -> Any:
+    return msgspec.to_builtins(desk.read(users.list_users))
+
+
+def user_show(desk: Desk, it: UserShow) -> Any:
+    return msgspec.to_builtins(desk.read(lambda connection: users.find_user(connection, it.name)))
+
+
+def user_set_role(desk: OperatorDesk, it: UserSetRole) -> Any:
+    _not_his_own(desk, it.name)
+    return msgspec.to_builtins(
+        desk.write(lambda connection: users.set_role(connection, it.name, it.role, it.tenant))
+    )
+
+
+def user_set_status(desk: OperatorDesk, it: UserSetStatus) -> Any:
+    _not_his_own(desk, it.name)
+    return msgspec.to_builtins(
+        desk.write(
+            lambda connection: users.set_status(
+                connection, it.name, active=it.active, host_names=host_names()
+            )
+        )
+    )
+
+
+def user_state(connection: Connection, subject: str) -> State:
+    """What a change of a user changes."""
+    views = (view for view in users.list_users(connection) if view.name == subject)
+    return next((msgspec.to_builtins(view) for view in views), None)
+
+
+def _not_his_own(desk: OperatorDesk, name: str) -> None:
+    if desk.caller.user_id is not None and desk.caller.name == name:
+        raise RegistryError("nobody changes his own role or status: another admin has to")

@@ -1,0 +1,65 @@
+"""`angara token`: what programs show to be let in as a user."""
+
+from typing import Annotated, Final
+
+import typer
+
+from pool.cli.books import Books
+from pool.cli.options import ListForm, ShowForm, with_options
+from pool.cli.output import Column, Form, moment, say, show, show_one
+
+app = typer.Typer(no_args_is_help=True)
+
+UserOption = Annotated[str | None, typer.Option(help="Whose: your own where nobody is named.")]
+
+TOKENS: Final = (
+    Column("number", "id", right=True),
+    Column("user", "user"),
+    Column("label", "label"),
+    Column("scope", "scope"),
+    Column("made", "created_at", moment),
+    Column("by", "created_by"),
+    Column("ends", "expires_at", moment),
+    Column("last used", "last_used_at", moment),
+    Column("revoked", "revoked_at", moment),
+)
+NEW: Final = (*TOKENS, Column("token", "token"))
+
+
+@app.command("create")
+@with_options
+def create(
+    books: Books,
+    form: ShowForm,
+    label: Annotated[str, typer.Argument(help="What it is for, such as grafana.")],
+    user: UserOption = None,
+    scope: Annotated[
+        str | None,
+        typer.Option(help="The most that it may: metrics, or a role up to the user's, which is the default."),
+    ] = None,
+    days: Annotated[int, typer.Option(help="When it ends; 366 at most.")] = 90,
+) -> None:
+    """Make a token and show it, this once."""
+    made = books.ask("token.create", label=label, user=user, scope=scope, days=days)
+    show_one(made, NEW, form)
+    if form is Form.TEXT:
+        say("Keep it now: the pool has its hash alone, and nobody can tell it again.", err=True)
+
+
+@app.command("list")
+@with_options
+def list_all(books: Books, form: ListForm, user: UserOption = None) -> None:
+    """Your tokens, or everybody's for an admin; those that have ended too."""
+    show(books.ask("token.list", user=user), TOKENS, form)
+
+
+@app.command("revoke")
+@with_options
+def revoke(
+    books: Books,
+    form: ShowForm,
+    number: Annotated[int, typer.Argument(min=1, help="Number of the token.")],
+    user: UserOption = None,
+) -> None:
+    """End a token. It lets nobody in from the next request on."""
+    show_one(books.ask("token.revoke", number=number, user=user), TOKENS, form)

@@ -1,0 +1,96 @@
+"""Who shows a token, in the one place that decides it.
+
+In two steps. `recognised` takes what was shown: a hash and a look into memory, so that a wrong one costs
+neither the database nor a thread, at whatever rate it comes. `caller` asks the books who that is at this
+moment, for a token that is right: its user may have another role since, or be suspended.
+
+Who shows the right token never waits for who guesses, not even at one address. What is wrong is answered in
+the same words whatever is wrong with it.
+
+Invariants: hashes are compared in a time that says nothing of them; a token may never more than its scope,
+nor more than its user may now. Must not know: HTTP, sockets.
+"""
+
+import hmac
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
+
+from sqlalchemy import Connection
+
+from pool.people.roles import Caller, NotPermitted, Role
+from pool.people.tokens import digest_of, digests, note_use, number_of, valid_token
+from pool.people.wrong_tokens import WrongTokens
+from stratum.miners.connection_limits import source_of
+
+USE_NOTED_S: Final = 60  # a use is written down at most once in this time: it is a commit of the books
+TOKEN_CHARS_MAX: Final = 128  # longer is none, and is not hashed
+NONE: Final = "0" * 64
+WRONG: Final = "the token is wrong, or has ended"
+
+
+class Books(Protocol):
+    """As pool.books.store.Store."""
+
+    def read(self) -> AbstractContextManager[Connection]: ...
+
+    def write(self) -> AbstractContextManager[Connection]: ...
+
+
+class WrongToken(NotPermitted):
+    """Somebody is not let in; `wait_s` is how long he is to leave it."""
+
+    def __init__(self, wait_s: float = 0.0) -> None:
+        super().__init__(WRONG)
+        self.wait_s = wait_s
+
+
+class Authentication:
+    """Of one running pool. `wall_clock` and `clock` give seconds; the second never steps back."""
+
+    def __init__(self, books: Books, *, wall_clock: Callable[[], float], clock: Callable[[], float]) -> None:
+        self._books = books
+        self._wall_clock = wall_clock
+        self._clock = clock
+        self._wrong = WrongTokens()
+        self._digests: dict[int, str] = {}
+
+    def load(self) -> None:
+        """Learn which tokens there are: at the start, and when one was made or revoked. Blocks."""
+        with self._books.read() as connection:
+            self._digests = digests(connection, int(self._wall_clock()))
+
+    def recognised(self, address: str, token: str) -> int:
+        """The number of the token that this is; it is right, but may have ended. Never waits for anything.
+        Raises WrongToken."""
+        number = number_of(token) if len(token) <= TOKEN_CHARS_MAX else None
+        known = NONE if number is None else self._digests.get(number, NONE)
+        if number is not None and hmac.compare_digest(digest_of(token), known):
+            return number
+        now_s, source = self._clock(), source_of(address)
+        keys = (source,) if known is NONE else (source, number)
+        wait_s = self._wrong.wait_s(now_s, *keys)
+        if wait_s == 0.0:
+            self._wrong.count(now_s, *keys)
+            wait_s = self._wrong.wait_s(now_s, *keys)
+        raise WrongToken(wait_s)
+
+    def caller(self, number: int, address: str) -> Caller:
+        """Who that is. Blocks: call it from a worker thread. Raises WrongToken too."""
+        now_s = int(self._wall_clock())
+        with self._books.read() as connection:
+            valid = valid_token(connection, number, now_s)
+        if valid is None:
+            raise WrongToken
+        if valid.last_used_at_s is None or now_s - valid.last_used_at_s >= USE_NOTED_S:
+            with self._books.write() as connection:
+                note_use(connection, number, now_s)
+        role = min(Role(valid.scope), Role(valid.role), key=lambda it: it.rank)
+        return Caller(
+            name=valid.user,
+            source=f"token {number} from {address}",
+            role=role,
+            tenant=valid.tenant,
+            user_id=valid.user_id,
+            token=number,
+        )

@@ -1,0 +1,196 @@
+"""Commands over TCP: every one takes a token whose user may give it, and a wrong one costs nothing."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import msgspec
+import pytest
+import trio
+
+from pool.admin.commands import COMMANDS, execute
+from pool.admin.desk import Desk, LivePool
+from pool.admin.operators import ALONE
+from pool.books.changes import newest_changes
+from pool.people.authentication import Authentication
+from pool.people.roles import Role, host_account
+from pool.people.wrong_tokens import FREE_TRIES
+from pool.web.access import web_app
+from pool.web.commands import command_routes
+from pool.web.door import Door
+from stratum.miners.connection_limits import Standing
+from stratum.miners.listeners import Endpoint
+from tests.fixtures.databases import store_in
+from tests.stages.waiting import PATIENCE_S
+
+HERE: Final = Endpoint(host="127.0.0.1", port=0)
+GUESS: Final = "angara_1_" + "a" * 43
+
+
+class House:
+    """A door with the books behind it, and a token of everybody's."""
+
+    def __init__(self, desk: Desk, authentication: Authentication, door: Door) -> None:
+        self.desk, self.authentication, self.door = desk, authentication, door
+
+    def give(self, command: str, /, **params: Any) -> Any:
+        """As the pool's account, on its host."""
+        given = execute(self.desk, command, msgspec.json.encode(params), host_account("olga", ALONE))
+        self.authentication.load()
+        return given
+
+    def token(self, user: str, **params: Any) -> str:
+        made: str = self.give("token.create", user=user, label="test", **params)["token"]
+        return made
+
+    async def ask(self, token: str | None, command: str, /, **params: Any) -> httpx.Response:
+        assert self.door.address is not None
+        url = f"http://127.0.0.1:{self.door.address[1]}/api/v1/{command}"
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(headers=headers) as client:
+            return await client.post(url, json=params)
+
+
+@asynccontextmanager
+async def opened(data_dir: Path, live: LivePool | None = None) -> AsyncIterator[House]:
+    with closing(store_in(data_dir)) as store:
+        authentication = Authentication(store, wall_clock=time.time, clock=lambda: 0.0)
+        desk = Desk(store, "regtest", live)
+        it = Door(HERE)
+        house = House(desk, authentication, it)
+        house.give("tenant.add", name="acme")
+        for role in (Role.VIEWER, Role.OPERATOR, Role.ADMIN):
+            house.give("user.add", name=f"the {role}", role=role)
+        house.give("user.add", name="the tenant", role="tenant", tenant="acme")
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(it.run, web_app(command_routes(desk, authentication)))
+                yield house
+                nursery.cancel_scope.cancel()
+
+
+async def test_every_command_takes_a_token_and_the_role_that_it_says(tmp_path: Path) -> None:
+    async with opened(tmp_path) as house:
+        token = house.token("the viewer")
+        for name, command in COMMANDS.items():
+            refused = await house.ask(token, name, nonsense=1)
+            least = command.least.rank
+            wanted = (403, "not_permitted") if least > Role.VIEWER.rank else (400, "refused")
+            assert (refused.status_code, refused.json()["code"]) == wanted, name
+            house.authentication._wrong._tries.clear()  # of each the first
+            stranger = await house.ask(None, name)
+            assert (stranger.status_code, stranger.json()["code"]) == (401, "unauthorised"), name
+
+
+async def test_it_is_the_tokens_user_who_gives_the_command_and_from_where_is_written_down(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as house:
+        token = house.token("the operator")
+        taken = await house.ask(token, "tenant.set-status", name="acme", active=False)
+        assert (taken.status_code, taken.json()["status"]) == (200, "suspended")
+        with house.desk.store.read() as connection:
+            newest = newest_changes(connection, None, None)[-1]
+        assert (newest.changed_by, newest.source) == ("the operator", "token 1 from 127.0.0.1")
+        own = house.token("the tenant")
+        told = await house.ask(own, "tenant.show", name="acme")
+        assert (told.status_code, told.json()["name"]) == (200, "acme")
+        assert (await house.ask(own, "tenant.show", name="zeta")).status_code == 403
+        for body, status, code in (
+            ({"name": "zeta"}, 400, "refused"),
+            ({"name": "acme", "by": "ann"}, 400, "refused"),
+        ):
+            answer = await house.ask(token, "tenant.show", **body)
+            assert (answer.status_code, answer.json()["code"]) == (status, code)
+        nowhere = await house.ask(token, "tenant.burn")
+        assert (nowhere.status_code, nowhere.json()["code"]) == (404, "unknown_command")
+
+
+async def test_what_ends_ends_with_the_next_request(tmp_path: Path) -> None:
+    async with opened(tmp_path) as house:
+        token, other = house.token("the viewer"), house.token("the viewer")
+        figures = house.token("the viewer", scope="metrics")
+        assert (await house.ask(token, "tenant.list")).status_code == 200
+        assert (await house.ask(figures, "tenant.list")).status_code == 403
+        house.give("token.revoke", user="the viewer", number=1)
+        assert (await house.ask(token, "tenant.list")).status_code == 401
+        assert (await house.ask(other, "token.create", label="more")).status_code == 403
+        assert (await house.ask(other, "token.revoke", number=2)).status_code == 200
+        house.authentication.load()
+        assert (await house.ask(other, "tenant.list")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "Bearer", "Bearer ", GUESS, f"Basic {GUESS}", f"Bearer {GUESS}", "Bearer " + "x" * 9_000],
+)
+async def test_what_is_no_right_token_is_refused_before_anything_is_read(
+    tmp_path: Path, header: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of the body never comes, and the books answer nobody."""
+    async with opened(tmp_path) as house:
+        house.token("the viewer")
+        monkeypatch.setattr(house.authentication, "_books", None)
+        assert house.door.address is not None
+        async with await trio.open_tcp_stream(*house.door.address) as stream:
+            head = f"POST /api/v1/tenant.list HTTP/1.1\r\nHost: x\r\nAuthorization: {header}\r\n"
+            await stream.send_all(f"{head}Content-Length: 5000\r\n\r\n{{".encode())
+            said = b""
+            async for part in stream:
+                said += part
+        assert b"HTTP/1.1 401" in said
+        assert b"the token is wrong, or has ended" in said
+
+
+async def test_two_tokens_at_once_are_none(tmp_path: Path) -> None:
+    async with opened(tmp_path) as house:
+        token = house.token("the viewer")
+        assert house.door.address is not None
+        url = f"http://127.0.0.1:{house.door.address[1]}/api/v1/tenant.list"
+        async with httpx.AsyncClient() as client:
+            twice = [("Authorization", f"Bearer {token}")] * 2
+            assert (await client.post(url, headers=twice, json={})).status_code == 401
+            assert (await client.post(url, headers=twice[:1], json={})).status_code == 200
+            assert (await client.get(url, headers=twice[:1])).status_code == 405
+
+
+async def test_who_guesses_is_to_wait_loses_his_connection_and_keeps_nobody_out(tmp_path: Path) -> None:
+    async with opened(tmp_path) as house:
+        token = house.token("the viewer")
+        answers = [await house.ask(GUESS, "tenant.list") for _ in range(FREE_TRIES + 1)]
+        assert [it.status_code for it in answers] == [401] * (FREE_TRIES - 1) + [429] * 2
+        assert [it.headers.get("retry-after") for it in answers[-2:]] == ["1", "1"]
+        assert {it.headers["connection"] for it in answers} == {"close"}
+        assert (await house.ask(token, "tenant.list")).status_code == 200
+
+
+async def test_only_a_right_token_leaves_the_strangers_lane(tmp_path: Path) -> None:
+    async with opened(tmp_path) as house:
+        token = house.token("the viewer")
+        standings = []
+        stands = house.door.limits.stands
+
+        def noted(place: Any, standing: Standing) -> None:
+            standings.append(standing)
+            stands(place, standing)
+
+        house.door.limits.stands = noted  # type: ignore[method-assign]
+        await house.ask(GUESS, "tenant.list")
+        assert Standing.FRESH not in standings
+        await house.ask(token, "tenant.list")
+        assert standings[-1] is Standing.FRESH
+
+
+async def test_a_token_is_told_to_who_made_it_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with opened(tmp_path) as house:
+        token = house.token("the admin")
+        told = [(await house.ask(token, name)).text for name in ("token.list", "change.list", "user.list")]
+    secret = token.split("_", 2)[2]
+    said = capfd.readouterr()
+    assert secret not in json.dumps(told) + said.out + said.err
