@@ -149,6 +149,7 @@ class Pool:
                     on_routes=routing.proxy.changed,
                     route_status=routing.proxy.status,
                     on_tokens=self._authentication.load,
+                    board=miners.board,
                 )
                 desk = Desk(self._store, self._config.network, live)
                 await nursery.start(

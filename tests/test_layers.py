@@ -70,6 +70,8 @@ SANS_IO = (
     "miners/contracts",
     "miners/owner",
     "miners/liveness",
+    "miners/line_words",
+    "miners/traces",
     "miners/channel",
     "miners/extranonce",
     "miners/vardiff",

@@ -95,6 +95,7 @@ from pool.admin.tokens import (
     token_state,
     tokens_of,
 )
+from pool.admin.traces import TraceShow, TraceStart, trace_show, trace_start, trace_state, traced
 from pool.admin.upstreams import (
     UpstreamAdd,
     UpstreamList,
@@ -150,6 +151,7 @@ class Change(msgspec.Struct, frozen=True):
     state: Callable[[Connection, str], State]
     least: Role
     narrowed: Callable[[Any, Caller], Any] | None = None
+    makes_books: bool = True  # where there are none yet: one that is for a running pool makes none
 
 
 TENANT, OPERATOR, PAYER, ADMIN = Role.TENANT, Role.OPERATOR, Role.PAYER, Role.ADMIN
@@ -167,6 +169,8 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "worker.list": Question(WorkerList, worker_list, TENANT, worker_list_of),
     "worker.show": Question(WorkerShow, worker_show, TENANT, worker_show_of),
     "worker.remove": Change(WorkerRemove, worker_remove, named_worker, worker_state, OPERATOR),
+    "trace.start": Change(TraceStart, trace_start, traced, trace_state, OPERATOR, makes_books=False),
+    "trace.show": Question(TraceShow, trace_show, OPERATOR),
     # Whose accounts upstreams have decides whom machines work for.
     "upstream.add": Change(UpstreamAdd, upstream_add, named, upstream_state, PAYER),
     "upstream.list": Question(UpstreamList, upstream_list),
@@ -232,7 +236,8 @@ def execute(desk: Desk, name: str, body: bytes, caller: Caller) -> Any:
 def execute_alone(database_url: str, network: str | None, name: str, body: bytes, by: str) -> Any:
     """The same without a pool. `network` is what settings say; without settings the book's own counts. A
     change makes the database where there is none, a question never does. Raises StoreError too."""
-    store = open_store(database_url, new=isinstance(COMMANDS.get(name), Change))
+    command = COMMANDS.get(name)
+    store = open_store(database_url, new=isinstance(command, Change) and command.makes_books)
     try:
         desk = Desk(store, bound_network(store, network))
         return msgspec.to_builtins(execute(desk, name, body, host_account(by, ALONE)))

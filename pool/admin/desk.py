@@ -17,6 +17,7 @@ from pool.fleet.hashrate import WINDOWS_S, Hashrate
 from pool.fleet.registry import ContainerRecord, UnlistedWorker
 from pool.fleet.rows import RegistryError, TenantView
 from pool.people.roles import Caller
+from stratum.miners.traces import TraceView
 
 ROWS_MAX: Final = 1_000  # workers in one answer; the next page starts after the last name
 DAY_S: Final = 86_400
@@ -41,6 +42,12 @@ class LivePool(Protocol):
     @property
     def since_s(self) -> int:
         """When the pool was started."""
+
+    def start_trace(self, worker: int | None, address: str | None, seconds: int) -> int:
+        """Its number. Raises TooManyTraces."""
+
+    def trace(self, number: int, after: int) -> TraceView | None:
+        """Its lines with numbers above `after`; None when it is over."""
 
     def reserve_container(self) -> int:
         """A number for a new container."""

@@ -17,6 +17,8 @@ from pool.fleet.hashrate import Hashrate, HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, UnlistedWorker
 from pool.fleet.rows import TenantView, record_of
 from pool.routing.status import RouteStatus
+from stratum.miners.switchboard import Switchboard
+from stratum.miners.traces import TooManyTraces, TraceView
 
 
 class Live:
@@ -34,6 +36,7 @@ class Live:
         on_routes: Callable[[], None] = lambda: None,
         route_status: Callable[[], RouteStatus] = RouteStatus,
         on_tokens: Callable[[], None] = lambda: None,
+        board: Switchboard | None = None,
     ) -> None:
         self._registry = registry
         self._hashrates = hashrates
@@ -42,6 +45,7 @@ class Live:
         self._on_routes = on_routes
         self._route_status = route_status
         self._on_tokens = on_tokens
+        self._board = board
         self._since_s = int(time.time())
 
     def figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
@@ -76,6 +80,24 @@ class Live:
             )
 
         return trio.from_thread.run_sync(find)
+
+    def start_trace(self, worker: int | None, address: str | None, seconds: int) -> int:
+        def start() -> int:
+            board = self._board
+            if board is None:
+                raise TooManyTraces("nobody is served here")
+            return board.traces.start(
+                worker, address, board.connections, seconds=seconds, now_s=trio.current_time()
+            )
+
+        return trio.from_thread.run_sync(start)
+
+    def trace(self, number: int, after: int) -> TraceView | None:
+        def view() -> TraceView | None:
+            board = self._board
+            return None if board is None else board.traces.view(number, after, trio.current_time())
+
+        return trio.from_thread.run_sync(view)
 
     @property
     def since_s(self) -> int:

@@ -1,6 +1,10 @@
-"""`angara worker`: machines as the pool knows them."""
+"""`angara worker`: machines as the pool knows them, and what one of them and the pool say to each other."""
 
+import json
+import sys
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import typer
@@ -8,7 +12,7 @@ import typer
 from pool.cli.books import Books
 from pool.cli.live_columns import ACCEPTED, ALL, FIVE_MINUTES, LOW, STALE
 from pool.cli.options import ListForm, ShowForm, with_options
-from pool.cli.output import Column, moment, show, show_one, yes_or_no
+from pool.cli.output import Column, Form, moment, say, show, show_one, yes_or_no
 from pool.reports.figures import difficulty
 
 app = typer.Typer(no_args_is_help=True)
@@ -35,6 +39,8 @@ WORKER: Final = (
     *ALL,
 )
 REMOVED: Final = (Column("removed", "removed"),)
+TRACE_INTERVAL_S: Final = 0.5  # between two looks at what has passed
+WAYS: Final = {"in": ">", "out": "<", "note": "*"}
 
 
 @app.command("list")
@@ -76,3 +82,43 @@ def show_worker(books: Books, form: ShowForm, name: WorkerArgument) -> None:
 def remove(books: Books, form: ShowForm, name: WorkerArgument) -> None:
     """Take a machine that is gone out of lists and quotas. What it did stays, and mining brings it back."""
     show_one(books.ask("worker.remove", name=name), REMOVED, form)
+
+
+@app.command("trace")
+@with_options
+def trace(
+    books: Books,
+    form: ShowForm,
+    name: Annotated[str | None, typer.Argument(help="tenant.container.unit")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="All that come from this address, in place of a machine.")
+    ] = None,
+    seconds: Annotated[int, typer.Option(min=1, max=3600, help="How long to look.")] = 600,
+) -> None:
+    """The lines between a machine and the pool as they pass, in words too: > from the machine, < to it.
+
+    Who looked is recorded.
+    """
+    started = books.ask("trace.start", name=name, address=address, seconds=seconds)
+    after = 0
+    while True:  # until it is over, or Ctrl-C
+        seen = books.ask("trace.show", trace=started["trace"], after=after)
+        if seen["missed"]:
+            say(f"* {seen['missed']} lines had to leave before they were read", err=True)
+        for line in seen["lines"]:
+            _tell(line, form)
+            after = line["number"]
+        sys.stdout.flush()
+        if seen["over"]:
+            return
+        time.sleep(TRACE_INTERVAL_S)
+
+
+def _tell(line: dict[str, Any], form: Form) -> None:
+    if form is Form.JSON:
+        typer.echo(json.dumps(line))
+        return
+    at = datetime.fromtimestamp(line["at_ms"] / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
+    say(f"{at} {line['address']} #{line['connection']} {WAYS[line['way']]} {line['text']}")
+    if line["words"]:
+        say(f"{'':12} {line['words']}")

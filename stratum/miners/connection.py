@@ -5,6 +5,7 @@ once, by `Board.drop`. Must not know: what is said, whose turn it is.
 """
 
 import socket
+from collections.abc import Collection
 from typing import Protocol
 
 from stratum.miners.connection_limits import MADE_ROOM, Place, Standing
@@ -12,6 +13,7 @@ from stratum.miners.group_commit import GroupCommit
 from stratum.miners.lanes import Lanes
 from stratum.miners.poller import READ, WRITE, Poller
 from stratum.miners.session import MinerSession
+from stratum.miners.traces import Tap
 
 RECV_BYTES = 4096  # some 25 shares: one socket cannot hold up a round
 # A miner says a few lines when it connects, and a rental proxy a few hundred once it is authorised; then they
@@ -53,6 +55,7 @@ class Connection:
         "place",
         "session",
         "share_at_s",
+        "taps",
         "trusted",
         "unearned",
     )
@@ -69,7 +72,12 @@ class Connection:
         self.trusted = False  # it has mined lately: its shares are read as they come
         self.accepted = self.unearned = 0  # at the last check
         self.share_at_s = 0.0  # an accepted one, or when it was authorised
+        self.taps: tuple[Tap, ...] = ()  # who looks at what passes
         self.session = board.session_for(self)
+
+    @property
+    def workers(self) -> Collection[int]:
+        return self.session.assignment.workers
 
     def read(self, bytes_max: int) -> bytes | None:
         """What has arrived; b"" at the end; None if nothing."""
@@ -136,6 +144,8 @@ class SocketConnection(Connection):
     def write(self, data: bytes) -> None:
         if not self.open:
             return
+        for tap in self.taps:
+            tap.said(data)
         if self._out is not None:
             if len(self._out) + len(data) > self.board.out_bytes_max:
                 self.board.drop(self, "does not read")

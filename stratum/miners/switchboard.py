@@ -33,6 +33,7 @@ from stratum.miners.group_commit import GroupCommit, Journal
 from stratum.miners.lanes import Lanes
 from stratum.miners.poller import READ, WRITE, new_poller
 from stratum.miners.session import MinerSession
+from stratum.miners.traces import Traces
 from stratum.miners.turns import Lane
 
 log = structlog.get_logger()
@@ -87,6 +88,7 @@ class Switchboard:
         self._connection_limits = connection_limits
         self.lanes = Lanes(connection_limits)
         self._arrivals: set[Arrival] = set()
+        self.traces = Traces()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then every connection is closed."""
@@ -151,6 +153,8 @@ class Switchboard:
         self.connections.add(connection)
         connection.place.holder = connection
         self._connection_limits.begin(connection.place)
+        if self.traces:
+            self.traces.arrived(connection)
         return session
 
     def drop(self, connection: Connection, reason: str) -> None:
@@ -160,6 +164,7 @@ class Switchboard:
         connection.shut()
         self.lanes.discard(connection.place, connection)
         self.connections.discard(connection)
+        self.traces.left(connection, reason)
         connection.session.close()
         self._connection_limits.leave(connection.place)
         self.dropped[reason] += 1
@@ -218,6 +223,8 @@ class Switchboard:
         if not data:
             self.drop(connection, "left")
             return False
+        for tap in connection.taps:
+            tap.heard(data)
         session = connection.session
         try:
             connection.line = self._engine.feed(session.slot, data)
@@ -292,6 +299,8 @@ class Switchboard:
         except Exception:  # as in feed
             log.exception("session_failed", address=connection.address)
             session.closing = "internal error"
+        if self.traces:
+            self.traces.spoke(connection)
         connection.line = line
         connection.lines_left -= len(answers)
         cost = max(1, len(answers))
@@ -354,6 +363,7 @@ class Switchboard:
             await trio.sleep(TICK_S)
             bucket = (bucket + 1) % TICK_BUCKETS
             now_s = trio.current_time()
+            self.traces.expire(now_s)
             due = [c for c in self.connections if c.session.slot % TICK_BUCKETS == bucket]
             for at in range(0, len(due), CHECKS_AT_ONCE):
                 for connection in due[at : at + CHECKS_AT_ONCE]:

@@ -88,6 +88,8 @@ class TlsConnection(Connection):
     def write(self, data: bytes) -> None:
         if not self.open:
             return
+        for tap in self.taps:
+            tap.said(data)
         waiting = self._sending_bytes + len(self._out)
         if waiting and waiting + len(data) > self.board.out_bytes_max:
             self.board.drop(self, "does not read")

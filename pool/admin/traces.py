@@ -1,0 +1,78 @@
+"""The operator's commands for traces: the lines between a machine and the pool, as they pass.
+
+A trace is started, and read again and again until it is over; it ends by itself when nobody reads it.
+
+Must not know: sockets, terminals.
+"""
+
+from ipaddress import ip_address
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from pool.admin.desk import Desk, LivePool, OperatorDesk
+from pool.admin.machines import WorkerShow, worker_show
+from pool.books.changes import State
+from pool.fleet.rows import RegistryError
+from stratum.miners.traces import TRACE_S_MAX, TooManyTraces
+
+
+class TraceStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of a worker by its name, or of all that come from an address."""
+
+    name: str | None = None
+    address: str | None = None
+    seconds: int = 600
+
+
+class TraceShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Lines with numbers above `after`."""
+
+    trace: int
+    after: int = 0
+
+
+def trace_start(desk: OperatorDesk, it: TraceStart) -> Any:
+    live = _live(desk)
+    if (it.name is None) == (it.address is None):
+        raise RegistryError("give a worker or an address, one of them")
+    if not 1 <= it.seconds <= TRACE_S_MAX:
+        raise RegistryError(f"a trace takes 1 to {TRACE_S_MAX} seconds, and not {it.seconds}")
+    address = None if it.address is None else _address(it.address)
+    worker = None if it.name is None else worker_show(desk, WorkerShow(it.name))["id"]
+    desk.write(lambda connection: None)  # who looks at whose lines is written down, before he does
+    try:
+        return {"trace": live.start_trace(worker, address, it.seconds), "seconds": it.seconds}
+    except TooManyTraces as error:
+        raise RegistryError(str(error)) from None
+
+
+def trace_show(desk: Desk, it: TraceShow) -> Any:
+    """What passed since; `over` when the trace is."""
+    view = _live(desk).trace(it.trace, it.after)
+    if view is None:
+        return {"lines": [], "missed": 0, "over": True}
+    return msgspec.to_builtins(view) | {"over": False}
+
+
+def traced(it: TraceStart) -> str:
+    return it.name or it.address or ""
+
+
+def trace_state(connection: Connection, subject: str) -> State:
+    """Nothing in the books is another: what is written down is who looked."""
+    return {}
+
+
+def _live(desk: Desk) -> LivePool:
+    if desk.live is None:
+        raise RegistryError("there is nothing to trace: no pool runs")
+    return desk.live
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise RegistryError(f"{text!r:.100} is no address") from None
