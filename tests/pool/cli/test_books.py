@@ -21,7 +21,7 @@ from pool.cli.options import ListForm, with_options
 from pool.cli.output import Form
 from tests.fixtures.databases import store_in
 
-WITHOUT_BOOKS = {"run", "check", "demo", "regtest", "version", "rate quote"}
+WITHOUT_BOOKS = {"run", "check", "demo", "regtest", "version", "rate quote", "config show"}
 SETTINGS = """
 [pool]
 network = "regtest"
@@ -61,7 +61,8 @@ def test_every_command_with_books_names_them_the_same_way(name: str) -> None:
 def test_what_shows_something_shows_it_to_programs_too(name: str) -> None:
     options = {option for it in ALL[name].params for option in it.opts}
     assert ("--json" in options) == (name not in RUN_ON), "these have a log, and no answer"
-    assert ("--csv" in options) == name.endswith(" list") or name.startswith("report ")
+    lists = name.endswith(" list") or name == "config show"
+    assert ("--csv" in options) == lists or name.startswith("report ")
 
 
 def angara(*arguments: object) -> tuple[int, str]:
@@ -127,6 +128,7 @@ def test_where_nothing_is_said_and_no_settings_are_here_that_is_said(
 MAKERS = {
     *(f"tenant {change}" for change in ("add", "set-address", "set-terms", "suspend", "resume")),
     *("container set", "container remove", "worker remove", "order add", "order end", "db upgrade"),
+    "db restore",
     *(f"upstream {change}" for change in ("add", "switch", "remove")),
 }
 EXAMPLES = {
