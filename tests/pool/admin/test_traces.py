@@ -11,6 +11,7 @@ from pool.admin.commands import execute
 from pool.admin.desk import Desk
 from pool.books.changes import newest_changes
 from pool.fleet.rows import RegistryError
+from pool.people.roles import host_account
 from tests.fixtures.databases import store_in
 from tests.stages.command_line import angara
 from tests.stages.plant import Plant, plant
@@ -21,7 +22,7 @@ async def ask(site: Plant, command: str, /, **params: Any) -> Any:
     """A command on the pool that runs, as its socket gives it."""
     desk = Desk(site.store, "regtest", site.running.live)
     body = msgspec.json.encode(params)
-    return await trio.to_thread.run_sync(execute, desk, command, body, "ann", "socket")
+    return await trio.to_thread.run_sync(execute, desk, command, body, host_account("ann", "socket"))
 
 
 async def test_a_machine_is_seen_from_its_handshake_on(tmp_path: Path) -> None:
