@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from bench.__main__ import build_load, load, pool
+from bench.web import web_port
 
 Latency = dict[str, float]  # in milliseconds
 GOOD_SESSIONS = 100
@@ -33,6 +34,7 @@ JOIN = (
     b'{"id":1,"method":"mining.subscribe","params":["flood/1"]}\n'
     b'{"id":2,"method":"mining.authorize","params":["acme.c66.u%d","x"]}\n'
 )
+WRONG = b"GET /metrics HTTP/1.1\r\nHost: pool.example\r\nAuthorization: Bearer wrong\r\n\r\n"
 PING = b'{"id":3,"method":"mining.ping","params":[]}\n'
 BAD = (
     b'{"id":4,"method":"mining.submit",'
@@ -157,6 +159,23 @@ def endless(port: int) -> Iterator[Crowd]:
         yield crowd
 
 
+def http_requests(port: int) -> Iterator[Crowd]:
+    """A wrong request over HTTP from each of a thousand addresses, again and again: some 2,000 a second."""
+    crowd = Crowd(port, lambda n: WRONG, lambda n: WRONG, addresses=len(STRANGERS))
+    while True:
+        crowd.fill(max(0, min(50, 200 - len(crowd))))
+        crowd.talk()
+        yield crowd
+
+
+def http_churn(port: int) -> Iterator[Crowd]:
+    """Connect, ask for what there is not, leave: 1,500 a second, from a thousand addresses."""
+    crowd = Crowd(port, lambda n: WRONG, nothing, addresses=len(STRANGERS))
+    while True:
+        crowd.churn(150)
+        yield crowd
+
+
 def keep_up(crowd: Crowd) -> Iterator[Crowd]:
     while True:
         crowd.fill(min(100, SESSIONS - len(crowd)))
@@ -164,7 +183,8 @@ def keep_up(crowd: Crowd) -> Iterator[Crowd]:
         yield crowd
 
 
-FLOODS = {it.__name__: it for it in (pings, rejects, churn, churn_everywhere, half_open, endless)}
+HTTP = {it.__name__: it for it in (http_requests, http_churn)}  # at the other door
+FLOODS = {it.__name__: it for it in (pings, rejects, churn, churn_everywhere, half_open, endless)} | HTTP
 
 
 def run(kind: str, port: int) -> None:
@@ -243,10 +263,11 @@ def measure(port: int, seconds: float) -> Latency:
 def in_turn(kind: str, seconds: float, rounds: int) -> tuple[Latency, Latency, Latency]:
     """Alone, beside a flood that is for somebody else, and under the flood: medians over the rounds."""
     measured: tuple[list[Latency], ...] = ([], [], [])
-    with pool() as (_, port), mirroring() as elsewhere:
+    with pool() as (process, port), mirroring() as elsewhere:
+        door = web_port(process) if kind in HTTP else port
         for _ in range(rounds):
             measured[0].append(measure(port, seconds))
-            for whom, latencies in ((elsewhere, measured[1]), (port, measured[2])):
+            for whom, latencies in ((elsewhere, measured[1]), (door, measured[2])):
                 with flooding(kind, whom):
                     latencies.append(measure(port, seconds))
     alone, beside, flooded = (

@@ -6,6 +6,7 @@ ever, and not even a stop ends that. Whatever goes wrong ends this connection an
 Must not know: what is asked, who may ask, where the connection is from.
 """
 
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from math import inf
 from typing import Any, Final, cast
@@ -84,10 +85,17 @@ class HttpServer:
         self.config.include_server_header = False
         self.config.read_timeout = None  # reading is bounded with the request, or with the pause before it
 
-    async def serve(self, stream: trio.abc.Stream, state: dict[str, Any]) -> None:
-        """Until it is over, one way or another; raises nothing. Requests find `state` in theirs."""
+    async def serve(
+        self,
+        stream: trio.abc.Stream,
+        state: dict[str, Any],
+        *,
+        turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    ) -> None:
+        """Until it is over, one way or another; raises nothing. Requests find `state` in theirs, and each
+        waits for its `turn`: many of them may be in one packet."""
         try:
-            await _Bounded(self, stream, state)
+            await _Bounded(self, stream, state, turn)
         except* OSError:  # it is gone
             pass
         except* Exception:
@@ -128,9 +136,16 @@ def _failed(status: int, words: str) -> Response:
 class _Bounded(HttpConnection):
     """With an end to every wait."""
 
-    def __init__(self, server: HttpServer, stream: trio.abc.Stream, state: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        server: HttpServer,
+        stream: trio.abc.Stream,
+        state: dict[str, Any],
+        turn: Callable[[], Awaitable[None]],
+    ) -> None:
         super().__init__(server.app, server.config, server.context, ConnectionState(state), cast(Any, stream))
         self._request_s = server.request_s
+        self._turn = turn
         self._scope = trio.CancelScope()
         self._answered = False
 
@@ -148,6 +163,8 @@ class _Bounded(HttpConnection):
                 self._scope.cancel()
             return
         if isinstance(event, Updated):
+            if not event.idle:
+                await self._turn()
             self._answered = self._answered or event.idle
             self._scope.deadline = inf if event.idle else trio.current_time() + self._request_s + LAST_WORDS_S
         await super().protocol_send(event)

@@ -9,13 +9,13 @@ are only those that somebody took.
 Arrays by worker number; a sum over 22,400 workers is a few vector operations. Must not know: the database.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
 
-from pool.fleet.registry import Registry
+from pool.fleet.registry import ContainerRecord, Registry
 from stratum.tallies import MINED, RECORD, Verdict, merge
 
 WINDOWS_S: Final = (60, 300, 3600, 86_400)
@@ -40,6 +40,7 @@ _COLUMN_OF_VERDICT: Final = np.array([_COLUMN.get(verdict, 4) for verdict in Ver
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
+Table = TypeVar("Table", Floats, Ints)
 
 
 class Hashrate(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +112,7 @@ class HashrateBook:
         self._room = 0
         self._averages = np.zeros((0, len(WINDOWS_S)))
         self._counts = np.zeros((0, len(COUNTS)), dtype=np.int64)
-        self._tenant_of = np.zeros(0, dtype=np.intp)  # as far as anybody asked for it; 0: nobody's yet
+        self._container_of = np.zeros(0, dtype=np.intp)  # 0: nobody has asked yet
         self._since_s = np.zeros(0)  # first heard of, for the correction
         self._last_s = np.zeros(0)  # of the last good share; -inf: never
 
@@ -148,7 +149,7 @@ class HashrateBook:
         self._room += more
         self._averages = np.vstack((self._averages, np.zeros((more, len(WINDOWS_S)))))
         self._counts = np.vstack((self._counts, np.zeros((more, len(COUNTS)), dtype=np.int64)))
-        self._tenant_of = np.concatenate((self._tenant_of, np.zeros(more, dtype=np.intp)))
+        self._container_of = np.concatenate((self._container_of, np.zeros(more, dtype=np.intp)))
         self._since_s = np.concatenate((self._since_s, np.full(more, since_s)))
         self._last_s = np.concatenate((self._last_s, np.full(more, -np.inf)))
 
@@ -185,40 +186,54 @@ class HashrateBook:
 
     def by_container(self, now_s: float) -> HashrateTable:
         """Every container with a worker, by its number."""
-        workers = self._registry.workers.values()
-        return self._grouped_by([worker.container_id for worker in workers], now_s)
+        return self._grouped_by(lambda it: it.id, now_s)
 
     def by_site(self, now_s: float) -> HashrateTable:
         """Every site with a worker, by its number; 0 is what stands nobody knows where."""
-        containers = self._registry.containers
-        workers = self._registry.workers.values()
-        return self._grouped_by([containers[worker.container_id].site_id for worker in workers], now_s)
+        return self._grouped_by(lambda it: it.site_id, now_s)
 
     def by_tenant(self, now_s: float) -> HashrateTable:
         """Every tenant with a worker, by its number."""
-        workers = self._registry.workers.values()
-        return self._grouped_by([worker.tenant_id for worker in workers], now_s)
+        return self._grouped_by(lambda it: it.tenant_id, now_s)
 
     def shares_of_tenants(self, now_s: float) -> dict[int, tuple[int, ...]]:
         """Counts by tenant, as COUNTS has them: those of machines that were removed stay counted."""
         self.update(now_s)
-        known = [(it.id, it.tenant_id) for it in self._registry.workers.values() if it.id < self._room]
-        if known:
-            numbers, tenants = np.array(known, dtype=np.intp).T
-            self._tenant_of[numbers] = tenants
-        counted = np.flatnonzero(self._counts.any(axis=1))
-        totals = np.zeros((int(self._tenant_of.max(initial=0)) + 1, len(COUNTS)), dtype=np.int64)
-        np.add.at(totals, self._tenant_of[counted], self._counts[counted])
-        return {tenant: tuple(row) for tenant, row in enumerate(totals.tolist()) if tenant}
+        self._containers_of(self._workers())
+        counted = np.flatnonzero(self._container_of)
+        tenants = self._through_containers(lambda it: it.tenant_id)[self._container_of[counted]]
+        totals = _summed(self._counts[counted], tenants, int(tenants.max(initial=0)) + 1)
+        return {tenant: tuple(totals[tenant].tolist()) for tenant in np.unique(tenants).tolist()}
 
     def pool(self, now_s: float) -> Hashrate:
         """All of it."""
-        groups = self._grouped_by([0] * len(self._registry.workers), now_s)
-        return groups.get(0, _NOTHING)
+        return self._grouped_by(lambda _: 0, now_s).get(0, _NOTHING)
 
-    def _grouped_by(self, groups: list[int], now_s: float) -> HashrateTable:
-        ids = np.fromiter(self._registry.workers, dtype=np.intp, count=len(self._registry.workers))
-        return self._grouped(ids, np.array(groups, dtype=np.intp), now_s)
+    def _workers(self) -> Ints:
+        """Numbers of all of them."""
+        numbers = self._registry.workers
+        ids = np.fromiter(numbers, dtype=np.intp, count=len(numbers))
+        self._make_room(int(ids.max(initial=0)), self._updated_s)
+        return ids
+
+    def _grouped_by(self, group_of: Callable[[ContainerRecord], int], now_s: float) -> HashrateTable:
+        ids = self._workers()
+        return self._grouped(ids, self._through_containers(group_of)[self._containers_of(ids)], now_s)
+
+    def _containers_of(self, ids: Ints) -> Ints:
+        """A machine stays in its container, so each is looked up once."""
+        for number in ids[self._container_of[ids] == 0].tolist():
+            self._container_of[number] = self._registry.workers[number].container_id
+        containers: Ints = self._container_of[ids]
+        return containers
+
+    def _through_containers(self, group_of: Callable[[ContainerRecord], int]) -> Ints:
+        """What a container belongs to, by its number."""
+        containers = self._registry.containers
+        groups = np.zeros(max(containers, default=0) + 1, dtype=np.intp)
+        for number, container in containers.items():
+            groups[number] = group_of(container)
+        return groups
 
     def _grouped(
         self,
@@ -235,10 +250,14 @@ class HashrateBook:
             members, gone = np.ones(len(ids), dtype=int), offline.astype(int)
         else:
             names, index = np.unique(groups, return_inverse=True)
-            sums = np.zeros((len(names), len(WINDOWS_S)))
-            totals = np.zeros((len(names), len(COUNTS)), dtype=np.int64)
-            np.add.at(sums, index, rates)
-            np.add.at(totals, index, counts)
+            sums, totals = _summed(rates, index, len(names)), _summed(counts, index, len(names))
             members = np.bincount(index)
             gone = np.bincount(index, weights=offline).astype(int)
         return HashrateTable(names, sums, totals, members, gone)
+
+
+def _summed(values: Table, index: Ints, size: int) -> Table:
+    """Rows that have the same index, added up."""
+    sums = np.zeros((size, values.shape[1]), dtype=values.dtype)
+    np.add.at(sums, index, values)
+    return sums

@@ -4,7 +4,7 @@ Nothing is counted for it share by share. It is done in pieces, and others have 
 Must not know: how it is asked for, and in which form it leaves.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Final
 
@@ -13,7 +13,7 @@ import trio
 
 from payouts.ledger import in_payout, payable
 from pool.chain.nodes import NodeState
-from pool.fleet.hashrate import COUNTS, WINDOWS_S, HashrateTable
+from pool.fleet.hashrate import COUNTS, WINDOWS_S
 from pool.metrics.book_figures import BookFigures, BookReader
 from pool.metrics.contract import OTHERS, Page
 from pool.orders.status import OrderStatus
@@ -100,7 +100,7 @@ def _nodes(page: Page, it: Sources) -> None:
         page.add("angara_template_height", templates.tip.height)
 
 
-def _tenants(page: Page, it: Sources) -> None:
+def _shares(page: Page, it: Sources) -> None:
     now_s, names = trio.current_time(), _tenant_names(it)
     others = [0] * len(COUNTS)
     for tenant, counts in it.books.hashrates.shares_of_tenants(now_s).items():
@@ -114,34 +114,31 @@ def _tenants(page: Page, it: Sources) -> None:
             page.add("angara_shares_total", count, OTHERS, verdict)
 
 
-def _tenant_rates(page: Page, it: Sources) -> None:
-    table, names = it.books.hashrates.by_tenant(trio.current_time()), _tenant_names(it)
-    page.add("angara_hashrate_hashes_per_second", sum(table[number].rates_hps[WINDOW] for number in table))
-    _add_bounded(page, "angara_tenant_hashrate_hashes_per_second", _rates(table), names)
-
-
-def _sites(page: Page, it: Sources) -> None:
-    figures = it.figures.figures
-    names = {} if figures is None else _first(figures.sites, SITES_MAX)
-    rates = _rates(it.books.hashrates.by_site(trio.current_time()))
-    _add_bounded(page, "angara_site_hashrate_hashes_per_second", rates, names)
-
-
-def _containers(page: Page, it: Sources) -> None:
-    registry = it.books.registry
-    table = it.books.hashrates.by_container(trio.current_time())
+def _rates(page: Page, it: Sources) -> None:
+    """Of containers, and of what they add up to."""
+    registry, table = it.books.registry, it.books.hashrates.by_container(trio.current_time())
+    tenants_hps: dict[int, float] = {}
+    sites_hps: dict[int, float] = {}
     rest_hps, rest_online, rest_offline, rest = 0.0, 0, 0, False
+    names = _tenant_names(it)
     for place, number in enumerate(sorted(table)):
         row, container = table[number], registry.containers[number]
-        online = row.workers - row.offline
-        tenant = registry.tenants_by_id.get(container.tenant_id)
-        if place >= CONTAINERS_MAX or tenant is None:
-            rest_hps, rest = rest_hps + row.rates_hps[WINDOW], True
+        rate_hps, online = row.rates_hps[WINDOW], row.workers - row.offline
+        tenants_hps[container.tenant_id] = tenants_hps.get(container.tenant_id, 0.0) + rate_hps
+        sites_hps[container.site_id] = sites_hps.get(container.site_id, 0.0) + rate_hps
+        if place >= CONTAINERS_MAX or container.tenant_id not in names:
+            rest_hps, rest = rest_hps + rate_hps, True
             rest_online, rest_offline = rest_online + online, rest_offline + row.offline
-            continue
-        _add_container(page, tenant.name, container.name, row.rates_hps[WINDOW], online, row.offline)
+        else:
+            tenant = names[container.tenant_id]
+            _add_container(page, tenant, container.name, rate_hps, online, row.offline)
     if rest:
         _add_container(page, OTHERS, OTHERS, rest_hps, rest_online, rest_offline)
+    page.add("angara_hashrate_hashes_per_second", sum(tenants_hps.values()))
+    _add_bounded(page, "angara_tenant_hashrate_hashes_per_second", tenants_hps, names)
+    figures = it.figures.figures
+    sites = {} if figures is None else _first(figures.sites, SITES_MAX)
+    _add_bounded(page, "angara_site_hashrate_hashes_per_second", sites_hps, sites)
 
 
 def _add_container(
@@ -225,14 +222,10 @@ def _first(names: Mapping[int, str], count: int) -> dict[int, str]:
     return dict(sorted(names.items())[:count])
 
 
-def _rates(table: HashrateTable) -> Iterator[tuple[int, float]]:
-    return ((number, table[number].rates_hps[WINDOW]) for number in table)
-
-
-def _add_bounded(page: Page, name: str, rates: Iterator[tuple[int, float]], names: dict[int, str]) -> None:
+def _add_bounded(page: Page, name: str, rates_hps: Mapping[int, float], names: dict[int, str]) -> None:
     """Each under its name, and those that have none here together."""
     rest, beyond = 0.0, False
-    for number, rate_hps in rates:
+    for number, rate_hps in rates_hps.items():
         if number in names:
             page.add(name, rate_hps, names[number])
         else:
@@ -245,10 +238,8 @@ SECTIONS: Final[tuple[Callable[[Page, Sources], None], ...]] = (
     _pool,
     _durations,
     _nodes,
-    _tenants,
-    _tenant_rates,
-    _sites,
-    _containers,
+    _shares,
+    _rates,
     _routes,
     _books,
 )

@@ -19,7 +19,7 @@ import structlog
 import trio
 from starlette.types import ASGIApp
 
-from pool.http_server import CONNECTIONS_MAX, HttpServer
+from pool.http_server import CONNECTIONS_MAX, HEAD_S, HttpServer
 from stratum.miners.certificate import Certificate
 from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits, Place, Standing, real_address
 from stratum.miners.listeners import Endpoint, open_listener
@@ -32,13 +32,14 @@ BOUNDS: Final = ConnectionBounds(
     sessions_per_address_max=160,  # all the browsers, behind one address
     half_open_per_address_max=32,  # who has been let in to nothing
 )
-ACCEPT_REST_S: Final = 0.002  # between two connections: to begin one is a fifth of a millisecond
+ACCEPT_REST_S: Final = 0.005  # between two connections: to let one wait is a quarter of a millisecond
 HANDSHAKE_S: Final = 10.0
-# What arrives at once, in lines that Python answers to miners, 15 us each: a request, or a step of a TLS
-# handshake, is a millisecond.
-PACKET_COST: Final = 64
-RECV_BYTES: Final = 16_384  # in one turn
-STRANGER_REST_S: Final = 0.009  # behind a packet: a tenth of a core
+# In lines that Python answers to miners, 15 us each: a request, a step of a TLS handshake, or to begin with
+# somebody, is a millisecond. There may be many requests in a packet, so both have their turns.
+REQUEST_COST: Final = 64
+PACKET_COST: Final = 16
+RECV_BYTES: Final = 4_096  # in one turn
+STRANGER_REST_S: Final = 0.009  # behind a millisecond: a tenth of a core
 KNOWN_REST_S: Final = 0.003  # a quarter
 FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n"
@@ -48,14 +49,15 @@ FULL_S: Final = 1.0  # to say so: a new connection takes it at once, or never
 
 
 class Caller(trio.abc.HalfCloseableStream):
-    """One connection's bytes, under TLS and HTTP; each packet is read when it is its turn."""
+    """One connection's bytes, under TLS and HTTP; what it says is read when it is its turn."""
 
     def __init__(self, stream: trio.SocketStream, address: str, place: Place, door: "Door") -> None:
         self.address = address
         self.place = place
         self.scope = trio.CancelScope()
         self._stream, self._door = stream, door
-        self._turn = trio.Event()
+        self._turn, self._cost = trio.Event(), 0
+        self.packet_cost = PACKET_COST
 
     def let_in(self) -> None:
         """It may ask for more than what anybody may."""
@@ -66,17 +68,25 @@ class Caller(trio.abc.HalfCloseableStream):
 
     def take_turn(self) -> int:
         self._turn.set()
-        return PACKET_COST
+        return self._cost
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        await trio.lowlevel.wait_readable(self._stream.socket)
-        self._turn = trio.Event()
+    async def turn(self, cost: int = REQUEST_COST) -> None:
+        """Returns when it is this one's turn, for what costs so much."""
+        self._turn, self._cost = trio.Event(), cost
         lane = self._door.lane_of(self.place)
         lane.add(self.place.source, self)
         try:
             await self._turn.wait()
         finally:
             lane.discard(self.place.source, self)
+
+    async def says_something(self) -> None:
+        """Or has left."""
+        await trio.lowlevel.wait_readable(self._stream.socket)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        await self.says_something()
+        await self.turn(self.packet_cost)
         return await self._stream.receive_some(RECV_BYTES)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -173,20 +183,29 @@ class Door:
 
 async def _talk(caller: Caller, server: HttpServer, certificate: Certificate | None) -> None:
     state = {"caller": caller}
-    if certificate is None:
-        await server.serve(caller, state)
+    with trio.move_on_after(
+        HEAD_S
+    ) as patience:  # who says nothing, or does not stay, has cost next to nothing
+        await caller.says_something()
+        await caller.turn()
+    if patience.cancelled_caught:
         return
+    if certificate is None:
+        await server.serve(caller, state, turn=caller.turn)
+        return
+    caller.packet_cost = REQUEST_COST
     stream = trio.SSLStream(caller, certificate.context(), server_side=True, https_compatible=True)
     try:
         with trio.fail_after(HANDSHAKE_S):
             await stream.do_handshake()
     except (trio.BrokenResourceError, trio.TooSlowError):
         return
-    await server.serve(stream, state)
+    caller.packet_cost = PACKET_COST
+    await server.serve(stream, state, turn=caller.turn)
 
 
 def _lane(rest_s: float) -> Lane:
-    return Lane(cost=PACKET_COST, cost_beside_miners=PACKET_COST, rest_s=rest_s)
+    return Lane(cost=REQUEST_COST, cost_beside_miners=REQUEST_COST, rest_s=rest_s)
 
 
 async def _give_turns(lane: Lane) -> None:

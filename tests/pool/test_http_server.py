@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -119,6 +120,27 @@ async def test_a_connection_answers_one_request_after_the_other(
             assert (await answer_of(client, b'"here"')).startswith(b"HTTP/1.1 200 ")
         await client.send_all(GET % b"short" + GET % b"short")
         await answer_of(client, b'"here"')
+
+
+async def test_each_of_many_requests_in_one_packet_waits_for_its_turn(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Else a packet of a hundred of them would be a hundred turns."""
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        turns += 1
+        if turns > 3:
+            await trio.sleep_forever()
+
+    client, served = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        server = HttpServer(web_app([WebRoute("/short", Access.ANYBODY, short)]))
+        nursery.start_soon(partial(server.serve, served, {}, turn=turn))
+        await client.send_all(10 * (GET % b"short"))
+        said = await rest_of(client)
+    assert (turns, said.count(b'"here"')) == (4, 3)
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /short HTTP/1.1\r\nHost: po"], ids=["nothing", "half a head"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+import trio.testing
 import trustme
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,8 +17,9 @@ from pool.http_server import json_response
 from pool.web import door as pool_door
 from pool.web.access import Access, WebRoute, refusal, web_app
 from pool.web.door import Caller, Door
-from stratum.miners.connection_limits import ConnectionBounds, Standing
+from stratum.miners.connection_limits import ConnectionBounds
 from stratum.miners.listeners import BadEndpoint, Endpoint
+from stratum.miners.turns import Lane
 from tests.stages.waiting import PATIENCE_S
 
 GET = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -175,34 +177,39 @@ async def test_where_everybody_has_been_let_in_the_next_one_hears_that_it_is_ful
         assert it.refused == {"too many connections from this address": 1}
 
 
-async def test_turns_go_round_by_address_and_who_is_inside_waits_behind_no_stranger() -> None:
-    it = Door(HERE)
-    order: list[str] = []
+async def test_turns_go_round_by_address_and_who_is_inside_waits_behind_no_stranger(
+    nursery: trio.Nursery,
+) -> None:
+    it, order = Door(HERE), []
 
-    class Waits(Caller):
-        def take_turn(self) -> int:
-            order.append(self.address)
-            return super().take_turn()
-
-    def waits(address: str, *, inside: bool = False) -> Waits:
+    async def waits(address: str, *, inside: bool = False) -> Lane:
         place = it.limits.enter(address)
         assert not isinstance(place, str)
-        caller = Waits(None, address, place, it)  # type: ignore[arg-type]
+        caller = place.holder = Caller(None, address, place, it)  # type: ignore[arg-type]
         it.limits.begin(place)
         if inside:
             caller.let_in()
-            assert place.standing is Standing.FRESH
-        it.lane_of(place).add(place.source, caller)
-        return caller
 
-    many = [waits("192.0.2.1") for _ in range(5)]
-    one = waits("192.0.2.2")
-    operator = waits("192.0.2.1", inside=True)
-    strangers, known = it.lane_of(one.place), it.lane_of(operator.place)
-    assert strangers is it.lane_of(many[0].place)
-    assert strangers is not known
-    rests_s = [strangers.round(beside_miners=True) for _ in range(2)]
+        async def turn() -> None:
+            await caller.turn()
+            order.append(address)
+
+        nursery.start_soon(turn)
+        await trio.testing.wait_all_tasks_blocked()
+        return it.lane_of(place)
+
+    lanes = [await waits(address) for address in 5 * ["192.0.2.1"] + ["192.0.2.2"]]
+    known = await waits("192.0.2.1", inside=True)
+    assert len(set(lanes)) == 1
+    strangers = lanes[0]
+    assert known is not strangers
+    rests_s = []
+    for _ in range(2):
+        rests_s.append(strangers.round(beside_miners=True))
+        await trio.testing.wait_all_tasks_blocked()
     assert order == ["192.0.2.1", "192.0.2.2"], "one address after the other"
-    assert min(rests_s) >= 0.009, "a packet is a millisecond: nine times as much is left to others"
+    assert min(rests_s) >= 0.009, "a request is a millisecond: nine times as much is left to others"
     assert known.round(beside_miners=True) < min(rests_s)
-    assert order[-1] == "192.0.2.1"
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(order) == 3
+    nursery.cancel_scope.cancel()
