@@ -19,9 +19,10 @@ $(STAMP): $(VENV)/bin/python pyproject.toml requirements-dev.lock CMakeLists.txt
 	touch $(STAMP)
 
 # The newest releases that pyproject.toml allows, for every Python from 3.11 on: what a pool runs on, and what it is
-# worked on with. Look at what has changed before it is committed.
-LOCK := build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-    --no-emit-index-url --no-emit-find-links --no-header --no-annotate
+# worked on with. Look at what has changed before it is committed. Extras stay: pip looks for what a release asks for
+# with an extra among all releases there are, and refuses a newer one than the lock's, from the day it is out.
+LOCK := build/lock/bin/uv pip compile --quiet --upgrade --no-strip-extras --universal --python-version 3.11 \
+    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
 lock:
 	$(PYTHON) -m venv build/lock

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,22 @@ def test_whatever_the_project_asks_for_is_locked(name: str) -> None:
         found = releases.get(canonicalize_name(wanted.name), set())
         assert found, f"{wanted} is not in {name}"
         assert all(wanted.specifier.contains(it, prereleases=True) for it in found), (wanted, found)
+
+
+def test_what_releases_ask_for_with_an_extra_is_locked_with_it() -> None:
+    """Else pip looks beyond the lock, and refuses what it finds from the day of the next release on."""
+    extras = {canonicalize_name(it.name): it.extras for it, _ in locked("requirements-dev.lock")}
+    asked = []
+    for name in extras:
+        try:
+            told = metadata.distribution(name).requires or []
+        except metadata.PackageNotFoundError:  # of another system, or another Python
+            continue
+        asked += [
+            it for it in map(Requirement, told) if it.extras and (it.marker is None or it.marker.evaluate())
+        ]
+    assert [str(it) for it in asked if it.name == "coverage"]  # pytest-cov's
+    assert not [str(it) for it in asked if not it.extras <= extras[canonicalize_name(it.name)]]
 
 
 def test_what_is_worked_with_is_what_a_pool_runs_on() -> None:
