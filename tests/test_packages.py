@@ -152,10 +152,15 @@ def test_the_production_settings_find_their_services(tmp_path: Path) -> None:
     assert node.password == "bitcoind's"
     assert "@postgres/" in config.database_url
     assert services["postgres"]["environment"]["POSTGRES_USER"] == "angara"
-    assert [str(endpoint.port) for endpoint in config.endpoints] == [
-        port.rpartition(":")[2] for port in pool["ports"]
-    ]
+    published = {port.rpartition(":")[2] for port in pool["ports"] if not port.startswith("127.")}
+    assert published == {str(endpoint.port) for endpoint in config.endpoints}
     shared = set(pool["networks"])
     assert shared & set(services["bitcoind"]["networks"])
     assert shared & set(services["postgres"]["networks"])
+    assert config.web is not None
+    told = f"http://127.0.0.1:{config.web.port}/healthz"
+    assert told in pool["healthcheck"]["test"][-1]
+    (job,) = yaml.safe_load((ROOT / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"127.0.0.1:{config.web.port}"]}]
+    assert services["prometheus"]["network_mode"] == "service:angara"
     assert str(config.data_dir) in {volume.split(":")[1] for volume in pool["volumes"]}
