@@ -258,6 +258,6 @@ class HashrateBook:
 
 def _summed(values: Table, index: Ints, size: int) -> Table:
     """Rows that have the same index, added up."""
-    sums = np.zeros((size, values.shape[1]), dtype=values.dtype)
-    np.add.at(sums, index, values)
-    return sums
+    # By floats, which are exact up to 2^53 shares; a tenth of the time of `np.add.at`.
+    columns = (np.bincount(index, weights=column, minlength=size) for column in values.T)
+    return np.stack(tuple(columns), axis=1).astype(values.dtype)

@@ -2,8 +2,8 @@
 
 Whatever comes in by it is work on the loop that miners are served on. So what arrives of a connection is not
 read before its turn: one address after the other (IPv6: one /64), and between two turns the loop is left to
-others. All who have not been let in to anything take a tenth of a core together, at any rate of theirs; who
-has been let in does not wait behind them.
+others. All who have not been let in to anything take a twentieth of a core together, at any rate of theirs;
+who has been let in does not wait behind them.
 
 Invariants: connections are bounded, in all and by address; where there is no place, who has been let in to
 nothing makes room. Must not know: what is asked, who may ask.
@@ -39,7 +39,7 @@ HANDSHAKE_S: Final = 10.0
 REQUEST_COST: Final = 64
 PACKET_COST: Final = 16
 RECV_BYTES: Final = 4_096  # in one turn
-STRANGER_REST_S: Final = 0.009  # behind a millisecond: a tenth of a core
+STRANGER_REST_S: Final = 0.019  # behind a millisecond: a twentieth of a core, and fifty requests a second
 KNOWN_REST_S: Final = 0.003  # a quarter
 FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n"
@@ -183,9 +183,7 @@ class Door:
 
 async def _talk(caller: Caller, server: HttpServer, certificate: Certificate | None) -> None:
     state = {"caller": caller}
-    with trio.move_on_after(
-        HEAD_S
-    ) as patience:  # who says nothing, or does not stay, has cost next to nothing
+    with trio.move_on_after(HEAD_S) as patience:  # whoever does not stay so long has cost next to nothing
         await caller.says_something()
         await caller.turn()
     if patience.cancelled_caught:
