@@ -196,7 +196,8 @@ class Pool:
                 *health_routes(self._readiness.conditions),
                 Scrapes(sources).route(),
                 *command_routes(desk, self._authentication),
-            )
+            ),
+            self._authentication,
         )
         address: tuple[str, int] = await nursery.start(door.run, app)
         return address

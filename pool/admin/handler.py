@@ -10,10 +10,11 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
 import structlog
 import trio
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -37,6 +38,20 @@ class Code(StrEnum):
     UNAUTHORISED = "unauthorised"
     DATABASE = "database"
     OURS = "ours"
+    BODY = "body"
+
+
+FAILURES: Final = {
+    400: Code.REFUSED,
+    401: Code.UNAUTHORISED,
+    403: Code.NOT_PERMITTED,
+    404: Code.UNKNOWN_COMMAND,
+    408: Code.BODY,
+    413: Code.BODY,
+    429: Code.UNAUTHORISED,
+    500: Code.OURS,
+    503: Code.DATABASE,
+}
 
 
 class CommandHandler:
@@ -49,7 +64,12 @@ class CommandHandler:
     async def answer(self, request: Request, name: str, caller_of: Callable[[Desk], Caller]) -> Response:
         """Execute the command that the request's body has the parameters of. `caller_of` is called in the
         worker thread, and may raise NotPermitted."""
-        body = await body_of(request)
+        try:
+            body = await body_of(request)
+        except HTTPException as error:
+            refused = failure(error.status_code, error.detail)
+            refused.headers.update(error.headers or {})
+            return refused
         try:
             run = partial(self._run, name, body, caller_of)
             result, by = await trio.to_thread.run_sync(run, limiter=self._one_at_a_time)
@@ -57,17 +77,17 @@ class CommandHandler:
             return wrong_token(error)
         except NotPermitted as error:
             log.warning("command_not_permitted", name=name[:80], reason=str(error)[:300])
-            return failure(403, Code.NOT_PERMITTED, str(error))
+            return failure(403, str(error))
         except UnknownCommand as error:
-            return failure(404, Code.UNKNOWN_COMMAND, str(error))
+            return failure(404, str(error))
         except RegistryError as error:
-            return failure(400, Code.REFUSED, str(error))
+            return failure(400, str(error))
         except DATABASE_ERRORS as error:
             log.error("command_failed", name=name, reason=words_of(error)[:300])
-            return failure(503, Code.DATABASE, f"the database does not do its work: {words_of(error)}")
+            return failure(503, f"the database does not do its work: {words_of(error)}")
         except Exception:  # a mistake of ours in one command must not cost miners their work
             log.exception("command_failed", name=name)
-            return failure(500, Code.OURS, f"{name} failed by {OURS}")
+            return failure(500, f"{name} failed by {OURS}")
         log.info("command", name=name, by=by)
         return json_response(result)
 
@@ -78,7 +98,7 @@ class CommandHandler:
 
 def wrong_token(error: WrongToken) -> Response:
     """401, or 429 for who is to wait; the connection is over, so that the next guess is a stranger's."""
-    response = failure(401 if error.wait_s == 0.0 else 429, Code.UNAUTHORISED, str(error))
+    response = failure(401 if error.wait_s == 0.0 else 429, str(error))
     response.headers["Connection"] = "close"
     response.headers["WWW-Authenticate"] = "Bearer"
     if error.wait_s > 0.0:
@@ -86,5 +106,5 @@ def wrong_token(error: WrongToken) -> Response:
     return response
 
 
-def failure(status: int, code: str, words: str) -> Response:
-    return json_response({"error": words, "code": code}, status)
+def failure(status: int, words: str) -> Response:
+    return json_response({"error": words, "code": FAILURES[status]}, status)

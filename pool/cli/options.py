@@ -30,8 +30,10 @@ OPTIONS: Final[dict[str, Any]] = {
         Path | None,
         typer.Option("--config", "-c", help="Settings of the pool (TOML), ./angara.toml without."),
     ],
+    # Who may only come as far as the socket cannot list the directory.
     "data_dir": Annotated[
-        Path | None, typer.Option("--data-dir", help="Data directory, in place of the settings.")
+        Path | None,
+        typer.Option("--data-dir", readable=False, help="Data directory, in place of the settings."),
     ],
     "database": Annotated[
         str | None, typer.Option("--database", help="Database URL, where it is not in the data directory.")

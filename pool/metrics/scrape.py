@@ -1,4 +1,5 @@
-"""`/metrics`, as Prometheus asks for it: to whoever is on this host, since it has tenants' business in it.
+"""`/metrics`, as Prometheus asks for it: to whoever is on this host or has a token for it, since it has
+tenants' business in it.
 
 Whoever asks more often than once a second gets what the last one got, and nobody has two made at once. Text
 is made in a thread of its own. Must not know: where a figure is from.
@@ -30,7 +31,7 @@ class Scrapes:
         self._text = b""
 
     def route(self) -> WebRoute:
-        return WebRoute("/metrics", Access.THIS_HOST, self._answer)
+        return WebRoute("/metrics", Access.SCRAPER, self._answer)
 
     async def _answer(self, _: Request) -> Response:
         async with self._one_at_a_time:

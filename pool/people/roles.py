@@ -57,6 +57,11 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         if self.role.rank < least.rank:
             raise NotPermitted(f"{what} takes the role {least}, and {self.name} has {self.role}")
 
+    @property
+    def may_scrape(self) -> bool:
+        """Whether the pool's metrics are his to see, which have every tenant's business in them."""
+        return self.role is Role.METRICS or self.role.rank >= Role.VIEWER.rank
+
     def own_tenant(self, asked: str | None) -> str | None:
         """The tenant to ask about: whichever is asked for, or a tenant's user's own. Raises NotPermitted, in
         the same words whether there is such a tenant or not."""

@@ -163,6 +163,8 @@ def _scope(scope: str | None, role: Role) -> str:
         raise RegistryError(f"{scope!r:.80} is none of {', '.join(Role)}")
     if Role(scope).rank > role.rank:
         raise RegistryError(f"a user with the role {role} makes no token with the scope {scope}")
+    if scope == Role.METRICS and role is Role.TENANT:
+        raise RegistryError("the pool's metrics have every tenant's business in them, and are not a tenant's")
     if scope == Role.TENANT and role is not Role.TENANT:
         raise RegistryError("the scope tenant is for users of that role")
     return scope

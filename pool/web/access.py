@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Final
 
 import msgspec
+import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,10 +20,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from pool.admin.handler import failure, wrong_token
+from pool.books.store import DATABASE_ERRORS, words_of
 from pool.http_server import OURS, in_words, json_response
+from pool.people.authentication import Authentication, WrongToken
 from stratum.miners.listeners import is_this_host
 
+AUTHORIZATION: Final = "authorization"
 PROXY_HEADERS: Final = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
+
+
+Answer = Callable[[Request], Awaitable[Response]]
 
 
 class Access(Enum):
@@ -30,7 +38,8 @@ class Access(Enum):
 
     ANYBODY = "anybody"
     THIS_HOST = "whoever is on this host"
-    BEARER = "who shows a token"  # which the route itself looks at, before it reads anything else
+    SCRAPER = "whoever is on this host, or shows a token for metrics"
+    BEARER = "who shows a token"  # what its user may, the route itself asks
 
 
 class WebRoute(msgspec.Struct, frozen=True):
@@ -38,35 +47,68 @@ class WebRoute(msgspec.Struct, frozen=True):
 
     path: str
     access: Access
-    answer: Callable[[Request], Awaitable[Response]]
+    answer: Answer
     method: str = "GET"
 
 
-def web_app(routes: Sequence[WebRoute]) -> ASGIApp:
-    """The application; a connection's state has its `caller` (pool.web.door)."""
+def web_app(routes: Sequence[WebRoute], authentication: Authentication | None = None) -> ASGIApp:
+    """The application; a connection's state has its `caller` (pool.web.door). A request that showed a token
+    has its number in `token`; without an `authentication` every token is wrong."""
     app = Starlette(
-        routes=[Route(it.path, _guarded(it), methods=[it.method]) for it in routes],
+        routes=[Route(it.path, _guarded(it, authentication), methods=[it.method]) for it in routes],
         exception_handlers={HTTPException: in_words, Exception: _failed},
     )
     app.router.redirect_slashes = False  # a path has one spelling
     return app
 
 
-def _guarded(route: WebRoute) -> Callable[[Request], Awaitable[Response]]:
+def _guarded(
+    route: WebRoute, authentication: Authentication | None
+) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         words = refusal(request, route.access)
+        if route.access is Access.ANYBODY:
+            return await route.answer(request)
+        by_token = route.access is Access.BEARER or (
+            route.access is Access.SCRAPER and words is not None and AUTHORIZATION in request.headers
+        )
+        if by_token:
+            if authentication is None:
+                return wrong_token(WrongToken())
+            try:
+                request.state.token = _recognised(request, authentication)
+                if route.access is Access.SCRAPER:
+                    words = await _not_to_scrape(request, authentication)
+            except WrongToken as error:
+                return wrong_token(error)
+            except DATABASE_ERRORS as error:
+                return failure(503, f"the database does not do its work: {words_of(error)}")
         if words is not None:
-            return json_response({"error": words}, 403)
-        if route.access is Access.THIS_HOST:
-            request.state.caller.let_in()
+            return failure(403, words)
+        request.state.caller.let_in()
         return await route.answer(request)
 
     return answer
 
 
+def _recognised(request: Request, authentication: Authentication) -> int:
+    """The number of the token that it shows. A wrong one is known by a hash and a look into memory, before
+    anything of the body is read. Raises WrongToken; for none, or more than one, too."""
+    headers = request.headers.getlist(AUTHORIZATION)
+    scheme, _, token = headers[0].partition(" ") if len(headers) == 1 else ("", "", "")
+    shown = token.strip() if scheme.lower() == "bearer" else ""
+    return authentication.recognised(request.state.caller.address, shown)
+
+
+async def _not_to_scrape(request: Request, authentication: Authentication) -> str | None:
+    address = request.state.caller.address
+    caller = await trio.to_thread.run_sync(authentication.caller, request.state.token, address)
+    return None if caller.may_scrape else f"{caller.name} may not see the pool's metrics"
+
+
 def refusal(request: Request, access: Access) -> str | None:
     """Why this one may not ask; None: he may."""
-    if access is not Access.THIS_HOST:
+    if access not in (Access.THIS_HOST, Access.SCRAPER):
         return None
     if not is_this_host(request.state.caller.address):
         return "this is answered to callers on the pool's own host alone"

@@ -2,10 +2,7 @@
 
     Authorization: Bearer angara_...        JSON in the body, JSON in the answer
 
-A wrong token is known by a hash and a look into memory, before anything of the body is read: it costs no
-thread, and nothing of the books. Its connection stays among strangers, which have a tenth of a core together,
-and ends with the answer. A proxy in front of the pool makes one address of many: who shows the right token
-waits for nobody behind it.
+What they are is told to anybody, in the words of the table of commands itself: `GET /api/v1/openapi.json`.
 
 Must not know: what a command does, and what a role may do.
 """
@@ -13,40 +10,36 @@ Must not know: what a command does, and what a role may do.
 from functools import partial
 from typing import Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from pool.admin.desk import Desk
-from pool.admin.handler import CommandHandler, wrong_token
-from pool.people.authentication import Authentication, WrongToken
+from pool.admin.handler import CommandHandler
+from pool.people.authentication import Authentication
 from pool.people.roles import Caller
 from pool.web.access import Access, WebRoute
+from pool.web.openapi import openapi
 
 PATH: Final = "/api/v1/{name}"
-SCHEME: Final = "bearer"
+DOCUMENT_PATH: Final = "/api/v1/openapi.json"
 
 
 def command_routes(desk: Desk, authentication: Authentication) -> tuple[WebRoute, ...]:
     handler = CommandHandler(desk)
+    described = msgspec.json.encode(openapi())
 
     async def command(request: Request) -> Response:
-        address = request.state.caller.address
-        try:
-            number = authentication.recognised(address, shown(request))
-        except WrongToken as error:
-            return wrong_token(error)
-        request.state.caller.let_in()
-        known = partial(_caller, authentication, number, address)
+        known = partial(_caller, authentication, request.state.token, request.state.caller.address)
         return await handler.answer(request, request.path_params["name"], known)
 
-    return (WebRoute(PATH, Access.BEARER, command, method="POST"),)
+    async def document(_: Request) -> Response:
+        return Response(described, media_type="application/json")
 
-
-def shown(request: Request) -> str:
-    """The token that comes with it; nothing where there is none, or more than one."""
-    headers = request.headers.getlist("authorization")
-    scheme, _, token = headers[0].partition(" ") if len(headers) == 1 else ("", "", "")
-    return token.strip() if scheme.lower() == SCHEME else ""
+    return (
+        WebRoute(DOCUMENT_PATH, Access.ANYBODY, document),
+        WebRoute(PATH, Access.BEARER, command, method="POST"),
+    )
 
 
 def _caller(authentication: Authentication, number: int, address: str, _: Desk) -> Caller:

@@ -87,6 +87,10 @@ def test_who_shows_it_is_its_user_in_no_more_than_its_scope_and_his_role_of_now(
     with house.store.write() as connection:
         set_role(connection, "ada", "viewer", None)
     assert [house.show(it).role for it in (own, less, figures)] == ["viewer", "viewer", "metrics"]
+    with house.store.write() as connection:
+        set_role(connection, "ada", "tenant", "acme")
+    assert [house.show(it).role for it in (own, less)] == ["tenant", "tenant"]
+    house.refused(figures)  # they are of every tenant
     _, toms = house.token("tom")
     assert (house.show(toms).role, house.show(toms).tenant) == (Role.TENANT, "acme")
     with house.store.write() as connection:
@@ -100,6 +104,7 @@ def test_who_shows_it_is_its_user_in_no_more_than_its_scope_and_his_role_of_now(
         ("vera", "operator", 1, "makes no token with the scope operator"),
         ("tom", "viewer", 1, "makes no token with the scope viewer"),
         ("ada", "tenant", 1, "for users of that role"),
+        ("tom", "metrics", 1, "are not a tenant's"),
         ("ada", "king", 1, "is none of metrics"),
         ("nobody", None, 1, "no user 'nobody'"),
         ("vera", None, 0, "1 to 366 days"),

@@ -11,15 +11,18 @@ import httpx
 import msgspec
 import pytest
 import trio
+from starlette.requests import Request
+from starlette.responses import Response
 
 from pool.admin.commands import COMMANDS, execute
 from pool.admin.desk import Desk, LivePool
 from pool.admin.operators import ALONE
 from pool.books.changes import newest_changes
+from pool.http_server import json_response
 from pool.people.authentication import Authentication
 from pool.people.roles import Role, host_account
 from pool.people.wrong_tokens import FREE_TRIES
-from pool.web.access import web_app
+from pool.web.access import Access, WebRoute, web_app
 from pool.web.commands import command_routes
 from pool.web.door import Door
 from stratum.miners.connection_limits import Standing
@@ -29,6 +32,13 @@ from tests.stages.waiting import PATIENCE_S
 
 HERE: Final = Endpoint(host="127.0.0.1", port=0)
 GUESS: Final = "angara_1_" + "a" * 43
+
+
+async def figures(_: Request) -> Response:
+    return json_response("figures")
+
+
+SCRAPED: Final = WebRoute("/figures", Access.SCRAPER, figures)
 
 
 class House:
@@ -68,7 +78,9 @@ async def opened(data_dir: Path, live: LivePool | None = None) -> AsyncIterator[
         house.give("user.add", name="the tenant", role="tenant", tenant="acme")
         with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as nursery:
-                await nursery.start(it.run, web_app(command_routes(desk, authentication)))
+                await nursery.start(
+                    it.run, web_app((SCRAPED, *command_routes(desk, authentication)), authentication)
+                )
                 yield house
                 nursery.cancel_scope.cancel()
 
@@ -194,3 +206,34 @@ async def test_a_token_is_told_to_who_made_it_alone(
     secret = token.split("_", 2)[2]
     said = capfd.readouterr()
     assert secret not in json.dumps(told) + said.out + said.err
+
+
+async def test_metrics_are_for_this_host_and_for_whose_token_says_so(tmp_path: Path) -> None:
+    """A proxy's header stands for whoever is not on this host."""
+    async with opened(tmp_path) as house, httpx.AsyncClient() as client:
+        assert house.door.address is not None
+        url = f"http://127.0.0.1:{house.door.address[1]}/figures"
+
+        async def status(token: str | None, **headers: str) -> int:
+            shown = {} if token is None else {"Authorization": f"Bearer {token}"}
+            return (await client.get(url, headers=shown | headers)).status_code
+
+        elsewhere = {"X-Forwarded-For": "192.0.2.1"}
+        assert [await status(None), await status(None, **elsewhere)] == [200, 403]
+        for user, scope, wanted in (
+            ("the viewer", "metrics", 200),
+            ("the viewer", "viewer", 200),
+            ("the tenant", "tenant", 403),
+        ):
+            assert await status(house.token(user, scope=scope), **elsewhere) == wanted, (user, scope)
+        assert await status(GUESS, **elsewhere) == 401
+        house.give("user.set-status", name="the viewer", active=False)
+        assert await status(house.token("the viewer", scope="metrics"), **elsewhere) == 401
+
+
+async def test_what_the_commands_are_is_told_to_anybody(tmp_path: Path) -> None:
+    async with opened(tmp_path) as house, httpx.AsyncClient() as client:
+        assert house.door.address is not None
+        told = await client.get(f"http://127.0.0.1:{house.door.address[1]}/api/v1/openapi.json")
+        assert (told.status_code, set(told.json()) >= {"openapi", "paths"}) == (200, True)
+        assert (await house.ask(None, "openapi.json")).status_code == 401

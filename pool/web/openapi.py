@@ -1,0 +1,61 @@
+"""What the commands over HTTP are, for programs: an OpenAPI document of the table of commands itself.
+
+Must not know: what a command does.
+"""
+
+import inspect
+from typing import Any, Final
+
+import msgspec
+
+from pool.admin.commands import COMMANDS, Change, Question
+from pool.admin.handler import FAILURES
+
+VERSION: Final = "3.1.0"
+REF: Final = "#/components/schemas/{name}"
+
+
+def openapi() -> dict[str, Any]:
+    """The document; the same for the same code."""
+    params = [it.params for it in COMMANDS.values()]
+    _, schemas = msgspec.json.schema_components(params, ref_template=REF)
+    failure = {
+        "type": "object",
+        "required": ["error", "code"],
+        "properties": {"error": {"type": "string"}, "code": {"enum": sorted(set(FAILURES.values()))}},
+    }
+    return {
+        "openapi": VERSION,
+        "info": {"title": "Angara", "version": "1"},
+        "security": [{"token": []}],
+        "components": {
+            "schemas": {**schemas, "Failure": failure},
+            "responses": {
+                str(status): _content({"$ref": REF.format(name="Failure")}, code)
+                for status, code in FAILURES.items()
+            },
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "paths": {f"/api/v1/{name}": {"post": _operation(name, it)} for name, it in COMMANDS.items()},
+    }
+
+
+def _operation(name: str, command: Question | Change) -> dict[str, Any]:
+    function = command.answer if isinstance(command, Question) else command.carry_out
+    kind = "question" if isinstance(command, Question) else "change"
+    said = inspect.cleandoc(function.__doc__ or command.params.__doc__ or "")
+    schema = {"$ref": REF.format(name=command.params.__name__)}
+    failed = {str(status): {"$ref": f"#/components/responses/{status}"} for status in FAILURES}
+    return {
+        "operationId": name,
+        "tags": [name.partition(".")[0]],
+        "summary": f"A {kind}, for {command.least} and above.",
+        "description": said,
+        "x-least-role": command.least,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {"200": _content({}, "The result."), **failed},
+    }
+
+
+def _content(schema: dict[str, Any], words: str) -> dict[str, Any]:
+    return {"description": words, "content": {"application/json": {"schema": schema}}}
