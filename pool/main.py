@@ -35,6 +35,7 @@ from pool.orders.machine_speed import MachineSpeeds
 from pool.parts import Books, Miners, Routing
 from pool.people.authentication import Authentication
 from pool.readiness import Condition, Readiness
+from pool.routing.drain import DrainStatus
 from pool.routing.status import RouteStatus
 from pool.treasury.books import PayoutBooks
 from pool.treasury.chain_node import PayoutNodes
@@ -62,6 +63,7 @@ class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     solo_channels: int  # of those
     unresolved: int  # shares that were forwarded and have no answer yet
     outage: bool  # our nodes are gone, and who mined our own work was let go
+    drain: DrainStatus
     routes: RouteStatus
     ready: tuple[Condition, ...]
 
@@ -126,6 +128,7 @@ class Pool:
             solo_channels=len(self.routing.solo.channels),
             unresolved=len(self.books.submits),
             outage=self.books.outage.since_s is not None,
+            drain=self.routing.drain.status(),
             routes=self.routing.proxy.status(),
             ready=self._readiness.conditions(),
         )
@@ -150,6 +153,7 @@ class Pool:
                     route_status=routing.proxy.status,
                     on_tokens=self._authentication.load,
                     board=miners.board,
+                    drain=routing.drain,
                 )
                 desk = Desk(self._store, self._config.network, live)
                 await nursery.start(
@@ -162,6 +166,7 @@ class Pool:
                 nursery.start_soon(books.templates.run, templates)
                 nursery.start_soon(routing.own_work.run, fresh)
                 nursery.start_soon(self._mind_outages)
+                nursery.start_soon(routing.drain.run)
                 nursery.start_soon(self._lease.run)
                 await nursery.start(routing.proxy.run)
                 await nursery.start(self._server.run)

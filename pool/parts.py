@@ -38,6 +38,7 @@ from pool.http_server import CONNECTIONS_MAX
 from pool.orders.machine_speed import MachineSpeeds
 from pool.routing.admission import Admission
 from pool.routing.channels import Channels
+from pool.routing.drain import Drain
 from pool.routing.own_work import OwnWork, maker_of_work
 from pool.routing.placement import Placement
 from pool.routing.proxy import Proxy
@@ -164,6 +165,7 @@ class Routing:
             work_on=work_on,
             wall_clock=books.wall_clock,
         )
+        self.drain = Drain(board, miners.connection_limits)
         self.own_work = OwnWork(
             config,
             registry,

@@ -87,7 +87,7 @@ class Readiness:
         return False, f"nobody knows whether this pool is the writer of its books, for {age_s:.0f} s"
 
     def _listeners(self) -> tuple[bool, str]:
-        closed = self._connection_limits.closed
+        closed = self._connection_limits.refuses
         if closed is not None:
             return False, f"miners are not let in: {closed}"
         count = len(self._server.addresses)

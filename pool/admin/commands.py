@@ -66,6 +66,16 @@ from pool.admin.people import (
     user_show,
     user_state,
 )
+from pool.admin.running import (
+    DrainBegin,
+    DrainEnd,
+    DrainShow,
+    drain_begin,
+    drain_end,
+    drain_show,
+    no_state,
+    the_pool,
+)
 from pool.admin.tenants import (
     TenantAdd,
     TenantList,
@@ -189,6 +199,9 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "token.create": Change(TokenCreate, token_create, tokens_of, token_state, TENANT, token_create_of),
     "token.list": Question(TokenList, token_list, TENANT, token_list_of),
     "token.revoke": Change(TokenRevoke, token_revoke, tokens_of, token_state, TENANT, token_revoke_of),
+    "drain.begin": Change(DrainBegin, drain_begin, the_pool, no_state, OPERATOR, makes_books=False),
+    "drain.end": Change(DrainEnd, drain_end, the_pool, no_state, OPERATOR, makes_books=False),
+    "drain.show": Question(DrainShow, drain_show),
     "change.list": Question(ChangeList, change_list),
     "lease.show": Question(LeaseShow, lease_show, PAYER),  # for payouts, which write beside the pool
 }

@@ -67,6 +67,15 @@ class LivePool(Protocol):
     def tokens_changed(self) -> None:
         """A token is new, or revoked."""
 
+    def drain(self, over_s: int) -> dict[str, Any]:
+        """Let nobody in, and everybody go within so many seconds: a pool.routing.drain.DrainStatus."""
+
+    def end_drain(self) -> dict[str, Any]:
+        """Let miners in again: likewise."""
+
+    def drain_status(self) -> dict[str, Any]:
+        """How far it is: likewise."""
+
     def upstream_status(self) -> list[dict[str, Any]]:
         """Every channel on an upstream, as a pool.upstreams.status.UpstreamStatus."""
 
@@ -98,21 +107,29 @@ class OperatorDesk(Desk, frozen=True, kw_only=True):
     def by(self) -> str:
         return self.caller.name
 
+    def note(self, was: State, became: State) -> None:
+        """Write down a change of what is not in the books: how the pool runs."""
+        with self.store.write() as connection:
+            self._note(connection, was, became)
+
+    def _note(self, connection: Connection, was: State, became: State) -> None:
+        note_change(
+            connection,
+            by=self.by,
+            source=self.caller.source,
+            command=self.command,
+            subject=self.subject,
+            was=was,
+            became=became,
+            now_s=wall_s(),
+        )
+
     def write(self, work: Callable[[Connection], _Value]) -> _Value:
         """Do it, and write down who did."""
         with self.store.write() as connection:
             was = self.state(connection, self.subject)
             done = work(connection)
-            note_change(
-                connection,
-                by=self.by,
-                source=self.caller.source,
-                command=self.command,
-                subject=self.subject,
-                was=was,
-                became=self.state(connection, self.subject),
-                now_s=wall_s(),
-            )
+            self._note(connection, was, self.state(connection, self.subject))
             return done
 
 

@@ -16,6 +16,7 @@ from pool.admin.desk import ROWS_MAX
 from pool.fleet.hashrate import Hashrate, HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, UnlistedWorker
 from pool.fleet.rows import TenantView, record_of
+from pool.routing.drain import Drain, DrainStatus
 from pool.routing.status import RouteStatus
 from stratum.miners.switchboard import Switchboard
 from stratum.miners.traces import TooManyTraces, TraceView
@@ -37,6 +38,7 @@ class Live:
         route_status: Callable[[], RouteStatus] = RouteStatus,
         on_tokens: Callable[[], None] = lambda: None,
         board: Switchboard | None = None,
+        drain: Drain | None = None,
     ) -> None:
         self._registry = registry
         self._hashrates = hashrates
@@ -46,6 +48,7 @@ class Live:
         self._route_status = route_status
         self._on_tokens = on_tokens
         self._board = board
+        self._drain = drain
         self._since_s = int(time.time())
 
     def figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
@@ -128,6 +131,27 @@ class Live:
 
     def tokens_changed(self) -> None:
         self._on_tokens()
+
+    def drain(self, over_s: int) -> dict[str, Any]:
+        return self._with_drain(lambda it: it.begin(over_s))
+
+    def end_drain(self) -> dict[str, Any]:
+        return self._with_drain(lambda it: it.resume())
+
+    def drain_status(self) -> dict[str, Any]:
+        return self._with_drain(lambda it: None)
+
+    def _with_drain(self, work: Callable[[Drain], None]) -> dict[str, Any]:
+        """How it is after that."""
+        drain = self._drain
+        assert drain is not None, "a pool has one"
+
+        def run() -> DrainStatus:
+            work(drain)
+            return drain.status()
+
+        status: dict[str, Any] = msgspec.to_builtins(trio.from_thread.run_sync(run))
+        return status
 
     def upstream_status(self) -> list[dict[str, Any]]:
         status = trio.from_thread.run_sync(self._route_status)

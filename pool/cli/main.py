@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]
 
-from pool.cli.books import DEFAULT_CONFIG
+from pool.cli.books import DEFAULT_CONFIG, Books
 from pool.cli.command_groups import Angara
 from pool.cli.mistakes import EXIT_WRONG
 from pool.cli.options import ShowForm, with_options
@@ -90,6 +90,23 @@ def check(form: ShowForm, config: ConfigOption = DEFAULT_CONFIG) -> None:
             say(f"{'ok  ' if finding.good else 'BAD '} {finding.subject}: {finding.text}")
     if not all(finding.good for finding in findings):
         raise typer.Exit(EXIT_WRONG)
+
+
+@app.command()
+@with_options
+def drain(
+    books: Books,
+    form: ShowForm,
+    over: Annotated[int, typer.Option(min=1, max=3600, help="Seconds within which miners go.")] = 120,
+    resume: Annotated[bool, typer.Option("--resume", help="Let miners in again.")] = False,
+) -> None:
+    """Before a restart: let no new miners in, and those who are here go in steps. Waits until they have."""
+    from pool.cli import draining
+
+    if resume:
+        draining.resume(books, form)
+    else:
+        draining.drain(books, over, form)
 
 
 @app.command()

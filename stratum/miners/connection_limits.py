@@ -114,8 +114,14 @@ class ConnectionLimits:
         self.limits = limits
         self.sessions = 0
         self.closed: str | None = None  # why nobody is let in at all
+        self.draining: str | None = None  # why nobody new is let in, while those who are here leave
         self._crowds = {standing: _Crowd() for standing in Standing if standing is not Standing.GONE}
         self._known: OrderedDict[str, None] = OrderedDict()  # that mined last is last
+
+    @property
+    def refuses(self) -> str | None:
+        """Why whoever comes now is refused, if everybody is."""
+        return self.closed or self.draining
 
     @property
     def mining(self) -> int:
@@ -128,8 +134,8 @@ class ConnectionLimits:
 
     def enter(self, address: str) -> Place | str:
         """A place, or why there is none. Somebody else may have left for it."""
-        if self.closed is not None:
-            return self.closed
+        if self.refuses is not None:
+            return self.refuses
         limits, source = self.limits, source_of(address)
         if self.count(source) >= limits.sessions_per_address_max:
             own = self._least_of(source)

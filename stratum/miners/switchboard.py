@@ -32,7 +32,7 @@ from stratum.miners.distribution import Distribution
 from stratum.miners.group_commit import GroupCommit, Journal
 from stratum.miners.lanes import Lanes
 from stratum.miners.poller import READ, WRITE, new_poller
-from stratum.miners.session import MinerSession
+from stratum.miners.session import MinerSession, State
 from stratum.miners.traces import Traces
 from stratum.miners.turns import Lane
 
@@ -169,6 +169,14 @@ class Switchboard:
         self._connection_limits.leave(connection.place)
         self.dropped[reason] += 1
         self.commits.owe()  # behind a commit whatever was kept for it may be forgotten
+
+    def let_go(self, connection: Connection, reason: str) -> None:
+        """Ask who mines to connect again, of whom who does not is dropped; drop who does not mine yet."""
+        session = connection.session
+        if session.state is State.MINING:
+            connection.write(session.assignment.send_away(trio.current_time()))
+        else:
+            self.drop(connection, reason)
 
     def drop_workers(self, workers: Container[int], reason: str) -> None:
         """Drop every connection that one of these workers is authorised on."""

@@ -134,7 +134,7 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
 
 
 # Those of a running pool alone, see test_traces.
-OF_A_POOL: Final = {"trace.start", "trace.show"}
+OF_A_POOL: Final = {"trace.start", "trace.show", "drain.begin", "drain.end", "drain.show"}
 
 
 @pytest.fixture(scope="module")

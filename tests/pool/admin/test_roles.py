@@ -45,6 +45,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "user.list",
         "user.show",
         "change.list",
+        "drain.show",
     ),
     Role.OPERATOR: (
         "tenant.set-status",
@@ -54,6 +55,8 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "upstream.switch",
         "trace.start",
         "trace.show",
+        "drain.begin",
+        "drain.end",
     ),
     Role.PAYER: (
         "tenant.add",
@@ -148,7 +151,7 @@ def test_a_command_takes_its_role_before_anything_is_looked_at(name: str, role: 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_moves_money_or_makes_users_is_no_operators(name: str) -> None:
     command = COMMANDS[name]
-    if isinstance(command, Change) and not name.startswith(("container.", "worker.", "trace.")):
+    if isinstance(command, Change) and not name.startswith(("container.", "worker.", "trace.", "drain.")):
         safe = {"tenant.set-status", "upstream.switch", "token.create", "token.revoke"}
         assert (command.least.rank >= Role.PAYER.rank) != (name in safe)
     assert command.least.rank >= Role.TENANT.rank

@@ -1,0 +1,64 @@
+"""The operator's commands about how a running pool works, which leave nothing in the books but their record.
+
+Must not know: sockets, terminals, how a pool does it.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from pool.admin.desk import Desk, LivePool, OperatorDesk
+from pool.books.changes import State
+from pool.fleet.rows import RegistryError
+from pool.routing.drain import OVER_S_MAX, OVER_S_MIN
+
+
+class DrainBegin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    over_s: Annotated[int, msgspec.Meta(ge=OVER_S_MIN, le=OVER_S_MAX)] = 120
+
+
+class DrainEnd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class DrainShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+def drain_begin(desk: OperatorDesk, it: DrainBegin) -> Any:
+    """Nobody new, and who is here goes in steps: on record before anybody is asked to go."""
+    live = _live(desk)
+    desk.note(_drain_state(live), {"draining": True, "over_s": it.over_s})
+    return live.drain(it.over_s)
+
+
+def drain_end(desk: OperatorDesk, it: DrainEnd) -> Any:
+    """Miners are let in again."""
+    live = _live(desk)
+    desk.note(_drain_state(live), {"draining": False})
+    return live.end_drain()
+
+
+def drain_show(desk: Desk, it: DrainShow) -> Any:
+    """How far it is."""
+    return _live(desk).drain_status()
+
+
+def the_pool(it: object) -> str:
+    """What a command is about that is about no row of the books."""
+    return "pool"
+
+
+def no_state(connection: Connection, subject: str) -> State:
+    return {}
+
+
+def _live(desk: Desk) -> LivePool:
+    if desk.live is None:
+        raise RegistryError("no pool runs here")
+    return desk.live
+
+
+def _drain_state(live: LivePool) -> State:
+    return {"draining": live.drain_status()["draining"]}
