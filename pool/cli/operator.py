@@ -7,8 +7,6 @@ pool that runs asks the kernel the same of whoever connects (`pool.admin.server`
 
 import os
 
-from pool.admin.operators import operator_of
-
 
 def person(by: str | None) -> str:
     """Who does it: whoever runs this, where nobody is named."""
@@ -17,4 +15,6 @@ def person(by: str | None) -> str:
 
 def operator() -> str:
     """The account's name; its number where it has no name here."""
+    from pool.admin.operators import operator_of  # what it takes to know users is what help does not
+
     return operator_of(os.geteuid())
