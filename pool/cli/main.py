@@ -12,6 +12,7 @@ from typer.completion import completion_init  # type: ignore[attr-defined]
 
 from pool.cli.books import DEFAULT_CONFIG, Books
 from pool.cli.command_groups import Angara
+from pool.cli.manual import ZSH_WORDS, Shell
 from pool.cli.mistakes import EXIT_WRONG
 from pool.cli.options import ShowForm, with_options
 from pool.cli.output import Form, print_json, say
@@ -177,6 +178,35 @@ def regtest(
         )
 
     _until_signal(serve)
+
+
+@app.command("man")
+def show_manual() -> None:
+    """The manual page: `angara man | man -l -`, or into a file angara.1 where man looks."""
+    from importlib.metadata import version as installed
+
+    import typer.main
+
+    from pool.cli.manual import manual
+
+    typer.echo(manual(typer.main.get_command(app), installed("angara")), nl=False)
+
+
+@app.command("completion")
+def show_completion(
+    shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish.")],
+    install: Annotated[bool, typer.Option("--install", help="Put it where the shell looks.")] = False,
+) -> None:
+    """What makes a shell complete commands and options."""
+    from pool.cli.manual import completion, completion_file
+
+    if not install:
+        typer.echo(completion(shell), nl=False)
+        return
+    file = completion_file(shell)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(completion(shell))
+    say(f"{file} is read by the next {shell}{ZSH_WORDS if shell is Shell.ZSH else ''}")
 
 
 @app.command()

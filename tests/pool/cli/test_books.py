@@ -21,7 +21,17 @@ from pool.cli.options import ListForm, with_options
 from pool.cli.output import Form
 from tests.fixtures.databases import store_in
 
-WITHOUT_BOOKS = {"run", "check", "demo", "regtest", "version", "rate quote", "config show"}
+WITHOUT_BOOKS = {
+    "run",
+    "check",
+    "demo",
+    "regtest",
+    "version",
+    "rate quote",
+    "config show",
+    "man",
+    "completion",
+}
 SETTINGS = """
 [pool]
 network = "regtest"
@@ -60,7 +70,9 @@ def test_every_command_with_books_names_them_the_same_way(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_what_shows_something_shows_it_to_programs_too(name: str) -> None:
     options = {option for it in ALL[name].params for option in it.opts}
-    assert ("--json" in options) == (name not in RUN_ON), "these have a log, and no answer"
+    assert ("--json" in options) == (name not in RUN_ON | {"man", "completion"}), (
+        "these have a log, and no answer"
+    )
     lists = name.endswith(" list") or name == "config show"
     assert ("--csv" in options) == lists or name.startswith("report ")
 
