@@ -26,6 +26,7 @@ from pool.chain.networks import NETWORKS
 from stratum.tallies import RECORD, Verdict
 
 ASKED_MAX: Final = 5_000  # machines of a batch that are looked up
+ROWS_AT_ONCE: Final = 1_000  # changes in memory
 KEY_BYTES: Final = 16  # of a header hash, as the engine packs it
 
 
@@ -114,24 +115,28 @@ def _check_changes(connection: Connection) -> None:
     up to the newest that the book knows."""
     latest_s = connection.execute(select(book.c.latest_s)).scalar_one()
     newest, last, before_s = last_change(connection), NO_CHANGE, 0
-    for row in connection.execute(select(changes).order_by(changes.c.id)).mappings():
-        if row["id"] < 1:
-            raise Found("changes", row["id"], "numbers count from 1")
-        if row["id"] != last.id + 1:
-            raise Found("changes", last.id + 1, "it is missing")
-        if not before_s <= row["changed_at_s"] <= latest_s:
-            raise Found(
-                "changes", row["id"], "it is dated before the row before it, or after all of the book"
-            )
-        try:
-            states(row)
-        except Unreadable as error:
-            raise Found("changes", row["id"], str(error)) from None
-        if row["hash"] != change_hash(last.hash, row):
-            raise Found("changes", row["id"], "its content is not what was hashed after the row before it")
-        if row["id"] > newest.id:
-            raise Found("changes", row["id"], "it comes after the newest that the book knows")
-        last, before_s = LastChange(row["id"], row["hash"]), row["changed_at_s"]
+    query = select(changes).order_by(changes.c.id).execution_options(yield_per=ROWS_AT_ONCE)
+    with connection.execute(query) as rows:
+        for row in rows.mappings():
+            if row["id"] < 1:
+                raise Found("changes", row["id"], "numbers count from 1")
+            if row["id"] != last.id + 1:
+                raise Found("changes", last.id + 1, "it is missing")
+            if not before_s <= row["changed_at_s"] <= latest_s:
+                raise Found(
+                    "changes", row["id"], "it is dated before the row before it, or after all of the book"
+                )
+            try:
+                states(row)
+            except Unreadable as error:
+                raise Found("changes", row["id"], str(error)) from None
+            if row["hash"] != change_hash(last.hash, row):
+                raise Found(
+                    "changes", row["id"], "its content is not what was hashed after the row before it"
+                )
+            if row["id"] > newest.id:
+                raise Found("changes", row["id"], "it comes after the newest that the book knows")
+            last, before_s = LastChange(row["id"], row["hash"]), row["changed_at_s"]
     if last.id < newest.id:
         raise Found("changes", last.id + 1, "it is missing: the book knows of it")
     if last != newest:

@@ -4,7 +4,8 @@ Chain: hash = SHA-256 of [hash before, id, changed_at_s, changed_by, source, com
 as the ledger's (`payouts.ledger`), the texts as they are in the row. The number and hash of the newest are in
 the book's own row too, so that none goes unseen where it is the newest that is taken out.
 
-Invariants: numbers count from 1 without gaps; a row that cannot be read hides no other.
+Invariants: numbers count from 1 without gaps; a row that cannot be read hides no other, and one that no
+command wrote keeps no other from being written.
 Must not know: which commands there are, and who may give them.
 """
 
@@ -12,17 +13,23 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+import structlog
+from sqlalchemy import Connection, exists, insert, select, update
 
 from payouts.book_time import book_time
 from payouts.ledger import GENESIS_HASH, canonical_hash
 from payouts.schemas.book import book
 from pool.books.change_schema import changes
+from pool.store_error import StoreError
 from stratum.json_depth import too_deep
+
+log = structlog.get_logger()
 
 CHANGES_MAX: Final = 1_000  # in one answer; older ones are asked for by number
 LATEST_S: Final = 253_402_300_799  # the end of the year 9999: no calendar has a later moment
+NUMBER_MAX: Final = (1 << 63) - 1  # of both databases
 HASHED: Final = ("id", "changed_at_s", "changed_by", "source", "command", "subject", "was", "became")
+TOLD: Final = ("id", "changed_at_s", "changed_by", "source", "command", "subject", "hash")  # as they are
 
 State = dict[str, Any] | None  # what the books say of a subject; None where there is no such thing
 
@@ -44,6 +51,7 @@ class ChangeRow(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     was: State
     became: State
+    hash: str
     unreadable: str | None = None
 
 
@@ -84,7 +92,7 @@ def note_change(
         was, became = ({k: v for k, v in it.items() if k not in same} for it in (was, became))
     last = last_change(connection)
     row = {
-        "id": last.id + 1,
+        "id": _free_number(connection, last.id),
         "changed_at_s": book_time(connection, now_s),
         "changed_by": by,
         "source": source,
@@ -108,6 +116,29 @@ def newest_changes(connection: Connection, subject: str | None, before: int | No
     return tuple(_told(row) for row in reversed(connection.execute(query).mappings().all()))
 
 
+def _free_number(connection: Connection, last: int) -> int:
+    """The next number. One that is taken was taken by no command: if changes waited until that is mended, a
+    thief could not be suspended. So the next free one is given, and verify is wrong from there on.
+
+    Raises StoreError where there is none."""
+    if last >= NUMBER_MAX:
+        raise StoreError("somebody gave the last number that a change can have: run `angara ledger verify`")
+    if not connection.scalar(select(exists().where(changes.c.id == last + 1))):
+        return last + 1
+    after = changes.alias()
+    has_next = exists().where(after.c.id == changes.c.id + 1)
+    taken = connection.scalar(
+        select(changes.c.id)
+        .where(changes.c.id > last, changes.c.id < NUMBER_MAX, ~has_next)
+        .order_by(changes.c.id)
+        .limit(1)
+    )
+    if taken is None:
+        raise StoreError("somebody took all numbers that changes can have: run `angara ledger verify`")
+    log.error("change_written_by_no_command", first=last + 1, last=taken, next=taken + 1)
+    return int(taken) + 1
+
+
 def states(row: Mapping[Any, Any]) -> tuple[State, State]:
     """What was and what it became. Raises Unreadable for a row that no command wrote."""
     if not 0 <= row["changed_at_s"] <= LATEST_S:
@@ -116,7 +147,10 @@ def states(row: Mapping[Any, Any]) -> tuple[State, State]:
 
 
 def _told(row: Mapping[Any, Any]) -> ChangeRow:
-    told = {name: row[name] for name in ("id", "changed_at_s", "changed_by", "source", "command", "subject")}
+    told = {
+        name: row[name]
+        for name in ("id", "changed_at_s", "changed_by", "source", "command", "subject", "hash")
+    }
     try:
         was, became = states(row)
     except Unreadable as error:

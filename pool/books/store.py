@@ -13,7 +13,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -246,8 +246,7 @@ def _or_closed(set_up: Callable[[Any], None]) -> Callable[[Any, object], None]:
 
 def _set_up_sqlite(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself: _begin does
-    # Bytes that are no text, which only a stranger's hand puts there, hide no other row and are told as such.
-    connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
+    connection.text_factory = _text
     for name, value in PRAGMAS.items():
         try:
             connection.execute(f"PRAGMA {name} = {value}")
@@ -256,6 +255,17 @@ def _set_up_sqlite(connection: sqlite3.Connection) -> None:
             raise OperationalError(f"PRAGMA {name}", None, error) from error
         if found != value:
             raise StoreError(f"SQLite does not take {name} = {value} here: it stays at {found}")
+
+
+def _text(encoded: bytes) -> str:
+    """Bytes that are no text, which only a stranger's hand puts there, hide no other row and are told.
+
+    It is asked for each text of each row: to name how errors are told takes three times as long.
+    """
+    try:
+        return encoded.decode()
+    except UnicodeDecodeError:
+        return encoded.decode(errors="backslashreplace")
 
 
 def _set_up_postgresql(connection: Any) -> None:

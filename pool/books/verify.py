@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 from sqlalchemy import Connection
+from sqlalchemy.exc import NoResultFound
 
 from payouts.audit.decisions import check_references, check_registry
 from payouts.audit.finding import Found
@@ -18,13 +19,23 @@ from payouts.audit.payouts import check_payouts
 from payouts.audit.verify import Audit, Head, audit
 from pool.books.audit_journal import check_book, check_journal
 from pool.books.audit_people import check_people
+from pool.books.changes import NO_CHANGE, LastChange, last_change
+
+
+class BookAudit(Audit, frozen=True, kw_only=True):
+    """What an audit of the whole book found. `last_change` is to be noted elsewhere, as the ledger's head is:
+    who may write to the database can make another record of changes that contradicts nothing in it."""
+
+    last_change: LastChange
 
 
 def verify(
     connection: Connection, noted: Iterable[Head] = (), told: Callable[[int], None] | None = None
-) -> Audit:
+) -> BookAudit:
     """The audit of the whole book, with the first row that is wrong. `told` is as in `audit`."""
-    found = audit(connection, noted, told)
+    found = BookAudit(
+        **msgspec.structs.asdict(audit(connection, noted, told)), last_change=_last_change(connection)
+    )
     if found.wrong is not None:
         return found
     try:
@@ -37,3 +48,11 @@ def verify(
     except Found as wrong:
         return msgspec.structs.replace(found, wrong=wrong.wrong)
     return found
+
+
+def _last_change(connection: Connection) -> LastChange:
+    """Of a book that may have lost the row about itself."""
+    try:
+        return last_change(connection)
+    except NoResultFound:
+        return NO_CHANGE

@@ -26,7 +26,8 @@ BALANCES: Final = (
 def ledger_verify(books: Books, form: ShowForm) -> None:
     """Walk the hash chain, recompute every balance, derive every settlement again from the journal.
 
-    Exit code 1 and the first wrong row if anything was touched.
+    Exit code 1 and the first wrong row if anything was touched. Note both heads elsewhere now and
+    then: whoever rewrites the books as a whole cannot make the same ones again.
     """
     from payouts.audit.verify import rows_to_walk
     from pool.books.verify import verify
@@ -47,6 +48,8 @@ def ledger_verify(books: Books, form: ShowForm) -> None:
                 "transactions": found.head.seq,
                 "settlements": found.settlements,
                 "head": found.head.hash,
+                "changes": found.last_change.id,
+                "changes_head": found.last_change.hash,
                 "balances_sat": found.balances_sat,
             }
         )
@@ -54,6 +57,7 @@ def ledger_verify(books: Books, form: ShowForm) -> None:
         say(f"WRONG {wrong.table} {wrong.row}: {wrong.reason}")
     else:
         say(f"ok: {found.head.seq} transactions, {found.settlements} settlements, head {found.head.hash}")
+        say(f"{found.last_change.id} changes by commands, head {found.last_change.hash}")
         balances = found.balances_sat.items()
         show([{"account": account, "balance_sat": sat} for account, sat in balances], BALANCES)
     if wrong is not None:

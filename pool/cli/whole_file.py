@@ -2,6 +2,7 @@
 business.
 """
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -17,8 +18,12 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A file to fill, which is the one at `path` when that is done, and gone where it fails. Raises
-    OSError."""
+    """A file to fill, which is the one at `path` when that is done, and gone where it fails. What is no file
+    does not become one (/dev/stdout, a pipe), and no link is followed: somebody else may have put it there.
+
+    Raises OSError."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise OSError(errno.EINVAL, "written over is a file, and neither a link nor anything else", str(path))
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
     try:
         try:

@@ -7,7 +7,9 @@ And a row that somebody broke hides no other: `change list` shows the rest, and 
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -15,14 +17,15 @@ from typing import Any, Final
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import func, insert, select, text
+from structlog.testing import capture_logs
 
 import pool.books.store
 from pool.books.change_schema import changes
 from pool.books.changes import (
     HASHED,
     NO_CHANGE,
+    NUMBER_MAX,
     LastChange,
     change_hash,
     last_change,
@@ -31,7 +34,8 @@ from pool.books.changes import (
 )
 from pool.books.store import Store, open_engine, open_store, upgrade
 from pool.books.verify import verify
-from tests.fixtures.databases import Crash, Databases, crash_at, disarm, store_in
+from pool.store_error import StoreError
+from tests.fixtures.databases import Crash, Databases, crash_at, disarm, fresh_store, store_in
 from tests.stages.command_line import angara
 
 NOW_S: Final = 1_800_000_000
@@ -117,16 +121,103 @@ def test_what_is_taken_from_the_end_is_missed_and_its_number_is_not_given_again(
         assert wrong(store) == ("changes", str(COUNT - 1))
 
 
-def test_a_number_that_somebody_took_refuses_the_change_that_would_have_it(home: Path) -> None:
-    foreign(
-        home,
-        f"INSERT INTO changes SELECT {COUNT + 1}, changed_at_s, 'eve', source, command, subject, was, became,"
-        " hash FROM changes WHERE id = 1",
-    )
-    with closing(store_in(home)) as store:
-        with pytest.raises(IntegrityError, match="append-only"):
-            note(store, "later")
-        assert wrong(store) == ("changes", str(COUNT + 1))
+FORGED: Final = (
+    "INSERT INTO changes SELECT :id, changed_at_s, 'eve', source, command, subject, was, became, hash FROM"
+    " changes WHERE id = 1"
+)
+
+
+@pytest.fixture
+def book(databases: Databases) -> Iterator[Store]:
+    """A book with some changes, on either database."""
+    with fresh_store(databases) as store:
+        note(store, *(f"tenant{number}" for number in range(1, COUNT + 1)))
+        yield store
+
+
+def forge(book: Store, *numbers: int) -> None:
+    """What somebody writes who has the database's password: triggers refuse none of it."""
+    with book.write() as connection:
+        connection.execute(text(FORGED), [{"id": number} for number in numbers])
+
+
+@pytest.mark.parametrize(
+    ("taken", "given"),
+    [
+        ([COUNT + 1], COUNT + 2),
+        ([COUNT + 1, COUNT + 2, COUNT + 4], COUNT + 3),
+        ([COUNT + 1, NUMBER_MAX], COUNT + 2),
+        ([COUNT + 2], COUNT + 1),
+    ],
+)
+def test_a_number_that_somebody_took_stops_no_change_and_is_named(
+    book: Store, taken: list[int], given: int
+) -> None:
+    forge(book, *taken)
+    with capture_logs() as logs:
+        note(book, "later", "much later")
+    with book.read() as connection:
+        later = connection.scalar(select(changes.c.id).where(changes.c.subject == "later"))
+        last = last_change(connection)
+        row = connection.execute(select(changes).where(changes.c.id == last.id)).mappings().one()
+    assert later == given
+    assert (row["subject"], row["hash"]) == ("much later", last.hash), "no row of theirs is the newest"
+    assert {it["event"] for it in logs} == {"change_written_by_no_command"}
+    assert {it["log_level"] for it in logs} == {"error"}
+    assert wrong(book) is not None
+
+
+def test_a_forged_row_that_is_hashed_well_is_found_as_soon_as_the_next_command_writes(book: Store) -> None:
+    with book.write() as connection:
+        last = last_change(connection)
+        row = dict(connection.execute(select(changes).where(changes.c.id == last.id)).mappings().one())
+        row |= {"id": COUNT + 1, "changed_by": "eve"}
+        connection.execute(insert(changes).values(row | {"hash": change_hash(last.hash, row)}))
+    assert wrong(book) == ("changes", str(COUNT + 1))
+    note(book, "later")
+    assert wrong(book) == ("changes", str(COUNT + 2)), "one of the two that do not follow each other"
+
+
+def test_where_no_number_is_left_it_is_said_in_words(book: Store) -> None:
+    with book.write() as connection:
+        connection.execute(text(f"UPDATE book SET last_change = {NUMBER_MAX}"))
+    with pytest.raises(StoreError, match="ledger verify"):
+        note(book, "later")
+
+
+def test_of_two_commands_at_once_one_waits_for_the_other(book: Store) -> None:
+    start = threading.Barrier(2)
+
+    def noting(name: str) -> None:
+        start.wait()
+        note(book, *(f"{name}{number}" for number in range(3)))
+
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(noting, name) for name in ("ann", "bob")]:
+            done.result()
+    with book.read() as connection:
+        assert last_change(connection).id == COUNT + 6
+    assert wrong(book) is None
+
+
+def test_a_change_that_is_killed_in_between_was_never_made(book: Store) -> None:
+    for statement in range(8):  # before each of them, and before the commit
+        with pytest.raises(Crash), crash_at(statement):
+            note(book, "killed")
+    with book.read() as connection:
+        assert last_change(connection).id == connection.scalar(select(func.max(changes.c.id))) == COUNT
+    note(book, "given again")
+    assert wrong(book) is None
+
+
+def test_verify_prints_what_is_to_be_noted_elsewhere(home: Path) -> None:
+    with closing(store_in(home)) as store, store.read() as connection:
+        noted = last_change(connection)
+    assert f"{COUNT} changes by commands, head {noted.hash}" in angara(home, "ledger", "verify").output
+    told = json.loads(angara(home, "ledger", "verify", "--json").output)
+    assert (told["changes"], told["changes_head"]) == (noted.id, noted.hash)
+    rows = json.loads(angara(home, "change", "list", "--json", "--before", str(COUNT + 1)).output)
+    assert (rows[-1]["id"], rows[-1]["hash"]) == (noted.id, noted.hash)
 
 
 DEEP: Final = '{"a":' * 900 + "1" + "}" * 900
