@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httpx
 import msgspec
@@ -66,10 +66,10 @@ class House:
 
 
 @asynccontextmanager
-async def opened(data_dir: Path, live: LivePool | None = None) -> AsyncIterator[House]:
+async def opened(data_dir: Path) -> AsyncIterator[House]:
     with closing(store_in(data_dir)) as store:
         authentication = Authentication(store, wall_clock=time.time, clock=lambda: 0.0)
-        desk = Desk(store, "regtest", live)
+        desk = Desk(store, "regtest")
         it = Door(HERE)
         house = House(desk, authentication, it)
         house.give("tenant.add", name="acme")
@@ -229,6 +229,19 @@ async def test_metrics_are_for_this_host_and_for_whose_token_says_so(tmp_path: P
         assert await status(GUESS, **elsewhere) == 401
         house.give("user.set-status", name="the viewer", active=False)
         assert await status(house.token("the viewer", scope="metrics"), **elsewhere) == 401
+
+
+async def test_a_running_pool_knows_of_a_token_from_the_command_that_made_it_on(tmp_path: Path) -> None:
+    async with opened(tmp_path) as house:
+
+        class Running:
+            def tokens_changed(self) -> None:
+                house.authentication.load()
+
+        desk = Desk(house.desk.store, "regtest", cast(LivePool, Running()))
+        params = msgspec.json.encode({"user": "the viewer", "label": "test"})
+        token = execute(desk, "token.create", params, host_account("olga", ALONE))["token"]
+        assert (await house.ask(token, "tenant.list")).status_code == 200
 
 
 async def test_what_the_commands_are_is_told_to_anybody(tmp_path: Path) -> None:
