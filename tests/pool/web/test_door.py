@@ -115,7 +115,7 @@ async def test_who_is_refused_hears_why() -> None:
     async with opened() as it, httpx.AsyncClient() as client:
         assert (await client.get(url(it, "inside"))).json() == "here"
         refused = await client.get(url(it, "inside"), headers={"X-Forwarded-For": "192.0.2.1"})
-        assert (refused.status_code, list(refused.json())) == (403, ["error"])
+        assert (refused.status_code, set(refused.json())) == (403, {"error", "code"})
         assert (await client.get(url(it))).json() == "here"
         for path in ("nowhere", "open/", "%00"):
             nowhere = await client.get(url(it, path))
