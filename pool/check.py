@@ -16,6 +16,8 @@ from pool.chain.nodes import Node, NodeConfig, check_chain
 from pool.chain.rpc import NodeError
 from pool.config import PoolConfig
 from pool.data_dir import DataDirError, admin_socket
+from pool.messages.messenger import receivers_of
+from pool.settings_file import BadConfig
 from stratum.miners.certificate import BadCertificate, Certificate
 from stratum.miners.listeners import BadEndpoint, Endpoint, open_listener
 
@@ -35,6 +37,7 @@ async def check_pool(config: PoolConfig) -> list[Finding]:
     endpoints = config.endpoints if config.web is None else (*config.endpoints, config.web)
     findings = [_data_dir(config.data_dir), *_admin_group(config)]
     findings += [_endpoint(endpoint) for endpoint in endpoints]
+    findings += _messages(config)
     nodes: dict[str, Finding] = {}
     async with trio.open_nursery() as nursery:
         for node in config.nodes:
@@ -67,6 +70,17 @@ def _admin_group(config: PoolConfig) -> list[Finding]:
         words = f"nobody in it comes as far as the socket: chgrp {group} {path}; chmod 0710 {path}"
         return [Finding(False, "admin.group", words)]
     return [Finding(True, "admin.group", f"{group}, may connect to {admin_socket(path)}")]
+
+
+def _messages(config: PoolConfig) -> list[Finding]:
+    """Whether something can be made of every address; `angara message test` sends to them."""
+    if config.messages is None:
+        return []
+    try:
+        receivers = receivers_of(config.messages)
+    except BadConfig as error:
+        return [Finding(False, "messages", str(error))]
+    return [Finding(True, "messages", f"{len(receivers)} are told: {', '.join(it.name for it in receivers)}")]
 
 
 def _endpoint(endpoint: Endpoint) -> Finding:

@@ -21,6 +21,7 @@ from pool.chain.addresses import BadAddress, script_for
 from pool.chain.coinbase import TAG_BYTES_MAX
 from pool.chain.nodes import CHAINS, NodeConfig
 from pool.data_dir import database_url
+from pool.messages.settings import MessageSettings, message_settings
 from pool.settings_file import BadConfig as BadConfig
 from pool.settings_file import path_in, read_settings
 from pool.settings_tables import AdminTable, DatabaseTable, File, NodeTable, StratumTable, WebTable, bare
@@ -63,6 +64,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     books: BookTimes = BookTimes()
     upstreams: UpstreamSettings = UpstreamSettings()  # of all of them
     payouts: PayoutSettings | None = None
+    messages: MessageSettings | None = None
 
 
 def load_config(path: Path) -> PoolConfig:
@@ -164,6 +166,7 @@ def _checked(file: File, base: Path) -> PoolConfig:
         ),
         payouts=file.payouts,
         admin_group=_group(file.admin),
+        messages=None if file.messages is None else message_settings(file.messages, base),
         database_url=_database(file.database, base)
         or database_url(path_in(base, pool.data_dir, "pool.data_dir")),
     )

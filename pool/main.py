@@ -28,6 +28,8 @@ from pool.data_dir import admin_socket, bind_directory
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantView
+from pool.messages.messenger import Figures, Messenger, machine_figures, node_looks
+from pool.messages.settings import MessageSettings
 from pool.metrics.book_figures import BookReader
 from pool.metrics.collector import Sources
 from pool.metrics.scrape import Scrapes
@@ -120,6 +122,9 @@ class Pool:
             server=self._server,
         )
 
+        self._started_s = trio.current_time()
+        self._messenger = None if config.messages is None else self._told(config.messages, wall_clock)
+
     def status(self) -> PoolStatus:
         """As of now."""
         return PoolStatus(
@@ -154,6 +159,7 @@ class Pool:
                     on_tokens=self._authentication.load,
                     board=miners.board,
                     drain=routing.drain,
+                    messenger=self._messenger,
                 )
                 desk = Desk(self._store, self._config.network, live)
                 await nursery.start(
@@ -168,6 +174,8 @@ class Pool:
                 nursery.start_soon(self._mind_outages)
                 nursery.start_soon(routing.drain.run)
                 nursery.start_soon(self._lease.run)
+                if self._messenger is not None:
+                    nursery.start_soon(self._messenger.run)
                 await nursery.start(routing.proxy.run)
                 await nursery.start(self._server.run)
                 addresses = tuple(self._server.addresses)
@@ -206,6 +214,31 @@ class Pool:
         )
         address: tuple[str, int] = await nursery.start(door.run, app)
         return address
+
+    def _told(self, settings: MessageSettings, wall_clock: Callable[[], float]) -> Messenger:
+        config, registry = self._config, self.books.registry
+        return Messenger(
+            settings,
+            self._store,
+            config.data_dir,
+            (*config.endpoints, *(() if config.web is None else (config.web,))),
+            figures=self._figures,
+            journal_failed=lambda: self.books.journal.failed,
+            machine_name=registry.name_of,
+            wall_clock=wall_clock,
+        )
+
+    def _figures(self) -> Figures:
+        books, now_s = self.books, trio.current_time()
+        routes, worked_s = self.routing.proxy.status(), books.templates.delivered_s
+        return Figures(
+            running_s=now_s - self._started_s,
+            job_age_s=now_s - (self._started_s if worked_s is None else worked_s),
+            machines=machine_figures(books.registry, books.hashrates, now_s),
+            nodes=node_looks(books.nodes),
+            upstreams=routes.upstreams,
+            orders=routes.orders,
+        )
 
     async def _follow_payouts(self) -> None:
         """Payouts under way, to their six confirmations; with nodes of its own, so that blocks never wait."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, inspect
 
+from pool.messages.settings import MessagesTable
 from pool.treasury.settings import PayoutSettings
 
 SECRET: Final = {"secret": True}  # shown as set or not set
@@ -161,6 +162,7 @@ class File(Table, frozen=True):
     database: DatabaseTable = DatabaseTable()
     admin: AdminTable = AdminTable()
     payouts: PayoutSettings | None = None
+    messages: MessagesTable | None = None
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):

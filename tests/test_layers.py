@@ -45,6 +45,7 @@ ROOMS = {
         "routing",
         "config",
         "settings_tables",
+        "messages",
         "treasury",
         "orders",
         "upstreams",

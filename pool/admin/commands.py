@@ -41,6 +41,16 @@ from pool.admin.machines import (
     worker_show_of,
     worker_state,
 )
+from pool.admin.messages import (
+    MessageList,
+    MessageSilence,
+    MessageTest,
+    message_list,
+    message_silence,
+    message_test,
+    silence_state,
+    silenced,
+)
 from pool.admin.operators import ALONE
 from pool.admin.orders import (
     OrderAdd,
@@ -202,6 +212,9 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "drain.begin": Change(DrainBegin, drain_begin, the_pool, no_state, OPERATOR, makes_books=False),
     "drain.end": Change(DrainEnd, drain_end, the_pool, no_state, OPERATOR, makes_books=False),
     "drain.show": Question(DrainShow, drain_show),
+    "message.list": Question(MessageList, message_list),
+    "message.silence": Change(MessageSilence, message_silence, silenced, silence_state, OPERATOR),
+    "message.test": Question(MessageTest, message_test, OPERATOR),  # it is sent to people
     "change.list": Question(ChangeList, change_list),
     "lease.show": Question(LeaseShow, lease_show, PAYER),  # for payouts, which write beside the pool
 }

@@ -76,6 +76,12 @@ class LivePool(Protocol):
     def drain_status(self) -> dict[str, Any]:
         """How far it is: likewise."""
 
+    def raised_messages(self) -> list[dict[str, Any]]:
+        """What is wrong, as pool.messages.teller.Raised."""
+
+    def test_messages(self) -> list[dict[str, Any]]:
+        """A message to everybody who is told: each pool.messages.outbox.Answer."""
+
     def upstream_status(self) -> list[dict[str, Any]]:
         """Every channel on an upstream, as a pool.upstreams.status.UpstreamStatus."""
 

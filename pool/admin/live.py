@@ -16,6 +16,7 @@ from pool.admin.desk import ROWS_MAX
 from pool.fleet.hashrate import Hashrate, HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, UnlistedWorker
 from pool.fleet.rows import TenantView, record_of
+from pool.messages.messenger import Messenger
 from pool.routing.drain import Drain, DrainStatus
 from pool.routing.status import RouteStatus
 from stratum.miners.switchboard import Switchboard
@@ -39,6 +40,7 @@ class Live:
         on_tokens: Callable[[], None] = lambda: None,
         board: Switchboard | None = None,
         drain: Drain | None = None,
+        messenger: Messenger | None = None,
     ) -> None:
         self._registry = registry
         self._hashrates = hashrates
@@ -49,6 +51,7 @@ class Live:
         self._on_tokens = on_tokens
         self._board = board
         self._drain = drain
+        self._messenger = messenger
         self._since_s = int(time.time())
 
     def figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
@@ -152,6 +155,14 @@ class Live:
 
         status: dict[str, Any] = msgspec.to_builtins(trio.from_thread.run_sync(run))
         return status
+
+    def raised_messages(self) -> list[dict[str, Any]]:
+        return [] if self._messenger is None else [msgspec.to_builtins(it) for it in self._messenger.raised]
+
+    def test_messages(self) -> list[dict[str, Any]]:
+        if self._messenger is None:
+            return []
+        return [msgspec.to_builtins(it) for it in trio.from_thread.run(self._messenger.test)]
 
     def upstream_status(self) -> list[dict[str, Any]]:
         status = trio.from_thread.run_sync(self._route_status)

@@ -25,6 +25,7 @@ GROUPS: Final = {
     "order": ("pool.cli.orders", "Hashrate orders: computing power that is sold."),
     "user": ("pool.cli.users", "Who may ask for what, in which role."),
     "token": ("pool.cli.tokens", "What programs show to be let in as a user."),
+    "message": ("pool.cli.messages", "What is told, to whom, and what is not for a while."),
     "change": ("pool.cli.changes", "Who changed what."),
     "rate": ("pool.cli.rates", "The price of work."),
     "ledger": ("pool.cli.ledger", "The double-entry book."),

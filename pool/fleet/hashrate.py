@@ -21,6 +21,7 @@ from stratum.tallies import MINED, RECORD, Verdict, merge
 WINDOWS_S: Final = (60, 300, 3600, 86_400)
 HASHES_PER_DIFFICULTY: Final = 1 << 32  # 15 ppm off; for eyes
 OFFLINE_S: Final = 300.0  # 50 shares missed at the usual aim
+REJECTED_S: Final = 300.0  # one of WINDOWS_S: rejected work is told as a share of all of it
 UPDATE_S: Final = 5.0  # how often tallies are added; the shortest window is twelve of these
 PENDING_MAX: Final = 10_000  # commits between two updates, at most; more are added at once
 GROWTH: Final = 1024  # workers that room is made for at a time
@@ -115,6 +116,7 @@ class HashrateBook:
         self._container_of = np.zeros(0, dtype=np.intp)  # 0: nobody has asked yet
         self._since_s = np.zeros(0)  # first heard of, for the correction
         self._last_s = np.zeros(0)  # of the last good share; -inf: never
+        self._rejected = np.zeros(0)  # work of REJECTED_S that was good for nothing, H/s
 
     def add(self, tallies: bytes, now_s: float) -> None:
         """A committed batch."""
@@ -138,6 +140,10 @@ class HashrateBook:
         hashes = np.bincount(worker[good], weights=work, minlength=self._room) * HASHES_PER_DIFFICULTY
         self._last_s[worker[good]] = now_s
         rate = hashes / elapsed_s
+        bad = np.exp2(records["difficulty_log2"][~good].astype(float)) * records["count"][~good]
+        bad_hps = np.bincount(worker[~good], bad, self._room) * HASHES_PER_DIFFICULTY / elapsed_s
+        kept = np.exp(-elapsed_s / REJECTED_S)
+        self._rejected = self._rejected * kept + bad_hps * (1 - kept)
         for column, window_s in enumerate(WINDOWS_S):
             kept = np.exp(-elapsed_s / window_s)
             self._averages[:, column] = self._averages[:, column] * kept + rate * (1 - kept)
@@ -151,6 +157,7 @@ class HashrateBook:
         self._counts = np.vstack((self._counts, np.zeros((more, len(COUNTS)), dtype=np.int64)))
         self._container_of = np.concatenate((self._container_of, np.zeros(more, dtype=np.intp)))
         self._since_s = np.concatenate((self._since_s, np.full(more, since_s)))
+        self._rejected = np.concatenate((self._rejected, np.zeros(more)))
         self._last_s = np.concatenate((self._last_s, np.full(more, -np.inf)))
 
     def rates_hps(self, now_s: float) -> Floats:
@@ -173,6 +180,15 @@ class HashrateBook:
         rates = self.rates_hps(now_s)
         ages_s = np.maximum(now_s - self._last_s, 0.0)
         return rates[:, WINDOWS_S.index(300)].copy(), rates[:, WINDOWS_S.index(3600)].copy(), ages_s
+
+    def rejected_hps(self, now_s: float) -> Floats:
+        """By worker number as in `machines`: the average of 5 min of work that came and was good for nothing,
+        corrected likewise."""
+        self._make_room(max(self._registry.workers, default=0), now_s)
+        self.update(now_s)
+        age_s = np.maximum(now_s - self._since_s, 1.0)
+        corrected: Floats = self._rejected / -np.expm1(-age_s / REJECTED_S)
+        return corrected
 
     def by_worker(self, now_s: float) -> HashrateTable:
         """Every known worker."""

@@ -111,6 +111,14 @@ class Certificate:
             log.error("certificate_not_valid", certificate=self._files[0], reason=self.problem)
 
 
+def valid_until_s(certificate: str) -> float:
+    """When the certificate ends that is in the file now, in Unix seconds. Raises BadCertificate."""
+    try:
+        return x509.load_pem_x509_certificates(_read(certificate))[0].not_valid_after_utc.timestamp()
+    except ValueError as error:
+        raise BadCertificate(f"cannot use the certificate {certificate}: {error}") from None
+
+
 def _load(certificate: str, key: str) -> _Loaded:
     pem, _ = _read(certificate), _read(key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -44,6 +44,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "order.show",
         "user.list",
         "user.show",
+        "message.list",
         "change.list",
         "drain.show",
     ),
@@ -57,6 +58,8 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "trace.show",
         "drain.begin",
         "drain.end",
+        "message.silence",
+        "message.test",
     ),
     Role.PAYER: (
         "tenant.add",
@@ -152,7 +155,7 @@ def test_a_command_takes_its_role_before_anything_is_looked_at(name: str, role: 
 def test_what_moves_money_or_makes_users_is_no_operators(name: str) -> None:
     command = COMMANDS[name]
     if isinstance(command, Change) and not name.startswith(("container.", "worker.", "trace.", "drain.")):
-        safe = {"tenant.set-status", "upstream.switch", "token.create", "token.revoke"}
+        safe = {"tenant.set-status", "message.silence", "upstream.switch", "token.create", "token.revoke"}
         assert (command.least.rank >= Role.PAYER.rank) != (name in safe)
     assert command.least.rank >= Role.TENANT.rank
 

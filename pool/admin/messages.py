@@ -1,0 +1,89 @@
+"""The operator's commands for messages, each once: what is wrong now, what is silenced, and whether messages
+arrive.
+
+A silence is kept in the record of changes and nowhere else (`pool.messages.silences`).
+Must not know: sockets, terminals, how a message is sent.
+"""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from pool.admin.desk import Desk, OperatorDesk, wall_s
+from pool.books.changes import State, note_change
+from pool.fleet.rows import RegistryError
+from pool.messages.silences import REASON_CHARS_MAX, SILENCE_S_MAX, newest_silences, subject_problem
+
+
+class MessageList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class MessageSilence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`for_s` 0 ends it."""
+
+    subject: str
+    for_s: int
+    reason: str
+
+
+class MessageTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+def message_list(desk: Desk, it: MessageList) -> Any:
+    """What is silenced; and what is wrong, where a pool runs that tells somebody."""
+    now_s = wall_s()
+    silences = desk.read(lambda connection: newest_silences(connection, now_s))
+    rows: list[dict[str, Any]] = [
+        {
+            "kind": "silence",
+            "subject": silence.subject,
+            "since_at_s": silence.made_at_s,
+            "until_at_s": silence.until_at_s,
+            "by": silence.by,
+            "words": silence.reason,
+        }
+        for silence in silences
+        if silence.until_at_s > now_s
+    ]
+    return rows + ([] if desk.live is None else desk.live.raised_messages())
+
+
+def message_silence(desk: OperatorDesk, it: MessageSilence) -> Any:
+    problem = subject_problem(it.subject)
+    if problem is not None:
+        raise RegistryError(problem)
+    if not 0 <= it.for_s <= SILENCE_S_MAX:
+        raise RegistryError(f"a silence is up to {SILENCE_S_MAX // 86_400} days")
+    if not it.reason.strip() or len(it.reason) > REASON_CHARS_MAX:
+        raise RegistryError(f"a silence has a reason, of up to {REASON_CHARS_MAX} characters")
+    now_s = wall_s()
+    became = {"until_at_s": now_s + it.for_s, "reason": it.reason.strip()}
+    with desk.store.write() as connection:  # the record of it is all that there is of it
+        note_change(
+            connection,
+            by=desk.by,
+            source=desk.caller.source,
+            command=desk.command,
+            subject=it.subject,
+            was=None,
+            became=became,
+            now_s=now_s,
+        )
+    return {"subject": it.subject, "by": desk.by, **became}
+
+
+def message_test(desk: Desk, it: MessageTest) -> Any:
+    """What everybody answered who is told; nobody is, where no pool runs."""
+    return [] if desk.live is None else desk.live.test_messages()
+
+
+def silenced(it: MessageSilence) -> str:
+    return it.subject
+
+
+def silence_state(connection: Connection, subject: str) -> State:
+    """Never asked for: the command writes its own record."""
+    return None

@@ -1,0 +1,152 @@
+"""The kinds of messages: how bad each is, whose doing it can be, and what its titles say.
+
+Invariant: what a thief would do (another address, a silence) can neither be silenced nor be crowded out by
+what strangers do. Must not know: when a message is due.
+"""
+
+import enum
+from typing import Final
+
+import msgspec
+
+from pool.messages.message import Happened, Severity
+
+
+class Cause(enum.Enum):
+    """Who can bring messages of a kind about, in any number: each has a bound of its own an hour."""
+
+    MACHINES = "machines"  # whoever reaches the port and knows a tenant's name
+    HOUSE = "house"  # nodes, upstreams, disks
+    PEOPLE = "people"  # who has the books' trust; and the chain, which gives few blocks
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """Titles have {} for the name of one, or the number of several."""
+
+    severity: Severity
+    cause: Cause
+    silenceable: bool = True
+    raised: tuple[str, str]
+    recovered: tuple[str, str] = ("", "")
+
+    def title(self, happened: Happened, names: list[str]) -> str:
+        one, many = self.recovered if happened is Happened.RECOVERED else self.raised
+        title = one.format(names[0]) if len(names) == 1 else many.format(len(names))
+        return f"Still: {title}" if happened is Happened.REMINDER else title
+
+
+KINDS: Final = {
+    "all-offline": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.MACHINES,
+        raised=("all machines are offline", "{} times all machines are offline"),
+        recovered=("machines mine again", "machines mine again"),
+    ),
+    "site-offline": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.MACHINES,
+        raised=("site {} is offline", "{} sites are offline"),
+        recovered=("site {} mines again", "{} sites mine again"),
+    ),
+    "container-offline": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.MACHINES,
+        raised=("container {} is offline", "{} containers are offline"),
+        recovered=("container {} mines again", "{} containers mine again"),
+    ),
+    "machines-gone": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.MACHINES,
+        raised=("machines of container {} did not come back", "machines of {} containers did not come back"),
+    ),
+    "under-nameplate": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.MACHINES,
+        raised=("container {} is under its nameplate", "{} containers are under their nameplates"),
+        recovered=("container {} has its nameplate again", "{} containers have their nameplates again"),
+    ),
+    "tenant-rejects": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.MACHINES,
+        raised=("work of tenant {} is rejected", "work of {} tenants is rejected"),
+        recovered=("work of tenant {} is good again", "work of {} tenants is good again"),
+    ),
+    "container-rejects": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.MACHINES,
+        raised=("work of container {} is rejected", "work of {} containers is rejected"),
+        recovered=("work of container {} is good again", "work of {} containers is good again"),
+    ),
+    "no-job": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.HOUSE,
+        raised=("miners get no new work", "miners get no new work"),
+        recovered=("miners get work again", "miners get work again"),
+    ),
+    "node-down": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=("node {} is down", "{} nodes are down"),
+        recovered=("node {} is up again", "{} nodes are up again"),
+    ),
+    "upstream-down": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=("upstream {} is down", "{} upstreams are down"),
+        recovered=("upstream {} serves again", "{} upstreams serve again"),
+    ),
+    "order-short": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=("order {} is short", "{} orders are short"),
+        recovered=("order {} is delivered in full", "{} orders are delivered in full"),
+    ),
+    "books-away": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.HOUSE,
+        raised=("the database does not answer", "the database does not answer"),
+        recovered=("the database answers again", "the database answers again"),
+    ),
+    "journal-failed": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.HOUSE,
+        silenceable=False,
+        raised=("the journal failed and the pool has stopped",) * 2,
+        recovered=("the pool runs again after its journal failed",) * 2,
+    ),
+    "disk-full": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.HOUSE,
+        raised=("the disk of the pool is nearly full", "the disk of the pool is nearly full"),
+        recovered=("the disk of the pool has room again", "the disk of the pool has room again"),
+    ),
+    "certificate-ends": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=("the certificate of {} is about to end", "the certificates of {} listeners are about to end"),
+        recovered=("the certificate of {} is renewed", "the certificates of {} listeners are renewed"),
+    ),
+    "block-found": Kind(
+        severity=Severity.INFO,
+        cause=Cause.PEOPLE,
+        raised=("block {} found", "{} blocks found"),
+    ),
+    "waiting": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.PEOPLE,
+        raised=("{} waits for a person", "{} payouts and proposals wait for a person"),
+        recovered=("{} waits no longer", "{} payouts and proposals wait no longer"),
+    ),
+    "address-changed": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.PEOPLE,
+        silenceable=False,
+        raised=("payout address of {} changed", "payout addresses of {} tenants changed"),
+    ),
+    "silenced": Kind(
+        severity=Severity.INFO,
+        cause=Cause.PEOPLE,
+        silenceable=False,
+        raised=("{} is silenced", "{} silences"),
+    ),
+}

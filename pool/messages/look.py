@@ -1,0 +1,71 @@
+"""What a pool does at one moment, in plain values: all that conditions are judged by.
+
+Must not know: where the values are from, and what is made of them.
+"""
+
+import msgspec
+
+
+class ContainerLook(msgspec.Struct, frozen=True, kw_only=True):
+    """A container of a tenant. `usual`: machines that had a share within a day; `mining`: within minutes."""
+
+    name: str  # tenant.container
+    tenant: str
+    site: str | None
+    usual: int
+    mining: int
+    hashrate_hps: float  # of five minutes
+    rejected_hps: float  # likewise: work that was done and is good for nothing
+    nameplate_hps: float | None
+
+
+class NodeLook(msgspec.Struct, frozen=True):
+    name: str
+    up: bool
+    reason: str
+
+
+class UpstreamLook(msgspec.Struct, frozen=True):
+    """`away_s`: for how long no endpoint has served, None while one does."""
+
+    name: str
+    away_s: float | None
+    reason: str
+    diverted: bool
+
+
+class OrderLook(msgspec.Struct, frozen=True):
+    name: str
+    supply_hps: float
+    shortage_hps: float  # 0.0 within the tolerance
+
+
+class CertificateLook(msgspec.Struct, frozen=True):
+    """`left_s` None: it cannot be read, `words` say why."""
+
+    listener: str
+    left_s: float | None
+    words: str
+
+
+class WaitingLook(msgspec.Struct, frozen=True):
+    """What a second person has to say yes or no to."""
+
+    subject: str  # payout/12, proposal/3
+    since_s: float
+    words: str
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it. What needs the books is empty, and `books_away` true, where they did not answer."""
+
+    running_s: float  # since the start
+    job_age_s: float  # of our own work; since the start where there was none yet
+    containers: tuple[ContainerLook, ...] = ()
+    nodes: tuple[NodeLook, ...] = ()
+    upstreams: tuple[UpstreamLook, ...] = ()
+    orders: tuple[OrderLook, ...] = ()
+    waiting: tuple[WaitingLook, ...] = ()
+    certificates: tuple[CertificateLook, ...] = ()
+    disk_free_bytes: int | None = None
+    books_away: bool = False

@@ -1,0 +1,232 @@
+"""Messages of a pool with real books: what they say is told once, whatever is restarted, restored or away.
+
+A look is asked for, a minute of the wall clock apart; threads do what they do.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import trio
+from sqlalchemy.exc import OperationalError
+
+from payouts.income import Block, record_block
+from payouts.rates import Scheme
+from pool.admin.commands import execute
+from pool.admin.desk import Desk
+from pool.books.store import Store
+from pool.fleet.rows import RegistryError, TenantTerms, add_tenant, set_address
+from pool.messages.conditions import START_S, Thresholds
+from pool.messages.look import NodeLook
+from pool.messages.message import Message, Severity
+from pool.messages.messenger import Figures, MachineFigures, Messenger
+from pool.messages.outbox import Outbox, Receiver
+from pool.messages.receiver import Sender
+from pool.messages.settings import MessageSettings
+from pool.messages.webhook import Webhook
+from pool.people.roles import host_account
+from tests.fixtures.databases import store_in
+
+SETTINGS = MessageSettings(receivers=(), remind_s=8 * 3600.0, thresholds=Thresholds(disk_free_gib=0.1))
+TERMS = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
+FIRST, SECOND = (
+    "bcrt1qqqqsyqcyq5rqwzqfpg9scrgwpugpzysnard0ew",
+    "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm",
+)
+NOBODY = MachineFigures(
+    workers=np.zeros(0, dtype=np.int64),
+    containers=np.zeros(0, dtype=np.int64),
+    ages_s=np.zeros(0),
+    hashrates_hps=np.zeros(0),
+    rejected_hps=np.zeros(0),
+)
+
+
+class House:
+    """A messenger on these books, whose messages are kept."""
+
+    def __init__(self, directory: Path, store: Store) -> None:
+        self.directory, self.store = directory, store
+        self.now_s = time.time()
+        self.failed = False
+        self.nodes: tuple[NodeLook, ...] = (NodeLook("first", True, ""),)
+        self.messages: list[Message] = []
+        self.start()
+
+    def start(self) -> None:
+        async def send(sender: Sender, message: Message) -> None:
+            self.messages.append(message)
+
+        receiver = Receiver("1 (test)", Webhook("http://127.0.0.1:1", b""), Severity.INFO)
+        self.outbox = Outbox([receiver], send=send)
+        self.messenger = Messenger(
+            SETTINGS,
+            self.store,
+            self.directory,
+            (),
+            figures=self._figures,
+            journal_failed=lambda: self.failed,
+            machine_name=lambda number: f"acme.c01.u{number}",
+            outbox=self.outbox,
+            wall_clock=lambda: self.now_s,
+        )
+
+    def _figures(self) -> Figures:
+        return Figures(
+            running_s=START_S, job_age_s=1.0, machines=NOBODY, nodes=self.nodes, upstreams=(), orders=()
+        )
+
+    async def restart(self) -> None:
+        self.start()
+        await self.messenger.remember()
+
+    async def looks(self, minutes: int = 1) -> list[str]:
+        """Titles of what is told."""
+        told: list[str] = []
+        for _ in range(minutes):
+            self.now_s += 60
+            await self.messenger.look()
+            (receiver,) = self.outbox.receivers
+            told += [it.title for it in receiver.queue]
+            self.messages += receiver.queue
+            receiver.queue.clear()
+        return told
+
+    def give(self, name: str, **params: Any) -> Any:
+        body = msgspec.json.encode(params)
+        return execute(Desk(self.store, "regtest"), name, body, host_account("eve", "alone"))
+
+    def found(self, height: int) -> None:
+        block = Block(
+            hash=f"{height:064x}", height=height, income_sat=1, worker_id=None, found_at_s=int(self.now_s)
+        )
+        with self.store.write() as connection:
+            record_block(connection, block, int(self.now_s))
+
+    def set_address(self, address: str) -> None:
+        with self.store.write() as connection:
+            set_address(connection, "acme", address, network="regtest", by="eve", now_s=int(self.now_s))
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with closing(store_in(tmp_path)) as store:
+        with store.write() as connection:
+            add_tenant(connection, "acme", TERMS, by="ann", now_s=int(time.time()))
+        yield House(tmp_path, store)
+
+
+async def test_what_was_booked_before_is_no_news_and_what_is_booked_is_told_once(house: House) -> None:
+    house.found(100)
+    house.set_address(FIRST)
+    assert await house.looks(2) == []
+    house.found(101)
+    assert await house.looks(2) == ["block 101 found"]
+    house.set_address(SECOND)
+    assert await house.looks(2) == ["payout address of acme changed"]
+    text = house.messages[-1].text
+    assert SECOND in text
+    assert "by eve" in text
+    assert "in 72 h" in text
+    await house.restart()
+    assert await house.looks(2) == []
+    house.found(102)
+    house.found(103)
+    await house.restart()
+    assert await house.looks(2) == ["2 blocks found"], "what happened while nobody looked is told too"
+
+
+async def test_books_that_were_restored_hide_no_new_address(house: House) -> None:
+    await house.looks()
+    house.set_address(FIRST)
+    assert len(await house.looks()) == 1
+    path = house.directory / "messages.json"
+    path.write_bytes(path.read_bytes().replace(b'"address":1', b'"address":900'))
+    await house.restart()
+    await house.looks()
+    house.set_address(SECOND)
+    assert await house.looks() == ["payout address of acme changed"]
+
+
+async def test_a_silence_is_told_holds_and_ends(house: House) -> None:
+    await house.looks()
+    house.give("message.silence", subject="node/first", for_s=3600, reason="a new disk")
+    house.nodes = (NodeLook("first", False, "refused"),)
+    assert await house.looks(50) == ["node/first is silenced"]
+    assert house.messages[-1].text == "node/first for 60 min, by eve: a new disk"
+    assert [it["subject"] for it in house.give("message.list")] == ["node/first"]
+    assert await house.looks(20) == ["node first is down"]
+    house.give("message.silence", subject="all", for_s=604_800, reason="x")
+    house.give("message.silence", subject="all", for_s=0, reason="done")
+    assert await house.looks() == ["2 silences"]
+    assert "all no longer, by eve: done" in house.messages[-1].text
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"subject": "acme", "for_s": 60, "reason": "x"}, "'acme' is no subject: container/NAME"),
+        ({"subject": "container/", "for_s": 60, "reason": "x"}, "is no subject"),
+        ({"subject": "all", "for_s": 604_801, "reason": "x"}, "a silence is up to 7 days"),
+        ({"subject": "all", "for_s": -1, "reason": "x"}, "a silence is up to 7 days"),
+        ({"subject": "all", "for_s": 60, "reason": " "}, "a silence has a reason"),
+        ({"subject": "all", "for_s": 60, "reason": "x" * 201}, "a silence has a reason"),
+    ],
+)
+def test_a_silence_that_cannot_be_is_refused_in_words(
+    house: House, params: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(RegistryError, match=words):
+        house.give("message.silence", **params)
+
+
+async def test_a_restart_tells_nothing_again(house: House) -> None:
+    house.nodes = (NodeLook("first", False, "refused"),)
+    assert await house.looks(3) == ["node first is down"]
+    await house.restart()
+    assert await house.looks(10) == []
+    house.nodes = (NodeLook("first", True, ""),)
+    await house.restart()
+    assert await house.looks(10) == ["node first is up again"]
+
+
+async def test_a_memory_that_cannot_be_read_is_an_empty_one(house: House) -> None:
+    house.nodes = (NodeLook("first", False, "refused"),)
+    await house.looks(3)
+    (house.directory / "messages.json").write_bytes(b'{"memory": 5}')
+    await house.restart()
+    assert await house.looks(3) == ["node first is down"]
+
+
+async def test_books_that_are_away_are_told_and_everything_else_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.looks()
+
+    def away() -> Any:
+        raise OperationalError("SELECT", {}, Exception("server closed the connection"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house.store, "read", away)
+        house.nodes = (NodeLook("first", False, "refused"),)
+        assert await house.looks(3) == ["node first is down", "the database does not answer"]
+    assert await house.looks() == ["the database answers again"]
+
+
+async def test_a_journal_that_failed_has_last_words_and_the_next_pool_says_that_it_runs(house: House) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.messenger.run)
+        await trio.testing.wait_all_tasks_blocked()
+        house.failed = True
+        nursery.cancel_scope.cancel()
+    assert [it.title for it in house.messages] == ["the journal failed and the pool has stopped"]
+    house.failed = False
+    await house.restart()
+    assert await house.looks(3) == ["the pool runs again after its journal failed"]
+    await house.restart()
+    assert await house.looks(3) == []
