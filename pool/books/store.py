@@ -260,7 +260,7 @@ def _set_up_sqlite(connection: sqlite3.Connection) -> None:
 def _text(encoded: bytes) -> str:
     """Bytes that are no text, which only a stranger's hand puts there, hide no other row and are told.
 
-    It is asked for each text of each row: to name how errors are told takes three times as long.
+    It is asked for each text of each row: to name how errors are told takes more than twice as long.
     """
     try:
         return encoded.decode()
