@@ -121,7 +121,6 @@ class Pool:
             connection_limits=self.miners.connection_limits,
             server=self._server,
         )
-
         self._started_s = trio.current_time()
         self._messenger = None if config.messages is None else self._told(config.messages, wall_clock)
 

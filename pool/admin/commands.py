@@ -48,7 +48,6 @@ from pool.admin.messages import (
     message_list,
     message_silence,
     message_test,
-    silence_state,
     silenced,
 )
 from pool.admin.operators import ALONE
@@ -115,7 +114,7 @@ from pool.admin.tokens import (
     token_state,
     tokens_of,
 )
-from pool.admin.traces import TraceShow, TraceStart, trace_show, trace_start, trace_state, traced
+from pool.admin.traces import TraceShow, TraceStart, trace_show, trace_start, traced
 from pool.admin.upstreams import (
     UpstreamAdd,
     UpstreamList,
@@ -189,7 +188,7 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "worker.list": Question(WorkerList, worker_list, TENANT, worker_list_of),
     "worker.show": Question(WorkerShow, worker_show, TENANT, worker_show_of),
     "worker.remove": Change(WorkerRemove, worker_remove, named_worker, worker_state, OPERATOR),
-    "trace.start": Change(TraceStart, trace_start, traced, trace_state, OPERATOR, makes_books=False),
+    "trace.start": Change(TraceStart, trace_start, traced, no_state, OPERATOR, makes_books=False),
     "trace.show": Question(TraceShow, trace_show, OPERATOR),
     # Whose accounts upstreams have decides whom machines work for.
     "upstream.add": Change(UpstreamAdd, upstream_add, named, upstream_state, PAYER),
@@ -213,7 +212,7 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "drain.end": Change(DrainEnd, drain_end, the_pool, no_state, OPERATOR, makes_books=False),
     "drain.show": Question(DrainShow, drain_show),
     "message.list": Question(MessageList, message_list),
-    "message.silence": Change(MessageSilence, message_silence, silenced, silence_state, OPERATOR),
+    "message.silence": Change(MessageSilence, message_silence, silenced, no_state, OPERATOR),
     "message.test": Question(MessageTest, message_test, OPERATOR),  # it is sent to people
     "change.list": Question(ChangeList, change_list),
     "lease.show": Question(LeaseShow, lease_show, PAYER),  # for payouts, which write beside the pool

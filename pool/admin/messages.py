@@ -8,10 +8,8 @@ Must not know: sockets, terminals, how a message is sent.
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection
 
 from pool.admin.desk import Desk, OperatorDesk, wall_s
-from pool.books.changes import State, note_change
 from pool.fleet.rows import RegistryError
 from pool.messages.silences import REASON_CHARS_MAX, SILENCE_S_MAX, newest_silences, subject_problem
 
@@ -59,19 +57,8 @@ def message_silence(desk: OperatorDesk, it: MessageSilence) -> Any:
         raise RegistryError(f"a silence is up to {SILENCE_S_MAX // 86_400} days")
     if not it.reason.strip() or len(it.reason) > REASON_CHARS_MAX:
         raise RegistryError(f"a silence has a reason, of up to {REASON_CHARS_MAX} characters")
-    now_s = wall_s()
-    became = {"until_at_s": now_s + it.for_s, "reason": it.reason.strip()}
-    with desk.store.write() as connection:  # the record of it is all that there is of it
-        note_change(
-            connection,
-            by=desk.by,
-            source=desk.caller.source,
-            command=desk.command,
-            subject=it.subject,
-            was=None,
-            became=became,
-            now_s=now_s,
-        )
+    became = {"until_at_s": wall_s() + it.for_s, "reason": it.reason.strip()}
+    desk.note(None, became)  # the record of it is all that there is of it
     return {"subject": it.subject, "by": desk.by, **became}
 
 
@@ -82,8 +69,3 @@ def message_test(desk: Desk, it: MessageTest) -> Any:
 
 def silenced(it: MessageSilence) -> str:
     return it.subject
-
-
-def silence_state(connection: Connection, subject: str) -> State:
-    """Never asked for: the command writes its own record."""
-    return None

@@ -51,6 +51,7 @@ def the_pool(it: object) -> str:
 
 
 def no_state(connection: Connection, subject: str) -> State:
+    """Of a change that is not in the books: its command notes by itself what was and what became."""
     return {}
 
 

@@ -9,11 +9,9 @@ from ipaddress import ip_address
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection
 
 from pool.admin.desk import Desk, LivePool, OperatorDesk
 from pool.admin.machines import WorkerShow, worker_show
-from pool.books.changes import State
 from pool.fleet.rows import RegistryError
 from stratum.miners.traces import TRACE_S_MAX, TooManyTraces
 
@@ -41,7 +39,7 @@ def trace_start(desk: OperatorDesk, it: TraceStart) -> Any:
         raise RegistryError(f"a trace takes 1 to {TRACE_S_MAX} seconds, and not {it.seconds}")
     address = None if it.address is None else _address(it.address)
     worker = None if it.name is None else worker_show(desk, WorkerShow(it.name))["id"]
-    desk.write(lambda connection: None)  # who looks at whose lines is written down, before he does
+    desk.note({}, {})  # who looks at whose lines is written down, before he does
     try:
         return {"trace": live.start_trace(worker, address, it.seconds), "seconds": it.seconds}
     except TooManyTraces as error:
@@ -58,11 +56,6 @@ def trace_show(desk: Desk, it: TraceShow) -> Any:
 
 def traced(it: TraceStart) -> str:
     return it.name or it.address or ""
-
-
-def trace_state(connection: Connection, subject: str) -> State:
-    """Nothing in the books is another: what is written down is who looked."""
-    return {}
 
 
 def _live(desk: Desk) -> LivePool:

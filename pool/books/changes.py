@@ -147,10 +147,7 @@ def states(row: Mapping[Any, Any]) -> tuple[State, State]:
 
 
 def _told(row: Mapping[Any, Any]) -> ChangeRow:
-    told = {
-        name: row[name]
-        for name in ("id", "changed_at_s", "changed_by", "source", "command", "subject", "hash")
-    }
+    told = {name: row[name] for name in TOLD}
     try:
         was, became = states(row)
     except Unreadable as error:
