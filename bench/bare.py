@@ -12,13 +12,13 @@ from stratum._engine import Engine
 from stratum.difficulty import DIFF1, DIFFICULTY_LOG2_MIN
 from stratum.job import Solution, Work
 from stratum.miners.channel import Channel, JobIds
-from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits
 from stratum.miners.contracts import Admitted, Refusal, Services
 from stratum.miners.extranonce import ExtranonceSpace
-from stratum.miners.listeners import Endpoint, Server
+from stratum.miners.listening.listeners import Endpoint, Server
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.owner import Owner
 from stratum.miners.switchboard import BoardLimits, Switchboard
+from stratum.miners.turns.connection_limits import ConnectionBounds, ConnectionLimits
 from stratum.miners.vardiff import VardiffPolicy
 
 BRANCHES = 12

@@ -18,8 +18,8 @@ from pool.config import PoolConfig
 from pool.data_dir import DataDirError, admin_socket
 from pool.messages.messenger import receivers_of
 from pool.settings_file import BadConfig
-from stratum.miners.certificate import BadCertificate, Certificate
-from stratum.miners.listeners import BadEndpoint, Endpoint, open_listener
+from stratum.miners.listening.certificate import BadCertificate, Certificate
+from stratum.miners.listening.listeners import BadEndpoint, Endpoint, open_listener
 
 CHECK_TIMEOUT_S = 35.0  # a little more than one answer of a node may take
 

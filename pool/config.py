@@ -27,10 +27,10 @@ from pool.settings_file import path_in, read_settings
 from pool.settings_tables import AdminTable, DatabaseTable, File, NodeTable, StratumTable, WebTable, bare
 from pool.treasury.settings import PayoutSettings
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
-from stratum.miners.connection_limits import ConnectionBounds
-from stratum.miners.listeners import Endpoint, Network, is_this_host
+from stratum.miners.listening.listeners import Endpoint, Network, is_this_host
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits
+from stratum.miners.turns.connection_limits import ConnectionBounds
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.upstream.failover import UpstreamSettings
 

@@ -37,7 +37,7 @@ from pool.regtest.server import RegtestOptions, serve_regtest
 from pool.reports.figures import hashrate
 from pool.swarm.fleet import SwarmOptions, SwarmStats, run_swarm
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
-from stratum.miners.listeners import Endpoint
+from stratum.miners.listening.listeners import Endpoint
 from stratum.miners.vardiff import VardiffPolicy
 
 log = structlog.get_logger()

@@ -47,7 +47,7 @@ from pool.web.access import web_app
 from pool.web.commands import command_routes
 from pool.web.door import Door
 from pool.web.health import health_routes
-from stratum.miners.listeners import Server
+from stratum.miners.listening.listeners import Server
 from stratum.miners.switchboard import Switchboard
 
 log = structlog.get_logger()

@@ -18,11 +18,11 @@ import trio
 
 from payouts.ratebook import newest_fee_basis
 from pool.block_submission import BlockSubmission
-from pool.books import rate_epochs
 from pool.books.bookkeeper import Bookkeeper
-from pool.books.credit_book import CreditBook
-from pool.books.forwarded_shares import ForwardedShares
-from pool.books.journal import Journal
+from pool.books.journal import rate_epochs
+from pool.books.journal.credit_book import CreditBook
+from pool.books.journal.forwarded_shares import ForwardedShares
+from pool.books.journal.journal import Journal
 from pool.books.store import Store
 from pool.chain.blocks import BlockResult, BlockSubmitter
 from pool.chain.fee_watch import FeeWatch
@@ -45,11 +45,11 @@ from pool.routing.proxy import Proxy
 from pool.routing.solo import SoloChannels
 from stratum._engine import Engine
 from stratum.miners.channel import Channel, JobIds, WorkSource
-from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits
 from stratum.miners.contracts import Services
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.silent_machines import SilentMachines
 from stratum.miners.switchboard import Switchboard
+from stratum.miners.turns.connection_limits import ConnectionBounds, ConnectionLimits
 from stratum.upstream.shares import UNRESOLVED_MAX
 
 log = structlog.get_logger()

@@ -9,12 +9,12 @@ from typing import Final
 import msgspec
 import trio
 
-from pool.books.journal import Journal
+from pool.books.journal.journal import Journal
 from pool.books.lease_watch import LeaseWatch
 from pool.chain.node_set import NodeSet
 from pool.chain.template_watch import TemplateWatch
-from stratum.miners.connection_limits import ConnectionLimits
-from stratum.miners.listeners import Server
+from stratum.miners.listening.listeners import Server
+from stratum.miners.turns.connection_limits import ConnectionLimits
 
 TEMPLATE_AGE_MAX_S: Final = 120.0  # they come every half minute: four in a row have not
 COMMIT_MAX_S: Final = 5.0  # a commit is milliseconds, and shares wait for it

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from pool.admin.desk import Desk
-from pool.books.changes import newest_changes
+from pool.books.changes.changes import newest_changes
 
 
 class ChangeList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -129,7 +129,7 @@ from pool.admin.upstreams import (
     upstream_switch,
 )
 from pool.books.book import bound_network
-from pool.books.changes import State
+from pool.books.changes.changes import State
 from pool.books.store import open_store
 from pool.fleet.rows import RegistryError
 from pool.people.roles import Caller, Role, host_account

@@ -11,13 +11,13 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 import msgspec
 from sqlalchemy import Connection
 
-from pool.books.changes import State, note_change
+from pool.books.changes.changes import State, note_change
 from pool.books.store import Store
 from pool.fleet.hashrate import WINDOWS_S, Hashrate
 from pool.fleet.registry import ContainerRecord, UnlistedWorker
 from pool.fleet.rows import RegistryError, TenantView
 from pool.people.roles import Caller
-from stratum.miners.traces import TraceView
+from stratum.miners.traces.traces import TraceView
 
 ROWS_MAX: Final = 1_000  # workers in one answer; the next page starts after the last name
 DAY_S: Final = 86_400

@@ -20,7 +20,7 @@ from pool.messages.messenger import Messenger
 from pool.routing.drain import Drain, DrainStatus
 from pool.routing.status import RouteStatus
 from stratum.miners.switchboard import Switchboard
-from stratum.miners.traces import TooManyTraces, TraceView
+from stratum.miners.traces.traces import TooManyTraces, TraceView
 
 
 class Live:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from payouts.schemas.money import containers, sites, tenants, workers
 from pool.admin.desk import ROWS_MAX, Desk, OperatorDesk, figures_of, live_figures, wall_s
-from pool.books.changes import State
+from pool.books.changes.changes import State
 from pool.fleet import rows as registry_store
 from pool.fleet.registry import ContainerRecord, parse_worker_name
 from pool.fleet.rows import RegistryError

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from pool.admin.desk import Desk, OperatorDesk, routes_changed, valid, wall_s
-from pool.books.changes import State
+from pool.books.changes.changes import State
 from pool.orders import rows as order_store
 from pool.orders.rows import NewOrder, OrderView
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from pool.admin.desk import Desk, OperatorDesk, wall_s
 from pool.admin.operators import host_names
-from pool.books.changes import State
+from pool.books.changes.changes import State
 from pool.fleet.rows import RegistryError
 from pool.people import users
 

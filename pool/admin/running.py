@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from pool.admin.desk import Desk, LivePool, OperatorDesk
-from pool.books.changes import State
+from pool.books.changes.changes import State
 from pool.fleet.rows import RegistryError
 from pool.routing.drain import OVER_S_MAX, OVER_S_MIN
 

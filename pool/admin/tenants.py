@@ -17,7 +17,7 @@ from payouts.schemas.money import rates as tenant_rates
 from payouts.solo import address_at
 from payouts.statements.period import Period
 from pool.admin.desk import Desk, OperatorDesk, figures_of, live_figures, network_of, wall_s
-from pool.books.changes import State
+from pool.books.changes.changes import State
 from pool.fleet import rows as registry_store
 from pool.fleet.rows import RegistryError, TenantTerms, TenantView
 from pool.people.roles import Caller

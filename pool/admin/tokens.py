@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from pool.admin.desk import Desk, OperatorDesk, wall_s
-from pool.books.changes import State
+from pool.books.changes.changes import State
 from pool.fleet.rows import RegistryError
 from pool.people import tokens
 from pool.people.roles import Caller, NotPermitted, Role

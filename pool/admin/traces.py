@@ -13,7 +13,7 @@ import msgspec
 from pool.admin.desk import Desk, LivePool, OperatorDesk
 from pool.admin.machines import WorkerShow, worker_show
 from pool.fleet.rows import RegistryError
-from stratum.miners.traces import TRACE_S_MAX, TooManyTraces
+from stratum.miners.traces.traces import TRACE_S_MAX, TooManyTraces
 
 
 class TraceStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

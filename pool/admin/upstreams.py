@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from pool.admin.desk import DAY_S, Desk, OperatorDesk, routes_changed, valid, wall_s
-from pool.books.changes import State
+from pool.books.changes.changes import State
 from pool.orders import rows as order_store
 from pool.upstreams import rows as upstream_store
 from pool.upstreams.rows import OWN_POOL, NewUpstream, UpstreamRecord

@@ -13,7 +13,7 @@ from payouts.batches.schema import payout_items
 from payouts.rates import subsidy_sat, target_from_nbits
 from payouts.schemas.book import book
 from payouts.schemas.money import tenant_addresses
-from pool.books.journal_schema import rate_epochs
+from pool.books.journal.schema import rate_epochs
 from pool.books.store import Store
 from pool.chain.addresses import BadAddress, script_for
 from pool.chain.networks import NETWORKS

@@ -31,7 +31,7 @@ from pool.books.block_watch import BlockWatch
 from pool.books.book import bind_signet
 from pool.books.database_waits import read_books, when_it_answers
 from pool.books.found_blocks import FILES_MAX, book_found_blocks, unknown_files
-from pool.books.rate_epochs import WorkPrice, open_epoch
+from pool.books.journal.rate_epochs import WorkPrice, open_epoch
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.chain.blocks import BlockResult, SubmitState
 from pool.chain.node_set import NodeSet

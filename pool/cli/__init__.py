@@ -1,1 +1,1 @@
-"""The command line, one file a noun."""
+"""The command line, a room a field, a file a noun; what all commands share is beside them."""

@@ -17,22 +17,22 @@ from pool.cli.standard_streams import OutputFailed, give_output_up
 
 # A group's file has its `app`. In the order of `angara --help`, after the commands that are no group's.
 GROUPS: Final = {
-    "tenant": ("pool.cli.tenants", "Custody clients: who they are, how and where they are paid."),
-    "site": ("pool.cli.sites", "Places where containers stand."),
-    "container": ("pool.cli.containers", "Containers and their nameplates."),
-    "worker": ("pool.cli.workers", "Machines as the pool knows them."),
-    "upstream": ("pool.cli.upstreams", "Other pools to mine on: proxy and orders."),
-    "order": ("pool.cli.orders", "Hashrate orders: computing power that is sold."),
-    "user": ("pool.cli.users", "Who may ask for what, in which role."),
-    "token": ("pool.cli.tokens", "What programs show to be let in as a user."),
-    "message": ("pool.cli.messages", "What is told, to whom, and what is not for a while."),
-    "change": ("pool.cli.changes", "Who changed what."),
-    "rate": ("pool.cli.rates", "The price of work."),
-    "ledger": ("pool.cli.ledger", "The double-entry book."),
-    "config": ("pool.cli.settings", "The settings."),
-    "db": ("pool.cli.database", "The database."),
-    "report": ("pool.cli.reports", "Statements and reports, from a pool's database."),
-    "payout": ("pool.cli.payouts", "Payout batches: one payment on the chain to many tenants."),
+    "tenant": ("pool.cli.fleet.tenants", "Custody clients: who they are, how and where they are paid."),
+    "site": ("pool.cli.fleet.sites", "Places where containers stand."),
+    "container": ("pool.cli.fleet.containers", "Containers and their nameplates."),
+    "worker": ("pool.cli.fleet.workers", "Machines as the pool knows them."),
+    "upstream": ("pool.cli.routing.upstreams", "Other pools to mine on: proxy and orders."),
+    "order": ("pool.cli.routing.orders", "Hashrate orders: computing power that is sold."),
+    "user": ("pool.cli.people.users", "Who may ask for what, in which role."),
+    "token": ("pool.cli.people.tokens", "What programs show to be let in as a user."),
+    "message": ("pool.cli.service.messages", "What is told, to whom, and what is not for a while."),
+    "change": ("pool.cli.people.changes", "Who changed what."),
+    "rate": ("pool.cli.bookkeeping.rates", "The price of work."),
+    "ledger": ("pool.cli.bookkeeping.ledger", "The double-entry book."),
+    "config": ("pool.cli.service.settings", "The settings."),
+    "db": ("pool.cli.bookkeeping.database", "The database."),
+    "report": ("pool.cli.reports.commands", "Statements and reports, from a pool's database."),
+    "payout": ("pool.cli.payouts.commands", "Payout batches: one payment on the chain to many tenants."),
 }
 HELP_CHARS_MAX: Final = 1000  # more than any sentence
 RUN_ON: Final = {"run", "demo", "regtest"}

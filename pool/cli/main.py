@@ -102,7 +102,7 @@ def drain(
     resume: Annotated[bool, typer.Option("--resume", help="Let miners in again.")] = False,
 ) -> None:
     """Before a restart: let no new miners in, and those who are here go in steps. Waits until they have."""
-    from pool.cli import draining
+    from pool.cli.service import draining
 
     if resume:
         draining.resume(books, form)

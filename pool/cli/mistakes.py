@@ -21,7 +21,7 @@ MISTAKES: Final = {
     "builtins.OSError": EXIT_MISTAKE,
     "pool.admin.client.NoAnswer": EXIT_MISTAKE,
     "pool.books.bookkeeper.BooksFailed": EXIT_MISTAKE,
-    "pool.books.journal.JournalFailed": EXIT_MISTAKE,
+    "pool.books.journal.journal.JournalFailed": EXIT_MISTAKE,
     "pool.cli.standard_streams.OutputFailed": EXIT_WRONG,
     "pool.cli.standard_streams.ReaderGone": EXIT_READER_GONE,
     "pool.data_dir.DataDirError": EXIT_MISTAKE,
@@ -31,8 +31,8 @@ MISTAKES: Final = {
     "pool.store_error.StoreError": EXIT_MISTAKE,
     "pool.treasury.wallet.BadWallet": EXIT_MISTAKE,
     "sqlalchemy.exc.SQLAlchemyError": EXIT_MISTAKE,
-    "stratum.miners.certificate.BadCertificate": EXIT_MISTAKE,
-    "stratum.miners.listeners.BadEndpoint": EXIT_MISTAKE,
+    "stratum.miners.listening.certificate.BadCertificate": EXIT_MISTAKE,
+    "stratum.miners.listening.listeners.BadEndpoint": EXIT_MISTAKE,
 }
 # Answers to a command that was given; a bug of ours in a process that runs on.
 ANSWERS: Final = {

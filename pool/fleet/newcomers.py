@@ -22,9 +22,9 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from stratum.miners.connection_limits import source_of
 from stratum.miners.contracts import Refusal
 from stratum.miners.owner import Owner
+from stratum.miners.turns.connection_limits import source_of
 
 # A rental proxy brings a handful of new workers at a time; each has a share within a minute, or never.
 NEW_PER_CONNECTION_MAX: Final = 16

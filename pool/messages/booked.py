@@ -23,7 +23,7 @@ from payouts.schemas.money import (
 )
 from payouts.schemas.orders import orders, upstreams
 from payouts.schemas.proposals import confirmations, proposals
-from pool.books.change_schema import changes
+from pool.books.changes.schema import changes
 from pool.messages.look import WaitingLook
 from pool.messages.message import WORDS_CHARS_MAX, plain
 from pool.messages.silences import SILENCE, newest_silences, silence_of

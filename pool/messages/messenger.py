@@ -39,8 +39,8 @@ from pool.orders.status import OrderStatus
 from pool.reports.figures import grouped
 from pool.settings_file import BadConfig
 from pool.upstreams.status import UpstreamStatus
-from stratum.miners.certificate import BadCertificate, valid_until_s
-from stratum.miners.listeners import Endpoint
+from stratum.miners.listening.certificate import BadCertificate, valid_until_s
+from stratum.miners.listening.listeners import Endpoint
 
 log = structlog.get_logger()
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, select
 
-from pool.books.change_schema import changes
-from pool.books.changes import Unreadable, states
+from pool.books.changes.changes import Unreadable, states
+from pool.books.changes.schema import changes
 
 SILENCE: Final = "message.silence"  # the command
 SILENCE_S_MAX: Final = 7 * 86_400  # what is to be silent for longer is to be put right, or removed

@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from pool.people.roles import Caller, NotPermitted, Role
 from pool.people.tokens import digest_of, digests, note_use, number_of, valid_token
 from pool.people.wrong_tokens import WrongTokens
-from stratum.miners.connection_limits import source_of
+from stratum.miners.turns.connection_limits import source_of
 
 USE_NOTED_S: Final = 60  # a use is written down at most once in this time: it is a commit of the books
 TOKEN_CHARS_MAX: Final = 128  # longer is none, and is not hashed

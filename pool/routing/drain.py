@@ -15,8 +15,8 @@ import msgspec
 import structlog
 import trio
 
-from stratum.miners.connection_limits import ConnectionLimits
 from stratum.miners.switchboard import Switchboard
+from stratum.miners.turns.connection_limits import ConnectionLimits
 
 log = structlog.get_logger()
 

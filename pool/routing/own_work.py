@@ -17,7 +17,7 @@ import trio
 from payouts.rates import Scheme, subsidy_sat
 from pool.books.book import WrongBook
 from pool.books.bookkeeper import Bookkeeper
-from pool.books.rate_epochs import WorkPrice
+from pool.books.journal.rate_epochs import WorkPrice
 from pool.chain.coinbase import SALT_BYTES_MAX, BadCoinbase
 from pool.chain.fee_watch import NO_BASIS, FeeWatch
 from pool.chain.networks import NETWORKS

@@ -14,8 +14,8 @@ import structlog
 import trio
 
 from pool.books.bookkeeper import Bookkeeper
-from pool.books.credit_book import CreditBook
-from pool.books.forwarded_shares import ForwardedShares
+from pool.books.journal.credit_book import CreditBook
+from pool.books.journal.forwarded_shares import ForwardedShares
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.config import PoolConfig
 from pool.fleet.hashrate import HashrateBook

@@ -54,7 +54,7 @@ from payouts.batches.rows import Act
 from payouts.batches.transaction import TxOutput
 from payouts.ledger import LedgerError
 from payouts.persons import CHAIN
-from pool.books.restores import note_reconciled, unreconciled_restore
+from pool.books.copies.restores import note_reconciled, unreconciled_restore
 from pool.treasury.books import PayoutBooks
 from pool.treasury.chain_node import Ancestry, ChainNode, Coin, PayoutNodes
 from pool.treasury.follower import Follower

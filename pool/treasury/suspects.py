@@ -38,7 +38,7 @@ from payouts.batches.psbt import Spend
 from payouts.batches.rows import Act
 from payouts.persons import CHAIN
 from payouts.schemas.money import tenants
-from pool.books.restores import unreconciled_restore
+from pool.books.copies.restores import unreconciled_restore
 from pool.treasury.books import PayoutBooks
 from pool.treasury.chain_node import ChainNode, Coin
 from pool.treasury.coins import CHANGE_SAT_MIN

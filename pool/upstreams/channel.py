@@ -20,8 +20,8 @@ import msgspec
 import structlog
 import trio
 
-from pool.books.forwarded_shares import Forwarded, ForwardedShares
-from pool.books.rate_epochs import WorkPrice
+from pool.books.journal.forwarded_shares import Forwarded, ForwardedShares
+from pool.books.journal.rate_epochs import WorkPrice
 from pool.chain.blocks import log_found
 from pool.upstreams.past_tips import PastTips
 from pool.upstreams.prefix_spaces import PrefixSpaces

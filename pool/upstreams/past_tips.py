@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from pool.books.credit_book import TIPS_MAX
+from pool.books.journal.credit_book import TIPS_MAX
 
 NAME_BYTES: Final = 8  # of a block's hash: enough to tell so many apart
 

@@ -24,7 +24,7 @@ from pool.admin.handler import failure, wrong_token
 from pool.books.store import DATABASE_ERRORS, words_of
 from pool.http_server import OURS, in_words, json_response
 from pool.people.authentication import Authentication, WrongToken
-from stratum.miners.listeners import is_this_host
+from stratum.miners.listening.listeners import is_this_host
 
 AUTHORIZATION: Final = "authorization"
 PROXY_HEADERS: Final = ("forwarded", "via", "x-forwarded-for", "x-real-ip")

@@ -20,10 +20,16 @@ import trio
 from starlette.types import ASGIApp
 
 from pool.http_server import CONNECTIONS_MAX, HEAD_S, HttpServer
-from stratum.miners.certificate import Certificate
-from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits, Place, Standing, real_address
-from stratum.miners.listeners import Endpoint, open_listener
-from stratum.miners.turns import Lane
+from stratum.miners.listening.certificate import Certificate
+from stratum.miners.listening.listeners import Endpoint, open_listener
+from stratum.miners.turns.connection_limits import (
+    ConnectionBounds,
+    ConnectionLimits,
+    Place,
+    Standing,
+    real_address,
+)
+from stratum.miners.turns.turns import Lane
 
 log = structlog.get_logger()
 

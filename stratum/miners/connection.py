@@ -8,12 +8,12 @@ import socket
 from collections.abc import Collection
 from typing import Protocol
 
-from stratum.miners.connection_limits import MADE_ROOM, Place, Standing
 from stratum.miners.group_commit import GroupCommit
-from stratum.miners.lanes import Lanes
 from stratum.miners.poller import READ, WRITE, Poller
 from stratum.miners.session import MinerSession
-from stratum.miners.traces import Tap
+from stratum.miners.traces.traces import Tap
+from stratum.miners.turns.connection_limits import MADE_ROOM, Place, Standing
+from stratum.miners.turns.lanes import Lanes
 
 RECV_BYTES = 4096  # some 25 shares: one socket cannot hold up a round
 # A miner says a few lines when it connects, and a rental proxy a few hundred once it is authorised; then they

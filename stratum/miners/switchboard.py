@@ -23,18 +23,18 @@ import structlog
 import trio
 
 from stratum._engine import LineTooLong
-from stratum.miners.arrival import GONE_COST, Arrival
 from stratum.miners.channel import Channel
 from stratum.miners.connection import LINES_AT_ONCE, RECV_BYTES, Connection, SocketConnection, receive
-from stratum.miners.connection_limits import MADE_ROOM, ConnectionLimits, Place, Standing
 from stratum.miners.contracts import Services
 from stratum.miners.distribution import Distribution
 from stratum.miners.group_commit import GroupCommit, Journal
-from stratum.miners.lanes import Lanes
 from stratum.miners.poller import READ, WRITE, new_poller
 from stratum.miners.session import MinerSession, State
-from stratum.miners.traces import Traces
-from stratum.miners.turns import Lane
+from stratum.miners.traces.traces import Traces
+from stratum.miners.turns.arrival import GONE_COST, Arrival
+from stratum.miners.turns.connection_limits import MADE_ROOM, ConnectionLimits, Place, Standing
+from stratum.miners.turns.lanes import Lanes
+from stratum.miners.turns.turns import Lane
 
 log = structlog.get_logger()
 

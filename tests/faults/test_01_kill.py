@@ -22,8 +22,8 @@ from sqlalchemy import select
 from payouts.audit.verify import audit
 from payouts.rates import Scheme
 from payouts.schemas.money import tally_minutes
-from pool.books.journal import names_in
-from pool.books.journal_schema import journal_batches
+from pool.books.journal.journal import names_in
+from pool.books.journal.schema import journal_batches
 from pool.books.store import Store
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, load

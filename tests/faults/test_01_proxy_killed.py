@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from payouts.audit.verify import audit
 from payouts.schemas.money import tally_minutes
-from pool.books.journal_schema import journal_batches, upstream_submits
+from pool.books.journal.schema import journal_batches, upstream_submits
 from stratum.tallies import Verdict, merge
 from tests.fakes.upstreams import USER
 from tests.faults.test_01_kill import MACHINES, SETTINGS, STARTS_IN_S, Machine, started

@@ -2,7 +2,7 @@
 
 Every abuse ends in an error or a drop at a limit; no share is ever credited twice or below its difficulty.
 Miners that do not read are in tests/stratum/miners/test_switchboard_miners.py, and over TLS in
-tests/stratum/miners/test_listeners_tls.py.
+tests/stratum/miners/listening/test_listeners_tls.py.
 """
 
 from collections.abc import AsyncIterator

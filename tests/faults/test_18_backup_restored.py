@@ -14,11 +14,11 @@ import pytest
 from payouts.batches.batch import AttemptState, State
 from payouts.batches.psbt import Spend
 from payouts.batches.transaction import TxOutput
-from pool.books.changes import newest_changes
-from pool.books.restores import note_restore
+from pool.books.audit.verify import verify
+from pool.books.changes.changes import newest_changes
+from pool.books.copies.restores import note_restore
 from pool.books.store import open_store
-from pool.books.verify import verify
-from pool.cli.database_copies import back_up, restore
+from pool.cli.bookkeeping.database_copies import back_up, restore
 from pool.treasury.paymaster import Paymaster
 from pool.treasury.suspects import NotReconciled
 from tests.fixtures.databases import SqliteDatabases

@@ -19,13 +19,14 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from structlog.testing import capture_logs
 
 from payouts.schemas.money import workers
-from pool.books import database_waits, journal
+from pool.books import database_waits
 from pool.books import store as pool_store
 from pool.books.bookkeeper import Bookkeeper, BooksFailed, BookTimes
 from pool.books.database_waits import passes, when_it_answers
-from pool.books.forwarded_shares import Forwarded, ForwardedShares
-from pool.books.journal import JournalFailed
-from pool.books.journal_schema import upstream_submits
+from pool.books.journal import journal
+from pool.books.journal.forwarded_shares import Forwarded, ForwardedShares
+from pool.books.journal.journal import JournalFailed
+from pool.books.journal.schema import upstream_submits
 from pool.books.store import WRITER_LOCK, Store, open_store
 from stratum.tallies import Verdict
 from tests.fixtures.databases import PostgresDatabases, SqliteDatabases, fresh_store

@@ -15,8 +15,9 @@ import trio
 import trio.lowlevel
 from trio.testing import MockClock
 
-from pool.books import database_waits, journal
+from pool.books import database_waits
 from pool.books import store as pool_store
+from pool.books.journal import journal
 from pool.books.store import WRITER_LOCK, open_store
 from pool.fleet.rows import add_tenant
 from stratum.tallies import Verdict

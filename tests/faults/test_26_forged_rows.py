@@ -28,12 +28,12 @@ from payouts.reversals import confirm_reversal, propose_reversal
 from payouts.schemas.money import containers, ledger_transactions, metadata, workers
 from payouts.schemas.orders import upstream_days, upstream_hours
 from payouts.tallies import Tally, record
+from pool.books.audit.verify import verify
 from pool.books.book import bind
-from pool.books.changes import note_change
-from pool.books.journal_schema import upstream_credits, upstream_tips
-from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.changes.changes import note_change
+from pool.books.journal.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.journal.schema import upstream_credits, upstream_tips
 from pool.books.store import Store
-from pool.books.verify import verify
 from pool.chain.networks import NETWORKS
 from pool.fleet.rows import TenantTerms, add_tenant
 from pool.orders.rows import add_order, note_event, note_minute

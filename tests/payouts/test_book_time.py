@@ -19,10 +19,10 @@ from payouts.income import Block, record_block
 from payouts.ledger import post
 from payouts.ratebook import record_rate
 from payouts.schemas.book import book
-from pool.books import rate_epochs
-from pool.books.journal import Journal
-from pool.books.journal_schema import journal_batches
-from pool.books.rate_epochs import WorkPrice
+from pool.books.journal import rate_epochs
+from pool.books.journal.journal import Journal
+from pool.books.journal.rate_epochs import WorkPrice
+from pool.books.journal.schema import journal_batches
 from pool.books.store import Store
 from pool.fleet.registry import Registry
 from pool.fleet.rows import find_tenant, load, set_address, set_terms, terms_of

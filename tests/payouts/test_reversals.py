@@ -43,8 +43,8 @@ from payouts.reversals import confirm_reversal, propose_reversal, reversible
 from payouts.schemas.money import ledger_transactions
 from payouts.schemas.proposals import confirmations, proposals
 from payouts.tallies import ACCEPTED, Tally, record
+from pool.books.audit.verify import verify
 from pool.books.store import Store
-from pool.books.verify import verify
 from tests.stages.batches import Treasury
 from tests.stages.payouts import NOW_S, PAID_SAT, register
 

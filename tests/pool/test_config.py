@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 
 from pool.config import BadConfig, load_config, parse_address, parse_difficulty
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
-from stratum.miners.listeners import Endpoint
+from stratum.miners.listening.listeners import Endpoint
 
 SECRET = "hunter2-of-the-operator"
 GOOD = f"""

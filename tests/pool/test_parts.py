@@ -9,7 +9,7 @@ import pytest
 from pool.chain.nodes import NodeConfig
 from pool.main import Pool
 from pool.parts import DESCRIPTORS_KEPT, with_descriptors
-from stratum.miners.connection_limits import ConnectionBounds
+from stratum.miners.turns.connection_limits import ConnectionBounds
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import store_in
 from tests.stages.two_pools import settings

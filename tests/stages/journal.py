@@ -6,10 +6,10 @@ from sqlalchemy import select
 
 from payouts.rates import Scheme
 from payouts.schemas.money import tally_minutes
-from pool.books import rate_epochs
-from pool.books.journal import Journal
-from pool.books.journal_schema import journal_batches
-from pool.books.rate_epochs import WorkPrice, open_epoch
+from pool.books.journal import rate_epochs
+from pool.books.journal.journal import Journal
+from pool.books.journal.rate_epochs import WorkPrice, open_epoch
+from pool.books.journal.schema import journal_batches
 from pool.books.store import Store
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, load

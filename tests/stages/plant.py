@@ -26,7 +26,7 @@ from pool.data_dir import database_url
 from pool.fleet.rows import TenantTerms, add_tenant, list_tenants
 from pool.main import Pool, RunningPool
 from stratum.difficulty import DIFFICULTY_LOG2_MIN, target_from_nbits
-from stratum.miners.listeners import Endpoint
+from stratum.miners.listening.listeners import Endpoint
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Verdict
 from tests.fakes.bitcoinds import FakeBitcoind, Fault

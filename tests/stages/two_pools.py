@@ -23,7 +23,7 @@ from payouts.rates import PSAT_PER_SAT, Scheme
 from payouts.schemas.money import rates, settled_shares, settlements, tally_minutes, tenants, workers
 from payouts.schemas.orders import channel_events, upstream_hours
 from pool.books.bookkeeper import BookTimes
-from pool.books.journal_schema import upstream_submits
+from pool.books.journal.schema import upstream_submits
 from pool.chain.blocks import BlockResult
 from pool.chain.nodes import NodeConfig
 from pool.config import PoolConfig
@@ -38,7 +38,7 @@ from pool.routing.status import RouteStatus
 from pool.upstreams import channel as upstream_channel
 from pool.upstreams.rows import NewUpstream, add_upstream, find_upstream
 from stratum.difficulty import DIFFICULTY_LOG2_MIN
-from stratum.miners.listeners import Endpoint
+from stratum.miners.listening.listeners import Endpoint
 from stratum.miners.switchboard import BoardLimits
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Verdict

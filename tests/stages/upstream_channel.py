@@ -13,17 +13,17 @@ import msgspec
 import trio
 import trio.testing
 
-from pool.books.forwarded_shares import ForwardedShares
-from pool.books.rate_epochs import WorkPrice
+from pool.books.journal.forwarded_shares import ForwardedShares
+from pool.books.journal.rate_epochs import WorkPrice
 from pool.upstreams.channel import ChannelServices, UpstreamChannel
 from pool.upstreams.past_tips import PastTips
 from pool.upstreams.rows import UpstreamRecord
 from stratum.job import Solution, Work
 from stratum.miners.channel import Channel, WorkSource
-from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits
 from stratum.miners.distribution import Distribution
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.switchboard import BoardLimits, Switchboard
+from stratum.miners.turns.connection_limits import ConnectionBounds, ConnectionLimits
 from stratum.upstream.client import UpstreamOwner
 from stratum.upstream.endpoint import BadUpstream, UpstreamEndpoint
 from stratum.upstream.endpoint_state import PlaceStatus

@@ -10,7 +10,7 @@ import trio
 from typer.testing import CliRunner
 
 from pool.admin.client import ask
-from pool.books.changes import newest_changes
+from pool.books.changes.changes import newest_changes
 from pool.cli.main import app
 from pool.data_dir import held
 from pool.routing.drain import DRAINING

@@ -21,8 +21,8 @@ from payouts.batches.steps import confirm, finish
 from payouts.batches.transaction import Tx, TxOutput
 from payouts.ledger import PoolAccount, payable
 from payouts.schemas.money import ledger_transactions
+from pool.books.audit.verify import verify
 from pool.books.store import Store
-from pool.books.verify import verify
 from pool.treasury.paymaster import Paymaster
 from pool.treasury.suspects import NotReconciled
 from tests.faults.test_25_signers import stated_outputs

@@ -24,8 +24,8 @@ from pool.admin.commands import COMMANDS, Change, Question, execute
 from pool.admin.desk import Desk
 from pool.admin.operators import ALONE, SOCKET
 from pool.admin.server import serve_admin
-from pool.books.change_schema import changes
-from pool.books.changes import CHANGES_MAX, ChangeRow, newest_changes, note_change
+from pool.books.changes.changes import CHANGES_MAX, ChangeRow, newest_changes, note_change
+from pool.books.changes.schema import changes
 from pool.books.store import Store
 from pool.data_dir import admin_socket, database_url, held
 from pool.people.roles import host_account

@@ -31,7 +31,7 @@ from pool.admin.machines import (
 from pool.admin.operators import ALONE
 from pool.admin.server import serve_admin
 from pool.admin.tenants import TenantAdd, TenantList, TenantSetStatus, TenantSetTerms, TenantShow
-from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.journal.rate_epochs import WorkPrice, open_epoch, rate_of
 from pool.books.store import Store
 from pool.data_dir import DataDirError, admin_socket, database_url, held
 from pool.fleet.hashrate import HashrateBook

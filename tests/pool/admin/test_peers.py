@@ -22,7 +22,7 @@ from pool.admin.desk import Desk
 from pool.admin.operators import ALONE
 from pool.admin.peers import PAUSE_S, PEER_CONNECTIONS_MAX, STRANGER_S, STRANGERS_MAX, Peers
 from pool.admin.server import serve_admin
-from pool.books.changes import newest_changes
+from pool.books.changes.changes import newest_changes
 from pool.books.store import Store
 from pool.data_dir import admin_socket
 from pool.people.roles import host_account

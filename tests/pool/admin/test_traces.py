@@ -9,7 +9,7 @@ import trio
 
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
-from pool.books.changes import newest_changes
+from pool.books.changes.changes import newest_changes
 from pool.fleet.rows import RegistryError
 from pool.people.roles import host_account
 from tests.fixtures.databases import store_in

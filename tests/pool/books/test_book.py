@@ -14,7 +14,7 @@ import pool.main
 from payouts.schemas.book import book
 from payouts.schemas.money import tenant_addresses
 from pool.books.book import WrongBook, bind, bind_signet, network_of
-from pool.books.rate_epochs import WorkPrice, open_epoch
+from pool.books.journal.rate_epochs import WorkPrice, open_epoch
 from pool.books.store import Store
 from pool.chain.networks import NETWORKS
 from pool.chain.nodes import Node, NodeConfig, NodeUnfit, check_chain

@@ -17,7 +17,7 @@ from payouts.schemas.money import block_events, blocks, rates
 from pool.books import bookkeeper
 from pool.books.block_watch import MATURITY, BlockWatch
 from pool.books.bookkeeper import Bookkeeper, BookTimes
-from pool.books.rate_epochs import WorkPrice
+from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.store import Store
 from pool.chain.addresses import script_for
 from pool.chain.blocks import BlockResult, SubmitState

@@ -20,12 +20,12 @@ from payouts.statements.statement import statement
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
 from pool.admin.operators import ALONE
-from pool.books.changes import newest_changes
-from pool.books.journal import Journal
-from pool.books.journal_schema import journal_batches
-from pool.books.rate_epochs import rate_of
+from pool.books.audit.verify import verify
+from pool.books.changes.changes import newest_changes
+from pool.books.journal.journal import Journal
+from pool.books.journal.rate_epochs import rate_of
+from pool.books.journal.schema import journal_batches
 from pool.books.store import Store, open_store, upgrade
-from pool.books.verify import verify
 from pool.fleet.registry import Registry
 from pool.fleet.rows import load
 from pool.people.roles import host_account

@@ -24,7 +24,7 @@ from pool.admin.client import lent_epoch
 from pool.admin.desk import Desk
 from pool.admin.server import serve_admin
 from pool.admin.tenants import TenantAdd, TenantList
-from pool.books.journal import JournalFailed
+from pool.books.journal.journal import JournalFailed
 from pool.books.lease import KEEPALIVE, LEASE_LOCK, FileLock, Kept, LeaseHeld, LeaseLost, Lock, ServerLock
 from pool.books.store import Store, open_store, upgrade
 from pool.chain.nodes import NodeConfig

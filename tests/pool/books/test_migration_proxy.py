@@ -18,11 +18,11 @@ from payouts.accrual import settle
 from payouts.audit.verify import audit
 from payouts.book_time import latest_s
 from payouts.schemas.money import rates, tenant_terms
-from pool.books.journal import Journal
-from pool.books.journal_schema import journal_batches, rate_epoch_tenants, rate_epochs
-from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.audit.verify import verify
+from pool.books.journal.journal import Journal
+from pool.books.journal.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.journal.schema import journal_batches, rate_epoch_tenants, rate_epochs
 from pool.books.store import Store, open_store, upgrade
-from pool.books.verify import verify
 from pool.fleet.registry import Registry
 from pool.fleet.rows import RegistryError, list_tenants, load, set_terms, terms_of
 from tests.fixtures.databases import Crash, Databases, crash_at

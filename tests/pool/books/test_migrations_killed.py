@@ -20,9 +20,9 @@ from payouts.batches.batch import State, load
 from payouts.schemas.book import book
 from payouts.schemas.money import containers, tally_minutes, workers
 from payouts.tallies import ACCEPTED
-from pool.books.journal_schema import journal_batches
+from pool.books.audit.verify import verify
+from pool.books.journal.schema import journal_batches
 from pool.books.store import Store, open_store, upgrade
-from pool.books.verify import verify
 from pool.fleet.rows import remove_container, remove_worker
 from tests.fixtures.databases import Crash, Databases, crash_at
 from tests.stages.batches import Treasury

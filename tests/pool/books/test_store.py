@@ -19,8 +19,8 @@ import payouts.schemas.book
 import payouts.schemas.money
 import payouts.schemas.orders
 import payouts.schemas.proposals
-import pool.books.change_schema
-import pool.books.journal_schema
+import pool.books.changes.schema
+import pool.books.journal.schema
 import pool.books.store
 import pool.people.schema
 from payouts.ledger import PoolAccount
@@ -311,8 +311,8 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
         + payouts.batches.schema.APPEND_ONLY
         + payouts.schemas.proposals.APPEND_ONLY
         + payouts.schemas.orders.APPEND_ONLY
-        + pool.books.journal_schema.APPEND_ONLY
-        + pool.books.change_schema.APPEND_ONLY
+        + pool.books.journal.schema.APPEND_ONLY
+        + pool.books.changes.schema.APPEND_ONLY
     )
     assert set(tables) <= set(metadata.tables)
     with store.read() as connection:

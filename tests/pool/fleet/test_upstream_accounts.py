@@ -13,9 +13,9 @@ from sqlalchemy import select
 from payouts.ratebook import price_of
 from payouts.rates import Scheme
 from payouts.schemas.money import rates
-from pool.books.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.audit.verify import verify
+from pool.books.journal.rate_epochs import WorkPrice, open_epoch, rate_of
 from pool.books.store import Store
-from pool.books.verify import verify
 from pool.fleet.rows import RegistryError, TenantTerms, add_tenant, set_terms
 from pool.orders.rows import NewOrder, add_order
 from pool.upstreams.rows import NewUpstream, add_upstream, find_upstream

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from pool.routing.drain import DRAINING, Drain
-from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits
+from stratum.miners.turns.connection_limits import ConnectionBounds, ConnectionLimits
 
 
 class BoardThatRemembers:

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError
 
 from payouts.schemas.orders import channel_events
-from pool.books.credit_book import CreditBook
-from pool.books.forwarded_shares import ForwardedShares
+from pool.books.journal.credit_book import CreditBook
+from pool.books.journal.forwarded_shares import ForwardedShares
 from pool.books.store import Store, StoreError
 from pool.chain.nodes import NodeConfig
 from pool.fleet.hashrate import HashrateBook

@@ -7,8 +7,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from pool.books.forwarded_shares import ForwardedShares
-from pool.books.rate_epochs import WorkPrice
+from pool.books.journal.forwarded_shares import ForwardedShares
+from pool.books.journal.rate_epochs import WorkPrice
 from pool.orders.rows import OrderRecord
 from pool.routing.routes import (
     DRAIN_S,

@@ -8,7 +8,7 @@ import structlog
 import trio
 from trio.testing import MockClock
 
-from pool.books.forwarded_shares import Forwarded
+from pool.books.journal.forwarded_shares import Forwarded
 from pool.upstreams.channel import ANSWERS_S, CLEAN_GAP_S, LINGER_S, STEADY_S, UpstreamChannel
 from stratum.difficulty import target_from_difficulty_log2
 from stratum.tallies import Verdict, unpack_tallies

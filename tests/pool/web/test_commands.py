@@ -17,7 +17,7 @@ from starlette.responses import Response
 from pool.admin.commands import COMMANDS, execute
 from pool.admin.desk import Desk, LivePool
 from pool.admin.operators import ALONE
-from pool.books.changes import newest_changes
+from pool.books.changes.changes import newest_changes
 from pool.http_server import json_response
 from pool.people.authentication import Authentication
 from pool.people.roles import Role, host_account
@@ -25,8 +25,8 @@ from pool.people.wrong_tokens import FREE_TRIES
 from pool.web.access import Access, WebRoute, web_app
 from pool.web.commands import command_routes
 from pool.web.door import Door
-from stratum.miners.connection_limits import Standing
-from stratum.miners.listeners import Endpoint
+from stratum.miners.listening.listeners import Endpoint
+from stratum.miners.turns.connection_limits import Standing
 from tests.fixtures.databases import store_in
 from tests.stages.waiting import PATIENCE_S
 

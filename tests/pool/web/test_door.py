@@ -17,9 +17,9 @@ from pool.http_server import json_response
 from pool.web import door as pool_door
 from pool.web.access import Access, WebRoute, refusal, web_app
 from pool.web.door import Caller, Door
-from stratum.miners.connection_limits import ConnectionBounds
-from stratum.miners.listeners import BadEndpoint, Endpoint
-from stratum.miners.turns import Lane
+from stratum.miners.listening.listeners import BadEndpoint, Endpoint
+from stratum.miners.turns.connection_limits import ConnectionBounds
+from stratum.miners.turns.turns import Lane
 from tests.stages.waiting import PATIENCE_S
 
 GET = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"

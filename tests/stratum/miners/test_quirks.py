@@ -9,10 +9,10 @@ import trio
 
 from stratum.miners.channel import Channel
 from stratum.miners.connection import Connection
-from stratum.miners.connection_limits import ConnectionBounds, ConnectionLimits, Place
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits, Switchboard
+from stratum.miners.turns.connection_limits import ConnectionBounds, ConnectionLimits, Place
 from stratum.miners.vardiff import VardiffPolicy
 from tests.stages.sessions import Heard, SessionStage, encode, make_work, words
 

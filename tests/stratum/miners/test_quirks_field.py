@@ -9,9 +9,9 @@ import trio
 
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN, target_from_difficulty_log2
 from stratum.miners.agents import least_difficulty_log2
-from stratum.miners.connection_limits import ConnectionBounds
 from stratum.miners.distribution import ANEW_INTERVAL_S
 from stratum.miners.liveness import SessionLimits
+from stratum.miners.turns.connection_limits import ConnectionBounds
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Verdict
 from tests.stages.sessions import CHECK_S, SessionStage, ThreeChannels, words

@@ -19,14 +19,14 @@ from stratum.miners.connection import (
     OVERDRAWN_CHECKS_MAX,
     Connection,
 )
-from stratum.miners.connection_limits import Place, Standing
-from stratum.miners.lanes import (
+from stratum.miners.switchboard import LINES_PER_TURN, SHARELESS_S, UNEARNED_PER_CHECK_MAX, WELCOME_COST
+from stratum.miners.turns.connection_limits import Place, Standing
+from stratum.miners.turns.lanes import (
     HANDSHAKE_COST_PER_ROUND,
     STRANGER_COST_BESIDE_MINERS,
     STRANGER_REST_S,
     TALK_COST_PER_ROUND,
 )
-from stratum.miners.switchboard import LINES_PER_TURN, SHARELESS_S, UNEARNED_PER_CHECK_MAX, WELCOME_COST
 from stratum.tallies import Verdict
 from tests.stages.sockets import NTIME, LoopbackServer, MemoryJournal, encode, make_work
 from tests.stages.waiting import until

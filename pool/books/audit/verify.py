@@ -1,0 +1,58 @@
+"""`angara ledger verify`: all that the books can prove, from the chain of bookings to the tables around it.
+
+In this order: the money (`payouts.audit.verify`), the book itself, references between rows, payouts,
+decisions, the journal, users. What no row can prove, because one who may write to the database may write
+that too, is told in docs/books.md.
+
+Invariants: reads only, in the caller's transaction, which must see one moment.
+"""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+from sqlalchemy import Connection
+from sqlalchemy.exc import NoResultFound
+
+from payouts.audit.decisions import check_references, check_registry
+from payouts.audit.finding import Found
+from payouts.audit.payouts import check_payouts
+from payouts.audit.verify import Audit, Head, audit
+from pool.books.audit.journal import check_book, check_journal
+from pool.books.audit.people import check_people
+from pool.books.changes.changes import NO_CHANGE, LastChange, last_change
+
+
+class BookAudit(Audit, frozen=True, kw_only=True):
+    """What an audit of the whole book found. `last_change` is to be noted elsewhere, as the ledger's head is:
+    who may write to the database can make another record of changes that contradicts nothing in it."""
+
+    last_change: LastChange
+
+
+def verify(
+    connection: Connection, noted: Iterable[Head] = (), told: Callable[[int], None] | None = None
+) -> BookAudit:
+    """The audit of the whole book, with the first row that is wrong. `told` is as in `audit`."""
+    found = BookAudit(
+        **msgspec.structs.asdict(audit(connection, noted, told)), last_change=_last_change(connection)
+    )
+    if found.wrong is not None:
+        return found
+    try:
+        check_book(connection)
+        check_references(connection)
+        check_payouts(connection)
+        check_registry(connection)
+        check_journal(connection)
+        check_people(connection)
+    except Found as wrong:
+        return msgspec.structs.replace(found, wrong=wrong.wrong)
+    return found
+
+
+def _last_change(connection: Connection) -> LastChange:
+    """Of a book that may have lost the row about itself."""
+    try:
+        return last_change(connection)
+    except NoResultFound:
+        return NO_CHANGE

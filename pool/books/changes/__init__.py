@@ -1,0 +1,1 @@
+"""Who changed what: rows that are chained by hash, and never changed."""

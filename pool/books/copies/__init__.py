@@ -1,0 +1,1 @@
+"""Copies of a book, and books that were put back from one."""

@@ -1,0 +1,92 @@
+"""`angara ledger`: the double-entry book, what proves it, and how a mistake in it is taken back."""
+
+from typing import Annotated, Final
+
+import typer
+
+from pool.cli.books import Books
+from pool.cli.mistakes import EXIT_WRONG
+from pool.cli.operator import person
+from pool.cli.options import AsOption, ShowForm, with_options
+from pool.cli.output import Column, Form, print_json, say, show
+from pool.cli.progress import progress
+from pool.reports.figures import amount
+from pool.settings_file import BadConfig
+
+app = typer.Typer(no_args_is_help=True)
+
+BALANCES: Final = (
+    Column("account", "account"),
+    Column("balance", "balance_sat", amount, right=True),
+)
+
+
+@app.command("verify")
+@with_options
+def ledger_verify(books: Books, form: ShowForm) -> None:
+    """Walk the hash chain, recompute every balance, derive every settlement again from the journal.
+
+    Exit code 1 and the first wrong row if anything was touched. Note both heads elsewhere now and
+    then: whoever rewrites the books as a whole cannot make the same ones again.
+    """
+    from payouts.audit.verify import rows_to_walk
+    from pool.books.audit.verify import verify
+    from pool.cli.opened_books import opened_to_read
+
+    with (
+        opened_to_read(books) as store,
+        store.read() as connection,
+        progress("verifying the books", rows_to_walk(connection)) as told,
+    ):
+        found = verify(connection, told=told)
+    wrong = found.wrong
+    if form is Form.JSON:
+        print_json(
+            {
+                "ok": wrong is None,
+                "wrong": wrong and {"table": wrong.table, "row": str(wrong.row), "reason": wrong.reason},
+                "transactions": found.head.seq,
+                "settlements": found.settlements,
+                "head": found.head.hash,
+                "changes": found.last_change.id,
+                "changes_head": found.last_change.hash,
+                "balances_sat": found.balances_sat,
+            }
+        )
+    elif wrong is not None:
+        say(f"WRONG {wrong.table} {wrong.row}: {wrong.reason}")
+    else:
+        say(f"ok: {found.head.seq} transactions, {found.settlements} settlements, head {found.head.hash}")
+        say(f"{found.last_change.id} changes by commands, head {found.last_change.hash}")
+        balances = found.balances_sat.items()
+        show([{"account": account, "balance_sat": sat} for account, sat in balances], BALANCES)
+    if wrong is not None:
+        raise typer.Exit(EXIT_WRONG)
+
+
+@app.command("reverse")
+@with_options
+def ledger_reverse(
+    books: Books,
+    form: ShowForm,
+    seq: Annotated[int, typer.Argument(min=1, metavar="TX", help="Number of the transaction.")],
+    why: Annotated[str | None, typer.Option(help="Propose it: the reason, for the books.")] = None,
+    confirm: Annotated[
+        int | None, typer.Option(min=1, help="Confirm somebody else's proposal of this number.")
+    ] = None,
+    by: AsOption = None,
+) -> None:
+    """Take a transaction back by booking its opposite: one person proposes it, another confirms it.
+
+    Without --why and --confirm: shows the transaction, and what is proposed.
+    """
+    if why is not None and confirm is not None:
+        raise BadConfig("give --why to propose, or --confirm to confirm what somebody else proposed")
+    from pool.cli.bookkeeping import reversals
+
+    if why is not None:
+        reversals.propose(books, seq, why, person(by), form)
+    elif confirm is not None:
+        reversals.confirm(books, seq, confirm, person(by), form)
+    else:
+        reversals.show_reversible(books, seq, form)

@@ -1,0 +1,1 @@
+"""Whose machines they are and where they stand: tenants, sites, containers, workers."""

@@ -1,0 +1,1 @@
+"""`angara payout`: batches, from the draft to the sixth confirmation."""

@@ -1,0 +1,112 @@
+"""`angara payout` as far as it is about the chain: what became of what was sent, and whether the books agree.
+
+Must not know: how a transaction is made.
+"""
+
+import json
+import time
+from typing import Annotated, Any, Final
+
+import typer
+
+from pool.cli.books import Books
+from pool.cli.mistakes import EXIT_WRONG
+from pool.cli.operator import person
+from pool.cli.options import AsOption, ShowForm, with_options
+from pool.cli.output import Form, iso_time, print_json, say, tell
+from pool.cli.payouts.batches import BatchArgument
+
+FOLLOW_EVERY_S: Final = 30.0
+
+app = typer.Typer()
+
+
+@app.command("follow")
+@with_options
+def follow(
+    books: Books,
+    form: ShowForm,
+    once: Annotated[bool, typer.Option("--once", help="One look, in place of until all are final.")] = False,
+) -> None:
+    """Look after the batches that are sent: send them again, book what the chain says. JSON is an object a
+    line."""
+    import trio
+
+    from pool.cli.payouts.opened_paymaster import on_paymaster
+    from pool.treasury.paymaster import Paymaster
+
+    async def follow_until_final(paymaster: Paymaster) -> None:
+        while True:
+            survey = await paymaster.follower.survey()
+            for batch_id, words in survey.news:
+                _tell_news(words, {"batch": batch_id, "news": words}, form)
+            for batch_id, words in zip(survey.trouble, survey.trouble_words, strict=True):
+                _tell_news(words, {"batch": batch_id, "trouble": words}, form, err=True)
+            under_way = await paymaster.under_way()
+            if not under_way and form is Form.TEXT:
+                say("no batch is under way")
+            if once or not under_way:
+                return
+            await trio.sleep(FOLLOW_EVERY_S)
+
+    on_paymaster(books, follow_until_final)
+
+
+@app.command("reconcile")
+@with_options
+def reconcile(
+    books: Books,
+    form: ShowForm,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A transaction that you looked at, and know whom it pays; several times for several. "
+            "Somebody else has to say so too."
+        ),
+    ] = None,
+    by: AsOption = None,
+) -> None:
+    """Make the books agree with the chain, after a backup was restored or coins were moved."""
+    from pool.cli.payouts.opened_paymaster import on_paymaster
+
+    done, open_questions = on_paymaster(books, lambda it: it.reconciler.run(person(by), accept or ()))
+    if form is Form.JSON:
+        print_json({"done": done, "open_questions": open_questions})
+    else:
+        for words in done:
+            say(words)
+        for words in open_questions:
+            say(words, err=True)
+    if open_questions:
+        raise typer.Exit(EXIT_WRONG)
+    if form is Form.TEXT:
+        say("the books agree with the chain")
+
+
+@app.command("disown")
+@with_options
+def disown(books: Books, form: ShowForm, batch_id: BatchArgument, by: AsOption = None) -> None:
+    """Say that a batch was never paid by the transaction in its place: that spends no coin of the wallet.
+
+    It takes two persons; where the wallet was another one at that time, it is no mistake. What `reconcile`
+    booked in earlier versions may be one.
+    """
+    from pool.cli.payouts.opened_paymaster import on_paymaster
+    from pool.cli.payouts.tables import batch_row, btc_and_sat
+
+    says_so = person(by)
+    batch = on_paymaster(books, lambda it: it.disown(batch_id, says_so))
+    if batch is None:
+        words = f"{says_so} says so. Next: somebody else runs `angara payout disown {batch_id}`"
+        tell(words, {"batch": batch_id, "proposed_by": says_so}, form)
+    else:
+        words = f"batch {batch_id} is {batch.state}: {btc_and_sat(batch.total_sat)} are payable again"
+        tell(words, batch_row(batch), form)
+
+
+def _tell_news(words: str, row: dict[str, Any], form: Form, *, err: bool = False) -> None:
+    """At once, a line each: whoever reads them waits for the next."""
+    if form is Form.JSON:
+        typer.echo(json.dumps({"at": iso_time(int(time.time()))} | row))
+    else:
+        say(words, err=err)

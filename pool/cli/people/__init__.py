@@ -1,0 +1,1 @@
+"""Who may ask for what, what they show for it, and what they changed."""

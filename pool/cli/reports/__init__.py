@@ -1,0 +1,1 @@
+"""`angara report`: statements and reports, and how they are written."""

@@ -1,0 +1,224 @@
+"""Work of an upstream is credited once, whatever the upstream says and however often the pool is started.
+
+The thief: an upstream and a miner that are one party. The upstream gives a job again after a restart, the
+miner sends the shares that it had been credited for. The prefix is ours to choose; where it stands in the
+coinbase, and what is around it, is the upstream's.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from payouts.rates import Scheme
+from pool.books.journal import rate_epochs
+from pool.books.journal.credit_book import CreditBook
+from pool.books.journal.journal import Journal, JournalFailed
+from pool.books.journal.rate_epochs import WorkPrice, open_epoch
+from pool.books.journal.schema import upstream_credits, upstream_tips
+from pool.books.store import Store
+from pool.fleet.registry import Registry
+from pool.fleet.rows import TenantTerms, add_tenant, load
+from pool.upstreams import past_tips as former_tips
+from pool.upstreams.past_tips import PastTips
+from stratum.job import Work
+from stratum.miners.contracts import Admitted
+from stratum.tallies import Verdict
+from tests.fakes.owners import ConnectionFrom
+from tests.stages.engine import EVERY_HASH, NO_HASH, Mine, Miner, work
+
+ACCEPTED, DUPLICATE = Verdict.ACCEPTED, Verdict.DUPLICATE
+NOW_S = 1_700_000_000
+A, B, C, D = (bytes([number]) * 32 for number in range(1, 5))  # previous blocks
+
+
+class Boot:
+    """One process of the pool: its engine, its journal, and a miner of acme."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.mine = Mine(keep_credits=True)
+        with store.read() as connection:
+            self.registry = Registry(load(connection))
+            self.credits = CreditBook(self.mine.engine, connection)
+        self.tips = PastTips(self.mine.engine.remembers, self.credits.tips)
+        self.journal = Journal(store, self.registry, rate_of=rate_epochs.rate_of, credits=self.credits)
+        admission = self.registry.admit("acme.c01.r01", "thief", ConnectionFrom())
+        assert isinstance(admission, Admitted)
+        self.worker = admission.worker
+
+    async def start(self) -> "Boot":
+        await self.credits.load(self.store)
+        return self
+
+    def gives(self, job: Work, *, forward_target: int | None = NO_HASH) -> int:
+        """A job of the upstream."""
+        return self.mine.publish(job, rate=1, forward_target=forward_target)
+
+    def joins(self, prefix: bytes = b"\xe1" * 4) -> Miner:
+        return self.mine.join(extranonce1=prefix, worker=self.worker)
+
+    async def judge(self) -> list[Verdict]:
+        """And commit what was judged."""
+        verdicts = self.mine.judge()
+        await self.journal.commit(self.mine.engine.collect_tallies())
+        return verdicts
+
+    async def fold(self) -> None:
+        await self.journal.fold()
+        await self.journal.forget_credits()
+
+
+@pytest.fixture
+def books(store: Store) -> Store:
+    terms = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
+    with store.write() as connection:
+        add_tenant(connection, "acme", terms, by="test", now_s=NOW_S)
+        price = WorkPrice(nbits=0x1D00FFFF, subsidy_sat=5_000_000_000)
+        assert open_epoch(connection, price, 1, NOW_S) == 1
+    return store
+
+
+def rows(store: Store) -> tuple[int, int, int]:
+    """Blocks, those that are forgotten, and hashes."""
+    with store.read() as connection:
+        tips = connection.execute(upstream_tips.select()).all()
+        credits = connection.execute(upstream_credits.select()).all()
+    return len(tips), sum(it.forgotten for it in tips), sum(len(it.hashes) // 16 for it in credits)
+
+
+@pytest.mark.parametrize("restarts", [1, 3])
+@pytest.mark.parametrize("forwarded", [False, True])
+async def test_what_was_credited_before_a_restart_is_a_duplicate_after_it(
+    books: Store, restarts: int, forwarded: bool
+) -> None:
+    job, target = work(prevhash_internal=A), EVERY_HASH if forwarded else NO_HASH
+    seen = itertools.count()
+    for _ in range(1 + restarts):
+        boot = await Boot(books).start()
+        boot.gives(job, forward_target=target)
+        miner = boot.joins()
+        first = next(seen)
+        for nonce in range(first + 1):
+            miner.submit(nonce=nonce)
+        assert await boot.judge() == [DUPLICATE] * first + [ACCEPTED]
+    assert rows(books) == (1, 0, 1 + restarts)
+
+
+async def test_no_coinbase_of_the_upstreams_making_gives_a_header_a_second_time(books: Store) -> None:
+    """The prefix of after stands where the old coinbase has just these bytes by the upstream's foresight."""
+    job = work(prevhash_internal=A, coinbase2=b"\xe7" * 4 + b"\xab" * 4 + b"\x03" * 52)
+    boot = await Boot(books).start()
+    boot.gives(job)
+    miner = boot.joins(b"\xe1" * 4)
+    for nonce in range(5):
+        miner.submit(nonce=nonce, extranonce2="e2e2e2e2")
+    assert await boot.judge() == [ACCEPTED] * 5
+    boot = await Boot(books).start()
+    shifted = msgspec.structs.replace(
+        job, coinbase1=job.coinbase1 + b"\xe1" * 4 + b"\xe2" * 4, coinbase2=job.coinbase2[8:]
+    )
+    boot.gives(shifted)
+    other = boot.joins(b"\xe7" * 4)  # never handed out before
+    for nonce in range(5):
+        other.submit(nonce=nonce, extranonce2="abababab")
+    assert await boot.judge() == [DUPLICATE] * 5
+
+
+async def test_work_on_a_block_that_was_left_before_a_restart_is_refused(books: Store) -> None:
+    boot = await Boot(books).start()
+    for at, tip in enumerate((A, B, C), 1):
+        assert boot.tips.admit(tip)
+        boot.gives(work(prevhash_internal=tip))
+        boot.joins().submit(job=at, nonce=at)
+        assert await boot.judge() == [ACCEPTED]
+    await boot.fold()
+    assert rows(books) == (3, 1, 2), "A is forgotten, B and C are known"
+    boot = await Boot(books).start()
+    assert [boot.tips.admit(tip) for tip in (A, B, C, D)] == [False, True, True, True]
+    for at, tip in enumerate((B, C), 1):
+        boot.gives(work(prevhash_internal=tip))
+        boot.joins().submit(job=at, nonce=at + 1)
+    assert set(await boot.judge()) <= {DUPLICATE, Verdict.STALE}
+
+
+async def test_a_share_that_was_not_committed_is_not_remembered_either(
+    books: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not acknowledged, so its miner may send it again, and has it then."""
+    job = work(prevhash_internal=A)
+    boot = await Boot(books).start()
+    boot.gives(job)
+    boot.joins().submit(nonce=1)
+    write: Callable[..., None] = CreditBook.write
+
+    def dies(self: CreditBook, connection: Any, credits: Any) -> None:
+        write(self, connection, credits)
+        raise OSError("the machine lost its power")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CreditBook, "write", dies)
+        with pytest.raises(JournalFailed):
+            await boot.judge()
+    assert rows(books) == (0, 0, 0)
+    boot = await Boot(books).start()
+    boot.gives(job)
+    boot.joins().submit(nonce=1)
+    assert await boot.judge() == [ACCEPTED]
+
+
+async def test_a_block_is_forgotten_whole_or_not_at_all(books: Store) -> None:
+    """A commit that comes after its block was forgotten must not leave a part of it to be remembered."""
+    boot = await Boot(books).start()
+    boot.gives(work(prevhash_internal=A))
+    boot.joins().submit(nonce=1)
+    await boot.judge()
+    for tip in (B, C):
+        boot.gives(work(prevhash_internal=tip))
+    await boot.fold()
+    assert rows(books) == (1, 1, 0)
+    with books.write() as connection:
+        boot.credits.write(connection, [(A, b"\x11" * 16)])
+    assert rows(books) == (1, 1, 0)
+    assert not (await Boot(books).start()).tips.admit(A)
+
+
+async def test_nothing_is_forgotten_before_the_engine_was_told_of_it(books: Store) -> None:
+    """A fold that comes between the start and the upstreams: what it does not find is not over."""
+    boot = await Boot(books).start()
+    boot.gives(work(prevhash_internal=A))
+    boot.joins().submit(nonce=1)
+    await boot.judge()
+    boot = Boot(books)
+    await boot.fold()
+    assert rows(books) == (1, 0, 1)
+    await boot.start()
+    boot.gives(work(prevhash_internal=A))
+    boot.joins().submit(nonce=1)
+    assert await boot.judge() == [DUPLICATE]
+
+
+async def test_work_of_our_own_costs_no_row(books: Store) -> None:
+    """It carries a salt: after a restart it is other work."""
+    boot = await Boot(books).start()
+    boot.gives(work(prevhash_internal=A), forward_target=None)
+    boot.joins().submit(nonce=1)
+    assert await boot.judge() == [ACCEPTED]
+    assert rows(books) == (0, 0, 0)
+    assert boot.mine.engine.collect_credits() == []
+
+
+async def test_names_of_blocks_are_bounded(books: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pool.books.journal.credit_book.TIPS_MAX", 4)
+    monkeypatch.setattr(former_tips, "TIPS_MAX", 4)
+    boot = await Boot(books).start()
+    for number in range(1, 13):
+        boot.gives(work(prevhash_internal=number.to_bytes(32, "little")))
+        boot.joins().submit(job=number, nonce=number)
+        await boot.judge()
+        await boot.fold()
+    tips, forgotten, hashes = rows(books)
+    assert (tips, hashes) == (4, 2)
+    assert forgotten == tips - 2

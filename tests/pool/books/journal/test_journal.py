@@ -1,0 +1,280 @@
+"""The journal: what was acknowledged is on disk, folded into minutes once, and nothing else is."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Connection, event, func, select
+from sqlalchemy.engine import Engine
+
+from payouts.audit.verify import audit
+from payouts.rates import Scheme
+from payouts.schemas.money import containers, rate_hours, rates, tally_minutes, tenants, workers
+from pool.books.audit.verify import verify
+from pool.books.journal import journal, rate_epochs
+from pool.books.journal.journal import JournalFailed
+from pool.books.journal.rate_epochs import WorkPrice, open_epoch
+from pool.books.journal.schema import journal_batches
+from pool.books.store import Store
+from pool.fleet.rows import TenantTerms, add_tenant, remove_worker
+from stratum.miners.contracts import Admitted
+from stratum.tallies import MINED, Verdict, merge
+from tests.fixtures.databases import crash_before
+from tests.stages.journal import NOW_S, JournalOnStore, tally
+
+
+@pytest.fixture
+def booked(store: Store) -> JournalOnStore:
+    return JournalOnStore(store)
+
+
+async def test_a_commit_is_on_disk_when_it_returns(booked: JournalOnStore) -> None:
+    worker = booked.worker("acme.c01.u1")
+    await booked.journal.commit(tally(worker, booked.epoch, count=3))
+    booked.restart()
+    assert booked.shares() == {(worker, Verdict.ACCEPTED): 3}
+
+
+async def test_a_new_worker_is_committed_with_its_first_share_and_has_a_row_after_the_fold(
+    booked: JournalOnStore,
+) -> None:
+    worker = booked.worker("acme.c01.u1")
+    await booked.journal.commit(tally(worker, booked.epoch))
+    booked.restart()
+    assert booked.worker("acme.c01.u1") == worker
+    assert booked.shares() == {(worker, Verdict.ACCEPTED): 1}
+    await booked.journal.fold()
+    with booked.store.read() as connection:
+        row = connection.execute(select(workers, containers.c.name.label("container")).join(containers)).one()
+    assert (row.id, row.container, row.unit, row.agent) == (worker, "c01", "u1", "cgminer")
+    booked.restart()
+    assert booked.worker("acme.c01.u1") == worker
+
+
+async def test_a_book_is_proven_while_shares_of_a_new_machine_wait_in_several_batches(
+    booked: JournalOnStore,
+) -> None:
+    """Its name is in the first of them alone."""
+    worker = booked.worker("acme.c01.u1")
+    for _ in range(3):
+        await booked.journal.commit(tally(worker, booked.epoch))
+    with booked.store.read() as connection:
+        assert verify(connection).wrong is None
+    await booked.journal.commit(tally(worker + 1, booked.epoch))
+    with booked.store.read() as connection:
+        wrong = verify(connection).wrong
+    assert wrong is not None
+    assert (wrong.table, wrong.row, wrong.reason) == ("journal_batches", "4", "there is no such machine")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_late_share_of_a_machine_that_was_removed_is_its_own_and_nobody_elses(
+    booked: JournalOnStore, killed: bool
+) -> None:
+    """It was judged before the command, and is committed behind it, in one commit with a newcomer's first."""
+    removed, name = booked.worker("acme.c01.u1"), ("acme", "c01", "u1")
+    await booked.journal.commit(tally(removed, booked.epoch))
+    await booked.journal.fold()
+    with booked.store.write() as connection:
+        assert remove_worker(connection, *name, now_s=NOW_S) == removed
+    booked.registry.remove_workers([removed])
+    newcomer = booked.worker("borealis.c09.u1")
+    await booked.journal.commit(
+        tally(removed, booked.epoch, count=2) + tally(newcomer, booked.epoch, count=5)
+    )
+    if killed:
+        booked.restart()
+    await booked.journal.fold()
+    assert booked.shares() == {(removed, Verdict.ACCEPTED): 3, (newcomer, Verdict.ACCEPTED): 5}
+    with booked.store.read() as connection:
+        in_the_book = connection.execute(
+            select(tenants.c.name, func.sum(rate_hours.c.shares))
+            .join(rates, rates.c.id == rate_hours.c.rate_id)
+            .join(tenants, tenants.c.id == rates.c.tenant_id)
+            .group_by(tenants.c.name)
+        )
+        assert {name: int(shares) for name, shares in in_the_book} == {"acme": 3, "borealis": 5}
+        assert verify(connection).wrong is None
+    booked.restart()
+    assert booked.worker(".".join(name)) == removed, "it mines again under its number"
+
+
+async def test_what_is_not_folded_yet_is_known_with_its_age(
+    booked: JournalOnStore, autojump_clock: trio.testing.MockClock
+) -> None:
+    worker, journal = booked.worker("acme.c01.u1"), booked.journal
+    assert (journal.unfolded, journal.unfolded_since_s) == (0, None)
+    for _ in range(2):
+        await journal.commit(tally(worker, booked.epoch))
+        await trio.sleep(10)
+    await journal.commit(b"")
+    since_s = journal.unfolded_since_s
+    assert journal.unfolded == 2
+    assert since_s is not None
+    assert trio.current_time() - since_s >= 20
+    await journal.fold()
+    assert (journal.unfolded, journal.unfolded_since_s) == (0, None)
+    assert sum(journal.folds.counts) == 1
+    await journal.commit(tally(worker, booked.epoch))
+    booked.restart()
+    assert booked.journal.unfolded == 1
+    await booked.journal.fold()
+    assert booked.journal.unfolded == 0
+
+
+async def test_folding_moves_every_share_once_and_the_books_agree(booked: JournalOnStore) -> None:
+    ours, theirs = booked.worker("acme.c01.u1"), booked.worker("borealis.c02.u1")
+    for _ in range(5):
+        await booked.journal.commit(tally(ours, booked.epoch) + tally(theirs, booked.epoch, 14, count=2))
+        booked.clock.now_s += 20
+    await booked.journal.commit(
+        tally(ours, booked.epoch, verdict=Verdict.STALE) + tally(ours, 0, 0, Verdict.JOB_UNKNOWN)
+    )
+    before = booked.shares()
+    await booked.journal.fold()
+    assert booked.shares() == before
+    with booked.store.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(journal_batches)) == 0
+        rates = connection.execute(select(rate_hours.c.rate_id, rate_hours.c.shares)).all()
+        assert sorted(shares for _, shares in rates) == [5, 10]
+        assert len({rate for rate, _ in rates}) == 2  # each tenant has a rate of its own
+        assert audit(connection).wrong is None
+        minutes = connection.scalars(select(tally_minutes.c.minute).distinct()).all()
+    assert sorted(minutes) == [NOW_S // 60, NOW_S // 60 + 1]
+    await booked.journal.fold()
+    assert booked.shares() == before
+
+
+@pytest.mark.parametrize("rows_max", [1_000, 2])
+async def test_a_crash_anywhere_in_a_fold_loses_and_doubles_nothing(
+    booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch, rows_max: int
+) -> None:
+    """In one transaction, and where there is so much that it is cut first."""
+    monkeypatch.setattr(journal, "ROWS_MAX", rows_max)
+    monkeypatch.setattr(journal, "STEP_PAUSE_S", 0.0)
+    expected: dict[tuple[int, int], int] = {}
+    for step in range(30):  # more than the fold of what is committed below has
+        for name in ("u1", f"u{step + 2}"):
+            worker = booked.worker(f"acme.c01.{name}")
+            await booked.journal.commit(tally(worker, booked.epoch) + tally(worker, 0, 0, Verdict.STALE, 2))
+            for verdict, count in ((Verdict.ACCEPTED, 1), (Verdict.STALE, 2)):
+                expected[worker, verdict] = expected.get((worker, verdict), 0) + count
+        with suppress(JournalFailed), crash_before(step):
+            await booked.journal.fold()
+        booked.restart()
+        assert booked.shares() == expected
+    await booked.journal.fold()
+    assert booked.shares() == expected
+    with booked.store.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(journal_batches)) == 0
+        assert connection.scalar(select(func.count()).select_from(workers)) == 31
+        assert audit(connection).wrong is None
+
+
+async def test_the_last_difficulty_of_a_worker_is_where_it_starts_again(booked: JournalOnStore) -> None:
+    worker = booked.worker("acme.c01.u1")
+    await booked.journal.commit(
+        tally(worker, booked.epoch, 10, count=2) + tally(worker, booked.epoch, 17, count=30)
+    )
+    await booked.journal.fold()
+    assert booked.registry.admit("acme.c01.u1", "", booked.miner) == Admitted(worker, 17, party=1)
+    booked.restart()
+    assert booked.registry.admit("acme.c01.u1", "", booked.miner) == Admitted(worker, 17, party=1)
+
+
+async def test_shares_of_an_older_epoch_are_booked_at_its_price(booked: JournalOnStore) -> None:
+    worker = booked.worker("acme.c01.u1")
+    with booked.store.write() as connection:
+        later = open_epoch(connection, WorkPrice(nbits=0x17034000, subsidy_sat=156_250_000), 1_050_000, NOW_S)
+    await booked.journal.commit(tally(worker, booked.epoch) + tally(worker, later, count=2))
+    await booked.journal.fold()
+    with booked.store.read() as connection:
+        old = rate_epochs.rate_of(connection, booked.epoch, 1).rate_id
+        new = rate_epochs.rate_of(connection, later, 1).rate_id
+        rows = connection.execute(select(rate_hours.c.rate_id, rate_hours.c.shares))
+        shares = {row.rate_id: row.shares for row in rows}
+    assert shares == {old: 1, new: 2}
+
+
+async def test_shares_of_a_tenant_that_came_during_the_epoch_are_not_lost(booked: JournalOnStore) -> None:
+    terms = TenantTerms(scheme=Scheme.PPS, fee_bps=100, payout_minimum_sat=0)
+    with booked.store.write() as connection:
+        add_tenant(connection, "caucasus", terms, by="test", now_s=NOW_S)
+    booked.restart()
+    await booked.journal.commit(tally(booked.worker("caucasus.c01.u1"), booked.epoch))
+    await booked.journal.fold()
+    with booked.store.read() as connection:
+        assert connection.scalar(select(func.sum(rate_hours.c.shares))) == 1
+        assert audit(connection).wrong is None
+
+
+async def test_a_clock_that_steps_back_a_day_changes_no_count(booked: JournalOnStore) -> None:
+    worker = booked.worker("acme.c01.u1")
+    await booked.journal.commit(tally(worker, booked.epoch))
+    booked.clock.now_s -= 86_400
+    await booked.journal.commit(tally(worker, booked.epoch))
+    await booked.journal.fold()
+    assert booked.shares() == {(worker, Verdict.ACCEPTED): 2}
+
+
+@contextmanager
+def disk_full() -> Iterator[None]:
+    """Every commit fails, as SQLite says it on a full disk."""
+
+    def fail(connection: Connection) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    event.listen(Engine, "commit", fail)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "commit", fail)
+
+
+async def test_a_commit_that_fails_raises_and_leaves_nothing(booked: JournalOnStore) -> None:
+    worker = booked.worker("acme.c01.u1")
+    with disk_full(), pytest.raises(JournalFailed, match="disk is full"):
+        await booked.journal.commit(tally(worker, booked.epoch))
+    assert booked.shares() == {}
+
+
+async def test_a_cancelled_commit_is_waited_for(booked: JournalOnStore) -> None:
+    worker = booked.worker("acme.c01.u1")
+    with trio.move_on_after(0) as scope:
+        await booked.journal.commit(tally(worker, booked.epoch))
+    committed = booked.shares()
+    assert committed in ({}, {(worker, Verdict.ACCEPTED): 1})
+    if not scope.cancelled_caught:
+        assert committed
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(
+                st.integers(1, 5),
+                st.integers(0, 3),
+                st.integers(-32, 63),
+                st.sampled_from(list(Verdict)),
+                st.integers(1, 1000),
+            )
+        )
+    )
+)
+def test_merging_adds_up_what_has_the_same_key(
+    batches: list[list[tuple[int, int, int, Verdict, int]]],
+) -> None:
+    expected: dict[tuple[int, int, int, int], int] = {}
+    for batch in batches:
+        for worker, rate, log2, verdict, count in batch:
+            mined = verdict in MINED  # what is rejected is counted by worker and verdict alone
+            key = (worker, rate if mined else 0, log2 if mined else 0, int(verdict))
+            expected[key] = expected.get(key, 0) + count
+    merged = merge(b"".join(tally(*record) for record in batch) for batch in batches)
+    assert {(w, r, d, v): n for w, r, d, v, _, n in merged.tolist()} == expected
+    assert len(merged) == len(expected)
