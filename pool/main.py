@@ -15,6 +15,7 @@ import trio
 
 from pool.admin.desk import Desk
 from pool.admin.live import Live
+from pool.admin.refusal_record import RefusalRecord
 from pool.admin.server import serve_admin
 from pool.books import book
 from pool.books.lease_watch import LeaseWatch
@@ -36,6 +37,7 @@ from pool.metrics.scrape import Scrapes
 from pool.orders.machine_speed import MachineSpeeds
 from pool.parts import Books, Miners, Routing
 from pool.people.authentication import Authentication
+from pool.people.refusals import Refusals, Refused
 from pool.readiness import Condition, Readiness
 from pool.routing.drain import DrainStatus
 from pool.routing.status import RouteStatus
@@ -106,7 +108,9 @@ class Pool:
         self.books = Books(config, store, on_block=on_block, transport=transport, wall_clock=wall_clock)
         self.miners = Miners(config, self.books)
         self.routing = Routing(config, self.books, self.miners, speeds=speeds)
-        self._authentication = Authentication(store, wall_clock=wall_clock, clock=time.monotonic)
+        self._refusals = refusals = Refusals(time.monotonic())
+        self._record = RefusalRecord(store, refusals, clock=time.monotonic, wall_clock=wall_clock)
+        self._authentication = Authentication(store, refusals, wall_clock=wall_clock, clock=time.monotonic)
         self._lease = LeaseWatch(store)
         self._server = Server(
             board=self.miners.board,
@@ -161,9 +165,8 @@ class Pool:
                     messenger=self._messenger,
                 )
                 desk = Desk(self._store, self._config.network, live)
-                await nursery.start(
-                    serve_admin, desk, admin_socket(self._config.data_dir), self._config.admin_group
-                )
+                await nursery.start(self._serve_admin, desk)
+                nursery.start_soon(self._record.run)
                 web = await self._open_web(nursery, desk)
                 await nursery.start(books.blocks.run)
                 nursery.start_soon(books.fees.run)
@@ -186,7 +189,15 @@ class Pool:
                 with trio.CancelScope(shield=True):
                     await books.journal.commit(b"")  # what upstreams said after the last miner had left
                     await books.journal.fold()
+                    await self._record.look(last=True)
             self._store.release_lease()
+
+    async def _serve_admin(self, desk: Desk, *, task_status: trio.TaskStatus[None]) -> None:
+        def refused(uid: int) -> None:
+            self._refusals.count(time.monotonic(), Refused.ACCOUNT, str(uid))
+
+        path, group = admin_socket(self._config.data_dir), self._config.admin_group
+        await serve_admin(desk, path, group, refused=refused, task_status=task_status)
 
     async def _open_web(self, nursery: trio.Nursery, desk: Desk) -> tuple[str, int] | None:
         """The address that HTTP is answered at, if the settings have one."""

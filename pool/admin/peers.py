@@ -11,7 +11,7 @@ Must not know: users, commands.
 import socket
 import struct
 from collections import Counter, OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 import trio
@@ -25,10 +25,16 @@ PAUSE_S: Final = 0.02  # after each that is turned away: 50 a second, of which a
 
 
 class Peers(trio.abc.Listener[trio.SocketStream]):
-    """A listener that hands on whom to answer. `without_bounds` are user numbers."""
+    """A listener that hands on whom to answer. `without_bounds` are user numbers; `refused` is told of each
+    connection of an account that is nobody's."""
 
-    def __init__(self, listener: trio.SocketListener, without_bounds: Collection[int]) -> None:
-        self._listener = listener
+    def __init__(
+        self,
+        listener: trio.SocketListener,
+        without_bounds: Collection[int],
+        refused: Callable[[int], None] = lambda uid: None,
+    ) -> None:
+        self._listener, self._refused = listener, refused
         self._without_bounds = without_bounds
         self._open: Counter[int] = Counter()
         self._strangers: OrderedDict[int, float] = OrderedDict()  # until when
@@ -40,6 +46,8 @@ class Peers(trio.abc.Listener[trio.SocketStream]):
             if self._may(uid):
                 self._open[uid] += 1
                 return stream
+            if self._is_stranger(uid):
+                self._refused(uid)
             await stream.aclose()
             await trio.sleep(PAUSE_S)
 
@@ -54,17 +62,21 @@ class Peers(trio.abc.Listener[trio.SocketStream]):
 
     def nobody(self, uid: int) -> None:
         """That account is no user's."""
+        self._refused(uid)
         self._strangers.pop(uid, None)
         self._strangers[uid] = trio.current_time() + STRANGER_S
         if len(self._strangers) > STRANGERS_MAX:
             self._strangers.popitem(last=False)
+
+    def _is_stranger(self, uid: int) -> bool:
+        return self._strangers.get(uid, 0.0) > trio.current_time()
 
     def _may(self, uid: int) -> bool:
         if uid in self._without_bounds:
             return True
         others = sum(count for it, count in self._open.items() if it not in self._without_bounds)
         return (
-            self._strangers.get(uid, 0.0) <= trio.current_time()
+            not self._is_stranger(uid)
             and self._open[uid] < PEER_CONNECTIONS_MAX
             and others < PEERS_CONNECTIONS_MAX
         )

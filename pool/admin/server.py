@@ -7,7 +7,7 @@ Must not know: what a command does, and what a role may do.
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -60,10 +60,12 @@ async def serve_admin(
     group: int | None = None,
     *,
     without_user: Collection[int] | None = None,
+    refused: Callable[[int], None] = lambda uid: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen on the socket until cancelled; the caller holds the data directory. `group`: whose accounts may
-    connect besides the pool's own. `without_user`: accounts, by number, that need no user."""
+    connect besides the pool's own. `without_user`: accounts, by number, that need no user. `refused` is told
+    of each connection of an account that is nobody's."""
     without_user = hosts() if without_user is None else without_user
     _remove(path)  # left behind by a kill
     config = Config()
@@ -87,7 +89,7 @@ async def serve_admin(
             os.chown(path, -1, group)
             os.chmod(path, OF_GROUP)
         listening.listen(config.backlog)
-        peers = Peers(trio.SocketListener(trio.socket.from_stdlib_socket(listening)), without_user)
+        peers = Peers(trio.SocketListener(trio.socket.from_stdlib_socket(listening)), without_user, refused)
         task_status.started()  # who connects from now on is answered, if a moment later
         await trio.serve_listeners(answer, [peers])
     finally:

@@ -5,7 +5,7 @@ neither the database nor a thread, at whatever rate it comes. `caller` asks the 
 moment, for a token that is right: its user may have another role since, or be suspended.
 
 Who shows the right token never waits for who guesses, not even at one address. What is wrong is answered in
-the same words whatever is wrong with it.
+the same words whatever is wrong with it, and counted (`pool.people.refusals`).
 
 Invariants: hashes are compared in a time that says nothing of them; a token may never more than its scope,
 nor more than its user may now. Must not know: HTTP, sockets.
@@ -18,12 +18,16 @@ from typing import Final, Protocol
 
 from sqlalchemy import Connection
 
+from pool.people.refusals import Refusals, Refused
 from pool.people.roles import Caller, NotPermitted, Role
 from pool.people.tokens import digest_of, digests, note_use, number_of, valid_token
 from pool.people.wrong_tokens import WrongTokens
 from stratum.miners.turns.connection_limits import source_of
 
 USE_NOTED_S: Final = 60  # a use is written down at most once in this time: it is a commit of the books
+LOOKED_UP_S: Final = (
+    5.0  # one that let nobody in is not looked up again before: it would be a thread each time
+)
 TOKEN_CHARS_MAX: Final = 128  # longer is none, and is not hashed
 NONE: Final = "0" * 64
 WRONG: Final = "the token is wrong, or has ended"
@@ -46,14 +50,23 @@ class WrongToken(NotPermitted):
 
 
 class Authentication:
-    """Of one running pool. `wall_clock` and `clock` give seconds; the second never steps back."""
+    """Of one running pool. `wall_clock` and `clock` give seconds; the second never steps back, and is that of
+    the refusals."""
 
-    def __init__(self, books: Books, *, wall_clock: Callable[[], float], clock: Callable[[], float]) -> None:
-        self._books = books
+    def __init__(
+        self,
+        books: Books,
+        refusals: Refusals,
+        *,
+        wall_clock: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self._books, self._refusals = books, refusals
         self._wall_clock = wall_clock
         self._clock = clock
         self._wrong = WrongTokens()
         self._digests: dict[int, str] = {}
+        self._ended: dict[int, float] = {}  # when they were looked up, by number
 
     def load(self) -> None:
         """Learn which tokens there are: at the start, and when one was made or revoked. Blocks."""
@@ -65,10 +78,14 @@ class Authentication:
         Raises WrongToken."""
         number = number_of(token) if len(token) <= TOKEN_CHARS_MAX else None
         known = NONE if number is None else self._digests.get(number, NONE)
-        if number is not None and hmac.compare_digest(digest_of(token), known):
-            return number
         now_s, source = self._clock(), source_of(address)
+        if number is not None and hmac.compare_digest(digest_of(token), known):
+            if now_s - self._ended.get(number, -LOOKED_UP_S) < LOOKED_UP_S:
+                self._refusals.count(now_s, Refused.ENDED, source, number)
+                raise WrongToken
+            return number
         keys = (source,) if known is NONE else (source, number)
+        self._refusals.count(now_s, Refused.GUESSED, source, None if known is NONE else number)
         wait_s = self._wrong.wait_s(now_s, *keys)
         if wait_s == 0.0:
             self._wrong.count(now_s, *keys)
@@ -82,6 +99,8 @@ class Authentication:
             valid = valid_token(connection, number, now_s)
         # Metrics have every tenant's business in them, and its user may be a tenant's since.
         if valid is None or (valid.scope, valid.role) == (Role.METRICS, Role.TENANT):
+            self._ended[number] = self._clock()  # of the digests: no more than those
+            self._refusals.count(self._clock(), Refused.ENDED, source_of(address), number)
             raise WrongToken
         if valid.last_used_at_s is None or now_s - valid.last_used_at_s >= USE_NOTED_S:
             with self._books.write() as connection:

@@ -29,6 +29,7 @@ from pool.people.users import find_user
 DAY_S: Final = 86_400
 DAYS_MAX: Final = 366  # who still needs it a year later still knows that he does
 TOKENS_MAX: Final = 1_000  # that are valid at a time, of all users: their hashes are in memory
+ENDED_MAX: Final = 1_000  # the newest of those that have ended: who still shows one is known by it
 TOKENS_OF_USER_MAX: Final = 32
 SECRET_BYTES: Final = 32
 SHAPE: Final = re.compile(r"angara_([1-9][0-9]{0,8})_[A-Za-z0-9_-]{43}", re.ASCII)
@@ -126,10 +127,11 @@ def kept_of(connection: Connection, user: str) -> dict[str, dict[str, object]]:
 
 
 def digests(connection: Connection, now_s: int) -> dict[int, str]:
-    """Of every token that has not ended, by number."""
+    """Of every token that has not ended, and of the newest that have, by number."""
     here = tokens.c.revoked_at_s.is_(None) & (tokens.c.expires_at_s > now_s)
-    rows = connection.execute(select(tokens.c.id, tokens.c.digest).where(here))
-    return dict(rows.all())
+    kept = select(tokens.c.id, tokens.c.digest)
+    ended = kept.where(~here).order_by(tokens.c.id.desc()).limit(ENDED_MAX)
+    return dict([*connection.execute(kept.where(here)).all(), *connection.execute(ended).all()])
 
 
 def valid_token(connection: Connection, number: int, now_s: int) -> Valid | None:

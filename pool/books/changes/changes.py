@@ -1,4 +1,5 @@
 """What was changed by commands, as rows: written in the transaction of the change, read by whoever asks.
+Who was not let in to give any is among them.
 
 Chain: hash = SHA-256 of [hash before, id, changed_at_s, changed_by, source, command, subject, was, became],
 as the ledger's (`payouts.ledger`), the texts as they are in the row. The number and hash of the newest are in

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DatabaseError
 from pool.books.store import Store
 from pool.fleet.rows import RegistryError
 from pool.people.authentication import USE_NOTED_S, Authentication, WrongToken
+from pool.people.refusals import Refusals
 from pool.people.roles import Caller, Role
 from pool.people.tokens import DAY_S, TokenView, create_token, list_tokens, revoke_token
 from pool.people.users import add_user, set_role, set_status
@@ -31,7 +32,10 @@ class House:
         self.store = store
         self.wall_s = float(NOW_S)
         self.now_s = 100.0
-        self.authentication = Authentication(store, wall_clock=lambda: self.wall_s, clock=lambda: self.now_s)
+        self.refusals = Refusals(self.now_s)
+        self.authentication = Authentication(
+            store, self.refusals, wall_clock=lambda: self.wall_s, clock=lambda: self.now_s
+        )
 
     def token(self, user: str, scope: str | None = None, days: int = 1) -> tuple[TokenView, str]:
         with self.store.write() as connection:

@@ -20,6 +20,7 @@ from pool.admin.operators import ALONE
 from pool.books.changes.changes import newest_changes
 from pool.http_server import json_response
 from pool.people.authentication import Authentication
+from pool.people.refusals import Refusals
 from pool.people.roles import Role, host_account
 from pool.people.wrong_tokens import FREE_TRIES
 from pool.web.access import Access, WebRoute, web_app
@@ -68,7 +69,7 @@ class House:
 @asynccontextmanager
 async def opened(data_dir: Path) -> AsyncIterator[House]:
     with closing(store_in(data_dir)) as store:
-        authentication = Authentication(store, wall_clock=time.time, clock=lambda: 0.0)
+        authentication = Authentication(store, Refusals(0.0), wall_clock=time.time, clock=lambda: 0.0)
         desk = Desk(store, "regtest")
         it = Door(HERE)
         house = House(desk, authentication, it)
