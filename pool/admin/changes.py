@@ -1,11 +1,9 @@
 """The question who changed what. Must not know: sockets, terminals."""
 
-from typing import Any
-
 import msgspec
 
 from pool.admin.desk import Desk
-from pool.books.changes.changes import newest_changes
+from pool.books.changes.changes import ChangeRow, newest_changes
 
 
 class ChangeList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -15,7 +13,6 @@ class ChangeList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     before: int | None = None
 
 
-def change_list(desk: Desk, it: ChangeList) -> Any:
+def change_list(desk: Desk, it: ChangeList) -> tuple[ChangeRow, ...]:
     """The newest last."""
-    rows = desk.read(lambda connection: newest_changes(connection, it.subject, it.before))
-    return [msgspec.to_builtins(row) for row in rows]
+    return desk.read(lambda connection: newest_changes(connection, it.subject, it.before))

@@ -1,8 +1,9 @@
 """The operator's commands, each once: a running pool executes them, and so does the command line without one.
 
-A command is a frozen struct of its parameters and a function; what it returns is JSON. A question is a
-function of a `Desk`, which cannot write. A change is one of an `OperatorDesk`, which writes down who changed
-what: it says what its subject is called, and what the books have of it. Mistakes are RegistryError, in words.
+A command is a frozen struct of its parameters and a function; what that says it returns is the type of the
+answer's JSON, and is in the document of the API. A question is a function of a `Desk`, which cannot write. A
+change is one of an `OperatorDesk`, which writes down who changed what: it says what its subject is called,
+and what the books have of it. Mistakes are RegistryError, in words.
 
 Each says the least role that may give it, and whoever has less is refused before anything is looked at. What
 a tenant's users may ask has a `narrowed`: the same question, about their own tenant.
@@ -11,7 +12,7 @@ Must not know: sockets, terminals, and how a caller is known.
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import msgspec
 from sqlalchemy import Connection
@@ -147,7 +148,7 @@ class LeaseShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-def lease_show(desk: Desk, it: LeaseShow) -> Any:
+def lease_show(desk: Desk, it: LeaseShow) -> int | None:
     """The epoch of the pool's lease, for those who write beside it on its host."""
     return desk.store.lease_epoch
 
@@ -160,6 +161,11 @@ class Question(msgspec.Struct, frozen=True):
     least: Role = Role.VIEWER
     narrowed: Callable[[Any, Caller], Any] | None = None
 
+    @property
+    def result(self) -> Any:
+        """The type of what it answers."""
+        return get_type_hints(self.answer)["return"]
+
 
 class Change(msgspec.Struct, frozen=True):
     """A command that changes something. `state` has no secrets: it is kept."""
@@ -171,6 +177,11 @@ class Change(msgspec.Struct, frozen=True):
     least: Role
     narrowed: Callable[[Any, Caller], Any] | None = None
     makes_books: bool = True  # where there are none yet: one that is for a running pool makes none
+
+    @property
+    def result(self) -> Any:
+        """The type of what it answers."""
+        return get_type_hints(self.carry_out)["return"]
 
 
 TENANT, OPERATOR, PAYER, ADMIN = Role.TENANT, Role.OPERATOR, Role.PAYER, Role.ADMIN
@@ -228,8 +239,13 @@ def _beyond(value: object) -> int | None:
 
 
 def execute(desk: Desk, name: str, body: bytes, caller: Caller) -> Any:
-    """Execute an operator's command with its JSON parameters. Raises RegistryError in words, and
-    NotPermitted where it is not the caller's to give."""
+    """The same as `answer_to`, in Python's types for what JSON has."""
+    return msgspec.json.decode(answer_to(desk, name, body, caller))
+
+
+def answer_to(desk: Desk, name: str, body: bytes, caller: Caller) -> bytes:
+    """Execute an operator's command with its JSON parameters: its answer, in JSON. Raises RegistryError in
+    words, and NotPermitted where it is not the caller's to give."""
     if name not in COMMANDS:
         raise UnknownCommand(f"there is no command {name!r:.80}")
     command = COMMANDS[name]
@@ -245,7 +261,7 @@ def execute(desk: Desk, name: str, body: bytes, caller: Caller) -> Any:
     if command.narrowed is not None:
         params = command.narrowed(params, caller)
     if isinstance(command, Question):
-        return command.answer(desk, params)
+        return msgspec.json.encode(command.answer(desk, params))
     operator_desk = OperatorDesk(
         desk.store,
         desk.network,
@@ -255,7 +271,7 @@ def execute(desk: Desk, name: str, body: bytes, caller: Caller) -> Any:
         subject=command.subject(params),
         state=command.state,
     )
-    return command.carry_out(operator_desk, params)
+    return msgspec.json.encode(command.carry_out(operator_desk, params))
 
 
 def execute_alone(database_url: str, network: str | None, name: str, body: bytes, by: str) -> Any:
@@ -265,6 +281,6 @@ def execute_alone(database_url: str, network: str | None, name: str, body: bytes
     store = open_store(database_url, new=isinstance(command, Change) and command.makes_books)
     try:
         desk = Desk(store, bound_network(store, network))
-        return msgspec.to_builtins(execute(desk, name, body, host_account(by, ALONE)))
+        return execute(desk, name, body, host_account(by, ALONE))
     finally:
         store.close()

@@ -5,10 +5,11 @@ name, and from where it was, in the same transaction. Must not know: which comma
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from pool.books.changes.changes import State, note_change
@@ -16,7 +17,12 @@ from pool.books.store import Store
 from pool.fleet.hashrate import WINDOWS_S, Hashrate
 from pool.fleet.registry import ContainerRecord, UnlistedWorker
 from pool.fleet.rows import RegistryError, TenantView
+from pool.messages.outbox import Answer
+from pool.messages.teller import Raised
+from pool.orders.status import OrderStatus
 from pool.people.roles import Caller
+from pool.routing.drain import DrainStatus
+from pool.upstreams.status import UpstreamStatus
 from stratum.miners.traces.traces import TraceView
 
 ROWS_MAX: Final = 1_000  # workers in one answer; the next page starts after the last name
@@ -67,26 +73,45 @@ class LivePool(Protocol):
     def tokens_changed(self) -> None:
         """A token is new, or revoked."""
 
-    def drain(self, over_s: int) -> dict[str, Any]:
-        """Let nobody in, and everybody go within so many seconds: a pool.routing.drain.DrainStatus."""
+    def drain(self, over_s: int) -> DrainStatus:
+        """Let nobody in, and everybody go within so many seconds."""
 
-    def end_drain(self) -> dict[str, Any]:
-        """Let miners in again: likewise."""
+    def end_drain(self) -> DrainStatus:
+        """Let miners in again."""
 
-    def drain_status(self) -> dict[str, Any]:
-        """How far it is: likewise."""
+    def drain_status(self) -> DrainStatus:
+        """How far it is."""
 
-    def raised_messages(self) -> list[dict[str, Any]]:
-        """What is wrong, as pool.messages.teller.Raised."""
+    def raised_messages(self) -> Sequence[Raised]:
+        """What is wrong."""
 
-    def test_messages(self) -> list[dict[str, Any]]:
-        """A message to everybody who is told: each pool.messages.outbox.Answer."""
+    def test_messages(self) -> Sequence[Answer]:
+        """A message to everybody who is told, and what each answered."""
 
-    def upstream_status(self) -> list[dict[str, Any]]:
-        """Every channel on an upstream, as a pool.upstreams.status.UpstreamStatus."""
+    def upstream_status(self) -> Sequence[UpstreamStatus]:
+        """Every channel on an upstream."""
 
-    def order_status(self) -> list[dict[str, Any]]:
-        """Every order that is delivered, as a pool.orders.status.OrderStatus."""
+    def order_status(self) -> Sequence[OrderStatus]:
+        """Every order that is delivered."""
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running pool adds to a row; nothing where none runs, or where nothing was counted. Rates are
+    averages over so many seconds, of hashes a second; counts are since `counted_since_at_s`."""
+
+    accepted: int | UnsetType = UNSET
+    stale: int | UnsetType = UNSET
+    duplicate: int | UnsetType = UNSET
+    low: int | UnsetType = UNSET
+    invalid: int | UnsetType = UNSET
+    undelivered: int | UnsetType = UNSET
+    workers: int | UnsetType = UNSET
+    offline: int | UnsetType = UNSET
+    hps_60s: float | UnsetType = UNSET
+    hps_300s: float | UnsetType = UNSET
+    hps_3600s: float | UnsetType = UNSET
+    hps_86400s: float | UnsetType = UNSET
+    counted_since_at_s: int | UnsetType = UNSET
 
 
 class Desk(msgspec.Struct, frozen=True):
@@ -153,7 +178,7 @@ def live_figures(desk: Desk, of: Literal["tenant", "site", "container", "worker"
 
 
 def figures_of(desk: Desk, rate: Hashrate | None) -> dict[str, Any]:
-    """Live figures, and since when shares are counted; nothing without a running pool."""
+    """Figures' fields; nothing without a running pool."""
     if rate is None or desk.live is None:
         return {}
     figures: dict[str, Any] = msgspec.to_builtins(rate)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from math import ceil
-from typing import Any, Final
+from typing import Final
 
 import structlog
 import trio
@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pool.admin.commands import UnknownCommand, execute
+from pool.admin.commands import UnknownCommand, answer_to
 from pool.admin.desk import Desk
 from pool.books.store import DATABASE_ERRORS, words_of
 from pool.fleet.rows import RegistryError
@@ -72,7 +72,7 @@ class CommandHandler:
             return refused
         try:
             run = partial(self._run, name, body, caller_of)
-            result, by = await trio.to_thread.run_sync(run, limiter=self._one_at_a_time)
+            answer, by = await trio.to_thread.run_sync(run, limiter=self._one_at_a_time)
         except WrongToken as error:
             return wrong_token(error)
         except NotPermitted as error:
@@ -89,11 +89,12 @@ class CommandHandler:
             log.exception("command_failed", name=name)
             return failure(500, f"{name} failed by {OURS}")
         log.info("command", name=name, by=by)
-        return json_response(result)
+        return Response(answer, media_type="application/json")
 
-    def _run(self, name: str, body: bytes, caller_of: Callable[[Desk], Caller]) -> tuple[Any, str]:
+    def _run(self, name: str, body: bytes, caller_of: Callable[[Desk], Caller]) -> tuple[bytes, str]:
+        """The answer, and whose command it was."""
         caller = caller_of(self._desk)
-        return execute(self._desk, name, body, caller), caller.name
+        return answer_to(self._desk, name, body, caller), caller.name
 
 
 def wrong_token(error: WrongToken) -> Response:

@@ -6,10 +6,9 @@ and routes have one user. Must not know: what a command is, sockets.
 
 import heapq
 import time
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal
 
-import msgspec
 import trio
 
 from pool.admin.desk import ROWS_MAX
@@ -17,8 +16,12 @@ from pool.fleet.hashrate import Hashrate, HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, UnlistedWorker
 from pool.fleet.rows import TenantView, record_of
 from pool.messages.messenger import Messenger
+from pool.messages.outbox import Answer
+from pool.messages.teller import Raised
+from pool.orders.status import OrderStatus
 from pool.routing.drain import Drain, DrainStatus
 from pool.routing.status import RouteStatus
+from pool.upstreams.status import UpstreamStatus
 from stratum.miners.switchboard import Switchboard
 from stratum.miners.traces.traces import TooManyTraces, TraceView
 
@@ -135,16 +138,16 @@ class Live:
     def tokens_changed(self) -> None:
         self._on_tokens()
 
-    def drain(self, over_s: int) -> dict[str, Any]:
+    def drain(self, over_s: int) -> DrainStatus:
         return self._with_drain(lambda it: it.begin(over_s))
 
-    def end_drain(self) -> dict[str, Any]:
+    def end_drain(self) -> DrainStatus:
         return self._with_drain(lambda it: it.resume())
 
-    def drain_status(self) -> dict[str, Any]:
+    def drain_status(self) -> DrainStatus:
         return self._with_drain(lambda it: None)
 
-    def _with_drain(self, work: Callable[[Drain], None]) -> dict[str, Any]:
+    def _with_drain(self, work: Callable[[Drain], None]) -> DrainStatus:
         """How it is after that."""
         drain = self._drain
         assert drain is not None, "a pool has one"
@@ -153,21 +156,16 @@ class Live:
             work(drain)
             return drain.status()
 
-        status: dict[str, Any] = msgspec.to_builtins(trio.from_thread.run_sync(run))
-        return status
+        return trio.from_thread.run_sync(run)
 
-    def raised_messages(self) -> list[dict[str, Any]]:
-        return [] if self._messenger is None else [msgspec.to_builtins(it) for it in self._messenger.raised]
+    def raised_messages(self) -> Sequence[Raised]:
+        return () if self._messenger is None else self._messenger.raised
 
-    def test_messages(self) -> list[dict[str, Any]]:
-        if self._messenger is None:
-            return []
-        return [msgspec.to_builtins(it) for it in trio.from_thread.run(self._messenger.test)]
+    def test_messages(self) -> Sequence[Answer]:
+        return () if self._messenger is None else trio.from_thread.run(self._messenger.test)
 
-    def upstream_status(self) -> list[dict[str, Any]]:
-        status = trio.from_thread.run_sync(self._route_status)
-        return [msgspec.to_builtins(it) for it in status.upstreams]
+    def upstream_status(self) -> Sequence[UpstreamStatus]:
+        return trio.from_thread.run_sync(self._route_status).upstreams
 
-    def order_status(self) -> list[dict[str, Any]]:
-        status = trio.from_thread.run_sync(self._route_status)
-        return [msgspec.to_builtins(it) for it in status.orders]
+    def order_status(self) -> Sequence[OrderStatus]:
+        return trio.from_thread.run_sync(self._route_status).orders

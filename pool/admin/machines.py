@@ -3,16 +3,17 @@
 Must not know: sockets, terminals.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from payouts.schemas.money import containers, sites, tenants, workers
-from pool.admin.desk import ROWS_MAX, Desk, OperatorDesk, figures_of, live_figures, wall_s
+from pool.admin.desk import ROWS_MAX, Desk, Figures, OperatorDesk, figures_of, live_figures, wall_s
 from pool.books.changes.changes import State
 from pool.fleet import rows as registry_store
+from pool.fleet.hashrate import Hashrate
 from pool.fleet.registry import ContainerRecord, parse_worker_name
 from pool.fleet.rows import RegistryError
 from pool.people.roles import Caller
@@ -57,10 +58,56 @@ class WorkerShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
 
 
-def container_list(desk: Desk, it: ContainerList) -> Any:
+class ContainerRow(Figures, frozen=True):
+    """A container with its nameplate."""
+
+    id: int
+    tenant: str
+    name: str
+    site: str | None
+    units: int | None
+    ths: int | None
+    kw: int | None
+
+
+class SiteRow(Figures, frozen=True):
+    """The nameplates of its containers added up; the one without a name has those without a site."""
+
+    name: str
+    containers: int
+    units: int
+    ths: int
+    kw: int
+
+
+class WorkerRow(Figures, frozen=True):
+    """A machine; `new` where it had no accepted share yet."""
+
+    id: int
+    name: str
+    agent: str | None
+    difficulty_log2: int | None
+    first_seen_at_s: int | None
+    last_seen_at_s: int | None
+    removed_at_s: int | None
+    new: bool | None
+
+
+class WorkerRemoved(msgspec.Struct, frozen=True, kw_only=True):
+    removed: str
+
+
+class ContainerRemoved(msgspec.Struct, frozen=True, kw_only=True):
+    """`workers`: how many machines went with it."""
+
+    removed: str
+    workers: int
+
+
+def container_list(desk: Desk, it: ContainerList) -> list[ContainerRow]:
     """Containers with their nameplates; with what they do now where a pool runs."""
 
-    def read(connection: Connection) -> list[dict[str, Any]]:
+    def read(connection: Connection) -> Sequence[Any]:
         query = (
             select(containers, tenants.c.name.label("tenant"), sites.c.name.label("site"))
             .join(tenants, tenants.c.id == containers.c.tenant_id)
@@ -72,44 +119,48 @@ def container_list(desk: Desk, it: ContainerList) -> Any:
             query = query.where(
                 containers.c.tenant_id == registry_store.find_tenant(connection, it.tenant).id
             )
-        return [
-            {
-                "id": row.id,
-                "tenant": row.tenant,
-                "name": row.name,
-                "site": row.site,
-                "units": row.nameplate_units,
-                "ths": row.nameplate_ths,
-                "kw": row.nameplate_kw,
-            }
-            for row in connection.execute(query)
-        ]
+        return connection.execute(query).all()
 
     rows = desk.read(read)
     rates = live_figures(desk, "container")
-    return [row | figures_of(desk, rates.get(row["id"])) for row in rows]
+    return [
+        ContainerRow(
+            id=row.id,
+            tenant=row.tenant,
+            name=row.name,
+            site=row.site,
+            units=row.nameplate_units,
+            ths=row.nameplate_ths,
+            kw=row.nameplate_kw,
+            **figures_of(desk, rates.get(row.id)),
+        )
+        for row in rows
+    ]
 
 
 def container_list_of(it: ContainerList, caller: Caller) -> ContainerList:
     return msgspec.structs.replace(it, tenant=caller.own_tenant(it.tenant))
 
 
-def site_list(desk: Desk, it: SiteList) -> Any:
+def site_list(desk: Desk, it: SiteList) -> list[SiteRow]:
     """Sites with the nameplates of their containers added up; with what they do where a pool runs."""
     named = ("units", "ths", "kw")
     rates = live_figures(desk, "site")
     numbers = dict(desk.read(lambda connection: connection.execute(select(sites.c.name, sites.c.id)).all()))
     totals: dict[str, dict[str, Any]] = {}
     for container in container_list(desk, ContainerList()):
-        name = container["site"] or ""
+        name = container.site or ""
         total = totals.setdefault(name, {"name": name, "containers": 0, **dict.fromkeys(named, 0)})
         total["containers"] += 1
         for what in named:
-            total[what] += container[what] or 0
-    return [totals[name] | figures_of(desk, rates.get(numbers.get(name, 0))) for name in sorted(totals)]
+            total[what] += getattr(container, what) or 0
+    return [
+        SiteRow(**totals[name], **figures_of(desk, rates.get(numbers.get(name, 0))))
+        for name in sorted(totals)
+    ]
 
 
-def container_set(desk: OperatorDesk, it: ContainerSet) -> Any:
+def container_set(desk: OperatorDesk, it: ContainerSet) -> ContainerRow:
     def change(connection: Connection) -> ContainerRecord:
         next_id = (connection.scalar(select(func.max(containers.c.id))) or 0) + 1
         if desk.live is not None:
@@ -129,20 +180,20 @@ def container_set(desk: OperatorDesk, it: ContainerSet) -> Any:
     record = desk.write(change)
     if desk.live is not None:
         desk.live.container_changed(record)
-    return next(row for row in container_list(desk, ContainerList(it.tenant)) if row["id"] == record.id)
+    return next(row for row in container_list(desk, ContainerList(it.tenant)) if row.id == record.id)
 
 
-def worker_list(desk: Desk, it: WorkerList) -> Any:
+def worker_list(desk: Desk, it: WorkerList) -> list[WorkerRow]:
     """A page; with machines that have no row yet where a pool runs."""
-    rows: list[dict[str, Any]] = []
+    rows: list[WorkerRow] = []
     after: int | None = it.after
     while after is not None and len(rows) < ROWS_MAX:
         page, after = _page(desk, it, after)
-        figures = {} if desk.live is None else desk.live.worker_figures([row["id"] for row in page])
+        figures = {} if desk.live is None else desk.live.worker_figures([row.id for row in page])
         for row in page:
-            shown = row | figures_of(desk, figures.get(row["id"]))
-            if not it.offline_only or shown.get("offline", True):
-                rows.append(shown)
+            rate = figures.get(row.id)
+            if not it.offline_only or rate is None or rate.offline:
+                rows.append(_worker(desk, row, rate))
     return rows[:ROWS_MAX]
 
 
@@ -150,10 +201,10 @@ def worker_list_of(it: WorkerList, caller: Caller) -> WorkerList:
     return msgspec.structs.replace(it, tenant=caller.own_tenant(it.tenant))
 
 
-def _page(desk: Desk, it: WorkerList, after: int) -> tuple[list[dict[str, Any]], int | None]:
+def _page(desk: Desk, it: WorkerList, after: int) -> tuple[list[Any], int | None]:
     """Up to ROWS_MAX machines with numbers above `after`, and where the next ones begin if there are more."""
 
-    def read(connection: Connection) -> tuple[int | None, list[dict[str, Any]]]:
+    def read(connection: Connection) -> tuple[int | None, list[Any]]:
         tenant = None if it.tenant is None else registry_store.find_tenant(connection, it.tenant).id
         here = workers.c.removed_at_s.is_(None)
         query = _WORKERS.where(here, workers.c.id > after).order_by(workers.c.id).limit(ROWS_MAX)
@@ -161,17 +212,17 @@ def _page(desk: Desk, it: WorkerList, after: int) -> tuple[list[dict[str, Any]],
             query = query.where(workers.c.tenant_id == tenant)
         if it.container is not None:
             query = query.where(containers.c.name == it.container)
-        return tenant, [_worker(row) for row in connection.execute(query)]
+        return tenant, list(connection.execute(query))
 
     tenant, listed = desk.read(read)
-    found = {row["id"]: row for row in listed}
+    found = {row.id: row for row in listed}
     for unlisted in () if desk.live is None else desk.live.unlisted(after, tenant, it.container):
-        found.setdefault(unlisted.id, _worker(unlisted))
+        found.setdefault(unlisted.id, unlisted)
     page = [found[number] for number in sorted(found)[:ROWS_MAX]]
-    return page, page[-1]["id"] if len(page) == ROWS_MAX else None
+    return page, page[-1].id if len(page) == ROWS_MAX else None
 
 
-def worker_show(desk: Desk, it: WorkerShow) -> Any:
+def worker_show(desk: Desk, it: WorkerShow) -> WorkerRow:
     tenant, container, unit = parse_worker_name(it.name)
     asked = _WORKERS.where(_is_worker(tenant, container, unit))
     row: Any = desk.read(lambda connection: connection.execute(asked).one_or_none())
@@ -180,7 +231,7 @@ def worker_show(desk: Desk, it: WorkerShow) -> Any:
     if row is None:
         raise RegistryError(f"there is no worker {it.name!r:.200}: names are tenant.container.unit")
     figures = {} if desk.live is None else desk.live.worker_figures([row.id])
-    return _worker(row) | figures_of(desk, figures.get(row.id))
+    return _worker(desk, row, figures.get(row.id))
 
 
 def worker_show_of(it: WorkerShow, caller: Caller) -> WorkerShow:
@@ -188,7 +239,7 @@ def worker_show_of(it: WorkerShow, caller: Caller) -> WorkerShow:
     return it
 
 
-def worker_remove(desk: OperatorDesk, it: WorkerRemove) -> Any:
+def worker_remove(desk: OperatorDesk, it: WorkerRemove) -> WorkerRemoved:
     """A machine that is gone; refused while it mines."""
     tenant, container, unit = parse_worker_name(it.name)
 
@@ -200,10 +251,10 @@ def worker_remove(desk: OperatorDesk, it: WorkerRemove) -> Any:
     number = desk.write(remove)
     if desk.live is not None:
         desk.live.workers_removed([number])
-    return {"removed": it.name}
+    return WorkerRemoved(removed=it.name)
 
 
-def container_remove(desk: OperatorDesk, it: ContainerRemove) -> Any:
+def container_remove(desk: OperatorDesk, it: ContainerRemove) -> ContainerRemoved:
     """A container that is gone, with its machines; refused while one of them mines."""
 
     def remove(connection: Connection) -> tuple[ContainerRecord, tuple[int, ...]]:
@@ -216,7 +267,7 @@ def container_remove(desk: OperatorDesk, it: ContainerRemove) -> Any:
     if desk.live is not None:
         desk.live.workers_removed(machines)
         desk.live.container_changed(record)
-    return {"removed": f"{it.tenant}.{it.name}", "workers": len(machines)}
+    return ContainerRemoved(removed=f"{it.tenant}.{it.name}", workers=len(machines))
 
 
 def named_container(it: ContainerSet | ContainerRemove) -> str:
@@ -274,15 +325,16 @@ _WORKERS: Final = (
 )
 
 
-def _worker(row: Any) -> dict[str, Any]:
+def _worker(desk: Desk, row: Any, rate: Hashrate | None) -> WorkerRow:
     """Of a row of _WORKERS, or of an UnlistedWorker."""
-    return {
-        "id": row.id,
-        "name": ".".join(part for part in (row.tenant, row.container, row.unit) if part),
-        "agent": row.agent,
-        "difficulty_log2": getattr(row, "difficulty_log2", None),
-        "first_seen_at_s": row.first_seen_at_s,
-        "last_seen_at_s": getattr(row, "last_seen_at_s", None),
-        "removed_at_s": getattr(row, "removed_at_s", None),
-        "new": getattr(row, "new", False) or None,  # no accepted share yet
-    }
+    return WorkerRow(
+        id=row.id,
+        name=".".join(part for part in (row.tenant, row.container, row.unit) if part),
+        agent=row.agent,
+        difficulty_log2=getattr(row, "difficulty_log2", None),
+        first_seen_at_s=row.first_seen_at_s,
+        last_seen_at_s=getattr(row, "last_seen_at_s", None),
+        removed_at_s=getattr(row, "removed_at_s", None),
+        new=getattr(row, "new", False) or None,
+        **figures_of(desk, rate),
+    )

@@ -5,12 +5,14 @@ A silence is kept in the record of changes and nowhere else (`pool.messages.sile
 Must not know: sockets, terminals, how a message is sent.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from pool.admin.desk import Desk, OperatorDesk, wall_s
 from pool.fleet.rows import RegistryError
+from pool.messages.outbox import Answer
 from pool.messages.silences import REASON_CHARS_MAX, SILENCE_S_MAX, newest_silences, subject_problem
 
 
@@ -30,26 +32,48 @@ class MessageTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-def message_list(desk: Desk, it: MessageList) -> Any:
+class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is wrong, and whether that was told; or a silence, of which `kind` is `silence`."""
+
+    kind: str
+    subject: str
+    since_at_s: int
+    until_at_s: int | UnsetType = UNSET
+    by: str | UnsetType = UNSET
+    told: bool | UnsetType = UNSET
+    words: str
+
+
+class MessagesSilenced(msgspec.Struct, frozen=True, kw_only=True):
+    """Until when a subject is silenced."""
+
+    subject: str
+    by: str
+    until_at_s: int
+    reason: str
+
+
+def message_list(desk: Desk, it: MessageList) -> list[MessageRow]:
     """What is silenced; and what is wrong, where a pool runs that tells somebody."""
     now_s = wall_s()
     silences = desk.read(lambda connection: newest_silences(connection, now_s))
-    rows: list[dict[str, Any]] = [
-        {
-            "kind": "silence",
-            "subject": silence.subject,
-            "since_at_s": silence.made_at_s,
-            "until_at_s": silence.until_at_s,
-            "by": silence.by,
-            "words": silence.reason,
-        }
+    rows = [
+        MessageRow(
+            kind="silence",
+            subject=silence.subject,
+            since_at_s=silence.made_at_s,
+            until_at_s=silence.until_at_s,
+            by=silence.by,
+            words=silence.reason,
+        )
         for silence in silences
         if silence.until_at_s > now_s
     ]
-    return rows + ([] if desk.live is None else desk.live.raised_messages())
+    raised = () if desk.live is None else desk.live.raised_messages()
+    return rows + [MessageRow(**msgspec.structs.asdict(row)) for row in raised]
 
 
-def message_silence(desk: OperatorDesk, it: MessageSilence) -> Any:
+def message_silence(desk: OperatorDesk, it: MessageSilence) -> MessagesSilenced:
     problem = subject_problem(it.subject)
     if problem is not None:
         raise RegistryError(problem)
@@ -57,14 +81,15 @@ def message_silence(desk: OperatorDesk, it: MessageSilence) -> Any:
         raise RegistryError(f"a silence is up to {SILENCE_S_MAX // 86_400} days")
     if not it.reason.strip() or len(it.reason) > REASON_CHARS_MAX:
         raise RegistryError(f"a silence has a reason, of up to {REASON_CHARS_MAX} characters")
-    became = {"until_at_s": wall_s() + it.for_s, "reason": it.reason.strip()}
-    desk.note(None, became)  # the record of it is all that there is of it
-    return {"subject": it.subject, "by": desk.by, **became}
+    until_at_s, reason = wall_s() + it.for_s, it.reason.strip()
+    # The record of it is all that there is of it.
+    desk.note(None, {"until_at_s": until_at_s, "reason": reason})
+    return MessagesSilenced(subject=it.subject, by=desk.by, until_at_s=until_at_s, reason=reason)
 
 
-def message_test(desk: Desk, it: MessageTest) -> Any:
+def message_test(desk: Desk, it: MessageTest) -> Sequence[Answer]:
     """What everybody answered who is told; nobody is, where no pool runs."""
-    return [] if desk.live is None else desk.live.test_messages()
+    return () if desk.live is None else desk.live.test_messages()
 
 
 def silenced(it: MessageSilence) -> str:

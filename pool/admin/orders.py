@@ -3,15 +3,15 @@
 Must not know: sockets, terminals.
 """
 
-from typing import Any
-
 import msgspec
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from pool.admin.desk import Desk, OperatorDesk, routes_changed, valid, wall_s
 from pool.books.changes.changes import State
 from pool.orders import rows as order_store
 from pool.orders.rows import NewOrder, OrderView
+from pool.orders.status import OrderStatus
 
 
 class OrderAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -42,7 +42,17 @@ class OrderEnd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
 
 
-def order_add(desk: OperatorDesk, it: OrderAdd) -> Any:
+class OrderRow(OrderView, frozen=True, kw_only=True):
+    """With its state, planned, running, short or ended; and what a running pool measures of it."""
+
+    state: str
+    supply_hps: float | UnsetType = UNSET
+    shortage_hps: float | UnsetType = UNSET
+    machines: int | UnsetType = UNSET
+    moving: int | UnsetType = UNSET
+
+
+def order_add(desk: OperatorDesk, it: OrderAdd) -> OrderRow:
     now_s = wall_s()
     new = valid(
         lambda: NewOrder(
@@ -64,17 +74,17 @@ def order_add(desk: OperatorDesk, it: OrderAdd) -> Any:
     return order_show(desk, OrderShow(it.name))
 
 
-def order_list(desk: Desk, it: OrderList) -> Any:
+def order_list(desk: Desk, it: OrderList) -> list[OrderRow]:
     """All there ever were; with what is delivered now where a pool runs."""
     measured = _measured(desk)
     return [_order(view, measured) for view in desk.read(order_store.list_orders)]
 
 
-def order_show(desk: Desk, it: OrderShow) -> Any:
+def order_show(desk: Desk, it: OrderShow) -> OrderRow:
     return _order(desk.read(lambda connection: order_store.find_order(connection, it.name)), _measured(desk))
 
 
-def order_end(desk: OperatorDesk, it: OrderEnd) -> Any:
+def order_end(desk: OperatorDesk, it: OrderEnd) -> OrderRow:
     desk.write(lambda connection: order_store.end_order(connection, it.name, by=desk.by, now_s=wall_s()))
     routes_changed(desk)
     return order_show(desk, OrderShow(it.name))
@@ -85,21 +95,22 @@ def order_state(connection: Connection, subject: str) -> State:
     return next((msgspec.to_builtins(view) for view in views), None)
 
 
-def _order(view: OrderView, measured: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """With its state: planned, running, short or ended; a shortage is known where a pool runs."""
+def _order(view: OrderView, measured: dict[int, OrderStatus]) -> OrderRow:
     now_s = wall_s()
-    figures = measured.get(view.id, {})
+    status = measured.get(view.id)
+    figures = {} if status is None else msgspec.structs.asdict(status)
+    figures.pop("order_id", None)
     if view.over(now_s):
         state = "ended"
     elif view.from_s > now_s:
         state = "planned"
     else:
-        state = "short" if figures.get("shortage_hps", 0.0) > 0 else "running"
-    return {**msgspec.to_builtins(view), "state": state, **figures}
+        state = "short" if status is not None and status.shortage_hps > 0 else "running"
+    return OrderRow(**msgspec.structs.asdict(view), state=state, **figures)
 
 
-def _measured(desk: Desk) -> dict[int, dict[str, Any]]:
+def _measured(desk: Desk) -> dict[int, OrderStatus]:
     """What the allocator says of each order, by its number; nothing without a running pool."""
     if desk.live is None:
         return {}
-    return {figures.pop("order_id"): figures for figures in desk.live.order_status()}
+    return {status.order_id: status for status in desk.live.order_status()}

@@ -6,8 +6,6 @@ admin after every change, whoever makes it; and the account that runs the pool n
 Must not know: sockets, terminals.
 """
 
-from typing import Any
-
 import msgspec
 from sqlalchemy import Connection
 
@@ -16,6 +14,7 @@ from pool.admin.operators import host_names
 from pool.books.changes.changes import State
 from pool.fleet.rows import RegistryError
 from pool.people import users
+from pool.people.users import UserView
 
 
 class UserAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,46 +45,38 @@ class UserSetStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     active: bool
 
 
-def user_add(desk: OperatorDesk, it: UserAdd) -> Any:
-    return msgspec.to_builtins(
-        desk.write(
-            lambda connection: users.add_user(
-                connection,
-                it.name,
-                it.role,
-                tenant=it.tenant,
-                account=it.account,
-                host_names=host_names(),
-                by=desk.by,
-                now_s=wall_s(),
-            )
+def user_add(desk: OperatorDesk, it: UserAdd) -> UserView:
+    return desk.write(
+        lambda connection: users.add_user(
+            connection,
+            it.name,
+            it.role,
+            tenant=it.tenant,
+            account=it.account,
+            host_names=host_names(),
+            by=desk.by,
+            now_s=wall_s(),
         )
     )
 
 
-def user_list(desk: Desk, it: UserList) -> Any:
-    return msgspec.to_builtins(desk.read(users.list_users))
+def user_list(desk: Desk, it: UserList) -> tuple[UserView, ...]:
+    return desk.read(users.list_users)
 
 
-def user_show(desk: Desk, it: UserShow) -> Any:
-    return msgspec.to_builtins(desk.read(lambda connection: users.find_user(connection, it.name)))
+def user_show(desk: Desk, it: UserShow) -> UserView:
+    return desk.read(lambda connection: users.find_user(connection, it.name))
 
 
-def user_set_role(desk: OperatorDesk, it: UserSetRole) -> Any:
+def user_set_role(desk: OperatorDesk, it: UserSetRole) -> UserView:
     _not_his_own(desk, it.name)
-    return msgspec.to_builtins(
-        desk.write(lambda connection: users.set_role(connection, it.name, it.role, it.tenant))
-    )
+    return desk.write(lambda connection: users.set_role(connection, it.name, it.role, it.tenant))
 
 
-def user_set_status(desk: OperatorDesk, it: UserSetStatus) -> Any:
+def user_set_status(desk: OperatorDesk, it: UserSetStatus) -> UserView:
     _not_his_own(desk, it.name)
-    return msgspec.to_builtins(
-        desk.write(
-            lambda connection: users.set_status(
-                connection, it.name, active=it.active, host_names=host_names()
-            )
-        )
+    return desk.write(
+        lambda connection: users.set_status(connection, it.name, active=it.active, host_names=host_names())
     )
 
 

@@ -3,7 +3,7 @@
 Must not know: sockets, terminals, how a pool does it.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from sqlalchemy import Connection
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from pool.admin.desk import Desk, LivePool, OperatorDesk
 from pool.books.changes.changes import State
 from pool.fleet.rows import RegistryError
-from pool.routing.drain import OVER_S_MAX, OVER_S_MIN
+from pool.routing.drain import OVER_S_MAX, OVER_S_MIN, DrainStatus
 
 
 class DrainBegin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,21 +26,21 @@ class DrainShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-def drain_begin(desk: OperatorDesk, it: DrainBegin) -> Any:
+def drain_begin(desk: OperatorDesk, it: DrainBegin) -> DrainStatus:
     """Nobody new, and who is here goes in steps: on record before anybody is asked to go."""
     live = _live(desk)
     desk.note(_drain_state(live), {"draining": True, "over_s": it.over_s})
     return live.drain(it.over_s)
 
 
-def drain_end(desk: OperatorDesk, it: DrainEnd) -> Any:
+def drain_end(desk: OperatorDesk, it: DrainEnd) -> DrainStatus:
     """Miners are let in again."""
     live = _live(desk)
     desk.note(_drain_state(live), {"draining": False})
     return live.end_drain()
 
 
-def drain_show(desk: Desk, it: DrainShow) -> Any:
+def drain_show(desk: Desk, it: DrainShow) -> DrainStatus:
     """How far it is."""
     return _live(desk).drain_status()
 
@@ -62,4 +62,4 @@ def _live(desk: Desk) -> LivePool:
 
 
 def _drain_state(live: LivePool) -> State:
-    return {"draining": live.drain_status()["draining"]}
+    return {"draining": live.drain_status().draining}

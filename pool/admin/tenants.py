@@ -11,12 +11,12 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk
-from payouts.reports.luck import LUCK_DAYS, luck_of_tenant
+from payouts.reports.luck import LUCK_DAYS, Hint, luck_of_tenant
 from payouts.schemas.money import rate_hours, workers
 from payouts.schemas.money import rates as tenant_rates
 from payouts.solo import address_at
 from payouts.statements.period import Period
-from pool.admin.desk import Desk, OperatorDesk, figures_of, live_figures, network_of, wall_s
+from pool.admin.desk import Desk, Figures, OperatorDesk, figures_of, live_figures, network_of, wall_s
 from pool.books.changes.changes import State
 from pool.fleet import rows as registry_store
 from pool.fleet.rows import RegistryError, TenantTerms, TenantView
@@ -67,7 +67,40 @@ class TenantSetStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     active: bool
 
 
-def tenant_add(desk: OperatorDesk, it: TenantAdd) -> Any:
+class TenantRow(Figures, frozen=True):
+    """A tenant with its terms; `blocks_pay` is what a solo tenant's blocks pay now."""
+
+    id: int
+    name: str
+    status: str
+    scheme: str
+    fee_bps: int
+    payout_minimum_sat: int
+    upstream_id: int | None
+    upstream: str | None
+    order_credit: str
+    upstream_risk: str
+    address: str | None
+    address_effective_at_s: int | None
+    created_at_s: int
+    blocks_pay: str | None
+
+
+class TenantShown(TenantRow, frozen=True):
+    """With its machines, its accepted shares in the books, and its luck of 90 days."""
+
+    workers: int
+    booked_accepted: int
+    booked_since_at_s: int | None
+    blocks_found_90d: int | None
+    blocks_expected_90d: str | None
+    luck_90d: str | None
+    luck_low_90d: str | None
+    luck_high_90d: str | None
+    luck_hint_90d: Hint | None
+
+
+def tenant_add(desk: OperatorDesk, it: TenantAdd) -> TenantRow:
     def add(connection: Connection) -> TenantView:
         terms = _terms(connection, TENANT_DEFAULTS, it)
         return registry_store.add_tenant(
@@ -83,14 +116,14 @@ def tenant_add(desk: OperatorDesk, it: TenantAdd) -> Any:
     return _changed(desk, desk.write(add))
 
 
-def tenant_list(desk: Desk, it: TenantList) -> Any:
+def tenant_list(desk: Desk, it: TenantList) -> list[TenantRow]:
     """Without luck, which asks for 90 days of everybody's work: that is `tenant show` and `report luck`."""
     views = desk.read(registry_store.list_tenants)
     rates = live_figures(desk, "tenant")
-    return [_shown(view) | figures_of(desk, rates.get(view.id)) for view in views]
+    return [TenantRow(**_shown(view), **figures_of(desk, rates.get(view.id))) for view in views]
 
 
-def tenant_show(desk: Desk, it: TenantShow) -> Any:
+def tenant_show(desk: Desk, it: TenantShow) -> TenantShown:
     def read(connection: Connection) -> dict[str, Any]:
         view = registry_store.find_tenant(connection, it.name)
         theirs = (workers.c.tenant_id == view.id) & workers.c.removed_at_s.is_(None)
@@ -113,7 +146,7 @@ def tenant_show(desk: Desk, it: TenantShow) -> Any:
 
     shown = desk.read(read)
     rates = live_figures(desk, "tenant")
-    return shown | figures_of(desk, rates.get(shown["id"]))
+    return TenantShown(**shown | figures_of(desk, rates.get(shown["id"])))
 
 
 def tenant_show_of(it: TenantShow, caller: Caller) -> TenantShow:
@@ -133,7 +166,7 @@ def _booked(connection: Connection, tenant_id: int) -> dict[str, Any]:
     }
 
 
-def tenant_set_address(desk: OperatorDesk, it: TenantSetAddress) -> Any:
+def tenant_set_address(desk: OperatorDesk, it: TenantSetAddress) -> TenantRow:
     def change(connection: Connection) -> TenantView:
         return registry_store.set_address(
             connection, it.name, it.address, network=network_of(desk), by=desk.by, now_s=wall_s()
@@ -142,7 +175,7 @@ def tenant_set_address(desk: OperatorDesk, it: TenantSetAddress) -> Any:
     return _changed(desk, desk.write(change))
 
 
-def tenant_set_terms(desk: OperatorDesk, it: TenantSetTerms) -> Any:
+def tenant_set_terms(desk: OperatorDesk, it: TenantSetTerms) -> TenantRow:
     def change(connection: Connection) -> TenantView:
         before = registry_store.terms_of(registry_store.find_tenant(connection, it.name))
         terms = _terms(connection, before, it)
@@ -151,7 +184,7 @@ def tenant_set_terms(desk: OperatorDesk, it: TenantSetTerms) -> Any:
     return _changed(desk, desk.write(change))
 
 
-def tenant_set_status(desk: OperatorDesk, it: TenantSetStatus) -> Any:
+def tenant_set_status(desk: OperatorDesk, it: TenantSetStatus) -> TenantRow:
     def change(connection: Connection) -> TenantView:
         return registry_store.set_status(connection, it.name, active=it.active)
 
@@ -163,10 +196,10 @@ def tenant_state(connection: Connection, subject: str) -> State:
     return next((_kept(view) for view in views), None)
 
 
-def _changed(desk: Desk, view: TenantView) -> Any:
+def _changed(desk: Desk, view: TenantView) -> TenantRow:
     if desk.live is not None:
         desk.live.tenant_changed(view)
-    return _shown(view)
+    return TenantRow(**_shown(view))
 
 
 def _lately() -> Period:

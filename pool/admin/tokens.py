@@ -6,7 +6,7 @@ itself: whoever found one has it for as long as it lasts, and not longer.
 Must not know: sockets, terminals.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from sqlalchemy import Connection
@@ -16,6 +16,7 @@ from pool.books.changes.changes import State
 from pool.fleet.rows import RegistryError
 from pool.people import tokens
 from pool.people.roles import Caller, NotPermitted, Role
+from pool.people.tokens import TokenView
 
 DAYS: Final = 90
 
@@ -40,7 +41,13 @@ class TokenRevoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: str | None = None
 
 
-def token_create(desk: OperatorDesk, it: TokenCreate) -> Any:
+class TokenMade(TokenView, frozen=True, kw_only=True):
+    """With the token itself, which is told nobody again."""
+
+    token: str
+
+
+def token_create(desk: OperatorDesk, it: TokenCreate) -> TokenMade:
     """With the token itself, which is told nobody again."""
     view, secret = desk.write(
         lambda connection: tokens.create_token(
@@ -48,7 +55,7 @@ def token_create(desk: OperatorDesk, it: TokenCreate) -> Any:
         )
     )
     _tell(desk)
-    return msgspec.to_builtins(view) | {"token": secret}
+    return TokenMade(**msgspec.structs.asdict(view), token=secret)
 
 
 def token_create_of(it: TokenCreate, caller: Caller) -> TokenCreate:
@@ -57,8 +64,8 @@ def token_create_of(it: TokenCreate, caller: Caller) -> TokenCreate:
     return msgspec.structs.replace(it, user=_owner(_own(it.user, caller)))
 
 
-def token_list(desk: Desk, it: TokenList) -> Any:
-    return msgspec.to_builtins(desk.read(lambda connection: tokens.list_tokens(connection, it.user)))
+def token_list(desk: Desk, it: TokenList) -> tuple[TokenView, ...]:
+    return desk.read(lambda connection: tokens.list_tokens(connection, it.user))
 
 
 def token_list_of(it: TokenList, caller: Caller) -> TokenList:
@@ -67,13 +74,13 @@ def token_list_of(it: TokenList, caller: Caller) -> TokenList:
     return TokenList(_own(it.user, caller))
 
 
-def token_revoke(desk: OperatorDesk, it: TokenRevoke) -> Any:
-    def revoke(connection: Connection) -> tokens.TokenView:
+def token_revoke(desk: OperatorDesk, it: TokenRevoke) -> TokenView:
+    def revoke(connection: Connection) -> TokenView:
         return tokens.revoke_token(connection, _owner(it.user), it.number, wall_s())
 
     view = desk.write(revoke)
     _tell(desk)
-    return msgspec.to_builtins(view)
+    return view
 
 
 def token_revoke_of(it: TokenRevoke, caller: Caller) -> TokenRevoke:

@@ -6,14 +6,13 @@ Must not know: sockets, terminals.
 """
 
 from ipaddress import ip_address
-from typing import Any
 
 import msgspec
 
 from pool.admin.desk import Desk, LivePool, OperatorDesk
 from pool.admin.machines import WorkerShow, worker_show
 from pool.fleet.rows import RegistryError
-from stratum.miners.traces.traces import TRACE_S_MAX, TooManyTraces
+from stratum.miners.traces.traces import TRACE_S_MAX, TooManyTraces, TracedLine
 
 
 class TraceStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,27 +30,42 @@ class TraceShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: int = 0
 
 
-def trace_start(desk: OperatorDesk, it: TraceStart) -> Any:
+class TraceStarted(msgspec.Struct, frozen=True, kw_only=True):
+    """`trace` is its number."""
+
+    trace: int
+    seconds: int
+
+
+class TraceSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """`missed` lines were there and had to leave."""
+
+    lines: tuple[TracedLine, ...]
+    missed: int
+    over: bool
+
+
+def trace_start(desk: OperatorDesk, it: TraceStart) -> TraceStarted:
     live = _live(desk)
     if (it.name is None) == (it.address is None):
         raise RegistryError("give a worker or an address, one of them")
     if not 1 <= it.seconds <= TRACE_S_MAX:
         raise RegistryError(f"a trace takes 1 to {TRACE_S_MAX} seconds, and not {it.seconds}")
     address = None if it.address is None else _address(it.address)
-    worker = None if it.name is None else worker_show(desk, WorkerShow(it.name))["id"]
+    worker = None if it.name is None else worker_show(desk, WorkerShow(it.name)).id
     desk.note({}, {})  # who looks at whose lines is written down, before he does
     try:
-        return {"trace": live.start_trace(worker, address, it.seconds), "seconds": it.seconds}
+        return TraceStarted(trace=live.start_trace(worker, address, it.seconds), seconds=it.seconds)
     except TooManyTraces as error:
         raise RegistryError(str(error)) from None
 
 
-def trace_show(desk: Desk, it: TraceShow) -> Any:
+def trace_show(desk: Desk, it: TraceShow) -> TraceSeen:
     """What passed since; `over` when the trace is."""
     view = _live(desk).trace(it.trace, it.after)
     if view is None:
-        return {"lines": [], "missed": 0, "over": True}
-    return msgspec.to_builtins(view) | {"over": False}
+        return TraceSeen(lines=(), missed=0, over=True)
+    return TraceSeen(lines=view.lines, missed=view.missed, over=False)
 
 
 def traced(it: TraceStart) -> str:

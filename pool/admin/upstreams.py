@@ -3,10 +3,12 @@
 Passwords come in and never go out. Must not know: sockets, terminals.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from pool.admin.desk import DAY_S, Desk, OperatorDesk, routes_changed, valid, wall_s
@@ -14,6 +16,7 @@ from pool.books.changes.changes import State
 from pool.orders import rows as order_store
 from pool.upstreams import rows as upstream_store
 from pool.upstreams.rows import OWN_POOL, NewUpstream, UpstreamRecord
+from pool.upstreams.status import EndpointStatus, UpstreamStatus
 from stratum.upstream.endpoint import UpstreamEndpoint, tls_context
 
 
@@ -47,7 +50,62 @@ class UpstreamRemove(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
 
 
-def upstream_add(desk: OperatorDesk, it: UpstreamAdd) -> Any:
+class EndpointRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One address of an upstream, without its password."""
+
+    number: int
+    address: str
+    user: str
+    tls: bool
+    ca_file: str | None
+
+
+class ChannelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel on an upstream; `order`, or in lists `order_id`, is what it is for, if for one."""
+
+    order_id: int | UnsetType | None = UNSET
+    number: int
+    serving: str | None
+    since_s: float
+    endpoints: tuple[EndpointStatus, ...]
+    sessions: int
+    prefix_bytes: int
+    miner_bytes: int
+    limits: str
+    unanswered: int
+    diverted: bool
+    order: str | UnsetType | None = UNSET
+
+
+class UpstreamRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An upstream without its passwords; `channels` is there where a pool runs."""
+
+    id: int
+    name: str
+    fallback: str
+    outage_s: int
+    connections: int
+    suggest_difficulty: int | None
+    created_at_s: int
+    created_by: str
+    endpoints: tuple[EndpointRow, ...]
+    channels: tuple[ChannelRow, ...] | UnsetType = UNSET
+
+
+class UpstreamShown(UpstreamRow, frozen=True, kw_only=True):
+    """With what mines on it, and what it said of our shares today (UTC)."""
+
+    orders: tuple[str, ...]
+    tenants: tuple[str, ...]
+    today: upstream_store.DayVerdicts
+
+
+class UpstreamRemoved(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    status: str
+
+
+def upstream_add(desk: OperatorDesk, it: UpstreamAdd) -> UpstreamShown:
     new = valid(
         lambda: NewUpstream(
             name=it.name,
@@ -65,35 +123,39 @@ def upstream_add(desk: OperatorDesk, it: UpstreamAdd) -> Any:
     return upstream_show(desk, UpstreamShow(it.name))
 
 
-def upstream_list(desk: Desk, it: UpstreamList) -> Any:
+def upstream_list(desk: Desk, it: UpstreamList) -> list[UpstreamRow]:
     """Upstreams in use, each with its channels where a pool runs."""
     records = desk.read(upstream_store.load_upstreams)
     channels = None if desk.live is None else desk.live.upstream_status()
     return [_upstream(record, records, channels) for record in records]
 
 
-def upstream_show(desk: Desk, it: UpstreamShow) -> Any:
+def upstream_show(desk: Desk, it: UpstreamShow) -> UpstreamShown:
     """One, with what mines on it and what it said of our shares today."""
 
-    def read(connection: Connection) -> dict[str, Any]:
+    def read(connection: Connection) -> UpstreamShown:
         record = upstream_store.find_upstream(connection, it.name)
         records = upstream_store.load_upstreams(connection)
         names = {view.id: view.name for view in order_store.list_orders(connection)}
-        shown = _upstream(record, records, channels)
-        for channel in shown.get("channels", ()):
-            channel["order"] = names.get(channel.pop("order_id"))
+        shown = msgspec.structs.asdict(_upstream(record, records, channels))
+        if channels is not None:
+            shown["channels"] = tuple(
+                msgspec.structs.replace(channel, order=names.get(channel.order_id), order_id=UNSET)
+                for channel in shown["channels"]
+            )
         now_s = wall_s()
-        return shown | {
-            "orders": upstream_store.orders_on(connection, record.id, now_s),
-            "tenants": upstream_store.tenants_on(connection, record.id),
-            "today": upstream_store.verdicts_of_day(connection, record.id, now_s // DAY_S),
-        }
+        return UpstreamShown(
+            **shown,
+            orders=upstream_store.orders_on(connection, record.id, now_s),
+            tenants=upstream_store.tenants_on(connection, record.id),
+            today=upstream_store.verdicts_of_day(connection, record.id, now_s // DAY_S),
+        )
 
     channels = None if desk.live is None else desk.live.upstream_status()
     return desk.read(read)
 
 
-def upstream_switch(desk: OperatorDesk, it: UpstreamSwitch) -> Any:
+def upstream_switch(desk: OperatorDesk, it: UpstreamSwitch) -> UpstreamShown:
     """Another endpoint becomes the first; a running pool goes there."""
 
     def change(connection: Connection) -> None:
@@ -108,40 +170,43 @@ def upstream_switch(desk: OperatorDesk, it: UpstreamSwitch) -> Any:
     return upstream_show(desk, UpstreamShow(it.name))
 
 
-def upstream_remove(desk: OperatorDesk, it: UpstreamRemove) -> Any:
+def upstream_remove(desk: OperatorDesk, it: UpstreamRemove) -> UpstreamRemoved:
     desk.write(lambda connection: upstream_store.remove_upstream(connection, it.name, now_s=wall_s()))
     routes_changed(desk)
-    return {"name": it.name, "status": "removed"}
+    return UpstreamRemoved(name=it.name, status="removed")
 
 
 def upstream_state(connection: Connection, subject: str) -> State:
     records = upstream_store.load_upstreams(connection)
-    return next((_upstream(it, records, None) for it in records if it.name == subject), None)
+    rows = (_upstream(it, records, None) for it in records if it.name == subject)
+    return next((msgspec.to_builtins(row) for row in rows), None)
 
 
 def _upstream(
-    record: UpstreamRecord, records: tuple[UpstreamRecord, ...], channels: list[dict[str, Any]] | None
-) -> dict[str, Any]:
-    """Without the passwords; `channels` is there where a pool runs."""
+    record: UpstreamRecord,
+    records: tuple[UpstreamRecord, ...],
+    channels: Sequence[UpstreamStatus] | None,
+) -> UpstreamRow:
     names = {it.id: it.name for it in records}
-    shown: dict[str, Any] = {
-        "id": record.id,
-        "name": record.name,
-        "fallback": OWN_POOL if record.fallback_id is None else names[record.fallback_id],
-        "outage_s": record.outage_s,
-        "connections": record.connections,
-        "suggest_difficulty": record.suggest_difficulty,
-        "created_at_s": record.created_at_s,
-        "created_by": record.created_by,
-        "endpoints": [
-            {"number": number, "address": it.address, "user": it.user, "tls": it.tls, "ca_file": it.ca_file}
+    its = () if channels is None else (it for it in channels if it.upstream_id == record.id)
+    return UpstreamRow(
+        id=record.id,
+        name=record.name,
+        fallback=OWN_POOL if record.fallback_id is None else names[record.fallback_id],
+        outage_s=record.outage_s,
+        connections=record.connections,
+        suggest_difficulty=record.suggest_difficulty,
+        created_at_s=record.created_at_s,
+        created_by=record.created_by,
+        endpoints=tuple(
+            EndpointRow(number=number, address=it.address, user=it.user, tls=it.tls, ca_file=it.ca_file)
             for number, it in enumerate(record.endpoints, 1)
-        ],
-    }
-    if channels is not None:
-        shown["channels"] = [
-            {key: value for key, value in channel.items() if key != "upstream_id"}
-            for channel in channels
-            if channel["upstream_id"] == record.id
-        ]
-    return shown
+        ),
+        channels=UNSET if channels is None else tuple(map(_channel, its)),
+    )
+
+
+def _channel(status: UpstreamStatus) -> ChannelRow:
+    shown: dict[str, Any] = msgspec.structs.asdict(status)
+    del shown["upstream_id"]
+    return ChannelRow(**shown)

@@ -66,6 +66,14 @@ class UpstreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str
 
 
+class DayVerdicts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an upstream said of our shares on a day (UTC): how many, the rejected by reason."""
+
+    accepted: int
+    rejected: dict[str, int]
+    unanswered: int
+
+
 def check_route_name(what: str, name: str) -> None:
     """Of an upstream or an order. Raises RegistryError."""
     if not _NAME.fullmatch(name) or name == OWN_POOL:
@@ -192,9 +200,10 @@ def tenants_on(connection: Connection, upstream_id: int) -> tuple[str, ...]:
     return tuple(view.name for view in list_tenants(connection) if view.upstream_id == upstream_id)
 
 
-def verdicts_of_day(connection: Connection, upstream_id: int, day: int) -> dict[str, Any]:
-    """What it said of our shares on that day (UTC, since 1970): accepted, rejected by reason, unanswered."""
-    counts: dict[str, Any] = {"accepted": 0, "rejected": {}, "unanswered": 0}
+def verdicts_of_day(connection: Connection, upstream_id: int, day: int) -> DayVerdicts:
+    """On that day, of those since 1970."""
+    rejected: dict[str, int] = {}
+    counts = {"accepted": 0, "unanswered": 0}
     summed = (
         select(upstream_hours.c.verdict, upstream_hours.c.reason, func.sum(upstream_hours.c.shares))
         .where(
@@ -207,10 +216,10 @@ def verdicts_of_day(connection: Connection, upstream_id: int, day: int) -> dict[
     )
     for verdict, reason, shares in connection.execute(summed):
         if verdict == "rejected":
-            counts["rejected"][reason] = int(shares)
+            rejected[reason] = int(shares)
         else:
             counts[verdict] = int(shares)
-    return counts
+    return DayVerdicts(accepted=counts["accepted"], rejected=rejected, unanswered=counts["unanswered"])
 
 
 def _insert_endpoints(

@@ -17,8 +17,10 @@ REF: Final = "#/components/schemas/{name}"
 
 def openapi() -> dict[str, Any]:
     """The document; the same for the same code."""
-    params = [it.params for it in COMMANDS.values()]
-    _, schemas = msgspec.json.schema_components(params, ref_template=REF)
+    commands = COMMANDS.values()
+    types = [*(it.params for it in commands), *(it.result for it in commands)]
+    described, schemas = msgspec.json.schema_components(types, ref_template=REF)
+    params, results = described[: len(commands)], described[len(commands) :]
     failure = {
         "type": "object",
         "required": ["error", "code"],
@@ -36,15 +38,19 @@ def openapi() -> dict[str, Any]:
             },
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
-        "paths": {f"/api/v1/{name}": {"post": _operation(name, it)} for name, it in COMMANDS.items()},
+        "paths": {
+            f"/api/v1/{name}": {"post": _operation(name, it, taken, result)}
+            for (name, it), taken, result in zip(COMMANDS.items(), params, results, strict=True)
+        },
     }
 
 
-def _operation(name: str, command: Question | Change) -> dict[str, Any]:
+def _operation(
+    name: str, command: Question | Change, params: dict[str, Any], result: dict[str, Any]
+) -> dict[str, Any]:
     function = command.answer if isinstance(command, Question) else command.carry_out
     kind = "question" if isinstance(command, Question) else "change"
     said = inspect.cleandoc(function.__doc__ or command.params.__doc__ or "")
-    schema = {"$ref": REF.format(name=command.params.__name__)}
     failed = {str(status): {"$ref": f"#/components/responses/{status}"} for status in FAILURES}
     return {
         "operationId": name,
@@ -52,8 +58,8 @@ def _operation(name: str, command: Question | Change) -> dict[str, Any]:
         "summary": f"A {kind}, for {command.least} and above.",
         "description": said,
         "x-least-role": command.least,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-        "responses": {"200": _content({}, "The result."), **failed},
+        "requestBody": {"required": True, "content": {"application/json": {"schema": params}}},
+        "responses": {"200": _content(result, "The result."), **failed},
     }
 
 

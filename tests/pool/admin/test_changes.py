@@ -30,6 +30,7 @@ from pool.books.store import Store
 from pool.data_dir import admin_socket, database_url, held
 from pool.people.roles import host_account
 from tests.fixtures.databases import Crash, crash_before, store_in
+from tests.judges.answers import as_published
 from tests.stages.command_line import PASSWORD, angara, ask_books
 
 FAR_S = 3_786_912_000  # 2090
@@ -166,7 +167,9 @@ def store(tmp_path: Path, house: bytes) -> Iterator[Store]:
 
 
 def give(store: Store, name: str, params: dict[str, Any], by: str) -> Any:
-    return execute(Desk(store, "regtest"), name, msgspec.json.encode(params), host_account(by, ALONE))
+    """As its document says, or red."""
+    told = execute(Desk(store, "regtest"), name, msgspec.json.encode(params), host_account(by, ALONE))
+    return as_published(name, told)
 
 
 def listed(store: Store) -> tuple[ChangeRow, ...]:

@@ -13,6 +13,7 @@ from pool.fleet.rows import RegistryError, TenantTerms, add_tenant, set_terms
 from pool.orders.rows import add_order, end_order
 from pool.upstreams import rows as upstream_store
 from pool.upstreams.rows import (
+    DayVerdicts,
     UpstreamRecord,
     add_upstream,
     find_upstream,
@@ -228,5 +229,5 @@ def test_verdicts_of_a_day_are_those_of_its_hours_and_its_upstream(store: Store)
     with store.read() as connection:
         found = verdicts_of_day(connection, north.id, day)
         nothing = verdicts_of_day(connection, north.id, day + 9)
-    assert found == {"accepted": 12, "rejected": {"other": 4, "stale": 3}, "unanswered": 6}
-    assert nothing == {"accepted": 0, "rejected": {}, "unanswered": 0}
+    assert found == DayVerdicts(accepted=12, rejected={"other": 4, "stale": 3}, unanswered=6)
+    assert nothing == DayVerdicts(accepted=0, rejected={}, unanswered=0)

@@ -7,13 +7,18 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
+from jsonschema import Draft202012Validator
 
-from pool.admin.commands import COMMANDS
+from pool.admin.commands import COMMANDS, execute
+from pool.admin.desk import Desk
 from pool.admin.handler import FAILURES
-from pool.web.openapi import openapi
+from pool.people.roles import host_account
+from tests.judges.answers import DOCUMENT, as_published, schema_of_answer
+from tests.pool.admin.test_changes import OF_A_POOL
+from tests.stages.plant import plant
 
-TEXT = json.dumps(openapi())
-DOCUMENT: dict[str, Any] = json.loads(TEXT)
+TEXT = json.dumps(DOCUMENT)
 
 
 def at(reference: str) -> Any:
@@ -44,6 +49,47 @@ def test_the_parameters_are_those_that_are_taken(name: str) -> None:
     assert schema["additionalProperties"] is False
     assert operation["x-least-role"] == COMMANDS[name].least
     assert set(operation["responses"]) == {"200", *map(str, FAILURES)}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_what_it_answers(name: str) -> None:
+    """By what its function returns: no command is told of as anything, or as an object of anything."""
+    told = schema_of_answer(name)
+    assert told.get("items", told) not in ({}, {"type": "object"}), COMMANDS[name].result
+
+
+def test_every_schema_is_one() -> None:
+    for schema in DOCUMENT["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+async def test_what_a_running_pool_answers_is_what_was_said(tmp_path: Path) -> None:
+    """With figures of whoever mines; all other commands are given in tests/pool/admin/test_changes.py."""
+    async with plant(tmp_path) as site:
+        await site.mine(await site.mining())
+        desk = Desk(site.store, "regtest", site.running.live)
+        examples: dict[str, dict[str, Any]] = {
+            "trace.start": {"name": "acme.c01.u0"},
+            "trace.show": {"trace": 1},
+            "drain.begin": {},
+            "drain.show": {},
+            "drain.end": {},
+            "tenant.list": {},
+            "tenant.show": {"name": "acme"},
+            "container.list": {},
+            "site.list": {},
+            "worker.list": {},
+            "worker.show": {"name": "acme.c01.u0"},
+            "lease.show": {},
+        }
+        for name, params in examples.items():
+            body = msgspec.json.encode(params)
+            told = await trio.to_thread.run_sync(execute, desk, name, body, host_account("ann", "socket"))
+            as_published(name, told)
+            assert told not in ([], {}), name
+            if name.endswith(".list"):
+                assert told[0]["accepted"] == 1
+    assert set(examples) >= OF_A_POOL
 
 
 def test_the_codes_in_the_document_for_people_are_those_that_there_are() -> None:
