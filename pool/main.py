@@ -38,6 +38,7 @@ from pool.orders.machine_speed import MachineSpeeds
 from pool.parts import Books, Miners, Routing
 from pool.people.authentication import Authentication
 from pool.people.refusals import Refusals, Refused
+from pool.people.sessions import Sessions
 from pool.readiness import Condition, Readiness
 from pool.routing.drain import DrainStatus
 from pool.routing.status import RouteStatus
@@ -49,6 +50,7 @@ from pool.web.access import web_app
 from pool.web.commands import command_routes
 from pool.web.door import Door
 from pool.web.health import health_routes
+from pool.web.login import login_routes
 from stratum.miners.listening.listeners import Server
 from stratum.miners.switchboard import Switchboard
 
@@ -111,6 +113,7 @@ class Pool:
         self._refusals = refusals = Refusals(time.monotonic())
         self._record = RefusalRecord(store, refusals, clock=time.monotonic, wall_clock=wall_clock)
         self._authentication = Authentication(store, refusals, wall_clock=wall_clock, clock=time.monotonic)
+        self._sessions = Sessions(clock=time.monotonic)
         self._lease = LeaseWatch(store)
         self._server = Server(
             board=self.miners.board,
@@ -218,9 +221,11 @@ class Pool:
             (
                 *health_routes(self._readiness.conditions),
                 Scrapes(sources).route(),
+                *login_routes(self._authentication, self._sessions),
                 *command_routes(desk, self._authentication),
             ),
             self._authentication,
+            self._sessions,
         )
         address: tuple[str, int] = await nursery.start(door.run, app)
         return address

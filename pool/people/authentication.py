@@ -80,9 +80,7 @@ class Authentication:
         known = NONE if number is None else self._digests.get(number, NONE)
         now_s, source = self._clock(), source_of(address)
         if number is not None and hmac.compare_digest(digest_of(token), known):
-            if now_s - self._ended.get(number, -LOOKED_UP_S) < LOOKED_UP_S:
-                self._refusals.count(now_s, Refused.ENDED, source, number)
-                raise WrongToken
+            self.check_ended(address, number)
             return number
         keys = (source,) if known is NONE else (source, number)
         self._refusals.count(now_s, Refused.GUESSED, source, None if known is NONE else number)
@@ -91,6 +89,13 @@ class Authentication:
             self._wrong.count(now_s, *keys)
             wait_s = self._wrong.wait_s(now_s, *keys)
         raise WrongToken(wait_s)
+
+    def check_ended(self, address: str, number: int) -> None:
+        """Raises WrongToken where the books said a moment ago that the token of this number has ended."""
+        now_s = self._clock()
+        if now_s - self._ended.get(number, -LOOKED_UP_S) < LOOKED_UP_S:
+            self._refusals.count(now_s, Refused.ENDED, source_of(address), number)
+            raise WrongToken
 
     def caller(self, number: int, address: str) -> Caller:
         """Who that is. Blocks: call it from a worker thread. Raises WrongToken too."""
@@ -113,4 +118,5 @@ class Authentication:
             tenant=valid.tenant,
             user_id=valid.user_id,
             token=number,
+            expires_at_s=valid.expires_at_s,
         )

@@ -51,6 +51,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str | None = None  # whose figures a tenant's user sees, and no others
     user_id: int | None = None
     token: int | None = None  # the number of what was shown, where a program asks
+    expires_at_s: int | None = None  # the same token's
 
     def demand(self, least: Role, what: str) -> None:
         """Raises NotPermitted where the role is below that."""

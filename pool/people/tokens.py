@@ -54,6 +54,7 @@ class Valid(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int
     scope: str
+    expires_at_s: int
     last_used_at_s: int | None
     user_id: int
     user: str
@@ -204,6 +205,7 @@ _KEPT: Final = select(
 _VALID: Final = select(
     tokens.c.id,
     tokens.c.scope,
+    tokens.c.expires_at_s,
     tokens.c.last_used_at_s,
     users.c.id.label("user_id"),
     users.c.name.label("user"),

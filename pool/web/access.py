@@ -4,6 +4,10 @@ Whoever sits on this host may ask for what is of the pool's business. What came 
 this host, whatever the socket says; nor is what a page made a browser on it ask, by a name that somebody else
 gave this address.
 
+A browser that has logged in is known by its cookie where a program shows its token. It sends that along with
+whatever any page of this host makes it ask, so what may change something must say that our page asks: by a
+header that no page of another origin can add, and by the origin that the browser itself says.
+
 Must not know: what is asked.
 """
 
@@ -24,9 +28,14 @@ from pool.admin.handler import failure, wrong_token
 from pool.books.store import DATABASE_ERRORS, words_of
 from pool.http_server import OURS, in_words, json_response
 from pool.people.authentication import Authentication, WrongToken
+from pool.people.roles import NotPermitted
+from pool.people.sessions import Sessions
+from pool.web.headers import Careful
 from stratum.miners.listening.listeners import is_this_host
 
 AUTHORIZATION: Final = "authorization"
+COOKIE: Final = "angara_session"
+OUR_PAGE: Final = "x-angara"
 PROXY_HEADERS: Final = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 
 
@@ -51,19 +60,24 @@ class WebRoute(msgspec.Struct, frozen=True):
     method: str = "GET"
 
 
-def web_app(routes: Sequence[WebRoute], authentication: Authentication | None = None) -> ASGIApp:
-    """The application; a connection's state has its `caller` (pool.web.door). A request that showed a token
-    has its number in `token`; without an `authentication` every token is wrong."""
+def web_app(
+    routes: Sequence[WebRoute],
+    authentication: Authentication | None = None,
+    sessions: Sessions | None = None,
+) -> ASGIApp:
+    """The application; a connection's state has its `caller` (pool.web.door). A request that showed a token,
+    or a session's cookie, has the token's number in `token`; without an `authentication` every token is
+    wrong, and without `sessions` every cookie."""
     app = Starlette(
-        routes=[Route(it.path, _guarded(it, authentication), methods=[it.method]) for it in routes],
+        routes=[Route(it.path, _guarded(it, authentication, sessions), methods=[it.method]) for it in routes],
         exception_handlers={HTTPException: in_words, Exception: _failed},
     )
     app.router.redirect_slashes = False  # a path has one spelling
-    return app
+    return Careful(app)
 
 
 def _guarded(
-    route: WebRoute, authentication: Authentication | None
+    route: WebRoute, authentication: Authentication | None, sessions: Sessions | None
 ) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         words = refusal(request, route.access)
@@ -76,11 +90,13 @@ def _guarded(
             if authentication is None:
                 return wrong_token(WrongToken())
             try:
-                request.state.token = _recognised(request, authentication)
+                request.state.token = recognised(request, authentication, sessions)
                 if route.access is Access.SCRAPER:
                     words = await _not_to_scrape(request, authentication)
             except WrongToken as error:
                 return wrong_token(error)
+            except NotPermitted as error:
+                return failure(403, str(error))
             except DATABASE_ERRORS as error:
                 return failure(503, f"the database does not do its work: {words_of(error)}")
         if words is not None:
@@ -91,13 +107,27 @@ def _guarded(
     return answer
 
 
-def _recognised(request: Request, authentication: Authentication) -> int:
-    """The number of the token that it shows. A wrong one is known by a hash and a look into memory, before
-    anything of the body is read. Raises WrongToken; for none, or more than one, too."""
+def recognised(request: Request, authentication: Authentication, sessions: Sessions | None) -> int:
+    """The number of the token that it shows, or that its session stands for. A wrong one is known by a hash
+    and a look into memory, before anything of the body is read. Raises WrongToken, for none or more than one
+    too, and NotPermitted."""
+    if sessions is not None and AUTHORIZATION not in request.headers and COOKIE in request.cookies:
+        if request.method != "GET":
+            asked_by_our_page(request)
+        number = sessions.token_of(request.cookies[COOKIE])
+        authentication.check_ended(request.state.caller.address, number)
+        return number
     headers = request.headers.getlist(AUTHORIZATION)
     scheme, _, token = headers[0].partition(" ") if len(headers) == 1 else ("", "", "")
     shown = token.strip() if scheme.lower() == "bearer" else ""
     return authentication.recognised(request.state.caller.address, shown)
+
+
+def asked_by_our_page(request: Request) -> None:
+    """Raises NotPermitted where the page of somebody else may have made a browser ask."""
+    origin = request.headers.get("origin", "").partition("://")[2]
+    if not origin or origin != request.headers.get("host") or request.headers.get(OUR_PAGE) != "1":
+        raise NotPermitted("a browser's request is taken from the pool's own page alone")
 
 
 async def _not_to_scrape(request: Request, authentication: Authentication) -> str | None:
