@@ -66,6 +66,13 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     payouts: PayoutSettings | None = None
     messages: MessageSettings | None = None
 
+    def __repr__(self) -> str:
+        return f"PoolConfig({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """All but where the book is: there may be a password in it. What else has one says nothing of it."""
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name != "database_url"]
+
 
 def load_config(path: Path) -> PoolConfig:
     """Read and check a settings file. Relative paths in it are relative to it. Raises BadConfig."""

@@ -24,7 +24,13 @@ UNITS: Final = {
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One of the file."""
+    """One of the file. What is in it is told by `angara config show` alone: passwords are beside the rest."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
 
 
 Seconds = Annotated[float, Meta(ge=1, le=86_400)]

@@ -30,7 +30,17 @@ HOUR_S: Final = 3600.0
 Least = Literal["info", "warning", "critical"]
 
 
-class ReceiverTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Untold(msgspec.Struct, frozen=True):
+    """A table whose addresses are secrets."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
+
+class ReceiverTable(_Untold, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One that is to have a file of its own for its address, a secret, or less than all."""
 
     url: str | None = None
@@ -39,7 +49,7 @@ class ReceiverTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     least: Least = "info"
 
 
-class MessagesTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MessagesTable(_Untold, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who is told what is worth telling; nobody without it. See [messages.md](messages.md)."""
 
     to: Annotated[

@@ -5,8 +5,10 @@ else reads it. Must not know: connections, messages.
 """
 
 import ipaddress
+import os
 import re
 import ssl
+import stat
 from functools import cache
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ import msgspec
 from publicsuffixlist import PublicSuffixList
 
 WORDS_CHARS_MAX: Final = 200  # of what an upstream says in words; it ends up in a log line
+CA_BYTES_MAX: Final = 4 << 20  # the system's own, of all the world, are a quarter of a mebibyte
 ACCOUNT_CHARS_MAX: Final = 255  # the user is part of every submit
 HIDDEN: Final = "***"
 
@@ -73,13 +76,28 @@ class UpstreamEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
     """What our side of a TLS connection trusts: the system's CAs, or those of `ca_file` and no others.
 
-    Reads files for some tens of milliseconds. Raises BadUpstream.
+    Whoever names the file need not be on this host: he is told the same whether there is none, or one that is
+    something else. Reads files for some tens of milliseconds. Raises BadUpstream.
     """
     try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ValueError) as error:  # SSLError is an OSError
-        reason = getattr(error, "strerror", None) or error
-        raise BadUpstream(f"cannot use the CA file {ca_file}: {reason}") from None
+        return ssl.create_default_context(cadata=None if ca_file is None else _certificates(ca_file))
+    except (OSError, ValueError):  # SSLError is an OSError
+        raise BadUpstream(
+            f"cannot use the CA file {ca_file}: it is no file of certificates (PEM) that the pool's account"
+            f" may read, of at most {CA_BYTES_MAX >> 20} MiB"
+        ) from None
+
+
+def _certificates(path: str) -> str:
+    """What is in it; never waits for anybody, as a pipe would have a reader do. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("it is no file")
+        read = file.read(CA_BYTES_MAX + 1)
+    if len(read) > CA_BYTES_MAX or b"-----BEGIN" not in read:  # without any, the system's would be taken
+        raise OSError("these are no certificates")
+    return read.decode("ascii", "ignore")  # what is between them may be in any language
 
 
 def plain_host(text: str) -> str | None:

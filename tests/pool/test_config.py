@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.pretty import pretty_repr
 from sqlalchemy.engine import make_url
 
-from pool.config import BadConfig, load_config, parse_address, parse_difficulty
+from pool.config import BadConfig, load_config, parse_address, parse_difficulty, tables_in
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.miners.listening.listeners import Endpoint
 
@@ -78,6 +79,17 @@ def test_good_settings_are_taken_as_they_are_meant(tmp_path: Path) -> None:
     assert config.vardiff.difficulty_log2_max == 20
     assert config.database_url.endswith("/angara.db")
     assert SECRET not in repr(config), "a log line may hold it"
+
+
+def test_no_representation_of_the_settings_has_a_secret(tmp_path: Path) -> None:
+    """Not that of a database's URL either, nor of the tables as they are written."""
+    book = f'[database]\nurl = "postgresql://pool:{SECRET}@127.0.0.1/book"\n'
+    told = f'[messages]\nto = ["mailto://u:{SECRET}@example.com", {{url = "json://{SECRET}@127.0.0.1"}}]\n'
+    path = write(tmp_path, GOOD + book + told)
+    for of in (load_config(path), tables_in(path), *tables_in(path).node, tables_in(path).messages):
+        assert SECRET not in repr(of) + pretty_repr(of)
+    assert SECRET in load_config(path).database_url
+    assert "network='regtest'" in repr(load_config(path)), "the rest is told"
 
 
 def test_little_has_to_be_said(tmp_path: Path) -> None:

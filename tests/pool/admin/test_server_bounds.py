@@ -12,7 +12,7 @@ import trio
 from pool.admin.desk import Desk
 from pool.admin.server import CONNECTIONS_MAX, serve_admin
 from pool.data_dir import admin_socket
-from pool.http_server import BODY_BYTES_MAX, HEAD_BYTES_MAX
+from pool.http_server import BODY_BYTES_MAX, BODY_PIECES_MAX, HEAD_BYTES_MAX
 from tests.fixtures.databases import store_in
 
 QUESTION: Final = b"POST /v1/tenant.list HTTP/1.1\r\nHost: pool\r\nContent-Length: %d\r\n\r\n"
@@ -64,12 +64,13 @@ async def test_who_holds_every_place_is_waited_for_and_no_longer(tmp_path: Path)
     ("sent", "answer"),
     [
         (CHUNKED + (b"400\r\n" + b"a" * 1024 + b"\r\n") * (BODY_BYTES_MAX // 1024 + 1), b"HTTP/1.1 413 "),
+        (CHUNKED + b"1\r\n{\r\n" * (BODY_PIECES_MAX + 1), b"HTTP/1.1 413 "),
         (QUESTION % (BODY_BYTES_MAX + 1) + b"a" * (BODY_BYTES_MAX + 1), b"HTTP/1.1 413 "),
         (b"POST /v1/tenant.list HTTP/1.1\r\nHost: " + b"x" * HEAD_BYTES_MAX, b"HTTP/1.1 431 "),
         (b"POST /v1/tenant.list HTTP/1.1\r\n" + b"A: b\r\n" * 4_000, b"HTTP/1.1 4"),
         (b"GET /v1/tenant.list HTTP/1.1\r\nHost: pool\r\nConnection: close\r\n\r\n", b"HTTP/1.1 405 "),
     ],
-    ids=["a body in parts", "a body", "a header", "headers", "another method"],
+    ids=["a body in parts", "a body in crumbs", "a body", "a header", "headers", "another method"],
 )
 async def test_what_is_too_much_is_refused(tmp_path: Path, sent: bytes, answer: bytes) -> None:
     async with running(tmp_path), await connected(tmp_path) as stream, trio.open_nursery() as nursery:

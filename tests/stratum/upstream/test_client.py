@@ -1,7 +1,9 @@
 """An upstream that is well: what our miners get, how shares go, who may know our account."""
 
+import os
 import random
 import ssl
+from pathlib import Path
 
 import pytest
 import structlog
@@ -10,7 +12,7 @@ import trustme
 from trio.testing import MockClock
 
 from stratum.upstream.client import Upstream
-from stratum.upstream.endpoint import BadUpstream, UpstreamEndpoint
+from stratum.upstream.endpoint import CA_BYTES_MAX, BadUpstream, UpstreamEndpoint, tls_context
 from stratum.upstream.endpoint_state import PlaceState
 from stratum.upstream.failover import UpstreamSettings
 from stratum.upstream.probe import UnusableUpstream, probe_upstream
@@ -225,9 +227,29 @@ async def test_settings_that_cannot_be_used_are_refused_at_start(tmp_path: objec
             rng=random.Random(1),
         )
 
-    with pytest.raises(BadUpstream, match=r"cannot use the CA file .*No such file"):
+    with pytest.raises(BadUpstream, match=r"cannot use the CA file .*none.pem: it is no file"):
         upstream(endpoint("a.example", tls=True, ca_file=f"{tmp_path}/none.pem"))
     with pytest.raises(BadUpstream, match="1 to 16 endpoints"):
         upstream()
     with pytest.raises(BadUpstream, match="twice"):
         upstream(endpoint("a.example"), endpoint("a.example"))
+
+
+def test_who_names_a_ca_file_is_told_nothing_of_the_disk_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Whoever may add an upstream need not be on this host. A pipe would be read for ever."""
+    authority = trustme.CA()
+    pem, other = tmp_path / "ca.pem", {name: tmp_path / name for name in ("pipe", "empty", "secret", "big")}
+    authority.cert_pem.write_to_path(str(pem))
+    pem.write_bytes("# Főtanúsítvány\n".encode() + pem.read_bytes())
+    assert tls_context(str(pem)).cert_store_stats()["x509_ca"] == 1
+    os.mkfifo(other["pipe"])
+    other["empty"].write_bytes(b"")
+    other["secret"].write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    other["big"].write_bytes(pem.read_bytes() + b"\n" * CA_BYTES_MAX)
+    said = set()
+    for path in (*other.values(), tmp_path, tmp_path / "none", Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(BadUpstream) as refused:
+            tls_context(str(path))
+        said.add(str(refused.value).replace(str(path), "it"))
+        assert refused.value.__cause__ is None
+    assert len(said) == 1
