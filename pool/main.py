@@ -25,10 +25,13 @@ from pool.chain.networks import NETWORKS
 from pool.chain.nodes import Node, NodeConfig
 from pool.chain.templates import Template
 from pool.config import PoolConfig
+from pool.dashboard.dashboard import Dashboard
+from pool.dashboard.site_map import SiteMap
 from pool.data_dir import admin_socket, bind_directory
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantView
+from pool.messages.conditions import Thresholds
 from pool.messages.messenger import Figures, Messenger, machine_figures, node_looks
 from pool.messages.settings import MessageSettings
 from pool.metrics.book_figures import BookReader
@@ -217,11 +220,15 @@ class Pool:
             figures=figures,
         )
         await trio.to_thread.run_sync(self._authentication.load)
+        messages = self._config.messages
+        thresholds = Thresholds() if messages is None else messages.thresholds
+        site_map = SiteMap(self.books.registry, self.books.hashrates, thresholds)
         app = web_app(
             (
                 *health_routes(self._readiness.conditions),
                 Scrapes(sources).route(),
                 *login_routes(self._authentication, self._sessions),
+                *Dashboard(site_map).routes(),
                 *command_routes(desk, self._authentication),
             ),
             self._authentication,

@@ -36,6 +36,7 @@ ROOMS = {
         "cli",
         "demo",
         "main",
+        "dashboard",
         "metrics",
         "web",
         "readiness",

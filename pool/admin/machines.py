@@ -260,8 +260,7 @@ def container_remove(desk: OperatorDesk, it: ContainerRemove) -> ContainerRemove
     def remove(connection: Connection) -> tuple[ContainerRecord, tuple[int, ...]]:
         number, machines = registry_store.remove_container(connection, it.tenant, it.name, wall_s())
         _refuse_if_mining(desk, machines)
-        tenant_id = registry_store.find_tenant(connection, it.tenant).id
-        return ContainerRecord(id=number, tenant_id=tenant_id, name=it.name, removed=True), machines
+        return registry_store.find_container(connection, number), machines
 
     record, machines = desk.write(remove)
     if desk.live is not None:

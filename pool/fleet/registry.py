@@ -49,6 +49,9 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: int
     name: str
     site_id: int = 0  # 0: nobody has said where it stands
+    site: str | None = None
+    units: int | None = None  # of its nameplate: how many machines, and what they do together
+    ths: int | None = None
     removed: bool = False
 
 
@@ -108,6 +111,7 @@ class Registry:
         self._removed: dict[int, WorkerRecord] = {}
         self._removed_containers: set[int] = set()
         self._next_container = 1
+        self.generation = 0  # another one when a machine, or a container, is new, another one, or gone
         self.newcomers = Newcomers(max((it.id for it in snapshot.workers), default=0) + 1)
         for container in snapshot.containers:
             self.put_container(container)
@@ -200,11 +204,10 @@ class Registry:
         if known is not None and known not in self._removed_containers:
             return known
         container = ContainerRecord(
-            id=known or self._next_container,
-            tenant_id=newcomer.tenant_id,
-            name=newcomer.container,
-            site_id=self.containers[known].site_id if known else 0,
+            id=self._next_container, tenant_id=newcomer.tenant_id, name=newcomer.container
         )
+        if known is not None:
+            container = msgspec.structs.replace(self.containers[known], removed=False)
         self.put_container(container)
         self._new_containers.append(container)
         return container.id
@@ -221,6 +224,7 @@ class Registry:
         for number in numbers:
             worker = self.workers.pop(number, None)
             if worker is not None:
+                self.generation += 1
                 self._removed[number] = worker
                 self._workers_of[worker.tenant_id] -= 1
                 self.newcomers.put(
@@ -231,6 +235,7 @@ class Registry:
                 )
 
     def _put_worker(self, worker: WorkerRecord) -> None:
+        self.generation += 1
         self.workers[worker.id] = worker
         self._worker_ids[worker.container_id, worker.unit] = worker.id
         self._workers_of[worker.tenant_id] = self._workers_of.get(worker.tenant_id, 0) + 1
@@ -248,6 +253,7 @@ class Registry:
         (self._removed_containers.add if container.removed else self._removed_containers.discard)(
             container.id
         )
+        self.generation += 1
         self.containers[container.id] = container
         self._container_ids[container.tenant_id, container.name] = container.id
         self._next_container = max(self._next_container, container.id + 1)

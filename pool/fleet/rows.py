@@ -91,19 +91,9 @@ def load(connection: Connection) -> Snapshot:
             workers.c.removed_at_s,
         )
     )
-    columns = (
-        *(containers.c.id, containers.c.tenant_id, containers.c.name),
-        *(containers.c.site_id, containers.c.removed_at_s),
-    )
-    container_rows = connection.execute(select(*columns))
     return Snapshot(
         tenants=tuple(record_of(view) for view in list_tenants(connection)),
-        containers=tuple(
-            ContainerRecord(
-                id=id_, tenant_id=tenant, name=name, site_id=site or 0, removed=removed is not None
-            )
-            for id_, tenant, name, site, removed in container_rows
-        ),
+        containers=tuple(_container_of(row) for row in connection.execute(_CONTAINERS)),
         workers=tuple(
             WorkerRecord(
                 id=id_,
@@ -116,6 +106,29 @@ def load(connection: Connection) -> Snapshot:
             )
             for id_, tenant, container, unit, agent, log2, removed in worker_rows
         ),
+    )
+
+
+_CONTAINERS: Final = select(containers, sites.c.name.label("site")).outerjoin(
+    sites, sites.c.id == containers.c.site_id
+)
+
+
+def find_container(connection: Connection, number: int) -> ContainerRecord:
+    """As the registry has it."""
+    return _container_of(connection.execute(_CONTAINERS.where(containers.c.id == number)).one())
+
+
+def _container_of(row: Row[Any]) -> ContainerRecord:
+    return ContainerRecord(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        name=row.name,
+        site_id=row.site_id or 0,
+        site=row.site,
+        units=row.nameplate_units,
+        ths=row.nameplate_ths,
+        removed=row.removed_at_s is not None,
     )
 
 
@@ -397,10 +410,7 @@ def set_container(
         values["site_id"] = _site(connection, site, now_s)
     if values:
         connection.execute(update(containers).where(containers.c.id == container_id).values(**values))
-    site_id = connection.scalar(select(containers.c.site_id).where(containers.c.id == container_id))
-    return ContainerRecord(
-        id=int(container_id), tenant_id=tenant.id, name=container_name, site_id=site_id or 0
-    )
+    return find_container(connection, int(container_id))
 
 
 def _site(connection: Connection, name: str, now_s: int) -> int:

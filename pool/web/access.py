@@ -28,8 +28,9 @@ from pool.admin.handler import failure, wrong_token
 from pool.books.store import DATABASE_ERRORS, words_of
 from pool.http_server import OURS, in_words, json_response
 from pool.people.authentication import Authentication, WrongToken
-from pool.people.roles import NotPermitted
+from pool.people.roles import NotPermitted, Role
 from pool.people.sessions import Sessions
+from pool.web.callers import Callers
 from pool.web.headers import Careful
 from stratum.miners.listening.listeners import is_this_host
 
@@ -52,12 +53,14 @@ class Access(Enum):
 
 
 class WebRoute(msgspec.Struct, frozen=True):
-    """A path that is answered."""
+    """A path that is answered. `least`: the role that it takes, of who shows a token; None: that is asked for
+    behind it. Where there is one, a request has its pool.people.roles.Caller in `who`."""
 
     path: str
     access: Access
     answer: Answer
     method: str = "GET"
+    least: Role | None = None
 
 
 def web_app(
@@ -68,8 +71,12 @@ def web_app(
     """The application; a connection's state has its `caller` (pool.web.door). A request that showed a token,
     or a session's cookie, has the token's number in `token`; without an `authentication` every token is
     wrong, and without `sessions` every cookie."""
+    callers = None if authentication is None else Callers(authentication)
     app = Starlette(
-        routes=[Route(it.path, _guarded(it, authentication, sessions), methods=[it.method]) for it in routes],
+        routes=[
+            Route(it.path, _guarded(it, authentication, sessions, callers), methods=[it.method])
+            for it in routes
+        ],
         exception_handlers={HTTPException: in_words, Exception: _failed},
     )
     app.router.redirect_slashes = False  # a path has one spelling
@@ -77,7 +84,10 @@ def web_app(
 
 
 def _guarded(
-    route: WebRoute, authentication: Authentication | None, sessions: Sessions | None
+    route: WebRoute,
+    authentication: Authentication | None,
+    sessions: Sessions | None,
+    callers: Callers | None,
 ) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         words = refusal(request, route.access)
@@ -87,12 +97,16 @@ def _guarded(
             route.access is Access.SCRAPER and words is not None and AUTHORIZATION in request.headers
         )
         if by_token:
-            if authentication is None:
+            if authentication is None or callers is None:
                 return wrong_token(WrongToken())
             try:
                 request.state.token = recognised(request, authentication, sessions)
                 if route.access is Access.SCRAPER:
                     words = await _not_to_scrape(request, authentication)
+                elif route.least is not None:
+                    who = await callers.who(request.state.token, request.state.caller.address)
+                    who.demand(route.least, route.path)
+                    request.state.who = who
             except WrongToken as error:
                 return wrong_token(error)
             except NotPermitted as error:
@@ -102,7 +116,10 @@ def _guarded(
         if words is not None:
             return failure(403, words)
         request.state.caller.let_in()
-        return await route.answer(request)
+        try:
+            return await route.answer(request)
+        except NotPermitted as error:
+            return failure(403, str(error))
 
     return answer
 

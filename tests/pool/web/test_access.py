@@ -1,0 +1,77 @@
+"""Every path that a pool answers: who is let in to it, and who is not."""
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import msgspec
+import pytest
+
+import pool.main
+from pool.admin.commands import execute
+from pool.admin.desk import Desk
+from pool.admin.operators import ALONE
+from pool.people.roles import Role, host_account
+from pool.web.access import Access, WebRoute, web_app
+from tests.stages.plant import plant
+
+# Each path with whom it is for. Behind /api/v1/NAME every command asks for its own role (test_commands).
+PATHS: Final = {
+    ("GET", "/healthz"): (Access.ANYBODY, None),
+    ("GET", "/readyz"): (Access.ANYBODY, None),
+    ("GET", "/metrics"): (Access.SCRAPER, None),
+    ("GET", "/api/v1/openapi.json"): (Access.ANYBODY, None),
+    ("POST", "/api/v1/login"): (Access.ANYBODY, None),
+    ("POST", "/api/v1/logout"): (Access.ANYBODY, None),
+    ("GET", "/api/v1/session"): (Access.ANYBODY, None),
+    ("POST", "/api/v1/{name}"): (Access.BEARER, None),
+    ("GET", "/api/v1/map"): (Access.BEARER, Role.TENANT),
+}
+
+
+async def test_every_path_takes_the_token_and_the_role_that_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes: list[WebRoute] = []
+
+    def noted(given: tuple[WebRoute, ...], *rest: Any) -> Any:
+        routes.extend(given)
+        return web_app(given, *rest)
+
+    monkeypatch.setattr(pool.main, "web_app", noted)
+    async with plant(tmp_path) as site:
+        assert {(it.method, it.path): (it.access, it.least) for it in routes} == PATHS
+        desk = Desk(site.store, "regtest", site.running.live)
+        tokens = [token_of(desk, role) for role in ("metrics", Role.TENANT)]
+        assert site.running.web is not None
+        base = f"http://127.0.0.1:{site.running.web[1]}"
+        async with httpx.AsyncClient(base_url=base) as client:
+            for it in routes:
+                if it.access is not Access.BEARER or it.least is None:
+                    continue
+                path = re.sub(r"{[^}]*}", "acme.c01.u0", it.path)
+                statuses = [(await asked(client, path, token)).status_code for token in (None, *tokens)]
+                least = it.least.rank > Role.TENANT.rank
+                assert statuses[:2] == [401, 403], path
+                assert statuses[2] in ((403,) if least else (200, 404)), path
+
+
+def token_of(desk: Desk, role: str) -> str:
+    """Of a new user of that role, or whose token has that scope."""
+    scope = {"scope": role} if role == "metrics" else {}
+    user = {"role": Role.VIEWER} if role == "metrics" else {"role": role, "tenant": "acme"}
+    for command, params in (
+        ("user.add", {"name": f"the {role}", **user}),
+        ("token.create", {"user": f"the {role}", "label": "test", **scope}),
+    ):
+        made = execute(desk, command, msgspec.json.encode(params), host_account("olga", ALONE))
+    token: str = made["token"]
+    return token
+
+
+async def asked(client: httpx.AsyncClient, path: str, token: str | None) -> httpx.Response:
+    """With its head alone: a stream has no end."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    async with client.stream("GET", path, headers=headers) as response:
+        return response
