@@ -58,6 +58,16 @@ class Hashrate(msgspec.Struct, frozen=True, kw_only=True):
     offline: int
 
 
+class MachineLooks(msgspec.Struct, frozen=True):
+    """An entry for each of some machines. Rates in H/s, of WINDOWS_S by column; `ages_s` are of their last
+    good shares, infinite for none since the start."""
+
+    rates_hps: Floats
+    rejected_hps: Floats  # of REJECTED_S
+    ages_s: Floats
+    counts: Ints  # as COUNTS has them
+
+
 class HashrateTable(Mapping[int, Hashrate]):
     """Hashrates by number. A row is made when it is read: commands show a page, not 22,400 of them."""
 
@@ -117,6 +127,7 @@ class HashrateBook:
         self._since_s = np.zeros(0)  # first heard of, for the correction
         self._last_s = np.zeros(0)  # of the last good share; -inf: never
         self._rejected = np.zeros(0)  # work of REJECTED_S that was good for nothing, H/s
+        self._share_hashes = np.zeros(0)  # what a good share of it was worth lately
 
     def add(self, tallies: bytes, now_s: float) -> None:
         """A committed batch."""
@@ -140,8 +151,12 @@ class HashrateBook:
         hashes = np.bincount(worker[good], weights=work, minlength=self._room) * HASHES_PER_DIFFICULTY
         self._last_s[worker[good]] = now_s
         rate = hashes / elapsed_s
-        bad = np.exp2(records["difficulty_log2"][~good].astype(float)) * records["count"][~good]
-        bad_hps = np.bincount(worker[~good], bad, self._room) * HASHES_PER_DIFFICULTY / elapsed_s
+        # A share that is worth nothing has no difficulty in the tallies: whoever sends it could say any. It
+        # counts like one of its worker's that was good.
+        count = np.bincount(worker[good], records["count"][good], self._room)
+        np.divide(hashes, count, out=self._share_hashes, where=count > 0)
+        bad = np.bincount(worker[~good], records["count"][~good], self._room)
+        bad_hps = bad * self._share_hashes / elapsed_s
         kept = np.exp(-elapsed_s / REJECTED_S)
         self._rejected = self._rejected * kept + bad_hps * (1 - kept)
         for column, window_s in enumerate(WINDOWS_S):
@@ -158,6 +173,7 @@ class HashrateBook:
         self._container_of = np.concatenate((self._container_of, np.zeros(more, dtype=np.intp)))
         self._since_s = np.concatenate((self._since_s, np.full(more, since_s)))
         self._rejected = np.concatenate((self._rejected, np.zeros(more)))
+        self._share_hashes = np.concatenate((self._share_hashes, np.zeros(more)))
         self._last_s = np.concatenate((self._last_s, np.full(more, -np.inf)))
 
     def rates_hps(self, now_s: float) -> Floats:
@@ -189,6 +205,22 @@ class HashrateBook:
         age_s = np.maximum(now_s - self._since_s, 1.0)
         corrected: Floats = self._rejected / -np.expm1(-age_s / REJECTED_S)
         return corrected
+
+    def look(self, numbers: Ints, now_s: float) -> MachineLooks:
+        """Of these workers, as of the last update, which is made where nobody's shares have made one lately.
+
+        A third of a millisecond for 4,096 of them: who looks at more does so in pieces, with others between.
+        """
+        if now_s - self._updated_s > 2 * UPDATE_S:
+            self.update(now_s)
+        self._make_room(int(numbers.max(initial=0)), self._updated_s)
+        seen_s = np.maximum(self._updated_s - self._since_s[numbers], 1.0)
+        return MachineLooks(
+            rates_hps=self._averages[numbers] / -np.expm1(-seen_s[:, None] / np.array(WINDOWS_S)),
+            rejected_hps=self._rejected[numbers] / -np.expm1(-seen_s / REJECTED_S),
+            ages_s=np.maximum(now_s - self._last_s[numbers], 0.0),
+            counts=self._counts[numbers],
+        )
 
     def by_worker(self, now_s: float) -> HashrateTable:
         """Every known worker."""

@@ -100,6 +100,17 @@ def test_rejected_shares_are_no_hashrate() -> None:
     assert book.by_worker(6.0)[1].rates_hps == (0.0,) * len(WINDOWS_S)
 
 
+@pytest.mark.parametrize("verdict", [Verdict.LOW_DIFFICULTY, Verdict.STALE, Verdict.JOB_UNKNOWN])
+def test_rejected_shares_are_work_like_the_good_ones_whatever_difficulty_is_said(verdict: Verdict) -> None:
+    book = HashrateBook(registry(2), 0.0)
+    for now_s in range(6, 1801, 6):
+        book.add(tally(1, count=9) + tally(1, verdict, log2=60) + tally(2, verdict, log2=60), float(now_s))
+    rates = book.by_worker(1800.0)[1].rates_hps
+    rejected = book.rejected_hps(1800.0)
+    assert rejected[1] == pytest.approx(rates[WINDOWS_S.index(300)] / 9)
+    assert rejected[2] == 0  # of whom nobody knows what a share is worth
+
+
 @pytest.mark.parametrize("verdict", [Verdict.UNDELIVERED, Verdict.UPSTREAM_REJECTED])
 def test_a_machine_hashes_whether_or_not_an_upstream_takes_its_shares(verdict: Verdict) -> None:
     book, other = HashrateBook(registry(1), 0.0), HashrateBook(registry(1), 0.0)
