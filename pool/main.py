@@ -260,6 +260,7 @@ class Pool:
             nodes=node_looks(books.nodes),
             upstreams=routes.upstreams,
             orders=routes.orders,
+            guesses=self._refusals.counted(Refused.GUESSED),
         )
 
     async def _follow_payouts(self) -> None:

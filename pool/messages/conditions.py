@@ -35,6 +35,7 @@ NAMEPLATE_ENDS_PERCENT: Final = 3  # above where it begins: a five-minute averag
 REJECTS_LOOKS: Final = 10  # a block's stale shares are seconds
 REJECTS_END: Final = 0.6  # of where it begins
 WELL_LOOKS: Final = 5
+GUESSES_END: Final = 0.5  # of where it begins
 DISK_ENDS: Final = 1.5  # times what it begins at
 DAY_S: Final = 86_400.0
 ALL: Final = "all"
@@ -83,6 +84,10 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     certificate_days: Annotated[
         float, Meta(ge=1, le=365, description="Before the end of a listener's certificate")
     ] = 14.0
+    # A page with an old token, or a program that is set up wrong, asks a few times an hour.
+    guesses_an_hour: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Wrong tokens that are shown within an hour")
+    ] = 100
     # A site's journal writes 100 MiB a day, and a database needs as much as it has to tidy up.
     disk_free_gib: Annotated[
         float, Meta(ge=0.1, le=10_000, description="Free where the data directory is")
@@ -127,6 +132,7 @@ def conditions(look: Look, limits: Thresholds, raised: Raised) -> list[Finding]:
         *_waiting(look, limits),
         *_certificates(look, limits),
         *_disk(look, limits, raised),
+        _guesses(look, limits, raised),
         Finding(
             kind="books-away",
             subject="books",
@@ -342,6 +348,19 @@ def _disk(look: Look, limits: Thresholds, raised: Raised) -> Iterator[Finding]:
         name="",
         holds=free_gib < limit,
         words=f"{free_gib:.1f} GiB are free where the data directory is",
+        raise_looks=1,
+    )
+
+
+def _guesses(look: Look, limits: Thresholds, raised: Raised) -> Finding:
+    limit = limits.guesses_an_hour * (GUESSES_END if "tokens-guessed:tokens" in raised else 1)
+    return Finding(
+        kind="tokens-guessed",
+        subject="tokens",
+        name="",
+        holds=look.guesses >= limit,
+        words=f"{grouped(look.guesses)} wrong tokens were shown within an hour;"
+        " angara change list has from where",
         raise_looks=1,
     )
 

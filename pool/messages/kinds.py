@@ -15,7 +15,7 @@ from pool.messages.message import Happened, Severity
 class Cause(enum.Enum):
     """Who can bring messages of a kind about, in any number: each has a bound of its own an hour."""
 
-    MACHINES = "machines"  # whoever reaches the port and knows a tenant's name
+    MACHINES = "machines"  # whoever reaches a port, and perhaps knows a tenant's name
     HOUSE = "house"  # nodes, upstreams, disks
     PEOPLE = "people"  # who has the books' trust; and the chain, which gives few blocks
 
@@ -125,6 +125,12 @@ KINDS: Final = {
         cause=Cause.HOUSE,
         raised=("the certificate of {} is about to end", "the certificates of {} listeners are about to end"),
         recovered=("the certificate of {} is renewed", "the certificates of {} listeners are renewed"),
+    ),
+    "tokens-guessed": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.MACHINES,
+        raised=("somebody guesses tokens", "somebody guesses tokens"),
+        recovered=("nobody guesses tokens any more", "nobody guesses tokens any more"),
     ),
     "block-found": Kind(
         severity=Severity.INFO,

@@ -68,4 +68,5 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     waiting: tuple[WaitingLook, ...] = ()
     certificates: tuple[CertificateLook, ...] = ()
     disk_free_bytes: int | None = None
+    guesses: int = 0  # wrong tokens that were shown within the last hour
     books_away: bool = False

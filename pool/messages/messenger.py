@@ -8,6 +8,7 @@ Must not know: what runs when else.
 
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -33,7 +34,7 @@ from pool.messages.message import WORDS_CHARS_MAX, Happened, Message, Severity, 
 from pool.messages.outbox import Answer, Outbox, Receiver
 from pool.messages.receiver import Sender
 from pool.messages.settings import MessageSettings, ReceiverSettings
-from pool.messages.teller import Event, Raised, Teller
+from pool.messages.teller import HOUR_S, Event, Raised, Teller
 from pool.messages.webhook import Webhook
 from pool.orders.status import OrderStatus
 from pool.reports.figures import grouped
@@ -67,6 +68,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[NodeLook, ...]
     upstreams: tuple[UpstreamStatus, ...]
     orders: tuple[OrderStatus, ...]
+    guesses: int = 0  # wrong tokens that were shown since the start
 
 
 def machine_figures(registry: Registry, hashrates: HashrateBook, now_s: float) -> MachineFigures:
@@ -147,6 +149,7 @@ class Messenger:
         self._machines: Machines | None = None
         self._booked: Booked | None = None
         self._books_words = ""
+        self._guesses = deque([0], maxlen=1 + round(HOUR_S / LOOK_S))  # since the start, as of each look
 
     async def run(self) -> None:
         """Until cancelled; with some last words where the journal failed."""
@@ -187,6 +190,7 @@ class Messenger:
         away = self._read_books(now_s)
         events = list(self._booked.events) if self._booked is not None and not away else []
         containers, gone = self._containers(figures.machines)
+        self._guesses.append(figures.guesses)
         events += self._gone(gone)
         look = Look(
             running_s=figures.running_s,
@@ -198,6 +202,7 @@ class Messenger:
             waiting=() if self._booked is None else self._booked.waiting,
             certificates=tuple(_certificate(it, now_s) for it in self._endpoints),
             disk_free_bytes=_free_bytes(self._data_dir),
+            guesses=self._guesses[-1] - self._guesses[0],
             books_away=away,
         )
         findings = conditions(look, self._settings.thresholds, self._teller.raised)

@@ -78,6 +78,10 @@ class Refusals:
         with self._lock:
             self._of[refused].count(now_s, source, number)
 
+    def counted(self, refused: Refused) -> int:
+        """How often that was since the start."""
+        return self._of[refused].counted
+
     def take(self, now_s: float, *, last: bool = False) -> list[RefusalRow]:
         """The rows that are due, each once; with `last` all that is not told yet."""
         with self._lock:
@@ -88,12 +92,14 @@ class _Sources:
     """Of one kind."""
 
     def __init__(self, refused: Refused, now_s: float) -> None:
+        self.counted = 0
         self._refused = refused
         self._tried: dict[str, Tried] = {}
         self._others = Tried(now_s)
         self._hour_s = now_s  # since when all others are summed up
 
     def count(self, now_s: float, source: str, number: int | None) -> None:
+        self.counted += 1
         tried = self._tried.get(source)
         if tried is None:
             if len(self._tried) >= SOURCES_KEPT_MAX:

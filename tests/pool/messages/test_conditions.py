@@ -122,6 +122,16 @@ TABLE = {
         "the disk of the pool is nearly full",
         "the disk of the pool has room again",
     ),
+    "tokens are guessed": (
+        {"guesses": 99},
+        {"guesses": 100},
+        1,
+        {"guesses": 50},
+        {"guesses": 49},
+        5,
+        "somebody guesses tokens",
+        "nobody guesses tokens any more",
+    ),
     "the database does not answer": (
         {},
         {"books_away": True},

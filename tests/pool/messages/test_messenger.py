@@ -55,6 +55,7 @@ class House:
         self.now_s = time.time()
         self.failed = False
         self.nodes: tuple[NodeLook, ...] = (NodeLook("first", True, ""),)
+        self.guesses = 0
         self.messages: list[Message] = []
         self.start()
 
@@ -78,7 +79,13 @@ class House:
 
     def _figures(self) -> Figures:
         return Figures(
-            running_s=START_S, job_age_s=1.0, machines=NOBODY, nodes=self.nodes, upstreams=(), orders=()
+            running_s=START_S,
+            job_age_s=1.0,
+            machines=NOBODY,
+            nodes=self.nodes,
+            upstreams=(),
+            orders=(),
+            guesses=self.guesses,
         )
 
     async def restart(self) -> None:
@@ -183,6 +190,15 @@ def test_a_silence_that_cannot_be_is_refused_in_words(
 ) -> None:
     with pytest.raises(RegistryError, match=words):
         house.give("message.silence", **params)
+
+
+async def test_guesses_are_counted_over_an_hour(house: House) -> None:
+    house.guesses = 99
+    assert await house.looks(60) == []
+    house.guesses = 199
+    assert await house.looks() == ["somebody guesses tokens"]
+    assert await house.looks(59 + 4) == [], "they are an hour old, and then it must be over for good"
+    assert await house.looks(1) == ["nobody guesses tokens any more"]
 
 
 async def test_a_restart_tells_nothing_again(house: House) -> None:
