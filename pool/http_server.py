@@ -8,6 +8,7 @@ Must not know: what is asked, who may ask, where the connection is from.
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from enum import StrEnum
 from math import inf
 from typing import Any, Final, cast
 
@@ -46,6 +47,46 @@ CLOSE: Final = {"Connection": "close"}
 OURS: Final = "a mistake of ours; it is in the pool's log"
 
 
+class Code(StrEnum):
+    """What went wrong, for programs; the words beside it are for people, and may change."""
+
+    REFUSED = "refused"
+    UNAUTHORISED = "unauthorised"
+    NOT_PERMITTED = "not_permitted"
+    UNKNOWN_PATH = "unknown_path"
+    UNKNOWN_COMMAND = "unknown_command"
+    METHOD = "method"
+    BODY = "body"
+    DONE_BEFORE = "done_before"
+    KEY_REUSED = "key_reused"
+    OURS = "ours"
+    DATABASE = "database"
+    LATE = "late"
+    FULL = "full"
+
+
+# By HTTP status: what it is where nobody says more, first.
+FAILURES: Final[dict[int, tuple[Code, ...]]] = {
+    400: (Code.REFUSED,),
+    401: (Code.UNAUTHORISED,),
+    403: (Code.NOT_PERMITTED,),
+    404: (Code.UNKNOWN_PATH, Code.UNKNOWN_COMMAND),
+    405: (Code.METHOD,),
+    408: (Code.BODY,),
+    409: (Code.DONE_BEFORE,),
+    413: (Code.BODY,),
+    422: (Code.KEY_REUSED,),
+    429: (Code.UNAUTHORISED,),
+    500: (Code.OURS,),
+    503: (Code.DATABASE, Code.LATE, Code.FULL),
+}
+
+
+def failure(status: int, words: str, code: Code | None = None) -> Response:
+    """What went wrong, in words, and in the one word of it that stays."""
+    return json_response({"error": words, "code": FAILURES[status][0] if code is None else code}, status)
+
+
 def json_response(value: object, status: int = 200) -> Response:
     """The value as JSON."""
     return Response(msgspec.json.encode(value), status, media_type="application/json")
@@ -54,7 +95,7 @@ def json_response(value: object, status: int = 200) -> Response:
 async def in_words(_: Request, error: Exception) -> Response:
     """Starlette's answer to what is nowhere, or not so to be had, as all our answers are."""
     assert isinstance(error, HTTPException)
-    response = json_response({"error": error.detail}, error.status_code)
+    response = failure(error.status_code, error.detail)
     response.headers.update(error.headers or {})
     return response
 
@@ -130,13 +171,10 @@ class _InTime:
             except Exception:  # a mistake of ours in one request must not cost miners their work
                 log.exception("request_failed")
                 if not begun:
-                    await _failed(500, OURS)(scope, receive, send)
+                    await failure(500, OURS)(scope, receive, send)
         if time.cancelled_caught and not begun:
-            await _failed(503, f"this took longer than {self._request_s:g} s")(scope, receive, send)
-
-
-def _failed(status: int, words: str) -> Response:
-    return json_response({"error": words}, status)
+            words = f"this took longer than {self._request_s:g} s"
+            await failure(503, words, Code.LATE)(scope, receive, send)
 
 
 class _Bounded(HttpConnection):

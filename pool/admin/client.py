@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 from pool.data_dir import DataDirError, admin_socket, held
 from pool.fleet.registry_error import RegistryError
@@ -44,7 +45,7 @@ def ask(
 
 def only_reads(name: str) -> bool:
     """Whether a command changes nothing: then several may be given at a time."""
-    return name.endswith((".list", ".show"))
+    return name.endswith((".list", ".show", ".test"))
 
 
 def lent_epoch(data_dir: Path) -> int | None:
@@ -72,15 +73,28 @@ class _Connection(HTTPConnection):
 
 
 def _through(path: Path, name: str, body: bytes) -> Any:
+    """A change is asked for twice where the pool does not say what became of it: under one key, so that it is
+    made once."""
+    headers = {} if only_reads(name) else {"Idempotency-Key": str(uuid4())}
+    try:
+        status, answer = _asked(path, name, body, headers)
+    except NoAnswer:
+        if not headers:
+            raise
+        status, answer = _asked(path, name, body, headers)
+    if status != HTTP_OK:
+        raise RegistryError(answer["error"])
+    return answer
+
+
+def _asked(path: Path, name: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Any]:
+    """Status and answer. Raises NoAnswer."""
     connection = _Connection(path)
     try:
-        connection.request("POST", f"/v1/{name}", body)
+        connection.request("POST", f"/v1/{name}", body, dict(headers))
         response = connection.getresponse()
-        answer = json.loads(response.read(ANSWER_BYTES_MAX))
+        return response.status, json.loads(response.read(ANSWER_BYTES_MAX))
     except (OSError, HTTPException, ValueError) as error:
         raise NoAnswer(f"the pool does not answer on {path}: {error}") from None
     finally:
         connection.close()
-    if response.status != HTTP_OK:
-        raise RegistryError(answer["error"])
-    return answer

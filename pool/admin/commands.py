@@ -15,10 +15,11 @@ from collections.abc import Callable
 from typing import Any, Final, get_type_hints
 
 import msgspec
+import structlog
 from sqlalchemy import Connection
 
 from pool.admin.changes import ChangeList, change_list
-from pool.admin.desk import Desk, OperatorDesk, named
+from pool.admin.desk import Desk, GivenBefore, OperatorDesk, named, wall_s
 from pool.admin.machines import (
     ContainerList,
     ContainerRemove,
@@ -131,7 +132,8 @@ from pool.admin.upstreams import (
 )
 from pool.books.book import bound_network
 from pool.books.changes.changes import State
-from pool.books.store import open_store
+from pool.books.changes.keys import ChangeKey, KeyedChange, digest_of, keep_answer, keyed_change
+from pool.books.store import DATABASE_ERRORS, open_store, words_of
 from pool.fleet.rows import RegistryError
 from pool.people.roles import Caller, Role, host_account
 from stratum.json_depth import too_deep
@@ -140,6 +142,16 @@ from stratum.json_depth import too_deep
 class UnknownCommand(RegistryError):
     """There is no command of that name."""
 
+
+class KeyReused(RegistryError):
+    """A key that was for something else."""
+
+
+class DoneBefore(RegistryError):
+    """It was done under this key, and what was answered is not kept."""
+
+
+log = structlog.get_logger()
 
 INTEGER_MAX: Final = (1 << 63) - 1
 
@@ -177,6 +189,7 @@ class Change(msgspec.Struct, frozen=True):
     least: Role
     narrowed: Callable[[Any, Caller], Any] | None = None
     makes_books: bool = True  # where there are none yet: one that is for a running pool makes none
+    secret: bool = False  # what is answered, which is then kept nowhere
 
     @property
     def result(self) -> Any:
@@ -216,7 +229,9 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "user.show": Question(UserShow, user_show),
     "user.set-role": Change(UserSetRole, user_set_role, named, user_state, ADMIN),
     "user.set-status": Change(UserSetStatus, user_set_status, named, user_state, ADMIN),
-    "token.create": Change(TokenCreate, token_create, tokens_of, token_state, TENANT, token_create_of),
+    "token.create": Change(
+        TokenCreate, token_create, tokens_of, token_state, TENANT, token_create_of, secret=True
+    ),
     "token.list": Question(TokenList, token_list, TENANT, token_list_of),
     "token.revoke": Change(TokenRevoke, token_revoke, tokens_of, token_state, TENANT, token_revoke_of),
     "drain.begin": Change(DrainBegin, drain_begin, the_pool, no_state, OPERATOR, makes_books=False),
@@ -243,9 +258,10 @@ def execute(desk: Desk, name: str, body: bytes, caller: Caller) -> Any:
     return msgspec.json.decode(answer_to(desk, name, body, caller))
 
 
-def answer_to(desk: Desk, name: str, body: bytes, caller: Caller) -> bytes:
-    """Execute an operator's command with its JSON parameters: its answer, in JSON. Raises RegistryError in
-    words, and NotPermitted where it is not the caller's to give."""
+def answer_to(desk: Desk, name: str, body: bytes, caller: Caller, key: str | None = None) -> bytes:
+    """Execute an operator's command with its JSON parameters: its answer, in JSON. A change that the caller
+    asked for before under the same key is not made again; a question has no need of one. Raises RegistryError
+    in words, and NotPermitted where it is not the caller's to give."""
     if name not in COMMANDS:
         raise UnknownCommand(f"there is no command {name!r:.80}")
     command = COMMANDS[name]
@@ -262,6 +278,13 @@ def answer_to(desk: Desk, name: str, body: bytes, caller: Caller) -> bytes:
         params = command.narrowed(params, caller)
     if isinstance(command, Question):
         return msgspec.json.encode(command.answer(desk, params))
+    called = None
+    if key is not None:
+        digest = digest_of(name, msgspec.json.encode(params))
+        called = ChangeKey(caller=caller.name, key=key, digest=digest)
+        before = desk.read(lambda connection: keyed_change(connection, called, wall_s()))
+        if before is not None:
+            return _answered(called, before)
     operator_desk = OperatorDesk(
         desk.store,
         desk.network,
@@ -270,8 +293,37 @@ def answer_to(desk: Desk, name: str, body: bytes, caller: Caller) -> bytes:
         command=name,
         subject=command.subject(params),
         state=command.state,
+        key=called,
     )
-    return msgspec.json.encode(command.carry_out(operator_desk, params))
+    try:
+        answer = msgspec.json.encode(command.carry_out(operator_desk, params))
+    except GivenBefore as error:
+        assert called is not None
+        return _answered(called, error.before)
+    if called is not None and operator_desk.noted and not command.secret:
+        _keep(desk, called, answer)
+    return answer
+
+
+def _answered(key: ChangeKey, before: KeyedChange) -> bytes:
+    """What was answered to the same before. Raises KeyReused or DoneBefore."""
+    if key.digest != before.digest:
+        raise KeyReused("this Idempotency-Key was for another command, or for other parameters")
+    if before.answer is None:
+        raise DoneBefore(
+            f"this was done, and is change {before.change} of the history: what was answered was a secret,"
+            " or is lost, and cannot be told again"
+        )
+    return before.answer.encode()
+
+
+def _keep(desk: Desk, key: ChangeKey, answer: bytes) -> None:
+    """It was done, whatever becomes of this: without it, who asks again is told that."""
+    try:
+        with desk.store.write() as connection:
+            keep_answer(connection, key, answer)
+    except DATABASE_ERRORS as error:
+        log.warning("answer_not_kept", reason=words_of(error)[:300])
 
 
 def execute_alone(database_url: str, network: str | None, name: str, body: bytes, by: str) -> Any:

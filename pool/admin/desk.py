@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from pool.books.changes.changes import State, note_change
+from pool.books.changes.keys import ChangeKey, KeyedChange, keyed_change, note_key
 from pool.books.store import Store
 from pool.fleet.hashrate import WINDOWS_S, Hashrate
 from pool.fleet.registry import ContainerRecord, UnlistedWorker
@@ -126,13 +127,24 @@ class Desk(msgspec.Struct, frozen=True):
             return work(connection)
 
 
+class GivenBefore(Exception):
+    """A change was asked for again, under its key, and is not made again."""
+
+    def __init__(self, before: KeyedChange) -> None:
+        super().__init__("this was done before")
+        self.before = before
+
+
 class OperatorDesk(Desk, frozen=True, kw_only=True):
-    """A desk with somebody at it who changes something; `state` is what the books say of the subject."""
+    """A desk with somebody at it who changes something; `state` is what the books say of the subject.
+    `key`: what he asks for it under, if under one; `noted`: the numbers of the changes made so far."""
 
     caller: Caller
     command: str
     subject: str
     state: Callable[[Connection, str], State]
+    key: ChangeKey | None = None
+    noted: list[int] = msgspec.field(default_factory=list)
 
     @property
     def by(self) -> str:
@@ -141,10 +153,19 @@ class OperatorDesk(Desk, frozen=True, kw_only=True):
     def note(self, was: State, became: State) -> None:
         """Write down a change of what is not in the books: how the pool runs."""
         with self.store.write() as connection:
+            self._demand_first(connection)
             self._note(connection, was, became)
 
+    def _demand_first(self, connection: Connection) -> None:
+        """Raises GivenBefore. Whoever writes is the only one, so nobody comes between this and the change."""
+        if self.key is not None and not self.noted:
+            before = keyed_change(connection, self.key, wall_s())
+            if before is not None:
+                raise GivenBefore(before)
+
     def _note(self, connection: Connection, was: State, became: State) -> None:
-        note_change(
+        now_s = wall_s()
+        number = note_change(
             connection,
             by=self.by,
             source=self.caller.source,
@@ -152,12 +173,16 @@ class OperatorDesk(Desk, frozen=True, kw_only=True):
             subject=self.subject,
             was=was,
             became=became,
-            now_s=wall_s(),
+            now_s=now_s,
         )
+        if self.key is not None and not self.noted:
+            note_key(connection, self.key, number, now_s)
+        self.noted.append(number)
 
     def write(self, work: Callable[[Connection], _Value]) -> _Value:
         """Do it, and write down who did."""
         with self.store.write() as connection:
+            self._demand_first(connection)
             was = self.state(connection, self.subject)
             done = work(connection)
             self._note(connection, was, self.state(connection, self.subject))

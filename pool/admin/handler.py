@@ -1,13 +1,14 @@
 """A command over HTTP, however its caller is known: the same answer through the socket and over TCP.
 
-JSON in, JSON out: 200 with the result; else {"error": words, "code": one of CODES}. Commands run in a worker
-thread, one at a time: they are an operator's, and the journal must not wait behind a queue of them.
+JSON in, JSON out: 200 with the result; else {"error": words, "code": one of pool.http_server.Code}. Commands
+run in a worker thread, one at a time: they are an operator's, and the journal must not wait behind a queue of
+them. A change has a key where who asks for it wants to be able to ask again.
 
 Must not know: what a command does, what a role may do, and how a caller is known.
 """
 
+import re
 from collections.abc import Callable
-from enum import StrEnum
 from functools import partial
 from math import ceil
 from typing import Final
@@ -18,40 +19,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pool.admin.commands import UnknownCommand, answer_to
+from pool.admin.commands import DoneBefore, KeyReused, UnknownCommand, answer_to
 from pool.admin.desk import Desk
 from pool.books.store import DATABASE_ERRORS, words_of
 from pool.fleet.rows import RegistryError
-from pool.http_server import OURS, body_of, json_response
+from pool.http_server import OURS, Code, body_of, failure
 from pool.people.authentication import WrongToken
 from pool.people.roles import Caller, NotPermitted
 
 log = structlog.get_logger()
 
 
-class Code(StrEnum):
-    """What went wrong, for programs; the words beside it are for people, and may change."""
-
-    UNKNOWN_COMMAND = "unknown_command"
-    REFUSED = "refused"
-    NOT_PERMITTED = "not_permitted"
-    UNAUTHORISED = "unauthorised"
-    DATABASE = "database"
-    OURS = "ours"
-    BODY = "body"
-
-
-FAILURES: Final = {
-    400: Code.REFUSED,
-    401: Code.UNAUTHORISED,
-    403: Code.NOT_PERMITTED,
-    404: Code.UNKNOWN_COMMAND,
-    408: Code.BODY,
-    413: Code.BODY,
-    429: Code.UNAUTHORISED,
-    500: Code.OURS,
-    503: Code.DATABASE,
-}
+KEY_HEADER: Final = "Idempotency-Key"  # draft-ietf-httpapi-idempotency-key-header
+KEY: Final = re.compile(r"[!#-\[\]-~]{1,128}", re.ASCII)
 
 
 class CommandHandler:
@@ -65,13 +45,13 @@ class CommandHandler:
         """Execute the command that the request's body has the parameters of. `caller_of` is called in the
         worker thread, and may raise NotPermitted."""
         try:
-            body = await body_of(request)
+            body, key = await body_of(request), _key_of(request)
         except HTTPException as error:
             refused = failure(error.status_code, error.detail)
             refused.headers.update(error.headers or {})
             return refused
         try:
-            run = partial(self._run, name, body, caller_of)
+            run = partial(self._run, name, body, key, caller_of)
             answer, by = await trio.to_thread.run_sync(run, limiter=self._one_at_a_time)
         except WrongToken as error:
             return wrong_token(error)
@@ -79,7 +59,11 @@ class CommandHandler:
             log.warning("command_not_permitted", name=name[:80], reason=str(error)[:300])
             return failure(403, str(error))
         except UnknownCommand as error:
-            return failure(404, str(error))
+            return failure(404, str(error), Code.UNKNOWN_COMMAND)
+        except DoneBefore as error:
+            return failure(409, str(error))
+        except KeyReused as error:
+            return failure(422, str(error))
         except RegistryError as error:
             return failure(400, str(error))
         except DATABASE_ERRORS as error:
@@ -91,10 +75,12 @@ class CommandHandler:
         log.info("command", name=name, by=by)
         return Response(answer, media_type="application/json")
 
-    def _run(self, name: str, body: bytes, caller_of: Callable[[Desk], Caller]) -> tuple[bytes, str]:
+    def _run(
+        self, name: str, body: bytes, key: str | None, caller_of: Callable[[Desk], Caller]
+    ) -> tuple[bytes, str]:
         """The answer, and whose command it was."""
         caller = caller_of(self._desk)
-        return answer_to(self._desk, name, body, caller), caller.name
+        return answer_to(self._desk, name, body, caller, key), caller.name
 
 
 def wrong_token(error: WrongToken) -> Response:
@@ -107,5 +93,13 @@ def wrong_token(error: WrongToken) -> Response:
     return response
 
 
-def failure(status: int, words: str) -> Response:
-    return json_response({"error": words, "code": FAILURES[status]}, status)
+def _key_of(request: Request) -> str | None:
+    """What the caller calls this change, with the quotes of a structured header or without. Raises
+    HTTPException."""
+    said = request.headers.getlist(KEY_HEADER)
+    if not said:
+        return None
+    key = said[0][1:-1] if said[0][:1] == said[0][-1:] == '"' else said[0]
+    if len(said) > 1 or KEY.fullmatch(key) is None:
+        raise HTTPException(400, f"one {KEY_HEADER} has up to 128 characters of ASCII without spaces")
+    return key

@@ -24,9 +24,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from pool.admin.handler import failure, wrong_token
+from pool.admin.handler import wrong_token
 from pool.books.store import DATABASE_ERRORS, words_of
-from pool.http_server import OURS, in_words, json_response
+from pool.http_server import OURS, failure, in_words
 from pool.people.authentication import Authentication, WrongToken
 from pool.people.roles import NotPermitted, Role
 from pool.people.sessions import Sessions
@@ -173,4 +173,4 @@ def _host_of(request: Request) -> str:
 
 
 async def _failed(_: Request, __: Exception) -> Response:
-    return json_response({"error": OURS}, 500)
+    return failure(500, OURS)

@@ -49,7 +49,7 @@ STRANGER_REST_S: Final = 0.019  # behind a millisecond: a twentieth of a core, a
 KNOWN_REST_S: Final = 0.003  # a quarter
 FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n"
-    b'{"error":"there are too many connections"}'
+    b'{"error":"there are too many connections","code":"full"}'
 )
 FULL_S: Final = 1.0  # to say so: a new connection takes it at once, or never
 

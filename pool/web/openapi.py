@@ -9,10 +9,18 @@ from typing import Any, Final
 import msgspec
 
 from pool.admin.commands import COMMANDS, Change, Question
-from pool.admin.handler import FAILURES
+from pool.admin.handler import KEY, KEY_HEADER
+from pool.http_server import FAILURES, Code
 
 VERSION: Final = "3.1.0"
 REF: Final = "#/components/schemas/{name}"
+IDEMPOTENCY_KEY: Final = {
+    "name": KEY_HEADER,
+    "in": "header",
+    "description": "Of your own choice, another one for each change: who asks again with it and the same"
+    " parameters changes nothing more, and is told what was answered. It is kept for a day.",
+    "schema": {"type": "string", "pattern": f"^{KEY.pattern}$"},
+}
 
 
 def openapi() -> dict[str, Any]:
@@ -24,7 +32,7 @@ def openapi() -> dict[str, Any]:
     failure = {
         "type": "object",
         "required": ["error", "code"],
-        "properties": {"error": {"type": "string"}, "code": {"enum": sorted(set(FAILURES.values()))}},
+        "properties": {"error": {"type": "string"}, "code": {"enum": sorted(Code)}},
     }
     return {
         "openapi": VERSION,
@@ -33,8 +41,8 @@ def openapi() -> dict[str, Any]:
         "components": {
             "schemas": {**schemas, "Failure": failure},
             "responses": {
-                str(status): _content({"$ref": REF.format(name="Failure")}, code)
-                for status, code in FAILURES.items()
+                str(status): _content({"$ref": REF.format(name="Failure")}, ", ".join(codes))
+                for status, codes in FAILURES.items()
             },
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
@@ -58,6 +66,7 @@ def _operation(
         "summary": f"A {kind}, for {command.least} and above.",
         "description": said,
         "x-least-role": command.least,
+        "parameters": [IDEMPOTENCY_KEY] if isinstance(command, Change) else [],
         "requestBody": {"required": True, "content": {"application/json": {"schema": params}}},
         "responses": {"200": _content(result, "The result."), **failed},
     }

@@ -86,14 +86,15 @@ def note_change(
     was: State,
     became: State,
     now_s: int,
-) -> None:
-    """Who did it, and from where. A change that changed nothing is one too: it was taken."""
+) -> int:
+    """Who did it, and from where: its number. A change that changed nothing is one too: it was taken."""
     if was is not None and became is not None:
         same = {key for key in was.keys() & became.keys() if was[key] == became[key]}
         was, became = ({k: v for k, v in it.items() if k not in same} for it in (was, became))
     last = last_change(connection)
+    number = _free_number(connection, last.id)
     row = {
-        "id": _free_number(connection, last.id),
+        "id": number,
         "changed_at_s": book_time(connection, now_s),
         "changed_by": by,
         "source": source,
@@ -105,6 +106,7 @@ def note_change(
     row["hash"] = change_hash(last.hash, row)
     connection.execute(insert(changes).values(row))
     connection.execute(update(book).values(last_change=row["id"], last_change_hash=row["hash"]))
+    return number
 
 
 def newest_changes(connection: Connection, subject: str | None, before: int | None) -> tuple[ChangeRow, ...]:

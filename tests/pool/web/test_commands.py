@@ -58,10 +58,13 @@ class House:
         made: str = self.give("token.create", user=user, label="test", **params)["token"]
         return made
 
-    async def ask(self, token: str | None, command: str, /, **params: Any) -> httpx.Response:
+    async def ask(
+        self, token: str | None, command: str, /, key: str | None = None, **params: Any
+    ) -> httpx.Response:
         assert self.door.address is not None
         url = f"http://127.0.0.1:{self.door.address[1]}/api/v1/{command}"
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        headers |= {} if key is None else {"Idempotency-Key": key}
         async with httpx.AsyncClient(headers=headers) as client:
             return await client.post(url, json=params)
 
@@ -121,6 +124,40 @@ async def test_it_is_the_tokens_user_who_gives_the_command_and_from_where_is_wri
             assert (answer.status_code, answer.json()["code"]) == (status, code)
         nowhere = await house.ask(token, "tenant.burn")
         assert (nowhere.status_code, nowhere.json()["code"]) == (404, "unknown_command")
+
+
+async def test_who_asks_again_with_his_key_is_answered_the_same(tmp_path: Path) -> None:
+    async with opened(tmp_path) as house:
+        token, other = house.token("the operator"), house.token("the admin")
+        suspend = {"name": "acme", "active": False}
+        first = await house.ask(token, "tenant.set-status", key='"8e03978e"', **suspend)
+        house.give("tenant.set-status", name="acme", active=True)
+        again = await house.ask(token, "tenant.set-status", key="8e03978e", **suspend)
+        assert (again.status_code, again.content) == (200, first.content)
+        assert house.give("tenant.show", name="acme")["status"] == "active"
+        for asked, key, params, status, code in (
+            (token, "8e03978e", {"name": "acme", "active": True}, 422, "key_reused"),
+            (token, "", suspend, 400, "refused"),
+            (token, "a b", suspend, 400, "refused"),
+            (token, "k" * 129, suspend, 400, "refused"),
+            (other, "8e03978e", {"name": "zeta", "active": False}, 400, "refused"),
+        ):
+            told = await house.ask(asked, "tenant.set-status", key=key, **params)
+            assert (told.status_code, told.json()["code"]) == (status, code), key
+        assert (await house.ask(token, "tenant.list", key="8e03978e")).status_code == 200
+
+
+async def test_whatever_goes_wrong_has_a_code(tmp_path: Path) -> None:
+    async with opened(tmp_path) as house, httpx.AsyncClient() as client:
+        assert house.door.address is not None
+        base = f"http://127.0.0.1:{house.door.address[1]}"
+        for method, path, status, code in (
+            ("GET", "/nowhere", 404, "unknown_path"),
+            ("PUT", "/api/v1/tenant.list", 405, "method"),
+            ("POST", "/api/v1/tenant.list", 401, "unauthorised"),
+        ):
+            told = await client.request(method, base + path)
+            assert (told.status_code, told.json()["code"]) == (status, code)
 
 
 async def test_what_ends_ends_with_the_next_request(tmp_path: Path) -> None:
