@@ -169,7 +169,7 @@ async def test_a_request_that_takes_too_long_is_told_so(autojump_clock: trio.tes
     async with connected() as client:
         since_s = trio.current_time()
         await client.send_all(GET % b"takes-for-ever")
-        assert (await answer_of(client, b's"}')).startswith(b"HTTP/1.1 503 ")
+        assert (await answer_of(client, b'"late"}')).startswith(b"HTTP/1.1 503 ")
         assert trio.current_time() - since_s == REQUEST_S
 
 
@@ -209,7 +209,7 @@ async def test_a_mistake_of_ours_is_a_line_in_the_log_and_the_connection_goes_on
     async with connected() as client:
         with capture_logs() as logs:
             await client.send_all(GET % b"breaks")
-            said = await answer_of(client, b'log"}')
+            said = await answer_of(client, b'"ours"}')
             await trio.testing.wait_all_tasks_blocked()
         assert said.startswith(b"HTTP/1.1 500 ")
         assert b"of ours" not in said.replace(b"a mistake of ours", b"")
