@@ -87,6 +87,13 @@ def failure(status: int, words: str, code: Code | None = None) -> Response:
     return json_response({"error": words, "code": FAILURES[status][0] if code is None else code}, status)
 
 
+def without_end(request: Request) -> None:
+    """Its answer is a stream, and goes on for as long as whoever answers lets it. What is sent must still be
+    taken in SEND_S, and whoever lets streams be has bounds of his own."""
+    request.state.answering.deadline = inf
+    request.state.connection.deadline = inf
+
+
 def json_response(value: object, status: int = 200) -> Response:
     """The value as JSON."""
     return Response(msgspec.json.encode(value), status, media_type="application/json")
@@ -164,6 +171,7 @@ class _InTime:
             await send(message)
 
         with trio.move_on_after(self._request_s) as time:
+            scope["state"]["answering"] = time
             try:
                 await self._app(scope, receive, noted)
             except ClientDisconnect:  # before all was said
@@ -187,10 +195,11 @@ class _Bounded(HttpConnection):
         state: dict[str, Any],
         turn: Callable[[], Awaitable[None]],
     ) -> None:
+        self._scope = trio.CancelScope()
+        state = {**state, "connection": self._scope}
         super().__init__(server.app, server.config, server.context, ConnectionState(state), cast(Any, stream))
         self._request_s = server.request_s
         self._turn = turn
-        self._scope = trio.CancelScope()
         self._answered = False
 
     async def run(self) -> None:

@@ -26,12 +26,14 @@ from pool.chain.nodes import Node, NodeConfig
 from pool.chain.templates import Template
 from pool.config import PoolConfig
 from pool.dashboard.dashboard import Dashboard
+from pool.dashboard.figures import figures_of
 from pool.dashboard.site_map import SiteMap
 from pool.data_dir import admin_socket, bind_directory
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantView
 from pool.messages.conditions import Thresholds
+from pool.messages.message import Message
 from pool.messages.messenger import Figures, Messenger, machine_figures, node_looks
 from pool.messages.settings import MessageSettings
 from pool.metrics.book_figures import BookReader
@@ -110,7 +112,11 @@ class Pool:
         book.bind(store, config.network)
         bind_directory(config.data_dir, config.network, NETWORKS[config.network].genesis)
         self._config, self._store = config, store
-        self.books = Books(config, store, on_block=on_block, transport=transport, wall_clock=wall_clock)
+        self._on_block = on_block
+        self._dashboard: Dashboard | None = None  # of whoever asks over HTTP
+        self.books = Books(
+            config, store, on_block=self._tell_block, transport=transport, wall_clock=wall_clock
+        )
         self.miners = Miners(config, self.books)
         self.routing = Routing(config, self.books, self.miners, speeds=speeds)
         self._refusals = refusals = Refusals(time.monotonic())
@@ -223,12 +229,14 @@ class Pool:
         messages = self._config.messages
         thresholds = Thresholds() if messages is None else messages.thresholds
         site_map = SiteMap(self.books.registry, self.books.hashrates, thresholds)
+        self._dashboard = dashboard = Dashboard(site_map, lambda: figures_of(sources, site_map))
+        nursery.start_soon(dashboard.run)
         app = web_app(
             (
                 *health_routes(self._readiness.conditions),
                 Scrapes(sources).route(),
                 *login_routes(self._authentication, self._sessions),
-                *Dashboard(site_map).routes(),
+                *dashboard.routes(),
                 *command_routes(desk, self._authentication),
             ),
             self._authentication,
@@ -236,6 +244,15 @@ class Pool:
         )
         address: tuple[str, int] = await nursery.start(door.run, app)
         return address
+
+    def _tell_block(self, result: BlockResult) -> None:
+        self._on_block(result)
+        if self._dashboard is not None:
+            self._dashboard.tell_block(result)
+
+    def _tell_message(self, message: Message) -> None:
+        if self._dashboard is not None:
+            self._dashboard.tell_message(message)
 
     def _told(self, settings: MessageSettings, wall_clock: Callable[[], float]) -> Messenger:
         config, registry = self._config, self.books.registry
@@ -247,6 +264,7 @@ class Pool:
             figures=self._figures,
             journal_failed=lambda: self.books.journal.failed,
             machine_name=registry.name_of,
+            on_message=self._tell_message,
             wall_clock=wall_clock,
         )
 

@@ -1,29 +1,75 @@
-"""`GET /api/v1/map`: what a page shows all the time, for who shows a token; a tenant's user sees its own.
+"""What a page reads all the time, for who shows a token; a tenant's user sees its own.
+
+    GET /api/v1/map              every machine in its place
+    GET /api/v1/figures          what the pool does, in figures
+    GET /api/v1/events           both as they change, and what happens
 
 Must not know: where a figure is from.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
+import msgspec
+import structlog
+import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pool.dashboard.site_map import SiteMap
+from pool.chain.blocks import BlockResult
+from pool.dashboard.event_stream import EventStream
+from pool.dashboard.figures import Figures
+from pool.dashboard.site_map import LOOK_S, Changes, SiteMap, changes_for
+from pool.dashboard.streams import Streams
 from pool.dashboard.viewers import has_it, json_bytes, same, sees, tag_of, takes_packed
+from pool.messages.message import Message
 from pool.people.roles import Role
 from pool.web.access import Access, WebRoute
 
+log = structlog.get_logger()
+
 MAP_PATH: Final = "/api/v1/map"
+FIGURES_PATH: Final = "/api/v1/figures"
+EVENTS_PATH: Final = "/api/v1/events"
 
 
 class Dashboard:
-    """Of one pool."""
+    """Of one pool. `figures` are those of the map's last look, made on the pool's own loop."""
 
-    def __init__(self, site_map: SiteMap) -> None:
-        self._site_map = site_map
+    def __init__(self, site_map: SiteMap, figures: Callable[[], Figures]) -> None:
+        self._site_map, self._figures = site_map, figures
+        self._streams = Streams()
+        site_map.on_change.append(self._tell_changes)
 
     def routes(self) -> tuple[WebRoute, ...]:
-        return (WebRoute(MAP_PATH, Access.BEARER, self._map, least=Role.TENANT),)
+        answers = {MAP_PATH: self._map, FIGURES_PATH: self._now, EVENTS_PATH: self._events}
+        return tuple(
+            WebRoute(path, Access.BEARER, answer, least=Role.TENANT) for path, answer in answers.items()
+        )
+
+    async def run(self) -> None:
+        """Look for all who look on, until cancelled."""
+        while True:
+            await self._streams.somebody.wait()
+            try:
+                await self._site_map.look()
+                figures = self._figures()
+                self._streams.tell("figures", figures.of)
+            except Exception:  # a mistake of ours in what is shown must not cost miners their work
+                log.exception("dashboard_failed")
+            await trio.sleep(LOOK_S)
+
+    def tell_block(self, result: BlockResult) -> None:
+        """A block of ours was submitted."""
+        told = {"height": result.height, "hash": result.hash_hex, "state": result.state.value}
+        self._streams.tell("block", _whole(told))
+
+    def tell_message(self, message: Message) -> None:
+        """Somebody is told this."""
+        self._streams.tell("message", _whole(msgspec.to_builtins(message)))
+
+    def _tell_changes(self, changes: Changes) -> None:
+        self._streams.tell("cells", lambda tenant: changes_for(changes, self._site_map.boot, tenant))
 
     async def _map(self, request: Request) -> Response:
         tenant = sees(request.state.who)
@@ -35,3 +81,15 @@ class Dashboard:
         version, body = await self._site_map.body(tenant, packed=packed)
         encoding = {"Content-Encoding": "gzip"} if packed else {}
         return json_bytes(body, {"ETag": tag_of(version, tenant), **encoding})
+
+    async def _now(self, request: Request) -> Response:
+        await self._site_map.look()
+        return json_bytes(msgspec.json.encode(self._figures().of(sees(request.state.who))), {})
+
+    async def _events(self, request: Request) -> Response:
+        return EventStream(self._streams, request)
+
+
+def _whole(told: Any) -> Callable[[str | None], Any]:
+    """For those who see everything."""
+    return lambda tenant: told if tenant is None else None

@@ -19,7 +19,7 @@ import numpy as np
 import trio
 
 from pool.dashboard.machine_states import FIVE_MINUTES, OFFLINE, Floats, Letters, letters
-from pool.dashboard.places import NOWHERE, Ints, Place, lay_out, rest
+from pool.dashboard.places import NOWHERE, Ints, Place, Places, lay_out, rest
 from pool.fleet.hashrate import COUNTS, HashrateBook, MachineLooks
 from pool.fleet.registry import Registry
 from pool.messages.conditions import Thresholds
@@ -50,6 +50,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int
     base: int | None
+    places: Places
     cells: Ints  # indexes of machines
     letters: bytes
     ths: tuple[int, ...]
@@ -75,6 +76,7 @@ class SiteMap:
         self.ths: Cells = np.zeros(0, dtype=np.int64)
         self.total = Total(hashrate_hps=0.0, machines={}, shares={})
         self.tenants: dict[str, Total] = {}
+        self.on_change: list[Callable[[Changes], None]] = []  # whoever looked
         self._registry, self._hashrates, self._thresholds = registry, hashrates, thresholds
         self._wall_clock = wall_clock
         self._laid_out_s = -np.inf
@@ -96,13 +98,16 @@ class SiteMap:
                 return None
             self.looked_s, self.at_s = now_s, int(self._wall_clock())
             anew = self.places.generation != self._registry.generation
-            if anew and now_s - self._laid_out_s >= LAYOUT_S:
+            anew = anew and now_s - self._laid_out_s >= LAYOUT_S
+            if anew:
                 self._laid_out_s = now_s
                 self.places = await lay_out(self._registry, self.places)
-                found, ths = await self._looked(now_s)
-                return self._begin_anew(found, ths)
             found, ths = await self._looked(now_s)
-            return self._changed(found, ths)
+            changes = self._begin_anew(found, ths) if anew else self._changed(found, ths)
+            if changes is not None:
+                for told in self.on_change:
+                    told(changes)
+            return changes
 
     async def _looked(self, now_s: float) -> tuple[Letters, Cells]:
         places, tenants = self.places, len(self.places.tenants)
@@ -132,7 +137,9 @@ class SiteMap:
         self._stale = set(range(len(self.places.all)))
         self._bodies.clear()
         nothing = np.zeros(0, dtype=np.intp)
-        return Changes(version=self.version, base=None, cells=nothing, letters=b"", ths=())
+        return Changes(
+            version=self.version, base=None, places=self.places, cells=nothing, letters=b"", ths=()
+        )
 
     def _changed(self, found: Letters, ths: Cells) -> Changes | None:
         other = found != self.letters
@@ -147,6 +154,7 @@ class SiteMap:
         return Changes(
             version=self.version,
             base=self.version - 1,
+            places=self.places,
             cells=cells,
             letters=found[cells].tobytes(),
             ths=tuple(ths[cells].tolist()),
@@ -200,16 +208,16 @@ def indexes_of(places: tuple[Place, ...], tenant: str | None) -> list[int]:
     return [at for at, it in enumerate(places) if tenant in (None, it.tenant)]
 
 
-def changes_for(changes: Changes, site_map: SiteMap, tenant: str | None) -> dict[str, Any]:
+def changes_for(changes: Changes, boot: str, tenant: str | None) -> dict[str, Any]:
     """As whoever sees a tenant's map alone, or the whole, is told them."""
-    places = site_map.places
+    places = changes.places
     seen = {at: here for here, at in enumerate(indexes_of(places.all, tenant))}
     containers = places.container_of[changes.cells].tolist()
     machines = (changes.cells - places.starts[places.container_of[changes.cells]]).tolist()
     told = zip(containers, machines, changes.letters.decode(), changes.ths, strict=True)
     return {
-        "version": f"{site_map.boot}-{changes.version}",
-        "base": None if changes.base is None else f"{site_map.boot}-{changes.base}",
+        "version": f"{boot}-{changes.version}",
+        "base": None if changes.base is None else f"{boot}-{changes.base}",
         "changes": [(seen[at], machine, letter, ths) for at, machine, letter, ths in told if at in seen],
     }
 

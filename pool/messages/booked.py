@@ -92,7 +92,7 @@ def booked(connection: Connection, cursors: Cursors, now_s: int) -> Booked:
         containers=_containers(connection),
         upstreams={row.id: row.name for row in connection.execute(select(upstreams.c.id, upstreams.c.name))},
         orders={row.id: row.name for row in connection.execute(select(orders.c.id, orders.c.name))},
-        waiting=(*_payouts(connection, now_s), *_proposals(connection, now_s)),
+        waiting=waiting(connection, now_s),
         silenced=frozenset(
             it.subject for it in newest_silences(connection, now_s) if it.made_at_s <= now_s < it.until_at_s
         ),
@@ -206,6 +206,11 @@ def _silences(connection: Connection, from_id: int, newest: int) -> tuple[list[E
             )
         )
     return events, last if len(rows) == NEWS_MAX else newest
+
+
+def waiting(connection: Connection, now_s: int) -> tuple[WaitingLook, ...]:
+    """All that waits for a person."""
+    return (*_payouts(connection, now_s), *_proposals(connection, now_s))
 
 
 def _payouts(connection: Connection, now_s: int) -> list[WaitingLook]:

@@ -135,6 +135,7 @@ class Messenger:
         figures: Callable[[], Figures],
         journal_failed: Callable[[], bool],
         machine_name: Callable[[int], str],
+        on_message: Callable[[Message], None] = lambda message: None,
         outbox: Outbox | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -143,6 +144,7 @@ class Messenger:
         self._settings, self._store, self._wall_clock = settings, store, wall_clock
         self._data_dir, self._endpoints = data_dir, [it for it in endpoints if it.certificate is not None]
         self._figures, self._journal_failed, self._machine_name = figures, journal_failed, machine_name
+        self._on_message = on_message
         self._file = MemoryFile(data_dir)
         self._remembered = Remembered()
         self._teller = Teller(self._remembered.memory, remind_s=settings.remind_s)
@@ -174,6 +176,7 @@ class Messenger:
             return
         for message in messages:
             self.outbox.put(message)
+            self._on_message(message)
 
     async def test(self) -> list[Answer]:
         """One message to everybody; what each answered."""

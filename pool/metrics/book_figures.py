@@ -4,6 +4,7 @@ A scrape never waits for them: it gets those of last time, and how old they are.
 """
 
 import time
+from collections import Counter
 from typing import Final
 
 import msgspec
@@ -15,6 +16,7 @@ from payouts.income import newest_events
 from payouts.ledger import balances_sat
 from payouts.schemas.money import sites
 from pool.books.store import DATABASE_ERRORS, Store, words_of
+from pool.messages.booked import waiting
 from pool.orders.rows import OrderRecord, load_orders
 from pool.upstreams.rows import load_upstreams
 
@@ -31,6 +33,7 @@ class BookFigures(msgspec.Struct, frozen=True, kw_only=True):
     orders: dict[int, OrderRecord]  # that run
     blocks: dict[str, int]  # by status
     balances_sat: dict[str, int]  # by account
+    waiting: dict[str, int] = {}  # for a person: payouts, proposals, by kind
 
 
 class BookReader:
@@ -74,4 +77,5 @@ def read_figures(connection: Connection, now_s: int) -> BookFigures:
         orders={it.id: it for it in load_orders(connection, now_s) if it.from_s <= now_s},
         blocks={str(row[0]): int(row[1]) for row in connection.execute(by_status)},
         balances_sat=balances_sat(connection),
+        waiting=Counter(it.subject.partition("/")[0] for it in waiting(connection, now_s)),
     )

@@ -13,6 +13,7 @@ Must not know: what is asked.
 
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -28,7 +29,7 @@ from pool.admin.handler import wrong_token
 from pool.books.store import DATABASE_ERRORS, words_of
 from pool.http_server import OURS, failure, in_words
 from pool.people.authentication import Authentication, WrongToken
-from pool.people.roles import NotPermitted, Role
+from pool.people.roles import Caller, NotPermitted, Role
 from pool.people.sessions import Sessions
 from pool.web.callers import Callers
 from pool.web.headers import Careful
@@ -54,7 +55,8 @@ class Access(Enum):
 
 class WebRoute(msgspec.Struct, frozen=True):
     """A path that is answered. `least`: the role that it takes, of who shows a token; None: that is asked for
-    behind it. Where there is one, a request has its pool.people.roles.Caller in `who`."""
+    behind it. Where there is one, a request has its pool.people.roles.Caller in `who`, and in `again` a
+    function that asks anew who that is, for an answer that goes on."""
 
     path: str
     access: Access
@@ -104,9 +106,10 @@ def _guarded(
                 if route.access is Access.SCRAPER:
                     words = await _not_to_scrape(request, authentication)
                 elif route.least is not None:
-                    who = await callers.who(request.state.token, request.state.caller.address)
-                    who.demand(route.least, route.path)
-                    request.state.who = who
+                    request.state.again = partial(
+                        _who, route.least, request, authentication, sessions, callers
+                    )
+                    request.state.who = await request.state.again()
             except WrongToken as error:
                 return wrong_token(error)
             except NotPermitted as error:
@@ -138,6 +141,20 @@ def recognised(request: Request, authentication: Authentication, sessions: Sessi
     scheme, _, token = headers[0].partition(" ") if len(headers) == 1 else ("", "", "")
     shown = token.strip() if scheme.lower() == "bearer" else ""
     return authentication.recognised(request.state.caller.address, shown)
+
+
+async def _who(
+    least: Role,
+    request: Request,
+    authentication: Authentication,
+    sessions: Sessions | None,
+    callers: Callers,
+) -> Caller:
+    """Who asks, at this moment. Raises NotPermitted and WrongToken."""
+    number = recognised(request, authentication, sessions)
+    who = await callers.who(number, request.state.caller.address)
+    who.demand(least, request.url.path)
+    return who
 
 
 def asked_by_our_page(request: Request) -> None:

@@ -24,12 +24,14 @@ from pool.http_server import (
     HttpServer,
     body_of,
     json_response,
+    without_end,
 )
 from pool.web.access import Access, WebRoute, web_app
 
 GET = b"GET /%s HTTP/1.1\r\nHost: pool\r\n\r\n"
 UPGRADE = b"GET /short HTTP/1.1\r\nHost: pool\r\nConnection: Upgrade\r\nUpgrade: %s\r\n%s\r\n"
 Client = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
+BEAT_S, BEATS = 15.0, 100
 FOR_EVER_S = 10 * (REQUEST_S + LAST_WORDS_S + KEPT_S + SEND_S)
 
 
@@ -54,6 +56,17 @@ async def stops_in_the_middle(_: Request) -> Response:
     return StreamingResponse(chunks())
 
 
+async def goes_on(request: Request) -> Response:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(BEATS):
+            await trio.sleep(BEAT_S)
+            yield b"beat"
+        yield b"the end"
+
+    without_end(request)
+    return StreamingResponse(chunks())
+
+
 async def large(_: Request) -> Response:
     return Response(b"x" * (1 << 20))
 
@@ -72,6 +85,7 @@ WORDS = [
 ANSWERS = {
     "short": short,
     "breaks": breaks,
+    "goes-on": goes_on,
     "takes-for-ever": takes_for_ever,
     "stops-in-the-middle": stops_in_the_middle,
     "large": large,
@@ -171,6 +185,20 @@ async def test_a_request_that_takes_too_long_is_told_so(autojump_clock: trio.tes
         await client.send_all(GET % b"takes-for-ever")
         assert (await answer_of(client, b'"late"}')).startswith(b"HTTP/1.1 503 ")
         assert trio.current_time() - since_s == REQUEST_S
+
+
+async def test_a_stream_goes_on_and_the_next_request_has_an_end_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with connected() as client:
+        since_s = trio.current_time()
+        await client.send_all(GET % b"goes-on")
+        said = await answer_of(client, b"the end\r\n0\r\n\r\n")
+        assert said.count(b"beat") == BEATS
+        assert trio.current_time() - since_s == BEATS * BEAT_S
+        await client.send_all(GET % b"takes-for-ever")
+        assert (await answer_of(client, b'late"}')).startswith(b"HTTP/1.1 503 ")
+        assert trio.current_time() - since_s == BEATS * BEAT_S + REQUEST_S
 
 
 async def test_an_answer_that_stops_in_the_middle_is_cut_off(autojump_clock: trio.testing.MockClock) -> None:

@@ -7,15 +7,19 @@ from typing import Any
 
 import httpx
 import msgspec
+import pytest
 import trio
 
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
 from pool.admin.operators import ALONE
+from pool.dashboard import dashboard, site_map
 from pool.people.roles import host_account
 from tests.stages.plant import Plant, plant
+from tests.stages.waiting import PATIENCE_S
 
 MAP = "/api/v1/map"
+EVENTS = "/api/v1/events"
 
 
 class Looked:
@@ -40,8 +44,8 @@ class Looked:
 
 
 @asynccontextmanager
-async def looked_at(directory: Path) -> AsyncIterator[Looked]:
-    async with plant(directory) as site:
+async def looked_at(directory: Path, *, blocks: bool = False) -> AsyncIterator[Looked]:
+    async with plant(directory, blocks=blocks) as site:
         yield Looked(site)
 
 
@@ -74,3 +78,73 @@ async def test_the_map_is_sent_once_packed_and_to_each_what_he_may_see(tmp_path:
                 again = await browser.get(MAP, headers={"If-None-Match": f'"x", {had.headers["ETag"]}'})
                 assert again.status_code == status
                 assert (again.content == b"") == (status == 304)
+
+
+class LookingOn:
+    """A page's stream, over a socket of its own."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream, self._heard = stream, b""
+
+    async def next(self) -> tuple[str, Any]:
+        """Kind, and what is told."""
+        while b"\n\n" not in self._heard:
+            heard = await self._stream.receive_some()
+            assert heard, "it is over"
+            self._heard += heard
+        event, _, self._heard = self._heard.partition(b"\n\n")
+        said = dict(line.split(b": ", 1) for line in event.splitlines() if b": " in line)
+        return said.get(b"event", b"").decode(), msgspec.json.decode(said.get(b"data", b"null"))
+
+    async def until(self, *kinds: str) -> dict[str, Any]:
+        """The newest of each."""
+        found: dict[str, Any] = {}
+        while not set(kinds) <= found.keys():
+            kind, told = await self.next()
+            found[kind] = told
+        return found
+
+
+@asynccontextmanager
+async def looking_on(browser: httpx.AsyncClient) -> AsyncIterator[LookingOn]:
+    assert browser.base_url.port is not None
+    async with await trio.open_tcp_stream("127.0.0.1", browser.base_url.port) as stream:
+        authorization = browser.headers["Authorization"]
+        await stream.send_all(
+            f"GET {EVENTS} HTTP/1.1\r\nHost: pool\r\nAuthorization: {authorization}\r\n\r\n".encode()
+        )
+        yield LookingOn(stream)
+
+
+async def test_who_looks_on_is_told_what_happens_and_a_tenant_nothing_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, names in ((dashboard, ("LOOK_S",)), (site_map, ("LOOK_S", "LAYOUT_S"))):
+        for name in names:
+            monkeypatch.setattr(module, name, 0.02)
+    async with looked_at(tmp_path, blocks=True) as it:
+        await it.give("tenant.add", name="zeta")
+        await it.site.mining("acme.c01.r1s1")
+        async with (
+            await it.browser("vera", role="viewer") as vera,
+            await it.browser("zoe", role="tenant", tenant="zeta") as zoe,
+            looking_on(vera) as whole,
+            looking_on(zoe) as own,
+        ):
+            with trio.fail_after(PATIENCE_S):
+                await own.until("figures")
+                await whole.until("figures")
+                found: dict[str, Any] = {}
+                while "block" not in found:  # one share in two
+                    await it.site.mine(it.site.miners[0])
+                    found |= await whole.until("figures")
+                told = await own.until("cells", "figures")
+            assert found["figures"]["tenants"][0]["name"] == "acme"
+            assert found["figures"]["machines"].keys() == {"mining", "slow", "rejecting", "offline"}
+            assert found["block"]["height"] == 101
+            assert told.keys() == {"figures", "cells"}
+            own_figures = {"at_s", "height", "template_age_s", "hashrate_hps", "machines", "shares"}
+            assert told["figures"].keys() == own_figures
+            now = await zoe.get("/api/v1/figures")
+            assert now.json().keys() == own_figures
+            assert set(now.json()["machines"].values()) == {0}

@@ -115,7 +115,7 @@ async def test_a_map_and_its_changes_are_the_next_map_for_everybody(autojump_clo
         for view in views:
             known = maps[view]
             if changes is not None:
-                told = changes_for(changes, hall.map, view)
+                told = changes_for(changes, hall.map.boot, view)
                 assert told["base"] == known["version"]
                 known["version"] = told["version"]
                 for at, machine, state, ths in told["changes"]:

@@ -27,6 +27,8 @@ PATHS: Final = {
     ("GET", "/api/v1/session"): (Access.ANYBODY, None),
     ("POST", "/api/v1/{name}"): (Access.BEARER, None),
     ("GET", "/api/v1/map"): (Access.BEARER, Role.TENANT),
+    ("GET", "/api/v1/figures"): (Access.BEARER, Role.TENANT),
+    ("GET", "/api/v1/events"): (Access.BEARER, Role.TENANT),
 }
 
 

@@ -1,0 +1,75 @@
+"""What the pool does at this moment, in figures: for a page's head, once for all who look.
+
+Hashrates, states and shares are the map's, of the same look: nothing is added up twice. What only the books
+have is a minute old, and nobody waits for it.
+
+Must not know: who looks, and how it gets there.
+"""
+
+from typing import Any
+
+import msgspec
+import trio
+
+from pool.dashboard.machine_states import WORDS
+from pool.dashboard.site_map import SiteMap, Total
+from pool.metrics.collector import Sources
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """Of one moment: everybody's, and each tenant's alone."""
+
+    whole: dict[str, Any]
+    tenants: dict[str, dict[str, Any]]
+
+    def of(self, tenant: str | None) -> dict[str, Any] | None:
+        return self.whole if tenant is None else self.tenants.get(tenant)
+
+
+def figures_of(sources: Sources, site_map: SiteMap) -> Figures:
+    """As of the map's last look."""
+    tip, delivered_s = sources.books.templates.tip, sources.books.templates.delivered_s
+    said = {
+        "at_s": site_map.at_s,
+        "height": None if tip is None else tip.height,
+        "template_age_s": None if delivered_s is None else round(trio.current_time() - delivered_s, 1),
+    }
+    tenants = {name: _total(it) for name, it in site_map.tenants.items()}
+    sources.figures.want()
+    booked = sources.figures.figures
+    whole = {
+        **said,
+        **_total(site_map.total),
+        "tenants": [{"name": name, **it} for name, it in tenants.items()],
+        "sessions": {it.value: n for it, n in sources.miners.connection_limits.standing().items()},
+        "upstreams": _upstreams(sources),
+        "waiting": {} if booked is None else booked.waiting,
+    }
+    return Figures(whole, {name: {**said, **it} for name, it in tenants.items()})
+
+
+def _total(it: Total) -> dict[str, Any]:
+    return {
+        "hashrate_hps": round(it.hashrate_hps),
+        "machines": {WORDS[letter]: count for letter, count in it.machines.items()},
+        "shares": it.shares,
+    }
+
+
+def _upstreams(sources: Sources) -> list[dict[str, Any]]:
+    """Each connection that the pool has to one."""
+    booked = sources.figures.figures
+    names = {} if booked is None else booked.upstreams
+    orders = {} if booked is None else {number: it.name for number, it in booked.orders.items()}
+    return [
+        {
+            "name": names.get(it.upstream_id),
+            "order": None if it.order_id is None else orders.get(it.order_id),
+            "serving": it.serving,
+            "since_s": round(it.since_s),
+            "sessions": it.sessions,
+            "unanswered": it.unanswered,
+            "diverted": it.diverted,
+        }
+        for it in sources.routing.proxy.status().upstreams
+    ]
