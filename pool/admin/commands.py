@@ -12,7 +12,7 @@ Must not know: sockets, terminals, and how a caller is known.
 """
 
 from collections.abc import Callable
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
 import structlog
@@ -64,6 +64,7 @@ from pool.admin.orders import (
     order_show,
     order_state,
 )
+from pool.admin.pages import Page
 from pool.admin.people import (
     UserAdd,
     UserList,
@@ -172,11 +173,18 @@ class Question(msgspec.Struct, frozen=True):
     answer: Callable[[Desk, Any], Any]
     least: Role = Role.VIEWER
     narrowed: Callable[[Any, Caller], Any] | None = None
+    tells: bool = False  # other people too: it is not asked by a URL alone
 
     @property
     def result(self) -> Any:
-        """The type of what it answers."""
-        return get_type_hints(self.answer)["return"]
+        """The type of what it answers; of a list, that of all its rows."""
+        told = get_type_hints(self.answer)["return"]
+        return list[get_args(told)[0]] if self.paged else told  # type: ignore[misc]
+
+    @property
+    def paged(self) -> bool:
+        """Whether it is a list that may be asked for a page at a time."""
+        return get_origin(get_type_hints(self.answer)["return"]) is Page
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -239,7 +247,7 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "drain.show": Question(DrainShow, drain_show),
     "message.list": Question(MessageList, message_list),
     "message.silence": Change(MessageSilence, message_silence, silenced, no_state, OPERATOR),
-    "message.test": Question(MessageTest, message_test, OPERATOR),  # it is sent to people
+    "message.test": Question(MessageTest, message_test, OPERATOR, tells=True),
     "change.list": Question(ChangeList, change_list),
     "lease.show": Question(LeaseShow, lease_show, PAYER),  # for payouts, which write beside the pool
 }
@@ -255,13 +263,22 @@ def _beyond(value: object) -> int | None:
 
 def execute(desk: Desk, name: str, body: bytes, caller: Caller) -> Any:
     """The same as `answer_to`, in Python's types for what JSON has."""
-    return msgspec.json.decode(answer_to(desk, name, body, caller))
+    return msgspec.json.decode(answer_to(desk, name, body, caller).body)
 
 
-def answer_to(desk: Desk, name: str, body: bytes, caller: Caller, key: str | None = None) -> bytes:
-    """Execute an operator's command with its JSON parameters: its answer, in JSON. A change that the caller
-    asked for before under the same key is not made again; a question has no need of one. Raises RegistryError
-    in words, and NotPermitted where it is not the caller's to give."""
+class Answer(msgspec.Struct, frozen=True):
+    """JSON; of a list the cursor of what is behind it, if there is something."""
+
+    body: bytes
+    cursor: str | None = None
+
+
+def answer_to(
+    desk: Desk, name: str, body: bytes, caller: Caller, key: str | None = None, *, all_text: bool = False
+) -> Answer:
+    """Execute a command with its JSON parameters; those of a URL are `all_text`. A change that the
+    caller asked for before under the same key is not made again; a question has no need of one. Raises
+    RegistryError in words, and NotPermitted where it is not the caller's to give."""
     if name not in COMMANDS:
         raise UnknownCommand(f"there is no command {name!r:.80}")
     command = COMMANDS[name]
@@ -269,7 +286,7 @@ def answer_to(desk: Desk, name: str, body: bytes, caller: Caller, key: str | Non
     if too_deep(body):
         raise RegistryError(f"{name}: nested too deeply")
     try:
-        params = msgspec.json.decode(body, type=command.params)
+        params = msgspec.json.decode(body, type=command.params, strict=not all_text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RegistryError(f"{name}: {error}") from None
     if (number := _beyond(msgspec.to_builtins(params))) is not None:
@@ -277,14 +294,17 @@ def answer_to(desk: Desk, name: str, body: bytes, caller: Caller, key: str | Non
     if command.narrowed is not None:
         params = command.narrowed(params, caller)
     if isinstance(command, Question):
-        return msgspec.json.encode(command.answer(desk, params))
+        told = command.answer(desk, params)
+        if isinstance(told, Page):
+            return Answer(msgspec.json.encode(told.rows), told.cursor)
+        return Answer(msgspec.json.encode(told))
     called = None
     if key is not None:
         digest = digest_of(name, msgspec.json.encode(params))
         called = ChangeKey(caller=caller.name, key=key, digest=digest)
         before = desk.read(lambda connection: keyed_change(connection, called, wall_s()))
         if before is not None:
-            return _answered(called, before)
+            return Answer(_answered(called, before))
     operator_desk = OperatorDesk(
         desk.store,
         desk.network,
@@ -299,10 +319,10 @@ def answer_to(desk: Desk, name: str, body: bytes, caller: Caller, key: str | Non
         answer = msgspec.json.encode(command.carry_out(operator_desk, params))
     except GivenBefore as error:
         assert called is not None
-        return _answered(called, error.before)
+        return Answer(_answered(called, error.before))
     if called is not None and operator_desk.noted and not command.secret:
         _keep(desk, called, answer)
-    return answer
+    return Answer(answer)
 
 
 def _answered(key: ChangeKey, before: KeyedChange) -> bytes:

@@ -7,19 +7,21 @@ them. A change has a key where who asks for it wants to be able to ask again.
 Must not know: what a command does, what a role may do, and how a caller is known.
 """
 
+import hashlib
 import re
 from collections.abc import Callable
 from functools import partial
 from math import ceil
 from typing import Final
 
+import msgspec
 import structlog
 import trio
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pool.admin.commands import DoneBefore, KeyReused, UnknownCommand, answer_to
+from pool.admin.commands import COMMANDS, Answer, Change, DoneBefore, KeyReused, UnknownCommand, answer_to
 from pool.admin.desk import Desk
 from pool.books.store import DATABASE_ERRORS, words_of
 from pool.fleet.rows import RegistryError
@@ -30,6 +32,8 @@ from pool.people.roles import Caller, NotPermitted
 log = structlog.get_logger()
 
 
+NEXT_CURSOR: Final = "Next-Cursor"  # of a list: what to ask for with, for what is behind it
+TAG_CHARS: Final = 32  # of a hash: 128 bits, by which nobody finds two answers with one tag
 KEY_HEADER: Final = "Idempotency-Key"  # draft-ietf-httpapi-idempotency-key-header
 KEY: Final = re.compile(r"[!#-\[\]-~]{1,128}", re.ASCII)
 
@@ -42,17 +46,19 @@ class CommandHandler:
         self._one_at_a_time = trio.CapacityLimiter(1)
 
     async def answer(self, request: Request, name: str, caller_of: Callable[[Desk], Caller]) -> Response:
-        """Execute the command that the request's body has the parameters of. `caller_of` is called in the
-        worker thread, and may raise NotPermitted."""
+        """Execute the command that the request's body has the parameters of, or for a question its URL.
+        `caller_of` is called in the worker thread, and may raise NotPermitted."""
+        by_url = request.method != "POST"
         try:
-            body, key = await body_of(request), _key_of(request)
+            body = _params_of(request, name) if by_url else await body_of(request)
+            key = _key_of(request)
         except HTTPException as error:
             refused = failure(error.status_code, error.detail)
             refused.headers.update(error.headers or {})
             return refused
         try:
-            run = partial(self._run, name, body, key, caller_of)
-            answer, by = await trio.to_thread.run_sync(run, limiter=self._one_at_a_time)
+            run = partial(self._run, name, body, key, caller_of, by_url)
+            answer, tag, by = await trio.to_thread.run_sync(run, limiter=self._one_at_a_time)
         except WrongToken as error:
             return wrong_token(error)
         except NotPermitted as error:
@@ -73,14 +79,24 @@ class CommandHandler:
             log.exception("command_failed", name=name)
             return failure(500, f"{name} failed by {OURS}")
         log.info("command", name=name, by=by)
-        return Response(answer, media_type="application/json")
+        headers = {} if answer.cursor is None else {NEXT_CURSOR: answer.cursor}
+        if by_url:
+            headers |= {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
+            if answer.cursor is not None:
+                behind = request.url.include_query_params(cursor=answer.cursor)
+                headers["Link"] = f'<{behind.path}?{behind.query}>; rel="next"'
+            if tag in request.headers.get("if-none-match", "").replace("W/", "").split(", "):
+                return Response(None, 304, headers)
+        return Response(answer.body, headers=headers, media_type="application/json")
 
     def _run(
-        self, name: str, body: bytes, key: str | None, caller_of: Callable[[Desk], Caller]
-    ) -> tuple[bytes, str]:
-        """The answer, and whose command it was."""
+        self, name: str, body: bytes, key: str | None, caller_of: Callable[[Desk], Caller], by_url: bool
+    ) -> tuple[Answer, str, str]:
+        """The answer, the tag of it and of what is behind it, and whose command it was."""
         caller = caller_of(self._desk)
-        return answer_to(self._desk, name, body, caller, key), caller.name
+        answer = answer_to(self._desk, name, body, caller, key, all_text=by_url)
+        whole = answer.body + (answer.cursor or "").encode()
+        return answer, f'"{hashlib.sha256(whole).hexdigest()[:TAG_CHARS]}"' if by_url else "", caller.name
 
 
 def wrong_token(error: WrongToken) -> Response:
@@ -91,6 +107,17 @@ def wrong_token(error: WrongToken) -> Response:
     if error.wait_s > 0.0:
         response.headers["Retry-After"] = str(ceil(error.wait_s))
     return response
+
+
+def _params_of(request: Request, name: str) -> bytes:
+    """What the URL asks a question for. Raises HTTPException."""
+    command = COMMANDS.get(name)
+    if isinstance(command, Change) or (command is not None and command.tells):
+        raise HTTPException(405, f"{name} is to be asked for with POST", {"Allow": "POST"})
+    params = dict(request.query_params)
+    if len(params) < len(request.query_params.multi_items()):
+        raise HTTPException(400, "a parameter is there twice")
+    return msgspec.json.encode(params)
 
 
 def _key_of(request: Request) -> str | None:

@@ -4,13 +4,14 @@ Must not know: sockets, terminals.
 """
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from payouts.schemas.money import containers, sites, tenants, workers
 from pool.admin.desk import ROWS_MAX, Desk, Figures, OperatorDesk, figures_of, live_figures, wall_s
+from pool.admin.pages import Page, Paged, begin_of, cursor_behind, page_of
 from pool.books.changes.changes import State
 from pool.fleet import rows as registry_store
 from pool.fleet.hashrate import Hashrate
@@ -19,11 +20,11 @@ from pool.fleet.rows import RegistryError
 from pool.people.roles import Caller
 
 
-class ContainerList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ContainerList(Paged, frozen=True, forbid_unknown_fields=True):
     tenant: str | None = None
 
 
-class SiteList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SiteList(Paged, frozen=True, forbid_unknown_fields=True):
     pass
 
 
@@ -36,8 +37,8 @@ class ContainerSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kw: int | None = None
 
 
-class WorkerList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A page of up to ROWS_MAX workers with numbers above `after`."""
+class WorkerList(Paged, frozen=True, forbid_unknown_fields=True):
+    """Of up to ROWS_MAX workers, where no limit says less, with numbers above `after`."""
 
     tenant: str | None = None
     container: str | None = None
@@ -104,7 +105,7 @@ class ContainerRemoved(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
 
 
-def container_list(desk: Desk, it: ContainerList) -> list[ContainerRow]:
+def container_list(desk: Desk, it: ContainerList) -> Page[ContainerRow]:
     """Containers with their nameplates; with what they do now where a pool runs."""
 
     def read(connection: Connection) -> Sequence[Any]:
@@ -123,7 +124,7 @@ def container_list(desk: Desk, it: ContainerList) -> list[ContainerRow]:
 
     rows = desk.read(read)
     rates = live_figures(desk, "container")
-    return [
+    found = [
         ContainerRow(
             id=row.id,
             tenant=row.tenant,
@@ -136,28 +137,30 @@ def container_list(desk: Desk, it: ContainerList) -> list[ContainerRow]:
         )
         for row in rows
     ]
+    return page_of(it, found, lambda row: (row.tenant, row.name))
 
 
 def container_list_of(it: ContainerList, caller: Caller) -> ContainerList:
     return msgspec.structs.replace(it, tenant=caller.own_tenant(it.tenant))
 
 
-def site_list(desk: Desk, it: SiteList) -> list[SiteRow]:
+def site_list(desk: Desk, it: SiteList) -> Page[SiteRow]:
     """Sites with the nameplates of their containers added up; with what they do where a pool runs."""
     named = ("units", "ths", "kw")
     rates = live_figures(desk, "site")
     numbers = dict(desk.read(lambda connection: connection.execute(select(sites.c.name, sites.c.id)).all()))
     totals: dict[str, dict[str, Any]] = {}
-    for container in container_list(desk, ContainerList()):
+    for container in container_list(desk, ContainerList()).rows:
         name = container.site or ""
         total = totals.setdefault(name, {"name": name, "containers": 0, **dict.fromkeys(named, 0)})
         total["containers"] += 1
         for what in named:
             total[what] += getattr(container, what) or 0
-    return [
+    rows = [
         SiteRow(**totals[name], **figures_of(desk, rates.get(numbers.get(name, 0))))
         for name in sorted(totals)
     ]
+    return page_of(it, rows, lambda row: (row.name,))
 
 
 def container_set(desk: OperatorDesk, it: ContainerSet) -> ContainerRow:
@@ -180,34 +183,41 @@ def container_set(desk: OperatorDesk, it: ContainerSet) -> ContainerRow:
     record = desk.write(change)
     if desk.live is not None:
         desk.live.container_changed(record)
-    return next(row for row in container_list(desk, ContainerList(it.tenant)) if row.id == record.id)
+    return next(row for row in container_list(desk, ContainerList(it.tenant)).rows if row.id == record.id)
 
 
-def worker_list(desk: Desk, it: WorkerList) -> list[WorkerRow]:
-    """A page; with machines that have no row yet where a pool runs."""
+def worker_list(desk: Desk, it: WorkerList) -> Page[WorkerRow]:
+    """A page, by number; with machines that have no row yet where a pool runs."""
     rows: list[WorkerRow] = []
-    after: int | None = it.after
-    while after is not None and len(rows) < ROWS_MAX:
-        page, after = _page(desk, it, after)
+    limit, after = it.limit or ROWS_MAX, cast(int | None, it.after)
+    if it.cursor is not None:
+        (begin,) = begin_of(it, (int,))
+        after = max(it.after, int(begin))
+    # Of those who are offline there may be few in many.
+    count = ROWS_MAX if it.offline_only else min(limit + 1, ROWS_MAX)
+    while after is not None and len(rows) < limit:
+        page, after = _page(desk, it, after, count)
         figures = {} if desk.live is None else desk.live.worker_figures([row.id for row in page])
         for row in page:
             rate = figures.get(row.id)
             if not it.offline_only or rate is None or rate.offline:
                 rows.append(_worker(desk, row, rate))
-    return rows[:ROWS_MAX]
+    more = len(rows) > limit or after is not None
+    rows = rows[:limit]
+    return Page(rows, cursor_behind(it, (rows[-1].id,)) if more else None)
 
 
 def worker_list_of(it: WorkerList, caller: Caller) -> WorkerList:
     return msgspec.structs.replace(it, tenant=caller.own_tenant(it.tenant))
 
 
-def _page(desk: Desk, it: WorkerList, after: int) -> tuple[list[Any], int | None]:
-    """Up to ROWS_MAX machines with numbers above `after`, and where the next ones begin if there are more."""
+def _page(desk: Desk, it: WorkerList, after: int, count: int) -> tuple[list[Any], int | None]:
+    """Up to so many machines with numbers above `after`, and where the next ones begin if there are more."""
 
     def read(connection: Connection) -> tuple[int | None, list[Any]]:
         tenant = None if it.tenant is None else registry_store.find_tenant(connection, it.tenant).id
         here = workers.c.removed_at_s.is_(None)
-        query = _WORKERS.where(here, workers.c.id > after).order_by(workers.c.id).limit(ROWS_MAX)
+        query = _WORKERS.where(here, workers.c.id > after).order_by(workers.c.id).limit(count)
         if tenant is not None:
             query = query.where(workers.c.tenant_id == tenant)
         if it.container is not None:
@@ -218,8 +228,8 @@ def _page(desk: Desk, it: WorkerList, after: int) -> tuple[list[Any], int | None
     found = {row.id: row for row in listed}
     for unlisted in () if desk.live is None else desk.live.unlisted(after, tenant, it.container):
         found.setdefault(unlisted.id, unlisted)
-    page = [found[number] for number in sorted(found)[:ROWS_MAX]]
-    return page, page[-1].id if len(page) == ROWS_MAX else None
+    page = [found[number] for number in sorted(found)[:count]]
+    return page, page[-1].id if len(page) == count else None
 
 
 def worker_show(desk: Desk, it: WorkerShow) -> WorkerRow:

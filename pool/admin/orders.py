@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from pool.admin.desk import Desk, OperatorDesk, routes_changed, valid, wall_s
+from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
 from pool.orders import rows as order_store
 from pool.orders.rows import NewOrder, OrderView
@@ -30,7 +31,7 @@ class OrderAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     containers: tuple[str, ...] = ()
 
 
-class OrderList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class OrderList(Paged, frozen=True, forbid_unknown_fields=True):
     pass
 
 
@@ -74,10 +75,11 @@ def order_add(desk: OperatorDesk, it: OrderAdd) -> OrderRow:
     return order_show(desk, OrderShow(it.name))
 
 
-def order_list(desk: Desk, it: OrderList) -> list[OrderRow]:
+def order_list(desk: Desk, it: OrderList) -> Page[OrderRow]:
     """All there ever were; with what is delivered now where a pool runs."""
     measured = _measured(desk)
-    return [_order(view, measured) for view in desk.read(order_store.list_orders)]
+    rows = [_order(view, measured) for view in desk.read(order_store.list_orders)]
+    return page_of(it, rows, lambda row: (row.id,))
 
 
 def order_show(desk: Desk, it: OrderShow) -> OrderRow:

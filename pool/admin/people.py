@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from pool.admin.desk import Desk, OperatorDesk, wall_s
 from pool.admin.operators import host_names
+from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
 from pool.fleet.rows import RegistryError
 from pool.people import users
@@ -26,7 +27,7 @@ class UserAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     account: str | None = None
 
 
-class UserList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class UserList(Paged, frozen=True, forbid_unknown_fields=True):
     pass
 
 
@@ -60,8 +61,9 @@ def user_add(desk: OperatorDesk, it: UserAdd) -> UserView:
     )
 
 
-def user_list(desk: Desk, it: UserList) -> tuple[UserView, ...]:
-    return desk.read(users.list_users)
+def user_list(desk: Desk, it: UserList) -> Page[UserView]:
+    """All there ever were, by name."""
+    return page_of(it, desk.read(users.list_users), lambda row: (row.name,))
 
 
 def user_show(desk: Desk, it: UserShow) -> UserView:

@@ -17,6 +17,7 @@ from payouts.schemas.money import rates as tenant_rates
 from payouts.solo import address_at
 from payouts.statements.period import Period
 from pool.admin.desk import Desk, Figures, OperatorDesk, figures_of, live_figures, network_of, wall_s
+from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
 from pool.fleet import rows as registry_store
 from pool.fleet.rows import RegistryError, TenantTerms, TenantView
@@ -37,7 +38,7 @@ class TenantAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upstream_risk: str = TENANT_DEFAULTS.upstream_risk.value
 
 
-class TenantList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TenantList(Paged, frozen=True, forbid_unknown_fields=True):
     pass
 
 
@@ -116,11 +117,12 @@ def tenant_add(desk: OperatorDesk, it: TenantAdd) -> TenantRow:
     return _changed(desk, desk.write(add))
 
 
-def tenant_list(desk: Desk, it: TenantList) -> list[TenantRow]:
+def tenant_list(desk: Desk, it: TenantList) -> Page[TenantRow]:
     """Without luck, which asks for 90 days of everybody's work: that is `tenant show` and `report luck`."""
     views = desk.read(registry_store.list_tenants)
     rates = live_figures(desk, "tenant")
-    return [TenantRow(**_shown(view), **figures_of(desk, rates.get(view.id))) for view in views]
+    rows = [TenantRow(**_shown(view), **figures_of(desk, rates.get(view.id))) for view in views]
+    return page_of(it, rows, lambda row: (row.name,))
 
 
 def tenant_show(desk: Desk, it: TenantShow) -> TenantShown:

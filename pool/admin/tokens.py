@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from pool.admin.desk import Desk, OperatorDesk, wall_s
+from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
 from pool.fleet.rows import RegistryError
 from pool.people import tokens
@@ -30,7 +31,7 @@ class TokenCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     days: int = DAYS
 
 
-class TokenList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TokenList(Paged, frozen=True, forbid_unknown_fields=True):
     """`user` None: all that the caller may see."""
 
     user: str | None = None
@@ -64,14 +65,16 @@ def token_create_of(it: TokenCreate, caller: Caller) -> TokenCreate:
     return msgspec.structs.replace(it, user=_owner(_own(it.user, caller)))
 
 
-def token_list(desk: Desk, it: TokenList) -> tuple[TokenView, ...]:
-    return desk.read(lambda connection: tokens.list_tokens(connection, it.user))
+def token_list(desk: Desk, it: TokenList) -> Page[TokenView]:
+    """Those that have ended too, the newest last."""
+    rows = desk.read(lambda connection: tokens.list_tokens(connection, it.user))
+    return page_of(it, rows, lambda row: (row.id,))
 
 
 def token_list_of(it: TokenList, caller: Caller) -> TokenList:
     if it.user is None and caller.role is Role.ADMIN:
         return it
-    return TokenList(_own(it.user, caller))
+    return msgspec.structs.replace(it, user=_own(it.user, caller))
 
 
 def token_revoke(desk: OperatorDesk, it: TokenRevoke) -> TokenView:

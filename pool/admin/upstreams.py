@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from pool.admin.desk import DAY_S, Desk, OperatorDesk, routes_changed, valid, wall_s
+from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
 from pool.orders import rows as order_store
 from pool.upstreams import rows as upstream_store
@@ -31,7 +32,7 @@ class UpstreamAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     suggest_difficulty: int | None = None
 
 
-class UpstreamList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class UpstreamList(Paged, frozen=True, forbid_unknown_fields=True):
     pass
 
 
@@ -123,11 +124,12 @@ def upstream_add(desk: OperatorDesk, it: UpstreamAdd) -> UpstreamShown:
     return upstream_show(desk, UpstreamShow(it.name))
 
 
-def upstream_list(desk: Desk, it: UpstreamList) -> list[UpstreamRow]:
+def upstream_list(desk: Desk, it: UpstreamList) -> Page[UpstreamRow]:
     """Upstreams in use, each with its channels where a pool runs."""
     records = desk.read(upstream_store.load_upstreams)
     channels = None if desk.live is None else desk.live.upstream_status()
-    return [_upstream(record, records, channels) for record in records]
+    rows = [_upstream(record, records, channels) for record in records]
+    return page_of(it, rows, lambda row: (row.name,))
 
 
 def upstream_show(desk: Desk, it: UpstreamShow) -> UpstreamShown:

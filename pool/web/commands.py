@@ -2,6 +2,9 @@
 
     Authorization: Bearer angara_...        JSON in the body, JSON in the answer
 
+What changes nothing is answered to `GET /api/v1/NAME?PARAMETERS` too, with a tag, and who has that of what he
+would be answered is told that nothing changed.
+
 What they are is told to anybody, in the words of the table of commands itself: `GET /api/v1/openapi.json`.
 
 Must not know: what a command does, and what a role may do.
@@ -21,7 +24,9 @@ from pool.people.roles import Caller
 from pool.web.access import Access, WebRoute
 from pool.web.openapi import openapi
 
-PATH: Final = "/api/v1/{name}"
+PREFIX: Final = "/api/v1/"
+PATH: Final = f"{PREFIX}{{name}}"
+QUESTION_PATH: Final = f"{PREFIX}{{noun}}.{{verb}}"
 DOCUMENT_PATH: Final = "/api/v1/openapi.json"
 
 
@@ -31,7 +36,7 @@ def command_routes(desk: Desk, authentication: Authentication) -> tuple[WebRoute
 
     async def command(request: Request) -> Response:
         known = partial(_caller, authentication, request.state.token, request.state.caller.address)
-        return await handler.answer(request, request.path_params["name"], known)
+        return await handler.answer(request, request.scope["path"].removeprefix(PREFIX), known)
 
     async def document(_: Request) -> Response:
         return Response(described, media_type="application/json")
@@ -39,6 +44,7 @@ def command_routes(desk: Desk, authentication: Authentication) -> tuple[WebRoute
     return (
         WebRoute(DOCUMENT_PATH, Access.ANYBODY, document),
         WebRoute(PATH, Access.BEARER, command, method="POST"),
+        WebRoute(QUESTION_PATH, Access.BEARER, command),
     )
 
 

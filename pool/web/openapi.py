@@ -9,11 +9,12 @@ from typing import Any, Final
 import msgspec
 
 from pool.admin.commands import COMMANDS, Change, Question
-from pool.admin.handler import KEY, KEY_HEADER
+from pool.admin.handler import KEY, KEY_HEADER, NEXT_CURSOR
 from pool.http_server import FAILURES, Code
 
 VERSION: Final = "3.1.0"
 REF: Final = "#/components/schemas/{name}"
+TEXT_HEADER: Final = {"schema": {"type": "string"}}
 IDEMPOTENCY_KEY: Final = {
     "name": KEY_HEADER,
     "in": "header",
@@ -47,10 +48,34 @@ def openapi() -> dict[str, Any]:
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "paths": {
-            f"/api/v1/{name}": {"post": _operation(name, it, taken, result)}
+            f"/api/v1/{name}": _path(name, it, taken, schemas, result)
             for (name, it), taken, result in zip(COMMANDS.items(), params, results, strict=True)
         },
     }
+
+
+def _path(
+    name: str,
+    command: Question | Change,
+    params: dict[str, Any],
+    schemas: dict[str, Any],
+    result: dict[str, Any],
+) -> dict[str, Any]:
+    post = _operation(name, command, params, result)
+    if isinstance(command, Change) or command.tells:
+        return {"post": post}
+    taken = schemas[params["$ref"].rpartition("/")[2]]
+    get = {it: value for it, value in post.items() if it != "requestBody"}
+    get["operationId"] = f"{name}.get"
+    get["parameters"] = [
+        {"name": field, "in": "query", "required": field in taken.get("required", ()), "schema": schema}
+        for field, schema in taken["properties"].items()
+    ]
+    get["parameters"].append({"name": "If-None-Match", "in": "header", "schema": {"type": "string"}})
+    answered = post["responses"]["200"]
+    headers = answered.get("headers", {}) | dict.fromkeys(("ETag", "Link"), TEXT_HEADER)
+    told = {"200": answered | {"headers": headers}, "304": {"description": "It is what If-None-Match says."}}
+    return {"get": get | {"responses": told | post["responses"] | told}, "post": post}
 
 
 def _operation(
@@ -59,6 +84,8 @@ def _operation(
     function = command.answer if isinstance(command, Question) else command.carry_out
     kind = "question" if isinstance(command, Question) else "change"
     said = inspect.cleandoc(function.__doc__ or command.params.__doc__ or "")
+    paged = isinstance(command, Question) and command.paged
+    headers = {"headers": {NEXT_CURSOR: TEXT_HEADER}} if paged else {}
     failed = {str(status): {"$ref": f"#/components/responses/{status}"} for status in FAILURES}
     return {
         "operationId": name,
@@ -68,7 +95,7 @@ def _operation(
         "x-least-role": command.least,
         "parameters": [IDEMPOTENCY_KEY] if isinstance(command, Change) else [],
         "requestBody": {"required": True, "content": {"application/json": {"schema": params}}},
-        "responses": {"200": _content(result, "The result."), **failed},
+        "responses": {"200": _content(result, "The result.") | headers, **failed},
     }
 
 

@@ -109,9 +109,11 @@ def note_change(
     return number
 
 
-def newest_changes(connection: Connection, subject: str | None, before: int | None) -> tuple[ChangeRow, ...]:
-    """The newest last: up to CHANGES_MAX with numbers below `before`, of one subject or of all."""
-    query = select(changes).order_by(changes.c.id.desc()).limit(CHANGES_MAX)
+def newest_changes(
+    connection: Connection, subject: str | None, before: int | None, limit: int = CHANGES_MAX
+) -> tuple[ChangeRow, ...]:
+    """The newest last: up to `limit` with numbers below `before`, of one subject or of all."""
+    query = select(changes).order_by(changes.c.id.desc()).limit(limit)
     if subject is not None:
         query = query.where(changes.c.subject == subject)
     if before is not None:

@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def give(store: Store, name: str, params: Any, key: str | None, caller: Caller = OLGA) -> Any:
     body = msgspec.json.encode(params)
-    return json.loads(answer_to(Desk(store, "regtest"), name, body, caller, key))
+    return json.loads(answer_to(Desk(store, "regtest"), name, body, caller, key).body)
 
 
 def made(store: Store) -> list[str]:

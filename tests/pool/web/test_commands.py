@@ -147,6 +147,61 @@ async def test_who_asks_again_with_his_key_is_answered_the_same(tmp_path: Path) 
         assert (await house.ask(token, "tenant.list", key="8e03978e")).status_code == 200
 
 
+async def test_a_question_may_be_a_url_and_who_has_the_answer_is_told_so(tmp_path: Path) -> None:
+    async with opened(tmp_path) as house, httpx.AsyncClient() as client:
+        assert house.door.address is not None
+        base = f"http://127.0.0.1:{house.door.address[1]}/api/v1/"
+        viewer = {"Authorization": f"Bearer {house.token('the viewer')}"}
+        for name in ("zeta", "beta"):
+            house.give("tenant.add", name=name)
+
+        async def get(
+            path: str, headers: dict[str, str] = viewer, known: str | None = None
+        ) -> httpx.Response:
+            condition = {} if known is None else {"If-None-Match": known}
+            return await client.get(base + path, headers=headers | condition)
+
+        told = await get("tenant.show?name=acme")
+        assert (told.status_code, told.json()["name"]) == (200, "acme")
+        assert told.headers["cache-control"] == "private, no-cache"
+        listed = await get("worker.list?offline_only=true&limit=5&after=0")
+        assert (listed.status_code, listed.json()) == (200, [])
+
+        first = await get("tenant.list?limit=2")
+        assert [it["name"] for it in first.json()] == ["acme", "beta"]
+        assert first.headers["next-cursor"] in first.headers["link"]
+        link = first.headers["link"].removeprefix("</api/v1/").partition(">")[0]
+        last = await get(link)
+        assert [it["name"] for it in last.json()] == ["zeta"]
+        assert "next-cursor" not in last.headers
+        assert "link" not in last.headers
+
+        tag = first.headers["etag"]
+        for known in (tag, f'"other", {tag}', f"W/{tag}"):
+            same = await get("tenant.list?limit=2", known=known)
+            assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag)
+            assert same.headers["next-cursor"] == first.headers["next-cursor"]
+        house.give("tenant.set-terms", name="acme", fee_bps=7)
+        other = await get("tenant.list?limit=2", known=tag)
+        assert (other.status_code, other.json()[0]["fee_bps"]) == (200, 7)
+
+        for path, status, code in (
+            ("tenant.show?name=acme&name=zeta", 400, "refused"),
+            ("tenant.show?who=acme", 400, "refused"),
+            ("tenant.list?limit=0", 400, "refused"),
+            ("tenant.list?limit=many", 400, "refused"),
+            ("tenant.list?cursor=x", 400, "refused"),
+            ("tenant.burn", 404, "unknown_command"),
+            ("tenant.set-status?name=acme&active=false", 405, "method"),
+            ("message.test", 405, "method"),
+            ("trace.show?trace=1", 403, "not_permitted"),
+        ):
+            refused = await get(path)
+            assert (refused.status_code, refused.json()["code"]) == (status, code), path
+        assert (await get("tenant.list", headers={})).status_code == 401
+        assert house.give("tenant.show", name="acme")["status"] == "active"
+
+
 async def test_whatever_goes_wrong_has_a_code(tmp_path: Path) -> None:
     async with opened(tmp_path) as house, httpx.AsyncClient() as client:
         assert house.door.address is not None
@@ -205,7 +260,7 @@ async def test_two_tokens_at_once_are_none(tmp_path: Path) -> None:
             twice = [("Authorization", f"Bearer {token}")] * 2
             assert (await client.post(url, headers=twice, json={})).status_code == 401
             assert (await client.post(url, headers=twice[:1], json={})).status_code == 200
-            assert (await client.get(url, headers=twice[:1])).status_code == 405
+            assert (await client.put(url, headers=twice[:1])).status_code == 405
 
 
 async def test_who_guesses_is_to_wait_loses_his_connection_and_keeps_nobody_out(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import trio
 from jsonschema import Draft202012Validator
 
-from pool.admin.commands import COMMANDS, execute
+from pool.admin.commands import COMMANDS, Question, execute
 from pool.admin.desk import Desk
 from pool.http_server import FAILURES
 from pool.people.roles import host_account
@@ -30,7 +30,24 @@ def at(reference: str) -> Any:
 
 def test_it_has_every_command_and_nothing_else() -> None:
     assert list(DOCUMENT["paths"]) == [f"/api/v1/{name}" for name in COMMANDS]
-    assert {tuple(it) for it in DOCUMENT["paths"].values()} == {("post",)}
+    for name, it in COMMANDS.items():
+        by_url = isinstance(it, Question) and not it.tells
+        methods = ["get", "post"] if by_url else ["post"]
+        assert list(DOCUMENT["paths"][f"/api/v1/{name}"]) == methods, name
+    found = [it["operationId"] for path in DOCUMENT["paths"].values() for it in path.values()]
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("name", [name for name, it in COMMANDS.items() if isinstance(it, Question)])
+def test_what_is_in_a_url_is_what_is_in_a_body(name: str) -> None:
+    """Nothing in it is in something else."""
+    operations = DOCUMENT["paths"][f"/api/v1/{name}"]
+    if "get" not in operations:
+        return
+    asked = [it for it in operations["get"]["parameters"] if it["in"] == "query"]
+    fields = {it.encode_name: it.required for it in msgspec.structs.fields(COMMANDS[name].params)}
+    assert {it["name"]: it["required"] for it in asked} == fields
+    assert not [it for it in asked if {"array", "object"} & set(re.findall(r"\w+", json.dumps(it["schema"])))]
 
 
 def test_whatever_it_points_at_is_there() -> None:
