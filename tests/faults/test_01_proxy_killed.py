@@ -24,7 +24,7 @@ from tests.faults.test_01_kill import MACHINES, SETTINGS, STARTS_IN_S, Machine, 
 from tests.stages.two_pools import GOOD, Side, a_node, a_side, add_route, mine_on, running
 from tests.stages.waiting import until
 
-KILLS = 5
+KILLS = 3
 SEED = 7
 UNDELIVERED = Verdict.UNDELIVERED
 

@@ -21,7 +21,7 @@ from stratum.tallies import RECORD
 from tests.fakes.owners import ConnectionFrom
 
 AIM_S: Final = 6.0
-STEP_S: Final = 10
+STEP_S: Final = 30
 MINUTE_S: Final = 60
 HOUR_S: Final = 3600
 MOVE_S: Final = 60  # until a moved machine mines for its new order

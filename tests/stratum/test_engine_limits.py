@@ -1,8 +1,7 @@
-"""What the engine refuses, and that it holds on to nothing: values, bounds, threads, memory, sanitizers."""
+"""What the engine refuses, and that it holds on to nothing: values, bounds, threads, memory."""
 
 import gc
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -18,7 +17,6 @@ from stratum._engine import WORKER_NAME_BYTES_MAX, WORKERS_PER_SESSION_MAX, Engi
 from stratum.tallies import Verdict
 from tests.stages.engine import EASIEST_LOG2, Mine, submit_line, work
 
-ROOT = Path(__file__).parent.parent.parent
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 MIB = 1 << 20
 
@@ -315,20 +313,6 @@ def test_an_owners_destructor_may_call_the_engine() -> None:
     engine = Engine()
     engine.close(engine.open(Last(engine, heard)))
     assert heard == [0]
-
-
-# The build for sanitizers
-
-
-@pytest.mark.long
-@pytest.mark.skipif(not (shutil.which("make") and shutil.which("g++")), reason="needs make and g++")
-def test_the_engine_keeps_every_promise_under_sanitizers() -> None:
-    """AddressSanitizer and UndefinedBehaviorSanitizer on made-up inputs: see stratum/native/fuzz_feed.cpp."""
-    ran = subprocess.run(
-        ["make", "--no-print-directory", "--jobs=2", "sanitize"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "every promise held" in ran.stdout
 
 
 def test_a_backend_can_be_forced_by_the_environment() -> None:

@@ -230,8 +230,8 @@ STEPS: dict[State, Callable[[Treasury], Callable[[Connection], object]]] = {
     State.CONFIRMED: lambda treasury: lambda it: confirm(it, 1, 1, BLOCK, 101, CHAIN_S),
     State.FINAL: lambda treasury: lambda it: finish(it, 1, BLOCK, CHAIN_S),
 }
-# Before every third statement, and, as no step has so many, before the commit.
-CRASHES = (*range(2, 41, 3), 1_000)
+# Before every sixth statement, and, as no step has so many, before the commit.
+CRASHES = (*range(2, 41, 6), 1_000)
 
 
 def made(connection: Connection, args: tuple[Any, ...]) -> object:

@@ -379,7 +379,7 @@ def test_every_container_supplies_every_order_alike() -> None:
 SEED = 20_240_611
 MACHINES = 5_600
 SHARES_OF_FLEET: Mapping[int, float] = {1: 0.5, 2: 0.3, 3: 0.2}
-HOURS = 3
+HOURS = 2
 
 
 def orders_of(site: SimulatedFleet, load: float) -> list[Demand]:
