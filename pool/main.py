@@ -175,6 +175,8 @@ class Pool:
                     board=miners.board,
                     drain=routing.drain,
                     messenger=self._messenger,
+                    uncharged=miners.uncharged,
+                    firmware=miners.firmware,
                 )
                 desk = Desk(self._store, self._config.network, live)
                 await nursery.start(self._serve_admin, desk)

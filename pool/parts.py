@@ -47,9 +47,11 @@ from stratum._engine import Engine
 from stratum.miners.channel import Channel, JobIds, WorkSource
 from stratum.miners.contracts import Services
 from stratum.miners.extranonce import ExtranonceSpace
+from stratum.miners.firmware import FirmwareBook
 from stratum.miners.silent_machines import SilentMachines
 from stratum.miners.switchboard import Switchboard
 from stratum.miners.turns.connection_limits import ConnectionBounds, ConnectionLimits
+from stratum.miners.uncharged import Uncharged
 from stratum.upstream.shares import UNRESOLVED_MAX
 
 log = structlog.get_logger()
@@ -117,7 +119,9 @@ class Miners:
         self.own = _own_channel(books.blocks, books.engine, self.job_ids, config.extranonce2_bytes)
         self.admission = Admission(registry, self.own)
         self.silent = SilentMachines(config.vardiff.aim_s)
-        registry.newcomers.on_free.append(self.silent.forget)
+        self.uncharged = Uncharged(lambda: int(books.wall_clock() // 86_400))
+        self.firmware = FirmwareBook()
+        registry.newcomers.on_free += [self.silent.forget, self.uncharged.forget]
         self.connection_limits = ConnectionLimits(
             with_descriptors(
                 config.connection_bounds, kept=DESCRIPTORS_KEPT + (CONNECTIONS_MAX if config.web else 0)
@@ -133,6 +137,8 @@ class Miners:
             usual_log2=lambda: registry.usual_log2(config.start_difficulty_log2),
             silent=self.silent,
             limits=config.session_limits,
+            uncharged=self.uncharged,
+            firmware=self.firmware,
         )
         self.board = Switchboard(
             services=services,

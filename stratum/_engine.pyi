@@ -154,6 +154,9 @@ class Engine:
     def collect_tallies(self) -> bytes:
         """Packed records since the last call: u32 worker, u32 rate, i8 difficulty_log2, u8 verdict,
         u16 zero, u32 count; little-endian on every supported machine."""
+    def collect_uncharged(self) -> bytes:
+        """Rejected shares since the last call that are in no tally, packed likewise: by verdict, and by the
+        worker that they named, 0 where there is none of that name. Rate and difficulty are 0."""
     def counters(self, session: int) -> tuple[int, int, int]:
         """Shares accepted, rejected, and accepted at the difficulty pinned last."""
     def unearned(self, session: int) -> int:
@@ -162,6 +165,8 @@ class Engine:
         A worker is charged with at most REJECTS_PER_ACCEPTED for each accepted share that the session had
         under its name before: anybody can say any name.
         """
+    def rolled(self, session: int) -> int:
+        """Version bits that any of its accepted shares had rolled."""
     def totals(self) -> list[int]:
         """Shares judged, by Verdict."""
     def queued(self) -> int: ...

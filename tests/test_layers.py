@@ -68,7 +68,7 @@ ROOMS = {
         "session_difficulty",
         "contracts",
         "channel liveness silent_machines turns",
-        "extranonce owner vardiff",
+        "extranonce owner vardiff firmware uncharged",
     ),
     "pool.books": (
         "bookkeeper lease_watch audit copies",
@@ -107,6 +107,8 @@ SANS_IO = (
     "miners/extranonce",
     "miners/vardiff",
     "miners/agents",
+    "miners/firmware",
+    "miners/uncharged",
     "miners/silent_machines",
     "miners/turns/connection_limits",
     "miners/listening/proxy_protocol",

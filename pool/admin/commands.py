@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from pool.admin.changes import ChangeList, change_list
 from pool.admin.desk import Desk, GivenBefore, OperatorDesk, named, wall_s
+from pool.admin.firmware import FirmwareList, firmware_list
 from pool.admin.machines import (
     ContainerList,
     ContainerRemove,
@@ -78,6 +79,7 @@ from pool.admin.people import (
     user_show,
     user_state,
 )
+from pool.admin.rejects import RejectShow, reject_show, reject_show_of
 from pool.admin.running import (
     DrainBegin,
     DrainEnd,
@@ -220,6 +222,8 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "worker.list": Question(WorkerList, worker_list, TENANT, worker_list_of),
     "worker.show": Question(WorkerShow, worker_show, TENANT, worker_show_of),
     "worker.remove": Change(WorkerRemove, worker_remove, named_worker, worker_state, OPERATOR),
+    "reject.show": Question(RejectShow, reject_show, TENANT, reject_show_of),
+    "firmware.list": Question(FirmwareList, firmware_list),
     "trace.start": Change(TraceStart, trace_start, traced, no_state, OPERATOR, makes_books=False),
     "trace.show": Question(TraceShow, trace_show, OPERATOR),
     # Whose accounts upstreams have decides whom machines work for.

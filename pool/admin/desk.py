@@ -24,6 +24,7 @@ from pool.orders.status import OrderStatus
 from pool.people.roles import Caller
 from pool.routing.drain import DrainStatus
 from pool.upstreams.status import UpstreamStatus
+from stratum.miners.firmware import Firmware
 from stratum.miners.traces.traces import TraceView
 
 ROWS_MAX: Final = 1_000  # workers in one answer; the next page starts after the last name
@@ -55,6 +56,12 @@ class LivePool(Protocol):
 
     def trace(self, number: int, after: int) -> TraceView | None:
         """Its lines with numbers above `after`; None when it is over."""
+
+    def uncharged(self, workers: Collection[int], tenant_id: int | None, since_day: int) -> list[int]:
+        """What these sent, or all of a tenant, that is in no tally: stratum.miners.uncharged.Uncharged.of."""
+
+    def firmware(self) -> list[Firmware]:
+        """What each firmware was seen to do: copies."""
 
     def reserve_container(self) -> int:
         """A number for a new container."""
@@ -187,6 +194,13 @@ class OperatorDesk(Desk, frozen=True, kw_only=True):
             done = work(connection)
             self._note(connection, was, self.state(connection, self.subject))
             return done
+
+
+def running(desk: Desk) -> LivePool:
+    """The pool, for what only one that runs can do."""
+    if desk.live is None:
+        raise RegistryError("no pool runs here")
+    return desk.live
 
 
 def network_of(desk: Desk) -> str:

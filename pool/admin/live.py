@@ -4,6 +4,7 @@ Commands run in a worker thread; everything here hops to the pool's own thread, 
 and routes have one user. Must not know: what a command is, sockets.
 """
 
+import copy
 import heapq
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,8 +23,10 @@ from pool.orders.status import OrderStatus
 from pool.routing.drain import Drain, DrainStatus
 from pool.routing.status import RouteStatus
 from pool.upstreams.status import UpstreamStatus
+from stratum.miners.firmware import Firmware, FirmwareBook
 from stratum.miners.switchboard import Switchboard
 from stratum.miners.traces.traces import TooManyTraces, TraceView
+from stratum.miners.uncharged import Uncharged
 
 
 class Live:
@@ -44,6 +47,8 @@ class Live:
         board: Switchboard | None = None,
         drain: Drain | None = None,
         messenger: Messenger | None = None,
+        uncharged: Uncharged | None = None,
+        firmware: FirmwareBook | None = None,
     ) -> None:
         self._registry = registry
         self._hashrates = hashrates
@@ -55,6 +60,8 @@ class Live:
         self._board = board
         self._drain = drain
         self._messenger = messenger
+        self._uncharged = uncharged or Uncharged()
+        self._firmware = firmware or FirmwareBook()
         self._since_s = int(time.time())
 
     def figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
@@ -107,6 +114,16 @@ class Live:
             return None if board is None else board.traces.view(number, after, trio.current_time())
 
         return trio.from_thread.run_sync(view)
+
+    def uncharged(self, workers: Collection[int], tenant_id: int | None, since_day: int) -> list[int]:
+        def count() -> list[int]:
+            numbers = workers if tenant_id is None else self._registry.numbers_of(tenant_id)
+            return self._uncharged.of(numbers, since_day)
+
+        return trio.from_thread.run_sync(count)
+
+    def firmware(self) -> list[Firmware]:
+        return trio.from_thread.run_sync(lambda: copy.deepcopy(self._firmware.kinds))
 
     @property
     def since_s(self) -> int:

@@ -8,9 +8,8 @@ from typing import Annotated
 import msgspec
 from sqlalchemy import Connection
 
-from pool.admin.desk import Desk, LivePool, OperatorDesk
+from pool.admin.desk import Desk, LivePool, OperatorDesk, running
 from pool.books.changes.changes import State
-from pool.fleet.rows import RegistryError
 from pool.routing.drain import OVER_S_MAX, OVER_S_MIN, DrainStatus
 
 
@@ -28,21 +27,21 @@ class DrainShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def drain_begin(desk: OperatorDesk, it: DrainBegin) -> DrainStatus:
     """Nobody new, and who is here goes in steps: on record before anybody is asked to go."""
-    live = _live(desk)
+    live = running(desk)
     desk.note(_drain_state(live), {"draining": True, "over_s": it.over_s})
     return live.drain(it.over_s)
 
 
 def drain_end(desk: OperatorDesk, it: DrainEnd) -> DrainStatus:
     """Miners are let in again."""
-    live = _live(desk)
+    live = running(desk)
     desk.note(_drain_state(live), {"draining": False})
     return live.end_drain()
 
 
 def drain_show(desk: Desk, it: DrainShow) -> DrainStatus:
     """How far it is."""
-    return _live(desk).drain_status()
+    return running(desk).drain_status()
 
 
 def the_pool(it: object) -> str:
@@ -53,12 +52,6 @@ def the_pool(it: object) -> str:
 def no_state(connection: Connection, subject: str) -> State:
     """Of a change that is not in the books: its command notes by itself what was and what became."""
     return {}
-
-
-def _live(desk: Desk) -> LivePool:
-    if desk.live is None:
-        raise RegistryError("no pool runs here")
-    return desk.live
 
 
 def _drain_state(live: LivePool) -> State:

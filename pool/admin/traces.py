@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 import msgspec
 
-from pool.admin.desk import Desk, LivePool, OperatorDesk
+from pool.admin.desk import Desk, OperatorDesk, running
 from pool.admin.machines import WorkerShow, worker_show
 from pool.fleet.rows import RegistryError
 from stratum.miners.traces.traces import TRACE_S_MAX, TooManyTraces, TracedLine
@@ -46,7 +46,7 @@ class TraceSeen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def trace_start(desk: OperatorDesk, it: TraceStart) -> TraceStarted:
-    live = _live(desk)
+    live = running(desk)
     if (it.name is None) == (it.address is None):
         raise RegistryError("give a worker or an address, one of them")
     if not 1 <= it.seconds <= TRACE_S_MAX:
@@ -62,7 +62,7 @@ def trace_start(desk: OperatorDesk, it: TraceStart) -> TraceStarted:
 
 def trace_show(desk: Desk, it: TraceShow) -> TraceSeen:
     """What passed since; `over` when the trace is."""
-    view = _live(desk).trace(it.trace, it.after)
+    view = running(desk).trace(it.trace, it.after)
     if view is None:
         return TraceSeen(lines=(), missed=0, over=True)
     return TraceSeen(lines=view.lines, missed=view.missed, over=False)
@@ -70,12 +70,6 @@ def trace_show(desk: Desk, it: TraceShow) -> TraceSeen:
 
 def traced(it: TraceStart) -> str:
     return it.name or it.address or ""
-
-
-def _live(desk: Desk) -> LivePool:
-    if desk.live is None:
-        raise RegistryError("there is nothing to trace: no pool runs")
-    return desk.live
 
 
 def _address(text: str) -> str:

@@ -21,6 +21,8 @@ GROUPS: Final = {
     "site": ("pool.cli.fleet.sites", "Places where containers stand."),
     "container": ("pool.cli.fleet.containers", "Containers and their nameplates."),
     "worker": ("pool.cli.fleet.workers", "Machines as the pool knows them."),
+    "reject": ("pool.cli.fleet.rejects", "What became of shares, on the way from machine to upstream."),
+    "firmware": ("pool.cli.fleet.firmware", "What each firmware was seen to do."),
     "upstream": ("pool.cli.routing.upstreams", "Other pools to mine on: proxy and orders."),
     "order": ("pool.cli.routing.orders", "Hashrate orders: computing power that is sold."),
     "user": ("pool.cli.people.users", "Who may ask for what, in which role."),

@@ -149,6 +149,11 @@ class Assignment:
         self._agree_mask()
         return self._told_mask
 
+    @property
+    def asked_mask(self) -> int | None:
+        """The bits that it would like to roll, if it ever asked."""
+        return self._mask
+
     def _agree_mask(self) -> bool:
         """Let the engine take the bits that miner and channel agree on; False if these are no others."""
         channel = self._told_channel or self.channel

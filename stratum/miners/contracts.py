@@ -11,9 +11,11 @@ import msgspec
 from stratum._engine import Engine
 from stratum.job import Work
 from stratum.miners.channel import Channel
+from stratum.miners.firmware import FirmwareBook
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.owner import Owner
 from stratum.miners.silent_machines import SilentMachines
+from stratum.miners.uncharged import Uncharged
 from stratum.miners.vardiff import VardiffPolicy
 
 
@@ -71,6 +73,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     usual_log2: Callable[[], int] | None = None
     silent: SilentMachines | None = None  # None: who comes back stays where it is until it is heard
     limits: SessionLimits
+    uncharged: Uncharged = msgspec.field(default_factory=Uncharged)
+    firmware: FirmwareBook = msgspec.field(default_factory=FirmwareBook)
 
     def start_of(self, channel: Channel, work: Work) -> int:
         """The difficulty for who gets this work without having been there when it came."""

@@ -38,14 +38,22 @@ class Journal(Protocol):
 
 
 class GroupCommit:
-    """`judge` has everything judged that was fed by then; whoever judges says so, with the replies."""
+    """`judge` has everything judged that was fed by then; whoever judges says so, with the replies.
+    `on_uncharged` gets the rejected shares that are in no tally, which are not written down."""
 
     def __init__(
-        self, engine: Engine, journal: Journal, *, judge: Callable[[], None], interval_s: float
+        self,
+        engine: Engine,
+        journal: Journal,
+        *,
+        judge: Callable[[], None],
+        on_uncharged: Callable[[bytes], None],
+        interval_s: float,
     ) -> None:
         self._engine = engine
         self._journal = journal
         self._judge = judge
+        self._on_uncharged = on_uncharged
         self._interval_s = interval_s
         self.commits = Histogram()  # how long the journal took
         self.acknowledgements = Histogram()  # from a share's verdict to its reply's being written
@@ -116,6 +124,8 @@ class GroupCommit:
         replies, self._replies, self._replies_bytes = self._replies, [], 0
         judged, self._judged = self._judged, []
         tallies = self._engine.collect_tallies()
+        if uncharged := self._engine.collect_uncharged():
+            self._on_uncharged(uncharged)
         owed, self._journal_is_owed = self._journal_is_owed, False
         if tallies or owed:  # else nobody is to be charged with these: garbage is not worth an fsync
             since_s = trio.current_time()

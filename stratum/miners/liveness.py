@@ -94,6 +94,11 @@ class Liveness:
         self._leave_by_s = now_s + (0.0 if at_once else self._limits.leave_s)
 
     @property
+    def counted(self) -> tuple[int, int]:
+        """Shares accepted and rejected by the last check."""
+        return self._accepted, self._rejected
+
+    @property
     def leaving(self) -> bool:
         """Whether it was sent away."""
         return self._leave_by_s is not None
@@ -109,11 +114,11 @@ class Liveness:
     def check_shares(self, accepted: int, rejected: int, now_s: float) -> Due | None:
         """It mines: with these counts of shares since it connected."""
         limits = self._limits
+        valid, invalid = accepted != self._accepted, rejected != self._rejected
+        self._accepted, self._rejected = accepted, rejected
         if self._leave_by_s is not None and now_s >= self._leave_by_s:
             self.closing = "moved"
             return None
-        valid, invalid = accepted != self._accepted, rejected != self._rejected
-        self._accepted, self._rejected = accepted, rejected
         if valid or invalid:
             self.spoke(now_s)
         if valid:

@@ -27,9 +27,11 @@ from stratum.miners.assignment import Assignment
 from stratum.miners.channel import VERSION_MASK, Channel
 from stratum.miners.contracts import Refusal, Services
 from stratum.miners.extranonce import ExtranonceExhausted
+from stratum.miners.firmware import Firmware
 from stratum.miners.liveness import SAID, Due, Liveness
 from stratum.miners.owner import Owner
 from stratum.miners.session_difficulty import SessionDifficulty
+from stratum.miners.uncharged import NOBODY, REFUSED, UNREADABLE
 
 
 class State(Enum):
@@ -61,6 +63,8 @@ class MinerSession:
 
     __slots__ = (
         "_agent",
+        "_asked",
+        "_firmware",
         "_home",
         "_liveness",
         "_party",
@@ -81,6 +85,8 @@ class MinerSession:
         self._services = services
         self._liveness = Liveness(services.limits, now_s)
         self._agent = ""
+        self._firmware: Firmware | None = None  # known when it subscribes
+        self._asked = ""  # its first request of each sort, in order; none once it is noted
         # Of the first worker: it decides for the others.
         self._party: int | None = None
         self._home: Channel | None = None  # where it belongs, if it does anywhere
@@ -91,10 +97,11 @@ class MinerSession:
     def authorised(self) -> bool:
         return self.state in (State.AUTHORISED, State.MINING)
 
-    def close(self) -> None:
-        """Give everything back. Shares already fed are still counted."""
+    def close(self, *, left: bool = False) -> None:
+        """Give everything back. Shares already fed are still counted. `left`: the miner closed it."""
         if self.state is State.MINING:
             self.difficulty.leave(self.assignment.workers[0])
+        self._note_end(left=left)
         self._services.admission.leave(self.owner)
         self.assignment.close(authorised=self.authorised)
         self._services.engine.close(self.slot)
@@ -107,14 +114,18 @@ class MinerSession:
         try:
             message = messages.decode(line)
         except messages.BadLine:
+            self._note_line(UNREADABLE)
             self.closing = self._liveness.bad_line()
             return messages.refusal(b"null", ErrorCode.OTHER, "Malformed JSON")
         if isinstance(message, messages.Answer):
+            if self._firmware is not None:
+                self._firmware.answers += 1
             return b""  # to our ping: that it came is all we want
         try:
             params = messages.parse(message)
         except messages.BadParams as error:
-            return messages.refusal(message.id, ErrorCode.OTHER, str(error))
+            return self._refusal(message.id, ErrorCode.OTHER, str(error))
+        self._note_asked(params)
         return _HANDLERS[type(params)](self, message.id, params, now_s)
 
     def _subscribe(self, raw_id: bytes, params: messages.Subscribe, now_s: float) -> bytes:
@@ -125,8 +136,9 @@ class MinerSession:
                 earlier_log2 = assignment.subscribe(params.session_id, now_s, named=self.authorised)
             except ExtranonceExhausted:
                 self.closing = "extranonce space exhausted"
-                return messages.refusal(raw_id, ErrorCode.OTHER, "Pool is full: no extranonce left")
+                return self._refusal(raw_id, ErrorCode.OTHER, "Pool is full: no extranonce left")
             self._agent = params.agent
+            self._firmware = self._services.firmware.begin(params.agent)
             least_log2 = least_difficulty_log2(params.agent)
             if least_log2 is not None:
                 self.difficulty.keep_above(least_log2)
@@ -177,7 +189,15 @@ class MinerSession:
     def _refuse(self, raw_id: bytes, reason: str) -> bytes:
         """A worker is refused. The others on the connection, if there are any, go on mining."""
         self.closing = self._liveness.refused(authorised=self.authorised)
-        return messages.refusal(raw_id, ErrorCode.UNAUTHORISED, reason)
+        return self._refusal(raw_id, ErrorCode.UNAUTHORISED, reason)
+
+    def _refusal(self, raw_id: bytes, code: int, text: str) -> bytes:
+        """Some firmware counts it as a rejected share, whatever it was that was refused."""
+        self._note_line(REFUSED)
+        return messages.refusal(raw_id, code, text)
+
+    def _get_transactions(self, raw_id: bytes, _: messages.GetTransactions, now_s: float) -> bytes:
+        return self._refusal(raw_id, ErrorCode.OTHER, "Not given out")
 
     def _configure(self, raw_id: bytes, params: messages.Configure, now_s: float) -> bytes:
         """Answers exactly the keys that were asked: more sends some firmware into a reconnect loop."""
@@ -270,16 +290,76 @@ class MinerSession:
             liveness.check_handshake(subscribed=self.state is State.SUBSCRIBED, now_s=now_s)
         else:
             accepted, rejected, shares = self._services.engine.counters(self.slot)
+            self._note_shares(accepted, rejected)
             due = liveness.check_shares(accepted, rejected, now_s)
             if due is Due.FRESH_JOB:
                 self.assignment.owe_job()
             elif due is not None:
                 said = SAID[due]
+                if due is Due.PING and self._firmware is not None:
+                    self._firmware.pings += 1
             self._retarget(accepted, shares, now_s)
         self.closing = self.closing or liveness.closing
         return said
 
+    # What its firmware is seen to do
 
+    def _note_line(self, what: int) -> None:
+        """A line that is no share was REFUSED, or is UNREADABLE."""
+        workers = self.assignment.workers
+        self._services.uncharged.add_line(workers[0] if workers else NOBODY, what)
+        if self._firmware is None:
+            return
+        if what == REFUSED:
+            self._firmware.refused += 1
+        else:
+            self._firmware.unreadable += 1
+
+    def _note_asked(self, params: messages.Message) -> None:
+        word = _ASKED.get(type(params))
+        if word is None or (self.state is State.MINING and not self._asked) or word in self._asked:
+            return
+        self._asked += f" {word}" if self._asked else word
+
+    def _note_shares(self, accepted: int, rejected: int) -> None:
+        """At the first check that it mines, what it asked for as well: some configure behind authorize."""
+        firmware = self._firmware
+        if firmware is None:
+            return
+        accepted_before, rejected_before = self._liveness.counted
+        firmware.accepted += accepted - accepted_before
+        firmware.rejected += rejected - rejected_before
+        firmware.rolled |= self._services.engine.rolled(self.slot)
+        if self._asked:
+            asked, self._asked = self._asked, ""
+            firmware.mined += 1
+            firmware.asked_in_order(asked)
+            firmware.configured += "configure" in asked
+            firmware.suggested += "suggest" in asked
+            firmware.extranonce += self.assignment.wants_extranonce
+            if self.assignment.asked_mask is not None:
+                firmware.asked_to_roll(self.assignment.asked_mask)
+
+    def _note_end(self, *, left: bool) -> None:
+        firmware = self._firmware
+        if firmware is None:
+            return
+        firmware.here -= 1
+        if self.state is State.MINING:
+            accepted, rejected, _ = self._services.engine.counters(self.slot)
+            self._note_shares(accepted, rejected)
+            if self.assignment.leaving and (left or self._liveness.closing is not None):
+                firmware.reconnects += 1
+                firmware.obeyed += left
+
+
+_ASKED: dict[type, str] = {
+    messages.Subscribe: "subscribe",
+    messages.Authorize: "authorize",
+    messages.Configure: "configure",
+    messages.ExtranonceSubscribe: "extranonce",
+    messages.SuggestDifficulty: "suggest",
+}
 _Handler = Callable[[MinerSession, bytes, Any, float], bytes]
 _HANDLERS: dict[type, _Handler] = {
     messages.Subscribe: cast(_Handler, MinerSession._subscribe),
@@ -287,9 +367,7 @@ _HANDLERS: dict[type, _Handler] = {
     messages.Configure: cast(_Handler, MinerSession._configure),
     messages.ExtranonceSubscribe: cast(_Handler, MinerSession._extranonce_subscribe),
     messages.SuggestDifficulty: cast(_Handler, MinerSession._suggest),
-    messages.GetTransactions: lambda _, raw_id, *__: messages.refusal(
-        raw_id, ErrorCode.OTHER, "Not given out"
-    ),
+    messages.GetTransactions: cast(_Handler, MinerSession._get_transactions),
     messages.Ping: lambda _, raw_id, *__: messages.reply(raw_id, "pong"),
     messages.Pong: lambda *_: b"",
     # Not refused: bmminer counts a refusal of anything as a rejected share.

@@ -51,6 +51,7 @@ SHARELESS_S = 600.0  # then a connection counts for no more than one that has ju
 UNEARNED_PER_CHECK_MAX = 500
 UNEARNED_TRUSTED_MAX = 50
 CHECKS_AT_ONCE = 256  # 3 ms
+LEFT = ("left", "connection lost")  # by itself
 TICK_S = 0.5
 TICK_BUCKETS = 10  # each session is checked every 5 s
 
@@ -83,7 +84,11 @@ class Switchboard:
         )
         self.distribution.add_channel(services.channel)
         self.commits = GroupCommit(
-            services.engine, journal, judge=self.judge, interval_s=limits.commit_interval_s
+            services.engine,
+            journal,
+            judge=self.judge,
+            on_uncharged=services.uncharged.add_shares,
+            interval_s=limits.commit_interval_s,
         )
         self._connection_limits = connection_limits
         self.lanes = Lanes(connection_limits)
@@ -165,7 +170,7 @@ class Switchboard:
         self.lanes.discard(connection.place, connection)
         self.connections.discard(connection)
         self.traces.left(connection, reason)
-        connection.session.close()
+        connection.session.close(left=reason in LEFT)
         self._connection_limits.leave(connection.place)
         self.dropped[reason] += 1
         self.commits.owe()  # behind a commit whatever was kept for it may be forgotten

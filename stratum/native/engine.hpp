@@ -149,6 +149,7 @@ struct Counters {
     uint32_t accepted = 0, rejected = 0;
     uint32_t unearned = 0;       // of the rejected: charged to no worker
     uint32_t at_difficulty = 0;  // accepted at the difficulty pinned last: what vardiff counts
+    uint32_t rolled = 0;         // version bits that any accepted share had rolled
 };
 
 enum class Fed { kDone, kLine, kLineTooLong };
@@ -207,6 +208,8 @@ class Engine {
     void validate(Batch& batch);
 
     std::vector<Tally> collect_tallies() { return tallies_.take(); }
+    // Rejected shares that no worker was charged with, by the worker that they named and by verdict.
+    std::vector<Tally> collect_uncharged() { return uncharged_.take(); }
     std::vector<Credits> collect_credits();
     // These were credited on the previous block before: by an engine before this one.
     void remember(const Hash& prevhash, std::string_view keys);
@@ -320,6 +323,7 @@ class Engine {
     std::array<uint8_t, kChunk * 64> nodes_;
     std::array<uint8_t, kChunk * 32> roots_;
     TallyTable tallies_;
+    TallyTable uncharged_;
     std::vector<Hash> recent_solutions_;
     size_t recent_at_ = 0;
 };

@@ -354,7 +354,8 @@ class World {
         require(std::ranges::equal(tallies, others,
                                    [](const Tally& a, const Tally& b) { return a.same_key(b) && a.count == b.count; }),
                 "engines tally the same");
-        promises_.taken(tallies);
+        promises_.taken(tallies, whole_.collect_uncharged());
+        pieces_.collect_uncharged();
     }
 
     Input input_;

@@ -82,18 +82,20 @@ class Promises {
             if (!told.empty()) told.erase(told.begin(), told.end() - 1);
     }
 
-    void taken(const std::vector<Tally>& tallies) {
+    void taken(const std::vector<Tally>& tallies, const std::vector<Tally>& uncharged) {
         std::array<uint64_t, kVerdicts> counts{};
         for (const Tally& tally : tallies) {
             require(tally.worker != kNoWorker && tally.count > 0, "a tally has a worker and a count");
             counts.at(tally.verdict) += tally.count;
         }
+        std::array<uint64_t, kVerdicts> others{};
+        for (const Tally& tally : uncharged) others.at(tally.verdict) += tally.count;
         uint64_t charged = 0;
         for (size_t verdict = 0; verdict < kVerdicts; ++verdict) {
             const bool good = verdict == static_cast<size_t>(Verdict::kAccepted) ||
                               verdict == static_cast<size_t>(Verdict::kUndelivered);
-            require(counts[verdict] == untallied_[verdict] || (!good && counts[verdict] < untallied_[verdict]),
-                    "every good share is in one tally, or forwarded, and a reject in one at most");
+            require(counts[verdict] + others[verdict] == untallied_[verdict] && (!good || others[verdict] == 0),
+                    "every share is in one tally, or forwarded, and no good one among those that charge nobody");
             charged += good ? 0 : counts[verdict];
         }
         require(charged <= rejects_earned_, "who has no accepted share charges no worker with rejects");

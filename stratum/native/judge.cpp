@@ -268,7 +268,7 @@ bool Engine::charge(Session& session, uint32_t worker) {
     return true;
 }
 
-// In the tallies, and in the session's counters while it is open.
+// In one of the tallies, and in the session's counters while it is open.
 void Engine::count(const Share& share, Verdict verdict, bool tallied, Batch& batch) {
     Session* const session = sessions_[share.session] ? &*sessions_[share.session] : nullptr;
     const bool good = verdict == Verdict::kAccepted || verdict == Verdict::kUndelivered;
@@ -278,6 +278,8 @@ void Engine::count(const Share& share, Verdict verdict, bool tallied, Batch& bat
         const int8_t most = share.job ? share.job->credit_log2_max : int8_t{kDifficultyLog2Max};
         const int8_t credited = std::min(share.difficulty_log2, most);
         tallies_.add({share.worker, rate, credited, static_cast<uint8_t>(verdict), 0, 0});
+    } else if (!good) {
+        uncharged_.add({share.worker, 0, 0, static_cast<uint8_t>(verdict), 0, 0});
     }
     if (!session) return;
     if (!good) {
@@ -286,6 +288,7 @@ void Engine::count(const Share& share, Verdict verdict, bool tallied, Batch& bat
         return;
     }
     ++session->counters.accepted;
+    session->counters.rolled |= share.rolled;
     const auto named = std::ranges::find(session->workers, share.worker, &Worker::worker);
     if (named != session->workers.end())
         named->rejects_earned = std::min(named->rejects_earned + kRejectsPerAccepted, kRejectsEarnedMax);

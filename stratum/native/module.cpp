@@ -194,6 +194,11 @@ class PyEngine {
         const std::vector<angara::Tally> tallies = engine_.collect_tallies();
         return bytes_of(tallies.data(), tallies.size() * sizeof(angara::Tally));
     }
+    nb::bytes collect_uncharged() {
+        const auto guard = lock();
+        const std::vector<angara::Tally> tallies = engine_.collect_uncharged();
+        return bytes_of(tallies.data(), tallies.size() * sizeof(angara::Tally));
+    }
     nb::list collect_credits() {
         const auto guard = lock();
         nb::list list;
@@ -214,6 +219,10 @@ class PyEngine {
     uint32_t unearned(uint32_t session) {
         const auto guard = lock();
         return engine_.counters(session).unearned;
+    }
+    uint32_t rolled(uint32_t session) {
+        const auto guard = lock();
+        return engine_.counters(session).rolled;
     }
     nb::list totals() {
         const auto guard = lock();
@@ -368,10 +377,12 @@ NB_MODULE(_engine, m) {
         .def("submit", &PyEngine::submit, "session"_a, "id"_a, "params"_a)
         .def("validate", &PyEngine::validate)
         .def("collect_tallies", &PyEngine::collect_tallies)
+        .def("collect_uncharged", &PyEngine::collect_uncharged)
         .def("collect_credits", &PyEngine::collect_credits)
         .def("remember", &PyEngine::remember, "prevhash_internal"_a, "keys"_a)
         .def("counters", &PyEngine::counters, "session"_a)
         .def("unearned", &PyEngine::unearned, "session"_a)
+        .def("rolled", &PyEngine::rolled, "session"_a)
         .def("totals", &PyEngine::totals)
         .def("queued", &PyEngine::queued)
         .def("remembers", &PyEngine::remembers, "prevhash_internal"_a)

@@ -14,7 +14,7 @@ import pytest
 
 from stratum._engine import NOT_HELD, backends
 from stratum.job import Work
-from stratum.tallies import Verdict
+from stratum.tallies import Verdict, unpack_tallies
 from tests.judges.oracle import ANSWERS, Heard, Oracle, OracleChannel, OracleJob, OracleSession, Share
 from tests.stages.engine import ENGINE_VERDICTS, VERSION_MASK, Mine, Miner, work
 
@@ -76,8 +76,21 @@ class Scenario:
             for happens in random.choices([*happenings], [*happenings.values()], k=random.randint(1, 200)):
                 happens()
             self.judge()
-        assert self.mine.tally_counts() == self.oracle.tallies
+        tallies = self.mine.tally_counts()
+        assert tallies == self.oracle.tallies
+        self.every_share_is_counted_once(tallies)
         assert self.mine.engine.totals() == [self.totals[verdict] for verdict in ENGINE_VERDICTS]
+
+    def every_share_is_counted_once(self, tallies: Counter[tuple[int, int, int, Verdict]]) -> None:
+        """In a tally, with those that charge nobody, or handed out to whoever counts it."""
+        counted = Counter(dict.fromkeys(Verdict, 0))
+        for (_, _, _, verdict), count in tallies.items():
+            counted[verdict] += count
+        for uncharged in unpack_tallies(self.mine.engine.collect_uncharged()):
+            assert (uncharged.rate, uncharged.difficulty_log2) == (0, 0)
+            counted[uncharged.verdict] += uncharged.count
+        counted[Verdict.ACCEPTED] += sum(not it.tallied for it in self.mine.found)
+        assert [counted[it] for it in ENGINE_VERDICTS] == [self.totals[it] for it in ENGINE_VERDICTS]
 
     # What a work source does
 

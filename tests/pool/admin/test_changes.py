@@ -67,6 +67,7 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "site.list": {},
     "worker.list": {},
     "worker.show": {"name": "acme.c01.u1"},
+    "reject.show": {"worker": "acme.c01.u1"},
     "upstream.list": {},
     "upstream.show": {"name": "north"},
     "order.list": {},
@@ -143,7 +144,7 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
 
 
 # Those of a running pool alone, see test_traces.
-OF_A_POOL: Final = {"trace.start", "trace.show", "drain.begin", "drain.end", "drain.show"}
+OF_A_POOL: Final = {"trace.start", "trace.show", "drain.begin", "drain.end", "drain.show", "firmware.list"}
 
 
 @pytest.fixture(scope="module")

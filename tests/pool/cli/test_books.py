@@ -73,7 +73,7 @@ def test_what_shows_something_shows_it_to_programs_too(name: str) -> None:
     assert ("--json" in options) == (name not in RUN_ON | {"man", "completion"}), (
         "these have a log, and no answer"
     )
-    lists = name.endswith(" list") or name == "config show"
+    lists = name.endswith(" list") or name in ("config show", "reject show")
     assert ("--csv" in options) == lists or name.startswith("report ")
 
 

@@ -1,0 +1,96 @@
+"""What each firmware was seen to do: counted by what really happened, and shown to whoever wonders.
+
+A kind is a firmware and a version, as far as an agent says which; what else an agent has (a model, a build)
+makes no kind of its own. Strangers choose their agents, so there is room for KINDS_MAX, and the kind with the
+fewest accepted shares, and then sessions, makes room for another.
+
+Counted when a session begins, asks for something or ends, and at its check every few seconds: never for a
+share. Must not know: sessions, sockets, names.
+"""
+
+import re
+from typing import Final
+
+import msgspec
+
+KINDS_MAX: Final = 256  # a large site has a dozen; 1 KB each
+ORDERS_MAX: Final = 8  # of requests, and masks, of one kind: what comes later is counted as OTHER
+NAME_CHARS_MAX: Final = 48
+OTHER: Final = "other"
+UNNAMED: Final = "(none)"
+_VERSION: Final = re.compile(r"(?:(?<=[/ _-])v?|^v)\d[\w.]*|v?\d+(?:\.\d+)+", re.IGNORECASE)
+_BUILD: Final = re.compile(r"[^\d.v].*", re.IGNORECASE)
+
+
+def kind_of(agent: str) -> str:
+    """Firmware and version: `bmminer/2.0.0/Antminer S19` is bmminer 2.0.0."""
+    found = _VERSION.search(agent)
+    name = (agent if found is None else agent[: found.start()]).strip("/ _-")[:NAME_CHARS_MAX]
+    version = "" if found is None else _BUILD.sub("", found[0]).strip(".")[:NAME_CHARS_MAX]
+    return " ".join(part for part in (name, version) if part) or UNNAMED
+
+
+class Firmware(msgspec.Struct, kw_only=True):
+    """One kind. Counts of sessions, unless they say otherwise."""
+
+    name: str
+    agent: str  # as the latest of them said it
+    sessions: int = 0  # that subscribed
+    here: int = 0  # now
+    mined: int = 0  # that were given work
+    accepted: int = 0  # shares
+    rejected: int = 0  # shares
+    configured: int = 0  # asked for extensions
+    extranonce: int = 0  # take other extranonces
+    suggested: int = 0  # suggested a difficulty
+    orders: dict[str, int] = {}  # of their first requests of each sort
+    masks: dict[str, int] = {}  # that they asked to roll, hex
+    rolled: int = 0  # bits that accepted shares had rolled
+    reconnects: int = 0  # that were asked to connect again and could do so in time
+    obeyed: int = 0  # of those
+    pings: int = 0  # that we asked for a sign of life, and how many answers came
+    answers: int = 0
+    refused: int = 0  # lines answered with an error that were no shares
+    unreadable: int = 0  # lines
+
+    def asked_in_order(self, order: str) -> None:
+        _count(self.orders, order)
+
+    def asked_to_roll(self, mask: int) -> None:
+        _count(self.masks, f"{mask:08x}")
+
+
+class FirmwareBook:
+    """All kinds, since the start."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, Firmware] = {}
+
+    def begin(self, agent: str) -> Firmware:
+        """Another session with this agent; it is counted in what is given back."""
+        name = kind_of(agent)
+        kind = self._kinds.get(name.casefold())
+        if kind is None:
+            if len(self._kinds) >= KINDS_MAX:
+                least = min(self._kinds, key=lambda key: self._weight(self._kinds[key]))
+                del self._kinds[least]
+            kind = self._kinds[name.casefold()] = Firmware(name=name, agent=agent)
+        kind.agent = agent
+        kind.sessions += 1
+        kind.here += 1
+        return kind
+
+    @property
+    def kinds(self) -> list[Firmware]:
+        """Whoever is here most comes first."""
+        return sorted(self._kinds.values(), key=lambda it: (-it.here, -it.sessions, it.name))
+
+    @staticmethod
+    def _weight(kind: Firmware) -> tuple[int, int]:
+        return kind.accepted, kind.sessions
+
+
+def _count(counts: dict[str, int], what: str) -> None:
+    if what not in counts and len(counts) >= ORDERS_MAX:
+        what = OTHER
+    counts[what] = counts.get(what, 0) + 1
