@@ -257,12 +257,14 @@ COMMANDS: Final[dict[str, Question | Change]] = {
 }
 
 
-def _beyond(value: object) -> int | None:
-    """A number in it that no column of the database takes."""
-    if isinstance(value, int):
-        return None if -INTEGER_MAX <= value <= INTEGER_MAX else value
+def _beyond(value: object) -> str | None:
+    """What is in it that no column of a database takes, in words: PostgreSQL would be said to fail."""
+    if isinstance(value, int) and not -INTEGER_MAX <= value <= INTEGER_MAX:
+        return f"{str(value)[:20]}... has more than 64 bits"
+    if isinstance(value, str) and "\0" in value:
+        return f"{value[:20]!r} has a character that is none"
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return next((number for part in parts if (number := _beyond(part)) is not None), None)
+    return next((words for part in parts if (words := _beyond(part)) is not None), None)
 
 
 def execute(desk: Desk, name: str, body: bytes, caller: Caller) -> Any:
@@ -293,8 +295,8 @@ def answer_to(
         params = msgspec.json.decode(body, type=command.params, strict=not all_text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RegistryError(f"{name}: {error}") from None
-    if (number := _beyond(msgspec.to_builtins(params))) is not None:
-        raise RegistryError(f"{name}: {str(number)[:20]}... has more than 64 bits")
+    if (words := _beyond(msgspec.to_builtins(params))) is not None:
+        raise RegistryError(f"{name}: {words}")
     if command.narrowed is not None:
         params = command.narrowed(params, caller)
     if isinstance(command, Question):

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import trio
+from msgspec import inspect
 from sqlalchemy import Connection, insert
 from sqlalchemy.exc import OperationalError
 
 from payouts.schemas.money import containers, rate_hours, workers
-from pool.admin.commands import execute
+from pool.admin.commands import COMMANDS, execute
 from pool.admin.desk import ROWS_MAX, Desk
 from pool.admin.live import Live
 from pool.admin.machines import (
@@ -39,11 +41,20 @@ from pool.fleet.registry import Registry
 from pool.fleet.rows import RegistryError, insert_new, load
 from pool.http_server import BODY_BYTES_MAX
 from pool.people.roles import host_account
+from pool.settings_tables import bare
 from stratum.miners.contracts import Admitted, Refusal
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import store_in
 from tests.stages.command_line import angara, ask_books
 
+USUAL: dict[Any, Any] = {
+    inspect.StrType: "a",
+    inspect.IntType: 1,
+    inspect.FloatType: 1.0,
+    inspect.BoolType: True,
+    inspect.ListType: [],
+    inspect.VarTupleType: [],
+}
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
 
 
@@ -192,6 +203,23 @@ def test_two_processes_cannot_hold_one_directory(tmp_path: Path) -> None:
 def test_a_path_that_no_socket_can_have_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(DataDirError, match="too long"):
         admin_socket(tmp_path / ("x" * 120))
+
+
+def test_a_text_that_a_database_does_not_take_is_the_callers_mistake(tmp_path: Path) -> None:
+    """Whoever may ask the least would have the pool say that its database fails: PostgreSQL knows no NUL."""
+    texts = 0
+    with closing(store_in(tmp_path)) as store:
+        desk = Desk(store, "regtest")
+        for name, command in COMMANDS.items():
+            fields = {it.name: bare(it.type) for it in inspect.type_info(command.params).fields}
+            needed = {it.name for it in inspect.type_info(command.params).fields if it.required}
+            usual = {field: USUAL[type(fields[field])] for field in needed}
+            for field in (field for field, kind in fields.items() if isinstance(kind, inspect.StrType)):
+                body = msgspec.json.encode(usual | {field: "a\0b"})
+                with pytest.raises(RegistryError, match="has a character that is none"):
+                    execute(desk, name, body, host_account("ann", ALONE))
+                texts += 1
+    assert texts > 30
 
 
 def test_a_new_tenant_that_fails_half_way_is_not_there(tmp_path: Path) -> None:
