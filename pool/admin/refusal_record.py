@@ -82,7 +82,7 @@ def _change(row: RefusalRow) -> dict[str, Any]:
     if row.source is None:
         became["sources"] = row.sources
     if not at_socket:
-        became |= {"no token" if it is None else f"token {it}": tries for it, tries in row.tokens.items()}
+        became |= {"unknown" if it is None else f"token {it}": tries for it, tries in row.tokens.items()}
     if row.more_tokens:
         became["more tokens"] = row.more_tokens
     return {

@@ -136,7 +136,7 @@ async def test_who_guesses_is_on_record_at_once_and_then_once_an_hour(house: Hou
     house.guess("angara_1_" + "b" * 43)
     with capture_logs() as logs:
         await house.later(5)
-    first = {"tries": AT_ONCE, "over_s": 10, "no token": AT_ONCE - 1, "token 1": 1}
+    first = {"tries": AT_ONCE, "over_s": 10, "unknown": AT_ONCE - 1, "token 1": 1}
     assert house.told() == [("token.guessed", HERE, first)]
     assert [(it["event"], it["log_level"], it["counts"]) for it in logs] == [("not_let_in", "warning", first)]
     assert house.rows()[0].source == HERE
@@ -153,7 +153,7 @@ async def test_a_few_wrong_ones_are_in_the_sum_of_the_hour(house: House) -> None
     assert not house.told()
     await house.later(1)
     assert house.told() == [
-        ("token.guessed", "others", {"tries": 3, "over_s": 3600, "sources": 2, "no token": 3})
+        ("token.guessed", "others", {"tries": 3, "over_s": 3600, "sources": 2, "unknown": 3})
     ]
     await house.later(HOUR_S)
     assert len(house.told()) == 1, "nothing happened since"

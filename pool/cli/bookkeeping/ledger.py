@@ -57,7 +57,7 @@ def ledger_verify(books: Books, form: ShowForm) -> None:
         say(f"WRONG {wrong.table} {wrong.row}: {wrong.reason}")
     else:
         say(f"ok: {found.head.seq} transactions, {found.settlements} settlements, head {found.head.hash}")
-        say(f"{found.last_change.id} changes by commands, head {found.last_change.hash}")
+        say(f"{found.last_change.id} changes in the record, head {found.last_change.hash}")
         balances = found.balances_sat.items()
         show([{"account": account, "balance_sat": sat} for account, sat in balances], BALANCES)
     if wrong is not None:

@@ -211,9 +211,10 @@ def test_a_text_that_a_database_does_not_take_is_the_callers_mistake(tmp_path: P
     with closing(store_in(tmp_path)) as store:
         desk = Desk(store, "regtest")
         for name, command in COMMANDS.items():
-            fields = {it.name: bare(it.type) for it in inspect.type_info(command.params).fields}
-            needed = {it.name for it in inspect.type_info(command.params).fields if it.required}
-            usual = {field: USUAL[type(fields[field])] for field in needed}
+            params = inspect.type_info(command.params)
+            assert isinstance(params, inspect.StructType)
+            fields = {it.name: bare(it.type) for it in params.fields}
+            usual = {it.name: USUAL[type(fields[it.name])] for it in params.fields if it.required}
             for field in (field for field, kind in fields.items() if isinstance(kind, inspect.StrType)):
                 body = msgspec.json.encode(usual | {field: "a\0b"})
                 with pytest.raises(RegistryError, match="has a character that is none"):

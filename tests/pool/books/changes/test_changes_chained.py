@@ -213,7 +213,7 @@ def test_a_change_that_is_killed_in_between_was_never_made(book: Store) -> None:
 def test_verify_prints_what_is_to_be_noted_elsewhere(home: Path) -> None:
     with closing(store_in(home)) as store, store.read() as connection:
         noted = last_change(connection)
-    assert f"{COUNT} changes by commands, head {noted.hash}" in angara(home, "ledger", "verify").output
+    assert f"{COUNT} changes in the record, head {noted.hash}" in angara(home, "ledger", "verify").output
     told = json.loads(angara(home, "ledger", "verify", "--json").output)
     assert (told["changes"], told["changes_head"]) == (noted.id, noted.hash)
     rows = json.loads(angara(home, "change", "list", "--json", "--before", str(COUNT + 1)).output)
