@@ -5,6 +5,8 @@ compared by what is left of them without case, width, accents, spaces and punctu
 digits that look alike taken for the same. Names that differ in nothing else are one person's; that two
 people with such names cannot check each other is the lesser evil.
 
+Whether two names that look nothing like each other are one person's is known where users are.
+
 Invariants: pure. Must not know: who may do what. Sources: Unicode UAX 15 (NFKC), UTS 39 (confusables).
 """
 

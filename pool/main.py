@@ -22,7 +22,7 @@ from pool.books.lease_watch import LeaseWatch
 from pool.books.store import Store
 from pool.chain.blocks import BlockResult
 from pool.chain.networks import NETWORKS
-from pool.chain.nodes import Node, NodeConfig
+from pool.chain.nodes import NodeConfig
 from pool.chain.templates import Template
 from pool.config import PoolConfig
 from pool.dashboard.dashboard import Dashboard
@@ -47,10 +47,7 @@ from pool.people.sessions import Sessions
 from pool.readiness import Condition, Readiness
 from pool.routing.drain import DrainStatus
 from pool.routing.status import RouteStatus
-from pool.treasury.books import PayoutBooks
-from pool.treasury.chain_node import PayoutNodes
-from pool.treasury.follower import Follower
-from pool.treasury.wallet import PayoutWallet
+from pool.treasury.treasury import Treasury
 from pool.web.access import web_app
 from pool.web.commands import command_routes
 from pool.web.door import Door
@@ -178,13 +175,14 @@ class Pool:
                     uncharged=miners.uncharged,
                     firmware=miners.firmware,
                 )
-                desk = Desk(self._store, self._config.network, live)
+                treasury = self._treasury()
+                desk = Desk(self._store, self._config.network, live, treasury)
                 await nursery.start(self._serve_admin, desk)
                 nursery.start_soon(self._record.run)
                 web = await self._open_web(nursery, desk)
                 await nursery.start(books.blocks.run)
                 nursery.start_soon(books.fees.run)
-                nursery.start_soon(self._follow_payouts)
+                nursery.start_soon(self._follow_payouts, treasury)
                 nursery.start_soon(books.templates.run, templates)
                 nursery.start_soon(routing.own_work.run, fresh)
                 nursery.start_soon(self._mind_outages)
@@ -210,8 +208,11 @@ class Pool:
         def refused(uid: int) -> None:
             self._refusals.count(time.monotonic(), Refused.ACCOUNT, str(uid))
 
+        def guessed(account: str) -> None:
+            self._refusals.count(time.monotonic(), Refused.GUESSED, f"account {account}")
+
         path, group = admin_socket(self._config.data_dir), self._config.admin_group
-        await serve_admin(desk, path, group, refused=refused, task_status=task_status)
+        await serve_admin(desk, path, group, refused=refused, guessed=guessed, task_status=task_status)
 
     async def _open_web(self, nursery: trio.Nursery, desk: Desk) -> tuple[str, int] | None:
         """The address that HTTP is answered at, if the settings have one."""
@@ -283,20 +284,18 @@ class Pool:
             guesses=self._refusals.counted(Refused.GUESSED),
         )
 
-    async def _follow_payouts(self) -> None:
-        """Payouts under way, to their six confirmations; with nodes of its own, so that blocks never wait."""
+    def _treasury(self) -> Treasury | None:
         settings = self._config.payouts
-        if settings is None:
+        return None if settings is None else Treasury(settings, self._config.network, self._config.nodes)
+
+    async def _follow_payouts(self, treasury: Treasury | None) -> None:
+        """Payouts under way, to their six confirmations."""
+        if treasury is None:
             return
-        wallet = await trio.to_thread.run_sync(PayoutWallet, settings, self._config.network)
-        nodes = [Node(config) for config in self._config.nodes]
         try:
-            books = PayoutBooks(self._store, lambda: int(time.time()))
-            await Follower(books, PayoutNodes(nodes, self._config.network), wallet).run()
+            await treasury.follow(self._store)
         finally:
-            with trio.CancelScope(shield=True):
-                for node in nodes:
-                    await node.aclose()
+            await treasury.aclose()
 
     def _tenant_changed(self, view: TenantView) -> None:
         self.routing.own_work.terms_changed()

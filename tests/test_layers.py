@@ -83,9 +83,11 @@ ROOMS = {
         "command_groups",
         "fleet routing people service bookkeeping payouts reports",
         "live_columns options manual whole_file",
+        "without_pool",
+        "opened_paymaster",
         "opened_books",
         "mistakes output progress logs books operator",
-        "standard_streams",
+        "standard_streams token_file",
     ),
 }
 SANS_IO = (

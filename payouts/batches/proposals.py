@@ -4,8 +4,9 @@ Two things are done so: a transaction of the ledger is reversed, and a transacti
 payout wallet is taken for no payout. (A payout batch is a proposal of its own: who drafts it does not approve
 it.) What is confirmed is done in the same transaction of the database, by the caller.
 
-Invariants: who confirms is another person than who proposed, as `persons` says; a proposal is confirmed once;
-the same proposal of the same person is there once. Nothing is withdrawn: what nobody confirms has no effect.
+Invariants: who confirms is another person than who proposed, as his act says (`rows.Act.may_be`); a proposal
+is confirmed once; the same proposal of the same person is there once. Nothing is withdrawn: what nobody
+confirms has no effect.
 
 Must not know: how what is proposed is done.
 """
@@ -13,11 +14,11 @@ Must not know: how what is proposed is done.
 from enum import StrEnum
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, union
 
 from payouts.batches.rows import Act
+from payouts.batches.schema import payout_batches
 from payouts.book_time import book_time
-from payouts.persons import same_person
 from payouts.schemas.proposals import confirmations, proposals
 
 WHY_CHARACTERS_MAX = 300  # with two names and a few words it fits into a ledger's memo
@@ -76,6 +77,23 @@ def open_proposals(connection: Connection, kind: ProposalKind, subject: str) -> 
     return tuple(_open(connection, number) for number in rows.all())
 
 
+def all_open(connection: Connection) -> tuple[Proposal, ...]:
+    """Whatever waits for a second person, oldest first, batches aside."""
+    numbers = connection.scalars(
+        select(proposals.c.id)
+        .outerjoin(confirmations, confirmations.c.proposal_id == proposals.c.id)
+        .where(confirmations.c.proposal_id.is_(None))
+        .order_by(proposals.c.id)
+    )
+    return tuple(_open(connection, number) for number in numbers.all())
+
+
+def first_persons(connection: Connection) -> frozenset[str]:
+    """The names of who drafted or proposed anything, which a second person must not be."""
+    names = union(select(payout_batches.c.created_by), select(proposals.c.proposed_by))
+    return frozenset(connection.scalars(names))
+
+
 def agree(connection: Connection, kind: ProposalKind, subject: str, why: str, act: Act) -> bool:
     """One more person's word: a confirmation where somebody else has proposed the same, else a proposal.
 
@@ -84,7 +102,7 @@ def agree(connection: Connection, kind: ProposalKind, subject: str, why: str, ac
     if agreed(connection, kind, subject) is not None:
         return True
     for proposal in open_proposals(connection, kind, subject):
-        if not same_person(proposal.proposed_by, act.by):
+        if not act.may_be(proposal.proposed_by):
             confirm(connection, proposal, act)
             return True
     propose(connection, kind, subject, why, act)
@@ -106,7 +124,7 @@ def agreed(connection: Connection, kind: ProposalKind, subject: str) -> tuple[st
 def confirmable(connection: Connection, number: int, act: Act) -> Proposal:
     """The open proposal of that number, for somebody else than who made it. Raises ProposalError."""
     proposal = _open(connection, number)
-    if same_person(proposal.proposed_by, act.by):
+    if act.may_be(proposal.proposed_by):
         raise ProposalError(
             f"{act.by} cannot confirm what {proposal.proposed_by} proposed: somebody else has to"
         )

@@ -39,21 +39,27 @@ DETAIL_CHARACTERS_MAX = 400
 
 
 class Act(msgspec.Struct, frozen=True):
-    """Who does something, and when."""
+    """Who does something, and when. `also`: other names in the books that are the same person's, as far as
+    is known of users and accounts."""
 
     by: str
     at_s: int
+    also: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not is_name(self.by):
             raise BatchError(f"{self.by!r:.80} is not a person's name")
 
+    def may_be(self, name: str) -> bool:
+        """Whether who does it is no second person beside that one."""
+        return same_person(self.by, name) or name in self.also
 
-def act_of_person(by: str, at_s: int) -> Act:
+
+def act_of_person(by: str, at_s: int, also: frozenset[str] = frozenset()) -> Act:
     """That a person does something: nobody is called as what the books do by themselves."""
     if same_person(by, CHAIN):
         raise BatchError(f"{by!r:.80} is not a person's name: the books themselves do what the chain says")
-    return Act(by, at_s)
+    return Act(by, at_s, also)
 
 
 def move(connection: Connection, batch: Batch, state: State) -> None:

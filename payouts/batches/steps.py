@@ -44,7 +44,7 @@ from payouts.batches.schema import payout_approvals, payout_attempts
 from payouts.batches.transaction import BadTransaction, TxOutput, decode_transaction
 from payouts.book_time import book_time
 from payouts.ledger import AMOUNT_SAT_MAX
-from payouts.persons import CHAIN, same_person
+from payouts.persons import CHAIN
 
 
 def draft(connection: Connection, plan: Plan, act: Act) -> int:
@@ -69,7 +69,7 @@ def approve(connection: Connection, batch_id: int, digest_hex: str, fee_cap_sat:
         raise BatchError(f"batch {batch_id} has another digest: look at it again")
     if not 0 < fee_cap_sat <= AMOUNT_SAT_MAX:
         raise BatchError(f"{fee_cap_sat} sat is no fee cap")
-    if same_person(act.by, batch.created_by):
+    if act.may_be(batch.created_by):
         raise BatchError(
             f"{batch.created_by} drafted batch {batch_id}, {act.by} cannot be the second person: "
             "somebody else has to approve it"

@@ -26,10 +26,15 @@ class NoAnswer(Exception):
 
 
 def ask(
-    data_dir: Path | None, without_pool: Callable[[str, bytes], Any], name: str, params: Mapping[str, Any]
+    data_dir: Path | None,
+    without_pool: Callable[[str, bytes], Any],
+    name: str,
+    params: Mapping[str, Any],
+    token: str | None = None,
 ) -> Any:
-    """The command's result: from the pool that runs on the data directory; from `without_pool` where none
-    does, or where there is a database alone. Raises RegistryError, DataDirError or NoAnswer, in words."""
+    """The command's result: from the pool that runs on the data directory, which is shown the token; from
+    `without_pool` where none does, or where there is a database alone. Raises RegistryError, DataDirError or
+    NoAnswer, in words."""
     body = json.dumps(params).encode()
     if data_dir is None:
         return without_pool(name, body)
@@ -40,12 +45,12 @@ def ask(
         path = admin_socket(data_dir)
         if not path.exists():
             raise
-    return _through(path, name, body)
+    return _through(path, name, body, token)
 
 
 def only_reads(name: str) -> bool:
     """Whether a command changes nothing: then several may be given at a time."""
-    return name.endswith((".list", ".show", ".test"))
+    return name.endswith((".list", ".show", ".test", ".preview"))
 
 
 def lent_epoch(data_dir: Path) -> int | None:
@@ -72,16 +77,17 @@ class _Connection(HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _through(path: Path, name: str, body: bytes) -> Any:
+def _through(path: Path, name: str, body: bytes, token: str | None = None) -> Any:
     """A change is asked for twice where the pool does not say what became of it: under one key, so that it is
     made once."""
-    headers = {} if only_reads(name) else {"Idempotency-Key": str(uuid4())}
+    shown = {} if token is None else {"Authorization": f"Bearer {token}"}
+    key = {} if only_reads(name) else {"Idempotency-Key": str(uuid4())}
     try:
-        status, answer = _asked(path, name, body, headers)
+        status, answer = _asked(path, name, body, shown | key)
     except NoAnswer:
-        if not headers:
+        if not key:
             raise
-        status, answer = _asked(path, name, body, headers)
+        status, answer = _asked(path, name, body, shown | key)
     if status != HTTP_OK:
         raise RegistryError(answer["error"])
     return answer

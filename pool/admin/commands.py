@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Connection
 
 from pool.admin.changes import ChangeList, change_list
-from pool.admin.desk import Desk, GivenBefore, OperatorDesk, named, wall_s
+from pool.admin.desk import Desk, GivenBefore, OperatorDesk, PayingOut, named, wall_s
 from pool.admin.firmware import FirmwareList, firmware_list
 from pool.admin.machines import (
     ContainerList,
@@ -53,7 +53,7 @@ from pool.admin.messages import (
     message_test,
     silenced,
 )
-from pool.admin.operators import ALONE
+from pool.admin.operators import caller_alone
 from pool.admin.orders import (
     OrderAdd,
     OrderEnd,
@@ -66,6 +66,32 @@ from pool.admin.orders import (
     order_state,
 )
 from pool.admin.pages import Page
+from pool.admin.payouts import (
+    PayoutAccept,
+    PayoutApprove,
+    PayoutCancel,
+    PayoutCreate,
+    PayoutDisown,
+    PayoutList,
+    PayoutPreview,
+    PayoutShow,
+    ProposalList,
+    accepted_state,
+    batch_state,
+    new_batch,
+    newest_state,
+    one_batch,
+    one_transaction,
+    payout_accept,
+    payout_approve,
+    payout_cancel,
+    payout_create,
+    payout_disown,
+    payout_list,
+    payout_preview,
+    payout_show,
+    proposal_list,
+)
 from pool.admin.people import (
     UserAdd,
     UserList,
@@ -80,6 +106,16 @@ from pool.admin.people import (
     user_state,
 )
 from pool.admin.rejects import RejectShow, reject_show, reject_show_of
+from pool.admin.reversals import (
+    ReversalConfirm,
+    ReversalPropose,
+    ReversalShow,
+    reversal_confirm,
+    reversal_propose,
+    reversal_show,
+    reversal_state,
+    reversed_transaction,
+)
 from pool.admin.running import (
     DrainBegin,
     DrainEnd,
@@ -133,12 +169,12 @@ from pool.admin.upstreams import (
     upstream_state,
     upstream_switch,
 )
-from pool.books.book import bound_network
+from pool.books.book import bound_network, network_to_read
 from pool.books.changes.changes import State
 from pool.books.changes.keys import ChangeKey, KeyedChange, digest_of, keep_answer, keyed_change
-from pool.books.store import DATABASE_ERRORS, open_store, words_of
+from pool.books.store import DATABASE_ERRORS, Store, open_store, words_of
 from pool.fleet.rows import RegistryError
-from pool.people.roles import Caller, Role, host_account
+from pool.people.roles import Caller, Role
 from stratum.json_depth import too_deep
 
 
@@ -200,6 +236,7 @@ class Change(msgspec.Struct, frozen=True):
     narrowed: Callable[[Any, Caller], Any] | None = None
     makes_books: bool = True  # where there are none yet: one that is for a running pool makes none
     secret: bool = False  # what is answered, which is then kept nowhere
+    asks_nodes: bool = False  # which may take as long as they like, and nothing else waits for that
 
     @property
     def result(self) -> Any:
@@ -236,6 +273,26 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "order.list": Question(OrderList, order_list),
     "order.show": Question(OrderShow, order_show),
     "order.end": Change(OrderEnd, order_end, named, order_state, PAYER),
+    "payout.preview": Question(PayoutPreview, payout_preview),
+    "payout.list": Question(PayoutList, payout_list),
+    "payout.show": Question(PayoutShow, payout_show),
+    "payout.create": Change(
+        PayoutCreate, payout_create, new_batch, newest_state, PAYER, makes_books=False, asks_nodes=True
+    ),
+    "payout.approve": Change(PayoutApprove, payout_approve, one_batch, batch_state, PAYER, makes_books=False),
+    "payout.cancel": Change(PayoutCancel, payout_cancel, one_batch, batch_state, PAYER, makes_books=False),
+    "payout.disown": Change(PayoutDisown, payout_disown, one_batch, batch_state, PAYER, makes_books=False),
+    "payout.accept": Change(
+        PayoutAccept, payout_accept, one_transaction, accepted_state, PAYER, makes_books=False
+    ),
+    "proposal.list": Question(ProposalList, proposal_list),
+    "reversal.show": Question(ReversalShow, reversal_show),
+    "reversal.propose": Change(
+        ReversalPropose, reversal_propose, reversed_transaction, reversal_state, PAYER, makes_books=False
+    ),
+    "reversal.confirm": Change(
+        ReversalConfirm, reversal_confirm, reversed_transaction, reversal_state, PAYER, makes_books=False
+    ),
     "user.add": Change(UserAdd, user_add, named, user_state, ADMIN),
     "user.list": Question(UserList, user_list),
     "user.show": Question(UserShow, user_show),
@@ -265,6 +322,12 @@ def _beyond(value: object) -> str | None:
         return f"{value[:20]!r} has a character that is none"
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return next((words for part in parts if (words := _beyond(part)) is not None), None)
+
+
+def asks_nodes(name: str) -> bool:
+    """Whether it may take as long as nodes like."""
+    command = COMMANDS.get(name)
+    return isinstance(command, Change) and command.asks_nodes
 
 
 def execute(desk: Desk, name: str, body: bytes, caller: Caller) -> Any:
@@ -315,6 +378,7 @@ def answer_to(
         desk.store,
         desk.network,
         desk.live,
+        desk.paying,
         caller=caller,
         command=name,
         subject=command.subject(params),
@@ -352,13 +416,30 @@ def _keep(desk: Desk, key: ChangeKey, answer: bytes) -> None:
         log.warning("answer_not_kept", reason=words_of(error)[:300])
 
 
-def execute_alone(database_url: str, network: str | None, name: str, body: bytes, by: str) -> Any:
+def execute_alone(
+    database_url: str,
+    network: str | None,
+    name: str,
+    body: bytes,
+    by: str,
+    *,
+    token: str | None = None,
+    paying: PayingOut | None = None,
+) -> Any:
     """The same without a pool. `network` is what settings say; without settings the book's own counts. A
-    change makes the database where there is none, a question never does. Raises StoreError too."""
+    change makes the database where there is none, a question never does. It is the account `by` who asks, or
+    the user whose token is shown. Raises StoreError too."""
     command = COMMANDS.get(name)
     store = open_store(database_url, new=isinstance(command, Change) and command.makes_books)
     try:
-        desk = Desk(store, bound_network(store, network))
-        return execute(desk, name, body, host_account(by, ALONE))
+        of = _network(store, network) if isinstance(command, Question) else bound_network(store, network)
+        caller = caller_alone(store, by, token)
+        return execute(Desk(store, of, None, paying), name, body, caller)
     finally:
         store.close()
+
+
+def _network(store: Store, claimed: str | None) -> str | None:
+    """For a question, which binds no book to what is claimed of it."""
+    with store.read() as connection:
+        return network_to_read(connection, claimed)

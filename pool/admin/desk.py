@@ -5,7 +5,8 @@ name, and from where it was, in the same transaction. Must not know: which comma
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 import msgspec
@@ -23,6 +24,8 @@ from pool.messages.teller import Raised
 from pool.orders.status import OrderStatus
 from pool.people.roles import Caller
 from pool.routing.drain import DrainStatus
+from pool.treasury.books import PayoutBooks
+from pool.treasury.paymaster import Paymaster
 from pool.upstreams.status import UpstreamStatus
 from stratum.miners.firmware import Firmware
 from stratum.miners.traces.traces import TraceView
@@ -122,12 +125,29 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     counted_since_at_s: int | UnsetType = UNSET
 
 
+class PayingOut(Protocol):
+    """What paying out takes besides the books, as pool.treasury.treasury.Treasury has it. All of it blocks,
+    and may raise BadWallet."""
+
+    @property
+    def minimum_sat(self) -> int:
+        """No tenant is paid less."""
+
+    def script_of(self, address: str) -> bytes:
+        """Of an address of a tenant. Raises ValueError."""
+
+    def lend(self, books: PayoutBooks, job: Callable[[Paymaster], Awaitable[_Value]]) -> _Value:
+        """What a paymaster on the books does."""
+
+
 class Desk(msgspec.Struct, frozen=True):
-    """Where questions are answered. `live` is None when no pool runs."""
+    """Where questions are answered. `live` is None when no pool runs, `paying` where settings have no
+    payouts, or there are none."""
 
     store: Store
     network: str | None  # None: the book was never started, and no settings say
     live: LivePool | None = None
+    paying: PayingOut | None = None
 
     def read(self, work: Callable[[Connection], _Value]) -> _Value:
         with self.store.read() as connection:
@@ -188,12 +208,17 @@ class OperatorDesk(Desk, frozen=True, kw_only=True):
 
     def write(self, work: Callable[[Connection], _Value]) -> _Value:
         """Do it, and write down who did."""
+        with self.writing() as connection:
+            return work(connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction for what is done, which ends with writing down who did."""
         with self.store.write() as connection:
             self._demand_first(connection)
             was = self.state(connection, self.subject)
-            done = work(connection)
+            yield connection
             self._note(connection, was, self.state(connection, self.subject))
-            return done
 
 
 def running(desk: Desk) -> LivePool:

@@ -2,7 +2,8 @@
 
 JSON in, JSON out: 200 with the result; else {"error": words, "code": one of pool.http_server.Code}. Commands
 run in a worker thread, one at a time: they are an operator's, and the journal must not wait behind a queue of
-them. A change has a key where who asks for it wants to be able to ask again.
+them; what waits for nodes has turns of its own, so that nobody who is to be suspended hides behind a node
+that is slow. A change has a key where who asks for it wants to be able to ask again.
 
 Must not know: what a command does, what a role may do, and how a caller is known.
 """
@@ -21,7 +22,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pool.admin.commands import COMMANDS, Answer, Change, DoneBefore, KeyReused, UnknownCommand, answer_to
+from pool.admin.commands import (
+    COMMANDS,
+    Answer,
+    Change,
+    DoneBefore,
+    KeyReused,
+    UnknownCommand,
+    answer_to,
+    asks_nodes,
+)
 from pool.admin.desk import Desk
 from pool.books.store import DATABASE_ERRORS, words_of
 from pool.fleet.rows import RegistryError
@@ -34,8 +44,16 @@ log = structlog.get_logger()
 
 NEXT_CURSOR: Final = "Next-Cursor"  # of a list: what to ask for with, for what is behind it
 TAG_CHARS: Final = 32  # of a hash: 128 bits, by which nobody finds two answers with one tag
+AUTHORIZATION: Final = "authorization"
 KEY_HEADER: Final = "Idempotency-Key"  # draft-ietf-httpapi-idempotency-key-header
 KEY: Final = re.compile(r"[!#-\[\]-~]{1,128}", re.ASCII)
+
+
+def bearer(request: Request) -> str:
+    """The token that it shows; nothing for none, or more than one."""
+    headers = request.headers.getlist(AUTHORIZATION)
+    scheme, _, token = headers[0].partition(" ") if len(headers) == 1 else ("", "", "")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 class CommandHandler:
@@ -44,6 +62,7 @@ class CommandHandler:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._one_at_a_time = trio.CapacityLimiter(1)
+        self._asking_nodes = trio.CapacityLimiter(1)
 
     async def answer(self, request: Request, name: str, caller_of: Callable[[Desk], Caller]) -> Response:
         """Execute the command that the request's body has the parameters of, or for a question its URL.
@@ -58,7 +77,8 @@ class CommandHandler:
             return refused
         try:
             run = partial(self._run, name, body, key, caller_of, by_url)
-            answer, tag, by = await trio.to_thread.run_sync(run, limiter=self._one_at_a_time)
+            limiter = self._asking_nodes if asks_nodes(name) else self._one_at_a_time
+            answer, tag, by = await trio.to_thread.run_sync(run, limiter=limiter)
         except WrongToken as error:
             return wrong_token(error)
         except NotPermitted as error:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from pool.cli.token_file import token_in
 from pool.settings_file import BadConfig, data_dir_in
 
 DEFAULT_CONFIG: Final = Path("angara.toml")
@@ -21,7 +22,7 @@ DEFAULT_CONFIG: Final = Path("angara.toml")
 class Books:
     """A pool's books, by the options that name them. Raises BadConfig where they contradict each other.
 
-    `without_pool` executes a command on them where no pool runs."""
+    `without_pool` executes a command on them where no pool runs; `token_file` has who gives it."""
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class Books:
         data_dir: Path | None,
         database: str | None,
         without_pool: Callable[["Books", str, bytes], Any],
+        token_file: Path | None = None,
     ) -> None:
         if config is not None and data_dir is not None:
             raise BadConfig("give --config or --data-dir, not both")
@@ -46,10 +48,16 @@ class Books:
         self.data_dir = data_dir
         self.database = database
         self._without_pool = without_pool
+        self._token_file = token_file
+
+    @property
+    def token(self) -> str | None:
+        """What proves who gives the command; None: it is whose account it is. Raises BadConfig."""
+        return None if self._token_file is None else token_in(self._token_file)
 
     def ask(self, command: str, **params: Any) -> Any:
         """The command's result, from the running pool or from its database."""
         from pool.admin.client import ask  # a fifth of what help takes, which asks nobody
 
         data_dir = self.data_dir if self.config is None else data_dir_in(self.config)
-        return ask(data_dir, partial(self._without_pool, self), command, params)
+        return ask(data_dir, partial(self._without_pool, self), command, params, self.token)

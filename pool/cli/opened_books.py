@@ -6,15 +6,13 @@ Must not know: what a command does with them.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pool.admin.client import lent_epoch
-from pool.admin.commands import execute_alone
 from pool.books.book import bound_network
 from pool.books.store import Store, open_store
 from pool.cli.books import Books
 from pool.cli.logs import set_up_logs
-from pool.cli.operator import operator
 from pool.config import PoolConfig, load_config
 from pool.data_dir import database_url
 from pool.settings_file import BadConfig
@@ -62,13 +60,6 @@ def opened_to_write(books: Books) -> Iterator[tuple[Store, str | None]]:
         if place.data_dir is not None and (epoch := lent_epoch(place.data_dir)) is not None:
             store.borrow_lease(epoch)
         yield store, bound_network(store, place.network)
-
-
-def execute_without_pool(books: Books, command: str, body: bytes) -> Any:
-    """An operator's command on the books themselves, which a change makes where there are none."""
-    place = place_of(books)
-    set_up_logs()
-    return execute_alone(place.url, place.network, command, body, operator())
 
 
 @contextmanager

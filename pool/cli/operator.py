@@ -2,15 +2,11 @@
 
 Never from the environment: USER, LOGNAME and SUDO_USER are what somebody typed, and with them one person
 would be two. Behind `sudo` it is the account that was changed to; who may do that is in sudo's own log. A
-pool that runs asks the kernel the same of whoever connects (`pool.admin.server`).
+pool that runs asks the kernel the same of whoever connects (`pool.admin.server`). Several persons at one
+account are told apart by the tokens that they show (`pool.cli.token_file`).
 """
 
 import os
-
-
-def person(by: str | None) -> str:
-    """Who does it: whoever runs this, where nobody is named."""
-    return by if by is not None else operator()
 
 
 def operator() -> str:

@@ -23,7 +23,7 @@ from pool.settings_file import BadConfig
 ShowForm = Annotated[Form, "as_json"]
 ListForm = Annotated[Form, "as_json", "as_csv"]
 
-AsOption = Annotated[str | None, typer.Option("--as", help="Who does this; the system's user by default.")]
+SignedBooks = Annotated[Books, "token_file"]  # of a command in which it matters who gives it
 
 OPTIONS: Final[dict[str, Any]] = {
     "config": Annotated[
@@ -38,17 +38,23 @@ OPTIONS: Final[dict[str, Any]] = {
     "database": Annotated[
         str | None, typer.Option("--database", help="Database URL, where it is not in the data directory.")
     ],
+    "token_file": Annotated[
+        Path | None,
+        typer.Option(help="File with your token, 0600: you give this command, whose account it is."),
+    ],
     "as_json": Annotated[bool, typer.Option("--json", help="JSON with exact values, for programs.")],
     "as_csv": Annotated[bool, typer.Option("--csv", help="CSV with exact values, for spreadsheets.")],
 }
 
 
-def books_of(config: Path | None, data_dir: Path | None, database: str | None) -> Books:
-    return Books(config, data_dir, database, _without_pool)
+def books_of(
+    config: Path | None, data_dir: Path | None, database: str | None, token_file: Path | None = None
+) -> Books:
+    return Books(config, data_dir, database, _without_pool, token_file)
 
 
 def _without_pool(books: Books, command: str, body: bytes) -> Any:
-    from pool.cli.opened_books import execute_without_pool  # seconds of imports
+    from pool.cli.without_pool import execute_without_pool  # seconds of imports
 
     return execute_without_pool(books, command, body)
 
@@ -61,6 +67,7 @@ def form_of(as_json: bool = False, as_csv: bool = False) -> Form:
 
 TAKES: Final[dict[Any, tuple[Callable[..., Any], tuple[str, ...]]]] = {
     Books: (books_of, ("config", "data_dir", "database")),
+    SignedBooks: (books_of, ("config", "data_dir", "database", "token_file")),
     ShowForm: (form_of, ("as_json",)),
     ListForm: (form_of, ("as_json", "as_csv")),
 }

@@ -99,24 +99,41 @@ class Authentication:
 
     def caller(self, number: int, address: str) -> Caller:
         """Who that is. Blocks: call it from a worker thread. Raises WrongToken too."""
-        now_s = int(self._wall_clock())
-        with self._books.read() as connection:
-            valid = valid_token(connection, number, now_s)
-        # Metrics have every tenant's business in them, and its user may be a tenant's since.
-        if valid is None or (valid.scope, valid.role) == (Role.METRICS, Role.TENANT):
+        try:
+            return _caller(self._books, number, int(self._wall_clock()), address)
+        except WrongToken:
             self._ended[number] = self._clock()  # of the digests: no more than those
             self._refusals.count(self._clock(), Refused.ENDED, source_of(address), number)
-            raise WrongToken
-        if valid.last_used_at_s is None or now_s - valid.last_used_at_s >= USE_NOTED_S:
-            with self._books.write() as connection:
-                note_use(connection, number, now_s)
-        role = min(Role(valid.scope), Role(valid.role), key=lambda it: it.rank)
-        return Caller(
-            name=valid.user,
-            source=f"token {number} from {address}",
-            role=role,
-            tenant=valid.tenant,
-            user_id=valid.user_id,
-            token=number,
-            expires_at_s=valid.expires_at_s,
-        )
+            raise
+
+
+def caller_of_token(books: Books, token: str, now_s: int, where: str) -> Caller:
+    """Who shows a token on the pool's host, where no guess is counted: whoever comes that far is known by his
+    account, and asks the books each time. Blocks. Raises WrongToken."""
+    number = number_of(token) if len(token) <= TOKEN_CHARS_MAX else None
+    with books.read() as connection:
+        known = NONE if number is None else digests(connection, now_s).get(number, NONE)
+    if number is None or not hmac.compare_digest(digest_of(token), known):
+        raise WrongToken
+    return _caller(books, number, now_s, where)
+
+
+def _caller(books: Books, number: int, now_s: int, where: str) -> Caller:
+    with books.read() as connection:
+        valid = valid_token(connection, number, now_s)
+    # Metrics have every tenant's business in them, and its user may be a tenant's since.
+    if valid is None or (valid.scope, valid.role) == (Role.METRICS, Role.TENANT):
+        raise WrongToken
+    if valid.last_used_at_s is None or now_s - valid.last_used_at_s >= USE_NOTED_S:
+        with books.write() as connection:
+            note_use(connection, number, now_s)
+    role = min(Role(valid.scope), Role(valid.role), key=lambda it: it.rank)
+    return Caller(
+        name=valid.user,
+        source=f"token {number} from {where}",
+        role=role,
+        tenant=valid.tenant,
+        user_id=valid.user_id,
+        token=number,
+        expires_at_s=valid.expires_at_s,
+    )

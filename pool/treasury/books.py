@@ -1,5 +1,7 @@
 """The books as the payout commands use them: one function, one transaction, in a worker thread.
 
+One person's: `also` are other names in them that may be his.
+
 Invariant: a write is committed when it returns; whatever it answers is lost when the process dies after
 that, so everything that is written can be found again.
 
@@ -7,24 +9,35 @@ Must not know: what is written.
 """
 
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from contextlib import AbstractContextManager
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import trio
 from sqlalchemy import Connection
 
 from payouts.batches.rows import Act, act_of_person
-from pool.books.store import Store
 
 _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
 
 
+class Transactions(Protocol):
+    """As pool.books.store.Store."""
+
+    def read(self) -> AbstractContextManager[Connection]: ...
+
+    def write(self) -> AbstractContextManager[Connection]: ...
+
+
 class PayoutBooks:
     """A store, and the clock that its rows are dated by."""
 
-    def __init__(self, store: Store, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Transactions, clock: Callable[[], int], also: frozenset[str] = frozenset()
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._also = also
 
     def now_s(self) -> int:
         """Unix seconds."""
@@ -32,7 +45,7 @@ class PayoutBooks:
 
     def act(self, by: str) -> Act:
         """That a person does something now."""
-        return act_of_person(by, self._clock())
+        return act_of_person(by, self._clock(), self._also)
 
     async def read(
         self,

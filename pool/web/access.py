@@ -25,7 +25,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from pool.admin.handler import wrong_token
+from pool.admin.handler import AUTHORIZATION, bearer, wrong_token
 from pool.books.store import DATABASE_ERRORS, words_of
 from pool.http_server import OURS, failure, in_words
 from pool.people.authentication import Authentication, WrongToken
@@ -35,7 +35,6 @@ from pool.web.callers import Callers
 from pool.web.headers import Careful
 from stratum.miners.listening.listeners import is_this_host
 
-AUTHORIZATION: Final = "authorization"
 COOKIE: Final = "angara_session"
 OUR_PAGE: Final = "x-angara"
 PROXY_HEADERS: Final = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
@@ -137,10 +136,7 @@ def recognised(request: Request, authentication: Authentication, sessions: Sessi
         number = sessions.token_of(request.cookies[COOKIE])
         authentication.check_ended(request.state.caller.address, number)
         return number
-    headers = request.headers.getlist(AUTHORIZATION)
-    scheme, _, token = headers[0].partition(" ") if len(headers) == 1 else ("", "", "")
-    shown = token.strip() if scheme.lower() == "bearer" else ""
-    return authentication.recognised(request.state.caller.address, shown)
+    return authentication.recognised(request.state.caller.address, bearer(request))
 
 
 async def _who(

@@ -22,13 +22,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pool.admin.handler import wrong_token
+from pool.admin.handler import AUTHORIZATION, wrong_token
 from pool.books.store import DATABASE_ERRORS, words_of
 from pool.http_server import body_of, failure, json_response
 from pool.people.authentication import Authentication, WrongToken
 from pool.people.roles import Caller, NotPermitted, Role
 from pool.people.sessions import LIFE_S, Sessions
-from pool.web.access import AUTHORIZATION, COOKIE, Access, WebRoute, asked_by_our_page, recognised
+from pool.web.access import COOKIE, Access, WebRoute, asked_by_our_page, recognised
 
 log = structlog.get_logger()
 

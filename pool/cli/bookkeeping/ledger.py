@@ -6,8 +6,7 @@ import typer
 
 from pool.cli.books import Books
 from pool.cli.mistakes import EXIT_WRONG
-from pool.cli.operator import person
-from pool.cli.options import AsOption, ShowForm, with_options
+from pool.cli.options import ShowForm, SignedBooks, with_options
 from pool.cli.output import Column, Form, print_json, say, show
 from pool.cli.progress import progress
 from pool.reports.figures import amount
@@ -67,14 +66,13 @@ def ledger_verify(books: Books, form: ShowForm) -> None:
 @app.command("reverse")
 @with_options
 def ledger_reverse(
-    books: Books,
+    books: SignedBooks,
     form: ShowForm,
     seq: Annotated[int, typer.Argument(min=1, metavar="TX", help="Number of the transaction.")],
     why: Annotated[str | None, typer.Option(help="Propose it: the reason, for the books.")] = None,
     confirm: Annotated[
         int | None, typer.Option(min=1, help="Confirm somebody else's proposal of this number.")
     ] = None,
-    by: AsOption = None,
 ) -> None:
     """Take a transaction back by booking its opposite: one person proposes it, another confirms it.
 
@@ -85,8 +83,8 @@ def ledger_reverse(
     from pool.cli.bookkeeping import reversals
 
     if why is not None:
-        reversals.propose(books, seq, why, person(by), form)
+        reversals.propose(books, seq, why, form)
     elif confirm is not None:
-        reversals.confirm(books, seq, confirm, person(by), form)
+        reversals.confirm(books, seq, confirm, form)
     else:
         reversals.show_reversible(books, seq, form)

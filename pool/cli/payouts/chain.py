@@ -11,8 +11,7 @@ import typer
 
 from pool.cli.books import Books
 from pool.cli.mistakes import EXIT_WRONG
-from pool.cli.operator import person
-from pool.cli.options import AsOption, ShowForm, with_options
+from pool.cli.options import ShowForm, SignedBooks, with_options
 from pool.cli.output import Form, iso_time, print_json, say, tell
 from pool.cli.payouts.batches import BatchArgument
 
@@ -32,10 +31,10 @@ def follow(
     line."""
     import trio
 
-    from pool.cli.payouts.opened_paymaster import on_paymaster
+    from pool.cli.opened_paymaster import on_paymaster
     from pool.treasury.paymaster import Paymaster
 
-    async def follow_until_final(paymaster: Paymaster) -> None:
+    async def follow_until_final(paymaster: Paymaster, _: str) -> None:
         while True:
             survey = await paymaster.follower.survey()
             for batch_id, words in survey.news:
@@ -55,7 +54,7 @@ def follow(
 @app.command("reconcile")
 @with_options
 def reconcile(
-    books: Books,
+    books: SignedBooks,
     form: ShowForm,
     accept: Annotated[
         list[str] | None,
@@ -64,12 +63,11 @@ def reconcile(
             "Somebody else has to say so too."
         ),
     ] = None,
-    by: AsOption = None,
 ) -> None:
     """Make the books agree with the chain, after a backup was restored or coins were moved."""
-    from pool.cli.payouts.opened_paymaster import on_paymaster
+    from pool.cli.opened_paymaster import on_paymaster
 
-    done, open_questions = on_paymaster(books, lambda it: it.reconciler.run(person(by), accept or ()))
+    done, open_questions = on_paymaster(books, lambda it, by: it.reconciler.run(by, accept or ()))
     if form is Form.JSON:
         print_json({"done": done, "open_questions": open_questions})
     else:
@@ -83,25 +81,36 @@ def reconcile(
         say("the books agree with the chain")
 
 
+@app.command("accept")
+@with_options
+def accept(
+    books: SignedBooks,
+    form: ShowForm,
+    txid: Annotated[str, typer.Argument(help="A transaction that somebody else accepted by `reconcile`.")],
+) -> None:
+    """Say, as the second person, that you know whom a transaction pays; `reconcile` books it then."""
+    said = books.ask("payout.accept", txid=txid)
+    words = f"{txid} is accepted by two persons. Next: `angara payout reconcile` books it"
+    tell(words, said, form)
+
+
 @app.command("disown")
 @with_options
-def disown(books: Books, form: ShowForm, batch_id: BatchArgument, by: AsOption = None) -> None:
+def disown(books: SignedBooks, form: ShowForm, batch_id: BatchArgument) -> None:
     """Say that a batch was never paid by the transaction in its place: that spends no coin of the wallet.
 
     It takes two persons; where the wallet was another one at that time, it is no mistake. What `reconcile`
     booked in earlier versions may be one.
     """
-    from pool.cli.payouts.opened_paymaster import on_paymaster
-    from pool.cli.payouts.tables import batch_row, btc_and_sat
+    from pool.cli.payouts.tables import payable_again
 
-    says_so = person(by)
-    batch = on_paymaster(books, lambda it: it.disown(batch_id, says_so))
-    if batch is None:
-        words = f"{says_so} says so. Next: somebody else runs `angara payout disown {batch_id}`"
-        tell(words, {"batch": batch_id, "proposed_by": says_so}, form)
+    batch = books.ask("payout.disown", batch=batch_id)
+    if "proposed_by" in batch:
+        by = batch["proposed_by"]
+        words = f"{by} says so. Next: somebody else runs `angara payout disown {batch_id}`"
+        tell(words, {"batch": batch_id, "proposed_by": by}, form)
     else:
-        words = f"batch {batch_id} is {batch.state}: {btc_and_sat(batch.total_sat)} are payable again"
-        tell(words, batch_row(batch), form)
+        tell(payable_again(batch), batch, form)
 
 
 def _tell_news(words: str, row: dict[str, Any], form: Form, *, err: bool = False) -> None:

@@ -7,6 +7,7 @@
     broadcast, bump           send it, pay more
     follow                    look after what is sent
     reconcile                 after a backup was restored, or coins were moved
+    accept, proposals         a second person's word for what was found then, and what waits for one
     disown                    what was booked as a payout, and spends no coin of ours
 
 A command that was cut off is given again. Mistakes are answered in words and exit code 2; what needs

@@ -3,11 +3,9 @@
 Must not know: who asks, and what may be done with a batch.
 """
 
-from typing import Any, Final
+from typing import Final
 
-from payouts.batches.batch import UNDER_WAY, Attempt, Batch, State
-from payouts.batches.plan import Plan
-from pool.cli.output import Column, Form, print_json, say, show
+from pool.cli.output import Column, Form, Row, print_json, say, show
 from pool.reports.figures import amount, btc, grouped
 
 BTC: Final = Column("BTC", "amount_sat", btc, right=True)
@@ -28,6 +26,7 @@ BATCHES: Final = (
     Column("fee sat", "fee_sat", grouped, right=True),
     Column("txid", "txid"),
 )
+ANCHORED: Final = ("psbt", "signed", "broadcast")  # states in which an input is there that it must spend
 
 
 def btc_and_sat(sat: int) -> str:
@@ -35,109 +34,40 @@ def btc_and_sat(sat: int) -> str:
     return f"{btc(sat)} BTC ({amount(sat)})"
 
 
-def show_plan(planned: Plan, form: Form) -> None:
-    payees = [
-        {"tenant": it.tenant, "address": it.address, "amount_sat": it.amount_sat} for it in planned.items
-    ]
-    held_back = [
-        {
-            "tenant": it.tenant,
-            "balance_sat": it.balance_sat,
-            "why": ": ".join(filter(None, (it.reason, it.detail))),
-        }
-        for it in planned.held_back
-    ]
+def payable_again(batch: Row) -> str:
+    """What became of a batch that is paid no more."""
+    return f"batch {batch['batch']} is {batch['state']}: {btc_and_sat(batch['total_sat'])} are payable again"
+
+
+def show_plan(planned: Row, form: Form) -> None:
     if form is Form.JSON:
-        print_json({"payees": payees, "total_sat": planned.total_sat, "held_back": held_back})
+        print_json(planned)
         return
-    show(payees, PLANNED)
-    say(f"{len(payees)} payees, {btc_and_sat(planned.total_sat)}")
-    if held_back:
-        show(held_back, HELD_BACK)
+    show(planned["payees"], PLANNED)
+    say(f"{len(planned['payees'])} payees, {btc_and_sat(planned['total_sat'])}")
+    if planned["held_back"]:
+        show(planned["held_back"], HELD_BACK)
 
 
-def show_batches(batches: tuple[Batch, ...], form: Form) -> None:
-    show([_in_a_line(it) for it in batches], BATCHES, form)
+def show_batches(batches: list[Row], form: Form) -> None:
+    show(batches, BATCHES, form)
 
 
-def show_batch(batch: Batch, form: Form) -> None:
-    outputs = _outputs(batch)
+def show_batch(batch: Row, form: Form) -> None:
     if form is Form.JSON:
-        print_json(batch_row(batch))
+        print_json(batch)
         return
-    say(f"batch {batch.id} is {batch.state}, drafted by {batch.created_by}")
-    say(f"digest {batch.digest}")
-    show(outputs, OUTPUTS)
-    say(f"{len(outputs)} payees, {btc_and_sat(batch.total_sat)}")
-    for approval in batch.approvals:
-        say(f"approved by {approval.approved_by}, fee cap {btc_and_sat(approval.fee_cap_sat)}")
-    for it in batch.attempts:
-        where = f", in block {it.block_hash} at height {it.block_height}" if it.block_hash else ""
-        say(f"attempt {it.attempt} is {it.state}: txid {it.txid}, fee {btc_and_sat(it.fee_sat)}{where}")
-        if it.quarantine_reason:
-            say(f"  {it.quarantine_reason}")
-    if batch.state in UNDER_WAY and batch.state is not State.CONFIRMED and batch.attempts:
-        anchor = batch.attempts[0].anchor
-        say(f"anchor {anchor.txid}:{anchor.vout}")
-
-
-def batch_row(batch: Batch) -> dict[str, Any]:
-    """All of a batch, without what a signer needs."""
-    return {
-        "batch": batch.id,
-        "state": batch.state.value,
-        "digest": batch.digest,
-        "created_by": batch.created_by,
-        "created_at_s": batch.created_at_s,
-        "total_sat": batch.total_sat,
-        "outputs": _outputs(batch),
-        "approvals": [
-            {
-                "approved_by": it.approved_by,
-                "approved_at_s": it.approved_at_s,
-                "digest": it.digest,
-                "fee_cap_sat": it.fee_cap_sat,
-            }
-            for it in batch.approvals
-        ],
-        "attempts": [attempt_row(it) for it in batch.attempts],
-    }
-
-
-def attempt_row(it: Attempt) -> dict[str, Any]:
-    return {
-        "attempt": it.attempt,
-        "state": it.state.value,
-        "txid": it.txid,
-        "fee_sat": it.fee_sat,
-        "anchor": f"{it.anchor.txid}:{it.anchor.vout}",
-        "quarantine_reason": it.quarantine_reason,
-        "block_hash": it.block_hash,
-        "block_height": it.block_height,
-    }
-
-
-def _outputs(batch: Batch) -> list[dict[str, Any]]:
-    return [
-        {
-            "position": it.position,
-            "tenant": it.tenant,
-            "address": it.address,
-            "amount_sat": it.amount_sat,
-        }
-        for it in batch.items
-    ]
-
-
-def _in_a_line(batch: Batch) -> dict[str, Any]:
-    """A batch with the transaction that is in the chain, or the newest."""
-    newest = batch.attempts[-1] if batch.attempts else None
-    sent = next((it for it in reversed(batch.attempts) if it.block_hash), newest)
-    return {
-        "batch": batch.id,
-        "state": batch.state.value,
-        "payees": len(batch.items),
-        "amount_sat": batch.total_sat,
-        "fee_sat": sent and sent.fee_sat,
-        "txid": sent and sent.txid,
-    }
+    say(f"batch {batch['batch']} is {batch['state']}, drafted by {batch['created_by']}")
+    say(f"digest {batch['digest']}")
+    show(batch["outputs"], OUTPUTS)
+    say(f"{len(batch['outputs'])} payees, {btc_and_sat(batch['total_sat'])}")
+    for approval in batch["approvals"]:
+        say(f"approved by {approval['approved_by']}, fee cap {btc_and_sat(approval['fee_cap_sat'])}")
+    for it in batch["attempts"]:
+        where = f", in block {it['block_hash']} at height {it['block_height']}" if it["block_hash"] else ""
+        fee = btc_and_sat(it["fee_sat"])
+        say(f"attempt {it['attempt']} is {it['state']}: txid {it['txid']}, fee {fee}{where}")
+        if it["quarantine_reason"]:
+            say(f"  {it['quarantine_reason']}")
+    if batch["state"] in ANCHORED and batch["attempts"]:
+        say(f"anchor {batch['attempts'][0]['anchor']}")

@@ -11,9 +11,7 @@ from typing import Annotated
 
 import typer
 
-from pool.cli.books import Books
-from pool.cli.operator import person
-from pool.cli.options import AsOption, ShowForm, with_options
+from pool.cli.options import ShowForm, SignedBooks, with_options
 from pool.cli.output import Form, print_json, say, tell
 from pool.cli.payouts.batches import BatchArgument
 from pool.cli.whole_file import write_whole
@@ -28,18 +26,17 @@ RateOption = Annotated[
 @app.command("export")
 @with_options
 def export(
-    books: Books,
+    books: SignedBooks,
     form: ShowForm,
     batch_id: BatchArgument,
     out: Annotated[Path | None, typer.Option(help="File for the PSBT; standard output without.")] = None,
     fee_rate: RateOption = None,
-    by: AsOption = None,
 ) -> None:
     """Write the PSBT for the signer (base64). From now on only the chain can end the batch."""
-    from pool.cli.payouts.opened_paymaster import on_paymaster
+    from pool.cli.opened_paymaster import on_paymaster
     from pool.cli.payouts.tables import btc_and_sat
 
-    found = on_paymaster(books, lambda it: it.export(batch_id, person(by), fee_rate))
+    found = on_paymaster(books, lambda it, by: it.export(batch_id, by, fee_rate))
     text = base64.b64encode(found.psbt).decode()
     if out is not None:
         write_whole(out, f"{text}\n".encode())
@@ -57,19 +54,18 @@ def export(
 @app.command("import")
 @with_options
 def import_signed(
-    books: Books,
+    books: SignedBooks,
     form: ShowForm,
     batch_id: BatchArgument,
     file: Annotated[Path, typer.Argument(help="The signed PSBT or transaction: binary, base64 or hex.")],
-    by: AsOption = None,
 ) -> None:
     """Take back what was signed. Whatever is not exactly what was exported is quarantined."""
     from payouts.batches.psbt import TEXT_BYTES_MAX
-    from pool.cli.payouts.opened_paymaster import on_paymaster
+    from pool.cli.opened_paymaster import on_paymaster
 
     with file.open("rb") as source:
         data = source.read(TEXT_BYTES_MAX + 1)
-    found = on_paymaster(books, lambda it: it.receive(batch_id, data, person(by)))
+    found = on_paymaster(books, lambda it, by: it.receive(batch_id, data, by))
     news = "is signed" if found.fresh else "was signed before, nothing is changed"
     if found.replaced:
         news = "is signed anew: no node would ever have taken the signatures of before"
@@ -81,12 +77,12 @@ def import_signed(
 
 @app.command("broadcast")
 @with_options
-def broadcast(books: Books, form: ShowForm, batch_id: BatchArgument, by: AsOption = None) -> None:
+def broadcast(books: SignedBooks, form: ShowForm, batch_id: BatchArgument) -> None:
     """Send the signed transaction to every node; again, as often as is wanted."""
-    from pool.cli.payouts.opened_paymaster import on_paymaster
+    from pool.cli.opened_paymaster import on_paymaster
     from pool.treasury.chain_node import Answer
 
-    answers = on_paymaster(books, lambda it: it.broadcast(batch_id, person(by)))
+    answers = on_paymaster(books, lambda it, by: it.broadcast(batch_id, by))
     if form is Form.JSON:
         print_json([{"node": it.node, "answer": it.answer.value, "words": it.words} for it in answers])
     else:
@@ -107,15 +103,16 @@ def broadcast(books: Books, form: ShowForm, batch_id: BatchArgument, by: AsOptio
 
 @app.command("bump")
 @with_options
-def bump(
-    books: Books, form: ShowForm, batch_id: BatchArgument, fee_rate: RateOption = None, by: AsOption = None
-) -> None:
+def bump(books: SignedBooks, form: ShowForm, batch_id: BatchArgument, fee_rate: RateOption = None) -> None:
     """Make a transaction that replaces the last one and pays more; then export, import, broadcast it."""
-    from pool.cli.payouts.opened_paymaster import on_paymaster
-    from pool.cli.payouts.tables import attempt_row, btc_and_sat
+    import msgspec
 
-    made = on_paymaster(books, lambda it: it.bump(batch_id, person(by), fee_rate))
+    from pool.admin.batches import attempt_row
+    from pool.cli.opened_paymaster import on_paymaster
+    from pool.cli.payouts.tables import btc_and_sat
+
+    made = on_paymaster(books, lambda it, by: it.bump(batch_id, by, fee_rate))
     words = f"batch {batch_id}, attempt {made.attempt}: txid {made.txid}, fee {btc_and_sat(made.fee_sat)}"
-    tell(words, {"batch": batch_id} | attempt_row(made), form)
+    tell(words, {"batch": batch_id} | msgspec.structs.asdict(attempt_row(made)), form)
     if form is Form.TEXT:
         say(f"Next: `angara payout export {batch_id}`")

@@ -19,6 +19,10 @@ import trio
 from sqlalchemy import insert, inspect, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
+from payouts.batches.plan import plan
+from payouts.batches.proposals import ProposalKind, propose
+from payouts.batches.rows import Act
+from payouts.batches.steps import approve, draft
 from payouts.schemas.money import workers
 from pool.admin.commands import COMMANDS, Change, Question, execute
 from pool.admin.desk import Desk
@@ -28,13 +32,19 @@ from pool.books.changes.changes import CHANGES_MAX, ChangeRow, newest_changes, n
 from pool.books.changes.schema import changes
 from pool.books.store import Store
 from pool.data_dir import admin_socket, database_url, held
+from pool.fleet.rows import RegistryError
 from pool.people.roles import host_account
+from pool.treasury.reconciler import SAID
+from tests.fakes.treasuries import agreeing
 from tests.fixtures.databases import Crash, crash_before, store_in
 from tests.judges.answers import as_published
 from tests.stages.command_line import PASSWORD, angara, ask_books
+from tests.stages.payouts import NOW_S, add_tenant, credit, script_of, set_address
 
 FAR_S = 3_786_912_000  # 2090
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
+TXID: Final = "ab" * 32
+DIGEST: Final = "80627e0f079cc7cf0509378039ff7972f5eb03f62b4a1788c70d11e5f3feaaae"  # of batch 1
 Rows = dict[str, list[tuple[Any, ...]]]
 
 
@@ -78,6 +88,11 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "message.list": {},
     "message.test": {},
     "change.list": {},
+    "payout.preview": {},
+    "payout.list": {},
+    "payout.show": {"batch": 1},
+    "proposal.list": {},
+    "reversal.show": {"transaction": 1},
     "lease.show": {},
 }
 # Of each change: its parameters, what it is about, and some of what was and of what it became.
@@ -140,11 +155,34 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
         {"reason": "fans"},
     ),
     "order.end": ({"name": "blue"}, "blue", {"ended_by": None}, {"ended_by": "ann"}),
+    "payout.create": ({}, "payout/new", {"batch": 1}, {"batch": 2}),
+    "payout.approve": (
+        {"batch": 1, "digest": DIGEST, "fee_cap_sat": 9_000},
+        "payout/1",
+        {"fee_cap_sat": 5_000, "approved_by": "otto"},
+        {"fee_cap_sat": 9_000, "approved_by": "ann"},
+    ),
+    "payout.cancel": ({"batch": 1}, "payout/1", {"state": "approved"}, {"state": "failed"}),
+    "payout.accept": ({"txid": TXID}, TXID, {"accepted_by": None}, {"accepted_by": ["vera", "ann"]}),
+    "reversal.propose": (
+        {"transaction": 1, "why": "counted twice"},
+        "transaction/1",
+        {"proposals": [1]},
+        {"proposals": [1, 3]},
+    ),
+    "reversal.confirm": (
+        {"transaction": 1, "proposal": 1},
+        "transaction/1",
+        {"proposals": [1], "reversed_by": None},
+        {"proposals": []},
+    ),
 }
 
 
 # Those of a running pool alone, see test_traces.
 OF_A_POOL: Final = {"trace.start", "trace.show", "drain.begin", "drain.end", "drain.show", "firmware.list"}
+# It takes a payment that a chain has, see tests/payouts/batches/test_found.py.
+OF_A_CHAIN: Final = {"payout.disown"}
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +192,16 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     with closing(store_in(home)) as store:
         for name, params in (*HOUSE, ("order.add", ORDER)):
             give(store, name, params, "olga")
+        vera, otto = Act("vera", NOW_S), Act("otto", NOW_S)
+        with store.write() as connection:
+            paid = add_tenant(connection, "paid")
+            set_address(connection, paid, ADDRESS)
+            credit(connection, paid, 700_000, "first")
+            draft(connection, plan(connection, NOW_S, script_of, 1_000), vera)
+            approve(connection, 1, DIGEST, 5_000, otto)
+            credit(connection, paid, 700_000, "second")
+            propose(connection, ProposalKind.REVERSAL, "1", "it is not acme's", vera)
+            propose(connection, ProposalKind.NO_PAYOUT, TXID, SAID, vera)
         machine = {"id": 1, "tenant_id": 1, "container_id": 1, "unit": "u1"}
         with store.write() as connection:
             connection.execute(insert(workers).values(**machine, first_seen_at_s=0, last_seen_at_s=0))
@@ -169,7 +217,8 @@ def store(tmp_path: Path, house: bytes) -> Iterator[Store]:
 
 def give(store: Store, name: str, params: dict[str, Any], by: str) -> Any:
     """As its document says, or red."""
-    told = execute(Desk(store, "regtest"), name, msgspec.json.encode(params), host_account(by, ALONE))
+    desk = Desk(store, "regtest", None, agreeing())
+    told = execute(desk, name, msgspec.json.encode(params), host_account(by, ALONE))
     return as_published(name, told)
 
 
@@ -192,7 +241,8 @@ def has(state: dict[str, Any] | None, wanted: dict[str, Any] | None) -> bool:
 
 def test_every_command_is_a_question_or_a_change_and_has_an_example_here() -> None:
     assert {name for name, it in COMMANDS.items() if isinstance(it, Question)} - OF_A_POOL == set(QUESTIONS)
-    assert {name for name, it in COMMANDS.items() if isinstance(it, Change)} - OF_A_POOL == set(CHANGES)
+    changing = {name for name, it in COMMANDS.items() if isinstance(it, Change)}
+    assert changing - OF_A_POOL - OF_A_CHAIN == set(CHANGES)
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -223,13 +273,20 @@ def test_a_change_leaves_one_record_of_who_made_it(store: Store, name: str) -> N
 def test_a_change_that_is_refused_leaves_no_record(store: Store, name: str) -> None:
     params, *_ = CHANGES[name]
     before = all_rows(store)
+    if name.startswith(("payout.", "reversal.")):  # who does it is looked at before
+        with pytest.raises(RegistryError, match="not a person's name"):
+            give(store, name, params, "")
+        assert all_rows(store) == before
+        return
     for nobody in ("", None):
         with pytest.raises((DatabaseError, IntegrityError)):
             give(store, name, params, nobody)  # type: ignore[arg-type]
     assert all_rows(store) == before
 
 
-@pytest.mark.parametrize("name", ["tenant.set-status", "upstream.remove"])
+@pytest.mark.parametrize(
+    "name", ["tenant.set-status", "upstream.remove", "payout.create", "reversal.confirm"]
+)
 def test_a_change_and_its_record_are_there_together_or_not_at_all(store: Store, name: str) -> None:
     params, *_ = CHANGES[name]
     before, steps = all_rows(store), 0
@@ -289,7 +346,8 @@ def test_changes_are_in_the_order_of_time_and_come_a_page_at_a_time(store: Store
 async def through_the_socket(data_dir: Path, store: Store, name: str, params: Any, by: str) -> Any:
     with held(data_dir):
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve_admin, Desk(store, "regtest"), admin_socket(data_dir))
+            desk = Desk(store, "regtest", None, agreeing())
+            await nursery.start(serve_admin, desk, admin_socket(data_dir))
             try:
                 url = database_url(data_dir)
                 return await trio.to_thread.run_sync(ask_books, data_dir, url, None, name, params, by)
@@ -297,7 +355,7 @@ async def through_the_socket(data_dir: Path, store: Store, name: str, params: An
                 nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("name", [it for it in COMMANDS if it not in OF_A_POOL])
+@pytest.mark.parametrize("name", [it for it in COMMANDS if it not in OF_A_POOL | OF_A_CHAIN])
 async def test_through_the_socket_the_name_is_the_kernels_whatever_who_asks_says(
     tmp_path: Path, store: Store, name: str
 ) -> None:

@@ -101,7 +101,7 @@ async def running(data_dir: Path) -> AsyncIterator[RunningPool]:
         live = Live(pool.registry, hashrates, lambda view: pool.changed.append(view.name))
         async with trio.open_nursery() as nursery:
             pool.store = store
-            desk = DeskOfThisPool(store, "regtest", live, pool)
+            desk = DeskOfThisPool(store, "regtest", live, pool=pool)
             await nursery.start(serve_admin, desk, admin_socket(data_dir))
             yield pool
             nursery.cancel_scope.cancel()

@@ -10,6 +10,10 @@ import msgspec
 import pytest
 from sqlalchemy import insert
 
+from payouts.batches.plan import plan
+from payouts.batches.proposals import ProposalKind, propose
+from payouts.batches.rows import Act
+from payouts.batches.steps import cancel, draft
 from payouts.schemas.money import workers
 from pool.admin.commands import COMMANDS, Answer, Question, answer_to
 from pool.admin.desk import Desk
@@ -20,6 +24,7 @@ from pool.fleet.rows import RegistryError
 from pool.people.roles import Caller, Role, host_account
 from tests.fixtures.databases import store_in
 from tests.stages.command_line import PASSWORD
+from tests.stages.payouts import NOW_S, PAYEES, add_tenant, credit, script_of, set_address
 
 OLGA = host_account("olga", "test")
 ENDPOINT = {"host": "a.example", "port": 3333, "user": "acme", "password": PASSWORD}
@@ -47,7 +52,10 @@ MAKES: dict[str, tuple[str, Any]] = {
     "user.list": ("user.add", lambda it: {"name": f"user {it}", "role": "viewer"}),
     "token.list": ("token.create", lambda it: {"user": f"user {it}", "label": "t"}),
 }
-KNOWN_BY = {"container.list": "tenant", "order.list": "id", "token.list": "id", "worker.list": "id"}
+KNOWN_BY = {"container.list": "tenant", "order.list": "id", "token.list": "id", "worker.list": "id"} | {
+    "payout.list": "batch",
+    "proposal.list": "id",
+}
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +71,12 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         ]
         with store.write() as connection:
             connection.execute(insert(workers), [row | {"last_seen_at_s": 0} for row in rows])
+            paid, ann = add_tenant(connection, "paid"), Act("ann", NOW_S)
+            set_address(connection, paid, PAYEES[0][1])
+            credit(connection, paid, 20_000, "work")
+            for name in NAMES:
+                cancel(connection, draft(connection, plan(connection, NOW_S, script_of, 1_000), ann), ann)
+                propose(connection, ProposalKind.REVERSAL, "1", name, ann)
     return (home / "angara.db").read_bytes()
 
 

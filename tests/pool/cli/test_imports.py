@@ -115,7 +115,7 @@ async def test_settings_cost_a_running_pools_command_nothing_either(running: Pat
 
 def test_the_count_would_see_what_is_heavy() -> None:
     """Or the bound would be of nothing."""
-    code = "import sys, pool.cli.payouts.opened_paymaster; print(len(sys.modules), *sys.modules)"
+    code = "import sys, pool.cli.opened_paymaster; print(len(sys.modules), *sys.modules)"
     count, *names = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

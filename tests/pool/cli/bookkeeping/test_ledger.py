@@ -1,5 +1,7 @@
 """`angara ledger verify` and `angara ledger reverse` as an operator types them."""
 
+import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from pool.cli.main import app
 from pool.fleet.rows import TenantTerms, add_tenant
 from tests.fixtures.databases import disarm, store_in
 from tests.stages.payouts import credit
+from tests.stages.people import log_in
 
 
 @pytest.fixture
@@ -43,28 +46,32 @@ def test_a_touched_ledger_is_told_with_its_first_wrong_row(data_dir: Path) -> No
 
 
 def test_a_reversal_is_proposed_by_one_and_confirmed_by_another(data_dir: Path) -> None:
+    with closing(store_in(data_dir)) as store:
+        ann, bob = (log_in(store, data_dir, name) for name in ("ann", "bob"))
+
     def ran(*args: str) -> tuple[int, str, str]:
         result = CliRunner().invoke(app, ["ledger", "reverse", *args, "--data-dir", str(data_dir)])
         return result.exit_code, result.stdout, result.stderr
 
     why = "the wrong tenant was credited"
-    code, said, _ = ran("1", "--why", why, "--as", "ann")
+    code, said, _ = ran("1", "--why", why, *ann)
     assert (code, "somebody else runs `angara ledger reverse 1 --confirm 1`" in said) == (0, True)
     code, said, _ = ran("1")
     assert code == 0
     for words in ("transaction 1, settlement", "1,000 sat from pool.pps_expense", "by ann", why):
         assert words in said
     for args, words in (
-        (("1", "--confirm", "1", "--as", "A N N"), "somebody else has to"),
-        (("1", "--confirm", "1", "--as", "chain"), "not a person's name"),
-        (("1", "--confirm", "7", "--as", "bob"), "there is no proposal 7"),
+        (("1", "--confirm", "1", *ann), "somebody else has to"),
+        (("1", "--confirm", "7", *bob), "there is no proposal 7"),
         (("7",), "there is no transaction 7"),
-        (("1", "--why", "", "--as", "bob"), "a reason is"),
+        (("1", "--why", "", *bob), "a reason is"),
     ):
         code, _, said = ran(*args)
         assert (code, words in said, "Traceback" in said) == (2, True, False)
-    assert ran("1", "--confirm", "1", "--as", "bob")[:2] == (0, "transaction 2 reverses transaction 1\n")
+    proposed = CliRunner().invoke(app, ["payout", "proposals", "--json", "--data-dir", str(data_dir)])
+    assert [(it["kind"], it["proposed_by"]) for it in json.loads(proposed.stdout)] == [("reversal", "ann")]
+    assert ran("1", "--confirm", "1", *bob)[:2] == (0, "transaction 2 reverses transaction 1\n")
     assert "transaction 2 reversed it already" in ran("1")[1]
-    assert ran("1", "--why", "again", "--as", "ann")[0] == 2
+    assert ran("1", "--why", "again", *ann)[0] == 2
     verified = CliRunner().invoke(app, ["ledger", "verify", "--data-dir", str(data_dir)])
     assert (verified.exit_code, verified.output.startswith("ok: 2 transactions")) == (0, True)

@@ -36,6 +36,7 @@ from tests.stages.payouts import (
     set_address,
     world_of,
 )
+from tests.stages.people import log_in
 
 TOTAL_SAT = sum(PAID_SAT.values())
 CAP_SAT = 20_000
@@ -100,6 +101,7 @@ class Office:
         self.home = home
         self.world = world
         self.node = node
+        self.ann, self.bob = (log_in(world.store, home, name) for name in (CREATOR, APPROVER))
 
     async def run(self, *args: str) -> Result:
         """A command, in this process: exit code, output and errors."""
@@ -140,14 +142,14 @@ class Office:
     async def sign(self, batch: str = "1") -> Path:
         """What the signer makes of the exported file."""
         file = self.home / "given.psbt"
-        await self.good("export", batch, "--out", str(file), "--as", CREATOR)
+        await self.good("export", batch, "--out", str(file), *self.ann)
         back = self.home / "signed.psbt"
         back.write_bytes(self.world.signer.sign(base64.b64decode(file.read_text())))
         return back
 
     async def approve(self) -> None:
         digest = self.world.batch().digest
-        await self.good("approve", "1", "--digest", digest, "--fee-cap-sat", str(CAP_SAT), "--as", APPROVER)
+        await self.good("approve", "1", "--digest", digest, "--fee-cap-sat", str(CAP_SAT), *self.bob)
 
 
 @asynccontextmanager
@@ -178,7 +180,7 @@ async def test_a_batch_from_the_preview_to_the_last_confirmation(regtest: Regtes
         assert "acme" in said
         assert "0.00700001" in said
         assert f"3 payees, 0.02800006 BTC ({TOTAL_SAT:,} sat)" in said
-        said = await it.good("create", "--as", CREATOR)
+        said = await it.good("create", *it.ann)
         digest = it.world.batch().digest
         assert f"digest {digest}" in said
         assert "0 payees" in await it.good("preview")
@@ -187,17 +189,17 @@ async def test_a_batch_from_the_preview_to_the_last_confirmation(regtest: Regtes
         assert stat.S_IMODE((tmp_path / "given.psbt").stat().st_mode) == 0o600
         first = it.world.batch().attempts[0]
         txid = first.txid
-        exported = json.loads(await it.good("export", "1", "--json", "--as", CREATOR))
+        exported = json.loads(await it.good("export", "1", "--json", *it.ann))
         assert f"{exported.pop('psbt')}\n" == (tmp_path / "given.psbt").read_text()
         assert exported == {"batch": 1, "attempt": 1, "txid": txid, "fee_sat": first.fee_sat}
-        assert f"{txid} is signed" in await it.good("import", "1", str(back), "--as", CREATOR)
-        assert "nothing is changed" in await it.good("import", "1", str(back), "--as", CREATOR)
-        assert (await it.good("broadcast", "1", "--as", CREATOR)).endswith("node one: sent\n")
-        said = await it.good("bump", "1", "--fee-rate", "9", "--as", CREATOR)
+        assert f"{txid} is signed" in await it.good("import", "1", str(back), *it.ann)
+        assert "nothing is changed" in await it.good("import", "1", str(back), *it.ann)
+        assert (await it.good("broadcast", "1", *it.ann)).endswith("node one: sent\n")
+        said = await it.good("bump", "1", "--fee-rate", "9", *it.ann)
         second = it.world.batch().attempts[1].txid
         assert f"attempt 2: txid {second}" in said
-        await it.good("import", "1", str(await it.sign()), "--as", CREATOR)
-        await it.good("broadcast", "1", "--as", CREATOR)
+        await it.good("import", "1", str(await it.sign()), *it.ann)
+        await it.good("broadcast", "1", *it.ann)
         assert it.world.pending() == [second]
         await it.world.mine()
         assert f"batch 1 is in the chain: {second}" in await it.good("follow", "--once")
@@ -218,7 +220,7 @@ async def test_a_batch_from_the_preview_to_the_last_confirmation(regtest: Regtes
         said = await it.good("list")
         assert re.search(rf"1 .* final .* 3 .* 0\.02800006 .* {TOTAL_SAT:,} .* {fee_sat:,} .* {second}", said)
         assert it.world.paid_sat() == PAID_SAT
-        assert (await it.good("reconcile", "--as", CREATOR)).endswith("the books agree with the chain\n")
+        assert (await it.good("reconcile", *it.ann)).endswith("the books agree with the chain\n")
 
 
 async def test_what_others_chose_is_text_wherever_payouts_are_shown(regtest: Regtest, tmp_path: Path) -> None:
@@ -233,14 +235,14 @@ async def test_what_others_chose_is_text_wherever_payouts_are_shown(regtest: Reg
         said = await it.good("preview")
         assert "[/x]" in said
         assert "[red]late[/red]" in said
-        assert "[/x]" in await it.good("create", "--as", "[/y]")
+        assert "[/x]" in await it.good("create", *log_in(it.world.store, tmp_path, "[/y]"))
         said = await it.good("show", "1")
         assert "[/x]" in said
         assert "drafted by [/y]" in said
         await it.good("approve", "1", "--digest", it.world.batch().digest, "--fee-cap-sat", str(CAP_SAT))
-        await it.good("import", "1", str(await it.sign()), "--as", CREATOR)
+        await it.good("import", "1", str(await it.sign()), *it.ann)
         it.node.says = "\x1b[2J[/z] all is well"
-        said = await it.good("broadcast", "1", "--as", CREATOR)
+        said = await it.good("broadcast", "1", *it.ann)
         assert r"node one: refused \x1b[2J[/z] all is well" in said
         assert "final" not in await it.good("list")
 
@@ -249,31 +251,30 @@ async def test_a_mistake_is_answered_in_words(regtest: Regtest, tmp_path: Path) 
     async with office(regtest, tmp_path) as it:
         assert "there is no batch 7" in await it.mistake("show", "7")
         assert "there is no batch 7" in await it.mistake("export", "7")
-        await it.good("create", "--as", CREATOR)
-        assert "batch 1 is a draft already" in await it.mistake("create", "--as", CREATOR)
+        await it.good("create", *it.ann)
+        assert "batch 1 is a draft already" in await it.mistake("create", *it.ann)
         digest = it.world.batch().digest
         approve = ("approve", "1", "--fee-cap-sat", "1", "--digest")
-        assert "somebody else" in await it.mistake(*approve, digest, "--as", CREATOR)
-        assert "another digest" in await it.mistake(*approve, "00", "--as", APPROVER)
-        assert "is draft: there is no PSBT" in await it.mistake("export", "1", "--as", CREATOR)
-        await it.good(*approve, digest, "--as", APPROVER)
-        assert "approve a higher cap" in await it.mistake("export", "1", "--as", CREATOR)
-        assert "fee rate is 1 to" in await it.mistake("export", "1", "--as", CREATOR, "--fee-rate", "0")
+        assert "somebody else" in await it.mistake(*approve, digest, *it.ann)
+        assert "another digest" in await it.mistake(*approve, "00", *it.bob)
+        assert "is draft: there is no PSBT" in await it.mistake("export", "1", *it.ann)
+        await it.good(*approve, digest, *it.bob)
+        assert "approve a higher cap" in await it.mistake("export", "1", *it.ann)
+        assert "fee rate is 1 to" in await it.mistake("export", "1", *it.ann, "--fee-rate", "0")
         assert "No such file" in await it.mistake("import", "1", str(tmp_path / "none"))
-        assert "not a person's name" in await it.mistake("cancel", "1", "--as", "")
-        assert "0.02800006 BTC" in await it.good("cancel", "1", "--as", CREATOR)
+        assert "0.02800006 BTC" in await it.good("cancel", "1", *it.ann)
 
 
 async def test_what_is_not_the_payout_is_quarantined(regtest: Regtest, tmp_path: Path) -> None:
     async with office(regtest, tmp_path) as it:
-        await it.good("create", "--as", CREATOR)
+        await it.good("create", *it.ann)
         await it.approve()
         back = await it.sign()
         back.write_bytes(b"junk" * 100)
-        words = await it.mistake("import", "1", str(back), "--as", CREATOR, code=1)
+        words = await it.mistake("import", "1", str(back), *it.ann, code=1)
         assert "quarantined, nothing is sent: it is no transaction and no PSBT" in words
         assert "attempt 1 is quarantined" in await it.good("show", "1")
-        assert "nothing is signed yet" in await it.mistake("broadcast", "1", "--as", CREATOR)
+        assert "nothing is signed yet" in await it.mistake("broadcast", "1", *it.ann)
 
 
 async def test_what_the_settings_have_to_have(regtest: Regtest, tmp_path: Path) -> None:
@@ -323,26 +324,26 @@ async def test_kill_9_in_every_call_that_matters(regtest: Regtest, tmp_path: Pat
     """A process that dies with SIGKILL; the same command again, and each tenant is paid once."""
     async with office(regtest, tmp_path) as it:
         hold = it.node.hold
-        await it.good("create", "--as", CREATOR)
+        await it.good("create", *it.ann)
         await it.approve()
         hold("getrawtransaction", carried_out=True)
-        await it.kill("export", "1", "--as", CREATOR)
+        await it.kill("export", "1", *it.ann)
         assert it.world.batch().attempts == ()
         back = await it.sign()
         hold("testmempoolaccept", carried_out=True)
-        await it.kill("import", "1", str(back), "--as", CREATOR)
+        await it.kill("import", "1", str(back), *it.ann)
         assert it.world.batch().attempts[0].state is AttemptState.GIVEN
-        await it.good("import", "1", str(back), "--as", CREATOR)
+        await it.good("import", "1", str(back), *it.ann)
         hold("sendrawtransaction", carried_out=False)
-        await it.kill("broadcast", "1", "--as", CREATOR)
+        await it.kill("broadcast", "1", *it.ann)
         assert (it.world.batch().state, it.world.pending()) == (State.BROADCAST, [])
         hold("sendrawtransaction", carried_out=True)
         await it.kill("follow", "--once")
         assert len(it.world.pending()) == 1
-        await it.good("bump", "1", "--fee-rate", "9", "--as", CREATOR)
-        await it.good("import", "1", str(await it.sign()), "--as", CREATOR)
+        await it.good("bump", "1", "--fee-rate", "9", *it.ann)
+        await it.good("import", "1", str(await it.sign()), *it.ann)
         hold("sendrawtransaction", carried_out=True)
-        await it.kill("broadcast", "1", "--as", CREATOR)
+        await it.kill("broadcast", "1", *it.ann)
         assert it.world.pending() == [it.world.batch().attempts[1].txid]
         await it.world.mine(6)
         hold("getblockheader", carried_out=True)  # after it is booked as confirmed, before final

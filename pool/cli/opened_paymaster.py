@@ -1,0 +1,83 @@
+"""What paying out takes, of the settings that a command means: where no pool lends it, and for the steps that
+are given on the pool's host.
+
+Must not know: how a batch is told.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import cached_property, partial
+from typing import TypeVar
+
+import trio
+
+from pool.admin.operators import caller_alone
+from pool.admin.payouts import other_names
+from pool.chain.addresses import script_for
+from pool.cli.books import Books
+from pool.cli.opened_books import opened_to_write, settings_of
+from pool.cli.operator import operator
+from pool.config import PoolConfig
+from pool.people.roles import Role
+from pool.settings_file import BadConfig
+from pool.treasury.books import PayoutBooks
+from pool.treasury.paymaster import Paymaster
+from pool.treasury.settings import PayoutSettings
+from pool.treasury.treasury import Treasury
+from pool.treasury.wallet import PayoutWallet
+
+_Result = TypeVar("_Result")
+
+
+class OwnTreasury:
+    """pool.admin.desk.PayingOut, of a command: it has its nodes for as long as it asks them."""
+
+    def __init__(self, settings: PoolConfig, payouts: PayoutSettings) -> None:
+        self._settings = settings
+        self._payouts = payouts
+
+    @property
+    def minimum_sat(self) -> int:
+        return self._payouts.minimum_sat
+
+    def script_of(self, address: str) -> bytes:
+        return self._script_of(address)
+
+    @cached_property
+    def _script_of(self) -> Callable[[str], bytes]:
+        wallet = PayoutWallet(self._payouts, self._settings.network)
+        return wallet.script_of_others(partial(script_for, network=self._settings.network))
+
+    def lend(self, books: PayoutBooks, job: Callable[[Paymaster], Awaitable[_Result]]) -> _Result:
+        async def run() -> _Result:
+            treasury = Treasury(self._payouts, self._settings.network, self._settings.nodes)
+            try:
+                return await treasury.work(books, job)
+            finally:
+                await treasury.aclose()
+
+        return trio.run(run)
+
+
+def treasury_of(books: Books) -> OwnTreasury | None:
+    """None where there are no settings, or no payouts in them. Raises BadConfig."""
+    if books.config is None:
+        return None
+    settings = settings_of(books)
+    return None if settings.payouts is None else OwnTreasury(settings, settings.payouts)
+
+
+def on_paymaster(books: Books, job: Callable[[Paymaster, str], Awaitable[_Result]]) -> _Result:
+    """What a paymaster does for whoever gives the command, whose name the job is told; it needs the settings,
+    for the nodes and the descriptors. Raises BadConfig, NotPermitted."""
+    settings_of(books)  # in its words, where there are none
+    if (treasury := treasury_of(books)) is None:
+        raise BadConfig("the settings have no [payouts]: descriptor and change_descriptor are needed")
+    with opened_to_write(books) as (store, _):
+        caller = caller_alone(store, operator(), books.token)
+        caller.demand(Role.PAYER, "paying out")
+        with store.read() as connection:
+            also = other_names(connection, caller)
+        return treasury.lend(
+            PayoutBooks(store, lambda: int(time.time()), also), lambda it: job(it, caller.name)
+        )

@@ -1,0 +1,58 @@
+"""Who may be one person, though the names say nothing of it: by users, and by accounts of the host.
+
+Where two persons are needed, these are one:
+
+    accounts without a user     whoever can open the database: root is the pool's account at will
+    a user, and that account    where the account that is his is recorded by its own name
+    users of one account        the next one after the first was suspended
+
+So two persons are two users, or a user and somebody on the host; a name of before there were users is the
+host's, unless it is a user's.
+
+Invariants: pure; what is not known makes one person, not two. Must not know: what needs two persons.
+"""
+
+from collections.abc import Collection, Hashable, Iterable
+from typing import Final
+
+from payouts.persons import folded
+from pool.people.roles import Caller
+from pool.people.users import UserView
+
+THE_HOST: Final = "the host"
+
+
+class Persons:
+    """Everybody at one moment: users, and `host_names`, which are what accounts without a user are recorded
+    by."""
+
+    def __init__(self, users: Iterable[UserView], host_names: Collection[str]) -> None:
+        self._hosts = frozenset(host_names)
+        self._by_id = {it.id: it for it in users}
+        self._by_name: dict[str, list[UserView]] = {}
+        for it in self._by_id.values():
+            self._by_name.setdefault(folded(it.name), []).append(it)
+
+    def also_known_as(self, caller: Caller, names: Iterable[str]) -> frozenset[str]:
+        """Those of the names that may be the caller's."""
+        if caller.user_id is None:
+            his = self._marks_of_name(caller.name) | self._marks_of_account(caller.name) | {THE_HOST}
+        else:
+            his = self._marks(self._by_id[caller.user_id])
+        return frozenset(name for name in names if his & self._marks_of_name(name))
+
+    def _marks_of_name(self, name: str) -> frozenset[Hashable]:
+        users = self._by_name.get(folded(name), ())
+        marks = frozenset[Hashable]().union(*map(self._marks, users))
+        if not users or name in self._hosts:
+            marks |= self._marks_of_account(name) | {THE_HOST}
+        return marks
+
+    def _marks(self, user: UserView) -> frozenset[Hashable]:
+        """What two users have in common who may be one person."""
+        marks = frozenset[Hashable]((user.id,))
+        return marks if user.account is None else marks | self._marks_of_account(user.account)
+
+    def _marks_of_account(self, account: str) -> frozenset[Hashable]:
+        marks: tuple[Hashable, ...] = (("account", account),)
+        return frozenset((*marks, THE_HOST) if account in self._hosts else marks)
