@@ -3,7 +3,7 @@
 On both databases: this is where money moves.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ from payouts.batches.steps import (
 )
 from payouts.batches.transaction import Tx, TxInput, TxOutput, decode_transaction
 from pool.books.store import Store
-from tests.fixtures.databases import Crash, crash_at
+from tests.fixtures.databases import Crash, Databases, copy_of, crash_at
 from tests.stages.batches import (
     ANN,
     BLOCK,
@@ -49,7 +49,12 @@ from tests.stages.payouts import NOW_S, register, script_of
 
 
 @pytest.fixture
-def treasury(store: Store) -> Treasury:
+def treasury(databases: Databases) -> Iterator[Treasury]:
+    with copy_of(databases, "treasury", registered) as treasury:
+        yield treasury
+
+
+def registered(store: Store) -> Treasury:
     register(store)
     return Treasury(store)
 

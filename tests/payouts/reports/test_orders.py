@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Iterator
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +29,7 @@ from pool.reports.render_html import render_html
 from pool.reports.render_json import render_json
 from pool.reports.render_pdf import render_pdf
 from pool.reports.render_text import render_text
-from tests.fixtures.databases import store_in
+from tests.fixtures.databases import Databases, copy_of, store_in
 from tests.histories.orders import BUYER, HOUR_S, PRICE, TARGET, OrderHistory, deliver, new_order
 from tests.histories.statements import ACME, BOREALIS, DAY, DAY_S
 from tests.judges.report_readers import Page, pdf_text
@@ -45,7 +46,12 @@ def told(history: OrderHistory, period: Period | None = None, now_s: int = LATER
 
 
 @pytest.fixture
-def history(store: Store) -> OrderHistory:
+def history(databases: Databases) -> Iterator[OrderHistory]:
+    with copy_of(databases, "three_hours", delivered) as history:
+        yield history
+
+
+def delivered(store: Store) -> OrderHistory:
     history = OrderHistory(store)
     deliver(history)
     return history

@@ -1,6 +1,7 @@
 """The operator's reports: hashrate against nameplates, payouts, luck, reserve and what is owed."""
 
 import json
+from collections.abc import Iterator
 from datetime import date, timedelta
 from fractions import Fraction
 
@@ -24,6 +25,7 @@ from pool.reports.render_json import render_json
 from pool.reports.render_pdf import render_pdf
 from pool.reports.render_text import render_text
 from pool.reports.statement_document import statement_document
+from tests.fixtures.databases import Databases, copy_of
 from tests.histories.statements import (
     ACME,
     DAY,
@@ -46,13 +48,24 @@ def history(store: Store) -> History:
     return History(store)
 
 
+def with_hostile_names(store: Store) -> History:
+    history = History(store)
+    mine_with_hostile_names(history)
+    return history
+
+
+@pytest.fixture
+def mined(databases: Databases) -> Iterator[History]:
+    with copy_of(databases, "hostile_names", with_hostile_names) as history:
+        yield history
+
+
 # Hashrate report
 
 
-def test_hours_days_and_machines_add_up_to_the_same(history: History) -> None:
-    mine_with_hostile_names(history)
+def test_hours_days_and_machines_add_up_to_the_same(mined: History) -> None:
     totals = set()
-    with history.store.read() as connection:
+    with mined.store.read() as connection:
         for step in Step:
             for grain in Grain:
                 rows = hashrate_report(connection, PERIOD, step, grain).rows
@@ -60,9 +73,8 @@ def test_hours_days_and_machines_add_up_to_the_same(history: History) -> None:
     assert totals == {(36 * 13 * 9000, 36 * 13 * 2)}
 
 
-def test_a_container_is_held_against_its_nameplate_and_a_gap_is_a_row_of_zeros(history: History) -> None:
-    mine_with_hostile_names(history)
-    with history.store.read() as connection:
+def test_a_container_is_held_against_its_nameplate_and_a_gap_is_a_row_of_zeros(mined: History) -> None:
+    with mined.store.read() as connection:
         rows = hashrate_report(connection, PERIOD, Step.HOUR, Grain.CONTAINER, ACME).rows
         (unit, *_) = hashrate_report(connection, PERIOD, Step.DAY, Grain.WORKER, ACME).rows
         (tenant, *_) = hashrate_report(connection, PERIOD, Step.DAY, Grain.TENANT, ACME).rows
@@ -75,13 +87,12 @@ def test_a_container_is_held_against_its_nameplate_and_a_gap_is_a_row_of_zeros(h
     assert tenant.nameplate_hps == 1400 * 10**12
 
 
-def test_hours_that_became_days_are_reported_by_day(history: History) -> None:
-    mine_with_hostile_names(history)
-    with history.store.write() as connection:
+def test_hours_that_became_days_are_reported_by_day(mined: History) -> None:
+    with mined.store.write() as connection:
         while roll_up_minutes(connection, DAY_S + 60 * DAY_LENGTH_S):
             pass
         roll_up_hours(connection, DAY_S + 900 * DAY_LENGTH_S)
-    with history.store.read() as connection:
+    with mined.store.read() as connection:
         with pytest.raises(BadPeriod, match="only days are kept"):
             hashrate_report(connection, PERIOD, Step.HOUR, Grain.TENANT)
         rows = hashrate_report(connection, PERIOD, Step.DAY, Grain.TENANT, ACME).rows
@@ -99,9 +110,8 @@ def test_a_report_of_too_many_rows_is_refused(history: History, monkeypatch: pyt
 # Pool and payouts reports
 
 
-def test_the_pool_report_has_luck_reserve_income_and_what_is_owed(history: History) -> None:
-    mine_with_hostile_names(history)
-    with history.store.read() as connection:
+def test_the_pool_report_has_luck_reserve_income_and_what_is_owed(mined: History) -> None:
+    with mined.store.read() as connection:
         report = pool_report(connection, PERIOD)
     assert report.luck is not None
     expected = price().expected_blocks(SHARE, 36 * 13 * 9000)
@@ -123,20 +133,19 @@ def test_the_pool_report_has_luck_reserve_income_and_what_is_owed(history: Histo
 
 
 def test_the_pool_report_tells_siblings_apart_and_counts_as_income_what_the_chain_has(
-    history: History,
+    mined: History,
 ) -> None:
-    mine_with_hostile_names(history)
-    with history.store.read() as connection:
+    with mined.store.read() as connection:
         before = pool_report(connection, PERIOD)
     matured = before.blocks[0]
     found = {"sibling": ("51" * 32, matured.height), "orphaned": ("0f" * 32, matured.height + 1)}
-    with history.store.write() as connection:
+    with mined.store.write() as connection:
         for block_hash, height in found.values():
             block = Block(hash=block_hash, height=height, income_sat=5, worker_id=None, found_at_s=DAY_S + 60)
             record_block(connection, block, DAY_S + 60)
             mark(connection, block_hash, Status.ORPHANED, DAY_S + 60)
         count_siblings(connection, {SiblingKey("aa" * 32, matured.height, 0, True): 11_700}, DAY_S + 60)
-    with history.store.read() as connection:
+    with mined.store.read() as connection:
         report = pool_report(connection, PERIOD)
     assert {it.hash: (it.status, it.income_sat) for it in report.blocks} == {
         matured.hash: ("matured", matured.income_sat),
@@ -151,11 +160,10 @@ def test_the_pool_report_tells_siblings_apart_and_counts_as_income_what_the_chai
     assert b"siblings" in render_text(pool_document(report), 200)
 
 
-def test_the_pool_report_names_the_first_wrong_row(history: History) -> None:
-    mine_with_hostile_names(history)
-    with history.store.write() as connection:
+def test_the_pool_report_names_the_first_wrong_row(mined: History) -> None:
+    with mined.store.write() as connection:
         connection.exec_driver_sql("UPDATE tally_minutes SET shares = shares + 1 WHERE verdict = 0")
-    with history.store.read() as connection:
+    with mined.store.read() as connection:
         report = pool_report(connection, PERIOD)
     assert report.wrong is not None
     assert report.wrong.startswith("rate_hours")
@@ -172,9 +180,8 @@ def test_without_a_fee_no_reserve_is_enough(history: History) -> None:
     assert b"no reserve is enough" in shown
 
 
-def test_the_payouts_report_names_payees_approvers_and_transaction(history: History) -> None:
-    mine_with_hostile_names(history)
-    with history.store.read() as connection:
+def test_the_payouts_report_names_payees_approvers_and_transaction(mined: History) -> None:
+    with mined.store.read() as connection:
         (batch,) = payouts_report(connection, PERIOD).batches
         assert payouts_report(connection, Period(DAY - timedelta(1), DAY)).batches == ()
         assert payouts_report(connection, PERIOD, tenant_id=2).batches == ()
@@ -183,9 +190,8 @@ def test_the_payouts_report_names_payees_approvers_and_transaction(history: Hist
     assert [(it.tenant, it.address, it.output) for it in batch.items] == [("acme", P2WPKH, 0)]
 
 
-def test_every_report_can_be_written_in_every_format(history: History) -> None:
-    mine_with_hostile_names(history)
-    with history.store.read() as connection:
+def test_every_report_can_be_written_in_every_format(mined: History) -> None:
+    with mined.store.read() as connection:
         documents = (
             payouts_document(payouts_report(connection, PERIOD), "All tenants"),
             hashrate_document(hashrate_report(connection, PERIOD, Step.DAY, Grain.WORKER), "All tenants"),

@@ -28,7 +28,7 @@ from payouts.statements.statement import Statement, UnknownTenant
 from payouts.tallies import Tally
 from pool.books.store import Store
 from stratum.tallies import Verdict
-from tests.fixtures.databases import PostgresDatabases, SqliteDatabases, fresh_store
+from tests.fixtures.databases import Databases, PostgresDatabases, SqliteDatabases, copy_of, fresh_store
 from tests.histories.statements import ACME, BOREALIS, DAY, DAY_S, HOUR, P2TR, P2WPKH, SHARE, History, price
 
 NEXT, AFTER = DAY + timedelta(1), DAY + timedelta(2)
@@ -41,8 +41,9 @@ def history(store: Store) -> History:
     return History(store)
 
 
-def lived_through(history: History) -> None:
+def lived_through(store: Store) -> History:
     """Two days of everything that can be booked."""
+    history = History(store)
     first, other = history.rate(), history.rate(tenant_id=BOREALIS)
     work(history, range(33), first, other)
     settle_at(history, 1, 20)
@@ -62,6 +63,13 @@ def lived_through(history: History) -> None:
     with history.store.write() as connection:
         reverse(connection, wrong.seq, "was a typing mistake", DAY_S + 41 * HOUR_S)
     settle_at(history, 47)
+    return history
+
+
+@pytest.fixture
+def lived(databases: Databases) -> Iterator[History]:
+    with copy_of(databases, "two_days", lived_through) as history:
+        yield history
 
 
 def work(history: History, hours: range, acme: int, borealis: int) -> None:
@@ -97,10 +105,9 @@ def settle_at(history: History, *hours: int) -> None:
 # Money
 
 
-def test_the_closing_balance_is_the_ledgers(history: History) -> None:
-    lived_through(history)
-    found = history.state(DAY, AFTER)
-    with history.store.read() as connection:
+def test_the_closing_balance_is_the_ledgers(lived: History) -> None:
+    found = lived.state(DAY, AFTER)
+    with lived.store.read() as connection:
         assert found.money.closing_payable_sat == balance_sat(connection, payable(ACME))
         assert found.money.closing_in_payout_sat == balance_sat(connection, in_payout(ACME)) == 0
     money = found.money
@@ -113,9 +120,8 @@ def test_the_closing_balance_is_the_ledgers(history: History) -> None:
     assert money.credits_sat > 1_000_000
 
 
-def test_a_statement_goes_on_where_the_one_before_it_ended(history: History) -> None:
-    lived_through(history)
-    whole, first, second = (history.state(*days) for days in ((DAY, AFTER), (DAY, NEXT), (NEXT, AFTER)))
+def test_a_statement_goes_on_where_the_one_before_it_ended(lived: History) -> None:
+    whole, first, second = (lived.state(*days) for days in ((DAY, AFTER), (DAY, NEXT), (NEXT, AFTER)))
     assert second.money.opening_sat == first.money.closing_sat > 0
     assert second.money.carry_in_psat == first.money.carry_out_psat > 0
     assert second.money.closing_sat == whole.money.closing_sat
@@ -145,30 +151,27 @@ def test_the_credit_of_a_rate_is_exact_and_the_rest_is_carried(history: History)
     )
 
 
-def test_all_rates_and_the_carry_are_the_credits(history: History) -> None:
-    lived_through(history)
-    found = history.state(NEXT, AFTER)
+def test_all_rates_and_the_carry_are_the_credits(lived: History) -> None:
+    found = lived.state(NEXT, AFTER)
     assert len(found.rates) == 2
     credited = sum(row.credit_sat * PSAT_PER_SAT + row.credit_psat for row in found.rates)
     money = found.money
     assert credited + money.carry_in_psat == money.credits_sat * PSAT_PER_SAT + money.carry_out_psat
 
 
-def test_a_row_for_each_rate_tells_its_price_and_heights(history: History) -> None:
-    lived_through(history)
-    first, second = history.state(DAY, AFTER).rates
+def test_a_row_for_each_rate_tells_its_price_and_heights(lived: History) -> None:
+    first, second = lived.state(DAY, AFTER).rates
     assert (first.nbits, first.scheme, first.fee_bps) == ("17021a42", "fpps", 250)
     assert (first.subsidy_sat, first.block_fees_sat) == (subsidy_sat(1_000_000), 4_000_009)
     assert (first.height_from, first.height_to) == (1_000_000, 1_000_109)
     assert (second.height_from, second.height_to, second.fee_bps) == (1_000_110, None, 200)
-    (alone,) = history.state(DAY, NEXT).rates
+    (alone,) = lived.state(DAY, NEXT).rates
     assert alone.height_to is None  # the next one came after that period
     assert (first.first_hour_utc, first.last_hour_utc) == ("2026-09-01T00:00:00Z", "2026-09-02T08:00:00Z")
 
 
-def test_corrections_are_listed_one_by_one(history: History) -> None:
-    lived_through(history)
-    given, mistake, undone = history.state(DAY, AFTER).adjustments
+def test_corrections_are_listed_one_by_one(lived: History) -> None:
+    given, mistake, undone = lived.state(DAY, AFTER).adjustments
     assert (given.kind, given.memo, given.amount_sat) == ("adjustment", "goodwill", 5000)
     assert (mistake.memo, mistake.amount_sat) == ("typing mistake", -700)
     assert (undone.kind, undone.amount_sat, undone.reverses) == ("reversal", 700, mistake.transaction)
@@ -184,26 +187,24 @@ def test_bookings_at_midnight_belong_to_the_day_that_begins(history: History) ->
     assert [it.memo for it in found.adjustments] == ["the first second", "the last second"]
 
 
-def test_books_that_contradict_each_other_are_not_stated(history: History) -> None:
-    lived_through(history)
+def test_books_that_contradict_each_other_are_not_stated(lived: History) -> None:
     forged = Transaction(
         key="settlement:99:99:0",
         kind=Kind.SETTLEMENT,
         memo="no shares behind it",
         transfers=(Transfer(PoolAccount.PPS_EXPENSE, payable(ACME), 1),),
     )
-    with history.store.write() as connection:
+    with lived.store.write() as connection:
         post(connection, forged, DAY_S + 100)
     with pytest.raises(StatementWrong, match="psat, the ledger has"):
-        history.state(DAY, AFTER)
+        lived.state(DAY, AFTER)
 
 
-def test_shares_without_a_price_are_not_stated(history: History) -> None:
-    lived_through(history)
-    with history.store.write() as connection:
+def test_shares_without_a_price_are_not_stated(lived: History) -> None:
+    with lived.store.write() as connection:
         connection.exec_driver_sql("UPDATE tally_minutes SET shares = shares + 1 WHERE verdict = 0")
     with pytest.raises(StatementWrong, match="shares are tallied"):
-        history.state(DAY, AFTER)
+        lived.state(DAY, AFTER)
 
 
 def test_a_solo_tenant_has_work_and_no_credit(history: History) -> None:
@@ -259,9 +260,8 @@ def test_a_payout_that_is_reorganised_out_comes_back_to_the_balance(history: His
     assert second.money.closing_in_payout_sat == 300_000
 
 
-def test_decisions_are_told_with_who_and_when(history: History) -> None:
-    lived_through(history)
-    first, second = history.state(DAY, NEXT), history.state(NEXT, AFTER)
+def test_decisions_are_told_with_who_and_when(lived: History) -> None:
+    first, second = lived.state(DAY, NEXT), lived.state(NEXT, AFTER)
     assert [it.address for it in first.addresses] == [P2WPKH]
     assert [(it.address, it.changed_at_utc, it.effective_at_utc) for it in second.addresses] == [
         (P2WPKH, "2026-08-31T00:00:00Z", "2026-08-31T00:00:00Z"),
@@ -277,33 +277,31 @@ def test_decisions_are_told_with_who_and_when(history: History) -> None:
 # The same period, the same bytes
 
 
-def test_what_happens_later_does_not_change_a_statement(history: History) -> None:
-    lived_through(history)
-    before = history.state(DAY, NEXT)
+def test_what_happens_later_does_not_change_a_statement(lived: History) -> None:
+    before = lived.state(DAY, NEXT)
     later_s = DAY_S + 5 * DAY_LENGTH_S
-    rate = history.rate(later_s, height=1_000_500, fee_bps=100)
-    history.mine(rate, 5 * 1440, 10)
-    history.mine(rate, 6, 0 + 1, verdict=Verdict.STALE, worker=BOREALIS * 100)
-    history.settle(later_s + DAY_LENGTH_S)
-    history.adjust(1, later_s)
-    history.set_address(P2WPKH, later_s)
-    history.set_terms(later_s, fee_bps=100)
-    with history.store.write() as connection:
+    rate = lived.rate(later_s, height=1_000_500, fee_bps=100)
+    lived.mine(rate, 5 * 1440, 10)
+    lived.mine(rate, 6, 0 + 1, verdict=Verdict.STALE, worker=BOREALIS * 100)
+    lived.settle(later_s + DAY_LENGTH_S)
+    lived.adjust(1, later_s)
+    lived.set_address(P2WPKH, later_s)
+    lived.set_terms(later_s, fee_bps=100)
+    with lived.store.write() as connection:
         connection.execute(update(tenants).values(status="suspended"))
         connection.execute(update(containers).values(nameplate_ths=1000, nameplate_units=9, nameplate_kw=3))
         connection.execute(
             update(workers).values(last_seen_at_s=later_s, agent="cgminer", difficulty_log2=20)
         )
-    after = history.state(DAY, NEXT)
+    after = lived.state(DAY, NEXT)
     assert after == before
     assert after.content_hash == before.content_hash
 
 
-def test_the_hash_is_of_everything_in_it(history: History) -> None:
-    lived_through(history)
-    hashes = {history.state(DAY, NEXT).content_hash, history.state(DAY, AFTER).content_hash}
-    history.adjust(1, DAY_S + 47 * HOUR_S + 600)
-    hashes |= {history.state(DAY, AFTER).content_hash}
+def test_the_hash_is_of_everything_in_it(lived: History) -> None:
+    hashes = {lived.state(DAY, NEXT).content_hash, lived.state(DAY, AFTER).content_hash}
+    lived.adjust(1, DAY_S + 47 * HOUR_S + 600)
+    hashes |= {lived.state(DAY, AFTER).content_hash}
     assert len(hashes) == 3
 
 
@@ -313,16 +311,14 @@ def test_sqlite_and_postgresql_state_the_same(
     found: list[Statement] = []
     with ExitStack() as stack:
         for databases in (sqlite_databases, postgres_databases):
-            history = History(stack.enter_context(fresh_store(databases)))
-            lived_through(history)
+            history = lived_through(stack.enter_context(fresh_store(databases)))
             found.append(history.state(DAY, AFTER))
     assert found[0] == found[1]
     assert found[0].content_hash == found[1].content_hash
 
 
-def test_a_short_period_is_told_by_the_hour_and_a_long_one_by_the_day(history: History) -> None:
-    lived_through(history)
-    by_hour, by_day = history.state(DAY, AFTER), history.state(DAY, DAY + timedelta(4))
+def test_a_short_period_is_told_by_the_hour_and_a_long_one_by_the_day(lived: History) -> None:
+    by_hour, by_day = lived.state(DAY, AFTER), lived.state(DAY, DAY + timedelta(4))
     assert (by_hour.step, len(by_hour.timeline)) == ("hour", 48)
     assert (by_day.step, len(by_day.timeline)) == ("day", 4)
     for found in (by_hour, by_day):
@@ -360,9 +356,8 @@ def test_a_period_that_cannot_be_is_refused(from_day: date, to_day: date, reason
         Period(from_day, to_day)
 
 
-def test_a_statement_holds_no_float(history: History) -> None:
-    lived_through(history)
-    assert "float" not in {type(value).__name__ for value in leaves(history.state(DAY, AFTER))}
+def test_a_statement_holds_no_float(lived: History) -> None:
+    assert "float" not in {type(value).__name__ for value in leaves(lived.state(DAY, AFTER))}
 
 
 def leaves(value: object) -> Iterator[object]:

@@ -40,6 +40,7 @@ def steady(book: HashrateBook, until_s: int, from_s: int = 0) -> None:
         book.add(b"".join(tally(worker) for worker in range(1, 5)), float(now_s))
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("minutes", [1, 5, 60, 240])
 def test_every_window_shows_the_true_rate_from_the_first_minute_on(minutes: int) -> None:
     book = HashrateBook(registry(4), 0.0)

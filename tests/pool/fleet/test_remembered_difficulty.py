@@ -39,6 +39,7 @@ def shares_per_s(registry: Registry) -> float:
     return sum(2.0 ** (RIGHT_LOG2 - registry.remembered_log2(it)) / AIM_S for it in registry.workers)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("minutes", [1, 15, 45])
 def test_a_slow_machine_under_the_names_of_a_dark_site_does_not_bring_it_back_as_a_flood(
     minutes: int,

@@ -239,6 +239,7 @@ def test_a_container_without_a_nameplate_is_under_none() -> None:
     assert watch.looks(120) == []
 
 
+@pytest.mark.simulation
 def test_a_day_of_a_site_is_these_messages() -> None:
     """Fourteen containers on one site and two on another; by minute of the day."""
     watch = Watch()

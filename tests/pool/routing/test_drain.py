@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 import trio
 import trio.testing
 
@@ -41,6 +42,7 @@ async def draining(nursery: trio.Nursery, board: BoardThatRemembers) -> tuple[Dr
     return drain, limits
 
 
+@pytest.mark.simulation
 async def test_each_second_as_many_go_as_in_any_other(autojump_clock: trio.testing.MockClock) -> None:
     board = BoardThatRemembers(22_400)
     async with trio.open_nursery() as nursery:

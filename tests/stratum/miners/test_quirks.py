@@ -376,6 +376,7 @@ class JournalOfNothing:
         await trio.lowlevel.checkpoint()
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("work_every_s", [30, 1_000], ids=["in good times", "while the node is gone"])
 async def test_some_miners_give_up_without_a_job_for_60_s(autojump_clock: object, work_every_s: int) -> None:
     stage, door = SessionStage(limits=SessionLimits(idle_s=3_600)), ConnectionLimits(ConnectionBounds())

@@ -219,6 +219,7 @@ async def test_a_rental_proxy_brings_all_its_workers_at_once(clock: trio.testing
         assert len(proxy.session.assignment.workers) == 64
 
 
+@pytest.mark.simulation
 async def test_a_site_that_comes_back_waits_for_no_stranger_who_takes_a_bounded_part_of_the_time(
     clock: trio.testing.MockClock,
 ) -> None:
