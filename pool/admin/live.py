@@ -4,12 +4,12 @@ Commands run in a worker thread; everything here hops to the pool's own thread, 
 and routes have one user. Must not know: what a command is, sockets.
 """
 
-import copy
 import heapq
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
+import msgspec
 import trio
 
 from pool.admin.desk import ROWS_MAX
@@ -123,7 +123,8 @@ class Live:
         return trio.from_thread.run_sync(count)
 
     def firmware(self) -> list[Firmware]:
-        return trio.from_thread.run_sync(lambda: copy.deepcopy(self._firmware.kinds))
+        packed = trio.from_thread.run_sync(lambda: msgspec.msgpack.encode(self._firmware.kinds))
+        return msgspec.msgpack.decode(packed, type=list[Firmware])
 
     @property
     def since_s(self) -> int:

@@ -1,8 +1,8 @@
 """What each firmware was seen to do: counted by what really happened, and shown to whoever wonders.
 
 A kind is a firmware and a version, as far as an agent says which; what else an agent has (a model, a build)
-makes no kind of its own. Strangers choose their agents, so there is room for KINDS_MAX, and the kind with the
-fewest accepted shares, and then sessions, makes room for another.
+makes no kind of its own. Strangers choose their agents, so there is room for KINDS_MAX that had an accepted
+share, of which the one with the fewest makes room, and for as many that had none, of which the oldest does.
 
 Counted when a session begins, asks for something or ends, and at its check every few seconds: never for a
 share. Must not know: sessions, sockets, names.
@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-KINDS_MAX: Final = 256  # a large site has a dozen; 1 KB each
+KINDS_MAX: Final = 256  # a large site has a dozen; 1 KB each, twice
 ORDERS_MAX: Final = 8  # of requests, and masks, of one kind: what comes later is counted as OTHER
 NAME_CHARS_MAX: Final = 48
 OTHER: Final = "other"
@@ -61,33 +61,44 @@ class Firmware(msgspec.Struct, kw_only=True):
 
 
 class FirmwareBook:
-    """All kinds, since the start."""
+    """All kinds, since the start: those that had an accepted share, and the newest of the others."""
 
     def __init__(self) -> None:
-        self._kinds: dict[str, Firmware] = {}
+        self._proven: dict[str, Firmware] = {}
+        self._new: dict[str, Firmware] = {}
 
     def begin(self, agent: str) -> Firmware:
         """Another session with this agent; it is counted in what is given back."""
         name = kind_of(agent)
-        kind = self._kinds.get(name.casefold())
+        key = name.casefold()
+        kind = self._proven.get(key) or self._new.get(key)
         if kind is None:
-            if len(self._kinds) >= KINDS_MAX:
-                least = min(self._kinds, key=lambda key: self._weight(self._kinds[key]))
-                del self._kinds[least]
-            kind = self._kinds[name.casefold()] = Firmware(name=name, agent=agent)
+            if len(self._new) >= KINDS_MAX:
+                del self._new[next(iter(self._new))]
+            kind = self._new[key] = Firmware(name=name, agent=agent)
         kind.agent = agent
         kind.sessions += 1
         kind.here += 1
         return kind
 
+    def prove(self, kind: Firmware) -> None:
+        """It has an accepted share: whoever has fewer makes room for it."""
+        key = kind.name.casefold()
+        if key in self._proven:
+            return
+        if len(self._proven) >= KINDS_MAX:
+            least = min(self._proven, key=lambda it: self._proven[it].accepted)
+            if self._proven[least].accepted >= kind.accepted:
+                return
+            del self._proven[least]
+        self._new.pop(key, None)  # itself, or who came when it had been forgotten
+        self._proven[key] = kind
+
     @property
     def kinds(self) -> list[Firmware]:
         """Whoever is here most comes first."""
-        return sorted(self._kinds.values(), key=lambda it: (-it.here, -it.sessions, it.name))
-
-    @staticmethod
-    def _weight(kind: Firmware) -> tuple[int, int]:
-        return kind.accepted, kind.sessions
+        every = (*self._proven.values(), *self._new.values())
+        return sorted(every, key=lambda it: (-it.here, -it.sessions, it.name))
 
 
 def _count(counts: dict[str, int], what: str) -> None:

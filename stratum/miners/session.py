@@ -329,7 +329,9 @@ class MinerSession:
         accepted_before, rejected_before = self._liveness.counted
         firmware.accepted += accepted - accepted_before
         firmware.rejected += rejected - rejected_before
-        firmware.rolled |= self._services.engine.rolled(self.slot)
+        if accepted != accepted_before:
+            firmware.rolled |= self._services.engine.rolled(self.slot)
+            self._services.firmware.prove(firmware)
         if self._asked:
             asked, self._asked = self._asked, ""
             firmware.mined += 1

@@ -37,11 +37,28 @@ def test_case_makes_no_kind() -> None:
 def test_who_invents_agents_pushes_out_no_firmware_that_mines() -> None:
     book = FirmwareBook()
     real = book.begin("bmminer/2.0.0")
-    real.accepted = 1
+    real.accepted = 2
+    book.prove(real)
     for number in range(2 * KINDS_MAX):
-        book.begin(f"invented/{number}")
-    assert len(book.kinds) == KINDS_MAX
+        invented = book.begin(f"invented/{number}")
+        assert len(book.kinds) <= 2 * KINDS_MAX
+        if number >= KINDS_MAX:  # or, at what that costs, with a share each
+            invented.accepted = 1
+            book.prove(invented)
+    for number in range(KINDS_MAX):
+        book.begin(f"another/{number}")
+    assert len(book.kinds) == 2 * KINDS_MAX
     assert real in book.kinds
+
+
+def test_of_those_without_a_share_the_newest_are_known() -> None:
+    book = FirmwareBook()
+    kinds = [book.begin(f"firmware/{number}") for number in range(KINDS_MAX + 1)]
+    assert kinds[0] not in book.kinds
+    kinds[0].accepted = 1
+    book.prove(kinds[0])
+    assert kinds[0] in book.kinds, "as soon as it has one"
+    assert kinds[-1] in book.kinds
 
 
 def test_orders_and_masks_of_one_kind_are_bounded() -> None:

@@ -293,6 +293,9 @@ async def test_rejected_shares_cost_nobody_a_line_in_the_books_and_their_connect
         tallied = [tally.verdict for commit in journal.commits for tally in commit]
         assert tallied == [Verdict.ACCEPTED]
         assert victim.open
+        (named,) = victim.session.assignment.workers
+        uncharged = server.services.uncharged.of([named], 0)
+        assert uncharged[Verdict.JOB_UNKNOWN] == server.engine.totals()[Verdict.JOB_UNKNOWN], "and counted"
 
 
 async def test_shares_of_a_stranger_are_read_a_few_at_a_time(clock: trio.testing.MockClock) -> None:
