@@ -74,9 +74,23 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
         return [(name, getattr(self, name)) for name in self.__struct_fields__ if name != "database_url"]
 
 
-def load_config(path: Path) -> PoolConfig:
+class LoadedSettings(msgspec.Struct, frozen=True):
+    """A settings file as it was read."""
+
+    path: Path
+    file: File
+    config: PoolConfig
+
+
+def load_settings(path: Path) -> LoadedSettings:
     """Read and check a settings file. Relative paths in it are relative to it. Raises BadConfig."""
-    return _checked(tables_in(path), path.parent)
+    file = tables_in(path)
+    return LoadedSettings(path, file, _checked(file, path.parent))
+
+
+def load_config(path: Path) -> PoolConfig:
+    """The same, without the file."""
+    return load_settings(path).config
 
 
 def tables_in(path: Path) -> File:

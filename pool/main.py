@@ -3,6 +3,8 @@
 Templates flow from the nodes to the switchboard, solutions from the switchboard to the nodes.
 """
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -13,25 +15,28 @@ import msgspec
 import structlog
 import trio
 
+from pool.admin.commands import execute
 from pool.admin.desk import Desk
 from pool.admin.live import Live
+from pool.admin.live_settings import LiveSettings
+from pool.admin.operators import operator_of
 from pool.admin.refusal_record import RefusalRecord
 from pool.admin.server import serve_admin
 from pool.books import book
 from pool.books.lease_watch import LeaseWatch
-from pool.books.store import Store
+from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.chain.blocks import BlockResult
 from pool.chain.networks import NETWORKS
 from pool.chain.nodes import NodeConfig
 from pool.chain.templates import Template
-from pool.config import PoolConfig
+from pool.config import LoadedSettings, PoolConfig
 from pool.dashboard.dashboard import Dashboard
 from pool.dashboard.figures import figures_of
 from pool.dashboard.site_map import SiteMap
 from pool.data_dir import admin_socket, bind_directory
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
-from pool.fleet.rows import TenantView
+from pool.fleet.rows import RegistryError, TenantView
 from pool.messages.conditions import Thresholds
 from pool.messages.message import Message
 from pool.messages.messenger import Figures, Messenger, machine_figures, node_looks
@@ -43,6 +48,7 @@ from pool.orders.machine_speed import MachineSpeeds
 from pool.parts import Books, Miners, Routing
 from pool.people.authentication import Authentication
 from pool.people.refusals import Refusals, Refused
+from pool.people.roles import host_account
 from pool.people.sessions import Sessions
 from pool.readiness import Condition, Readiness
 from pool.routing.drain import DrainStatus
@@ -92,7 +98,8 @@ class Pool:
 
     It is the writer of its store's book from here to the end of `run`, and both are of its network: raises
     LeaseHeld, WrongBook or DataDirError where they cannot be. `transport` reaches nodes in another way than
-    by sockets, `speeds` measures machines for orders.
+    by sockets, `speeds` measures machines for orders. `settings` is the file that
+    `config` is of, which is read anew on request.
     """
 
     def __init__(
@@ -104,6 +111,7 @@ class Pool:
         transport: Callable[[NodeConfig], httpx.AsyncBaseTransport] | None = None,
         speeds: MachineSpeeds | None = None,
         wall_clock: Callable[[], float] = time.time,
+        settings: LoadedSettings | None = None,
     ) -> None:
         store.acquire_lease()
         book.bind(store, config.network)
@@ -134,6 +142,7 @@ class Pool:
             connection_limits=self.miners.connection_limits,
             server=self._server,
         )
+        self._settings = None if settings is None else LiveSettings(settings, self._prepared)
         self._started_s = trio.current_time()
         self._messenger = None if config.messages is None else self._told(config.messages, wall_clock)
 
@@ -174,9 +183,12 @@ class Pool:
                     messenger=self._messenger,
                     uncharged=miners.uncharged,
                     firmware=miners.firmware,
+                    settings=self._settings,
                 )
                 treasury = self._treasury()
                 desk = Desk(self._store, self._config.network, live, treasury)
+                if self._settings is not None:
+                    await nursery.start(self._mind_hangups, desk)
                 await nursery.start(self._serve_admin, desk)
                 nursery.start_soon(self._record.run)
                 web = await self._open_web(nursery, desk)
@@ -213,6 +225,38 @@ class Pool:
 
         path, group = admin_socket(self._config.data_dir), self._config.admin_group
         await serve_admin(desk, path, group, refused=refused, guessed=guessed, task_status=task_status)
+
+    def _prepared(self, new: PoolConfig) -> Callable[[], None]:
+        """What puts other live settings in force (pool.settings_tables). Blocks. Raises BadConfig."""
+        bounds, messenger = self.miners.bounded(new.connection_bounds), self._messenger
+        told = new.messages
+        receivers = () if messenger is None or told is None else messenger.prepared(told)
+
+        def apply() -> None:
+            self.books.outage.outage_s = new.outage_s
+            self.routing.placement.move_interval_s = new.move_interval_s
+            self.miners.board.out_bytes_max = new.board_limits.out_bytes_max
+            self.miners.connection_limits.limits = bounds
+            if messenger is not None and told is not None:
+                messenger.use(told, receivers)
+
+        return apply
+
+    async def _mind_hangups(
+        self, desk: Desk, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """SIGHUP is `angara reload` by the account that runs the pool."""
+
+        def reload() -> None:
+            try:
+                execute(desk, "settings.reload", b"{}", host_account(operator_of(os.geteuid()), "SIGHUP"))
+            except (RegistryError, *DATABASE_ERRORS) as error:
+                log.error("settings_not_reloaded", reason=words_of(error)[:300])
+
+        with trio.open_signal_receiver(signal.SIGHUP) as hangups:
+            task_status.started()
+            async for _ in hangups:
+                await trio.to_thread.run_sync(reload)
 
     async def _open_web(self, nursery: trio.Nursery, desk: Desk) -> tuple[str, int] | None:
         """The address that HTTP is answered at, if the settings have one."""

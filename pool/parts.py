@@ -122,11 +122,8 @@ class Miners:
         self.uncharged = Uncharged(lambda: int(books.wall_clock() // 86_400))
         self.firmware = FirmwareBook()
         registry.newcomers.on_free += [self.silent.forget, self.uncharged.forget]
-        self.connection_limits = ConnectionLimits(
-            with_descriptors(
-                config.connection_bounds, kept=DESCRIPTORS_KEPT + (CONNECTIONS_MAX if config.web else 0)
-            )
-        )
+        self._descriptors_kept = DESCRIPTORS_KEPT + (CONNECTIONS_MAX if config.web else 0)
+        self.connection_limits = ConnectionLimits(self.bounded(config.connection_bounds))
         services = Services(
             engine=books.engine,
             channel=self.own,
@@ -147,6 +144,10 @@ class Miners:
             limits=config.board_limits,
         )
         books.submits.on_change = self.board.commits.soon
+
+    def bounded(self, bounds: ConnectionBounds) -> ConnectionBounds:
+        """By the descriptors that this process may have."""
+        return with_descriptors(bounds, kept=self._descriptors_kept)
 
 
 class Routing:

@@ -9,10 +9,21 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, inspect
+from sqlalchemy.engine import make_url
 
 from pool.messages.settings import MessagesTable
 from pool.treasury.settings import PayoutSettings
 
+# Live settings, which `angara reload` takes up while the pool runs, and tables with all that is in them.
+LIVE: Final = (
+    "pool.outage_s",
+    "stratum.move_interval_s",
+    "stratum.limits.out_bytes",
+    "stratum.limits.sessions",
+    "stratum.limits.sessions_per_address",
+    "stratum.limits.half_open_per_address",
+    "messages",
+)
 SECRET: Final = {"secret": True}  # shown as set or not set
 URL: Final = {"url": True}  # may have a password in it, which is not shown
 UNITS: Final = {
@@ -183,6 +194,28 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     secret: bool
     url: bool
 
+    @property
+    def live(self) -> bool:
+        """Whether a running pool takes it up."""
+        return any(self.name == it or self.name.startswith(f"{it}.") for it in LIVE)
+
+
+class SettingValue(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file says, or the default; `name` is the setting's, of a node with its place: node[0].url."""
+
+    name: str
+    setting: Setting
+    value: Any
+
+    @property
+    def shown(self) -> Any:
+        """Without what is secret."""
+        if self.setting.secret:
+            return "set" if self.value is not None else "not set"
+        if self.setting.url and self.value is not None:
+            return make_url(self.value).render_as_string(hide_password=True)
+        return self.value
+
 
 REQUIRED: Final = object()
 
@@ -200,6 +233,29 @@ def bare(kind: Any) -> Any:
 def all_settings() -> tuple[Setting, ...]:
     """In the order of the file."""
     return tuple(_of_table("", inspect.type_info(File)))
+
+
+def values_of(file: File) -> tuple[SettingValue, ...]:
+    """In the order of the file; settings of a node for each node."""
+    values: dict[str, Any] = msgspec.to_builtins(file)
+    settings = all_settings()
+    of_nodes = [it for it in settings if it.name.startswith("node.")]
+    found: list[SettingValue] = []
+    for setting in settings:
+        if setting not in of_nodes:
+            found.append(SettingValue(name=setting.name, setting=setting, value=_at(setting.name, values)))
+        elif setting is of_nodes[0]:
+            for place, node in enumerate(values["node"]):
+                for it in of_nodes:
+                    name = it.name.removeprefix("node.")
+                    found.append(SettingValue(name=f"node[{place}].{name}", setting=it, value=node[name]))
+    return tuple(found)
+
+
+def _at(name: str, values: Any) -> Any:
+    for part in name.split("."):
+        values = None if values is None else values[part]
+    return values
 
 
 def _of_table(prefix: str, table: Any) -> Iterator[Setting]:

@@ -16,10 +16,17 @@ Written by `make configuration` from the types that the settings are read into (
 
     angara check                     # the settings, the addresses and every node: what is wrong, in words
     angara config show               # every setting with its value, and whether the file says it
+    angara reload                    # the running pool takes up what is changed, as far as it can
 
 One TOML file, `./angara.toml` where no other is named with `-c`. Relative paths in it are relative to it. A
 setting that there is not, or that is out of its range, is refused with the whole range. Secrets may have
 files of their own, and are never shown.
+
+What is *live* a running pool takes up with `angara reload`, or SIGHUP: all of it or, where the file is wrong
+in anything, nothing. It says which other settings differ and take a restart. Who did it and what changed is
+in `angara change list`. The same for the files that settings name: passwords and `to_file`. Certificates need
+none of it: they are taken up when they are renewed. Whether there is `[messages]` at all takes a restart;
+what waits to be sent to who is told no more is sent to nobody.
 """
 
 
@@ -32,8 +39,10 @@ def document() -> str:
         if table != section:
             section = table
             title = "[[node]]" if table == "node" else f"[{table}]"
-            parts.append(f"\n## {title}\n\n{_words_of(table)}\n\n| setting | default | range | meaning |\n")
-            parts.append("| --- | --- | --- | --- |\n")
+            parts.append(
+                f"\n## {title}\n\n{_words_of(table)}\n\n| setting | default | range | live | meaning |\n"
+            )
+            parts.append("| --- | --- | --- | --- | --- |\n")
         parts.append(_line(setting))
     return "".join(parts)
 
@@ -48,7 +57,7 @@ def _words_of(table: str) -> str:
 
 def _line(it: Setting) -> str:
     name = it.name.rpartition(".")[2]
-    return f"| `{name}` | {_default(it)} | {_range(it)} | {it.meaning} |\n"
+    return f"| `{name}` | {_default(it)} | {_range(it)} | {'yes' if it.live else ''} | {it.meaning} |\n"
 
 
 def _default(it: Setting) -> str:

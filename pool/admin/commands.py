@@ -106,6 +106,7 @@ from pool.admin.people import (
     user_state,
 )
 from pool.admin.rejects import RejectShow, reject_show, reject_show_of
+from pool.admin.reloads import SettingsReload, settings_reload, the_settings
 from pool.admin.reversals import (
     ReversalConfirm,
     ReversalPropose,
@@ -306,6 +307,9 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "drain.begin": Change(DrainBegin, drain_begin, the_pool, no_state, OPERATOR, makes_books=False),
     "drain.end": Change(DrainEnd, drain_end, the_pool, no_state, OPERATOR, makes_books=False),
     "drain.show": Question(DrainShow, drain_show),
+    "settings.reload": Change(
+        SettingsReload, settings_reload, the_settings, no_state, OPERATOR, makes_books=False
+    ),
     "message.list": Question(MessageList, message_list),
     "message.silence": Change(MessageSilence, message_silence, silenced, no_state, OPERATOR),
     "message.test": Question(MessageTest, message_test, OPERATOR, tells=True),

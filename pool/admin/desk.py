@@ -6,13 +6,14 @@ name, and from where it was, in the same transaction. Must not know: which comma
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
+from pool.admin.live_settings import Reload
 from pool.books.changes.changes import State, note_change
 from pool.books.changes.keys import ChangeKey, KeyedChange, keyed_change, note_key
 from pool.books.store import Store
@@ -92,6 +93,12 @@ class LivePool(Protocol):
 
     def drain_status(self) -> DrainStatus:
         """How far it is."""
+
+    def reloading(self) -> AbstractContextManager[Reload]:
+        """The settings file read anew, until that is taken, or not. Raises BadConfig, and RegistryError."""
+
+    def apply(self, reload: Reload) -> None:
+        """Have that in force."""
 
     def raised_messages(self) -> Sequence[Raised]:
         """What is wrong."""

@@ -7,15 +7,17 @@ and routes have one user. Must not know: what a command is, sockets.
 import heapq
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import msgspec
 import trio
 
 from pool.admin.desk import ROWS_MAX
+from pool.admin.live_settings import LiveSettings, Reload
 from pool.fleet.hashrate import Hashrate, HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, UnlistedWorker
-from pool.fleet.rows import TenantView, record_of
+from pool.fleet.rows import RegistryError, TenantView, record_of
 from pool.messages.messenger import Messenger
 from pool.messages.outbox import Answer
 from pool.messages.teller import Raised
@@ -49,6 +51,7 @@ class Live:
         messenger: Messenger | None = None,
         uncharged: Uncharged | None = None,
         firmware: FirmwareBook | None = None,
+        settings: LiveSettings | None = None,
     ) -> None:
         self._registry = registry
         self._hashrates = hashrates
@@ -62,6 +65,7 @@ class Live:
         self._messenger = messenger
         self._uncharged = uncharged or Uncharged()
         self._firmware = firmware or FirmwareBook()
+        self._settings = settings
         self._since_s = int(time.time())
 
     def figures(self, of: Literal["tenant", "site", "container", "worker"]) -> Mapping[int, Hashrate]:
@@ -175,6 +179,14 @@ class Live:
             return drain.status()
 
         return trio.from_thread.run_sync(run)
+
+    def reloading(self) -> AbstractContextManager[Reload]:
+        if self._settings is None:
+            raise RegistryError("this pool has no settings file")
+        return self._settings.reload()
+
+    def apply(self, reload: Reload) -> None:
+        trio.from_thread.run_sync(reload.apply)
 
     def raised_messages(self) -> Sequence[Raised]:
         return () if self._messenger is None else self._messenger.raised

@@ -26,7 +26,7 @@ class Outage:
     def __init__(self, nodes: NodeSet, outage_s: float) -> None:
         self.since_s: float | None = None
         self._nodes = nodes
-        self._outage_s = outage_s
+        self.outage_s = outage_s  # what is in force now
 
     async def run(self, *, let_go: Callable[[str], None], readmit: Callable[[], None]) -> None:
         """Until cancelled. `let_go` gets the reason, once an outage; `readmit` is called at its end."""
@@ -34,11 +34,11 @@ class Outage:
             await trio.sleep(CHECK_S)
             gone_since_s = self._nodes.outage_since_s
             gone_s = 0.0 if gone_since_s is None else trio.current_time() - gone_since_s
-            if gone_s >= self._outage_s and self.since_s is None:
+            if gone_s >= self.outage_s and self.since_s is None:
                 self.since_s = trio.current_time()
                 log.error("miners_let_go", reason="no node answers", outage_s=round(gone_s))
                 let_go(NO_NODE)
-            elif gone_s < self._outage_s and self.since_s is not None:
+            elif gone_s < self.outage_s and self.since_s is not None:
                 self.since_s = None
                 log.warning("miners_taken_back")
                 readmit()

@@ -55,16 +55,16 @@ def _setup(verbose: Annotated[bool, typer.Option(help="Log debug messages too.")
 def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Run the pool."""
     from pool.books.store import open_store
-    from pool.config import load_config
+    from pool.config import load_settings
     from pool.data_dir import held
     from pool.main import Pool
 
     async def pool() -> None:
-        settings = load_config(config)
-        with held(settings.data_dir):
-            store = open_store(settings.database_url)
+        settings = load_settings(config)
+        with held(settings.config.data_dir):
+            store = open_store(settings.config.database_url)
             try:
-                await Pool(settings, store).run()
+                await Pool(settings.config, store, settings=settings).run()
             finally:
                 store.close()
 
@@ -108,6 +108,18 @@ def drain(
         draining.resume(books, form)
     else:
         draining.drain(books, over, form)
+
+
+@app.command()
+@with_options
+def reload(books: Books, form: ShowForm) -> None:
+    """Have the running pool take up its settings file anew: what needs no restart, or nothing of it.
+
+    Which settings those are is in docs/configuration.md. SIGHUP does the same, and says it in the log.
+    """
+    from pool.cli.service.reloading import reload
+
+    reload(books, form)
 
 
 @app.command()

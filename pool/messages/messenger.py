@@ -9,7 +9,7 @@ Must not know: what runs when else.
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -90,9 +90,12 @@ def node_looks(nodes: NodeSet) -> tuple[NodeLook, ...]:
     return tuple(NodeLook(node.name, node.state is NodeState.UP, node.reason) for node in nodes.nodes)
 
 
-def receivers_of(settings: MessageSettings) -> tuple[Receiver, ...]:
-    """Whoever is told. Raises BadConfig for a URL that nothing can be made of."""
-    return tuple(Receiver(it.name, _sender(it), it.least) for it in settings.receivers)
+def receivers_of(
+    settings: MessageSettings, known: Mapping[ReceiverSettings, Receiver] | None = None
+) -> tuple[Receiver, ...]:
+    """Whoever is told, of whom some are known. Raises BadConfig for a URL that nothing can be made of."""
+    known = known or {}
+    return tuple(known.get(it) or Receiver(it.name, _sender(it), it.least) for it in settings.receivers)
 
 
 def _sender(it: ReceiverSettings) -> Sender:
@@ -140,6 +143,7 @@ class Messenger:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.outbox = outbox or Outbox(receivers_of(settings))
+        self._known = dict(zip(settings.receivers, self.outbox.receivers, strict=False))
         self.raised: tuple[Raised, ...] = ()  # what is wrong, as of the last look
         self._settings, self._store, self._wall_clock = settings, store, wall_clock
         self._data_dir, self._endpoints = data_dir, [it for it in endpoints if it.certificate is not None]
@@ -166,6 +170,17 @@ class Messenger:
             if self._journal_failed():
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WORDS_S):
                     await self._last_words()
+
+    def prepared(self, settings: MessageSettings) -> tuple[Receiver, ...]:
+        """Whoever is told by other settings: of who is told already what waits goes on. Blocks, and may be
+        called from any thread. Raises BadConfig."""
+        return receivers_of(settings, self._known)
+
+    def use(self, settings: MessageSettings, receivers: tuple[Receiver, ...]) -> None:
+        """Have other settings in force, and whom `prepared` made of them."""
+        self._settings, self._known = settings, dict(zip(settings.receivers, receivers, strict=True))
+        self._teller.remind_s = settings.remind_s
+        self.outbox.replace(receivers)
 
     async def look(self) -> None:
         """One look, and what is to be told of it."""

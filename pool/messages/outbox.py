@@ -48,6 +48,7 @@ class Receiver:
         self.lost = 0  # since it was reached last
         self.failing = False
         self.news = trio.Event()  # replaced when it was seen
+        self.scope = trio.CancelScope()  # for as long as it is told anything
 
 
 class Outbox:
@@ -55,6 +56,7 @@ class Outbox:
 
     def __init__(self, receivers: Sequence[Receiver], *, send: Send | None = None) -> None:
         self.receivers = tuple(receivers)
+        self._nursery: trio.Nursery | None = None
         self._threads = trio.CapacityLimiter(THREADS_MAX)
         self._send = send or self._in_thread
 
@@ -72,28 +74,44 @@ class Outbox:
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             for receiver in self.receivers:
                 nursery.start_soon(self._keep_sending, receiver)
+            await trio.sleep_forever()
+
+    def replace(self, receivers: Sequence[Receiver]) -> None:
+        """Tell these from now on. Who was told before goes on with what waits for it; what waits for others
+        is told nobody."""
+        before, self.receivers = self.receivers, tuple(receivers)
+        for receiver in before:
+            if receiver not in self.receivers:
+                receiver.scope.cancel()
+        if self._nursery is not None:
+            for receiver in self.receivers:
+                if receiver not in before:
+                    self._nursery.start_soon(self._keep_sending, receiver)
 
     async def send_now(self, message: Message) -> list[Answer]:
         """To all, whatever waits, each once; what each answered."""
         answers: dict[str, Answer] = {}
+        receivers = self.receivers  # others may be told in between
 
         async def send(receiver: Receiver) -> None:
             words = await self._try(receiver, message)
             answers[receiver.name] = Answer(receiver.name, words is None, words or "took it")
 
         async with trio.open_nursery() as nursery:
-            for receiver in self.receivers:
+            for receiver in receivers:
                 nursery.start_soon(send, receiver)
-        return [answers[receiver.name] for receiver in self.receivers]
+        return [answers[receiver.name] for receiver in receivers]
 
     async def _keep_sending(self, receiver: Receiver) -> None:
-        while True:
-            await receiver.news.wait()
-            receiver.news = trio.Event()
-            while receiver.queue:
-                await self._deliver(receiver, receiver.queue.popleft())
+        with receiver.scope:
+            while True:
+                await receiver.news.wait()
+                receiver.news = trio.Event()
+                while receiver.queue:
+                    await self._deliver(receiver, receiver.queue.popleft())
 
     async def _deliver(self, receiver: Receiver, message: Message) -> None:
         give_up_s, wait_s = trio.current_time() + GIVE_UP_S, RETRY_MIN_S

@@ -79,7 +79,7 @@ class Teller:
 
     def __init__(self, memory: Memory, *, remind_s: float) -> None:
         self.memory = memory
-        self._remind_s = remind_s
+        self.remind_s = remind_s  # what is in force now
         self._words: dict[str, str] = {}
 
     @property
@@ -143,7 +143,7 @@ class Teller:
         if state.raised is not state.told:
             return Happened.RAISED if state.raised else Happened.RECOVERED
         # A clock that went back reminds at once, and not for ever.
-        if state.raised and finding.holds and not 0 <= now_s - state.told_s < self._remind_s:
+        if state.raised and finding.holds and not 0 <= now_s - state.told_s < self.remind_s:
             return Happened.REMINDER
         return None
 

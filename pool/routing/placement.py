@@ -40,7 +40,7 @@ class Placement:
     ) -> None:
         self._admission = admission
         self._board = board
-        self._move_interval_s = move_interval_s
+        self.move_interval_s = move_interval_s
         self._moved_at_s: dict[int, float] = {}
         registry.newcomers.on_free.append(lambda number: self._moved_at_s.pop(number, None))
         self._rounds_to_wait = 0
@@ -56,7 +56,7 @@ class Placement:
 
     def movable(self, worker: int, now_s: float) -> bool:
         """Whether its last move is long enough ago."""
-        return now_s - self._moved_at_s.get(worker, -self._move_interval_s) >= self._move_interval_s
+        return now_s - self._moved_at_s.get(worker, -self.move_interval_s) >= self.move_interval_s
 
     def sessions(self) -> Iterator[Member]:
         """All that mine; each has a worker."""

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -21,7 +22,7 @@ from payouts.schemas.money import tally_minutes
 from pool.books.bookkeeper import BookTimes
 from pool.books.store import Store
 from pool.chain.nodes import NodeConfig
-from pool.config import PoolConfig
+from pool.config import PoolConfig, load_settings
 from pool.data_dir import database_url
 from pool.fleet.rows import TenantTerms, add_tenant, list_tenants
 from pool.main import Pool, RunningPool
@@ -65,6 +66,7 @@ class Plant:
         self.nodes = nodes
         self.store = store
         self.running: RunningPool
+        self.pool: Pool
         self.miners: list[Miner] = []
         self.acknowledged = 0
 
@@ -124,10 +126,12 @@ async def plant(
     forgets_fees: bool = False,
     books: BookTimes = BOOKS,
     wall_clock: Callable[[], float] = time.time,
+    settings_file: Path | None = None,
 ) -> AsyncIterator[Plant]:
     """A pool on these nodes, with this fault at first; in the end its books hold every acknowledged share.
 
-    `blocks`: every second share is one; else none is.
+    `blocks`: every second share is one; else none is. `settings_file` is what it takes up anew on request,
+    and whom it tells.
     """
     nodes = nodes or [FakeBitcoind(name) for name in names]
     for node in nodes:
@@ -149,7 +153,11 @@ async def plant(
     try:
         async with trio.open_nursery() as nursery:
             config = settings(directory, nodes, outage_s, books)
-            it = Pool(config, store, transport=transport, wall_clock=wall_clock)
+            loaded = None if settings_file is None else load_settings(settings_file)
+            if loaded is not None:
+                config = msgspec.structs.replace(config, messages=loaded.config.messages)
+            it = Pool(config, store, transport=transport, wall_clock=wall_clock, settings=loaded)
+            site.pool = it
             site.running = await nursery.start(it.run)
             yield site
             nursery.cancel_scope.cancel()

@@ -180,7 +180,15 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
 
 
 # Those of a running pool alone, see test_traces.
-OF_A_POOL: Final = {"trace.start", "trace.show", "drain.begin", "drain.end", "drain.show", "firmware.list"}
+OF_A_POOL: Final = {
+    "trace.start",
+    "trace.show",
+    "drain.begin",
+    "drain.end",
+    "drain.show",
+    "firmware.list",
+    "settings.reload",
+}
 # It takes a payment that a chain has, see tests/payouts/batches/test_found.py.
 OF_A_CHAIN: Final = {"payout.disown"}
 

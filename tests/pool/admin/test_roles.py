@@ -65,6 +65,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "trace.show",
         "drain.begin",
         "drain.end",
+        "settings.reload",
         "message.silence",
         "message.test",
     ),

@@ -76,6 +76,25 @@ async def test_who_is_told_is_told_what_is_bad_enough_in_order(
     assert (house.all.taken, house.critical.taken) == (["a", "b", "c"], ["b"])
 
 
+async def test_others_are_told_from_a_moment_on_and_who_stays_hears_what_waited(
+    house: House, autojump_clock: trio.testing.MockClock
+) -> None:
+    house.all.fault = house.critical.fault = refuse
+    house.outbox.put(message("a", Severity.CRITICAL))
+    await trio.sleep(0.1)
+    stays, _ = house.outbox.receivers
+    new = Post()
+    house.outbox.replace((stays, Receiver("3 (json)", new, Severity.INFO)))
+    house.outbox.put(message("b", Severity.CRITICAL))
+    house.all.fault = house.critical.fault = None
+    await trio.sleep(GIVE_UP_S)
+    assert (house.all.taken, new.taken, house.critical.taken) == (["a", "b"], ["b"], [])
+    house.outbox.replace(())
+    house.outbox.put(message("c", Severity.CRITICAL))
+    await trio.sleep(1)
+    assert house.all.taken == ["a", "b"]
+
+
 async def test_a_receiver_that_is_away_gets_it_later_and_the_log_has_two_lines(
     house: House, autojump_clock: trio.testing.MockClock
 ) -> None:
