@@ -11,11 +11,14 @@ import pytest
 import trio
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
+from starlette.requests import Request
+from starlette.responses import Response
 
 from pool.admin import client
 from pool.admin.client import NoAnswer, ask, only_reads
 from pool.admin.commands import COMMANDS, Change, DoneBefore, KeyReused, Question, answer_to
 from pool.admin.desk import Desk, OperatorDesk
+from pool.admin.handler import CommandHandler
 from pool.admin.server import serve_admin
 from pool.books.changes import keys
 from pool.books.changes.changes import newest_changes
@@ -197,6 +200,33 @@ def test_a_change_that_is_recorded_twice_has_one_key(store: Store) -> None:
     desk.note(None, {"a": 1})
     desk.note(None, {"a": 2})
     assert (desk.noted, [it[1] for it in kept(store)]) == ([1, 2], ["k1"])
+
+
+async def test_what_took_too_long_was_done_and_who_asks_again_hears_of_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request is over after thirty seconds: what it began goes on, in its thread."""
+    handler = CommandHandler(Desk(store, "regtest"))
+
+    def over(*it: Any, **more: Any) -> Any:
+        trio.from_thread.run_sync(time.cancel)
+        return answer_to(*it, **more)
+
+    async def asked() -> Response:
+        async def receive() -> Any:
+            return {"type": "http.request", "body": msgspec.json.encode(ACME)}
+
+        headers = [(b"idempotency-key", b"k1")]
+        request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
+        return await handler.answer(request, "tenant.add", lambda _: OLGA)
+
+    with trio.CancelScope() as time, monkeypatch.context() as slow:
+        slow.setattr("pool.admin.handler.answer_to", over)
+        await asked()
+    assert time.cancelled_caught
+    again = await asked()
+    assert (again.status_code, json.loads(again.body)["name"]) == (200, "acme")
+    assert made(store) == ["tenant.add"]
 
 
 # The command line

@@ -300,7 +300,7 @@ async def test_the_command_line_says_what_is_in_force(tmp_path: Path, store: Sto
             nursery.cancel_scope.cancel()
     lines = [line.split() for line in said.output.splitlines()]
     assert lines[0] == ["setting", "was", "is", "in", "force"]
-    assert lines[2:] == [
+    assert lines[1:] == [
         ["pool.outage_s", "600.0", "30.0", "now"],
         ["stratum.limits.idle_s", "600.0", "500.0", "after", "a", "restart"],
     ]

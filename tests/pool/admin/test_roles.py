@@ -169,7 +169,9 @@ def test_a_command_takes_its_role_before_anything_is_looked_at(name: str, role: 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_moves_money_or_makes_users_is_no_operators(name: str) -> None:
     command = COMMANDS[name]
-    if isinstance(command, Change) and not name.startswith(("container.", "worker.", "trace.", "drain.")):
+    if isinstance(command, Change) and not name.startswith(
+        ("container.", "worker.", "trace.", "drain.", "settings.")
+    ):
         safe = {"tenant.set-status", "message.silence", "upstream.switch", "token.create", "token.revoke"}
         assert (command.least.rank >= Role.PAYER.rank) != (name in safe)
     assert command.least.rank >= Role.TENANT.rank
