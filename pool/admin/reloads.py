@@ -6,7 +6,7 @@ Must not know: sockets, terminals, what a setting is for.
 import msgspec
 import structlog
 
-from pool.admin.desk import Desk, LivePool, OperatorDesk
+from pool.admin.desk import OperatorDesk, running
 from pool.admin.live_settings import SettingChange
 from pool.fleet.rows import RegistryError
 from pool.settings_file import BadConfig
@@ -27,7 +27,7 @@ class SettingsReloaded(msgspec.Struct, frozen=True, kw_only=True):
 
 def settings_reload(desk: OperatorDesk, it: SettingsReload) -> SettingsReloaded:
     """All of the file that can be taken without a restart, or nothing of it: on record before it is."""
-    live = _live(desk)
+    live = running(desk)
     try:
         with live.reloading() as reload:
             was = {change.setting: change.was for change in reload.applied}
@@ -47,9 +47,3 @@ def the_settings(it: object) -> str:
 
 def _names(changes: tuple[SettingChange, ...]) -> list[str]:
     return [it.setting for it in changes]
-
-
-def _live(desk: Desk) -> LivePool:
-    if desk.live is None:
-        raise RegistryError("no pool runs here: it reads its settings when it starts")
-    return desk.live
