@@ -359,7 +359,7 @@ def answer_to(
     if too_deep(body):
         raise RegistryError(f"{name}: nested too deeply")
     try:
-        params = msgspec.json.decode(body, type=command.params, strict=not all_text)
+        params = msgspec.json.decode(body or b"{}", type=command.params, strict=not all_text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RegistryError(f"{name}: {error}") from None
     if (words := _beyond(msgspec.to_builtins(params))) is not None:

@@ -193,6 +193,14 @@ async def test_a_body_that_is_no_command_is_refused(tmp_path: Path, body: bytes)
             assert large.status_code == 413
 
 
+async def test_no_body_is_no_parameters(tmp_path: Path) -> None:
+    async with running(tmp_path):
+        transport = httpx.AsyncHTTPTransport(uds=str(admin_socket(tmp_path)))
+        async with httpx.AsyncClient(transport=transport) as client:
+            response = await client.post("http://angara/v1/tenant.list")
+            assert (response.status_code, response.json()) == (200, [])
+
+
 def test_two_processes_cannot_hold_one_directory(tmp_path: Path) -> None:
     with held(tmp_path), pytest.raises(DataDirError, match="another process"), held(tmp_path):
         pass
