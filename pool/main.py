@@ -57,6 +57,7 @@ from pool.treasury.treasury import Treasury
 from pool.web.access import web_app
 from pool.web.commands import command_routes
 from pool.web.door import Door
+from pool.web.files import page_files, page_routes
 from pool.web.health import health_routes
 from pool.web.login import login_routes
 from stratum.miners.listening.listeners import Server
@@ -278,10 +279,12 @@ class Pool:
         site_map = SiteMap(self.books.registry, self.books.hashrates, thresholds)
         self._dashboard = dashboard = Dashboard(site_map, lambda: figures_of(sources, site_map))
         nursery.start_soon(dashboard.run)
+        page = page_routes(await trio.to_thread.run_sync(page_files))
         app = web_app(
             (
                 *health_routes(self._readiness.conditions),
                 Scrapes(sources).route(),
+                *page,
                 *login_routes(self._authentication, self._sessions),
                 *dashboard.routes(),
                 *command_routes(desk, self._authentication),

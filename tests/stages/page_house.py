@@ -1,0 +1,178 @@
+"""A whole pool with a fleet on its books, for who looks at the page: `python -m tests.stages.page_house DIR`.
+
+It prints its address and a token of everybody's in a line of JSON, and ends when its standard input does. The
+machines have no sockets: what they did is counted as if they had.
+"""
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import trio
+
+from pool.admin.commands import execute
+from pool.admin.desk import Desk
+from pool.admin.operators import ALONE
+from pool.people.roles import host_account
+from stratum.miners.contracts import Admitted
+from stratum.tallies import RECORD, Verdict
+from tests.fakes.owners import ConnectionFrom
+from tests.stages.plant import Plant, plant
+
+ROWS, SLOTS = 8, 12
+CONTAINERS: Final = 14
+TENANTS: Final = ("acme", "borealis")
+SITES: Final = ("north", "south")
+MACHINE_THS: Final = 110
+LOG2: Final = 10  # 25 shares a second, so that a second says how fast a machine is
+DIFFICULTY_THS: Final = 2**32 * 2**LOG2 / 1e12
+AGENT: Final = "cgminer/4.12.1"
+# What strangers call their machines: markup, direction of text, something that a sheet would calculate.
+HOSTILE: Final = ("<img src=x onerror=document.title='taken'>", "a‮b", "=1+1", "'\"><script>x</script>")
+USERS: Final = {
+    "vera": {"role": "viewer"},
+    "otto": {"role": "operator"},
+    "paul": {"role": "payer"},
+    "ada": {"role": "admin"},
+    "tina": {"role": "tenant", "tenant": "borealis"},
+}
+READY_S: Final = 120.0  # a safety net
+
+
+class House(msgspec.Struct, frozen=True):
+    """Where it is, and who is let in by what."""
+
+    url: str
+    tokens: dict[str, str]
+
+
+@contextmanager
+def page_house(directory: Path, containers: int = CONTAINERS) -> Iterator[House]:
+    """In a process of its own."""
+    command = (sys.executable, "-m", __name__, str(directory), str(containers))
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        line = next((it for it in process.stdout if it.startswith(b'{"url"')), None)
+        assert line is not None, "it ended before it was ready"
+        yield msgspec.json.decode(line, type=House)
+    finally:
+        process.communicate()
+    assert process.returncode == 0
+
+
+async def _play(directory: Path, containers: int) -> None:
+    async with plant(directory) as site:
+        give = _Giver(site)
+        await _furnish(give, containers)
+        tokens = {}
+        for name, role in USERS.items():
+            await give("user.add", name=name, **role)
+            tokens[name] = (await give("token.create", user=name, label="the page"))["token"]
+        fleet = _Fleet(site, containers)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(fleet.run)
+            assert site.running.web is not None
+            house = House(f"http://127.0.0.1:{site.running.web[1]}", tokens)
+            sys.stdout.buffer.write(msgspec.json.encode(house) + b"\n")
+            sys.stdout.flush()
+            await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+            nursery.cancel_scope.cancel()
+
+
+class _Giver:
+    def __init__(self, site: Plant) -> None:
+        self._site = site
+
+    async def __call__(self, command: str, /, **params: Any) -> Any:
+        desk = Desk(self._site.store, "regtest", self._site.running.live)
+        body, olga = msgspec.json.encode(params), host_account("olga", ALONE)
+        return await trio.to_thread.run_sync(execute, desk, command, body, olga)
+
+
+async def _furnish(give: _Giver, containers: int) -> None:
+    await give("tenant.add", name="borealis", fee_bps=150)
+    for at in range(containers):
+        tenant = TENANTS[at * len(TENANTS) // containers]
+        units = ROWS * SLOTS + (6 if at == containers - 1 else 0)  # some that never came
+        nameplate = {"units": units, "ths": units * MACHINE_THS, "kw": units * 3}
+        await give("container.set", tenant=tenant, name=f"c{at + 1:02}", site=SITES[at % 2], **nameplate)
+    endpoints = ({"host": "127.0.0.1", "port": 1, "user": "acme.farm"},)
+    await give("upstream.add", name="north-pool", endpoints=endpoints)
+    sold = {"hashrate_ths": 5_000, "sat_per_ph_day": 4_500, "tenants": ("acme",)}
+    days = {"until_s": int(time.time()) + 30 * 86_400}
+    await give("order.add", name="blue", buyer="Blue Fund", upstream="north-pool", **sold, **days)
+    await give("tenant.set-status", name="borealis", active=False)
+    await give("tenant.set-status", name="borealis", active=True)
+
+
+class _Fleet:
+    """What each machine does, by its number."""
+
+    def __init__(self, site: Plant, containers: int) -> None:
+        self._registry, self._hashrates = site.running.registry, site.running.hashrates
+        self._chance = random.Random(7)
+        paces, rejected = {}, {}
+        for at in range(containers):
+            tenant = TENANTS[at * len(TENANTS) // containers]
+            for place in range(ROWS * SLOTS):
+                row, slot = divmod(place, SLOTS)
+                number = self._machine(f"{tenant}.c{at + 1:02}.r{row + 1:02}s{slot + 1:02}")
+                paces[number], rejected[number] = self._does(at, row)
+        for name in HOSTILE:
+            paces[self._machine(f"acme.c01.{name}")] = 1.0
+        self._numbers = np.array(list(paces), dtype="<u4")
+        self._paces = np.array(list(paces.values()))
+        self._rejected = np.array([rejected.get(it, 0.0) for it in paces])
+
+    def _machine(self, name: str) -> int:
+        admitted = self._registry.admit(name, AGENT, ConnectionFrom())
+        assert isinstance(admitted, Admitted), admitted
+        self._registry.prove(admitted.worker)
+        return admitted.worker
+
+    def _does(self, container: int, row: int) -> tuple[float, float]:
+        """Its hashrate as a part of the nameplate's, and what part of it is rejected."""
+        luck = self._chance.random()
+        if (container, row) == (3, 5) or luck < 0.004:
+            return 0.0, 0.0
+        if luck < 0.02 or (container == 8 and luck < 0.2):
+            return 0.7, 0.0
+        return self._chance.uniform(0.97, 1.03), 0.3 if luck > 0.992 else 0.0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        chance = np.random.default_rng(7)
+        before_s = trio.current_time()
+        self._hashrates.update(before_s)
+        self._hashrates._make_room(int(self._numbers.max()), before_s)
+        self._hashrates._since_s[:] = before_s  # nobody has mined yet, and nobody is slow for that
+        while True:
+            await trio.sleep(1.0)
+            now_s = trio.current_time()
+            self._mine(chance, now_s - before_s)
+            self._hashrates.update(now_s)
+            before_s = now_s
+            task_status.started()
+            task_status = trio.TASK_STATUS_IGNORED
+
+    def _mine(self, chance: np.random.Generator, elapsed_s: float) -> None:
+        shares = self._paces * MACHINE_THS / DIFFICULTY_THS * elapsed_s
+        for verdict, part in (
+            (Verdict.ACCEPTED, 1 - self._rejected),
+            (Verdict.LOW_DIFFICULTY, self._rejected),
+        ):
+            records = np.zeros(len(shares), dtype=RECORD)
+            records["worker"], records["rate"], records["difficulty_log2"] = self._numbers, 1, LOG2
+            records["verdict"], records["count"] = verdict, chance.poisson(shares * part)
+            self._hashrates.add(records[records["count"] > 0].tobytes(), trio.current_time())
+
+
+if __name__ == "__main__":
+    trio.run(_play, Path(sys.argv[1]), int(sys.argv[2]))
