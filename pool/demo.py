@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
 import msgspec
 import structlog
@@ -22,6 +22,9 @@ from rich.text import Text
 
 from payouts.ledger import balance_sat, payable
 from payouts.rates import Scheme
+from pool.admin.commands import execute
+from pool.admin.desk import Desk
+from pool.admin.operators import ALONE
 from pool.books.book import bind
 from pool.books.bookkeeper import BookTimes
 from pool.books.store import Store, open_store
@@ -33,6 +36,9 @@ from pool.data_dir import database_url, held
 from pool.fleet.hashrate import Hashrate
 from pool.fleet.rows import TenantTerms, add_tenant, list_tenants, set_address
 from pool.main import Pool, RunningPool
+from pool.people.roles import Role, host_account
+from pool.people.tokens import list_tokens
+from pool.people.users import list_users
 from pool.regtest.server import RegtestOptions, serve_regtest
 from pool.reports.figures import hashrate
 from pool.swarm.fleet import SwarmOptions, SwarmStats, run_swarm
@@ -53,6 +59,8 @@ TERMS: Final = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_
 # A regtest address of nobody: P2WPKH of the hash of nothing at all.
 PAYOUT_ADDRESS: Final = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
 WEB: Final = Endpoint(host="127.0.0.1", port=0)  # any that is free
+VISITOR: Final = "visitor"  # who looks at the page; the link that lets him in is good for one run
+VISIT_DAYS: Final = 30
 MACHINES: Final = 8
 # Every second hash is a block on regtest: together the fleet finds one every few seconds.
 SHARES_PER_MINUTE: Final = 4.0
@@ -104,8 +112,10 @@ async def run_demo(options: DemoOptions, console: Console) -> None:
         try:
             bind(store, "regtest")
             _add_tenants(store)
+            token = _visit(store)
             async with trio.open_nursery() as nursery:
                 pool = await _start(nursery, options, store, on_block)
+                console.print(f"the page, to look at: {_web(pool)}/#token={token}", soft_wrap=True)
                 nursery.start_soon(_show, console, pool, store, state)
                 await done.wait()
                 nursery.cancel_scope.cancel()
@@ -151,6 +161,24 @@ def _add_tenants(store: Store) -> None:
             if name not in known:
                 add_tenant(connection, name, TERMS, by="demo", now_s=now_s)
                 set_address(connection, name, address, network="regtest", by="demo", now_s=now_s)
+
+
+def _visit(store: Store) -> str:
+    """A token for this run, of a user who may look at everything and change nothing."""
+
+    def give(command: str, **params: object) -> Any:
+        return execute(desk, command, msgspec.json.encode(params), host_account("demo", ALONE))
+
+    desk = Desk(store, "regtest")
+    with store.read() as connection:
+        known = VISITOR in {user.name for user in list_users(connection)}
+        before = [it.id for it in list_tokens(connection, VISITOR) if not it.revoked_at_s] if known else []
+    if not known:
+        give("user.add", name=VISITOR, role=Role.VIEWER)
+    for number in before:
+        give("token.revoke", user=VISITOR, number=number)
+    token: str = give("token.create", user=VISITOR, label="the demo's link", days=VISIT_DAYS)["token"]
+    return token
 
 
 def _config(options: DemoOptions, node: NodeConfig) -> PoolConfig:
