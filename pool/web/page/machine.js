@@ -18,7 +18,7 @@ export async function show(place, context, name) {
     const it = await look(`machine/${encodeURIComponent(name)}`, context.signal).catch(noHistory);
     const known = await ask("worker.show", { name });
     fill(shown, current(known, it));
-    if (it?.series) await drawn(charts, it, context.signal);
+    if (it?.history) await drawn(charts, it, context.signal);
   };
   await refreshed(context, load);
   const trace = new Trace(context, name);
@@ -37,6 +37,10 @@ export async function show(place, context, name) {
   );
 }
 
+function letterOf(word) {
+  return Object.keys(STATES).find((it) => STATES[it].word === word);
+}
+
 function noHistory(error) {
   if (error instanceof Refused && [404, 405].includes(error.status)) return null;
   throw error;
@@ -47,7 +51,7 @@ function current(worker, machine) {
   const all = (worker.accepted ?? 0) + rejected + (worker.undelivered ?? 0);
   return [
     facts(
-      ["State", machine?.state in STATES ? stateSign(machine.state) : worker.offline ? stateSign("o") : undefined],
+      ["State", stateSign(letterOf(machine?.state) ?? (worker.offline ? "o" : "m"))],
       ["Hashrate, 5 min", hashrate(worker.hps_300s)],
       ["Hashrate, 24 h", hashrate(worker.hps_86400s)],
       ["Nameplate", machine?.nameplate_ths ? ths(machine.nameplate_ths) : undefined],
@@ -69,7 +73,7 @@ function current(worker, machine) {
           element(
             "ul",
             { class: "why" },
-            machine.why.map((it) => element("li", {}, moment(it.at_s), " ", element("b", {}, it.what), it.reason && `: ${it.reason}`)),
+            machine.why.map((it) => element("li", {}, moment(it.at_s), " ", element("b", {}, it.what.replaceAll("_", " ")), it.difficulty_log2 == null ? null : ` ${difficulty(2 ** it.difficulty_log2)}`, it.reason && `: ${it.reason}`)),
           ),
         ]
       : null,
@@ -84,19 +88,18 @@ function scalar(key, value) {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-async function drawn(charts, { series, nameplate_ths: nameplate }, signal) {
+async function drawn(charts, { history, nameplate_ths: nameplate }, signal) {
   const { chart } = await import("./chart.js"); // the library comes with it, and only for who looks at charts
-  const atS = series.hps.map((_, at) => series.from_s + at * series.step_s);
-  const quality = series.good.map((good, at) => {
-    const all = good + series.rejected[at];
-    return all > 0 ? (100 * series.rejected[at]) / all : null;
-  });
-  const rates = [{ title: "Hashrate", values: series.hps, colour: "--accent", show: hashrate }];
+  const { hps, rejected, difficulty_log2: log2 } = history;
+  const atS = hps.map((_, at) => history.from_s + at * history.step_s);
+  const rates = [{ title: "Hashrate", values: hps, colour: "--accent", show: hashrate }];
   if (nameplate) rates.push({ title: "Nameplate", values: atS.map(() => nameplate * 1e12), colour: "--second", show: hashrate, dash: [6, 4] });
+  const parts = rejected.map((it) => it && 100 * it);
+  const steps = log2.map((it) => (it === null ? null : 2 ** it));
   fill(
     charts,
     chart("Hashrate", atS, rates, signal),
-    chart("Rejected, of its work", atS, [{ title: "Rejected", values: quality, colour: "--offline", show: (it) => `${it.toFixed(1)} %` }], signal),
-    chart("Difficulty", atS, [{ title: "Difficulty", values: series.difficulty, colour: "--second", show: difficulty }], signal),
+    chart("Rejected, of its work", atS, [{ title: "Rejected", values: parts, colour: "--offline", show: (it) => `${it.toFixed(1)} %` }], signal),
+    chart("Difficulty", atS, [{ title: "Difficulty", values: steps, colour: "--second", show: difficulty }], signal),
   );
 }

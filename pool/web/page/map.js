@@ -3,8 +3,10 @@
 import { address, element, fill, link } from "./elements.js";
 import { grouped, percent, ths } from "./figures.js";
 import { look } from "./server.js";
-import { STATES, stateSign } from "./states.js";
+import { STATES, coloursOf, stateSign } from "./states.js";
 import { Tile, rateOf } from "./tile.js";
+
+const NEAR = { rootMargin: "400px" }; // what is about to be scrolled to is drawn already
 
 export async function show(place, context) {
   const map = new SiteMap(place, context);
@@ -23,6 +25,7 @@ class SiteMap {
     Object.assign(this, { place, signal, me, live });
     this.counts = element("p", { class: "counts" });
     this.tiles = [];
+    this.sight = new IntersectionObserver(() => {});
     this.grid = element("div", { class: "tiles" });
     this.told = element("p", { class: "told", role: "status" });
     this.trouble = element("input", { type: "checkbox", id: "trouble", change: () => this.order() });
@@ -67,7 +70,11 @@ class SiteMap {
 
   build() {
     const several = new Set(this.map.containers.map((it) => it.tenant)).size > 1;
+    this.sight.disconnect();
     this.tiles = this.map.containers.map((it) => new Tile(it, several, (words) => fill(this.told, words)));
+    const tileOf = new Map(this.tiles.map((it) => [it.element, it]));
+    this.sight = new IntersectionObserver((seen) => seen.forEach((it) => tileOf.get(it.target)?.sight(it.isIntersecting)), NEAR);
+    this.tiles.forEach((it) => this.sight.observe(it.element));
     if (this.tiles.length === 0) {
       fill(this.grid, element("p", { class: "empty" }, "No machine has come yet. Machines connect as tenant.container.unit."));
     }
@@ -85,7 +92,8 @@ class SiteMap {
   }
 
   draw() {
-    this.tiles.forEach((it) => it.draw());
+    const colours = coloursOf(this.grid);
+    this.tiles.forEach((it) => it.draw(colours));
   }
 
   change({ version, base, changes }) {

@@ -138,10 +138,11 @@ export class Tile {
     });
   }
 
-  draw() {
-    if (!this.canvas.isConnected) return;
+  /** On the screen; what is not there is drawn when it comes into sight. */
+  draw(colours = coloursOf(this.canvas)) {
+    this.stale = !this.inSight;
+    if (this.stale) return;
     const context = this.canvas.getContext("2d");
-    const colours = coloursOf(this.canvas);
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     const step = this.cell + GAP;
@@ -153,6 +154,12 @@ export class Tile {
     context.strokeStyle = colours.mark;
     context.lineWidth = 2;
     context.strokeRect(column * step, row * step, this.cell + 2 * GAP, this.cell + 2 * GAP);
+  }
+
+  /** It comes into sight, or leaves it. */
+  sight(inSight) {
+    this.inSight = inSight;
+    if (inSight && this.stale) this.draw();
   }
 
   under(event) {

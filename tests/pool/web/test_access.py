@@ -18,6 +18,8 @@ from tests.stages.plant import plant
 
 # Each path with whom it is for. Behind /api/v1/NAME every command asks for its own role (test_commands).
 PATHS: Final = {
+    ("GET", "/"): (Access.ANYBODY, None),
+    ("GET", "/page/{digest}/{name}"): (Access.ANYBODY, None),
     ("GET", "/healthz"): (Access.ANYBODY, None),
     ("GET", "/readyz"): (Access.ANYBODY, None),
     ("GET", "/metrics"): (Access.SCRAPER, None),
@@ -26,6 +28,7 @@ PATHS: Final = {
     ("POST", "/api/v1/logout"): (Access.ANYBODY, None),
     ("GET", "/api/v1/session"): (Access.ANYBODY, None),
     ("POST", "/api/v1/{name}"): (Access.BEARER, None),
+    ("GET", "/api/v1/{noun}.{verb}"): (Access.BEARER, None),
     ("GET", "/api/v1/map"): (Access.BEARER, Role.TENANT),
     ("GET", "/api/v1/figures"): (Access.BEARER, Role.TENANT),
     ("GET", "/api/v1/events"): (Access.BEARER, Role.TENANT),
