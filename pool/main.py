@@ -30,9 +30,7 @@ from pool.chain.networks import NETWORKS
 from pool.chain.nodes import NodeConfig
 from pool.chain.templates import Template
 from pool.config import LoadedSettings, PoolConfig
-from pool.dashboard.dashboard import Dashboard
-from pool.dashboard.figures import figures_of
-from pool.dashboard.site_map import SiteMap
+from pool.dashboard.dashboard import Dashboard, dashboard_of
 from pool.data_dir import admin_socket, bind_directory
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
@@ -276,8 +274,7 @@ class Pool:
         await trio.to_thread.run_sync(self._authentication.load)
         messages = self._config.messages
         thresholds = Thresholds() if messages is None else messages.thresholds
-        site_map = SiteMap(self.books.registry, self.books.hashrates, thresholds)
-        self._dashboard = dashboard = Dashboard(site_map, lambda: figures_of(sources, site_map))
+        self._dashboard = dashboard = dashboard_of(sources, thresholds)
         nursery.start_soon(dashboard.run)
         page = page_routes(await trio.to_thread.run_sync(page_files))
         app = web_app(

@@ -46,6 +46,7 @@ from pool.routing.solo import SoloChannels
 from stratum._engine import Engine
 from stratum.miners.channel import Channel, JobIds, WorkSource
 from stratum.miners.contracts import Services
+from stratum.miners.decisions import Decisions
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.firmware import FirmwareBook
 from stratum.miners.silent_machines import SilentMachines
@@ -122,6 +123,7 @@ class Miners:
         self.uncharged = Uncharged(lambda: int(books.wall_clock() // 86_400))
         self.firmware = FirmwareBook()
         registry.newcomers.on_free += [self.silent.forget, self.uncharged.forget]
+        self.decisions = Decisions(registry.workers.__contains__, wall_clock=books.wall_clock)
         self._descriptors_kept = DESCRIPTORS_KEPT + (CONNECTIONS_MAX if config.web else 0)
         self.connection_limits = ConnectionLimits(self.bounded(config.connection_bounds))
         services = Services(
@@ -136,6 +138,7 @@ class Miners:
             limits=config.session_limits,
             uncharged=self.uncharged,
             firmware=self.firmware,
+            decisions=self.decisions,
         )
         self.board = Switchboard(
             services=services,
@@ -157,7 +160,13 @@ class Routing:
         self, config: PoolConfig, books: Books, miners: Miners, *, speeds: MachineSpeeds | None
     ) -> None:
         registry, board = books.registry, miners.board
-        self.placement = Placement(miners.admission, board, registry, move_interval_s=config.move_interval_s)
+        self.placement = Placement(
+            miners.admission,
+            board,
+            registry,
+            move_interval_s=config.move_interval_s,
+            decisions=miners.decisions,
+        )
         channels = Channels(
             miners.own, engine=books.engine, job_ids=miners.job_ids, distribution=board.distribution
         )

@@ -68,7 +68,7 @@ ROOMS = {
         "session_difficulty",
         "contracts",
         "channel liveness silent_machines turns",
-        "extranonce owner vardiff firmware uncharged",
+        "extranonce owner vardiff firmware uncharged decisions",
     ),
     "pool.books": (
         "bookkeeper lease_watch audit copies",
@@ -112,6 +112,7 @@ SANS_IO = (
     "miners/firmware",
     "miners/uncharged",
     "miners/silent_machines",
+    "miners/decisions",
     "miners/turns/connection_limits",
     "miners/listening/proxy_protocol",
     "upstream/session",

@@ -2,7 +2,10 @@
 
     GET /api/v1/map              every machine in its place
     GET /api/v1/figures          what the pool does, in figures
-    GET /api/v1/events           both as they change, and what happens
+    GET /api/v1/figures/history  hashrates of a day
+    GET /api/v1/events           map and figures as they change, and what happens
+    GET /api/v1/machines         a list, searched, filtered, sorted
+    GET /api/v1/machine/NAME     one of them, and why it does what it does
 
 Must not know: where a figure is from.
 """
@@ -18,11 +21,18 @@ from starlette.responses import Response
 
 from pool.chain.blocks import BlockResult
 from pool.dashboard.event_stream import EventStream
-from pool.dashboard.figures import Figures
+from pool.dashboard.figures import Figures, figures_of
+from pool.dashboard.history import History
+from pool.dashboard.machine import OneMachine
+from pool.dashboard.machine_list import Asked, BadCursor, MachineList
 from pool.dashboard.site_map import LOOK_S, Changes, SiteMap, changes_for
 from pool.dashboard.streams import Streams
 from pool.dashboard.viewers import has_it, json_bytes, same, sees, tag_of, takes_packed
+from pool.fleet.registry import parse_worker_name
+from pool.http_server import failure
+from pool.messages.conditions import Thresholds
 from pool.messages.message import Message
+from pool.metrics.collector import Sources
 from pool.people.roles import Role
 from pool.web.access import Access, WebRoute
 
@@ -30,25 +40,48 @@ log = structlog.get_logger()
 
 MAP_PATH: Final = "/api/v1/map"
 FIGURES_PATH: Final = "/api/v1/figures"
+HISTORY_PATH: Final = "/api/v1/figures/history"
 EVENTS_PATH: Final = "/api/v1/events"
+MACHINES_PATH: Final = "/api/v1/machines"
+MACHINE_PATH: Final = "/api/v1/machine/{name:path}"
 
 
 class Dashboard:
     """Of one pool. `figures` are those of the map's last look, made on the pool's own loop."""
 
-    def __init__(self, site_map: SiteMap, figures: Callable[[], Figures]) -> None:
-        self._site_map, self._figures = site_map, figures
+    def __init__(
+        self,
+        site_map: SiteMap,
+        figures: Callable[[], Figures],
+        history: History,
+        machines: MachineList,
+        machine: OneMachine,
+    ) -> None:
+        self._site_map, self._figures, self._history = site_map, figures, history
+        self._machines, self._machine = machines, machine
         self._streams = Streams()
         site_map.on_change.append(self._tell_changes)
 
     def routes(self) -> tuple[WebRoute, ...]:
-        answers = {MAP_PATH: self._map, FIGURES_PATH: self._now, EVENTS_PATH: self._events}
+        answers = {
+            MAP_PATH: self._map,
+            FIGURES_PATH: self._now,
+            HISTORY_PATH: self._day,
+            EVENTS_PATH: self._events,
+            MACHINES_PATH: self._page,
+            MACHINE_PATH: self._one,
+        }
         return tuple(
             WebRoute(path, Access.BEARER, answer, least=Role.TENANT) for path, answer in answers.items()
         )
 
     async def run(self) -> None:
-        """Look for all who look on, until cancelled."""
+        """Look for all who look on, and keep a day of it, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._history.run)
+            nursery.start_soon(self._look_on)
+
+    async def _look_on(self) -> None:
         while True:
             await self._streams.somebody.wait()
             try:
@@ -86,8 +119,38 @@ class Dashboard:
         await self._site_map.look()
         return json_bytes(msgspec.json.encode(self._figures().of(sees(request.state.who))), {})
 
+    async def _day(self, request: Request) -> Response:
+        return json_bytes(msgspec.json.encode(self._history.totals(sees(request.state.who))), {})
+
+    async def _page(self, request: Request) -> Response:
+        try:
+            asked = msgspec.convert(dict(request.query_params), Asked, strict=False)
+            asked = msgspec.structs.replace(asked, tenant=request.state.who.own_tenant(asked.tenant))
+            return json_bytes(msgspec.json.encode(await self._machines.page(asked)), {})
+        except (msgspec.ValidationError, BadCursor) as error:
+            return failure(400, f"machines: {error}")
+
+    async def _one(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        request.state.who.own_tenant(parse_worker_name(name)[0])
+        told = await self._machine.of(name)
+        if told is None:
+            return failure(404, f"no machine of the name {name!r:.200} has mined")
+        return json_bytes(msgspec.json.encode(told), {})
+
     async def _events(self, request: Request) -> Response:
         return EventStream(self._streams, request)
+
+
+def dashboard_of(sources: Sources, thresholds: Thresholds) -> Dashboard:
+    """Of a pool's parts."""
+    registry, hashrates = sources.books.registry, sources.books.hashrates
+    site_map = SiteMap(registry, hashrates, thresholds)
+    history = History(registry, hashrates)
+    machines = MachineList(site_map, registry, hashrates, thresholds)
+    board, decisions = sources.miners.board, sources.miners.decisions
+    machine = OneMachine(machines, site_map, registry, history, board, decisions)
+    return Dashboard(site_map, lambda: figures_of(sources, site_map), history, machines, machine)
 
 
 def _whole(told: Any) -> Callable[[str | None], Any]:

@@ -325,6 +325,13 @@ class Registry:
                 new=True,
             )
 
+    def number_of(self, tenant: str, container: str, unit: str) -> int | None:
+        """Of the worker of that name, if there is one."""
+        of_tenant = self.tenants.get(tenant)
+        place = None if of_tenant is None else self._container_ids.get((of_tenant.id, container))
+        number = None if place is None else self._worker_ids.get((place, unit))
+        return number if number in self.workers else None
+
     def tenant_of(self, number: int) -> int:
         """Of a worker, or of a newcomer."""
         worker = self.workers.get(number) or self._removed.get(number)

@@ -19,6 +19,7 @@ import trio
 from pool.fleet.registry import Registry
 from pool.routing.admission import Admission
 from stratum.miners.channel import Channel, Member, Moved
+from stratum.miners.decisions import Decisions, What
 from stratum.miners.switchboard import Switchboard
 
 log = structlog.get_logger()
@@ -36,11 +37,18 @@ class Placement:
     """Of the sessions of one switchboard."""
 
     def __init__(
-        self, admission: Admission, board: Switchboard, registry: Registry, *, move_interval_s: float
+        self,
+        admission: Admission,
+        board: Switchboard,
+        registry: Registry,
+        *,
+        move_interval_s: float,
+        decisions: Decisions | None = None,
     ) -> None:
         self._admission = admission
         self._board = board
         self.move_interval_s = move_interval_s
+        self._decisions = decisions
         self._moved_at_s: dict[int, float] = {}
         registry.newcomers.on_free.append(lambda number: self._moved_at_s.pop(number, None))
         self._rounds_to_wait = 0
@@ -154,4 +162,9 @@ class Placement:
         moved = self._board.distribution.move(session, channel)
         if moved is Moved.RECONNECT:
             self._admission.hint(address, key)
+        if moved is not None and self._decisions is not None:
+            what = What.SENT_AWAY if moved is Moved.RECONNECT else What.MOVED
+            kind, number = key
+            where = "to the pool's own work" if kind == "own" else f"to {kind} {number}"
+            self._decisions.note(session.workers[0], what, where, None)
         return moved is not None

@@ -17,6 +17,7 @@ from stratum.difficulty import DIFFICULTY_LOG2_MIN
 from stratum.job import Job
 from stratum.miners.channel import VERSION_MASK, Channel, Moved
 from stratum.miners.contracts import Services
+from stratum.miners.decisions import What
 from stratum.miners.extranonce import ExtranonceExhausted, Pins
 from stratum.miners.liveness import Liveness
 from stratum.miners.owner import Owner
@@ -332,6 +333,8 @@ class Assignment:
 
     def _pin(self, log2: int, seq: int, now_s: float) -> bytes:
         was_idle, self._owes_job = self._owes_job, False
+        if was_idle or log2 != self.difficulty.log2:
+            self._services.note(self.workers, What.DIFFICULTY, self.difficulty.reason, log2)
         said = self.difficulty.pin(self.policy, log2, seq, now_s, was_idle=was_idle)
         self._wait_if_needed()
         return said

@@ -3,7 +3,7 @@
 Must not know: what a session does with it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from stratum._engine import Engine
 from stratum.job import Work
 from stratum.miners.channel import Channel
+from stratum.miners.decisions import Decisions, What
 from stratum.miners.firmware import FirmwareBook
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.owner import Owner
@@ -75,6 +76,15 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     limits: SessionLimits
     uncharged: Uncharged = msgspec.field(default_factory=Uncharged)
     firmware: FirmwareBook = msgspec.field(default_factory=FirmwareBook)
+    decisions: Decisions | None = None  # whoever wants to know why
+
+    def note(
+        self, workers: Iterable[int], what: What, reason: str, difficulty_log2: int | None = None
+    ) -> None:
+        """That it was decided about them."""
+        if self.decisions is not None:
+            for worker in workers:
+                self.decisions.note(worker, what, reason, difficulty_log2)
 
     def start_of(self, channel: Channel, work: Work) -> int:
         """The difficulty for who gets this work without having been there when it came."""

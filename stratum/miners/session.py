@@ -26,12 +26,16 @@ from stratum.miners.agents import least_difficulty_log2
 from stratum.miners.assignment import Assignment
 from stratum.miners.channel import VERSION_MASK, Channel
 from stratum.miners.contracts import Refusal, Services
+from stratum.miners.decisions import What
 from stratum.miners.extranonce import ExtranonceExhausted
 from stratum.miners.firmware import Firmware
 from stratum.miners.liveness import SAID, Due, Liveness
 from stratum.miners.owner import Owner
 from stratum.miners.session_difficulty import SessionDifficulty
 from stratum.miners.uncharged import NOBODY, REFUSED, UNREADABLE
+
+RESUMED = "it came back with its session of before"
+ANEW = "it came, without a session of before"
 
 
 class State(Enum):
@@ -68,6 +72,7 @@ class MinerSession:
         "_home",
         "_liveness",
         "_party",
+        "_resumed",
         "_services",
         "assignment",
         "closing",
@@ -87,6 +92,7 @@ class MinerSession:
         self._agent = ""
         self._firmware: Firmware | None = None  # known when it subscribes
         self._asked = ""  # its first request of each sort, in order; none once it is noted
+        self._resumed = False  # with the extranonces that it had before
         # Of the first worker: it decides for the others.
         self._party: int | None = None
         self._home: Channel | None = None  # where it belongs, if it does anywhere
@@ -143,6 +149,7 @@ class MinerSession:
             if least_log2 is not None:
                 self.difficulty.keep_above(least_log2)
             if earlier_log2 is not None:
+                self._resumed = True
                 self.difficulty.remember(earlier_log2, now_s)
         session_id, extranonce2_size = assignment.told
         topics = [["mining.set_difficulty", session_id], ["mining.notify", session_id]]
@@ -244,6 +251,7 @@ class MinerSession:
         if self.state is not State.MINING or before is State.MINING:
             return b""
         self.assignment.named()
+        self._services.note(self.assignment.workers, What.CONNECTED, RESUMED if self._resumed else ANEW)
         said = self._go_where_it_belongs(now_s)
         self.difficulty.start(self.assignment.policy)
         self._liveness.spoke(now_s)

@@ -12,12 +12,22 @@ a difficulty holds from the job on that it was pinned at. Must not know: channel
 """
 
 from fractions import Fraction
+from typing import Final
 
 from stratum import messages
 from stratum.difficulty import ceil_log2, difficulty_from_log2, floor_log2, wire_difficulty
 from stratum.miners import vardiff
 from stratum.miners.contracts import Services
 from stratum.miners.vardiff import History, VardiffPolicy
+
+# Why it has the difficulty that it has.
+FIRST: Final = "where who is new starts"
+SUGGESTED: Final = "it suggested that"
+MINIMUM: Final = "it asked for no less"
+REMEMBERED: Final = "it had that before"
+FASTER: Final = "its shares came too often"
+SLOWER: Final = "its shares came too rarely"
+UNHEARD: Final = "no share since it came back"
 
 
 class SessionDifficulty:
@@ -36,12 +46,14 @@ class SessionDifficulty:
         "log2",
         "pending_log2",
         "pinned_from",
+        "reason",
     )
 
     def __init__(self, services: Services, slot: int, now_s: float) -> None:
         self.log2 = services.start_difficulty_log2
         self.pending_log2: int | None = None
         self.pinned_from = 0
+        self.reason = FIRST  # why the one that is wanted is
         self._services = services
         self._slot = slot  # the engine's number of the session
         # Steady: this machine's own shares have said what it needs, in this session or an earlier one.
@@ -61,7 +73,7 @@ class SessionDifficulty:
         beyond = difficulty_from_log2(policy.difficulty_log2_max + 1)
         if self._history.steady or not least <= difficulty < beyond:
             return None
-        self._wished_log2 = floor_log2(difficulty)
+        self._wished_log2, self.reason = floor_log2(difficulty), SUGGESTED
         return self._wished_log2
 
     def ask_for(self, policy: VardiffPolicy, minimum: Fraction | None) -> bool:
@@ -69,6 +81,7 @@ class SessionDifficulty:
         if minimum is None or minimum > difficulty_from_log2(policy.difficulty_log2_max):
             return False
         self.keep_above(ceil_log2(minimum))
+        self.reason = MINIMUM
         return True
 
     def keep_above(self, least_log2: int) -> None:
@@ -77,7 +90,7 @@ class SessionDifficulty:
 
     def remember(self, log2: int, now_s: float) -> None:
         """The machine has mined before, at this difficulty last."""
-        self._wished_log2 = log2
+        self._wished_log2, self.reason = log2, REMEMBERED
         self._history = History(from_s=now_s, steady=True)
 
     def start(self, policy: VardiffPolicy) -> None:
@@ -152,6 +165,7 @@ class SessionDifficulty:
             now_s=now_s,
         )
         if wanted_log2 != self.log2:
+            self.reason = FASTER if wanted_log2 > self.log2 else SLOWER
             return wanted_log2
         before = self._history.shares_before
         self._services.engine.set_retarget_after(self._slot, before + vardiff.next_retarget(shares - before))
@@ -167,6 +181,7 @@ class SessionDifficulty:
         silent = self._services.silent
         assert silent is not None
         lower = wanted_log2 < self.log2 and silent.lower(worker, returned_log2, wanted_log2)
+        self.reason = UNHEARD if lower else self.reason
         return wanted_log2 if lower else None
 
     def _heard(self, returned_log2: int, worker: int, shares: int, now_s: float) -> None:

@@ -26,6 +26,7 @@ from stratum._engine import LineTooLong
 from stratum.miners.channel import Channel
 from stratum.miners.connection import LINES_AT_ONCE, RECV_BYTES, Connection, SocketConnection, receive
 from stratum.miners.contracts import Services
+from stratum.miners.decisions import What
 from stratum.miners.distribution import Distribution
 from stratum.miners.group_commit import GroupCommit, Journal
 from stratum.miners.poller import READ, WRITE, new_poller
@@ -170,6 +171,7 @@ class Switchboard:
         self.lanes.discard(connection.place, connection)
         self.connections.discard(connection)
         self.traces.left(connection, reason)
+        self._services.note(connection.workers, What.ENDED, reason)
         connection.session.close(left=reason in LEFT)
         self._connection_limits.leave(connection.place)
         self.dropped[reason] += 1
@@ -179,6 +181,7 @@ class Switchboard:
         """Ask who mines to connect again, of whom who does not is dropped; drop who does not mine yet."""
         session = connection.session
         if session.state is State.MINING:
+            self._services.note(connection.workers, What.SENT_AWAY, reason)
             connection.write(session.assignment.send_away(trio.current_time()))
         else:
             self.drop(connection, reason)

@@ -15,11 +15,13 @@ from pool.admin.desk import Desk
 from pool.admin.operators import ALONE
 from pool.dashboard import dashboard, site_map
 from pool.people.roles import host_account
+from stratum.miners.session import ANEW
 from tests.stages.plant import Plant, plant
 from tests.stages.waiting import PATIENCE_S
 
 MAP = "/api/v1/map"
 EVENTS = "/api/v1/events"
+MACHINES = "/api/v1/machines"
 
 
 class Looked:
@@ -148,3 +150,40 @@ async def test_who_looks_on_is_told_what_happens_and_a_tenant_nothing_of_others(
             now = await zoe.get("/api/v1/figures")
             assert now.json().keys() == own_figures
             assert set(now.json()["machines"].values()) == {0}
+
+
+async def test_a_machine_tells_where_it_is_and_why_and_lists_are_narrowed(tmp_path: Path) -> None:
+    async with looked_at(tmp_path) as it:
+        await it.give("tenant.add", name="zeta")
+        for name in ("acme.c01.r1s1", "zeta.c07.u/7"):
+            await it.site.mine(await it.site.mining(name))
+        await it.site.miners[0].close()
+        await it.site.mine(await it.site.mining("acme.c01.r1s1"))
+        async with (
+            await it.browser("vera", role="viewer") as vera,
+            await it.browser("zoe", role="tenant", tenant="zeta") as zoe,
+        ):
+            one = (await vera.get("/api/v1/machine/acme.c01.r1s1")).json()
+            assert (one["name"], one["tenant"], one["container"]) == ("acme.c01.r1s1", "acme", "c01")
+            [connection] = one["connections"]
+            assert (connection["address"], connection["state"]) == ("127.0.0.1", "mining")
+            why = [(of["what"], of["reason"]) for of in one["why"]]
+            came = [("difficulty", "it had that before"), ("connected", ANEW)]
+            assert why[:2] == came or why[:2] == [("difficulty", "where who is new starts"), came[1]]
+            assert ("ended", "left") in why
+            listed = (await vera.get(MACHINES, params={"sort": "-hashrate", "limit": 1})).json()
+            assert (listed["found"], len(listed["machines"])) == (2, 1)
+            own = (await zoe.get(MACHINES)).json()
+            assert [of["name"] for of in own["machines"]] == ["zeta.c07.u/7"]
+            own_one = await zoe.get("/api/v1/machine/zeta.c07.u%2F7")
+            assert own_one.json()["name"] == "zeta.c07.u/7"
+            for path, status in (
+                ("machine/acme.c01.r1s1", 403),
+                ("machine/acme.c01.nobody", 403),
+                ("machine/zeta.c07.nobody", 404),
+                ("machines?tenant=acme", 403),
+                ("machines?limit=0", 400),
+                ("machines?cursor=x", 400),
+            ):
+                assert (await zoe.get(f"/api/v1/{path}")).status_code == status, path
+            assert (await zoe.get("/api/v1/figures/history")).json().keys() == {"from_s", "step_s", "tenants"}
