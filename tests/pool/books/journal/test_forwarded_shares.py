@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from payouts.audit.verify import audit
 from payouts.rates import Scheme, UpstreamRisk
+from payouts.reports.rejects import judged_of_worker, said_of_tenant, said_of_worker
 from payouts.schemas.money import rate_hours, tally_minutes
 from payouts.schemas.orders import upstream_days, upstream_hours
 from pool.books.journal import rate_epochs
@@ -385,6 +386,9 @@ async def test_verdicts_are_kept_by_hour_and_order_and_by_day_and_machine(booked
     with booked.store.read() as connection:
         hours = {tuple(row) for row in connection.execute(select(upstream_hours))}
         days = {tuple(row) for row in connection.execute(select(upstream_days))}
+        judged = judged_of_worker(connection, one, HOUR // 24)
+        legs = said_of_worker(connection, one, HOUR // 24), said_of_tenant(connection, 1, HOUR // 24)
+        tomorrow = judged_of_worker(connection, one, HOUR // 24 + 1)
     assert hours == {
         (HOUR, 1, booked.north, booked.blue, target, "accepted", "", 2),
         (HOUR, 1, booked.north, booked.blue, target, "rejected", "stale", 1),
@@ -398,6 +402,13 @@ async def test_verdicts_are_kept_by_hour_and_order_and_by_day_and_machine(booked
         (day, one, booked.north, "unanswered", 1),
         (day, two, booked.north, "accepted", 1),
     }
+    # An account of shares has both legs: what we made of them, and what was said of the same shares.
+    assert judged == {Verdict.ACCEPTED: 3, Verdict.UPSTREAM_REJECTED: 1, Verdict.UNDELIVERED: 1}
+    assert [[(it.verdict, it.reason, it.shares) for it in leg] for leg in legs] == [
+        [("accepted", "", 3), ("rejected", "", 1), ("unanswered", "", 1)],
+        [("accepted", "", 4), ("rejected", "stale", 1), ("unanswered", "", 1)],
+    ]
+    assert tomorrow == {}
 
 
 async def test_a_machine_whose_shares_no_upstream_takes_is_seen_mining(booked: ForwardingJournal) -> None:
