@@ -5,16 +5,23 @@ a websocket: a hundred requests at once on one connection, each with its buffers
 counted by connection. Nobody needs that here. An upgrade that is asked for is not taken, as a server may
 always do (RFC 9110, 7.8), and the preface of HTTP/2 is a request for nothing that there is.
 
+Nor is a body in chunks taken, as a server may (RFC 9112, 6.3): turns are given by packets and by requests,
+and seven hundred chunks are in a packet, each with a round of the loop.
+
 Must not know: who asks, and what for.
 """
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import h11
+from hypercorn.events import Closed
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import ConnectionState
+
+CHUNKS: Final = b"transfer-encoding"
+NO_LENGTH: Final = b'{"error":"a body says its length first: Content-Length","code":"body"}'
 
 
 class HttpConnection(TCPServer):
@@ -53,7 +60,16 @@ class _OnlyHttp1(H11Protocol):
         """Where Hypercorn changes to HTTP/2."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        """And where it changes to a websocket: for who asks in these words."""
+        """And where it changes to a websocket: for who asks in these words. Without a stream nothing more is
+        read."""
+        if any(name.lower() == CHUNKS for name, _ in request.headers):
+            length = str(len(NO_LENGTH)).encode()
+            headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+            refused = h11.Response(status_code=411, headers=[*headers, (b"connection", b"close")])
+            for event in (refused, h11.Data(data=NO_LENGTH), h11.EndOfMessage()):
+                await self._send_h11_event(event)
+            await self.send(Closed())
+            return
         kept = [(name, value) for name, value in request.headers if name.lower() != b"upgrade"]
         plain = h11.Request(
             method=request.method, target=request.target, headers=kept, http_version=request.http_version

@@ -33,7 +33,7 @@ log = structlog.get_logger()
 CONNECTIONS_MAX: Final = 256
 HEAD_BYTES_MAX: Final = 16_384  # of a request's line and headers: a browser's cookies are far below
 BODY_BYTES_MAX: Final = 65_536  # a command is a line
-# Each piece is a round of the loop and 45 us, whether it has one byte or all: a network's are a kilobyte.
+# Each piece is a round of the loop, whether it has one byte or all: a network's are a kilobyte.
 BODY_PIECES_MAX: Final = 256
 BODY_S: Final = 10.0  # for all of it, which whoever asks has at hand
 HEAD_S: Final = 10.0  # from the connection to the end of its first head
@@ -74,6 +74,7 @@ FAILURES: Final[dict[int, tuple[Code, ...]]] = {
     405: (Code.METHOD,),
     408: (Code.BODY,),
     409: (Code.DONE_BEFORE,),
+    411: (Code.BODY,),  # as pool.http_connection has it
     413: (Code.BODY,),
     422: (Code.KEY_REUSED,),
     429: (Code.UNAUTHORISED,),

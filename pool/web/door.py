@@ -87,7 +87,9 @@ class Caller(trio.abc.HalfCloseableStream):
             lane.discard(self.place.source, self)
 
     async def says_something(self) -> None:
-        """Or has left."""
+        """Or has left. Raises ClosedResourceError where we were the ones to end it."""
+        if self._stream.socket.fileno() < 0:
+            raise trio.ClosedResourceError
         await trio.lowlevel.wait_readable(self._stream.socket)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:

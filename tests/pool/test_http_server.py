@@ -277,11 +277,32 @@ async def test_a_head_without_end_is_refused(autojump_clock: trio.testing.MockCl
 
 @pytest.mark.parametrize("path", [b"reads", b"short", b"nowhere"])
 async def test_a_body_without_end_is_left(path: bytes, autojump_clock: trio.testing.MockClock) -> None:
-    """Also by who does not read it, in as many parts as there can be."""
-    head = b"POST /%s HTTP/1.1\r\nHost: pool\r\nTransfer-Encoding: chunked\r\n\r\n" % path
+    """Also by who does not read it."""
+    head = b"POST /%s HTTP/1.1\r\nHost: pool\r\nContent-Length: 9\r\n\r\n" % path
     async with connected() as client:
-        await client.send_all(head + b"1\r\na\r\n" * 1_000)
+        await client.send_all(head + b"a")
         assert (await rest_of(client)).startswith(b"HTTP/1.1 40")
+
+
+@pytest.mark.parametrize("path", [b"reads", b"short", b"nowhere"])
+async def test_a_body_in_chunks_is_refused_before_any(
+    path: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Seven hundred are in a packet, for which one turn is waited for."""
+    head = b"POST /%s HTTP/1.1\r\nHost: pool\r\nTransfer-Encoding: Chunked\r\n\r\n" % path
+    async with connected() as client:
+        await client.send_all(head + b"1\r\na\r\n" * 600)
+        said = await rest_of(client)
+    assert said.startswith(b"HTTP/1.1 411 ")
+    assert b"a body says its length first" in said
+
+
+async def test_a_body_has_few_pieces() -> None:
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    with pytest.raises(HTTPException, match="in at most 256 pieces"):
+        await body_of(Request({"type": "http", "method": "POST", "headers": []}, receive))
 
 
 @pytest.mark.parametrize("size", [BODY_BYTES_MAX, BODY_BYTES_MAX + 1])

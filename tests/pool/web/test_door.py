@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -12,6 +12,7 @@ import trio.testing
 import trustme
 from starlette.requests import Request
 from starlette.responses import Response
+from structlog.testing import capture_logs
 
 from pool.http_server import json_response
 from pool.web import door as pool_door
@@ -145,6 +146,30 @@ async def test_an_address_that_is_taken_is_told_in_words() -> None:
         assert it.address is not None
         with pytest.raises(BadEndpoint, match="cannot listen on"):
             await Door(Endpoint(host="127.0.0.1", port=it.address[1])).run(APP)
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (b"nonsense\r\n\r\n", b"HTTP/1.1 400 "),
+        (b"GET /open HTTP/1.1\r\nHost: " + b"x" * 20_000, b"HTTP/1.1 431 "),
+        (b"POST /open HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na", b"HTTP/1.1 411 "),
+    ],
+    ids=["no request", "a head without end", "chunks"],
+)
+async def test_who_is_refused_at_his_first_words_leaves_no_trace(sent: bytes, answer: bytes) -> None:
+    """His connection is closed by us while it is being read."""
+    with capture_logs() as logs:
+        async with opened() as it, connected(it, "127.0.0.1") as (stream,):
+            await stream.send_all(sent)
+            said = b""
+            with suppress(trio.BrokenResourceError):  # what was not read is cut off
+                async for part in stream:
+                    said += part
+            assert said.startswith(answer)
+            while it.limits.sessions:
+                await trio.testing.wait_all_tasks_blocked()
+    assert [line["event"] for line in logs] == ["web_listening"]
 
 
 async def test_who_has_been_let_in_to_nothing_makes_room_and_nobody_else(
