@@ -7,6 +7,7 @@ Invariants: what a command books and the record of who gave it are one transacti
 after a lost answer, and does nothing twice. Must not know: sockets, terminals.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -51,7 +52,7 @@ from pool.treasury.wallet import BadWallet
 _Result = TypeVar("_Result")
 
 SUBJECT: Final = "payout/"  # then the batch's number
-Txid = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+TXID: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)  # what is proposed of batches is none
 Number = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -88,7 +89,7 @@ class PayoutDisown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PayoutAccept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    txid: Txid
+    txid: str
 
 
 class ProposalList(Paged, frozen=True, forbid_unknown_fields=True):
@@ -155,6 +156,8 @@ def payout_disown(desk: OperatorDesk, it: PayoutDisown) -> BatchRow:
 def payout_accept(desk: OperatorDesk, it: PayoutAccept) -> Accepted:
     """Say, as the second person, that one knows whom a transaction with coins of ours pays. The first says so
     where the chain is asked: `angara payout reconcile --accept`."""
+    if TXID.fullmatch(it.txid) is None:
+        raise RegistryError(f"{it.txid!r:.80} is no txid: 64 hex digits, in small letters")
 
     def accept(connection: Connection) -> None:
         if agreed(connection, ProposalKind.NO_PAYOUT, it.txid) is not None:

@@ -134,7 +134,7 @@ def test_nobody_is_the_second_person_of_what_nobody_looked_at(store: Store) -> N
     with pytest.raises(RegistryError, match="nobody has looked at"):
         run(store, "payout.accept", BOB, txid=TXID)
     for odd in ("disown:" + TXID, TXID.upper(), ""):  # what is proposed of a batch is not accepted so
-        with pytest.raises(RegistryError, match=r"payout\.accept: "):
+        with pytest.raises(RegistryError, match="is no txid"):
             run(store, "payout.accept", BOB, txid=odd)
     with pytest.raises(RegistryError, match="there is no batch 7"):
         run(store, "payout.disown", BOB, batch=7)
@@ -239,9 +239,11 @@ async def test_who_waits_for_a_node_keeps_nobody_else_waiting(store: Store, tmp_
 
             async with trio.open_nursery() as waiting:
                 waiting.start_soon(given, "payout.create")
-                await trio.to_thread.run_sync(reached.wait)
-                thief = await given("user.set-status", name="ann", active=False)
-                released.set()
+                try:
+                    await trio.to_thread.run_sync(reached.wait)
+                    thief = await given("user.set-status", name="ann", active=False)
+                finally:
+                    released.set()
             assert thief["status"] == "suspended"
             assert len(await given("payout.list")) == 1
             nursery.cancel_scope.cancel()
