@@ -37,7 +37,7 @@ async def check_pool(config: PoolConfig) -> list[Finding]:
     endpoints = config.endpoints if config.web is None else (*config.endpoints, config.web)
     findings = [_data_dir(config.data_dir), *_admin_group(config)]
     findings += [_endpoint(endpoint) for endpoint in endpoints]
-    findings += _messages(config)
+    findings += [*_messages(config), Finding(True, "approval", config.approval.words)]
     nodes: dict[str, Finding] = {}
     async with trio.open_nursery() as nursery:
         for node in config.nodes:

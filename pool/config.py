@@ -22,6 +22,7 @@ from pool.chain.coinbase import TAG_BYTES_MAX
 from pool.chain.nodes import CHAINS, NodeConfig
 from pool.data_dir import database_url
 from pool.messages.settings import MessageSettings, message_settings
+from pool.requests.policy import Approval
 from pool.settings_file import BadConfig as BadConfig
 from pool.settings_file import path_in, read_settings
 from pool.settings_tables import AdminTable, DatabaseTable, File, NodeTable, StratumTable, WebTable, bare
@@ -65,6 +66,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     upstreams: UpstreamSettings = UpstreamSettings()  # of all of them
     payouts: PayoutSettings | None = None
     messages: MessageSettings | None = None
+    approval: Approval = Approval()
 
     def __repr__(self) -> str:
         return f"PoolConfig({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -160,6 +162,8 @@ def _checked(file: File, base: Path) -> PoolConfig:
     high = parse_difficulty(stratum.difficulty_max, "stratum.difficulty_max")
     if not low <= start <= high:
         raise BadConfig("stratum: difficulty_min <= difficulty_start <= difficulty_max does not hold")
+    if (problem := file.approval.problem()) is not None:
+        raise BadConfig(problem)
     return PoolConfig(
         network=pool.network,
         data_dir=path_in(base, pool.data_dir, "pool.data_dir"),
@@ -188,6 +192,7 @@ def _checked(file: File, base: Path) -> PoolConfig:
         payouts=file.payouts,
         admin_group=_group(file.admin),
         messages=None if file.messages is None else message_settings(file.messages, base),
+        approval=file.approval,
         database_url=_database(file.database, base)
         or database_url(path_in(base, pool.data_dir, "pool.data_dir")),
     )

@@ -17,9 +17,11 @@ import trio
 
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
+from pool.admin.due_requests import START, DueRequests
 from pool.admin.live import Live
 from pool.admin.live_settings import LiveSettings
 from pool.admin.operators import operator_of
+from pool.admin.policy_record import note_policy
 from pool.admin.refusal_record import RefusalRecord
 from pool.admin.server import serve_admin
 from pool.books import book
@@ -115,6 +117,7 @@ class Pool:
         store.acquire_lease()
         book.bind(store, config.network)
         bind_directory(config.data_dir, config.network, NETWORKS[config.network].genesis)
+        note_policy(store, config.approval, by=operator_of(os.geteuid()), source=START)
         self._config, self._store = config, store
         self._on_block = on_block
         self._dashboard: Dashboard | None = None  # of whoever asks over HTTP
@@ -185,7 +188,7 @@ class Pool:
                     settings=self._settings,
                 )
                 treasury = self._treasury()
-                desk = Desk(self._store, self._config.network, live, treasury)
+                desk = Desk(self._store, self._config.network, live, treasury, self._config.approval)
                 if self._settings is not None:
                     await nursery.start(self._mind_hangups, desk)
                 await nursery.start(self._serve_admin, desk)
@@ -199,6 +202,7 @@ class Pool:
                 nursery.start_soon(self._mind_outages)
                 nursery.start_soon(routing.drain.run)
                 nursery.start_soon(self._lease.run)
+                nursery.start_soon(DueRequests(desk).run)
                 if self._messenger is not None:
                     nursery.start_soon(self._messenger.run)
                 await nursery.start(routing.proxy.run)

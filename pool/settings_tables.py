@@ -12,6 +12,7 @@ from msgspec import Meta, inspect
 from sqlalchemy.engine import make_url
 
 from pool.messages.settings import MessagesTable
+from pool.requests.policy import Approval
 from pool.treasury.settings import PayoutSettings
 
 # Live settings, which `angara reload` takes up while the pool runs, and tables with all that is in them.
@@ -180,6 +181,7 @@ class File(Table, frozen=True):
     admin: AdminTable = AdminTable()
     payouts: PayoutSettings | None = None
     messages: MessagesTable | None = None
+    approval: Approval = Approval()
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,6 +51,7 @@ ROOMS = {
         "orders",
         "upstreams",
         "books",
+        "requests",
         "people",
         "fleet",
         "regtest",

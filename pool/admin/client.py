@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 from uuid import uuid4
 
 from pool.data_dir import DataDirError, admin_socket, held
 from pool.fleet.registry_error import RegistryError
+from pool.requests.made import GLASS, REQUEST_MADE, RequestMade
 
 ANSWER_TIMEOUT_S: Final = 30.0  # a command waits for the journal at most, milliseconds
 ANSWER_BYTES_MAX: Final = 1 << 26  # a thousand machines are half a megabyte, as many tenants are less
@@ -31,10 +33,11 @@ def ask(
     name: str,
     params: Mapping[str, Any],
     token: str | None = None,
+    glass: str | None = None,
 ) -> Any:
-    """The command's result: from the pool that runs on the data directory, which is shown the token; from
-    `without_pool` where none does, or where there is a database alone. Raises RegistryError, DataDirError or
-    NoAnswer, in words."""
+    """The command's result: from the pool that runs on the data directory, which is shown the token, and told
+    why the command must not wait (`glass`); from `without_pool` where none does, or where there is a database
+    alone. Raises RegistryError, DataDirError or NoAnswer, in words, and RequestMade for what waits."""
     body = json.dumps(params).encode()
     if data_dir is None:
         return without_pool(name, body)
@@ -45,7 +48,7 @@ def ask(
         path = admin_socket(data_dir)
         if not path.exists():
             raise
-    return _through(path, name, body, token)
+    return _through(path, name, body, token, glass)
 
 
 def only_reads(name: str) -> bool:
@@ -77,27 +80,30 @@ class _Connection(HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _through(path: Path, name: str, body: bytes, token: str | None = None) -> Any:
+def _through(path: Path, name: str, body: bytes, token: str | None = None, glass: str | None = None) -> Any:
     """A change is asked for twice where the pool does not say what became of it: under one key, so that it is
     made once."""
     shown = {} if token is None else {"Authorization": f"Bearer {token}"}
     key = {} if only_reads(name) else {"Idempotency-Key": str(uuid4())}
+    target = f"/v1/{name}" + ("" if glass is None else f"?{urlencode({GLASS: glass})}")
     try:
-        status, answer = _asked(path, name, body, shown | key)
+        status, answer = _asked(path, target, body, shown | key)
     except NoAnswer:
         if not key:
             raise
-        status, answer = _asked(path, name, body, shown | key)
+        status, answer = _asked(path, target, body, shown | key)
+    if status == REQUEST_MADE:
+        raise RequestMade(answer)
     if status != HTTP_OK:
         raise RegistryError(answer["error"])
     return answer
 
 
-def _asked(path: Path, name: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Any]:
+def _asked(path: Path, target: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Any]:
     """Status and answer. Raises NoAnswer."""
     connection = _Connection(path)
     try:
-        connection.request("POST", f"/v1/{name}", body, dict(headers))
+        connection.request("POST", target, body, dict(headers))
         response = connection.getresponse()
         return response.status, json.loads(response.read(ANSWER_BYTES_MAX))
     except (OSError, HTTPException, ValueError) as error:

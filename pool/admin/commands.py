@@ -3,7 +3,8 @@
 A command is a frozen struct of its parameters and a function; what that says it returns is the type of the
 answer's JSON, and is in the document of the API. A question is a function of a `Desk`, which cannot write. A
 change is one of an `OperatorDesk`, which writes down who changed what: it says what its subject is called,
-and what the books have of it. Mistakes are RegistryError, in words.
+and what the books have of it. One that moves money or power is `Guarded`: it may have to wait for a second
+person. Mistakes are RegistryError, in words.
 
 Each says the least role that may give it, and whoever has less is refused before anything is looked at. What
 a tenant's users may ask has a `narrowed`: the same question, about their own tenant.
@@ -11,16 +12,16 @@ a tenant's users may ask has a `narrowed`: the same question, about their own te
 Must not know: sockets, terminals, and how a caller is known.
 """
 
-from collections.abc import Callable
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final
 
 import msgspec
 import structlog
-from sqlalchemy import Connection
 
 from pool.admin.changes import ChangeList, change_list
-from pool.admin.desk import Desk, GivenBefore, OperatorDesk, PayingOut, named, wall_s
+from pool.admin.command import Change, Guarded, Question
+from pool.admin.desk import Desk, GivenBefore, PayingOut, named, wall_s
 from pool.admin.firmware import FirmwareList, firmware_list
+from pool.admin.glass import glass_broken
 from pool.admin.machines import (
     ContainerList,
     ContainerRemove,
@@ -53,7 +54,7 @@ from pool.admin.messages import (
     message_test,
     silenced,
 )
-from pool.admin.operators import caller_alone
+from pool.admin.operators import ALONE, caller_alone
 from pool.admin.orders import (
     OrderAdd,
     OrderEnd,
@@ -98,6 +99,7 @@ from pool.admin.people import (
     UserSetRole,
     UserSetStatus,
     UserShow,
+    lets_in,
     user_add,
     user_list,
     user_set_role,
@@ -105,8 +107,19 @@ from pool.admin.people import (
     user_show,
     user_state,
 )
+from pool.admin.policy_record import note_policy, noted_policy
 from pool.admin.rejects import RejectShow, reject_show, reject_show_of
 from pool.admin.reloads import SettingsReload, settings_reload, the_settings
+from pool.admin.requests import (
+    RequestApprove,
+    RequestCarryOut,
+    RequestList,
+    Requests,
+    RequestShow,
+    RequestWithdraw,
+    request_of,
+    request_state,
+)
 from pool.admin.reversals import (
     ReversalConfirm,
     ReversalPropose,
@@ -134,6 +147,7 @@ from pool.admin.tenants import (
     TenantSetStatus,
     TenantSetTerms,
     TenantShow,
+    held_by_the_books,
     tenant_add,
     tenant_list,
     tenant_set_address,
@@ -147,6 +161,7 @@ from pool.admin.tokens import (
     TokenCreate,
     TokenList,
     TokenRevoke,
+    for_another,
     token_create,
     token_create_of,
     token_list,
@@ -169,13 +184,14 @@ from pool.admin.upstreams import (
     upstream_show,
     upstream_state,
     upstream_switch,
+    without_passwords,
 )
 from pool.books.book import bound_network, network_to_read
-from pool.books.changes.changes import State
 from pool.books.changes.keys import ChangeKey, KeyedChange, digest_of, keep_answer, keyed_change
 from pool.books.store import DATABASE_ERRORS, Store, open_store, words_of
 from pool.fleet.rows import RegistryError
 from pool.people.roles import Caller, Role
+from pool.requests.policy import Approval
 from stratum.json_depth import too_deep
 
 
@@ -205,53 +221,15 @@ def lease_show(desk: Desk, it: LeaseShow) -> int | None:
     return desk.store.lease_epoch
 
 
-class Question(msgspec.Struct, frozen=True):
-    """A command that changes nothing."""
-
-    params: type[msgspec.Struct]
-    answer: Callable[[Desk, Any], Any]
-    least: Role = Role.VIEWER
-    narrowed: Callable[[Any, Caller], Any] | None = None
-    tells: bool = False  # other people too: it is not asked by a URL alone
-
-    @property
-    def result(self) -> Any:
-        """The type of what it answers; of a list, that of all its rows."""
-        told = get_type_hints(self.answer)["return"]
-        return list[get_args(told)[0]] if self.paged else told  # type: ignore[misc]
-
-    @property
-    def paged(self) -> bool:
-        """Whether it is a list that may be asked for a page at a time."""
-        return get_origin(get_type_hints(self.answer)["return"]) is Page
-
-
-class Change(msgspec.Struct, frozen=True):
-    """A command that changes something. `state` has no secrets: it is kept."""
-
-    params: type[msgspec.Struct]
-    carry_out: Callable[[OperatorDesk, Any], Any]
-    subject: Callable[[Any], str]
-    state: Callable[[Connection, str], State]
-    least: Role
-    narrowed: Callable[[Any, Caller], Any] | None = None
-    makes_books: bool = True  # where there are none yet: one that is for a running pool makes none
-    secret: bool = False  # what is answered, which is then kept nowhere
-    asks_nodes: bool = False  # which may take as long as they like, and nothing else waits for that
-
-    @property
-    def result(self) -> Any:
-        """The type of what it answers."""
-        return get_type_hints(self.carry_out)["return"]
-
-
 TENANT, OPERATOR, PAYER, ADMIN = Role.TENANT, Role.OPERATOR, Role.PAYER, Role.ADMIN
 COMMANDS: Final[dict[str, Question | Change]] = {
-    "tenant.add": Change(TenantAdd, tenant_add, named, tenant_state, PAYER),
+    "tenant.add": Guarded(TenantAdd, tenant_add, named, tenant_state, PAYER),
     "tenant.list": Question(TenantList, tenant_list),
     "tenant.show": Question(TenantShow, tenant_show, TENANT, tenant_show_of),
-    "tenant.set-address": Change(TenantSetAddress, tenant_set_address, named, tenant_state, PAYER),
-    "tenant.set-terms": Change(TenantSetTerms, tenant_set_terms, named, tenant_state, PAYER),
+    "tenant.set-address": Guarded(
+        TenantSetAddress, tenant_set_address, named, tenant_state, PAYER, held=held_by_the_books
+    ),
+    "tenant.set-terms": Guarded(TenantSetTerms, tenant_set_terms, named, tenant_state, PAYER),
     "tenant.set-status": Change(TenantSetStatus, tenant_set_status, named, tenant_state, OPERATOR),
     "container.list": Question(ContainerList, container_list, TENANT, container_list_of),
     "site.list": Question(SiteList, site_list),
@@ -265,15 +243,17 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "trace.start": Change(TraceStart, trace_start, traced, no_state, OPERATOR, makes_books=False),
     "trace.show": Question(TraceShow, trace_show, OPERATOR),
     # Whose accounts upstreams have decides whom machines work for.
-    "upstream.add": Change(UpstreamAdd, upstream_add, named, upstream_state, PAYER),
+    "upstream.add": Guarded(
+        UpstreamAdd, upstream_add, named, upstream_state, PAYER, without_secrets=without_passwords
+    ),
     "upstream.list": Question(UpstreamList, upstream_list),
     "upstream.show": Question(UpstreamShow, upstream_show),
     "upstream.switch": Change(UpstreamSwitch, upstream_switch, named, upstream_state, OPERATOR),
-    "upstream.remove": Change(UpstreamRemove, upstream_remove, named, upstream_state, PAYER),
-    "order.add": Change(OrderAdd, order_add, named, order_state, PAYER),
+    "upstream.remove": Guarded(UpstreamRemove, upstream_remove, named, upstream_state, PAYER),
+    "order.add": Guarded(OrderAdd, order_add, named, order_state, PAYER),
     "order.list": Question(OrderList, order_list),
     "order.show": Question(OrderShow, order_show),
-    "order.end": Change(OrderEnd, order_end, named, order_state, PAYER),
+    "order.end": Guarded(OrderEnd, order_end, named, order_state, PAYER),
     "payout.preview": Question(PayoutPreview, payout_preview),
     "payout.list": Question(PayoutList, payout_list),
     "payout.show": Question(PayoutShow, payout_show),
@@ -294,13 +274,20 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "reversal.confirm": Change(
         ReversalConfirm, reversal_confirm, reversed_transaction, reversal_state, PAYER, makes_books=False
     ),
-    "user.add": Change(UserAdd, user_add, named, user_state, ADMIN),
+    "user.add": Guarded(UserAdd, user_add, named, user_state, ADMIN),
     "user.list": Question(UserList, user_list),
     "user.show": Question(UserShow, user_show),
-    "user.set-role": Change(UserSetRole, user_set_role, named, user_state, ADMIN),
-    "user.set-status": Change(UserSetStatus, user_set_status, named, user_state, ADMIN),
-    "token.create": Change(
-        TokenCreate, token_create, tokens_of, token_state, TENANT, token_create_of, secret=True
+    "user.set-role": Guarded(UserSetRole, user_set_role, named, user_state, ADMIN),
+    "user.set-status": Guarded(UserSetStatus, user_set_status, named, user_state, ADMIN, waits=lets_in),
+    "token.create": Guarded(
+        TokenCreate,
+        token_create,
+        tokens_of,
+        token_state,
+        TENANT,
+        token_create_of,
+        secret=True,
+        waits=for_another,
     ),
     "token.list": Question(TokenList, token_list, TENANT, token_list_of),
     "token.revoke": Change(TokenRevoke, token_revoke, tokens_of, token_state, TENANT, token_revoke_of),
@@ -316,6 +303,29 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "change.list": Question(ChangeList, change_list),
     "lease.show": Question(LeaseShow, lease_show, PAYER),  # for payouts, which write beside the pool
 }
+# They look the others up in the table that they are in themselves.
+REQUESTS: Final = Requests(COMMANDS)
+COMMANDS.update(
+    {
+        "request.list": Question(RequestList, REQUESTS.list_all),
+        "request.show": Question(RequestShow, REQUESTS.show),
+        "request.approve": Change(
+            RequestApprove, REQUESTS.approve, request_of, request_state, PAYER, makes_books=False
+        ),
+        "request.withdraw": Change(
+            RequestWithdraw, REQUESTS.withdraw, request_of, request_state, PAYER, makes_books=False
+        ),
+        "request.carry-out": Change(
+            RequestCarryOut,
+            REQUESTS.carry_out,
+            request_of,
+            request_state,
+            PAYER,
+            makes_books=False,
+            secret=True,
+        ),
+    }
+)
 
 
 def _beyond(value: object) -> str | None:
@@ -334,9 +344,9 @@ def asks_nodes(name: str) -> bool:
     return isinstance(command, Change) and command.asks_nodes
 
 
-def execute(desk: Desk, name: str, body: bytes, caller: Caller) -> Any:
+def execute(desk: Desk, name: str, body: bytes, caller: Caller, glass: str | None = None) -> Any:
     """The same as `answer_to`, in Python's types for what JSON has."""
-    return msgspec.json.decode(answer_to(desk, name, body, caller).body)
+    return msgspec.json.decode(answer_to(desk, name, body, caller, glass=glass).body)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -347,11 +357,19 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def answer_to(
-    desk: Desk, name: str, body: bytes, caller: Caller, key: str | None = None, *, all_text: bool = False
+    desk: Desk,
+    name: str,
+    body: bytes,
+    caller: Caller,
+    key: str | None = None,
+    *,
+    glass: str | None = None,
+    all_text: bool = False,
 ) -> Answer:
     """Execute a command with its JSON parameters; those of a URL are `all_text`. A change that the
-    caller asked for before under the same key is not made again; a question has no need of one. Raises
-    RegistryError in words, and NotPermitted where it is not the caller's to give."""
+    caller asked for before under the same key is not made again; a question has no need of one. `glass`: why
+    a change is made at once, though it had to wait. Raises RegistryError in words, NotPermitted where it is
+    not the caller's to give, and RequestMade where it waits for a second person or its time."""
     if name not in COMMANDS:
         raise UnknownCommand(f"there is no command {name!r:.80}")
     command = COMMANDS[name]
@@ -366,6 +384,9 @@ def answer_to(
         raise RegistryError(f"{name}: {words}")
     if command.narrowed is not None:
         params = command.narrowed(params, caller)
+    waits = isinstance(command, Guarded) and desk.policy.on and command.waits(params, caller)
+    if glass is not None and not waits:
+        raise RegistryError(f"{name} waits for nobody here: give it without breaking the glass")
     if isinstance(command, Question):
         told = command.answer(desk, params)
         if isinstance(told, Page):
@@ -378,17 +399,11 @@ def answer_to(
         before = desk.read(lambda connection: keyed_change(connection, called, wall_s()))
         if before is not None:
             return Answer(_answered(called, before))
-    operator_desk = OperatorDesk(
-        desk.store,
-        desk.network,
-        desk.live,
-        desk.paying,
-        caller=caller,
-        command=name,
-        subject=command.subject(params),
-        state=command.state,
-        key=called,
-    )
+    operator_desk = command.desk(desk, name, params, caller, called)
+    if glass is not None:
+        operator_desk = glass_broken(operator_desk, glass)
+    elif waits:
+        REQUESTS.ask(desk, name, params, caller)
     try:
         answer = msgspec.json.encode(command.carry_out(operator_desk, params))
     except GivenBefore as error:
@@ -429,16 +444,23 @@ def execute_alone(
     *,
     token: str | None = None,
     paying: PayingOut | None = None,
+    policy: Approval | None = None,
+    glass: str | None = None,
 ) -> Any:
-    """The same without a pool. `network` is what settings say; without settings the book's own counts. A
-    change makes the database where there is none, a question never does. It is the account `by` who asks, or
-    the user whose token is shown. Raises StoreError too."""
+    """The same without a pool. `network` and `policy` are what settings say; without settings the book's own
+    count. A change makes the database where there is none, a question never does. It is the account `by` who
+    asks, or the user whose token is shown. Raises StoreError too."""
     command = COMMANDS.get(name)
     store = open_store(database_url, new=isinstance(command, Change) and command.makes_books)
     try:
         of = _network(store, network) if isinstance(command, Question) else bound_network(store, network)
+        if policy is None:
+            with store.read() as connection:
+                policy = noted_policy(connection)
+        elif isinstance(command, Change):
+            note_policy(store, policy, by=by, source=ALONE)
         caller = caller_alone(store, by, token)
-        return execute(Desk(store, of, None, paying), name, body, caller)
+        return execute(Desk(store, of, None, paying, policy), name, body, caller, glass)
     finally:
         store.close()
 

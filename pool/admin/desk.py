@@ -24,6 +24,7 @@ from pool.messages.outbox import Answer
 from pool.messages.teller import Raised
 from pool.orders.status import OrderStatus
 from pool.people.roles import Caller
+from pool.requests.policy import Approval
 from pool.routing.drain import DrainStatus
 from pool.treasury.books import PayoutBooks
 from pool.treasury.paymaster import Paymaster
@@ -155,6 +156,7 @@ class Desk(msgspec.Struct, frozen=True):
     network: str | None  # None: the book was never started, and no settings say
     live: LivePool | None = None
     paying: PayingOut | None = None
+    policy: Approval = Approval()
 
     def read(self, work: Callable[[Connection], _Value]) -> _Value:
         with self.store.read() as connection:
@@ -169,9 +171,16 @@ class GivenBefore(Exception):
         self.before = before
 
 
+def _nothing_else(*_: object) -> None:
+    pass
+
+
 class OperatorDesk(Desk, frozen=True, kw_only=True):
     """A desk with somebody at it who changes something; `state` is what the books say of the subject.
-    `key`: what he asks for it under, if under one; `noted`: the numbers of the changes made so far."""
+    `key`: what he asks for it under, if under one; `noted`: the numbers of the changes made so far.
+
+    In the transaction of a change `admit` is called before it, with what was, and may refuse it; `beside`
+    after it."""
 
     caller: Caller
     command: str
@@ -179,6 +188,8 @@ class OperatorDesk(Desk, frozen=True, kw_only=True):
     state: Callable[[Connection, str], State]
     key: ChangeKey | None = None
     noted: list[int] = msgspec.field(default_factory=list)
+    admit: Callable[[Connection, State], None] = _nothing_else
+    beside: Callable[[Connection], None] = _nothing_else
 
     @property
     def by(self) -> str:
@@ -224,8 +235,10 @@ class OperatorDesk(Desk, frozen=True, kw_only=True):
         with self.store.write() as connection:
             self._demand_first(connection)
             was = self.state(connection, self.subject)
+            self.admit(connection, was)
             yield connection
             self._note(connection, was, self.state(connection, self.subject))
+            self.beside(connection)
 
 
 def running(desk: Desk) -> LivePool:

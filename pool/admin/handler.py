@@ -1,9 +1,10 @@
 """A command over HTTP, however its caller is known: the same answer through the socket and over TCP.
 
-JSON in, JSON out: 200 with the result; else {"error": words, "code": one of pool.http_server.Code}. Commands
-run in a worker thread, one at a time: they are an operator's, and the journal must not wait behind a queue of
-them; what waits for nodes has turns of its own, so that nobody who is to be suspended hides behind a node
-that is slow. A change has a key where who asks for it wants to be able to ask again.
+JSON in, JSON out: 200 with the result, 202 with the request that it became; else {"error": words, "code": one
+of pool.http_server.Code}. Commands run in a worker thread, one at a time: they are an operator's, and the
+journal must not wait behind a queue of them; what waits for nodes has turns of its own, so that nobody who is
+to be suspended hides behind a node that is slow. A change has a key where who asks for it wants to be able to
+ask again.
 
 Must not know: what a command does, what a role may do, and how a caller is known.
 """
@@ -22,10 +23,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pool.admin.command import Change
 from pool.admin.commands import (
     COMMANDS,
     Answer,
-    Change,
     DoneBefore,
     KeyReused,
     UnknownCommand,
@@ -38,6 +39,7 @@ from pool.fleet.rows import RegistryError
 from pool.http_server import OURS, Code, body_of, failure
 from pool.people.authentication import WrongToken
 from pool.people.roles import Caller, NotPermitted
+from pool.requests.made import GLASS, REQUEST_MADE, RequestMade
 
 log = structlog.get_logger()
 
@@ -76,9 +78,12 @@ class CommandHandler:
             refused.headers.update(error.headers or {})
             return refused
         try:
-            run = partial(self._run, name, body, key, caller_of, by_url)
+            run = partial(self._run, name, body, key, request.query_params.get(GLASS), caller_of, by_url)
             limiter = self._asking_nodes if asks_nodes(name) else self._one_at_a_time
             answer, tag, by = await trio.to_thread.run_sync(run, limiter=limiter)
+        except RequestMade as made:
+            log.info("request_made", name=name, request=made.answer["request"]["id"])
+            return Response(msgspec.json.encode(made.answer), REQUEST_MADE, media_type="application/json")
         except WrongToken as error:
             return wrong_token(error)
         except NotPermitted as error:
@@ -110,11 +115,17 @@ class CommandHandler:
         return Response(answer.body, headers=headers, media_type="application/json")
 
     def _run(
-        self, name: str, body: bytes, key: str | None, caller_of: Callable[[Desk], Caller], by_url: bool
+        self,
+        name: str,
+        body: bytes,
+        key: str | None,
+        glass: str | None,
+        caller_of: Callable[[Desk], Caller],
+        by_url: bool,
     ) -> tuple[Answer, str, str]:
         """The answer, the tag of it and of what is behind it, and whose command it was."""
         caller = caller_of(self._desk)
-        answer = answer_to(self._desk, name, body, caller, key, all_text=by_url)
+        answer = answer_to(self._desk, name, body, caller, key, glass=glass, all_text=by_url)
         whole = answer.body + (answer.cursor or "").encode()
         return answer, f'"{hashlib.sha256(whole).hexdigest()[:TAG_CHARS]}"' if by_url else "", caller.name
 

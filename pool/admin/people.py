@@ -15,6 +15,7 @@ from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
 from pool.fleet.rows import RegistryError
 from pool.people import users
+from pool.people.roles import Caller
 from pool.people.users import UserView
 
 
@@ -86,6 +87,11 @@ def user_state(connection: Connection, subject: str) -> State:
     """What a change of a user changes."""
     views = (view for view in users.list_users(connection) if view.name == subject)
     return next((msgspec.to_builtins(view) for view in views), None)
+
+
+def lets_in(it: UserSetStatus, caller: Caller) -> bool:
+    """To suspend somebody gives nobody anything, and a thief is to be stopped at once."""
+    return it.active
 
 
 def _not_his_own(desk: OperatorDesk, name: str) -> None:

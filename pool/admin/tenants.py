@@ -198,6 +198,11 @@ def tenant_state(connection: Connection, subject: str) -> State:
     return next((_kept(view) for view in views), None)
 
 
+def held_by_the_books(was: State) -> bool:
+    """An address that replaces another holds after 72 hours; a first one at once."""
+    return was is not None and was["address"] is not None
+
+
 def _changed(desk: Desk, view: TenantView) -> TenantRow:
     if desk.live is not None:
         desk.live.tenant_changed(view)

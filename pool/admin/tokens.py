@@ -65,6 +65,11 @@ def token_create_of(it: TokenCreate, caller: Caller) -> TokenCreate:
     return msgspec.structs.replace(it, user=_owner(_own(it.user, caller)))
 
 
+def for_another(it: TokenCreate, caller: Caller) -> bool:
+    """Who makes it can be its user with it."""
+    return caller.user_id is None or it.user != caller.name
+
+
 def token_list(desk: Desk, it: TokenList) -> Page[TokenView]:
     """Those that have ended too, the newest last."""
     rows = desk.read(lambda connection: tokens.list_tokens(connection, it.user))

@@ -18,7 +18,7 @@ from pool.orders import rows as order_store
 from pool.upstreams import rows as upstream_store
 from pool.upstreams.rows import OWN_POOL, NewUpstream, UpstreamRecord
 from pool.upstreams.status import EndpointStatus, UpstreamStatus
-from stratum.upstream.endpoint import UpstreamEndpoint, tls_context
+from stratum.upstream.endpoint import HIDDEN, UpstreamEndpoint, tls_context
 
 
 class UpstreamAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -182,6 +182,11 @@ def upstream_state(connection: Connection, subject: str) -> State:
     records = upstream_store.load_upstreams(connection)
     rows = (_upstream(it, records, None) for it in records if it.name == subject)
     return next((msgspec.to_builtins(row) for row in rows), None)
+
+
+def without_passwords(it: UpstreamAdd) -> UpstreamAdd:
+    hidden = tuple(msgspec.structs.replace(endpoint, password=HIDDEN) for endpoint in it.endpoints)
+    return msgspec.structs.replace(it, endpoints=hidden)
 
 
 def _upstream(

@@ -22,7 +22,8 @@ DEFAULT_CONFIG: Final = Path("angara.toml")
 class Books:
     """A pool's books, by the options that name them. Raises BadConfig where they contradict each other.
 
-    `without_pool` executes a command on them where no pool runs; `token_file` has who gives it."""
+    `without_pool` executes a command on them where no pool runs; `token_file` has who gives it, and `glass`
+    why it must not wait."""
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class Books:
         database: str | None,
         without_pool: Callable[["Books", str, bytes], Any],
         token_file: Path | None = None,
+        glass: str | None = None,
     ) -> None:
         if config is not None and data_dir is not None:
             raise BadConfig("give --config or --data-dir, not both")
@@ -47,6 +49,7 @@ class Books:
         self.config = config
         self.data_dir = data_dir
         self.database = database
+        self.glass = glass
         self._without_pool = without_pool
         self._token_file = token_file
 
@@ -60,4 +63,6 @@ class Books:
         from pool.admin.client import ask  # a fifth of what help takes, which asks nobody
 
         data_dir = self.data_dir if self.config is None else data_dir_in(self.config)
-        return ask(data_dir, partial(self._without_pool, self), command, params, self.token)
+        return ask(
+            data_dir, partial(self._without_pool, self), command, params, token=self.token, glass=self.glass
+        )

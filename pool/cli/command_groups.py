@@ -27,6 +27,7 @@ GROUPS: Final = {
     "order": ("pool.cli.routing.orders", "Hashrate orders: computing power that is sold."),
     "user": ("pool.cli.people.users", "Who may ask for what, in which role."),
     "token": ("pool.cli.people.tokens", "What programs show to be let in as a user."),
+    "request": ("pool.cli.people.requests", "Changes that wait for a second person."),
     "message": ("pool.cli.service.messages", "What is told, to whom, and what is not for a while."),
     "change": ("pool.cli.people.changes", "Who changed what."),
     "rate": ("pool.cli.bookkeeping.rates", "The price of work."),

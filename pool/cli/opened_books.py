@@ -15,22 +15,24 @@ from pool.cli.books import Books
 from pool.cli.logs import set_up_logs
 from pool.config import PoolConfig, load_config
 from pool.data_dir import database_url
+from pool.requests.policy import Approval
 from pool.settings_file import BadConfig
 
 
 class Place(NamedTuple):
-    """Where books are, and of which network where settings say it."""
+    """Where books are; of which network, and who has to agree to changes, where settings say it."""
 
     url: str
     data_dir: Path | None
     network: str | None
+    policy: Approval | None = None
 
 
 def place_of(books: Books) -> Place:
     """Raises BadConfig."""
     if books.config is not None:
         settings = load_config(books.config)
-        return Place(settings.database_url, settings.data_dir, settings.network)
+        return Place(settings.database_url, settings.data_dir, settings.network, settings.approval)
     if books.database is not None:
         return Place(books.database, books.data_dir, None)
     assert books.data_dir is not None

@@ -17,9 +17,12 @@ from typing import Annotated, Any, Final
 import typer
 
 from pool.cli.books import Books
-from pool.cli.output import Form
+from pool.cli.output import Form, tell
+from pool.requests.made import RequestMade
 from pool.settings_file import BadConfig
 
+# Of a command that may have to wait for a second person, and must not.
+GuardedBooks = Annotated[Books, "break_glass"]
 ShowForm = Annotated[Form, "as_json"]
 ListForm = Annotated[Form, "as_json", "as_csv"]
 
@@ -42,15 +45,23 @@ OPTIONS: Final[dict[str, Any]] = {
         Path | None,
         typer.Option(help="File with your token, 0600: you give this command, whose account it is."),
     ],
+    "break_glass": Annotated[
+        str | None,
+        typer.Option("--break-glass", metavar="WHY", help="An admin's: at once, and everybody is told why."),
+    ],
     "as_json": Annotated[bool, typer.Option("--json", help="JSON with exact values, for programs.")],
     "as_csv": Annotated[bool, typer.Option("--csv", help="CSV with exact values, for spreadsheets.")],
 }
 
 
 def books_of(
-    config: Path | None, data_dir: Path | None, database: str | None, token_file: Path | None = None
+    config: Path | None,
+    data_dir: Path | None,
+    database: str | None,
+    token_file: Path | None = None,
+    break_glass: str | None = None,
 ) -> Books:
-    return Books(config, data_dir, database, _without_pool, token_file)
+    return Books(config, data_dir, database, _without_pool, token_file, break_glass)
 
 
 def _without_pool(books: Books, command: str, body: bytes) -> Any:
@@ -68,6 +79,7 @@ def form_of(as_json: bool = False, as_csv: bool = False) -> Form:
 TAKES: Final[dict[Any, tuple[Callable[..., Any], tuple[str, ...]]]] = {
     Books: (books_of, ("config", "data_dir", "database")),
     SignedBooks: (books_of, ("config", "data_dir", "database", "token_file")),
+    GuardedBooks: (books_of, ("config", "data_dir", "database", "token_file", "break_glass")),
     ShowForm: (form_of, ("as_json",)),
     ListForm: (form_of, ("as_json", "as_csv")),
 }
@@ -86,7 +98,12 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
             name: make(*(arguments.pop(option) for option in options))
             for name, (make, options) in makers.items()
         }
-        command(**arguments, **made)
+        try:
+            command(**arguments, **made)
+        except RequestMade as request:
+            asked = request.answer["request"]
+            words = f"{request}: see `angara request show {asked['id']}`"
+            tell(words, request.answer, Form.JSON if Form.JSON in made.values() else Form.TEXT)
 
     own = [it for name, it in signature.parameters.items() if name not in makers]
     common = [_parameter(name) for name in names]

@@ -23,5 +23,13 @@ def execute_without_pool(books: Books, command: str, body: bytes) -> Any:
 
         paying = treasury_of(books)
     return execute_alone(
-        place.url, place.network, command, body, operator(), token=books.token, paying=paying
+        place.url,
+        place.network,
+        command,
+        body,
+        operator(),
+        token=books.token,
+        paying=paying,
+        policy=place.policy,
+        glass=books.glass,
     )

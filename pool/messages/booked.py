@@ -7,7 +7,7 @@ what is changed from then on must be told.
 Must not know: what was told already.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, func, select
@@ -23,12 +23,15 @@ from payouts.schemas.money import (
 )
 from payouts.schemas.orders import orders, upstreams
 from payouts.schemas.proposals import confirmations, proposals
+from pool.books.changes.changes import Unreadable, states
 from pool.books.changes.schema import changes
 from pool.messages.look import WaitingLook
 from pool.messages.message import WORDS_CHARS_MAX, plain
 from pool.messages.silences import SILENCE, newest_silences, silence_of
 from pool.messages.teller import Event
 from pool.reports.figures import btc, grouped
+from pool.requests.policy import GLASS_BROKEN, POLICY_SET
+from pool.requests.rows import Request, Stage, open_requests, time_of_book
 
 # In one look: what a test chain finds in a minute is not told block by block, and the rest comes in the next.
 NEWS_MAX: Final = 1_000
@@ -87,7 +90,7 @@ def booked(connection: Connection, cursors: Cursors, now_s: int) -> Booked:
     address_from, change_from = min(cursors.address, newest.address), min(cursors.change, newest.change)
     found, block_s, block_hashes = _blocks(connection, cursors, newest.block_s)
     addresses, address = _addresses(connection, address_from)
-    silences, change = _silences(connection, change_from, newest.change)
+    noted, change = _noted(connection, change_from, newest.change)
     return Booked(
         containers=_containers(connection),
         upstreams={row.id: row.name for row in connection.execute(select(upstreams.c.id, upstreams.c.name))},
@@ -96,7 +99,7 @@ def booked(connection: Connection, cursors: Cursors, now_s: int) -> Booked:
         silenced=frozenset(
             it.subject for it in newest_silences(connection, now_s) if it.made_at_s <= now_s < it.until_at_s
         ),
-        events=(*found, *addresses, *silences),
+        events=(*found, *addresses, *noted),
         cursors=Cursors(address=address, change=change, block_s=block_s, block_hashes=block_hashes),
     )
 
@@ -180,10 +183,11 @@ def _addresses(connection: Connection, from_id: int) -> tuple[list[Event], int]:
     return events, last
 
 
-def _silences(connection: Connection, from_id: int, newest: int) -> tuple[list[Event], int]:
+def _noted(connection: Connection, from_id: int, newest: int) -> tuple[list[Event], int]:
+    """Changes that are told of by their record: silences, and what nobody agreed to."""
     query = (
         select(changes)
-        .where(changes.c.command == SILENCE, changes.c.id > from_id)
+        .where(changes.c.command.in_((SILENCE, GLASS_BROKEN, POLICY_SET)), changes.c.id > from_id)
         .order_by(changes.c.id)
         .limit(NEWS_MAX)
     )
@@ -191,26 +195,46 @@ def _silences(connection: Connection, from_id: int, newest: int) -> tuple[list[E
     rows = connection.execute(query).mappings().all()
     for row in rows:
         last = row["id"]
-        silence = silence_of(row)
-        if silence is None:
-            continue
-        minutes = max(0, silence.until_at_s - silence.made_at_s) // 60
-        how = f"for {minutes} min" if minutes else "no longer"
-        events.append(
-            Event(
-                kind="silenced",
-                subject=silence.subject,
-                name=plain(silence.subject, WORDS_CHARS_MAX),
-                words=f"{plain(silence.subject, WORDS_CHARS_MAX)} {how}, by {plain(silence.by)}:"
-                f" {plain(silence.reason, WORDS_CHARS_MAX)}",
-            )
-        )
+        event = _silenced(row) if row["command"] == SILENCE else _decided_alone(row)
+        if event is not None:
+            events.append(event)
     return events, last if len(rows) == NEWS_MAX else newest
 
 
 def waiting(connection: Connection, now_s: int) -> tuple[WaitingLook, ...]:
     """All that waits for a person."""
-    return (*_payouts(connection, now_s), *_proposals(connection, now_s))
+    return (*_payouts(connection, now_s), *_proposals(connection, now_s), *_requests(connection, now_s))
+
+
+def _silenced(row: Any) -> Event | None:
+    silence = silence_of(row)
+    if silence is None:
+        return None
+    minutes = max(0, silence.until_at_s - silence.made_at_s) // 60
+    how = f"for {minutes} min" if minutes else "no longer"
+    return Event(
+        kind="silenced",
+        subject=silence.subject,
+        name=plain(silence.subject, WORDS_CHARS_MAX),
+        words=f"{plain(silence.subject, WORDS_CHARS_MAX)} {how}, by {plain(silence.by)}:"
+        f" {plain(silence.reason, WORDS_CHARS_MAX)}",
+    )
+
+
+def _decided_alone(row: Any) -> Event:
+    """Also where somebody tampered with it: then it is not said what it says."""
+    try:
+        became = states(row)[1] or {}
+    except Unreadable:
+        became = {}
+    said = {name: plain(str(value), WORDS_CHARS_MAX) for name, value in became.items()}
+    by, subject = plain(row["changed_by"]), plain(row["subject"], WORDS_CHARS_MAX)
+    if row["command"] == POLICY_SET:
+        what = ", ".join(f"{name} = {value}" for name, value in said.items())
+        words = f"{what or 'it cannot be read'}, by {by}. It is in the settings file"
+        return Event(kind="approval-changed", subject="approval", name="", words=words)
+    words = f"{said.get('command', 'a change')} of {subject}, by {by} alone: {said.get('reason', '')}"
+    return Event(kind="glass-broken", subject=f"change/{row['id']}", name=subject, words=words)
 
 
 def _payouts(connection: Connection, now_s: int) -> list[WaitingLook]:
@@ -248,3 +272,20 @@ def _proposals(connection: Connection, now_s: int) -> list[WaitingLook]:
         )
         for row in connection.execute(query)
     ]
+
+
+def _requests(connection: Connection, now_s: int) -> list[WaitingLook]:
+    now_s = time_of_book(connection, now_s)
+    return [
+        WaitingLook(f"request/{it.id}", now_s - it.asked.at_s, _asked(it, now_s))
+        for it in open_requests(connection, now_s)[-NEWS_MAX:]
+    ]
+
+
+def _asked(request: Request, now_s: int) -> str:
+    what = f"request {request.id}: {plain(request.command)} of {plain(request.subject, WORDS_CHARS_MAX)}"
+    by = f"asked for by {plain(request.asked.said_by)}"
+    if request.stage(now_s) is Stage.WAITING:
+        return f"{what}, {by}, waits for a second person"
+    minutes = max(0, request.earliest_at_s - now_s) // 60
+    return f"{what}, {by}, is made in {minutes} min: who does not want that withdraws it"

@@ -77,9 +77,9 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Seconds, Meta(description="An order is delivered under its tolerance so long")
     ] = 900.0
     # Whoever made it may be about to ask for its approval.
-    waiting_s: Annotated[Seconds, Meta(description="A payout or a proposal waits so long for a person")] = (
-        300.0
-    )
+    waiting_s: Annotated[
+        Seconds, Meta(description="A payout, proposal or request waits so long for a person")
+    ] = 300.0
     # Renewals run 30 days before the end: two weeks late is a fault.
     certificate_days: Annotated[
         float, Meta(ge=1, le=365, description="Before the end of a listener's certificate")

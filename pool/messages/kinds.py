@@ -140,14 +140,26 @@ KINDS: Final = {
     "waiting": Kind(
         severity=Severity.WARNING,
         cause=Cause.PEOPLE,
-        raised=("{} waits for a person", "{} payouts and proposals wait for a person"),
-        recovered=("{} waits no longer", "{} payouts and proposals wait no longer"),
+        raised=("{} waits for a person", "{} payouts, proposals and requests wait for a person"),
+        recovered=("{} waits no longer", "{} payouts, proposals and requests wait no longer"),
     ),
     "address-changed": Kind(
         severity=Severity.CRITICAL,
         cause=Cause.PEOPLE,
         silenceable=False,
         raised=("payout address of {} changed", "payout addresses of {} tenants changed"),
+    ),
+    "glass-broken": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.PEOPLE,
+        silenceable=False,
+        raised=("the glass was broken for {}", "the glass was broken {} times"),
+    ),
+    "approval-changed": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.PEOPLE,
+        silenceable=False,
+        raised=("who has to agree to changes is set anew", "who has to agree to changes was set {} times"),
     ),
     "silenced": Kind(
         severity=Severity.INFO,

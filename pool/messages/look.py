@@ -51,7 +51,7 @@ class CertificateLook(msgspec.Struct, frozen=True):
 class WaitingLook(msgspec.Struct, frozen=True):
     """What a second person has to say yes or no to."""
 
-    subject: str  # payout/12, proposal/3
+    subject: str  # payout/12, proposal/3, request/7
     since_s: float
     words: str
 

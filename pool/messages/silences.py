@@ -19,7 +19,10 @@ SILENCE_S_MAX: Final = 7 * 86_400  # what is to be silent for longer is to be pu
 SUBJECT_CHARS_MAX: Final = 400
 REASON_CHARS_MAX: Final = 200
 # What a subject is of; beside these there are those of which there is one.
-OF: Final = ("container", "site", "tenant", "node", "upstream", "order", "certificate", "payout", "proposal")
+OF: Final = (
+    *("container", "site", "tenant", "node", "upstream", "order", "certificate"),
+    *("payout", "proposal", "request"),
+)
 ALONE: Final = ("all", "machines", "work", "books", "disk", "tokens")
 
 

@@ -8,13 +8,22 @@ from typing import Any, Final
 
 import msgspec
 
-from pool.admin.commands import COMMANDS, Change, Question
+from pool.admin.command import Change, Guarded, Question
+from pool.admin.commands import COMMANDS
 from pool.admin.handler import KEY, KEY_HEADER, NEXT_CURSOR
+from pool.admin.request_views import MadeRequest
 from pool.http_server import FAILURES, Code
+from pool.requests.made import GLASS, REQUEST_MADE
 
 VERSION: Final = "3.1.0"
 REF: Final = "#/components/schemas/{name}"
 TEXT_HEADER: Final = {"schema": {"type": "string"}}
+BREAK_GLASS: Final = {
+    "name": GLASS,
+    "in": "query",
+    "description": "An admin's reason why it must not wait for a second person; everybody is told.",
+    "schema": {"type": "string"},
+}
 IDEMPOTENCY_KEY: Final = {
     "name": KEY_HEADER,
     "in": "header",
@@ -27,9 +36,9 @@ IDEMPOTENCY_KEY: Final = {
 def openapi() -> dict[str, Any]:
     """The document; the same for the same code."""
     commands = COMMANDS.values()
-    types = [*(it.params for it in commands), *(it.result for it in commands)]
+    types = [*(it.params for it in commands), *(it.result for it in commands), MadeRequest]
     described, schemas = msgspec.json.schema_components(types, ref_template=REF)
-    params, results = described[: len(commands)], described[len(commands) :]
+    params, results = described[: len(commands)], described[len(commands) : -1]
     failure = {
         "type": "object",
         "required": ["error", "code"],
@@ -86,6 +95,9 @@ def _operation(
     said = inspect.cleandoc(function.__doc__ or command.params.__doc__ or "")
     paged = isinstance(command, Question) and command.paged
     headers = {"headers": {NEXT_CURSOR: TEXT_HEADER}} if paged else {}
+    made = {}
+    if isinstance(command, Guarded):
+        made = {str(REQUEST_MADE): _content({"$ref": REF.format(name="MadeRequest")}, "It waits.")}
     failed = {str(status): {"$ref": f"#/components/responses/{status}"} for status in FAILURES}
     return {
         "operationId": name,
@@ -93,9 +105,12 @@ def _operation(
         "summary": f"A {kind}, for {command.least} and above.",
         "description": said,
         "x-least-role": command.least,
-        "parameters": [IDEMPOTENCY_KEY] if isinstance(command, Change) else [],
+        "parameters": [
+            *([IDEMPOTENCY_KEY] if isinstance(command, Change) else ()),
+            *([BREAK_GLASS] if isinstance(command, Guarded) else ()),
+        ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": params}}},
-        "responses": {"200": _content(result, "The result.") | headers, **failed},
+        "responses": {"200": _content(result, "The result.") | headers, **made, **failed},
     }
 
 

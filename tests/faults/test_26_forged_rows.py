@@ -37,8 +37,12 @@ from pool.books.store import Store
 from pool.chain.networks import NETWORKS
 from pool.fleet.rows import TenantTerms, add_tenant
 from pool.orders.rows import add_order, note_event, note_minute
+from pool.people.roles import host_account
 from pool.people.tokens import create_token, kept_of
 from pool.people.users import add_user
+from pool.requests.rows import Said, add_request, find_request, said, subject_of
+from pool.requests.rows import approve as approve_request
+from pool.requests.rows import kept_of as kept_of_request
 from pool.upstreams.rows import add_upstream
 from stratum.tallies import Verdict
 from tests.fixtures.databases import Databases, disarm, fresh_store
@@ -110,6 +114,7 @@ def register(connection: Connection) -> None:
     made |= {"command": "token.create"}
     kept: dict[str, Any] = dict(kept_of(connection, "vera"))
     note_change(connection, **made, was={}, became=kept, now_s=NOW_S)
+    ask_for_terms(connection)
     for name in ("acme", "borealis"):
         change: dict[str, Any] = {
             "by": "ann",
@@ -119,6 +124,30 @@ def register(connection: Connection) -> None:
             "was": None,
         }
         note_change(connection, **change, became={"status": "active"}, now_s=NOW_S)
+
+
+def ask_for_terms(connection: Connection) -> None:
+    """A request that somebody else approved."""
+    number = add_request(
+        connection,
+        "tenant.set-terms",
+        "acme",
+        params='{"name":"acme","fee_bps":50}',
+        with_secrets=None,
+        was={"fee_bps": 200},
+        became={"fee_bps": 50},
+        people=2,
+        asked=said(connection, host_account("ann", "alone"), NOW_S),
+        wait_s=0,
+        expires_s=3600,
+    ).id
+    made: dict[str, Any] = {"by": "ann", "source": "alone", "subject": subject_of(number), "now_s": NOW_S}
+    asked = kept_of_request(connection)[subject_of(number)]
+    note_change(connection, **made, command="request.add", was=None, became=asked)
+    by_vera = Said(said_by="vera", user_id=1, token_id=None, source="socket", at_s=NOW_S)
+    approve_request(connection, find_request(connection, number), by_vera)
+    approved = kept_of_request(connection)[subject_of(number)]
+    note_change(connection, **made, command="request.approve", was=asked, became=approved)
 
 
 def work(connection: Connection) -> None:
@@ -193,7 +222,7 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("UPDATE changes SET became = '{}' WHERE subject = 'acme'", "changes", "what was hashed"),
         ("UPDATE changes SET id = -1 WHERE subject = 'acme'", "changes", "count from 1"),
         (
-            "INSERT INTO changes SELECT 5, changed_at_s, 'eve', source, command, subject, was, became, hash"
+            "INSERT INTO changes SELECT 7, changed_at_s, 'eve', source, command, subject, was, became, hash"
             " FROM changes WHERE id = 2",
             "changes",
             "what was hashed",
@@ -221,6 +250,30 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("UPDATE tokens SET scope = 'admin'", "tokens", "no change made it"),
         ("UPDATE tokens SET expires_at_s = expires_at_s + 1", "tokens", "no change made it"),
         ("DELETE FROM tokens", "tokens", "missing"),
+    ),
+    "requests": (
+        ("UPDATE requests SET people = 1", "requests", "no change made it"),
+        ("UPDATE requests SET params = replace(params, '50', '0')", "requests", "no change made it"),
+        (
+            "UPDATE requests SET earliest_at_s = earliest_at_s - 9, at_s = at_s - 9",
+            "requests",
+            "no change made it",
+        ),
+        (
+            "INSERT INTO requests SELECT 2, command, subject, params, was, became, people, said_by, user_id,"
+            " token_id, source, at_s, earliest_at_s, expires_at_s FROM requests",
+            "requests",
+            "no change made it",
+        ),
+    ),
+    "request_events": (
+        ("UPDATE request_events SET said_by = 'eve'", "requests", "no change made it"),
+        ("DELETE FROM request_events", "requests", "no change made it"),
+        (
+            f"INSERT INTO request_events VALUES (1, 1, 'withdrawn', 'eve', NULL, NULL, '', {NOW_S}, '')",
+            "requests",
+            "no change made it",
+        ),
     ),
     "tenant_addresses": (
         (
@@ -377,6 +430,10 @@ BY_DESIGN: dict[str, tuple[str, str]] = {
         "INSERT INTO journal_writers VALUES ('eve', 5)",
         "a counter that a retry is known by",
     ),
+    "request_secrets": (
+        "INSERT INTO request_secrets VALUES (1, '{}')",
+        "what is carried out by it is compared with what was approved, but for an upstream's password",
+    ),
     "sites": (
         f"INSERT INTO sites (id, name, created_at_s) VALUES (9, 'Bratsk', {NOW_S})",
         "a name for reports",
@@ -434,7 +491,7 @@ def test_the_book_itself_is_in_order(books: Store) -> None:
             if not connection.scalar(select(text("1")).select_from(text(name)))
         }
     invented = {"tally_hours", "tally_days", "solo_blocks", "journal_batches", "upstream_submits", "sites"}
-    invented |= {"sibling_blocks", "payout_strangers", "change_keys"}
+    invented |= {"sibling_blocks", "payout_strangers", "change_keys", "request_secrets"}
     assert empty <= invented, "there is something to forge"
 
 

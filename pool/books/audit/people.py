@@ -1,4 +1,4 @@
-"""The audit of users and tokens: each is what the changes made of it, and the changes are chained by hash.
+"""The audit of users, tokens and requests: each is what the changes made of it, which are chained by hash.
 
 Must not know: what a role may do.
 """
@@ -14,9 +14,18 @@ from pool.books.changes.changes import states
 from pool.books.changes.schema import changes
 from pool.people.tokens import kept_of
 from pool.people.users import list_users
+from pool.requests import rows as requests
 
 OF_USERS: Final = ("user.add", "user.set-role", "user.set-status")
 OF_TOKENS: Final = ("token.create", "token.revoke")
+# The first and the last two are no commands: the pool notes them beside what it does.
+OF_REQUESTS: Final = (
+    "request.add",
+    "request.approve",
+    "request.withdraw",
+    "request.carried-out",
+    "request.refused",
+)
 
 
 def check_people(connection: Connection) -> None:
@@ -25,6 +34,7 @@ def check_people(connection: Connection) -> None:
     _check("users", _made(connection, OF_USERS), {it.name: msgspec.to_builtins(it) for it in views})
     theirs = {it.name: dict(kept_of(connection, it.name)) for it in views}
     _check("tokens", _made(connection, OF_TOKENS), {name: it for name, it in theirs.items() if it})
+    _check("requests", _made(connection, OF_REQUESTS), requests.kept_of(connection))
 
 
 def _made(connection: Connection, commands: tuple[str, ...]) -> dict[str, dict[str, Any]]:

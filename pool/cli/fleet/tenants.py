@@ -10,7 +10,7 @@ import typer
 
 from pool.cli.books import Books
 from pool.cli.live_columns import ALL, HOUR, MACHINES, OFFLINE
-from pool.cli.options import ListForm, ShowForm, with_options
+from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, iso_time, moment, show, show_one
 from pool.reports.figures import amount, grouped, percent
 
@@ -66,7 +66,7 @@ TENANT: Final = (
 @app.command("add")
 @with_options
 def add(
-    books: Books,
+    books: GuardedBooks,
     form: ShowForm,
     name: NameArgument,
     scheme: Annotated[str, typer.Option(help="pps, fpps, solo or proxy.")] = "pps",
@@ -109,7 +109,7 @@ def show_tenant(books: Books, form: ShowForm, name: NameArgument) -> None:
 @app.command("set-address")
 @with_options
 def set_address(
-    books: Books,
+    books: GuardedBooks,
     form: ShowForm,
     name: NameArgument,
     address: Annotated[
@@ -127,7 +127,7 @@ def set_address(
 @app.command("set-terms")
 @with_options
 def set_terms(
-    books: Books,
+    books: GuardedBooks,
     form: ShowForm,
     name: NameArgument,
     scheme: SchemeOption = None,

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import typer
 
 from pool.cli.books import Books
-from pool.cli.options import ListForm, ShowForm, with_options
+from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, moment, say, show, show_one
 
 app = typer.Typer(no_args_is_help=True)
@@ -29,7 +29,7 @@ NEW: Final = (*TOKENS, Column("token", "token"))
 @app.command("create")
 @with_options
 def create(
-    books: Books,
+    books: GuardedBooks,
     form: ShowForm,
     label: Annotated[str, typer.Argument(help="What it is for, such as grafana.")],
     user: UserOption = None,

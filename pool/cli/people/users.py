@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from pool.cli.books import Books
-from pool.cli.options import ListForm, ShowForm, with_options
+from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, moment, show, show_one
 
 app = typer.Typer(no_args_is_help=True)
@@ -28,7 +28,7 @@ USERS: Final = (
 @app.command("add")
 @with_options
 def add(
-    books: Books,
+    books: GuardedBooks,
     form: ShowForm,
     name: NameArgument,
     role: Annotated[str, typer.Option(help=ROLE_HELP)],
@@ -58,7 +58,7 @@ def show_user(books: Books, form: ShowForm, name: NameArgument) -> None:
 @app.command("set-role")
 @with_options
 def set_role(
-    books: Books,
+    books: GuardedBooks,
     form: ShowForm,
     name: NameArgument,
     role: Annotated[str, typer.Argument(help=ROLE_HELP)],
@@ -77,7 +77,7 @@ def suspend(books: Books, form: ShowForm, name: NameArgument) -> None:
 
 @app.command("resume")
 @with_options
-def resume(books: Books, form: ShowForm, name: NameArgument) -> None:
+def resume(books: GuardedBooks, form: ShowForm, name: NameArgument) -> None:
     """Let a suspended user ask again."""
     show_one(_set_status(books, name, active=True), USERS, form)
 

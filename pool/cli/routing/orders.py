@@ -12,7 +12,7 @@ import typer
 
 from pool.cli.books import Books
 from pool.cli.live_columns import of_hps, of_ths
-from pool.cli.options import ListForm, ShowForm, with_options
+from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, moment, moment_by, print_json, show, show_one
 from pool.reports.figures import amount, grouped, percent
 from pool.settings_file import BadConfig
@@ -52,7 +52,7 @@ ORDER: Final = (
 @app.command("add")
 @with_options
 def add(
-    books: Books,
+    books: GuardedBooks,
     form: ShowForm,
     name: NameArgument,
     buyer: Annotated[str, typer.Option(help="Who buys.")],
@@ -106,7 +106,7 @@ def show_order(books: Books, form: ShowForm, name: NameArgument) -> None:
 
 @app.command("end")
 @with_options
-def end(books: Books, form: ShowForm, name: NameArgument) -> None:
+def end(books: GuardedBooks, form: ShowForm, name: NameArgument) -> None:
     """End an order now. Its machines go back to where they mined before."""
     _show(books.ask("order.end", name=name), form)
 

@@ -11,7 +11,7 @@ import typer
 
 from pool.cli.books import Books
 from pool.cli.mistakes import EXIT_WRONG
-from pool.cli.options import ListForm, ShowForm, with_options
+from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import (
     Column,
     Form,
@@ -67,7 +67,7 @@ CHANNEL_ENDPOINTS: Final = (
 @app.command("add")
 @with_options
 def add(
-    books: Books,
+    books: GuardedBooks,
     form: ShowForm,
     name: NameArgument,
     endpoint: Annotated[
@@ -132,7 +132,7 @@ def switch(
 
 @app.command("remove")
 @with_options
-def remove(books: Books, form: ShowForm, name: NameArgument) -> None:
+def remove(books: GuardedBooks, form: ShowForm, name: NameArgument) -> None:
     """Remove an upstream that nobody mines on, and forget its password."""
     removed = books.ask("upstream.remove", name=name)
     if form is Form.JSON:

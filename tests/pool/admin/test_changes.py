@@ -24,7 +24,8 @@ from payouts.batches.proposals import ProposalKind, propose
 from payouts.batches.rows import Act
 from payouts.batches.steps import approve, draft
 from payouts.schemas.money import workers
-from pool.admin.commands import COMMANDS, Change, Question, execute
+from pool.admin.command import Change, Question
+from pool.admin.commands import COMMANDS, execute
 from pool.admin.desk import Desk
 from pool.admin.operators import ALONE, SOCKET
 from pool.admin.server import serve_admin
@@ -191,6 +192,9 @@ OF_A_POOL: Final = {
 }
 # It takes a payment that a chain has, see tests/payouts/batches/test_found.py.
 OF_A_CHAIN: Final = {"payout.disown"}
+# And those about requests, see test_requests.
+OF_REQUESTS: Final = {it for it in COMMANDS if it.startswith("request.")}
+ELSEWHERE: Final = OF_A_POOL | OF_A_CHAIN | OF_REQUESTS
 
 
 @pytest.fixture(scope="module")
@@ -248,9 +252,8 @@ def has(state: dict[str, Any] | None, wanted: dict[str, Any] | None) -> bool:
 
 
 def test_every_command_is_a_question_or_a_change_and_has_an_example_here() -> None:
-    assert {name for name, it in COMMANDS.items() if isinstance(it, Question)} - OF_A_POOL == set(QUESTIONS)
-    changing = {name for name, it in COMMANDS.items() if isinstance(it, Change)}
-    assert changing - OF_A_POOL - OF_A_CHAIN == set(CHANGES)
+    assert {name for name, it in COMMANDS.items() if isinstance(it, Question)} - ELSEWHERE == set(QUESTIONS)
+    assert {name for name, it in COMMANDS.items() if isinstance(it, Change)} - ELSEWHERE == set(CHANGES)
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -363,7 +366,7 @@ async def through_the_socket(data_dir: Path, store: Store, name: str, params: An
                 nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("name", [it for it in COMMANDS if it not in OF_A_POOL | OF_A_CHAIN])
+@pytest.mark.parametrize("name", [it for it in COMMANDS if it not in ELSEWHERE])
 async def test_through_the_socket_the_name_is_the_kernels_whatever_who_asks_says(
     tmp_path: Path, store: Store, name: str
 ) -> None:

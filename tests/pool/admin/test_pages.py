@@ -15,13 +15,16 @@ from payouts.batches.proposals import ProposalKind, propose
 from payouts.batches.rows import Act
 from payouts.batches.steps import cancel, draft
 from payouts.schemas.money import workers
-from pool.admin.commands import COMMANDS, Answer, Question, answer_to
+from pool.admin.command import Question
+from pool.admin.commands import COMMANDS, Answer, answer_to
 from pool.admin.desk import Desk
 from pool.admin.pages import CURSOR_CHARS_MAX, LIMIT_MAX, Page, Paged, cursor_behind
 from pool.admin.tenants import TenantList
 from pool.books.store import Store
 from pool.fleet.rows import RegistryError
 from pool.people.roles import Caller, Role, host_account
+from pool.requests.made import RequestMade
+from pool.requests.policy import Approval
 from tests.fixtures.databases import store_in
 from tests.stages.command_line import PASSWORD
 from tests.stages.payouts import NOW_S, PAYEES, add_tenant, credit, script_of, set_address
@@ -52,9 +55,8 @@ MAKES: dict[str, tuple[str, Any]] = {
     "user.list": ("user.add", lambda it: {"name": f"user {it}", "role": "viewer"}),
     "token.list": ("token.create", lambda it: {"user": f"user {it}", "label": "t"}),
 }
-KNOWN_BY = {"container.list": "tenant", "order.list": "id", "token.list": "id", "worker.list": "id"} | {
-    "payout.list": "batch",
-    "proposal.list": "id",
+KNOWN_BY = {"container.list": "tenant", "payout.list": "batch"} | {
+    f"{name}.list": "id" for name in ("order", "token", "worker", "proposal", "request", "change")
 }
 
 
@@ -77,6 +79,11 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> bytes:
             for name in NAMES:
                 cancel(connection, draft(connection, plan(connection, NOW_S, script_of, 1_000), ann), ann)
                 propose(connection, ProposalKind.REVERSAL, "1", name, ann)
+        four_eyes = Desk(store, "regtest", policy=Approval(people=2))
+        for name in NAMES:
+            params = msgspec.json.encode({"name": name, "fee_bps": 5})
+            with pytest.raises(RequestMade):
+                answer_to(four_eyes, "tenant.set-terms", params, OLGA)
     return (home / "angara.db").read_bytes()
 
 
@@ -123,7 +130,7 @@ def test_pages_together_are_all_of_it(store: Store, name: str, limit: int) -> No
     if name == "change.list":  # the newest first, in each page the newest last
         parts = parts[::-1]
     assert sorted(str(row) for part in parts for row in part) == sorted(map(str, whole))
-    key = KNOWN_BY.get(name, "id" if name == "change.list" else "name")
+    key = KNOWN_BY.get(name, "name")
     found = [row[key] for part in parts for row in part]
     assert found == sorted(found)
 

@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import insert
 
 from payouts.schemas.money import workers
-from pool.admin.commands import COMMANDS, Change, execute
+from pool.admin.command import Change
+from pool.admin.commands import COMMANDS, execute
 from pool.admin.desk import Desk
 from pool.admin.operators import ALONE
 from pool.books.store import Store
@@ -54,6 +55,8 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "payout.show",
         "proposal.list",
         "reversal.show",
+        "request.list",
+        "request.show",
     ),
     Role.OPERATOR: (
         "tenant.set-status",
@@ -85,6 +88,9 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "reversal.propose",
         "reversal.confirm",
         "lease.show",
+        "request.approve",
+        "request.withdraw",
+        "request.carry-out",
     ),
     Role.ADMIN: ("user.add", "user.set-role", "user.set-status"),
 }

@@ -23,6 +23,7 @@ import pool.books.changes.schema
 import pool.books.journal.schema
 import pool.books.store
 import pool.people.schema
+import pool.requests.schema
 from payouts.ledger import PoolAccount
 from payouts.schemas.money import journal_writers, ledger_accounts, metadata, tenants
 from pool.books.store import PRAGMAS, Store, StoreError, open_store, upgrade
@@ -313,6 +314,7 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
         + payouts.schemas.orders.APPEND_ONLY
         + pool.books.journal.schema.APPEND_ONLY
         + pool.books.changes.schema.APPEND_ONLY
+        + pool.requests.schema.APPEND_ONLY
     )
     assert set(tables) <= set(metadata.tables)
     with store.read() as connection:

@@ -19,6 +19,7 @@ from payouts.income import Block, record_block
 from payouts.rates import Scheme
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
+from pool.admin.policy_record import note_policy
 from pool.books.store import Store
 from pool.fleet.rows import RegistryError, TenantTerms, add_tenant, set_address
 from pool.messages.conditions import START_S, Thresholds
@@ -30,6 +31,8 @@ from pool.messages.receiver import Sender
 from pool.messages.settings import MessageSettings
 from pool.messages.webhook import Webhook
 from pool.people.roles import host_account
+from pool.requests.made import RequestMade
+from pool.requests.policy import Approval
 from tests.fixtures.databases import store_in
 
 SETTINGS = MessageSettings(receivers=(), remind_s=8 * 3600.0, thresholds=Thresholds(disk_free_gib=0.1))
@@ -105,8 +108,13 @@ class House:
         return told
 
     def give(self, name: str, **params: Any) -> Any:
-        body = msgspec.json.encode(params)
-        return execute(Desk(self.store, "regtest"), name, body, host_account("eve", "alone"))
+        return self.give_under(Approval(), name, params)
+
+    def give_under(
+        self, policy: Approval, name: str, params: dict[str, Any], glass: str | None = None
+    ) -> Any:
+        desk = Desk(self.store, "regtest", policy=policy)
+        return execute(desk, name, msgspec.json.encode(params), host_account("eve", "alone"), glass)
 
     def found(self, height: int) -> None:
         block = Block(
@@ -246,3 +254,27 @@ async def test_a_journal_that_failed_has_last_words_and_the_next_pool_says_that_
     assert await house.looks(3) == ["the pool runs again after its journal failed"]
     await house.restart()
     assert await house.looks(3) == []
+
+
+async def test_a_request_waits_and_a_broken_glass_is_told_whatever_is_silent(
+    house: House,
+) -> None:
+    four_eyes, fee = Approval(people=2), {"name": "acme", "fee_bps": 7}
+    await house.looks()
+    note_policy(house.store, four_eyes, by="angara", source="start")
+    assert await house.looks() == ["who has to agree to changes is set anew"]
+    with pytest.raises(RequestMade):
+        house.give_under(four_eyes, "tenant.set-terms", fee)
+    told = await house.looks(7)
+    assert told == ["request 1 waits for a person"]
+    assert "tenant.set-terms of acme, asked for by eve, waits for a second person" in house.messages[-1].text
+    house.give("message.silence", subject="all", for_s=3600, reason="nobody is to know")
+    house.give_under(four_eyes, "tenant.set-terms", fee, glass="the buyer waits")
+    told = await house.looks()
+    assert sorted(told) == ["all is silenced", "the glass was broken for acme"]
+    texts = {it.kind: (it.severity, it.text) for it in house.messages}
+    words = "tenant.set-terms of acme, by eve alone: the buyer waits"
+    assert texts["glass-broken"] == (Severity.CRITICAL, words)
+    note_policy(house.store, Approval(), by="angara", source="start")
+    assert await house.looks() == ["who has to agree to changes is set anew"]
+    assert house.messages[-1].text.startswith("people = 1, time_lock_s = 0")

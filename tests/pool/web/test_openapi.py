@@ -10,7 +10,8 @@ import pytest
 import trio
 from jsonschema import Draft202012Validator
 
-from pool.admin.commands import COMMANDS, Question, execute
+from pool.admin.command import Guarded, Question
+from pool.admin.commands import COMMANDS, execute
 from pool.admin.desk import Desk
 from pool.http_server import FAILURES
 from pool.people.roles import host_account
@@ -65,7 +66,9 @@ def test_the_parameters_are_those_that_are_taken(name: str) -> None:
     assert set(schema.get("required", ())) == {field for field, required in fields.items() if required}
     assert schema["additionalProperties"] is False
     assert operation["x-least-role"] == COMMANDS[name].least
-    assert set(operation["responses"]) == {"200", *map(str, FAILURES)}
+    made = {"202"} if isinstance(COMMANDS[name], Guarded) else set()
+    assert set(operation["responses"]) == {"200", *made, *map(str, FAILURES)}
+    assert ("break-glass" in {it["name"] for it in operation["parameters"]}) is bool(made)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,0 +1,1 @@
+"""What one person asks for, and another agrees to: four eyes, and a time before it happens."""
