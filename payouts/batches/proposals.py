@@ -14,10 +14,9 @@ Must not know: how what is proposed is done.
 from enum import StrEnum
 
 import msgspec
-from sqlalchemy import Connection, insert, select, union
+from sqlalchemy import Connection, insert, select
 
 from payouts.batches.rows import Act
-from payouts.batches.schema import payout_batches
 from payouts.book_time import book_time
 from payouts.schemas.proposals import confirmations, proposals
 
@@ -86,12 +85,6 @@ def all_open(connection: Connection) -> tuple[Proposal, ...]:
         .order_by(proposals.c.id)
     )
     return tuple(_open(connection, number) for number in numbers.all())
-
-
-def first_persons(connection: Connection) -> frozenset[str]:
-    """The names of who drafted or proposed anything, which a second person must not be."""
-    names = union(select(payout_batches.c.created_by), select(proposals.c.proposed_by))
-    return frozenset(connection.scalars(names))
 
 
 def agree(connection: Connection, kind: ProposalKind, subject: str, why: str, act: Act) -> bool:

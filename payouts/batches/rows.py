@@ -6,6 +6,8 @@ number is in its key: `payout:<batch>:<event>`. Everything is in the caller's tr
 Must not know: why a step is taken.
 """
 
+from collections.abc import Container
+
 import msgspec
 from sqlalchemy import Connection, func, insert, select, update
 
@@ -39,12 +41,12 @@ DETAIL_CHARACTERS_MAX = 400
 
 
 class Act(msgspec.Struct, frozen=True):
-    """Who does something, and when. `also`: other names in the books that are the same person's, as far as
-    is known of users and accounts."""
+    """Who does something, and when. `also`: other names that may be the same person's, as far as is known
+    of users and accounts. They are asked for what is in the books when it is written, not before."""
 
     by: str
     at_s: int
-    also: frozenset[str] = frozenset()
+    also: Container[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not is_name(self.by):
@@ -55,7 +57,7 @@ class Act(msgspec.Struct, frozen=True):
         return same_person(self.by, name) or name in self.also
 
 
-def act_of_person(by: str, at_s: int, also: frozenset[str] = frozenset()) -> Act:
+def act_of_person(by: str, at_s: int, also: Container[str] = frozenset()) -> Act:
     """That a person does something: nobody is called as what the books do by themselves."""
     if same_person(by, CHAIN):
         raise BatchError(f"{by!r:.80} is not a person's name: the books themselves do what the chain says")

@@ -8,7 +8,7 @@ after a lost answer, and does nothing twice. Must not know: sockets, terminals.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Annotated, Final, TypeVar
@@ -26,7 +26,6 @@ from payouts.batches.proposals import (
     agree,
     agreed,
     all_open,
-    first_persons,
     open_proposals,
 )
 from payouts.batches.rows import Act, act_of_person
@@ -231,10 +230,9 @@ def act_of(desk: OperatorDesk, connection: Connection) -> Act:
     return act_of_person(desk.by, wall_s(), other_names(connection, desk.caller))
 
 
-def other_names(connection: Connection, caller: Caller) -> frozenset[str]:
-    """Of those who drafted or proposed something, the names that may be the caller's."""
-    persons = Persons(list_users(connection), host_names())
-    return persons.also_known_as(caller, first_persons(connection))
+def other_names(connection: Connection, caller: Caller) -> Container[str]:
+    """The names that may be the caller's too."""
+    return Persons(list_users(connection), host_names()).also_known_as(caller)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ host's, unless it is a user's.
 Invariants: pure; what is not known makes one person, not two. Must not know: what needs two persons.
 """
 
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Container, Hashable, Iterable
 from typing import Final
 
 from payouts.persons import folded
@@ -33,13 +33,17 @@ class Persons:
         for it in self._by_id.values():
             self._by_name.setdefault(folded(it.name), []).append(it)
 
-    def also_known_as(self, caller: Caller, names: Iterable[str]) -> frozenset[str]:
-        """Those of the names that may be the caller's."""
+    def also_known_as(self, caller: Caller) -> Container[str]:
+        """The names that may be the caller's, whichever are in the books by the time that it is asked."""
         if caller.user_id is None:
             his = self._marks_of_name(caller.name) | self._marks_of_account(caller.name) | {THE_HOST}
         else:
             his = self._marks(self._by_id[caller.user_id])
-        return frozenset(name for name in names if his & self._marks_of_name(name))
+        return _Names(self, his)
+
+    def share(self, his: frozenset[Hashable], name: str) -> bool:
+        """Whether whose marks these are may be called that."""
+        return not his.isdisjoint(self._marks_of_name(name))
 
     def _marks_of_name(self, name: str) -> frozenset[Hashable]:
         users = self._by_name.get(folded(name), ())
@@ -56,3 +60,13 @@ class Persons:
     def _marks_of_account(self, account: str) -> frozenset[Hashable]:
         marks: tuple[Hashable, ...] = (("account", account),)
         return frozenset((*marks, THE_HOST) if account in self._hosts else marks)
+
+
+class _Names(Container[str]):
+    """Of one person."""
+
+    def __init__(self, persons: Persons, his: frozenset[Hashable]) -> None:
+        self._persons, self._his = persons, his
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._persons.share(self._his, name)

@@ -1,6 +1,6 @@
 """The books as the payout commands use them: one function, one transaction, in a worker thread.
 
-One person's: `also` are other names in them that may be his.
+One person's: `also` are other names that may be his.
 
 Invariant: a write is committed when it returns; whatever it answers is lost when the process dies after
 that, so everything that is written can be found again.
@@ -8,7 +8,7 @@ that, so everything that is written can be found again.
 Must not know: what is written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import AbstractContextManager
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -33,7 +33,7 @@ class PayoutBooks:
     """A store, and the clock that its rows are dated by."""
 
     def __init__(
-        self, store: Transactions, clock: Callable[[], int], also: frozenset[str] = frozenset()
+        self, store: Transactions, clock: Callable[[], int], also: Container[str] = frozenset()
     ) -> None:
         self._store = store
         self._clock = clock

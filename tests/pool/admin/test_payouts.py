@@ -99,6 +99,18 @@ def test_a_human_with_several_names_is_no_second_person(store: Store) -> None:
     assert approve(store, ROOT, run(store, "payout.create", BOB))["state"] == "approved"
 
 
+def test_who_begins_to_confirm_before_he_proposes_is_no_second_person_either(store: Store) -> None:
+    """The thief has two names that nobody has drafted by, and gives both commands at once: what he confirms
+    is not there yet when it is asked who he is. Gain: 0 sat, where a batch was approved by who drafted it."""
+    looked_at = run(store, "payout.create", BOB)  # what a batch of this is, is told beforehand
+    run(store, "payout.cancel", BOB, batch=1)
+    paying = TreasuryWhoseNodesAgree(lambda: run(store, "payout.create", ROOT))
+    params = {"batch": 2, "digest": looked_at["digest"], "fee_cap_sat": 1_000}
+    with pytest.raises(RegistryError, match="somebody else has to approve it"):
+        run(store, "payout.approve", ANGARA, paying, **params)
+    assert run(store, "payout.show", BOB, batch=2)["approvals"] == []
+
+
 @pytest.mark.parametrize(("typed", "users"), [("Ann", (BOB,)), ("somebody", (ANN, BOB)), ("b o b", (ANN,))])
 def test_a_name_of_before_there_were_users_is_its_users_or_the_hosts(
     store: Store, typed: str, users: tuple[Caller, ...]
