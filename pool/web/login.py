@@ -28,7 +28,7 @@ from pool.http_server import body_of, failure, json_response
 from pool.people.authentication import Authentication, WrongToken
 from pool.people.roles import Caller, NotPermitted, Role
 from pool.people.sessions import LIFE_S, Sessions
-from pool.web.access import COOKIE, Access, WebRoute, asked_by_our_page, recognised
+from pool.web.access import COOKIE, Access, WebRoute, asked_by_our_page, recognised, session_shown
 
 log = structlog.get_logger()
 
@@ -74,13 +74,13 @@ def login_routes(
 
     async def logout(request: Request) -> Response:
         asked_by_our_page(request)
-        sessions.end(request.cookies.get(COOKIE, ""))
+        sessions.end(session_shown(request) or "")
         response = json_response(NOBODY)
         _set_cookie(request, response, "", 0)
         return response
 
     async def session(request: Request) -> Response:
-        secret = request.cookies.get(COOKIE)
+        secret = session_shown(request)
         if AUTHORIZATION not in request.headers and secret is None:
             return json_response(NOBODY)  # who has not logged in has shown nothing wrong
         number = recognised(request, authentication, sessions)
