@@ -54,6 +54,15 @@ from pool.admin.messages import (
     message_test,
     silenced,
 )
+from pool.admin.nameplates import (
+    ContainerCompare,
+    ContainerExport,
+    ContainerImport,
+    all_containers,
+    container_compare,
+    container_export,
+    container_import,
+)
 from pool.admin.operators import ALONE, caller_alone
 from pool.admin.orders import (
     OrderAdd,
@@ -234,6 +243,9 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "container.list": Question(ContainerList, container_list, TENANT, container_list_of),
     "site.list": Question(SiteList, site_list),
     "container.set": Change(ContainerSet, container_set, named_container, container_state, OPERATOR),
+    "container.export": Question(ContainerExport, container_export),
+    "container.compare": Question(ContainerCompare, container_compare),
+    "container.import": Change(ContainerImport, container_import, all_containers, container_state, OPERATOR),
     "container.remove": Change(ContainerRemove, container_remove, named_container, container_state, OPERATOR),
     "worker.list": Question(WorkerList, worker_list, TENANT, worker_list_of),
     "worker.show": Question(WorkerShow, worker_show, TENANT, worker_show_of),

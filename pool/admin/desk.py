@@ -240,6 +240,20 @@ class OperatorDesk(Desk, frozen=True, kw_only=True):
             self._note(connection, was, self.state(connection, self.subject))
             self.beside(connection)
 
+    def write_each(
+        self, plan: Callable[[Connection], Mapping[str, Callable[[Connection], _Value]]]
+    ) -> list[_Value]:
+        """Several changes by their subjects: all of them or none, and a row for each."""
+        with self.store.write() as connection:
+            self._demand_first(connection)
+            done = []
+            for subject, work in plan(connection).items():
+                was = self.state(connection, subject)
+                done.append(work(connection))
+                one = msgspec.structs.replace(self, subject=subject)
+                one._note(connection, was, self.state(connection, subject))
+            return done
+
 
 def running(desk: Desk) -> LivePool:
     """The pool, for what only one that runs can do."""

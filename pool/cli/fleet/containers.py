@@ -1,5 +1,7 @@
 """`angara container`: what is meant to stand in a container, and what it does."""
 
+import sys
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -7,7 +9,8 @@ import typer
 from pool.cli.books import Books
 from pool.cli.live_columns import FIVE_MINUTES, HOUR, MACHINES, OFFLINE, of_ths
 from pool.cli.options import ListForm, ShowForm, with_options
-from pool.cli.output import Column, show, show_one
+from pool.cli.output import Column, Form, print_json, show, show_one
+from pool.cli.whole_file import write_whole
 from pool.reports.figures import grouped
 
 app = typer.Typer(no_args_is_help=True)
@@ -30,6 +33,7 @@ CONTAINERS: Final = (
     Column("site", "site"),
     *FIGURES,
 )
+CHANGES: Final = (Column("tenant", "tenant"), Column("container", "name"), Column("change", "change"))
 REMOVED: Final = (Column("removed", "removed"), Column("machines", "workers", grouped))
 
 
@@ -59,6 +63,47 @@ def set_nameplate(
     """Set a container's site and nameplate."""
     changed = books.ask("container.set", tenant=tenant, name=name, site=site, units=units, ths=ths, kw=kw)
     show_one(changed, CONTAINERS, form)
+
+
+@app.command("export")
+@with_options
+def export(
+    books: Books,
+    form: ShowForm,
+    file: Annotated[Path | None, typer.Argument(help="Where to write it; the terminal without.")] = None,
+) -> None:
+    """All nameplates as a CSV table, which a spreadsheet opens and `import` takes."""
+    exported = books.ask("container.export")
+    table = exported["table"]
+    if file is None:
+        if form is Form.JSON:
+            print_json(exported)
+        else:
+            sys.stdout.write(table)
+        return
+    try:
+        write_whole(file, table.encode("utf-8-sig"))  # so that Excel knows
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}") from None
+
+
+@app.command("import")
+@with_options
+def import_table(
+    books: Books,
+    form: ShowForm,
+    file: Annotated[Path, typer.Argument(help="The table, as a spreadsheet saves it: CSV.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change.")] = False,
+) -> None:
+    """Set the nameplates in a table: tenant, container, site, units, ths, kw; all of them or none."""
+    from pool.fleet.nameplates import decoded  # a third of a second, of who imports
+
+    try:
+        table = decoded(file.read_bytes())
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}") from None
+    asked = "container.compare" if dry_run else "container.import"
+    show(books.ask(asked, table=table), CHANGES, form)
 
 
 @app.command("remove")

@@ -71,10 +71,13 @@ ORDER: Final = {
     "sat_per_ph_day": 4_500,
     "tenants": ["acme"],
 }
+TABLE: Final = "tenant;container;units;kw\r\nacme;c01;380;1200\r\n"
 QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "tenant.list": {},
     "tenant.show": {"name": "acme"},
     "container.list": {},
+    "container.export": {},
+    "container.compare": {"table": TABLE},
     "site.list": {},
     "worker.list": {},
     "worker.show": {"name": "acme.c01.u1"},
@@ -117,6 +120,12 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
         "acme.c01",
         {"site": "Bratsk", "kw": None},
         {"site": "Omsk", "kw": 9},
+    ),
+    "container.import": (
+        {"table": TABLE},
+        "acme.c01",
+        {"units": 400, "kw": None},
+        {"units": 380, "kw": 1200},
     ),
     "container.remove": ({"tenant": "acme", "name": "c01"}, "acme.c01", {"workers": 1}, {"workers": 0}),
     "worker.remove": ({"name": "ACME.c01.u1"}, "acme.c01.u1", {"removed_at_s": None}, {}),

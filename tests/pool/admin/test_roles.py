@@ -40,6 +40,8 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
     Role.VIEWER: (
         "tenant.list",
         "site.list",
+        "container.export",
+        "container.compare",
         "upstream.list",
         "upstream.show",
         "order.list",
@@ -61,6 +63,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
     Role.OPERATOR: (
         "tenant.set-status",
         "container.set",
+        "container.import",
         "container.remove",
         "worker.remove",
         "upstream.switch",

@@ -139,7 +139,15 @@ def test_where_nothing_is_said_and_no_settings_are_here_that_is_said(
 # What may make a database: an operator's changes, which may come before the first start.
 MAKERS = {
     *(f"tenant {change}" for change in ("add", "set-address", "set-terms", "suspend", "resume")),
-    *("container set", "container remove", "worker remove", "order add", "order end", "db upgrade"),
+    *(
+        "container set",
+        "container import",
+        "container remove",
+        "worker remove",
+        "order add",
+        "order end",
+        "db upgrade",
+    ),
     *("db restore", "token create", "token revoke", "message silence"),
     *(f"user {change}" for change in ("add", "set-role", "suspend", "resume")),
     *(f"upstream {change}" for change in ("add", "switch", "remove")),
