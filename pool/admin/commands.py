@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from pool.admin.blocks import BlockList, block_list
 from pool.admin.changes import ChangeList, change_list
 from pool.admin.command import Change, Guarded, Question
 from pool.admin.desk import Desk, GivenBefore, PayingOut, named, wall_s
@@ -286,6 +287,7 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "reversal.confirm": Change(
         ReversalConfirm, reversal_confirm, reversed_transaction, reversal_state, PAYER, makes_books=False
     ),
+    "block.list": Question(BlockList, block_list),
     "user.add": Guarded(UserAdd, user_add, named, user_state, ADMIN),
     "user.list": Question(UserList, user_list),
     "user.show": Question(UserShow, user_show),

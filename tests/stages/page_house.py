@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,13 +17,19 @@ import msgspec
 import numpy as np
 import trio
 
+from payouts.income import Block, record_block
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
 from pool.admin.operators import ALONE
+from pool.books.store import Store
+from pool.main import Pool
 from pool.people.roles import host_account
 from stratum.miners.contracts import Admitted
 from stratum.tallies import RECORD, Verdict
 from tests.fakes.owners import ConnectionFrom
+from tests.fakes.treasuries import TreasuryWhoseNodesAgree, agreeing
+from tests.fixtures.databases import store_in
+from tests.stages.payouts import PAYEES, register
 from tests.stages.plant import Plant, plant
 
 ROWS, SLOTS = 8, 12
@@ -69,9 +75,12 @@ def page_house(directory: Path, containers: int = CONTAINERS) -> Iterator[House]
 
 
 async def _play(directory: Path, containers: int) -> None:
+    _book(directory)
+    Pool._treasury = lambda it: TreasuryBesideThePool()  # type: ignore[method-assign, assignment, return-value]
     async with plant(directory) as site:
         give = _Giver(site)
         await _furnish(give, containers)
+        await give("payout.create")
         tokens = {}
         for name, role in USERS.items():
             await give("user.add", name=name, **role)
@@ -87,18 +96,43 @@ async def _play(directory: Path, containers: int) -> None:
             nursery.cancel_scope.cancel()
 
 
+class TreasuryBesideThePool(TreasuryWhoseNodesAgree):
+    """With nothing to follow: what it pays never reaches a chain."""
+
+    async def follow(self, store: Store) -> None:
+        await trio.sleep_forever()
+
+    async def aclose(self) -> None:
+        pass
+
+
+def _book(directory: Path) -> None:
+    """Tenants that are owed something, and blocks."""
+    with closing(store_in(directory)) as store, store.write() as connection:
+        for number in range(5):
+            found = Block(
+                hash=f"{number + 0xA1:064x}",
+                height=96 + number,
+                income_sat=312_500_000 + number * 1_234,
+                worker_id=None,
+                found_at_s=int(time.time()) - 3_600 * (9 - number),
+            )
+            record_block(connection, found, found.found_at_s)
+    with closing(store_in(directory)) as store:
+        register(store, PAYEES[: len(TENANTS)])
+
+
 class _Giver:
     def __init__(self, site: Plant) -> None:
         self._site = site
 
     async def __call__(self, command: str, /, **params: Any) -> Any:
-        desk = Desk(self._site.store, "regtest", self._site.running.live)
+        desk = Desk(self._site.store, "regtest", self._site.running.live, agreeing())
         body, olga = msgspec.json.encode(params), host_account("olga", ALONE)
         return await trio.to_thread.run_sync(execute, desk, command, body, olga)
 
 
 async def _furnish(give: _Giver, containers: int) -> None:
-    await give("tenant.add", name="borealis", fee_bps=150)
     for at in range(containers):
         tenant = TENANTS[at * len(TENANTS) // containers]
         units = ROWS * SLOTS + (6 if at == containers - 1 else 0)  # some that never came

@@ -1,6 +1,6 @@
 // A form for any command of the table: its fields are the command's parameters, as the pool describes them.
 
-import { element, fill } from "./elements.js";
+import { address, element, fill, link } from "./elements.js";
 import { Refused, ask, commands, mayAs } from "./server.js";
 
 const UNITS = [
@@ -56,6 +56,7 @@ function openForm(command, known, words, given, done) {
           close();
           document.getElementById("content").focus({ preventScroll: true }); // no table waits for who is in it
           done(answer);
+          if (answer?.request?.id) showRequest(answer);
         } catch (error) {
           if (!(error instanceof Refused)) throw error;
           fill(problem, error.message);
@@ -74,6 +75,20 @@ function openForm(command, known, words, given, done) {
     element("div", { class: "buttons" }, element("button", { type: "button", click: close }, "Cancel"), send),
   );
   const dialog = element("dialog", { "aria-labelledby": "form-title", close: () => dialog.remove() }, form);
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+/** What was asked for waits for somebody else. */
+function showRequest({ request, words }) {
+  const close = () => dialog.close();
+  const dialog = element(
+    "dialog",
+    { "aria-labelledby": "form-title", close: () => dialog.remove() },
+    element("h2", { id: "form-title" }, `Request ${request.id}`),
+    element("p", {}, words),
+    element("div", { class: "buttons" }, link(address("requests", request.id), "To the request", { click: close }), element("button", { type: "button", click: close }, "Good")),
+  );
   document.body.append(dialog);
   dialog.showModal();
 }

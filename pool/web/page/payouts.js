@@ -12,15 +12,30 @@ export async function show(place, context, number) {
 }
 
 async function showAll(place, context) {
-  const load = async () => table.show((await ask("payout.list")).toReversed());
+  const load = async () => {
+    table.show((await ask("payout.list")).toReversed());
+    const plan = await ask("payout.preview");
+    fill(due, `Payable now: ${btc(plan.total_sat)} to ${grouped(plan.payees.length)}.`);
+    held.show(plan.held_back);
+  };
+  const due = element("p");
+  const held = new Table(
+    "Held back",
+    [
+      { title: "Tenant", show: (it) => link(address("tenant", it.tenant), it.tenant), by: (it) => it.tenant },
+      { title: "Balance", number: true, show: (it) => btc(it.balance_sat), by: (it) => it.balance_sat },
+      { title: "Why", show: (it) => it.why, by: (it) => it.why },
+    ],
+    "Nobody's balance is held back.",
+  );
   const table = new Table(
     "Payouts",
     [
       { title: "Batch", show: (it) => link(address("payouts", it.batch), `Batch ${it.batch}`), by: (it) => it.batch },
       { title: "State", show: (it) => it.state, by: (it) => it.state },
-      { title: "In all", number: true, show: (it) => btc(it.total_sat), by: (it) => it.total_sat },
-      { title: "Payees", number: true, show: (it) => grouped(it.payees ?? it.outputs), by: (it) => it.payees ?? it.outputs },
-      { title: "Drafted", show: (it) => [moment(it.created_at_s), ` by ${it.created_by}`], by: (it) => it.created_at_s },
+      { title: "In all", number: true, show: (it) => btc(it.amount_sat), by: (it) => it.amount_sat },
+      { title: "Payees", number: true, show: (it) => grouped(it.payees), by: (it) => it.payees },
+      { title: "Network's fee", number: true, show: (it) => btc(it.fee_sat), by: (it) => it.fee_sat },
       { title: "Transaction", show: (it) => element("span", { class: "hash" }, it.txid ?? NOTHING) },
     ],
     "Nothing was paid out yet.",
@@ -31,6 +46,9 @@ async function showAll(place, context) {
     element("h1", {}, "Payouts"),
     element("div", { class: "tools" }, commandButton(context, "payout.create", "Draft a batch", {}, load)),
     table.element,
+    element("h2", {}, "What comes next"),
+    due,
+    held.element,
   );
 }
 

@@ -86,6 +86,7 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "upstream.show": {"name": "north"},
     "order.list": {},
     "order.show": {"name": "blue"},
+    "block.list": {},
     "user.list": {},
     "user.show": {"name": "vera"},
     "token.list": {"user": "vera"},

@@ -14,6 +14,7 @@ from payouts.batches.plan import plan
 from payouts.batches.proposals import ProposalKind, propose
 from payouts.batches.rows import Act
 from payouts.batches.steps import cancel, draft
+from payouts.income import Block, record_block
 from payouts.schemas.money import workers
 from pool.admin.command import Question
 from pool.admin.commands import COMMANDS, Answer, answer_to
@@ -55,7 +56,7 @@ MAKES: dict[str, tuple[str, Any]] = {
     "user.list": ("user.add", lambda it: {"name": f"user {it}", "role": "viewer"}),
     "token.list": ("token.create", lambda it: {"user": f"user {it}", "label": "t"}),
 }
-KNOWN_BY = {"container.list": "tenant", "payout.list": "batch"} | {
+KNOWN_BY = {"block.list": "height", "container.list": "tenant", "payout.list": "batch"} | {
     f"{name}.list": "id" for name in ("order", "token", "worker", "proposal", "request", "change")
 }
 
@@ -73,6 +74,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         ]
         with store.write() as connection:
             connection.execute(insert(workers), [row | {"last_seen_at_s": 0} for row in rows])
+            for n in range(1, 6):
+                block = Block(hash=f"{n:064x}", height=n, income_sat=0, worker_id=n, found_at_s=FAR_S + n)
+                record_block(connection, block, FAR_S + n)
             paid, ann = add_tenant(connection, "paid"), Act("ann", NOW_S)
             set_address(connection, paid, PAYEES[0][1])
             credit(connection, paid, 20_000, "work")
@@ -127,7 +131,7 @@ def test_pages_together_are_all_of_it(store: Store, name: str, limit: int) -> No
     whole, parts = give(store, name), list(pages(store, name, limit=limit))
     assert len(whole) >= 5
     assert all(len(part) <= limit for part in parts)
-    if name == "change.list":  # the newest first, in each page the newest last
+    if name in ("change.list", "block.list"):  # the newest first, in each page the newest last
         parts = parts[::-1]
     assert sorted(str(row) for part in parts for row in part) == sorted(map(str, whole))
     key = KNOWN_BY.get(name, "name")

@@ -46,6 +46,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "upstream.show",
         "order.list",
         "order.show",
+        "block.list",
         "user.list",
         "user.show",
         "message.list",

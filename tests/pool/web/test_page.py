@@ -100,7 +100,7 @@ def test_whoever_has_not_logged_in_gets_files_and_nothing_else(house: House, win
 def test_the_map_has_a_cell_for_each_machine_and_says_what_it_does_by_keyboard(window: Window) -> None:
     page = window("vera")
     page.wait_for_selector(".tile")
-    assert page.locator(".tile").count() == 14
+    assert page.locator(".tile").count() == 15
     counts = page.locator(".counts").inner_text()
     assert re.search(r"[\d,]+ mining", counts)
     assert re.search(r"\b6 never seen", counts)
@@ -146,7 +146,7 @@ def test_a_tenants_user_sees_his_own_machines_and_no_other_page(house: House, wi
     page = window("tina")
     page.wait_for_selector(".tile")
     shown = page.locator(".tile h2 a").all_inner_texts()
-    assert shown == [f"c{number:02}" for number in range(8, 15)]
+    assert shown == [f"c{number:02}" for number in (1, *range(8, 15))]
     page.wait_for_selector("nav a:nth-child(2)")
     assert page.locator("nav a").all_inner_texts() == ["Site map", "Containers", "Workers"]
     page.evaluate("location.hash = '#/users'")
@@ -179,6 +179,20 @@ def test_a_change_is_made_in_the_commands_own_form_and_recorded(window: Window) 
     go(viewer, "containers")
     viewer.wait_for_selector("tbody tr")
     assert viewer.get_by_role("button", name="Change").count() == 0
+
+
+def test_a_payout_is_approved_by_somebody_else_who_has_logged_in(window: Window) -> None:
+    page = window("paul")
+    go(page, "payouts")
+    page.click("text=Batch 1")
+    page.wait_for_selector("tbody tr:nth-child(2)")
+    assert "0.00700001 BTC" in page.locator("tbody").inner_text()
+    page.get_by_role("button", name="Approve").click()
+    page.fill("dialog #field-fee_cap_sat", "5000")
+    page.click("dialog .primary")
+    page.wait_for_selector("dialog", state="detached")
+    page.wait_for_selector("text=by paul, for at most 0.00005000 BTC of fees")
+    assert "approved" in page.locator("dl").inner_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
