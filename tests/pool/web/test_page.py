@@ -142,6 +142,24 @@ def test_what_strangers_call_their_machines_is_text(window: Window) -> None:
     assert "taken" not in page.title()
 
 
+def test_a_chart_is_drawn_and_told_in_words(window: Window) -> None:
+    page = window("vera")
+    go(page, "machine/acme.c04.r01s01")
+    page.wait_for_selector(".charts figure")
+    page.evaluate(
+        """async () => {
+          const beside = document.querySelector("script[type=module]").src;
+          const { chart } = await import(new URL("chart.js", beside));
+          const show = (it) => `${it} H/s`;
+          const line = { title: "Hashrate", values: [1, null, 3], colour: "--accent", show };
+          const drawn = chart("A day", [0, 300, 600], [line], new AbortController().signal);
+          document.querySelector(".charts").replaceChildren(drawn);
+        }"""
+    )
+    page.wait_for_selector(".charts .uplot canvas")
+    assert "now 3 H/s, between 1 H/s and 3 H/s" in page.locator(".charts").inner_text()
+
+
 def test_a_tenants_user_sees_his_own_machines_and_no_other_page(house: House, window: Window) -> None:
     page = window("tina")
     page.wait_for_selector(".tile")
@@ -224,6 +242,7 @@ def test_a_phone_is_wide_enough(window: Window) -> None:
 def test_nothing_of_it_comes_from_elsewhere() -> None:
     files = page_files()
     assert {"index.html", "main.js", "page.css", "uPlot.esm.js"} <= files.keys()
+    assert b"export { uPlot as default }" in files["uPlot.esm.js"]
     for name, body in files.items():
         if name.endswith(".svg"):
             continue
