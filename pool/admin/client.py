@@ -53,7 +53,7 @@ def ask(
 
 def only_reads(name: str) -> bool:
     """Whether a command changes nothing: then several may be given at a time."""
-    return name.endswith((".list", ".show", ".test", ".preview"))
+    return name.endswith((".list", ".show", ".test", ".preview", ".compare", ".export"))
 
 
 def lent_epoch(data_dir: Path) -> int | None:

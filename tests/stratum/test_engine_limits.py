@@ -228,6 +228,7 @@ def _come_and_go(engine: Engine, sessions: int) -> None:
         if number % 100 == 0:
             engine.validate()
             engine.collect_tallies()
+            engine.collect_uncharged()
     engine.validate()
 
 

@@ -160,6 +160,7 @@ EXAMPLES = {
     "digest": "ab" * 32,
     "fee_cap_sat": "1",
     "file": "x",
+    "number": "1",
 }
 
 

@@ -131,6 +131,8 @@ def test_nobody_silences_that_an_address_changed_or_that_there_is_a_silence() ->
     assert {it.kind for it in watch.look([ADDRESS, silence, BLOCK])} == {"address-changed", "silenced"}
     assert {name for name, kind in KINDS.items() if not kind.silenceable} == {
         "address-changed",
+        "approval-changed",
+        "glass-broken",
         "silenced",
         "journal-failed",
     }
