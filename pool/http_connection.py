@@ -49,6 +49,7 @@ class HttpConnection(TCPServer):
                 )
                 await self.idle_task.restart(tasks, self._idle_timeout)
                 await self._read_data()
+                await self.idle_task.stop()  # there is nothing more to be waited for
         except OSError:
             pass  # gone before it was served
         finally:

@@ -167,6 +167,7 @@ async def test_who_is_refused_at_his_first_words_leaves_no_trace(sent: bytes, an
                 async for part in stream:
                     said += part
             assert said.startswith(answer)
+            await stream.aclose()
             while it.limits.sessions:
                 await trio.testing.wait_all_tasks_blocked()
     assert [line["event"] for line in logs] == ["web_listening"]
