@@ -85,7 +85,8 @@ def withdraw(
 def carry_out(books: SignedBooks, form: ShowForm, number: NumberArgument) -> None:
     """Make the change that was agreed to, where no pool runs; a new token is for who asked for it."""
     done = books.ask("request.carry-out", number=number)
-    token = (done["result"] or {}).get("token") if isinstance(done["result"], dict) else None
+    result = done["result"]
+    token = result.get("token") if isinstance(result, dict) else None
     _show(done, form)
     if token is not None and form is Form.TEXT:
         say(f"The token, which nobody can tell again: {token}")
