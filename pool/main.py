@@ -21,8 +21,8 @@ from pool.admin.due_requests import START, DueRequests
 from pool.admin.live import Live
 from pool.admin.live_settings import LiveSettings
 from pool.admin.operators import operator_of
-from pool.admin.policy_record import note_policy
-from pool.admin.refusal_record import RefusalRecord
+from pool.admin.people.refusal_record import RefusalRecord
+from pool.admin.requests.policy_record import note_policy
 from pool.admin.server import serve_admin
 from pool.books import book
 from pool.books.lease_watch import LeaseWatch

@@ -143,8 +143,8 @@ def regtest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def directory_of_acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from pool.admin.machines import ContainerSet
-    from pool.admin.tenants import TenantAdd
+    from pool.admin.fleet.machines import ContainerSet
+    from pool.admin.fleet.tenants import TenantAdd
     from pool.data_dir import database_url
     from tests.stages.command_line import PASSWORD, ask_books
 

@@ -79,6 +79,17 @@ ROOMS = {
         "store",
         "lease",
     ),
+    "pool.admin": (
+        "server due_requests",
+        "handler",
+        "commands",
+        "bookkeeping fleet routing service requests",
+        "command payouts",
+        "people",
+        "live operators",
+        "desk",
+        "pages live_settings peers client",
+    ),
     "pool.cli": (
         "main",
         "command_groups",

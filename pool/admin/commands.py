@@ -17,13 +17,21 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from pool.admin.blocks import BlockList, block_list
-from pool.admin.changes import ChangeList, change_list
+from pool.admin.bookkeeping.blocks import BlockList, block_list
+from pool.admin.bookkeeping.reversals import (
+    ReversalConfirm,
+    ReversalPropose,
+    ReversalShow,
+    reversal_confirm,
+    reversal_propose,
+    reversal_show,
+    reversal_state,
+    reversed_transaction,
+)
 from pool.admin.command import Change, Guarded, Question
 from pool.admin.desk import Desk, GivenBefore, PayingOut, named, wall_s
-from pool.admin.firmware import FirmwareList, firmware_list
-from pool.admin.glass import glass_broken
-from pool.admin.machines import (
+from pool.admin.fleet.firmware import FirmwareList, firmware_list
+from pool.admin.fleet.machines import (
     ContainerList,
     ContainerRemove,
     ContainerSet,
@@ -46,16 +54,7 @@ from pool.admin.machines import (
     worker_show_of,
     worker_state,
 )
-from pool.admin.messages import (
-    MessageList,
-    MessageSilence,
-    MessageTest,
-    message_list,
-    message_silence,
-    message_test,
-    silenced,
-)
-from pool.admin.nameplates import (
+from pool.admin.fleet.nameplates import (
     ContainerCompare,
     ContainerExport,
     ContainerImport,
@@ -64,20 +63,28 @@ from pool.admin.nameplates import (
     container_export,
     container_import,
 )
-from pool.admin.operators import ALONE, caller_alone
-from pool.admin.orders import (
-    OrderAdd,
-    OrderEnd,
-    OrderList,
-    OrderShow,
-    order_add,
-    order_end,
-    order_list,
-    order_show,
-    order_state,
+from pool.admin.fleet.rejects import RejectShow, reject_show, reject_show_of
+from pool.admin.fleet.tenants import (
+    TenantAdd,
+    TenantList,
+    TenantSetAddress,
+    TenantSetStatus,
+    TenantSetTerms,
+    TenantShow,
+    held_by_the_books,
+    tenant_add,
+    tenant_list,
+    tenant_set_address,
+    tenant_set_status,
+    tenant_set_terms,
+    tenant_show,
+    tenant_show_of,
+    tenant_state,
 )
+from pool.admin.fleet.traces import TraceShow, TraceStart, trace_show, trace_start, traced
+from pool.admin.operators import ALONE, caller_alone
 from pool.admin.pages import Page
-from pool.admin.payouts import (
+from pool.admin.payouts.commands import (
     PayoutAccept,
     PayoutApprove,
     PayoutCancel,
@@ -103,71 +110,8 @@ from pool.admin.payouts import (
     payout_show,
     proposal_list,
 )
-from pool.admin.people import (
-    UserAdd,
-    UserList,
-    UserSetRole,
-    UserSetStatus,
-    UserShow,
-    lets_in,
-    user_add,
-    user_list,
-    user_set_role,
-    user_set_status,
-    user_show,
-    user_state,
-)
-from pool.admin.policy_record import note_policy, noted_policy
-from pool.admin.rejects import RejectShow, reject_show, reject_show_of
-from pool.admin.reloads import SettingsReload, settings_reload, the_settings
-from pool.admin.requests import (
-    RequestApprove,
-    RequestCarryOut,
-    RequestList,
-    Requests,
-    RequestShow,
-    RequestWithdraw,
-    request_of,
-    request_state,
-)
-from pool.admin.reversals import (
-    ReversalConfirm,
-    ReversalPropose,
-    ReversalShow,
-    reversal_confirm,
-    reversal_propose,
-    reversal_show,
-    reversal_state,
-    reversed_transaction,
-)
-from pool.admin.running import (
-    DrainBegin,
-    DrainEnd,
-    DrainShow,
-    drain_begin,
-    drain_end,
-    drain_show,
-    no_state,
-    the_pool,
-)
-from pool.admin.tenants import (
-    TenantAdd,
-    TenantList,
-    TenantSetAddress,
-    TenantSetStatus,
-    TenantSetTerms,
-    TenantShow,
-    held_by_the_books,
-    tenant_add,
-    tenant_list,
-    tenant_set_address,
-    tenant_set_status,
-    tenant_set_terms,
-    tenant_show,
-    tenant_show_of,
-    tenant_state,
-)
-from pool.admin.tokens import (
+from pool.admin.people.changes import ChangeList, change_list
+from pool.admin.people.tokens import (
     TokenCreate,
     TokenList,
     TokenRevoke,
@@ -181,8 +125,44 @@ from pool.admin.tokens import (
     token_state,
     tokens_of,
 )
-from pool.admin.traces import TraceShow, TraceStart, trace_show, trace_start, traced
-from pool.admin.upstreams import (
+from pool.admin.people.users import (
+    UserAdd,
+    UserList,
+    UserSetRole,
+    UserSetStatus,
+    UserShow,
+    lets_in,
+    user_add,
+    user_list,
+    user_set_role,
+    user_set_status,
+    user_show,
+    user_state,
+)
+from pool.admin.requests.glass import glass_broken
+from pool.admin.requests.policy_record import note_policy, noted_policy
+from pool.admin.requests.requests import (
+    RequestApprove,
+    RequestCarryOut,
+    RequestList,
+    Requests,
+    RequestShow,
+    RequestWithdraw,
+    request_of,
+    request_state,
+)
+from pool.admin.routing.orders import (
+    OrderAdd,
+    OrderEnd,
+    OrderList,
+    OrderShow,
+    order_add,
+    order_end,
+    order_list,
+    order_show,
+    order_state,
+)
+from pool.admin.routing.upstreams import (
     UpstreamAdd,
     UpstreamList,
     UpstreamRemove,
@@ -195,6 +175,26 @@ from pool.admin.upstreams import (
     upstream_state,
     upstream_switch,
     without_passwords,
+)
+from pool.admin.service.messages import (
+    MessageList,
+    MessageSilence,
+    MessageTest,
+    message_list,
+    message_silence,
+    message_test,
+    silenced,
+)
+from pool.admin.service.reloads import SettingsReload, settings_reload, the_settings
+from pool.admin.service.running import (
+    DrainBegin,
+    DrainEnd,
+    DrainShow,
+    drain_begin,
+    drain_end,
+    drain_show,
+    no_state,
+    the_pool,
 )
 from pool.books.book import bound_network, network_to_read
 from pool.books.changes.keys import ChangeKey, KeyedChange, digest_of, keep_answer, keyed_change

@@ -12,7 +12,7 @@ from typing import TypeVar
 import trio
 
 from pool.admin.operators import caller_alone
-from pool.admin.payouts import other_names
+from pool.admin.payouts.commands import other_names
 from pool.chain.addresses import script_for
 from pool.cli.books import Books
 from pool.cli.opened_books import opened_to_write, settings_of

@@ -11,7 +11,7 @@ import msgspec
 from pool.admin.command import Change, Guarded, Question
 from pool.admin.commands import COMMANDS
 from pool.admin.handler import KEY, KEY_HEADER, NEXT_CURSOR
-from pool.admin.request_views import MadeRequest
+from pool.admin.requests.views import MadeRequest
 from pool.http_server import FAILURES, Code
 from pool.requests.made import GLASS, REQUEST_MADE
 

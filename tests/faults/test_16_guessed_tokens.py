@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
 from pool.admin.operators import ALONE
-from pool.admin.refusal_record import RefusalRecord
+from pool.admin.people.refusal_record import RefusalRecord
 from pool.admin.server import serve_admin
 from pool.books.audit.verify import verify
 from pool.books.changes.changes import ChangeRow, newest_changes
@@ -350,7 +350,7 @@ async def test_an_account_that_is_nobodys_is_on_record_and_the_socket_is_the_poo
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pool.admin.operators.operator_of", lambda uid: "mallory")
-    monkeypatch.setattr("pool.admin.refusal_record.operator_of", lambda uid: "mallory")
+    monkeypatch.setattr("pool.admin.people.refusal_record.operator_of", lambda uid: "mallory")
     path = admin_socket(tmp_path)
 
     def refused(uid: int) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from pool.admin.client import ask
 from pool.admin.commands import execute_alone
-from pool.admin.upstreams import UpstreamAdd
+from pool.admin.routing.upstreams import UpstreamAdd
 from pool.cli.main import app
 from stratum.upstream.endpoint import UpstreamEndpoint
 from tests.histories.orders import BUYER

@@ -22,8 +22,8 @@ from payouts.rates import Scheme
 from payouts.schemas.money import blocks, rates, solo_blocks, tally_minutes, tenants
 from pool.admin.commands import execute
 from pool.admin.desk import Desk as CommandDesk
+from pool.admin.fleet.tenants import TenantAdd, TenantSetAddress, TenantSetStatus, TenantSetTerms
 from pool.admin.operators import SOCKET
-from pool.admin.tenants import TenantAdd, TenantSetAddress, TenantSetStatus, TenantSetTerms
 from pool.chain.addresses import script_for
 from pool.chain.blocks import SubmitState
 from pool.fleet.rows import ADDRESS_HOLD_S, TenantTerms, add_tenant

@@ -107,7 +107,7 @@ def bump(books: SignedBooks, form: ShowForm, batch_id: BatchArgument, fee_rate: 
     """Make a transaction that replaces the last one and pays more; then export, import, broadcast it."""
     import msgspec
 
-    from pool.admin.batches import attempt_row
+    from pool.admin.payouts.batches import attempt_row
     from pool.cli.opened_paymaster import on_paymaster
     from pool.cli.payouts.tables import btc_and_sat
 

@@ -111,7 +111,7 @@ def test_who_withholds_blocks_is_seen_from_the_tenant_down_to_the_machine(histor
 def test_tenant_show_says_it_where_an_operator_looks(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pool.admin.tenants.wall_s", lambda: DAY_S + 3600)
+    monkeypatch.setattr("pool.admin.fleet.tenants.wall_s", lambda: DAY_S + 3600)
     for tenant_id in (ACME, BOREALIS):
         rate = history.rate(tenant_id=tenant_id, **NO_FEES)
         history.mine(rate, 5, 80, worker=tenant_id * 100, log2=QUARTER)
@@ -127,7 +127,7 @@ def test_tenant_show_says_it_where_an_operator_looks(
 
 def test_a_list_of_tenants_asks_for_nobodys_work(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ninety days of fifty tenants took it 3.7 s on a busy machine."""
-    monkeypatch.setattr("pool.admin.tenants.wall_s", lambda: DAY_S + 3600)
+    monkeypatch.setattr("pool.admin.fleet.tenants.wall_s", lambda: DAY_S + 3600)
     for tenant_id in (ACME, BOREALIS):
         history.set_terms(DAY_S, fee_bps=1, tenant_id=tenant_id)
         history.mine(history.rate(tenant_id=tenant_id, **NO_FEES), 5, 80, worker=tenant_id * 100)

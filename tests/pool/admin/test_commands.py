@@ -20,8 +20,7 @@ from sqlalchemy.exc import OperationalError
 from payouts.schemas.money import containers, rate_hours, workers
 from pool.admin.commands import COMMANDS, execute
 from pool.admin.desk import ROWS_MAX, Desk
-from pool.admin.live import Live
-from pool.admin.machines import (
+from pool.admin.fleet.machines import (
     ContainerList,
     ContainerRemove,
     ContainerSet,
@@ -30,9 +29,10 @@ from pool.admin.machines import (
     WorkerRemove,
     WorkerShow,
 )
+from pool.admin.fleet.tenants import TenantAdd, TenantList, TenantSetStatus, TenantSetTerms, TenantShow
+from pool.admin.live import Live
 from pool.admin.operators import ALONE
 from pool.admin.server import serve_admin
-from pool.admin.tenants import TenantAdd, TenantList, TenantSetStatus, TenantSetTerms, TenantShow
 from pool.books.journal.rate_epochs import WorkPrice, open_epoch, rate_of
 from pool.books.store import Store
 from pool.data_dir import DataDirError, admin_socket, database_url, held

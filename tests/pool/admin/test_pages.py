@@ -19,8 +19,8 @@ from payouts.schemas.money import workers
 from pool.admin.command import Question
 from pool.admin.commands import COMMANDS, Answer, answer_to
 from pool.admin.desk import Desk
+from pool.admin.fleet.tenants import TenantList
 from pool.admin.pages import CURSOR_CHARS_MAX, LIMIT_MAX, Page, Paged, cursor_behind
-from pool.admin.tenants import TenantList
 from pool.books.store import Store
 from pool.fleet.rows import RegistryError
 from pool.people.roles import Caller, Role, host_account

@@ -36,7 +36,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the tests has the account of a user."""
     names = {os.geteuid(): "vera"}
     monkeypatch.setattr("pool.admin.operators.operator_of", lambda uid: names.get(uid, f"uid {uid}"))
-    monkeypatch.setattr("pool.admin.people.host_names", lambda: {"angara"})
+    monkeypatch.setattr("pool.admin.people.users.host_names", lambda: {"angara"})
 
 
 @asynccontextmanager

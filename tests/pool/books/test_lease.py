@@ -22,8 +22,8 @@ from payouts.schemas.book import book
 from payouts.schemas.money import containers, journal_writers, workers
 from pool.admin.client import lent_epoch
 from pool.admin.desk import Desk
+from pool.admin.fleet.tenants import TenantAdd, TenantList
 from pool.admin.server import serve_admin
-from pool.admin.tenants import TenantAdd, TenantList
 from pool.books.journal.journal import JournalFailed
 from pool.books.lease import KEEPALIVE, LEASE_LOCK, FileLock, Kept, LeaseHeld, LeaseLost, Lock, ServerLock
 from pool.books.store import Store, open_store, upgrade

@@ -19,7 +19,7 @@ from payouts.income import Block, record_block
 from payouts.rates import Scheme
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
-from pool.admin.policy_record import note_policy
+from pool.admin.requests.policy_record import note_policy
 from pool.books.store import Store
 from pool.fleet.rows import RegistryError, TenantTerms, add_tenant, set_address
 from pool.messages.conditions import START_S, Thresholds

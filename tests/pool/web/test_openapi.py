@@ -16,7 +16,7 @@ from pool.admin.desk import Desk
 from pool.http_server import FAILURES
 from pool.people.roles import host_account
 from tests.judges.answers import DOCUMENT, as_published, schema_of_answer
-from tests.pool.admin.test_changes import OF_A_POOL
+from tests.pool.admin.people.test_changes import OF_A_POOL
 from tests.stages.plant import plant
 
 TEXT = json.dumps(DOCUMENT)
@@ -84,7 +84,7 @@ def test_every_schema_is_one() -> None:
 
 
 async def test_what_a_running_pool_answers_is_what_was_said(tmp_path: Path) -> None:
-    """With figures of whoever mines; all other commands are given in tests/pool/admin/test_changes.py."""
+    """With figures of whoever mines; tests/pool/admin/people/test_changes.py gives all other commands."""
     async with plant(tmp_path) as site:
         await site.mine(await site.mining())
         desk = Desk(site.store, "regtest", site.running.live)

@@ -13,9 +13,9 @@ import trio
 
 from pool.admin.desk import Desk
 from pool.admin.live import Live
-from pool.admin.orders import OrderAdd, OrderEnd, OrderList, OrderShow
+from pool.admin.routing.orders import OrderAdd, OrderEnd, OrderList, OrderShow
+from pool.admin.routing.upstreams import UpstreamList, UpstreamRemove, UpstreamShow, UpstreamSwitch
 from pool.admin.server import serve_admin
-from pool.admin.upstreams import UpstreamList, UpstreamRemove, UpstreamShow, UpstreamSwitch
 from pool.cli.output import duration
 from pool.data_dir import admin_socket, database_url, held
 from pool.fleet.hashrate import HashrateBook

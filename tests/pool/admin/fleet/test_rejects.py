@@ -16,7 +16,7 @@ from payouts.schemas.money import tally_days, tally_hours, tally_minutes
 from payouts.schemas.orders import upstream_days, upstream_hours
 from payouts.statements.work import VERDICTS
 from pool.admin.desk import Desk, LivePool
-from pool.admin.rejects import RejectShow, reject_show, reject_show_of
+from pool.admin.fleet.rejects import RejectShow, reject_show, reject_show_of
 from pool.books.store import Store
 from pool.fleet.hashrate import Hashrate
 from pool.fleet.rows import RegistryError
@@ -108,7 +108,7 @@ class Site:
 
 @pytest.fixture(autouse=True)
 def now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pool.admin.rejects.wall_s", lambda: NOW_S)
+    monkeypatch.setattr("pool.admin.fleet.rejects.wall_s", lambda: NOW_S)
 
 
 def summed(account: dict[str, Any], leg: str, *, but: str = "") -> int:

@@ -31,10 +31,10 @@ from payouts.batches.proposals import (
 from payouts.batches.rows import Act, act_of_person
 from payouts.batches.schema import payout_batches
 from payouts.ledger import LedgerError
-from pool.admin.batches import BatchLine, BatchRow, PayoutPlan, batch_line, batch_row, plan_row
 from pool.admin.desk import Desk, OperatorDesk, wall_s
 from pool.admin.operators import host_names
 from pool.admin.pages import Page, Paged, page_of
+from pool.admin.payouts.batches import BatchLine, BatchRow, PayoutPlan, batch_line, batch_row, plan_row
 from pool.books.changes.changes import State
 from pool.chain.addresses import script_for
 from pool.chain.rpc import NodeError

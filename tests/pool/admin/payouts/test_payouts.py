@@ -59,7 +59,7 @@ def hall(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 def store(tmp_path: Path, hall: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     (tmp_path / "angara.db").write_bytes(hall)
-    monkeypatch.setattr("pool.admin.payouts.host_names", lambda: HOSTS)
+    monkeypatch.setattr("pool.admin.payouts.commands.host_names", lambda: HOSTS)
     with closing(store_in(tmp_path)) as opened:
         yield opened
 

@@ -23,10 +23,10 @@ from sqlalchemy import Connection
 
 from pool.admin.command import Change, Guarded, Question
 from pool.admin.desk import Desk, OperatorDesk, wall_s
-from pool.admin.glass import REASON_CHARS_MAX, is_reason
 from pool.admin.pages import Page, Paged, begin_of, cursor_behind, page_of
-from pool.admin.request_views import MadeRequest, RequestCarriedOut, RequestRow, RequestShown, listed, told
-from pool.admin.standing import check_two, standing
+from pool.admin.requests.glass import REASON_CHARS_MAX, is_reason
+from pool.admin.requests.standing import check_two, standing
+from pool.admin.requests.views import MadeRequest, RequestCarriedOut, RequestRow, RequestShown, listed, told
 from pool.books.changes.changes import State, note_change
 from pool.fleet.rows import RegistryError
 from pool.people.roles import Caller, Role

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 import msgspec
 
 from pool.admin.desk import Desk, OperatorDesk, running
-from pool.admin.machines import WorkerShow, worker_show
+from pool.admin.fleet.machines import WorkerShow, worker_show
 from pool.fleet.rows import RegistryError
 from stratum.miners.traces.traces import TRACE_S_MAX, TooManyTraces, TracedLine
 

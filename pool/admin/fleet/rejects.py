@@ -25,7 +25,7 @@ from payouts.reports.rejects import (
 from payouts.statements.period import EPOCH
 from payouts.statements.work import VERDICTS
 from pool.admin.desk import DAY_S, Desk, wall_s
-from pool.admin.machines import WorkerShow, worker_show, worker_show_of
+from pool.admin.fleet.machines import WorkerShow, worker_show, worker_show_of
 from pool.fleet.rows import RegistryError, find_tenant
 from pool.people.roles import Caller
 from pool.upstreams.rows import find_upstream

@@ -14,7 +14,7 @@ from payouts.ledger import Posted
 from payouts.reversals import Reversible, confirm_reversal, propose_reversal, reversible
 from payouts.schemas.money import ledger_transactions
 from pool.admin.desk import Desk, OperatorDesk
-from pool.admin.payouts import act_of, in_words
+from pool.admin.payouts.commands import act_of, in_words
 from pool.books.changes.changes import State
 
 SUBJECT: Final = "transaction/"  # then its number

@@ -1,0 +1,1 @@
+"""Found blocks, and what two persons take back."""

@@ -1,0 +1,1 @@
+"""Paying out: batches from preview to approval."""

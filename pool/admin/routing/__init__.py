@@ -1,0 +1,1 @@
+"""Where machines mine: upstreams and orders."""

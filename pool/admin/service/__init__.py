@@ -1,0 +1,1 @@
+"""How the pool runs: settings, messages, drain."""
