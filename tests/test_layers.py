@@ -54,6 +54,7 @@ ROOMS = {
         "requests",
         "people",
         "fleet",
+        "journal",
         "regtest",
         "chain",
         "log_lines settings_file http_server",

@@ -1,0 +1,43 @@
+"""Files as the journal writes them; the tests have one that tears, lies and loses what was not synced.
+
+Must not know: what is written.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+
+class Disk:
+    """The operating system's. Everything here blocks, and raises OSError."""
+
+    def create(self, path: Path) -> int:
+        """An empty file to append to, of which nobody else may read; its descriptor."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        """How much of it was taken."""
+        return os.write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        """Return when what was written survives a power cut."""
+        if (full := getattr(fcntl, "F_FULLFSYNC", None)) is not None:  # macOS: fsync alone stops at the drive
+            fcntl.fcntl(descriptor, full)
+        else:
+            os.fdatasync(descriptor)
+
+    def sync_directory(self, path: Path) -> None:
+        """The same of the names in it."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+    def free_bytes(self, path: Path) -> int:
+        """That the disk has for us."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize

@@ -1,0 +1,227 @@
+"""One writer's journal: records appended and synced, by one process at a time.
+
+Whoever opens it reads what an earlier process left behind what the books have (`Walk`), has the books take
+it, and then begins a file of its own (`begin`): nothing is ever appended to a file of another process, so
+what a crash tore needs no mending, and what a disk kept in its memory alone is in the books by then.
+
+Invariants: what `append` returned is on disk, in its place. After an error nothing is appended any more: what
+an fsync lost, a second one does not bring back, and says that it did. Files go as a whole, oldest first, and
+only behind what the books have. Everything blocks, one call at a time.
+
+Must not know: databases, what a batch says.
+"""
+
+import fcntl
+import os
+import secrets
+import threading
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from pool.journal.disk import Disk
+from pool.journal.frames import Place, frame_at, framed
+from pool.journal.records import VERSION, Opening, packed
+from pool.journal.segments import Walk, segment_path, segments
+
+log = structlog.get_logger()
+
+WRITER_BYTES: Final = 16
+# A quarter of an hour of the built-out site, or half a minute of what the engine can judge.
+SEGMENT_BYTES: Final = 64 << 20
+# That the books have not taken: eighteen hours of the built-out site. Then no share is acknowledged any more.
+UNTAKEN_BYTES_MAX: Final = 4 << 30
+# That they have taken, for books that are put back from a backup: five hours of the built-out site.
+TAKEN_BYTES_MAX: Final = 1 << 30
+TAKEN_FILES_MAX: Final = 100  # of many starts
+FREE_BYTES_LOW: Final = 1 << 30  # less is told at each new file
+
+
+class JournalUnusable(Exception):
+    """A journal that cannot be written, and why, in words for the operator."""
+
+
+class JournalLog:
+    """`writer` names it among all journals of a book. Raises JournalUnusable where another process has it."""
+
+    def __init__(
+        self,
+        directory: Path,
+        book: str,
+        *,
+        disk: Disk | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+        untaken_bytes_max: int = UNTAKEN_BYTES_MAX,
+        taken_bytes_max: int = TAKEN_BYTES_MAX,
+    ) -> None:
+        self.directory, self.writer, self.book = directory, directory.name, book
+        self._disk = Disk() if disk is None else disk
+        self._segment_bytes = segment_bytes
+        self._untaken_bytes_max, self._taken_bytes_max = untaken_bytes_max, taken_bytes_max
+        self.at = Place()  # the last record that is on disk
+        self.taken = Place()  # what the books have, as we were told
+        self._sizes: dict[int, int] = {}  # of files, by their first record
+        self._descriptor: int | None = None
+        self._failed = False
+        self._turn = threading.Lock()  # of who appends and who trims
+        self._lock: int | None = _locked(directory)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files."""
+        return sum(self._sizes.values())
+
+    @property
+    def untaken_bytes(self) -> int:
+        """Of files that have records which the books have not."""
+        if self.at.number <= self.taken.number:
+            return 0
+        return self.size_bytes - sum(self._sizes[first] for first in self._gone_with(self.taken.number))
+
+    def begin(self, behind: Place, moment_s: int) -> None:
+        """Append from now on, behind what the books have: in a file of our own. Raises JournalUnusable."""
+        self.at = self.taken = behind
+        self._sizes = {first: path.stat().st_size for first, path in segments(self.directory)}
+        with self._turn:
+            self._check_taken(behind.number + 1)
+            self._begin_file(moment_s)
+
+    def append(self, body: bytes, moment_s: int) -> Place:
+        """Where it is when it is on disk. Raises JournalUnusable."""
+        with self._turn:
+            if self._failed or self._descriptor is None:
+                raise JournalUnusable("the journal failed before, or was closed: nothing more is written")
+            if self._sizes[max(self._sizes)] >= self._segment_bytes:
+                self._begin_file(moment_s)
+            self._check_room()
+            self._append(body)
+            return self.at
+
+    def trim(self, taken: Place) -> None:
+        """The books have everything up to there: what is far behind is removed."""
+        with self._turn:
+            self.taken = taken
+            mine = self._gone_with(taken.number)
+            size = sum(self._sizes[first] for first in mine)
+            while mine and (size > self._taken_bytes_max or len(mine) > TAKEN_FILES_MAX):
+                first = mine.pop(0)
+                size -= self._sizes.pop(first)
+                segment_path(self.directory, first).unlink(missing_ok=True)
+
+    def walk(self, after: Place) -> Walk:
+        """What is there behind a place."""
+        return Walk(self.directory, self.writer, after)
+
+    def close(self) -> None:
+        """Let another process have it."""
+        with self._turn:
+            self._failed = True
+            if self._descriptor is not None:
+                self._disk.close(self._descriptor)
+                self._descriptor = None
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+    def _gone_with(self, number: int) -> list[int]:
+        """Files whose records are all up to that number, oldest first; never the last one."""
+        firsts = sorted(self._sizes)
+        return [first for first, after in pairwise(firsts) if after <= number + 1]
+
+    def _check_taken(self, first: int) -> None:
+        """No file is begun in the place of one with records: nobody has taken those."""
+        path = segment_path(self.directory, first)
+        if path.exists() and frame_at(self.writer, path.read_bytes(), 0) is not None:
+            raise JournalUnusable(f"{path} has records that the books have not taken")
+
+    def _begin_file(self, moment_s: int) -> None:
+        if self._descriptor is not None:
+            self._disk.close(self._descriptor)
+            self._descriptor = None
+        first = self.at.number + 1
+        opening = Opening(version=VERSION, writer=self.writer, book=self.book, moment_s=moment_s)
+        try:
+            self._descriptor = self._disk.create(segment_path(self.directory, first))
+            self._sizes[first] = 0
+            self._append(packed(opening))
+            self._disk.sync_directory(self.directory)
+            free = self._disk.free_bytes(self.directory)
+        except OSError as error:
+            raise self._fail(error) from error
+        if free < FREE_BYTES_LOW:
+            log.error("journal_disk_low", directory=str(self.directory), free_bytes=free)
+
+    def _append(self, body: bytes) -> None:
+        data, at = framed(self.writer, self.at, body)
+        assert self._descriptor is not None
+        rest = memoryview(data)
+        try:
+            while rest:
+                written = self._disk.write(self._descriptor, rest)
+                if written <= 0:
+                    raise OSError(f"{len(rest)} bytes were not written")
+                rest = rest[written:]
+            self._disk.sync(self._descriptor)
+        except OSError as error:
+            raise self._fail(error) from error
+        self._sizes[max(self._sizes)] += len(data)
+        self.at = at
+
+    def _check_room(self) -> None:
+        untaken = self.untaken_bytes
+        if untaken > self._untaken_bytes_max:
+            self._failed = True
+            raise JournalUnusable(
+                f"{untaken >> 20} MiB of it wait for the books, and it may not grow beyond"
+                f" {self._untaken_bytes_max >> 20} MiB"
+            )
+
+    def _fail(self, error: OSError) -> JournalUnusable:
+        self._failed = True
+        return JournalUnusable(f"{self.directory}: {error.strerror or error}")
+
+
+def writer_directory(data_dir: Path, disk: Disk | None = None) -> Path:
+    """Of the journal in this data directory, made where there is none. Raises JournalUnusable."""
+    home, disk = data_dir / "journal", Disk() if disk is None else disk
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = writers(data_dir)
+        if len(found) > 1:
+            names = ", ".join(it.name for it in found)
+            raise JournalUnusable(
+                f"there are several journals in {home}: {names}. Leave the one of this pool"
+            )
+        if found:
+            return found[0]
+        directory = home / secrets.token_hex(WRITER_BYTES)
+        directory.mkdir(mode=0o700)
+        disk.sync_directory(home)
+        disk.sync_directory(data_dir)
+    except OSError as error:
+        raise JournalUnusable(f"{home}: {error.strerror}") from error
+    return directory
+
+
+def writers(data_dir: Path) -> list[Path]:
+    """The journals in a data directory."""
+    return sorted(it for it in (data_dir / "journal").glob("*") if it.is_dir() and _is_writer(it.name))
+
+
+def _is_writer(name: str) -> bool:
+    return len(name) == 2 * WRITER_BYTES and set(name) <= set("0123456789abcdef")
+
+
+def _locked(directory: Path) -> int:
+    try:
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise JournalUnusable(f"{directory}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise JournalUnusable(f"another process writes the journal in {directory}") from None
+    return descriptor

@@ -1,0 +1,78 @@
+"""What a record says: how a file of the journal opens, and a batch of counted shares.
+
+A batch is what one commit makes durable. It defines what its numbers mean before their first use in a file:
+a worker's number by the names of its tenant, container and unit, so that other books than the pool's own can
+take it. Tallies, and what upstreams said, are packed as the engine and `upstream_verdicts` pack them.
+
+What is on disk means the same to every later version: fields are only added, at the end, with a default.
+Must not know: files, databases.
+"""
+
+from typing import Final
+
+import msgspec
+
+VERSION: Final = 1
+
+
+class Opening(msgspec.Struct, frozen=True, array_like=True, tag=1, kw_only=True):
+    """The first record of a file."""
+
+    version: int
+    writer: str
+    book: str  # whose shares these are: no other book takes them
+    moment_s: int
+
+
+class Machine(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Whom a worker's number means in the records from here to the end of the file."""
+
+    number: int
+    tenant_id: int
+    tenant: str
+    container_id: int
+    container: str
+    unit: str
+    agent: str | None
+    new: bool = False  # its first accepted share is in this batch: it mines, whatever it was before
+    new_container: bool = False
+
+
+class Noted(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """A share that is on its way to an upstream."""
+
+    key: bytes
+    worker: int
+    epoch: int
+    difficulty_log2: int
+    counted: bool
+    target: bytes
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True, tag=2, kw_only=True):
+    """What one commit has. A key may be resolved and noted: the one before is resolved, the other is new."""
+
+    moment_s: int  # book time: never before that of the record before it
+    accepted: int  # accepted shares of this writer, with those of this batch, since it began
+    tallies: bytes = b""
+    upstream: bytes = b""
+    machines: tuple[Machine, ...] = ()
+    resolved: tuple[bytes, ...] = ()
+    noted: tuple[Noted, ...] = ()
+    credits: tuple[tuple[bytes, bytes], ...] = ()
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final[msgspec.msgpack.Decoder[Opening | Batch]] = msgspec.msgpack.Decoder(Opening | Batch)
+
+
+def packed(record: Opening | Batch) -> bytes:
+    return _ENCODER.encode(record)
+
+
+def unpacked(body: bytes) -> Opening | Batch:
+    """Raises ValueError for a body that this version cannot read."""
+    record = _DECODER.decode(body)
+    if isinstance(record, Opening) and record.version != VERSION:
+        raise ValueError(f"it is of version {record.version}, this Angara reads version {VERSION}")
+    return record
