@@ -242,6 +242,8 @@ class Pool:
             self.miners.connection_limits.limits = bounds
             if messenger is not None and told is not None:
                 messenger.use(told, receivers)
+            if self._dashboard is not None and told is not None:
+                self._dashboard.judge_by(told.thresholds)
 
         return apply
 

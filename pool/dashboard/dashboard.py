@@ -92,6 +92,10 @@ class Dashboard:
                 log.exception("dashboard_failed")
             await trio.sleep(LOOK_S)
 
+    def judge_by(self, thresholds: Thresholds) -> None:
+        """Of what is slow or rejecting, from the next look on."""
+        self._site_map.thresholds = thresholds
+
     def tell_block(self, result: BlockResult) -> None:
         """A block of ours was submitted."""
         told = {"height": result.height, "hash": result.hash_hex, "state": result.state.value}
@@ -147,7 +151,7 @@ def dashboard_of(sources: Sources, thresholds: Thresholds) -> Dashboard:
     registry, hashrates = sources.books.registry, sources.books.hashrates
     site_map = SiteMap(registry, hashrates, thresholds)
     history = History(registry, hashrates)
-    machines = MachineList(site_map, registry, hashrates, thresholds)
+    machines = MachineList(site_map, registry, hashrates)
     board, decisions = sources.miners.board, sources.miners.decisions
     machine = OneMachine(machines, site_map, registry, history, board, decisions)
     return Dashboard(site_map, lambda: figures_of(sources, site_map), history, machines, machine)

@@ -20,7 +20,6 @@ from pool.dashboard.places import Ints, full_name, rest
 from pool.dashboard.site_map import SiteMap
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
-from pool.messages.conditions import Thresholds
 
 LIMIT_MAX: Final = 200  # a row is five microseconds
 PIECE: Final = 1_024  # machines: half a millisecond
@@ -48,11 +47,8 @@ class BadCursor(ValueError):
 class MachineList:
     """Of one pool."""
 
-    def __init__(
-        self, site_map: SiteMap, registry: Registry, hashrates: HashrateBook, thresholds: Thresholds
-    ) -> None:
-        self._map, self._registry = site_map, registry
-        self._hashrates, self._thresholds = hashrates, thresholds
+    def __init__(self, site_map: SiteMap, registry: Registry, hashrates: HashrateBook) -> None:
+        self._map, self._registry, self._hashrates = site_map, registry, hashrates
         self._one_at_a_time = trio.Lock()  # whoever asks for many waits for himself, and no miner for him
 
     async def page(self, asked: Asked) -> dict[str, Any]:
@@ -119,7 +115,7 @@ class MachineList:
         """Of these machines, by their places on the map."""
         places = self._map.places
         looks = self._hashrates.look(places.numbers[indexes], now_s)
-        states = letters(looks, places.nameplates_hps[indexes], self._thresholds).tobytes().decode()
+        states = letters(looks, places.nameplates_hps[indexes], self._map.thresholds).tobytes().decode()
         rejected = rejected_share(looks)
         told = []
         for at, index in enumerate(indexes.tolist()):

@@ -77,7 +77,8 @@ class SiteMap:
         self.total = Total(hashrate_hps=0.0, machines={}, shares={})
         self.tenants: dict[str, Total] = {}
         self.on_change: list[Callable[[Changes], None]] = []  # whoever looked
-        self._registry, self._hashrates, self._thresholds = registry, hashrates, thresholds
+        self.thresholds = thresholds  # from the next look on, where they are others
+        self._registry, self._hashrates = registry, hashrates
         self._wall_clock = wall_clock
         self._laid_out_s = -np.inf
         self._one_at_a_time = trio.Lock()
@@ -116,7 +117,7 @@ class SiteMap:
         for at in range(0, len(places), PIECE):
             piece = slice(at, at + PIECE)
             looks = self._hashrates.look(places.numbers[piece], now_s)
-            found[piece] = letters(looks, places.nameplates_hps[piece], self._thresholds)
+            found[piece] = letters(looks, places.nameplates_hps[piece], self.thresholds)
             rates[piece] = looks.rates_hps[:, FIVE_MINUTES]
             sums.add(looks, found[piece], places.tenant_of[piece])
             await rest()
@@ -124,7 +125,7 @@ class SiteMap:
             piece = slice(at, at + PIECE)
             looks = self._hashrates.look(places.others[piece], now_s)
             unnamed = np.full(len(looks.ages_s), np.nan)
-            sums.add(looks, letters(looks, unnamed, self._thresholds), places.others_tenant_of[piece])
+            sums.add(looks, letters(looks, unnamed, self.thresholds), places.others_tenant_of[piece])
             await rest()
         self.total, self.tenants = sums.total(), sums.by_tenant(places.tenants)
         rates[found == OFFLINE] = 0.0

@@ -322,7 +322,7 @@ async def test_a_pool_has_in_force_what_it_took_up(tmp_path: Path, house: House)
         ann = host_account("ann", "socket")
         told = await trio.to_thread.run_sync(execute, desk, "settings.reload", b"{}", ann)
         assert {it["setting"] for it in told["applied"]} == set(CHANGES)
-        assert in_force(site) == (30.0, 5.0, 9999, (70, 60, 5), 50.0, 9 * 3600.0)
+        assert in_force(site) == (30.0, 5.0, 9999, (70, 60, 5), 50.0, 50.0, 9 * 3600.0)
         house.says("outage_s = 30", "outage_s = 31")
         signal.raise_signal(signal.SIGHUP)
         await until(lambda: site.pool.books.outage.outage_s == 31.0)
@@ -334,8 +334,9 @@ async def test_a_pool_has_in_force_what_it_took_up(tmp_path: Path, house: House)
 
 
 def in_force(site: Plant) -> Any:
-    pool, messenger = site.pool, site.pool._messenger
+    pool, messenger, dashboard = site.pool, site.pool._messenger, site.pool._dashboard
     assert messenger is not None
+    assert dashboard is not None
     bounds = pool.miners.connection_limits.limits
     return (
         pool.books.outage.outage_s,
@@ -343,5 +344,6 @@ def in_force(site: Plant) -> Any:
         pool.miners.board.out_bytes_max,
         (bounds.sessions_max, bounds.sessions_per_address_max, bounds.half_open_per_address_max),
         messenger._settings.thresholds.offline_percent,
+        dashboard._site_map.thresholds.offline_percent,
         messenger._teller.remind_s,
     )

@@ -8,12 +8,11 @@ import pytest
 
 from pool.dashboard import machine_list
 from pool.dashboard.machine_list import Asked, BadCursor, MachineList
-from pool.messages.conditions import Thresholds
 from tests.stages.machine_hall import MachineHall
 
 
 def of(hall: MachineHall) -> MachineList:
-    return MachineList(hall.map, hall.registry, hall.hashrates, Thresholds())
+    return MachineList(hall.map, hall.registry, hall.hashrates)
 
 
 async def all_pages(machines: MachineList, **asked: Any) -> list[dict[str, Any]]:

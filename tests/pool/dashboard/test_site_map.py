@@ -10,6 +10,7 @@ import trio
 
 from pool.dashboard import places, site_map
 from pool.dashboard.site_map import LAYOUT_S, LOOK_S, Changes, changes_for
+from pool.messages.conditions import Thresholds
 from tests.stages.machine_hall import MACHINE_THS, MachineHall
 
 HOUR_S = 3_600
@@ -55,6 +56,19 @@ async def test_each_machine_has_the_state_that_it_is_in(autojump_clock: object) 
     assert container["machine_ths"] == pytest.approx(MACHINE_THS, abs=1)
     assert hall.map.total.machines == {"m": 1, "s": 1, "r": 1, "o": 1}
     assert hall.map.tenants["acme"] == hall.map.total
+
+
+async def test_other_thresholds_are_in_force_from_the_next_look_on(autojump_clock: object) -> None:
+    hall = MachineHall()
+    good, weak = hall.machine("acme.c1.u0"), hall.machine("acme.c1.u1")
+    hall.nameplate("c1", 2, round(2 * MACHINE_THS))
+    await hall.mine({good: 1.0, weak: 0.8}, HOUR_S / 4)
+    assert states(await shown(hall)) == {"acme.c1.u0": "m", "acme.c1.u1": "s"}
+    hall.map.thresholds = Thresholds(nameplate_percent=70.0)
+    changes = await later(hall, LOOK_S)
+    assert changes is not None
+    assert changes_for(changes, "boot", None)["changes"] == [(0, 1, "m", pytest.approx(75, abs=2))]
+    assert states(await shown(hall)) == {"acme.c1.u0": "m", "acme.c1.u1": "m"}
 
 
 async def test_who_comes_back_is_not_slow_for_an_hour(autojump_clock: object) -> None:
