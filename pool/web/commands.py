@@ -11,6 +11,7 @@ Must not know: what a command does, and what a role may do.
 """
 
 from functools import partial
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -22,6 +23,7 @@ from pool.admin.handler import CommandHandler
 from pool.people.authentication import Authentication
 from pool.people.roles import Caller
 from pool.web.access import Access, WebRoute
+from pool.web.files import packed_file, sent_anew
 from pool.web.openapi import openapi
 
 PREFIX: Final = "/api/v1/"
@@ -33,13 +35,14 @@ DOCUMENT_PATH: Final = "/api/v1/openapi.json"
 def command_routes(desk: Desk, authentication: Authentication) -> tuple[WebRoute, ...]:
     handler = CommandHandler(desk)
     described = msgspec.json.encode(openapi())
+    file, digest = packed_file("application/json", described), sha256(described).hexdigest()[:16]
 
     async def command(request: Request) -> Response:
         known = partial(_caller, authentication, request.state.token, request.state.caller.address)
         return await handler.answer(request, request.scope["path"].removeprefix(PREFIX), known)
 
-    async def document(_: Request) -> Response:
-        return Response(described, media_type="application/json")
+    async def document(request: Request) -> Response:
+        return sent_anew(request, file, digest)
 
     return (
         WebRoute(DOCUMENT_PATH, Access.ANYBODY, document),

@@ -58,10 +58,7 @@ def page_routes(found: Mapping[str, bytes]) -> tuple[WebRoute, ...]:
     kept = {name: _file(name, body) for name, body in found.items() if name != INDEX}
 
     async def page(request: Request) -> Response:
-        headers = {"ETag": f'"{here}"', "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
-        return _sent(request, index, headers)
+        return sent_anew(request, index, here)
 
     async def file(request: Request) -> Response:
         asked = kept.get(request.path_params["name"])
@@ -75,8 +72,20 @@ def page_routes(found: Mapping[str, bytes]) -> tuple[WebRoute, ...]:
     )
 
 
+def packed_file(kind: str, body: bytes) -> PageFile:
+    return PageFile(kind, body, gzip.compress(body, mtime=0))
+
+
 def _file(name: str, body: bytes) -> PageFile:
-    return PageFile(KINDS[PurePath(name).suffix], body, gzip.compress(body, mtime=0))
+    return packed_file(KINDS[PurePath(name).suffix], body)
+
+
+def sent_anew(request: Request, it: PageFile, digest: str) -> Response:
+    """To who keeps it by its address, and asks whether it is another by now."""
+    headers = {"ETag": f'"{digest}"', "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return _sent(request, it, headers)
 
 
 def _sent(request: Request, it: PageFile, headers: Mapping[str, str]) -> Response:

@@ -5,6 +5,12 @@ import { element } from "./elements.js";
 
 const HEIGHT = 200;
 
+// Its sheet comes with it, so that no page without a chart waits for it.
+await new Promise((resolve) => {
+  const href = new URL("uPlot.min.css", import.meta.url).href;
+  document.head.append(element("link", { rel: "stylesheet", href, load: resolve, error: resolve }));
+});
+
 /** `lines`: {title, values, colour, show}; `atS` are their moments. `stop` ends what redraws it. */
 export function chart(title, atS, lines, signal, range) {
   const place = element("div", { class: "chart" });

@@ -73,7 +73,10 @@ class SiteMap {
     this.sight.disconnect();
     this.tiles = this.map.containers.map((it) => new Tile(it, several, (words) => fill(this.told, words)));
     const tileOf = new Map(this.tiles.map((it) => [it.element, it]));
-    this.sight = new IntersectionObserver((seen) => seen.forEach((it) => tileOf.get(it.target)?.sight(it.isIntersecting)), NEAR);
+    this.sight = new IntersectionObserver((seen) => {
+      const colours = coloursOf(this.grid);
+      seen.forEach((it) => tileOf.get(it.target)?.sight(it.isIntersecting, colours));
+    }, NEAR);
     this.tiles.forEach((it) => this.sight.observe(it.element));
     if (this.tiles.length === 0) {
       fill(this.grid, element("p", { class: "empty" }, "No machine has come yet. Machines connect as tenant.container.unit."));

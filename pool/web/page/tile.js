@@ -19,8 +19,29 @@ export class Tile {
     this.container = container;
     this.tell = tell;
     this.letters = [...container.states, ..."n".repeat(container.unseen)];
-    this.place();
     this.count();
+    this.bar = element("meter", { min: 0, max: 100, "aria-label": "Hashrate of nameplate, in percent" });
+    this.figures = element("p", { class: "figures" });
+    const name = withTenant ? `${container.tenant}.${container.name}` : container.name;
+    this.heading = element(
+      "h2",
+      {},
+      link(address("workers", "", container.tenant, container.name), name || container.tenant),
+      container.site && element("span", { class: "quiet" }, ` ${container.site}`),
+    );
+    this.element = element(
+      "section",
+      { class: "tile", "aria-label": name || container.tenant },
+      this.heading,
+      container.nameplate_ths ? this.bar : null,
+      this.figures,
+    );
+    this.say();
+  }
+
+  /** Its cells, when somebody is about to see them: of a site's 22,400 he sees some 2,000 at a time. */
+  begin() {
+    this.place();
     this.canvas = element("canvas", {
       tabindex: "0",
       role: "application",
@@ -32,23 +53,8 @@ export class Tile {
       mouseleave: () => document.activeElement !== this.canvas && this.mark(null),
       click: (event) => this.open(this.under(event)),
     });
-    this.bar = element("meter", { min: 0, max: 100, "aria-label": "Hashrate of nameplate, in percent" });
-    this.figures = element("p", { class: "figures" });
-    const name = withTenant ? `${container.tenant}.${container.name}` : container.name;
-    this.element = element(
-      "section",
-      { class: "tile", "aria-label": name || container.tenant },
-      element(
-        "h2",
-        {},
-        link(address("workers", "", container.tenant, container.name), name || container.tenant),
-        container.site && element("span", { class: "quiet" }, ` ${container.site}`),
-      ),
-      this.canvas,
-      container.nameplate_ths ? this.bar : null,
-      this.figures,
-    );
     this.size();
+    this.heading.after(this.canvas);
     this.say();
   }
 
@@ -113,7 +119,7 @@ export class Tile {
     const words = Object.keys(STATES)
       .filter((it) => this.counts[it] > 0)
       .map((it) => `${this.counts[it]} ${STATES[it].word}`);
-    this.canvas.setAttribute("aria-label", `${this.container.name || this.container.tenant}: ${words.join(", ")}. Arrow keys go from machine to machine.`);
+    this.canvas?.setAttribute("aria-label", `${this.container.name || this.container.tenant}: ${words.join(", ")}. Arrow keys go from machine to machine.`);
     const part = nameplate ? percent(this.rateThs, nameplate) : null;
     if (nameplate) this.bar.value = Math.min(100, (100 * this.rateThs) / nameplate);
     const trouble = this.troubled();
@@ -139,7 +145,7 @@ export class Tile {
   }
 
   /** On the screen; what is not there is drawn when it comes into sight. */
-  draw(colours = coloursOf(this.canvas)) {
+  draw(colours = coloursOf(this.element)) {
     this.stale = !this.inSight;
     if (this.stale) return;
     const context = this.canvas.getContext("2d");
@@ -157,9 +163,11 @@ export class Tile {
   }
 
   /** It comes into sight, or leaves it. */
-  sight(inSight) {
+  sight(inSight, colours) {
     this.inSight = inSight;
-    if (inSight && this.stale) this.draw();
+    if (!inSight) return;
+    if (!this.canvas) this.begin();
+    if (this.stale) this.draw(colours);
   }
 
   under(event) {

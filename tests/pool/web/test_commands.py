@@ -340,6 +340,10 @@ async def test_a_running_pool_knows_of_a_token_from_the_command_that_made_it_on(
 async def test_what_the_commands_are_is_told_to_anybody(tmp_path: Path) -> None:
     async with opened(tmp_path) as house, httpx.AsyncClient() as client:
         assert house.door.address is not None
-        told = await client.get(f"http://127.0.0.1:{house.door.address[1]}/api/v1/openapi.json")
+        url = f"http://127.0.0.1:{house.door.address[1]}/api/v1/openapi.json"
+        told = await client.get(url)
         assert (told.status_code, set(told.json()) >= {"openapi", "paths"}) == (200, True)
+        assert int(told.headers["content-length"]) < len(told.content) / 5  # packed: each page asks for it
+        again = await client.get(url, headers={"If-None-Match": told.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
         assert (await house.ask(None, "openapi.json")).status_code == 401
