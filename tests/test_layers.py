@@ -81,7 +81,7 @@ ROOMS = {
         "lease",
     ),
     "pool.admin": (
-        "server due_requests",
+        "server due_requests client",
         "handler",
         "commands",
         "bookkeeping fleet routing service requests",
@@ -89,7 +89,7 @@ ROOMS = {
         "people",
         "live operators",
         "desk",
-        "pages live_settings peers client",
+        "pages live_settings peers",
     ),
     "pool.cli": (
         "main",

@@ -2,7 +2,8 @@
 
 Whether a pool runs is known by the lock that it holds, not by its socket: a socket may be left behind.
 
-Must not know: what it takes to execute a command without a pool, which is seconds of imports.
+Must not know: what it takes to execute a command without a pool, which is seconds of imports; the table of
+commands is as many, so it is asked where no pool runs, or none has answered.
 """
 
 import json
@@ -42,7 +43,9 @@ def ask(
     if data_dir is None:
         return without_pool(name, body)
     try:
-        with held(data_dir, reading=only_reads(name)):
+        with held(data_dir, reading=True):
+            pass  # no pool runs
+        with held(data_dir, reading=not changes_something(name)):
             return without_pool(name, body)
     except DataDirError:
         path = admin_socket(data_dir)
@@ -51,9 +54,12 @@ def ask(
     return _through(path, name, body, token, glass)
 
 
-def only_reads(name: str) -> bool:
-    """Whether a command changes nothing: then several may be given at a time."""
-    return name.endswith((".list", ".show", ".test", ".preview", ".compare", ".export"))
+def changes_something(name: str) -> bool:
+    """Whether a command does, as it is described; of those that do not, several may be given at a time."""
+    from pool.admin.command import Question
+    from pool.admin.commands import COMMANDS
+
+    return not isinstance(COMMANDS.get(name), Question)
 
 
 def lent_epoch(data_dir: Path) -> int | None:
@@ -82,16 +88,16 @@ class _Connection(HTTPConnection):
 
 def _through(path: Path, name: str, body: bytes, token: str | None = None, glass: str | None = None) -> Any:
     """A change is asked for twice where the pool does not say what became of it: under one key, so that it is
-    made once."""
+    made once. To a question the key says nothing."""
     shown = {} if token is None else {"Authorization": f"Bearer {token}"}
-    key = {} if only_reads(name) else {"Idempotency-Key": str(uuid4())}
+    headers = {"Idempotency-Key": str(uuid4())} | shown
     target = f"/v1/{name}" + ("" if glass is None else f"?{urlencode({GLASS: glass})}")
     try:
-        status, answer = _asked(path, target, body, shown | key)
+        status, answer = _asked(path, target, body, headers)
     except NoAnswer:
-        if not key:
+        if not changes_something(name):
             raise
-        status, answer = _asked(path, target, body, shown | key)
+        status, answer = _asked(path, target, body, headers)
     if status == REQUEST_MADE:
         raise RequestMade(answer)
     if status != HTTP_OK:
