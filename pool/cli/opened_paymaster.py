@@ -67,17 +67,22 @@ def treasury_of(books: Books) -> OwnTreasury | None:
     return None if settings.payouts is None else OwnTreasury(settings, settings.payouts)
 
 
-def on_paymaster(books: Books, job: Callable[[Paymaster, str], Awaitable[_Result]]) -> _Result:
+def on_paymaster(
+    books: Books, job: Callable[[Paymaster, str], Awaitable[_Result]], *, says: bool = False
+) -> _Result:
     """What a paymaster does for whoever gives the command, whose name the job is told; it needs the settings,
-    for the nodes and the descriptors. Raises BadConfig, NotPermitted."""
-    settings_of(books)  # in its words, where there are none
+    for the nodes and the descriptors. `says`: something that a second person agrees to. Raises BadConfig,
+    NotPermitted, RegistryError."""
+    policy = settings_of(books).approval  # in its words, where there are none
     if (treasury := treasury_of(books)) is None:
         raise BadConfig("the settings have no [payouts]: descriptor and change_descriptor are needed")
     with opened_to_write(books) as (store, _):
         caller = caller_alone(store, operator(), books.token)
         caller.demand(Role.PAYER, "paying out")
+        if says:
+            policy.check_person(caller)
         with store.read() as connection:
-            also = other_names(connection, caller)
+            also = other_names(connection, caller, policy)
         return treasury.lend(
             PayoutBooks(store, lambda: int(time.time()), also), lambda it: job(it, caller.name)
         )

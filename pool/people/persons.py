@@ -7,7 +7,8 @@ Where two persons are needed, these are one:
     users of one account        the next one after the first was suspended
 
 So two persons are two users, or a user and somebody on the host; a name of before there were users is the
-host's, unless it is a user's.
+host's, unless it is a user's. Where four eyes are asked for (`two_users`), two persons are two users: whoever
+is somebody on the host may be a user as well, which nothing here can know.
 
 Invariants: pure; what is not known makes one person, not two. Must not know: what needs two persons.
 """
@@ -26,7 +27,10 @@ class Persons:
     """Everybody at one moment: users, and `host_names`, which are what accounts without a user are recorded
     by."""
 
-    def __init__(self, users: Iterable[UserView], host_names: Collection[str]) -> None:
+    def __init__(
+        self, users: Iterable[UserView], host_names: Collection[str], *, two_users: bool = False
+    ) -> None:
+        self._two_users = two_users
         self._hosts = frozenset(host_names)
         self._by_id = {it.id: it for it in users}
         self._by_name: dict[str, list[UserView]] = {}
@@ -36,6 +40,8 @@ class Persons:
     def also_known_as(self, caller: Caller) -> Container[str]:
         """The names that may be the caller's, whichever are in the books by the time that it is asked."""
         if caller.user_id is None:
+            if self._two_users:
+                return _AllNames()
             his = self._marks_of_name(caller.name) | self._marks_of_account(caller.name) | {THE_HOST}
         else:
             his = self._marks(self._by_id[caller.user_id])
@@ -43,14 +49,19 @@ class Persons:
 
     def share(self, his: frozenset[Hashable], name: str) -> bool:
         """Whether whose marks these are may be called that."""
+        if self._two_users and self._may_be_the_hosts(name):
+            return True
         return not his.isdisjoint(self._marks_of_name(name))
 
     def _marks_of_name(self, name: str) -> frozenset[Hashable]:
         users = self._by_name.get(folded(name), ())
         marks = frozenset[Hashable]().union(*map(self._marks, users))
-        if not users or name in self._hosts:
+        if self._may_be_the_hosts(name):
             marks |= self._marks_of_account(name) | {THE_HOST}
         return marks
+
+    def _may_be_the_hosts(self, name: str) -> bool:
+        return name in self._hosts or folded(name) not in self._by_name
 
     def _marks(self, user: UserView) -> frozenset[Hashable]:
         """What two users have in common who may be one person."""
@@ -60,6 +71,13 @@ class Persons:
     def _marks_of_account(self, account: str) -> frozenset[Hashable]:
         marks: tuple[Hashable, ...] = (("account", account),)
         return frozenset((*marks, THE_HOST) if account in self._hosts else marks)
+
+
+class _AllNames(Container[str]):
+    """Of who may be anybody."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
 
 
 class _Names(Container[str]):

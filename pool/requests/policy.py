@@ -11,6 +11,9 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from pool.fleet.registry_error import RegistryError
+from pool.people.roles import Caller
+
 HOUR_S: Final = 3_600
 DAY_S: Final = 86_400
 PEOPLE_MAX: Final = 2  # four eyes: who needs more of them asks for a second person outside of the pool
@@ -53,6 +56,15 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         who = "a second person agrees" if self.people > 1 else "one person decides"
         lock = f", and {self.time_lock_s} s pass" if self.time_lock_s else ""
         return f"{who}{lock}; a request ends after {self.expires_s} s"
+
+    def check_person(self, caller: Caller) -> None:
+        """Raises RegistryError for who is nobody in particular, where two persons agree: an account that
+        needs no user. Who can be root may be any of the users as well, and would be both."""
+        if self.people > 1 and caller.user_id is None:
+            raise RegistryError(
+                f"where two persons agree {caller.name} is none of them, for whoever is at the host's account"
+                " may be a user too: come as a user, by an account of your own or a token (--token-file)"
+            )
 
     def problem(self) -> str | None:
         """Why it cannot be, in words."""

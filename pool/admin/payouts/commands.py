@@ -42,6 +42,7 @@ from pool.fleet.rows import RegistryError
 from pool.people.persons import Persons
 from pool.people.roles import Caller
 from pool.people.users import list_users
+from pool.requests.policy import Approval
 from pool.treasury.books import PayoutBooks
 from pool.treasury.paymaster import Paymaster
 from pool.treasury.reconciler import SAID
@@ -128,11 +129,13 @@ def payout_show(desk: Desk, it: PayoutShow) -> BatchRow:
 def payout_create(desk: OperatorDesk, it: PayoutCreate) -> BatchRow:
     """Draft a batch of what is payable, to be approved by somebody else. The balances are held until it is
     paid or cancelled."""
+    desk.policy.check_person(desk.caller)
     return _step(desk, lambda paymaster: paymaster.create(desk.by))
 
 
 def payout_approve(desk: OperatorDesk, it: PayoutApprove) -> BatchRow:
     """Approve a batch that somebody else drafted, or a higher fee cap for it."""
+    desk.policy.check_person(desk.caller)
     return _step(
         desk, lambda paymaster: paymaster.approve(it.batch, it.digest.lower(), it.fee_cap_sat, desk.by)
     )
@@ -146,6 +149,7 @@ def payout_cancel(desk: OperatorDesk, it: PayoutCancel) -> BatchRow:
 def payout_disown(desk: OperatorDesk, it: PayoutDisown) -> BatchRow:
     """Say that no coin of ours ever paid a batch. With the first person's word it stays as it is, and has
     who `proposed_by`; the second's takes the payment back."""
+    desk.policy.check_person(desk.caller)
     with in_words():
         disowned = _with_paymaster(desk, lambda paymaster: paymaster.disown(it.batch, desk.by))
         said = desk.by if disowned is None else UNSET
@@ -226,13 +230,16 @@ def accepted_state(connection: Connection, subject: str) -> State:
 
 
 def act_of(desk: OperatorDesk, connection: Connection) -> Act:
-    """What whoever gives the command does now: he is no second person beside himself, under whatever name."""
-    return act_of_person(desk.by, wall_s(), other_names(connection, desk.caller))
+    """What whoever gives the command does now: he is no second person beside himself, under whatever name.
+    Raises RegistryError for who is nobody in particular, where two persons agree."""
+    desk.policy.check_person(desk.caller)
+    return act_of_person(desk.by, wall_s(), other_names(connection, desk.caller, desk.policy))
 
 
-def other_names(connection: Connection, caller: Caller) -> Container[str]:
+def other_names(connection: Connection, caller: Caller, policy: Approval) -> Container[str]:
     """The names that may be the caller's too."""
-    return Persons(list_users(connection), host_names()).also_known_as(caller)
+    persons = Persons(list_users(connection), host_names(), two_users=policy.people > 1)
+    return persons.also_known_as(caller)
 
 
 @contextmanager
@@ -270,5 +277,5 @@ def _with_paymaster(desk: OperatorDesk, job: Callable[[Paymaster], Awaitable[_Re
             "there is no [payouts] here: it takes the settings, with a descriptor and a change_descriptor"
             " (where no pool runs, give --config)"
         )
-    also = desk.read(partial(other_names, caller=desk.caller))
+    also = desk.read(partial(other_names, caller=desk.caller, policy=desk.policy))
     return desk.paying.lend(PayoutBooks(_Recorded(desk), wall_s, also), job)

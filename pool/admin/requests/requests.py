@@ -93,6 +93,10 @@ class Requests:
     def ask(self, desk: Desk, name: str, params: Any, caller: Caller) -> None:
         """Ask for it, where it has to wait. Raises RequestMade then, and RegistryError for what cannot be."""
         change = self._guarded(name)
+        try:
+            desk.policy.check_person(caller)
+        except RegistryError as error:
+            raise RegistryError(f"{error}; or break the glass (--break-glass WHY)") from None
         rehearsed = _rehearse(change, desk, name, params, caller)
         wait_s = 0 if change.held(rehearsed.was) else desk.policy.time_lock_s
         if desk.policy.people == 1 and wait_s == 0:

@@ -1,9 +1,12 @@
 """Who somebody is now who said something earlier, and whether two who did are two persons.
 
-Names, tokens and accounts of one user are one person, and so are all accounts that can open the database. An
-admin alone could make himself a second user, with the glass broken or in books of before: whoever was made,
-raised, let back in or given a token by one user alone counts as that one too for MADE_S, and so does whoever
-else that one made. What the host's account made does not count so: it needs no puppet to write what it likes.
+Names, tokens and accounts of one user are one person. Accounts that can open the database are none: whoever
+is root may be a user as well, and would agree with himself, whichever of the two asked.
+
+An admin alone could make himself a second user, with the glass broken or in books of before: whoever was
+made, raised, let back in or given a token by one user alone counts as that one too for MADE_S, and so does
+whoever else that one made. What the host's account made does not count so: it needs no puppet to write what
+it likes.
 
 Must not know: what was said.
 """
@@ -50,6 +53,10 @@ def standing(connection: Connection, by: Said) -> Caller:
 def check_two(connection: Connection, asked: Said, agrees: Said, now_s: int) -> None:
     """Raises RegistryError unless they are two persons."""
     words = f"{agrees.said_by} cannot agree to what {asked.said_by} asked for: somebody else has to"
+    if agrees.user_id is None:
+        raise RegistryError(f"{words}, who is a user: whoever is at the host's account may be any of them")
+    if asked.user_id is None:
+        raise RegistryError(f"{words} ask anew, who is a user: whoever is at the host's account may be any")
     if asked.person == agrees.person:
         raise RegistryError(words)
     if not _circle(connection, asked, now_s).isdisjoint(_circle(connection, agrees, now_s)):
@@ -61,8 +68,6 @@ def check_two(connection: Connection, asked: Said, agrees: Said, now_s: int) -> 
 
 def _circle(connection: Connection, by: Said, now_s: int) -> frozenset[int | None]:
     """Numbers of the users that he may be a puppet of, himself too."""
-    if by.user_id is None:
-        return frozenset((None,))
     names = {row.id: row.name for row in connection.execute(select(users.c.id, users.c.name))}
     numbers = {name: number for number, name in names.items()}
     found, left = {by.user_id}, [by.user_id]

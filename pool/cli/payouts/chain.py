@@ -67,7 +67,9 @@ def reconcile(
     """Make the books agree with the chain, after a backup was restored or coins were moved."""
     from pool.cli.opened_paymaster import on_paymaster
 
-    done, open_questions = on_paymaster(books, lambda it, by: it.reconciler.run(by, accept or ()))
+    done, open_questions = on_paymaster(
+        books, lambda it, by: it.reconciler.run(by, accept or ()), says=bool(accept)
+    )
     if form is Form.JSON:
         print_json({"done": done, "open_questions": open_questions})
     else:

@@ -83,11 +83,11 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> bytes:
             for name in NAMES:
                 cancel(connection, draft(connection, plan(connection, NOW_S, script_of, 1_000), ann), ann)
                 propose(connection, ProposalKind.REVERSAL, "1", name, ann)
-        four_eyes = Desk(store, "regtest", policy=Approval(people=2))
+        later = Desk(store, "regtest", policy=Approval(time_lock_s=3_600))
         for name in NAMES:
             params = msgspec.json.encode({"name": name, "fee_bps": 5})
             with pytest.raises(RequestMade):
-                answer_to(four_eyes, "tenant.set-terms", params, OLGA)
+                answer_to(later, "tenant.set-terms", params, OLGA)
     return (home / "angara.db").read_bytes()
 
 

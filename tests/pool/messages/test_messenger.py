@@ -30,12 +30,14 @@ from pool.messages.outbox import Outbox, Receiver
 from pool.messages.receiver import Sender
 from pool.messages.settings import MessageSettings
 from pool.messages.webhook import Webhook
-from pool.people.roles import host_account
+from pool.people.roles import Caller, host_account
 from pool.requests.made import RequestMade
 from pool.requests.policy import Approval
 from tests.fixtures.databases import store_in
+from tests.stages.people import user
 
 SETTINGS = MessageSettings(receivers=(), remind_s=8 * 3600.0, thresholds=Thresholds(disk_free_gib=0.1))
+EVE = host_account("eve", "alone")
 TERMS = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
 FIRST, SECOND = (
     "bcrt1qqqqsyqcyq5rqwzqfpg9scrgwpugpzysnard0ew",
@@ -111,10 +113,15 @@ class House:
         return self.give_under(Approval(), name, params)
 
     def give_under(
-        self, policy: Approval, name: str, params: dict[str, Any], glass: str | None = None
+        self,
+        policy: Approval,
+        name: str,
+        params: dict[str, Any],
+        glass: str | None = None,
+        caller: Caller = EVE,
     ) -> Any:
         desk = Desk(self.store, "regtest", policy=policy)
-        return execute(desk, name, msgspec.json.encode(params), host_account("eve", "alone"), glass)
+        return execute(desk, name, msgspec.json.encode(params), caller, glass)
 
     def found(self, height: int) -> None:
         block = Block(
@@ -260,14 +267,15 @@ async def test_a_request_waits_and_a_broken_glass_is_told_whatever_is_silent(
     house: House,
 ) -> None:
     four_eyes, fee = Approval(people=2), {"name": "acme", "fee_bps": 7}
+    house.give_under(Approval(), "user.add", {"name": "ann", "role": "payer"})
     await house.looks()
     note_policy(house.store, four_eyes, by="angara", source="start")
     assert await house.looks() == ["who has to agree to changes is set anew"]
     with pytest.raises(RequestMade):
-        house.give_under(four_eyes, "tenant.set-terms", fee)
+        house.give_under(four_eyes, "tenant.set-terms", fee, caller=user("ann", 1))
     told = await house.looks(7)
     assert told == ["request 1 waits for a person"]
-    assert "tenant.set-terms of acme, asked for by eve, waits for a second person" in house.messages[-1].text
+    assert "tenant.set-terms of acme, asked for by ann, waits for a second person" in house.messages[-1].text
     house.give("message.silence", subject="all", for_s=3600, reason="nobody is to know")
     house.give_under(four_eyes, "tenant.set-terms", fee, glass="the buyer waits")
     told = await house.looks()

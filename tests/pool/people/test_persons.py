@@ -71,6 +71,16 @@ def test_two_users_are_two_and_so_are_a_user_and_the_host() -> None:
         assert not one_person(second, first)
 
 
+def test_where_four_eyes_are_asked_for_somebody_on_the_host_may_be_any_user() -> None:
+    persons = Persons(USERS, HOSTS, two_users=True)
+    hosts = (host("root"), host("angara"), host("other"))
+    for root, anybody in product(hosts, map(by_user, range(1, 7))):
+        assert root.name in persons.also_known_as(anybody)
+        assert anybody.name in persons.also_known_as(root)
+    for first, second in ((2, 4), (2, 5), (3, 4), (4, 3)):
+        assert by_user(first).name not in persons.also_known_as(by_user(second))
+
+
 def test_a_name_of_before_there_were_users_is_a_users_or_the_hosts() -> None:
     """Which anybody could type."""
     for name, callers in (

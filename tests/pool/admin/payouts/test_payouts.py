@@ -29,6 +29,7 @@ from pool.data_dir import admin_socket, held
 from pool.fleet.rows import RegistryError
 from pool.people.authentication import WrongToken
 from pool.people.roles import Caller, NotPermitted, host_account
+from pool.requests.policy import Approval
 from pool.treasury.reconciler import SAID
 from tests.fakes.treasuries import TreasuryWhoseNodesAgree, agreeing
 from tests.fixtures.databases import store_in
@@ -37,6 +38,7 @@ from tests.stages.people import add_user, give, user
 
 HOSTS: Final = frozenset(("root", "angara"))
 TXID: Final = "ab" * 32
+ONE_DECIDES: Final = Approval()
 ROOT, ANGARA, ALONE_AS_OTHER = (host_account(name, ALONE) for name in ("root", "angara", "other"))
 ANNETTE, ANN, PETRA, BOB = (user(name, id) for id, name in enumerate(("annette", "ann", "petra", "bob"), 1))
 ANN_BY_TOKEN = msgspec.structs.replace(ANN, token=1, source="token 1 from 10.0.0.1")
@@ -64,8 +66,15 @@ def store(tmp_path: Path, hall: bytes, monkeypatch: pytest.MonkeyPatch) -> Itera
         yield opened
 
 
-def run(store: Store, name: str, caller: Caller, paying: Any = None, **params: Any) -> Any:
-    desk = Desk(store, "regtest", None, paying or agreeing())
+def run(
+    store: Store,
+    name: str,
+    caller: Caller,
+    paying: Any = None,
+    policy: Approval = ONE_DECIDES,
+    **params: Any,
+) -> Any:
+    desk = Desk(store, "regtest", None, paying or agreeing(), policy)
     return execute(desk, name, msgspec.json.encode(params), caller)
 
 
@@ -125,6 +134,35 @@ def test_a_name_of_before_there_were_users_is_its_users_or_the_hosts(
                 approve(store, caller, batch)
         with store.write() as connection:
             cancel(connection, batch["batch"], Act("x", NOW_S))
+
+
+def test_where_four_eyes_are_asked_for_two_persons_are_two_users(store: Store) -> None:
+    """The thief is bob, and root. Gain: 0 sat, whichever of the two begins."""
+    four_eyes = partial(run, store, policy=Approval(people=2))
+    made = run(store, "reversal.propose", ROOT, transaction=1, why="counted twice")["proposal"]
+    with pytest.raises(RegistryError, match="somebody else has to"):
+        four_eyes("reversal.confirm", BOB, transaction=1, proposal=made)
+    batch = drafted(store, "root")
+    looked_at = {"batch": 1, "digest": batch["digest"], "fee_cap_sat": 1_000}
+    with store.write() as connection:
+        propose(connection, ProposalKind.NO_PAYOUT, TXID, SAID, Act("root", NOW_S))
+    for name, params in (
+        ("payout.create", {}),
+        ("payout.approve", looked_at),
+        ("payout.disown", {"batch": 1}),
+        ("payout.accept", {"txid": TXID}),
+        ("reversal.propose", {"transaction": 1, "why": "x"}),
+        ("reversal.confirm", {"transaction": 1, "proposal": made}),
+    ):
+        with pytest.raises(RegistryError, match="root is none of them"):
+            four_eyes(name, ROOT, **params)
+    with pytest.raises(RegistryError, match="somebody else has to approve it"):
+        four_eyes("payout.approve", BOB, **looked_at)
+    with pytest.raises(RegistryError, match="no second person beside that"):
+        four_eyes("payout.accept", BOB, txid=TXID)
+    four_eyes("payout.cancel", BOB, batch=1)
+    four_eyes("payout.create", BOB)
+    assert four_eyes("payout.approve", ANN, **looked_at | {"batch": 2})["state"] == "approved"
 
 
 def test_all_that_takes_two_persons_knows_them_the_same_way(store: Store) -> None:

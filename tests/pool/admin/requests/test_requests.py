@@ -102,6 +102,11 @@ class House:
         answer = execute(desk, name, msgspec.json.encode(params or {}), caller, glass)
         return as_published(name, answer) if name.startswith("request.") else answer
 
+    def token(self, who: str) -> str:
+        """Of him, made before there was a policy."""
+        desk, params = Desk(self.store, "regtest"), {"user": who, "label": "test"}
+        return str(execute(desk, "token.create", msgspec.json.encode(params), HOST)["token"])
+
     def ask(self, who: str | Caller, name: str, params: dict[str, Any]) -> int:
         """The number of the request that it became."""
         with pytest.raises(RequestMade) as made:
@@ -258,11 +263,33 @@ def test_a_payer_alone_gains_nothing(house: House) -> None:
     assert house.show(number)["state"] == "waiting"
 
 
-def test_the_accounts_that_can_open_the_database_are_one_person(house: House) -> None:
+def test_who_is_root_and_a_user_as_well_agrees_with_himself_in_neither_order(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thief is ann, and root. What he gains is told to everybody: it takes breaking the glass."""
+    with pytest.raises(RegistryError, match=r"root is none of them.*--token-file.*--break-glass"):
+        house.give(HOST, *FEE)
+    number = house.ask("ann", *FEE)
+    for account in ("root", "angara"):
+        with pytest.raises(RegistryError, match=f"{account} cannot agree to what ann asked for"):
+            house.approve(host_account(account, "socket"), number)
+    with monkeypatch.context() as before:  # as books of before have some
+        before.setattr(Approval, "check_person", lambda *_: None)
+        number = house.ask(HOST, *FEE)
+    for who in ("ann", "bob"):
+        with pytest.raises(RegistryError, match=f"{who} cannot agree to what root asked for.*ask anew"):
+            house.approve(who, number)
+    assert house.acme()["fee_bps"] == 200
+    house.give(HOST, *FEE, glass="the buyer waits")
+    assert (house.acme()["fee_bps"], house.times_made(GLASS_BROKEN)) == (50, 1)
+
+
+def test_what_one_person_decides_the_hosts_account_does_too(house: House) -> None:
+    house.policy = ALONE_AND_LATER
     number = house.ask(HOST, *FEE)
-    with pytest.raises(RegistryError, match="angara cannot agree to what root asked for"):
-        house.approve(host_account("angara", "socket"), number)
-    assert house.approve("ann", number) == "carried_out"
+    house.give("ann", "request.withdraw", {"number": number})
+    house.policy = FOUR_EYES
+    house.give(HOST, "request.withdraw", {"number": house.ask("ann", *FEE)})
 
 
 def test_an_operator_neither_asks_nor_agrees(house: House) -> None:
@@ -573,12 +600,12 @@ def test_the_latest_moment_of_the_books_is_what_counts_for_who_reads_too(house: 
 
 async def test_over_http_it_is_202_and_a_reason_breaks_the_glass(house: House, tmp_path: Path) -> None:
     desk = Desk(house.store, "regtest", policy=FOUR_EYES)
-    body = msgspec.json.encode(FEE[1])
+    body, token = msgspec.json.encode(FEE[1]), house.token("ada")
     async with trio.open_nursery() as nursery:
         await nursery.start(serve_admin, desk, admin_socket(tmp_path))
         transport = httpx.AsyncHTTPTransport(uds=str(admin_socket(tmp_path)))
         async with httpx.AsyncClient(transport=transport, base_url="http://angara") as client:
-            keyed = {"Idempotency-Key": "k1"}
+            keyed = {"Idempotency-Key": "k1", "Authorization": f"Bearer {token}"}
             for _ in range(2):
                 made = await client.post(f"/v1/{FEE[0]}", content=body, headers=keyed)
                 assert (made.status_code, made.json()["request"]["id"]) == (202, 1)
@@ -621,27 +648,31 @@ def test_the_policy_is_on_record_when_it_is_another_and_holds_without_the_settin
     body = msgspec.json.encode(FEE[1])
     url = str(house.store.engine.url)
     with pytest.raises(RequestMade):
-        execute_alone(url, None, FEE[0], body, "root")
+        execute_alone(url, None, FEE[0], body, "root", token=house.token("ann"))
     assert execute_alone(url, "regtest", FEE[0], body, "root", policy=Approval())["fee_bps"] == 50
     assert (house.changes()[-2].command, house.changes()[-2].changed_by) == (POLICY_SET, "root")
 
 
 def test_the_command_line_says_that_nothing_is_changed_yet(house: House, tmp_path: Path) -> None:
     note_policy(house.store, FOUR_EYES, by="angara", source="start")
-    fee = ("tenant", "set-terms", "acme", "--fee-bps", 50)
-    asked = angara(tmp_path, *fee)
+    shown = tmp_path / "ann.token"
+    shown.touch(0o600)
+    shown.write_text(house.token("ann"))
+    fee, ann = ("tenant", "set-terms", "acme", "--fee-bps", 50), ("--token-file", shown)
+    asked = angara(tmp_path, *fee, *ann)
     words = "nothing is changed yet: tenant.set-terms of acme is request 1, and waits for a second person"
     assert asked == (0, f"{words}: see `angara request show 1`\n")
-    assert json.loads(angara(tmp_path, *fee, "--json").output)["request"]["id"] == 1
+    assert json.loads(angara(tmp_path, *fee, *ann, "--json").output)["request"]["id"] == 1
     me = operator_of(os.geteuid())
-    refused = angara(tmp_path, "request", "approve", 1)
-    assert (refused.exit_code, f"{me} cannot agree to what {me} asked for" in refused.output) == (2, True)
+    for by, words in ((ann, "ann cannot agree to what ann"), ((), f"{me} cannot agree to what ann")):
+        refused = angara(tmp_path, "request", "approve", 1, *by)
+        assert (refused.exit_code, words in refused.output) == (2, True)
     lines = angara(tmp_path, "request", "list").output.splitlines()
-    assert lines[1].split()[:5] == ["1", "waiting", "tenant.set-terms", "acme", me]
+    assert lines[1].split()[:5] == ["1", "waiting", "tenant.set-terms", "acme", "ann"]
     assert house.approve("bob", 1) == "carried_out"
-    shown = angara(tmp_path, "request", "show", 1).output.splitlines()
-    assert shown[1].split() == ["state", "carried", "out"]
-    assert ["fee_bps", "200", "50"] in [line.split() for line in shown]
+    lines = angara(tmp_path, "request", "show", 1).output.splitlines()
+    assert lines[1].split() == ["state", "carried", "out"]
+    assert ["fee_bps", "200", "50"] in [line.split() for line in lines]
     assert angara(tmp_path, "request", "list", "--csv").output.count("\n") == 1
     assert len(json.loads(angara(tmp_path, "request", "list", "--all", "--json").output)) == 1
     glass = angara(tmp_path, *fee[:-1], 60, "--break-glass", "quick")
