@@ -283,18 +283,15 @@ class Pool:
         self._dashboard = dashboard = dashboard_of(sources, thresholds)
         nursery.start_soon(dashboard.run)
         page = page_routes(await trio.to_thread.run_sync(page_files))
-        app = web_app(
-            (
-                *health_routes(self._readiness.conditions),
-                Scrapes(sources).route(),
-                *page,
-                *login_routes(self._authentication, self._sessions),
-                *dashboard.routes(),
-                *command_routes(desk, self._authentication),
-            ),
-            self._authentication,
-            self._sessions,
+        routes = (
+            *health_routes(self._readiness.conditions),
+            Scrapes(sources).route(),
+            *page,
+            *login_routes(self._authentication, self._sessions),
+            *dashboard.routes(),
         )
+        routes = (*routes, *command_routes(desk, self._authentication, routes))
+        app = web_app(routes, self._authentication, self._sessions)
         address: tuple[str, int] = await nursery.start(door.run, app)
         return address
 

@@ -21,12 +21,12 @@ from starlette.responses import Response
 
 from pool.chain.blocks import BlockResult
 from pool.dashboard.event_stream import EventStream
-from pool.dashboard.figures import Figures, figures_of
-from pool.dashboard.history import History
-from pool.dashboard.machine import OneMachine
-from pool.dashboard.machine_list import Asked, BadCursor, MachineList
-from pool.dashboard.site_map import LOOK_S, Changes, SiteMap, changes_for
-from pool.dashboard.streams import Streams
+from pool.dashboard.figures import Figures, MomentFigures, figures_of
+from pool.dashboard.history import Hashrates, History
+from pool.dashboard.machine import MachineShown, OneMachine
+from pool.dashboard.machine_list import Asked, BadCursor, MachineList, MachinePage
+from pool.dashboard.site_map import LOOK_S, Cells, Changes, MapShown, SiteMap, changes_for
+from pool.dashboard.streams import Nothing, Streams
 from pool.dashboard.viewers import has_it, json_bytes, same, sees, tag_of, takes_packed
 from pool.fleet.registry import parse_worker_name
 from pool.http_server import failure
@@ -34,7 +34,7 @@ from pool.messages.conditions import Thresholds
 from pool.messages.message import Message
 from pool.metrics.collector import Sources
 from pool.people.roles import Role
-from pool.web.access import Access, WebRoute
+from pool.web.access import Access, Told, WebRoute
 
 log = structlog.get_logger()
 
@@ -44,6 +44,34 @@ HISTORY_PATH: Final = "/api/v1/figures/history"
 EVENTS_PATH: Final = "/api/v1/events"
 MACHINES_PATH: Final = "/api/v1/machines"
 MACHINE_PATH: Final = "/api/v1/machine/{name:path}"
+
+
+class BlockTold(msgspec.Struct, frozen=True):
+    """A block of ours that was submitted, and what became of it so far."""
+
+    height: int
+    hash: str
+    state: str
+
+
+MAP: Final = Told(words="Every machine in its place.", result=MapShown, tagged=True)
+NOW: Final = Told(
+    words="What the pool does, in figures; null to a tenant without any.", result=MomentFigures | None
+)
+DAY: Final = Told(words="Hashrates of a day.", result=Hashrates)
+PAGE: Final = Told(words="Machines: searched, filtered, sorted.", result=MachinePage, takes=Asked)
+ONE: Final = Told(words="One machine, and why it does what it does.", result=MachineShown)
+EVENTS: Final = Told(
+    words="Map and figures as they change, and what happens, until the token ends.",
+    media="text/event-stream",
+    events={
+        "figures": MomentFigures,
+        "cells": Cells,
+        "block": BlockTold,
+        "message": Message,
+        "reset": Nothing,
+    },
+)
 
 
 class Dashboard:
@@ -63,16 +91,17 @@ class Dashboard:
         site_map.on_change.append(self._tell_changes)
 
     def routes(self) -> tuple[WebRoute, ...]:
-        answers = {
-            MAP_PATH: self._map,
-            FIGURES_PATH: self._now,
-            HISTORY_PATH: self._day,
-            EVENTS_PATH: self._events,
-            MACHINES_PATH: self._page,
-            MACHINE_PATH: self._one,
-        }
+        answers = (
+            (MAP_PATH, self._map, MAP),
+            (FIGURES_PATH, self._now, NOW),
+            (HISTORY_PATH, self._day, DAY),
+            (EVENTS_PATH, self._events, EVENTS),
+            (MACHINES_PATH, self._page, PAGE),
+            (MACHINE_PATH, self._one, ONE),
+        )
         return tuple(
-            WebRoute(path, Access.BEARER, answer, least=Role.TENANT) for path, answer in answers.items()
+            WebRoute(path, Access.BEARER, answer, least=Role.TENANT, told=told)
+            for path, answer, told in answers
         )
 
     async def run(self) -> None:
@@ -98,12 +127,12 @@ class Dashboard:
 
     def tell_block(self, result: BlockResult) -> None:
         """A block of ours was submitted."""
-        told = {"height": result.height, "hash": result.hash_hex, "state": result.state.value}
+        told = BlockTold(result.height, result.hash_hex, result.state.value)
         self._streams.tell("block", _whole(told))
 
     def tell_message(self, message: Message) -> None:
         """Somebody is told this."""
-        self._streams.tell("message", _whole(msgspec.to_builtins(message)))
+        self._streams.tell("message", _whole(message))
 
     def _tell_changes(self, changes: Changes) -> None:
         self._streams.tell("cells", lambda tenant: changes_for(changes, self._site_map.boot, tenant))

@@ -10,42 +10,79 @@ from typing import Any
 
 import msgspec
 import trio
+from msgspec import UNSET, UnsetType
 
 from pool.dashboard.machine_states import WORDS
 from pool.dashboard.site_map import SiteMap, Total
 from pool.metrics.collector import Sources
 
 
+class TenantFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant's, of its machines by state and its shares by verdict since the pool began."""
+
+    name: str
+    hashrate_hps: int
+    machines: dict[str, int]
+    shares: dict[str, int]
+
+
+class UpstreamFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection to an upstream."""
+
+    name: str | None
+    order: str | None
+    serving: str | None
+    since_s: int
+    sessions: int
+    unanswered: int
+    diverted: bool
+
+
+class MomentFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pool does: all of it, or what is a tenant's, who is told no more than `shares`."""
+
+    at_s: int
+    height: int | None
+    template_age_s: float | None
+    hashrate_hps: int
+    machines: dict[str, int]
+    shares: dict[str, int]
+    tenants: list[TenantFigures] | UnsetType = UNSET
+    sessions: dict[str, int] | UnsetType = UNSET
+    upstreams: list[UpstreamFigures] | UnsetType = UNSET
+    waiting: dict[str, int] | UnsetType = UNSET
+
+
 class Figures(msgspec.Struct, frozen=True):
     """Of one moment: everybody's, and each tenant's alone."""
 
-    whole: dict[str, Any]
-    tenants: dict[str, dict[str, Any]]
+    whole: MomentFigures
+    tenants: dict[str, MomentFigures]
 
-    def of(self, tenant: str | None) -> dict[str, Any] | None:
+    def of(self, tenant: str | None) -> MomentFigures | None:
         return self.whole if tenant is None else self.tenants.get(tenant)
 
 
 def figures_of(sources: Sources, site_map: SiteMap) -> Figures:
     """As of the map's last look."""
     tip, delivered_s = sources.books.templates.tip, sources.books.templates.delivered_s
-    said = {
+    said: dict[str, Any] = {
         "at_s": site_map.at_s,
         "height": None if tip is None else tip.height,
         "template_age_s": None if delivered_s is None else round(trio.current_time() - delivered_s, 1),
     }
-    tenants = {name: _total(it) for name, it in site_map.tenants.items()}
+    tenants = site_map.tenants.items()
     sources.figures.want()
     booked = sources.figures.figures
-    whole = {
+    whole = MomentFigures(
         **said,
         **_total(site_map.total),
-        "tenants": [{"name": name, **it} for name, it in tenants.items()],
-        "sessions": {it.value: n for it, n in sources.miners.connection_limits.standing().items()},
-        "upstreams": _upstreams(sources),
-        "waiting": {} if booked is None else booked.waiting,
-    }
-    return Figures(whole, {name: {**said, **it} for name, it in tenants.items()})
+        tenants=[TenantFigures(name=name, **_total(it)) for name, it in tenants],
+        sessions={it.value: n for it, n in sources.miners.connection_limits.standing().items()},
+        upstreams=_upstreams(sources),
+        waiting={} if booked is None else booked.waiting,
+    )
+    return Figures(whole, {name: MomentFigures(**said, **_total(it)) for name, it in tenants})
 
 
 def _total(it: Total) -> dict[str, Any]:
@@ -56,20 +93,20 @@ def _total(it: Total) -> dict[str, Any]:
     }
 
 
-def _upstreams(sources: Sources) -> list[dict[str, Any]]:
+def _upstreams(sources: Sources) -> list[UpstreamFigures]:
     """Each connection that the pool has to one."""
     booked = sources.figures.figures
     names = {} if booked is None else booked.upstreams
     orders = {} if booked is None else {number: it.name for number, it in booked.orders.items()}
     return [
-        {
-            "name": names.get(it.upstream_id),
-            "order": None if it.order_id is None else orders.get(it.order_id),
-            "serving": it.serving,
-            "since_s": round(it.since_s),
-            "sessions": it.sessions,
-            "unanswered": it.unanswered,
-            "diverted": it.diverted,
-        }
+        UpstreamFigures(
+            name=names.get(it.upstream_id),
+            order=None if it.order_id is None else orders.get(it.order_id),
+            serving=it.serving,
+            since_s=round(it.since_s),
+            sessions=it.sessions,
+            unanswered=it.unanswered,
+            diverted=it.diverted,
+        )
         for it in sources.routing.proxy.status().upstreams
     ]

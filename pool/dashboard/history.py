@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import trio
+from msgspec import UNSET, UnsetType
 
 from pool.dashboard.machine_states import FIVE_MINUTES, rejected_share
 from pool.dashboard.places import rest
@@ -37,6 +38,22 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     hps: list[float | None]
     rejected: list[float | None]  # of its work, 0 to 1
     difficulty_log2: list[int | None]
+
+
+class TenantHashrates(msgspec.Struct, frozen=True):
+    """A tenant's, at the same moments."""
+
+    name: str
+    hps: list[int]
+
+
+class Hashrates(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a day, a point every `step_s` since `from_s`; `pool` for who sees everything."""
+
+    from_s: int
+    step_s: int = STEP_S
+    pool: list[int] | UnsetType = UNSET
+    tenants: list[TenantHashrates]
 
 
 class _Block:
@@ -152,13 +169,12 @@ class History:
             difficulty_log2=[None if it == NO_DIFFICULTY else it for it in log2],
         )
 
-    def totals(self, tenant: str | None) -> dict[str, Any]:
+    def totals(self, tenant: str | None) -> Hashrates:
         """Of all, and of each tenant; or of this one."""
-        told: dict[str, Any] = {"from_s": self._from_s, "step_s": STEP_S}
         tenants = [
-            {"name": name, "hps": [round(it) for it in points]}
+            TenantHashrates(name, [round(it) for it in points])
             for name, points in sorted(self._tenants.items())
             if tenant in (None, name)
         ]
-        whole = {"pool": [round(it) for it in self._whole]} if tenant is None else {}
-        return told | whole | {"tenants": tenants}
+        whole = [round(it) for it in self._whole] if tenant is None else UNSET
+        return Hashrates(from_s=self._from_s, pool=whole, tenants=tenants)

@@ -40,6 +40,32 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)] = 100
 
 
+class MachineRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One machine. Hashrates are of five minutes and of an hour; `rejected` of its work, 0 to 1."""
+
+    name: str
+    tenant: str
+    container: str
+    site: str | None
+    state: str
+    hashrate_hps: int
+    hashrate_1h_hps: int
+    nameplate_ths: float | None
+    rejected: float
+    accepted: int
+    share_age_s: float | None
+    agent: str | None
+    difficulty_log2: int | None
+
+
+class MachinePage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of them: `found` in all, and where those behind these begin."""
+
+    machines: list[MachineRow]
+    found: int
+    cursor: str | None
+
+
 class BadCursor(ValueError):
     """In words."""
 
@@ -51,12 +77,12 @@ class MachineList:
         self._map, self._registry, self._hashrates = site_map, registry, hashrates
         self._one_at_a_time = trio.Lock()  # whoever asks for many waits for himself, and no miner for him
 
-    async def page(self, asked: Asked) -> dict[str, Any]:
+    async def page(self, asked: Asked) -> MachinePage:
         """Rows, how many there are of this kind, and where the next ones begin. Raises BadCursor."""
         async with self._one_at_a_time:
             return await self._page(asked)
 
-    async def _page(self, asked: Asked) -> dict[str, Any]:
+    async def _page(self, asked: Asked) -> MachinePage:
         await self._map.look()
         places, now_s = self._map.places, trio.current_time()
         wanted = await self._wanted(asked)
@@ -73,11 +99,11 @@ class MachineList:
         shown = order[: asked.limit]
         more = len(order) > len(shown)
         last = shown[-1] if len(shown) else 0
-        return {
-            "machines": self.rows(wanted[shown], now_s),
-            "found": len(wanted),
-            "cursor": _cursor(float(values[last]), int(wanted[last])) if more else None,
-        }
+        return MachinePage(
+            machines=self.rows(wanted[shown], now_s),
+            found=len(wanted),
+            cursor=_cursor(float(values[last]), int(wanted[last])) if more else None,
+        )
 
     async def _wanted(self, asked: Asked) -> Ints:
         places = self._map.places
@@ -111,7 +137,7 @@ class MachineList:
         values = by[sort.removeprefix("-")]
         return -values if sort.startswith("-") else values
 
-    def rows(self, indexes: Ints, now_s: float) -> list[dict[str, Any]]:
+    def rows(self, indexes: Ints, now_s: float) -> list[MachineRow]:
         """Of these machines, by their places on the map."""
         places = self._map.places
         looks = self._hashrates.look(places.numbers[indexes], now_s)
@@ -123,21 +149,21 @@ class MachineList:
             worker = self._registry.workers.get(int(places.numbers[index]))
             age_s = float(looks.ages_s[at])
             told.append(
-                {
-                    "name": places.name_of(index),
-                    "tenant": place.tenant,
-                    "container": place.container.name,
-                    "site": place.container.site,
-                    "state": WORDS[states[at]],
-                    "hashrate_hps": round(float(looks.rates_hps[at, FIVE_MINUTES])),
-                    "hashrate_1h_hps": round(float(looks.rates_hps[at, HOUR])),
-                    "nameplate_ths": place.machine_ths,
-                    "rejected": round(float(rejected[at]), 4),
-                    "accepted": int(looks.counts[at, 0]),
-                    "share_age_s": round(age_s, 1) if np.isfinite(age_s) else None,
-                    "agent": None if worker is None else worker.agent,
-                    "difficulty_log2": None if worker is None else worker.difficulty_log2,
-                }
+                MachineRow(
+                    name=places.name_of(index),
+                    tenant=place.tenant,
+                    container=place.container.name,
+                    site=place.container.site,
+                    state=WORDS[states[at]],
+                    hashrate_hps=round(float(looks.rates_hps[at, FIVE_MINUTES])),
+                    hashrate_1h_hps=round(float(looks.rates_hps[at, HOUR])),
+                    nameplate_ths=place.machine_ths,
+                    rejected=round(float(rejected[at]), 4),
+                    accepted=int(looks.counts[at, 0]),
+                    share_age_s=round(age_s, 1) if np.isfinite(age_s) else None,
+                    agent=None if worker is None else worker.agent,
+                    difficulty_log2=None if worker is None else worker.difficulty_log2,
+                )
             )
         return told
 

@@ -34,7 +34,7 @@ BODIES_MAX: Final = 32  # narrowed and packed maps that are kept, 200 KB each
 PACKED_LEVEL: Final = 5  # a fifth of the size in 10 ms; what a thread does there needs no interpreter
 THS: Final = 1e12
 
-Cells = np.ndarray[Any, np.dtype[np.int64]]
+Rounded = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class Total(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +43,36 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
     hashrate_hps: float
     machines: dict[str, int]  # by letter
     shares: dict[str, int]  # since the pool began
+
+
+class MapContainer(msgspec.Struct, frozen=True, kw_only=True):
+    """A container, and its machines by columns: in `states` a letter each."""
+
+    name: str
+    tenant: str
+    site: str | None
+    nameplate_ths: float | None
+    machine_ths: float | None
+    units: tuple[str, ...]
+    states: str
+    ths: list[int]
+    unseen: int  # that its nameplate counts and that have never come
+
+
+class MapShown(msgspec.Struct, frozen=True, kw_only=True):
+    """The map as it is sent."""
+
+    at_s: int
+    version: str
+    containers: list[MapContainer]
+
+
+class Cells(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed since the version `base`: container, machine, state, TH/s. Without one: get it anew."""
+
+    version: str
+    base: str | None
+    changes: list[tuple[int, int, str, int]]
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +103,7 @@ class SiteMap:
         self.at_s = 0
         self.looked_s = -np.inf
         self.letters: Letters = np.zeros(0, dtype=np.uint8)
-        self.ths: Cells = np.zeros(0, dtype=np.int64)
+        self.ths: Rounded = np.zeros(0, dtype=np.int64)
         self.total = Total(hashrate_hps=0.0, machines={}, shares={})
         self.tenants: dict[str, Total] = {}
         self.on_change: list[Callable[[Changes], None]] = []  # whoever looked
@@ -110,7 +140,7 @@ class SiteMap:
                     told(changes)
             return changes
 
-    async def _looked(self, now_s: float) -> tuple[Letters, Cells]:
+    async def _looked(self, now_s: float) -> tuple[Letters, Rounded]:
         places, tenants = self.places, len(self.places.tenants)
         found, rates = np.zeros(len(places), dtype=np.uint8), np.zeros(len(places))
         sums = _Sums(tenants)
@@ -131,7 +161,7 @@ class SiteMap:
         rates[found == OFFLINE] = 0.0
         return found, np.rint(rates / THS).astype(np.int64)
 
-    def _begin_anew(self, found: Letters, ths: Cells) -> Changes:
+    def _begin_anew(self, found: Letters, ths: Rounded) -> Changes:
         self.version += 1
         self.letters, self.ths = found, ths
         self._fragments = [b""] * len(self.places.all)
@@ -142,7 +172,7 @@ class SiteMap:
             version=self.version, base=None, places=self.places, cells=nothing, letters=b"", ths=()
         )
 
-    def _changed(self, found: Letters, ths: Cells) -> Changes | None:
+    def _changed(self, found: Letters, ths: Rounded) -> Changes | None:
         other = found != self.letters
         moved = ~other & (np.abs(ths - self.ths) > np.maximum(1, self.ths * MOVED_SHARE))
         cells = np.concatenate((np.flatnonzero(other), np.flatnonzero(moved)))[:CHANGES_MAX]
@@ -190,17 +220,17 @@ class SiteMap:
     def _fragment(self, at: int) -> bytes:
         place, cells = self.places.all[at], slice(self.places.starts[at], self.places.starts[at + 1])
         return msgspec.json.encode(
-            {
-                "name": place.container.name,
-                "tenant": place.tenant,
-                "site": place.container.site,
-                "nameplate_ths": place.container.ths,
-                "machine_ths": place.machine_ths,
-                "units": place.units,
-                "states": self.letters[cells].tobytes().decode(),
-                "ths": self.ths[cells].tolist(),
-                "unseen": place.unseen,
-            }
+            MapContainer(
+                name=place.container.name,
+                tenant=place.tenant,
+                site=place.container.site,
+                nameplate_ths=place.container.ths,
+                machine_ths=place.machine_ths,
+                units=place.units,
+                states=self.letters[cells].tobytes().decode(),
+                ths=self.ths[cells].tolist(),
+                unseen=place.unseen,
+            )
         )
 
 
@@ -209,18 +239,18 @@ def indexes_of(places: tuple[Place, ...], tenant: str | None) -> list[int]:
     return [at for at, it in enumerate(places) if tenant in (None, it.tenant)]
 
 
-def changes_for(changes: Changes, boot: str, tenant: str | None) -> dict[str, Any]:
+def changes_for(changes: Changes, boot: str, tenant: str | None) -> Cells:
     """As whoever sees a tenant's map alone, or the whole, is told them."""
     places = changes.places
     seen = {at: here for here, at in enumerate(indexes_of(places.all, tenant))}
     containers = places.container_of[changes.cells].tolist()
     machines = (changes.cells - places.starts[places.container_of[changes.cells]]).tolist()
     told = zip(containers, machines, changes.letters.decode(), changes.ths, strict=True)
-    return {
-        "version": f"{boot}-{changes.version}",
-        "base": None if changes.base is None else f"{boot}-{changes.base}",
-        "changes": [(seen[at], machine, letter, ths) for at, machine, letter, ths in told if at in seen],
-    }
+    return Cells(
+        version=f"{boot}-{changes.version}",
+        base=None if changes.base is None else f"{boot}-{changes.base}",
+        changes=[(seen[at], machine, letter, ths) for at, machine, letter, ths in told if at in seen],
+    )
 
 
 def _packed(body: bytes) -> bytes:

@@ -29,6 +29,10 @@ ANEW: Final = "anew"  # the id of no event
 Narrow = Callable[[str | None], Any]
 
 
+class Nothing(msgspec.Struct, frozen=True):
+    """No more than that it happened."""
+
+
 class Event:
     """`narrow` says what whoever sees a tenant's alone is told, or everything; None: nothing."""
 
@@ -121,7 +125,7 @@ class Streams:
         last = self._known(last_id)
         if last is None:
             if last_id:
-                yield event_lines("reset", {}, f"{self.boot}-{self._number}")
+                yield event_lines("reset", Nothing(), f"{self.boot}-{self._number}")
             newest = next((it for it in reversed(self._kept) if it.kind == "figures"), None)
             missed = [] if newest is None else [newest]
         else:

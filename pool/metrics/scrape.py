@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from pool.metrics.collector import Sources, collect
 from pool.metrics.contract import Page
-from pool.web.access import Access, WebRoute
+from pool.web.access import Access, Told, WebRoute
 
+SCRAPED: Final = Told(words="Metrics, as docs/metrics.md has them.", media="text/plain")
 SAME_S: Final = 1.0  # a scrape costs tens of milliseconds
 
 
@@ -31,7 +32,7 @@ class Scrapes:
         self._text = b""
 
     def route(self) -> WebRoute:
-        return WebRoute("/metrics", Access.SCRAPER, self._answer)
+        return WebRoute("/metrics", Access.SCRAPER, self._answer, told=SCRAPED)
 
     async def _answer(self, _: Request) -> Response:
         async with self._one_at_a_time:

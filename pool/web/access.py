@@ -12,10 +12,10 @@ Must not know: what is asked.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import trio
@@ -55,6 +55,20 @@ class Access(Enum):
     BEARER = "who shows a token"  # what its user may, the route itself asks
 
 
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What is answered, for the document of the API. `result`: the type of an answer in JSON, also with the
+    status `not_so`; of a stream `events` has that of each event. `takes`: the type of what is asked for, in
+    the URL or in the body. `tagged`: who has the answer by its ETag is told so."""
+
+    words: str
+    result: Any = None
+    events: Mapping[str, Any] = {}
+    media: str = "application/json"
+    takes: type[msgspec.Struct] | None = None
+    not_so: int | None = None
+    tagged: bool = False
+
+
 class WebRoute(msgspec.Struct, frozen=True):
     """A path that is answered. `least`: the role that it takes, of who shows a token; None: that is asked for
     behind it. Where there is one, a request has its pool.people.roles.Caller in `who`, and in `again` a
@@ -65,6 +79,7 @@ class WebRoute(msgspec.Struct, frozen=True):
     answer: Answer
     method: str = "GET"
     least: Role | None = None
+    told: Told | None = None  # None: commands, which the document has one by one
 
 
 def web_app(

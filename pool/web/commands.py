@@ -5,11 +5,13 @@
 What changes nothing is answered to `GET /api/v1/NAME?PARAMETERS` too, with a tag, and who has that of what he
 would be answered is told that nothing changed.
 
-What they are is told to anybody, in the words of the table of commands itself: `GET /api/v1/openapi.json`.
+What they are, and all other paths, is told to anybody, in the words of the table of commands and of the
+routes themselves: `GET /api/v1/openapi.json`.
 
 Must not know: what a command does, and what a role may do.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Final
@@ -22,7 +24,7 @@ from pool.admin.desk import Desk
 from pool.admin.handler import CommandHandler
 from pool.people.authentication import Authentication
 from pool.people.roles import Caller
-from pool.web.access import Access, WebRoute
+from pool.web.access import Access, Told, WebRoute
 from pool.web.files import packed_file, sent_anew
 from pool.web.openapi import openapi
 
@@ -30,12 +32,14 @@ PREFIX: Final = "/api/v1/"
 PATH: Final = f"{PREFIX}{{name}}"
 QUESTION_PATH: Final = f"{PREFIX}{{noun}}.{{verb}}"
 DOCUMENT_PATH: Final = "/api/v1/openapi.json"
+DOCUMENT: Final = Told(words="This document.", result=dict)
 
 
-def command_routes(desk: Desk, authentication: Authentication) -> tuple[WebRoute, ...]:
+def command_routes(
+    desk: Desk, authentication: Authentication, others: Sequence[WebRoute] = ()
+) -> tuple[WebRoute, ...]:
+    """`others`: all other paths, which the document has as well."""
     handler = CommandHandler(desk)
-    described = msgspec.json.encode(openapi())
-    file, digest = packed_file("application/json", described), sha256(described).hexdigest()[:16]
 
     async def command(request: Request) -> Response:
         known = partial(_caller, authentication, request.state.token, request.state.caller.address)
@@ -44,8 +48,11 @@ def command_routes(desk: Desk, authentication: Authentication) -> tuple[WebRoute
     async def document(request: Request) -> Response:
         return sent_anew(request, file, digest)
 
+    told = WebRoute(DOCUMENT_PATH, Access.ANYBODY, document, told=DOCUMENT)
+    described = msgspec.json.encode(openapi((*others, told)))
+    file, digest = packed_file("application/json", described), sha256(described).hexdigest()[:16]
     return (
-        WebRoute(DOCUMENT_PATH, Access.ANYBODY, document),
+        told,
         WebRoute(PATH, Access.BEARER, command, method="POST"),
         WebRoute(QUESTION_PATH, Access.BEARER, command),
     )

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pool.http_server import json_response
-from pool.web.access import Access, WebRoute
+from pool.web.access import Access, Told, WebRoute
 
 INDEX: Final = "index.html"
 FOLDERS: Final = ("page", "libraries")  # ours, and what others wrote, which is fetched when a wheel is built
@@ -28,6 +28,8 @@ KINDS: Final = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+PAGE: Final = Told(words="The page, for a browser.", media="text/html")
+FILE: Final = Told(words="A file of the page, of whatever kind; kept for ever.", media="*/*")
 FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 
@@ -67,8 +69,8 @@ def page_routes(found: Mapping[str, bytes]) -> tuple[WebRoute, ...]:
         return _sent(request, asked, {"Cache-Control": FOR_EVER})
 
     return (
-        WebRoute("/", Access.ANYBODY, page),
-        WebRoute("/page/{digest}/{name}", Access.ANYBODY, file),
+        WebRoute("/", Access.ANYBODY, page, told=PAGE),
+        WebRoute("/page/{digest}/{name}", Access.ANYBODY, file, told=FILE),
     )
 
 

@@ -5,24 +5,48 @@ Must not know: how a condition is found out.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from pool.http_server import json_response
 from pool.readiness import Condition
-from pool.web.access import Access, WebRoute
+from pool.web.access import Access, Told, WebRoute
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """The process lives."""
+
+    alive: bool = True
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Whether miners are served and credited here, and by what."""
+
+    ready: bool
+    conditions: Sequence[Condition]
+
+
+ALIVE: Final = Told(words="Whether the process lives.", result=Alive)
+READY: Final = Told(
+    words="Whether miners are served and credited here: 503 if not.", result=Ready, not_so=503
+)
 
 
 def health_routes(conditions: Callable[[], Sequence[Condition]]) -> tuple[WebRoute, ...]:
     """`conditions` as of now: they are asked on the pool's own loop, and must not wait."""
 
     async def alive(_: Request) -> Response:
-        return json_response({"alive": True})
+        return json_response(Alive())
 
     async def ready(_: Request) -> Response:
         found = conditions()
         good = all(it.good for it in found)
-        return json_response({"ready": good, "conditions": found}, 200 if good else 503)
+        return json_response(Ready(good, found), 200 if good else 503)
 
-    return WebRoute("/healthz", Access.ANYBODY, alive), WebRoute("/readyz", Access.ANYBODY, ready)
+    return (
+        WebRoute("/healthz", Access.ANYBODY, alive, told=ALIVE),
+        WebRoute("/readyz", Access.ANYBODY, ready, told=READY),
+    )

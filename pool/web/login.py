@@ -28,20 +28,36 @@ from pool.http_server import body_of, failure, json_response
 from pool.people.authentication import Authentication, WrongToken
 from pool.people.roles import Caller, NotPermitted, Role
 from pool.people.sessions import LIFE_S, Sessions
-from pool.web.access import COOKIE, Access, WebRoute, asked_by_our_page, recognised, session_shown
+from pool.web.access import COOKIE, Access, Told, WebRoute, asked_by_our_page, recognised, session_shown
 
 log = structlog.get_logger()
 
 LOGIN_PATH: Final = "/api/v1/login"
 LOGOUT_PATH: Final = "/api/v1/logout"
 SESSION_PATH: Final = "/api/v1/session"
-NOBODY: Final = {"name": None, "role": None, "tenant": None, "expires_at_s": None}
 
 
 class Shown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What logging in takes."""
 
     token: str
+
+
+class Session(msgspec.Struct, frozen=True):
+    """Who that is; nobody where nothing was shown. It ends with the token, or with the session."""
+
+    name: str | None = None
+    role: Role | None = None
+    tenant: str | None = None
+    expires_at_s: int | None = None
+
+
+NOBODY: Final = Session()
+LOGIN: Final = Told(
+    words="Show a token once; a cookie stands for it from now on.", result=Session, takes=Shown
+)
+LOGOUT: Final = Told(words="End the session.", result=Session)
+SESSION: Final = Told(words="Who asks.", result=Session)
 
 
 def login_routes(
@@ -102,21 +118,16 @@ def login_routes(
         return response
 
     return (
-        WebRoute(LOGIN_PATH, Access.ANYBODY, partial(in_words, login), method="POST"),
-        WebRoute(LOGOUT_PATH, Access.ANYBODY, partial(in_words, logout), method="POST"),
-        WebRoute(SESSION_PATH, Access.ANYBODY, partial(in_words, session)),
+        WebRoute(LOGIN_PATH, Access.ANYBODY, partial(in_words, login), method="POST", told=LOGIN),
+        WebRoute(LOGOUT_PATH, Access.ANYBODY, partial(in_words, logout), method="POST", told=LOGOUT),
+        WebRoute(SESSION_PATH, Access.ANYBODY, partial(in_words, session), told=SESSION),
     )
 
 
-def _told(caller: Caller, session_ends_at_s: int | None) -> dict[str, Any]:
+def _told(caller: Caller, session_ends_at_s: int | None) -> Session:
     """Who that is. It ends with the token, or with the session, whichever is first."""
     ends = [it for it in (caller.expires_at_s, session_ends_at_s) if it is not None]
-    return {
-        "name": caller.name,
-        "role": caller.role,
-        "tenant": caller.tenant,
-        "expires_at_s": min(ends, default=None),
-    }
+    return Session(caller.name, caller.role, caller.tenant, min(ends, default=None))
 
 
 def _set_cookie(request: Request, response: Response, secret: str, life_s: int) -> None:

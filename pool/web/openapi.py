@@ -1,9 +1,14 @@
-"""What the commands over HTTP are, for programs: an OpenAPI document of the table of commands itself.
+"""What is answered over HTTP, for programs: an OpenAPI document of the table of commands and of the routes
+themselves.
+
+Of a stream of events, which OpenAPI 3.1 has no words for, `x-events` says what the data of each are.
 
 Must not know: what a command does.
 """
 
 import inspect
+import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -14,10 +19,13 @@ from pool.admin.handler import KEY, KEY_HEADER, NEXT_CURSOR
 from pool.admin.requests.views import MadeRequest
 from pool.http_server import FAILURES, Code
 from pool.requests.made import GLASS, REQUEST_MADE
+from pool.web.access import COOKIE, Access, Told, WebRoute
 
 VERSION: Final = "3.1.0"
 REF: Final = "#/components/schemas/{name}"
 TEXT_HEADER: Final = {"schema": {"type": "string"}}
+IF_NONE_MATCH: Final = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
+NOT_CHANGED: Final = {"description": "It is what If-None-Match says."}
 BREAK_GLASS: Final = {
     "name": GLASS,
     "in": "query",
@@ -33,12 +41,13 @@ IDEMPOTENCY_KEY: Final = {
 }
 
 
-def openapi() -> dict[str, Any]:
-    """The document; the same for the same code."""
+def openapi(routes: Sequence[WebRoute] = ()) -> dict[str, Any]:
+    """The document; the same for the same code. `routes`: besides the commands."""
     commands = COMMANDS.values()
     types = [*(it.params for it in commands), *(it.result for it in commands), MadeRequest]
-    described, schemas = msgspec.json.schema_components(types, ref_template=REF)
-    params, results = described[: len(commands)], described[len(commands) : -1]
+    of_routes = [kind for it in routes if it.told is not None for kind in _types(it.told)]
+    described, schemas = msgspec.json.schema_components([*types, *of_routes], ref_template=REF)
+    params, results = described[: len(commands)], described[len(commands) : len(types) - 1]
     failure = {
         "type": "object",
         "required": ["error", "code"],
@@ -47,20 +56,99 @@ def openapi() -> dict[str, Any]:
     return {
         "openapi": VERSION,
         "info": {"title": "Angara", "version": "1"},
-        "security": [{"token": []}],
+        "security": [{"token": []}, {"session": []}],
         "components": {
             "schemas": {**schemas, "Failure": failure},
             "responses": {
                 str(status): _content({"$ref": REF.format(name="Failure")}, ", ".join(codes))
                 for status, codes in FAILURES.items()
             },
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+            },
         },
         "paths": {
             f"/api/v1/{name}": _path(name, it, taken, schemas, result)
             for (name, it), taken, result in zip(COMMANDS.items(), params, results, strict=True)
+        }
+        | {
+            re.sub(":path}", "}", it.path): {it.method.lower(): _route(it, it.told, list(its), schemas)}
+            for it, its in _with_schemas(routes, described[len(types) :])
+            if it.told is not None
         },
     }
+
+
+def _types(told: Told) -> list[Any]:
+    """Those of one route, in their order."""
+    taken = [] if told.takes is None else [told.takes]
+    return [*taken, *([] if told.result is None else [told.result]), *told.events.values()]
+
+
+def _with_schemas(
+    routes: Sequence[WebRoute], described: Sequence[dict[str, Any]]
+) -> list[tuple[WebRoute, Sequence[dict[str, Any]]]]:
+    found, at = [], 0
+    for it in routes:
+        count = 0 if it.told is None else len(_types(it.told))
+        found.append((it, described[at : at + count]))
+        at += count
+    return found
+
+
+def _route(
+    it: WebRoute, told: Told, described: list[dict[str, Any]], schemas: dict[str, Any]
+) -> dict[str, Any]:
+    """A path that is no command."""
+    taken = described.pop(0) if told.takes is not None else None
+    result = described.pop(0) if told.result is not None else {"type": "string"}
+    answered = {"description": told.words, "content": {told.media: {"schema": result}}}
+    if told.events:
+        answered["x-events"] = dict(zip(told.events, described, strict=True))
+    responses = {str(status): {"$ref": f"#/components/responses/{status}"} for status in FAILURES}
+    if told.not_so is not None:
+        failed = {"$ref": REF.format(name="Failure")}
+        responses[str(told.not_so)] = _content({"anyOf": [result, failed]}, "It is not so, or not known.")
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)", it.path)
+    ]
+    if told.tagged:
+        parameters.append(IF_NONE_MATCH)
+        responses["304"] = NOT_CHANGED
+        answered["headers"] = {"ETag": TEXT_HEADER}
+    asked: dict[str, Any] = {}
+    if taken is not None and it.method == "GET":
+        parameters += _in_url(taken, schemas)
+    elif taken is not None:
+        asked = {"requestBody": {"required": True, "content": {"application/json": {"schema": taken}}}}
+    security: dict[Access, dict[str, Any]] = {
+        Access.ANYBODY: {"security": []},
+        Access.SCRAPER: {"security": [{}, {"token": []}]},
+    }
+    who = it.access.value if it.least is None else f"{it.least} and above"
+    return {
+        "operationId": f"{it.method.lower()} {it.path}",
+        "tags": ["paths"],
+        "summary": f"For {who}.",
+        "description": told.words,
+        **({} if it.least is None else {"x-least-role": it.least}),
+        **security.get(it.access, {}),
+        "parameters": parameters,
+        **asked,
+        "responses": {"200": answered, **responses},
+    }
+
+
+def _in_url(taken: dict[str, Any], schemas: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is asked for there."""
+    schema = schemas[taken["$ref"].rpartition("/")[2]]
+    required = schema.get("required", ())
+    return [
+        {"name": field, "in": "query", "required": field in required, "schema": it}
+        for field, it in schema["properties"].items()
+    ]
 
 
 def _path(
@@ -73,17 +161,12 @@ def _path(
     post = _operation(name, command, params, result)
     if isinstance(command, Change) or command.tells:
         return {"post": post}
-    taken = schemas[params["$ref"].rpartition("/")[2]]
     get = {it: value for it, value in post.items() if it != "requestBody"}
     get["operationId"] = f"{name}.get"
-    get["parameters"] = [
-        {"name": field, "in": "query", "required": field in taken.get("required", ()), "schema": schema}
-        for field, schema in taken["properties"].items()
-    ]
-    get["parameters"].append({"name": "If-None-Match", "in": "header", "schema": {"type": "string"}})
+    get["parameters"] = [*_in_url(params, schemas), IF_NONE_MATCH]
     answered = post["responses"]["200"]
     headers = answered.get("headers", {}) | dict.fromkeys(("ETag", "Link"), TEXT_HEADER)
-    told = {"200": answered | {"headers": headers}, "304": {"description": "It is what If-None-Match says."}}
+    told = {"200": answered | {"headers": headers}, "304": NOT_CHANGED}
     return {"get": get | {"responses": told | post["responses"] | told}, "post": post}
 
 

@@ -16,6 +16,7 @@ from pool.admin.operators import ALONE
 from pool.dashboard import dashboard, site_map
 from pool.people.roles import host_account
 from stratum.miners.session import ANEW
+from tests.judges.answers import Published
 from tests.stages.plant import Plant, plant
 from tests.stages.waiting import PATIENCE_S
 
@@ -29,6 +30,18 @@ class Looked:
 
     def __init__(self, site: Plant) -> None:
         self.site = site
+        self.published: Published
+
+    async def read_document(self) -> None:
+        """What is said of every answer; those to browsers are held against it."""
+        assert self.site.running.web is not None
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.site.running.web[1]}") as anybody:
+            self.published = Published((await anybody.get("/api/v1/openapi.json")).json())
+
+    async def _judge(self, it: httpx.Response) -> None:
+        body = await it.aread()
+        media = it.headers.get("content-type", "")
+        self.published.judge(it.request.method, it.request.url.path, it.status_code, media, body)
 
     async def give(self, command: str, /, **params: Any) -> Any:
         desk = Desk(self.site.store, "regtest", self.site.running.live)
@@ -42,13 +55,16 @@ class Looked:
         return httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self.site.running.web[1]}",
             headers={"Authorization": f"Bearer {token}"},
+            event_hooks={"response": [self._judge]},
         )
 
 
 @asynccontextmanager
 async def looked_at(directory: Path, *, blocks: bool = False) -> AsyncIterator[Looked]:
     async with plant(directory, blocks=blocks) as site:
-        yield Looked(site)
+        looked = Looked(site)
+        await looked.read_document()
+        yield looked
 
 
 async def test_the_map_is_sent_once_packed_and_to_each_what_he_may_see(tmp_path: Path) -> None:
@@ -85,8 +101,8 @@ async def test_the_map_is_sent_once_packed_and_to_each_what_he_may_see(tmp_path:
 class LookingOn:
     """A page's stream, over a socket of its own."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream, self._heard = stream, b""
+    def __init__(self, stream: trio.SocketStream, published: Published) -> None:
+        self._stream, self._heard, self._published = stream, b"", published
 
     async def next(self) -> tuple[str, Any]:
         """Kind, and what is told."""
@@ -96,7 +112,10 @@ class LookingOn:
             self._heard += heard
         event, _, self._heard = self._heard.partition(b"\n\n")
         said = dict(line.split(b": ", 1) for line in event.splitlines() if b": " in line)
-        return said.get(b"event", b"").decode(), msgspec.json.decode(said.get(b"data", b"null"))
+        kind, told = said.get(b"event", b"").decode(), msgspec.json.decode(said.get(b"data", b"null"))
+        if kind:
+            self._published.judge_event(EVENTS, kind, told)
+        return kind, told
 
     async def until(self, *kinds: str) -> dict[str, Any]:
         """The newest of each."""
@@ -108,14 +127,14 @@ class LookingOn:
 
 
 @asynccontextmanager
-async def looking_on(browser: httpx.AsyncClient) -> AsyncIterator[LookingOn]:
+async def looking_on(browser: httpx.AsyncClient, published: Published) -> AsyncIterator[LookingOn]:
     assert browser.base_url.port is not None
     async with await trio.open_tcp_stream("127.0.0.1", browser.base_url.port) as stream:
         authorization = browser.headers["Authorization"]
         await stream.send_all(
             f"GET {EVENTS} HTTP/1.1\r\nHost: pool\r\nAuthorization: {authorization}\r\n\r\n".encode()
         )
-        yield LookingOn(stream)
+        yield LookingOn(stream, published)
 
 
 async def test_who_looks_on_is_told_what_happens_and_a_tenant_nothing_of_others(
@@ -130,8 +149,8 @@ async def test_who_looks_on_is_told_what_happens_and_a_tenant_nothing_of_others(
         async with (
             await it.browser("vera", role="viewer") as vera,
             await it.browser("zoe", role="tenant", tenant="zeta") as zoe,
-            looking_on(vera) as whole,
-            looking_on(zoe) as own,
+            looking_on(vera, it.published) as whole,
+            looking_on(zoe, it.published) as own,
         ):
             with trio.fail_after(PATIENCE_S):
                 await own.until("figures")

@@ -18,7 +18,7 @@ def of(hall: MachineHall) -> MachineList:
 async def all_pages(machines: MachineList, **asked: Any) -> list[dict[str, Any]]:
     rows, cursor = [], ""
     while True:
-        page = await machines.page(Asked(cursor=cursor, **asked))
+        page = msgspec.to_builtins(await machines.page(Asked(cursor=cursor, **asked)))
         rows += page["machines"]
         assert page["found"] >= len(rows)
         if page["cursor"] is None:

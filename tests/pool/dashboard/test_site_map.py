@@ -67,7 +67,9 @@ async def test_other_thresholds_are_in_force_from_the_next_look_on(autojump_cloc
     hall.map.thresholds = Thresholds(nameplate_percent=70.0)
     changes = await later(hall, LOOK_S)
     assert changes is not None
-    assert changes_for(changes, "boot", None)["changes"] == [(0, 1, "m", pytest.approx(75, abs=2))]
+    [(container, machine, state, ths)] = changes_for(changes, "boot", None).changes
+    assert (container, machine, state) == (0, 1, "m")
+    assert ths == pytest.approx(75, abs=2)
     assert states(await shown(hall)) == {"acme.c1.u0": "m", "acme.c1.u1": "m"}
 
 
@@ -130,9 +132,9 @@ async def test_a_map_and_its_changes_are_the_next_map_for_everybody(autojump_clo
             known = maps[view]
             if changes is not None:
                 told = changes_for(changes, hall.map.boot, view)
-                assert told["base"] == known["version"]
-                known["version"] = told["version"]
-                for at, machine, state, ths in told["changes"]:
+                assert told.base == known["version"]
+                known["version"] = told.version
+                for at, machine, state, ths in told.changes:
                     it = known["containers"][at]
                     it["states"] = it["states"][:machine] + state + it["states"][machine + 1 :]
                     it["ths"][machine] = ths

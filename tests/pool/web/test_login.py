@@ -24,13 +24,15 @@ from pool.web.access import COOKIE, web_app
 from pool.web.commands import command_routes
 from pool.web.door import Door
 from pool.web.headers import HEADERS
-from pool.web.login import NOBODY, login_routes
+from pool.web.login import login_routes
 from stratum.miners.listening.listeners import Endpoint
 from tests.fixtures.databases import store_in
 from tests.stages.waiting import PATIENCE_S
 
 HERE: Final = Endpoint(host="127.0.0.1", port=0)
 NOW_S: Final = 1_790_000_000
+
+NOBODY = dict.fromkeys(("name", "role", "tenant", "expires_at_s"))
 
 
 class Clock:
