@@ -11,6 +11,7 @@ there which of them start processes.
 """
 
 import shutil
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from functools import wraps
 from math import inf
@@ -18,13 +19,16 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import certifi
 import pytest
 import structlog
 import trio
 import trio.testing
 
+from pool.books import store as books_of_the_pool
 from pool.books.store import Store
 from tests.fixtures.databases import Databases, PostgresDatabases, SqliteDatabases, fresh_store
+from tests.fixtures.engines import compiling_once
 from tests.fixtures.in_memory import move_there
 
 Working = WeakKeyDictionary[trio.testing.MockClock, tuple[int, float]]
@@ -67,6 +71,31 @@ def standing_still(run_sync: Callable[..., Awaitable[Any]]) -> Callable[..., Awa
 def _clocks_wait_for_threads() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trio.to_thread, "run_sync", standing_still(trio.to_thread.run_sync))
+        yield
+
+
+def authorities_read_once(create: Callable[..., ssl.SSLContext]) -> Callable[..., ssl.SSLContext]:
+    """`ssl.create_default_context`, where all clients of HTTP have one: each would read 140 certificates,
+    even to speak without TLS."""
+    kept: list[ssl.SSLContext] = []
+
+    @wraps(create)
+    def of_httpx_or_created(*args: Any, **options: Any) -> ssl.SSLContext:
+        if args or options != {"cafile": certifi.where()}:
+            return create(*args, **options)
+        if not kept:
+            kept.append(create(**options))
+        return kept[0]
+
+    return of_httpx_or_created
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _done_once_in_a_process() -> Iterator[None]:
+    """What takes longer than most tests, and comes out the same for each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", authorities_read_once(ssl.create_default_context))
+        patch.setattr(books_of_the_pool, "create_engine", compiling_once(books_of_the_pool.create_engine))
         yield
 
 

@@ -1,10 +1,16 @@
-"""That no virtual clock runs on while a thread works."""
+"""That no virtual clock runs on while a thread works, and that what tests share is nobody's state."""
 
+import ssl
 import threading
 from math import inf
 
+import certifi
 import trio
 import trio.testing
+from sqlalchemy import func, select
+
+from payouts.schemas.money import tenants
+from tests.fixtures.databases import SqliteDatabases, add_tenant, fresh_store
 
 Clock = trio.testing.MockClock
 A_LONG_TIME_S = 3600.0
@@ -40,3 +46,25 @@ async def test_it_goes_on_after_the_last_of_several_threads(autojump_clock: Cloc
 
 async def test_a_thread_under_an_ordinary_clock_is_left_alone() -> None:
     assert await trio.to_thread.run_sync(threading.get_ident) != threading.get_ident()
+
+
+def test_databases_of_a_kind_compile_a_statement_once_and_share_no_row(
+    sqlite_databases: SqliteDatabases,
+) -> None:
+    newest = select(func.max(tenants.c.id).label("of_nobody_else"))
+    with fresh_store(sqlite_databases) as first, fresh_store(sqlite_databases) as second:
+        with first.write() as connection:
+            add_tenant(connection, 7, "acme")
+            assert connection.scalar(newest) == 7
+        compiled = first.engine.get_execution_options()["compiled_cache"]
+        once = len(compiled)
+        with second.read() as connection:
+            assert connection.scalar(newest) is None
+        assert second.engine.get_execution_options()["compiled_cache"] is compiled
+        assert len(compiled) == once
+
+
+def test_clients_of_http_trust_the_same_and_nobody_else_is_given_that() -> None:
+    shared = ssl.create_default_context(cafile=certifi.where())
+    assert ssl.create_default_context(cafile=certifi.where()) is shared
+    assert ssl.create_default_context() is not ssl.create_default_context()
