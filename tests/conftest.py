@@ -24,6 +24,7 @@ import pytest
 import structlog
 import trio
 import trio.testing
+from sqlalchemy import create_engine
 
 from pool.books import store as books_of_the_pool
 from pool.books.store import Store
@@ -39,8 +40,15 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first: in the end nobody waits for it."""
+    """What SQLite suffices for has no double. What takes longest begins first: nobody waits for it."""
+    items[:] = [item for item in items if not _is_needless_double(item)]
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def _is_needless_double(item: pytest.Item) -> bool:
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    of_postgresql = parameters.get("databases") == "postgresql"
+    return of_postgresql and item.get_closest_marker("sqlite_suffices") is not None
 
 
 def standing_still(run_sync: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -95,7 +103,7 @@ def _done_once_in_a_process() -> Iterator[None]:
     """What takes longer than most tests, and comes out the same for each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssl, "create_default_context", authorities_read_once(ssl.create_default_context))
-        patch.setattr(books_of_the_pool, "create_engine", compiling_once(books_of_the_pool.create_engine))
+        patch.setattr(books_of_the_pool, "create_engine", compiling_once(create_engine))
         yield
 
 

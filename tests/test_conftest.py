@@ -1,16 +1,17 @@
-"""That no virtual clock runs on while a thread works, and that what tests share is nobody's state."""
+"""No virtual clock runs on while a thread works, what tests share is no state, marks do what they say."""
 
 import ssl
 import threading
 from math import inf
 
 import certifi
+import pytest
 import trio
 import trio.testing
 from sqlalchemy import func, select
 
 from payouts.schemas.money import tenants
-from tests.fixtures.databases import SqliteDatabases, add_tenant, fresh_store
+from tests.fixtures.databases import Databases, SqliteDatabases, add_tenant, fresh_store
 
 Clock = trio.testing.MockClock
 A_LONG_TIME_S = 3600.0
@@ -68,3 +69,8 @@ def test_clients_of_http_trust_the_same_and_nobody_else_is_given_that() -> None:
     shared = ssl.create_default_context(cafile=certifi.where())
     assert ssl.create_default_context(cafile=certifi.where()) is shared
     assert ssl.create_default_context() is not ssl.create_default_context()
+
+
+@pytest.mark.sqlite_suffices
+def test_what_sqlite_suffices_for_is_asked_of_nothing_else(databases: Databases) -> None:
+    assert isinstance(databases, SqliteDatabases)

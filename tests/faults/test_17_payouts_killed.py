@@ -146,6 +146,7 @@ async def test_what_is_sent_was_written_down_before(regtest: Regtest, books: Sto
     assert set(watching.states) == {State.BROADCAST}
 
 
+@pytest.mark.sqlite_suffices
 async def test_killed_at_every_point_of_every_step(regtest: Regtest, store: Store) -> None:
     """A step that dies at its first point is taken again, and dies at its second, and so on."""
     faults = Faults(everywhere=True)
@@ -153,6 +154,7 @@ async def test_killed_at_every_point_of_every_step(regtest: Regtest, store: Stor
     assert faults.struck > 120
 
 
+@pytest.mark.sqlite_suffices
 async def test_every_reply_is_lost_once(regtest: Regtest, store: Store) -> None:
     faults = Faults(everywhere=True, replies=True)
     await tell(regtest, store, faults)

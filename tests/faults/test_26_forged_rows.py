@@ -495,6 +495,7 @@ def test_the_book_itself_is_in_order(books: Store) -> None:
     assert empty <= invented, "there is something to forge"
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize(
     ("statement", "table", "reason"),
     [
@@ -510,6 +511,7 @@ def test_a_forged_row_is_found(books: Store, statement: str, table: str, reason:
     assert reason in wrong.reason
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("table", BY_DESIGN)
 def test_what_nothing_contradicts_moves_no_satoshi(books: Store, table: str) -> None:
     with books.read() as connection:

@@ -97,6 +97,7 @@ def pool(store: Store) -> Iterator[Pool]:
 # What is owed
 
 
+@pytest.mark.sqlite_suffices
 def test_an_hour_is_one_exact_fraction_floored_once(pool: Pool) -> None:
     pool.mine(pool.rate(), 1000)
     (settlement,) = pool.settle()
@@ -108,6 +109,7 @@ def test_an_hour_is_one_exact_fraction_floored_once(pool: Pool) -> None:
     assert pool.carry().credit_psat == 327_061_010_298
 
 
+@pytest.mark.sqlite_suffices
 def test_less_than_a_satoshi_is_carried_until_it_is_one(pool: Pool) -> None:
     rate = pool.rate()
     owed = []
@@ -119,6 +121,7 @@ def test_less_than_a_satoshi_is_carried_until_it_is_one(pool: Pool) -> None:
     assert pool.carry().credit_psat == 6 * 232_327_061_010 - PSAT_PER_SAT
 
 
+@pytest.mark.sqlite_suffices
 def test_the_expense_is_the_full_price_and_the_fee_the_pools_income(pool: Pool) -> None:
     pool.mine(pool.rate(fee_bps=2500), 1_000_000)
     pool.settle()
@@ -129,6 +132,7 @@ def test_the_expense_is_the_full_price_and_the_fee_the_pools_income(pool: Pool) 
     assert found[EXPENSE] == -found[payable(ACME)] - found[FEE_INCOME]
 
 
+@pytest.mark.sqlite_suffices
 def test_shares_of_several_difficulties_are_one_fraction(pool: Pool) -> None:
     rate = pool.rate()
     for log2, shares in ((16, 3), (18, 2), (-32, 7)):
@@ -138,12 +142,14 @@ def test_shares_of_several_difficulties_are_one_fraction(pool: Pool) -> None:
     assert 0 <= exact_psat - settlement.credit.psat < 1
 
 
+@pytest.mark.sqlite_suffices
 def test_a_share_harder_than_a_block_is_worth_a_block(pool: Pool) -> None:
     pool.mine(pool.rate(nbits=0x207FFFFF, fee_bps=0), 2, log2=5)
     pool.settle()
     assert pool.balances() == {EXPENSE: -625_000_000, payable(ACME): 625_000_000}
 
 
+@pytest.mark.sqlite_suffices
 def test_only_accepted_shares_count(pool: Pool) -> None:
     rate = pool.rate()
     for verdict in range(1, 11):
@@ -152,6 +158,7 @@ def test_only_accepted_shares_count(pool: Pool) -> None:
     assert pool.balances() == {}
 
 
+@pytest.mark.sqlite_suffices
 def test_fpps_pays_the_fees_of_its_blocks(pool: Pool) -> None:
     fees = [BlockFees(height=840_000 + i, hash=f"{i:064x}", fees_sat=25_000_000 + i) for i in range(3)]
     with pool.store.write() as connection:
@@ -162,6 +169,7 @@ def test_fpps_pays_the_fees_of_its_blocks(pool: Pool) -> None:
     assert pool.balances()[payable(ACME)] == SHARE_SAT * 1_000_000 * 337_500_001 // 312_500_000
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("scheme", [Scheme.SOLO, Scheme.PROXY])
 def test_solo_and_proxy_tenants_accrue_nothing(pool: Pool, scheme: Scheme) -> None:
     pool.mine(pool.rate(scheme=scheme), 10**9)
@@ -171,6 +179,7 @@ def test_solo_and_proxy_tenants_accrue_nothing(pool: Pool, scheme: Scheme) -> No
     assert pool.settle() == []
 
 
+@pytest.mark.sqlite_suffices
 def test_tenants_and_rates_are_settled_apart_and_the_carry_is_the_tenants(pool: Pool) -> None:
     first, other = pool.rate(), pool.rate(BOREALIS)
     pool.mine(first, 3)
@@ -187,12 +196,14 @@ def test_tenants_and_rates_are_settled_apart_and_the_carry_is_the_tenants(pool: 
 # Once
 
 
+@pytest.mark.sqlite_suffices
 def test_nothing_is_due_before_the_hour_is_over_and_its_last_shares_are_in(pool: Pool) -> None:
     pool.mine(pool.rate(), 1000)
     assert pool.settle(DUE_S - 1) == []
     assert len(pool.settle(DUE_S)) == 1
 
 
+@pytest.mark.sqlite_suffices
 def test_what_is_settled_is_settled(pool: Pool) -> None:
     pool.mine(pool.rate(), 1000)
     pool.settle()
@@ -202,6 +213,7 @@ def test_what_is_settled_is_settled(pool: Pool) -> None:
     assert pool.balances() == before
 
 
+@pytest.mark.sqlite_suffices
 def test_late_shares_of_a_settled_hour_are_its_next_part(pool: Pool) -> None:
     rate = pool.rate()
     pool.mine(rate, 1000)
@@ -217,6 +229,7 @@ def test_late_shares_of_a_settled_hour_are_its_next_part(pool: Pool) -> None:
     assert pool.balances()[payable(ACME)] == SHARE_SAT * 1581 // 1
 
 
+@pytest.mark.sqlite_suffices
 def test_a_clock_a_day_ahead_settles_early_and_the_rest_late(pool: Pool) -> None:
     rate = pool.rate()
     pool.mine(rate, 1000)
@@ -230,6 +243,7 @@ def test_a_clock_a_day_ahead_settles_early_and_the_rest_late(pool: Pool) -> None
     assert pool.balances()[payable(ACME)] == SHARE_SAT * 3500 // 1
 
 
+@pytest.mark.sqlite_suffices
 def test_a_clock_a_day_behind_settles_later_and_skips_nothing(pool: Pool) -> None:
     rate = pool.rate()
     for hour in range(HOUR, HOUR + 3):
@@ -242,6 +256,7 @@ def test_a_clock_a_day_behind_settles_later_and_skips_nothing(pool: Pool) -> Non
     assert pool.balances()[payable(ACME)] == SHARE_SAT * 4000 // 1
 
 
+@pytest.mark.sqlite_suffices
 def test_a_long_arrear_is_settled_in_bounded_steps(pool: Pool) -> None:
     rate = pool.rate()
     for hour in range(HOUR, HOUR + SETTLEMENTS_MAX * 2 + 1):
@@ -300,6 +315,7 @@ def test_a_rate_is_a_new_row_only_when_the_price_changes(pool: Pool) -> None:
         assert connection.scalar(select(func.count()).select_from(rates)) == 7
 
 
+@pytest.mark.sqlite_suffices
 def test_another_list_of_blocks_is_another_rate_even_with_the_same_mean(pool: Pool) -> None:
     with pool.store.write() as connection:
         for hash_ in ("aa", "bb"):
@@ -307,6 +323,7 @@ def test_another_list_of_blocks_is_another_rate_even_with_the_same_mean(pool: Po
     assert [pool.rate(basis=basis, block_fees_sat=7) for basis in (1, 2, 2)] == [1, 2, 2]
 
 
+@pytest.mark.sqlite_suffices
 def test_the_block_fees_of_a_rate_are_those_of_its_basis(pool: Pool) -> None:
     with pool.store.write() as connection:
         basis = record_fee_basis(connection, [BlockFees(height=1, hash="aa", fees_sat=7)], HOUR_S)
@@ -319,6 +336,7 @@ def test_the_block_fees_of_a_rate_are_those_of_its_basis(pool: Pool) -> None:
 # The audit
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize(
     ("tampering", "table", "reason"),
     [
@@ -361,6 +379,7 @@ def test_the_audit_derives_every_settlement_again(
     assert reason in wrong.reason
 
 
+@pytest.mark.sqlite_suffices
 def test_the_audit_misses_the_first_part_of_an_hour(store: Store) -> None:
     pool = Pool(store)
     pool.mine(pool.rate(), 1)  # less than a satoshi: nothing in the ledger to compare it with

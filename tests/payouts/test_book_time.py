@@ -71,6 +71,7 @@ STEPS: dict[str, Callable[[Connection], object]] = {
 }
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("step", STEPS)
 def test_a_clock_that_steps_back_changes_no_statement_of_days_that_are_over(store: Store, step: str) -> None:
     history = a_history(store)
@@ -89,6 +90,7 @@ def test_a_clock_that_steps_back_changes_no_statement_of_days_that_are_over(stor
     assert after.content_hash == before.content_hash
 
 
+@pytest.mark.sqlite_suffices
 def test_bookings_are_dated_in_the_order_of_the_ledger(store: Store) -> None:
     a_history(store)
     with store.write() as connection:

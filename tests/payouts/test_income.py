@@ -38,6 +38,7 @@ def balances(store: Store) -> dict[str, int]:
     return {account: sat for account, sat in checked.balances_sat.items() if sat}
 
 
+@pytest.mark.sqlite_suffices
 def test_a_block_that_was_found_is_income_when_the_chain_has_it_and_not_before(store: Store) -> None:
     assert found(store, block())
     assert balances(store) == {}
@@ -47,6 +48,7 @@ def test_a_block_that_was_found_is_income_when_the_chain_has_it_and_not_before(s
     assert balances(store) == {COINS: -312_500_000, MATURED: 312_500_000}
 
 
+@pytest.mark.sqlite_suffices
 def test_what_is_reported_again_is_booked_once(store: Store) -> None:
     assert [found(store, block()), found(store, block(found_at_s=NOW_S + 9))] == [True, False]
     assert becomes(store, Status.PENDING, Status.PENDING) == [True, False]
@@ -55,6 +57,7 @@ def test_what_is_reported_again_is_booked_once(store: Store) -> None:
     assert balances(store) == {COINS: -312_500_000, MATURED: 312_500_000}
 
 
+@pytest.mark.sqlite_suffices
 def test_an_orphan_is_reversed_once(store: Store) -> None:
     found(store, block())
     becomes(store, Status.PENDING)
@@ -62,6 +65,7 @@ def test_an_orphan_is_reversed_once(store: Store) -> None:
     assert balances(store) == {}
 
 
+@pytest.mark.sqlite_suffices
 def test_a_block_that_the_chain_never_had_is_never_income(store: Store) -> None:
     found(store, block())
     assert becomes(store, Status.ORPHANED) == [True]
@@ -69,6 +73,7 @@ def test_a_block_that_the_chain_never_had_is_never_income(store: Store) -> None:
         assert audit(connection).head.seq == 0
 
 
+@pytest.mark.sqlite_suffices
 def test_an_orphan_may_come_back_and_be_orphaned_again(store: Store) -> None:
     found(store, block())
     becomes(store, Status.ORPHANED, Status.PENDING)
@@ -79,18 +84,21 @@ def test_an_orphan_may_come_back_and_be_orphaned_again(store: Store) -> None:
     assert balances(store) == {COINS: -312_500_000, MATURED: 312_500_000}
 
 
+@pytest.mark.sqlite_suffices
 def test_even_a_matured_block_can_be_lost(store: Store) -> None:
     found(store, block())
     becomes(store, Status.PENDING, Status.MATURED, Status.ORPHANED)
     assert balances(store) == {}
 
 
+@pytest.mark.sqlite_suffices
 def test_a_block_that_pays_a_solo_tenant_is_no_income(store: Store) -> None:
     found(store, block(income_sat=0))
     assert becomes(store, Status.ORPHANED, Status.PENDING, Status.MATURED) == [True, True, True]
     assert balances(store) == {}
 
 
+@pytest.mark.sqlite_suffices
 def test_what_cannot_follow_is_refused(store: Store) -> None:
     with pytest.raises(LedgerError, match="there is no block"):
         becomes(store, Status.MATURED)
@@ -103,6 +111,7 @@ def test_what_cannot_follow_is_refused(store: Store) -> None:
         becomes(store, Status.PENDING)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_hash_with_another_height_or_income_is_a_conflict(store: Store) -> None:
     found(store, block())
     for other in (block(income_sat=1), block(height=1)):
@@ -110,6 +119,7 @@ def test_a_hash_with_another_height_or_income_is_a_conflict(store: Store) -> Non
             found(store, other)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_crash_anywhere_leaves_the_block_known_and_booked_or_neither(store: Store) -> None:
     for statement in range(4):
         with pytest.raises(Crash), crash_at(statement):

@@ -102,6 +102,7 @@ def balances(store: Store) -> dict[str, int]:
 # Booking
 
 
+@pytest.mark.sqlite_suffices
 def test_a_transfer_moves_satoshi_from_one_account_to_another(books: Store) -> None:
     assert book(books, credit("a", 700), credit("b", 50, BOREALIS), hold("c", 300)) == [
         Posted(1, False),
@@ -111,12 +112,14 @@ def test_a_transfer_moves_satoshi_from_one_account_to_another(books: Store) -> N
     assert balances(books) == {EXPENSE: -750, payable(ACME): 400, in_payout(ACME): 300, payable(BOREALIS): 50}
 
 
+@pytest.mark.sqlite_suffices
 def test_a_new_ledger_is_empty_and_in_order(books: Store) -> None:
     assert balances(books) == {}
     with books.read() as connection:
         assert audit(connection).head == Head(0, GENESIS_HASH)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_retry_books_nothing_and_says_that_it_exists(books: Store) -> None:
     book(books, credit("a", 700))
     assert book(books, credit("b", 1), credit("a", 700)) == [Posted(2, False), Posted(1, True)]
@@ -125,6 +128,7 @@ def test_a_retry_books_nothing_and_says_that_it_exists(books: Store) -> None:
     assert balances(books) == {EXPENSE: -701, payable(ACME): 701}
 
 
+@pytest.mark.sqlite_suffices
 def test_a_key_with_other_content_is_a_conflict(books: Store) -> None:
     book(books, credit("a", 700))
     for other in (
@@ -138,6 +142,7 @@ def test_a_key_with_other_content_is_a_conflict(books: Store) -> None:
     assert balances(books) == {EXPENSE: -700, payable(ACME): 700}
 
 
+@pytest.mark.sqlite_suffices
 def test_a_tenants_account_never_goes_below_zero(books: Store) -> None:
     book(books, credit("a", 700))
     with pytest.raises(Overdrawn, match=r"tenant\.1\.payable has 700 satoshi, 701 cannot leave it"):
@@ -149,6 +154,7 @@ def test_a_tenants_account_never_goes_below_zero(books: Store) -> None:
     assert balances(books) == {EXPENSE: -700, in_payout(ACME): 700}
 
 
+@pytest.mark.sqlite_suffices
 def test_the_transfers_of_a_transaction_happen_together(books: Store) -> None:
     """What comes in may go out in the same transaction, in either order; its sum must be there."""
     through = (Transfer(payable(ACME), in_payout(ACME), 60), Transfer(EXPENSE, payable(ACME), 50))
@@ -161,6 +167,7 @@ def test_the_transfers_of_a_transaction_happen_together(books: Store) -> None:
         assert transfers_of(connection, 2) == through
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -227,6 +234,7 @@ def test_writers_in_threads_make_one_chain(books: Store) -> None:
 # Reversal
 
 
+@pytest.mark.sqlite_suffices
 def test_a_reversal_is_the_opposite_once(books: Store) -> None:
     book(books, credit("a", 700), hold("b", 300))
     with books.write() as connection:
@@ -237,6 +245,7 @@ def test_a_reversal_is_the_opposite_once(books: Store) -> None:
         reverse(connection, 2, "another reason", NOW_S)
 
 
+@pytest.mark.sqlite_suffices
 def test_what_cannot_be_reversed_is_refused(books: Store) -> None:
     book(books, credit("a", 700), hold("b", 300))
     with pytest.raises(Overdrawn), books.write() as connection:
@@ -252,6 +261,7 @@ def test_what_cannot_be_reversed_is_refused(books: Store) -> None:
 # The chain
 
 
+@pytest.mark.sqlite_suffices
 def test_the_chain_is_as_documented(books: Store) -> None:
     """By hand, as an auditor would: the two hashes of each transaction from its rows alone."""
     book(books, credit("a", 700), hold("é", 300))
@@ -365,6 +375,7 @@ def test_the_audit_names_the_first_row_that_was_touched(
     assert reason in wrong.reason
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize(
     ("tampering", "row", "reason"),
     [

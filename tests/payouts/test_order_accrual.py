@@ -61,6 +61,7 @@ def sold(fee_bps: int = 200, sat_per_ph_day: int = SAT_PER_PH_DAY) -> Price:
 # Rates
 
 
+@pytest.mark.sqlite_suffices
 def test_the_newest_rate_is_that_of_the_same_source(seller: Seller) -> None:
     own, north, blue = (seller.rate_for(source, pps()) for source in (OWN_WORK, seller.north, seller.blue))
     assert len({own, north, blue}) == 3
@@ -84,6 +85,7 @@ def test_an_orders_price_is_part_of_the_rate(seller: Seller) -> None:
     assert row.sat_per_ph_day == SAT_PER_PH_DAY
 
 
+@pytest.mark.sqlite_suffices
 def test_an_orders_price_without_an_order_is_refused(seller: Seller) -> None:
     with pytest.raises(BadRate, match="price of no order"):
         seller.rate_for(seller.north, sold())
@@ -92,6 +94,7 @@ def test_an_orders_price_without_an_order_is_refused(seller: Seller) -> None:
 # Accrual and audit
 
 
+@pytest.mark.sqlite_suffices
 def test_an_hour_at_an_orders_price_is_settled_exactly_and_the_audit_agrees(seller: Seller) -> None:
     rate = seller.rate_for(seller.blue, sold())
     seller.mine(rate, 5, SHARES)
@@ -148,6 +151,7 @@ def test_the_database_refuses_to_change_what_was_sold(seller: Seller, change: st
 # Statement
 
 
+@pytest.mark.sqlite_suffices
 def test_a_statement_tells_whose_work_it_was_and_what_it_was_paid_by(seller: Seller) -> None:
     own, blue = seller.rate_for(OWN_WORK, pps()), seller.rate_for(seller.blue, sold())
     proxy = seller.rate_for(
@@ -176,6 +180,7 @@ def test_a_statement_tells_whose_work_it_was_and_what_it_was_paid_by(seller: Sel
     assert any(row.startswith(f"rates,{blue},ORDER,17021a42,1000000-,,,200") for row in rows)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_statement_of_the_pools_own_work_has_no_word_of_orders(seller: Seller) -> None:
     seller.mine(seller.rate_for(OWN_WORK, pps()), 5, SHARES)
     seller.settle(DAY_S + HOUR_S + 60)
@@ -186,6 +191,7 @@ def test_a_statement_of_the_pools_own_work_has_no_word_of_orders(seller: Seller)
 # Luck and reserve
 
 
+@pytest.mark.sqlite_suffices
 def test_work_for_an_upstream_is_neither_luck_nor_risk(seller: Seller) -> None:
     def report() -> tuple[object, ...]:
         with seller.store.read() as connection:

@@ -70,6 +70,7 @@ def reversed_by_two(treasury: Treasury, seq: int) -> int:
         return confirm_reversal(connection, seq, proposal.id, BOB).seq
 
 
+@pytest.mark.sqlite_suffices
 def test_two_persons_reverse_a_transaction_and_the_books_say_who_and_why(treasury: Treasury) -> None:
     seq = reversed_by_two(treasury, CREDIT)
     with treasury.store.read() as connection:
@@ -81,6 +82,7 @@ def test_two_persons_reverse_a_transaction_and_the_books_say_who_and_why(treasur
     assert (said.confirmed_by, said.transaction_seq) == ("bob", seq)
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("by", ["ann", "ANN", "a n n", "Ann."])
 def test_one_person_reverses_nothing(treasury: Treasury, by: str) -> None:
     before = treasury.balances()
@@ -116,6 +118,7 @@ def test_what_two_persons_say_is_in_the_order_of_time_though_the_clock_steps_bac
     assert set(dated) == {NOW_S}
 
 
+@pytest.mark.sqlite_suffices
 def test_a_transaction_is_reversed_once_and_a_reversal_never(treasury: Treasury) -> None:
     with treasury.write() as connection:
         other = propose_reversal(connection, CREDIT, "another reason", BOB)
@@ -135,6 +138,7 @@ def test_a_transaction_is_reversed_once_and_a_reversal_never(treasury: Treasury)
     assert treasury.balances() == after
 
 
+@pytest.mark.sqlite_suffices
 def test_a_credit_that_is_on_its_way_is_not_reversed(treasury: Treasury) -> None:
     """Neither by a proposal from before the draft, when the balance was there."""
     with treasury.write() as connection:
@@ -163,6 +167,7 @@ def test_a_credit_that_is_on_its_way_is_not_reversed(treasury: Treasury) -> None
         )
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("state", [State.DRAFT, State.BROADCAST, State.FINAL])
 def test_no_step_of_a_payout_is_reversed_so_nobody_is_owed_what_he_was_paid(
     treasury: Treasury, state: State
@@ -220,6 +225,7 @@ def test_a_settlement_is_reversed_and_its_work_is_not_settled_again(treasury: Tr
         assert balance_sat(connection, PoolAccount.FEE_INCOME) == 0
 
 
+@pytest.mark.sqlite_suffices
 def test_what_is_no_reason_is_refused(treasury: Treasury) -> None:
     for why in ("", " x", "x" * (WHY_CHARACTERS_MAX + 1), "a\nb"):
         with pytest.raises(ProposalError, match="a reason is"), treasury.write() as connection:
@@ -230,6 +236,7 @@ def test_what_is_no_reason_is_refused(treasury: Treasury) -> None:
         confirm_reversal(connection, CREDIT, proposal.id, Act("z" * 64, NOW_S))
 
 
+@pytest.mark.sqlite_suffices
 def test_a_proposal_is_confirmed_for_what_it_is_about(treasury: Treasury) -> None:
     with treasury.write() as connection:
         proposal = propose_reversal(connection, CREDIT, WHY, ANN)
@@ -242,6 +249,7 @@ def test_a_proposal_is_confirmed_for_what_it_is_about(treasury: Treasury) -> Non
         assert reversible(connection, CREDIT).proposals == (proposal,)
 
 
+@pytest.mark.sqlite_suffices
 def test_two_persons_agree_in_either_order_and_once(treasury: Treasury) -> None:
     kind, txid = ProposalKind.NO_PAYOUT, "ab" * 32
     with treasury.write() as connection:

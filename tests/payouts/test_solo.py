@@ -92,6 +92,7 @@ def test_an_address_never_holds_before_it_stood_for_72_hours(gaps_s: list[int], 
     assert paid in stood
 
 
+@pytest.mark.sqlite_suffices
 def test_an_address_that_was_changed_back_in_time_never_holds(store: Store) -> None:
     """Mallory's stood for an hour: it gets no block then, and none when its 72 hours would be over."""
     with store.write() as connection:
@@ -103,6 +104,7 @@ def test_an_address_that_was_changed_back_in_time_never_holds(store: Store) -> N
         assert address_at(view.payees, now_s) == ALICE
 
 
+@pytest.mark.sqlite_suffices
 def test_terms_under_which_blocks_pay_nobody_are_refused_in_words(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +165,7 @@ def becomes(history: History, block_hash: str, status: Status, at_s: int) -> Non
 FEE_SAT = BLOCK_SAT * 150 // 10_000
 
 
+@pytest.mark.sqlite_suffices
 def test_a_statement_has_the_blocks_that_paid_the_tenant_as_they_stood_at_its_end(history: History) -> None:
     history.set_terms(DAY_S, fee_bps=150)
     history.set_address(ALICE, DAY_S)
@@ -190,6 +193,7 @@ def test_a_statement_has_the_blocks_that_paid_the_tenant_as_they_stood_at_its_en
     )
 
 
+@pytest.mark.sqlite_suffices
 def test_a_solo_block_is_the_pools_income_by_its_fee_and_no_luck_of_the_pools(history: History) -> None:
     history.set_terms(DAY_S, fee_bps=150)
     history.set_address(ALICE, DAY_S)

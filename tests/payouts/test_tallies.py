@@ -112,6 +112,7 @@ def test_tallies_of_a_minute_are_added_up(recorded: RecordedTallies) -> None:
     ]
 
 
+@pytest.mark.sqlite_suffices
 def test_accepted_shares_are_added_up_by_rate_and_hour_as_well(recorded: RecordedTallies) -> None:
     recorded.record(
         tally(3), tally(4, 101), tally(1, verdict=8), tally(2, log2=17), tally(5, minute=MINUTE + 60)
@@ -125,6 +126,7 @@ def test_accepted_shares_are_added_up_by_rate_and_hour_as_well(recorded: Recorde
     ]
 
 
+@pytest.mark.sqlite_suffices
 def test_shares_that_no_upstream_took_are_counted_apart_among_those_that_are_credited(
     recorded: RecordedTallies,
 ) -> None:
@@ -134,6 +136,7 @@ def test_shares_that_no_upstream_took_are_counted_apart_among_those_that_are_cre
     assert recorded.rows(rate_hours) == [(1, HOUR, 16, 17, 0, 14)]
 
 
+@pytest.mark.sqlite_suffices
 def test_the_same_key_twice_in_a_batch_counts_twice(recorded: RecordedTallies) -> None:
     recorded.record(tally(3), tally(3))
     assert recorded.shares() == {(100, 1, 16, 0): 6}
@@ -153,6 +156,7 @@ def test_a_batch_is_recorded_once_however_often_it_is_tried(recorded: RecordedTa
     assert recorded.rows(journal_writers) == [("a", 3), ("b", 1)]
 
 
+@pytest.mark.sqlite_suffices
 def test_a_missing_batch_is_noticed(recorded: RecordedTallies) -> None:
     with pytest.raises(JournalGap, match="batch 2 of journal writer a came after batch None"):
         record_alone(recorded, 2)
@@ -167,6 +171,7 @@ def record_alone(recorded: RecordedTallies, batch: int) -> None:
         record(connection, "a", batch, [tally(1)])
 
 
+@pytest.mark.sqlite_suffices
 def test_a_batch_that_crashes_anywhere_is_there_entirely_or_not_at_all(recorded: RecordedTallies) -> None:
     recorded.record(tally(1))
     for statement in range(9):
@@ -197,6 +202,7 @@ def test_what_cannot_be_counted_is_refused_whole(recorded: RecordedTallies) -> N
     assert recorded.rows(rate_hours) == []
 
 
+@pytest.mark.sqlite_suffices
 def test_a_rejected_share_without_a_job_has_no_rate(recorded: RecordedTallies) -> None:
     recorded.record(Tally(worker_id=100, rate_id=0, minute=MINUTE, difficulty_log2=0, verdict=4, shares=2))
     assert recorded.shares() == {(100, 0, 0, 4): 2}
@@ -213,6 +219,7 @@ def test_a_count_that_overflows_is_refused(recorded: RecordedTallies) -> None:
 # Growing old
 
 
+@pytest.mark.sqlite_suffices
 def test_minutes_become_hours_after_two_days(recorded: RecordedTallies) -> None:
     recorded.record(tally(3), tally(4, minute=MINUTE + 59), tally(5, minute=MINUTE + 60), tally(1, verdict=8))
     recorded.roll_up(NOW_S + MINUTES_KEPT_H * 3600 + 3599)
@@ -235,6 +242,7 @@ def test_hours_become_days_after_400_days(recorded: RecordedTallies) -> None:
     assert recorded.rows(tally_days) == [(100, DAY, 1, 16, 0, 12, 3), (200, DAY, 2, 16, 0, 7, 1)]
 
 
+@pytest.mark.sqlite_suffices
 def test_shares_that_come_late_are_moved_late(recorded: RecordedTallies) -> None:
     now_s = NOW_S + 3 * DAY_S
     recorded.record(tally(3), tally(1, minute=MINUTE + 5))
@@ -245,6 +253,7 @@ def test_shares_that_come_late_are_moved_late(recorded: RecordedTallies) -> None
     assert recorded.rows(tally_hours) == [(100, HOUR, 1, 16, 0, 10, 1 << 0 | 1 << 5 | 1 << 7)]
 
 
+@pytest.mark.sqlite_suffices
 def test_a_clock_that_steps_moves_early_or_late_but_once(recorded: RecordedTallies) -> None:
     for day in range(4):
         recorded.record(tally(10**day, minute=MINUTE + day * 1440))
@@ -277,6 +286,7 @@ def test_rows_are_moved_in_bounded_steps(recorded: RecordedTallies, monkeypatch:
     assert [row[-2:] for row in recorded.rows(tally_days)] == [(7, 7)] * 5
 
 
+@pytest.mark.sqlite_suffices
 def test_a_minute_of_two_difficulties_is_one_minute_of_uptime(recorded: RecordedTallies) -> None:
     recorded.record(tally(1), tally(1, log2=17), tally(1, minute=MINUTE + 1, log2=17))
     recorded.roll_up(NOW_S + 3 * DAY_S)
@@ -289,6 +299,7 @@ def left(connection: Connection, table: Table) -> int | None:
     return connection.scalar(select(func.count()).select_from(table))
 
 
+@pytest.mark.sqlite_suffices
 def test_a_roll_up_that_crashes_anywhere_loses_and_doubles_nothing(recorded: RecordedTallies) -> None:
     recorded.record(tally(3), tally(4, 101), tally(5, minute=MINUTE + 60), tally(1, 200, verdict=8))
     before = recorded.shares()

@@ -54,6 +54,7 @@ def test_every_printable_name_has_printable_parts(name: str) -> None:
 # Terms
 
 
+@pytest.mark.sqlite_suffices
 def test_terms_are_the_pools_own_work_paid_by_its_rate_unless_they_say_otherwise(store: Store) -> None:
     with store.write() as connection:
         view = add_tenant(connection, "acme", TERMS, by="ann", now_s=0)
@@ -66,6 +67,7 @@ def test_terms_are_the_pools_own_work_paid_by_its_rate_unless_they_say_otherwise
     assert terms_of(view) == TERMS
 
 
+@pytest.mark.sqlite_suffices
 def test_a_change_of_where_machines_mine_has_a_history_and_reaches_the_registry(store: Store) -> None:
     with store.write() as connection:
         north = upstream_row(connection, "north")
@@ -97,6 +99,7 @@ def test_a_change_of_where_machines_mine_has_a_history_and_reaches_the_registry(
     ]
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("scheme", [Scheme.PPS, Scheme.FPPS, Scheme.PROXY])
 def test_whoever_is_not_paid_by_blocks_may_mine_on_an_upstream(store: Store, scheme: Scheme) -> None:
     with store.write() as connection:
@@ -104,6 +107,7 @@ def test_whoever_is_not_paid_by_blocks_may_mine_on_an_upstream(store: Store, sch
         assert add_tenant(connection, "acme", terms, by="ann", now_s=0).upstream == "north"
 
 
+@pytest.mark.sqlite_suffices
 def test_machines_that_would_mine_for_nobody_are_refused_in_words(store: Store) -> None:
     with store.write() as connection:
         north = upstream_row(connection)

@@ -73,6 +73,7 @@ def test_the_sixth_confirmation_books_the_payment_once(treasury: Treasury) -> No
     assert (tip[0].txid, tip[1]) == (treasury.batch().attempts[0].txid, 3)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_reorganisation_takes_the_payment_back(treasury: Treasury) -> None:
     treasury.bring_to(State.FINAL)
     with pytest.raises(WrongStep):
@@ -91,6 +92,7 @@ def test_a_reorganisation_takes_the_payment_back(treasury: Treasury) -> None:
     assert [it.state for it in treasury.batch().attempts] == [AttemptState.REPLACED, AttemptState.FINAL]
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("state", list(State))
 def test_a_batch_is_cancelled_only_while_no_signer_has_it(treasury: Treasury, state: State) -> None:
     if state is State.FAILED:
@@ -109,6 +111,7 @@ def test_a_batch_is_cancelled_only_while_no_signer_has_it(treasury: Treasury, st
         assert (treasury.batch().state, treasury.balances()) == (state, before)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_given_psbt_cannot_be_cancelled(treasury: Treasury) -> None:
     treasury.bring_to(State.PSBT)
     treasury.do(give, 1, 1, ANN)
@@ -147,6 +150,7 @@ def conflict_with(treasury: Treasury, *outputs: TxOutput, coin: Spend | None = N
     return Tx(2, (TxInput(spent.txid, spent.vout, b"", 0),), paid, 0)
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("short_sat", [0, 1])
 def test_a_batch_is_not_lost_to_what_pays_one_of_its_payees(treasury: Treasury, short_sat: int) -> None:
     treasury.bring_to(State.SIGNED)
@@ -168,6 +172,7 @@ def found(treasury: Treasury, fee_sat: int = FEE_SAT) -> Found:
     )
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("state", [State.DRAFT, State.PSBT, State.SIGNED, State.BROADCAST])
 def test_a_transaction_that_pays_a_batch_is_adopted_in_any_state(treasury: Treasury, state: State) -> None:
     treasury.bring_to(state)
@@ -180,6 +185,7 @@ def test_a_transaction_that_pays_a_batch_is_adopted_in_any_state(treasury: Treas
     assert treasury.balances() == paid(3_000)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_cancelled_batch_that_was_paid_after_all_is_held_again(treasury: Treasury) -> None:
     treasury.bring_to(State.PSBT)
     it = found(treasury)
@@ -188,6 +194,7 @@ def test_a_cancelled_batch_that_was_paid_after_all_is_held_again(treasury: Treas
     assert (treasury.batch().state, treasury.balances()) == (State.BROADCAST, HELD)
 
 
+@pytest.mark.sqlite_suffices
 def test_what_pays_others_is_not_adopted(treasury: Treasury) -> None:
     treasury.bring_to(State.APPROVED)
     it = found(treasury)
@@ -198,6 +205,7 @@ def test_what_pays_others_is_not_adopted(treasury: Treasury) -> None:
         )
 
 
+@pytest.mark.sqlite_suffices
 def test_a_payment_from_another_coin_than_a_signer_was_given_is_not_adopted(treasury: Treasury) -> None:
     treasury.bring_to(State.SIGNED)
     psbt, inputs, change = treasury.make(vout=1)
@@ -206,6 +214,7 @@ def test_a_payment_from_another_coin_than_a_signer_was_given_is_not_adopted(trea
         treasury.do(adopt, 1, it, ANN)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_batch_nobody_knew_is_recovered_once(treasury: Treasury) -> None:
     treasury.bring_to(State.DRAFT)
     it, items = found(treasury), treasury.batch().items
@@ -215,6 +224,7 @@ def test_a_batch_nobody_knew_is_recovered_once(treasury: Treasury) -> None:
     assert (treasury.batch(2).state, treasury.balances()) == (State.BROADCAST, HELD)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_stranger_is_accepted_once_for_each_anchor(treasury: Treasury) -> None:
     assert treasury.do(accept_stranger, "cc" * 32, "", ANN) is True
     assert treasury.do(accept_stranger, "cc" * 32, "", BOB) is False

@@ -23,6 +23,7 @@ def test_everybody_with_enough_is_paid_all_of_it(treasury: Treasury) -> None:
     assert planned.held_back == ()
 
 
+@pytest.mark.sqlite_suffices
 def test_who_is_held_back_and_why(store: Store) -> None:
     good, other = PAYEES[0][1], PAYEES[1][1]
     with store.write() as connection:

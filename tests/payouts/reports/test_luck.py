@@ -125,6 +125,7 @@ def test_tenant_show_says_it_where_an_operator_looks(
     assert shown["luck_hint_90d"] is None
 
 
+@pytest.mark.sqlite_suffices
 def test_a_list_of_tenants_asks_for_nobodys_work(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ninety days of fifty tenants took it 3.7 s on a busy machine."""
     monkeypatch.setattr("pool.admin.fleet.tenants.wall_s", lambda: DAY_S + 3600)
@@ -146,6 +147,7 @@ def test_a_list_of_tenants_asks_for_nobodys_work(history: History, monkeypatch: 
     assert not [it for it in asked if "rate_hours" in it or "tally_" in it or "blocks" in it]
 
 
+@pytest.mark.sqlite_suffices
 def test_more_blocks_than_the_work_explains_and_blocks_without_work_are_seen_too(history: History) -> None:
     rate = history.rate(**NO_FEES)
     history.mine(rate, 5, 4, worker=100, log2=QUARTER)
@@ -157,6 +159,7 @@ def test_more_blocks_than_the_work_explains_and_blocks_without_work_are_seen_too
     }
 
 
+@pytest.mark.sqlite_suffices
 def test_solo_work_counts_and_work_for_upstreams_and_rejected_shares_do_not(history: History) -> None:
     solo = history.rate(nbits=NBITS, scheme=Scheme.SOLO, block_fees_sat=0)
     history.mine(solo, 5, 40, worker=100, log2=QUARTER)

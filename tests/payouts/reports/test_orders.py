@@ -60,6 +60,7 @@ def delivered(store: Store) -> OrderHistory:
 # Figures
 
 
+@pytest.mark.sqlite_suffices
 def test_every_hour_is_what_was_sold_of_it_and_the_work_that_was_counted(history: OrderHistory) -> None:
     hours = told(history).hours
     assert [it.from_utc for it in hours] == [f"2026-09-01T{hour}:00:00Z" for hour in (10, 11, 12, 13)]
@@ -78,6 +79,7 @@ def test_every_hour_is_what_was_sold_of_it_and_the_work_that_was_counted(history
     ]
 
 
+@pytest.mark.sqlite_suffices
 def test_the_total_is_of_the_hours_and_the_buyer_pays_for_what_was_delivered(history: OrderHistory) -> None:
     report = told(history)
     total = report.total
@@ -118,6 +120,7 @@ def test_what_no_upstream_took_is_credited_to_its_seller_and_not_in_the_buyers_b
     assert float(acme.unsettled_ph_hours) == pytest.approx(float(1050 * HASHES / PH_HOUR), abs=1e-9)
 
 
+@pytest.mark.sqlite_suffices
 def test_what_the_upstream_said_is_told_by_hour_and_by_its_target(history: OrderHistory) -> None:
     report = told(history)
     assert [it.upstream.accepted for it in report.hours] == [402, 299, 816, 0]
@@ -138,6 +141,7 @@ def test_what_the_upstream_said_is_told_by_hour_and_by_its_target(history: Order
         assert verdicts.accepted_ph_hours == f"{nanos // 10**9}.{nanos % 10**9:09d}"
 
 
+@pytest.mark.sqlite_suffices
 def test_sellers_are_told_what_the_ledger_credited_them(history: OrderHistory) -> None:
     acme, borealis = told(history).sellers
     assert (acme.tenant, borealis.tenant) == ("acme", "borealis")
@@ -162,6 +166,7 @@ def test_sellers_are_told_what_the_ledger_credited_them(history: OrderHistory) -
     assert {it.unsettled_ph_hours for it in told(history).sellers} == {"0.000000000"}
 
 
+@pytest.mark.sqlite_suffices
 def test_other_work_of_the_same_machines_is_no_part_of_it(history: OrderHistory) -> None:
     before = told(history)
     with history.store.write() as connection:
@@ -179,12 +184,14 @@ def test_other_work_of_the_same_machines_is_no_part_of_it(history: OrderHistory)
 # Times
 
 
+@pytest.mark.sqlite_suffices
 def test_an_hour_of_nothing_is_told_as_nothing(store: Store) -> None:
     report = told(OrderHistory(store))
     assert [it.delivered_bps for it in report.hours] == [0, 0, 0, 0]
     assert (report.cost_sat, report.cost_psat, report.sellers) == (0, 0, ())
 
 
+@pytest.mark.sqlite_suffices
 def test_a_running_order_is_told_until_now(history: OrderHistory) -> None:
     report = told(history, now_s=DAY_S + 11 * HOUR_S + 60)
     assert report.told_until_utc == "2026-09-01T11:01:00Z"
@@ -193,6 +200,7 @@ def test_a_running_order_is_told_until_now(history: OrderHistory) -> None:
     assert [it.delivered_bps for it in report.hours[2:]] == [None, None]
 
 
+@pytest.mark.sqlite_suffices
 def test_an_order_that_has_not_begun_says_nothing_of_hours(store: Store) -> None:
     report = told(OrderHistory(store), now_s=DAY_S)
     assert (report.hours, report.total.delivered_bps) == ((), None)
@@ -200,6 +208,7 @@ def test_an_order_that_has_not_begun_says_nothing_of_hours(store: Store) -> None
     assert "No hour of the order is in this period." in shown
 
 
+@pytest.mark.sqlite_suffices
 def test_an_order_that_was_ended_sold_nothing_afterwards_but_late_shares_are_told(store: Store) -> None:
     history = OrderHistory(store, until_s=DAY_S + 90 * 86_400)
     with store.write() as connection:
@@ -218,6 +227,7 @@ def test_an_order_that_was_ended_sold_nothing_afterwards_but_late_shares_are_tol
     assert (late.delivered_work, late.delivered_hps) == (str(3 << 20), 0)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_period_cuts_the_order_to_its_days(store: Store) -> None:
     history = OrderHistory(store, until_s=DAY_S + 3 * 86_400)
     for day in range(3):
@@ -233,6 +243,7 @@ def test_a_period_cuts_the_order_to_its_days(store: Store) -> None:
 # Events
 
 
+@pytest.mark.sqlite_suffices
 def test_what_happened_to_its_channel_is_told_with_times(history: OrderHistory) -> None:
     history.happened(700, "switched", "b.pool.example:3333 is the first endpoint", order=None)
     events = told(history).events
@@ -246,6 +257,7 @@ def test_what_happened_to_its_channel_is_told_with_times(history: OrderHistory) 
     assert (events[1].words, events[1].sessions) == ("no share answered within 60 s", 400)
 
 
+@pytest.mark.sqlite_suffices
 def test_events_are_bounded_and_what_is_left_out_is_said(
     history: OrderHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +270,7 @@ def test_events_are_bounded_and_what_is_left_out_is_said(
 # Documents
 
 
+@pytest.mark.sqlite_suffices
 def test_it_can_be_written_in_every_format(history: OrderHistory) -> None:
     for minute, reason in enumerate(("duplicate", "unauthorised", "not_subscribed", "other")):
         history.judged(12, "rejected", minute + 1, reason)
@@ -303,6 +316,7 @@ def test_it_can_be_written_in_every_format(history: OrderHistory) -> None:
     assert sections["upstream_targets"][1][0] == f"{TARGET:064x}"
 
 
+@pytest.mark.sqlite_suffices
 def test_a_long_order_is_drawn_by_day(store: Store) -> None:
     history = OrderHistory(store, until_s=DAY_S + 20 * 86_400)
     history.mine(history.acme, 5 * 1440 + 60, 240, log2=20)
@@ -363,6 +377,7 @@ def test_mistakes_are_answered_in_words(data_dir: Path, arguments: tuple[str, ..
     assert reason in done.stderr
 
 
+@pytest.mark.sqlite_suffices
 def test_an_unknown_order_is_an_error_of_its_own(store: Store) -> None:
     with store.read() as connection, pytest.raises(UnknownOrder):
         order_report(connection, "blue", None, LATER_S)

@@ -87,6 +87,7 @@ def test_a_container_is_held_against_its_nameplate_and_a_gap_is_a_row_of_zeros(m
     assert tenant.nameplate_hps == 1400 * 10**12
 
 
+@pytest.mark.sqlite_suffices
 def test_hours_that_became_days_are_reported_by_day(mined: History) -> None:
     with mined.store.write() as connection:
         while roll_up_minutes(connection, DAY_S + 60 * DAY_LENGTH_S):
@@ -99,6 +100,7 @@ def test_hours_that_became_days_are_reported_by_day(mined: History) -> None:
     assert [row.accepted for row in rows] == [24 * 13 * 9000, 12 * 13 * 9000]
 
 
+@pytest.mark.sqlite_suffices
 def test_a_report_of_too_many_rows_is_refused(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payouts.reports.hashrate, "ROWS_MAX", 95)
     with history.store.read() as connection:
@@ -110,6 +112,7 @@ def test_a_report_of_too_many_rows_is_refused(history: History, monkeypatch: pyt
 # Pool and payouts reports
 
 
+@pytest.mark.sqlite_suffices
 def test_the_pool_report_has_luck_reserve_income_and_what_is_owed(mined: History) -> None:
     with mined.store.read() as connection:
         report = pool_report(connection, PERIOD)
@@ -132,6 +135,7 @@ def test_the_pool_report_has_luck_reserve_income_and_what_is_owed(mined: History
     assert report.wrong is None
 
 
+@pytest.mark.sqlite_suffices
 def test_the_pool_report_tells_siblings_apart_and_counts_as_income_what_the_chain_has(
     mined: History,
 ) -> None:
@@ -170,6 +174,7 @@ def test_the_pool_report_names_the_first_wrong_row(mined: History) -> None:
     assert b"WRONG" in render_text(pool_document(report), 200)
 
 
+@pytest.mark.sqlite_suffices
 def test_without_a_fee_no_reserve_is_enough(history: History) -> None:
     rate = history.rate(fee_bps=0)
     history.mine(rate, 5, 10_000)
@@ -190,6 +195,7 @@ def test_the_payouts_report_names_payees_approvers_and_transaction(mined: Histor
     assert [(it.tenant, it.address, it.output) for it in batch.items] == [("acme", P2WPKH, 0)]
 
 
+@pytest.mark.sqlite_suffices
 def test_every_report_can_be_written_in_every_format(mined: History) -> None:
     with mined.store.read() as connection:
         documents = (

@@ -105,6 +105,7 @@ def settle_at(history: History, *hours: int) -> None:
 # Money
 
 
+@pytest.mark.sqlite_suffices
 def test_the_closing_balance_is_the_ledgers(lived: History) -> None:
     found = lived.state(DAY, AFTER)
     with lived.store.read() as connection:
@@ -120,6 +121,7 @@ def test_the_closing_balance_is_the_ledgers(lived: History) -> None:
     assert money.credits_sat > 1_000_000
 
 
+@pytest.mark.sqlite_suffices
 def test_a_statement_goes_on_where_the_one_before_it_ended(lived: History) -> None:
     whole, first, second = (lived.state(*days) for days in ((DAY, AFTER), (DAY, NEXT), (NEXT, AFTER)))
     assert second.money.opening_sat == first.money.closing_sat > 0
@@ -133,6 +135,7 @@ def test_a_statement_goes_on_where_the_one_before_it_ended(lived: History) -> No
     assert (first.money.payouts_sat, second.money.payouts_sat) == (0, 300_000)
 
 
+@pytest.mark.sqlite_suffices
 def test_the_credit_of_a_rate_is_exact_and_the_rest_is_carried(history: History) -> None:
     rate = history.rate()
     history.mine(rate, 5, 700)
@@ -151,6 +154,7 @@ def test_the_credit_of_a_rate_is_exact_and_the_rest_is_carried(history: History)
     )
 
 
+@pytest.mark.sqlite_suffices
 def test_all_rates_and_the_carry_are_the_credits(lived: History) -> None:
     found = lived.state(NEXT, AFTER)
     assert len(found.rates) == 2
@@ -159,6 +163,7 @@ def test_all_rates_and_the_carry_are_the_credits(lived: History) -> None:
     assert credited + money.carry_in_psat == money.credits_sat * PSAT_PER_SAT + money.carry_out_psat
 
 
+@pytest.mark.sqlite_suffices
 def test_a_row_for_each_rate_tells_its_price_and_heights(lived: History) -> None:
     first, second = lived.state(DAY, AFTER).rates
     assert (first.nbits, first.scheme, first.fee_bps) == ("17021a42", "fpps", 250)
@@ -170,6 +175,7 @@ def test_a_row_for_each_rate_tells_its_price_and_heights(lived: History) -> None
     assert (first.first_hour_utc, first.last_hour_utc) == ("2026-09-01T00:00:00Z", "2026-09-02T08:00:00Z")
 
 
+@pytest.mark.sqlite_suffices
 def test_corrections_are_listed_one_by_one(lived: History) -> None:
     given, mistake, undone = lived.state(DAY, AFTER).adjustments
     assert (given.kind, given.memo, given.amount_sat) == ("adjustment", "goodwill", 5000)
@@ -177,6 +183,7 @@ def test_corrections_are_listed_one_by_one(lived: History) -> None:
     assert (undone.kind, undone.amount_sat, undone.reverses) == ("reversal", 700, mistake.transaction)
 
 
+@pytest.mark.sqlite_suffices
 def test_bookings_at_midnight_belong_to_the_day_that_begins(history: History) -> None:
     history.adjust(10, DAY_S - 1, "the second before")
     history.adjust(20, DAY_S, "the first second")
@@ -187,6 +194,7 @@ def test_bookings_at_midnight_belong_to_the_day_that_begins(history: History) ->
     assert [it.memo for it in found.adjustments] == ["the first second", "the last second"]
 
 
+@pytest.mark.sqlite_suffices
 def test_books_that_contradict_each_other_are_not_stated(lived: History) -> None:
     forged = Transaction(
         key="settlement:99:99:0",
@@ -200,6 +208,7 @@ def test_books_that_contradict_each_other_are_not_stated(lived: History) -> None
         lived.state(DAY, AFTER)
 
 
+@pytest.mark.sqlite_suffices
 def test_shares_without_a_price_are_not_stated(lived: History) -> None:
     with lived.store.write() as connection:
         connection.exec_driver_sql("UPDATE tally_minutes SET shares = shares + 1 WHERE verdict = 0")
@@ -207,6 +216,7 @@ def test_shares_without_a_price_are_not_stated(lived: History) -> None:
         lived.state(DAY, AFTER)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_solo_tenant_has_work_and_no_credit(history: History) -> None:
     rate = history.rate(scheme=Scheme.SOLO, block_fees_sat=0)
     history.mine(rate, 5, 1000)
@@ -216,6 +226,7 @@ def test_a_solo_tenant_has_work_and_no_credit(history: History) -> None:
     assert [(row.scheme, row.credit_sat, row.shares) for row in found.rates] == [("solo", 0, 1000)]
 
 
+@pytest.mark.sqlite_suffices
 def test_a_tenant_who_did_nothing_gets_a_statement_of_nothing(history: History) -> None:
     found = history.state(DAY, AFTER, "borealis")
     assert (found.money.opening_sat, found.money.closing_sat) == (0, 0)
@@ -226,6 +237,7 @@ def test_a_tenant_who_did_nothing_gets_a_statement_of_nothing(history: History) 
 # Payouts and decisions
 
 
+@pytest.mark.sqlite_suffices
 def test_a_payout_is_told_as_it_stood_at_the_periods_end(history: History) -> None:
     history.adjust(900_000, DAY_S)
     drafted = history.draft(300_000, DAY_S + 10 * HOUR_S)
@@ -246,6 +258,7 @@ def test_a_payout_is_told_as_it_stood_at_the_periods_end(history: History) -> No
     assert history.state(AFTER, AFTER + timedelta(1)).payouts == ()
 
 
+@pytest.mark.sqlite_suffices
 def test_a_payout_that_is_reorganised_out_comes_back_to_the_balance(history: History) -> None:
     history.adjust(300_000, DAY_S)
     batch = history.draft(300_000, DAY_S + HOUR_S)
@@ -260,6 +273,7 @@ def test_a_payout_that_is_reorganised_out_comes_back_to_the_balance(history: His
     assert second.money.closing_in_payout_sat == 300_000
 
 
+@pytest.mark.sqlite_suffices
 def test_decisions_are_told_with_who_and_when(lived: History) -> None:
     first, second = lived.state(DAY, NEXT), lived.state(NEXT, AFTER)
     assert [it.address for it in first.addresses] == [P2WPKH]
@@ -298,6 +312,7 @@ def test_what_happens_later_does_not_change_a_statement(lived: History) -> None:
     assert after.content_hash == before.content_hash
 
 
+@pytest.mark.sqlite_suffices
 def test_the_hash_is_of_everything_in_it(lived: History) -> None:
     hashes = {lived.state(DAY, NEXT).content_hash, lived.state(DAY, AFTER).content_hash}
     lived.adjust(1, DAY_S + 47 * HOUR_S + 600)
@@ -317,6 +332,7 @@ def test_sqlite_and_postgresql_state_the_same(
     assert found[0].content_hash == found[1].content_hash
 
 
+@pytest.mark.sqlite_suffices
 def test_a_short_period_is_told_by_the_hour_and_a_long_one_by_the_day(lived: History) -> None:
     by_hour, by_day = lived.state(DAY, AFTER), lived.state(DAY, DAY + timedelta(4))
     assert (by_hour.step, len(by_hour.timeline)) == ("hour", 48)
@@ -326,6 +342,7 @@ def test_a_short_period_is_told_by_the_hour_and_a_long_one_by_the_day(lived: His
         assert sum(it.accepted for it in found.timeline) == found.work.total.accepted
 
 
+@pytest.mark.sqlite_suffices
 def test_the_ledgers_head_is_the_one_at_the_periods_end(history: History) -> None:
     assert history.state(DAY, NEXT).ledger_seq == 0
     first = history.adjust(1, DAY_S)
@@ -336,6 +353,7 @@ def test_the_ledgers_head_is_the_one_at_the_periods_end(history: History) -> Non
 # What is refused
 
 
+@pytest.mark.sqlite_suffices
 def test_an_unknown_tenant_is_refused(history: History) -> None:
     with pytest.raises(UnknownTenant, match="there is no tenant 'nobody'"):
         history.state(DAY, NEXT, "nobody")
@@ -356,6 +374,7 @@ def test_a_period_that_cannot_be_is_refused(from_day: date, to_day: date, reason
         Period(from_day, to_day)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_statement_holds_no_float(lived: History) -> None:
     assert "float" not in {type(value).__name__ for value in leaves(lived.state(DAY, AFTER))}
 

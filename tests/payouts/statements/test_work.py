@@ -24,6 +24,7 @@ def history(store: Store) -> History:
     return History(store)
 
 
+@pytest.mark.sqlite_suffices
 def test_shares_at_midnight_belong_to_the_day_that_begins(history: History) -> None:
     rate = history.rate()
     for minute, shares in ((-1, 1), (0, 2), (1439, 4), (1440, 8)):
@@ -33,6 +34,7 @@ def test_shares_at_midnight_belong_to_the_day_that_begins(history: History) -> N
     assert [moment.accepted for moment in found.timeline if moment.accepted] == [2, 4]
 
 
+@pytest.mark.sqlite_suffices
 def test_the_hashrate_is_the_work_over_the_whole_period(history: History) -> None:
     rate = history.rate()
     history.mine(rate, 100, 1000)
@@ -45,6 +47,7 @@ def test_the_hashrate_is_the_work_over_the_whole_period(history: History) -> Non
     assert found.timeline[1].hashrate_hps == hashrate_hps(1500 * SHARE, HOUR_S)
 
 
+@pytest.mark.sqlite_suffices
 def test_rejected_shares_are_told_by_reason_and_are_no_uptime(history: History) -> None:
     rate = history.rate()
     for verdict in Verdict:
@@ -61,6 +64,7 @@ def test_the_names_of_verdicts_are_the_engines() -> None:
     assert verdict_name(77) == "verdict 77"
 
 
+@pytest.mark.sqlite_suffices
 def test_a_minute_with_two_prices_and_difficulties_is_one_minute_of_uptime(history: History) -> None:
     first = history.rate()
     second = history.rate(fee_bps=200)
@@ -77,6 +81,7 @@ def test_a_minute_with_two_prices_and_difficulties_is_one_minute_of_uptime(histo
     assert again.work.workers[0].uptime_minutes == 2
 
 
+@pytest.mark.sqlite_suffices
 def test_the_uptime_of_a_container_is_of_all_its_machines_that_ran(history: History) -> None:
     rate = history.rate()
     history.tally(
@@ -97,6 +102,7 @@ def test_the_uptime_of_a_container_is_of_all_its_machines_that_ran(history: Hist
     assert (box.machines, box.uptime_minutes, box.uptime_bps) == (2, 720, 2500)
 
 
+@pytest.mark.sqlite_suffices
 def test_machines_that_sent_nothing_are_named(history: History) -> None:
     rate = history.rate()
     history.mine(rate, 5)
@@ -123,6 +129,7 @@ def test_a_machine_that_was_written_down_after_midnight_is_in_the_day_of_its_fir
     assert [row.unit for row in found.work.workers] == ["u0"]
 
 
+@pytest.mark.sqlite_suffices
 def test_growing_old_changes_nothing(history: History) -> None:
     """Minutes become hours, hours become days; what was stated stays the same, byte for byte."""
     rate = history.rate()

@@ -33,6 +33,7 @@ OP_TRUE, OTHER = "51", "512103ad5e0edad18cb1f0fc0d28a3d4f1f3e445640337489abb1040
 # The database
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("other", sorted(set(NETWORKS) - {"regtest"}))
 def test_a_book_is_of_the_network_that_it_was_made_for_and_of_no_other(store: Store, other: str) -> None:
     bind(store, "regtest")
@@ -66,6 +67,7 @@ def priced(nbits: int, height: int, subsidy_sat: int) -> Callable[[Connection], 
     )
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize(
     ("content", "network", "words"),
     [

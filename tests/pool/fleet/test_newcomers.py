@@ -188,6 +188,7 @@ async def test_a_stranger_without_work_leaves_no_row_and_uses_up_nothing(store: 
     assert booked.registry.collect_new().workers == ()
 
 
+@pytest.mark.sqlite_suffices
 async def test_the_first_accepted_share_brings_name_container_and_share_into_the_books(store: Store) -> None:
     booked = JournalOnStore(store)
     worker = booked.worker("acme.c07.u1")
@@ -202,6 +203,7 @@ async def test_the_first_accepted_share_brings_name_container_and_share_into_the
     assert worker in booked.registry.workers
 
 
+@pytest.mark.sqlite_suffices
 async def test_after_a_kill_no_number_of_a_worker_that_only_the_journal_knows_is_given_out(
     store: Store,
 ) -> None:
@@ -216,6 +218,7 @@ async def test_after_a_kill_no_number_of_a_worker_that_only_the_journal_knows_is
     assert [booked.worker(f"acme.c07.u{i}") for i in range(1, 5)] == numbers[1:]
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_share_whose_miner_left_before_its_commit_is_the_miners(store: Store) -> None:
     booked = JournalOnStore(store)
     worker = booked.worker("acme.c07.u1")
@@ -226,6 +229,7 @@ async def test_a_share_whose_miner_left_before_its_commit_is_the_miners(store: S
     assert booked.worker("acme.c07.u1") == worker
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_share_of_who_came_and_left_during_a_commit_is_nobody_elses(store: Store) -> None:
     """The commit that is under way has its earlier connection, and not this one: its number is not free."""
     booked = JournalOnStore(store)

@@ -66,6 +66,7 @@ def test_worker_names_are_tenant_container_unit(name: str, parts: tuple[str, str
     assert parse_worker_name(name) == parts
 
 
+@pytest.mark.sqlite_suffices
 def test_a_name_becomes_a_worker_once_with_its_first_accepted_share(known: Registry, store: Store) -> None:
     first = known.admit("acme.c01.u1", "cgminer", MINER)
     assert isinstance(first, Admitted)
@@ -87,6 +88,7 @@ def test_a_name_becomes_a_worker_once_with_its_first_accepted_share(known: Regis
     assert again.collect_new() == NewRows()
 
 
+@pytest.mark.sqlite_suffices
 def test_who_finds_something_is_a_worker_by_that(known: Registry) -> None:
     admitted = known.admit("acme.c01.u1", "cgminer", MINER)
     assert isinstance(admitted, Admitted)
@@ -95,12 +97,14 @@ def test_who_finds_something_is_a_worker_by_that(known: Registry) -> None:
     assert known.finder(0) is None, "a block is one whoever sent it, before it said a name too"
 
 
+@pytest.mark.sqlite_suffices
 def test_an_unknown_tenant_is_refused_in_words(known: Registry) -> None:
     answer = known.admit("nobody.c01.u1", "", MINER)
     assert isinstance(answer, Refusal)
     assert "Unknown tenant nobody" in answer.reason
 
 
+@pytest.mark.sqlite_suffices
 def test_a_suspended_tenant_is_refused_in_words_and_resumed(known: Registry, store: Store) -> None:
     with store.write() as connection:
         known.put_tenant(record_of(set_status(connection, "acme", active=False)))
@@ -112,6 +116,7 @@ def test_a_suspended_tenant_is_refused_in_words_and_resumed(known: Registry, sto
     assert isinstance(known.admit("acme.c01.u1", "", MINER), Admitted)
 
 
+@pytest.mark.sqlite_suffices
 def test_only_names_with_accepted_shares_are_in_a_tenants_quota(
     known: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +136,7 @@ def test_only_names_with_accepted_shares_are_in_a_tenants_quota(
     assert isinstance(known.admit("acme.c01.u1", "", MINER), Admitted)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_name_is_as_long_as_firmware_lets_it_be(known: Registry) -> None:
     assert isinstance(known.admit("acme.c01." + "u" * 64, "", MINER), Refusal)
     assert isinstance(known.admit("acme." + "c" * 64 + ".u1", "", MINER), Refusal)
@@ -155,6 +161,7 @@ def test_an_address_change_is_held_back_for_72_hours_the_first_one_is_not(store:
         assert history.scalars().all() == ["ann", "bob"]
 
 
+@pytest.mark.sqlite_suffices
 def test_terms_have_a_history_and_only_changes_are_in_it(store: Store) -> None:
     cheaper = TenantTerms(scheme=Scheme.FPPS, fee_bps=100, payout_minimum_sat=0)
     with store.write() as connection:
@@ -165,12 +172,14 @@ def test_terms_have_a_history_and_only_changes_are_in_it(store: Store) -> None:
         assert len(connection.execute(select(tenant_terms)).all()) == 2
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("name", ["", "Acme", "a.b", "a b", "ä", "x" * 33, "-", "a/b"])
 def test_a_tenant_name_must_survive_every_miner(store: Store, name: str) -> None:
     with store.write() as connection, pytest.raises(RegistryError, match="tenant name"):
         add_tenant(connection, name, TERMS, by="ann", now_s=NOW_S)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_tenant_is_added_once(store: Store) -> None:
     with store.write() as connection:
         add_tenant(connection, "acme", TERMS, by="ann", now_s=NOW_S)

@@ -90,6 +90,7 @@ def accounts(store: Store) -> PaidAccounts:
     return accounts
 
 
+@pytest.mark.sqlite_suffices
 def test_who_leaves_his_own_upstream_is_paid_there_for_what_he_sends_on_the_way_and_not_by_the_pool(
     accounts: PaidAccounts,
 ) -> None:
@@ -103,6 +104,7 @@ def test_who_leaves_his_own_upstream_is_paid_there_for_what_he_sends_on_the_way_
     assert accounts.proven()
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("scheme", [Scheme.PPS, Scheme.FPPS])
 def test_nobody_is_paid_by_the_pool_for_work_whose_upstream_pays_a_tenant(
     accounts: PaidAccounts, scheme: Scheme
@@ -128,6 +130,7 @@ def test_no_machine_that_the_pool_pays_falls_back_on_a_tenants_account(accounts:
         accounts.order("north", "borealis")
 
 
+@pytest.mark.sqlite_suffices
 def test_an_account_that_machines_of_the_pool_are_led_to_becomes_no_tenants(accounts: PaidAccounts) -> None:
     accounts.terms("borealis", Scheme.PPS, "north", new=True)
     for upstream in ("north", "south"):
@@ -140,6 +143,7 @@ def test_an_account_that_machines_of_the_pool_are_led_to_becomes_no_tenants(acco
     accounts.terms("acme", Scheme.PROXY, "north", new=True)  # what an order sells goes to its buyer's account
 
 
+@pytest.mark.sqlite_suffices
 def test_a_tenant_whose_upstreams_are_all_its_own_has_them_in_any_order(accounts: PaidAccounts) -> None:
     accounts.terms("acme", Scheme.PROXY, "north", new=True)
     accounts.terms("acme", Scheme.PROXY, "south")

@@ -47,6 +47,7 @@ def add(store: Store, name: str = "blue", *, now_s: int = NOW_S, **change: Any) 
         return add_order(connection, new_order(name, **(times | change)), by="olga", now_s=now_s)
 
 
+@pytest.mark.sqlite_suffices
 def test_what_was_sold_is_loaded_as_it_was(store: Store, north: UpstreamRecord) -> None:
     view = add(store, hashrate_ths=50_250, priority=3, tenants=("acme",), containers=("borealis.c01",))
     assert (view.name, view.buyer, view.upstream, view.created_by) == ("blue", BUYER, "north", "olga")
@@ -87,6 +88,7 @@ def test_what_cannot_be_sold_is_refused_in_words(change: dict[str, Any], words: 
         new_order(**({"from_s": NOW_S, "until_s": NOW_S + 1} | change))
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -108,6 +110,7 @@ def test_unknown_names_are_refused_and_nothing_is_left(
         assert list_orders(connection) == ()
 
 
+@pytest.mark.sqlite_suffices
 def test_an_upstream_that_was_removed_takes_no_order(store: Store, north: UpstreamRecord) -> None:
     with store.write() as connection:
         remove_upstream(connection, "north", now_s=NOW_S)
@@ -115,6 +118,7 @@ def test_an_upstream_that_was_removed_takes_no_order(store: Store, north: Upstre
         add(store)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_supplier_that_is_named_twice_is_one(store: Store, north: UpstreamRecord) -> None:
     view = add(store, tenants=("acme", "acme"), containers=("acme.c01", "acme.c01"))
     assert view.suppliers == ("acme", "acme.c01")
@@ -128,6 +132,7 @@ def test_a_name_is_sold_once(store: Store, north: UpstreamRecord) -> None:
         add(store)
 
 
+@pytest.mark.sqlite_suffices
 def test_there_are_only_so_many_that_are_not_over(
     store: Store, north: UpstreamRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +145,7 @@ def test_there_are_only_so_many_that_are_not_over(
     add(store, "green")
 
 
+@pytest.mark.sqlite_suffices
 def test_only_what_is_not_over_is_delivered(store: Store, north: UpstreamRecord) -> None:
     add(store)
     add(store, "planned", from_s=NOW_S + 7_200)
@@ -153,6 +159,7 @@ def test_only_what_is_not_over_is_delivered(store: Store, north: UpstreamRecord)
         assert [it.name for it in load_orders(connection, NOW_S + 60)] == ["planned"]
 
 
+@pytest.mark.sqlite_suffices
 def test_an_order_ends_once(store: Store, north: UpstreamRecord) -> None:
     add(store)
     with store.write() as connection:
@@ -179,6 +186,7 @@ def test_minutes_are_added_up_by_hour(store: Store, north: UpstreamRecord) -> No
     assert [tuple(row) for row in rows] == [(order.id, 500_000, 3, 2, 9), (order.id, 500_001, 1, 0, 1)]
 
 
+@pytest.mark.sqlite_suffices
 def test_words_of_an_event_are_bounded(store: Store, north: UpstreamRecord) -> None:
     with store.write() as connection:
         note_event(connection, NOW_S, north.id, None, "lost", "x" * 5_000, 400)

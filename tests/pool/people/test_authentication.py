@@ -72,6 +72,7 @@ def house(databases: Databases) -> Iterator[House]:
         yield House(store)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_token_is_256_random_bits_and_the_books_have_its_hash_alone(house: House) -> None:
     view, token = house.token("vera")
     assert re.fullmatch(r"angara_1_[A-Za-z0-9_-]{43}", token)
@@ -82,6 +83,7 @@ def test_a_token_is_256_random_bits_and_the_books_have_its_hash_alone(house: Hou
     assert house.show(token).name == "vera"
 
 
+@pytest.mark.sqlite_suffices
 def test_who_shows_it_is_its_user_in_no_more_than_its_scope_and_his_role_of_now(house: House) -> None:
     _, own = house.token("ada")
     _, less = house.token("ada", "operator")
@@ -102,6 +104,7 @@ def test_who_shows_it_is_its_user_in_no_more_than_its_scope_and_his_role_of_now(
     assert [house.refused(it) for it in (own, less, figures)] == [0.0, 0.0, 0.0]
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize(
     ("user", "scope", "days", "words"),
     [
@@ -147,6 +150,7 @@ def test_it_ends_at_its_time_or_when_it_is_revoked_and_nothing_brings_it_back(ho
             connection.execute(text(change))
 
 
+@pytest.mark.sqlite_suffices
 def test_of_a_users_tokens_there_is_an_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pool.people.tokens.TOKENS_OF_USER_MAX", 1)
     view, _ = house.token("vera")
@@ -160,6 +164,7 @@ def test_of_a_users_tokens_there_is_an_end(house: House, monkeypatch: pytest.Mon
         house.token("ada")
 
 
+@pytest.mark.sqlite_suffices
 def test_its_last_use_is_written_at_most_once_a_minute(house: House) -> None:
     _, token = house.token("vera")
     seen = []
@@ -175,6 +180,7 @@ def test_its_last_use_is_written_at_most_once_a_minute(house: House) -> None:
 # Wrong ones
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize(
     "token",
     ["", "angara_", "angara_1_", "x" * 1_000_000, "angara_0_" + "a" * 43, "angara_1_" + "a" * 44, "\0", "é"],
@@ -186,6 +192,7 @@ def test_what_is_no_token_is_refused_as_a_wrong_one_is(house: House, token: str)
     house.refused("angara_99_" + "a" * 43)
 
 
+@pytest.mark.sqlite_suffices
 def test_nothing_of_a_wrong_token_asks_the_books(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     _, token = house.token("vera")
     monkeypatch.setattr(house.authentication, "_books", None)
@@ -196,6 +203,7 @@ def test_nothing_of_a_wrong_token_asks_the_books(house: House, monkeypatch: pyte
     assert house.authentication.recognised(HERE, token) == 1
 
 
+@pytest.mark.sqlite_suffices
 def test_who_guesses_waits_longer_and_longer_and_keeps_nobody_else_out(house: House) -> None:
     """Not even who is behind the same address, or has the token that is guessed at."""
     _, token = house.token("vera")
@@ -213,6 +221,7 @@ def test_who_guesses_waits_longer_and_longer_and_keeps_nobody_else_out(house: Ho
     assert house.refused(guess) == 0.0
 
 
+@pytest.mark.sqlite_suffices
 def test_one_site_of_ipv6_is_one_guesser(house: House) -> None:
     waits = [house.refused("x", f"2001:db8::{n:x}") for n in range(FREE_TRIES)]
     assert waits[-1] == 1.0

@@ -34,6 +34,7 @@ def added(
         )
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -54,6 +55,7 @@ def test_no_name_is_taken_for_another(books: Store, name: str, words: str) -> No
         added(books, name)
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -117,6 +119,7 @@ def test_the_database_itself_keeps_who_is_who(books: Store, statement: str) -> N
         assert list_users(connection) == before
 
 
+@pytest.mark.sqlite_suffices
 def test_there_is_an_end_of_users(books: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pool.people.users.USERS_MAX", 1)
     with pytest.raises(RegistryError, match="all there may be"):

@@ -54,6 +54,7 @@ def tenant(store: Store, upstream_id: int | None) -> None:
         add_tenant(connection, "acme", terms, by="olga", now_s=NOW_S)
 
 
+@pytest.mark.sqlite_suffices
 def test_what_was_added_is_loaded_as_it_was(store: Store) -> None:
     east = add(store, "east", endpoints=(TLS,), outage_s=90, connections=4, suggest_difficulty=65_536)
     north = add(store, fallback="east")
@@ -74,11 +75,13 @@ def test_an_account_is_of_printable_characters(field: str, text: str) -> None:
         new_upstream(endpoints=(endpoint,))
 
 
+@pytest.mark.sqlite_suffices
 def test_no_password_is_in_what_it_looks_like(store: Store) -> None:
     record = add(store, endpoints=(TLS,))
     assert "s3cret" not in f"{record!r} {record} {new_upstream(endpoints=(TLS,))!r}"
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("name", ["", "pool", "North", "no rth", "a.b", "-x", "x" * 33, "nörd", "x\n"])
 def test_names_that_cannot_be_are_refused(store: Store, name: str) -> None:
     with pytest.raises(RegistryError, match="is no name for an upstream"):
@@ -107,6 +110,7 @@ def test_what_cannot_be_an_upstream_is_refused_in_words(change: dict[str, Any], 
         new_upstream(**change)
 
 
+@pytest.mark.sqlite_suffices
 def test_a_name_is_taken_for_ever(store: Store) -> None:
     add(store)
     with pytest.raises(RegistryError, match="already"):
@@ -118,6 +122,7 @@ def test_a_name_is_taken_for_ever(store: Store) -> None:
         find_upstream(connection, "north")
 
 
+@pytest.mark.sqlite_suffices
 def test_there_are_only_so_many(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upstream_store, "UPSTREAMS_MAX", 2)
     add(store)
@@ -135,6 +140,7 @@ def test_a_fallback_must_be_there(store: Store) -> None:
         assert load_upstreams(connection) == ()
 
 
+@pytest.mark.sqlite_suffices
 def test_the_endpoint_that_is_named_becomes_the_first_and_the_others_keep_their_order(store: Store) -> None:
     add(store)
     assert switch(store, "3") == ["c", "a", "b"]
@@ -144,6 +150,7 @@ def test_the_endpoint_that_is_named_becomes_the_first_and_the_others_keep_their_
         assert find_upstream(connection, "north").endpoints[0].password == "hunter2"
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize(
     "to", ["0", "4", "-1", "", "a", "a.pool.example", "d.pool.example:3333", "²", "9" * 400]
 )
@@ -153,6 +160,7 @@ def test_an_endpoint_that_is_not_there_is_refused_in_words(store: Store, to: str
         switch(store, to)
 
 
+@pytest.mark.sqlite_suffices
 def test_an_address_with_two_accounts_is_named_by_number(store: Store) -> None:
     add(store, endpoints=(TLS, msgspec.structs.replace(TLS, user="other")))
     with pytest.raises(RegistryError, match="more than once: say which by its number"):
@@ -162,6 +170,7 @@ def test_an_address_with_two_accounts_is_named_by_number(store: Store) -> None:
         assert [it.user for it in find_upstream(connection, "north").endpoints] == ["other", "acme"]
 
 
+@pytest.mark.sqlite_suffices
 def test_one_that_is_used_stays(store: Store) -> None:
     north = add(store)
     tenant(store, north.id)
@@ -182,6 +191,7 @@ def test_one_that_is_used_stays(store: Store) -> None:
     remove(store)
 
 
+@pytest.mark.sqlite_suffices
 def test_an_order_whose_time_is_up_holds_nothing(store: Store) -> None:
     add(store)
     tenant(store, None)

@@ -167,6 +167,7 @@ def test_a_number_that_somebody_took_stops_no_change_and_is_named(
     assert wrong(book) is not None
 
 
+@pytest.mark.sqlite_suffices
 def test_a_forged_row_that_is_hashed_well_is_found_as_soon_as_the_next_command_writes(book: Store) -> None:
     with book.write() as connection:
         last = last_change(connection)
@@ -178,6 +179,7 @@ def test_a_forged_row_that_is_hashed_well_is_found_as_soon_as_the_next_command_w
     assert wrong(book) == ("changes", str(COUNT + 2)), "one of the two that do not follow each other"
 
 
+@pytest.mark.sqlite_suffices
 def test_where_no_number_is_left_it_is_said_in_words(book: Store) -> None:
     with book.write() as connection:
         connection.execute(text(f"UPDATE book SET last_change = {NUMBER_MAX}"))
@@ -304,6 +306,7 @@ def test_changes_of_before_are_hashed_in_their_order(old_book: str) -> None:
         assert wrong(store) == ("changes", "2")
 
 
+@pytest.mark.sqlite_suffices
 def test_a_book_without_changes_begins_its_chain(databases: Databases) -> None:
     with databases.fresh_url(upgraded=False) as url:
         as_before(url).close()

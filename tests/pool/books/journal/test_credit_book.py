@@ -89,6 +89,7 @@ def rows(store: Store) -> tuple[int, int, int]:
     return len(tips), sum(it.forgotten for it in tips), sum(len(it.hashes) // 16 for it in credits)
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("restarts", [1, 3])
 @pytest.mark.parametrize("forwarded", [False, True])
 async def test_what_was_credited_before_a_restart_is_a_duplicate_after_it(
@@ -107,6 +108,7 @@ async def test_what_was_credited_before_a_restart_is_a_duplicate_after_it(
     assert rows(books) == (1, 0, 1 + restarts)
 
 
+@pytest.mark.sqlite_suffices
 async def test_no_coinbase_of_the_upstreams_making_gives_a_header_a_second_time(books: Store) -> None:
     """The prefix of after stands where the old coinbase has just these bytes by the upstream's foresight."""
     job = work(prevhash_internal=A, coinbase2=b"\xe7" * 4 + b"\xab" * 4 + b"\x03" * 52)
@@ -144,6 +146,7 @@ async def test_work_on_a_block_that_was_left_before_a_restart_is_refused(books: 
     assert set(await boot.judge()) <= {DUPLICATE, Verdict.STALE}
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_share_that_was_not_committed_is_not_remembered_either(
     books: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +172,7 @@ async def test_a_share_that_was_not_committed_is_not_remembered_either(
     assert await boot.judge() == [ACCEPTED]
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_block_is_forgotten_whole_or_not_at_all(books: Store) -> None:
     """A commit that comes after its block was forgotten must not leave a part of it to be remembered."""
     boot = await Boot(books).start()
@@ -185,6 +189,7 @@ async def test_a_block_is_forgotten_whole_or_not_at_all(books: Store) -> None:
     assert not (await Boot(books).start()).tips.admit(A)
 
 
+@pytest.mark.sqlite_suffices
 async def test_nothing_is_forgotten_before_the_engine_was_told_of_it(books: Store) -> None:
     """A fold that comes between the start and the upstreams: what it does not find is not over."""
     boot = await Boot(books).start()
@@ -200,6 +205,7 @@ async def test_nothing_is_forgotten_before_the_engine_was_told_of_it(books: Stor
     assert await boot.judge() == [DUPLICATE]
 
 
+@pytest.mark.sqlite_suffices
 async def test_work_of_our_own_costs_no_row(books: Store) -> None:
     """It carries a salt: after a restart it is other work."""
     boot = await Boot(books).start()
@@ -210,6 +216,7 @@ async def test_work_of_our_own_costs_no_row(books: Store) -> None:
     assert boot.mine.engine.collect_credits() == []
 
 
+@pytest.mark.sqlite_suffices
 async def test_names_of_blocks_are_bounded(books: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pool.books.journal.credit_book.TIPS_MAX", 4)
     monkeypatch.setattr(former_tips, "TIPS_MAX", 4)

@@ -217,6 +217,7 @@ def expected(committed: tuple[tuple[Told, ...], ...]) -> tuple[Counter[int], Cou
 # Commits
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_commit_with_only_a_note_is_written_and_one_with_nothing_is_not(
     booked: ForwardingJournal,
 ) -> None:
@@ -245,6 +246,7 @@ async def test_a_share_that_is_resolved_is_a_tally_and_no_row(booked: Forwarding
     assert booked.tallied() == {Verdict.ACCEPTED: 2, Verdict.UPSTREAM_REJECTED: 1}
 
 
+@pytest.mark.sqlite_suffices
 async def test_live_figures_get_what_was_resolved_with_what_was_judged(booked: ForwardingJournal) -> None:
     booked.resolve(booked.note(booked.share("a")))
     await booked.journal.commit(tally(booked.worker(), booked.own))
@@ -252,6 +254,7 @@ async def test_live_figures_get_what_was_resolved_with_what_was_judged(booked: F
     assert sorted(merge([committed])["rate"].tolist()) == [booked.own, booked.proxied]
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_worker_seen_for_the_first_time_is_committed_with_its_first_forwarded_share(
     booked: ForwardingJournal,
 ) -> None:
@@ -264,6 +267,7 @@ async def test_a_worker_seen_for_the_first_time_is_committed_with_its_first_forw
 # Kills
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("number", range(len(COMMITS)))
 async def test_a_kill_anywhere_in_a_commit_loses_and_doubles_no_share(
     booked: ForwardingJournal, number: int
@@ -284,6 +288,7 @@ async def test_a_kill_anywhere_in_a_commit_loses_and_doubles_no_share(
         assert booked.said() - before[1] == now_said
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_kill_after_the_last_commit_leaves_what_was_committed(booked: ForwardingJournal) -> None:
     for told in COMMITS:
         await booked.journal.commit(booked.tell(told))
@@ -301,6 +306,7 @@ async def test_a_kill_after_the_last_commit_leaves_what_was_committed(booked: Fo
     assert (booked.tallied(), booked.said()) == (tallies, said)
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_kill_anywhere_in_a_start_settles_what_was_left_once(booked: ForwardingJournal) -> None:
     for told in COMMITS:
         await booked.journal.commit(booked.tell(told))
@@ -313,6 +319,7 @@ async def test_a_kill_anywhere_in_a_start_settles_what_was_left_once(booked: For
     assert (booked.tallied(), booked.said()) == expected(COMMITS)
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_kill_anywhere_in_a_fold_loses_and_doubles_no_verdict(booked: ForwardingJournal) -> None:
     for told in COMMITS:
         await booked.journal.commit(booked.tell(told))
@@ -411,6 +418,7 @@ async def test_verdicts_are_kept_by_hour_and_order_and_by_day_and_machine(booked
     assert tomorrow == {}
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_machine_whose_shares_no_upstream_takes_is_seen_mining(booked: ForwardingJournal) -> None:
     worker = booked.worker()
     await booked.journal.commit(tally(worker, booked.proxied, 17, Verdict.UNDELIVERED, 30))
@@ -419,6 +427,7 @@ async def test_a_machine_whose_shares_no_upstream_takes_is_seen_mining(booked: F
     assert booked.registry.admit("acme.c01.u1", "", ConnectionFrom()) == Admitted(worker, 17, party=1)
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_verdict_on_work_of_our_own_is_told_and_is_in_nobodys_way(booked: ForwardingJournal) -> None:
     booked.resolve(booked.note(booked.share("a", epoch=booked.own)))
     await booked.journal.commit(b"")
@@ -429,6 +438,7 @@ async def test_a_verdict_on_work_of_our_own_is_told_and_is_in_nobodys_way(booked
     assert booked.said() == {}
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_share_on_its_way_has_its_worker_even_where_nothing_else_is_committed(
     booked: ForwardingJournal,
 ) -> None:

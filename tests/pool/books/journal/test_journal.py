@@ -33,6 +33,7 @@ def booked(store: Store) -> JournalOnStore:
     return JournalOnStore(store)
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_commit_is_on_disk_when_it_returns(booked: JournalOnStore) -> None:
     worker = booked.worker("acme.c01.u1")
     await booked.journal.commit(tally(worker, booked.epoch, count=3))
@@ -56,6 +57,7 @@ async def test_a_new_worker_is_committed_with_its_first_share_and_has_a_row_afte
     assert booked.worker("acme.c01.u1") == worker
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_book_is_proven_while_shares_of_a_new_machine_wait_in_several_batches(
     booked: JournalOnStore,
 ) -> None:
@@ -104,6 +106,7 @@ async def test_a_late_share_of_a_machine_that_was_removed_is_its_own_and_nobody_
     assert booked.worker(".".join(name)) == removed, "it mines again under its number"
 
 
+@pytest.mark.sqlite_suffices
 async def test_what_is_not_folded_yet_is_known_with_its_age(
     booked: JournalOnStore, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -176,6 +179,7 @@ async def test_a_crash_anywhere_in_a_fold_loses_and_doubles_nothing(
         assert audit(connection).wrong is None
 
 
+@pytest.mark.sqlite_suffices
 async def test_the_last_difficulty_of_a_worker_is_where_it_starts_again(booked: JournalOnStore) -> None:
     worker = booked.worker("acme.c01.u1")
     await booked.journal.commit(
@@ -187,6 +191,7 @@ async def test_the_last_difficulty_of_a_worker_is_where_it_starts_again(booked: 
     assert booked.registry.admit("acme.c01.u1", "", booked.miner) == Admitted(worker, 17, party=1)
 
 
+@pytest.mark.sqlite_suffices
 async def test_shares_of_an_older_epoch_are_booked_at_its_price(booked: JournalOnStore) -> None:
     worker = booked.worker("acme.c01.u1")
     with booked.store.write() as connection:
@@ -213,6 +218,7 @@ async def test_shares_of_a_tenant_that_came_during_the_epoch_are_not_lost(booked
         assert audit(connection).wrong is None
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_clock_that_steps_back_a_day_changes_no_count(booked: JournalOnStore) -> None:
     worker = booked.worker("acme.c01.u1")
     await booked.journal.commit(tally(worker, booked.epoch))
@@ -236,6 +242,7 @@ def disk_full() -> Iterator[None]:
         event.remove(Engine, "commit", fail)
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_commit_that_fails_raises_and_leaves_nothing(booked: JournalOnStore) -> None:
     worker = booked.worker("acme.c01.u1")
     with disk_full(), pytest.raises(JournalFailed, match="disk is full"):

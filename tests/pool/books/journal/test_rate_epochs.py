@@ -65,6 +65,7 @@ class TenantOfEachScheme:
             return {SCHEMES[row.tenant_id - 1]: row for row in connection.execute(query)}
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize(
     ("work", "paid_by"),
     [
@@ -88,6 +89,7 @@ def test_a_tenant_is_paid_by_its_scheme_and_by_whose_work_it_is(
         assert row.sat_per_ph_day is None
 
 
+@pytest.mark.sqlite_suffices
 def test_work_that_an_order_sells_is_paid_by_the_orders_price_where_the_terms_say_so(store: Store) -> None:
     tenants = TenantOfEachScheme(store, order_credit=OrderCredit.ORDER)
     for scheme, row in tenants.rates(tenants.open(BLUE)).items():
@@ -98,6 +100,7 @@ def test_work_that_an_order_sells_is_paid_by_the_orders_price_where_the_terms_sa
         assert {row.sat_per_ph_day for row in tenants.rates(tenants.open(work)).values()} == {None}
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("risk", list(UpstreamRisk))
 def test_who_bears_what_an_upstream_does_not_take_is_kept_with_the_epoch(
     store: Store, risk: UpstreamRisk
@@ -116,6 +119,7 @@ def test_who_bears_what_an_upstream_does_not_take_is_kept_with_the_epoch(
         assert rate_of(connection, epoch, 1).rate_id == rate_of(connection, later, 1).rate_id
 
 
+@pytest.mark.sqlite_suffices
 def test_a_tenant_that_came_during_an_orders_epoch_is_paid_like_the_others(store: Store) -> None:
     tenants = TenantOfEachScheme(store)
     epoch = tenants.open(BLUE)
