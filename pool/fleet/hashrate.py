@@ -16,10 +16,11 @@ import msgspec
 import numpy as np
 
 from pool.fleet.registry import ContainerRecord, Registry
-from stratum.tallies import MINED, RECORD, Verdict, merge
+from stratum.tallies import MINED, RECORD, Verdict
 
 WINDOWS_S: Final = (60, 300, 3600, 86_400)
 HASHES_PER_DIFFICULTY: Final = 1 << 32  # 15 ppm off; for eyes
+FIVE_MINUTES: Final = WINDOWS_S.index(300)
 OFFLINE_S: Final = 300.0  # 50 shares missed at the usual aim
 REJECTED_S: Final = 300.0  # one of WINDOWS_S: rejected work is told as a share of all of it
 UPDATE_S: Final = 5.0  # how often tallies are added; the shortest window is twelve of these
@@ -37,7 +38,10 @@ _COLUMN: Final = {
     Verdict.UNDELIVERED: 5,
     Verdict.UPSTREAM_REJECTED: 5,
 }
-_COLUMN_OF_VERDICT: Final = np.array([_COLUMN.get(verdict, 4) for verdict in Verdict])
+COLUMN_OF_VERDICT: Final = np.array([_COLUMN.get(verdict, 4) for verdict in Verdict])
+_IS_MINED: Final = np.array([verdict in MINED for verdict in Verdict])
+
+_WINDOWS: Final = np.array(WINDOWS_S, dtype=float)
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -66,6 +70,14 @@ class MachineLooks(msgspec.Struct, frozen=True):
     rejected_hps: Floats  # of REJECTED_S
     ages_s: Floats
     counts: Ints  # as COUNTS has them
+
+
+class ContainerLook(msgspec.Struct, frozen=True):
+    """All machines of a container: their average of five minutes, and how many are online and offline."""
+
+    rate_hps: float
+    online: int
+    offline: int
 
 
 class HashrateTable(Mapping[int, Hashrate]):
@@ -128,6 +140,8 @@ class HashrateBook:
         self._last_s = np.zeros(0)  # of the last good share; -inf: never
         self._rejected = np.zeros(0)  # work of REJECTED_S that was good for nothing, H/s
         self._share_hashes = np.zeros(0)  # what a good share of it was worth lately
+        self._known = np.zeros(0, dtype=np.intp)  # all workers, of the registry's generation
+        self._known_of = -1
 
     def add(self, tallies: bytes, now_s: float) -> None:
         """A committed batch."""
@@ -142,26 +156,26 @@ class HashrateBook:
             return
         pending, self._pending = self._pending, []
         self._updated_s = now_s
-        records = merge(pending) if pending else np.zeros(0, dtype=RECORD)
+        records = np.frombuffer(b"".join(pending), dtype=RECORD)
         self._make_room(int(records["worker"].max(initial=0)), now_s - elapsed_s)
-        worker = records["worker"].astype(np.intp)
-        np.add.at(self._counts, (worker, _COLUMN_OF_VERDICT[records["verdict"]]), records["count"])
-        good = np.isin(records["verdict"], MINED)
-        work = np.exp2(records["difficulty_log2"][good].astype(float)) * records["count"][good]
-        hashes = np.bincount(worker[good], weights=work, minlength=self._room) * HASHES_PER_DIFFICULTY
-        self._last_s[worker[good]] = now_s
-        rate = hashes / elapsed_s
+        worker, shares = records["worker"].astype(np.intp), records["count"].astype(np.int64)
+        column, good = COLUMN_OF_VERDICT[records["verdict"]], _IS_MINED[records["verdict"]]
+        np.add.at(self._counts.reshape(-1), worker * len(COUNTS) + column, shares)
+        mined, count_mined = worker[good], shares[good]
+        work = np.ldexp(count_mined.astype(float), records["difficulty_log2"][good])
+        hashes = np.bincount(mined, weights=work, minlength=self._room) * HASHES_PER_DIFFICULTY
+        self._last_s[mined] = now_s
         # A share that is worth nothing has no difficulty in the tallies: whoever sends it could say any. It
         # counts like one of its worker's that was good.
-        count = np.bincount(worker[good], records["count"][good], self._room)
+        count = np.bincount(mined, count_mined, self._room)
         np.divide(hashes, count, out=self._share_hashes, where=count > 0)
-        bad = np.bincount(worker[~good], records["count"][~good], self._room)
-        bad_hps = bad * self._share_hashes / elapsed_s
+        bad = np.bincount(worker[~good], shares[~good], self._room)
         kept = np.exp(-elapsed_s / REJECTED_S)
-        self._rejected = self._rejected * kept + bad_hps * (1 - kept)
-        for column, window_s in enumerate(WINDOWS_S):
-            kept = np.exp(-elapsed_s / window_s)
-            self._averages[:, column] = self._averages[:, column] * kept + rate * (1 - kept)
+        self._rejected *= kept
+        self._rejected += bad * self._share_hashes * ((1 - kept) / elapsed_s)
+        keep = np.exp(-elapsed_s / _WINDOWS)
+        self._averages *= keep
+        self._averages += np.outer(hashes, (1 - keep) / elapsed_s)
 
     def _make_room(self, worker_max: int, since_s: float) -> None:
         if worker_max < self._room:
@@ -183,7 +197,9 @@ class HashrateBook:
     def _corrected(self, which: slice | Ints, now_s: float) -> Floats:
         self.update(now_s)
         age_s = np.maximum(now_s - self._since_s[which], 1.0)[:, None]
-        corrected: Floats = self._averages[which] / -np.expm1(-age_s / np.array(WINDOWS_S))
+        corrected: Floats = age_s / -_WINDOWS
+        np.expm1(corrected, out=corrected)
+        np.divide(self._averages[which], np.negative(corrected, out=corrected), out=corrected)
         return corrected
 
     def machines(self, now_s: float) -> tuple[Floats, Floats, Floats]:
@@ -222,6 +238,23 @@ class HashrateBook:
             counts=self._counts[numbers],
         )
 
+    def look_at_containers(self, now_s: float) -> dict[int, ContainerLook]:
+        """Every container with a worker, by its number, as of the last update as in `look`: a millisecond for
+        22,400 machines, which a scrape asks for again and again."""
+        if now_s - self._updated_s > 2 * UPDATE_S:
+            self.update(now_s)
+        ids = self._workers()
+        containers = self._containers_of(ids)
+        seen_s = np.maximum(self._updated_s - self._since_s[ids], 1.0)
+        rates = self._averages[ids, FIVE_MINUTES] / -np.expm1(-seen_s / WINDOWS_S[FIVE_MINUTES])
+        sizes = np.bincount(containers)
+        rates_hps = np.bincount(containers, weights=rates).tolist()
+        gone = np.bincount(containers, weights=now_s - self._last_s[ids] > OFFLINE_S).astype(int).tolist()
+        return {
+            number: ContainerLook(rates_hps[number], int(sizes[number]) - gone[number], gone[number])
+            for number in np.flatnonzero(sizes).tolist()
+        }
+
     def by_worker(self, now_s: float) -> HashrateTable:
         """Every known worker."""
         ids = np.fromiter(self._registry.workers, dtype=np.intp, count=len(self._registry.workers))
@@ -259,10 +292,11 @@ class HashrateBook:
 
     def _workers(self) -> Ints:
         """Numbers of all of them."""
-        numbers = self._registry.workers
-        ids = np.fromiter(numbers, dtype=np.intp, count=len(numbers))
-        self._make_room(int(ids.max(initial=0)), self._updated_s)
-        return ids
+        if self._known_of != self._registry.generation:
+            numbers, self._known_of = self._registry.workers, self._registry.generation
+            self._known = np.fromiter(numbers, dtype=np.intp, count=len(numbers))
+            self._make_room(int(self._known.max(initial=0)), self._updated_s)
+        return self._known
 
     def _grouped_by(self, group_of: Callable[[ContainerRecord], int], now_s: float) -> HashrateTable:
         ids = self._workers()
@@ -297,10 +331,12 @@ class HashrateBook:
             names, sums, totals = groups, rates, counts
             members, gone = np.ones(len(ids), dtype=int), offline.astype(int)
         else:
-            names, index = np.unique(groups, return_inverse=True)
-            sums, totals = _summed(rates, index, len(names)), _summed(counts, index, len(names))
-            members = np.bincount(index)
-            gone = np.bincount(index, weights=offline).astype(int)
+            sizes = np.bincount(groups)
+            names = np.flatnonzero(sizes)
+            sums = _summed(rates, groups, len(sizes))[names]
+            totals = _summed(counts, groups, len(sizes))[names]
+            members = sizes[names]
+            gone = np.bincount(groups, weights=offline)[names].astype(int)
         return HashrateTable(names, sums, totals, members, gone)
 
 

@@ -4,16 +4,18 @@ Nothing is counted for it share by share. It is done in pieces, and others have 
 Must not know: how it is asked for, and in which form it leaves.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Final
 
 import msgspec
+import numpy as np
 import trio
 
 from payouts.ledger import in_payout, payable
 from pool.chain.nodes import NodeState
-from pool.fleet.hashrate import COUNTS, WINDOWS_S
+from pool.fleet.hashrate import COLUMN_OF_VERDICT, COUNTS
 from pool.metrics.book_figures import BookFigures, BookReader
 from pool.metrics.contract import OTHERS, Page
 from pool.orders.status import OrderStatus
@@ -22,8 +24,9 @@ from pool.readiness import Readiness
 from pool.upstreams.status import UpstreamStatus
 from pool.web.door import Door
 from stratum._engine import backend
+from stratum.miners.uncharged import REFUSED, UNREADABLE
+from stratum.upstream.shares import RejectReason, SubmitVerdict
 
-WINDOW: Final = WINDOWS_S.index(300)
 # Series of a label at most: the rest is summed up under OTHERS. The oldest come first, so that nobody is put
 # there by who invents names, and a series stays where it is.
 TENANTS_MAX: Final = 256
@@ -61,6 +64,10 @@ def _pool(page: Page, it: Sources) -> None:
     limits, board = it.miners.connection_limits, it.miners.board
     for standing, count in limits.standing().items():
         page.add("angara_sessions", count, standing.value)
+    for name, family in it.miners.firmware.families.items():  # FAMILIES of ours, whatever strangers say
+        page.add("angara_firmware_sessions", family.here, name)
+        page.add("angara_firmware_shares_total", family.accepted, name, "accepted")
+        page.add("angara_firmware_shares_total", family.rejected, name, "rejected")
     for reason, count in sorted(board.dropped.items()):
         page.add("angara_connections_ended_total", count, reason)
     page.add("angara_web_connections", it.door.limits.sessions)
@@ -112,18 +119,24 @@ def _shares(page: Page, it: Sources) -> None:
     if len(it.books.registry.tenants_by_id) > TENANTS_MAX:
         for verdict, count in zip(COUNTS, others, strict=True):
             page.add("angara_shares_total", count, OTHERS, verdict)
+    uncharged = it.miners.uncharged.since_start
+    by_column = np.bincount(COLUMN_OF_VERDICT, uncharged[: len(COLUMN_OF_VERDICT)], len(COUNTS))
+    for verdict, count in zip(COUNTS[1:], by_column[1:].tolist(), strict=True):  # an accepted one is charged
+        page.add("angara_uncharged_shares_total", count, verdict)
+    page.add("angara_refused_lines_total", int(uncharged[REFUSED]), "refused")
+    page.add("angara_refused_lines_total", int(uncharged[UNREADABLE]), "unreadable")
 
 
 def _rates(page: Page, it: Sources) -> None:
     """Of containers, and of what they add up to."""
-    registry, table = it.books.registry, it.books.hashrates.by_container(trio.current_time())
+    registry, table = it.books.registry, it.books.hashrates.look_at_containers(trio.current_time())
     tenants_hps: dict[int, float] = {}
     sites_hps: dict[int, float] = {}
     rest_hps, rest_online, rest_offline, rest = 0.0, 0, 0, False
     names = _tenant_names(it)
     for place, number in enumerate(sorted(table)):
         row, container = table[number], registry.containers[number]
-        rate_hps, online = row.rates_hps[WINDOW], row.workers - row.offline
+        rate_hps, online = row.rate_hps, row.online
         tenants_hps[container.tenant_id] = tenants_hps.get(container.tenant_id, 0.0) + rate_hps
         sites_hps[container.site_id] = sites_hps.get(container.site_id, 0.0) + rate_hps
         if place >= CONTAINERS_MAX or container.tenant_id not in names:
@@ -155,6 +168,7 @@ def _routes(page: Page, it: Sources) -> None:
         orders = _first({number: order.name for number, order in figures.orders.items()}, ORDERS_MAX)
         add_upstreams(page, _first(figures.upstreams, UPSTREAMS_MAX), orders, status.upstreams)
         add_orders(page, figures, orders, status.orders)
+        add_answers(page, _first(figures.upstreams, UPSTREAMS_MAX), it.books.submits.said)
 
 
 def add_upstreams(
@@ -170,6 +184,20 @@ def add_upstreams(
         page.add("angara_upstream_diverted", any(it.diverted for it in channels), *labels)
         page.add("angara_upstream_sessions", sum(it.sessions for it in channels), *labels)
         page.add("angara_upstream_unanswered_shares", sum(it.unanswered for it in channels), *labels)
+
+
+def add_answers(
+    page: Page,
+    names: dict[int, str],
+    said: Mapping[tuple[int, SubmitVerdict, RejectReason | None], int],
+) -> None:
+    """What became of shares at each upstream."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for (number, verdict, reason), shares in said.items():
+        words = "" if reason is None else reason.value
+        found[names.get(number, OTHERS), verdict.value, words] += shares
+    for labels, shares in found.items():
+        page.add("angara_upstream_shares_total", shares, *labels)
 
 
 def add_orders(

@@ -47,10 +47,14 @@ METRICS: Final = _named("""
 gauge     angara_build_info{version,hash_backend}             1; the version, and how this processor hashes.
 gauge     angara_ready{condition}                             1 where a condition of /readyz holds.
 gauge     angara_sessions{standing}                           Miners' connections by what they have shown: waiting, half-open, fresh, idle, mining.
+gauge     angara_firmware_sessions{firmware}                  Miners' connections by what their agent says they run; what we have no name for is other.
+counter   angara_firmware_shares_total{firmware,verdict}      Shares of these, accepted or rejected, whether or not they are in the books.
 counter   angara_connections_ended_total{reason}              Miners' connections that were ended or refused, by the reason.
 gauge     angara_web_connections                              Connections over HTTP.
 counter   angara_web_connections_refused_total{reason}        Connections over HTTP for which there was no place.
 counter   angara_shares_total{tenant,verdict}                 Shares by verdict: accepted, stale, duplicate, low, invalid, undelivered (good, and no upstream took them).
+counter   angara_uncharged_shares_total{verdict}              Rejected shares that are in no books, by verdict: anybody can say any name.
+counter   angara_refused_lines_total{kind}                    Lines that were no shares and were refused, or could not be read.
 gauge     angara_hashrate_hashes_per_second                   Hashrate by good shares, average of five minutes.
 gauge     angara_tenant_hashrate_hashes_per_second{tenant}    The same of a tenant.
 gauge     angara_site_hashrate_hashes_per_second{site}        The same of a site.
@@ -74,6 +78,7 @@ gauge     angara_upstream_up{upstream,order}                  1 where a channel 
 gauge     angara_upstream_diverted{upstream,order}            1 while its miners are on the fallback.
 gauge     angara_upstream_sessions{upstream,order}            Miners on it.
 gauge     angara_upstream_unanswered_shares{upstream,order}   Shares that it was sent and has not answered.
+counter   angara_upstream_shares_total{upstream,verdict,reason}  Forwarded shares by what the upstream said: accepted, rejected (why, in one of few words), unanswered.
 gauge     angara_unresolved_shares                            Forwarded shares in the books that nobody has answered.
 counter   angara_moves_total{kind}                            Machines that were moved to another channel, by how: job, set_extranonce, reconnect.
 gauge     angara_order_sold_hashes_per_second{order}          What an order that runs has bought.

@@ -305,6 +305,7 @@ class UpstreamChannel:
 
     def on_submit_answer(self, answer: SubmitAnswer) -> None:
         self._services.submits.resolve(answer.key, answer)
+        self._services.submits.said[self.record.id, answer.verdict, answer.reason] += 1
 
     def on_up(self, endpoint: UpstreamEndpoint) -> None:
         if not self.serving:  # else another endpoint took over, and nobody has noticed

@@ -4,11 +4,15 @@ A kind is a firmware and a version, as far as an agent says which; what else an 
 makes no kind of its own. Strangers choose their agents, so there is room for KINDS_MAX that had an accepted
 share, of which the one with the fewest makes room, and for as many that had none, of which the oldest does.
 
+A family is what a kind is told by where names are to be few, and ours: of the firmware that there is, the one
+whose word the agent has, or OTHER. So whoever names himself a thousand ways makes no family, and takes none.
+
 Counted when a session begins, asks for something or ends, and at its check every few seconds: never for a
 share. Must not know: sessions, sockets, names.
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -17,6 +21,11 @@ KINDS_MAX: Final = 256  # a large site has a dozen; 1 KB each, twice
 ORDERS_MAX: Final = 8  # of requests, and masks, of one kind: what comes later is counted as OTHER
 NAME_CHARS_MAX: Final = 48
 OTHER: Final = "other"
+# As their agents say it; where one has the words of two, the first. A rental proxy speaks for any machine.
+FAMILIES: Final = (
+    *("nicehash", "bosminer", "braiins", "luxminer", "vnish", "xminer", "powerplay", "btminer"),
+    *("whatsminer", "avalon", "bitaxe", "esp-miner", "nerd", "bmminer", "bfgminer", "cgminer", "cpuminer"),
+)
 UNNAMED: Final = "(none)"
 _VERSION: Final = re.compile(r"(?:(?<=[/ _-])v?|^v)\d[\w.]*|v?\d+(?:\.\d+)+", re.IGNORECASE)
 _BUILD: Final = re.compile(r"[^\d.v].*", re.IGNORECASE)
@@ -28,6 +37,20 @@ def kind_of(agent: str) -> str:
     name = (agent if found is None else agent[: found.start()]).strip("/ _-")[:NAME_CHARS_MAX]
     version = "" if found is None else _BUILD.sub("", found[0]).strip(".")[:NAME_CHARS_MAX]
     return " ".join(part for part in (name, version) if part) or UNNAMED
+
+
+@lru_cache(maxsize=2 * KINDS_MAX)
+def family_of(name: str) -> str:
+    """Of a kind."""
+    return next((it for it in FAMILIES if it in name.casefold()), OTHER)
+
+
+class Family(msgspec.Struct):
+    """What all kinds of one did since the start, those that are forgotten too."""
+
+    here: int = 0  # sessions, now
+    accepted: int = 0  # shares
+    rejected: int = 0  # shares
 
 
 class Firmware(msgspec.Struct, kw_only=True):
@@ -66,6 +89,7 @@ class FirmwareBook:
     def __init__(self) -> None:
         self._proven: dict[str, Firmware] = {}
         self._new: dict[str, Firmware] = {}
+        self.families = {it: Family() for it in (*FAMILIES, OTHER)}
 
     def begin(self, agent: str) -> Firmware:
         """Another session with this agent; it is counted in what is given back."""
@@ -79,7 +103,20 @@ class FirmwareBook:
         kind.agent = agent
         kind.sessions += 1
         kind.here += 1
+        self.families[family_of(kind.name)].here += 1
         return kind
+
+    def end(self, kind: Firmware) -> None:
+        """A session of this kind is over."""
+        kind.here -= 1
+        self.families[family_of(kind.name)].here -= 1
+
+    def count(self, kind: Firmware, accepted: int, rejected: int) -> None:
+        """Shares of it."""
+        family = self.families[family_of(kind.name)]
+        for it in (kind, family):
+            it.accepted += accepted
+            it.rejected += rejected
 
     def prove(self, kind: Firmware) -> None:
         """It has an accepted share: whoever has fewer makes room for it."""

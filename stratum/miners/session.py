@@ -335,8 +335,7 @@ class MinerSession:
         if firmware is None:
             return
         accepted_before, rejected_before = self._liveness.counted
-        firmware.accepted += accepted - accepted_before
-        firmware.rejected += rejected - rejected_before
+        self._services.firmware.count(firmware, accepted - accepted_before, rejected - rejected_before)
         if accepted != accepted_before:
             firmware.rolled |= self._services.engine.rolled(self.slot)
             self._services.firmware.prove(firmware)
@@ -354,7 +353,7 @@ class MinerSession:
         firmware = self._firmware
         if firmware is None:
             return
-        firmware.here -= 1
+        self._services.firmware.end(firmware)
         if self.state is State.MINING:
             accepted, rejected, _ = self._services.engine.counters(self.slot)
             self._note_shares(accepted, rejected)

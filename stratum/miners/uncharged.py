@@ -38,6 +38,7 @@ class Uncharged:
     def __init__(self, today: Callable[[], int] = _utc_day) -> None:
         self._today = today
         self._days: dict[int, Counts] = {}  # by number and what is counted
+        self.since_start = np.zeros(_COLUMNS, dtype=np.int64)  # whoever's, which nothing takes back
 
     def add_shares(self, packed: bytes) -> None:
         """As Engine.collect_uncharged() gives them."""
@@ -45,10 +46,12 @@ class Uncharged:
         if len(records):
             counts = self._counts(int(records["worker"].max()))
             np.add.at(counts, (records["worker"], records["verdict"]), records["count"])
+            np.add.at(self.since_start, records["verdict"], records["count"])
 
     def add_line(self, worker: int, what: int) -> None:
         """A line that was REFUSED or UNREADABLE, of a connection that mines for this number."""
         self._counts(worker)[worker, what] += 1
+        self.since_start[what] += 1
 
     def forget(self, worker: int) -> None:
         """The number is nobody's, and will be somebody else's."""

@@ -85,6 +85,8 @@ class ForwardedShares:
         self._rows_resolved: list[bytes] = []
         self._tallies: Counter[tuple[int, int, int, Verdict]] = Counter()
         self._verdicts: Counter[UpstreamTally] = Counter()
+        # By upstream, since the start: for whoever looks on, while the books have it for ever.
+        self.said: Counter[tuple[int, SubmitVerdict, RejectReason | None]] = Counter()
 
     def __len__(self) -> int:
         """How many shares are noted and not resolved."""

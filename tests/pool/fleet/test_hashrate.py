@@ -49,6 +49,18 @@ def test_every_window_shows_the_true_rate_from_the_first_minute_on(minutes: int)
     assert rates == pytest.approx([HASHES_A_SHARE / 6] * len(WINDOWS_S), rel=0.06)
 
 
+def test_a_look_at_containers_has_what_their_table_has() -> None:
+    book = HashrateBook(registry(9), 0.0)
+    steady(book, 900)
+    table, looks = book.by_container(900.0), book.look_at_containers(900.0)
+    assert looks.keys() == table.keys()
+    for number, look in looks.items():
+        row = table[number]
+        assert look.rate_hps == pytest.approx(row.rates_hps[WINDOWS_S.index(300)])
+        assert (look.online, look.offline) == (row.workers - row.offline, row.offline)
+    assert sum(it.online for it in looks.values()) == 4
+
+
 def test_a_machine_that_stops_fades_from_the_short_window_first() -> None:
     book = HashrateBook(registry(4), 0.0)
     steady(book, 3600)

@@ -28,6 +28,7 @@ from pool.orders.rows import OrderRecord
 from pool.orders.status import OrderStatus
 from pool.upstreams.status import UpstreamStatus
 from stratum.histogram import Histogram
+from stratum.upstream.shares import RejectReason, SubmitVerdict
 from tests.fixtures.databases import store_in
 from tests.stages.plant import Plant, plant
 from tests.stages.waiting import PATIENCE_S
@@ -90,6 +91,7 @@ async def test_a_whole_pool_tells_all_of_it_as_the_contract_says(tmp_path: Path)
         miner = await site.mining()
         for _ in range(3):
             await site.mine(miner)
+        await miner.call("mining.nonsense")
         families = await scraped(site)
         told = {it.name for it in families.values() if it.name.startswith("angara_")}
         assert told == {exposed(it.name) for it in METRICS}
@@ -106,6 +108,8 @@ async def test_a_whole_pool_tells_all_of_it_as_the_contract_says(tmp_path: Path)
         assert labelled(families, "angara_node_tip_height", "node")["first"] == 100
         assert labelled(families, "angara_shares", "tenant", "verdict")["acme", "accepted"] == 3
         assert labelled(families, "angara_sessions", "standing")["mining"] <= 1
+        assert sum(labelled(families, "angara_firmware_sessions", "firmware").values()) == 1
+        assert labelled(families, "angara_refused_lines", "kind") == {"refused": 1, "unreadable": 0}
         owed = labelled(families, "angara_tenant_satoshis", "tenant", "account")
         assert owed.keys() == {("acme", "payable"), ("acme", "in_payout")}
 
@@ -165,6 +169,20 @@ def test_several_connections_of_an_upstream_are_one_series_and_down_where_one_is
     for metric, expected in (("up", (0, 1)), ("diverted", (1, 0)), ("sessions", (6, 3))):
         found = labelled(families, f"angara_upstream_{metric}", "upstream", "order")
         assert found == {("viabtc", ""): expected[0], (OTHERS, "o7"): expected[1]}
+
+
+def test_what_upstreams_said_is_told_by_a_few_words_and_of_those_without_a_name_together() -> None:
+    rejected, accepted = SubmitVerdict.REJECTED, SubmitVerdict.ACCEPTED
+    said = {(1, accepted, None): 90, (1, rejected, RejectReason.STALE): 3, (2, accepted, None): 1}
+    page = Page()
+    collector.add_answers(page, {1: "viabtc"}, said | {(3, accepted, None): 2})
+    families = {it.name: it for it in page.collect()}
+    found = labelled(families, "angara_upstream_shares", "upstream", "verdict", "reason")
+    assert found == {
+        ("viabtc", "accepted", ""): 90,
+        ("viabtc", "rejected", "stale"): 3,
+        (OTHERS, "accepted", ""): 3,
+    }
 
 
 def order(number: int, hashrate_hps: int) -> OrderRecord:

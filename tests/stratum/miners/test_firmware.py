@@ -2,7 +2,17 @@
 
 import pytest
 
-from stratum.miners.firmware import KINDS_MAX, ORDERS_MAX, OTHER, Firmware, FirmwareBook, kind_of
+from stratum.miners.firmware import (
+    FAMILIES,
+    KINDS_MAX,
+    ORDERS_MAX,
+    OTHER,
+    Family,
+    Firmware,
+    FirmwareBook,
+    family_of,
+    kind_of,
+)
 from stratum.miners.liveness import SessionLimits
 from tests.stages.sessions import CHECK_S, ROLLING, Miner, SessionStage
 
@@ -49,6 +59,27 @@ def test_who_invents_agents_pushes_out_no_firmware_that_mines() -> None:
         book.begin(f"another/{number}")
     assert len(book.kinds) == 2 * KINDS_MAX
     assert real in book.kinds
+
+
+def test_who_names_himself_a_thousand_ways_makes_no_family_and_no_count_goes_back() -> None:
+    """What he gains: his own shares, as `other`."""
+    book = FirmwareBook()
+    families = set(book.families)
+    real = book.begin("BMMiner/2.0.0/Antminer S19")
+    book.count(real, 7, 1)
+    invented = [book.begin(f"invented/{number}") for number in range(3 * KINDS_MAX)]
+    for kind in invented:
+        book.count(kind, 1, 2)
+        book.prove(kind)
+    assert set(book.families) == families == {*FAMILIES, OTHER}
+    assert book.families["bmminer"] == Family(here=1, accepted=7, rejected=1)
+    assert book.families[OTHER] == Family(
+        here=len(invented), accepted=len(invented), rejected=2 * len(invented)
+    )
+    for kind in (real, *invented):
+        book.end(kind)
+    assert {it.here for it in book.families.values()} == {0}
+    assert family_of(kind_of("NiceHash/1.0.0 for cgminer")) == "nicehash"
 
 
 def test_of_those_without_a_share_the_newest_are_known() -> None:
