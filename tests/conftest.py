@@ -10,6 +10,7 @@ What only some tests need is imported by the fixture that they ask for; `tests/w
 there which of them start processes.
 """
 
+import gc
 import shutil
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
@@ -37,6 +38,13 @@ Working = WeakKeyDictionary[trio.testing.MockClock, tuple[int, float]]
 
 def pytest_configure() -> None:
     move_there()
+    gc.disable()  # until all tests are collected, which make millions of objects and hardly any garbage
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: nobody looks through it for garbage again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

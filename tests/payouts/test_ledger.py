@@ -455,8 +455,11 @@ def test_an_index_that_lost_rows_is_found(tmp_path: Path) -> None:
     assert (wrong.table, wrong.row) == ("ledger_transfers", "indexes")
 
 
-def test_an_audit_reads_more_rows_than_it_holds_at_once(books: Store) -> None:
+def test_an_audit_reads_more_rows_than_it_holds_at_once(
+    books: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("payouts.audit.verify.ROWS_AT_ONCE", 10)
     with books.write() as connection:
-        for i in range(1100):
+        for i in range(25):
             post(connection, credit(str(i), i + 1), NOW_S)
-    assert balances(books)[payable(ACME)] == 1100 * 1101 // 2
+    assert balances(books)[payable(ACME)] == 25 * 26 // 2
