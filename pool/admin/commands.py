@@ -28,6 +28,13 @@ from pool.admin.bookkeeping.reversals import (
     reversal_state,
     reversed_transaction,
 )
+from pool.admin.bookkeeping.statements import (
+    StatementFile,
+    StatementShow,
+    statement_file,
+    statement_of,
+    statement_show,
+)
 from pool.admin.command import Change, Guarded, Question
 from pool.admin.desk import Desk, GivenBefore, PayingOut, named, wall_s
 from pool.admin.fleet.firmware import FirmwareList, firmware_list
@@ -251,6 +258,8 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "worker.list": Question(WorkerList, worker_list, TENANT, worker_list_of),
     "worker.show": Question(WorkerShow, worker_show, TENANT, worker_show_of),
     "worker.remove": Change(WorkerRemove, worker_remove, named_worker, worker_state, OPERATOR),
+    "statement.show": Question(StatementShow, statement_show, TENANT, statement_of),
+    "statement.file": Question(StatementFile, statement_file, TENANT, statement_of),
     "reject.show": Question(RejectShow, reject_show, TENANT, reject_show_of),
     "firmware.list": Question(FirmwareList, firmware_list),
     "trace.start": Change(TraceStart, trace_start, traced, no_state, OPERATOR, makes_books=False),

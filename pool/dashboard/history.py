@@ -45,15 +45,34 @@ class TenantHashrates(msgspec.Struct, frozen=True):
 
     name: str
     hps: list[int]
+    rejected: list[float]  # of the work, 0 to 1
 
 
 class Hashrates(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a day, a point every `step_s` since `from_s`; `pool` for who sees everything."""
+    """Of a day, a point every `step_s` since `from_s`; `pool` and `rejected` for who sees everything."""
 
     from_s: int
     step_s: int = STEP_S
     pool: list[int] | UnsetType = UNSET
+    rejected: list[float] | UnsetType = UNSET  # of the pool's work, 0 to 1
     tenants: list[TenantHashrates]
+
+
+class _Sum(msgspec.Struct):
+    """Of some machines at a step."""
+
+    hps: float = 0.0
+    rejected_hps: float = 0.0
+
+    def add(self, it: "_Sum") -> None:
+        self.hps += it.hps
+        self.rejected_hps += it.rejected_hps
+
+    @property
+    def rejected(self) -> float:
+        """Of the work, 0 to 1; 0 of none."""
+        work = self.hps + self.rejected_hps
+        return round(self.rejected_hps / work, 4) if work > 0 else 0.0
 
 
 class _Block:
@@ -77,8 +96,8 @@ class History:
         self._free: list[int] = []
         self._steps = 0
         self._newest_s = 0
-        self._whole: list[float] = []
-        self._tenants: dict[str, list[float]] = {}
+        self._whole: list[_Sum] = []
+        self._tenants: dict[str, list[_Sum]] = {}
 
     async def run(self) -> None:
         """A step every STEP_S, until cancelled."""
@@ -99,17 +118,18 @@ class History:
         for block in self._blocks:
             block.hps[row] = np.nan
             block.log2[row] = NO_DIFFICULTY
-        totals: dict[str, float] = {}
+        totals: dict[str, _Sum] = {}
         for at in range(0, len(workers), BLOCK):
             self._keep(row, workers[at : at + BLOCK], totals, now_s)
             await rest()
         self._steps, self._newest_s = self._steps + 1, int(self._wall_clock())
         self._keep_totals(totals)
 
-    def _keep(self, row: int, workers: list[int], totals: dict[str, float], now_s: float) -> None:
+    def _keep(self, row: int, workers: list[int], totals: dict[str, _Sum], now_s: float) -> None:
         registry = self._registry
         looks = self._hashrates.look(np.array(workers, dtype=np.intp), now_s)
         rates = looks.rates_hps[:, FIVE_MINUTES].tolist()
+        rejected_hps = looks.rejected_hps.tolist()
         rejected = np.rint(200 * rejected_share(looks)).astype(np.uint8).tolist()
         heard = np.isfinite(looks.ages_s).tolist()
         for at, number in enumerate(workers):
@@ -117,7 +137,7 @@ class History:
             if worker is None or not heard[at]:
                 continue
             tenant = registry.tenants_by_id[worker.tenant_id].name
-            totals[tenant] = totals.get(tenant, 0.0) + rates[at]
+            totals.setdefault(tenant, _Sum()).add(_Sum(rates[at], rejected_hps[at]))
             place = self._place_of(number)
             if place is not None:
                 block, column = self._blocks[place // BLOCK], place % BLOCK
@@ -139,12 +159,14 @@ class History:
             self._places[number] = place
         return place
 
-    def _keep_totals(self, totals: dict[str, float]) -> None:
-        had = len(self._whole)
-        self._whole.append(sum(totals.values()))
+    def _keep_totals(self, totals: dict[str, _Sum]) -> None:
+        had, whole = len(self._whole), _Sum()
+        for total in totals.values():
+            whole.add(total)
+        self._whole.append(whole)
         for tenant in totals.keys() | self._tenants.keys():
-            points = self._tenants.setdefault(tenant, [0.0] * had)
-            points.append(totals.get(tenant, 0.0))
+            points = self._tenants.setdefault(tenant, [_Sum()] * had)
+            points.append(totals.get(tenant, _Sum()))
         for points in (self._whole, *self._tenants.values()):
             del points[:-POINTS]
 
@@ -172,9 +194,19 @@ class History:
     def totals(self, tenant: str | None) -> Hashrates:
         """Of all, and of each tenant; or of this one."""
         tenants = [
-            TenantHashrates(name, [round(it) for it in points])
+            TenantHashrates(name, _rates(points), _rejected(points))
             for name, points in sorted(self._tenants.items())
             if tenant in (None, name)
         ]
-        whole = [round(it) for it in self._whole] if tenant is None else UNSET
-        return Hashrates(from_s=self._from_s, pool=whole, tenants=tenants)
+        if tenant is not None:
+            return Hashrates(from_s=self._from_s, tenants=tenants)
+        whole = self._whole
+        return Hashrates(from_s=self._from_s, pool=_rates(whole), rejected=_rejected(whole), tenants=tenants)
+
+
+def _rates(points: list[_Sum]) -> list[int]:
+    return [round(it.hps) for it in points]
+
+
+def _rejected(points: list[_Sum]) -> list[float]:
+    return [it.rejected for it in points]

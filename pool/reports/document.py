@@ -29,7 +29,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     right: bool = False
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class Facts(msgspec.Struct, frozen=True, kw_only=True, tag="facts"):
     """Labelled values below each other. A strong one is a sum; a part is of the one before it."""
 
     key: str
@@ -44,14 +44,14 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     part: bool = False
 
 
-class Tiles(msgspec.Struct, frozen=True, kw_only=True):
+class Tiles(msgspec.Struct, frozen=True, kw_only=True, tag="tiles"):
     """A few values beside each other, large."""
 
     key: str
     facts: tuple[Fact, ...]
 
 
-class Table(msgspec.Struct, frozen=True, kw_only=True):
+class Table(msgspec.Struct, frozen=True, kw_only=True, tag="table"):
     """Rows; `empty` is said where there are none."""
 
     key: str
@@ -61,7 +61,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     empty: str = "Nothing in this period."
 
 
-class Series(msgspec.Struct, frozen=True, kw_only=True):
+class Series(msgspec.Struct, frozen=True, kw_only=True, tag="series"):
     """A value for each hour or day, one after the other, to be drawn."""
 
     key: str
@@ -73,7 +73,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     values: tuple[int, ...]
 
 
-class Prose(msgspec.Struct, frozen=True, kw_only=True):
+class Prose(msgspec.Struct, frozen=True, kw_only=True, tag="prose"):
     """A paragraph for people."""
 
     text: str

@@ -4,6 +4,7 @@ Invariants: every figure is the statement's own. Must not know: the database, an
 """
 
 from datetime import date
+from typing import Final
 
 from payouts.rates import PSAT_PER_SAT, OrderCredit, Scheme, UpstreamRisk
 from payouts.statements.statement import Statement
@@ -28,6 +29,7 @@ from pool.reports.reserve_section import reserve_blocks
 from pool.reports.work_section import container_blocks, machines_table
 
 ORDER_CREDITS: dict[str, str] = {OrderCredit.PPS: "the pool's rate", OrderCredit.ORDER: "the order's price"}
+MACHINES: Final = "Machines"  # the section that may be longer than all others
 UPSTREAM_RISKS: dict[str, str] = {UpstreamRisk.TENANT: "not paid", UpstreamRisk.POOL: "paid"}
 
 
@@ -44,7 +46,7 @@ def statement_document(statement: Statement) -> Document:
         Section(title="Reserve of the pool", blocks=reserve_blocks(statement.reserve)),
         Section(title="How to check this statement", blocks=_proof(statement)),
         Section(title="Containers", blocks=container_blocks(statement.work)),
-        Section(title="Machines", blocks=(machines_table(statement.work),)),
+        Section(title=MACHINES, blocks=(machines_table(statement.work),)),
     )
     return Document(
         title="Statement of account",

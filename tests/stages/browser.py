@@ -27,10 +27,16 @@ PAGES: Final = (
     "workers/o",
     "machine/acme.c04.r01s01",
     "blocks",
+    "history",
     "upstreams",
     "orders",
+    "rejects/tenant/acme",
+    "firmware",
     "payouts",
     "payouts/1",
+    "statements/borealis",
+    "requests",
+    "requests/1",
     "messages",
     "users",
     "changes",
@@ -60,4 +66,4 @@ def log_in(page: Page, house: House, user: str) -> None:
 def go(page: Page, name: str) -> None:
     """To a page, when all of it is there."""
     page.evaluate("name => { location.hash = '#/' + name }", name)
-    page.wait_for_selector(f".page.{name.partition('/')[0]} h1")
+    page.wait_for_selector(f".page.{name.partition('/')[0]}:not([aria-busy]) h1")

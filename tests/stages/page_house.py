@@ -4,26 +4,37 @@ It prints its address and a token of everybody's in a line of JSON, and ends whe
 machines have no sockets: what they did is counted as if they had.
 """
 
+import math
 import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import trio
+from sqlalchemy import Connection, insert, select
 
+from payouts.accrual import settle
 from payouts.income import Block, record_block
+from payouts.ratebook import record_rate
+from payouts.rates import Price, Scheme
+from payouts.schemas.money import containers, tenants, workers
+from payouts.tallies import Tally, record
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
 from pool.admin.operators import ALONE
 from pool.books.store import Store
+from pool.dashboard.history import POINTS
+from pool.fleet.hashrate import HashrateBook, MachineLooks
 from pool.main import Pool
 from pool.people.roles import host_account
+from pool.requests.made import RequestMade
+from pool.requests.policy import Approval
 from stratum.miners.contracts import Admitted
 from stratum.tallies import RECORD, Verdict
 from tests.fakes.owners import ConnectionFrom
@@ -49,7 +60,7 @@ USERS: Final = {
     "ada": {"role": "admin"},
     "tina": {"role": "tenant", "tenant": "borealis"},
 }
-READY_S: Final = 120.0  # a safety net
+FOUR_EYES: Final = Approval(people=2)
 
 
 class House(msgspec.Struct, frozen=True):
@@ -77,7 +88,7 @@ def page_house(directory: Path, containers: int = CONTAINERS) -> Iterator[House]
 async def _play(directory: Path, containers: int) -> None:
     _book(directory)
     Pool._treasury = lambda it: TreasuryBesideThePool()  # type: ignore[method-assign, assignment, return-value]
-    async with plant(directory) as site:
+    async with plant(directory, approval=FOUR_EYES) as site:
         give = _Giver(site)
         await _furnish(give, containers)
         await give("payout.create")
@@ -88,12 +99,40 @@ async def _play(directory: Path, containers: int) -> None:
         fleet = _Fleet(site, containers)
         async with trio.open_nursery() as nursery:
             await nursery.start(fleet.run)
+            await fleet.live_through_a_day(site)
+            await _ask_for_terms(site, tokens["paul"])
+            _firmware(site)
             assert site.running.web is not None
             house = House(f"http://127.0.0.1:{site.running.web[1]}", tokens)
             sys.stdout.buffer.write(msgspec.json.encode(house) + b"\n")
             sys.stdout.flush()
             await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
             nursery.cancel_scope.cancel()
+
+
+async def _ask_for_terms(site: Plant, token: str) -> None:
+    """A change that waits for a second person."""
+    who = site.pool._authentication
+
+    def ask() -> None:
+        who.load()
+        paul = who.caller(who.recognised("127.0.0.1", token), "127.0.0.1")
+        desk = Desk(site.store, "regtest", site.running.live, agreeing(), FOUR_EYES)
+        with suppress(RequestMade):
+            execute(desk, "tenant.set-terms", b'{"name": "acme", "fee_bps": 150}', paul)
+
+    await trio.to_thread.run_sync(ask)
+
+
+def _firmware(site: Plant) -> None:
+    """As its sessions would be counted; the second says what a stranger likes."""
+    for agent, sessions in ((AGENT, 1_200), (HOSTILE[0], 1)):
+        for _ in range(sessions):
+            kind = site.pool.miners.firmware.begin(agent)
+            kind.asked_in_order("configure subscribe authorize")
+            kind.asked_to_roll(0x1FFFE000)
+            kind.mined, kind.accepted, kind.rejected = kind.mined + 1, kind.accepted + 300, kind.rejected + 1
+        kind.rolled, kind.pings, kind.answers = 0x1FFFE000, 12, 11
 
 
 class TreasuryBesideThePool(TreasuryWhoseNodesAgree):
@@ -107,7 +146,15 @@ class TreasuryBesideThePool(TreasuryWhoseNodesAgree):
 
 
 def _book(directory: Path) -> None:
-    """Tenants that are owed something, and blocks."""
+    """Tenants that are owed something, a day of work of some machines, and blocks."""
+    now_s = int(time.time())
+    with closing(store_in(directory)) as store:
+        register(store, PAYEES[: len(TENANTS)], now_s=now_s - 30 * 3_600)
+        with store.write() as connection:
+            _work(connection, "acme", "c04", now_s, subsidy_sat=0)  # what it is paid is what it was owed
+            _work(connection, "borealis", "c09", now_s, subsidy_sat=312_500_000)
+            while settle(connection, now_s - 3_600):
+                pass
     with closing(store_in(directory)) as store, store.write() as connection:
         for number in range(5):
             found = Block(
@@ -118,8 +165,40 @@ def _book(directory: Path) -> None:
                 found_at_s=int(time.time()) - 3_600 * (9 - number),
             )
             record_block(connection, found, found.found_at_s)
-    with closing(store_in(directory)) as store:
-        register(store, PAYEES[: len(TENANTS)])
+
+
+def _work(connection: Connection, tenant: str, container: str, now_s: int, *, subsidy_sat: int) -> None:
+    """Of a row of machines, a day up to an hour ago: shares, of which some were stale or too low."""
+    number = connection.scalars(select(tenants.c.id).where(tenants.c.name == tenant)).one()
+    at = {"id": 100 + number, "tenant_id": number, "created_at_s": 0}
+    connection.execute(insert(containers).values(name=container, **at))
+    for slot in range(1, SLOTS + 1):
+        machine = {"id": 1_000 * number + slot, "tenant_id": number, "container_id": at["id"]}
+        seen = {"first_seen_at_s": now_s - 86_400, "last_seen_at_s": now_s, "agent": AGENT}
+        connection.execute(insert(workers).values(unit=f"r01s{slot:02}", **machine, **seen))
+    since_s = now_s - 86_400
+    price = Price(scheme=Scheme.PPS, nbits=0x17021A42, subsidy_sat=subsidy_sat, block_fees_sat=0, fee_bps=200)
+    rate = record_rate(connection, number, price, 1_000, None, since_s)
+    chance = random.Random(number)
+    verdicts = {Verdict.ACCEPTED: 600, Verdict.STALE: 3, Verdict.LOW_DIFFICULTY: 1}
+    record(
+        connection,
+        f"day of {tenant}",
+        1,
+        [
+            Tally(
+                worker_id=1_000 * number + slot,
+                rate_id=rate,
+                minute=since_s // 60 + 60 * hour,
+                difficulty_log2=17,
+                verdict=verdict,
+                shares=round(shares * chance.uniform(0.8, 1.2)),
+            )
+            for hour in range(22)
+            for slot in range(1, SLOTS + 1)
+            for verdict, shares in verdicts.items()
+        ],
+    )
 
 
 class _Giver:
@@ -147,6 +226,19 @@ async def _furnish(give: _Giver, containers: int) -> None:
     await give("tenant.set-status", name="borealis", active=True)
 
 
+class _Scaled:
+    """Hashrates of another hour than that of `now_s`."""
+
+    def __init__(self, whole: HashrateBook, now_s: float, rates: float, rejects: float) -> None:
+        self._whole, self._now_s, self._rates, self._rejects = whole, now_s, rates, rejects
+
+    def look(self, numbers: Any, now_s: float) -> MachineLooks:
+        looks = self._whole.look(numbers, self._now_s)
+        return msgspec.structs.replace(
+            looks, rates_hps=looks.rates_hps * self._rates, rejected_hps=looks.rejected_hps * self._rejects
+        )
+
+
 class _Fleet:
     """What each machine does, by its number."""
 
@@ -170,6 +262,8 @@ class _Fleet:
         admitted = self._registry.admit(name, AGENT, ConnectionFrom())
         assert isinstance(admitted, Admitted), admitted
         self._registry.prove(admitted.worker)
+        known = self._registry.workers[admitted.worker]
+        self._registry.workers[admitted.worker] = msgspec.structs.replace(known, difficulty_log2=LOG2)
         return admitted.worker
 
     def _does(self, container: int, row: int) -> tuple[float, float]:
@@ -195,6 +289,20 @@ class _Fleet:
             before_s = now_s
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
+
+    async def live_through_a_day(self, site: Plant) -> None:
+        """What pages draw of it: some machines were away at night, and more was rejected at noon."""
+        dashboard = site.pool._dashboard
+        assert dashboard is not None
+        history = dashboard._history
+        whole, now_s = history._hashrates, trio.current_time()
+        for step in range(POINTS):
+            of_day = step / POINTS
+            rates = 0.97 + 0.03 * math.sin(math.tau * of_day) - (0.2 if 0.3 < of_day < 0.36 else 0.0)
+            rejects = 1.0 + 4.0 * max(0.0, math.sin(math.tau * of_day - 1.0))
+            history._hashrates = _Scaled(whole, now_s, rates * self._chance.uniform(0.99, 1.01), rejects)  # type: ignore[assignment]
+            await history.step()
+        history._hashrates = whole
 
     def _mine(self, chance: np.random.Generator, elapsed_s: float) -> None:
         shares = self._paces * MACHINE_THS / DIFFICULTY_THS * elapsed_s

@@ -355,13 +355,13 @@ def script_of(address: str) -> bytes:
     return script_for(address, "regtest")
 
 
-def register(store: Store, payees: Sequence[tuple[str, str, int]] = PAYEES) -> None:
+def register(store: Store, payees: Sequence[tuple[str, str, int]] = PAYEES, *, now_s: int = NOW_S) -> None:
     """Tenants with addresses in force, and what the pool owes them."""
     with store.write() as connection:
         for name, address, sat in payees:
             tenant_id = add_tenant(connection, name)
             set_address(connection, tenant_id, address)
-            credit(connection, tenant_id, sat, f"work of {name}")
+            credit(connection, tenant_id, sat, f"work of {name}", now_s=now_s)
 
 
 def add_tenant(connection: Connection, name: str, *, status: str = "active", minimum_sat: int = 1_000) -> int:
@@ -394,7 +394,7 @@ def set_address(connection: Connection, tenant_id: int, address: str, effective_
     )
 
 
-def credit(connection: Connection, tenant_id: int, sat: int, key: str) -> None:
+def credit(connection: Connection, tenant_id: int, sat: int, key: str, *, now_s: int = NOW_S) -> None:
     """Work that is worth so much, counted and settled: a share that is sure to be a block of so much."""
     worker_id = connection.scalar(select(workers.c.id).where(workers.c.tenant_id == tenant_id))
     if worker_id is None:
@@ -407,11 +407,11 @@ def credit(connection: Connection, tenant_id: int, sat: int, key: str) -> None:
     price = Price(scheme=Scheme.PPS, nbits=0x207FFFFF, subsidy_sat=sat, block_fees_sat=0, fee_bps=0)
     tally = Tally(
         worker_id=worker_id,
-        rate_id=record_rate(connection, tenant_id, price, 1, None, NOW_S),
-        minute=NOW_S // 60 - 120,
+        rate_id=record_rate(connection, tenant_id, price, 1, None, now_s),
+        minute=now_s // 60 - 120,
         difficulty_log2=0,
         verdict=ACCEPTED,
         shares=1,
     )
     record(connection, key, 1, [tally])
-    settle(connection, NOW_S)
+    settle(connection, now_s)

@@ -26,6 +26,7 @@ from pool.config import PoolConfig, load_settings
 from pool.data_dir import database_url
 from pool.fleet.rows import TenantTerms, add_tenant, list_tenants
 from pool.main import Pool, RunningPool
+from pool.requests.policy import Approval
 from stratum.difficulty import DIFFICULTY_LOG2_MIN, target_from_nbits
 from stratum.miners.listening.listeners import Endpoint
 from stratum.miners.vardiff import VardiffPolicy
@@ -39,6 +40,7 @@ Clock = trio.testing.MockClock
 NBITS = 0x1D00FFFF  # no test ever finds a block at this target
 HARD = {"bits": f"{NBITS:08x}", "target": f"{target_from_nbits(NBITS):064x}"}
 BOOKS = BookTimes()  # those of production
+ALONE = Approval()  # one person decides
 FEES_SAT = 3_000_000  # what every block pays
 
 
@@ -127,6 +129,7 @@ async def plant(
     books: BookTimes = BOOKS,
     wall_clock: Callable[[], float] = time.time,
     settings_file: Path | None = None,
+    approval: Approval = ALONE,
 ) -> AsyncIterator[Plant]:
     """A pool on these nodes, with this fault at first; in the end its books hold every acknowledged share.
 
@@ -152,7 +155,7 @@ async def plant(
     before = booked(store)
     try:
         async with trio.open_nursery() as nursery:
-            config = settings(directory, nodes, outage_s, books)
+            config = msgspec.structs.replace(settings(directory, nodes, outage_s, books), approval=approval)
             loaded = None if settings_file is None else load_settings(settings_file)
             if loaded is not None:
                 config = msgspec.structs.replace(config, messages=loaded.config.messages)

@@ -29,7 +29,7 @@ class ContainerImport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     table: str
 
 
-class Table(msgspec.Struct, frozen=True):
+class NameplateTable(msgspec.Struct, frozen=True):
     """A table for a spreadsheet."""
 
     table: str
@@ -43,9 +43,9 @@ class NameplateChange(msgspec.Struct, frozen=True):
     change: str
 
 
-def container_export(desk: Desk, it: ContainerExport) -> Table:
+def container_export(desk: Desk, it: ContainerExport) -> NameplateTable:
     """All nameplates as CSV."""
-    return Table(nameplates.written(desk.read(_there).values()))
+    return NameplateTable(nameplates.written(desk.read(_there).values()))
 
 
 def container_compare(desk: Desk, it: ContainerCompare) -> list[NameplateChange]:

@@ -49,23 +49,18 @@ def statement_command(
 ) -> None:
     """A client's statement: balance, work, payouts, decisions."""
     from payouts.statements.statement import statement
-    from pool.cli.reports.books import booked_until_s, books_read
+    from pool.admin.bookkeeping.statements import why_provisional
+    from pool.cli.reports.books import books_read
     from pool.reports.statement_document import statement_document
 
     written = format_of(written, form)
     period = _period(from_day, to_day)
     with books_read(books) as connection:
         document = statement_document(statement(connection, tenant, period.from_day, period.to_day))
-        until_s = booked_until_s(connection)
+        provisional = why_provisional(connection, period, int(time.time()))
     write_report(document, written, out)
-    if period.to_day > datetime.now(UTC).date():
-        say("angara: the period is not over yet: this statement is provisional", err=True)
-    elif until_s < period.to_s:
-        say(
-            "angara: the pool has not run since the period's end, something may still be booked in it:"
-            " this statement is provisional",
-            err=True,
-        )
+    if provisional is not None:
+        say(f"angara: {provisional}: this statement is provisional", err=True)
 
 
 @app.command("payouts")

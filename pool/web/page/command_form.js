@@ -24,7 +24,8 @@ export function commandButton(context, command, words, given = {}, done = () => 
     (table) => {
       const known = table.get(command);
       if (!known || !mayAs(context.me.role, known.least)) return;
-      const open = () => openForm(command, known, words, given, done);
+      const glass = known.guarded && mayAs(context.me.role, "admin");
+      const open = () => openForm(command, known, words, given, done, glass);
       place.append(element("button", { type: "button", click: open }, words));
     },
     () => {}, // who cannot be told what there is gives no command either
@@ -32,11 +33,12 @@ export function commandButton(context, command, words, given = {}, done = () => 
   return place;
 }
 
-/** `given` parameters are shown, and not asked for. */
-function openForm(command, known, words, given, done) {
+/** `given` parameters are shown, and not asked for; `glass`: he may say why it must not wait for a second person. */
+function openForm(command, known, words, given, done, glass) {
   const fields = Object.entries(known.schema.properties ?? {}).filter(([name]) => !(name in given));
   const inputs = fields.map(([name, schema]) => [name, ...field(name, schema, known)]);
   const problem = element("p", { class: "problem", role: "alert" });
+  const why = element("input", { id: "break-glass", type: "text", autocomplete: "off", "aria-describedby": "glass-help" });
   const close = () => dialog.close();
   const send = element("button", { class: "primary" }, words);
   const key = anyKey(); // the same for each try of this form: what was done once is not done again
@@ -52,7 +54,7 @@ function openForm(command, known, words, given, done) {
             const value = valueOf(input, schema);
             if (value !== undefined) parameters[name] = value;
           }
-          const answer = await ask(command, parameters, { "Idempotency-Key": key });
+          const answer = await ask(command, parameters, { "Idempotency-Key": key }, why.value.trim());
           close();
           document.getElementById("content").focus({ preventScroll: true }); // no table waits for who is in it
           done(answer);
@@ -71,6 +73,14 @@ function openForm(command, known, words, given, done) {
       element("p", { class: "given" }, element("span", { class: "quiet" }, `${label(name)} `), element("b", {}, String(value))),
     ),
     inputs.map(([, , row]) => row),
+    glass &&
+      element(
+        "details",
+        {},
+        element("summary", {}, "It must not wait for a second person"),
+        element("p", { class: "field" }, element("label", { for: "break-glass" }, "Why"), why),
+        element("p", { id: "glass-help", class: "quiet" }, "It is done at once. The reason is in the history for ever, and everybody who gets messages is told."),
+      ),
     problem,
     element("div", { class: "buttons" }, element("button", { type: "button", click: close }, "Cancel"), send),
   );

@@ -14,22 +14,32 @@ export function facts(...pairs) {
   );
 }
 
-/** A state before and after, with what differs. */
+/** A state before and after: what differs, and for who asks what stays. */
 export function difference(was, became) {
   const names = [...new Set([...Object.keys(was ?? {}), ...Object.keys(became ?? {})])];
+  const stays = names.filter((it) => was && became && it in was && JSON.stringify(was[it]) === JSON.stringify(became[it]));
   return element(
     "div",
     { class: "difference" },
-    names.map((name) =>
-      element(
-        "div",
-        {},
-        element("span", { class: "quiet" }, `${name}: `),
-        was && name in was ? element("del", {}, shown(name, was[name])) : null,
-        was && became && name in was && name in became ? " → " : null,
-        became && name in became ? element("ins", {}, shown(name, became[name])) : null,
+    names
+      .filter((it) => !stays.includes(it))
+      .map((name) =>
+        element(
+          "div",
+          {},
+          element("span", { class: "quiet" }, `${name}: `),
+          was && name in was ? element("del", {}, shown(name, was[name])) : null,
+          was && became && name in was && name in became ? " → " : null,
+          became && name in became ? element("ins", {}, shown(name, became[name])) : null,
+        ),
       ),
-    ),
+    stays.length > 0 &&
+      element(
+        "details",
+        {},
+        element("summary", {}, "What stays as it is"),
+        stays.map((name) => element("div", {}, element("span", { class: "quiet" }, `${name}: `), shown(name, was[name]))),
+      ),
   );
 }
 

@@ -6,6 +6,7 @@ import { commandButton } from "./command_form.js";
 import { facts } from "./facts.js";
 import { NOTHING, ago, difficulty, grouped, hashrate, moment, percent, ths } from "./figures.js";
 import { refreshed } from "./refresh.js";
+import { RejectAccount } from "./rejects.js";
 import { Refused, ask, look } from "./server.js";
 import { STATES, stateSign } from "./states.js";
 import { Trace } from "./trace.js";
@@ -14,9 +15,11 @@ export async function show(place, context, name) {
   const shown = element("div");
   const charts = element("div", { class: "charts" });
   const worker = await ask("worker.show", { name });
+  const account = new RejectAccount({ worker: name });
   const load = async () => {
     const it = await look(`machine/${encodeURIComponent(name)}`, context.signal).catch(noHistory);
     const known = await ask("worker.show", { name });
+    await account.load();
     fill(shown, current(known, it));
     if (it?.history) await drawn(charts, it, context.signal);
   };
@@ -33,6 +36,8 @@ export async function show(place, context, name) {
     ),
     shown,
     charts,
+    element("h2", {}, "What became of its shares"),
+    account.element,
     trace.element,
   );
 }

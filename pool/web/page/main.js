@@ -13,11 +13,15 @@ const PAGES = [
   { name: "tenant", title: "Tenant", command: "tenant.show", inner: "tenants" },
   { name: "containers", title: "Containers", command: "container.list" },
   { name: "workers", title: "Workers", command: "worker.list" },
+  { name: "history", title: "Hashrate", least: "tenant" },
   { name: "machine", title: "Machine", command: "worker.show", inner: "workers" },
   { name: "blocks", title: "Blocks", command: "block.list" },
   { name: "upstreams", title: "Upstreams", command: "upstream.list" },
   { name: "orders", title: "Orders", command: "order.list" },
+  { name: "rejects", title: "Shares", command: "reject.show", inner: "tenants" },
+  { name: "firmware", title: "Firmware", command: "firmware.list" },
   { name: "payouts", title: "Payouts", command: "payout.list" },
+  { name: "statements", title: "Statements", command: "statement.show" },
   { name: "requests", title: "Requests", command: "request.list" },
   { name: "messages", title: "Messages", command: "message.list" },
   { name: "users", title: "Users", command: "user.list" },
@@ -126,7 +130,7 @@ class Shown {
       fill(this.main, element("h1", {}, "Nothing here"), link(address("map"), "To the site map"));
       return;
     }
-    const place = element("div", { class: `page ${found.name}` });
+    const place = element("div", { class: `page ${found.name}`, "aria-busy": "true" });
     try {
       const { show } = await import(`./${found.name}.js`);
       if (number !== this.number) return;
@@ -138,6 +142,8 @@ class Shown {
       if (error.over) this.ended();
       fill(place, element("h1", {}, found.title), element("p", { class: "problem", role: "alert" }, error.message));
       if (error.status === undefined) console.error(error);
+    } finally {
+      place.removeAttribute("aria-busy");
     }
   }
 

@@ -19,7 +19,7 @@ async function showAll(place, context) {
     [
       { title: "Request", show: (it) => link(address("requests", it.id), `${it.id}: ${it.command}`), by: (it) => it.id },
       { title: "Of", show: (it) => it.subject, by: (it) => it.subject },
-      { title: "State", show: (it) => it.state, by: (it) => it.state },
+      { title: "State", show: (it) => it.state.replace("_", " "), by: (it) => it.state },
       { title: "Asked for", show: (it) => [moment(it.asked_at_s), ` by ${it.asked_by}`], by: (it) => it.asked_at_s },
       { title: "Agreed to", show: (it) => (it.approved_by ? [moment(it.approved_at_s), ` by ${it.approved_by}`] : it.people > 1 ? "waits for a second person" : "needs nobody") },
       { title: "Not before", show: (it) => moment(it.earliest_at_s), by: (it) => it.earliest_at_s },
@@ -39,11 +39,12 @@ async function showOne(place, context, number) {
   const shown = element("div");
   const load = async () => {
     const it = await ask("request.show", { number });
+    const own = it.asked_by === context.me.name; // the pool itself refuses it, however he comes
     fill(
       shown,
       facts(
         ["Command", `${it.command} of ${it.subject}`],
-        ["State", it.state],
+        ["State", it.state.replace("_", " ")],
         ["Asked for", [moment(it.asked_at_s), ` by ${it.asked_by}, ${it.asked_from}`]],
         ["Agreed to", it.approved_by ? [moment(it.approved_at_s), ` by ${it.approved_by}, ${it.approved_from}`] : null],
         ["Not before", moment(it.earliest_at_s)],
@@ -55,8 +56,8 @@ async function showOne(place, context, number) {
       element(
         "div",
         { class: "buttons tools" },
-        it.state === "waiting" ? commandButton(context, "request.approve", "Agree", { number }, load) : null,
-        it.ended_by ? null : commandButton(context, "request.withdraw", "Withdraw", { number }, load),
+        it.state !== "waiting" ? null : own ? "It waits for somebody else." : commandButton(context, "request.approve", "Agree", { number }, load),
+        it.ended_by ? null : commandButton(context, "request.withdraw", own ? "Withdraw" : "Refuse", { number }, load),
       ),
     );
   };

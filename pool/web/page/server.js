@@ -13,10 +13,11 @@ export class Refused extends Error {
 const RANKS = ["metrics", "tenant", "viewer", "operator", "payer", "admin"];
 let table = null;
 
-/** Carry out a command. Raises Refused. */
-export async function ask(command, parameters = {}, headers = {}) {
+/** Carry out a command; `glass`: why a change must not wait for anybody. Raises Refused. */
+export async function ask(command, parameters = {}, headers = {}, glass = "") {
+  const query = glass ? `?${new URLSearchParams({ "break-glass": glass })}` : "";
   return answered(
-    fetch(`/api/v1/${command}`, {
+    fetch(`/api/v1/${command}${query}`, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-Angara": "1", ...headers },
       body: JSON.stringify(parameters),
@@ -62,6 +63,7 @@ export async function commands() {
         schema: schemas[name] ?? asked,
         schemas,
         least: post["x-least-role"],
+        guarded: post.parameters.some((it) => it.name === "break-glass"),
         words: post.description ?? "",
       });
     }

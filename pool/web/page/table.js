@@ -13,6 +13,7 @@ export class Table {
     this.sorted = null;
     this.empty = empty;
     this.body = element("tbody");
+    this.foot = element("tfoot");
     this.heads = columns.map((column) => this.head(column));
     this.element = element(
       "div",
@@ -23,6 +24,7 @@ export class Table {
         element("caption", { class: "hidden" }, caption),
         element("thead", {}, element("tr", {}, this.heads)),
         this.body,
+        this.foot,
       ),
     );
   }
@@ -43,9 +45,10 @@ export class Table {
     this.draw();
   }
 
-  /** Show these; not while somebody's focus is on one of them, which it would be taken from. */
-  show(rows) {
+  /** Show these, and what they are in all; not while somebody's focus is on one of them, which it would be taken from. */
+  show(rows, total = null) {
     this.rows = rows;
+    this.total = total;
     if (!this.body.contains(document.activeElement)) this.draw();
   }
 
@@ -60,23 +63,23 @@ export class Table {
       fill(this.body, element("tr", {}, cell));
       return;
     }
-    fill(
-      this.body,
-      rows.map((row) =>
+    fill(this.body, rows.map((row) => this.row(row)));
+    fill(this.foot, this.total && this.row(this.total));
+  }
+
+  row(row) {
+    return element(
+      "tr",
+      {},
+      this.columns.map((column, at) =>
         element(
-          "tr",
-          {},
-          this.columns.map((column, at) =>
-            element(
-              at === 0 ? "th" : "td",
-              {
-                scope: at === 0 ? "row" : null,
-                class: column.number ? "number" : null,
-                "data-title": column.title,
-              },
-              element("div", {}, column.show(row)),
-            ),
-          ),
+          at === 0 ? "th" : "td",
+          {
+            scope: at === 0 ? "row" : null,
+            class: column.number ? "number" : null,
+            "data-title": column.title,
+          },
+          element("div", {}, column.show(row)),
         ),
       ),
     );

@@ -35,6 +35,8 @@ export async function show(place, context, name) {
         "div",
         { class: "buttons" },
         link(address("workers", "", it.name), "Its workers"),
+        link(address("rejects", "tenant", it.name), "What became of its shares"),
+        link(address("statements", it.name), "Its statements"),
       ),
       element(
         "div",

@@ -1,4 +1,4 @@
-import { element, fill } from "./elements.js";
+import { address, element, fill, link } from "./elements.js";
 import { commandButton } from "./command_form.js";
 import { NOTHING, duration, grouped } from "./figures.js";
 import { refreshed } from "./refresh.js";
@@ -39,6 +39,7 @@ export async function show(place, context) {
           element(
             "div",
             { class: "buttons" },
+            link(address("rejects", "upstream", it.name), "Its answers"),
             commandButton(context, "upstream.switch", "Switch endpoint", { name: it.name }, load),
             commandButton(context, "upstream.remove", "Remove", { name: it.name }, load),
           ),

@@ -33,6 +33,8 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "worker.list",
         "worker.show",
         "reject.show",
+        "statement.show",
+        "statement.file",
         "token.create",
         "token.list",
         "token.revoke",
@@ -189,12 +191,15 @@ def test_what_moves_money_or_makes_users_is_no_operators(name: str) -> None:
 
 # What a tenant's user is told
 
+DAYS: Final = {"from_day": "2026-01-01", "to_day": "2026-02-01"}
 OWN: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "tenant.show": ({"name": "acme"},),
     "container.list": ({}, {"tenant": "acme"}),
     "worker.list": ({}, {"tenant": "acme"}, {"container": "z01"}, {"after": 1}, {"offline_only": True}),
     "worker.show": ({"name": "acme.c01.u1"}, {"name": "ACME.c01.u1"}),
     "reject.show": ({}, {"tenant": "acme"}, {"worker": "acme.c01.u1"}, {"since": "2026-01-01"}),
+    "statement.show": (DAYS, DAYS | {"tenant": "acme"}),
+    "statement.file": (DAYS | {"format": "csv"}, DAYS | {"format": "json", "tenant": "acme"}),
     "token.create": ({"label": "more"}, {"label": "more", "user": "otto"}),
     "token.list": ({}, {"user": "otto"}),
     "token.revoke": ({"number": 2}, {"number": 2, "user": "otto"}),
@@ -217,6 +222,8 @@ OTHERS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
         {"tenant": "acme", "upstream": "north"},
         {"upstream": "nobody"},
     ),
+    "statement.show": (DAYS | {"tenant": "zeta"}, DAYS | {"tenant": "nobody"}, DAYS | {"tenant": ""}),
+    "statement.file": (DAYS | {"format": "csv", "tenant": "zeta"}, DAYS | {"format": "json", "tenant": "x"}),
     "token.create": ({"label": "x", "user": "zelda"}, {"label": "x", "user": "nobody"}),
     "token.list": ({"user": "zelda"}, {"user": "nobody"}),
     "token.revoke": ({"number": 1, "user": "zelda"}, {"number": 7, "user": "nobody"}),

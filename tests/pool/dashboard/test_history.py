@@ -34,6 +34,9 @@ async def test_each_machine_and_each_tenant_has_its_points_since_it_came(autojum
     assert second.hps[3] == pytest.approx(2 * MACHINE_THS * 1e12, rel=0.2)
     totals = msgspec.to_builtins(day.totals(None))
     last = [it.hps[3] or 0 for it in (first, second)]
+    assert totals["rejected"][:2] == [0, 0]
+    assert totals["rejected"][3] == pytest.approx(0.5 / 3, abs=0.05)  # of the work of both
+    assert [it["rejected"][3] for it in totals["tenants"]] == [pytest.approx(0.5, abs=0.1), 0]
     assert totals["pool"][3] == pytest.approx(sum(last), rel=1e-6)
     assert [(it["name"], len(it["hps"])) for it in totals["tenants"]] == [("acme", 4), ("zeta", 4)]
     own = msgspec.to_builtins(day.totals("zeta"))

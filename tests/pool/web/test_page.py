@@ -19,6 +19,12 @@ from tests.stages.page_house import HOSTILE, TENANTS, House, page_house
 pytestmark = pytest.mark.browser
 
 AXE: Final = Path(__file__).parents[3] / "node_modules" / "axe-core" / "axe.min.js"
+ASK: Final = """([name, told]) => fetch(`/api/v1/${name}`, {
+  method: "POST",
+  headers: { "Content-Type": "application/json", "X-Angara": "1" },
+  body: JSON.stringify(told),
+}).then(async (it) => [it.status, await it.json()])"""
+AGREE: Final = f"(number) => ({ASK})(['request.approve', {{ number }}])"
 Window = Callable[..., Page]
 
 
@@ -172,7 +178,13 @@ def test_a_tenants_user_sees_his_own_machines_and_no_other_page(house: House, wi
     shown = page.locator(".tile h2 a").all_inner_texts()
     assert shown == [f"c{number:02}" for number in (1, *range(8, 15))]
     page.wait_for_selector("nav a:nth-child(2)")
-    assert page.locator("nav a").all_inner_texts() == ["Site map", "Containers", "Workers"]
+    assert page.locator("nav a").all_inner_texts() == [
+        "Site map",
+        "Containers",
+        "Workers",
+        "Hashrate",
+        "Statements",
+    ]
     page.evaluate("location.hash = '#/users'")
     page.wait_for_selector("text=Nothing here")
     go(page, "tenant/borealis")
@@ -217,6 +229,131 @@ def test_a_payout_is_approved_by_somebody_else_who_has_logged_in(window: Window)
     page.wait_for_selector("dialog", state="detached")
     page.wait_for_selector("text=by paul, for at most 0.00005000 BTC of fees")
     assert "approved" in page.locator("dl").inner_text()
+
+
+def test_what_one_asks_for_another_agrees_to_and_not_he_himself(window: Window) -> None:
+    asks = window("paul")
+    go(asks, "tenant/borealis")
+    asks.get_by_role("button", name="Change terms").click()
+    asks.fill("dialog #field-fee_bps", "175")
+    asks.click("dialog .primary")
+    number = asks.wait_for_selector("dialog h2:text('Request ')").inner_text().split()[1]
+    assert "nothing is changed yet" in asks.locator("dialog").inner_text()
+    asks.click("dialog a")
+    asks.wait_for_selector(f".page.requests h1:text('Request {number}')")
+    assert "fee_bps: 0 → 175" in asks.locator(".difference").inner_text()
+    asks.wait_for_selector("button:text('Withdraw')")
+    assert asks.get_by_role("button", name="Agree").count() == 0
+    refused = asks.evaluate(AGREE, int(number))  # as a page would that is not ours
+    assert refused[0] == 400
+    assert "cannot agree to what paul asked for" in refused[1]["error"]
+    agrees = window("ada")
+    go(agrees, "requests")
+    agrees.click(f"tbody a:text('{number}: tenant.set-terms')")
+    agrees.get_by_role("button", name="Agree").click()
+    agrees.click("dialog .primary")
+    agrees.wait_for_selector("dd:text('carried out')")
+    assert "by ada" in agrees.locator("dl").inner_text()
+    go(agrees, "tenant/borealis")
+    assert "1.75 %" in agrees.locator("dl").inner_text()
+
+
+def test_a_request_is_refused_with_a_reason_and_whoever_looks_on_may_do_neither(window: Window) -> None:
+    asks = window("paul")
+    go(asks, "tenant/acme")
+    asks.get_by_role("button", name="Change terms").click()
+    asks.fill("dialog #field-payout_minimum_sat", "777000")
+    asks.click("dialog .primary")
+    asks.click("dialog a")
+    number = asks.wait_for_selector(".page.requests h1:text('Request ')").inner_text().split()[1]
+    looks = window("vera")
+    go(looks, f"requests/{number}")
+    looks.wait_for_selector(".difference")
+    assert looks.get_by_role("button", name=re.compile("Agree|Refuse|Withdraw")).count() == 0
+    refuses = window("ada")
+    go(refuses, f"requests/{number}")
+    refuses.get_by_role("button", name="Refuse").click()
+    refuses.fill("dialog #field-why", "<b>too much</b>")
+    refuses.click("dialog .primary")
+    refuses.wait_for_selector("dd:text('withdrawn')")
+    assert "by ada: <b>too much</b>" in refuses.locator("dl").inner_text()
+
+
+def test_an_admin_breaks_the_glass_with_a_reason_that_everybody_can_read(window: Window) -> None:
+    page = window("paul")
+    go(page, "tenant/acme")
+    page.get_by_role("button", name="Change terms").click()
+    assert page.locator("dialog #break-glass").count() == 0  # he is none
+    page = window("ada")
+    go(page, "tenant/acme")
+    page.get_by_role("button", name="Change terms").click()
+    page.fill("dialog #field-fee_bps", "222")
+    page.click("dialog summary")
+    page.fill("dialog #break-glass", "the contract is of today")
+    page.click("dialog .primary")
+    page.wait_for_selector("dialog", state="detached")
+    page.wait_for_selector("dd:text('2.22 %')")
+    go(page, "changes")
+    assert "the contract is of today" in page.locator("tbody").inner_text()
+
+
+def test_a_tenants_user_reads_and_saves_its_own_statement_and_nobody_elses(window: Window) -> None:
+    page = window("tina")
+    go(page, "statements")
+    page.wait_for_selector(".statement .charts, .statement figure canvas")
+    assert "Statement of account: borealis" in page.locator(".statement").inner_text()
+    assert page.locator("#whose option").all_inner_texts() == ["borealis"]
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="CSV").click()
+    assert saved.value.suggested_filename.startswith("statement-borealis-")
+    written = Path(saved.value.path()).read_text()
+    assert "report,Statement of account,borealis" in written
+    assert "r01s12" in written  # its machines
+    asked = {"from_day": "2026-01-01", "to_day": "2026-02-01", "tenant": "acme"}
+    for name, more in (("statement.show", {}), ("statement.file", {"format": "csv"})):
+        status, refused = page.evaluate(ASK, [name, asked | more])
+        assert (status, "alone" in refused["error"]) == (403, True)
+    page.evaluate("location.hash = '#/statements/acme'")
+    page.wait_for_selector("text=Statement of account: borealis")
+    everything = window("vera")
+    go(everything, "statements/acme")
+    assert "Statement of account: acme" in everything.locator(".statement").inner_text()
+
+
+def test_a_day_of_hashrate_is_drawn_and_there_as_a_table(window: Window) -> None:
+    page = window("vera")
+    go(page, "history")
+    page.wait_for_selector("figure:nth-child(3) canvas")
+    assert re.search(r"Hashrate: now [\d.]+ PH/s, between", page.locator("figure").first.inner_text())
+    page.locator("figure summary").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("figure tbody tr:nth-child(288)")
+    own = window("tina")
+    go(own, "history")
+    own.wait_for_selector("figure canvas")
+    assert own.locator("#whose option").all_inner_texts() == ["borealis"]
+
+
+def test_what_became_of_shares_has_one_denominator(window: Window) -> None:
+    page = window("vera")
+    go(page, "machine/acme.c04.r01s01")
+    page.fill("#rejects-since", "2026-01-01")
+    page.dispatch_event("#rejects-since", "change")
+    page.wait_for_selector(".legs tbody tr:nth-child(3)")
+    figures = re.findall(r"([\d,]+)\s+([\d.]+) %", page.locator(".legs table").first.inner_text())
+    sent = sum(int(shares.replace(",", "")) for shares, _ in figures)
+    page.wait_for_selector(f"text={sent:,} shares were sent since")
+    assert [part for _, part in figures] == [
+        f"{100 * int(it.replace(',', '')) / sent:.1f}" for it, _ in figures
+    ]
+
+
+def test_what_strangers_call_their_firmware_is_text(window: Window) -> None:
+    page = window("vera")
+    go(page, "firmware")
+    page.wait_for_selector("tbody tr:nth-child(2)")
+    assert "<img src=x" in page.locator("tbody").inner_text()
+    assert page.locator("main img").count() == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -82,6 +82,8 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "worker.list": {},
     "worker.show": {"name": "acme.c01.u1"},
     "reject.show": {"worker": "acme.c01.u1"},
+    "statement.show": {"tenant": "acme", "from_day": "2026-09-01", "to_day": "2026-09-02"},
+    "statement.file": {"tenant": "acme", "from_day": "2026-09-01", "to_day": "2026-09-02", "format": "csv"},
     "upstream.list": {},
     "upstream.show": {"name": "north"},
     "order.list": {},
