@@ -114,8 +114,8 @@ def revoke_token(connection: Connection, user: str, number: int, now_s: int) -> 
     found = next((it for it in list_tokens(connection, user) if it.id == number), None)
     if found is None:
         raise RegistryError(f"{user} has no token {number}")
-    if found.revoked_at_s is not None:
-        return found
+    if found.revoked_at_s is not None:  # whoever has it would write a row with each repetition, for ever
+        raise RegistryError(f"token {number} of {user} is revoked already")
     revoked = update(tokens).where(tokens.c.id == number)
     connection.execute(revoked.values(revoked_at_s=book_time(connection, now_s)))
     return next(it for it in list_tokens(connection, user) if it.id == number)

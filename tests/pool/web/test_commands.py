@@ -13,6 +13,7 @@ import pytest
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
+from structlog.testing import capture_logs
 
 from pool.admin.commands import COMMANDS, execute
 from pool.admin.desk import Desk, LivePool
@@ -124,6 +125,16 @@ async def test_it_is_the_tokens_user_who_gives_the_command_and_from_where_is_wri
             assert (answer.status_code, answer.json()["code"]) == (status, code)
         nowhere = await house.ask(token, "tenant.burn")
         assert (nowhere.status_code, nowhere.json()["code"]) == (404, "unknown_command")
+
+
+async def test_a_page_that_asks_all_the_time_leaves_the_log_to_what_changes(tmp_path: Path) -> None:
+    async with opened(tmp_path) as house:
+        token = house.token("the operator")
+        with capture_logs() as lines:
+            await house.ask(token, "tenant.list")
+            await house.ask(token, "tenant.set-status", name="acme", active=False)
+        told = {it["name"]: it["log_level"] for it in lines if it["event"] == "command"}
+        assert told == {"tenant.list": "debug", "tenant.set-status": "info"}
 
 
 async def test_who_asks_again_with_his_key_is_answered_the_same(tmp_path: Path) -> None:
