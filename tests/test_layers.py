@@ -30,6 +30,7 @@ ROOMS = {
         "ledger ratebook siblings",
         "book_time",
         "tallies",
+        "sums",
         "persons rates risk schemas",
     ),
     "pool": (

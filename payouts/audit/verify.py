@@ -1,10 +1,10 @@
 """The audit: reads everything back and says which row is the first that is wrong.
 
 In this order: the chain of transactions with their transfers and the balances along it; then the
-settlements, derived again from the shares they name; the shares against the journal; the rates against
-their fee bases and orders; the events of blocks; whose the blocks of solo work are. A changed row breaks its
-own hash; a chain that was rewritten as a whole breaks against a head that was noted before (a statement
-carries one).
+settlements, derived again from the shares they name; the shares against the journal, and sums against what
+they sum; the rates against their fee bases and orders; the events of blocks; whose the blocks of solo work
+are. A changed row breaks its own hash; a chain that was rewritten as a whole breaks against a head that was
+noted before (a statement carries one).
 
 Invariants: reads only, in the caller's transaction, which must see one moment. Memory does not grow
 with the ledger. Must not know: how to mend anything.
@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, and_, func, literal, select, union_all
 
 from payouts.accrual import Carry, derive
 from payouts.audit.finding import Found, Wrong
+from payouts.audit.sums import check_sums
 from payouts.income import MOVES, Status, booking
 from payouts.ledger import (
     GENESIS_HASH,
@@ -98,6 +99,7 @@ class Auditor:
             self._check_chain()
             self._check_settlements()
             self._check_journal()
+            check_sums(self._connection)
             self._check_fee_bases()
             self._check_orders()
             self._check_blocks()

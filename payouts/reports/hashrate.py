@@ -1,6 +1,7 @@
 """The hashrate report: tenants, containers or machines by hour or day, against their nameplates.
 
-Invariants: exact, from the tallies. By hour only as far back as hours are kept; a longer look back is by
+The last hours are read from minutes; what is older from the sums of machines by day, and of containers by
+hour (`payouts.sums`). Invariants: exact. By hour only as far back as hours are kept; a longer look back is by
 day. A span in which nothing was sent has a row of zeros, so that a gap can be seen. Reads only. Must not
 know: the time, so the last span of today is divided by its whole length.
 """
@@ -13,11 +14,23 @@ from sqlalchemy import Connection, Row, Table, exists, func, select
 
 from payouts.rates import HPS_PER_THS
 from payouts.reports.choices import Grain, Step
-from payouts.schemas.money import containers, tally_days, tally_hours, tally_minutes, tenants, workers
+from payouts.schemas.money import (
+    container_hours,
+    containers,
+    tally_days,
+    tally_hours,
+    tally_minutes,
+    tenants,
+    worker_days,
+    workers,
+)
 from payouts.statements.period import BadPeriod, Period, hashrate_hps, utc
 from payouts.statements.work import SPANS, Count, natural
 
 ROWS_MAX = 200_000  # 400 machines by the hour for three weeks; nobody reads more, and it is all in memory
+
+
+NOTHING = Count()
 
 
 class HashrateRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,18 +72,19 @@ def hashrate_report(
     if step is Step.HOUR:
         _check_hours_are_kept(connection, period)
     counts = _counts(connection, period, step, grain, tenant_id)
+    from_utc = {at: utc(at * seconds) for at in spans}
     rows = []
     for member in members:
         nameplate_hps = None if member.nameplate_ths is None else int(member.nameplate_ths) * HPS_PER_THS
         for at in spans:
-            count = counts.get((member.id, at), Count())
+            count = counts.get((member.id, at), NOTHING)
             average_hps = hashrate_hps(count.work, seconds)
             rows.append(
                 HashrateRow(
                     tenant=member.tenant,
                     container=member.container,
                     unit=member.unit,
-                    from_utc=utc(at * seconds),
+                    from_utc=from_utc[at],
                     accepted=count.accepted,
                     rejected=sum(count.rejected.values()),
                     hashrate_hps=average_hps,
@@ -165,34 +179,42 @@ def _counts(
     connection: Connection, period: Period, step: Step, grain: Grain, tenant_id: int | None
 ) -> dict[tuple[int, int], Count]:
     """By member's number and span."""
-    who = {
-        Grain.TENANT: workers.c.tenant_id,
-        Grain.CONTAINER: workers.c.container_id,
-        Grain.WORKER: workers.c.id,
-    }[grain]
     counts: dict[tuple[int, int], Count] = {}
-    for table, at, unit_s in (
-        (tally_minutes, tally_minutes.c.minute, 60),
-        (tally_hours, tally_hours.c.hour, 3600),
-        (tally_days, tally_days.c.day, 86_400),
-    ):
-        if unit_s <= SPANS[step]:
-            for member, span, difficulty_log2, verdict, shares in connection.execute(
-                _summed(table, at, unit_s, period, SPANS[step], who, tenant_id)
-            ):
-                counts.setdefault((member, span), Count()).add(verdict, difficulty_log2, int(shares))
+    for table, at, unit_s in _spans(step, grain):
+        for member, span, difficulty_log2, verdict, shares in connection.execute(
+            _summed(table, at, unit_s, period, SPANS[step], grain, tenant_id)
+        ):
+            counts.setdefault((member, span), Count()).add(verdict, difficulty_log2, int(shares))
     return counts
 
 
+def _spans(step: Step, grain: Grain) -> Sequence[tuple[Table, Any, int]]:
+    """The tables that have all shares once, each with its column of time and what that counts, in seconds."""
+    minutes = tally_minutes, tally_minutes.c.minute, 60
+    if grain is Grain.WORKER:
+        if step is Step.DAY:
+            return minutes, (worker_days, worker_days.c.day, 86_400)
+        return minutes, (tally_hours, tally_hours.c.hour, 3600)
+    return minutes, (container_hours, container_hours.c.hour, 3600), (tally_days, tally_days.c.day, 86_400)
+
+
 def _summed(
-    table: Table, at: Any, unit_s: int, period: Period, seconds: int, who: Any, tenant_id: int | None
+    table: Table, at: Any, unit_s: int, period: Period, seconds: int, grain: Grain, tenant_id: int | None
 ) -> Any:
-    span = (at // (seconds // unit_s)).label("span")
-    key = (who, span, table.c.difficulty_log2, table.c.verdict)
-    query = (
-        select(*key, func.sum(table.c.shares))
-        .join(workers, workers.c.id == table.c.worker_id)
-        .where(at >= period.from_s // unit_s, at < period.to_s // unit_s)
-        .group_by(*key)
-    )
-    return query if tenant_id is None else query.where(workers.c.tenant_id == tenant_id)
+    """By member, span, difficulty and verdict."""
+    first, last = period.from_s // unit_s, period.to_s // unit_s
+    source: Any = containers if table is container_hours else workers
+    number = table.c.container_id if table is container_hours else table.c.worker_id
+    who = {
+        Grain.TENANT: source.c.tenant_id,
+        Grain.CONTAINER: containers.c.id if source is containers else workers.c.container_id,
+        Grain.WORKER: number,
+    }[grain]
+    key = (who, (at // max(seconds // unit_s, 1)).label("span"), table.c.difficulty_log2, table.c.verdict)
+    query = select(*key, func.sum(table.c.shares)).where(at >= first, at < last).group_by(*key)
+    if grain is Grain.WORKER:  # whose rows are by machine first: each is looked up, not all walked through
+        every = select(workers.c.id)
+        mine = every if tenant_id is None else every.where(workers.c.tenant_id == tenant_id)
+        return query.where(number.in_(mine))
+    query = query.join(source, source.c.id == number)
+    return query if tenant_id is None else query.where(source.c.tenant_id == tenant_id)

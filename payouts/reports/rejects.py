@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
+from sqlalchemy import Connection, Select, Table, func, select
 
-from payouts.schemas.money import tally_days, tally_hours, tally_minutes, workers
+from payouts.schemas.money import tally_minutes, worker_days, workers
 from payouts.schemas.orders import upstream_days, upstream_hours, upstreams
 
 MINUTES_AT_ONCE = 5_000  # of one machine, in one query: each is a look at an index
@@ -30,16 +30,18 @@ def judged_of_worker(connection: Connection, worker_id: int, from_day: int) -> d
     for minutes in _minutes(connection, from_day):
         mine = tally_minutes.c.minute.in_(minutes) & (tally_minutes.c.worker_id == worker_id)
         _add(connection, _by_verdict(tally_minutes).where(mine), totals)
-    for table, at, first in _older(from_day):
-        _add(connection, _by_verdict(table).where(table.c.worker_id == worker_id, at >= first), totals)
+    of = worker_days.c
+    _add(connection, _by_verdict(worker_days).where(of.worker_id == worker_id, of.day >= from_day), totals)
     return totals
 
 
 def judged_of_tenant(connection: Connection, tenant_id: int, from_day: int) -> dict[int, int]:
     """Shares of all machines of a tenant by verdict."""
     totals: dict[int, int] = {}
-    minutes = tally_minutes, tally_minutes.c.minute, from_day * 1440
-    for table, at, first in (minutes, *_older(from_day)):
+    for table, at, first in (
+        (tally_minutes, tally_minutes.c.minute, from_day * 1440),
+        (worker_days, worker_days.c.day, from_day),
+    ):
         theirs = _by_verdict(table).join(workers, workers.c.id == table.c.worker_id)
         _add(connection, theirs.where(workers.c.tenant_id == tenant_id, at >= first), totals)
     return totals
@@ -74,13 +76,6 @@ def _minutes(connection: Connection, from_day: int) -> Iterator[range]:
         every = range(max(first, from_day * 1440), last + 1)
         for begin in range(0, len(every), MINUTES_AT_ONCE):
             yield every[begin : begin + MINUTES_AT_ONCE]
-
-
-def _older(from_day: int) -> tuple[tuple[Table, ColumnElement[int], int], ...]:
-    return (
-        (tally_hours, tally_hours.c.hour, from_day * 24),
-        (tally_days, tally_days.c.day, from_day),
-    )
 
 
 def _by_verdict(table: Table) -> Select[Any]:

@@ -253,6 +253,34 @@ tally_minutes = _tallies("tally_minutes", "minute", "worker_id")
 tally_hours = _tallies("tally_hours", "worker_id", "hour")  # minutes: bit i is set for minute i
 tally_days = _tallies("tally_days", "worker_id", "day")  # minutes: how many
 
+# Sums of what has left the minutes, without prices, so that a report of a month does not read all its hours:
+# of hours and days by machine, for ever; of hours by container, as long as there are hours. Added to by the
+# transactions that move what they sum; an audit compares.
+worker_days = table(
+    "worker_days",
+    number("worker_id", ForeignKey("workers.id")),
+    number("day"),
+    number("difficulty_log2"),
+    number("verdict"),
+    number("shares"),
+    number("minutes"),  # with accepted shares, each counted once: with the row that had it first
+    PrimaryKeyConstraint("worker_id", "day", "difficulty_log2", "verdict"),
+    CheckConstraint("shares > 0", name="shares"),
+    CheckConstraint("minutes >= 0 AND (minutes = 0 OR verdict = 0)", name="minutes"),
+    clustered=True,
+)
+container_hours = table(
+    "container_hours",
+    number("container_id", ForeignKey("containers.id")),
+    number("hour"),
+    number("difficulty_log2"),
+    number("verdict"),
+    number("shares"),
+    PrimaryKeyConstraint("container_id", "hour", "difficulty_log2", "verdict"),
+    CheckConstraint("shares >= 0", name="shares"),
+    clustered=True,
+)
+
 # Accepted shares of a rate in an hour: what there is to settle, kept for ever. Written with the
 # tallies, by the same batch. `undelivered` are those of them that no upstream took: credited at the pool's
 # risk, and delivered to nobody.

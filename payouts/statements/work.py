@@ -1,9 +1,9 @@
 """What a statement says of work: shares, hashrate and uptime of every machine, container and span of time.
 
-Tallies are in three tables by age, a share in exactly one. Sums are taken over all three, so growing old
-does not change them. Uptime is the minutes with an accepted share, each counted once however many prices
-and difficulties it had; a day that has grown old keeps a count of minutes for each of those, and where
-they overlap the sum can be a little high, but never above the day.
+Young tallies are minutes; what is older is summed by machine and day (`payouts.sums`), a share in exactly one
+of the two, so growing old changes nothing. Uptime is the minutes with an accepted share, each counted once
+however many prices and difficulties it had; of days that had grown old before there were those sums it can be
+a little high, but never above the day.
 
 Invariants: work is exact. What may be edited later (nameplate, site, agent, last seen) is not in here.
 Must not know: money, and what a share was rejected for beyond the name of its verdict.
@@ -11,21 +11,21 @@ Must not know: money, and what a share was rejected for beyond the name of its v
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import groupby
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Connection, Integer, cast, func, literal, select
+from sqlalchemy import BigInteger, Connection, Integer, Select, case, cast, func, literal, select
 
 from payouts.schemas.money import (
     containers,
     rate_hours,
     rates,
-    tally_days,
     tally_hours,
     tally_minutes,
+    worker_days,
     workers,
 )
 from payouts.statements.period import Period, hashrate_hps, work_text
@@ -48,7 +48,7 @@ VERDICTS = (
     "upstream rejected",
 )
 MINUTES_OF_DAY = 1440
-ROWS_AT_ONCE = 10_000  # what a walk holds in memory
+UNIT_LOG2 = -32  # the smallest difficulty that tallies may have
 SPANS = {"hour": 3600, "day": 86_400}
 HOURLY_DAYS_MAX = 3  # 72 columns; a longer series is by day
 
@@ -100,20 +100,25 @@ class Count:
     def __init__(self) -> None:
         self.accepted = 0
         self.rejected: dict[int, int] = {}
-        self.work = Fraction(0)
+        self.units = 0  # of accepted work: difficulty 2^UNIT_LOG2, the smallest that there is
         self.minutes = 0
         self.machines = 0
+
+    @property
+    def work(self) -> Fraction:
+        """The sum of d of what was accepted."""
+        return Fraction(self.units, 1 << -UNIT_LOG2)
 
     def add(self, verdict: int, difficulty_log2: int, shares: int) -> None:
         if verdict == ACCEPTED:
             self.accepted += shares
-            self.work += shares * Fraction(2) ** difficulty_log2
+            self.units += shares << (difficulty_log2 - UNIT_LOG2)
         else:
             self.rejected[verdict] = self.rejected.get(verdict, 0) + shares
 
     def merge(self, other: "Count") -> None:
         self.accepted += other.accepted
-        self.work += other.work
+        self.units += other.units
         self.minutes += other.minutes
         self.machines += other.machines
         for verdict, shares in other.rejected.items():
@@ -177,12 +182,11 @@ def work_of(connection: Connection, tenant_id: int, period: Period) -> Work:
 def counts_of(connection: Connection, tenant_id: int, period: Period) -> dict[int, Count]:
     """Shares by worker number, of all who sent any."""
     counts: dict[int, Count] = {}
-    for table, first, last in (
-        (tally_minutes, period.from_s // 60, period.to_s // 60),
-        (tally_hours, period.from_s // 3600, period.to_s // 3600),
-        (tally_days, period.from_s // 86_400, period.to_s // 86_400),
+    for table, at, unit_s in (
+        (tally_minutes, tally_minutes.c.minute, 60),
+        (worker_days, worker_days.c.day, 86_400),
     ):
-        at = table.c[{"tally_minutes": "minute", "tally_hours": "hour", "tally_days": "day"}[table.name]]
+        first, last = period.from_s // unit_s, period.to_s // unit_s
         key = (table.c.worker_id, table.c.difficulty_log2, table.c.verdict)
         summed = (
             select(*key, func.sum(table.c.shares))
@@ -222,29 +226,36 @@ def spans_of(connection: Connection, tenant_id: int, period: Period, seconds: in
 
 def _uptime_minutes(connection: Connection, tenant_id: int, period: Period) -> dict[int, int]:
     """Minutes with an accepted share by worker number."""
+    by_day = _counted_days(tenant_id, range(period.from_s // 86_400, period.to_s // 86_400)).subquery()
+    of_day = case((by_day.c.minutes > MINUTES_OF_DAY, MINUTES_OF_DAY), else_=by_day.c.minutes)
+    summed = select(by_day.c.worker_id, func.sum(of_day)).group_by(by_day.c.worker_id)
+    uptime = {worker_id: int(minutes) for worker_id, minutes in connection.execute(summed)}
     young = _young_hours(connection, tenant_id, period)
-    days: dict[tuple[int, int], int] = defaultdict(int)
-    for worker_id, hour, mask in _old_hours(connection, tenant_id, period):
-        mask |= young.pop((worker_id, hour), 0)
-        days[worker_id, hour // 24] += mask.bit_count()
+    if not young:
+        return uptime
+    hours = sorted({hour for _, hour in young})
+    counted = _counted_hours(connection, tenant_id, hours)
+    fresh: dict[tuple[int, int], int] = defaultdict(int)
     for (worker_id, hour), mask in young.items():
-        days[worker_id, hour // 24] += mask.bit_count()
-    for worker_id, day, minutes in connection.execute(
-        select(tally_days.c.worker_id, tally_days.c.day, func.sum(tally_days.c.minutes))
-        .join(workers, workers.c.id == tally_days.c.worker_id)
-        .where(
-            workers.c.tenant_id == tenant_id,
-            tally_days.c.verdict == ACCEPTED,
-            tally_days.c.day >= period.from_s // 86_400,
-            tally_days.c.day < period.to_s // 86_400,
-        )
-        .group_by(tally_days.c.worker_id, tally_days.c.day)
-    ):
-        days[worker_id, day] += int(minutes)
-    uptime: dict[int, int] = defaultdict(int)
-    for (worker_id, _), minutes in days.items():
-        uptime[worker_id] += min(minutes, MINUTES_OF_DAY)
+        fresh[worker_id, hour // 24] += (mask & ~counted.get((worker_id, hour), 0)).bit_count()
+    days = range(hours[0] // 24, hours[-1] // 24 + 1)
+    rows = connection.execute(_counted_days(tenant_id, days))
+    known = {(worker_id, day): int(minutes) for worker_id, day, minutes in rows}
+    for (worker_id, day), minutes in fresh.items():
+        room = MINUTES_OF_DAY - known.get((worker_id, day), 0)
+        uptime[worker_id] = uptime.get(worker_id, 0) + min(minutes, max(room, 0))
     return uptime
+
+
+def _counted_days(tenant_id: int, days: range) -> Select[Any]:
+    """By worker and day: the minutes in the sums."""
+    of = worker_days.c
+    return (
+        select(of.worker_id, of.day, func.sum(of.minutes).label("minutes"))
+        .join(workers, workers.c.id == of.worker_id)
+        .where(workers.c.tenant_id == tenant_id, of.verdict == ACCEPTED, of.day.between(days[0], days[-1]))
+        .group_by(of.worker_id, of.day)
+    )
 
 
 def _young_hours(connection: Connection, tenant_id: int, period: Period) -> dict[tuple[int, int], int]:
@@ -268,27 +279,17 @@ def _young_hours(connection: Connection, tenant_id: int, period: Period) -> dict
     return {(worker_id, at): int(mask) for worker_id, at, mask in rows}
 
 
-def _old_hours(connection: Connection, tenant_id: int, period: Period) -> Iterator[tuple[int, int, int]]:
-    """Worker, hour and the union of its minutes; there are too many to hold them all."""
+def _counted_hours(
+    connection: Connection, tenant_id: int, hours: Sequence[int]
+) -> dict[tuple[int, int], int]:
+    """By worker and hour, of those that young shares are of: the minutes that are in the sums already."""
+    of = tally_hours.c
     rows = connection.execute(
-        select(tally_hours.c.worker_id, tally_hours.c.hour, tally_hours.c.minutes)
-        .join(workers, workers.c.id == tally_hours.c.worker_id)
-        .where(
-            workers.c.tenant_id == tenant_id,
-            tally_hours.c.verdict == ACCEPTED,
-            tally_hours.c.hour >= period.from_s // 3600,
-            tally_hours.c.hour < period.to_s // 3600,
-        )
-        .order_by(tally_hours.c.worker_id, tally_hours.c.hour)
-        .execution_options(yield_per=ROWS_AT_ONCE)
+        select(of.worker_id, of.hour, of.minutes)
+        .join(workers, workers.c.id == of.worker_id)
+        .where(workers.c.tenant_id == tenant_id, of.verdict == ACCEPTED, of.hour.in_(hours))
     )
-    previous: tuple[int, int] | None = None
-    union = 0
+    counted: dict[tuple[int, int], int] = defaultdict(int)
     for worker_id, hour, mask in rows:
-        if previous != (worker_id, hour):
-            if previous is not None:
-                yield (*previous, union)
-            previous, union = (worker_id, hour), 0
-        union |= mask
-    if previous is not None:
-        yield (*previous, union)
+        counted[worker_id, hour] |= mask
+    return counted

@@ -307,6 +307,12 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "tally_hours": (
         (f"INSERT INTO tally_hours VALUES (100, {HOUR}, 1, -32, 0, 5, 1)", "rate_hours", "another number"),
     ),
+    "worker_days": (
+        (f"INSERT INTO worker_days VALUES (100, {HOUR // 24}, 16, 0, 5, 1)", "worker_days", "add up to"),
+    ),
+    "container_hours": (
+        (f"INSERT INTO container_hours VALUES (1, {HOUR}, 16, 0, 5)", "container_hours", "add up to"),
+    ),
     "tally_days": (
         (
             f"INSERT INTO tally_days VALUES (100, {HOUR // 24}, 1, -32, 0, 5, 1)",
@@ -490,7 +496,16 @@ def test_the_book_itself_is_in_order(books: Store) -> None:
             for name in metadata.tables
             if not connection.scalar(select(text("1")).select_from(text(name)))
         }
-    invented = {"tally_hours", "tally_days", "solo_blocks", "journal_batches", "upstream_submits", "sites"}
+    invented = {
+        "tally_hours",
+        "tally_days",
+        "worker_days",
+        "container_hours",
+        "solo_blocks",
+        "journal_batches",
+        "upstream_submits",
+        "sites",
+    }
     invented |= {"sibling_blocks", "payout_strangers", "change_keys", "request_secrets"}
     assert empty <= invented, "there is something to forge"
 

@@ -2,18 +2,27 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, func, select, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 import payouts.tallies
 from payouts.audit.verify import audit
 from payouts.ratebook import record_rate
 from payouts.rates import Price, Scheme
-from payouts.schemas.money import journal_writers, rate_hours, tally_days, tally_hours, tally_minutes
+from payouts.schemas.money import (
+    container_hours,
+    journal_writers,
+    rate_hours,
+    tally_days,
+    tally_hours,
+    tally_minutes,
+    worker_days,
+)
 from payouts.tallies import (
     HOURS_KEPT_D,
     MINUTES_KEPT_H,
@@ -24,7 +33,7 @@ from payouts.tallies import (
     roll_up_minutes,
 )
 from pool.books.store import Store
-from tests.fixtures.databases import Crash, add_tenant, crash_at
+from tests.fixtures.databases import Crash, add_tenant, crash_at, disarm
 
 DAY = 19_800
 HOUR = DAY * 24
@@ -220,7 +229,7 @@ def test_a_count_that_overflows_is_refused(recorded: RecordedTallies) -> None:
 
 
 @pytest.mark.sqlite_suffices
-def test_minutes_become_hours_after_two_days(recorded: RecordedTallies) -> None:
+def test_minutes_become_hours_when_their_hour_is_over_for_an_hour(recorded: RecordedTallies) -> None:
     recorded.record(tally(3), tally(4, minute=MINUTE + 59), tally(5, minute=MINUTE + 60), tally(1, verdict=8))
     recorded.roll_up(NOW_S + MINUTES_KEPT_H * 3600 + 3599)
     assert len(recorded.rows(tally_minutes)) == 4
@@ -297,6 +306,59 @@ def test_a_minute_of_two_difficulties_is_one_minute_of_uptime(recorded: Recorded
 
 def left(connection: Connection, table: Table) -> int | None:
     return connection.scalar(select(func.count()).select_from(table))
+
+
+def test_sums_of_machines_by_day_and_of_containers_by_hour_are_kept(recorded: RecordedTallies) -> None:
+    """Whatever the price; uptime is minutes, each once, also where shares of a minute come late."""
+    now_s = NOW_S + 3 * DAY_S
+    recorded.record(tally(3), tally(4, minute=MINUTE + 1, log2=17), tally(1, 101, minute=MINUTE + 61))
+    recorded.record(tally(7, 101, verdict=8))
+    recorded.roll_up(now_s)
+    recorded.record(tally(2, log2=17), tally(5, minute=MINUTE + 2), tally(9, minute=MINUTE + 1440))
+    recorded.roll_up(now_s)
+    assert recorded.rows(worker_days) == [
+        (100, DAY, 16, 0, 8, 2),
+        (100, DAY, 17, 0, 6, 1),
+        (100, DAY + 1, 16, 0, 9, 1),
+        (101, DAY, 16, 0, 1, 1),
+        (101, DAY, 16, 8, 7, 0),
+    ]
+    assert recorded.rows(container_hours) == [
+        (1, HOUR, 16, 0, 8),
+        (1, HOUR, 16, 8, 7),
+        (1, HOUR, 17, 0, 6),
+        (1, HOUR + 1, 16, 0, 1),
+        (1, HOUR + 24, 16, 0, 9),
+    ]
+    days = recorded.rows(worker_days)
+    recorded.roll_up(NOW_S + 401 * DAY_S)  # the first day's hours are gone
+    assert recorded.rows(container_hours) == [(1, HOUR + 24, 16, 0, 9)]
+    assert recorded.rows(worker_days) == days
+
+
+@pytest.mark.sqlite_suffices
+def test_sums_that_are_not_what_they_sum_are_found(recorded: RecordedTallies) -> None:
+    recorded.record(tally(3), tally(4, 101, minute=MINUTE + 61))
+    recorded.roll_up(NOW_S + 3 * DAY_S)
+    for statement, found in (
+        ("UPDATE worker_days SET shares = 4 WHERE worker_id = 100", f"worker_days 100, {DAY}, 16, 0"),
+        ("UPDATE worker_days SET minutes = 9 WHERE worker_id = 101", f"worker_days 101, {DAY}"),
+        ("UPDATE container_hours SET shares = 2", f"container_hours {HOUR}, 16, 0"),
+        ("DELETE FROM container_hours", f"container_hours {HOUR}, 16, 0"),
+    ):
+        assert forged(recorded.store, statement) == found
+
+
+def forged(store: Store, statement: str) -> str:
+    """The first wrong row after it; nothing of it is kept."""
+    found = []
+    with suppress(Crash), store.write() as connection:
+        disarm(connection)
+        connection.execute(text(statement))
+        found.append(audit(connection).wrong)
+        raise Crash
+    assert found[0] is not None
+    return f"{found[0].table} {found[0].row}"
 
 
 @pytest.mark.sqlite_suffices

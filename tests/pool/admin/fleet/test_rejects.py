@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from sqlalchemy import insert
 
-from payouts.schemas.money import tally_days, tally_hours, tally_minutes
+from payouts.schemas.money import tally_minutes, worker_days
 from payouts.schemas.orders import upstream_days, upstream_hours
 from payouts.statements.work import VERDICTS
 from pool.admin.desk import Desk, LivePool
@@ -74,16 +74,16 @@ class Site:
     def happen(self) -> None:
         """Shares of every age and verdict, and what the upstream said of some."""
         upstream = 1
-        spans = ((tally_minutes, "minute", 60), (tally_hours, "hour", 3600), (tally_days, "day", 86_400))
+        spans = ((tally_minutes, "minute", 60), (worker_days, "day", 86_400))
         with self.store.write() as connection:
             for name, worker in self.machines.items():
                 for verdict in self.random.sample(range(len(VERDICTS)), 5):
                     table, column, seconds = self.random.choice(spans)
                     at_s, shares = NOW_S - self.random.randrange(3 * 86_400), self.random.randint(1, 99)
-                    row = {"worker_id": worker, "rate_id": 1, "difficulty_log2": 0, "verdict": verdict}
-                    minutes = {} if table is tally_minutes else {"minutes": 1}
+                    row = {"worker_id": worker, "difficulty_log2": 0, "verdict": verdict}
+                    row |= {"rate_id": 1} if table is tally_minutes else {"minutes": 0}
                     connection.execute(
-                        insert(table).values(row | minutes | {column: at_s // seconds, "shares": shares})
+                        insert(table).values(row | {column: at_s // seconds, "shares": shares})
                     )
                     if at_s // 86_400 == DAY:
                         self.judged[name, verdict] += shares

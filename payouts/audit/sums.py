@@ -1,0 +1,102 @@
+"""The audit of sums: what is kept by machine and day, and by container and hour, is what tallies add up to.
+
+A container at a time, so that what the database sorts is of one. Minutes of uptime are compared where all of
+a day is in hours: of a day that grew old there are only counts of them.
+
+Invariants: reads only. Must not know: what sums are for.
+"""
+
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select, union_all
+
+from payouts.audit.finding import Found
+from payouts.schemas.money import container_hours, containers, tally_days, tally_hours, worker_days, workers
+from payouts.sums import ACCEPTED
+
+ROWS_AT_ONCE = 10_000  # what a walk holds in memory
+ANOTHER = "it is not what the tallies add up to"
+
+
+def check_sums(connection: Connection, from_day: int = 0) -> None:
+    """Of all days from that one on. Raises Found for the first row that is wrong."""
+    for container in connection.scalars(select(containers.c.id).order_by(containers.c.id)).all():
+        _none(connection, _hours(container, from_day), container_hours.name)
+        _none(connection, _days(container, from_day), worker_days.name)
+        _check_minutes(connection, container, from_day)
+
+
+def _machines(container: int) -> Select[Any]:
+    return select(workers.c.id).where(workers.c.container_id == container)
+
+
+def _hours(container: int, from_day: int) -> Select[Any]:
+    """Hours of a container that are another number of shares."""
+    of, box = tally_hours.c, container_hours.c
+    both = union_all(
+        select(of.hour, of.difficulty_log2, of.verdict, of.shares).where(
+            of.worker_id.in_(_machines(container)), of.hour >= from_day * 24
+        ),
+        select(box.hour, box.difficulty_log2, box.verdict, -box.shares).where(
+            box.container_id == container, box.hour >= from_day * 24
+        ),
+    ).subquery()
+    key = (both.c.hour, both.c.difficulty_log2, both.c.verdict)
+    return select(*key).group_by(*key).having(func.sum(both.c.shares) != 0).order_by(*key)
+
+
+def _days(container: int, from_day: int) -> Select[Any]:
+    """Days of its machines that are another number of shares."""
+    hour, old, day = tally_hours.c, tally_days.c, worker_days.c
+    both = union_all(
+        select(
+            hour.worker_id, (hour.hour // 24).label("day"), hour.difficulty_log2, hour.verdict, hour.shares
+        ).where(hour.worker_id.in_(_machines(container)), hour.hour >= from_day * 24),
+        select(old.worker_id, old.day, old.difficulty_log2, old.verdict, old.shares).where(
+            old.worker_id.in_(_machines(container)), old.day >= from_day
+        ),
+        select(day.worker_id, day.day, day.difficulty_log2, day.verdict, -day.shares).where(
+            day.worker_id.in_(_machines(container)), day.day >= from_day
+        ),
+    ).subquery()
+    key = (both.c.worker_id, both.c.day, both.c.difficulty_log2, both.c.verdict)
+    return select(*key).group_by(*key).having(func.sum(both.c.shares) != 0).order_by(*key)
+
+
+def _check_minutes(connection: Connection, container: int, from_day: int) -> None:
+    """Each minute of a machine with accepted shares is counted once."""
+    of, day, old = tally_hours.c, worker_days.c, tally_days.c
+    summed = (
+        select(day.worker_id, day.day, func.sum(day.minutes).label("minutes"))
+        .where(
+            day.worker_id.in_(_machines(container)),
+            day.day >= from_day,
+            day.verdict == ACCEPTED,
+            ~select(old.day).where(old.worker_id == day.worker_id, old.day == day.day).exists(),
+        )
+        .group_by(day.worker_id, day.day)
+    )
+    counted = {(row.worker_id, row.day): int(row.minutes) for row in connection.execute(summed)}
+    masks = (
+        select(of.worker_id, of.hour, of.minutes)
+        .where(of.worker_id.in_(_machines(container)), of.hour >= from_day * 24, of.verdict == ACCEPTED)
+        .order_by(of.worker_id, of.hour)
+        .execution_options(yield_per=ROWS_AT_ONCE)
+    )
+    with connection.execute(masks) as rows:
+        present, union = (0, 0), 0
+        for worker_id, hour, minutes in rows:
+            if present != (worker_id, hour):
+                present, union = (worker_id, hour), 0
+            if (worker_id, hour // 24) in counted:
+                counted[worker_id, hour // 24] -= (minutes & ~union).bit_count()
+            union |= minutes
+    wrong = min((key for key, minutes in counted.items() if minutes), default=None)
+    if wrong is not None:
+        raise Found(worker_days.name, "{}, {}".format(*wrong), "its minutes are not those of its hours")
+
+
+def _none(connection: Connection, query: Select[Any], table: str) -> None:
+    row = connection.execute(query.limit(1)).first()
+    if row is not None:
+        raise Found(table, ", ".join(str(value) for value in row), ANOTHER)
