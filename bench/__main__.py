@@ -25,7 +25,8 @@ from stratum import _engine
 from stratum.difficulty import DIFFICULTY_LOG2_MIN
 
 ROOT = Path(__file__).parent.parent
-LOAD = ROOT / "build" / "load"
+ANGARA = str(Path(sys.executable).parent / "angara")
+CONNECTS_PER_S, AT_ONCE = 4_000, 50_000
 TEMPLATE_TXS = 4000  # 12 levels of merkle branch
 SESSIONS = (400, 1_000, 5_600, 19_000)
 SITE_SHARES_PER_S = 3_700  # 22,400 machines at a share every 6 s
@@ -40,7 +41,6 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
-    build_load()
     cpu = next(
         (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "unknown"
     )
@@ -49,7 +49,7 @@ def main() -> None:
     for sessions in SESSIONS:
         with pool() as (process, port):
             started_s = cpu_s(process)
-            result = load(port, "--sessions", sessions, "--warmup", 2, "--seconds", 8)
+            result = load(port, sessions, "--closed-loop", "--warmup", 2, "--seconds", 8)
             used_s = cpu_s(process) - started_s
             judged = result["accepted"] * (8 + 2) / 8
             print(
@@ -58,7 +58,7 @@ def main() -> None:
                 f"ack p50 {result['ack_ms']['p50']:.1f} ms p99 {result['ack_ms']['p99']:.1f} ms"
             )
     with pool() as (process, port):
-        result = load(port, "--sessions", 5_600, "--warmup", 2, "--seconds", 10, "--rate", SITE_SHARES_PER_S)
+        result = load(port, 5_600, "--warmup", 2, "--seconds", 10, "--rate", SITE_SHARES_PER_S)
         print(
             f"  site load: {result['accepted_per_s']:9,.0f} accepted shares/s from 5,600 sessions, "
             f"ack p50 {result['ack_ms']['p50']:.2f} ms p99 {result['ack_ms']['p99']:.2f} ms"
@@ -73,20 +73,19 @@ def memory() -> None:
     """What the process grows by when sessions connect and only sit."""
     with pool() as (process, port):
         before = rss_kib(process)
-        command = [str(LOAD), "127.0.0.1", str(port), "--tenant", "acme", "--hold", "--seconds", "3"]
-        command += ["--sessions", str(max(SESSIONS))]
+        command = swarm(port, max(SESSIONS), "--rate", 0, "--seconds", 3)
         with subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as holding:
             assert holding.stderr is not None
-            holding.stderr.readline()  # "ready": every session has a job
+            holding.stderr.readline()  # every machine has work
             grown = rss_kib(process) - before
     print(f"     memory: {grown / max(SESSIONS):.1f} KiB RSS per session ({max(SESSIONS):,} sessions)")
 
 
 def journal_cost() -> None:
     """The whole pool, whose replies wait for the disk, against a bare server, whose replies do not."""
-    options = ("--sessions", max(SESSIONS), "--warmup", 3, "--seconds", 8)
+    options = (max(SESSIONS), "--closed-loop", "--warmup", 3, "--seconds", 8)
     rates = {}
     with bare() as port:
         rates["bare"] = load(port, *options)["accepted_per_s"]
@@ -101,7 +100,7 @@ def journal_cost() -> None:
 def proxy_path() -> None:
     """Miners of a tenant whose work comes from an upstream, against those of the pool itself, in turn."""
     rates: dict[str, list[float]] = {"pool": [], "proxy": []}
-    options = ("--sessions", PROXY_SESSIONS, "--warmup", 2, "--seconds", 8)
+    options = (PROXY_SESSIONS, "--closed-loop", "--warmup", 2, "--seconds", 8)
     for _ in range(PROXY_RUNS):
         with pool() as (_process, port):
             rates["pool"].append(load(port, *options)["accepted_per_s"])
@@ -130,39 +129,21 @@ def bare(difficulty_log2: int = DIFFICULTY_LOG2_MIN) -> Iterator[int]:
 def new_block() -> None:
     """Time from the first session that has a new-block job to the last, and for all to come back at once."""
     with pool() as (_, port):
-        result = load(port, "--sessions", max(SESSIONS), "--reconnect-storm", "--hold", "--seconds", 1)
+        result = load(port, max(SESSIONS), "--connect-rate", AT_ONCE, "--rate", 0, "--seconds", 1)
         print(
-            f"  reconnect: {max(SESSIONS):,} miners at once, all have a job after {result['connect_s']:.1f} s"
+            f"  reconnect: {result['arrived']:,} of {max(SESSIONS):,} miners at once have work after "
+            f"{result['arrived_after_s']:.1f} s"
         )
     with pool(blocks=True) as (_, port):
-        result = load(port, "--sessions", max(SESSIONS), "--hold", "--seconds", BLOCKS_S)
-        jobs = result["jobs_clean"]
-        if not jobs["count"]:
+        result = load(port, max(SESSIONS), "--rate", 0, "--seconds", BLOCKS_S)
+        blocks = result["new_blocks"]
+        if not blocks["reached_all"]:
             print(f"  new block: none in {BLOCKS_S} s")
         else:
             print(
-                f"  new block: {jobs['count']} jobs reached the last of {max(SESSIONS):,} sessions in "
-                f"{jobs['median_ms']:.0f} ms (median), {jobs['max_ms']:.0f} ms (max) after the first"
+                f"  new block: {blocks['reached_all']} reached the last of {max(SESSIONS):,} sessions in "
+                f"{blocks['median_ms']:.0f} ms (median), {blocks['max_ms']:.0f} ms (max) after the first"
             )
-
-
-def build_load() -> None:
-    """Compile the load generator if its source changed."""
-    sources = [*ROOT.glob("bench/load*.?pp")]
-    if LOAD.exists() and LOAD.stat().st_mtime > max(source.stat().st_mtime for source in sources):
-        return
-    LOAD.parent.mkdir(exist_ok=True)
-    command = [
-        "g++",
-        "-O2",
-        "-std=c++20",
-        "-Wall",
-        "-Wextra",
-        "-o",
-        str(LOAD),
-        str(ROOT / "bench" / "load.cpp"),
-    ]
-    subprocess.run(command, check=True)
 
 
 @contextmanager
@@ -176,7 +157,7 @@ def pool(*, blocks: bool = False, upstream: int | None = None) -> Iterator[tuple
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     directory = tempfile.mkdtemp(prefix="angara-bench-")
-    command = [str(Path(sys.executable).parent / "angara"), "demo", "--stratum", f"127.0.0.1:{port}"]
+    command = [ANGARA, "demo", "--stratum", f"127.0.0.1:{port}"]
     command += ["--data-dir", directory, "--difficulty", "2^-32", "--template-txs", str(TEMPLATE_TXS)]
     command += [] if blocks else ["--no-fleet", "--network-bits", "1d00ffff"]
     with open(Path(directory) / "log", "wb") as log:
@@ -198,19 +179,19 @@ def pool(*, blocks: bool = False, upstream: int | None = None) -> Iterator[tuple
 
 def _mine_for(upstream: int, directory: str) -> None:
     """Let the tenant acme's machines mine for the server at this port, as an operator would."""
-    angara, url = str(Path(sys.executable).parent / "angara"), f"stratum+tcp://127.0.0.1:{upstream}"
+    url = f"stratum+tcp://127.0.0.1:{upstream}"
     for command in (
         ["upstream", "add", "bench", "--endpoint", url, "--user", "site.c01.proxy"],
         ["tenant", "set-terms", "acme", "--scheme", "proxy", "--upstream", "bench"],
     ):
-        run = [angara, *command, "--data-dir", directory]
+        run = [ANGARA, *command, "--data-dir", directory]
         subprocess.run(run, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
     deadline_s = time.monotonic() + START_S_MAX
     shown: dict[str, Any] = {}
     while not any(it["serving"] for it in shown.get("channels", ())):
         if time.monotonic() > deadline_s:
             raise SystemExit("the upstream does not serve")
-        run = [angara, "upstream", "show", "bench", "--json", "--data-dir", directory]
+        run = [ANGARA, "upstream", "show", "bench", "--json", "--data-dir", directory]
         shown = json.loads(subprocess.run(run, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout)
 
 
@@ -234,10 +215,19 @@ def _mining(port: int) -> bool:
     return True
 
 
-def load(port: int, *options: object) -> dict[str, Any]:
-    """One run of the load generator."""
-    command = [str(LOAD), "127.0.0.1", str(port), "--tenant", "acme", *map(str, options)]
-    ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+def swarm(port: int, sessions: int, *options: object) -> list[str]:
+    """The command that loads it. Containers of a hundred, so that every number of sessions is whole."""
+    command = [ANGARA, "swarm", f"127.0.0.1:{port}", "--containers", str(sessions // 100), "--units", "100"]
+    if "--connect-rate" not in options:
+        command += ["--connect-rate", str(CONNECTS_PER_S)]
+    return [*command, "--json", *map(str, options)]
+
+
+def load(port: int, sessions: int, *options: object) -> dict[str, Any]:
+    """What one run of the swarm reports."""
+    ran = subprocess.run(
+        swarm(port, sessions, *options), check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     result: dict[str, Any] = json.loads(ran.stdout)
     return result
 

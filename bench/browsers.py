@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.__main__ import SITE_SHARES_PER_S, build_load, load, pool
+from bench.__main__ import SITE_SHARES_PER_S, load, pool
 from bench.web import web_port
 from pool.admin.client import ask
 
@@ -96,8 +96,7 @@ def directory_of(process: int) -> Path:
 
 
 def main(seconds: float, rounds: int) -> None:
-    build_load()
-    options = ("--sessions", SESSIONS, "--rate", SITE_SHARES_PER_S, "--warmup", 5, "--seconds", seconds)
+    options = (SESSIONS, "--rate", SITE_SHARES_PER_S, "--warmup", 5, "--seconds", seconds)
     measured: dict[str, list[dict[str, float]]] = {"alone": [], "looked at": []}
     with pool() as (process, port):
         web = web_port(process)

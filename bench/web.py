@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.__main__ import SESSIONS, SITE_SHARES_PER_S, build_load, load, pool, rss_kib
+from bench.__main__ import SESSIONS, SITE_SHARES_PER_S, load, pool, rss_kib
 
 SCRAPE_S = 1.0
 ADDRESSES = tuple(f"127.0.1.{number}" for number in range(1, 9))
@@ -61,7 +61,7 @@ class Scrapes:
 
 def scraped(seconds: float, rounds: int) -> None:
     """A site's shares, in turn without and with a scrape a second."""
-    options = ("--sessions", max(SESSIONS), "--rate", SITE_SHARES_PER_S, "--warmup", 3, "--seconds", seconds)
+    options = (max(SESSIONS), "--rate", SITE_SHARES_PER_S, "--warmup", 3, "--seconds", seconds)
     measured: dict[str, list[dict[str, float]]] = {"alone": [], "scraped": []}
     with pool() as (process, port):
         scrapes = Scrapes(web_port(process))
@@ -96,7 +96,6 @@ def memory() -> None:
 
 
 def main(seconds: float, rounds: int) -> None:
-    build_load()
     memory()
     scraped(seconds, rounds)
 

@@ -192,6 +192,96 @@ def regtest(
     _until_signal(serve)
 
 
+@app.command()
+@with_options
+def swarm(
+    server: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Any Stratum V1 server.")],
+    form: ShowForm,
+    containers: Annotated[int, typer.Option(min=1, help="Each of one vendor, in turn.")] = 1,
+    units: Annotated[int, typer.Option(min=1, help="Machines in each.")] = 100,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(help="How machines speak, several in turn: docs/swarm.md; antminer without."),
+    ] = None,
+    user: Annotated[str, typer.Option(help="What names of machines begin with.")] = "acme",
+    password: Annotated[str, typer.Option(help="What machines say with their name.")] = "x",  # noqa: S107
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0, max=1e6, help="Shares a second, all together; one a machine in 6 s without."),
+    ] = None,
+    hash_rate: Annotated[
+        str | None, typer.Option("--hashrate", help="Each machine's, e.g. 500k, in place of a rate.")
+    ] = None,
+    closed_loop: Annotated[
+        bool, typer.Option("--closed-loop", help="One share in flight for each machine, always.")
+    ] = False,
+    hashing: Annotated[
+        float, typer.Option(min=0.01, max=1, help="How much of a core looks for shares, at most.")
+    ] = 0.5,
+    suggest_difficulty: Annotated[
+        float | None, typer.Option(min=1e-12, help="What machines ask for, so that shares can be found.")
+    ] = None,
+    bad: Annotated[float, typer.Option(min=0, max=1, help="So many of all shares are wrong.")] = 0.0,
+    late: Annotated[float, typer.Option(min=0, max=1, help="And so many of a job before the last.")] = 0.0,
+    slow_readers: Annotated[float, typer.Option(min=0, max=1, help="So many machines hardly read.")] = 0.0,
+    cut: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AT:FOR[:CONTAINER]", help="No power then, for so many seconds; of all or one."),
+    ] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="TLS, whatever the certificate says.")] = False,
+    connect_rate: Annotated[
+        float, typer.Option(min=1, max=50_000, help="Connections a second, at most.")
+    ] = 1000.0,
+    warmup: Annotated[float, typer.Option(min=0, max=3600, help="Seconds before it is measured.")] = 0.0,
+    seconds: Annotated[float, typer.Option(min=0.1, max=86_400, help="So long, and it ends.")] = 60.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is left to chance.")] = 1,
+    svg: Annotated[Path | None, typer.Option(help="The histogram of latencies, as a picture.")] = None,
+    this_server_is_mine: Annotated[
+        bool,
+        typer.Option(
+            "--this-server-is-mine",
+            help="Needed for any host but this. On a server that is not yours it is an attack, by you.",
+        ),
+    ] = False,
+) -> None:
+    """Simulated container miners against a server: verdicts, latencies, time of a new block to each machine.
+
+    They really hash, so the server has to ask for little: see docs/swarm.md.
+    """
+    from pool.cli.service import swarm as swarming
+    from pool.swarm.load import LoadOptions
+
+    if sum((rate is not None, hash_rate is not None, closed_loop)) > 1:
+        raise BadConfig("give one of --rate, --hashrate and --closed-loop")
+    host, address, port = swarming.destination(server, this_server_is_mine)
+    paced = hash_rate is not None or closed_loop
+    options = LoadOptions(
+        host=host,
+        address=address,
+        port=port,
+        containers=containers,
+        units=units,
+        profiles=tuple(profile or ("antminer",)),
+        user=user,
+        password=password,
+        shares_per_s=0.0 if paced else containers * units / 6 if rate is None else rate,
+        hashrate_hps=0.0 if hash_rate is None else swarming.hashrate_from(hash_rate),
+        closed_loop=closed_loop,
+        hashing=hashing,
+        suggest_difficulty=suggest_difficulty,
+        bad=bad,
+        late=late,
+        slow_readers=slow_readers,
+        cuts=tuple(swarming.cut_from(it, containers) for it in cut or ()),
+        tls=tls,
+        connects_per_s=connect_rate,
+        warmup_s=warmup,
+        seconds=seconds,
+        seed=seed,
+    )
+    swarming.swarm(options, svg, form)
+
+
 @app.command("man")
 def show_manual() -> None:
     """The manual page: `angara man | man -l -`, or into a file angara.1 where man looks."""

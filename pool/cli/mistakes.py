@@ -29,6 +29,7 @@ MISTAKES: Final = {
     "pool.regtest.chain.RegtestUnavailable": EXIT_MISTAKE,
     "pool.settings_file.BadConfig": EXIT_MISTAKE,
     "pool.store_error.StoreError": EXIT_MISTAKE,
+    "pool.swarm.load.LoadError": EXIT_MISTAKE,
     "pool.treasury.wallet.BadWallet": EXIT_MISTAKE,
     "sqlalchemy.exc.SQLAlchemyError": EXIT_MISTAKE,
     "stratum.miners.listening.certificate.BadCertificate": EXIT_MISTAKE,

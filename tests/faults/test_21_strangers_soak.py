@@ -4,7 +4,6 @@ feels, beside what the same flood costs him when it is for somebody else on the 
 
 import pytest
 
-from bench.__main__ import build_load
 from bench.flood import FLOODS, in_turn, words
 
 SECONDS = 60
@@ -16,7 +15,6 @@ NOISE_MS = 20  # of a shared machine: a commit
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", FLOODS)
 def test_a_good_miners_p99_at_most_doubles_under_a_flood(kind: str) -> None:
-    build_load()
     alone, beside, flooded = in_turn(kind, SECONDS, ROUNDS)
     print(f"{kind}:\n  alone   {words(alone)}\n  beside  {words(beside)}\n  flooded {words(flooded)}")
     assert flooded["p99"] <= TIMES * beside["p99"] + NOISE_MS

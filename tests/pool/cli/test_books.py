@@ -26,6 +26,7 @@ WITHOUT_BOOKS = {
     "check",
     "demo",
     "regtest",
+    "swarm",
     "version",
     "rate quote",
     "config show",

@@ -1,13 +1,16 @@
-// Stratum on the client's side, as little of it as a load generator needs: slices of a JSON line
-// without copying, and submit lines that are formatted once a job and patched for every share.
-// Knows nothing of sockets, time or sessions.
+// Stratum on the client's side, as little of it as simulated machines need: slices of a JSON line without
+// copying, hex, and submit lines that are formatted once a job and patched for every share. What it reads is
+// a stranger's: nothing is read beyond the line, and nothing recurses. Knows nothing of sockets, time or machines.
 #pragma once
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
-namespace load {
+namespace angara::swarm {
 
 // Past the JSON value that starts at `at`; npos when the text ends before it does.
 inline size_t skip_value(std::string_view text, size_t at) {
@@ -119,41 +122,104 @@ struct Message {
     }
 };
 
-// A mining.submit of one session on one job. Ids run in kIds, from kFirstId: always four digits, so
-// that a share costs three patches of fixed width.
+// A number, also as text in quotes, as some servers write difficulties; nothing for what is not finite.
+inline std::optional<double> real_of(std::string_view text) {
+    if (text.size() > 1 && text.front() == '"') text = unquoted(text);
+    double value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc{} || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
+    return value;
+}
+
+// The code of an error, `[code, words, ...]` or `{"code": code, ...}`; 0 where it has none.
+inline int code_of(std::string_view error) {
+    std::string_view text = element_of(error, 0);
+    if (!error.empty() && error.front() == '{') {
+        Elements members(error);
+        for (std::string_view key; members.next(key) && members.next(text);) {
+            if (unquoted(key) == "code") break;
+            text = {};
+        }
+    }
+    const bool negative = !text.empty() && text.front() == '-';
+    const auto code = static_cast<int>(number_of(text.substr(negative ? 1 : 0), 0));
+    return negative ? -code : code;
+}
+
+inline int hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+}
+
+// Appends the bytes; false when it is no hex of whole bytes.
+inline bool bytes_of_hex(std::string_view text, std::string& bytes) {
+    if (text.size() % 2 != 0) return false;
+    bytes.reserve(bytes.size() + text.size() / 2);
+    for (size_t i = 0; i < text.size(); i += 2) {
+        const int high = hex_digit(text[i]), low = hex_digit(text[i + 1]);
+        if (high < 0 || low < 0) return false;
+        bytes.push_back(static_cast<char>(high << 4 | low));
+    }
+    return true;
+}
+
+// 1 to 8 digits; nothing for anything else.
+inline std::optional<uint32_t> uint32_of_hex(std::string_view text) {
+    if (text.empty() || text.size() > 8) return std::nullopt;
+    uint32_t value = 0;
+    for (const char c : text) {
+        const int digit = hex_digit(c);
+        if (digit < 0) return std::nullopt;
+        value = value << 4 | static_cast<uint32_t>(digit);
+    }
+    return value;
+}
+
+inline void put_hex(char* at, size_t digits, uint64_t value) {
+    for (; digits-- > 0; value >>= 4) at[digits] = "0123456789abcdef"[value & 15];
+}
+
+inline std::string hex_of(uint32_t value) {
+    std::string text(8, '0');
+    put_hex(text.data(), 8, value);
+    return text;
+}
+
+// A mining.submit of one machine on one job. Ids run in kIds, from kFirstId: always four digits, so that a
+// share costs two patches of fixed width. Some firmware has one id for all of them.
 class SubmitLine {
   public:
     static constexpr uint32_t kFirstId = 1024;
     static constexpr uint32_t kIds = 8192;
+    static constexpr uint32_t kFixedId = 4;
 
-    void format(std::string_view worker, std::string_view job, std::string_view ntime, size_t extranonce2_size) {
+    void format(bool fixed_id, std::string_view worker, std::string_view job, std::string_view extranonce2,
+                std::string_view ntime, std::optional<uint32_t> rolled_bits) {
         line_ = R"({"id":)";
-        id_at_ = line_.size();
-        line_ += R"(0000,"method":"mining.submit","params":[")";
-        line_.append(worker).append("\",\"").append(job).append("\",\"");
-        line_.append(2 * extranonce2_size, '0');
-        extranonce2_digits_ = extranonce2_size < 4 ? 2 * extranonce2_size : 8;
-        extranonce2_at_ = line_.size() - extranonce2_digits_;
-        line_.append("\",\"").append(ntime).append("\",\"");
+        id_at_ = fixed_id ? 0 : line_.size();
+        line_ += fixed_id ? "4" : "0000";
+        line_.append(R"(,"method":"mining.submit","params":[")").append(worker).append("\",\"").append(job);
+        line_.append("\",\"").append(extranonce2).append("\",\"").append(ntime).append("\",\"");
         nonce_at_ = line_.size();
-        line_ += "00000000\"]}\n";
+        line_ += "00000000\"";
+        if (rolled_bits) line_.append(",\"").append(hex_of(*rolled_bits)).append("\"");
+        line_ += "]}\n";
     }
 
     std::string_view patched(uint32_t sequence, uint32_t nonce) {
         uint32_t id = kFirstId + sequence % kIds;
-        for (size_t at = id_at_ + 4; at-- > id_at_; id /= 10) line_[at] = static_cast<char>('0' + id % 10);
-        put_hex(extranonce2_at_, extranonce2_digits_, sequence);
-        put_hex(nonce_at_, 8, nonce);
+        for (size_t at = id_at_ + 4; id_at_ != 0 && at-- > id_at_; id /= 10) {
+            line_[at] = static_cast<char>('0' + id % 10);
+        }
+        put_hex(line_.data() + nonce_at_, 8, nonce);
         return line_;
     }
 
   private:
-    void put_hex(size_t at, size_t digits, uint32_t value) {
-        for (; digits-- > 0; value >>= 4) line_[at + digits] = "0123456789abcdef"[value & 15];
-    }
-
     std::string line_;
-    size_t id_at_ = 0, extranonce2_at_ = 0, extranonce2_digits_ = 0, nonce_at_ = 0;
+    size_t id_at_ = 0, nonce_at_ = 0;  // id_at_ 0: the id is fixed
 };
 
-}  // namespace load
+}  // namespace angara::swarm
