@@ -15,7 +15,7 @@ from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from bench.__main__ import SITE_SHARES_PER_S, build_load, load, pool
+from bench.__main__ import SITE_SHARES_PER_S, load, pool
 from bench.browsers import directory_of
 from bench.web import web_port
 
@@ -59,8 +59,7 @@ def guesses(port: int, over: threading.Event) -> int:
 
 
 def main(seconds: float, rounds: int) -> None:
-    build_load()
-    options = ("--sessions", SESSIONS, "--rate", SITE_SHARES_PER_S, "--warmup", 3, "--seconds", seconds)
+    options = (SESSIONS, "--rate", SITE_SHARES_PER_S, "--warmup", 3, "--seconds", seconds)
     with pool() as (process, port):
         directory, web = directory_of(process), web_port(process)
         beside: dict[str, Callable[[threading.Event], int]] = {

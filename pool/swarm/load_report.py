@@ -37,7 +37,7 @@ def percentile_ms(buckets: Buckets, share: float) -> float:
 def document(measured: Measured) -> dict[str, Any]:
     """All of it."""
     counted, options = measured.counted, measured.options
-    verdicts = {kind: _named(by_code) for kind, by_code in counted["verdicts"].items()}
+    verdicts = counted["verdicts"]
     accepted = sum(by_code.get("accepted", 0) for by_code in verdicts.values())
     cpu_s = measured.cpu_user_s + measured.cpu_system_s
     return {
@@ -54,7 +54,7 @@ def document(measured: Measured) -> dict[str, Any]:
         "accepted": accepted,
         "accepted_per_s": round(accepted / measured.seconds, 1) if measured.seconds else 0.0,
         "verdicts": verdicts,
-        "words": _named(counted["words"]),
+        "words": counted["words"],
         "not_found": counted["too_dear"],
         "held_back": counted["busy"],
         "unanswered": counted["unanswered"],
@@ -81,11 +81,6 @@ def document(measured: Measured) -> dict[str, Any]:
             "us_a_share": round(cpu_s / counted["submitted"] * 1e6, 2) if counted["submitted"] else None,
         },
     }
-
-
-def _named(by_code: dict[int | str | None, Any]) -> dict[str, Any]:
-    """By names: accepted, or the code of the error; 0 where it had none."""
-    return {"accepted" if code is None else str(code): it for code, it in by_code.items()}
 
 
 def _profiles(options: LoadOptions) -> dict[str, int]:
@@ -118,10 +113,11 @@ def _cut(cut: Cut, back_s: float | None) -> dict[str, Any]:
 
 def _hashing(measured: Measured) -> dict[str, Any]:
     counted = measured.counted
-    difficulty, seconds = counted["difficulty"], measured.seconds
+    least, most, seconds = counted["difficulty_least"], counted["difficulty_most"], measured.seconds
     return {
-        "difficulty": difficulty or None,
-        "hashes_a_share": max(1.0, difficulty * HASHES_OF_DIFFICULTY_1) if difficulty else None,
+        "difficulty_least": least or None,
+        "difficulty_most": most or None,
+        "hashes_a_share_least": max(1.0, least * HASHES_OF_DIFFICULTY_1) if least else None,
         "hashes": counted["hashes"],
         "hashes_per_s": round(counted["hashes"] / seconds) if seconds else 0,
         "core_hashes_per_s": round(counted["hashes_per_s"]),

@@ -76,6 +76,7 @@ class StratumServer:
         self.port = self.listener.getsockname()[1]
         self.connections: list[Connection] = []
         self.judge: Callable[[Connection, list[str]], list[Any] | None] = lambda connection, params: None
+        self.rejects: Callable[[], str] | None = None  # every share, in these words, without a code
         self.silent = False  # it answers nothing
         self.refuses: bytes | None = None  # as the whole answer to authorize
 
@@ -113,6 +114,11 @@ class StratumServer:
             result = [[["mining.notify", "1"]], connection.extranonce1, 4]
         elif method == "mining.authorize" and self.refuses is not None:
             return connection.raw(self.refuses)
+        elif method == "mining.submit" and self.rejects is not None:
+            reason = self.rejects()
+            return connection.write(
+                {"id": line["id"], "result": False, "error": None, "reject-reason": reason}
+            )
         elif method == "mining.submit":
             error = self.judge(connection, params)
             result = None if error else True

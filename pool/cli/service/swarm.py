@@ -24,7 +24,7 @@ from pool.reports.figures import hashrate
 from pool.settings_file import BadConfig
 from pool.swarm.latency_picture import picture
 from pool.swarm.load import MACHINES_MAX, Arrived, Cut, LoadOptions, Measured, run_load
-from pool.swarm.load_report import document
+from pool.swarm.load_report import HASHES_OF_DIFFICULTY_1, document
 from pool.swarm.profiles import PROFILES
 
 PREFIXES: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
@@ -184,12 +184,16 @@ def _show_hashing(report: dict[str, Any]) -> None:
         say(f"{report['held_back']:,} shares were held back: their machines had 16 without an answer")
     if report["not_found"] <= NOT_FOUND_WORTH_TELLING * report["due"]:
         return
+    told = hashing["difficulty_least"] or 1.0  # Stratum's, where nobody mines any more
+    most = "" if hashing["difficulty_most"] in (None, told) else f" to {hashing['difficulty_most']:.6g}"
+    share = f"{told * HASHES_OF_DIFFICULTY_1:,.0f} hashes a share{' at least' if most else ''}"
+    of_a_core = hashing["of_a_core"]
+    made, core = hashrate(hashing["hashes_per_s"]), hashrate(hashing["core_hashes_per_s"])
     say(
         f"{report['not_found']:,} of {report['due']:,} shares that were due were not found: difficulty "
-        f"{hashing['difficulty']:.6g} takes {hashing['hashes_a_share']:,.0f} hashes a share, and all "
-        f"machines together made {hashrate(hashing['hashes_per_s'])}. Have the server ask for less "
-        f"(--suggest-difficulty), or let more be hashed: --hashing is {hashing['of_a_core']:g} of a core "
-        f"now, and a core makes {hashrate(hashing['core_hashes_per_s'])}"
+        f"{told:.6g}{most} takes {share}, and all machines together made {made}. Have the server ask for "
+        f"less (--suggest-difficulty), or let more be hashed: --hashing is {of_a_core:g} of a core "
+        f"now, and a core makes {core}"
     )
 
 
@@ -206,7 +210,8 @@ def _show_verdicts(report: dict[str, Any]) -> None:
         [{"kind": kind} | it for kind, it in report["verdicts"].items()], (Column("shares", "kind"), *columns)
     )
     for code, words in report["words"].items():
-        say(f"{code}: {words}")
+        if code.lstrip("-").isdigit():  # else it is the server's word already
+            say(f"{code}: {words}")
 
 
 def _show_events(report: dict[str, Any], measured: Measured) -> None:

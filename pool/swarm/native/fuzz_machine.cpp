@@ -113,7 +113,7 @@ uint64_t play(const uint8_t* data, size_t size) {
     const Profile profile = profile_of(choices);
     Shared shared;
     shared.random.seed(choices.byte());
-    shared.settings = {choices.below(2) * 0.5, choices.below(2) * 0.3};
+    shared.late = choices.below(2) * 0.3;
     Machine machine(profile, "acme.c01.r01s01");
     machine.connected(shared);
     for (Ns now = kSecond; !choices.empty(); now += kSecond / 10) {
@@ -128,7 +128,9 @@ uint64_t play(const uint8_t* data, size_t size) {
         const bool mines = machine.state() == Machine::State::Mining && machine.ended.empty();
         for (uint32_t shares = choices.below(20); mines && shares > 0 && machine.may_submit(now, shared); --shares) {
             uint64_t hashes = 200;
-            const bool found = machine.work_on_share(hashes, now, shared);
+            const bool bad = choices.below(4) == 0;
+            if (bad) machine.submit_bad(hashes, now, shared);
+            const bool found = bad || machine.work_on_share(hashes, now, shared);
             require(hashes <= 200, "no more is hashed than may be");
             require(!found || machine.out.find("mining.submit") != std::string::npos, "a share is submitted");
             check_said(machine);

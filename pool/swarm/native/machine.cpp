@@ -77,7 +77,7 @@ void Machine::line(std::string_view text, bool slow, Ns now, Shared& shared) {
 void Machine::request(const Message& message, Shared& shared) {
     const std::string_view first = element_of(message.params, 0);
     if (message.method == "mining.set_difficulty") {
-        set_difficulty(first, shared);
+        set_difficulty(first);
     } else if (message.method == "mining.set_extranonce") {
         set_extranonce(unquoted(first), element_of(message.params, 1));
     } else if (message.method == "mining.set_version_mask") {
@@ -110,13 +110,13 @@ void Machine::answer(const Message& message, Shared& shared) {
     out += '\n';
 }
 
-void Machine::set_difficulty(std::string_view text, Shared& shared) {
+void Machine::set_difficulty(std::string_view text) {
     const auto difficulty = real_of(text);
     if (!difficulty || !(*difficulty > 0)) {
         ended = "a difficulty that no machine understands";
         return;
     }
-    shared.report.difficulty = difficulty_ = *difficulty;
+    difficulty_ = *difficulty;
     if (!profile_->difficulty_at_once || work_.job == nullptr) return;
     work_.target = target_from_difficulty(difficulty_);
     work_.hashes = hashes_from_difficulty(difficulty_);
@@ -228,8 +228,11 @@ void Machine::share_answered(uint32_t id, const Message& message, bool slow, Ns 
         return;
     }
     (slow ? shared.report.slow_latency : shared.report.latency).add(now - flight.sent_ns);
-    const bool accepted = message.result == "true";
-    shared.report.verdict(flight.kind, accepted ? kAccepted : code_of(message.error), message.error);
+    if (message.result == "true") {
+        shared.report.accepted(flight.kind);
+    } else {
+        shared.report.rejected(flight.kind, code_of(message.error), message.reason, message.error);
+    }
     flight.sent_ns = 0;
     --in_flight_;
 }
@@ -246,29 +249,19 @@ bool Machine::may_submit(Ns now, Shared& shared) {
     return true;
 }
 
-Kind Machine::next_kind(Shared& shared) {
-    const Settings& settings = shared.settings;
-    if (settings.bad == 0 && settings.late == 0) return Kind::Good;
-    const double chance = shared.chance();
-    if (chance < settings.bad) return kBadKinds[shared.random() % kBadKinds.size()];
-    if (chance < settings.bad + settings.late && stale_work_.job != nullptr) return Kind::Late;
-    return Kind::Good;
-}
-
 bool Machine::work_on_share(uint64_t& hashes_left, Ns now, Shared& shared) {
-    if (!kind_) kind_ = next_kind(shared);
-    const Kind kind = *kind_;
-    const bool late = kind == Kind::Late;
+    if (!late_) late_ = shared.late > 0 && shared.chance() < shared.late && stale_work_.job != nullptr;
+    const bool late = *late_;
     if (late != search_is_stale_) search_.forget();
     search_is_stale_ = late;
     const Work& work = late ? stale_work_ : work_;
-    if (kind != Kind::Good && kind != Kind::Late) return submit_bad(kind, hashes_left, now, shared);
     uint32_t nonce = 0;
     if (!find(work, true, hashes_left, nonce, shared)) return false;
     if (!formatted_) format(submit_line_, work.job->id, work.job->ntime_hex);
     formatted_ = submitted_ = true;
     last_nonce_ = nonce;
-    submit(kind, nonce, submit_line_, now, shared);
+    submit(late ? Kind::Late : Kind::Good, nonce, submit_line_, now, shared);
+    late_.reset();
     return true;
 }
 
@@ -309,10 +302,12 @@ void Machine::submit(Kind kind, uint32_t nonce, SubmitLine& line, Ns now, Shared
     ++in_flight_;
     out += line.patched(sequence_++, nonce);
     ++shared.report.submitted;
-    kind_.reset();
 }
 
-bool Machine::submit_bad(Kind kind, uint64_t& hashes_left, Ns now, Shared& shared) {
+void Machine::submit_bad(uint64_t& hashes_left, Ns now, Shared& shared) {
+    if (search_is_stale_) search_.forget();
+    search_is_stale_ = false;
+    Kind kind = kBadKinds[shared.random() % kBadKinds.size()];
     uint32_t nonce = static_cast<uint32_t>(shared.random());
     if (!search_.begun()) begin(work_, shared);
     if (kind == Kind::LowDifficulty && !find(work_, false, hashes_left, nonce, shared)) kind = Kind::UnknownJob;
@@ -326,7 +321,6 @@ bool Machine::submit_bad(Kind kind, uint64_t& hashes_left, Ns now, Shared& share
            kind == Kind::WrongTime ? std::string_view(wrong_time) : std::string_view(job.ntime_hex));
     hashes_left -= std::min<uint64_t>(hashes_left, 1);
     submit(kind, nonce, line, now, shared);
-    return true;
 }
 
 }  // namespace angara::swarm

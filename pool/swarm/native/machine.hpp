@@ -52,12 +52,8 @@ struct Profile {
 };
 
 // Of the whole swarm.
-struct Settings {
-    double bad = 0, late = 0;  // shares of these sorts, among all
-};
-
 struct Shared {
-    Settings settings;
+    double late = 0;  // so many of real shares are of work that is stale
     Report report;
     Jobs jobs;
     std::mt19937_64 random;
@@ -75,6 +71,7 @@ class Machine {
     State state() const { return state_; }
     uint32_t in_flight() const { return in_flight_; }
     double hashes_of_a_share() const { return work_.hashes; }
+    double difficulty() const { return difficulty_; }  // as it was last told, or Stratum's
 
     // The first requests are in `out`.
     void connected(Shared& shared);
@@ -86,8 +83,11 @@ class Machine {
     // Whether it may submit one more; what has no answer for long is given up.
     bool may_submit(Ns now, Shared& shared);
 
-    // Works on one share, real or bad as chance has it, for so many hashes at most. True when its line is in `out`.
+    // Works on one real share, for so many hashes at most. True when its line is in `out`.
     bool work_on_share(uint64_t& hashes_left, Ns now, Shared& shared);
+
+    // Submits one that is wrong, in a way that chance chooses.
+    void submit_bad(uint64_t& hashes_left, Ns now, Shared& shared);
 
     std::string out;             // for the server
     std::string ended;           // why the conversation is over, or nothing
@@ -107,17 +107,15 @@ class Machine {
     void request(const Message& message, Shared& shared);
     void answer(const Message& message, Shared& shared);
     void notified(std::shared_ptr<const Job> job, size_t bytes, Ns now, Shared& shared);
-    void set_difficulty(std::string_view text, Shared& shared);
+    void set_difficulty(std::string_view text);
     void set_extranonce(std::string_view extranonce1, std::string_view size);
     void ask_on();
     void become_ready();
 
-    Kind next_kind(Shared& shared);
     bool find(const Work& work, bool meeting, uint64_t& hashes_left, uint32_t& nonce, Shared& shared);
     void begin(const Work& work, Shared& shared);
     void format(SubmitLine& line, std::string_view job, std::string_view ntime) const;
     void submit(Kind kind, uint32_t nonce, SubmitLine& line, Ns now, Shared& shared);
-    bool submit_bad(Kind kind, uint64_t& hashes_left, Ns now, Shared& shared);
 
     const Profile* profile_;
     std::string worker_;  // as it stands between quotes
@@ -131,7 +129,7 @@ class Machine {
     Work work_, stale_work_;
     Search search_;
     bool search_is_stale_ = false;  // it is in stale_work_
-    std::optional<Kind> kind_;      // of the share that is worked on
+    std::optional<bool> late_;  // whether the share that is worked on is to be of stale_work_
     uint64_t extranonce2_ = 0;
     uint32_t sequence_ = 0, in_flight_ = 0, last_nonce_ = 0;
     bool formatted_ = false, submitted_ = false;  // the line is this search's; last_nonce_ was submitted with it

@@ -69,21 +69,16 @@ nb::list list_of(const std::vector<Block>& blocks) {
     return rows;
 }
 
-nb::object code_of_verdict(int code) {
-    if (code == kAccepted) return nb::none();
-    return code == kOtherCode ? nb::object(nb::str("other")) : nb::object(nb::int_(code));
-}
-
 nb::dict snapshot(const Swarm& swarm) {
     const Report& report = swarm.report();
     nb::dict verdicts, said, lost, told;
     for (size_t kind = 0; kind < kKinds; ++kind) {
         if (report.verdicts[kind].empty()) continue;
         nb::dict by_code;
-        for (const auto& [code, count] : report.verdicts[kind]) by_code[code_of_verdict(code)] = count;
+        for (const auto& [code, count] : report.verdicts[kind]) by_code[words(code)] = count;
         verdicts[kKindNames[kind]] = by_code;
     }
-    for (const auto& [code, text] : report.words) said[code_of_verdict(code)] = words(text);
+    for (const auto& [code, text] : report.words) said[words(code)] = words(text);
     for (const auto& [reason, count] : report.lost) lost[words(reason)] = count;
     told["verdicts"] = verdicts;
     told["words"] = said;
@@ -97,7 +92,9 @@ nb::dict snapshot(const Swarm& swarm) {
     told["in_flight"] = swarm.in_flight();
     told["searching"] = swarm.searching();
     told["hashes_per_s"] = swarm.hashes_per_s();
-    told["difficulty"] = report.difficulty;
+    const auto [least, most] = swarm.difficulties();
+    told["difficulty_least"] = least;
+    told["difficulty_most"] = most;
     for (const auto& [name, count] : {std::pair{"due", report.due},
                                       {"submitted", report.submitted},
                                       {"busy", report.busy},

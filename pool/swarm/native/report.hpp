@@ -16,12 +16,10 @@ namespace angara::swarm {
 
 using Ns = uint64_t;
 constexpr Ns kSecond = 1'000'000'000;
-constexpr size_t kCodesMax = 32;      // different codes of errors that are told apart; a server chooses them
+constexpr size_t kCodesMax = 32;      // different verdicts that are told apart; a server chooses them
 constexpr size_t kReasonsMax = 32;    // different reasons of lost connections
 constexpr size_t kWordsMax = 160;     // bytes of a server's words that are kept
 constexpr size_t kBlocksMax = 10'000;  // new blocks that are measured
-constexpr int kAccepted = INT32_MAX;  // among codes of errors
-constexpr int kOtherCode = INT32_MIN;
 
 // 64 buckets for each power of two: percentiles are exact to 1.6 %.
 class Histogram {
@@ -89,8 +87,9 @@ class Blocks {
 };
 
 struct Report {
-    std::array<std::map<int, uint64_t>, kKinds> verdicts;  // by the code of the error, or kAccepted
-    std::map<int, std::string> words;                      // of each code, as it was first told
+    // By the code of the error, by the server's word where it has no code, or "accepted".
+    std::array<std::map<std::string, uint64_t>, kKinds> verdicts;
+    std::map<std::string, std::string> words;  // of each code, as they were first told
     Histogram latency, slow_latency;                       // from a share's way out to its answer; of slow readers
     Histogram found_after;                                 // from when a share was due until it was on its way
     Histogram first_job;                                   // from connect until there is work
@@ -99,22 +98,22 @@ struct Report {
     uint64_t due = 0, submitted = 0, busy = 0, too_dear = 0, unanswered = 0, hashes = 0;
     uint64_t connects = 0, notifies = 0, notify_bytes = 0, bad_lines = 0, stray_replies = 0, pings = 0;
     uint64_t reconnects_asked = 0, reconnects_elsewhere = 0;
-    double difficulty = 0;  // as it was last told to anybody
-
-    // Nothing counted, but how machines came and went.
     Report begun_anew() {
         Report report;
         report.first_job = std::move(first_job);
         report.lost = std::move(lost);
         report.connects = connects;
-        report.difficulty = difficulty;
         return report;
     }
 
-    void verdict(Kind kind, int code, std::string_view said) {
-        if (code != kAccepted && words.size() == kCodesMax && !words.contains(code)) code = kOtherCode;
-        ++verdicts[static_cast<size_t>(kind)][code];
-        if (code != kAccepted) words.try_emplace(code, said.substr(0, kWordsMax));
+    void accepted(Kind kind) { ++verdicts[static_cast<size_t>(kind)]["accepted"]; }
+
+    void rejected(Kind kind, int code, std::string_view reason, std::string_view said) {
+        std::string name =
+            code != 0 || reason.empty() ? std::to_string(code) : std::string(reason.substr(0, kWordsMax));
+        if (name == "accepted" || (words.size() == kCodesMax && !words.contains(name))) name = "other";
+        ++verdicts[static_cast<size_t>(kind)][name];
+        words.try_emplace(name, said.substr(0, kWordsMax));
     }
 
     void gone(std::string_view reason) {

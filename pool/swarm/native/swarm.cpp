@@ -21,9 +21,9 @@ constexpr uint64_t kCalibrationHashes = 100'000;
 
 constexpr double kHashesLeast = 64;  // with less of the budget left, hashing waits for more
 
-Ns now_ns() {
+Ns now_ns(clockid_t clock = CLOCK_MONOTONIC) {
     timespec time{};
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    clock_gettime(clock, &time);
     return static_cast<Ns>(time.tv_sec) * kSecond + static_cast<Ns>(time.tv_nsec);
 }
 
@@ -40,9 +40,10 @@ double measured_hashes_per_s() {
     search.begin(work, 0, 0, 0, 0);
     uint64_t left = kCalibrationHashes;
     uint32_t nonce = 0;
-    const Ns start = now_ns();
+    const Ns start = now_ns(CLOCK_THREAD_CPUTIME_ID);
     search.step(Target{}, 1e9, left, nonce);
-    return static_cast<double>(kCalibrationHashes) * 1e9 / static_cast<double>(std::max<Ns>(1, now_ns() - start));
+    const Ns took = std::max<Ns>(1, now_ns(CLOCK_THREAD_CPUTIME_ID) - start);
+    return static_cast<double>(kCalibrationHashes) * 1e9 / static_cast<double>(took);
 }
 
 }  // namespace
@@ -50,7 +51,7 @@ double measured_hashes_per_s() {
 Swarm::Swarm(Options options) : options_(std::move(options)), buffer_(kReceiveBytes) {
     resolve();
     if (options_.tls) tls_.emplace();
-    shared_.settings = {options_.bad, options_.late};
+    if (options_.bad < 1) shared_.late = std::min(1.0, options_.late / (1 - options_.bad));
     shared_.random.seed(options_.seed);
     machines_.reserve(options_.machines.size());
     wires_.resize(options_.machines.size());
@@ -171,7 +172,7 @@ void Swarm::connected(uint32_t number) {
 void Swarm::shut(uint32_t number, bool abort) {
     Wire& wire = wires_[number];
     ++wire.generation;
-    wire.owed = 0;
+    wire.owed = wire.owed_bad = 0;
     wire.unsent.clear();
     machines_[number].disconnected(shared_);
     wire.tls.reset();
@@ -211,7 +212,7 @@ void Swarm::cut(std::optional<uint32_t> container) {
         Wire& wire = wires_[number];
         if (container && wire.container != *container) continue;
         ++wire.generation;
-        wire.owed = 0;
+        wire.owed = wire.owed_bad = 0;
         wire.backoff_ns = kBackoffMin;
         if (wire.fd >= 0) watch(number, 0);
         wire.power = Power::Cut;
@@ -353,7 +354,7 @@ void Swarm::submitting(bool on) {
     const Ns now = now_ns();
     for (uint32_t number = 0; number < wires_.size(); ++number) {
         if (on) pace(number, now);
-        if (!on) wires_[number].owed = 0;
+        if (!on) wires_[number].owed = wires_[number].owed_bad = 0;
     }
 }
 
@@ -374,12 +375,21 @@ void Swarm::timers_due(Ns now) {
 void Swarm::owe(uint32_t number, Ns now) {
     Wire& wire = wires_[number];
     ++shared_.report.due;
-    if (wire.owed >= kInFlightMax) {
+    if (options_.bad > 0 && shared_.chance() < options_.bad) {
+        ++wire.owed_bad;
+    } else if (wire.owed < kInFlightMax) {
+        if (wire.owed++ == 0) wire.due_ns = now;
+    } else {
         ++shared_.report.too_dear;
         return;
     }
-    if (wire.owed++ == 0) wire.due_ns = now;
-    if (wire.to_search) return;
+    again(number);
+}
+
+// Its turn comes, where a share of it is due.
+void Swarm::again(uint32_t number) {
+    Wire& wire = wires_[number];
+    if (wire.to_search || wire.owed + wire.owed_bad == 0) return;
     wire.to_search = true;
     to_search_.push_back(number);
 }
@@ -395,11 +405,27 @@ void Swarm::search(Ns now) {
         Machine& machine = machines_[number];
         to_search_.pop_front();
         wire.to_search = false;
-        if (wire.owed == 0 || wire.power != Power::Open || machine.state() != Machine::State::Mining) continue;
+        if (wire.owed + wire.owed_bad == 0 || wire.power != Power::Open) continue;
+        if (machine.state() != Machine::State::Mining) continue;
         const Ns start = now_ns();
         if (!machine.may_submit(start, shared_)) {
-            shared_.report.busy += wire.owed;
-            wire.owed = 0;
+            shared_.report.busy += wire.owed + wire.owed_bad;
+            wire.owed = wire.owed_bad = 0;
+            continue;
+        }
+        if (wire.owed_bad > 0) {  // which takes no search, and waits for none
+            --wire.owed_bad;
+            uint64_t left = kSliceHashes;
+            machine.submit_bad(left, start, shared_);
+            hashes_allowed_ -= static_cast<double>(kSliceHashes - left);
+            flush(number);
+        }
+        if (wire.owed == 0) {
+            again(number);
+            continue;
+        }
+        if (!machine.may_submit(start, shared_)) {
+            again(number);
             continue;
         }
         const auto allowed = std::min(kSliceHashes, static_cast<uint64_t>(hashes_allowed_));
@@ -412,10 +438,7 @@ void Swarm::search(Ns now) {
             wire.due_ns = start;
             flush(number);
         }
-        if (wire.owed > 0) {
-            wire.to_search = true;
-            to_search_.push_back(number);
-        }
+        again(number);
         if (!found) break;  // a slice of hashing is over: to the sockets
     }
 }
@@ -488,6 +511,16 @@ uint32_t Swarm::mining(std::optional<uint32_t> container) const {
         if (counts && wires_[i].power == Power::Open && wires_[i].said_mining) ++count;
     }
     return count;
+}
+
+std::pair<double, double> Swarm::difficulties() const {
+    double least = 0, most = 0;
+    for (const Machine& machine : machines_) {
+        if (machine.state() != Machine::State::Mining) continue;
+        least = least > 0 ? std::min(least, machine.difficulty()) : machine.difficulty();
+        most = std::max(most, machine.difficulty());
+    }
+    return {least, most};
 }
 
 uint64_t Swarm::in_flight() const {

@@ -83,6 +83,7 @@ class Swarm {
     uint32_t mining(std::optional<uint32_t> container) const;
     uint64_t in_flight() const;
     uint64_t searching() const;  // shares that are due and not found yet
+    std::pair<double, double> difficulties() const;  // the least and the most of those who mine; 0 without any
     double hashes_per_s() const { return hashes_per_s_; }
 
   private:
@@ -93,7 +94,7 @@ class Swarm {
         uint32_t events = 0, generation = 0;
         Ns connect_ns = 0, heard_ns = 0, backoff_ns = kBackoffMin;
         bool said_mining = false, slow = false, to_search = false, tls_wants_write = false;
-        uint32_t container = 0, owed = 0;  // shares that are due
+        uint32_t container = 0, owed = 0, owed_bad = 0;  // shares that are due, real ones and wrong ones
         Ns due_ns = 0;                     // since when
         std::string unsent;
     };
@@ -124,6 +125,7 @@ class Swarm {
     void pace(uint32_t number, Ns now);
     void timers_due(Ns now);
     void owe(uint32_t number, Ns now);
+    void again(uint32_t number);
     void search(Ns now);
     void sweep(Ns now);
     Ns wake_at(Ns until, Ns now) const;

@@ -102,7 +102,7 @@ inline uint32_t number_of(std::string_view text, uint32_t otherwise) {
 
 // One line of the pool. Slices of the line: valid as long as it is.
 struct Message {
-    std::string_view id, method, params, result, error;
+    std::string_view id, method, params, result, error, reason;  // reason: of servers that have no codes
 
     // False when the line is not a whole JSON object.
     bool parse(std::string_view line) {
@@ -117,6 +117,7 @@ struct Message {
             if (name == "params") params = value;
             if (name == "result") result = value;
             if (name == "error") error = value;
+            if (name == "reject-reason") reason = unquoted(value);
         }
         return !line.empty() && line[0] == '{' && members.complete();
     }

@@ -23,7 +23,18 @@ def options(port: int = 3333, **changes: Any) -> LoadOptions:
 
 
 def measured(counted: dict[str, Any], **changes: Any) -> Measured:
-    told = EMPTY | {"verdicts": {}, "words": {}, "lost": {}, "hashes_per_s": 1e7, "difficulty": 0.0} | counted
+    told = (
+        EMPTY
+        | {
+            "verdicts": {},
+            "words": {},
+            "lost": {},
+            "hashes_per_s": 1e7,
+            "difficulty_least": 0.0,
+            "difficulty_most": 0.0,
+        }
+        | counted
+    )
     fields: dict[str, Any] = {
         "options": options(),
         "arrived": Arrived(2, 0.5),
@@ -118,7 +129,7 @@ def test_blocks_that_did_not_reach_all_are_counted_and_not_summed_up() -> None:
 
 
 def test_the_cost_of_a_share_is_told() -> None:
-    report = document(measured({"submitted": 4_000, "verdicts": {"good": {None: 3_900, 21: 100}}}))
+    report = document(measured({"submitted": 4_000, "verdicts": {"good": {"accepted": 3_900, "21": 100}}}))
     assert report["client_cpu"]["us_a_share"] == 10.0
     assert report["accepted_per_s"] == 390.0
     assert report["verdicts"]["good"] == {"accepted": 3_900, "21": 100}

@@ -92,9 +92,34 @@ def test_what_is_accepted_and_what_is_not_is_counted_by_code_with_the_servers_wo
     hall.until(lambda: hall.swarm.snapshot()["submitted"] >= 7)
     counted = hall.swarm.snapshot()
     good = counted["verdicts"]["good"]
-    assert (good[23], good[-7], good[0]) == (1, 1, 1)
-    assert good[None] >= 3
-    assert "Above target" in counted["words"][23]
+    assert (good["23"], good["-7"], good["0"]) == (1, 1, 1)
+    assert good["accepted"] >= 3
+    assert "Above target" in counted["words"]["23"]
+
+
+def test_where_a_server_has_no_codes_its_words_are_the_verdict_and_none_of_them_is_acceptance(
+    server: StratumServer,
+) -> None:
+    words = iter(["Above target", "accepted"])
+    server.rejects = lambda: next(words, "Above target")
+    hall = Hall(server)
+    hall.begin()
+    hall.swarm.submitting(True)
+    hall.until(lambda: hall.swarm.snapshot()["submitted"] >= 4)
+    good = hall.swarm.snapshot()["verdicts"]["good"]
+    assert set(good) == {"Above target", "other"}
+    assert good["other"] == 1
+
+
+def test_bad_shares_do_not_wait_behind_real_ones_that_are_too_dear(server: StratumServer) -> None:
+    hall = Hall(server, closed_loop=False, shares_per_s=500.0, hashing=0.01, bad=0.5)
+    connection = hall.begin()
+    connection.say("mining.set_difficulty", 1)
+    server.job(connection, "2")
+    hall.until(lambda: hall.swarm.snapshot()["notifies"] >= 2)
+    hall.swarm.submitting(True)
+    hall.until(lambda: hall.swarm.snapshot()["submitted"] > 50)
+    assert "good" not in hall.swarm.snapshot()["verdicts"]
 
 
 def test_bad_shares_are_bad_in_every_way_and_late_ones_are_of_the_job_before(server: StratumServer) -> None:
@@ -129,7 +154,7 @@ def test_bad_shares_are_bad_in_every_way_and_late_ones_are_of_the_job_before(ser
     hall.until(lambda: hall.swarm.snapshot()["submitted"] > 200)
     verdicts = hall.swarm.snapshot()["verdicts"]
     assert set(verdicts) == kinds
-    assert set(verdicts["good"]) == {None}
+    assert set(verdicts["good"]) == {"accepted"}
     for kind, code in (
         ("late", 29),
         ("unknown job", 21),
@@ -137,7 +162,7 @@ def test_bad_shares_are_bad_in_every_way_and_late_ones_are_of_the_job_before(ser
         ("low difficulty", 23),
         ("duplicate", 22),
     ):
-        assert set(verdicts[kind]) == {code}, kind
+        assert set(verdicts[kind]) == {str(code)}, kind
 
 
 @pytest.mark.parametrize(("profile", "at_once"), [("antminer", False), ("bitaxe", True)])
@@ -148,7 +173,7 @@ def test_a_difficulty_holds_from_the_next_job_on_or_at_once_as_firmware_has_it(
     hall = Hall(server, profiles=(profile,))
     connection = hall.begin()
     connection.say("mining.set_difficulty", harder)
-    hall.until(lambda: hall.swarm.snapshot()["difficulty"] == harder)
+    hall.until(lambda: hall.swarm.snapshot()["difficulty_most"] == harder)
     hall.swarm.submitting(True)
     hall.until(lambda: len(connection.submits()) >= 12)
     assert all(meets(hash_of(connection, it), harder) for it in connection.submits()) == at_once
@@ -337,7 +362,7 @@ def test_over_tls(tmp_path: Path) -> None:
     hall.until(lambda: hall.swarm.mining() == 3)
     hall.swarm.submitting(True)
     hall.until(lambda: all(len(it.submits()) > 5 for it in server.connections))
-    assert set(hall.swarm.snapshot()["verdicts"]["good"]) == {None}
+    assert set(hall.swarm.snapshot()["verdicts"]["good"]) == {"accepted"}
     server.close()
 
 

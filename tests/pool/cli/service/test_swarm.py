@@ -15,8 +15,8 @@ from pool.swarm.load import Cut, LoadOptions, Measured
 from tests.pool.swarm.test_load import measured
 
 COUNTED: dict[str, Any] = {
-    "verdicts": {"good": {None: 990, 21: 4}, "late": {21: 6}},
-    "words": {21: "[21,'\x1b[2J stale']"},
+    "verdicts": {"good": {"accepted": 990, "21": 4}, "late": {"21": 6}},
+    "words": {"21": "[21,'\x1b[2J stale']"},
     "latency": [(2_000_000, 999), (90_000_000, 1)],
     "first_job": [(1_000_000, 2)],
     "blocks": [(4_000_000, 2)],
@@ -119,10 +119,15 @@ def test_text_has_verdicts_latencies_blocks_cuts_and_what_failed(asked: list[Loa
 
 
 def test_shares_that_are_too_dear_are_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = COUNTED | {"too_dear": 900, "difficulty": 1024.0, "hashes": 50_000_000}
+    counted = COUNTED | {
+        "too_dear": 900,
+        "difficulty_least": 1024.0,
+        "difficulty_most": 2048.0,
+        "hashes": 50_000_000,
+    }
     monkeypatch.setattr(swarming, "run_load", lambda *_: measured(counted))
     _, said = angara("127.0.0.1:3333")
-    assert "900 of 1,000 shares that were due were not found: difficulty 1024 takes 4,398" in said
+    assert "900 of 1,000 shares that were due were not found: difficulty 1024 to 2048 takes 4,398" in said
     assert "5.000 MH/s" in said
     assert "--suggest-difficulty" in said
 
