@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, Table, TextClause, bindparam, delete, insert, select, text, update
 
-from payouts.schemas.money import journal_writers, rate_hours, tally_days, tally_hours, tally_minutes, workers
+from payouts.schemas.money import journal_writers, tally_days, tally_hours, tally_minutes, workers
 from payouts.schemas.upsert import Insert, upserts
 from payouts.sums import ACCEPTED as ACCEPTED
 from payouts.sums import add_hours, take_hours
@@ -37,8 +37,11 @@ class JournalGap(Exception):
     """A writer's batch came without the one before it: a bug, and shares would be missing."""
 
 
-class Tally(msgspec.Struct, frozen=True, kw_only=True):
-    """Shares of one worker at one price and difficulty with one verdict in one minute (since 1970)."""
+class Tally(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Shares of one worker at one price and difficulty with one verdict in one minute (since 1970).
+
+    Whoever has thousands of them writes each as a list of these values, in this order.
+    """
 
     worker_id: int
     rate_id: int  # 0 where the job was unknown
@@ -49,37 +52,19 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     undelivered: bool = False  # accepted at the pool's risk: no upstream took them
 
 
-def record(connection: Connection, writer: str, batch: int, tallies: Sequence[Tally]) -> bool:
+def record(
+    connection: Connection, writer: str, batch: int, tallies: Sequence[Tally] | Sequence[Sequence[int]]
+) -> bool:
     """Record a writer's batch. False when it was recorded before, and nothing is done.
 
     Raises JournalGap when the writer's previous batch is missing.
     """
     if not _note_batch(connection, writer, batch):
         return False
-    accepted: dict[tuple[int, int, int], tuple[int, int]] = {}
-    for tally in tallies:
-        if tally.verdict == ACCEPTED:
-            key = (tally.rate_id, tally.minute // 60, tally.difficulty_log2)
-            shares, undelivered = accepted.get(key, (0, 0))
-            undelivered += tally.shares if tally.undelivered else 0
-            accepted[key] = shares + tally.shares, undelivered
     if tallies:
-        connection.execute(_ADD[connection.dialect.name]["tally_minutes"], [_row(tally) for tally in tallies])
-    if accepted:
-        connection.execute(
-            _ADD[connection.dialect.name]["rate_hours"],
-            [
-                {
-                    "rate_id": rate,
-                    "hour": hour,
-                    "difficulty_log2": log2,
-                    "shares": shares,
-                    "settled": 0,
-                    "undelivered": undelivered,
-                }
-                for (rate, hour, log2), (shares, undelivered) in sorted(accepted.items())
-            ],
-        )
+        rows = {"rows": msgspec.json.encode(tallies).decode()}
+        for statement in _RECORD[connection.dialect.name]:
+            connection.execute(statement, rows)
     return True
 
 
@@ -191,28 +176,46 @@ def _move(
     connection.execute(gone, [{f"old_{name}": row._mapping[name] for name in keys} for row in rows])
 
 
-def _row(tally: Tally) -> dict[str, int]:
-    return {
-        "minute": tally.minute,
-        "worker_id": tally.worker_id,
-        "rate_id": tally.rate_id,
-        "difficulty_log2": tally.difficulty_log2,
-        "verdict": tally.verdict,
-        "shares": tally.shares,
-    }
-
-
 def _adding(table: Table, new: Insert) -> Insert:
     """Insert a row, or add its counts to the one that is there."""
     sums = {"shares": table.c.shares + new.excluded.shares}
     if table is tally_hours:
         sums["minutes"] = table.c.minutes.bitwise_or(new.excluded.minutes)
-    if table is rate_hours:
-        sums["undelivered"] = table.c.undelivered + new.excluded.undelivered
     if table is tally_days:
         sums["minutes"] = table.c.minutes + new.excluded.minutes
     return new.on_conflict_do_update(index_elements=list(table.primary_key), set_=sums)
 
 
-# Built once: this is every commit of the journal.
-_ADD = upserts(tally_minutes, tally_hours, tally_days, rate_hours, on=_adding)
+_ADD = upserts(tally_hours, tally_days, on=_adding)
+
+
+def _recording(fields: Sequence[str], rows: str) -> tuple[TextClause, TextClause]:
+    """Add a batch to the minutes and to the hours of rates: each is one statement for all its rows, which the
+    database takes apart, because ten thousands of them would keep the interpreter from the miners."""
+    worker, rate, minute, log2, verdict, shares, undelivered = fields
+    minutes = f"""
+        INSERT INTO tally_minutes (minute, worker_id, rate_id, difficulty_log2, verdict, shares)
+        SELECT {minute}, {worker}, {rate}, {log2}, {verdict}, CAST(sum({shares}) AS bigint)
+        FROM {rows} WHERE true GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+        ON CONFLICT (minute, worker_id, rate_id, difficulty_log2, verdict)
+        DO UPDATE SET shares = tally_minutes.shares + excluded.shares"""  # noqa: S608 - names of ours
+    hours = f"""
+        INSERT INTO rate_hours (rate_id, hour, difficulty_log2, shares, settled, undelivered)
+        SELECT {rate}, {minute} / 60, {log2}, CAST(sum({shares}) AS bigint), 0,
+        CAST(sum({undelivered} * {shares}) AS bigint)
+        FROM {rows} WHERE {verdict} = {ACCEPTED} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        ON CONFLICT (rate_id, hour, difficulty_log2)
+        DO UPDATE SET shares = rate_hours.shares + excluded.shares,
+        undelivered = rate_hours.undelivered + excluded.undelivered"""  # noqa: S608 - names of ours
+    return text(minutes), text(hours)
+
+
+_FIELDS = range(len(Tally.__struct_fields__))
+_RECORD = {
+    "sqlite": _recording([f"json_extract(it.value, '$[{at}]')" for at in _FIELDS], "json_each(:rows) AS it"),
+    "postgresql": _recording(
+        [f"CAST(it.value ->> {at} AS bigint)" for at in _FIELDS[:-1]]
+        + [f"CAST(CAST(it.value ->> {_FIELDS[-1]} AS boolean) AS int)"],
+        "json_array_elements(CAST(:rows AS json)) AS it(value)",
+    ),
+}

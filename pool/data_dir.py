@@ -4,6 +4,7 @@
     <data_dir>/angara.db   the database, unless a URL names another
     <data_dir>/admin.sock  where a running pool takes commands, mode 0600
     <data_dir>/blocks/     found blocks
+    <data_dir>/journal/    what was acknowledged, until the books have taken it
     <data_dir>/network     which chain they are of: name and hash of its first block
 
 Must not know: what is in the database.

@@ -215,8 +215,9 @@ class Pool:
             if not books.journal.failed:
                 with trio.CancelScope(shield=True):
                     await books.journal.commit(b"")  # what upstreams said after the last miner had left
-                    await books.journal.fold()
+                    await books.journal.stop()
                     await self._record.look(last=True)
+            books.journal.close()
             self._store.release_lease()
 
     async def _serve_admin(self, desk: Desk, *, task_status: trio.TaskStatus[None]) -> None:

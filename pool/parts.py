@@ -23,6 +23,7 @@ from pool.books.journal import rate_epochs
 from pool.books.journal.credit_book import CreditBook
 from pool.books.journal.forwarded_shares import ForwardedShares
 from pool.books.journal.journal import Journal
+from pool.books.journal.start import open_journal
 from pool.books.store import Store
 from pool.chain.blocks import BlockResult, BlockSubmitter
 from pool.chain.fee_watch import FeeWatch
@@ -79,6 +80,7 @@ class Books:
     ) -> None:
         self.store, self.wall_clock = store, wall_clock
         self.engine = Engine(line_bytes_max=config.line_bytes_max, keep_credits=True)
+        opened = open_journal(store, config.data_dir, rate_of=rate_epochs.rate_of)
         with store.read() as connection:
             self.registry = registry = Registry(load(connection))
             basis, self.credits = newest_fee_basis(connection), CreditBook(self.engine, connection)
@@ -87,7 +89,8 @@ class Books:
         self.journal = Journal(
             store,
             registry,
-            rate_of=rate_epochs.rate_of,
+            opened.log,
+            opened.taker,
             submits=self.submits,
             credits=self.credits,
             on_commit=lambda tallies: hashrates.add(tallies, trio.current_time()),

@@ -77,13 +77,15 @@ class Readiness:
             return False, "the journal has failed: nothing is acknowledged, and the pool stops"
         since_s = self._journal.commits_since_s
         if since_s is None or now_s - since_s <= COMMIT_MAX_S:
-            return True, "the database takes what is committed"
+            return True, "what is committed is on disk"
         return False, f"shares wait for a commit, for {now_s - since_s:.0f} s"
 
     def _held(self, now_s: float) -> tuple[bool, str]:
         age_s = now_s - self._lease.held_s
         if age_s <= LEASE_AGE_MAX_S:
             return True, "this pool is the writer of its books"
+        if self._lease.books_away:  # whoever writes there now: what is acknowledged here is booked once
+            return True, f"the books do not answer, for {age_s:.0f} s: shares wait in the journal"
         return False, f"nobody knows whether this pool is the writer of its books, for {age_s:.0f} s"
 
     def _listeners(self) -> tuple[bool, str]:

@@ -29,6 +29,8 @@ book = table(
     # The newest of the changes, and its hash: none of them goes unseen, the last one neither.
     Column("last_change", INTEGER, nullable=False, server_default=text("0")),
     words("last_change_hash", default="0" * 64),
+    # What journals know it by, and its copies with it: random.
+    words("uid", nullable=True),
     PrimaryKeyConstraint("id"),
     CheckConstraint("id = 1", name="id"),
     CheckConstraint("(network IS NULL) = (genesis IS NULL)", name="genesis"),

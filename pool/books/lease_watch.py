@@ -19,25 +19,26 @@ LEASE_CHECK_S: Final = 2.0  # a lease whose connection was cut is taken back bef
 
 
 class LeaseWatch:
-    """Of a store that has the lease by now. `held_s`: when it was last known to be held, monotonic."""
+    """Of a store that has the lease by now. `held_s`: when it was last known to be held, monotonic;
+    `books_away`: nobody answers who could say, and shares wait in the journal."""
 
     def __init__(self, store: Store) -> None:
         self.held_s = trio.current_time()
+        self.books_away = False
         self._store = store
 
     async def run(self) -> None:
         """Until cancelled. Raises LeaseLost."""
-        away = False
         while True:
             await trio.sleep(LEASE_CHECK_S)
             try:
                 kept = await trio.to_thread.run_sync(self._store.keep_lease)
             except SQLAlchemyError as error:
-                if not away:
+                if not self.books_away:
                     log.error("lease_not_known", reason=words_of(error))
-                away = True
+                self.books_away = True
                 continue
-            away = False
+            self.books_away = False
             if kept is Kept.TAKEN_BACK:
                 log.warning("lease_taken_back")
             if kept is not Kept.AWAITED:

@@ -22,6 +22,8 @@ MISTAKES: Final = {
     "pool.admin.client.NoAnswer": EXIT_MISTAKE,
     "pool.books.bookkeeper.BooksFailed": EXIT_MISTAKE,
     "pool.books.journal.journal.JournalFailed": EXIT_MISTAKE,
+    "pool.journal.log.JournalUnusable": EXIT_MISTAKE,
+    "pool.journal.segments.JournalDamaged": EXIT_MISTAKE,
     "pool.cli.standard_streams.OutputFailed": EXIT_WRONG,
     "pool.cli.standard_streams.ReaderGone": EXIT_READER_GONE,
     "pool.data_dir.DataDirError": EXIT_MISTAKE,

@@ -212,12 +212,9 @@ class Registry:
         self._new_containers.append(container)
         return container.id
 
-    def put_rowless(self, worker: WorkerRecord) -> None:
-        """A worker of an earlier run that only the journal knows."""
-        if worker.id not in self.workers:
-            self.newcomers.reserve(worker.id)
-            self._put_worker(worker)
-            self.rowless[worker.id] = worker
+    def worker(self, number: int) -> WorkerRecord:
+        """One that had an accepted share, removed or not."""
+        return self.workers.get(number) or self._removed[number]
 
     def remove_workers(self, numbers: Collection[int]) -> None:
         """Machines that are gone. What they have sent still counts, and brings them back."""

@@ -65,13 +65,14 @@ class JournalLog:
         self._sizes: dict[int, int] = {}  # of files, by their first record
         self._descriptor: int | None = None
         self._failed = False
+        self._accepted = 0  # as the last record says
         self._turn = threading.Lock()  # of who appends and who trims
         self._lock: int | None = _locked(directory)
 
     @property
     def size_bytes(self) -> int:
         """Of all files."""
-        return sum(self._sizes.values())
+        return sum(list(self._sizes.values()))
 
     @property
     def untaken_bytes(self) -> int:
@@ -80,23 +81,30 @@ class JournalLog:
             return 0
         return self.size_bytes - sum(self._sizes[first] for first in self._gone_with(self.taken.number))
 
-    def begin(self, behind: Place, moment_s: int) -> None:
+    @property
+    def begins_a_file(self) -> bool:
+        """Whether the next record is the first of a file, but for its opening: nothing is named there yet."""
+        return self._descriptor is None or self._sizes[max(self._sizes)] >= self._segment_bytes
+
+    def begin(self, behind: Place, moment_s: int, accepted: int) -> None:
         """Append from now on, behind what the books have: in a file of our own. Raises JournalUnusable."""
         self.at = self.taken = behind
+        self._accepted = accepted
         self._sizes = {first: path.stat().st_size for first, path in segments(self.directory)}
         with self._turn:
             self._check_taken(behind.number + 1)
             self._begin_file(moment_s)
 
-    def append(self, body: bytes, moment_s: int) -> Place:
-        """Where it is when it is on disk. Raises JournalUnusable."""
+    def append(self, body: bytes, moment_s: int, accepted: int) -> Place:
+        """Where it is when it is on disk: a batch of that moment. Raises JournalUnusable."""
         with self._turn:
             if self._failed or self._descriptor is None:
                 raise JournalUnusable("the journal failed before, or was closed: nothing more is written")
-            if self._sizes[max(self._sizes)] >= self._segment_bytes:
+            if self.begins_a_file:
                 self._begin_file(moment_s)
             self._check_room()
             self._append(body)
+            self._accepted = accepted
             return self.at
 
     def trim(self, taken: Place) -> None:
@@ -141,7 +149,9 @@ class JournalLog:
             self._disk.close(self._descriptor)
             self._descriptor = None
         first = self.at.number + 1
-        opening = Opening(version=VERSION, writer=self.writer, book=self.book, moment_s=moment_s)
+        opening = Opening(
+            version=VERSION, writer=self.writer, book=self.book, moment_s=moment_s, accepted=self._accepted
+        )
         try:
             self._descriptor = self._disk.create(segment_path(self.directory, first))
             self._sizes[first] = 0

@@ -22,6 +22,7 @@ class Opening(msgspec.Struct, frozen=True, array_like=True, tag=1, kw_only=True)
     writer: str
     book: str  # whose shares these are: no other book takes them
     moment_s: int
+    accepted: int  # as a batch has it
 
 
 class Machine(msgspec.Struct, frozen=True, array_like=True, kw_only=True):

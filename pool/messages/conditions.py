@@ -138,7 +138,7 @@ def conditions(look: Look, limits: Thresholds, raised: Raised) -> list[Finding]:
             subject="books",
             name="",
             holds=look.books_away,
-            words="what is booked waits for it; after five minutes with shares that wait the pool stops"
+            words="miners notice nothing: shares wait in the journal, and are credited when it answers"
             if look.books_away
             else "it answers",
             raise_looks=2,

@@ -19,17 +19,16 @@ import pytest
 import trio
 from sqlalchemy import select
 
-from payouts.audit.verify import audit
 from payouts.rates import Scheme
 from payouts.schemas.money import tally_minutes
-from pool.books.journal.journal import names_in
-from pool.books.journal.schema import journal_batches
+from pool.books.audit.verify import verify
 from pool.books.store import Store
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, load
 from pool.regtest.server import RegtestNode, RegtestOptions, serve_regtest
 from stratum.tallies import Verdict, merge
 from tests.fixtures.databases import store_in
+from tests.stages.journal import waiting
 from tests.stages.waiting import until
 
 MACHINES = 8
@@ -111,23 +110,21 @@ async def acknowledged(machines: list[Machine], shares: int) -> None:
         await until(lambda: sum(len(it.acknowledged) for it in machines) >= shares)
 
 
-def counted(store: Store) -> Counter[str]:
-    """Accepted shares on disk by name: in batches and in minutes."""
+def counted(directory: Path, store: Store) -> Counter[str]:
+    """Accepted shares on disk by name: in the journal and in minutes."""
     found: Counter[str] = Counter()
     with store.read() as connection:
         known = Registry(load(connection))
-        for packed in connection.scalars(select(journal_batches.c.names)):
-            for worker in names_in(packed) if packed else ():
-                known.put_rowless(worker)
         names = {number: known.name_of(number) for number in known.workers}
-        batches = connection.scalars(select(journal_batches.c.tallies)).all()
-        for worker, _, _, verdict, _, shares in merge(batches).tolist():
-            if verdict == Verdict.ACCEPTED:
-                found[names[worker]] += shares
+        for batch in waiting(directory / "data", connection):
+            names |= {it.number: f"{it.tenant}.{it.container}.{it.unit}" for it in batch.machines}
+            for worker, _, _, verdict, _, shares in merge([batch.tallies]).tolist():
+                if verdict == Verdict.ACCEPTED:
+                    found[names[worker]] += shares
         minutes = select(tally_minutes.c.worker_id, tally_minutes.c.shares)
         for worker, shares in connection.execute(minutes.where(tally_minutes.c.verdict == Verdict.ACCEPTED)):
             found[names[worker]] += shares
-        assert audit(connection).wrong is None
+        assert verify(connection).wrong is None
     return found
 
 
@@ -186,7 +183,7 @@ async def test_no_acknowledged_share_is_lost_or_doubled_by_kill_9(
             finally:
                 process.kill()
                 process.wait()
-            on_disk = counted(store)
+            on_disk = counted(tmp_path, store)
             for machine in everybody:
                 for name in machine.submitted:
                     least = 1 if name in machine.acknowledged else 0
@@ -196,6 +193,6 @@ async def test_no_acknowledged_share_is_lost_or_doubled_by_kill_9(
                 assert len(machine.submitted) - len(machine.acknowledged) in (0, 1)
             assert on_disk.keys() <= {name for machine in everybody for name in machine.submitted}
         with store.read() as connection:
-            assert connection.scalars(select(journal_batches.c.seq)).all() == []
+            assert not list(waiting(tmp_path / "data", connection))
         nursery.cancel_scope.cancel()
     store.close()

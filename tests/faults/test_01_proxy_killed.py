@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 import trio
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from payouts.audit.verify import audit
 from payouts.schemas.money import tally_minutes
-from pool.books.journal.schema import journal_batches, upstream_submits
+from pool.books.journal.schema import upstream_submits
 from stratum.tallies import Verdict, merge
 from tests.fakes.upstreams import USER
 from tests.faults.test_01_kill import MACHINES, SETTINGS, STARTS_IN_S, Machine, started
+from tests.stages.journal import waiting
 from tests.stages.two_pools import GOOD, Side, a_node, a_side, add_route, mine_on, running
 from tests.stages.waiting import until
 
@@ -50,17 +51,22 @@ class SlowDisk:
 
 
 def counted(proxy: Side) -> tuple[Counter[Verdict], int]:
-    """On disk: good shares by verdict, in batches and in minutes; and rows of those that are not settled."""
+    """On disk: good shares by verdict, in the journal and in minutes; and how many are not settled."""
     good: Counter[Verdict] = Counter()
     with proxy.books() as connection:
-        batches = connection.scalars(select(journal_batches.c.tallies)).all()
+        left = list(waiting(proxy.directory, connection))
         minutes = connection.execute(select(tally_minutes.c.verdict, tally_minutes.c.shares)).all()
-        in_batches = [(verdict, count) for _, _, _, verdict, _, count in merge(batches).tolist()]
+        in_batches = [
+            (verdict, count) for _, _, _, verdict, _, count in merge([it.tallies for it in left]).tolist()
+        ]
         for verdict, count in [*in_batches, *minutes]:
             good[Verdict(verdict)] += count
-        rows = connection.scalar(select(func.count()).where(upstream_submits.c.counted == 0)) or 0
+        rows = set(connection.scalars(select(upstream_submits.c.key).where(upstream_submits.c.counted == 0)))
+        for batch in left:
+            rows -= {key.hex() for key in batch.resolved}
+            rows |= {it.key.hex() for it in batch.noted if not it.counted}
         assert audit(connection).wrong is None
-    return Counter({verdict: good[verdict] for verdict in GOOD}), int(rows)
+    return Counter({verdict: good[verdict] for verdict in GOOD}), len(rows)
 
 
 async def stopped(process: subprocess.Popen[bytes], how: int) -> None:

@@ -370,7 +370,7 @@ async def test_the_drill(regtest: Regtest, sqlite_databases: SqliteDatabases, tm
     with sqlite_databases.fresh_url() as url:
         book, copy = Path(url.removeprefix("sqlite:///")), tmp_path / "copy"
         async with world_of(regtest, open_store(url)) as world:
-            back_up(book, copy, replace=False, told=lambda done, total: None)
+            back_up(book, None, copy, replace=False, told=lambda done, total: None)
             await pay(world)
             after = world.balances()
             world.store.close()

@@ -5,7 +5,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -17,16 +17,17 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from structlog.testing import capture_logs
+from trio.testing import MockClock
 
 from payouts.schemas.money import workers
 from pool.books import database_waits
 from pool.books import store as pool_store
+from pool.books.audit.verify import verify
 from pool.books.bookkeeper import Bookkeeper, BooksFailed, BookTimes
 from pool.books.database_waits import passes, when_it_answers
-from pool.books.journal import journal
-from pool.books.journal.forwarded_shares import Forwarded, ForwardedShares
-from pool.books.journal.journal import JournalFailed
-from pool.books.journal.schema import upstream_submits
+from pool.books.journal import journal, taker
+from pool.books.journal.rate_epochs import WorkPrice
+from pool.books.lease import LeaseLost
 from pool.books.store import WRITER_LOCK, Store, open_store
 from stratum.tallies import Verdict
 from tests.fixtures.databases import PostgresDatabases, SqliteDatabases, fresh_store
@@ -77,36 +78,13 @@ def faulty(booked: JournalOnStore) -> StoreThatIsCutOff:
     return cast(StoreThatIsCutOff, booked.store)
 
 
-@pytest.mark.parametrize("where", ["before", "within", "behind"])
-async def test_a_commit_that_was_cut_off_is_done_once_whether_or_not_it_had_happened(
-    booked: JournalOnStore, where: str
-) -> None:
-    submits = ForwardedShares()
-    booked.journal._submits = submits
-    worker = booked.worker("acme.c01.u1")
-    share = Forwarded(
-        key=b"a", worker=worker, epoch=booked.epoch, difficulty_log2=16, counted=False, target=1 << 200
-    )
-    for tallies in (
-        tally(worker, booked.epoch, count=3),
-        b"",
-    ):  # with a batch, and with nothing but the share
-        share = Forwarded(
-            key=bytes([len(tallies)]),
-            worker=worker,
-            epoch=booked.epoch,
-            difficulty_log2=16,
-            counted=False,
-            target=1 << 200,
-        )
-        submits.note(share)
-        faulty(booked).faults = [where, where]
-        with capture_logs() as logs:
-            await booked.journal.commit(tallies)
-        assert [it["event"] for it in logs] == ["database_waited_for", "database_answers"]
-    assert booked.shares() == {(worker, Verdict.ACCEPTED): 3}
-    with booked.store.read() as connection:
-        assert connection.scalar(select(func.count()).select_from(upstream_submits)) == 2
+async def test_a_commit_asks_no_database(booked: JournalOnStore) -> None:
+    worker, before = booked.worker("acme.c01.u1"), faulty(booked).transactions
+    faulty(booked).faults = ["before"] * 100
+    for _ in range(10):
+        await booked.journal.commit(tally(worker, booked.epoch))
+    assert faulty(booked).transactions == before
+    assert booked.shares() == {(worker, Verdict.ACCEPTED): 10}
 
 
 @pytest.mark.parametrize("where", ["before", "within", "behind"])
@@ -114,7 +92,7 @@ async def test_a_commit_that_was_cut_off_is_done_once_whether_or_not_it_had_happ
 async def test_a_fold_that_was_cut_off_anywhere_counts_every_share_once(
     booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch, where: str, rows_max: int
 ) -> None:
-    monkeypatch.setattr(journal, "ROWS_MAX", rows_max)
+    monkeypatch.setattr(taker, "ROWS_MAX", rows_max)
     expected = {}
     for number in range(4):
         worker = booked.worker(f"acme.c01.u{number}")
@@ -123,35 +101,77 @@ async def test_a_fold_that_was_cut_off_anywhere_counts_every_share_once(
     faulty(booked).faults = [where, ""] * 30  # every other transaction
     await booked.journal.fold()
     faulty(booked).faults = []
+    assert booked.waiting() == []
     assert booked.shares() == expected
     with booked.store.read() as connection:
         assert connection.scalar(select(func.count()).select_from(workers)) == 4
+        assert verify(connection).wrong is None
 
 
-async def test_after_the_bound_the_journal_ends_in_words_that_say_what_to_do(
-    booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal, "COMMIT_WAIT_S", 0.0)
-    faulty(booked).faults = ["before"] * 10
-    with pytest.raises(JournalFailed, match=r"the connection is lost.*start the pool again"):
-        await booked.journal.commit(tally(booked.worker("acme.c01.u1"), booked.epoch))
-    assert faulty(booked).transactions < 10
-    faulty(booked).faults = []
-    booked.restart()
-    assert booked.shares() == {}
-
-
-async def test_a_stop_does_not_wait_for_the_bound(
+async def test_a_stop_leaves_to_the_next_start_what_the_books_do_not_take(
     booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "STOP_WAIT_S", 0.0)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(booked.journal.run)
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        nursery.cancel_scope.cancel()
+    worker = booked.worker("acme.c01.u1")
+    await booked.journal.commit(tally(worker, booked.epoch))
     faulty(booked).faults = ["before"] * 100
-    with pytest.raises(JournalFailed):
-        await booked.journal.commit(tally(booked.worker("acme.c01.u1"), booked.epoch))
+    with capture_logs() as logs:
+        await booked.journal.stop()
+    (left,) = (it for it in logs if it["event"] == "journal_left_to_the_next_start")
+    assert (left["batches"], left["reason"]) == (1, "the connection is lost")
+    faulty(booked).faults = []
+    booked.restart()
+    assert booked.waiting() == []
+    assert booked.shares() == {(worker, Verdict.ACCEPTED): 1}
+
+
+async def test_books_on_a_full_disk_are_tried_again_while_miners_are_served(
+    booked: JournalOnStore, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not pass by itself is said, again and again; nobody is sent away, and nothing is lost."""
+    full, worker = [True], booked.worker("acme.c01.u1")
+
+    def take(*args: object) -> None:
+        if full[0]:
+            raise sqlite_error(sqlite3.SQLITE_FULL)
+
+    monkeypatch.setattr(journal, "when_it_answers", answering_at_once(take))
+    with capture_logs() as logs:
+        for _ in range(3):
+            await booked.journal.commit(tally(worker, booked.epoch))
+            await booked.journal._kept_folding()
+    assert [it["event"] for it in logs] == ["journal_not_taken"] * 3
+    assert booked.journal.unfolded == 3
+    full[0] = False
+    await booked.journal._kept_folding()
+    assert booked.journal.unfolded == 0
+    assert booked.shares() == {(worker, Verdict.ACCEPTED): 3}
+
+
+def answering_at_once(before: Callable[..., None]) -> Callable[..., Awaitable[Any]]:
+    """No thread, so that a clock which jumps waits for it."""
+
+    async def work(doing: str, work: Callable[..., Any], *args: object, **bounds: object) -> Any:
+        before()
+        return work(*args)
+
+    return work
+
+
+async def test_a_lease_that_was_lost_ends_the_taking_at_once(
+    booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has the book now makes machines and prices of its own: ours wait in our journal."""
+    worker = booked.worker("acme.c01.u1")
+    await booked.journal.commit(tally(worker, booked.epoch))
+
+    def lost(*args: object) -> None:
+        raise LeaseLost("process 7 has written to the database meanwhile")
+
+    monkeypatch.setattr(journal, "when_it_answers", answering_at_once(lost))
+    with pytest.raises(LeaseLost):
+        await booked.journal._kept_folding()
+    assert booked.shares() == {(worker, Verdict.ACCEPTED): 1}
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT])
@@ -205,23 +225,37 @@ async def test_a_postgresql_that_cuts_everybody_off_or_is_locked_is_waited_for(
                    " AND datname = current_database()")  # fmt: skip
         with store.read() as connection:
             connection.execute(cut)
-        await booked.journal.commit(tally(worker, booked.epoch))
+        await booked.journal.fold()
+        assert booked.waiting() == []
         locked = psycopg.connect(url.replace("postgresql://angara@/", "postgresql://angara@/"))
         locked.execute(f"SELECT pg_advisory_lock({WRITER_LOCK})")
+        await booked.journal.commit(tally(worker, booked.epoch))
         with capture_logs() as logs:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(booked.journal.commit, tally(worker, booked.epoch))
+                nursery.start_soon(booked.journal.fold)
                 while not logs:  # noqa: ASYNC110 - the first attempt is in another thread
                     await trio.sleep(0.01)
+                await booked.journal.commit(tally(worker, booked.epoch))
                 locked.close()
         assert [it["event"] for it in logs] == ["database_waited_for", "database_answers"]
         await booked.journal.fold()
+        assert booked.waiting() == []
         assert booked.shares() == {(worker, Verdict.ACCEPTED): 3}
         store.close()
 
 
 def keeper(booked: JournalOnStore) -> Bookkeeper:
     return Bookkeeper(booked.store, cast(Any, None), booked.registry, times=BookTimes())
+
+
+async def test_a_new_block_at_the_price_of_before_asks_no_database(booked: JournalOnStore) -> None:
+    """So there are jobs while the books are away: their price changes with a difficulty, every two weeks."""
+    it = keeper(booked)
+    price = WorkPrice(nbits=0x17034219, subsidy_sat=312_500_000)
+    first, asked = await it.epoch(price, 840_000), faulty(booked).transactions
+    faulty(booked).faults = ["before"] * 100
+    assert [await it.epoch(price, height) for height in range(840_001, 840_007)] == [first] * 6
+    assert faulty(booked).transactions == asked
 
 
 async def test_the_books_wait_and_go_on_where_a_database_error_does_not_pass(

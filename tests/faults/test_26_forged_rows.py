@@ -31,11 +31,13 @@ from payouts.tallies import Tally, record
 from pool.books.audit.verify import verify
 from pool.books.book import bind
 from pool.books.changes.changes import note_change
+from pool.books.journal.positions import Position, write_position
 from pool.books.journal.rate_epochs import WorkPrice, open_epoch, rate_of
 from pool.books.journal.schema import upstream_credits, upstream_tips
 from pool.books.store import Store
 from pool.chain.networks import NETWORKS
 from pool.fleet.rows import TenantTerms, add_tenant
+from pool.journal.frames import Place
 from pool.orders.rows import add_order, note_event, note_minute
 from pool.people.roles import host_account
 from pool.people.tokens import create_token, kept_of
@@ -150,6 +152,9 @@ def ask_for_terms(connection: Connection) -> None:
     note_change(connection, **made, command="request.approve", was=asked, became=approved)
 
 
+WRITER = "ab" * 16  # of a journal
+
+
 def work(connection: Connection) -> None:
     record_fee_basis(connection, [BlockFees(height=4, hash="00" * 32, fees_sat=5_000)], NOW_S)
     sold = msgspec.structs.replace(OWN, upstream_id=1, order_id=1)
@@ -167,7 +172,9 @@ def work(connection: Connection) -> None:
             for tenant_id in (ACME, BOREALIS)
             for verdict in (Verdict.ACCEPTED, Verdict.STALE)
         ]
-        assert record(connection, "fold", batch, tallies)
+        assert record(connection, WRITER, batch, tallies)
+    taken = Position(writer=WRITER, at=Place(7), moment_s=NOW_S, until=7, transactions=2, accepted=160_000)
+    write_position(connection, taken)
     assert settle(connection, NOW_S + 7200)
     said = {"upstream_id": 1, "verdict": "accepted", "shares": 9}
     connection.execute(insert(upstream_days).values(**said, day=HOUR // 24, worker_id=100))
@@ -392,6 +399,16 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "upstream_days": (("UPDATE upstream_days SET shares = 8", "upstream_hours", "another number"),),
     "journal_batches": (
         ("INSERT INTO journal_batches VALUES (9, 5, :forged, NULL, NULL)", "journal_batches", ""),
+    ),
+    "journal_positions": (
+        ("UPDATE journal_positions SET accepted = accepted - 1", "journal_positions", "are not the 160000"),
+        ("UPDATE journal_positions SET before = before + 1", "journal_positions", "are not the 160000"),
+        ("UPDATE journal_positions SET transactions = 3", "journal_positions", "not of as many transactions"),
+        (
+            f"UPDATE journal_positions SET moment_s = {NOW_S + 10**9}",
+            "journal_positions",
+            "after the latest moment",
+        ),
     ),
     "rate_epochs": (
         ("UPDATE rate_epochs SET nbits = nbits - 1", "rate_epoch_tenants", "not the price of the epoch"),

@@ -22,12 +22,12 @@ from payouts.schemas.book import book
 from pool.books.journal import rate_epochs
 from pool.books.journal.journal import Journal
 from pool.books.journal.rate_epochs import WorkPrice
-from pool.books.journal.schema import journal_batches
 from pool.books.store import Store
 from pool.fleet.registry import Registry
 from pool.fleet.rows import find_tenant, load, set_address, set_terms, terms_of
 from tests.histories.statements import ACME, BOREALIS, DAY, DAY_S, P2TR, P2WPKH, History, price
 from tests.payouts.test_ledger import credit
+from tests.stages.journal import Home, waiting
 
 PRICE = WorkPrice(nbits=0x17021A42, subsidy_sat=312_500_000)
 BACK_S = DAY_S + 7 * 3600  # where the clock steps back to: into the day that is over
@@ -114,16 +114,19 @@ async def test_shares_are_never_counted_in_a_minute_before_those_counted_already
     with history.store.write() as connection:
         epoch = rate_epochs.open_epoch(connection, PRICE, 1_000_000, DAY_S)
     shares = struct.pack("=IIbBHI", worker, epoch, 18, 0, 0, 3)
+    home, minutes = Home(), []
     for back_s in (0, 86_400, 300):
+        opened = home.start(store)
         with store.read() as connection:
             registry = Registry(load(connection))
         journal = Journal(
             store,
             registry,
-            rate_of=rate_epochs.rate_of,
+            opened.log,
+            opened.taker,
             wall_clock=lambda: clock - back_s,  # noqa: B023
         )
         await journal.commit(shares)
-    with store.read() as connection:
-        minutes = list(connection.scalars(select(journal_batches.c.minute).order_by(journal_batches.c.seq)))
+        with store.read() as connection:
+            minutes += [batch.moment_s // 60 for batch in waiting(home.path, connection)]
     assert minutes == [clock // 60] * 3

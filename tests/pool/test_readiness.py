@@ -1,6 +1,7 @@
 """/healthz and /readyz of a whole pool mean what they say: each condition turns with what it is about."""
 
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import trio
 
 from pool import readiness
 from pool.books.lease import FileLock
+from pool.journal.disk import Disk
 from tests.fakes.bitcoinds import refuses_connections
 from tests.stages.plant import Clock, Plant, pass_time, plant, steps
 from tests.stages.sockets import accepted
@@ -84,16 +86,40 @@ async def test_without_a_node_it_is_not_ready_and_says_what_that_means_for_miner
         await balancer.until()
 
 
-async def test_while_the_database_takes_no_commit_it_is_not_ready(tmp_path: Path, steps: Clock) -> None:
+async def test_while_the_disk_takes_no_commit_it_is_not_ready(
+    tmp_path: Path, steps: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, sync = threading.Event(), Disk.sync
+    turns.set()
+
+    def sync_in_turn(disk: Disk, descriptor: int) -> None:
+        turns.wait(PATIENCE_S)
+        sync(disk, descriptor)
+
+    monkeypatch.setattr(Disk, "sync", sync_in_turn)
+    async with site_in(tmp_path, steps) as (site, balancer):
+        miner = await site.mining()
+        turns.clear()
+        worker, job, extranonce2, _, nonce = miner.share()
+        number = await miner.ask("mining.submit", worker, job, extranonce2, miner.job[7], nonce)
+        assert "shares wait for a commit" in (await balancer.until("journal"))["journal"]
+        turns.set()
+        assert accepted(await miner.answer(number))
+        site.acknowledged += 1
+        await balancer.until()
+
+
+async def test_while_the_books_take_nothing_shares_are_acknowledged_and_it_is_ready(
+    tmp_path: Path, steps: Clock
+) -> None:
     async with site_in(tmp_path, steps) as (site, balancer):
         miner = await site.mining()
         with site.store.write():
             worker, job, extranonce2, _, nonce = miner.share()
             number = await miner.ask("mining.submit", worker, job, extranonce2, miner.job[7], nonce)
-            assert "shares wait for a commit" in (await balancer.until("journal"))["journal"]
-        assert accepted(await miner.answer(number))
-        site.acknowledged += 1
-        await balancer.until()
+            assert accepted(await miner.answer(number))
+            site.acknowledged += 1
+            assert await balancer.against() == {}
 
 
 async def test_while_nobody_knows_who_writes_to_the_books_it_is_not_ready(

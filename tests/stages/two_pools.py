@@ -49,6 +49,7 @@ from stratum.upstream.failover import UpstreamSettings
 from tests.fakes.proxy_upstreams import Host, hosting
 from tests.fakes.upstreams import PASSWORD, USER, HonestUpstream
 from tests.fixtures.databases import store_in
+from tests.stages.journal import waiting
 from tests.stages.two_pools_machines import Fleet, a_fleet
 from tests.stages.waiting import until
 
@@ -151,7 +152,11 @@ class Side:
     def rows_left(self) -> int:
         """Forwarded shares that are on disk without a settlement."""
         with self.books() as connection:
-            return int(connection.scalar(select(func.count()).select_from(upstream_submits)) or 0)
+            keys = set(connection.scalars(select(upstream_submits.c.key)))
+            for batch in waiting(self.directory, connection):
+                keys -= {key.hex() for key in batch.resolved}
+                keys |= {it.key.hex() for it in batch.noted}
+            return len(keys)
 
     def settle(self) -> None:
         """As if the hour were over; then the books must be in order."""

@@ -8,14 +8,13 @@ from datetime import UTC, date, datetime
 from typing import Final, Literal, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
-from payouts.book_time import latest_s
 from payouts.statements.money import StatementWrong
 from payouts.statements.period import BadPeriod, Period
 from payouts.statements.statement import UnknownTenant, statement
 from pool.admin.desk import Desk, wall_s
-from pool.books.journal.schema import journal_batches
+from pool.books.journal.positions import booked_until_s
 from pool.fleet.rows import RegistryError
 from pool.people.roles import Caller
 from pool.reports.document import Document, Section
@@ -101,10 +100,7 @@ def why_provisional(connection: Connection, period: Period, now_s: int) -> str |
     """Why something may still be booked in it, in words."""
     if period.to_day > datetime.fromtimestamp(now_s, UTC).date():
         return "the period is not over yet"
-    waiting = connection.scalar(select(func.min(journal_batches.c.minute)))
-    latest = latest_s(connection)
-    booked_until_s = latest if waiting is None else min(latest, int(waiting) * 60)
-    if booked_until_s < period.to_s:
+    if booked_until_s(connection) < period.to_s:
         return "the pool has not run since the period's end, something may still be booked in it"
     return None
 

@@ -10,11 +10,12 @@ from sqlalchemy import Connection, and_, func, or_, select
 
 from payouts.audit.finding import Found
 from payouts.schemas.book import book
-from payouts.schemas.money import rates, workers
+from payouts.schemas.money import journal_writers, rates, workers
 from pool.books.book import contradiction
 from pool.books.changes.changes import NO_CHANGE, LastChange, Unreadable, change_hash, last_change, states
 from pool.books.changes.schema import changes
-from pool.books.journal.journal import names_in
+from pool.books.journal.batches_of_before import names_in
+from pool.books.journal.positions import accepted_in_hours, positions
 from pool.books.journal.schema import (
     journal_batches,
     rate_epoch_tenants,
@@ -33,6 +34,7 @@ KEY_BYTES: Final = 16  # of a header hash, as the engine packs it
 def check_journal(connection: Connection) -> None:
     """Raises Found for the first row that is wrong."""
     _check_epochs(connection)
+    _check_positions(connection)
     _check_batches(connection)
     _check_credits(connection)
     _check_changes(connection)
@@ -86,6 +88,26 @@ def _check_epochs(connection: Connection) -> None:
         raise Found(
             "rate_epoch_tenants", f"{row.epoch}, {row.tenant_id}", "its rate is not the price of the epoch"
         )
+
+
+def _check_positions(connection: Connection) -> None:
+    """What was taken of each journal is what is counted: no more, and no less."""
+    latest_s = connection.execute(select(book.c.latest_s)).scalar_one()
+    found, counted = positions(connection), accepted_in_hours(connection)
+    taken = sum(it.accepted for it in found)
+    noted = dict(connection.execute(select(journal_writers.c.writer, journal_writers.c.batch)).all())
+    for it in found:
+        if it.moment_s > latest_s:
+            raise Found("journal_positions", it.writer, "it is dated after the latest moment of the book")
+        if noted.get(it.writer, 0) != it.transactions:
+            raise Found("journal_positions", it.writer, "it is not of as many transactions as were counted")
+        if it.before + taken != counted:
+            raise Found(
+                "journal_positions",
+                it.writer,
+                f"{it.before} accepted shares of before and {taken} of journals are not the {counted} of the"
+                " hours",
+            )
 
 
 def _check_batches(connection: Connection) -> None:

@@ -1,13 +1,14 @@
 """`angara ledger verify`: all that the books can prove, from the chain of bookings to the tables around it.
 
 In this order: the money (`payouts.audit.verify`), the book itself, references between rows, payouts,
-decisions, the journal, users. What no row can prove, because one who may write to the database may write
-that too, is told in docs/books.md.
+decisions, the journal and its log, users. What no row can prove, because one who may write to the database
+may write that too, is told in docs/books.md.
 
 Invariants: reads only, in the caller's transaction, which must see one moment.
 """
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import msgspec
 from sqlalchemy import Connection
@@ -18,6 +19,7 @@ from payouts.audit.finding import Found
 from payouts.audit.payouts import check_payouts
 from payouts.audit.verify import Audit, Head, audit
 from pool.books.audit.journal import check_book, check_journal
+from pool.books.audit.log import check_logs
 from pool.books.audit.people import check_people
 from pool.books.changes.changes import NO_CHANGE, LastChange, last_change
 
@@ -27,12 +29,17 @@ class BookAudit(Audit, frozen=True, kw_only=True):
     who may write to the database can make another record of changes that contradicts nothing in it."""
 
     last_change: LastChange
+    waiting: int | None = None  # batches of the journals that the books have not taken; None: not looked at
 
 
 def verify(
-    connection: Connection, noted: Iterable[Head] = (), told: Callable[[int], None] | None = None
+    connection: Connection,
+    noted: Iterable[Head] = (),
+    told: Callable[[int], None] | None = None,
+    data_dir: Path | None = None,
 ) -> BookAudit:
-    """The audit of the whole book, with the first row that is wrong. `told` is as in `audit`."""
+    """The audit of the whole book, and of the journals in its data directory, with the first row that is
+    wrong. `told` is as in `audit`."""
     found = BookAudit(
         **msgspec.structs.asdict(audit(connection, noted, told)), last_change=_last_change(connection)
     )
@@ -45,9 +52,10 @@ def verify(
         check_registry(connection)
         check_journal(connection)
         check_people(connection)
+        waiting = None if data_dir is None else check_logs(connection, data_dir)
     except Found as wrong:
         return msgspec.structs.replace(found, wrong=wrong.wrong)
-    return found
+    return msgspec.structs.replace(found, waiting=waiting)
 
 
 def _last_change(connection: Connection) -> LastChange:

@@ -23,7 +23,8 @@ from payouts.batches.schema import payout_batches
 from payouts.schemas.book import book
 from payouts.schemas.money import blocks, ledger_transactions, tally_minutes, tenants
 from pool.books.changes.schema import changes
-from pool.books.journal.schema import journal_batches
+from pool.books.journal.positions import positions
+from pool.books.journal.schema import journal_batches, journal_positions
 from pool.books.store import WRITER_WAIT_S
 from pool.store_error import StoreError
 
@@ -46,6 +47,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     blocks: int
     batches: int
     changes: int
+    journals: tuple[tuple[str, int], ...] = ()  # each with the number of its last record that is in the book
 
     @property
     def empty(self) -> bool:
@@ -86,6 +88,9 @@ def standing(connection: Connection) -> Standing:
         blocks=count(blocks),
         batches=count(payout_batches),
         changes=count(changes),
+        journals=tuple((it.writer, it.at.number) for it in positions(connection))
+        if journal_positions.name in there
+        else (),
     )
 
 

@@ -3,7 +3,7 @@
 Work of our own carries a salt and is never the same after a restart. An upstream's is what the upstream says:
 it may belong to who is credited for it, and it can give a job again after a restart of ours, with a coinbase
 made up so that headers of before are headers of after, whatever prefix we hand out. So the header hashes that
-were credited on an upstream's work go to disk in the transaction that has their tallies, and the engine knows
+were credited on an upstream's work go to disk in the commit that has their tallies, and the engine knows
 them again at the next start. When it has forgotten a previous block its rows go too, and what is left says
 that the block was there: work on it is refused (`PastTips`).
 
@@ -11,7 +11,7 @@ Invariants: a credit is on disk if and only if its share is; a block whose hashe
 forgotten, never half remembered. Must not know: upstreams, shares, prices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import trio
@@ -36,7 +36,6 @@ class CreditBook:
 
     def __init__(self, engine: Engine, connection: Connection) -> None:
         self._engine = engine
-        self._seq: int = connection.scalar(select(func.max(upstream_credits.c.seq))) or 0
         self._loaded = False
         rows = connection.execute(select(upstream_tips).order_by(upstream_tips.c.id)).all()
         self.tips = tuple(bytes.fromhex(row.prevhash) for row in rows)
@@ -46,28 +45,9 @@ class CreditBook:
         """What was credited since the last time. Whoever collects it writes it, or stops the pool."""
         return self._engine.collect_credits()
 
-    def write(self, connection: Connection, credits: Credits) -> None:
-        """In the transaction of the tallies. Once more does no harm: the same hash twice is one."""
-        rows = []
-        for prevhash, hashes in credits:
-            tip = self._tip(connection, prevhash)
-            if tip is not None:
-                self._seq += 1
-                rows.append({"seq": self._seq, "tip_id": tip, "hashes": hashes})
-                self._kept[prevhash] = None
-        if rows:
-            connection.execute(insert(upstream_credits), rows)
-
-    @staticmethod
-    def _tip(connection: Connection, prevhash: bytes) -> int | None:
-        """The number of a block; None for one that is forgotten: half of it would be worse than nothing."""
-        tips, name = upstream_tips.c, prevhash.hex()
-        row = connection.execute(select(tips.id, tips.forgotten).where(tips.prevhash == name)).one_or_none()
-        if row is not None:
-            return None if row.forgotten else int(row.id)
-        number = int(connection.scalar(select(func.max(tips.id))) or 0) + 1
-        connection.execute(insert(upstream_tips).values(id=number, prevhash=name, forgotten=0))
-        return number
+    def taken(self, prevhashes: Iterable[bytes]) -> None:
+        """What was credited on these blocks is in the books."""
+        self._kept.update(dict.fromkeys(prevhashes))
 
     def forgotten(self) -> list[bytes]:
         """Blocks whose credits are on disk, though the engine does not know them any more; none before it was
@@ -113,3 +93,29 @@ class CreditBook:
         )
         with store.read() as connection:
             return [(row.seq, row.hashes) for row in connection.execute(query)]
+
+
+def write_credits(connection: Connection, credits: Credits) -> None:
+    """In the transaction of the tallies."""
+    if not credits:
+        return
+    seq: int = connection.scalar(select(func.max(upstream_credits.c.seq))) or 0
+    rows = []
+    for prevhash, hashes in credits:
+        tip = _tip(connection, prevhash)
+        if tip is not None:
+            seq += 1
+            rows.append({"seq": seq, "tip_id": tip, "hashes": hashes})
+    if rows:
+        connection.execute(insert(upstream_credits), rows)
+
+
+def _tip(connection: Connection, prevhash: bytes) -> int | None:
+    """The number of a block; None for one that is forgotten: half of it would be worse than nothing."""
+    tips, name = upstream_tips.c, prevhash.hex()
+    row = connection.execute(select(tips.id, tips.forgotten).where(tips.prevhash == name)).one_or_none()
+    if row is not None:
+        return None if row.forgotten else int(row.id)
+    number = int(connection.scalar(select(func.max(tips.id))) or 0) + 1
+    connection.execute(insert(upstream_tips).values(id=number, prevhash=name, forgotten=0))
+    return number

@@ -1,101 +1,68 @@
-"""The journal: tallies on disk before their replies leave, and folded into minutes once.
+"""The journal of a running pool: tallies on disk before their replies leave, and taken by the books later.
 
-`commit` writes what was judged since the last commit as one row: the tallies, with the names of workers whose
-first accepted shares are among them, and what became of shares that were forwarded to upstreams; of those a
-row for each that waits for its answer, gone when the answer is in a batch.
-`fold` moves committed batches into the minutes of `payouts.tallies`, and the upstreams' verdicts into hours,
-in the transaction that deletes them, so that after a crash at any moment every acknowledged share is in
-exactly one place. No transaction of it has more than some rows, so that a commit never waits long: what is
-more is first written back as batches of that size. Rows of forwarded shares that a dead pool left behind are
-resolved at the start, as unanswered.
+`commit` appends what was judged since the last commit to the log as one record: the tallies, what became of
+shares that were forwarded to upstreams and which of them wait for an answer, what was credited on upstreams'
+work, and whom its numbers mean. No database is asked: what the books do, or do not, holds no commit up.
+`fold` has the books take what was committed, once a minute, in bounded steps (`Taker`). Where they are away,
+or cannot, it is tried again and the log grows, up to its bound. Rows of forwarded shares that a dead pool
+left behind are resolved at the start, as unanswered.
 
 Shares of a name that has had no accepted one are in no batch: their name is not worth a row.
 
-A database that is busy or away is waited for, up to COMMIT_WAIT_S; nothing is acknowledged meanwhile, and
-whoever asked again finds out first whether the commit had happened. A commit that fails otherwise is never
-tried again (what an fsync lost, a second one does not bring back): nothing of it is acknowledged,
-JournalFailed is raised, and the pool stops. Must not know: sessions, prices, balances.
+A commit that fails is never tried again (what an fsync lost, a second one does not bring back): nothing of it
+is acknowledged, JournalFailed is raised, and the pool stops. Must not know: sessions, prices, balances.
 """
 
-import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 import structlog
 import trio
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Row, select, text
 
-from payouts.book_time import book_time
-from payouts.rates import UpstreamRisk
-from payouts.schemas.money import journal_writers, workers
-from payouts.tallies import ACCEPTED, Tally, record
+from payouts.book_time import latest_s
 from pool.books.database_waits import when_it_answers
 from pool.books.journal import upstream_verdicts
 from pool.books.journal.credit_book import CreditBook, Credits
 from pool.books.journal.forwarded_shares import Forwarded, ForwardedShares, SubmitChanges, unanswered
-from pool.books.journal.rate_epochs import TenantRate
-from pool.books.journal.schema import journal_batches, upstream_submits
-from pool.books.store import Store, StoreError, words_of
-from pool.fleet.registry import NewRows, Registry, WorkerRecord
-from pool.fleet.rows import insert_new
-from stratum.difficulty import DIFFICULTY_LOG2_MIN
+from pool.books.journal.schema import upstream_submits
+from pool.books.journal.taker import Taken, Taker
+from pool.books.journal.window import Mined, Window
+from pool.books.lease import LeaseHeld, LeaseLost
+from pool.books.store import DATABASE_ERRORS, Store, words_of
+from pool.fleet.registry import NewRows, Registry
+from pool.fleet.rows import NumberTaken
+from pool.journal.log import JournalLog
+from pool.journal.records import Batch, Machine, Noted, packed
 from stratum.histogram import Histogram
-from stratum.tallies import MINED, NOT_TAKEN, RECORD, Records, merge
+from stratum.tallies import MINED, RECORD, Verdict
 
 log = structlog.get_logger()
 
 FOLD_S: Final = 60.0  # a row a worker and minute, written once
 FOLD_CHECK_S: Final = 1.0
-FOLDER: Final = "fold"  # the writer's name in journal_writers
 SEEN_S: Final = 600  # last_seen_at_s of a worker may be this old: a row a worker a minute would be too many
-SEQ_MAX: Final = (1 << 63) - 1
-ROWS_MAX: Final = 1_000  # written in one transaction: some 20 ms that a commit may have to wait
-# Miners stay and wait for their replies; most firmware goes to its next pool after some minutes without any.
-COMMIT_WAIT_S: Final = 300.0
-STOP_WAIT_S: Final = 5.0  # the same when the pool is asked to stop
-STEP_PAUSE_S: Final = 0.02  # between two transactions of a fold, so that a commit comes in between
-# Read at once for a fold: more than a minute of the built-out site.
-BATCHES_MAX: Final = 10_000
-BATCH_BYTES_MAX: Final = 16 << 20
-# Engine rate number and tenant to the rate that the shares are booked under.
-RateOf = Callable[[Connection, int, int], TenantRate]
+ROWS_MAX: Final = 1_000  # of workers whose row is out of date, in one statement
+MACHINES_AT_ONCE: Final = 256  # looked at before miners get their turn: half a millisecond
+STOP_WAIT_S: Final = 5.0  # for the books, when the pool is asked to stop: the next start takes what is left
+AGAIN_S: Final = 30.0  # after an error of the database that does not pass by itself
+STEP_PAUSE_S: Final = 0.02  # between two transactions of a fold, so that others come in between
+# Whoever has written meanwhile has made what we know of the books wrong: no later attempt is better.
+FATAL: Final = (LeaseLost, LeaseHeld, NumberTaken)
+WORKER_OF_VERDICT: Final = np.dtype([("worker", "<u4"), ("rest", f"V{upstream_verdicts.RECORD_BYTES - 4}")])
 
 
 class JournalFailed(Exception):
     """A commit is not on disk, or may not be: nothing more can be acknowledged."""
 
 
-class Window(msgspec.Struct, frozen=True):
-    """Batches of the journal, added up: for each minute its tallies and what upstreams said."""
-
-    first: int
-    last: int
-    batches: int
-    minutes: tuple[tuple[int, Records, bytes], ...]
-    workers: tuple[tuple[int, WorkerRecord], ...]  # new ones, each with its minute
-
-    @property
-    def rows(self) -> int:
-        """How many a fold of it writes, at most."""
-        upstream = sum(len(packed) for _, _, packed in self.minutes) // upstream_verdicts.RECORD_BYTES
-        return sum(len(records) for _, records, _ in self.minutes) + 2 * upstream
-
-
-class Mined(NamedTuple):
-    """Most of the good work of a worker in a minute was at this difficulty, and it was so much."""
-
-    worker: int
-    minute: int
-    difficulty_log2: int
-    work: int
-
-
 class Journal:
-    """The switchboard's Journal on a store. `on_commit` gets every committed batch, for live figures.
+    """The switchboard's Journal on a log that has begun. `on_commit` gets every committed batch, for live
+    figures.
 
     `submits` has the shares that are forwarded to upstreams, `credits` what was credited on their work.
     """
@@ -104,44 +71,42 @@ class Journal:
         self,
         store: Store,
         registry: Registry,
+        journal_log: JournalLog,
+        taker: Taker,
         *,
-        rate_of: RateOf,
         submits: ForwardedShares | None = None,
         credits: CreditBook | None = None,
         on_commit: Callable[[bytes], None] = lambda tallies: None,
         fold_s: float = FOLD_S,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store = store
-        self._registry = registry
-        self._rate_of = rate_of
-        self._submits = submits
-        self._credits = credits
+        self._store, self._registry, self._log, self._taker = store, registry, journal_log, taker
+        self._submits, self._credits = submits, credits
         self._on_commit = on_commit
         self._fold_s = fold_s
         self._wall_clock = wall_clock
         self.failed = False
         self.commits_since_s: float | None = None  # since when one is under way, monotonic
         self.folds = Histogram()  # how long each took of all that was there
+        self.unfolded = 0  # batches that the books have not taken
         self.unfolded_since_s: float | None = None  # when the oldest such batch came
         self._stopping = False
         self._last_seen_s: dict[int, int] = {}
+        self._accepted = taker.position.accepted
+        self._named = np.zeros(1, dtype=bool)  # machines, by number, in the file that is appended to
         with store.read() as connection:
-            self._committed: int = connection.scalar(select(func.max(journal_batches.c.seq))) or 0
-            self.unfolded: int = connection.scalar(select(func.count()).select_from(journal_batches)) or 0
-            for names in connection.scalars(
-                select(journal_batches.c.names).where(journal_batches.c.names.is_not(None))
-            ):
-                for worker in names_in(names):
-                    registry.put_rowless(worker)
+            self._moment_s = latest_s(connection)
             left = [_forwarded(row) for row in connection.execute(select(upstream_submits))]
-        self._seqs = itertools.count(self._committed + 1)  # two threads take numbers from it
         if left:
-            self._committed = next(self._seqs)
             changes = unanswered(left)
-            self._commit(self._committed, changes.tallies, NewRows(), changes, again=iter((False,)))
+            self._append(self._batch(changes.tallies, NewRows(), changes, ()))
             self._note_unfolded()
             log.warning("forwarded_shares_unanswered", shares=len(left))
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the log, with what the books have taken already."""
+        return self._log.size_bytes
 
     async def commit(self, tallies: bytes) -> None:
         """Return when the tallies, and what the book of submits has, are on disk; nothing is no commit.
@@ -157,16 +122,13 @@ class Journal:
         new = self._registry.collect_new()
         credits = self._credits.collect() if self._credits is not None else ()
         if tallies or changes or credits or new.containers or new.workers:
+            self.commits_since_s = trio.current_time()
+            batch = self._batch(tallies, new, changes, credits)
             # Not cancellable half-way: a commit that may have happened must be waited for.
             with trio.CancelScope(shield=True):
-                seq, again = next(self._seqs), itertools.chain((False,), itertools.repeat(True))
-                self.commits_since_s = trio.current_time()
-                await self._in_thread(
-                    "commit", partial(self._commit, seq, tallies, new, changes, credits, again=again)
-                )
-            self._committed, self.commits_since_s = seq, None
-            if tallies or changes.upstream:
-                self._note_unfolded()
+                await trio.to_thread.run_sync(self._append, batch)
+            self.commits_since_s = None
+            self._note_unfolded()
             self._on_commit(tallies)
         self._registry.newcomers.forget(gone)
 
@@ -183,50 +145,68 @@ class Journal:
             self._registry.prove(worker)
         return records[~newcomers.among(records["worker"])].tobytes()
 
-    def _commit(
-        self,
-        seq: int,
-        tallies: bytes,
-        new: NewRows,
-        changes: SubmitChanges,
-        credits: Credits = (),
-        *,
-        again: Iterator[bool],
-    ) -> None:
-        """`again` says at each attempt whether there was one before it."""
-        now_s = int(self._wall_clock())
-        rowless = self._registry.rowless
-        batch = bool(tallies or changes.upstream)
-        # Whose rows cannot wait: shares on their way refer to them, or there is no batch to take their names.
-        waiting = {it.worker for it in changes.noted} | (set() if batch else {it.id for it in new.workers})
-        rows = tuple(worker for number in waiting if (worker := rowless.get(number)) is not None)
-        with self._store.write() as connection:
-            if next(again):
-                if connection.scalar(select(journal_batches.c.seq).where(journal_batches.c.seq == seq)):
-                    return  # it had happened
-                if changes.noted:  # and without a batch these are all that may be there
-                    connection.execute(_RESOLVED, [{"of": share.key.hex()} for share in changes.noted])
-            now_s = book_time(connection, now_s)
-            insert_new(connection, NewRows(new.containers, rows), now_s)
-            if credits and self._credits is not None:
-                self._credits.write(connection, credits)
-            if changes.resolved:
-                connection.execute(_RESOLVED, [{"of": key.hex()} for key in changes.resolved])
-            if changes.noted:
-                submits = [_submit_row(share, now_s) for share in changes.noted]
-                connection.execute(insert(upstream_submits), submits)
-            if batch:
-                connection.execute(
-                    insert(journal_batches).values(
-                        seq=seq,
-                        minute=now_s // 60,
-                        tallies=tallies,
-                        upstream=changes.upstream or None,
-                        names=_pack_names(new.workers),
-                    )
-                )
-        for worker in rows:
-            rowless.pop(worker.id, None)
+    def _batch(self, tallies: bytes, new: NewRows, changes: SubmitChanges, credits: Credits) -> Batch:
+        """What the next record says."""
+        self._moment_s = max(self._moment_s, int(self._wall_clock()))
+        if self._log.begins_a_file:
+            self._named[:] = False
+        records = np.frombuffer(tallies, dtype=RECORD)
+        self._accepted += int(records["count"][records["verdict"] == Verdict.ACCEPTED].sum(dtype=np.uint64))
+        return Batch(
+            moment_s=self._moment_s,
+            accepted=self._accepted,
+            tallies=tallies,
+            upstream=changes.upstream,
+            machines=self._machines(records["worker"], new, changes),
+            resolved=changes.resolved,
+            noted=tuple(_noted(share) for share in changes.noted),
+            credits=tuple(credits),
+        )
+
+    def _machines(
+        self, workers: np.ndarray[Any, Any], new: NewRows, changes: SubmitChanges
+    ) -> tuple[Machine, ...]:
+        """Those that the file has not named yet, and those that are new."""
+        told = np.frombuffer(changes.upstream, dtype=WORKER_OF_VERDICT)["worker"]
+        others = [it.id for it in new.workers] + [share.worker for share in changes.noted]
+        numbers = np.concatenate((workers, told, np.array(others, dtype=np.uint32)))
+        if not len(numbers):
+            return ()
+        if (most := int(numbers.max())) >= len(self._named):
+            self._named = np.append(self._named, np.zeros(most + 1, dtype=bool))
+        missing = set(np.unique(numbers[~self._named[numbers]]).tolist())
+        if not missing and not others:
+            return ()
+        self._named[numbers] = True
+        fresh = {it.id for it in new.workers}
+        places = {it.id for it in new.containers}
+        return tuple(self._machine(it, fresh, places) for it in sorted(missing | fresh))
+
+    def _machine(self, number: int, fresh: set[int], places: set[int]) -> Machine:
+        worker = self._registry.worker(number)
+        container = self._registry.containers[worker.container_id]
+        return Machine(
+            number=number,
+            tenant_id=worker.tenant_id,
+            tenant=self._registry.tenants_by_id[worker.tenant_id].name,
+            container_id=container.id,
+            container=container.name,
+            unit=worker.unit,
+            agent=worker.agent,
+            new=number in fresh,
+            new_container=number in fresh and container.id in places,
+        )
+
+    def _append(self, batch: Batch) -> None:
+        try:
+            self._log.append(packed(batch), batch.moment_s, batch.accepted)
+        except Exception as error:  # whatever it was: what is not known to be on disk is not acknowledged
+            self.failed = True
+            log.critical("journal_failed", reason=str(error))
+            raise JournalFailed(
+                f"the journal cannot be written: {error}. Every share that was acknowledged is on disk, and"
+                " none that is not. See that the disk can write, and start the pool again"
+            ) from error
 
     async def run(self) -> None:
         """Fold when a minute is over, until cancelled. At a stop, `fold` after the last commit."""
@@ -236,38 +216,60 @@ class Journal:
                 span = int(self._wall_clock() // self._fold_s)
                 if span != folded:  # a clock that steps, either way, only folds early
                     folded = span
-                    await self.fold()
-                    await self.forget_credits()
+                    await self._kept_folding()
                 await trio.sleep(FOLD_CHECK_S)
         finally:
             self._stopping = True
 
+    async def _kept_folding(self) -> None:
+        """What the books do not take now they take later: no reason to stop miners, but for a mistake."""
+        try:
+            await self.fold()
+            await self.forget_credits()
+        except FATAL:
+            raise
+        except DATABASE_ERRORS as error:
+            log.error("journal_not_taken", reason=words_of(error)[:300], again_in_s=AGAIN_S)
+            await trio.sleep(AGAIN_S)
+
+    async def stop(self) -> None:
+        """After the last commit: have the books take what they take in a few seconds."""
+        self._stopping = True
+        try:
+            await self.fold()
+        except DATABASE_ERRORS as error:
+            log.warning("journal_left_to_the_next_start", batches=self.unfolded, reason=words_of(error)[:300])
+
+    def close(self) -> None:
+        """Let another process have it."""
+        self._log.close()
+
     async def fold(self) -> None:
-        """Move every batch that is committed by now into the minutes. Raises JournalFailed."""
-        # Not a commit that is under way: it is looked for where nobody knows whether it has happened.
-        until = SEQ_MAX if self._stopping else self._committed
-        begun_s, batches = trio.current_time(), self.unfolded
+        """Have the books take every batch that is committed by now."""
+        until, begun_s, batches = self._log.at.number, trio.current_time(), self.unfolded
+        # What comes after this is not dated before it; a commit that is under way has its moment.
+        if self.commits_since_s is None:
+            self._moment_s = max(self._moment_s, int(self._wall_clock()))
+        moment_s = self._moment_s
         while True:
-            window: Window | None = await self._in_thread("fold", self._read, until)
-            if window is None:
-                self.folds.add(trio.current_time() - begun_s)
-                self.unfolded -= batches
-                self.unfolded_since_s = begun_s if self.unfolded else None
-                return
-            for at in range(0, len(window.workers), ROWS_MAX):
-                await self._step(self._insert_workers, window.workers[at : at + ROWS_MAX])
-            parts = [window]
-            if window.rows > ROWS_MAX:
-                parts = [
-                    Window(seq, seq, 1, (piece,), ())
-                    for seq, piece in zip(self._seqs, pieces(window), strict=False)
-                ]
-                await self._step(self._cut, window, parts)
-            for part in parts:
-                await self._step(self._fold, part)
-            changes = self._changes(mined_at(window))
-            for at in range(0, len(changes), ROWS_MAX):
-                await self._step(self._note_workers, changes[at : at + ROWS_MAX])
+            taken: Taken | None = await self._in_thread(self._taker.step, until)
+            if taken is None:
+                break
+            self._has_rows(taken)
+            if taken.done is not None:
+                await trio.to_thread.run_sync(self._log.trim, self._taker.position.at)
+                await self._note_machines(taken.done)
+            await trio.sleep(STEP_PAUSE_S)
+        await self._in_thread(self._taker.note_moment, moment_s)
+        self.folds.add(trio.current_time() - begun_s)
+        self.unfolded -= batches
+        self.unfolded_since_s = begun_s if self.unfolded else None
+
+    def _has_rows(self, taken: Taken) -> None:
+        for number in taken.machines:
+            self._registry.rowless.pop(number, None)
+        if self._credits is not None:
+            self._credits.taken(taken.tips)
 
     def _note_unfolded(self) -> None:
         self.unfolded += 1
@@ -277,199 +279,78 @@ class Journal:
     async def forget_credits(self) -> None:
         """What was credited on blocks that are over."""
         if self._credits is not None and (forgotten := self._credits.forgotten()):
-            await self._step(self._forget, self._credits, forgotten)
+            await self._in_thread(self._forget, self._credits, forgotten)
 
-    def _forget(self, credits: CreditBook, forgotten: Sequence[bytes]) -> None:
+    def _forget(self, credits: CreditBook, forgotten: list[bytes]) -> None:
         with self._store.write() as connection:
             credits.forget(connection, forgotten)
 
-    async def _step(self, work: Callable[..., Any], *args: object) -> Any:
-        """One transaction of a fold, and time for a commit behind it."""
-        done = await self._in_thread("fold", work, *args)
-        await trio.sleep(STEP_PAUSE_S)
-        return done
+    async def _note_machines(self, window: Window) -> None:
+        """When the workers of a window were seen, and at what difficulty they start again."""
+        mined: list[Mined] = await trio.to_thread.run_sync(lambda: list(window.mined()))
+        stale: set[int] = set()
+        for at in range(0, len(mined), MACHINES_AT_ONCE):
+            stale |= self._changed(mined[at : at + MACHINES_AT_ONCE])
+            await trio.lowlevel.checkpoint()
+        now_s, numbers = int(self._wall_clock()), sorted(stale)
+        for at in range(0, len(numbers), ROWS_MAX):
+            rows = [
+                (number, now_s, self._registry.remembered_log2(number))
+                for number in numbers[at : at + ROWS_MAX]
+            ]
+            await self._in_thread(self._write_seen, rows)
+            await trio.sleep(STEP_PAUSE_S)
 
-    def _read(self, until: int) -> Window | None:
-        with self._store.read() as connection:
-            return read_window(connection, until)
-
-    def _insert_workers(self, new: tuple[tuple[int, WorkerRecord], ...]) -> None:
-        with self._store.write() as connection:
-            for minute in sorted({minute for minute, _ in new}):
-                rows = tuple(worker for since, worker in new if since == minute)
-                insert_new(connection, NewRows(workers=rows), minute * 60)
-        for _, worker in new:
-            self._registry.rowless.pop(worker.id, None)
-
-    def _cut(self, window: Window, parts: list[Window]) -> None:
-        """Replace the batches by some that are small enough to be folded one at a time."""
-        with self._store.write() as connection:
-            if not delete_batches(connection, window):
-                return
-            for part in parts:
-                ((minute, records, packed),) = part.minutes
-                connection.execute(
-                    insert(journal_batches).values(
-                        seq=part.first, minute=minute, tallies=records.tobytes(), upstream=packed or None
-                    )
-                )
-
-    def _fold(self, window: Window) -> None:
-        with self._store.write() as connection:
-            fold(connection, window, self._registry.tenant_of, self._rate_of)
-
-    def _changes(self, seen: Iterable[Mined]) -> list[dict[str, int]]:
-        """Of the workers seen mining those whose row is out of date, each with its difficulty."""
+    def _changed(self, seen: Iterable[Mined]) -> set[int]:
+        """Of the workers seen mining those whose row is out of date."""
         now_s, stale = int(self._wall_clock()), set()
         for it in seen:
+            if it.worker not in self._registry.workers:
+                continue  # removed since
             news = self._registry.note_difficulty(it.worker, it.minute, it.difficulty_log2, it.work)
             if news or abs(now_s - self._last_seen_s.get(it.worker, 0)) >= SEEN_S:
                 self._last_seen_s[it.worker] = now_s
                 stale.add(it.worker)
-        return [
-            {"of": worker, "at": now_s, "log2": self._registry.remembered_log2(worker)} for worker in stale
-        ]
+        return stale
 
-    def _note_workers(self, rows: list[dict[str, int]]) -> None:
+    def _write_seen(self, rows: list[tuple[int, int, int]]) -> None:
         with self._store.write() as connection:
-            connection.execute(_NOTE, rows)
+            statement = _SEEN[connection.dialect.name]
+            connection.execute(statement, {"rows": msgspec.json.encode(rows).decode()})
 
-    async def _in_thread(self, what: str, work: Callable[..., Any], *args: object) -> Any:
-        try:
-            return await when_it_answers(what, work, *args, wait_s=self._wait_s)
-        except Exception as error:  # whatever it was: what is not known to be on disk is not acknowledged
-            reason = _short(error)
-            self.failed = True
-            log.critical("journal_failed", doing=what, reason=reason)
-            raise JournalFailed(
-                f"the journal cannot {what}: {reason}. Every share that was acknowledged is on disk, and none"
-                " that is not. See that the database can write, and start the pool again"
-            ) from error
+    async def _in_thread(self, work: Callable[..., Any], *args: object) -> Any:
+        return await when_it_answers("take the journal", partial(work, *args), wait_s=self._wait_s)
 
     def _wait_s(self) -> float:
-        return STOP_WAIT_S if self._stopping else COMMIT_WAIT_S
+        return STOP_WAIT_S if self._stopping else float("inf")
 
 
-def read_window(connection: Connection, until: int) -> Window | None:
-    """The oldest batches up to that number, as many as are folded at once; None when there is none."""
-    sizes = connection.execute(
-        select(journal_batches.c.seq, func.length(journal_batches.c.tallies))
-        .where(journal_batches.c.seq <= until)
-        .order_by(journal_batches.c.seq)
-        .limit(BATCHES_MAX)
-    ).all()
-    if not sizes:
-        return None
-    count, size = 1, sizes[0][1]
-    while count < len(sizes) and size + sizes[count][1] <= BATCH_BYTES_MAX:
-        size += sizes[count][1]
-        count += 1
-    first, last = sizes[0].seq, sizes[count - 1].seq
-    rows = connection.execute(
-        select(journal_batches).where(journal_batches.c.seq.between(first, last)).order_by("seq")
-    ).all()
-    minutes = []
-    for minute in sorted({row.minute for row in rows}):
-        mine = [row for row in rows if row.minute == minute]
-        said = upstream_verdicts.unpack(row.upstream for row in mine if row.upstream)
-        minutes.append((minute, merge(row.tallies for row in mine), upstream_verdicts.pack(said)))
-    new = tuple((row.minute, worker) for row in rows if row.names for worker in names_in(row.names))
-    return Window(first, last, count, tuple(minutes), new)
-
-
-def pieces(window: Window) -> Iterator[tuple[int, Records, bytes]]:
-    """The same in parts, none of which writes more than ROWS_MAX rows."""
-    nothing = np.zeros(0, dtype=RECORD)
-    bytes_max = ROWS_MAX // 2 * upstream_verdicts.RECORD_BYTES
-    for minute, records, packed in window.minutes:
-        for at in range(0, len(records), ROWS_MAX):
-            yield minute, records[at : at + ROWS_MAX], b""
-        for at in range(0, len(packed), bytes_max):
-            yield minute, nothing, packed[at : at + bytes_max]
-
-
-def delete_batches(connection: Connection, window: Window) -> bool:
-    """Whoever does so writes them elsewhere, in the same transaction; False where that has happened."""
-    theirs = journal_batches.c.seq.between(window.first, window.last)
-    gone = connection.execute(delete(journal_batches).where(theirs)).rowcount
-    if gone not in (0, window.batches):
-        raise StoreError(f"of {window.batches} batches there are {gone}: somebody else writes to the journal")
-    return gone > 0
-
-
-def mined_at(window: Window) -> Iterator[Mined]:
-    """Who has good shares, minute for minute, with the difficulty of most of its work."""
-    for minute, records, _ in window.minutes:
-        seen: dict[int, tuple[int, int]] = {}
-        for worker, _, log2, verdict, _, count in records.tolist():
-            work = count << log2 - DIFFICULTY_LOG2_MIN
-            if verdict in MINED and work > seen.get(worker, (0, 0))[1]:
-                seen[worker] = (log2, work)
-        for worker, (log2, work) in seen.items():
-            yield Mined(worker, minute, log2, work)
-
-
-def fold(connection: Connection, window: Window, tenant_of: Callable[[int], int], rate_of: RateOf) -> None:
-    """Move the batches of a window into the minutes, and the upstreams' verdicts into hours."""
-    if not delete_batches(connection, window):
-        return
-    tallies: list[Tally] = []
-    rates: dict[tuple[int, int], TenantRate] = {}
-    for minute, records, _ in window.minutes:
-        for worker, rate, log2, verdict, _, count in records.tolist():
-            rate_id, at_our_risk = 0, False
-            if rate:
-                key = (rate, tenant_of(worker))
-                if key not in rates:
-                    rates[key] = rate_of(connection, *key)
-                rate_id = rates[key].rate_id
-                at_our_risk = verdict in NOT_TAKEN and rates[key].upstream_risk is UpstreamRisk.POOL
-            tallies.append(
-                Tally(
-                    worker_id=worker,
-                    rate_id=rate_id,
-                    minute=minute,
-                    difficulty_log2=log2,
-                    verdict=ACCEPTED if at_our_risk else verdict,
-                    shares=count,
-                    undelivered=at_our_risk,
-                )
-            )
-    folds = connection.scalar(select(journal_writers.c.batch).where(journal_writers.c.writer == FOLDER)) or 0
-    record(connection, FOLDER, folds + 1, tallies)
-    upstream_verdicts.record(
-        connection, ((minute, packed) for minute, _, packed in window.minutes if packed), tenant_of
+_SEEN: Final = {
+    name: text(
+        f"UPDATE workers SET last_seen_at_s = seen.at_s, difficulty_log2 = seen.log2"  # noqa: S608 - ours
+        f" FROM (SELECT {fields[0]} AS id, {fields[1]} AS at_s, {fields[2]} AS log2 FROM {rows}) AS seen"
+        " WHERE workers.id = seen.id"
     )
+    for name, rows, fields in (
+        ("sqlite", "json_each(:rows) AS it", [f"json_extract(it.value, '$[{at}]')" for at in range(3)]),
+        (
+            "postgresql",
+            "json_array_elements(CAST(:rows AS json)) AS it(value)",
+            [f"CAST(it.value ->> {at} AS bigint)" for at in range(3)],
+        ),
+    )
+}
 
 
-_NOTE = (
-    update(workers)
-    .where(workers.c.id == bindparam("of"))
-    .values(last_seen_at_s=bindparam("at"), difficulty_log2=bindparam("log2"))
-)
-
-
-_RESOLVED = delete(upstream_submits).where(upstream_submits.c.key == bindparam("of"))
-
-
-def _pack_names(new: tuple[WorkerRecord, ...]) -> bytes | None:
-    return msgspec.msgpack.encode(new) if new else None
-
-
-def names_in(packed: bytes) -> tuple[WorkerRecord, ...]:
-    return msgspec.msgpack.decode(packed, type=tuple[WorkerRecord, ...])
-
-
-def _submit_row(share: Forwarded, now_s: int) -> dict[str, int | str]:
-    return {
-        "key": share.key.hex(),
-        "worker_id": share.worker,
-        "epoch": share.epoch,
-        "difficulty_log2": share.difficulty_log2,
-        "counted": int(share.counted),
-        "target": f"{share.target:064x}",
-        "noted_at_s": now_s,
-    }
+def _noted(share: Forwarded) -> Noted:
+    return Noted(
+        key=share.key,
+        worker=share.worker,
+        epoch=share.epoch,
+        difficulty_log2=share.difficulty_log2,
+        counted=share.counted,
+        target=share.target.to_bytes(32, "big"),
+    )
 
 
 def _forwarded(row: Row[Any]) -> Forwarded:
@@ -481,7 +362,3 @@ def _forwarded(row: Row[Any]) -> Forwarded:
         counted=bool(row.counted),
         target=int(row.target, 16),
     )
-
-
-def _short(error: BaseException) -> str:
-    return words_of(error)[:300]

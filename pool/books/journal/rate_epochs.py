@@ -96,7 +96,9 @@ def rate_of(connection: Connection, epoch: int, tenant_id: int) -> TenantRate:
     ).one_or_none()
     if known is not None:
         return TenantRate(known.rate_id, UpstreamRisk(known.upstream_risk))
-    row = connection.execute(select(rate_epochs).where(rate_epochs.c.epoch == epoch)).one()
+    row = connection.execute(select(rate_epochs).where(rate_epochs.c.epoch == epoch)).one_or_none()
+    if row is None:
+        raise StoreError(f"there are shares of rate number {epoch}, which these books do not know")
     price = WorkPrice(
         nbits=row.nbits,
         subsidy_sat=row.subsidy_sat,

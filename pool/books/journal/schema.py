@@ -1,11 +1,10 @@
-"""The tables of the journal: batches as they were committed, and what their rate numbers mean.
+"""The tables of the journal: how far the books have taken each one, and what its rate numbers mean.
 
-A batch is one row: what the engine, and the upstreams, counted in some 20 ms, packed. It is deleted by the
-transaction that folds it into the minutes of `payouts.tallies` and the hours of `payouts.schemas.orders`, so
-a share is in exactly one of the two. A share that was forwarded to an upstream is in neither until it is
-resolved: until then it is a row of its own.
+Counted shares are in the log (`pool.journal`) until the books take them: into the minutes of
+`payouts.tallies` and the hours of `payouts.schemas.orders`, in the transaction that notes how far it went. A
+share that was forwarded to an upstream is in no tally until it is resolved: until then it is a row here.
 
-Must not know: who writes and who folds.
+Must not know: who writes and who takes.
 """
 
 from sqlalchemy import (
@@ -21,6 +20,26 @@ from sqlalchemy import (
 
 from payouts.schemas.money import INTEGER, UPSTREAM_RISKS, number, one_of, table, words
 
+# How far the books have taken each writer's journal. A window of records is taken in several transactions,
+# each of some rows: `rows_done` of those up to `until_number` are in the books beside all up to `number`.
+journal_positions = table(
+    "journal_positions",
+    words("writer"),
+    number("number"),
+    words("digest"),  # of that record: another one of its number is refused
+    number("moment_s"),  # all of the writer's that is of before it is in the books
+    number("until_number"),
+    number("rows_done"),
+    number("transactions"),  # its batches in journal_writers
+    number("accepted"),  # shares of it that are in rate_hours
+    # Accepted shares of rate_hours that are of no journal; less than none in books that were put back.
+    number("before"),
+    PrimaryKeyConstraint("writer"),
+    CheckConstraint("length(digest) = 32", name="digest"),
+    CheckConstraint("number >= 0 AND until_number >= number AND rows_done >= 0", name="number"),
+    CheckConstraint("accepted >= 0 AND transactions >= 0", name="accepted"),
+)
+# What a journal of before was: a batch a row, as it was committed. The first start takes what is left.
 journal_batches = table(
     "journal_batches",
     Column("seq", INTEGER, primary_key=True, autoincrement=False),

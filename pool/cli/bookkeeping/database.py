@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 
 from pool.cli.books import Books
@@ -51,9 +52,12 @@ def back_up_book(
     from pool.cli.opened_books import place_of
 
     set_up_logs()
-    book = sqlite_file(place_of(books).url)
+    place = place_of(books)
+    book = sqlite_file(place.url)
     with progress("copying the book", BAR) as told:
-        done = back_up(book, file, replace=replace, told=_bar(told))
+        done = back_up(book, place.data_dir, file, replace=replace, told=_bar(told))
+    if done.journal_wrong is not None:
+        say(f"nothing of the journal beside it is in the copy: {done.journal_wrong}", err=True)
     if not done.verified:
         say(f"not verified: its schema, {done.standing.schema}, is of an earlier Angara", err=True)
     words = f"{file} has {_in_words(done.standing)}"
@@ -97,6 +101,8 @@ def restore_book(
             say(lost)
         if done.set_aside is not None:
             say(f"what was there is {done.set_aside} now")
+        for gap in done.missing:
+            say(_missing_words(gap))
         if done.blocks:
             say(f"{done.blocks} blocks in {place.data_dir}/blocks are not in it: the next start books them")
         say("Next: `angara payout reconcile`, before anything is paid; then what docs/operations.md says")
@@ -104,7 +110,8 @@ def restore_book(
     set_aside = None if done.set_aside is None else str(done.set_aside)
     there = None if found.there is None else _row(found.there)
     row = {"book": str(book), "instead_of": there, "set_aside": set_aside, "blocks_to_book": done.blocks}
-    tell("", _row(done.standing) | row, form)
+    gone = {"missing": [msgspec.to_builtins(gap) for gap in done.missing]}
+    tell("", _row(done.standing) | row | gone, form)
 
 
 def _bar(told: Callable[[int], None]) -> Callable[[int, int], None]:
@@ -116,7 +123,17 @@ def _in_words(it: Any) -> str:
     network = f"a book of {it.network}" if it.network else "a book that was never started"
     head = "no transaction" if it.head is None else f"{it.transactions} transactions, head {it.head}"
     counted = "no share" if it.counted_at_s is None else f"shares until {moment(iso_time(it.counted_at_s))}"
-    return f"{network}, {head}, {counted}"
+    taken = "".join(f", the journal up to record {number:,}" for _, number in it.journals[-1:])
+    return f"{network}, {head}, {counted}{taken}"
+
+
+def _missing_words(gap: Any) -> str:
+    """What a pool.books.copies.journals.Missing is, for a person."""
+    return (
+        f"{gap.accepted:,} accepted shares (records {gap.first:,} to {gap.last:,} of the journal, of"
+        f" {moment(iso_time(gap.from_s))} to {moment(iso_time(gap.to_s))}) are neither in the copy nor in the"
+        " journal any more: the book that was there has them"
+    )
 
 
 def _lost_words(copy: Any, there: Any) -> str:
@@ -146,4 +163,5 @@ def _when(at_s: int | None) -> str:
 
 def _row(it: Any) -> dict[str, Any]:
     names = ("schema", "network", "tenants", "transactions", "head", "booked_at_s", "counted_at_s")
-    return {name: getattr(it, name) for name in (*names, "blocks", "batches", "changes")}
+    row = {name: getattr(it, name) for name in (*names, "blocks", "batches", "changes")}
+    return row | {"journals": [{"writer": writer, "record": number} for writer, number in it.journals]}

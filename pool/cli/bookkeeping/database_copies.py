@@ -18,11 +18,13 @@ from payouts.audit.finding import Wrong
 from payouts.schemas.money import blocks
 from pool.books.audit.verify import verify
 from pool.books.copies.backup import Standing, check_pages, copy_online, copy_opened, settle_down, standing
+from pool.books.copies.journals import Missing, go_on_behind, missing, take_into
 from pool.books.copies.restores import note_restore
 from pool.books.lease import FileLock, LeaseHeld
 from pool.books.store import Store, open_engine, schema_of_this_version, upgrade
 from pool.cli.whole_file import sync_directory, sync_file, whole_file
 from pool.data_dir import held
+from pool.journal.segments import JournalDamaged
 from pool.settings_file import BadConfig
 from pool.store_error import StoreError
 
@@ -39,6 +41,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     standing: Standing
     verified: bool
     bytes: int
+    journal_wrong: str | None = None  # why nothing of the journal beside the book is in it
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +50,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     standing: Standing
     set_aside: Path | None
     blocks: int
+    missing: tuple[Missing, ...] = ()
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,8 +71,9 @@ def sqlite_file(url: str) -> Path:
     return Path(path)
 
 
-def back_up(book: Path, file: Path, *, replace: bool, told: Told) -> Backup:
-    """Copy a book, whether a pool writes to it or not. Raises BadConfig, StoreError, OSError."""
+def back_up(book: Path, data_dir: Path | None, file: Path, *, replace: bool, told: Told) -> Backup:
+    """Copy a book, whether a pool writes to it or not, with what its journal has. Raises BadConfig,
+    StoreError, OSError."""
     if not book.is_file():
         raise BadConfig(f"there is no database {book}")
     if file.exists() and (file.samefile(book) or not file.is_file()):
@@ -78,6 +83,14 @@ def back_up(book: Path, file: Path, *, replace: bool, told: Told) -> Backup:
         copy_online(book, draft, told)
         check_pages(draft)
         with copy_opened(draft) as copy:
+            schema = standing(copy).schema
+        journal_wrong = None
+        if schema == schema_of_this_version() and data_dir is not None:
+            try:
+                take_into(draft, data_dir)
+            except JournalDamaged as error:
+                journal_wrong = str(error)
+        with copy_opened(draft) as copy:
             found = standing(copy)
             verified = found.schema == schema_of_this_version()
             if found.schema is None:
@@ -86,7 +99,7 @@ def back_up(book: Path, file: Path, *, replace: bool, told: Told) -> Backup:
                 _proven(copy, book)
         _refuse_if_there(file, replace)
         size = draft.stat().st_size
-    return Backup(standing=found, verified=verified, bytes=size)
+    return Backup(standing=found, verified=verified, bytes=size, journal_wrong=journal_wrong)
 
 
 def look(file: Path, book: Path, network: str | None) -> Lost:
@@ -160,6 +173,9 @@ def restore(file: Path, book: Path, data_dir: Path | None, by: str, told: Told) 
             store = Store(engine)  # without a lease: nobody else can use it yet
             with store.write() as connection:
                 found = standing(connection)
+                gap = () if data_dir is None else tuple(missing(connection, data_dir))
+                if data_dir is not None and gap:
+                    go_on_behind(connection, data_dir)
                 note_restore(connection, by, msgspec.to_builtins(found), now_s)
             with store.read() as connection:
                 _proven(connection, file)
@@ -174,7 +190,7 @@ def restore(file: Path, book: Path, data_dir: Path | None, by: str, told: Told) 
         aside = _set_aside(book, now_s)
         draft.replace(book)
     sync_directory(book.parent)
-    return Restored(standing=found, set_aside=aside, blocks=_unknown_blocks(data_dir, known))
+    return Restored(standing=found, set_aside=aside, blocks=_unknown_blocks(data_dir, known), missing=gap)
 
 
 def _proven(connection: Connection, file: Path) -> None:

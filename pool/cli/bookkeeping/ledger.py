@@ -30,14 +30,14 @@ def ledger_verify(books: Books, form: ShowForm) -> None:
     """
     from payouts.audit.verify import rows_to_walk
     from pool.books.audit.verify import verify
-    from pool.cli.opened_books import opened_to_read
+    from pool.cli.opened_books import opened_to_read, place_of
 
     with (
         opened_to_read(books) as store,
         store.read() as connection,
         progress("verifying the books", rows_to_walk(connection)) as told,
     ):
-        found = verify(connection, told=told)
+        found = verify(connection, told=told, data_dir=place_of(books).data_dir)
     wrong = found.wrong
     if form is Form.JSON:
         print_json(
@@ -49,6 +49,7 @@ def ledger_verify(books: Books, form: ShowForm) -> None:
                 "head": found.head.hash,
                 "changes": found.last_change.id,
                 "changes_head": found.last_change.hash,
+                "journal_waiting": found.waiting,
                 "balances_sat": found.balances_sat,
             }
         )
@@ -57,6 +58,8 @@ def ledger_verify(books: Books, form: ShowForm) -> None:
     else:
         say(f"ok: {found.head.seq} transactions, {found.settlements} settlements, head {found.head.hash}")
         say(f"{found.last_change.id} changes in the record, head {found.last_change.hash}")
+        if found.waiting is not None:
+            say(f"{found.waiting} batches of the journal wait for the books")
         balances = found.balances_sat.items()
         show([{"account": account, "balance_sat": sat} for account, sat in balances], BALANCES)
     if wrong is not None:

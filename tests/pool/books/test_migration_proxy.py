@@ -26,6 +26,7 @@ from pool.books.store import Store, open_store, upgrade
 from pool.fleet.registry import Registry
 from pool.fleet.rows import RegistryError, list_tenants, load, set_terms, terms_of
 from tests.fixtures.databases import Crash, Databases, crash_at
+from tests.stages.journal import Home
 
 HOUR = 472_222
 NOW_S = HOUR * 3600
@@ -141,9 +142,11 @@ async def test_the_pool_goes_on_where_it_was(databases: Databases) -> None:
         at_0003(url)
         upgrade(url)
         with closing(open_store(url)) as store:
+            home = Home()
+            opened = home.start(store)
             with store.read() as connection:
                 registry = Registry(load(connection))
-            journal = Journal(store, registry, rate_of=rate_of, wall_clock=lambda: NOW_S)
+            journal = Journal(store, registry, opened.log, opened.taker, wall_clock=lambda: NOW_S)
             await journal.commit(TALLIES)
             await journal.fold()
             with store.write() as connection:

@@ -54,7 +54,7 @@ class Books:
     def start(self) -> None:
         """As a pool starts: take what is there, then write."""
         self.take()
-        self.log.begin(self.at, 5)
+        self.log.begin(self.at, 5, 0)
 
     def restart(self) -> None:
         self.log.close()
@@ -63,7 +63,7 @@ class Books:
 
     def append(self, *numbers: int) -> None:
         for number in numbers:
-            self.log.append(body(number), 5)
+            self.log.append(body(number), 5, number)
 
     @property
     def file(self) -> Path:
@@ -227,7 +227,7 @@ def test_nobody_writes_a_record_into_a_name(books: Books) -> None:
     """A miner that knows the format, and not the writer's name, leaves a good record behind a torn one."""
     forged, _ = framed("0" * 32, Place(2, bytes(16)), body(9))
     at = books.log.at
-    books.log.append(packed(Batch(moment_s=5, accepted=1, tallies=forged)), 5)
+    books.log.append(packed(Batch(moment_s=5, accepted=1, tallies=forged)), 5, 1)
     torn = bytearray(books.file.read_bytes())
     torn[-len(forged) - HEAD.size] ^= 1
     books.file.write_bytes(torn)
@@ -369,7 +369,7 @@ def test_records_that_nobody_took_are_never_written_over(books: Books) -> None:
     books.log.close()
     books.log = books.opened()
     with pytest.raises(JournalUnusable, match="records that the books have not taken"):
-        books.log.begin(Place(), 5)
+        books.log.begin(Place(), 5, 0)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -6,15 +6,12 @@ coinbase, and what is around it, is the upstream's.
 """
 
 import itertools
-from collections.abc import Callable
-from typing import Any
 
 import msgspec
 import pytest
 
 from payouts.rates import Scheme
-from pool.books.journal import rate_epochs
-from pool.books.journal.credit_book import CreditBook
+from pool.books.journal.credit_book import CreditBook, write_credits
 from pool.books.journal.journal import Journal, JournalFailed
 from pool.books.journal.rate_epochs import WorkPrice, open_epoch
 from pool.books.journal.schema import upstream_credits, upstream_tips
@@ -26,8 +23,10 @@ from pool.upstreams.past_tips import PastTips
 from stratum.job import Work
 from stratum.miners.contracts import Admitted
 from stratum.tallies import Verdict
+from tests.fakes.disks import DiskThatLoses, disk_full
 from tests.fakes.owners import ConnectionFrom
 from tests.stages.engine import EVERY_HASH, NO_HASH, Mine, Miner, work
+from tests.stages.journal import Home
 
 ACCEPTED, DUPLICATE = Verdict.ACCEPTED, Verdict.DUPLICATE
 NOW_S = 1_700_000_000
@@ -37,14 +36,15 @@ A, B, C, D = (bytes([number]) * 32 for number in range(1, 5))  # previous blocks
 class Boot:
     """One process of the pool: its engine, its journal, and a miner of acme."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, books: "BooksAtHome") -> None:
+        self.store = store = books.store
         self.mine = Mine(keep_credits=True)
+        opened = books.home.start(store, books.disk)
         with store.read() as connection:
             self.registry = Registry(load(connection))
             self.credits = CreditBook(self.mine.engine, connection)
         self.tips = PastTips(self.mine.engine.remembers, self.credits.tips)
-        self.journal = Journal(store, self.registry, rate_of=rate_epochs.rate_of, credits=self.credits)
+        self.journal = Journal(store, self.registry, opened.log, opened.taker, credits=self.credits)
         admission = self.registry.admit("acme.c01.r01", "thief", ConnectionFrom())
         assert isinstance(admission, Admitted)
         self.worker = admission.worker
@@ -71,19 +71,26 @@ class Boot:
         await self.journal.forget_credits()
 
 
+class BooksAtHome:
+    """What a boot finds, and leaves to the next."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.home, self.disk = store, Home(), DiskThatLoses()
+
+
 @pytest.fixture
-def books(store: Store) -> Store:
+def books(store: Store) -> BooksAtHome:
     terms = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
     with store.write() as connection:
         add_tenant(connection, "acme", terms, by="test", now_s=NOW_S)
         price = WorkPrice(nbits=0x1D00FFFF, subsidy_sat=5_000_000_000)
         assert open_epoch(connection, price, 1, NOW_S) == 1
-    return store
+    return BooksAtHome(store)
 
 
-def rows(store: Store) -> tuple[int, int, int]:
+def rows(books: BooksAtHome) -> tuple[int, int, int]:
     """Blocks, those that are forgotten, and hashes."""
-    with store.read() as connection:
+    with books.store.read() as connection:
         tips = connection.execute(upstream_tips.select()).all()
         credits = connection.execute(upstream_credits.select()).all()
     return len(tips), sum(it.forgotten for it in tips), sum(len(it.hashes) // 16 for it in credits)
@@ -93,7 +100,7 @@ def rows(store: Store) -> tuple[int, int, int]:
 @pytest.mark.parametrize("restarts", [1, 3])
 @pytest.mark.parametrize("forwarded", [False, True])
 async def test_what_was_credited_before_a_restart_is_a_duplicate_after_it(
-    books: Store, restarts: int, forwarded: bool
+    books: BooksAtHome, restarts: int, forwarded: bool
 ) -> None:
     job, target = work(prevhash_internal=A), EVERY_HASH if forwarded else NO_HASH
     seen = itertools.count()
@@ -105,11 +112,12 @@ async def test_what_was_credited_before_a_restart_is_a_duplicate_after_it(
         for nonce in range(first + 1):
             miner.submit(nonce=nonce)
         assert await boot.judge() == [DUPLICATE] * first + [ACCEPTED]
+    await boot.fold()
     assert rows(books) == (1, 0, 1 + restarts)
 
 
 @pytest.mark.sqlite_suffices
-async def test_no_coinbase_of_the_upstreams_making_gives_a_header_a_second_time(books: Store) -> None:
+async def test_no_coinbase_of_the_upstreams_making_gives_a_header_a_second_time(books: BooksAtHome) -> None:
     """The prefix of after stands where the old coinbase has just these bytes by the upstream's foresight."""
     job = work(prevhash_internal=A, coinbase2=b"\xe7" * 4 + b"\xab" * 4 + b"\x03" * 52)
     boot = await Boot(books).start()
@@ -129,7 +137,7 @@ async def test_no_coinbase_of_the_upstreams_making_gives_a_header_a_second_time(
     assert await boot.judge() == [DUPLICATE] * 5
 
 
-async def test_work_on_a_block_that_was_left_before_a_restart_is_refused(books: Store) -> None:
+async def test_work_on_a_block_that_was_left_before_a_restart_is_refused(books: BooksAtHome) -> None:
     boot = await Boot(books).start()
     for at, tip in enumerate((A, B, C), 1):
         assert boot.tips.admit(tip)
@@ -147,24 +155,15 @@ async def test_work_on_a_block_that_was_left_before_a_restart_is_refused(books: 
 
 
 @pytest.mark.sqlite_suffices
-async def test_a_share_that_was_not_committed_is_not_remembered_either(
-    books: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_share_that_was_not_committed_is_not_remembered_either(books: BooksAtHome) -> None:
     """It was not acknowledged, so its miner may send it again, and has it then."""
     job = work(prevhash_internal=A)
     boot = await Boot(books).start()
     boot.gives(job)
     boot.joins().submit(nonce=1)
-    write: Callable[..., None] = CreditBook.write
-
-    def dies(self: CreditBook, connection: Any, credits: Any) -> None:
-        write(self, connection, credits)
-        raise OSError("the machine lost its power")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(CreditBook, "write", dies)
-        with pytest.raises(JournalFailed):
-            await boot.judge()
+    books.disk.writes = [100, disk_full()]
+    with pytest.raises(JournalFailed):
+        await boot.judge()
     assert rows(books) == (0, 0, 0)
     boot = await Boot(books).start()
     boot.gives(job)
@@ -173,7 +172,7 @@ async def test_a_share_that_was_not_committed_is_not_remembered_either(
 
 
 @pytest.mark.sqlite_suffices
-async def test_a_block_is_forgotten_whole_or_not_at_all(books: Store) -> None:
+async def test_a_block_is_forgotten_whole_or_not_at_all(books: BooksAtHome) -> None:
     """A commit that comes after its block was forgotten must not leave a part of it to be remembered."""
     boot = await Boot(books).start()
     boot.gives(work(prevhash_internal=A))
@@ -183,14 +182,14 @@ async def test_a_block_is_forgotten_whole_or_not_at_all(books: Store) -> None:
         boot.gives(work(prevhash_internal=tip))
     await boot.fold()
     assert rows(books) == (1, 1, 0)
-    with books.write() as connection:
-        boot.credits.write(connection, [(A, b"\x11" * 16)])
+    with books.store.write() as connection:
+        write_credits(connection, [(A, b"\x11" * 16)])
     assert rows(books) == (1, 1, 0)
     assert not (await Boot(books).start()).tips.admit(A)
 
 
 @pytest.mark.sqlite_suffices
-async def test_nothing_is_forgotten_before_the_engine_was_told_of_it(books: Store) -> None:
+async def test_nothing_is_forgotten_before_the_engine_was_told_of_it(books: BooksAtHome) -> None:
     """A fold that comes between the start and the upstreams: what it does not find is not over."""
     boot = await Boot(books).start()
     boot.gives(work(prevhash_internal=A))
@@ -206,7 +205,7 @@ async def test_nothing_is_forgotten_before_the_engine_was_told_of_it(books: Stor
 
 
 @pytest.mark.sqlite_suffices
-async def test_work_of_our_own_costs_no_row(books: Store) -> None:
+async def test_work_of_our_own_costs_no_row(books: BooksAtHome) -> None:
     """It carries a salt: after a restart it is other work."""
     boot = await Boot(books).start()
     boot.gives(work(prevhash_internal=A), forward_target=None)
@@ -217,7 +216,7 @@ async def test_work_of_our_own_costs_no_row(books: Store) -> None:
 
 
 @pytest.mark.sqlite_suffices
-async def test_names_of_blocks_are_bounded(books: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_names_of_blocks_are_bounded(books: BooksAtHome, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pool.books.journal.credit_book.TIPS_MAX", 4)
     monkeypatch.setattr(former_tips, "TIPS_MAX", 4)
     boot = await Boot(books).start()

@@ -1,0 +1,64 @@
+"""The audit of the journals beside the books: each is whole behind what the books have taken, and goes on
+from the very record that they took last.
+
+Must not know: how to mend anything.
+"""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from sqlalchemy import Connection
+
+from payouts.audit.finding import Found
+from pool.books.journal.positions import position_of, uid_of
+from pool.books.journal.window import accepted_in
+from pool.journal.log import writers
+from pool.journal.records import Batch, Opening, unpacked
+from pool.journal.segments import JournalDamaged, Walk
+from stratum.tallies import RECORD
+
+
+def check_logs(connection: Connection, data_dir: Path) -> int:
+    """How many batches wait for the books. Raises Found for the first record that is wrong."""
+    return sum(_check_log(connection, directory) for directory in writers(data_dir))
+
+
+def _check_log(connection: Connection, directory: Path) -> int:
+    writer = directory.name
+    position, book = position_of(connection, writer), uid_of(connection)
+    named: set[int] = set()
+    waiting = 0
+    accepted: int | None = None
+    try:
+        for frame in Walk(directory, writer, position.at).frames():
+            said = unpacked(frame.body)
+            wrong = ""
+            if isinstance(said, Opening):
+                named.clear()
+                wrong = "" if said.book == book else "it is of another book"
+                counted = 0
+            else:
+                named |= {it.number for it in said.machines}
+                waiting += frame.at.number > position.at.number
+                wrong, counted = _wrong(said, named)
+            if accepted is not None and said.accepted != accepted + counted:
+                wrong = f"it counts {said.accepted} accepted shares, where {accepted + counted} are in it"
+            if wrong:
+                raise Found("journal", f"{writer} {frame.at.number}", wrong)
+            accepted = said.accepted
+    except JournalDamaged as error:
+        raise Found("journal", writer, str(error)) from error
+    except (msgspec.DecodeError, ValueError) as error:
+        raise Found("journal", writer, f"a record cannot be read: {error}") from error
+    return waiting
+
+
+def _wrong(batch: Batch, named: set[int]) -> tuple[str, int]:
+    """What is wrong with a batch, in words; and its accepted shares."""
+    if len(batch.tallies) % RECORD.itemsize:
+        return "it is no row of tallies", 0
+    records = np.frombuffer(batch.tallies, dtype=RECORD)
+    if not set(np.unique(records["worker"]).tolist()) <= named:
+        return "it has shares of a machine that it does not name", 0
+    return "", accepted_in(records)

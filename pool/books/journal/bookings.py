@@ -1,0 +1,101 @@
+"""What the journal counted, as rows of the books: machines, minutes, the hours of rates and of upstreams,
+shares on their way.
+
+Everything is done in the caller's transaction. Must not know: where records come from, and how far they are
+taken.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+from sqlalchemy import Connection, delete, insert
+
+from payouts.rates import UpstreamRisk
+from payouts.tallies import ACCEPTED, record
+from pool.books.journal import upstream_verdicts
+from pool.books.journal.credit_book import write_credits
+from pool.books.journal.machine_rows import MachineRows
+from pool.books.journal.rate_epochs import TenantRate
+from pool.books.journal.schema import upstream_submits
+from pool.books.journal.window import Part, accepted_in
+from pool.journal.records import Noted
+from stratum.tallies import NOT_TAKEN, Records
+
+# Engine rate number and tenant to the rate that the shares are booked under.
+RateOf = Callable[[Connection, int, int], TenantRate]
+
+
+class Bookings:
+    """Of one writer."""
+
+    def __init__(self, writer: str, machines: MachineRows, rate_of: RateOf) -> None:
+        self._writer, self._machines, self._rate_of = writer, machines, rate_of
+
+    def book(self, connection: Connection, transaction: int, parts: Iterable[Part], now_s: int) -> int | None:
+        """How many accepted shares are in these rows; None where that transaction was booked before."""
+        tallies: list[list[int]] = []
+        accepted = 0
+        for part in parts:
+            self._machines.insert(connection, part.machines, now_s)
+            if part.tallies is not None:
+                accepted += accepted_in(part.tallies)
+                tallies += self._tallies(connection, part.minute, part.tallies)
+            if part.upstream:
+                self._upstream(connection, part)
+            for key in part.resolved:
+                connection.execute(delete(upstream_submits).where(upstream_submits.c.key == key.hex()))
+            if part.noted:
+                ids = self._machines.ids(connection, [it.worker for it in part.noted], now_s)
+                submits = [_submit_row(it, ids[it.worker], now_s) for it in part.noted]
+                connection.execute(insert(upstream_submits), submits)
+            write_credits(connection, part.credits)
+        return accepted if record(connection, self._writer, transaction, tallies) else None
+
+    def _tallies(self, connection: Connection, minute: int, records: Records) -> list[list[int]]:
+        """As `payouts.tallies.Tally` has them."""
+        numbers, of = np.unique(records["worker"], return_inverse=True)
+        ids = self._machines.ids(connection, numbers.tolist(), minute * 60)
+        rows = np.array([ids[number] for number in numbers.tolist()], dtype=np.int64)[of]
+        owners = self._machines.tenants(connection, set(ids.values()))
+        tenant = np.array([owners[ids[number]] for number in numbers.tolist()], dtype=np.int64)[of]
+        pairs, of = np.unique(records["rate"].astype(np.int64) << 32 | tenant, return_inverse=True)
+        rate_ids, at_our_risk = [], []
+        for pair in pairs.tolist():
+            rate = self._rate_of(connection, pair >> 32, pair & 0xFFFFFFFF) if pair >> 32 else None
+            rate_ids.append(0 if rate is None else rate.rate_id)
+            at_our_risk.append(rate is not None and rate.upstream_risk is UpstreamRisk.POOL)
+        undelivered = np.array(at_our_risk, dtype=bool)[of] & np.isin(records["verdict"], NOT_TAKEN)
+        columns = (
+            rows,
+            np.array(rate_ids, dtype=np.int64)[of],
+            np.full(len(records), minute, dtype=np.int64),
+            records["difficulty_log2"],
+            np.where(undelivered, ACCEPTED, records["verdict"]),
+            records["count"],
+            undelivered,
+        )
+        found: list[list[int]] = np.column_stack([it.astype(np.int64) for it in columns]).tolist()
+        return found
+
+    def _upstream(self, connection: Connection, part: Part) -> None:
+        said = upstream_verdicts.unpack([part.upstream])
+        ids = self._machines.ids(connection, {it.worker for it in said}, part.minute * 60)
+        owners = self._machines.tenants(connection, set(ids.values()))
+        counts = {msgspec.structs.replace(it, worker=ids[it.worker]): count for it, count in said.items()}
+        upstream_verdicts.record(
+            connection, [(part.minute, upstream_verdicts.pack(counts))], owners.__getitem__
+        )
+
+
+def _submit_row(share: Noted, worker_id: int, now_s: int) -> dict[str, Any]:
+    return {
+        "key": share.key.hex(),
+        "worker_id": worker_id,
+        "epoch": share.epoch,
+        "difficulty_log2": share.difficulty_log2,
+        "counted": int(share.counted),
+        "target": share.target.hex(),
+        "noted_at_s": now_s,
+    }

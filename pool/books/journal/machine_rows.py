@@ -1,0 +1,161 @@
+"""Which rows of the books the numbers of machines in a journal are.
+
+A journal names each machine before its first share in a file. Those names count, not its numbers: another
+pool's journal, or one beside older books, is booked to the machines that it means. While a pool runs both are
+the same, because it alone makes machines; where they are not, somebody else has written to the books.
+
+Everything is done in the caller's transaction. Must not know: shares.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, Table, func, select, update
+
+from payouts.schemas.money import containers, tenants, workers
+from pool.books.store import StoreError
+from pool.fleet.registry import ContainerRecord, NewRows, WorkerRecord
+from pool.fleet.rows import insert_new
+from pool.journal.records import Machine
+from pool.journal.segments import JournalDamaged
+
+IDS_AT_ONCE: Final = 500  # in one question: SQLite takes some thousands of values
+
+
+class MachineRows:
+    """Of one journal, file by file."""
+
+    def __init__(self) -> None:
+        self.numbers_are_rows = False
+        self._named: dict[int, Machine] = {}
+        self._ids: dict[int, int] = {}
+        self._tenants: dict[int, int] = {}  # of rows: whose a machine is never changes
+
+    def begin(self) -> None:
+        """Another file, which names its machines anew."""
+        self._named.clear()
+        self._ids.clear()
+
+    def forget(self) -> None:
+        """What a transaction found is not so: it did not commit."""
+        self._ids.clear()
+
+    def name(self, machines: Iterable[Machine]) -> None:
+        """What the file says from here on."""
+        self._named.update((it.number, it) for it in machines)
+
+    def insert(self, connection: Connection, machines: Collection[Machine], now_s: int) -> None:
+        """See that they have rows; those that are new mine, whatever a command had said of them before."""
+        self._find(connection, machines, now_s)
+        came_back = [self._ids[it.number] for it in machines if it.new]
+        with_place = [self._ids[it.number] for it in machines if it.new_container]
+        for at in range(0, len(came_back), IDS_AT_ONCE):
+            _mines(connection, workers, workers.c.id.in_(came_back[at : at + IDS_AT_ONCE]))
+        for at in range(0, len(with_place), IDS_AT_ONCE):
+            some = workers.c.id.in_(with_place[at : at + IDS_AT_ONCE])
+            place = select(workers.c.container_id).where(some)
+            _mines(connection, containers, containers.c.id.in_(place))
+
+    def ids(self, connection: Connection, numbers: Collection[int], now_s: int) -> dict[int, int]:
+        """Their rows. Raises JournalDamaged for one that was not named."""
+        missing = [number for number in numbers if number not in self._ids]
+        if missing:
+            unnamed = [number for number in missing if number not in self._named]
+            if unnamed:
+                raise JournalDamaged(f"the journal has shares of machine {unnamed[0]}, and does not name it")
+            self._find(connection, [self._named[number] for number in missing], now_s)
+        return {number: self._ids[number] for number in numbers}
+
+    def tenants(self, connection: Connection, ids: Collection[int]) -> dict[int, int]:
+        """Whose the rows are."""
+        missing = [it for it in ids if it not in self._tenants]
+        for at in range(0, len(missing), IDS_AT_ONCE):
+            some = workers.c.id.in_(missing[at : at + IDS_AT_ONCE])
+            found = connection.execute(select(workers.c.id, workers.c.tenant_id).where(some))
+            self._tenants.update((row.id, row.tenant_id) for row in found)
+        return self._tenants
+
+    def _find(self, connection: Connection, machines: Collection[Machine], now_s: int) -> None:
+        """By their numbers, which is nearly always so; the others by their names."""
+        named = {it.number: (it.tenant, it.container, it.unit) for it in machines}
+        numbers = list(named)
+        query = select(workers.c.id, tenants.c.name, containers.c.name.label("container"), workers.c.unit)
+        query = query.join(tenants, tenants.c.id == workers.c.tenant_id).join(containers)
+        for at in range(0, len(numbers), IDS_AT_ONCE):
+            some = workers.c.id.in_(numbers[at : at + IDS_AT_ONCE])
+            for id_, *names in connection.execute(query.where(some)):
+                if tuple(names) == named[id_]:
+                    self._ids[id_] = id_
+        others = [it for it in machines if it.number not in self._ids]
+        if others:
+            self._make(connection, others, now_s)
+
+    def _make(self, connection: Connection, machines: Collection[Machine], now_s: int) -> None:
+        """Rows for those that have none. Raises NumberTaken where a number is another's while a pool runs."""
+        if self.numbers_are_rows:
+            insert_new(connection, _rows(machines), now_s)
+            self._ids.update((it.number, it.number) for it in machines)
+            return
+        for it in machines:
+            self._ids[it.number] = _made(connection, it, now_s)
+
+
+def _mines(connection: Connection, table: Table, some: ColumnElement[bool]) -> None:
+    """They are not removed, or not any more."""
+    back = update(table).where(some, table.c.removed_at_s.is_not(None)).values(removed_at_s=None)
+    connection.execute(back)
+
+
+def _rows(machines: Iterable[Machine]) -> NewRows:
+    """As the registry has them. A container that is there, and did not come back, is left as it is."""
+    rows, places = [], {}
+    for it in machines:
+        rows.append(_worker(it, it.number, it.tenant_id, it.container_id))
+        if it.new_container:
+            places[it.container_id] = _container(it, it.container_id, it.tenant_id)
+    return NewRows(tuple(places.values()), tuple(rows))
+
+
+def _made(connection: Connection, machine: Machine, now_s: int) -> int:
+    """The row of that name, made where there is none, with a number that is free."""
+    tenant_id = connection.scalar(select(tenants.c.id).where(tenants.c.name == machine.tenant))
+    if tenant_id is None:
+        raise StoreError(
+            f"the journal has shares of tenant {machine.tenant}, whom these books do not know: add the"
+            " tenant, with the terms that it had, and start the pool again"
+        )
+    place = (containers.c.tenant_id == tenant_id) & (containers.c.name == machine.container)
+    container_id = connection.scalar(select(containers.c.id).where(place))
+    new: tuple[ContainerRecord, ...] = ()
+    if container_id is None:
+        container_id = _free(connection, containers, machine.container_id)
+        new = (_container(machine, container_id, tenant_id),)
+    unit = (workers.c.container_id == container_id) & (workers.c.unit == machine.unit)
+    number = connection.scalar(select(workers.c.id).where(unit))
+    rows: tuple[WorkerRecord, ...] = ()
+    if number is None:
+        number = _free(connection, workers, machine.number)
+        rows = (_worker(machine, number, tenant_id, container_id),)
+    insert_new(connection, NewRows(new, rows), now_s)
+    return int(number)
+
+
+def _free(connection: Connection, table: Table, wanted: int) -> int:
+    """The number, or the next one where it is another's."""
+    if connection.scalar(select(table.c.id).where(table.c.id == wanted)) is None:
+        return wanted
+    return int(connection.execute(select(func.max(table.c.id))).scalar_one()) + 1
+
+
+def _worker(machine: Machine, number: int, tenant_id: int, container_id: int) -> WorkerRecord:
+    return WorkerRecord(
+        id=number,
+        tenant_id=tenant_id,
+        container_id=container_id,
+        unit=machine.unit,
+        agent=machine.agent,
+    )
+
+
+def _container(machine: Machine, container_id: int, tenant_id: int) -> ContainerRecord:
+    return ContainerRecord(id=container_id, tenant_id=tenant_id, name=machine.container)

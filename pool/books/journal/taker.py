@@ -1,0 +1,201 @@
+"""The books take the journal: each record once, in bounded steps, at their own pace.
+
+A window of records is added up and taken some rows at a time. Each transaction writes its rows and how far
+it came, so a kill at any moment leaves books that know where to go on; who goes on reads the same records and
+finds the same rows. A transaction whose answer was lost is found to have happened by the position that it
+would have left.
+
+The journal says what its numbers mean by names, and those are what counts: a machine that the books do not
+have gets its row here. While the pool runs, its numbers are the rows' too, since it alone makes rows; what
+another machine's journal brings at the start may get others.
+
+Everything blocks: one thread at a time. Must not know: who commits, sessions, balances.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from payouts.book_time import book_time
+from pool.books.journal.bookings import Bookings, RateOf
+from pool.books.journal.machine_rows import MachineRows
+from pool.books.journal.positions import Position, position_of, positions, uid_of, write_position
+from pool.books.journal.window import Part, Window, window_of
+from pool.books.store import Store, StoreError
+from pool.journal.frames import Frame, Place
+from pool.journal.records import Batch, Opening, unpacked
+from pool.journal.segments import JournalDamaged, Walk
+
+# Written in one transaction: some 30 ms, for which commands and settlements wait; commits do not.
+ROWS_MAX: Final = 4_000
+# Added up at once: more than a minute of the built-out site.
+BATCHES_MAX: Final = 10_000
+BATCH_BYTES_MAX: Final = 16 << 20
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """What one transaction took: machines that have their rows now, blocks that were credited on, and the
+    window where it is done."""
+
+    machines: tuple[int, ...]
+    tips: tuple[bytes, ...]
+    done: Window | None
+
+
+class Taker:
+    """Of one writer's journal. Raises JournalDamaged, StoreError, and what a database raises."""
+
+    def __init__(self, store: Store, writer: str, walk: Callable[[Place], Walk], *, rate_of: RateOf) -> None:
+        self._store, self._writer = store, writer
+        with store.read() as connection:
+            self.position = position_of(connection, writer)
+            self._book = uid_of(connection)
+            others = [it.moment_s for it in positions(connection) if it.writer != writer]
+        # A journal that was put away with records in it: others went on since, and what was stated stays so.
+        self._floor_s = max([0, *others])
+        self._walk = walk(self.position.at)
+        self._ahead: Frame | None = None  # read, and of the next window
+        self._window: Window | None = None
+        self._intended: Position | None = None  # what a transaction leaves whose answer was lost
+        self._machines = MachineRows()
+        self._bookings = Bookings(writer, self._machines, rate_of)
+
+    def take_all(self) -> int:
+        """Everything that is there, at a start, before anybody knows machines by numbers; how many records.
+
+        A window is one transaction then: what is only in the kernel's memory, because a sync had failed, may
+        be gone at the next start, and must be in the books as a whole or not at all.
+        """
+        first = self.position.at.number
+        while self.step(whole=True) is not None:
+            pass
+        return self.position.at.number - first
+
+    def serve(self) -> None:
+        """From here on the numbers of machines are those of their rows: the pool counts by them."""
+        self._machines.numbers_are_rows = True
+
+    def step(self, until: int | None = None, *, whole: bool = False) -> Taken | None:
+        """Take some rows, of records up to that number, in one transaction; None where all of it is taken.
+
+        After an error it may be tried again: what had happened is found out first.
+        """
+        if self._window is None:
+            self._window = self._read(until)
+            if self._window is None:
+                return None
+        window, before = self._window, self.position
+        rest = window.rows - before.rows_done
+        parts = tuple(window.cut(before.rows_done, rest if whole else min(ROWS_MAX, rest)))
+        try:
+            with self._store.write() as connection:
+                found = position_of(connection, self._writer)
+                if found not in (before, self._intended):
+                    raise StoreError("somebody else has taken what is in the journal")
+                if found == before:
+                    found = self._intended = self._take(connection, window, parts)
+        except BaseException:
+            self._machines.forget()
+            raise
+        self.position, self._intended = found, None
+        done = window if found.at == window.last else None
+        if done is not None:
+            self._window = None
+        return Taken(
+            tuple(it.number for part in parts for it in part.machines),
+            tuple(prevhash for part in parts for prevhash, _ in part.credits),
+            done,
+        )
+
+    def note_moment(self, moment_s: int) -> None:
+        """Whatever the journal says from here on is of that moment or later."""
+        if moment_s <= self.position.moment_s:
+            return
+        after = msgspec.structs.replace(self.position, moment_s=moment_s)
+        with self._store.write() as connection:
+            if position_of(connection, self._writer) not in (self.position, after):
+                raise StoreError("somebody else has taken what is in the journal")
+            write_position(connection, after)
+        self.position = after
+
+    def _take(self, connection: Connection, window: Window, parts: tuple[Part, ...]) -> Position:
+        before = self.position
+        transaction = before.transactions + 1
+        now_s = book_time(connection, window.moment_s)
+        accepted = self._bookings.book(connection, transaction, parts, now_s)
+        if accepted is None:
+            raise StoreError(f"transaction {transaction} of the journal {self._writer} was booked before")
+        after = msgspec.structs.replace(
+            before,
+            until=window.last.number,
+            rows_done=before.rows_done + sum(len(part) for part in parts),
+            transactions=transaction,
+            accepted=before.accepted + accepted,
+        )
+        if after.rows_done == window.rows:
+            after = _behind(window, after)
+        write_position(connection, after)
+        return after
+
+    def _read(self, until: int | None) -> Window | None:
+        """The next records, of one file. What is half taken is read as far as it was before."""
+        under_way = self.position.rows_done > 0
+        until = self.position.until if under_way else until
+        batches: list[tuple[Place, Batch]] = []
+        accepted, size = self.position.accepted, 0
+        for frame in self._frames(until):
+            said = self._said(frame)
+            if isinstance(said, Opening):
+                if batches:
+                    self._ahead = frame
+                    break
+                self._machines.begin()
+                said = Batch(moment_s=said.moment_s, accepted=said.accepted)
+            self._machines.name(said.machines)
+            if frame.at.number <= self.position.at.number:
+                continue
+            accepted = said.accepted
+            batches.append((frame.at, said))
+            size += len(frame.body)
+            if not under_way and (len(batches) >= BATCHES_MAX or size >= BATCH_BYTES_MAX):
+                break
+        if under_way and (not batches or batches[-1][0].number != until):
+            raise JournalDamaged(
+                f"the books have a part of what is up to record {until} of the journal {self._writer}, and it"
+                f" ends with record {batches[-1][0].number if batches else self.position.at.number}"
+            )
+        if not batches:
+            return None
+        return window_of(batches, last=self.position.at, accepted=accepted, floor_s=self._floor_s)
+
+    def _frames(self, until: int | None) -> Iterator[Frame]:
+        if (ahead := self._ahead) is not None:
+            if until is not None and ahead.at.number > until:
+                return
+            self._ahead = None
+            yield ahead
+        yield from self._walk.frames(until)
+
+    def _said(self, frame: Frame) -> Batch | Opening:
+        try:
+            said = unpacked(frame.body)
+        except (msgspec.DecodeError, ValueError) as error:
+            raise JournalDamaged(
+                f"record {frame.at.number} of the journal {self._writer} cannot be read: {error}"
+            ) from error
+        if isinstance(said, Opening) and said.book != self._book:
+            raise JournalDamaged(f"the journal {self._writer} has the shares of another book than this one")
+        return said
+
+
+def _behind(window: Window, position: Position) -> Position:
+    """All of the window is in the books."""
+    if position.accepted != window.accepted:
+        raise StoreError(
+            f"the journal {position.writer} has {window.accepted} accepted shares up to record"
+            f" {window.last.number}, and {position.accepted} of it are in the books"
+        )
+    moment_s = max(position.moment_s, window.moment_s)
+    return msgspec.structs.replace(position, at=window.last, moment_s=moment_s, rows_done=0)

@@ -1,0 +1,185 @@
+"""Some records of the journal, added up: what the books take at a time, as a list of rows that can be cut
+anywhere.
+
+The same records give the same rows in the same order, whoever adds them up and whenever: what a kill left
+half taken is gone on with at a row's number. A version that orders them otherwise has to begin behind what
+is under way.
+
+Must not know: databases, what is worth what.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from pool.books.journal import upstream_verdicts
+from pool.journal.frames import Place
+from pool.journal.records import Batch, Machine, Noted
+from stratum.difficulty import DIFFICULTY_LOG2_MIN
+from stratum.tallies import MINED, RECORD, Records, Verdict, merge
+
+# Added up at once: a millisecond in which the interpreter is nobody else's.
+RECORDS_AT_ONCE: Final = 1 << 15
+Credits = tuple[tuple[bytes, bytes], ...]
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Rows of one kind. Of `tallies` and `upstream` the minute that they are of."""
+
+    machines: tuple[Machine, ...] = ()
+    minute: int = 0
+    tallies: Records | None = None
+    upstream: bytes = b""
+    resolved: tuple[bytes, ...] = ()
+    noted: tuple[Noted, ...] = ()
+    credits: Credits = ()
+
+    def __len__(self) -> int:
+        packed = len(self.upstream) // upstream_verdicts.RECORD_BYTES
+        counts = len(self.machines), packed, len(self.resolved), len(self.noted), len(self.credits)
+        return sum(counts) + (0 if self.tallies is None else len(self.tallies))
+
+    def cut(self, start: int, end: int) -> "Part":
+        """Some of them. It has one kind, so the others stay empty."""
+        of = upstream_verdicts.RECORD_BYTES
+        return Part(
+            machines=self.machines[start:end],
+            minute=self.minute,
+            tallies=None if self.tallies is None else self.tallies[start:end],
+            upstream=self.upstream[start * of : end * of],
+            resolved=self.resolved[start:end],
+            noted=self.noted[start:end],
+            credits=self.credits[start:end],
+        )
+
+
+class Mined(msgspec.Struct, frozen=True):
+    """Most of the good work of a worker in a minute was at this difficulty, and it was so much."""
+
+    worker: int
+    minute: int
+    difficulty_log2: int
+    work: int
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Records up to `last`, which is of `moment_s`. `accepted` counts the writer's shares up to there."""
+
+    last: Place
+    moment_s: int
+    accepted: int
+    batches: int
+    parts: tuple[Part, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def cut(self, start: int, rows: int) -> Iterator[Part]:
+        """That many rows from the start-th on."""
+        at = 0
+        for part in self.parts:
+            first, end = max(start - at, 0), min(start + rows - at, len(part))
+            if first < end:
+                yield part.cut(first, end)
+            at += len(part)
+
+    def mined(self) -> Iterator[Mined]:
+        """Who has good shares, minute for minute."""
+        for part in self.parts:
+            if part.tallies is not None:
+                yield from _mined(part.minute, part.tallies)
+
+
+def window_of(
+    batches: Iterable[tuple[Place, Batch]], *, last: Place, accepted: int, floor_s: int = 0
+) -> Window:
+    """Nothing in it is dated before `floor_s`. `last` and `accepted` are of the record before them."""
+    machines: dict[int, Machine] = {}
+    sums: dict[int, _Sum] = {}
+    resolved: dict[bytes, None] = {}
+    noted: dict[bytes, Noted] = {}
+    credits: list[tuple[bytes, bytes]] = []
+    moment_s, count = floor_s, 0
+    for place, batch in batches:
+        last, accepted, moment_s, count = place, batch.accepted, max(moment_s, batch.moment_s), count + 1
+        for machine in batch.machines:
+            machines[machine.number] = _both(machines.get(machine.number), machine)
+        if batch.tallies or batch.upstream:
+            sums.setdefault(moment_s // 60, _Sum()).add(batch.tallies, batch.upstream)
+        for key in batch.resolved:
+            if noted.pop(key, None) is None:  # else it never was a row
+                resolved[key] = None
+        noted.update({it.key: it for it in batch.noted})
+        credits += batch.credits
+    parts = [Part(machines=tuple(machines.values()))]
+    for minute, of_minute in sorted(sums.items()):
+        tallies, upstream = of_minute.sums()
+        parts += [Part(minute=minute, tallies=tallies), Part(minute=minute, upstream=upstream)]
+    parts += [Part(resolved=tuple(resolved)), Part(noted=tuple(noted.values())), Part(credits=tuple(credits))]
+    return Window(last, moment_s, accepted, count, tuple(part for part in parts if len(part)))
+
+
+def accepted_in(tallies: Records) -> int:
+    """How many of them are accepted shares."""
+    return int(tallies["count"][tallies["verdict"] == Verdict.ACCEPTED].astype(np.uint64).sum())
+
+
+class _Sum:
+    """Of a minute."""
+
+    def __init__(self) -> None:
+        self._merged: list[bytes] = []
+        self._tallies: list[bytes] = []
+        self._bytes = 0
+        self._upstream: list[bytes] = []
+
+    def add(self, tallies: bytes, upstream: bytes) -> None:
+        self._tallies.append(tallies)
+        self._upstream.append(upstream)
+        self._bytes += len(tallies)
+        if self._bytes >= RECORDS_AT_ONCE * RECORD.itemsize:
+            self._merge()
+
+    def sums(self) -> tuple[Records, bytes]:
+        self._merge()
+        merged = merge(self._merged)
+        return merged, upstream_verdicts.pack(upstream_verdicts.unpack(self._upstream))
+
+    def _merge(self) -> None:
+        if self._tallies:
+            self._merged.append(merge(self._tallies).tobytes())
+            self._tallies, self._bytes = [], 0
+
+
+def _both(before: Machine | None, machine: Machine) -> Machine:
+    """A machine that is named twice is the same, and new if it ever was."""
+    if before is None:
+        return machine
+    return msgspec.structs.replace(
+        machine,
+        new=before.new or machine.new,
+        new_container=before.new_container or machine.new_container,
+    )
+
+
+def _mined(minute: int, records: Records) -> Iterator[Mined]:
+    good = records[np.isin(records["verdict"], MINED)]
+    # Exact: a count times a power of two. Whom it is compared with has as many machines as records.
+    work = np.ldexp(
+        good["count"].astype(np.float64), good["difficulty_log2"].astype(int) - DIFFICULTY_LOG2_MIN
+    )
+    order = np.lexsort((good["difficulty_log2"], work, good["worker"]))
+    workers = good["worker"][order]
+    most = np.append(workers[1:] != workers[:-1], True) if len(workers) else np.zeros(0, dtype=bool)
+    last = order[most]
+    found = zip(
+        good["worker"][last].tolist(),
+        good["difficulty_log2"][last].tolist(),
+        work[last].tolist(),
+        strict=True,
+    )
+    for worker, log2, amount in found:
+        yield Mined(worker, minute, log2, int(amount))
