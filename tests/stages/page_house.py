@@ -29,7 +29,6 @@ from pool.admin.commands import execute
 from pool.admin.desk import Desk
 from pool.admin.operators import ALONE
 from pool.books.store import Store
-from pool.dashboard.history import POINTS
 from pool.fleet.hashrate import HashrateBook, MachineLooks
 from pool.main import Pool
 from pool.people.roles import host_account
@@ -61,6 +60,7 @@ USERS: Final = {
     "tina": {"role": "tenant", "tenant": "borealis"},
 }
 FOUR_EYES: Final = Approval(people=2)
+STEPS: Final = 96  # of its history: eight hours, each step of which takes its time
 
 
 class House(msgspec.Struct, frozen=True):
@@ -99,7 +99,8 @@ async def _play(directory: Path, containers: int) -> None:
         fleet = _Fleet(site, containers)
         async with trio.open_nursery() as nursery:
             await nursery.start(fleet.run)
-            await fleet.live_through_a_day(site)
+            if containers <= CONTAINERS:  # of a whole site it takes a minute
+                await fleet.live_through_a_shift(site)
             await _ask_for_terms(site, tokens["paul"])
             _firmware(site)
             assert site.running.web is not None
@@ -290,14 +291,14 @@ class _Fleet:
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
 
-    async def live_through_a_day(self, site: Plant) -> None:
-        """What pages draw of it: some machines were away at night, and more was rejected at noon."""
+    async def live_through_a_shift(self, site: Plant) -> None:
+        """What pages draw of it: some machines were away for a while, and more was rejected later."""
         dashboard = site.pool._dashboard
         assert dashboard is not None
         history = dashboard._history
         whole, now_s = history._hashrates, trio.current_time()
-        for step in range(POINTS):
-            of_day = step / POINTS
+        for step in range(STEPS):
+            of_day = step / STEPS
             rates = 0.97 + 0.03 * math.sin(math.tau * of_day) - (0.2 if 0.3 < of_day < 0.36 else 0.0)
             rejects = 1.0 + 4.0 * max(0.0, math.sin(math.tau * of_day - 1.0))
             history._hashrates = _Scaled(whole, now_s, rates * self._chance.uniform(0.99, 1.01), rejects)  # type: ignore[assignment]

@@ -154,6 +154,8 @@ class Shown {
         .filter((it) => !it.inner)
         .map((it) => link(address(it.name), it.title, { "aria-current": it.name === this.here ? "page" : null })),
     );
+    const here = this.nav.querySelector("[aria-current]");
+    if (here) this.nav.scrollLeft = here.offsetLeft - this.nav.clientWidth / 3; // on a phone most are beside the screen
   }
 }
 

@@ -327,7 +327,7 @@ def test_a_day_of_hashrate_is_drawn_and_there_as_a_table(window: Window) -> None
     assert re.search(r"Hashrate: now [\d.]+ PH/s, between", page.locator("figure").first.inner_text())
     page.locator("figure summary").first.focus()
     page.keyboard.press("Enter")
-    page.wait_for_selector("figure tbody tr:nth-child(288)")
+    page.wait_for_selector("figure tbody tr:nth-child(96)")
     own = window("tina")
     go(own, "history")
     own.wait_for_selector("figure canvas")
