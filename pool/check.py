@@ -18,6 +18,7 @@ from pool.config import PoolConfig
 from pool.data_dir import DataDirError, admin_socket
 from pool.messages.messenger import receivers_of
 from pool.settings_file import BadConfig
+from pool.treasury.wallet import BadWallet, PayoutWallet
 from stratum.miners.listening.certificate import BadCertificate, Certificate
 from stratum.miners.listening.listeners import BadEndpoint, Endpoint, open_listener
 
@@ -38,6 +39,7 @@ async def check_pool(config: PoolConfig) -> list[Finding]:
     findings = [_data_dir(config.data_dir), *_admin_group(config)]
     findings += [_endpoint(endpoint) for endpoint in endpoints]
     findings += [*_messages(config), Finding(True, "approval", config.approval.words)]
+    findings += await trio.to_thread.run_sync(_payouts, config)
     nodes: dict[str, Finding] = {}
     async with trio.open_nursery() as nursery:
         for node in config.nodes:
@@ -81,6 +83,17 @@ def _messages(config: PoolConfig) -> list[Finding]:
     except BadConfig as error:
         return [Finding(False, "messages", str(error))]
     return [Finding(True, "messages", f"{len(receivers)} are told: {', '.join(it.name for it in receivers)}")]
+
+
+def _payouts(config: PoolConfig) -> list[Finding]:
+    """Whether the wallet can be read; where its coins go to, by which a person knows it again."""
+    if config.payouts is None:
+        return []
+    try:
+        wallet = PayoutWallet(msgspec.structs.replace(config.payouts, addresses=1), config.network)
+    except BadWallet as error:
+        return [Finding(False, "payouts", str(error))]
+    return [Finding(True, "payouts", f"from a wallet whose first address is {wallet.first_address}")]
 
 
 def _endpoint(endpoint: Endpoint) -> Finding:

@@ -16,7 +16,7 @@ from msgspec import inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from pool.books.bookkeeper import BookTimes
+from pool.books.bookkeeper import IMPATIENT, BookTimes
 from pool.chain.addresses import BadAddress, script_for
 from pool.chain.coinbase import TAG_BYTES_MAX
 from pool.chain.nodes import CHAINS, NodeConfig
@@ -189,6 +189,7 @@ def _checked(file: File, base: Path) -> PoolConfig:
             sessions_per_address_max=limits.sessions_per_address,
             half_open_per_address_max=limits.half_open_per_address,
         ),
+        books=IMPATIENT if pool.network == "regtest" else BookTimes(),
         payouts=file.payouts,
         admin_group=_group(file.admin),
         messages=None if file.messages is None else message_settings(file.messages, base),

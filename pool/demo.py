@@ -26,7 +26,7 @@ from pool.admin.commands import execute
 from pool.admin.desk import Desk
 from pool.admin.operators import ALONE
 from pool.books.book import bind
-from pool.books.bookkeeper import BookTimes
+from pool.books.bookkeeper import IMPATIENT, BookTimes
 from pool.books.store import Store, open_store
 from pool.chain.addresses import script_for
 from pool.chain.blocks import BlockResult, SubmitState
@@ -53,8 +53,6 @@ TENANTS: Final = {
     "acme": "bcrt1qqqqsyqcyq5rqwzqfpg9scrgwpugpzysnard0ew",
     "borealis": "bcrt1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqc8gma6",
 }
-# A newcomer does not wait for the hour to see a balance; a load test gets what a site gets.
-IMPATIENT: Final = BookTimes(fold_s=2.0, settle_s=2.0, settle_early_s=3660)
 TERMS: Final = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
 # A regtest address of nobody: P2WPKH of the hash of nothing at all.
 PAYOUT_ADDRESS: Final = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
@@ -200,7 +198,7 @@ def _config(options: DemoOptions, node: NodeConfig) -> PoolConfig:
         extranonce2_bytes=4,
         line_bytes_max=8192,
         database_url=database_url(options.data_dir),
-        books=IMPATIENT if options.fleet else BookTimes(),
+        books=IMPATIENT if options.fleet else BookTimes(),  # a load test gets what a site gets
     )
 
 

@@ -336,7 +336,9 @@ class Paymaster:
             return wanted * SAT_KVB
         estimate = await node.fee_rate_sat_kvb()
         if estimate is None:
-            raise BatchError("the node cannot estimate a fee rate: give one")
+            raise BatchError(
+                "the node cannot estimate a fee rate: give one, --fee-rate or payouts.fee_rate_sat_vb"
+            )
         return min(max(estimate, SAT_KVB), FEE_RATE_SAT_VB_MAX * SAT_KVB)
 
     async def _quarantine(self, batch: Batch, it: Attempt, wrong: Quarantined, act: Act) -> None:

@@ -73,6 +73,11 @@ class PayoutWallet:
         last = self._addresses - 1
         return [{"desc": str(it), "range": [0, last]} for it in (self._receive, self._change)]
 
+    @property
+    def first_address(self) -> str:
+        """Where it takes coins, by which a person knows the wallet again."""
+        return str(self._receive.derive_address(0, self._network))
+
     def is_own(self, script: bytes) -> bool:
         """Whether an output goes to one of our addresses."""
         return self._keychain(script) is not None

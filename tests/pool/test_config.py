@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 from sqlalchemy.engine import make_url
 
+from pool.books.bookkeeper import IMPATIENT, BookTimes
 from pool.config import BadConfig, load_config, parse_address, parse_difficulty, tables_in
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.miners.listening.listeners import Endpoint
@@ -79,6 +80,15 @@ def test_good_settings_are_taken_as_they_are_meant(tmp_path: Path) -> None:
     assert config.vardiff.difficulty_log2_max == 20
     assert config.database_url.endswith("/angara.db")
     assert SECRET not in repr(config), "a log line may hold it"
+
+
+def test_only_who_rehearses_on_regtest_does_not_wait_for_the_hour(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, GOOD)).books == IMPATIENT
+    text = GOOD.replace('"regtest"', '"main"')
+    text = text.replace(
+        "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
+    )
+    assert load_config(write(tmp_path, text)).books == BookTimes()
 
 
 def test_no_representation_of_the_settings_has_a_secret(tmp_path: Path) -> None:

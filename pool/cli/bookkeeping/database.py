@@ -30,8 +30,11 @@ def upgrade_schema(books: Books, form: ShowForm) -> None:
     from pool.cli.opened_books import place_of
 
     set_up_logs()
+    place = place_of(books)
+    if place.data_dir is not None:
+        place.data_dir.mkdir(parents=True, exist_ok=True)
     with progress("upgrading the database"):
-        schema = upgrade(place_of(books).url)
+        schema = upgrade(place.url)
     tell("the database has the present schema", {"schema": schema}, form)
 
 

@@ -1,12 +1,15 @@
 """`angara token`: what programs show to be let in as a user."""
 
-from typing import Annotated, Final
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
 
 from pool.cli.books import Books
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, moment, say, show, show_one
+from pool.cli.whole_file import whole_file
+from pool.settings_file import BadConfig
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -38,10 +41,25 @@ def create(
         typer.Option(help="The most that it may: metrics, or a role up to the user's, which is the default."),
     ] = None,
     days: Annotated[int, typer.Option(help="When it ends; 366 at most.")] = 90,
+    out: Annotated[
+        Path | None, typer.Option(help="New file that it is written to, 0600, and not shown.")
+    ] = None,
 ) -> None:
     """Make a token and show it, this once."""
-    made = books.ask("token.create", label=label, user=user, scope=scope, days=days)
-    show_one(made, NEW, form)
+
+    def make() -> dict[str, Any]:
+        made: dict[str, Any] = books.ask("token.create", label=label, user=user, scope=scope, days=days)
+        return made
+
+    if out is not None:
+        if out.exists():
+            raise BadConfig(f"--out: there is {out} already")
+        with whole_file(out) as draft:  # first the file, then the token that would be lost without it
+            made = make()
+            draft.write_text(f"{made.pop('token')}\n")
+        show_one(made, TOKENS, form)
+        return
+    show_one(make(), NEW, form)
     if form is Form.TEXT:
         say("Keep it now: the pool has its hash alone, and nobody can tell it again.", err=True)
 

@@ -149,6 +149,11 @@ listen = ["{listen}"]
     return path
 
 
+# The words that everybody knows ("abandon", eleven times, and "about"), by its public keys.
+WALLET = (
+    "wpkh([73c5da0a/84h/1h/0h]tpubDC8msFGeGuwnKG9Upg7DM2b4DaRqg3CUZa5g8v2SRQ6K4NSkxUgd7HsL2XVWbVm39yBA4LAxysQ"
+    "Am397zwQSQoQgewGiYZqrA9DsP4zbQ1M/<0;1>/*)"
+)
 NOBODY = f'url = "http://127.0.0.1:1"\nuser = "u"\npassword = "{SECRET}"'
 
 
@@ -212,10 +217,11 @@ def test_check_of_good_settings_says_so(node: tuple[str, Path], tmp_path: Path) 
     path = settings(
         tmp_path,
         f'url = "{url}"\ncookie_file = "{cookie}"',
-        more='listen_tls = ["127.0.0.1:0"]\ncertificate = "pool.pem"',
+        more=f'listen_tls = ["127.0.0.1:0"]\ncertificate = "pool.pem"\n[payouts]\ndescriptor = "{WALLET}"',
     )
     result = angara("check", "-c", path)
     assert result.exit_code == 0, result.output
+    assert "ok   payouts: from a wallet whose first address is bcrt1q6rz28mcf" in result.output
     assert "BAD" not in result.output
     assert "ok   node first" in result.output
     assert "on regtest, height 0" in result.output
@@ -243,7 +249,7 @@ def test_check_finds_everything_that_is_wrong_at_once(node: tuple[str, Path], tm
             tmp_path,
             f'url = "{url}"\nuser = "pool"\npassword = "{SECRET}"',
             listen=f"127.0.0.1:{taken.getsockname()[1]}",
-            more='listen_tls = ["127.0.0.1:0"]\ncertificate = "pool.pem"',
+            more='listen_tls = ["127.0.0.1:0"]\ncertificate = "pool.pem"\n[payouts]\ndescriptor = "wpkh()"',
         )
         second = f'[[node]]\nname = "second"\n{NOBODY}\n[[node]]\nname = "third"\nurl = "{url}"\n'
         text = path.read_text().replace("[stratum]", second + 'cookie_file = "missing"\n[stratum]')
@@ -257,6 +263,7 @@ def test_check_finds_everything_that_is_wrong_at_once(node: tuple[str, Path], tm
         "BAD  listen 127.0.0.1",
         "in use",
         "certificate has expired",
+        "BAD  payouts: payouts.descriptor: cannot be read",
         "BAD  node first: HTTP 401",
         "BAD  node second: cannot connect",
         "BAD  node third: there is no cookie file",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pool.cli.token_file import token_in
+from pool.people.tokens import list_tokens
 from pool.settings_file import BadConfig
 from tests.fixtures.databases import store_in
 from tests.stages.command_line import angara
@@ -75,3 +76,23 @@ def test_the_command_line_takes_who_it_is_from_the_file_and_from_nothing_else(
     assert '"proposed_by": "vera"' not in angara(tmp_path, *propose).output
     for gone in ("--as", "--token"):
         assert "No such option" in angara(tmp_path, *propose, gone, "vera").output
+
+
+def test_a_new_token_is_written_to_a_file_and_not_shown(tmp_path: Path) -> None:
+    with closing(store_in(tmp_path)) as store:
+        add_user(store, "bob")
+    file = tmp_path / "bob.token"
+    code, output = angara(tmp_path, "token", "create", "the page", "--user", "bob", "--out", file)
+    token = token_in(file)
+    assert (code, file.stat().st_mode & 0o777) == (0, 0o600)
+    assert token.startswith("angara_")
+    assert token not in output
+    code, output = angara(tmp_path, "token", "create", "the page", "--user", "bob", "--out", file)
+    assert (code, token_in(file)) == (2, token)
+    assert f"there is {file} already" in output
+    code, output = angara(
+        tmp_path, "token", "create", "x", "--user", "bob", "--out", tmp_path / "none" / "file"
+    )
+    assert code == 2
+    with closing(store_in(tmp_path)) as store, store.read() as connection:
+        assert [it.label for it in list_tokens(connection, "bob")] == ["test", "the page"], "none for nobody"

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from typer.testing import CliRunner
 
 import pool.cli.bookkeeping.database_copies
 from payouts.rates import Scheme
 from pool.books.book import bind
 from pool.books.lease import FileLock
+from pool.cli.main import app
 from pool.data_dir import held
 from pool.fleet.rows import TenantTerms, add_tenant
 from pool.store_error import StoreError
@@ -184,3 +186,13 @@ def test_postgresql_has_its_own_tools(data_dir: Path, tmp_path: Path) -> None:
             data_dir, "db", command, tmp_path / "copy", "--database", "postgresql://u@host/angara"
         )
         assert (code, "pg_dump" in output) == (2, True)
+
+
+def test_an_upgrade_makes_a_book_where_the_settings_say_a_directory_that_there_is_not(tmp_path: Path) -> None:
+    where = 'data_dir = "new/pool"\npayout_address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"'
+    node = 'name = "first"\nurl = "http://127.0.0.1:1"\nuser = "u"\npassword = "p"'
+    settings = tmp_path / "angara.toml"
+    settings.write_text(f'[pool]\nnetwork = "regtest"\n{where}\n[[node]]\n{node}\n')
+    result = CliRunner().invoke(app, ["db", "upgrade", "-c", str(settings)])
+    assert (result.exit_code, "present schema" in result.output) == (0, True)
+    assert (tmp_path / "new" / "pool" / "angara.db").exists()
