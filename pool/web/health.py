@@ -11,7 +11,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pool.http_server import json_response
 from pool.readiness import Condition
 from pool.web.access import Access, Told, WebRoute
 
@@ -39,14 +38,19 @@ def health_routes(conditions: Callable[[], Sequence[Condition]]) -> tuple[WebRou
     """`conditions` as of now: they are asked on the pool's own loop, and must not wait."""
 
     async def alive(_: Request) -> Response:
-        return json_response(Alive())
+        return _line(Alive())
 
     async def ready(_: Request) -> Response:
         found = conditions()
         good = all(it.good for it in found)
-        return json_response(Ready(good, found), 200 if good else 503)
+        return _line(Ready(good, found), 200 if good else 503)
 
     return (
         WebRoute("/healthz", Access.ANYBODY, alive, told=ALIVE),
         WebRoute("/readyz", Access.ANYBODY, ready, told=READY),
     )
+
+
+def _line(value: Alive | Ready, status: int = 200) -> Response:
+    """The value as a line: a person asks with curl, whose prompt follows."""
+    return Response(msgspec.json.encode(value) + b"\n", status, media_type="application/json")

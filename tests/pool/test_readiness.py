@@ -36,6 +36,7 @@ class Balancer:
         assert self._site.running.web is not None
         host, port = self._site.running.web
         answered = await self._client.get(f"http://{host}:{port}/{path}")
+        assert answered.content.endswith(b"}\n"), "a person asks with curl"
         return answered.status_code, answered.json()
 
     async def against(self) -> dict[str, str]:

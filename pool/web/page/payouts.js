@@ -6,6 +6,20 @@ import { refreshed } from "./refresh.js";
 import { ask } from "./server.js";
 import { Table } from "./table.js";
 
+// By a batch's state. What needs the signer is done where files are: on the pool's host.
+const NEXT = {
+  draft: () => "Somebody else than who drafted it approves it, here or on the pool's host.",
+  approved: (batch) => command(`angara payout export ${batch} --out batch.psbt`, "; the signer gets the file."),
+  psbt: (batch) => command(`angara payout import ${batch} signed.psbt`, ", when the signer has given it back."),
+  signed: (batch) => command(`angara payout broadcast ${batch}`, "."),
+  broadcast: () => "Nothing: the pool follows it, to six confirmations.",
+  confirmed: () => "Nothing: the pool follows it, to six confirmations.",
+};
+
+function command(line, rest) {
+  return ["On the pool's host: ", element("code", {}, line), rest];
+}
+
 export async function show(place, context, number) {
   if (number) await showBatch(place, context, Number(number));
   else await showAll(place, context);
@@ -70,6 +84,7 @@ async function showBatch(place, context, batch) {
       shown,
       facts(
         ["State", it.state],
+        ["What comes next", NEXT[it.state]?.(batch)],
         ["In all", btc(it.total_sat)],
         ["Drafted", [moment(it.created_at_s), ` by ${it.created_by}`]],
         ["Digest of the outputs", element("span", { class: "hash" }, it.digest)],

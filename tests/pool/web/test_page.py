@@ -223,12 +223,15 @@ def test_a_payout_is_approved_by_somebody_else_who_has_logged_in(window: Window)
     page.click("text=Batch 1")
     page.wait_for_selector("tbody tr:nth-child(2)")
     assert "0.00700001 BTC" in page.locator("tbody").inner_text()
+    assert "Somebody else than who drafted it approves it" in page.locator("dl").inner_text()
     page.get_by_role("button", name="Approve").click()
     page.fill("dialog #field-fee_cap_sat", "5000")
     page.click("dialog .primary")
     page.wait_for_selector("dialog", state="detached")
     page.wait_for_selector("text=by paul, for at most 0.00005000 BTC of fees")
-    assert "approved" in page.locator("dl").inner_text()
+    told = page.locator("dl").inner_text()
+    assert "approved" in told
+    assert "On the pool's host: angara payout export 1 --out batch.psbt" in told
 
 
 def test_what_one_asks_for_another_agrees_to_and_not_he_himself(window: Window) -> None:
