@@ -164,18 +164,19 @@ def _show(report: dict[str, Any], measured: Measured) -> None:
     )
     _show_hashing(report)
     _show_verdicts(report)
+    _show_latencies(report)
+    _show_events(report, measured)
+
+
+def _show_latencies(report: dict[str, Any]) -> None:
+    rows = [{"what": title} | report[key] for title, key in LATENCIES if report[key]["count"]]
+    if not rows:
+        return
     say("")
     titles = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
     columns = [Column(title, key, lambda ms: f"{ms:,.1f}", right=True) for title, key in titles]
-    show(
-        [{"what": title} | report[key] for title, key in LATENCIES if report[key]["count"]],
-        (
-            Column("milliseconds", "what"),
-            Column("count", "count", lambda it: f"{it:,}", right=True),
-            *columns,
-        ),
-    )
-    _show_events(report, measured)
+    count = Column("count", "count", lambda it: f"{it:,}", right=True)
+    show(rows, (Column("milliseconds", "what"), count, *columns))
 
 
 def _show_hashing(report: dict[str, Any]) -> None:

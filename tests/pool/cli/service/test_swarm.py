@@ -147,6 +147,7 @@ def test_where_no_machine_had_work_the_exit_code_says_so(monkeypatch: pytest.Mon
     code, said = angara("127.0.0.1:3333")
     assert code == 1
     assert "Connection refused" in said
+    assert "milliseconds" not in said
 
 
 def test_the_first_signal_ends_the_run_and_the_second_is_as_without_us() -> None:
