@@ -327,6 +327,7 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
             wanted = {f"{table}_append_only" for table in tables}
         found = set(connection.exec_driver_sql(query).scalars())
     grows = {"book", "rate_hours", "orders", "upstream_hours", "sibling_blocks", "users", "tokens"}
+    grows |= {"worker_days", "journal_positions"}
     wanted |= {f"{table}_{what}" for table in grows for what in ("no_delete", "only_grows")}
     assert found == wanted | {f"{table}_set_once" for table in ("book", "users", "tokens")}
 
