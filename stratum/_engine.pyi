@@ -21,6 +21,13 @@ FORGOTTEN: int  # in place of those that were pinned before the last PINS_MAX - 
 class LineTooLong(ValueError):
     """What the session sent after its last whole line is gone: close it."""
 
+def send_all(descriptors: list[int], data: list[bytes]) -> list[tuple[int, int]]:
+    """Send to each socket its bytes, without waiting; thousands of them on several threads.
+
+    Returns those that did not take everything: the place in the list and the bytes taken, or -errno. No
+    socket may be there twice.
+    """
+
 def sha256d(backend: str, messages: bytes, size: int) -> bytes:
     """SHA-256d of each `size`-byte message by the named code path, 32 bytes each."""
 

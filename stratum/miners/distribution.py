@@ -19,6 +19,7 @@ from stratum.histogram import Histogram
 from stratum.job import Work
 from stratum.miners.channel import Channel, Member, Moved
 from stratum.miners.extranonce import ExtranonceExhausted
+from stratum.miners.owner import Owner
 from stratum.paced import Paced
 
 # Between two works that are made anew for who waits for a difficulty: all of them share one, however many
@@ -42,6 +43,7 @@ class Distribution:
         start_of: Callable[[Channel, Work], int],
         *,
         judge: Callable[[], None],
+        write_all: Callable[[Iterable[tuple[Owner, bytes]]], None],
         refresh_spread_s: float,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
@@ -49,6 +51,7 @@ class Distribution:
         self.clean_jobs = Histogram()  # how long it took to tell everybody of work on another block
         self._start_of = start_of
         self._judge = judge
+        self._write_all = write_all
         self._refresh_spread_s = refresh_spread_s
         self._clock = clock
         self._channels: dict[int, Channel] = {}
@@ -144,11 +147,13 @@ class Distribution:
         job = channel.current
         assert job is not None
         line, now_s = channel.notify_line(clean=clean), self._clock()
+        said: list[tuple[Owner, bytes]] = []
         for session in sessions:
             if session.channel is channel and session.sent_seq < job.seq:
-                said = session.send_job(line, job, now_s, fresh=fresh)
-                if said:
-                    session.owner.write(said)
+                words = session.send_job(line, job, now_s, fresh=fresh)
+                if words:
+                    said.append((session.owner, words))
+        self._write_all(said)
 
     def refreshes(self) -> Iterator[int]:
         """Send what is due in due course, a chunk of sessions a step; each time, how many there are."""

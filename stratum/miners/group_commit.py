@@ -47,12 +47,14 @@ class GroupCommit:
         journal: Journal,
         *,
         judge: Callable[[], None],
+        write_all: Callable[[list[tuple[Owner, bytes]]], None],
         on_uncharged: Callable[[bytes], None],
         interval_s: float,
     ) -> None:
         self._engine = engine
         self._journal = journal
         self._judge = judge
+        self._write_all = write_all
         self._on_uncharged = on_uncharged
         self._interval_s = interval_s
         self.commits = Histogram()  # how long the journal took
@@ -132,8 +134,7 @@ class GroupCommit:
             await self._journal.commit(tallies)
             self.commits.add(trio.current_time() - since_s)
         for at in range(0, len(replies), REPLIES_PER_ROUND):
-            for owner, data in replies[at : at + REPLIES_PER_ROUND]:
-                owner.write(data)
+            self._write_all(replies[at : at + REPLIES_PER_ROUND])
             await trio.lowlevel.checkpoint()
         written_s = trio.current_time()
         for judged_s, count in judged:

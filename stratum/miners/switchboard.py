@@ -24,7 +24,14 @@ import trio
 
 from stratum._engine import LineTooLong
 from stratum.miners.channel import Channel
-from stratum.miners.connection import LINES_AT_ONCE, RECV_BYTES, Connection, SocketConnection, receive
+from stratum.miners.connection import (
+    LINES_AT_ONCE,
+    RECV_BYTES,
+    Connection,
+    SocketConnection,
+    receive,
+    write_all,
+)
 from stratum.miners.contracts import Services
 from stratum.miners.decisions import What
 from stratum.miners.distribution import Distribution
@@ -81,13 +88,17 @@ class Switchboard:
         self._services = services
         self._engine = services.engine
         self.distribution = Distribution(
-            services.start_of, judge=self.judge, refresh_spread_s=limits.refresh_spread_s
+            services.start_of,
+            judge=self.judge,
+            write_all=write_all,
+            refresh_spread_s=limits.refresh_spread_s,
         )
         self.distribution.add_channel(services.channel)
         self.commits = GroupCommit(
             services.engine,
             journal,
             judge=self.judge,
+            write_all=write_all,
             on_uncharged=services.uncharged.add_shares,
             interval_s=limits.commit_interval_s,
         )

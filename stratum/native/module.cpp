@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "engine.hpp"
+#include "sends.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -296,6 +297,21 @@ PyType_Slot engine_slots[] = {{Py_tp_traverse, reinterpret_cast<void*>(engine_tr
                               {Py_tp_clear, reinterpret_cast<void*>(engine_clear)},
                               {0, nullptr}};
 
+// Of those that did not take everything: (its place in the list, bytes taken, or -errno).
+nb::list send_all(const std::vector<int>& descriptors, const std::vector<nb::bytes>& data) {
+    if (descriptors.size() != data.size()) throw nb::value_error("each descriptor has its bytes");
+    std::vector<angara::Send> sends(data.size());
+    for (size_t i = 0; i < data.size(); ++i) sends[i] = {descriptors[i], view(data[i])};
+    {
+        nb::gil_scoped_release released;
+        angara::send_all(sends);
+    }
+    nb::list rest;
+    for (size_t i = 0; i < sends.size(); ++i)
+        if (sends[i].taken != std::ssize(sends[i].data)) rest.append(nb::make_tuple(i, sends[i].taken));
+    return rest;
+}
+
 nb::bytes sha256d(const std::string& backend_name, const nb::bytes& messages, size_t size) {
     const auto* backend = angara::sha256::by_name(backend_name);
     if (!backend) throw nb::value_error("no such hash backend on this CPU");
@@ -333,6 +349,7 @@ NB_MODULE(_engine, m) {
     m.attr("REJECTS_PER_ACCEPTED") = angara::kRejectsPerAccepted;
     m.attr("NOT_HELD") = static_cast<int>(angara::kNotHeld);
     m.attr("FORGOTTEN") = static_cast<int>(angara::kForgotten);
+    m.def("send_all", &send_all, "descriptors"_a, "data"_a);
     m.def("sha256d", &sha256d, "backend"_a, "messages"_a, "size"_a);
 
     nb::class_<Found>(m, "Found")

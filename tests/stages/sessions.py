@@ -18,6 +18,7 @@ from stratum.difficulty import target_from_difficulty_log2
 from stratum.job import Work, swap_words
 from stratum.miners.assignment import Assignment
 from stratum.miners.channel import Channel, JobIds, Moved, WorkSource
+from stratum.miners.connection import write_all
 from stratum.miners.contracts import Admitted, Refusal, Services
 from stratum.miners.distribution import ANEW_INTERVAL_S, Distribution
 from stratum.miners.extranonce import ExtranonceSpace
@@ -151,6 +152,7 @@ class SessionStage:
         self.distribution = Distribution(
             lambda channel, work: self.services.start_of(channel, work),
             judge=self.judge,
+            write_all=write_all,
             refresh_spread_s=0.0,
             clock=lambda: self.now_s,
         )

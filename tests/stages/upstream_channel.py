@@ -20,6 +20,7 @@ from pool.upstreams.past_tips import PastTips
 from pool.upstreams.rows import UpstreamRecord
 from stratum.job import Solution, Work
 from stratum.miners.channel import Channel, WorkSource
+from stratum.miners.connection import write_all
 from stratum.miners.distribution import Distribution
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.switchboard import BoardLimits, Switchboard
@@ -137,7 +138,9 @@ class DistributionThatNotes(Distribution):
     """One that remembers what was published."""
 
     def __init__(self, stage: SessionStage, board: Switchboard) -> None:
-        super().__init__(stage.services.start_of, judge=board.judge, refresh_spread_s=5.0)
+        super().__init__(
+            stage.services.start_of, judge=board.judge, write_all=write_all, refresh_spread_s=5.0
+        )
         self.published: list[Published] = []
 
     def publish(
