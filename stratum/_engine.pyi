@@ -152,6 +152,22 @@ class Engine:
         """
     def submit(self, session: int, id: bytes, params: Sequence[bytes]) -> None:
         """A mining.submit that had to be decoded in Python; `id` is raw JSON."""
+    def set_wire(self, session: int, descriptor: int, *, reads: bool, writes: bool) -> None:
+        """The session's socket, until it is closed: whether `read` reads it, and whether replies are kept and
+        sent by `send_batch` instead of being returned by `validate`."""
+    def read(
+        self, epoll: int, events_max: int
+    ) -> tuple[list[tuple[int, int]], list[tuple[Any, bytes]], list[tuple[Any, str, str]]]:
+        """Feed what has arrived on sockets that are read here, without waiting. What is left to others:
+        (descriptor, events) of other sockets; (owner, line) as of `feed`; (owner, why, what of ours went
+        wrong or "") of connections that are to be closed."""
+    def kept(self) -> tuple[int, int]:
+        """Replies that `validate` has kept since the last call, and their bytes."""
+    def close_batch(self) -> None:
+        """What is kept by now belongs to the commit that begins; the batch before it must be sent."""
+    def send_batch(self, replies_max: int) -> tuple[bool, list[tuple[Any, bytes]]]:
+        """Send so many of the closed batch, without waiting: whether there are more, and (owner, bytes) that
+        are still to be written. Who has left is not answered."""
     def validate(self) -> tuple[list[tuple[Any, bytes]], list[Found], list[Any]]:
         """Judge all that is queued: (owner, replies), what was found, owners due for a retarget."""
     def collect_credits(self) -> list[tuple[bytes, bytes]]:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from stratum._engine import send_all
+from stratum._engine import Engine, send_all
 from stratum.miners.group_commit import GroupCommit
 from stratum.miners.owner import Owner
 from stratum.miners.poller import READ, WRITE, Poller
@@ -33,6 +33,7 @@ class Board(Protocol):
     out_bytes_max: int  # that wait for a miner
     poller: Poller
     commits: GroupCommit
+    engine: Engine
     lanes: Lanes
 
     def session_for(self, connection: "Connection") -> MinerSession: ...
@@ -46,6 +47,8 @@ class Connection:
     """stratum.miners.owner.Owner. While it is held `line` waits for its turn, or what it sends does."""
 
     __slots__ = (
+        "_taps",
+        "_trusted",
         "accepted",
         "address",
         "board",
@@ -57,8 +60,6 @@ class Connection:
         "place",
         "session",
         "share_at_s",
-        "taps",
-        "trusted",
         "unearned",
     )
 
@@ -71,11 +72,35 @@ class Connection:
         self.line: bytes | None = None  # that Python is to answer
         self.lines_left = HALF_OPEN_LINES
         self.overdrawn_checks = 0
-        self.trusted = False  # it has mined lately: its shares are read as they come
+        self._trusted = False
         self.accepted = self.unearned = 0  # at the last check
         self.share_at_s = 0.0  # an accepted one, or when it was authorised
-        self.taps: tuple[Tap, ...] = ()  # who looks at what passes
+        self._taps: tuple[Tap, ...] = ()
         self.session = board.session_for(self)
+
+    @property
+    def trusted(self) -> bool:
+        """It has mined lately: its shares are read as they come."""
+        return self._trusted
+
+    @trusted.setter
+    def trusted(self, trusted: bool) -> None:
+        if trusted is not self._trusted:
+            self._trusted = trusted
+            self._rewire()
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """Who looks at what passes."""
+        return self._taps
+
+    @taps.setter
+    def taps(self, taps: tuple[Tap, ...]) -> None:
+        self._taps = taps
+        self._rewire()
+
+    def _rewire(self) -> None:
+        """Whether its bytes need Python may have changed."""
 
     @property
     def workers(self) -> Collection[int]:
@@ -140,6 +165,19 @@ class SocketConnection(Connection):
         self._out: bytearray | None = None
         board.poller.register(sock, self)
         super().__init__(board, address, place)
+        self._rewire()
+
+    def _rewire(self) -> None:
+        """The engine reads what comes while it is trusted, and sends replies while none wait; but whoever
+        looks at what passes looks here."""
+        if self.open:
+            free = not self._taps
+            self.board.engine.set_wire(
+                self.session.slot,
+                self.descriptor,
+                reads=free and self._trusted,
+                writes=free and self._out is None,
+            )
 
     def read(self, bytes_max: int) -> bytes | None:
         return receive(self._sock, bytes_max)
@@ -169,7 +207,7 @@ class SocketConnection(Connection):
             self.board.drop(self, "connection lost")
         else:
             self._out = bytearray(data[taken:])
-            self._watch()
+            self._out_changed()
 
     def flush(self) -> None:
         """The socket takes bytes again."""
@@ -184,7 +222,7 @@ class SocketConnection(Connection):
         del self._out[:sent]
         if not self._out:
             self._out = None
-            self._watch()
+            self._out_changed()
 
     def hold(self) -> None:
         if not self.held:
@@ -195,6 +233,10 @@ class SocketConnection(Connection):
         if self.held:
             self.held = False
             self._watch()
+
+    def _out_changed(self) -> None:
+        self._watch()
+        self._rewire()
 
     def _watch(self) -> None:
         events = (0 if self.held else READ) | (0 if self._out is None else WRITE)

@@ -61,7 +61,7 @@ class GroupCommit:
         self.acknowledgements = Histogram()  # from a share's verdict to its reply's being written
         self._replies: list[tuple[Owner, bytes]] = []
         self._judged: list[tuple[float, int]] = []  # when how many of them were: a round of verdicts each
-        self._replies_bytes = 0
+        self._replies_bytes = self._replies_count = 0
         self._journal_is_owed = False
         self._wanted = trio.Event()
         self._enough = trio.Event()  # replies for a commit that does not wait for its interval
@@ -73,15 +73,17 @@ class GroupCommit:
         self._wanted.set()
 
     def add(self, replies: list[tuple[Owner, bytes]]) -> None:
-        """To be sent after the next commit."""
-        if not replies:
+        """To be sent after the next commit, with those that the engine has kept."""
+        count, size = self._engine.kept()
+        count += len(replies)
+        if not count:
             return
-        self._judged.append((trio.current_time(), len(replies)))
+        self._judged.append((trio.current_time(), count))
         self._replies += replies
-        if len(self._replies) >= COMMIT_REPLIES:
+        self._replies_count += count
+        if self._replies_count >= COMMIT_REPLIES:
             self._enough.set()
-        for _, data in replies:
-            self._replies_bytes += len(data) + REPLY_OVERHEAD_BYTES
+        self._replies_bytes += size + sum(len(data) for _, data in replies) + count * REPLY_OVERHEAD_BYTES
 
     def owe(self) -> None:
         """The journal has something to write or to forget, whether or not there are tallies."""
@@ -123,7 +125,9 @@ class GroupCommit:
         self._judge()  # so that nothing is under way of who has left before
         self._wanted, self._enough = trio.Event(), trio.Event()
         self._due_s = trio.current_time() + self._interval_s
-        replies, self._replies, self._replies_bytes = self._replies, [], 0
+        self._engine.close_batch()
+        replies, self._replies = self._replies, []
+        self._replies_bytes = self._replies_count = 0
         judged, self._judged = self._judged, []
         tallies = self._engine.collect_tallies()
         if uncharged := self._engine.collect_uncharged():
@@ -133,6 +137,11 @@ class GroupCommit:
             since_s = trio.current_time()
             await self._journal.commit(tallies)
             self.commits.add(trio.current_time() - since_s)
+        more = True
+        while more:
+            more, rest = self._engine.send_batch(REPLIES_PER_ROUND)
+            self._write_all(rest)
+            await trio.lowlevel.checkpoint()
         for at in range(0, len(replies), REPLIES_PER_ROUND):
             self._write_all(replies[at : at + REPLIES_PER_ROUND])
             await trio.lowlevel.checkpoint()

@@ -8,10 +8,21 @@ the round instead, and rotates, so that nobody is left behind.
 import select
 import selectors
 import socket
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from stratum._engine import Engine
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
+
+
+class Round(NamedTuple):
+    """Ready sockets, as data and READ | WRITE; errors are READ. And of what the engine has read by itself:
+    lines that are no submits, and who has ended, why, and with what mistake of ours if it was one."""
+
+    ready: list[tuple[Any, int]]
+    lines: list[tuple[Any, bytes]]
+    ends: list[tuple[Any, str, str]]
 
 
 class Poller(Protocol):
@@ -28,8 +39,8 @@ class Poller(Protocol):
 
     def unregister(self, sock: socket.socket) -> None: ...
 
-    def poll(self, events_max: int) -> list[tuple[Any, int]]:
-        """(data, READ | WRITE) of ready sockets, without waiting. Errors are READ.
+    def poll(self, events_max: int) -> Round:
+        """What is ready, without waiting.
 
         At most events_max where the kernel rotates: to cut its list here would always cut off the same ones.
         """
@@ -40,9 +51,10 @@ class Poller(Protocol):
 if hasattr(select, "epoll"):
 
     class EpollPoller:
-        """Linux."""
+        """Linux. The engine reads what it has wires for."""
 
-        def __init__(self) -> None:
+        def __init__(self, engine: Engine) -> None:
+            self._read = engine.read
             self._epoll = select.epoll()
             self._data: dict[int, Any] = {}
             self.fileno = self._epoll.fileno
@@ -62,12 +74,10 @@ if hasattr(select, "epoll"):
             self._epoll.unregister(descriptor)
             del self._data[descriptor]
 
-        def poll(self, events_max: int) -> list[tuple[Any, int]]:
+        def poll(self, events_max: int) -> Round:
+            ready, lines, ends = self._read(self._epoll.fileno(), events_max)
             data = self._data
-            return [
-                (data[descriptor], READ if mask == select.EPOLLIN else _events(mask))
-                for descriptor, mask in self._epoll.poll(0, events_max)
-            ]
+            return Round([(data[descriptor], _events(mask)) for descriptor, mask in ready], lines, ends)
 
 
 def _events(mask: int) -> int:
@@ -97,9 +107,9 @@ class SelectorPoller:
         if sock in self._selector.get_map():
             self._selector.unregister(sock)
 
-    def poll(self, events_max: int) -> list[tuple[Any, int]]:
-        return [(key.data, events) for key, events in self._selector.select(0)]
+    def poll(self, events_max: int) -> Round:
+        return Round([(key.data, events) for key, events in self._selector.select(0)], [], [])
 
 
-def new_poller() -> Poller:
-    return EpollPoller() if hasattr(select, "epoll") else SelectorPoller()
+def new_poller(engine: Engine) -> Poller:
+    return EpollPoller(engine) if hasattr(select, "epoll") else SelectorPoller()

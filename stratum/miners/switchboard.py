@@ -82,11 +82,11 @@ class Switchboard:
         limits: BoardLimits,
     ) -> None:
         self.out_bytes_max = limits.out_bytes_max
-        self.poller = new_poller()
+        self.poller = new_poller(services.engine)
         self.connections: set[Connection] = set()
         self.dropped: Counter[str] = Counter()
         self._services = services
-        self._engine = services.engine
+        self.engine = services.engine
         self.distribution = Distribution(
             services.start_of,
             judge=self.judge,
@@ -159,7 +159,7 @@ class Switchboard:
             arrival.end("line too long" if data else "left")
             return GONE_COST
         connection = SocketConnection(self, arrival.sock, arrival.address, arrival.place)
-        queued = self._engine.queued()
+        queued = self.engine.queued()
         if data is not None:
             self._feed(connection, data)
         return ARRIVAL_COST + self._shares_cost(queued) + self._go_on(connection)
@@ -168,6 +168,7 @@ class Switchboard:
         """Open a session for a new connection; until `drop`."""
         session = MinerSession(self._services, connection, trio.current_time())
         self.connections.add(connection)
+        connection.session = session  # for who looks at it from its first word on
         connection.place.holder = connection
         self._connection_limits.begin(connection.place)
         if self.traces:
@@ -237,9 +238,12 @@ class Switchboard:
             connection.hold()
             self.lanes.add(connection.place, connection)
         elif self._read(connection, RECV_BYTES):
-            connection.hold()
-            if connection.lines_left > 0:
-                self.lanes.add(connection.place, connection)
+            self._line_waits(connection)
+
+    def _line_waits(self, connection: Connection) -> None:
+        connection.hold()
+        if connection.lines_left > 0:
+            self.lanes.add(connection.place, connection)
 
     def _read(self, connection: Connection, bytes_max: int) -> bool:
         """Submits are queued; whether there is a line that is none, and is to be answered."""
@@ -254,7 +258,7 @@ class Switchboard:
             tap.heard(data)
         session = connection.session
         try:
-            connection.line = self._engine.feed(session.slot, data)
+            connection.line = self.engine.feed(session.slot, data)
         except LineTooLong:
             session.closing = "line too long"
         except Exception:  # a mistake of ours about one miner must not cost the others their work
@@ -282,7 +286,7 @@ class Switchboard:
         if connection.line is not None:
             return self._go_on(connection)
         self._see_first_share(connection)
-        queued = self._engine.queued()
+        queued = self.engine.queued()
         half_open = connection.place.standing is Standing.HALF_OPEN
         self._read(connection, RECV_BYTES if half_open else NEWCOMER_RECV_BYTES)
         return 1 + self._shares_cost(queued) + self._go_on(connection)
@@ -291,14 +295,14 @@ class Switchboard:
         """Who mines is read as such from its second share on, and not only from the next check on."""
         place = connection.place
         if place.standing in (Standing.FRESH, Standing.IDLE):
-            accepted, _, _ = self._engine.counters(connection.session.slot)
+            accepted, _, _ = self.engine.counters(connection.session.slot)
             if accepted != connection.accepted:
                 connection.accepted, connection.share_at_s = accepted, trio.current_time()
                 connection.trusted = True
                 self._connection_limits.stands(place, Standing.MINING)
 
     def _shares_cost(self, queued_before: int) -> int:
-        return (self._engine.queued() - queued_before) // SHARES_PER_COST
+        return (self.engine.queued() - queued_before) // SHARES_PER_COST
 
     def _go_on(self, connection: Connection) -> int:
         """Answer a line that waits, or listen to more; what that cost."""
@@ -320,7 +324,7 @@ class Switchboard:
         try:
             while line is not None and session.closing is None and len(answers) < allowed:
                 answers.append(session.receive_line(line, now_s))
-                line = self._engine.feed(session.slot, b"")
+                line = self.engine.feed(session.slot, b"")
         except LineTooLong:
             session.closing = "line too long"
         except Exception:  # as in feed
@@ -342,19 +346,16 @@ class Switchboard:
         elif connection.open and line is None:
             connection.release()
         elif connection.open:
-            connection.hold()
-            if connection.lines_left > 0:
-                self.lanes.add(connection.place, connection)
+            self._line_waits(connection)
         return cost
 
     # The way of a share
 
     async def _pump(self) -> None:
-        poller = self.poller
-        descriptor = poller.fileno()
+        descriptor = self.poller.fileno()
         while True:
             await trio.lowlevel.wait_readable(descriptor)
-            for connection, events in poller.poll(EVENTS_PER_ROUND):
+            for connection, events in self._read_round():
                 if not connection.open:
                     continue
                 if events & WRITE:
@@ -369,11 +370,23 @@ class Switchboard:
             self.judge()
             await self.commits.room()
 
+    def _read_round(self) -> list[tuple[SocketConnection, int]]:
+        """What is ready and is to be read or flushed here: the engine reads those who mine."""
+        ready, lines, ends = self.poller.poll(EVENTS_PER_ROUND)
+        for connection, line in lines:
+            connection.line = line
+            self._line_waits(connection)
+        for connection, reason, error in ends:
+            if error:
+                log.error("session_failed", address=connection.address, error=error)
+            self.drop(connection, reason)
+        return ready
+
     def judge(self) -> None:
         """Judge everything fed since the last call, and let the commit know."""
-        if self._engine.queued():
+        if self.engine.queued():
             self.commits.want()
-        replies, finds, retarget = self._engine.validate()
+        replies, finds, retarget = self.engine.validate()
         for found in finds:
             self.distribution.channel(found.channel).hand_over(found)
         if retarget:
@@ -412,8 +425,8 @@ class Switchboard:
     def _check_shares(self, connection: Connection, now_s: float) -> str | None:
         """What the connection counts for when places or turns are scarce; why to drop who wastes them."""
         place, slot = connection.place, connection.session.slot
-        accepted, _, _ = self._engine.counters(slot)
-        unearned = self._engine.unearned(slot)
+        accepted, _, _ = self.engine.counters(slot)
+        unearned = self.engine.unearned(slot)
         wasted, connection.unearned = unearned - connection.unearned, unearned
         if wasted > UNEARNED_PER_CHECK_MAX:
             return "rejected shares without work"

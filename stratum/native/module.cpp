@@ -14,6 +14,7 @@
 
 #include "engine.hpp"
 #include "sends.hpp"
+#include "wires.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -120,6 +121,7 @@ class PyEngine {
         nb::object owner;  // released after the lock: its destructor may call back
         const auto guard = lock();
         engine_.close_session(session);
+        wires_.remove(session);
         std::swap(owner, owners[session]);
     }
     void subscribe(uint32_t session, uint32_t channel, const nb::bytes& extranonce1, size_t extranonce2_size,
@@ -169,6 +171,47 @@ class PyEngine {
         for (const nb::bytes& param : params) submit.params[submit.count++].text = view(param);
         engine_.submit(session, submit);
     }
+    void set_wire(uint32_t session, int descriptor, bool reads, bool writes) {
+        const auto guard = lock();
+        if (session >= owners.size() || !owners[session].is_valid()) throw std::out_of_range("no such session");
+        wires_.set(session, descriptor, reads, writes);
+    }
+    nb::tuple read(int epoll, size_t events_max) {
+        const auto guard = lock();
+        const angara::Wires::Round* round;
+        {
+            nb::gil_scoped_release released;
+            round = &wires_.read(engine_, epoll, events_max);
+        }
+        nb::list ready, lines, ends;
+        for (const auto& it : round->ready) ready.append(nb::make_tuple(it.descriptor, it.events));
+        for (const auto& it : round->lines)
+            lines.append(nb::make_tuple(owners[it.session], bytes_of(it.text.data(), it.text.size())));
+        for (const auto& it : round->ends) ends.append(nb::make_tuple(owners[it.session], it.reason, it.error));
+        return nb::make_tuple(ready, lines, ends);
+    }
+    nb::tuple kept() {
+        const auto guard = lock();
+        const auto [replies, size] = wires_.kept();
+        return nb::make_tuple(replies, size);
+    }
+    void close_batch() {
+        const auto guard = lock();
+        wires_.close_batch();
+    }
+    nb::tuple send_batch(size_t replies_max) {
+        const auto guard = lock();
+        std::vector<angara::Wires::Rest> rests;
+        bool more;
+        {
+            nb::gil_scoped_release released;
+            more = wires_.send(replies_max, rests);
+        }
+        nb::list list;
+        for (const auto& it : rests)
+            list.append(nb::make_tuple(owners[it.session], bytes_of(it.data.data(), it.data.size())));
+        return nb::make_tuple(more, list);
+    }
     nb::tuple validate() {
         const auto guard = lock();
         if (engine_.queued() < kReleaseGilFrom) {
@@ -181,8 +224,11 @@ class PyEngine {
         for (const angara::Reply& reply : batch_.replies) {
             const nb::object& owner = owners[reply.session];
             if (!owner.is_valid()) continue;  // it left: nobody to answer
-            const char* const begin = batch_.bytes.data() + reply.begin;
-            replies.append(nb::make_tuple(owner, bytes_of(begin, reply.end - reply.begin)));
+            const std::string_view said(batch_.bytes.data() + reply.begin, reply.end - reply.begin);
+            if (wires_.writes(reply.session))
+                wires_.keep(reply.session, said);
+            else
+                replies.append(nb::make_tuple(owner, bytes_of(said.data(), said.size())));
         }
         for (const Found& it : batch_.found) found.append(it);
         for (const uint32_t session : batch_.retarget)
@@ -275,6 +321,7 @@ class PyEngine {
     std::atomic_flag busy_;
     angara::Engine engine_;
     angara::Batch batch_;
+    angara::Wires wires_;
     std::array<uint64_t, angara::kVerdicts> totals_{};
 };
 
@@ -392,6 +439,11 @@ NB_MODULE(_engine, m) {
         .def("set_retarget_after", &PyEngine::set_retarget_after, "session"_a, "accepted_shares"_a)
         .def("feed", &PyEngine::feed, "session"_a, "data"_a)
         .def("submit", &PyEngine::submit, "session"_a, "id"_a, "params"_a)
+        .def("set_wire", &PyEngine::set_wire, "session"_a, "descriptor"_a, nb::kw_only(), "reads"_a, "writes"_a)
+        .def("read", &PyEngine::read, "epoll"_a, "events_max"_a)
+        .def("kept", &PyEngine::kept)
+        .def("close_batch", &PyEngine::close_batch)
+        .def("send_batch", &PyEngine::send_batch, "replies_max"_a)
         .def("validate", &PyEngine::validate)
         .def("collect_tallies", &PyEngine::collect_tallies)
         .def("collect_uncharged", &PyEngine::collect_uncharged)

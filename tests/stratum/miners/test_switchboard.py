@@ -15,6 +15,7 @@ import trio.testing
 
 import stratum.miners.group_commit
 import stratum.miners.switchboard
+from stratum._engine import Engine
 from stratum.job import Solution
 from stratum.miners.distribution import ANEW_INTERVAL_S
 from stratum.miners.liveness import SessionLimits
@@ -325,9 +326,9 @@ async def test_kernel_that_cannot_watch_another_socket_costs_that_connection_onl
         assert accepted(await good.mine())
 
 
-@pytest.mark.parametrize("poller", [new_poller, SelectorPoller])
+@pytest.mark.parametrize("poller", [new_poller, lambda engine: SelectorPoller()])
 async def test_every_kind_of_poller_serves(
-    poller: Callable[[], Poller], monkeypatch: pytest.MonkeyPatch
+    poller: Callable[[Engine], Poller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stratum.miners.switchboard, "new_poller", poller)
     async with serving() as server:
