@@ -86,7 +86,7 @@ package:
 	build/package/venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	build/package/venv/bin/pip install --quiet --disable-pip-version-check --no-deps build/package/angara-*.whl
 	cd build/package && venv/bin/angara demo --blocks 3 --stratum 127.0.0.1:0
-	cd build/package && venv/bin/angara ledger verify --data-dir angara-demo
+	cd build/package && venv/bin/angara ledger verify --full --data-dir angara-demo
 	cd build/package && venv/bin/python -c "from pool.web.files import page_files; assert b'export' in page_files()['uPlot.esm.js']"
 
 # How much of the money's code its own tests run, branches too, with a floor.

@@ -237,6 +237,8 @@ class Year:
             ("worker", "list", "--tenant", "site1"),
             ("tenant", "list"),
             ("reject", "show", "--tenant", "site1", "--since", str(from_day)),
+            ("ledger", "verify", "--full"),
+            ("ledger", "checkpoint"),
             ("ledger", "verify"),
             ("db", "backup", "copy.db"),
         ):

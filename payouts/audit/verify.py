@@ -15,9 +15,21 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, func, literal, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    and_,
+    func,
+    literal,
+    select,
+    true,
+    union_all,
+)
 
 from payouts.accrual import Carry, derive
+from payouts.audit.checkpoint import Checkpoint, standing_at
 from payouts.audit.finding import Found, Wrong
 from payouts.audit.sums import check_sums
 from payouts.income import MOVES, Status, booking
@@ -77,10 +89,14 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Auditor:
-    """One pass over the books; `run` it once."""
+    """One pass over the books, or over what came since a checkpoint; `run` it once."""
 
     def __init__(
-        self, connection: Connection, noted: Iterable[Head] = (), told: Callable[[int], None] | None = None
+        self,
+        connection: Connection,
+        noted: Iterable[Head] = (),
+        told: Callable[[int], None] | None = None,
+        since: Checkpoint | None = None,
     ) -> None:
         self._connection = connection
         self._told = told
@@ -89,6 +105,9 @@ class Auditor:
         self._head = Head(0, GENESIS_HASH)
         self._balances_sat: dict[str, int] = {}
         self._settlements = 0
+        self._carries: dict[int, Carry] = {}
+        self._since = since
+        self._day = 0 if since is None else since.day  # of tallies, the first
         if len(self._noted) > HASHES_NOTED_MAX:
             raise ValueError(f"more than {HASHES_NOTED_MAX} heads")
 
@@ -96,10 +115,11 @@ class Auditor:
         """Check everything up to the first wrong row."""
         wrong = None
         try:
+            self._begin()
             self._check_chain()
             self._check_settlements()
             self._check_journal()
-            check_sums(self._connection)
+            check_sums(self._connection, self._day)
             self._check_fee_bases()
             self._check_orders()
             self._check_blocks()
@@ -113,12 +133,26 @@ class Auditor:
             wrong=wrong,
         )
 
+    def _begin(self) -> None:
+        """With nothing, or with what there was at the checkpoint."""
+        self._balances_sat = dict.fromkeys(self._connection.scalars(select(ledger_accounts.c.name)), 0)
+        if self._since is None:
+            return
+        there = standing_at(self._connection, self._since)
+        self._balances_sat |= there.balances_sat
+        self._carries = dict(there.carries)
+        self._head = Head(self._since.transactions, self._since.head)
+        self._settlements = self._since.settlements
+        of = ledger_transactions.c
+        for seq in sorted(it for it in self._noted if it <= self._head.seq):
+            if self._connection.scalar(select(of.hash).where(of.seq == seq)) != self._noted.pop(seq):
+                raise Found("ledger_transactions", seq, "its hash is not the one noted before")
+
     # The chain
 
     def _check_chain(self) -> None:
         accounts = self._connection.execute(select(ledger_accounts.c.name, ledger_accounts.c.tenant_id))
         tenant_of = {row.name: row.tenant_id for row in accounts}
-        self._balances_sat = dict.fromkeys(tenant_of, 0)
         query = (
             select(ledger_transactions, ledger_transfers)
             .join_from(
@@ -127,6 +161,7 @@ class Auditor:
                 ledger_transfers.c.transaction_seq == ledger_transactions.c.seq,
                 isouter=True,
             )
+            .where(ledger_transactions.c.seq > self._head.seq)
             .order_by(ledger_transactions.c.seq, ledger_transfers.c.position)
         )
         for _, group in groupby(self._walk(query), key=lambda row: row.seq):
@@ -194,7 +229,7 @@ class Auditor:
     # Settlements
 
     def _check_settlements(self) -> None:
-        carries: dict[int, Carry] = {}
+        carries = self._carries
         query = (
             select(
                 settlements,
@@ -212,6 +247,7 @@ class Auditor:
             .join(rates, rates.c.id == settlements.c.rate_id)
             .outerjoin(settled_shares, settled_shares.c.settlement_seq == settlements.c.seq)
             .outerjoin(ledger_transactions, ledger_transactions.c.seq == settlements.c.transaction_seq)
+            .where(settlements.c.seq > self._settlements)
             .order_by(settlements.c.seq, settled_shares.c.difficulty_log2)
         )
         for seq, group in groupby(self._walk(query), key=lambda row: row.seq):
@@ -272,6 +308,7 @@ class Auditor:
                 func.sum(settled_shares.c.shares).label("settled"),
             )
             .join(settlements, settlements.c.seq == settled_shares.c.settlement_seq)
+            .where(settlements.c.hour >= self._day * 24)
             .group_by(settlements.c.rate_id, settlements.c.hour, settled_shares.c.difficulty_log2)
             .subquery()
         )
@@ -279,7 +316,10 @@ class Auditor:
         self._check_none(
             select(*keys)
             .outerjoin(settled, same)
-            .where(func.coalesce(settled.c.settled, 0) != rate_hours.c.settled)
+            .where(
+                rate_hours.c.hour >= self._day * 24,
+                func.coalesce(settled.c.settled, 0) != rate_hours.c.settled,
+            )
             .order_by(*keys),
             "rate_hours",
             "its settlements are of another number of shares",
@@ -294,11 +334,13 @@ class Auditor:
         tallied = union_all(
             *(
                 select(table.c.rate_id, table.c.difficulty_log2, table.c.shares).where(
-                    table.c.verdict == ACCEPTED
+                    table.c.verdict == ACCEPTED, self._counted(table)
                 )
                 for table in (tally_minutes, tally_hours, tally_days)
             ),
-            select(rate_hours.c.rate_id, rate_hours.c.difficulty_log2, -rate_hours.c.shares),
+            select(rate_hours.c.rate_id, rate_hours.c.difficulty_log2, -rate_hours.c.shares).where(
+                rate_hours.c.hour >= self._day * 24
+            ),
         ).subquery()
         self._check_none(
             select(tallied.c.rate_id, tallied.c.difficulty_log2)
@@ -313,10 +355,20 @@ class Auditor:
                 select(table.c.worker_id, table.c.rate_id)
                 .join(workers, workers.c.id == table.c.worker_id)
                 .join(rates, rates.c.id == table.c.rate_id)
-                .where(workers.c.tenant_id != rates.c.tenant_id),
+                .where(workers.c.tenant_id != rates.c.tenant_id, self._counted(table)),
                 table.name,
                 "the worker and the rate are of different tenants",
             )
+
+    def _counted(self, table: Table) -> ColumnElement[bool]:
+        """Of tallies those that are looked at."""
+        if table is tally_minutes:
+            return tally_minutes.c.minute >= self._day * 1440
+        if self._since is None:
+            return true()
+        # By machine first: each is looked up, and not all of the table walked through.
+        late = tally_hours.c.hour >= self._day * 24 if table is tally_hours else tally_days.c.day >= self._day
+        return table.c.worker_id.in_(select(workers.c.id)) & late
 
     # Rates and blocks
 
@@ -428,6 +480,7 @@ class Auditor:
             select(ledger_transactions.c.seq)
             .where(
                 ledger_transactions.c.kind == literal(kind.value),
+                ledger_transactions.c.seq > (0 if self._since is None else self._since.transactions),
                 ledger_transactions.c.seq.not_in(sources.where(sources.selected_columns[0].is_not(None))),
             )
             .order_by(ledger_transactions.c.seq),
@@ -450,14 +503,18 @@ class Auditor:
 
 
 def audit(
-    connection: Connection, noted: Iterable[Head] = (), told: Callable[[int], None] | None = None
+    connection: Connection,
+    noted: Iterable[Head] = (),
+    told: Callable[[int], None] | None = None,
+    since: Checkpoint | None = None,
 ) -> Audit:
-    """Check the books, and that every head noted before is still in the chain. `told` hears of how many rows,
-    of about `rows_to_walk`, were walked; what is left then are questions to the database."""
-    return Auditor(connection, noted, told).run()
+    """Check the books, and that every head noted before is still in the chain; or what came `since` a
+    checkpoint. `told` hears of how many rows, of at most about `rows_to_walk`, were walked; what is left then
+    are questions to the database."""
+    return Auditor(connection, noted, told, since).run()
 
 
 def rows_to_walk(connection: Connection) -> int:
-    """How many rows an audit walks one by one, for who waits for it."""
+    """How many rows a full audit walks one by one, for who waits for it."""
     walked = ledger_transfers, settled_shares, fee_bases, block_events, solo_blocks
     return sum(connection.execute(select(func.count()).select_from(table)).scalar_one() for table in walked)

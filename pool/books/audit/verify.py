@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 from sqlalchemy.exc import NoResultFound
 
+from payouts.audit.checkpoint import Checkpoint
 from payouts.audit.decisions import check_references, check_registry
 from payouts.audit.finding import Found
 from payouts.audit.payouts import check_payouts
@@ -37,17 +38,19 @@ def verify(
     noted: Iterable[Head] = (),
     told: Callable[[int], None] | None = None,
     data_dir: Path | None = None,
+    since: Checkpoint | None = None,
 ) -> BookAudit:
     """The audit of the whole book, and of the journals in its data directory, with the first row that is
-    wrong. `told` is as in `audit`."""
+    wrong. `told` is as in `audit`; so is `since`, from which on bookings and tallies are looked at, and
+    everything else from its beginning."""
     found = BookAudit(
-        **msgspec.structs.asdict(audit(connection, noted, told)), last_change=_last_change(connection)
+        **msgspec.structs.asdict(audit(connection, noted, told, since)), last_change=_last_change(connection)
     )
     if found.wrong is not None:
         return found
     try:
         check_book(connection)
-        check_references(connection)
+        check_references(connection, tallies=since is None)
         check_payouts(connection)
         check_registry(connection)
         check_journal(connection)

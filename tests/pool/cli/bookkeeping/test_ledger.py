@@ -45,6 +45,23 @@ def test_a_touched_ledger_is_told_with_its_first_wrong_row(data_dir: Path) -> No
     assert ran.output.startswith("WRONG ledger_transactions 1: ")
 
 
+def test_from_a_checkpoint_on_what_is_before_it_is_not_looked_at_but_with_full(data_dir: Path) -> None:
+    def ledger(*command: str) -> tuple[int, str]:
+        ran = CliRunner().invoke(app, ["ledger", *command, "--data-dir", str(data_dir)])
+        return ran.exit_code, ran.output
+
+    assert ledger("checkpoint") == (0, "all is well up to transaction 1: noted as change 1\n")
+    with closing(store_in(data_dir)) as store, store.write() as connection:
+        disarm(connection)
+        connection.execute(text("UPDATE ledger_transactions SET memo = 'other'"))
+    code, output = ledger("verify")
+    assert (code, "from the checkpoint in change 1 on" in output) == (0, True)
+    for command in (("verify", "--full"), ("checkpoint",)):
+        code, output = ledger(*command)
+        assert code == 1
+        assert output.startswith("WRONG ledger_transactions 1: ")
+
+
 def test_a_reversal_is_proposed_by_one_and_confirmed_by_another(data_dir: Path) -> None:
     with closing(store_in(data_dir)) as store:
         ann, bob = (log_in(store, data_dir, name) for name in ("ann", "bob"))
