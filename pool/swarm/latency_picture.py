@@ -11,7 +11,7 @@ from typing import Final
 from pool.swarm.load_report import PERCENTILES, Buckets, percentile_ms
 
 WIDTH, HEIGHT = 800, 360
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 40, 44
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 56, 44
 BARS_A_DECADE: Final = 20
 FONT: Final = "font-family='sans-serif' font-size='12'"
 
@@ -78,7 +78,7 @@ def _drawn(counts: dict[int, int], buckets: Buckets) -> list[str]:
     marks = "   ".join(
         f"{name} {percentile_ms(buckets, share):,.1f} ms" for name, share in PERCENTILES.items()
     )
-    drawn.append(_text(WIDTH - RIGHT, 20, f"{marks}   max {buckets[-1][0] / 1e6:,.1f} ms", anchor="end"))
+    drawn.append(_text(LEFT, 40, f"{marks}   max {buckets[-1][0] / 1e6:,.1f} ms", anchor="start"))
     drawn.append(_text(WIDTH / 2, HEIGHT - 8, "from a share to its answer; answers, by how long they took"))
     return drawn
 
