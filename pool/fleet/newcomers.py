@@ -213,12 +213,6 @@ class Newcomers:
                 del self._held[owner]
         return newcomer
 
-    def reserve(self, number: int) -> None:
-        """It is a worker's of an earlier run; none below it is given out any more, whosever that is."""
-        self._next = max(self._next, number + 1)
-        if self._next > len(self._mask):
-            self._mask = np.concatenate((self._mask, np.zeros(self._next, dtype=bool)))
-
     def among(self, numbers: np.ndarray[Any, Any]) -> Flags:
         """Which of these numbers are newcomers'."""
         found: Flags = self._mask[np.minimum(numbers, len(self._mask) - 1)]

@@ -81,6 +81,9 @@ async def test_starts_begin_with_different_extranonces(tmp_path: Path) -> None:
     """An upstream may give both the same extranonce1 and job: they must not find the same shares."""
     store = store_in(tmp_path)
     node = NodeConfig(name="first", url="http://127.0.0.1:1", user="u", password="p")
-    first, second = (Pool(settings(tmp_path, node), store).miners.own.lease(None, 0.0) for _ in range(2))
+    pools = [Pool(settings(tmp_path / name, node), store) for name in ("first", "second")]
+    first, second = (pool.miners.own.lease(None, 0.0) for pool in pools)
+    for pool in pools:
+        pool.books.journal.close()
     store.close()
     assert first != second
