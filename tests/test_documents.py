@@ -18,7 +18,8 @@ from tests.state_diagrams import DOCUMENT, DRAWN, MACHINES, drawn
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-COMMAND = re.compile(r"^ {4}(?:\.venv/bin/)?angara (.*)$")
+COMMAND = re.compile(r"^ {4}(?:\.venv/bin/|/opt/angara/bin/|runuser -u angara -- )?angara (.*)$")
+FENCED = re.compile(r"^```sh[\w ]*\n(.*?)^```$", re.M | re.S)
 INLINE = re.compile(r"`(?:\.venv/bin/)?angara ([a-z][a-z -]*?)(?=[`A-Z/]| -| \[)")
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
@@ -27,7 +28,9 @@ ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 def typed(path: Path) -> list[str]:
     """The command lines in a document's code, each whole and without its comment."""
     text = path.read_text().replace("\\\n", " ")
-    found = (COMMAND.match(line) for line in text.splitlines())
+    fenced = "".join(FENCED.findall(text))
+    found = [COMMAND.match(line) for line in text.splitlines()]
+    found += [COMMAND.match(f"    {line}") for line in fenced.splitlines()]
     return [match.group(1).split("  #")[0].strip() for match in found if match]
 
 

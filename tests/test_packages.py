@@ -1,6 +1,6 @@
 """What operators install with is true of what there is: the unit, the image, compose files, their settings.
 
-That a wheel runs where nothing else is, `make package` shows.
+That a wheel runs where nothing else is, `make operations` shows.
 """
 
 import os
