@@ -91,17 +91,18 @@ async def _play(directory: Path, containers: int) -> None:
     async with plant(directory, approval=FOUR_EYES) as site:
         give = _Giver(site)
         await _furnish(give, containers)
-        await give("payout.create")
         tokens = {}
         for name, role in USERS.items():
             await give("user.add", name=name, **role)
             tokens[name] = (await give("token.create", user=name, label="the page"))["token"]
+        await _ask(site, tokens["ada"], "payout.create", b"{}")
         fleet = _Fleet(site, containers)
         async with trio.open_nursery() as nursery:
             await nursery.start(fleet.run)
             if containers <= CONTAINERS:  # of a whole site it takes a minute
                 await fleet.live_through_a_shift(site)
-            await _ask_for_terms(site, tokens["paul"])
+            with suppress(RequestMade):  # a change that waits for a second person
+                await _ask(site, tokens["paul"], "tenant.set-terms", b'{"name": "acme", "fee_bps": 150}')
             _firmware(site)
             assert site.running.web is not None
             house = House(f"http://127.0.0.1:{site.running.web[1]}", tokens)
@@ -111,16 +112,15 @@ async def _play(directory: Path, containers: int) -> None:
             nursery.cancel_scope.cancel()
 
 
-async def _ask_for_terms(site: Plant, token: str) -> None:
-    """A change that waits for a second person."""
+async def _ask(site: Plant, token: str, command: str, body: bytes) -> None:
+    """As a user, where the host's accounts are nobody's second person."""
     who = site.pool._authentication
 
     def ask() -> None:
         who.load()
-        paul = who.caller(who.recognised("127.0.0.1", token), "127.0.0.1")
+        user = who.caller(who.recognised("127.0.0.1", token), "127.0.0.1")
         desk = Desk(site.store, "regtest", site.running.live, agreeing(), FOUR_EYES)
-        with suppress(RequestMade):
-            execute(desk, "tenant.set-terms", b'{"name": "acme", "fee_bps": 150}', paul)
+        execute(desk, command, body, user)
 
     await trio.to_thread.run_sync(ask)
 

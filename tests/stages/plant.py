@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from payouts.audit.verify import audit
 from payouts.rates import Scheme
-from payouts.schemas.money import tally_minutes
+from payouts.schemas.money import tally_days, tally_hours, tally_minutes
 from pool.books.bookkeeper import BookTimes
 from pool.books.store import Store
 from pool.chain.nodes import NodeConfig
@@ -195,8 +195,10 @@ def settings(directory: Path, nodes: list[FakeBitcoind], outage_s: float, books:
 
 
 def booked(store: Store) -> int:
-    """Accepted shares in the books of a pool that has stopped."""
-    table = tally_minutes.c
+    """Accepted shares in the books of a pool that has stopped, however old they have grown meanwhile."""
+    accepted = int(Verdict.ACCEPTED)
     with store.read() as connection:
-        counts = connection.scalars(select(table.shares).where(table.verdict == int(Verdict.ACCEPTED)))
-        return sum(counts)
+        return sum(
+            sum(connection.scalars(select(it.c.shares).where(it.c.verdict == accepted)))
+            for it in (tally_minutes, tally_hours, tally_days)
+        )
