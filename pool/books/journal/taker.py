@@ -117,6 +117,7 @@ class Taker:
         with self._store.write() as connection:
             if position_of(connection, self._writer) not in (self.position, after):
                 raise StoreError("somebody else has taken what is in the journal")
+            book_time(connection, moment_s)  # nothing in the book is of a later moment than the book
             write_position(connection, after)
         self.position = after
 

@@ -320,6 +320,17 @@ async def test_a_period_is_over_when_the_journal_of_it_is_in_the_books(booked: J
 
 
 @pytest.mark.sqlite_suffices
+async def test_a_journal_in_which_nothing_happens_is_of_no_later_moment_than_the_book(
+    booked: JournalOnStore,
+) -> None:
+    await booked.journal.commit(tally(booked.worker("acme.c01.u1"), booked.epoch))
+    await booked.journal.fold()
+    for passed_s in (60, 90_000):
+        booked.journal._taker.note_moment(NOW_S + passed_s)
+        proven(booked)
+
+
+@pytest.mark.sqlite_suffices
 def test_no_journal_is_no_reason_for_anything(tmp_path: Path, store: Store) -> None:
     with store.read() as connection:
         assert missing(connection, tmp_path) == []
