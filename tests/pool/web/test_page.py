@@ -340,8 +340,10 @@ def test_a_day_of_hashrate_is_drawn_and_there_as_a_table(window: Window) -> None
 def test_what_became_of_shares_has_one_denominator(window: Window) -> None:
     page = window("vera")
     go(page, "machine/acme.c04.r01s01")
+    before = page.wait_for_selector(".legs table")
     page.fill("#rejects-since", "2026-01-01")
     page.dispatch_event("#rejects-since", "change")
+    before.wait_for_element_state("hidden")  # until then the figures are those of another day on
     page.wait_for_selector(".legs tbody tr:nth-child(3)")
     figures = re.findall(r"([\d,]+)\s+([\d.]+) %", page.locator(".legs table").first.inner_text())
     sent = sum(int(shares.replace(",", "")) for shares, _ in figures)
