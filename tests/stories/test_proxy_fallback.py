@@ -122,7 +122,8 @@ async def test_without_another_fallback_machines_mine_for_the_pool_and_come_back
     assert proxy.running.board.distribution.moved == {Moved.JOB: 2 * MACHINES}
     assert (fleet.connections, fleet.heard["mining.set_extranonce"]) == (MACHINES, 0)
     check_shares(proxy, fleet)
-    assert proxy.upstream_says()["accepted"] == len(upstream.counted)
+    said = proxy.upstream_says()
+    assert said["accepted"] <= len(upstream.counted) <= said["accepted"] + said.get("unanswered", 0)
     own_shares = proxy.shares(ACCEPTED, "acme", OWN_WORK)
     assert own_shares >= SHARES
     paid = [it for it in proxy.settled("acme") if it.upstream_id is None]
@@ -160,7 +161,10 @@ async def test_another_upstream_is_the_fallback_and_the_pool_is_its_own(tmp_path
     for name, upstream in (("north", north), ("south", south)):
         with proxy.books() as connection:
             number = upstream_store.find_upstream(connection, name).id
-        assert proxy.shares(ACCEPTED, "acme", rates.c.upstream_id == number) == len(upstream.counted)
+        theirs = rates.c.upstream_id == number
+        taken, unheard = (proxy.shares(verdict, "acme", theirs) for verdict in (ACCEPTED, UNDELIVERED))
+        # What it counted as its path broke may be unheard of here.
+        assert taken <= len(upstream.counted) <= taken + unheard
         assert upstream.counted <= fleet.found
     assert proxy.shares(ACCEPTED, "acme", OWN_WORK) >= SHARES
 

@@ -54,6 +54,7 @@ USUAL: dict[Any, Any] = {
     inspect.BoolType: True,
     inspect.ListType: [],
     inspect.VarTupleType: [],
+    inspect.DateType: "2026-01-01",
 }
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
 

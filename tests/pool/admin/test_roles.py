@@ -202,7 +202,7 @@ OWN: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "statement.file": (DAYS | {"format": "csv"}, DAYS | {"format": "json", "tenant": "acme"}),
     "token.create": ({"label": "more"}, {"label": "more", "user": "otto"}),
     "token.list": ({}, {"user": "otto"}),
-    "token.revoke": ({"number": 2}, {"number": 2, "user": "otto"}),
+    "token.revoke": ({"number": 2, "user": "otto"},),
 }
 OTHERS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "tenant.show": ({"name": "zeta"}, {"name": "nobody"}, {"name": ""}),

@@ -87,6 +87,7 @@ async def test_what_a_running_pool_answers_is_what_was_said(tmp_path: Path) -> N
     """With figures of whoever mines; tests/pool/admin/people/test_changes.py gives all other commands."""
     async with plant(tmp_path) as site:
         await site.mine(await site.mining())
+        await site.running.books.journal.fold()
         desk = Desk(site.store, "regtest", site.running.live)
         examples: dict[str, dict[str, Any]] = {
             "trace.start": {"name": "acme.c01.u0"},
