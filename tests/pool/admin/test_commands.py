@@ -56,6 +56,12 @@ USUAL: dict[Any, Any] = {
     inspect.VarTupleType: [],
     inspect.DateType: "2026-01-01",
 }
+
+
+def a_value(kind: inspect.Type) -> Any:
+    return kind.values[0] if isinstance(kind, inspect.LiteralType) else USUAL[type(kind)]
+
+
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
 
 
@@ -223,7 +229,7 @@ def test_a_text_that_a_database_does_not_take_is_the_callers_mistake(tmp_path: P
             params = inspect.type_info(command.params)
             assert isinstance(params, inspect.StructType)
             fields = {it.name: bare(it.type) for it in params.fields}
-            usual = {it.name: USUAL[type(fields[it.name])] for it in params.fields if it.required}
+            usual = {it.name: a_value(fields[it.name]) for it in params.fields if it.required}
             for field in (field for field, kind in fields.items() if isinstance(kind, inspect.StrType)):
                 body = msgspec.json.encode(usual | {field: "a\0b"})
                 with pytest.raises(RegistryError, match=r"has a character that is none|matching regex"):

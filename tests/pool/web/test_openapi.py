@@ -9,15 +9,20 @@ import msgspec
 import pytest
 import trio
 from jsonschema import Draft202012Validator
+from sqlalchemy import select
 
+from payouts.schemas.money import containers
 from pool.admin.command import Guarded, Question
 from pool.admin.commands import COMMANDS, execute
 from pool.admin.desk import Desk
+from pool.books.bookkeeper import BookTimes
+from pool.books.store import Store
 from pool.http_server import FAILURES
 from pool.people.roles import host_account
 from tests.judges.answers import DOCUMENT, as_published, schema_of_answer
 from tests.pool.admin.people.test_changes import OF_A_POOL
 from tests.stages.plant import plant
+from tests.stages.waiting import until
 
 TEXT = json.dumps(DOCUMENT)
 
@@ -83,12 +88,17 @@ def test_every_schema_is_one() -> None:
         Draft202012Validator.check_schema(schema)
 
 
+def containers_of(store: Store) -> list[str]:
+    with store.read() as connection:
+        return list(connection.scalars(select(containers.c.name)))
+
+
 async def test_what_a_running_pool_answers_is_what_was_said(tmp_path: Path) -> None:
     """With figures of whoever mines; tests/pool/admin/people/test_changes.py gives all other commands."""
-    async with plant(tmp_path) as site:
+    async with plant(tmp_path, books=BookTimes(fold_s=1.0)) as site:
         await site.mine(await site.mining())
-        await site.running.books.journal.fold()
         desk = Desk(site.store, "regtest", site.running.live)
+        await until(lambda: bool(containers_of(site.store)))  # the next fold makes their rows
         examples: dict[str, dict[str, Any]] = {
             "trace.start": {"name": "acme.c01.u0"},
             "trace.show": {"trace": 1},
