@@ -31,7 +31,7 @@ from pool.books.journal.credit_book import CreditBook, Credits
 from pool.books.journal.forwarded_shares import Forwarded, ForwardedShares, SubmitChanges, unanswered
 from pool.books.journal.schema import upstream_submits
 from pool.books.journal.taker import Taken, Taker
-from pool.books.journal.window import Mined, Window
+from pool.books.journal.window import Mined, Window, accepted_in
 from pool.books.lease import LeaseHeld, LeaseLost
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.fleet.registry import NewRows, Registry
@@ -39,7 +39,7 @@ from pool.fleet.rows import NumberTaken
 from pool.journal.log import JournalLog
 from pool.journal.records import Batch, Machine, Noted, packed
 from stratum.histogram import Histogram
-from stratum.tallies import MINED, RECORD, Verdict
+from stratum.tallies import MINED, RECORD
 
 log = structlog.get_logger()
 
@@ -151,7 +151,7 @@ class Journal:
         if self._log.begins_a_file:
             self._named[:] = False
         records = np.frombuffer(tallies, dtype=RECORD)
-        self._accepted += int(records["count"][records["verdict"] == Verdict.ACCEPTED].sum(dtype=np.uint64))
+        self._accepted += accepted_in(records)
         return Batch(
             moment_s=self._moment_s,
             accepted=self._accepted,
