@@ -34,12 +34,14 @@ from pool.chain.templates import Template
 from pool.config import LoadedSettings, PoolConfig
 from pool.dashboard.dashboard import Dashboard, dashboard_of
 from pool.data_dir import admin_socket, bind_directory
+from pool.edges.edges import Edges
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import RegistryError, TenantView
 from pool.messages.conditions import Thresholds
+from pool.messages.look import NodeLook
 from pool.messages.message import Message
-from pool.messages.messenger import Figures, Messenger, machine_figures, node_looks
+from pool.messages.messenger import Figures, Messenger, machine_figures
 from pool.messages.settings import MessageSettings
 from pool.metrics.book_figures import BookReader
 from pool.metrics.collector import Sources
@@ -51,8 +53,7 @@ from pool.people.refusals import Refusals, Refused
 from pool.people.roles import host_account
 from pool.people.sessions import Sessions
 from pool.readiness import Condition, Readiness
-from pool.routing.drain import DrainStatus
-from pool.routing.status import RouteStatus
+from pool.serving import Serving
 from pool.treasury.treasury import Treasury
 from pool.web.access import web_app
 from pool.web.commands import command_routes
@@ -68,19 +69,6 @@ log = structlog.get_logger()
 # How long a commit waits for the interpreter beside a busy loop, each of several times: Python's default of
 # 5 ms is what a miner would wait for.
 THREAD_SWITCH_S: Final = 0.0005
-
-
-class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What a pool does at this moment, for whoever shows it."""
-
-    connections: int
-    channels: int  # that miners are served on
-    solo_channels: int  # of those
-    unresolved: int  # shares that were forwarded and have no answer yet
-    outage: bool  # our nodes are gone, and who mined our own work was let go
-    drain: DrainStatus
-    routes: RouteStatus
-    ready: tuple[Condition, ...]
 
 
 class RunningPool(msgspec.Struct, frozen=True):
@@ -136,30 +124,11 @@ class Pool:
             connection_limits=self.miners.connection_limits,
             endpoints=config.endpoints,
         )
-        self._readiness = Readiness(
-            nodes=self.books.nodes,
-            templates=self.books.templates,
-            journal=self.books.journal,
-            lease=self._lease,
-            connection_limits=self.miners.connection_limits,
-            server=self._server,
-        )
+        self._edges = Edges([Serving(self.books, self.miners, self.routing, self._server)])
+        self._readiness = Readiness(self._lease)
         self._settings = None if settings is None else LiveSettings(settings, self._prepared)
         self._started_s = trio.current_time()
         self._messenger = None if config.messages is None else self._told(config.messages, wall_clock)
-
-    def status(self) -> PoolStatus:
-        """As of now."""
-        return PoolStatus(
-            connections=len(self.miners.board.connections),
-            channels=len(self.miners.board.distribution.channels),
-            solo_channels=len(self.routing.solo.channels),
-            unresolved=len(self.books.submits),
-            outage=self.books.outage.since_s is not None,
-            drain=self.routing.drain.status(),
-            routes=self.routing.proxy.status(),
-            ready=self._readiness.conditions(),
-        )
 
     async def run(self, *, task_status: trio.TaskStatus[RunningPool] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises BadEndpoint or BadCertificate when it cannot listen."""
@@ -271,9 +240,11 @@ class Pool:
         door, figures = Door(self._config.web), BookReader(self._store)
         nursery.start_soon(figures.run)
         sources = Sources(
-            books=self.books,
-            miners=self.miners,
-            routing=self.routing,
+            edges=self._edges,
+            registry=self.books.registry,
+            hashrates=self.books.hashrates,
+            folds=self.books.journal.folds,
+            settlements=self.books.bookkeeper.settlements,
             readiness=self._readiness,
             door=door,
             figures=figures,
@@ -285,7 +256,7 @@ class Pool:
         nursery.start_soon(dashboard.run)
         page = page_routes(await trio.to_thread.run_sync(page_files))
         routes = (
-            *health_routes(self._readiness.conditions),
+            *health_routes(self._conditions),
             Scrapes(sources).route(),
             *page,
             *login_routes(self._authentication, self._sessions),
@@ -319,14 +290,17 @@ class Pool:
             wall_clock=wall_clock,
         )
 
-    def _figures(self) -> Figures:
-        books, now_s = self.books, trio.current_time()
-        routes, worked_s = self.routing.proxy.status(), books.templates.delivered_s
+    async def _conditions(self) -> tuple[Condition, ...]:
+        return self._readiness.conditions(await self._edges.figures())
+
+    async def _figures(self) -> Figures:
+        edges, routes, now_s = await self._edges.figures(), await self._edges.routes(), trio.current_time()
+        running_s = now_s - self._started_s
         return Figures(
-            running_s=now_s - self._started_s,
-            job_age_s=now_s - (self._started_s if worked_s is None else worked_s),
-            machines=machine_figures(books.registry, books.hashrates, now_s),
-            nodes=node_looks(books.nodes),
+            running_s=running_s,
+            job_age_s=running_s if edges.template_age_s is None else edges.template_age_s,
+            machines=machine_figures(self.books.registry, self.books.hashrates, now_s),
+            nodes=tuple(NodeLook(it.name, it.up, it.reason) for it in edges.nodes),
             upstreams=routes.upstreams,
             orders=routes.orders,
             guesses=self._refusals.counted(Refused.GUESSED),

@@ -1,6 +1,6 @@
 """Whether miners can be served here and are credited: what a balancer, an operator and an alert want to know.
 
-Each condition is read off the part that has it, as of now, without waiting. The words are for anybody: they
+Each condition is judged by figures of this moment. The words are for anybody: they
 name no node, no address, no tenant. Must not know: who asks.
 """
 
@@ -9,12 +9,8 @@ from typing import Final
 import msgspec
 import trio
 
-from pool.books.journal.journal import Journal
 from pool.books.lease_watch import LeaseWatch
-from pool.chain.node_set import NodeSet
-from pool.chain.template_watch import TemplateWatch
-from stratum.miners.listening.listeners import Server
-from stratum.miners.turns.connection_limits import ConnectionLimits
+from pool.edges.figures import EdgeFigures
 
 TEMPLATE_AGE_MAX_S: Final = 120.0  # they come every half minute: four in a row have not
 COMMIT_MAX_S: Final = 5.0  # a commit is milliseconds, and shares wait for it
@@ -30,67 +26,54 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Readiness:
-    """Of one pool's parts."""
+    """Of a pool that is the writer of its books as long as `lease` says so."""
 
-    def __init__(
-        self,
-        *,
-        nodes: NodeSet,
-        templates: TemplateWatch,
-        journal: Journal,
-        lease: LeaseWatch,
-        connection_limits: ConnectionLimits,
-        server: Server,
-    ) -> None:
-        self._nodes, self._templates, self._journal, self._lease = nodes, templates, journal, lease
-        self._connection_limits, self._server = connection_limits, server
+    def __init__(self, lease: LeaseWatch) -> None:
+        self._lease = lease
 
-    def conditions(self) -> tuple[Condition, ...]:
-        """As of now."""
-        now_s = trio.current_time()
+    def conditions(self, edges: EdgeFigures) -> tuple[Condition, ...]:
+        """By what those who serve miners said just now."""
         return (
-            Condition("node", *self._node(now_s)),
-            Condition("template", *self._template(now_s)),
-            Condition("journal", *self._commits(now_s)),
-            Condition("lease", *self._held(now_s)),
-            Condition("listeners", *self._listeners()),
+            Condition("node", *_node(edges)),
+            Condition("template", *_template(edges)),
+            Condition("journal", *_commits(edges)),
+            Condition("lease", *self._held()),
+            Condition("listeners", *_listeners(edges)),
         )
 
-    def _node(self, now_s: float) -> tuple[bool, str]:
-        since_s = self._nodes.outage_since_s
-        if since_s is None:
-            return True, "a bitcoin node answers"
-        return False, f"no bitcoin node answers, for {now_s - since_s:.0f} s"
-
-    def _template(self, now_s: float) -> tuple[bool, str]:
-        came_s = self._templates.delivered_s
-        if came_s is None:
-            return False, "no template has come yet"
-        age_s = now_s - came_s
-        words = f"the last template came {age_s:.0f} s ago"
-        if age_s <= TEMPLATE_AGE_MAX_S:
-            return True, words
-        return False, f"{words}, and more than {TEMPLATE_AGE_MAX_S:.0f} s is too long"
-
-    def _commits(self, now_s: float) -> tuple[bool, str]:
-        if self._journal.failed:
-            return False, "the journal has failed: nothing is acknowledged, and the pool stops"
-        since_s = self._journal.commits_since_s
-        if since_s is None or now_s - since_s <= COMMIT_MAX_S:
-            return True, "what is committed is on disk"
-        return False, f"shares wait for a commit, for {now_s - since_s:.0f} s"
-
-    def _held(self, now_s: float) -> tuple[bool, str]:
-        age_s = now_s - self._lease.held_s
+    def _held(self) -> tuple[bool, str]:
+        age_s = trio.current_time() - self._lease.held_s
         if age_s <= LEASE_AGE_MAX_S:
             return True, "this pool is the writer of its books"
         if self._lease.books_away:  # whoever writes there now: what is acknowledged here is booked once
             return True, f"the books do not answer, for {age_s:.0f} s: shares wait in the journal"
         return False, f"nobody knows whether this pool is the writer of its books, for {age_s:.0f} s"
 
-    def _listeners(self) -> tuple[bool, str]:
-        closed = self._connection_limits.refuses
-        if closed is not None:
-            return False, f"miners are not let in: {closed}"
-        count = len(self._server.addresses)
-        return (True, f"{count} open") if count else (False, "not open yet")
+
+def _node(edges: EdgeFigures) -> tuple[bool, str]:
+    if edges.without_node_s is None:
+        return True, "a bitcoin node answers"
+    return False, f"no bitcoin node answers, for {edges.without_node_s:.0f} s"
+
+
+def _template(edges: EdgeFigures) -> tuple[bool, str]:
+    if edges.template_age_s is None:
+        return False, "no template has come yet"
+    words = f"the last template came {edges.template_age_s:.0f} s ago"
+    if edges.template_age_s <= TEMPLATE_AGE_MAX_S:
+        return True, words
+    return False, f"{words}, and more than {TEMPLATE_AGE_MAX_S:.0f} s is too long"
+
+
+def _commits(edges: EdgeFigures) -> tuple[bool, str]:
+    if edges.journal_failed:
+        return False, "the journal has failed: nothing is acknowledged, and the pool stops"
+    if edges.commit_age_s is None or edges.commit_age_s <= COMMIT_MAX_S:
+        return True, "what is committed is on disk"
+    return False, f"shares wait for a commit, for {edges.commit_age_s:.0f} s"
+
+
+def _listeners(edges: EdgeFigures) -> tuple[bool, str]:
+    if edges.refuses is not None:
+        return False, f"miners are not let in: {edges.refuses}"
+    return (True, f"{edges.listeners} open") if edges.listeners else (False, "not open yet")

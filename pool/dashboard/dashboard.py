@@ -10,7 +10,7 @@
 Must not know: where a figure is from.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -75,12 +75,12 @@ EVENTS: Final = Told(
 
 
 class Dashboard:
-    """Of one pool. `figures` are those of the map's last look, made on the pool's own loop."""
+    """Of one pool. `figures` are those of the map's last look."""
 
     def __init__(
         self,
         site_map: SiteMap,
-        figures: Callable[[], Figures],
+        figures: Callable[[], Awaitable[Figures]],
         history: History,
         machines: MachineList,
         machine: OneMachine,
@@ -115,7 +115,7 @@ class Dashboard:
             await self._streams.somebody.wait()
             try:
                 await self._site_map.look()
-                figures = self._figures()
+                figures = await self._figures()
                 self._streams.tell("figures", figures.of)
             except Exception:  # a mistake of ours in what is shown must not cost miners their work
                 log.exception("dashboard_failed")
@@ -150,7 +150,8 @@ class Dashboard:
 
     async def _now(self, request: Request) -> Response:
         await self._site_map.look()
-        return json_bytes(msgspec.json.encode(self._figures().of(sees(request.state.who))), {})
+        figures = await self._figures()
+        return json_bytes(msgspec.json.encode(figures.of(sees(request.state.who))), {})
 
     async def _day(self, request: Request) -> Response:
         return json_bytes(msgspec.json.encode(self._history.totals(sees(request.state.who))), {})
@@ -176,13 +177,12 @@ class Dashboard:
 
 
 def dashboard_of(sources: Sources, thresholds: Thresholds) -> Dashboard:
-    """Of a pool's parts."""
-    registry, hashrates = sources.books.registry, sources.books.hashrates
+    """Of what is told of a pool."""
+    registry, hashrates = sources.registry, sources.hashrates
     site_map = SiteMap(registry, hashrates, thresholds)
     history = History(registry, hashrates)
     machines = MachineList(site_map, registry, hashrates)
-    board, decisions = sources.miners.board, sources.miners.decisions
-    machine = OneMachine(machines, site_map, registry, history, board, decisions)
+    machine = OneMachine(machines, site_map, registry, history, sources.edges)
     return Dashboard(site_map, lambda: figures_of(sources, site_map), history, machines, machine)
 
 

@@ -6,15 +6,17 @@ have is a minute old, and nobody waits for it.
 Must not know: who looks, and how it gets there.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-import trio
 from msgspec import UNSET, UnsetType
 
 from pool.dashboard.machine_states import WORDS
 from pool.dashboard.site_map import SiteMap, Total
+from pool.metrics.book_figures import BookFigures
 from pool.metrics.collector import Sources
+from pool.upstreams.status import UpstreamStatus
 
 
 class TenantFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,13 +65,14 @@ class Figures(msgspec.Struct, frozen=True):
         return self.whole if tenant is None else self.tenants.get(tenant)
 
 
-def figures_of(sources: Sources, site_map: SiteMap) -> Figures:
+async def figures_of(sources: Sources, site_map: SiteMap) -> Figures:
     """As of the map's last look."""
-    tip, delivered_s = sources.books.templates.tip, sources.books.templates.delivered_s
+    edges, routes = await sources.edges.figures(), await sources.edges.routes()
+    age_s = edges.template_age_s
     said: dict[str, Any] = {
         "at_s": site_map.at_s,
-        "height": None if tip is None else tip.height,
-        "template_age_s": None if delivered_s is None else round(trio.current_time() - delivered_s, 1),
+        "height": edges.template_height,
+        "template_age_s": None if age_s is None else round(age_s, 1),
     }
     tenants = site_map.tenants.items()
     sources.figures.want()
@@ -78,8 +81,8 @@ def figures_of(sources: Sources, site_map: SiteMap) -> Figures:
         **said,
         **_total(site_map.total),
         tenants=[TenantFigures(name=name, **_total(it)) for name, it in tenants],
-        sessions={it.value: n for it, n in sources.miners.connection_limits.standing().items()},
-        upstreams=_upstreams(sources),
+        sessions=edges.sessions,
+        upstreams=_upstreams(routes.upstreams, booked),
         waiting={} if booked is None else booked.waiting,
     )
     return Figures(whole, {name: MomentFigures(**said, **_total(it)) for name, it in tenants})
@@ -93,9 +96,8 @@ def _total(it: Total) -> dict[str, Any]:
     }
 
 
-def _upstreams(sources: Sources) -> list[UpstreamFigures]:
+def _upstreams(status: Iterable[UpstreamStatus], booked: BookFigures | None) -> list[UpstreamFigures]:
     """Each connection that the pool has to one."""
-    booked = sources.figures.figures
     names = {} if booked is None else booked.upstreams
     orders = {} if booked is None else {number: it.name for number, it in booked.orders.items()}
     return [
@@ -108,5 +110,5 @@ def _upstreams(sources: Sources) -> list[UpstreamFigures]:
             unanswered=it.unanswered,
             diverted=it.diverted,
         )
-        for it in sources.routing.proxy.status().upstreams
+        for it in status
     ]

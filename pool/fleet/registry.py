@@ -329,6 +329,16 @@ class Registry:
         number = None if place is None else self._worker_ids.get((place, unit))
         return number if number in self.workers else None
 
+    def called(self, name: str) -> int | None:
+        """The number of a worker or a newcomer of that name, if there is one."""
+        tenant, container, unit = parse_worker_name(name)
+        number = self.number_of(tenant, container, unit)
+        of_tenant = self.tenants.get(tenant)
+        if number is None and of_tenant is not None:
+            newcomer = self.newcomers.find((of_tenant.id, container, unit))
+            number = None if newcomer is None else newcomer.number
+        return number
+
     def tenant_of(self, number: int) -> int:
         """Of a worker, or of a newcomer."""
         worker = self.workers.get(number) or self._removed.get(number)

@@ -9,7 +9,7 @@ Must not know: what runs when else.
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +20,6 @@ import trio
 from sqlalchemy import Connection
 
 from pool.books.store import DATABASE_ERRORS, Store, words_of
-from pool.chain.node_set import NodeSet
-from pool.chain.nodes import NodeState
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.messages.booked import Booked, booked, cursors_now, last_shares
@@ -86,10 +84,6 @@ def machine_figures(registry: Registry, hashrates: HashrateBook, now_s: float) -
     )
 
 
-def node_looks(nodes: NodeSet) -> tuple[NodeLook, ...]:
-    return tuple(NodeLook(node.name, node.state is NodeState.UP, node.reason) for node in nodes.nodes)
-
-
 def receivers_of(
     settings: MessageSettings, known: Mapping[ReceiverSettings, Receiver] | None = None
 ) -> tuple[Receiver, ...]:
@@ -135,7 +129,7 @@ class Messenger:
         data_dir: Path,
         endpoints: Sequence[Endpoint],
         *,
-        figures: Callable[[], Figures],
+        figures: Callable[[], Awaitable[Figures]],
         journal_failed: Callable[[], bool],
         machine_name: Callable[[int], str],
         on_message: Callable[[Message], None] = lambda message: None,
@@ -185,7 +179,7 @@ class Messenger:
     async def look(self) -> None:
         """One look, and what is to be told of it."""
         try:
-            messages = await trio.to_thread.run_sync(self._look, self._figures())
+            messages = await trio.to_thread.run_sync(self._look, await self._figures())
         except Exception:  # a mistake of ours in words about the pool must not cost miners their work
             log.exception("messages_failed")
             return

@@ -1,4 +1,4 @@
-"""Where each metric is read: off the parts of a running pool, at the moment of the scrape.
+"""Where each metric is read: off what those who serve miners say at the moment of the scrape, and the books.
 
 Nothing is counted for it share by share. It is done in pieces, and others have their turn between them.
 Must not know: how it is asked for, and in which form it leaves.
@@ -14,18 +14,20 @@ import numpy as np
 import trio
 
 from payouts.ledger import in_payout, payable
-from pool.chain.nodes import NodeState
-from pool.fleet.hashrate import COLUMN_OF_VERDICT, COUNTS
+from pool.edges.edges import Edges
+from pool.edges.figures import Answer, EdgeFigures
+from pool.fleet.hashrate import COLUMN_OF_VERDICT, COUNTS, HashrateBook
+from pool.fleet.registry import Registry
 from pool.metrics.book_figures import BookFigures, BookReader
 from pool.metrics.contract import OTHERS, Page
 from pool.orders.status import OrderStatus
-from pool.parts import Books, Miners, Routing
 from pool.readiness import Readiness
+from pool.routing.status import RouteStatus
 from pool.upstreams.status import UpstreamStatus
 from pool.web.door import Door
 from stratum._engine import backend
+from stratum.histogram import Histogram
 from stratum.miners.uncharged import REFUSED, UNREADABLE
-from stratum.upstream.shares import RejectReason, SubmitVerdict
 
 # Series of a label at most: the rest is summed up under OTHERS. The oldest come first, so that nobody is put
 # there by who invents names, and a series stays where it is.
@@ -37,99 +39,107 @@ UPSTREAMS_MAX: Final = 256
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of one pool."""
+    """Whom figures are asked of: those who serve miners, and what a pool has once."""
 
-    books: Books
-    miners: Miners
-    routing: Routing
+    edges: Edges
+    registry: Registry
+    hashrates: HashrateBook
+    folds: Histogram
+    settlements: Histogram
     readiness: Readiness
     door: Door
     figures: BookReader
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told: of the sources, and what those who serve miners said just now."""
+
+    sources: Sources
+    edges: EdgeFigures
+    routes: RouteStatus
 
 
 async def collect(sources: Sources) -> Page:
     """All that is known now."""
     page = Page()
     sources.figures.want()
+    edges = sources.edges
+    moment = Moment(sources=sources, edges=await edges.figures(), routes=await edges.routes())
     for section in SECTIONS:
-        section(page, sources)
+        section(page, moment)
         await trio.lowlevel.checkpoint()
     return page
 
 
-def _pool(page: Page, it: Sources) -> None:
+def _pool(page: Page, it: Moment) -> None:
     page.add("angara_build_info", 1, version("angara"), backend)
-    for condition in it.readiness.conditions():
+    edges, door = it.edges, it.sources.door
+    for condition in it.sources.readiness.conditions(edges):
         page.add("angara_ready", condition.good, condition.name)
-    limits, board = it.miners.connection_limits, it.miners.board
-    for standing, count in limits.standing().items():
-        page.add("angara_sessions", count, standing.value)
-    for name, family in it.miners.firmware.families.items():  # FAMILIES of ours, whatever strangers say
+    for standing, count in edges.sessions.items():
+        page.add("angara_sessions", count, standing)
+    for name, family in edges.firmware.items():  # FAMILIES of ours, whatever strangers say
         page.add("angara_firmware_sessions", family.here, name)
         page.add("angara_firmware_shares_total", family.accepted, name, "accepted")
         page.add("angara_firmware_shares_total", family.rejected, name, "rejected")
-    for reason, count in sorted(board.dropped.items()):
+    for reason, count in sorted(edges.ended.items()):
         page.add("angara_connections_ended_total", count, reason)
-    page.add("angara_web_connections", it.door.limits.sessions)
-    for reason, count in sorted(it.door.refused.items()):
+    page.add("angara_web_connections", door.limits.sessions)
+    for reason, count in sorted(door.refused.items()):
         page.add("angara_web_connections_refused_total", count, reason)
-    for kind, count in board.distribution.moved.items():
-        page.add("angara_moves_total", count, kind.value)
-    page.add("angara_unresolved_shares", len(it.books.submits))
+    for kind, count in edges.moved.items():
+        page.add("angara_moves_total", count, kind)
+    page.add("angara_unresolved_shares", edges.unresolved)
 
 
-def _durations(page: Page, it: Sources) -> None:
-    now_s, journal, board = trio.current_time(), it.books.journal, it.miners.board
-    page.add_histogram("angara_acknowledgement_seconds", board.commits.acknowledgements)
-    page.add_histogram("angara_commit_seconds", board.commits.commits)
-    page.add_histogram("angara_fold_seconds", journal.folds)
-    page.add_histogram("angara_settlement_seconds", it.books.bookkeeper.settlements)
-    page.add_histogram("angara_block_distribution_seconds", board.distribution.clean_jobs)
-    page.add("angara_commit_wait_seconds", _age_s(now_s, journal.commits_since_s))
-    page.add("angara_journal_unfolded_batches", journal.unfolded)
-    page.add("angara_journal_unfolded_age_seconds", _age_s(now_s, journal.unfolded_since_s))
+def _durations(page: Page, it: Moment) -> None:
+    edges = it.edges
+    page.add_histogram("angara_acknowledgement_seconds", edges.acknowledgements)
+    page.add_histogram("angara_commit_seconds", edges.commits)
+    page.add_histogram("angara_fold_seconds", it.sources.folds)
+    page.add_histogram("angara_settlement_seconds", it.sources.settlements)
+    page.add_histogram("angara_block_distribution_seconds", edges.distributions)
+    page.add("angara_commit_wait_seconds", edges.commit_age_s or 0.0)
+    page.add("angara_journal_unfolded_batches", edges.unfolded)
+    page.add("angara_journal_unfolded_age_seconds", edges.unfolded_age_s or 0.0)
 
 
-def _age_s(now_s: float, since_s: float | None) -> float:
-    return 0.0 if since_s is None else now_s - since_s
-
-
-def _nodes(page: Page, it: Sources) -> None:
-    nodes, templates = it.books.nodes, it.books.templates
-    for node in nodes.nodes:  # NODES_MAX of them, by the settings
-        page.add("angara_node_up", node.state is NodeState.UP, node.name)
-        page.add("angara_node_current", node is nodes.current, node.name)
-        if node.status is not None:
-            page.add("angara_node_tip_height", node.status.height, node.name)
+def _nodes(page: Page, it: Moment) -> None:
+    edges = it.edges
+    for node in edges.nodes:  # NODES_MAX of them, by the settings
+        page.add("angara_node_up", node.up, node.name)
+        page.add("angara_node_current", node.current, node.name)
+        if node.tip_height is not None:
+            page.add("angara_node_tip_height", node.tip_height, node.name)
         page.add_histogram("angara_node_template_seconds", node.template_times, node.name)
-    if templates.tip is not None and templates.delivered_s is not None:
-        page.add("angara_template_age_seconds", trio.current_time() - templates.delivered_s)
-        page.add("angara_template_height", templates.tip.height)
+    if edges.template_height is not None and edges.template_age_s is not None:
+        page.add("angara_template_age_seconds", edges.template_age_s)
+        page.add("angara_template_height", edges.template_height)
 
 
-def _shares(page: Page, it: Sources) -> None:
+def _shares(page: Page, it: Moment) -> None:
     now_s, names = trio.current_time(), _tenant_names(it)
     others = [0] * len(COUNTS)
-    for tenant, counts in it.books.hashrates.shares_of_tenants(now_s).items():
+    for tenant, counts in it.sources.hashrates.shares_of_tenants(now_s).items():
         if tenant not in names:
             others = [a + b for a, b in zip(others, counts, strict=True)]
             continue
         for verdict, count in zip(COUNTS, counts, strict=True):
             page.add("angara_shares_total", count, names[tenant], verdict)
-    if len(it.books.registry.tenants_by_id) > TENANTS_MAX:
+    if len(it.sources.registry.tenants_by_id) > TENANTS_MAX:
         for verdict, count in zip(COUNTS, others, strict=True):
             page.add("angara_shares_total", count, OTHERS, verdict)
-    uncharged = it.miners.uncharged.since_start
+    uncharged = it.edges.uncharged
     by_column = np.bincount(COLUMN_OF_VERDICT, uncharged[: len(COLUMN_OF_VERDICT)], len(COUNTS))
     for verdict, count in zip(COUNTS[1:], by_column[1:].tolist(), strict=True):  # an accepted one is charged
         page.add("angara_uncharged_shares_total", count, verdict)
-    page.add("angara_refused_lines_total", int(uncharged[REFUSED]), "refused")
-    page.add("angara_refused_lines_total", int(uncharged[UNREADABLE]), "unreadable")
+    page.add("angara_refused_lines_total", uncharged[REFUSED], "refused")
+    page.add("angara_refused_lines_total", uncharged[UNREADABLE], "unreadable")
 
 
-def _rates(page: Page, it: Sources) -> None:
+def _rates(page: Page, it: Moment) -> None:
     """Of containers, and of what they add up to."""
-    registry, table = it.books.registry, it.books.hashrates.look_at_containers(trio.current_time())
+    registry, table = it.sources.registry, it.sources.hashrates.look_at_containers(trio.current_time())
     tenants_hps: dict[int, float] = {}
     sites_hps: dict[int, float] = {}
     rest_hps, rest_online, rest_offline, rest = 0.0, 0, 0, False
@@ -149,7 +159,7 @@ def _rates(page: Page, it: Sources) -> None:
         _add_container(page, OTHERS, OTHERS, rest_hps, rest_online, rest_offline)
     page.add("angara_hashrate_hashes_per_second", sum(tenants_hps.values()))
     _add_bounded(page, "angara_tenant_hashrate_hashes_per_second", tenants_hps, names)
-    figures = it.figures.figures
+    figures = it.sources.figures.figures
     sites = {} if figures is None else _first(figures.sites, SITES_MAX)
     _add_bounded(page, "angara_site_hashrate_hashes_per_second", sites_hps, sites)
 
@@ -162,13 +172,13 @@ def _add_container(
     page.add("angara_container_machines", offline, tenant, container, "offline")
 
 
-def _routes(page: Page, it: Sources) -> None:
-    figures, status = it.figures.figures, it.routing.proxy.status()
+def _routes(page: Page, it: Moment) -> None:
+    figures, status = it.sources.figures.figures, it.routes
     if figures is not None:
         orders = _first({number: order.name for number, order in figures.orders.items()}, ORDERS_MAX)
         add_upstreams(page, _first(figures.upstreams, UPSTREAMS_MAX), orders, status.upstreams)
         add_orders(page, figures, orders, status.orders)
-        add_answers(page, _first(figures.upstreams, UPSTREAMS_MAX), it.books.submits.said)
+        add_answers(page, _first(figures.upstreams, UPSTREAMS_MAX), it.edges.answers)
 
 
 def add_upstreams(
@@ -189,7 +199,7 @@ def add_upstreams(
 def add_answers(
     page: Page,
     names: dict[int, str],
-    said: Mapping[tuple[int, SubmitVerdict, RejectReason | None], int],
+    said: Mapping[Answer, int],
 ) -> None:
     """What became of shares at each upstream."""
     found: Counter[tuple[str, str, str]] = Counter()
@@ -216,23 +226,23 @@ def add_orders(
         page.add("angara_order_machines", sum(it.machines for it in orders), name)
 
 
-def _books(page: Page, it: Sources) -> None:
-    page.add("angara_books_age_seconds", trio.current_time() - it.figures.read_s)
-    figures = it.figures.figures
+def _books(page: Page, it: Moment) -> None:
+    page.add("angara_books_age_seconds", trio.current_time() - it.sources.figures.read_s)
+    figures = it.sources.figures.figures
     if figures is None:
         return
     for status, count in sorted(figures.blocks.items()):
         page.add("angara_blocks", count, status)
     balances = dict(figures.balances_sat)
     names, tenants_sat = _tenant_names(it), {"payable": 0, "in_payout": 0}
-    for tenant in it.books.registry.tenants_by_id:
+    for tenant in it.sources.registry.tenants_by_id:
         for label, account in (("payable", payable(tenant)), ("in_payout", in_payout(tenant))):
             balance = balances.pop(account, 0)
             if tenant in names:
                 page.add("angara_tenant_satoshis", balance, names[tenant], label)
             else:
                 tenants_sat[label] += balance
-    if len(it.books.registry.tenants_by_id) > TENANTS_MAX:
+    if len(it.sources.registry.tenants_by_id) > TENANTS_MAX:
         for label, balance in tenants_sat.items():
             page.add("angara_tenant_satoshis", balance, OTHERS, label)
     for account, balance in balances.items():  # PoolAccount, all of them
@@ -240,8 +250,8 @@ def _books(page: Page, it: Sources) -> None:
             page.add("angara_account_satoshis", balance, account.removeprefix("pool."))
 
 
-def _tenant_names(it: Sources) -> dict[int, str]:
-    tenants = it.books.registry.tenants_by_id
+def _tenant_names(it: Moment) -> dict[int, str]:
+    tenants = it.sources.registry.tenants_by_id
     return _first({number: tenant.name for number, tenant in tenants.items()}, TENANTS_MAX)
 
 
@@ -262,7 +272,7 @@ def _add_bounded(page: Page, name: str, rates_hps: Mapping[int, float], names: d
         page.add(name, rest, OTHERS)
 
 
-SECTIONS: Final[tuple[Callable[[Page, Sources], None], ...]] = (
+SECTIONS: Final[tuple[Callable[[Page, Moment], None], ...]] = (
     _pool,
     _durations,
     _nodes,

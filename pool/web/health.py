@@ -4,7 +4,7 @@ and if not, what stands against it. Both for anybody: a balancer asks them, and 
 Must not know: how a condition is found out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -34,14 +34,14 @@ READY: Final = Told(
 )
 
 
-def health_routes(conditions: Callable[[], Sequence[Condition]]) -> tuple[WebRoute, ...]:
-    """`conditions` as of now: they are asked on the pool's own loop, and must not wait."""
+def health_routes(conditions: Callable[[], Awaitable[Sequence[Condition]]]) -> tuple[WebRoute, ...]:
+    """`conditions` as of now."""
 
     async def alive(_: Request) -> Response:
         return _line(Alive())
 
     async def ready(_: Request) -> Response:
-        found = conditions()
+        found = await conditions()
         good = all(it.good for it in found)
         return _line(Ready(good, found), 200 if good else 503)
 

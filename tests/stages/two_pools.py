@@ -82,7 +82,7 @@ class Side:
 
     @property
     def status(self) -> RouteStatus:
-        return self.pool.status().routes
+        return self.pool.routing.proxy.status()
 
     @property
     def unanswered(self) -> int:

@@ -82,7 +82,7 @@ class House:
             wall_clock=lambda: self.now_s,
         )
 
-    def _figures(self) -> Figures:
+    async def _figures(self) -> Figures:
         return Figures(
             running_s=START_S,
             job_age_s=1.0,

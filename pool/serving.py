@@ -1,0 +1,112 @@
+"""The parts that serve miners, asked what they do: pool.edges.edge.Edge of this process.
+
+The one place where figures are read off them. It is done as of now, and in pieces where it is much, so that
+miners have their turn between them. Must not know: who asks.
+"""
+
+from typing import Final
+
+import trio
+
+from pool.chain.node_set import NodeSet
+from pool.chain.nodes import NodeState
+from pool.edges.edge import MachineConnection, MachineMet
+from pool.edges.edges import CONNECTIONS_MAX
+from pool.edges.figures import EdgeFigures, NodeFigures
+from pool.parts import Books, Miners, Routing
+from pool.routing.status import RouteStatus
+from stratum.miners.connection import Connection
+from stratum.miners.firmware import Family
+from stratum.miners.listening.listeners import Server
+
+PIECE: Final = 2_048  # connections that are looked at, half a millisecond
+REST_S: Final = 0.002  # behind a piece
+
+
+class Serving:
+    """Of one process."""
+
+    def __init__(self, books: Books, miners: Miners, routing: Routing, server: Server) -> None:
+        self._books, self._miners, self._routing, self._server = books, miners, routing, server
+        self._one_at_a_time = trio.Lock()
+
+    async def figures(self) -> EdgeFigures:
+        return self.figures_now()
+
+    def figures_now(self) -> EdgeFigures:
+        """For who is in this process."""
+        books, miners, board = self._books, self._miners, self._miners.board
+        now_s, journal, templates = trio.current_time(), self._books.journal, self._books.templates
+        return EdgeFigures(
+            sessions={it.value: count for it, count in miners.connection_limits.standing().items()},
+            ended=dict(board.dropped),
+            moved={it.value: count for it, count in board.distribution.moved.items()},
+            firmware={
+                name: Family(it.here, it.accepted, it.rejected)
+                for name, it in miners.firmware.families.items()
+            },
+            uncharged=miners.uncharged.since_start.tolist(),
+            unresolved=len(books.submits),
+            answers=dict(books.submits.said),
+            acknowledgements=board.commits.acknowledgements.plus(),
+            commits=board.commits.commits.plus(),
+            distributions=board.distribution.clean_jobs.plus(),
+            nodes=_nodes(books.nodes),
+            without_node_s=_age_s(now_s, books.nodes.outage_since_s),
+            template_age_s=_age_s(now_s, templates.delivered_s),
+            template_height=None if templates.tip is None else templates.tip.height,
+            commit_age_s=_age_s(now_s, journal.commits_since_s),
+            journal_failed=journal.failed,
+            unfolded=journal.unfolded,
+            unfolded_age_s=_age_s(now_s, journal.unfolded_since_s),
+            refuses=miners.connection_limits.refuses,
+            listeners=len(self._server.addresses),
+        )
+
+    async def routes(self) -> RouteStatus:
+        return self._routing.proxy.status()
+
+    async def machine(self, name: str) -> MachineMet:
+        number = self._books.registry.called(name)
+        if number is None:
+            return MachineMet(connections=[], why=[])
+        found: list[MachineConnection] = []
+        async with self._one_at_a_time:
+            connections = list(self._miners.board.connections)
+            for at in range(0, len(connections), PIECE):
+                for it in connections[at : at + PIECE]:
+                    if it.open and number in it.workers and len(found) < CONNECTIONS_MAX:
+                        found.append(_told(it))
+                await trio.sleep(REST_S)
+        return MachineMet(connections=found, why=self._miners.decisions.of(number))
+
+
+def _nodes(nodes: NodeSet) -> tuple[NodeFigures, ...]:
+    return tuple(
+        NodeFigures(
+            name=it.name,
+            up=it.state is NodeState.UP,
+            reason=it.reason,
+            current=it is nodes.current,
+            tip_height=None if it.status is None else it.status.height,
+            template_times=it.template_times.plus(),
+        )
+        for it in nodes.nodes
+    )
+
+
+def _age_s(now_s: float, since_s: float | None) -> float | None:
+    return None if since_s is None else now_s - since_s
+
+
+def _told(it: Connection) -> MachineConnection:
+    session, log2 = it.session, it.session.difficulty.log2
+    return MachineConnection(
+        address=it.address,
+        state=session.state.value,
+        standing=it.place.standing.value,
+        workers=len(it.workers),
+        channel=session.assignment.channel.number,
+        difficulty=2**log2 if log2 >= 0 else 2.0**log2,
+        leaving=session.assignment.leaving,
+    )
