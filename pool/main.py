@@ -144,16 +144,12 @@ class Pool:
                 live = Live(
                     books.registry,
                     books.hashrates,
+                    self._edges,
                     self._tenant_changed,
                     on_removed=lambda workers: miners.board.drop_workers(workers, "worker removed"),
                     on_routes=routing.proxy.changed,
-                    route_status=routing.proxy.status,
                     on_tokens=self._authentication.load,
-                    board=miners.board,
-                    drain=routing.drain,
                     messenger=self._messenger,
-                    uncharged=miners.uncharged,
-                    firmware=miners.firmware,
                     settings=self._settings,
                 )
                 treasury = self._treasury()

@@ -6,6 +6,7 @@ miners have their turn between them. Must not know: who asks.
 
 from typing import Final
 
+import msgspec
 import trio
 
 from pool.chain.node_set import NodeSet
@@ -13,11 +14,14 @@ from pool.chain.nodes import NodeState
 from pool.edges.edge import MachineConnection, MachineMet
 from pool.edges.edges import CONNECTIONS_MAX
 from pool.edges.figures import EdgeFigures, NodeFigures
+from pool.fleet.registry import UnlistedWorker
 from pool.parts import Books, Miners, Routing
+from pool.routing.drain import DrainStatus
 from pool.routing.status import RouteStatus
 from stratum.miners.connection import Connection
-from stratum.miners.firmware import Family
+from stratum.miners.firmware import Family, Firmware
 from stratum.miners.listening.listeners import Server
+from stratum.miners.traces.traces import TooManyTraces, TraceView
 
 PIECE: Final = 2_048  # connections that are looked at, half a millisecond
 REST_S: Final = 0.002  # behind a piece
@@ -65,6 +69,49 @@ class Serving:
 
     async def routes(self) -> RouteStatus:
         return self._routing.proxy.status()
+
+    async def unlisted(
+        self, after: int, tenant_id: int | None, container: str | None, rows_max: int
+    ) -> list[UnlistedWorker]:
+        return self._books.registry.unlisted(after, tenant_id, container, rows_max)
+
+    async def find_unlisted(self, tenant: str, container: str, unit: str) -> UnlistedWorker | None:
+        return self._books.registry.find_unlisted(tenant, container, unit)
+
+    async def uncharged(self, name: str | None, tenant_id: int | None, since_day: int) -> list[int]:
+        numbers: set[int] = set()
+        if tenant_id is not None:
+            numbers = self._books.registry.numbers_of(tenant_id)
+        elif name is not None and (number := self._books.registry.called(name)) is not None:
+            numbers = {number}
+        return self._miners.uncharged.of(numbers, since_day)
+
+    async def firmware(self) -> list[Firmware]:
+        packed = msgspec.msgpack.encode(self._miners.firmware.kinds)
+        return msgspec.msgpack.decode(packed, type=list[Firmware])
+
+    async def start_trace(self, name: str | None, address: str | None, seconds: int) -> int | None:
+        board, worker = self._miners.board, None if name is None else self._books.registry.called(name)
+        try:
+            return board.traces.start(
+                worker, address, board.connections, seconds=seconds, now_s=trio.current_time()
+            )
+        except TooManyTraces:
+            return None
+
+    async def trace(self, number: int, after: int) -> TraceView | None:
+        return self._miners.board.traces.view(number, after, trio.current_time())
+
+    async def drain(self, over_s: int) -> DrainStatus:
+        self._routing.drain.begin(over_s)
+        return self._routing.drain.status()
+
+    async def end_drain(self) -> DrainStatus:
+        self._routing.drain.resume()
+        return self._routing.drain.status()
+
+    async def drain_status(self) -> DrainStatus:
+        return self._routing.drain.status()
 
     async def machine(self, name: str) -> MachineMet:
         number = self._books.registry.called(name)

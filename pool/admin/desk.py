@@ -56,14 +56,15 @@ class LivePool(Protocol):
     def since_s(self) -> int:
         """When the pool was started."""
 
-    def start_trace(self, worker: int | None, address: str | None, seconds: int) -> int:
+    def start_trace(self, name: str | None, address: str | None, seconds: int) -> int:
         """Its number. Raises TooManyTraces."""
 
     def trace(self, number: int, after: int) -> TraceView | None:
         """Its lines with numbers above `after`; None when it is over."""
 
-    def uncharged(self, workers: Collection[int], tenant_id: int | None, since_day: int) -> list[int]:
-        """What these sent, or all of a tenant, that is in no tally: stratum.miners.uncharged.Uncharged.of."""
+    def uncharged(self, name: str | None, tenant_id: int | None, since_day: int) -> list[int]:
+        """What a machine sent, or all of a tenant, that is in no tally: as
+        stratum.miners.uncharged.Uncharged.of counts."""
 
     def firmware(self) -> list[Firmware]:
         """What each firmware was seen to do: copies."""

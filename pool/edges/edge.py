@@ -9,8 +9,12 @@ from typing import Protocol
 import msgspec
 
 from pool.edges.figures import EdgeFigures
+from pool.fleet.registry import UnlistedWorker
+from pool.routing.drain import DrainStatus
 from pool.routing.status import RouteStatus
 from stratum.miners.decisions import Decision
+from stratum.miners.firmware import Firmware
+from stratum.miners.traces.traces import TraceView
 
 
 class MachineConnection(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +44,36 @@ class Edge(Protocol):
 
     async def routes(self) -> RouteStatus:
         """Every channel on an upstream, and every order; a look at each machine that an order has."""
+
+    async def unlisted(
+        self, after: int, tenant_id: int | None, container: str | None, rows_max: int
+    ) -> list[UnlistedWorker]:
+        """The first machines without a row, by number above `after`."""
+
+    async def find_unlisted(self, tenant: str, container: str, unit: str) -> UnlistedWorker | None:
+        """The machine of that name, if it has no row."""
+
+    async def uncharged(self, name: str | None, tenant_id: int | None, since_day: int) -> list[int]:
+        """What a machine sent, or all of a tenant, that is in no tally, as
+        stratum.miners.uncharged.Uncharged.of counts."""
+
+    async def firmware(self) -> list[Firmware]:
+        """What each firmware was seen to do: copies."""
+
+    async def start_trace(self, name: str | None, address: str | None, seconds: int) -> int | None:
+        """Of a machine, or of all that come from an address: its number here. None: there are too many."""
+
+    async def trace(self, number: int, after: int) -> TraceView | None:
+        """Its lines with numbers above `after`; None when it is over."""
+
+    async def drain(self, over_s: int) -> DrainStatus:
+        """Let nobody in, and everybody go within so many seconds."""
+
+    async def end_drain(self) -> DrainStatus:
+        """Let miners in again."""
+
+    async def drain_status(self) -> DrainStatus:
+        """How far it is."""
 
     async def machine(self, name: str) -> MachineMet:
         """What is known of the one of that name, which may be nothing."""

@@ -3,14 +3,20 @@
 Each is asked everything, and what they say is put together here. Must not know: where they are.
 """
 
+import heapq
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from pool.edges.edge import Edge, MachineMet
 from pool.edges.figures import EdgeFigures, grouped, merged
+from pool.edges.traces import EdgesTraces
+from pool.fleet.registry import UnlistedWorker
 from pool.orders.status import OrderStatus
+from pool.routing.drain import DrainStatus
 from pool.routing.status import RouteStatus
 from stratum.miners.decisions import KEPT_MAX
+from stratum.miners.firmware import Firmware, by_sessions
+from stratum.miners.traces.traces import TraceView
 
 CONNECTIONS_MAX: Final = 20  # of a machine, shown: who invents names may have thousands under one
 _Answer = TypeVar("_Answer")
@@ -21,6 +27,7 @@ class Edges:
 
     def __init__(self, edges: Sequence[Edge]) -> None:
         self._edges = edges
+        self._traces = EdgesTraces(edges)
 
     async def figures(self) -> EdgeFigures:
         """Of all of them."""
@@ -33,6 +40,48 @@ class Edges:
     async def machine(self, name: str) -> MachineMet:
         """On whichever it mines or has mined."""
         return merged_machine(await self._each(lambda it: it.machine(name)))
+
+    async def unlisted(
+        self, after: int, tenant_id: int | None, container: str | None, rows_max: int
+    ) -> list[UnlistedWorker]:
+        """The first of all of them, by number."""
+        return merged_unlisted(
+            await self._each(lambda it: it.unlisted(after, tenant_id, container, rows_max)), rows_max
+        )
+
+    async def find_unlisted(self, tenant: str, container: str, unit: str) -> UnlistedWorker | None:
+        """Where it has come first, by its number."""
+        found = await self._each(lambda it: it.find_unlisted(tenant, container, unit))
+        return min((it for it in found if it is not None), key=lambda it: it.id, default=None)
+
+    async def uncharged(self, name: str | None, tenant_id: int | None, since_day: int) -> list[int]:
+        """All of it."""
+        counted = await self._each(lambda it: it.uncharged(name, tenant_id, since_day))
+        return [sum(column) for column in zip(*counted, strict=True)]
+
+    async def firmware(self) -> list[Firmware]:
+        """Of all their sessions."""
+        return merged_firmware(await self._each(lambda it: it.firmware()))
+
+    async def start_trace(self, name: str | None, address: str | None, seconds: int) -> int:
+        """Wherever it may come: the number of all of that. Raises TooManyTraces."""
+        return await self._traces.start(name, address, seconds)
+
+    async def trace(self, number: int, after: int) -> TraceView | None:
+        """Lines with numbers above `after`, whoever kept them; None when it is over."""
+        return await self._traces.view(number, after)
+
+    async def drain(self, over_s: int) -> DrainStatus:
+        """All of them at once."""
+        return merged_drain(await self._each(lambda it: it.drain(over_s)))
+
+    async def end_drain(self) -> DrainStatus:
+        """All of them."""
+        return merged_drain(await self._each(lambda it: it.end_drain()))
+
+    async def drain_status(self) -> DrainStatus:
+        """How far all of them are."""
+        return merged_drain(await self._each(lambda it: it.drain_status()))
 
     async def _each(self, ask: Callable[[Edge], Awaitable[_Answer]]) -> list[_Answer]:
         return [await ask(it) for it in self._edges]
@@ -66,4 +115,34 @@ def merged_machine(of: Sequence[MachineMet]) -> MachineMet:
     return MachineMet(
         connections=[it for met in of for it in met.connections][:CONNECTIONS_MAX],
         why=why[:KEPT_MAX],
+    )
+
+
+def merged_unlisted(of: Sequence[list[UnlistedWorker]], rows_max: int) -> list[UnlistedWorker]:
+    """By number; a machine that has come to several is told once."""
+    found: dict[tuple[int, str, str], UnlistedWorker] = {}
+    for it in heapq.merge(*of, key=lambda it: it.id):
+        found.setdefault((it.tenant_id, it.container, it.unit), it)
+    return list(found.values())[:rows_max]
+
+
+def merged_firmware(of: Sequence[list[Firmware]]) -> list[Firmware]:
+    """By name, whoever is here most first."""
+    if len(of) == 1:
+        return of[0]
+    kinds: dict[str, Firmware] = {}
+    for it in (kind for kinds in of for kind in kinds):
+        known = kinds.setdefault(it.name.casefold(), it)
+        if known is not it:
+            known.add(it)
+    return by_sessions(kinds.values())
+
+
+def merged_drain(of: Sequence[DrainStatus]) -> DrainStatus:
+    """It lasts as long as anybody's."""
+    return DrainStatus(
+        draining=any(it.draining for it in of),
+        left=sum(it.left for it in of),
+        of=sum(it.of for it in of),
+        ends_in_s=max(it.ends_in_s for it in of),
     )

@@ -9,6 +9,7 @@ before it is admitted; only one process writes (the data directory is locked). M
 beyond their address, and how commands get here.
 """
 
+import heapq
 import time
 from collections.abc import Collection, Iterator
 from statistics import median_low
@@ -296,8 +297,23 @@ class Registry:
             return NewRows((), ())
         return NewRows((self.containers[worker.container_id],), (worker,))
 
-    def unlisted(self) -> Iterator[UnlistedWorker]:
-        """Workers and newcomers without a row in the database, in no order."""
+    def unlisted(
+        self, after: int, tenant_id: int | None, container: str | None, rows_max: int
+    ) -> list[UnlistedWorker]:
+        """The first of those without a row in the database, by number above `after`."""
+
+        def wanted(it: UnlistedWorker) -> bool:
+            return it.id > after and tenant_id in (None, it.tenant_id) and container in (None, it.container)
+
+        return heapq.nsmallest(rows_max, filter(wanted, self._unlisted()), key=lambda it: it.id)
+
+    def find_unlisted(self, tenant: str, container: str, unit: str) -> UnlistedWorker | None:
+        """The machine of that name, if it has no row."""
+        name = tenant, container, unit
+        return next((it for it in self._unlisted() if (it.tenant, it.container, it.unit) == name), None)
+
+    def _unlisted(self) -> Iterator[UnlistedWorker]:
+        """Workers and newcomers, in no order."""
         tenants = self.tenants_by_id
         for worker in self.rowless.copy().values():
             yield UnlistedWorker(

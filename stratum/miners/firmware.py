@@ -12,6 +12,7 @@ share. Must not know: sessions, sockets, names.
 """
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -76,6 +77,16 @@ class Firmware(msgspec.Struct, kw_only=True):
     refused: int = 0  # lines answered with an error that were no shares
     unreadable: int = 0  # lines
 
+    def add(self, other: "Firmware") -> None:
+        """What sessions of this kind did that were counted elsewhere."""
+        for count in _COUNTS:
+            setattr(self, count, getattr(self, count) + getattr(other, count))
+        for order, sessions in other.orders.items():
+            _count(self.orders, order, sessions)
+        for mask, sessions in other.masks.items():
+            _count(self.masks, mask, sessions)
+        self.rolled |= other.rolled
+
     def asked_in_order(self, order: str) -> None:
         _count(self.orders, order)
 
@@ -134,11 +145,20 @@ class FirmwareBook:
     @property
     def kinds(self) -> list[Firmware]:
         """Whoever is here most comes first."""
-        every = (*self._proven.values(), *self._new.values())
-        return sorted(every, key=lambda it: (-it.here, -it.sessions, it.name))
+        return by_sessions((*self._proven.values(), *self._new.values()))
 
 
-def _count(counts: dict[str, int], what: str) -> None:
+def by_sessions(kinds: Iterable[Firmware]) -> list[Firmware]:
+    """Whoever is here most comes first."""
+    return sorted(kinds, key=lambda it: (-it.here, -it.sessions, it.name))
+
+
+def _count(counts: dict[str, int], what: str, times: int = 1) -> None:
     if what not in counts and len(counts) >= ORDERS_MAX:
         what = OTHER
-    counts[what] = counts.get(what, 0) + 1
+    counts[what] = counts.get(what, 0) + times
+
+
+_COUNTS: Final = tuple(
+    it.name for it in msgspec.structs.fields(Firmware) if it.type is int and it.name != "rolled"
+)

@@ -127,7 +127,7 @@ def _of_sender(desk: Desk, it: RejectShow, day: int) -> tuple[dict[int, int], li
             return judged_of_worker(connection, worker, day), said_of_worker(connection, worker, day)
 
         judged, said = desk.read(of_worker)
-        return judged, said, None if desk.live is None else desk.live.uncharged([worker], None, day)
+        return judged, said, None if desk.live is None else desk.live.uncharged(it.worker, None, day)
     name = it.tenant or ""
 
     def of_tenant(connection: Connection) -> tuple[int, dict[int, int], list[Said]]:
@@ -139,7 +139,7 @@ def _of_sender(desk: Desk, it: RejectShow, day: int) -> tuple[dict[int, int], li
         )
 
     tenant, judged, said = desk.read(of_tenant)
-    return judged, said, None if desk.live is None else desk.live.uncharged([], tenant, day)
+    return judged, said, None if desk.live is None else desk.live.uncharged(None, tenant, day)
 
 
 def _told(said: Iterable[Said]) -> Iterable[RejectRow]:

@@ -52,10 +52,11 @@ def trace_start(desk: OperatorDesk, it: TraceStart) -> TraceStarted:
     if not 1 <= it.seconds <= TRACE_S_MAX:
         raise RegistryError(f"a trace takes 1 to {TRACE_S_MAX} seconds, and not {it.seconds}")
     address = None if it.address is None else _address(it.address)
-    worker = None if it.name is None else worker_show(desk, WorkerShow(it.name)).id
+    if it.name is not None:
+        worker_show(desk, WorkerShow(it.name))  # who is nobody is not traced
     desk.note({}, {})  # who looks at whose lines is written down, before he does
     try:
-        return TraceStarted(trace=live.start_trace(worker, address, it.seconds), seconds=it.seconds)
+        return TraceStarted(trace=live.start_trace(it.name, address, it.seconds), seconds=it.seconds)
     except TooManyTraces as error:
         raise RegistryError(str(error)) from None
 

@@ -44,6 +44,11 @@ class TracedLine(msgspec.Struct, frozen=True, kw_only=True):
     words: str
 
 
+def kept_bytes(line: TracedLine) -> int:
+    """What it counts for among those that are kept."""
+    return len(line.text) + len(line.words) + LINE_OVERHEAD_BYTES
+
+
 class TraceView(msgspec.Struct, frozen=True, kw_only=True):
     """What a trace has after a line; `missed` were there and had to leave."""
 
@@ -63,22 +68,20 @@ class Trace:
         self._next = 1
 
     def keep(self, at_ms: int, tap: "Tap", way: str, text: str, words: str) -> None:
-        self._lines.append(
-            TracedLine(
-                number=self._next,
-                at_ms=at_ms,
-                connection=tap.number,
-                address=tap.address,
-                way=way,
-                text=text,
-                words=words,
-            )
+        line = TracedLine(
+            number=self._next,
+            at_ms=at_ms,
+            connection=tap.number,
+            address=tap.address,
+            way=way,
+            text=text,
+            words=words,
         )
+        self._lines.append(line)
         self._next += 1
-        self._bytes += len(text) + len(words) + LINE_OVERHEAD_BYTES
+        self._bytes += kept_bytes(line)
         while self._bytes > KEPT_BYTES_MAX:
-            left = self._lines.popleft()
-            self._bytes -= len(left.text) + len(left.words) + LINE_OVERHEAD_BYTES
+            self._bytes -= kept_bytes(self._lines.popleft())
 
     def wants(self, connection: "Traced") -> bool:
         if self.worker is None:

@@ -43,6 +43,7 @@ from pool.http_server import BODY_BYTES_MAX
 from pool.people.roles import host_account
 from pool.settings_tables import bare
 from stratum.miners.contracts import Admitted, Refusal
+from tests.fakes.edges import EdgeWithoutMiners, edges_of
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import store_in
 from tests.stages.command_line import angara, ask_books
@@ -105,7 +106,8 @@ async def running(data_dir: Path) -> AsyncIterator[RunningPool]:
         with store.read() as connection:
             pool = RunningPool(Registry(load(connection)))
         hashrates = HashrateBook(pool.registry, trio.current_time())
-        live = Live(pool.registry, hashrates, lambda view: pool.changed.append(view.name))
+        edges = edges_of(EdgeWithoutMiners(pool.registry))
+        live = Live(pool.registry, hashrates, edges, lambda view: pool.changed.append(view.name))
         async with trio.open_nursery() as nursery:
             pool.store = store
             desk = DeskOfThisPool(store, "regtest", live, pool=pool)

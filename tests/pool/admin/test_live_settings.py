@@ -27,6 +27,7 @@ from pool.fleet.rows import RegistryError, load
 from pool.people.roles import host_account
 from pool.settings_file import BadConfig
 from pool.settings_tables import LIVE, all_settings
+from tests.fakes.edges import EdgeWithoutMiners, edges_of
 from tests.fixtures.databases import store_in
 from tests.judges.answers import as_published
 from tests.stages.command_line import angara
@@ -234,7 +235,10 @@ def live(store: Store, house: House | None) -> Live:
     with store.read() as connection:
         registry = Registry(load(connection))
     hashrates = HashrateBook(registry, 0.0)
-    return Live(registry, hashrates, lambda view: None, settings=None if house is None else house.settings)
+    settings = None if house is None else house.settings
+    return Live(
+        registry, hashrates, edges_of(EdgeWithoutMiners(registry)), lambda view: None, settings=settings
+    )
 
 
 def changes(store: Store) -> list[tuple[str, str, Any, Any]]:

@@ -37,15 +37,16 @@ REASONS = {"accepted": ("",), "rejected": ("stale", "other"), "unanswered": ("",
 class Running:
     """Of a pool only what it knows that is in no books."""
 
-    def __init__(self, uncharged: Uncharged, of_tenant: Collection[int]) -> None:
+    def __init__(self, uncharged: Uncharged, machines: dict[str, int]) -> None:
         self.since_s = NOW_S - 3600
-        self._uncharged, self._of_tenant = uncharged, of_tenant
+        self._uncharged, self._machines = uncharged, machines
 
     def worker_figures(self, numbers: Collection[int]) -> dict[int, Hashrate]:
         return {}
 
-    def uncharged(self, workers: Collection[int], tenant_id: int | None, since_day: int) -> list[int]:
-        return self._uncharged.of(workers if tenant_id is None else self._of_tenant, since_day)
+    def uncharged(self, name: str | None, tenant_id: int | None, since_day: int) -> list[int]:
+        acme = [number for it, number in self._machines.items() if it.startswith("acme")]
+        return self._uncharged.of(acme if name is None else [self._machines[name]], since_day)
 
 
 class Site:
@@ -98,8 +99,7 @@ class Site:
                     self.forwarded[name] += shares if day == DAY else 0
 
     def ask(self, *, live: bool = True, **of: Any) -> dict[str, Any]:
-        of_acme = [number for name, number in self.machines.items() if name.startswith("acme")]
-        running = cast(LivePool, Running(self.uncharged, of_acme)) if live else None
+        running = cast(LivePool, Running(self.uncharged, self.machines)) if live else None
         account: dict[str, Any] = msgspec.to_builtins(
             reject_show(Desk(self.store, "regtest", running), RejectShow(**of))
         )

@@ -25,6 +25,7 @@ from pool.orders.status import OrderStatus
 from pool.routing.status import RouteStatus
 from pool.upstreams.status import EndpointStatus, UpstreamStatus
 from stratum.upstream.endpoint import UpstreamEndpoint
+from tests.fakes.edges import EdgeWithoutMiners, edges_of
 from tests.fixtures.databases import store_in
 from tests.histories.orders import BUYER
 from tests.stages.command_line import PASSWORD, add_order, add_upstream, angara, ask_books, new_upstream
@@ -112,9 +113,9 @@ def test_an_order_without_a_supplier_is_refused(data_dir: Path) -> None:
 class RunningPool:
     """The part of a pool that these commands touch."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: Registry) -> None:
         self.changes = 0
-        self.status = RouteStatus()
+        self.edge = EdgeWithoutMiners(registry)
 
     def changed(self) -> None:
         trio.lowlevel.current_task()  # in the pool's own thread, or RuntimeError
@@ -124,15 +125,16 @@ class RunningPool:
 @asynccontextmanager
 async def running(data_dir: Path) -> AsyncIterator[RunningPool]:
     with held(data_dir):
-        store, pool = store_in(data_dir), RunningPool()
+        store = store_in(data_dir)
         with store.read() as connection:
             registry = Registry(load(connection))
+        pool = RunningPool(registry)
         live = Live(
             registry,
             HashrateBook(registry, trio.current_time()),
+            edges_of(pool.edge),
             lambda view: None,
             on_routes=pool.changed,
-            route_status=lambda: pool.status,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_admin, Desk(store, "regtest", live), admin_socket(data_dir))
@@ -189,7 +191,7 @@ async def test_what_a_running_pool_does_is_shown(data_dir: Path) -> None:
         blue = await command(data_dir, "order.add", new_order())
         calm = await command(data_dir, "order.add", new_order("calm"))
         assert (blue["state"], "supply_hps" in blue) == ("running", False), "not measured yet"
-        pool.status = RouteStatus(
+        pool.edge.status = RouteStatus(
             upstreams=(
                 UpstreamStatus(
                     upstream_id=north["id"],
