@@ -29,7 +29,7 @@ ANEW_INTERVAL_S: Final = 1.0
 # node is slow or gone, what there is goes out again, anew or as an alias.
 JOB_INTERVAL_S: Final = 45.0
 QUIET_CHECK_S: Final = 2.0
-PACE_CHUNK: Final = 256  # sessions written in one go of a routine refresh: 1 ms
+PACE_CHUNK: Final = 64  # sessions written in one go of a routine refresh: under a millisecond
 
 
 class Distribution:

@@ -3,15 +3,18 @@
 Time is virtual where a test needs it to pass; the sockets, the engine and the pump are the real ones.
 """
 
+from collections import Counter
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
 
 from stratum.miners.connection import SocketConnection
 from stratum.miners.liveness import SessionLimits
-from stratum.miners.switchboard import BoardLimits
+from stratum.miners.switchboard import TICK_S, BoardLimits
 from stratum.tallies import Verdict
-from tests.stages.sockets import Miner, accepted, encode, make_work, serving, virtual_clock
+from tests.stages.sockets import Miner, accepted, all_of, encode, make_work, serving, virtual_clock
 from tests.stages.waiting import PATIENCE_S, until
 
 SMALL_BUFFER = 4_096  # of a miner's socket, so that little is needed to fill it
@@ -223,6 +226,25 @@ async def test_handshake_that_does_not_come_to_its_end_is_dropped(
         assert server.board.dropped == {reason: 1}
         assert server.connection_limits.sessions == 0
         await miner.close()
+
+
+async def test_checks_leave_time_to_others_between_few_of_them(
+    clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stratum.miners.switchboard.CHECKS_AT_ONCE", 2)
+    monkeypatch.setattr("stratum.miners.switchboard.TICK_BUCKETS", 1)
+    async with serving() as server:
+        idle = [await server.connect() for _ in range(6)]
+        ends_s: list[float] = []
+
+        async def wait_for_the_end(miner: Miner) -> None:
+            assert await miner.line() == b""
+            ends_s.append(trio.current_time())
+
+        await all_of([partial(wait_for_the_end, miner) for miner in idle])
+        assert sorted(Counter(ends_s).values()) == [2, 2, 2], "all at once"
+        assert max(ends_s) - min(ends_s) < TICK_S, "and still within their tick"
+        assert server.board.dropped == {"no subscribe": 6}
 
 
 async def test_every_session_is_looked_at_while_others_come_and_go(clock: trio.testing.MockClock) -> None:
