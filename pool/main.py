@@ -38,6 +38,7 @@ from pool.edges.edges import Edges
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import RegistryError, TenantView
+from pool.garbage import collect_rarely
 from pool.messages.conditions import Thresholds
 from pool.messages.look import NodeLook
 from pool.messages.message import Message
@@ -137,6 +138,7 @@ class Pool:
         templates, fresh = trio.open_memory_channel[Template](1)
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(collect_rarely)
                 await nursery.start(books.nodes.run)
                 nursery.start_soon(books.journal.run)
                 await nursery.start(miners.board.run)

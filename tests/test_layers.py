@@ -61,7 +61,7 @@ ROOMS = {
         "regtest",
         "chain",
         "log_lines settings_file http_server",
-        "reports swarm data_dir store_error http_connection",
+        "reports swarm data_dir store_error http_connection garbage",
     ),
     # Rooms that have rooms: the same within.
     "stratum.miners": (

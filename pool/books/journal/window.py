@@ -55,7 +55,7 @@ class Part(msgspec.Struct, frozen=True):
         )
 
 
-class Mined(msgspec.Struct, frozen=True):
+class Mined(msgspec.Struct, frozen=True, gc=False):  # numbers: nothing to collect
     """Most of the good work of a worker in a minute was at this difficulty, and it was so much."""
 
     worker: int
