@@ -2,7 +2,7 @@
 
 The copy is of one moment: a reading transaction is open from its first page to its last, so no commit makes
 it begin again, and in WAL mode no commit waits for it. What commits feel is the disk: so a step is bounded,
-the copy rests after each as long as that took, and what is written is synced in parts and not at the end.
+what it has written is synced, and the copy rests as long as that took.
 The write-ahead log grows meanwhile by what the pool commits; the next checkpoint after it takes it up again.
 
 Must not know: where copies are kept, and who restores them.
@@ -28,8 +28,9 @@ from pool.books.journal.schema import journal_batches, journal_positions
 from pool.books.store import WRITER_WAIT_S
 from pool.store_error import StoreError
 
-STEP_PAGES: Final = 256  # a megabyte: milliseconds of a disk that commits want too
-SYNC_PAGES: Final = 4_096  # written and not synced: a commit's own sync may have to wait for as much
+# A megabyte: milliseconds of a disk that commits want too, whose own sync may have to wait for as much. With
+# 16 of them between two syncs one commit in a hundred took 40 ms in place of 11, for a copy a third faster.
+STEP_PAGES: Final = 256
 MINUTE_S: Final = 60
 IMMUTABLE: Final = "&immutable=1"  # nobody writes to it: SQLite locks nothing, and makes no file beside it
 
@@ -105,7 +106,7 @@ def copy_online(
     try:
         with closing(_opened(source, "rw")) as there, closing(_opened(to, "rwc")) as here:
             here.execute("PRAGMA journal_mode = OFF")  # half a copy is nobody's
-            here.execute("PRAGMA synchronous = OFF")  # synced here, in parts
+            here.execute("PRAGMA synchronous = OFF")  # synced here, step by step
             there.execute("PRAGMA query_only = 1")
             there.execute("BEGIN")
             there.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -123,15 +124,12 @@ def _copy(
     rest: Callable[[float], None],
     sync: Callable[[], None],
 ) -> None:
-    began_s, synced = time.monotonic(), 0
+    began_s = time.monotonic()
 
     def stepped(status: int, remaining: int, total: int) -> None:
-        nonlocal began_s, synced
-        done = total - remaining
-        if done - synced >= SYNC_PAGES:
-            sync()
-            synced = done
-        told(done, total)
+        nonlocal began_s
+        sync()
+        told(total - remaining, total)
         rest(time.monotonic() - began_s)
         began_s = time.monotonic()
 

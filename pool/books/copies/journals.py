@@ -36,17 +36,21 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def take_into(copy: Path, data_dir: Path) -> None:
-    """Have a copy, that nobody else uses, take what its book had not taken yet. Raises JournalDamaged,
-    StoreError."""
+    """Have a copy, that nobody else uses, take what its book had not taken yet and is there now: a pool may
+    write records faster than a copy takes them. Raises JournalDamaged, StoreError."""
     journals = writers(data_dir)
     if not journals:
         return
     engine = open_engine(f"sqlite:///{copy}")
     try:
         for directory in journals:
-            _sync(directory)
             walk = partial(Walk, directory, directory.name)
-            Taker(Store(engine), directory.name, walk, rate_of=rate_of).take_all()
+            taker = Taker(Store(engine), directory.name, walk, rate_of=rate_of)
+            last = taker.position.at.number
+            for frame in walk(taker.position.at).frames():
+                last = frame.at.number
+            _sync(directory)
+            taker.take_all(last)
     finally:
         engine.dispose()
     settle_down(copy)
@@ -112,7 +116,7 @@ def _first(directory: Path) -> tuple[int, bytes, Opening] | None:
 
 
 def _sync(directory: Path) -> None:
-    """What is read from here on is on disk: a copy must not have what its journal may lose."""
+    """What was there before is on disk: a copy must not have what its journal may lose."""
     for _, path in segments(directory):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

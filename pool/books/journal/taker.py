@@ -62,14 +62,15 @@ class Taker:
         self._machines = MachineRows()
         self._bookings = Bookings(writer, self._machines, rate_of)
 
-    def take_all(self) -> int:
-        """Everything that is there, at a start, before anybody knows machines by numbers; how many records.
+    def take_all(self, until: int | None = None) -> int:
+        """Everything that is there, or up to that number, before anybody knows machines by numbers; how many
+        records.
 
         A window is one transaction then: what is only in the kernel's memory, because a sync had failed, may
         be gone at the next start, and must be in the books as a whole or not at all.
         """
         first = self.position.at.number
-        while self.step(whole=True) is not None:
+        while self.step(until, whole=True) is not None:
             pass
         return self.position.at.number - first
 

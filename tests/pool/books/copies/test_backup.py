@@ -61,6 +61,15 @@ def test_it_rests_as_long_as_it_worked(tmp_path: Path) -> None:
     assert all(it > 0 for it in rests)
 
 
+def test_a_step_is_on_disk_before_it_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr("pool.books.copies.backup.os.fsync", lambda _: done.append("synced"))
+    book_with(ROWS, tmp_path / "book").close()
+    copy_online(tmp_path / "book", tmp_path / "copy", rest=lambda _: done.append("rested"))
+    assert len(done) > 8
+    assert done == ["synced", "rested"] * (len(done) // 2)
+
+
 def test_a_copy_with_a_broken_page_is_damaged(tmp_path: Path) -> None:
     book_with(ROWS, tmp_path / "book").close()
     copy_online(tmp_path / "book", tmp_path / "copy", rest=lambda _: None)

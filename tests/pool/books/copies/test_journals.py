@@ -1,11 +1,15 @@
 """A backup has every share that was acknowledged until it was made; what came since is in the journal."""
 
+from functools import partial
 from pathlib import Path
 
+import pytest
+import trio
 from sqlalchemy import func, select
 
 from payouts.schemas.money import tally_minutes
 from pool.books.copies.backup import copy_opened
+from pool.books.journal.taker import Taken, Taker
 from pool.books.store import open_store
 from pool.cli.bookkeeping.database_copies import back_up, restore
 from pool.journal.log import writers
@@ -42,6 +46,35 @@ async def test_no_acknowledged_share_is_lost_by_a_backup_and_its_restore(
         booked.store = open_store(url)
         booked.restart()
         assert booked.shares() == {(worker, Verdict.ACCEPTED): 12}
+        booked.store.close()
+
+
+async def test_a_backup_ends_however_fast_shares_come(
+    sqlite_databases: SqliteDatabases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sqlite_databases.fresh_url() as url:
+        book, copy = Path(url.removeprefix("sqlite:///")), tmp_path / "copy"
+        booked = JournalOnStore(open_store(url))
+        worker = booked.worker("acme.c01.u1")
+        await booked.journal.commit(tally(worker, booked.epoch, count=3))
+        take, steps = Taker.step, 0
+
+        def take_while_a_share_comes(
+            taker: Taker, until: int | None = None, *, whole: bool = False
+        ) -> Taken | None:
+            nonlocal steps
+            steps += 1
+            assert steps < 10, "it follows the journal"
+            trio.from_thread.run(booked.journal.commit, tally(worker, booked.epoch))
+            return take(taker, until, whole=whole)
+
+        monkeypatch.setattr(Taker, "step", take_while_a_share_comes)
+        done = await trio.to_thread.run_sync(
+            partial(back_up, book, booked.home.path, copy, replace=False, told=nobody)
+        )
+        assert done.standing.journals == ((writers(booked.home.path)[0].name, 2),)
+        with copy_opened(copy) as connection:
+            assert connection.scalar(select(func.sum(tally_minutes.c.shares))) == 3
         booked.store.close()
 
 
