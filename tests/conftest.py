@@ -11,6 +11,7 @@ there which of them start processes.
 """
 
 import gc
+import os
 import shutil
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
@@ -92,16 +93,18 @@ def _clocks_wait_for_threads() -> Iterator[None]:
 
 def authorities_read_once(create: Callable[..., ssl.SSLContext]) -> Callable[..., ssl.SSLContext]:
     """`ssl.create_default_context`, where all clients of HTTP have one: each would read 140 certificates,
-    even to speak without TLS."""
-    kept: list[ssl.SSLContext] = []
+    even to speak without TLS. Which file has them may be said by the environment."""
+    kept: dict[str, ssl.SSLContext] = {}
 
     @wraps(create)
     def of_httpx_or_created(*args: Any, **options: Any) -> ssl.SSLContext:
-        if args or options != {"cafile": certifi.where()}:
+        authorities = (certifi.where(), os.environ.get("SSL_CERT_FILE"))
+        file: Any = options.get("cafile")
+        if args or len(options) != 1 or file not in authorities:
             return create(*args, **options)
-        if not kept:
-            kept.append(create(**options))
-        return kept[0]
+        if file not in kept:
+            kept[file] = create(**options)
+        return kept[file]
 
     return of_httpx_or_created
 

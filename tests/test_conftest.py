@@ -1,10 +1,13 @@
 """No virtual clock runs on while a thread works, what tests share is no state, marks do what they say."""
 
+import shutil
 import ssl
 import threading
 from math import inf
+from pathlib import Path
 
 import certifi
+import httpx
 import pytest
 import trio
 import trio.testing
@@ -65,9 +68,16 @@ def test_databases_of_a_kind_compile_a_statement_once_and_share_no_row(
         assert len(compiled) == once
 
 
-def test_clients_of_http_trust_the_same_and_nobody_else_is_given_that() -> None:
-    shared = ssl.create_default_context(cafile=certifi.where())
-    assert ssl.create_default_context(cafile=certifi.where()) is shared
+@pytest.mark.parametrize("named", [False, True])
+def test_clients_of_http_trust_the_same_and_nobody_else_is_given_that(
+    named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not the environment names a file of authorities."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    if named:
+        monkeypatch.setenv("SSL_CERT_FILE", str(shutil.copy(certifi.where(), tmp_path)))
+    assert httpx.create_ssl_context() is httpx.create_ssl_context()
     assert ssl.create_default_context() is not ssl.create_default_context()
 
 
