@@ -6,6 +6,7 @@ is a room of its own. Nothing imports in a circle, not even for its types.
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -148,8 +149,13 @@ def files(package: str) -> list[Path]:
     return found
 
 
-def named(path: Path) -> Iterator[str]:
+@cache
+def named(path: Path) -> frozenset[str]:
     """The modules that a file names in an import, wherever in the file; `from a import b` names a and a.b."""
+    return frozenset(_named(path))
+
+
+def _named(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -166,9 +172,9 @@ def named(path: Path) -> Iterator[str]:
             yield from (str(argument.value) for argument in node.args if isinstance(argument, ast.Constant))
 
 
-def imports(path: Path) -> set[str]:
+def imports(path: Path) -> frozenset[str]:
     """Modules, whole and at their top."""
-    names = set(named(path))
+    names = named(path)
     return names | {name.partition(".")[0] for name in names}
 
 
@@ -181,10 +187,10 @@ def modules(root: Path, package: str) -> dict[str, Path]:
     }
 
 
-def arrows(root: Path, package: str) -> dict[str, set[str]]:
+def arrows(root: Path, package: str) -> dict[str, frozenset[str]]:
     """Which module of the package imports which others of it."""
     of = modules(root, package)
-    return {name: (set(named(path)) & set(of)) - {name} for name, path in of.items()}
+    return {name: (named(path) & set(of)) - {name} for name, path in of.items()}
 
 
 def circle(of: Mapping[str, Iterable[str]]) -> list[str]:

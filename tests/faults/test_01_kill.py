@@ -157,7 +157,7 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [1, pytest.param(100, marks=pytest.mark.soak)])
 async def test_no_acknowledged_share_is_lost_or_doubled_by_kill_9(
     tmp_path: Path, store: Store, kills: int
 ) -> None:

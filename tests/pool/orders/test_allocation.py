@@ -27,6 +27,9 @@ pytestmark = pytest.mark.simulation
 ALL = frozenset(range(1, 10))
 ENDED = 9
 
+Demands = list[Demand]
+Machines = list[Machine]
+
 
 def demand(
     order: int, ths: float, *, priority: int = 1, tolerance: float = 0.02, served: bool = True
@@ -120,11 +123,7 @@ def lowest(order: Demand) -> float:
     return order.hashrate_hps * (1 - order.tolerance)
 
 
-@settings(max_examples=150, deadline=None)
-@given(sites())
-def test_only_movable_machines_move_and_only_where_they_may(site: tuple[list[Demand], list[Machine]]) -> None:
-    demands, machines = site
-    made = plan(demands, machines)
+def moves_only_what_may_move_and_only_where_it_may(demands: Demands, machines: Machines, made: Plan) -> None:
     by_worker = {it.worker: it for it in machines}
     served = {it.order for it in demands if it.served}
     assert [it.worker for it in made.moves] == sorted({it.worker for it in made.moves})
@@ -136,11 +135,7 @@ def test_only_movable_machines_move_and_only_where_they_may(site: tuple[list[Dem
         assert of.hashrate_hps or move.order is None, "a silent machine supplies nothing"
 
 
-@settings(max_examples=150, deadline=None)
-@given(sites())
-def test_its_figures_are_those_of_the_machines(site: tuple[list[Demand], list[Machine]]) -> None:
-    demands, machines = site
-    made = plan(demands, machines)
+def its_figures_are_those_of_the_machines(demands: Demands, machines: Machines, made: Plan) -> None:
     after = supply(demands, moved(made, machines))
     assert made.measured_hps == pytest.approx(supply(demands, machines))
     assert made.supply_hps == pytest.approx(after)
@@ -152,32 +147,13 @@ def test_its_figures_are_those_of_the_machines(site: tuple[list[Demand], list[Ma
             assert order.order not in made.shortages_hps
 
 
-@settings(max_examples=150, deadline=None)
-@given(sites())
-def test_a_plan_carried_out_leaves_nothing_to_move(site: tuple[list[Demand], list[Machine]]) -> None:
-    demands, machines = site
-    assert not plan(demands, moved(plan(demands, machines), machines)).moves
+def carried_out_it_leaves_nothing_to_move(demands: Demands, machines: Machines, made: Plan) -> None:
+    assert not plan(demands, moved(made, machines)).moves
 
 
-@settings(max_examples=100, deadline=None)
-@given(sites(), st.randoms(use_true_random=False))
-def test_the_order_of_what_it_is_given_does_not_matter(
-    site: tuple[list[Demand], list[Machine]], shuffler: random.Random
+def no_order_is_short_while_a_free_machine_may_supply_it(
+    demands: Demands, machines: Machines, made: Plan
 ) -> None:
-    demands, machines = site
-    made = plan(demands, machines)
-    shuffler.shuffle(demands)
-    shuffler.shuffle(machines)
-    assert plan(demands, machines) == made
-
-
-@settings(max_examples=150, deadline=None)
-@given(sites())
-def test_no_order_is_short_while_a_free_machine_may_supply_it(
-    site: tuple[list[Demand], list[Machine]],
-) -> None:
-    demands, machines = site
-    made = plan(demands, machines)
     after = moved(made, machines)
     mining = [it.hashrate_hps for it in machines if it.hashrate_hps]
     for order in demands:
@@ -191,18 +167,31 @@ def test_no_order_is_short_while_a_free_machine_may_supply_it(
             ]
 
 
-@settings(max_examples=150, deadline=None)
-@given(sites())
-def test_what_the_first_order_needs_is_never_taken_from_it(
-    site: tuple[list[Demand], list[Machine]],
+def what_the_first_order_needs_is_never_taken_from_it(
+    demands: Demands, machines: Machines, made: Plan
 ) -> None:
-    demands, machines = site
     first, *others = sorted(demands, key=lambda it: it.priority)
     demands = [first, *(msgspec.structs.replace(it, priority=it.priority + 1) for it in others)]
     stay = [it for it in machines if not it.movable or first.order in it.supplies]
     before = supply([first], stay)[first.order]
     after = plan(demands, machines).supply_hps[first.order]
     assert after >= min(before, lowest(first)) * (1 - 1e-9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(sites(), st.randoms(use_true_random=False))
+def test_these_hold_of_whatever_site(site: tuple[Demands, Machines], shuffler: random.Random) -> None:
+    """All of one site: drawing it takes ten times as long as any of them."""
+    demands, machines = site
+    made = plan(demands, machines)
+    moves_only_what_may_move_and_only_where_it_may(demands, machines, made)
+    its_figures_are_those_of_the_machines(demands, machines, made)
+    carried_out_it_leaves_nothing_to_move(demands, machines, made)
+    no_order_is_short_while_a_free_machine_may_supply_it(demands, machines, made)
+    what_the_first_order_needs_is_never_taken_from_it(demands, machines, made)
+    shuffler.shuffle(demands)
+    shuffler.shuffle(machines)
+    assert plan(demands, machines) == made, "the order of what it is given matters"
 
 
 # What it prefers. Machines of 100 TH/s, so that orders of 10,000 TH/s need 100 of them.
