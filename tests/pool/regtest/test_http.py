@@ -5,7 +5,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -125,49 +125,47 @@ async def test_template_has_the_shape_of_bitcoind(tmp_path: Path) -> None:
         }
 
 
-@pytest.mark.parametrize(
-    ("method", "params", "status", "code"),
-    [
-        ("getblocktemplate", [], 500, -8),
-        ("getblocktemplate", [{"rules": ["csv"]}], 500, -8),
-        ("getblocktemplate", [{**RULES, "mode": "proposal", "data": "00"}], 500, -8),
-        ("getblocktemplate", [{**RULES, "mode": "magic"}], 500, -8),
-        ("getblocktemplate", [{**RULES, "longpollid": "soon"}], 500, -8),
-        ("getblocktemplate", [{**RULES, "longpollid": "zz" * 32}], 500, -8),
-        ("getblocktemplate", [7], 500, -3),
-        ("submitblock", ["zz"], 500, -22),
-        ("submitblock", ["00" * 80], 500, -22),
-        ("submitblock", [1], 500, -3),
-        ("submitblock", [], 500, -1),
-        ("submitblock", ["00", "ignored", "too many"], 500, -1),
-        ("getblockhash", [2], 500, -8),
-        ("getblockhash", [-1], 500, -8),
-        ("getblockhash", [2**70], 500, -8),
-        ("getblockhash", ["0"], 500, -3),
-        ("getblock", [UNKNOWN_HASH], 500, -5),
-        ("getblock", ["ab"], 500, -8),
-        ("getblock", ["  " * 32], 500, -8),
-        ("getblock", [GENESIS, 2], 500, -8),
-        ("getblockheader", [UNKNOWN_HASH], 500, -5),
-        ("preciousblock", [UNKNOWN_HASH], 500, -5),
-        ("generatetoaddress", [1, "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"], 500, -5),
-        ("generatetoaddress", [1_001, MINER_ADDRESS], 500, -8),
-        ("getrawmempool", [True], 500, -8),
-        ("sendrawtransaction", ["00", "much"], 500, -3),
-        ("getnetworkhashps", [0], 500, -8),
-        ("getnetworkhashps", [9, 5], 500, -8),
-        ("validateaddress", [7], 500, -3),
-        ("getwalletinfo", [], 404, -32601),
-        ("_known", [GENESIS], 404, -32601),
-    ],
-)
-async def test_refusals_carry_the_codes_of_bitcoind(
-    tmp_path: Path, method: str, params: list[object], status: int, code: int
-) -> None:
+REFUSALS: Final[list[tuple[str, list[Any], int, int]]] = [
+    ("getblocktemplate", [], 500, -8),
+    ("getblocktemplate", [{"rules": ["csv"]}], 500, -8),
+    ("getblocktemplate", [{**RULES, "mode": "proposal", "data": "00"}], 500, -8),
+    ("getblocktemplate", [{**RULES, "mode": "magic"}], 500, -8),
+    ("getblocktemplate", [{**RULES, "longpollid": "soon"}], 500, -8),
+    ("getblocktemplate", [{**RULES, "longpollid": "zz" * 32}], 500, -8),
+    ("getblocktemplate", [7], 500, -3),
+    ("submitblock", ["zz"], 500, -22),
+    ("submitblock", ["00" * 80], 500, -22),
+    ("submitblock", [1], 500, -3),
+    ("submitblock", [], 500, -1),
+    ("submitblock", ["00", "ignored", "too many"], 500, -1),
+    ("getblockhash", [2], 500, -8),
+    ("getblockhash", [-1], 500, -8),
+    ("getblockhash", [2**70], 500, -8),
+    ("getblockhash", ["0"], 500, -3),
+    ("getblock", [UNKNOWN_HASH], 500, -5),
+    ("getblock", ["ab"], 500, -8),
+    ("getblock", ["  " * 32], 500, -8),
+    ("getblock", [GENESIS, 2], 500, -8),
+    ("getblockheader", [UNKNOWN_HASH], 500, -5),
+    ("preciousblock", [UNKNOWN_HASH], 500, -5),
+    ("generatetoaddress", [1, "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"], 500, -5),
+    ("generatetoaddress", [1_001, MINER_ADDRESS], 500, -8),
+    ("getrawmempool", [True], 500, -8),
+    ("sendrawtransaction", ["00", "much"], 500, -3),
+    ("getnetworkhashps", [0], 500, -8),
+    ("getnetworkhashps", [9, 5], 500, -8),
+    ("validateaddress", [7], 500, -3),
+    ("getwalletinfo", [], 404, -32601),
+    ("_known", [GENESIS], 404, -32601),
+]
+
+
+async def test_refusals_carry_the_codes_of_bitcoind(tmp_path: Path) -> None:
     async with running(tmp_path) as rpc:
-        with pytest.raises(RpcFailure) as refused:
-            await rpc(method, *params)
-        assert (refused.value.status, refused.value.code) == (status, code)
+        for method, params, status, code in REFUSALS:
+            with pytest.raises(RpcFailure) as refused:
+                await rpc(method, *params)
+            assert (refused.value.status, refused.value.code) == (status, code), (method, params)
 
 
 # JSON-RPC
@@ -211,35 +209,33 @@ async def test_batch_named_parameters_and_version_2(tmp_path: Path) -> None:
         assert (none.status_code, none.json()["error"]["code"]) == (400, -32600)
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "code"),
-    [
-        (b"", 500, -32700),
-        (b"{", 500, -32700),
-        (b"[" * 100_000, 500, -32700),
-        (b'{"id":' * 100_000, 500, -32700),
-        (b'{"id":1,"method":"getblockcount","params":[NaN]}', 500, -32700),
-        (b'{"id":1e' + b"9" * 30 + b',"method":"getblockcount"}', 500, -32700),
-        (b'{"id":' + b"9" * 5_000 + b',"method":"getblockcount"}', 500, -32700),
-        (b'{"id":"\\ud800","method":"getblockcount"}', 500, -32700),
-        (b'{"id":"\xff","method":"getblockcount"}', 500, -32700),
-        (b"\x00" * 100, 500, -32700),
-        (b'"getblockcount"', 500, -32700),
-        (b"{}", 400, -32600),
-        (b'{"method":["getblockcount"]}', 400, -32600),
-        (b'{"method":"getblockcount","params":"0"}', 400, -32600),
-        (b'{"jsonrpc":2,"method":"getblockcount"}', 400, -32600),
-        (b'{"jsonrpc":"3.0","method":"getblockcount"}', 400, -32600),
-    ],
-)
-async def test_body_that_is_no_request_gets_an_error(
-    tmp_path: Path, body: bytes, status: int, code: int
-) -> None:
+NO_REQUESTS: Final = [
+    (b"", 500, -32700),
+    (b"{", 500, -32700),
+    (b"[" * 100_000, 500, -32700),
+    (b'{"id":' * 100_000, 500, -32700),
+    (b'{"id":1,"method":"getblockcount","params":[NaN]}', 500, -32700),
+    (b'{"id":1e' + b"9" * 30 + b',"method":"getblockcount"}', 500, -32700),
+    (b'{"id":' + b"9" * 5_000 + b',"method":"getblockcount"}', 500, -32700),
+    (b'{"id":"\\ud800","method":"getblockcount"}', 500, -32700),
+    (b'{"id":"\xff","method":"getblockcount"}', 500, -32700),
+    (b"\x00" * 100, 500, -32700),
+    (b'"getblockcount"', 500, -32700),
+    (b"{}", 400, -32600),
+    (b'{"method":["getblockcount"]}', 400, -32600),
+    (b'{"method":"getblockcount","params":"0"}', 400, -32600),
+    (b'{"jsonrpc":2,"method":"getblockcount"}', 400, -32600),
+    (b'{"jsonrpc":"3.0","method":"getblockcount"}', 400, -32600),
+]
+
+
+async def test_body_that_is_no_request_gets_an_error(tmp_path: Path) -> None:
     async with running(tmp_path) as rpc:
-        refused = await rpc.http.post("/", content=body)
-        assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
-        assert refused.json()["result"] is None
-        assert await rpc("getblockcount") == 0
+        for body, status, code in NO_REQUESTS:
+            refused = await rpc.http.post("/", content=body)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (status, code), body[:60]
+            assert refused.json()["result"] is None
+            assert await rpc("getblockcount") == 0
 
 
 async def test_id_is_echoed_as_deep_as_json_may_be(tmp_path: Path) -> None:
@@ -264,21 +260,26 @@ async def test_cookie_is_for_its_owner_alone(tmp_path: Path) -> None:
         assert rpc.node.url.startswith("http://127.0.0.1:")
 
 
-@pytest.mark.parametrize(
-    "header",
-    [None, "", "Basic", "Basic !!!", "Basic X19jb29raWVfXzp3cm9uZw==", "Bearer X19jb29raWVfXzp3cm9uZw=="],
-)
-async def test_wrong_credentials_are_401(
-    tmp_path: Path, header: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+WRONG_CREDENTIALS: Final = [
+    None,
+    "",
+    "Basic",
+    "Basic !!!",
+    "Basic X19jb29raWVfXzp3cm9uZw==",
+    "Bearer X19jb29raWVfXzp3cm9uZw==",
+]
+
+
+async def test_wrong_credentials_are_401(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool.regtest.http, "AUTH_DELAY_S", 0)
     async with running(tmp_path) as rpc, httpx.AsyncClient(base_url=rpc.node.url) as stranger:
-        headers = {} if header is None else {"Authorization": header}
-        refused = await stranger.post("/", json={"method": "stop"}, headers=headers)
-        assert refused.status_code == 401
-        assert refused.headers["WWW-Authenticate"] == 'Basic realm="jsonrpc"'
-        assert refused.content == b""
-        assert await rpc("getblockcount") == 0
+        for header in WRONG_CREDENTIALS:
+            headers = {} if header is None else {"Authorization": header}
+            refused = await stranger.post("/", json={"method": "stop"}, headers=headers)
+            assert refused.status_code == 401, header
+            assert refused.headers["WWW-Authenticate"] == 'Basic realm="jsonrpc"'
+            assert refused.content == b""
+            assert await rpc("getblockcount") == 0
 
 
 async def test_user_and_password_take_the_place_of_the_cookie(tmp_path: Path, nursery: trio.Nursery) -> None:
@@ -324,30 +325,31 @@ async def first_line(stream: trio.SocketStream) -> bytes:
     return received.partition(b"\r\n")[0]
 
 
-@pytest.mark.parametrize(
-    ("body", "status_line"),
-    [
-        (b'{"method":"getblockcount"}', b"HTTP/1.1 200 OK"),
-        (b'{"jsonrpc":"2.0","method":"getblockcount"}', b"HTTP/1.1 204 No Content"),
-        (b"{}", b"HTTP/1.1 400 Bad Request"),
-        (b'{"method":"getwalletinfo"}', b"HTTP/1.1 404 Not Found"),
-        (b'{"method":"getblockhash","params":[9]}', b"HTTP/1.1 500 Internal Server Error"),
-    ],
-)
-async def test_a_status_has_its_reason(tmp_path: Path, body: bytes, status_line: bytes) -> None:
+STATUS_LINES: Final = [
+    (b'{"method":"getblockcount"}', b"HTTP/1.1 200 OK"),
+    (b'{"jsonrpc":"2.0","method":"getblockcount"}', b"HTTP/1.1 204 No Content"),
+    (b"{}", b"HTTP/1.1 400 Bad Request"),
+    (b'{"method":"getwalletinfo"}', b"HTTP/1.1 404 Not Found"),
+    (b'{"method":"getblockhash","params":[9]}', b"HTTP/1.1 500 Internal Server Error"),
+]
+
+
+async def test_a_status_has_its_reason(tmp_path: Path) -> None:
     """Some clients compare the whole line; ckpool reads on to a line that begins with a brace."""
-    async with running(tmp_path) as rpc, raw_peer(rpc) as stream:
-        await stream.send_all(request_of(rpc, body, b"Connection: close\r\n"))
-        received = b""
-        with trio.fail_after(PATIENCE_S):
-            async for data in stream:
-                received += data
-        head, _, answer = received.partition(b"\r\n\r\n")
-        assert head.split(b"\r\n")[0] == status_line
-        assert b"Angara" not in head
-        assert b"hypercorn" not in head
-        if status_line != b"HTTP/1.1 204 No Content":
-            assert (answer[:1], answer[-1:], answer.count(b"\n")) == (b"{", b"\n", 1)
+    async with running(tmp_path) as rpc:
+        for body, status_line in STATUS_LINES:
+            received = b""
+            async with raw_peer(rpc) as stream:
+                await stream.send_all(request_of(rpc, body, b"Connection: close\r\n"))
+                with trio.fail_after(PATIENCE_S):
+                    async for data in stream:
+                        received += data
+            head, _, answer = received.partition(b"\r\n\r\n")
+            assert head.split(b"\r\n")[0] == status_line
+            assert b"Angara" not in head
+            assert b"hypercorn" not in head
+            if status_line != b"HTTP/1.1 204 No Content":
+                assert (answer[:1], answer[-1:], answer.count(b"\n")) == (b"{", b"\n", 1)
 
 
 async def test_lines_may_end_as_ckpool_ends_them(tmp_path: Path) -> None:
@@ -356,26 +358,24 @@ async def test_lines_may_end_as_ckpool_ends_them(tmp_path: Path) -> None:
         assert await first_line(stream) == b"HTTP/1.1 200 OK"
 
 
-@pytest.mark.parametrize(
-    ("request_head", "status"),
-    [
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400 Bad Request"),
-        (b"mining.subscribe\r\n\r\n", b"400 Bad Request"),
-        (b"POST / HTTP/1.1\r\n\r\n", b"400 Bad Request"),  # no Host
-        (b"POST / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000, b"431 Request Header Fields Too Large"),
-        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"405 Method Not Allowed"),
-        (b"POST /wallet HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", b"404 Not Found"),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -2\r\n\r\n{}", b"400 Bad Request"),
-    ],
-)
-async def test_what_is_not_our_http_is_refused_and_harms_nobody(
-    tmp_path: Path, request_head: bytes, status: bytes
-) -> None:
+NOT_OURS: Final = [
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400 Bad Request"),
+    (b"mining.subscribe\r\n\r\n", b"400 Bad Request"),
+    (b"POST / HTTP/1.1\r\n\r\n", b"400 Bad Request"),  # no Host
+    (b"POST / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000, b"431 Request Header Fields Too Large"),
+    (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"405 Method Not Allowed"),
+    (b"POST /wallet HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", b"404 Not Found"),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -2\r\n\r\n{}", b"400 Bad Request"),
+]
+
+
+async def test_what_is_not_our_http_is_refused_and_harms_nobody(tmp_path: Path) -> None:
     async with running(tmp_path) as rpc:
-        async with raw_peer(rpc) as stream:
-            await stream.send_all(request_head)
-            assert await first_line(stream) == b"HTTP/1.1 " + status
-        assert await rpc("getblockcount") == 0
+        for request_head, status in NOT_OURS:
+            async with raw_peer(rpc) as stream:
+                await stream.send_all(request_head)
+                assert await first_line(stream) == b"HTTP/1.1 " + status
+            assert await rpc("getblockcount") == 0
 
 
 async def test_an_oversized_body_is_413_and_one_that_does_not_say_its_length_411(
