@@ -5,7 +5,7 @@ several batches), nobody is paid twice, and in the end the books are what they w
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -39,6 +39,14 @@ from tests.stages.payouts import (
 TOTAL_SAT = sum(PAID_SAT.values())
 MORE_SAT = 50_000
 STRANGER_SCRIPT = b"\x00\x14" + bytes(range(20))
+
+
+@pytest.fixture
+def short_chain(tmp_path: Path) -> Iterator[Regtest]:
+    """After a restore every block is looked at: of a chain that no other test made longer."""
+    chain = Regtest(tmp_path / "chain")
+    yield chain
+    chain.close()
 
 
 class Backups:
@@ -365,11 +373,11 @@ async def move_change(world: World, script: bytes) -> str:
 # With the commands that make a backup and put it back
 
 
-async def test_the_drill(regtest: Regtest, sqlite_databases: SqliteDatabases, tmp_path: Path) -> None:
+async def test_the_drill(short_chain: Regtest, sqlite_databases: SqliteDatabases, tmp_path: Path) -> None:
     """Work, back up, work on and pay, lose the book, restore, reconcile, verify: nobody is paid twice."""
     with sqlite_databases.fresh_url() as url:
         book, copy = Path(url.removeprefix("sqlite:///")), tmp_path / "copy"
-        async with world_of(regtest, open_store(url)) as world:
+        async with world_of(short_chain, open_store(url)) as world:
             back_up(book, None, copy, replace=False, told=lambda done, total: None)
             await pay(world)
             after = world.balances()
@@ -397,11 +405,11 @@ async def test_the_drill(regtest: Regtest, sqlite_databases: SqliteDatabases, tm
 
 
 async def test_a_forgotten_payout_is_found_where_no_coin_leads_to_it(
-    regtest: Regtest, sqlite_databases: SqliteDatabases
+    short_chain: Regtest, sqlite_databases: SqliteDatabases
 ) -> None:
     """Its change was moved elsewhere by other software: the coins that are left look as if nothing was
     paid."""
-    async with backed_up(regtest, sqlite_databases) as (world, backups):
+    async with backed_up(short_chain, sqlite_databases) as (world, backups):
         backups.take("nothing")
         await pay(world)
         after = world.balances()
