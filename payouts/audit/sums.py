@@ -6,9 +6,9 @@ a day is in hours: of a day that grew old there are only counts of them.
 Invariants: reads only. Must not know: what sums are for.
 """
 
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Select, func, select, union_all
+from sqlalchemy import Connection, Select, bindparam, func, select, union_all
 
 from payouts.audit.finding import Found
 from payouts.schemas.money import container_hours, containers, tally_days, tally_hours, worker_days, workers
@@ -21,69 +21,89 @@ ANOTHER = "it is not what the tallies add up to"
 def check_sums(connection: Connection, from_day: int = 0) -> None:
     """Of all days from that one on. Raises Found for the first row that is wrong."""
     for container in connection.scalars(select(containers.c.id).order_by(containers.c.id)).all():
-        _none(connection, _hours(container, from_day), container_hours.name)
-        _none(connection, _days(container, from_day), worker_days.name)
-        _check_minutes(connection, container, from_day)
+        where = {"container": container, "from_day": from_day, "from_hour": from_day * 24}
+        _none(connection, _HOURS, where, container_hours.name)
+        _none(connection, _DAYS, where, worker_days.name)
+        _check_minutes(connection, where)
 
 
-def _machines(container: int) -> Select[Any]:
-    return select(workers.c.id).where(workers.c.container_id == container)
+# Built once: a building has hundreds of containers, and each asks the same.
+_CONTAINER = bindparam("container", type_=containers.c.id.type)
+_FROM_DAY = bindparam("from_day", type_=worker_days.c.day.type)
+_FROM_HOUR = bindparam("from_hour", type_=tally_hours.c.hour.type)
+_MACHINES = select(workers.c.id).where(workers.c.container_id == _CONTAINER)
 
 
-def _hours(container: int, from_day: int) -> Select[Any]:
-    """Hours of a container that are another number of shares."""
+def _hours() -> Select[Any]:
+    """Hours of a container that are another number of shares: the first."""
     of, box = tally_hours.c, container_hours.c
     both = union_all(
         select(of.hour, of.difficulty_log2, of.verdict, of.shares).where(
-            of.worker_id.in_(_machines(container)), of.hour >= from_day * 24
+            of.worker_id.in_(_MACHINES), of.hour >= _FROM_HOUR
         ),
         select(box.hour, box.difficulty_log2, box.verdict, -box.shares).where(
-            box.container_id == container, box.hour >= from_day * 24
+            box.container_id == _CONTAINER, box.hour >= _FROM_HOUR
         ),
     ).subquery()
     key = (both.c.hour, both.c.difficulty_log2, both.c.verdict)
-    return select(*key).group_by(*key).having(func.sum(both.c.shares) != 0).order_by(*key)
+    return select(*key).group_by(*key).having(func.sum(both.c.shares) != 0).order_by(*key).limit(1)
 
 
-def _days(container: int, from_day: int) -> Select[Any]:
-    """Days of its machines that are another number of shares."""
+def _days() -> Select[Any]:
+    """Days of its machines that are another number of shares: the first."""
     hour, old, day = tally_hours.c, tally_days.c, worker_days.c
     both = union_all(
         select(
             hour.worker_id, (hour.hour // 24).label("day"), hour.difficulty_log2, hour.verdict, hour.shares
-        ).where(hour.worker_id.in_(_machines(container)), hour.hour >= from_day * 24),
+        ).where(hour.worker_id.in_(_MACHINES), hour.hour >= _FROM_HOUR),
         select(old.worker_id, old.day, old.difficulty_log2, old.verdict, old.shares).where(
-            old.worker_id.in_(_machines(container)), old.day >= from_day
+            old.worker_id.in_(_MACHINES), old.day >= _FROM_DAY
         ),
         select(day.worker_id, day.day, day.difficulty_log2, day.verdict, -day.shares).where(
-            day.worker_id.in_(_machines(container)), day.day >= from_day
+            day.worker_id.in_(_MACHINES), day.day >= _FROM_DAY
         ),
     ).subquery()
     key = (both.c.worker_id, both.c.day, both.c.difficulty_log2, both.c.verdict)
-    return select(*key).group_by(*key).having(func.sum(both.c.shares) != 0).order_by(*key)
+    return select(*key).group_by(*key).having(func.sum(both.c.shares) != 0).order_by(*key).limit(1)
 
 
-def _check_minutes(connection: Connection, container: int, from_day: int) -> None:
-    """Each minute of a machine with accepted shares is counted once."""
-    of, day, old = tally_hours.c, worker_days.c, tally_days.c
-    summed = (
+def _minutes() -> Select[Any]:
+    """Minutes of uptime by machine and day, of days that are in hours."""
+    day, old = worker_days.c, tally_days.c
+    return (
         select(day.worker_id, day.day, func.sum(day.minutes).label("minutes"))
         .where(
-            day.worker_id.in_(_machines(container)),
-            day.day >= from_day,
+            day.worker_id.in_(_MACHINES),
+            day.day >= _FROM_DAY,
             day.verdict == ACCEPTED,
             ~select(old.day).where(old.worker_id == day.worker_id, old.day == day.day).exists(),
         )
         .group_by(day.worker_id, day.day)
     )
-    counted = {(row.worker_id, row.day): int(row.minutes) for row in connection.execute(summed)}
-    masks = (
+
+
+def _masks() -> Select[Any]:
+    """Which minutes those are, by machine and hour."""
+    of = tally_hours.c
+    return (
         select(of.worker_id, of.hour, of.minutes)
-        .where(of.worker_id.in_(_machines(container)), of.hour >= from_day * 24, of.verdict == ACCEPTED)
+        .where(of.worker_id.in_(_MACHINES), of.hour >= _FROM_HOUR, of.verdict == ACCEPTED)
         .order_by(of.worker_id, of.hour)
         .execution_options(yield_per=ROWS_AT_ONCE)
     )
-    with connection.execute(masks) as rows:
+
+
+_HOURS: Final = _hours()
+_DAYS: Final = _days()
+_MINUTES: Final = _minutes()
+_MASKS: Final = _masks()
+
+
+def _check_minutes(connection: Connection, where: dict[str, int]) -> None:
+    """Each minute of a machine with accepted shares is counted once."""
+    summed = connection.execute(_MINUTES, where)
+    counted = {(row.worker_id, row.day): int(row.minutes) for row in summed}
+    with connection.execute(_MASKS, where) as rows:
         present, union = (0, 0), 0
         for worker_id, hour, minutes in rows:
             if present != (worker_id, hour):
@@ -96,7 +116,7 @@ def _check_minutes(connection: Connection, container: int, from_day: int) -> Non
         raise Found(worker_days.name, "{}, {}".format(*wrong), "its minutes are not those of its hours")
 
 
-def _none(connection: Connection, query: Select[Any], table: str) -> None:
-    row = connection.execute(query.limit(1)).first()
+def _none(connection: Connection, query: Select[Any], where: dict[str, int], table: str) -> None:
+    row = connection.execute(query, where).first()
     if row is not None:
         raise Found(table, ", ".join(str(value) for value in row), ANOTHER)
