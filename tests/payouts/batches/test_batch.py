@@ -73,8 +73,8 @@ def test_a_step_is_taken_where_the_state_allows_it_and_nowhere_else(treasury: Tr
         "cancel": (cancel, (ANN,)),
     }
     done = set()
+    before = treasury.batch(), treasury.events(), treasury.balances()
     for name, (step, arguments) in steps.items():
-        before = treasury.batch(), treasury.events(), treasury.balances()
         try:
             with treasury.write() as connection:
                 step(connection, 1, *arguments)
