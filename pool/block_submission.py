@@ -14,10 +14,11 @@ from typing import Final
 import structlog
 import trio
 
-from pool.books.bookkeeper import Bookkeeper
 from pool.chain.block_queue import BlockQueue
 from pool.chain.blocks import BlockResult, BlockSubmitter, log_found
 from pool.chain.templates import Template
+from pool.hub import FoundBlock, Hub
+from pool.journal.records import Machine
 from pool.routing.solo import payout_of
 from stratum.job import Solution
 
@@ -36,23 +37,22 @@ STORE_S: Final = 1.0  # of a stop, which takes two seconds at most
 class BlockSubmission:
     """The work source of all our own work: takes what was found on it; `run` does the rest.
 
-    `finder` says whose a worker number is, None for 0; `on_block` is told of every block's result.
+    `finder` and `found_by` say whose a worker number is, None for 0; `on_block` is told of every block's
+    result.
     """
 
     def __init__(
         self,
         submitter: BlockSubmitter,
-        bookkeeper: Bookkeeper,
+        hub: Hub,
         *,
-        payout_script: bytes,
-        network: str,
         finder: Callable[[int], str | None],
+        found_by: Callable[[int], Machine | None],
         on_block: Callable[[BlockResult], None],
     ) -> None:
         self._submitter = submitter
-        self._bookkeeper = bookkeeper
-        self._payout_script, self._network = payout_script, network
-        self._finder = finder
+        self._hub = hub
+        self._finder, self._found_by = finder, found_by
         self._on_block = on_block
         self._queue = BlockQueue(lambda solution: payout_of(solution) is None)
         self._to_book, self._submitted = trio.open_memory_channel[tuple[Solution, BlockResult]](BOOKINGS_MAX)
@@ -90,20 +90,20 @@ class BlockSubmission:
 
     async def _book(self) -> None:
         async for solution, result in self._submitted:
-            await self._bookkeeper.record_block(
-                result,
-                income_sat=income_sat(solution),
-                worker_id=solution.worker or None,
-                solo=payout_of(solution),
+            await self._hub.record_block(
+                FoundBlock(
+                    result=result,
+                    income_sat=income_sat(solution),
+                    finder=self._found_by(solution.worker),
+                    solo=payout_of(solution),
+                )
             )
             self._on_block(result)
 
     async def _submit_earlier(self, earlier: frozenset[str]) -> None:
         """Blocks of an earlier run: submit those without a result, book those that are not in the books."""
         await self._submitter.resubmit_pending(earlier)
-        await self._bookkeeper.book_found_blocks(
-            self._submitter.directory, self._payout_script, self._network, earlier
-        )
+        await self._hub.book_found_blocks(earlier)
 
     async def _tell_siblings(self) -> None:
         while True:
@@ -120,7 +120,9 @@ class BlockSubmission:
             parents=len({key.parent_hash for key in counts}),
             height=max(key.height for key in counts),
         )
-        await self._bookkeeper.count_siblings(counts)
+        await self._hub.count_siblings(
+            [(key, self._found_by(key.worker_id), count) for key, count in counts.items()]
+        )
 
     async def _store(self) -> None:
         """A stop must not lose blocks that nobody has taken yet: the next start submits what is on disk."""

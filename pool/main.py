@@ -30,14 +30,14 @@ from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.chain.blocks import BlockResult
 from pool.chain.networks import NETWORKS
 from pool.chain.nodes import NodeConfig
-from pool.chain.templates import Template
 from pool.config import LoadedSettings, PoolConfig
 from pool.dashboard.dashboard import Dashboard, dashboard_of
 from pool.data_dir import admin_socket, bind_directory
+from pool.edge import Edge
 from pool.edges.edges import Edges
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
-from pool.fleet.rows import RegistryError, TenantView
+from pool.fleet.rows import RegistryError, record_of
 from pool.garbage import collect_rarely
 from pool.messages.conditions import Thresholds
 from pool.messages.look import NodeLook
@@ -47,14 +47,14 @@ from pool.messages.settings import MessageSettings
 from pool.metrics.book_figures import BookReader
 from pool.metrics.collector import Sources
 from pool.metrics.scrape import Scrapes
+from pool.orders.allocator import OrderAllocator
 from pool.orders.machine_speed import MachineSpeeds
-from pool.parts import Books, Miners, Routing
+from pool.parts import Books
 from pool.people.authentication import Authentication
 from pool.people.refusals import Refusals, Refused
 from pool.people.roles import host_account
 from pool.people.sessions import Sessions
 from pool.readiness import Condition, Readiness
-from pool.serving import Serving
 from pool.treasury.treasury import Treasury
 from pool.web.access import web_app
 from pool.web.commands import command_routes
@@ -62,7 +62,6 @@ from pool.web.door import Door
 from pool.web.files import page_files, page_routes
 from pool.web.health import health_routes
 from pool.web.login import login_routes
-from stratum.miners.listening.listeners import Server
 from stratum.miners.switchboard import Switchboard
 
 log = structlog.get_logger()
@@ -110,22 +109,18 @@ class Pool:
         self._config, self._store = config, store
         self._on_block = on_block
         self._dashboard: Dashboard | None = None  # of whoever asks over HTTP
-        self.books = Books(
-            config, store, on_block=self._tell_block, transport=transport, wall_clock=wall_clock
+        self.books = Books(config, store, transport=transport, wall_clock=wall_clock)
+        self.edge = edge = Edge(
+            config, self.books.known, on_block=self._tell_block, on_commit=self._count_committed
         )
-        self.miners = Miners(config, self.books)
-        self.routing = Routing(config, self.books, self.miners, speeds=speeds)
+        self.books.folding.take(edge.shares.journal, self.books.taker)
+        self.allocator = self._allocator(speeds or MachineSpeeds(trio.current_time(), config.vardiff.aim_s))
         self._refusals = refusals = Refusals(time.monotonic())
         self._record = RefusalRecord(store, refusals, clock=time.monotonic, wall_clock=wall_clock)
         self._authentication = Authentication(store, refusals, wall_clock=wall_clock, clock=time.monotonic)
         self._sessions = Sessions(clock=time.monotonic)
         self._lease = LeaseWatch(store)
-        self._server = Server(
-            board=self.miners.board,
-            connection_limits=self.miners.connection_limits,
-            endpoints=config.endpoints,
-        )
-        self._edges = Edges([Serving(self.books, self.miners, self.routing, self._server)])
+        self._edges = Edges([edge.serving], orders=self.allocator.status)
         self._readiness = Readiness(self._lease)
         self._settings = None if settings is None else LiveSettings(settings, self._prepared)
         self._started_s = trio.current_time()
@@ -134,22 +129,20 @@ class Pool:
     async def run(self, *, task_status: trio.TaskStatus[RunningPool] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises BadEndpoint or BadCertificate when it cannot listen."""
         sys.setswitchinterval(THREAD_SWITCH_S)
-        books, miners, routing = self.books, self.miners, self.routing
-        templates, fresh = trio.open_memory_channel[Template](1)
+        books, edge = self.books, self.edge
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(collect_rarely)
                 await nursery.start(books.nodes.run)
-                nursery.start_soon(books.journal.run)
-                await nursery.start(miners.board.run)
+                nursery.start_soon(books.folding.run)
                 nursery.start_soon(books.bookkeeper.run)
                 live = Live(
                     books.registry,
                     books.hashrates,
                     self._edges,
-                    self._tenant_changed,
-                    on_removed=lambda workers: miners.board.drop_workers(workers, "worker removed"),
-                    on_routes=routing.proxy.changed,
+                    lambda view: edge.tenant_changed(record_of(view)),
+                    on_removed=edge.workers_removed,
+                    on_routes=edge.routing.proxy.changed,
                     on_tokens=self._authentication.load,
                     messenger=self._messenger,
                     settings=self._settings,
@@ -161,31 +154,43 @@ class Pool:
                 await nursery.start(self._serve_admin, desk)
                 nursery.start_soon(self._record.run)
                 web = await self._open_web(nursery, desk)
-                await nursery.start(books.blocks.run)
-                nursery.start_soon(books.fees.run)
                 nursery.start_soon(self._follow_payouts, treasury)
-                nursery.start_soon(books.templates.run, templates)
-                nursery.start_soon(routing.own_work.run, fresh)
-                nursery.start_soon(self._mind_outages)
-                nursery.start_soon(routing.drain.run)
                 nursery.start_soon(self._lease.run)
                 nursery.start_soon(DueRequests(desk).run)
                 if self._messenger is not None:
                     nursery.start_soon(self._messenger.run)
-                await nursery.start(routing.proxy.run)
-                await nursery.start(self._server.run)
-                addresses = tuple(self._server.addresses)
+                addresses: tuple[tuple[str, int], ...] = await nursery.start(edge.run)
+                nursery.start_soon(self.allocator.run)
                 task_status.started(
-                    RunningPool(miners.board, books.registry, books.hashrates, live, addresses, web)
+                    RunningPool(edge.miners.board, books.registry, books.hashrates, live, addresses, web)
                 )
         finally:
-            if not books.journal.failed:
-                with trio.CancelScope(shield=True):
-                    await books.journal.commit(b"")  # what upstreams said after the last miner had left
-                    await books.journal.stop()
+            with trio.CancelScope(shield=True):
+                if not edge.shares.journal.failed:
+                    await edge.commit_last()
+                    await books.folding.stop()
                     await self._record.look(last=True)
-            books.journal.close()
+            edge.shares.journal.close()
             self._store.release_lease()
+
+    def _count_committed(self, tallies: bytes) -> None:
+        self.books.hashrates.add(tallies, trio.current_time())
+
+    def _allocator(self, speeds: MachineSpeeds) -> OrderAllocator:
+        books, routing = self.books, self.edge.routing
+        return OrderAllocator(
+            self._store,
+            books.registry,
+            books.hashrates,
+            self._config.data_dir,
+            assignments=self.edge.miners.admission.assignments,
+            orders=lambda: routing.proxy.routes.orders,
+            serves=routing.proxy.routes.order_serves,
+            connected=routing.placement.connected,
+            on_change=routing.placement.reconsider,
+            speeds=speeds,
+            wall_clock=time.time,
+        )
 
     async def _serve_admin(self, desk: Desk, *, task_status: trio.TaskStatus[None]) -> None:
         def refused(uid: int) -> None:
@@ -199,15 +204,11 @@ class Pool:
 
     def _prepared(self, new: PoolConfig) -> Callable[[], None]:
         """What puts other live settings in force (pool.settings_tables). Blocks. Raises BadConfig."""
-        bounds, messenger = self.miners.bounded(new.connection_bounds), self._messenger
-        told = new.messages
+        served, messenger, told = self.edge.prepared(new), self._messenger, new.messages
         receivers = () if messenger is None or told is None else messenger.prepared(told)
 
         def apply() -> None:
-            self.books.outage.outage_s = new.outage_s
-            self.routing.placement.move_interval_s = new.move_interval_s
-            self.miners.board.out_bytes_max = new.board_limits.out_bytes_max
-            self.miners.connection_limits.limits = bounds
+            served()
             if messenger is not None and told is not None:
                 messenger.use(told, receivers)
             if self._dashboard is not None and told is not None:
@@ -241,7 +242,7 @@ class Pool:
             edges=self._edges,
             registry=self.books.registry,
             hashrates=self.books.hashrates,
-            folds=self.books.journal.folds,
+            folds=self.books.folding.durations,
             settlements=self.books.bookkeeper.settlements,
             readiness=self._readiness,
             door=door,
@@ -282,7 +283,7 @@ class Pool:
             config.data_dir,
             (*config.endpoints, *(() if config.web is None else (config.web,))),
             figures=self._figures,
-            journal_failed=lambda: self.books.journal.failed,
+            journal_failed=lambda: self.edge.shares.journal.failed,
             machine_name=registry.name_of,
             on_message=self._tell_message,
             wall_clock=wall_clock,
@@ -316,14 +317,3 @@ class Pool:
             await treasury.follow(self._store)
         finally:
             await treasury.aclose()
-
-    def _tenant_changed(self, view: TenantView) -> None:
-        self.routing.own_work.terms_changed()
-        self.routing.proxy.changed()
-        if view.status != "active":
-            self.miners.board.drop_workers(self.books.registry.numbers_of(view.id), "tenant suspended")
-
-    async def _mind_outages(self) -> None:
-        await self.books.outage.run(
-            let_go=self.routing.placement.let_go, readmit=self.routing.placement.readmit
-        )

@@ -21,6 +21,8 @@ from pool.block_submission import BlockSubmission
 from pool.books.bookkeeper import Bookkeeper
 from pool.books.journal import rate_epochs
 from pool.books.journal.credit_book import CreditBook
+from pool.books.journal.credit_rows import CreditRows
+from pool.books.journal.folding import Folding
 from pool.books.journal.forwarded_shares import ForwardedShares
 from pool.books.journal.journal import Journal
 from pool.books.journal.start import open_journal
@@ -36,7 +38,9 @@ from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import load
 from pool.http_server import CONNECTIONS_MAX
-from pool.orders.machine_speed import MachineSpeeds
+from pool.hub import Hub, Start
+from pool.journal.log import JournalLog
+from pool.keeping import Keeping
 from pool.routing.admission import Admission
 from pool.routing.channels import Channels
 from pool.routing.drain import Drain
@@ -65,72 +69,107 @@ DESCRIPTORS_KEPT: Final = 256
 UNRESOLVED_OF_ALL_MAX: Final = 4 * UNRESOLVED_MAX
 
 
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What whoever serves miners has to know, of the books and of the host."""
+
+    registry: Registry
+    log: JournalLog
+    start: Start
+    hub: Hub
+    bookkeeper: Bookkeeper  # for prices
+    nodes: NodeSet
+    wall_clock: Callable[[], float]
+
+
 class Books:
-    """What is counted, written down and told to our nodes. `on_block` is told of every block's result;
-    `transport` reaches nodes in another way than by sockets."""
+    """What is kept in the database, and asked for by whoever serves miners (`known`). `transport` reaches
+    nodes in another way than by sockets."""
 
     def __init__(
         self,
         config: PoolConfig,
         store: Store,
         *,
-        on_block: Callable[[BlockResult], None],
         transport: Callable[[NodeConfig], httpx.AsyncBaseTransport] | None,
         wall_clock: Callable[[], float],
     ) -> None:
-        self.store, self.wall_clock = store, wall_clock
-        self.engine = Engine(line_bytes_max=config.line_bytes_max, keep_credits=True)
+        self.store = store
         opened = open_journal(store, config.data_dir, rate_of=rate_epochs.rate_of)
         with store.read() as connection:
             self.registry = registry = Registry(load(connection))
-            basis, self.credits = newest_fee_basis(connection), CreditBook(self.engine, connection)
-        self.hashrates = hashrates = HashrateBook(registry, trio.current_time())
-        self.submits = ForwardedShares(unresolved_max=UNRESOLVED_OF_ALL_MAX)
-        self.journal = Journal(
-            store,
-            registry,
-            opened.log,
-            opened.taker,
-            submits=self.submits,
-            credits=self.credits,
-            on_commit=lambda tallies: hashrates.add(tallies, trio.current_time()),
-            fold_s=config.books.fold_s,
+            basis, credits = newest_fee_basis(connection), CreditRows(connection)
+        self.hashrates = HashrateBook(registry, trio.current_time())
+        self.nodes = NodeSet(config.nodes, chain=config.network, transport=transport)
+        self.bookkeeper = Bookkeeper(store, self.nodes, times=config.books, wall_clock=wall_clock)
+        self.folding = Folding(store, registry, credits, fold_s=config.books.fold_s, wall_clock=wall_clock)
+        self.taker = opened.taker
+        self.known = Known(
+            registry=registry,
+            log=opened.log,
+            start=Start(beginning=opened.beginning, tips=credits.tips, fee_basis_id=basis),
+            hub=Keeping(config, store, self.bookkeeper),
+            bookkeeper=self.bookkeeper,
+            nodes=self.nodes,
             wall_clock=wall_clock,
         )
-        self.nodes = NodeSet(config.nodes, chain=config.network, transport=transport)
-        self.outage = Outage(self.nodes, config.outage_s)
-        self.templates = templates = TemplateWatch(self.nodes)
-        self.bookkeeper = Bookkeeper(store, self.nodes, registry, times=config.books, wall_clock=wall_clock)
+
+
+class Shares:
+    """Shares and blocks: counted, written down, told to our nodes. `on_block` is told of every block's
+    result, `on_commit` of what is on disk."""
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        known: Known,
+        *,
+        on_block: Callable[[BlockResult], None],
+        on_commit: Callable[[bytes], None],
+    ) -> None:
+        registry, start, nodes = known.registry, known.start, known.nodes
+        self.engine = Engine(line_bytes_max=config.line_bytes_max, keep_credits=True)
+        self.credits = CreditBook(self.engine, start.tips)
+        self.submits = ForwardedShares(unresolved_max=UNRESOLVED_OF_ALL_MAX)
+        self.journal = Journal(
+            registry,
+            known.log,
+            start.beginning,
+            submits=self.submits,
+            credits=self.credits,
+            on_commit=on_commit,
+            wall_clock=known.wall_clock,
+        )
+        self.outage = Outage(nodes, config.outage_s)
+        self.templates = templates = TemplateWatch(nodes)
         self.blocks = BlockSubmission(
-            BlockSubmitter(self.nodes.nodes, config.data_dir, tip_height=lambda: templates.tip_height),
-            self.bookkeeper,
-            payout_script=config.payout_script,
-            network=config.network,
+            BlockSubmitter(nodes.nodes, config.data_dir, tip_height=lambda: templates.tip_height),
+            known.hub,
             finder=registry.finder,
+            found_by=registry.found_by,
             on_block=on_block,
         )
         self.fees = FeeWatch(
-            self.nodes, basis=basis, keep=self.bookkeeper.fee_basis, wanted=registry.pays_by_fees
+            nodes, basis=start.fee_basis_id, keep=known.hub.fee_basis, wanted=registry.pays_by_fees
         )
 
 
 class Miners:
     """Who is let in, and served; all of them on our own work at first."""
 
-    def __init__(self, config: PoolConfig, books: Books) -> None:
-        registry = books.registry
+    def __init__(self, config: PoolConfig, known: Known, shares: Shares) -> None:
+        registry = known.registry
         self.job_ids = JobIds()
-        self.own = _own_channel(books.blocks, books.engine, self.job_ids, config.extranonce2_bytes)
+        self.own = _own_channel(shares.blocks, shares.engine, self.job_ids, config.extranonce2_bytes)
         self.admission = Admission(registry, self.own)
         self.silent = SilentMachines(config.vardiff.aim_s)
-        self.uncharged = Uncharged(lambda: int(books.wall_clock() // 86_400))
+        self.uncharged = Uncharged(lambda: int(known.wall_clock() // 86_400))
         self.firmware = FirmwareBook()
         registry.newcomers.on_free += [self.silent.forget, self.uncharged.forget]
-        self.decisions = Decisions(registry.workers.__contains__, wall_clock=books.wall_clock)
+        self.decisions = Decisions(registry.workers.__contains__, wall_clock=known.wall_clock)
         self._descriptors_kept = DESCRIPTORS_KEPT + (CONNECTIONS_MAX if config.web else 0)
         self.connection_limits = ConnectionLimits(self.bounded(config.connection_bounds))
         services = Services(
-            engine=books.engine,
+            engine=shares.engine,
             channel=self.own,
             admission=self.admission,
             placement_guess=self.admission,
@@ -146,10 +185,10 @@ class Miners:
         self.board = Switchboard(
             services=services,
             connection_limits=self.connection_limits,
-            journal=books.journal,
+            journal=shares.journal,
             limits=config.board_limits,
         )
-        books.submits.on_change = self.board.commits.soon
+        shares.submits.on_change = self.board.commits.soon
 
     def bounded(self, bounds: ConnectionBounds) -> ConnectionBounds:
         """By the descriptors that this process may have."""
@@ -157,12 +196,16 @@ class Miners:
 
 
 class Routing:
-    """What they mine, and where each of them is to be; `speeds` measures machines for orders."""
+    """What they mine, and where each of them is to be."""
 
     def __init__(
-        self, config: PoolConfig, books: Books, miners: Miners, *, speeds: MachineSpeeds | None
+        self,
+        config: PoolConfig,
+        known: Known,
+        shares: Shares,
+        miners: Miners,
     ) -> None:
-        registry, board = books.registry, miners.board
+        registry, board = known.registry, miners.board
         self.placement = Placement(
             miners.admission,
             board,
@@ -171,25 +214,26 @@ class Routing:
             decisions=miners.decisions,
         )
         channels = Channels(
-            miners.own, engine=books.engine, job_ids=miners.job_ids, distribution=board.distribution
+            miners.own, engine=shares.engine, job_ids=miners.job_ids, distribution=board.distribution
         )
         work_on = maker_of_work(config, miners.own)
         self.solo = SoloChannels(
             registry,
             network=config.network,
             pool_script=config.payout_script,
-            source=books.blocks,
+            source=shares.blocks,
             channels=channels,
             board=board,
             work_on=work_on,
-            wall_clock=books.wall_clock,
+            wall_clock=known.wall_clock,
         )
         self.drain = Drain(board, miners.connection_limits)
         self.own_work = OwnWork(
             config,
             registry,
-            books.bookkeeper,
-            books.fees,
+            known.hub,
+            known.bookkeeper,
+            shares.fees,
             admission=miners.admission,
             placement=self.placement,
             solo=self.solo,
@@ -198,19 +242,17 @@ class Routing:
         )
         self.proxy = Proxy(
             config,
-            books.store,
+            known.hub,
             registry,
-            books.hashrates,
             admission=miners.admission,
             placement=self.placement,
             board=board,
             channels=channels,
             own_work=self.own_work,
-            bookkeeper=books.bookkeeper,
-            submits=books.submits,
-            credits=books.credits,
-            engine=books.engine,
-            speeds=speeds or MachineSpeeds(trio.current_time(), config.vardiff.aim_s),
+            bookkeeper=known.bookkeeper,
+            submits=shares.submits,
+            credits=shares.credits,
+            engine=shares.engine,
         )
         miners.admission.use(self.proxy.routes, self.solo)
         self.solo.follow()

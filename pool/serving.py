@@ -11,13 +11,12 @@ import trio
 
 from pool.chain.node_set import NodeSet
 from pool.chain.nodes import NodeState
-from pool.edges.edge import MachineConnection, MachineMet
+from pool.edges.edge import EdgeRoutes, MachineConnection, MachineMet
 from pool.edges.edges import CONNECTIONS_MAX
 from pool.edges.figures import EdgeFigures, NodeFigures
 from pool.fleet.registry import UnlistedWorker
-from pool.parts import Books, Miners, Routing
+from pool.parts import Known, Miners, Routing, Shares
 from pool.routing.drain import DrainStatus
-from pool.routing.status import RouteStatus
 from stratum.miners.connection import Connection
 from stratum.miners.firmware import Family, Firmware
 from stratum.miners.listening.listeners import Server
@@ -30,8 +29,11 @@ REST_S: Final = 0.002  # behind a piece
 class Serving:
     """Of one process."""
 
-    def __init__(self, books: Books, miners: Miners, routing: Routing, server: Server) -> None:
-        self._books, self._miners, self._routing, self._server = books, miners, routing, server
+    def __init__(
+        self, known: Known, shares: Shares, miners: Miners, routing: Routing, server: Server
+    ) -> None:
+        self._known, self._shares, self._server = known, shares, server
+        self._miners, self._routing = miners, routing
         self._one_at_a_time = trio.Lock()
 
     async def figures(self) -> EdgeFigures:
@@ -39,8 +41,8 @@ class Serving:
 
     def figures_now(self) -> EdgeFigures:
         """For who is in this process."""
-        books, miners, board = self._books, self._miners, self._miners.board
-        now_s, journal, templates = trio.current_time(), self._books.journal, self._books.templates
+        shares, miners, board = self._shares, self._miners, self._miners.board
+        now_s, journal, templates = trio.current_time(), shares.journal, shares.templates
         return EdgeFigures(
             sessions={it.value: count for it, count in miners.connection_limits.standing().items()},
             ended=dict(board.dropped),
@@ -50,13 +52,13 @@ class Serving:
                 for name, it in miners.firmware.families.items()
             },
             uncharged=miners.uncharged.since_start.tolist(),
-            unresolved=len(books.submits),
-            answers=dict(books.submits.said),
+            unresolved=len(shares.submits),
+            answers=dict(shares.submits.said),
             acknowledgements=board.commits.acknowledgements.plus(),
             commits=board.commits.commits.plus(),
             distributions=board.distribution.clean_jobs.plus(),
-            nodes=_nodes(books.nodes),
-            without_node_s=_age_s(now_s, books.nodes.outage_since_s),
+            nodes=_nodes(self._known.nodes),
+            without_node_s=_age_s(now_s, self._known.nodes.outage_since_s),
             template_age_s=_age_s(now_s, templates.delivered_s),
             template_height=None if templates.tip is None else templates.tip.height,
             commit_age_s=_age_s(now_s, journal.commits_since_s),
@@ -67,22 +69,23 @@ class Serving:
             listeners=len(self._server.addresses),
         )
 
-    async def routes(self) -> RouteStatus:
-        return self._routing.proxy.status()
+    async def routes(self) -> EdgeRoutes:
+        proxy = self._routing.proxy
+        return EdgeRoutes(upstreams=proxy.routes.status(), misplaced=proxy.misplaced())
 
     async def unlisted(
         self, after: int, tenant_id: int | None, container: str | None, rows_max: int
     ) -> list[UnlistedWorker]:
-        return self._books.registry.unlisted(after, tenant_id, container, rows_max)
+        return self._known.registry.unlisted(after, tenant_id, container, rows_max)
 
     async def find_unlisted(self, tenant: str, container: str, unit: str) -> UnlistedWorker | None:
-        return self._books.registry.find_unlisted(tenant, container, unit)
+        return self._known.registry.find_unlisted(tenant, container, unit)
 
     async def uncharged(self, name: str | None, tenant_id: int | None, since_day: int) -> list[int]:
         numbers: set[int] = set()
         if tenant_id is not None:
-            numbers = self._books.registry.numbers_of(tenant_id)
-        elif name is not None and (number := self._books.registry.called(name)) is not None:
+            numbers = self._known.registry.numbers_of(tenant_id)
+        elif name is not None and (number := self._known.registry.called(name)) is not None:
             numbers = {number}
         return self._miners.uncharged.of(numbers, since_day)
 
@@ -91,7 +94,7 @@ class Serving:
         return msgspec.msgpack.decode(packed, type=list[Firmware])
 
     async def start_trace(self, name: str | None, address: str | None, seconds: int) -> int | None:
-        board, worker = self._miners.board, None if name is None else self._books.registry.called(name)
+        board, worker = self._miners.board, None if name is None else self._known.registry.called(name)
         try:
             return board.traces.start(
                 worker, address, board.connections, seconds=seconds, now_s=trio.current_time()
@@ -114,7 +117,7 @@ class Serving:
         return self._routing.drain.status()
 
     async def machine(self, name: str) -> MachineMet:
-        number = self._books.registry.called(name)
+        number = self._known.registry.called(name)
         if number is None:
             return MachineMet(connections=[], why=[])
         found: list[MachineConnection] = []

@@ -7,7 +7,7 @@ Must not know: sessions and shares; the journal folds itself.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -31,12 +31,12 @@ from pool.books.block_watch import BlockWatch
 from pool.books.book import bind_signet
 from pool.books.database_waits import read_books, when_it_answers
 from pool.books.found_blocks import FILES_MAX, book_found_blocks, unknown_files
+from pool.books.journal.machine_rows import rows_of
 from pool.books.journal.rate_epochs import WorkPrice, open_epoch
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.chain.blocks import BlockResult, SubmitState
 from pool.chain.node_set import NodeSet
-from pool.fleet.registry import NewRows, Registry
-from pool.fleet.rows import insert_new
+from pool.journal.records import Machine
 from stratum.histogram import Histogram
 
 log = structlog.get_logger()
@@ -74,14 +74,12 @@ class Bookkeeper:
         self,
         store: Store,
         nodes: NodeSet,
-        registry: Registry,
         *,
         times: BookTimes,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._blocks = BlockWatch(store, nodes, wall_clock=wall_clock)
-        self._registry = registry
         self._times = times
         self._wall_clock = wall_clock
         self._epochs: dict[WorkSource, tuple[WorkPrice, int]] = {}
@@ -134,7 +132,7 @@ class Bookkeeper:
         result: BlockResult,
         *,
         income_sat: int,
-        worker_id: int | None,
+        finder: Machine | None,
         solo: SoloPayout | None = None,
     ) -> None:
         """Book that a block was found, unless every node refused it; `solo`: if it pays a tenant.
@@ -144,35 +142,41 @@ class Bookkeeper:
         if result.state is SubmitState.REFUSED:
             return
         now_s = int(self._wall_clock())
-        block = Block(
-            hash=result.hash_hex,
-            height=result.height,
-            income_sat=income_sat,
-            worker_id=worker_id,
-            found_at_s=now_s,
-        )
-
-        # The finder may be new. Its rows are still the journal's to commit, before or after this.
-        finder = NewRows((), ()) if worker_id is None else self._registry.rows_of(worker_id)
 
         def book(connection: Connection) -> None:
-            insert_new(connection, finder, now_s)
-            known = connection.scalar(select(func.count()).where(blocks.c.hash == block.hash))
-            if not known:
-                income.record_block(connection, block, now_s)
-                if solo is not None:
-                    record_solo(connection, block.hash, solo)
+            if connection.scalar(select(func.count()).where(blocks.c.hash == result.hash_hex)):
+                return
+            block = Block(
+                hash=result.hash_hex,
+                height=result.height,
+                income_sat=income_sat,
+                # The finder may be new: what the journal says of it comes before or after this.
+                worker_id=None if finder is None else rows_of(connection, [finder], now_s)[finder.number],
+                found_at_s=now_s,
+            )
+            income.record_block(connection, block, now_s)
+            if solo is not None:
+                record_solo(connection, block.hash, solo)
 
         await self._write(book)
         self._blocks.check_soon()
 
-    async def count_siblings(self, counts: Mapping[SiblingKey, int]) -> None:
-        """Book how many blocks were found that cannot be in the chain beside one of ours.
+    async def count_siblings(self, counts: Sequence[tuple[SiblingKey, Machine | None, int]]) -> None:
+        """Book how many blocks were found, by whom, that cannot be in the chain beside one of ours.
 
         No money is in it: where the answer to a commit is lost, some of them may be counted twice.
         """
         now_s = int(self._wall_clock())
-        await self._write(lambda connection: count_siblings(connection, counts, now_s))
+
+        def book(connection: Connection) -> None:
+            rows = rows_of(connection, [it for _, it, _ in counts if it is not None], now_s)
+            named = {
+                msgspec.structs.replace(key, worker_id=0 if it is None else rows[it.number]): count
+                for key, it, count in counts
+            }
+            count_siblings(connection, named, now_s)
+
+        await self._write(book)
 
     async def book_found_blocks(
         self, directory: Path, payout_script: bytes, network: str, earlier: frozenset[str]

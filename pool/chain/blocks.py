@@ -97,6 +97,11 @@ class BlockResult(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.nodes) and all(node.state in _TAKEN for node in self.nodes)
 
 
+def blocks_directory(data_dir: Path) -> Path:
+    """Where found blocks are."""
+    return data_dir / "blocks"
+
+
 class BlockNode(Protocol):
     """What a block needs of a node."""
 
@@ -148,7 +153,7 @@ class BlockSubmitter:
 
     def __init__(self, nodes: Sequence[BlockNode], data_dir: Path, *, tip_height: Callable[[], int]) -> None:
         self._nodes = tuple(nodes)
-        self.directory = data_dir / "blocks"
+        self.directory = blocks_directory(data_dir)
         self._tip_height = tip_height
         self._first: dict[bytes, str] = {}  # by parent: the block of ours that nodes may prefer
 

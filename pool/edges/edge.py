@@ -11,7 +11,7 @@ import msgspec
 from pool.edges.figures import EdgeFigures
 from pool.fleet.registry import UnlistedWorker
 from pool.routing.drain import DrainStatus
-from pool.routing.status import RouteStatus
+from pool.upstreams.status import UpstreamStatus
 from stratum.miners.decisions import Decision
 from stratum.miners.firmware import Firmware
 from stratum.miners.traces.traces import TraceView
@@ -36,14 +36,21 @@ class MachineMet(msgspec.Struct, frozen=True, kw_only=True):
     why: list[Decision]
 
 
+class EdgeRoutes(msgspec.Struct, frozen=True, kw_only=True):
+    """Every channel on an upstream; of an order's machines, how many mine somewhere else."""
+
+    upstreams: tuple[UpstreamStatus, ...]
+    misplaced: dict[int, int]
+
+
 class Edge(Protocol):
     """One of them."""
 
     async def figures(self) -> EdgeFigures:
         """As of now; tens of microseconds."""
 
-    async def routes(self) -> RouteStatus:
-        """Every channel on an upstream, and every order; a look at each machine that an order has."""
+    async def routes(self) -> EdgeRoutes:
+        """What they do now; a look at each machine that an order has."""
 
     async def unlisted(
         self, after: int, tenant_id: int | None, container: str | None, rows_max: int

@@ -4,11 +4,11 @@ Each is asked everything, and what they say is put together here. Must not know:
 """
 
 import heapq
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from pool.edges.edge import Edge, MachineMet
-from pool.edges.figures import EdgeFigures, grouped, merged
+from pool.edges.figures import EdgeFigures, added, merged
 from pool.edges.traces import EdgesTraces
 from pool.fleet.registry import UnlistedWorker
 from pool.orders.status import OrderStatus
@@ -23,10 +23,12 @@ _Answer = TypeVar("_Answer")
 
 
 class Edges:
-    """One at least."""
+    """One at least. `orders` says what is known of each order, by how many of its machines are elsewhere."""
 
-    def __init__(self, edges: Sequence[Edge]) -> None:
-        self._edges = edges
+    def __init__(
+        self, edges: Sequence[Edge], *, orders: Callable[[Mapping[int, int]], tuple[OrderStatus, ...]]
+    ) -> None:
+        self._edges, self._orders = edges, orders
         self._traces = EdgesTraces(edges)
 
     async def figures(self) -> EdgeFigures:
@@ -34,8 +36,12 @@ class Edges:
         return merged(await self._each(lambda it: it.figures()))
 
     async def routes(self) -> RouteStatus:
-        """Each of their channels; an order's machines on all of them."""
-        return merged_routes(await self._each(lambda it: it.routes()))
+        """Each of their channels, and every order."""
+        routes = await self._each(lambda it: it.routes())
+        return RouteStatus(
+            upstreams=tuple(it for of in routes for it in of.upstreams),
+            orders=self._orders(added(of.misplaced for of in routes)),
+        )
 
     async def machine(self, name: str) -> MachineMet:
         """On whichever it mines or has mined."""
@@ -85,26 +91,6 @@ class Edges:
 
     async def _each(self, ask: Callable[[Edge], Awaitable[_Answer]]) -> list[_Answer]:
         return [await ask(it) for it in self._edges]
-
-
-def merged_routes(of: Sequence[RouteStatus]) -> RouteStatus:
-    """An order has what all of them deliver, and lacks what all of them lack."""
-    if len(of) == 1:
-        return of[0]
-    orders = grouped({it.order_id: it for it in status.orders} for status in of)
-    return RouteStatus(
-        upstreams=tuple(it for status in of for it in status.upstreams),
-        orders=tuple(
-            OrderStatus(
-                order_id=number,
-                supply_hps=sum(it.supply_hps for it in parts),
-                shortage_hps=sum(it.shortage_hps for it in parts),
-                machines=sum(it.machines for it in parts),
-                moving=sum(it.moving for it in parts),
-            )
-            for number, parts in orders.items()
-        ),
-    )
 
 
 def merged_machine(of: Sequence[MachineMet]) -> MachineMet:

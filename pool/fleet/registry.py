@@ -22,6 +22,7 @@ from payouts.rates import Scheme
 from payouts.solo import Payee
 from pool.fleet.newcomers import Newcomer, Newcomers
 from pool.fleet.remembered_difficulty import Drift
+from pool.journal.records import Machine
 from stratum.miners.contracts import Admitted, Refusal
 from stratum.miners.owner import Owner
 
@@ -289,13 +290,26 @@ class Registry:
         self._new_workers.clear()
         return new
 
-    def rows_of(self, worker_id: int) -> NewRows:
-        """The rows of one worker, for who cannot wait for the commit that has them: it found a block."""
-        self.prove(worker_id)
-        worker = self.workers.get(worker_id)
-        if worker is None:  # it was removed since, by a person: its row is there
-            return NewRows((), ())
-        return NewRows((self.containers[worker.container_id],), (worker,))
+    def found_by(self, number: int) -> Machine | None:
+        """Who has found a block, for who cannot wait for the commit that names it. None for 0."""
+        self.prove(number)
+        return self.machine(number, new=True, new_container=True) if number else None
+
+    def machine(self, number: int, *, new: bool, new_container: bool) -> Machine:
+        """A worker, removed or not, as the journal names it."""
+        worker = self.worker(number)
+        container = self.containers[worker.container_id]
+        return Machine(
+            number=number,
+            tenant_id=worker.tenant_id,
+            tenant=self.tenants_by_id[worker.tenant_id].name,
+            container_id=container.id,
+            container=container.name,
+            unit=worker.unit,
+            agent=worker.agent,
+            new=new,
+            new_container=new_container,
+        )
 
     def unlisted(
         self, after: int, tenant_id: int | None, container: str | None, rows_max: int

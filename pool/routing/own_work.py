@@ -24,6 +24,7 @@ from pool.chain.networks import NETWORKS
 from pool.chain.templates import Template, branch_of, work_from_template
 from pool.config import PoolConfig
 from pool.fleet.registry import Registry
+from pool.hub import Hub
 from pool.routing.admission import Admission
 from pool.routing.placement import Placement
 from pool.routing.solo import SoloChannels, WorkOn
@@ -50,6 +51,7 @@ class OwnWork:
         self,
         config: PoolConfig,
         registry: Registry,
+        hub: Hub,
         bookkeeper: Bookkeeper,
         fees: FeeWatch,
         *,
@@ -63,6 +65,7 @@ class OwnWork:
         self._payout_script = config.payout_script
         self._halving = NETWORKS[config.network].halving_interval
         self._registry = registry
+        self._hub = hub
         self._bookkeeper = bookkeeper
         self._fees = fees
         self._admission = admission
@@ -104,7 +107,7 @@ class OwnWork:
             branch, value_sat = branch_of(template), template.coinbase_value_sat
             try:
                 if template.signet_challenge is not None:
-                    await self._bookkeeper.bind_signet(template.signet_challenge)
+                    await self._hub.bind_signet(template.signet_challenge)
                 payouts = ((self._payout_script, value_sat),)
                 work = self._work_on(template, payouts=payouts, branch=branch)
             except (BadCoinbase, WrongBook) as error:

@@ -1,4 +1,4 @@
-"""The proxy's wiring: routes to upstreams, who mines on them, orders and their allocator, forwarded shares.
+"""The proxy's wiring: routes to upstreams, who mines on them, forwarded shares.
 
 Everything that a pool with upstreams has beside its own work. Without an upstream it costs a look a second.
 
@@ -16,23 +16,17 @@ import trio
 from pool.books.bookkeeper import Bookkeeper
 from pool.books.journal.credit_book import CreditBook
 from pool.books.journal.forwarded_shares import ForwardedShares
-from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.config import PoolConfig
-from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
-from pool.orders.allocator import OrderAllocator
-from pool.orders.machine_speed import MachineSpeeds
-from pool.orders.rows import load_orders
+from pool.hub import Hub, HubAway
 from pool.routing.admission import Admission
 from pool.routing.channels import Channels
 from pool.routing.events import RouteEvents
 from pool.routing.own_work import OwnWork
 from pool.routing.placement import Placement
-from pool.routing.routes import ORDER, Plan, Routes
-from pool.routing.status import RouteStatus
+from pool.routing.routes import ORDER, Routes
 from pool.upstreams.channel import ChannelServices, UpstreamChannel
 from pool.upstreams.past_tips import PastTips
-from pool.upstreams.rows import load_upstreams
 from stratum._engine import Engine
 from stratum.miners.switchboard import Switchboard
 
@@ -47,9 +41,8 @@ class Proxy:
     def __init__(
         self,
         config: PoolConfig,
-        store: Store,
+        hub: Hub,
         registry: Registry,
-        hashrates: HashrateBook,
         *,
         admission: Admission,
         placement: Placement,
@@ -60,30 +53,16 @@ class Proxy:
         submits: ForwardedShares,
         credits: CreditBook,
         engine: Engine,
-        speeds: MachineSpeeds,
     ) -> None:
-        self.events = RouteEvents(store)
-        self.routes = routes = Routes(
+        self.events = RouteEvents(hub)
+        self.routes = Routes(
             needed=registry.upstreams,
             on_change=placement.reconsider,
             tell=self.events.tell,
             wall_clock=time.time,
         )
-        self.allocator = OrderAllocator(
-            store,
-            registry,
-            hashrates,
-            config.data_dir,
-            assignments=admission.assignments,
-            orders=lambda: routes.orders,
-            serves=routes.order_serves,
-            connected=placement.connected,
-            on_change=placement.reconsider,
-            speeds=speeds,
-            wall_clock=time.time,
-        )
         self._config = config
-        self._store = store
+        self._hub = hub
         self._registry = registry
         self._admission = admission
         self._placement = placement
@@ -98,7 +77,7 @@ class Proxy:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
-        await self._credits.load(self._store)
+        await self._credits.load(self._hub.credits)
         services = ChannelServices(
             board=self._board,
             submits=self._submits,
@@ -114,13 +93,12 @@ class Proxy:
             settings=self._config.upstreams,
             rng=random.Random(),  # noqa: S311 - of pauses between attempts
         )
-        self.routes.follow(await self._load())
+        self.routes.follow(await self._hub.plan())
         async with trio.open_nursery() as nursery:
             await nursery.start(self.routes.run, partial(UpstreamChannel, services))
             nursery.start_soon(self._follow)
             nursery.start_soon(self.events.run)
             nursery.start_soon(self._placement.run)
-            nursery.start_soon(self.allocator.run)
             task_status.started()
 
     def changed(self) -> None:
@@ -128,15 +106,15 @@ class Proxy:
         self._stale.set()
         self._placement.reconsider()
 
-    def status(self) -> RouteStatus:
-        """As of now."""
-        misplaced: dict[int, int] = {}
+    def misplaced(self) -> dict[int, int]:
+        """How many machines of an order mine somewhere else."""
+        found: dict[int, int] = {}
         for session in self._placement.sessions() if self._admission.assignments else ():
             order = self._admission.assignments.get(session.workers[0])
             route = None if order is None else self.routes.get((ORDER, order))
             if order is not None and route is not None and session.channel not in route.mined:
-                misplaced[order] = misplaced.get(order, 0) + 1
-        return RouteStatus(upstreams=self.routes.status(), orders=self.allocator.status(misplaced))
+                found[order] = found.get(order, 0) + 1
+        return found
 
     def _on_channel(self, it: UpstreamChannel, event: str, words: str, sessions: int) -> None:
         self.events.tell(it.record.id, it.order_id, event, words, sessions)
@@ -148,18 +126,8 @@ class Proxy:
                 await self._stale.wait()
             self._stale = trio.Event()
             try:
-                plan = await self._load()
-            except DATABASE_ERRORS as error:  # whether the pool may go on is for its journal to say
-                log.error("routes_not_read", reason=words_of(error))
+                plan = await self._hub.plan()
+            except HubAway as error:  # whether the pool may go on is for its journal to say
+                log.error("routes_not_read", reason=str(error))
             else:
                 self.routes.follow(plan)
-
-    async def _load(self) -> Plan:
-        return await trio.to_thread.run_sync(self._read)
-
-    def _read(self) -> Plan:
-        with self._store.read() as connection:
-            return Plan(
-                {it.id: it for it in load_upstreams(connection)},
-                {it.id: it for it in load_orders(connection, int(time.time()))},
-            )

@@ -10,13 +10,13 @@ Invariants: whoever leads to itself as fallback ends at the own pool. Must not k
 tenants' terms, how orders choose machines.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Final
 
-import msgspec
 import structlog
 import trio
 
+from pool.hub import Plan
 from pool.orders.rows import OrderRecord
 from pool.upstreams.channel import UpstreamChannel
 from pool.upstreams.rows import UpstreamRecord
@@ -40,13 +40,6 @@ SPARE_S: Final = 600.0  # longer than a prefix rests; then one that nobody mines
 UPSTREAM: Final = "upstream"
 ORDER: Final = "order"
 RouteKey = tuple[str, int]  # UPSTREAM or ORDER, and its number
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """What the database says."""
-
-    upstreams: Mapping[int, UpstreamRecord]
-    orders: Mapping[int, OrderRecord]
 
 
 class Route:

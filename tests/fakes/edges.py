@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from pool.edges.edge import Edge
+from pool.edges.edge import Edge, EdgeRoutes
 from pool.edges.edges import Edges
 from pool.fleet.registry import Registry, UnlistedWorker
 from pool.routing.status import RouteStatus
@@ -15,8 +15,8 @@ class EdgeWithoutMiners:
         self._registry = registry
         self.status = RouteStatus()
 
-    async def routes(self) -> RouteStatus:
-        return self.status
+    async def routes(self) -> EdgeRoutes:
+        return EdgeRoutes(upstreams=self.status.upstreams, misplaced={})
 
     async def unlisted(
         self, after: int, tenant_id: int | None, container: str | None, rows_max: int
@@ -29,4 +29,5 @@ class EdgeWithoutMiners:
 
 def edges_of(*edges: object) -> Edges:
     """That do as much of what is asked of one as a test asks."""
-    return Edges([cast(Edge, it) for it in edges])
+    known = [it for it in edges if isinstance(it, EdgeWithoutMiners)]
+    return Edges([cast(Edge, it) for it in edges], orders=lambda _: known[0].status.orders if known else ())

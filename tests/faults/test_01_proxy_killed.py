@@ -36,8 +36,8 @@ class SlowDisk:
     def __init__(self, upstream: Side, monkeypatch: pytest.MonkeyPatch) -> None:
         self._turns = trio.Event()
         self._turns.set()
-        self._commit = upstream.pool.books.journal.commit
-        monkeypatch.setattr(upstream.pool.books.journal, "commit", self._wait)
+        self._commit = upstream.pool.edge.shares.journal.commit
+        monkeypatch.setattr(upstream.pool.edge.shares.journal, "commit", self._wait)
 
     def hangs(self) -> None:
         self._turns = trio.Event()

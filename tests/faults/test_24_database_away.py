@@ -25,7 +25,7 @@ from pool.books import store as pool_store
 from pool.books.audit.verify import verify
 from pool.books.bookkeeper import Bookkeeper, BooksFailed, BookTimes
 from pool.books.database_waits import passes, when_it_answers
-from pool.books.journal import journal, taker
+from pool.books.journal import folding, taker
 from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.lease import LeaseLost
 from pool.books.store import WRITER_LOCK, Store, open_store
@@ -69,7 +69,7 @@ class StoreThatIsCutOff(Store):
 @pytest.fixture
 def booked(sqlite_databases: SqliteDatabases, monkeypatch: pytest.MonkeyPatch) -> Iterator[JournalOnStore]:
     monkeypatch.setattr(database_waits, "PAUSE_S", 0.0)
-    monkeypatch.setattr(journal, "STEP_PAUSE_S", 0.0)
+    monkeypatch.setattr(folding, "STEP_PAUSE_S", 0.0)
     with fresh_store(sqlite_databases) as whole:
         yield JournalOnStore(StoreThatIsCutOff(whole))
 
@@ -99,7 +99,7 @@ async def test_a_fold_that_was_cut_off_anywhere_counts_every_share_once(
         await booked.journal.commit(tally(worker, booked.epoch, count=number + 1))
         expected[worker, Verdict.ACCEPTED] = number + 1
     faulty(booked).faults = [where, ""] * 30  # every other transaction
-    await booked.journal.fold()
+    await booked.folding.fold()
     faulty(booked).faults = []
     assert booked.waiting() == []
     assert booked.shares() == expected
@@ -111,14 +111,14 @@ async def test_a_fold_that_was_cut_off_anywhere_counts_every_share_once(
 async def test_a_stop_leaves_to_the_next_start_what_the_books_do_not_take(
     booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "STOP_WAIT_S", 0.0)
+    monkeypatch.setattr(folding, "STOP_WAIT_S", 0.0)
     worker = booked.worker("acme.c01.u1")
     await booked.journal.commit(tally(worker, booked.epoch))
     faulty(booked).faults = ["before"] * 100
     with capture_logs() as logs:
-        await booked.journal.stop()
+        await booked.folding.stop()
     (left,) = (it for it in logs if it["event"] == "journal_left_to_the_next_start")
-    assert (left["batches"], left["reason"]) == (1, "the connection is lost")
+    assert left["reason"] == "the connection is lost"
     faulty(booked).faults = []
     booked.restart()
     assert booked.waiting() == []
@@ -135,15 +135,15 @@ async def test_books_on_a_full_disk_are_tried_again_while_miners_are_served(
         if full[0]:
             raise sqlite_error(sqlite3.SQLITE_FULL)
 
-    monkeypatch.setattr(journal, "when_it_answers", answering_at_once(take))
+    monkeypatch.setattr(folding, "when_it_answers", answering_at_once(take))
     with capture_logs() as logs:
         for _ in range(3):
             await booked.journal.commit(tally(worker, booked.epoch))
-            await booked.journal._kept_folding()
+            await booked.folding._kept_folding()
     assert [it["event"] for it in logs] == ["journal_not_taken"] * 3
     assert booked.journal.unfolded == 3
     full[0] = False
-    await booked.journal._kept_folding()
+    await booked.folding._kept_folding()
     assert booked.journal.unfolded == 0
     assert booked.shares() == {(worker, Verdict.ACCEPTED): 3}
 
@@ -168,9 +168,9 @@ async def test_a_lease_that_was_lost_ends_the_taking_at_once(
     def lost(*args: object) -> None:
         raise LeaseLost("process 7 has written to the database meanwhile")
 
-    monkeypatch.setattr(journal, "when_it_answers", answering_at_once(lost))
+    monkeypatch.setattr(folding, "when_it_answers", answering_at_once(lost))
     with pytest.raises(LeaseLost):
-        await booked.journal._kept_folding()
+        await booked.folding._kept_folding()
     assert booked.shares() == {(worker, Verdict.ACCEPTED): 1}
 
 
@@ -225,27 +225,27 @@ async def test_a_postgresql_that_cuts_everybody_off_or_is_locked_is_waited_for(
                    " AND datname = current_database()")  # fmt: skip
         with store.read() as connection:
             connection.execute(cut)
-        await booked.journal.fold()
+        await booked.folding.fold()
         assert booked.waiting() == []
         locked = psycopg.connect(url.replace("postgresql://angara@/", "postgresql://angara@/"))
         locked.execute(f"SELECT pg_advisory_lock({WRITER_LOCK})")
         await booked.journal.commit(tally(worker, booked.epoch))
         with capture_logs() as logs:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(booked.journal.fold)
+                nursery.start_soon(booked.folding.fold)
                 while not logs:  # noqa: ASYNC110 - the first attempt is in another thread
                     await trio.sleep(0.01)
                 await booked.journal.commit(tally(worker, booked.epoch))
                 locked.close()
         assert [it["event"] for it in logs] == ["database_waited_for", "database_answers"]
-        await booked.journal.fold()
+        await booked.folding.fold()
         assert booked.waiting() == []
         assert booked.shares() == {(worker, Verdict.ACCEPTED): 3}
         store.close()
 
 
 def keeper(booked: JournalOnStore) -> Bookkeeper:
-    return Bookkeeper(booked.store, cast(Any, None), booked.registry, times=BookTimes())
+    return Bookkeeper(booked.store, cast(Any, None), times=BookTimes())
 
 
 async def test_a_new_block_at_the_price_of_before_asks_no_database(booked: JournalOnStore) -> None:

@@ -72,7 +72,7 @@ async def test_a_server_that_was_killed_takes_afterwards_what_was_acknowledged_m
         server.kill()
         with structlog.testing.capture_logs() as logs:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(booked.journal.fold)
+                nursery.start_soon(booked.folding.fold)
                 while not waited(logs):
                     await trio.lowlevel.checkpoint()
                 new = booked.worker("acme.c02.u9")
@@ -86,7 +86,7 @@ async def test_a_server_that_was_killed_takes_afterwards_what_was_acknowledged_m
                 assert trio.current_time() - since_s >= AWAY_S
                 server.start()
         assert waited(logs) == ["database_waited_for", "database_answers"]
-        await booked.journal.fold()
+        await booked.folding.fold()
         assert (booked.waiting(), booked.journal.unfolded) == ([], 0)
         counted = {(worker, Verdict.ACCEPTED): 3 + AWAY_S // 60, (new, Verdict.ACCEPTED): AWAY_S // 60}
         assert booked.shares() == counted

@@ -120,10 +120,9 @@ async def test_shares_are_never_counted_in_a_minute_before_those_counted_already
         with store.read() as connection:
             registry = Registry(load(connection))
         journal = Journal(
-            store,
             registry,
             opened.log,
-            opened.taker,
+            opened.beginning,
             wall_clock=lambda: clock - back_s,  # noqa: B023
         )
         await journal.commit(shares)

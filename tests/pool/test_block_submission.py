@@ -24,12 +24,12 @@ from pool.chain.blocks import BlockResult, BlockSubmitter
 from pool.chain.node_set import NodeSet
 from pool.chain.nodes import Node
 from pool.chain.templates import parse_template
-from pool.fleet.registry import Registry
-from pool.fleet.rows import load
+from pool.keeping import Keeping
 from stratum.job import Solution
 from tests.fakes.bitcoinds import FakeBitcoind, refuses_connections, template_result
 from tests.fixtures.databases import store_in
 from tests.histories.solving import PAYOUT, hash_hex, solve, work_on
+from tests.stages.two_pools import settings
 from tests.stages.waiting import PATIENCE_S
 
 Clock = trio.testing.MockClock
@@ -44,17 +44,15 @@ class Line:
         nodes = NodeSet(
             [fake.config for fake in fakes], chain="regtest", transport=lambda it: transports[it.name]
         )
-        with store.read() as connection:
-            registry = Registry(load(connection))
+        books = Bookkeeper(store, nodes, times=BookTimes())
         self.store = store
         self.results: list[BlockResult] = []
         self._told = trio.Event()
         self.submission = BlockSubmission(
             BlockSubmitter(nodes.nodes, directory, tip_height=lambda: 100),
-            Bookkeeper(store, nodes, registry, times=BookTimes()),
-            payout_script=PAYOUT,
-            network="regtest",
+            Keeping(settings(directory, fakes[0].config, payout_script=PAYOUT), store, books),
             finder=lambda number: FINDER,
+            found_by=lambda number: None,
             on_block=self._note,
         )
 

@@ -63,7 +63,7 @@ async def test_no_machine_starts_at_what_a_stranger_with_its_number_of_now_was_b
     store = store_in(tmp_path)
     node = NodeConfig(name="first", url="http://127.0.0.1:1", user="u", password="p")
     pool, stranger = Pool(settings(tmp_path, node), store), ConnectionFrom()
-    newcomers, silent = pool.books.registry.newcomers, pool.miners.silent
+    newcomers, silent = pool.books.registry.newcomers, pool.edge.miners.silent
     number = newcomers.admit((1, "c01", "stranger"), "", stranger, 0)
     assert isinstance(number, int)
     assert silent.lower(number, 20, 12)
@@ -82,8 +82,8 @@ async def test_starts_begin_with_different_extranonces(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     node = NodeConfig(name="first", url="http://127.0.0.1:1", user="u", password="p")
     pools = [Pool(settings(tmp_path / name, node), store) for name in ("first", "second")]
-    first, second = (pool.miners.own.lease(None, 0.0) for pool in pools)
+    first, second = (pool.edge.miners.own.lease(None, 0.0) for pool in pools)
     for pool in pools:
-        pool.books.journal.close()
+        pool.edge.shares.journal.close()
     store.close()
     assert first != second

@@ -12,6 +12,8 @@ from sqlalchemy import Connection, select
 from payouts.rates import Scheme
 from payouts.schemas.money import tally_minutes
 from pool.books.journal import rate_epochs
+from pool.books.journal.credit_rows import CreditRows
+from pool.books.journal.folding import Folding
 from pool.books.journal.journal import Journal
 from pool.books.journal.positions import position_of
 from pool.books.journal.rate_epochs import WorkPrice, open_epoch
@@ -109,7 +111,11 @@ class JournalOnStore:
         opened = self.home.start(self.store, disk)
         with self.store.read() as connection:
             self.registry = Registry(load(connection))
-        self.journal = Journal(self.store, self.registry, opened.log, opened.taker, wall_clock=self.clock)
+            credits = CreditRows(connection)
+        self.journal = Journal(self.registry, opened.log, opened.beginning, wall_clock=self.clock)
+        self.taker = opened.taker
+        self.folding = Folding(self.store, self.registry, credits, wall_clock=self.clock)
+        self.folding.take(self.journal, opened.taker)
 
     def worker(self, name: str) -> int:
         admission = self.registry.admit(name, "cgminer", self.miner)

@@ -129,7 +129,7 @@ def _firmware(site: Plant) -> None:
     """As its sessions would be counted; the second says what a stranger likes."""
     for agent, sessions in ((AGENT, 1_200), (HOSTILE[0], 1)):
         for _ in range(sessions):
-            kind = site.pool.miners.firmware.begin(agent)
+            kind = site.pool.edge.miners.firmware.begin(agent)
             kind.asked_in_order("configure subscribe authorize")
             kind.asked_to_roll(0x1FFFE000)
             kind.mined, kind.accepted, kind.rejected = kind.mined + 1, kind.accepted + 300, kind.rejected + 1

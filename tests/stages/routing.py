@@ -13,10 +13,11 @@ import trio
 
 from payouts.rates import Scheme
 from pool.fleet.registry import Registry, Snapshot, TenantRecord
+from pool.hub import Plan
 from pool.orders.rows import OrderRecord
 from pool.routing.admission import Admission
 from pool.routing.placement import Placement
-from pool.routing.routes import ORDER, UPSTREAM, Plan, RouteKey, Routes
+from pool.routing.routes import ORDER, UPSTREAM, RouteKey, Routes
 from pool.routing.solo import SoloChannels
 from pool.upstreams.channel import UpstreamChannel
 from pool.upstreams.rows import UpstreamRecord

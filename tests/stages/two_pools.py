@@ -82,7 +82,9 @@ class Side:
 
     @property
     def status(self) -> RouteStatus:
-        return self.pool.routing.proxy.status()
+        proxy = self.pool.edge.routing.proxy
+        orders = self.pool.allocator.status(proxy.misplaced())
+        return RouteStatus(upstreams=proxy.routes.status(), orders=orders)
 
     @property
     def unanswered(self) -> int:
@@ -91,7 +93,7 @@ class Side:
 
     def changed(self) -> None:
         """Orders or upstreams are others than before."""
-        self.pool.routing.proxy.changed()
+        self.pool.edge.routing.proxy.changed()
 
     # In the books of a pool that has stopped
 

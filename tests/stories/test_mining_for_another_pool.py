@@ -162,13 +162,13 @@ async def test_a_block_leaves_before_anything_else(
         running(upstream, node),
         a_proxy(tmp_path, node, upstream.port, machines=1) as (proxy, fleet),
     ):
-        commit, disk_turns = proxy.pool.books.journal.commit, trio.Event()
+        commit, disk_turns = proxy.pool.edge.shares.journal.commit, trio.Event()
 
         async def wait_for_the_disk(tallies: bytes) -> None:
             await disk_turns.wait()
             await commit(tallies)
 
-        monkeypatch.setattr(proxy.pool.books.journal, "commit", wait_for_the_disk)
+        monkeypatch.setattr(proxy.pool.edge.shares.journal, "commit", wait_for_the_disk)
         try:
             await until(lambda: bool(upstream.blocks))
             assert not fleet.acknowledged

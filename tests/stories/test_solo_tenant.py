@@ -278,14 +278,14 @@ async def test_machines_of_a_suspended_solo_tenant_are_dropped_and_its_channel_e
     monkeypatch.setattr(pool.routing.solo, "LINGER_S", 0.0)
     async with hall(tmp_path, monkeypatch) as it:
         sol, acme = await it.miner("sol.c01.u1"), await it.miner("acme.c01.u1")
-        assert len(it.side.pool.miners.board.distribution.channels) == 2
+        assert len(it.side.pool.edge.miners.board.distribution.channels) == 2
         await it.command("tenant.set-status", TenantSetStatus("sol", active=False))
         with pytest.raises(EOFError):
             await sol.notified("mining.notify")
         mined = acme.job
         await it.block(acme)
         await it.next_block(acme, mined)
-        await until(lambda: len(it.side.pool.miners.board.distribution.channels) == 1)
+        await until(lambda: len(it.side.pool.edge.miners.board.distribution.channels) == 1)
         await it.command("tenant.set-status", TenantSetStatus("sol", active=True))
         sol = await it.miner("sol.c01.u1")
         assert paid_by(sol)[0][0] == SCRIPT
@@ -303,6 +303,6 @@ async def test_a_solo_block_that_a_kill_kept_out_of_the_books_is_booked_as_its_t
             sol = await it.miner("sol.c01.u1")
             theirs = await it.block(sol)
         directory = it.side.directory / "blocks"
-        earlier = await it.side.pool.books.blocks._submitter.stored()
+        earlier = await it.side.pool.edge.shares.blocks._submitter.stored()
         await it.side.pool.books.bookkeeper.book_found_blocks(directory, PAYOUT_SCRIPT, "regtest", earlier)
         assert income(it.side)[theirs] == (FEE_SAT, ("sol", ADDRESS, SUBSIDY_SAT - FEE_SAT))

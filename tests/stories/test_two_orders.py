@@ -99,7 +99,7 @@ async def test_two_orders_are_delivered_counted_and_paid(tmp_path: Path) -> None
             a_fleet(sellers.port, machines) as fleet,
         ):
             own, blue, green = sellers.running.board.distribution.channels
-            allocator = sellers.pool.routing.proxy.allocator
+            allocator = sellers.pool.allocator
             await until(lambda: all(it.serving for it in sellers.status.upstreams))
             await until(lambda: blue.current is not None and green.current is not None)  # priced, too
             await until(lambda: fleet.mining == 40)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, insert
 from payouts.rates import UpstreamRisk
 from payouts.tallies import ACCEPTED, record
 from pool.books.journal import upstream_verdicts
-from pool.books.journal.credit_book import write_credits
+from pool.books.journal.credit_rows import write_credits
 from pool.books.journal.machine_rows import MachineRows
 from pool.books.journal.rate_epochs import TenantRate
 from pool.books.journal.schema import upstream_submits

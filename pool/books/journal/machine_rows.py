@@ -100,6 +100,13 @@ class MachineRows:
             self._ids[it.number] = _made(connection, it, now_s)
 
 
+def rows_of(connection: Connection, machines: Collection[Machine], now_s: int) -> dict[int, int]:
+    """The rows of machines by their numbers, made where there are none."""
+    rows = MachineRows()
+    rows.name(machines)
+    return rows.ids(connection, [it.number for it in machines], now_s)
+
+
 def _mines(connection: Connection, table: Table, some: ColumnElement[bool]) -> None:
     """They are not removed, or not any more."""
     back = update(table).where(some, table.c.removed_at_s.is_not(None)).values(removed_at_s=None)

@@ -111,7 +111,7 @@ class Taker:
         )
 
     def note_moment(self, moment_s: int) -> None:
-        """Whatever the journal says from here on is of that moment or later."""
+        """Whatever any journal says from here on is of that moment or later."""
         if moment_s <= self.position.moment_s:
             return
         after = msgspec.structs.replace(self.position, moment_s=moment_s)
@@ -199,5 +199,4 @@ def _behind(window: Window, position: Position) -> Position:
             f"the journal {position.writer} has {window.accepted} accepted shares up to record"
             f" {window.last.number}, and {position.accepted} of it are in the books"
         )
-    moment_s = max(position.moment_s, window.moment_s)
-    return msgspec.structs.replace(position, at=window.last, moment_s=moment_s, rows_done=0)
+    return msgspec.structs.replace(position, at=window.last, rows_done=0)

@@ -329,7 +329,7 @@ async def test_a_pool_has_in_force_what_it_took_up(tmp_path: Path, house: House)
         assert in_force(site) == (30.0, 5.0, 9999, (70, 60, 5), 50.0, 50.0, 9 * 3600.0)
         house.says("outage_s = 30", "outage_s = 31")
         signal.raise_signal(signal.SIGHUP)
-        await until(lambda: site.pool.books.outage.outage_s == 31.0)
+        await until(lambda: site.pool.edge.shares.outage.outage_s == 31.0)
         assert changes(site.store)[-1][:2] == (operator_of(os.geteuid()), "SIGHUP")
         house.says("outage_s = 31", "outage_s = 0")
         with capture_logs() as logs:
@@ -341,11 +341,11 @@ def in_force(site: Plant) -> Any:
     pool, messenger, dashboard = site.pool, site.pool._messenger, site.pool._dashboard
     assert messenger is not None
     assert dashboard is not None
-    bounds = pool.miners.connection_limits.limits
+    bounds = pool.edge.miners.connection_limits.limits
     return (
-        pool.books.outage.outage_s,
-        pool.routing.placement.move_interval_s,
-        pool.miners.board.out_bytes_max,
+        pool.edge.shares.outage.outage_s,
+        pool.edge.routing.placement.move_interval_s,
+        pool.edge.miners.board.out_bytes_max,
         (bounds.sessions_max, bounds.sessions_per_address_max, bounds.half_open_per_address_max),
         messenger._settings.thresholds.offline_percent,
         dashboard._site_map.thresholds.offline_percent,

@@ -43,7 +43,7 @@ class Books:
         self.store = store
         self.nodes = nodes
         self.registry = registry
-        self.keeper = Bookkeeper(store, nodes, registry, times=BookTimes())
+        self.keeper = Bookkeeper(store, nodes, times=BookTimes())
         self.watch = BlockWatch(store, nodes)
 
     async def mine(self, count: int) -> list[str]:
@@ -99,7 +99,9 @@ async def test_a_block_whose_finder_was_removed_meanwhile_is_booked_all_the_same
             remove_worker(connection, "acme", "c01", "u1", 0)
         it.registry.remove_workers([admission.worker])
         it.registry.newcomers.forget(it.registry.newcomers.gone)  # behind a commit
-        await it.keeper.record_block(found("ab" * 32), income_sat=SUBSIDY_SAT, worker_id=admission.worker)
+        await it.keeper.record_block(
+            found("ab" * 32), income_sat=SUBSIDY_SAT, finder=it.registry.found_by(admission.worker)
+        )
         assert it.statuses() == ["found"]
 
 
@@ -109,7 +111,9 @@ async def test_a_found_block_is_booked_once_and_matures_at_a_hundred_confirmatio
         admission = it.registry.admit("acme.c01.u1", "", ConnectionFrom())
         assert isinstance(admission, Admitted)
         for _ in range(2):  # its finder is new: no commit of the journal has had it yet
-            await it.keeper.record_block(found(block), income_sat=SUBSIDY_SAT, worker_id=admission.worker)
+            await it.keeper.record_block(
+                found(block), income_sat=SUBSIDY_SAT, finder=it.registry.found_by(admission.worker)
+            )
         new = it.registry.collect_new()  # which has it all the same, and is not in its way
         assert [worker.id for worker in new.workers] == [admission.worker]
         with it.store.write() as connection:
@@ -131,7 +135,7 @@ async def test_a_found_block_is_booked_once_and_matures_at_a_hundred_confirmatio
 async def test_a_block_that_is_not_in_the_chain_is_no_income(tmp_path: Path) -> None:
     async with books(tmp_path) as it:
         await it.mine(1)
-        await it.keeper.record_block(found("ab" * 32), income_sat=SUBSIDY_SAT, worker_id=None)
+        await it.keeper.record_block(found("ab" * 32), income_sat=SUBSIDY_SAT, finder=None)
         for _ in range(2):
             await it.watch.check()
         assert it.statuses() == ["found", "orphaned"]
@@ -140,7 +144,7 @@ async def test_a_block_that_is_not_in_the_chain_is_no_income(tmp_path: Path) -> 
 
 async def test_a_block_that_every_node_refused_is_not_booked(tmp_path: Path) -> None:
     async with books(tmp_path) as it:
-        await it.keeper.record_block(found("ab" * 32, SubmitState.REFUSED), income_sat=1, worker_id=None)
+        await it.keeper.record_block(found("ab" * 32, SubmitState.REFUSED), income_sat=1, finder=None)
         assert it.statuses() == []
 
 

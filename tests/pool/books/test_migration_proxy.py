@@ -19,6 +19,8 @@ from payouts.audit.verify import audit
 from payouts.book_time import latest_s
 from payouts.schemas.money import rates, tenant_terms
 from pool.books.audit.verify import verify
+from pool.books.journal.credit_rows import CreditRows
+from pool.books.journal.folding import Folding
 from pool.books.journal.journal import Journal
 from pool.books.journal.rate_epochs import WorkPrice, open_epoch, rate_of
 from pool.books.journal.schema import journal_batches, rate_epoch_tenants, rate_epochs
@@ -145,10 +147,12 @@ async def test_the_pool_goes_on_where_it_was(databases: Databases) -> None:
             home = Home()
             opened = home.start(store)
             with store.read() as connection:
-                registry = Registry(load(connection))
-            journal = Journal(store, registry, opened.log, opened.taker, wall_clock=lambda: NOW_S)
+                registry, credits = Registry(load(connection)), CreditRows(connection)
+            journal = Journal(registry, opened.log, opened.beginning, wall_clock=lambda: NOW_S)
+            folding = Folding(store, registry, credits, wall_clock=lambda: NOW_S)
+            folding.take(journal, opened.taker)
             await journal.commit(TALLIES)
-            await journal.fold()
+            await folding.fold()
             with store.write() as connection:
                 (settlement,) = settle(connection, NOW_S + 7200)
                 assert settlement.credit.sat > 0

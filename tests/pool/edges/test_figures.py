@@ -6,10 +6,8 @@ from collections.abc import Sequence
 import msgspec
 
 from pool.edges.edge import MachineConnection, MachineMet
-from pool.edges.edges import CONNECTIONS_MAX, merged_machine, merged_routes
+from pool.edges.edges import CONNECTIONS_MAX, merged_machine
 from pool.edges.figures import EdgeFigures, NodeFigures, merged
-from pool.orders.status import OrderStatus
-from pool.routing.status import RouteStatus
 from stratum.histogram import BOUNDS_S, Histogram
 from stratum.miners.decisions import KEPT_MAX, Decision
 from stratum.miners.firmware import FAMILIES, Family
@@ -134,19 +132,6 @@ def test_a_node_is_up_where_all_reach_it_and_current_where_one_mines_on_it() -> 
     assert sum(node.template_times.counts) == 2 * sum(first.template_times.counts)
     names = [it.name for it in merged([ONE, other(TWO, nodes=(other(first, name="second"),))]).nodes]
     assert names == ["first", "second"]
-
-
-def test_an_order_has_what_its_machines_do_wherever_they_are() -> None:
-    def status(number: int, *figures: int) -> OrderStatus:
-        supply, short, machines, moving = figures
-        return OrderStatus(
-            order_id=number, supply_hps=supply, shortage_hps=short, machines=machines, moving=moving
-        )
-
-    here = RouteStatus(orders=(status(1, 10, 1, 5, 1), status(2, 1, 0, 1, 0)))
-    there = RouteStatus(orders=(status(1, 20, 0, 7, 0),))
-    assert merged_routes([here, there]).orders == (status(1, 30, 1, 12, 1), status(2, 1, 0, 1, 0))
-    assert merged_routes([here]) is here
 
 
 def met(edge: int, ages: Sequence[int]) -> MachineMet:

@@ -182,7 +182,7 @@ async def test_a_stranger_without_work_leaves_no_row_and_uses_up_nothing(store: 
         await booked.journal.commit(
             tally(admission.worker, booked.epoch, verdict=Verdict.LOW_DIFFICULTY, count=9)
         )
-    await booked.journal.fold()
+    await booked.folding.fold()
     with store.read() as connection:
         for table in (workers, containers, tally_minutes):
             assert connection.scalar(select(func.count()).select_from(table)) == 0
@@ -196,7 +196,7 @@ async def test_the_first_accepted_share_brings_name_container_and_share_into_the
     late = tally(worker, booked.epoch, verdict=Verdict.STALE)
     await booked.journal.commit(late)
     await booked.journal.commit(tally(worker, booked.epoch) + late)
-    await booked.journal.fold()
+    await booked.folding.fold()
     assert booked.shares() == {(worker, Verdict.ACCEPTED): 1, (worker, Verdict.STALE): 1}
     assert booked.registry.name_of(worker) == "acme.c07.u1"
     booked.registry.leave(booked.miner)
@@ -225,7 +225,7 @@ async def test_a_share_whose_miner_left_before_its_commit_is_the_miners(store: S
     worker = booked.worker("acme.c07.u1")
     booked.registry.leave(booked.miner)
     await booked.journal.commit(tally(worker, booked.epoch))
-    await booked.journal.fold()
+    await booked.folding.fold()
     assert booked.shares() == {(worker, Verdict.ACCEPTED): 1}
     assert booked.worker("acme.c07.u1") == worker
 
@@ -247,7 +247,7 @@ async def test_a_share_of_who_came_and_left_during_a_commit_is_nobody_elses(stor
     booked.journal._on_commit = lambda tallies: None
     stranger = booked.worker("borealis.c01.u1")
     await booked.journal.commit(tally(ghost, booked.epoch))
-    await booked.journal.fold()
+    await booked.folding.fold()
     assert stranger != ghost
     assert booked.registry.name_of(ghost) == "acme.c07.u1"
     assert booked.shares() == {(ghost, Verdict.ACCEPTED): 1, (machine.worker, Verdict.ACCEPTED): 1}
@@ -263,7 +263,7 @@ async def test_the_rejected_shares_of_a_worker_are_a_row_by_verdict_whatever_the
         await booked.journal.commit(
             struct.pack("=IIbBHI", worker, booked.epoch, log2, Verdict.LOW_DIFFICULTY, 0, 1)
         )
-    await booked.journal.fold()
+    await booked.folding.fold()
     with store.read() as connection:
         rows = connection.execute(
             select(tally_minutes.c.rate_id, tally_minutes.c.verdict, tally_minutes.c.shares)

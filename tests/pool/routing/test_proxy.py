@@ -15,13 +15,13 @@ from sqlalchemy.exc import OperationalError
 
 from payouts.schemas.orders import channel_events
 from pool.books.journal.credit_book import CreditBook
+from pool.books.journal.credit_rows import CreditRows
 from pool.books.journal.forwarded_shares import ForwardedShares
 from pool.books.store import Store, StoreError
 from pool.chain.nodes import NodeConfig
-from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import load
-from pool.orders.machine_speed import MachineSpeeds
+from pool.keeping import Keeping
 from pool.routing import proxy
 from pool.routing.admission import Admission
 from pool.routing.channels import Channels
@@ -77,17 +77,17 @@ class Wired:
         server = LoopbackServer()
         with self.side.store.read() as connection:
             self.registry = registry = Registry(load(connection))
-            credits = CreditBook(server.engine, connection)
+            credits = CreditBook(server.engine, CreditRows(connection).tips)
         node = NodeConfig(name="none", url="http://127.0.0.1:9", cookie_file=directory / "cookie")
         store: Any = self.store
         admission = Admission(registry, server.channel)
         placement = Placement(admission, server.board, registry, move_interval_s=0.0)
         there_is_no_work: Any = SimpleNamespace(price=None, epoch=None)
+        config = settings(self.side.directory, node)
         self.proxy = Proxy(
-            settings(self.side.directory, node),
-            store,
+            config,
+            Keeping(config, store, there_is_no_work),
             registry,
-            HashrateBook(registry, trio.current_time()),
             admission=admission,
             placement=placement,
             board=server.board,
@@ -102,7 +102,6 @@ class Wired:
             submits=ForwardedShares(),
             credits=credits,
             engine=server.engine,
-            speeds=MachineSpeeds(trio.current_time()),
         )
         admission.use(self.proxy.routes)
 
@@ -195,13 +194,13 @@ async def test_events_that_wait_are_bounded(tmp_path: Path) -> None:
 async def test_an_upstream_runs_from_the_start_where_a_tenant_mines_on_it(tmp_path: Path) -> None:
     """And costs nothing where nobody does."""
     async with wired(tmp_path) as desk:
-        assert (bool(len(desk.proxy.routes)), desk.proxy.status().upstreams) == (False, ())
+        assert (bool(len(desk.proxy.routes)), desk.proxy.routes.status()) == (False, ())
         mine_on(desk.side, "acme", "north")
         with desk.side.store.read() as connection:
             for tenant in load(connection).tenants:
                 desk.registry.put_tenant(tenant)
         desk.proxy.changed()
         await until(lambda: bool(len(desk.proxy.routes)))
-        (status,) = desk.proxy.status().upstreams
+        (status,) = desk.proxy.routes.status()
         assert (status.upstream_id, status.order_id, status.serving) == (NORTH, None, None)
         assert desk.proxy.routes.get((UPSTREAM, NORTH)) is not None

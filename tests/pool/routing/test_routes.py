@@ -9,6 +9,7 @@ from trio.testing import MockClock
 
 from pool.books.journal.forwarded_shares import ForwardedShares
 from pool.books.journal.rate_epochs import WorkPrice
+from pool.hub import Plan
 from pool.orders.rows import OrderRecord
 from pool.routing.routes import (
     DRAIN_S,
@@ -17,7 +18,6 @@ from pool.routing.routes import (
     ORDER,
     RETURN_S,
     UPSTREAM,
-    Plan,
     RouteKey,
     Routes,
 )

@@ -8,7 +8,8 @@ import trio
 from trio.testing import MockClock
 
 from pool.cli.routing.upstream_trials import print_trial
-from pool.routing.routes import CONNECTIONS_PER_ROUTE_MAX, ROOM_MIN, SPARE_S, UPSTREAM, Plan, Route
+from pool.hub import Plan
+from pool.routing.routes import CONNECTIONS_PER_ROUTE_MAX, ROOM_MIN, SPARE_S, UPSTREAM, Route
 from pool.upstreams.prefix_spaces import PrefixSpaces
 from pool.upstreams.trial import try_endpoints
 from stratum.miners.extranonce import ExtranonceSpace

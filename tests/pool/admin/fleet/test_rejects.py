@@ -65,7 +65,7 @@ class Site:
     async def begin(self) -> None:
         for number in self.machines.values():
             await self.books.journal.commit(tally(number, self.books.epoch))
-        await self.books.journal.fold()
+        await self.books.folding.fold()
         new = NewUpstream(
             name="north", endpoints=(UpstreamEndpoint(host="127.0.0.1", port=3333, user="us", password="x"),)
         )

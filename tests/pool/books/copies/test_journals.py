@@ -39,7 +39,7 @@ async def test_no_acknowledged_share_is_lost_by_a_backup_and_its_restore(
         assert booked.shares() == {(worker, Verdict.ACCEPTED): 3}, "the book itself has not taken it"
         for count in (4, 5):
             await booked.journal.commit(tally(worker, booked.epoch, count=count))
-            await booked.journal.fold()
+            await booked.folding.fold()
         booked.store.close()
         restored = restore(copy, book, booked.home.path, "ann", told=nobody)
         assert restored.missing == ()

@@ -6,12 +6,16 @@ coinbase, and what is around it, is the upstream's.
 """
 
 import itertools
+from functools import partial
 
 import msgspec
 import pytest
 
 from payouts.rates import Scheme
-from pool.books.journal.credit_book import CreditBook, write_credits
+from pool.books.database_waits import read_books
+from pool.books.journal.credit_book import CreditBook, CreditsPage
+from pool.books.journal.credit_rows import CreditRows, credits_page, write_credits
+from pool.books.journal.folding import Folding
 from pool.books.journal.journal import Journal, JournalFailed
 from pool.books.journal.rate_epochs import WorkPrice, open_epoch
 from pool.books.journal.schema import upstream_credits, upstream_tips
@@ -42,16 +46,22 @@ class Boot:
         opened = books.home.start(store, books.disk)
         with store.read() as connection:
             self.registry = Registry(load(connection))
-            self.credits = CreditBook(self.mine.engine, connection)
+            credit_rows = CreditRows(connection)
+        self.credits = CreditBook(self.mine.engine, credit_rows.tips)
         self.tips = PastTips(self.mine.engine.remembers, self.credits.tips)
-        self.journal = Journal(store, self.registry, opened.log, opened.taker, credits=self.credits)
+        self.journal = Journal(self.registry, opened.log, opened.beginning, credits=self.credits)
+        self.folding = Folding(store, self.registry, credit_rows)
+        self.folding.take(self.journal, opened.taker)
         admission = self.registry.admit("acme.c01.r01", "thief", ConnectionFrom())
         assert isinstance(admission, Admitted)
         self.worker = admission.worker
 
     async def start(self) -> "Boot":
-        await self.credits.load(self.store)
+        await self.credits.load(self._page)
         return self
+
+    async def _page(self, prevhash: bytes, after: int) -> CreditsPage:
+        return await read_books(self.store, partial(credits_page, prevhash=prevhash, after=after))
 
     def gives(self, job: Work, *, forward_target: int | None = NO_HASH) -> int:
         """A job of the upstream."""
@@ -67,8 +77,8 @@ class Boot:
         return verdicts
 
     async def fold(self) -> None:
-        await self.journal.fold()
-        await self.journal.forget_credits()
+        await self.folding.fold()
+        await self.folding.forget_credits()
 
 
 class BooksAtHome:
@@ -217,7 +227,7 @@ async def test_work_of_our_own_costs_no_row(books: BooksAtHome) -> None:
 
 @pytest.mark.sqlite_suffices
 async def test_names_of_blocks_are_bounded(books: BooksAtHome, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pool.books.journal.credit_book.TIPS_MAX", 4)
+    monkeypatch.setattr("pool.books.journal.credit_rows.TIPS_MAX", 4)
     monkeypatch.setattr(former_tips, "TIPS_MAX", 4)
     boot = await Boot(books).start()
     for number in range(1, 13):

@@ -21,6 +21,8 @@ from payouts.reports.rejects import judged_of_worker, said_of_tenant, said_of_wo
 from payouts.schemas.money import rate_hours, tally_minutes
 from payouts.schemas.orders import upstream_days, upstream_hours
 from pool.books.journal import rate_epochs
+from pool.books.journal.credit_rows import CreditRows
+from pool.books.journal.folding import Folding
 from pool.books.journal.forwarded_shares import Forwarded, ForwardedShares
 from pool.books.journal.journal import Journal, JournalFailed
 from pool.books.journal.rate_epochs import WorkPrice, open_epoch
@@ -96,18 +98,19 @@ class ForwardingJournal:
     def start(self) -> None:
         opened = self.home.start(self.store, self.disk)
         with self.store.read() as connection:
-            self.registry = Registry(load(connection))
+            self.registry, credits = Registry(load(connection)), CreditRows(connection)
         self.submits = ForwardedShares()
         self.live: list[bytes] = []
         self.journal = Journal(
-            self.store,
             self.registry,
             opened.log,
-            opened.taker,
+            opened.beginning,
             submits=self.submits,
             on_commit=self.live.append,
             wall_clock=self.clock,
         )
+        self.folding = Folding(self.store, self.registry, credits, wall_clock=self.clock)
+        self.folding.take(self.journal, opened.taker)
 
     def worker(self, name: str = "acme.c01.u1") -> int:
         admission = self.registry.admit(name, "cgminer", ConnectionFrom())
@@ -281,7 +284,7 @@ async def test_a_kill_anywhere_in_a_commit_loses_and_doubles_no_share(
     """Of the commit itself nothing is there, and nothing of it was acknowledged."""
     rng = random.Random(number)
     for written in (0, 1, 47, 48, 100):
-        await booked.journal.fold()
+        await booked.folding.fold()
         before = booked.tallied(), booked.said()
         for told in COMMITS[:number]:
             await booked.journal.commit(booked.tell(told))
@@ -291,7 +294,7 @@ async def test_a_kill_anywhere_in_a_commit_loses_and_doubles_no_share(
             await booked.journal.commit(tallies)
         booked.disk.power_cut(rng)
         booked.start()
-        await booked.journal.fold()
+        await booked.folding.fold()
         now_tallies, now_said = expected(COMMITS[:number])
         assert booked.rows() == set()
         assert booked.tallied() - before[0] == now_tallies
@@ -306,13 +309,13 @@ async def test_a_kill_after_the_last_commit_leaves_what_was_committed(booked: Fo
     with capture_logs() as logs:
         booked.start()
     assert next(it for it in logs if it["event"] == "forwarded_shares_unanswered")["shares"] == 1
-    await booked.journal.fold()
+    await booked.folding.fold()
     tallies, said = expected(COMMITS)
     assert (booked.tallied(), booked.said()) == (tallies, said)
     with capture_logs() as logs:  # nothing is left to resolve a second time
         booked.start()
     assert "forwarded_shares_unanswered" not in [it["event"] for it in logs]
-    await booked.journal.fold()
+    await booked.folding.fold()
     assert (booked.tallied(), booked.said()) == (tallies, said)
 
 
@@ -325,7 +328,7 @@ async def test_a_kill_anywhere_in_a_start_settles_what_was_left_once(booked: For
             booked.start()
         assert booked.rows() == {b"f"}, statement
     booked.start()
-    await booked.journal.fold()
+    await booked.folding.fold()
     assert (booked.tallied(), booked.said()) == expected(COMMITS)
 
 
@@ -337,10 +340,10 @@ async def test_a_kill_anywhere_in_a_fold_loses_and_doubles_no_verdict(booked: Fo
     for step in range(STEPS_TRIED):
         before = booked.tallied(), booked.said()
         with suppress(Crash), crash_before(step):
-            await booked.journal.fold()
+            await booked.folding.fold()
         booked.start()
         assert (booked.tallied(), booked.said()) in (before, expected(COMMITS))
-    await booked.journal.fold()
+    await booked.folding.fold()
     assert (booked.tallied(), booked.said()) == expected(COMMITS)
 
 
@@ -359,7 +362,7 @@ async def test_the_risk_of_upstreams_is_the_tenants_unless_its_terms_say_the_poo
             tally(worker, booked.proxied, verdict=Verdict.UNDELIVERED)
             + tally(worker, booked.proxied, verdict=Verdict.LOW_DIFFICULTY)
         )
-    await booked.journal.fold()
+    await booked.folding.fold()
     with booked.store.read() as connection:
         rows = connection.execute(select(tally_minutes)).all()
         counted = {(row.worker_id, row.verdict): row.shares for row in rows}
@@ -395,10 +398,10 @@ async def test_verdicts_are_kept_by_hour_and_order_and_by_day_and_machine(booked
     booked.clock.now_s += 3600
     say("5", one, booked.sold, ACCEPTED)
     await booked.journal.commit(b"")
-    await booked.journal.fold()
+    await booked.folding.fold()
     say("6", one, booked.sold, ACCEPTED)  # the same hour, another fold
     await booked.journal.commit(b"")
-    await booked.journal.fold()
+    await booked.folding.fold()
     target = f"{TARGET:064x}"
     with booked.store.read() as connection:
         hours = {tuple(row) for row in connection.execute(select(upstream_hours))}
@@ -432,7 +435,7 @@ async def test_verdicts_are_kept_by_hour_and_order_and_by_day_and_machine(booked
 async def test_a_machine_whose_shares_no_upstream_takes_is_seen_mining(booked: ForwardingJournal) -> None:
     worker = booked.worker()
     await booked.journal.commit(tally(worker, booked.proxied, 17, Verdict.UNDELIVERED, 30))
-    await booked.journal.fold()
+    await booked.folding.fold()
     booked.start()
     assert booked.registry.admit("acme.c01.u1", "", ConnectionFrom()) == Admitted(worker, 17, party=1)
 
@@ -442,7 +445,7 @@ async def test_a_verdict_on_work_of_our_own_is_told_and_is_in_nobodys_way(booked
     booked.resolve(booked.note(booked.share("a", epoch=booked.own)))
     await booked.journal.commit(b"")
     with capture_logs() as logs:
-        await booked.journal.fold()
+        await booked.folding.fold()
     assert [it["event"] for it in logs] == ["upstream_verdict_of_own_work"]
     assert booked.tallied() == {Verdict.ACCEPTED: 1}
     assert booked.said() == {}

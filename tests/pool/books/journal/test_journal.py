@@ -13,7 +13,7 @@ from payouts.audit.verify import audit
 from payouts.rates import Scheme
 from payouts.schemas.money import containers, rate_hours, rates, tally_minutes, tenants, workers
 from pool.books.audit.verify import verify
-from pool.books.journal import journal, rate_epochs, taker
+from pool.books.journal import folding, rate_epochs, taker
 from pool.books.journal.journal import JournalFailed
 from pool.books.journal.rate_epochs import WorkPrice, open_epoch
 from pool.books.store import Store
@@ -51,7 +51,7 @@ async def test_a_new_worker_is_committed_with_its_first_share_and_has_a_row_afte
     if killed:
         booked.restart()
         assert booked.worker("acme.c01.u1") == worker
-    await booked.journal.fold()
+    await booked.folding.fold()
     assert booked.shares() == {(worker, Verdict.ACCEPTED): 1}
     assert booked.registry.rowless == {}
     with booked.store.read() as connection:
@@ -73,7 +73,7 @@ async def test_a_book_is_proven_while_shares_of_a_new_machine_wait_in_several_ba
     for _ in range(2):
         with booked.store.read() as connection:
             assert verify(connection).wrong is None
-        await booked.journal.fold()
+        await booked.folding.fold()
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -83,7 +83,7 @@ async def test_a_late_share_of_a_machine_that_was_removed_is_its_own_and_nobody_
     """It was judged before the command, and is committed behind it, in one commit with a newcomer's first."""
     removed, name = booked.worker("acme.c01.u1"), ("acme", "c01", "u1")
     await booked.journal.commit(tally(removed, booked.epoch))
-    await booked.journal.fold()
+    await booked.folding.fold()
     with booked.store.write() as connection:
         assert remove_worker(connection, *name, now_s=NOW_S) == removed
     booked.registry.remove_workers([removed])
@@ -93,7 +93,7 @@ async def test_a_late_share_of_a_machine_that_was_removed_is_its_own_and_nobody_
     )
     if killed:
         booked.restart()
-    await booked.journal.fold()
+    await booked.folding.fold()
     assert booked.shares() == {(removed, Verdict.ACCEPTED): 3, (newcomer, Verdict.ACCEPTED): 5}
     with booked.store.read() as connection:
         in_the_book = connection.execute(
@@ -122,9 +122,9 @@ async def test_what_is_not_folded_yet_is_known_with_its_age(
     assert journal.unfolded == 2
     assert since_s is not None
     assert trio.current_time() - since_s >= 20
-    await journal.fold()
+    await booked.folding.fold()
     assert (journal.unfolded, journal.unfolded_since_s) == (0, None)
-    assert sum(journal.folds.counts) == 1
+    assert sum(booked.folding.durations.counts) == 1
     await journal.commit(tally(worker, booked.epoch))
     booked.restart()
     assert booked.journal.unfolded == 0, "the start took it"
@@ -139,7 +139,7 @@ async def test_folding_moves_every_share_once_and_the_books_agree(booked: Journa
         tally(ours, booked.epoch, verdict=Verdict.STALE) + tally(ours, 0, 0, Verdict.JOB_UNKNOWN)
     )
     before = booked.shares()
-    await booked.journal.fold()
+    await booked.folding.fold()
     assert booked.waiting() == []
     assert booked.shares() == before
     with booked.store.read() as connection:
@@ -149,7 +149,7 @@ async def test_folding_moves_every_share_once_and_the_books_agree(booked: Journa
         assert audit(connection).wrong is None
         minutes = connection.scalars(select(tally_minutes.c.minute).distinct()).all()
     assert sorted(minutes) == [NOW_S // 60, NOW_S // 60 + 1]
-    await booked.journal.fold()
+    await booked.folding.fold()
     assert booked.shares() == before
 
 
@@ -159,7 +159,7 @@ async def test_a_crash_anywhere_in_a_fold_loses_and_doubles_nothing(
 ) -> None:
     """In one transaction, and where there is so much that it is cut first."""
     monkeypatch.setattr(taker, "ROWS_MAX", rows_max)
-    monkeypatch.setattr(journal, "STEP_PAUSE_S", 0.0)
+    monkeypatch.setattr(folding, "STEP_PAUSE_S", 0.0)
     expected: dict[tuple[int, int], int] = {}
     for step in range(30):  # more than the fold of what is committed below has
         for name in ("u1", f"u{step + 2}"):
@@ -168,10 +168,10 @@ async def test_a_crash_anywhere_in_a_fold_loses_and_doubles_nothing(
             for verdict, count in ((Verdict.ACCEPTED, 1), (Verdict.STALE, 2)):
                 expected[worker, verdict] = expected.get((worker, verdict), 0) + count
         with suppress(Crash), crash_before(step):
-            await booked.journal.fold()
+            await booked.folding.fold()
         booked.restart()
         assert booked.shares() == expected
-    await booked.journal.fold()
+    await booked.folding.fold()
     assert booked.shares() == expected
     with booked.store.read() as connection:
         assert connection.scalar(select(func.count()).select_from(workers)) == 31
@@ -185,7 +185,7 @@ async def test_the_last_difficulty_of_a_worker_is_where_it_starts_again(booked: 
     await booked.journal.commit(
         tally(worker, booked.epoch, 10, count=2) + tally(worker, booked.epoch, 17, count=30)
     )
-    await booked.journal.fold()
+    await booked.folding.fold()
     assert booked.registry.admit("acme.c01.u1", "", booked.miner) == Admitted(worker, 17, party=1)
     booked.restart()
     assert booked.registry.admit("acme.c01.u1", "", booked.miner) == Admitted(worker, 17, party=1)
@@ -197,7 +197,7 @@ async def test_shares_of_an_older_epoch_are_booked_at_its_price(booked: JournalO
     with booked.store.write() as connection:
         later = open_epoch(connection, WorkPrice(nbits=0x17034000, subsidy_sat=156_250_000), 1_050_000, NOW_S)
     await booked.journal.commit(tally(worker, booked.epoch) + tally(worker, later, count=2))
-    await booked.journal.fold()
+    await booked.folding.fold()
     with booked.store.read() as connection:
         old = rate_epochs.rate_of(connection, booked.epoch, 1).rate_id
         new = rate_epochs.rate_of(connection, later, 1).rate_id
@@ -212,7 +212,7 @@ async def test_shares_of_a_tenant_that_came_during_the_epoch_are_not_lost(booked
         add_tenant(connection, "caucasus", terms, by="test", now_s=NOW_S)
     booked.restart()
     await booked.journal.commit(tally(booked.worker("caucasus.c01.u1"), booked.epoch))
-    await booked.journal.fold()
+    await booked.folding.fold()
     with booked.store.read() as connection:
         assert connection.scalar(select(func.sum(rate_hours.c.shares))) == 1
         assert audit(connection).wrong is None
@@ -224,7 +224,7 @@ async def test_a_clock_that_steps_back_a_day_changes_no_count(booked: JournalOnS
     await booked.journal.commit(tally(worker, booked.epoch))
     booked.clock.now_s -= 86_400
     await booked.journal.commit(tally(worker, booked.epoch))
-    await booked.journal.fold()
+    await booked.folding.fold()
     assert booked.shares() == {(worker, Verdict.ACCEPTED): 2}
 
 

@@ -10,7 +10,7 @@ from payouts.schemas.book import book
 from payouts.schemas.money import containers, rate_hours, tally_minutes, tenants, workers
 from pool.books.audit.verify import verify
 from pool.books.copies.journals import go_on_behind, missing
-from pool.books.journal import journal, taker
+from pool.books.journal import folding, taker
 from pool.books.journal.positions import position_of, taken_until_s
 from pool.books.journal.schema import journal_positions
 from pool.books.store import Store, StoreError
@@ -27,7 +27,7 @@ STALE = Verdict.STALE
 
 @pytest.fixture
 def booked(store: Store, monkeypatch: pytest.MonkeyPatch) -> JournalOnStore:
-    monkeypatch.setattr(journal, "STEP_PAUSE_S", 0.0)
+    monkeypatch.setattr(folding, "STEP_PAUSE_S", 0.0)
     return JournalOnStore(store)
 
 
@@ -65,7 +65,7 @@ async def test_a_kill_before_any_step_of_taking_and_of_the_start_books_each_shar
             for verdict, count in ((Verdict.ACCEPTED, 1), (STALE, 2)):
                 expected[worker, verdict] = expected.get((worker, verdict), 0) + count
         with suppress(Crash), crash_before(step):
-            await booked.journal.fold()
+            await booked.folding.fold()
         assert booked.home.path.exists()
         with suppress(Crash), crash_before(step + 2):
             booked.restart()
@@ -84,7 +84,7 @@ async def test_a_window_of_several_steps_is_gone_on_with_where_it_was(
     worker = booked.worker("acme.c01.u1")
     for verdict in (Verdict.ACCEPTED, STALE, Verdict.DUPLICATE, Verdict.MALFORMED):
         await booked.journal.commit(tally(worker, booked.epoch, verdict=verdict, count=5))
-    booked.journal._taker.step(booked.journal._log.at.number)  # and killed
+    booked.taker.step(booked.journal._log.at.number)  # and killed
     with booked.store.read() as connection:
         position = position_of(connection, writers(booked.home.path)[0].name)
     assert (position.at.number, position.rows_done) == (0, 2)
@@ -103,11 +103,11 @@ async def test_a_position_that_was_set_back_books_shares_twice_and_verify_says_s
     shares are six, and the hours have three more than the journal ever said."""
     worker, table = booked.worker("acme.c01.u1"), journal_positions
     await booked.journal.commit(tally(worker, booked.epoch, count=5))
-    await booked.journal.fold()
+    await booked.folding.fold()
     with booked.store.read() as connection:
         before = dict(connection.execute(select(table)).mappings().one())
     await booked.journal.commit(tally(worker, booked.epoch, count=3))
-    await booked.journal.fold()
+    await booked.folding.fold()
     proven(booked)
     with booked.store.write() as connection:
         disarm(connection)
@@ -147,7 +147,7 @@ async def test_a_journal_that_others_went_on_without_is_booked_by_names_and_behi
     second = booked.worker("borealis.c07.u9")
     assert second == first
     await booked.journal.commit(tally(second, booked.epoch, count=2))
-    await booked.journal.fold()
+    await booked.folding.fold()
     assert named(booked.store) == {"borealis.c07.u9": 2}
     away, booked.home = booked.home, left
     booked.restart()
@@ -177,7 +177,7 @@ async def test_while_a_pool_runs_a_number_that_is_anothers_is_an_error(booked: J
         row = {"id": worker, "tenant_id": 2, "container_id": 9, "unit": "u"}
         connection.execute(workers.insert().values(**row, first_seen_at_s=0, last_seen_at_s=0))
     with pytest.raises(NumberTaken):
-        await booked.journal.fold()
+        await booked.folding.fold()
     assert len(booked.waiting()) == 1
 
 
@@ -186,7 +186,7 @@ async def test_a_machine_that_was_removed_before_its_shares_were_taken_mines(boo
     """Named again in every file, it is back by a first share alone: what was removed since stays so."""
     worker = booked.worker("acme.c01.u1")
     await booked.journal.commit(tally(worker, booked.epoch))
-    await booked.journal.fold()
+    await booked.folding.fold()
     booked.restart()
     await booked.journal.commit(tally(worker, booked.epoch))
     (batch,) = booked.waiting()
@@ -266,11 +266,11 @@ def put_back(booked: JournalOnStore, row: dict[str, object]) -> None:
 @pytest.mark.sqlite_suffices
 async def test_books_that_were_put_back_take_what_the_journal_still_has(booked: JournalOnStore) -> None:
     worker = booked.worker("acme.c01.u1")
-    await booked.journal.fold()
+    await booked.folding.fold()
     before = row_of(booked)
     for _ in range(3):
         await booked.journal.commit(tally(worker, booked.epoch, count=4))
-        await booked.journal.fold()
+        await booked.folding.fold()
         booked.restart()
     put_back(booked, before)
     booked.restart()
@@ -283,11 +283,11 @@ async def test_what_is_missing_between_books_that_were_put_back_and_the_journal_
     booked: JournalOnStore,
 ) -> None:
     worker = booked.worker("acme.c01.u1")
-    await booked.journal.fold()
+    await booked.folding.fold()
     before = row_of(booked)
     for _ in range(3):
         await booked.journal.commit(tally(worker, booked.epoch, count=4))
-        await booked.journal.fold()
+        await booked.folding.fold()
         booked.restart()
     for _, path in segments(writers(booked.home.path)[0])[:2]:
         path.unlink()
@@ -311,7 +311,7 @@ async def test_a_period_is_over_when_the_journal_of_it_is_in_the_books(booked: J
     booked.clock.now_s += 600
     with booked.store.read() as connection:
         assert (taken_until_s(connection) or 0) < NOW_S
-    await booked.journal.fold()
+    await booked.folding.fold()
     with booked.store.read() as connection:
         assert taken_until_s(connection) == NOW_S + 600, "there was nothing since"
     booked.clock.now_s -= 3600
@@ -324,9 +324,9 @@ async def test_a_journal_in_which_nothing_happens_is_of_no_later_moment_than_the
     booked: JournalOnStore,
 ) -> None:
     await booked.journal.commit(tally(booked.worker("acme.c01.u1"), booked.epoch))
-    await booked.journal.fold()
+    await booked.folding.fold()
     for passed_s in (60, 90_000):
-        booked.journal._taker.note_moment(NOW_S + passed_s)
+        booked.taker.note_moment(NOW_S + passed_s)
         proven(booked)
 
 

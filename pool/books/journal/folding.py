@@ -1,0 +1,219 @@
+"""The books take the journals: once a minute, all that is committed by then, in bounded steps (`Taker`).
+
+Where they are away, or cannot, it is tried again, and the journals grow. When all journals are taken up to
+one moment, the books know it: nothing comes that is dated before it.
+
+With what was taken machines have their rows, are known to mine, and where they begin when they come back; and
+what was credited on blocks that nobody mines on any more is forgotten.
+
+Must not know: who writes the journals, and where; sessions, prices, balances.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+import trio
+from sqlalchemy import text
+
+from pool.books.database_waits import when_it_answers
+from pool.books.journal.credit_rows import CreditRows
+from pool.books.journal.taker import Taken, Taker
+from pool.books.journal.window import Mined, Window
+from pool.books.lease import LeaseHeld, LeaseLost
+from pool.books.store import DATABASE_ERRORS, Store, words_of
+from pool.fleet.registry import Registry
+from pool.fleet.rows import NumberTaken
+from pool.journal.beginning import Mark
+from pool.journal.frames import Place
+from stratum.histogram import Histogram
+
+log = structlog.get_logger()
+
+FOLD_S: Final = 60.0  # a row a worker and minute, written once
+FOLD_CHECK_S: Final = 1.0
+SEEN_S: Final = 600  # last_seen_at_s of a worker may be this old: a row a worker a minute would be too many
+ROWS_MAX: Final = 1_000  # of workers whose row is out of date, in one statement
+MACHINES_AT_ONCE: Final = 256  # looked at before miners get their turn: half a millisecond
+STOP_WAIT_S: Final = 5.0  # for the books, when the pool is asked to stop: the next start takes what is left
+AGAIN_S: Final = 30.0  # after an error of the database that does not pass by itself
+STEP_PAUSE_S: Final = 0.02  # between two transactions of a fold, so that others come in between
+# Whoever has written meanwhile has made what we know of the books wrong: no later attempt is better.
+FATAL: Final = (LeaseLost, LeaseHeld, NumberTaken)
+
+
+class Writer(Protocol):
+    """Who writes a journal, as who takes it knows him."""
+
+    async def mark(self) -> Mark:
+        """How far it is."""
+
+    async def trim(self, taken: Place) -> None:
+        """The books have everything up to there."""
+
+    async def folded(self) -> None:
+        """And what was there at the last mark."""
+
+    async def forgotten(self, prevhashes: Sequence[bytes]) -> list[bytes]:
+        """Those of these previous blocks on which nothing can be credited any more."""
+
+
+class _Source(msgspec.Struct, frozen=True):
+    """A journal: its writer, and who takes it."""
+
+    writer: Writer
+    taker: Taker
+
+
+class Folding:
+    """Of all journals of a pool."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        credits: CreditRows,
+        *,
+        fold_s: float = FOLD_S,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._registry, self._credits = store, registry, credits
+        self._sources: list[_Source] = []
+        self._fold_s = fold_s
+        self._wall_clock = wall_clock
+        self.durations = Histogram()  # how long each fold took of all that was there
+        self._stopping = False
+        self._last_seen_s: dict[int, int] = {}
+
+    def take(self, writer: Writer, taker: Taker) -> None:
+        """One more journal."""
+        self._sources.append(_Source(writer, taker))
+
+    async def run(self) -> None:
+        """Fold when a minute is over, until cancelled. At a stop, `stop` after the last commit."""
+        folded = 0
+        try:
+            while True:
+                span = int(self._wall_clock() // self._fold_s)
+                if span != folded:  # a clock that steps, either way, only folds early
+                    folded = span
+                    await self._kept_folding()
+                await trio.sleep(FOLD_CHECK_S)
+        finally:
+            self._stopping = True
+
+    async def _kept_folding(self) -> None:
+        """What the books do not take now they take later: no reason to stop miners, but for a mistake."""
+        try:
+            await self.fold()
+            await self.forget_credits()
+        except FATAL:
+            raise
+        except DATABASE_ERRORS as error:
+            log.error("journal_not_taken", reason=words_of(error)[:300], again_in_s=AGAIN_S)
+            await trio.sleep(AGAIN_S)
+
+    async def stop(self) -> None:
+        """After the last commit: have the books take what they take in a few seconds."""
+        self._stopping = True
+        try:
+            await self.fold()
+        except DATABASE_ERRORS as error:
+            log.warning("journal_left_to_the_next_start", reason=words_of(error)[:300])
+
+    async def fold(self) -> None:
+        """Have the books take every batch that is committed by now."""
+        begun_s = trio.current_time()
+        marks = [await it.writer.mark() for it in self._sources]
+        for source, mark in zip(self._sources, marks, strict=True):
+            await self._take(source, mark)
+        moment_s = min(mark.moment_s for mark in marks)
+        for source in self._sources:
+            await self._in_thread(source.taker.note_moment, moment_s)
+            await source.writer.folded()
+        self.durations.add(trio.current_time() - begun_s)
+
+    async def _take(self, source: _Source, mark: Mark) -> None:
+        taker = source.taker
+        while True:
+            taken: Taken | None = await self._in_thread(taker.step, mark.number)
+            if taken is None:
+                return
+            for number in taken.machines:
+                self._registry.rowless.pop(number, None)
+            self._credits.taken(taken.tips)
+            if taken.done is not None:
+                await source.writer.trim(taker.position.at)
+                await self._note_machines(taken.done)
+            await trio.sleep(STEP_PAUSE_S)
+
+    async def forget_credits(self) -> None:
+        """What was credited on blocks that are over, for everybody."""
+        over = self._credits.kept
+        for source in self._sources:
+            over = await source.writer.forgotten(over)
+        if over:
+            await self._in_thread(self._forget, over)
+
+    def _forget(self, over: list[bytes]) -> None:
+        with self._store.write() as connection:
+            self._credits.forget(connection, over)
+
+    async def _note_machines(self, window: Window) -> None:
+        """When the workers of a window were seen, and at what difficulty they start again."""
+        mined: list[Mined] = await trio.to_thread.run_sync(lambda: list(window.mined()))
+        stale: set[int] = set()
+        for at in range(0, len(mined), MACHINES_AT_ONCE):
+            stale |= self._changed(mined[at : at + MACHINES_AT_ONCE])
+            await trio.lowlevel.checkpoint()
+        now_s, numbers = int(self._wall_clock()), sorted(stale)
+        for at in range(0, len(numbers), ROWS_MAX):
+            rows = [
+                (number, now_s, self._registry.remembered_log2(number))
+                for number in numbers[at : at + ROWS_MAX]
+            ]
+            await self._in_thread(self._write_seen, rows)
+            await trio.sleep(STEP_PAUSE_S)
+
+    def _changed(self, seen: Iterable[Mined]) -> set[int]:
+        """Of the workers seen mining those whose row is out of date."""
+        now_s, stale = int(self._wall_clock()), set()
+        for it in seen:
+            if it.worker not in self._registry.workers:
+                continue  # removed since
+            news = self._registry.note_difficulty(it.worker, it.minute, it.difficulty_log2, it.work)
+            if news or abs(now_s - self._last_seen_s.get(it.worker, 0)) >= SEEN_S:
+                self._last_seen_s[it.worker] = now_s
+                stale.add(it.worker)
+        return stale
+
+    def _write_seen(self, rows: list[tuple[int, int, int]]) -> None:
+        with self._store.write() as connection:
+            statement = _SEEN[connection.dialect.name]
+            connection.execute(statement, {"rows": msgspec.json.encode(rows).decode()})
+
+    async def _in_thread(self, work: Callable[..., Any], *args: object) -> Any:
+        return await when_it_answers("take the journal", partial(work, *args), wait_s=self._wait_s)
+
+    def _wait_s(self) -> float:
+        return STOP_WAIT_S if self._stopping else float("inf")
+
+
+_SEEN: Final = {
+    name: text(
+        f"UPDATE workers SET last_seen_at_s = seen.at_s, difficulty_log2 = seen.log2"  # noqa: S608 - ours
+        f" FROM (SELECT {fields[0]} AS id, {fields[1]} AS at_s, {fields[2]} AS log2 FROM {rows}) AS seen"
+        " WHERE workers.id = seen.id"
+    )
+    for name, rows, fields in (
+        ("sqlite", "json_each(:rows) AS it", [f"json_extract(it.value, '$[{at}]')" for at in range(3)]),
+        (
+            "postgresql",
+            "json_array_elements(CAST(:rows AS json)) AS it(value)",
+            [f"CAST(it.value ->> {at} AS bigint)" for at in range(3)],
+        ),
+    )
+}

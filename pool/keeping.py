@@ -1,0 +1,96 @@
+"""Who keeps the books, for those who serve miners: pool.hub.Hub on the database of this process.
+
+Must not know: who asks.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+from sqlalchemy import Connection
+
+from payouts.rates import BlockFees
+from payouts.siblings import SiblingKey
+from pool.books.bookkeeper import Bookkeeper
+from pool.books.database_waits import read_books
+from pool.books.journal.credit_book import CreditsPage
+from pool.books.journal.credit_rows import credits_page
+from pool.books.store import DATABASE_ERRORS, Store, words_of
+from pool.chain.blocks import blocks_directory
+from pool.config import PoolConfig
+from pool.hub import FoundBlock, HubAway, Plan, RouteEvent
+from pool.journal.records import Machine
+from pool.orders.rows import load_orders, note_event
+from pool.upstreams.rows import load_upstreams
+
+_Value = TypeVar("_Value")
+
+
+class Keeping:
+    """Of one pool."""
+
+    def __init__(self, config: PoolConfig, store: Store, bookkeeper: Bookkeeper) -> None:
+        self._store, self._bookkeeper = store, bookkeeper
+        self._found_blocks: Path = blocks_directory(config.data_dir)
+        self._payout_script, self._network = config.payout_script, config.network
+
+    async def plan(self) -> Plan:
+        def read(connection: Connection) -> Plan:
+            return Plan(
+                {it.id: it for it in load_upstreams(connection)},
+                {it.id: it for it in load_orders(connection, int(time.time()))},
+            )
+
+        return await self._now(partial(_read, self._store, read))
+
+    async def credits(self, prevhash: bytes, after: int) -> CreditsPage:
+        return await read_books(self._store, partial(credits_page, prevhash=prevhash, after=after))
+
+    async def fee_basis(self, fees: tuple[BlockFees, ...]) -> int:
+        return await self._bookkeeper.fee_basis(fees)
+
+    async def bind_signet(self, challenge: str) -> None:
+        await self._bookkeeper.bind_signet(challenge)
+
+    async def record_block(self, found: FoundBlock) -> None:
+        await self._bookkeeper.record_block(
+            found.result, income_sat=found.income_sat, finder=found.finder, solo=found.solo
+        )
+
+    async def count_siblings(self, counts: Sequence[tuple[SiblingKey, Machine | None, int]]) -> None:
+        await self._bookkeeper.count_siblings(counts)
+
+    async def book_found_blocks(self, earlier: frozenset[str]) -> None:
+        await self._bookkeeper.book_found_blocks(
+            self._found_blocks, self._payout_script, self._network, earlier
+        )
+
+    async def note_event(self, event: RouteEvent) -> None:
+        def write() -> None:
+            with self._store.write() as connection:
+                note_event(
+                    connection,
+                    event.at_s,
+                    event.upstream_id,
+                    event.order_id,
+                    event.event,
+                    event.words,
+                    event.sessions,
+                )
+
+        await self._now(write)
+
+    async def _now(self, work: Callable[[], _Value]) -> _Value:
+        """What does not wait for a database that is away."""
+        try:
+            return await trio.to_thread.run_sync(work)
+        except DATABASE_ERRORS as error:
+            raise HubAway(words_of(error)) from error
+
+
+def _read(store: Store, work: Callable[[Connection], _Value]) -> _Value:
+    with store.read() as connection:
+        return work(connection)
