@@ -106,7 +106,7 @@ ROOMS = {
         "opened_paymaster",
         "opened_books",
         "mistakes output progress logs books operator",
-        "standard_streams token_file",
+        "standard_streams token_file priority",
     ),
 }
 SANS_IO = (

@@ -3,6 +3,7 @@ running pool take a fraction of a second, `angara run` some seconds.
 """
 
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ from pool.cli.manual import ZSH_WORDS, Shell
 from pool.cli.mistakes import EXIT_WRONG
 from pool.cli.options import ShowForm, with_options
 from pool.cli.output import Form, print_json, say
+from pool.cli.priority import make_way
 from pool.cli.standard_streams import set_up_streams
 from pool.settings_file import BadConfig
 
@@ -39,6 +41,7 @@ TxsOption = Annotated[int, typer.Option(min=0, help="Transactions that every tem
 def main() -> None:
     """Entry point of the `angara` command."""
     set_up_streams()
+    make_way(sys.argv[1:])
     completion_init()
     app()
 
