@@ -217,7 +217,7 @@ async def _show(console: Console, pool: RunningPool, store: Store, state: DemoSt
     console.print(f"what it is like is answered at {_web(pool)}/readyz and /metrics", soft_wrap=True)
     while True:
         await trio.sleep(LINE_S)
-        sys.stdout.write(_line(pool, await _balances(store), state) + "\n")
+        sys.stdout.write(await _line(pool, await _balances(store), state) + "\n")
         sys.stdout.flush()
 
 
@@ -236,13 +236,14 @@ def _rows(pool: RunningPool) -> dict[str, Hashrate | None]:
     return {name: rates.get(tenant.id) for name, tenant in sorted(pool.registry.tenants.items())}
 
 
-def _line(pool: RunningPool, balances: dict[str, int], state: DemoState) -> str:
+async def _line(pool: RunningPool, balances: dict[str, int], state: DemoState) -> str:
+    sessions = sum((await pool.edges.figures()).sessions.values())
     counts = " ".join(
         f"{name}={row.accepted if row else 0}/{row.workers if row else 0}/{balances.get(name, 0)}"
         for name, row in _rows(pool).items()
     )
     return (
-        f"{time.monotonic() - state.started_s:.0f}s sessions={len(pool.board.connections)} "
+        f"{time.monotonic() - state.started_s:.0f}s sessions={sessions} "
         f"accepted/workers/balance_sat {counts} blocks={state.accepted} height={state.height}"
     )
 

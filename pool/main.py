@@ -62,7 +62,6 @@ from pool.web.door import Door
 from pool.web.files import page_files, page_routes
 from pool.web.health import health_routes
 from pool.web.login import login_routes
-from stratum.miners.switchboard import Switchboard
 
 log = structlog.get_logger()
 
@@ -74,7 +73,7 @@ THREAD_SWITCH_S: Final = 0.0005
 class RunningPool(msgspec.Struct, frozen=True):
     """What a started pool shows to whoever runs it."""
 
-    board: Switchboard
+    edges: Edges  # who serves miners
     registry: Registry
     hashrates: HashrateBook
     live: Live  # what commands change and ask, from threads
@@ -162,7 +161,7 @@ class Pool:
                 addresses: tuple[tuple[str, int], ...] = await nursery.start(edge.run)
                 nursery.start_soon(self.allocator.run)
                 task_status.started(
-                    RunningPool(edge.miners.board, books.registry, books.hashrates, live, addresses, web)
+                    RunningPool(self._edges, books.registry, books.hashrates, live, addresses, web)
                 )
         finally:
             with trio.CancelScope(shield=True):

@@ -88,7 +88,7 @@ async def test_a_day_both_ways_in_mid_hour_settles_every_share_once_and_changes_
         await pass_time(steps, 2 * REFRESH_S + 1)
         await miner.hear()
         assert len(miner.heard("mining.notify")) >= before + 2, "deadlines are not the wall clock's"
-        assert not site.running.board.dropped
+        assert not site.board.dropped
         wall.ahead_s += DAY_S + 3_600
         await work(1)
         assert by_hour(site.store) == {0: 5, 24: 31, 48: 17}

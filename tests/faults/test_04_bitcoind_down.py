@@ -159,7 +159,7 @@ async def test_whatever_fails_miners_keep_the_last_good_work_until_a_bound_and_c
                 return clean_jobs(miner) == 2
 
             async def let_go() -> bool:
-                return not site.running.board.connections
+                return not site.board.connections
 
             async def served() -> bool:
                 return await site.first_word() is None
@@ -172,7 +172,7 @@ async def test_whatever_fails_miners_keep_the_last_good_work_until_a_bound_and_c
             await outage.passes_until(has_job_at_101, BACK_S)
             await site.mine(miner)
             await outage.jobs_are_good(miner)
-            assert not site.running.board.dropped, "an outage below the bound is none to miners"
+            assert not site.board.dropped, "an outage below the bound is none to miners"
 
             await outage.begins(fault)
             began_s = trio.current_time()
@@ -215,7 +215,7 @@ async def test_first_node_dies_and_the_second_takes_over_until_it_is_back(
         first.move_to(102)
         await told_of(3)
         await site.mine(miner)
-        assert not site.running.board.dropped
+        assert not site.board.dropped
 
 
 async def test_pool_that_starts_before_its_node_gives_work_as_soon_as_there_is_some(
@@ -255,7 +255,7 @@ async def test_node_that_comes_and_goes_costs_no_miner(tmp_path: Path, steps: Cl
                 await pass_time(steps, 1)
                 await miner.hear()
             await site.mine(miner)
-        assert not site.running.board.dropped
+        assert not site.board.dropped
 
 
 async def test_blocks_found_while_no_node_answers_are_on_disk_when_the_pool_stops(tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ async def test_a_pool_whose_nodes_say_anything_goes_on_and_recovers(
         await miner.hear()
         assert swap_words(bytes.fromhex(miner.job[1]))[::-1].hex() == site.nodes[0].best
         await site.mine(miner)
-        assert not site.running.board.dropped
+        assert not site.board.dropped
 
 
 def test_every_question_that_the_pool_asks_is_in_the_table() -> None:

@@ -133,7 +133,7 @@ async def test_a_reorganisation_of_any_depth_moves_the_income_of_our_blocks_and_
                 assert it.income_sat() == before_sat + depth * SUBSIDY_SAT
                 assert it.credit_sat() == credit_sat
             assert credit_sat > 0
-            assert not side.running.board.dropped
+            assert not side.board.dropped
             await miner.close()
         await node.aclose()
     with side.books() as connection:

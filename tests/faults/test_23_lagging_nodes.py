@@ -99,7 +99,7 @@ async def test_failover_to_a_node_that_lags_ends_nothing_and_books_nothing_wrong
             assert mined_on(miner, second.chain) == TIP + 101
             await site.mine(miner)
             assert books(site.store) == ({old: "matured", young: "matured"}, 0, 2 * SUBSIDY_SAT)
-            assert not site.running.board.dropped
+            assert not site.board.dropped
     told = [(entry["event"], entry["log_level"]) for entry in logs if "node_behind_books" in entry["event"]]
     assert told == [("node_behind_books", "error"), ("node_behind_books_over", "info")]
 

@@ -29,6 +29,7 @@ from pool.main import Pool, RunningPool
 from pool.requests.policy import Approval
 from stratum.difficulty import DIFFICULTY_LOG2_MIN, target_from_nbits
 from stratum.miners.listening.listeners import Endpoint
+from stratum.miners.switchboard import Switchboard
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Verdict
 from tests.fakes.bitcoinds import FakeBitcoind, Fault
@@ -71,6 +72,10 @@ class Plant:
         self.pool: Pool
         self.miners: list[Miner] = []
         self.acknowledged = 0
+
+    @property
+    def board(self) -> Switchboard:
+        return self.pool.edge.miners.board
 
     async def connect(self, worker: str | None = None) -> Miner:
         miner = await connect(self.running.addresses[0][1], worker or f"acme.c01.u{len(self.miners)}")

@@ -39,7 +39,7 @@ from pool.upstreams import channel as upstream_channel
 from pool.upstreams.rows import NewUpstream, add_upstream, find_upstream
 from stratum.difficulty import DIFFICULTY_LOG2_MIN
 from stratum.miners.listening.listeners import Endpoint
-from stratum.miners.switchboard import BoardLimits
+from stratum.miners.switchboard import BoardLimits, Switchboard
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Verdict
 from stratum.upstream.connection import LinkLimits
@@ -79,6 +79,10 @@ class Side:
     @property
     def port(self) -> int:
         return self.running.addresses[0][1]
+
+    @property
+    def board(self) -> Switchboard:
+        return self.pool.edge.miners.board
 
     @property
     def status(self) -> RouteStatus:

@@ -63,7 +63,7 @@ async def test_400_sessions_through_one_connection_are_counted_alike_on_both_sid
             a_fleet(proxy.port, {"bolt": 10}, interval_s=0.2) as bolt,
         ):
             await until(lambda: (acme.mining, bolt.mining) == (400, 10))
-            assert len(upstream.running.board.connections) == 1
+            assert len(upstream.board.connections) == 1
             assert [it.sessions for it in proxy.status.upstreams] == [400]
             await acme.mined(1_200)
             await bolt.mined(50)
@@ -88,7 +88,7 @@ async def test_sessions_are_spread_over_the_connections_of_one_upstream(
             await fleet.mined(150)
             # However many of them were up when the first machines came.
             await until(lambda: min(it.sessions for it in proxy.status.upstreams) >= 5)
-            assert len(upstream.running.board.connections) == 3
+            assert len(upstream.board.connections) == 3
             assert sum(it.sessions for it in proxy.status.upstreams) == 30
             await at_rest(proxy, fleet)
     assert check_shares(proxy, fleet, "acme") == {ACCEPTED: fleet.acknowledged.total()}

@@ -107,7 +107,7 @@ async def test_without_another_fallback_machines_mine_for_the_pool_and_come_back
     """They are moved with jobs alone; a tenant whose upstream pays it is paid PPS for that work."""
     upstream = HonestUpstream()
     async with facing(tmp_path, upstream, route={"outage_s": 1}) as (proxy, fleet, (host,)):
-        own, theirs = proxy.running.board.distribution.channels
+        own, theirs = proxy.board.distribution.channels
         await more_counted(upstream)
         await host.down()
         await until(lambda: fleet.mine_on(own))
@@ -119,7 +119,7 @@ async def test_without_another_fallback_machines_mine_for_the_pool_and_come_back
     proxy.settle()
     assert proxy.events() == ["served", "lost", "fell_back", "served", "returned"]
     assert proxy.event_words("fell_back") == proxy.event_words("returned") == ["fallback pool"]
-    assert proxy.running.board.distribution.moved == {Moved.JOB: 2 * MACHINES}
+    assert proxy.board.distribution.moved == {Moved.JOB: 2 * MACHINES}
     assert (fleet.connections, fleet.heard["mining.set_extranonce"]) == (MACHINES, 0)
     check_shares(proxy, fleet)
     said = proxy.upstream_says()
@@ -145,7 +145,7 @@ async def test_another_upstream_is_the_fallback_and_the_pool_is_its_own(tmp_path
             await to_north.down()
             await more_counted(south)
             await to_south.down()
-            own, *_ = proxy.running.board.distribution.channels
+            own, *_ = proxy.board.distribution.channels
             await until(lambda: fleet.mine_on(own))
             await fleet.mined(SHARES)
             await to_south.up()
@@ -156,7 +156,7 @@ async def test_another_upstream_is_the_fallback_and_the_pool_is_its_own(tmp_path
     moves = ["served", "lost", "fell_back", "served", "returned"]
     assert (proxy.events("north"), proxy.events("south")) == (moves, moves)
     assert proxy.event_words("fell_back") == ["fallback south", "fallback pool"]
-    assert proxy.running.board.distribution.moved == {Moved.JOB: 4 * MACHINES}
+    assert proxy.board.distribution.moved == {Moved.JOB: 4 * MACHINES}
     check_shares(proxy, fleet)
     for name, upstream in (("north", north), ("south", south)):
         with proxy.books() as connection:

@@ -227,7 +227,7 @@ async def test_solo_work_that_is_made_anew_for_a_difficulty_pays_the_same_tenant
 ) -> None:
     async with hall(tmp_path, monkeypatch, NO_BLOCKS) as it:
         sol = await it.miner("sol.c01.u1")
-        channel = next(it for it in it.side.running.board.distribution.channels if it.sessions)
+        channel = next(it for it in it.side.board.distribution.channels if it.sessions)
         before, paid = channel.current, paid_by(sol)
         again = channel.anew()
         assert before is not None
@@ -278,14 +278,14 @@ async def test_machines_of_a_suspended_solo_tenant_are_dropped_and_its_channel_e
     monkeypatch.setattr(pool.routing.solo, "LINGER_S", 0.0)
     async with hall(tmp_path, monkeypatch) as it:
         sol, acme = await it.miner("sol.c01.u1"), await it.miner("acme.c01.u1")
-        assert len(it.side.pool.edge.miners.board.distribution.channels) == 2
+        assert len(it.side.board.distribution.channels) == 2
         await it.command("tenant.set-status", TenantSetStatus("sol", active=False))
         with pytest.raises(EOFError):
             await sol.notified("mining.notify")
         mined = acme.job
         await it.block(acme)
         await it.next_block(acme, mined)
-        await until(lambda: len(it.side.pool.edge.miners.board.distribution.channels) == 1)
+        await until(lambda: len(it.side.board.distribution.channels) == 1)
         await it.command("tenant.set-status", TenantSetStatus("sol", active=True))
         sol = await it.miner("sol.c01.u1")
         assert paid_by(sol)[0][0] == SCRIPT

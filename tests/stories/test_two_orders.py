@@ -98,7 +98,7 @@ async def test_two_orders_are_delivered_counted_and_paid(tmp_path: Path) -> None
             running(sellers, node, speeds=NameplateSpeeds(0.0)),
             a_fleet(sellers.port, machines) as fleet,
         ):
-            own, blue, green = sellers.running.board.distribution.channels
+            own, blue, green = sellers.board.distribution.channels
             allocator = sellers.pool.allocator
             await until(lambda: all(it.serving for it in sellers.status.upstreams))
             await until(lambda: blue.current is not None and green.current is not None)  # priced, too
@@ -118,7 +118,7 @@ async def test_two_orders_are_delivered_counted_and_paid(tmp_path: Path) -> None
             await fleet.mined(40)
             assert fleet.extranonces == extranonces
             await at_rest(sellers, fleet)
-    assert sellers.running.board.distribution.moved == {Moved.JOB: 80}
+    assert sellers.board.distribution.moved == {Moved.JOB: 80}
     assert (fleet.connections, fleet.lost) == (40, 0)
     assert sellers.good() == {ACCEPTED: fleet.acknowledged.total()}
     for order, buyer in ((BLUE, "blue"), (GREEN, "green")):

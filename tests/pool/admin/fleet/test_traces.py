@@ -32,7 +32,7 @@ async def test_a_machine_is_seen_from_its_handshake_on(tmp_path: Path) -> None:
         started = await ask(site, "trace.start", name="acme.c01.u0", seconds=60)
         await site.mine(miner)
         await miner.close()
-        await until(lambda: not site.running.board.connections)
+        await until(lambda: not site.board.connections)
         again = await site.mining("acme.c01.u0")
         neighbour = await site.mining("acme.c01.u9")
         await site.mine(again)
@@ -83,7 +83,7 @@ async def test_what_cannot_be_traced_is_said_and_leaves_nothing(
     async with plant(tmp_path) as site:
         with pytest.raises(RegistryError, match=words):
             await ask(site, "trace.start", **params)
-        assert not site.running.board.traces
+        assert not site.board.traces
         assert await ask(site, "trace.show", trace=1) == {"lines": [], "missed": 0, "over": True}
 
 
