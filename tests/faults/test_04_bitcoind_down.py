@@ -21,14 +21,11 @@ from tests.fakes.bitcoinds import (
     FakeBitcoind,
     Fault,
     SaysNo,
-    answers_401,
     answers_503,
-    answers_html,
     closes_the_connection,
     never_answers,
     refuses_connections,
     truncates_json,
-    warms_up,
 )
 from tests.stages.plant import HARD, Clock, Plant, pass_time, plant, steps
 from tests.stages.sockets import Miner
@@ -93,16 +90,12 @@ def catching_up(node: FakeBitcoind) -> Fault:
     return now_it_is(NodeThatCatchesUp("other", chain=CHAIN, height=node.height - 9))
 
 
+# One answer that is none stands for all of them here: tests/pool/chain/test_nodes.py has each.
 FAULTS: dict[str, tuple[Callable[[FakeBitcoind], Fault], str]] = {
     "down": (lambda _: refuses_connections, "the connection broke"),
     "silent": (lambda _: never_answers, "no answer within"),
     "30 s slow": (thirty_seconds_late, "no answer within"),
-    "hangs up": (lambda _: closes_the_connection, "the connection broke"),
-    "401": (lambda _: answers_401, "HTTP 401"),
     "503": (lambda _: answers_503, "HTTP 503"),
-    "starting": (lambda _: warms_up, "the node is starting"),
-    "truncated JSON": (lambda _: truncates_json, "that are no answer"),
-    "HTML": (lambda _: answers_html, "that are no answer"),
     "wrong chain": (on_another_chain, "is on chain 'main', this pool mines 'test'"),
     "still syncing": (synchronising, "in initial block download, at 7 of 900007 blocks"),
     "catching up": (catching_up, "catching up, at 91 of 94 blocks"),

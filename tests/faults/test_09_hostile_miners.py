@@ -345,6 +345,9 @@ async def test_share_of_the_refreshed_job_is_another_one() -> None:
 # Floods
 
 
+FLOOD = 2_000
+
+
 async def flood(server: LoopbackServer, shares: list[tuple[str, ...]], miner: Miner) -> list[int]:
     """The error codes that thousands of shares, sent without waiting, are answered with."""
     errors = []
@@ -382,14 +385,14 @@ async def test_flood_is_never_credited_and_disturbs_nobody(
     journal = MemoryJournal()
     async with serving(journal=journal) as server:
         flooder = await server.mining("acme.c01.flood")
-        shares: list[tuple[str, ...]] = [flooder.share(n) for n in range(5_000)]
+        shares: list[tuple[str, ...]] = [flooder.share(n) for n in range(FLOOD)]
         if kind == "stale":
             server.publish(make_work(2))
         elif kind == "unknown":
             shares = [(name, f"{n:x}", *rest) for n, (name, _, *rest) in enumerate(shares)]
         elif kind == "duplicate":
             await credited(server, flooder, shares[0])
-            shares = [shares[0]] * 5_000
+            shares = [shares[0]] * FLOOD
         elif kind == "low":
             harder = await raised(flooder, 1024)
             shares = [(name, harder, *rest) for name, _, *rest in shares]
@@ -403,10 +406,10 @@ async def test_flood_is_never_credited_and_disturbs_nobody(
             shares = [(*share[:2], share[2] + "00", *share[3:]) for share in shares]
         before = journal.counted()
         async with undisturbed(server):
-            assert await flood(server, shares, flooder) == [code] * 5_000
+            assert await flood(server, shares, flooder) == [code] * FLOOD
         flooded = [tally for commit in journal.commits for tally in commit if tally.worker == 1]
         assert sum(tally.count for tally in flooded if tally.verdict is Verdict.ACCEPTED) == before
-        assert server.engine.totals()[verdict] >= 5_000
+        assert server.engine.totals()[verdict] >= FLOOD
 
 
 @pytest.mark.usefixtures("_quick_retargets")

@@ -118,7 +118,9 @@ def test_a_hash_rate_that_changes_is_followed(
     followed = 0
     for seed in range(20):
         change_s = random.Random(seed).uniform(HOUR_S, 3 * HOUR_S)
-        run = simulate(seed, before, for_s=change_s + 4 * HOUR_S, changes=((change_s, after),), steady=True)
+        run = simulate(
+            seed, before, for_s=change_s + within_s + HOUR_S, changes=((change_s, after),), steady=True
+        )
         followed += run.settled_s() - change_s <= within_s
     assert followed >= share_of_runs * 20
 
