@@ -334,10 +334,10 @@ def test_file_that_cannot_be_read_is_answered_in_words(tmp_path: Path) -> None:
         load_config(tmp_path)
 
 
-@pytest.mark.parametrize("cut", range(0, len(GOOD), 7))
-def test_half_a_file_never_gives_more_than_words(cut: int, tmp_path: Path) -> None:
-    with contextlib.suppress(BadConfig):
-        load_config(write(tmp_path, GOOD[:cut]))
+def test_half_a_file_never_gives_more_than_words(tmp_path: Path) -> None:
+    for cut in range(0, len(GOOD), 7):
+        with contextlib.suppress(BadConfig):
+            load_config(write(tmp_path, GOOD[:cut]))
 
 
 # Difficulties and addresses, from files and from the command line

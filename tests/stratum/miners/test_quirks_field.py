@@ -63,17 +63,18 @@ def test_bmminer_asks_for_several_versions_and_is_not_told_of_a_rejected_share()
 # Difficulties.
 
 
-@pytest.mark.parametrize("log2", range(DIFFICULTY_LOG2_MIN, DIFFICULTY_LOG2_MAX + 1))
-def test_the_difficulty_that_is_written_has_no_exponent_and_is_the_one_that_is_checked(log2: int) -> None:
+def test_the_difficulty_that_is_written_has_no_exponent_and_is_the_one_that_is_checked() -> None:
     policy = VardiffPolicy(difficulty_log2_min=DIFFICULTY_LOG2_MIN, difficulty_log2_max=DIFFICULTY_LOG2_MAX)
-    miner = SessionStage(policy=policy, start_log2=log2).mining()
-    written = bytes(miner.transcript).partition(b'"mining.set_difficulty","params":[')[2].partition(b"]")[0]
-    assert set(written) <= set(b"0123456789."), written
-    assert DIFF1 / Fraction(written.decode()) // 1 == target_from_difficulty_log2(log2)
-    assert float(written) == 2.0**log2 == msgspec.json.decode(written)
-    if log2 <= -20:  # found by real hashing
-        assert miner.mine()["result"] is True
-        assert miner.mine(hit=False)["error"][0] == 23 if log2 > -32 else True
+    for log2 in range(DIFFICULTY_LOG2_MIN, DIFFICULTY_LOG2_MAX + 1):
+        miner = SessionStage(policy=policy, start_log2=log2).mining()
+        told = bytes(miner.transcript).partition(b'"mining.set_difficulty","params":[')[2]
+        written = told.partition(b"]")[0]
+        assert set(written) <= set(b"0123456789."), written
+        assert DIFF1 / Fraction(written.decode()) // 1 == target_from_difficulty_log2(log2)
+        assert float(written) == 2.0**log2 == msgspec.json.decode(written)
+        if log2 <= -20:  # found by real hashing
+            assert miner.mine()["result"] is True
+            assert miner.mine(hit=False)["error"][0] == 23 if log2 > -32 else True
 
 
 @pytest.mark.parametrize("agent", [NICEHASH, "nicehash", "Excavator NICEHASH/2"])
