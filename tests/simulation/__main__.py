@@ -1,0 +1,54 @@
+"""python -m tests.simulation: play seeds, say what was found, and how to see it again."""
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from tests.fixtures.in_memory import move_there
+from tests.simulation.planted_bugs import PLANTED, planted
+from tests.simulation.world import LARGE, SMALL, Outcome, play
+
+
+def main() -> int:
+    """1 where a seed was not clean."""
+    asked = _arguments()
+    move_there()
+    seeds = range(asked.first, asked.first + asked.seeds)
+    if asked.seed is not None:
+        seeds = range(asked.seed, asked.seed + 1)
+    sums, began_s, bad = Counter[str](), time.process_time(), 0
+    for seed in seeds:
+        with planted(asked.planted):
+            outcome = play(seed, LARGE if asked.large else SMALL)
+        if asked.trace:
+            print("\n".join(outcome.trace))
+        bad += not outcome.clean
+        sums.update(shares=outcome.shares, acknowledged=outcome.acknowledged, blocks=outcome.blocks)
+        sums.update(lives=outcome.lives, faults=len(outcome.faults))
+        if asked.seed is not None or not outcome.clean:
+            print(_words(outcome), flush=True)
+    took_s = time.process_time() - began_s
+    words = ", ".join(f"{count} {what}" for what, count in sums.items())
+    print(f"{len(seeds)} seeds, {bad} of them not clean: {words}; {took_s:.0f} s of CPU")
+    return 1 if bad else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, help="this one alone")
+    parser.add_argument("--seeds", type=int, default=50, help="so many, from --first on")
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--large", action="store_true", help="up to 200 machines")
+    parser.add_argument("--trace", action="store_true", help="all that happened")
+    parser.add_argument("--planted", choices=PLANTED, help="with a bug that is to be found")
+    return parser.parse_args()
+
+
+def _words(outcome: Outcome) -> str:
+    faults = ", ".join(outcome.faults) or "nothing went wrong"
+    return f"seed {outcome.seed}: {faults}; its course is {outcome.course[:16]}\n{outcome.words}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,20 @@
+"""Each bug that is planted is found, and for what it is, by one of the first seeds."""
+
+import pytest
+
+from tests.simulation.planted_bugs import PLANTED, VERDICTS, planted
+from tests.simulation.world import SMALL, play
+
+FIRST_SEEDS = 12
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_bug_is_found(name: str) -> None:
+    found: list[str] = []
+    for seed in range(FIRST_SEEDS):
+        with planted(name):
+            found += [it.verdict for it in play(seed, SMALL).found]
+        if VERDICTS[name] in found:
+            return
+    pytest.fail(f"{name} was found as {sorted(set(found)) or 'nothing'}")
