@@ -114,14 +114,15 @@ diagrams: install
 configuration: install
 	$(BIN)/python -m tests.configuration_document
 
-# The engine without Python, and the simulated machines without sockets, checked by sanitizers: g++ is all that
-# `make sanitize` needs. `make fuzz` looks for inputs of its own with libFuzzer, and keeps the interesting ones in
-# build/fuzz/corpus and build/fuzz/corpus-swarm.
+# The engine without Python, with sockets and without, and the simulated machines without sockets, checked by
+# sanitizers: g++ is all that `make sanitize` needs. `make fuzz` looks for inputs of its own with libFuzzer, and keeps the interesting ones in
+# build/fuzz/corpus, build/fuzz/corpus-wires and build/fuzz/corpus-swarm.
 SHA             := sha256 sha256_portable
 ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
 SHA             += sha256_shani sha256_avx2 sha256_avx512
 endif
 CHECKED         := $(SHA) engine judge submit_parser fuzz_feed
+CHECKED_WIRES   := $(SHA) engine judge submit_parser sends wires fuzz_wires
 CHECKED_SWARM   := $(SHA) swarm/machine swarm/work swarm/fuzz_machine
 CHECKS          := -std=c++20 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
 HEADERS         := $(wildcard stratum/native/*.hpp pool/swarm/native/*.hpp)
@@ -132,12 +133,16 @@ FUZZ_RUNS       ?= 1000000
 %/sha256_avx2.o: ISA := -mavx2
 %/sha256_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl
 
-sanitize: build/sanitize/fuzz_feed build/sanitize/fuzz_machine
+sanitize: build/sanitize/fuzz_feed build/sanitize/fuzz_wires build/sanitize/fuzz_machine
 	build/sanitize/fuzz_feed $(SANITIZE_INPUTS)
+	build/sanitize/fuzz_wires $(SANITIZE_INPUTS)
 	build/sanitize/fuzz_machine $(SANITIZE_INPUTS)
 
 build/sanitize/fuzz_feed: $(CHECKED:%=build/sanitize/%.o)
 	$(CXX) $(CHECKS) $^ -o $@
+
+build/sanitize/fuzz_wires: $(CHECKED_WIRES:%=build/sanitize/%.o)
+	$(CXX) $(CHECKS) -pthread $^ -o $@
 
 build/sanitize/fuzz_machine: $(CHECKED_SWARM:%=build/sanitize/%.o)
 	$(CXX) $(CHECKS) $^ -o $@
@@ -152,13 +157,17 @@ build/sanitize/%.o: stratum/native/%.cpp $(HEADERS)
 
 fuzz:
 	@command -v clang++ >/dev/null || { echo "make fuzz needs clang++ with libFuzzer: on Debian 12, clang and libclang-rt-14-dev"; exit 1; }
-	@$(MAKE) --no-print-directory build/fuzz/fuzz_feed build/fuzz/fuzz_machine
-	@mkdir -p build/fuzz/corpus build/fuzz/corpus-swarm
+	@$(MAKE) --no-print-directory build/fuzz/fuzz_feed build/fuzz/fuzz_wires build/fuzz/fuzz_machine
+	@mkdir -p build/fuzz/corpus build/fuzz/corpus-wires build/fuzz/corpus-swarm
 	build/fuzz/fuzz_machine -runs=$(FUZZ_RUNS) -max_len=4096 -print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/corpus-swarm
+	build/fuzz/fuzz_wires -runs=$(FUZZ_RUNS) -max_len=600 -print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/corpus-wires
 	build/fuzz/fuzz_feed -runs=$(FUZZ_RUNS) -max_len=300 -print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/corpus
 
 build/fuzz/fuzz_feed: $(CHECKED:%=build/fuzz/%.o)
 	clang++ $(CHECKS) -fsanitize=fuzzer $^ -o $@
+
+build/fuzz/fuzz_wires: $(CHECKED_WIRES:%=build/fuzz/%.o)
+	clang++ $(CHECKS) -fsanitize=fuzzer -pthread $^ -o $@
 
 build/fuzz/fuzz_machine: $(CHECKED_SWARM:%=build/fuzz/%.o)
 	clang++ $(CHECKS) -fsanitize=fuzzer $^ -o $@

@@ -8,16 +8,13 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <cstdlib>
-#include <fstream>
-#include <iterator>
-#include <random>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "engine.hpp"
+#include "fuzz_input.hpp"
 #include "fuzz_promises.hpp"
 
 namespace {
@@ -30,27 +27,6 @@ constexpr size_t kBurst = 2 * kChunk + 2;  // shares of one packet: more than ar
 constexpr size_t kMiners = 4;
 constexpr uint32_t kNtimeMin = 1000, kNtimeMax = 1003;
 constexpr size_t kOperationsMax = 400;
-
-class Input {
-  public:
-    Input(const uint8_t* data, size_t size) : rest_(reinterpret_cast<const char*>(data), size) {}
-    bool empty() const { return rest_.empty(); }
-    uint8_t byte() {
-        if (rest_.empty()) return 0;
-        const auto value = static_cast<uint8_t>(rest_[0]);
-        rest_.remove_prefix(1);
-        return value;
-    }
-    size_t below(size_t bound) { return byte() % bound; }
-    std::string text(size_t size) {
-        const std::string taken(rest_.substr(0, size));
-        rest_.remove_prefix(taken.size());
-        return taken;
-    }
-
-  private:
-    std::string_view rest_;
-};
 
 // What one feed() of a packet led to: the lines handed back, each with the number of shares queued before.
 struct Heard {
@@ -85,7 +61,7 @@ struct Miner {
 
 class World {
   public:
-    explicit World(Input input)
+    explicit World(fuzz::Input input)
         : input_(input),
           whole_(kLineBytesMax, *sha256::by_name("portable"), kDuplicatesMax),
           pieces_(kLineBytesMax, sha256::chosen(), kDuplicatesMax) {}
@@ -358,7 +334,7 @@ class World {
         pieces_.collect_uncharged();
     }
 
-    Input input_;
+    fuzz::Input input_;
     Engine whole_, pieces_;
     std::array<Miner, kMiners> miners_;
     uint64_t last_seq_ = 0;
@@ -370,27 +346,10 @@ class World {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-    World(Input(data, size)).run();
+    World(fuzz::Input(data, size)).run();
     return 0;
 }
 
 #ifdef ANGARA_FUZZ_MAIN
-// usage: fuzz_feed INPUTS [FILE...]: so many made-up inputs, the same at every run, then those in the files.
-int main(int argc, char** argv) {
-    constexpr size_t kSizeMax = 1200;
-    const long inputs = argc > 1 ? std::atol(argv[1]) : 0;
-    std::mt19937 random(2009);
-    std::vector<uint8_t> input;
-    for (long i = 0; i < inputs; ++i) {
-        input.resize(random() % kSizeMax);
-        for (uint8_t& byte : input) byte = static_cast<uint8_t>(random());
-        LLVMFuzzerTestOneInput(input.data(), input.size());
-    }
-    for (int i = 2; i < argc; ++i) {
-        std::ifstream file(argv[i], std::ios::binary);
-        input.assign(std::istreambuf_iterator<char>(file), {});
-        LLVMFuzzerTestOneInput(input.data(), input.size());
-    }
-    std::printf("%ld made-up inputs and %d files: every promise held\n", inputs, std::max(0, argc - 2));
-}
+int main(int argc, char** argv) { return fuzz::run_made_up(argc, argv, LLVMFuzzerTestOneInput); }
 #endif
