@@ -71,7 +71,7 @@ browser: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror stratum/native/*.[ch]pp pool/swarm/native/*.[ch]pp
+	$(BIN)/clang-format --dry-run -Werror stratum/native/*.[ch]pp pool/swarm/native/*.[ch]pp bench/*.cpp
 
 types: install
 	$(BIN)/mypy

@@ -1,6 +1,6 @@
 """A Stratum server without a pool: the switchboard on work made by hand, with a journal that keeps nothing.
 
-What `make bench` compares the whole pool with, to say what durability costs. Prints its port.
+What the proxy of `make bench` mines for. Prints its port.
 """
 
 import sys

@@ -7,7 +7,6 @@ tokens as fast as he is answered, over as many connections as one address may ha
 """
 
 import statistics
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -15,9 +14,8 @@ from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from bench.__main__ import SITE_SHARES_PER_S, load, pool
-from bench.browsers import directory_of
-from bench.web import web_port
+from bench.latency import SHARES_PER_S
+from bench.servers import angara, load, pool
 
 SESSIONS = 5_600
 GUESSERS = 32  # as many half-open connections as an address may have
@@ -26,11 +24,10 @@ PERCENTILES = ("p50", "p99", "p999", "max")
 
 def backups(directory: Path, over: threading.Event) -> int:
     """How many were made."""
-    angara, made = Path(sys.executable).with_name("angara"), 0
+    made = 0
     while not over.is_set():
         copy = directory / f"copy-{made}.db"
-        command = (angara, "db", "backup", copy, "--data-dir", directory)
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        angara("db", "backup", copy, "--data-dir", directory)
         copy.unlink()
         made += 1
     return made
@@ -59,13 +56,12 @@ def guesses(port: int, over: threading.Event) -> int:
 
 
 def main(seconds: float, rounds: int) -> None:
-    options = (SESSIONS, "--rate", SITE_SHARES_PER_S, "--warmup", 3, "--seconds", seconds)
-    with pool() as (process, port):
-        directory, web = directory_of(process), web_port(process)
+    options = (SESSIONS, "--rate", SHARES_PER_S, "--warmup", 3, "--seconds", seconds)
+    with pool() as server:
         beside: dict[str, Callable[[threading.Event], int]] = {
             "alone": lambda over: 0,
-            "backups": lambda over: backups(directory, over),
-            "wrong tokens": lambda over: guesses(web, over),
+            "backups": lambda over: backups(server.directory, over),
+            "wrong tokens": lambda over: guesses(server.web, over),
         }
         measured: dict[str, list[dict[str, float]]] = {what: [] for what in beside}
         done = dict.fromkeys(beside, 0)
@@ -80,7 +76,7 @@ def main(seconds: float, rounds: int) -> None:
 
                 thread = threading.Thread(target=run, args=(work, over, count))
                 thread.start()
-                measured[what].append(load(port, *options)["ack_ms"])
+                measured[what].append(load(server.port, *options)["ack_ms"])
                 over.set()
                 thread.join()
                 done[what] += count[0]
@@ -92,7 +88,7 @@ def main(seconds: float, rounds: int) -> None:
             of["p99"] / alone["p99"] for of, alone in zip(latencies, measured["alone"], strict=True)
         )
         print(f"{what:>12}: {medians} ms, p99 {ratio:.2f} of alone, {done[what]:,} done")
-    load_words = f"{SESSIONS:,} sessions, {SITE_SHARES_PER_S:,} shares/s"
+    load_words = f"{SESSIONS:,} sessions, {SHARES_PER_S:,} shares/s"
     print(f"{load_words}, medians of {rounds} rounds of {seconds:.0f} s")
 
 

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.__main__ import SITE_SHARES_PER_S, load, pool
-from bench.web import web_port
+from bench.latency import SHARES_PER_S
+from bench.servers import load, pool
 from pool.admin.client import ask
 
 SESSIONS = 19_000
@@ -91,25 +91,20 @@ def looking_on(pages: list[Page]) -> Iterator[None]:
             thread.join()
 
 
-def directory_of(process: int) -> Path:
-    return Path(f"/proc/{process}/fd/1").readlink().parent
-
-
 def main(seconds: float, rounds: int) -> None:
-    options = (SESSIONS, "--rate", SITE_SHARES_PER_S, "--warmup", 5, "--seconds", seconds)
+    options = (SESSIONS, "--rate", SHARES_PER_S, "--warmup", 5, "--seconds", seconds)
     measured: dict[str, list[dict[str, float]]] = {"alone": [], "looked at": []}
-    with pool() as (process, port):
-        web = web_port(process)
-        shown = tokens(directory_of(process))
+    with pool() as server:
+        shown = tokens(server.directory)
         pages: list[Page] = []
         for _ in range(rounds):
-            measured["alone"].append(load(port, *options)["ack_ms"])
-            pages = [Page(web, shown[at % USERS]) for at in range(PAGES)]
+            measured["alone"].append(load(server.port, *options)["ack_ms"])
+            pages = [Page(server.web, shown[at % USERS]) for at in range(PAGES)]
             with looking_on(pages):
-                measured["looked at"].append(load(port, *options)["ack_ms"])
+                measured["looked at"].append(load(server.port, *options)["ack_ms"])
     for what, latencies in measured.items():
         medians = (f"{part} {statistics.median(it[part] for it in latencies):8.2f}" for part in PERCENTILES)
-        print(f"{what:>10}: {'  '.join(medians)} ms, {SESSIONS:,} sessions, {SITE_SHARES_PER_S:,} shares/s")
+        print(f"{what:>10}: {'  '.join(medians)} ms, {SESSIONS:,} sessions, {SHARES_PER_S:,} shares/s")
     ratios = (
         f"{part} {statistics.median(b[part] / a[part] for a, b in zip(*measured.values(), strict=True)):.2f}"
         for part in PERCENTILES

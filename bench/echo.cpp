@@ -52,8 +52,7 @@ std::string answer(std::string_view line, Miner& miner, unsigned block) {
     const std::string tail = ",\"error\":null}\n";
     if (is("mining.submit")) return head + "true" + tail;
     if (is("mining.subscribe")) return head + R"([[["mining.notify","1"]],"abcd0000",8])" + tail;
-    if (is("mining.configure"))
-        return head + R"({"version-rolling":true,"version-rolling.mask":"1fffe000"})" + tail;
+    if (is("mining.configure")) return head + R"({"version-rolling":true,"version-rolling.mask":"1fffe000"})" + tail;
     if (!is("mining.authorize")) return head + "true" + tail;
     miner.mines = true;
     return head + "true" + tail + R"({"id":null,"method":"mining.set_difficulty","params":[2.3283064365386963e-10]})" +

@@ -1,6 +1,6 @@
 """What a share costs in the native engine: feed + validate, by code path, branch depth and batch size.
 
-`python -m bench.engine` prints a table. Every share comes in a feed() of its own, as from a miner that found
+Every share comes in a feed() of its own, as from a miner that found
 one; `batch` is how many of them validate() judges at once. They are new, and meet the easiest target. What
 is measured is CPU time, and the fastest run counts: the machine may be busy with other things. No sockets.
 """
@@ -8,9 +8,11 @@ is measured is CPU time, and the fastest run counts: the machine may be busy wit
 import gc
 import time
 from itertools import product
+from typing import Any, Final
 
 import msgspec
 
+from bench.part import Part, Section, table
 from stratum._engine import Engine, backend, backends
 from stratum.tallies import Verdict
 
@@ -105,15 +107,19 @@ def _submit(session: int, nonce: int) -> bytes:
     )
 
 
-def main() -> None:
-    costs = {(cost.backend, cost.depth, cost.batch): cost.ns_per_share for cost in measure()}
-    print(f"feed + validate, ns per share (in use here: {backend})")
-    columns = list(product(DEPTHS, BATCHES))
-    print(f"{'branch depth':>14}" + "".join(f"{depth:>7}" for depth, _ in columns))
-    print(f"{'batch':>14}" + "".join(f"{batch:>7}" for _, batch in columns))
-    for name in backends:
-        print(f"{name:>14}" + "".join(f"{costs[name, depth, batch]:>7.0f}" for depth, batch in columns))
+def run() -> dict[str, Any]:
+    return {"in_use": backend, "costs": [msgspec.to_builtins(it) for it in measure()]}
 
 
-if __name__ == "__main__":
-    main()
+def section(result: dict[str, Any]) -> Section:
+    costs = {(it["backend"], it["depth"], it["batch"]): it["ns_per_share"] for it in result["costs"]}
+    names = list(dict.fromkeys(it["backend"] for it in result["costs"]))
+    rows = [
+        [f"{depth} branches, {batch} at once", *(f"{costs[name, depth, batch]:,.0f}" for name in names)]
+        for depth, batch in product(DEPTHS, BATCHES)
+    ]
+    words = f"Parsing and judging a share, nanoseconds of processor; {result['in_use']} is in use here:\n"
+    return Section((words, *table(("", *names), rows)))
+
+
+PART: Final = Part(title="The engine", seconds=15, run=run, section=section)

@@ -19,8 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from bench.__main__ import load, pool
-from bench.web import web_port
+from bench.servers import load, pool
 
 Latency = dict[str, float]  # in milliseconds
 GOOD_SESSIONS = 100
@@ -263,13 +262,13 @@ def measure(port: int, seconds: float) -> Latency:
 def in_turn(kind: str, seconds: float, rounds: int) -> tuple[Latency, Latency, Latency]:
     """Alone, beside a flood that is for somebody else, and under the flood: medians over the rounds."""
     measured: tuple[list[Latency], ...] = ([], [], [])
-    with pool() as (process, port), mirroring() as elsewhere:
-        door = web_port(process) if kind in HTTP else port
+    with pool() as server, mirroring() as elsewhere:
+        door = server.web if kind in HTTP else server.port
         for _ in range(rounds):
-            measured[0].append(measure(port, seconds))
+            measured[0].append(measure(server.port, seconds))
             for whom, latencies in ((elsewhere, measured[1]), (door, measured[2])):
                 with flooding(kind, whom):
-                    latencies.append(measure(port, seconds))
+                    latencies.append(measure(server.port, seconds))
     alone, beside, flooded = (
         {what: statistics.median(it[what] for it in latencies) for what in PERCENTILES}
         | {"max": max(it["max"] for it in latencies)}

@@ -5,7 +5,6 @@
 What floods of it cost is in bench.flood: `http_requests`, `http_churn`.
 """
 
-import re
 import socket
 import statistics
 import sys
@@ -14,21 +13,15 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
-from bench.__main__ import SESSIONS, SITE_SHARES_PER_S, load, pool, rss_kib
+from bench.latency import SHARES_PER_S
+from bench.servers import load, pool, rss_kib
 
+SESSIONS = 19_000
 SCRAPE_S = 1.0
 ADDRESSES = tuple(f"127.0.1.{number}" for number in range(1, 9))
 CONNECTIONS_PER_ADDRESS = 30  # below the bound of those that ask for nothing
 SETTLE_S = 3.0
-
-
-def web_port(process: int) -> int:
-    """Of a pool that this began, as its log says."""
-    said = re.search(r"port=(\d+) .*event=web_listening", Path(f"/proc/{process}/fd/1").read_text())
-    assert said is not None
-    return int(said[1])
 
 
 class Scrapes:
@@ -61,20 +54,20 @@ class Scrapes:
 
 def scraped(seconds: float, rounds: int) -> None:
     """A site's shares, in turn without and with a scrape a second."""
-    options = (max(SESSIONS), "--rate", SITE_SHARES_PER_S, "--warmup", 3, "--seconds", seconds)
+    options = (SESSIONS, "--rate", SHARES_PER_S, "--warmup", 3, "--seconds", seconds)
     measured: dict[str, list[dict[str, float]]] = {"alone": [], "scraped": []}
-    with pool() as (process, port):
-        scrapes = Scrapes(web_port(process))
+    with pool() as server:
+        scrapes = Scrapes(server.web)
         for _ in range(rounds):
-            measured["alone"].append(load(port, *options)["ack_ms"])
+            measured["alone"].append(load(server.port, *options)["ack_ms"])
             with scrapes.going_on():
-                measured["scraped"].append(load(port, *options)["ack_ms"])
+                measured["scraped"].append(load(server.port, *options)["ack_ms"])
     for what, latencies in measured.items():
         medians = "  ".join(
             f"{part} {statistics.median(it[part] for it in latencies):6.2f}"
             for part in ("p50", "p99", "p999")
         )
-        print(f"{what:>8}: {medians} ms, {max(SESSIONS):,} sessions, {SITE_SHARES_PER_S:,} shares/s")
+        print(f"{what:>8}: {medians} ms, {SESSIONS:,} sessions, {SHARES_PER_S:,} shares/s")
     print(
         f"  scrape: {statistics.median(scrapes.took_ms):.0f} ms (median of {len(scrapes.took_ms)}), "
         f"{max(scrapes.took_ms):.0f} ms (max), {scrapes.bytes:,} bytes"
@@ -83,16 +76,18 @@ def scraped(seconds: float, rounds: int) -> None:
 
 def memory() -> None:
     """Connections that have had an answer, and stay."""
-    with pool() as (process, _), ExitStack() as stack:
-        port, before = web_port(process), rss_kib(process)
+    with pool() as server, ExitStack() as stack:
+        before = rss_kib(server.process)
         for address in ADDRESSES:
             for _ in range(CONNECTIONS_PER_ADDRESS):
-                sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), 10, (address, 0)))
+                sock = stack.enter_context(
+                    socket.create_connection(("127.0.0.1", server.web), 10, (address, 0))
+                )
                 sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 sock.recv(4_096)
         time.sleep(SETTLE_S)
         count = len(ADDRESSES) * CONNECTIONS_PER_ADDRESS
-        print(f"  memory: {(rss_kib(process) - before) / count:.1f} KiB RSS per connection ({count})")
+        print(f"  memory: {(rss_kib(server.process) - before) / count:.1f} KiB RSS per connection ({count})")
 
 
 def main(seconds: float, rounds: int) -> None:

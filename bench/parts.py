@@ -1,0 +1,33 @@
+"""All parts of the benchmark by name, in the order of the report."""
+
+from typing import Final
+
+from bench import (
+    block_out,
+    books,
+    command_line,
+    engine,
+    latency,
+    memory,
+    month,
+    new_block,
+    proxy_path,
+    rate_curve,
+    rates,
+)
+from bench.part import Part
+
+PARTS: Final[dict[str, Part]] = {
+    "rates": rates.PART,
+    "latency-16000": latency.part(16_000),
+    "latency-5600": latency.part(5_600),
+    "rate-curve": rate_curve.PART,
+    "memory": memory.PART,
+    "new-block": new_block.PART,
+    "block-out": block_out.PART,
+    "proxy": proxy_path.PART,
+    "books": books.PART,
+    "month": month.PART,
+    "command-line": command_line.PART,
+    "engine": engine.PART,
+}

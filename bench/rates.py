@@ -1,0 +1,98 @@
+"""What one server does at most, and for how much processor: each machine has one share under way, always."""
+
+from contextlib import ExitStack
+from typing import Any, Final
+
+from bench.curves import curves
+from bench.part import Part, Section, picture, table
+from bench.servers import Server, echo, load_measured, pool, trio_server
+
+SESSIONS: Final = (400, 1_000, 5_600, 16_000, 19_000)
+WARMUP_S, SECONDS = 1.5, 5.0
+WORDS: Final = {
+    "echo": "C++, a send a line",
+    "pool": "the pool",
+    "trio": "Trio, a task a connection",
+    "hashlib": "the same with hashlib",
+}
+
+
+def run() -> dict[str, Any]:
+    with ExitStack() as stack:
+        # All are there at once, and loaded one after the other: an idle one costs nothing.
+        servers: dict[str, Server] = {
+            "echo": stack.enter_context(echo()),
+            "pool": stack.enter_context(pool()),
+            "trio": stack.enter_context(trio_server("answers")),
+            "hashlib": stack.enter_context(trio_server("hashes")),
+        }
+        runs = [
+            {"sessions": sessions, "server": name} | _loaded(server, sessions)
+            for sessions in SESSIONS
+            for name, server in servers.items()
+        ]
+    return {"runs": runs}
+
+
+def _loaded(server: Server, sessions: int) -> dict[str, Any]:
+    loaded = load_measured(server, sessions, "--closed-loop", warmup_s=WARMUP_S, seconds=SECONDS)
+    report = loaded.report
+    return {
+        "per_s": report["accepted_per_s"],
+        "us_a_share": round(loaded.us_a_share, 2),
+        "ack_ms": report["ack_ms"],
+        "client_us_a_share": report["client_cpu"]["us_a_share"],
+    }
+
+
+def of(result: dict[str, Any], server: str, what: str) -> dict[int, float]:
+    """One figure of one server, by sessions."""
+    return {it["sessions"]: it[what] for it in result["runs"] if it["server"] == server}
+
+
+def ratios(result: dict[str, Any], server: str, what: str) -> dict[int, float]:
+    """Against the server that only answers."""
+    echoed = of(result, "echo", what)
+    return {sessions: value / echoed[sessions] for sessions, value in of(result, server, what).items()}
+
+
+def section(result: dict[str, Any]) -> Section:
+    sessions = list(of(result, "echo", "per_s"))
+    heads = ("", *(f"{it:,} sessions" for it in sessions))
+
+    def rows(what: str, digits: str) -> list[list[object]]:
+        return [
+            [WORDS[it], *(digits.format(value) for value in of(result, it, what).values())] for it in WORDS
+        ]
+
+    compared = [
+        [
+            f"processor a share: {WORDS[it]}",
+            *(f"{value:.2f}" for value in ratios(result, it, "us_a_share").values()),
+        ]
+        for it in ("pool", "trio", "hashlib")
+    ] + [
+        ["shares a second: the pool", *(f"{it:.2f}" for it in ratios(result, "pool", "per_s").values())],
+    ]
+    cpu = {WORDS[it]: list(of(result, it, "us_a_share").items()) for it in WORDS}
+    per_s = {WORDS[it]: list(of(result, it, "per_s").items()) for it in WORDS}
+    return Section(
+        (
+            "Each machine has one share under way, always. Ratios to the C++ server that only answers:\n",
+            *table(heads, compared),
+            "\nServer processor a share, microseconds:\n",
+            *table(heads, rows("us_a_share", "{:.1f}")),
+            "\nAccepted shares a second; the client, on the other core, bounds those that are fast:\n",
+            *table(heads, rows("per_s", "{:,.0f}")),
+            "",
+            picture("rates-cpu.svg", "processor a share against sessions"),
+            picture("rates-per-s.svg", "shares a second against sessions"),
+        ),
+        {
+            "rates-cpu.svg": curves("server processor a share", "sessions", "microseconds", cpu),
+            "rates-per-s.svg": curves("accepted shares", "sessions", "a second", per_s),
+        },
+    )
+
+
+PART: Final = Part(title="Rates, and processor a share", seconds=240, run=run, section=section)
