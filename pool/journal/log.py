@@ -109,14 +109,16 @@ class JournalLog:
 
     def trim(self, taken: Place) -> None:
         """The books have everything up to there: what is far behind is removed."""
+        gone = []
         with self._turn:
             self.taken = taken
             mine = self._gone_with(taken.number)
             size = sum(self._sizes[first] for first in mine)
             while mine and (size > self._taken_bytes_max or len(mine) > TAKEN_FILES_MAX):
-                first = mine.pop(0)
-                size -= self._sizes.pop(first)
-                segment_path(self.directory, first).unlink(missing_ok=True)
+                gone.append(mine.pop(0))
+                size -= self._sizes.pop(gone[-1])
+        for first in gone:  # 60 ms for 64 MiB, in which whoever appends need not wait
+            segment_path(self.directory, first).unlink(missing_ok=True)
 
     def walk(self, after: Place) -> Walk:
         """What is there behind a place."""

@@ -404,3 +404,23 @@ def test_whatever_the_disk_does_each_acknowledged_record_is_taken_once(tmp_path:
     books.restart()
     assert books.numbers == sorted(set(books.numbers)), f"seed {seed}: out of order, or twice"
     assert set(acknowledged) <= set(books.numbers), f"seed {seed}: lost"
+
+
+def test_who_appends_does_not_wait_for_a_file_that_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To remove 64 MiB takes as long as fifteen commits."""
+    books, waited, unlink = Books(tmp_path, segment_bytes=1_500, taken_bytes_max=4_000), [], Path.unlink
+
+    def appended_meanwhile(path: Path, missing_ok: bool = False) -> None:
+        waited.append(books.log._turn.locked())
+        unlink(path, missing_ok)
+
+    books.start()
+    for number in range(1, 40):
+        books.append(number)
+    books.take()
+    monkeypatch.setattr(Path, "unlink", appended_meanwhile)
+    books.log.trim(books.at)
+    assert len(waited) > 5
+    assert not any(waited)
