@@ -302,6 +302,7 @@ class Pool:
             upstreams=routes.upstreams,
             orders=routes.orders,
             guesses=self._refusals.counted(Refused.GUESSED),
+            unbooked_s=edges.unfolded_age_s or 0.0,
         )
 
     def _treasury(self) -> Treasury | None:

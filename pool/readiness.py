@@ -13,6 +13,7 @@ from pool.books.lease_watch import LeaseWatch
 from pool.edges.figures import EdgeFigures
 
 TEMPLATE_AGE_MAX_S: Final = 120.0  # they come every half minute: four in a row have not
+UNBOOKED_SAID_S: Final = 300.0  # the books take the journal once a minute
 COMMIT_MAX_S: Final = 5.0  # a commit is milliseconds, and shares wait for it
 LEASE_AGE_MAX_S: Final = 15.0  # looked at every two seconds; a database takes its time
 
@@ -69,6 +70,9 @@ def _commits(edges: EdgeFigures) -> tuple[bool, str]:
     if edges.journal_failed:
         return False, "the journal has failed: nothing is acknowledged, and the pool stops"
     if edges.commit_age_s is None or edges.commit_age_s <= COMMIT_MAX_S:
+        waits_s = edges.unfolded_age_s or 0.0
+        if waits_s >= UNBOOKED_SAID_S:
+            return True, f"what is committed is on disk, and waits for the books for {waits_s:.0f} s"
         return True, "what is committed is on disk"
     return False, f"shares wait for a commit, for {edges.commit_age_s:.0f} s"
 

@@ -88,6 +88,10 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     guesses_an_hour: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Wrong tokens that are shown within an hour")
     ] = 100
+    # The books take the journal once a minute, and 4 GiB of it wait: 18 hours of the built-out site.
+    unbooked_s: Annotated[
+        Seconds, Meta(description="The oldest share that waits for the books came so long ago")
+    ] = 600.0
     # A site's journal writes 100 MiB a day, and a database needs as much as it has to tidy up.
     disk_free_gib: Annotated[
         float, Meta(ge=0.1, le=10_000, description="Free where the data directory is")
@@ -144,6 +148,7 @@ def conditions(look: Look, limits: Thresholds, raised: Raised) -> list[Finding]:
             raise_looks=2,
             clear_looks=1,
         ),
+        _lag(look, limits),
     ]
 
 
@@ -349,6 +354,23 @@ def _disk(look: Look, limits: Thresholds, raised: Raised) -> Iterator[Finding]:
         holds=free_gib < limit,
         words=f"{free_gib:.1f} GiB are free where the data directory is",
         raise_looks=1,
+    )
+
+
+def _lag(look: Look, limits: Thresholds) -> Finding:
+    holds = look.unbooked_s >= limits.unbooked_s
+    why = "the database does not answer" if look.books_away else "the log says why (journal_not_taken)"
+    return Finding(
+        kind="journal-lags",
+        subject="journal",
+        name="",
+        holds=holds,
+        words=f"the oldest came {look.unbooked_s / 60:.0f} min ago; {why}. Miners notice nothing, and each is"
+        " booked once afterwards: see to the database, its disk and its locks, before the journal is full"
+        if holds
+        else "what is acknowledged is booked within minutes",
+        raise_looks=1,
+        clear_looks=1,
     )
 
 

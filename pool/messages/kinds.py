@@ -107,6 +107,12 @@ KINDS: Final = {
         raised=("the database does not answer", "the database does not answer"),
         recovered=("the database answers again", "the database answers again"),
     ),
+    "journal-lags": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=("shares wait for the books", "shares wait for the books"),
+        recovered=("the books have every share again", "the books have every share again"),
+    ),
     "journal-failed": Kind(
         severity=Severity.CRITICAL,
         cause=Cause.HOUSE,

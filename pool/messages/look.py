@@ -69,4 +69,5 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     certificates: tuple[CertificateLook, ...] = ()
     disk_free_bytes: int | None = None
     guesses: int = 0  # wrong tokens that were shown within the last hour
+    unbooked_s: float = 0.0  # since the oldest share came that waits in the journal for the books
     books_away: bool = False

@@ -67,6 +67,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     upstreams: tuple[UpstreamStatus, ...]
     orders: tuple[OrderStatus, ...]
     guesses: int = 0  # wrong tokens that were shown since the start
+    unbooked_s: float = 0.0  # since the oldest share came that waits in the journal for the books
 
 
 def machine_figures(registry: Registry, hashrates: HashrateBook, now_s: float) -> MachineFigures:
@@ -215,6 +216,7 @@ class Messenger:
             certificates=tuple(_certificate(it, now_s) for it in self._endpoints),
             disk_free_bytes=_free_bytes(self._data_dir),
             guesses=self._guesses[-1] - self._guesses[0],
+            unbooked_s=figures.unbooked_s,
             books_away=away,
         )
         findings = conditions(look, self._settings.thresholds, self._teller.raised)

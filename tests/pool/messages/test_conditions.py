@@ -142,6 +142,16 @@ TABLE = {
         "the database does not answer",
         "the database answers again",
     ),
+    "shares wait for the books": (
+        {"unbooked_s": 599},
+        {"unbooked_s": 600},
+        1,
+        {"unbooked_s": 3600, "books_away": False},
+        {"unbooked_s": 70},
+        1,
+        "shares wait for the books",
+        "the books have every share again",
+    ),
 }
 
 
