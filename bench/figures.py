@@ -139,7 +139,7 @@ FIGURES: Final = (
             "With one share of each machine under way, every answer waits for a commit, so few "
             "sessions leave the server idle while the disk syncs, and many share two cores with the "
             "client that hashes for them. What lifts it: a disk that syncs faster, a third core for "
-            "the client, `stratum.processes`."
+            "the client, several processes that serve miners."
         ),
     ),
     Figure(

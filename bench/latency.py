@@ -120,7 +120,6 @@ def run(sessions: int) -> dict[str, Any]:
             "sessions": sessions,
             "seconds": report["seconds"],
             "accepted_per_s": report["accepted_per_s"],
-            "not_accepted": report["submitted"] - report["accepted"],
             "ack_ms": report["ack_ms"],
             "fsync_ms": synced,
             "us_a_share": round(used_s / report["accepted"] * 1e6, 1),
