@@ -25,6 +25,7 @@ def main() -> int:
             print("\n".join(outcome.trace))
         bad += not outcome.clean
         sums.update(shares=outcome.shares, acknowledged=outcome.acknowledged, blocks=outcome.blocks)
+        sums.update(counted_elsewhere=outcome.counted_elsewhere)
         sums.update(lives=outcome.lives, faults=len(outcome.faults))
         if asked.seed is not None or not outcome.clean:
             print(_words(outcome), flush=True)

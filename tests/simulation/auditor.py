@@ -5,6 +5,7 @@ What he asks of the books, when everything has come to rest:
 * every share that was acknowledged is booked once, at the difficulty and the price of its job; what was never
   answered may be, once; and nothing else is;
 * no two sessions ever were given the same work;
+* what is credited on another pool's work is what that pool has counted;
 * a share is refused only for what it was: not as another's, and not below a difficulty that it reaches;
 * of each parent on which a block of ours was acknowledged, a block of ours was brought to a node, and each
   that a node took is in the books;
@@ -26,6 +27,7 @@ from tests.simulation.bitcoinds import Bitcoind, subsidy_sat, target_of
 from tests.simulation.miners import DIFF1, Job, Share
 
 ACCEPTED: Final = 0
+ELSEWHERE_HEIGHT: Final = 1_000_000  # of all that the other pool has; our chain is at some hundred
 GOOD: Final = (0, 11, 12)  # accepted; no upstream answered; it said no. To the miner all are good
 
 
@@ -59,8 +61,9 @@ class Counted(msgspec.Struct, frozen=True):
 
     worker: str
     difficulty: Fraction
-    nbits: int
-    subsidy_sat: int
+    price: (
+        tuple[int, int] | None
+    )  # nBits and subsidy; None on another pool's work, which has the price of ours
 
 
 # What shares are told apart by, and what it means where fewer or more of them are booked than were sent: each
@@ -76,6 +79,8 @@ class Row(msgspec.Struct, frozen=True):
     """Of the books: so many shares of one worker at one price."""
 
     of: Counted
+    nbits: int
+    subsidy_sat: int
     tenant: str
     verdict: int
     shares: int
@@ -93,9 +98,11 @@ class Audit:
         works: Works,
         nodes: list[Bitcoind],
         fees_bps: Mapping[str, int],
+        upstream_counted: int,
     ) -> None:
         self._books = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
         self._shares, self._works, self._nodes, self._fees_bps = shares, works, nodes, fees_bps
+        self._upstream_counted = upstream_counted
         self._rows = list(self._booked())
 
     def findings(self) -> list[Found]:
@@ -105,6 +112,7 @@ class Audit:
                 *self._works.twice,
                 *self._counted(),
                 *self._refused(),
+                *self._delivered(),
                 *self._blocks(),
                 *self._ledger(),
             ]
@@ -117,17 +125,15 @@ class Audit:
         names = " || '.' || ".join(("tenants.name", "containers.name", "workers.unit"))
         for table in ("tally_minutes", "tally_hours", "tally_days"):
             query = f"""
-                SELECT {names}, tally.difficulty_log2, nbits, subsidy_sat, tenants.name, verdict, shares,
-                fee_bps, scheme
+                SELECT {names}, tally.difficulty_log2, rates.upstream_id, nbits, subsidy_sat, tenants.name,
+                verdict, shares, fee_bps, scheme
                 FROM {table} AS tally JOIN rates ON rates.id = tally.rate_id
                 JOIN workers ON workers.id = tally.worker_id
                 JOIN containers ON containers.id = workers.container_id
                 JOIN tenants ON tenants.id = workers.tenant_id"""  # noqa: S608 - names of ours
-            for name, log2, nbits, subsidy, tenant, verdict, shares, fee_bps, scheme in self._books.execute(
-                query
-            ):
-                of = Counted(name, Fraction(2) ** log2, nbits, subsidy)
-                yield Row(of, tenant, verdict, shares, fee_bps, scheme)
+            for name, log2, upstream, nbits, subsidy, *rest in self._books.execute(query):
+                price = (nbits, subsidy) if upstream is None else None
+                yield Row(Counted(name, Fraction(2) ** log2, price), nbits, subsidy, *rest)
 
     def _counted(self) -> Iterator[Found]:
         """By worker at first, so that a share that is gone is told from one that is booked as another."""
@@ -170,6 +176,13 @@ class Audit:
         for found, times in accepted.items():
             if times > 1:
                 yield Found("one share acknowledged twice", f"{found:064x}")
+
+    def _delivered(self) -> Iterator[Found]:
+        """What is accepted on another pool's work is what it has counted, or less: answers are lost."""
+        accepted = sum(it.shares for it in self._rows if it.of.price is None and it.verdict == ACCEPTED)
+        if accepted > self._upstream_counted:
+            words = f"{accepted} shares, of which it has counted {self._upstream_counted}"
+            yield Found("credited on another pool's work and not counted there", words)
 
     # Blocks
 
@@ -229,14 +242,17 @@ class Audit:
                 continue
             if row.fee_bps != self._fees_bps[tenant]:
                 return None
-            chance = min(Fraction(1), row.of.difficulty * target_of(row.of.nbits) / DIFF1)
-            worth += row.shares * chance * row.of.subsidy_sat * (10_000 - row.fee_bps) / 10_000
+            chance = min(Fraction(1), row.of.difficulty * target_of(row.nbits) / DIFF1)
+            worth += row.shares * chance * row.subsidy_sat * (10_000 - row.fee_bps) / 10_000
         return worth
 
 
 def _counted(share: Share) -> Counted:
     """What its job says: the height is in the coinbase (BIP 34)."""
-    return Counted(share.worker, share.job.difficulty, share.nbits, subsidy_sat(height_of(share.job)))
+    height = height_of(share.job)
+    elsewhere = height >= ELSEWHERE_HEIGHT
+    price = None if elsewhere else (share.nbits, subsidy_sat(height))
+    return Counted(share.worker, share.job.difficulty, price)
 
 
 def height_of(job: Job) -> int:
@@ -256,5 +272,5 @@ def _by(of: Callable[[Counted], object], counts: Counter[Counted]) -> Counter[ob
 
 def _words(key: object) -> str:
     if isinstance(key, Counted):
-        return f"{key.worker} at {key.difficulty}, nBits {key.nbits:08x}, {key.subsidy_sat} sat"
+        return f"{key.worker} at {key.difficulty}, for {key.price}"
     return " at ".join(map(str, key)) if isinstance(key, tuple) else str(key)

@@ -182,6 +182,30 @@ class Faults:
         nodes.bits = self._chance.choice([it for it in NETWORK_BITS if it != nodes.bits])
         nodes.found_elsewhere()
 
+    # The other pool
+
+    def upstream_is_cut_off(self) -> None:
+        self._world.upstream.cut()
+
+    def upstream_is_down(self) -> Undo:
+        upstream = self._world.upstream
+        upstream.up = False
+        upstream.cut()
+
+        def well() -> None:
+            upstream.up = True
+
+        return well
+
+    def upstream_is_silent(self) -> Undo:
+        upstream = self._world.upstream
+        upstream.silent = True
+
+        def well() -> None:
+            upstream.silent = False
+
+        return well
+
     # Time
 
     def clock_steps(self) -> None:
@@ -205,4 +229,7 @@ KINDS: Final[tuple[tuple[Callable[[Faults], Undo | None], int], ...]] = (
     (Faults.chain_is_reorganised, 1),
     (Faults.price_changes, 2),
     (Faults.clock_steps, 1),
+    (Faults.upstream_is_cut_off, 2),
+    (Faults.upstream_is_down, 1),
+    (Faults.upstream_is_silent, 1),
 )

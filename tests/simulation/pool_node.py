@@ -23,7 +23,12 @@ from pool.data_dir import database_url
 from pool.fleet.rows import TenantTerms, add_tenant
 from pool.journal.log import JournalLog
 from pool.main import Pool
+from pool.routing import proxy
+from pool.upstreams.channel import ChannelServices
+from pool.upstreams.rows import NewUpstream, add_upstream, find_upstream
 from stratum.miners.vardiff import VardiffPolicy
+from stratum.upstream.endpoint import UpstreamEndpoint
+from tests.fakes.upstreams import PASSWORD, USER
 from tests.fixtures.databases import store_in
 from tests.simulation.auditor import Found
 from tests.simulation.bitcoinds import Bitcoind
@@ -33,10 +38,12 @@ from tests.simulation.disk import Books, BooksHealth, JournalDisk
 from tests.simulation.miners import Miner
 from tests.simulation.network import Connection
 from tests.simulation.process import PROCESS, Moment, Process
+from tests.simulation.upstreams import HOST, PORT
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+ELSEWHERE: Final = "cascade"  # the tenant that mines on the upstream
 DOWN_S: Final = (0.5, 12.0)  # until a process that ended is started again
 SEGMENT_BYTES: Final = 1_024  # some batches: files begin and are trimmed all the time
 TAKEN_BYTES_MAX: Final = 3 * SEGMENT_BYTES  # as in production, more than the file that is being taken
@@ -62,10 +69,20 @@ class PoolNode:
         self._stopping = False
         self._stopped = trio.Event()
         self._serves = trio.Event()
+        self._make_books(fees_bps)
+
+    def _make_books(self, fees_bps: Mapping[str, int]) -> None:
+        """Tenants that are paid by our own price, one of which mines elsewhere."""
         store = store_in(self.data_dir)
+        endpoint = UpstreamEndpoint(host=HOST, port=PORT, user=USER, password=PASSWORD)
         with store.write() as connection:
+            new = NewUpstream(name="north", endpoints=(endpoint,))
+            add_upstream(connection, new, by="world", now_s=NOON_S)
             for name, fee_bps in fees_bps.items():
-                terms = TenantTerms(scheme=Scheme.PPS, fee_bps=fee_bps, payout_minimum_sat=0)
+                elsewhere = find_upstream(connection, "north").id if name == ELSEWHERE else None
+                terms = TenantTerms(
+                    scheme=Scheme.PPS, fee_bps=fee_bps, payout_minimum_sat=0, upstream_id=elsewhere
+                )
                 add_tenant(connection, name, terms, by="world", now_s=NOON_S)
         store.close()
 
@@ -103,6 +120,8 @@ class PoolNode:
             patch.setattr(parts, "open_journal", self._open_journal)
             journal = partial(JournalLog, segment_bytes=SEGMENT_BYTES, taken_bytes_max=TAKEN_BYTES_MAX)
             patch.setattr(start, "JournalLog", journal)
+            services = partial(ChannelServices, connect=self.world.upstream.connect)
+            patch.setattr(proxy, "ChannelServices", services)
             while not self._stopping:
                 await self._life()
                 if not self._stopping:
@@ -167,6 +186,7 @@ class PoolNode:
         kept = self._chance.random() < 0.5
         for connection in list(self.world.network.connections.values()):
             connection.lost_with_its_pool(kept)
+        self.world.upstream.cut()
 
     def _transport(self, config: NodeConfig) -> Bitcoind:
         return next(it for it in self.world.bitcoinds.nodes if it.name == config.name)

@@ -5,7 +5,7 @@ import pytest
 from tests.simulation.planted_bugs import PLANTED, VERDICTS, planted
 from tests.simulation.world import SMALL, play
 
-FIRST_SEEDS = 12
+FIRST_SEEDS = 25
 
 
 @pytest.mark.simulation

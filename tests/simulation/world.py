@@ -25,10 +25,12 @@ from tests.simulation.dice import dice
 from tests.simulation.faults import Faults
 from tests.simulation.miners import Habits, Job, Miner, Share
 from tests.simulation.network import Connection, Network
-from tests.simulation.pool_node import PoolNode
+from tests.simulation.pool_node import ELSEWHERE, PoolNode
 from tests.simulation.process import Steps
+from tests.simulation.upstreams import Upstream
 
-FEES_BPS: Final = {"acme": 200, "borealis": 50}
+FEES_BPS: Final = {"acme": 200, "borealis": 50, ELSEWHERE: 125}
+ELSEWHERE_TOO: Final = 0.4  # of the worlds have machines of the tenant that mines on another pool
 REST_S: Final = 27.0  # until all is folded and settled, and all blocks are where they belong
 QUIET_S: Final = 4.0  # for what is under way at the end to be answered
 PATIENCE_S: Final = 300.0  # for a pool to serve again, when all is well
@@ -54,6 +56,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     shares: int
     acknowledged: int
     blocks: int
+    counted_elsewhere: int  # shares, by the other pool
     lives: int
     faults: tuple[str, ...]
     trace: tuple[str, ...]
@@ -81,9 +84,11 @@ class World:
         self.seconds = chance.uniform(*size.seconds)
         self.network = Network()
         self.bitcoinds = Bitcoinds(("first", "second"), self.network, dice(seed, "nodes"), clock.true_s)
+        self.upstream = Upstream(dice(seed, "upstream"))
         self.node = PoolNode(self, directory, FEES_BPS)
         self.faults = Faults(self)
         self._sessions = 0
+        self.tenants = [it for it in FEES_BPS if it != ELSEWHERE or chance.random() < ELSEWHERE_TOO]
         self.miners = [self._miner(number) for number in range(chance.randint(*size.machines))]
 
     # What miners write down
@@ -101,7 +106,7 @@ class World:
         chance = dice(self.seed, "miner", number)
         kind = chance.random()
         habits = Habits(
-            hashes_per_s=2.0 ** chance.uniform(-1, 6),
+            hashes_per_s=2.0 ** chance.uniform(-1, 4),
             rolls=chance.random() < 0.4,
             resumes=chance.random() < 0.3,
             takes_extranonces=chance.random() < 0.4,
@@ -111,7 +116,7 @@ class World:
             late=0.1 if kind > 0.5 else 0.0,
             easy=0.05 if kind > 0.7 else 0.0,
         )
-        tenant = chance.choice(list(FEES_BPS))
+        tenant = chance.choice(self.tenants)
         links = dice(self.seed, "links", number)
         return Miner(
             f"{tenant}.c{number % 3:02}.u{number}",
@@ -136,6 +141,7 @@ class World:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.network.run)
             nursery.start_soon(self.node.run)
+            nursery.start_soon(self.upstream.run)
             chance = dice(self.seed, "power")
             for miner in self.miners:
                 self.network.after(chance.uniform(0.0, 3.0), miner.start)
@@ -155,7 +161,8 @@ class World:
 
     def outcome(self) -> Outcome:
         nodes = self.bitcoinds.nodes
-        audit = Audit(self.node.database, self.shares, self.works, nodes, FEES_BPS)
+        upstream = len(self.upstream.counted)
+        audit = Audit(self.node.database, self.shares, self.works, nodes, FEES_BPS, upstream)
         found = (*self.found, *audit.findings())
         return Outcome(
             seed=self.seed,
@@ -164,6 +171,7 @@ class World:
             shares=len(self.shares),
             acknowledged=sum(it.verdict == "accepted" for it in self.shares),
             blocks=len({it.hash_hex for node in nodes for it in node.submitted}),
+            counted_elsewhere=upstream,
             lives=self.node.lives,
             faults=tuple(self.faults.done),
             trace=tuple(self.trace),
