@@ -308,6 +308,7 @@ class Scenario:
             assert self.mine.engine.duplicates(channel) == credited
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("name", backends)
 def test_every_code_path_judges_random_shares_like_the_oracle(name: str) -> None:
     """And they meet everything there is."""

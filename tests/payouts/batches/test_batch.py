@@ -56,6 +56,7 @@ DONE: dict[State, set[str]] = {
 }
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("state", DONE)
 def test_a_step_is_taken_where_the_state_allows_it_and_nowhere_else(treasury: Treasury, state: State) -> None:
     treasury.bring_to(State.DRAFT)

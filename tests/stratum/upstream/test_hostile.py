@@ -142,6 +142,7 @@ LINES = st.one_of(
 )
 
 
+@pytest.mark.simulation
 @settings(max_examples=120, deadline=None, derandomize=True)
 @given(st.lists(LINES.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60), max_size=8))
 def test_whatever_it_says_it_is_an_event_or_a_broken_upstream(lines: list[bytes]) -> None:

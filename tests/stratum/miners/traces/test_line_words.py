@@ -92,6 +92,7 @@ _METHODS = [
 _METHODS += ["mining.notify", "mining.set_difficulty", "mining.set_extranonce", "client.reconnect", "x"]
 
 
+@pytest.mark.simulation
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.sampled_from(_METHODS), _JSON, st.binary(max_size=40))
 def test_a_line_may_be_anything(method: str, params: object, noise: bytes) -> None:
