@@ -11,7 +11,6 @@ import trio
 from bench.part import Part, Section
 from payouts.rates import Scheme
 from pool.books.journal.journal import Journal
-from pool.books.journal.rate_epochs import open_epoch, rate_of
 from pool.books.journal.start import OpenJournal, open_journal
 from pool.books.store import Store, open_store
 from pool.data_dir import database_url
@@ -20,6 +19,7 @@ from pool.fleet.rows import TenantTerms, add_tenant, load
 from stratum.miners.contracts import Admitted
 from tests.fakes.owners import ConnectionFrom
 from tests.stages.journal import NOW_S, PRICE, Clock, tally
+from tests.stages.prices import open_epoch, prices_of
 
 MACHINES: Final = 22_400
 PER_CONTAINER: Final = 400
@@ -31,7 +31,7 @@ def run() -> dict[str, Any]:
         directory = Path(at)
         with closing(open_store(database_url(directory))) as store:
             _begin_book(store)
-            opened = open_journal(store, directory, rate_of=rate_of)
+            opened = open_journal(store, directory)
             with closing(opened.log):
                 _fill(store, opened)
                 began_s, began_cpu_s, steps = time.monotonic(), time.process_time(), 0
@@ -59,7 +59,8 @@ def _fill(store: Store, opened: OpenJournal) -> None:
     clock = Clock()
     with store.read() as connection:
         registry = Registry(load(connection))
-    journal = Journal(registry, opened.log, opened.beginning, wall_clock=clock)
+        prices = prices_of(connection, registry, clock)
+    journal = Journal(registry, opened.log, opened.beginning, prices, wall_clock=clock)
     shares = b""
     for number in range(MACHINES):
         container, unit = divmod(number, PER_CONTAINER)

@@ -34,11 +34,12 @@ from payouts.accrual import settle
 from payouts.book_time import book_time
 from payouts.rates import Scheme
 from payouts.schemas.money import containers, workers
-from pool.books.journal.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.journal.rate_epochs import WorkPrice, rate_of
 from pool.books.migrations.versions import sums
 from pool.books.store import Store, open_store
 from pool.data_dir import database_url
 from pool.fleet.rows import TenantTerms, add_tenant
+from tests.stages.prices import open_epoch
 
 ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = ROOT / "bench" / "results"

@@ -9,6 +9,7 @@ import contextlib
 import resource
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import httpx
@@ -17,14 +18,15 @@ import structlog
 import trio
 
 from payouts.ratebook import newest_fee_basis
+from payouts.rates import BlockFees
 from pool.block_submission import BlockSubmission
 from pool.books.bookkeeper import Bookkeeper
-from pool.books.journal import rate_epochs
 from pool.books.journal.credit_book import CreditBook
 from pool.books.journal.credit_rows import CreditRows
 from pool.books.journal.folding import Folding
 from pool.books.journal.forwarded_shares import ForwardedShares
 from pool.books.journal.journal import Journal
+from pool.books.journal.prices import Prices
 from pool.books.journal.start import open_journal
 from pool.books.store import Store
 from pool.chain.blocks import BlockResult, BlockSubmitter
@@ -76,7 +78,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     log: JournalLog
     start: Start
     hub: Hub
-    bookkeeper: Bookkeeper  # for prices
+    prices: Prices
     nodes: NodeSet
     wall_clock: Callable[[], float]
 
@@ -94,9 +96,10 @@ class Books:
         wall_clock: Callable[[], float],
     ) -> None:
         self.store = store
-        opened = open_journal(store, config.data_dir, rate_of=rate_epochs.rate_of)
+        opened = open_journal(store, config.data_dir)
         with store.read() as connection:
             self.registry = registry = Registry(load(connection))
+            self.prices = Prices(connection, registry, wall_clock=wall_clock)
             basis, credits = newest_fee_basis(connection), CreditRows(connection)
         self.hashrates = HashrateBook(registry, trio.current_time())
         self.nodes = NodeSet(config.nodes, chain=config.network, transport=transport)
@@ -108,7 +111,7 @@ class Books:
             log=opened.log,
             start=Start(beginning=opened.beginning, tips=credits.tips, fee_basis_id=basis),
             hub=Keeping(config, store, self.bookkeeper),
-            bookkeeper=self.bookkeeper,
+            prices=self.prices,
             nodes=self.nodes,
             wall_clock=wall_clock,
         )
@@ -134,6 +137,7 @@ class Shares:
             registry,
             known.log,
             start.beginning,
+            known.prices,
             submits=self.submits,
             credits=self.credits,
             on_commit=on_commit,
@@ -149,8 +153,18 @@ class Shares:
             on_block=on_block,
         )
         self.fees = FeeWatch(
-            nodes, basis=start.fee_basis_id, keep=known.hub.fee_basis, wanted=registry.pays_by_fees
+            nodes,
+            basis=start.fee_basis_id,
+            keep=partial(_keep_basis, known),
+            wanted=registry.pays_by_fees,
         )
+
+
+async def _keep_basis(known: Known, fees: tuple[BlockFees, ...]) -> int:
+    """What blocks paid, in the books before a price has it."""
+    number = await known.hub.fee_basis(fees)
+    known.prices.note_basis(number, fees)
+    return number
 
 
 class Miners:
@@ -188,7 +202,7 @@ class Miners:
             journal=shares.journal,
             limits=config.board_limits,
         )
-        shares.submits.on_change = self.board.commits.soon
+        shares.submits.on_change = known.prices.on_opened = self.board.commits.soon
 
     def bounded(self, bounds: ConnectionBounds) -> ConnectionBounds:
         """By the descriptors that this process may have."""
@@ -232,7 +246,7 @@ class Routing:
             config,
             registry,
             known.hub,
-            known.bookkeeper,
+            known.prices,
             shares.fees,
             admission=miners.admission,
             placement=self.placement,
@@ -249,7 +263,7 @@ class Routing:
             board=board,
             channels=channels,
             own_work=self.own_work,
-            bookkeeper=known.bookkeeper,
+            prices=known.prices,
             submits=shares.submits,
             credits=shares.credits,
             engine=shares.engine,

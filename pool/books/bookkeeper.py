@@ -1,7 +1,7 @@
 """What is due in the books while the pool runs: settlements, roll-ups, and blocks that were found.
 
 Each step is one short transaction in a worker thread and done at most once whenever it is tried, so being
-killed between any two costs nothing but time. Prices are opened here too, before their first job.
+killed between any two costs nothing but time.
 
 Must not know: sessions and shares; the journal folds itself.
 """
@@ -21,7 +21,7 @@ from payouts import income
 from payouts.accrual import Settlement, settle
 from payouts.book_time import book_time
 from payouts.income import Block
-from payouts.ratebook import WorkSource, record_fee_basis
+from payouts.ratebook import record_fee_basis
 from payouts.rates import BlockFees
 from payouts.schemas.money import blocks
 from payouts.siblings import SiblingKey, count_siblings
@@ -32,7 +32,6 @@ from pool.books.book import bind_signet
 from pool.books.database_waits import read_books, when_it_answers
 from pool.books.found_blocks import FILES_MAX, book_found_blocks, unknown_files
 from pool.books.journal.machine_rows import rows_of
-from pool.books.journal.rate_epochs import WorkPrice, open_epoch
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.chain.blocks import BlockResult, SubmitState
 from pool.chain.node_set import NodeSet
@@ -43,9 +42,6 @@ log = structlog.get_logger()
 
 ROLL_UP_S: Final = 600.0
 ROLL_UP_PAUSE_S: Final = 0.05  # between two transactions, so that the journal commits in between
-# Prices that are remembered, one a work source: the pool itself, its upstreams, the orders on them.
-PRICES_MAX: Final = 1_000
-
 AGAIN_S: Final = 30.0  # after an error of the database that does not pass by itself
 
 _Value = TypeVar("_Value")
@@ -68,7 +64,7 @@ IMPATIENT: Final = BookTimes(fold_s=2.0, settle_s=2.0, settle_early_s=3660)
 
 
 class Bookkeeper:
-    """`price` and `record_block` are asked by the pool; `run` does the rest."""
+    """`fee_basis` and `record_block` are asked by the pool; `run` does the rest."""
 
     def __init__(
         self,
@@ -82,39 +78,9 @@ class Bookkeeper:
         self._blocks = BlockWatch(store, nodes, wall_clock=wall_clock)
         self._times = times
         self._wall_clock = wall_clock
-        self._epochs: dict[WorkSource, tuple[WorkPrice, int]] = {}
-        self._forgotten = 0  # how often
         self._signet: str | None = None  # the challenge that the book is known to be bound to
         self.settled = trio.Event()  # replaced after each settlement
         self.settlements = Histogram()  # how long each took of all that was due
-
-    async def epoch(self, price: WorkPrice, height: int) -> int:
-        """The rate number of work of this price, on disk: the same one until its source has another price."""
-        known, epoch = self._epochs.get(price.source, (None, 0))
-        if price == known:
-            return epoch
-        now_s, forgotten = int(self._wall_clock()), self._forgotten
-        epoch = await self._write(lambda connection: open_epoch(connection, price, height, now_s))
-        # What was forgotten meanwhile may have been made of terms that are no longer in force.
-        if forgotten == self._forgotten:
-            if len(self._epochs) >= PRICES_MAX:
-                self._epochs.clear()
-            self._epochs[price.source] = (price, epoch)
-        log.info(
-            "price_opened",
-            epoch=epoch,
-            nbits=f"{price.nbits:08x}",
-            subsidy_sat=price.subsidy_sat,
-            upstream=price.upstream_id,
-            order=price.order_id,
-            solo=price.solo,
-        )
-        return epoch
-
-    def forget_price(self) -> None:
-        """A tenant or its terms changed: the next work of every source opens a new epoch."""
-        self._epochs.clear()
-        self._forgotten += 1
 
     async def fee_basis(self, fees: tuple[BlockFees, ...]) -> int:
         """Keep a list of recent blocks as the basis of FPPS; its number."""

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from payouts.rates import Scheme
+from payouts.rates import OrderCredit, Scheme, UpstreamRisk
 from payouts.solo import Payee
 from pool.fleet.newcomers import Newcomer, Newcomers
 from pool.fleet.remembered_difficulty import Drift
@@ -43,6 +43,9 @@ class TenantRecord(msgspec.Struct, frozen=True, kw_only=True):
     scheme: Scheme
     fee_bps: int
     upstream_id: int | None = None  # where its machines mine; None: for the pool
+    order_credit: OrderCredit = OrderCredit.PPS
+    upstream_risk: UpstreamRisk = UpstreamRisk.TENANT
+    proxied: frozenset[int] = frozenset()  # upstreams that pay it, by these terms or by any before
     payees: tuple[Payee, ...] = ()  # what its blocks pay, where it is a solo tenant
 
 
@@ -133,6 +136,8 @@ class Registry:
 
     def put_tenant(self, tenant: TenantRecord) -> None:
         """A tenant is new, or its status or terms changed."""
+        if (before := self.tenants_by_id.get(tenant.id)) is not None:
+            tenant = msgspec.structs.replace(tenant, proxied=before.proxied | tenant.proxied)
         self.tenants[tenant.name] = self.tenants_by_id[tenant.id] = tenant
 
     def pays_by_fees(self) -> bool:

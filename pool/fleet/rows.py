@@ -28,7 +28,7 @@ from pool.fleet.registry import (
     WorkerRecord,
 )
 from pool.fleet.registry_error import RegistryError as RegistryError
-from pool.fleet.upstream_accounts import check_paid_work, check_proxy
+from pool.fleet.upstream_accounts import check_paid_work, check_proxy, proxied
 from pool.store_error import StoreError
 
 ADDRESS_HOLD_S: Final = 72 * 3600  # MONEY: nothing is paid to an address that was changed less than this ago
@@ -92,7 +92,7 @@ def load(connection: Connection) -> Snapshot:
         )
     )
     return Snapshot(
-        tenants=tuple(record_of(view) for view in list_tenants(connection)),
+        tenants=load_tenants(connection),
         containers=tuple(_container_of(row) for row in connection.execute(_CONTAINERS)),
         workers=tuple(
             WorkerRecord(
@@ -106,6 +106,14 @@ def load(connection: Connection) -> Snapshot:
             )
             for id_, tenant, container, unit, agent, log2, removed in worker_rows
         ),
+    )
+
+
+def load_tenants(connection: Connection) -> tuple[TenantRecord, ...]:
+    """All of them, with the upstreams that ever paid each."""
+    return tuple(
+        msgspec.structs.replace(record_of(view), proxied=proxied(connection, view.id))
+        for view in list_tenants(connection)
     )
 
 
@@ -272,6 +280,8 @@ def find_tenant(connection: Connection, name: str) -> TenantView:
 
 
 def record_of(view: TenantView) -> TenantRecord:
+    """Of its terms in force alone: which upstreams paid it before, the registry knows."""
+    own = view.upstream_id if view.scheme == Scheme.PROXY else None
     return TenantRecord(
         id=view.id,
         name=view.name,
@@ -279,6 +289,9 @@ def record_of(view: TenantView) -> TenantRecord:
         scheme=Scheme(view.scheme),
         fee_bps=view.fee_bps,
         upstream_id=view.upstream_id,
+        order_credit=OrderCredit(view.order_credit),
+        upstream_risk=UpstreamRisk(view.upstream_risk),
+        proxied=frozenset() if own is None else frozenset({own}),
         payees=view.payees,
     )
 

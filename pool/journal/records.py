@@ -1,18 +1,22 @@
 """What a record says: how a file of the journal opens, and a batch of counted shares.
 
 A batch is what one commit makes durable. It defines what its numbers mean before their first use in a file:
-a worker's number by the names of its tenant, container and unit, so that other books than the pool's own can
-take it. Tallies, and what upstreams said, are packed as the engine and `upstream_verdicts` pack them.
+a worker's number by the names of its tenant, container and unit, a rate number by the terms of the price and
+what each tenant is paid by, so that other books than the pool's own can take it. Tallies, and what upstreams
+said, are packed as the engine and `upstream_verdicts` pack them.
 
 What is on disk means the same to every later version: fields are only added, at the end, with a default.
-Must not know: files, databases.
+Must not know: files, databases, what a price comes to.
 """
 
 from typing import Final
 
 import msgspec
 
-VERSION: Final = 1
+VERSION: Final = 2
+BY_ROWS: Final = (
+    1  # files of before: a rate number is a row of the book's, and was there before its first share
+)
 
 
 class Opening(msgspec.Struct, frozen=True, array_like=True, tag=1, kw_only=True):
@@ -50,6 +54,31 @@ class Noted(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     target: bytes
 
 
+class Paid(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What a tenant is paid by at a rate, by its terms when the rate was opened."""
+
+    tenant: str
+    scheme: str
+    fee_bps: int
+    sat_per_ph_day: int | None  # an order's price, where that is what the tenant is paid
+    upstream_risk: str
+
+
+class Rate(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What a rate number means in the records from here to the end of the file."""
+
+    number: int
+    opened_at_s: int  # book time
+    height: int
+    nbits: int
+    subsidy_sat: int
+    basis: bytes  # the blocks whose fees FPPS goes by; empty where nobody had asked for them yet
+    upstream: str | None  # whose work it is, by name; None: the pool's own
+    order: str | None
+    solo: bool  # its blocks pay the tenant that mines them
+    paid: tuple[Paid, ...]
+
+
 class Batch(msgspec.Struct, frozen=True, array_like=True, tag=2, kw_only=True):
     """What one commit has. A key may be resolved and noted: the one before is resolved, the other is new."""
 
@@ -61,6 +90,7 @@ class Batch(msgspec.Struct, frozen=True, array_like=True, tag=2, kw_only=True):
     resolved: tuple[bytes, ...] = ()
     noted: tuple[Noted, ...] = ()
     credits: tuple[tuple[bytes, bytes], ...] = ()
+    rates: tuple[Rate, ...] = ()
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -74,6 +104,6 @@ def packed(record: Opening | Batch) -> bytes:
 def unpacked(body: bytes) -> Opening | Batch:
     """Raises ValueError for a body that this version cannot read."""
     record = _DECODER.decode(body)
-    if isinstance(record, Opening) and record.version != VERSION:
-        raise ValueError(f"it is of version {record.version}, this Angara reads version {VERSION}")
+    if isinstance(record, Opening) and not BY_ROWS <= record.version <= VERSION:
+        raise ValueError(f"it is of version {record.version}, this Angara reads versions up to {VERSION}")
     return record

@@ -4,7 +4,7 @@ Every template goes at once to everybody who mines our own work, whomever the bl
 is a solo tenant now, or has another address or fee, is so in its next job, which is made at once. Nobody
 mines for FPPS while it has no price.
 
-Invariant: work is published with its price on disk. Must not know: nodes, blocks that were found, upstreams.
+Must not know: nodes, blocks that were found, upstreams.
 """
 
 import secrets
@@ -16,7 +16,7 @@ import trio
 
 from payouts.rates import Scheme, subsidy_sat
 from pool.books.book import WrongBook
-from pool.books.bookkeeper import Bookkeeper
+from pool.books.journal.prices import Prices
 from pool.books.journal.rate_epochs import WorkPrice
 from pool.chain.coinbase import SALT_BYTES_MAX, BadCoinbase
 from pool.chain.fee_watch import NO_BASIS, FeeWatch
@@ -52,7 +52,7 @@ class OwnWork:
         config: PoolConfig,
         registry: Registry,
         hub: Hub,
-        bookkeeper: Bookkeeper,
+        prices: Prices,
         fees: FeeWatch,
         *,
         admission: Admission,
@@ -65,8 +65,7 @@ class OwnWork:
         self._payout_script = config.payout_script
         self._halving = NETWORKS[config.network].halving_interval
         self._registry = registry
-        self._hub = hub
-        self._bookkeeper = bookkeeper
+        self._hub, self._prices = hub, prices
         self._fees = fees
         self._admission = admission
         self._placement = placement
@@ -86,7 +85,7 @@ class OwnWork:
 
     def terms_changed(self) -> None:
         """A tenant is another one than before, or has other terms."""
-        self._bookkeeper.forget_price()
+        self._prices.terms_changed()
         self._fees.ask_again()
         if self._solo.follow():
             self._solo_changed.set()
@@ -116,8 +115,8 @@ class OwnWork:
             await self._fees.first()
             self.price_fpps()
             price = self._price_of(template)
-            epoch = await self._bookkeeper.epoch(price, template.height)
-            solo_epoch = await self._solo_epoch(template)
+            epoch = self._prices.epoch(price, template.height)
+            solo_epoch = self._solo_epoch(template)
             self.price, self._mined = (price, template.height), (template, branch)
             self._board.distribution.publish(self._admission.own, work, rate=epoch)
             if solo_epoch:
@@ -131,10 +130,8 @@ class OwnWork:
             mined = self._mined
             if mined is None:
                 continue
-            rate = await self._solo_epoch(mined[0])
-            if mined is self._mined:  # else the next one was published, for them as well
-                self._solo.publish_changed(*mined, rate=rate)
-                self._placement.reconsider()
+            self._solo.publish_changed(*mined, rate=self._solo_epoch(mined[0]))
+            self._placement.reconsider()
 
     def _price_of(self, template: Template) -> WorkPrice:
         return WorkPrice(
@@ -143,9 +140,9 @@ class OwnWork:
             fee_basis_id=self._fees.basis,
         )
 
-    async def _solo_epoch(self, template: Template) -> int:
+    def _solo_epoch(self, template: Template) -> int:
         """One for all solo tenants: whose a share is is its worker's to say. 0 where there are none."""
         if not self._solo.channels:
             return 0
         price = msgspec.structs.replace(self._price_of(template), fee_basis_id=None, solo=True)
-        return await self._bookkeeper.epoch(price, template.height)
+        return self._prices.epoch(price, template.height)

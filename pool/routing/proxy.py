@@ -13,12 +13,12 @@ from typing import Final
 import structlog
 import trio
 
-from pool.books.bookkeeper import Bookkeeper
 from pool.books.journal.credit_book import CreditBook
 from pool.books.journal.forwarded_shares import ForwardedShares
+from pool.books.journal.prices import Prices, Sold
 from pool.config import PoolConfig
 from pool.fleet.registry import Registry
-from pool.hub import Hub, HubAway
+from pool.hub import Hub, HubAway, Plan
 from pool.routing.admission import Admission
 from pool.routing.channels import Channels
 from pool.routing.events import RouteEvents
@@ -49,7 +49,7 @@ class Proxy:
         board: Switchboard,
         channels: Channels,
         own_work: OwnWork,
-        bookkeeper: Bookkeeper,
+        prices: Prices,
         submits: ForwardedShares,
         credits: CreditBook,
         engine: Engine,
@@ -69,7 +69,7 @@ class Proxy:
         self._board = board
         self._channels = channels
         self._own_work = own_work
-        self._bookkeeper = bookkeeper
+        self._prices = prices
         self._submits = submits
         self._credits = credits
         self._engine = engine
@@ -84,7 +84,7 @@ class Proxy:
             new_channel=self._channels.new,
             finder=self._registry.finder,
             price=lambda: self._own_work.price,
-            epoch=self._bookkeeper.epoch,
+            epoch=self._prices.epoch,
             on_event=self._on_channel,
             on_change=self._placement.reconsider,
             vardiff=self._config.vardiff,
@@ -93,7 +93,7 @@ class Proxy:
             settings=self._config.upstreams,
             rng=random.Random(),  # noqa: S311 - of pauses between attempts
         )
-        self.routes.follow(await self._hub.plan())
+        self._use(await self._hub.plan())
         async with trio.open_nursery() as nursery:
             await nursery.start(self.routes.run, partial(UpstreamChannel, services))
             nursery.start_soon(self._follow)
@@ -130,4 +130,11 @@ class Proxy:
             except HubAway as error:  # whether the pool may go on is for its journal to say
                 log.error("routes_not_read", reason=str(error))
             else:
-                self.routes.follow(plan)
+                self._use(plan)
+
+    def _use(self, plan: Plan) -> None:
+        self._prices.note_sources(
+            {it.id: it.name for it in plan.upstreams.values()},
+            {it.id: Sold(it.name, it.sat_per_ph_day) for it in plan.orders.values()},
+        )
+        self.routes.follow(plan)

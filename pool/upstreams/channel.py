@@ -6,13 +6,13 @@ that shares out its extranonces in another way gets another channel; `placement`
 What a share is worth is never taken from the upstream, which may be the buyer's own: its epoch has the price
 of our node's chain. Our miners' difficulties stay below the upstream's, down to our own least.
 
-Invariants: work is published with its price on disk; while no upstream serves nothing is published, and good
+Invariants: while no upstream serves nothing is published, and good
 shares of what was published before count as undelivered; each share that is forwarded is in the book first.
 Must not know: tenants, orders, who mines here and why.
 """
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -62,7 +62,7 @@ class ChannelServices(msgspec.Struct, frozen=True, kw_only=True):
 
     `new_channel` takes a work source, the sizes of prefix and miner's extranonce2, and a space of prefixes to
     share; `finder` says whose a worker number is;
-    `price` is our own chain's, None before it is known; `epoch` puts a price on disk; `on_event` is told
+    `price` is our own chain's, None before it is known; `epoch` gives its number; `on_event` is told
     what reports tell: event, words, sessions; `on_change` is called when there is work again, and when
     another channel has taken the place of one; `upstream` makes the connection, which is dealt with as
     `settings` say.
@@ -73,7 +73,7 @@ class ChannelServices(msgspec.Struct, frozen=True, kw_only=True):
     new_channel: Callable[[WorkSource, int, int, ExtranonceSpace | None], Channel]
     finder: Callable[[int], str | None]
     price: Callable[[], tuple[WorkPrice, int] | None]
-    epoch: Callable[[WorkPrice, int], Awaitable[int]]
+    epoch: Callable[[WorkPrice, int], int]
     on_event: Callable[["UpstreamChannel", str, str, int], None]
     on_change: Callable[[], None]
     vardiff: VardiffPolicy
@@ -337,7 +337,7 @@ class UpstreamChannel:
     # Jobs
 
     async def _publish(self) -> None:
-        """Publish the newest work when its price is on disk; what was overtaken meanwhile never."""
+        """Publish the newest work when there is a price."""
         while True:
             work = await self._offers.due()
             price = self._services.price()
@@ -346,9 +346,7 @@ class UpstreamChannel:
                 continue
             self._price = price[0]
             named = msgspec.structs.replace(price[0], upstream_id=self.record.id, order_id=self.order_id)
-            epoch = await self._services.epoch(named, price[1])
-            if self._offers.latest is work:  # else lost, or overtaken
-                self._publish_work(work, epoch, self._offers.hand_on())
+            self._publish_work(work, self._services.epoch(named, price[1]), self._offers.hand_on())
 
     async def _reprice(self) -> None:
         """Where a block is worth something else by now, the work that is mined is published again."""

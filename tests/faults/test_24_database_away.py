@@ -26,7 +26,6 @@ from pool.books.audit.verify import verify
 from pool.books.bookkeeper import Bookkeeper, BooksFailed, BookTimes
 from pool.books.database_waits import passes, when_it_answers
 from pool.books.journal import folding, taker
-from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.lease import LeaseLost
 from pool.books.store import WRITER_LOCK, Store, open_store
 from stratum.tallies import Verdict
@@ -246,16 +245,6 @@ async def test_a_postgresql_that_cuts_everybody_off_or_is_locked_is_waited_for(
 
 def keeper(booked: JournalOnStore) -> Bookkeeper:
     return Bookkeeper(booked.store, cast(Any, None), times=BookTimes())
-
-
-async def test_a_new_block_at_the_price_of_before_asks_no_database(booked: JournalOnStore) -> None:
-    """So there are jobs while the books are away: their price changes with a difficulty, every two weeks."""
-    it = keeper(booked)
-    price = WorkPrice(nbits=0x17034219, subsidy_sat=312_500_000)
-    first, asked = await it.epoch(price, 840_000), faulty(booked).transactions
-    faulty(booked).faults = ["before"] * 100
-    assert [await it.epoch(price, height) for height in range(840_001, 840_007)] == [first] * 6
-    assert faulty(booked).transactions == asked
 
 
 async def test_the_books_wait_and_go_on_where_a_database_error_does_not_pass(

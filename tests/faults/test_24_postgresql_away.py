@@ -20,7 +20,7 @@ from payouts.schemas.money import tally_minutes
 from pool.books import database_waits
 from pool.books import store as pool_store
 from pool.books.audit.verify import verify
-from pool.books.journal import journal
+from pool.books.journal import folding
 from pool.books.store import WRITER_LOCK, open_store
 from pool.fleet.rows import add_tenant
 from stratum.tallies import Verdict
@@ -61,7 +61,7 @@ async def test_a_server_that_was_killed_takes_afterwards_what_was_acknowledged_m
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """For an hour, by the clock: each commit is acknowledged, and the lag is told."""
-    for module, name in ((journal, "STEP_PAUSE_S"), (database_waits, "PAUSE_S")):
+    for module, name in ((folding, "STEP_PAUSE_S"), (database_waits, "PAUSE_S")):
         monkeypatch.setattr(module, name, 0.0)
     with its_databases.fresh_url() as url:
         store = open_store(url)

@@ -32,7 +32,7 @@ from pool.books.audit.verify import verify
 from pool.books.book import bind
 from pool.books.changes.changes import note_change
 from pool.books.journal.positions import Position, write_position
-from pool.books.journal.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.journal.rate_epochs import WorkPrice, rate_of
 from pool.books.journal.schema import upstream_credits, upstream_tips
 from pool.books.store import Store
 from pool.chain.networks import NETWORKS
@@ -50,6 +50,7 @@ from stratum.tallies import Verdict
 from tests.fixtures.databases import Databases, disarm, fresh_store
 from tests.histories.orders import new_order, new_upstream
 from tests.stages.batches import Treasury
+from tests.stages.prices import open_epoch
 
 HOUR, NOW_S = 496_000, 496_000 * 3600
 ACME, BOREALIS = 1, 2

@@ -19,7 +19,6 @@ from payouts.income import Block, record_block
 from payouts.ledger import post
 from payouts.ratebook import record_rate
 from payouts.schemas.book import book
-from pool.books.journal import rate_epochs
 from pool.books.journal.journal import Journal
 from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.store import Store
@@ -28,6 +27,7 @@ from pool.fleet.rows import find_tenant, load, set_address, set_terms, terms_of
 from tests.histories.statements import ACME, BOREALIS, DAY, DAY_S, P2TR, P2WPKH, History, price
 from tests.payouts.test_ledger import credit
 from tests.stages.journal import Home, waiting
+from tests.stages.prices import open_epoch, prices_of
 
 PRICE = WorkPrice(nbits=0x17021A42, subsidy_sat=312_500_000)
 BACK_S = DAY_S + 7 * 3600  # where the clock steps back to: into the day that is over
@@ -112,17 +112,19 @@ async def test_shares_are_never_counted_in_a_minute_before_those_counted_already
     history = a_history(store)
     clock, worker = DAY_S + 600, ACME * 100
     with history.store.write() as connection:
-        epoch = rate_epochs.open_epoch(connection, PRICE, 1_000_000, DAY_S)
+        epoch = open_epoch(connection, PRICE, 1_000_000, DAY_S)
     shares = struct.pack("=IIbBHI", worker, epoch, 18, 0, 0, 3)
     home, minutes = Home(), []
     for back_s in (0, 86_400, 300):
         opened = home.start(store)
         with store.read() as connection:
             registry = Registry(load(connection))
+            prices = prices_of(connection, registry)
         journal = Journal(
             registry,
             opened.log,
             opened.beginning,
+            prices,
             wall_clock=lambda: clock - back_s,  # noqa: B023
         )
         await journal.commit(shares)

@@ -11,12 +11,11 @@ from sqlalchemy import Connection, select
 
 from payouts.rates import Scheme
 from payouts.schemas.money import tally_minutes
-from pool.books.journal import rate_epochs
 from pool.books.journal.credit_rows import CreditRows
 from pool.books.journal.folding import Folding
 from pool.books.journal.journal import Journal
 from pool.books.journal.positions import position_of
-from pool.books.journal.rate_epochs import WorkPrice, open_epoch
+from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.journal.start import OpenJournal, open_journal
 from pool.books.store import Store
 from pool.fleet.registry import Registry
@@ -28,6 +27,7 @@ from pool.journal.segments import Walk
 from stratum.miners.contracts import Admitted
 from stratum.tallies import Verdict, merge
 from tests.fakes.owners import ConnectionFrom
+from tests.stages.prices import open_epoch, prices_of
 
 NOW_S = 1_700_000_000 // 3600 * 3600
 PRICE = WorkPrice(nbits=0x17034219, subsidy_sat=312_500_000)
@@ -82,7 +82,7 @@ class Home:
         while self._opened:
             self._opened.pop().log.close()
         disk = DiskInMemory() if disk is None else disk
-        self._opened.append(open_journal(store, self.path, rate_of=rate_epochs.rate_of, disk=disk))
+        self._opened.append(open_journal(store, self.path, disk=disk))
         return self._opened[0]
 
 
@@ -112,7 +112,10 @@ class JournalOnStore:
         with self.store.read() as connection:
             self.registry = Registry(load(connection))
             credits = CreditRows(connection)
-        self.journal = Journal(self.registry, opened.log, opened.beginning, wall_clock=self.clock)
+            self.prices = prices_of(connection, self.registry, self.clock)
+        self.journal = Journal(
+            self.registry, opened.log, opened.beginning, self.prices, wall_clock=self.clock
+        )
         self.taker = opened.taker
         self.folding = Folding(self.store, self.registry, credits, wall_clock=self.clock)
         self.folding.take(self.journal, opened.taker)

@@ -177,8 +177,6 @@ class ChannelDesk:
         self.stage.now_s = trio.current_time()
         self.price: tuple[WorkPrice, int] | None = (OUR_PRICE, OUR_HEIGHT)
         self.priced: list[tuple[WorkPrice, int]] = []  # epochs are numbered by it, from 1
-        self.disk_is_slow = False
-        self.disk = trio.Semaphore(0)  # how many prices it takes then
         self.events: list[tuple[str, str]] = []
         self.changes = 0  # how often sessions may have to be moved
         self.submits = ForwardedShares()
@@ -231,13 +229,9 @@ class ChannelDesk:
         self.board.distribution.add_channel(channel)
         return channel
 
-    async def _epoch(self, price: WorkPrice, height: int) -> int:
+    def _epoch(self, price: WorkPrice, height: int) -> int:
         self.priced.append((price, height))
-        number = len(self.priced)
-        await trio.lowlevel.checkpoint()
-        if self.disk_is_slow:
-            await self.disk.acquire()
-        return number
+        return len(self.priced)
 
     def _note_change(self) -> None:
         self.changes += 1

@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 
 from payouts.audit.finding import Found
 from pool.books.journal.positions import position_of, uid_of
+from pool.books.journal.rate_rows import unfit
 from pool.books.journal.window import accepted_in
 from pool.journal.log import writers
-from pool.journal.records import Batch, Opening, unpacked
+from pool.journal.records import BY_ROWS, Batch, Opening, unpacked
 from pool.journal.segments import JournalDamaged, Walk
 from stratum.tallies import RECORD
 
@@ -28,6 +29,7 @@ def _check_log(connection: Connection, directory: Path) -> int:
     writer = directory.name
     position, book = position_of(connection, writer), uid_of(connection)
     named: set[int] = set()
+    defined: set[int] | None = None  # None: rate numbers of the file are rows
     waiting = 0
     accepted: int | None = None
     try:
@@ -36,12 +38,18 @@ def _check_log(connection: Connection, directory: Path) -> int:
             wrong = ""
             if isinstance(said, Opening):
                 named.clear()
+                defined = None if said.version <= BY_ROWS else {0}
                 wrong = "" if said.book == book else "it is of another book"
                 counted = 0
             else:
                 named |= {it.number for it in said.machines}
                 waiting += frame.at.number > position.at.number
                 wrong, counted = _wrong(said, named)
+                if defined is not None:
+                    defined |= {it.number for it in said.rates}
+                    wrong = wrong or _wrong_rates(said, defined)
+                if frame.at.number > position.at.number:
+                    wrong = wrong or _unfit(connection, said)
             if accepted is not None and said.accepted != accepted + counted:
                 wrong = f"it counts {said.accepted} accepted shares, where {accepted + counted} are in it"
             if wrong:
@@ -52,6 +60,16 @@ def _check_log(connection: Connection, directory: Path) -> int:
     except (msgspec.DecodeError, ValueError) as error:
         raise Found("journal", writer, f"a record cannot be read: {error}") from error
     return waiting
+
+
+def _wrong_rates(batch: Batch, defined: set[int]) -> str:
+    rates = np.unique(np.frombuffer(batch.tallies, dtype=RECORD)["rate"])
+    return "" if set(rates.tolist()) <= defined else "it has shares of a rate that it does not define"
+
+
+def _unfit(connection: Connection, batch: Batch) -> str:
+    """Why these books will not take a price of it."""
+    return next((f"rate {it.number}: {words}" for it in batch.rates if (words := unfit(connection, it))), "")
 
 
 def _wrong(batch: Batch, named: set[int]) -> tuple[str, int]:

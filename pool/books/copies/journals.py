@@ -14,7 +14,6 @@ from sqlalchemy import Connection, update
 
 from pool.books.copies.backup import settle_down
 from pool.books.journal.positions import accepted_in_hours, position_of, positions, write_position
-from pool.books.journal.rate_epochs import rate_of
 from pool.books.journal.schema import journal_positions
 from pool.books.journal.taker import Taker
 from pool.books.store import Store, open_engine
@@ -45,7 +44,7 @@ def take_into(copy: Path, data_dir: Path) -> None:
     try:
         for directory in journals:
             walk = partial(Walk, directory, directory.name)
-            taker = Taker(Store(engine), directory.name, walk, rate_of=rate_of)
+            taker = Taker(Store(engine), directory.name, walk)
             last = taker.position.at.number
             for frame in walk(taker.position.at).frames():
                 last = frame.at.number

@@ -13,8 +13,9 @@ import msgspec
 from sqlalchemy import Connection, Row, delete, select
 
 from payouts.schemas.money import containers, journal_writers, tenants, workers
-from pool.books.journal.bookings import Bookings, RateOf
+from pool.books.journal.bookings import Bookings
 from pool.books.journal.machine_rows import MachineRows
+from pool.books.journal.rate_rows import RateRows
 from pool.books.journal.schema import journal_batches
 from pool.books.journal.window import window_of
 from pool.books.store import Store
@@ -26,7 +27,7 @@ FOLDER: Final = "fold"  # the writer's name in journal_writers, of that version
 BATCHES_AT_ONCE: Final = 1_000
 
 
-def take_batches_of_before(store: Store, rate_of: RateOf) -> int:
+def take_batches_of_before(store: Store) -> int:
     """All of them; how many there were."""
     count = 0
     while True:
@@ -35,7 +36,7 @@ def take_batches_of_before(store: Store, rate_of: RateOf) -> int:
             rows = connection.execute(oldest).all()
             if not rows:
                 return count
-            _take(connection, rows, rate_of)
+            _take(connection, rows)
             connection.execute(delete(journal_batches).where(journal_batches.c.seq <= rows[-1].seq))
             count += len(rows)
 
@@ -45,7 +46,7 @@ def names_in(packed: bytes) -> tuple[WorkerRecord, ...]:
     return msgspec.msgpack.decode(packed, type=tuple[WorkerRecord, ...])
 
 
-def _take(connection: Connection, rows: Sequence[Row[Any]], rate_of: RateOf) -> None:
+def _take(connection: Connection, rows: Sequence[Row[Any]]) -> None:
     places = dict(connection.execute(select(containers.c.id, containers.c.name)).all())
     owners = dict(connection.execute(select(tenants.c.id, tenants.c.name)).all())
     machines = MachineRows()
@@ -67,7 +68,7 @@ def _take(connection: Connection, rows: Sequence[Row[Any]], rate_of: RateOf) -> 
     window = window_of(batches, last=Place(), accepted=0)
     mine = journal_writers.c.writer == FOLDER
     folds = connection.scalar(select(journal_writers.c.batch).where(mine)) or 0
-    Bookings(FOLDER, machines, rate_of).book(connection, folds + 1, window.parts, window.moment_s)
+    Bookings(FOLDER, machines, RateRows()).book(connection, folds + 1, window.parts, window.moment_s)
 
 
 def _machine(

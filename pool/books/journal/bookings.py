@@ -1,11 +1,12 @@
-"""What the journal counted, as rows of the books: machines, minutes, the hours of rates and of upstreams,
-shares on their way.
+"""What the journal counted, as rows of the books: prices, machines, minutes, the hours of rates and of
+upstreams, shares on their way.
 
 Everything is done in the caller's transaction. Must not know: where records come from, and how far they are
 taken.
 """
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -17,27 +18,25 @@ from payouts.tallies import ACCEPTED, record
 from pool.books.journal import upstream_verdicts
 from pool.books.journal.credit_rows import write_credits
 from pool.books.journal.machine_rows import MachineRows
-from pool.books.journal.rate_epochs import TenantRate
+from pool.books.journal.rate_rows import RateRows
 from pool.books.journal.schema import upstream_submits
 from pool.books.journal.window import Part, accepted_in
 from pool.journal.records import Noted
 from stratum.tallies import NOT_TAKEN, Records
 
-# Engine rate number and tenant to the rate that the shares are booked under.
-RateOf = Callable[[Connection, int, int], TenantRate]
-
 
 class Bookings:
     """Of one writer."""
 
-    def __init__(self, writer: str, machines: MachineRows, rate_of: RateOf) -> None:
-        self._writer, self._machines, self._rate_of = writer, machines, rate_of
+    def __init__(self, writer: str, machines: MachineRows, rates: RateRows) -> None:
+        self._writer, self._machines, self._rates = writer, machines, rates
 
     def book(self, connection: Connection, transaction: int, parts: Iterable[Part], now_s: int) -> int | None:
         """How many accepted shares are in these rows; None where that transaction was booked before."""
         tallies: list[list[int]] = []
         accepted = 0
         for part in parts:
+            self._rates.insert(connection, part.rates)
             self._machines.insert(connection, part.machines, now_s)
             if part.tallies is not None:
                 accepted += accepted_in(part.tallies)
@@ -48,7 +47,10 @@ class Bookings:
                 connection.execute(delete(upstream_submits).where(upstream_submits.c.key == key.hex()))
             if part.noted:
                 ids = self._machines.ids(connection, [it.worker for it in part.noted], now_s)
-                submits = [_submit_row(it, ids[it.worker], now_s) for it in part.noted]
+                submits = [
+                    _submit_row(it, ids[it.worker], self._rates.row(connection, it.epoch), now_s)
+                    for it in part.noted
+                ]
                 connection.execute(insert(upstream_submits), submits)
             write_credits(connection, part.credits)
         return accepted if record(connection, self._writer, transaction, tallies) else None
@@ -63,7 +65,7 @@ class Bookings:
         pairs, of = np.unique(records["rate"].astype(np.int64) << 32 | tenant, return_inverse=True)
         rate_ids, at_our_risk = [], []
         for pair in pairs.tolist():
-            rate = self._rate_of(connection, pair >> 32, pair & 0xFFFFFFFF) if pair >> 32 else None
+            rate = self._rates.rate_of(connection, pair >> 32, pair & 0xFFFFFFFF) if pair >> 32 else None
             rate_ids.append(0 if rate is None else rate.rate_id)
             at_our_risk.append(rate is not None and rate.upstream_risk is UpstreamRisk.POOL)
         undelivered = np.array(at_our_risk, dtype=bool)[of] & np.isin(records["verdict"], NOT_TAKEN)
@@ -83,17 +85,20 @@ class Bookings:
         said = upstream_verdicts.unpack([part.upstream])
         ids = self._machines.ids(connection, {it.worker for it in said}, part.minute * 60)
         owners = self._machines.tenants(connection, set(ids.values()))
-        counts = {msgspec.structs.replace(it, worker=ids[it.worker]): count for it, count in said.items()}
+        counts: Counter[upstream_verdicts.UpstreamTally] = Counter()  # two numbers may be one price here
+        for it, count in said.items():
+            row = self._rates.row(connection, it.epoch)
+            counts[msgspec.structs.replace(it, worker=ids[it.worker], epoch=row)] += count
         upstream_verdicts.record(
             connection, [(part.minute, upstream_verdicts.pack(counts))], owners.__getitem__
         )
 
 
-def _submit_row(share: Noted, worker_id: int, now_s: int) -> dict[str, Any]:
+def _submit_row(share: Noted, worker_id: int, epoch: int, now_s: int) -> dict[str, Any]:
     return {
         "key": share.key.hex(),
         "worker_id": worker_id,
-        "epoch": share.epoch,
+        "epoch": epoch,
         "difficulty_log2": share.difficulty_log2,
         "counted": int(share.counted),
         "target": share.target.hex(),

@@ -2,14 +2,16 @@
 
 `commit` appends what was judged since the last commit to the log as one record: the tallies, what became of
 shares that were forwarded to upstreams and which of them wait for an answer, what was credited on upstreams'
-work, and whom its numbers mean. No database is asked: what the books do, or do not, holds no commit up. They
-take what was committed later (`pool.books.journal.folding`), and where they are away the log grows, up to its
-bound. Forwarded shares that a dead pool left behind are resolved at the start, as unanswered.
+work, and what its numbers mean: machines by their names, prices by their terms. No database is asked: what
+the books do, or do not, holds no commit up. They take what was committed later
+(`pool.books.journal.folding`), and where they are away the log grows, up to its bound. Forwarded shares that
+a dead pool left behind are resolved at the start, as unanswered.
 
 Shares of a name that has had no accepted one are in no batch: their name is not worth a row.
 
 A commit that fails is never tried again (what an fsync lost, a second one does not bring back): nothing of it
-is acknowledged, JournalFailed is raised, and the pool stops. Must not know: sessions, prices, balances.
+is acknowledged, JournalFailed is raised, and the pool stops. Must not know: sessions, what a price comes to,
+balances.
 """
 
 import time
@@ -23,17 +25,20 @@ import trio
 from pool.books.journal import upstream_verdicts
 from pool.books.journal.credit_book import CreditBook, Credits
 from pool.books.journal.forwarded_shares import Forwarded, ForwardedShares, SubmitChanges, unanswered
+from pool.books.journal.prices import Prices
 from pool.books.journal.window import accepted_in
 from pool.fleet.registry import NewRows, Registry
 from pool.journal.beginning import Beginning, Mark
 from pool.journal.frames import Place
 from pool.journal.log import JournalLog
-from pool.journal.records import Batch, Machine, Noted, packed
+from pool.journal.records import Batch, Machine, Noted, Rate, packed
 from stratum.tallies import MINED, RECORD
 
 log = structlog.get_logger()
 
-WORKER_OF_VERDICT: Final = np.dtype([("worker", "<u4"), ("rest", f"V{upstream_verdicts.RECORD_BYTES - 4}")])
+KEYS_OF_VERDICT: Final = np.dtype(
+    [("worker", "<u4"), ("epoch", "<u4"), ("rest", f"V{upstream_verdicts.RECORD_BYTES - 8}")]
+)
 
 
 class JournalFailed(Exception):
@@ -53,13 +58,14 @@ class Journal:
         registry: Registry,
         journal_log: JournalLog,
         beginning: Beginning,
+        prices: Prices,
         *,
         submits: ForwardedShares | None = None,
         credits: CreditBook | None = None,
         on_commit: Callable[[bytes], None] = lambda tallies: None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._registry, self._log = registry, journal_log
+        self._registry, self._log, self._prices = registry, journal_log, prices
         self._submits, self._credits = submits, credits
         self._on_commit = on_commit
         self._wall_clock = wall_clock
@@ -70,11 +76,12 @@ class Journal:
         self._marked = 0, 0.0  # batches that the books had not taken at the last mark, and when that was
         self._accepted = beginning.accepted
         self._named = np.zeros(1, dtype=bool)  # machines, by number, in the file that is appended to
+        self._defined: set[int] = set()  # the same of rate numbers
         self._moment_s = beginning.moment_s
         journal_log.begin(beginning.behind, beginning.moment_s, beginning.accepted)
         if left := [_forwarded(it) for it in beginning.left]:
             changes = unanswered(left)
-            self._append(self._batch(changes.tallies, NewRows(), changes, ()))
+            self._append(self._batch(changes.tallies, NewRows(), changes, (), ()))
             self._note_unfolded()
             log.warning("forwarded_shares_unanswered", shares=len(left))
 
@@ -96,9 +103,10 @@ class Journal:
             self._registry.prove(share.worker)
         new = self._registry.collect_new()
         credits = self._credits.collect() if self._credits is not None else ()
-        if tallies or changes or credits or new.containers or new.workers:
+        opened = self._prices.opened()
+        if tallies or changes or credits or new.containers or new.workers or opened:
             self.commits_since_s = trio.current_time()
-            batch = self._batch(tallies, new, changes, credits)
+            batch = self._batch(tallies, new, changes, credits, opened)
             # Not cancellable half-way: a commit that may have happened must be waited for.
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._append, batch)
@@ -120,11 +128,19 @@ class Journal:
             self._registry.prove(worker)
         return records[~newcomers.among(records["worker"])].tobytes()
 
-    def _batch(self, tallies: bytes, new: NewRows, changes: SubmitChanges, credits: Credits) -> Batch:
+    def _batch(
+        self,
+        tallies: bytes,
+        new: NewRows,
+        changes: SubmitChanges,
+        credits: Credits,
+        opened: tuple[Rate, ...],
+    ) -> Batch:
         """What the next record says."""
         self._moment_s = max(self._moment_s, int(self._wall_clock()))
         if self._log.begins_a_file:
             self._named[:] = False
+            self._defined.clear()
         records = np.frombuffer(tallies, dtype=RECORD)
         self._accepted += accepted_in(records)
         return Batch(
@@ -136,13 +152,26 @@ class Journal:
             resolved=changes.resolved,
             noted=tuple(_noted(share) for share in changes.noted),
             credits=tuple(credits),
+            rates=self._rates(records["rate"], changes, opened),
         )
+
+    def _rates(
+        self, numbers: np.ndarray[Any, Any], changes: SubmitChanges, opened: tuple[Rate, ...]
+    ) -> tuple[Rate, ...]:
+        """Those that are new, and those that the file has not defined yet."""
+        told = np.frombuffer(changes.upstream, dtype=KEYS_OF_VERDICT)["epoch"]
+        used = set(np.unique(np.concatenate((numbers, told))).tolist())
+        used |= {share.epoch for share in changes.noted}
+        missing = {it.number: it for it in opened}
+        missing |= {it: self._prices.meaning(it) for it in used - self._defined - missing.keys() - {0}}
+        self._defined |= missing.keys()
+        return tuple(missing[number] for number in sorted(missing))
 
     def _machines(
         self, workers: np.ndarray[Any, Any], new: NewRows, changes: SubmitChanges
     ) -> tuple[Machine, ...]:
         """Those that the file has not named yet, and those that are new."""
-        told = np.frombuffer(changes.upstream, dtype=WORKER_OF_VERDICT)["worker"]
+        told = np.frombuffer(changes.upstream, dtype=KEYS_OF_VERDICT)["worker"]
         others = [it.id for it in new.workers] + [share.worker for share in changes.noted]
         numbers = np.concatenate((workers, told, np.array(others, dtype=np.uint32)))
         if not len(numbers):

@@ -1,9 +1,8 @@
-"""What the engine's rate numbers mean: a new number for every change of the price of work.
+"""What a rate number means: one price of the work of one source, and what each tenant is paid by under it.
 
 An epoch is one price of the work of one source (nBits, subsidy, fee basis; the pool's own, an upstream's, or
-an order's); under it each tenant has a rate of its own, by its terms. Epoch and rates are in the database
-before the first job that carries the number, so the journal can always be folded. Everything blocks: call it
-from a worker thread.
+an order's); under it each tenant has a rate of its own, by its terms when the epoch was opened. It is opened
+in memory (`prices`), travels in the journal by names, and becomes rows here when the books take that.
 
 How a tenant is paid follows from whom the job pays:
 * for the pool's own work by its scheme. A proxy or solo tenant whose machines do such work is paid PPS: the
@@ -18,16 +17,20 @@ How a tenant is paid follows from whom the job pays:
 Must not know: templates, sessions, shares.
 """
 
-import msgspec
-from sqlalchemy import Connection, func, insert, select
+from collections.abc import Sequence
 
+import msgspec
+from sqlalchemy import Connection, Row, insert, select
+
+from payouts.book_time import latest_s
 from payouts.ratebook import WorkSource, newest_fee_basis, record_rate
-from payouts.rates import OrderCredit, Price, Scheme, UpstreamRisk
+from payouts.rates import BlockFees, OrderCredit, Price, Scheme, UpstreamRisk
 from payouts.schemas.money import fee_bases, tenant_terms
 from payouts.schemas.orders import orders
 from pool.books.journal.schema import rate_epoch_tenants, rate_epochs
-from pool.fleet.rows import TenantView, list_tenants
-from pool.fleet.upstream_accounts import proxied
+from pool.fleet.registry import TenantRecord
+from pool.fleet.rows import load_tenants
+from pool.journal.records import Paid
 from pool.store_error import StoreError
 
 
@@ -58,10 +61,36 @@ class TenantRate(msgspec.Struct, frozen=True):
     upstream_risk: UpstreamRisk  # who bears those that the upstream did not take
 
 
-def open_epoch(connection: Connection, price: WorkPrice, height: int, now_s: int) -> int:
-    """A new epoch, with a rate for every tenant that may mine it; its number. `height` is the first it is
-    offered for."""
-    epoch = (connection.scalar(select(func.max(rate_epochs.c.epoch))) or 0) + 1
+def paid_for(tenant: TenantRecord, source: WorkSource, order_sat_per_ph_day: int | None) -> Paid:
+    """What the tenant is paid by for work of that source; of an order's, its price."""
+    by_order = source.order_id is not None and tenant.order_credit is OrderCredit.ORDER
+    return Paid(
+        tenant=tenant.name,
+        scheme=_scheme(tenant, source).value,
+        fee_bps=tenant.fee_bps,
+        sat_per_ph_day=order_sat_per_ph_day if by_order else None,
+        upstream_risk=tenant.upstream_risk.value,
+    )
+
+
+def by_fees(paid: Paid) -> bool:
+    """Whether it goes by the fees of recent blocks."""
+    return paid.scheme == Scheme.FPPS and paid.sat_per_ph_day is None
+
+
+def packed_basis(blocks: Sequence[BlockFees]) -> bytes:
+    """The blocks of a fee basis as the journal has them: the same for the same blocks."""
+    return msgspec.msgpack.encode(sorted((it.height, it.hash, it.fees_sat) for it in blocks))
+
+
+def unpacked_basis(packed: bytes) -> tuple[BlockFees, ...]:
+    """Lowest first. Raises ValueError."""
+    blocks = msgspec.msgpack.decode(packed, type=tuple[tuple[int, str, int], ...])
+    return tuple(BlockFees(height=height, hash=hash_, fees_sat=fees) for height, hash_, fees in blocks)
+
+
+def insert_epoch(connection: Connection, epoch: int, price: WorkPrice, height: int, opened_at_s: int) -> None:
+    """Its row. `height` is the first it is offered for."""
     connection.execute(
         insert(rate_epochs).values(
             epoch=epoch,
@@ -69,18 +98,70 @@ def open_epoch(connection: Connection, price: WorkPrice, height: int, now_s: int
             height=height,
             subsidy_sat=price.subsidy_sat,
             fee_basis_id=price.fee_basis_id,
-            created_at_s=now_s,
+            created_at_s=opened_at_s,
             upstream_id=price.upstream_id,
             order_id=price.order_id,
             solo=int(price.solo),
         )
     )
-    for tenant in list_tenants(connection):
-        if price.solo and tenant.scheme != Scheme.SOLO:
-            continue  # one that is no solo tenant any more and has not moved yet joins with its shares
-        if price.fee_basis_id is not None or not _by_fees(connection, price, tenant):
-            _join(connection, epoch, price, tenant, height, now_s)
-    return epoch
+
+
+def join(
+    connection: Connection,
+    epoch: int,
+    price: WorkPrice,
+    height: int,
+    tenant_id: int,
+    paid: Paid,
+    opened_at_s: int,
+) -> TenantRate:
+    """A tenant's rate in an epoch, from that moment on."""
+    basis = price.fee_basis_id if by_fees(paid) else None
+    fees_sat = 0
+    if basis is not None:
+        fees_sat = int(
+            connection.scalar(select(fee_bases.c.block_fees_sat).where(fee_bases.c.id == basis)) or 0
+        )
+    rate_id = record_rate(
+        connection,
+        tenant_id,
+        tenant_price(price, paid, fees_sat),
+        height,
+        basis,
+        opened_at_s,
+        price.source,
+        opened_at_s=opened_at_s,
+    )
+    connection.execute(
+        insert(rate_epoch_tenants).values(
+            epoch=epoch, tenant_id=tenant_id, rate_id=rate_id, upstream_risk=paid.upstream_risk
+        )
+    )
+    return TenantRate(rate_id, UpstreamRisk(paid.upstream_risk))
+
+
+def tenant_price(price: WorkPrice, paid: Paid, fees_sat: int) -> Price:
+    """Both sides of a price."""
+    return Price(
+        nbits=price.nbits,
+        subsidy_sat=price.subsidy_sat,
+        block_fees_sat=fees_sat if by_fees(paid) else 0,
+        fee_bps=paid.fee_bps,
+        scheme=Scheme(paid.scheme),
+        sat_per_ph_day=paid.sat_per_ph_day,
+    )
+
+
+def price_of_epoch(row: Row) -> WorkPrice:  # type: ignore[type-arg]
+    """The work's side, from a row of `rate_epochs`."""
+    return WorkPrice(
+        nbits=row.nbits,
+        subsidy_sat=row.subsidy_sat,
+        fee_basis_id=row.fee_basis_id,
+        upstream_id=row.upstream_id,
+        order_id=row.order_id,
+        solo=bool(row.solo),
+    )
 
 
 def rate_of(connection: Connection, epoch: int, tenant_id: int) -> TenantRate:
@@ -99,62 +180,23 @@ def rate_of(connection: Connection, epoch: int, tenant_id: int) -> TenantRate:
     row = connection.execute(select(rate_epochs).where(rate_epochs.c.epoch == epoch)).one_or_none()
     if row is None:
         raise StoreError(f"there are shares of rate number {epoch}, which these books do not know")
-    price = WorkPrice(
-        nbits=row.nbits,
-        subsidy_sat=row.subsidy_sat,
-        fee_basis_id=row.fee_basis_id,
-        upstream_id=row.upstream_id,
-        order_id=row.order_id,
-        solo=bool(row.solo),
-    )
-    tenant = next(it for it in list_tenants(connection) if it.id == tenant_id)
-    if price.fee_basis_id is None and _by_fees(connection, price, tenant):
+    price = price_of_epoch(row)
+    tenant = next(it for it in load_tenants(connection) if it.id == tenant_id)
+    sold_at = None
+    if price.order_id is not None:
+        sold_at = connection.execute(
+            select(orders.c.sat_per_ph_day).where(orders.c.id == price.order_id)
+        ).scalar_one()
+    paid = paid_for(tenant, price.source, sold_at)
+    if price.fee_basis_id is None and by_fees(paid):
         if (basis := newest_fee_basis(connection)) is not None:
             price = msgspec.structs.replace(price, fee_basis_id=basis)
         else:
-            tenant = _before_fpps(connection, tenant)
-    return _join(connection, epoch, price, tenant, row.height, row.created_at_s)
+            paid = paid_for(_before_fpps(connection, tenant), price.source, sold_at)
+    return join(connection, epoch, price, row.height, tenant_id, paid, latest_s(connection))
 
 
-def _join(
-    connection: Connection, epoch: int, price: WorkPrice, tenant: TenantView, height: int, now_s: int
-) -> TenantRate:
-    scheme = _scheme(connection, tenant, price.source)
-    sat_per_ph_day = _order_price(connection, tenant, price.order_id)
-    basis = price.fee_basis_id if _is_by_fees(scheme, sat_per_ph_day) else None
-    fees_sat = 0
-    if basis is not None:
-        fees_sat = int(
-            connection.scalar(select(fee_bases.c.block_fees_sat).where(fee_bases.c.id == basis)) or 0
-        )
-    rate = Price(
-        nbits=price.nbits,
-        subsidy_sat=price.subsidy_sat,
-        block_fees_sat=fees_sat,
-        fee_bps=tenant.fee_bps,
-        scheme=scheme,
-        sat_per_ph_day=sat_per_ph_day,
-    )
-    rate_id = record_rate(connection, tenant.id, rate, height, basis, now_s, price.source)
-    connection.execute(
-        insert(rate_epoch_tenants).values(
-            epoch=epoch, tenant_id=tenant.id, rate_id=rate_id, upstream_risk=tenant.upstream_risk
-        )
-    )
-    return TenantRate(rate_id, UpstreamRisk(tenant.upstream_risk))
-
-
-def _by_fees(connection: Connection, price: WorkPrice, tenant: TenantView) -> bool:
-    """Whether the tenant is paid for such work by the fees of recent blocks."""
-    scheme = _scheme(connection, tenant, price.source)
-    return _is_by_fees(scheme, _order_price(connection, tenant, price.order_id))
-
-
-def _is_by_fees(scheme: Scheme, sat_per_ph_day: int | None) -> bool:
-    return scheme is Scheme.FPPS and sat_per_ph_day is None
-
-
-def _before_fpps(connection: Connection, tenant: TenantView) -> TenantView:
+def _before_fpps(connection: Connection, tenant: TenantRecord) -> TenantRecord:
     """The tenant under the terms that its shares were mined under, in the minute in which it became FPPS."""
     terms = connection.execute(
         select(tenant_terms)
@@ -164,24 +206,16 @@ def _before_fpps(connection: Connection, tenant: TenantView) -> TenantView:
     ).one_or_none()
     if terms is None:
         raise NoFeeBasis(f"work of {tenant.name} is to be paid by FPPS, and no node has said what blocks pay")
-    return msgspec.structs.replace(tenant, scheme=terms.scheme, fee_bps=terms.fee_bps)
+    return msgspec.structs.replace(tenant, scheme=Scheme(terms.scheme), fee_bps=terms.fee_bps)
 
 
-def _scheme(connection: Connection, tenant: TenantView, source: WorkSource) -> Scheme:
-    scheme = Scheme(tenant.scheme)
+def _scheme(tenant: TenantRecord, source: WorkSource) -> Scheme:
+    scheme = tenant.scheme
     if source.solo:
         return Scheme.SOLO
     of_upstream = source.order_id is None and source.upstream_id is not None
-    if of_upstream and source.upstream_id in proxied(connection, tenant.id):
+    if of_upstream and source.upstream_id in tenant.proxied:
         return Scheme.PROXY
     if scheme is Scheme.SOLO or (scheme is Scheme.PROXY and (source.order_id or source.upstream_id is None)):
         return Scheme.PPS
     return scheme
-
-
-def _order_price(connection: Connection, tenant: TenantView, order_id: int | None) -> int | None:
-    """What the tenant is paid for a PH-day of the order's work; None where it is paid by the pool's rate."""
-    if order_id is None or tenant.order_credit != OrderCredit.ORDER:
-        return None
-    price = select(orders.c.sat_per_ph_day).where(orders.c.id == order_id)
-    return int(connection.execute(price).scalar_one())

@@ -13,7 +13,6 @@ from sqlalchemy import Row, select
 
 from payouts.book_time import latest_s
 from pool.books.journal.batches_of_before import take_batches_of_before
-from pool.books.journal.bookings import RateOf
 from pool.books.journal.positions import uid_of
 from pool.books.journal.schema import upstream_submits
 from pool.books.journal.taker import Taker
@@ -34,15 +33,15 @@ class OpenJournal(msgspec.Struct, frozen=True):
     beginning: Beginning
 
 
-def open_journal(store: Store, data_dir: Path, *, rate_of: RateOf, disk: Disk | None = None) -> OpenJournal:
+def open_journal(store: Store, data_dir: Path, *, disk: Disk | None = None) -> OpenJournal:
     """Raises JournalUnusable, JournalDamaged, StoreError."""
-    if before := take_batches_of_before(store, rate_of):
+    if before := take_batches_of_before(store):
         log.info("journal_of_before_taken", batches=before)
     with store.read() as connection:
         book = uid_of(connection)
     journal = JournalLog(writer_directory(data_dir, disk), book, disk=disk)
     try:
-        taker = Taker(store, journal.writer, journal.walk, rate_of=rate_of)
+        taker = Taker(store, journal.writer, journal.walk)
         if records := taker.take_all():
             log.info("journal_taken", records=records)
         taker.serve()

@@ -5,9 +5,9 @@ it came, so a kill at any moment leaves books that know where to go on; who goes
 finds the same rows. A transaction whose answer was lost is found to have happened by the position that it
 would have left.
 
-The journal says what its numbers mean by names, and those are what counts: a machine that the books do not
-have gets its row here. While the pool runs, its numbers are the rows' too, since it alone makes rows; what
-another machine's journal brings at the start may get others.
+The journal says what its numbers mean by names, and those are what counts: a machine or a price that the
+books do not have gets its row here. While the pool runs, its numbers are the rows' too, since it alone makes
+rows; what another machine's journal brings at the start may get others.
 
 Everything blocks: one thread at a time. Must not know: who commits, sessions, balances.
 """
@@ -19,9 +19,10 @@ import msgspec
 from sqlalchemy import Connection
 
 from payouts.book_time import book_time
-from pool.books.journal.bookings import Bookings, RateOf
+from pool.books.journal.bookings import Bookings
 from pool.books.journal.machine_rows import MachineRows
 from pool.books.journal.positions import Position, position_of, positions, uid_of, write_position
+from pool.books.journal.rate_rows import RateRows
 from pool.books.journal.window import Part, Window, window_of
 from pool.books.store import Store, StoreError
 from pool.journal.frames import Frame, Place
@@ -47,7 +48,7 @@ class Taken(msgspec.Struct, frozen=True):
 class Taker:
     """Of one writer's journal. Raises JournalDamaged, StoreError, and what a database raises."""
 
-    def __init__(self, store: Store, writer: str, walk: Callable[[Place], Walk], *, rate_of: RateOf) -> None:
+    def __init__(self, store: Store, writer: str, walk: Callable[[Place], Walk]) -> None:
         self._store, self._writer = store, writer
         with store.read() as connection:
             self.position = position_of(connection, writer)
@@ -60,7 +61,8 @@ class Taker:
         self._window: Window | None = None
         self._intended: Position | None = None  # what a transaction leaves whose answer was lost
         self._machines = MachineRows()
-        self._bookings = Bookings(writer, self._machines, rate_of)
+        self._rates = RateRows()
+        self._bookings = Bookings(writer, self._machines, self._rates)
 
     def take_all(self, until: int | None = None) -> int:
         """Everything that is there, or up to that number, before anybody knows machines by numbers; how many
@@ -75,8 +77,8 @@ class Taker:
         return self.position.at.number - first
 
     def serve(self) -> None:
-        """From here on the numbers of machines are those of their rows: the pool counts by them."""
-        self._machines.numbers_are_rows = True
+        """From here on machines and prices have the numbers of their rows: the pool counts by them."""
+        self._machines.numbers_are_rows = self._rates.numbers_are_rows = True
 
     def step(self, until: int | None = None, *, whole: bool = False) -> Taken | None:
         """Take some rows, of records up to that number, in one transaction; None where all of it is taken.
@@ -99,6 +101,7 @@ class Taker:
                     found = self._intended = self._take(connection, window, parts)
         except BaseException:
             self._machines.forget()
+            self._rates.forget()
             raise
         self.position, self._intended = found, None
         done = window if found.at == window.last else None
@@ -154,8 +157,10 @@ class Taker:
                     self._ahead = frame
                     break
                 self._machines.begin()
+                self._rates.begin(said.version)
                 said = Batch(moment_s=said.moment_s, accepted=said.accepted)
             self._machines.name(said.machines)
+            self._rates.define(said.rates)
             if frame.at.number <= self.position.at.number:
                 continue
             accepted = said.accepted

@@ -16,7 +16,7 @@ import numpy as np
 
 from pool.books.journal import upstream_verdicts
 from pool.journal.frames import Place
-from pool.journal.records import Batch, Machine, Noted
+from pool.journal.records import Batch, Machine, Noted, Rate
 from stratum.difficulty import DIFFICULTY_LOG2_MIN
 from stratum.tallies import MINED, RECORD, Records, Verdict, merge
 
@@ -28,6 +28,7 @@ Credits = tuple[tuple[bytes, bytes], ...]
 class Part(msgspec.Struct, frozen=True):
     """Rows of one kind. Of `tallies` and `upstream` the minute that they are of."""
 
+    rates: tuple[Rate, ...] = ()
     machines: tuple[Machine, ...] = ()
     minute: int = 0
     tallies: Records | None = None
@@ -38,13 +39,14 @@ class Part(msgspec.Struct, frozen=True):
 
     def __len__(self) -> int:
         packed = len(self.upstream) // upstream_verdicts.RECORD_BYTES
-        counts = len(self.machines), packed, len(self.resolved), len(self.noted), len(self.credits)
-        return sum(counts) + (0 if self.tallies is None else len(self.tallies))
+        kinds = self.rates, self.machines, self.resolved, self.noted, self.credits
+        return packed + sum(len(it) for it in kinds) + (0 if self.tallies is None else len(self.tallies))
 
     def cut(self, start: int, end: int) -> "Part":
         """Some of them. It has one kind, so the others stay empty."""
         of = upstream_verdicts.RECORD_BYTES
         return Part(
+            rates=self.rates[start:end],
             machines=self.machines[start:end],
             minute=self.minute,
             tallies=None if self.tallies is None else self.tallies[start:end],
@@ -97,6 +99,7 @@ def window_of(
     batches: Iterable[tuple[Place, Batch]], *, last: Place, accepted: int, floor_s: int = 0
 ) -> Window:
     """Nothing in it is dated before `floor_s`. `last` and `accepted` are of the record before them."""
+    rates: dict[int, Rate] = {}
     machines: dict[int, Machine] = {}
     sums: dict[int, _Sum] = {}
     resolved: dict[bytes, None] = {}
@@ -105,6 +108,7 @@ def window_of(
     moment_s, count = floor_s, 0
     for place, batch in batches:
         last, accepted, moment_s, count = place, batch.accepted, max(moment_s, batch.moment_s), count + 1
+        rates.update((it.number, it) for it in batch.rates)
         for machine in batch.machines:
             machines[machine.number] = _both(machines.get(machine.number), machine)
         if batch.tallies or batch.upstream:
@@ -114,7 +118,7 @@ def window_of(
                 resolved[key] = None
         noted.update({it.key: it for it in batch.noted})
         credits += batch.credits
-    parts = [Part(machines=tuple(machines.values()))]
+    parts = [Part(rates=tuple(rates.values())), Part(machines=tuple(machines.values()))]
     for minute, of_minute in sorted(sums.items()):
         tallies, upstream = of_minute.sums()
         parts += [Part(minute=minute, tallies=tallies), Part(minute=minute, upstream=upstream)]

@@ -33,7 +33,7 @@ from pool.admin.fleet.tenants import TenantAdd, TenantList, TenantSetStatus, Ten
 from pool.admin.live import Live
 from pool.admin.operators import ALONE
 from pool.admin.server import serve_admin
-from pool.books.journal.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.journal.rate_epochs import WorkPrice, rate_of
 from pool.books.store import Store
 from pool.data_dir import DataDirError, admin_socket, database_url, held
 from pool.fleet.hashrate import HashrateBook
@@ -47,6 +47,7 @@ from tests.fakes.edges import EdgeWithoutMiners, edges_of
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import store_in
 from tests.stages.command_line import angara, ask_books
+from tests.stages.prices import open_epoch
 
 USUAL: dict[Any, Any] = {
     inspect.StrType: "a",
@@ -313,7 +314,7 @@ async def test_figures_say_since_when_and_the_books_total_stands_beside_them(tmp
     await command(tmp_path, "tenant.add", TenantAdd("acme"))
     store = store_in(tmp_path)
     with store.write() as connection:
-        epoch = open_epoch(connection, WorkPrice(nbits=0x17034219, subsidy_sat=1), 840_000, 0)
+        epoch = open_epoch(connection, WorkPrice(nbits=0x17034219, subsidy_sat=5_000_000_000), 1, 0)
         rate = rate_of(connection, epoch, 1).rate_id
         for hour, shares in ((10, 7), (12, 5)):
             connection.execute(

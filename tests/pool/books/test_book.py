@@ -14,7 +14,7 @@ import pool.main
 from payouts.schemas.book import book
 from payouts.schemas.money import tenant_addresses
 from pool.books.book import WrongBook, bind, bind_signet, network_of
-from pool.books.journal.rate_epochs import WorkPrice, open_epoch
+from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.store import Store
 from pool.chain.networks import NETWORKS
 from pool.chain.nodes import Node, NodeConfig, NodeUnfit, check_chain
@@ -22,6 +22,7 @@ from pool.cli.main import app
 from pool.data_dir import DataDirError, bind_directory
 from tests.fakes.bitcoinds import SIGNET, FakeBitcoind
 from tests.fixtures.databases import add_tenant, store_in
+from tests.stages.prices import open_epoch
 from tests.stages.two_pools import settings
 
 MAIN, REGTEST = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"

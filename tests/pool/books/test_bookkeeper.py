@@ -1,11 +1,9 @@
-"""The bookkeeper: prices before their jobs, found blocks booked once, and what the chain makes of them."""
+"""The bookkeeper: found blocks booked once, and what the chain makes of them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
-import pytest
 import trio
 import trio.testing
 from sqlalchemy import select
@@ -13,8 +11,7 @@ from sqlalchemy import select
 from payouts.audit.verify import audit
 from payouts.ledger import PoolAccount, balance_sat
 from payouts.rates import Scheme
-from payouts.schemas.money import block_events, blocks, rates
-from pool.books import bookkeeper
+from payouts.schemas.money import block_events, blocks
 from pool.books.block_watch import MATURITY, BlockWatch
 from pool.books.bookkeeper import Bookkeeper, BookTimes
 from pool.books.journal.rate_epochs import WorkPrice
@@ -29,7 +26,6 @@ from pool.regtest.server import RegtestOptions, serve_regtest
 from stratum.miners.contracts import Admitted
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import store_in
-from tests.histories.sold_work import order_row, upstream_row
 
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
 SUBSIDY_SAT = 50 * 10**8
@@ -165,65 +161,3 @@ async def test_a_block_that_a_kill_kept_out_of_the_books_is_booked_at_the_start(
         with it.store.read() as connection:
             row = connection.execute(select(blocks)).one()
         assert (row.hash, row.height, row.income_sat, row.worker_id) == (block, 1, SUBSIDY_SAT, None)
-
-
-async def test_a_price_is_opened_once_and_again_when_terms_change(tmp_path: Path) -> None:
-    async with books(tmp_path) as it:
-        first = await it.keeper.epoch(PRICE, 1)
-        assert await it.keeper.epoch(PRICE, 2) == first
-        halved = WorkPrice(nbits=PRICE.nbits, subsidy_sat=SUBSIDY_SAT // 2)
-        second = await it.keeper.epoch(halved, 150)
-        assert second == first + 1
-        it.keeper.forget_price()
-        assert await it.keeper.epoch(halved, 151) == second + 1
-        with it.store.read() as connection:  # the same price of the same terms is the same rate
-            assert len(connection.scalars(select(rates.c.id)).all()) == 2
-
-
-async def test_each_work_source_has_its_own_price_and_asks_in_turn(tmp_path: Path) -> None:
-    async with books(tmp_path) as it:
-        with it.store.write() as connection:
-            north = upstream_row(connection)
-            blue = order_row(connection, north)
-        sources = (
-            PRICE,
-            msgspec.structs.replace(PRICE, upstream_id=north),
-            msgspec.structs.replace(PRICE, upstream_id=north, order_id=blue),
-        )
-        first = [await it.keeper.epoch(price, 1) for price in sources]
-        assert len(set(first)) == 3
-        assert [await it.keeper.epoch(price, 1) for price in sources] == first
-        halved = msgspec.structs.replace(sources[1], subsidy_sat=SUBSIDY_SAT // 2)
-        changed = await it.keeper.epoch(halved, 150)
-        assert changed not in first
-        assert await it.keeper.epoch(sources[0], 150) == first[0]  # others' prices are what they were
-        it.keeper.forget_price()
-        again = [await it.keeper.epoch(price, 151) for price in (sources[0], halved, sources[2])]
-        assert set(again).isdisjoint({*first, changed})
-
-
-async def test_terms_that_change_while_a_price_is_opened_are_not_forgotten(tmp_path: Path) -> None:
-    async with books(tmp_path) as it:
-        made: list[int] = []
-
-        async def open_epoch() -> None:
-            made.append(await it.keeper.epoch(PRICE, 1))
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(open_epoch)
-            await trio.testing.wait_all_tasks_blocked()  # it is in its thread
-            it.keeper.forget_price()
-        assert await it.keeper.epoch(PRICE, 1) != made[0]
-
-
-async def test_prices_that_are_remembered_are_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bookkeeper, "PRICES_MAX", 2)
-    async with books(tmp_path) as it:
-        with it.store.write() as connection:
-            upstreams = [upstream_row(connection, f"u{number}") for number in range(5)]
-        for upstream in upstreams:
-            price = msgspec.structs.replace(PRICE, upstream_id=upstream)
-            assert await it.keeper.epoch(price, 1) == await it.keeper.epoch(price, 1)
-        assert len(it.keeper._epochs) <= 2

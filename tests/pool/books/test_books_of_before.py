@@ -23,7 +23,6 @@ from pool.admin.operators import ALONE
 from pool.books.audit.verify import verify
 from pool.books.changes.changes import newest_changes
 from pool.books.journal.batches_of_before import take_batches_of_before
-from pool.books.journal.rate_epochs import rate_of
 from pool.books.journal.schema import journal_batches
 from pool.books.store import Store, open_store, upgrade
 from pool.fleet.registry import Registry
@@ -104,8 +103,8 @@ def test_the_pool_goes_on_with_a_book_of_before(old_book: tuple[str, Rows]) -> N
     """What waited is taken, once; commands are taken, and written down."""
     url, _ = old_book
     with closing(open_store(url)) as store:
-        assert take_batches_of_before(store, rate_of) == len(WAITING)
-        assert take_batches_of_before(store, rate_of) == 0
+        assert take_batches_of_before(store) == len(WAITING)
+        assert take_batches_of_before(store) == 0
         with store.read() as connection:
             assert connection.scalars(select(journal_batches.c.seq)).all() == []
             known = Registry(load(connection))

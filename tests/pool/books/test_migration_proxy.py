@@ -22,13 +22,14 @@ from pool.books.audit.verify import verify
 from pool.books.journal.credit_rows import CreditRows
 from pool.books.journal.folding import Folding
 from pool.books.journal.journal import Journal
-from pool.books.journal.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.journal.rate_epochs import WorkPrice, rate_of
 from pool.books.journal.schema import journal_batches, rate_epoch_tenants, rate_epochs
 from pool.books.store import Store, open_store, upgrade
 from pool.fleet.registry import Registry
 from pool.fleet.rows import RegistryError, list_tenants, load, set_terms, terms_of
 from tests.fixtures.databases import Crash, Databases, crash_at
 from tests.stages.journal import Home
+from tests.stages.prices import open_epoch, prices_of
 
 HOUR = 472_222
 NOW_S = HOUR * 3600
@@ -148,7 +149,8 @@ async def test_the_pool_goes_on_where_it_was(databases: Databases) -> None:
             opened = home.start(store)
             with store.read() as connection:
                 registry, credits = Registry(load(connection)), CreditRows(connection)
-            journal = Journal(registry, opened.log, opened.beginning, wall_clock=lambda: NOW_S)
+                prices = prices_of(connection, registry)
+            journal = Journal(registry, opened.log, opened.beginning, prices, wall_clock=lambda: NOW_S)
             folding = Folding(store, registry, credits, wall_clock=lambda: NOW_S)
             folding.take(journal, opened.taker)
             await journal.commit(TALLIES)

@@ -14,12 +14,13 @@ from payouts.ratebook import price_of
 from payouts.rates import Scheme
 from payouts.schemas.money import rates
 from pool.books.audit.verify import verify
-from pool.books.journal.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.journal.rate_epochs import WorkPrice, rate_of
 from pool.books.store import Store
 from pool.fleet.rows import RegistryError, TenantTerms, add_tenant, set_terms
 from pool.orders.rows import NewOrder, add_order
 from pool.upstreams.rows import NewUpstream, add_upstream, find_upstream
 from stratum.upstream.endpoint import UpstreamEndpoint
+from tests.stages.prices import open_epoch
 
 NBITS, SUBSIDY_SAT = 0x17034219, 312_500_000
 DIFFICULTY, SHARES = Fraction(1 << 20), 1_000_000

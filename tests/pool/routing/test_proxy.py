@@ -30,6 +30,7 @@ from pool.routing.placement import Placement
 from pool.routing.proxy import Proxy
 from pool.routing.routes import UPSTREAM
 from pool.upstreams.rows import remove_upstream
+from tests.stages.prices import prices_of
 from tests.stages.sockets import LoopbackServer as LoopbackServer
 from tests.stages.two_pools import Side, a_side, add_route, mine_on, settings
 from tests.stages.waiting import until
@@ -78,11 +79,12 @@ class Wired:
         with self.side.store.read() as connection:
             self.registry = registry = Registry(load(connection))
             credits = CreditBook(server.engine, CreditRows(connection).tips)
+            prices = prices_of(connection, registry)
         node = NodeConfig(name="none", url="http://127.0.0.1:9", cookie_file=directory / "cookie")
         store: Any = self.store
         admission = Admission(registry, server.channel)
         placement = Placement(admission, server.board, registry, move_interval_s=0.0)
-        there_is_no_work: Any = SimpleNamespace(price=None, epoch=None)
+        there_is_no_work: Any = SimpleNamespace(price=None)
         config = settings(self.side.directory, node)
         self.proxy = Proxy(
             config,
@@ -98,7 +100,7 @@ class Wired:
                 distribution=server.board.distribution,
             ),
             own_work=there_is_no_work,
-            bookkeeper=there_is_no_work,
+            prices=prices,
             submits=ForwardedShares(),
             credits=credits,
             engine=server.engine,

@@ -264,16 +264,12 @@ class Proxied:
         self.needed: set[int] = set()
         price = WorkPrice(nbits=0x1D00FFFF, subsidy_sat=312_500_000)
 
-        async def epoch(_: WorkPrice, __: int) -> int:
-            await trio.lowlevel.checkpoint()
-            return 5
-
         services = ChannelServices(
             board=self.server.board,
             submits=ForwardedShares(),
             new_channel=self.new_channel,
             price=lambda: (price, 1),
-            epoch=epoch,
+            epoch=lambda price, height: 5,
             on_change=lambda: None,
             finder=lambda number: None,
             on_event=lambda it, event, words, sessions: self.told.append(event),

@@ -42,14 +42,14 @@ def heights(desk: ChannelDesk) -> list[int]:
 # What is published, and when
 
 
-async def test_work_is_published_when_its_price_is_on_disk(autojump_clock: MockClock) -> None:
+async def test_work_is_published_when_it_has_a_price(autojump_clock: MockClock) -> None:
     async with holding() as desk:
-        desk.disk_is_slow = True
+        desk.price = None
         desk.upstream.serve(work_on(1))
         await trio.sleep(60)
         assert (desk.published, desk.it.ready, desk.it.channel.paused) == ([], False, True)
-        desk.disk.release()
-        await desk.settled()
+        desk.price = OUR_PRICE, OUR_HEIGHT
+        await trio.sleep(2 * PRICE_CHECK_S)
         (published,) = desk.published
         assert published.channel is desk.it.channel
         assert desk.changes == 1, "there is work again: who was waiting for it may come"
@@ -73,18 +73,15 @@ async def test_only_the_newest_work_is_published_and_is_as_clean_as_what_it_over
     async with holding() as desk:
         desk.upstream.serve(work_on(1))
         await desk.settled()
-        desk.disk_is_slow = True
+        desk.price = None
         for height, clean in ((2, True), (3, False), (4, False)):
             await trio.sleep(2 * REFRESH_GAP_S)
             desk.upstream.owner.on_work(work_on(height), clean)
         await trio.sleep(2 * REFRESH_GAP_S)
-        desk.disk.release()  # for work 2, which nobody is to have any more
-        await desk.settled()
         assert heights(desk) == [1]
-        desk.disk.release()
-        await desk.settled()
+        desk.price = OUR_PRICE, OUR_HEIGHT
+        await trio.sleep(2 * PRICE_CHECK_S)
         desk.upstream.owner.on_work(work_on(5), False)
-        desk.disk.release()
         await trio.sleep(2 * REFRESH_GAP_S)
         assert heights(desk) == [1, 4, 5]
         assert [(it.clean, it.outdates) for it in desk.published[1:]] == [(True, True), (False, False)]
@@ -92,14 +89,13 @@ async def test_only_the_newest_work_is_published_and_is_as_clean_as_what_it_over
 
 async def test_nothing_is_published_after_the_upstream_is_lost(autojump_clock: MockClock) -> None:
     async with holding() as desk:
-        desk.disk_is_slow = True
+        desk.price = None
         desk.upstream.serve(work_on(1))
         await desk.settled()
         desk.upstream.lose()
-        desk.disk.release()
+        desk.price = OUR_PRICE, OUR_HEIGHT
         await trio.sleep(60)
         assert (desk.published, desk.it.channel.paused) == ([], True)
-        desk.disk_is_slow = False
         desk.upstream.serve(work_on(2, connection=2))
         await desk.settled()
         assert heights(desk) == [2]

@@ -309,7 +309,7 @@ async def test_one_with_another_split_has_been_up_until_then(autojump_clock: Moc
     async with holding() as desk:
         desk.upstream.serve()
         await trio.sleep(3600)
-        desk.disk_is_slow = True
+        desk.price = None
         desk.upstream.go_on(work_on(2), split=OTHER)
         assert (desk.it.ready, out_s(desk.it)) == (False, 0)
 

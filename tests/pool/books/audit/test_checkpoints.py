@@ -17,10 +17,11 @@ from payouts.tallies import Tally, record, roll_up_minutes
 from pool.books.audit.checkpoints import DAYS_MAX, newest_checkpoint, note_checkpoint
 from pool.books.audit.verify import BookAudit, verify
 from pool.books.book import bind
-from pool.books.journal.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.journal.rate_epochs import WorkPrice, rate_of
 from pool.books.store import Store
 from pool.fleet.rows import TenantTerms, add_tenant
 from tests.fixtures.databases import Crash, disarm
+from tests.stages.prices import open_epoch
 
 DAY = 20_000
 DAY_S = 86_400

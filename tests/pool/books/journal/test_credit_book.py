@@ -17,7 +17,7 @@ from pool.books.journal.credit_book import CreditBook, CreditsPage
 from pool.books.journal.credit_rows import CreditRows, credits_page, write_credits
 from pool.books.journal.folding import Folding
 from pool.books.journal.journal import Journal, JournalFailed
-from pool.books.journal.rate_epochs import WorkPrice, open_epoch
+from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.journal.schema import upstream_credits, upstream_tips
 from pool.books.store import Store
 from pool.fleet.registry import Registry
@@ -31,6 +31,7 @@ from tests.fakes.disks import DiskThatLoses, disk_full
 from tests.fakes.owners import ConnectionFrom
 from tests.stages.engine import EVERY_HASH, NO_HASH, Mine, Miner, work
 from tests.stages.journal import Home
+from tests.stages.prices import open_epoch, prices_of
 
 ACCEPTED, DUPLICATE = Verdict.ACCEPTED, Verdict.DUPLICATE
 NOW_S = 1_700_000_000
@@ -47,9 +48,10 @@ class Boot:
         with store.read() as connection:
             self.registry = Registry(load(connection))
             credit_rows = CreditRows(connection)
+            prices = prices_of(connection, self.registry)
         self.credits = CreditBook(self.mine.engine, credit_rows.tips)
         self.tips = PastTips(self.mine.engine.remembers, self.credits.tips)
-        self.journal = Journal(self.registry, opened.log, opened.beginning, credits=self.credits)
+        self.journal = Journal(self.registry, opened.log, opened.beginning, prices, credits=self.credits)
         self.folding = Folding(store, self.registry, credit_rows)
         self.folding.take(self.journal, opened.taker)
         admission = self.registry.admit("acme.c01.r01", "thief", ConnectionFrom())

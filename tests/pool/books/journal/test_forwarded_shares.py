@@ -25,7 +25,7 @@ from pool.books.journal.credit_rows import CreditRows
 from pool.books.journal.folding import Folding
 from pool.books.journal.forwarded_shares import Forwarded, ForwardedShares
 from pool.books.journal.journal import Journal, JournalFailed
-from pool.books.journal.rate_epochs import WorkPrice, open_epoch
+from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.journal.schema import upstream_submits
 from pool.books.store import Store
 from pool.fleet.registry import Registry
@@ -45,6 +45,7 @@ from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import Crash, crash_at, crash_before
 from tests.histories.sold_work import order_row, upstream_row
 from tests.stages.journal import Clock, Home, tally, waiting
+from tests.stages.prices import open_epoch, prices_of
 
 HOUR = 472_222
 NOW_S = HOUR * 3600
@@ -99,12 +100,14 @@ class ForwardingJournal:
         opened = self.home.start(self.store, self.disk)
         with self.store.read() as connection:
             self.registry, credits = Registry(load(connection)), CreditRows(connection)
+            prices = prices_of(connection, self.registry)
         self.submits = ForwardedShares()
         self.live: list[bytes] = []
         self.journal = Journal(
             self.registry,
             opened.log,
             opened.beginning,
+            prices,
             submits=self.submits,
             on_commit=self.live.append,
             wall_clock=self.clock,

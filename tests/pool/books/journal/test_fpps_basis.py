@@ -15,7 +15,7 @@ from payouts.audit.verify import audit
 from payouts.ratebook import record_fee_basis
 from payouts.rates import BlockFees, Scheme
 from payouts.schemas.money import rates
-from pool.books.journal.rate_epochs import NoFeeBasis, WorkPrice, open_epoch, rate_of
+from pool.books.journal.rate_epochs import NoFeeBasis, WorkPrice, rate_of
 from pool.books.store import Store
 from pool.chain.fee_watch import FIRST_BASIS_S, NO_BASIS, FeeWatch, recent_fees
 from pool.chain.networks import NETWORKS
@@ -24,6 +24,7 @@ from pool.chain.nodes import Node
 from pool.fleet.rows import TenantTerms, add_tenant, record_of, set_terms
 from tests.fakes.bitcoinds import FakeBitcoind
 from tests.stages.plant import FEES_SAT, Plant, plant
+from tests.stages.prices import open_epoch
 from tests.stages.sockets import connect
 from tests.stages.waiting import PATIENCE_S
 
@@ -54,7 +55,8 @@ async def refusal(site: Plant) -> str | None:
 async def test_the_first_job_ever_has_a_basis(tmp_path: Path) -> None:
     async with plant(tmp_path, scheme=Scheme.FPPS) as site:
         await site.mine(await site.mining())
-        assert priced(site.store) == [("fpps", 1, FEES_SAT)]
+    with closing(site.store) as store:  # what the pool's stop has folded
+        assert priced(store) == [("fpps", 1, FEES_SAT)]
 
 
 async def test_every_later_start_begins_with_the_basis_of_the_book(tmp_path: Path) -> None:
@@ -63,7 +65,8 @@ async def test_every_later_start_begins_with_the_basis_of_the_book(tmp_path: Pat
         await site.mine(await site.mining())
     async with plant(tmp_path, scheme=Scheme.FPPS, forgets_fees=True) as site:
         await site.mine(await site.mining())
-        assert priced(site.store) == [("fpps", 1, FEES_SAT)]
+    with closing(site.store) as store:
+        assert priced(store) == [("fpps", 1, FEES_SAT)]
 
 
 async def test_before_there_ever_was_a_basis_fpps_waits_and_others_mine(

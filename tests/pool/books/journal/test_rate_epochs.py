@@ -9,11 +9,12 @@ from sqlalchemy.exc import DatabaseError
 from payouts.ratebook import record_fee_basis
 from payouts.rates import BlockFees, OrderCredit, Scheme, UpstreamRisk
 from payouts.schemas.money import rates
-from pool.books.journal.rate_epochs import WorkPrice, open_epoch, rate_of
+from pool.books.journal.rate_epochs import WorkPrice, rate_of
 from pool.books.journal.schema import rate_epoch_tenants, rate_epochs
 from pool.books.store import Store
 from pool.fleet.rows import TenantTerms, add_tenant, set_terms
 from tests.histories.sold_work import order_row, upstream_row
+from tests.stages.prices import open_epoch
 
 NBITS, SUBSIDY_SAT, FEES_SAT = 0x17034219, 312_500_000, 4_000_000
 SAT_PER_PH_DAY = 61_000

@@ -236,13 +236,6 @@ async def test_what_cannot_be_booked_is_said_and_is_still_there(
     assert booked.shares().keys() <= {(7, 0), (1, 0)}
 
 
-@pytest.mark.sqlite_suffices
-async def test_rates_that_these_books_do_not_know_are_said(booked: JournalOnStore) -> None:
-    await booked.journal.commit(tally(booked.worker("acme.c01.u1"), 77))
-    with pytest.raises(StoreError, match="shares of rate number 77, which these books do not know"):
-        booked.restart()
-
-
 # Books that were put back
 
 
