@@ -42,8 +42,9 @@ def unlisted(number: int, unit: str) -> UnlistedWorker:
 def test_machines_without_a_row_are_told_by_number_and_each_once() -> None:
     here = [unlisted(1, "u1"), unlisted(5, "u5"), unlisted(9, "both")]
     there = [unlisted(3, "u3"), unlisted(4, "both"), unlisted(6, "u6")]
-    found = merged_unlisted([here, there], 4)
-    assert [(it.id, it.unit) for it in found] == [(1, "u1"), (3, "u3"), (4, "both"), (5, "u5")]
+    found = merged_unlisted([here, there], 9)
+    assert [it.id for it in found] == [1, 3, 4, 5, 6]
+    assert merged_unlisted([here, there], 4) == found[:4]
 
 
 class EdgeThatKnows:
