@@ -20,6 +20,7 @@ from tests.stages.sockets import accepted
 from tests.stages.waiting import PATIENCE_S
 
 __all__ = ["steps"]
+pytestmark = pytest.mark.simulation  # a whole pool each, and seconds of it
 
 ALL = ["journal", "lease", "listeners", "node", "template"]
 TEMPLATE_AGE_MAX_S = 35.0  # shorter than it is, and longer than a node may take to be found down

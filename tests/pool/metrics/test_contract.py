@@ -86,6 +86,7 @@ def test_names_are_as_prometheus_wants_them() -> None:
     assert len({it.name for it in METRICS}) == len(METRICS)
 
 
+@pytest.mark.simulation
 async def test_a_whole_pool_tells_all_of_it_as_the_contract_says(tmp_path: Path) -> None:
     async with plant(tmp_path) as site:
         miner = await site.mining()
@@ -114,6 +115,7 @@ async def test_a_whole_pool_tells_all_of_it_as_the_contract_says(tmp_path: Path)
         assert owed.keys() == {("acme", "payable"), ("acme", "in_payout")}
 
 
+@pytest.mark.simulation
 async def test_what_is_beyond_a_bound_is_summed_up_and_who_came_first_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
