@@ -255,7 +255,7 @@ def check_references(connection: Connection, *, tallies: bool = True) -> None:
         for parent, lost in _lost(table):
             row = connection.execute(lost).first()
             if row is not None:
-                raise Found(table.name, _key(row), f"what it names in {parent} is missing")
+                raise Found.of(table.name, row, f"what it names in {parent} is missing")
 
 
 @cache
@@ -277,8 +277,4 @@ def _lost(table: Table) -> tuple[tuple[str, Select[Any]], ...]:
 def _none(connection: Connection, query: Select[Any], table: str, reason: str) -> None:
     row = connection.execute(query.limit(1)).first()
     if row is not None:
-        raise Found(table, _key(row), reason)
-
-
-def _key(row: Row[Any]) -> str:
-    return ", ".join(str(value) for value in row)
+        raise Found.of(table, row, reason)

@@ -1,5 +1,8 @@
 """What an audit finds: the first row that is wrong, and why."""
 
+from collections.abc import Iterable
+from typing import Self
+
 import msgspec
 
 
@@ -17,3 +20,8 @@ class Found(Exception):
     def __init__(self, table: str, row: object, reason: str) -> None:
         super().__init__(reason)
         self.wrong = Wrong(table, str(row), reason)
+
+    @classmethod
+    def of(cls, table: str, key: Iterable[object], reason: str) -> Self:
+        """Of a row with a key of some columns."""
+        return cls(table, ", ".join(str(value) for value in key), reason)

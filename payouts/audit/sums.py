@@ -119,4 +119,4 @@ def _check_minutes(connection: Connection, where: dict[str, int]) -> None:
 def _none(connection: Connection, query: Select[Any], where: dict[str, int], table: str) -> None:
     row = connection.execute(query, where).first()
     if row is not None:
-        raise Found(table, ", ".join(str(value) for value in row), ANOTHER)
+        raise Found.of(table, row, ANOTHER)

@@ -491,7 +491,7 @@ class Auditor:
     def _check_none(self, query: Any, table: str, reason: str) -> None:
         row = self._connection.execute(query.limit(1)).first()
         if row is not None:
-            raise Found(table, ", ".join(str(value) for value in row), reason)
+            raise Found.of(table, row, reason)
 
     def _walk(self, query: Any) -> Iterator[Row[Any]]:
         with self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)) as rows:
