@@ -81,13 +81,13 @@ def record_rate(
     now_s: int,
     source: WorkSource = OWN_WORK,
     *,
-    opened_at_s: int | None = None,
+    noted: bool = False,
 ) -> int:
     """The number of the tenant's rate of this price: its newest one of the source, if the same, or a new row.
 
-    `height` is the first that the price is offered for; `opened_at_s` the moment from which on, where that
-    was noted then: else it is now. Raises BadRate where the price's block fees are not those of the basis, or
-    an order's price comes without an order.
+    `height` is the first that the price is offered for. `noted`: it was opened at `now_s`, as was written
+    down then; else it is opened now. Raises BadRate where the price's block fees are not those of the basis,
+    or an order's price comes without an order.
     """
     if price.sat_per_ph_day is not None and source.order_id is None:
         raise BadRate(f"{price.sat_per_ph_day} satoshi per PH-day is the price of no order")
@@ -120,7 +120,7 @@ def record_rate(
         subsidy_sat=price.subsidy_sat,
         block_fees_sat=price.block_fees_sat,
         fee_basis_id=fee_basis_id,
-        created_at_s=_dated(connection, now_s, opened_at_s),
+        created_at_s=_dated(connection, now_s, noted=noted),
         upstream_id=source.upstream_id,
         order_id=source.order_id,
         sat_per_ph_day=price.sat_per_ph_day,
@@ -128,13 +128,13 @@ def record_rate(
     return int(connection.execute(rate.returning(rates.c.id)).scalar_one())
 
 
-def _dated(connection: Connection, now_s: int, opened_at_s: int | None) -> int:
+def _dated(connection: Connection, now_s: int, *, noted: bool) -> int:
     """Of a new rate: the book's moment, or the noted one, which is not before that of the rate before it."""
-    now_s = book_time(connection, now_s)
-    if opened_at_s is None:
-        return now_s
+    moment_s = book_time(connection, now_s)
+    if not noted:
+        return moment_s
     newest = select(rates.c.created_at_s).order_by(rates.c.id.desc()).limit(1)
-    return max(opened_at_s, connection.scalar(newest) or 0)
+    return max(now_s, connection.scalar(newest) or 0)
 
 
 def source_of(rate: Row[Any]) -> WorkSource:

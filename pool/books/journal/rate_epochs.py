@@ -113,9 +113,11 @@ def join(
     height: int,
     tenant_id: int,
     paid: Paid,
-    opened_at_s: int,
+    now_s: int,
+    *,
+    noted: bool = False,
 ) -> TenantRate:
-    """A tenant's rate in an epoch, from that moment on."""
+    """A tenant's rate in an epoch, from that moment on: now, or as was noted then."""
     basis = price.fee_basis_id if by_fees(paid) else None
     fees_sat = 0
     if basis is not None:
@@ -128,9 +130,9 @@ def join(
         tenant_price(price, paid, fees_sat),
         height,
         basis,
-        opened_at_s,
+        now_s,
         price.source,
-        opened_at_s=opened_at_s,
+        noted=noted,
     )
     connection.execute(
         insert(rate_epoch_tenants).values(

@@ -177,7 +177,7 @@ def _made(connection: Connection, epoch: int, rate: Rate) -> int:
     insert_epoch(connection, epoch, price, rate.height, rate.opened_at_s)
     for paid in rate.paid:
         tenant_id = connection.execute(select(tenants.c.id).where(tenants.c.name == paid.tenant)).scalar_one()
-        join(connection, epoch, price, rate.height, tenant_id, paid, rate.opened_at_s)
+        join(connection, epoch, price, rate.height, tenant_id, paid, rate.opened_at_s, noted=True)
     return epoch
 
 
