@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bench.figures import FIGURES, Measured
+from bench.figures import FIGURES
 from bench.part import table
 from bench.parts import PARTS
 from bench.stamp import Stamp
@@ -64,7 +64,7 @@ def write(directory: Path = RESULTS) -> Path:
 def _head(ran: dict[str, Ran]) -> list[str]:
     rows, limits = [], []
     for figure in FIGURES:
-        measured = _measured(figure.part, ran, figure.measured)
+        measured = figure.measured(ran[figure.part].result) if figure.part in ran else None
         answer = "-" if measured is None else "yes" if measured.reached else "**no**"
         words = "not run" if measured is None else measured.words
         rows.append([figure.what, figure.promised, words, answer])
@@ -77,10 +77,6 @@ def _head(ran: dict[str, Ran]) -> list[str]:
         *table(("what", "promised", "measured", "reached"), rows),
         *(("\nWhat limits those that are not reached, and what would lift it:\n", *limits) if limits else ()),
     ]
-
-
-def _measured(part: str, ran: dict[str, Ran], measure: Any) -> Measured | None:
-    return None if part not in ran else measure(ran[part].result)
 
 
 if __name__ == "__main__":  # of what is kept, where only its words have changed
