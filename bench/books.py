@@ -11,7 +11,7 @@ import trio
 from bench.part import Part, Section
 from payouts.rates import Scheme
 from pool.books.journal.journal import Journal
-from pool.books.journal.start import OpenJournal, open_journal
+from pool.books.journal.start import OpenJournal, open_journals
 from pool.books.store import Store, open_store
 from pool.data_dir import database_url
 from pool.fleet.registry import Registry
@@ -31,7 +31,7 @@ def run() -> dict[str, Any]:
         directory = Path(at)
         with closing(open_store(database_url(directory))) as store:
             _begin_book(store)
-            opened = open_journal(store, directory)
+            (opened,) = open_journals(store, directory)
             with closing(opened.log):
                 _fill(store, opened)
                 began_s, began_cpu_s, steps = time.monotonic(), time.process_time(), 0

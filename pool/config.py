@@ -55,6 +55,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     start_difficulty_log2: int
     vardiff: VardiffPolicy
     extranonce2_bytes: int
+    processes: int = 1
     move_interval_s: float = 600.0
     line_bytes_max: int
     session_limits: SessionLimits = SessionLimits()
@@ -178,6 +179,7 @@ def _checked(file: File, base: Path) -> PoolConfig:
             aim_s=stratum.share_interval_s, difficulty_log2_min=low, difficulty_log2_max=high
         ),
         extranonce2_bytes=stratum.extranonce2_bytes,
+        processes=stratum.processes,
         move_interval_s=stratum.move_interval_s,
         line_bytes_max=limits.line_bytes,
         session_limits=SessionLimits(

@@ -16,7 +16,9 @@ from payouts.rates import BlockFees
 from payouts.siblings import SiblingKey
 from payouts.solo import SoloPayout
 from pool.books.journal.credit_book import CreditsPage, Tip
+from pool.books.journal.prices import KnownPrices
 from pool.chain.blocks import BlockResult
+from pool.fleet.registry import Snapshot
 from pool.journal.beginning import Beginning
 from pool.journal.records import Machine
 from pool.orders.rows import OrderRecord
@@ -40,6 +42,23 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     beginning: Beginning
     tips: tuple[Tip, ...]  # blocks that earlier processes have credited upstreams' work on, oldest first
     fee_basis_id: int | None  # the newest
+    prices: KnownPrices
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Which of how many processes: of what nobody else may hand out. The hub numbers machines as the 0th."""
+
+    number: int  # from 1
+    of: int
+
+
+class Begin(msgspec.Struct, frozen=True, kw_only=True):
+    """What the hub says first."""
+
+    part: Part
+    journal: str  # its directory
+    snapshot: Snapshot
+    start: Start
 
 
 class FoundBlock(msgspec.Struct, frozen=True, kw_only=True):

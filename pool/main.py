@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import httpx
@@ -25,6 +25,7 @@ from pool.admin.people.refusal_record import RefusalRecord
 from pool.admin.requests.policy_record import note_policy
 from pool.admin.server import serve_admin
 from pool.books import book
+from pool.books.journal.tail import Tail
 from pool.books.lease_watch import LeaseWatch
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.chain.blocks import BlockResult
@@ -54,7 +55,9 @@ from pool.people.authentication import Authentication
 from pool.people.refusals import Refusals, Refused
 from pool.people.roles import host_account
 from pool.people.sessions import Sessions
+from pool.processes import Processes
 from pool.readiness import Condition, Readiness
+from pool.settings_file import BadConfig
 from pool.treasury.treasury import Treasury
 from pool.web.access import web_app
 from pool.web.commands import command_routes
@@ -107,19 +110,27 @@ class Pool:
         note_policy(store, config.approval, by=operator_of(os.geteuid()), source=START)
         self._config, self._store = config, store
         self._on_block = on_block
+        self._tasks: trio.Nursery | None = None  # while it runs
         self._dashboard: Dashboard | None = None  # of whoever asks over HTTP
         self.books = Books(config, store, transport=transport, wall_clock=wall_clock)
-        self.edge = edge = Edge(
-            config, self.books.known, on_block=self._tell_block, on_commit=self._count_committed
-        )
-        self.books.folding.take(edge.shares.journal, self.books.taker)
-        self.allocator = self._allocator(speeds or MachineSpeeds(trio.current_time(), config.vardiff.aim_s))
+        self.processes = None if config.processes == 1 else self._processes(settings, wall_clock)
+        if self.processes is None:
+            self.edge = edge = Edge(
+                config, self.books.known(), on_block=self._tell_block, on_commit=self._count_committed
+            )
+            self.books.folding.take(edge.shares.journal, self.books.opened[0].taker)
+            speeds = speeds or MachineSpeeds(trio.current_time(), config.vardiff.aim_s)
+            self.allocator = self._allocator(speeds)
         self._refusals = refusals = Refusals(time.monotonic())
         self._record = RefusalRecord(store, refusals, clock=time.monotonic, wall_clock=wall_clock)
         self._authentication = Authentication(store, refusals, wall_clock=wall_clock, clock=time.monotonic)
         self._sessions = Sessions(clock=time.monotonic)
         self._lease = LeaseWatch(store)
-        self._edges = Edges([edge.serving], orders=self.allocator.status)
+        self._edges = (
+            Edges([self.edge.serving], orders=self.allocator.status)
+            if self.processes is None
+            else Edges(self.processes.edges, orders=lambda misplaced: ())
+        )
         self._readiness = Readiness(self._lease)
         self._settings = None if settings is None else LiveSettings(settings, self._prepared)
         self._started_s = trio.current_time()
@@ -128,24 +139,15 @@ class Pool:
     async def run(self, *, task_status: trio.TaskStatus[RunningPool] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises BadEndpoint or BadCertificate when it cannot listen."""
         sys.setswitchinterval(THREAD_SWITCH_S)
-        books, edge = self.books, self.edge
+        books = self.books
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(collect_rarely)
                 await nursery.start(books.nodes.run)
+                self._tasks = nursery
                 nursery.start_soon(books.folding.run)
                 nursery.start_soon(books.bookkeeper.run)
-                live = Live(
-                    books.registry,
-                    books.hashrates,
-                    self._edges,
-                    lambda view: edge.tenant_changed(record_of(view)),
-                    on_removed=edge.workers_removed,
-                    on_routes=edge.routing.proxy.changed,
-                    on_tokens=self._authentication.load,
-                    messenger=self._messenger,
-                    settings=self._settings,
-                )
+                live = self._live() if self.processes is None else self._live_of(self.processes, nursery)
                 treasury = self._treasury()
                 desk = Desk(self._store, self._config.network, live, treasury, self._config.approval)
                 if self._settings is not None:
@@ -158,19 +160,103 @@ class Pool:
                 nursery.start_soon(DueRequests(desk).run)
                 if self._messenger is not None:
                     nursery.start_soon(self._messenger.run)
-                addresses: tuple[tuple[str, int], ...] = await nursery.start(edge.run)
-                nursery.start_soon(self.allocator.run)
+                addresses: tuple[tuple[str, int], ...]
+                if self.processes is not None:
+                    for tail in self._tails():
+                        nursery.start_soon(tail.run)
+                    addresses = await nursery.start(self.processes.run)
+                else:
+                    addresses = await nursery.start(self.edge.run)
+                    nursery.start_soon(self.allocator.run)
                 task_status.started(
                     RunningPool(self._edges, books.registry, books.hashrates, live, addresses, web)
                 )
         finally:
             with trio.CancelScope(shield=True):
-                if not edge.shares.journal.failed:
-                    await edge.commit_last()
+                if self.processes is not None or not self.edge.shares.journal.failed:
+                    if self.processes is None:
+                        await self.edge.commit_last()
                     await books.folding.stop()
                     await self._record.look(last=True)
-            edge.shares.journal.close()
+            for it in books.opened:
+                it.log.close()
             self._store.release_lease()
+
+    def _live(self) -> Live:
+        edge = self.edge
+        return Live(
+            self.books.registry,
+            self.books.hashrates,
+            self._edges,
+            lambda view: edge.tenant_changed(record_of(view)),
+            on_removed=edge.workers_removed,
+            on_routes=edge.routing.proxy.changed,
+            on_tokens=self._authentication.load,
+            messenger=self._messenger,
+            settings=self._settings,
+        )
+
+    # Where processes of their own serve miners
+
+    def _processes(self, settings: LoadedSettings | None, wall_clock: Callable[[], float]) -> Processes:
+        if settings is None:
+            raise BadConfig("several processes read their settings from a file, and there is none")
+        books = self.books
+        for it in books.opened:
+            it.log.close()  # each has its own process to write it
+        processes = Processes(
+            books.opened,
+            books.folding,
+            books.hub,
+            settings=settings.path.absolute(),
+            begin=books.begin,
+            wall_clock=wall_clock,
+        )
+
+        async def tell(numbers: Sequence[int]) -> None:
+            known = books.registry.workers
+            await processes.machines_known(
+                [books.registry.known_machine(it) for it in numbers if it in known]
+            )
+
+        books.folding.on_noted = tell
+        return processes
+
+    def _tell_settings(self) -> None:
+        assert self.processes is not None
+        if self._tasks is not None:
+            self._tasks.start_soon(self.processes.settings_changed)
+
+    def _tails(self) -> list[Tail]:
+        return [
+            Tail(
+                it.log.walk(it.taker.position.at),
+                it.taker.position.at,
+                self.books.registry,
+                self._count_committed,
+            )
+            for it in self.books.opened
+        ]
+
+    def _live_of(self, processes: Processes, nursery: trio.Nursery) -> Live:
+        registry = self.books.registry
+
+        def removed(numbers: set[int]) -> None:
+            machines = (registry.known_machine(it) for it in numbers if it in registry.workers)
+            names = [(it.tenant, it.container, it.unit) for it in machines]
+            nursery.start_soon(processes.workers_removed, names)
+
+        return Live(
+            registry,
+            self.books.hashrates,
+            self._edges,
+            lambda view: nursery.start_soon(processes.tenant_changed, record_of(view)),
+            on_removed=removed,
+            on_routes=lambda: nursery.start_soon(processes.routes_changed),
+            on_tokens=self._authentication.load,
+            messenger=self._messenger,
+            settings=self._settings,
+        )
 
     def _count_committed(self, tallies: bytes) -> None:
         self.books.hashrates.add(tallies, trio.current_time())
@@ -203,7 +289,8 @@ class Pool:
 
     def _prepared(self, new: PoolConfig) -> Callable[[], None]:
         """What puts other live settings in force (pool.settings_tables). Blocks. Raises BadConfig."""
-        served, messenger, told = self.edge.prepared(new), self._messenger, new.messages
+        messenger, told = self._messenger, new.messages
+        served = self.edge.prepared(new) if self.processes is None else self._tell_settings
         receivers = () if messenger is None or told is None else messenger.prepared(told)
 
         def apply() -> None:
@@ -282,7 +369,7 @@ class Pool:
             config.data_dir,
             (*config.endpoints, *(() if config.web is None else (config.web,))),
             figures=self._figures,
-            journal_failed=lambda: self.edge.shares.journal.failed,
+            journal_failed=lambda: self.processes is None and self.edge.shares.journal.failed,
             machine_name=registry.name_of,
             on_message=self._tell_message,
             wall_clock=wall_clock,

@@ -9,7 +9,6 @@ import contextlib
 import resource
 import secrets
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import httpx
@@ -26,8 +25,9 @@ from pool.books.journal.credit_rows import CreditRows
 from pool.books.journal.folding import Folding
 from pool.books.journal.forwarded_shares import ForwardedShares
 from pool.books.journal.journal import Journal
-from pool.books.journal.prices import Prices
-from pool.books.journal.start import open_journal
+from pool.books.journal.prices import Prices, known_prices
+from pool.books.journal.start import beginning_of, open_journals
+from pool.books.journal.taker import Taker
 from pool.books.store import Store
 from pool.chain.blocks import BlockResult, BlockSubmitter
 from pool.chain.fee_watch import FeeWatch
@@ -40,7 +40,7 @@ from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import load
 from pool.http_server import CONNECTIONS_MAX
-from pool.hub import Hub, Start
+from pool.hub import Begin, Hub, Part, Start
 from pool.journal.log import JournalLog
 from pool.keeping import Keeping
 from pool.routing.admission import Admission
@@ -78,9 +78,9 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     log: JournalLog
     start: Start
     hub: Hub
-    prices: Prices
     nodes: NodeSet
     wall_clock: Callable[[], float]
+    part: tuple[int, int] = (0, 1)  # which of how many processes serve miners at the same endpoints
 
 
 class Books:
@@ -96,25 +96,47 @@ class Books:
         wall_clock: Callable[[], float],
     ) -> None:
         self.store = store
-        opened = open_journal(store, config.data_dir)
+        self.opened = open_journals(store, config.data_dir, count=config.processes)
         with store.read() as connection:
-            self.registry = registry = Registry(load(connection))
-            self.prices = Prices(connection, registry, wall_clock=wall_clock)
-            basis, credits = newest_fee_basis(connection), CreditRows(connection)
+            numberers = config.processes + 1 if config.processes > 1 else 1
+            self.registry = registry = Registry(load(connection), of=numberers)
+            credits = CreditRows(connection)
+            self.start = Start(
+                beginning=self.opened[0].beginning,
+                tips=credits.tips,
+                fee_basis_id=newest_fee_basis(connection),
+                prices=known_prices(connection),
+            )
         self.hashrates = HashrateBook(registry, trio.current_time())
         self.nodes = NodeSet(config.nodes, chain=config.network, transport=transport)
         self.bookkeeper = Bookkeeper(store, self.nodes, times=config.books, wall_clock=wall_clock)
         self.folding = Folding(store, registry, credits, fold_s=config.books.fold_s, wall_clock=wall_clock)
-        self.taker = opened.taker
-        self.known = Known(
-            registry=registry,
-            log=opened.log,
-            start=Start(beginning=opened.beginning, tips=credits.tips, fee_basis_id=basis),
-            hub=Keeping(config, store, self.bookkeeper),
-            prices=self.prices,
+        self.hub = Keeping(config, store, self.bookkeeper)
+        self._wall_clock = wall_clock
+
+    def known(self) -> Known:
+        """To who serves miners in this process."""
+        return Known(
+            registry=self.registry,
+            log=self.opened[0].log,
+            start=self.start,
+            hub=self.hub,
             nodes=self.nodes,
-            wall_clock=wall_clock,
+            wall_clock=self._wall_clock,
         )
+
+    def begin(self, taker: Taker, part: Part) -> Begin:
+        """What a process has to know that begins now, when all of its journal is taken. Blocks."""
+        (journal,) = (it.log.directory for it in self.opened if it.taker is taker)
+        with self.store.read() as connection:
+            snapshot = load(connection)
+            start = Start(
+                beginning=beginning_of(self.store, taker, False),
+                tips=CreditRows(connection).tips,
+                fee_basis_id=newest_fee_basis(connection),
+                prices=known_prices(connection),
+            )
+        return Begin(part=part, journal=str(journal), snapshot=snapshot, start=start)
 
 
 class Shares:
@@ -132,12 +154,13 @@ class Shares:
         registry, start, nodes = known.registry, known.start, known.nodes
         self.engine = Engine(line_bytes_max=config.line_bytes_max, keep_credits=True)
         self.credits = CreditBook(self.engine, start.tips)
+        self.prices = Prices(start.prices, registry, wall_clock=known.wall_clock)
         self.submits = ForwardedShares(unresolved_max=UNRESOLVED_OF_ALL_MAX)
         self.journal = Journal(
             registry,
             known.log,
             start.beginning,
-            known.prices,
+            self.prices,
             submits=self.submits,
             credits=self.credits,
             on_commit=on_commit,
@@ -152,19 +175,16 @@ class Shares:
             found_by=registry.found_by,
             on_block=on_block,
         )
+        self._hub = known.hub
         self.fees = FeeWatch(
-            nodes,
-            basis=start.fee_basis_id,
-            keep=partial(_keep_basis, known),
-            wanted=registry.pays_by_fees,
+            nodes, basis=start.fee_basis_id, keep=self._keep_basis, wanted=registry.pays_by_fees
         )
 
-
-async def _keep_basis(known: Known, fees: tuple[BlockFees, ...]) -> int:
-    """What blocks paid, in the books before a price has it."""
-    number = await known.hub.fee_basis(fees)
-    known.prices.note_basis(number, fees)
-    return number
+    async def _keep_basis(self, fees: tuple[BlockFees, ...]) -> int:
+        """What blocks paid, in the books before a price has it."""
+        number = await self._hub.fee_basis(fees)
+        self.prices.note_basis(number, fees)
+        return number
 
 
 class Miners:
@@ -173,7 +193,9 @@ class Miners:
     def __init__(self, config: PoolConfig, known: Known, shares: Shares) -> None:
         registry = known.registry
         self.job_ids = JobIds()
-        self.own = _own_channel(shares.blocks, shares.engine, self.job_ids, config.extranonce2_bytes)
+        self.own = _own_channel(
+            shares.blocks, shares.engine, self.job_ids, config.extranonce2_bytes, known.part
+        )
         self.admission = Admission(registry, self.own)
         self.silent = SilentMachines(config.vardiff.aim_s)
         self.uncharged = Uncharged(lambda: int(known.wall_clock() // 86_400))
@@ -202,7 +224,7 @@ class Miners:
             journal=shares.journal,
             limits=config.board_limits,
         )
-        shares.submits.on_change = known.prices.on_opened = self.board.commits.soon
+        shares.submits.on_change = shares.prices.on_opened = self.board.commits.soon
 
     def bounded(self, bounds: ConnectionBounds) -> ConnectionBounds:
         """By the descriptors that this process may have."""
@@ -246,7 +268,7 @@ class Routing:
             config,
             registry,
             known.hub,
-            known.prices,
+            shares.prices,
             shares.fees,
             admission=miners.admission,
             placement=self.placement,
@@ -263,7 +285,7 @@ class Routing:
             board=board,
             channels=channels,
             own_work=self.own_work,
-            prices=known.prices,
+            prices=shares.prices,
             submits=shares.submits,
             credits=shares.credits,
             engine=shares.engine,
@@ -272,7 +294,9 @@ class Routing:
         self.solo.follow()
 
 
-def _own_channel(source: WorkSource, engine: Engine, job_ids: JobIds, miner_bytes: int) -> Channel:
+def _own_channel(
+    source: WorkSource, engine: Engine, job_ids: JobIds, miner_bytes: int, part: tuple[int, int]
+) -> Channel:
     return Channel(
         1,
         source,
@@ -280,7 +304,9 @@ def _own_channel(source: WorkSource, engine: Engine, job_ids: JobIds, miner_byte
         job_ids=job_ids,
         # Not from 0 at every start: an upstream's job has no salt of ours, and who gets the prefix of before
         # would find the shares of before, which are duplicates.
-        extranonces=ExtranonceSpace(EXTRANONCE1_BYTES, first=secrets.randbelow(1 << 8 * EXTRANONCE1_BYTES)),
+        extranonces=ExtranonceSpace(
+            EXTRANONCE1_BYTES, first=secrets.randbelow(1 << 8 * EXTRANONCE1_BYTES), share=part
+        ),
         extranonce2_size=miner_bytes,
     )
 

@@ -122,6 +122,10 @@ class StratumTable(Table, frozen=True):
     ] = 65_536
     difficulty_min: Annotated[Difficulty, Meta(description="No machine mines below it")] = 1_024
     difficulty_max: Annotated[Difficulty, Meta(description="No machine mines above it")] = 1 << 50
+    processes: Annotated[
+        int,
+        Meta(ge=1, le=16, description="That serve miners at the same endpoints; limits are of each of them"),
+    ] = 1
     share_interval_s: Annotated[float, Meta(ge=2, le=60, description="What vardiff aims at, per machine")] = (
         6.0
     )

@@ -42,6 +42,8 @@ ROOMS = {
         "metrics",
         "web",
         "readiness",
+        "processes",
+        "edge_process",
         "edge",
         "serving",
         "parts",
@@ -64,7 +66,7 @@ ROOMS = {
         "regtest",
         "chain",
         "log_lines settings_file http_server",
-        "reports swarm data_dir store_error http_connection garbage",
+        "reports swarm data_dir store_error http_connection garbage link",
     ),
     # Rooms that have rooms: the same within.
     "stratum.miners": (
@@ -98,7 +100,7 @@ ROOMS = {
         "pages live_settings peers",
     ),
     "pool.cli": (
-        "main",
+        "main edge",
         "command_groups",
         "fleet routing people service bookkeeping payouts reports",
         "live_columns options manual whole_file",

@@ -3,6 +3,7 @@
 Each is asked everything, and what they say is put together here. Must not know: where they are.
 """
 
+import contextlib
 import heapq
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
@@ -11,19 +12,23 @@ from pool.edges.edge import Edge, MachineMet
 from pool.edges.figures import EdgeFigures, added, merged
 from pool.edges.traces import EdgesTraces
 from pool.fleet.registry import UnlistedWorker
+from pool.link import LinkClosed
 from pool.orders.status import OrderStatus
 from pool.routing.drain import DrainStatus
 from pool.routing.status import RouteStatus
 from stratum.miners.decisions import KEPT_MAX
 from stratum.miners.firmware import Firmware, by_sessions
 from stratum.miners.traces.traces import TraceView
+from stratum.miners.uncharged import Uncharged
 
 CONNECTIONS_MAX: Final = 20  # of a machine, shown: who invents names may have thousands under one
+UNCHARGED_NONE: Final = Uncharged().since_start.tolist()
 _Answer = TypeVar("_Answer")
 
 
 class Edges:
-    """One at least. `orders` says what is known of each order, by how many of its machines are elsewhere."""
+    """Some of them may be away for a moment. `orders` says what is known of each order, by how many of its
+    machines are elsewhere."""
 
     def __init__(
         self, edges: Sequence[Edge], *, orders: Callable[[Mapping[int, int]], tuple[OrderStatus, ...]]
@@ -63,7 +68,7 @@ class Edges:
     async def uncharged(self, name: str | None, tenant_id: int | None, since_day: int) -> list[int]:
         """All of it."""
         counted = await self._each(lambda it: it.uncharged(name, tenant_id, since_day))
-        return [sum(column) for column in zip(*counted, strict=True)]
+        return [sum(column) for column in zip(*(counted or [UNCHARGED_NONE]), strict=True)]
 
     async def firmware(self) -> list[Firmware]:
         """Of all their sessions."""
@@ -90,7 +95,12 @@ class Edges:
         return merged_drain(await self._each(lambda it: it.drain_status()))
 
     async def _each(self, ask: Callable[[Edge], Awaitable[_Answer]]) -> list[_Answer]:
-        return [await ask(it) for it in self._edges]
+        """Those that answer: one that dies meanwhile has nothing to say."""
+        answers = []
+        for it in self._edges:
+            with contextlib.suppress(LinkClosed):
+                answers.append(await ask(it))
+        return answers
 
 
 def merged_machine(of: Sequence[MachineMet]) -> MachineMet:
@@ -130,5 +140,5 @@ def merged_drain(of: Sequence[DrainStatus]) -> DrainStatus:
         draining=any(it.draining for it in of),
         left=sum(it.left for it in of),
         of=sum(it.of for it in of),
-        ends_in_s=max(it.ends_in_s for it in of),
+        ends_in_s=max((it.ends_in_s for it in of), default=0),
     )

@@ -11,12 +11,13 @@ those of the settings. Must not know: where the figures are from, who reads them
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from stratum.histogram import Histogram
 from stratum.miners.firmware import Family
+from stratum.miners.uncharged import Uncharged
 from stratum.upstream.shares import RejectReason, SubmitVerdict
 
 Answer = tuple[int, SubmitVerdict, RejectReason | None]  # of which upstream, what it said, and why
@@ -60,8 +61,34 @@ class EdgeFigures(msgspec.Struct, frozen=True, kw_only=True):
     listeners: int  # that are open
 
 
+# While no process serves miners: each is about to begin.
+NOBODY: Final = EdgeFigures(
+    sessions={},
+    ended={},
+    moved={},
+    firmware={},
+    uncharged=Uncharged().since_start.tolist(),
+    unresolved=0,
+    answers={},
+    acknowledgements=Histogram(),
+    commits=Histogram(),
+    distributions=Histogram(),
+    nodes=(),
+    without_node_s=None,
+    template_age_s=None,
+    template_height=None,
+    commit_age_s=None,
+    journal_failed=False,
+    unfolded=0,
+    unfolded_age_s=None,
+    refuses="no process serves miners",
+    listeners=0,
+)
+
+
 def merged(figures: Sequence[EdgeFigures]) -> EdgeFigures:
-    """Of all who serve miners, one at least."""
+    """Of all who serve miners."""
+    figures = figures or (NOBODY,)
     first, *rest = figures
     if not rest:
         return first

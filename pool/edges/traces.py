@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from pool.edges.edge import Edge
+from pool.link import LinkClosed
 from stratum.miners.traces.traces import (
     KEPT_BYTES_MAX,
     TRACES_MAX,
@@ -32,7 +33,7 @@ FULL: Final = f"there are {TRACES_MAX} traces already: each ends when nobody rea
 class EdgesTrace:
     """One trace: the number that it has at each of them, and how far that is read."""
 
-    def __init__(self, numbers: Sequence[int]) -> None:
+    def __init__(self, numbers: Sequence[int | None]) -> None:
         self.read_s = trio.current_time()
         self._numbers: list[int | None] = list(numbers)  # None: over there
         self._after = [0] * len(numbers)
@@ -46,7 +47,7 @@ class EdgesTrace:
         async with self._one_at_a_time:
             self.read_s = trio.current_time()
             views = [
-                None if number is None else await edge.trace(number, read)
+                None if number is None else await _view(edge, number, read)
                 for edge, number, read in zip(edges, self._numbers, self._after, strict=True)
             ]
             new: list[list[TracedLine]] = []
@@ -89,9 +90,15 @@ class EdgesTraces:
         now_s = trio.current_time()
         for number in [it for it, trace in self._traces.items() if now_s - trace.read_s >= UNREAD_S]:
             del self._traces[number]
-        started = [await it.start_trace(name, address, seconds) for it in self._edges]
-        numbers = [it for it in started if it is not None]
-        if len(numbers) < len(started) or len(self._traces) >= TRACES_MAX:
+        numbers: list[int | None] = []
+        full = len(self._traces) >= TRACES_MAX
+        for it in self._edges:
+            try:
+                numbers.append(await it.start_trace(name, address, seconds))
+                full = full or numbers[-1] is None
+            except LinkClosed:
+                numbers.append(None)  # no machine comes there now
+        if full:
             raise TooManyTraces(FULL)  # those that began end when nobody reads them
         self._number += 1
         self._traces[self._number] = EdgesTrace(numbers)
@@ -104,6 +111,13 @@ class EdgesTraces:
         if view is None:
             self._traces.pop(number, None)
         return view
+
+
+async def _view(edge: Edge, number: int, after: int) -> TraceView | None:
+    try:
+        return await edge.trace(number, after)
+    except LinkClosed:
+        return None  # it is over there
 
 
 def _of_edge(line: TracedLine, at: int, of: int) -> TracedLine:

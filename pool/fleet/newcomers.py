@@ -40,6 +40,25 @@ Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Name = tuple[int, str, str]  # tenant's number, container, unit
 
 
+class Numbers:
+    """Numbers that nobody has, upwards. Each of `of` processes takes every `of`-th: no two take the same."""
+
+    def __init__(self, part: int = 0, of: int = 1) -> None:
+        self._part, self._of = part, of
+        self.next = 0
+        self.above(0)
+
+    def above(self, taken: int) -> None:
+        """Up to that number they are somebody's."""
+        if taken >= self.next:
+            self.next = taken + 1 + (self._part - taken - 1) % self._of
+
+    def take(self) -> int:
+        """One of them."""
+        number, self.next = self.next, self.next + self._of
+        return number
+
+
 class Newcomer(msgspec.Struct, kw_only=True, eq=False):
     """A name without an accepted share; `owners` are the connections that may mine under it."""
 
@@ -85,18 +104,20 @@ class _Places:
 
 
 class Newcomers:
-    """`first` is the lowest number that is nobody's. A connection that makes room calls `leave`.
+    """`numbers` are free. A connection that makes room calls `leave`.
 
     `on_free` are told of every number that is nobody's any more: the next one is somebody else.
     """
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, numbers: Numbers) -> None:
         self.by_number: dict[int, Newcomer] = {}
         self._by_name: dict[Name, Newcomer] = {}
         self.on_free: list[Callable[[int], object]] = []
-        self._next = first
+        self._numbers = numbers
         self._free: list[int] = []
-        self._mask = np.zeros(first + _NUMBERS_AT_A_TIME, dtype=bool)  # by number: whether it is one of these
+        self._mask = np.zeros(
+            numbers.next + _NUMBERS_AT_A_TIME, dtype=bool
+        )  # by number: whether it is one of these
         self._held: dict[Owner, dict[int, None]] = {}  # numbers, by the connection that holds them
         self._gone: dict[int, int] = {}  # numbers that no connection holds, and which going that was
         self._goings = 0
@@ -158,11 +179,9 @@ class Newcomers:
         self._goes(number)
 
     def _add(self, name: Name, agent: str, now_s: int, kept: int | None) -> Newcomer:
-        number = kept or (self._free.pop() if self._free else self._next)
-        if number == self._next:
-            self._next += 1
-            if number >= len(self._mask):
-                self._mask = np.concatenate((self._mask, np.zeros(len(self._mask), dtype=bool)))
+        number = kept or (self._free.pop() if self._free else self._numbers.take())
+        if number >= len(self._mask):
+            self._mask = np.concatenate((self._mask, np.zeros(number, dtype=bool)))
         tenant_id, container, unit = name
         newcomer = Newcomer(
             number=number,

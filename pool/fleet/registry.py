@@ -20,7 +20,7 @@ import msgspec
 
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk
 from payouts.solo import Payee
-from pool.fleet.newcomers import Newcomer, Newcomers
+from pool.fleet.newcomers import Newcomer, Newcomers, Numbers
 from pool.fleet.remembered_difficulty import Drift
 from pool.journal.records import Machine
 from stratum.miners.contracts import Admitted, Refusal
@@ -85,6 +85,17 @@ class UnlistedWorker(msgspec.Struct, frozen=True, kw_only=True):
     new: bool  # no accepted share yet
 
 
+class KnownMachine(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker as one process tells another of it: the one of that name, whatever its number is there."""
+
+    tenant: str
+    container: str
+    unit: str
+    number: int
+    container_id: int
+    difficulty_log2: int | None
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """What the database knows."""
 
@@ -101,9 +112,9 @@ class NewRows(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    """Admission by the database's snapshot."""
+    """Admission by the database's snapshot. `part` of `of`: this process's, of all that number machines."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, *, part: int = 0, of: int = 1) -> None:
         self.tenants = {tenant.name: tenant for tenant in snapshot.tenants}
         self.tenants_by_id = {tenant.id: tenant for tenant in snapshot.tenants}
         self.containers: dict[int, ContainerRecord] = {}
@@ -115,9 +126,10 @@ class Registry:
         self._containers_of: dict[int, int] = {}
         self._removed: dict[int, WorkerRecord] = {}
         self._removed_containers: set[int] = set()
-        self._next_container = 1
+        self._container_numbers, numbers = Numbers(part, of), Numbers(part, of)
         self.generation = 0  # another one when a machine, or a container, is new, another one, or gone
-        self.newcomers = Newcomers(max((it.id for it in snapshot.workers), default=0) + 1)
+        numbers.above(max((it.id for it in snapshot.workers), default=0))
+        self.newcomers = Newcomers(numbers)
         for container in snapshot.containers:
             self.put_container(container)
         for worker in snapshot.workers:
@@ -211,7 +223,7 @@ class Registry:
         if known is not None and known not in self._removed_containers:
             return known
         container = ContainerRecord(
-            id=self._next_container, tenant_id=newcomer.tenant_id, name=newcomer.container
+            id=self._container_numbers.take(), tenant_id=newcomer.tenant_id, name=newcomer.container
         )
         if known is not None:
             container = msgspec.structs.replace(self.containers[known], removed=False)
@@ -246,8 +258,7 @@ class Registry:
 
     def reserve_container(self) -> int:
         """A number for a container that a command is about to make."""
-        self._next_container += 1
-        return self._next_container - 1
+        return self._container_numbers.take()
 
     def put_container(self, container: ContainerRecord) -> None:
         """A container that the database has, or is about to have."""
@@ -260,7 +271,7 @@ class Registry:
         self.generation += 1
         self.containers[container.id] = container
         self._container_ids[container.tenant_id, container.name] = container.id
-        self._next_container = max(self._next_container, container.id + 1)
+        self._container_numbers.above(container.id)
 
     def note_difficulty(self, worker_id: int, minute: int, difficulty_log2: int, work: int) -> bool:
         """Most of its work in this minute, or in a part of it, and at what difficulty that was.
@@ -356,6 +367,75 @@ class Registry:
                 first_seen_at_s=it.since_s,
                 new=True,
             )
+
+    def learn(self, it: KnownMachine) -> None:
+        """A worker that another process has met; one that is here without a share yet stays what it is."""
+        tenant, number = self.tenants.get(it.tenant), self.number_of(it.tenant, it.container, it.unit)
+        if number is not None:
+            known = self.workers[number]
+            self.workers[number] = msgspec.structs.replace(known, difficulty_log2=it.difficulty_log2)
+            self._usual_log2 = None
+        elif tenant is not None and self.newcomers.find((tenant.id, it.container, it.unit)) is None:
+            place = self._place(tenant.id, it.container, it.container_id)
+            number = self._worker_ids.get((place, it.unit), it.number)
+            self._removed.pop(number, None)
+            worker = WorkerRecord(
+                id=number,
+                tenant_id=tenant.id,
+                container_id=place,
+                unit=it.unit,
+                difficulty_log2=it.difficulty_log2,
+            )
+            self._put_worker(worker)
+
+    def adopt(self, machine: Machine) -> int | None:
+        """The number here of a worker that a journal names, which is one from now on; None where nobody knows
+        its tenant."""
+        tenant = self.tenants.get(machine.tenant)
+        if tenant is None:
+            return None
+        number = self.number_of(machine.tenant, machine.container, machine.unit)
+        if number is not None:
+            return number
+        place = self._place(tenant.id, machine.container, machine.container_id)
+        known = self._worker_ids.get((place, machine.unit))
+        worker = self._removed.get(known or 0)
+        if worker is not None and not machine.new:
+            return worker.id  # removed, and these shares are of before
+        if worker is None:
+            worker = WorkerRecord(
+                id=machine.number,
+                tenant_id=tenant.id,
+                container_id=place,
+                unit=machine.unit,
+                agent=machine.agent,
+            )
+            self.rowless[worker.id] = worker
+        self._removed.pop(worker.id, None)
+        self._put_worker(worker)
+        return worker.id
+
+    def known_machine(self, number: int) -> KnownMachine:
+        """A worker, to be told."""
+        worker = self.worker(number)
+        return KnownMachine(
+            tenant=self.tenants_by_id[worker.tenant_id].name,
+            container=self.containers[worker.container_id].name,
+            unit=worker.unit,
+            number=number,
+            container_id=worker.container_id,
+            difficulty_log2=worker.difficulty_log2,
+        )
+
+    def _place(self, tenant_id: int, name: str, number: int) -> int:
+        """The container of that name, which is there from now on, with that number if it is new."""
+        known = self._container_ids.get((tenant_id, name))
+        if known is None:
+            self.put_container(ContainerRecord(id=number, tenant_id=tenant_id, name=name))
+            return number
+        if known in self._removed_containers:
+            self.put_container(msgspec.structs.replace(self.containers[known], removed=False))
+        return known
 
     def number_of(self, tenant: str, container: str, unit: str) -> int | None:
         """Of the worker of that name, if there is one."""

@@ -195,26 +195,21 @@ class JournalLog:
         return JournalUnusable(f"{self.directory}: {error.strerror or error}")
 
 
-def writer_directory(data_dir: Path, disk: Disk | None = None) -> Path:
-    """Of the journal in this data directory, made where there is none. Raises JournalUnusable."""
+def writer_directories(data_dir: Path, count: int, disk: Disk | None = None) -> list[Path]:
+    """Of all journals in this data directory, and of as many as there are to be. Raises JournalUnusable."""
     home, disk = data_dir / "journal", Disk() if disk is None else disk
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = writers(data_dir)
-        if len(found) > 1:
-            names = ", ".join(it.name for it in found)
-            raise JournalUnusable(
-                f"there are several journals in {home}: {names}. Leave the one of this pool"
-            )
-        if found:
-            return found[0]
-        directory = home / secrets.token_hex(WRITER_BYTES)
-        directory.mkdir(mode=0o700)
-        disk.sync_directory(home)
-        disk.sync_directory(data_dir)
+        new = [home / secrets.token_hex(WRITER_BYTES) for _ in range(count - len(found))]
+        for directory in new:
+            directory.mkdir(mode=0o700)
+        if new:
+            disk.sync_directory(home)
+            disk.sync_directory(data_dir)
     except OSError as error:
         raise JournalUnusable(f"{home}: {error.strerror}") from error
-    return directory
+    return found + new
 
 
 def writers(data_dir: Path) -> list[Path]:

@@ -46,19 +46,21 @@ class ExtranonceSpace:
     """Prefixes of `size` bytes, 1 to 4, for one channel or for several that sessions move between.
 
     Job seqs are the clock: they only grow, across all channels. `sharers` are those channels. `parked` is
-    what a session left behind with its prefix: the difficulties pinned to its jobs. `first` is the prefix
-    that is handed out first. `unnamed` are those who have a prefix and have not said a name, and since when;
+    what a session left behind with its prefix: the difficulties pinned to its jobs. `share` is which of how
+    many equal parts of the prefixes is given out here, beginning with its `first`. `unnamed`
     their sessions see to that.
     """
 
-    def __init__(self, size: int, *, first: int = 0) -> None:
+    def __init__(self, size: int, *, first: int = 0, share: tuple[int, int] = (0, 1)) -> None:
         if not 1 <= size <= 4:
             raise ValueError("an extranonce1 has 1 to 4 bytes")
         self.size = size
         self.sharers: list[Sharer] = []
         self.parked: OrderedDict[bytes, Pins] = OrderedDict()
         self.unnamed: OrderedDict[Holder, float] = OrderedDict()  # longest first
-        self.capacity = 1 << 8 * size
+        part, of = share
+        self.capacity = (1 << 8 * size) // of
+        self._base = part * self.capacity
         self._first = first
         self._next = 0  # never handed out so far, from here on, counted from the first
         self._in_use: dict[int, bool] = {}  # whether work was credited on it by an earlier session
@@ -106,7 +108,7 @@ class ExtranonceSpace:
             self.parked.pop(rested.to_bytes(self.size, "big"), None)
             prefix = rested
         elif self._next < self.capacity and len(self.unworked) < PARKED_MAX:
-            prefix = (self._first + self._next) % self.capacity
+            prefix = self._base + (self._first + self._next) % self.capacity
             self._next += 1
         elif self.unworked:
             prefix, _ = self.unworked.popitem(last=False)  # what was in force for it goes on: see `inherited`

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def authorized(name: str) -> bytes:
     return b'{"id":2,"method":"mining.authorize","params":["%b","x"]}\n' % name.encode()
 
 
-async def acknowledged(machines: list[Machine], shares: int) -> None:
+async def acknowledged(machines: Sequence[Machine], shares: int) -> None:
     """Return when that many are."""
     with trio.fail_after(STARTS_IN_S):
         await until(lambda: sum(len(it.acknowledged) for it in machines) >= shares)

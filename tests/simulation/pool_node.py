@@ -16,7 +16,7 @@ from payouts.rates import Scheme
 from pool import parts
 from pool.books.bookkeeper import BookTimes
 from pool.books.journal import start
-from pool.books.journal.start import OpenJournal, open_journal
+from pool.books.journal.start import OpenJournal, open_journals
 from pool.chain.nodes import NodeConfig
 from pool.config import PoolConfig
 from pool.data_dir import database_url
@@ -117,7 +117,7 @@ class PoolNode:
     async def run(self) -> None:
         """One process after the other, until it is asked to stop."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(parts, "open_journal", self._open_journal)
+            patch.setattr(parts, "open_journals", self._open_journals)
             journal = partial(JournalLog, segment_bytes=SEGMENT_BYTES, taken_bytes_max=TAKEN_BYTES_MAX)
             patch.setattr(start, "JournalLog", journal)
             services = partial(ChannelServices, connect=self.world.upstream.connect)
@@ -169,9 +169,9 @@ class PoolNode:
             self.world.note("power cut")
             self.disk.power_cut(self._chance)
 
-    def _open_journal(self, *args: Any, **options: Any) -> OpenJournal:
-        opened = open_journal(*args, **options, disk=self.disk)
-        self._journals.append(opened.log)
+    def _open_journals(self, *args: Any, **options: Any) -> list[OpenJournal]:
+        opened = open_journals(*args, **options, disk=self.disk)
+        self._journals += [it.log for it in opened]
         return opened
 
     def _ended(self, process: Process, error: BaseException) -> None:

@@ -16,7 +16,7 @@ from pool.books.journal.folding import Folding
 from pool.books.journal.journal import Journal
 from pool.books.journal.positions import position_of
 from pool.books.journal.rate_epochs import WorkPrice
-from pool.books.journal.start import OpenJournal, open_journal
+from pool.books.journal.start import OpenJournal, open_journals
 from pool.books.store import Store
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, load
@@ -82,7 +82,7 @@ class Home:
         while self._opened:
             self._opened.pop().log.close()
         disk = DiskInMemory() if disk is None else disk
-        self._opened.append(open_journal(store, self.path, disk=disk))
+        self._opened += open_journals(store, self.path, disk=disk)
         return self._opened[0]
 
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, select
 
-from pool.books.journal.prices import Prices
+from pool.books.journal.prices import Prices, known_prices
 from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.journal.rate_rows import RateRows, described
 from pool.books.journal.schema import rate_epochs
@@ -14,7 +14,7 @@ from pool.journal.records import VERSION
 def open_epoch(connection: Connection, price: WorkPrice, height: int, now_s: int) -> int:
     """The number of a price that is opened now, with its rows."""
     registry = Registry(Snapshot(load_tenants(connection), (), ()))
-    prices, rows = Prices(connection, registry, wall_clock=lambda: now_s), RateRows()
+    prices, rows = Prices(known_prices(connection), registry, wall_clock=lambda: now_s), RateRows()
     number = prices.epoch(price, height)
     rows.begin(VERSION)
     rows.define(prices.opened())
@@ -24,7 +24,7 @@ def open_epoch(connection: Connection, price: WorkPrice, height: int, now_s: int
 def prices_of(connection: Connection, registry: Registry, wall_clock: object = lambda: 0.0) -> Prices:
     """As a pool has them that opened all of these books' prices itself."""
     assert callable(wall_clock)
-    prices = Prices(connection, registry, wall_clock=wall_clock)
+    prices = Prices(known_prices(connection), registry, wall_clock=wall_clock)
     for number in connection.scalars(select(rate_epochs.c.epoch)).all():
         prices.remember(described(connection, number))
     return prices

@@ -10,7 +10,7 @@ Must not know: who writes the journals, and where; sessions, prices, balances.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -35,6 +35,7 @@ log = structlog.get_logger()
 
 FOLD_S: Final = 60.0  # a row a worker and minute, written once
 FOLD_CHECK_S: Final = 1.0
+EVERYTHING: Final = (1 << 63) - 1  # no journal has so many records
 SEEN_S: Final = 600  # last_seen_at_s of a worker may be this old: a row a worker a minute would be too many
 ROWS_MAX: Final = 1_000  # of workers whose row is out of date, in one statement
 MACHINES_AT_ONCE: Final = 256  # looked at before miners get their turn: half a millisecond
@@ -61,6 +62,10 @@ class Writer(Protocol):
         """Those of these previous blocks on which nothing can be credited any more."""
 
 
+class WriterAway(Exception):
+    """Nobody can say how far the writer is: it is about to end."""
+
+
 class _Source(msgspec.Struct, frozen=True):
     """A journal: its writer, and who takes it."""
 
@@ -68,8 +73,12 @@ class _Source(msgspec.Struct, frozen=True):
     taker: Taker
 
 
+async def nobody_else(numbers: Sequence[int]) -> None:
+    """Who knows machines is told by the registry."""
+
+
 class Folding:
-    """Of all journals of a pool."""
+    """Of all journals of a pool. `on_noted` is told of workers that were seen, or begin elsewhere now."""
 
     def __init__(
         self,
@@ -79,12 +88,15 @@ class Folding:
         *,
         fold_s: float = FOLD_S,
         wall_clock: Callable[[], float] = time.time,
+        on_noted: Callable[[Sequence[int]], Awaitable[None]] = nobody_else,
     ) -> None:
         self._store, self._registry, self._credits = store, registry, credits
         self._sources: list[_Source] = []
         self._fold_s = fold_s
         self._wall_clock = wall_clock
+        self.on_noted = on_noted
         self.durations = Histogram()  # how long each fold took of all that was there
+        self.turn = trio.Lock()  # of a fold, or of a writer that begins behind all that is taken
         self._stopping = False
         self._last_seen_s: dict[int, int] = {}
 
@@ -99,22 +111,24 @@ class Folding:
             while True:
                 span = int(self._wall_clock() // self._fold_s)
                 if span != folded:  # a clock that steps, either way, only folds early
-                    folded = span
-                    await self._kept_folding()
+                    folded = span if await self._kept_folding() else 0
                 await trio.sleep(FOLD_CHECK_S)
         finally:
             self._stopping = True
 
-    async def _kept_folding(self) -> None:
+    async def _kept_folding(self) -> bool:
         """What the books do not take now they take later: no reason to stop miners, but for a mistake."""
         try:
             await self.fold()
             await self.forget_credits()
         except FATAL:
             raise
+        except WriterAway:
+            return False
         except DATABASE_ERRORS as error:
             log.error("journal_not_taken", reason=words_of(error)[:300], again_in_s=AGAIN_S)
             await trio.sleep(AGAIN_S)
+        return True
 
     async def stop(self) -> None:
         """After the last commit: have the books take what they take in a few seconds."""
@@ -125,7 +139,11 @@ class Folding:
             log.warning("journal_left_to_the_next_start", reason=words_of(error)[:300])
 
     async def fold(self) -> None:
-        """Have the books take every batch that is committed by now."""
+        """Have the books take every batch that is committed by now. Raises WriterAway."""
+        async with self.turn:
+            await self._fold()
+
+    async def _fold(self) -> None:
         begun_s = trio.current_time()
         marks = [await it.writer.mark() for it in self._sources]
         for source, mark in zip(self._sources, marks, strict=True):
@@ -135,6 +153,11 @@ class Folding:
             await self._in_thread(source.taker.note_moment, moment_s)
             await source.writer.folded()
         self.durations.add(trio.current_time() - begun_s)
+
+    async def take_to_the_end(self, taker: Taker) -> None:
+        """A journal that nobody writes, in our `turn`."""
+        (source,) = (it for it in self._sources if it.taker is taker)
+        await self._take(source, Mark(number=EVERYTHING, moment_s=0))
 
     async def _take(self, source: _Source, mark: Mark) -> None:
         taker = source.taker
@@ -147,7 +170,7 @@ class Folding:
             self._credits.taken(taken.tips)
             if taken.done is not None:
                 await source.writer.trim(taker.position.at)
-                await self._note_machines(taken.done)
+                await self._note_machines(taken.done, taker)
             await trio.sleep(STEP_PAUSE_S)
 
     async def forget_credits(self) -> None:
@@ -162,9 +185,9 @@ class Folding:
         with self._store.write() as connection:
             self._credits.forget(connection, over)
 
-    async def _note_machines(self, window: Window) -> None:
+    async def _note_machines(self, window: Window, taker: Taker) -> None:
         """When the workers of a window were seen, and at what difficulty they start again."""
-        mined: list[Mined] = await trio.to_thread.run_sync(lambda: list(window.mined()))
+        mined: list[Mined] = await trio.to_thread.run_sync(lambda: list(taker.mined(window)))
         stale: set[int] = set()
         for at in range(0, len(mined), MACHINES_AT_ONCE):
             stale |= self._changed(mined[at : at + MACHINES_AT_ONCE])
@@ -176,6 +199,7 @@ class Folding:
                 for number in numbers[at : at + ROWS_MAX]
             ]
             await self._in_thread(self._write_seen, rows)
+            await self.on_noted(numbers[at : at + ROWS_MAX])
             await trio.sleep(STEP_PAUSE_S)
 
     def _changed(self, seen: Iterable[Mined]) -> set[int]:

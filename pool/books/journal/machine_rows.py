@@ -66,6 +66,10 @@ class MachineRows:
             self._find(connection, [self._named[number] for number in missing], now_s)
         return {number: self._ids[number] for number in numbers}
 
+    def row(self, number: int) -> int:
+        """Of one that was found since the file began."""
+        return number if self.numbers_are_rows else self._ids[number]
+
     def tenants(self, connection: Connection, ids: Collection[int]) -> dict[int, int]:
         """Whose the rows are."""
         missing = [it for it in ids if it not in self._tenants]
@@ -96,8 +100,10 @@ class MachineRows:
             insert_new(connection, _rows(machines), now_s)
             self._ids.update((it.number, it.number) for it in machines)
             return
+        new = _new(connection, machines)
+        insert_new(connection, NewRows((), tuple(new.values())), now_s)
         for it in machines:
-            self._ids[it.number] = _made(connection, it, now_s)
+            self._ids[it.number] = it.number if it.number in new else _made(connection, it, now_s)
 
 
 def rows_of(connection: Connection, machines: Collection[Machine], now_s: int) -> dict[int, int]:
@@ -105,6 +111,37 @@ def rows_of(connection: Connection, machines: Collection[Machine], now_s: int) -
     rows = MachineRows()
     rows.name(machines)
     return rows.ids(connection, [it.number for it in machines], now_s)
+
+
+def _new(connection: Connection, machines: Collection[Machine]) -> dict[int, WorkerRecord]:
+    """Rows for those whose numbers are free and whose names nobody has, in containers that are there: nearly
+    all of those that are new, since no two processes number machines alike."""
+    numbers = [it.number for it in machines]
+    taken: set[int] = set()
+    for at in range(0, len(numbers), IDS_AT_ONCE):
+        some = workers.c.id.in_(numbers[at : at + IDS_AT_ONCE])
+        taken.update(connection.scalars(select(workers.c.id).where(some)))
+    found: dict[int, WorkerRecord] = {}
+    of_places: dict[tuple[str, str], dict[str, Machine]] = {}
+    for it in machines:
+        if it.number not in taken:
+            of_places.setdefault((it.tenant, it.container), {}).setdefault(it.unit, it)
+    for (tenant, container), units in of_places.items():
+        place = connection.execute(
+            select(containers.c.id, containers.c.tenant_id)
+            .join(tenants)
+            .where(tenants.c.name == tenant, containers.c.name == container)
+        ).one_or_none()
+        if place is None:
+            continue
+        names = list(units)
+        for at in range(0, len(names), IDS_AT_ONCE):
+            mine = (workers.c.container_id == place.id) & workers.c.unit.in_(names[at : at + IDS_AT_ONCE])
+            for unit in connection.scalars(select(workers.c.unit).where(mine)):
+                del units[unit]
+        for it in units.values():
+            found[it.number] = _worker(it, it.number, place.tenant_id, place.id)
+    return found
 
 
 def _mines(connection: Connection, table: Table, some: ColumnElement[bool]) -> None:

@@ -44,12 +44,39 @@ class Sold(msgspec.Struct, frozen=True):
     sat_per_ph_day: int
 
 
+class KnownPrices(msgspec.Struct, frozen=True, kw_only=True):
+    """What the books know that new prices begin with."""
+
+    moment_s: int
+    next_number: int
+    upstreams: dict[int, str]
+    orders: dict[int, Sold]
+    bases: tuple[tuple[int, bytes], ...]  # oldest first
+    left: tuple[Rate, ...]  # of shares that dead processes had forwarded
+
+
+def known_prices(connection: Connection) -> KnownPrices:
+    """As of now."""
+    sold = connection.execute(select(orders.c.id, orders.c.name, orders.c.sat_per_ph_day))
+    newest = select(fee_bases.c.id).order_by(fee_bases.c.id.desc()).limit(BASES_MAX)
+    bases = reversed(connection.scalars(newest).all())
+    left = connection.scalars(select(upstream_submits.c.epoch).distinct()).all()
+    return KnownPrices(
+        moment_s=latest_s(connection),
+        next_number=int(connection.scalar(select(func.max(rate_epochs.c.epoch))) or 0) + 1,
+        upstreams=dict(connection.execute(select(upstreams.c.id, upstreams.c.name)).all()),
+        orders={id_: Sold(name, sat) for id_, name, sat in sold},
+        bases=tuple((it, packed_basis(blocks_of_basis(connection, it))) for it in bases),
+        left=tuple(described(connection, number) for number in left),
+    )
+
+
 class Prices:
     """`on_opened` is told when there is something for the journal, and must not block."""
 
     def __init__(
         self,
-        connection: Connection,
+        known: KnownPrices,
         registry: Registry,
         *,
         wall_clock: Callable[[], float],
@@ -57,22 +84,13 @@ class Prices:
     ) -> None:
         self.on_opened = on_opened
         self._registry, self._wall_clock = registry, wall_clock
-        self._moment_s = latest_s(connection)
-        self._next = int(connection.scalar(select(func.max(rate_epochs.c.epoch))) or 0) + 1
+        self._moment_s, self._next = known.moment_s, known.next_number
         self._newest: dict[WorkSource, tuple[WorkPrice | None, int]] = {}
         self._opened: list[Rate] = []  # that the journal does not have
-        self._upstreams: dict[int, str] = dict(
-            connection.execute(select(upstreams.c.id, upstreams.c.name)).all()
-        )
-        sold = connection.execute(select(orders.c.id, orders.c.name, orders.c.sat_per_ph_day))
-        self._orders = {id_: Sold(name, sat) for id_, name, sat in sold}
-        newest = select(fee_bases.c.id).order_by(fee_bases.c.id.desc()).limit(BASES_MAX)
-        self._bases: dict[int, bytes] = {}
-        for basis in reversed(connection.scalars(newest).all()):
-            self.note_basis(basis, blocks_of_basis(connection, basis))
+        self._upstreams, self._orders = dict(known.upstreams), dict(known.orders)
+        self._bases = dict(known.bases)
         # Shares that a dead process had forwarded are counted at what they were sent at.
-        left = connection.scalars(select(upstream_submits.c.epoch).distinct()).all()
-        self._rates = {number: described(connection, number) for number in left}
+        self._rates = {rate.number: rate for rate in known.left}
 
     def epoch(self, price: WorkPrice, height: int) -> int:
         """The rate number of work of this price: the same one until its source has another price."""

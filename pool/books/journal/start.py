@@ -1,4 +1,4 @@
-"""How a journal is opened at a start: the books take what an earlier process left, then it may be written.
+"""How journals are opened at a start: the books take what an earlier process left, then it may be written.
 
 Nothing is ever appended to what another process wrote, and whatever is on disk is in the books before the
 registry is read from them. Must not know: sessions, what runs when.
@@ -19,7 +19,7 @@ from pool.books.journal.taker import Taker
 from pool.books.store import Store
 from pool.journal.beginning import Beginning
 from pool.journal.disk import Disk
-from pool.journal.log import JournalLog, writer_directory
+from pool.journal.log import JournalLog, writer_directories
 from pool.journal.records import Noted
 
 log = structlog.get_logger()
@@ -33,30 +33,48 @@ class OpenJournal(msgspec.Struct, frozen=True):
     beginning: Beginning
 
 
-def open_journal(store: Store, data_dir: Path, *, disk: Disk | None = None) -> OpenJournal:
-    """Raises JournalUnusable, JournalDamaged, StoreError."""
+def open_journals(
+    store: Store, data_dir: Path, *, count: int = 1, disk: Disk | None = None
+) -> list[OpenJournal]:
+    """So many to write, and any others taken to their ends. With one, machines and prices are numbered as
+    their rows. Raises JournalUnusable, JournalDamaged, StoreError."""
     if before := take_batches_of_before(store):
         log.info("journal_of_before_taken", batches=before)
     with store.read() as connection:
         book = uid_of(connection)
-    journal = JournalLog(writer_directory(data_dir, disk), book, disk=disk)
+    opened: list[tuple[JournalLog, Taker]] = []
     try:
-        taker = Taker(store, journal.writer, journal.walk)
-        if records := taker.take_all():
-            log.info("journal_taken", records=records)
-        taker.serve()
-        with store.read() as connection:
-            beginning = Beginning(
-                book=book,
-                behind=taker.position.at,
-                moment_s=latest_s(connection),
-                accepted=taker.position.accepted,
-                left=tuple(_noted(row) for row in connection.execute(select(upstream_submits))),
-            )
+        for directory in writer_directories(data_dir, count, disk):
+            journal = JournalLog(directory, book, disk=disk)
+            taker = Taker(store, journal.writer, journal.walk)
+            opened.append((journal, taker))
+            if records := taker.take_all():
+                log.info("journal_taken", records=records, writer=journal.writer)
+        for journal, _ in opened[count:]:
+            journal.close()
+        if count == 1:
+            opened[0][1].serve()
+        return [
+            OpenJournal(journal, taker, beginning_of(store, taker, number == 0))
+            for number, (journal, taker) in enumerate(opened[:count])
+        ]
     except BaseException:
-        journal.close()
+        for journal, _ in opened:
+            journal.close()
         raise
-    return OpenJournal(journal, taker, beginning)
+
+
+def beginning_of(store: Store, taker: Taker, with_left: bool) -> Beginning:
+    """For who writes behind what is taken; `with_left`: and resolves what dead processes left behind."""
+    with store.read() as connection:
+        rows = connection.execute(select(upstream_submits)).all() if with_left else ()
+        return Beginning(
+            book=uid_of(connection),
+            behind=taker.position.at,
+            moment_s=latest_s(connection),
+            accepted=taker.position.accepted,
+            left=tuple(_noted(row) for row in rows),
+        )
 
 
 def _noted(row: Row[Any]) -> Noted:

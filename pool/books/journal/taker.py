@@ -23,7 +23,7 @@ from pool.books.journal.bookings import Bookings
 from pool.books.journal.machine_rows import MachineRows
 from pool.books.journal.positions import Position, position_of, positions, uid_of, write_position
 from pool.books.journal.rate_rows import RateRows
-from pool.books.journal.window import Part, Window, window_of
+from pool.books.journal.window import Mined, Part, Window, window_of
 from pool.books.store import Store, StoreError
 from pool.journal.frames import Frame, Place
 from pool.journal.records import Batch, Opening, unpacked
@@ -80,6 +80,11 @@ class Taker:
         """From here on machines and prices have the numbers of their rows: the pool counts by them."""
         self._machines.numbers_are_rows = self._rates.numbers_are_rows = True
 
+    def mined(self, window: Window) -> Iterator[Mined]:
+        """Who has good shares in a window that was just done, by the numbers of their rows."""
+        for it in window.mined():
+            yield msgspec.structs.replace(it, worker=self._machines.row(it.worker))
+
     def step(self, until: int | None = None, *, whole: bool = False) -> Taken | None:
         """Take some rows, of records up to that number, in one transaction; None where all of it is taken.
 
@@ -108,7 +113,7 @@ class Taker:
         if done is not None:
             self._window = None
         return Taken(
-            tuple(it.number for part in parts for it in part.machines),
+            tuple(self._machines.row(it.number) for part in parts for it in part.machines),
             tuple(prevhash for part in parts for prevhash, _ in part.credits),
             done,
         )

@@ -77,12 +77,14 @@ class BadEndpoint(Exception):
     """An address that cannot be listened on."""
 
 
-def open_listener(endpoint: Endpoint) -> socket.socket:
+def open_listener(endpoint: Endpoint, *, shared: bool = False) -> socket.socket:
     """A bound, listening, non-blocking socket."""
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:  # the kernel gives each of them its part of those who come
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         # What accepted ones inherit.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -116,15 +118,21 @@ class _Door(msgspec.Struct, frozen=True):
 
 
 class Server:
-    """Listeners of one switchboard. `addresses` are filled in when they listen."""
+    """Listeners of one switchboard. `addresses` are filled in when they listen. `shared`: other processes of
+    this account listen at the same endpoints."""
 
     def __init__(
-        self, *, board: Switchboard, connection_limits: ConnectionLimits, endpoints: tuple[Endpoint, ...]
+        self,
+        *,
+        board: Switchboard,
+        connection_limits: ConnectionLimits,
+        endpoints: tuple[Endpoint, ...],
+        shared: bool = False,
     ) -> None:
         self.addresses: list[tuple[str, int]] = []
         self._board = board
         self._connection_limits = connection_limits
-        self._endpoints = endpoints
+        self._endpoints, self._shared = endpoints, shared
         self._headers_awaited: OrderedDict[trio.CancelScope, None] = OrderedDict()  # oldest first
         # Given up for a moment when descriptors run out, so that a miner can be refused in words.
         self._spare: int | None = None
@@ -151,7 +159,7 @@ class Server:
         certificate = None
         if endpoint.certificate is not None:
             certificate = Certificate(endpoint.certificate, endpoint.key)
-        listener = open_listener(endpoint)
+        listener = open_listener(endpoint, shared=self._shared)
         host, port = listener.getsockname()[:2]
         self.addresses.append((host, port))
         log.info("listening", host=host, port=port, tls=certificate is not None)

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from payouts.schemas.money import containers, tally_minutes, workers
 from pool.books.store import Store
 from pool.fleet import newcomers
-from pool.fleet.newcomers import NEW_PER_CONNECTION_MAX, Newcomers
+from pool.fleet.newcomers import NEW_PER_CONNECTION_MAX, Newcomers, Numbers
 from stratum.miners.contracts import Admitted, Refusal
 from stratum.miners.owner import Owner
 from stratum.tallies import Verdict
@@ -25,7 +25,9 @@ class Door:
 
     def __init__(self) -> None:
         self.shown_out: list[Owner] = []
-        self.newcomers = Newcomers(101)
+        numbers = Numbers()
+        numbers.above(100)
+        self.newcomers = Newcomers(numbers)
 
     def close(self, owner: Owner) -> None:
         self.shown_out.append(owner)

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from pool.journal.disk import Disk
 from pool.journal.frames import HEAD, Place, framed
-from pool.journal.log import JournalLog, JournalUnusable, writer_directory, writers
+from pool.journal.log import JournalLog, JournalUnusable, writer_directories, writers
 from pool.journal.records import Batch, Opening, packed, unpacked
 from pool.journal.segments import JournalDamaged, segments
 from tests.fakes.disks import DiskThatLoses, broken, disk_full
@@ -40,7 +40,7 @@ class Books:
         self.log = self.opened()
 
     def opened(self) -> JournalLog:
-        return JournalLog(writer_directory(self.home), BOOK, disk=self.disk, **self.bounds)
+        return JournalLog(writer_directories(self.home, 1)[0], BOOK, disk=self.disk, **self.bounds)
 
     def take(self, until: int | None = None) -> None:
         taken = self.at.number
@@ -317,12 +317,12 @@ def test_a_second_process_is_refused_in_words(books: Books) -> None:
     books.opened().close()
 
 
-def test_two_journals_in_one_directory_are_refused(books: Books) -> None:
+def test_a_data_directory_has_as_many_journals_as_write_there_and_those_of_before(books: Books) -> None:
     (books.home / "journal" / ("0" * 32)).mkdir()
     (books.home / "journal" / "notes").mkdir()
+    assert writer_directories(books.home, 1) == writers(books.home)
     assert len(writers(books.home)) == 2
-    with pytest.raises(JournalUnusable, match="there are several journals"):
-        writer_directory(books.home)
+    assert len(writer_directories(books.home, 3)) == len(writers(books.home)) == 3
 
 
 def test_files_go_when_the_books_have_them_and_more_of_them_than_are_kept(tmp_path: Path) -> None:

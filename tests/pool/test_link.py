@@ -1,0 +1,111 @@
+"""A link between two processes: questions and answers in their types, and an end that is gone."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from pool.link import ANSWER_S, AnsweredWithError, Link, LinkClosed, asking
+
+
+class Weather(msgspec.Struct, frozen=True):
+    place: str
+    celsius: tuple[int, ...]
+
+
+class NoSuchPlace(Exception):
+    pass
+
+
+class Station(Protocol):
+    async def weather(self, place: str, days: int) -> Weather: ...
+
+    async def sleeps(self) -> None: ...
+
+
+class Measures:
+    def __init__(self) -> None:
+        self.asleep = trio.Event()
+
+    async def weather(self, place: str, days: int) -> Weather:
+        if place == "Atlantis":
+            raise NoSuchPlace(place)
+        if days < 0:
+            raise ValueError("nobody knows that")
+        return Weather(place, tuple(range(days)))
+
+    async def sleeps(self) -> None:
+        self.asleep.set()
+        await trio.sleep_forever()
+
+
+class Linked:
+    """Who asks, and who answers."""
+
+    def __init__(self) -> None:
+        here, there = socket.socketpair()
+        self.asks, self.answers = (Link(it, errors=(NoSuchPlace,)) for it in (here, there))
+        self.station: Station = asking(self.asks, Station)
+        self.measures = Measures()
+        self.answers.answer(Station, self.measures)
+
+
+@asynccontextmanager
+async def linked() -> AsyncIterator[Linked]:
+    it = Linked()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(it.asks.run)
+        await nursery.start(it.answers.run)
+        yield it
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_answer_comes_back_in_its_type_and_an_error_as_what_it_is() -> None:
+    async with linked() as it:
+        assert await it.station.weather("Oslo", 3) == Weather("Oslo", (0, 1, 2))
+        with pytest.raises(NoSuchPlace, match="Atlantis"):
+            await it.station.weather("Atlantis", 3)
+        with pytest.raises(AnsweredWithError, match="nobody knows that"):
+            await it.station.weather("Oslo", -1)
+        assert len((await it.station.weather("Oslo", 100_000)).celsius) == 100_000, "longer than a read"
+
+
+async def test_questions_overtake_one_that_waits() -> None:
+    async with linked() as it, trio.open_nursery() as nursery:
+        nursery.start_soon(it.station.sleeps)
+        await it.measures.asleep.wait()
+        assert (await it.station.weather("Oslo", 1)).celsius == (0,)
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_waits_for_an_end_that_is_gone_is_told() -> None:
+    async with linked() as it:
+        told: list[LinkClosed] = []
+
+        async def ask() -> None:
+            try:
+                await it.station.sleeps()
+            except LinkClosed as error:
+                told.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await it.measures.asleep.wait()
+            await it.answers.aclose()
+        assert len(told) == 1
+        with pytest.raises(LinkClosed):
+            await it.station.weather("Oslo", 1)
+
+
+async def test_an_end_that_does_not_answer_is_given_up(autojump_clock: MockClock) -> None:
+    async with linked() as it:
+        begun_s = trio.current_time()
+        with pytest.raises(LinkClosed):
+            await it.station.sleeps()
+        assert trio.current_time() - begun_s == pytest.approx(ANSWER_S)
+        assert it.asks.closed.is_set()
