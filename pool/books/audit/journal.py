@@ -1,32 +1,27 @@
-"""The audit of the pool's own tables: what rate numbers mean, what waits to be folded, who changed what.
+"""The audit of the pool's own tables: what rate numbers mean, how far journals are taken, who changed what.
 
 Must not know: how to mend anything.
 """
 
 from typing import Final
 
-import numpy as np
 from sqlalchemy import Connection, and_, func, or_, select
 
 from payouts.audit.finding import Found
 from payouts.schemas.book import book
-from payouts.schemas.money import journal_writers, rates, workers
+from payouts.schemas.money import journal_writers, rates
 from pool.books.book import contradiction
 from pool.books.changes.changes import NO_CHANGE, LastChange, Unreadable, change_hash, last_change, states
 from pool.books.changes.schema import changes
-from pool.books.journal.batches_of_before import names_in
 from pool.books.journal.positions import accepted_in_hours, positions
 from pool.books.journal.schema import (
-    journal_batches,
     rate_epoch_tenants,
     rate_epochs,
     upstream_credits,
     upstream_tips,
 )
 from pool.chain.networks import NETWORKS
-from stratum.tallies import RECORD, Verdict
 
-ASKED_MAX: Final = 5_000  # machines of a batch that are looked up
 ROWS_AT_ONCE: Final = 1_000  # changes in memory
 KEY_BYTES: Final = 16  # of a header hash, as the engine packs it
 
@@ -35,7 +30,6 @@ def check_journal(connection: Connection) -> None:
     """Raises Found for the first row that is wrong."""
     _check_epochs(connection)
     _check_positions(connection)
-    _check_batches(connection)
     _check_credits(connection)
     _check_changes(connection)
 
@@ -108,28 +102,6 @@ def _check_positions(connection: Connection) -> None:
                 f"{it.before} accepted shares of before and {taken} of journals are not the {counted} of the"
                 " hours",
             )
-
-
-def _check_batches(connection: Connection) -> None:
-    """What waits to be folded names machines and prices that there are."""
-    latest_s = connection.execute(select(book.c.latest_s)).scalar_one()
-    epochs = set(connection.scalars(select(rate_epochs.c.epoch)))
-    verdicts = {int(it) for it in Verdict}
-    named = {0}  # whose rows the fold will write: a name is in the batch of its first share alone
-    for batch in connection.execute(select(journal_batches).order_by(journal_batches.c.seq)):
-        if batch.minute * 60 > latest_s:
-            raise Found("journal_batches", batch.seq, "it is dated after the latest moment of the book")
-        if len(batch.tallies) % RECORD.itemsize:
-            raise Found("journal_batches", batch.seq, "it is no row of tallies")
-        records = np.frombuffer(batch.tallies, dtype=RECORD)
-        if not set(np.unique(records["rate"]).tolist()) <= epochs | {0}:
-            raise Found("journal_batches", batch.seq, "there is no such price")
-        if not set(np.unique(records["verdict"]).tolist()) <= verdicts:
-            raise Found("journal_batches", batch.seq, "there is no such verdict")
-        named |= {it.id for it in names_in(batch.names)} if batch.names else set()
-        asked = sorted(set(np.unique(records["worker"]).tolist()) - named)[:ASKED_MAX]
-        if not set(asked) <= set(connection.scalars(select(workers.c.id).where(workers.c.id.in_(asked)))):
-            raise Found("journal_batches", batch.seq, "there is no such machine")
 
 
 def _check_changes(connection: Connection) -> None:

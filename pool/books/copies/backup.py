@@ -24,7 +24,7 @@ from payouts.schemas.book import book
 from payouts.schemas.money import blocks, ledger_transactions, tally_minutes, tenants
 from pool.books.changes.schema import changes
 from pool.books.journal.positions import positions
-from pool.books.journal.schema import journal_batches, journal_positions
+from pool.books.journal.schema import journal_positions
 from pool.books.store import WRITER_WAIT_S
 from pool.store_error import StoreError
 
@@ -66,12 +66,9 @@ def standing(connection: Connection) -> Standing:
             return 0
         return connection.scalar(select(func.count()).select_from(table)) or 0
 
-    minutes = [
-        minute
-        for column in (journal_batches.c.minute, tally_minutes.c.minute)
-        if column.table.name in there and (minute := connection.scalar(select(func.max(column)))) is not None
-    ]
-    head = None
+    minute = head = None
+    if tally_minutes.name in there:
+        minute = connection.scalar(select(func.max(tally_minutes.c.minute)))
     if ledger_transactions.name in there:
         of = ledger_transactions.c
         newest = select(of.hash, of.booked_at_s).order_by(of.seq.desc()).limit(1)
@@ -85,7 +82,7 @@ def standing(connection: Connection) -> Standing:
         transactions=count(ledger_transactions),
         head=None if head is None else head.hash,
         booked_at_s=None if head is None else head.booked_at_s,
-        counted_at_s=max(minutes) * MINUTE_S if minutes else None,
+        counted_at_s=None if minute is None else minute * MINUTE_S,
         blocks=count(blocks),
         batches=count(payout_batches),
         changes=count(changes),

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from payouts.book_time import latest_s
 from payouts.schemas.book import book
 from payouts.schemas.money import rate_hours
-from pool.books.journal.schema import journal_batches, journal_positions
+from pool.books.journal.schema import journal_positions
 from pool.journal.frames import Place
 
 
@@ -73,8 +73,7 @@ def taken_until_s(connection: Connection) -> int | None:
 def booked_until_s(connection: Connection) -> int:
     """The moment before which nothing is booked any more."""
     latest, taken = latest_s(connection), taken_until_s(connection)
-    waiting = connection.scalar(select(func.min(journal_batches.c.minute)))
-    return min(it for it in (latest, taken, None if waiting is None else waiting * 60) if it is not None)
+    return latest if taken is None else min(latest, taken)
 
 
 def accepted_in_hours(connection: Connection) -> int:

@@ -39,17 +39,6 @@ journal_positions = table(
     CheckConstraint("number >= 0 AND until_number >= number AND rows_done >= 0", name="number"),
     CheckConstraint("accepted >= 0 AND transactions >= 0", name="accepted"),
 )
-# What a journal of before was: a batch a row, as it was committed. The first start takes what is left.
-journal_batches = table(
-    "journal_batches",
-    Column("seq", INTEGER, primary_key=True, autoincrement=False),
-    number("minute"),  # since 1970, at the commit
-    Column("tallies", LargeBinary, nullable=False),
-    Column("upstream", LargeBinary, nullable=True),  # the upstreams' verdicts, where there were any
-    # Workers whose first accepted shares are in here, packed: their rows are written by the fold.
-    Column("names", LargeBinary, nullable=True),
-    CheckConstraint("length(tallies) + coalesce(length(upstream), 0) > 0", name="tallies"),
-)
 # What the engine's rate number stands for: the work's side of a price, and whose work it is (NULL: the
 # pool's own). A row for each change, and one for each start of the pool.
 rate_epochs = table(

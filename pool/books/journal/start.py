@@ -12,7 +12,6 @@ import structlog
 from sqlalchemy import Row, select
 
 from payouts.book_time import latest_s
-from pool.books.journal.batches_of_before import take_batches_of_before
 from pool.books.journal.positions import uid_of
 from pool.books.journal.schema import upstream_submits
 from pool.books.journal.taker import Taker
@@ -38,8 +37,6 @@ def open_journals(
 ) -> list[OpenJournal]:
     """So many to write, and any others taken to their ends. With one, machines and prices are numbered as
     their rows. Raises JournalUnusable, JournalDamaged, StoreError."""
-    if before := take_batches_of_before(store):
-        log.info("journal_of_before_taken", batches=before)
     with store.read() as connection:
         book = uid_of(connection)
     opened: list[tuple[JournalLog, Taker]] = []

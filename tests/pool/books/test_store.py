@@ -290,7 +290,7 @@ def sqlite_options(connection: Connection, table: str) -> tuple[int, int]:
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_schema(databases: Databases) -> None:
-    assert {"rates", "payout_batches", "journal_batches"} <= set(metadata.tables)
+    assert {"rates", "payout_batches", "journal_positions"} <= set(metadata.tables)
     with databases.fresh_url() as url, closing(open_store(url)) as store, store.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         migrated = reflected(connection)
