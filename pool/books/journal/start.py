@@ -39,24 +39,26 @@ def open_journals(
     their rows. Raises JournalUnusable, JournalDamaged, StoreError."""
     with store.read() as connection:
         book = uid_of(connection)
-    opened: list[tuple[JournalLog, Taker]] = []
+    logs: list[JournalLog] = []
+    takers: list[Taker] = []
     try:
         for directory in writer_directories(data_dir, count, disk):
             journal = JournalLog(directory, book, disk=disk)
+            logs.append(journal)
             taker = Taker(store, journal.writer, journal.walk)
-            opened.append((journal, taker))
+            takers.append(taker)
             if records := taker.take_all():
                 log.info("journal_taken", records=records, writer=journal.writer)
-        for journal, _ in opened[count:]:
+        for journal in logs[count:]:
             journal.close()
         if count == 1:
-            opened[0][1].serve()
+            takers[0].serve()
         return [
             OpenJournal(journal, taker, beginning_of(store, taker, number == 0))
-            for number, (journal, taker) in enumerate(opened[:count])
+            for number, (journal, taker) in enumerate(zip(logs[:count], takers[:count], strict=True))
         ]
     except BaseException:
-        for journal, _ in opened:
+        for journal in logs:
             journal.close()
         raise
 
