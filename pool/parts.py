@@ -153,7 +153,7 @@ class Shares:
     ) -> None:
         registry, start, nodes = known.registry, known.start, known.nodes
         self.engine = Engine(line_bytes_max=config.line_bytes_max, keep_credits=True)
-        self.credits = CreditBook(self.engine, start.tips)
+        self.credits = CreditBook(self.engine, start.tips, start.credited)
         self.prices = Prices(start.prices, registry, wall_clock=known.wall_clock)
         self.submits = ForwardedShares(unresolved_max=UNRESOLVED_OF_ALL_MAX)
         self.journal = Journal(

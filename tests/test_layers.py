@@ -42,7 +42,7 @@ ROOMS = {
         "metrics",
         "web",
         "readiness",
-        "processes",
+        "processes sites",
         "edge_process",
         "edge",
         "serving",

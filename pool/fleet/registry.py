@@ -126,10 +126,10 @@ class Registry:
         self._containers_of: dict[int, int] = {}
         self._removed: dict[int, WorkerRecord] = {}
         self._removed_containers: set[int] = set()
-        self._container_numbers, numbers = Numbers(part, of), Numbers(part, of)
+        self._container_numbers, self._numbers = Numbers(part, of), Numbers(part, of)
         self.generation = 0  # another one when a machine, or a container, is new, another one, or gone
-        numbers.above(max((it.id for it in snapshot.workers), default=0))
-        self.newcomers = Newcomers(numbers)
+        self._numbers.above(max((it.id for it in snapshot.workers), default=0))
+        self.newcomers = Newcomers(self._numbers)
         for container in snapshot.containers:
             self.put_container(container)
         for worker in snapshot.workers:
@@ -411,6 +411,7 @@ class Registry:
                 agent=machine.agent,
             )
             self.rowless[worker.id] = worker
+            self._numbers.above(worker.id)
         self._removed.pop(worker.id, None)
         self._put_worker(worker)
         return worker.id

@@ -10,12 +10,14 @@ from pool.journal.records import Noted
 
 
 class Beginning(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything up to `behind` is in the books, with so many accepted shares of this writer."""
+    """Everything up to `behind` is in the books, or in the writer's own files behind what they have, with so
+    many accepted shares of this writer."""
 
     book: str  # whose shares are to be written
     behind: Place
     moment_s: int  # nothing is dated before it
     accepted: int
+    taken: Place | None = None  # up to where the books have it, where that is not all
     left: tuple[Noted, ...] = ()  # shares of a process that died: on their way to upstreams, for ever
 
 

@@ -34,6 +34,10 @@ class Disk:
         finally:
             os.close(descriptor)
 
+    def replace(self, path: Path, by: Path) -> None:
+        """The file has the other one's content, or its own: nothing in between."""
+        by.replace(path)
+
     def close(self, descriptor: int) -> None:
         os.close(descriptor)
 

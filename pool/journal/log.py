@@ -86,14 +86,37 @@ class JournalLog:
         """Whether the next record is the first of a file, but for its opening: nothing is named there yet."""
         return self._descriptor is None or self._sizes[max(self._sizes)] >= self._segment_bytes
 
-    def begin(self, behind: Place, moment_s: int, accepted: int) -> None:
-        """Append from now on, behind what the books have: in a file of our own. Raises JournalUnusable."""
-        self.at = self.taken = behind
+    def begin(self, behind: Place, moment_s: int, accepted: int, *, taken: Place | None = None) -> None:
+        """Append from now on, behind what the books have, or behind our end where they have it up to `taken`
+        by now: in a file of our own. Raises JournalUnusable."""
+        self.at, self.taken = behind, behind if taken is None else taken
         self._accepted = accepted
         self._sizes = {first: path.stat().st_size for first, path in segments(self.directory)}
         with self._turn:
             self._check_taken(behind.number + 1)
             self._begin_file(moment_s)
+
+    def settle(self) -> None:
+        """See that what is read of the last file is on disk, before anybody goes on behind it: a sync that
+        failed may have left it in the kernel's memory alone, and says later that it did not. Raises
+        JournalUnusable."""
+        there = segments(self.directory)
+        if not there:
+            return
+        path = there[-1][1]
+        new = path.with_suffix(".settled")
+        try:
+            data = path.read_bytes()
+            descriptor = self._disk.create(new)
+            try:
+                self._write(descriptor, data)
+                self._disk.sync(descriptor)
+            finally:
+                self._disk.close(descriptor)
+            self._disk.replace(path, new)
+            self._disk.sync_directory(self.directory)
+        except OSError as error:
+            raise self._fail(error) from error
 
     def append(self, body: bytes, moment_s: int, accepted: int) -> Place:
         """Where it is when it is on disk: a batch of that moment. Raises JournalUnusable."""
@@ -168,18 +191,21 @@ class JournalLog:
     def _append(self, body: bytes) -> None:
         data, at = framed(self.writer, self.at, body)
         assert self._descriptor is not None
-        rest = memoryview(data)
         try:
-            while rest:
-                written = self._disk.write(self._descriptor, rest)
-                if written <= 0:
-                    raise OSError(f"{len(rest)} bytes were not written")
-                rest = rest[written:]
+            self._write(self._descriptor, data)
             self._disk.sync(self._descriptor)
         except OSError as error:
             raise self._fail(error) from error
         self._sizes[max(self._sizes)] += len(data)
         self.at = at
+
+    def _write(self, descriptor: int, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            written = self._disk.write(descriptor, rest)
+            if written <= 0:
+                raise OSError(f"{len(rest)} bytes were not written")
+            rest = rest[written:]
 
     def _check_room(self) -> None:
         untaken = self.untaken_bytes

@@ -54,6 +54,11 @@ class DiskThatLoses(Disk):
     def sync_directory(self, path: Path) -> None:
         self._named |= {it for it in self._on_disk if it.parent == path}
 
+    def replace(self, path: Path, by: Path) -> None:
+        super().replace(path, by)
+        self._on_disk[path] = self._on_disk.pop(by)
+        self._lost.discard(path)
+
     def close(self, descriptor: int) -> None:
         super().close(descriptor)
         self._paths.pop(descriptor)

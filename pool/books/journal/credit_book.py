@@ -32,13 +32,17 @@ class Tip(msgspec.Struct, frozen=True):
 
 
 class CreditBook:
-    """For the task that has the engine. `tips` are those of earlier processes, oldest first."""
+    """For the task that has the engine. `tips` are those of earlier processes, oldest first; `credited` is
+    what was credited since then, which nobody else can say yet."""
 
-    def __init__(self, engine: Engine, tips: Sequence[Tip]) -> None:
+    def __init__(self, engine: Engine, tips: Sequence[Tip], credited: Credits = ()) -> None:
         self._engine = engine
         self._loaded = False
+        self._credited = credited
         self._kept = [it.prevhash for it in tips if not it.forgotten]
-        self.tips = tuple(it.prevhash for it in tips)
+        self.tips = tuple(
+            dict.fromkeys([it.prevhash for it in tips] + [prevhash for prevhash, _ in credited])
+        )
 
     def collect(self) -> Credits:
         """What was credited since the last time. Whoever collects it writes it, or stops the pool."""
@@ -61,4 +65,6 @@ class CreditBook:
                 for _, hashes in rows:
                     self._engine.remember(prevhash, hashes)
                 after = rows[-1][0]
-        self._loaded = True
+        for prevhash, hashes in self._credited:
+            self._engine.remember(prevhash, hashes)
+        self._credited, self._loaded = (), True

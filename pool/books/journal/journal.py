@@ -78,7 +78,7 @@ class Journal:
         self._named = np.zeros(1, dtype=bool)  # machines, by number, in the file that is appended to
         self._defined: set[int] = set()  # the same of rate numbers
         self._moment_s = beginning.moment_s
-        journal_log.begin(beginning.behind, beginning.moment_s, beginning.accepted)
+        journal_log.begin(beginning.behind, beginning.moment_s, beginning.accepted, taken=beginning.taken)
         if left := [_forwarded(it) for it in beginning.left]:
             changes = unanswered(left)
             self._append(self._batch(changes.tallies, NewRows(), changes, (), ()))
