@@ -14,7 +14,7 @@ from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from bench.latency import SHARES_PER_S
+from bench.parts.latency import SHARES_PER_S
 from bench.servers import angara, load, pool
 
 SESSIONS = 5_600

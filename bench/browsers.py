@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.latency import SHARES_PER_S
+from bench.parts.latency import SHARES_PER_S
 from bench.servers import load, pool
 from pool.admin.client import ask
 

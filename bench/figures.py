@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bench import rates
+from bench.parts import rates
 
 Result = dict[str, Any]
 

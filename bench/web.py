@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from bench.latency import SHARES_PER_S
+from bench.parts.latency import SHARES_PER_S
 from bench.servers import load, pool, rss_kib
 
 SESSIONS = 19_000

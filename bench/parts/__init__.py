@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from bench import (
+from bench.part import Part
+from bench.parts import (
     block_out,
     books,
     command_line,
@@ -15,7 +16,6 @@ from bench import (
     rate_curve,
     rates,
 )
-from bench.part import Part
 
 PARTS: Final[dict[str, Part]] = {
     "rates": rates.PART,
