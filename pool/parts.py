@@ -20,6 +20,7 @@ from payouts.ratebook import newest_fee_basis
 from payouts.rates import BlockFees
 from pool.block_submission import BlockSubmission
 from pool.books.bookkeeper import Bookkeeper
+from pool.books.journal.book_clock import BookClock
 from pool.books.journal.credit_book import CreditBook
 from pool.books.journal.credit_rows import CreditRows
 from pool.books.journal.folding import Folding
@@ -154,7 +155,8 @@ class Shares:
         registry, start, nodes = known.registry, known.start, known.nodes
         self.engine = Engine(line_bytes_max=config.line_bytes_max, keep_credits=True)
         self.credits = CreditBook(self.engine, start.tips, start.credited)
-        self.prices = Prices(start.prices, registry, wall_clock=known.wall_clock)
+        clock = BookClock(known.wall_clock, start.beginning.moment_s)
+        self.prices = Prices(start.prices, registry, clock=clock)
         self.submits = ForwardedShares(unresolved_max=UNRESOLVED_OF_ALL_MAX)
         self.journal = Journal(
             registry,
@@ -164,7 +166,6 @@ class Shares:
             submits=self.submits,
             credits=self.credits,
             on_commit=on_commit,
-            wall_clock=known.wall_clock,
         )
         self.outage = Outage(nodes, config.outage_s)
         self.templates = templates = TemplateWatch(nodes)

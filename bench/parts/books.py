@@ -60,7 +60,7 @@ def _fill(store: Store, opened: OpenJournal) -> None:
     with store.read() as connection:
         registry = Registry(load(connection))
         prices = prices_of(connection, registry, clock)
-    journal = Journal(registry, opened.log, opened.beginning, prices, wall_clock=clock)
+    journal = Journal(registry, opened.log, opened.beginning, prices)
     shares = b""
     for number in range(MACHINES):
         container, unit = divmod(number, PER_CONTAINER)

@@ -42,6 +42,7 @@ class TenantRecord(msgspec.Struct, frozen=True, kw_only=True):
     active: bool
     scheme: Scheme
     fee_bps: int
+    terms_at_s: int = 0  # since when
     upstream_id: int | None = None  # where its machines mine; None: for the pool
     order_credit: OrderCredit = OrderCredit.PPS
     upstream_risk: UpstreamRisk = UpstreamRisk.TENANT

@@ -67,6 +67,7 @@ class TenantView(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     scheme: str
     fee_bps: int
+    terms_at_s: int  # in force since
     payout_minimum_sat: int
     upstream_id: int | None
     upstream: str | None  # its name; None: the pool itself
@@ -257,6 +258,7 @@ def list_tenants(connection: Connection) -> tuple[TenantView, ...]:
                 status=row.status,
                 scheme=terms[row.id].scheme,
                 fee_bps=terms[row.id].fee_bps,
+                terms_at_s=terms[row.id].changed_at_s,
                 payout_minimum_sat=terms[row.id].payout_minimum_sat,
                 upstream_id=terms[row.id].upstream_id,
                 upstream=terms[row.id].upstream,
@@ -288,6 +290,7 @@ def record_of(view: TenantView) -> TenantRecord:
         active=view.status == "active",
         scheme=Scheme(view.scheme),
         fee_bps=view.fee_bps,
+        terms_at_s=view.terms_at_s,
         upstream_id=view.upstream_id,
         order_credit=OrderCredit(view.order_credit),
         upstream_risk=UpstreamRisk(view.upstream_risk),

@@ -64,7 +64,6 @@ def _begun(begin: Begin, log: JournalLog) -> Begun:
     beginning = msgspec.structs.replace(behind.beginning, left=tuple(left), taken=start.beginning.behind)
     prices = msgspec.structs.replace(
         start.prices,
-        moment_s=max(start.prices.moment_s, beginning.moment_s),
         next_number=number + len(meanings),
         left=tuple(msgspec.structs.replace(rate, number=epoch) for rate, epoch in meanings.items()),
     )

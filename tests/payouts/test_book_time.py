@@ -119,14 +119,8 @@ async def test_shares_are_never_counted_in_a_minute_before_those_counted_already
         opened = home.start(store)
         with store.read() as connection:
             registry = Registry(load(connection))
-            prices = prices_of(connection, registry)
-        journal = Journal(
-            registry,
-            opened.log,
-            opened.beginning,
-            prices,
-            wall_clock=lambda: clock - back_s,  # noqa: B023
-        )
+            prices = prices_of(connection, registry, lambda: clock - back_s)  # noqa: B023
+        journal = Journal(registry, opened.log, opened.beginning, prices)
         await journal.commit(shares)
         with store.read() as connection:
             minutes += [batch.moment_s // 60 for batch in waiting(home.path, connection)]

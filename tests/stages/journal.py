@@ -113,9 +113,7 @@ class JournalOnStore:
             self.registry = Registry(load(connection))
             credits = CreditRows(connection)
             self.prices = prices_of(connection, self.registry, self.clock)
-        self.journal = Journal(
-            self.registry, opened.log, opened.beginning, self.prices, wall_clock=self.clock
-        )
+        self.journal = Journal(self.registry, opened.log, opened.beginning, self.prices)
         self.taker = opened.taker
         self.folding = Folding(self.store, self.registry, credits, wall_clock=self.clock)
         self.folding.take(self.journal, opened.taker)

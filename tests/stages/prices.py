@@ -2,6 +2,8 @@
 
 from sqlalchemy import Connection, select
 
+from payouts.book_time import latest_s
+from pool.books.journal.book_clock import BookClock
 from pool.books.journal.prices import Prices, known_prices
 from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.journal.rate_rows import RateRows, described
@@ -14,7 +16,8 @@ from pool.journal.records import VERSION
 def open_epoch(connection: Connection, price: WorkPrice, height: int, now_s: int) -> int:
     """The number of a price that is opened now, with its rows."""
     registry = Registry(Snapshot(load_tenants(connection), (), ()))
-    prices, rows = Prices(known_prices(connection), registry, wall_clock=lambda: now_s), RateRows()
+    clock = BookClock(lambda: now_s, latest_s(connection))
+    prices, rows = Prices(known_prices(connection), registry, clock=clock), RateRows()
     number = prices.epoch(price, height)
     rows.begin(VERSION)
     rows.define(prices.opened())
@@ -24,7 +27,8 @@ def open_epoch(connection: Connection, price: WorkPrice, height: int, now_s: int
 def prices_of(connection: Connection, registry: Registry, wall_clock: object = lambda: 0.0) -> Prices:
     """As a pool has them that opened all of these books' prices itself."""
     assert callable(wall_clock)
-    prices = Prices(known_prices(connection), registry, wall_clock=wall_clock)
+    clock = BookClock(wall_clock, latest_s(connection))
+    prices = Prices(known_prices(connection), registry, clock=clock)
     for number in connection.scalars(select(rate_epochs.c.epoch)).all():
         prices.remember(described(connection, number))
     return prices

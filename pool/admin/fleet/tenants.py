@@ -222,9 +222,9 @@ def _shown(view: TenantView) -> dict[str, Any]:
 
 
 def _kept(view: TenantView) -> dict[str, Any]:
-    """Without what follows from addresses and time."""
+    """Without what follows from addresses and time, and what prices alone need."""
     kept: dict[str, Any] = msgspec.to_builtins(view)
-    del kept["payees"]
+    del kept["payees"], kept["terms_at_s"]
     return kept
 
 

@@ -14,7 +14,6 @@ is acknowledged, JournalFailed is raised, and the pool stops. Must not know: ses
 balances.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -46,7 +45,8 @@ class JournalFailed(Exception):
 
 
 class Journal:
-    """The switchboard's Journal, and its writer for who takes it, on a log that begins with it. `on_commit`
+    """The switchboard's Journal, and its writer for who takes it, on a log that begins with it, dated by the
+    clock of `prices`. `on_commit`
     gets every committed batch, for live figures.
 
     `submits` has the shares that are forwarded to upstreams, `credits` what was credited on their work.
@@ -63,12 +63,10 @@ class Journal:
         submits: ForwardedShares | None = None,
         credits: CreditBook | None = None,
         on_commit: Callable[[bytes], None] = lambda tallies: None,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._registry, self._log, self._prices = registry, journal_log, prices
         self._submits, self._credits = submits, credits
         self._on_commit = on_commit
-        self._wall_clock = wall_clock
         self.failed = False
         self.commits_since_s: float | None = None  # since when one is under way, monotonic
         self.unfolded = 0  # batches that the books have not taken
@@ -77,7 +75,7 @@ class Journal:
         self._accepted = beginning.accepted
         self._named = np.zeros(1, dtype=bool)  # machines, by number, in the file that is appended to
         self._defined: set[int] = set()  # the same of rate numbers
-        self._moment_s = beginning.moment_s
+        self._under_way_s: int | None = None  # nothing in the commit that is under way is dated before it
         journal_log.begin(beginning.behind, beginning.moment_s, beginning.accepted, taken=beginning.taken)
         if left := [_forwarded(it) for it in beginning.left]:
             changes = unanswered(left)
@@ -105,12 +103,13 @@ class Journal:
         credits = self._credits.collect() if self._credits is not None else ()
         opened = self._prices.opened()
         if tallies or changes or credits or new.containers or new.workers or opened:
-            self.commits_since_s = trio.current_time()
             batch = self._batch(tallies, new, changes, credits, opened)
+            self.commits_since_s = trio.current_time()
+            self._under_way_s = min([batch.moment_s, *(it.opened_at_s for it in opened)])
             # Not cancellable half-way: a commit that may have happened must be waited for.
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._append, batch)
-            self.commits_since_s = None
+            self.commits_since_s = self._under_way_s = None
             self._note_unfolded()
             self._on_commit(tallies)
         self._registry.newcomers.forget(gone)
@@ -137,14 +136,13 @@ class Journal:
         opened: tuple[Rate, ...],
     ) -> Batch:
         """What the next record says."""
-        self._moment_s = max(self._moment_s, int(self._wall_clock()))
         if self._log.begins_a_file:
             self._named[:] = False
             self._defined.clear()
         records = np.frombuffer(tallies, dtype=RECORD)
         self._accepted += accepted_in(records)
         return Batch(
-            moment_s=self._moment_s,
+            moment_s=self._prices.clock.now_s(),
             accepted=self._accepted,
             tallies=tallies,
             upstream=changes.upstream,
@@ -215,11 +213,11 @@ class Journal:
 
     async def mark(self) -> Mark:
         """How far it is."""
-        # What comes after this is not dated before it; a commit that is under way has its moment.
-        if self.commits_since_s is None:
-            self._moment_s = max(self._moment_s, int(self._wall_clock()))
+        # What comes after this is not dated before it, but for what was opened or is under way already.
+        before_s = self._prices.opened_since_s, self._under_way_s
+        moment_s = min([self._prices.clock.now_s(), *(it for it in before_s if it is not None)])
         self._marked = self.unfolded, trio.current_time()
-        return Mark(number=self._log.at.number, moment_s=self._moment_s)
+        return Mark(number=self._log.at.number, moment_s=moment_s)
 
     async def trim(self, taken: Place) -> None:
         """The books have everything up to there."""

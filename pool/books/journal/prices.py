@@ -16,11 +16,11 @@ import msgspec
 import structlog
 from sqlalchemy import Connection, func, select
 
-from payouts.book_time import latest_s
 from payouts.ratebook import WorkSource, blocks_of_basis
 from payouts.rates import BlockFees, Scheme
 from payouts.schemas.money import fee_bases
 from payouts.schemas.orders import orders, upstreams
+from pool.books.journal.book_clock import BookClock
 from pool.books.journal.rate_epochs import WorkPrice, by_fees, packed_basis, paid_for
 from pool.books.journal.rate_rows import described
 from pool.books.journal.schema import rate_epochs, upstream_submits
@@ -47,7 +47,6 @@ class Sold(msgspec.Struct, frozen=True):
 class KnownPrices(msgspec.Struct, frozen=True, kw_only=True):
     """What the books know that new prices begin with."""
 
-    moment_s: int
     next_number: int
     upstreams: dict[int, str]
     orders: dict[int, Sold]
@@ -62,7 +61,6 @@ def known_prices(connection: Connection) -> KnownPrices:
     bases = reversed(connection.scalars(newest).all())
     left = connection.scalars(select(upstream_submits.c.epoch).distinct()).all()
     return KnownPrices(
-        moment_s=latest_s(connection),
         next_number=int(connection.scalar(select(func.max(rate_epochs.c.epoch))) or 0) + 1,
         upstreams=dict(connection.execute(select(upstreams.c.id, upstreams.c.name)).all()),
         orders={id_: Sold(name, sat) for id_, name, sat in sold},
@@ -79,12 +77,12 @@ class Prices:
         known: KnownPrices,
         registry: Registry,
         *,
-        wall_clock: Callable[[], float],
+        clock: BookClock,
         on_opened: Callable[[], None] = lambda: None,
     ) -> None:
         self.on_opened = on_opened
-        self._registry, self._wall_clock = registry, wall_clock
-        self._moment_s, self._next = known.moment_s, known.next_number
+        self._registry, self._next = registry, known.next_number
+        self.clock = clock  # the journal's too
         self._newest: dict[WorkSource, tuple[WorkPrice | None, int]] = {}
         self._opened: list[Rate] = []  # that the journal does not have
         self._upstreams, self._orders = dict(known.upstreams), dict(known.orders)
@@ -94,7 +92,6 @@ class Prices:
 
     def epoch(self, price: WorkPrice, height: int) -> int:
         """The rate number of work of this price: the same one until its source has another price."""
-        self._moment_s = max(self._moment_s, int(self._wall_clock()))
         known, number = self._newest.get(price.source, (None, 0))
         if price == known:
             return number
@@ -138,6 +135,11 @@ class Prices:
         self._opened.clear()
         return opened
 
+    @property
+    def opened_since_s(self) -> int | None:
+        """When the oldest was opened that the journal does not have."""
+        return self._opened[0].opened_at_s if self._opened else None
+
     def meaning(self, number: int) -> Rate:
         """What a number means that a job has."""
         return self._rates[number]
@@ -148,9 +150,11 @@ class Prices:
 
     def _rate(self, number: int, price: WorkPrice, height: int) -> Rate:
         sold = None if price.order_id is None else self._orders[price.order_id]
+        # Terms may have been agreed on by a clock that was ahead of ours, or before ours stepped back.
+        self.clock.reach(max((it.terms_at_s for it in self._registry.tenants.values()), default=0))
         return Rate(
             number=number,
-            opened_at_s=self._moment_s,
+            opened_at_s=self.clock.now_s(),
             height=height,
             nbits=price.nbits,
             subsidy_sat=price.subsidy_sat,

@@ -147,8 +147,8 @@ async def test_the_pool_goes_on_where_it_was(databases: Databases) -> None:
             opened = home.start(store)
             with store.read() as connection:
                 registry, credits = Registry(load(connection)), CreditRows(connection)
-                prices = prices_of(connection, registry)
-            journal = Journal(registry, opened.log, opened.beginning, prices, wall_clock=lambda: NOW_S)
+                prices = prices_of(connection, registry, lambda: NOW_S)
+            journal = Journal(registry, opened.log, opened.beginning, prices)
             folding = Folding(store, registry, credits, wall_clock=lambda: NOW_S)
             folding.take(journal, opened.taker)
             await journal.commit(TALLIES)

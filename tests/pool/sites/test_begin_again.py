@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from payouts.rates import Scheme
 from payouts.schemas.money import tally_minutes, workers
+from pool.books.journal.book_clock import BookClock
 from pool.books.journal.credit_book import CreditBook
 from pool.books.journal.credit_rows import CreditRows
 from pool.books.journal.forwarded_shares import Forwarded, ForwardedShares
@@ -69,7 +70,8 @@ class Site:
         self.log, self.registry, self.start = begun.log, begun.registry, begun.start
         self.engine = Mine(keep_credits=True).engine
         self.credits = CreditBook(self.engine, self.start.tips, self.start.credited)
-        self.prices = Prices(self.start.prices, self.registry, wall_clock=self.clock)
+        clock = BookClock(self.clock, self.start.beginning.moment_s)
+        self.prices = Prices(self.start.prices, self.registry, clock=clock)
         self.submits = ForwardedShares()
         self.journal = Journal(
             self.registry,
@@ -77,7 +79,6 @@ class Site:
             self.start.beginning,
             self.prices,
             submits=self.submits,
-            wall_clock=self.clock,
         )
         return self
 
@@ -147,7 +148,7 @@ async def test_the_clock_that_was_set_back_dates_nothing_before_what_the_journal
 
     await site.begin(said).mines("acme.c1.u1")
 
-    assert site.start.prices.moment_s == NOW_S + 3_600
+    assert site.start.beginning.moment_s == site.prices.clock.now_s() == NOW_S + 3_600
     assert site.shares() == (2, 0, 1)
 
 

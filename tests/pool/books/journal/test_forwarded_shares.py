@@ -100,7 +100,7 @@ class ForwardingJournal:
         opened = self.home.start(self.store, self.disk)
         with self.store.read() as connection:
             self.registry, credits = Registry(load(connection)), CreditRows(connection)
-            prices = prices_of(connection, self.registry)
+            prices = prices_of(connection, self.registry, self.clock)
         self.submits = ForwardedShares()
         self.live: list[bytes] = []
         self.journal = Journal(
@@ -110,7 +110,6 @@ class ForwardingJournal:
             prices,
             submits=self.submits,
             on_commit=self.live.append,
-            wall_clock=self.clock,
         )
         self.folding = Folding(self.store, self.registry, credits, wall_clock=self.clock)
         self.folding.take(self.journal, opened.taker)

@@ -16,6 +16,7 @@ from payouts.schemas.orders import orders, upstreams
 from pool.books.audit.verify import verify
 from pool.books.book import bind
 from pool.books.journal import folding, prices, taker
+from pool.books.journal.book_clock import BookClock
 from pool.books.journal.positions import uid_of
 from pool.books.journal.prices import Prices, Sold, known_prices
 from pool.books.journal.rate_epochs import WorkPrice
@@ -140,7 +141,7 @@ def test_who_was_ever_paid_by_an_upstream_is_so_in_memory_too(store: Store) -> N
         own = msgspec.structs.replace(TERMS, scheme=Scheme.PROXY, upstream_id=north)
         add_tenant(connection, "acme", own, by="olga", now_s=0)
         registry = Registry(load(connection))
-        it = Prices(known_prices(connection), registry, wall_clock=lambda: 0.0)
+        it = Prices(known_prices(connection), registry, clock=BookClock(lambda: 0.0, 0))
         view = set_terms(connection, "acme", TERMS, by="olga", now_s=1)
     registry.put_tenant(record_of(view))
     it.terms_changed()
