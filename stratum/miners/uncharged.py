@@ -56,7 +56,7 @@ class Uncharged:
     def forget(self, worker: int) -> None:
         """The number is nobody's, and will be somebody else's."""
         for counts in self._days.values():
-            if worker < len(counts):
+            if NOBODY < worker < len(counts):
                 counts[NOBODY] += counts[worker]
                 counts[worker] = 0
 

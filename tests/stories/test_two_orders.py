@@ -120,7 +120,9 @@ async def test_two_orders_are_delivered_counted_and_paid(tmp_path: Path) -> None
             await at_rest(sellers, fleet)
     assert sellers.board.distribution.moved == {Moved.JOB: 80}
     assert (fleet.connections, fleet.lost) == (40, 0)
-    assert sellers.good() == {ACCEPTED: fleet.acknowledged.total()}
+    # A machine may hear of its move behind the last of all, when the buyer's connection is closed.
+    assert set(good := sellers.good()) <= {ACCEPTED, Verdict.UNDELIVERED}
+    assert sum(good.values()) == fleet.acknowledged.total()
     for order, buyer in ((BLUE, "blue"), (GREEN, "green")):
         delivered = shares_of_order(sellers, order)
         assert delivered == upstream_accepted(sellers, order) == buyers.shares(ACCEPTED, buyer) > 0

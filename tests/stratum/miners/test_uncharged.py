@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stratum.miners.uncharged import DAYS_KEPT, NOBODY, REFUSED, UNREADABLE, Uncharged
@@ -54,6 +54,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
+@example([("shares", 0, 1, 1), ("forget", 0, 1, 1)])  # nobody is not forgotten
 @settings(max_examples=50, deadline=None)
 def test_whatever_happens_the_sum_over_all_numbers_is_what_came(steps: list[Step]) -> None:
     book, came = Uncharged(lambda: 100), Counter[int]()
