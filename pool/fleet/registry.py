@@ -370,10 +370,12 @@ class Registry:
             )
 
     def learn(self, it: KnownMachine) -> None:
-        """A worker that another process has met; one that is here without a share yet stays what it is."""
+        """A worker that has a row, and may have been met by another process; one that is here without a share
+        yet stays what it is."""
         tenant, number = self.tenants.get(it.tenant), self.number_of(it.tenant, it.container, it.unit)
         if number is not None:
             known = self.workers[number]
+            self.rowless.pop(number, None)
             self.workers[number] = msgspec.structs.replace(known, difficulty_log2=it.difficulty_log2)
             self._usual_log2 = None
         elif tenant is not None and self.newcomers.find((tenant.id, it.container, it.unit)) is None:
@@ -438,6 +440,12 @@ class Registry:
         if known in self._removed_containers:
             self.put_container(msgspec.structs.replace(self.containers[known], removed=False))
         return known
+
+    def container_of(self, tenant: str, name: str) -> ContainerRecord | None:
+        """The container of that name, removed or not, if there is one."""
+        of_tenant = self.tenants.get(tenant)
+        place = None if of_tenant is None else self._container_ids.get((of_tenant.id, name))
+        return None if place is None else self.containers[place]
 
     def number_of(self, tenant: str, container: str, unit: str) -> int | None:
         """Of the worker of that name, if there is one."""
