@@ -13,7 +13,7 @@ from bench.figures import FIGURES
 from bench.part import table
 from bench.parts import PARTS
 from bench.stamp import Stamp
-from pool.cli.whole_file import write_whole
+from pool.whole_file import write_whole
 
 RESULTS: Final = Path(__file__).parent / "results"
 REPORT: Final = "report.md"

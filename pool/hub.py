@@ -15,7 +15,7 @@ import msgspec
 from payouts.rates import BlockFees
 from payouts.siblings import SiblingKey
 from payouts.solo import SoloPayout
-from pool.books.journal.credit_book import Credits, CreditsPage, Tip
+from pool.books.journal.credit_book import CreditsPage, Tip
 from pool.books.journal.prices import KnownPrices
 from pool.chain.blocks import BlockResult
 from pool.fleet.registry import Snapshot
@@ -42,7 +42,9 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     beginning: Beginning
     tips: tuple[Tip, ...]  # blocks that earlier processes have credited upstreams' work on, oldest first
     fee_basis_id: int | None  # the newest
-    credited: Credits = ()  # behind what the books have, as the writer's own files say
+    credited: tuple[
+        tuple[bytes, bytes], ...
+    ] = ()  # behind what the books have, as the writer's own files say
     prices: KnownPrices
 
 

@@ -66,7 +66,7 @@ ROOMS = {
         "regtest",
         "chain",
         "log_lines settings_file http_server",
-        "reports swarm data_dir store_error http_connection garbage link",
+        "reports swarm data_dir store_error http_connection garbage link whole_file",
     ),
     # Rooms that have rooms: the same within.
     "stratum.miners": (
@@ -103,7 +103,7 @@ ROOMS = {
         "main edge",
         "command_groups",
         "fleet routing people service bookkeeping payouts reports",
-        "live_columns options manual whole_file",
+        "live_columns options manual",
         "without_pool",
         "opened_paymaster",
         "opened_books",

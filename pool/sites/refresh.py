@@ -23,7 +23,7 @@ async def refresh(
     on_tenant: Callable[[TenantRecord], None],
     on_removed: Callable[[set[int]], None],
 ) -> None:
-    """`on_tenant` is told of tenants that are new, or others; `on_removed` of machines before they are gone."""
+    """`on_tenant` is told of new tenants and changed ones, `on_removed` of machines before they are gone."""
     for tenant in snapshot.tenants:
         before = registry.tenants_by_id.get(tenant.id)
         if before is None or _without_history(before) != _without_history(tenant):

@@ -22,11 +22,11 @@ from pool.books.copies.journals import Missing, go_on_behind, missing, take_into
 from pool.books.copies.restores import note_restore
 from pool.books.lease import FileLock, LeaseHeld
 from pool.books.store import Store, open_engine, schema_of_this_version, upgrade
-from pool.cli.whole_file import sync_directory, sync_file, whole_file
 from pool.data_dir import held
 from pool.journal.segments import JournalDamaged
 from pool.settings_file import BadConfig
 from pool.store_error import StoreError
+from pool.whole_file import sync_directory, sync_file, whole_file
 
 BESIDE: Final = ("-shm", "-wal", "")  # what a book's files end with, the book itself last
 OWNER_ONLY: Final = 0o600

@@ -10,8 +10,8 @@ from pool.cli.books import Books
 from pool.cli.live_columns import FIVE_MINUTES, HOUR, MACHINES, OFFLINE, of_ths
 from pool.cli.options import ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, print_json, show, show_one
-from pool.cli.whole_file import write_whole
 from pool.reports.figures import grouped
+from pool.whole_file import write_whole
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -14,7 +14,7 @@ import typer
 from pool.cli.options import ShowForm, SignedBooks, with_options
 from pool.cli.output import Form, print_json, say, tell
 from pool.cli.payouts.batches import BatchArgument
-from pool.cli.whole_file import write_whole
+from pool.whole_file import write_whole
 
 app = typer.Typer()
 

@@ -8,8 +8,8 @@ import typer
 from pool.cli.books import Books
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, moment, say, show, show_one
-from pool.cli.whole_file import whole_file
 from pool.settings_file import BadConfig
+from pool.whole_file import whole_file
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -12,9 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from pool.cli.output import Form
-from pool.cli.whole_file import write_whole
 from pool.reports.document import Document
 from pool.settings_file import BadConfig
+from pool.whole_file import write_whole
 
 
 class Format(StrEnum):

@@ -19,13 +19,13 @@ import typer
 from pool.cli.mistakes import EXIT_WRONG
 from pool.cli.output import Column, Form, print_json, say, show
 from pool.cli.progress import progress
-from pool.cli.whole_file import write_whole
 from pool.reports.figures import hashrate
 from pool.settings_file import BadConfig
 from pool.swarm.latency_picture import picture
 from pool.swarm.load import MACHINES_MAX, Arrived, Cut, LoadOptions, Measured, run_load
 from pool.swarm.load_report import HASHES_OF_DIFFICULTY_1, document
 from pool.swarm.profiles import PROFILES
+from pool.whole_file import write_whole
 
 PREFIXES: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 LATENCIES: Final = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pool.cli.whole_file import write_whole
+from pool.whole_file import write_whole
 
 
 def test_a_file_is_written_over_and_is_its_owners_alone(tmp_path: Path) -> None:
