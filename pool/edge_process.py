@@ -27,8 +27,9 @@ from pool.edges.edge import Edge as EdgeAsked
 from pool.fleet.registry import ContainerRecord, KnownMachine, Registry, TenantRecord
 from pool.hub import Begin, Hub, HubAway
 from pool.journal.log import JournalLog
-from pool.link import Link, LinkClosed, asking
+from pool.link import Link, LinkClosed
 from pool.parts import Known
+from pool.questions import asking
 
 log = structlog.get_logger()
 

@@ -1,9 +1,8 @@
 """Questions and answers between two processes of one pool, over a socket pair that one inherits of the other.
 
-A frame is its length, in 4 bytes, and a message in msgpack. Both sides ask and answer; what may be asked is a
-protocol of async methods whose arguments and answers msgspec can encode (`asking`, `Link.answer`). The socket
-has no name and the processes are of one account, so who is at the other end needs no proof; what he says is
-decoded in its types all the same.
+A frame is its length, in 4 bytes, and a message in msgpack. Both sides ask and answer, in the types of
+protocols (`pool.questions`). The socket has no name and the processes are of one account, so who is at the
+other end needs no proof.
 
 Invariants: at most ASKED_MAX questions of a side wait for an answer; a question that is not answered in
 ANSWER_S ends the link, and with it all others: who is asked does not live. Must not know: what is asked.
@@ -12,12 +11,13 @@ ANSWER_S ends the link, and with it all others: who is asked does not live. Must
 import itertools
 import socket
 import struct
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, get_type_hints
+from typing import Any, Final
 
 import msgspec
 import structlog
 import trio
+
+from pool.questions import Answering, Refusal
 
 log = structlog.get_logger()
 
@@ -26,16 +26,11 @@ READ_BYTES: Final = 1 << 16
 ASKED_MAX: Final = 1_000
 WAITING_MAX: Final = 16  # frames that are made and not sent
 ANSWER_S: Final = 60.0  # a turn of an event loop is milliseconds, and a database that is away says so
-WORDS_CHARS_MAX: Final = 500  # of an error
 _LENGTH: Final = struct.Struct(">I")
 
 
 class LinkClosed(Exception):
     """The other process is gone, or does not answer."""
-
-
-class AnsweredWithError(Exception):
-    """Whoever was asked could not answer: its words."""
 
 
 class _Ask(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -51,14 +46,7 @@ class _Answer(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 class _Error(msgspec.Struct, frozen=True, array_like=True, tag=3):
     number: int
-    kind: str
-    words: str
-
-
-class _Method(msgspec.Struct, frozen=True):
-    call: Callable[..., Awaitable[Any]]
-    arguments: Any
-    answer: Any
+    refusal: Refusal
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -68,12 +56,11 @@ _DECODER: Final[msgspec.msgpack.Decoder[_Ask | _Answer | _Error]] = msgspec.msgp
 
 
 class Link:
-    """One end. `errors` are exceptions that cross it as what they are; the others as AnsweredWithError."""
+    """One end. `errors` are as pool.questions.Answering has them."""
 
     def __init__(self, end: socket.socket, *, errors: tuple[type[Exception], ...] = ()) -> None:
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(end))
-        self._errors = {it.__name__: it for it in errors}
-        self._methods: dict[str, _Method] = {}
+        self._answering = Answering(errors)
         self._numbers = itertools.count(1)
         self._asked: dict[int, tuple[trio.Event, list[_Answer | _Error]]] = {}
         self._room = trio.CapacityLimiter(ASKED_MAX)
@@ -82,8 +69,7 @@ class Link:
 
     def answer(self, protocol: type[Any], by: object) -> None:
         """Have the methods of a protocol answered from here on."""
-        for name, (arguments, answer) in _methods(protocol).items():
-            self._methods[name] = _Method(getattr(by, name), arguments, answer)
+        self._answering.answer(protocol, by)
 
     async def ask(self, method: str, content: bytes) -> bytes:
         """Raises LinkClosed, AnsweredWithError, and `errors`."""
@@ -105,7 +91,7 @@ class Link:
             raise LinkClosed(f"there was no answer to {method}")
         (answer,) = said
         if isinstance(answer, _Error):
-            raise self._errors.get(answer.kind, AnsweredWithError)(answer.words)
+            raise self._answering.raised(answer.refusal)
         return answer.content
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -145,19 +131,11 @@ class Link:
             asked[0].set()
 
     async def _reply(self, it: _Ask) -> None:
-        answer: _Answer | _Error
-        method = self._methods.get(it.method)
-        try:
-            if method is None:
-                raise AnsweredWithError(f"nobody answers {it.method} here")
-            arguments = msgspec.msgpack.decode(it.content, type=method.arguments)
-            answered = await method.call(*arguments)
-            answer = _Answer(it.number, _ENCODER.encode(answered))
-        except Exception as error:
-            if type(error).__name__ not in self._errors:
-                log.error("link_question_failed", method=it.method, exc_info=True)
-            answer = _Error(it.number, type(error).__name__, str(error)[:WORDS_CHARS_MAX])
-        await self._send(answer)
+        said = await self._answering.reply(it.method, it.content)
+        if isinstance(said, Refusal):
+            await self._send(_Error(it.number, said))
+        else:
+            await self._send(_Answer(it.number, said))
 
     async def _send(self, message: _Ask | _Answer | _Error) -> None:
         body = _ENCODER.encode(message)
@@ -172,36 +150,6 @@ class Link:
                 await self._stream.send_all(frame)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             await self.aclose()
-
-
-def asking(link: Link, protocol: type[Any]) -> Any:
-    """Who answers at the other end, as if he were here: of that protocol."""
-    asked = type(f"Asked{protocol.__name__}", (), {})()
-    for name, (arguments, answer) in _methods(protocol).items():
-        setattr(asked, name, _asked(link, name, arguments, answer))
-    return asked
-
-
-def _asked(link: Link, name: str, arguments: Any, answer: Any) -> Callable[..., Awaitable[Any]]:
-    async def ask(*given: object) -> Any:
-        content = await link.ask(name, _ENCODER.encode(given))
-        return msgspec.msgpack.decode(content, type=answer)
-
-    return ask
-
-
-def _methods(protocol: type[Any]) -> dict[str, tuple[Any, Any]]:
-    """The types of arguments, as of a tuple, and of the answer."""
-    found = {}
-    for name, method in vars(protocol).items():
-        if name.startswith("_") or not callable(method):
-            continue
-        hints = get_type_hints(method)
-        answer = hints.pop("return")
-        arguments: Any = tuple.__class_getitem__(tuple(hints.values()))
-        found[name] = (arguments, answer)
-    assert found, f"{protocol} asks nothing"
-    return found
 
 
 def _cut(data: bytearray) -> bytes | None:

@@ -2,7 +2,7 @@
 
 Miners, upstreams and nodes can cause an event ten thousand times a second; a log that tells each fills the
 disk and hides what matters. An event is known by its name, and by whose it is where that is one of ours (a
-node, an upstream): a noisy one does not silence the others.
+node, an upstream, an edge): a noisy one does not silence the others.
 
 Invariants: what was left out is told, by the event's next line or with any line after its minute; what is
 remembered is bounded. Threads may share it.
@@ -24,7 +24,7 @@ LINES_MAX: Final = 20  # of an event in its minute: enough to see what is the ma
 LINES_S: Final = 60.0
 # Events with a count of their own: names in this program times nodes and upstreams. More share one.
 EVENTS_MAX: Final = 1_000
-OWNERS: Final = ("node", "upstream")
+OWNERS: Final = ("node", "upstream", "edge")
 LEFT_OUT: Final = "log_lines_left_out"
 
 Key = tuple[str, ...]  # the event's name, then whose it is

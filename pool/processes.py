@@ -27,7 +27,8 @@ from pool.fleet.registry import ContainerRecord, KnownMachine, TenantRecord
 from pool.hub import Begin, Hub, HubAway, Part
 from pool.journal.beginning import Mark
 from pool.journal.frames import Place
-from pool.link import AnsweredWithError, Link, LinkClosed, asking
+from pool.link import Link, LinkClosed
+from pool.questions import AnsweredWithError, asking
 
 log = structlog.get_logger()
 

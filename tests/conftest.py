@@ -181,6 +181,23 @@ def books(sqlite_databases: SqliteDatabases) -> Iterator[Store]:
         yield opened
 
 
+# NATS
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A running server that knows a hub and edges: a tests.fixtures.nats_servers.NatsServer."""
+    from tests.fixtures.nats_servers import Keys, NatsServer
+
+    home = tmp_path_factory.mktemp("nats")
+    server = NatsServer(home, Keys(home, ("oslo", "bergen")))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
 # Chains
 
 

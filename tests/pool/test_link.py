@@ -10,7 +10,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from pool.link import ANSWER_S, AnsweredWithError, Link, LinkClosed, asking
+from pool.link import ANSWER_S, Link, LinkClosed
+from pool.questions import AnsweredWithError, asking
 
 
 class Weather(msgspec.Struct, frozen=True):
@@ -73,6 +74,23 @@ async def test_an_answer_comes_back_in_its_type_and_an_error_as_what_it_is() -> 
         with pytest.raises(AnsweredWithError, match="nobody knows that"):
             await it.station.weather("Oslo", -1)
         assert len((await it.station.weather("Oslo", 100_000)).celsius) == 100_000, "longer than a read"
+
+
+class Liar(Protocol):
+    """What another release takes the station for."""
+
+    async def weather(self, place: str, days: int) -> dict[str, bytes]: ...
+
+
+async def test_who_answers_something_else_has_answered_with_an_error() -> None:
+    async with linked() as it:
+        liar: Liar = asking(it.asks, Liar)
+        with pytest.raises(AnsweredWithError, match="what was answered to weather is no answer"):
+            await liar.weather("Oslo", 3)
+        with pytest.raises(AnsweredWithError, match="Expected `str`"):
+            await it.station.weather(7, 3)  # type: ignore[arg-type]
+        with pytest.raises(AnsweredWithError, match="nobody answers tides here"):
+            await it.asks.ask("tides", b"")
 
 
 async def test_questions_overtake_one_that_waits() -> None:

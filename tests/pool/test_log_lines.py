@@ -54,12 +54,12 @@ def test_what_happens_seldom_is_always_told(log: Log) -> None:
 
 
 def test_a_noisy_upstream_or_node_silences_no_other(log: Log) -> None:
-    for owner in ("node", "upstream"):
+    for owner in ("node", "upstream", "edge"):
         for _ in range(1_000):
             structlog.get_logger().warning("unreachable", **{owner: "noisy"})
         structlog.get_logger().warning("unreachable", **{owner: "quiet"})
         assert log.lines[-1][owner] == "quiet"
-    assert len(log.lines) == 2 * (LINES_MAX + 1)
+    assert len(log.lines) == 3 * (LINES_MAX + 1)
 
 
 def test_what_is_remembered_is_bounded(log: Log) -> None:

@@ -1,0 +1,110 @@
+"""Questions in their types, for whoever is asked in another process: a protocol of async methods whose
+arguments and answers msgspec can encode is asked (`asking`) and answered (`Answering`) as bytes, whatever
+carries them.
+
+What comes from the other end is decoded in its types: who answers something else has answered with an error.
+Must not know: what carries bytes, and what is asked.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, get_type_hints
+
+import msgspec
+import structlog
+
+log = structlog.get_logger()
+
+WORDS_CHARS_MAX: Final = 500  # of an error
+
+
+class AnsweredWithError(Exception):
+    """Whoever was asked could not answer: its words."""
+
+
+class Asker(Protocol):
+    """Who brings a question to the other end, and the answer back."""
+
+    async def ask(self, method: str, content: bytes) -> bytes:
+        """Raises AnsweredWithError, and what its owner says."""
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True):
+    """An answer that there is none: the name of an exception, and its words."""
+
+    kind: str
+    words: str
+
+
+class _Method(msgspec.Struct, frozen=True):
+    call: Callable[..., Awaitable[Any]]
+    arguments: Any
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+class Answering:
+    """What is answered at this end. `errors` are exceptions that are what they are at the other end too; the
+    others are AnsweredWithError there."""
+
+    def __init__(self, errors: tuple[type[Exception], ...] = ()) -> None:
+        self._errors = {it.__name__: it for it in errors}
+        self._methods: dict[str, _Method] = {}
+
+    def answer(self, protocol: type[Any], by: object) -> None:
+        """Have the methods of a protocol answered from here on."""
+        for name, (arguments, _) in _methods(protocol).items():
+            self._methods[name] = _Method(getattr(by, name), arguments)
+
+    async def reply(self, name: str, content: bytes) -> bytes | Refusal:
+        """To a question; whatever goes wrong with it is in the answer."""
+        try:
+            method = self._methods.get(name)
+            if method is None:
+                raise AnsweredWithError(f"nobody answers {name[:WORDS_CHARS_MAX]} here")
+            arguments = msgspec.msgpack.decode(content, type=method.arguments)
+            return _ENCODER.encode(await method.call(*arguments))
+        except Exception as error:
+            kind = type(error).__name__
+            asked_badly = isinstance(error, AnsweredWithError | msgspec.DecodeError)
+            if kind not in self._errors:
+                log.error("question_failed", method=name[:WORDS_CHARS_MAX], exc_info=not asked_badly)
+            return Refusal(kind, str(error)[:WORDS_CHARS_MAX])
+
+    def raised(self, refusal: Refusal) -> Exception:
+        """What such an answer of the other end is here."""
+        return self._errors.get(refusal.kind, AnsweredWithError)(refusal.words)
+
+
+def asking(asker: Asker, protocol: type[Any]) -> Any:
+    """Who answers at the other end, as if he were here: of that protocol."""
+    asked = type(f"Asked{protocol.__name__}", (), {})()
+    for name, (_, answer) in _methods(protocol).items():
+        setattr(asked, name, _asked(asker, name, answer))
+    return asked
+
+
+def _asked(asker: Asker, name: str, answer: Any) -> Callable[..., Awaitable[Any]]:
+    async def ask(*given: object) -> Any:
+        content = await asker.ask(name, _ENCODER.encode(given))
+        try:
+            return msgspec.msgpack.decode(content, type=answer)
+        except msgspec.DecodeError as error:
+            raise AnsweredWithError(f"what was answered to {name} is no answer to it: {error}") from None
+
+    return ask
+
+
+def _methods(protocol: type[Any]) -> dict[str, tuple[Any, Any]]:
+    """The types of arguments, as of a tuple, and of the answer."""
+    found = {}
+    for name, method in vars(protocol).items():
+        if name.startswith("_") or not inspect.isfunction(method):
+            continue
+        hints = get_type_hints(method)
+        answer = hints.pop("return")
+        arguments: Any = tuple.__class_getitem__(tuple(hints.values()))
+        found[name] = (arguments, answer)
+    assert found, f"{protocol} asks nothing"
+    return found

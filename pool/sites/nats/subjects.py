@@ -1,0 +1,77 @@
+"""The names of what is said over NATS, and who says it: whoever may publish to a subject is who it names,
+since the servers let nobody else.
+
+    angara.hub.<edge>.<method>           the edge asks the hub
+    angara.hub.<edge>.answer.<token>     the edge answers the hub
+    angara.edge.<edge>.<method>          the hub asks the edge
+    angara.journal.<edge>                what the edge's journal says, kept by JetStream
+    angara.blocks.<edge>                 a block that it found, for everybody's nodes
+    _INBOX.<edge>.<token>                what the hub, and JetStream, answer the edge
+
+An edge answers below its own subjects, and not with a right to answer (`allow_responses`): whoever has
+that may say something once wherever a question to him wants it, and can put the question himself.
+
+Must not know: what is said.
+"""
+
+import re
+from typing import Final
+
+JOURNAL_STREAM: Final = "ANGARA_JOURNAL"
+HUB: Final = "hub"  # its name among inboxes: no edge has it
+NAME_CHARS_MAX: Final = 32
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+_METHOD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_TOKEN: Final = re.compile(r"[a-f0-9]{32}")
+ANSWER: Final = "answer"
+
+
+def is_edge_name(name: str) -> bool:
+    """Whether an edge may have it: small letters, digits and hyphens, as a host's."""
+    return len(name) <= NAME_CHARS_MAX and _NAME.fullmatch(name) is not None and name != HUB
+
+
+def is_method(name: str) -> bool:
+    return _METHOD.fullmatch(name) is not None
+
+
+def of_hub(edge: str, method: str) -> str:
+    return f"angara.hub.{edge}.{method}"
+
+
+def of_edge(edge: str, method: str) -> str:
+    return f"angara.edge.{edge}.{method}"
+
+
+def journal_of(edge: str) -> str:
+    return f"angara.journal.{edge}"
+
+
+def blocks_of(edge: str) -> str:
+    """The hub's too, by its name."""
+    return f"angara.blocks.{edge}"
+
+
+def inbox_of(name: str) -> str:
+    """What the subjects begin with that an edge, or the hub, is answered at."""
+    return f"_INBOX.{name}"
+
+
+def answers_of(edge: str) -> str:
+    """What the subjects begin with that an edge answers the hub at."""
+    return f"angara.hub.{edge}.{ANSWER}"
+
+
+def is_answered_at(prefix: str, reply: str) -> bool:
+    """Whether a question may be answered there. Whoever asks says where; an answer to another's subject,
+    or to one that JetStream listens at, would be said with the rights of who answers."""
+    head, _, token = reply.rpartition(".")
+    return head == prefix and _TOKEN.fullmatch(token) is not None
+
+
+def parts(subject: str, prefix: str) -> tuple[str, ...] | None:
+    """What follows: an edge's name, and what is behind that; None for another subject, or name."""
+    if not subject.startswith(f"{prefix}."):
+        return None
+    found = tuple(subject[len(prefix) + 1 :].split("."))
+    return found if is_edge_name(found[0]) else None

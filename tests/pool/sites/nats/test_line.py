@@ -1,0 +1,143 @@
+"""Questions over NATS, on a real server: in their types, of any length, answered by the hub of now alone."""
+
+from typing import Protocol
+
+import msgspec
+import pytest
+
+from pool.questions import AnsweredWithError, asking
+from pool.sites.nats.contents import CHUNK_BYTES
+from tests.fixtures.nats_servers import NatsServer
+from tests.stages.nats_line import Away, EdgeEnd, HubEnd, NoSuchPlace, connected, running
+
+
+class Weather(Protocol):
+    async def celsius(self, place: str) -> int: ...
+
+    async def history(self, first: bytes, days: int) -> bytes: ...
+
+
+class Station:
+    """Counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def celsius(self, place: str) -> int:
+        self.asked += 1
+        if place == "Atlantis":
+            raise NoSuchPlace(place)
+        return len(place)
+
+    async def history(self, first: bytes, days: int) -> bytes:
+        return first * days
+
+
+async def until_nobody_answers(weather: Weather) -> None:
+    """Who has ended is still asked for a moment: a server learns of it when it does."""
+    while True:
+        try:
+            await weather.celsius("Oslo")
+        except Away:
+            return
+
+
+async def test_either_end_asks_the_other(nats_server: NatsServer) -> None:
+    async with connected(nats_server, "hub", "oslo") as (hub, edge):
+        ends = HubEnd(hub, "oslo"), EdgeEnd(edge, "oslo")
+        async with running(*ends):
+            for asked, asks in (ends, ends[::-1]):
+                asked.line.answer(Weather, Station())
+                weather: Weather = asking(asks.line, Weather)
+                assert await weather.celsius("Oslo") == 4
+                with pytest.raises(NoSuchPlace, match="Atlantis"):
+                    await weather.celsius("Atlantis")
+                with pytest.raises(AnsweredWithError, match="nobody answers tides here"):
+                    await asks.line.ask("tides", b"")
+
+
+async def test_twenty_megabytes_are_asked_and_answered_in_chunks(nats_server: NatsServer) -> None:
+    async with connected(nats_server, "hub", "oslo") as (hub, edge):
+        hub_end, edge_end = HubEnd(hub, "oslo"), EdgeEnd(edge, "oslo")
+        async with running(hub_end, edge_end):
+            hub_end.line.answer(Weather, Station())
+            edge_end.line.answer(Weather, Station())
+            whole = bytes(range(256)) * (20 << 12)
+            weather: Weather = asking(edge_end.line, Weather)
+            assert await weather.history(whole[:1024], 20 << 10) == whole
+            of_edge: Weather = asking(hub_end.line, Weather)
+            assert await of_edge.history(whole, 1) == whole
+            assert await of_edge.history(b"x", CHUNK_BYTES + 1) == b"x" * (CHUNK_BYTES + 1)
+
+
+async def test_where_nobody_answers_whoever_asks_is_told_at_once(nats_server: NatsServer) -> None:
+    async with connected(nats_server, "oslo") as (edge,):
+        end = EdgeEnd(edge, "oslo")
+        async with running(end):
+            weather: Weather = asking(end.line, Weather)
+            with pytest.raises(Away, match=r"nobody listens at angara\.hub\.oslo\.celsius"):
+                await weather.celsius("Oslo")
+
+
+async def test_a_former_hub_is_not_believed_and_learns_that_it_is_one(nats_server: NatsServer) -> None:
+    async with connected(nats_server, "hub", "hub", "oslo") as (first, second, edge):
+        end = EdgeEnd(edge, "oslo")
+        former, later = HubEnd(first, "oslo", epoch=3), HubEnd(second, "oslo", epoch=4)
+        station = Station()
+        former.line.answer(Weather, station)
+        end.line.answer(Weather, Station())
+        weather: Weather = asking(end.line, Weather)
+        async with running(end):
+            async with running(former):
+                assert await weather.celsius("Oslo") == 4
+            await until_nobody_answers(weather)
+            async with running(later):
+                later.line.answer(Weather, Station())
+                assert await weather.celsius("Oslo") == 4
+                assert end.epoch.number == 4
+            await until_nobody_answers(weather)
+            asked = station.asked
+            async with running(former):
+                with pytest.raises(Away, match="a hub of before has answered"):
+                    await weather.celsius("Oslo")
+                assert station.asked == asked
+                of_edge: Weather = asking(former.line, Weather)
+                with pytest.raises(Away, match="another hub has taken over"):
+                    await of_edge.celsius("Oslo")
+
+
+async def test_a_question_is_answered_nowhere_but_where_its_edge_is(nats_server: NatsServer) -> None:
+    """A captured edge could have the hub speak to others, and to JetStream, with the hub's rights."""
+    station = Station()
+    places = (
+        "angara.edge.bergen.tenant_changed",
+        "angara.journal.bergen",
+        "$JS.API.STREAM.DELETE.ANGARA_JOURNAL",
+        "_INBOX.bergen." + "0" * 32,
+        "_INBOX.hub." + "0" * 32,
+        "_INBOX.oslo.*",
+        "",
+    )
+    async with connected(nats_server, "hub", "oslo", "bergen") as (hub, edge, other):
+        hub_end, end = HubEnd(hub, "oslo"), EdgeEnd(edge, "oslo")
+        hub_end.line.answer(Weather, station)
+        async with running(hub_end, end), other.subscribed("angara.edge.bergen.>") as heard:
+            for place in places:
+                await edge.publish("angara.hub.oslo.celsius", msgspec.msgpack.encode([0, None]), reply=place)
+            assert await asking(end.line, Weather).celsius("Oslo") == 4
+            assert station.asked == 1
+            assert heard.inflow.take() is None
+
+
+async def test_garbage_is_answered_in_words_or_not_at_all(nats_server: NatsServer) -> None:
+    async with connected(nats_server, "hub", "oslo") as (hub, edge):
+        hub_end, end = HubEnd(hub, "oslo"), EdgeEnd(edge, "oslo")
+        hub_end.line.answer(Weather, Station())
+        async with running(hub_end, end):
+            inbox = "_INBOX.oslo." + "0" * 32
+            for method in ("celsius", "chunk", "no_such", "answer", "__init__"):
+                for data in (b"", b"\xc1", bytes(1000), msgspec.msgpack.encode([1 << 63, b"", None])):
+                    await edge.publish(f"angara.hub.oslo.{method}", data, reply=inbox)
+            with pytest.raises(AnsweredWithError, match="Expected `array`"):
+                await end.line.ask("celsius", msgspec.msgpack.encode("Oslo"))
+            assert await asking(end.line, Weather).celsius("Oslo") == 4
