@@ -98,6 +98,7 @@ class Served:
         await self._nursery.start(known.nodes.run)
         self._link.answer(Writer, edge.shares.journal)
         self._link.answer(EdgeAsked, edge.serving)
+        await edge.serving.assign(it.assigned)
         addresses: tuple[tuple[str, int], ...] = await self._nursery.start(edge.run)
         return addresses
 

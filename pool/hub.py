@@ -21,6 +21,7 @@ from pool.chain.blocks import BlockResult
 from pool.fleet.registry import Snapshot
 from pool.journal.beginning import Beginning
 from pool.journal.records import Machine
+from pool.orders.mining import Assigned
 from pool.orders.rows import OrderRecord
 from pool.upstreams.rows import UpstreamRecord
 
@@ -62,6 +63,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True):
     journal: str  # its directory
     snapshot: Snapshot
     start: Start
+    assigned: Assigned = Assigned()
 
 
 class FoundBlock(msgspec.Struct, frozen=True, kw_only=True):

@@ -119,17 +119,24 @@ class Pool:
                 config, self.books.known(), on_block=self._tell_block, on_commit=self._count_committed
             )
             self.books.folding.take(edge.shares.journal, self.books.opened[0].taker)
-            speeds = speeds or MachineSpeeds(trio.current_time(), config.vardiff.aim_s)
-            self.allocator = self._allocator(speeds)
         self._refusals = refusals = Refusals(time.monotonic())
         self._record = RefusalRecord(store, refusals, clock=time.monotonic, wall_clock=wall_clock)
         self._authentication = Authentication(store, refusals, wall_clock=wall_clock, clock=time.monotonic)
         self._sessions = Sessions(clock=time.monotonic)
         self._lease = LeaseWatch(store)
-        self._edges = (
-            Edges([self.edge.serving], orders=self.allocator.status)
-            if self.processes is None
-            else Edges(self.processes.edges, orders=lambda misplaced: ())
+        self._edges = Edges(
+            [self.edge.serving] if self.processes is None else self.processes.edges,
+            orders=lambda elsewhere: self.allocator.status(elsewhere),
+        )
+        self.allocator = OrderAllocator(
+            store,
+            self.books.registry,
+            self.books.hashrates,
+            config.data_dir,
+            edges=self._edges,
+            orders=self.books.orders,
+            speeds=speeds or MachineSpeeds(trio.current_time(), config.vardiff.aim_s),
+            wall_clock=time.time,
         )
         self._readiness = Readiness(self._lease)
         self._settings = None if settings is None else LiveSettings(settings, self._prepared)
@@ -161,13 +168,14 @@ class Pool:
                 if self._messenger is not None:
                     nursery.start_soon(self._messenger.run)
                 addresses: tuple[tuple[str, int], ...]
+                await self.allocator.begin()
                 if self.processes is not None:
                     for tail in self._tails():
                         nursery.start_soon(tail.run)
                     addresses = await nursery.start(self.processes.run)
                 else:
                     addresses = await nursery.start(self.edge.run)
-                    nursery.start_soon(self.allocator.run)
+                nursery.start_soon(self.allocator.run)
                 task_status.started(
                     RunningPool(self._edges, books.registry, books.hashrates, live, addresses, web)
                 )
@@ -190,7 +198,7 @@ class Pool:
             self._edges,
             lambda view: edge.tenant_changed(record_of(view)),
             on_removed=edge.workers_removed,
-            on_routes=edge.routing.proxy.changed,
+            on_routes=lambda: self._routes_changed(edge.routing.proxy.changed),
             on_tokens=self._authentication.load,
             messenger=self._messenger,
             settings=self._settings,
@@ -209,7 +217,7 @@ class Pool:
             books.folding,
             books.hub,
             settings=settings.path.absolute(),
-            begin=books.begin,
+            begin=lambda taker, part: books.begin(taker, part, self.allocator.assigned),
             wall_clock=wall_clock,
         )
 
@@ -252,30 +260,19 @@ class Pool:
             self._edges,
             lambda view: nursery.start_soon(processes.tenant_changed, record_of(view)),
             on_removed=removed,
-            on_routes=lambda: nursery.start_soon(processes.routes_changed),
+            on_routes=lambda: self._routes_changed(lambda: nursery.start_soon(processes.routes_changed)),
             on_tokens=self._authentication.load,
             messenger=self._messenger,
             settings=self._settings,
         )
 
+    def _routes_changed(self, tell: Callable[[], None]) -> None:
+        """An upstream or an order is another one than before."""
+        tell()
+        self.allocator.changed()
+
     def _count_committed(self, tallies: bytes) -> None:
         self.books.hashrates.add(tallies, trio.current_time())
-
-    def _allocator(self, speeds: MachineSpeeds) -> OrderAllocator:
-        books, routing = self.books, self.edge.routing
-        return OrderAllocator(
-            self._store,
-            books.registry,
-            books.hashrates,
-            self._config.data_dir,
-            assignments=self.edge.miners.admission.assignments,
-            orders=lambda: routing.proxy.routes.orders,
-            serves=routing.proxy.routes.order_serves,
-            connected=routing.placement.connected,
-            on_change=routing.placement.reconsider,
-            speeds=speeds,
-            wall_clock=time.time,
-        )
 
     async def _serve_admin(self, desk: Desk, *, task_status: trio.TaskStatus[None]) -> None:
         def refused(uid: int) -> None:

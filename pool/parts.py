@@ -8,6 +8,7 @@ Must not know: what runs when.
 import contextlib
 import resource
 import secrets
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -44,6 +45,8 @@ from pool.http_server import CONNECTIONS_MAX
 from pool.hub import Begin, Hub, Part, Start
 from pool.journal.log import JournalLog
 from pool.keeping import Keeping
+from pool.orders.mining import Assigned
+from pool.orders.rows import OrderRecord, load_orders
 from pool.routing.admission import Admission
 from pool.routing.channels import Channels
 from pool.routing.drain import Drain
@@ -126,7 +129,12 @@ class Books:
             wall_clock=self._wall_clock,
         )
 
-    def begin(self, taker: Taker, part: Part) -> Begin:
+    def orders(self) -> tuple[OrderRecord, ...]:
+        """All that are not over, also those that have not begun. Blocks."""
+        with self.store.read() as connection:
+            return load_orders(connection, int(time.time()))
+
+    def begin(self, taker: Taker, part: Part, assigned: Assigned) -> Begin:
         """What a process has to know that begins now, when all of its journal is taken. Blocks."""
         (journal,) = (it.log.directory for it in self.opened if it.taker is taker)
         with self.store.read() as connection:
@@ -137,7 +145,7 @@ class Books:
                 fee_basis_id=newest_fee_basis(connection),
                 prices=known_prices(connection),
             )
-        return Begin(part=part, journal=str(journal), snapshot=snapshot, start=start)
+        return Begin(part=part, journal=str(journal), snapshot=snapshot, start=start, assigned=assigned)
 
 
 class Shares:

@@ -15,6 +15,7 @@ from pool.edges.edge import EdgeRoutes, MachineConnection, MachineMet
 from pool.edges.edges import CONNECTIONS_MAX
 from pool.edges.figures import EdgeFigures, NodeFigures
 from pool.fleet.registry import UnlistedWorker
+from pool.orders.mining import Assigned, EdgeMining, Mining
 from pool.parts import Known, Miners, Routing, Shares
 from pool.routing.drain import DrainStatus
 from stratum.miners.connection import Connection
@@ -72,6 +73,40 @@ class Serving:
     async def routes(self) -> EdgeRoutes:
         proxy = self._routing.proxy
         return EdgeRoutes(upstreams=proxy.routes.status(), misplaced=proxy.misplaced())
+
+    async def mining(self) -> EdgeMining:
+        registry, routing = self._known.registry, self._routing
+        found: dict[int, dict[str, bool]] = {}  # by container, and by unit: whether it may be moved
+        async with self._one_at_a_time:
+            sessions = list(routing.placement.sessions())
+            for at in range(0, len(sessions), PIECE):
+                now_s = trio.current_time()
+                for it in sessions[at : at + PIECE]:
+                    worker = registry.workers.get(it.workers[0]) if it.owner.open and it.workers else None
+                    if worker is not None:
+                        units = found.setdefault(worker.container_id, {})
+                        may_move = routing.placement.may_move(it, now_s)
+                        units[worker.unit] = units.get(worker.unit, True) and may_move
+                await trio.sleep(REST_S)
+        containers, tenants = registry.containers, registry.tenants_by_id
+        routes = routing.proxy.routes
+        return EdgeMining(
+            machines=tuple(
+                Mining(
+                    tenant=tenants[containers[number].tenant_id].name,
+                    container=containers[number].name,
+                    units=tuple(units),
+                    movable=bytes(units.values()),
+                )
+                for number, units in found.items()
+            ),
+            served=frozenset(it.id for it in routes.orders if routes.order_serves(it.id)),
+            version=self._miners.admission.assignments.version,
+        )
+
+    async def assign(self, assigned: Assigned) -> None:
+        await self._miners.admission.assignments.tell(assigned)
+        self._routing.placement.reconsider()
 
     async def unlisted(
         self, after: int, tenant_id: int | None, container: str | None, rows_max: int

@@ -33,7 +33,6 @@ ROOMS = {
         "ledger ratebook siblings",
         "book_time",
         "tallies",
-        "tally_rows",
         "sums",
         "persons rates risk schemas",
     ),

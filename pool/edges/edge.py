@@ -10,6 +10,7 @@ import msgspec
 
 from pool.edges.figures import EdgeFigures
 from pool.fleet.registry import UnlistedWorker
+from pool.orders.mining import Assigned, EdgeMining
 from pool.routing.drain import DrainStatus
 from pool.upstreams.status import UpstreamStatus
 from stratum.miners.decisions import Decision
@@ -51,6 +52,12 @@ class Edge(Protocol):
 
     async def routes(self) -> EdgeRoutes:
         """What they do now; a look at each machine that an order has."""
+
+    async def mining(self) -> EdgeMining:
+        """Every worker that mines there, and the orders that can be delivered there."""
+
+    async def assign(self, assigned: Assigned) -> None:
+        """Move machines to their orders, as soon as each may be moved; who comes later is there at once."""
 
     async def unlisted(
         self, after: int, tenant_id: int | None, container: str | None, rows_max: int

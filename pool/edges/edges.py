@@ -8,12 +8,17 @@ import heapq
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
+import structlog
+import trio
+
 from pool.edges.edge import Edge, MachineMet
 from pool.edges.figures import EdgeFigures, added, merged
 from pool.edges.traces import EdgesTraces
 from pool.fleet.registry import UnlistedWorker
 from pool.link import LinkClosed
+from pool.orders.mining import Assigned, EdgeMining
 from pool.orders.status import OrderStatus
+from pool.questions import AnsweredWithError
 from pool.routing.drain import DrainStatus
 from pool.routing.status import RouteStatus
 from stratum.miners.decisions import KEPT_MAX
@@ -21,7 +26,12 @@ from stratum.miners.firmware import Firmware, by_sessions
 from stratum.miners.traces.traces import TraceView
 from stratum.miners.uncharged import Uncharged
 
+log = structlog.get_logger()
+
 CONNECTIONS_MAX: Final = 20  # of a machine, shown: who invents names may have thousands under one
+# For what orders need: a look at all machines takes a tenth of a second, and what one does not deliver others
+# are to make up within two minutes, of which the next look may be one away.
+MINING_S: Final = 10.0
 UNCHARGED_NONE: Final = Uncharged().since_start.tolist()
 _Answer = TypeVar("_Answer")
 
@@ -34,6 +44,7 @@ class Edges:
         self, edges: Sequence[Edge], *, orders: Callable[[Mapping[int, int]], tuple[OrderStatus, ...]]
     ) -> None:
         self._edges, self._orders = edges, orders
+        self._assigned = Assigned()
         self._traces = EdgesTraces(edges)
 
     async def figures(self) -> EdgeFigures:
@@ -47,6 +58,23 @@ class Edges:
             upstreams=tuple(it for of in routes for it in of.upstreams),
             orders=self._orders(added(of.misplaced for of in routes)),
         )
+
+    async def mining(self) -> list[EdgeMining]:
+        """Of each that answers. Who has not what is assigned, for whatever reason, is told now."""
+        told: list[EdgeMining] = []
+
+        async def ask(it: Edge) -> None:
+            told.append(mining := await it.mining())
+            if mining.version != self._assigned.version:
+                await it.assign(self._assigned)
+
+        await self._at_once(ask)
+        return told
+
+    async def assign(self, assigned: Assigned) -> None:
+        """Tell all of them; who is away now is told when it begins, or by the next look."""
+        self._assigned = assigned
+        await self._at_once(lambda it: it.assign(assigned))
 
     async def machine(self, name: str) -> MachineMet:
         """On whichever it mines or has mined."""
@@ -93,6 +121,24 @@ class Edges:
     async def drain_status(self) -> DrainStatus:
         """How far all of them are."""
         return merged_drain(await self._each(lambda it: it.drain_status()))
+
+    async def _at_once(self, ask: Callable[[Edge], Awaitable[None]]) -> None:
+        """One that does not answer, or not as it should, is as one that is away."""
+
+        async def asked(it: Edge) -> None:
+            try:
+                with trio.move_on_after(MINING_S) as bound:
+                    await ask(it)
+                if bound.cancelled_caught:
+                    log.warning("machines_not_told", reason=f"no answer within {MINING_S:.0f} s")
+            except LinkClosed:
+                pass
+            except AnsweredWithError as error:
+                log.error("machines_not_told", reason=str(error)[:300])
+
+        async with trio.open_nursery() as nursery:
+            for it in self._edges:
+                nursery.start_soon(asked, it)
 
     async def _each(self, ask: Callable[[Edge], Awaitable[_Answer]]) -> list[_Answer]:
         """Those that answer: one that dies meanwhile has nothing to say."""

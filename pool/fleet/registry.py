@@ -455,8 +455,11 @@ class Registry:
         return number if number in self.workers else None
 
     def called(self, name: str) -> int | None:
+        """As `numbered`, of a name in one piece."""
+        return self.numbered(*parse_worker_name(name))
+
+    def numbered(self, tenant: str, container: str, unit: str) -> int | None:
         """The number of a worker or a newcomer of that name, if there is one."""
-        tenant, container, unit = parse_worker_name(name)
         number = self.number_of(tenant, container, unit)
         of_tenant = self.tenants.get(tenant)
         if number is None and of_tenant is not None:

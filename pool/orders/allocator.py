@@ -1,8 +1,13 @@
 """Allocation at work: once a minute it measures every order, and assigns the machines that should move.
 
 What it decides is `pool.orders.allocation.plan`; here is where the figures come from and where the decisions
-go: into the assignments of `admission`, into the hours of the reports, and into a file beside the database,
-so that after a restart machines go to where they were at once. Without that file the allocator begins anew.
+go: to those who serve miners, each of whom moves its own machines, into the hours of the reports, and into a
+file beside the database, so that after a restart machines go to where they were at once. Without that file
+the allocator begins anew.
+
+Machines of one who does not answer are not connected, and a machine whose order cannot be delivered where it
+mines delivers nothing: others make up for them by the same plan, and those stay the order's, for they are
+expected back.
 
 What cannot be written is logged and does not stop it: machines are moved all the same, and whether the pool
 may go on without its database is for the journal to say.
@@ -11,10 +16,11 @@ Must not know: sessions and channels, how a plan is made, SQL.
 """
 
 import os
-from collections.abc import Callable, Collection, Mapping
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -25,6 +31,7 @@ from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.orders.allocation import Demand, Machine, Plan, plan
 from pool.orders.machine_speed import Floats, MachineSpeeds
+from pool.orders.mining import AllMining, Assigned, EdgeMining, all_mining, assigned_by_name
 from pool.orders.rows import OrderRecord, note_minute
 from pool.orders.status import OrderStatus
 
@@ -38,11 +45,20 @@ FILE: Final = "assignments.json"
 FILE_BYTES_MAX: Final = 16 << 20  # 22,400 machines take half a megabyte
 
 
-class OrderAllocator:
-    """`assignments` (worker to order) is shared with `admission`, and changed here only.
+class Edges(Protocol):
+    """All who serve miners."""
 
-    `orders` are those whose time it is, `serves` whether an order's upstream does, `connected` the workers
-    that mine now, each with whether it may be moved.
+    async def mining(self) -> Sequence[EdgeMining]:
+        """What each says that answers."""
+
+    async def assign(self, assigned: Assigned) -> None:
+        """Tell them."""
+
+
+class OrderAllocator:
+    """`orders` reads those that are not over from the books; it blocks, and raises DATABASE_ERRORS.
+
+    `assignments` are of workers to orders, `assigned` the same as it is told.
     """
 
     def __init__(
@@ -52,11 +68,8 @@ class OrderAllocator:
         hashrates: HashrateBook,
         data_dir: Path,
         *,
-        assignments: dict[int, int],
+        edges: Edges,
         orders: Callable[[], tuple[OrderRecord, ...]],
-        serves: Callable[[int], bool],
-        connected: Callable[[], Mapping[int, bool]],
-        on_change: Callable[[], None],
         speeds: MachineSpeeds,
         wall_clock: Callable[[], float],
     ) -> None:
@@ -64,20 +77,42 @@ class OrderAllocator:
         self._registry = registry
         self._hashrates = hashrates
         self._file = data_dir / FILE
-        self._assignments = assignments
-        self._orders = orders
-        self._serves = serves
-        self._connected = connected
-        self._on_change = on_change
+        self._edges = edges
+        self._read_orders = orders
+        self._known: tuple[OrderRecord, ...] = ()
+        self._changed = trio.Event()
         self._wall_clock = wall_clock
         self._speeds = speeds
         self._short_hps: dict[int, float] = {}  # orders below their tolerance, as measured last
         self._plan = Plan(moves=(), measured_hps={}, supply_hps={}, shortages_hps={})
-        assignments.update(_read(self._file, registry.workers))
-        self._saved = dict(assignments)
+        self.assignments = _read(self._file, registry.workers)
+        self._saved = dict(self.assignments)
+        # Whoever knows what another run has assigned does not know what this one has.
+        self.assigned = Assigned(version=1 + secrets.randbits(48))
+
+    async def begin(self) -> None:
+        """Where machines were before is told before anybody serves them."""
+        await self._tell()
 
     async def run(self) -> None:
         """A look a minute, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._follow)
+            nursery.start_soon(self._allocate)
+
+    def changed(self) -> None:
+        """An order is new, or over."""
+        self._changed.set()
+
+    async def _follow(self) -> None:
+        """Beside the looks, which do not wait for books that are away."""
+        while True:
+            self._changed = trio.Event()
+            await self.look_up()
+            with trio.move_on_after(ALLOCATE_S):
+                await self._changed.wait()
+
+    async def _allocate(self) -> None:
         begin_s = trio.current_time() + START_S
         while True:
             await trio.sleep(ALLOCATE_S)
@@ -89,21 +124,22 @@ class OrderAllocator:
     async def allocate(self) -> None:
         """Measure, decide, assign, note."""
         orders, speeds_hps = self._orders(), self._measure()
-        if not orders and not self._assignments:
+        if not orders and not self.assignments:
             return
+        mining = await all_mining(await self._edges.mining(), self._registry.number_of)
         demands = [
             Demand(
                 order=it.id,
                 hashrate_hps=float(it.hashrate_hps),
                 tolerance=it.tolerance_bps / BPS,
                 priority=it.priority,
-                served=self._serves(it.id),
+                served=it.id in mining.served,
             )
             for it in orders
         ]
-        machines = self._machines(orders, speeds_hps)
+        machines = self._machines(orders, speeds_hps, mining)
         decided = await trio.to_thread.run_sync(plan, demands, machines)
-        counts = self._assign(decided, {it.id for it in orders})
+        counts = await self._assign(decided, {it.id for it in orders})
         self._plan = decided
         self._short_hps = {it.id: missing_hps for it in orders if (missing_hps := _missing_hps(it, decided))}
         await trio.to_thread.run_sync(partial(self._note, orders, counts, set(self._short_hps)))
@@ -119,10 +155,25 @@ class OrderAllocator:
         rates_hps, _, ages_s = self._hashrates.machines(now_s)
         return self._speeds.update(rates_hps, ages_s, now_s)
 
-    def _machines(self, orders: tuple[OrderRecord, ...], speeds_hps: Floats) -> list[Machine]:
+    async def look_up(self) -> None:
+        """Which orders there are. Where the books are away those that were known go on."""
+        try:
+            self._known = await trio.to_thread.run_sync(self._read_orders)
+        except DATABASE_ERRORS as error:
+            log.error("orders_not_read", reason=words_of(error))
+
+    def _orders(self) -> tuple[OrderRecord, ...]:
+        """Those whose time it is."""
+        now_s = self._wall_clock()
+        return tuple(it for it in self._known if it.from_s <= now_s < it.until_s)
+
+    def _machines(
+        self, orders: tuple[OrderRecord, ...], speeds_hps: Floats, mining: AllMining
+    ) -> list[Machine]:
         """Every machine that may supply an order, or does."""
-        connected = self._connected()
+        running = {it.id for it in orders}
         of_container: dict[tuple[int, int], frozenset[int]] = {}
+        here: dict[tuple[frozenset[int], frozenset[int]], frozenset[int]] = {}
         machines = []
         for it in self._registry.workers.values():
             place = (it.tenant_id, it.container_id)
@@ -132,35 +183,51 @@ class OrderAllocator:
                     for order in orders
                     if place in order.suppliers or (it.tenant_id, 0) in order.suppliers
                 )
-            order_id = self._assignments.get(it.id)
-            if order_id is None and not of_container[place]:
+            order_id, supplies = self.assignments.get(it.id), of_container[place]
+            if order_id is None and not supplies:
                 continue
-            known = it.id in connected and it.id < len(speeds_hps)
+            delivers = mining.delivers.get(it.id)
+            known = delivers is not None and it.id < len(speeds_hps)
+            if delivers is not None:
+                if order_id in running and order_id not in delivers:
+                    known = False  # it stays its order's, and waits for it to be served there
+                    delivers |= {order_id}
+                both = supplies, delivers
+                if both not in here:
+                    here[both] = supplies & delivers
+                supplies = here[both]
             machines.append(
                 Machine(
                     worker=it.id,
                     hashrate_hps=float(speeds_hps[it.id]) if known else 0.0,
                     order=order_id,
-                    movable=connected.get(it.id, False),
-                    supplies=of_container[place],
+                    movable=it.id in mining.movable,
+                    supplies=supplies,
                 )
             )
         return machines
 
-    def _assign(self, decided: Plan, orders: Collection[int]) -> dict[int, int]:
+    async def _assign(self, decided: Plan, orders: Collection[int]) -> dict[int, int]:
         """Carry out a plan; how many machines each order got or gave."""
         counts: dict[int, int] = dict.fromkeys(orders, 0)
+        gone = self.assignments.keys() - self._registry.workers.keys()
+        for worker in gone:  # removed; if it mines again it is as one that is new
+            del self.assignments[worker]
         for move in decided.moves:
-            before = self._assignments.pop(move.worker, None)
+            before = self.assignments.pop(move.worker, None)
             if move.order is not None:
-                self._assignments[move.worker] = move.order
+                self.assignments[move.worker] = move.order
             for order in (before, move.order):
                 if order in counts:
                     counts[order] += 1
-        if decided.moves:
+        if decided.moves or gone:
             log.info("machines_assigned", moves=len(decided.moves))
-            self._on_change()
+            await self._tell()
         return counts
+
+    async def _tell(self) -> None:
+        self.assigned = await assigned_by_name(self.assignments, self._registry, self.assigned.version + 1)
+        await self._edges.assign(self.assigned)
 
     def _note(
         self, orders: tuple[OrderRecord, ...], counts: Mapping[int, int], short: Collection[int]
@@ -177,9 +244,9 @@ class OrderAllocator:
 
     def _save(self) -> None:
         """For the next start. What could not be written is tried again a minute later."""
-        if self._assignments == self._saved:
+        if self.assignments == self._saved:
             return
-        content = msgspec.json.encode({str(worker): order for worker, order in self._assignments.items()})
+        content = msgspec.json.encode({str(worker): order for worker, order in self.assignments.items()})
         beside = self._file.with_suffix(".new")
         try:
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -189,12 +256,12 @@ class OrderAllocator:
         except OSError as error:
             log.error("assignments_not_written", file=str(self._file), reason=error.strerror)
             return
-        self._saved = dict(self._assignments)
+        self._saved = dict(self.assignments)
 
     def status(self, misplaced: Mapping[int, int]) -> tuple[OrderStatus, ...]:
         """As measured last; `misplaced`: of an order's machines, how many mine somewhere else."""
         machines: dict[int, int] = {}
-        for order in self._assignments.values():
+        for order in self.assignments.values():
             machines[order] = machines.get(order, 0) + 1
         return tuple(
             OrderStatus(

@@ -20,6 +20,7 @@ import trio
 
 from payouts.rates import Scheme
 from pool.fleet.registry import Registry, TenantRecord
+from pool.routing.assignments import Assignments
 from pool.routing.routes import ORDER, UPSTREAM, RouteKey, Routes
 from pool.routing.solo import SoloChannels
 from stratum.miners.channel import Channel
@@ -36,12 +37,12 @@ MIXED: Final[RouteKey] = ("mixed", 0)
 class Admission:
     """stratum.miners.contracts.Admission and PlacementGuess. `own` is the channel of the pool's own work.
 
-    That is all there is to mine until it is told of others by `use`. `assignments`: from worker to order.
+    That is all there is to mine until it is told of others by `use`.
     `own_closed` is why the pool has no work of its own, `fpps_closed` why that of FPPS tenants has no price.
     """
 
     def __init__(self, registry: Registry, own: Channel) -> None:
-        self.assignments: dict[int, int] = {}
+        self.assignments = Assignments(registry)
         self.own_closed: str | None = None
         self.fpps_closed: str | None = None
         self.misplaced = False  # somebody may belong somewhere else than where he is
@@ -61,6 +62,7 @@ class Admission:
         answer = self._registry.admit(name, agent, owner)
         if isinstance(answer, Refusal):
             return answer
+        self.assignments.met(answer.worker, name)
         reason = None if self.solo is None else self.solo.refusal(self._tenant_of(answer.worker))
         if reason is not None:
             return Refusal(reason)
@@ -128,7 +130,7 @@ class Admission:
         return (self.own, *(() if self.solo is None else self.solo.channels))
 
     def _route_of(self, worker: int) -> RouteKey | None:
-        order = self.assignments.get(worker)
+        order = self.assignments.orders.get(worker)
         if order is not None and self.routes is not None and self.routes.get((ORDER, order)) is not None:
             return ORDER, order
         return self._terms_of(worker)

@@ -73,13 +73,9 @@ class Placement:
                 if session.owner.open:
                     yield session
 
-    def connected(self) -> dict[int, bool]:
-        """Workers that mine, each with whether it may be moved now."""
-        now_s = trio.current_time()
-        return {
-            session.workers[0]: not session.leaving and self.movable(session.workers[0], now_s)
-            for session in self.sessions()
-        }
+    def may_move(self, session: Member, now_s: float) -> bool:
+        """Whether its machine may be given to an order now, or to another one."""
+        return not session.leaving and self.movable(session.workers[0], now_s)
 
     # While no node answers
 

@@ -109,8 +109,9 @@ class Proxy:
     def misplaced(self) -> dict[int, int]:
         """How many machines of an order mine somewhere else."""
         found: dict[int, int] = {}
-        for session in self._placement.sessions() if self._admission.assignments else ():
-            order = self._admission.assignments.get(session.workers[0])
+        assigned = self._admission.assignments.orders
+        for session in self._placement.sessions() if assigned else ():
+            order = assigned.get(session.workers[0])
             route = None if order is None else self.routes.get((ORDER, order))
             if order is not None and route is not None and session.channel not in route.mined:
                 found[order] = found.get(order, 0) + 1

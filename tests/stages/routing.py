@@ -12,8 +12,9 @@ import msgspec
 import trio
 
 from payouts.rates import Scheme
-from pool.fleet.registry import Registry, Snapshot, TenantRecord
+from pool.fleet.registry import Registry, Snapshot, TenantRecord, parse_worker_name
 from pool.hub import Plan
+from pool.orders.mining import Assigned, OrderMachines
 from pool.orders.rows import OrderRecord
 from pool.routing.admission import Admission
 from pool.routing.placement import Placement
@@ -201,6 +202,17 @@ class PlacementDesk:
         """What the database says."""
         self.plan = Plan({it.id: it for it in upstreams}, {it.id: it for it in orders})
         self.routes.follow(self.plan)
+
+    async def assign(self, **orders: int) -> None:
+        """Machines to orders, by their names: all of them."""
+        names = ((order, *parse_worker_name(name)) for name, order in orders.items())
+        machines = tuple(
+            OrderMachines(order=order, tenant=tenant, container=container, units=(unit,))
+            for order, tenant, container, unit in names
+        )
+        version = self.admission.assignments.version + 1
+        await self.admission.assignments.tell(Assigned(version=version, machines=machines))
+        self.placement.reconsider()
 
     def steer(self, key: RouteKey, connection: int = 0) -> UpstreamThatTheTestSteers:
         route = self.routes.get(key)

@@ -15,7 +15,6 @@ from sqlalchemy import Connection, delete, insert
 
 from payouts.rates import UpstreamRisk
 from payouts.tallies import ACCEPTED, record
-from payouts.tally_rows import NO_ROWS, Rows
 from pool.books.journal import upstream_verdicts
 from pool.books.journal.credit_rows import write_credits
 from pool.books.journal.machine_rows import MachineRows
@@ -34,14 +33,14 @@ class Bookings:
 
     def book(self, connection: Connection, transaction: int, parts: Iterable[Part], now_s: int) -> int | None:
         """How many accepted shares are in these rows; None where that transaction was booked before."""
-        tallies = [NO_ROWS]
+        tallies: list[list[int]] = []
         accepted = 0
         for part in parts:
             self._rates.insert(connection, part.rates)
             self._machines.insert(connection, part.machines, now_s)
             if part.tallies is not None:
                 accepted += accepted_in(part.tallies)
-                tallies.append(self._tallies(connection, part.minute, part.tallies))
+                tallies += self._tallies(connection, part.minute, part.tallies)
             if part.upstream:
                 self._upstream(connection, part)
             for key in part.resolved:
@@ -54,10 +53,10 @@ class Bookings:
                 ]
                 connection.execute(insert(upstream_submits), submits)
             write_credits(connection, part.credits)
-        booked = record(connection, self._writer, transaction, np.concatenate(tallies))
-        return accepted if booked else None
+        return accepted if record(connection, self._writer, transaction, tallies) else None
 
-    def _tallies(self, connection: Connection, minute: int, records: Records) -> Rows:
+    def _tallies(self, connection: Connection, minute: int, records: Records) -> list[list[int]]:
+        """As `payouts.tallies.Tally` has them."""
         numbers, of = np.unique(records["worker"], return_inverse=True)
         ids = self._machines.ids(connection, numbers.tolist(), minute * 60)
         rows = np.array([ids[number] for number in numbers.tolist()], dtype=np.int64)[of]
@@ -79,7 +78,8 @@ class Bookings:
             records["count"],
             undelivered,
         )
-        return np.column_stack([it.astype(np.int64) for it in columns])
+        found: list[list[int]] = np.column_stack([it.astype(np.int64) for it in columns]).tolist()
+        return found
 
     def _upstream(self, connection: Connection, part: Part) -> None:
         said = upstream_verdicts.unpack([part.upstream])

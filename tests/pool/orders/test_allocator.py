@@ -22,6 +22,7 @@ from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, Snapshot, TenantRecord, WorkerRecord
 from pool.orders.allocator import ALLOCATE_S, FILE, FILE_BYTES_MAX, START_S, OrderAllocator
 from pool.orders.machine_speed import MachineSpeeds
+from pool.orders.mining import Assigned, EdgeMining, Mining
 from pool.orders.rows import OrderRecord
 from stratum.tallies import Verdict, pack_tallies
 from tests.fixtures.databases import Databases, fresh_store
@@ -92,34 +93,52 @@ class TenMachines:
         )
         self.registry = Registry(Snapshot(tenants, containers, workers))
         self.hashrates = HashrateBook(self.registry, trio.current_time())
-        self.assignments: dict[int, int] = {}
-        self.allocator = self.start(self.assignments)
+        self.told = Assigned()
+        self.allocator = self.start()
 
-    def start(self, assignments: dict[int, int]) -> OrderAllocator:
-        """A allocator, with the assignments that it is to change."""
+    def start(self) -> OrderAllocator:
+        """An allocator, as at a start of the pool."""
         store: Any = self.store
         return OrderAllocator(
             store,
             self.registry,
             self.hashrates,
             self.directory,
-            assignments=assignments,
+            edges=self,
             orders=lambda: self.orders,
-            serves=lambda order: order in self.served,
-            connected=lambda: self.connected,
-            on_change=self._note_change,
             speeds=MachineSpeeds(trio.current_time()),
             wall_clock=lambda: self.wall_s,
         )
 
     def restarted(self) -> dict[int, int]:
         """The assignments that the next run of the pool begins with."""
-        assignments: dict[int, int] = {}
-        self.start(assignments)
-        return assignments
+        return self.start().assignments
 
-    def _note_change(self) -> None:
+    @property
+    def assignments(self) -> dict[int, int]:
+        return self.allocator.assignments
+
+    # pool.orders.allocator.Edges
+
+    async def mining(self) -> list[EdgeMining]:
+        """All of them at one."""
+        names = [(self.registry.known_machine(it), movable) for it, movable in self.connected.items()]
+        machines = tuple(
+            Mining(tenant=it.tenant, container=it.container, units=(it.unit,), movable=bytes([movable]))
+            for it, movable in names
+        )
+        return [EdgeMining(machines=machines, served=frozenset(self.served), version=self.told.version)]
+
+    async def assign(self, assigned: Assigned) -> None:
+        self.told = assigned
         self.changes += 1
+
+    @property
+    def names(self) -> dict[str, int]:
+        """What was told: orders, by the names of their machines."""
+        return {
+            f"{it.tenant}.{it.container}.{unit}": it.order for it in self.told.machines for unit in it.units
+        }
 
     @property
     def supply(self) -> dict[int, int]:
@@ -139,7 +158,12 @@ class TenMachines:
     async def allocate_each_minute(self, clock: MockClock, times: int = 1) -> None:
         for _ in range(times):
             self.mine(clock)
-            await self.allocator.allocate()
+            await self.allocate()
+
+    async def allocate(self) -> None:
+        """A look, that knows what the books say."""
+        await self.allocator.look_up()
+        await self.allocator.allocate()
 
 
 @pytest.fixture
@@ -249,11 +273,11 @@ async def test_speeds_are_known_before_there_is_an_order(
     mock_clock.jump(ALLOCATE_S)
     machines.hashrates.add(pack_tallies(shares), trio.current_time())  # what chance does
     machines.orders = (replace(machines.blue, hashrate_hps=round(4 * HPS)),)
-    await machines.allocator.allocate()
+    await machines.allocate()
     (status,) = machines.allocator.status({})
     assert status.supply_hps == 0.0
     assert machines.supply == {BLUE: 4}
-    await machines.allocator.allocate()
+    await machines.allocate()
     assert machines.allocator.status({})[0].supply_hps == pytest.approx(4 * HPS, rel=0.01)
 
 
@@ -360,7 +384,7 @@ async def test_a_worker_that_is_gone_from_the_books_is_forgotten(machines: TenMa
 
 async def test_an_order_that_is_gone_frees_its_machines(machines: TenMachines, mock_clock: MockClock) -> None:
     machines.file.write_bytes(b'{"1": 99, "2": -7, "3": 9223372036854775807}')
-    machines.allocator = machines.start(machines.assignments)
+    machines.allocator = machines.start()
     machines.orders = ()
     await machines.allocate_each_minute(mock_clock)
     assert machines.assignments == {}
@@ -389,7 +413,7 @@ async def test_garbage_is_ignored_and_replaced(
 ) -> None:
     machines.file.write_bytes(garbage)
     with structlog.testing.capture_logs() as logs:
-        machines.allocator = machines.start(machines.assignments)
+        machines.allocator = machines.start()
     assert machines.assignments == {}
     assert [it["event"] for it in logs] == ["assignments_not_read"]
     await machines.allocate_each_minute(mock_clock)
@@ -398,7 +422,7 @@ async def test_garbage_is_ignored_and_replaced(
 
 async def test_numbers_beyond_all_bounds_are_no_orders(machines: TenMachines, mock_clock: MockClock) -> None:
     machines.file.write_bytes(b'{"1": 1' + b"0" * 300 + b"}")
-    machines.allocator = machines.start(machines.assignments)
+    machines.allocator = machines.start()
     await machines.allocate_each_minute(mock_clock)
     assert set(machines.assignments.values()) == {BLUE}
 

@@ -51,8 +51,7 @@ async def test_the_order_goes_before_the_tenant_and_the_tenant_before_the_pool(
         desk.up(desk.north(), desk.order(7))
         sold, proxied, own = (desk.miner(name) for name in ("acme.c01.u1", "acme.c01.u2", "zinc.c01.u1"))
         assert is_on(sold, desk.north())
-        desk.admission.assignments[1] = 7
-        desk.placement.reconsider()
+        await desk.assign(**{"acme.c01.u1": 7})
         await rounds()
         assert is_on(sold, desk.order(7))
         assert is_on(proxied, desk.north())
@@ -71,8 +70,7 @@ async def test_a_solo_tenants_machines_are_home_whenever_no_order_has_them(autoj
         desk.up(desk.order(7))
         miner, other = desk.miner("acme.c01.u1"), desk.miner("zinc.c01.u1")
         assert (miner.channel, other.channel) == (home, desk.own)
-        desk.admission.assignments[1] = 7
-        desk.placement.reconsider()
+        await desk.assign(**{"acme.c01.u1": 7})
         await rounds()
         assert is_on(miner, desk.order(7))
         desk.lost(desk.order(7))
@@ -126,7 +124,7 @@ async def test_an_order_that_does_not_run_leaves_its_machines_to_their_tenant(
     desk = PlacementDesk()
     async with routing(desk):
         desk.follow(upstream(NORTH))
-        desk.admission.assignments[1] = 7
+        await desk.assign(**{"acme.c01.u1": 7})
         miner = desk.miner()
         assert miner.channel is desk.own
         desk.mines_on("acme", NORTH)
@@ -185,7 +183,7 @@ async def test_the_interval_holds_on_the_fallback_of_an_order(autojump_clock: Mo
     desk = PlacementDesk()
     async with routing(desk):
         desk.follow(upstream(NORTH, fallback_id=SOUTH), upstream(SOUTH, "south"), orders=(order(7),))
-        desk.admission.assignments[1] = 7
+        await desk.assign(**{"acme.c01.u1": 7})
         desk.up(desk.order(7), desk.south())
         miner = desk.miner()
         assert is_on(miner, desk.order(7))
@@ -195,8 +193,7 @@ async def test_the_interval_holds_on_the_fallback_of_an_order(autojump_clock: Mo
         desk.up(desk.order(7))
         await trio.sleep(MOVE_INTERVAL_S / 2)
         assert is_on(miner, desk.south()), "it has moved a moment ago"
-        del desk.admission.assignments[1]
-        desk.placement.reconsider()
+        await desk.assign()
         await rounds()
         assert miner.channel is desk.own
 
@@ -273,8 +270,7 @@ async def test_the_interval_does_not_hold_at_an_orders_end(autojump_clock: MockC
         blue = desk.order(5)
         desk.up(blue)
         miner = desk.miner()
-        desk.admission.assignments[1] = 5
-        desk.placement.reconsider()
+        await desk.assign(**{"acme.c01.u1": 5})
         await rounds(2)
         assert is_on(miner, blue)
         desk.wall_s = 1_000_100.0
@@ -431,8 +427,7 @@ async def test_those_of_one_address_are_moved_one_route_after_the_other(autojump
         desk.follow(upstream(NORTH), orders=(order(7), order(8)))
         workers = [f"acme.c01.u{number}" for number in range(9)]
         miners = [desk.miner(worker) for worker in workers]
-        for worker in range(1, 10):
-            desk.admission.assignments[worker] = 7 + worker % 2
+        await desk.assign(**{name: 7 + number % 2 for number, name in enumerate(workers, start=1)})
         desk.up(desk.order(7), desk.order(8))
         seconds = 0
         while any(miner.channel is desk.own for miner in miners):
