@@ -5,6 +5,7 @@
     <data_dir>/admin.sock  where a running pool takes commands, mode 0600
     <data_dir>/blocks/     found blocks
     <data_dir>/journal/    what was acknowledged, until the books have taken it
+    <data_dir>/inbox/      the same of edges at other sites, as it comes
     <data_dir>/network     which chain they are of: name and hash of its first block
 
 Must not know: what is in the database.

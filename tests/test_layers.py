@@ -85,7 +85,7 @@ ROOMS = {
     ),
     "pool.books": (
         "bookkeeper lease_watch audit copies",
-        "block_watch book changes found_blocks",
+        "block_watch book changes edges found_blocks",
         "journal",
         "database_waits",
         "store",

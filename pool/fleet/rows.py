@@ -299,12 +299,12 @@ def record_of(view: TenantView) -> TenantRecord:
     )
 
 
-def check_tenant_name(name: str) -> None:
+def check_name(name: str, what: str) -> None:
     """Lower-case letters, digits, dash and underscore: what survives in every miner's user field."""
     letters = name.replace("-", "").replace("_", "")
     if not letters.isascii() or not letters.isalnum() or name != name.lower() or len(name) > TENANT_CHARS_MAX:
         raise RegistryError(
-            f"{name!r} is not a tenant name: up to {TENANT_CHARS_MAX} lower-case letters, digits, - and _"
+            f"{name!r} is not {what}: up to {TENANT_CHARS_MAX} lower-case letters, digits, - and _"
         )
 
 
@@ -319,7 +319,7 @@ def add_tenant(
     network: str = "",
 ) -> TenantView:
     """A new, active tenant; an address is one of the network. Raises RegistryError."""
-    check_tenant_name(name)
+    check_name(name, "a tenant name")
     _check_terms(terms)
     _check_account(connection, name, terms, now_s)
     if terms.scheme is Scheme.SOLO:

@@ -15,6 +15,12 @@ class Disk:
         """An empty file to append to, of which nobody else may read; its descriptor."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
+    def reopen(self, path: Path, size: int) -> int:
+        """A file to append to behind so many bytes, without whatever is behind them; its descriptor."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        os.ftruncate(descriptor, size)
+        return descriptor
+
     def write(self, descriptor: int, data: memoryview) -> int:
         """How much of it was taken."""
         return os.write(descriptor, data)

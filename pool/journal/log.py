@@ -240,10 +240,11 @@ def writer_directories(data_dir: Path, count: int, disk: Disk | None = None) -> 
 
 def writers(data_dir: Path) -> list[Path]:
     """The journals in a data directory."""
-    return sorted(it for it in (data_dir / "journal").glob("*") if it.is_dir() and _is_writer(it.name))
+    return sorted(it for it in (data_dir / "journal").glob("*") if it.is_dir() and is_writer(it.name))
 
 
-def _is_writer(name: str) -> bool:
+def is_writer(name: str) -> bool:
+    """Whether a journal could have this name."""
     return len(name) == 2 * WRITER_BYTES and set(name) <= set("0123456789abcdef")
 
 

@@ -34,6 +34,14 @@ class DiskThatLoses(Disk):
         self._lost.discard(path)
         return descriptor
 
+    def reopen(self, path: Path, size: int) -> int:
+        descriptor = super().reopen(path, size)
+        self._paths[descriptor] = path
+        self._on_disk[path] = self._on_disk.get(path, b"")[:size]
+        self._named.add(path)
+        self._lost.discard(path)
+        return descriptor
+
     def write(self, descriptor: int, data: memoryview) -> int:
         self.calls += 1
         fault = self.writes.pop(0) if self.writes else len(data)

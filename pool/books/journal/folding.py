@@ -104,6 +104,10 @@ class Folding:
         """One more journal."""
         self._sources.append(_Source(writer, taker))
 
+    def leave(self, taker: Taker) -> None:
+        """Take this one no more: in our `turn`."""
+        self._sources = [it for it in self._sources if it.taker is not taker]
+
     async def run(self) -> None:
         """Fold when a minute is over, until cancelled. At a stop, `stop` after the last commit."""
         folded = 0
@@ -145,11 +149,12 @@ class Folding:
 
     async def _fold(self) -> None:
         begun_s = trio.current_time()
-        marks = [await it.writer.mark() for it in self._sources]
-        for source, mark in zip(self._sources, marks, strict=True):
+        sources = tuple(self._sources)  # one that begins meanwhile is taken the next time
+        marks = [await it.writer.mark() for it in sources]
+        for source, mark in zip(sources, marks, strict=True):
             await self._take(source, mark)
-        moment_s = min(mark.moment_s for mark in marks)
-        for source in self._sources:
+        moment_s = min((mark.moment_s for mark in marks), default=0)
+        for source in sources:
             await self._in_thread(source.taker.note_moment, moment_s)
             await source.writer.folded()
         self.durations.add(trio.current_time() - begun_s)

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Table, func, select, update
 
 from payouts.schemas.money import containers, tenants, workers
 from pool.books.store import StoreError
+from pool.fleet.newcomers import NEW_MAX
 from pool.fleet.registry import ContainerRecord, NewRows, WorkerRecord
 from pool.fleet.rows import insert_new
 from pool.journal.records import Machine
@@ -23,17 +24,19 @@ IDS_AT_ONCE: Final = 500  # in one question: SQLite takes some thousands of valu
 
 
 class MachineRows:
-    """Of one journal, file by file."""
+    """Of one journal, file by file. `part`: which of how many parts its writer numbers machines in, where
+    that is not this host's."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: tuple[int, int] | None = None) -> None:
+        self._part = part
         self.numbers_are_rows = False
-        self._named: dict[int, Machine] = {}
+        self.named: dict[int, Machine] = {}  # by the file, so far
         self._ids: dict[int, int] = {}
         self._tenants: dict[int, int] = {}  # of rows: whose a machine is never changes
 
     def begin(self) -> None:
         """Another file, which names its machines anew."""
-        self._named.clear()
+        self.named.clear()
         self._ids.clear()
 
     def forget(self) -> None:
@@ -42,7 +45,7 @@ class MachineRows:
 
     def name(self, machines: Iterable[Machine]) -> None:
         """What the file says from here on."""
-        self._named.update((it.number, it) for it in machines)
+        self.named.update((it.number, it) for it in machines)
 
     def insert(self, connection: Connection, machines: Collection[Machine], now_s: int) -> None:
         """See that they have rows; those that are new mine, whatever a command had said of them before."""
@@ -60,10 +63,10 @@ class MachineRows:
         """Their rows. Raises JournalDamaged for one that was not named."""
         missing = [number for number in numbers if number not in self._ids]
         if missing:
-            unnamed = [number for number in missing if number not in self._named]
+            unnamed = [number for number in missing if number not in self.named]
             if unnamed:
                 raise JournalDamaged(f"the journal has shares of machine {unnamed[0]}, and does not name it")
-            self._find(connection, [self._named[number] for number in missing], now_s)
+            self._find(connection, [self.named[number] for number in missing], now_s)
         return {number: self._ids[number] for number in numbers}
 
     def row(self, number: int) -> int:
@@ -100,6 +103,8 @@ class MachineRows:
             insert_new(connection, _rows(machines), now_s)
             self._ids.update((it.number, it.number) for it in machines)
             return
+        if self._part is not None:
+            _check_numbers(connection, machines, self._part)
         new = _new(connection, machines)
         insert_new(connection, NewRows((), tuple(new.values())), now_s)
         for it in machines:
@@ -111,6 +116,28 @@ def rows_of(connection: Connection, machines: Collection[Machine], now_s: int) -
     rows = MachineRows()
     rows.name(machines)
     return rows.ids(connection, [it.number for it in machines], now_s)
+
+
+def _check_numbers(connection: Connection, machines: Collection[Machine], part: tuple[int, int]) -> None:
+    """Numbers of machines that have no such row are its writer's to give, and do not run away: they are
+    counted up for everybody, and there are 2^32. Raises StoreError."""
+    number, of = part
+    most_machine, most_container = (
+        int(connection.scalar(select(func.max(it.c.id))) or 0) + NEW_MAX * of for it in (workers, containers)
+    )
+    for it in machines:
+        name = f"{it.tenant}.{it.container}.{it.unit}"
+        for what, said, new, most in (
+            ("machine", it.number, True, most_machine),
+            ("container of", it.container_id, it.new_container, most_container),
+        ):
+            if not 0 < said <= most:
+                raise StoreError(f"the journal numbers the {what} {name} as {said}: no count comes so far")
+            if new and said % of != number:
+                raise StoreError(
+                    f"the journal numbers the {what} {name} as {said}, which is of part {said % of} of {of},"
+                    f" and not of its own, {number}"
+                )
 
 
 def _new(connection: Connection, machines: Collection[Machine]) -> dict[int, WorkerRecord]:

@@ -16,7 +16,8 @@ from pool.journal.frames import Place
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything up to `at` is in the books, and `rows_done` rows of the records behind it, up to `until`."""
+    """Everything up to `at` is in the books, and `rows_done` rows of the records behind it, up to `until`,
+    none of which is dated before `floor_s`."""
 
     writer: str
     at: Place = Place()
@@ -26,6 +27,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     transactions: int = 0
     accepted: int = 0
     before: int = 0
+    floor_s: int = 0
 
 
 def position_of(connection: Connection, writer: str) -> Position:
@@ -54,6 +56,7 @@ def write_position(connection: Connection, position: Position) -> None:
         "rows_done": position.rows_done,
         "transactions": position.transactions,
         "accepted": position.accepted,
+        "floor_s": position.floor_s,
     }
     mine = journal_positions.c.writer == position.writer
     if connection.execute(update(journal_positions).where(mine).values(values)).rowcount == 0:
@@ -97,4 +100,5 @@ def _position(row: Row[Any]) -> Position:
         transactions=row.transactions,
         accepted=row.accepted,
         before=row.before,
+        floor_s=row.floor_s,
     )

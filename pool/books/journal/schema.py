@@ -34,10 +34,36 @@ journal_positions = table(
     number("accepted"),  # shares of it that are in rate_hours
     # Accepted shares of rate_hours that are of no journal; less than none in books that were put back.
     number("before"),
+    # Of the rows that are under way: nothing of them is dated before it.
+    Column("floor_s", INTEGER, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("writer"),
     CheckConstraint("length(digest) = 32", name="digest"),
     CheckConstraint("number >= 0 AND until_number >= number AND rows_done >= 0", name="number"),
     CheckConstraint("accepted >= 0 AND transactions >= 0", name="accepted"),
+)
+# What was booked of each journal by the hours that its own records are of, whenever that was: the last record
+# of the hour, how many there are, and the shares in them. Hour 0 has what was booked before there was this.
+journal_hours = table(
+    "journal_hours",
+    words("writer"),
+    number("hour"),
+    number("number"),
+    words("digest"),
+    number("records"),
+    PrimaryKeyConstraint("writer", "hour"),
+    CheckConstraint("length(digest) = 32", name="digest"),
+    CheckConstraint("records > 0 AND number > 0", name="records"),
+)
+journal_hour_shares = table(
+    "journal_hour_shares",
+    words("writer"),
+    number("hour"),
+    number("difficulty_log2"),
+    number("verdict"),
+    number("shares"),
+    PrimaryKeyConstraint("writer", "hour", "difficulty_log2", "verdict"),
+    CheckConstraint("shares > 0", name="shares"),
+    clustered=True,
 )
 # What the engine's rate number stands for: the work's side of a price, and whose work it is (NULL: the
 # pool's own). A row for each change, and one for each start of the pool.

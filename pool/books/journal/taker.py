@@ -12,21 +12,22 @@ rows; what another machine's journal brings at the start may get others.
 Everything blocks: one thread at a time. Must not know: who commits, sessions, balances.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol
 
 import msgspec
 from sqlalchemy import Connection
 
 from payouts.book_time import book_time
 from pool.books.journal.bookings import Bookings
+from pool.books.journal.hour_rows import note_hours
 from pool.books.journal.machine_rows import MachineRows
 from pool.books.journal.positions import Position, position_of, positions, uid_of, write_position
 from pool.books.journal.rate_rows import RateRows
 from pool.books.journal.window import Mined, Part, Window, window_of
 from pool.books.store import Store, StoreError
 from pool.journal.frames import Frame, Place
-from pool.journal.records import Batch, Opening, unpacked
+from pool.journal.records import Batch, Machine, Opening, unpacked
 from pool.journal.segments import JournalDamaged, Walk
 
 # Written in one transaction: some 30 ms, for which commands and settlements wait; commits do not.
@@ -45,22 +46,39 @@ class Taken(msgspec.Struct, frozen=True):
     done: Window | None
 
 
+class Limits(Protocol):
+    """What a writer may say that is not this pool's own process."""
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """Which of how many parts its new machines are numbered in."""
+
+    def check(
+        self, connection: Connection, window: Window, named: Mapping[int, Machine], before: Position
+    ) -> None:
+        """Before anything of it is booked; `named` is what numbers of machines mean in it. Raises StoreError
+        for what the books are not to have, in words."""
+
+
 class Taker:
     """Of one writer's journal. Raises JournalDamaged, StoreError, and what a database raises."""
 
-    def __init__(self, store: Store, writer: str, walk: Callable[[Place], Walk]) -> None:
-        self._store, self._writer = store, writer
+    def __init__(
+        self, store: Store, writer: str, walk: Callable[[Place], Walk], limits: Limits | None = None
+    ) -> None:
+        self._store, self._writer, self._limits = store, writer, limits
         with store.read() as connection:
             self.position = position_of(connection, writer)
             self._book = uid_of(connection)
             others = [it.moment_s for it in positions(connection) if it.writer != writer]
         # A journal that was put away with records in it: others went on since, and what was stated stays so.
+        # The same where the books went on without one whose writer was silent.
         self._floor_s = max([0, *others])
         self._walk = walk(self.position.at)
         self._ahead: Frame | None = None  # read, and of the next window
         self._window: Window | None = None
         self._intended: Position | None = None  # what a transaction leaves whose answer was lost
-        self._machines = MachineRows()
+        self._machines = MachineRows(None if limits is None else limits.numbers)
         self._rates = RateRows()
         self._bookings = Bookings(writer, self._machines, self._rates)
 
@@ -132,6 +150,8 @@ class Taker:
 
     def _take(self, connection: Connection, window: Window, parts: tuple[Part, ...]) -> Position:
         before = self.position
+        if self._limits is not None and before.rows_done == 0:
+            self._limits.check(connection, window, self._machines.named, before)
         transaction = before.transactions + 1
         now_s = book_time(connection, window.moment_s)
         accepted = self._bookings.book(connection, transaction, parts, now_s)
@@ -143,9 +163,11 @@ class Taker:
             rows_done=before.rows_done + sum(len(part) for part in parts),
             transactions=transaction,
             accepted=before.accepted + accepted,
+            floor_s=window.floor_s,
         )
         if after.rows_done == window.rows:
             after = _behind(window, after)
+            note_hours(connection, self._writer, window.hours)
         write_position(connection, after)
         return after
 
@@ -180,7 +202,10 @@ class Taker:
             )
         if not batches:
             return None
-        return window_of(batches, last=self.position.at, accepted=accepted, floor_s=self._floor_s)
+        floor_s = max(self._floor_s, self.position.moment_s)
+        if under_way:
+            floor_s = self.position.floor_s or floor_s
+        return window_of(batches, last=self.position.at, accepted=accepted, floor_s=floor_s)
 
     def _frames(self, until: int | None) -> Iterator[Frame]:
         if (ahead := self._ahead) is not None:

@@ -8,13 +8,14 @@ is under way.
 Must not know: databases, what is worth what.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 import numpy as np
 
 from pool.books.journal import upstream_verdicts
+from pool.books.journal.hours import Hour, hours_of
 from pool.journal.frames import Place
 from pool.journal.records import Batch, Machine, Noted, Rate
 from stratum.difficulty import DIFFICULTY_LOG2_MIN
@@ -67,13 +68,16 @@ class Mined(msgspec.Struct, frozen=True, gc=False):  # numbers: nothing to colle
 
 
 class Window(msgspec.Struct, frozen=True):
-    """Records up to `last`, which is of `moment_s`. `accepted` counts the writer's shares up to there."""
+    """Records up to `last`, booked as of `moment_s`, and none of them before `floor_s`. `accepted` counts the
+    writer's shares up to there; `hours` are those that the records are of."""
 
     last: Place
     moment_s: int
     accepted: int
     batches: int
     parts: tuple[Part, ...]
+    hours: tuple[Hour, ...] = ()
+    floor_s: int = 0
 
     @property
     def rows(self) -> int:
@@ -96,7 +100,7 @@ class Window(msgspec.Struct, frozen=True):
 
 
 def window_of(
-    batches: Iterable[tuple[Place, Batch]], *, last: Place, accepted: int, floor_s: int = 0
+    batches: Sequence[tuple[Place, Batch]], *, last: Place, accepted: int, floor_s: int = 0
 ) -> Window:
     """Nothing in it is dated before `floor_s`. `last` and `accepted` are of the record before them."""
     rates: dict[int, Rate] = {}
@@ -123,7 +127,8 @@ def window_of(
         tallies, upstream = of_minute.sums()
         parts += [Part(minute=minute, tallies=tallies), Part(minute=minute, upstream=upstream)]
     parts += [Part(resolved=tuple(resolved)), Part(noted=tuple(noted.values())), Part(credits=tuple(credits))]
-    return Window(last, moment_s, accepted, count, tuple(part for part in parts if len(part)))
+    found = tuple(part for part in parts if len(part))
+    return Window(last, moment_s, accepted, count, found, hours_of(batches), floor_s)
 
 
 def accepted_in(tallies: Records) -> int:

@@ -111,10 +111,11 @@ def test_a_book_of_before_is_whole_proven_and_says_of_everybody_what_it_said(
                 now_there = connection.execute(text(ALL_OF + name))
                 assert rows_of(row[:width] for row in now_there) == before[name], name
         requests = {"requests", "request_events", "request_secrets"}
-        sums = {"worker_days", "container_hours"}
+        sums = {"worker_days", "container_hours", "journal_hours", "journal_hour_shares"}
+        edges = {"edges", "edge_places", "edge_writers"}
         assert (
             now - before.keys()
-            == {"changes", "change_keys", "users", "tokens", "journal_positions"} | requests | sums
+            == {"changes", "change_keys", "users", "tokens", "journal_positions"} | requests | sums | edges
         )
         assert sum(map(len, before.values())) > 200
         assert statements(store) == (BOOK / "statements.json").read_bytes()

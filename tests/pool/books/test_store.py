@@ -20,6 +20,7 @@ import payouts.schemas.money
 import payouts.schemas.orders
 import payouts.schemas.proposals
 import pool.books.changes.schema
+import pool.books.edges.schema
 import pool.books.journal.schema
 import pool.books.store
 import pool.people.schema
@@ -327,9 +328,11 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
             wanted = {f"{table}_append_only" for table in tables}
         found = set(connection.exec_driver_sql(query).scalars())
     grows = {"book", "rate_hours", "orders", "upstream_hours", "sibling_blocks", "users", "tokens"}
-    grows |= {"worker_days", "journal_positions"}
+    grows |= {"worker_days", "journal_positions", "journal_hours", "journal_hour_shares"}
+    edges = {"edges", "edge_writers"}
+    grows |= edges
     wanted |= {f"{table}_{what}" for table in grows for what in ("no_delete", "only_grows")}
-    assert found == wanted | {f"{table}_set_once" for table in ("book", "users", "tokens")}
+    assert found == wanted | {f"{table}_set_once" for table in ("book", "users", "tokens", *edges)}
 
 
 def test_closed_sets_and_bounds_are_checked_by_the_database(store: Store) -> None:

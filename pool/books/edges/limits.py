@@ -1,0 +1,151 @@
+"""What an edge may have booked: shares of machines that it may count for, dated by no later clock than ours.
+
+Looked at in the transaction that would book them, so that what a command has changed by then counts. An edge
+that breaks a rule is held as a whole (`pool.books.edges.taking`): what is wrong is not booked, and what is
+behind it not either, since a journal is taken in its order. More work than an edge's machines can do is told,
+and booked: a nameplate is somebody's estimate, and the miners have worked.
+
+Must not know: how frames come, what a price comes to.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+import structlog
+from sqlalchemy import Connection, func, select
+
+from payouts.schemas.money import tenants, workers
+from pool.books.edges.rows import PARTS, EdgeRecord, edge_of
+from pool.books.journal import upstream_verdicts
+from pool.books.journal.positions import Position
+from pool.books.journal.window import Window, accepted_in
+from pool.books.store import StoreError
+from pool.fleet.registry import WORKERS_PER_TENANT_MAX
+from pool.journal.records import Machine
+from stratum.tallies import Verdict
+
+log = structlog.get_logger()
+
+CLOCK_AHEAD_S: Final = 60  # of an edge: what it dates later waits until it is so late here
+BEYOND: Final = 3, 2  # of its nameplate, before it is told: machines are run faster, and luck is luck
+BURST_S: Final = 600  # of work at once, where it was heard of all the time
+HASHES_LOG2: Final = 32  # of a share of difficulty 1
+TH: Final = 10**12
+
+
+class NotYet(Exception):
+    """What came is not to be taken now, and may be later: in words."""
+
+
+class Nameplate:
+    """Work of an edge against what its machines can do: what it saves up while nothing comes it may send
+    then."""
+
+    def __init__(self, since_s: int) -> None:
+        self._since_s = since_s  # when something was taken last
+        self._saved_s = BURST_S
+
+    def beyond(self, hashes: int, ths: int, now_s: int) -> bool:
+        """Whether so much more is more than it can have done."""
+        silent_s = max(0, now_s - self._since_s)
+        self._since_s = max(now_s, self._since_s)
+        self._saved_s = min(self._saved_s + silent_s, max(self._saved_s, BURST_S, silent_s))
+        above, below = BEYOND
+        spent_s = hashes * below // (ths * TH * above)
+        beyond = spent_s > self._saved_s
+        self._saved_s = max(0, self._saved_s - spent_s)
+        return beyond
+
+
+class EdgeLimits:
+    """pool.books.journal.taker.Limits, of one journal of an edge. `on_beyond` is told of work beyond its
+    nameplate; something was taken last at `since_s`."""
+
+    def __init__(
+        self,
+        writer: str,
+        part: int,
+        since_s: int,
+        *,
+        wall_clock: Callable[[], float],
+        on_beyond: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._writer, self.numbers = writer, (part, PARTS)
+        self._nameplate = Nameplate(since_s)
+        self._wall_clock, self._on_beyond = wall_clock, on_beyond
+
+    def check(
+        self, connection: Connection, window: Window, named: Mapping[int, Machine], before: Position
+    ) -> None:
+        """Raises StoreError for what is not to be booked, NotYet for what is not yet."""
+        edge = edge_of(connection, self._writer)
+        assert edge is not None
+        now_s = int(self._wall_clock())
+        if window.moment_s > now_s + CLOCK_AHEAD_S:
+            raise NotYet(f"the clock of edge {edge.name} is {window.moment_s - now_s} s ahead of ours")
+        _check_places(edge, window, named)
+        _check_counts(connection, window, before)
+        if edge.ths:
+            hashes = _hashes(window)
+            if self._nameplate.beyond(hashes, edge.ths, now_s):
+                log.error("edge_beyond_nameplate", edge=edge.name, ths=edge.ths, hashes=hashes)
+                self._on_beyond()
+
+
+def _check_places(edge: EdgeRecord, window: Window, named: Mapping[int, Machine]) -> None:
+    """Whoever is counted for is named, and the edge's to count for. Raises StoreError."""
+    granted = {(it.tenant, it.container) for it in edge.places}
+    used = {it.number: it for part in window.parts for it in part.machines}
+    for number in _used(window):
+        if number not in named:
+            raise StoreError(f"the journal has shares of machine {number}, and does not name it")
+        used[number] = named[number]
+    for it in used.values():
+        if (it.tenant, "") not in granted and (it.tenant, it.container) not in granted:
+            raise StoreError(
+                f"edge {edge.name} may not count for {it.tenant}.{it.container}.{it.unit}: it may for"
+                f" {', '.join(place.words for place in edge.places)[:500]}"
+            )
+
+
+def _used(window: Window) -> set[int]:
+    found: set[int] = set()
+    for part in window.parts:
+        if part.tallies is not None:
+            found.update(np.unique(part.tallies["worker"]).tolist())
+        if part.upstream:
+            found.update(it.worker for it in upstream_verdicts.unpack([part.upstream]))
+        found.update(it.worker for it in part.noted)
+    return found
+
+
+def _check_counts(connection: Connection, window: Window, before: Position) -> None:
+    """It counts as it says, in verdicts that there are, and for no more machines than a tenant has. Raises
+    StoreError."""
+    counted = before.accepted
+    for part in window.parts:
+        if part.tallies is not None:
+            counted += accepted_in(part.tallies)
+            if int(part.tallies["verdict"].max(initial=0)) > max(Verdict):
+                raise StoreError("the journal has a verdict that there is none of")
+    if counted != window.accepted:
+        raise StoreError(
+            f"the journal says that it has {window.accepted} accepted shares up to record"
+            f" {window.last.number}, and {counted} are in it"
+        )
+    new = {it.tenant for part in window.parts for it in part.machines if it.new}
+    for tenant in sorted(new):
+        theirs = select(func.count()).select_from(workers).join(tenants, tenants.c.id == workers.c.tenant_id)
+        if (connection.scalar(theirs.where(tenants.c.name == tenant)) or 0) > WORKERS_PER_TENANT_MAX:
+            raise StoreError(f"tenant {tenant} has too many workers: `angara worker remove` makes room")
+
+
+def _hashes(window: Window) -> int:
+    """Behind the accepted shares."""
+    return sum(
+        shares << log2 + HASHES_LOG2
+        for hour in window.hours
+        for (log2, verdict), shares in hour.shares.items()
+        if verdict == Verdict.ACCEPTED and log2 + HASHES_LOG2 >= 0
+    )

@@ -1,0 +1,359 @@
+"""Edges at other sites as the hub knows them: who each is now, and its journal's copy that the books take.
+
+It is asked by whatever carries messages, which may lose, repeat and delay them, and tells an edge through it
+(`Line`). Nothing here trusts that: what is missing is asked for again, and what is said to be booked is said
+again.
+
+**How long the books wait.** All that is of before a moment is to be there before the books say so. An edge
+that was heard of is waited for AWAY_S, one that was not heard of for as long is not waited for, nor one that
+is held. What comes of it later is dated at the moment that the books had reached by then; its price is the
+one that its work had, which is in the journal. So whoever keeps shares back changes the hour of a statement
+that they are in, and nothing that he is paid for them.
+
+A journal that is over (its edge was reset, or is retired) is taken as far as it is here, and nothing more of
+it comes.
+
+Must not know: how messages travel, sessions, what shares are worth.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+import trio
+from sqlalchemy import Connection
+
+from pool.books.database_waits import when_it_answers
+from pool.books.edges.leases import Asked, EdgeRefused, Granted, begin, check_epoch, granted, renew
+from pool.books.edges.limits import EdgeLimits
+from pool.books.edges.rows import EdgeRecord, ended_writers, find_edge, hold_edge, load_edges, part_of
+from pool.books.edges.taking import EdgeTaker
+from pool.books.journal.folding import Folding
+from pool.books.journal.positions import position_of
+from pool.books.store import Store
+from pool.journal.beginning import Mark
+from pool.journal.disk import Disk
+from pool.journal.frames import Place
+from pool.journal.inbox import FREE_BYTES_MIN, Inbox, InboxUnusable, Received, Want
+
+log = structlog.get_logger()
+
+# Settlements and statements are so late while an edge is away; a line that is down for longer is down.
+AWAY_S: Final = 15 * 60
+RENEWED_S: Final = 30  # written to the books so seldom: 75 edges are two or three small transactions a second
+INBOX_BYTES_MAX: Final = 256 << 30  # of all edges: what 64 of them may have waiting
+
+
+class Line(Protocol):
+    """What an edge is told. It may be lost: it is told again."""
+
+    async def taken(self, edge: str, epoch: int, booked: Place) -> None:
+        """The books have everything up to there."""
+
+    async def send_again(self, edge: str, epoch: int, want: Want) -> None:
+        """Something is missing."""
+
+    async def forgotten(self, edge: str, epoch: int, prevhashes: Sequence[bytes]) -> list[bytes]:
+        """Those of these previous blocks on which nothing can be credited there any more; none where it does
+        not answer."""
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How an edge stands: `have` is here, `booked` in the books. Ages are in seconds; None: never."""
+
+    edge: str
+    epoch: int
+    have: int
+    booked: int
+    heard_age_s: float | None
+    moment_s: int  # nothing that it has not sent is of before it
+    inbox_bytes: int
+    untaken_bytes: int
+    held: str | None
+    waits: str | None  # why what came is not taken yet, or not written
+    beyond_at_s: int | None  # when it last sent more work than its machines can do
+
+
+class RemoteEdge:
+    """One that has a journal, or had it: `over`. pool.books.journal.folding.Writer."""
+
+    def __init__(
+        self, edge: EdgeRecord, inbox: Inbox, taker: EdgeTaker, line: Line, wall_clock: Callable[[], float]
+    ) -> None:
+        self.edge, self.inbox, self.taker = edge, inbox, taker
+        self._line, self._wall_clock = line, wall_clock
+        self.over = False
+        self.waited_since_s = trio.current_time()  # it was heard of, or we began to wait for it
+        self.heard_s: float | None = None
+        self.renewed_s: float | None = None
+        self.beyond_at_s: int | None = None
+        self.unwritten: str | None = None  # why what came is not on disk
+        self._moment_s = 0
+        self._ahead: Mark | None = None  # what it said that we do not have all of yet
+
+    def heard(self, mark: Mark | None = None) -> None:
+        """From its process."""
+        self.heard_s = self.waited_since_s = trio.current_time()
+        if mark is not None and self._ahead is None:
+            self._ahead = mark
+        if self._ahead is not None and self._ahead.number <= self.inbox.have.number:
+            self._moment_s = max(self._moment_s, self._ahead.moment_s)
+            self._ahead = None
+
+    @property
+    def moment_s(self) -> int:
+        """What is not here yet is of then or later, as far as it said."""
+        return max(self._moment_s, self.inbox.moment_s)
+
+    async def mark(self) -> Mark:
+        now_s, number = int(self._wall_clock()), self.inbox.have.number
+        silent = trio.current_time() - self.waited_since_s >= AWAY_S
+        if silent or self.over or self.inbox.held is not None or self.taker.wrong is not None:
+            return Mark(number=number, moment_s=now_s)
+        return Mark(number=number, moment_s=min(max(self.moment_s, now_s - AWAY_S), now_s))
+
+    async def trim(self, taken: Place) -> None:
+        await trio.to_thread.run_sync(self.inbox.taken, taken)
+
+    async def folded(self) -> None:
+        """What is in the books it may let go of. Told each time: it may not have heard."""
+        if not self.over:
+            await self._line.taken(self.edge.name, self.edge.epoch, self.taker.position.at)
+
+    async def forgotten(self, prevhashes: Sequence[bytes]) -> list[bytes]:
+        if self.over:
+            return list(prevhashes)
+        return await self._line.forgotten(self.edge.name, self.edge.epoch, prevhashes)
+
+    @property
+    def taken(self) -> bool:
+        """Whether the books have all that is here, or take no more of it."""
+        return self.taker.wrong is not None or self.taker.position.at.number >= self.inbox.have.number
+
+
+class RemoteEdges:
+    """All of a hub; `disk` has the copies. Raises EdgeRefused for who is not an edge, or not any more."""
+
+    def __init__(
+        self,
+        store: Store,
+        folding: Folding,
+        data_dir: Path,
+        line: Line,
+        *,
+        disk: Disk | None = None,
+        free_bytes_min: int = FREE_BYTES_MIN,
+        wall_clock: Callable[[], float] = time.time,
+        on_opened: Callable[[RemoteEdge], None] = lambda edge: None,
+    ) -> None:
+        self._store, self._folding, self._home = store, folding, data_dir / "inbox"
+        self._line, self._disk, self._wall_clock = line, disk, wall_clock
+        self._free_bytes_min = free_bytes_min
+        self._on_opened = on_opened  # somebody's journal is taken from here on
+        self._turn = trio.Lock()  # of who is let begin, and what commands change
+        self._open: dict[str, RemoteEdge] = {}
+        self._over: dict[str, RemoteEdge] = {}  # by their journals
+
+    @property
+    def open(self) -> tuple[RemoteEdge, ...]:
+        """Those that have a journal."""
+        return tuple(self._open.values())
+
+    async def start(self) -> None:
+        """The copies that are here, for the books to take, whether their edges are there or not."""
+        await self.changed()
+        async with self._turn:
+            for edge, writer in await self._read(self._left):
+                await self._open_one(edge, writer, over=True)
+
+    async def begin(self, asked: Asked) -> Granted:
+        """A process begins to be an edge."""
+        async with self._turn:
+            there = self._open.get(asked.edge)
+            here = Place() if there is None or there.inbox.writer != asked.writer else there.inbox.have
+            now_s = int(self._wall_clock())
+
+            def write() -> EdgeRecord:
+                with self._store.write() as connection:
+                    return begin(connection, asked, here, now_s)
+
+            edge: EdgeRecord = await when_it_answers("let an edge begin", write)
+            await self._follow(edge)
+            remote = self._open[edge.name]
+            remote.heard()
+            remote.renewed_s = trio.current_time()
+            log.info("edge_begun", edge=edge.name, epoch=edge.epoch, process=edge.process, host=edge.host)
+            told: Granted = await self._read(partial(granted, edge=edge, want=remote.inbox.want))
+            return told
+
+    async def receive(self, name: str, epoch: int, data: bytes) -> Received:
+        """Frames, as many as there are, in any order: up to where they are on disk here."""
+        remote = self._of(name, epoch)
+        remote.heard()
+        before = remote.inbox.held
+        try:
+            received: Received = await trio.to_thread.run_sync(self._received, remote.inbox, data)
+        except InboxUnusable as error:
+            if remote.unwritten is None:
+                log.error("inbox_unusable", edge=name, reason=str(error))
+            remote.unwritten = str(error)
+            return Received(have=remote.inbox.have)
+        remote.unwritten = None
+        remote.heard()
+        if received.held is not None and before is None:
+            await self._hold(remote, received.held)
+        return received
+
+    async def renew(self, name: str, epoch: int, mark: Mark) -> Received:
+        """It lives, and is so far. What is missing of that is asked for."""
+        remote = self._of(name, epoch)
+        remote.heard(mark)
+        now_s = trio.current_time()
+        if remote.renewed_s is None or now_s - remote.renewed_s >= RENEWED_S:
+            remote.renewed_s = now_s
+
+            def write() -> None:
+                with self._store.write() as connection:
+                    renew(connection, name, epoch, int(self._wall_clock()))
+
+            await when_it_answers("renew the lease of an edge", write)
+        inbox = remote.inbox
+        behind = inbox.held is None and inbox.have.number < mark.number
+        return Received(have=inbox.have, want=inbox.want if behind else None, held=inbox.held)
+
+    async def changed(self) -> None:
+        """A command has changed something: an edge is new, another one, held no more, or retired."""
+        async with self._turn:
+            found = await self._read(load_edges)
+            for edge in found:
+                await self._follow(edge)
+            for writer in [it.inbox.writer for it in self._over.values() if it.taken]:
+                await self._close(self._over.pop(writer))
+
+    def standing(self) -> list[Standing]:
+        """Of all that have a journal."""
+        return [self._standing(it) for it in self._open.values()]
+
+    # One at a time
+
+    def _of(self, name: str, epoch: int) -> RemoteEdge:
+        remote = self._open.get(name)
+        if remote is None:
+            raise EdgeRefused(f"edge {name} has not begun: it is to begin anew")
+        check_epoch(remote.edge, epoch)
+        return remote
+
+    async def _follow(self, edge: EdgeRecord) -> None:
+        """What the books say of it."""
+        remote = self._open.get(edge.name)
+        over = edge.retired_at_s is not None or edge.writer is None
+        if remote is not None:
+            looked_at = remote.inbox.held is not None and edge.held is None
+            if edge.held is not None and remote.inbox.held is None:
+                remote.inbox.hold(edge.held)
+            remote.edge = edge
+            if over or remote.inbox.writer != edge.writer:
+                remote.over = True
+                self._over[remote.inbox.writer] = self._open.pop(edge.name)
+                remote = None
+            elif looked_at:
+                await self._close(self._open.pop(edge.name))
+                remote = None
+        if remote is None and not over and edge.writer is not None:
+            await self._open_one(edge, edge.writer)
+
+    async def _close(self, remote: RemoteEdge) -> None:
+        async with self._folding.turn:
+            self._folding.leave(remote.taker)
+        await trio.to_thread.run_sync(remote.inbox.close)
+
+    async def _open_one(self, edge: EdgeRecord, writer: str, *, over: bool = False) -> None:
+        inbox, taker = await when_it_answers("open the journal of an edge", self._opened, edge, writer)
+        remote = RemoteEdge(edge, inbox, taker, self._line, self._wall_clock)
+        remote.over = over
+        if over:
+            self._over[writer] = remote
+        else:
+            self._open[edge.name] = remote
+        self._folding.take(remote, taker)
+        self._on_opened(remote)
+        if not over and edge.host is not None and edge.held is None:
+            await self._line.send_again(edge.name, edge.epoch, inbox.want)
+
+    def _opened(self, edge: EdgeRecord, writer: str) -> tuple[Inbox, EdgeTaker]:
+        with self._store.read() as connection:
+            position, part = position_of(connection, writer), part_of(connection, writer)
+        held = edge.held if writer == edge.writer else None
+        inbox = self._inbox(edge, writer, position.at, held)
+
+        def beyond() -> None:
+            if (remote := self._open.get(edge.name)) is not None:
+                remote.beyond_at_s = int(self._wall_clock())
+
+        since_s = position.moment_s or int(self._wall_clock())
+        limits = EdgeLimits(writer, part, since_s, wall_clock=self._wall_clock, on_beyond=beyond)
+        return inbox, EdgeTaker(self._store, inbox, limits, wall_clock=self._wall_clock)
+
+    def _left(self, connection: Connection) -> list[tuple[EdgeRecord, str]]:
+        """Journals that are over, and of which something is here that the books have not."""
+        found = []
+        for edge, writer in ended_writers(connection):
+            if writer in self._over or not (self._home / edge.name / writer).is_dir():
+                continue
+            booked = position_of(connection, writer).at
+            inbox = self._inbox(edge, writer, booked, None)
+            if inbox.have.number > booked.number:
+                found.append((edge, writer))
+            inbox.close()
+        return found
+
+    def _inbox(self, edge: EdgeRecord, writer: str, booked: Place, held: str | None) -> Inbox:
+        return Inbox(
+            self._home / edge.name / writer,
+            booked,
+            held=held,
+            disk=self._disk,
+            free_bytes_min=self._free_bytes_min,
+        )
+
+    def _received(self, inbox: Inbox, data: bytes) -> Received:
+        if sum(it.inbox.untaken_bytes for it in self.open) > INBOX_BYTES_MAX:
+            raise InboxUnusable(f"{INBOX_BYTES_MAX >> 30} GiB of all edges wait for the books: no more may")
+        return inbox.receive(data)
+
+    async def _hold(self, remote: RemoteEdge, words: str) -> None:
+        now_s = int(self._wall_clock())
+
+        def write() -> None:
+            with self._store.write() as connection:
+                hold_edge(connection, remote.inbox.writer, words, now_s)
+
+        await when_it_answers("hold an edge", write)
+        remote.edge = await self._read(partial(find_edge, name=remote.edge.name))
+
+    async def _read(self, work: Callable[[Connection], Any]) -> Any:
+        def read() -> Any:
+            with self._store.read() as connection:
+                return work(connection)
+
+        return await when_it_answers("read what edges there are", read)
+
+    def _standing(self, it: RemoteEdge) -> Standing:
+        now_s = trio.current_time()
+        return Standing(
+            edge=it.edge.name,
+            epoch=it.edge.epoch,
+            have=it.inbox.have.number,
+            booked=it.taker.position.at.number,
+            heard_age_s=None if it.heard_s is None else now_s - it.heard_s,
+            moment_s=it.moment_s,
+            inbox_bytes=it.inbox.size_bytes,
+            untaken_bytes=it.inbox.untaken_bytes,
+            held=it.inbox.held,
+            waits=it.unwritten or it.taker.waits,
+            beyond_at_s=it.beyond_at_s,
+        )

@@ -1,0 +1,77 @@
+"""The books take an edge's journal: one that they cannot take holds up that edge, and nobody else.
+
+Whatever is wrong with what an edge sent is that edge's: it is held, in the books and in words, until somebody
+has looked. What is the database's own is raised, as for every journal, and tried again.
+
+Blocks. Must not know: how frames come.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError, SQLAlchemyError
+
+from pool.books.edges.limits import EdgeLimits, NotYet
+from pool.books.edges.rows import hold_edge
+from pool.books.journal.taker import Taken, Taker
+from pool.books.lease import LeaseHeld, LeaseLost
+from pool.books.store import Store, words_of
+from pool.journal.inbox import Inbox
+from pool.journal.segments import Walk
+
+log = structlog.get_logger()
+
+WORDS_CHARS_MAX: Final = 1_000
+# What a database says of values that it does not take: they came from the edge.
+OF_VALUES: Final = (DataError, IntegrityError, InterfaceError, ProgrammingError)
+
+
+class EdgeTaker(Taker):
+    """`wrong` is why it takes nothing more: another one begins again from where the books are."""
+
+    def __init__(
+        self,
+        store: Store,
+        inbox: Inbox,
+        limits: EdgeLimits,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(store, inbox.writer, partial(Walk, inbox.directory, inbox.writer), limits)
+        self._inbox, self._wall_clock = inbox, wall_clock
+        self.wrong: str | None = None
+        self.waits: str | None = None  # what came is not to be taken yet
+        self._told = False
+
+    def step(self, until: int | None = None, *, whole: bool = False) -> Taken | None:
+        """None too where it is held, or has to wait."""
+        if self.wrong is None:
+            try:
+                taken = super().step(until, whole=whole)
+                self.waits = None
+                return taken
+            except (NotYet, OSError) as error:
+                if self.waits is None:
+                    log.warning("edge_waits", writer=self._inbox.writer, reason=str(error))
+                self.waits = str(error)
+                return None
+            except Exception as error:
+                ours = isinstance(error, LeaseHeld | LeaseLost)
+                if ours or (isinstance(error, SQLAlchemyError) and not isinstance(error, OF_VALUES)):
+                    raise
+                self.wrong = words_of(error)[:WORDS_CHARS_MAX] or type(error).__name__
+                log.error("edge_held", writer=self._inbox.writer, reason=self.wrong)
+        self._hold()
+        return None
+
+    def _hold(self) -> None:
+        """Once; where the database is away, again at the next step."""
+        if self._told or self.wrong is None:
+            return
+        self._inbox.hold(self.wrong)
+        with self._store.write() as connection:
+            hold_edge(connection, self._inbox.writer, self.wrong, int(self._wall_clock()))
+        self._told = True

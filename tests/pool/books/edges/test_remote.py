@@ -1,0 +1,415 @@
+"""Edges at other sites, in the books of one hub: each share once, whatever becomes of what carries it, and
+one edge that is wrong holds up nobody else."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from shutil import rmtree
+
+import pytest
+import trio
+from sqlalchemy import func, select
+
+from payouts.schemas.money import tally_minutes
+from pool.books.audit.verify import verify
+from pool.books.edges.leases import EdgeRefused
+from pool.books.edges.remote import AWAY_S
+from pool.books.edges.rows import EdgePlace, release_edge, reset_edge, retire_edge, set_edge
+from pool.books.journal import folding, taker
+from pool.books.journal.hour_rows import noted_hours
+from pool.books.journal.positions import position_of
+from pool.books.store import Store
+from pool.journal.beginning import Mark
+from pool.journal.frames import Place
+from pool.journal.inbox import Want
+from stratum.tallies import Verdict
+from tests.fixtures.databases import Crash, crash_before
+from tests.stages.hub import Hub
+from tests.stages.journal import NOW_S, tally
+from tests.stages.site_journal import SiteJournal
+
+NORTH, SOUTH = "north", "south"
+
+
+@pytest.fixture
+async def hub(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hub]:
+    monkeypatch.setattr(folding, "STEP_PAUSE_S", 0.0)
+    made = Hub(store, tmp_path, NORTH, SOUTH)
+    await made.start()
+    yield made
+    proven(made)
+
+
+def proven(hub: Hub) -> None:
+    with hub.store.read() as connection:
+        assert verify(connection).wrong is None
+
+
+async def test_shares_of_two_edges_are_in_the_books_and_each_may_let_go_of_what_is_there(hub: Hub) -> None:
+    north, south = hub.site(NORTH), hub.site(SOUTH)
+    for name, site in ((NORTH, north), (SOUTH, south)):
+        granted = await hub.begin(name, site)
+        site.share("acme.c01.u1", 3)
+        site.share(f"acme.{name}.u1", 5)
+        received = await hub.send(name, granted, site)
+        assert (received.have, received.want, received.held) == (site.log.at, None, None)
+    assert hub.shares() == {}, "what is here is not in the books"
+    await hub.folding.fold()
+    assert hub.shares() == {"acme.c01.u1": 6, "acme.north.u1": 5, "acme.south.u1": 5}
+    assert hub.line.told[-2:] == [(NORTH, 1, north.log.at), (SOUTH, 1, south.log.at)]
+    with hub.store.read() as connection:
+        (hour,) = noted_hours(connection, north.writer)
+    assert (hour.hour, hour.last, hour.records) == (NOW_S // 3600, north.log.at, north.log.at.number)
+    assert hour.shares == {(16, Verdict.ACCEPTED): 8}
+
+
+async def test_a_kill_before_any_step_between_what_is_here_and_the_books_books_each_share_once(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taker, "ROWS_MAX", 2)
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    expected: dict[str, int] = {}
+    for step in range(0, 40, 7):
+        for unit in ("u1", f"u{step + 2}"):
+            site.share(f"acme.c01.{unit}", 2)
+            expected[f"acme.c01.{unit}"] = expected.get(f"acme.c01.{unit}", 0) + 2
+        await hub.send(NORTH, granted, site)
+        with suppress(Crash), crash_before(step):
+            await hub.folding.fold()
+        await hub.start()
+        granted = await hub.begin(NORTH, site)
+        await hub.folding.fold()
+        assert hub.shares() == expected
+        proven(hub)
+
+
+async def test_a_copy_that_is_lost_is_made_again_from_where_the_books_are(hub: Hub) -> None:
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    for number in range(9):
+        site.share(f"acme.c01.u{number}")
+    await hub.send(NORTH, granted, site)
+    await hub.folding.fold()
+    site.share("acme.c01.u0", 7)
+    rmtree(hub.home / "inbox")
+    await hub.start()
+    granted = await hub.begin(NORTH, site)
+    assert granted.want == Want(behind=granted.booked.number, whole_file=True)
+    await hub.send(NORTH, granted, site)
+    await hub.folding.fold()
+    assert hub.shares()["acme.c01.u0"] == 8
+    assert sum(hub.shares().values()) == 16
+
+
+async def test_what_was_lost_on_the_way_is_asked_for_when_the_edge_says_how_far_it_is(hub: Hub) -> None:
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    await hub.send(NORTH, granted, site)
+    site.share()
+    mark = Mark(number=site.log.at.number, moment_s=NOW_S + 5)
+    told = await hub.edges.renew(NORTH, granted.epoch, mark)
+    assert told.want == Want(behind=1)
+    await hub.edges.receive(NORTH, granted.epoch, b"".join(site.frames(1)))
+    assert (await hub.edges.renew(NORTH, granted.epoch, mark)).want is None
+    (standing,) = hub.edges.standing()
+    assert (standing.moment_s, standing.have, standing.booked) == (NOW_S + 5, site.log.at.number, 0)
+
+
+async def test_a_former_owner_is_refused_and_what_it_sends_is_not_taken(hub: Hub) -> None:
+    site = hub.site(NORTH)
+    former = await hub.begin(NORTH, site)
+    site.share()
+    granted = await hub.begin(NORTH, site)
+    with pytest.raises(EdgeRefused, match="epoch 1 of edge north is over"):
+        await hub.send(NORTH, former, site)
+    with pytest.raises(EdgeRefused, match="epoch 1 of edge north is over"):
+        await hub.edges.renew(NORTH, former.epoch, Mark(number=2, moment_s=NOW_S))
+    assert (await hub.send(NORTH, granted, site)).have == site.log.at
+    with pytest.raises(EdgeRefused, match="edge south has not begun"):
+        await hub.edges.receive(SOUTH, 1, b"")
+
+
+async def test_of_two_that_go_on_from_one_copy_one_is_credited(hub: Hub, tmp_path: Path) -> None:
+    """A host was cloned: both have the edge's key, its journal and its part, and mine the same work. The
+    thief sends first; both say the same epoch. What comes from the other breaks the chain, and holds the
+    edge: no share is credited twice, and somebody is told."""
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    site.share("acme.c01.u1", 5)
+    await hub.send(NORTH, granted, site)
+    clone = SiteJournal.clone(site)
+    site.share("acme.c01.u1", 7)
+    clone.share("acme.c01.u1", 7)
+    clone.share("acme.c01.u1", 7)
+    behind = site.log.at.number - 1
+    await hub.edges.receive(NORTH, granted.epoch, b"".join(clone.frames(behind)))
+    received = await hub.edges.receive(NORTH, granted.epoch, b"".join(site.frames(behind)))
+    assert received.held is None, "it has less than the other one: that tells nothing yet"
+    site.share("acme.c01.u1", 7)
+    site.share("acme.c01.u1", 7)
+    received = await hub.edges.receive(NORTH, granted.epoch, b"".join(site.frames(behind)))
+    assert received.held is not None
+    assert "two processes write this journal" in received.held
+    await hub.folding.fold()
+    assert hub.shares() == {"acme.c01.u1": 5 + 14}
+    assert hub.edge(NORTH).held == received.held
+
+
+# What an edge may say
+
+
+def another_tenant(hub: Hub, site: SiteJournal) -> None:
+    site.share("borealis.c01.u1", 9)
+
+
+def another_part(hub: Hub, site: SiteJournal) -> None:
+    site.share("acme.c01.u9", 9, number=2 + 256)
+
+
+def a_number_that_runs_away(hub: Hub, site: SiteJournal) -> None:
+    site.share("acme.c01.u9", 9, number=1 + 256 * 16_000_000)
+
+
+def nobody(hub: Hub, site: SiteJournal) -> None:
+    site.say(tally(site.number("acme.c01.u9"), 1), accepted=1)
+
+
+def another_price(hub: Hub, site: SiteJournal) -> None:
+    site.say(tally(site.number("acme.c01.u1"), 99), accepted=1)
+
+
+def more_than_it_counts(hub: Hub, site: SiteJournal) -> None:
+    site.say(tally(site.number("acme.c01.u1"), 1, count=5), accepted=1)
+
+
+def no_verdict(hub: Hub, site: SiteJournal) -> None:
+    site.say(tally(site.number("acme.c01.u1"), 1)[:9] + b"\xee" + tally(0, 0)[10:])
+
+
+def no_difficulty(hub: Hub, site: SiteJournal) -> None:
+    site.share("acme.c01.u1", 1, log2=100)
+
+
+SAYS: dict[str, tuple[Callable[[Hub, SiteJournal], None], str]] = {
+    "another's machine": (another_tenant, "edge north may not count for borealis.c01.u1: it may for acme"),
+    "a number of another part": (another_part, "numbers the machine acme.c01.u9 as 258, which is of part 2"),
+    "a number that runs away": (a_number_that_runs_away, "no count comes so far"),
+    "a machine without a name": (nobody, "and does not name it"),
+    "a price without a meaning": (another_price, "shares of rate 99, and does not define it"),
+    "fewer than there are": (more_than_it_counts, "says that it has 8 accepted shares .* and 12 are in it"),
+    "a verdict that there is none of": (no_verdict, "a verdict that there is none of"),
+    "a difficulty that there is none of": (no_difficulty, "difficulty_log2"),
+}
+
+
+@pytest.mark.parametrize("fault", SAYS)
+async def test_what_an_edge_may_not_say_holds_it_in_words_and_nobody_else(hub: Hub, fault: str) -> None:
+    says, words = SAYS[fault]
+    north, south = hub.site(NORTH), hub.site(SOUTH)
+    granted, other = await hub.begin(NORTH, north), await hub.begin(SOUTH, south)
+    north.share("acme.c01.u1", 3)
+    await hub.send(NORTH, granted, north)
+    await hub.folding.fold()
+    says(hub, north)
+    north.share("acme.c01.u1", 4)
+    south.share("acme.c02.u1", 2)
+    await hub.send(NORTH, granted, north)
+    await hub.send(SOUTH, other, south)
+    await hub.folding.fold()
+    assert hub.shares() == {"acme.c01.u1": 3, "acme.c02.u1": 2}
+    edge = hub.edge(NORTH)
+    assert edge.held is not None
+    with pytest.raises(AssertionError, match=words):
+        raise AssertionError(edge.held)
+    await hub.folding.fold()
+    assert (await hub.begin(NORTH, north)).held == edge.held, "it serves all the same"
+
+
+async def test_who_was_let_count_for_more_is_taken_on_when_somebody_has_looked(hub: Hub) -> None:
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    site.share("borealis.c07.u1", 9)
+    await hub.send(NORTH, granted, site)
+    await hub.folding.fold()
+    await hub.change(partial(release_edge, name=NORTH))
+    await hub.folding.fold()
+    assert hub.edge(NORTH).held is not None, "to look is not to allow"
+    places = [EdgePlace("acme"), EdgePlace("borealis", "c07")]
+    await hub.change(lambda it: set_edge(it, NORTH, places=places))
+    await hub.change(partial(release_edge, name=NORTH))
+    await hub.folding.fold()
+    assert hub.shares() == {"borealis.c07.u1": 9}
+    site.share("borealis.c08.u1", 1)
+    await hub.edges.receive(NORTH, granted.epoch, b"".join(site.frames()))
+    await hub.folding.fold()
+    assert hub.edge(NORTH).held is not None, "another container"
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_clock_that_is_ahead_waits_for_ours_and_dates_nothing(hub: Hub) -> None:
+    """A captured edge that dates a share in the year 2100 would have all the book be of 2100."""
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    site.moment_s = NOW_S + 3600
+    site.share("acme.c01.u1", 3)
+    await hub.send(NORTH, granted, site)
+    await hub.folding.fold()
+    (standing,) = hub.edges.standing()
+    assert (hub.shares(), standing.waits) == ({}, "the clock of edge north is 3600 s ahead of ours")
+    hub.clock.now_s += 3600
+    await hub.folding.fold()
+    assert hub.shares() == {"acme.c01.u1": 3}
+    assert hub.edge(NORTH).held is None
+
+
+@pytest.mark.sqlite_suffices
+async def test_more_work_than_the_nameplate_is_told_and_booked(store: Store, tmp_path: Path) -> None:
+    """Of 500 TH/s. A share of difficulty 2^16 is 281 TH: ten minutes, at half as much again, are 1,600."""
+    hub = Hub(store, tmp_path, NORTH, ths=500)
+    await hub.start()
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    told = []
+    for shares in (1_000, 500, 300, 300):
+        site.share("acme.c01.u1", shares)
+        await hub.send(NORTH, granted, site)
+        await hub.folding.fold()
+        (standing,) = hub.edges.standing()
+        told.append(standing.beyond_at_s)
+        hub.clock.now_s += 60
+    assert sum(hub.shares().values()) == 2_100
+    assert told == [None, None, None, NOW_S + 180]
+
+
+# Time
+
+
+async def test_the_books_wait_for_an_edge_a_quarter_of_an_hour_and_then_go_on_without(
+    hub: Hub, autojump_clock: trio.testing.MockClock
+) -> None:
+    """What it kept back is dated at the books' moment, at the price that its work had: it gains nothing, and
+    no statement that was made changes."""
+    north, south = hub.site(NORTH), hub.site(SOUTH)
+    granted, other = await hub.begin(NORTH, north), await hub.begin(SOUTH, south)
+    north.share("acme.c01.u1", 3)
+    await hub.send(NORTH, granted, north)
+    north.share("acme.c01.u1", 5)
+
+    async def later(seconds: float) -> None:
+        await trio.sleep(seconds)
+        hub.clock.now_s += seconds
+        south.moment_s = int(hub.clock.now_s)
+        south.share("acme.c02.u1")
+        await hub.edges.receive(SOUTH, other.epoch, b"".join(south.frames()))
+        await hub.edges.renew(SOUTH, other.epoch, Mark(number=south.log.at.number, moment_s=south.moment_s))
+        await hub.folding.fold()
+
+    await later(AWAY_S - 60)
+    assert moment_of(hub, south) == NOW_S, "all that is of before may still come"
+    await later(AWAY_S)
+    reached_s = int(hub.clock.now_s)
+    assert moment_of(hub, south) == reached_s
+    stated = minutes(hub)
+    await hub.edges.receive(NORTH, granted.epoch, b"".join(north.frames()))
+    await hub.folding.fold()
+    assert minutes(hub) == stated | {reached_s // 60: stated[reached_s // 60] + 5}
+    assert rates(hub) == {1}, "the price that it had"
+
+
+@pytest.mark.sqlite_suffices
+async def test_an_edge_that_says_that_it_lives_and_sends_nothing_is_waited_for_no_longer(hub: Hub) -> None:
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    await hub.send(NORTH, granted, site)
+    hub.clock.now_s += 10 * AWAY_S
+    await hub.edges.renew(NORTH, granted.epoch, Mark(number=5, moment_s=NOW_S))
+    await hub.folding.fold()
+    assert moment_of(hub, site) == hub.clock.now_s - AWAY_S
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_kill_in_the_middle_of_what_is_dated_later_goes_on_with_the_same_rows(
+    hub: Hub, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taker, "ROWS_MAX", 2)
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    await hub.send(NORTH, granted, site)
+    await trio.sleep(AWAY_S)
+    hub.clock.now_s += AWAY_S
+    await hub.folding.fold()
+    for number in range(6):
+        site.share(f"acme.c01.u{number}", number + 1)
+    await hub.send(NORTH, granted, site)
+    (remote,) = hub.edges.open
+    remote.taker.step(site.log.at.number)
+    remote.taker.step(site.log.at.number)
+    with hub.store.read() as connection:
+        position = position_of(connection, site.writer)
+    assert (position.rows_done, position.floor_s) == (4, int(hub.clock.now_s))
+    await hub.start()
+    hub.clock.now_s += 3600
+    await hub.folding.fold()
+    assert minutes(hub) == {(NOW_S + AWAY_S) // 60: 21}
+
+
+def moment_of(hub: Hub, site: SiteJournal) -> int:
+    with hub.store.read() as connection:
+        return position_of(connection, site.writer).moment_s
+
+
+def minutes(hub: Hub) -> dict[int, int]:
+    counted = select(tally_minutes.c.minute, func.sum(tally_minutes.c.shares)).group_by(
+        tally_minutes.c.minute
+    )
+    with hub.store.read() as connection:
+        return {minute: int(shares) for minute, shares in connection.execute(counted)}
+
+
+def rates(hub: Hub) -> set[int]:
+    with hub.store.read() as connection:
+        return set(connection.scalars(select(tally_minutes.c.rate_id)))
+
+
+# Edges that end
+
+
+async def reset(hub: Hub) -> None:
+    await hub.change(lambda it: reset_edge(it, NORTH, NOW_S))
+
+
+async def retired(hub: Hub) -> None:
+    await hub.change(lambda it: retire_edge(it, NORTH, NOW_S))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("ends", [reset, retired])
+async def test_what_is_here_of_a_journal_that_is_over_is_booked_and_no_more_of_it(
+    hub: Hub, ends: Callable[[Hub], Awaitable[None]], restarted: bool
+) -> None:
+    """Most who reset an edge do so because its disk is lost: what had come of it is here."""
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    site.share("acme.c01.u1", 3)
+    await hub.send(NORTH, granted, site)
+    await ends(hub)
+    if restarted:
+        await hub.start()
+    with pytest.raises(EdgeRefused):
+        await hub.send(NORTH, granted, site)
+    await hub.folding.fold()
+    assert hub.shares() == {"acme.c01.u1": 3}
+    if ends is reset:
+        again = hub.site(NORTH)
+        granted = await hub.begin(NORTH, again)
+        assert (granted.part, granted.booked) == (3, Place())
+        again.share("acme.c01.u1", 4)
+        await hub.send(NORTH, granted, again)
+        await hub.folding.fold()
+        assert hub.shares() == {"acme.c01.u1": 7}
+    await hub.edges.changed()
+    await hub.start()
+    await hub.folding.fold()
+    assert sum(hub.shares().values()) in (3, 7)

@@ -1,0 +1,112 @@
+"""Books that take the journals of edges at other sites, and a line to them that a test cuts."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from payouts.rates import Scheme
+from payouts.schemas.money import containers, tally_minutes, tenants, workers
+from pool.books.edges.leases import Asked, Granted
+from pool.books.edges.remote import RemoteEdges
+from pool.books.edges.rows import EdgePlace, EdgeRecord, add_edge, find_edge
+from pool.books.journal.credit_rows import CreditRows
+from pool.books.journal.folding import Folding
+from pool.books.store import Store
+from pool.fleet.registry import Registry
+from pool.fleet.rows import TenantTerms, add_tenant, load
+from pool.journal.frames import Place
+from pool.journal.inbox import Received, Want
+from stratum.tallies import Verdict
+from tests.stages.journal import NOW_S, PRICE, Clock, DiskInMemory
+from tests.stages.prices import open_epoch
+from tests.stages.site_journal import SiteJournal, journal_of_books, new_nkey
+
+
+class LineToNobody:
+    """It remembers what was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int, Place | Want]] = []
+        self.over: list[bytes] = []
+
+    async def taken(self, edge: str, epoch: int, booked: Place) -> None:
+        self.told.append((edge, epoch, booked))
+
+    async def send_again(self, edge: str, epoch: int, want: Want) -> None:
+        self.told.append((edge, epoch, want))
+
+    async def forgotten(self, edge: str, epoch: int, prevhashes: Sequence[bytes]) -> list[bytes]:
+        return [it for it in prevhashes if it in self.over]
+
+
+class Hub:
+    """Tenants acme and borealis, and edges that may count for acme: production, but for clock and disk."""
+
+    def __init__(self, store: Store, home: Path, *edges: str, ths: int | None = None) -> None:
+        self.store, self.home, self.clock, self.line = store, home, Clock(), LineToNobody()
+        terms = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=0)
+        with store.write() as connection:
+            for tenant in ("acme", "borealis"):
+                add_tenant(connection, tenant, terms, by="test", now_s=NOW_S)
+            self.epoch = open_epoch(connection, PRICE, 840_000, NOW_S)
+            for name in edges:
+                places = [EdgePlace("acme")]
+                add_edge(connection, name, new_nkey(), places, ths=ths, by="ann", now_s=NOW_S)
+
+    async def start(self) -> None:
+        """A process, after whatever became of the one before it."""
+        with self.store.read() as connection:
+            registry, credits = Registry(load(connection)), CreditRows(connection)
+        self.folding = Folding(self.store, registry, credits, wall_clock=self.clock)
+        self.edges = RemoteEdges(
+            self.store,
+            self.folding,
+            self.home,
+            self.line,
+            disk=DiskInMemory(),
+            free_bytes_min=0,
+            wall_clock=self.clock,
+        )
+        await self.edges.start()
+
+    def site(self, name: str) -> SiteJournal:
+        """A journal of that edge, as its process has it that is let begin."""
+        with self.store.read() as connection:
+            return journal_of_books(connection, self.epoch, part=find_edge(connection, name).part)
+
+    async def begin(self, name: str, site: SiteJournal, host: str = "host-1") -> Granted:
+        asked = Asked(edge=name, host=host, process="process 1", writer=site.writer, last=site.log.at)
+        return await self.edges.begin(asked)
+
+    async def send(self, name: str, granted: Granted, site: SiteJournal) -> Received:
+        """All that is behind what the hub has."""
+        want = granted.want
+        return await self.edges.receive(
+            name, granted.epoch, b"".join(site.frames(want.behind, whole_file=want.whole_file))
+        )
+
+    async def change(self, work: Callable[[Connection], Any]) -> None:
+        """As a command does it."""
+        with self.store.write() as connection:
+            work(connection)
+        await self.edges.changed()
+
+    def edge(self, name: str) -> EdgeRecord:
+        with self.store.read() as connection:
+            return find_edge(connection, name)
+
+    def shares(self) -> dict[str, int]:
+        """Accepted shares in the books by the machine's name."""
+        with self.store.read() as connection:
+            rows = connection.execute(
+                select(tenants.c.name, containers.c.name, workers.c.unit, func.sum(tally_minutes.c.shares))
+                .select_from(tally_minutes)
+                .join(workers)
+                .join(containers)
+                .join(tenants, tenants.c.id == workers.c.tenant_id)
+                .where(tally_minutes.c.verdict == Verdict.ACCEPTED)
+                .group_by(tenants.c.name, containers.c.name, workers.c.unit)
+            )
+            return {f"{tenant}.{place}.{unit}": int(shares) for tenant, place, unit, shares in rows}
