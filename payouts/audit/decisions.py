@@ -142,6 +142,14 @@ def _check_tenants(connection: Connection) -> None:
         "tally_minutes",
         "there is no such rate",
     )
+    _none(
+        connection,
+        select(tally_minutes.c.minute, tally_minutes.c.worker_id)
+        .outerjoin(workers, workers.c.id == tally_minutes.c.worker_id)
+        .where(workers.c.id.is_(None)),
+        "tally_minutes",
+        "there is no such machine",
+    )
 
 
 def _check_dates(connection: Connection) -> None:

@@ -10,10 +10,12 @@ from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Row, Table, insert, select, update
+from sqlalchemy.dialects import sqlite
 
 from payouts.book_time import book_time
 from payouts.ledger import open_accounts
 from payouts.rates import BPS, MAX_MONEY_SAT, OrderCredit, Scheme, UpstreamRisk
+from payouts.schemas.many import among, bound, selected
 from payouts.schemas.money import containers, sites, tenant_addresses, tenant_terms, tenants, workers
 from payouts.schemas.orders import upstreams
 from payouts.schemas.upsert import Insert, upserts
@@ -32,7 +34,6 @@ from pool.fleet.upstream_accounts import check_paid_work, check_proxy, proxied
 from pool.store_error import StoreError
 
 ADDRESS_HOLD_S: Final = 72 * 3600  # MONEY: nothing is paid to an address that was changed less than this ago
-IDS_AT_ONCE: Final = 500  # in one question: SQLite takes some thousands of values
 TENANT_CHARS_MAX: Final = 32  # leaves room for container and unit in 63 bytes
 # Each has a coinbase of its own in every new job, 0.1 ms: together half of what it takes to hash the branch.
 SOLO_TENANTS_MAX: Final = 64
@@ -146,30 +147,25 @@ def insert_new(connection: Connection, new: NewRows, now_s: int) -> None:
 
     Raises NumberTaken where a number is another's: shares are booked by it.
     """
-    if new.containers:
-        connection.execute(
-            _INSERT_NEW[connection.dialect.name][containers.name],
-            [
-                {"id": it.id, "tenant_id": it.tenant_id, "name": it.name, "created_at_s": now_s}
-                for it in new.containers
-            ],
-        )
-    if new.workers:
-        connection.execute(
-            _INSERT_NEW[connection.dialect.name][workers.name],
-            [
-                {
-                    "id": it.id,
-                    "tenant_id": it.tenant_id,
-                    "container_id": it.container_id,
-                    "unit": it.unit,
-                    "agent": it.agent,
-                    "first_seen_at_s": now_s,
-                    "last_seen_at_s": now_s,
-                }
-                for it in new.workers
-            ],
-        )
+    places = [
+        {"id": it.id, "tenant_id": it.tenant_id, "name": it.name, "created_at_s": now_s}
+        for it in new.containers
+    ]
+    machines = [
+        {
+            "id": it.id,
+            "tenant_id": it.tenant_id,
+            "container_id": it.container_id,
+            "unit": it.unit,
+            "agent": it.agent,
+            "first_seen_at_s": now_s,
+            "last_seen_at_s": now_s,
+        }
+        for it in new.workers
+    ]
+    for table, rows in ((containers, places), (workers, machines)):
+        if rows:
+            connection.execute(_INSERT_NEW[connection.dialect.name][table.name], bound(rows))
     _check_numbers(connection, new)
 
 
@@ -184,19 +180,34 @@ def _check_numbers(connection: Connection, new: NewRows) -> None:
         (workers, ("tenant_id", "container_id", "unit")),
     ):
         columns = [table.c[name] for name in names]
-        numbers = list(wanted[table])
-        for at in range(0, len(numbers), IDS_AT_ONCE):
-            ids = numbers[at : at + IDS_AT_ONCE]
-            for id_, *found in connection.execute(select(table.c.id, *columns).where(table.c.id.in_(ids))):
-                if tuple(found) != wanted[table][id_]:
-                    raise NumberTaken(
-                        f"number {id_} of {table.name} is another's: somebody else wrote to the book"
-                    )
+        there = select(table.c.id, *columns).where(among(connection, table.c.id, wanted[table]))
+        for id_, *found in connection.execute(there):
+            if tuple(found) != wanted[table][id_]:
+                raise NumberTaken(
+                    f"number {id_} of {table.name} is another's: somebody else wrote to the book"
+                )
+
+
+_NEW_COLUMNS: Final = {
+    containers: ("id", "tenant_id", "name", "created_at_s"),
+    workers: (
+        "id",
+        "tenant_id",
+        "container_id",
+        "unit",
+        "agent",
+        "first_seen_at_s",
+        "last_seen_at_s",
+    ),
+}
 
 
 def _back(table: Table, new: Insert) -> Insert:
     """A row that is there stays as it is; but it mines, so it is not removed."""
-    return new.on_conflict_do_update(index_elements=[table.c.id], set_={"removed_at_s": None})
+    names = _NEW_COLUMNS[table]
+    rows = selected(table, names)["sqlite" if isinstance(new, sqlite.Insert) else "postgresql"]
+    into = new.from_select(names, rows, include_defaults=False)
+    return into.on_conflict_do_update(index_elements=[table.c.id], set_={"removed_at_s": None})
 
 
 _INSERT_NEW: Final = upserts(containers, workers, on=_back)

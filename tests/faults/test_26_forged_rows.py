@@ -309,7 +309,14 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("UPDATE rates SET subsidy_sat = 2 * subsidy_sat", "settlements", "does not follow"),
         ("UPDATE rates SET height = 9", "rate_epoch_tenants", "not the price of the epoch"),
     ),
-    "tally_minutes": (("UPDATE tally_minutes SET shares = shares + 1", "rate_hours", "another number"),),
+    "tally_minutes": (
+        ("UPDATE tally_minutes SET shares = shares + 1", "rate_hours", "another number"),
+        (
+            "INSERT INTO tally_minutes SELECT minute, 999, 0, 0, 5, 1 FROM tally_minutes LIMIT 1",
+            "tally_minutes",
+            "no such machine",
+        ),
+    ),
     "tally_hours": (
         (f"INSERT INTO tally_hours VALUES (100, {HOUR}, 1, -32, 0, 5, 1)", "rate_hours", "another number"),
     ),

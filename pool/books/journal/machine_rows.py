@@ -12,6 +12,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Table, func, select, update
 
+from payouts.schemas.many import among
 from payouts.schemas.money import containers, tenants, workers
 from pool.books.store import StoreError
 from pool.fleet.newcomers import NEW_MAX
@@ -20,7 +21,7 @@ from pool.fleet.rows import insert_new
 from pool.journal.records import Machine
 from pool.journal.segments import JournalDamaged
 
-IDS_AT_ONCE: Final = 500  # in one question: SQLite takes some thousands of values
+NAMES_AT_ONCE: Final = 500  # in one question: SQLite takes some thousands of values
 
 
 class MachineRows:
@@ -52,11 +53,10 @@ class MachineRows:
         self._find(connection, machines, now_s)
         came_back = [self._ids[it.number] for it in machines if it.new]
         with_place = [self._ids[it.number] for it in machines if it.new_container]
-        for at in range(0, len(came_back), IDS_AT_ONCE):
-            _mines(connection, workers, workers.c.id.in_(came_back[at : at + IDS_AT_ONCE]))
-        for at in range(0, len(with_place), IDS_AT_ONCE):
-            some = workers.c.id.in_(with_place[at : at + IDS_AT_ONCE])
-            place = select(workers.c.container_id).where(some)
+        if came_back:
+            _mines(connection, workers, among(connection, workers.c.id, came_back))
+        if with_place:
+            place = select(workers.c.container_id).where(among(connection, workers.c.id, with_place))
             _mines(connection, containers, containers.c.id.in_(place))
 
     def ids(self, connection: Connection, numbers: Collection[int], now_s: int) -> dict[int, int]:
@@ -76,8 +76,8 @@ class MachineRows:
     def tenants(self, connection: Connection, ids: Collection[int]) -> dict[int, int]:
         """Whose the rows are."""
         missing = [it for it in ids if it not in self._tenants]
-        for at in range(0, len(missing), IDS_AT_ONCE):
-            some = workers.c.id.in_(missing[at : at + IDS_AT_ONCE])
+        if missing:
+            some = among(connection, workers.c.id, missing)
             found = connection.execute(select(workers.c.id, workers.c.tenant_id).where(some))
             self._tenants.update((row.id, row.tenant_id) for row in found)
         return self._tenants
@@ -85,14 +85,11 @@ class MachineRows:
     def _find(self, connection: Connection, machines: Collection[Machine], now_s: int) -> None:
         """By their numbers, which is nearly always so; the others by their names."""
         named = {it.number: (it.tenant, it.container, it.unit) for it in machines}
-        numbers = list(named)
         query = select(workers.c.id, tenants.c.name, containers.c.name.label("container"), workers.c.unit)
         query = query.join(tenants, tenants.c.id == workers.c.tenant_id).join(containers)
-        for at in range(0, len(numbers), IDS_AT_ONCE):
-            some = workers.c.id.in_(numbers[at : at + IDS_AT_ONCE])
-            for id_, *names in connection.execute(query.where(some)):
-                if tuple(names) == named[id_]:
-                    self._ids[id_] = id_
+        for id_, *names in connection.execute(query.where(among(connection, workers.c.id, named))):
+            if tuple(names) == named[id_]:
+                self._ids[id_] = id_
         others = [it for it in machines if it.number not in self._ids]
         if others:
             self._make(connection, others, now_s)
@@ -143,11 +140,8 @@ def _check_numbers(connection: Connection, machines: Collection[Machine], part: 
 def _new(connection: Connection, machines: Collection[Machine]) -> dict[int, WorkerRecord]:
     """Rows for those whose numbers are free and whose names nobody has, in containers that are there: nearly
     all of those that are new, since no two processes number machines alike."""
-    numbers = [it.number for it in machines]
-    taken: set[int] = set()
-    for at in range(0, len(numbers), IDS_AT_ONCE):
-        some = workers.c.id.in_(numbers[at : at + IDS_AT_ONCE])
-        taken.update(connection.scalars(select(workers.c.id).where(some)))
+    some = among(connection, workers.c.id, [it.number for it in machines])
+    taken = set(connection.scalars(select(workers.c.id).where(some)))
     found: dict[int, WorkerRecord] = {}
     of_places: dict[tuple[str, str], dict[str, Machine]] = {}
     for it in machines:
@@ -162,8 +156,8 @@ def _new(connection: Connection, machines: Collection[Machine]) -> dict[int, Wor
         if place is None:
             continue
         names = list(units)
-        for at in range(0, len(names), IDS_AT_ONCE):
-            mine = (workers.c.container_id == place.id) & workers.c.unit.in_(names[at : at + IDS_AT_ONCE])
+        for at in range(0, len(names), NAMES_AT_ONCE):
+            mine = (workers.c.container_id == place.id) & workers.c.unit.in_(names[at : at + NAMES_AT_ONCE])
             for unit in connection.scalars(select(workers.c.unit).where(mine)):
                 del units[unit]
         for it in units.values():

@@ -23,6 +23,7 @@ from stratum.tallies import MINED, RECORD, Records, Verdict, merge
 
 # Added up at once: a millisecond in which the interpreter is nobody else's.
 RECORDS_AT_ONCE: Final = 1 << 15
+MACHINE_WEIGHT: Final = 5  # a machine's own row is looked for by its names, and made: so many tallies' work
 Credits = tuple[tuple[bytes, bytes], ...]
 
 
@@ -83,13 +84,19 @@ class Window(msgspec.Struct, frozen=True):
     def rows(self) -> int:
         return sum(len(part) for part in self.parts)
 
-    def cut(self, start: int, rows: int) -> Iterator[Part]:
-        """That many rows from the start-th on."""
+    def cut(self, start: int, most: int | None) -> Iterator[Part]:
+        """Rows from the start-th on, as much work as so many tallies: one at least. None: all."""
         at = 0
         for part in self.parts:
-            first, end = max(start - at, 0), min(start + rows - at, len(part))
+            first, end = max(start - at, 0), len(part)
+            if most is not None:
+                weight = MACHINE_WEIGHT if part.machines else 1
+                end = min(end, first - -most // weight)
+                most -= max(end - first, 0) * weight
             if first < end:
                 yield part.cut(first, end)
+            if most is not None and most <= 0:
+                return
             at += len(part)
 
     def mined(self) -> Iterator[Mined]:

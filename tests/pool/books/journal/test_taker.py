@@ -37,7 +37,7 @@ def named(store: Store) -> dict[str, int]:
         rows = connection.execute(
             select(tenants.c.name, containers.c.name, workers.c.unit, func.sum(tally_minutes.c.shares))
             .select_from(tally_minutes)
-            .join(workers)
+            .join(workers, workers.c.id == tally_minutes.c.worker_id)
             .join(containers)
             .join(tenants, tenants.c.id == workers.c.tenant_id)
             .where(tally_minutes.c.verdict == Verdict.ACCEPTED)
@@ -156,7 +156,7 @@ async def test_a_journal_that_others_went_on_without_is_booked_by_names_and_behi
         minutes = set(connection.scalars(select(tally_minutes.c.minute)))
         by_tenant = connection.execute(
             select(workers.c.tenant_id, func.sum(tally_minutes.c.shares))
-            .join(workers)
+            .join(workers, workers.c.id == tally_minutes.c.worker_id)
             .group_by(workers.c.tenant_id)
         )
         assert dict(by_tenant.all()) == {1: 5, 2: 2}
