@@ -17,12 +17,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Table, TextClause, bindparam, delete, insert, select, text, update
+import numpy as np
+from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select, update
 
 from payouts.schemas.money import journal_writers, tally_days, tally_hours, tally_minutes, workers
 from payouts.schemas.upsert import Insert, upserts
 from payouts.sums import ACCEPTED as ACCEPTED
 from payouts.sums import add_hours, take_hours
+from payouts.tally_rows import Rows, add
 
 # An hour is moved when it is over for so long: most that comes late is there, and minutes are many rows.
 MINUTES_KEPT_H = 1
@@ -37,10 +39,10 @@ class JournalGap(Exception):
     """A writer's batch came without the one before it: a bug, and shares would be missing."""
 
 
-class Tally(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """Shares of one worker at one price and difficulty with one verdict in one minute (since 1970).
 
-    Whoever has thousands of them writes each as a list of these values, in this order.
+    Whoever has thousands of them has rows of these values, in this order (`payouts.tally_rows`).
     """
 
     worker_id: int
@@ -52,19 +54,15 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     undelivered: bool = False  # accepted at the pool's risk: no upstream took them
 
 
-def record(
-    connection: Connection, writer: str, batch: int, tallies: Sequence[Tally] | Sequence[Sequence[int]]
-) -> bool:
+def record(connection: Connection, writer: str, batch: int, tallies: Sequence[Tally] | Rows) -> bool:
     """Record a writer's batch. False when it was recorded before, and nothing is done.
 
     Raises JournalGap when the writer's previous batch is missing.
     """
     if not _note_batch(connection, writer, batch):
         return False
-    if tallies:
-        rows = {"rows": msgspec.json.encode(tallies).decode()}
-        for statement in _RECORD[connection.dialect.name]:
-            connection.execute(statement, rows)
+    if len(tallies):
+        add(connection, tallies if isinstance(tallies, np.ndarray) else _rows(tallies))
     return True
 
 
@@ -142,6 +140,10 @@ def roll_up_hours(connection: Connection, now_s: int, from_worker_id: int = 0) -
     return int(ids[-1]) + 1 if len(ids) == WORKERS_MOVED_MAX else None
 
 
+def _rows(tallies: Sequence[Tally]) -> Rows:
+    return np.array([msgspec.structs.astuple(it) for it in tallies], dtype=np.int64)
+
+
 def _note_batch(connection: Connection, writer: str, batch: int) -> bool:
     """Note that this is the writer's last batch; False when it, or a later one, is noted already."""
     if batch == 1:
@@ -187,35 +189,3 @@ def _adding(table: Table, new: Insert) -> Insert:
 
 
 _ADD = upserts(tally_hours, tally_days, on=_adding)
-
-
-def _recording(fields: Sequence[str], rows: str) -> tuple[TextClause, TextClause]:
-    """Add a batch to the minutes and to the hours of rates: each is one statement for all its rows, which the
-    database takes apart, because ten thousands of them would keep the interpreter from the miners."""
-    worker, rate, minute, log2, verdict, shares, undelivered = fields
-    minutes = f"""
-        INSERT INTO tally_minutes (minute, worker_id, rate_id, difficulty_log2, verdict, shares)
-        SELECT {minute}, {worker}, {rate}, {log2}, {verdict}, CAST(sum({shares}) AS bigint)
-        FROM {rows} WHERE true GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
-        ON CONFLICT (minute, worker_id, rate_id, difficulty_log2, verdict)
-        DO UPDATE SET shares = tally_minutes.shares + excluded.shares"""  # noqa: S608 - names of ours
-    hours = f"""
-        INSERT INTO rate_hours (rate_id, hour, difficulty_log2, shares, settled, undelivered)
-        SELECT {rate}, {minute} / 60, {log2}, CAST(sum({shares}) AS bigint), 0,
-        CAST(sum({undelivered} * {shares}) AS bigint)
-        FROM {rows} WHERE {verdict} = {ACCEPTED} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
-        ON CONFLICT (rate_id, hour, difficulty_log2)
-        DO UPDATE SET shares = rate_hours.shares + excluded.shares,
-        undelivered = rate_hours.undelivered + excluded.undelivered"""  # noqa: S608 - names of ours
-    return text(minutes), text(hours)
-
-
-_FIELDS = range(len(Tally.__struct_fields__))
-_RECORD = {
-    "sqlite": _recording([f"json_extract(it.value, '$[{at}]')" for at in _FIELDS], "json_each(:rows) AS it"),
-    "postgresql": _recording(
-        [f"CAST(it.value ->> {at} AS bigint)" for at in _FIELDS[:-1]]
-        + [f"CAST(CAST(it.value ->> {_FIELDS[-1]} AS boolean) AS int)"],
-        "json_array_elements(CAST(:rows AS json)) AS it(value)",
-    ),
-}

@@ -33,6 +33,7 @@ ROOMS = {
         "ledger ratebook siblings",
         "book_time",
         "tallies",
+        "tally_rows",
         "sums",
         "persons rates risk schemas",
     ),

@@ -75,7 +75,7 @@ def test_a_part_that_is_run_again_leaves_the_sections_of_others(tmp_path: Path) 
     keep("books", Ran(stamp(), again.result | {"rows_per_s": 123_456}), tmp_path)
     assert (tmp_path / "report.md").read_text() == before  # until it is written
     after = write(tmp_path).read_text()
-    assert "123,456 rows a second" in after
+    assert "123,456, PostgreSQL" in after
     engine = before[before.index("## The engine") :]
     assert engine in after
 

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import pytest
 from sqlalchemy import Connection
 
 from payouts.tallies import record
+from payouts.tally_rows import Rows
 from pool.books.journal import bookings
 from pool.books.journal.folding import Folding
 from pool.books.journal.journal import Journal
@@ -52,8 +54,8 @@ def credit_at_the_wrong_difficulty(patch: pytest.MonkeyPatch) -> None:
 def fold_twice(patch: pytest.MonkeyPatch) -> None:
     """A transaction whose answer was lost is taken for one that did not happen, and its shares come again."""
     step = Taker.step
-    last: list[Any] = []
-    again: list[Any] = []
+    last: list[Rows] = []
+    again: list[Rows] = []
 
     def stepping(it: Taker, until: int | None = None, *, whole: bool = False) -> Taken | None:
         if it._intended is not None:
@@ -62,9 +64,9 @@ def fold_twice(patch: pytest.MonkeyPatch) -> None:
                     again.extend(last)
         return step(it, until, whole=whole)
 
-    def recording(connection: Connection, writer: str, batch: int, tallies: list[Any]) -> bool:
-        last[:] = tallies
-        done = record(connection, writer, batch, [*tallies, *again])
+    def recording(connection: Connection, writer: str, batch: int, tallies: Rows) -> bool:
+        last[:] = [tallies]
+        done = record(connection, writer, batch, np.concatenate([tallies, *again]))
         again.clear()
         return done
 

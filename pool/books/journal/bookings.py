@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, insert
 
 from payouts.rates import UpstreamRisk
 from payouts.tallies import ACCEPTED, record
+from payouts.tally_rows import NO_ROWS, Rows
 from pool.books.journal import upstream_verdicts
 from pool.books.journal.credit_rows import write_credits
 from pool.books.journal.machine_rows import MachineRows
@@ -33,14 +34,14 @@ class Bookings:
 
     def book(self, connection: Connection, transaction: int, parts: Iterable[Part], now_s: int) -> int | None:
         """How many accepted shares are in these rows; None where that transaction was booked before."""
-        tallies: list[list[int]] = []
+        tallies = [NO_ROWS]
         accepted = 0
         for part in parts:
             self._rates.insert(connection, part.rates)
             self._machines.insert(connection, part.machines, now_s)
             if part.tallies is not None:
                 accepted += accepted_in(part.tallies)
-                tallies += self._tallies(connection, part.minute, part.tallies)
+                tallies.append(self._tallies(connection, part.minute, part.tallies))
             if part.upstream:
                 self._upstream(connection, part)
             for key in part.resolved:
@@ -53,10 +54,10 @@ class Bookings:
                 ]
                 connection.execute(insert(upstream_submits), submits)
             write_credits(connection, part.credits)
-        return accepted if record(connection, self._writer, transaction, tallies) else None
+        booked = record(connection, self._writer, transaction, np.concatenate(tallies))
+        return accepted if booked else None
 
-    def _tallies(self, connection: Connection, minute: int, records: Records) -> list[list[int]]:
-        """As `payouts.tallies.Tally` has them."""
+    def _tallies(self, connection: Connection, minute: int, records: Records) -> Rows:
         numbers, of = np.unique(records["worker"], return_inverse=True)
         ids = self._machines.ids(connection, numbers.tolist(), minute * 60)
         rows = np.array([ids[number] for number in numbers.tolist()], dtype=np.int64)[of]
@@ -78,8 +79,7 @@ class Bookings:
             records["count"],
             undelivered,
         )
-        found: list[list[int]] = np.column_stack([it.astype(np.int64) for it in columns]).tolist()
-        return found
+        return np.column_stack([it.astype(np.int64) for it in columns])
 
     def _upstream(self, connection: Connection, part: Part) -> None:
         said = upstream_verdicts.unpack([part.upstream])
