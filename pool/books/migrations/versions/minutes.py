@@ -10,8 +10,8 @@ from sqlalchemy import CheckConstraint, PrimaryKeyConstraint, text
 from pool.books.migrations.tables import create_table, number
 from pool.books.migrations.triggers import is_postgresql
 
-revision = "0023"
-down_revision = "0022"
+revision = "0024"
+down_revision = "0023"
 
 
 def upgrade() -> None:
