@@ -36,7 +36,7 @@ CONNECT_S: Final = 10.0  # to one server: a line over two satellites needs two
 AGAIN_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)  # between two attempts, ever longer; jitter beside it
 WELL_S: Final = 10.0  # a connection that lived so long has the next attempt at once
 PING_S: Final = 10.0  # a line that is cut says nothing: it is asked
-PONG_S: Final = 10.0
+PONG_S: Final = 30.0  # behind a block of 4 MB on a line of a megabit
 DROP_S: Final = 1.0  # to close a connection in order
 BUFFER_BYTES_MAX: Final = 16 << 20  # twice the largest message of our servers' settings
 UNSENT_BYTES_MAX: Final = 2 << 20  # then whoever publishes waits
@@ -134,6 +134,11 @@ class _Speaker(nats.aio.client.Client):
             {name: it for name, it in info.items() if name != "connect_urls"}, initial_connection
         )
 
+    async def flushed(self) -> None:
+        """Until the server has read all that was given to it: a ping alone would overtake what waits."""
+        await self._flush_pending(force_flush=True)
+        await self.flush(int(PONG_S))
+
     def abort(self) -> None:
         """Whatever waits for the other end does not any more."""
         writers = (getattr(self._transport, name, None) for name in ("_io_writer", "_bare_io_writer"))
@@ -170,15 +175,27 @@ class Client:
 
     # From other threads
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-        """Have something done in the loop; the answer gives it up. Raises RuntimeError when it is closed."""
+    def start(
+        self, work: Callable[[], Coroutine[Any, Any, None]], over: Callable[[NatsAway | None], None]
+    ) -> Callable[[], None]:
+        """Have something done with the connection of now, and be told in the loop when it is over; what is
+        given back gives it up. Raises RuntimeError when it is closed."""
         tasks: list[asyncio.Task[None]] = []
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._work.discard(task)
+            if task.cancelled():
+                over(NatsAway(self.state.error or "the connection was lost"))
+            elif (error := task.exception()) is not None:
+                over(error if isinstance(error, NatsAway) else NatsAway(_words(error)))
+            else:
+                over(None)
 
         def begin() -> None:
             task = self.loop.create_task(work())
             tasks.append(task)
             self._work.add(task)
-            task.add_done_callback(self._work.discard)
+            task.add_done_callback(ended)
 
         def give_up() -> None:
             with contextlib.suppress(RuntimeError):  # it is closed
@@ -187,13 +204,33 @@ class Client:
         self.loop.call_soon_threadsafe(begin)
         return give_up
 
+    def listen(self, inflow: Inflow) -> None:
+        """From here on, over every connection."""
+
+        def begin() -> None:
+            self._inflows[inflow] = None
+            if (speaker := self._speaker) is not None:
+                self._keep(self._subscribe(speaker, inflow))
+
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(begin)
+
+    def listen_no_more(self, inflow: Inflow) -> None:
+        def end() -> None:
+            subscribed = self._inflows.pop(inflow, None)
+            if subscribed is not None and self._speaker is not None:
+                self._keep(_ended(subscribed))
+
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(end)
+
     def close(self) -> None:
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._closing.set)
 
     # In the loop
 
-    async def publish(self, subject: str, data: bytes, reply: str, headers: dict[str, str] | None) -> None:
+    async def publish(self, subject: str, data: bytes, reply: str) -> None:
         """Raises NatsAway."""
         if self._speaker is None:
             raise NatsAway(self.state.error or "no NATS server is connected yet")
@@ -202,23 +239,24 @@ class Client:
                 f"{len(data)} bytes for {subject}: a message has {self.state.payload_bytes_max} at most"
             )
         try:
-            await self._speaker.publish(subject, data, reply, headers)
+            await self._speaker.publish(subject, data, reply)
         except Exception as error:
             raise NatsAway(f"cannot publish to {subject}: {_words(error)}") from None
 
-    async def subscribe(self, inflow: Inflow) -> None:
-        """From here on, over every connection; a server that is connected knows it then."""
-        self._inflows[inflow] = None
-        if (speaker := self._speaker) is not None:
-            await self._subscribe(speaker, inflow)
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(speaker.flush(int(PONG_S)), PONG_S)
+    async def flush(self) -> None:
+        """Until the server has read all that was published. Raises NatsAway."""
+        try:
+            if self._speaker is None:
+                raise NatsAway(self.state.error or "no NATS server is connected yet")
+            await asyncio.wait_for(self._speaker.flushed(), PONG_S)
+        except Exception as error:
+            raise NatsAway(f"the server does not answer: {_words(error)}") from None
 
-    async def unsubscribe(self, inflow: Inflow) -> None:
-        subscribed = self._inflows.pop(inflow, None)
-        if subscribed is not None and self._speaker is not None:
-            with contextlib.suppress(Exception):
-                await subscribed.unsubscribe()
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """A task, until it is over or the connection is."""
+        task = self.loop.create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
 
     async def _serve(self) -> None:
         failures, turn = 0, random.randrange(len(self._urls))  # noqa: S311 - which server is first
@@ -247,6 +285,8 @@ class Client:
             self._tell(error, url)
         finally:
             self._speaker = None
+            for task in list(self._work):  # what waits for this one would wait for ever
+                task.cancel()
             self._inflows = dict.fromkeys(self._inflows)
             if self.state.connected:
                 self._change(connected=False, since_s=int(time.time()))
@@ -285,10 +325,13 @@ class Client:
             raise NatsAway("the server does not answer as one of NATS does")
         for inflow in list(self._inflows):
             await self._subscribe(speaker, inflow)
-        await speaker.flush(int(PONG_S))
+        await speaker.flushed()
 
     async def _until_lost(self, speaker: _Speaker, url: str, lost: asyncio.Event) -> None:
         self._speaker = speaker
+        for inflow, subscribed in list(self._inflows.items()):
+            if subscribed is None:  # listened to since
+                await self._subscribe(speaker, inflow)
         self._change(
             connected=True,
             since_s=int(time.time()),
@@ -305,7 +348,7 @@ class Client:
                 for it in over:
                     it.cancel()
             if not lost.is_set() and not self._closing.is_set():
-                await asyncio.wait_for(speaker.flush(int(PONG_S)), PONG_S)
+                await asyncio.wait_for(speaker.flushed(), PONG_S)
                 self._count(speaker)
 
     async def _subscribe(self, speaker: _Speaker, inflow: Inflow) -> None:
@@ -344,6 +387,11 @@ class Client:
     def _change(self, **news: Any) -> None:
         self.state = msgspec.structs.replace(self.state, **news)
         self._changed()
+
+
+async def _ended(subscribed: Any) -> None:
+    with contextlib.suppress(Exception):
+        await subscribed.unsubscribe()
 
 
 def _words(error: BaseException) -> str:

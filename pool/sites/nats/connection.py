@@ -98,14 +98,36 @@ class Connection:
             await self.changed()
         return self.state.connections
 
-    async def publish(
-        self, subject: str, data: bytes, *, reply: str = "", headers: dict[str, str] | None = None
-    ) -> None:
+    @asynccontextmanager
+    async def while_it_is(self, connections: int) -> AsyncIterator[None]:
+        """The block is left when that connection is lost."""
+        failed: Exception | None = None
+        async with trio.open_nursery() as nursery:
+
+            async def lost() -> None:
+                while self.state.connected and self.state.connections == connections:
+                    await self.changed()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(lost)
+            try:
+                yield
+            except Exception as error:
+                failed = error
+            nursery.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
+
+    async def publish(self, subject: str, data: bytes, *, reply: str = "") -> None:
         """Raises NatsAway: then nobody will have it, or nobody knows."""
         with trio.move_on_after(PUBLISH_S):
             async with self._room:
-                return await self._in_loop(lambda: self._client.publish(subject, data, reply, headers))
+                return await self._in_loop(lambda: self._client.publish(subject, data, reply))
         raise NatsAway(f"the server does not take what is published to {subject}")
+
+    async def flushed(self) -> None:
+        """Wait until the server has read all that was published. Raises NatsAway."""
+        await self._in_loop(self._client.flush)
 
     @asynccontextmanager
     async def subscribed(
@@ -113,32 +135,30 @@ class Connection:
     ) -> AsyncIterator[Subscribed]:
         """Over all connections, while the block lasts."""
         it = Subscribed(subject, messages_max, bytes_max, trio.lowlevel.current_trio_token())
-        await self._in_loop(lambda: self._client.subscribe(it.inflow))
+        self._client.listen(it.inflow)
         try:
+            with contextlib.suppress(
+                NatsAway
+            ):  # a server that is connected later knows it from the beginning
+                await self._in_loop(self._client.flush)
             yield it
         finally:
-            with contextlib.suppress(RuntimeError):
-                self._client.start(lambda: self._client.unsubscribe(it.inflow))
+            self._client.listen_no_more(it.inflow)
 
     async def _in_loop(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Whoever is cancelled waits for nothing. Raises NatsAway."""
-        token, done, failed = self._token, trio.Event(), list[BaseException]()
+        token, done, failed = self._token, trio.Event(), list[NatsAway]()
         if token is None:
             raise NatsAway("NATS is not used now")
 
-        async def worked() -> None:
-            try:
-                await work()
-            except BaseException as error:
+        def over(error: NatsAway | None) -> None:
+            if error is not None:
                 failed.append(error)
-                if not isinstance(error, Exception):
-                    raise
-            finally:
-                with contextlib.suppress(trio.RunFinishedError):
-                    token.run_sync_soon(done.set)
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(done.set)
 
         try:
-            give_up = self._client.start(worked)
+            give_up = self._client.start(work, over)
         except RuntimeError:
             raise NatsAway("NATS is not used now") from None
         try:
@@ -147,7 +167,7 @@ class Connection:
             give_up()
             raise
         if failed:
-            raise failed[0] if isinstance(failed[0], NatsAway) else NatsAway(str(failed[0]))
+            raise failed[0]
 
     def _changed(self) -> None:
         if (token := self._token) is not None:

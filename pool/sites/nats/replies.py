@@ -13,7 +13,7 @@ from pool.sites.nats.client import Message, NatsAway
 from pool.sites.nats.connection import Connection
 
 TOKEN_BYTES: Final = 16
-WAITING_MAX: Final = 1_000  # questions, and messages that JetStream is to take
+WAITING_MAX: Final = 1_000  # questions, and what JetStream is asked
 NOBODY: Final = "503"  # the server's word for a subject that nobody listens at
 
 
@@ -46,9 +46,7 @@ class Replies:
                     waits.message = message
                     waits.over.set()
 
-    async def request(
-        self, subject: str, data: bytes, *, within_s: float, headers: dict[str, str] | None = None
-    ) -> Message:
+    async def request(self, subject: str, data: bytes, *, within_s: float) -> Message:
         """What was answered. Raises NatsAway where nobody does, and where the connection is lost
         meanwhile."""
         async with self._room:
@@ -56,7 +54,7 @@ class Replies:
             waits = self._waiting[reply] = _Waits()
             try:
                 with trio.move_on_after(within_s):
-                    await self._connection.publish(subject, data, reply=reply, headers=headers)
+                    await self._connection.publish(subject, data, reply=reply)
                     await waits.over.wait()
             finally:
                 del self._waiting[reply]
