@@ -31,7 +31,7 @@ from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.orders.allocation import Demand, Machine, Plan, plan
 from pool.orders.machine_speed import Floats, MachineSpeeds
-from pool.orders.mining import AllMining, Assigned, EdgeMining, all_mining, assigned_by_name
+from pool.orders.mining import PIECE, AllMining, Assigned, EdgeMining, all_mining, assigned_by_name
 from pool.orders.rows import OrderRecord, note_minute
 from pool.orders.status import OrderStatus
 
@@ -137,7 +137,7 @@ class OrderAllocator:
             )
             for it in orders
         ]
-        machines = self._machines(orders, speeds_hps, mining)
+        machines = await self._machines(orders, speeds_hps, mining)
         decided = await trio.to_thread.run_sync(plan, demands, machines)
         counts = await self._assign(decided, {it.id for it in orders})
         self._plan = decided
@@ -167,15 +167,17 @@ class OrderAllocator:
         now_s = self._wall_clock()
         return tuple(it for it in self._known if it.from_s <= now_s < it.until_s)
 
-    def _machines(
+    async def _machines(
         self, orders: tuple[OrderRecord, ...], speeds_hps: Floats, mining: AllMining
     ) -> list[Machine]:
         """Every machine that may supply an order, or does."""
         running = {it.id for it in orders}
         of_container: dict[tuple[int, int], frozenset[int]] = {}
         here: dict[tuple[frozenset[int], frozenset[int]], frozenset[int]] = {}
-        machines = []
-        for it in self._registry.workers.values():
+        machines: list[Machine] = []
+        for at, it in enumerate(list(self._registry.workers.values())):
+            if at % PIECE == 0:
+                await trio.lowlevel.checkpoint()
             place = (it.tenant_id, it.container_id)
             if place not in of_container:
                 of_container[place] = frozenset(
