@@ -84,6 +84,7 @@ async def test_what_a_killed_process_does_not_deliver_is_made_up(
 ) -> None:
     hurry(monkeypatch)
     monkeypatch.setattr(two_pools_machines, "BACK_AFTER_S", math.inf)
+    monkeypatch.setattr("pool.edges.edges.MINING_S", math.inf)  # however slow the processes are here
     reserved = socket.socket()
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     reserved.bind(("127.0.0.1", 0))

@@ -397,13 +397,13 @@ async def test_what_they_say_is_bounded_and_of_machines_that_there_are() -> None
 
     found = await all_mining(
         [
-            said(["u1", "u2", "nobody", "u3"], b"\x01\x00\x01"),  # of the last it says too little
-            said(["u2", "u1", "u4", "u4"], b"\x01\x00\x01\x01", served=frozenset({BLUE, 99})),
+            said(["u1", "u2", "nobody", "u5", "u3"], b"\x01\x00\x01\x01", served=frozenset({BLUE, 99})),
+            said(["u2", "u1", "u4", "u4"], b"\x01\x00\x01\x01"),
         ],
         number_of,
     )
-    assert found.delivers == {1: {BLUE}, 2: {BLUE}, 4: {BLUE, 99}}
-    assert found.movable == {4}, "both have to be able to"
+    assert found.delivers == {1: {BLUE}, 2: {BLUE}, 4: {BLUE}, 5: {BLUE, 99}}, "of u3 too little was said"
+    assert found.movable == {4, 5}, "both have to be able to"
     assert found.served == {BLUE, 99}
     asked.clear()
     many = [f"u{number}" for number in range(TOLD_MAX + PIECE)]
