@@ -140,7 +140,7 @@ class Books:
         with self.store.read() as connection:
             snapshot = load(connection)
             start = Start(
-                beginning=beginning_of(self.store, taker, False),
+                beginning=beginning_of(self.store, taker),
                 tips=CreditRows(connection).tips,
                 fee_basis_id=newest_fee_basis(connection),
                 prices=known_prices(connection),

@@ -171,9 +171,11 @@ class Engine:
     def validate(self) -> tuple[list[tuple[Any, bytes]], list[Found], list[Any]]:
         """Judge all that is queued: (owner, replies), what was found, owners due for a retarget."""
     def collect_credits(self) -> list[tuple[bytes, bytes]]:
-        """Since the last time: previous hashes, each with 16 bytes of every header hash credited on it."""
+        """Since the last time: previous hashes, each with every share credited on it, packed: 16 bytes of its
+        header hash, then as collect_tallies() has it, up to the verdict, and u16 1 for one that is in no
+        tally yet, since it is forwarded."""
     def remember(self, prevhash_internal: bytes, keys: bytes) -> None:
-        """These were credited before, as collect_credits() gave them: they are duplicates."""
+        """The first 16 bytes of header hashes that were credited before: they are duplicates."""
     def collect_tallies(self) -> bytes:
         """Packed records since the last call: u32 worker, u32 rate, i8 difficulty_log2, u8 verdict,
         u16 zero, u32 count; little-endian on every supported machine."""

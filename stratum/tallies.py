@@ -56,6 +56,18 @@ RECORD: Final = np.dtype(
     ]
 )
 Records = np.ndarray[Any, np.dtype[np.void]]
+# A share that was credited on an upstream's work: which one, and in which tally it is; with 1 in `forwarded`
+# in none yet.
+CREDIT: Final = np.dtype(
+    [
+        ("hash", "V16"),
+        ("worker", "<u4"),
+        ("rate", "<u4"),
+        ("difficulty_log2", "i1"),
+        ("verdict", "u1"),
+        ("forwarded", "<u2"),
+    ]
+)
 
 
 def pack_tallies(tallies: Mapping[tuple[int, int, int, Verdict], int]) -> bytes:

@@ -13,7 +13,7 @@ import msgspec
 
 from pool.journal.beginning import Beginning
 from pool.journal.frames import Place
-from pool.journal.records import Batch, Machine, Noted, Opening, Rate, unpacked
+from pool.journal.records import Batch, Machine, Noted, Opening, Rate, hashes_in, unpacked
 from pool.journal.segments import Walk
 
 
@@ -62,7 +62,7 @@ class _Found:
         for key in said.resolved:
             self._left.pop(key, None)
         self._left |= {it.key: it for it in said.noted}
-        for prevhash, hashes in said.credits:
+        for prevhash, hashes in hashes_in(said):
             self._credits.setdefault(prevhash, []).append(hashes)
 
     def behind(self) -> Behind:

@@ -131,13 +131,14 @@ class JournalLog:
             return self.at
 
     def trim(self, taken: Place) -> None:
-        """The books have everything up to there: what is far behind is removed."""
+        """The books have everything up to there: what is far behind is removed. Never the file that is
+        written, nor the one before it, at whose end who reads may still be."""
         gone = []
         with self._turn:
             self.taken = taken
             mine = self._gone_with(taken.number)
             size = sum(self._sizes[first] for first in mine)
-            while mine and (size > self._taken_bytes_max or len(mine) > TAKEN_FILES_MAX):
+            while len(mine) > 1 and (size > self._taken_bytes_max or len(mine) > TAKEN_FILES_MAX):
                 gone.append(mine.pop(0))
                 size -= self._sizes.pop(gone[-1])
         for first in gone:  # 60 ms for 64 MiB, in which whoever appends need not wait

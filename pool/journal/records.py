@@ -9,9 +9,13 @@ What is on disk means the same to every later version: fields are only added, at
 Must not know: files, databases, what a price comes to.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
+import numpy as np
+
+from stratum.tallies import CREDIT
 
 VERSION: Final = 2
 BY_ROWS: Final = (
@@ -89,8 +93,17 @@ class Batch(msgspec.Struct, frozen=True, array_like=True, tag=2, kw_only=True):
     machines: tuple[Machine, ...] = ()
     resolved: tuple[bytes, ...] = ()
     noted: tuple[Noted, ...] = ()
-    credits: tuple[tuple[bytes, bytes], ...] = ()
+    credits: tuple[tuple[bytes, bytes], ...] = ()  # as a version of before has them: hashes alone
     rates: tuple[Rate, ...] = ()
+    answered: bytes = b""  # CREDIT records: of forwarded shares that are in a tally from here on
+    credited: tuple[tuple[bytes, bytes], ...] = ()  # the same of what is credited, by previous block
+
+
+def hashes_in(batch: Batch) -> Iterator[tuple[bytes, bytes]]:
+    """Previous blocks, each with hashes that were credited on it."""
+    yield from batch.credits
+    for prevhash, credited in batch.credited:
+        yield prevhash, np.frombuffer(credited, dtype=CREDIT)["hash"].tobytes()
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

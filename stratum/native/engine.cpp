@@ -371,7 +371,7 @@ int8_t Engine::judged_at(uint32_t session, uint32_t channel, uint64_t seq) {
 void Engine::submit(uint32_t session, const Submit& submit) {
     const Session& s = session_at(session);
     if (queue_.size() >= kQueueMax || ids_.size() + submit.id.size() > kQueuedIdBytesMax ||
-        credit_bytes_ + queue_.size() * DuplicateFilter::kKeyBytes >= kCreditBytesMax)
+        credit_bytes_ + queue_.size() * sizeof(Credit) >= kCreditBytesMax)
         throw std::length_error("share queue is full: validate() or collect_credits() is overdue");
     Share share;
     share.session = session;

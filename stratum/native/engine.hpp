@@ -40,7 +40,7 @@ constexpr size_t kExtranonceMax = 8;              // each of extranonce1 and ext
 constexpr size_t kQueueMax = size_t{1} << 18;
 constexpr size_t kQueuedIdBytesMax = size_t{1} << 26;
 // Of credits that nobody has taken: four times what a full queue can bring.
-constexpr size_t kCreditBytesMax = size_t{1} << 24;
+constexpr size_t kCreditBytesMax = size_t{1} << 25;
 constexpr size_t kRecentSolutionsMax = 4096;  // a block is handed out once however often it is sent
 constexpr size_t kIdleTipsMax = 1;            // two nodes that disagree go to and fro between two tips
 // Works on one previous block that are told apart from repetitions: own work every second for eighteen hours.
@@ -139,10 +139,20 @@ struct Batch {
     void clear();
 };
 
-// What was credited on one previous block: the first DuplicateFilter::kKeyBytes of each hash.
+// A share that was credited: the first bytes of its hash, and in which tally it is. Its layout is on disk.
+struct Credit {
+    std::array<uint8_t, DuplicateFilter::kKeyBytes> key;
+    uint32_t worker, rate;
+    int8_t difficulty_log2;
+    uint8_t verdict;
+    uint16_t forwarded;  // 1: in none yet
+};
+static_assert(sizeof(Credit) == 28);
+
+// What was credited on one previous block.
 struct Credits {
     Hash prevhash{};
-    std::string keys;
+    std::vector<Credit> shares;
 };
 
 struct Counters {
@@ -294,10 +304,11 @@ class Engine {
     void hash_differences(std::span<const uint32_t> group);
     void judge(const Share& share, const Hash& hash, Batch& batch);
     Verdict judge_hashed(const Share& share, const Number& number, bool block, const Hash& hash);
-    void keep_credit(const Hash& prevhash, const Hash& hash);
+    void keep_credit(const Share& share, Verdict verdict, bool forwarded, const Hash& hash);
     bool is_news(const Hash& hash);
     static void hand_out(const Share& share, const Hash& hash, bool tallied, Batch& batch);
     void count(const Share& share, Verdict verdict, bool tallied, Batch& batch);
+    static int8_t credited_log2(const Share& share);
     static bool charge(Session& session, uint32_t worker);
     void reply(const Share& share, Verdict verdict, Batch& batch) const;
 

@@ -195,6 +195,7 @@ void Engine::judge(const Share& share, const Hash& hash, Batch& batch) {
         const auto& forward_target = share.job->forward_target;
         tallied = !(good && forward_target && (block || at_most(number, *forward_target)));
         if (!tallied) verdict = Verdict::kAccepted;  // whoever it goes to will know whether it was delivered
+        if (good && forward_target && keep_credits_) keep_credit(share, verdict, !tallied, hash);
         if ((block && is_news(hash)) || !tallied) hand_out(share, hash, tallied, batch);
     }
     ++batch.verdicts[static_cast<size_t>(verdict)];
@@ -216,7 +217,6 @@ Verdict Engine::judge_hashed(const Share& share, const Number& number, bool bloc
     if (!by_block && !at_most(number, target)) return Verdict::kLowDifficulty;
     switch (channel->tip->filter.insert(hash.data())) {
         case DuplicateFilter::Result::kNew:
-            if (keep_credits_ && job.forward_target) keep_credit(job.prevhash, hash);
             break;
         case DuplicateFilter::Result::kDuplicate: return Verdict::kDuplicate;
         case DuplicateFilter::Result::kFull: return Verdict::kFilterFull;
@@ -224,11 +224,18 @@ Verdict Engine::judge_hashed(const Share& share, const Number& number, bool bloc
     return job.seq < channel->undelivered_before ? Verdict::kUndelivered : Verdict::kAccepted;
 }
 
-void Engine::keep_credit(const Hash& prevhash, const Hash& hash) {
+void Engine::keep_credit(const Share& share, Verdict verdict, bool forwarded, const Hash& hash) {
+    const Hash& prevhash = share.job->prevhash;
     auto credits = std::ranges::find(credits_, prevhash, &Credits::prevhash);
     if (credits == credits_.end()) credits = credits_.insert(credits_.end(), Credits{prevhash, {}});
-    credits->keys.append(reinterpret_cast<const char*>(hash.data()), DuplicateFilter::kKeyBytes);
-    credit_bytes_ += DuplicateFilter::kKeyBytes;
+    Credit& credit = credits->shares.emplace_back();
+    std::copy_n(hash.begin(), credit.key.size(), credit.key.begin());
+    credit.worker = share.worker;
+    credit.rate = share.job->rate;
+    credit.difficulty_log2 = credited_log2(share);
+    credit.verdict = static_cast<uint8_t>(verdict);
+    credit.forwarded = forwarded ? 1 : 0;
+    credit_bytes_ += sizeof(Credit);
 }
 
 // A block is handed out once, however often and with whatever verdict it is sent.
@@ -269,15 +276,19 @@ bool Engine::charge(Session& session, uint32_t worker) {
 }
 
 // In one of the tallies, and in the session's counters while it is open.
+// At what it is credited.
+int8_t Engine::credited_log2(const Share& share) {
+    const int8_t most = share.job ? share.job->credit_log2_max : int8_t{kDifficultyLog2Max};
+    return std::min(share.difficulty_log2, most);
+}
+
 void Engine::count(const Share& share, Verdict verdict, bool tallied, Batch& batch) {
     Session* const session = sessions_[share.session] ? &*sessions_[share.session] : nullptr;
     const bool good = verdict == Verdict::kAccepted || verdict == Verdict::kUndelivered;
     const bool charged = good ? tallied && share.worker != kNoWorker : session && charge(*session, share.worker);
     if (charged) {
         const uint32_t rate = share.job ? share.job->rate : 0;
-        const int8_t most = share.job ? share.job->credit_log2_max : int8_t{kDifficultyLog2Max};
-        const int8_t credited = std::min(share.difficulty_log2, most);
-        tallies_.add({share.worker, rate, credited, static_cast<uint8_t>(verdict), 0, 0});
+        tallies_.add({share.worker, rate, credited_log2(share), static_cast<uint8_t>(verdict), 0, 0});
     } else if (!good) {
         uncharged_.add({share.worker, 0, 0, static_cast<uint8_t>(verdict), 0, 0});
     }

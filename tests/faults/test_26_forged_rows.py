@@ -426,7 +426,7 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "upstream_submits": (
         (
-            f"INSERT INTO upstream_submits VALUES ('ab', 100, 77, 1, 0, '{TARGET}', 5)",
+            f"INSERT INTO upstream_submits VALUES ('ab', 100, 77, 1, 0, '{TARGET}', 5, 'w')",
             "upstream_submits",
             "missing",
         ),
@@ -469,6 +469,14 @@ BY_DESIGN: dict[str, tuple[str, str]] = {
         "what the allocator saw, at its own time: a bill is by shares",
     ),
     "order_hours": ("UPDATE order_hours SET minutes_short = 0", "what allocation saw: a bill is by shares"),
+    "refused_credits": (
+        f"INSERT INTO refused_credits VALUES ('w', '{'ab' * 16}', 9)",
+        "a share that is in no tally yet",
+    ),
+    "refused_shares": (
+        "INSERT INTO refused_shares VALUES ('w', 1, 1, 1, 1, 0, 9, 5)",
+        "shares that are in no tally yet: a window of a journal that is half taken",
+    ),
     "sibling_blocks": (
         f"INSERT INTO sibling_blocks VALUES ('{BLOCK}', 100, 1, 5, {NOW_S}, 3)",
         "counts for the luck, no money",
@@ -525,6 +533,7 @@ def test_the_book_itself_is_in_order(books: Store) -> None:
         "sites",
     }
     invented |= {"sibling_blocks", "payout_strangers", "change_keys", "request_secrets"}
+    invented |= {"refused_credits", "refused_shares"}
     assert empty <= invented, "there is something to forge"
 
 

@@ -88,7 +88,7 @@ def _check_positions(connection: Connection) -> None:
     """What was taken of each journal is what is counted: no more, and no less."""
     latest_s = connection.execute(select(book.c.latest_s)).scalar_one()
     found, counted = positions(connection), accepted_in_hours(connection)
-    taken = sum(it.accepted for it in found)
+    taken = sum(it.counted for it in found)
     noted = dict(connection.execute(select(journal_writers.c.writer, journal_writers.c.batch)).all())
     for it in found:
         if it.moment_s > latest_s:

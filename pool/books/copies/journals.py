@@ -96,7 +96,7 @@ def go_on_behind(connection: Connection, data_dir: Path) -> None:
             accepted=opening.accepted,
         )
         write_position(connection, after)
-    taken = sum(it.accepted for it in positions(connection))
+    taken = sum(it.counted for it in positions(connection))
     before_journals = accepted_in_hours(connection) - taken
     connection.execute(update(journal_positions).values(before=before_journals))
 

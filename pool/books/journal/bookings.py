@@ -17,6 +17,7 @@ from payouts.rates import UpstreamRisk
 from payouts.tallies import ACCEPTED, record
 from payouts.tally_rows import NO_ROWS, Rows
 from pool.books.journal import upstream_verdicts
+from pool.books.journal.claims import Claims
 from pool.books.journal.credit_rows import write_credits
 from pool.books.journal.machine_rows import MachineRows
 from pool.books.journal.rate_rows import RateRows
@@ -26,36 +27,64 @@ from pool.journal.records import Noted
 from stratum.tallies import NOT_TAKEN, Records
 
 
+class Booked(msgspec.Struct, frozen=True):
+    """So many shares of the writer's are accepted, as it says, and so many of those are refused here."""
+
+    accepted: int
+    refused: int
+
+
 class Bookings:
     """Of one writer."""
 
     def __init__(self, writer: str, machines: MachineRows, rates: RateRows) -> None:
         self._writer, self._machines, self._rates = writer, machines, rates
+        self._claims = Claims(writer)
 
-    def book(self, connection: Connection, transaction: int, parts: Iterable[Part], now_s: int) -> int | None:
-        """How many accepted shares are in these rows; None where that transaction was booked before."""
+    def book(
+        self, connection: Connection, transaction: int, parts: Iterable[Part], now_s: int
+    ) -> Booked | None:
+        """What is booked of these rows; None where that transaction was booked before."""
         tallies = [NO_ROWS]
-        accepted = 0
+        accepted = refused = 0
         for part in parts:
             self._rates.insert(connection, part.rates)
             self._machines.insert(connection, part.machines, now_s)
+            self._claims.credit(connection, part.credited)
+            if part.answered:
+                self._claims.answer(connection, part.answered)
             if part.tallies is not None:
                 accepted += accepted_in(part.tallies)
-                tallies.append(self._tallies(connection, part.minute, part.tallies))
+                records = self._claims.without_refused(connection, part.minute, part.tallies)
+                refused += accepted_in(part.tallies) - accepted_in(records)
+                tallies.append(self._tallies(connection, part.minute, records))
             if part.upstream:
                 self._upstream(connection, part)
             for key in part.resolved:
-                connection.execute(delete(upstream_submits).where(upstream_submits.c.key == key.hex()))
+                self._resolve(connection, key)
             if part.noted:
                 ids = self._machines.ids(connection, [it.worker for it in part.noted], now_s)
                 submits = [
-                    _submit_row(it, ids[it.worker], self._rates.row(connection, it.epoch), now_s)
+                    _submit_row(
+                        it, self._writer, ids[it.worker], self._rates.row(connection, it.epoch), now_s
+                    )
                     for it in part.noted
                 ]
                 connection.execute(insert(upstream_submits), submits)
             write_credits(connection, part.credits)
         booked = record(connection, self._writer, transaction, np.concatenate(tallies))
-        return accepted if booked else None
+        return Booked(accepted, refused) if booked else None
+
+    def taken(self, connection: Connection) -> None:
+        """All of a window is booked."""
+        self._claims.taken(connection)
+
+    def _resolve(self, connection: Connection, key: bytes) -> None:
+        """Of this writer, or of a version of before, which did not say whose it was."""
+        of = upstream_submits.c
+        connection.execute(
+            delete(upstream_submits).where(of.key == key.hex(), of.writer.in_((self._writer, "")))
+        )
 
     def _tallies(self, connection: Connection, minute: int, records: Records) -> Rows:
         numbers, of = np.unique(records["worker"], return_inverse=True)
@@ -94,7 +123,7 @@ class Bookings:
         )
 
 
-def _submit_row(share: Noted, worker_id: int, epoch: int, now_s: int) -> dict[str, Any]:
+def _submit_row(share: Noted, writer: str, worker_id: int, epoch: int, now_s: int) -> dict[str, Any]:
     return {
         "key": share.key.hex(),
         "worker_id": worker_id,
@@ -103,4 +132,5 @@ def _submit_row(share: Noted, worker_id: int, epoch: int, now_s: int) -> dict[st
         "counted": int(share.counted),
         "target": share.target.hex(),
         "noted_at_s": now_s,
+        "writer": writer,
     }

@@ -20,7 +20,7 @@ from stratum._engine import Engine
 # A real chain has 52,000 blocks a year; an upstream that makes up ten a second needs seven hours for these.
 TIPS_MAX: Final = 1 << 18
 
-Credits = Sequence[tuple[bytes, bytes]]  # a previous block, and the hashes that were credited on it
+Credits = Sequence[tuple[bytes, bytes]]  # a previous block, and what was credited on it: hashes, or shares
 CreditsPage = list[tuple[int, bytes]]  # numbered, some of a block
 
 
@@ -45,7 +45,8 @@ class CreditBook:
         )
 
     def collect(self) -> Credits:
-        """What was credited since the last time. Whoever collects it writes it, or stops the pool."""
+        """What was credited since the last time, by previous block, as stratum.tallies.CREDIT has it. Whoever
+        collects it writes it, or stops the pool."""
         return self._engine.collect_credits()
 
     def forgotten(self, prevhashes: Sequence[bytes]) -> list[bytes]:

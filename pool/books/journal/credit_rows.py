@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from pool.books.journal.credit_book import TIPS_MAX, Credits, CreditsPage, Tip
 from pool.books.journal.schema import upstream_credits, upstream_tips
 
-ROWS_READ: Final = 256  # of hashes at once: each has those of some 20 ms
+ROWS_READ: Final = 8  # of hashes at once: each has those of a minute, and never more than a window
 
 
 class CreditRows:
@@ -62,13 +62,13 @@ def credits_page(connection: Connection, prevhash: bytes, after: int) -> Credits
 
 
 def write_credits(connection: Connection, credits: Credits) -> None:
-    """In the transaction of the tallies."""
+    """As a version of before has them in its journal, in the transaction of the tallies."""
     if not credits:
         return
     seq: int = connection.scalar(select(func.max(upstream_credits.c.seq))) or 0
     rows = []
     for prevhash, hashes in credits:
-        tip = _tip(connection, prevhash)
+        tip = tip_of(connection, prevhash)
         if tip is not None:
             seq += 1
             rows.append({"seq": seq, "tip_id": tip, "hashes": hashes})
@@ -76,7 +76,7 @@ def write_credits(connection: Connection, credits: Credits) -> None:
         connection.execute(insert(upstream_credits), rows)
 
 
-def _tip(connection: Connection, prevhash: bytes) -> int | None:
+def tip_of(connection: Connection, prevhash: bytes) -> int | None:
     """The number of a block; None for one that is forgotten: half of it would be worse than nothing."""
     tips, name = upstream_tips.c, prevhash.hex()
     row = connection.execute(select(tips.id, tips.forgotten).where(tips.prevhash == name)).one_or_none()

@@ -99,6 +99,7 @@ class Folding:
         self.turn = trio.Lock()  # of a fold, or of a writer that begins behind all that is taken
         self._stopping = False
         self._last_seen_s: dict[int, int] = {}
+        self._over: frozenset[bytes] = frozenset()  # blocks that were over at the last fold
 
     def take(self, writer: Writer, taker: Taker) -> None:
         """One more journal."""
@@ -179,12 +180,17 @@ class Folding:
             await trio.sleep(STEP_PAUSE_S)
 
     async def forget_credits(self) -> None:
-        """What was credited on blocks that are over, for everybody."""
+        """What was credited on blocks that were over for everybody at the fold before this one already.
+
+        What was credited on them has been taken since. And an upstream that gives a block to some and takes
+        it from all, before others have heard of it, would have what they do on it be too late.
+        """
         over = self._credits.kept
         for source in self._sources:
             over = await source.writer.forgotten(over)
-        if over:
-            await self._in_thread(self._forget, over)
+        if gone := [it for it in over if it in self._over]:
+            await self._in_thread(self._forget, gone)
+        self._over = frozenset(over).difference(gone)
 
     def _forget(self, over: list[bytes]) -> None:
         with self._store.write() as connection:

@@ -13,6 +13,7 @@ UNRESOLVED_BLOCKS_MAX blocks of each upstream; what is counted between two commi
 Must not know: connections, the database.
 """
 
+import struct
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -36,6 +37,7 @@ from stratum.upstream.shares import (
 # answers nothing and calls every share a block fills nobody else's. Of all 64 upstreams together 10 MiB.
 UNRESOLVED_BLOCKS_MAX: Final = 2 * UNANSWERED_BLOCKS_MAX
 
+_CREDIT: Final = struct.Struct("<16sIIbBH")  # stratum.tallies.CREDIT
 TALLY_OF: Final = {
     SubmitVerdict.ACCEPTED: Verdict.ACCEPTED,
     SubmitVerdict.REJECTED: Verdict.UPSTREAM_REJECTED,
@@ -61,6 +63,7 @@ class SubmitChanges(msgspec.Struct, frozen=True, kw_only=True):
     resolved: tuple[bytes, ...] = ()  # keys of rows
     tallies: bytes = b""  # like the engine's
     upstream: bytes = b""  # as upstream_verdicts packs them
+    answered: bytes = b""  # each share that is in `tallies` from here on, as pool.journal.records has it
 
     def __bool__(self) -> bool:
         return bool(self.noted or self.resolved or self.tallies or self.upstream)
@@ -85,6 +88,7 @@ class ForwardedShares:
         self._rows_resolved: list[bytes] = []
         self._tallies: Counter[tuple[int, int, int, Verdict]] = Counter()
         self._verdicts: Counter[UpstreamTally] = Counter()
+        self._answered: list[bytes] = []
         # By upstream, since the start: for whoever looks on, while the books have it for ever.
         self.said: Counter[tuple[int, SubmitVerdict, RejectReason | None]] = Counter()
 
@@ -131,16 +135,19 @@ class ForwardedShares:
             resolved=tuple(self._rows_resolved),
             tallies=pack_tallies(self._tallies),
             upstream=upstream_verdicts.pack(self._verdicts),
+            answered=b"".join(self._answered),
         )
         self._without_row.clear()
         self._rows_resolved.clear()
         self._tallies.clear()
         self._verdicts.clear()
+        self._answered.clear()
         return changes
 
     def _tally(self, share: Forwarded, verdict: Verdict) -> None:
         if not share.counted:
             self._tallies[share.worker, share.epoch, share.difficulty_log2, verdict] += 1
+            self._answered.append(_answered(share, verdict))
 
 
 def unanswered(shares: list[Forwarded]) -> SubmitChanges:
@@ -153,7 +160,13 @@ def unanswered(shares: list[Forwarded]) -> SubmitChanges:
         resolved=tuple(it.key for it in shares),
         tallies=pack_tallies(tallies),
         upstream=upstream_verdicts.pack(verdicts),
+        answered=b"".join(_answered(it, Verdict.UNDELIVERED) for it in shares if not it.counted),
     )
+
+
+def _answered(share: Forwarded, verdict: Verdict) -> bytes:
+    """Its key begins with the hash that it was credited by."""
+    return _CREDIT.pack(share.key, share.worker, share.epoch, share.difficulty_log2, verdict, 1)
 
 
 def upstream_tally(

@@ -149,8 +149,9 @@ class Journal:
             machines=self._machines(records["worker"], new, changes),
             resolved=changes.resolved,
             noted=tuple(_noted(share) for share in changes.noted),
-            credits=tuple(credits),
             rates=self._rates(records["rate"], changes, opened),
+            credited=tuple(credits),
+            answered=changes.answered,
         )
 
     def _rates(

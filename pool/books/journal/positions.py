@@ -28,6 +28,12 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int = 0
     before: int = 0
     floor_s: int = 0
+    refused: int = 0
+
+    @property
+    def counted(self) -> int:
+        """Its accepted shares that are in the hours."""
+        return self.accepted - self.refused
 
 
 def position_of(connection: Connection, writer: str) -> Position:
@@ -36,7 +42,7 @@ def position_of(connection: Connection, writer: str) -> Position:
     row = connection.execute(select(table).where(table.c.writer == writer)).one_or_none()
     if row is not None:
         return _position(row)
-    others = [it.accepted for it in positions(connection)]
+    others = [it.counted for it in positions(connection)]
     return Position(writer=writer, before=accepted_in_hours(connection) - sum(others))
 
 
@@ -57,6 +63,7 @@ def write_position(connection: Connection, position: Position) -> None:
         "transactions": position.transactions,
         "accepted": position.accepted,
         "floor_s": position.floor_s,
+        "refused": position.refused,
     }
     mine = journal_positions.c.writer == position.writer
     if connection.execute(update(journal_positions).where(mine).values(values)).rowcount == 0:
@@ -101,4 +108,5 @@ def _position(row: Row[Any]) -> Position:
         accepted=row.accepted,
         before=row.before,
         floor_s=row.floor_s,
+        refused=row.refused,
     )

@@ -36,6 +36,8 @@ journal_positions = table(
     number("before"),
     # Of the rows that are under way: nothing of them is dated before it.
     Column("floor_s", INTEGER, nullable=False, server_default=text("0")),
+    # Of the accepted ones: another writer's, or too late.
+    Column("refused", INTEGER, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("writer"),
     CheckConstraint("length(digest) = 32", name="digest"),
     CheckConstraint("number >= 0 AND until_number >= number AND rows_done >= 0", name="number"),
@@ -106,7 +108,8 @@ upstream_submits = table(
     number("counted"),  # 1: it is in the tallies already
     words("target"),  # the upstream's: 64 hex digits
     number("noted_at_s"),
-    PrimaryKeyConstraint("key"),
+    words("writer", default=""),  # whose journal noted it; none for those of a version of before
+    PrimaryKeyConstraint("writer", "key"),
     CheckConstraint("difficulty_log2 BETWEEN -32 AND 63", name="difficulty_log2"),
     CheckConstraint("counted IN (0, 1)", name="counted"),
     CheckConstraint("length(target) = 64", name="target"),
@@ -114,7 +117,8 @@ upstream_submits = table(
 )
 
 # Previous blocks that work of upstreams was credited on, and the header hashes of it as the engine packs
-# them, those of one commit a row. They go when the engine has forgotten the block; that it was there stays.
+# them, those that one transaction took a row. They go when every engine has forgotten the block; that it was
+# there stays.
 upstream_tips = table(
     "upstream_tips",
     Column("id", INTEGER, primary_key=True, autoincrement=False),
@@ -129,7 +133,31 @@ upstream_credits = table(
     Column("seq", INTEGER, primary_key=True, autoincrement=False),
     number("tip_id", ForeignKey("upstream_tips.id")),
     Column("hashes", LargeBinary, nullable=False),
+    words("writer", default=""),  # whose journal was taken first with them; none for those of before
     Index(None, "tip_id", "seq"),
+)
+# Forwarded shares that another writer has credited, or that are of a block that was over: until they are in a
+# tally. Then, and for others at once, what is to be refused of tallies of the window that is taken.
+refused_credits = table(
+    "refused_credits",
+    words("writer"),
+    words("hash"),  # its first bytes, in hex
+    number("reason"),  # the verdict that it has then
+    PrimaryKeyConstraint("writer", "hash"),
+    clustered=True,
+)
+refused_shares = table(
+    "refused_shares",
+    words("writer"),
+    number("minute"),
+    number("worker"),  # as the journal numbers it, like the rate
+    number("rate"),
+    number("difficulty_log2"),
+    number("verdict"),
+    number("reason"),
+    number("shares"),
+    PrimaryKeyConstraint("writer", "minute", "worker", "rate", "difficulty_log2", "verdict", "reason"),
+    clustered=True,
 )
 
 APPEND_ONLY = ("rate_epochs", "rate_epoch_tenants")

@@ -4,16 +4,17 @@ Nothing is ever appended to what another process wrote, and whatever is on disk 
 registry is read from them. Must not know: sessions, what runs when.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
-from sqlalchemy import Row, select
+from sqlalchemy import Row, column, delete, func, insert, select, table, update
 
 from payouts.book_time import latest_s
 from pool.books.journal.positions import uid_of
-from pool.books.journal.schema import upstream_submits
+from pool.books.journal.schema import refused_credits, upstream_submits
 from pool.books.journal.taker import Taker
 from pool.books.store import Store
 from pool.journal.beginning import Beginning
@@ -22,6 +23,9 @@ from pool.journal.log import JournalLog, writer_directories
 from pool.journal.records import Noted
 
 log = structlog.get_logger()
+
+AT_SITES: Final = table("edge_writers", column("writer"))  # who resolve what they had under way themselves
+HASH_DIGITS: Final = 32  # of a key, which begins with the hash that the share was credited by
 
 
 class OpenJournal(msgspec.Struct, frozen=True):
@@ -53,9 +57,10 @@ def open_journals(
             journal.close()
         if count == 1:
             takers[0].serve()
+        adopt(store, [journal.writer for journal in logs[:count]])
         return [
-            OpenJournal(journal, taker, beginning_of(store, taker, number == 0))
-            for number, (journal, taker) in enumerate(zip(logs[:count], takers[:count], strict=True))
+            OpenJournal(journal, taker, beginning_of(store, taker))
+            for journal, taker in zip(logs[:count], takers[:count], strict=True)
         ]
     except BaseException:
         for journal in logs:
@@ -63,10 +68,42 @@ def open_journals(
         raise
 
 
-def beginning_of(store: Store, taker: Taker, with_left: bool) -> Beginning:
-    """For who writes behind what is taken; `with_left`: and resolves what dead processes left behind."""
+def adopt(store: Store, writers: Sequence[str]) -> None:
+    """Have the first of these resolve what was under way of others, which nobody writes any more."""
+    first, of = writers[0], upstream_submits.c
+    theirs = (
+        select(of.writer, of.key)
+        .where(of.writer.not_in(writers), of.writer.not_in(select(AT_SITES.c.writer)))
+        .order_by(of.writer, of.key)
+    )
     with store.read() as connection:
-        rows = connection.execute(select(upstream_submits)).all() if with_left else ()
+        if connection.execute(theirs.limit(1)).one_or_none() is None:
+            return
+    with store.write() as connection:
+        refused = {(it.writer, it.hash): it.reason for it in connection.execute(select(refused_credits))}
+        for writer, key in connection.execute(theirs).all():
+            row, short = (of.writer == writer) & (of.key == key), key[:HASH_DIGITS]
+            reason = refused.pop((writer, short), None)
+            if connection.scalar(select(func.count()).where(of.writer == first, of.key == key)):
+                # One share that two of them had under way is one share, and good if one of them is.
+                connection.execute(delete(upstream_submits).where(row))
+                if reason is None:
+                    refused.pop((first, short), None)
+                continue
+            connection.execute(update(upstream_submits).where(row).values(writer=first))
+            if reason is not None:
+                refused[first, short] = reason
+        connection.execute(delete(refused_credits))
+        rows = [{"writer": it, "hash": short, "reason": reason} for (it, short), reason in refused.items()]
+        if rows:
+            connection.execute(insert(refused_credits), rows)
+
+
+def beginning_of(store: Store, taker: Taker) -> Beginning:
+    """For who writes behind what is taken, and resolves what whoever wrote there left behind."""
+    with store.read() as connection:
+        mine = upstream_submits.c.writer == taker.position.writer
+        rows = connection.execute(select(upstream_submits).where(mine)).all()
         return Beginning(
             book=uid_of(connection),
             behind=taker.position.at,

@@ -12,7 +12,7 @@ rows; what another machine's journal brings at the start may get others.
 Everything blocks: one thread at a time. Must not know: who commits, sessions, balances.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -132,7 +132,7 @@ class Taker:
             self._window = None
         return Taken(
             tuple(self._machines.row(it.number) for part in parts for it in part.machines),
-            tuple(prevhash for part in parts for prevhash, _ in part.credits),
+            tuple(_credited_on(parts)),
             done,
         )
 
@@ -154,20 +154,22 @@ class Taker:
             self._limits.check(connection, window, self._machines.named, before)
         transaction = before.transactions + 1
         now_s = book_time(connection, window.moment_s)
-        accepted = self._bookings.book(connection, transaction, parts, now_s)
-        if accepted is None:
+        booked = self._bookings.book(connection, transaction, parts, now_s)
+        if booked is None:
             raise StoreError(f"transaction {transaction} of the journal {self._writer} was booked before")
         after = msgspec.structs.replace(
             before,
             until=window.last.number,
             rows_done=before.rows_done + sum(len(part) for part in parts),
             transactions=transaction,
-            accepted=before.accepted + accepted,
+            accepted=before.accepted + booked.accepted,
+            refused=before.refused + booked.refused,
             floor_s=window.floor_s,
         )
         if after.rows_done == window.rows:
             after = _behind(window, after)
             note_hours(connection, self._writer, window.hours)
+            self._bookings.taken(connection)
         write_position(connection, after)
         return after
 
@@ -225,6 +227,12 @@ class Taker:
         if isinstance(said, Opening) and said.book != self._book:
             raise JournalDamaged(f"the journal {self._writer} has the shares of another book than this one")
         return said
+
+
+def _credited_on(parts: Iterable[Part]) -> Iterator[bytes]:
+    for part in parts:
+        yield from (prevhash for prevhash, _ in part.credits)
+        yield from (it.prevhash for it in part.credited)
 
 
 def _behind(window: Window, position: Position) -> Position:

@@ -27,11 +27,28 @@ MACHINE_WEIGHT: Final = 5  # a machine's own row is looked for by its names, and
 Credits = tuple[tuple[bytes, bytes], ...]
 
 
+class Credited(msgspec.Struct, frozen=True):
+    """Shares that one commit credited on a previous block, as stratum.tallies.CREDIT has them."""
+
+    minute: int
+    prevhash: bytes
+    shares: bytes
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """Forwarded shares that are in tallies of a commit, likewise."""
+
+    minute: int
+    shares: bytes
+
+
 class Part(msgspec.Struct, frozen=True):
     """Rows of one kind. Of `tallies` and `upstream` the minute that they are of."""
 
     rates: tuple[Rate, ...] = ()
     machines: tuple[Machine, ...] = ()
+    credited: tuple[Credited, ...] = ()
+    answered: tuple[Answered, ...] = ()
     minute: int = 0
     tallies: Records | None = None
     upstream: bytes = b""
@@ -41,7 +58,15 @@ class Part(msgspec.Struct, frozen=True):
 
     def __len__(self) -> int:
         packed = len(self.upstream) // upstream_verdicts.RECORD_BYTES
-        kinds = self.rates, self.machines, self.resolved, self.noted, self.credits
+        kinds = (
+            self.rates,
+            self.machines,
+            self.credited,
+            self.answered,
+            self.resolved,
+            self.noted,
+            self.credits,
+        )
         return packed + sum(len(it) for it in kinds) + (0 if self.tallies is None else len(self.tallies))
 
     def cut(self, start: int, end: int) -> "Part":
@@ -50,6 +75,8 @@ class Part(msgspec.Struct, frozen=True):
         return Part(
             rates=self.rates[start:end],
             machines=self.machines[start:end],
+            credited=self.credited[start:end],
+            answered=self.answered[start:end],
             minute=self.minute,
             tallies=None if self.tallies is None else self.tallies[start:end],
             upstream=self.upstream[start * of : end * of],
@@ -116,6 +143,8 @@ def window_of(
     resolved: dict[bytes, None] = {}
     noted: dict[bytes, Noted] = {}
     credits: list[tuple[bytes, bytes]] = []
+    credited: list[Credited] = []
+    answered: list[Answered] = []
     moment_s, count = floor_s, 0
     for place, batch in batches:
         last, accepted, moment_s, count = place, batch.accepted, max(moment_s, batch.moment_s), count + 1
@@ -129,7 +158,12 @@ def window_of(
                 resolved[key] = None
         noted.update({it.key: it for it in batch.noted})
         credits += batch.credits
+        credited += [Credited(moment_s // 60, *it) for it in batch.credited]
+        if batch.answered:
+            answered.append(Answered(moment_s // 60, batch.answered))
     parts = [Part(rates=tuple(rates.values())), Part(machines=tuple(machines.values()))]
+    # Before the tallies that they are in: what is refused is known when those are booked.
+    parts += [Part(credited=tuple(credited)), Part(answered=tuple(answered))]
     for minute, of_minute in sorted(sums.items()):
         tallies, upstream = of_minute.sums()
         parts += [Part(minute=minute, tallies=tallies), Part(minute=minute, upstream=upstream)]

@@ -353,6 +353,20 @@ def test_files_go_when_the_books_have_them_and_more_of_them_than_are_kept(tmp_pa
     assert books.numbers[-1] == 40
 
 
+def test_no_file_goes_at_whose_end_somebody_reads(tmp_path: Path) -> None:
+    """Nothing that is taken is to be kept, and each record has a file."""
+    books = Books(tmp_path, segment_bytes=1, taken_bytes_max=0)
+    books.start()
+    walk, read = books.log.walk(books.at), []
+    for number in range(1, 6):
+        books.append(number)
+        read += [accepted(it.body) for it in walk.frames()]
+        assert walk.at is not None
+        books.log.trim(walk.at)
+    assert [it for it in read if it is not None] == [1, 2, 3, 4, 5]
+    assert len(segments(books.log.directory)) == 2
+
+
 def test_a_journal_that_the_books_do_not_take_is_bounded(tmp_path: Path) -> None:
     books = Books(tmp_path, segment_bytes=1_000, untaken_bytes_max=5_000)
     books.start()

@@ -23,7 +23,7 @@ from pool.journal.log import JournalLog, JournalUnusable, writer_directories
 from pool.journal.segments import Walk, segments
 from pool.sites.begin_again import NUMBERERS, begin_again
 from stratum.miners.contracts import Admitted
-from stratum.tallies import Verdict
+from stratum.tallies import CREDIT, Verdict
 from tests.fakes.disks import DiskThatLoses, disk_full
 from tests.fakes.owners import ConnectionFrom
 from tests.stages.engine import Mine
@@ -55,7 +55,7 @@ class Site:
                 journal=str(self.directory),
                 snapshot=load(connection),
                 start=Start(
-                    beginning=beginning_of(self.store, self.taker, True),
+                    beginning=beginning_of(self.store, self.taker),
                     tips=CreditRows(connection).tips,
                     fee_basis_id=None,
                     prices=known_prices(connection),
@@ -224,7 +224,7 @@ async def test_what_only_the_kernel_had_is_on_disk_before_anything_follows_it(si
 
 class _Credited:
     def collect(self) -> tuple[tuple[bytes, bytes], ...]:
-        return ((A, b"h" * 16),)
+        return ((A, b"h" * CREDIT.itemsize),)
 
 
 async def _nothing(prevhash: bytes, after: int) -> list[tuple[int, bytes]]:

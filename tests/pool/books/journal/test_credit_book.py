@@ -79,8 +79,10 @@ class Boot:
         return verdicts
 
     async def fold(self) -> None:
-        await self.folding.fold()
-        await self.folding.forget_credits()
+        """What is over goes at the second one."""
+        for _ in range(2):
+            await self.folding.fold()
+            await self.folding.forget_credits()
 
 
 class BooksAtHome:
