@@ -28,7 +28,7 @@ WARMUP_S: Final = 5.0
 LOOK_S: Final = 5.0  # between two looks at the journal's lag
 STATEMENT_EVERY_S: Final = 20.0
 BACKUP_EVERY_S: Final = 20.0
-PERCENTILES: Final = ("p50", "p99", "p999", "max")
+PERCENTILES: Final = {"p50": "p50", "p99": "p99", "p999": "p99.9", "max": "max"}
 LAG: Final = re.compile(rb"^angara_journal_unfolded_(batches|age_seconds) (\S+)", re.MULTILINE)
 
 
@@ -139,7 +139,7 @@ def section(result: dict[str, Any]) -> Section:
             f"chance has it, {result['seconds']:.0f} s, {result['us_a_share']} us of processor a share. "
             f"Beside it, besides folds: {done}.\n",
             *table(
-                ("", *PERCENTILES),
+                ("", *PERCENTILES.values()),
                 (
                     [
                         "share to answer, against append and sync",
