@@ -30,8 +30,6 @@ from pool.journal.log import JournalLog
 from pool.link import Link, LinkClosed
 from pool.parts import Known
 from pool.questions import asking
-from stratum.miners.listening.certificate import BadCertificate
-from stratum.miners.listening.listeners import BadEndpoint
 
 log = structlog.get_logger()
 
@@ -45,8 +43,7 @@ REPEATED: Final = (
     "count_siblings",
     "book_found_blocks",
 )
-# Exceptions that are what they are at the other end too.
-CROSSING: Final = (HubAway, WrongBook, BadEndpoint, BadCertificate)
+CROSSING: Final = (HubAway, WrongBook)  # exceptions that are what they are at the other end too
 
 
 class EdgeProcess(Protocol):
@@ -54,9 +51,6 @@ class EdgeProcess(Protocol):
 
     async def begin(self, it: Begin) -> tuple[tuple[str, int], ...]:
         """Serve miners: the addresses that it listens at. Once, and first."""
-
-    async def lives(self) -> None:
-        """Answer, when it is one's turn."""
 
     # Changes
 
@@ -101,17 +95,12 @@ class Served:
             part=(it.part.number - 1, it.part.of),
         )
         self.edge = edge = Edge(config, known)
-        if it.drains_s is not None:
-            edge.routing.drain.begin(it.drains_s)
         await self._nursery.start(known.nodes.run)
         self._link.answer(Writer, edge.shares.journal)
         self._link.answer(EdgeAsked, edge.serving)
         await edge.serving.assign(it.assigned)
         addresses: tuple[tuple[str, int], ...] = await self._nursery.start(edge.run)
         return addresses
-
-    async def lives(self) -> None:
-        pass
 
     @property
     def _edge(self) -> Edge:
@@ -127,7 +116,7 @@ class Served:
 
     async def container_changed(self, record: ContainerRecord) -> None:
         assert self._registry is not None
-        self._registry.learn_container(record)
+        self._registry.put_container(record)
 
     async def workers_removed(self, names: Sequence[tuple[str, str, str]]) -> None:
         assert self._registry is not None

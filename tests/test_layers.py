@@ -85,7 +85,7 @@ ROOMS = {
         "extranonce owner vardiff firmware uncharged decisions",
     ),
     "pool.books": (
-        "bookkeeper lease_watch audit copies",
+        "bookkeeper lease_watch standby audit copies",
         "block_watch book changes edges found_blocks",
         "journal",
         "database_waits",

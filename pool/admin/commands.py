@@ -183,6 +183,23 @@ from pool.admin.routing.upstreams import (
     upstream_switch,
     without_passwords,
 )
+from pool.admin.service.edges import (
+    EdgeAdd,
+    EdgeList,
+    EdgeRelease,
+    EdgeReset,
+    EdgeRetire,
+    EdgeSet,
+    EdgeShow,
+    edge_add,
+    edge_list,
+    edge_release,
+    edge_reset,
+    edge_retire,
+    edge_set,
+    edge_show,
+    edge_state,
+)
 from pool.admin.service.messages import (
     MessageList,
     MessageSilence,
@@ -276,6 +293,14 @@ COMMANDS: Final[dict[str, Question | Change]] = {
     "order.list": Question(OrderList, order_list),
     "order.show": Question(OrderShow, order_show),
     "order.end": Guarded(OrderEnd, order_end, named, order_state, PAYER),
+    # Whom an edge may count for decides who is paid; what it may no more waits for nobody.
+    "edge.add": Guarded(EdgeAdd, edge_add, named, edge_state, PAYER),
+    "edge.list": Question(EdgeList, edge_list),
+    "edge.show": Question(EdgeShow, edge_show),
+    "edge.set": Guarded(EdgeSet, edge_set, named, edge_state, PAYER),
+    "edge.reset": Change(EdgeReset, edge_reset, named, edge_state, OPERATOR),
+    "edge.release": Change(EdgeRelease, edge_release, named, edge_state, OPERATOR),
+    "edge.retire": Change(EdgeRetire, edge_retire, named, edge_state, OPERATOR),
     "payout.preview": Question(PayoutPreview, payout_preview),
     "payout.list": Question(PayoutList, payout_list),
     "payout.show": Question(PayoutShow, payout_show),

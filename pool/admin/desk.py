@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from pool.admin.live_settings import Reload
 from pool.books.changes.changes import State, note_change
 from pool.books.changes.keys import ChangeKey, KeyedChange, keyed_change, note_key
+from pool.books.edges.remote import Standing
 from pool.books.store import Store
 from pool.fleet.hashrate import WINDOWS_S, Hashrate
 from pool.fleet.registry import ContainerRecord, UnlistedWorker
@@ -83,6 +84,12 @@ class LivePool(Protocol):
 
     def routes_changed(self) -> None:
         """An upstream or an order is new, another one, or over: to be read anew."""
+
+    def edges_changed(self) -> None:
+        """An edge at another site is new, another one, or retired."""
+
+    def edge_standing(self) -> Sequence[Standing]:
+        """How those stand that have a journal."""
 
     def tokens_changed(self) -> None:
         """A token is new, or revoked."""

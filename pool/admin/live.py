@@ -13,6 +13,7 @@ import trio
 
 from pool.admin.desk import ROWS_MAX
 from pool.admin.live_settings import LiveSettings, Reload
+from pool.books.edges.remote import RemoteEdges, Standing
 from pool.edges.edges import Edges
 from pool.fleet.hashrate import Hashrate, HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, UnlistedWorker
@@ -28,9 +29,9 @@ from stratum.miners.traces.traces import TraceView
 
 
 class Live:
-    """pool.admin.desk.LivePool. In the pool's thread, `on_tenant` and `on_container` are told of each that
-    changed, `on_removed` of machines that are gone, before the registry is, and `on_routes` that an upstream
-    or an order is another one than before. `on_tokens` is told in the worker thread."""
+    """pool.admin.desk.LivePool. In the pool's thread, `on_tenant` is told of every changed tenant,
+    `on_removed` of machines that are gone, before the registry is, and `on_routes` that an upstream or an
+    order is another one than before. `on_tokens` is told in the worker thread."""
 
     def __init__(
         self,
@@ -39,22 +40,23 @@ class Live:
         edges: Edges,
         on_tenant: Callable[[TenantView], None],
         *,
-        on_container: Callable[[ContainerRecord], None] = lambda container: None,
         on_removed: Callable[[set[int]], None] = lambda workers: None,
         on_routes: Callable[[], None] = lambda: None,
         on_tokens: Callable[[], None] = lambda: None,
         messenger: Messenger | None = None,
         settings: LiveSettings | None = None,
+        remote: RemoteEdges | None = None,
     ) -> None:
         self._registry = registry
         self._hashrates = hashrates
         self._edges = edges
-        self._on_tenant, self._on_container = on_tenant, on_container
+        self._on_tenant = on_tenant
         self._on_removed = on_removed
         self._on_routes = on_routes
         self._on_tokens = on_tokens
         self._messenger = messenger
         self._settings = settings
+        self._remote = remote  # edges at other sites, where it is a hub
         self._since_s = int(time.time())
 
     # What a pool has once
@@ -95,11 +97,7 @@ class Live:
     # What whoever works by it is told when it is another
 
     def container_changed(self, record: ContainerRecord) -> None:
-        def change() -> None:
-            self._registry.put_container(record)
-            self._on_container(record)
-
-        trio.from_thread.run_sync(change)
+        trio.from_thread.run_sync(self._registry.put_container, record)
 
     def workers_removed(self, numbers: Collection[int]) -> None:
         def remove() -> None:
@@ -117,6 +115,13 @@ class Live:
 
     def routes_changed(self) -> None:
         trio.from_thread.run_sync(self._on_routes)
+
+    def edges_changed(self) -> None:
+        if self._remote is not None:
+            trio.from_thread.run(self._remote.changed)
+
+    def edge_standing(self) -> Sequence[Standing]:
+        return () if self._remote is None else trio.from_thread.run_sync(self._remote.standing)
 
     def tokens_changed(self) -> None:
         self._on_tokens()

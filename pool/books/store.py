@@ -10,6 +10,7 @@ Must not know: what is in the tables.
 """
 
 import os
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -195,11 +196,21 @@ def open_engine(url: str, *, new: bool = True) -> Engine:
             parsed,
             pool_size=CONNECTIONS_MAX,
             max_overflow=0,
-            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVE},
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                "application_name": process_name(),
+                **KEEPALIVE,
+            },
         )
         event.listen(engine, "connect", _or_closed(_set_up_postgresql))
     event.listen(engine, "begin", _begin)
     return engine
+
+
+@cache
+def process_name() -> str:
+    """What a server knows all sessions of this process by, and of no other: of its host or of another one."""
+    return f"angara {os.getpid()} {secrets.token_hex(8)}"
 
 
 def _parse(url: str) -> URL:

@@ -30,6 +30,11 @@ from payouts.tallies import Tally, record
 from pool.books.audit.verify import verify
 from pool.books.book import bind
 from pool.books.changes.changes import note_change
+from pool.books.edges.leases import Asked, begin
+from pool.books.edges.rows import EdgePlace, add_edge
+from pool.books.edges.rows import kept_of as kept_of_edge
+from pool.books.journal.hour_rows import note_hours
+from pool.books.journal.hours import Hour
 from pool.books.journal.positions import Position, write_position
 from pool.books.journal.rate_epochs import WorkPrice, rate_of
 from pool.books.journal.schema import upstream_credits, upstream_tips
@@ -50,6 +55,7 @@ from tests.fixtures.databases import Databases, disarm, fresh_store
 from tests.histories.orders import new_order, new_upstream
 from tests.stages.batches import Treasury
 from tests.stages.prices import open_epoch
+from tests.stages.site_journal import new_nkey
 
 HOUR, NOW_S = 496_000, 496_000 * 3600
 ACME, BOREALIS = 1, 2
@@ -116,6 +122,10 @@ def register(connection: Connection) -> None:
     kept: dict[str, Any] = dict(kept_of(connection, "vera"))
     note_change(connection, **made, was={}, became=kept, now_s=NOW_S)
     ask_for_terms(connection)
+    edge = add_edge(connection, "north", new_nkey(), [EdgePlace("acme")], ths=9, by="ann", now_s=NOW_S)
+    made |= {"command": "edge.add", "subject": "north"}
+    note_change(connection, **made, was=None, became=kept_of_edge(edge), now_s=NOW_S)
+    begin(connection, Asked(edge="north", host="h", process="p", writer="cd" * 16), Place(), NOW_S)
     for name in ("acme", "borealis"):
         change: dict[str, Any] = {
             "by": "ann",
@@ -174,6 +184,8 @@ def work(connection: Connection) -> None:
         assert record(connection, WRITER, batch, tallies)
     taken = Position(writer=WRITER, at=Place(7), moment_s=NOW_S, until=7, transactions=2, accepted=160_000)
     write_position(connection, taken)
+    taken_hour = Hour(hour=HOUR, last=Place(7), records=7, shares={(-32, 0): 160_000, (-32, 1): 9})
+    note_hours(connection, WRITER, [taken_hour])
     assert settle(connection, NOW_S + 7200)
     said = {"upstream_id": 1, "verdict": "accepted", "shares": 9}
     connection.execute(insert(upstream_days).values(**said, day=HOUR // 24, worker_id=100))
@@ -228,7 +240,7 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("UPDATE changes SET became = '{}' WHERE subject = 'acme'", "changes", "what was hashed"),
         ("UPDATE changes SET id = -1 WHERE subject = 'acme'", "changes", "count from 1"),
         (
-            "INSERT INTO changes SELECT 7, changed_at_s, 'eve', source, command, subject, was, became, hash"
+            "INSERT INTO changes SELECT 8, changed_at_s, 'eve', source, command, subject, was, became, hash"
             " FROM changes WHERE id = 2",
             "changes",
             "what was hashed",
@@ -413,6 +425,19 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "after the latest moment",
         ),
     ),
+    "journal_hours": (
+        ("UPDATE journal_hours SET records = 6", "journal_hours", "6 records with 160000 accepted shares"),
+        ("UPDATE journal_hours SET number = 6", "journal_hours", "not the one taken last"),
+    ),
+    "journal_hour_shares": (
+        ("UPDATE journal_hour_shares SET shares = 9", "journal_hours", "7 records with 9 accepted shares"),
+    ),
+    "edges": (
+        ("UPDATE edges SET ths = 9999", "edges", "no change made it what it is"),
+        ("UPDATE edges SET name = 'south'", "edges", "it is missing"),
+    ),
+    "edge_places": (("INSERT INTO edge_places VALUES (1, 2, '')", "edges", "no change made it what it is"),),
+    "edge_writers": (("UPDATE edge_writers SET part = 9", "edge_writers", "did not begin with its numbers"),),
     "rate_epochs": (
         ("UPDATE rate_epochs SET nbits = nbits - 1", "rate_epoch_tenants", "not the price of the epoch"),
         ("DELETE FROM rate_epochs WHERE epoch = 1", "rate_epoch_tenants", "missing"),

@@ -13,7 +13,8 @@ from payouts.schemas.money import journal_writers, rates
 from pool.books.book import contradiction
 from pool.books.changes.changes import NO_CHANGE, LastChange, Unreadable, change_hash, last_change, states
 from pool.books.changes.schema import changes
-from pool.books.journal.positions import accepted_in_hours, positions
+from pool.books.journal.hour_rows import noted_hours
+from pool.books.journal.positions import Position, accepted_in_hours, positions
 from pool.books.journal.schema import (
     rate_epoch_tenants,
     rate_epochs,
@@ -21,6 +22,8 @@ from pool.books.journal.schema import (
     upstream_tips,
 )
 from pool.chain.networks import NETWORKS
+from pool.journal.frames import Place
+from stratum.tallies import Verdict
 
 ROWS_AT_ONCE: Final = 1_000  # changes in memory
 KEY_BYTES: Final = 16  # of a header hash, as the engine packs it
@@ -102,6 +105,29 @@ def _check_positions(connection: Connection) -> None:
                 f"{it.before} accepted shares of before and {taken} of journals are not the {counted} of the"
                 " hours",
             )
+    for it in found:
+        _check_hours(connection, it)
+
+
+def _check_hours(connection: Connection, position: Position) -> None:
+    """The hours of a journal have all of its records that are taken, and no others."""
+    hours = noted_hours(connection, position.writer)
+    records = sum(it.records for it in hours)
+    accepted = sum(
+        shares for it in hours for (_, verdict), shares in it.shares.items() if verdict == Verdict.ACCEPTED
+    )
+    last = max((it.last for it in hours), key=lambda place: place.number, default=Place())
+    if (records, accepted) != (position.at.number, position.accepted) and not position.rows_done:
+        raise Found(
+            "journal_hours",
+            position.writer,
+            f"{records} records with {accepted} accepted shares are in its hours, and"
+            f" {position.at.number} with {position.accepted} are taken",
+        )
+    if last != position.at:
+        raise Found(
+            "journal_hours", position.writer, "the last record of its hours is not the one taken last"
+        )
 
 
 def _check_changes(connection: Connection) -> None:

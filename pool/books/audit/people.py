@@ -31,13 +31,13 @@ OF_REQUESTS: Final = (
 def check_people(connection: Connection) -> None:
     """Raises Found for the first row that is not what commands made of it. After the check of changes."""
     views = list_users(connection)
-    _check("users", _made(connection, OF_USERS), {it.name: msgspec.to_builtins(it) for it in views})
+    _check("users", made_by(connection, OF_USERS), {it.name: msgspec.to_builtins(it) for it in views})
     theirs = {it.name: dict(kept_of(connection, it.name)) for it in views}
-    _check("tokens", _made(connection, OF_TOKENS), {name: it for name, it in theirs.items() if it})
-    _check("requests", _made(connection, OF_REQUESTS), requests.kept_of(connection))
+    _check("tokens", made_by(connection, OF_TOKENS), {name: it for name, it in theirs.items() if it})
+    _check("requests", made_by(connection, OF_REQUESTS), requests.kept_of(connection))
 
 
-def _made(connection: Connection, commands: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+def made_by(connection: Connection, commands: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """What these commands made of each subject."""
     made: dict[str, dict[str, Any]] = {}
     query = select(changes).where(changes.c.command.in_(commands)).order_by(changes.c.id)

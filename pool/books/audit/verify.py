@@ -1,8 +1,8 @@
 """`angara ledger verify`: all that the books can prove, from the chain of bookings to the tables around it.
 
 In this order: the money (`payouts.audit.verify`), the book itself, references between rows, payouts,
-decisions, the journal and its log, users. What no row can prove, because one who may write to the database
-may write that too, is told in docs/books.md.
+decisions, the journal and its log, users, edges. What no row can prove, because one who may write to the
+database may write that too, is told in docs/books.md.
 
 Invariants: reads only, in the caller's transaction, which must see one moment.
 """
@@ -19,6 +19,7 @@ from payouts.audit.decisions import check_references, check_registry
 from payouts.audit.finding import Found
 from payouts.audit.payouts import check_payouts
 from payouts.audit.verify import Audit, Head, audit
+from pool.books.audit.edges import check_edges
 from pool.books.audit.journal import check_book, check_journal
 from pool.books.audit.log import check_logs
 from pool.books.audit.people import check_people
@@ -55,6 +56,7 @@ def verify(
         check_registry(connection)
         check_journal(connection)
         check_people(connection)
+        check_edges(connection)
         waiting = None if data_dir is None else check_logs(connection, data_dir)
     except Found as wrong:
         return msgspec.structs.replace(found, wrong=wrong.wrong)

@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Connection, update
 
 from pool.books.copies.backup import settle_down
+from pool.books.journal.hour_rows import note_missing
 from pool.books.journal.positions import accepted_in_hours, position_of, positions, write_position
 from pool.books.journal.schema import journal_positions
 from pool.books.journal.taker import Taker
@@ -96,6 +97,13 @@ def go_on_behind(connection: Connection, data_dir: Path) -> None:
             accepted=opening.accepted,
         )
         write_position(connection, after)
+        note_missing(
+            connection,
+            directory.name,
+            after.at,
+            records=after.at.number - position.at.number,
+            accepted=after.accepted - position.accepted,
+        )
     taken = sum(it.counted for it in positions(connection))
     before_journals = accepted_in_hours(connection) - taken
     connection.execute(update(journal_positions).values(before=before_journals))

@@ -67,6 +67,22 @@ class EdgeRecord(msgspec.Struct, frozen=True, kw_only=True):
     held_at_s: int | None
 
 
+def kept_of(edge: EdgeRecord) -> dict[str, Any]:
+    """What commands say of it, as the record of changes has it."""
+    return {
+        "id": edge.id,
+        "name": edge.name,
+        "nkey": edge.nkey,
+        "part": edge.part,
+        "tenants": [it.tenant for it in edge.places if not it.container],
+        "containers": [it.words for it in edge.places if it.container],
+        "ths": edge.ths,
+        "created_at_s": edge.created_at_s,
+        "created_by": edge.created_by,
+        "retired_at_s": edge.retired_at_s,
+    }
+
+
 def load_edges(connection: Connection) -> tuple[EdgeRecord, ...]:
     """All there ever were, by name."""
     places: dict[int, list[EdgePlace]] = {}

@@ -13,6 +13,7 @@ from payouts.schemas.upsert import Insert, upserts
 from pool.books.journal.hours import Hour, Shares
 from pool.books.journal.schema import journal_hour_shares, journal_hours
 from pool.journal.frames import Place
+from stratum.tallies import Verdict
 
 BEFORE: Final = 0  # the hour of what was booked before there were these sums, or is missing since
 
@@ -34,6 +35,12 @@ def note_hours(connection: Connection, writer: str, hours: Iterable[Hour]) -> No
         ]
         if rows:
             connection.execute(_ADD[connection.dialect.name][journal_hour_shares.name], rows)
+
+
+def note_missing(connection: Connection, writer: str, last: Place, *, records: int, accepted: int) -> None:
+    """So many are not in these books, and never will be: the next is behind `last`."""
+    shares = {(0, int(Verdict.ACCEPTED)): accepted} if accepted else {}
+    note_hours(connection, writer, [Hour(hour=BEFORE, last=last, records=records, shares=shares)])
 
 
 def noted_hours(connection: Connection, writer: str) -> list[Hour]:

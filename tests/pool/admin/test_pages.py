@@ -29,6 +29,7 @@ from pool.requests.policy import Approval
 from tests.fixtures.databases import store_in
 from tests.stages.command_line import PASSWORD
 from tests.stages.payouts import NOW_S, PAYEES, add_tenant, credit, script_of, set_address
+from tests.stages.site_journal import new_nkey
 
 OLGA = host_account("olga", "test")
 ENDPOINT = {"host": "a.example", "port": 3333, "user": "acme", "password": PASSWORD}
@@ -53,6 +54,7 @@ MAKES: dict[str, tuple[str, Any]] = {
             "tenants": ["a"],
         },
     ),
+    "edge.list": ("edge.add", lambda it: {"name": it, "nkey": new_nkey(), "tenants": ["a"]}),
     "user.list": ("user.add", lambda it: {"name": f"user {it}", "role": "viewer"}),
     "token.list": ("token.create", lambda it: {"user": f"user {it}", "label": "t"}),
 }

@@ -48,6 +48,8 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "upstream.show",
         "order.list",
         "order.show",
+        "edge.list",
+        "edge.show",
         "block.list",
         "user.list",
         "user.show",
@@ -70,6 +72,9 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "container.remove",
         "worker.remove",
         "upstream.switch",
+        "edge.reset",
+        "edge.release",
+        "edge.retire",
         "trace.start",
         "trace.show",
         "drain.begin",
@@ -86,6 +91,8 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "upstream.remove",
         "order.add",
         "order.end",
+        "edge.add",
+        "edge.set",
         "payout.create",
         "payout.approve",
         "payout.cancel",
@@ -185,6 +192,7 @@ def test_what_moves_money_or_makes_users_is_no_operators(name: str) -> None:
         ("container.", "worker.", "trace.", "drain.", "settings.")
     ):
         safe = {"tenant.set-status", "message.silence", "upstream.switch", "token.create", "token.revoke"}
+        safe |= {"edge.reset", "edge.release", "edge.retire"}
         assert (command.least.rank >= Role.PAYER.rank) != (name in safe)
     assert command.least.rank >= Role.TENANT.rank
 

@@ -146,6 +146,7 @@ MAKERS = {
         "worker remove",
         "order add",
         "order end",
+        *(f"edge {change}" for change in ("add", "set", "reset", "release", "retire")),
         "db upgrade",
     ),
     *("db restore", "token create", "token revoke", "message silence"),

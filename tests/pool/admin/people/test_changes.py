@@ -31,9 +31,12 @@ from pool.admin.operators import ALONE, SOCKET
 from pool.admin.server import serve_admin
 from pool.books.changes.changes import CHANGES_MAX, ChangeRow, newest_changes, note_change
 from pool.books.changes.schema import changes
+from pool.books.edges.leases import Asked, begin
+from pool.books.edges.rows import hold_edge
 from pool.books.store import Store
 from pool.data_dir import admin_socket, database_url, held
 from pool.fleet.rows import RegistryError
+from pool.journal.frames import Place
 from pool.people.roles import host_account
 from pool.treasury.reconciler import SAID
 from tests.fakes.treasuries import agreeing
@@ -41,6 +44,7 @@ from tests.fixtures.databases import Crash, crash_before, store_in
 from tests.judges.answers import as_published
 from tests.stages.command_line import PASSWORD, angara, ask_books
 from tests.stages.payouts import NOW_S, add_tenant, credit, script_of, set_address
+from tests.stages.site_journal import new_nkey
 
 FAR_S = 3_786_912_000  # 2090
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
@@ -58,6 +62,7 @@ HOUSE: Final = (
     ("container.set", {"tenant": "acme", "name": "c01", "site": "Bratsk", "units": 400}),
     ("upstream.add", {"name": "north", "endpoints": [endpoint("a.example"), endpoint("b.example")]}),
     ("upstream.add", {"name": "south", "endpoints": [endpoint("c.example")]}),
+    ("edge.add", {"name": "hall", "nkey": new_nkey(), "tenants": ["acme"]}),
     ("user.add", {"name": "vera", "role": "viewer"}),
     ("token.create", {"user": "vera", "label": "statements"}),
 )
@@ -71,6 +76,7 @@ ORDER: Final = {
     "sat_per_ph_day": 4_500,
     "tenants": ["acme"],
 }
+WRITER: Final = "ab" * 16  # of the edge's journal
 TABLE: Final = "tenant;container;units;kw\r\nacme;c01;380;1200\r\n"
 QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "tenant.list": {},
@@ -88,6 +94,8 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "upstream.show": {"name": "north"},
     "order.list": {},
     "order.show": {"name": "blue"},
+    "edge.list": {},
+    "edge.show": {"name": "hall"},
     "block.list": {},
     "user.list": {},
     "user.show": {"name": "vera"},
@@ -167,6 +175,21 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
         None,
         {"reason": "fans"},
     ),
+    "edge.add": (
+        {"name": "west", "nkey": new_nkey(), "tenants": ["acme"]},
+        "west",
+        None,
+        {"part": 2, "tenants": ["acme"], "created_by": "ann"},
+    ),
+    "edge.set": (
+        {"name": "hall", "containers": ["acme.c01"]},
+        "hall",
+        {"tenants": ["acme"], "containers": []},
+        {"tenants": [], "containers": ["acme.c01"]},
+    ),
+    "edge.reset": ({"name": "hall"}, "hall", {"part": 1, "writer": WRITER}, {"part": 2, "writer": None}),
+    "edge.release": ({"name": "hall"}, "hall", {"held": "it is torn"}, {"held": None}),
+    "edge.retire": ({"name": "hall"}, "hall", {"retired_at_s": None}, {}),
     "order.end": ({"name": "blue"}, "blue", {"ended_by": None}, {"ended_by": "ann"}),
     "payout.create": ({}, "payout/new", {"batch": 1}, {"batch": 2}),
     "payout.approve": (
@@ -228,6 +251,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> bytes:
             propose(connection, ProposalKind.NO_PAYOUT, TXID, SAID, vera)
         machine = {"id": 1, "tenant_id": 1, "container_id": 1, "unit": "u1"}
         with store.write() as connection:
+            begin(connection, Asked(edge="hall", host="h", process="p", writer=WRITER), Place(), NOW_S)
+            hold_edge(connection, WRITER, "it is torn", NOW_S)
             connection.execute(insert(workers).values(**machine, first_seen_at_s=0, last_seen_at_s=0))
     return (home / "angara.db").read_bytes()
 

@@ -42,6 +42,7 @@ from pool.requests.schema import request_events, request_secrets, requests
 from tests.fixtures.databases import Crash, crash_before, store_in
 from tests.judges.answers import as_published
 from tests.stages.command_line import PASSWORD, angara
+from tests.stages.site_journal import new_nkey
 
 FIRST = "bcrt1qqqqsyqcyq5rqwzqfpg9scrgwpugpzysnard0ew"
 SECOND = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
@@ -72,6 +73,8 @@ CHANGES: Final[dict[str, dict[str, Any]]] = {
         "tenants": ["acme"],
     },
     "order.end": {"name": "red"},
+    "edge.add": {"name": "west", "nkey": new_nkey(), "tenants": ["acme"]},
+    "edge.set": {"name": "hall", "ths": 9},
     "user.add": {"name": "vera", "role": "viewer"},
     "user.set-role": {"name": "otto", "role": "payer"},
     "user.set-status": {"name": "otto", "active": True},
@@ -156,6 +159,7 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         for name in ("north", "south"):
             house.give(HOST, "upstream.add", {"name": name, "endpoints": [ENDPOINT]})
         house.give(HOST, "order.add", CHANGES["order.add"] | {"name": "red", "upstream": "south"})
+        house.give(HOST, "edge.add", {"name": "hall", "nkey": new_nkey(), "tenants": ["acme"]})
         for name, role in ROLES.items():
             house.give(HOST, "user.add", {"name": name, "role": role, "account": name})
     return (home / "angara.db").read_bytes()

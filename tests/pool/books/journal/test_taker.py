@@ -11,8 +11,9 @@ from payouts.schemas.money import containers, rate_hours, tally_minutes, tenants
 from pool.books.audit.verify import verify
 from pool.books.copies.journals import go_on_behind, missing
 from pool.books.journal import folding, taker
-from pool.books.journal.positions import position_of, taken_until_s
-from pool.books.journal.schema import journal_positions
+from pool.books.journal.hour_rows import note_missing
+from pool.books.journal.positions import position_of, positions, taken_until_s
+from pool.books.journal.schema import journal_hour_shares, journal_hours, journal_positions
 from pool.books.store import Store, StoreError
 from pool.fleet.rows import NumberTaken, remove_worker
 from pool.journal.log import writers
@@ -248,12 +249,16 @@ def put_back(booked: JournalOnStore, row: dict[str, object]) -> None:
     """Books of before: as far as the journal can tell."""
     with booked.store.write() as connection:
         disarm(connection)
-        for table in (tally_minutes, rate_hours):
+        for table in (tally_minutes, rate_hours, journal_hours, journal_hour_shares):
             connection.execute(table.delete())
         connection.execute(text("DELETE FROM journal_writers"))
         connection.execute(update(journal_positions).values(row))
         transactions = {"writer": row["writer"], "batch": row["transactions"]}
         connection.execute(text("INSERT INTO journal_writers VALUES (:writer, :batch)"), transactions)
+        position = positions(connection)[0]
+        had = position.at.number, position.accepted
+        if had[0]:
+            note_missing(connection, position.writer, position.at, records=had[0], accepted=had[1])
 
 
 @pytest.mark.sqlite_suffices

@@ -1,0 +1,155 @@
+"""`angara edge`: pools at other sites that this one keeps the books of.
+
+They work while the pool runs (through its socket) and on the data directory when it does not.
+"""
+
+from typing import Annotated, Any, Final
+
+import typer
+
+from pool.cli.books import Books
+from pool.cli.live_columns import of_ths
+from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
+from pool.cli.output import Column, Form, duration, moment, moment_by, print_json, show, show_one
+from pool.reports.figures import grouped
+
+app = typer.Typer(no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(help="Name of the edge.")]
+TenantOption = Annotated[
+    list[str] | None, typer.Option("--tenant", help="Tenant whose machines it may count for; once for each.")
+]
+ContainerOption = Annotated[
+    list[str] | None,
+    typer.Option("--container", help="TENANT.CONTAINER whose machines it may count for; once for each."),
+]
+ThsOption = Annotated[int | None, typer.Option(help="What its machines do together: more is told.")]
+
+EDGES: Final = (
+    Column("name", "name"),
+    Column("part", "part", right=True),
+    Column("epoch", "epoch", grouped, right=True),
+    Column("counts for", "places"),
+    Column("is", "is"),
+    Column("heard", "heard_age_s", duration, right=True, live=True),
+    Column("here", "have", grouped, right=True, live=True),
+    Column("booked", "booked", grouped, right=True, live=True),
+    Column("state", "state"),
+)
+EDGE: Final = (
+    Column("name", "name"),
+    Column("state", "state"),
+    Column("part of the numbers", "part"),
+    Column("NKey", "nkey"),
+    Column("counts for", "places"),
+    Column("machines do", "ths", of_ths),
+    Column("journal", "writer"),
+    Column("epoch", "epoch", grouped),
+    Column("is", "is"),
+    Column("lease until", "lease_until_at", moment),
+    Column("heard", "heard_age_s", duration),
+    Column("here of its journal", "have", grouped),
+    Column("booked of it", "booked", grouped),
+    Column("bytes to book", "untaken_bytes", grouped),
+    Column("all is here up to", "moment_at", moment),
+    Column("waits", "waits"),
+    Column("held", "held"),
+    Column("held since", "held_at", moment),
+    Column("beyond its machines", "beyond_at", moment),
+    Column("added", "added"),
+    Column("retired", "retired_at", moment),
+)
+
+
+@app.command("add")
+@with_options
+def add(
+    books: GuardedBooks,
+    form: ShowForm,
+    name: NameArgument,
+    nkey: Annotated[str, typer.Option(help="Its public NKey, of `nk -gen user -pubout`: U and 55 more.")],
+    tenant: TenantOption = None,
+    container: ContainerOption = None,
+    ths: ThsOption = None,
+) -> None:
+    """Let a pool at another site count for tenants, or for some of their containers."""
+    added = books.ask(
+        "edge.add", name=name, nkey=nkey, tenants=tenant or [], containers=container or [], ths=ths
+    )
+    _show(added, form)
+
+
+@app.command("list")
+@with_options
+def list_all(books: Books, form: ListForm) -> None:
+    """All edges: how far each journal is here, and in the books."""
+    show([row | _in_words(row) for row in books.ask("edge.list")], EDGES, form)
+
+
+@app.command("show")
+@with_options
+def show_edge(books: Books, form: ShowForm, name: NameArgument) -> None:
+    """One edge."""
+    _show(books.ask("edge.show", name=name), form)
+
+
+@app.command("set")
+@with_options
+def change(
+    books: GuardedBooks,
+    form: ShowForm,
+    name: NameArgument,
+    nkey: Annotated[str | None, typer.Option(help="Another public NKey.")] = None,
+    tenant: TenantOption = None,
+    container: ContainerOption = None,
+    ths: ThsOption = None,
+) -> None:
+    """Change its key, whom it counts for (tenants and containers together, as a whole), or its nameplate."""
+    changed = books.ask("edge.set", name=name, nkey=nkey, tenants=tenant, containers=container, ths=ths)
+    _show(changed, form)
+
+
+@app.command("reset")
+@with_options
+def reset(books: Books, form: ShowForm, name: NameArgument) -> None:
+    """Let it begin another journal, with other numbers: its disk is lost, or was put back from a copy.
+
+    What is here of the journal that it had is booked, and what has not come of it never is."""
+    _show(books.ask("edge.reset", name=name), form)
+
+
+@app.command("release")
+@with_options
+def release(books: Books, form: ShowForm, name: NameArgument) -> None:
+    """Look again at what was held, when its cause is gone. What was wrong is held again."""
+    _show(books.ask("edge.release", name=name), form)
+
+
+@app.command("retire")
+@with_options
+def retire(books: Books, form: ShowForm, name: NameArgument) -> None:
+    """Take nothing more of it, for good."""
+    _show(books.ask("edge.retire", name=name), form)
+
+
+def _show(it: dict[str, Any], form: Form) -> None:
+    if form is Form.JSON:
+        print_json(it)
+    else:
+        show_one(it | _in_words(it), EDGE)
+
+
+def _in_words(it: dict[str, Any]) -> dict[str, Any]:
+    state = "has not begun" if it["writer"] is None else "serves"
+    if it["retired_at_s"] is not None:
+        state = "retired"
+    elif it["held"] is not None:
+        state = "held"
+    elif it.get("waits") is not None:
+        state = "waits"
+    return {
+        "state": state,
+        "places": ", ".join([*it["tenants"], *it["containers"]]),
+        "is": None if it["host"] is None else f"{it['process']} on {it['host']}",
+        "added": moment_by(it["created_at_s"], it["created_by"]),
+    }
