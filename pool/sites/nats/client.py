@@ -138,6 +138,8 @@ class _Speaker(nats.aio.client.Client):
         """Until the server has read all that was given to it: a ping alone would overtake what waits."""
         await self._flush_pending(force_flush=True)
         await self.flush(int(PONG_S))
+        if self._reading_task is None or self._reading_task.done():  # then nobody waited for the answer
+            raise NatsAway("what the server said is nothing that one of NATS says")
 
     def abort(self) -> None:
         """Whatever waits for the other end does not any more."""
@@ -262,16 +264,22 @@ class Client:
         failures, turn = 0, random.randrange(len(self._urls))  # noqa: S311 - which server is first
         while not self._closing.is_set():
             began_s = time.monotonic()
-            await self._live(self._urls[turn % len(self._urls)])
+            await self._unless_closing(self._live(self._urls[turn % len(self._urls)]))
             turn += 1
             failures = 0 if time.monotonic() - began_s >= WELL_S + CONNECT_S else failures + 1
             pause_s = AGAIN_S[min(failures // len(self._urls), len(AGAIN_S) - 1)]
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), pause_s * random.uniform(0.5, 1.5))  # noqa: S311
+            await self._unless_closing(asyncio.sleep(pause_s * random.uniform(0.5, 1.5)))  # noqa: S311
         for task in (left := asyncio.all_tasks() - {asyncio.current_task()}):
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=DROP_S)
+
+    async def _unless_closing(self, work: Coroutine[Any, Any, None]) -> None:
+        doing, closing = self.loop.create_task(work), self.loop.create_task(self._closing.wait())
+        await asyncio.wait({doing, closing}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (doing, closing):
+            task.cancel()
+        await asyncio.wait({doing, closing}, timeout=2 * DROP_S)
 
     async def _live(self, url: str) -> None:
         """From an attempt to connect to the end of the connection."""
@@ -340,14 +348,10 @@ class Client:
             payload_bytes_max=min(speaker.max_payload, BUFFER_BYTES_MAX // 2),
         )
         log.info("nats_connected", url=url)
-        while not lost.is_set() and not self._closing.is_set():
-            over = [asyncio.ensure_future(it.wait()) for it in (lost, self._closing)]
-            try:
-                await asyncio.wait(over, timeout=PING_S, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for it in over:
-                    it.cancel()
-            if not lost.is_set() and not self._closing.is_set():
+        while not lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(lost.wait(), PING_S)
+            if not lost.is_set():
                 await asyncio.wait_for(speaker.flushed(), PONG_S)
                 self._count(speaker)
 
@@ -406,21 +410,26 @@ def _checked(access: Access) -> list[str]:
     if not access.urls or len(access.urls) > URLS_MAX:
         raise BadConfig(f"NATS: give one to {URLS_MAX} addresses of servers")
     for url in access.urls:
-        try:
-            found = urlparse(url)
-            host, port = found.hostname, found.port
-        except ValueError:
-            host = port = None
-        plain = url != f"{found.scheme}://{found.netloc}" or "@" in found.netloc
-        if not host or not port or plain or found.scheme not in ("tls", "nats"):
-            raise BadConfig(f"NATS: {url!r} is no tls://host:port")
-        if found.scheme == "nats" and host not in LOOPBACK:
+        scheme, host = _parts(url)
+        if scheme == "nats" and host not in LOOPBACK:
             raise BadConfig(f"NATS: {url} would be without TLS, which is for this host alone: use tls://")
-        if found.scheme == "tls" and access.authorities is None:
+        if scheme == "tls" and access.authorities is None:
             raise BadConfig(f"NATS: say which authorities the certificate of {url} is good by")
-    if len({urlparse(url).scheme for url in access.urls}) > 1:
+    if len({_parts(url)[0] for url in access.urls}) > 1:
         raise BadConfig("NATS: all servers are reached by tls://, or all by nats://")
     return list(access.urls)
+
+
+def _parts(url: str) -> tuple[str, str]:
+    """Scheme and host. Raises BadConfig."""
+    try:
+        found = urlparse(url)
+        whole = url == f"{found.scheme}://{found.netloc}" and "@" not in url
+        if whole and found.scheme in ("tls", "nats") and found.hostname and found.port:
+            return found.scheme, found.hostname
+    except ValueError:
+        pass
+    raise BadConfig(f"NATS: {url!r} is no tls://host:port")
 
 
 def _tls(authorities: Path) -> ssl.SSLContext:

@@ -1,0 +1,184 @@
+"""Found blocks, told to all: whoever finds one says so after its own nodes have it, and everybody else
+gives it to his.
+
+Whose a block is comes from its subject. An edge may be captured, so nothing that it says costs a node
+anything but what was paid for with work: a header has to meet its own bits, and these have to be about
+the chain's. Work is proved by the header alone, and whoever hears a block can say it again with other
+transactions, sooner than its finder is heard. So of one header each sender has one try, and a wrong one
+keeps out no other's.
+
+Invariants: BURST blocks of a sender, and one each BLOCK_S; WAITING_MAX at once for the nodes; what is
+remembered is bounded. What is lost on the way is a block that its finder's nodes have. Must not know:
+nodes.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+import structlog
+import trio
+
+from pool.chain.templates import sha256d
+from pool.sites.nats import subjects
+from pool.sites.nats.client import Message, NatsAway
+from pool.sites.nats.connection import Connection
+from stratum.difficulty import BadTarget, target_from_nbits
+
+log = structlog.get_logger()
+
+HEADER_BYTES: Final = 80
+BLOCK_BYTES_MAX: Final = 4_000_000  # a block of 4,000,000 weight has no more
+# A message that nobody acknowledges, said again: who hears it twice submits it once.
+REPEATED_S: Final = (0.0, 5.0, 30.0)
+TELLING_MAX: Final = 8  # of ours: they are worth less with every minute
+TOLD_WITHIN_S: Final = 600.0  # then it is in the chain, or never will be
+BURST: Final = 30.0
+BLOCK_S: Final = 10.0
+SENDERS_MAX: Final = 1_000
+WAITING_MAX: Final = 8  # 32 MB
+SUBMIT_S: Final = 120.0  # of one to the nodes
+REMEMBERED_MAX: Final = 1_000
+INFLOW_MESSAGES_MAX: Final = 64
+INFLOW_BYTES_MAX: Final = 64 << 20
+
+
+class _Allowance(msgspec.Struct):
+    left: float
+    at_s: float
+
+
+class Blocks:
+    """`name` is an edge's, or the hub's. `submit` gives a block to our nodes, `easiest_target` is the
+    easiest that a block of now can have, or None where nobody knows."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        *,
+        submit: Callable[[bytes], Awaitable[None]],
+        easiest_target: Callable[[], int | None],
+    ) -> None:
+        self._connection, self._name = connection, name
+        self._submit, self._easiest_target = submit, easiest_target
+        self._to_tell: deque[bytes] = deque(maxlen=TELLING_MAX)
+        self._told = trio.Event()
+        self._tries: dict[object, None] = {}
+        self._had: dict[object, None] = {}
+        self._allowances: dict[str, _Allowance] = {}
+        self._waiting = 0
+
+    def tell(self, block: bytes) -> None:
+        """Ours, raw, which our own nodes have."""
+        self._remember(self._had, _digest(block))
+        self._to_tell.append(block)
+        self._told.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled."""
+        async with (
+            self._connection.subscribed(
+                subjects.blocks_of("*"), messages_max=INFLOW_MESSAGES_MAX, bytes_max=INFLOW_BYTES_MAX
+            ) as messages,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(self._tell_all, nursery)
+            task_status.started()
+            while True:
+                self._hear(await messages.next(), nursery)
+
+    async def _tell_all(self, nursery: trio.Nursery) -> None:
+        while True:
+            await self._told.wait()
+            self._told = trio.Event()
+            while self._to_tell:
+                nursery.start_soon(self._tell, self._to_tell.popleft())
+
+    async def _tell(self, block: bytes) -> None:
+        hash_ = sha256d(block[:HEADER_BYTES])[::-1].hex()
+        with trio.move_on_after(TOLD_WITHIN_S):
+            for pause_s in REPEATED_S:
+                await trio.sleep(pause_s)
+                while True:
+                    await self._connection.connected()
+                    try:
+                        await self._connection.publish(subjects.blocks_of(self._name), block)
+                    except NatsAway as error:
+                        log.warning("block_not_told", hash=hash_, reason=str(error))
+                        await trio.sleep(1.0)
+                    else:
+                        log.info("block_told", hash=hash_)
+                        break
+
+    def _hear(self, message: Message, nursery: trio.Nursery) -> None:
+        found = subjects.parts(message.subject, "angara.blocks")
+        sender = subjects.HUB if message.subject == subjects.blocks_of(subjects.HUB) else found and found[0]
+        if not sender or sender == self._name:
+            return
+        if not HEADER_BYTES < len(message.data) <= BLOCK_BYTES_MAX:
+            log.warning("block_refused", edge=sender, reason=f"no block has {len(message.data)} bytes")
+            return
+        digest = _digest(message.data)
+        if digest in self._had:
+            return
+        wrong = self._refused(sender, message.data)
+        if wrong is not None:
+            log.warning("block_refused", edge=sender, reason=wrong)
+            return
+        self._remember(self._had, digest)
+        self._waiting += 1
+        nursery.start_soon(self._give, sender, message.data)
+
+    def _refused(self, sender: str, block: bytes) -> str | None:
+        """Why it is not given to the nodes."""
+        easiest = self._easiest_target()
+        if easiest is None:
+            return "what a block takes here is not known yet"
+        header = block[:HEADER_BYTES]
+        hash_ = sha256d(header)
+        try:
+            target = target_from_nbits(int.from_bytes(header[72:76], "little"))
+        except BadTarget:
+            target = 0
+        if target > easiest or int.from_bytes(hash_, "little") > target:
+            return "its header is no proof of work"
+        if self._waiting >= WAITING_MAX:
+            return "others wait for the nodes"
+        if (sender, hash_) in self._tries:
+            return "another block of this header came before it"
+        if not self._allowed(sender):
+            return "that are too many blocks"
+        self._remember(self._tries, (sender, hash_))
+        return None
+
+    def _allowed(self, sender: str) -> bool:
+        now_s = trio.current_time()
+        if sender not in self._allowances and len(self._allowances) >= SENDERS_MAX:
+            return False
+        it = self._allowances.setdefault(sender, _Allowance(BURST, now_s))
+        it.left, it.at_s = min(BURST, it.left + (now_s - it.at_s) / BLOCK_S), now_s
+        if it.left < 1:
+            return False
+        it.left -= 1
+        return True
+
+    async def _give(self, sender: str, block: bytes) -> None:
+        try:
+            with trio.move_on_after(SUBMIT_S):
+                await self._submit(block)
+        except Exception:
+            log.error("block_not_submitted", edge=sender, exc_info=True)
+        finally:
+            self._waiting -= 1
+
+    def _remember(self, where: dict[object, None], what: object) -> None:
+        where[what] = None
+        if len(where) > REMEMBERED_MAX:
+            del where[next(iter(where))]
+
+
+def _digest(block: bytes) -> bytes:
+    return blake2b(block, digest_size=16).digest()
