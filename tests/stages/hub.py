@@ -8,9 +8,10 @@ from sqlalchemy import Connection, func, select
 
 from payouts.rates import Scheme
 from payouts.schemas.money import containers, tally_minutes, tenants, workers
+from pool.books.changes.changes import note_change
 from pool.books.edges.leases import Asked, Granted
 from pool.books.edges.remote import RemoteEdges
-from pool.books.edges.rows import EdgePlace, EdgeRecord, add_edge, find_edge
+from pool.books.edges.rows import EdgePlace, EdgeRecord, add_edge, find_edge, kept_of, load_edges
 from pool.books.journal.credit_rows import CreditRows
 from pool.books.journal.folding import Folding
 from pool.books.store import Store
@@ -22,6 +23,8 @@ from stratum.tallies import Verdict
 from tests.stages.journal import NOW_S, PRICE, Clock, DiskInMemory
 from tests.stages.prices import open_epoch
 from tests.stages.site_journal import SiteJournal, journal_of_books, new_nkey
+
+GIVEN: dict[str, Any] = {"by": "ann", "source": "test", "command": "edge.set"}
 
 
 class LineToNobody:
@@ -53,7 +56,8 @@ class Hub:
             self.epoch = open_epoch(connection, PRICE, 840_000, NOW_S)
             for name in edges:
                 places = [EdgePlace("acme")]
-                add_edge(connection, name, new_nkey(), places, ths=ths, by="ann", now_s=NOW_S)
+                edge = add_edge(connection, name, new_nkey(), places, ths=ths, by="ann", now_s=NOW_S)
+                note_change(connection, **GIVEN, subject=name, was=None, became=kept_of(edge), now_s=NOW_S)
 
     async def start(self) -> None:
         """A process, after whatever became of the one before it."""
@@ -90,7 +94,12 @@ class Hub:
     async def change(self, work: Callable[[Connection], Any]) -> None:
         """As a command does it."""
         with self.store.write() as connection:
+            before = {it.name: kept_of(it) for it in load_edges(connection)}
             work(connection)
+            for it in load_edges(connection):
+                was, became = before[it.name], kept_of(it)
+                if was != became:
+                    note_change(connection, **GIVEN, subject=it.name, was=was, became=became, now_s=NOW_S)
         await self.edges.changed()
 
     def edge(self, name: str) -> EdgeRecord:
