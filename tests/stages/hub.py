@@ -112,7 +112,7 @@ class Hub:
             rows = connection.execute(
                 select(tenants.c.name, containers.c.name, workers.c.unit, func.sum(tally_minutes.c.shares))
                 .select_from(tally_minutes)
-                .join(workers)
+                .join(workers, workers.c.id == tally_minutes.c.worker_id)
                 .join(containers)
                 .join(tenants, tenants.c.id == workers.c.tenant_id)
                 .where(tally_minutes.c.verdict == Verdict.ACCEPTED)
