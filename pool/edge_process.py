@@ -30,6 +30,8 @@ from pool.journal.log import JournalLog
 from pool.link import Link, LinkClosed
 from pool.parts import Known
 from pool.questions import asking
+from stratum.miners.listening.certificate import BadCertificate
+from stratum.miners.listening.listeners import BadEndpoint
 
 log = structlog.get_logger()
 
@@ -43,7 +45,8 @@ REPEATED: Final = (
     "count_siblings",
     "book_found_blocks",
 )
-CROSSING: Final = (HubAway, WrongBook)  # exceptions that are what they are at the other end too
+# Exceptions that are what they are at the other end too.
+CROSSING: Final = (HubAway, WrongBook, BadEndpoint, BadCertificate)
 
 
 class EdgeProcess(Protocol):
@@ -51,6 +54,9 @@ class EdgeProcess(Protocol):
 
     async def begin(self, it: Begin) -> tuple[tuple[str, int], ...]:
         """Serve miners: the addresses that it listens at. Once, and first."""
+
+    async def lives(self) -> None:
+        """Answer, when it is one's turn."""
 
     # Changes
 
@@ -95,12 +101,17 @@ class Served:
             part=(it.part.number - 1, it.part.of),
         )
         self.edge = edge = Edge(config, known)
+        if it.drains_s is not None:
+            edge.routing.drain.begin(it.drains_s)
         await self._nursery.start(known.nodes.run)
         self._link.answer(Writer, edge.shares.journal)
         self._link.answer(EdgeAsked, edge.serving)
         await edge.serving.assign(it.assigned)
         addresses: tuple[tuple[str, int], ...] = await self._nursery.start(edge.run)
         return addresses
+
+    async def lives(self) -> None:
+        pass
 
     @property
     def _edge(self) -> Edge:
@@ -116,7 +127,7 @@ class Served:
 
     async def container_changed(self, record: ContainerRecord) -> None:
         assert self._registry is not None
-        self._registry.put_container(record)
+        self._registry.learn_container(record)
 
     async def workers_removed(self, names: Sequence[tuple[str, str, str]]) -> None:
         assert self._registry is not None

@@ -64,6 +64,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: Snapshot
     start: Start
     assigned: Assigned = Assigned()
+    drains_s: int | None = None  # within how many seconds all miners are to go; None: they are let in
 
 
 class FoundBlock(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,10 +30,12 @@ _Value = TypeVar("_Value")
 
 
 class Keeping:
-    """Of one pool."""
+    """Of one pool. `numbered` says which machine it is, whoever else numbers machines."""
 
-    def __init__(self, config: PoolConfig, store: Store, bookkeeper: Bookkeeper) -> None:
-        self._store, self._bookkeeper = store, bookkeeper
+    def __init__(
+        self, config: PoolConfig, store: Store, bookkeeper: Bookkeeper, numbered: Callable[[Machine], Machine]
+    ) -> None:
+        self._store, self._bookkeeper, self._numbered = store, bookkeeper, numbered
         self._found_blocks: Path = blocks_directory(config.data_dir)
         self._payout_script, self._network = config.payout_script, config.network
 
@@ -56,12 +58,14 @@ class Keeping:
         await self._bookkeeper.bind_signet(challenge)
 
     async def record_block(self, found: FoundBlock) -> None:
+        finder = None if found.finder is None else self._numbered(found.finder)
         await self._bookkeeper.record_block(
-            found.result, income_sat=found.income_sat, finder=found.finder, solo=found.solo
+            found.result, income_sat=found.income_sat, finder=finder, solo=found.solo
         )
 
     async def count_siblings(self, counts: Sequence[tuple[SiblingKey, Machine | None, int]]) -> None:
-        await self._bookkeeper.count_siblings(counts)
+        numbered = [(key, by if by is None else self._numbered(by), count) for key, by, count in counts]
+        await self._bookkeeper.count_siblings(numbered)
 
     async def book_found_blocks(self, earlier: frozenset[str]) -> None:
         await self._bookkeeper.book_found_blocks(

@@ -36,10 +36,12 @@ from pool.dashboard.dashboard import Dashboard, dashboard_of
 from pool.data_dir import admin_socket, bind_directory
 from pool.edge import Edge
 from pool.edges.edges import Edges
+from pool.edges.figures import ALONE
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import RegistryError, record_of
 from pool.garbage import collect_rarely
+from pool.journal.records import Machine
 from pool.messages.conditions import Thresholds
 from pool.messages.look import NodeLook
 from pool.messages.message import Message
@@ -127,6 +129,7 @@ class Pool:
         self._edges = Edges(
             [self.edge.serving] if self.processes is None else self.processes.edges,
             orders=lambda elsewhere: self.allocator.status(elsewhere),
+            processes=(lambda: ALONE) if self.processes is None else self.processes.figures,
         )
         self.allocator = OrderAllocator(
             store,
@@ -154,7 +157,7 @@ class Pool:
                 self._tasks = nursery
                 nursery.start_soon(books.folding.run)
                 nursery.start_soon(books.bookkeeper.run)
-                live = self._live() if self.processes is None else self._live_of(self.processes, nursery)
+                live = self._live() if self.processes is None else self._live_of(self.processes)
                 treasury = self._treasury()
                 desk = Desk(self._store, self._config.network, live, treasury, self._config.approval)
                 if self._settings is not None:
@@ -218,22 +221,25 @@ class Pool:
             books.hub,
             settings=settings.path.absolute(),
             begin=lambda taker, part: books.begin(taker, part, self.allocator.assigned),
+            drains_s=lambda: self._edges.drains_s,
             wall_clock=wall_clock,
         )
+        registry = books.registry
 
-        async def tell(numbers: Sequence[int]) -> None:
-            known = books.registry.workers
-            await processes.machines_known(
-                [books.registry.known_machine(it) for it in numbers if it in known]
-            )
+        def numbered(machines: Sequence[Machine]) -> list[Machine]:
+            return trio.from_thread.run_sync(lambda: [registry.renumbered(it) for it in machines])
 
+        def tell(numbers: Sequence[int]) -> None:
+            processes.machines_known([registry.known_machine(it) for it in numbers if it in registry.workers])
+
+        for it in books.opened:
+            it.taker.number_by(numbered)
         books.folding.on_noted = tell
         return processes
 
     def _tell_settings(self) -> None:
         assert self.processes is not None
-        if self._tasks is not None:
-            self._tasks.start_soon(self.processes.settings_changed)
+        self.processes.settings_changed()
 
     def _tails(self) -> list[Tail]:
         return [
@@ -246,21 +252,22 @@ class Pool:
             for it in self.books.opened
         ]
 
-    def _live_of(self, processes: Processes, nursery: trio.Nursery) -> Live:
+    def _live_of(self, processes: Processes) -> Live:
         registry = self.books.registry
 
         def removed(numbers: set[int]) -> None:
             machines = (registry.known_machine(it) for it in numbers if it in registry.workers)
             names = [(it.tenant, it.container, it.unit) for it in machines]
-            nursery.start_soon(processes.workers_removed, names)
+            processes.workers_removed(names)
 
         return Live(
             registry,
             self.books.hashrates,
             self._edges,
-            lambda view: nursery.start_soon(processes.tenant_changed, record_of(view)),
+            lambda view: processes.tenant_changed(record_of(view)),
+            on_container=processes.container_changed,
             on_removed=removed,
-            on_routes=lambda: self._routes_changed(lambda: nursery.start_soon(processes.routes_changed)),
+            on_routes=lambda: self._routes_changed(processes.routes_changed),
             on_tokens=self._authentication.load,
             messenger=self._messenger,
             settings=self._settings,
@@ -373,11 +380,11 @@ class Pool:
         )
 
     async def _conditions(self) -> tuple[Condition, ...]:
-        return self._readiness.conditions(await self._edges.figures())
+        return self._readiness.conditions(await self._edges.figures(), self._edges.processes())
 
     async def _figures(self) -> Figures:
         edges, routes, now_s = await self._edges.figures(), await self._edges.routes(), trio.current_time()
-        running_s = now_s - self._started_s
+        running_s, processes = now_s - self._started_s, self._edges.processes()
         return Figures(
             running_s=running_s,
             job_age_s=running_s if edges.template_age_s is None else edges.template_age_s,
@@ -387,6 +394,9 @@ class Pool:
             orders=routes.orders,
             guesses=self._refusals.counted(Refused.GUESSED),
             unbooked_s=edges.unfolded_age_s or 0.0,
+            processes=processes.of,
+            processes_serving=processes.serving,
+            processes_died=processes.died,
         )
 
     def _treasury(self) -> Treasury | None:

@@ -115,7 +115,7 @@ class Books:
         self.nodes = NodeSet(config.nodes, chain=config.network, transport=transport)
         self.bookkeeper = Bookkeeper(store, self.nodes, times=config.books, wall_clock=wall_clock)
         self.folding = Folding(store, registry, credits, fold_s=config.books.fold_s, wall_clock=wall_clock)
-        self.hub = Keeping(config, store, self.bookkeeper)
+        self.hub = Keeping(config, store, self.bookkeeper, registry.renumbered)
         self._wall_clock = wall_clock
 
     def known(self) -> Known:

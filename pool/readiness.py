@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from pool.books.lease_watch import LeaseWatch
-from pool.edges.figures import EdgeFigures
+from pool.edges.figures import EdgeFigures, ProcessFigures
 
 TEMPLATE_AGE_MAX_S: Final = 120.0  # they come every half minute: four in a row have not
 UNBOOKED_SAID_S: Final = 300.0  # the books take the journal once a minute
@@ -32,14 +32,14 @@ class Readiness:
     def __init__(self, lease: LeaseWatch) -> None:
         self._lease = lease
 
-    def conditions(self, edges: EdgeFigures) -> tuple[Condition, ...]:
+    def conditions(self, edges: EdgeFigures, processes: ProcessFigures) -> tuple[Condition, ...]:
         """By what those who serve miners said just now."""
         return (
             Condition("node", *_node(edges)),
             Condition("template", *_template(edges)),
             Condition("journal", *_commits(edges)),
             Condition("lease", *self._held()),
-            Condition("listeners", *_listeners(edges)),
+            Condition("listeners", *_listeners(edges, processes)),
         )
 
     def _held(self) -> tuple[bool, str]:
@@ -77,7 +77,11 @@ def _commits(edges: EdgeFigures) -> tuple[bool, str]:
     return False, f"shares wait for a commit, for {edges.commit_age_s:.0f} s"
 
 
-def _listeners(edges: EdgeFigures) -> tuple[bool, str]:
+def _listeners(edges: EdgeFigures, processes: ProcessFigures) -> tuple[bool, str]:
+    """One process that serves miners is enough: whoever has lost his comes to it."""
     if edges.refuses is not None:
         return False, f"miners are not let in: {edges.refuses}"
-    return (True, f"{edges.listeners} open") if edges.listeners else (False, "not open yet")
+    if not edges.listeners:
+        return False, "not open yet"
+    several = f", in {processes.serving} of {processes.of} processes" if processes.of > 1 else ""
+    return True, f"{edges.listeners} open{several}"

@@ -29,9 +29,9 @@ from stratum.miners.traces.traces import TraceView
 
 
 class Live:
-    """pool.admin.desk.LivePool. In the pool's thread, `on_tenant` is told of every changed tenant,
-    `on_removed` of machines that are gone, before the registry is, and `on_routes` that an upstream or an
-    order is another one than before. `on_tokens` is told in the worker thread."""
+    """pool.admin.desk.LivePool. In the pool's thread, `on_tenant` and `on_container` are told of each that
+    changed, `on_removed` of machines that are gone, before the registry is, and `on_routes` that an upstream
+    or an order is another one than before. `on_tokens` is told in the worker thread."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Live:
         edges: Edges,
         on_tenant: Callable[[TenantView], None],
         *,
+        on_container: Callable[[ContainerRecord], None] = lambda container: None,
         on_removed: Callable[[set[int]], None] = lambda workers: None,
         on_routes: Callable[[], None] = lambda: None,
         on_tokens: Callable[[], None] = lambda: None,
@@ -50,7 +51,7 @@ class Live:
         self._registry = registry
         self._hashrates = hashrates
         self._edges = edges
-        self._on_tenant = on_tenant
+        self._on_tenant, self._on_container = on_tenant, on_container
         self._on_removed = on_removed
         self._on_routes = on_routes
         self._on_tokens = on_tokens
@@ -97,7 +98,11 @@ class Live:
     # What whoever works by it is told when it is another
 
     def container_changed(self, record: ContainerRecord) -> None:
-        trio.from_thread.run_sync(self._registry.put_container, record)
+        def change() -> None:
+            self._registry.put_container(record)
+            self._on_container(record)
+
+        trio.from_thread.run_sync(change)
 
     def workers_removed(self, numbers: Collection[int]) -> None:
         def remove() -> None:

@@ -1,4 +1,7 @@
-"""python -m pool.cli.edge FD SETTINGS: a process that serves miners for the hub at the other end of FD."""
+"""python -m pool.cli.edge NUMBER FD SETTINGS: who serves miners for the hub at the other end of FD.
+
+NUMBER says which of several it is, to who reads a list of processes or the log.
+"""
 
 import signal
 import socket
@@ -13,10 +16,10 @@ from pool.edge_process import serve
 
 def main() -> None:
     """Until the link closes. The hub minds signals, also those of a terminal that both have."""
-    descriptor, settings = int(sys.argv[1]), Path(sys.argv[2])
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    set_up_logs()
+    number, descriptor, settings = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    for minded in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(minded, signal.SIG_IGN)
+    set_up_logs(process=number)
     trio.run(serve, socket.socket(fileno=descriptor), settings)
 
 

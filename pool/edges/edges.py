@@ -5,6 +5,7 @@ Each is asked everything, and what they say is put together here. Must not know:
 
 import contextlib
 import heapq
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
@@ -12,7 +13,7 @@ import structlog
 import trio
 
 from pool.edges.edge import Edge, MachineMet
-from pool.edges.figures import EdgeFigures, added, merged
+from pool.edges.figures import ALONE, EdgeFigures, ProcessFigures, added, merged
 from pool.edges.traces import EdgesTraces
 from pool.fleet.registry import UnlistedWorker
 from pool.link import LinkClosed
@@ -28,6 +29,8 @@ from stratum.miners.uncharged import Uncharged
 
 log = structlog.get_logger()
 
+# One that has not answered by then may never: the others are not waited for longer, and it is found out soon.
+ANSWER_S: Final = 5.0
 CONNECTIONS_MAX: Final = 20  # of a machine, shown: who invents names may have thousands under one
 # For what orders need: a look at all machines takes a tenth of a second, and what one does not deliver others
 # are to make up within two minutes, of which the next look may be one away.
@@ -38,14 +41,25 @@ _Answer = TypeVar("_Answer")
 
 class Edges:
     """Some of them may be away for a moment. `orders` says what is known of each order, by how many of its
-    machines are elsewhere."""
+    machines are elsewhere; `processes` how many of them serve miners."""
 
     def __init__(
-        self, edges: Sequence[Edge], *, orders: Callable[[Mapping[int, int]], tuple[OrderStatus, ...]]
+        self,
+        edges: Sequence[Edge],
+        *,
+        orders: Callable[[Mapping[int, int]], tuple[OrderStatus, ...]],
+        processes: Callable[[], ProcessFigures] = lambda: ALONE,
     ) -> None:
-        self._edges, self._orders = edges, orders
+        self._edges, self._orders, self.processes = edges, orders, processes
         self._assigned = Assigned()
         self._traces = EdgesTraces(edges)
+        self._drain_ends_s: float | None = None
+
+    @property
+    def drains_s(self) -> int | None:
+        """Within how many seconds all miners are to go; None where they are not."""
+        ends_s = self._drain_ends_s
+        return None if ends_s is None else max(0, math.ceil(ends_s - trio.current_time()))
 
     async def figures(self) -> EdgeFigures:
         """Of all of them."""
@@ -112,10 +126,12 @@ class Edges:
 
     async def drain(self, over_s: int) -> DrainStatus:
         """All of them at once."""
+        self._drain_ends_s = trio.current_time() + over_s
         return merged_drain(await self._each(lambda it: it.drain(over_s)))
 
     async def end_drain(self) -> DrainStatus:
         """All of them."""
+        self._drain_ends_s = None
         return merged_drain(await self._each(lambda it: it.end_drain()))
 
     async def drain_status(self) -> DrainStatus:
@@ -141,12 +157,17 @@ class Edges:
                 nursery.start_soon(asked, it)
 
     async def _each(self, ask: Callable[[Edge], Awaitable[_Answer]]) -> list[_Answer]:
-        """Those that answer: one that dies meanwhile has nothing to say."""
-        answers = []
-        for it in self._edges:
-            with contextlib.suppress(LinkClosed):
-                answers.append(await ask(it))
-        return answers
+        """Those that answer, in their order: one that dies meanwhile, or hangs, has nothing to say."""
+        answers: dict[int, _Answer] = {}
+
+        async def answered(number: int, edge: Edge) -> None:
+            with contextlib.suppress(LinkClosed), trio.move_on_after(ANSWER_S):
+                answers[number] = await ask(edge)
+
+        async with trio.open_nursery() as nursery:
+            for number, edge in enumerate(self._edges):
+                nursery.start_soon(answered, number, edge)
+        return [answers[number] for number in sorted(answers)]
 
 
 def merged_machine(of: Sequence[MachineMet]) -> MachineMet:

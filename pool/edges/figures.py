@@ -61,6 +61,15 @@ class EdgeFigures(msgspec.Struct, frozen=True, kw_only=True):
     listeners: int  # that are open
 
 
+class ProcessFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Of all processes that are to serve miners, as who starts them knows it."""
+
+    of: int
+    serving: int
+    died: int  # since the start
+
+
+ALONE: Final = ProcessFigures(of=1, serving=1, died=0)  # a pool in one process, as long as it lives
 # While no process serves miners: each is about to begin.
 NOBODY: Final = EdgeFigures(
     sessions={},

@@ -419,6 +419,16 @@ class Registry:
         self._put_worker(worker)
         return worker.id
 
+    def renumbered(self, machine: Machine) -> Machine:
+        """As `adopt`: with the numbers that it and its container have here. Who has no tenant here stays."""
+        number = self.adopt(machine)
+        if number is None:
+            return machine
+        worker = self.worker(number)
+        return msgspec.structs.replace(
+            machine, number=number, tenant_id=worker.tenant_id, container_id=worker.container_id
+        )
+
     def known_machine(self, number: int) -> KnownMachine:
         """A worker, to be told."""
         worker = self.worker(number)
@@ -429,6 +439,12 @@ class Registry:
             number=number,
             container_id=worker.container_id,
             difficulty_log2=worker.difficulty_log2,
+        )
+
+    def learn_container(self, it: ContainerRecord) -> None:
+        """As the books have it now: the one of that name, whatever its number is here."""
+        self.put_container(
+            msgspec.structs.replace(it, id=self._container_ids.get((it.tenant_id, it.name), it.id))
         )
 
     def _place(self, tenant_id: int, name: str, number: int) -> int:

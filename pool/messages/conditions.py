@@ -35,6 +35,7 @@ NAMEPLATE_ENDS_PERCENT: Final = 3  # above where it begins: a five-minute averag
 REJECTS_LOOKS: Final = 10  # a block's stale shares are seconds
 REJECTS_END: Final = 0.6  # of where it begins
 WELL_LOOKS: Final = 5
+DIED_LOOKS: Final = 5  # one that dies again is started once a minute at least
 GUESSES_END: Final = 0.5  # of where it begins
 DISK_ENDS: Final = 1.5  # times what it begins at
 DAY_S: Final = 86_400.0
@@ -149,6 +150,7 @@ def conditions(look: Look, limits: Thresholds, raised: Raised) -> list[Finding]:
             clear_looks=1,
         ),
         _lag(look, limits),
+        _processes(look),
     ]
 
 
@@ -369,6 +371,22 @@ def _lag(look: Look, limits: Thresholds) -> Finding:
         " booked once afterwards: see to the database, its disk and its locks, before the journal is full"
         if holds
         else "what is acknowledged is booked within minutes",
+        raise_looks=1,
+        clear_looks=1,
+    )
+
+
+def _processes(look: Look) -> Finding:
+    return Finding(
+        kind="process-died",
+        subject="processes",
+        name="",
+        holds=look.processes_died > 0,
+        words=f"{look.processes_serving} of {look.processes} serve miners, {look.processes_died} died in the"
+        " last minutes: each is started again, its miners have come to the others meanwhile, and what it"
+        " had acknowledged is booked; the log says why (process_died)"
+        if look.processes_died
+        else f"{look.processes_serving} of {look.processes} serve miners",
         raise_looks=1,
         clear_looks=1,
     )

@@ -120,6 +120,12 @@ KINDS: Final = {
         raised=("the journal failed and the pool has stopped",) * 2,
         recovered=("the pool runs again after its journal failed",) * 2,
     ),
+    "process-died": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=("a process that serves miners died", "processes that serve miners died"),
+        recovered=("all processes serve miners again", "all processes serve miners again"),
+    ),
     "disk-full": Kind(
         severity=Severity.CRITICAL,
         cause=Cause.HOUSE,

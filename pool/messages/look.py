@@ -71,3 +71,6 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     guesses: int = 0  # wrong tokens that were shown within the last hour
     unbooked_s: float = 0.0  # since the oldest share came that waits in the journal for the books
     books_away: bool = False
+    processes: int = 1  # that are to serve miners
+    processes_serving: int = 1
+    processes_died: int = 0  # within the last minutes

@@ -23,7 +23,7 @@ from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.messages.booked import Booked, booked, cursors_now, last_shares
-from pool.messages.conditions import LOOK_S, conditions
+from pool.messages.conditions import DIED_LOOKS, LOOK_S, conditions
 from pool.messages.kinds import KINDS
 from pool.messages.look import CertificateLook, ContainerLook, Look, NodeLook, OrderLook, UpstreamLook
 from pool.messages.machines import Floats, Gone, Ints, Machines
@@ -68,6 +68,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     orders: tuple[OrderStatus, ...]
     guesses: int = 0  # wrong tokens that were shown since the start
     unbooked_s: float = 0.0  # since the oldest share came that waits in the journal for the books
+    processes: int = 1  # that are to serve miners
+    processes_serving: int = 1
+    processes_died: int = 0  # since the start
 
 
 def machine_figures(registry: Registry, hashrates: HashrateBook, now_s: float) -> MachineFigures:
@@ -150,6 +153,7 @@ class Messenger:
         self._machines: Machines | None = None
         self._booked: Booked | None = None
         self._books_words = ""
+        self._died = deque([0], maxlen=1 + DIED_LOOKS)  # processes since the start, as of each look
         self._guesses = deque([0], maxlen=1 + round(HOUR_S / LOOK_S))  # since the start, as of each look
 
     async def run(self) -> None:
@@ -204,6 +208,7 @@ class Messenger:
         events = list(self._booked.events) if self._booked is not None and not away else []
         containers, gone = self._containers(figures.machines)
         self._guesses.append(figures.guesses)
+        self._died.append(figures.processes_died)
         events += self._gone(gone)
         look = Look(
             running_s=figures.running_s,
@@ -218,6 +223,9 @@ class Messenger:
             guesses=self._guesses[-1] - self._guesses[0],
             unbooked_s=figures.unbooked_s,
             books_away=away,
+            processes=figures.processes,
+            processes_serving=figures.processes_serving,
+            processes_died=self._died[-1] - self._died[0],
         )
         findings = conditions(look, self._settings.thresholds, self._teller.raised)
         silenced = frozenset() if self._booked is None else self._booked.silenced

@@ -23,7 +23,7 @@ OF: Final = (
     *("container", "site", "tenant", "node", "upstream", "order", "certificate"),
     *("payout", "proposal", "request"),
 )
-ALONE: Final = ("all", "machines", "work", "books", "disk", "tokens")
+ALONE: Final = ("all", "machines", "work", "books", "journal", "processes", "disk", "tokens")
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):

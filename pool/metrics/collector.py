@@ -73,9 +73,12 @@ async def collect(sources: Sources) -> Page:
 
 def _pool(page: Page, it: Moment) -> None:
     page.add("angara_build_info", 1, version("angara"), backend)
-    edges, door = it.edges, it.sources.door
-    for condition in it.sources.readiness.conditions(edges):
+    edges, door, processes = it.edges, it.sources.door, it.sources.edges.processes()
+    for condition in it.sources.readiness.conditions(edges, processes):
         page.add("angara_ready", condition.good, condition.name)
+    page.add("angara_processes", processes.serving, "serving")
+    page.add("angara_processes", processes.of - processes.serving, "away")
+    page.add("angara_process_deaths_total", processes.died)
     for standing, count in edges.sessions.items():
         page.add("angara_sessions", count, standing)
     for name, family in edges.firmware.items():  # FAMILIES of ours, whatever strangers say

@@ -46,6 +46,8 @@ class _Row(msgspec.Struct, array_like=True):
 METRICS: Final = _named("""
 gauge     angara_build_info{version,hash_backend}             1; the version, and how this processor hashes.
 gauge     angara_ready{condition}                             1 where a condition of /readyz holds.
+gauge     angara_processes{state}                             Processes that are to serve miners, by whether they do: serving, away.
+counter   angara_process_deaths_total                         How often one of them died, or was killed because it did not answer.
 gauge     angara_sessions{standing}                           Miners' connections by what they have shown: waiting, half-open, fresh, idle, mining.
 gauge     angara_firmware_sessions{firmware}                  Miners' connections by what their agent says they run; what we have no name for is other.
 counter   angara_firmware_shares_total{firmware,verdict}      Shares of these, accepted or rejected, whether or not they are in the books.

@@ -50,7 +50,7 @@ class Line:
         self._told = trio.Event()
         self.submission = BlockSubmission(
             BlockSubmitter(nodes.nodes, directory, tip_height=lambda: 100),
-            Keeping(settings(directory, fakes[0].config, payout_script=PAYOUT), store, books),
+            Keeping(settings(directory, fakes[0].config, payout_script=PAYOUT), store, books, lambda it: it),
             finder=lambda number: FINDER,
             found_by=lambda number: None,
             on_block=self._note,

@@ -10,7 +10,7 @@ Must not know: who writes the journals, and where; sessions, prices, balances.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -73,7 +73,7 @@ class _Source(msgspec.Struct, frozen=True):
     taker: Taker
 
 
-async def nobody_else(numbers: Sequence[int]) -> None:
+def nobody_else(numbers: Sequence[int]) -> None:
     """Who knows machines is told by the registry."""
 
 
@@ -88,7 +88,7 @@ class Folding:
         *,
         fold_s: float = FOLD_S,
         wall_clock: Callable[[], float] = time.time,
-        on_noted: Callable[[Sequence[int]], Awaitable[None]] = nobody_else,
+        on_noted: Callable[[Sequence[int]], None] = nobody_else,
     ) -> None:
         self._store, self._registry, self._credits = store, registry, credits
         self._sources: list[_Source] = []
@@ -210,7 +210,7 @@ class Folding:
                 for number in numbers[at : at + ROWS_MAX]
             ]
             await self._in_thread(self._write_seen, rows)
-            await self.on_noted(numbers[at : at + ROWS_MAX])
+            self.on_noted(numbers[at : at + ROWS_MAX])
             await trio.sleep(STEP_PAUSE_S)
 
     def _changed(self, seen: Iterable[Mined]) -> set[int]:

@@ -1,13 +1,15 @@
 """Which rows of the books the numbers of machines in a journal are.
 
 A journal names each machine before its first share in a file. Those names count, not its numbers: another
-pool's journal, or one beside older books, is booked to the machines that it means. While a pool runs both are
-the same, because it alone makes machines; where they are not, somebody else has written to the books.
+pool's journal, or one beside older books, is booked to the machines that it means. While a pool runs in one
+process both are the same, because it alone makes machines; where they are not, somebody else has written to
+the books. Where several processes make machines, the same may come to two of them: then the one registry
+beside the books says which number, and so which row, a name has (`Numbering`).
 
 Everything is done in the caller's transaction. Must not know: shares.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Table, func, select, update
@@ -22,6 +24,8 @@ from pool.journal.records import Machine
 from pool.journal.segments import JournalDamaged
 
 NAMES_AT_ONCE: Final = 500  # in one question: SQLite takes some thousands of values
+# Machines as one registry numbers them, and their containers, whoever named them first.
+Numbering = Callable[[Sequence[Machine]], Sequence[Machine]]
 
 
 class MachineRows:
@@ -31,6 +35,7 @@ class MachineRows:
     def __init__(self, part: tuple[int, int] | None = None) -> None:
         self._part = part
         self.numbers_are_rows = False
+        self.numbering: Numbering | None = None  # of several processes
         self.named: dict[int, Machine] = {}  # by the file, so far
         self._ids: dict[int, int] = {}
         self._tenants: dict[int, int] = {}  # of rows: whose a machine is never changes
@@ -102,10 +107,22 @@ class MachineRows:
             return
         if self._part is not None:
             _check_numbers(connection, machines, self._part)
+        if self.numbering is not None:
+            self._make_as_numbered(connection, list(machines), self.numbering(list(machines)), now_s)
+            return
         new = _new(connection, machines)
         insert_new(connection, NewRows((), tuple(new.values())), now_s)
         for it in machines:
             self._ids[it.number] = it.number if it.number in new else _made(connection, it, now_s)
+
+    def _make_as_numbered(
+        self, connection: Connection, named: Sequence[Machine], numbered: Sequence[Machine], now_s: int
+    ) -> None:
+        """Those that have their rows by now, since another process had them first, keep them."""
+        places = {it.container_id: _container(it, it.container_id, it.tenant_id) for it in numbered}
+        machines = {it.number: _worker(it, it.number, it.tenant_id, it.container_id) for it in numbered}
+        insert_new(connection, NewRows(tuple(places.values()), tuple(machines.values())), now_s)
+        self._ids.update((its.number, it.number) for its, it in zip(named, numbered, strict=True))
 
 
 def rows_of(connection: Connection, machines: Collection[Machine], now_s: int) -> dict[int, int]:

@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from payouts.book_time import book_time
 from pool.books.journal.bookings import Bookings
 from pool.books.journal.hour_rows import note_hours
-from pool.books.journal.machine_rows import MachineRows
+from pool.books.journal.machine_rows import MachineRows, Numbering
 from pool.books.journal.positions import Position, position_of, positions, uid_of, write_position
 from pool.books.journal.rate_rows import RateRows
 from pool.books.journal.window import Mined, Part, Window, window_of
@@ -98,6 +98,11 @@ class Taker:
     def serve(self) -> None:
         """From here on machines and prices have the numbers of their rows: the pool counts by them."""
         self._machines.numbers_are_rows = self._rates.numbers_are_rows = True
+
+    def number_by(self, numbering: Numbering) -> None:
+        """From here on machines that several processes name have the rows that it says; it is asked in the
+        thread that takes."""
+        self._machines.numbering = numbering
 
     def mined(self, window: Window) -> Iterator[Mined]:
         """Who has good shares in a window that was just done, by the numbers of their rows."""

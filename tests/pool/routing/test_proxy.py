@@ -88,7 +88,7 @@ class Wired:
         config = settings(self.side.directory, node)
         self.proxy = Proxy(
             config,
-            Keeping(config, store, there_is_no_work),
+            Keeping(config, store, there_is_no_work, registry.renumbered),
             registry,
             admission=admission,
             placement=placement,
