@@ -8,8 +8,9 @@ import msgspec
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
-from pool.edges.edges import Edges, merged_drain, merged_firmware, merged_unlisted
+from pool.edges.edges import ANSWER_S, Edges, merged_drain, merged_firmware, merged_unlisted
 from pool.fleet.registry import UnlistedWorker
 from pool.routing.drain import DrainStatus
 from stratum.miners.firmware import ORDERS_MAX, OTHER, Firmware, FirmwareBook
@@ -78,6 +79,35 @@ def test_a_drain_lasts_until_the_last_of_all_has_left() -> None:
     gone = DrainStatus(draining=True, left=0, of=40, ends_in_s=0)
     assert merged_drain([going, gone]) == DrainStatus(draining=True, left=5, of=90, ends_in_s=7)
     assert merged_drain([going]) == going
+
+
+class EdgeThatHangs:
+    """It never answers."""
+
+    def __getattr__(self, question: str) -> Any:
+        return self._asked
+
+    async def _asked(self, *arguments: Any) -> None:
+        await trio.sleep_forever()
+
+
+async def test_one_that_hangs_keeps_the_answers_of_the_others_from_nobody(autojump_clock: MockClock) -> None:
+    answers = edges_of(EdgeThatKnows(find_unlisted=unlisted(5, "u")), EdgeThatHangs())
+    assert await answers.find_unlisted("acme", "c01", "u") == unlisted(5, "u")
+    assert trio.current_time() == ANSWER_S
+
+
+async def test_a_drain_that_runs_is_known_to_who_starts_another(autojump_clock: MockClock) -> None:
+    gone = DrainStatus(draining=True, left=0, of=0, ends_in_s=0)
+    edges = edges_of(EdgeThatKnows(drain=gone, end_drain=gone))
+    assert edges.drains_s is None
+    await edges.drain(60)
+    await trio.sleep(20)
+    assert edges.drains_s == 40
+    await trio.sleep(100)
+    assert edges.drains_s == 0, "all have been asked to go, and nobody is let in"
+    await edges.end_drain()
+    assert edges.drains_s is None
 
 
 def seen(book: FirmwareBook, agent: str, **counts: int) -> Firmware:

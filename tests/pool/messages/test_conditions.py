@@ -152,6 +152,16 @@ TABLE = {
         "shares wait for the books",
         "the books have every share again",
     ),
+    "a process that serves miners died": (
+        {"processes": 2, "processes_serving": 2},
+        {"processes": 2, "processes_serving": 1, "processes_died": 1},
+        1,
+        {"processes": 2, "processes_serving": 2, "processes_died": 1},
+        {"processes": 2, "processes_serving": 2},
+        1,
+        "a process that serves miners died",
+        "all processes serve miners again",
+    ),
 }
 
 

@@ -36,7 +36,18 @@ from tests.stages.waiting import PATIENCE_S
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(angara_\w+)` \| (\w+) \| ([^|]*) \| ([^|]*) \|$", re.M)
 UNITS = ("seconds", "satoshis", "hashes_per_second", "total", "info")
-COUNTS = ("ready", "sessions", "connections", "machines", "batches", "up", "current", "height", "shares")
+COUNTS = (
+    "ready",
+    "processes",
+    "sessions",
+    "connections",
+    "machines",
+    "batches",
+    "up",
+    "current",
+    "height",
+    "shares",
+)
 FLAGS = ("diverted", "blocks")
 STRANGERS_CHOOSE = {"worker", "unit", "agent", "address", "ip", "name", "user"}
 
