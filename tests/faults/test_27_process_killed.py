@@ -60,7 +60,7 @@ class Miner(Machine):
                         b'{"id":1,"method":"mining.subscribe","params":[]}\n' + authorized("acme.c01.first")
                     )
                     await self._served(stream)
-            except OSError:
+            except (OSError, trio.BrokenResourceError):  # also before it had said its name
                 await trio.sleep(0.05)
 
     async def _served(self, stream: trio.SocketStream) -> None:
