@@ -192,6 +192,12 @@ class Engine:
         """
     def rolled(self, session: int) -> int:
         """Version bits that any of its accepted shares had rolled."""
+    def rest(self, session: int, until_s: float) -> None:
+        """Until then it need not be checked, unless a share of it is rejected or a difficulty pinned."""
+    def awake(self, remainder: int, divisor: int, now_s: float) -> list[Any]:
+        """Owners of the sessions whose number leaves this remainder, but for those that rest."""
+    def heard_at(self, session: int, now_s: float) -> float:
+        """When this or awake() saw first that so many of its shares were accepted as are; 0.0 if none was."""
     def totals(self) -> list[int]:
         """Shares judged, by Verdict."""
     def queued(self) -> int: ...

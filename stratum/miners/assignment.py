@@ -231,6 +231,7 @@ class Assignment:
         if self.leaving:
             return b""
         self._liveness.sent_away(now_s, at_once=self.channel.paused)  # with nothing to do until it goes
+        self._services.engine.rest(self.slot, 0.0)
         return messages.notification("client.reconnect", [])
 
     @property

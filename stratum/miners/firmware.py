@@ -7,8 +7,8 @@ share, of which the one with the fewest makes room, and for as many that had non
 A family is what a kind is told by where names are to be few, and ours: of the firmware that there is, the one
 whose word the agent has, or OTHER. So whoever names himself a thousand ways makes no family, and takes none.
 
-Counted when a session begins, asks for something or ends, and at its check every few seconds: never for a
-share. Must not know: sessions, sockets, names.
+Counted when a session begins, asks for something or ends, and at its checks, which are half a minute apart at
+most: never for a share. Must not know: sessions, sockets, names.
 """
 
 import re

@@ -111,8 +111,15 @@ class Liveness:
         elif waited_s >= self._limits.authorise_s:
             self.closing = "no authorize"
 
-    def check_shares(self, accepted: int, rejected: int, now_s: float) -> Due | None:
-        """It mines: with these counts of shares since it connected."""
+    @property
+    def rests_until_s(self) -> float:
+        """Until when there is nothing to be done about it, as long as nothing of it is rejected."""
+        waiting = (self._leave_by_s, self._pinged_at_s, self._invalid_since_s)
+        return self._active_at_s + self._limits.idle_s if waiting == (None, None, None) else 0.0
+
+    def check_shares(self, accepted: int, rejected: int, now_s: float, heard_s: float) -> Due | None:
+        """It mines: with these counts of shares since it connected, of which the latest accepted one was seen
+        at heard_s."""
         limits = self._limits
         valid, invalid = accepted != self._accepted, rejected != self._rejected
         self._accepted, self._rejected = accepted, rejected
@@ -120,7 +127,7 @@ class Liveness:
             self.closing = "moved"
             return None
         if valid or invalid:
-            self.spoke(now_s)
+            self.spoke(now_s if invalid else max(heard_s, self._active_at_s))
         if valid:
             self._invalid_since_s, self._invalid_step = None, 0
         elif invalid and self._invalid_since_s is None:

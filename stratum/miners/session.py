@@ -291,15 +291,18 @@ class MinerSession:
         if wanted_log2 is not None:
             assignment.want_difficulty(wanted_log2)
 
-    def tick(self, now_s: float) -> bytes:
-        """Every few seconds: deadlines, vardiff, help; check `closing` afterwards."""
+    def tick(self, now_s: float, heard_s: float | None = None) -> bytes:
+        """Every few seconds: deadlines, vardiff, help; check `closing` afterwards.
+
+        `heard_s`: when its latest accepted share was seen, where that was before this.
+        """
         liveness, said = self._liveness, b""
         if self.state is not State.MINING:
             liveness.check_handshake(subscribed=self.state is State.SUBSCRIBED, now_s=now_s)
         else:
             accepted, rejected, shares = self._services.engine.counters(self.slot)
             self._note_shares(accepted, rejected)
-            due = liveness.check_shares(accepted, rejected, now_s)
+            due = liveness.check_shares(accepted, rejected, now_s, now_s if heard_s is None else heard_s)
             if due is Due.FRESH_JOB:
                 self.assignment.owe_job()
             elif due is not None:
@@ -309,6 +312,11 @@ class MinerSession:
             self._retarget(accepted, shares, now_s)
         self.closing = self.closing or liveness.closing
         return said
+
+    def rests_until_s(self, now_s: float) -> float:
+        """Right after a tick: until when others would find nothing to do, if it mines on as it does."""
+        at_ease = self.state is State.MINING and not self._asked and self.difficulty.settled(now_s)
+        return self._liveness.rests_until_s if at_ease else 0.0
 
     # What its firmware is seen to do
 

@@ -105,6 +105,11 @@ class SessionDifficulty:
         if self._returned_log2 is not None and self._services.silent is not None:
             self._services.silent.left(worker)
 
+    def settled(self, now_s: float) -> bool:
+        """Right after vardiff looked at it: whether its shares say that it has what it needs."""
+        heard = self._history.from_s < now_s  # in the window, which silence begins anew
+        return heard and self._history.steady and self.pending_log2 is None and self._returned_log2 is None
+
     # For other work
 
     @property

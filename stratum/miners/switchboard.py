@@ -61,7 +61,10 @@ UNEARNED_TRUSTED_MAX = 50
 CHECKS_AT_ONCE = 32  # under a millisecond, for which a commit that is done would wait
 LEFT = ("left", "connection lost")  # by itself
 TICK_S = 0.5
-TICK_BUCKETS = 10  # each session is checked every 5 s
+TICK_BUCKETS = 10  # each session is checked every 5 s, unless it rests
+# Who mines as it did before is not looked at in Python for so long: a check is 10 to 30 us, most of that for
+# memory that is not near. What its firmware did is counted so much later.
+REST_S = 30.0
 
 
 class BoardLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +87,6 @@ class Switchboard:
         self.out_bytes_max = limits.out_bytes_max
         self.poller = new_poller(services.engine)
         self.connections: set[Connection] = set()
-        self._due: tuple[set[Connection], ...] = tuple(set() for _ in range(TICK_BUCKETS))  # by tick
         self.dropped: Counter[str] = Counter()
         self._services = services
         self.engine = services.engine
@@ -169,7 +171,6 @@ class Switchboard:
         """Open a session for a new connection; until `drop`."""
         session = MinerSession(self._services, connection, trio.current_time())
         self.connections.add(connection)
-        self._due[session.slot % TICK_BUCKETS].add(connection)
         connection.session = session  # for who looks at it from its first word on
         connection.place.holder = connection
         self._connection_limits.begin(connection.place)
@@ -184,7 +185,6 @@ class Switchboard:
         connection.shut()
         self.lanes.discard(connection.place, connection)
         self.connections.discard(connection)
-        self._due[connection.session.slot % TICK_BUCKETS].discard(connection)
         self.traces.left(connection, reason)
         self._services.note(connection.workers, What.ENDED, reason)
         connection.session.close(left=reason in LEFT)
@@ -337,6 +337,8 @@ class Switchboard:
             self.traces.spoke(connection)
         connection.line = line
         connection.lines_left -= len(answers)
+        if session.closing is None:
+            self.engine.rest(session.slot, 0.0)
         cost = max(1, len(answers))
         if connection.place.standing is Standing.HALF_OPEN and session.authorised:
             self._connection_limits.stands(connection.place, Standing.FRESH)
@@ -415,7 +417,7 @@ class Switchboard:
 
     def checks(self, bucket: int) -> Iterator[int]:
         """Check the connections of one tick, a slice of them a step; each time, how many slices there are."""
-        due = list(self._due[bucket])
+        due: list[Connection] = self.engine.awake(bucket, TICK_BUCKETS, trio.current_time())
         slices = -(-len(due) // CHECKS_AT_ONCE)
         for at in range(0, len(due), CHECKS_AT_ONCE):
             now_s = trio.current_time()
@@ -425,15 +427,20 @@ class Switchboard:
             yield slices
 
     def _check(self, connection: Connection, now_s: float) -> None:
-        said = connection.session.tick(now_s)
+        session = connection.session
+        heard_s = self.engine.heard_at(session.slot, now_s)
+        said = session.tick(now_s, heard_s)
         if said:
             connection.write(said)
-        closing = connection.session.closing or connection.more_lines()
-        closing = closing or self._check_shares(connection, now_s)
+        closing = session.closing or connection.more_lines()
+        closing = closing or self._check_shares(connection, now_s, heard_s)
         if closing is not None:
             self.drop(connection, closing)
+        elif connection.open and connection.trusted and connection.lines_left == LINES_AT_ONCE:
+            until_s = min(now_s + REST_S, connection.share_at_s + SHARELESS_S, session.rests_until_s(now_s))
+            self.engine.rest(session.slot, until_s)
 
-    def _check_shares(self, connection: Connection, now_s: float) -> str | None:
+    def _check_shares(self, connection: Connection, now_s: float, heard_s: float) -> str | None:
         """What the connection counts for when places or turns are scarce; why to drop who wastes them."""
         place, slot = connection.place, connection.session.slot
         accepted, _, _ = self.engine.counters(slot)
@@ -443,7 +450,7 @@ class Switchboard:
             return "rejected shares without work"
         if place.standing is not Standing.HALF_OPEN:
             if accepted != connection.accepted:
-                connection.accepted, connection.share_at_s = accepted, now_s
+                connection.accepted, connection.share_at_s = accepted, heard_s
                 self._connection_limits.stands(place, Standing.MINING)
             elif now_s - connection.share_at_s >= SHARELESS_S:
                 self._connection_limits.stands(place, Standing.IDLE)

@@ -258,12 +258,39 @@ void Engine::pin_difficulty(uint32_t session, int difficulty_log2, uint64_t from
     pins.push_back({from_seq, static_cast<int8_t>(difficulty_log2)});
     s.counters.at_difficulty = 0;
     s.retarget_due = false;
+    s.rests_until_s = 0;
 }
 
 void Engine::set_retarget_after(uint32_t session, uint32_t accepted_shares) {
     Session& s = session_at(session);
     s.retarget_after = accepted_shares;
     s.retarget_due = false;
+}
+
+void Engine::rest(uint32_t session, double until_s) {
+    Session& s = session_at(session);
+    s.rests_until_s = until_s;
+    s.rejected = s.counters.rejected;
+}
+
+std::vector<uint32_t> Engine::awake(uint32_t remainder, uint32_t divisor, double now_s) {
+    if (divisor == 0) throw std::invalid_argument("nothing is divided by 0");
+    std::vector<uint32_t> found;
+    for (size_t slot = remainder; slot < sessions_.size(); slot += divisor) {
+        if (!sessions_[slot]) continue;
+        Session& s = *sessions_[slot];
+        heard_at(s, now_s);
+        if (now_s >= s.rests_until_s || s.counters.rejected != s.rejected) found.push_back(static_cast<uint32_t>(slot));
+    }
+    return found;
+}
+
+double Engine::heard_at(Session& session, double now_s) {
+    if (session.counters.accepted != session.heard) {
+        session.heard = session.counters.accepted;
+        session.heard_at_s = now_s;
+    }
+    return session.heard_at_s;
 }
 
 size_t Engine::duplicates(uint32_t channel) {

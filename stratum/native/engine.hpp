@@ -223,6 +223,12 @@ class Engine {
     std::vector<Credits> collect_credits();
     // These were credited on the previous block before: by an engine before this one.
     void remember(const Hash& prevhash, std::string_view keys);
+    // Until then it need not be checked, unless a share of it is rejected or it gets another difficulty.
+    void rest(uint32_t session, double until_s);
+    // Of the sessions whose number leaves this remainder, those that do not rest.
+    std::vector<uint32_t> awake(uint32_t remainder, uint32_t divisor, double now_s);
+    // When it was seen, here or by awake(), that there are as many accepted shares as there are.
+    double heard_at(uint32_t session, double now_s) { return heard_at(session_at(session), now_s); }
     const std::vector<Pin>& pins(uint32_t session) { return session_at(session).place.pins; }
     const Counters& counters(uint32_t session) { return session_at(session).counters; }
     size_t queued() const { return queue_.size(); }
@@ -254,6 +260,8 @@ class Engine {
         uint32_t retarget_after = 0;
         std::vector<Place> former;  // oldest first
         Counters counters;
+        double rests_until_s = 0, heard_at_s = 0;
+        uint32_t heard = 0, rejected = 0;  // of the counters: accepted at heard_at_s, rejected when it began to rest
         std::vector<Worker> workers;
         std::string buffer;     // an unfinished line, or lines behind one that Python has in hand
     };
@@ -286,6 +294,7 @@ class Engine {
     };
 
     Session& session_at(uint32_t session);
+    static double heard_at(Session& session, double now_s);
     Channel& channel_at(uint32_t channel);
     static const std::shared_ptr<Job>* find_job(const Channel& channel, uint64_t seq);
     void append_job(Channel& channel, uint64_t seq, std::shared_ptr<Job> job);

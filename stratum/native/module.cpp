@@ -271,6 +271,21 @@ class PyEngine {
         const auto guard = lock();
         return engine_.counters(session).rolled;
     }
+    void rest(uint32_t session, double until_s) {
+        const auto guard = lock();
+        engine_.rest(session, until_s);
+    }
+    nb::list awake(uint32_t remainder, uint32_t divisor, double now_s) {
+        const auto guard = lock();
+        nb::list list;
+        for (const uint32_t session : engine_.awake(remainder, divisor, now_s))
+            if (owners[session].is_valid()) list.append(owners[session]);
+        return list;
+    }
+    double heard_at(uint32_t session, double now_s) {
+        const auto guard = lock();
+        return engine_.heard_at(session, now_s);
+    }
     nb::list totals() {
         const auto guard = lock();
         nb::list list;
@@ -452,6 +467,9 @@ NB_MODULE(_engine, m) {
         .def("counters", &PyEngine::counters, "session"_a)
         .def("unearned", &PyEngine::unearned, "session"_a)
         .def("rolled", &PyEngine::rolled, "session"_a)
+        .def("rest", &PyEngine::rest, "session"_a, "until_s"_a)
+        .def("awake", &PyEngine::awake, "remainder"_a, "divisor"_a, "now_s"_a)
+        .def("heard_at", &PyEngine::heard_at, "session"_a, "now_s"_a)
         .def("totals", &PyEngine::totals)
         .def("queued", &PyEngine::queued)
         .def("remembers", &PyEngine::remembers, "prevhash_internal"_a)

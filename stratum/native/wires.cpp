@@ -24,6 +24,16 @@ constexpr size_t kPiecesMax = 64;       // of one system call: replies to a mine
 #define MSG_NOSIGNAL 0
 #endif
 
+// Most have one share to be answered, and the kernel takes one piece for less than a list of one.
+ssize_t send_pieces(int descriptor, std::span<iovec> pieces) {
+    constexpr int kFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
+    if (pieces.size() == 1) return ::send(descriptor, pieces[0].iov_base, pieces[0].iov_len, kFlags);
+    msghdr message{};
+    message.msg_iov = pieces.data();
+    message.msg_iovlen = static_cast<decltype(message.msg_iovlen)>(pieces.size());
+    return ::sendmsg(descriptor, &message, kFlags);
+}
+
 }  // namespace
 
 void Wires::set(uint32_t session, int descriptor, bool reads, bool writes) {
@@ -142,10 +152,7 @@ void Wires::send_to(std::span<const Reply> replies, std::vector<Rest>& rests) co
             pieces[count++] = {const_cast<char*>(piece.data()), piece.size()};
             size += piece.size();
         }
-        msghdr message{};
-        message.msg_iov = pieces.data();
-        message.msg_iovlen = static_cast<decltype(message.msg_iovlen)>(count);
-        ssize_t taken = ::sendmsg(wire.descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t taken = send_pieces(wire.descriptor, std::span(pieces).first(count));
         if (taken < 0) taken = 0;  // whoever writes the rest will hear why
         if (static_cast<size_t>(taken) == size) continue;
         sends = false;

@@ -138,6 +138,7 @@ class LoopbackServer:
         line_bytes_max: int = 8192,
         extranonce1_bytes: int = 4,
         source: WorkSource | None = None,
+        aim_s: float = NOBODY_IS_TOO_FAST_S,
     ) -> None:
         self.kept = SourceThatKeeps()
         self.miners: list[Miner] = []
@@ -151,7 +152,7 @@ class LoopbackServer:
             channel=self.channel,
             admission=self.admission,
             vardiff=VardiffPolicy(
-                aim_s=NOBODY_IS_TOO_FAST_S,
+                aim_s=aim_s,
                 difficulty_log2_min=DIFFICULTY_LOG2_MIN,
                 difficulty_log2_max=DIFFICULTY_LOG2_MAX,
             ),

@@ -308,6 +308,32 @@ def test_counters_are_of_the_session_and_of_its_last_difficulty() -> None:
     assert mine.engine.counters(mine.join().session) == (0, 0, 0)
 
 
+def test_a_session_rests_until_its_time_is_over_or_a_share_is_rejected_or_it_has_another_difficulty() -> None:
+    mine, miner = _mine()
+    other = mine.join(extranonce1=b"\xee" * 4)
+    awake, rest = mine.engine.awake, mine.engine.rest
+    assert awake(0, 1, 1.0) == [miner, other]
+    assert [*awake(0, 2, 1.0), *awake(1, 2, 1.0)] == [miner, other]
+    rest(miner.session, 30.0)
+    miner.submit(nonce=1)
+    mine.judge()
+    assert awake(0, 1, 29.0) == [other]
+    assert mine.engine.heard_at(miner.session, 29.5) == 29.0
+    assert mine.engine.heard_at(other.session, 29.5) == 0.0
+    assert awake(0, 1, 30.0) == [miner, other]
+    rest(miner.session, 60.0)
+    assert awake(0, 1, 31.0) == [other]
+    miner.submit(nonce=1)  # a duplicate
+    mine.judge()
+    assert awake(0, 1, 31.0) == [miner, other]
+    rest(miner.session, 60.0)
+    assert awake(0, 1, 31.0) == [other]
+    mine.engine.pin_difficulty(miner.session, EASIEST_LOG2, from_seq=1)
+    assert awake(0, 1, 31.0) == [miner, other]
+    with pytest.raises(ValueError, match="divided by 0"):
+        awake(0, 0, 31.0)
+
+
 def test_a_session_is_due_for_a_retarget_once_until_it_is_told_to_count_on() -> None:
     mine, miner = _mine()
     other = mine.join(extranonce1=b"\xee" * 4)

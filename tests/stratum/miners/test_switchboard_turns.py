@@ -4,8 +4,6 @@ The connections are in memory, and time is virtual; engine, sessions, turns and 
 """
 
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -17,7 +15,6 @@ from stratum.miners.connection import (
     LINES_AT_ONCE,
     LINES_PER_CHECK,
     OVERDRAWN_CHECKS_MAX,
-    Connection,
 )
 from stratum.miners.switchboard import LINES_PER_TURN, SHARELESS_S, UNEARNED_PER_CHECK_MAX, WELCOME_COST
 from stratum.miners.turns.connection_limits import Place, Standing
@@ -28,99 +25,14 @@ from stratum.miners.turns.lanes import (
     TALK_COST_PER_ROUND,
 )
 from stratum.tallies import Verdict
-from tests.stages.sockets import NTIME, LoopbackServer, MemoryJournal, encode, make_work
+from tests.stages.memory_connections import CHECK_S, PING, MemoryConnection, mining, running, standing_of
+from tests.stages.sockets import LoopbackServer, MemoryJournal, encode
 from tests.stages.waiting import until
-
-PING = encode(7, "mining.ping")
-CHECK_S = 5.0
 
 
 @pytest.fixture
 def clock() -> trio.testing.MockClock:
     return trio.testing.MockClock(autojump_threshold=0)  # there is nothing to wait for but time
-
-
-class MemoryConnection(Connection):
-    """What it is told is counted in `order`, with what the others are told."""
-
-    __slots__ = ("heard", "name", "order", "sent")
-
-    def __init__(
-        self, server: LoopbackServer, address: str, order: list[str], name: str = "acme.c01.u1"
-    ) -> None:
-        self.sent = b""
-        self.heard = b""
-        self.name = name
-        self.order = order
-        place = server.connection_limits.enter(address)
-        assert isinstance(place, Place)
-        super().__init__(server.board, address, place)
-
-    def say(self, data: bytes) -> None:
-        self.sent += data
-        if not self.held:
-            self.board.readable(self)
-            self.board.judge()
-
-    def read(self, bytes_max: int) -> bytes | None:
-        data, self.sent = self.sent[:bytes_max], self.sent[bytes_max:]
-        return data or None
-
-    def write(self, data: bytes) -> None:
-        self.heard += data
-        self.order += [self.address] * data.count(b"\n")
-
-    def hold(self) -> None:
-        self.held = True
-
-    def release(self) -> None:
-        self.held = False
-        if self.sent:
-            self.board.readable(self)
-
-    def shut(self) -> None:
-        self.open = False
-
-    def join(self) -> None:
-        self.say(encode(1, "mining.subscribe", "test") + encode(2, "mining.authorize", self.name, "x"))
-
-    def share(self, number: int, job: str | None = None) -> bytes:
-        """One that is good; on another job, one that is not."""
-        job = f"{self.session.assignment.sent_seq:x}" if job is None else job
-        params = self.name, job, f"{number:016x}", f"{NTIME:08x}", f"{number:08x}"
-        return encode(4, "mining.submit", *params)
-
-    @property
-    def pongs(self) -> int:
-        return self.heard.count(b'"pong"')
-
-
-@asynccontextmanager
-async def running(journal: MemoryJournal | None = None) -> AsyncIterator[LoopbackServer]:
-    """A switchboard without listeners."""
-    server = LoopbackServer(journal=journal)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(server.board.run)
-        server.publish(make_work())
-        yield server
-        nursery.cancel_scope.cancel()
-
-
-async def mining(
-    server: LoopbackServer, address: str, order: list[str], name: str = "acme.c09.good"
-) -> MemoryConnection:
-    """A miner that the board trusts by now."""
-    miner = MemoryConnection(server, address, order, name)
-    miner.join()
-    await trio.sleep(1)
-    miner.say(miner.share(1))
-    await trio.sleep(CHECK_S + 1)
-    assert miner.trusted
-    return miner
-
-
-def standing_of(miner: MemoryConnection) -> Standing:
-    return miner.place.standing
 
 
 # Lines that Python answers
