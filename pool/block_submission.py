@@ -8,12 +8,14 @@ told, the rest are a count. A kill loses the counts of half a minute, which only
 Must not know: sessions, channels, how a node is asked.
 """
 
+import secrets
 from collections.abc import Callable
 from typing import Final
 
 import structlog
 import trio
 
+from pool.books.found_blocks import BlockNote, packed_note, unpacked_note
 from pool.chain.block_queue import BlockQueue
 from pool.chain.blocks import BlockResult, BlockSubmitter, log_found
 from pool.chain.templates import Template
@@ -28,6 +30,8 @@ BLOCK_SUBMITTERS: Final = (
     8  # at once, each on a parent of its own: a slow node must not hold up the next block
 )
 SIBLINGS_S: Final = 30.0  # between two looks at what was counted: a line and a write each
+# For the files of blocks, before shares are acknowledged: a disk that hangs is given up before that.
+STORED_S: Final = 1.5
 # That wait to be booked while the database is away: days of a real chain, minutes of a test chain. More than
 # that are booked from their files at the next start, which does not know their finders.
 BOOKINGS_MAX: Final = 1_000
@@ -49,11 +53,14 @@ class BlockSubmission:
         finder: Callable[[int], str | None],
         found_by: Callable[[int], Machine | None],
         on_block: Callable[[BlockResult], None],
+        process: int = 1,
     ) -> None:
         self._submitter = submitter
         self._hub = hub
         self._finder, self._found_by = finder, found_by
         self._on_block = on_block
+        self._process = process
+        self._storing: dict[bytes, trio.Event] = {}  # by parent: the block that has its turn there at once
         self._queue = BlockQueue(lambda solution: payout_of(solution) is None)
         self._to_book, self._submitted = trio.open_memory_channel[tuple[Solution, BlockResult]](BOOKINGS_MAX)
 
@@ -61,8 +68,23 @@ class BlockSubmission:
         """Submit a block, unless enough of ours follow its parent already."""
         taken = self._queue.put(solution)
         finder = self._finder(solution.worker)
+        parent = solution.job.work.prevhash_internal
+        if taken and parent not in self._storing and len(self._storing) < BLOCK_SUBMITTERS:
+            self._storing[parent] = trio.Event()
         if taken:
             log_found(solution, finder, solo=payout_of(solution) is not None)
+
+    async def stored(self) -> None:
+        """What was found by now is on disk, or the disk has failed: its share may be acknowledged.
+
+        Not what waits for another block on its parent, which is a sibling as soon as nodes have that.
+        """
+        with trio.move_on_after(STORED_S):
+            for event in list(self._storing.values()):
+                await event.wait()
+            return
+        for event in self._storing.values():
+            event.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then `store` what nobody has taken yet."""
@@ -81,12 +103,21 @@ class BlockSubmission:
     async def _submit(self) -> None:
         while True:
             solution = await self._queue.get()
-            result = await self._submitter.submit(solution)
+            result = await self._submit_one(solution)
             self._queue.done(solution, taken_everywhere=result.taken_everywhere)
+            self._storing.pop(solution.job.work.prevhash_internal, None)
             try:
                 self._to_book.send_nowait((solution, result))
             except trio.WouldBlock:
                 log.error("block_booked_at_next_start", height=result.height, hash=result.hash_hex)
+
+    async def _submit_one(self, solution: Solution) -> BlockResult:
+        def stored() -> None:
+            if (event := self._storing.get(solution.job.work.prevhash_internal)) is not None:
+                event.set()
+
+        note = packed_note(BlockNote(self._process, self._found_by(solution.worker)))
+        return await self._submitter.submit(solution, note, stored)
 
     async def _book(self) -> None:
         async for solution, result in self._submitted:
@@ -121,7 +152,8 @@ class BlockSubmission:
             height=max(key.height for key in counts),
         )
         await self._hub.count_siblings(
-            [(key, self._found_by(key.worker_id), count) for key, count in counts.items()]
+            secrets.token_hex(16),
+            [(key, self._found_by(key.worker_id), count) for key, count in counts.items()],
         )
 
     async def _store(self) -> None:
@@ -133,9 +165,21 @@ class BlockSubmission:
             # `submit` stores a block before it notices that it is cancelled.
             with trio.CancelScope(shield=True) as stop:
                 stop.cancel()
-                await self._submitter.submit(solution)
+                await self._submit_one(solution)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_S):
             await self._count_siblings()  # a count: no reason to wait for a database that is away
+
+
+def owned_by(process: int, of: int) -> Callable[[bytes], bool]:
+    """Whether a block of an earlier run is this process's to submit, by its note: the first has those of
+    processes that there are not any more, and of before."""
+
+    def mine(packed: bytes) -> bool:
+        note = unpacked_note(packed)
+        owner = 0 if note is None else note.process
+        return owner == process or (process == 1 and not 1 <= owner <= of)
+
+    return mine
 
 
 def income_sat(solution: Solution) -> int:

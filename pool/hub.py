@@ -105,8 +105,11 @@ class Hub(Protocol):
     async def record_block(self, found: FoundBlock) -> None:
         """Book it, unless every node refused it, or it is booked."""
 
-    async def count_siblings(self, counts: Sequence[tuple[SiblingKey, Machine | None, int]]) -> None:
-        """Book how many blocks were found, by whom, that cannot be in the chain beside one of ours."""
+    async def count_siblings(
+        self, report: str, counts: Sequence[tuple[SiblingKey, Machine | None, int]]
+    ) -> None:
+        """Book how many blocks were found, by whom, that cannot be in the chain beside one of ours: once a
+        report, however often it is told."""
 
     async def book_found_blocks(self, earlier: frozenset[str]) -> None:
         """Book those of these, on disk, that a kill kept out of the books."""

@@ -63,9 +63,11 @@ class Keeping:
             found.result, income_sat=found.income_sat, finder=finder, solo=found.solo
         )
 
-    async def count_siblings(self, counts: Sequence[tuple[SiblingKey, Machine | None, int]]) -> None:
+    async def count_siblings(
+        self, report: str, counts: Sequence[tuple[SiblingKey, Machine | None, int]]
+    ) -> None:
         numbered = [(key, by if by is None else self._numbered(by), count) for key, by, count in counts]
-        await self._bookkeeper.count_siblings(numbered)
+        await self._bookkeeper.count_siblings(report, numbered)
 
     async def book_found_blocks(self, earlier: frozenset[str]) -> None:
         await self._bookkeeper.book_found_blocks(

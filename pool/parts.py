@@ -19,7 +19,7 @@ import trio
 
 from payouts.ratebook import newest_fee_basis
 from payouts.rates import BlockFees
-from pool.block_submission import BlockSubmission
+from pool.block_submission import BlockSubmission, owned_by
 from pool.books.bookkeeper import Bookkeeper
 from pool.books.journal.book_clock import BookClock
 from pool.books.journal.credit_book import CreditBook
@@ -166,6 +166,22 @@ class Shares:
         clock = BookClock(known.wall_clock, start.beginning.moment_s)
         self.prices = Prices(start.prices, registry, clock=clock)
         self.submits = ForwardedShares(unresolved_max=UNRESOLVED_OF_ALL_MAX)
+        process, of = known.part[0] + 1, known.part[1]
+        self.outage = Outage(nodes, config.outage_s)
+        self.templates = templates = TemplateWatch(nodes)
+        self.blocks = BlockSubmission(
+            BlockSubmitter(
+                nodes.nodes,
+                config.data_dir,
+                tip_height=lambda: templates.tip_height,
+                mine=owned_by(process, of),
+            ),
+            known.hub,
+            finder=registry.finder,
+            found_by=registry.found_by,
+            on_block=on_block,
+            process=process,
+        )
         self.journal = Journal(
             registry,
             known.log,
@@ -174,15 +190,7 @@ class Shares:
             submits=self.submits,
             credits=self.credits,
             on_commit=on_commit,
-        )
-        self.outage = Outage(nodes, config.outage_s)
-        self.templates = templates = TemplateWatch(nodes)
-        self.blocks = BlockSubmission(
-            BlockSubmitter(nodes.nodes, config.data_dir, tip_height=lambda: templates.tip_height),
-            known.hub,
-            finder=registry.finder,
-            found_by=registry.found_by,
-            on_block=on_block,
+            blocks_stored=self.blocks.stored,
         )
         self._hub = known.hub
         self.fees = FeeWatch(

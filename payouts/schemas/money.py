@@ -438,6 +438,10 @@ block_events = table(
     UniqueConstraint("transaction_seq"),
     one_of("status", ("found", "pending", "matured", "orphaned")),
 )
+# Reports of siblings, for a day: one that is told again, since its answer was lost, is no other.
+sibling_reports = table(
+    "sibling_reports", words("report"), number("at_s"), PrimaryKeyConstraint("report"), clustered=True
+)
 # Blocks of ours that followed a parent which another of ours did, and that were never submitted: only one can
 # be in the chain. Luck found them, the books have nothing of them.
 sibling_blocks = table(

@@ -24,7 +24,7 @@ from payouts.income import Block
 from payouts.ratebook import record_fee_basis
 from payouts.rates import BlockFees
 from payouts.schemas.money import blocks
-from payouts.siblings import SiblingKey, count_siblings
+from payouts.siblings import SiblingKey, count_siblings, note_report
 from payouts.solo import SoloPayout, record_solo
 from payouts.tallies import roll_up_hours, roll_up_minutes
 from pool.books.block_watch import BlockWatch
@@ -127,14 +127,16 @@ class Bookkeeper:
         await self._write(book)
         self._blocks.check_soon()
 
-    async def count_siblings(self, counts: Sequence[tuple[SiblingKey, Machine | None, int]]) -> None:
-        """Book how many blocks were found, by whom, that cannot be in the chain beside one of ours.
-
-        No money is in it: where the answer to a commit is lost, some of them may be counted twice.
-        """
+    async def count_siblings(
+        self, report: str, counts: Sequence[tuple[SiblingKey, Machine | None, int]]
+    ) -> None:
+        """Book how many blocks were found, by whom, that cannot be in the chain beside one of ours: once a
+        report, however often it is told."""
         now_s = int(self._wall_clock())
 
         def book(connection: Connection) -> None:
+            if not note_report(connection, report, now_s):
+                return
             rows = rows_of(connection, [it for _, it, _ in counts if it is not None], now_s)
             named = {
                 msgspec.structs.replace(key, worker_id=0 if it is None else rows[it.number]): count

@@ -1,7 +1,8 @@
 """Blocks that are on disk and not in the books: what a kill between the two left behind.
 
 `pool.chain.blocks` keeps every found block as <height>-<hash>.<state>. At the start each that a node took is
-compared with the books, so that income is never missing. Whose a block is its coinbase says.
+compared with the books, so that income is never missing. Whose a block is its coinbase says, and who found it
+the note in the file.
 Must not know: nodes.
 """
 
@@ -18,12 +19,34 @@ from payouts import income
 from payouts.income import Block
 from payouts.schemas.money import blocks, tenant_addresses
 from payouts.solo import SoloPayout, owner_of, record_solo
+from pool.books.journal.machine_rows import rows_of
 from pool.chain.addresses import BadAddress, script_for
+from pool.chain.blocks import block_and_note
+from pool.journal.records import Machine
 
 log = structlog.get_logger()
 
 TAKEN: Final = (".accepted", ".inconclusive")
 FILES_MAX: Final = 50  # booked in one transaction, so that the journal commits in between
+
+
+class BlockNote(msgspec.Struct, frozen=True):
+    """What a block's file says beside the block: which process submits it, and who found it."""
+
+    process: int  # from 1
+    finder: Machine | None
+
+
+def packed_note(note: BlockNote) -> bytes:
+    return msgspec.json.encode(note)
+
+
+def unpacked_note(packed: bytes) -> BlockNote | None:
+    """None where there is none that can be read."""
+    try:
+        return msgspec.json.decode(packed, type=BlockNote)
+    except msgspec.DecodeError:
+        return None
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -46,16 +69,23 @@ def unknown_files(connection: Connection, directory: Path, earlier: frozenset[st
 def book_found_blocks(
     connection: Connection, files: Sequence[Path], payout_script: bytes, network: str, now_s: int
 ) -> None:
-    """Book blocks on disk that the books do not have. The finder is not known any more."""
+    """Book blocks on disk that the books do not have."""
     for path in files:
         height, _, hash_hex = path.stem.partition("-")
         if not height.isdecimal():
             continue
-        outputs = outputs_of(path.read_bytes())
+        block, packed = block_and_note(path.read_bytes())
+        note = unpacked_note(packed)
+        finder = None if note is None else note.finder
+        outputs = outputs_of(block)
         solo = _solo_payout(connection, outputs, payout_script, network)
         paid_sat = sum(it.value_sat for it in outputs if it.script == payout_script)
         found = Block(
-            hash=hash_hex, height=int(height), income_sat=paid_sat, worker_id=None, found_at_s=now_s
+            hash=hash_hex,
+            height=int(height),
+            income_sat=paid_sat,
+            worker_id=None if finder is None else rows_of(connection, [finder], now_s)[finder.number],
+            found_at_s=now_s,
         )
         income.record_block(connection, found, now_s)
         if solo is not None:

@@ -3,7 +3,7 @@
 A block's file tells what became of it: `<height>-<hash>.blk` has no final result and is submitted again at
 the next start; the first lasting result renames it to `.accepted`, `.inconclusive` or `.refused`, or to
 `.sibling` where another of ours had its parent. A file cut short by a crash is refused by every node, and a
-rename lost in one costs a "duplicate".
+rename lost in one costs a "duplicate". Behind the block a file may have a note of whoever found it.
 
 Invariants: a block is on disk before it is submitted, except when the disk fails, which is an alarm and no
 reason to lose the block. Transport errors are retried until the block is stale, verdicts never. No node is
@@ -45,6 +45,10 @@ RETRY_AFTER_SUCCESS_S: Final = 10.0
 PENDING_BLOCKS_MAX: Final = 1000
 # Parents of which the first block of ours is remembered: some hours of a real chain, minutes of a test chain.
 PARENTS_MAX: Final = 100
+
+NOTE_BYTES_MAX: Final = 4096  # names
+_NOTE: Final = struct.Struct("<I8s")  # its length, and that there is one: the end of the file
+_NOTED: Final = b"ang-note"
 
 _PENDING: Final = ".blk"
 _ACCEPTED: Final = ".accepted"
@@ -114,6 +118,27 @@ class BlockNode(Protocol):
         """Prefer this block to others of the same work. Raises NodeError."""
 
 
+def noted(block: bytes, note: bytes) -> bytes:
+    """A file's content."""
+    return block + note + _NOTE.pack(len(note), _NOTED) if note else block
+
+
+def block_and_note(content: bytes) -> tuple[bytes, bytes]:
+    """What a file has; no note in one of before."""
+    if content[-_NOTE.size :][4:] != _NOTED:
+        return content, b""
+    (length, _), end = _NOTE.unpack(content[-_NOTE.size :]), len(content) - _NOTE.size
+    return content[: end - length], content[end - length : end]
+
+
+def note_of(path: Path) -> bytes:
+    """That of a file, which may be of megabytes. Raises OSError."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - NOTE_BYTES_MAX - _NOTE.size))
+        return block_and_note(file.read())[1]
+
+
 def log_found(solution: Solution, finder: str | None, *, forwarded: bool = False, solo: bool = False) -> None:
     """A line about a block. `forwarded`: to the upstream whose work it is; `solo`: it pays a tenant."""
     log.info(
@@ -149,18 +174,30 @@ def assemble_block(solution: Solution, template: Template) -> bytes:
 
 
 class BlockSubmitter:
-    """Takes solutions to the nodes. `tip_height` is the height of the best block that we know of."""
+    """Takes solutions to the nodes. `tip_height` is the height of the best block that we know of; `mine`
+    says by its note whether a block of an earlier run is ours to submit: others may write there too."""
 
-    def __init__(self, nodes: Sequence[BlockNode], data_dir: Path, *, tip_height: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[BlockNode],
+        data_dir: Path,
+        *,
+        tip_height: Callable[[], int],
+        mine: Callable[[bytes], bool] = lambda note: True,
+    ) -> None:
         self._nodes = tuple(nodes)
         self.directory = blocks_directory(data_dir)
         self._tip_height = tip_height
+        self._mine = mine
         self._first: dict[bytes, str] = {}  # by parent: the block of ours that nodes may prefer
 
-    async def submit(self, solution: Solution) -> BlockResult:
+    async def submit(
+        self, solution: Solution, note: bytes = b"", on_stored: Callable[[], None] = lambda: None
+    ) -> BlockResult:
         """Assemble, store and submit; returns when every node has answered or is given up.
 
-        `solution.job.work.origin` must be the Template. Cancelled, it leaves a pending file.
+        `solution.job.work.origin` must be the Template. Cancelled, it leaves a pending file. `on_stored` is
+        called when it is on disk, with the note, or the disk has failed.
         """
         template = solution.job.work.origin
         if not isinstance(template, Template):
@@ -171,12 +208,13 @@ class BlockSubmitter:
         if hash_internal != solution.hash_internal:
             # Ours is the one that counts to a node. Let the nodes say what it is worth.
             log.error("block_hash_differs", assembled=hash_hex, found=solution.hash_internal[::-1].hex())
-        stored = await self._store(block, template.height, hash_hex)
+        stored = await self._store(noted(block, note), template.height, hash_hex)
+        on_stored()
         return await self._submit(block, template.height, hash_hex, stored=stored)
 
     async def stored(self) -> frozenset[str]:
-        """The hashes of all blocks on disk. Before the first is submitted: those of earlier runs."""
-        return await trio.to_thread.run_sync(_stored, self.directory)
+        """The hashes of all our blocks on disk. Before the first is submitted: those of earlier runs."""
+        return await trio.to_thread.run_sync(_stored, self.directory, self._mine)
 
     async def resubmit_pending(self, earlier: frozenset[str]) -> tuple[BlockResult, ...]:
         """Submit what an earlier run left without a result, the lowest block first.
@@ -186,7 +224,7 @@ class BlockSubmitter:
         results, taken, siblings = [], set[bytes](), 0
         for height, hash_hex, path in await trio.to_thread.run_sync(_pending, self.directory, earlier):
             try:
-                block = await trio.to_thread.run_sync(path.read_bytes)
+                block, _ = block_and_note(await trio.to_thread.run_sync(path.read_bytes))
                 if block[_PARENT] in taken or await trio.to_thread.run_sync(_has_sibling, path, block):
                     await trio.to_thread.run_sync(path.rename, path.with_suffix(_SIBLING))
                     siblings += 1
@@ -340,8 +378,18 @@ def _fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _stored(directory: Path) -> frozenset[str]:
-    return frozenset(path.stem.partition("-")[2] for path in directory.glob("*-*.*"))
+def _stored(directory: Path, mine: Callable[[bytes], bool]) -> frozenset[str]:
+    found = set()
+    for path in directory.glob("*-*.*"):
+        try:
+            note = note_of(path)
+        except FileNotFoundError:
+            continue  # its owner has renamed it, with a result
+        except OSError:
+            note = b""  # whoever is to submit it says why it cannot be read
+        if mine(note):
+            found.add(path.stem.partition("-")[2])
+    return frozenset(found)
 
 
 def _pending(directory: Path, earlier: frozenset[str]) -> list[tuple[int, str, Path]]:

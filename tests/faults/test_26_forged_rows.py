@@ -494,6 +494,10 @@ BY_DESIGN: dict[str, tuple[str, str]] = {
         "what the allocator saw, at its own time: a bill is by shares",
     ),
     "order_hours": ("UPDATE order_hours SET minutes_short = 0", "what allocation saw: a bill is by shares"),
+    "sibling_reports": (
+        f"INSERT INTO sibling_reports VALUES ('{'ab' * 16}', {NOW_S})",
+        "what a count for the luck is known by when it is told again",
+    ),
     "refused_credits": (
         f"INSERT INTO refused_credits VALUES ('w', '{'ab' * 16}', 9)",
         "a share that is in no tally yet",
@@ -558,7 +562,7 @@ def test_the_book_itself_is_in_order(books: Store) -> None:
         "sites",
     }
     invented |= {"sibling_blocks", "payout_strangers", "change_keys", "request_secrets"}
-    invented |= {"refused_credits", "refused_shares"}
+    invented |= {"refused_credits", "refused_shares", "sibling_reports"}
     assert empty <= invented, "there is something to forge"
 
 

@@ -1,5 +1,6 @@
 """The way of a block through a whole submission: nodes, disk, books and log, with a miner that finds many."""
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -13,10 +14,12 @@ import trio.testing
 from sqlalchemy import func, select
 
 import pool.block_submission
+import pool.chain.blocks
 from payouts.audit.verify import audit
-from payouts.schemas.money import block_events, blocks, sibling_blocks
-from payouts.siblings import siblings_between
-from pool.block_submission import BLOCK_SUBMITTERS, BlockSubmission
+from payouts.rates import Scheme
+from payouts.schemas.money import block_events, blocks, sibling_blocks, workers
+from payouts.siblings import SiblingKey, siblings_between
+from pool.block_submission import BLOCK_SUBMITTERS, BlockSubmission, owned_by
 from pool.books.bookkeeper import Bookkeeper, BookTimes
 from pool.books.store import Store
 from pool.chain.block_queue import SUBMITTED_MAX
@@ -24,13 +27,18 @@ from pool.chain.blocks import BlockResult, BlockSubmitter
 from pool.chain.node_set import NodeSet
 from pool.chain.nodes import Node
 from pool.chain.templates import parse_template
+from pool.edge_process import patient
+from pool.fleet.rows import TenantTerms, add_tenant
+from pool.hub import HubAway
+from pool.journal.records import Machine
 from pool.keeping import Keeping
 from stratum.job import Solution
-from tests.fakes.bitcoinds import FakeBitcoind, refuses_connections, template_result
+from tests.fakes.bitcoinds import FakeBitcoind, never_answers, refuses_connections, template_result
 from tests.fixtures.databases import store_in
 from tests.histories.solving import PAYOUT, hash_hex, solve, work_on
+from tests.stages.journal import JournalOnStore, tally
 from tests.stages.two_pools import settings
-from tests.stages.waiting import PATIENCE_S
+from tests.stages.waiting import PATIENCE_S, until
 
 Clock = trio.testing.MockClock
 FINDER = "acme.c01.u1"
@@ -39,7 +47,16 @@ FINDER = "acme.c01.u1"
 class Line:
     """A running submission."""
 
-    def __init__(self, store: Store, directory: Path, fakes: tuple[FakeBitcoind, ...]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        directory: Path,
+        fakes: tuple[FakeBitcoind, ...],
+        *,
+        finder: Machine | None = None,
+        process: int = 1,
+        of: int = 1,
+    ) -> None:
         transports = {fake.name: fake for fake in fakes}
         nodes = NodeSet(
             [fake.config for fake in fakes], chain="regtest", transport=lambda it: transports[it.name]
@@ -49,11 +66,12 @@ class Line:
         self.results: list[BlockResult] = []
         self._told = trio.Event()
         self.submission = BlockSubmission(
-            BlockSubmitter(nodes.nodes, directory, tip_height=lambda: 100),
+            BlockSubmitter(nodes.nodes, directory, tip_height=lambda: 100, mine=owned_by(process, of)),
             Keeping(settings(directory, fakes[0].config, payout_script=PAYOUT), store, books, lambda it: it),
             finder=lambda number: FINDER,
-            found_by=lambda number: None,
+            found_by=lambda number: finder,
             on_block=self._note,
+            process=process,
         )
 
     def _note(self, result: BlockResult) -> None:
@@ -67,9 +85,9 @@ class Line:
 
 
 @asynccontextmanager
-async def line(directory: Path, *fakes: FakeBitcoind) -> AsyncIterator[Line]:
+async def line(directory: Path, *fakes: FakeBitcoind, **who: Any) -> AsyncIterator[Line]:
     with closing(store_in(directory)) as store:
-        it = Line(store, directory, fakes)
+        it = Line(store, directory, fakes, **who)
         async with trio.open_nursery() as nursery:
             await nursery.start(it.submission.run)
             yield it
@@ -245,3 +263,134 @@ async def test_a_stop_leaves_what_waits_on_disk_and_the_counts_in_the_books(
     assert sorted(kept) == ["101"] * SUBMITTED_MAX + ["102"] * SUBMITTED_MAX
     with closing(store_in(tmp_path)) as store, store.read() as connection:
         assert connection.scalar(select(func.sum(sibling_blocks.c.blocks))) == 10 - 2 * SUBMITTED_MAX
+
+
+def files(directory: Path, suffix: str = "") -> list[Path]:
+    return list((directory / "blocks").glob(f"*{suffix}"))
+
+
+MACHINE = Machine(
+    number=7, tenant_id=1, tenant="acme", container_id=1, container="c01", unit="u1", agent=None
+)
+
+
+async def test_a_share_that_is_a_block_is_not_acknowledged_before_the_block_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the share's commit and the block's file loses a block that nobody was told of."""
+    begun, may, replied = trio.Event(), threading.Event(), trio.Event()
+    write = pool.chain.blocks._write_durably
+
+    def slowly(path: Path, block: bytes) -> None:
+        trio.from_thread.run_sync(begun.set)
+        may.wait()
+        write(path, block)
+
+    monkeypatch.setattr(pool.chain.blocks, "_write_durably", slowly)
+    monkeypatch.setattr(pool.chain.blocks, "DISK_TIMEOUT_S", float("inf"))
+    monkeypatch.setattr(pool.block_submission, "STORED_S", float("inf"))
+    async with line(tmp_path, FakeBitcoind()) as it:
+        booked = JournalOnStore(it.store)
+        booked.journal._blocks_stored = it.submission.stored
+        it.submission.on_solution(siblings(1)[0])
+        await begun.wait()
+
+        async def commit() -> None:
+            await booked.journal.commit(tally(booked.worker("acme.c01.u1"), booked.epoch))
+            replied.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(commit)
+            await until(lambda: len(booked.waiting()) == 1)
+            assert not replied.is_set(), "it would be on no disk if we were killed now"
+            assert not files(tmp_path)
+            may.set()
+        assert replied.is_set()
+        assert len(files(tmp_path)) == 1
+        await booked.journal.commit(tally(booked.worker("acme.c01.u1"), booked.epoch))
+        await it.until_told(1)
+
+
+async def test_siblings_hold_up_nobodys_answer(tmp_path: Path) -> None:
+    """A miner that finds blocks at will has one that waits for others: nodes do not answer its first."""
+    fake = FakeBitcoind()
+    fake.fault = never_answers
+    async with line(tmp_path, fake) as it:
+        for solution in siblings(5):
+            it.submission.on_solution(solution)
+        await it.submission.stored()
+        assert len(files(tmp_path)) == 1
+
+
+async def test_a_block_whose_process_died_before_the_books_heard_of_it_has_its_finder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(store_in(tmp_path)) as store, store.write() as connection:
+        terms = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
+        add_tenant(connection, "acme", terms, by="test", now_s=0)
+    with monkeypatch.context() as away:
+
+        async def never(*_: object) -> None:
+            await trio.sleep_forever()
+
+        away.setattr(Keeping, "record_block", never)
+        async with line(tmp_path, FakeBitcoind(), finder=MACHINE) as it:
+            it.submission.on_solution(siblings(1)[0])
+            await until(lambda: bool(files(tmp_path, ".accepted")))
+
+    def finders() -> list[str]:
+        with it.store.read() as connection:
+            query = select(workers.c.unit).join(blocks, blocks.c.worker_id == workers.c.id)
+            return list(connection.scalars(query))
+
+    async with line(tmp_path, FakeBitcoind()) as it:
+        await until(lambda: finders() == ["u1"])
+
+
+async def test_a_block_under_way_is_its_processs_alone(tmp_path: Path) -> None:
+    """Two processes write into one directory. What one of them submits the other one does not, when it
+    starts; when there is one process alone it has all of them, and those of before."""
+    away = FakeBitcoind()
+    away.fault = refuses_connections
+    one, other = siblings(2)
+    for process, solution in ((1, one), (2, other)):
+        async with line(tmp_path, away, process=process, of=2) as it:
+            it.submission.on_solution(solution)
+            await it.submission.stored()
+    before = trio.Path(tmp_path) / "blocks" / f"101-{'ab' * 32}.blk"
+    await before.write_bytes(b"of a version of before")
+    for part, hashes in (
+        ((1, 2), {hash_hex(one), "ab" * 32}),
+        ((2, 2), {hash_hex(other)}),
+        ((1, 1), {hash_hex(one), hash_hex(other), "ab" * 32}),
+    ):
+        submitter = BlockSubmitter([], tmp_path, tip_height=lambda: 0, mine=owned_by(*part))
+        assert await submitter.stored() == hashes
+
+
+async def test_siblings_are_counted_once_where_the_answer_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub has booked a report, and does not say so: it is asked again."""
+    monkeypatch.setattr("pool.edge_process.AGAIN_S", 0.0)
+    fake = FakeBitcoind()
+    key = SiblingKey(parent_hash="ab" * 32, height=5, worker_id=0, pays_pool=True)
+    with closing(store_in(tmp_path)) as store:
+        nodes = NodeSet([fake.config], chain="regtest", transport=lambda it: fake)
+        books = Bookkeeper(store, nodes, times=BookTimes())
+        hub = Keeping(settings(tmp_path, fake.config, payout_script=PAYOUT), store, books, lambda it: it)
+        count, asked = hub.count_siblings, 0
+
+        async def lost(*given: Any) -> None:
+            nonlocal asked
+            asked += 1
+            await count(*given)
+            if asked == 1:
+                raise HubAway("the answer is lost")
+
+        monkeypatch.setattr(hub, "count_siblings", lost)
+        for report in ("first", "second"):
+            await patient(hub).count_siblings(report, [(key, None, 3)])
+        with store.read() as connection:
+            assert siblings_between(connection, 0, 1 << 40) == 6
+    assert asked == 3

@@ -14,7 +14,7 @@ is acknowledged, JournalFailed is raised, and the pool stops. Must not know: ses
 balances.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -49,6 +49,9 @@ class Journal:
     clock of `prices`. `on_commit`
     gets every committed batch, for live figures.
 
+    `blocks_stored` returns when every block of ours that was found by then is on disk: a share
+    that is one is not acknowledged before.
+
     `submits` has the shares that are forwarded to upstreams, `credits` what was credited on their work.
     Raises JournalUnusable.
     """
@@ -63,10 +66,11 @@ class Journal:
         submits: ForwardedShares | None = None,
         credits: CreditBook | None = None,
         on_commit: Callable[[bytes], None] = lambda tallies: None,
+        blocks_stored: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self._registry, self._log, self._prices = registry, journal_log, prices
         self._submits, self._credits = submits, credits
-        self._on_commit = on_commit
+        self._on_commit, self._blocks_stored = on_commit, blocks_stored
         self.failed = False
         self.commits_since_s: float | None = None  # since when one is under way, monotonic
         self.unfolded = 0  # batches that the books have not taken
@@ -109,6 +113,7 @@ class Journal:
             # Not cancellable half-way: a commit that may have happened must be waited for.
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._append, batch)
+                await self._blocks_stored()
             self.commits_since_s = self._under_way_s = None
             self._note_unfolded()
             self._on_commit(tallies)

@@ -113,7 +113,7 @@ def test_a_book_of_before_is_whole_proven_and_says_of_everybody_what_it_said(
         requests = {"requests", "request_events", "request_secrets"}
         sums = {"worker_days", "container_hours", "journal_hours", "journal_hour_shares"}
         edges = {"edges", "edge_places", "edge_writers"}
-        edges |= {"refused_credits", "refused_shares"}
+        edges |= {"refused_credits", "refused_shares", "sibling_reports"}
         assert (
             now - before.keys()
             == {"changes", "change_keys", "users", "tokens", "journal_positions"} | requests | sums | edges
