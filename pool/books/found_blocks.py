@@ -17,9 +17,8 @@ from sqlalchemy import Connection, select
 
 from payouts import income
 from payouts.income import Block
-from payouts.schemas.money import blocks, tenant_addresses
+from payouts.schemas.money import blocks, containers, tenant_addresses, tenants, workers
 from payouts.solo import SoloPayout, owner_of, record_solo
-from pool.books.journal.machine_rows import rows_of
 from pool.chain.addresses import BadAddress, script_for
 from pool.chain.blocks import block_and_note
 from pool.journal.records import Machine
@@ -84,7 +83,7 @@ def book_found_blocks(
             hash=hash_hex,
             height=int(height),
             income_sat=paid_sat,
-            worker_id=None if finder is None else rows_of(connection, [finder], now_s)[finder.number],
+            worker_id=None if finder is None else _row_of(connection, finder),
             found_at_s=now_s,
         )
         income.record_block(connection, found, now_s)
@@ -94,6 +93,21 @@ def book_found_blocks(
         log.warning(
             "block_booked_late", height=int(height), hash=hash_hex, income_sat=paid_sat, solo_tenant=tenant_id
         )
+
+
+def _row_of(connection: Connection, machine: Machine) -> int | None:
+    """None where the books do not have it: its number may be another one's by now, so no row is made."""
+    found: int | None = connection.scalar(
+        select(workers.c.id)
+        .join(containers, containers.c.id == workers.c.container_id)
+        .join(tenants, tenants.c.id == workers.c.tenant_id)
+        .where(
+            tenants.c.name == machine.tenant,
+            containers.c.name == machine.container,
+            workers.c.unit == machine.unit,
+        )
+    )
+    return found
 
 
 def outputs_of(block: bytes) -> tuple[Output, ...]:

@@ -21,6 +21,7 @@ from payouts.schemas.money import block_events, blocks, sibling_blocks, workers
 from payouts.siblings import SiblingKey, siblings_between
 from pool.block_submission import BLOCK_SUBMITTERS, BlockSubmission, owned_by
 from pool.books.bookkeeper import Bookkeeper, BookTimes
+from pool.books.journal.machine_rows import rows_of
 from pool.books.store import Store
 from pool.chain.block_queue import SUBMITTED_MAX
 from pool.chain.blocks import BlockResult, BlockSubmitter
@@ -328,6 +329,7 @@ async def test_a_block_whose_process_died_before_the_books_heard_of_it_has_its_f
     with closing(store_in(tmp_path)) as store, store.write() as connection:
         terms = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
         add_tenant(connection, "acme", terms, by="test", now_s=0)
+        rows_of(connection, [MACHINE], 0)
     with monkeypatch.context() as away:
 
         async def never(*_: object) -> None:
