@@ -42,7 +42,8 @@ name = "beside"
 url = "{url}"
 cookie_file = "{cookie}"
 [stratum]
-listen = ["127.0.0.1:0"]
+listen = ["127.0.0.1:{port}"]
+processes = {processes}
 difficulty_start = {difficulty}
 difficulty_min = {difficulty}
 difficulty_max = {difficulty}
@@ -130,12 +131,15 @@ def regtest(directory: Path, *options: str) -> Iterator[tuple[str, Path]]:
 
 
 @contextmanager
-def pool(tenant: str = "acme") -> Iterator[RunningPool]:
+def pool(tenant: str = "acme", *, processes: int = 1) -> Iterator[RunningPool]:
     """An empty pool with one tenant, beside a node whose templates nobody solves."""
     with temporary_directory() as directory:
         (directory / "node").mkdir()
         options = ("--template-txs", str(TEMPLATE_TXS), "--network-bits", NO_BLOCKS)
-        with regtest(directory / "node", *options) as (node, cookie), running(directory, node, cookie) as it:
+        with (
+            regtest(directory / "node", *options) as (node, cookie),
+            running(directory, node, cookie, processes=processes) as it,
+        ):
             angara("tenant", "add", tenant, "--data-dir", directory)
             wait_for(lambda: is_mining(it.port, tenant))
             yield it
@@ -143,12 +147,20 @@ def pool(tenant: str = "acme") -> Iterator[RunningPool]:
 
 @contextmanager
 def running(
-    directory: Path, node: str, cookie: Path, *, difficulty_log2: int = DIFFICULTY_LOG2_MIN
+    directory: Path,
+    node: str,
+    cookie: Path,
+    *,
+    difficulty_log2: int = DIFFICULTY_LOG2_MIN,
+    processes: int = 1,
 ) -> Iterator[RunningPool]:
     """`angara run` on this directory, which may have books in it already."""
     settings, log = directory / "angara.toml", directory / "log"
     at = {"directory": directory, "url": f"http://{node}", "cookie": cookie}
-    settings.write_text(SETTINGS.format(**at, difficulty=2.0**difficulty_log2))
+    port = 0 if processes == 1 else free_port()  # several share one
+    settings.write_text(
+        SETTINGS.format(**at, difficulty=2.0**difficulty_log2, processes=processes, port=port)
+    )
     since_s = time.monotonic()
     with program(sys.executable, "-m", "bench.site", "run", "--config", str(settings), log=log) as process:
         wait_for(lambda: " event=listening" in log.read_text(), process, log)
@@ -274,5 +286,11 @@ def rss_kib(process: int) -> int:
 
 
 def cpu_s(process: int) -> float:
+    """With those that it has started and are there."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return own_cpu_s(process) + sum(own_cpu_s(int(it)) for it in children)
+
+
+def own_cpu_s(process: int) -> float:
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S

@@ -13,6 +13,7 @@ from bench.parts import (
     memory,
     month,
     new_block,
+    processes,
     proxy_path,
     rate_curve,
     rates,
@@ -20,6 +21,7 @@ from bench.parts import (
 
 PARTS: Final[dict[str, Part]] = {
     "rates": rates.PART,
+    "processes": processes.PART,
     "latency-16000": latency.part(16_000),
     "latency-5600": latency.part(5_600),
     "rate-curve": rate_curve.PART,
