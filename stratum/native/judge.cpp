@@ -216,8 +216,7 @@ Verdict Engine::judge_hashed(const Share& share, const Number& number, bool bloc
     const bool by_block = block && !job.forward_target;
     if (!by_block && !at_most(number, target)) return Verdict::kLowDifficulty;
     switch (channel->tip->filter.insert(hash.data())) {
-        case DuplicateFilter::Result::kNew:
-            break;
+        case DuplicateFilter::Result::kNew: break;
         case DuplicateFilter::Result::kDuplicate: return Verdict::kDuplicate;
         case DuplicateFilter::Result::kFull: return Verdict::kFilterFull;
     }

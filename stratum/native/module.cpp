@@ -250,8 +250,9 @@ class PyEngine {
         const auto guard = lock();
         nb::list list;
         for (const angara::Credits& credits : engine_.collect_credits())
-            list.append(nb::make_tuple(bytes_of(credits.prevhash.data(), credits.prevhash.size()),
-                                       bytes_of(credits.shares.data(), credits.shares.size() * sizeof(angara::Credit))));
+            list.append(
+                nb::make_tuple(bytes_of(credits.prevhash.data(), credits.prevhash.size()),
+                               bytes_of(credits.shares.data(), credits.shares.size() * sizeof(angara::Credit))));
         return list;
     }
     void remember(const nb::bytes& prevhash_internal, const nb::bytes& keys) {
