@@ -6,6 +6,7 @@ task for each connection, as one would write it first, which does not look at a 
 hashlib. All of them speak as much Stratum as `angara swarm`, the load, needs.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -286,9 +287,18 @@ def rss_kib(process: int) -> int:
 
 
 def cpu_s(process: int) -> float:
-    """With those that it has started and are there."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return own_cpu_s(process) + sum(own_cpu_s(int(it)) for it in children)
+    """With those that it has started and are there. The kernel's own list of them may leave some out."""
+    return own_cpu_s(process) + sum(own_cpu_s(it) for it in children_of(process))
+
+
+def children_of(process: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == process:
+                found.append(int(stat.parent.name))
+    return found
 
 
 def own_cpu_s(process: int) -> float:
