@@ -12,8 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import structlog
 import trio
@@ -29,7 +28,7 @@ from pool.hub import Begin, Hub, HubAway
 from pool.journal.log import JournalLog
 from pool.link import Link, LinkClosed
 from pool.parts import Known
-from pool.questions import asking
+from pool.questions import asking, by_name
 from stratum.miners.listening.certificate import BadCertificate
 from stratum.miners.listening.listeners import BadEndpoint
 
@@ -151,7 +150,11 @@ class Served:
 def patient(hub: Hub) -> Hub:
     """One who asks again for what has to be done, however long the books are away. It can be repeated."""
 
-    def again(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def again(name: str) -> Callable[..., Awaitable[Any]]:
+        ask: Callable[..., Awaitable[Any]] = getattr(hub, name)
+        if name not in REPEATED:
+            return ask
+
         async def asked(*given: object) -> Any:
             while True:
                 try:
@@ -162,8 +165,8 @@ def patient(hub: Hub) -> Hub:
 
         return asked
 
-    asks = {name: getattr(hub, name) for name in vars(Hub) if not name.startswith("_")}
-    return cast(Hub, SimpleNamespace(**asks | {name: again(asks[name]) for name in REPEATED}))
+    repeated: Hub = by_name(Hub, again)
+    return repeated
 
 
 async def serve(end: socket.socket, settings: Path) -> None:

@@ -16,6 +16,7 @@ import httpx
 import msgspec
 import structlog
 import trio
+from sqlalchemy import Connection
 
 from payouts.ratebook import newest_fee_basis
 from payouts.rates import BlockFees
@@ -43,6 +44,7 @@ from pool.fleet.registry import Registry
 from pool.fleet.rows import load
 from pool.http_server import CONNECTIONS_MAX
 from pool.hub import Begin, Hub, Part, Start
+from pool.journal.beginning import Beginning
 from pool.journal.log import JournalLog
 from pool.keeping import Keeping
 from pool.orders.mining import Assigned
@@ -105,12 +107,6 @@ class Books:
             numberers = config.processes + 1 if config.processes > 1 else 1
             self.registry = registry = Registry(load(connection), of=numberers)
             credits = CreditRows(connection)
-            self.start = Start(
-                beginning=self.opened[0].beginning,
-                tips=credits.tips,
-                fee_basis_id=newest_fee_basis(connection),
-                prices=known_prices(connection),
-            )
         self.hashrates = HashrateBook(registry, trio.current_time())
         self.nodes = NodeSet(config.nodes, chain=config.network, transport=transport)
         self.bookkeeper = Bookkeeper(store, self.nodes, times=config.books, wall_clock=wall_clock)
@@ -120,10 +116,12 @@ class Books:
 
     def known(self) -> Known:
         """To who serves miners in this process."""
+        with self.store.read() as connection:
+            start = _start(connection, self.opened[0].beginning)
         return Known(
             registry=self.registry,
             log=self.opened[0].log,
-            start=self.start,
+            start=start,
             hub=self.hub,
             nodes=self.nodes,
             wall_clock=self._wall_clock,
@@ -139,13 +137,17 @@ class Books:
         (journal,) = (it.log.directory for it in self.opened if it.taker is taker)
         with self.store.read() as connection:
             snapshot = load(connection)
-            start = Start(
-                beginning=beginning_of(self.store, taker),
-                tips=CreditRows(connection).tips,
-                fee_basis_id=newest_fee_basis(connection),
-                prices=known_prices(connection),
-            )
+            start = _start(connection, beginning_of(self.store, taker))
         return Begin(part=part, journal=str(journal), snapshot=snapshot, start=start, assigned=assigned)
+
+
+def _start(connection: Connection, beginning: Beginning) -> Start:
+    return Start(
+        beginning=beginning,
+        tips=CreditRows(connection).tips,
+        fee_basis_id=newest_fee_basis(connection),
+        prices=known_prices(connection),
+    )
 
 
 class Shares:

@@ -17,8 +17,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
@@ -35,7 +34,7 @@ from pool.hub import Begin, Hub, HubAway, Part
 from pool.journal.beginning import Mark
 from pool.journal.frames import Place
 from pool.link import Link, LinkClosed
-from pool.questions import AnsweredWithError, asking
+from pool.questions import AnsweredWithError, asking, by_name
 from stratum.miners.listening.certificate import BadCertificate
 from stratum.miners.listening.listeners import BadEndpoint
 
@@ -369,14 +368,16 @@ def _edge_of(process: Process) -> Edge:
 
         return ask
 
-    names = [name for name in vars(Edge) if not name.startswith("_")]
-    return cast(Edge, SimpleNamespace(**{name: asked(name) for name in names}))
+    edge: Edge = by_name(Edge, asked)
+    return edge
 
 
 def _bounded(hub: Hub) -> Any:
     """Whoever asks for what the books take too long for is told that they are away."""
 
-    def bounded(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def bounded(name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(hub, name)
+
         async def ask(*given: object) -> Any:
             with trio.move_on_after(ANSWER_S):
                 return await method(*given)
@@ -384,6 +385,4 @@ def _bounded(hub: Hub) -> Any:
 
         return ask
 
-    return SimpleNamespace(
-        **{name: bounded(getattr(hub, name)) for name in vars(Hub) if not name.startswith("_")}
-    )
+    return by_name(Hub, bounded)

@@ -8,6 +8,7 @@ Must not know: what carries bytes, and what is asked.
 
 import inspect
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any, Final, Protocol, get_type_hints
 
 import msgspec
@@ -83,6 +84,12 @@ def asking(asker: Asker, protocol: type[Any]) -> Any:
     for name, (_, answer) in _methods(protocol).items():
         setattr(asked, name, _asked(asker, name, answer))
     return asked
+
+
+def by_name(protocol: type[Any], method: Callable[[str], Callable[..., Awaitable[Any]]]) -> Any:
+    """Who answers as that protocol, with the method that is made for each name."""
+    names = [name for name in vars(protocol) if not name.startswith("_")]
+    return SimpleNamespace(**{name: method(name) for name in names})
 
 
 def _asked(asker: Asker, name: str, answer: Any) -> Callable[..., Awaitable[Any]]:

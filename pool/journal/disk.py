@@ -25,6 +25,15 @@ class Disk:
         """How much of it was taken."""
         return os.write(descriptor, data)
 
+    def write_all(self, descriptor: int, data: bytes) -> None:
+        """In as many writes as it takes."""
+        rest = memoryview(data)
+        while rest:
+            written = self.write(descriptor, rest)
+            if written <= 0:
+                raise OSError(f"{len(rest)} bytes were not written")
+            rest = rest[written:]
+
     def sync(self, descriptor: int) -> None:
         """Return when what was written survives a power cut."""
         if (full := getattr(fcntl, "F_FULLFSYNC", None)) is not None:  # macOS: fsync alone stops at the drive

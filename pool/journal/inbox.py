@@ -310,12 +310,7 @@ class Inbox:
         last = max(self._sizes)
         if self._sizes[last] + len(packed) > FILE_BYTES_MAX:
             raise InboxUnusable(f"the file of record {last} has no end: its writer begins one at 64 MiB")
-        rest = memoryview(packed)
-        while rest:
-            written = self._disk.write(self._descriptor, rest)
-            if written <= 0:
-                raise OSError(f"{len(rest)} bytes were not written")
-            rest = rest[written:]
+        self._disk.write_all(self._descriptor, packed)
         self._sizes[last] += len(packed)
 
     def _give_back(self, before: dict[int, int]) -> None:

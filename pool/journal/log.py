@@ -109,7 +109,7 @@ class JournalLog:
             data = path.read_bytes()
             descriptor = self._disk.create(new)
             try:
-                self._write(descriptor, data)
+                self._disk.write_all(descriptor, data)
                 self._disk.sync(descriptor)
             finally:
                 self._disk.close(descriptor)
@@ -193,20 +193,12 @@ class JournalLog:
         data, at = framed(self.writer, self.at, body)
         assert self._descriptor is not None
         try:
-            self._write(self._descriptor, data)
+            self._disk.write_all(self._descriptor, data)
             self._disk.sync(self._descriptor)
         except OSError as error:
             raise self._fail(error) from error
         self._sizes[max(self._sizes)] += len(data)
         self.at = at
-
-    def _write(self, descriptor: int, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            written = self._disk.write(descriptor, rest)
-            if written <= 0:
-                raise OSError(f"{len(rest)} bytes were not written")
-            rest = rest[written:]
 
     def _check_room(self) -> None:
         untaken = self.untaken_bytes

@@ -10,7 +10,6 @@ Blocks. Must not know: how the hub is reached.
 """
 
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -19,8 +18,6 @@ from pool.hub import Begin, Start
 from pool.journal.behind import read_behind
 from pool.journal.log import JournalLog
 from pool.journal.records import Noted, Rate
-
-NUMBERERS: Final = 256  # the hub, and as many edges as there may be: of extranonces, and of machines' numbers
 
 
 class Begun(msgspec.Struct, frozen=True, kw_only=True):

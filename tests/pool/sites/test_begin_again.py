@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from payouts.rates import Scheme
 from payouts.schemas.money import tally_minutes, workers
+from pool.books.edges.rows import PARTS
 from pool.books.journal.book_clock import BookClock
 from pool.books.journal.credit_book import CreditBook
 from pool.books.journal.credit_rows import CreditRows
@@ -21,7 +22,7 @@ from pool.fleet.rows import TenantTerms, add_tenant, load
 from pool.hub import Begin, Part, Start
 from pool.journal.log import JournalLog, JournalUnusable, writer_directories
 from pool.journal.segments import Walk, segments
-from pool.sites.begin_again import NUMBERERS, begin_again
+from pool.sites.begin_again import begin_again
 from stratum.miners.contracts import Admitted
 from stratum.tallies import CREDIT, Verdict
 from tests.fakes.disks import DiskThatLoses, disk_full
@@ -51,7 +52,7 @@ class Site:
     def hub_says(self) -> Begin:
         with self.store.read() as connection:
             return Begin(
-                part=Part(PART, NUMBERERS),
+                part=Part(PART, PARTS),
                 journal=str(self.directory),
                 snapshot=load(connection),
                 start=Start(
@@ -125,7 +126,7 @@ async def test_machines_keep_their_numbers_and_no_number_is_given_twice(site: Si
 
     assert again[:2] == first
     assert len(set(again)) == 3
-    assert {number % NUMBERERS for number in again} == {PART}
+    assert {number % PARTS for number in again} == {PART}
     assert site.shares() == (5, 0, 3)
 
 
