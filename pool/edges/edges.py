@@ -3,7 +3,6 @@
 Each is asked everything, and what they say is put together here. Must not know: where they are.
 """
 
-import contextlib
 import heapq
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -35,6 +34,7 @@ CONNECTIONS_MAX: Final = 20  # of a machine, shown: who invents names may have t
 # For what orders need: a look at all machines takes a tenth of a second, and what one does not deliver others
 # are to make up within two minutes, of which the next look may be one away.
 MINING_S: Final = 10.0
+NOT_TOLD: Final = "machines_not_told"
 UNCHARGED_NONE: Final = Uncharged().since_start.tolist()
 _Answer = TypeVar("_Answer")
 
@@ -82,13 +82,13 @@ class Edges:
             if mining.version != self._assigned.version:
                 await it.assign(self._assigned)
 
-        await self._at_once(ask)
+        await self._each(ask, within_s=MINING_S, event=NOT_TOLD)
         return told
 
     async def assign(self, assigned: Assigned) -> None:
         """Tell all of them; who is away now is told when it begins, or by the next look."""
         self._assigned = assigned
-        await self._at_once(lambda it: it.assign(assigned))
+        await self._each(lambda it: it.assign(assigned), within_s=MINING_S, event=NOT_TOLD)
 
     async def machine(self, name: str) -> MachineMet:
         """On whichever it mines or has mined."""
@@ -138,31 +138,27 @@ class Edges:
         """How far all of them are."""
         return merged_drain(await self._each(lambda it: it.drain_status()))
 
-    async def _at_once(self, ask: Callable[[Edge], Awaitable[None]]) -> None:
-        """One that does not answer, or not as it should, is as one that is away."""
-
-        async def asked(it: Edge) -> None:
-            try:
-                with trio.move_on_after(MINING_S) as bound:
-                    await ask(it)
-                if bound.cancelled_caught:
-                    log.warning("machines_not_told", reason=f"no answer within {MINING_S:.0f} s")
-            except LinkClosed:
-                pass
-            except AnsweredWithError as error:
-                log.error("machines_not_told", reason=str(error)[:300])
-
-        async with trio.open_nursery() as nursery:
-            for it in self._edges:
-                nursery.start_soon(asked, it)
-
-    async def _each(self, ask: Callable[[Edge], Awaitable[_Answer]]) -> list[_Answer]:
-        """Those that answer, in their order: one that dies meanwhile, or hangs, has nothing to say."""
+    async def _each(
+        self,
+        ask: Callable[[Edge], Awaitable[_Answer]],
+        *,
+        within_s: float = ANSWER_S,
+        event: str = "process_not_asked",
+    ) -> list[_Answer]:
+        """Those that answer, in their order: one that dies meanwhile, or hangs, or does not answer as it
+        should, has nothing to say."""
         answers: dict[int, _Answer] = {}
 
         async def answered(number: int, edge: Edge) -> None:
-            with contextlib.suppress(LinkClosed), trio.move_on_after(ANSWER_S):
-                answers[number] = await ask(edge)
+            try:
+                with trio.move_on_after(within_s) as bound:
+                    answers[number] = await ask(edge)
+                if bound.cancelled_caught:
+                    log.warning(event, reason=f"no answer within {within_s:.0f} s")
+            except LinkClosed:
+                pass
+            except AnsweredWithError as error:
+                log.error(event, reason=str(error)[:300])
 
         async with trio.open_nursery() as nursery:
             for number, edge in enumerate(self._edges):

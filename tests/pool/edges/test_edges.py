@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from pool.edges.edges import ANSWER_S, Edges, merged_drain, merged_firmware, merged_unlisted
 from pool.fleet.registry import UnlistedWorker
+from pool.questions import AnsweredWithError
 from pool.routing.drain import DrainStatus
 from stratum.miners.firmware import ORDERS_MAX, OTHER, Firmware, FirmwareBook
 from stratum.miners.traces.traces import (
@@ -95,6 +96,18 @@ async def test_one_that_hangs_keeps_the_answers_of_the_others_from_nobody(autoju
     answers = edges_of(EdgeThatKnows(find_unlisted=unlisted(5, "u")), EdgeThatHangs())
     assert await answers.find_unlisted("acme", "c01", "u") == unlisted(5, "u")
     assert trio.current_time() == ANSWER_S
+
+
+async def test_one_that_answers_with_an_error_is_as_one_that_is_away() -> None:
+    class EdgeThatFails(EdgeThatKnows):
+        def __getattr__(self, name: str) -> Any:
+            async def ask(*given: object) -> Any:
+                raise AnsweredWithError("what was answered is no answer")
+
+            return ask
+
+    answers = edges_of(EdgeThatFails(), EdgeThatKnows(find_unlisted=unlisted(5, "u")))
+    assert await answers.find_unlisted("acme", "c01", "u") == unlisted(5, "u")
 
 
 async def test_a_drain_that_runs_is_known_to_who_starts_another(autojump_clock: MockClock) -> None:
