@@ -210,7 +210,8 @@ def _silenced(row: Any) -> Event | None:
     silence = silence_of(row)
     if silence is None:
         return None
-    minutes = max(0, silence.until_at_s - silence.made_at_s) // 60
+    # To the nearest: it may be noted a second after it was said from when on it lasts.
+    minutes = (max(0, silence.until_at_s - silence.made_at_s) + 30) // 60
     how = f"for {minutes} min" if minutes else "no longer"
     return Event(
         kind="silenced",
