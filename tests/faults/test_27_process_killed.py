@@ -8,6 +8,10 @@ import json
 import os
 import signal
 import socket
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -120,26 +124,52 @@ def processes(directory: Path) -> dict[int, int]:
     return found
 
 
+@asynccontextmanager
+async def for_two_processes(directory: Path) -> AsyncIterator[int]:
+    """A node, and the settings of a pool in two processes: the port where both listen."""
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reserved.bind(("127.0.0.1", 0))
+    port: int = reserved.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        options = RegtestOptions(data_dir=directory / "node", network_bits=0x1D00FFFF)
+        node: RegtestNode = await nursery.start(serve_regtest, options)
+        settings = SETTINGS.format(url=node.url, cookie=node.cookie_file)
+        (directory / "angara.toml").write_text(settings.replace(":0", f":{port}") + "processes = 2\n")
+        yield port
+        nursery.cancel_scope.cancel()
+    reserved.close()
+
+
+async def both_serve(pool: subprocess.Popen[bytes], directory: Path) -> None:
+    """Wait until its processes do."""
+    with trio.fail_after(STARTS_IN_S):
+        await until(lambda: len(processes(directory)) == 2 or pool.poll() is not None)
+    assert pool.poll() is None, log_of(directory)
+
+
+def booked_once(miners: Sequence[Miner], directory: Path, store: Store) -> Counter[str]:
+    """Every acknowledged share is, and none twice, and the books have all of the journals: how often each."""
+    on_disk = counted(directory, store)
+    for miner in miners:
+        for name in miner.submitted:
+            least = 1 if name in miner.acknowledged else 0
+            assert least <= on_disk[name] <= 1, f"{name} is {on_disk[name]} times in the books"
+    with store.read() as connection:
+        assert not list(waiting(directory / "data", connection))
+    return on_disk
+
+
 @pytest.mark.long
 async def test_a_process_that_is_killed_loses_no_share_and_disturbs_nobody(
     tmp_path: Path, store: Store
 ) -> None:
-    reserved = socket.socket()
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    reserved.bind(("127.0.0.1", 0))
-    port = reserved.getsockname()[1]
-    async with trio.open_nursery() as nursery:
-        options = RegtestOptions(data_dir=tmp_path / "node", network_bits=0x1D00FFFF)
-        node: RegtestNode = await nursery.start(serve_regtest, options)
-        settings = SETTINGS.format(url=node.url, cookie=node.cookie_file)
-        (tmp_path / "angara.toml").write_text(settings.replace(":0", f":{port}") + "processes = 2\n")
+    async with for_two_processes(tmp_path) as port:
         pool = start(tmp_path)
         miners: list[Miner] = []
         try:
             async with trio.open_nursery() as fleet:
-                with trio.fail_after(STARTS_IN_S):
-                    await until(lambda: len(processes(tmp_path)) == 2 or pool.poll() is not None)
-                assert pool.poll() is None, log_of(tmp_path)
+                await both_serve(pool, tmp_path)
                 while min(sum(it.process == of for it in miners) for of in (0, 1)) < OF_EACH:
                     miners.append(miner := Miner(len(miners)))
                     fleet.start_soon(miner.mine_on, port)
@@ -163,14 +193,6 @@ async def test_a_process_that_is_killed_loses_no_share_and_disturbs_nobody(
         finally:
             pool.kill()
             pool.wait()
-        on_disk = counted(tmp_path, store)
-        for miner in miners:
-            for name in miner.submitted:
-                least = 1 if name in miner.acknowledged else 0
-                assert least <= on_disk[name] <= 1, f"{name} is {on_disk[name]} times in the books"
+        on_disk = booked_once(miners, tmp_path, store)
         assert on_disk.keys() <= {name for it in miners for name in it.submitted}
-        with store.read() as connection:
-            assert not list(waiting(tmp_path / "data", connection))
-        nursery.cancel_scope.cancel()
-    reserved.close()
     store.close()
