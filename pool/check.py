@@ -18,6 +18,9 @@ from pool.config import PoolConfig
 from pool.data_dir import DataDirError, admin_socket
 from pool.messages.messenger import receivers_of
 from pool.settings_file import BadConfig
+from pool.sites.access import access
+from pool.sites.nats import subjects
+from pool.sites.nats.connection import Connection
 from pool.treasury.wallet import BadWallet, PayoutWallet
 from stratum.miners.listening.certificate import BadCertificate, Certificate
 from stratum.miners.listening.listeners import BadEndpoint, Endpoint, open_listener
@@ -40,6 +43,7 @@ async def check_pool(config: PoolConfig) -> list[Finding]:
     findings += [_endpoint(endpoint) for endpoint in endpoints]
     findings += [*_messages(config), Finding(True, "approval", config.approval.words)]
     findings += await trio.to_thread.run_sync(_payouts, config)
+    findings += await _nats(config)
     nodes: dict[str, Finding] = {}
     async with trio.open_nursery() as nursery:
         for node in config.nodes:
@@ -83,6 +87,29 @@ def _messages(config: PoolConfig) -> list[Finding]:
     except BadConfig as error:
         return [Finding(False, "messages", str(error))]
     return [Finding(True, "messages", f"{len(receivers)} are told: {', '.join(it.name for it in receivers)}")]
+
+
+async def _nats(config: PoolConfig) -> list[Finding]:
+    """Whether a server lets an edge, or a hub, in."""
+    if config.site is not None:
+        name, settings = config.site.name, config.site.nats
+    elif config.hub is not None:
+        name, settings = subjects.HUB, config.hub
+    else:
+        return []
+    try:
+        connection = Connection(access(settings, name))
+    except BadConfig as error:
+        return [Finding(False, "nats", str(error))]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(connection.run)
+        with trio.move_on_after(CHECK_TIMEOUT_S):
+            await connection.connected()
+        state = connection.state
+        nursery.cancel_scope.cancel()
+    if not state.connected:
+        return [Finding(False, "nats", state.error or f"no answer within {CHECK_TIMEOUT_S:g} s")]
+    return [Finding(True, "nats", f"{state.url} lets {name} in")]
 
 
 def _payouts(config: PoolConfig) -> list[Finding]:

@@ -25,7 +25,16 @@ from pool.messages.settings import MessageSettings, message_settings
 from pool.requests.policy import Approval
 from pool.settings_file import BadConfig as BadConfig
 from pool.settings_file import path_in, read_settings
-from pool.settings_tables import AdminTable, DatabaseTable, File, NodeTable, StratumTable, WebTable, bare
+from pool.settings_tables import (
+    AdminTable,
+    DatabaseTable,
+    File,
+    NatsTable,
+    NodeTable,
+    StratumTable,
+    WebTable,
+    bare,
+)
 from pool.treasury.settings import PayoutSettings
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.miners.listening.listeners import Endpoint, Network, is_this_host
@@ -41,8 +50,25 @@ _NUMBER_CHARS_MAX: Final = 30  # of a wrong one that is shown
 EXTRANONCE1_BYTES: Final = 4  # 2^32 sessions a boot before one is used again
 
 
+class NatsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How NATS servers are reached, and the file of the key that is shown to them."""
+
+    urls: tuple[str, ...]
+    key_file: Path
+    authorities: Path | None
+
+
+class SiteSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Of an edge at a site."""
+
+    name: str
+    nats: NatsSettings
+    alone_hours: int
+    second_journal: Path | None = None
+
+
 class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings, checked and in the types that the parts take."""
+    """Settings, checked and in the types that the parts take. `site` is set for an edge, `hub` for a hub."""
 
     network: str
     data_dir: Path
@@ -68,6 +94,8 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     payouts: PayoutSettings | None = None
     messages: MessageSettings | None = None
     approval: Approval = Approval()
+    site: SiteSettings | None = None
+    hub: NatsSettings | None = None
 
     def __repr__(self) -> str:
         return f"PoolConfig({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -165,6 +193,7 @@ def _checked(file: File, base: Path) -> PoolConfig:
         raise BadConfig("stratum: difficulty_min <= difficulty_start <= difficulty_max does not hold")
     if (problem := file.approval.problem()) is not None:
         raise BadConfig(problem)
+    _check_role(file)
     return PoolConfig(
         network=pool.network,
         data_dir=path_in(base, pool.data_dir, "pool.data_dir"),
@@ -172,7 +201,7 @@ def _checked(file: File, base: Path) -> PoolConfig:
         tag=pool.tag,
         outage_s=pool.outage_s,
         nodes=_nodes(file.node, base),
-        endpoints=_endpoints(stratum, base),
+        endpoints=_endpoints(stratum, base) if file.hub is None else (),
         web=None if file.web is None else _web(file.web, base),
         start_difficulty_log2=start,
         vardiff=VardiffPolicy(
@@ -196,8 +225,49 @@ def _checked(file: File, base: Path) -> PoolConfig:
         admin_group=_group(file.admin),
         messages=None if file.messages is None else message_settings(file.messages, base),
         approval=file.approval,
+        site=_site(file, base),
+        hub=None if file.hub is None else _nats(file.hub, base, "hub"),
         database_url=_database(file.database, base)
         or database_url(path_in(base, pool.data_dir, "pool.data_dir")),
+    )
+
+
+def _check_role(file: File) -> None:
+    """An edge has no books, and a hub no miners. Raises BadConfig."""
+    if file.edge is not None and file.hub is not None:
+        raise BadConfig("edge, hub: one of them is this process")
+    if file.hub is not None and file.stratum != StratumTable():
+        raise BadConfig("stratum: a hub serves no miners, its edges do")
+    if file.edge is None:
+        return
+    if file.stratum.processes != 1:
+        raise BadConfig("stratum.processes: an edge is one process; a large site has several edges")
+    books = {"web": file.web, "payouts": file.payouts, "messages": file.messages}
+    for name, table in (*books.items(), ("database", file.database.url)):
+        if table is not None:
+            raise BadConfig(f"{name}: an edge keeps no books, its hub does")
+    if file.approval != Approval() or file.admin != AdminTable():
+        raise BadConfig("approval, admin: an edge takes no commands, its hub does")
+
+
+def _site(file: File, base: Path) -> SiteSettings | None:
+    if (table := file.edge) is None:
+        return None
+    second = table.second_journal
+    return SiteSettings(
+        name=table.name,
+        nats=_nats(table, base, "edge"),
+        alone_hours=table.alone_hours,
+        second_journal=None if second is None else path_in(base, second, "edge: second_journal"),
+    )
+
+
+def _nats(table: NatsTable, base: Path, what: str) -> NatsSettings:
+    authorities = table.authorities
+    return NatsSettings(
+        urls=tuple(table.nats),
+        key_file=path_in(base, table.key_file, f"{what}: key_file"),
+        authorities=None if authorities is None else path_in(base, authorities, f"{what}: authorities"),
     )
 
 

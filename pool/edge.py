@@ -36,7 +36,7 @@ class Edge:
             board=self.miners.board,
             connection_limits=self.miners.connection_limits,
             endpoints=config.endpoints,
-            shared=known.part[1] > 1,
+            shared=known.process[1] > 1,
         )
         self.serving = Serving(known, self.shares, self.miners, self.routing, self._server)
 

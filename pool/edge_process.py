@@ -98,6 +98,7 @@ class Served:
             nodes=NodeSet(config.nodes, chain=config.network),
             wall_clock=time.time,
             part=(it.part.number - 1, it.part.of),
+            process=(it.part.number - 1, it.part.of),
         )
         self.edge = edge = Edge(config, known)
         if it.drains_s is not None:

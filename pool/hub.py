@@ -65,6 +65,10 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True):
     start: Start
     assigned: Assigned = Assigned()
     drains_s: int | None = None  # within how many seconds all miners are to go; None: they are let in
+    # Of an edge at another site. Machines are let in of these tenants and containers (empty: all of the
+    # tenant's); numbers of containers and machines up to these are given out, in the snapshot or not.
+    places: frozenset[tuple[str, str]] | None = None
+    numbers: tuple[int, int] = (0, 0)
 
 
 class FoundBlock(msgspec.Struct, frozen=True, kw_only=True):

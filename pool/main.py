@@ -35,11 +35,12 @@ from pool.config import LoadedSettings, PoolConfig
 from pool.dashboard.dashboard import Dashboard, dashboard_of
 from pool.data_dir import admin_socket, bind_directory
 from pool.edge import Edge
+from pool.edges.edge import Edge as Serves
 from pool.edges.edges import Edges
 from pool.edges.figures import ALONE
 from pool.fleet.hashrate import HashrateBook
-from pool.fleet.registry import Registry
-from pool.fleet.rows import RegistryError, record_of
+from pool.fleet.registry import ContainerRecord, Registry
+from pool.fleet.rows import RegistryError, TenantView, record_of
 from pool.garbage import collect_rarely
 from pool.journal.records import Machine
 from pool.messages.conditions import Thresholds
@@ -57,9 +58,10 @@ from pool.people.authentication import Authentication
 from pool.people.refusals import Refusals, Refused
 from pool.people.roles import host_account
 from pool.people.sessions import Sessions
-from pool.processes import Processes
-from pool.readiness import Condition, Readiness
+from pool.processes import Processes, bounded
+from pool.readiness import Condition, HubLook, Readiness
 from pool.settings_file import BadConfig
+from pool.sites.sites import SILENT_S, Sites
 from pool.treasury.treasury import Treasury
 from pool.web.access import web_app
 from pool.web.commands import command_routes
@@ -115,9 +117,16 @@ class Pool:
         self._tasks: trio.Nursery | None = None  # while it runs
         self._dashboard: Dashboard | None = None  # of whoever asks over HTTP
         self.books = Books(config, store, transport=transport, wall_clock=wall_clock)
-        self.processes = None if config.processes == 1 else self._processes(settings, wall_clock)
-        if self.processes is None:
-            self.edge = edge = Edge(
+        self._here: Edge | None = None  # who serves miners in this process
+        self.processes: Processes | None = None  # or in others of this host
+        self.sites: Sites | None = None  # or at other sites
+        if config.hub is not None:
+            self.sites = self._sites(wall_clock)
+            self.books.folding.take(self.books.resolve_left(), self.books.opened[0].taker)
+        elif config.processes > 1:
+            self.processes = self._processes(settings, wall_clock)
+        else:
+            self._here = edge = Edge(
                 config, self.books.known(), on_block=self._tell_block, on_commit=self._count_committed
             )
             self.books.folding.take(edge.shares.journal, self.books.opened[0].taker)
@@ -126,8 +135,13 @@ class Pool:
         self._authentication = Authentication(store, refusals, wall_clock=wall_clock, clock=time.monotonic)
         self._sessions = Sessions(clock=time.monotonic)
         self._lease = LeaseWatch(store)
+        serving: Sequence[Serves] = ()
+        if self._here is not None:
+            serving = [self._here.serving]
+        elif (others := self.processes or self.sites) is not None:
+            serving = others.edges
         self._edges = Edges(
-            [self.edge.serving] if self.processes is None else self.processes.edges,
+            serving,
             orders=lambda elsewhere: self.allocator.status(elsewhere),
             processes=(lambda: ALONE) if self.processes is None else self.processes.figures,
         )
@@ -141,10 +155,16 @@ class Pool:
             speeds=speeds or MachineSpeeds(trio.current_time(), config.vardiff.aim_s),
             wall_clock=time.time,
         )
-        self._readiness = Readiness(self._lease)
+        self._readiness = Readiness(self._lease, self._hub_look if self.sites is not None else None)
         self._settings = None if settings is None else LiveSettings(settings, self._prepared)
         self._started_s = trio.current_time()
         self._messenger = None if config.messages is None else self._told(config.messages, wall_clock)
+
+    @property
+    def edge(self) -> Edge:
+        """Who serves miners in this process."""
+        assert self._here is not None
+        return self._here
 
     async def run(self, *, task_status: trio.TaskStatus[RunningPool] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises BadEndpoint or BadCertificate when it cannot listen."""
@@ -157,7 +177,7 @@ class Pool:
                 self._tasks = nursery
                 nursery.start_soon(books.folding.run)
                 nursery.start_soon(books.bookkeeper.run)
-                live = self._live() if self.processes is None else self._live_of(self.processes)
+                live = self._live()
                 treasury = self._treasury()
                 desk = Desk(self._store, self._config.network, live, treasury, self._config.approval)
                 if self._settings is not None:
@@ -170,42 +190,30 @@ class Pool:
                 nursery.start_soon(DueRequests(desk).run)
                 if self._messenger is not None:
                     nursery.start_soon(self._messenger.run)
-                addresses: tuple[tuple[str, int], ...]
+                addresses: tuple[tuple[str, int], ...] = ()
                 await self.allocator.begin()
-                if self.processes is not None:
+                if self.sites is not None:
+                    await nursery.start(self.sites.run)
+                elif self.processes is not None:
                     for tail in self._tails():
                         nursery.start_soon(tail.run)
                     addresses = await nursery.start(self.processes.run)
-                else:
-                    addresses = await nursery.start(self.edge.run)
+                elif self._here is not None:
+                    addresses = await nursery.start(self._here.run)
                 nursery.start_soon(self.allocator.run)
                 task_status.started(
                     RunningPool(self._edges, books.registry, books.hashrates, live, addresses, web)
                 )
         finally:
             with trio.CancelScope(shield=True):
-                if self.processes is not None or not self.edge.shares.journal.failed:
-                    if self.processes is None:
-                        await self.edge.commit_last()
+                if self._here is None or not self._here.shares.journal.failed:
+                    if self._here is not None:
+                        await self._here.commit_last()
                     await books.folding.stop()
                     await self._record.look(last=True)
             for it in books.opened:
                 it.log.close()
             self._store.release_lease()
-
-    def _live(self) -> Live:
-        edge = self.edge
-        return Live(
-            self.books.registry,
-            self.books.hashrates,
-            self._edges,
-            lambda view: edge.tenant_changed(record_of(view)),
-            on_removed=edge.workers_removed,
-            on_routes=lambda: self._routes_changed(edge.routing.proxy.changed),
-            on_tokens=self._authentication.load,
-            messenger=self._messenger,
-            settings=self._settings,
-        )
 
     # Where processes of their own serve miners
 
@@ -229,54 +237,87 @@ class Pool:
         def numbered(machines: Sequence[Machine]) -> list[Machine]:
             return trio.from_thread.run_sync(lambda: [registry.renumbered(it) for it in machines])
 
-        def tell(numbers: Sequence[int]) -> None:
-            processes.machines_known([registry.known_machine(it) for it in numbers if it in registry.workers])
-
         for it in books.opened:
             it.taker.number_by(numbered)
-        books.folding.on_noted = tell
+        books.folding.on_noted = self._tell_known
         return processes
 
+    def _sites(self, wall_clock: Callable[[], float]) -> Sites:
+        books = self.books
+        sites = Sites(
+            self._config,
+            self._store,
+            books.folding,
+            bounded(books.hub),
+            books.registry,
+            books.nodes,
+            begin=lambda edge: books.begin_site(edge, self.allocator.assigned, self._edges.drains_s),
+            on_tallies=self._count_committed,
+            wall_clock=wall_clock,
+        )
+        books.folding.on_noted = self._tell_known
+        return sites
+
+    def _tell_known(self, numbers: Sequence[int]) -> None:
+        """To others who serve miners: these machines were seen, or begin elsewhere now."""
+        registry, others = self.books.registry, self.processes or self.sites
+        if others is not None:
+            others.machines_known([registry.known_machine(it) for it in numbers if it in registry.workers])
+
     def _tell_settings(self) -> None:
-        assert self.processes is not None
-        self.processes.settings_changed()
+        if self.processes is not None:
+            self.processes.settings_changed()
 
     def _tails(self) -> list[Tail]:
         return [
             Tail(
                 it.log.walk(it.taker.position.at),
                 it.taker.position.at,
-                self.books.registry,
+                self.books.registry.adopt,
                 self._count_committed,
             )
             for it in self.books.opened
         ]
 
-    def _live_of(self, processes: Processes) -> Live:
-        registry = self.books.registry
+    def _live(self) -> Live:
+        registry, edge, others = self.books.registry, self._here, self.processes or self.sites
+
+        def tenant(view: TenantView) -> None:
+            for it in (edge, others):
+                if it is not None:
+                    it.tenant_changed(record_of(view))
+
+        def container(record: ContainerRecord) -> None:
+            if others is not None:
+                others.container_changed(record)
 
         def removed(numbers: set[int]) -> None:
-            machines = (registry.known_machine(it) for it in numbers if it in registry.workers)
-            names = [(it.tenant, it.container, it.unit) for it in machines]
-            processes.workers_removed(names)
+            if edge is not None:
+                edge.workers_removed(numbers)
+            if others is not None:
+                machines = (registry.known_machine(it) for it in numbers if it in registry.workers)
+                others.workers_removed([(it.tenant, it.container, it.unit) for it in machines])
+
+        def routes() -> None:
+            if edge is not None:
+                edge.routing.proxy.changed()
+            if others is not None:
+                others.routes_changed()
+            self.allocator.changed()
 
         return Live(
             registry,
             self.books.hashrates,
             self._edges,
-            lambda view: processes.tenant_changed(record_of(view)),
-            on_container=processes.container_changed,
+            tenant,
+            on_container=container,
             on_removed=removed,
-            on_routes=lambda: self._routes_changed(processes.routes_changed),
+            on_routes=routes,
             on_tokens=self._authentication.load,
             messenger=self._messenger,
             settings=self._settings,
+            remote=None if self.sites is None else self.sites.remote,
         )
-
-    def _routes_changed(self, tell: Callable[[], None]) -> None:
-        """An upstream or an order is another one than before."""
-        tell()
-        self.allocator.changed()
 
     def _count_committed(self, tallies: bytes) -> None:
         self.books.hashrates.add(tallies, trio.current_time())
@@ -294,7 +335,7 @@ class Pool:
     def _prepared(self, new: PoolConfig) -> Callable[[], None]:
         """What puts other live settings in force (pool.settings_tables). Blocks. Raises BadConfig."""
         messenger, told = self._messenger, new.messages
-        served = self.edge.prepared(new) if self.processes is None else self._tell_settings
+        served = self._tell_settings if self._here is None else self._here.prepared(new)
         receivers = () if messenger is None or told is None else messenger.prepared(told)
 
         def apply() -> None:
@@ -373,10 +414,20 @@ class Pool:
             config.data_dir,
             (*config.endpoints, *(() if config.web is None else (config.web,))),
             figures=self._figures,
-            journal_failed=lambda: self.processes is None and self.edge.shares.journal.failed,
+            journal_failed=lambda: self._here is not None and self._here.shares.journal.failed,
             machine_name=registry.name_of,
             on_message=self._tell_message,
             wall_clock=wall_clock,
+        )
+
+    def _hub_look(self) -> HubLook:
+        assert self.sites is not None
+        heard = [it.heard_age_s for it in self.sites.standing()]
+        return HubLook(
+            node=self.books.nodes.current is not None,
+            nats=self.sites.connection.connected,
+            edges=len(heard),
+            heard=sum(it is not None and it < SILENT_S for it in heard),
         )
 
     async def _conditions(self) -> tuple[Condition, ...]:

@@ -22,14 +22,17 @@ from payouts.ratebook import newest_fee_basis
 from payouts.rates import BlockFees
 from pool.block_submission import BlockSubmission, owned_by
 from pool.books.bookkeeper import Bookkeeper
+from pool.books.edges.known import known_to
+from pool.books.edges.rows import PARTS, EdgeRecord
 from pool.books.journal.book_clock import BookClock
 from pool.books.journal.credit_book import CreditBook
 from pool.books.journal.credit_rows import CreditRows
 from pool.books.journal.folding import Folding
 from pool.books.journal.forwarded_shares import ForwardedShares
 from pool.books.journal.journal import Journal
+from pool.books.journal.positions import position_of
 from pool.books.journal.prices import Prices, known_prices
-from pool.books.journal.start import beginning_of, open_journals
+from pool.books.journal.start import beginning_in, beginning_of, open_journals
 from pool.books.journal.taker import Taker
 from pool.books.store import Store
 from pool.chain.blocks import BlockResult, BlockSubmitter
@@ -86,7 +89,9 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     hub: Hub
     nodes: NodeSet
     wall_clock: Callable[[], float]
-    part: tuple[int, int] = (0, 1)  # which of how many processes serve miners at the same endpoints
+    part: tuple[int, int] = (0, 1)  # which of how many equal parts of the extranonces is handed out
+    process: tuple[int, int] = (0, 1)  # which of how many processes serve miners at the same endpoints
+    tell_block: Callable[[bytes], None] = lambda block: None  # one of ours, for others' nodes
 
 
 class Books:
@@ -105,7 +110,8 @@ class Books:
         self.opened = open_journals(store, config.data_dir, count=config.processes)
         with store.read() as connection:
             numberers = config.processes + 1 if config.processes > 1 else 1
-            self.registry = registry = Registry(load(connection), of=numberers)
+            of_sites = config.hub is not None
+            self.registry = registry = Registry(load(connection), of=numberers, renumbers=of_sites)
             credits = CreditRows(connection)
         self.hashrates = HashrateBook(registry, trio.current_time())
         self.nodes = NodeSet(config.nodes, chain=config.network, transport=transport)
@@ -140,6 +146,36 @@ class Books:
             start = _start(connection, beginning_of(self.store, taker))
         return Begin(part=part, journal=str(journal), snapshot=snapshot, start=start, assigned=assigned)
 
+    def begin_site(self, edge: EdgeRecord, assigned: Assigned, drains_s: int | None) -> Begin:
+        """What an edge at another site has to know, that has begun a journal. Blocks."""
+        assert edge.writer is not None
+        with self.store.read() as connection:
+            everybody = load(connection)
+            position = position_of(connection, edge.writer)
+            start = _start(connection, beginning_in(connection, position))
+        return Begin(
+            part=Part(edge.part, PARTS),
+            journal="",
+            snapshot=known_to(edge, everybody),
+            start=start,
+            assigned=assigned,
+            drains_s=drains_s,
+            places=frozenset((it.tenant, it.container) for it in edge.places),
+            numbers=(
+                max((it.id for it in everybody.containers), default=0),
+                max((it.id for it in everybody.workers), default=0),
+            ),
+        )
+
+    def resolve_left(self) -> Journal:
+        """The journal of a process that serves no miners: what one before it had under way to upstreams is
+        answered in it, as unanswered."""
+        with self.store.read() as connection:
+            start = _start(connection, self.opened[0].beginning)
+        clock = BookClock(self._wall_clock, start.beginning.moment_s)
+        prices = Prices(start.prices, self.registry, clock=clock)
+        return Journal(self.registry, self.opened[0].log, start.beginning, prices)
+
 
 def _start(connection: Connection, beginning: Beginning) -> Start:
     return Start(
@@ -168,7 +204,7 @@ class Shares:
         clock = BookClock(known.wall_clock, start.beginning.moment_s)
         self.prices = Prices(start.prices, registry, clock=clock)
         self.submits = ForwardedShares(unresolved_max=UNRESOLVED_OF_ALL_MAX)
-        process, of = known.part[0] + 1, known.part[1]
+        process, of = known.process[0] + 1, known.process[1]
         self.outage = Outage(nodes, config.outage_s)
         self.templates = templates = TemplateWatch(nodes)
         self.blocks = BlockSubmission(
@@ -177,6 +213,7 @@ class Shares:
                 config.data_dir,
                 tip_height=lambda: templates.tip_height,
                 mine=owned_by(process, of),
+                tell=known.tell_block,
             ),
             known.hub,
             finder=registry.finder,

@@ -175,7 +175,7 @@ class Processes:
         drains_s: Callable[[], int | None],
         wall_clock: Callable[[], float],
     ) -> None:
-        self._folding, self._hub, self._settings = folding, _bounded(hub), settings
+        self._folding, self._hub, self._settings = folding, bounded(hub), settings
         self._begin, self._drains_s = begin, drains_s
         self._all = [Process(n, it.taker, wall_clock) for n, it in enumerate(opened, start=1)]
         self._died = 0
@@ -372,7 +372,7 @@ def _edge_of(process: Process) -> Edge:
     return edge
 
 
-def _bounded(hub: Hub) -> Any:
+def bounded(hub: Hub) -> Any:
     """Whoever asks for what the books take too long for is told that they are away."""
 
     def bounded(name: str) -> Callable[..., Awaitable[Any]]:

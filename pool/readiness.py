@@ -4,6 +4,7 @@ Each condition is judged by figures of this moment. The words are for anybody: t
 name no node, no address, no tenant. Must not know: who asks.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -26,14 +27,25 @@ class Condition(msgspec.Struct, frozen=True):
     words: str
 
 
-class Readiness:
-    """Of a pool that is the writer of its books as long as `lease` says so."""
+class HubLook(msgspec.Struct, frozen=True, kw_only=True):
+    """What a hub is there for: whether its own node and NATS answer, and how many edges were heard of."""
 
-    def __init__(self, lease: LeaseWatch) -> None:
-        self._lease = lease
+    node: bool
+    nats: bool
+    edges: int
+    heard: int
+
+
+class Readiness:
+    """Of a pool that is the writer of its books as long as `lease` says so; of a hub by `hub`."""
+
+    def __init__(self, lease: LeaseWatch, hub: Callable[[], HubLook] | None = None) -> None:
+        self._lease, self._hub = lease, hub
 
     def conditions(self, edges: EdgeFigures, processes: ProcessFigures) -> tuple[Condition, ...]:
         """By what those who serve miners said just now."""
+        if self._hub is not None:
+            return (*_of_hub(self._hub()), Condition("lease", *self._held()))
         return (
             Condition("node", *_node(edges)),
             Condition("template", *_template(edges)),
@@ -49,6 +61,15 @@ class Readiness:
         if self._lease.books_away:  # whoever writes there now: what is acknowledged here is booked once
             return True, f"the books do not answer, for {age_s:.0f} s: shares wait in the journal"
         return False, f"nobody knows whether this pool is the writer of its books, for {age_s:.0f} s"
+
+
+def _of_hub(look: HubLook) -> tuple[Condition, ...]:
+    """A site that is cut off is no reason to think ill of the hub, which others mine by."""
+    return (
+        Condition("node", look.node, "a bitcoin node answers" if look.node else "no bitcoin node answers"),
+        Condition("nats", look.nats, "NATS is connected" if look.nats else "no NATS server answers"),
+        Condition("edges", True, f"{look.heard} of {look.edges} edges are heard"),
+    )
 
 
 def _node(edges: EdgeFigures) -> tuple[bool, str]:

@@ -174,6 +174,38 @@ class AdminTable(Table, frozen=True):
     ] = None
 
 
+class NatsTable(Table, frozen=True, kw_only=True):
+    """How the servers are reached that carry what sites and hub say to each other."""
+
+    nats: Annotated[list[str], Meta(description="NATS servers, tls://HOST:PORT; nats:// on this host alone")]
+    key_file: Annotated[str, Meta(description="The secret key that is shown to them, an NKey of a user")]
+    authorities: Annotated[
+        str | None, Meta(description="Whose certificates of theirs are good, PEM; needed for tls://")
+    ] = None
+
+
+class EdgeTable(NatsTable, frozen=True, kw_only=True):
+    """Of `angara edge`: who serves miners at a site, for a hub."""
+
+    name: Annotated[str, Meta(description="As the hub knows it: `angara edge add`")]
+    second_journal: Annotated[
+        str | None,
+        Meta(description="A directory on another disk, where every share is written too before it counts"),
+    ] = None
+    alone_hours: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=30 * 24,
+            description="It begins without the hub by what that said at most so long ago",
+        ),
+    ] = 72
+
+
+class HubTable(NatsTable, frozen=True):
+    """Of `angara hub`: who keeps the books of edges at sites."""
+
+
 class File(Table, frozen=True):
     """All of it."""
 
@@ -186,6 +218,8 @@ class File(Table, frozen=True):
     payouts: PayoutSettings | None = None
     messages: MessagesTable | None = None
     approval: Approval = Approval()
+    edge: EdgeTable | None = None
+    hub: HubTable | None = None
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):

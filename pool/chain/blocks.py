@@ -175,7 +175,8 @@ def assemble_block(solution: Solution, template: Template) -> bytes:
 
 class BlockSubmitter:
     """Takes solutions to the nodes. `tip_height` is the height of the best block that we know of; `mine`
-    says by its note whether a block of an earlier run is ours to submit: others may write there too."""
+    says by its note whether a block of an earlier run is ours to submit: others may write there too. `tell`
+    gets each block, raw, that is on its way to our nodes: for others' nodes."""
 
     def __init__(
         self,
@@ -184,8 +185,10 @@ class BlockSubmitter:
         *,
         tip_height: Callable[[], int],
         mine: Callable[[bytes], bool] = lambda note: True,
+        tell: Callable[[bytes], None] = lambda block: None,
     ) -> None:
         self._nodes = tuple(nodes)
+        self._tell = tell
         self.directory = blocks_directory(data_dir)
         self._tip_height = tip_height
         self._mine = mine
@@ -260,6 +263,7 @@ class BlockSubmitter:
             del self._first[next(iter(self._first))]
         preferred = self._first.setdefault(parent, hash_hex) == hash_hex
         attempt = _Attempt(block.hex(), height, hash_hex, self._tip_height, preferred=preferred)
+        self._tell(block)
         async with trio.open_nursery() as nursery:
             for node in self._nodes:
                 nursery.start_soon(attempt.to_node, node)

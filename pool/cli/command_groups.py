@@ -40,7 +40,7 @@ GROUPS: Final = {
     "payout": ("pool.cli.payouts.commands", "Payout batches: one payment on the chain to many tenants."),
 }
 HELP_CHARS_MAX: Final = 1000  # more than any sentence
-RUN_ON: Final = {"run", "demo", "regtest"}
+RUN_ON: Final = {"run", "demo", "regtest", "hub", "edge"}
 
 
 class WholeHelp(TyperGroup):
@@ -70,11 +70,21 @@ class Group(WholeHelp):
         self._read()
         return super().list_commands(ctx)
 
+    def get_params(self, ctx: Any) -> Any:
+        self._read()
+        return super().get_params(ctx)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        self._read()
+        return super().parse_args(ctx, args)
+
     def _read(self) -> None:
         if not self.commands:
             app: typer.Typer = import_module(self._module).app
             app.rich_markup_mode = None  # half a second of imports, for boxes around the help
-            self.commands = typer.main.get_group(app).commands
+            read = typer.main.get_group(app)
+            self.commands, self.params, self.callback = read.commands, read.params, read.callback
+            self.invoke_without_command = read.invoke_without_command
 
 
 class Angara(WholeHelp):

@@ -2,9 +2,7 @@
 running pool take a fraction of a second, `angara run` some seconds.
 """
 
-import signal
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +17,7 @@ from pool.cli.options import ShowForm, with_options
 from pool.cli.output import Form, print_json, say
 from pool.cli.priority import make_way
 from pool.cli.standard_streams import set_up_streams
+from pool.cli.until_signal import until_signal
 from pool.settings_file import BadConfig
 
 app = typer.Typer(
@@ -64,6 +63,8 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     async def pool() -> None:
         settings = load_settings(config)
+        if settings.config.site is not None or settings.config.hub is not None:
+            raise BadConfig("these settings are for `angara edge -c` or `angara hub -c`")
         with held(settings.config.data_dir):
             store = open_store(settings.config.database_url)
             try:
@@ -71,7 +72,31 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
             finally:
                 store.close()
 
-    _until_signal(pool)
+    until_signal(pool)
+
+
+@app.command()
+def hub(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Keep the books of pools at other sites. A second one on the same PostgreSQL waits to take over."""
+    from pool.books.standby import await_lease
+    from pool.books.store import open_store
+    from pool.config import load_settings
+    from pool.data_dir import held
+    from pool.main import Pool
+
+    async def keep() -> None:
+        settings = load_settings(config)
+        if settings.config.hub is None:
+            raise BadConfig("there is no [hub] in these settings")
+        with held(settings.config.data_dir):
+            store = open_store(settings.config.database_url)
+            try:
+                await await_lease(store)
+                await Pool(settings.config, store, settings=settings).run()
+            finally:
+                store.close()
+
+    until_signal(keep)
 
 
 @app.command()
@@ -86,7 +111,7 @@ def check(form: ShowForm, config: ConfigOption = DEFAULT_CONFIG) -> None:
     async def check_all() -> None:
         findings.extend(await check_pool(load_config(config)))
 
-    _until_signal(check_all)
+    until_signal(check_all)
     if form is Form.JSON:
         print_json([{"ok": it.good, "subject": it.subject, "words": it.text} for it in findings])
     else:
@@ -166,7 +191,7 @@ def demo(
             )
         await run_demo(options, console)
 
-    _until_signal(show)
+    until_signal(show)
 
 
 @app.command()
@@ -192,7 +217,7 @@ def regtest(
             )
         )
 
-    _until_signal(serve)
+    until_signal(serve)
 
 
 @app.command()
@@ -347,27 +372,3 @@ def _parse_bits(text: str | None) -> int | None:
     except (ValueError, BadTarget) as error:
         raise BadConfig(f"--network-bits: {text!r} cannot be offered: {error}") from None
     return bits
-
-
-def _until_signal(job: Callable[[], Awaitable[None]]) -> None:
-    """Until the job ends or a signal comes."""
-    import structlog
-    import trio
-
-    from pool.cli.logs import set_up_logs
-
-    async def stop_on_signal(scope: trio.CancelScope) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for number in signals:
-                structlog.get_logger().info("stopping", signal=signal.Signals(number).name)
-                scope.cancel()
-                return
-
-    async def run_job() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(stop_on_signal, nursery.cancel_scope)
-            await job()
-            nursery.cancel_scope.cancel()
-
-    set_up_logs()
-    trio.run(run_job)

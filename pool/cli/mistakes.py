@@ -21,6 +21,7 @@ MISTAKES: Final = {
     "builtins.OSError": EXIT_MISTAKE,
     "pool.admin.client.NoAnswer": EXIT_MISTAKE,
     "pool.books.bookkeeper.BooksFailed": EXIT_MISTAKE,
+    "pool.books.edges.leases.EdgeRefused": EXIT_MISTAKE,
     "pool.books.journal.journal.JournalFailed": EXIT_MISTAKE,
     "pool.journal.log.JournalUnusable": EXIT_MISTAKE,
     "pool.journal.segments.JournalDamaged": EXIT_MISTAKE,

@@ -33,8 +33,9 @@ FULL: Final = f"there are {TRACES_MAX} traces already: each ends when nobody rea
 class EdgesTrace:
     """One trace: the number that it has at each of them, and how far that is read."""
 
-    def __init__(self, numbers: Sequence[int | None]) -> None:
+    def __init__(self, edges: Sequence[Edge], numbers: Sequence[int | None]) -> None:
         self.read_s = trio.current_time()
+        self._edges = edges
         self._numbers: list[int | None] = list(numbers)  # None: over there
         self._after = [0] * len(numbers)
         self._lines: deque[TracedLine] = deque()
@@ -42,13 +43,13 @@ class EdgesTrace:
         self._next = 1
         self._one_at_a_time = trio.Lock()
 
-    async def view(self, edges: Sequence[Edge], after: int) -> TraceView | None:
+    async def view(self, after: int) -> TraceView | None:
         """Lines with numbers above `after`; None when it is over everywhere."""
         async with self._one_at_a_time:
             self.read_s = trio.current_time()
             views = [
                 None if number is None else await _view(edge, number, read)
-                for edge, number, read in zip(edges, self._numbers, self._after, strict=True)
+                for edge, number, read in zip(self._edges, self._numbers, self._after, strict=True)
             ]
             new: list[list[TracedLine]] = []
             for at, view in enumerate(views):
@@ -60,7 +61,7 @@ class EdgesTrace:
                     self._lines.clear()
                     self._bytes = 0
                 self._after[at] += view.missed + len(view.lines)
-                new.append([_of_edge(it, at, len(edges)) for it in view.lines])
+                new.append([_of_edge(it, at, len(self._edges)) for it in view.lines])
             if all(it is None for it in self._numbers):
                 return None
             self._keep(heapq.merge(*new, key=lambda it: it.at_ms))
@@ -92,7 +93,8 @@ class EdgesTraces:
             del self._traces[number]
         numbers: list[int | None] = []
         full = len(self._traces) >= TRACES_MAX
-        for it in self._edges:
+        edges = tuple(self._edges)
+        for it in edges:
             try:
                 numbers.append(await it.start_trace(name, address, seconds))
                 full = full or numbers[-1] is None
@@ -101,13 +103,13 @@ class EdgesTraces:
         if full:
             raise TooManyTraces(FULL)  # those that began end when nobody reads them
         self._number += 1
-        self._traces[self._number] = EdgesTrace(numbers)
+        self._traces[self._number] = EdgesTrace(edges, numbers)
         return self._number
 
     async def view(self, number: int, after: int) -> TraceView | None:
         """Its lines with numbers above `after`; None when it is over."""
         trace = self._traces.get(number)
-        view = None if trace is None else await trace.view(self._edges, after)
+        view = None if trace is None else await trace.view(after)
         if view is None:
             self._traces.pop(number, None)
         return view

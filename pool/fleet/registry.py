@@ -113,9 +113,23 @@ class NewRows(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    """Admission by the database's snapshot. `part` of `of`: this process's, of all that number machines."""
+    """Admission by the database's snapshot. `part` of `of`: this process's, of all that number machines; of
+    containers and machines the numbers up to `taken` are somebody's. `renumbers`: machines that others number
+    get numbers here, without the gaps of theirs. `places` are tenants and containers
+    (empty: all of the tenant's) whose machines may mine here; None: all of them."""
 
-    def __init__(self, snapshot: Snapshot, *, part: int = 0, of: int = 1) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        part: int = 0,
+        of: int = 1,
+        taken: tuple[int, int] = (0, 0),
+        renumbers: bool = False,
+        places: frozenset[tuple[str, str]] | None = None,
+    ) -> None:
+        self.places = places
+        self._renumbers = renumbers
         self.tenants = {tenant.name: tenant for tenant in snapshot.tenants}
         self.tenants_by_id = {tenant.id: tenant for tenant in snapshot.tenants}
         self.containers: dict[int, ContainerRecord] = {}
@@ -129,7 +143,9 @@ class Registry:
         self._removed_containers: set[int] = set()
         self._container_numbers, self._numbers = Numbers(part, of), Numbers(part, of)
         self.generation = 0  # another one when a machine, or a container, is new, another one, or gone
+        self._container_numbers.above(taken[0])
         self._numbers.above(max((it.id for it in snapshot.workers), default=0))
+        self._numbers.above(taken[1])
         self.newcomers = Newcomers(self._numbers)
         for container in snapshot.containers:
             self.put_container(container)
@@ -173,6 +189,8 @@ class Registry:
             return Refusal(f"Tenant {tenant_name} is suspended: ask the operator")
         if len(container_name) > NAME_CHARS_MAX or len(unit) > NAME_CHARS_MAX:
             return Refusal(f"Container and unit have at most {NAME_CHARS_MAX} characters each")
+        if not self.is_here(tenant_name, container_name):
+            return Refusal(f"Machines of {tenant_name}.{container_name[:32]} do not mine at this site")
         container = self._container_ids.get((tenant.id, container_name))
         worker_id = None if container is None else self._worker_ids.get((container, unit))
         if worker_id is not None and worker_id in self.workers:
@@ -192,6 +210,10 @@ class Registry:
             number=worker_id,  # of a worker that was removed: if it mines again it is the same one
         )
         return new if isinstance(new, Refusal) else Admitted(new, party=tenant.id)
+
+    def is_here(self, tenant: str, container: str) -> bool:
+        """Whether machines of that container may mine here."""
+        return self.places is None or not self.places.isdisjoint(((tenant, ""), (tenant, container)))
 
     def leave(self, owner: Owner) -> None:
         """The connection is gone."""
@@ -231,6 +253,10 @@ class Registry:
         self.put_container(container)
         self._new_containers.append(container)
         return container.id
+
+    def has_worked(self, number: int) -> bool:
+        """Whether it is one that had an accepted share, removed or not."""
+        return number in self.workers or number in self._removed
 
     def worker(self, number: int) -> WorkerRecord:
         """One that had an accepted share, removed or not."""
@@ -380,7 +406,8 @@ class Registry:
             self._usual_log2 = None
         elif tenant is not None and self.newcomers.find((tenant.id, it.container, it.unit)) is None:
             place = self._place(tenant.id, it.container, it.container_id)
-            number = self._worker_ids.get((place, it.unit), it.number)
+            known_number = self._worker_ids.get((place, it.unit))
+            number = self._number(it.number) if known_number is None else known_number
             self._removed.pop(number, None)
             worker = WorkerRecord(
                 id=number,
@@ -407,7 +434,7 @@ class Registry:
             return worker.id  # removed, and these shares are of before
         if worker is None:
             worker = WorkerRecord(
-                id=machine.number,
+                id=self._number(machine.number),
                 tenant_id=tenant.id,
                 container_id=place,
                 unit=machine.unit,
@@ -418,6 +445,13 @@ class Registry:
         self._removed.pop(worker.id, None)
         self._put_worker(worker)
         return worker.id
+
+    def _number(self, said: int) -> int:
+        """For a machine that is new here: as somebody else numbers it, where that is nobody's."""
+        others = self.workers, self._removed, self.newcomers.by_number
+        if self._renumbers or any(said in it for it in others):
+            return self._numbers.take()
+        return said
 
     def renumbered(self, machine: Machine) -> Machine:
         """As `adopt`: with the numbers that it and its container have here. Who has no tenant here stays."""
@@ -443,14 +477,17 @@ class Registry:
 
     def learn_container(self, it: ContainerRecord) -> None:
         """As the books have it now: the one of that name, whatever its number is here."""
-        self.put_container(
-            msgspec.structs.replace(it, id=self._container_ids.get((it.tenant_id, it.name), it.id))
-        )
+        number = self._container_ids.get((it.tenant_id, it.name))
+        if number is None:
+            number = self._container_numbers.take() if it.id in self.containers else it.id
+        self.put_container(msgspec.structs.replace(it, id=number))
 
     def _place(self, tenant_id: int, name: str, number: int) -> int:
         """The container of that name, which is there from now on, with that number if it is new."""
         known = self._container_ids.get((tenant_id, name))
         if known is None:
+            if self._renumbers or number in self.containers:
+                number = self._container_numbers.take()
             self.put_container(ContainerRecord(id=number, tenant_id=tenant_id, name=name))
             return number
         if known in self._removed_containers:
@@ -487,6 +524,11 @@ class Registry:
         """Of a worker, or of a newcomer."""
         worker = self.workers.get(number) or self._removed.get(number)
         return self.newcomers.by_number[number].tenant_id if worker is None else worker.tenant_id
+
+    def workers_of(self, tenant: str) -> int:
+        """How many workers a tenant has."""
+        known = self.tenants.get(tenant)
+        return 0 if known is None else self._workers_of.get(known.id, 0)
 
     def numbers_of(self, tenant_id: int) -> set[int]:
         """Of all its workers and newcomers."""

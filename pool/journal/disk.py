@@ -53,6 +53,10 @@ class Disk:
         """The file has the other one's content, or its own: nothing in between."""
         by.replace(path)
 
+    def remove(self, path: Path) -> None:
+        """A file, if it is there."""
+        path.unlink(missing_ok=True)
+
     def close(self, descriptor: int) -> None:
         os.close(descriptor)
 

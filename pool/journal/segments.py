@@ -43,6 +43,17 @@ def segments(directory: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
+def end_of(directory: Path) -> Place:
+    """The last whole record of a journal's files, as far as its last file goes by itself."""
+    for _, path in reversed(segments(directory)):
+        data, end, at = path.read_bytes(), 0, Place()
+        while (frame := frame_at(directory.name, data, end)) is not None:
+            at, end = frame.at, frame.end
+        if at.number:
+            return at
+    return Place()
+
+
 class Walk:
     """Whole records in their order, from the file on that has the place `after`; those up to it too, since
     they say what numbers mean. `at` is the last one that was read.

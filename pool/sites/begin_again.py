@@ -16,6 +16,7 @@ import msgspec
 from pool.fleet.registry import Registry
 from pool.hub import Begin, Start
 from pool.journal.behind import read_behind
+from pool.journal.disk import Disk
 from pool.journal.log import JournalLog
 from pool.journal.records import Noted, Rate
 
@@ -28,9 +29,9 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     start: Start
 
 
-def begin_again(begin: Begin, directory: Path) -> Begun:
+def begin_again(begin: Begin, directory: Path, disk: Disk) -> Begun:
     """Raises JournalUnusable, JournalDamaged, and ValueError for records of a later version."""
-    log = JournalLog(directory, begin.start.beginning.book)
+    log = JournalLog(directory, begin.start.beginning.book, disk=disk)
     try:
         log.settle()
         return _begun(begin, log)
@@ -42,19 +43,25 @@ def begin_again(begin: Begin, directory: Path) -> Begun:
 def _begun(begin: Begin, log: JournalLog) -> Begun:
     start = begin.start
     behind = read_behind(log.walk(start.beginning.behind), start.beginning)
-    registry = Registry(begin.snapshot, part=begin.part.number, of=begin.part.of)
+    registry = Registry(
+        begin.snapshot,
+        part=begin.part.number,
+        of=begin.part.of,
+        taken=begin.numbers,
+        places=begin.places,
+    )
     numbers = {it.number: registry.adopt(it) for it in behind.machines}
     rates = {it.number: it for it in behind.rates}
     of_hub = {it.number: it for it in start.prices.left}
-    said = {it.key for it in start.beginning.left}
+    said = {it.key: it for it in start.beginning.left}
     number = max([start.prices.next_number - 1, *rates, *of_hub]) + 1
     left: list[Noted] = []
     meanings: dict[Rate, int] = {}
     for share in behind.beginning.left:
-        by_hub = share.key in said
+        by_hub = said.get(share.key) is share  # else the journal has it too, in its own numbers
         worker = share.worker if by_hub else numbers[share.worker]
-        if worker is None:
-            continue  # of a tenant that nobody knows
+        if worker is None or not registry.has_worked(worker):
+            continue  # of a tenant that nobody knows here
         rate = (of_hub if by_hub else rates)[share.epoch]
         epoch = meanings.setdefault(rate, number + len(meanings))
         left.append(msgspec.structs.replace(share, worker=worker, epoch=epoch))

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from pool.hub import Begin
+from pool.hub import Begin, Plan
 from pool.whole_file import write_whole
 
 VERSION: Final = 1
@@ -32,6 +32,7 @@ class Copy(msgspec.Struct, frozen=True):
     epoch: int
     said_at_s: int
     begin: Begin
+    plan: Plan
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -45,9 +46,9 @@ class CopyOnDisk:
         self._path = data_dir / FILE
         self._wall_clock = wall_clock
 
-    def keep(self, edge: str, epoch: int, begin: Begin) -> None:
+    def keep(self, edge: str, epoch: int, begin: Begin, plan: Plan) -> None:
         """In place of the one before. Raises OSError."""
-        copy = Copy(VERSION, edge, epoch, int(self._wall_clock()), begin)
+        copy = Copy(VERSION, edge, epoch, int(self._wall_clock()), begin, plan)
         write_whole(self._path, _ENCODER.encode(copy))
 
     def read(self, edge: str, *, hours_max: int) -> Copy:

@@ -35,7 +35,7 @@ async def refresh(
         known = registry.container_of(*place)
         mine = msgspec.structs.replace(container, id=container.id if known is None else known.id)
         if known != mine and not (mine.removed and known is not None and _mined(registry, known)):
-            registry.put_container(mine)
+            registry.learn_container(mine)
     removed: set[int] = set()
     for count, worker in enumerate(snapshot.workers):
         if count % AT_ONCE == 0:

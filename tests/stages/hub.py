@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from payouts.rates import Scheme
-from payouts.schemas.money import containers, tally_minutes, tenants, workers
 from pool.books.changes.changes import note_change
 from pool.books.edges.leases import Asked, Granted
 from pool.books.edges.remote import RemoteEdges
@@ -19,7 +18,7 @@ from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, load
 from pool.journal.frames import Place
 from pool.journal.inbox import Received, Want
-from stratum.tallies import Verdict
+from tests.stages.books_by_name import shares_by_name
 from tests.stages.journal import NOW_S, PRICE, Clock, DiskInMemory
 from tests.stages.prices import open_epoch
 from tests.stages.site_journal import SiteJournal, journal_of_books, new_nkey
@@ -109,13 +108,4 @@ class Hub:
     def shares(self) -> dict[str, int]:
         """Accepted shares in the books by the machine's name."""
         with self.store.read() as connection:
-            rows = connection.execute(
-                select(tenants.c.name, containers.c.name, workers.c.unit, func.sum(tally_minutes.c.shares))
-                .select_from(tally_minutes)
-                .join(workers, workers.c.id == tally_minutes.c.worker_id)
-                .join(containers)
-                .join(tenants, tenants.c.id == workers.c.tenant_id)
-                .where(tally_minutes.c.verdict == Verdict.ACCEPTED)
-                .group_by(tenants.c.name, containers.c.name, workers.c.unit)
-            )
-            return {f"{tenant}.{place}.{unit}": int(shares) for tenant, place, unit, shares in rows}
+            return shares_by_name(connection)

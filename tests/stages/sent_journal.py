@@ -76,8 +76,12 @@ class Sent:
             JournalReader(self.log.directory),
             epoch=lambda: 7,
             wanted=self._wanted,
+            send_long=self._send_long,
             away=(ConnectionError,),
         )
+
+    async def _send_long(self, frames: bytes) -> None:
+        await self.copy.take("oslo", 7, frames)
 
     def append(self, count: int, size: int = 200) -> None:
         for _ in range(count):

@@ -92,6 +92,7 @@ class RemoteEdge:
         self.renewed_s: float | None = None
         self.beyond_at_s: int | None = None
         self.unwritten: str | None = None  # why what came is not on disk
+        self.follows = trio.CancelScope()  # of who looks at what comes, for eyes
         self._moment_s = 0
         self._ahead: Mark | None = None  # what it said that we do not have all of yet
 
@@ -149,11 +150,14 @@ class RemoteEdges:
         free_bytes_min: int = FREE_BYTES_MIN,
         wall_clock: Callable[[], float] = time.time,
         on_opened: Callable[[RemoteEdge], None] = lambda edge: None,
+        on_edges: Callable[[Sequence[EdgeRecord]], None] = lambda edges: None,
     ) -> None:
         self._store, self._folding, self._home = store, folding, data_dir / "inbox"
         self._line, self._disk, self._wall_clock = line, disk, wall_clock
         self._free_bytes_min = free_bytes_min
         self._on_opened = on_opened  # somebody's journal is taken from here on
+        self._on_edges = on_edges  # these there are, retired or not
+        self._records: dict[str, EdgeRecord] = {}
         self._turn = trio.Lock()  # of who is let begin, and what commands change
         self._open: dict[str, RemoteEdge] = {}
         self._over: dict[str, RemoteEdge] = {}  # by their journals
@@ -229,10 +233,36 @@ class RemoteEdges:
         """A command has changed something: an edge is new, another one, held no more, or retired."""
         async with self._turn:
             found = await self._read(load_edges)
+            self._records = {it.name: it for it in found}
             for edge in found:
                 await self._follow(edge)
+            self._on_edges(found)
             for writer in [it.inbox.writer for it in self._over.values() if it.taken]:
                 await self._close(self._over.pop(writer))
+
+    def check(self, name: str, epoch: int) -> EdgeRecord:
+        """Whoever says this epoch is the edge."""
+        return self._of(name, epoch).edge
+
+    def heard_s(self, name: str) -> float | None:
+        """When a process of it was heard of last, monotonic."""
+        remote = self._open.get(name)
+        return None if remote is None else remote.heard_s
+
+    async def take(self, name: str, epoch: int, data: bytes) -> None:
+        """As `receive`, of what comes by itself: somebody who is not the edge now is not answered, and what
+        is missing is asked for."""
+        try:
+            received = await self.receive(name, epoch, data)
+        except EdgeRefused as error:
+            log.info("journal_message_refused", edge=name, reason=str(error))
+            return
+        if received.want is not None:
+            await self._line.send_again(name, epoch, received.want)
+
+    def record(self, name: str) -> EdgeRecord | None:
+        """As it was at the last change."""
+        return self._records.get(name)
 
     def standing(self) -> list[Standing]:
         """Of all that have a journal."""
@@ -258,6 +288,7 @@ class RemoteEdges:
             remote.edge = edge
             if over or remote.inbox.writer != edge.writer:
                 remote.over = True
+                remote.follows.cancel()
                 self._over[remote.inbox.writer] = self._open.pop(edge.name)
                 remote = None
             elif looked_at:
@@ -267,6 +298,7 @@ class RemoteEdges:
             await self._open_one(edge, edge.writer)
 
     async def _close(self, remote: RemoteEdge) -> None:
+        remote.follows.cancel()
         async with self._folding.turn:
             self._folding.leave(remote.taker)
         await trio.to_thread.run_sync(remote.inbox.close)

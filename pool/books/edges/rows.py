@@ -21,8 +21,9 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from payouts.book_time import book_time
 from payouts.schemas.money import tenants
 from pool.books.edges.schema import edge_places, edge_writers, edges
-from pool.fleet.registry import NAME_CHARS_MAX
+from pool.fleet.registry import AGENT_CHARS_MAX, NAME_CHARS_MAX
 from pool.fleet.rows import RegistryError, check_name
+from pool.journal.records import Machine
 
 PARTS: Final = 256  # of all numbers: the hub's is 0
 PLACES_MAX: Final = 1_000  # of an edge: containers of a large site, or tenants
@@ -65,6 +66,14 @@ class EdgeRecord(msgspec.Struct, frozen=True, kw_only=True):
     retired_at_s: int | None
     held: str | None
     held_at_s: int | None
+
+    def may_count_for(self, machine: Machine) -> bool:
+        """Whether it is one of its machines, by a name that a machine can have."""
+        named = 0 < len(machine.unit) <= NAME_CHARS_MAX and len(machine.agent or "") <= AGENT_CHARS_MAX
+        return named and not {
+            EdgePlace(machine.tenant),
+            EdgePlace(machine.tenant, machine.container),
+        }.isdisjoint(self.places)
 
 
 def kept_of(edge: EdgeRecord) -> dict[str, Any]:

@@ -14,9 +14,11 @@ is acknowledged, JournalFailed is raised, and the pool stops. Must not know: ses
 balances.
 """
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import structlog
 import trio
@@ -38,6 +40,17 @@ log = structlog.get_logger()
 KEYS_OF_VERDICT: Final = np.dtype(
     [("worker", "<u4"), ("epoch", "<u4"), ("rest", f"V{upstream_verdicts.RECORD_BYTES - 8}")]
 )
+
+
+MARKS_MAX: Final = 1_000  # of books that are away: hours of them
+
+
+class _Marked(msgspec.Struct, frozen=True):
+    """How far it was at a mark: the last record, and how many batches that were."""
+
+    number: int
+    batches: int
+    at_s: float
 
 
 class JournalFailed(Exception):
@@ -75,7 +88,8 @@ class Journal:
         self.commits_since_s: float | None = None  # since when one is under way, monotonic
         self.unfolded = 0  # batches that the books have not taken
         self.unfolded_since_s: float | None = None  # when the oldest such batch came
-        self._marked = 0, 0.0  # batches that the books had not taken at the last mark, and when that was
+        self._batches = 0  # all of them
+        self._marks: deque[_Marked] = deque(maxlen=MARKS_MAX)  # that the books have not reached
         self._accepted = beginning.accepted
         self._named = np.zeros(1, dtype=bool)  # machines, by number, in the file that is appended to
         self._defined: set[int] = set()  # the same of rate numbers
@@ -207,6 +221,7 @@ class Journal:
             ) from error
 
     def _note_unfolded(self) -> None:
+        self._batches += 1
         self.unfolded += 1
         if self.unfolded_since_s is None:
             self.unfolded_since_s = trio.current_time()
@@ -222,7 +237,7 @@ class Journal:
         # What comes after this is not dated before it, but for what was opened or is under way already.
         before_s = self._prices.opened_since_s, self._under_way_s
         moment_s = min([self._prices.clock.now_s(), *(it for it in before_s if it is not None)])
-        self._marked = self.unfolded, trio.current_time()
+        self._marks.append(_Marked(self._log.at.number, self._batches, trio.current_time()))
         return Mark(number=self._log.at.number, moment_s=moment_s)
 
     async def trim(self, taken: Place) -> None:
@@ -231,9 +246,15 @@ class Journal:
 
     async def folded(self) -> None:
         """The books have all that was there at the last mark."""
-        batches, at_s = self._marked
-        self.unfolded -= batches
-        self.unfolded_since_s = at_s if self.unfolded else None
+        if self._marks:
+            self.taken_up_to(self._marks[-1].number)
+
+    def taken_up_to(self, number: int) -> None:
+        """The books have that record, whenever they say so."""
+        while self._marks and self._marks[0].number <= number:
+            mark = self._marks.popleft()
+            self.unfolded = self._batches - mark.batches
+            self.unfolded_since_s = mark.at_s if self.unfolded else None
 
     async def forgotten(self, prevhashes: Sequence[bytes]) -> list[bytes]:
         """Those of these previous blocks on which nothing can be credited any more."""

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from sqlalchemy import Row, column, delete, func, insert, select, table, update
+from sqlalchemy import Connection, Row, column, delete, func, insert, select, table, update
 
 from payouts.book_time import latest_s
-from pool.books.journal.positions import uid_of
+from pool.books.journal.positions import Position, uid_of
 from pool.books.journal.schema import refused_credits, upstream_submits
 from pool.books.journal.taker import Taker
 from pool.books.store import Store
@@ -102,15 +102,20 @@ def adopt(store: Store, writers: Sequence[str]) -> None:
 def beginning_of(store: Store, taker: Taker) -> Beginning:
     """For who writes behind what is taken, and resolves what whoever wrote there left behind."""
     with store.read() as connection:
-        mine = upstream_submits.c.writer == taker.position.writer
-        rows = connection.execute(select(upstream_submits).where(mine)).all()
-        return Beginning(
-            book=uid_of(connection),
-            behind=taker.position.at,
-            moment_s=latest_s(connection),
-            accepted=taker.position.accepted,
-            left=tuple(_noted(row) for row in rows),
-        )
+        return beginning_in(connection, taker.position)
+
+
+def beginning_in(connection: Connection, position: Position) -> Beginning:
+    """The same, as the books are in a transaction."""
+    mine = upstream_submits.c.writer == position.writer
+    rows = connection.execute(select(upstream_submits).where(mine)).all()
+    return Beginning(
+        book=uid_of(connection),
+        behind=position.at,
+        moment_s=latest_s(connection),
+        accepted=position.accepted,
+        left=tuple(_noted(row) for row in rows),
+    )
 
 
 def _noted(row: Row[Any]) -> Noted:

@@ -11,9 +11,8 @@ import numpy as np
 import structlog
 import trio
 
-from pool.fleet.registry import Registry
 from pool.journal.frames import Place
-from pool.journal.records import Batch, Opening, unpacked
+from pool.journal.records import Batch, Machine, Opening, unpacked
 from pool.journal.segments import JournalDamaged, Walk
 from stratum.tallies import RECORD
 
@@ -23,14 +22,19 @@ LOOK_S: Final = 1.0
 
 
 class Tail:
-    """Of one journal, behind a place. `on_tallies` gets them with the numbers that the registry has."""
+    """Of one journal, behind a place. `number` says what number a machine has here, None for one that is not
+    counted; `on_tallies` gets them with those numbers."""
 
     def __init__(
-        self, walk: Walk, after: Place, registry: Registry, on_tallies: Callable[[bytes], None]
+        self,
+        walk: Walk,
+        after: Place,
+        number: Callable[[Machine], int | None],
+        on_tallies: Callable[[bytes], None],
     ) -> None:
-        self._walk, self._after, self._registry = walk, after, registry
+        self._walk, self._after, self._number = walk, after, number
         self._on_tallies = on_tallies
-        self._numbers = np.zeros(1, dtype=np.uint32)  # ours by theirs, in the file that is read
+        self._numbers: dict[int, int] = {}  # ours by theirs, in the file that is read
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -38,7 +42,7 @@ class Tail:
             try:
                 for said, new in await trio.to_thread.run_sync(self._read):
                     self._look(said, new)
-            except JournalDamaged as error:  # whoever takes it for the books says so, and stops
+            except (JournalDamaged, ValueError) as error:  # whoever takes it for the books says so, and stops
                 log.error("journal_not_followed", reason=str(error))
                 return
             await trio.sleep(LOOK_S)
@@ -48,14 +52,13 @@ class Tail:
 
     def _look(self, said: Batch | Opening, new: bool) -> None:
         if isinstance(said, Opening):
-            self._numbers[:] = 0
+            self._numbers.clear()
             return
         for machine in said.machines:
-            number = self._registry.adopt(machine)
-            if machine.number >= len(self._numbers):
-                self._numbers = np.append(self._numbers, np.zeros(machine.number + 1, dtype=np.uint32))
-            self._numbers[machine.number] = number or 0
+            self._numbers[machine.number] = self._number(machine) or 0
         if new and said.tallies:
             records = np.frombuffer(said.tallies, dtype=RECORD).copy()
-            records["worker"] = self._numbers[records["worker"]]
+            theirs, places = np.unique(records["worker"], return_inverse=True)
+            ours = [self._numbers.get(it, 0) for it in theirs.tolist()]
+            records["worker"] = np.array(ours, dtype=np.uint32)[places]
             self._on_tallies(records[records["worker"] > 0].tobytes())

@@ -1,8 +1,11 @@
-"""`angara edge`: pools at other sites that this one keeps the books of.
+"""`angara edge`: pools at other sites that this one keeps the books of; and with -c alone one of them.
 
-They work while the pool runs (through its socket) and on the data directory when it does not.
+The commands are the hub's: they work while it runs (through its socket), and on the data directory when it
+does not.
 """
 
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -12,8 +15,9 @@ from pool.cli.live_columns import of_ths
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, duration, moment, moment_by, print_json, show, show_one
 from pool.reports.figures import grouped
+from pool.settings_file import BadConfig
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer()
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the edge.")]
 TenantOption = Annotated[
@@ -59,6 +63,35 @@ EDGE: Final = (
     Column("added", "added"),
     Column("retired", "retired_at", moment),
 )
+
+
+@app.callback(invoke_without_command=True)
+def serve(
+    ctx: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Serve miners at a site, by these settings (TOML)."),
+    ] = None,
+) -> None:
+    """Pools at other sites, whose books are kept here; with -c alone: be one of them."""
+    if ctx.invoked_subcommand is not None:
+        if config is not None:
+            raise BadConfig("-c before a command is of who serves miners: give it behind the command")
+        return
+    if config is None:
+        typer.echo(ctx.get_help())
+        raise typer.Exit()
+    from pool.cli.until_signal import until_signal
+    from pool.config import load_config
+    from pool.data_dir import held
+    from pool.sites.edge_site import EdgeSite
+
+    async def site(path: Path) -> None:
+        settings = load_config(path)
+        with held(settings.data_dir):
+            await EdgeSite(settings, path).run()
+
+    until_signal(partial(site, config.absolute()))
 
 
 @app.command("add")

@@ -24,6 +24,7 @@ TRIES: Final = 3  # of one chunk
 CONTENT_BYTES_MAX: Final = 96 << 20  # all of a registry: 400,000 workers; a record of a journal: 64 MiB
 SHELF_BYTES_MAX: Final = 256 << 20  # twelve sites that begin at once with 100,000 workers; others ask again
 KEPT_MAX: Final = 2  # of one other end: it reads one at a time
+READING_MAX: Final = 2  # long questions of all other ends: 130 MiB of those who are told nothing is too long
 KEPT_S: Final = 300.0  # 20 MB over a line of a megabit take 160
 DIGEST_BYTES: Final = 32
 
@@ -43,9 +44,10 @@ class _Content(msgspec.Struct):
 
 
 class Shelf:
-    """What is kept for others."""
+    """What is kept for others, and how much is `reading` of theirs at once."""
 
     def __init__(self) -> None:
+        self.reading = trio.CapacityLimiter(READING_MAX)
         self._contents: dict[str, _Content] = {}
 
     def keep(self, owner: str, data: bytes) -> Kept:

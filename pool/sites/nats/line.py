@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 ANSWER_S: Final = 30.0  # the books are given 20 before they are said to be away
 CHUNK_S: Final = 20.0  # a quarter of a megabyte, four of them at once, over a line of a megabit
-QUESTION_BYTES_MAX: Final = 16 << 20  # of an edge's: nothing that it says is a tenth of that
+QUESTION_BYTES_MAX: Final = 65 << 20  # of an edge's: one record of a journal, of 64 MiB
 ANSWERING_MAX: Final = 32
 QUESTIONS_PER_S: Final = 100.0  # an edge asks some a minute; chunks of what it reads are the most
 BURST: Final = 400.0
@@ -96,7 +96,6 @@ class Line:
         self._question_bytes_max = QUESTION_BYTES_MAX if at_hub else CONTENT_BYTES_MAX
         self._answering = Answering(errors)
         self._room = trio.CapacityLimiter(ANSWERING_MAX)
-        self._reading = trio.CapacityLimiter(1)  # long questions
 
     def answer(self, protocol: type[Any], by: object) -> None:
         """Have the methods of a protocol answered from here on."""
@@ -202,7 +201,7 @@ class Line:
         try:
             self._check(question.epoch)
             if question.kept is not None:
-                async with self._reading:
+                async with self._shelf.reading:
                     content = await self._content(None, question.kept, self._question_bytes_max)
             else:
                 content = question.content or b""

@@ -32,7 +32,7 @@ log = structlog.get_logger()
 MESSAGE_BYTES: Final = (
     512 << 10
 )  # what one has where there is more to send; a record that is longer goes alone
-RECORD_BYTES_MAX: Final = 7 << 20  # what a message can have: a longer one is left to the hub to ask for
+RECORD_BYTES_MAX: Final = 7 << 20  # what a message can have: a longer one is said to the hub in pieces
 RATE_BYTES_S: Final = 4 << 20  # an hour's journal of a large site, 260 MB, in a minute
 POLL_S: Final = 1.0  # the books take journals once a minute
 AGAIN_S: Final = 5.0  # after what did not work
@@ -66,8 +66,8 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 class Publisher:
-    """Of one edge. `epoch` is the edge's; `wanted` asks the hub where to begin, and raises what `away`
-    are where it does not answer."""
+    """Of one edge. `epoch` is the edge's; `wanted` asks the hub where to begin, `send_long` gives it what is
+    too long for a message, and both raise what `away` are where it does not answer."""
 
     def __init__(
         self,
@@ -77,11 +77,12 @@ class Publisher:
         *,
         epoch: Callable[[], int],
         wanted: Callable[[], Awaitable[Wanted]],
+        send_long: Callable[[bytes], Awaitable[None]],
         away: tuple[type[Exception], ...],
     ) -> None:
         self._connection, self._reader = connection, reader
         self._subject = subjects.journal_of(edge)
-        self._epoch, self._wanted = epoch, wanted
+        self._epoch, self._wanted, self._send_long = epoch, wanted, send_long
         self._failures: tuple[type[Exception], ...] = (NatsAway, FramesGone, OSError, *away)
         self._again: trio.CancelScope | None = None
         self._next: Wanted | None = None
@@ -122,7 +123,8 @@ class Publisher:
                 await self._connection.flushed()
                 await trio.sleep(len(frames.data) / RATE_BYTES_S)
             else:
-                log.warning("journal_record_left_to_the_hub", number=frames.first, bytes=len(frames.data))
+                log.info("journal_record_long", number=frames.first, bytes=len(frames.data))
+                await self._send_long(frames.data)
             behind, whole_file = frames.last.number, False
             self.state = PublisherState(number=behind)
 

@@ -23,6 +23,7 @@ from tests.fixtures.databases import store_in
 
 WITHOUT_BOOKS = {
     "run",
+    "hub",
     "check",
     "demo",
     "regtest",

@@ -20,6 +20,7 @@ from pool.books.journal.taker import Taker
 from pool.books.store import Store
 from pool.fleet.rows import TenantTerms, add_tenant, load
 from pool.hub import Begin, Part, Start
+from pool.journal.disk import Disk
 from pool.journal.log import JournalLog, JournalUnusable, writer_directories
 from pool.journal.segments import Walk, segments
 from pool.sites.begin_again import begin_again
@@ -67,7 +68,7 @@ class Site:
         """As a process does that starts, whatever became of the one before it."""
         if self.log is not None:
             self.log.close()
-        begun = begin_again(said, self.directory)
+        begun = begin_again(said, self.directory, Disk())
         self.log, self.registry, self.start = begun.log, begun.registry, begun.start
         self.engine = Mine(keep_credits=True).engine
         self.credits = CreditBook(self.engine, self.start.tips, self.start.credited)

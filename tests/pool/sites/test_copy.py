@@ -9,7 +9,7 @@ import pytest
 from payouts.rates import Scheme
 from pool.books.journal.prices import KnownPrices
 from pool.fleet.registry import ContainerRecord, Snapshot, TenantRecord, WorkerRecord
-from pool.hub import Begin, Part, Start
+from pool.hub import Begin, Part, Plan, Start
 from pool.journal.beginning import Beginning
 from pool.journal.frames import Place
 from pool.sites.copy import FILE, VERSION, Copy, CopyOnDisk, NoCopy
@@ -35,6 +35,8 @@ SAID = Begin(
     ),
 )
 
+PLAN = Plan({}, {})
+
 
 @pytest.fixture
 def clock() -> Clock:
@@ -47,14 +49,14 @@ def copy(tmp_path: Path, clock: Clock) -> CopyOnDisk:
 
 
 def test_what_was_said_is_read_again(copy: CopyOnDisk, clock: Clock, tmp_path: Path) -> None:
-    copy.keep("north", 2, SAID)
+    copy.keep("north", 2, SAID, PLAN)
     found = copy.read("north", hours_max=72)
     assert (found.edge, found.epoch, found.said_at_s, found.begin) == ("north", 2, int(clock.now_s), SAID)
     assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
 
 
 def test_the_bound_is_a_bound(copy: CopyOnDisk, clock: Clock) -> None:
-    copy.keep("north", 2, SAID)
+    copy.keep("north", 2, SAID, PLAN)
     clock.now_s += 72 * 3600 - 1
     copy.read("north", hours_max=72)
     clock.now_s += 1
@@ -68,9 +70,9 @@ def test_the_bound_is_a_bound(copy: CopyOnDisk, clock: Clock) -> None:
         (None, "never been heard"),
         (b"", "damaged"),
         (b"\xc1 not msgpack", "damaged"),
-        (msgspec.msgpack.encode(Copy(VERSION, "south", 2, 1_700_000_000, SAID)), "of edge south"),
-        (msgspec.msgpack.encode(Copy(VERSION + 1, "north", 2, 1_700_000_000, SAID)), "another version"),
-        (msgspec.msgpack.encode(Copy(VERSION, "north", 2, 1_700_000_000, SAID))[:-1], "damaged"),
+        (msgspec.msgpack.encode(Copy(VERSION, "south", 2, 1_700_000_000, SAID, PLAN)), "of edge south"),
+        (msgspec.msgpack.encode(Copy(VERSION + 1, "north", 2, 1_700_000_000, SAID, PLAN)), "another version"),
+        (msgspec.msgpack.encode(Copy(VERSION, "north", 2, 1_700_000_000, SAID, PLAN))[:-1], "damaged"),
     ],
 )
 def test_what_is_not_its_own_is_refused_in_words(

@@ -1,0 +1,139 @@
+"""A journal on a second disk: each record is on both before it is acknowledged, and whichever disk is lost,
+the other has all of it.
+
+At a start the copy that goes further is the journal: the other one is made like it, also where the first disk
+was replaced, or was put back from a backup. A second disk that fails while a pool runs is told, and gone on
+without until the next start: it is there so that less is lost, and not so that more stands still.
+
+Blocks. Must not know: what a record says.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from pool.journal.disk import Disk
+from pool.journal.log import writers
+from pool.journal.segments import end_of, segments
+
+log = structlog.get_logger()
+
+
+class TwoDisks(Disk):
+    """What is written below `home` is written below `second` as well."""
+
+    def __init__(self, home: Path, second: Path) -> None:
+        self._home, self._second = home, second
+        self._others: dict[int, int] = {}  # descriptors there, by ours
+        self.failed: str | None = None  # why there is no second copy any more
+
+    def create(self, path: Path) -> int:
+        descriptor = super().create(path)
+        self._open(descriptor, lambda there: super(TwoDisks, self).create(there), path)
+        return descriptor
+
+    def reopen(self, path: Path, size: int) -> int:
+        descriptor = super().reopen(path, size)
+        self._open(descriptor, lambda there: super(TwoDisks, self).reopen(there, size), path)
+        return descriptor
+
+    def write_all(self, descriptor: int, data: bytes) -> None:
+        super().write_all(descriptor, data)
+        self._also(lambda there: super(TwoDisks, self).write_all(there, data), descriptor)
+
+    def sync(self, descriptor: int) -> None:
+        super().sync(descriptor)
+        self._also(super().sync, descriptor)
+
+    def sync_directory(self, path: Path) -> None:
+        super().sync_directory(path)
+        self._there(super().sync_directory, path)
+
+    def replace(self, path: Path, by: Path) -> None:
+        super().replace(path, by)
+        self._there(lambda there: super(TwoDisks, self).replace(there, self._beside(by)), path)
+
+    def remove(self, path: Path) -> None:
+        super().remove(path)
+        self._there(super().remove, path)
+
+    def close(self, descriptor: int) -> None:
+        self._also(super().close, descriptor)
+        self._others.pop(descriptor, None)
+        super().close(descriptor)
+
+    def free_bytes(self, path: Path) -> int:
+        """Of whichever has less."""
+        free = [super().free_bytes(path)]
+        self._there(lambda there: free.append(super(TwoDisks, self).free_bytes(there)), path)
+        return min(free)
+
+    def _beside(self, path: Path) -> Path:
+        return self._second / path.relative_to(self._home)
+
+    def _open(self, descriptor: int, open_there: Callable[[Path], int], path: Path) -> None:
+        def opened(there: Path) -> None:
+            there.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._others[descriptor] = open_there(there)
+
+        self._there(opened, path)
+
+    def _there(self, work: Callable[[Path], object], path: Path) -> None:
+        if self.failed is None:
+            try:
+                work(self._beside(path))
+            except OSError as error:
+                self._fail(error)
+
+    def _also(self, work: Callable[[int], object], descriptor: int) -> None:
+        if self.failed is None and (there := self._others.get(descriptor)) is not None:
+            try:
+                work(there)
+            except OSError as error:
+                self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self.failed = error.strerror or str(error)
+        log.error("second_journal_failed", directory=str(self._second), reason=self.failed)
+        for there in self._others.values():
+            os.close(there)
+        self._others.clear()
+
+
+def make_alike(data_dir: Path, second: Path, disk: Disk) -> None:
+    """Before a journal is written: both have what the one has that goes further. Raises OSError."""
+    home, there = data_dir / "journal", second / "journal"
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    there.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in sorted({it.name for it in (*writers(data_dir), *writers(second))}):
+        ends = {it: end_of(it / name).number if (it / name).is_dir() else 0 for it in (home, there)}
+        to, of = (home, there) if ends[there] > ends[home] else (there, home)
+        if to is home:
+            log.warning("journal_put_back", writer=name, records=ends[there], instead_of=ends[home])
+        _copy(of / name, to / name, disk)
+
+
+def _copy(of: Path, to: Path, disk: Disk) -> None:
+    """Files that are not there, or are others."""
+    to.mkdir(mode=0o700, exist_ok=True)
+    wanted = {path.name: path for _, path in segments(of)} if of.is_dir() else {}
+    for _, path in segments(to):
+        if path.name not in wanted:
+            disk.remove(path)
+    for name, path in wanted.items():
+        target = to / name
+        if not target.exists() or target.read_bytes() != path.read_bytes():
+            draft = target.with_suffix(".copied")
+            shutil.copyfile(path, draft)
+            draft.chmod(0o600)
+            descriptor = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            disk.replace(target, draft)
+    disk.sync_directory(to)
+    disk.sync_directory(to.parent)

@@ -1,0 +1,211 @@
+"""The hub as it answers one edge: pool.sites.questions.SiteHub.
+
+An edge may be captured. So it is told of its own tenants and machines alone, and of what it says nothing is
+believed that its own words could make worth something: a block pays what its bytes pay, if the chain has it;
+who found something is one of its machines, or nobody; what it may have counted its journal's limits say
+(`pool.books.edges.limits`). How often it may have something written is bounded (`Allowance`).
+
+Must not know: how values travel, miners.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+import trio
+from bitcoin.core import CBlock
+from bitcoin.core.script import CScriptOp
+from sqlalchemy import Connection, select
+
+from payouts.rates import BlockFees
+from payouts.schemas.money import blocks
+from payouts.siblings import SiblingKey
+from pool.books.database_waits import read_books
+from pool.books.edges.leases import Asked, Granted
+from pool.books.edges.remote import RemoteEdges
+from pool.books.edges.rows import EdgeRecord
+from pool.books.found_blocks import BlockNote, packed_note
+from pool.books.journal.credit_book import CreditsPage
+from pool.books.store import Store
+from pool.chain.blocks import SubmitState, blocks_directory, noted
+from pool.chain.templates import sha256d
+from pool.config import PoolConfig
+from pool.fleet.registry import TenantRecord
+from pool.hub import Begin, Hub, HubAway, Plan, RouteEvent
+from pool.journal.beginning import Mark
+from pool.journal.inbox import Received
+from pool.journal.records import Machine
+from pool.sites.questions import Everything, Heard
+from pool.sites.routes_of_site import routes_of
+from pool.whole_file import write_whole
+from stratum.difficulty import BadTarget, target_from_nbits
+
+log = structlog.get_logger()
+
+HEADER_BYTES: Final = 80
+BLOCK_BYTES_MAX: Final = 4_000_000  # of the largest weight
+SIBLINGS_MAX: Final = 10_000  # pool.chain.block_queue counts so many between two reports
+SIBLINGS_OF_ONE_MAX: Final = 1 << 40
+HASHES_MAX: Final = 1_000
+
+
+class Allowance:
+    """So many at once, and one each so many seconds."""
+
+    def __init__(self, burst: int, each_s: float) -> None:
+        self._burst, self._each_s = burst, each_s
+        self._left, self._at_s = float(burst), trio.current_time()
+
+    def take(self) -> bool:
+        now_s = trio.current_time()
+        self._left = min(self._burst, self._left + (now_s - self._at_s) / self._each_s)
+        self._at_s = now_s
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Answers:
+    """To the edge of that name. `begin` says what is to be known of it, from the books; it blocks. `changes`
+    is the number of the last change that it was told, `knows` whether a machine has mined, `tenants` are all
+    that there are, `easiest_target` is the easiest that a block can have now, None where nobody knows."""
+
+    def __init__(
+        self,
+        name: str,
+        config: PoolConfig,
+        store: Store,
+        hub: Hub,
+        remote: RemoteEdges,
+        *,
+        begin: Callable[[EdgeRecord], Begin],
+        changes: Callable[[], int],
+        knows: Callable[[Machine], bool],
+        tenants: Callable[[], Iterable[TenantRecord]],
+        easiest_target: Callable[[], int | None],
+    ) -> None:
+        self._knows, self._tenants, self._easiest_target = knows, tenants, easiest_target
+        self._name, self._config, self._store = name, config, store
+        self._hub, self._remote = hub, remote
+        self._begin, self._changes = begin, changes
+        # A site finds a block in days; on a test chain the others wait at the edge.
+        self._blocks = Allowance(100, 2.0)
+        self._reports = Allowance(20, 10.0)  # of siblings: one in half a minute
+        self._events = Allowance(200, 5.0)  # an upstream that comes and goes, of a site that has eight
+        self._bases = Allowance(10, 60.0)  # an edge asks again each ten minutes
+
+    async def begin(self, asked: Asked) -> Granted:
+        return await self._remote.begin(msgspec.structs.replace(asked, edge=self._name))
+
+    async def everything(self, epoch: int) -> Everything:
+        record = self._remote.check(self._name, epoch)
+        changes = self._changes()  # what comes after this is told again, and known twice
+        begin = await trio.to_thread.run_sync(self._begin, record)
+        return Everything(begin, await self.plan(), changes)
+
+    async def renew(self, epoch: int, mark: Mark) -> Heard:
+        return Heard(await self._remote.renew(self._name, epoch, mark), self._changes())
+
+    async def send(self, epoch: int, frames: bytes) -> Received:
+        return await self._remote.receive(self._name, epoch, frames)
+
+    async def unbooked(self, epoch: int, hashes: Sequence[str]) -> list[str]:
+        self._remote.check(self._name, epoch)
+        some = list(hashes[:HASHES_MAX])
+
+        def read(connection: Connection) -> list[str]:
+            known = set(connection.scalars(select(blocks.c.hash).where(blocks.c.hash.in_(some))))
+            return [it for it in some if it not in known]
+
+        return await read_books(self._store, read)
+
+    async def found(self, epoch: int, block: bytes, finder: Machine | None) -> None:
+        record = self._remote.check(self._name, epoch)
+        easiest = self._easiest_target()
+        if easiest is None:
+            raise HubAway("what a block takes is not known here yet: say it again later")
+        if not self._blocks.take():
+            raise HubAway("that are too many blocks at once: say it again later")
+        mine = finder if finder is not None and record.may_count_for(finder) else None
+        directory = blocks_directory(self._config.data_dir)
+        hash_hex = await trio.to_thread.run_sync(_store, directory, block, mine, easiest)
+        if hash_hex is None:
+            log.error("block_of_edge_refused", edge=self._name, bytes=len(block))
+            return
+        log.info("block_of_edge", edge=self._name, hash=hash_hex)
+        await self._hub.book_found_blocks(frozenset((hash_hex,)))
+
+    async def plan(self) -> Plan:
+        record = self._remote.record(self._name)
+        names = set() if record is None else {it.tenant for it in record.places}
+        return routes_of(await self._hub.plan(), (it for it in self._tenants() if it.name in names))
+
+    async def credits(self, prevhash: bytes, after: int) -> CreditsPage:
+        return await self._hub.credits(prevhash, after)
+
+    async def fee_basis(self, fees: tuple[BlockFees, ...]) -> int:
+        if not self._bases.take():
+            raise HubAway("that are too many lists of fees at once")
+        return await self._hub.fee_basis(fees)
+
+    async def bind_signet(self, challenge: str) -> None:
+        await self._hub.bind_signet(challenge)
+
+    async def count_siblings(
+        self, report: str, counts: Sequence[tuple[SiblingKey, Machine | None, int]]
+    ) -> None:
+        if not self._reports.take():
+            raise HubAway("that are too many reports at once")
+        record = self._remote.record(self._name)
+
+        def named(it: Machine | None) -> Machine | None:
+            return it if it and record and record.may_count_for(it) and self._knows(it) else None
+
+        mine = [
+            (key, named(it), count)
+            for key, it, count in counts[:SIBLINGS_MAX]
+            if 0 < count <= SIBLINGS_OF_ONE_MAX
+        ]
+        await self._hub.count_siblings(f"{self._name} {report}"[:100], mine)
+
+    async def note_event(self, event: RouteEvent) -> None:
+        if self._events.take():
+            await self._hub.note_event(event)
+
+
+def _store(directory: Path, block: bytes, finder: Machine | None, easiest: int) -> str | None:
+    """Write it down as one that a node took: its hash. None for what is no block, or has too little work."""
+    if not HEADER_BYTES < len(block) <= BLOCK_BYTES_MAX:
+        return None
+    header = block[:HEADER_BYTES]
+    hash_ = sha256d(header)
+    try:
+        target = target_from_nbits(int.from_bytes(header[72:76], "little"))
+        if target > easiest or int.from_bytes(hash_, "little") > target:
+            return None
+        height = height_in(CBlock.deserialize(block))
+    except (BadTarget, ValueError, IndexError, OverflowError):
+        return None
+    except Exception as error:  # whatever its decoder stumbles over
+        log.warning("block_of_edge_not_read", reason=str(error)[:200])
+        return None
+    hash_hex = hash_[::-1].hex()
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{height}-{hash_hex}.{SubmitState.ACCEPTED.value}"
+    if not path.exists():
+        write_whole(path, noted(block, packed_note(BlockNote(0, finder))))
+    return hash_hex
+
+
+def height_in(block: CBlock) -> int:
+    """As its coinbase begins (BIP 34). Raises ValueError."""
+    operation, data, _ = next(iter(block.vtx[0].vin[0].scriptSig.raw_iter()))
+    if data is not None and len(data):
+        return int.from_bytes(data, "little", signed=True)
+    try:
+        return int(CScriptOp(operation).decode_op_n())
+    except ValueError:
+        raise ValueError("the coinbase says no height") from None

@@ -1,0 +1,108 @@
+"""The hub as who serves miners at a site asks it: pool.hub.Hub over a line that may be down for days.
+
+What has to be done is asked again until it is (`REPEATED`); what can be known without the hub is what it said
+last. Must not know: how values travel, miners.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import trio
+
+from payouts.rates import BlockFees
+from payouts.siblings import SiblingKey
+from pool.books.found_blocks import TAKEN, unpacked_note
+from pool.books.journal.credit_book import CreditsPage
+from pool.chain.blocks import block_and_note
+from pool.hub import FoundBlock, HubAway, Plan, RouteEvent
+from pool.journal.records import Machine
+from pool.sites.questions import SiteHub
+
+log = structlog.get_logger()
+
+AGAIN_S: Final = 5.0  # between two questions for the same, while the hub is away
+# Blocks whose hashes are in one question; a site finds one in days.
+HASHES_MAX: Final = 1_000
+
+
+class HubOfSite:
+    """`epoch` is what the hub has granted, `plan_now` as it said last; found blocks are in `blocks`."""
+
+    def __init__(self, hub: SiteHub, plan: Plan, *, epoch: Callable[[], int], blocks: Path) -> None:
+        self._hub, self._epoch, self._blocks = hub, epoch, blocks
+        self.plan_now = plan
+
+    async def plan(self) -> Plan:
+        try:
+            self.plan_now = await self._hub.plan()
+        except HubAway as error:
+            log.warning("plan_not_asked", reason=str(error))
+        return self.plan_now
+
+    async def credits(self, prevhash: bytes, after: int) -> CreditsPage:
+        """Nothing while the hub is away: what is submitted twice by it is refused by the books."""
+        try:
+            return await self._hub.credits(prevhash, after)
+        except HubAway as error:
+            log.warning("credits_not_asked", reason=str(error))
+            return []
+
+    async def fee_basis(self, fees: tuple[BlockFees, ...]) -> int:
+        return int(await _until_it_answers(lambda: self._hub.fee_basis(fees)))
+
+    async def bind_signet(self, challenge: str) -> None:
+        """The hub finds another network's shares by their prices: no site waits for its word."""
+        try:
+            await self._hub.bind_signet(challenge)
+        except HubAway as error:
+            log.warning("signet_not_asked", reason=str(error))
+
+    async def record_block(self, found: FoundBlock) -> None:
+        """As it is in its file."""
+        await self._tell_file(found.result.height, found.result.hash_hex)
+
+    async def count_siblings(
+        self, report: str, counts: Sequence[tuple[SiblingKey, Machine | None, int]]
+    ) -> None:
+        await _until_it_answers(lambda: self._hub.count_siblings(report, counts))
+
+    async def book_found_blocks(self, earlier: frozenset[str]) -> None:
+        hashes = sorted(earlier)
+        for at in range(0, len(hashes), HASHES_MAX):
+            some = hashes[at : at + HASHES_MAX]
+            unbooked = await _until_it_answers(partial(self._unbooked, some))
+            for hash_hex in unbooked:
+                await self._tell_file(None, hash_hex)
+
+    async def note_event(self, event: RouteEvent) -> None:
+        await self._hub.note_event(event)
+
+    async def _unbooked(self, hashes: list[str]) -> list[str]:
+        return await self._hub.unbooked(self._epoch(), hashes)
+
+    async def _tell_file(self, height: int | None, hash_hex: str) -> None:
+        pattern = f"{'*' if height is None else height}-{hash_hex}.*"
+        content = await trio.to_thread.run_sync(_read, self._blocks, pattern)
+        if content is None:
+            return  # no node has taken it
+        block, packed = block_and_note(content)
+        note = unpacked_note(packed)
+        finder = None if note is None else note.finder
+        await _until_it_answers(lambda: self._hub.found(self._epoch(), block, finder))
+
+
+def _read(directory: Path, pattern: str) -> bytes | None:
+    path = next((it for it in directory.glob(pattern) if it.suffix in TAKEN), None)
+    return None if path is None else path.read_bytes()
+
+
+async def _until_it_answers(ask: Callable[[], Awaitable[Any]]) -> Any:
+    while True:
+        try:
+            return await ask()
+        except HubAway as error:
+            log.warning("hub_waited_for", reason=str(error))
+        await trio.sleep(AGAIN_S)

@@ -1,0 +1,328 @@
+"""The hub's side of all edges at other sites: what each is told and asked, and their journals as they come.
+
+Edges come and go, and so do the lines to them. So nothing here waits for one: what is told goes into a short
+queue of its own, and what is lost there is made up by the edge (`pool.sites.served`); who is asked while it
+is away has nothing to say. What an edge has to know is filtered by what it may count for.
+
+Invariants: CHANGES_MAX wait for an edge, of what it has booked the last word; a captured edge costs others
+nothing but a question that nobody answers. Must not know: miners, what the books do.
+"""
+
+import math
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import structlog
+import trio
+
+from pool.books.edges.remote import RemoteEdge, RemoteEdges, Standing
+from pool.books.edges.rows import EdgeRecord
+from pool.books.journal.folding import Folding
+from pool.books.journal.tail import Tail
+from pool.books.store import Store
+from pool.chain.node_set import NodeSet
+from pool.config import BadConfig, PoolConfig
+from pool.edges.edge import Edge
+from pool.fleet.registry import (
+    NAME_CHARS_MAX,
+    WORKERS_PER_TENANT_MAX,
+    ContainerRecord,
+    KnownMachine,
+    Registry,
+    TenantRecord,
+)
+from pool.hub import Begin, Hub
+from pool.journal.frames import Place
+from pool.journal.inbox import Want
+from pool.journal.records import Machine
+from pool.journal.segments import Walk
+from pool.link import LinkClosed
+from pool.questions import AnsweredWithError, asking
+from pool.sites.access import access
+from pool.sites.answers import Answers
+from pool.sites.heard_blocks import HeardBlocks
+from pool.sites.nats import subjects
+from pool.sites.nats.client import ConnectionState
+from pool.sites.nats.connection import Connection
+from pool.sites.nats.contents import Shelf
+from pool.sites.nats.journal_stream import JournalStream
+from pool.sites.nats.line import HubEpoch, Line
+from pool.sites.nats.replies import Replies
+from pool.sites.questions import (
+    CROSSING,
+    Change,
+    ContainerChanged,
+    MachinesKnown,
+    RoutesChanged,
+    Site,
+    SiteHub,
+    TenantChanged,
+    Told,
+    WorkersRemoved,
+)
+
+log = structlog.get_logger()
+
+CHANGES_MAX: Final = 1_000  # that an edge was not told yet: machines of a fold are a thousand at most
+SILENT_S: Final = 60.0  # six times that an edge says how far it is
+WANT_S: Final = 5.0  # between two words to an edge that something of its journal is missing
+FORGOTTEN_S: Final = 5.0  # for the answer of one: a fold waits for it
+
+
+class SiteLine:
+    """To one edge. Another one with the same name is made where it was closed."""
+
+    def __init__(self, name: str, line: Line, replies: Replies) -> None:
+        self.name, self.line, self._replies = name, line, replies
+        self.site: Site = asking(line, Site)
+        self.edge: Edge = asking(line, Edge)
+        self.number = secrets.randbelow(1 << 60)  # of the last change; no two hubs count from the same
+        self._changes, self._to_tell = trio.open_memory_channel[Told](CHANGES_MAX)
+        self._taken: tuple[int, Place] | None = None
+        self._wanted: tuple[int, Want] | None = None
+        self._wanted_s = -math.inf
+        self._news = trio.Event()
+        self.scope = trio.CancelScope()
+
+    def tell(self, change: Change) -> None:
+        self.number += 1
+        try:
+            self._changes.send_nowait(Told(self.number, change))
+        except trio.WouldBlock:
+            log.warning("edge_not_told", edge=self.name, waiting=CHANGES_MAX)
+
+    def taken(self, epoch: int, booked: Place) -> None:
+        self._taken = epoch, booked
+        self._news.set()
+
+    def send_again(self, epoch: int, want: Want) -> None:
+        """Not again before what was sent again can be here."""
+        if trio.current_time() - self._wanted_s >= WANT_S:
+            self._wanted, self._wanted_s = (epoch, want), trio.current_time()
+            self._news.set()
+
+    async def run(self) -> None:
+        """Until its scope is cancelled."""
+        with self.scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._replies.run)
+                await nursery.start(self.line.run)
+                nursery.start_soon(self._tell_changes)
+                await self._tell_places()
+
+    async def _tell_changes(self) -> None:
+        async for told in self._to_tell:
+            await self._said(self.site.changed(told))
+
+    async def _tell_places(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            taken, self._taken = self._taken, None
+            wanted, self._wanted = self._wanted, None
+            if wanted is not None:
+                await self._said(self.site.send_again(*wanted))
+            if taken is not None:
+                await self._said(self.site.taken(*taken))
+
+    async def _said(self, saying: Any) -> None:
+        try:
+            await saying
+        except LinkClosed:
+            pass  # it is away: it asks when it is back
+        except AnsweredWithError as error:
+            log.error("edge_answers_with_error", edge=self.name, reason=str(error)[:300])
+
+
+class Sites:
+    """Of one hub. `begin` says what an edge has to know, from the books; it blocks. `on_tallies` gets what is
+    committed anywhere. Raises BadConfig."""
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        store: Store,
+        folding: Folding,
+        hub: Hub,
+        registry: Registry,
+        nodes: NodeSet,
+        *,
+        begin: Callable[[EdgeRecord], Begin],
+        on_tallies: Callable[[bytes], None],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        if config.hub is None:
+            raise BadConfig("there is no [hub] in these settings")
+        self._config, self._store, self._hub, self._registry = config, store, hub, registry
+        self._begin, self._on_tallies = begin, on_tallies
+        self._connection = Connection(access(config.hub, subjects.HUB))
+        self._epoch, self._shelf = HubEpoch(store.lease_epoch or 0), Shelf()
+        self._inbox = Replies(self._connection, subjects.inbox_of(subjects.HUB))
+        self._stream = JournalStream(self._connection, self._inbox, self._take, servers=len(config.hub.urls))
+        self._blocks = HeardBlocks(self._connection, subjects.HUB, nodes)
+        self.remote = RemoteEdges(
+            store,
+            folding,
+            config.data_dir,
+            self,
+            wall_clock=wall_clock,
+            on_opened=self._opened,
+            on_edges=self._follow,
+        )
+        self._lines: dict[str, SiteLine] = {}
+        self.edges: list[Edge] = []  # of those that are not retired
+        self._tasks: trio.Nursery | None = None
+
+    @property
+    def connection(self) -> ConnectionState:
+        """To the NATS servers."""
+        return self._connection.state
+
+    def standing(self) -> list[Standing]:
+        return self.remote.standing()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._tasks = nursery
+            await nursery.start(self._connection.run)
+            await nursery.start(self._inbox.run)
+            await self.remote.start()
+            nursery.start_soon(self._stream.run)
+            await nursery.start(self._blocks.run)
+            log.info("hub_serves", epoch=self._epoch.number, edges=len(self._lines))
+            task_status.started()
+
+    # pool.books.edges.remote.Line
+
+    async def taken(self, edge: str, epoch: int, booked: Place) -> None:
+        if (line := self._lines.get(edge)) is not None:
+            line.taken(epoch, booked)
+
+    async def send_again(self, edge: str, epoch: int, want: Want) -> None:
+        if (line := self._lines.get(edge)) is not None:
+            line.send_again(epoch, want)
+
+    async def forgotten(self, edge: str, epoch: int, prevhashes: Sequence[bytes]) -> list[bytes]:
+        line, heard_s = self._lines.get(edge), self.remote.heard_s(edge)
+        if line is None or heard_s is None or trio.current_time() - heard_s > SILENT_S:
+            return []
+        with trio.move_on_after(FORGOTTEN_S):
+            try:
+                said = await line.site.forgotten(epoch, prevhashes)
+            except (LinkClosed, AnsweredWithError):
+                return []
+            return [it for it in said if it in prevhashes]
+        return []
+
+    # Changes
+
+    def tenant_changed(self, record: TenantRecord) -> None:
+        for line in self._of(record.name):
+            line.tell(TenantChanged(record))
+
+    def container_changed(self, record: ContainerRecord) -> None:
+        tenant = self._registry.tenants_by_id[record.tenant_id].name
+        for line in self._of(tenant, record.name):
+            line.tell(ContainerChanged(record))
+
+    def workers_removed(self, names: Sequence[tuple[str, str, str]]) -> None:
+        for name, line in self._lines.items():
+            if mine := tuple(it for it in names if self._counts_for(name, it[0], it[1])):
+                line.tell(WorkersRemoved(mine))
+
+    def machines_known(self, machines: Sequence[KnownMachine]) -> None:
+        for name, line in self._lines.items():
+            if mine := tuple(it for it in machines if self._counts_for(name, it.tenant, it.container)):
+                line.tell(MachinesKnown(mine))
+
+    def routes_changed(self) -> None:
+        for line in self._lines.values():
+            line.tell(RoutesChanged())
+
+    def _of(self, tenant: str, container: str | None = None) -> Iterator[SiteLine]:
+        return (it for name, it in self._lines.items() if self._counts_for(name, tenant, container))
+
+    def _counts_for(self, edge: str, tenant: str, container: str | None) -> bool:
+        record = self.remote.record(edge)
+        places = () if record is None else record.places
+        return any(
+            it.tenant == tenant and (container is None or it.container in ("", container)) for it in places
+        )
+
+    # Edges that come and go
+
+    def _follow(self, edges: Sequence[EdgeRecord]) -> None:
+        assert self._tasks is not None
+        there = {it.name for it in edges if it.retired_at_s is None}
+        for name in self._lines.keys() - there:
+            self._lines.pop(name).scope.cancel()
+        for name in sorted(there - self._lines.keys()):
+            self._lines[name] = line = self._line_to(name)
+            self._tasks.start_soon(line.run)
+        self.edges[:] = [self._lines[name].edge for name in sorted(self._lines)]
+
+    def _line_to(self, name: str) -> SiteLine:
+        replies = Replies(self._connection, subjects.answers_of(name))
+        line = Line(
+            self._connection,
+            name,
+            replies,
+            at_hub=True,
+            epoch=self._epoch,
+            shelf=self._shelf,
+            errors=CROSSING,
+            away=LinkClosed,
+        )
+        made = SiteLine(name, line, replies)
+        answers = Answers(
+            name,
+            self._config,
+            self._store,
+            self._hub,
+            self.remote,
+            begin=self._begin,
+            changes=lambda: made.number,
+            tenants=lambda: self._registry.tenants.values(),
+            easiest_target=lambda: self._blocks.easiest_target,
+            knows=lambda it: self._registry.number_of(it.tenant, it.container, it.unit) is not None,
+        )
+        line.answer(SiteHub, answers)
+        return made
+
+    # Journals
+
+    async def _take(self, edge: str, epoch: int, frames: bytes) -> None:
+        await self.remote.take(edge, epoch, frames)
+
+    def _opened(self, remote: RemoteEdge) -> None:
+        """One that the books take from here on."""
+        remote.taker.number_by(self._numbered)
+        if remote.over or self._tasks is None:
+            return
+        at = remote.taker.position.at
+        tail = Tail(
+            Walk(remote.inbox.directory, remote.inbox.writer, at),
+            at,
+            lambda machine: self._counted(remote, machine),
+            self._on_tallies,
+        )
+        self._tasks.start_soon(self._followed, remote, tail)
+
+    async def _followed(self, remote: RemoteEdge, tail: Tail) -> None:
+        with remote.follows:
+            await tail.run()
+
+    def _numbered(self, machines: Sequence[Machine]) -> list[Machine]:
+        return trio.from_thread.run_sync(lambda: [self._registry.renumbered(it) for it in machines])
+
+    def _counted(self, remote: RemoteEdge, machine: Machine) -> int | None:
+        """For eyes, before the books have looked at it: only who could be counted."""
+        registry = self._registry
+        if not remote.edge.may_count_for(machine) or len(machine.container) > NAME_CHARS_MAX:
+            return None
+        number = registry.number_of(machine.tenant, machine.container, machine.unit)
+        if number is None and registry.workers_of(machine.tenant) < WORKERS_PER_TENANT_MAX:
+            number = registry.adopt(machine)
+        return number

@@ -1,0 +1,73 @@
+"""Sites: whatever is killed or lost between miners and books, every acknowledged share is booked once.
+
+Edges, hubs and NATS servers are processes; every share has a name of its own, as in test_27_process_killed.
+"""
+
+import signal
+from pathlib import Path
+
+import pytest
+import trio
+
+from pool.data_dir import database_url
+from tests.faults.test_01_kill import acknowledged
+from tests.faults.test_27_process_killed import Miner
+from tests.stages.sites import Sites, on_this_host, once
+
+OF_EACH = 3  # miners of an edge
+SHARES = 120
+
+
+def new_miners(sites: Sites, fleet: trio.Nursery) -> list[Miner]:
+    miners: list[Miner] = []
+    for port in sites.ports:
+        for _ in range(OF_EACH):
+            miners.append(miner := Miner(len(miners)))
+            fleet.start_soon(miner.mine_on, port)
+    return miners
+
+
+async def more(miners: list[Miner], shares: int = SHARES) -> None:
+    """So many more are acknowledged."""
+    await acknowledged(miners, sum(len(it.acknowledged) for it in miners) + shares)
+
+
+@pytest.mark.long
+async def test_whatever_is_killed_every_acknowledged_share_is_booked_once(tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    database = database_url(tmp_path / "books")
+    async with on_this_host(tmp_path, database, edges=("north", "south")) as sites:
+        await sites.begin()
+        (hub,), (north, south), (nats,) = sites.hubs, sites.edges, sites.servers
+        async with trio.open_nursery() as fleet:
+            miners = new_miners(sites, fleet)
+            await more(miners)
+            await sites.all_is_booked()
+
+            hub.kill()
+            await more(miners)
+            nats.kill()
+            nats.lose_store()
+            await more(miners)
+            north.kill()
+            north.start()  # nobody answers: it begins by what the hub said last
+            await north.says("edge_begins_alone")
+            await north.says("edge_serves")
+            await more(miners)
+            nats.start()
+            hub.start()
+            await hub.says("hub_serves")
+            await north.says("edge_granted")
+            await more(miners)
+            south.kill()
+            south.start()
+            await south.says("edge_serves")
+            await more(miners)
+
+            south.send(signal.SIGTERM)
+            assert await south.ended() == 0
+            south.start()
+            await more(miners)
+            fleet.cancel_scope.cancel()
+        await sites.all_is_booked()
+        once(miners, sites.shares())

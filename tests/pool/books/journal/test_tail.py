@@ -1,0 +1,82 @@
+"""A journal as it grows, for eyes: whoever writes it may be captured, and costs nobody anything."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trio
+
+from pool.books.journal.tail import Tail
+from pool.journal.frames import Place
+from pool.journal.log import JournalLog
+from pool.journal.records import Batch, Machine, packed
+from stratum.tallies import RECORD, Verdict
+from tests.stages.journal import NOW_S, DiskInMemory, tally
+from tests.stages.waiting import until
+
+WRITER = "ab" * 16
+MOST = (1 << 32) - 1
+
+
+def machine(number: int, unit: str) -> Machine:
+    return Machine(
+        number=number, tenant_id=1, tenant="acme", container_id=1, container="c01", unit=unit, agent=None
+    )
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> JournalLog:
+    (tmp_path / WRITER).mkdir()
+    made = JournalLog(tmp_path / WRITER, "book", disk=DiskInMemory())
+    made.begin(Place(), NOW_S, 0)
+    return made
+
+
+class Eyes:
+    """Who looks at a journal, and knows these numbers."""
+
+    def __init__(self, journal: JournalLog, numbers: dict[str, int]) -> None:
+        self.found: list[tuple[int, int]] = []  # numbers and shares
+        self.tail = Tail(journal.walk(Place()), Place(), lambda it: numbers.get(it.unit), self._look)
+
+    def _look(self, tallies: bytes) -> None:
+        records = np.frombuffer(tallies, dtype=RECORD)
+        self.found.extend(zip(records["worker"].tolist(), records["count"].tolist(), strict=True))
+
+    async def seen(self) -> list[tuple[int, int]]:
+        """The first that is told."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.tail.run)
+            await until(lambda: bool(self.found))
+            nursery.cancel_scope.cancel()
+        return self.found
+
+
+async def test_machines_have_the_numbers_of_here_and_who_is_not_counted_here_is_left_out(
+    journal: JournalLog,
+) -> None:
+    both = machine(7, "a"), machine(9, "b")
+    tallies = tally(7, 1, 16, Verdict.ACCEPTED, 5) + tally(9, 1, 16, Verdict.ACCEPTED, 6)
+    journal.append(
+        packed(Batch(moment_s=NOW_S, accepted=11, tallies=tallies, machines=both)),
+        NOW_S,
+        11,
+    )
+    assert await Eyes(journal, {"a": 70}).seen() == [(70, 5)]
+
+
+async def test_the_largest_number_there_is_and_one_that_is_not_named_cost_nothing(
+    journal: JournalLog,
+) -> None:
+    tallies = tally(MOST, 1, 16, Verdict.ACCEPTED, 5) + tally(MOST - 1, 1, 16, Verdict.ACCEPTED, 6)
+    journal.append(
+        packed(Batch(moment_s=NOW_S, accepted=11, tallies=tallies, machines=(machine(MOST, "a"),))), NOW_S, 11
+    )
+    assert await Eyes(journal, {"a": 1}).seen() == [(1, 5)]
+
+
+async def test_tallies_that_are_none_end_the_look_and_nothing_else(journal: JournalLog) -> None:
+    journal.append(packed(Batch(moment_s=NOW_S, accepted=0, tallies=b"x")), NOW_S, 0)
+    eyes = Eyes(journal, {})
+    await eyes.tail.run()
+    assert eyes.found == []

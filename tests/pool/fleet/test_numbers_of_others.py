@@ -1,0 +1,99 @@
+"""Machines that other processes have numbered, and sites where not everybody mines: the registry goes by
+names, and nobody's number makes one machine another."""
+
+import pytest
+
+from payouts.rates import Scheme
+from pool.fleet.registry import (
+    ContainerRecord,
+    KnownMachine,
+    Registry,
+    Snapshot,
+    TenantRecord,
+    WorkerRecord,
+)
+from pool.journal.records import Machine
+from stratum.miners.contracts import Admitted, Refusal
+from tests.fakes.owners import ConnectionFrom
+
+
+def of(*names: str) -> Snapshot:
+    """Tenants acme and borealis, and machines tenant.container.unit, numbered from 1."""
+    tenants = {
+        name: TenantRecord(id=number, name=name, active=True, scheme=Scheme.PPS, fee_bps=200)
+        for number, name in enumerate(("acme", "borealis"), start=1)
+    }
+    places: dict[tuple[str, str], ContainerRecord] = {}
+    workers = []
+    for number, name in enumerate(names, start=1):
+        tenant, container, unit = name.split(".")
+        place = places.setdefault(
+            (tenant, container),
+            ContainerRecord(id=len(places) + 1, tenant_id=tenants[tenant].id, name=container),
+        )
+        workers.append(WorkerRecord(id=number, tenant_id=place.tenant_id, container_id=place.id, unit=unit))
+    return Snapshot(tuple(tenants.values()), tuple(places.values()), tuple(workers))
+
+
+def named(name: str, number: int, container_id: int = 257) -> Machine:
+    tenant, container, unit = name.split(".")
+    return Machine(
+        number=number,
+        tenant_id=1,
+        tenant=tenant,
+        container_id=container_id,
+        container=container,
+        unit=unit,
+        agent=None,
+        new=True,
+        new_container=True,
+    )
+
+
+def test_a_machine_with_anothers_number_takes_nothing_from_it() -> None:
+    registry = Registry(of("acme.c01.u1", "borealis.c01.u1"))
+    number = registry.adopt(named("acme.c09.evil", number=2, container_id=2))
+    assert number not in (1, 2)
+    assert registry.name_of(2) == "borealis.c01.u1"
+    assert registry.name_of(number or 0) == "acme.c09.evil"
+    assert registry.container_of("borealis", "c01") == registry.containers[2]
+
+
+def test_what_a_hub_tells_under_a_number_that_is_given_out_here_gets_another_one() -> None:
+    registry = Registry(of("acme.c01.u1"), part=3, of=256, taken=(10, 900))
+    admitted = registry.admit("acme.c01.new", "", ConnectionFrom())
+    assert isinstance(admitted, Admitted)
+    registry.prove(admitted.worker)
+    assert admitted.worker % 256 == 3
+    assert admitted.worker > 900
+    told = KnownMachine(
+        tenant="acme",
+        container="c01",
+        unit="other",
+        number=admitted.worker,
+        container_id=1,
+        difficulty_log2=None,
+    )
+    registry.learn(told)
+    assert registry.name_of(admitted.worker) == "acme.c01.new"
+    assert registry.number_of("acme", "c01", "other") not in (None, admitted.worker)
+    registry.learn_container(ContainerRecord(id=1, tenant_id=2, name="c01"))
+    assert registry.containers[1].tenant_id == 1
+
+
+def test_a_hub_numbers_without_the_gaps_of_its_edges() -> None:
+    registry = Registry(of("acme.c01.u1"), renumbers=True)
+    numbers = [registry.adopt(named(f"acme.c01.m{it}", number=7 + 256 * it)) for it in range(1, 4)]
+    assert numbers == [2, 3, 4]
+    assert registry.adopt(named("acme.c01.m1", number=7 + 256)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [("acme.c01.u1", True), ("acme.c02.u1", False), ("acme.u1", False), ("borealis.any.u1", True)],
+)
+def test_machines_that_a_site_may_not_count_for_are_not_let_in(name: str, here: bool) -> None:
+    """Else one miner that says another container's name would have the whole site's journal held."""
+    registry = Registry(of(), places=frozenset((("acme", "c01"), ("borealis", ""))))
+    admitted = registry.admit(name, "", ConnectionFrom())
+    assert isinstance(admitted, Admitted if here else Refusal)

@@ -1,0 +1,120 @@
+"""A journal on two disks: whichever is lost, the other has every record that was acknowledged."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from pool.journal.disk import Disk
+from pool.journal.frames import Place
+from pool.journal.log import JournalLog, writer_directories
+from pool.journal.records import Batch, packed
+from pool.journal.second_copy import TwoDisks, make_alike
+from pool.journal.segments import end_of
+
+NOW_S = 1_700_000_000
+
+
+class Site:
+    """Somebody who writes a journal on two disks, file by file of some hundred bytes."""
+
+    def __init__(self, home: Path) -> None:
+        self.data, self.second = home / "data", home / "second"
+        self.data.mkdir(exist_ok=True)
+
+    def start(self) -> JournalLog:
+        make_alike(self.data, self.second, Disk())
+        self.disk = TwoDisks(self.data, self.second)
+        (self.directory,) = writer_directories(self.data, 1, self.disk)
+        at = end_of(self.directory)
+        self.log = JournalLog(self.directory, "book", disk=self.disk, segment_bytes=300)
+        self.log.begin(at, NOW_S, 0)
+        return self.log
+
+    def write(self, records: int = 5) -> Place:
+        for _ in range(records):
+            self.log.append(packed(Batch(moment_s=NOW_S, accepted=0, tallies=b"x" * 90)), NOW_S, 0)
+        return self.log.at
+
+    @property
+    def copies(self) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """File name to content, on both."""
+        homes = self.data / "journal" / self.log.writer, self.second / "journal" / self.log.writer
+        first, second = ({it.name: it.read_bytes() for it in home.glob("*.log")} for home in homes)
+        return first, second
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    made = Site(tmp_path)
+    made.start()
+    return made
+
+
+def test_both_have_every_record_in_the_same_files(site: Site) -> None:
+    site.write(12)
+    first, second = site.copies
+    assert first == second
+    assert len(first) > 2
+    site.log.trim(site.log.at)
+    assert site.copies[0] == site.copies[1]
+
+
+@pytest.mark.parametrize("lost", ["data", "second"])
+def test_whichever_disk_is_lost_the_journal_goes_on_from_the_other(site: Site, lost: str) -> None:
+    at = site.write()
+    site.log.close()
+    shutil.rmtree(getattr(site, lost))
+    site.data.mkdir(exist_ok=True)
+    site.start()
+    assert site.log.at.number == at.number + 1  # the opening of the next file
+    site.write()
+    assert site.copies[0] == site.copies[1]
+
+
+def test_a_first_disk_that_was_put_back_from_a_backup_is_brought_up_to_the_second(
+    site: Site, tmp_path: Path
+) -> None:
+    site.write()
+    shutil.copytree(site.data, tmp_path / "backup")
+    at = site.write(20)
+    site.log.close()
+    shutil.rmtree(site.data)
+    shutil.copytree(tmp_path / "backup", site.data)
+    site.start()
+    assert site.log.at.number == at.number + 1
+
+
+def test_a_second_disk_that_fails_is_told_once_and_gone_on_without(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.write()
+    theirs = set(site.disk._others.values())
+
+    def full(descriptor: int, data: memoryview) -> int:
+        if descriptor in theirs:
+            raise OSError(28, "No space left on device")
+        return Disk.write(site.disk, descriptor, data)
+
+    monkeypatch.setattr(site.disk, "write", full)
+    with capture_logs() as logs:
+        at = site.write()
+    assert [it["event"] for it in logs] == ["second_journal_failed"]
+    assert site.disk.failed == "No space left on device"
+    site.log.close()
+    monkeypatch.undo()
+    site.start()  # the disk is another one
+    assert site.log.at.number == at.number + 1
+    assert site.copies[0] == site.copies[1]
+
+
+def test_what_the_first_disk_does_not_take_is_not_acknowledged(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, data: memoryview) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(site.disk, "write", full)
+    with pytest.raises(Exception, match="No space left"):
+        site.write(1)

@@ -1,0 +1,218 @@
+"""What a hub answers an edge that may be captured: nothing that it says makes its words worth more than they
+are, and it learns nothing of others."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+from sqlalchemy import func, select
+
+from payouts.schemas.money import blocks, sibling_blocks, workers
+from payouts.siblings import SiblingKey
+from pool.books.bookkeeper import Bookkeeper, BookTimes
+from pool.books.edges.leases import Asked, EdgeRefused, Granted
+from pool.books.journal import folding
+from pool.books.store import Store
+from pool.chain.blocks import assemble_block
+from pool.chain.networks import NETWORKS
+from pool.chain.node_set import NodeSet
+from pool.chain.templates import parse_template
+from pool.hub import Begin, HubAway, RouteEvent
+from pool.journal.records import Machine
+from pool.keeping import Keeping
+from pool.sites.answers import Answers
+from stratum.difficulty import target_from_nbits
+from tests.fakes.bitcoinds import FakeBitcoind, template_result
+from tests.histories.solving import PAYOUT, hash_hex, solve, work_on
+from tests.stages.hub import Hub
+from tests.stages.site_journal import SiteJournal
+from tests.stages.two_pools import settings
+
+NORTH, SOUTH = "north", "south"
+EASIEST = target_from_nbits(NETWORKS["regtest"].easiest_nbits)
+NOBODYS = bytes.fromhex("0014" + "00" * 20)
+
+
+class House:
+    """A hub with two edges, of which north has begun; `easiest` is what a block takes now."""
+
+    def __init__(self, store: Store, home: Path) -> None:
+        self.hub = Hub(store, home, NORTH, SOUTH)
+        self.easiest: int | None = EASIEST
+        self.known: set[str] = {"acme.c01.u1", "borealis.c01.u1"}
+        fake = FakeBitcoind()
+        nodes = NodeSet([fake.config], chain="regtest", transport=lambda it: fake)
+        bookkeeper = Bookkeeper(store, nodes, times=BookTimes())
+        self.config = settings(home, fake.config, payout_script=PAYOUT)
+        self.keeping = Keeping(self.config, store, bookkeeper, lambda it: it)
+
+    async def start(self) -> None:
+        await self.hub.start()
+        self.site: SiteJournal = self.hub.site(NORTH)
+        self.granted: Granted = await self.hub.begin(NORTH, self.site)
+        self.north = self.answers(NORTH)
+
+    def answers(self, name: str) -> Answers:
+        return Answers(
+            name,
+            self.config,
+            self.hub.store,
+            self.keeping,
+            self.hub.edges,
+            begin=lambda edge: begin(edge.name),
+            changes=lambda: 7,
+            knows=lambda it: f"{it.tenant}.{it.container}.{it.unit}" in self.known,
+            tenants=tuple,
+            easiest_target=lambda: self.easiest,
+        )
+
+    def in_books(self) -> list[tuple[str, int, int, int | None]]:
+        with self.hub.store.read() as connection:
+            columns = blocks.c.hash, blocks.c.height, blocks.c.income_sat, blocks.c.worker_id
+            return [tuple(row) for row in connection.execute(select(*columns))]
+
+
+def begin(name: str) -> Begin:
+    raise AssertionError(f"{name} is told all")
+
+
+def machine(name: str) -> Machine:
+    tenant, container, unit = name.split(".")
+    return Machine(
+        number=513,
+        tenant_id=1,
+        tenant=tenant,
+        container_id=257,
+        container=container,
+        unit=unit,
+        agent=None,
+    )
+
+
+def block(*, payout_script: bytes = PAYOUT, salt: bytes = b"bootjob1") -> tuple[bytes, str]:
+    """One that was found, and its hash."""
+    template = parse_template(template_result())
+    solution = solve(work_on(template, payout_script=payout_script, salt=salt))
+    return assemble_block(solution, template), hash_hex(solution)
+
+
+@pytest.fixture
+async def house(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    monkeypatch.setattr(folding, "STEP_PAUSE_S", 0.0)
+    made = House(store, tmp_path)
+    await made.start()
+    return made
+
+
+async def test_a_block_is_booked_with_what_its_own_bytes_pay_and_once(house: House) -> None:
+    raw, hash_ = block()
+    value = parse_template(template_result()).coinbase_value_sat
+    epoch = house.granted.epoch
+    assert await house.north.unbooked(epoch, [hash_]) == [hash_]
+    for _ in range(2):
+        await house.north.found(epoch, raw, machine("acme.c01.u1"))
+    assert house.in_books() == [(hash_, 101, value, None)]
+    assert await house.north.unbooked(epoch, [hash_]) == []
+
+
+async def test_a_block_that_pays_somebody_else_is_no_income(house: House) -> None:
+    raw, hash_ = block(payout_script=NOBODYS)
+    await house.north.found(house.granted.epoch, raw, None)
+    assert [(it[0], it[2]) for it in house.in_books()] == [(hash_, 0)]
+
+
+async def test_who_found_a_block_is_a_machine_of_that_edge_or_nobody(house: House) -> None:
+    house.site.share("acme.c01.u1")
+    await house.hub.send(NORTH, house.granted, house.site)
+    await house.hub.folding.fold()
+    for number, name in enumerate(("acme.c01.u1", "borealis.c01.u1", "acme.c01." + "u" * 64)):
+        raw, _ = block(salt=f"{number:08}".encode())
+        await house.north.found(house.granted.epoch, raw, machine(name))
+    with house.hub.store.read() as connection:
+        (mine,) = connection.scalars(select(workers.c.id))
+    assert [it[3] for it in house.in_books()] == [mine, None, None]
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x00" * 80, b"\x00" * 81, b"\xff" * 4_000_001])
+async def test_what_is_no_block_is_not_booked(house: House, raw: bytes) -> None:
+    await house.north.found(house.granted.epoch, raw, None)
+    assert house.in_books() == []
+
+
+async def test_a_header_with_work_and_nothing_behind_it_is_not_booked(house: House) -> None:
+    raw, _ = block()
+    for cut in (81, 120, len(raw) - 1):
+        await house.north.found(house.granted.epoch, raw[:cut], None)
+    assert house.in_books() == []
+
+
+async def test_a_block_of_less_work_than_the_chain_asks_for_is_not_booked(house: House) -> None:
+    raw, _ = block()
+    house.easiest = EASIEST // 2
+    await house.north.found(house.granted.epoch, raw, None)
+    assert house.in_books() == []
+    house.easiest = None
+    with pytest.raises(HubAway, match="not known here yet"):
+        await house.north.found(house.granted.epoch, raw, None)
+
+
+async def test_how_many_blocks_an_edge_may_say_is_bounded(
+    house: House, autojump_clock: trio.testing.MockClock
+) -> None:
+    house.north = house.answers(NORTH)
+    for _ in range(100):
+        await house.north.found(house.granted.epoch, b"", None)
+    with pytest.raises(HubAway, match="too many"):
+        await house.north.found(house.granted.epoch, b"", None)
+    await trio.sleep(2)
+    await house.north.found(house.granted.epoch, b"", None)
+
+
+async def test_siblings_are_of_machines_that_have_mined_there_and_make_no_rows(house: House) -> None:
+    key = SiblingKey(parent_hash="ab" * 32, height=5, worker_id=0, pays_pool=True)
+    counts = [
+        (key, machine("acme.c01.invented"), 2),
+        (msgspec.structs.replace(key, height=6), machine("borealis.c01.u1"), 3),
+        (msgspec.structs.replace(key, height=7), None, 1 << 50),
+        (msgspec.structs.replace(key, height=8), None, -4),
+    ]
+    await house.north.count_siblings("report", counts)
+    with house.hub.store.read() as connection:
+        assert connection.scalar(select(func.sum(sibling_blocks.c.blocks))) == 5
+        assert connection.scalar(select(func.count()).select_from(workers)) == 0
+
+
+async def test_who_is_not_the_edge_any_more_is_told_nothing(house: House) -> None:
+    south = house.answers(SOUTH)
+    for answers, epoch in ((house.north, house.granted.epoch - 1), (south, 0)):
+        with pytest.raises(EdgeRefused):
+            await answers.everything(epoch)
+        with pytest.raises(EdgeRefused):
+            await answers.found(epoch, block()[0], None)
+
+
+async def test_whose_an_edge_is_is_not_for_itself_to_say(house: House) -> None:
+    site = house.hub.site(SOUTH)
+    asked = Asked(edge=NORTH, host="h", process="p", writer=site.writer, last=site.log.at)
+    granted = await house.answers(SOUTH).begin(asked)
+    assert granted.part == house.hub.edge(SOUTH).part
+    assert house.hub.edge(NORTH).writer == house.site.writer
+
+
+async def test_events_beyond_what_upstreams_can_have_are_not_written(
+    house: House, autojump_clock: trio.testing.MockClock
+) -> None:
+    house.north = house.answers(NORTH)
+    written = 0
+
+    class Notes:
+        async def note_event(self, event: RouteEvent) -> None:
+            nonlocal written
+            written += 1
+
+    house.north._hub = Notes()  # type: ignore[assignment]
+    event = RouteEvent(at_s=0, upstream_id=1, order_id=None, event="lost", words="", sessions=0)
+    for _ in range(500):
+        await house.north.note_event(event)
+    assert written == 200
