@@ -13,7 +13,7 @@ from pool.cli.books import DEFAULT_CONFIG, Books
 from pool.cli.command_groups import Angara
 from pool.cli.manual import ZSH_WORDS, Shell
 from pool.cli.mistakes import EXIT_WRONG
-from pool.cli.options import ShowForm, with_options
+from pool.cli.options import NamedBooks, ShowForm, with_options
 from pool.cli.output import Form, print_json, say
 from pool.cli.priority import make_way
 from pool.cli.standard_streams import set_up_streams
@@ -119,6 +119,36 @@ def check(form: ShowForm, config: ConfigOption = DEFAULT_CONFIG) -> None:
             say(f"{'ok  ' if finding.good else 'BAD '} {finding.subject}: {finding.text}")
     if not all(finding.good for finding in findings):
         raise typer.Exit(EXIT_WRONG)
+
+
+@app.command()
+@with_options
+def reconcile(
+    books: NamedBooks,
+    form: ShowForm,
+    journal: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="At an edge, without books: what its own journal has, by the hour."),
+    ] = None,
+    said: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="FILE", help="What an edge said of its journal (JSON); several."),
+    ] = None,
+    hours: Annotated[bool, typer.Option("--hours", help="A line for each hour.")] = False,
+) -> None:
+    """Compare journals, what is here of them, and the books: by hash and count, by edge and hour.
+
+    Exit code 1 and the first record that differs, with what each side says. At an edge `--journal DIR --json`
+    says what its own files have, for `--with` at the hub.
+    """
+    from pool.cli.bookkeeping import reconcile as comparing
+
+    if journal is not None:
+        if said:
+            raise BadConfig("give --journal where the journal is, or --with where the books are")
+        comparing.tell_journals(journal, form)
+    else:
+        comparing.tell_differences(books(), said or (), hours, form)
 
 
 @app.command()

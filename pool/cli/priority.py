@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-LONG: Final = (("report",), ("db", "backup"), ("ledger", "verify"))
+LONG: Final = (("report",), ("db", "backup"), ("ledger", "verify"), ("reconcile",))
 # Beside work on every core a process that woke up waited 0.8 to 4.5 ms for one (median), and 0.1 to 0.2 where
 # that work had this priority.
 NICE: Final = 10

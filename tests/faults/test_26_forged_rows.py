@@ -419,6 +419,7 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("UPDATE journal_positions SET accepted = accepted - 1", "journal_positions", "are not the 160000"),
         ("UPDATE journal_positions SET before = before + 1", "journal_positions", "are not the 160000"),
         ("UPDATE journal_positions SET transactions = 3", "journal_positions", "not of as many transactions"),
+        (f"UPDATE journal_positions SET digest = '{'z' * 32}'", "journal_positions", "its digest is none"),
         (
             f"UPDATE journal_positions SET moment_s = {NOW_S + 10**9}",
             "journal_positions",
@@ -428,6 +429,7 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "journal_hours": (
         ("UPDATE journal_hours SET records = 6", "journal_hours", "6 records with 160000 accepted shares"),
         ("UPDATE journal_hours SET number = 6", "journal_hours", "not the one taken last"),
+        (f"UPDATE journal_hours SET digest = '{'z' * 32}'", "journal_hours", "its digest is none"),
     ),
     "journal_hour_shares": (
         ("UPDATE journal_hour_shares SET shares = 9", "journal_hours", "7 records with 9 accepted shares"),

@@ -16,6 +16,8 @@ from pool.books.changes.schema import changes
 from pool.books.journal.hour_rows import noted_hours
 from pool.books.journal.positions import Position, accepted_in_hours, positions
 from pool.books.journal.schema import (
+    journal_hours,
+    journal_positions,
     rate_epoch_tenants,
     rate_epochs,
     upstream_credits,
@@ -23,7 +25,6 @@ from pool.books.journal.schema import (
 )
 from pool.chain.networks import NETWORKS
 from pool.journal.frames import Place
-from stratum.tallies import Verdict
 
 ROWS_AT_ONCE: Final = 1_000  # changes in memory
 KEY_BYTES: Final = 16  # of a header hash, as the engine packs it
@@ -32,7 +33,7 @@ KEY_BYTES: Final = 16  # of a header hash, as the engine packs it
 def check_journal(connection: Connection) -> None:
     """Raises Found for the first row that is wrong."""
     _check_epochs(connection)
-    _check_positions(connection)
+    check_positions(connection)
     _check_credits(connection)
     _check_changes(connection)
 
@@ -87,8 +88,17 @@ def _check_epochs(connection: Connection) -> None:
         )
 
 
-def _check_positions(connection: Connection) -> None:
-    """What was taken of each journal is what is counted: no more, and no less."""
+def check_digests(connection: Connection) -> None:
+    """Digests of journals are digests, or nobody can read those rows. Raises Found."""
+    for it in (journal_positions, journal_hours):
+        wrong = select(it.c.writer).where(it.c.digest.regexp_match("[^0-9a-f]")).order_by(it.c.writer)
+        if (writer := connection.scalar(wrong.limit(1))) is not None:
+            raise Found(str(it.name), writer, "its digest is none")
+
+
+def check_positions(connection: Connection) -> None:
+    """What was taken of each journal is what is counted: no more, and no less. Raises Found."""
+    check_digests(connection)
     latest_s = connection.execute(select(book.c.latest_s)).scalar_one()
     found, counted = positions(connection), accepted_in_hours(connection)
     taken = sum(it.counted for it in found)
@@ -113,9 +123,7 @@ def _check_hours(connection: Connection, position: Position) -> None:
     """The hours of a journal have all of its records that are taken, and no others."""
     hours = noted_hours(connection, position.writer)
     records = sum(it.records for it in hours)
-    accepted = sum(
-        shares for it in hours for (_, verdict), shares in it.shares.items() if verdict == Verdict.ACCEPTED
-    )
+    accepted = sum(it.accepted for it in hours)
     last = max((it.last for it in hours), key=lambda place: place.number, default=Place())
     if (records, accepted) != (position.at.number, position.accepted) and not position.rows_done:
         raise Found(

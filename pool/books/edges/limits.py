@@ -18,6 +18,7 @@ from sqlalchemy import Connection, func, select
 from payouts.schemas.money import tenants, workers
 from pool.books.edges.rows import PARTS, EdgeRecord, edge_of
 from pool.books.journal import upstream_verdicts
+from pool.books.journal.hour_rows import BEFORE
 from pool.books.journal.positions import Position
 from pool.books.journal.window import Window, accepted_in
 from pool.books.store import StoreError
@@ -84,6 +85,7 @@ class EdgeLimits:
         now_s = int(self._wall_clock())
         if window.moment_s > now_s + CLOCK_AHEAD_S:
             raise NotYet(f"the clock of edge {edge.name} is {window.moment_s - now_s} s ahead of ours")
+        _check_hours(window)
         _check_places(edge, window, named)
         _check_counts(connection, window, before)
         if edge.ths:
@@ -91,6 +93,15 @@ class EdgeLimits:
             if self._nameplate.beyond(hashes, edge.ths, now_s):
                 log.error("edge_beyond_nameplate", edge=edge.name, ths=edge.ths, hashes=hashes)
                 self._on_beyond()
+
+
+def _check_hours(window: Window) -> None:
+    """What is not told apart by hours is nobody's to add to. Raises StoreError."""
+    if any(it.hour <= BEFORE for it in window.hours):
+        raise StoreError(
+            f"the journal dates a record up to {window.last.number} at the hour that has what was booked"
+            " before hours were noted"
+        )
 
 
 def _check_places(edge: EdgeRecord, window: Window, named: Mapping[int, Machine]) -> None:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy import Connection, Row, Table, func, select
 
 from payouts.schemas.upsert import Insert, upserts
 from pool.books.journal.hours import Hour, Shares
@@ -43,15 +43,27 @@ def note_missing(connection: Connection, writer: str, last: Place, *, records: i
     note_hours(connection, writer, [Hour(hour=BEFORE, last=last, records=records, shares=shares)])
 
 
-def noted_hours(connection: Connection, writer: str) -> list[Hour]:
-    """What the books have of a journal, oldest first."""
+def noted_hours(connection: Connection, writer: str, since: int = 0) -> list[Hour]:
+    """What the books have of a journal, oldest first: of hours that end with that record or a later one."""
     shares: dict[int, Shares] = defaultdict(dict)
-    mine = journal_hour_shares.c
-    for row in connection.execute(select(journal_hour_shares).where(mine.writer == writer)):
+    hours, theirs = journal_hours.c, journal_hour_shares.c
+    wanted = (hours.writer == writer) & (hours.number >= since)
+    query = select(journal_hour_shares).where(
+        theirs.writer == writer, theirs.hour.in_(select(hours.hour).where(wanted))
+    )
+    for row in connection.execute(query):
         shares[row.hour][row.difficulty_log2, row.verdict] = row.shares
-    hours = journal_hours.c
-    rows = connection.execute(select(journal_hours).where(hours.writer == writer).order_by(hours.hour))
+    rows = connection.execute(select(journal_hours).where(wanted).order_by(hours.hour))
     return [_hour(row, shares[row.hour]) for row in rows]
+
+
+def accepted_noted(connection: Connection, writer: str) -> int:
+    """Accepted shares in all hours of a journal."""
+    theirs = journal_hour_shares.c
+    query = select(func.sum(theirs.shares)).where(
+        theirs.writer == writer, theirs.verdict == int(Verdict.ACCEPTED)
+    )
+    return int(connection.scalar(query) or 0)
 
 
 def _hour(row: Row[Any], shares: Shares) -> Hour:

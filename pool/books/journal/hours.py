@@ -14,7 +14,7 @@ import numpy as np
 
 from pool.journal.frames import Place
 from pool.journal.records import Batch, Opening
-from stratum.tallies import RECORD
+from stratum.tallies import RECORD, Verdict
 
 Shares = dict[tuple[int, int], int]  # by binary logarithm of the difficulty, and verdict
 
@@ -26,6 +26,11 @@ class Hour(msgspec.Struct, frozen=True, kw_only=True):
     last: Place
     records: int
     shares: Shares
+
+    @property
+    def accepted(self) -> int:
+        """Shares."""
+        return sum(it for (_, verdict), it in self.shares.items() if verdict == Verdict.ACCEPTED)
 
 
 def hours_of(records: Iterable[tuple[Place, Batch | Opening]]) -> tuple[Hour, ...]:

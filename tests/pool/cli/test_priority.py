@@ -28,6 +28,7 @@ finally:
         ("--verbose report luck", NICE),
         ("db backup copy.db", NICE),
         ("ledger verify --full", NICE),
+        ("reconcile --hours", NICE),
         ("run -c angara.toml", 0),
         ("db restore copy.db", 0),
         ("ledger checkpoint", 0),

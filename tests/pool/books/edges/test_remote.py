@@ -192,6 +192,13 @@ def no_difficulty(hub: Hub, site: SiteJournal) -> None:
     site.share("acme.c01.u1", 1, log2=100)
 
 
+def the_first_hour_of_all(hub: Hub, site: SiteJournal) -> None:
+    """It has what no hour is known of: whoever adds to it could hide there what he changed."""
+    site.moment_s = 5
+    site.share("acme.c01.u1", 1)
+    site.moment_s = NOW_S
+
+
 SAYS: dict[str, tuple[Callable[[Hub, SiteJournal], None], str]] = {
     "another's machine": (another_tenant, "edge north may not count for borealis.c01.u1: it may for acme"),
     "a number of another part": (another_part, "numbers the machine acme.c01.u9 as 258, which is of part 2"),
@@ -201,6 +208,7 @@ SAYS: dict[str, tuple[Callable[[Hub, SiteJournal], None], str]] = {
     "fewer than there are": (more_than_it_counts, "says that it has 8 accepted shares .* and 12 are in it"),
     "a verdict that there is none of": (no_verdict, "a verdict that there is none of"),
     "a difficulty that there is none of": (no_difficulty, "difficulty_log2"),
+    "a record of 1970": (the_first_hour_of_all, "at the hour that has what was booked before hours"),
 }
 
 
