@@ -58,6 +58,10 @@ class Numbers:
         number, self.next = self.next, self.next + self._of
         return number
 
+    def gave(self, number: int) -> bool:
+        """Whether it may have been taken from these: it can be free again, and somebody's next."""
+        return self._of > 1 and number % self._of == self._part and number < self.next
+
 
 class Newcomer(msgspec.Struct, kw_only=True, eq=False):
     """A name without an accepted share; `owners` are the connections that may mine under it."""

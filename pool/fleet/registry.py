@@ -441,16 +441,17 @@ class Registry:
                 agent=machine.agent,
             )
             self.rowless[worker.id] = worker
-            self._numbers.above(worker.id)
         self._removed.pop(worker.id, None)
         self._put_worker(worker)
         return worker.id
 
     def _number(self, said: int) -> int:
-        """For a machine that is new here: as somebody else numbers it, where that is nobody's."""
+        """For a machine that is new here: as somebody else numbers it, where that is nobody's, and nobody is
+        given it later."""
         others = self.workers, self._removed, self.newcomers.by_number
-        if self._renumbers or any(said in it for it in others):
+        if self._renumbers or any(said in it for it in others) or self._numbers.gave(said):
             return self._numbers.take()
+        self._numbers.above(said)
         return said
 
     def renumbered(self, machine: Machine) -> Machine:

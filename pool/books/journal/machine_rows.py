@@ -91,7 +91,8 @@ class MachineRows:
         """By their numbers, which is nearly always so; the others by their names."""
         named = {it.number: (it.tenant, it.container, it.unit) for it in machines}
         query = select(workers.c.id, tenants.c.name, containers.c.name.label("container"), workers.c.unit)
-        query = query.join(tenants, tenants.c.id == workers.c.tenant_id).join(containers)
+        query = query.join(tenants, tenants.c.id == workers.c.tenant_id)
+        query = query.join(containers, containers.c.id == workers.c.container_id)
         for id_, *names in connection.execute(query.where(among(connection, workers.c.id, named))):
             if tuple(names) == named[id_]:
                 self._ids[id_] = id_

@@ -81,6 +81,39 @@ def test_what_a_hub_tells_under_a_number_that_is_given_out_here_gets_another_one
     assert registry.containers[1].tenant_id == 1
 
 
+def test_what_a_hub_tells_under_a_number_that_nobody_has_here_is_given_out_to_nobody_later() -> None:
+    """Else the shares of a machine that comes next would be another's, which mines elsewhere."""
+    registry = Registry(of(), part=3, of=256)
+    for number, unit in enumerate(("u1", "u2", "u3", "u4"), start=1):
+        registry.learn(told_of(unit, number))
+    admitted = registry.admit("acme.c01.new", "", ConnectionFrom())
+    assert isinstance(admitted, Admitted)
+    registry.prove(admitted.worker)
+    assert registry.name_of(admitted.worker) == "acme.c01.new"
+    assert registry.name_of(3) == "acme.c01.u3"
+
+
+def test_nor_is_it_one_that_was_given_out_and_is_free_again() -> None:
+    registry, gone = Registry(of(), part=3, of=256), ConnectionFrom()
+    assert registry.admit("acme.c01.gone", "", gone) == Admitted(3, party=1)
+    registry.leave(gone)
+    registry.newcomers.forget(registry.newcomers.gone)
+    registry.learn(told_of("u3", 3))
+    for unit in ("new", "newer"):
+        admitted = registry.admit(f"acme.c01.{unit}", "", ConnectionFrom())
+        assert isinstance(admitted, Admitted)
+        registry.prove(admitted.worker)
+        assert registry.name_of(admitted.worker) == f"acme.c01.{unit}"
+    number = registry.number_of("acme", "c01", "u3")
+    assert registry.name_of(number or 0) == "acme.c01.u3"
+
+
+def told_of(unit: str, number: int) -> KnownMachine:
+    return KnownMachine(
+        tenant="acme", container="c01", unit=unit, number=number, container_id=1, difficulty_log2=None
+    )
+
+
 def test_a_hub_numbers_without_the_gaps_of_its_edges() -> None:
     registry = Registry(of("acme.c01.u1"), renumbers=True)
     numbers = [registry.adopt(named(f"acme.c01.m{it}", number=7 + 256 * it)) for it in range(1, 4)]

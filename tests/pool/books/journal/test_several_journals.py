@@ -86,6 +86,37 @@ def test_a_machine_and_its_container_have_one_row_whoever_names_them_first(
         it.log.close()
 
 
+def test_a_number_that_is_the_row_of_a_machine_of_that_name_in_another_container_is_no_such_machine(
+    store: Store, tmp_path: Path
+) -> None:
+    house = TwoProcesses(store, tmp_path)
+    one, two = house.opened
+    first, beside = house.machine(1, 1, "u1"), house.machine(1, 2, "u2")
+    beside = msgspec.structs.replace(beside, container="c08", container_id=first.container_id + 3)
+    other = msgspec.structs.replace(first, container="c08", container_id=beside.container_id)
+    house.mine(one, [first, beside])
+    while one.taker.step() is not None:
+        pass
+    house.mine(two, [other])
+    while two.taker.step() is not None:
+        pass
+    with store.read() as connection:
+        rows = connection.execute(
+            select(containers.c.name, workers.c.unit, func.sum(tally_minutes.c.shares))
+            .select_from(tally_minutes)
+            .join(workers, workers.c.id == tally_minutes.c.worker_id)
+            .join(containers, containers.c.id == workers.c.container_id)
+            .group_by(containers.c.name, workers.c.unit)
+        )
+        assert {(place, unit): int(shares) for place, unit, shares in rows} == {
+            ("c07", "u1"): 1,
+            ("c08", "u1"): 1,
+            ("c08", "u2"): 1,
+        }
+    for it in house.opened:
+        it.log.close()
+
+
 def test_a_process_is_told_of_rows_by_name_and_keeps_its_own_numbers(store: Store, tmp_path: Path) -> None:
     house = TwoProcesses(store, tmp_path)
     with store.read() as connection:
