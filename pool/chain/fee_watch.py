@@ -113,13 +113,17 @@ async def recent_fees(node: Node, blocks: int = FEE_BASIS_BLOCKS) -> tuple[Block
     first block, which paid none. Raises NodeError."""
     tip = await node.tip_height()
     if tip == 0:
+        return (await fees_at(node, 0),)
+    return tuple([await fees_at(node, height) for height in range(tip, max(0, tip - blocks), -1)])
+
+
+async def fees_at(node: Node, height: int) -> BlockFees:
+    """Of the block that it has there. Raises NodeError."""
+    if height == 0:
         genesis = typed(await node.hash_at(0), HashHex, "getblockhash")
-        return (BlockFees(height=0, hash=genesis, fees_sat=0),)
-    fees = []
-    for height in range(tip, max(0, tip - blocks), -1):
-        answer = await node.rpc.call("getblockstats", height, ["height", "blockhash", "totalfee"])
-        stats = typed(answer, _Stats, "getblockstats")
-        if stats.height != height:
-            raise NodeSpokeNonsense(f"getblockstats answered of height {stats.height}, asked for {height}")
-        fees.append(BlockFees(height=height, hash=stats.blockhash.lower(), fees_sat=stats.totalfee))
-    return tuple(fees)
+        return BlockFees(height=0, hash=genesis, fees_sat=0)
+    answer = await node.rpc.call("getblockstats", height, ["height", "blockhash", "totalfee"])
+    stats = typed(answer, _Stats, "getblockstats")
+    if stats.height != height:
+        raise NodeSpokeNonsense(f"getblockstats answered of height {stats.height}, asked for {height}")
+    return BlockFees(height=height, hash=stats.blockhash.lower(), fees_sat=stats.totalfee)

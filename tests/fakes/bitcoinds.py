@@ -193,6 +193,85 @@ class FakeBitcoind(httpx.AsyncBaseTransport):
         return None
 
 
+class LongChain(FakeBitcoind):
+    """A node whose chain nobody has mined: a block at each height, ten minutes apart, with the bits of its
+    period (`bits` of first blocks; of `usual` where none are said). `forks` are stale blocks that it has, by
+    height."""
+
+    def __init__(
+        self,
+        name: str = "first",
+        *,
+        chain: str = "main",
+        height: int,
+        tip_at_s: int,
+        usual: int,
+        bits: dict[int, int] | None = None,
+    ) -> None:
+        self.usual, self.bits = usual, bits or {}
+        self.block_fees: dict[int, int] = {}  # of blocks that paid others than `fees_sat`
+        self.forks: dict[int, int] = {}  # height of a stale tip, one block long, to its bits
+        self.tells_of_forks = True
+        self.forget_blocks_before = 0  # it is pruned
+        self._tip_at_s, self._tip_height = tip_at_s, height
+        super().__init__(name, chain=chain, height=0)
+        self.grow_to(height)
+        self.calls.clear()
+
+    def grow_to(self, height: int) -> None:
+        """Ten minutes a block."""
+        self.height, self.best = height, self._hash(height)
+        bits = self.bits_at(height + 1)
+        target = (bits & 0x7FFFFF) << 8 * ((bits >> 24) - 3)
+        self.template_changes = {"bits": f"{bits:08x}", "target": f"{target:064x}"}
+
+    def bits_at(self, height: int) -> int:
+        return self.bits.get(height - height % 2016, self.usual)
+
+    def time_at(self, height: int) -> int:
+        return self._tip_at_s + 600 * (height - self._tip_height)
+
+    def _hash(self, height: int, fork: int = 0) -> str:
+        return f"{fork:08x}" + "00" * 20 + f"{height:016x}"
+
+    def _header(self, height: int, bits: int) -> bytes:
+        before = bytes.fromhex(self._hash(height - 1))[::-1] if height else bytes(32)
+        head = struct.pack("<I32s32s", 0x20000000, before, bytes(32))
+        return head + struct.pack("<III", self.time_at(height) & 0xFFFFFFFF, bits, 0)
+
+    async def _getblockhash(self, height: int) -> str:
+        if not 0 <= height <= self.height:
+            raise SaysNo(-8, "Block height out of range")
+        return NETWORKS[self.chain_changes["chain"]].genesis if height == 0 else self._hash(height)
+
+    async def _getblockheader(self, block_hash: str, verbose: bool = True) -> Any:
+        assert not verbose
+        if block_hash == NETWORKS[self.chain_changes["chain"]].genesis:
+            return self._header(0, self.bits_at(0)).hex()
+        fork, height = int(block_hash[:8], 16), int(block_hash[-16:], 16)
+        if not fork and height > self.height:
+            raise SaysNo(-5, "Block not found")
+        return self._header(height, self.forks[height] if fork else self.bits_at(height)).hex()
+
+    async def _getchaintips(self) -> list[dict[str, Any]]:
+        if not self.tells_of_forks:
+            raise SaysNo(-32601, "Method not found")
+        best = {"height": self.height, "hash": self.best, "branchlen": 0, "status": "active"}
+        stale = [
+            {"height": height, "hash": self._hash(height, 1), "branchlen": 1, "status": "headers-only"}
+            for height in self.forks
+        ]
+        return [best, *stale]
+
+    async def _getblockstats(self, height: int, stats: list[str]) -> dict[str, Any]:
+        if height > self.height:
+            raise SaysNo(-8, "Target block height after current tip")
+        if height < self.forget_blocks_before:
+            raise SaysNo(-1, "Block not available (pruned data)")
+        fees_sat = self.block_fees.get(height, self.fees_sat)
+        return {"height": height, "blockhash": self._hash(height), "totalfee": fees_sat}
+
+
 async def _unknown(*_: object) -> None:
     raise SaysNo(-32601, "Method not found")
 
