@@ -13,7 +13,9 @@ from pool.books.edges.remote import RemoteEdges
 from pool.books.edges.rows import EdgePlace, EdgeRecord, add_edge, find_edge, kept_of, load_edges
 from pool.books.journal.credit_rows import CreditRows
 from pool.books.journal.folding import Folding
+from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.store import Store
+from pool.chain.price_history import PriceHistory
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, load
 from pool.journal.frames import Place
@@ -46,13 +48,22 @@ class LineToNobody:
 class Hub:
     """Tenants acme and borealis, and edges that may count for acme: production, but for clock and disk."""
 
-    def __init__(self, store: Store, home: Path, *edges: str, ths: int | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        home: Path,
+        *edges: str,
+        ths: int | None = None,
+        price: WorkPrice = PRICE,
+        height: int = 840_000,
+    ) -> None:
         self.store, self.home, self.clock, self.line = store, home, Clock(), LineToNobody()
+        self.history: PriceHistory | None = None  # what prices are held against
         terms = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=0)
         with store.write() as connection:
             for tenant in ("acme", "borealis"):
                 add_tenant(connection, tenant, terms, by="test", now_s=NOW_S)
-            self.epoch = open_epoch(connection, PRICE, 840_000, NOW_S)
+            self.epoch = open_epoch(connection, price, height, NOW_S)
             for name in edges:
                 places = [EdgePlace("acme")]
                 edge = add_edge(connection, name, new_nkey(), places, ths=ths, by="ann", now_s=NOW_S)
@@ -70,6 +81,7 @@ class Hub:
             self.line,
             disk=DiskInMemory(),
             free_bytes_min=0,
+            history=self.history,
             wall_clock=self.clock,
         )
         await self.edges.start()

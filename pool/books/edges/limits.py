@@ -5,7 +5,7 @@ that breaks a rule is held as a whole (`pool.books.edges.taking`): what is wrong
 behind it not either, since a journal is taken in its order. More work than an edge's machines can do is told,
 and booked: a nameplate is somebody's estimate, and the miners have worked.
 
-Must not know: how frames come, what a price comes to.
+What its prices may be is said in `pool.books.edges.prices`. Must not know: how frames come.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy import Connection, func, select
 
 from payouts.schemas.money import tenants, workers
+from pool.books.edges.prices import EdgePrices, Heard, NotYet
 from pool.books.edges.rows import PARTS, EdgeRecord, edge_of
 from pool.books.journal import upstream_verdicts
 from pool.books.journal.hour_rows import BEFORE
@@ -23,7 +24,7 @@ from pool.books.journal.positions import Position
 from pool.books.journal.window import Window, accepted_in
 from pool.books.store import StoreError
 from pool.fleet.registry import WORKERS_PER_TENANT_MAX
-from pool.journal.records import Machine
+from pool.journal.records import Machine, Rate
 from stratum.tallies import Verdict
 
 log = structlog.get_logger()
@@ -33,10 +34,6 @@ BEYOND: Final = 3, 2  # of its nameplate, before it is told: machines are run fa
 BURST_S: Final = 600  # of work at once, where it was heard of all the time
 HASHES_LOG2: Final = 32  # of a share of difficulty 1
 TH: Final = 10**12
-
-
-class NotYet(Exception):
-    """What came is not to be taken now, and may be later: in words."""
 
 
 class Nameplate:
@@ -61,7 +58,7 @@ class Nameplate:
 
 class EdgeLimits:
     """pool.books.journal.taker.Limits, of one journal of an edge. `on_beyond` is told of work beyond its
-    nameplate; something was taken last at `since_s`."""
+    nameplate; something was taken last at `since_s`. `heard` is what the edge said of itself."""
 
     def __init__(
         self,
@@ -69,15 +66,27 @@ class EdgeLimits:
         part: int,
         since_s: int,
         *,
+        prices: EdgePrices,
+        heard: Heard,
         wall_clock: Callable[[], float],
         on_beyond: Callable[[], None] = lambda: None,
     ) -> None:
         self._writer, self.numbers = writer, (part, PARTS)
+        self._prices, self.not_before_s = prices, heard.not_before_s
         self._nameplate = Nameplate(since_s)
         self._wall_clock, self._on_beyond = wall_clock, on_beyond
 
+    def look(self, window: Window, meanings: Mapping[int, Rate]) -> None:
+        """Raises as `check`."""
+        self._prices.look(window, meanings)
+
     def check(
-        self, connection: Connection, window: Window, named: Mapping[int, Machine], before: Position
+        self,
+        connection: Connection,
+        window: Window,
+        named: Mapping[int, Machine],
+        meanings: Mapping[int, Rate],
+        before: Position,
     ) -> None:
         """Raises StoreError for what is not to be booked, NotYet for what is not yet."""
         edge = edge_of(connection, self._writer)
@@ -88,6 +97,7 @@ class EdgeLimits:
         _check_hours(window)
         _check_places(edge, window, named)
         _check_counts(connection, window, before)
+        self._prices.check(connection, window, meanings, named)
         if edge.ths:
             hashes = _hashes(window)
             if self._nameplate.beyond(hashes, edge.ths, now_s):

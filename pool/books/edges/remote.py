@@ -28,13 +28,32 @@ import trio
 from sqlalchemy import Connection
 
 from pool.books.database_waits import when_it_answers
-from pool.books.edges.leases import Asked, EdgeRefused, Granted, begin, check_epoch, granted, renew
+from pool.books.edges.leases import (
+    LEASE_S,
+    Asked,
+    EdgeRefused,
+    Granted,
+    begin,
+    check_epoch,
+    granted,
+    renew,
+)
 from pool.books.edges.limits import EdgeLimits
-from pool.books.edges.rows import EdgeRecord, ended_writers, find_edge, hold_edge, load_edges, part_of
+from pool.books.edges.prices import EdgePrices, Heard
+from pool.books.edges.rows import (
+    EdgeRecord,
+    began_at_s,
+    ended_writers,
+    find_edge,
+    hold_edge,
+    load_edges,
+    part_of,
+)
 from pool.books.edges.taking import EdgeTaker
 from pool.books.journal.folding import Folding
 from pool.books.journal.positions import position_of
 from pool.books.store import Store
+from pool.chain.price_history import PriceHistory
 from pool.journal.beginning import Mark
 from pool.journal.disk import Disk
 from pool.journal.frames import Place
@@ -82,9 +101,15 @@ class RemoteEdge:
     """One that has a journal, or had it: `over`. pool.books.journal.folding.Writer."""
 
     def __init__(
-        self, edge: EdgeRecord, inbox: Inbox, taker: EdgeTaker, line: Line, wall_clock: Callable[[], float]
+        self,
+        edge: EdgeRecord,
+        inbox: Inbox,
+        taker: EdgeTaker,
+        line: Line,
+        lateness: Heard,
+        wall_clock: Callable[[], float],
     ) -> None:
-        self.edge, self.inbox, self.taker = edge, inbox, taker
+        self.edge, self.inbox, self.taker, self._lateness = edge, inbox, taker, lateness
         self._line, self._wall_clock = line, wall_clock
         self.over = False
         self.waited_since_s = trio.current_time()  # it was heard of, or we began to wait for it
@@ -104,6 +129,7 @@ class RemoteEdge:
         if self._ahead is not None and self._ahead.number <= self.inbox.have.number:
             self._moment_s = max(self._moment_s, self._ahead.moment_s)
             self._ahead = None
+        self._lateness.note(self.inbox.have.number, int(self._wall_clock()))
 
     @property
     def moment_s(self) -> int:
@@ -137,7 +163,8 @@ class RemoteEdge:
 
 
 class RemoteEdges:
-    """All of a hub; `disk` has the copies. Raises EdgeRefused for who is not an edge, or not any more."""
+    """All of a hub; `disk` has the copies, and prices are held against `history`, where somebody runs it.
+    Raises EdgeRefused for who is not an edge, or not any more."""
 
     def __init__(
         self,
@@ -148,13 +175,14 @@ class RemoteEdges:
         *,
         disk: Disk | None = None,
         free_bytes_min: int = FREE_BYTES_MIN,
+        history: PriceHistory | None = None,
         wall_clock: Callable[[], float] = time.time,
         on_opened: Callable[[RemoteEdge], None] = lambda edge: None,
         on_edges: Callable[[Sequence[EdgeRecord]], None] = lambda edges: None,
     ) -> None:
         self._store, self._folding, self._home = store, folding, data_dir / "inbox"
         self._line, self._disk, self._wall_clock = line, disk, wall_clock
-        self._free_bytes_min = free_bytes_min
+        self._free_bytes_min, self._history = free_bytes_min, history
         self._on_opened = on_opened  # somebody's journal is taken from here on
         self._on_edges = on_edges  # these there are, retired or not
         self._records: dict[str, EdgeRecord] = {}
@@ -304,8 +332,10 @@ class RemoteEdges:
         await trio.to_thread.run_sync(remote.inbox.close)
 
     async def _open_one(self, edge: EdgeRecord, writer: str, *, over: bool = False) -> None:
-        inbox, taker = await when_it_answers("open the journal of an edge", self._opened, edge, writer)
-        remote = RemoteEdge(edge, inbox, taker, self._line, self._wall_clock)
+        inbox, taker, lateness = await when_it_answers(
+            "open the journal of an edge", self._opened, edge, writer
+        )
+        remote = RemoteEdge(edge, inbox, taker, self._line, lateness, self._wall_clock)
         remote.over = over
         if over:
             self._over[writer] = remote
@@ -316,9 +346,11 @@ class RemoteEdges:
         if not over and edge.host is not None and edge.held is None:
             await self._line.send_again(edge.name, edge.epoch, inbox.want)
 
-    def _opened(self, edge: EdgeRecord, writer: str) -> tuple[Inbox, EdgeTaker]:
+    def _opened(self, edge: EdgeRecord, writer: str) -> tuple[Inbox, EdgeTaker, Heard]:
         with self._store.read() as connection:
             position, part = position_of(connection, writer), part_of(connection, writer)
+            began_s = began_at_s(connection, writer)
+        lateness = Heard(began_s, max(edge.lease_until_s - LEASE_S, began_s))
         held = edge.held if writer == edge.writer else None
         inbox = self._inbox(edge, writer, position.at, held)
 
@@ -327,8 +359,16 @@ class RemoteEdges:
                 remote.beyond_at_s = int(self._wall_clock())
 
         since_s = position.moment_s or int(self._wall_clock())
-        limits = EdgeLimits(writer, part, since_s, wall_clock=self._wall_clock, on_beyond=beyond)
-        return inbox, EdgeTaker(self._store, inbox, limits, wall_clock=self._wall_clock)
+        limits = EdgeLimits(
+            writer,
+            part,
+            since_s,
+            prices=EdgePrices(edge.name, self._history),
+            heard=lateness,
+            wall_clock=self._wall_clock,
+            on_beyond=beyond,
+        )
+        return inbox, EdgeTaker(self._store, inbox, limits, wall_clock=self._wall_clock), lateness
 
     def _left(self, connection: Connection) -> list[tuple[EdgeRecord, str]]:
         """Journals that are over, and of which something is here that the books have not."""

@@ -213,6 +213,12 @@ def part_of(connection: Connection, writer: str) -> int:
     return int(connection.execute(part).scalar_one())
 
 
+def began_at_s(connection: Connection, writer: str) -> int:
+    """When that journal was taken on, by the books' time."""
+    began = select(edge_writers.c.began_at_s).where(edge_writers.c.writer == writer)
+    return int(connection.execute(began).scalar_one())
+
+
 def edge_of(connection: Connection, writer: str) -> EdgeRecord | None:
     """Whose journal that is, or was."""
     owner = connection.scalar(select(edge_writers.c.edge_id).where(edge_writers.c.writer == writer))

@@ -14,7 +14,8 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError, SQLAlchemyError
 
-from pool.books.edges.limits import EdgeLimits, NotYet
+from pool.books.edges.limits import EdgeLimits
+from pool.books.edges.prices import NotYet
 from pool.books.edges.rows import hold_edge
 from pool.books.journal.taker import Taken, Taker
 from pool.books.lease import LeaseHeld, LeaseLost

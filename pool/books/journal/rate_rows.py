@@ -11,7 +11,7 @@ agreed on, a subsidy that is not the chain's) is refused in words, and waits in 
 Everything is done in the caller's transaction. Must not know: shares.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -63,6 +63,11 @@ class RateRows:
         for it in rates:
             if self._meanings.setdefault(it.number, it) != it:
                 raise JournalDamaged(f"the journal says twice what rate {it.number} is, and not the same")
+
+    @property
+    def meanings(self) -> Mapping[int, Rate]:
+        """What the file has said so far."""
+        return self._meanings
 
     def insert(self, connection: Connection, rates: Iterable[Rate]) -> None:
         """See that they have rows, in the order in which they were opened."""
@@ -146,7 +151,7 @@ def unfit(connection: Connection, rate: Rate) -> str:
         if target > target_from_nbits(rules.easiest_nbits):
             return f"bits {rate.nbits:08x} are easier than {network} allows"
     try:
-        price = _price(connection, rate, 0)
+        price = work_price(connection, rate, 0)
     except StoreError as error:
         return str(error)
     return next((words for it in rate.paid if (words := _not_agreed(connection, price, it))), "")
@@ -173,7 +178,7 @@ def _made(connection: Connection, epoch: int, rate: Rate) -> int:
     """Rows for it. Raises StoreError."""
     if words := unfit(connection, rate):
         raise StoreError(f"rate number {rate.number} of the journal does not fit these books: {words}")
-    price = _price(connection, rate, _basis(connection, rate))
+    price = work_price(connection, rate, _basis(connection, rate))
     insert_epoch(connection, epoch, price, rate.height, rate.opened_at_s)
     for paid in rate.paid:
         tenant_id = connection.execute(select(tenants.c.id).where(tenants.c.name == paid.tenant)).scalar_one()
@@ -181,7 +186,7 @@ def _made(connection: Connection, epoch: int, rate: Rate) -> int:
     return epoch
 
 
-def _price(connection: Connection, rate: Rate, basis: int | None) -> WorkPrice:
+def work_price(connection: Connection, rate: Rate, basis: int | None) -> WorkPrice:
     """The work's side of it, in these books. Raises StoreError."""
     upstream_id = order_id = None
     if rate.upstream is not None:

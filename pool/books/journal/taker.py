@@ -27,7 +27,7 @@ from pool.books.journal.rate_rows import RateRows
 from pool.books.journal.window import Mined, Part, Window, window_of
 from pool.books.store import Store, StoreError
 from pool.journal.frames import Frame, Place
-from pool.journal.records import Batch, Machine, Opening, unpacked
+from pool.journal.records import BY_ROWS, Batch, Machine, Opening, Rate, unpacked
 from pool.journal.segments import JournalDamaged, Walk
 
 # Written in one transaction: some 30 ms on SQLite, 45 on PostgreSQL, for which commands and settlements wait;
@@ -54,8 +54,19 @@ class Limits(Protocol):
     def numbers(self) -> tuple[int, int]:
         """Which of how many parts its new machines are numbered in."""
 
+    def not_before_s(self, number: int) -> int:
+        """That record is of no earlier moment."""
+
+    def look(self, window: Window, meanings: Mapping[int, Rate]) -> None:
+        """Before the transaction; `meanings` are those of rate numbers. Raises as `check`."""
+
     def check(
-        self, connection: Connection, window: Window, named: Mapping[int, Machine], before: Position
+        self,
+        connection: Connection,
+        window: Window,
+        named: Mapping[int, Machine],
+        meanings: Mapping[int, Rate],
+        before: Position,
     ) -> None:
         """Before anything of it is booked; `named` is what numbers of machines mean in it. Raises StoreError
         for what the books are not to have, in words."""
@@ -75,6 +86,7 @@ class Taker:
         # A journal that was put away with records in it: others went on since, and what was stated stays so.
         # The same where the books went on without one whose writer was silent.
         self._floor_s = max([0, *others])
+        self._said_s = 0  # the latest moment that a record has said
         self._walk = walk(self.position.at)
         self._ahead: Frame | None = None  # read, and of the next window
         self._window: Window | None = None
@@ -119,6 +131,8 @@ class Taker:
             if self._window is None:
                 return None
         window, before = self._window, self.position
+        if self._limits is not None and before.rows_done == 0:
+            self._limits.look(window, self._rates.meanings)
         parts = tuple(window.cut(before.rows_done, None if whole else ROWS_MAX))
         try:
             with self._store.write() as connection:
@@ -156,7 +170,7 @@ class Taker:
     def _take(self, connection: Connection, window: Window, parts: tuple[Part, ...]) -> Position:
         before = self.position
         if self._limits is not None and before.rows_done == 0:
-            self._limits.check(connection, window, self._machines.named, before)
+            self._limits.check(connection, window, self._machines.named, self._rates.meanings, before)
         transaction = before.transactions + 1
         now_s = book_time(connection, window.moment_s)
         booked = self._bookings.book(connection, transaction, parts, now_s)
@@ -183,6 +197,7 @@ class Taker:
         under_way = self.position.rows_done > 0
         until = self.position.until if under_way else until
         batches: list[tuple[Place, Batch]] = []
+        moments: list[int] = []
         accepted, size = self.position.accepted, 0
         for frame in self._frames(until):
             said = self._said(frame)
@@ -193,12 +208,15 @@ class Taker:
                 self._machines.begin()
                 self._rates.begin(said.version)
                 said = Batch(moment_s=said.moment_s, accepted=said.accepted)
+            self._said_s = max(self._said_s, said.moment_s)
             self._machines.name(said.machines)
             self._rates.define(said.rates)
             if frame.at.number <= self.position.at.number:
                 continue
             accepted = said.accepted
             batches.append((frame.at, said))
+            if self._limits is not None:
+                moments.append(max(self._said_s, self._limits.not_before_s(frame.at.number)))
             size += len(frame.body)
             if not under_way and (len(batches) >= BATCHES_MAX or size >= BATCH_BYTES_MAX):
                 break
@@ -212,7 +230,7 @@ class Taker:
         floor_s = max(self._floor_s, self.position.moment_s)
         if under_way:
             floor_s = self.position.floor_s or floor_s
-        return window_of(batches, last=self.position.at, accepted=accepted, floor_s=floor_s)
+        return window_of(batches, last=self.position.at, accepted=accepted, floor_s=floor_s, moments=moments)
 
     def _frames(self, until: int | None) -> Iterator[Frame]:
         if (ahead := self._ahead) is not None:
@@ -231,6 +249,8 @@ class Taker:
             ) from error
         if isinstance(said, Opening) and said.book != self._book:
             raise JournalDamaged(f"the journal {self._writer} has the shares of another book than this one")
+        if isinstance(said, Opening) and said.version <= BY_ROWS and self._limits is not None:
+            raise JournalDamaged(f"the journal {self._writer} does not say what its rates are")
         return said
 
 

@@ -8,7 +8,7 @@ is under way.
 Must not know: databases, what is worth what.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -19,7 +19,7 @@ from pool.books.journal.hours import Hour, hours_of
 from pool.journal.frames import Place
 from pool.journal.records import Batch, Machine, Noted, Rate
 from stratum.difficulty import DIFFICULTY_LOG2_MIN
-from stratum.tallies import MINED, RECORD, Records, Verdict, merge
+from stratum.tallies import MINED, NOT_TAKEN, RECORD, Records, Verdict, merge
 
 # Added up at once: a millisecond in which the interpreter is nobody else's.
 RECORDS_AT_ONCE: Final = 1 << 15
@@ -97,7 +97,8 @@ class Mined(msgspec.Struct, frozen=True, gc=False):  # numbers: nothing to colle
 
 class Window(msgspec.Struct, frozen=True):
     """Records up to `last`, booked as of `moment_s`, and none of them before `floor_s`. `accepted` counts the
-    writer's shares up to there; `hours` are those that the records are of."""
+    writer's shares up to there; `hours` are those that the records are of. Where it was asked for: `used` is
+    when each rate had its last accepted share, `untaken` when its last one that an upstream did not take."""
 
     last: Place
     moment_s: int
@@ -106,6 +107,8 @@ class Window(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
     hours: tuple[Hour, ...] = ()
     floor_s: int = 0
+    used: Mapping[int, int] = {}
+    untaken: Mapping[int, int] = {}
 
     @property
     def rows(self) -> int:
@@ -134,9 +137,15 @@ class Window(msgspec.Struct, frozen=True):
 
 
 def window_of(
-    batches: Sequence[tuple[Place, Batch]], *, last: Place, accepted: int, floor_s: int = 0
+    batches: Sequence[tuple[Place, Batch]],
+    *,
+    last: Place,
+    accepted: int,
+    floor_s: int = 0,
+    moments: Sequence[int] = (),
 ) -> Window:
-    """Nothing in it is dated before `floor_s`. `last` and `accepted` are of the record before them."""
+    """Nothing in it is dated before `floor_s`. `last` and `accepted` are of the record before. `moments`:
+    when each record is of, whatever it is dated, to tell when rates were used."""
     rates: dict[int, Rate] = {}
     machines: dict[int, Machine] = {}
     sums: dict[int, _Sum] = {}
@@ -169,12 +178,33 @@ def window_of(
         parts += [Part(minute=minute, tallies=tallies), Part(minute=minute, upstream=upstream)]
     parts += [Part(resolved=tuple(resolved)), Part(noted=tuple(noted.values())), Part(credits=tuple(credits))]
     found = tuple(part for part in parts if len(part))
-    return Window(last, moment_s, accepted, count, found, hours_of(batches), floor_s)
+    used, untaken = _uses(batches, moments)
+    return Window(last, moment_s, accepted, count, found, hours_of(batches), floor_s, used, untaken)
 
 
 def accepted_in(tallies: Records) -> int:
     """How many of them are accepted shares."""
     return int(tallies["count"][tallies["verdict"] == Verdict.ACCEPTED].astype(np.uint64).sum())
+
+
+def _uses(
+    batches: Sequence[tuple[Place, Batch]], moments: Sequence[int]
+) -> tuple[dict[int, int], dict[int, int]]:
+    """When each rate was used last, by minutes: of what is accepted, and of what was not taken. Raises
+    ValueError for what are no tallies: what is read here is to be what is added up."""
+    minutes: dict[int, list[bytes]] = {}
+    for (_, batch), moment_s in zip(batches, moments, strict=False):
+        if len(batch.tallies) % RECORD.itemsize:
+            raise ValueError("a record of the journal has a part of a tally")
+        minutes.setdefault(moment_s // 60, []).append(batch.tallies)
+    used: dict[int, int] = {}
+    untaken: dict[int, int] = {}
+    for minute, tallies in sorted(minutes.items()):
+        records = np.frombuffer(b"".join(tallies), dtype=RECORD)
+        for uses, of in ((used, (Verdict.ACCEPTED,)), (untaken, NOT_TAKEN)):
+            rates = np.unique(records["rate"][np.isin(records["verdict"], of)])
+            uses.update(dict.fromkeys(rates.tolist(), minute * 60))
+    return used, untaken
 
 
 class _Sum:

@@ -1,0 +1,309 @@
+"""What an edge's prices may be: those of the chain that our own nodes have, by terms that its tenants had.
+
+The journal of an edge says what its shares are worth. Whoever has taken over a site, or its bitcoind, would
+say a difficulty of 1, the subsidy of 2009, fees that no block paid, a fee of before, or that the pool pays
+what an upstream has paid already. So before a window of it is booked:
+
+* the bits of each price are those of its height, as its subsidy is (`pool.books.journal.rate_rows`);
+* no share is of a later time than the price that it has: its difficulty, its subsidy, its order;
+* block fees are those of 144 blocks, one after the other, of which the last is not old;
+* what a tenant is paid by follows from terms that were in force then or, since a site that is alone has not
+  heard of newer ones, in the week before.
+
+Of when a share is the edge says, but what is new cannot be old while we hear of the edge (`Heard`). Not
+stopped: who lets nothing be heard for days, and says that he had worked at the beginning of them.
+
+What our nodes do not know yet waits (NotYet), and nothing is lost by it. Must not know: how they are asked.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Final
+
+import msgspec
+import numpy as np
+import structlog
+from sqlalchemy import Connection, select
+
+from payouts.rates import OrderCredit, Scheme, UpstreamRisk, fee_basis_sat
+from payouts.schemas.money import tenant_terms, tenants
+from payouts.schemas.orders import order_suppliers, orders
+from pool.books.journal.rate_epochs import by_fees, paid_for, unpacked_basis
+from pool.books.journal.rate_rows import work_price
+from pool.books.journal.window import Window
+from pool.books.store import StoreError
+from pool.chain.difficulties import Offered
+from pool.chain.paid_fees import misshapen
+from pool.chain.price_history import PriceHistory
+from pool.chain.templates import HEIGHT_MAX
+from pool.fleet.registry import TenantRecord
+from pool.journal.records import Machine, Rate
+from stratum.tallies import MINED
+
+log = structlog.get_logger()
+
+# A node that has stood for a day has its site work at the price of before; and the times that miners write
+# into blocks are two hours off at most. Who would gain by it gains a day of two weeks, and is told of.
+LATE_S: Final = 24 * 3600
+LATE_TOLD_S: Final = 2 * 3600
+# A site that is alone serves on for a week, by the terms and the fees that it heard last; and clocks differ.
+# So old may be, too, what was on its way to an upstream when a process died that begins again.
+ALONE_S: Final = 8 * 86_400
+# What comes of an edge was on its way as long as nothing was heard of it: after a week alone a line needs
+# a day at most for what has gathered. And a stream between us may stand for some hours.
+SILENT_S: Final = 120  # between two signs of life, which come every ten seconds
+CATCHES_UP: Final = 8  # times as fast as it gathers
+STREAM_STANDS_S: Final = 6 * 3600
+# Since when what comes is of later than when: a moment in ten minutes, of half a day.
+HEARD_S: Final = 600
+HEARD_MAX: Final = 72
+# Prices that may be new at once: no process has more that are mined at (pool.books.journal.prices).
+RATES_MAX: Final = 4_000
+
+
+class NotYet(Exception):
+    """What came is not to be taken now, and may be later: in words."""
+
+
+class Heard:
+    """How late what comes of an edge can be, and so of when it is at least. `last_s` is when it was heard of
+    before us, and nothing of it is of before `since_s`."""
+
+    def __init__(self, since_s: int, last_s: int) -> None:
+        self._last_s = last_s
+        self._late_s = ALONE_S  # what had gathered by then is not known
+        self._known = [(-1, since_s)]  # what is behind that record is of no earlier moment; both ascend
+
+    def note(self, have: int, now_s: int) -> None:
+        """It lives, and up to that record we have all of it."""
+        passed_s = now_s - self._last_s
+        if passed_s < 0:
+            return  # our clock stepped back
+        self._last_s = now_s
+        self._late_s += passed_s if passed_s > SILENT_S else -min(CATCHES_UP * passed_s, self._late_s)
+        self._put(have, now_s - self._late_s - STREAM_STANDS_S)
+
+    def not_before_s(self, number: int) -> int:
+        """Of that record."""
+        at = bisect_left(self._known, number, key=itemgetter(0))
+        return self._known[max(at - 1, 0)][1]
+
+    def _put(self, number: int, moment_s: int) -> None:
+        known = self._known
+        if number < known[-1][0] or moment_s <= known[-1][1]:
+            return
+        if number == known[-1][0] or (len(known) > 2 and moment_s - known[-2][1] < HEARD_S):
+            known[-1] = number, moment_s
+        else:
+            known.append((number, moment_s))
+        if len(known) > HEARD_MAX:
+            del known[1]
+
+
+class EdgePrices:
+    """Of one edge; `history` is what our nodes say, None where nobody asks them."""
+
+    def __init__(self, edge: str, history: PriceHistory | None) -> None:
+        self._edge, self._history = edge, history
+        self._told: set[int] = set()  # rates of which shares were late
+
+    def look(self, window: Window, meanings: Mapping[int, Rate]) -> None:
+        """Before the transaction: what the chain says. Raises NotYet at the first that is not known, so that
+        an edge asks about one at a time, and StoreError."""
+        if self._history is None:
+            return
+        defined = {it.number for part in window.parts for it in part.rates}
+        if len(defined) > RATES_MAX:
+            raise StoreError(f"the journal has {len(defined)} new rates at once")
+        for number in sorted((defined | window.used.keys() | window.untaken.keys()) & meanings.keys()):
+            rate = meanings[number]
+            if not 0 <= rate.height <= HEIGHT_MAX:
+                raise StoreError(f"rate {number} is of height {rate.height}, which no block ever has")
+            self._look(self._history, rate, _last_use_s(window, rate))
+
+    def _look(self, history: PriceHistory, rate: Rate, used_s: int | None) -> None:
+        offered = history.difficulties.of(rate.height, rate.nbits)
+        if offered is None:
+            raise NotYet(f"our nodes have not said what bits {rate.nbits:08x} at height {rate.height} are")
+        if offered.nbits is not None and rate.nbits not in offered.nbits:
+            theirs = " and ".join(f"{it:08x}" for it in sorted(offered.nbits))
+            raise StoreError(
+                f"rate {rate.number} has bits {rate.nbits:08x} at height {rate.height}, where our nodes have"
+                f" {theirs}. Were they those of a stale block, our node takes its header (submitheader)"
+            )
+        if used_s is not None:
+            self._look_when(rate, offered, used_s)
+            if rate.basis:
+                _look_at_fees(history, rate, used_s)
+
+    def _look_when(self, rate: Rate, offered: Offered, used_s: int) -> None:
+        late_s = used_s - offered.until_s
+        if not offered.over:
+            if late_s > LATE_S:
+                raise NotYet(f"our nodes have not said whether the price of height {rate.height} is over")
+        elif late_s > LATE_S:
+            raise StoreError(
+                f"rate {rate.number} is the price of height {rate.height}, which was over"
+                f" {late_s // 3600} hours before shares that it has"
+            )
+        elif late_s > LATE_TOLD_S and rate.number not in self._told:
+            self._told.add(rate.number)
+            log.error("edge_price_late", edge=self._edge, rate=rate.number, height=rate.height, late_s=late_s)
+
+    def check(
+        self,
+        connection: Connection,
+        window: Window,
+        meanings: Mapping[int, Rate],
+        named: Mapping[int, Machine],
+    ) -> None:
+        """In the transaction: what the books say. Raises StoreError."""
+        defined = {it.number: it for part in window.parts for it in part.rates}
+        for rate in defined.values():
+            if rate.opened_at_s > window.moment_s:
+                raise StoreError(f"rate {rate.number} is dated later than what it is with")
+            if not rate.basis and any(by_fees(it) for it in rate.paid):
+                raise StoreError(f"rate {rate.number} goes by the fees of blocks, and names none")
+        whose = _whose(window, named)
+        rates = defined | {it: meanings[it] for it in whose.keys() & meanings.keys()}
+        terms = _terms(connection) if rates else {}
+        for rate in rates.values():
+            used_s = _last_use_s(window, rate)
+            _check_terms(connection, rate, terms, whose.get(rate.number, set()), used_s)
+
+
+def _last_use_s(window: Window, rate: Rate) -> int | None:
+    """When the last share was found that is paid by it."""
+    used = [window.used[rate.number]] if rate.number in window.used else []
+    if rate.number in window.untaken and any(it.upstream_risk == UpstreamRisk.POOL for it in rate.paid):
+        used.append(window.untaken[rate.number] - ALONE_S)
+    return max(used, default=None)
+
+
+def _look_at_fees(history: PriceHistory, rate: Rate, used_s: int) -> None:
+    blocks = unpacked_basis(rate.basis)
+    if words := misshapen(blocks):
+        raise StoreError(f"the fees that rate {rate.number} goes by: {words}")
+    top, fees_sat = max(it.height for it in blocks), fee_basis_sat(blocks)
+    paid = history.fees.up_to(top)
+    if paid is not None and not paid.settled and not paid.is_like(fees_sat):
+        paid = history.fees.up_to(top, again=True)
+    if paid is None:
+        raise NotYet(f"our nodes have not said what the blocks up to {top} paid")
+    if not paid.is_like(fees_sat):
+        raise StoreError(
+            f"rate {rate.number} goes by {fees_sat} sat that blocks up to {top} paid on average, and by our"
+            f" nodes they paid {paid.fees_sat} sat"
+        )
+    if used_s > paid.at_s + ALONE_S:
+        raise StoreError(
+            f"rate {rate.number} goes by what blocks paid up to {top}, {(used_s - paid.at_s) // 86_400} days"
+            " before shares that it has"
+        )
+
+
+class _Terms(msgspec.Struct, frozen=True):
+    """What a tenant had until then; None: it has."""
+
+    tenant: TenantRecord
+    until_s: int | None
+
+
+def _terms(connection: Connection) -> dict[str, list[_Terms]]:
+    """All there were of each, the oldest first. An upstream that pays a tenant always did: whose its account
+    is never changes."""
+    rows = connection.execute(
+        select(tenant_terms, tenants.c.name)
+        .join(tenants, tenants.c.id == tenant_terms.c.tenant_id)
+        .order_by(tenant_terms.c.id)
+    ).all()
+    paying: dict[int, set[int]] = {}
+    for row in rows:
+        if row.scheme == Scheme.PROXY and row.upstream_id is not None:
+            paying.setdefault(row.tenant_id, set()).add(row.upstream_id)
+    found: dict[str, list[_Terms]] = {}
+    for row in rows:
+        before = found.setdefault(row.name, [])
+        if before:
+            before[-1] = _Terms(before[-1].tenant, row.changed_at_s)
+        record = TenantRecord(
+            id=row.tenant_id,
+            name=row.name,
+            active=True,
+            scheme=Scheme(row.scheme),
+            fee_bps=row.fee_bps,
+            terms_at_s=row.changed_at_s,
+            upstream_id=row.upstream_id,
+            order_credit=OrderCredit(row.order_credit),
+            upstream_risk=UpstreamRisk(row.upstream_risk),
+            proxied=frozenset(paying.get(row.tenant_id, ())),
+        )
+        before.append(_Terms(record, None))
+    return found
+
+
+def _check_terms(
+    connection: Connection,
+    rate: Rate,
+    terms: Mapping[str, list[_Terms]],
+    users: set[str],
+    used_s: int | None,
+) -> None:
+    """What each tenant is paid by at that price; `users` are those of shares. Raises StoreError."""
+    source = work_price(connection, rate, None).source
+    sold_sat = None
+    if source.order_id is not None:
+        sold_sat = _check_order(connection, rate, source.order_id, users, used_s)
+    for paid in rate.paid:
+        at_s = used_s if used_s is not None and paid.tenant in users else rate.opened_at_s
+        known = terms.get(paid.tenant, [])
+        agreed = [
+            it
+            for it in known
+            if it.tenant.terms_at_s <= rate.opened_at_s and paid_for(it.tenant, source, sold_sat) == paid
+        ]
+        if known and not agreed:
+            raise StoreError(f"no terms of {paid.tenant} ever paid its work as rate {rate.number} does")
+        if known and not any(it.until_s is None or it.until_s >= at_s - ALONE_S for it in agreed):
+            raise StoreError(
+                f"rate {rate.number} pays {paid.tenant} by terms that were over more than a week before"
+            )
+    # Who came during it joins by the terms that he has then, and has them as long as it is used.
+    for name in users - {it.tenant for it in rate.paid} if used_s is not None and not rate.solo else ():
+        came_s = terms[name][0].tenant.terms_at_s if name in terms else 0
+        if used_s is not None and used_s - ALONE_S > max(rate.opened_at_s, came_s):
+            raise StoreError(f"rate {rate.number} has shares of {name}, and does not say what it is paid by")
+
+
+def _check_order(
+    connection: Connection, rate: Rate, order_id: int, users: set[str], used_s: int | None
+) -> int:
+    """What its work is sold at. Raises StoreError for work that is none of the order's."""
+    order = connection.execute(select(orders).where(orders.c.id == order_id)).one()
+    if used_s is not None:
+        ended_s = order.until_s + LATE_S
+        if order.ended_at_s is not None:
+            ended_s = min(ended_s, order.ended_at_s + ALONE_S)
+        if used_s > ended_s:
+            raise StoreError(f"rate {rate.number} has shares for order {order.name}, which was over by then")
+    suppliers = select(tenants.c.name).join(order_suppliers, order_suppliers.c.tenant_id == tenants.c.id)
+    others = users - set(connection.scalars(suppliers.where(order_suppliers.c.order_id == order_id)))
+    if others:
+        raise StoreError(f"{sorted(others)[0]} supplies nothing to order {order.name}")
+    return int(order.sat_per_ph_day)
+
+
+def _whose(window: Window, named: Mapping[int, Machine]) -> dict[int, set[str]]:
+    """Whose good shares have which rate."""
+    found: dict[int, set[str]] = {}
+    for part in window.parts:
+        if part.tallies is None:
+            continue
+        mined = part.tallies[np.isin(part.tallies["verdict"], MINED)]
+        pairs = np.unique(mined["rate"].astype(np.int64) << 32 | mined["worker"])
+        for pair in pairs.tolist():
+            machine = named.get(pair & 0xFFFFFFFF)
+            if machine is not None:
+                found.setdefault(pair >> 32, set()).add(machine.tenant)
+    return found

@@ -1,0 +1,594 @@
+"""What a captured edge, or one whose bitcoind lies, gains by its prices: nothing; and no honest one is held
+for what its node, or ours, does not know yet."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+from sqlalchemy import select
+
+from payouts.accrual import settle
+from payouts.book_time import book_time, latest_s
+from payouts.ledger import balance_sat, payable
+from payouts.rates import BlockFees, Scheme, UpstreamRisk, quote
+from payouts.schemas.money import fee_bases, rates
+from pool.books.audit.verify import verify
+from pool.books.book import bind
+from pool.books.edges.prices import ALONE_S, CATCHES_UP, HEARD_MAX, LATE_S, RATES_MAX, STREAM_STANDS_S, Heard
+from pool.books.edges.rows import release_edge
+from pool.books.journal import folding
+from pool.books.journal.rate_epochs import packed_basis
+from pool.books.store import Store
+from pool.chain.fee_watch import recent_fees
+from pool.chain.node_set import NodeSet
+from pool.chain.nodes import NodeConfig
+from pool.chain.paid_fees import heights_of
+from pool.chain.price_history import PriceHistory
+from pool.fleet.rows import TenantTerms, set_terms
+from pool.journal import log
+from pool.journal.beginning import Mark
+from pool.journal.records import Paid
+from pool.orders.rows import add_order
+from pool.upstreams.rows import add_upstream
+from stratum.tallies import Verdict
+from tests.fakes.bitcoinds import LongChain, refuses_connections
+from tests.histories.orders import new_order, new_upstream
+from tests.stages.hub import Hub
+from tests.stages.journal import NOW_S, PRICE, tally
+from tests.stages.regtest import MINER_ADDRESS, running
+from tests.stages.site_journal import SiteJournal
+
+NORTH, SOUTH = "north", "south"
+TIP = 840_300
+FIRST, NEXT, HALVING = 838_656, 840_672, 840_000
+BITS, EASIER, HARDER, FORKED = PRICE.nbits, 0x1703FFFF, 0x17031ABE, 0x17031A00
+DAY_S = 86_400
+TERMS = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=0)
+FEES_SAT = 6_000_000
+REGTEST = msgspec.structs.replace(PRICE, nbits=0x207FFFFF, subsidy_sat=25 * 10**8)
+MADE_UP = 77  # the number of a rate
+
+
+class PricedHub(Hub):
+    """Its edges' prices are held against a bitcoind; what it is asked for is asked for between two folds."""
+
+    nodes: NodeSet
+
+    async def taken(self, folds: int = 4) -> dict[str, int]:
+        """What is in the books after some minutes."""
+        for _ in range(folds):
+            await self.folding.fold()
+            assert self.history is not None
+            if self.nodes.current is not None:
+                await self.history.ask()
+        await self.folding.fold()
+        return self.shares()
+
+    async def site_that_begins(self, name: str) -> SiteJournal:
+        site = self.site(name)
+        self.granted = await self.begin(name, site)
+        return site
+
+    async def sent(self, site: SiteJournal, name: str = NORTH) -> dict[str, int]:
+        """All of its journal, in the books."""
+        await self.edges.receive(name, 1, b"".join(site.frames()))
+        return await self.taken()
+
+    def waits(self) -> str | None:
+        (standing, *_) = self.edges.standing()
+        return standing.waits
+
+    def paid_sat(self) -> int:
+        """To acme, when the hour is settled."""
+        with self.store.write() as connection:
+            settle(connection, book_time(connection, int(self.clock.now_s) + 7_200))
+            return balance_sat(connection, payable(1))
+
+
+@asynccontextmanager
+async def hub_on(store: Store, home: Path, *fakes: LongChain) -> AsyncIterator[PricedHub]:
+    transports = {fake.name: fake for fake in fakes}
+    nodes = NodeSet(
+        [fake.config for fake in fakes], chain="main", transport=lambda config: transports[config.name]
+    )
+    bind(store, "main")
+    hub = PricedHub(store, home, NORTH, SOUTH)
+    hub.nodes = nodes
+    hub.history = PriceHistory(nodes, wall_clock=hub.clock, clock=hub.clock)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(nodes.run)
+        await nodes.chosen()
+        await hub.start()
+        yield hub
+        nursery.cancel_scope.cancel()
+    with store.read() as connection:
+        assert verify(connection).wrong is None
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock) -> None:
+    monkeypatch.setattr(folding, "STEP_PAUSE_S", 0.0)
+
+
+@pytest.fixture
+def fake() -> LongChain:
+    found = LongChain(height=TIP, tip_at_s=NOW_S, usual=BITS, bits={FIRST - 2016: EASIER, NEXT: HARDER})
+    found.fees_sat = FEES_SAT
+    return found
+
+
+@pytest.fixture
+async def hub(store: Store, tmp_path: Path, fake: LongChain) -> AsyncIterator[PricedHub]:
+    async with hub_on(store, tmp_path, fake) as made:
+        yield made
+
+
+def say(site: SiteJournal, number: int = MADE_UP, **changes: Any) -> None:
+    """A price of its own, from here on."""
+    assert site.rate is not None
+    site.rate = msgspec.structs.replace(site.rate, number=number, **changes)
+
+
+def paid(tenant: str = "acme", **changes: Any) -> Paid:
+    terms: dict[str, Any] = {
+        "scheme": "pps",
+        "fee_bps": 200,
+        "sat_per_ph_day": None,
+        "upstream_risk": "tenant",
+    }
+    return Paid(tenant=tenant, **(terms | changes))
+
+
+def basis(top: int, fees_sat: int = FEES_SAT) -> bytes:
+    return packed_basis(
+        [BlockFees(height=it, hash=f"{it:064x}", fees_sat=fees_sat) for it in heights_of(top)]
+    )
+
+
+def change_terms(hub: Hub, **changes: Any) -> None:
+    with hub.store.write() as connection:
+        terms = msgspec.structs.replace(TERMS, **changes)
+        set_terms(connection, "acme", terms, by="ann", now_s=int(hub.clock.now_s))
+
+
+# What it was worth
+
+
+@pytest.mark.parametrize("checked", [False, True])
+async def test_a_captured_edge_that_says_a_difficulty_of_1_is_paid_nothing(
+    store: Store, tmp_path: Path, fake: LongChain, checked: bool
+) -> None:
+    """A thousand shares of difficulty 65,536 are 232 sat. At a network of difficulty 1 each is a block. The
+    bits of that are within the rules of the chain, so without a look at its height the books pay three
+    thousand bitcoin."""
+    async with hub_on(store, tmp_path, fake) as hub:
+        if not checked:
+            hub.history_was, hub.history = hub.history, None  # type: ignore[attr-defined]
+            await hub.start()
+            hub.history = hub.history_was  # type: ignore[attr-defined]
+        site = await hub.site_that_begins(NORTH)
+        say(site, nbits=0x1D00FFFF)
+        site.share("acme.c01.u1", 1_000)
+        await hub.sent(site)
+        honest = quote(BITS, HALVING, Fraction(1 << 16), 1_000, 200).sat
+        assert honest == 232
+        assert hub.paid_sat() == (0 if checked else 306_250_000_000)
+        held = hub.edge(NORTH).held
+        if checked:
+            assert held is not None
+            assert "has bits 1d00ffff at height 840000, where our nodes have 17034219" in held
+        else:
+            assert held is None
+
+
+# What it may not say
+
+
+def difficulty_of_two_weeks_before(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    say(site, height=FIRST - 1, nbits=EASIER, subsidy_sat=625_000_000)
+
+
+def subsidy_of_before_the_halving(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    say(site, height=HALVING - 1, subsidy_sat=625_000_000)
+
+
+def subsidy_of_its_own(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    say(site, subsidy_sat=625_000_000)
+
+
+def height_of_no_block(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    say(site, height=-1)
+
+
+def date_of_the_year_2100(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    """All that is booked from then on would be of that year."""
+    say(site, opened_at_s=4_102_444_800)
+
+
+def fees_that_no_block_paid(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    change_terms(hub, scheme=Scheme.FPPS)
+    say(site, basis=basis(TIP - 6, 21 * 10**14 // 144), paid=(paid(scheme="fpps"),))
+
+
+def fees_of_the_best_blocks(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    change_terms(hub, scheme=Scheme.FPPS)
+    blocks = [BlockFees(height=it, hash=f"{it:064x}", fees_sat=FEES_SAT) for it in range(TIP - 288, TIP, 2)]
+    say(site, basis=packed_basis(blocks), paid=(paid(scheme="fpps"),))
+
+
+def fees_of_the_best_week(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    change_terms(hub, scheme=Scheme.FPPS)
+    top = TIP - 1_200
+    fake.block_fees = dict.fromkeys(heights_of(top), 900_000_000)
+    say(site, basis=basis(top, 900_000_000), paid=(paid(scheme="fpps"),))
+
+
+def fees_without_a_list(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    change_terms(hub, scheme=Scheme.FPPS)
+    say(site, paid=(paid(scheme="fpps"),))
+
+
+def another_scheme(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    say(site, basis=basis(TIP), paid=(paid(scheme="fpps"),))
+
+
+def another_fee(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    say(site, paid=(paid(fee_bps=0),))
+
+
+def another_risk(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    say(site, paid=(paid(upstream_risk="pool"),))
+
+
+def fee_of_before(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    change_terms(hub, fee_bps=300)
+    hub.clock.now_s += ALONE_S + 60
+    site.moment_s = int(hub.clock.now_s)
+    say(site, opened_at_s=site.moment_s)
+
+
+def price_without_its_tenant(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    """Who is not named is paid by his terms of when he joined, and these were better."""
+    say(site, paid=(paid("borealis"),))
+    hub.clock.now_s += ALONE_S + 120
+    site.moment_s = int(hub.clock.now_s)
+
+
+def work_that_the_upstream_pays(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    with hub.store.write() as connection:
+        upstream = add_upstream(connection, new_upstream(), by="ann", now_s=NOW_S)
+    change_terms(hub, scheme=Scheme.PROXY, upstream_id=upstream.id)
+    say(site, upstream="north", paid=(paid(),))
+
+
+def sell(hub: PricedHub, **changes: Any) -> None:
+    order = {"from_s": NOW_S, "until_s": NOW_S + DAY_S, "tenants": ("borealis",), "containers": ()}
+    with hub.store.write() as connection:
+        add_upstream(connection, new_upstream(), by="ann", now_s=NOW_S)
+        add_order(connection, new_order("blue", **(order | changes)), by="ann", now_s=NOW_S)
+
+
+def order_that_it_does_not_supply(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    sell(hub)
+    say(site, upstream="north", order="blue", paid=(paid(),))
+
+
+def order_that_is_over(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    sell(hub, tenants=("acme",))
+    hub.clock.now_s += 2 * DAY_S + 120
+    site.moment_s = int(hub.clock.now_s)
+    say(site, upstream="north", order="blue", paid=(paid(),))
+
+
+def more_prices_than_there_are(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    assert site.rate is not None
+    numbered = (msgspec.structs.replace(site.rate, number=1_000 + it) for it in range(RATES_MAX + 1))
+    site.say(b"", rates=tuple(numbered))
+
+
+SAYS: dict[str, tuple[Callable[[PricedHub, LongChain, SiteJournal], None], str]] = {
+    "the difficulty of two weeks before": (
+        difficulty_of_two_weeks_before,
+        "was over 274 hours before shares",
+    ),
+    "the subsidy of before the halving": (subsidy_of_before_the_halving, "was over 50 hours before shares"),
+    "a subsidy of its own": (subsidy_of_its_own, "at height 840000 brings no 625000000 sat"),
+    "the height of no block": (height_of_no_block, "of height -1, which no block ever has"),
+    "a date of the year 2100": (date_of_the_year_2100, "is dated later than what it is with"),
+    "fees that no block paid": (
+        fees_that_no_block_paid,
+        "goes by 14583333333333 sat .* they paid 6000000 sat",
+    ),
+    "fees of the best blocks": (fees_of_the_best_blocks, "it is not of the last 144 blocks before one"),
+    "fees of the best week": (fees_of_the_best_week, "blocks paid up to 839100, 8 days before shares"),
+    "fees without a list": (fees_without_a_list, "goes by the fees of blocks, and names none"),
+    "another scheme": (another_scheme, "no terms of acme ever paid its work as rate 77 does"),
+    "another fee": (another_fee, "no terms of acme ever paid its work as rate 77 does"),
+    "another risk": (another_risk, "no terms of acme ever paid its work as rate 77 does"),
+    "a fee of before": (fee_of_before, "pays acme by terms that were over more than a week before"),
+    "a price without its tenant": (price_without_its_tenant, "has shares of acme, and does not say"),
+    "work that its upstream pays": (work_that_the_upstream_pays, "no terms of acme ever paid its work as"),
+    "an order that it does not supply": (
+        order_that_it_does_not_supply,
+        "acme supplies nothing to order blue",
+    ),
+    "an order that is over": (order_that_is_over, "has shares for order blue, which was over by then"),
+    "more prices than there are": (more_prices_than_there_are, "new rates at once"),
+}
+
+
+@pytest.mark.parametrize("lie", SAYS)
+async def test_a_price_that_the_chain_or_the_books_do_not_have_is_not_paid_and_holds_that_edge_alone(
+    hub: PricedHub, fake: LongChain, lie: str
+) -> None:
+    says, words = SAYS[lie]
+    north, south = await hub.site_that_begins(NORTH), await hub.site_that_begins(SOUTH)
+    north.share("acme.c01.u1", 3)
+    assert await hub.sent(north) == {"acme.c01.u1": 3}
+    says(hub, fake, north)
+    north.share("acme.c01.u1", 500)
+    south.share("acme.c02.u1", 2)
+    await hub.sent(south, SOUTH)
+    assert await hub.sent(north) == {"acme.c01.u1": 3, "acme.c02.u1": 2}
+    held = hub.edge(NORTH).held
+    assert held is not None, hub.edges.standing()
+    with pytest.raises(AssertionError, match=words):
+        raise AssertionError(held)
+    with hub.store.read() as connection:
+        assert latest_s(connection) <= hub.clock.now_s
+        assert connection.scalars(select(fee_bases.c.id)).all() == []
+        assert set(connection.scalars(select(rates.c.nbits))) == {BITS}
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_journal_that_numbers_the_rows_of_our_prices_is_none_of_an_edge(
+    hub: PricedHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of the first version have no prices: numbers are rows of the books, and the oldest may be the
+    best."""
+    monkeypatch.setattr(log, "VERSION", 1)
+    site = await hub.site_that_begins(NORTH)
+    site.rate = None
+    site.say(tally(site.number("acme.c01.u1"), hub.epoch), accepted=1)
+    assert await hub.sent(site) == {}
+    assert "does not say what its rates are" in (hub.edge(NORTH).held or "")
+
+
+# When it was
+
+
+@pytest.mark.sqlite_suffices
+async def test_who_is_heard_of_cannot_go_on_at_the_price_of_before(hub: PricedHub, fake: LongChain) -> None:
+    """The best that a captured edge can do about a difficulty that is over: to go on with it, and to say that
+    each share is of the moment before. It has a day, and what a line may be late, of 14 days."""
+    fake.grow_to(NEXT - 1)
+    site = await hub.site_that_begins(NORTH)
+    hours = 0
+    for hour in range(1, 14 * 24):
+        for minute in range(0, 60, 2):
+            hub.clock.now_s = NOW_S + 3600 * hour + 60 * minute
+            mark = Mark(number=site.log.at.number, moment_s=site.moment_s)
+            await hub.edges.renew(NORTH, 1, mark)
+        if hour % 6 == 0:
+            site.share("acme.c01.u1", 6)
+            hours = (await hub.sent(site)).get("acme.c01.u1", 0)
+        if hub.edge(NORTH).held is not None:
+            break
+    assert "was over" in (hub.edge(NORTH).held or "")
+    before = (fake.time_at(NEXT - 1) - NOW_S) // 3600
+    assert hours - before == 29, "of 336"
+    assert hours - before <= (LATE_S + STREAM_STANDS_S) // 3600
+
+
+async def test_an_edge_that_was_alone_for_a_week_is_paid_for_it_by_the_difficulty_of_then(
+    hub: PricedHub, fake: LongChain
+) -> None:
+    site = await hub.site_that_begins(NORTH)
+    site.share("acme.c01.u1", 2)
+    await hub.sent(site)
+    for day in range(7):
+        site.moment_s = NOW_S + day * DAY_S
+        if fake.height + 144 * day >= NEXT:
+            say(site, height=NEXT, nbits=HARDER, opened_at_s=NOW_S + 3 * DAY_S)
+        site.share("acme.c01.u1", 10)
+    hub.clock.now_s += 7 * DAY_S
+    fake.grow_to(TIP + 7 * 144)
+    await hub.begin(NORTH, site)
+    await hub.edges.receive(NORTH, 2, b"".join(site.frames()))
+    assert await hub.taken() == {"acme.c01.u1": 72}
+    assert hub.edge(NORTH).held is None
+
+
+def test_what_comes_of_an_edge_is_of_as_late_as_it_can_be() -> None:
+    """Heard of for a day, what is new is six hours old at most. After three days of silence it may be three
+    days older; and that is over when it has been heard of for as long as its line needs to catch up."""
+    heard = Heard(NOW_S, NOW_S)
+    now_s, number = NOW_S, 0
+
+    def listen(hours: int) -> int:
+        nonlocal now_s, number
+        for _ in range(60 * hours):
+            now_s, number = now_s + 60, number + 1
+            heard.note(number, now_s)
+        return now_s - heard.not_before_s(number + 1)
+
+    assert listen(24 + 7) == STREAM_STANDS_S
+    now_s += 3 * DAY_S
+    assert listen(1) == 3 * DAY_S + 60 - 59 * 60 * CATCHES_UP + STREAM_STANDS_S
+    assert listen(9) == STREAM_STANDS_S
+    assert heard.not_before_s(1) == NOW_S
+    listen(300)
+    assert len(heard._known) == HEARD_MAX
+    heard.note(number + 1, NOW_S)  # our clock stepped back
+
+
+@pytest.mark.sqlite_suffices
+async def test_shares_that_were_on_their_way_when_a_process_died_are_paid_a_week_later(
+    hub: PricedHub, fake: LongChain
+) -> None:
+    """The pool bears what an upstream did not take: who begins again counts it, at the price of then."""
+    change_terms(hub, upstream_risk=UpstreamRisk.POOL)
+    site = await hub.site_that_begins(NORTH)
+    say(site, paid=(paid(upstream_risk="pool"),))
+    site.share("acme.c01.u1", 2)
+    assert await hub.sent(site) == {"acme.c01.u1": 2}
+    fake.grow_to(NEXT + 144)
+    hub.clock.now_s += 4 * DAY_S
+    site.moment_s = int(hub.clock.now_s)
+    site.share("acme.c01.u1", 1, verdict=Verdict.UNDELIVERED)
+    assert await hub.sent(site) == {"acme.c01.u1": 3}
+    assert hub.edge(NORTH).held is None
+
+
+# Whoever is honest is not held
+
+
+@pytest.mark.sqlite_suffices
+async def test_our_node_is_an_hour_behind_that_of_the_edge(
+    store: Store, tmp_path: Path, fake: LongChain
+) -> None:
+    fake.grow_to(TIP - 6)
+    async with hub_on(store, tmp_path, fake) as hub:
+        site = await hub.site_that_begins(NORTH)
+        say(site, height=TIP + 1)
+        site.share("acme.c01.u1", 5)
+        assert await hub.sent(site) == {"acme.c01.u1": 5}
+        fake.grow_to(NEXT - 6)
+        say(site, 78, height=NEXT, nbits=HARDER)
+        site.share("acme.c01.u1", 5)
+        await hub.sent(site)
+        assert "our nodes have not said what bits 17031abe at height 840672 are" in (hub.waits() or "")
+        assert hub.edge(NORTH).held is None
+        fake.grow_to(NEXT)
+        assert await hub.taken() == {"acme.c01.u1": 10}
+        assert hub.waits() is None
+
+
+@pytest.mark.sqlite_suffices
+async def test_an_edge_on_a_fork_of_two_blocks(hub: PricedHub, fake: LongChain) -> None:
+    """In the middle of a period it is nothing. Over the end of one it waits until our node is sure, and is
+    held when no node of ours has that block; who gives it the header has all of it taken."""
+    site = await hub.site_that_begins(NORTH)
+    say(site, height=TIP + 2)
+    site.share("acme.c01.u1", 1)
+    assert await hub.sent(site) == {"acme.c01.u1": 1}
+    fake.grow_to(NEXT + 1)
+    say(site, 78, height=NEXT, nbits=FORKED)
+    site.share("acme.c01.u1", 5)
+    assert await hub.sent(site) == {"acme.c01.u1": 1}
+    assert (hub.edge(NORTH).held, hub.waits() is None) == (None, False)
+    fake.grow_to(NEXT + 6)
+    assert await hub.taken() == {"acme.c01.u1": 1}
+    assert "our node takes its header (submitheader)" in (hub.edge(NORTH).held or "")
+    fake.forks[NEXT] = FORKED
+    await hub.change(lambda it: release_edge(it, NORTH))
+    assert await hub.taken() == {"acme.c01.u1": 6}
+    assert hub.edge(NORTH).held is None
+
+
+@pytest.mark.sqlite_suffices
+async def test_all_our_nodes_are_away_for_a_day(hub: PricedHub, fake: LongChain) -> None:
+    """What is known is booked and paid, new prices of the same two weeks as well. What is not known waits for
+    the first node, and so does everything where the nodes are away for longer than a difficulty is sure."""
+    site = await hub.site_that_begins(NORTH)
+    site.share("acme.c01.u1", 1)
+    assert await hub.sent(site) == {"acme.c01.u1": 1}
+    fake.fault = refuses_connections
+    await trio.sleep(60)
+    assert hub.nodes.current is None
+    hub.clock.now_s += DAY_S
+    site.moment_s = int(hub.clock.now_s)
+    change_terms(hub, fee_bps=100)
+    say(site, height=TIP + 140, paid=(paid(fee_bps=100),), opened_at_s=site.moment_s)
+    site.share("acme.c01.u1", 2)
+    assert await hub.sent(site) == {"acme.c01.u1": 3}
+    say(site, 78, height=NEXT, nbits=HARDER)
+    site.share("acme.c01.u1", 4)
+    assert await hub.sent(site) == {"acme.c01.u1": 3}
+    assert "our nodes have not said what bits" in (hub.waits() or "")
+    assert hub.edge(NORTH).held is None
+    fake.fault = None
+    fake.grow_to(NEXT + 1)
+    await hub.nodes.chosen()
+    assert await hub.taken() == {"acme.c01.u1": 7}
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_hub_that_begins_without_a_node_waits_and_holds_nobody(
+    hub: PricedHub, fake: LongChain
+) -> None:
+    site = await hub.site_that_begins(NORTH)
+    site.share("acme.c01.u1", 3)
+    fake.fault = refuses_connections
+    await trio.sleep(60)
+    assert await hub.sent(site) == {}
+    assert (hub.edge(NORTH).held, hub.waits() is None) == (None, False)
+    fake.fault = None
+    await hub.nodes.chosen()
+    assert await hub.taken() == {"acme.c01.u1": 3}
+
+
+async def test_fees_are_those_of_144_blocks_that_our_node_has_too(hub: PricedHub, fake: LongChain) -> None:
+    change_terms(hub, scheme=Scheme.FPPS)
+    site = await hub.site_that_begins(NORTH)
+    for number, top in enumerate((TIP - 3, TIP), start=80):
+        say(site, number, height=TIP + 1, basis=basis(top), paid=(paid(scheme="fpps"),))
+        site.share("acme.c01.u1", 2)
+        await hub.sent(site)
+    assert hub.shares() == {"acme.c01.u1": 4}
+    blocks = [BlockFees(height=it, hash=f"{it:064x}", fees_sat=FEES_SAT) for it in heights_of(TIP + 1)]
+    stale = packed_basis([*blocks[:-1], msgspec.structs.replace(blocks[-1], hash="1" * 64, fees_sat=0)])
+    say(site, height=TIP + 1, basis=stale, paid=(paid(scheme="fpps"),))
+    site.share("acme.c01.u1", 1)
+    await hub.sent(site)
+    assert "our nodes have not said what the blocks up to 840301 paid" in (hub.waits() or "")
+    fake.grow_to(TIP + 1)
+    assert await hub.taken() == {"acme.c01.u1": 5}, "one block of it was replaced"
+
+
+# On a real node
+
+
+@pytest.mark.sqlite_suffices
+async def test_on_regtest_by_a_real_node(store: Store, tmp_path: Path) -> None:
+    """Halvings are its prices: every 150 blocks. And 160 blocks with their fees."""
+    async with running(tmp_path / "node") as rpc:
+        config = NodeConfig(name="first", url=rpc.node.url, cookie_file=rpc.node.cookie_file)
+        nodes = NodeSet([config], chain="regtest")
+        await rpc("generatetoaddress", 160, MINER_ADDRESS)
+        bind(store, "regtest")
+        hub = PricedHub(store, tmp_path, NORTH, SOUTH, price=REGTEST, height=161)
+        hub.nodes, hub.clock.now_s = nodes, time.time()
+        hub.history = PriceHistory(nodes, wall_clock=hub.clock, clock=hub.clock)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(nodes.run)
+            node = await nodes.chosen()
+            await hub.start()
+            site = await hub.site_that_begins(NORTH)
+            site.moment_s = int(hub.clock.now_s)
+            with store.write() as connection:
+                set_terms(
+                    connection,
+                    "acme",
+                    msgspec.structs.replace(TERMS, scheme=Scheme.FPPS),
+                    by="ann",
+                    now_s=site.moment_s,
+                )
+            fees = packed_basis(await recent_fees(node))
+            say(site, paid=(paid(scheme="fpps"),), basis=fees, opened_at_s=site.moment_s)
+            site.share("acme.c01.u1", 3, log2=-32)
+            assert await hub.sent(site) == {"acme.c01.u1": 3}
+            hub.clock.now_s += 2 * DAY_S
+            site.moment_s = int(hub.clock.now_s)
+            say(site, 78, height=149, subsidy_sat=50 * 10**8)
+            site.share("acme.c01.u1", 3, log2=-32)
+            assert await hub.sent(site) == {"acme.c01.u1": 3}
+            assert "the price of height 149, which was over 4" in (hub.edge(NORTH).held or "")
+            nursery.cancel_scope.cancel()
