@@ -87,7 +87,7 @@ ROOMS = {
     ),
     "pool.books": (
         "bookkeeper lease_watch standby audit copies",
-        "block_watch book changes edges found_blocks",
+        "block_watch book changes edges found_blocks price_watch",
         "journal",
         "database_waits",
         "store",

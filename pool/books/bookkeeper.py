@@ -32,9 +32,12 @@ from pool.books.book import bind_signet
 from pool.books.database_waits import read_books, when_it_answers
 from pool.books.found_blocks import FILES_MAX, book_found_blocks, unknown_files
 from pool.books.journal.machine_rows import rows_of
+from pool.books.price_watch import PriceWatch
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.chain.blocks import BlockResult, SubmitState
+from pool.chain.networks import NETWORKS
 from pool.chain.node_set import NodeSet
+from pool.chain.price_history import PriceHistory
 from pool.journal.records import Machine
 from stratum.histogram import Histogram
 
@@ -64,7 +67,8 @@ IMPATIENT: Final = BookTimes(fold_s=2.0, settle_s=2.0, settle_early_s=3660)
 
 
 class Bookkeeper:
-    """`fee_basis` and `record_block` are asked by the pool; `run` does the rest."""
+    """`fee_basis` and `record_block` are asked by the pool; `run` does the rest. `history` is for who holds
+    prices against the chain."""
 
     def __init__(
         self,
@@ -76,6 +80,9 @@ class Bookkeeper:
     ) -> None:
         self._store = store
         self._blocks = BlockWatch(store, nodes, wall_clock=wall_clock)
+        self.history = PriceHistory(nodes, wall_clock=wall_clock)
+        self._prices = PriceWatch(store, self.history.difficulties)
+        self._retargets = NETWORKS[nodes.chain].retargets
         self._times = times
         self._wall_clock = wall_clock
         self._signet: str | None = None  # the challenge that the book is known to be bound to
@@ -168,6 +175,9 @@ class Bookkeeper:
             nursery.start_soon(self._kept, "settle", self._settle)
             nursery.start_soon(self._kept, "roll up tallies", self._roll_up)
             nursery.start_soon(self._kept, "look at blocks", self._blocks.run)
+            nursery.start_soon(self._kept, "ask for prices", self.history.run)
+            if self._retargets:
+                nursery.start_soon(self._kept, "look at prices", self._prices.run)
 
     async def _kept(self, doing: str, keep: Callable[[], Awaitable[None]]) -> None:
         """What is not done now is done later: nothing here is a reason to stop miners, but for a mistake."""
