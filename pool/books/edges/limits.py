@@ -76,9 +76,9 @@ class EdgeLimits:
         self._nameplate = Nameplate(since_s)
         self._wall_clock, self._on_beyond = wall_clock, on_beyond
 
-    def look(self, window: Window, meanings: Mapping[int, Rate]) -> None:
+    def look(self, window: Window, named: Mapping[int, Machine], meanings: Mapping[int, Rate]) -> None:
         """Raises as `check`."""
-        self._prices.look(window, meanings)
+        self._prices.look(window, meanings, named)
 
     def check(
         self,

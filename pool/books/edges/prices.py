@@ -27,10 +27,11 @@ import structlog
 from sqlalchemy import Connection, select
 
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk, fee_basis_sat
-from payouts.schemas.money import tenant_terms, tenants
+from payouts.schemas.money import rates, tenant_terms, tenants
 from payouts.schemas.orders import order_suppliers, orders
 from pool.books.journal.rate_epochs import by_fees, paid_for, unpacked_basis
 from pool.books.journal.rate_rows import work_price
+from pool.books.journal.schema import rate_epoch_tenants, rate_epochs
 from pool.books.journal.window import Window
 from pool.books.store import StoreError
 from pool.chain.difficulties import Offered
@@ -38,7 +39,7 @@ from pool.chain.paid_fees import misshapen
 from pool.chain.price_history import PriceHistory
 from pool.chain.templates import HEIGHT_MAX
 from pool.fleet.registry import TenantRecord
-from pool.journal.records import Machine, Rate
+from pool.journal.records import Machine, Paid, Rate
 from stratum.tallies import MINED
 
 log = structlog.get_logger()
@@ -108,11 +109,12 @@ class EdgePrices:
         self._edge, self._history = edge, history
         self._told: set[int] = set()  # rates of which shares were late
 
-    def look(self, window: Window, meanings: Mapping[int, Rate]) -> None:
+    def look(self, window: Window, meanings: Mapping[int, Rate], named: Mapping[int, Machine]) -> None:
         """Before the transaction: what the chain says. Raises NotYet at the first that is not known, so that
         an edge asks about one at a time, and StoreError."""
         if self._history is None:
             return
+        whose = _whose(window, named)
         defined = {it.number for part in window.parts for it in part.rates}
         if len(defined) > RATES_MAX:
             raise StoreError(f"the journal has {len(defined)} new rates at once")
@@ -120,7 +122,8 @@ class EdgePrices:
             rate = meanings[number]
             if not 0 <= rate.height <= HEIGHT_MAX:
                 raise StoreError(f"rate {number} is of height {rate.height}, which no block ever has")
-            self._look(self._history, rate, _last_use_s(window, rate))
+            by_difficulty = _by_difficulty(rate, whose.get(number, set()))
+            self._look(self._history, rate, _last_use_s(window, rate) if by_difficulty else None)
 
     def _look(self, history: PriceHistory, rate: Rate, used_s: int | None) -> None:
         offered = history.difficulties.of(rate.height, rate.nbits)
@@ -134,8 +137,8 @@ class EdgePrices:
             )
         if used_s is not None:
             self._look_when(rate, offered, used_s)
-            if rate.basis:
-                _look_at_fees(history, rate, used_s)
+        if rate.basis:  # also of what is never used: the books keep the list
+            _look_at_fees(history, rate, used_s)
 
     def _look_when(self, rate: Rate, offered: Offered, used_s: int) -> None:
         late_s = used_s - offered.until_s
@@ -166,9 +169,9 @@ class EdgePrices:
             if not rate.basis and any(by_fees(it) for it in rate.paid):
                 raise StoreError(f"rate {rate.number} goes by the fees of blocks, and names none")
         whose = _whose(window, named)
-        rates = defined | {it: meanings[it] for it in whose.keys() & meanings.keys()}
-        terms = _terms(connection) if rates else {}
-        for rate in rates.values():
+        looked_at = defined | {it: meanings[it] for it in whose.keys() & meanings.keys()}
+        terms = _terms(connection) if looked_at else {}
+        for rate in looked_at.values():
             used_s = _last_use_s(window, rate)
             _check_terms(connection, rate, terms, whose.get(rate.number, set()), used_s)
 
@@ -181,7 +184,16 @@ def _last_use_s(window: Window, rate: Rate) -> int | None:
     return max(used, default=None)
 
 
-def _look_at_fees(history: PriceHistory, rate: Rate, used_s: int) -> None:
+def _by_difficulty(rate: Rate, users: set[str]) -> bool:
+    """Whether what one of them is paid follows from the difficulty: not where it is nothing, or an order's.
+    Who is not named is paid by his terms."""
+    if rate.solo:
+        return False
+    others = {it.tenant for it in rate.paid if not Scheme(it.scheme).accrues or it.sat_per_ph_day is not None}
+    return bool(users - others)
+
+
+def _look_at_fees(history: PriceHistory, rate: Rate, used_s: int | None) -> None:
     blocks = unpacked_basis(rate.basis)
     if words := misshapen(blocks):
         raise StoreError(f"the fees that rate {rate.number} goes by: {words}")
@@ -196,7 +208,7 @@ def _look_at_fees(history: PriceHistory, rate: Rate, used_s: int) -> None:
             f"rate {rate.number} goes by {fees_sat} sat that blocks up to {top} paid on average, and by our"
             f" nodes they paid {paid.fees_sat} sat"
         )
-    if used_s > paid.at_s + ALONE_S:
+    if used_s is not None and used_s > paid.at_s + ALONE_S:
         raise StoreError(
             f"rate {rate.number} goes by what blocks paid up to {top}, {(used_s - paid.at_s) // 86_400} days"
             " before shares that it has"
@@ -258,11 +270,9 @@ def _check_terms(
     for paid in rate.paid:
         at_s = used_s if used_s is not None and paid.tenant in users else rate.opened_at_s
         known = terms.get(paid.tenant, [])
-        agreed = [
-            it
-            for it in known
-            if it.tenant.terms_at_s <= rate.opened_at_s and paid_for(it.tenant, source, sold_sat) == paid
-        ]
+        agreed = [it for it in known if paid_for(it.tenant, source, sold_sat) == paid]
+        if agreed and all(it.tenant.terms_at_s > rate.opened_at_s for it in agreed):
+            agreed = agreed if _joined(connection, rate, agreed[0].tenant.id, paid) else []
         if known and not agreed:
             raise StoreError(f"no terms of {paid.tenant} ever paid its work as rate {rate.number} does")
         if known and not any(it.until_s is None or it.until_s >= at_s - ALONE_S for it in agreed):
@@ -274,6 +284,25 @@ def _check_terms(
         came_s = terms[name][0].tenant.terms_at_s if name in terms else 0
         if used_s is not None and used_s - ALONE_S > max(rate.opened_at_s, came_s):
             raise StoreError(f"rate {rate.number} has shares of {name}, and does not say what it is paid by")
+
+
+def _joined(connection: Connection, rate: Rate, tenant_id: int, paid: Paid) -> bool:
+    """Whether the books have it so that the tenant came to that price after it was opened."""
+    epoch, joined = rate_epochs.c, rate_epoch_tenants.c
+    alike = (epoch.created_at_s == rate.opened_at_s) & (epoch.height == rate.height)
+    found = (
+        select(epoch.epoch)
+        .join(rate_epoch_tenants, joined.epoch == epoch.epoch)
+        .join(rates, rates.c.id == joined.rate_id)
+        .where(
+            alike,
+            joined.tenant_id == tenant_id,
+            joined.upstream_risk == paid.upstream_risk,
+            rates.c.scheme == paid.scheme,
+            rates.c.fee_bps == paid.fee_bps,
+        )
+    )
+    return connection.scalar(found.limit(1)) is not None
 
 
 def _check_order(

@@ -57,7 +57,7 @@ class Limits(Protocol):
     def not_before_s(self, number: int) -> int:
         """That record is of no earlier moment."""
 
-    def look(self, window: Window, meanings: Mapping[int, Rate]) -> None:
+    def look(self, window: Window, named: Mapping[int, Machine], meanings: Mapping[int, Rate]) -> None:
         """Before the transaction; `meanings` are those of rate numbers. Raises as `check`."""
 
     def check(
@@ -132,7 +132,7 @@ class Taker:
                 return None
         window, before = self._window, self.position
         if self._limits is not None and before.rows_done == 0:
-            self._limits.look(window, self._rates.meanings)
+            self._limits.look(window, self._machines.named, self._rates.meanings)
         parts = tuple(window.cut(before.rows_done, None if whole else ROWS_MAX))
         try:
             with self._store.write() as connection:

@@ -17,21 +17,23 @@ from sqlalchemy import select
 from payouts.accrual import settle
 from payouts.book_time import book_time, latest_s
 from payouts.ledger import balance_sat, payable
-from payouts.rates import BlockFees, Scheme, UpstreamRisk, quote
-from payouts.schemas.money import fee_bases, rates
+from payouts.rates import BlockFees, OrderCredit, Scheme, UpstreamRisk, quote
+from payouts.schemas.money import fee_bases, rates, tenants
 from pool.books.audit.verify import verify
 from pool.books.book import bind
 from pool.books.edges.prices import ALONE_S, CATCHES_UP, HEARD_MAX, LATE_S, RATES_MAX, STREAM_STANDS_S, Heard
 from pool.books.edges.rows import release_edge
 from pool.books.journal import folding
 from pool.books.journal.rate_epochs import packed_basis
+from pool.books.journal.rate_epochs import rate_of as joined_rate
+from pool.books.journal.rate_rows import described
 from pool.books.store import Store
 from pool.chain.fee_watch import recent_fees
 from pool.chain.node_set import NodeSet
 from pool.chain.nodes import NodeConfig
 from pool.chain.paid_fees import heights_of
 from pool.chain.price_history import PriceHistory
-from pool.fleet.rows import TenantTerms, set_terms
+from pool.fleet.rows import TenantTerms, add_tenant, set_terms
 from pool.journal import log
 from pool.journal.beginning import Mark
 from pool.journal.records import Paid
@@ -39,6 +41,7 @@ from pool.orders.rows import add_order
 from pool.upstreams.rows import add_upstream
 from stratum.tallies import Verdict
 from tests.fakes.bitcoinds import LongChain, refuses_connections
+from tests.histories.orders import PRICE as SOLD_SAT
 from tests.histories.orders import new_order, new_upstream
 from tests.stages.hub import Hub
 from tests.stages.journal import NOW_S, PRICE, tally
@@ -217,6 +220,11 @@ def fees_that_no_block_paid(hub: PricedHub, fake: LongChain, site: SiteJournal) 
     say(site, basis=basis(TIP - 6, 21 * 10**14 // 144), paid=(paid(scheme="fpps"),))
 
 
+def fees_of_work_that_is_paid_by_none(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    """They would be the newest of the books, and what others are paid by."""
+    say(site, solo=True, basis=basis(TIP - 6, 10**9), paid=(paid(scheme="solo"),))
+
+
 def fees_of_the_best_blocks(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
     change_terms(hub, scheme=Scheme.FPPS)
     blocks = [BlockFees(height=it, hash=f"{it:064x}", fees_sat=FEES_SAT) for it in range(TIP - 288, TIP, 2)]
@@ -306,6 +314,7 @@ SAYS: dict[str, tuple[Callable[[PricedHub, LongChain, SiteJournal], None], str]]
         fees_that_no_block_paid,
         "goes by 14583333333333 sat .* they paid 6000000 sat",
     ),
+    "fees of work that is paid by none": (fees_of_work_that_is_paid_by_none, "goes by 1000000000 sat"),
     "fees of the best blocks": (fees_of_the_best_blocks, "it is not of the last 144 blocks before one"),
     "fees of the best week": (fees_of_the_best_week, "blocks paid up to 839100, 8 days before shares"),
     "fees without a list": (fees_without_a_list, "goes by the fees of blocks, and names none"),
@@ -448,6 +457,42 @@ async def test_shares_that_were_on_their_way_when_a_process_died_are_paid_a_week
 
 
 # Whoever is honest is not held
+
+
+@pytest.mark.sqlite_suffices
+async def test_an_edge_whose_node_is_away_for_days_works_for_an_order(
+    hub: PricedHub, fake: LongChain
+) -> None:
+    """Its price has the difficulty that it knew last, and the order's price does not follow from that."""
+    change_terms(hub, order_credit=OrderCredit.ORDER)
+    sell(hub, tenants=("acme",), until_s=NOW_S + 9 * DAY_S)
+    site = await hub.site_that_begins(NORTH)
+    say(site, upstream="north", order="blue", paid=(paid(sat_per_ph_day=SOLD_SAT),))
+    site.share("acme.c01.u1", 1)
+    assert await hub.sent(site) == {"acme.c01.u1": 1}
+    fake.grow_to(NEXT + 144)
+    hub.clock.now_s += 7 * DAY_S
+    site.moment_s = int(hub.clock.now_s)
+    site.share("acme.c01.u1", 2)
+    assert await hub.sent(site) == {"acme.c01.u1": 3}
+    assert hub.edge(NORTH).held is None
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_price_that_a_new_tenant_came_to_is_said_again_as_the_books_have_it(hub: PricedHub) -> None:
+    """By a process that begins again, with shares of before on their way."""
+    hub.clock.now_s += 60
+    with hub.store.write() as connection:
+        add_tenant(connection, "cirrus", TERMS, by="ann", now_s=int(hub.clock.now_s))
+        tenant_id = connection.execute(select(tenants.c.id).where(tenants.c.name == "cirrus")).scalar_one()
+        joined_rate(connection, hub.epoch, tenant_id)
+        said = described(connection, hub.epoch)
+    assert [it.tenant for it in said.paid] == ["acme", "borealis", "cirrus"]
+    site = await hub.site_that_begins(NORTH)
+    site.rate = said
+    site.share("acme.c01.u1", 1)
+    assert await hub.sent(site) == {"acme.c01.u1": 1}
+    assert hub.edge(NORTH).held is None
 
 
 @pytest.mark.sqlite_suffices
