@@ -72,8 +72,8 @@ class Hub:
     async def start(self) -> None:
         """A process, after whatever became of the one before it."""
         with self.store.read() as connection:
-            registry, credits = Registry(load(connection)), CreditRows(connection)
-        self.folding = Folding(self.store, registry, credits, wall_clock=self.clock)
+            self.registry, credits = Registry(load(connection), renumbers=True), CreditRows(connection)
+        self.folding = Folding(self.store, self.registry, credits, wall_clock=self.clock)
         self.edges = RemoteEdges(
             self.store,
             self.folding,

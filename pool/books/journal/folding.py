@@ -77,6 +77,9 @@ def nobody_else(numbers: Sequence[int]) -> None:
     """Who knows machines is told by the registry."""
 
 
+Booked = Callable[[Writer, Sequence[tuple[int, bytes]]], None]
+
+
 class Folding:
     """Of all journals of a pool. `on_noted` is told of workers that were seen, or begin elsewhere now."""
 
@@ -95,6 +98,7 @@ class Folding:
         self._fold_s = fold_s
         self._wall_clock = wall_clock
         self.on_noted = on_noted
+        self.on_booked: Booked | None = None  # told of tallies, by minute: who counts machines of others
         self.durations = Histogram()  # how long each fold took of all that was there
         self.turn = trio.Lock()  # of a fold, or of a writer that begins behind all that is taken
         self._stopping = False
@@ -177,6 +181,7 @@ class Folding:
             if taken.done is not None:
                 await source.writer.trim(taker.position.at)
                 await self._note_machines(taken.done, taker)
+                await self._tell_booked(source, taken.done)
             await trio.sleep(STEP_PAUSE_S)
 
     async def forget_credits(self) -> None:
@@ -212,6 +217,11 @@ class Folding:
             await self._in_thread(self._write_seen, rows)
             self.on_noted(numbers[at : at + ROWS_MAX])
             await trio.sleep(STEP_PAUSE_S)
+
+    async def _tell_booked(self, source: _Source, window: Window) -> None:
+        if self.on_booked is not None:
+            tallies = await trio.to_thread.run_sync(source.taker.tallies, window)
+            self.on_booked(source.writer, tallies)
 
     def _changed(self, seen: Iterable[Mined]) -> set[int]:
         """Of the workers seen mining those whose row is out of date."""

@@ -74,8 +74,14 @@ class MachineRows:
             self._find(connection, [self.named[number] for number in missing], now_s)
         return {number: self._ids[number] for number in numbers}
 
+    def know(self, connection: Connection, numbers: Collection[int], now_s: int) -> None:
+        """Have their rows be known, whoever took what they have: this process, one before it, or nobody,
+        where all of it is refused."""
+        if not self.numbers_are_rows:
+            self.ids(connection, numbers, now_s)
+
     def row(self, number: int) -> int:
-        """Of one that was found since the file began."""
+        """Of one that is known since the file began."""
         return number if self.numbers_are_rows else self._ids[number]
 
     def tenants(self, connection: Connection, ids: Collection[int]) -> dict[int, int]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 import msgspec
+import numpy as np
 from sqlalchemy import Connection
 
 from payouts.book_time import book_time
@@ -121,6 +122,17 @@ class Taker:
         for it in window.mined():
             yield msgspec.structs.replace(it, worker=self._machines.row(it.worker))
 
+    def tallies(self, window: Window) -> list[tuple[int, bytes]]:
+        """Of a window that was just done, by the numbers of their rows; each with its minute."""
+        found = []
+        for part in window.parts:
+            if part.tallies is not None:
+                records = part.tallies.copy()
+                numbers, index = np.unique(records["worker"], return_inverse=True)
+                records["worker"] = np.array([self._machines.row(it) for it in numbers.tolist()])[index]
+                found.append((part.minute, records.tobytes()))
+        return found
+
     def step(self, until: int | None = None, *, whole: bool = False) -> Taken | None:
         """Take some rows, of records up to that number, in one transaction; None where all of it is taken.
 
@@ -188,6 +200,7 @@ class Taker:
         if after.rows_done == window.rows:
             after = _behind(window, after)
             note_hours(connection, self._writer, window.hours)
+            self._machines.know(connection, window.workers, now_s)
             self._bookings.taken(connection)
         write_position(connection, after)
         return after

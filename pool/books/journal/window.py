@@ -129,6 +129,15 @@ class Window(msgspec.Struct, frozen=True):
                 return
             at += len(part)
 
+    @property
+    def workers(self) -> set[int]:
+        """Who has shares in it."""
+        found: set[int] = set()
+        for part in self.parts:
+            if part.tallies is not None:
+                found.update(np.unique(part.tallies["worker"]).tolist())
+        return found
+
     def mined(self) -> Iterator[Mined]:
         """Who has good shares, minute for minute."""
         for part in self.parts:

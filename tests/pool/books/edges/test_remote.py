@@ -1,35 +1,52 @@
 """Edges at other sites, in the books of one hub: each share once, whatever becomes of what carries it, and
 one edge that is wrong holds up nobody else."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
 
+import numpy as np
 import pytest
 import trio
-from sqlalchemy import func, select
+from sqlalchemy import Engine, event, func, select
+from sqlalchemy.exc import OperationalError
 
-from payouts.schemas.money import tally_minutes
+from payouts.schemas.money import tally_minutes, workers
 from pool.books.audit.verify import verify
 from pool.books.edges.leases import EdgeRefused
 from pool.books.edges.remote import AWAY_S
 from pool.books.edges.rows import EdgePlace, release_edge, reset_edge, retire_edge, set_edge
 from pool.books.journal import folding, taker
+from pool.books.journal.folding import Writer
 from pool.books.journal.hour_rows import noted_hours
 from pool.books.journal.positions import position_of
 from pool.books.store import Store
 from pool.journal.beginning import Mark
 from pool.journal.frames import Place
 from pool.journal.inbox import Want
-from stratum.tallies import Verdict
+from stratum.tallies import RECORD, Verdict
 from tests.fixtures.databases import Crash, crash_before
+from tests.stages import site_journal
 from tests.stages.hub import Hub
 from tests.stages.journal import NOW_S, tally
 from tests.stages.site_journal import SiteJournal
 
 NORTH, SOUTH = "north", "south"
+
+
+class DatabaseThatFails:
+    """While it does, whatever is asked."""
+
+    def __enter__(self) -> None:
+        event.listen(Engine, "before_cursor_execute", self._fail)
+
+    def __exit__(self, *_: object) -> None:
+        event.remove(Engine, "before_cursor_execute", self._fail)
+
+    def _fail(self, *_: object) -> None:
+        raise OperationalError("UPDATE", None, Exception("the connection is lost"))
 
 
 @pytest.fixture
@@ -83,6 +100,42 @@ async def test_a_kill_before_any_step_between_what_is_here_and_the_books_books_e
         await hub.folding.fold()
         assert hub.shares() == expected
         proven(hub)
+
+
+@pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("fails", ["the process", "the database"])
+async def test_what_is_taken_in_two_attempts_is_of_machines_that_are_known(
+    hub: Hub, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window of a large site is several transactions: who ends it has not looked for all its machines."""
+    monkeypatch.setattr(taker, "ROWS_MAX", 1)
+    monkeypatch.setattr(site_journal, "SEGMENT_BYTES", 1 << 20)  # all in one file
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    for unit in range(4):
+        site.share(f"acme.c01.u{unit}", unit + 1)
+    await hub.send(NORTH, granted, site)
+    (remote,) = hub.edges.open
+    for _ in range(1 + 4 + 2):  # a price, machines, and shares of two of them
+        assert remote.taker.step(site.log.at.number) is not None
+    if fails == "the process":
+        await hub.start()
+    else:
+        with DatabaseThatFails(), pytest.raises(OperationalError):
+            remote.taker.step(site.log.at.number)
+    booked: dict[int, int] = {}
+
+    def note(writer: Writer, tallies: Sequence[tuple[int, bytes]]) -> None:
+        for _, of_minute in tallies:
+            for it in np.frombuffer(of_minute, dtype=RECORD):
+                booked[int(it["worker"])] = booked.get(int(it["worker"]), 0) + int(it["count"])
+
+    hub.folding.on_booked = note
+    await hub.folding.fold()
+    assert sum(hub.shares().values()) == 10
+    with hub.store.read() as connection:
+        rows = dict(connection.execute(select(workers.c.unit, workers.c.id)).all())
+    assert booked == {rows[f"u{unit}"]: unit + 1 for unit in range(4)}
 
 
 async def test_a_copy_that_is_lost_is_made_again_from_where_the_books_are(hub: Hub) -> None:
