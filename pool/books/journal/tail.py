@@ -14,7 +14,7 @@ import trio
 from pool.journal.frames import Place
 from pool.journal.records import Batch, Machine, Opening, unpacked
 from pool.journal.segments import JournalDamaged, Walk
-from stratum.tallies import RECORD
+from stratum.tallies import RECORD, Verdict
 
 log = structlog.get_logger()
 
@@ -23,7 +23,8 @@ LOOK_S: Final = 1.0
 
 class Tail:
     """Of one journal, behind a place. `number` says what number a machine has here, None for one that is not
-    counted; `on_tallies` gets them with those numbers."""
+    counted; `on_tallies` gets them with those numbers. What is dated before `since_s` is no work of now: it
+    comes when a line is up again."""
 
     def __init__(
         self,
@@ -31,9 +32,11 @@ class Tail:
         after: Place,
         number: Callable[[Machine], int | None],
         on_tallies: Callable[[bytes], None],
+        *,
+        since_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._walk, self._after, self._number = walk, after, number
-        self._on_tallies = on_tallies
+        self._on_tallies, self._since_s = on_tallies, since_s
         self._numbers: dict[int, int] = {}  # ours by theirs, in the file that is read
 
     async def run(self) -> None:
@@ -56,8 +59,9 @@ class Tail:
             return
         for machine in said.machines:
             self._numbers[machine.number] = self._number(machine) or 0
-        if new and said.tallies:
-            records = np.frombuffer(said.tallies, dtype=RECORD).copy()
+        if new and said.tallies and said.moment_s >= self._since_s():
+            records = np.frombuffer(said.tallies, dtype=RECORD)
+            records = records[records["verdict"] <= max(Verdict)]
             theirs, places = np.unique(records["worker"], return_inverse=True)
             ours = [self._numbers.get(it, 0) for it in theirs.tolist()]
             records["worker"] = np.array(ours, dtype=np.uint32)[places]

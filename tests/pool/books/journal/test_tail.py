@@ -1,6 +1,7 @@
 """A journal as it grows, for eyes: whoever writes it may be captured, and costs nobody anything."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,9 +36,9 @@ def journal(tmp_path: Path) -> JournalLog:
 class Eyes:
     """Who looks at a journal, and knows these numbers."""
 
-    def __init__(self, journal: JournalLog, numbers: dict[str, int]) -> None:
+    def __init__(self, journal: JournalLog, numbers: dict[str, int], **how: Any) -> None:
         self.found: list[tuple[int, int]] = []  # numbers and shares
-        self.tail = Tail(journal.walk(Place()), Place(), lambda it: numbers.get(it.unit), self._look)
+        self.tail = Tail(journal.walk(Place()), Place(), lambda it: numbers.get(it.unit), self._look, **how)
 
     def _look(self, tallies: bytes) -> None:
         records = np.frombuffer(tallies, dtype=RECORD)
@@ -73,6 +74,25 @@ async def test_the_largest_number_there_is_and_one_that_is_not_named_cost_nothin
         packed(Batch(moment_s=NOW_S, accepted=11, tallies=tallies, machines=(machine(MOST, "a"),))), NOW_S, 11
     )
     assert await Eyes(journal, {"a": 1}).seen() == [(1, 5)]
+
+
+async def test_a_verdict_that_there_is_none_of_is_left_out(journal: JournalLog) -> None:
+    """Whoever counts shares by their verdicts has as many columns as there are."""
+    tallies = tally(7, 1)[:9] + b"\xee" + tally(0, 0)[10:] + tally(7, 1, 16, Verdict.ACCEPTED, 5)
+    batch = Batch(moment_s=NOW_S, accepted=5, tallies=tallies, machines=(machine(7, "a"),))
+    journal.append(packed(batch), NOW_S, 5)
+    assert await Eyes(journal, {"a": 70}).seen() == [(70, 5)]
+
+
+async def test_work_of_before_is_no_work_of_now(journal: JournalLog) -> None:
+    """An hour of it comes at once when a line is up again, as a hashrate of many times what there is."""
+    for number, moment_s in enumerate((NOW_S, NOW_S + 3_300, NOW_S + 3_600)):
+        named = (machine(7, "a"),) if number == 0 else ()
+        tallies = tally(7, 1, 16, Verdict.ACCEPTED, number + 1)
+        batch = Batch(moment_s=moment_s, accepted=10, tallies=tallies, machines=named)
+        journal.append(packed(batch), moment_s, 10)
+    eyes = Eyes(journal, {"a": 70}, since_s=lambda: NOW_S + 3_300.0)
+    assert await eyes.seen() == [(70, 2), (70, 3)]
 
 
 async def test_tallies_that_are_none_end_the_look_and_nothing_else(journal: JournalLog) -> None:
