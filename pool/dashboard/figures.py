@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from pool.books.edges.watch import LinkFigures, RemoteFigures
 from pool.dashboard.machine_states import WORDS
 from pool.dashboard.site_map import SiteMap, Total
 from pool.metrics.book_figures import BookFigures
@@ -41,7 +42,8 @@ class UpstreamFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MomentFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What the pool does: all of it, or what is a tenant's, who is told no more than `shares`."""
+    """What the pool does: all of it, or what is a tenant's, who is told no more than `shares`. A hub has
+    `edges` at other sites, and a `link` to them."""
 
     at_s: int
     height: int | None
@@ -53,6 +55,8 @@ class MomentFigures(msgspec.Struct, frozen=True, kw_only=True):
     sessions: dict[str, int] | UnsetType = UNSET
     upstreams: list[UpstreamFigures] | UnsetType = UNSET
     waiting: dict[str, int] | UnsetType = UNSET
+    edges: tuple[RemoteFigures, ...] | UnsetType = UNSET
+    link: LinkFigures | UnsetType = UNSET
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -76,7 +80,7 @@ async def figures_of(sources: Sources, site_map: SiteMap) -> Figures:
     }
     tenants = site_map.tenants.items()
     sources.figures.want()
-    booked = sources.figures.figures
+    booked, hub = sources.figures.figures, sources.hub()
     whole = MomentFigures(
         **said,
         **_total(site_map.total),
@@ -84,6 +88,8 @@ async def figures_of(sources: Sources, site_map: SiteMap) -> Figures:
         sessions=edges.sessions,
         upstreams=_upstreams(routes.upstreams, booked),
         waiting={} if booked is None else booked.waiting,
+        edges=hub.edges or UNSET,
+        link=UNSET if hub.link is None else hub.link,
     )
     return Figures(whole, {name: MomentFigures(**said, **_total(it)) for name, it in tenants})
 

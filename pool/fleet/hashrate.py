@@ -45,7 +45,10 @@ _WINDOWS: Final = np.array(WINDOWS_S, dtype=float)
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
 Table = TypeVar("Table", Floats, Ints)
+# Who is not known to be offline, of workers, their containers, and the ages of their last good shares.
+Unheard = Callable[[Ints, Ints, Floats], Bools]
 
 
 class Hashrate(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,11 +76,18 @@ class MachineLooks(msgspec.Struct, frozen=True):
 
 
 class ContainerLook(msgspec.Struct, frozen=True):
-    """All machines of a container: their average of five minutes, and how many are online and offline."""
+    """All machines of a container: their average of five minutes, and how many are online and offline; of the
+    unheard nobody here knows."""
 
     rate_hps: float
     online: int
     offline: int
+    unheard: int = 0
+
+
+def everybody_is_heard(workers: Ints, containers: Ints, ages_s: Floats) -> Bools:
+    """Whose share is old has sent none."""
+    return np.zeros(len(workers), dtype=np.bool_)
 
 
 class HashrateTable(Mapping[int, Hashrate]):
@@ -238,7 +248,9 @@ class HashrateBook:
             counts=self._counts[numbers],
         )
 
-    def look_at_containers(self, now_s: float) -> dict[int, ContainerLook]:
+    def look_at_containers(
+        self, now_s: float, unheard: Unheard = everybody_is_heard
+    ) -> dict[int, ContainerLook]:
         """Every container with a worker, by its number, as of the last update as in `look`: a millisecond for
         22,400 machines, which a scrape asks for again and again."""
         if now_s - self._updated_s > 2 * UPDATE_S:
@@ -249,9 +261,19 @@ class HashrateBook:
         rates = self._averages[ids, FIVE_MINUTES] / -np.expm1(-seen_s / WINDOWS_S[FIVE_MINUTES])
         sizes = np.bincount(containers)
         rates_hps = np.bincount(containers, weights=rates).tolist()
-        gone = np.bincount(containers, weights=now_s - self._last_s[ids] > OFFLINE_S).astype(int).tolist()
+        ages_s = now_s - self._last_s[ids]
+        quiet = ages_s > OFFLINE_S
+        unknown = quiet & unheard(ids, containers, ages_s)
+        gone, lost = (
+            np.bincount(containers, weights=it).astype(int).tolist() for it in (quiet & ~unknown, unknown)
+        )
         return {
-            number: ContainerLook(rates_hps[number], int(sizes[number]) - gone[number], gone[number])
+            number: ContainerLook(
+                rates_hps[number],
+                int(sizes[number]) - gone[number] - lost[number],
+                gone[number],
+                lost[number],
+            )
             for number in np.flatnonzero(sizes).tolist()
         }
 

@@ -18,6 +18,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from pool.books.edges.watch import NO_HUB
 from pool.messages.look import ContainerLook, Look
 from pool.messages.message import WORDS_CHARS_MAX, plain
 from pool.reports.figures import grouped, hashrate
@@ -93,6 +94,14 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     unbooked_s: Annotated[
         Seconds, Meta(description="The oldest share that waits for the books came so long ago")
     ] = 600.0
+    # Miners there notice nothing of a line that is down for minutes.
+    edge_silent_s: Annotated[Seconds, Meta(description="An edge at another site is not heard of so long")] = (
+        300.0
+    )
+    # So long the books wait: what comes later is of a later hour.
+    edge_lags_s: Annotated[
+        Seconds, Meta(description="Shares of an edge at another site are not in the books so long")
+    ] = 900.0
     # A site's journal writes 100 MiB a day, and a database needs as much as it has to tidy up.
     disk_free_gib: Annotated[
         float, Meta(ge=0.1, le=10_000, description="Free where the data directory is")
@@ -160,11 +169,13 @@ def looks(seconds: float) -> int:
 
 
 def _work(look: Look, limits: Thresholds) -> Finding:
+    """Of a hub nobody knows while it hears of no edge: its miners are theirs."""
+    unknown = look.hub != NO_HUB and not any(it.heard and it.state != "silent" for it in look.hub.edges)
     return Finding(
         kind="no-job",
         subject="work",
         name="",
-        holds=look.job_age_s >= limits.no_job_s,
+        holds=None if unknown else look.job_age_s >= limits.no_job_s,
         words=f"the last work is {look.job_age_s:.0f} s old; nodes up: "
         f"{sum(node.up for node in look.nodes)} of {len(look.nodes)}",
         raise_looks=1,
@@ -244,7 +255,7 @@ def _nameplates(look: Look, limits: Thresholds, raised: Raised, gone: Collection
             kind="under-nameplate",
             subject=subject,
             name=plain(it.name, WORDS_CHARS_MAX),
-            holds=None if subject in gone else percent < limit,
+            holds=None if subject in gone or it.unheard else percent < limit,
             words=f"{plain(it.name)}: {hashrate(int(it.hashrate_hps))} of {hashrate(int(it.nameplate_hps))},"
             f" {percent:.0f} %; {grouped(it.mining)} of {grouped(it.usual)} machines mine",
             raise_looks=NAMEPLATE_LOOKS,

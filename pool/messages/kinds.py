@@ -1,7 +1,7 @@
 """The kinds of messages: how bad each is, whose doing it can be, and what its titles say.
 
-Invariant: what a thief would do (another address, a silence) can neither be silenced nor be crowded out by
-what strangers do. Must not know: when a message is due.
+Invariant: what a thief would do (another address, a silence, work that nobody can have done) can neither be
+silenced nor be crowded out by what strangers do. Must not know: when a message is due.
 """
 
 import enum
@@ -17,6 +17,7 @@ class Cause(enum.Enum):
 
     MACHINES = "machines"  # whoever reaches a port, and perhaps knows a tenant's name
     HOUSE = "house"  # nodes, upstreams, disks
+    EDGES = "edges"  # who has a site, or cuts its line
     PEOPLE = "people"  # who has the books' trust; and the chain, which gives few blocks
 
 
@@ -137,6 +138,40 @@ KINDS: Final = {
         cause=Cause.HOUSE,
         raised=("the certificate of {} is about to end", "the certificates of {} listeners are about to end"),
         recovered=("the certificate of {} is renewed", "the certificates of {} listeners are renewed"),
+    ),
+    "nats-away": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.HOUSE,
+        raised=("the hub is connected to no NATS server",) * 2,
+        recovered=("the hub is connected to a NATS server again",) * 2,
+    ),
+    "edge-silent": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.EDGES,
+        raised=("edge {} is silent", "{} edges are silent"),
+        recovered=("edge {} is heard of again", "{} edges are heard of again"),
+    ),
+    "edge-held": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.EDGES,
+        raised=("nothing of edge {} is booked", "nothing of {} edges is booked"),
+        recovered=("edge {} is booked again", "{} edges are booked again"),
+    ),
+    "edge-beyond-nameplate": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.EDGES,
+        silenceable=False,
+        raised=(
+            "edge {} sends more work than its machines can do",
+            "{} edges send more work than their machines can do",
+        ),
+        recovered=("edge {} is within its nameplate again", "{} edges are within their nameplates again"),
+    ),
+    "edge-lags": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.EDGES,
+        raised=("edge {} is behind", "{} edges are behind"),
+        recovered=("edge {} is no longer behind", "{} edges are no longer behind"),
     ),
     "tokens-guessed": Kind(
         severity=Severity.WARNING,

@@ -5,9 +5,12 @@ Must not know: where the values are from, and what is made of them.
 
 import msgspec
 
+from pool.books.edges.watch import NO_HUB, HubFigures
+
 
 class ContainerLook(msgspec.Struct, frozen=True, kw_only=True):
-    """A container of a tenant. `usual`: machines that had a share within a day; `mining`: within minutes."""
+    """A container of a tenant. `usual`: machines that had a share within a day; `mining`: within minutes. Of
+    the `unheard`, who are not among the usual, nothing is known: they are not missed."""
 
     name: str  # tenant.container
     tenant: str
@@ -17,6 +20,7 @@ class ContainerLook(msgspec.Struct, frozen=True, kw_only=True):
     hashrate_hps: float  # of five minutes
     rejected_hps: float  # likewise: work that was done and is good for nothing
     nameplate_hps: float | None
+    unheard: int = 0
 
 
 class NodeLook(msgspec.Struct, frozen=True):
@@ -74,3 +78,4 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     processes: int = 1  # that are to serve miners
     processes_serving: int = 1
     processes_died: int = 0  # within the last minutes
+    hub: HubFigures = NO_HUB  # edges at other sites

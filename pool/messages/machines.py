@@ -53,10 +53,11 @@ class Machines:
         self._first = True
 
     def look(
-        self, workers: Ints, containers: Ints, ages_s: Floats, now_s: float
+        self, workers: Ints, containers: Ints, ages_s: Floats, now_s: float, unheard: Bools | None = None
     ) -> tuple[Bools, Bools, list[Gone]]:
         """Of these workers, of which each is in a container, and whose last shares are so old: who is usual,
-        who mines, and who is gone."""
+        who mines, and who is gone. Of the `unheard` nobody knows that."""
+        known = np.ones(len(workers), dtype=np.bool_) if unheard is None else ~unheard
         self._make_room(int(workers.max(initial=0)))
         heard = np.isfinite(ages_s)
         self._last_s[workers[heard]] = now_s - ages_s[heard]
@@ -73,13 +74,15 @@ class Machines:
         gone = []
         for container in sorted(out):
             here = containers == container
-            found = self._container(container, workers[here], before[here], mining[here])
+            found = self._container(container, workers[here], before[here], mining[here], known[here])
             if found is not None:
                 gone.append(found)
         self._first = False
         return last_s >= now_s - USUAL_S, mining, gone
 
-    def _container(self, container: int, workers: Ints, before: Bools, mining: Bools) -> Gone | None:
+    def _container(
+        self, container: int, workers: Ints, before: Bools, mining: Bools, known: Bools
+    ) -> Gone | None:
         outage = self._outages.get(container)
         if outage is None:
             self._outages[container] = _Outage(workers[before])
@@ -92,7 +95,7 @@ class Machines:
         if outage.back_looks <= RETURN_LOOKS:
             return None
         del self._outages[container]
-        missing = workers[was & ~mining]
+        missing = workers[was & ~mining & known]
         return Gone(container, int(was.sum()), tuple(missing.tolist())) if len(missing) else None
 
     def _make_room(self, worker_max: int) -> None:

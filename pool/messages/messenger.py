@@ -19,14 +19,16 @@ import structlog
 import trio
 from sqlalchemy import Connection
 
+from pool.books.edges.watch import NO_HUB, HubFigures
 from pool.books.store import DATABASE_ERRORS, Store, words_of
-from pool.fleet.hashrate import HashrateBook
+from pool.fleet.hashrate import HashrateBook, Unheard, everybody_is_heard
 from pool.fleet.registry import Registry
 from pool.messages.booked import Booked, booked, cursors_now, last_shares
 from pool.messages.conditions import DIED_LOOKS, LOOK_S, conditions
+from pool.messages.edge_conditions import edge_conditions
 from pool.messages.kinds import KINDS
 from pool.messages.look import CertificateLook, ContainerLook, Look, NodeLook, OrderLook, UpstreamLook
-from pool.messages.machines import Floats, Gone, Ints, Machines
+from pool.messages.machines import Bools, Floats, Gone, Ints, Machines
 from pool.messages.memory import MemoryFile, Remembered
 from pool.messages.message import WORDS_CHARS_MAX, Happened, Message, Severity, plain
 from pool.messages.outbox import Answer, Outbox, Receiver
@@ -55,6 +57,7 @@ class MachineFigures(msgspec.Struct, frozen=True, kw_only=True):
     ages_s: Floats  # since its last good share; infinite for none since the start
     hashrates_hps: Floats  # of five minutes
     rejected_hps: Floats  # likewise
+    unheard: Bools | None = None  # who is not known to be offline; None: nobody
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,20 +74,25 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     processes: int = 1  # that are to serve miners
     processes_serving: int = 1
     processes_died: int = 0  # since the start
+    hub: HubFigures = NO_HUB  # edges at other sites
 
 
-def machine_figures(registry: Registry, hashrates: HashrateBook, now_s: float) -> MachineFigures:
+def machine_figures(
+    registry: Registry, hashrates: HashrateBook, now_s: float, unheard: Unheard = everybody_is_heard
+) -> MachineFigures:
     """Of every worker, in some milliseconds for 22,400."""
     known = registry.workers.values()
     workers = np.fromiter((it.id for it in known), dtype=np.int64, count=len(known))
     containers = np.fromiter((it.container_id for it in known), dtype=np.int64, count=len(known))
     rates, _, ages_s = hashrates.machines(now_s)
+    ages_s = ages_s[workers]
     return MachineFigures(
         workers=workers,
         containers=containers,
-        ages_s=ages_s[workers],
+        ages_s=ages_s,
         hashrates_hps=rates[workers],
         rejected_hps=hashrates.rejected_hps(now_s)[workers],
+        unheard=unheard(workers, containers, ages_s),
     )
 
 
@@ -226,8 +234,10 @@ class Messenger:
             processes=figures.processes,
             processes_serving=figures.processes_serving,
             processes_died=self._died[-1] - self._died[0],
+            hub=figures.hub,
         )
-        findings = conditions(look, self._settings.thresholds, self._teller.raised)
+        limits = self._settings.thresholds
+        findings = edge_conditions(look, limits) + conditions(look, limits, self._teller.raised)
         silenced = frozenset() if self._booked is None else self._booked.silenced
         messages = self._teller.look(findings, events, silenced, now_s)
         if self._remembered.journal_failed:
@@ -265,7 +275,7 @@ class Messenger:
         if self._machines is None or self._booked is None:
             return (), []
         usual, mining, gone = self._machines.look(
-            figures.workers, figures.containers, figures.ages_s, self._wall_clock()
+            figures.workers, figures.containers, figures.ages_s, self._wall_clock(), figures.unheard
         )
         numbers, index = np.unique(figures.containers, return_inverse=True)
         row = {number: at for at, number in enumerate(numbers.tolist())}
@@ -273,7 +283,9 @@ class Messenger:
         def sums(values: Floats) -> list[float]:
             return list(np.bincount(index, values, len(numbers)).tolist())
 
-        usuals, minings = sums(usual.astype(float)), sums(mining.astype(float))
+        unheard = np.zeros(len(mining), dtype=np.bool_) if figures.unheard is None else figures.unheard
+        unheard = unheard & usual & ~mining
+        usuals, minings, losts = (sums(it.astype(float)) for it in (usual & ~unheard, mining, unheard))
         rates, rejected = sums(figures.hashrates_hps), sums(figures.rejected_hps)
         return tuple(
             ContainerLook(
@@ -285,6 +297,7 @@ class Messenger:
                 hashrate_hps=rates[at],
                 rejected_hps=rejected[at],
                 nameplate_hps=it.nameplate_hps,
+                unheard=int(losts[at]),
             )
             for it in self._booked.containers
             if (at := row.get(it.id)) is not None

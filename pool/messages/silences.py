@@ -20,10 +20,10 @@ SUBJECT_CHARS_MAX: Final = 400
 REASON_CHARS_MAX: Final = 200
 # What a subject is of; beside these there are those of which there is one.
 OF: Final = (
-    *("container", "site", "tenant", "node", "upstream", "order", "certificate"),
+    *("container", "site", "tenant", "node", "upstream", "order", "certificate", "edge"),
     *("payout", "proposal", "request"),
 )
-ALONE: Final = ("all", "machines", "work", "books", "journal", "processes", "disk", "tokens")
+ALONE: Final = ("all", "machines", "work", "books", "journal", "processes", "disk", "tokens", "nats")
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,9 +14,17 @@ import numpy as np
 import trio
 
 from payouts.ledger import in_payout, payable
+from pool.books.edges.watch import HubFigures, no_edges
 from pool.edges.edges import Edges
 from pool.edges.figures import Answer, EdgeFigures
-from pool.fleet.hashrate import COLUMN_OF_VERDICT, COUNTS, HashrateBook
+from pool.fleet.hashrate import (
+    COLUMN_OF_VERDICT,
+    COUNTS,
+    ContainerLook,
+    HashrateBook,
+    Unheard,
+    everybody_is_heard,
+)
 from pool.fleet.registry import Registry
 from pool.metrics.book_figures import BookFigures, BookReader
 from pool.metrics.contract import OTHERS, Page
@@ -33,13 +41,15 @@ from stratum.miners.uncharged import REFUSED, UNREADABLE
 # there by who invents names, and a series stays where it is.
 TENANTS_MAX: Final = 256
 SITES_MAX: Final = 256
-CONTAINERS_MAX: Final = 1_024  # three series each
+CONTAINERS_MAX: Final = 1_024  # up to four series each
 ORDERS_MAX: Final = 256
 UPSTREAMS_MAX: Final = 256
+EDGES_MAX: Final = 256  # each has a part of the numbers, of which there are as many
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom figures are asked of: those who serve miners, and what a pool has once."""
+    """Whom figures are asked of: those who serve miners, and what a pool has once. A hub has edges at other
+    sites, and machines there of which it may not be known what they do."""
 
     edges: Edges
     registry: Registry
@@ -49,6 +59,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     readiness: Readiness
     door: Door
     figures: BookReader
+    hub: Callable[[], HubFigures] = no_edges
+    unheard: Unheard = everybody_is_heard
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,24 +154,29 @@ def _shares(page: Page, it: Moment) -> None:
 
 def _rates(page: Page, it: Moment) -> None:
     """Of containers, and of what they add up to."""
-    registry, table = it.sources.registry, it.sources.hashrates.look_at_containers(trio.current_time())
+    sources, registry = it.sources, it.sources.registry
+    table = sources.hashrates.look_at_containers(trio.current_time(), sources.unheard)
     tenants_hps: dict[int, float] = {}
     sites_hps: dict[int, float] = {}
-    rest_hps, rest_online, rest_offline, rest = 0.0, 0, 0, False
+    rest: list[ContainerLook] = []
     names = _tenant_names(it)
     for place, number in enumerate(sorted(table)):
         row, container = table[number], registry.containers[number]
-        rate_hps, online = row.rate_hps, row.online
+        rate_hps = row.rate_hps
         tenants_hps[container.tenant_id] = tenants_hps.get(container.tenant_id, 0.0) + rate_hps
         sites_hps[container.site_id] = sites_hps.get(container.site_id, 0.0) + rate_hps
         if place >= CONTAINERS_MAX or container.tenant_id not in names:
-            rest_hps, rest = rest_hps + rate_hps, True
-            rest_online, rest_offline = rest_online + online, rest_offline + row.offline
+            rest.append(row)
         else:
-            tenant = names[container.tenant_id]
-            _add_container(page, tenant, container.name, rate_hps, online, row.offline)
+            _add_container(page, names[container.tenant_id], container.name, row)
     if rest:
-        _add_container(page, OTHERS, OTHERS, rest_hps, rest_online, rest_offline)
+        whole = ContainerLook(
+            sum(row.rate_hps for row in rest),
+            sum(row.online for row in rest),
+            sum(row.offline for row in rest),
+            sum(row.unheard for row in rest),
+        )
+        _add_container(page, OTHERS, OTHERS, whole)
     page.add("angara_hashrate_hashes_per_second", sum(tenants_hps.values()))
     _add_bounded(page, "angara_tenant_hashrate_hashes_per_second", tenants_hps, names)
     figures = it.sources.figures.figures
@@ -167,12 +184,12 @@ def _rates(page: Page, it: Moment) -> None:
     _add_bounded(page, "angara_site_hashrate_hashes_per_second", sites_hps, sites)
 
 
-def _add_container(
-    page: Page, tenant: str, container: str, rate_hps: float, online: int, offline: int
-) -> None:
-    page.add("angara_container_hashrate_hashes_per_second", rate_hps, tenant, container)
-    page.add("angara_container_machines", online, tenant, container, "online")
-    page.add("angara_container_machines", offline, tenant, container, "offline")
+def _add_container(page: Page, tenant: str, container: str, row: ContainerLook) -> None:
+    page.add("angara_container_hashrate_hashes_per_second", row.rate_hps, tenant, container)
+    page.add("angara_container_machines", row.online, tenant, container, "online")
+    page.add("angara_container_machines", row.offline, tenant, container, "offline")
+    if row.unheard:
+        page.add("angara_container_machines", row.unheard, tenant, container, "unheard")
 
 
 def _routes(page: Page, it: Moment) -> None:
@@ -229,6 +246,29 @@ def add_orders(
         page.add("angara_order_machines", sum(it.machines for it in orders), name)
 
 
+def _hub(page: Page, it: Moment) -> None:
+    add_hub(page, it.sources.hub())
+
+
+def add_hub(page: Page, hub: HubFigures) -> None:
+    """Edges at other sites, and the way to them."""
+    if hub.link is not None:
+        page.add("angara_nats_connected", hub.link.connected)
+        page.add("angara_nats_dropped_messages_total", hub.link.dropped)
+    for it in hub.edges[:EDGES_MAX]:
+        page.add("angara_edge_heard_age_seconds", it.silent_s, it.name)
+        page.add("angara_edge_missing_age_seconds", it.missing_s, it.name)
+        page.add("angara_edge_moment_age_seconds", it.moment_age_s, it.name)
+        page.add("angara_edge_unbooked_age_seconds", it.unbooked_s, it.name)
+        page.add("angara_edge_unbooked_records", it.unbooked, it.name)
+        page.add("angara_edge_unbooked_bytes", it.unbooked_bytes, it.name)
+        page.add("angara_edge_held", it.state == "held", it.name)
+        page.add("angara_edge_waits", it.state == "waits", it.name)
+        page.add("angara_edge_beyond", it.beyond, it.name)
+        page.add("angara_edge_machines", it.mining, it.name, "mining")
+        page.add("angara_edge_machines", it.machines - it.mining, it.name, "offline")
+
+
 def _books(page: Page, it: Moment) -> None:
     page.add("angara_books_age_seconds", trio.current_time() - it.sources.figures.read_s)
     figures = it.sources.figures.figures
@@ -282,5 +322,6 @@ SECTIONS: Final[tuple[Callable[[Page, Moment], None], ...]] = (
     _shares,
     _rates,
     _routes,
+    _hub,
     _books,
 )

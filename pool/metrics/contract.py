@@ -61,7 +61,7 @@ gauge     angara_hashrate_hashes_per_second                   Hashrate by good s
 gauge     angara_tenant_hashrate_hashes_per_second{tenant}    The same of a tenant.
 gauge     angara_site_hashrate_hashes_per_second{site}        The same of a site.
 gauge     angara_container_hashrate_hashes_per_second{tenant,container}  The same of a container.
-gauge     angara_container_machines{tenant,container,state}   A container's machines: online, or offline for five minutes.
+gauge     angara_container_machines{tenant,container,state}   A container's machines: online, offline for five minutes, or unheard: of an edge that nothing is known of.
 histogram angara_acknowledgement_seconds                      From a share's verdict to its answer's being written: what waiting for the commit costs it.
 histogram angara_commit_seconds                               How long the journal took for a commit.
 gauge     angara_commit_wait_seconds                          How long the commit under way has waited; 0 without one.
@@ -90,6 +90,18 @@ gauge     angara_order_machines{order}                        Machines that are 
 gauge     angara_blocks{status}                               Blocks of ours by what became of them: found, pending, matured, orphaned.
 gauge     angara_account_satoshis{account}                    Balance of an account of the pool: owed or earned is positive, held or spent negative.
 gauge     angara_tenant_satoshis{tenant,account}              What a tenant is owed: payable, and in_payout on its way.
+gauge     angara_nats_connected                               1 where the hub is connected to a NATS server; of a hub alone, as all of edges.
+counter   angara_nats_dropped_messages_total                  Messages that came faster than the hub read them: what is missing is asked for again.
+gauge     angara_edge_heard_age_seconds{edge}                 How long ago an edge at another site was heard of.
+gauge     angara_edge_missing_age_seconds{edge}               What it had so long ago is here, by the hub's clock.
+gauge     angara_edge_moment_age_seconds{edge}                The same by the edge's clock: the books wait for it so long, a quarter of an hour at most.
+gauge     angara_edge_unbooked_age_seconds{edge}              Age of the oldest share of it that is here and not in the books, at most; 0 without one.
+gauge     angara_edge_unbooked_records{edge}                  Records of its journal that are here and not in the books.
+gauge     angara_edge_unbooked_bytes{edge}                    Bytes of files that have such records.
+gauge     angara_edge_held{edge}                              1 where the books take nothing of it until somebody has looked.
+gauge     angara_edge_waits{edge}                             1 where what came of it is not taken yet, or cannot be written.
+gauge     angara_edge_beyond{edge}                            1 where it sent more work than its machines can do, within an hour.
+gauge     angara_edge_machines{edge,state}                    Machines whose last good share within a day came by it: mining, or offline for five minutes as far as is known.
 gauge     angara_books_age_seconds                            Age of the figures of the database (orders, blocks, balances): a minute, and more while it does not answer.
 """)  # noqa: E501 - a table, one line a name
 OTHERS: Final = "(others)"  # no name of ours has a bracket: what is beyond a bound, summed up

@@ -30,6 +30,7 @@ PAGES: Final = (
     "history",
     "upstreams",
     "orders",
+    "edges",
     "rejects/tenant/acme",
     "firmware",
     "payouts",

@@ -6,6 +6,7 @@ machines have no sockets: what they did is counted as if they had.
 
 import math
 import random
+import secrets
 import subprocess
 import sys
 import time
@@ -28,8 +29,12 @@ from payouts.tallies import Tally, record
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
 from pool.admin.operators import ALONE
+from pool.books.edges.leases import Asked, begin
+from pool.books.edges.watch import LinkFigures, RemoteFigures, State
 from pool.books.store import Store
+from pool.dashboard.figures import Figures
 from pool.fleet.hashrate import HashrateBook, MachineLooks
+from pool.journal.frames import Place
 from pool.main import Pool
 from pool.people.roles import host_account
 from pool.requests.made import RequestMade
@@ -41,6 +46,7 @@ from tests.fakes.treasuries import TreasuryWhoseNodesAgree, agreeing
 from tests.fixtures.databases import store_in
 from tests.stages.payouts import PAYEES, register
 from tests.stages.plant import Plant, plant
+from tests.stages.site_journal import new_nkey
 
 ROWS, SLOTS = 8, 12
 CONTAINERS: Final = 14
@@ -104,6 +110,7 @@ async def _play(directory: Path, containers: int) -> None:
             with suppress(RequestMade):  # a change that waits for a second person
                 await _ask(site, tokens["paul"], "tenant.set-terms", b'{"name": "acme", "fee_bps": 150}')
             _firmware(site)
+            await _hub(site, give)
             assert site.running.web is not None
             house = House(f"http://127.0.0.1:{site.running.web[1]}", tokens)
             sys.stdout.buffer.write(msgspec.json.encode(house) + b"\n")
@@ -134,6 +141,62 @@ def _firmware(site: Plant) -> None:
             kind.asked_to_roll(0x1FFFE000)
             kind.mined, kind.accepted, kind.rejected = kind.mined + 1, kind.accepted + 300, kind.rejected + 1
         kind.rolled, kind.pings, kind.answers = 0x1FFFE000, 12, 11
+
+
+# What its edges do; the first has come to nobody yet.
+EDGES: Final[tuple[tuple[str, State | None, tuple[str, ...]], ...]] = (
+    ("amur", None, ()),
+    ("bratsk", "serves", ("acme.c01", "acme.c02", "acme.c03")),
+    ("omsk", "silent", ("acme.c04",)),
+    ("sayan", "held", ("borealis.c08",)),
+    ("tomsk", "waits", ("borealis.c09",)),
+    ("yenisei", "behind", ("borealis.c10",)),
+)
+WHY: Final = {
+    "held": f"edge sayan may not count for acme.c01.{HOSTILE[0]}: it may for borealis.c08",
+    "waits": "the clock of edge tomsk is 240 s ahead of ours",
+}
+
+
+async def _hub(site: Plant, give: "_Giver") -> None:
+    """As the pool would tell that keeps the books of edges at other sites, while one's line is cut."""
+    for name, state, places in EDGES:
+        await give("edge.add", name=name, nkey=new_nkey(), containers=places or ["acme.c05"], ths=32_000)
+        if state is not None:
+            asked = Asked(edge=name, host=f"edge-1.{name}", process="41", writer=secrets.token_hex(16))
+            with site.store.write() as connection:
+                begin(connection, asked, Place(), int(time.time()))
+    edges = tuple(_edge(name, state, at) for at, (name, state, _) in enumerate(EDGES) if state is not None)
+    link = LinkFigures(connected=True, since_s=11_520.0, url="tls://nats-1.example:4222", dropped=2, error="")
+    dashboard = site.pool._dashboard
+    assert dashboard is not None
+    figures = dashboard._figures
+
+    async def with_edges() -> Figures:
+        it = await figures()
+        return Figures(msgspec.structs.replace(it.whole, edges=edges, link=link), it.tenants)
+
+    dashboard._figures = with_edges
+
+
+def _edge(name: str, state: State, at: int) -> RemoteFigures:
+    silent_s = 420.0 if state == "silent" else 7.0 + at
+    late_s = 1_560.0 if state in ("held", "behind") else silent_s
+    return RemoteFigures(
+        name=name,
+        state=state,
+        why=WHY.get(state),
+        silent_s=silent_s,
+        heard=True,
+        unbooked=0 if state == "silent" else 37_411 * at,
+        unbooked_bytes=0 if state == "silent" else 31_457_280 * at,
+        unbooked_s=0.0 if state == "silent" else 55.0 + late_s,
+        missing_s=late_s,
+        moment_age_s=late_s,
+        beyond_s=1_900.0 if state == "behind" else None,
+        machines=5_000,
+        mining=4_980 if state == "serves" else 0,
+    )
 
 
 class TreasuryBesideThePool(TreasuryWhoseNodesAgree):

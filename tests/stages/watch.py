@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from pool.messages.conditions import START_S, Thresholds, conditions
+from pool.messages.edge_conditions import edge_conditions
 from pool.messages.look import ContainerLook, Look, NodeLook
 from pool.messages.message import Message
 from pool.messages.teller import Event, Memory, Teller
@@ -72,7 +73,8 @@ class Watch:
 
     def look(self, events: Sequence[Event] = ()) -> list[Message]:
         self.minute += 1
-        findings = conditions(self.now, self._limits, self._teller.raised)
+        findings = edge_conditions(self.now, self._limits)
+        findings += conditions(self.now, self._limits, self._teller.raised)
         messages = self._teller.look(findings, events, self.silenced, self.now_s)
         self.messages += messages
         self.told += [(self.minute, it.title) for it in messages]

@@ -54,6 +54,7 @@ from pool.books.journal.folding import Folding
 from pool.books.journal.positions import position_of
 from pool.books.store import Store
 from pool.chain.price_history import PriceHistory
+from pool.fleet.hashrate import OFFLINE_S
 from pool.journal.beginning import Mark
 from pool.journal.disk import Disk
 from pool.journal.frames import Place
@@ -95,6 +96,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     held: str | None
     waits: str | None  # why what came is not taken yet, or not written
     beyond_at_s: int | None  # when it last sent more work than its machines can do
+    here_age_s: float  # all that it had so long ago is here
+    booked_age_s: float  # and in the books
 
 
 class RemoteEdge:
@@ -113,6 +116,8 @@ class RemoteEdge:
         self._line, self._wall_clock = line, wall_clock
         self.over = False
         self.waited_since_s = trio.current_time()  # it was heard of, or we began to wait for it
+        # By our clock, whatever its own says; before it was heard of for the first time nobody knows better.
+        self.here_s = self.booked_s = self.waited_since_s
         self.heard_s: float | None = None
         self.renewed_s: float | None = None
         self.beyond_at_s: int | None = None
@@ -120,16 +125,34 @@ class RemoteEdge:
         self.follows = trio.CancelScope()  # of who looks at what comes, for eyes
         self._moment_s = 0
         self._ahead: Mark | None = None  # what it said that we do not have all of yet
+        self._ahead_s = 0.0  # when
+        self._clock_late_s = 0.0  # its own, as it said last
+        self._step: tuple[int, float] | None = None  # of the books: to that record, all of then
 
     def heard(self, mark: Mark | None = None) -> None:
         """From its process."""
         self.heard_s = self.waited_since_s = trio.current_time()
+        if mark is not None:
+            self._clock_late_s = max(0.0, self._wall_clock() - mark.moment_s)
         if mark is not None and self._ahead is None:
-            self._ahead = mark
+            self._ahead, self._ahead_s = mark, self.heard_s
         if self._ahead is not None and self._ahead.number <= self.inbox.have.number:
             self._moment_s = max(self._moment_s, self._ahead.moment_s)
-            self._ahead = None
+            self.here_s, self._ahead = self._ahead_s, None
         self._lateness.note(self.inbox.have.number, int(self._wall_clock()))
+        self.follow_books()
+
+    def follow_books(self) -> None:
+        """How far in time they are: step by step, each to what is here at its beginning."""
+        if self._step is not None and self._step[0] <= self.taker.position.at.number:
+            self.booked_s, self._step = self._step[1], None
+        if self._step is None:
+            self._step = self.inbox.have.number, self.here_s
+
+    @property
+    def now_since_s(self) -> float:
+        """What it dates so is of the last minutes, by whichever clock: before that is no work of now."""
+        return self._wall_clock() - OFFLINE_S - self._clock_late_s
 
     @property
     def moment_s(self) -> int:
@@ -416,6 +439,7 @@ class RemoteEdges:
 
     def _standing(self, it: RemoteEdge) -> Standing:
         now_s = trio.current_time()
+        it.follow_books()
         return Standing(
             edge=it.edge.name,
             epoch=it.edge.epoch,
@@ -428,4 +452,6 @@ class RemoteEdges:
             held=it.inbox.held,
             waits=it.unwritten or it.taker.waits,
             beyond_at_s=it.beyond_at_s,
+            here_age_s=now_s - it.here_s,
+            booked_age_s=now_s - it.booked_s,
         )

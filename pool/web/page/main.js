@@ -3,10 +3,11 @@
 import { address, element, fill, link } from "./elements.js";
 import { hashrate, moment } from "./figures.js";
 import { Live } from "./live.js";
-import { commands, mayAs } from "./server.js";
+import { ask, commands, mayAs } from "./server.js";
 import { leave, showLogin, whoIsThere } from "./session.js";
 
-// By the first part of the address. `command`: shown where the pool has it, to who may give it.
+// By the first part of the address. `command`: shown where the pool has it, to who may give it; `some`: and where
+// its list has something.
 const PAGES = [
   { name: "map", title: "Site map", least: "tenant" },
   { name: "tenants", title: "Tenants", command: "tenant.list" },
@@ -18,6 +19,7 @@ const PAGES = [
   { name: "blocks", title: "Blocks", command: "block.list" },
   { name: "upstreams", title: "Upstreams", command: "upstream.list" },
   { name: "orders", title: "Orders", command: "order.list" },
+  { name: "edges", title: "Edges", command: "edge.list", some: true },
   { name: "rejects", title: "Shares", command: "reject.show", inner: "tenants" },
   { name: "firmware", title: "Firmware", command: "firmware.list" },
   { name: "payouts", title: "Payouts", command: "payout.list" },
@@ -86,6 +88,11 @@ function enter(me) {
   shown.show();
 }
 
+/** Whether a list has something: what a pool has none of is no page of it. */
+async function isSome(command) {
+  return (await ask(command, { limit: 1 }).catch(() => [])).length > 0;
+}
+
 /** The newest thing that was told, until somebody has seen it. */
 class News {
   constructor() {
@@ -106,9 +113,13 @@ class Shown {
     this.pages = PAGES.filter((it) => it.least);
     this.number = 0;
     this.known = commands().then(
-      (table) => {
+      async (table) => {
         const may = (it) => it.least ?? table.get(it.command)?.least;
-        this.pages = PAGES.filter((it) => may(it) && mayAs(context.me.role, may(it)));
+        const pages = PAGES.filter((it) => may(it) && mayAs(context.me.role, may(it)));
+        this.pages = pages.filter((it) => !it.some);
+        this.mark();
+        const there = await Promise.all(pages.map((it) => !it.some || isSome(it.command)));
+        this.pages = pages.filter((_, at) => there[at]);
         this.mark();
       },
       (error) => console.warn(error.message),

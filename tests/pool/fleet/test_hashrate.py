@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from payouts.rates import Scheme
-from pool.fleet.hashrate import GROWTH, OFFLINE_S, WINDOWS_S, HashrateBook
+from pool.fleet.hashrate import GROWTH, OFFLINE_S, WINDOWS_S, Bools, Floats, HashrateBook, Ints
 from pool.fleet.registry import Registry, Snapshot, TenantRecord
 from stratum.miners.contracts import Admitted
 from stratum.tallies import Verdict
@@ -59,6 +59,24 @@ def test_a_look_at_containers_has_what_their_table_has() -> None:
         assert look.rate_hps == pytest.approx(row.rates_hps[WINDOWS_S.index(300)])
         assert (look.online, look.offline) == (row.workers - row.offline, row.offline)
     assert sum(it.online for it in looks.values()) == 4
+
+
+def test_who_is_not_known_to_be_offline_is_counted_apart() -> None:
+    book = HashrateBook(registry(9), 0.0)
+    steady(book, 900)
+    before = book.look_at_containers(900.0)
+
+    def unheard(workers: Ints, containers: Ints, ages_s: Floats) -> Bools:
+        assert np.isinf(ages_s).sum() == 5
+        found: Bools = containers == book._registry.workers[9].container_id
+        return found
+
+    looks = book.look_at_containers(900.0, unheard)
+    for number, look in looks.items():
+        was = before[number]
+        assert look.online == was.online
+        theirs = number == book._registry.workers[9].container_id
+        assert (look.offline, look.unheard) == ((0, was.offline) if theirs else (was.offline, 0))
 
 
 def test_a_machine_that_stops_fades_from_the_short_window_first() -> None:

@@ -20,6 +20,7 @@ class Park:
         self.workers = np.arange(1, 201)
         self.containers = np.repeat([7, 8], 100)
         self.ages_s = np.full(200, NEVER)
+        self.unheard = np.zeros(200, dtype=bool)
         self.told: list[Gone] = []
 
     def minutes(self, count: int, *silent: range) -> None:
@@ -31,7 +32,7 @@ class Park:
                 works[it.start - 1 : it.stop - 1] = False
             self.ages_s[works] = 3.0
             self.usual, self.mining, gone = self.machines.look(
-                self.workers, self.containers, self.ages_s, self.now_s
+                self.workers, self.containers, self.ages_s, self.now_s, self.unheard
             )
             self.told += gone
 
@@ -62,6 +63,16 @@ def test_all_who_come_back_are_nothing_to_tell() -> None:
     park.minutes(90, range(1, 201))
     park.minutes(60)
     assert not park.told
+
+
+def test_of_whom_nothing_is_known_when_an_outage_is_over_is_not_gone() -> None:
+    """A container with machines at two edges: its power fails, and then one edge's line."""
+    park = Park()
+    park.minutes(60)
+    park.minutes(10, range(1, 101))
+    park.unheard[60:100] = True
+    park.minutes(RETURN_LOOKS + 10, range(58, 101))
+    assert park.told == [Gone(7, 100, (58, 59, 60))]
 
 
 def test_a_single_machine_that_fails_is_no_outage() -> None:

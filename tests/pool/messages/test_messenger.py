@@ -13,13 +13,16 @@ import msgspec
 import numpy as np
 import pytest
 import trio
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from payouts.income import Block, record_block
 from payouts.rates import Scheme
+from payouts.schemas.money import containers
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
 from pool.admin.requests.policy_record import note_policy
+from pool.books.edges.watch import NO_HUB, HubFigures, RemoteFigures
 from pool.books.store import Store
 from pool.fleet.rows import RegistryError, TenantTerms, add_tenant, set_address
 from pool.messages.conditions import START_S, Thresholds
@@ -61,6 +64,7 @@ class House:
         self.failed = False
         self.nodes: tuple[NodeLook, ...] = (NodeLook("first", True, ""),)
         self.guesses = 0
+        self.machines, self.hub = NOBODY, NO_HUB
         self.messages: list[Message] = []
         self.start()
 
@@ -86,11 +90,12 @@ class House:
         return Figures(
             running_s=START_S,
             job_age_s=1.0,
-            machines=NOBODY,
+            machines=self.machines,
             nodes=self.nodes,
             upstreams=(),
             orders=(),
             guesses=self.guesses,
+            hub=self.hub,
         )
 
     async def restart(self) -> None:
@@ -109,7 +114,7 @@ class House:
             receiver.queue.clear()
         return told
 
-    def give(self, name: str, **params: Any) -> Any:
+    def give(self, name: str, /, **params: Any) -> Any:
         return self.give_under(Approval(), name, params)
 
     def give_under(
@@ -286,3 +291,52 @@ async def test_a_request_waits_and_a_broken_glass_is_told_whatever_is_silent(
     note_policy(house.store, Approval(), by="angara", source="start")
     assert await house.looks() == ["who has to agree to changes is set anew"]
     assert house.messages[-1].text.startswith("people = 1, time_lock_s = 0")
+
+
+async def test_of_a_site_that_is_cut_off_one_message_is_told_and_what_is_lost_there_afterwards(
+    house: House,
+) -> None:
+    """Six hundred machines in three containers: of two the site's line is cut, and one loses its power."""
+    for name in ("c01", "c02", "d01"):
+        house.give("container.set", tenant="acme", name=name, site="Bratsk", units=200, ths=20_000)
+    with house.store.read() as connection:
+        numbers = list(connection.scalars(select(containers.c.id).order_by(containers.c.name)))
+    at_site = np.repeat([True, True, False], 200)
+    mines = MachineFigures(
+        workers=np.arange(1, 601),
+        containers=np.repeat(numbers, 200),
+        ages_s=np.full(600, 5.0),
+        hashrates_hps=np.full(600, 1e14),
+        rejected_hps=np.zeros(600),
+        unheard=np.zeros(600, dtype=np.bool_),
+    )
+    edge = RemoteFigures(
+        name="bratsk",
+        state="serves",
+        why=None,
+        silent_s=10.0,
+        heard=True,
+        unbooked=0,
+        unbooked_bytes=0,
+        unbooked_s=0.0,
+        missing_s=10.0,
+        moment_age_s=10.0,
+        beyond_s=None,
+        machines=400,
+        mining=400,
+    )
+    house.machines, house.hub = mines, HubFigures(edges=(edge,))
+    assert await house.looks(30) == []
+    house.machines = msgspec.structs.replace(
+        mines,
+        ages_s=np.where(at_site, 900.0, 5.0),
+        hashrates_hps=np.where(at_site, 0.0, 1e14),
+        unheard=at_site,
+    )
+    cut = msgspec.structs.replace(edge, state="silent", silent_s=900.0, missing_s=900.0, mining=0)
+    house.hub = HubFigures(edges=(cut,))
+    assert await house.looks(120) == ["edge bratsk is silent"]
+    lost = np.repeat([True, False, False], 200)
+    house.machines = msgspec.structs.replace(mines, ages_s=np.where(lost, 9_000.0, 5.0))
+    house.hub = HubFigures(edges=(edge,))
+    assert await house.looks(10) == ["edge bratsk is heard of again", "container acme.c01 is offline"]

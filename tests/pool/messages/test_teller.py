@@ -132,6 +132,7 @@ def test_nobody_silences_that_an_address_changed_or_that_there_is_a_silence() ->
     assert {name for name, kind in KINDS.items() if not kind.silenceable} == {
         "address-changed",
         "approval-changed",
+        "edge-beyond-nameplate",
         "glass-broken",
         "silenced",
         "journal-failed",

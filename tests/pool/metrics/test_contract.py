@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from payouts.rates import Scheme
+from pool.books.edges.watch import BEYOND_S, NO_HUB, HubFigures, LinkFigures, RemoteFigures
 from pool.books.store import Store
 from pool.fleet.rows import TenantTerms, add_tenant
 from pool.metrics import collector
@@ -47,8 +48,10 @@ COUNTS = (
     "current",
     "height",
     "shares",
+    "records",
+    "bytes",
 )
-FLAGS = ("diverted", "blocks")
+FLAGS = ("diverted", "blocks", "held", "waits", "beyond", "connected")
 STRANGERS_CHOOSE = {"worker", "unit", "agent", "address", "ip", "name", "user"}
 
 
@@ -228,6 +231,57 @@ def test_orders_are_told_with_what_they_bought_and_what_they_get() -> None:
     sold = labelled(families, "angara_order_sold_hashes_per_second", "order")
     assert sold == {"o1": 10**15, OTHERS: 11}, "one that nobody has read yet is not told"
     assert labelled(families, "angara_order_machines", "order") == {"o1": 9, OTHERS: 18}
+
+
+EDGE = RemoteFigures(
+    name="north",
+    state="serves",
+    why=None,
+    silent_s=12.5,
+    heard=True,
+    unbooked=400,
+    unbooked_bytes=5_000,
+    unbooked_s=60.0,
+    missing_s=30.0,
+    moment_age_s=31.0,
+    beyond_s=None,
+    machines=5_000,
+    mining=4_980,
+)
+
+
+def test_edges_of_a_hub_are_told_and_the_way_to_them() -> None:
+    held = msgspec.structs.replace(EDGE, name="south", state="held", beyond_s=BEYOND_S - 1)
+    waits = msgspec.structs.replace(EDGE, name="west", state="waits", beyond_s=BEYOND_S)
+    link = LinkFigures(
+        connected=False, since_s=9.0, url="tls://nats.example:4222", dropped=7, error="refused"
+    )
+    page = Page()
+    collector.add_hub(page, HubFigures(edges=(EDGE, held, waits), link=link))
+    families = {it.name: it for it in page.collect()}
+    told = {
+        "heard_age_seconds": 12.5,
+        "missing_age_seconds": 30.0,
+        "moment_age_seconds": 31.0,
+        "unbooked_age_seconds": 60.0,
+        "unbooked_records": 400,
+        "unbooked_bytes": 5_000,
+    }
+    for name, value in told.items():
+        assert labelled(families, f"angara_edge_{name}", "edge")["north"] == value
+    for name, flags in (("held", (0, 1, 0)), ("waits", (0, 0, 1)), ("beyond", (0, 1, 0))):
+        found = labelled(families, f"angara_edge_{name}", "edge")
+        assert tuple(found[it] for it in ("north", "south", "west")) == flags, name
+    machines = labelled(families, "angara_edge_machines", "edge", "state")
+    assert (machines["north", "mining"], machines["north", "offline"]) == (4_980, 20)
+    assert [it.value for it in families["angara_nats_connected"].samples] == [0]
+    assert [it.value for it in families["angara_nats_dropped_messages"].samples] == [7]
+
+
+def test_a_pool_that_keeps_nobodys_books_but_its_own_has_no_series_of_edges() -> None:
+    page = Page()
+    collector.add_hub(page, NO_HUB)
+    assert not [sample for it in page.collect() for sample in it.samples]
 
 
 def test_a_figure_of_money_leaves_exactly() -> None:

@@ -397,3 +397,53 @@ def test_nothing_of_it_comes_from_elsewhere() -> None:
         assert not re.findall(rb"(?:src|href|url|import)\W{1,3}(?:https?:)?//", body), name
     assert b"<script>" not in files["index.html"]
     assert b"style=" not in files["index.html"]
+
+
+def test_edges_at_other_sites_say_in_words_how_they_stand(window: Window) -> None:
+    page = window("vera")
+    go(page, "edges")
+    page.wait_for_selector("tbody tr:nth-child(6)")
+    rows = {it.inner_text().split()[0]: it.inner_text() for it in page.locator("tbody tr").all()}
+    words = {
+        "amur": "has not begun",
+        "bratsk": "serves",
+        "omsk": "silent for 7 min",
+        "sayan": f"held: edge sayan may not count for acme.c01.{HOSTILE[0]}",
+        "tomsk": "waits: the clock of edge tomsk is 240 s ahead of ours",
+        "yenisei": "more work than its machines can do, 31 min 40 s ago",
+    }
+    assert {name for name, said in words.items() if said in rows[name]} == words.keys()
+    assert "4,980 of 5,000 mine" in rows["bratsk"]
+    assert "41 on edge-1.bratsk" in rows["bratsk"]
+    assert "187,055 records, 150 MiB" in rows["yenisei"]
+    assert page.locator("main img").count() == 0
+    told = page.locator("main [role=status]").inner_text()
+    assert told.startswith(
+        "Connected to tls://nats-1.example:4222 for 3 h 12 min; 2 messages came faster than"
+    )
+    page.get_by_role("button", name="State", exact=True).click()
+    assert page.locator("tbody th").first.inner_text().startswith("sayan"), "the worst first"
+    assert page.locator("tbody button").count() == 0, "whoever looks on changes nothing"
+
+
+def test_a_payer_has_what_was_held_taken_again_in_the_commands_own_form(window: Window) -> None:
+    page = window("paul")
+    go(page, "edges")
+    row = page.locator("tbody tr", has_text="sayan")
+    row.get_by_role("button", name="Take it again").wait_for()
+    assert page.get_by_role("button", name="Take it again").count() == 1
+    row.get_by_role("button", name="Retire").wait_for()
+
+
+def test_a_pool_without_edges_has_no_page_of_them(house: House, window: Window) -> None:
+    page = window("vera")
+    page.wait_for_selector("nav a:text('Edges')")
+    page.context.route("**/api/v1/edge.list", lambda asked: asked.fulfill(json=[]))
+    page.reload()
+    page.wait_for_selector("nav a:text('Changes')")
+    page.evaluate("location.hash = '#/edges'")
+    page.wait_for_selector("text=Nothing here")
+    assert page.locator("nav a:text('Edges')").count() == 0
+    own = window("tina")
+    own.wait_for_selector("nav a:text('Statements')")
+    assert own.locator("nav a:text('Edges')").count() == 0
