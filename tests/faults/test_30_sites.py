@@ -71,3 +71,4 @@ async def test_whatever_is_killed_every_acknowledged_share_is_booked_once(tmp_pa
             fleet.cancel_scope.cancel()
         await sites.all_is_booked()
         once(miners, sites.shares())
+        sites.reconciled()

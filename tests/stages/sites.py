@@ -215,6 +215,15 @@ class Sites:
     def logs(self) -> str:
         return "\n".join(f"--- {it.directory.name}\n{it.log[-2000:]}" for it in (*self.hubs, *self.edges))
 
+    def reconciled(self) -> None:
+        """What edges wrote, what came of it and what is booked is one, as it is typed at each of them."""
+        for edge in self.edges:
+            said = edge.command("reconcile", "--journal", "data", "--json")
+            (edge.directory / "said.json").write_text(said)
+        files = [word for it in self.edges for word in ("--with", str(it.directory / "said.json"))]
+        for hub in self.hubs:
+            hub.command("reconcile", *files)
+
     def shares(self) -> Counter[str]:
         """In the books, by names of machines; the books are proven."""
         with self.store.read() as connection:
