@@ -26,6 +26,7 @@ GROUPS: Final = {
     "upstream": ("pool.cli.routing.upstreams", "Other pools to mine on: proxy and orders."),
     "order": ("pool.cli.routing.orders", "Hashrate orders: computing power that is sold."),
     "edge": ("pool.cli.service.edges", "Pools at other sites, whose books are kept here."),
+    "nats": ("pool.cli.service.nats", "Keys of edges and hubs, and the NATS servers between them."),
     "block": ("pool.cli.bookkeeping.blocks", "Blocks that were found."),
     "user": ("pool.cli.people.users", "Who may ask for what, in which role."),
     "token": ("pool.cli.people.tokens", "What programs show to be let in as a user."),

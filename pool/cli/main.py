@@ -148,7 +148,7 @@ def reconcile(
             raise BadConfig("give --journal where the journal is, or --with where the books are")
         comparing.tell_journals(journal, form)
     else:
-        comparing.tell_differences(books(), said or (), hours, form)
+        comparing.tell_differences(books.opened(), said or (), hours, form)
 
 
 @app.command()

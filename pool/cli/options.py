@@ -11,9 +11,8 @@ Must not know: what a command does.
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -28,7 +27,19 @@ ShowForm = Annotated[Form, "as_json"]
 ListForm = Annotated[Form, "as_json", "as_csv"]
 
 SignedBooks = Annotated[Books, "token_file"]  # of a command in which it matters who gives it
-NamedBooks = Annotated[Callable[[], Books], "named"]  # of a command that may not need any
+
+
+class NamedBooks(NamedTuple):
+    """Books that a command may need: by what names them, and not looked for yet."""
+
+    config: Path | None
+    data_dir: Path | None
+    database: str | None
+
+    def opened(self) -> Books:
+        """Raises BadConfig."""
+        return books_of(*self)
+
 
 OPTIONS: Final[dict[str, Any]] = {
     "config": Annotated[
@@ -66,11 +77,6 @@ def books_of(
     return Books(config, data_dir, database, _without_pool, token_file, break_glass)
 
 
-def books_named(config: Path | None, data_dir: Path | None, database: str | None) -> Callable[[], Books]:
-    """They are looked for when they are asked for."""
-    return partial(books_of, config, data_dir, database)
-
-
 def _without_pool(books: Books, command: str, body: bytes) -> Any:
     from pool.cli.without_pool import execute_without_pool  # seconds of imports
 
@@ -86,8 +92,8 @@ def form_of(as_json: bool = False, as_csv: bool = False) -> Form:
 TAKES: Final[dict[Any, tuple[Callable[..., Any], tuple[str, ...]]]] = {
     Books: (books_of, ("config", "data_dir", "database")),
     SignedBooks: (books_of, ("config", "data_dir", "database", "token_file")),
-    NamedBooks: (books_named, ("config", "data_dir", "database")),
     GuardedBooks: (books_of, ("config", "data_dir", "database", "token_file", "break_glass")),
+    NamedBooks: (NamedBooks, ("config", "data_dir", "database")),
     ShowForm: (form_of, ("as_json",)),
     ListForm: (form_of, ("as_json", "as_csv")),
 }

@@ -21,8 +21,9 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from payouts.book_time import book_time
 from payouts.schemas.money import tenants
 from pool.books.edges.schema import edge_places, edge_writers, edges
+from pool.fleet.edge_names import NAME_WORDS, is_edge_name
 from pool.fleet.registry import AGENT_CHARS_MAX, NAME_CHARS_MAX
-from pool.fleet.rows import RegistryError, check_name
+from pool.fleet.rows import RegistryError
 from pool.journal.records import Machine
 
 PARTS: Final = 256  # of all numbers: the hub's is 0
@@ -121,7 +122,8 @@ def add_edge(
     now_s: int,
 ) -> EdgeRecord:
     """A new one, with a part of its own. Raises RegistryError."""
-    check_name(name, "an edge name")
+    if not is_edge_name(name):
+        raise RegistryError(f"{name!r:.80} is no name of an edge: {NAME_WORDS}")
     if connection.scalar(select(edges.c.id).where(edges.c.name == name)) is not None:
         raise RegistryError(f"there is, or was, an edge {name} already: a name is one edge's for ever")
     _check_ths(ths)
@@ -278,7 +280,10 @@ def _check_ths(ths: int | None) -> None:
 
 def _checked_nkey(connection: Connection, nkey: str) -> str:
     if not is_nkey(nkey):
-        raise RegistryError(f"{nkey!r:.80} is not the public NKey of a user: 56 characters, the first a U")
+        # not said again: it may be the secret half
+        raise RegistryError(
+            "that is not the public NKey of a user: 56 characters, the first a U (`angara nats key`)"
+        )
     if connection.scalar(select(edges.c.id).where(edges.c.nkey == nkey)) is not None:
         raise RegistryError("that NKey is, or was, another edge's: who had it could speak for this one")
     return nkey

@@ -4,6 +4,7 @@ what the servers' settings name. The file is the owner's alone, and what is in i
 Must not know: what a key may do.
 """
 
+import base64
 import os
 import stat
 from pathlib import Path
@@ -14,6 +15,7 @@ from pool.settings_file import BadConfig
 SEED_BYTES_MAX: Final = 256  # a seed is a line of 58 characters
 OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 PUBLIC_CHARS: Final = 56
+PUBLIC_BYTES: Final = 35  # that those are: what it is of, the key, and a checksum
 
 
 def new_key(path: Path) -> str:
@@ -72,22 +74,20 @@ def public_of(seed: str) -> str:
 
 
 def checked_public(text: str) -> str:
-    """A public key as `angara nats key` prints it. Raises BadConfig, for a seed without saying it again."""
+    """A public key as `angara nats key` prints it. Raises BadConfig, which says no word of what may be a
+    secret again."""
     import nkeys
 
     if text.startswith("SU"):
         raise BadConfig("that is the secret half of a key: the public one begins with U; make a new key")
     if len(text) != PUBLIC_CHARS or not text.startswith("U"):
-        raise BadConfig(
-            f"{text[:PUBLIC_CHARS]!r} is no public key: one begins with U and has {PUBLIC_CHARS} characters"
-        )
-    import base64
-    import binascii
-
+        raise BadConfig(f"that is no public key: one begins with U and has {PUBLIC_CHARS} characters")
     try:
         data = base64.b32decode(text)
-    except binascii.Error:
+    except ValueError:
         data = b""
-    if len(data) != 35 or nkeys.crc16(bytearray(data[:-2])).to_bytes(2, "little") != data[-2:]:
+    body, checksum = data[:-2], data[-2:]
+    good = body[:1] == bytes([nkeys.PREFIX_BYTE_USER]) and len(data) == PUBLIC_BYTES
+    if not good or nkeys.crc16(bytearray(body)).to_bytes(2, "little") != checksum:
         raise BadConfig(f"{text!r} is no public key: a character of it is wrong")
     return text

@@ -12,12 +12,14 @@ Must not know: files of keys, and where a server runs.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from pool.fleet.edge_names import NAME_CHARS_MAX, NAME_WORDS, is_edge_name
 from pool.settings_file import BadConfig
 from pool.sites.nats import subjects
 from pool.sites.nats.key import checked_public
@@ -34,6 +36,12 @@ WRITE_DEADLINE: Final = "60s"  # 8 MB over a line of a megabit
 PING_INTERVAL: Final = "20s"
 HUBS_MAX: Final = 8
 EDGES_MAX: Final = 256
+ROUTES_MAX: Final = 16  # a cluster has three servers; five where somebody is careful
+PORT_MAX: Final = 65_535
+_SERVER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
+_ADDRESS: Final = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?):[1-9][0-9]{0,4}"
+)
 
 
 class Certificates(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,25 +152,47 @@ def _block(name: str, lines: list[str]) -> list[str]:
 
 
 def _text(text: str) -> str:
-    return json.dumps(text)
+    """Which is printable: its servers know fewer escapes than JSON has."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _check(server: Server) -> None:
     if not 1 <= len(server.hubs) <= HUBS_MAX or len(server.edges) > EDGES_MAX:
         raise BadConfig(f"give one to {HUBS_MAX} keys of hubs, and at most {EDGES_MAX} edges")
+    if not _SERVER_NAME.fullmatch(server.name):
+        raise BadConfig(f"{server.name!r:.100} is no name of a server: letters, digits, hyphens and dots")
     for name in server.edges:
-        if not subjects.is_edge_name(name):
-            raise BadConfig(
-                f"{name!r} is no name of an edge: small letters, digits and hyphens, at most"
-                f" {subjects.NAME_CHARS_MAX}, and not {subjects.HUB!r}"
-            )
+        if not is_edge_name(name):
+            # One that is too long may be a key.
+            shown = repr(name) if len(name) <= NAME_CHARS_MAX else f"what has {len(name)} characters"
+            raise BadConfig(f"{shown} is no name of an edge: {NAME_WORDS}")
     keys = [*server.hubs, *server.edges.values()]
     for key in keys:
         checked_public(key)
     if len(set(keys)) < len(keys):
         raise BadConfig("two of them have one key: whoever has it would be both")
-    listening = [server.listen, *([] if server.cluster is None else [server.cluster.listen])]
-    for address in listening:
+    _check_addresses(server)
+    _check_paths(server)
+
+
+def _check_addresses(server: Server) -> None:
+    addresses = [server.listen]
+    if server.cluster is not None:
+        if not 1 <= len(server.cluster.routes) <= ROUTES_MAX:
+            raise BadConfig(f"give one to {ROUTES_MAX} routes to the servers of the cluster")
+        addresses += [server.cluster.listen, *server.cluster.routes]
+    for address in addresses:
+        if not _ADDRESS.fullmatch(address) or int(address.rpartition(":")[2]) > PORT_MAX:
+            raise BadConfig(f"{address!r:.100} is no host:port")
         host = address.rpartition(":")[0].strip("[]")
         if server.certificates is None and host not in ("127.0.0.1", "::1", "localhost"):
             raise BadConfig(f"{address} is for other hosts too: give a certificate")
+
+
+def _check_paths(server: Server) -> None:
+    paths = [server.store]
+    if (its := server.certificates) is not None:
+        paths += [its.certificate, its.key, its.authorities]
+    for path in paths:
+        if not path.is_absolute() or not str(path).isprintable():
+            raise BadConfig(f"{str(path)!r} is no absolute path: nats-server may be begun anywhere")

@@ -17,18 +17,13 @@ Must not know: what is said.
 import re
 from typing import Final
 
+from pool.fleet.edge_names import HUB as HUB
+from pool.fleet.edge_names import is_edge_name as is_edge_name
+
 JOURNAL_STREAM: Final = "ANGARA_JOURNAL"
-HUB: Final = "hub"  # its name among inboxes: no edge has it
-NAME_CHARS_MAX: Final = 32
-_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _METHOD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _TOKEN: Final = re.compile(r"[a-f0-9]{32}")
 ANSWER: Final = "answer"
-
-
-def is_edge_name(name: str) -> bool:
-    """Whether an edge may have it: small letters, digits and hyphens, as a host's."""
-    return len(name) <= NAME_CHARS_MAX and _NAME.fullmatch(name) is not None and name != HUB
 
 
 def is_method(name: str) -> bool:

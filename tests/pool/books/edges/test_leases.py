@@ -208,7 +208,9 @@ def test_there_are_255_parts(booked: Store, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "no name": ({"name": "North 1"}, "is not an edge name: up to 32 lower-case letters, digits"),
+    "no name": ({"name": "North 1"}, "is no name of an edge: small letters, digits and hyphens, at most 32"),
+    "a name that subjects do not have": ({"name": "north_1"}, "is no name of an edge"),
+    "the hub's": ({"name": "hub"}, "and not 'hub'"),
     "a name that is taken": ({"name": "north"}, "there is, or was, an edge north already"),
     "no key": ({"nkey": "UABC"}, "is not the public NKey of a user"),
     "an account's key": ({"nkey": "A" + "A" * 55}, "is not the public NKey of a user"),
