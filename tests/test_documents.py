@@ -37,7 +37,7 @@ def typed(path: Path) -> list[str]:
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
     """The command that is meant, and what follows it."""
     command: Any = typer.main.get_command(app)
-    while words and hasattr(command, "list_commands"):
+    while words and hasattr(command, "list_commands") and not words[0].startswith("-"):
         found = command.get_command(typer.Context(command), words[0])
         assert found is not None, f"there is no command {words[0]}"
         command, words = found, words[1:]
