@@ -109,8 +109,8 @@ async def run_demo(options: DemoOptions, console: Console) -> None:
         store = open_store(database_url(options.data_dir))
         try:
             bind(store, "regtest")
-            _add_tenants(store)
-            token = _visit(store)
+            add_tenants(store)
+            token = visit(store)
             async with trio.open_nursery() as nursery:
                 pool = await _start(nursery, options, store, on_block)
                 console.print(f"the page, to look at: {_web(pool)}/#token={token}", soft_wrap=True)
@@ -150,7 +150,7 @@ async def _start(
     return pool
 
 
-def _add_tenants(store: Store) -> None:
+def add_tenants(store: Store) -> None:
     """Both tenants, at the first start."""
     now_s = int(time.time())
     with store.write() as connection:
@@ -161,21 +161,22 @@ def _add_tenants(store: Store) -> None:
                 set_address(connection, name, address, network="regtest", by="demo", now_s=now_s)
 
 
-def _visit(store: Store) -> str:
+def command(store: Store, what: str, **params: object) -> Any:
+    """One of the operator's, given on the books alone. Raises RegistryError."""
+    return execute(Desk(store, "regtest"), what, msgspec.json.encode(params), host_account("demo", ALONE))
+
+
+def visit(store: Store) -> str:
     """A token for this run, of a user who may look at everything and change nothing."""
-
-    def give(command: str, **params: object) -> Any:
-        return execute(desk, command, msgspec.json.encode(params), host_account("demo", ALONE))
-
-    desk = Desk(store, "regtest")
     with store.read() as connection:
         known = VISITOR in {user.name for user in list_users(connection)}
         before = [it.id for it in list_tokens(connection, VISITOR) if not it.revoked_at_s] if known else []
     if not known:
-        give("user.add", name=VISITOR, role=Role.VIEWER)
+        command(store, "user.add", name=VISITOR, role=Role.VIEWER)
     for number in before:
-        give("token.revoke", user=VISITOR, number=number)
-    token: str = give("token.create", user=VISITOR, label="the demo's link", days=VISIT_DAYS)["token"]
+        command(store, "token.revoke", user=VISITOR, number=number)
+    made = command(store, "token.create", user=VISITOR, label="the demo's link", days=VISIT_DAYS)
+    token: str = made["token"]
     return token
 
 

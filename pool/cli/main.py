@@ -18,6 +18,7 @@ from pool.cli.output import Form, print_json, say
 from pool.cli.priority import make_way
 from pool.cli.standard_streams import set_up_streams
 from pool.cli.until_signal import until_signal
+from pool.demo_sites.broken import Break
 from pool.settings_file import BadConfig
 
 app = typer.Typer(
@@ -191,6 +192,16 @@ def demo(
     template_txs: TxsOption = 0,
     network_bits: BitsOption = None,
     data_dir: DataDirOption = Path("angara-demo"),
+    sites: Annotated[
+        int | None,
+        typer.Option(min=1, max=8, help="So many sites with an edge each, NATS between them and one hub."),
+    ] = None,
+    broken: Annotated[
+        Break | None,
+        typer.Option(
+            "--break", help="Break that between sites, mend it, prove that no share is lost, and end."
+        ),
+    ] = None,
 ) -> None:
     """An embedded regtest node, the pool and a few simulated container miners, all in one."""
     import logging
@@ -200,9 +211,37 @@ def demo(
 
     from pool.config import parse_address, parse_difficulty
     from pool.demo import DemoOptions, above, run_demo
+    from pool.demo_sites.demo import SitesOptions, run_sites
+
+    of_one_pool = {
+        "--blocks": blocks != 0,
+        "--no-fleet": not fleet,
+        "--difficulty": difficulty is not None,
+        "--template-txs": template_txs != 0,
+        "--network-bits": network_bits is not None,
+    }
+    given = [option for option, is_given in of_one_pool.items() if is_given]
+    if sites is not None and given:
+        raise BadConfig(f"{given[0]} is of a demo of one pool: it does not go with --sites")
+    if sites is None and broken is not None:
+        raise BadConfig("--break is for what is between sites: give --sites 3 too")
+    proven = True
 
     async def show() -> None:
+        nonlocal proven
         host, port = parse_address(stratum, "--stratum")
+        console = Console()
+        if console.is_terminal or sites is not None:  # the table has the news; so have the lines of sites
+            structlog.configure(
+                wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+                logger_factory=structlog.PrintLoggerFactory(
+                    above(console) if console.is_terminal else sys.stderr
+                ),
+            )
+        if sites is not None:
+            of_sites = SitesOptions(host=host, port=port, data_dir=data_dir, sites=sites, broken=broken)
+            proven = await run_sites(of_sites, console)
+            return
         options = DemoOptions(
             host=host,
             port=port,
@@ -213,15 +252,11 @@ def demo(
             template_txs=_template_txs(template_txs),
             network_bits=_parse_bits(network_bits),
         )
-        console = Console()
-        if console.is_terminal:  # the table has the news
-            structlog.configure(
-                wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-                logger_factory=structlog.PrintLoggerFactory(above(console)),
-            )
         await run_demo(options, console)
 
     until_signal(show)
+    if not proven:
+        raise typer.Exit(EXIT_WRONG)
 
 
 @app.command()

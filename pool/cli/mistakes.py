@@ -28,6 +28,7 @@ MISTAKES: Final = {
     "pool.cli.standard_streams.OutputFailed": EXIT_WRONG,
     "pool.cli.standard_streams.ReaderGone": EXIT_READER_GONE,
     "pool.data_dir.DataDirError": EXIT_MISTAKE,
+    "pool.demo_sites.programs.ProgramEnded": EXIT_MISTAKE,
     "pool.fleet.registry_error.RegistryError": EXIT_MISTAKE,
     "pool.regtest.chain.RegtestUnavailable": EXIT_MISTAKE,
     "pool.settings_file.BadConfig": EXIT_MISTAKE,

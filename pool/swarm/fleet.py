@@ -18,7 +18,7 @@ import trio
 
 from pool.swarm.machine import BrokenPool, MinerMachine, Reconnect, RefusedByPool, State, SwarmStats
 
-__all__ = ["SwarmOptions", "SwarmStats", "run_swarm", "worker_name"]
+__all__ = ["MachineConnection", "SwarmOptions", "SwarmStats", "run_swarm", "worker_name"]
 
 log = structlog.get_logger()
 
@@ -27,6 +27,7 @@ LINE_BYTES_MAX = 256 * 1024  # a notify with 32 branch nodes and a 100 kB coinba
 CONNECT_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 30.0  # a share that is older than a job's usual life is of no use to anybody
 SILENCE_S_MAX = 180.0  # pools send a job at least every minute; three without one mean a dead peer
+ANSWERED_S_MAX = 10.0  # a machine that leaves waits so long for what it has sent
 START_SPREAD_S = 1.0  # machines of a container do not power up in the same millisecond
 BACKOFF_S_MIN = 0.5
 BACKOFF_S_MAX = 30.0
@@ -85,7 +86,7 @@ async def _run_machine(worker: str, options: SwarmOptions, stats: SwarmStats, co
             with trio.fail_after(CONNECT_TIMEOUT_S):
                 stream = await connect(options.host, port)
             async with stream:
-                await _Connection(stream, machine, rng, options, stats).mine()
+                await MachineConnection(stream, machine, rng, options, stats).mine()
         except (OSError, trio.BrokenResourceError, trio.TooSlowError, BrokenPool) as error:
             reason = str(error) or type(error).__name__
         except RefusedByPool as error:
@@ -107,7 +108,7 @@ def _where_next(reconnect: Reconnect | None, options: SwarmOptions) -> tuple[int
     return reconnect.port or options.port, reconnect.wait_s
 
 
-class _Connection:
+class MachineConnection:
     """The one task that owns a connected machine: reads until a share is due, hashes, sends."""
 
     def __init__(
@@ -125,15 +126,23 @@ class _Connection:
         self._stats = stats
         self._received = bytearray()
         self._share_at = math.inf
+        self._leaves_at = math.inf
+        self._receiving: trio.CancelScope | None = None
+
+    def leave(self) -> None:
+        """Send nothing more, and go when what was sent is answered."""
+        self._leaves_at = min(self._leaves_at, trio.current_time() + ANSWERED_S_MAX)
+        if self._receiving is not None:
+            self._receiving.cancel()
 
     async def mine(self) -> None:
-        """Mine until the pool closes the connection or asks us to reconnect."""
+        """Mine until the pool closes the connection or asks us to reconnect, or we leave."""
         counted = False
         try:
             await self._send(self._machine.open())
             heard_at = trio.current_time()
-            while self._machine.reconnect is None:
-                chunk = await self._receive(min(self._share_at, heard_at + SILENCE_S_MAX))
+            while self._machine.reconnect is None and not self._has_left:
+                chunk = await self._receive(min(self._due_at, heard_at + SILENCE_S_MAX, self._leaves_at))
                 if chunk == b"":
                     return
                 if chunk is not None:
@@ -145,14 +154,25 @@ class _Connection:
                     self._share_at = trio.current_time() + self._interval_s()
                 if trio.current_time() >= heard_at + SILENCE_S_MAX:
                     raise BrokenPool(f"nothing heard for {SILENCE_S_MAX:.0f} s")
-                if trio.current_time() >= self._share_at:
+                if trio.current_time() >= self._due_at:
                     await self._work()
         finally:
             self._stats.connected -= counted
 
+    @property
+    def _due_at(self) -> float:
+        """When it hashes on."""
+        return self._share_at if self._leaves_at == math.inf else math.inf
+
+    @property
+    def _has_left(self) -> bool:
+        if self._leaves_at == math.inf:
+            return False
+        return self._machine.unanswered == 0 or trio.current_time() >= self._leaves_at
+
     async def _receive(self, until: float) -> bytes | None:
         """What the pool sent; b"" when it closed; None when `until` came first. Loses nothing."""
-        with trio.move_on_at(until):
+        with trio.move_on_at(until) as self._receiving:
             return bytes(await self._stream.receive_some(RECEIVE_BYTES))
         return None
 

@@ -177,6 +177,11 @@ class MinerMachine:
         self._submit_id = FIRST_SUBMIT_ID
         self._unanswered: set[int] = set()
 
+    @property
+    def unanswered(self) -> int:
+        """Shares that the pool has not answered yet."""
+        return len(self._unanswered)
+
     def open(self) -> list[bytes]:
         """The lines that open the conversation."""
         options = {

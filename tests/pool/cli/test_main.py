@@ -101,9 +101,13 @@ def test_wrong_usage_is_a_mistake(arguments: tuple[str, ...]) -> None:
         (("--template-txs", "-1"), "--template-txs"),
         (("--template-txs", "1000000"), "--template-txs"),
         (("--blocks", "-1"), "--blocks"),
+        (("--sites", "9"), "--sites"),
+        (("--sites", "3", "--blocks", "3"), "--blocks is of a demo of one pool: it does not go with --sites"),
+        (("--break", "hub"), "--break is for what is between sites: give --sites 3 too"),
+        (("--sites", "1", "--break", "edge"), "its machines have nowhere to go: give --sites 2"),
     ],
 )
-def test_mistake_in_an_option_of_demo(arguments: tuple[str, str], words: str, tmp_path: Path) -> None:
+def test_mistake_in_an_option_of_demo(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
     assert words in mistake("demo", "--data-dir", tmp_path, *arguments)
     assert list(tmp_path.iterdir()) == [], "nothing was begun"
 
