@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 from collections import Counter
 from typing import Any
 
@@ -11,7 +12,8 @@ import trio.testing
 from trio.testing import MemoryReceiveStream, MemorySendStream
 
 from pool.swarm import fleet as swarm
-from pool.swarm.fleet import SwarmOptions, SwarmStats, run_swarm, worker_name
+from pool.swarm.fleet import MachineConnection, SwarmOptions, SwarmStats, run_swarm, worker_name
+from pool.swarm.machine import MinerMachine
 
 JOB: dict[str, Any] = {
     "id": None,
@@ -116,6 +118,33 @@ async def test_a_rate_of_nothing_only_holds_the_connection(
     nursery.start_soon(run_swarm, options(miners=3, shares_per_minute=0.0), stats, pool.connect)
     await trio.sleep(100)
     assert (stats.connected, stats.submitted) == (3, 0)
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("answered", "left_after_s"), [(True, 0.0), (False, swarm.ANSWERED_S_MAX)])
+async def test_who_leaves_sends_nothing_more_and_waits_for_what_was_sent(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, answered: bool, left_after_s: float
+) -> None:
+    pool, stats = ScriptedPool(nursery), SwarmStats()
+    stream = await pool.connect("pool.test", 3333)
+    machine = MinerMachine("acme.c01.u1", random.Random(1), stats)
+    connection = MachineConnection(stream, machine, random.Random(1), options(shares_per_minute=60.0), stats)
+    left_s: list[float] = []
+
+    async def mine() -> None:
+        await connection.mine()
+        left_s.append(trio.current_time())
+
+    nursery.start_soon(mine)
+    await trio.sleep(60)
+    assert stats.accepted == stats.submitted > 30
+    pool.never_answers = not answered
+    await trio.sleep(0 if answered else 20)
+    leaves_s, submitted = trio.current_time(), stats.submitted
+    connection.leave()
+    await trio.sleep(60)
+    assert stats.submitted == submitted
+    assert left_s == [pytest.approx(leaves_s + left_after_s, abs=0.01)]
     nursery.cancel_scope.cancel()
 
 
