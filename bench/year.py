@@ -44,6 +44,7 @@ from tests.stages.prices import open_epoch
 ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = ROOT / "bench" / "results"
 FIRST_DAY: Final = date(2025, 1, 1)
+HEIGHT: Final = 600  # where a regtest chain pays SUBSIDY_SAT: the book is started with one
 FROM_S: Final = (FIRST_DAY - date(1970, 1, 1)).days * 86_400
 HOUR_S: Final = 3600
 PER_CONTAINER: Final = 400
@@ -169,7 +170,7 @@ class Year:
         number = (hour - self.first_hour) // RETARGET_H
         now_s = book_time(connection, hour * HOUR_S)
         price = WorkPrice(nbits=NBITS - number, subsidy_sat=SUBSIDY_SAT)
-        epoch = open_epoch(connection, price, 877_000 + 2016 * number, now_s)
+        epoch = open_epoch(connection, price, HEIGHT + number, now_s)
         hours = range(hour, min(hour + RETARGET_H, self.until_hour))
         for tenant in self.tenants:
             rate = rate_of(connection, epoch, tenant).rate_id

@@ -24,7 +24,7 @@ from pool.sites.questions import Everything, SiteHub
 log = structlog.get_logger()
 
 HUB_WAIT_S: Final = 20.0  # at the start, before it begins with what the hub said last
-AGAIN_S: Final = 5.0  # between two questions to a hub that does not answer
+AGAIN_S: Final = 1.0  # between two questions to a hub that does not answer
 MACHINE_ID: Final = Path("/etc/machine-id")
 # What asking a hub that is not there, or is another version, comes to.
 SILENT: Final = (HubAway, AnsweredWithError)

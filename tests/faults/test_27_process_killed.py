@@ -36,6 +36,7 @@ __all__ = ["store"]  # the fixture
 
 OF_EACH = 3  # machines that each process has at least
 SHARES = 150
+LOW_DIFFICULTY = 23
 NAMES_MAX = 48  # of a connection: a pool takes 64
 
 
@@ -47,6 +48,7 @@ class Miner(Machine):
         super().__init__(0, number)
         self.prefixes: list[bytes] = []
         self.lost: list[bytes] = []
+        self.refused: set[str] = set()
         self.goes_on = trio.Event()
         self.goes_on.set()
 
@@ -84,8 +86,11 @@ class Miner(Machine):
                     assert message["result"] is True, message
                 elif isinstance(message["id"], str):
                     free = True
-                    assert message["result"] is True, message
-                    self.acknowledged.add(message["id"])
+                    if message["result"] is True:
+                        self.acknowledged.add(message["id"])
+                    else:  # one hash of 65,536 is no share: the lowest difficulty's target begins 0xffff
+                        assert message["error"][0] == LOW_DIFFICULTY, message
+                        self.refused.add(message["id"])
             if free and names == NAMES_MAX:
                 return
             if free:

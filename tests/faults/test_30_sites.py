@@ -5,6 +5,7 @@ Edges, hubs and NATS servers are processes; every share has a name of its own, a
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -13,12 +14,14 @@ from pool.data_dir import database_url
 from tests.faults.test_01_kill import acknowledged
 from tests.faults.test_27_process_killed import Miner
 from tests.stages.sites import Sites, on_this_host, once
+from tests.stages.waiting import until
 
 OF_EACH = 3  # miners of an edge
 SHARES = 120
 
 
-def new_miners(sites: Sites, fleet: trio.Nursery) -> list[Miner]:
+def new_miners(sites: Sites, fleet: Any) -> list[Miner]:
+    """`fleet` is a nursery, or who starts tasks as one does."""
     miners: list[Miner] = []
     for port in sites.ports:
         for _ in range(OF_EACH):
@@ -71,4 +74,29 @@ async def test_whatever_is_killed_every_acknowledged_share_is_booked_once(tmp_pa
             fleet.cancel_scope.cancel()
         await sites.all_is_booked()
         once(miners, sites.shares())
+
         sites.reconciled()
+
+
+@pytest.mark.long
+async def test_a_block_whose_own_node_is_gone_is_in_the_chain_by_the_others(tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    database = database_url(tmp_path / "books")
+    async with on_this_host(tmp_path, database, edges=("north",), network_bits=None) as sites:
+        await sites.begin()
+        (hub,), (north,) = sites.hubs, sites.edges
+        async with trio.open_nursery() as fleet:
+            miner = Miner(0)
+            miner.goes_on = trio.Event()
+            fleet.start_soon(miner.mine_on, sites.ports[0])
+            await north.says("new_tip")
+            await until(lambda: bool(miner.prefixes))
+            sites.to_node["north"].cut()
+            assert await sites.height() == 0
+            miner.goes_on.set()  # every second share is a block
+            await hub.says("heard_block_given")
+            assert await sites.height() > 0
+            sites.to_node["north"].heal()
+            await until(lambda: sites.blocks() == 1)  # with what it pays, by its own bytes
+            fleet.cancel_scope.cancel()
+        assert "block_told" in north.log

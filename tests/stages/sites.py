@@ -13,13 +13,16 @@ from typing import Protocol
 
 import pytest
 import trio
+from sqlalchemy import func, select
 
 from payouts.rates import Scheme
+from payouts.schemas.money import blocks
 from pool.books.audit.verify import verify
 from pool.books.changes.changes import note_change
 from pool.books.edges.rows import EdgePlace, add_edge, kept_of
 from pool.books.journal.positions import position_of
 from pool.books.store import Store, open_store
+from pool.chain.nodes import Node, NodeConfig
 from pool.fleet.rows import TenantTerms, add_tenant
 from pool.journal.log import writers
 from pool.journal.segments import end_of
@@ -30,6 +33,7 @@ from tests.stages.relays import Line
 from tests.stages.waiting import until
 
 HAPPENS_IN_S = 180.0  # a safety net for loaded machines
+NO_BLOCKS = 0x1D00FFFF
 POOL = """
 [pool]
 network = "regtest"
@@ -139,6 +143,7 @@ class Sites:
         self._home, self._node, self._hubs = home, node, hubs
         keys = servers[0].keys
         self.lines = {name: [Line(it.port) for it in servers] for name in ("hub", *keys.edges)}
+        self.to_node = {name: Line(int(node.url.rpartition(":")[2])) for name in keys.edges}
         self._held = [held_port() for _ in keys.edges]
         self.ports = [int(it.getsockname()[1]) for it in self._held]
         self.hubs: list[Program] = []
@@ -163,18 +168,22 @@ class Sites:
     async def made(self, nursery: trio.Nursery) -> None:
         """The lines, and what the programs are to know."""
         keys, node, home = self.servers[0].keys, self._node, self._home
-        for lines in self.lines.values():
+        for lines in (*self.lines.values(), self.to_node.values()):
             for line in lines:
                 await nursery.start(line.run)
-        pool = POOL.format(url=node.url, cookie=node.cookie_file)
+
+        def pool(url: str) -> str:
+            return POOL.format(url=url, cookie=node.cookie_file)
+
         key = keys.home / "hub.nk"
-        hub = pool + HUB.format(database=self.database, nats=self._urls("hub"), key=key)
+        hub = pool(node.url) + HUB.format(database=self.database, nats=self._urls("hub"), key=key)
         self.hubs = [Program("hub", home / f"hub{number}", hub) for number in range(self._hubs)]
         self.edges = [
             Program(
                 "edge",
                 home / name,
-                pool + EDGE.format(port=port, name=name, nats=self._urls(name), key=keys.home / f"{name}.nk"),
+                pool(f"http://127.0.0.1:{self.to_node[name].port}")
+                + EDGE.format(port=port, name=name, nats=self._urls(name), key=keys.home / f"{name}.nk"),
             )
             for name, port in zip(keys.edges, self.ports, strict=True)
         ]
@@ -197,6 +206,14 @@ class Sites:
         self.store.close()
         for held in self._held:
             held.close()
+
+    async def height(self) -> int:
+        """Of the chain."""
+        node = Node(NodeConfig(name="asked", url=self._node.url, cookie_file=self._node.cookie_file))
+        try:
+            return await node.tip_height()
+        finally:
+            await node.aclose()
 
     async def all_is_booked(self) -> None:
         """Wait until the books have what every edge's journal has now."""
@@ -224,6 +241,11 @@ class Sites:
         for hub in self.hubs:
             hub.command("reconcile", *files)
 
+    def blocks(self) -> int:
+        """In the books."""
+        with self.store.read() as connection:
+            return int(connection.scalar(select(func.count()).select_from(blocks)) or 0)
+
     def shares(self) -> Counter[str]:
         """In the books, by names of machines; the books are proven."""
         with self.store.read() as connection:
@@ -233,14 +255,20 @@ class Sites:
 
 @asynccontextmanager
 async def on_this_host(
-    home: Path, database: str, *, edges: Iterable[str], hubs: int = 1, servers: int = 1
+    home: Path,
+    database: str,
+    *,
+    edges: Iterable[str],
+    hubs: int = 1,
+    servers: int = 1,
+    network_bits: int | None = NO_BLOCKS,
 ) -> AsyncIterator[Sites]:
     """Sites, with NATS servers and a node that run."""
     (home / "keys").mkdir()
     keys = Keys(home / "keys", tuple(edges))
     nats = [NatsServer(home, keys, f"n{number}") for number in range(1, servers + 1)]
     async with trio.open_nursery() as nursery:
-        options = RegtestOptions(data_dir=home / "node", network_bits=0x1D00FFFF)
+        options = RegtestOptions(data_dir=home / "node", network_bits=network_bits)
         node: RegtestNode = await nursery.start(serve_regtest, options)
         try:
             routes = tuple(it.route for it in nats) if servers > 1 else ()
