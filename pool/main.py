@@ -251,6 +251,7 @@ class Pool:
             bounded(books.hub),
             books.registry,
             books.nodes,
+            history=books.bookkeeper.history,
             begin=lambda edge: books.begin_site(edge, self.allocator.assigned, self._edges.drains_s),
             on_tallies=self._count_committed,
             wall_clock=wall_clock,

@@ -19,7 +19,6 @@ from bitcoin.core import CBlock
 from bitcoin.core.script import CScriptOp
 from sqlalchemy import Connection, select
 
-from payouts.rates import BlockFees
 from payouts.schemas.money import blocks
 from payouts.siblings import SiblingKey
 from pool.books.database_waits import read_books
@@ -95,7 +94,6 @@ class Answers:
         self._blocks = Allowance(100, 2.0)
         self._reports = Allowance(20, 10.0)  # of siblings: one in half a minute
         self._events = Allowance(200, 5.0)  # an upstream that comes and goes, of a site that has eight
-        self._bases = Allowance(10, 60.0)  # an edge asks again each ten minutes
 
     async def begin(self, asked: Asked) -> Granted:
         return await self._remote.begin(msgspec.structs.replace(asked, edge=self._name))
@@ -145,11 +143,6 @@ class Answers:
 
     async def credits(self, prevhash: bytes, after: int) -> CreditsPage:
         return await self._hub.credits(prevhash, after)
-
-    async def fee_basis(self, fees: tuple[BlockFees, ...]) -> int:
-        if not self._bases.take():
-            raise HubAway("that are too many lists of fees at once")
-        return await self._hub.fee_basis(fees)
 
     async def bind_signet(self, challenge: str) -> None:
         await self._hub.bind_signet(challenge)

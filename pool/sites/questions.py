@@ -11,7 +11,6 @@ from typing import Final, Protocol
 
 import msgspec
 
-from payouts.rates import BlockFees
 from payouts.siblings import SiblingKey
 from pool.books.book import WrongBook
 from pool.books.edges.leases import Asked, EdgeRefused, Granted
@@ -97,8 +96,6 @@ class SiteHub(Protocol):
         """As pool.hub.Hub, and so are those below."""
 
     async def credits(self, prevhash: bytes, after: int) -> CreditsPage: ...
-
-    async def fee_basis(self, fees: tuple[BlockFees, ...]) -> int: ...
 
     async def bind_signet(self, challenge: str) -> None: ...
 

@@ -22,6 +22,7 @@ from pool.books.journal.folding import Folding
 from pool.books.journal.tail import Tail
 from pool.books.store import Store
 from pool.chain.node_set import NodeSet
+from pool.chain.price_history import PriceHistory
 from pool.config import BadConfig, PoolConfig
 from pool.edges.edge import Edge
 from pool.fleet.registry import (
@@ -137,7 +138,7 @@ class SiteLine:
 
 class Sites:
     """Of one hub. `begin` says what an edge has to know, from the books; it blocks. `on_tallies` gets what is
-    committed anywhere. Raises BadConfig."""
+    committed anywhere; what edges say of prices is held against `history`. Raises BadConfig."""
 
     def __init__(
         self,
@@ -149,6 +150,7 @@ class Sites:
         nodes: NodeSet,
         *,
         begin: Callable[[EdgeRecord], Begin],
+        history: PriceHistory,
         on_tallies: Callable[[bytes], None],
         wall_clock: Callable[[], float],
     ) -> None:
@@ -166,6 +168,7 @@ class Sites:
             folding,
             config.data_dir,
             self,
+            history=history,
             wall_clock=wall_clock,
             on_opened=self._opened,
             on_edges=self._follow,

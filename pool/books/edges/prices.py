@@ -48,9 +48,11 @@ log = structlog.get_logger()
 # into blocks are two hours off at most. Who would gain by it gains a day of two weeks, and is told of.
 LATE_S: Final = 24 * 3600
 LATE_TOLD_S: Final = 2 * 3600
-# A site that is alone serves on for a week, by the terms and the fees that it heard last; and clocks differ.
+# A site that is alone serves on for a week, by the terms that it heard last; and clocks differ.
 # So old may be, too, what was on its way to an upstream when a process died that begins again.
 ALONE_S: Final = 8 * 86_400
+# A node that does not say for a day what blocks paid, and clocks: each edge asks its own every hour.
+FEES_OLD_S: Final = 2 * 86_400
 # What comes of an edge was on its way as long as nothing was heard of it: after a week alone a line needs
 # a day at most for what has gathered. And a stream between us may stand for some hours.
 SILENT_S: Final = 120  # between two signs of life, which come every ten seconds
@@ -208,7 +210,7 @@ def _look_at_fees(history: PriceHistory, rate: Rate, used_s: int | None) -> None
             f"rate {rate.number} goes by {fees_sat} sat that blocks up to {top} paid on average, and by our"
             f" nodes they paid {paid.fees_sat} sat"
         )
-    if used_s is not None and used_s > paid.at_s + ALONE_S:
+    if used_s is not None and used_s > paid.at_s + FEES_OLD_S:
         raise StoreError(
             f"rate {rate.number} goes by what blocks paid up to {top}, {(used_s - paid.at_s) // 86_400} days"
             " before shares that it has"
