@@ -196,7 +196,7 @@ class EdgeTable(NatsTable, frozen=True, kw_only=True):
         int,
         Meta(
             ge=1,
-            le=30 * 24,
+            le=7 * 24,  # prices of before are taken so long (pool.books.edges.prices)
             description="It begins without the hub by what that said at most so long ago",
         ),
     ] = 72
