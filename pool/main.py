@@ -25,6 +25,7 @@ from pool.admin.people.refusal_record import RefusalRecord
 from pool.admin.requests.policy_record import note_policy
 from pool.admin.server import serve_admin
 from pool.books import book
+from pool.books.edges.watch import NO_HUB, no_edges
 from pool.books.journal.tail import Tail
 from pool.books.lease_watch import LeaseWatch
 from pool.books.store import DATABASE_ERRORS, Store, words_of
@@ -38,7 +39,7 @@ from pool.edge import Edge
 from pool.edges.edge import Edge as Serves
 from pool.edges.edges import Edges
 from pool.edges.figures import ALONE
-from pool.fleet.hashrate import HashrateBook
+from pool.fleet.hashrate import HashrateBook, Unheard, everybody_is_heard
 from pool.fleet.registry import ContainerRecord, Registry
 from pool.fleet.rows import RegistryError, TenantView, record_of
 from pool.garbage import collect_rarely
@@ -379,6 +380,8 @@ class Pool:
             readiness=self._readiness,
             door=door,
             figures=figures,
+            hub=no_edges if self.sites is None else self.sites.watch.figures,
+            unheard=self._unheard,
         )
         await trio.to_thread.run_sync(self._authentication.load)
         messages = self._config.messages
@@ -440,7 +443,7 @@ class Pool:
         return Figures(
             running_s=running_s,
             job_age_s=running_s if edges.template_age_s is None else edges.template_age_s,
-            machines=machine_figures(self.books.registry, self.books.hashrates, now_s),
+            machines=machine_figures(self.books.registry, self.books.hashrates, now_s, self._unheard),
             nodes=tuple(NodeLook(it.name, it.up, it.reason) for it in edges.nodes),
             upstreams=routes.upstreams,
             orders=routes.orders,
@@ -449,7 +452,12 @@ class Pool:
             processes=processes.of,
             processes_serving=processes.serving,
             processes_died=processes.died,
+            hub=NO_HUB if self.sites is None else self.sites.watch.figures(),
         )
+
+    @property
+    def _unheard(self) -> Unheard:
+        return everybody_is_heard if self.sites is None else self.sites.watch.unheard
 
     def _treasury(self) -> Treasury | None:
         settings = self._config.payouts

@@ -18,6 +18,7 @@ import trio
 
 from pool.books.edges.remote import RemoteEdge, RemoteEdges, Standing
 from pool.books.edges.rows import EdgeRecord
+from pool.books.edges.watch import EdgesWatch
 from pool.books.journal.folding import Folding
 from pool.books.journal.tail import Tail
 from pool.books.store import Store
@@ -173,6 +174,8 @@ class Sites:
             on_opened=self._opened,
             on_edges=self._follow,
         )
+        self.watch = EdgesWatch(self.remote, registry, lambda: self.connection, wall_clock=wall_clock)
+        folding.on_booked = self.watch.booked
         self._lines: dict[str, SiteLine] = {}
         self.edges: list[Edge] = []  # of those that are not retired
         self._tasks: trio.Nursery | None = None
@@ -310,6 +313,7 @@ class Sites:
             at,
             lambda machine: self._counted(remote, machine),
             self._on_tallies,
+            since_s=lambda: remote.now_since_s,
         )
         self._tasks.start_soon(self._followed, remote, tail)
 

@@ -1,0 +1,79 @@
+"""What a hub tells of its edges over HTTP: whom it hears, whose machines mine where, how it is connected."""
+
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+
+from pool.data_dir import database_url
+from tests.faults.test_01_kill import acknowledged
+from tests.faults.test_27_process_killed import Miner
+from tests.fixtures.nats_servers import held_port
+from tests.stages.sites import Sites, on_this_host
+from tests.stages.waiting import PATIENCE_S
+
+OF_EACH = 3  # miners of an edge
+Told = dict[tuple[str, ...], float]  # by name and labels
+
+
+class Page:
+    """As whoever scrapes the hub sees it."""
+
+    def __init__(self, sites: Sites) -> None:
+        held = held_port()
+        self.port = int(held.getsockname()[1])
+        held.close()
+        settings = sites.hubs[0].directory / "angara.toml"
+        settings.write_text(f'{settings.read_text()}[web]\nlisten = "127.0.0.1:{self.port}"\n')
+
+    async def told(self) -> Told:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+            answered = await client.get(f"http://127.0.0.1:{self.port}/metrics")
+        return {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(answered.text)
+            for sample in family.samples
+        }
+
+    async def until(self, *key: str, least: float, most: float) -> Told:
+        with trio.fail_after(PATIENCE_S):
+            while True:
+                told = await self.told()
+                if least <= told.get(key, -1.0) <= most:
+                    return told
+                await trio.sleep(0.5)
+
+
+@pytest.mark.long
+async def test_a_hub_tells_of_its_edges_and_of_the_way_to_them(tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    async with on_this_host(tmp_path, database_url(tmp_path / "books"), edges=("north", "south")) as sites:
+        page = Page(sites)
+        await sites.begin()
+        async with trio.open_nursery() as fleet:
+            miners: list[Miner] = []
+            for port in sites.ports:
+                for _ in range(OF_EACH):
+                    miners.append(miner := Miner(len(miners)))
+                    fleet.start_soon(miner.mine_on, port)
+            await acknowledged(miners, 60)
+            await sites.all_is_booked()
+            told = await page.until("angara_edge_machines", "north", "mining", least=1, most=1_000_000)
+            assert told["angara_edge_machines", "south", "mining"] >= 1
+            assert told["angara_nats_connected",] == 1
+            for edge in ("north", "south"):
+                assert told["angara_edge_heard_age_seconds", edge] < 30
+                assert told["angara_edge_missing_age_seconds", edge] < 60
+                assert told["angara_edge_held", edge] == told["angara_edge_waits", edge] == 0
+            north, _ = sites.edges
+            north.send(signal.SIGSTOP)
+            told = await page.until("angara_edge_heard_age_seconds", "north", least=25, most=1_000)
+            assert told["angara_edge_heard_age_seconds", "south"] < 25
+            north.send(signal.SIGCONT)
+            await page.until("angara_edge_heard_age_seconds", "north", least=0, most=15)
+            sites.servers[0].kill()
+            await page.until("angara_nats_connected", least=0, most=0)
+            fleet.cancel_scope.cancel()
