@@ -178,7 +178,7 @@ class NatsTable(Table, frozen=True, kw_only=True):
     """How the servers are reached that carry what sites and hub say to each other."""
 
     nats: Annotated[list[str], Meta(description="NATS servers, tls://HOST:PORT; nats:// on this host alone")]
-    key_file: Annotated[str, Meta(description="The secret key that is shown to them, an NKey of a user")]
+    key_file: Annotated[str, Meta(description="The key that is shown to them: `angara nats key` makes one")]
     authorities: Annotated[
         str | None, Meta(description="Whose certificates of theirs are good, PEM; needed for tls://")
     ] = None
