@@ -17,6 +17,7 @@ import structlog
 log = structlog.get_logger()
 
 WORDS_CHARS_MAX: Final = 500  # of an error
+NOT_READ: Final = (msgspec.DecodeError, RecursionError)  # by msgspec, of what is nested a thousand deep
 
 
 class AnsweredWithError(Exception):
@@ -68,7 +69,7 @@ class Answering:
             return _ENCODER.encode(await method.call(*arguments))
         except Exception as error:
             kind = type(error).__name__
-            asked_badly = isinstance(error, AnsweredWithError | msgspec.DecodeError)
+            asked_badly = isinstance(error, (AnsweredWithError, *NOT_READ))
             if kind not in self._errors:
                 log.error("question_failed", method=name[:WORDS_CHARS_MAX], exc_info=not asked_badly)
             return Refusal(kind, str(error)[:WORDS_CHARS_MAX])
@@ -97,7 +98,7 @@ def _asked(asker: Asker, name: str, answer: Any) -> Callable[..., Awaitable[Any]
         content = await asker.ask(name, _ENCODER.encode(given))
         try:
             return msgspec.msgpack.decode(content, type=answer)
-        except msgspec.DecodeError as error:
+        except NOT_READ as error:
             raise AnsweredWithError(f"what was answered to {name} is no answer to it: {error}") from None
 
     return ask

@@ -162,7 +162,7 @@ class Difficulties:
         """Of the first block of a period, of its forks, or of the one that the node would have next."""
         header = await _header_at(node, first)
         if header is not None:
-            return {_nbits(header)} | await _bits_of_forks(node, first)
+            return {_nbits(header)} | await bits_of_forks(node, first)
         if await node.tip_height() + 1 == first:
             template = await node.template(chain=self._chain)
             if template.height == first:
@@ -207,7 +207,7 @@ async def _header_at(node: Node, height: int) -> bytes | None:
     return None if there is None else await node.header(there)
 
 
-async def _bits_of_forks(node: Node, height: int) -> set[int]:
+async def bits_of_forks(node: Node, height: int) -> set[int]:
     """Of stale blocks at a height that the node has; none where it does not tell."""
     try:
         answer = await node.rpc.call("getchaintips")

@@ -34,6 +34,7 @@ UNTAKEN_BYTES_MAX: Final = 4 << 30  # of one writer: what it keeps itself before
 # files have more.
 TAKEN_BYTES_MAX: Final = 256 << 20
 TAKEN_FILES_MAX: Final = 100  # of many starts
+FILES_MAX: Final = 1_000  # 64 of 64 MiB wait at most, and some hundred starts while the books are away
 EARLY_BYTES_MAX: Final = 4 << 20  # kept aside: some seconds of a large site; what is more is asked for again
 QUARANTINE_BYTES_MAX: Final = BODY_BYTES_MAX  # of what did not fit: the one record, or what it was sent with
 QUARANTINED_MAX: Final = 100  # files: somebody looked at each, and let it go on
@@ -279,6 +280,11 @@ class Inbox:
         size = sum(len(packed) for _, _, packed in fits)
         before = dict(self._sizes)
         try:
+            begun = sum(isinstance(said, Opening) for _, said, _ in fits)
+            if len(self._sizes) + begun > FILES_MAX:
+                raise InboxUnusable(
+                    f"{self.directory} would have more than {FILES_MAX} files: the books take some first"
+                )
             self._check_room(size)
             if self._descriptor is None and self._sizes:
                 self._reopen()

@@ -116,7 +116,10 @@ def packed(record: Opening | Batch) -> bytes:
 
 def unpacked(body: bytes) -> Opening | Batch:
     """Raises ValueError for a body that this version cannot read."""
-    record = _DECODER.decode(body)
+    try:
+        record = _DECODER.decode(body)
+    except RecursionError:
+        raise ValueError("what is in it is nested a thousand deep") from None
     if isinstance(record, Opening) and not BY_ROWS <= record.version <= VERSION:
         raise ValueError(f"it is of version {record.version}, this Angara reads versions up to {VERSION}")
     return record

@@ -29,7 +29,7 @@ from pool.books.found_blocks import BlockNote, packed_note
 from pool.books.journal.credit_book import CreditsPage
 from pool.books.store import Store
 from pool.chain.blocks import SubmitState, blocks_directory, noted
-from pool.chain.templates import sha256d
+from pool.chain.templates import HEIGHT_MAX, sha256d
 from pool.config import PoolConfig
 from pool.fleet.registry import TenantRecord
 from pool.hub import Begin, Hub, HubAway, Plan, RouteEvent
@@ -93,16 +93,24 @@ class Answers:
         # A site finds a block in days; on a test chain the others wait at the edge.
         self._blocks = Allowance(100, 2.0)
         self._reports = Allowance(20, 10.0)  # of siblings: one in half a minute
+        self._begins = Allowance(20, 5.0)  # one that begins asks for both once
         self._events = Allowance(200, 5.0)  # an upstream that comes and goes, of a site that has eight
 
     async def begin(self, asked: Asked) -> Granted:
+        self._take_begin()
         return await self._remote.begin(msgspec.structs.replace(asked, edge=self._name))
 
     async def everything(self, epoch: int) -> Everything:
         record = self._remote.check(self._name, epoch)
+        self._take_begin()
         changes = self._changes()  # what comes after this is told again, and known twice
         begin = await trio.to_thread.run_sync(self._begin, record)
         return Everything(begin, await self.plan(), changes)
+
+    def _take_begin(self) -> None:
+        """Each is a look at all of the fleet. Raises HubAway."""
+        if not self._begins.take():
+            raise HubAway("this edge asks for all that there is too often")
 
     async def renew(self, epoch: int, mark: Mark) -> Heard:
         return Heard(await self._remote.renew(self._name, epoch, mark), self._changes())
@@ -179,7 +187,12 @@ def _store(directory: Path, block: bytes, finder: Machine | None, easiest: int) 
         target = target_from_nbits(int.from_bytes(header[72:76], "little"))
         if target > easiest or int.from_bytes(hash_, "little") > target:
             return None
-        height = height_in(CBlock.deserialize(block))
+        whole = CBlock.deserialize(block)
+        if whole.calc_merkle_root() != whole.hashMerkleRoot:
+            return None  # work is the header's alone: what is behind it is for anybody to choose
+        height = height_in(whole)
+        if not 0 < height <= HEIGHT_MAX:
+            return None
     except (BadTarget, ValueError, IndexError, OverflowError):
         return None
     except Exception as error:  # whatever its decoder stumbles over

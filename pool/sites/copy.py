@@ -15,7 +15,7 @@ import msgspec
 from pool.hub import Begin, Plan
 from pool.whole_file import write_whole
 
-VERSION: Final = 1
+VERSION: Final = 2
 FILE: Final = "hub.msgpack"
 COPY_BYTES_MAX: Final = 256 << 20  # of a million machines
 
@@ -31,6 +31,7 @@ class Copy(msgspec.Struct, frozen=True):
     edge: str
     epoch: int
     said_at_s: int
+    writer: str  # the journal that it is of
     begin: Begin
     plan: Plan
 
@@ -46,13 +47,13 @@ class CopyOnDisk:
         self._path = data_dir / FILE
         self._wall_clock = wall_clock
 
-    def keep(self, edge: str, epoch: int, begin: Begin, plan: Plan) -> None:
+    def keep(self, edge: str, epoch: int, writer: str, begin: Begin, plan: Plan) -> None:
         """In place of the one before. Raises OSError."""
-        copy = Copy(VERSION, edge, epoch, int(self._wall_clock()), begin, plan)
+        copy = Copy(VERSION, edge, epoch, int(self._wall_clock()), writer, begin, plan)
         write_whole(self._path, _ENCODER.encode(copy))
 
-    def read(self, edge: str, *, hours_max: int) -> Copy:
-        """Raises NoCopy."""
+    def read(self, edge: str, writer: str, *, hours_max: int) -> Copy:
+        """For who goes on with that journal. Raises NoCopy."""
         try:
             if self._path.stat().st_size > COPY_BYTES_MAX:
                 raise NoCopy(f"{self._path} is larger than any copy of what a hub says")
@@ -67,6 +68,8 @@ class CopyOnDisk:
             raise NoCopy(f"{self._path} is of another version of Angara")
         if copy.edge != edge:
             raise NoCopy(f"{self._path} is of edge {copy.edge}, and this is {edge}")
+        if copy.writer != writer:
+            raise NoCopy(f"{self._path} is of the journal {copy.writer}, and the one here is {writer}")
         hours = (int(self._wall_clock()) - copy.said_at_s) // 3600
         if hours >= hours_max:
             raise NoCopy(f"the hub was heard {hours} hours ago, and edge.alone_hours is {hours_max}")

@@ -4,6 +4,7 @@ What has to be done is asked again until it is (`REPEATED`); what can be known w
 last. Must not know: how values travel, miners.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import count
@@ -15,16 +16,21 @@ import trio
 
 from payouts.rates import BlockFees
 from payouts.siblings import SiblingKey
+from pool.books.edges.leases import EdgeRefused
 from pool.books.found_blocks import TAKEN, unpacked_note
 from pool.books.journal.credit_book import CreditsPage
 from pool.chain.blocks import block_and_note
 from pool.hub import FoundBlock, HubAway, Plan, RouteEvent
 from pool.journal.records import Machine
+from pool.questions import AnsweredWithError
 from pool.sites.questions import SiteHub
 
 log = structlog.get_logger()
 
+# It is away, cannot, is of another version, or this is not the edge: who renews the lease finds out which.
+NOT_NOW: Final = (HubAway, AnsweredWithError, EdgeRefused)
 AGAIN_S: Final = 5.0  # between two questions for the same, while the hub is away
+NO_CREDITS_S: Final = 60.0
 # Blocks whose hashes are in one question; a site finds one in days.
 HASHES_MAX: Final = 1_000
 BASES_FROM: Final = 1 << 32  # of lists of fees: no hub has so many
@@ -36,21 +42,26 @@ class HubOfSite:
     def __init__(self, hub: SiteHub, plan: Plan, *, epoch: Callable[[], int], blocks: Path) -> None:
         self._hub, self._epoch, self._blocks = hub, epoch, blocks
         self.plan_now = plan
+        self._no_credits_until_s = -math.inf
         self._bases = count(BASES_FROM)
 
     async def plan(self) -> Plan:
         try:
             self.plan_now = await self._hub.plan()
-        except HubAway as error:
+        except NOT_NOW as error:
             log.warning("plan_not_asked", reason=str(error))
         return self.plan_now
 
     async def credits(self, prevhash: bytes, after: int) -> CreditsPage:
-        """Nothing while the hub is away: what is submitted twice by it is refused by the books."""
+        """Nothing while the hub is away: what is submitted twice by it is refused by the books. One that did
+        not answer is not asked for each block again: miners wait for all of them."""
+        if trio.current_time() < self._no_credits_until_s:
+            return []
         try:
             return await self._hub.credits(prevhash, after)
-        except HubAway as error:
+        except NOT_NOW as error:
             log.warning("credits_not_asked", reason=str(error))
+            self._no_credits_until_s = trio.current_time() + NO_CREDITS_S
             return []
 
     async def fee_basis(self, fees: tuple[BlockFees, ...]) -> int:
@@ -62,7 +73,7 @@ class HubOfSite:
         """The hub finds another network's shares by their prices: no site waits for its word."""
         try:
             await self._hub.bind_signet(challenge)
-        except HubAway as error:
+        except NOT_NOW as error:
             log.warning("signet_not_asked", reason=str(error))
 
     async def record_block(self, found: FoundBlock) -> None:
@@ -83,7 +94,10 @@ class HubOfSite:
                 await self._tell_file(None, hash_hex)
 
     async def note_event(self, event: RouteEvent) -> None:
-        await self._hub.note_event(event)
+        try:
+            await self._hub.note_event(event)
+        except NOT_NOW as error:
+            raise HubAway(str(error)) from None
 
     async def _unbooked(self, hashes: list[str]) -> list[str]:
         return await self._hub.unbooked(self._epoch(), hashes)
@@ -108,6 +122,6 @@ async def _until_it_answers(ask: Callable[[], Awaitable[Any]]) -> Any:
     while True:
         try:
             return await ask()
-        except HubAway as error:
+        except NOT_NOW as error:
             log.warning("hub_waited_for", reason=str(error))
         await trio.sleep(AGAIN_S)

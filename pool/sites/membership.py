@@ -50,19 +50,18 @@ class Membership:
         self.granted = False  # by the hub, since it last said that this is not the edge
         self.epoch = 0
         self.changes = -1  # the number of the last change that is known here
+        self.kept = False  # what the hub said last is on disk
 
     async def begin(self) -> Copy:
         """What the hub says, or said last where it does not answer. Raises EdgeRefused."""
         with trio.move_on_after(HUB_WAIT_S):
             return await self._until_granted()
         try:
-            copy = await trio.to_thread.run_sync(
-                lambda: self._copy.read(self._name, hours_max=self._alone_hours)
-            )
+            copy = await trio.to_thread.run_sync(self._said_last)
         except NoCopy as error:
             log.error("edge_waits_for_hub", reason=str(error))
             return await self._until_granted()
-        self.epoch, self._part = copy.epoch, copy.begin.part.number
+        self.granted, self.epoch, self._part = False, copy.epoch, copy.begin.part.number
         heard_s_ago = int(self._wall_clock()) - copy.said_at_s
         log.warning("edge_begins_alone", epoch=copy.epoch, heard_s_ago=heard_s_ago)
         return copy
@@ -86,9 +85,25 @@ class Membership:
     async def everything(self) -> Everything:
         """All that there is to know, on disk too. Raises EdgeRefused, and what SILENT are."""
         it = await self._hub.everything(self.epoch)
-        await trio.to_thread.run_sync(self._copy.keep, self._name, self.epoch, it.begin, it.plan)
+        writer = self._directory.name
+        try:
+            await trio.to_thread.run_sync(self._copy.keep, self._name, self.epoch, writer, it.begin, it.plan)
+            self.kept = True
+        except OSError as error:  # miners need it only where the hub is away at a start
+            log.error("copy_not_kept", reason=error.strerror or str(error))
+            self.kept = False
         self.changes = it.changes
         return it
+
+    def _said_last(self) -> Copy:
+        """Raises NoCopy, also where the journal here is not the one that it was said to."""
+        copy = self._copy.read(self._name, self._directory.name, hours_max=self._alone_hours)
+        end, behind = end_of(self._directory), copy.begin.start.beginning.behind
+        if end.number < behind.number:
+            raise NoCopy(
+                f"the journal here ends with record {end.number}, and the books had {behind.number} of it"
+            )
+        return copy
 
     async def _until_granted(self) -> Copy:
         told = ""
@@ -96,7 +111,8 @@ class Membership:
             try:
                 await self.ask(await trio.to_thread.run_sync(end_of, self._directory))
                 it = await self.everything()
-                return Copy(VERSION, self._name, self.epoch, int(self._wall_clock()), it.begin, it.plan)
+                now_s, writer = int(self._wall_clock()), self._directory.name
+                return Copy(VERSION, self._name, self.epoch, now_s, writer, it.begin, it.plan)
             except SILENT as error:
                 if str(error) != told:
                     log.warning("hub_waited_for", reason=str(error))

@@ -163,7 +163,8 @@ class Served:
             routing.drain.resume()
         elif not draining and it.begin.drains_s is not None:
             routing.drain.begin(it.begin.drains_s)
-        await self._journal.trim(it.begin.start.beginning.behind)
+        if self._membership.kept:
+            await self._journal.trim(it.begin.start.beginning.behind)
         self._refreshed_s = trio.current_time()
 
     async def _apply(self, change: Change) -> None:

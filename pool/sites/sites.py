@@ -10,9 +10,10 @@ nothing but a question that nobody answers. Must not know: miners, what the book
 
 import math
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
+import msgspec
 import structlog
 import trio
 
@@ -21,11 +22,12 @@ from pool.books.edges.rows import EdgeRecord
 from pool.books.edges.watch import EdgesWatch
 from pool.books.journal.folding import Folding
 from pool.books.journal.tail import Tail
-from pool.books.store import Store
+from pool.books.store import Store, StoreError
 from pool.chain.node_set import NodeSet
 from pool.chain.price_history import PriceHistory
 from pool.config import BadConfig, PoolConfig
 from pool.edges.edge import Edge
+from pool.edges.figures import NOBODY, EdgeFigures, merged
 from pool.fleet.registry import (
     NAME_CHARS_MAX,
     WORKERS_PER_TENANT_MAX,
@@ -40,7 +42,8 @@ from pool.journal.inbox import Want
 from pool.journal.records import Machine
 from pool.journal.segments import Walk
 from pool.link import LinkClosed
-from pool.questions import AnsweredWithError, asking
+from pool.orders.mining import EdgeMining
+from pool.questions import AnsweredWithError, asking, by_name
 from pool.sites.access import access
 from pool.sites.answers import Answers
 from pool.sites.heard_blocks import HeardBlocks
@@ -78,7 +81,7 @@ class SiteLine:
     def __init__(self, name: str, line: Line, replies: Replies) -> None:
         self.name, self.line, self._replies = name, line, replies
         self.site: Site = asking(line, Site)
-        self.edge: Edge = asking(line, Edge)
+        self.edge: Edge = asking(line, Edge)  # which says what it likes
         self.number = secrets.randbelow(1 << 60)  # of the last change; no two hubs count from the same
         self._changes, self._to_tell = trio.open_memory_channel[Told](CHANGES_MAX)
         self._taken: tuple[int, Place] | None = None
@@ -267,7 +270,28 @@ class Sites:
         for name in sorted(there - self._lines.keys()):
             self._lines[name] = line = self._line_to(name)
             self._tasks.start_soon(line.run)
-        self.edges[:] = [self._lines[name].edge for name in sorted(self._lines)]
+        self.edges[:] = [self._believed(self._lines[name]) for name in sorted(self._lines)]
+
+    def _believed(self, line: SiteLine) -> Edge:
+        """Who answers there: figures that add up with others', and machines that are its to speak of."""
+        asked = line.edge
+
+        async def figures() -> EdgeFigures:
+            said = await asked.figures()
+            try:
+                merged((NOBODY, said))
+            except (ValueError, TypeError, AssertionError, IndexError) as error:
+                raise AnsweredWithError(f"its figures are none: {error}") from None
+            return said
+
+        async def mining() -> EdgeMining:
+            said = await asked.mining()
+            mine = (it for it in said.machines if self._counts_for(line.name, it.tenant, it.container))
+            return msgspec.structs.replace(said, machines=tuple(mine))
+
+        believed: dict[str, Callable[..., Awaitable[Any]]] = {"figures": figures, "mining": mining}
+        edge: Edge = by_name(Edge, lambda name: believed.get(name) or getattr(asked, name))
+        return edge
 
     def _line_to(self, name: str) -> SiteLine:
         replies = Replies(self._connection, subjects.answers_of(name))
@@ -322,7 +346,17 @@ class Sites:
             await tail.run()
 
     def _numbered(self, machines: Sequence[Machine]) -> list[Machine]:
-        return trio.from_thread.run_sync(lambda: [self._registry.renumbered(it) for it in machines])
+        return trio.from_thread.run_sync(lambda: [self._renumbered(it) for it in machines])
+
+    def _renumbered(self, machine: Machine) -> Machine:
+        """Whether it is new is not for the edge to say. Raises StoreError for more than a tenant may have."""
+        registry = self._registry
+        known = registry.number_of(machine.tenant, machine.container, machine.unit)
+        if known is None and registry.workers_of(machine.tenant) >= WORKERS_PER_TENANT_MAX:
+            raise StoreError(
+                f"tenant {machine.tenant} has too many workers: `angara worker remove` makes room"
+            )
+        return registry.renumbered(machine)
 
     def _counted(self, remote: RemoteEdge, machine: Machine) -> int | None:
         """For eyes, before the books have looked at it: only who could be counted."""

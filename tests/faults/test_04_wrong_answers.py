@@ -18,6 +18,7 @@ import pool
 from payouts.rates import Scheme
 from pool.chain.chain_lead import leads
 from pool.chain.coinbase import BadCoinbase
+from pool.chain.difficulties import bits_of_forks
 from pool.chain.fee_watch import recent_fees
 from pool.chain.nodes import Node, check_chain
 from pool.chain.rpc import REASON_CHARS_MAX, NodeError
@@ -118,6 +119,11 @@ QUESTIONS: Final[dict[str, tuple[str, Ask, Any]]] = {
     "led: tip": ("getblockcount", be_led, None),
     "led: hash": ("getblockhash", be_led, BEST),
     "led: header": ("getblockheader", be_led, CHAIN.headers[BEST].hex()),
+    "forks": (
+        "getchaintips",
+        lambda it: bits_of_forks(it, 5),
+        [{"height": 20, "hash": BEST, "branchlen": 0, "status": "active"}],
+    ),
     "fees": ("getblockstats", lambda it: recent_fees(it), None),
     "fees: tip": ("getblockcount", lambda it: recent_fees(it), None),
     "payouts: a node": ("getblockchaininfo", lambda it: PayoutNodes([it], "regtest").first(), None),

@@ -28,7 +28,9 @@ from pool.books.database_waits import passes, when_it_answers
 from pool.books.journal import folding, taker
 from pool.books.lease import LeaseLost
 from pool.books.store import WRITER_LOCK, Store, open_store
+from pool.chain.node_set import NodeSet
 from stratum.tallies import Verdict
+from tests.fakes.bitcoinds import FakeBitcoind
 from tests.fixtures.databases import PostgresDatabases, SqliteDatabases, fresh_store
 from tests.stages.journal import JournalOnStore, tally
 
@@ -244,7 +246,9 @@ async def test_a_postgresql_that_cuts_everybody_off_or_is_locked_is_waited_for(
 
 
 def keeper(booked: JournalOnStore) -> Bookkeeper:
-    return Bookkeeper(booked.store, cast(Any, None), times=BookTimes())
+    node = FakeBitcoind()
+    nodes = NodeSet([node.config], chain="regtest", transport=lambda it: node)
+    return Bookkeeper(booked.store, nodes, times=BookTimes())
 
 
 async def test_the_books_wait_and_go_on_where_a_database_error_does_not_pass(

@@ -1,7 +1,8 @@
 """Three edges, three NATS servers, two hubs and a PostgreSQL: each can be killed, stopped, cut off or
 emptied, and shares counted at the miners are the journals' and the books', each once.
 
-Edges, hubs and servers are processes; every share has a name of its own, as in test_27_process_killed.
+Edges, hubs and servers are processes; every share has a name of its own, as in test_27_process_killed. Two of
+them are in every run; each takes half a minute, and the others are `make soak`'s.
 """
 
 import shutil
@@ -88,7 +89,7 @@ async def test_a_hub_that_is_killed_is_followed_by_the_other_and_no_site_notices
     await proven(sites, fleet, miners)
 
 
-@pytest.mark.long
+@pytest.mark.soak
 async def test_a_hub_that_stands_still_is_followed_by_the_other_and_writes_nothing_when_it_goes_on(
     sites: Sites, fleet: Fleet
 ) -> None:
@@ -105,7 +106,7 @@ async def test_a_hub_that_stands_still_is_followed_by_the_other_and_writes_nothi
     await proven(sites, fleet, miners)
 
 
-@pytest.mark.long
+@pytest.mark.soak
 async def test_servers_that_are_killed_one_by_one_and_emptied_all_at_once_cost_nothing(
     sites: Sites, fleet: Fleet
 ) -> None:
@@ -129,7 +130,7 @@ async def test_servers_that_are_killed_one_by_one_and_emptied_all_at_once_cost_n
     await proven(sites, fleet, miners)
 
 
-@pytest.mark.long
+@pytest.mark.soak
 async def test_a_site_that_is_cut_off_goes_on_and_so_do_the_others(sites: Sites, fleet: Fleet) -> None:
     miners = new_miners(sites, fleet)
     await more(miners)
@@ -149,7 +150,7 @@ async def test_a_site_that_is_cut_off_goes_on_and_so_do_the_others(sites: Sites,
     await proven(sites, fleet, miners)
 
 
-@pytest.mark.long
+@pytest.mark.soak
 async def test_an_edge_that_was_put_back_from_a_copy_is_refused_until_somebody_says_what_it_is(
     sites: Sites, fleet: Fleet, tmp_path: Path
 ) -> None:
@@ -228,7 +229,7 @@ class Connected:
         self.ended = True
 
 
-@pytest.mark.long
+@pytest.mark.soak
 async def test_what_a_command_changes_is_known_at_the_sites_also_where_it_was_not_heard(
     sites: Sites, fleet: Fleet
 ) -> None:

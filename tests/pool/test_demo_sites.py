@@ -41,7 +41,10 @@ def hears_machines_mine(running: Demo) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("what", Break)
+@pytest.mark.parametrize(
+    "what",
+    [it if it.value == "hub" else pytest.param(it, marks=pytest.mark.soak) for it in Break],
+)
 def test_what_is_broken_between_sites_heals_and_is_proven(tmp_path: Path, what: Break) -> None:
     with demo(tmp_path, "--sites", "3", "--break", what.value) as running:
         struck = running.hears(r"BROKEN: (.*)")

@@ -19,6 +19,7 @@ from stratum.tallies import RECORD, Verdict
 log = structlog.get_logger()
 
 LOOK_S: Final = 1.0
+LOOK_BYTES_MAX: Final = 16 << 20
 
 
 class Tail:
@@ -51,7 +52,14 @@ class Tail:
             await trio.sleep(LOOK_S)
 
     def _read(self) -> list[tuple[Batch | Opening, bool]]:
-        return [(unpacked(it.body), it.at.number > self._after.number) for it in self._walk.frames()]
+        """Some: of who was away for a night there are gigabytes."""
+        found, size = list[tuple[Batch | Opening, bool]](), 0
+        for it in self._walk.frames():
+            found.append((unpacked(it.body), it.at.number > self._after.number))
+            size += len(it.body)
+            if size >= LOOK_BYTES_MAX:
+                break
+        return found
 
     def _look(self, said: Batch | Opening, new: bool) -> None:
         if isinstance(said, Opening):

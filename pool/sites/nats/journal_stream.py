@@ -22,6 +22,7 @@ import msgspec
 import structlog
 import trio
 
+from pool.questions import NOT_READ
 from pool.sites.nats import subjects
 from pool.sites.nats.client import Message, NatsAway
 from pool.sites.nats.connection import Connection, Subscribed
@@ -170,7 +171,7 @@ class JournalStream:
         (edge,) = found
         try:
             published = _DECODER.decode(message.data)
-        except msgspec.DecodeError as error:
+        except NOT_READ as error:
             log.warning("journal_message_refused", edge=edge, reason=str(error))
             await self._acknowledge(message)
             return

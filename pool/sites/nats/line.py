@@ -20,7 +20,7 @@ import msgspec
 import structlog
 import trio
 
-from pool.questions import WORDS_CHARS_MAX, AnsweredWithError, Answering, Refusal
+from pool.questions import NOT_READ, WORDS_CHARS_MAX, AnsweredWithError, Answering, Refusal
 from pool.sites.nats import subjects
 from pool.sites.nats.client import Message, NatsAway
 from pool.sites.nats.connection import Connection
@@ -102,11 +102,13 @@ class Line:
         self._answering.answer(protocol, by)
 
     async def ask(self, method: str, content: bytes) -> bytes:
-        """Raises AnsweredWithError, `errors`, and `away`."""
+        """Raises AnsweredWithError and `away`, and an edge what `errors` are."""
         try:
             answer = await self._asked(method, content)
             if answer.refusal is not None and answer.refusal.kind == AWAY:
                 raise NatsAway(answer.refusal.words)
+            if answer.refusal is not None and self._at_hub:  # an edge chooses no exception of the hub's
+                raise AnsweredWithError(answer.refusal.words)
             if answer.refusal is not None:
                 raise self._answering.raised(answer.refusal)
             return await self._content(answer.content, answer.kept, CONTENT_BYTES_MAX)
@@ -146,7 +148,7 @@ class Line:
         )
         try:
             answer = _ANSWERS.decode(message.data)
-        except msgspec.DecodeError as error:
+        except NOT_READ as error:
             raise AnsweredWithError(f"what was answered to {method} is no answer: {error}") from None
         self._check(answer.epoch)
         return answer
@@ -178,7 +180,7 @@ class Line:
             await self._reply_to(message)
         except NatsAway as error:
             log.warning("nats_answer_not_sent", edge=self.edge, subject=message.subject, reason=str(error))
-        except msgspec.DecodeError as error:
+        except NOT_READ as error:
             log.warning("nats_question_refused", edge=self.edge, subject=message.subject, reason=str(error))
         finally:
             self._room.release_on_behalf_of(place)

@@ -147,6 +147,14 @@ async def test_a_header_with_work_and_nothing_behind_it_is_not_booked(house: Hou
     assert house.in_books() == []
 
 
+async def test_work_proves_a_header_and_not_what_somebody_puts_behind_it(house: House) -> None:
+    """Any block of the chain would be income of ours, and one that another edge found nobody's."""
+    (theirs, _), (ours, _) = block(payout_script=NOBODYS), block()
+    await house.north.found(house.granted.epoch, theirs[:80] + ours[80:], None)
+    assert house.in_books() == []
+    assert not list((house.hub.home / "blocks").glob("*"))
+
+
 async def test_a_block_of_less_work_than_the_chain_asks_for_is_not_booked(house: House) -> None:
     raw, _ = block()
     house.easiest = EASIEST // 2

@@ -36,6 +36,7 @@ SAID = Begin(
 )
 
 PLAN = Plan({}, {})
+WRITER = "ab" * 16
 
 
 @pytest.fixture
@@ -49,19 +50,19 @@ def copy(tmp_path: Path, clock: Clock) -> CopyOnDisk:
 
 
 def test_what_was_said_is_read_again(copy: CopyOnDisk, clock: Clock, tmp_path: Path) -> None:
-    copy.keep("north", 2, SAID, PLAN)
-    found = copy.read("north", hours_max=72)
+    copy.keep("north", 2, WRITER, SAID, PLAN)
+    found = copy.read("north", WRITER, hours_max=72)
     assert (found.edge, found.epoch, found.said_at_s, found.begin) == ("north", 2, int(clock.now_s), SAID)
     assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
 
 
 def test_the_bound_is_a_bound(copy: CopyOnDisk, clock: Clock) -> None:
-    copy.keep("north", 2, SAID, PLAN)
+    copy.keep("north", 2, WRITER, SAID, PLAN)
     clock.now_s += 72 * 3600 - 1
-    copy.read("north", hours_max=72)
+    copy.read("north", WRITER, hours_max=72)
     clock.now_s += 1
     with pytest.raises(NoCopy, match="heard 72 hours ago"):
-        copy.read("north", hours_max=72)
+        copy.read("north", WRITER, hours_max=72)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +71,22 @@ def test_the_bound_is_a_bound(copy: CopyOnDisk, clock: Clock) -> None:
         (None, "never been heard"),
         (b"", "damaged"),
         (b"\xc1 not msgpack", "damaged"),
-        (msgspec.msgpack.encode(Copy(VERSION, "south", 2, 1_700_000_000, SAID, PLAN)), "of edge south"),
-        (msgspec.msgpack.encode(Copy(VERSION + 1, "north", 2, 1_700_000_000, SAID, PLAN)), "another version"),
-        (msgspec.msgpack.encode(Copy(VERSION, "north", 2, 1_700_000_000, SAID, PLAN))[:-1], "damaged"),
+        (
+            msgspec.msgpack.encode(Copy(VERSION, "south", 2, 1_700_000_000, WRITER, SAID, PLAN)),
+            "of edge south",
+        ),
+        (
+            msgspec.msgpack.encode(Copy(VERSION, "north", 2, 1_700_000_000, "cd" * 16, SAID, PLAN)),
+            "of the journal cdcd",
+        ),
+        (
+            msgspec.msgpack.encode(Copy(VERSION + 1, "north", 2, 1_700_000_000, WRITER, SAID, PLAN)),
+            "another version",
+        ),
+        (
+            msgspec.msgpack.encode(Copy(VERSION, "north", 2, 1_700_000_000, WRITER, SAID, PLAN))[:-1],
+            "damaged",
+        ),
     ],
 )
 def test_what_is_not_its_own_is_refused_in_words(
@@ -81,4 +95,4 @@ def test_what_is_not_its_own_is_refused_in_words(
     if content is not None:
         (tmp_path / FILE).write_bytes(content)
     with pytest.raises(NoCopy, match=words):
-        copy.read("north", hours_max=1_000)
+        copy.read("north", WRITER, hours_max=1_000)
