@@ -10,6 +10,9 @@ The lock is for refusing early and in words. What counts is the epoch in the boo
 up, and every writing transaction looks at it first. So a lock that was lost unnoticed (a connection cut, a
 file deleted) lets nobody write beside another: the former holder finds another epoch, and stops.
 
+Who begins to write for long counts up to the second of his clock at least: edges at other sites believe no
+writer of before one that they have heard of, and a book that was put back from a copy knows of fewer.
+
 Must not know: what is written.
 """
 
@@ -203,7 +206,7 @@ class Lease:
         """With the lock, in a writing transaction: write from now on."""
         epoch = connection.execute(select(book.c.lease_epoch)).scalar_one()
         who = f"the pool that is process {os.getpid()} on {socket.gethostname()}"
-        self._epoch = self._count_up(connection, epoch, who)
+        self._epoch = self._count_up(connection, max(epoch, int(time.time()) - 1), who)
 
     def borrow(self, epoch: int) -> None:
         """Write beside the pool that has the lease and told us its epoch."""

@@ -2,7 +2,8 @@
 the other has all of it.
 
 At a start the copy that goes further is the journal: the other one is made like it, also where the first disk
-was replaced, or was put back from a backup. A second disk that fails while a pool runs is told, and gone on
+was replaced, or was put back from a backup. Two that went different ways are left as they are, and told: each
+may have shares that were acknowledged. A second disk that fails while a pool runs is told, and gone on
 without until the next start: it is there so that less is lost, and not so that more stands still.
 
 Blocks. Must not know: what a record says.
@@ -11,13 +12,15 @@ Blocks. Must not know: what a record says.
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
 from pool.journal.disk import Disk
-from pool.journal.log import writers
-from pool.journal.segments import end_of, segments
+from pool.journal.frames import Place
+from pool.journal.log import JournalUnusable, writers
+from pool.journal.segments import JournalDamaged, Walk, end_of, segments
 
 log = structlog.get_logger()
 
@@ -76,7 +79,9 @@ class TwoDisks(Disk):
 
     def _open(self, descriptor: int, open_there: Callable[[Path], int], path: Path) -> None:
         def opened(there: Path) -> None:
-            there.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not there.parent.is_dir():
+                there.parent.mkdir(mode=0o700)
+                super(TwoDisks, self).sync_directory(there.parent.parent)
             self._others[descriptor] = open_there(there)
 
         self._there(opened, path)
@@ -99,21 +104,42 @@ class TwoDisks(Disk):
         self.failed = error.strerror or str(error)
         log.error("second_journal_failed", directory=str(self._second), reason=self.failed)
         for there in self._others.values():
-            os.close(there)
+            with suppress(OSError):  # the disk is broken: whatever it says
+                os.close(there)
         self._others.clear()
 
 
 def make_alike(data_dir: Path, second: Path, disk: Disk) -> None:
-    """Before a journal is written: both have what the one has that goes further. Raises OSError."""
+    """Before a journal is written: both have what the one has that goes further. Raises OSError, and
+    JournalUnusable for two that went different ways."""
     home, there = data_dir / "journal", second / "journal"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     there.mkdir(mode=0o700, parents=True, exist_ok=True)
+    disk.sync_directory(second)
     for name in sorted({it.name for it in (*writers(data_dir), *writers(second))}):
-        ends = {it: end_of(it / name).number if (it / name).is_dir() else 0 for it in (home, there)}
-        to, of = (home, there) if ends[there] > ends[home] else (there, home)
+        ends = {it: end_of(it / name) if (it / name).is_dir() else Place() for it in (home, there)}
+        to, of = (home, there) if ends[there].number > ends[home].number else (there, home)
+        _check_goes_on(of / name, ends[to], to / name)
         if to is home:
-            log.warning("journal_put_back", writer=name, records=ends[there], instead_of=ends[home])
+            log.warning(
+                "journal_put_back", writer=name, records=ends[there].number, instead_of=ends[home].number
+            )
         _copy(of / name, to / name, disk)
+
+
+def _check_goes_on(directory: Path, end: Place, other: Path) -> None:
+    """What ends there is the beginning of this. What ends before all that is here was let go of."""
+    there = segments(directory)
+    if end.number == 0 or not there or there[0][0] > end.number + 1:
+        return
+    try:
+        for _ in Walk(directory, directory.name, end).frames(end.number + 1):
+            pass
+    except JournalDamaged as error:
+        raise JournalUnusable(
+            f"{directory} and {other} are no copies of one another: {error}. Keep both, and take the one away"
+            " whose shares are not in the books"
+        ) from error
 
 
 def _copy(of: Path, to: Path, disk: Disk) -> None:

@@ -34,7 +34,7 @@ from pool.config import PoolConfig
 from pool.fleet.registry import TenantRecord
 from pool.hub import Begin, Hub, HubAway, Plan, RouteEvent
 from pool.journal.beginning import Mark
-from pool.journal.inbox import Received
+from pool.journal.inbox import InboxUnusable, Received
 from pool.journal.records import Machine
 from pool.sites.questions import Everything, Heard
 from pool.sites.routes_of_site import routes_of
@@ -98,7 +98,10 @@ class Answers:
 
     async def begin(self, asked: Asked) -> Granted:
         self._take_begin()
-        return await self._remote.begin(msgspec.structs.replace(asked, edge=self._name))
+        try:
+            return await self._remote.begin(msgspec.structs.replace(asked, edge=self._name))
+        except InboxUnusable as error:
+            raise HubAway(str(error)) from None
 
     async def everything(self, epoch: int) -> Everything:
         record = self._remote.check(self._name, epoch)

@@ -78,6 +78,7 @@ class EdgeSite:
             away=HubAway,
         )
         self._hub: SiteHub = asking(self._line, SiteHub)
+        self._edge: Edge | None = None  # while it serves
         self._disk = _disk(config.data_dir, config.site.second_journal)
         self._directory = writer_directories(config.data_dir, 1, self._disk)[0]
         self._membership = Membership(
@@ -97,6 +98,7 @@ class EdgeSite:
         sys.setswitchinterval(THREAD_SWITCH_S)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(collect_rarely)
+            await nursery.start(self._mind_hangups)
             await nursery.start(self.connection.run)
             await nursery.start(self._replies.run)
             copy = await self._membership.begin()
@@ -104,6 +106,7 @@ class EdgeSite:
             try:
                 await self._serve(begun, copy, task_status)
             finally:
+                self._edge = None
                 begun.log.close()
 
     async def _serve(
@@ -153,7 +156,7 @@ class EdgeSite:
                     if copy.begin.drains_s is not None:
                         edge.routing.drain.begin(copy.begin.drains_s)
                     addresses: tuple[tuple[str, int], ...] = await nursery.start(edge.run)
-                    nursery.start_soon(self._mind_hangups, edge)
+                    self._edge = edge
                     log.info("edge_serves", edge=self._name, epoch=self._membership.epoch)
                     task_status.started(addresses)
             finally:
@@ -163,16 +166,20 @@ class EdgeSite:
     async def _send_long(self, frames: bytes) -> None:
         await self._hub.send(self._membership.epoch, frames)
 
-    async def _mind_hangups(self, edge: Edge) -> None:
-        """SIGHUP: take up the settings file anew, what of it is live."""
+    async def _mind_hangups(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """SIGHUP: take up the settings file anew, what of it is live; nothing is before miners are served."""
 
-        def prepared() -> Callable[[], None]:
+        def prepared(edge: Edge) -> Callable[[], None]:
             return edge.prepared(load_config(self._settings))
 
         with trio.open_signal_receiver(signal.SIGHUP) as hangups:
+            task_status.started()
             async for _ in hangups:
+                if (edge := self._edge) is None:
+                    log.error("settings_not_reloaded", reason="no miners are served yet")
+                    continue
                 try:
-                    (await trio.to_thread.run_sync(prepared))()
+                    (await trio.to_thread.run_sync(prepared, edge))()
                 except BadConfig as error:
                     log.error("settings_not_reloaded", reason=str(error)[:300])
                 else:

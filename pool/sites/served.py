@@ -68,6 +68,7 @@ class Served:
         self._hub, self._membership, self._edge, self._of_site = hub, membership, edge, of_site
         self._publisher = publisher
         self._registry, self._log, self._journal = known.registry, known.log, edge.shares.journal
+        self._asking = trio.Lock()  # each that is let begin ends the one before
         self._refreshed_s = trio.current_time()
         self._have = -1  # what the hub had at the last look
         self._away_since_s: float | None = None
@@ -120,9 +121,10 @@ class Served:
     # What it says
 
     async def _heard(self) -> Heard:
-        if not self._membership.granted:
-            granted = await self._membership.ask(self._log.at)
-            self._publisher.send_again(granted.want)
+        async with self._asking:
+            if not self._membership.granted:
+                granted = await self._membership.ask(self._log.at)
+                self._publisher.send_again(granted.want)
         mark: Mark = await self._journal.mark()
         return await self._hub.renew(self._membership.epoch, mark)
 

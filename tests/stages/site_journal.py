@@ -62,6 +62,7 @@ class SiteJournal:
         verdict: Verdict = Verdict.ACCEPTED,
         log2: int = 16,
         number: int | None = None,
+        new: bool = True,
     ) -> bytes:
         """So many of one machine, in a record: as it is sent."""
         number = self.number(name) if number is None else number
@@ -74,8 +75,8 @@ class SiteJournal:
             container=container,
             unit=unit,
             agent=None,
-            new=True,
-            new_container=True,
+            new=new,
+            new_container=new,
         )
         rate = 0 if self.rate is None else self.rate.number
         return self.say(

@@ -226,7 +226,7 @@ class RemoteEdges:
                 await self._open_one(edge, writer, over=True)
 
     async def begin(self, asked: Asked) -> Granted:
-        """A process begins to be an edge."""
+        """A process begins to be an edge. Raises InboxUnusable."""
         async with self._turn:
             there = self._open.get(asked.edge)
             here = Place() if there is None or there.inbox.writer != asked.writer else there.inbox.have
@@ -238,7 +238,9 @@ class RemoteEdges:
 
             edge: EdgeRecord = await when_it_answers("let an edge begin", write)
             await self._follow(edge)
-            remote = self._open[edge.name]
+            remote = self._open.get(edge.name)
+            if remote is None:
+                raise InboxUnusable(f"the hub cannot keep what edge {edge.name} sends: its log says why")
             remote.heard()
             remote.renewed_s = trio.current_time()
             log.info("edge_begun", edge=edge.name, epoch=edge.epoch, process=edge.process, host=edge.host)
@@ -355,9 +357,14 @@ class RemoteEdges:
         await trio.to_thread.run_sync(remote.inbox.close)
 
     async def _open_one(self, edge: EdgeRecord, writer: str, *, over: bool = False) -> None:
-        inbox, taker, lateness = await when_it_answers(
-            "open the journal of an edge", self._opened, edge, writer
-        )
+        """Where its copy cannot be, it is tried again when its process asks, and others are served."""
+        try:
+            inbox, taker, lateness = await when_it_answers(
+                "open the journal of an edge", self._opened, edge, writer
+            )
+        except InboxUnusable as error:
+            log.error("inbox_unusable", edge=edge.name, reason=str(error))
+            return
         remote = RemoteEdge(edge, inbox, taker, self._line, lateness, self._wall_clock)
         remote.over = over
         if over:

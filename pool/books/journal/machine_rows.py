@@ -140,8 +140,9 @@ def rows_of(connection: Connection, machines: Collection[Machine], now_s: int) -
 
 
 def _check_numbers(connection: Connection, machines: Collection[Machine], part: tuple[int, int]) -> None:
-    """Numbers of machines that have no such row are its writer's to give, and do not run away: they are
-    counted up for everybody, and there are 2^32. Raises StoreError."""
+    """Numbers of machines that are new are its writer's to give, and none runs away: they are counted up for
+    everybody, and there are 2^32. One that is not new may have a number of ours without a row: the books were
+    put back from a copy. Raises StoreError."""
     number, of = part
     most_machine, most_container = (
         int(connection.scalar(select(func.max(it.c.id))) or 0) + NEW_MAX * of for it in (workers, containers)
@@ -149,7 +150,7 @@ def _check_numbers(connection: Connection, machines: Collection[Machine], part: 
     for it in machines:
         name = f"{it.tenant}.{it.container}.{it.unit}"
         for what, said, new, most in (
-            ("machine", it.number, True, most_machine),
+            ("machine", it.number, it.new, most_machine),
             ("container of", it.container_id, it.new_container, most_container),
         ):
             if not 0 < said <= most:

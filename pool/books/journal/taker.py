@@ -26,6 +26,7 @@ from pool.books.journal.machine_rows import MachineRows, Numbering
 from pool.books.journal.positions import Position, position_of, positions, uid_of, write_position
 from pool.books.journal.rate_rows import RateRows
 from pool.books.journal.window import Mined, Part, Window, window_of
+from pool.books.lease import LeaseLost
 from pool.books.store import Store, StoreError
 from pool.journal.frames import Frame, Place
 from pool.journal.records import BY_ROWS, Batch, Machine, Opening, Rate, unpacked
@@ -37,6 +38,11 @@ ROWS_MAX: Final = 3_000
 # Added up at once: more than a minute of the built-out site.
 BATCHES_MAX: Final = 10_000
 BATCH_BYTES_MAX: Final = 16 << 20
+# Who begins again goes on from where they are, whatever that is.
+TAKEN_BY_ANOTHER: Final = (
+    "the books are not where we left them with the journal: another process has taken it, or they were put"
+    " back or failed over to an older copy"
+)
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -150,7 +156,7 @@ class Taker:
             with self._store.write() as connection:
                 found = position_of(connection, self._writer)
                 if found not in (before, self._intended):
-                    raise StoreError("somebody else has taken what is in the journal")
+                    raise LeaseLost(TAKEN_BY_ANOTHER)
                 if found == before:
                     found = self._intended = self._take(connection, window, parts)
         except BaseException:
@@ -174,7 +180,7 @@ class Taker:
         after = msgspec.structs.replace(self.position, moment_s=moment_s)
         with self._store.write() as connection:
             if position_of(connection, self._writer) not in (self.position, after):
-                raise StoreError("somebody else has taken what is in the journal")
+                raise LeaseLost(TAKEN_BY_ANOTHER)
             book_time(connection, moment_s)  # nothing in the book is of a later moment than the book
             write_position(connection, after)
         self.position = after

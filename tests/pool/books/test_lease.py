@@ -6,6 +6,7 @@ Others are refused in words that say who it is. A lock that is lost unnoticed le
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -103,6 +104,19 @@ def test_a_second_writer_is_refused_and_told_who_the_first_is(databases: Databas
         assert writers(one) == ["one", "other"]
 
 
+def test_a_writer_of_books_that_were_put_back_has_an_epoch_that_nobody_had(databases: Databases) -> None:
+    """Edges believe no hub of before one that they have heard of: the books knew it, and do not any more."""
+    with two_stores(databases) as (one, other, _):
+        began_s = int(time.time())
+        one.acquire_lease()
+        first = one.lease_epoch
+        one.release_lease()
+        other.acquire_lease()
+        assert first is not None
+        assert other.lease_epoch is not None
+        assert began_s <= first < other.lease_epoch
+
+
 def test_visitors_take_turns_where_nobody_holds_the_lease(databases: Databases) -> None:
     with two_stores(databases) as (one, other, _):
         for number in range(3):
@@ -186,6 +200,7 @@ def test_whoever_lost_the_lease_never_writes_beside_its_successor(
 
 HOLDER = """
 import sys
+import time
 from pool.books.store import open_store
 
 store = open_store(sys.argv[1])

@@ -8,10 +8,10 @@ from structlog.testing import capture_logs
 
 from pool.journal.disk import Disk
 from pool.journal.frames import Place
-from pool.journal.log import JournalLog, writer_directories
+from pool.journal.log import JournalLog, JournalUnusable, writer_directories
 from pool.journal.records import Batch, packed
 from pool.journal.second_copy import TwoDisks, make_alike
-from pool.journal.segments import end_of
+from pool.journal.segments import end_of, segments
 
 NOW_S = 1_700_000_000
 
@@ -32,9 +32,9 @@ class Site:
         self.log.begin(at, NOW_S, 0)
         return self.log
 
-    def write(self, records: int = 5) -> Place:
+    def write(self, records: int = 5, said: bytes = b"x") -> Place:
         for _ in range(records):
-            self.log.append(packed(Batch(moment_s=NOW_S, accepted=0, tallies=b"x" * 90)), NOW_S, 0)
+            self.log.append(packed(Batch(moment_s=NOW_S, accepted=0, tallies=said * 90)), NOW_S, 0)
         return self.log.at
 
     @property
@@ -84,6 +84,46 @@ def test_a_first_disk_that_was_put_back_from_a_backup_is_brought_up_to_the_secon
     shutil.copytree(tmp_path / "backup", site.data)
     site.start()
     assert site.log.at.number == at.number + 1
+
+
+def test_two_that_went_different_ways_are_left_as_they_are_and_told(site: Site, tmp_path: Path) -> None:
+    """A snapshot of one that was served from, while the other disk was away: each has shares that were
+    acknowledged, and which are in the books is not known here."""
+    site.write()
+    site.log.close()
+    shutil.copytree(site.second, tmp_path / "taken out")
+    site.start()
+    site.write(3)
+    site.log.close()
+    shutil.rmtree(site.second)
+    site.data.rename(tmp_path / "stays")
+    shutil.copytree(tmp_path / "taken out", site.data)
+    site.start()
+    site.write(9, b"y")
+    site.log.close()
+    shutil.rmtree(site.data)
+    (tmp_path / "stays").rename(site.data)
+    before = site.copies
+    with pytest.raises(JournalUnusable, match="are no copies of one another"):
+        site.start()
+    assert site.copies == before
+
+
+def test_a_copy_of_before_all_that_the_other_one_still_has_is_made_like_it(site: Site) -> None:
+    site.write()
+    site.log.close()
+    shutil.copytree(site.data, site.data.with_name("backup"))
+    site.start()
+    at = site.write(12)
+    for first, path in segments(site.second / "journal" / site.log.writer)[:4]:
+        assert first < at.number
+        path.unlink()
+    site.log.close()
+    shutil.rmtree(site.data)
+    site.data.with_name("backup").rename(site.data)
+    site.start()
+    assert site.log.at.number == at.number + 1
+    assert site.copies[0] == site.copies[1]
 
 
 def test_a_second_disk_that_fails_is_told_once_and_gone_on_without(

@@ -22,10 +22,11 @@ from pool.books.journal import folding, taker
 from pool.books.journal.folding import Writer
 from pool.books.journal.hour_rows import noted_hours
 from pool.books.journal.positions import position_of
+from pool.books.lease import LeaseLost
 from pool.books.store import Store
 from pool.journal.beginning import Mark
 from pool.journal.frames import Place
-from pool.journal.inbox import Want
+from pool.journal.inbox import InboxUnusable, Want
 from stratum.tallies import RECORD, Verdict
 from tests.fixtures.databases import Crash, crash_before
 from tests.stages import site_journal
@@ -154,6 +155,60 @@ async def test_a_copy_that_is_lost_is_made_again_from_where_the_books_are(hub: H
     await hub.folding.fold()
     assert hub.shares()["acme.c01.u0"] == 8
     assert sum(hub.shares().values()) == 16
+
+
+async def test_a_machine_is_booked_by_its_name_though_the_books_have_its_number_no_more(hub: Hub) -> None:
+    """The hub had numbered it, and told its edge so, before the books were put back from a copy."""
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    site.share("acme.c01.u1", 5, number=256 * 3, new=False)
+    site.share("acme.c01.u2", 2)
+    await hub.send(NORTH, granted, site)
+    await hub.folding.fold()
+    assert hub.edge(NORTH).held is None
+    assert hub.shares() == {"acme.c01.u1": 5, "acme.c01.u2": 2}
+
+
+async def test_books_that_are_not_where_they_were_left_end_the_hub_and_hold_nobody(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They failed over to a copy that was behind: who begins again goes on from there."""
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    site.share("acme.c01.u1", 3)
+    await hub.send(NORTH, granted, site)
+    with hub.store.read() as connection:
+        behind = position_of(connection, site.writer)
+    await hub.folding.fold()
+    site.share("acme.c01.u1", 4)
+    await hub.send(NORTH, granted, site)
+    with monkeypatch.context() as patched:
+        patched.setattr(taker, "position_of", lambda connection, writer: behind)
+        with pytest.raises(LeaseLost, match="failed over to an older copy"):
+            await hub.folding.fold()
+    await hub.start()
+    await hub.folding.fold()
+    assert hub.edge(NORTH).held is None
+    assert hub.shares() == {"acme.c01.u1": 7}
+
+
+async def test_an_edge_whose_copy_cannot_be_kept_waits_and_the_others_are_taken(hub: Hub) -> None:
+    north, south = hub.site(NORTH), hub.site(SOUTH)
+    south_granted = await hub.begin(SOUTH, south)
+    place = hub.home / "inbox" / NORTH
+    place.write_bytes(b"no directory")
+    with pytest.raises(InboxUnusable, match="cannot keep what edge north sends"):
+        await hub.begin(NORTH, north)
+    await hub.start()
+    south_granted = await hub.begin(SOUTH, south)
+    south.share("acme.c02.u1", 2)
+    await hub.send(SOUTH, south_granted, south)
+    place.unlink()
+    granted = await hub.begin(NORTH, north)
+    north.share("acme.c01.u1", 3)
+    await hub.send(NORTH, granted, north)
+    await hub.folding.fold()
+    assert hub.shares() == {"acme.c01.u1": 3, "acme.c02.u1": 2}
 
 
 async def test_what_was_lost_on_the_way_is_asked_for_when_the_edge_says_how_far_it_is(hub: Hub) -> None:
