@@ -12,7 +12,8 @@ from bisect import bisect_right
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, and_, func, select, union_all
+import sqlalchemy
+from sqlalchemy import Connection, Row, Select, Table, and_, column, func, select, union_all
 
 from payouts.audit.finding import Found
 from payouts.batches.batch import State
@@ -56,6 +57,10 @@ from payouts.schemas.orders import (
 from payouts.schemas.proposals import confirmations, proposals
 
 ADDRESS_HOLD_S = 72 * 3600  # of every address but a tenant's first
+AT_SITES = sqlalchemy.table("edge_writers", column("writer"))
+# A site goes on for a week by the terms that it heard last, and what it did then is booked when its line, and
+# the books, are there again. At terms that were over for longer by then it is refused, where edges are asked.
+ALONE_S = 30 * 86_400
 # Everything that a statement dates its rows by.
 DATED = (
     tenants.c.created_at_s,
@@ -176,16 +181,21 @@ def _check_dates(connection: Connection) -> None:
 
 
 def _check_prices(connection: Connection) -> None:
-    """Every rate is what the tenant's terms said when it was made, or those before them."""
+    """Every rate is what the tenant's terms said when it was made, or those before them; where sites work on
+    while their line is down, those of the time that they may have been alone."""
     ordered_from_s = connection.execute(select(book.c.ordered_from_s)).scalar_one()
+    alone_s = ALONE_S if connection.scalar(select(AT_SITES.c.writer).limit(1)) is not None else 0
     terms: dict[int, list[Row[Any]]] = {}
     for row in connection.execute(select(tenant_terms).order_by(tenant_terms.c.id)):
         terms.setdefault(row.tenant_id, []).append(row)
     for rate in connection.execute(select(rates).order_by(rates.c.id)):
         agreed = terms.get(rate.tenant_id, [])
         if rate.created_at_s > ordered_from_s:
-            then = bisect_right(agreed, rate.created_at_s, key=lambda row: int(row.changed_at_s))
-            agreed = agreed[max(then - 2, 0) : then]
+            then, alone = (
+                bisect_right(agreed, at_s, key=lambda row: int(row.changed_at_s))
+                for at_s in (rate.created_at_s, rate.created_at_s - alone_s)
+            )
+            agreed = agreed[max(min(then - 2, alone - 1), 0) : then]
         once = (it for it in terms.get(rate.tenant_id, []) if it.scheme == Scheme.PROXY)
         own = {it.upstream_id for it in once if it.upstream_id is not None}
         if not any(_follows(rate, row, own) for row in agreed):

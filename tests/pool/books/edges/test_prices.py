@@ -415,6 +415,27 @@ async def test_an_edge_that_was_alone_for_a_week_is_paid_for_it_by_the_difficult
     assert hub.edge(NORTH).held is None
 
 
+async def test_an_edge_that_was_alone_over_two_changes_of_terms_is_paid_by_those_that_it_knew(
+    hub: PricedHub, fake: LongChain
+) -> None:
+    """And the audit finds nothing: its price became a row after both."""
+    site = await hub.site_that_begins(NORTH)
+    for fee_bps in (300, 400):
+        hub.clock.now_s += DAY_S
+        change_terms(hub, fee_bps=fee_bps)
+    say(site, height=NEXT, nbits=HARDER, opened_at_s=NOW_S + 3 * DAY_S)
+    site.moment_s = NOW_S + 4 * DAY_S
+    site.share("acme.c01.u1", 5)
+    hub.clock.now_s = NOW_S + 5 * DAY_S
+    fake.grow_to(TIP + 5 * 144)
+    await hub.begin(NORTH, site)
+    await hub.edges.receive(NORTH, 2, b"".join(site.frames()))
+    assert await hub.taken() == {"acme.c01.u1": 5}
+    assert hub.edge(NORTH).held is None
+    with hub.store.read() as connection:
+        assert verify(connection).wrong is None
+
+
 def test_what_comes_of_an_edge_is_of_as_late_as_it_can_be() -> None:
     """Heard of for a day, what is new is six hours old at most. After three days of silence it may be three
     days older; and that is over when it has been heard of for as long as its line needs to catch up."""
