@@ -9,7 +9,6 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-import psycopg
 import structlog
 import trio
 from sqlalchemy import Connection
@@ -38,6 +37,8 @@ def passes(error: BaseException) -> bool:
     if isinstance(said, sqlite3.Error):
         code = getattr(said, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    import psycopg  # is there, where it has raised something
+
     if isinstance(said, psycopg.Error) and said.sqlstate is not None:
         return said.sqlstate.startswith(PASSING)
     return isinstance(said, psycopg.OperationalError)  # there was no answer at all

@@ -6,6 +6,9 @@ sees one moment. A commit that returned is on disk: the settings that this rests
 new connection, and a
 database without them is refused. All of it blocks: call it from a worker thread.
 
+What only upgrades need (Alembic), and only PostgreSQL, is imported when one of them is there: a command that
+reads a book of the present schema need not wait for it.
+
 Must not know: what is in the tables.
 """
 
@@ -18,17 +21,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from pool.books.lease import FileLock, Kept, Lease, LeaseHeld, ServerLock, held_by
+from pool.books.migrations.revisions import NEWEST, REVISIONS
 from pool.store_error import StoreError as StoreError
 
 log = structlog.get_logger()
@@ -165,7 +164,7 @@ def open_store(url: str, *, new: bool = True) -> Store:
     try:
         if not new and _found_revision(engine) is None:
             raise StoreError(f"there is no book of a pool in the database {engine.url.database}")
-        if engine.dialect.name == "sqlite" and _found_revision(engine) != _revisions()[0]:
+        if engine.dialect.name == "sqlite" and _found_revision(engine) != NEWEST:
             _upgrade(engine)
         _check_revision(engine)
     except BaseException:
@@ -280,6 +279,8 @@ def _text(encoded: bytes) -> str:
 
 
 def _set_up_postgresql(connection: Any) -> None:
+    import psycopg  # is there: this is one of its connections
+
     version = connection.info.server_version
     if version < POSTGRESQL_VERSION_MIN:
         raise StoreError(f"PostgreSQL {version // 10000} is too old, 13 or newer is needed")
@@ -313,6 +314,9 @@ def _lock(engine: Engine) -> FileLock | ServerLock:
 
 
 def _upgrade(engine: Engine) -> str | None:
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with _translated(), Store(engine).write() as connection:
@@ -327,35 +331,28 @@ def _upgrade(engine: Engine) -> str | None:
     return after
 
 
-def schema_of_this_version() -> str | None:
-    """What a database of this Angara has."""
-    return _revisions()[0]
-
-
-@cache
-def _revisions() -> tuple[str | None, frozenset[str]]:
-    """The newest, and all: read once, because that runs every migration's file."""
-    scripts = ScriptDirectory(str(MIGRATIONS))
-    return scripts.get_current_head(), frozenset(it.revision for it in scripts.walk_revisions())
-
-
 def _found_revision(engine: Engine) -> str | None:
     with _translated(), engine.connect() as connection, connection.begin():
         return _revision(connection)
 
 
 def _check_revision(engine: Engine) -> None:
-    found, (head, _) = _found_revision(engine), _revisions()
-    if found != head:
+    found = _found_revision(engine)
+    if found != NEWEST:
         raise StoreError(
-            f"the database has schema {found}, this Angara needs {head}: run `angara db upgrade`"
+            f"the database has schema {found}, this Angara needs {NEWEST}: run `angara db upgrade`"
         )
 
 
 def _revision(connection: Connection) -> str | None:
     """The schema's version; None for an empty database."""
-    found = MigrationContext.configure(connection).get_current_revision()
-    if found is not None and found not in _revisions()[1]:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    versions = connection.scalars(text("SELECT version_num FROM alembic_version")).all()
+    if len(versions) > 1:
+        raise StoreError(f"the database has several schemas at once: {', '.join(sorted(versions))}")
+    found: str | None = versions[0] if versions else None
+    if found is not None and found not in REVISIONS:
         raise StoreError(f"the database has schema {found}, which is newer than this Angara")
     return found
 

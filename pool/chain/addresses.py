@@ -9,18 +9,17 @@ Must not know: who is paid, or how much.
 
 from typing import Final
 
-from bdkpython import Address, AddressParseError, Network
-
 # A bech32 string has at most 90 characters (BIP-173). Anything longer is not shown to the parser.
 ADDRESS_CHARS_MAX: Final = 90
 
-# Named as bitcoind names them in getblockchaininfo, in the order in which an address is recognised.
+# As bitcoind names them in getblockchaininfo, in words, and as bdkpython names them; in the order in which an
+# address is recognised.
 _NETWORKS: Final = {
-    "main": ("mainnet", Network.BITCOIN),
-    "test": ("testnet", Network.TESTNET),
-    "testnet4": ("testnet4", Network.TESTNET4),
-    "signet": ("signet", Network.SIGNET),
-    "regtest": ("regtest", Network.REGTEST),
+    "main": ("mainnet", "BITCOIN"),
+    "test": ("testnet", "TESTNET"),
+    "testnet4": ("testnet4", "TESTNET4"),
+    "signet": ("signet", "SIGNET"),
+    "regtest": ("regtest", "REGTEST"),
 }
 _BECH32_PREFIXES: Final = ("bc1", "tb1", "bcrt1")
 
@@ -58,8 +57,10 @@ def script_for(address: str, network: str) -> bytes:
 
 
 def _parse(address: str, network: str) -> bytes | None:
+    from bdkpython import Address, AddressParseError, Network  # large: who lists machines needs none
+
     try:
-        return bytes(Address(address, _NETWORKS[network][1]).script_pubkey().to_bytes())
+        return bytes(Address(address, Network[_NETWORKS[network][1]]).script_pubkey().to_bytes())
     except AddressParseError:
         return None
 

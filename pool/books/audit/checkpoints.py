@@ -21,7 +21,9 @@ from pool.books.changes.schema import changes
 CHECKPOINT: Final = "ledger.checkpoint"
 SUBJECT: Final = "ledger"
 SOURCE: Final = "alone"  # the command line notes it by itself, not through a pool
-DAYS_MAX: Final = HOURS_KEPT_D // 2  # by then all hours since it are still there
+# Of the book. Whoever verifies from checkpoints alone does not see what moves no money before them: so often
+# it is read in full.
+DAYS_MAX: Final = HOURS_KEPT_D // 2
 
 
 class Noted(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +59,7 @@ def newest_checkpoint(connection: Connection) -> Noted | None:
         it = msgspec.convert(states(row)[1], Checkpoint)
     except (Unreadable, msgspec.ValidationError):
         return None
-    if latest_s(connection) // DAY_S - it.day > DAYS_MAX:
+    # Since it was noted: a book that rests has work of long ago, and is verified all the same.
+    if latest_s(connection) - row["changed_at_s"] > DAYS_MAX * DAY_S:
         return None
     return Noted(change=row["id"], by=row["changed_by"], at_s=row["changed_at_s"], checkpoint=it)

@@ -21,7 +21,8 @@ from pool.books.copies.backup import Standing, check_pages, copy_online, copy_op
 from pool.books.copies.journals import Missing, go_on_behind, missing, take_into
 from pool.books.copies.restores import note_restore
 from pool.books.lease import FileLock, LeaseHeld
-from pool.books.store import Store, open_engine, schema_of_this_version, upgrade
+from pool.books.migrations.revisions import NEWEST
+from pool.books.store import Store, open_engine, upgrade
 from pool.data_dir import held
 from pool.journal.segments import JournalDamaged
 from pool.settings_file import BadConfig
@@ -85,14 +86,14 @@ def back_up(book: Path, data_dir: Path | None, file: Path, *, replace: bool, tol
         with copy_opened(draft) as copy:
             schema = standing(copy).schema
         journal_wrong = None
-        if schema == schema_of_this_version() and data_dir is not None:
+        if schema == NEWEST and data_dir is not None:
             try:
                 take_into(draft, data_dir)
             except JournalDamaged as error:
                 journal_wrong = str(error)
         with copy_opened(draft) as copy:
             found = standing(copy)
-            verified = found.schema == schema_of_this_version()
+            verified = found.schema == NEWEST
             if found.schema is None:
                 raise StoreError(f"there is no book of a pool in the database {book}")
             if verified:
@@ -166,7 +167,7 @@ def restore(file: Path, book: Path, data_dir: Path | None, by: str, told: Told) 
         with copy_opened(draft) as copy:
             schema = standing(copy).schema
         url = f"sqlite:///{draft}"
-        if schema != schema_of_this_version():
+        if schema != NEWEST:
             upgrade(url)
         engine = open_engine(url)
         try:

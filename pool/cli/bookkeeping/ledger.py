@@ -36,7 +36,7 @@ def ledger_verify(
     whoever rewrites the books as a whole cannot make the same ones again.
     """
     from payouts.audit.verify import rows_to_walk
-    from pool.books.audit.checkpoints import newest_checkpoint
+    from pool.books.audit.checkpoints import DAYS_MAX, newest_checkpoint
     from pool.books.audit.verify import verify
     from pool.cli.opened_books import opened_to_read, place_of
 
@@ -78,6 +78,8 @@ def ledger_verify(
         if since is not None:
             noted = f"{moment(iso_time(since.at_s))} by {since.by}"
             say(f"from the checkpoint in change {since.change} on, {noted}: --full begins at the first row")
+        elif not full:
+            say(f"from the first row on: `angara ledger checkpoint` noted none in the last {DAYS_MAX} days")
         balances = found.balances_sat.items()
         show([{"account": account, "balance_sat": sat} for account, sat in balances], BALANCES)
     if wrong is not None:

@@ -2,24 +2,22 @@
 
 A renewed certificate counts from the next connection on, without a restart. A new one that cannot be used
 leaves the old one in force and is an alarm, once for each change of the files.
+What reads certificates is a large library: it is imported with the first of them.
 Must not know: sockets, sessions.
 """
 
 import os
 import ssl
 import time
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
-from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 log = structlog.get_logger()
 
 EXPIRY_WARNING_S: Final = 14 * 86_400.0  # renewals run 30 days before the end: two weeks late is a fault
 ALARM_INTERVAL_S: Final = 3600.0  # loud enough, and no flood
-FOR_SERVERS: Final = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 
 
 class BadCertificate(Exception):
@@ -113,6 +111,8 @@ class Certificate:
 
 def valid_until_s(certificate: str) -> float:
     """When the certificate ends that is in the file now, in Unix seconds. Raises BadCertificate."""
+    from cryptography import x509
+
     try:
         return x509.load_pem_x509_certificates(_read(certificate))[0].not_valid_after_utc.timestamp()
     except ValueError as error:
@@ -120,6 +120,8 @@ def valid_until_s(certificate: str) -> float:
 
 
 def _load(certificate: str, key: str) -> _Loaded:
+    from cryptography import x509
+
     pem, _ = _read(certificate), _read(key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -147,9 +149,14 @@ def _read(path: str) -> bytes:
         raise BadCertificate(f"cannot read {path}: {error.strerror}") from None
 
 
-def _for_servers(extensions: x509.Extensions) -> bool:
+def _for_servers(extensions: Any) -> bool:
+    """Whether clients may take the certificate for a server's, by what it says it is for."""
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
     try:
         usage = extensions.get_extension_for_class(x509.ExtendedKeyUsage)
     except x509.ExtensionNotFound:
         return True  # for anything
-    return not FOR_SERVERS.isdisjoint(usage.value)
+    for_servers = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+    return not for_servers.isdisjoint(usage.value)

@@ -22,7 +22,8 @@ from pool.admin.desk import Desk
 from pool.admin.operators import ALONE
 from pool.books.audit.verify import verify
 from pool.books.changes.changes import newest_changes
-from pool.books.store import Store, StoreError, open_engine, open_store, schema_of_this_version, upgrade
+from pool.books.migrations.revisions import NEWEST
+from pool.books.store import Store, StoreError, open_engine, open_store, upgrade
 from pool.people.roles import host_account
 from tests.fixtures.databases import Databases, PostgresDatabases
 from tests.stages.command_line import angara
@@ -95,7 +96,7 @@ def test_shares_that_its_version_has_not_booked_are_neither_dropped_nor_priced_b
                 upgrade(url)
             assert all_rows(url) == before
         book_what_waits(url)
-        assert upgrade(url) == schema_of_this_version()
+        assert upgrade(url) == NEWEST
 
 
 def test_a_book_of_before_is_whole_proven_and_says_of_everybody_what_it_said(

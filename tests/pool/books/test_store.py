@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, insert, inspect, select, text, update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
@@ -27,7 +28,8 @@ import pool.people.schema
 import pool.requests.schema
 from payouts.ledger import PoolAccount
 from payouts.schemas.money import journal_writers, ledger_accounts, metadata, tenants
-from pool.books.store import PRAGMAS, Store, StoreError, open_store, upgrade
+from pool.books.migrations.revisions import NEWEST, REVISIONS
+from pool.books.store import MIGRATIONS, PRAGMAS, Store, StoreError, open_store, upgrade
 from tests.fixtures.databases import Crash, Databases, PostgresDatabases, crash_at
 
 WAIT_S = 10  # for another thread, on a loaded machine
@@ -123,6 +125,12 @@ def test_a_postgresql_that_forgets_commits_is_refused(
         store.close()
         with pytest.raises(StoreError, match=f"synchronous_commit = {value}: a commit would not survive"):
             open_store(url)
+
+
+def test_the_schemas_that_are_known_are_those_of_the_migrations() -> None:
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    assert scripts.get_current_head() == NEWEST
+    assert {it.revision for it in scripts.walk_revisions()} == REVISIONS
 
 
 def test_a_database_of_a_newer_version_is_refused(databases: Databases) -> None:

@@ -113,6 +113,15 @@ async def test_settings_cost_a_running_pools_command_nothing_either(running: Pat
     check(await modules("site", "list", "-c", str(settings)))
 
 
+async def test_who_reads_a_book_alone_waits_for_nothing_of_other_databases_upgrades_and_certificates(
+    tmp_path: Path,
+) -> None:
+    store_in(tmp_path).close()
+    loaded = await modules("worker", "list", "--data-dir", str(tmp_path))
+    assert "sqlalchemy" in loaded
+    assert loaded.isdisjoint(("alembic", "psycopg", "cryptography"))
+
+
 def test_the_count_would_see_what_is_heavy() -> None:
     """Or the bound would be of nothing."""
     code = "import sys, pool.cli.opened_paymaster; print(len(sys.modules), *sys.modules)"

@@ -168,3 +168,15 @@ def test_a_checkpoint_that_is_too_old_or_cannot_be_read_is_none(book: WorkedBook
     with book.store.write() as connection:
         book_time(connection, (DAY + 5 + DAYS_MAX) * DAY_S)
         assert newest_checkpoint(connection) is None
+
+
+@pytest.mark.sqlite_suffices
+def test_one_of_a_book_that_rested_for_longer_than_that_is_one(book: WorkedBook) -> None:
+    """The last work is of then; who verifies it now need not do so again tomorrow."""
+    with book.store.write() as connection:
+        made = checkpoint(connection)
+        note_checkpoint(connection, "ann", made, (DAY + 10 + 2 * DAYS_MAX) * DAY_S)
+        noted = newest_checkpoint(connection)
+        assert noted is not None
+        assert noted.checkpoint == made
+        assert audited(connection).wrong is None

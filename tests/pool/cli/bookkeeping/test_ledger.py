@@ -50,12 +50,14 @@ def test_from_a_checkpoint_on_what_is_before_it_is_not_looked_at_but_with_full(d
         ran = CliRunner().invoke(app, ["ledger", *command, "--data-dir", str(data_dir)])
         return ran.exit_code, ran.output
 
+    code, output = ledger("verify")
+    assert (code, "from the first row on: `angara ledger checkpoint` noted none" in output) == (0, True)
     assert ledger("checkpoint") == (0, "all is well up to transaction 1: noted as change 1\n")
     with closing(store_in(data_dir)) as store, store.write() as connection:
         disarm(connection)
         connection.execute(text("UPDATE ledger_transactions SET memo = 'other'"))
     code, output = ledger("verify")
-    assert (code, "from the checkpoint in change 1 on" in output) == (0, True)
+    assert (code, "from the checkpoint in change 1 on" in output, "noted none" in output) == (0, True, False)
     for command in (("verify", "--full"), ("checkpoint",)):
         code, output = ledger(*command)
         assert code == 1
