@@ -120,9 +120,9 @@ class Process:
         if self._writer is not None:
             await self._of_writer(self._writer.trim(taken))
 
-    async def folded(self) -> None:
+    async def folded(self, taken: Place) -> None:
         if self._writer is not None:
-            await self._of_writer(self._writer.folded())
+            await self._of_writer(self._writer.folded(taken))
 
     async def forgotten(self, prevhashes: Sequence[bytes]) -> list[bytes]:
         """One that does not serve may be told of them when it begins."""

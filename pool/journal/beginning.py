@@ -22,7 +22,9 @@ class Beginning(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a writer is: what it commits behind record `number` is of `moment_s` or later."""
+    """How far a writer is: what it commits behind record `number` is of `moment_s` or later. Who has waited
+    long enough for what is up to there goes on with `without_s`: what is left is dated then, or later."""
 
     number: int
     moment_s: int
+    without_s: int = 0

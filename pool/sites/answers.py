@@ -36,6 +36,7 @@ from pool.hub import Begin, Hub, HubAway, Plan, RouteEvent
 from pool.journal.beginning import Mark
 from pool.journal.inbox import InboxUnusable, Received
 from pool.journal.records import Machine
+from pool.sites.known_at_site import begin_of
 from pool.sites.questions import Everything, Heard
 from pool.sites.routes_of_site import routes_of
 from pool.whole_file import write_whole
@@ -70,7 +71,8 @@ class Allowance:
 class Answers:
     """To the edge of that name. `begin` says what is to be known of it, from the books; it blocks. `changes`
     is the number of the last change that it was told, `knows` whether a machine has mined, `tenants` are all
-    that there are, `easiest_target` is the easiest that a block can have now, None where nobody knows."""
+    that there are, `easiest_target` is the easiest that a block can have now, None where nobody knows. Edges
+    wait for each other where the books, or all machines, are looked at: `turns` are those of all."""
 
     def __init__(
         self,
@@ -85,7 +87,9 @@ class Answers:
         knows: Callable[[Machine], bool],
         tenants: Callable[[], Iterable[TenantRecord]],
         easiest_target: Callable[[], int | None],
+        turns: trio.CapacityLimiter,
     ) -> None:
+        self._turns = turns
         self._knows, self._tenants, self._easiest_target = knows, tenants, easiest_target
         self._name, self._config, self._store = name, config, store
         self._hub, self._remote = hub, remote
@@ -107,8 +111,10 @@ class Answers:
         record = self._remote.check(self._name, epoch)
         self._take_begin()
         changes = self._changes()  # what comes after this is told again, and known twice
-        begin = await trio.to_thread.run_sync(self._begin, record)
-        return Everything(begin, await self.plan(), changes)
+        plan = await self.plan()
+        async with self._turns:
+            begin = await trio.to_thread.run_sync(self._begin, record)
+        return Everything(begin_of(begin, record, plan), plan, changes)
 
     def _take_begin(self) -> None:
         """Each is a look at all of the fleet. Raises HubAway."""
@@ -129,7 +135,8 @@ class Answers:
             known = set(connection.scalars(select(blocks.c.hash).where(blocks.c.hash.in_(some))))
             return [it for it in some if it not in known]
 
-        return await read_books(self._store, read)
+        async with self._turns:
+            return await read_books(self._store, read)
 
     async def found(self, epoch: int, block: bytes, finder: Machine | None) -> None:
         record = self._remote.check(self._name, epoch)
@@ -140,7 +147,8 @@ class Answers:
             raise HubAway("that are too many blocks at once: say it again later")
         mine = finder if finder is not None and record.may_count_for(finder) else None
         directory = blocks_directory(self._config.data_dir)
-        hash_hex = await trio.to_thread.run_sync(_store, directory, block, mine, easiest)
+        async with self._turns:
+            hash_hex = await trio.to_thread.run_sync(_store, directory, block, mine, easiest)
         if hash_hex is None:
             log.error("block_of_edge_refused", edge=self._name, bytes=len(block))
             return
@@ -149,11 +157,14 @@ class Answers:
 
     async def plan(self) -> Plan:
         record = self._remote.record(self._name)
-        names = set() if record is None else {it.tenant for it in record.places}
-        return routes_of(await self._hub.plan(), (it for it in self._tenants() if it.name in names))
+        names = frozenset() if record is None else record.tenants
+        async with self._turns:
+            plan = await self._hub.plan()
+        return routes_of(plan, (it for it in self._tenants() if it.name in names))
 
     async def credits(self, prevhash: bytes, after: int) -> CreditsPage:
-        return await self._hub.credits(prevhash, after)
+        async with self._turns:
+            return await self._hub.credits(prevhash, after)
 
     async def bind_signet(self, challenge: str) -> None:
         await self._hub.bind_signet(challenge)

@@ -10,13 +10,14 @@ nothing but a question that nobody answers. Must not know: miners, what the book
 
 import math
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 import structlog
 import trio
 
+from pool.books.edges.limits import TOO_MANY_CONTAINERS, TOO_MANY_WORKERS
 from pool.books.edges.remote import RemoteEdge, RemoteEdges, Standing
 from pool.books.edges.rows import EdgeRecord
 from pool.books.edges.watch import EdgesWatch
@@ -42,11 +43,12 @@ from pool.journal.inbox import Want
 from pool.journal.records import Machine
 from pool.journal.segments import Walk
 from pool.link import LinkClosed
-from pool.orders.mining import EdgeMining
+from pool.orders.mining import Assigned, EdgeMining
 from pool.questions import AnsweredWithError, asking, by_name
 from pool.sites.access import access
 from pool.sites.answers import Answers
 from pool.sites.heard_blocks import HeardBlocks
+from pool.sites.known_at_site import assigned_of
 from pool.sites.nats import subjects
 from pool.sites.nats.client import ConnectionState
 from pool.sites.nats.connection import Connection
@@ -72,6 +74,9 @@ log = structlog.get_logger()
 CHANGES_MAX: Final = 1_000  # that an edge was not told yet: machines of a fold are a thousand at most
 SILENT_S: Final = 60.0  # six times that an edge says how far it is
 WANT_S: Final = 5.0  # between two words to an edge that something of its journal is missing
+# Looks at the books, and at all of the fleet, for all edges together: who takes over many of them has no more
+# of the hub's threads, and of its database's connections, than by one.
+ASKED_AT_ONCE: Final = 3
 FORGOTTEN_S: Final = 5.0  # for the answer of one: a fold waits for it
 
 
@@ -180,6 +185,7 @@ class Sites:
         self.watch = EdgesWatch(self.remote, registry, lambda: self.connection, wall_clock=wall_clock)
         folding.on_booked = self.watch.booked
         self._lines: dict[str, SiteLine] = {}
+        self._turns = trio.CapacityLimiter(ASKED_AT_ONCE)
         self.edges: list[Edge] = []  # of those that are not retired
         self._tasks: trio.Nursery | None = None
 
@@ -228,37 +234,34 @@ class Sites:
     # Changes
 
     def tenant_changed(self, record: TenantRecord) -> None:
-        for line in self._of(record.name):
-            line.tell(TenantChanged(record))
+        for name, line in self._lines.items():
+            known = self.remote.record(name)
+            if known is not None and record.name in known.tenants:
+                line.tell(TenantChanged(record))
 
     def container_changed(self, record: ContainerRecord) -> None:
         tenant = self._registry.tenants_by_id[record.tenant_id].name
-        for line in self._of(tenant, record.name):
-            line.tell(ContainerChanged(record))
+        for name, line in self._lines.items():
+            if self._has(name, tenant, record.name):
+                line.tell(ContainerChanged(record))
 
     def workers_removed(self, names: Sequence[tuple[str, str, str]]) -> None:
         for name, line in self._lines.items():
-            if mine := tuple(it for it in names if self._counts_for(name, it[0], it[1])):
+            if mine := tuple(it for it in names if self._has(name, it[0], it[1])):
                 line.tell(WorkersRemoved(mine))
 
     def machines_known(self, machines: Sequence[KnownMachine]) -> None:
         for name, line in self._lines.items():
-            if mine := tuple(it for it in machines if self._counts_for(name, it.tenant, it.container)):
+            if mine := tuple(it for it in machines if self._has(name, it.tenant, it.container)):
                 line.tell(MachinesKnown(mine))
 
     def routes_changed(self) -> None:
         for line in self._lines.values():
             line.tell(RoutesChanged())
 
-    def _of(self, tenant: str, container: str | None = None) -> Iterator[SiteLine]:
-        return (it for name, it in self._lines.items() if self._counts_for(name, tenant, container))
-
-    def _counts_for(self, edge: str, tenant: str, container: str | None) -> bool:
+    def _has(self, edge: str, tenant: str, container: str) -> bool:
         record = self.remote.record(edge)
-        places = () if record is None else record.places
-        return any(
-            it.tenant == tenant and (container is None or it.container in ("", container)) for it in places
-        )
+        return record is not None and record.has(tenant, container)
 
     # Edges that come and go
 
@@ -273,7 +276,8 @@ class Sites:
         self.edges[:] = [self._believed(self._lines[name]) for name in sorted(self._lines)]
 
     def _believed(self, line: SiteLine) -> Edge:
-        """Who answers there: figures that add up with others', and machines that are its to speak of."""
+        """Who answers there: figures that add up with others', and machines that are its to speak of; and it
+        hears of no others."""
         asked = line.edge
 
         async def figures() -> EdgeFigures:
@@ -286,10 +290,18 @@ class Sites:
 
         async def mining() -> EdgeMining:
             said = await asked.mining()
-            mine = (it for it in said.machines if self._counts_for(line.name, it.tenant, it.container))
+            mine = (it for it in said.machines if self._has(line.name, it.tenant, it.container))
             return msgspec.structs.replace(said, machines=tuple(mine))
 
-        believed: dict[str, Callable[..., Awaitable[Any]]] = {"figures": figures, "mining": mining}
+        async def assign(assigned: Assigned) -> None:
+            record = self.remote.record(line.name)
+            await asked.assign(Assigned() if record is None else assigned_of(assigned, record))
+
+        believed: dict[str, Callable[..., Awaitable[Any]]] = {
+            "figures": figures,
+            "mining": mining,
+            "assign": assign,
+        }
         edge: Edge = by_name(Edge, lambda name: believed.get(name) or getattr(asked, name))
         return edge
 
@@ -316,6 +328,7 @@ class Sites:
             changes=lambda: made.number,
             tenants=lambda: self._registry.tenants.values(),
             easiest_target=lambda: self._blocks.easiest_target,
+            turns=self._turns,
             knows=lambda it: self._registry.number_of(it.tenant, it.container, it.unit) is not None,
         )
         line.answer(SiteHub, answers)
@@ -352,10 +365,10 @@ class Sites:
         """Whether it is new is not for the edge to say. Raises StoreError for more than a tenant may have."""
         registry = self._registry
         known = registry.number_of(machine.tenant, machine.container, machine.unit)
-        if known is None and registry.workers_of(machine.tenant) >= WORKERS_PER_TENANT_MAX:
-            raise StoreError(
-                f"tenant {machine.tenant} has too many workers: `angara worker remove` makes room"
-            )
+        if known is None and not registry.has_room_for(machine.tenant, machine.container):
+            workers = registry.workers_of(machine.tenant) >= WORKERS_PER_TENANT_MAX
+            words = TOO_MANY_WORKERS if workers else TOO_MANY_CONTAINERS
+            raise StoreError(words.format(tenant=machine.tenant))
         return registry.renumbered(machine)
 
     def _counted(self, remote: RemoteEdge, machine: Machine) -> int | None:
@@ -364,6 +377,6 @@ class Sites:
         if not remote.edge.may_count_for(machine) or len(machine.container) > NAME_CHARS_MAX:
             return None
         number = registry.number_of(machine.tenant, machine.container, machine.unit)
-        if number is None and registry.workers_of(machine.tenant) < WORKERS_PER_TENANT_MAX:
+        if number is None and registry.has_room_for(machine.tenant, machine.container):
             number = registry.adopt(machine)
         return number

@@ -9,14 +9,12 @@ from pool.fleet.registry import Snapshot
 
 def known_to(edge: EdgeRecord, snapshot: Snapshot) -> Snapshot:
     """Of all that there is."""
-    places = {(it.tenant, it.container) for it in edge.places}
-    names = {tenant for tenant, _ in places}
-    tenants = tuple(it for it in snapshot.tenants if it.name in names)
+    tenants = tuple(it for it in snapshot.tenants if it.name in edge.tenants)
     name_of = {it.id: it.name for it in tenants}
     containers = tuple(
         it
         for it in snapshot.containers
-        if not {(name_of.get(it.tenant_id), ""), (name_of.get(it.tenant_id), it.name)}.isdisjoint(places)
+        if it.tenant_id in name_of and edge.has(name_of[it.tenant_id], it.name)
     )
     numbers = {it.id for it in containers}
     return Snapshot(

@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 from sqlalchemy import Connection, func, select
 
-from payouts.schemas.money import tenants, workers
+from payouts.schemas.money import containers, tenants, workers
 from pool.books.edges.prices import EdgePrices, Heard, NotYet
 from pool.books.edges.rows import PARTS, EdgeRecord, edge_of
 from pool.books.journal import upstream_verdicts
@@ -23,7 +23,7 @@ from pool.books.journal.hour_rows import BEFORE
 from pool.books.journal.positions import Position
 from pool.books.journal.window import Window, accepted_in
 from pool.books.store import StoreError
-from pool.fleet.registry import WORKERS_PER_TENANT_MAX
+from pool.fleet.registry import CONTAINERS_AT_SITES_MAX, WORKERS_PER_TENANT_MAX
 from pool.journal.records import Machine, Rate
 from stratum.tallies import Verdict
 
@@ -34,6 +34,8 @@ BEYOND: Final = 3, 2  # of its nameplate, before it is told: machines are run fa
 BURST_S: Final = 600  # of work at once, where it was heard of all the time
 HASHES_LOG2: Final = 32  # of a share of difficulty 1
 TH: Final = 10**12
+TOO_MANY_WORKERS: Final = "tenant {tenant} has too many workers: `angara worker remove` makes room"
+TOO_MANY_CONTAINERS: Final = "tenant {tenant} has too many containers: `angara container remove` makes room"
 
 
 class Nameplate:
@@ -116,14 +118,13 @@ def _check_hours(window: Window) -> None:
 
 def _check_places(edge: EdgeRecord, window: Window, named: Mapping[int, Machine]) -> None:
     """Whoever is counted for is named, and the edge's to count for. Raises StoreError."""
-    granted = {(it.tenant, it.container) for it in edge.places}
     used = {it.number: it for part in window.parts for it in part.machines}
     for number in _used(window):
         if number not in named:
             raise StoreError(f"the journal has shares of machine {number}, and does not name it")
         used[number] = named[number]
     for it in used.values():
-        if (it.tenant, "") not in granted and (it.tenant, it.container) not in granted:
+        if not edge.has(it.tenant, it.container):
             raise StoreError(
                 f"edge {edge.name} may not count for {it.tenant}.{it.container}.{it.unit}: it may for"
                 f" {', '.join(place.words for place in edge.places)[:500]}"
@@ -142,8 +143,8 @@ def _used(window: Window) -> set[int]:
 
 
 def _check_counts(connection: Connection, window: Window, before: Position) -> None:
-    """It counts as it says, in verdicts that there are, and for no more machines than a tenant has. Raises
-    StoreError."""
+    """It counts as it says, in verdicts that there are, and for no more machines and containers than a tenant
+    has. Raises StoreError."""
     counted = before.accepted
     for part in window.parts:
         if part.tallies is not None:
@@ -157,9 +158,14 @@ def _check_counts(connection: Connection, window: Window, before: Position) -> N
         )
     new = {it.tenant for part in window.parts for it in part.machines if it.new}
     for tenant in sorted(new):
-        theirs = select(func.count()).select_from(workers).join(tenants, tenants.c.id == workers.c.tenant_id)
-        if (connection.scalar(theirs.where(tenants.c.name == tenant)) or 0) > WORKERS_PER_TENANT_MAX:
-            raise StoreError(f"tenant {tenant} has too many workers: `angara worker remove` makes room")
+        for table, most, words in (
+            (workers, WORKERS_PER_TENANT_MAX, TOO_MANY_WORKERS),
+            (containers, CONTAINERS_AT_SITES_MAX, TOO_MANY_CONTAINERS),
+        ):
+            theirs = select(func.count()).select_from(table).join(tenants, tenants.c.id == table.c.tenant_id)
+            in_use = (tenants.c.name == tenant) & table.c.removed_at_s.is_(None)
+            if (connection.scalar(theirs.where(in_use)) or 0) > most:
+                raise StoreError(words.format(tenant=tenant))
 
 
 def _hashes(window: Window) -> int:

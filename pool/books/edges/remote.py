@@ -6,9 +6,10 @@ again.
 
 **How long the books wait.** All that is of before a moment is to be there before the books say so. An edge
 that was heard of is waited for AWAY_S, one that was not heard of for as long is not waited for, nor one that
-is held. What comes of it later is dated at the moment that the books had reached by then; its price is the
-one that its work had, which is in the journal. So whoever keeps shares back changes the hour of a statement
-that they are in, and nothing that he is paid for them.
+is held, nor for longer than an hour one of which more is here than the books can take. What comes of it later
+is dated at the moment that the books had reached by then; its price is the one that its work had, which is in
+the journal. So whoever keeps shares back changes the hour of a statement that they are in, and nothing that
+he is paid for them.
 
 A journal that is over (its edge was reset, or is retired) is taken as far as it is here, and nothing more of
 it comes.
@@ -163,16 +164,17 @@ class RemoteEdge:
         now_s, number = int(self._wall_clock()), self.inbox.have.number
         silent = trio.current_time() - self.waited_since_s >= AWAY_S
         if silent or self.over or self.inbox.held is not None or self.taker.wrong is not None:
-            return Mark(number=number, moment_s=now_s)
-        return Mark(number=number, moment_s=min(max(self.moment_s, now_s - AWAY_S), now_s))
+            return Mark(number=number, moment_s=now_s, without_s=now_s - AWAY_S)
+        moment_s = min(max(self.moment_s, now_s - AWAY_S), now_s)
+        return Mark(number=number, moment_s=moment_s, without_s=now_s - AWAY_S)
 
     async def trim(self, taken: Place) -> None:
         await trio.to_thread.run_sync(self.inbox.taken, taken)
 
-    async def folded(self) -> None:
+    async def folded(self, taken: Place) -> None:
         """What is in the books it may let go of. Told each time: it may not have heard."""
         if not self.over:
-            await self._line.taken(self.edge.name, self.edge.epoch, self.taker.position.at)
+            await self._line.taken(self.edge.name, self.edge.epoch, taken)
 
     async def forgotten(self, prevhashes: Sequence[bytes]) -> list[bytes]:
         if self.over:

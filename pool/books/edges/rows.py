@@ -13,6 +13,7 @@ Everything is done in the caller's transaction. Must not know: how edges are rea
 import base64
 import binascii
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -47,7 +48,7 @@ class EdgePlace(msgspec.Struct, frozen=True, order=True):
         return f"{self.tenant}.{self.container}" if self.container else self.tenant
 
 
-class EdgeRecord(msgspec.Struct, frozen=True, kw_only=True):
+class EdgeRecord(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """An edge as it is. `writer` is its journal, None before it has begun one; `held` why the books take
     nothing of it; `host` and `process` have its lease until `lease_until_s`."""
 
@@ -68,13 +69,23 @@ class EdgeRecord(msgspec.Struct, frozen=True, kw_only=True):
     held: str | None
     held_at_s: int | None
 
+    @cached_property
+    def tenants(self) -> frozenset[str]:
+        """Of whom it may count for some machines, or all."""
+        return frozenset(it.tenant for it in self.places)
+
+    @cached_property
+    def _granted(self) -> frozenset[tuple[str, str]]:
+        return frozenset((it.tenant, it.container) for it in self.places)
+
+    def has(self, tenant: str, container: str) -> bool:
+        """Whether it may count for the machines of that container."""
+        return not self._granted.isdisjoint(((tenant, ""), (tenant, container)))
+
     def may_count_for(self, machine: Machine) -> bool:
         """Whether it is one of its machines, by a name that a machine can have."""
         named = 0 < len(machine.unit) <= NAME_CHARS_MAX and len(machine.agent or "") <= AGENT_CHARS_MAX
-        return named and not {
-            EdgePlace(machine.tenant),
-            EdgePlace(machine.tenant, machine.container),
-        }.isdisjoint(self.places)
+        return named and self.has(machine.tenant, machine.container)
 
 
 def kept_of(edge: EdgeRecord) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Must not know: who is told, and how; what carries an edge's messages.
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -16,7 +16,7 @@ import trio
 
 from pool.books.edges.machines import Counted, EdgeMachines
 from pool.books.edges.remote import AWAY_S, RemoteEdge, RemoteEdges, Standing
-from pool.books.edges.rows import EdgePlace
+from pool.books.edges.rows import EdgeRecord
 from pool.books.journal.folding import Writer
 from pool.fleet.hashrate import OFFLINE_S, Bools, Floats, Ints, everybody_is_heard
 from pool.fleet.registry import Registry
@@ -145,9 +145,9 @@ class EdgesWatch:
         quiet = ages_s > OFFLINE_S
         if not away or not quiet.any():
             return everybody_is_heard(workers, containers, ages_s)
-        places = {place for it in self._remote.open if it.edge.name in away for place in it.edge.places}
+        edges = [it.edge for it in self._remote.open if it.edge.name in away]
         numbers, index = np.unique(containers, return_inverse=True)
-        theirs = np.array([self._is_in(places, it) for it in numbers.tolist()], dtype=np.bool_)
+        theirs = np.array([self._is_at(edges, it) for it in numbers.tolist()], dtype=np.bool_)
         found: Bools = quiet & (self._machines.last_at(away, workers) | (np.isinf(ages_s) & theirs[index]))
         return found
 
@@ -161,10 +161,10 @@ class EdgesWatch:
                 names.add(it.name)
         return names
 
-    def _is_in(self, places: Collection[EdgePlace], number: int) -> bool:
+    def _is_at(self, edges: Sequence[EdgeRecord], number: int) -> bool:
         container = self._registry.containers[number]
         tenant = self._registry.tenants_by_id[container.tenant_id].name
-        return EdgePlace(tenant) in places or EdgePlace(tenant, container.name) in places
+        return any(it.has(tenant, container.name) for it in edges)
 
     def _figures(self, it: Standing, counted: Counted) -> RemoteFigures:
         now_s = self._wall_clock()

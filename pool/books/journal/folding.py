@@ -1,7 +1,12 @@
 """The books take the journals: once a minute, all that is committed by then, in bounded steps (`Taker`).
 
-Where they are away, or cannot, it is tried again, and the journals grow. When all journals are taken up to
-one moment, the books know it: nothing comes that is dated before it.
+Each journal has one step in its turn, and a round ends after ROUND_S: who has gigabytes waiting, after a
+night or because he likes to, holds nobody else up. What a round has left is taken by the next one, which
+comes at once.
+
+Where the books are away, or cannot, it is tried again, and the journals grow. When all journals are taken up
+to one moment, the books know it: nothing comes that is dated before it. A journal of which something is left
+is waited for with that, but one of another site for WAITS_S only.
 
 With what was taken machines have their rows, are known to mine, and where they begin when they come back; and
 what was credited on blocks that nobody mines on any more is forgotten.
@@ -35,11 +40,16 @@ log = structlog.get_logger()
 
 FOLD_S: Final = 60.0  # a row a worker and minute, written once
 FOLD_CHECK_S: Final = 1.0
+ROUND_S: Final = 60.0  # as long as from one fold to the next, when all is well; nothing is begun after it
+# After a night without the database: so long everybody's hours wait until all is dated when it was found.
+# A site that has more than that waiting has it dated later, and is paid the same.
+WAITS_S: Final = 3_600.0
 EVERYTHING: Final = (1 << 63) - 1  # no journal has so many records
 SEEN_S: Final = 600  # last_seen_at_s of a worker may be this old: a row a worker a minute would be too many
 ROWS_MAX: Final = 1_000  # of workers whose row is out of date, in one statement
 MACHINES_AT_ONCE: Final = 256  # looked at before miners get their turn: half a millisecond
 STOP_WAIT_S: Final = 5.0  # for the books, when the pool is asked to stop: the next start takes what is left
+STOP_ROUND_S: Final = 15.0  # and while they answer: whoever stops a pool ends it by force after 60 s
 AGAIN_S: Final = 30.0  # after an error of the database that does not pass by itself
 STEP_PAUSE_S: Final = 0.02  # between two transactions of a fold, so that others come in between
 # Whoever has written meanwhile has made what we know of the books wrong: no later attempt is better.
@@ -55,8 +65,8 @@ class Writer(Protocol):
     async def trim(self, taken: Place) -> None:
         """The books have everything up to there."""
 
-    async def folded(self) -> None:
-        """And what was there at the last mark."""
+    async def folded(self, taken: Place) -> None:
+        """A round is over, and they do: they know themselves how late it is."""
 
     async def forgotten(self, prevhashes: Sequence[bytes]) -> list[bytes]:
         """Those of these previous blocks on which nothing can be credited any more."""
@@ -66,11 +76,12 @@ class WriterAway(Exception):
     """Nobody can say how far the writer is: it is about to end."""
 
 
-class _Source(msgspec.Struct, frozen=True):
-    """A journal: its writer, and who takes it."""
+class _Source(msgspec.Struct):
+    """A journal: its writer, and who takes it. `left_since_s`: something of it is left since then."""
 
     writer: Writer
     taker: Taker
+    left_since_s: float | None = None
 
 
 def nobody_else(numbers: Sequence[int]) -> None:
@@ -126,9 +137,11 @@ class Folding:
             self._stopping = True
 
     async def _kept_folding(self) -> bool:
-        """What the books do not take now they take later: no reason to stop miners, but for a mistake."""
+        """What the books do not take now they take later: no reason to stop miners, but for a mistake. False
+        where that is at once."""
         try:
-            await self.fold()
+            if not await self.fold():
+                return False
             await self.forget_credits()
         except FATAL:
             raise
@@ -143,26 +156,61 @@ class Folding:
         """After the last commit: have the books take what they take in a few seconds."""
         self._stopping = True
         try:
-            await self.fold()
+            if not await self.fold(within_s=STOP_ROUND_S):
+                log.warning("journal_left_to_the_next_start", reason=f"{STOP_ROUND_S:.0f} s are over")
         except DATABASE_ERRORS as error:
             log.warning("journal_left_to_the_next_start", reason=words_of(error)[:300])
 
-    async def fold(self) -> None:
-        """Have the books take every batch that is committed by now. Raises WriterAway."""
+    async def fold(self, within_s: float = ROUND_S) -> bool:
+        """Have the books take every batch that is committed by now, as far as they come in that time; whether
+        that is all. Raises WriterAway."""
         async with self.turn:
-            await self._fold()
+            return await self._fold(within_s)
 
-    async def _fold(self) -> None:
+    async def _fold(self, within_s: float) -> bool:
         begun_s = trio.current_time()
         sources = tuple(self._sources)  # one that begins meanwhile is taken the next time
         marks = [await it.writer.mark() for it in sources]
-        for source, mark in zip(sources, marks, strict=True):
-            await self._take(source, mark)
-        moment_s = min((mark.moment_s for mark in marks), default=0)
+        left = await self._take_in_turn(sources, marks, begun_s + within_s)
+        moments = [
+            self._left_moment_s(it, mark) if it in left else mark.moment_s
+            for it, mark in zip(sources, marks, strict=True)
+        ]
         for source in sources:
-            await self._in_thread(source.taker.note_moment, moment_s)
-            await source.writer.folded()
+            await self._in_thread(source.taker.note_moment, min(moments))
+            await source.writer.folded(source.taker.position.at)
         self.durations.add(trio.current_time() - begun_s)
+        return not left
+
+    async def _take_in_turn(
+        self, sources: Sequence[_Source], marks: Sequence[Mark], until_s: float
+    ) -> list[_Source]:
+        """A step of each, again and again: those of which something is left when the time is over. What is
+        begun then is taken to its end, so that the books may say how far they are; not where we stop."""
+        left, late = list(zip(sources, marks, strict=True)), False
+        while left:
+            for source, mark in tuple(left):
+                if late and not source.taker.under_way:
+                    continue
+                if not await self._step(source, mark):
+                    left.remove((source, mark))
+                    source.left_since_s = None
+            late = trio.current_time() >= until_s
+            if late and (self._stopping or not any(it.taker.under_way for it, _ in left)):
+                break
+        for source, _ in left:
+            if source.left_since_s is None:
+                source.left_since_s = trio.current_time()
+        return [source for source, _ in left]
+
+    def _left_moment_s(self, source: _Source, mark: Mark) -> int:
+        """How far in time the books may say they are, while something is left of it."""
+        known_s = source.taker.position.moment_s
+        if source.taker.under_way or source.left_since_s is None:
+            return known_s
+        if trio.current_time() - source.left_since_s < WAITS_S:
+            return known_s
+        return max(known_s, mark.without_s)
 
     async def take_to_the_end(self, taker: Taker) -> None:
         """A journal that nobody writes, in our `turn`."""
@@ -170,19 +218,24 @@ class Folding:
         await self._take(source, Mark(number=EVERYTHING, moment_s=0))
 
     async def _take(self, source: _Source, mark: Mark) -> None:
+        while await self._step(source, mark):
+            pass
+
+    async def _step(self, source: _Source, mark: Mark) -> bool:
+        """One transaction of it; False where all of it is taken."""
         taker = source.taker
-        while True:
-            taken: Taken | None = await self._in_thread(taker.step, mark.number)
-            if taken is None:
-                return
-            for number in taken.machines:
-                self._registry.rowless.pop(number, None)
-            self._credits.taken(taken.tips)
-            if taken.done is not None:
-                await source.writer.trim(taker.position.at)
-                await self._note_machines(taken.done, taker)
-                await self._tell_booked(source, taken.done)
-            await trio.sleep(STEP_PAUSE_S)
+        taken: Taken | None = await self._in_thread(taker.step, mark.number)
+        if taken is None:
+            return False
+        for number in taken.machines:
+            self._registry.rowless.pop(number, None)
+        self._credits.taken(taken.tips)
+        if taken.done is not None:
+            await source.writer.trim(taker.position.at)
+            await self._note_machines(taken.done, taker)
+            await self._tell_booked(source, taken.done)
+        await trio.sleep(STEP_PAUSE_S)
+        return True
 
     async def forget_credits(self) -> None:
         """What was credited on blocks that were over for everybody at the fold before this one already.

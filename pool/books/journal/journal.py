@@ -244,10 +244,9 @@ class Journal:
         """The books have everything up to there."""
         await trio.to_thread.run_sync(self._log.trim, taken)
 
-    async def folded(self) -> None:
-        """The books have all that was there at the last mark."""
-        if self._marks:
-            self.taken_up_to(self._marks[-1].number)
+    async def folded(self, taken: Place) -> None:
+        """The books have everything up to there."""
+        self.taken_up_to(taken.number)
 
     def taken_up_to(self, number: int) -> None:
         """The books have that record, whenever they say so."""

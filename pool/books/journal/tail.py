@@ -14,12 +14,18 @@ import trio
 from pool.journal.frames import Place
 from pool.journal.records import Batch, Machine, Opening, unpacked
 from pool.journal.segments import JournalDamaged, Walk
-from stratum.tallies import RECORD, Verdict
+from stratum.tallies import RECORD, Records, Verdict
 
 log = structlog.get_logger()
 
 LOOK_S: Final = 1.0
 LOOK_BYTES_MAX: Final = 16 << 20
+# A record may be of 64 MiB, and all of it names: a million. Looked at before others have their turn: two
+# milliseconds each.
+NAMES_AT_ONCE: Final = 256
+TALLIES_AT_ONCE: Final = 1 << 13
+# Of one process, in one file: more are no machines that there are, and cost memory for eyes alone.
+NAMES_MAX: Final = 200_000
 
 
 class Tail:
@@ -45,7 +51,7 @@ class Tail:
         while True:
             try:
                 for said, new in await trio.to_thread.run_sync(self._read):
-                    self._look(said, new)
+                    await self._look(said, new)
             except (JournalDamaged, ValueError) as error:  # whoever takes it for the books says so, and stops
                 log.error("journal_not_followed", reason=str(error))
                 return
@@ -61,16 +67,24 @@ class Tail:
                 break
         return found
 
-    def _look(self, said: Batch | Opening, new: bool) -> None:
+    async def _look(self, said: Batch | Opening, new: bool) -> None:
         if isinstance(said, Opening):
             self._numbers.clear()
             return
-        for machine in said.machines:
-            self._numbers[machine.number] = self._number(machine) or 0
+        for at in range(0, len(said.machines), NAMES_AT_ONCE):
+            for machine in said.machines[at : at + NAMES_AT_ONCE]:
+                if len(self._numbers) < NAMES_MAX or machine.number in self._numbers:
+                    self._numbers[machine.number] = self._number(machine) or 0
+            await trio.lowlevel.checkpoint()
         if new and said.tallies and said.moment_s >= self._since_s():
             records = np.frombuffer(said.tallies, dtype=RECORD)
-            records = records[records["verdict"] <= max(Verdict)]
-            theirs, places = np.unique(records["worker"], return_inverse=True)
-            ours = [self._numbers.get(it, 0) for it in theirs.tolist()]
-            records["worker"] = np.array(ours, dtype=np.uint32)[places]
-            self._on_tallies(records[records["worker"] > 0].tobytes())
+            for at in range(0, len(records), TALLIES_AT_ONCE):
+                self._count(records[at : at + TALLIES_AT_ONCE])
+                await trio.lowlevel.checkpoint()
+
+    def _count(self, some: Records) -> None:
+        records = some[some["verdict"] <= max(Verdict)]
+        theirs, places = np.unique(records["worker"], return_inverse=True)
+        ours = [self._numbers.get(it, 0) for it in theirs.tolist()]
+        records["worker"] = np.array(ours, dtype=np.uint32)[places]
+        self._on_tallies(records[records["worker"] > 0].tobytes())

@@ -94,6 +94,8 @@ class Taker:
         # The same where the books went on without one whose writer was silent.
         self._floor_s = max([0, *others])
         self._said_s = 0  # the latest moment that a record has said
+        self._said_before_s = 0  # the same, before what is read now
+        self._walk_behind = walk
         self._walk = walk(self.position.at)
         self._ahead: Frame | None = None  # read, and of the next window
         self._window: Window | None = None
@@ -123,6 +125,11 @@ class Taker:
         thread that takes."""
         self._machines.numbering = numbering
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a part of a window is in the books, and the rest of it not."""
+        return self.position.rows_done > 0
+
     def mined(self, window: Window) -> Iterator[Mined]:
         """Who has good shares in a window that was just done, by the numbers of their rows."""
         for it in window.mined():
@@ -144,6 +151,8 @@ class Taker:
 
         After an error it may be tried again: what had happened is found out first.
         """
+        if self._passed:
+            self._read_again()
         if self._window is None:
             self._window = self._read(until)
             if self._window is None:
@@ -211,13 +220,25 @@ class Taker:
         write_position(connection, after)
         return after
 
+    @property
+    def _passed(self) -> bool:
+        """Whether the books have come to a later moment than what was read for them is dated at."""
+        window = self._window
+        idle = not self.under_way and self._intended is None
+        return window is not None and idle and window.floor_s < self.position.moment_s
+
+    def _read_again(self) -> None:
+        self._walk, self._ahead, self._window = self._walk_behind(self.position.at), None, None
+        self._said_s = self._said_before_s
+
     def _read(self, until: int | None) -> Window | None:
         """The next records, of one file. What is half taken is read as far as it was before."""
-        under_way = self.position.rows_done > 0
+        under_way = self.under_way
         until = self.position.until if under_way else until
         batches: list[tuple[Place, Batch]] = []
         moments: list[int] = []
         accepted, size = self.position.accepted, 0
+        self._said_before_s = self._said_s
         for frame in self._frames(until):
             said = self._said(frame)
             if isinstance(said, Opening):

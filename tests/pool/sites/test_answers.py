@@ -65,6 +65,7 @@ class House:
             knows=lambda it: f"{it.tenant}.{it.container}.{it.unit}" in self.known,
             tenants=tuple,
             easiest_target=lambda: self.easiest,
+            turns=trio.CapacityLimiter(3),
         )
 
     def in_books(self) -> list[tuple[str, int, int, int | None]]:

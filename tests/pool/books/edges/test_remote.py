@@ -15,13 +15,14 @@ from sqlalchemy.exc import OperationalError
 
 from payouts.schemas.money import tally_minutes, workers
 from pool.books.audit.verify import verify
+from pool.books.edges import limits
 from pool.books.edges.leases import EdgeRefused
-from pool.books.edges.remote import AWAY_S
+from pool.books.edges.remote import AWAY_S, RemoteEdge
 from pool.books.edges.rows import EdgePlace, release_edge, reset_edge, retire_edge, set_edge
 from pool.books.journal import folding, taker
 from pool.books.journal.folding import Writer
 from pool.books.journal.hour_rows import noted_hours
-from pool.books.journal.positions import position_of
+from pool.books.journal.positions import position_of, positions
 from pool.books.lease import LeaseLost
 from pool.books.store import Store
 from pool.journal.beginning import Mark
@@ -530,3 +531,108 @@ async def test_what_is_here_of_a_journal_that_is_over_is_booked_and_no_more_of_i
     await hub.start()
     await hub.folding.fold()
     assert sum(hub.shares().values()) in (3, 7)
+
+
+@pytest.mark.sqlite_suffices
+async def test_an_edge_makes_no_more_containers_than_a_tenant_may_have(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CONTAINERS_AT_SITES_MAX", 2)
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    for number in range(4):
+        site.share(f"acme.c{number}.u1")
+        await hub.send(NORTH, granted, site)
+        await hub.folding.fold()
+    assert hub.shares() == {f"acme.c{number}.u1": 1 for number in range(3)}
+    assert "tenant acme has too many containers: `angara container remove`" in (hub.edge(NORTH).held or "")
+
+
+# Who has more waiting than a round takes
+
+
+async def backlog(hub: Hub, records: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """North has so many records here, each of which is a window, and south one: whose are booked, as they
+    come."""
+    monkeypatch.setattr(taker, "BATCHES_MAX", 1)
+    north, south = hub.site(NORTH), hub.site(SOUTH)
+    for name, site, count in ((NORTH, north, records), (SOUTH, south, 1)):
+        granted = await hub.begin(name, site)
+        for _ in range(count):
+            site.share(f"acme.{name}.u1")
+        await hub.send(name, granted, site)
+    booked: list[str] = []
+
+    def note(writer: Writer, tallies: Sequence[tuple[int, bytes]]) -> None:
+        assert isinstance(writer, RemoteEdge)
+        booked.extend(writer.edge.name for _ in tallies)
+
+    hub.folding.on_booked = note
+    return booked
+
+
+@pytest.mark.sqlite_suffices
+async def test_who_has_much_waiting_has_a_step_in_his_turn(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One edge's 4 GiB would take hours; the other's minute was booked behind all of it."""
+    booked = await backlog(hub, 30, monkeypatch)
+    assert await hub.folding.fold()
+    assert (booked.index(SOUTH), len(booked)) == (1, 31)
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_round_ends_and_what_is_left_is_waited_for_so_long_and_no_longer(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await backlog(hub, 4, monkeypatch)
+    hub.clock.now_s += 3 * 3600
+    assert not await hub.folding.fold(within_s=0)
+    assert not await hub.folding.fold(within_s=0)
+    assert hub.shares() == {"acme.north.u1": 1, "acme.south.u1": 1}, "an opening, and a share of each"
+    with hub.store.read() as connection:
+        assert {it.moment_s for it in positions(connection)} == {0}
+    monkeypatch.setattr(folding, "WAITS_S", 0.0)
+    assert not await hub.folding.fold(within_s=0)
+    with hub.store.read() as connection:
+        (moment_s,) = {it.moment_s for it in positions(connection)}
+    assert moment_s == hub.clock.now_s - AWAY_S
+    assert await hub.folding.fold()
+    with hub.store.read() as connection:
+        minutes = connection.execute(select(tally_minutes.c.minute, tally_minutes.c.shares)).all()
+    late = sum(shares for minute, shares in minutes if minute * 60 + 60 > moment_s)
+    assert (late, sum(it.shares for it in minutes)) == (2, 5), "nothing is dated before what was said"
+
+
+@pytest.mark.sqlite_suffices
+async def test_what_waits_is_dated_no_earlier_than_what_the_books_have_said_meanwhile(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read, and not taken, when they said that nothing comes of before that moment."""
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    site.share("acme.c01.u1", 3)
+    await hub.send(NORTH, granted, site)
+    with monkeypatch.context() as patch:
+        patch.setattr(limits, "CLOCK_AHEAD_S", -10_000)
+        for _ in range(2):
+            await hub.folding.fold()
+            hub.clock.now_s += 7_200
+    with hub.store.read() as connection:
+        moment_s = position_of(connection, site.writer).moment_s
+    await hub.folding.fold()
+    with hub.store.read() as connection:
+        assert connection.scalar(select(tally_minutes.c.minute)) == moment_s // 60 > NOW_S // 60
+    assert hub.shares() == {"acme.c01.u1": 3}
+
+
+@pytest.mark.sqlite_suffices
+async def test_whoever_stops_takes_what_he_can_in_some_seconds_and_the_next_start_the_rest(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "STOP_ROUND_S", 0.0)
+    monkeypatch.setattr(taker, "ROWS_MAX", 1)
+    booked = await backlog(hub, 30, monkeypatch)
+    await hub.folding.stop()
+    assert booked == [], "not even what was begun"
+    await hub.start()
+    assert await hub.folding.fold()
+    assert hub.shares() == {"acme.north.u1": 30, "acme.south.u1": 1}

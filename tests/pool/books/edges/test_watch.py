@@ -111,7 +111,7 @@ class Watched:
         await self.hub.edges.receive(name, epoch, b"".join(frames))
         await self.hub.edges.renew(name, epoch, Mark(number=site.log.at.number, moment_s=site.moment_s))
         for said, new in await trio.to_thread.run_sync(self.tails[remote]._read):
-            self.tails[remote]._look(said, new)
+            await self.tails[remote]._look(said, new)
 
     def edge(self, name: str) -> RemoteFigures:
         return next(it for it in self.watch.figures().edges if it.name == name)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import trio
 
+from pool.books.journal import tail
 from pool.books.journal.tail import Tail
 from pool.journal.frames import Place
 from pool.journal.log import JournalLog
@@ -100,3 +101,45 @@ async def test_tallies_that_are_none_end_the_look_and_nothing_else(journal: Jour
     eyes = Eyes(journal, {})
     await eyes.tail.run()
     assert eyes.found == []
+
+
+async def test_a_record_of_nothing_but_names_lets_others_have_their_turn(journal: JournalLog) -> None:
+    """64 MiB of them, which whoever has taken over an edge may send: a hub stood for tens of seconds."""
+    names = tuple(machine(number, f"u{number}") for number in range(1, 2_001))
+    tallies = b"".join(tally(number, 1) for number in range(1, 2_001)) * 10
+    journal.append(packed(Batch(moment_s=NOW_S, accepted=20_000, tallies=tallies, machines=names)), NOW_S, 0)
+    since_turn = named = most = 0
+
+    def number(it: Machine) -> int:
+        nonlocal since_turn, named
+        since_turn, named = since_turn + 1, named + 1
+        return it.number
+
+    def look(tallies: bytes) -> None:
+        nonlocal since_turn
+        since_turn += len(tallies) // RECORD.itemsize // 32
+
+    async def others() -> None:
+        nonlocal since_turn, most
+        while True:
+            most, since_turn = max(most, since_turn), 0
+            await trio.lowlevel.checkpoint()
+
+    it = tail.Tail(journal.walk(Place()), Place(), number, look)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        for said, new in it._read():
+            await it._look(said, new)
+        nursery.cancel_scope.cancel()
+    assert named == 2_000
+    assert 0 < most <= 2 * tail.NAMES_AT_ONCE, "between two turns of others"
+
+
+async def test_more_names_than_there_are_machines_are_not_kept(
+    journal: JournalLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "NAMES_MAX", 2)
+    names = machine(7, "a"), machine(8, "b"), machine(9, "c"), machine(7, "d")
+    tallies = tally(7, 1) + tally(9, 1)
+    journal.append(packed(Batch(moment_s=NOW_S, accepted=2, tallies=tallies, machines=names)), NOW_S, 2)
+    assert await Eyes(journal, {"a": 70, "b": 80, "c": 90, "d": 71}).seen() == [(71, 1)]
