@@ -18,15 +18,12 @@ from payouts.rates import FEE_BASIS_BLOCKS, BadRate, BlockFees, fee_basis_sat
 from pool.chain.difficulties import SETTLED_BLOCKS, WANTED_MAX, put
 from pool.chain.fee_watch import fees_at
 from pool.chain.nodes import Node
-from pool.chain.rpc import NodeUnreachable, RpcError
+from pool.chain.rpc import RpcError
 
 FEES_MAX: Final = 2 * 4_032  # blocks of which they are known: a site that was alone for a month, and another
 LISTS_MAX: Final = 1_024
 # One stale block of 130 may have had none, or twice as much: more than that is another list.
 APART_PERCENT: Final = 3
-TOP_BEHIND_MAX: Final = (
-    12  # of a list of recent blocks, behind our tip: it took a minute to ask for, or an hour
-)
 
 
 class Paid(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,20 +97,6 @@ class PaidFees:
         header = await node.header(found[-1].hash)
         at_s = int.from_bytes(header[68:72], "little")
         return Paid(fees_sat=fee_basis_sat(found), at_s=at_s, settled=top <= tip - SETTLED_BLOCKS)
-
-    async def refused(self, node: Node, fees: Sequence[BlockFees]) -> str:
-        """Why a list is none of recent blocks, in words; empty where it is one. Raises NodeError."""
-        words = misshapen(fees)
-        if words:
-            return words
-        top = max(it.height for it in fees)
-        tip = await node.tip_height()
-        if top < tip - TOP_BEHIND_MAX:
-            return f"its newest block is {top}, and the chain is at {tip}"
-        paid = await self.list_of(node, top)
-        if paid is None:
-            raise NodeUnreachable(f"our node has no block {top} yet")
-        return "" if paid.is_like(fee_basis_sat(fees)) else "its blocks did not pay that"
 
 
 def heights_of(top: int) -> range:

@@ -6,13 +6,12 @@ looks, and why.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 import trio
 
-from payouts.rates import BlockFees
 from pool.chain.difficulties import Difficulties
 from pool.chain.node_set import NodeSet
 from pool.chain.nodes import ANSWERING, Node
@@ -69,11 +68,6 @@ class PriceHistory:
                 await self.fees.ask(nodes)
         if bound.cancelled_caught:
             raise NodeTimedOut(f"no answers within {ANSWERS_S:g} s")
-
-    async def refused(self, fees: Sequence[BlockFees]) -> str:
-        """Why that is no list of what recent blocks paid, in words; empty where it is. Raises NodeError where
-        our nodes cannot tell now."""
-        return await self.fees.refused(self._answering()[0], fees)
 
     def _answering(self) -> list[Node]:
         """The one to go by first."""

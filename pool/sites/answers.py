@@ -36,6 +36,7 @@ from pool.hub import Begin, Hub, HubAway, Plan, RouteEvent
 from pool.journal.beginning import Mark
 from pool.journal.inbox import InboxUnusable, Received
 from pool.journal.records import Machine
+from pool.sites.allowance import Allowance
 from pool.sites.known_at_site import begin_of
 from pool.sites.questions import Everything, Heard
 from pool.sites.routes_of_site import routes_of
@@ -49,23 +50,6 @@ BLOCK_BYTES_MAX: Final = 4_000_000  # of the largest weight
 SIBLINGS_MAX: Final = 10_000  # pool.chain.block_queue counts so many between two reports
 SIBLINGS_OF_ONE_MAX: Final = 1 << 40
 HASHES_MAX: Final = 1_000
-
-
-class Allowance:
-    """So many at once, and one each so many seconds."""
-
-    def __init__(self, burst: int, each_s: float) -> None:
-        self._burst, self._each_s = burst, each_s
-        self._left, self._at_s = float(burst), trio.current_time()
-
-    def take(self) -> bool:
-        now_s = trio.current_time()
-        self._left = min(self._burst, self._left + (now_s - self._at_s) / self._each_s)
-        self._at_s = now_s
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 class Answers:

@@ -13,7 +13,6 @@ Must not know: how values travel, what shares are worth.
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
 import structlog
 import trio
 
@@ -45,14 +44,6 @@ RENEW_S: Final = 10.0  # a lease is 90 s
 REFRESH_S: Final = 600.0  # what was told and lost is known so late at most; 20 MB for 100,000 machines
 
 
-class SiteState(msgspec.Struct, frozen=True, kw_only=True):
-    """How it stands with the hub. `away_since_s` is monotonic; `held` is why nothing is booked."""
-
-    epoch: int
-    away_since_s: float | None
-    held: str | None
-
-
 class Served:
     """pool.sites.questions.Site, and what keeps it up (`run`)."""
 
@@ -73,10 +64,6 @@ class Served:
         self._have = -1  # what the hub had at the last look
         self._away_since_s: float | None = None
         self._held: str | None = None
-
-    @property
-    def state(self) -> SiteState:
-        return SiteState(epoch=self._membership.epoch, away_since_s=self._away_since_s, held=self._held)
 
     async def run(self) -> None:
         """Until cancelled. Raises EdgeRefused."""

@@ -17,11 +17,11 @@ from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from typing import Final
 
-import msgspec
 import structlog
 import trio
 
 from pool.chain.templates import sha256d
+from pool.sites.allowance import Allowance
 from pool.sites.nats import subjects
 from pool.sites.nats.client import Message, NatsAway
 from pool.sites.nats.connection import Connection
@@ -35,7 +35,7 @@ BLOCK_BYTES_MAX: Final = 4_000_000  # a block of 4,000,000 weight has no more
 REPEATED_S: Final = (0.0, 5.0, 30.0)
 TELLING_MAX: Final = 8  # of ours: they are worth less with every minute
 TOLD_WITHIN_S: Final = 600.0  # then it is in the chain, or never will be
-BURST: Final = 30.0
+BURST: Final = 30
 BLOCK_S: Final = 10.0
 SENDERS_MAX: Final = 1_000
 WAITING_MAX: Final = 8  # 32 MB
@@ -43,11 +43,6 @@ SUBMIT_S: Final = 120.0  # of one to the nodes
 REMEMBERED_MAX: Final = 1_000
 INFLOW_MESSAGES_MAX: Final = 64
 INFLOW_BYTES_MAX: Final = 64 << 20
-
-
-class _Allowance(msgspec.Struct):
-    left: float
-    at_s: float
 
 
 class Blocks:
@@ -68,7 +63,7 @@ class Blocks:
         self._told = trio.Event()
         self._tries: dict[object, None] = {}
         self._had: dict[object, None] = {}
-        self._allowances: dict[str, _Allowance] = {}
+        self._allowances: dict[str, Allowance] = {}
         self._waiting = 0
 
     def tell(self, block: bytes) -> None:
@@ -155,15 +150,11 @@ class Blocks:
         return None
 
     def _allowed(self, sender: str) -> bool:
-        now_s = trio.current_time()
-        if sender not in self._allowances and len(self._allowances) >= SENDERS_MAX:
-            return False
-        it = self._allowances.setdefault(sender, _Allowance(BURST, now_s))
-        it.left, it.at_s = min(BURST, it.left + (now_s - it.at_s) / BLOCK_S), now_s
-        if it.left < 1:
-            return False
-        it.left -= 1
-        return True
+        if sender not in self._allowances:
+            if len(self._allowances) >= SENDERS_MAX:
+                return False
+            self._allowances[sender] = Allowance(BURST, BLOCK_S)
+        return self._allowances[sender].take()
 
     async def _give(self, sender: str, block: bytes) -> None:
         try:
