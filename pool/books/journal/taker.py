@@ -168,6 +168,8 @@ class Taker:
                     raise LeaseLost(TAKEN_BY_ANOTHER)
                 if found == before:
                     found = self._intended = self._take(connection, window, parts)
+                else:
+                    self._know(connection, window, parts, whole=found.at == window.last)
         except BaseException:
             self._machines.forget()
             self._rates.forget()
@@ -219,6 +221,12 @@ class Taker:
             self._bookings.taken(connection)
         write_position(connection, after)
         return after
+
+    def _know(self, connection: Connection, window: Window, parts: tuple[Part, ...], *, whole: bool) -> None:
+        """Machines of what a transaction has booked whose answer was lost, as if there had been one."""
+        numbers = {it.number for part in parts for it in part.machines}
+        now_s = book_time(connection, window.moment_s)
+        self._machines.know(connection, numbers | window.workers if whole else numbers, now_s)
 
     @property
     def _passed(self) -> bool:

@@ -10,7 +10,7 @@ from shutil import rmtree
 import numpy as np
 import pytest
 import trio
-from sqlalchemy import Engine, event, func, select
+from sqlalchemy import Connection, Engine, event, func, select
 from sqlalchemy.exc import OperationalError
 
 from payouts.schemas.money import tally_minutes, workers
@@ -49,6 +49,20 @@ class DatabaseThatFails:
 
     def _fail(self, *_: object) -> None:
         raise OperationalError("UPDATE", None, Exception("the connection is lost"))
+
+
+class CommitWhoseAnswerIsLost:
+    """It has happened, and whoever has asked for it hears of nothing but a broken connection."""
+
+    def __enter__(self) -> None:
+        event.listen(Engine, "commit", self._lose)
+
+    def __exit__(self, *_: object) -> None:
+        event.remove(Engine, "commit", self._lose)
+
+    def _lose(self, connection: Connection) -> None:
+        connection.connection.commit()
+        raise OperationalError("COMMIT", None, Exception("the connection is lost"))
 
 
 @pytest.fixture
@@ -137,6 +151,35 @@ async def test_what_is_taken_in_two_attempts_is_of_machines_that_are_known(
     assert sum(hub.shares().values()) == 10
     with hub.store.read() as connection:
         rows = dict(connection.execute(select(workers.c.unit, workers.c.id)).all())
+    assert booked == {rows[f"u{unit}"]: unit + 1 for unit in range(4)}
+
+
+@pytest.mark.parametrize("rows_max", [1, 1_000])
+async def test_what_was_booked_and_nobody_heard_so_is_taken_once_and_of_machines_that_are_known(
+    hub: Hub, rows_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a server dies that has committed, and its standby takes over."""
+    monkeypatch.setattr(taker, "ROWS_MAX", rows_max)
+    monkeypatch.setattr(site_journal, "SEGMENT_BYTES", 1 << 20)  # all in one file
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    for unit in range(4):
+        site.share(f"acme.c01.u{unit}", unit + 1)
+    await hub.send(NORTH, granted, site)
+    (remote,) = hub.edges.open
+    until, taken = site.log.at.number, None
+    while remote.taker.position.at.number < until:
+        with CommitWhoseAnswerIsLost(), pytest.raises(OperationalError):
+            remote.taker.step(until)
+        taken = remote.taker.step(until)
+    assert hub.edge(NORTH).held is None
+    assert hub.shares() == {f"acme.c01.u{unit}": unit + 1 for unit in range(4)}
+    assert taken is not None
+    assert taken.done is not None
+    with hub.store.read() as connection:
+        rows = dict(connection.execute(select(workers.c.unit, workers.c.id)).all())
+    ((_, of_minute),) = remote.taker.tallies(taken.done)
+    booked = {int(it["worker"]): int(it["count"]) for it in np.frombuffer(of_minute, dtype=RECORD)}
     assert booked == {rows[f"u{unit}"]: unit + 1 for unit in range(4)}
 
 
