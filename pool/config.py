@@ -13,14 +13,13 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import inspect
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from pool.books.bookkeeper import IMPATIENT, BookTimes
 from pool.chain.addresses import BadAddress, script_for
 from pool.chain.coinbase import TAG_BYTES_MAX
 from pool.chain.nodes import CHAINS, NodeConfig
 from pool.data_dir import database_url
+from pool.database_url import read_url
 from pool.messages.settings import MessageSettings, message_settings
 from pool.requests.policy import Approval
 from pool.settings_file import BadConfig as BadConfig
@@ -275,8 +274,8 @@ def _database(table: DatabaseTable, base: Path) -> str | None:
     if table.password_file is None:
         return table.url
     try:
-        url = make_url(table.url or "")
-    except ArgumentError:
+        url = read_url(table.url or "")
+    except ValueError:
         url = None  # its words have the URL, which may have a secret
     if url is None or url.username is None:
         raise BadConfig("database: password_file needs a url, postgresql://USER@HOST/NAME")

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, inspect
-from sqlalchemy.engine import make_url
 
+from pool.database_url import read_url
 from pool.messages.settings import MessagesTable
 from pool.requests.policy import Approval
 from pool.treasury.settings import PayoutSettings
@@ -159,7 +159,11 @@ class DatabaseTable(Table, frozen=True):
 
     url: Annotated[
         str | None,
-        Meta(description="postgresql://USER@HOST/NAME; without, SQLite in the data directory", extra=URL),
+        Meta(
+            description="postgresql://USER@HOST/NAME, of several HOST,HOST the one that is written to;"
+            " without, SQLite in the data directory",
+            extra=URL,
+        ),
     ] = None
     # For a URL without one: settings are read by more people than secrets.
     password_file: Annotated[str | None, Meta(description="A file with the url's password")] = None
@@ -253,7 +257,7 @@ class SettingValue(msgspec.Struct, frozen=True, kw_only=True):
         if self.setting.secret:
             return "set" if self.value is not None else "not set"
         if self.setting.url and self.value is not None:
-            return make_url(self.value).render_as_string(hide_password=True)
+            return read_url(self.value).render_as_string(hide_password=True)
         return self.value
 
 

@@ -23,11 +23,12 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from pool.books.lease import FileLock, Kept, Lease, LeaseHeld, ServerLock, held_by
 from pool.books.migrations.revisions import NEWEST, REVISIONS
+from pool.database_url import read_url
 from pool.store_error import StoreError as StoreError
 
 log = structlog.get_logger()
@@ -214,8 +215,8 @@ def process_name() -> str:
 
 def _parse(url: str) -> URL:
     try:
-        parsed = make_url(url)
-    except ArgumentError:
+        parsed = read_url(url)
+    except ValueError:
         raise StoreError("the database URL cannot be read; sqlite:///PATH and postgresql://... can") from None
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return parsed.set(drivername="postgresql+psycopg")

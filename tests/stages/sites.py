@@ -16,10 +16,10 @@ import trio
 from sqlalchemy import func, select
 
 from payouts.rates import Scheme
-from payouts.schemas.money import blocks
+from payouts.schemas.money import blocks, settled_shares
 from pool.books.audit.verify import verify
 from pool.books.changes.changes import note_change
-from pool.books.edges.rows import EdgePlace, add_edge, kept_of
+from pool.books.edges.rows import EdgePlace, add_edge, kept_of, load_edges
 from pool.books.journal.positions import position_of
 from pool.books.store import Store, open_store
 from pool.chain.nodes import Node, NodeConfig
@@ -32,6 +32,7 @@ from tests.stages.books_by_name import shares_by_name
 from tests.stages.relays import Line
 from tests.stages.waiting import until
 
+ANGARA = str(Path(sys.executable).parent / "angara")
 HAPPENS_IN_S = 180.0  # a safety net for loaded machines
 NO_BLOCKS = 0x1D00FFFF
 POOL = """
@@ -69,6 +70,7 @@ class Program:
 
     def __init__(self, kind: str, directory: Path, settings: str) -> None:
         self.kind, self.directory = kind, directory
+        self.program: Sequence[str] = (ANGARA,)
         directory.mkdir(parents=True)
         (directory / "angara.toml").write_text(settings)
         (directory / "log").touch()
@@ -90,10 +92,9 @@ class Program:
 
     def start(self) -> None:
         self._log_from = len((self.directory / "log").read_text())
-        angara = str(Path(sys.executable).parent / "angara")
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [angara, self.kind, "-c", str(self.directory / "angara.toml")],
+                [*self.program, self.kind, "-c", str(self.directory / "angara.toml")],
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
@@ -118,9 +119,8 @@ class Program:
 
     def command(self, *words: str) -> str:
         """What a command says, which is to succeed."""
-        angara = str(Path(sys.executable).parent / "angara")
         said = subprocess.run(
-            [angara, *words], capture_output=True, text=True, cwd=self.directory, check=False
+            [ANGARA, *words], capture_output=True, text=True, cwd=self.directory, check=False
         )
         assert said.returncode == 0, f"{words}: {said.stderr}{said.stdout}"
         return said.stdout
@@ -215,9 +215,9 @@ class Sites:
         finally:
             await node.aclose()
 
-    async def all_is_booked(self) -> None:
-        """Wait until the books have what every edge's journal has now."""
-        ends = {it.name: end_of(it).number for edge in self.edges for it in writers(edge.data)}
+    async def all_is_booked(self, *edges: Program) -> None:
+        """Wait until the books have what the journals of these edges, or of all, have now."""
+        ends = {it.name: end_of(it).number for edge in edges or self.edges for it in writers(edge.data)}
 
         def booked() -> bool:
             with self.store.read() as connection:
@@ -241,10 +241,20 @@ class Sites:
         for hub in self.hubs:
             hub.command("reconcile", *files)
 
+    def held(self) -> dict[str, str]:
+        """Edges of which nothing is booked any more, and why."""
+        with self.store.read() as connection:
+            return {it.name: it.held for it in load_edges(connection) if it.held is not None}
+
     def blocks(self) -> int:
         """In the books."""
         with self.store.read() as connection:
             return int(connection.scalar(select(func.count()).select_from(blocks)) or 0)
+
+    def settled(self) -> int:
+        """Shares that tenants are credited."""
+        with self.store.read() as connection:
+            return int(connection.scalar(select(func.sum(settled_shares.c.shares))) or 0)
 
     def shares(self) -> Counter[str]:
         """In the books, by names of machines; the books are proven."""
