@@ -17,6 +17,7 @@ from bench.parts import (
     proxy_path,
     rate_curve,
     rates,
+    sites,
 )
 
 PARTS: Final[dict[str, Part]] = {
@@ -31,6 +32,7 @@ PARTS: Final[dict[str, Part]] = {
     "proxy": proxy_path.PART,
     "books": books.PART,
     "hub": hub.PART,
+    "sites": sites.PART,
     "month": month.PART,
     "command-line": command_line.PART,
     "engine": engine.PART,
