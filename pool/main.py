@@ -25,6 +25,7 @@ from pool.admin.people.refusal_record import RefusalRecord
 from pool.admin.requests.policy_record import note_policy
 from pool.admin.server import serve_admin
 from pool.books import book
+from pool.books.edges.rows import EdgeRecord
 from pool.books.edges.watch import NO_HUB, no_edges
 from pool.books.journal.tail import Tail
 from pool.books.lease_watch import LeaseWatch
@@ -37,12 +38,13 @@ from pool.dashboard.dashboard import Dashboard, dashboard_of
 from pool.data_dir import admin_socket, bind_directory
 from pool.edge import Edge
 from pool.edges.edge import Edge as Serves
-from pool.edges.edges import Edges
+from pool.edges.edges import Edges, SiteProcess
 from pool.edges.figures import ALONE
 from pool.fleet.hashrate import HashrateBook, Unheard, everybody_is_heard
 from pool.fleet.registry import ContainerRecord, Registry
 from pool.fleet.rows import RegistryError, TenantView, record_of
 from pool.garbage import collect_rarely
+from pool.hub import Begin
 from pool.journal.records import Machine
 from pool.messages.conditions import Thresholds
 from pool.messages.look import NodeLook
@@ -145,6 +147,7 @@ class Pool:
             serving,
             orders=lambda elsewhere: self.allocator.status(elsewhere),
             processes=(lambda: ALONE) if self.processes is None else self.processes.figures,
+            named=lambda name: None if self.sites is None else self.sites.edge(name),
         )
         self.allocator = OrderAllocator(
             store,
@@ -253,12 +256,18 @@ class Pool:
             books.registry,
             books.nodes,
             history=books.bookkeeper.history,
-            begin=lambda edge: books.begin_site(edge, self.allocator.assigned, self._edges.drains_s),
+            begin=self._begin_site,
             on_tallies=self._count_committed,
             wall_clock=wall_clock,
         )
         books.folding.on_noted = self._tell_known
         return sites
+
+    def _begin_site(self, edge: EdgeRecord) -> Begin:
+        """In a thread."""
+        process = SiteProcess(edge.name, edge.process_and_host)
+        drains_s = trio.from_thread.run_sync(self._edges.drains_of, process)
+        return self.books.begin_site(edge, self.allocator.assigned, drains_s)
 
     def _tell_known(self, numbers: Sequence[int]) -> None:
         """To others who serve miners: these machines were seen, or begin elsewhere now."""

@@ -18,6 +18,7 @@ from pool.books.changes.changes import State, note_change
 from pool.books.changes.keys import ChangeKey, KeyedChange, keyed_change, note_key
 from pool.books.edges.remote import Standing
 from pool.books.store import Store
+from pool.edges.edges import SiteProcess
 from pool.fleet.hashrate import WINDOWS_S, Hashrate
 from pool.fleet.registry import ContainerRecord, UnlistedWorker
 from pool.fleet.rows import RegistryError, TenantView
@@ -94,13 +95,13 @@ class LivePool(Protocol):
     def tokens_changed(self) -> None:
         """A token is new, or revoked."""
 
-    def drain(self, over_s: int) -> DrainStatus:
-        """Let nobody in, and everybody go within so many seconds."""
+    def drain(self, over_s: int, edge: SiteProcess | None) -> DrainStatus:
+        """Let nobody in, and everybody go within so many seconds; or so at one edge."""
 
-    def end_drain(self) -> DrainStatus:
+    def end_drain(self, edge: str | None) -> DrainStatus:
         """Let miners in again."""
 
-    def drain_status(self) -> DrainStatus:
+    def drain_status(self, edge: str | None) -> DrainStatus:
         """How far it is."""
 
     def reloading(self) -> AbstractContextManager[Reload]:

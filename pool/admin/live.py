@@ -14,7 +14,7 @@ import trio
 from pool.admin.desk import ROWS_MAX
 from pool.admin.live_settings import LiveSettings, Reload
 from pool.books.edges.remote import RemoteEdges, Standing
-from pool.edges.edges import Edges
+from pool.edges.edges import Edges, SiteProcess
 from pool.fleet.hashrate import Hashrate, HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, UnlistedWorker
 from pool.fleet.rows import RegistryError, TenantView, record_of
@@ -154,14 +154,14 @@ class Live:
     def firmware(self) -> list[Firmware]:
         return trio.from_thread.run(self._edges.firmware)
 
-    def drain(self, over_s: int) -> DrainStatus:
-        return trio.from_thread.run(self._edges.drain, over_s)
+    def drain(self, over_s: int, edge: SiteProcess | None) -> DrainStatus:
+        return trio.from_thread.run(self._edges.drain, over_s, edge)
 
-    def end_drain(self) -> DrainStatus:
-        return trio.from_thread.run(self._edges.end_drain)
+    def end_drain(self, edge: str | None) -> DrainStatus:
+        return trio.from_thread.run(self._edges.end_drain, edge)
 
-    def drain_status(self) -> DrainStatus:
-        return trio.from_thread.run(self._edges.drain_status)
+    def drain_status(self, edge: str | None) -> DrainStatus:
+        return trio.from_thread.run(self._edges.drain_status, edge)
 
     def upstream_status(self) -> Sequence[UpstreamStatus]:
         return trio.from_thread.run(self._edges.routes).upstreams

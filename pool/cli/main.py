@@ -159,14 +159,17 @@ def drain(
     form: ShowForm,
     over: Annotated[int, typer.Option(min=1, max=3600, help="Seconds within which miners go.")] = 120,
     resume: Annotated[bool, typer.Option("--resume", help="Let miners in again.")] = False,
+    edge: Annotated[
+        str | None, typer.Option(help="Those of this edge alone, until it is started again.")
+    ] = None,
 ) -> None:
     """Before a restart: let no new miners in, and those who are here go in steps. Waits until they have."""
     from pool.cli.service import draining
 
     if resume:
-        draining.resume(books, form)
+        draining.resume(books, edge, form)
     else:
-        draining.drain(books, over, form)
+        draining.drain(books, over, edge, form)
 
 
 @app.command()

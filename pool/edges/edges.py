@@ -8,6 +8,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
+import msgspec
 import structlog
 import trio
 
@@ -15,6 +16,7 @@ from pool.edges.edge import Edge, MachineMet
 from pool.edges.figures import ALONE, EdgeFigures, ProcessFigures, added, merged
 from pool.edges.traces import EdgesTraces
 from pool.fleet.registry import UnlistedWorker
+from pool.fleet.registry_error import RegistryError
 from pool.link import LinkClosed
 from pool.orders.mining import Assigned, EdgeMining
 from pool.orders.status import OrderStatus
@@ -39,9 +41,16 @@ UNCHARGED_NONE: Final = Uncharged().since_start.tolist()
 _Answer = TypeVar("_Answer")
 
 
+class SiteProcess(msgspec.Struct, frozen=True):
+    """Of an edge at another site, as it is now: the next one takes miners."""
+
+    name: str
+    process: str
+
+
 class Edges:
     """Some of them may be away for a moment. `orders` says what is known of each order, by how many of its
-    machines are elsewhere; `processes` how many of them serve miners."""
+    machines are elsewhere; `processes` how many of them serve miners; `named` which is the one at a site."""
 
     def __init__(
         self,
@@ -49,17 +58,25 @@ class Edges:
         *,
         orders: Callable[[Mapping[int, int]], tuple[OrderStatus, ...]],
         processes: Callable[[], ProcessFigures] = lambda: ALONE,
+        named: Callable[[str], Edge | None] = lambda name: None,
     ) -> None:
-        self._edges, self._orders, self.processes = edges, orders, processes
+        self._edges, self._orders, self.processes, self._named = edges, orders, processes, named
         self._assigned = Assigned()
         self._traces = EdgesTraces(edges)
         self._drain_ends_s: float | None = None
+        self._drains: dict[str, tuple[SiteProcess, float]] = {}  # of one edge alone, by name: until when
 
     @property
     def drains_s(self) -> int | None:
         """Within how many seconds all miners are to go; None where they are not."""
-        ends_s = self._drain_ends_s
-        return None if ends_s is None else max(0, math.ceil(ends_s - trio.current_time()))
+        return _seconds_to(self._drain_ends_s)
+
+    def drains_of(self, edge: SiteProcess) -> int | None:
+        """The same of that edge's."""
+        known, ends_s = self._drains.get(edge.name, (None, 0.0))
+        if known != edge:
+            return self.drains_s
+        return _seconds_to(ends_s if self._drain_ends_s is None else min(ends_s, self._drain_ends_s))
 
     async def figures(self) -> EdgeFigures:
         """Of all of them."""
@@ -124,19 +141,36 @@ class Edges:
         """Lines with numbers above `after`, whoever kept them; None when it is over."""
         return await self._traces.view(number, after)
 
-    async def drain(self, over_s: int) -> DrainStatus:
-        """All of them at once."""
-        self._drain_ends_s = trio.current_time() + over_s
-        return merged_drain(await self._each(lambda it: it.drain(over_s)))
+    async def drain(self, over_s: int, edge: SiteProcess | None = None) -> DrainStatus:
+        """All of them at once, or one. Raises RegistryError where that does not answer."""
+        ends_s = trio.current_time() + over_s
+        if edge is None:
+            self._drain_ends_s = ends_s
+        else:
+            self._drains[edge.name] = edge, ends_s
+        return await self._drained(lambda it: it.drain(over_s), None if edge is None else edge.name)
 
-    async def end_drain(self) -> DrainStatus:
-        """All of them."""
-        self._drain_ends_s = None
-        return merged_drain(await self._each(lambda it: it.end_drain()))
+    async def end_drain(self, edge: str | None = None) -> DrainStatus:
+        """All of them, or one. Raises RegistryError where that does not answer."""
+        if edge is None:
+            self._drain_ends_s = None
+            self._drains.clear()
+        else:
+            self._drains.pop(edge, None)
+        return await self._drained(lambda it: it.end_drain(), edge)
 
-    async def drain_status(self) -> DrainStatus:
-        """How far all of them are."""
-        return merged_drain(await self._each(lambda it: it.drain_status()))
+    async def drain_status(self, edge: str | None = None) -> DrainStatus:
+        """How far all of them are, or one. Raises RegistryError where that does not answer."""
+        return await self._drained(lambda it: it.drain_status(), edge)
+
+    async def _drained(self, ask: Callable[[Edge], Awaitable[DrainStatus]], name: str | None) -> DrainStatus:
+        if name is None:
+            return merged_drain(await self._each(ask))
+        edge = self._named(name)
+        told = [] if edge is None else await self._each(ask, of=[edge])
+        if not told:
+            raise RegistryError(f"edge {name!r:.80} does not answer")
+        return merged_drain(told)
 
     async def _each(
         self,
@@ -144,6 +178,7 @@ class Edges:
         *,
         within_s: float = ANSWER_S,
         event: str = "process_not_asked",
+        of: Sequence[Edge] | None = None,
     ) -> list[_Answer]:
         """Those that answer, in their order: one that dies meanwhile, or hangs, or does not answer as it
         should, has nothing to say."""
@@ -161,9 +196,13 @@ class Edges:
                 log.error(event, reason=str(error)[:300])
 
         async with trio.open_nursery() as nursery:
-            for number, edge in enumerate(self._edges):
+            for number, edge in enumerate(self._edges if of is None else of):
                 nursery.start_soon(answered, number, edge)
         return [answers[number] for number in sorted(answers)]
+
+
+def _seconds_to(ends_s: float | None) -> int | None:
+    return None if ends_s is None else max(0, math.ceil(ends_s - trio.current_time()))
 
 
 def merged_machine(of: Sequence[MachineMet]) -> MachineMet:

@@ -194,6 +194,10 @@ class Sites:
         """To the NATS servers."""
         return self._connection.state
 
+    def edge(self, name: str) -> Edge | None:
+        """The one of that name, which is not retired."""
+        return dict(zip(sorted(self._lines), self.edges, strict=True)).get(name)
+
     def standing(self) -> list[Standing]:
         return self.remote.standing()
 

@@ -3,45 +3,51 @@
 Must not know: sockets, terminals, how a pool does it.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from sqlalchemy import Connection
 
 from pool.admin.desk import Desk, LivePool, OperatorDesk, running
 from pool.books.changes.changes import State
+from pool.books.edges.rows import in_use
+from pool.edges.edges import SiteProcess
+from pool.fleet.registry_error import RegistryError
 from pool.routing.drain import OVER_S_MAX, OVER_S_MIN, DrainStatus
 
 
 class DrainBegin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     over_s: Annotated[int, msgspec.Meta(ge=OVER_S_MIN, le=OVER_S_MAX)] = 120
+    edge: str | None = None
 
 
 class DrainEnd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
+    edge: str | None = None
 
 
 class DrainShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
+    edge: str | None = None
 
 
 def drain_begin(desk: OperatorDesk, it: DrainBegin) -> DrainStatus:
-    """Nobody new, and who is here goes in steps: on record before anybody is asked to go."""
+    """Nobody new, and who is here goes in steps: on record before anybody is asked to go. Of one edge: until
+    its next process."""
     live = running(desk)
-    desk.note(_drain_state(live), {"draining": True, "over_s": it.over_s})
-    return live.drain(it.over_s)
+    process = None if it.edge is None else _process_of(desk, it.edge)
+    desk.note(_drain_state(live, it.edge), _of(it.edge, {"draining": True, "over_s": it.over_s}))
+    return live.drain(it.over_s, process)
 
 
 def drain_end(desk: OperatorDesk, it: DrainEnd) -> DrainStatus:
     """Miners are let in again."""
     live = running(desk)
-    desk.note(_drain_state(live), {"draining": False})
-    return live.end_drain()
+    desk.note(_drain_state(live, it.edge), _of(it.edge, {"draining": False}))
+    return live.end_drain(it.edge)
 
 
 def drain_show(desk: Desk, it: DrainShow) -> DrainStatus:
     """How far it is."""
-    return running(desk).drain_status()
+    return running(desk).drain_status(it.edge)
 
 
 def the_pool(it: object) -> str:
@@ -54,5 +60,17 @@ def no_state(connection: Connection, subject: str) -> State:
     return {}
 
 
-def _drain_state(live: LivePool) -> State:
-    return {"draining": live.drain_status().draining}
+def _drain_state(live: LivePool, edge: str | None) -> State:
+    return _of(edge, {"draining": live.drain_status(edge).draining})
+
+
+def _of(edge: str | None, state: dict[str, Any]) -> State:
+    return state if edge is None else {"edge": edge, **state}
+
+
+def _process_of(desk: Desk, name: str) -> SiteProcess:
+    """Raises RegistryError where it is no edge, or none that serves."""
+    edge = desk.read(lambda connection: in_use(connection, name))
+    if edge.host is None:
+        raise RegistryError(f"edge {name} has not begun: nobody mines there")
+    return SiteProcess(edge.name, edge.process_and_host)

@@ -69,6 +69,10 @@ class EdgeRecord(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     held: str | None
     held_at_s: int | None
 
+    @property
+    def process_and_host(self) -> str:
+        return f"{self.process} on {self.host}"
+
     @cached_property
     def tenants(self) -> frozenset[str]:
         """Of whom it may count for some machines, or all."""

@@ -13,21 +13,22 @@ from pool.cli.progress import progress
 LOOK_S: Final = 1.0
 
 
-def drain(books: Books, over_s: int, form: Form) -> None:
+def drain(books: Books, over_s: int, edge: str | None, form: Form) -> None:
     """Until the last connection is gone, or somebody let miners in again. Ended before, the drain goes on."""
-    status = books.ask("drain.begin", over_s=over_s)
+    status = books.ask("drain.begin", over_s=over_s, edge=edge)
     if form is Form.TEXT:
-        say(f"{status['left']} connections are let go within {over_s} s; `angara drain --resume` ends it")
+        ends = "angara drain --resume" if edge is None else f"angara drain --edge {edge} --resume"
+        say(f"{status['left']} connections are let go within {over_s} s; `{ends}` ends it")
     with progress("letting miners go", status["of"]) as told:
         while status["draining"] and status["left"]:
             time.sleep(LOOK_S)
-            status = books.ask("drain.show")
+            status = books.ask("drain.show", edge=edge)
             told(max(0, status["of"] - status["left"]))
     _tell(status, form)
 
 
-def resume(books: Books, form: Form) -> None:
-    _tell(books.ask("drain.end"), form)
+def resume(books: Books, edge: str | None, form: Form) -> None:
+    _tell(books.ask("drain.end", edge=edge), form)
 
 
 def _tell(status: dict[str, int], form: Form) -> None:

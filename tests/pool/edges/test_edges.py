@@ -10,8 +10,9 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from pool.edges.edges import ANSWER_S, Edges, merged_drain, merged_firmware, merged_unlisted
+from pool.edges.edges import ANSWER_S, Edges, SiteProcess, merged_drain, merged_firmware, merged_unlisted
 from pool.fleet.registry import UnlistedWorker
+from pool.fleet.registry_error import RegistryError
 from pool.questions import AnsweredWithError
 from pool.routing.drain import DrainStatus
 from stratum.miners.firmware import ORDERS_MAX, OTHER, Firmware, FirmwareBook
@@ -121,6 +122,30 @@ async def test_a_drain_that_runs_is_known_to_who_starts_another(autojump_clock: 
     assert edges.drains_s == 0, "all have been asked to go, and nobody is let in"
     await edges.end_drain()
     assert edges.drains_s is None
+
+
+async def test_a_drain_of_one_edge_is_of_its_process_and_of_nobody_else(autojump_clock: MockClock) -> None:
+    going = DrainStatus(draining=True, left=3, of=9, ends_in_s=60)
+    north, south = EdgeThatKnows(drain=going, end_drain=going, drain_status=going), EdgeThatKnows()
+    sites = {"north": north, "south": south}
+    edges = Edges(list(sites.values()), orders=lambda _: (), named=sites.get)
+    process = SiteProcess("north", "process 1 on host 1")
+    assert await edges.drain(60, process) == going
+    assert await edges.drain_status("north") == going
+    await trio.sleep(20)
+    assert (edges.drains_of(process), edges.drains_s) == (40, None)
+    assert edges.drains_of(SiteProcess("north", "process 2 on host 1")) is None, "it was started again"
+    assert edges.drains_of(SiteProcess("south", "process 1 on host 1")) is None
+    assert south.asked == []
+    assert await edges.end_drain("north") == going
+    assert edges.drains_of(process) is None
+
+
+async def test_an_edge_that_does_not_answer_is_not_said_to_be_empty(autojump_clock: MockClock) -> None:
+    edges = Edges([], orders=lambda _: (), named={"north": EdgeThatHangs()}.get)
+    for name in ("north", "west"):
+        with pytest.raises(RegistryError, match=f"edge '{name}' does not answer"):
+            await edges.drain_status(name)
 
 
 def seen(book: FirmwareBook, agent: str, **counts: int) -> Firmware:

@@ -9,8 +9,9 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from pool.data_dir import database_url
+from pool.routing.drain import DRAINING
 from tests.faults.test_01_kill import acknowledged
-from tests.faults.test_27_process_killed import Miner
+from tests.faults.test_27_process_killed import Miner, received
 from tests.fixtures.nats_servers import held_port
 from tests.stages.sites import Sites, on_this_host
 from tests.stages.waiting import PATIENCE_S
@@ -74,6 +75,33 @@ async def test_a_hub_tells_of_its_edges_and_of_the_way_to_them(tmp_path: Path) -
             assert told["angara_edge_heard_age_seconds", "south"] < 25
             north.send(signal.SIGCONT)
             await page.until("angara_edge_heard_age_seconds", "north", least=0, most=15)
-            sites.servers[0].kill()
-            await page.until("angara_nats_connected", least=0, most=0)
             fleet.cancel_scope.cancel()
+        await emptied_alone(sites)
+        sites.servers[0].kill()
+        await page.until("angara_nats_connected", least=0, most=0)
+
+
+async def emptied_alone(sites: Sites) -> None:
+    """An edge that is let go for a restart: the other one serves, and its next process does."""
+    (hub,), (north, _) = sites.hubs, sites.edges
+    said = await trio.to_thread.run_sync(hub.command, "drain", "--edge", "north", "--over", "1")
+    assert "nobody is connected, and nobody is let in" in said
+    refused, served = [await first_answer(port) for port in sites.ports]
+    assert DRAINING in refused
+    assert '"error":null' in served
+    for edge, words in (("west", "there is no edge 'west'"), ("north", "does not answer")):
+        if edge == "north":
+            north.send(signal.SIGSTOP)
+        with pytest.raises(AssertionError, match=words):
+            await trio.to_thread.run_sync(hub.command, "drain", "--edge", edge)
+    north.kill()
+    north.start()
+    await north.says("edge_serves")
+    assert '"error":null' in await first_answer(sites.ports[0])
+
+
+async def first_answer(port: int) -> str:
+    """To a machine that asks for work."""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b'{"id":1,"method":"mining.subscribe","params":[]}\n')
+        return (await received(stream)).decode()
