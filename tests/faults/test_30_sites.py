@@ -3,6 +3,7 @@
 Edges, hubs and NATS servers are processes; every share has a name of its own, as in test_27_process_killed.
 """
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,38 @@ async def test_a_block_whose_own_node_is_gone_is_in_the_chain_by_the_others(tmp_
             await until(lambda: sites.blocks() == 1)  # with what it pays, by its own bytes
             fleet.cancel_scope.cancel()
         assert "block_told" in north.log
+
+
+@pytest.mark.long
+async def test_an_edge_whose_disk_is_lost_loses_what_the_hub_had_not_yet_heard_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "books").mkdir()
+    database = database_url(tmp_path / "books")
+    async with on_this_host(tmp_path, database, edges=("north", "south")) as sites:
+        await sites.begin()
+        (hub,), (north, _) = sites.hubs, sites.edges
+        async with trio.open_nursery() as fleet:
+            miners = new_miners(sites, fleet)
+            await more(miners)
+            await sites.all_is_booked()
+            north.kill()
+            norths = miners[:OF_EACH]
+            await until(lambda: all(it.lost for it in norths))  # they have read every answer
+            heard = {name for it in norths for name in it.acknowledged}
+            shutil.rmtree(north.data)
+            north.start()
+            assert await north.ended() == 2
+            assert "`angara edge reset north`" in north.log
+            hub.command("edge", "reset", "north", "--data-dir", str(hub.data))
+            north.start()
+            await north.says("edge_serves")
+            await more(miners)
+            fleet.cancel_scope.cancel()
+        await sites.all_is_booked()
+        booked = sites.shares()
+        assert max(booked.values()) == 1
+        lost = {name for it in miners for name in it.acknowledged} - booked.keys()
+        # North's alone, of the seconds in which a message is made: what the others had is all there.
+        assert lost <= heard
+        assert len(lost) < len(heard) / 2
