@@ -92,7 +92,7 @@ ROOMS = {
         "journal",
         "database_waits",
         "store",
-        "lease",
+        "lease moved",
     ),
     "pool.admin": (
         "server due_requests client",

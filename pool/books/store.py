@@ -28,6 +28,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from pool.books.lease import FileLock, Kept, Lease, LeaseHeld, ServerLock, held_by
 from pool.books.migrations.revisions import NEWEST, REVISIONS
+from pool.books.moved import move_in, words_of_move
 from pool.database_url import read_url
 from pool.store_error import StoreError as StoreError
 
@@ -353,6 +354,8 @@ def _revision(connection: Connection) -> str | None:
     if len(versions) > 1:
         raise StoreError(f"the database has several schemas at once: {', '.join(sorted(versions))}")
     found: str | None = versions[0] if versions else None
+    if found is not None and (move := move_in(found)) is not None:
+        raise StoreError(words_of_move(connection, move))
     if found is not None and found not in REVISIONS:
         raise StoreError(f"the database has schema {found}, which is newer than this Angara")
     return found

@@ -71,20 +71,25 @@ BLOCK, PAID_IN, TARGET = "ab" * 32, "cd" * 32, "00" * 28 + "ff" * 4
 def books(databases: Databases) -> Iterator[Store]:
     """Two tenants whose machines worked for the pool and for an order, were paid, and found a block."""
     with fresh_store(databases) as store:
-        bind(store, "regtest")
-        with store.write() as connection:
-            register(connection)
-            work(connection)
-            block = Block(hash=BLOCK, height=5, income_sat=50, worker_id=100, found_at_s=NOW_S + 7500)
-            record_block(connection, block, NOW_S + 7500)
-            mark(connection, BLOCK, Status.PENDING, NOW_S + 7600)
-            settled = ledger_transactions.c.kind == Kind.SETTLEMENT.value
-            mistake = connection.scalar(select(func.max(ledger_transactions.c.seq)).where(settled))
-            assert mistake is not None
-            proposal = propose_reversal(connection, mistake, "a mistake", ANN)
-            confirm_reversal(connection, mistake, proposal.id, BOB)
-        pay(store)
+        live(store)
         yield store
+
+
+def live(store: Store) -> None:
+    """A row in every table."""
+    bind(store, "regtest")
+    with store.write() as connection:
+        register(connection)
+        work(connection)
+        block = Block(hash=BLOCK, height=5, income_sat=50, worker_id=100, found_at_s=NOW_S + 7500)
+        record_block(connection, block, NOW_S + 7500)
+        mark(connection, BLOCK, Status.PENDING, NOW_S + 7600)
+        settled = ledger_transactions.c.kind == Kind.SETTLEMENT.value
+        mistake = connection.scalar(select(func.max(ledger_transactions.c.seq)).where(settled))
+        assert mistake is not None
+        proposal = propose_reversal(connection, mistake, "a mistake", ANN)
+        confirm_reversal(connection, mistake, proposal.id, BOB)
+    pay(store)
 
 
 def register(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""`angara db`: the database's schema, copies of it, and putting one back."""
+"""`angara db`: the database's schema, copies of it, putting one back, and moving to PostgreSQL."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +115,54 @@ def restore_book(
     row = {"book": str(book), "instead_of": there, "set_aside": set_aside, "blocks_to_book": done.blocks}
     gone = {"missing": [msgspec.to_builtins(gap) for gap in done.missing]}
     tell("", _row(done.standing) | row | gone, form)
+
+
+@app.command("move")
+@with_options
+def move_the_book(
+    books: Books,
+    form: ShowForm,
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="postgresql://USER@HOST/NAME, empty.")],
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take back a move that was begun and is not there.")
+    ] = False,
+) -> None:
+    """Move a book in SQLite to an empty PostgreSQL database, while no pool runs.
+
+    Every row is compared, and the book proven, before it is there; what is in its place here says from then
+    on that it has moved, and nobody begins with it. One that was interrupted is ended by the same command.
+    """
+    from pool.books.copies.moving import move_book, undo_move
+    from pool.cli.bookkeeping.database_copies import nobody_at, prove_moved
+    from pool.cli.logs import set_up_logs
+    from pool.cli.opened_books import place_of
+
+    set_up_logs()
+    place = place_of(books)
+    scheme, _, path = place.url.partition(":///")
+    if scheme != "sqlite":
+        raise BadConfig("the book is in PostgreSQL already: these settings are those of after the move")
+    if not to.startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
+        raise BadConfig("a book moves to PostgreSQL: --to postgresql://USER@HOST/NAME")
+    book = Path(path)
+    if not book.is_file():
+        raise BadConfig(f"there is no database {book}")
+    with nobody_at(book, place.data_dir):
+        if undo:
+            undo_move(book, to)
+            tell("the book has not moved: it is where it was", {"book": str(book)}, form)
+            return
+        with progress("moving the book", BAR) as told:
+            done = move_book(book, to, operator(), prove_moved, _bar(told))
+    rows = sum(it.count for it in done.rows.values())
+    words = f"the book is in {done.place}: {done.transactions} transactions, head {done.head or 'none'}"
+    if form is Form.TEXT:
+        say(words if not rows else f"{words}; {rows:,} rows of {len(done.rows)} tables are the same there")
+        say(f"{book} says that it has moved. Next: url of [database] in the settings, then start the pool")
+        return
+    tables = {name: {"rows": it.count, "digest": it.digest} for name, it in done.rows.items()}
+    row = {"place": done.place, "transactions": done.transactions, "head": done.head, "tables": tables}
+    tell("", row | {"book": str(book)}, form)
 
 
 def _bar(told: Callable[[int], None]) -> Callable[[int, int], None]:

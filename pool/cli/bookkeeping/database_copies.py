@@ -150,7 +150,7 @@ def nobody_at(book: Path, data_dir: Path | None) -> Iterator[None]:
     with nullcontext() if data_dir is None else held(data_dir):
         lock = FileLock(book)
         if not lock.acquire():
-            raise LeaseHeld("a pool writes to the database: stop it, then it can be restored")
+            raise LeaseHeld("a pool writes to the database: stop it first")
         try:
             yield
         finally:
@@ -199,6 +199,15 @@ def _proven(connection: Connection, file: Path) -> None:
     if wrong is not None:
         raise StoreError(
             f"{file} is not taken, because its books are wrong: {wrong.table} {wrong.row}: {wrong.reason}"
+        )
+
+
+def prove_moved(connection: Connection) -> None:
+    """Of a book that is written elsewhere. Raises StoreError."""
+    wrong: Wrong | None = verify(connection).wrong
+    if wrong is not None:
+        raise StoreError(
+            f"the book does not move, because it is wrong: {wrong.table} {wrong.row}: {wrong.reason}"
         )
 
 

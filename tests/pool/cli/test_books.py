@@ -165,6 +165,7 @@ EXAMPLES = {
     "fee_cap_sat": "1",
     "file": "x",
     "number": "1",
+    "to": "postgresql://angara@localhost/angara",
 }
 
 
