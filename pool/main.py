@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import httpx
@@ -27,6 +28,7 @@ from pool.admin.server import serve_admin
 from pool.books import book
 from pool.books.edges.rows import EdgeRecord
 from pool.books.edges.watch import NO_HUB, no_edges
+from pool.books.journal.start import OpenJournal
 from pool.books.journal.tail import Tail
 from pool.books.lease_watch import LeaseWatch
 from pool.books.store import DATABASE_ERRORS, Store, words_of
@@ -45,7 +47,9 @@ from pool.fleet.registry import ContainerRecord, Registry
 from pool.fleet.rows import RegistryError, TenantView, record_of
 from pool.garbage import collect_rarely
 from pool.hub import Begin
+from pool.journal.frames import Place
 from pool.journal.records import Machine
+from pool.journal.segments import Walk
 from pool.messages.conditions import Thresholds
 from pool.messages.look import NodeLook
 from pool.messages.message import Message
@@ -282,8 +286,7 @@ class Pool:
     def _tails(self) -> list[Tail]:
         return [
             Tail(
-                it.log.walk(it.taker.position.at),
-                it.taker.position.at,
+                partial(_behind_the_books, it),
                 self.books.registry.adopt,
                 self._count_committed,
             )
@@ -480,3 +483,8 @@ class Pool:
             await treasury.follow(self._store)
         finally:
             await treasury.aclose()
+
+
+def _behind_the_books(journal: OpenJournal) -> tuple[Walk, Place]:
+    at = journal.taker.position.at
+    return journal.log.walk(at), at

@@ -32,6 +32,7 @@ WORKERS_PER_TENANT_MAX: Final = 100_000
 CONTAINERS_PER_TENANT_MAX: Final = 1_000
 # At all sites together. Each knows its own, and lets so many in: nobody's machines at ten honest sites make a
 # hub refuse the journal of one.
+WORKERS_AT_SITES_MAX: Final = 10 * WORKERS_PER_TENANT_MAX
 CONTAINERS_AT_SITES_MAX: Final = 10 * CONTAINERS_PER_TENANT_MAX
 NAME_CHARS_MAX: Final = 63  # of a container or unit: what survives firmware that cuts names
 AGENT_CHARS_MAX: Final = 100
@@ -534,17 +535,10 @@ class Registry:
         known = self.tenants.get(tenant)
         return 0 if known is None else self._workers_of.get(known.id, 0)
 
-    def has_room_for(self, tenant: str, container: str) -> bool:
-        """Whether a machine of a site may come there that nobody knows: not where its tenant has as many as
-        it may have, or as many containers and this is one more."""
+    def containers_of(self, tenant: str) -> int:
+        """How many containers a tenant has."""
         known = self.tenants.get(tenant)
-        if known is None:
-            return True
-        if self._workers_of.get(known.id, 0) >= WORKERS_PER_TENANT_MAX:
-            return False
-        place = self._container_ids.get((known.id, container))
-        there = place is not None and place not in self._removed_containers
-        return there or self._containers_of.get(known.id, 0) < CONTAINERS_AT_SITES_MAX
+        return 0 if known is None else self._containers_of.get(known.id, 0)
 
     def numbers_of(self, tenant_id: int) -> set[int]:
         """Of all its workers and newcomers."""

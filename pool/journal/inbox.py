@@ -128,13 +128,14 @@ class Inbox:
             return Received(have=self.have, want=self.want if gap and held is None else None, held=held)
 
     def taken(self, booked: Place) -> None:
-        """The books have everything up to there: what is far behind is removed."""
+        """The books have everything up to there: what is far behind is removed, but never the file before the
+        last of these, in which who reads may still be. Raises OSError."""
         gone = []
         with self._turn:
             self.booked = booked
             mine = self._gone_with(booked.number)
             size = sum(self._sizes[first] for first in mine)
-            while mine and (size > self._taken_bytes_max or len(mine) > TAKEN_FILES_MAX):
+            while len(mine) > 1 and (size > self._taken_bytes_max or len(mine) > TAKEN_FILES_MAX):
                 gone.append(mine.pop(0))
                 size -= self._sizes.pop(gone[-1])
         for first in gone:

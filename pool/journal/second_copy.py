@@ -2,9 +2,10 @@
 the other has all of it.
 
 At a start the copy that goes further is the journal: the other one is made like it, also where the first disk
-was replaced, or was put back from a backup. Two that went different ways are left as they are, and told: each
-may have shares that were acknowledged. A second disk that fails while a pool runs is told, and gone on
-without until the next start: it is there so that less is lost, and not so that more stands still.
+was replaced, or was put back from a backup. A file that is damaged on one disk is made like the other's. Two
+that went different ways are left as they are, and told: each may have shares that were acknowledged. A second
+disk that fails while a pool runs is told, and gone on without until the next start: it is there so that less
+is lost, and not so that more stands still.
 
 Blocks. Must not know: what a record says.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 import structlog
 
 from pool.journal.disk import Disk
-from pool.journal.frames import Place
+from pool.journal.frames import Place, frame_at
 from pool.journal.log import JournalUnusable, writers
 from pool.journal.segments import JournalDamaged, Walk, end_of, segments
 
@@ -143,23 +144,50 @@ def _check_goes_on(directory: Path, end: Place, other: Path) -> None:
 
 
 def _copy(of: Path, to: Path, disk: Disk) -> None:
-    """Files that are not there, or are others."""
+    """Files that are not there, or are others. Of two that are not alike the one that is whole counts."""
     to.mkdir(mode=0o700, exist_ok=True)
-    wanted = {path.name: path for _, path in segments(of)} if of.is_dir() else {}
+    there = segments(of) if of.is_dir() else []
+    wanted = {path.name for _, path in there}
     for _, path in segments(to):
         if path.name not in wanted:
             disk.remove(path)
-    for name, path in wanted.items():
-        target = to / name
-        if not target.exists() or target.read_bytes() != path.read_bytes():
-            draft = target.with_suffix(".copied")
-            shutil.copyfile(path, draft)
-            draft.chmod(0o600)
-            descriptor = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            disk.replace(target, draft)
-    disk.sync_directory(to)
-    disk.sync_directory(to.parent)
+    for first, path in there:
+        target = to / path.name
+        if target.exists() and target.read_bytes() == path.read_bytes():
+            continue
+        if first == there[-1][0] or _is_whole(path, first):
+            _put(path, target, disk)
+        elif target.exists() and _is_whole(target, first):
+            log.warning("journal_file_put_back", file=str(path))
+            _put(target, path, disk)
+        else:
+            raise JournalUnusable(f"{path} is damaged, and {target} is no whole copy of it")
+    for directory in (of, to):
+        if directory.is_dir():
+            disk.sync_directory(directory)
+            disk.sync_directory(directory.parent)
+
+
+def _is_whole(path: Path, first: int) -> bool:
+    """Whether there is nothing in it but records, one behind the other: not of the last file, which may be
+    torn."""
+    data, end = path.read_bytes(), 0
+    before: Place | None = None
+    while (frame := frame_at(path.parent.name, data, end)) is not None:
+        follows = frame.at.number == first if before is None else frame.before == before.digest
+        if not follows:
+            return False
+        before, end = frame.at, frame.end
+    return before is not None and end == len(data)
+
+
+def _put(path: Path, target: Path, disk: Disk) -> None:
+    draft = target.with_suffix(".copied")
+    shutil.copyfile(path, draft)
+    draft.chmod(0o600)
+    descriptor = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    disk.replace(target, draft)

@@ -17,21 +17,19 @@ import msgspec
 import structlog
 import trio
 
-from pool.books.edges.limits import TOO_MANY_CONTAINERS, TOO_MANY_WORKERS
+from pool.books.edges.brought import Brought
 from pool.books.edges.remote import RemoteEdge, RemoteEdges, Standing
 from pool.books.edges.rows import EdgeRecord
 from pool.books.edges.watch import EdgesWatch
 from pool.books.journal.folding import Folding
 from pool.books.journal.tail import Tail
-from pool.books.store import Store, StoreError
+from pool.books.store import Store
 from pool.chain.node_set import NodeSet
 from pool.chain.price_history import PriceHistory
 from pool.config import BadConfig, PoolConfig
 from pool.edges.edge import Edge
 from pool.edges.figures import NOBODY, EdgeFigures, merged
 from pool.fleet.registry import (
-    NAME_CHARS_MAX,
-    WORKERS_PER_TENANT_MAX,
     ContainerRecord,
     KnownMachine,
     Registry,
@@ -345,13 +343,25 @@ class Sites:
 
     def _opened(self, remote: RemoteEdge) -> None:
         """One that the books take from here on."""
-        remote.taker.number_by(self._numbered)
+        brought = Brought(remote.edge.name, self._registry)
+
+        def check(machines: Sequence[Machine]) -> None:
+            trio.from_thread.run_sync(brought.check, machines)
+
+        def numbered(machines: Sequence[Machine]) -> list[Machine]:
+            return trio.from_thread.run_sync(lambda: [brought.renumbered(it) for it in machines])
+
+        remote.taker.limits.on_machines = check
+        remote.taker.number_by(numbered)
         if remote.over or self._tasks is None:
             return
-        at = remote.taker.position.at
+
+        def behind_the_books() -> tuple[Walk, Place]:
+            at = remote.taker.position.at
+            return Walk(remote.inbox.directory, remote.inbox.writer, at), at
+
         tail = Tail(
-            Walk(remote.inbox.directory, remote.inbox.writer, at),
-            at,
+            behind_the_books,
             lambda machine: self._counted(remote, machine),
             self._on_tallies,
             since_s=lambda: remote.now_since_s,
@@ -362,25 +372,8 @@ class Sites:
         with remote.follows:
             await tail.run()
 
-    def _numbered(self, machines: Sequence[Machine]) -> list[Machine]:
-        return trio.from_thread.run_sync(lambda: [self._renumbered(it) for it in machines])
-
-    def _renumbered(self, machine: Machine) -> Machine:
-        """Whether it is new is not for the edge to say. Raises StoreError for more than a tenant may have."""
-        registry = self._registry
-        known = registry.number_of(machine.tenant, machine.container, machine.unit)
-        if known is None and not registry.has_room_for(machine.tenant, machine.container):
-            workers = registry.workers_of(machine.tenant) >= WORKERS_PER_TENANT_MAX
-            words = TOO_MANY_WORKERS if workers else TOO_MANY_CONTAINERS
-            raise StoreError(words.format(tenant=machine.tenant))
-        return registry.renumbered(machine)
-
     def _counted(self, remote: RemoteEdge, machine: Machine) -> int | None:
-        """For eyes, before the books have looked at it: only who could be counted."""
-        registry = self._registry
-        if not remote.edge.may_count_for(machine) or len(machine.container) > NAME_CHARS_MAX:
+        """For eyes: only who is in the books."""
+        if not remote.edge.may_count_for(machine):
             return None
-        number = registry.number_of(machine.tenant, machine.container, machine.unit)
-        if number is None and registry.has_room_for(machine.tenant, machine.container):
-            number = registry.adopt(machine)
-        return number
+        return self._registry.number_of(machine.tenant, machine.container, machine.unit)

@@ -8,8 +8,9 @@ from sqlalchemy import Connection
 
 from payouts.rates import Scheme
 from pool.books.changes.changes import note_change
+from pool.books.edges.brought import Brought
 from pool.books.edges.leases import Asked, Granted
-from pool.books.edges.remote import RemoteEdges
+from pool.books.edges.remote import RemoteEdge, RemoteEdges
 from pool.books.edges.rows import EdgePlace, EdgeRecord, add_edge, find_edge, kept_of, load_edges
 from pool.books.journal.credit_rows import CreditRows
 from pool.books.journal.folding import Folding
@@ -83,8 +84,15 @@ class Hub:
             free_bytes_min=0,
             history=self.history,
             wall_clock=self.clock,
+            on_opened=self._opened,
         )
         await self.edges.start()
+
+    def _opened(self, remote: RemoteEdge) -> None:
+        """As pool.sites.sites has it, but for its thread."""
+        brought = Brought(remote.edge.name, self.registry)
+        remote.taker.limits.on_machines = brought.check
+        remote.taker.number_by(lambda machines: [brought.renumbered(it) for it in machines])
 
     def site(self, name: str) -> SiteJournal:
         """A journal of that edge, as its process has it that is let begin."""

@@ -8,14 +8,13 @@ and booked: a nameplate is somebody's estimate, and the miners have worked.
 What its prices may be is said in `pool.books.edges.prices`. Must not know: how frames come.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 import structlog
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
-from payouts.schemas.money import containers, tenants, workers
 from pool.books.edges.prices import EdgePrices, Heard, NotYet
 from pool.books.edges.rows import PARTS, EdgeRecord, edge_of
 from pool.books.journal import upstream_verdicts
@@ -23,7 +22,6 @@ from pool.books.journal.hour_rows import BEFORE
 from pool.books.journal.positions import Position
 from pool.books.journal.window import Window, accepted_in
 from pool.books.store import StoreError
-from pool.fleet.registry import CONTAINERS_AT_SITES_MAX, WORKERS_PER_TENANT_MAX
 from pool.journal.records import Machine, Rate
 from stratum.tallies import Verdict
 
@@ -34,8 +32,10 @@ BEYOND: Final = 3, 2  # of its nameplate, before it is told: machines are run fa
 BURST_S: Final = 600  # of work at once, where it was heard of all the time
 HASHES_LOG2: Final = 32  # of a share of difficulty 1
 TH: Final = 10**12
-TOO_MANY_WORKERS: Final = "tenant {tenant} has too many workers: `angara worker remove` makes room"
-TOO_MANY_CONTAINERS: Final = "tenant {tenant} has too many containers: `angara container remove` makes room"
+
+
+def nobody_minds(machines: Sequence[Machine]) -> None:
+    """How many there are."""
 
 
 class Nameplate:
@@ -77,6 +77,9 @@ class EdgeLimits:
         self._prices, self.not_before_s = prices, heard.not_before_s
         self._nameplate = Nameplate(since_s)
         self._wall_clock, self._on_beyond = wall_clock, on_beyond
+        self._measured = 0  # up to that record its work is measured: a commit that failed is tried again
+        # All machines of a window, before any of it is booked. Raises StoreError where there are too many.
+        self.on_machines: Callable[[Sequence[Machine]], None] = nobody_minds
 
     def look(self, window: Window, named: Mapping[int, Machine], meanings: Mapping[int, Rate]) -> None:
         """Raises as `check`."""
@@ -97,10 +100,11 @@ class EdgeLimits:
         if window.moment_s > now_s + CLOCK_AHEAD_S:
             raise NotYet(f"the clock of edge {edge.name} is {window.moment_s - now_s} s ahead of ours")
         _check_hours(window)
-        _check_places(edge, window, named)
-        _check_counts(connection, window, before)
+        self.on_machines(_check_places(edge, window, named))
+        _check_counts(window, before)
         self._prices.check(connection, window, meanings, named)
-        if edge.ths:
+        if edge.ths and window.last.number > self._measured:
+            self._measured = window.last.number
             hashes = _hashes(window)
             if self._nameplate.beyond(hashes, edge.ths, now_s):
                 log.error("edge_beyond_nameplate", edge=edge.name, ths=edge.ths, hashes=hashes)
@@ -116,8 +120,8 @@ def _check_hours(window: Window) -> None:
         )
 
 
-def _check_places(edge: EdgeRecord, window: Window, named: Mapping[int, Machine]) -> None:
-    """Whoever is counted for is named, and the edge's to count for. Raises StoreError."""
+def _check_places(edge: EdgeRecord, window: Window, named: Mapping[int, Machine]) -> list[Machine]:
+    """Whoever is counted for, and is named, is the edge's to count for: who that is. Raises StoreError."""
     used = {it.number: it for part in window.parts for it in part.machines}
     for number in _used(window):
         if number not in named:
@@ -129,6 +133,7 @@ def _check_places(edge: EdgeRecord, window: Window, named: Mapping[int, Machine]
                 f"edge {edge.name} may not count for {it.tenant}.{it.container}.{it.unit}: it may for"
                 f" {', '.join(place.words for place in edge.places)[:500]}"
             )
+    return list(used.values())
 
 
 def _used(window: Window) -> set[int]:
@@ -142,9 +147,8 @@ def _used(window: Window) -> set[int]:
     return found
 
 
-def _check_counts(connection: Connection, window: Window, before: Position) -> None:
-    """It counts as it says, in verdicts that there are, and for no more machines and containers than a tenant
-    has. Raises StoreError."""
+def _check_counts(window: Window, before: Position) -> None:
+    """It counts as it says, in verdicts that there are. Raises StoreError."""
     counted = before.accepted
     for part in window.parts:
         if part.tallies is not None:
@@ -156,16 +160,6 @@ def _check_counts(connection: Connection, window: Window, before: Position) -> N
             f"the journal says that it has {window.accepted} accepted shares up to record"
             f" {window.last.number}, and {counted} are in it"
         )
-    new = {it.tenant for part in window.parts for it in part.machines if it.new}
-    for tenant in sorted(new):
-        for table, most, words in (
-            (workers, WORKERS_PER_TENANT_MAX, TOO_MANY_WORKERS),
-            (containers, CONTAINERS_AT_SITES_MAX, TOO_MANY_CONTAINERS),
-        ):
-            theirs = select(func.count()).select_from(table).join(tenants, tenants.c.id == table.c.tenant_id)
-            in_use = (tenants.c.name == tenant) & table.c.removed_at_s.is_(None)
-            if (connection.scalar(theirs.where(in_use)) or 0) > most:
-                raise StoreError(words.format(tenant=tenant))
 
 
 def _hashes(window: Window) -> int:

@@ -169,7 +169,10 @@ class RemoteEdge:
         return Mark(number=number, moment_s=moment_s, without_s=now_s - AWAY_S)
 
     async def trim(self, taken: Place) -> None:
-        await trio.to_thread.run_sync(self.inbox.taken, taken)
+        try:
+            await trio.to_thread.run_sync(self.inbox.taken, taken)
+        except OSError as error:  # what the books have is not needed: it is tried again behind the next
+            log.error("inbox_not_trimmed", edge=self.edge.name, reason=error.strerror or str(error))
 
     async def folded(self, taken: Place) -> None:
         """What is in the books it may let go of. Told each time: it may not have heard."""
@@ -214,6 +217,8 @@ class RemoteEdges:
         self._turn = trio.Lock()  # of who is let begin, and what commands change
         self._open: dict[str, RemoteEdge] = {}
         self._over: dict[str, RemoteEdge] = {}  # by their journals
+        # Whose copies cannot be, why, and since when.
+        self._unopened: dict[str, tuple[EdgeRecord, str, float]] = {}
 
     @property
     def open(self) -> tuple[RemoteEdge, ...]:
@@ -321,7 +326,8 @@ class RemoteEdges:
 
     def standing(self) -> list[Standing]:
         """Of all that have a journal."""
-        return [self._standing(it) for it in self._open.values()]
+        unopened = [_unopened(*it) for it in self._unopened.values()]
+        return [self._standing(it) for it in self._open.values()] + unopened
 
     # One at a time
 
@@ -336,6 +342,8 @@ class RemoteEdges:
         """What the books say of it."""
         remote = self._open.get(edge.name)
         over = edge.retired_at_s is not None or edge.writer is None
+        if over:
+            self._unopened.pop(edge.name, None)
         if remote is not None:
             looked_at = remote.inbox.held is not None and edge.held is None
             if edge.held is not None and remote.inbox.held is None:
@@ -366,7 +374,10 @@ class RemoteEdges:
             )
         except InboxUnusable as error:
             log.error("inbox_unusable", edge=edge.name, reason=str(error))
+            if not over:
+                self._unopened[edge.name] = edge, str(error), trio.current_time()
             return
+        self._unopened.pop(edge.name, None)
         remote = RemoteEdge(edge, inbox, taker, self._line, lateness, self._wall_clock)
         remote.over = over
         if over:
@@ -409,7 +420,11 @@ class RemoteEdges:
             if writer in self._over or not (self._home / edge.name / writer).is_dir():
                 continue
             booked = position_of(connection, writer).at
-            inbox = self._inbox(edge, writer, booked, None)
+            try:
+                inbox = self._inbox(edge, writer, booked, None)
+            except InboxUnusable as error:
+                log.error("inbox_unusable", edge=edge.name, reason=str(error))
+                continue
             if inbox.have.number > booked.number:
                 found.append((edge, writer))
             inbox.close()
@@ -464,3 +479,23 @@ class RemoteEdges:
             here_age_s=now_s - it.here_s,
             booked_age_s=now_s - it.booked_s,
         )
+
+
+def _unopened(edge: EdgeRecord, reason: str, since_s: float) -> Standing:
+    """Nothing of it is here: nothing is known of how far it is."""
+    age_s = trio.current_time() - since_s
+    return Standing(
+        edge=edge.name,
+        epoch=edge.epoch,
+        have=0,
+        booked=0,
+        heard_age_s=0.0,  # it is not for its silence that nothing comes
+        moment_s=0,
+        inbox_bytes=0,
+        untaken_bytes=0,
+        held=edge.held,
+        waits=reason,
+        beyond_at_s=None,
+        here_age_s=age_s,
+        booked_age_s=age_s,
+    )

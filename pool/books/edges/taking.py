@@ -42,7 +42,7 @@ class EdgeTaker(Taker):
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(store, inbox.writer, partial(Walk, inbox.directory, inbox.writer), limits)
-        self._inbox, self._wall_clock = inbox, wall_clock
+        self._inbox, self.limits, self._wall_clock = inbox, limits, wall_clock
         self.wrong: str | None = None
         self.waits: str | None = None  # what came is not to be taken yet
         self._told = False

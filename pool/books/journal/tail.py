@@ -5,7 +5,7 @@ as good. Must not know: rows, money.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import structlog
@@ -19,6 +19,7 @@ from stratum.tallies import RECORD, Records, Verdict
 log = structlog.get_logger()
 
 LOOK_S: Final = 1.0
+AGAIN_S: Final = 30.0  # of a disk that does not read
 LOOK_BYTES_MAX: Final = 16 << 20
 # A record may be of 64 MiB, and all of it names: a million. Looked at before others have their turn: two
 # milliseconds each.
@@ -29,22 +30,23 @@ NAMES_MAX: Final = 200_000
 
 
 class Tail:
-    """Of one journal, behind a place. `number` says what number a machine has here, None for one that is not
-    counted; `on_tallies` gets them with those numbers. What is dated before `since_s` is no work of now: it
-    comes when a line is up again."""
+    """Of one journal, behind a place: `begin` says which now. `number` says what number a machine has here,
+    None for one that is not counted, or not yet; `on_tallies` gets them with those numbers. What is dated
+    before `since_s` is no work of now: it comes when a line is up again."""
 
     def __init__(
         self,
-        walk: Walk,
-        after: Place,
+        begin: Callable[[], tuple[Walk, Place]],
         number: Callable[[Machine], int | None],
         on_tallies: Callable[[bytes], None],
         *,
         since_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._walk, self._after, self._number = walk, after, number
+        self._begin, self._number = begin, number
+        self._walk, self._after = begin()
         self._on_tallies, self._since_s = on_tallies, since_s
         self._numbers: dict[int, int] = {}  # ours by theirs, in the file that is read
+        self._unknown: dict[int, Machine] = {}  # the same file's, who have no number here yet
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -55,7 +57,16 @@ class Tail:
             except (JournalDamaged, ValueError) as error:  # whoever takes it for the books says so, and stops
                 log.error("journal_not_followed", reason=str(error))
                 return
+            except OSError as error:  # also of a file that the books are done with, and is removed
+                log.error("journal_not_read", reason=error.strerror or str(error), again_in_s=AGAIN_S)
+                await trio.sleep(AGAIN_S)
+                self._begin_again()
             await trio.sleep(LOOK_S)
+
+    def _begin_again(self) -> None:
+        self._walk, self._after = self._begin()
+        self._numbers.clear()
+        self._unknown.clear()
 
     def _read(self) -> list[tuple[Batch | Opening, bool]]:
         """Some: of who was away for a night there are gigabytes."""
@@ -70,11 +81,11 @@ class Tail:
     async def _look(self, said: Batch | Opening, new: bool) -> None:
         if isinstance(said, Opening):
             self._numbers.clear()
+            self._unknown.clear()
             return
         for at in range(0, len(said.machines), NAMES_AT_ONCE):
             for machine in said.machines[at : at + NAMES_AT_ONCE]:
-                if len(self._numbers) < NAMES_MAX or machine.number in self._numbers:
-                    self._numbers[machine.number] = self._number(machine) or 0
+                self._name(machine)
             await trio.lowlevel.checkpoint()
         if new and said.tallies and said.moment_s >= self._since_s():
             records = np.frombuffer(said.tallies, dtype=RECORD)
@@ -82,9 +93,20 @@ class Tail:
                 self._count(records[at : at + TALLIES_AT_ONCE])
                 await trio.lowlevel.checkpoint()
 
+    def _name(self, machine: Machine) -> None:
+        ours = self._number(machine)
+        if ours is not None:
+            self._unknown.pop(machine.number, None)
+        names: dict[int, Any] = self._unknown if ours is None else self._numbers
+        if len(self._numbers) + len(self._unknown) < NAMES_MAX or machine.number in names:
+            names[machine.number] = machine if ours is None else ours
+
     def _count(self, some: Records) -> None:
         records = some[some["verdict"] <= max(Verdict)]
         theirs, places = np.unique(records["worker"], return_inverse=True)
+        for it in theirs.tolist() if self._unknown else ():
+            if (machine := self._unknown.get(it)) is not None:
+                self._name(machine)
         ours = [self._numbers.get(it, 0) for it in theirs.tolist()]
         records["worker"] = np.array(ours, dtype=np.uint32)[places]
         self._on_tallies(records[records["worker"] > 0].tobytes())

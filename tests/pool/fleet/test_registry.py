@@ -49,17 +49,6 @@ def known(store: Store) -> Registry:
         return Registry(load(connection))
 
 
-def test_how_many_containers_a_site_may_bring(known: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "CONTAINERS_AT_SITES_MAX", 2)
-    assert prove(known, "acme.c01.u1")
-    assert known.has_room_for("acme", "c02")
-    assert prove(known, "acme.c02.u1")
-    assert not known.has_room_for("acme", "c03")
-    assert known.has_room_for("acme", "c02"), "one that is there"
-    monkeypatch.setattr(registry, "WORKERS_PER_TENANT_MAX", 2)
-    assert not known.has_room_for("acme", "c02")
-
-
 @pytest.mark.parametrize(
     ("name", "parts"),
     [

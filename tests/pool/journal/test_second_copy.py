@@ -109,6 +109,35 @@ def test_two_that_went_different_ways_are_left_as_they_are_and_told(site: Site, 
     assert site.copies == before
 
 
+@pytest.mark.parametrize("damaged", ["data", "second"])
+def test_a_file_that_a_disk_has_damaged_is_made_like_the_other_ones(site: Site, damaged: str) -> None:
+    """A sector that reads as other bytes, and without an error: the last file is whole on both."""
+    site.write(12)
+    at = site.log.at
+    site.log.close()
+    whole = site.copies[0]
+    home = getattr(site, damaged) / "journal" / site.log.writer
+    _, path = segments(home)[1]
+    path.write_bytes(path.read_bytes()[:60] + b"\0" * 40 + path.read_bytes()[100:])
+    assert site.copies[0] != site.copies[1]
+    site.start()
+    assert site.log.at.number == at.number + 1
+    for copy in site.copies:
+        assert {name: copy[name] for name in whole} == whole
+
+
+def test_a_file_that_both_disks_have_damaged_is_left_to_somebody_who_looks(site: Site) -> None:
+    site.write(12)
+    site.log.close()
+    for number, home in enumerate((site.data, site.second)):
+        _, path = segments(home / "journal" / site.log.writer)[1]
+        path.write_bytes(path.read_bytes()[: 60 + number] + b"\0" * 40 + path.read_bytes()[100 + number :])
+    before = site.copies
+    with pytest.raises(JournalUnusable, match="is no whole copy of it"):
+        site.start()
+    assert site.copies == before
+
+
 def test_a_copy_of_before_all_that_the_other_one_still_has_is_made_like_it(site: Site) -> None:
     site.write()
     site.log.close()

@@ -25,9 +25,10 @@ from pool.books.journal.hour_rows import noted_hours
 from pool.books.journal.positions import position_of, positions
 from pool.books.lease import LeaseLost
 from pool.books.store import Store
+from pool.fleet import registry
 from pool.journal.beginning import Mark
 from pool.journal.frames import Place
-from pool.journal.inbox import InboxUnusable, Want
+from pool.journal.inbox import Inbox, InboxUnusable, Want
 from stratum.tallies import RECORD, Verdict
 from tests.fixtures.databases import Crash, crash_before
 from tests.stages import site_journal
@@ -243,6 +244,8 @@ async def test_an_edge_whose_copy_cannot_be_kept_waits_and_the_others_are_taken(
     place.write_bytes(b"no directory")
     with pytest.raises(InboxUnusable, match="cannot keep what edge north sends"):
         await hub.begin(NORTH, north)
+    (waits,) = (it.waits for it in hub.edges.standing() if it.edge == NORTH)
+    assert "inbox/north" in (waits or ""), "it is told"
     await hub.start()
     south_granted = await hub.begin(SOUTH, south)
     south.share("acme.c02.u1", 2)
@@ -253,6 +256,7 @@ async def test_an_edge_whose_copy_cannot_be_kept_waits_and_the_others_are_taken(
     await hub.send(NORTH, granted, north)
     await hub.folding.fold()
     assert hub.shares() == {"acme.c01.u1": 3, "acme.c02.u1": 2}
+    assert {it.waits for it in hub.edges.standing()} == {None}
 
 
 async def test_what_was_lost_on_the_way_is_asked_for_when_the_edge_says_how_far_it_is(hub: Hub) -> None:
@@ -576,19 +580,125 @@ async def test_what_is_here_of_a_journal_that_is_over_is_booked_and_no_more_of_i
     assert sum(hub.shares().values()) in (3, 7)
 
 
+# How many machines it may bring
+
+
 @pytest.mark.sqlite_suffices
-async def test_an_edge_makes_no_more_containers_than_a_tenant_may_have(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("bound", "names", "words"),
+    [
+        ("CONTAINERS_PER_TENANT_MAX", "c{}.u1", "edge north brings 3 containers of tenant acme that nobody"),
+        ("WORKERS_PER_TENANT_MAX", "c01.u{}", "edge north brings 3 workers of tenant acme that nobody knows"),
+        (
+            "CONTAINERS_AT_SITES_MAX",
+            "c{}.u1",
+            "tenant acme has too many containers: `angara container remove`",
+        ),
+        ("WORKERS_AT_SITES_MAX", "c01.u{}", "tenant acme has too many workers: `angara worker remove` makes"),
+    ],
+)
+async def test_an_edge_brings_no_more_than_one_site_has_and_all_together_no_more_than_ten(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, bound: str, names: str, words: str
 ) -> None:
-    monkeypatch.setattr(limits, "CONTAINERS_AT_SITES_MAX", 2)
+    monkeypatch.setattr(registry, bound, 2)
     site = hub.site(NORTH)
     granted = await hub.begin(NORTH, site)
     for number in range(4):
-        site.share(f"acme.c{number}.u1")
+        site.share(f"acme.{names.format(number)}")
         await hub.send(NORTH, granted, site)
         await hub.folding.fold()
-    assert hub.shares() == {f"acme.c{number}.u1": 1 for number in range(3)}
-    assert "tenant acme has too many containers: `angara container remove`" in (hub.edge(NORTH).held or "")
+    assert hub.shares() == {f"acme.{names.format(number)}": 1 for number in range(2)}
+    assert words in (hub.edge(NORTH).held or "")
+
+
+async def test_what_a_captured_edge_fills_up_with_is_in_no_others_way(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names as many machines as one site has of the tenant that it shares with another site: it is held,
+    and the other one's next machine is counted."""
+    monkeypatch.setattr(registry, "WORKERS_PER_TENANT_MAX", 20)
+    monkeypatch.setattr(registry, "WORKERS_AT_SITES_MAX", 200)
+    north, south = hub.site(NORTH), hub.site(SOUTH)
+    granted, other = await hub.begin(NORTH, north), await hub.begin(SOUTH, south)
+    for number in range(60):
+        north.share(f"acme.c01.u{number}")
+    await hub.send(NORTH, granted, north)
+    south.share("acme.c02.u1", 7)
+    await hub.send(SOUTH, other, south)
+    await hub.folding.fold()
+    assert hub.edge(NORTH).held is not None
+    assert hub.edge(SOUTH).held is None
+    shares = hub.shares()
+    assert shares.pop("acme.c02.u1") == 7
+    assert len(shares) <= 20
+
+
+@pytest.mark.sqlite_suffices
+async def test_too_many_are_refused_before_any_of_them_is_booked(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is half booked keeps its hours until somebody has looked, and statements are made meanwhile."""
+    monkeypatch.setattr(taker, "ROWS_MAX", 1)
+    monkeypatch.setattr(site_journal, "SEGMENT_BYTES", 1 << 20)
+    monkeypatch.setattr(registry, "WORKERS_PER_TENANT_MAX", 3)
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    for number in range(6):
+        site.share(f"acme.c01.u{number}")
+    await hub.send(NORTH, granted, site)
+    await hub.folding.fold()
+    assert hub.edge(NORTH).held is not None
+    with hub.store.read() as connection:
+        assert position_of(connection, site.writer).rows_done == 0
+    assert hub.shares() == {}
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_commit_that_is_tried_again_is_no_more_work(store: Store, tmp_path: Path) -> None:
+    made = Hub(store, tmp_path, NORTH, ths=100)
+    await made.start()
+    site = made.site(NORTH)
+    granted = await made.begin(NORTH, site)
+    site.share("acme.c01.u1", 100 * 600 * 10**12 // 2**48)  # ten minutes of it at once
+    await made.send(NORTH, granted, site)
+    (remote,) = made.edges.open
+    for _ in range(5):
+        with DatabaseThatFails(), suppress(OperationalError):
+            remote.taker.step(site.log.at.number)
+    await made.folding.fold()
+    assert remote.beyond_at_s is None
+
+
+# What the hub's own disk does
+
+
+async def test_a_copy_that_cannot_be_trimmed_and_one_that_is_over_and_damaged_end_no_hub(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    north, south = hub.site(NORTH), hub.site(SOUTH)
+    granted, other = await hub.begin(NORTH, north), await hub.begin(SOUTH, south)
+    north.share("acme.c01.u1", 3)
+    await hub.send(NORTH, granted, north)
+
+    def read_only(inbox: Inbox, booked: Place) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Inbox, "taken", read_only)
+        await hub.folding.fold()
+    await hub.change(partial(retire_edge, name=NORTH, now_s=NOW_S))
+    (inbox,) = (hub.home / "inbox" / NORTH).iterdir()
+    rmtree(inbox)
+    inbox.write_bytes(b"")
+    inbox.unlink()
+    inbox.mkdir()
+    (inbox / f"{1:020}.log").mkdir()
+    await hub.start()
+    other = await hub.begin(SOUTH, south)
+    south.share("acme.c02.u1", 7)
+    await hub.send(SOUTH, other, south)
+    await hub.folding.fold()
+    assert hub.shares() == {"acme.c01.u1": 3, "acme.c02.u1": 7}
 
 
 # Who has more waiting than a round takes

@@ -75,8 +75,7 @@ class Watched:
         """Of what it sends, for eyes."""
         at = remote.taker.position.at
         return Tail(
-            Walk(remote.inbox.directory, remote.inbox.writer, at),
-            at,
+            lambda: (Walk(remote.inbox.directory, remote.inbox.writer, at), at),
             lambda it: self.hub.registry.adopt(it) if remote.edge.may_count_for(it) else None,
             lambda tallies: self.hashrates.add(tallies, trio.current_time()),
             since_s=lambda: remote.now_since_s,

@@ -11,7 +11,7 @@ from pool.books.journal import tail
 from pool.books.journal.tail import Tail
 from pool.journal.frames import Place
 from pool.journal.log import JournalLog
-from pool.journal.records import Batch, Machine, packed
+from pool.journal.records import Batch, Machine, Opening, packed
 from stratum.tallies import RECORD, Verdict
 from tests.stages.journal import NOW_S, DiskInMemory, tally
 from tests.stages.waiting import until
@@ -39,7 +39,9 @@ class Eyes:
 
     def __init__(self, journal: JournalLog, numbers: dict[str, int], **how: Any) -> None:
         self.found: list[tuple[int, int]] = []  # numbers and shares
-        self.tail = Tail(journal.walk(Place()), Place(), lambda it: numbers.get(it.unit), self._look, **how)
+        self.tail = Tail(
+            lambda: (journal.walk(Place()), Place()), lambda it: numbers.get(it.unit), self._look, **how
+        )
 
     def _look(self, tallies: bytes) -> None:
         records = np.frombuffer(tallies, dtype=RECORD)
@@ -125,7 +127,7 @@ async def test_a_record_of_nothing_but_names_lets_others_have_their_turn(journal
             most, since_turn = max(most, since_turn), 0
             await trio.lowlevel.checkpoint()
 
-    it = tail.Tail(journal.walk(Place()), Place(), number, look)
+    it = tail.Tail(lambda: (journal.walk(Place()), Place()), number, look)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(others)
         for said, new in it._read():
@@ -143,3 +145,35 @@ async def test_more_names_than_there_are_machines_are_not_kept(
     tallies = tally(7, 1) + tally(9, 1)
     journal.append(packed(Batch(moment_s=NOW_S, accepted=2, tallies=tallies, machines=names)), NOW_S, 2)
     assert await Eyes(journal, {"a": 70, "b": 80, "c": 90, "d": 71}).seen() == [(71, 1)]
+
+
+async def test_a_machine_is_counted_from_when_it_is_known_here(journal: JournalLog) -> None:
+    """The books make it known, a minute after its first share; its name is in the file once."""
+    numbers: dict[str, int] = {}
+    eyes = Eyes(journal, numbers)
+    journal.append(packed(Batch(moment_s=NOW_S, accepted=0, machines=(machine(7, "a"),))), NOW_S, 0)
+    journal.append(packed(Batch(moment_s=NOW_S, accepted=1, tallies=tally(7, 1))), NOW_S, 1)
+    for said in eyes.tail._read():
+        await eyes.tail._look(*said)
+    assert eyes.found == []
+    numbers["a"] = 70
+    journal.append(packed(Batch(moment_s=NOW_S, accepted=3, tallies=tally(7, 1, count=2))), NOW_S, 3)
+    assert await eyes.seen() == [(70, 2)]
+
+
+async def test_a_file_that_cannot_be_read_is_read_again_and_ends_nobody(
+    journal: JournalLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "AGAIN_S", 0.0)
+    eyes = Eyes(journal, {"a": 70})
+    said = packed(Batch(moment_s=NOW_S, accepted=1, machines=(machine(7, "a"),), tallies=tally(7, 1)))
+    journal.append(said, NOW_S, 1)
+    read, fails = eyes.tail._read, iter((FileNotFoundError(2, "gone"), OSError(5, "Input/output error")))
+
+    def broken() -> list[tuple[Batch | Opening, bool]]:
+        if (error := next(fails, None)) is not None:
+            raise error
+        return read()
+
+    monkeypatch.setattr(eyes.tail, "_read", broken)
+    assert await eyes.seen() == [(70, 1)]
