@@ -58,6 +58,8 @@ def section(result: dict[str, Any]) -> Section:
                 ("processes", "sessions", "us a share", "shares a second", "p50, ms", "p99, ms"),
                 rows,
             ),
+            "\nWhat limits it: a commit costs the same whatever is in it, and two processes with half of the "
+            "machines each make twice as many. What would lift it is in decision 014 of docs/decisions.",
         ),
         {},
     )

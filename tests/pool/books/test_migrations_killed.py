@@ -135,7 +135,7 @@ def test_an_upgrade_of_an_old_book_that_is_killed_leaves_the_book_of_before(data
     with old_book(databases) as (url, before):
         count = statements(url)
         assert_is_as_before(url, before)
-        killed_at(url, before, range(count - 1, 0, -19))
+        killed_at(url, before, range(count - 1, 0, -47))
         assert_is_whole(url, before)
 
 
