@@ -784,6 +784,7 @@ async def test_whoever_stops_takes_what_he_can_in_some_seconds_and_the_next_star
     monkeypatch.setattr(folding, "STOP_ROUND_S", 0.0)
     monkeypatch.setattr(taker, "ROWS_MAX", 1)
     booked = await backlog(hub, 30, monkeypatch)
+    await hub.folding.fold(within_s=0)  # the openings of the files
     await hub.folding.stop()
     assert booked == [], "not even what was begun"
     await hub.start()
