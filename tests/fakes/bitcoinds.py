@@ -65,12 +65,13 @@ class SaysNo(Exception):
 
 
 @cache
-def mined(previous_hex: str, height: int, fork: str) -> tuple[str, bytes]:
-    """The block of a fork at a height: its hash, and its header with the work that regtest asks for."""
+def mined(previous_hex: str, height: int, fork: str, at_s: int | None = None) -> tuple[str, bytes]:
+    """The block of a fork at a height: its hash, and its header with the work that regtest asks for. `at_s`
+    is when it was found, where that matters."""
     target, nonce = int(REGTEST_TARGET, 16), 0
     root = sha256(f"{height} {fork}".encode()).digest()
     head = struct.pack("<I32s32s", 0x20000000, bytes.fromhex(previous_hex)[::-1], root)
-    head += struct.pack("<II", 1_600_000_000 + height, int(REGTEST_BITS, 16))
+    head += struct.pack("<II", 1_600_000_000 + height if at_s is None else at_s, int(REGTEST_BITS, 16))
     while True:
         header = head + struct.pack("<I", nonce)
         found = sha256(sha256(header).digest()).digest()

@@ -6,8 +6,13 @@ import time
 from collections import Counter
 
 from tests.fixtures.in_memory import move_there
+from tests.simulation.ground import LARGE, SMALL, Outcome
 from tests.simulation.planted_bugs import PLANTED, planted
-from tests.simulation.world import LARGE, SMALL, Outcome, play
+from tests.simulation.planted_site_bugs import SITES_PLANTED
+from tests.simulation.sites_world import play_sites
+from tests.simulation.world import play
+
+SITES_EVERY, SITES_AT = 4, 2  # one seed of so many, beginning with that, is a world of several sites
 
 
 def main() -> int:
@@ -20,7 +25,10 @@ def main() -> int:
     sums, began_s, bad = Counter[str](), time.process_time(), 0
     for seed in seeds:
         with planted(asked.planted):
-            outcome = play(seed, LARGE if asked.large else SMALL)
+            if asked.sites or seed % SITES_EVERY == SITES_AT:
+                outcome = play_sites(seed)
+            else:
+                outcome = play(seed, LARGE if asked.large else SMALL)
         if asked.trace:
             print("\n".join(outcome.trace))
         bad += not outcome.clean
@@ -41,8 +49,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=50, help="so many, from --first on")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--large", action="store_true", help="up to 200 machines")
+    parser.add_argument("--sites", action="store_true", help="worlds of several sites alone")
     parser.add_argument("--trace", action="store_true", help="all that happened")
-    parser.add_argument("--planted", choices=PLANTED, help="with a bug that is to be found")
+    parser.add_argument("--planted", choices=PLANTED | SITES_PLANTED, help="with a bug that is to be found")
     return parser.parse_args()
 
 

@@ -16,7 +16,7 @@ Must not know: anything of the pool's code. He reads the database's tables as th
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -89,7 +89,8 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Audit:
-    """`shares` are the miners' lists, `nodes` what the chain saw, `fees_bps` what tenants agreed to."""
+    """`shares` are the miners' lists, `nodes` what the chain saw, `fees_bps` what tenants agreed to, one
+    after the other."""
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class Audit:
         shares: list[Share],
         works: Works,
         nodes: list[Bitcoind],
-        fees_bps: Mapping[str, int],
+        fees_bps: Mapping[str, Collection[int]],
         upstream_counted: int,
     ) -> None:
         self._books = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
@@ -144,15 +145,15 @@ class Audit:
         sure: Counter[Counted] = Counter()
         perhaps: Counter[Counted] = Counter()
         for share in self._shares:
-            if share.verdict == "accepted":
+            if share.verdict == "accepted" and not share.may_be_lost:
                 sure[_counted(share)] += 1
-            elif share.verdict is None:
+            elif share.verdict in (None, "accepted"):
                 perhaps[_counted(share)] += 1
         for of, lost, more in LOOKS:
             least, most, found = _by(of, sure), _by(of, sure + perhaps), _by(of, booked)
             wrong = [key for key in {**most, **found} if not least[key] <= found[key] <= most[key]]
             for key in wrong:
-                words = f"{least[key]} acknowledged, {most[key] - least[key]} without an answer"
+                words = f"{least[key]} acknowledged, {most[key] - least[key]} of which nobody can say"
                 verdict = lost if found[key] < least[key] else more
                 yield Found(verdict, f"{_words(key)}: {words}, {found[key]} booked")
             if wrong:
@@ -240,7 +241,7 @@ class Audit:
         for row in self._rows:
             if row.tenant != tenant or row.verdict != ACCEPTED or row.scheme not in ("pps", "fpps"):
                 continue
-            if row.fee_bps != self._fees_bps[tenant]:
+            if row.fee_bps not in self._fees_bps[tenant]:
                 return None
             chance = min(Fraction(1), row.of.difficulty * target_of(row.nbits) / DIFF1)
             worth += row.shares * chance * row.subsidy_sat * (10_000 - row.fee_bps) / 10_000

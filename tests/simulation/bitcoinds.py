@@ -148,7 +148,7 @@ class Bitcoinds:
         chain = best.chain[: len(best.chain) - behind]
         for _ in range(blocks):
             self._others += 1
-            found, header = mined(chain[-1], len(chain), f"others {self._others}")
+            found, header = mined(chain[-1], len(chain), f"others {self._others}", int(self.wall_s()))
             chain = [*chain, found]
             self.headers[found] = header
         self.found(

@@ -14,7 +14,6 @@ from sqlalchemy.exc import OperationalError
 
 from pool.books.store import Store
 from tests.fakes.disks import DiskThatLoses, broken, disk_full
-from tests.fixtures.databases import store_in
 from tests.simulation.dice import Dice
 from tests.simulation.process import Killed, Moment, Process
 
@@ -72,9 +71,8 @@ class JournalDisk(DiskThatLoses):
 class Books(Store):
     """A database that is away at times, and whose process may die on either side of a commit."""
 
-    def __init__(self, data_dir: Path, process: Process, health: "BooksHealth") -> None:
-        found = store_in(data_dir)
-        super().__init__(found.engine, found._lease)
+    def __init__(self, of: Store, process: Process, health: "BooksHealth") -> None:
+        super().__init__(of.engine, of._lease)
         self._process, self._health = process, health
 
     @contextmanager

@@ -6,14 +6,13 @@ what the pool made of it.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from tests.simulation.bitcoinds import NETWORK_BITS
 from tests.simulation.dice import dice
+from tests.simulation.disk import BooksHealth
+from tests.simulation.host import Host
 from tests.simulation.process import Moment
-
-if TYPE_CHECKING:
-    from tests.simulation.world import World
 
 FAULTS: Final = (1, 5)  # in a world
 LASTS_S: Final = (1.0, 9.0)
@@ -23,17 +22,19 @@ MOMENTS_OF_A_START: Final = {Moment.STEP: 150, Moment.DISK: 5, Moment.BOOKS: 8}
 STEPS_S: Final = (-86_400.0, -3_600.0, -30.0, 90.0, 3_600.0, 86_400.0)  # of the wall clock
 
 Undo = Callable[[], None]
+Kinds = tuple[tuple[Callable[[Any], Undo | None], int], ...]  # each with its weight
 
 
 class Faults:
     """`done` is what was done, in words."""
 
-    def __init__(self, world: "World") -> None:
-        self.done: list[str] = []
+    def __init__(self, world: Any, kinds: Kinds) -> None:
+        self.done: list[str] = world.faults_done
         self._world = world
+        self._kinds = kinds
         self._chance = dice(world.seed, "faults")
         self._undo: list[Undo] = []
-        self._over = False
+        self.is_over = False
 
     def plan(self) -> None:
         """Have them happen."""
@@ -43,14 +44,14 @@ class Faults:
 
     def over(self) -> None:
         """Everything is well again."""
-        self._over = True
+        self.is_over = True
         while self._undo:
             self._undo.pop()()
 
     def _happens(self) -> None:
-        if self._over:
+        if self.is_over:
             return
-        fault, weight = zip(*KINDS, strict=True)
+        fault, weight = zip(*self._kinds, strict=True)
         (happens,) = self._chance.choices(fault, weight)
         undo = happens(self)
         self.done.append(happens.__name__.replace("_", " "))
@@ -78,23 +79,19 @@ class Faults:
         moment = self._chance.choice(list(Moment))
         self._world.node.next_fuse = moment, self._chance.randrange(1, MOMENTS_OF_A_START[moment])
         self._world.node.power_fails_too = self._chance.random() < 0.5
-        self._kill()
-
-    def _kill(self) -> None:
-        if self._world.node.process is not None:
-            self._world.node.process.kill()
+        self._world.node.kill()
 
     # Its disk and its books
 
     def disk_fails_at_a_sync(self) -> Undo:
-        node = self._world.node
+        node: Host = self._world.node
         node.failure_expected = True
         node.power_fails_too = self._chance.random() < 0.5
         node.disk.fails_at_sync()
         return node.disk.is_good
 
     def disk_is_full(self) -> Undo:
-        node = self._world.node
+        node: Host = self._world.node
         node.failure_expected = True
         node.disk.is_full()
         return node.disk.is_good
@@ -109,7 +106,9 @@ class Faults:
         return well
 
     def books_are_away(self) -> Undo:
-        health = self._world.node.health
+        return self.books_away(self._world.node.health)
+
+    def books_away(self, health: BooksHealth) -> Undo:
         health.away = True
 
         def well() -> None:
@@ -212,7 +211,7 @@ class Faults:
         self._world.clock.ahead_s += self._chance.choice(STEPS_S)
 
 
-KINDS: Final[tuple[tuple[Callable[[Faults], Undo | None], int], ...]] = (
+KINDS: Final[Kinds] = (
     (Faults.killed_at_some_moment, 8),
     (Faults.killed_and_killed_again_as_it_starts, 3),
     (Faults.disk_fails_at_a_sync, 2),
@@ -233,3 +232,13 @@ KINDS: Final[tuple[tuple[Callable[[Faults], Undo | None], int], ...]] = (
     (Faults.upstream_is_down, 1),
     (Faults.upstream_is_silent, 1),
 )
+OF_ONE_HOST: Final = (
+    Faults.killed_at_some_moment,
+    Faults.killed_and_killed_again_as_it_starts,
+    Faults.disk_fails_at_a_sync,
+    Faults.disk_is_full,
+    Faults.books_are_away,
+    Faults.answers_of_the_books_are_lost,
+    Faults.clock_steps,
+)
+KINDS_AROUND: Final[Kinds] = tuple(it for it in KINDS if it[0] not in OF_ONE_HOST)  # a pool, or several

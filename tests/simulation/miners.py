@@ -7,7 +7,7 @@ difficulty that came before it), so that nothing of the pool's own idea of it is
 import hashlib
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from fractions import Fraction
 from typing import Any, Final, Protocol
 
@@ -66,7 +66,11 @@ class Share(msgspec.Struct, kw_only=True):
     nbits: int
     honest: bool  # a good share, sent once, as far as the miner knows
     sent_s: float
+    at: str = ""  # who it was sent to, where there are several
+    answered_s: float | None = None
     verdict: str | None = None  # "accepted", or the pool's words
+    may_be_lost: bool = False  # with the disk that had it
+    words: tuple[str, ...] = ()  # as they were submitted
 
 
 class Ledger(Protocol):
@@ -74,7 +78,9 @@ class Ledger(Protocol):
 
     shares: list[Share]
 
-    def told(self, session: int, job: Job, *, resumed: bool) -> None: ...
+    def told(self, session: int, job: Job, *, resumed: bool) -> Container[str]:
+        """Jobs, by their names, that whoever told this one has told anybody."""
+
     def note(self, *words: object) -> None: ...
 
 
@@ -89,7 +95,8 @@ class Habits(msgspec.Struct, frozen=True, kw_only=True):
     names_each_share: bool = False  # every share is another worker's
     repeats: float = 0.0  # chances to send a share twice,
     late: float = 0.0  # one of a job of before,
-    easy: float = 0.0  # and one below its difficulty
+    easy: float = 0.0  # one below its difficulty,
+    replays: float = 0.0  # and one that somebody else has accepted
 
 
 class Miner:
@@ -108,6 +115,7 @@ class Miner:
     ) -> None:
         self.name, self.habits = name, habits
         self.resting = False
+        self.at = ""  # whom it is connected to, where there are several
         self._ledger, self._chance = ledger, chance
         self._connect, self._after, self._session_number = connect, after, session_number
         self._connection: Connection | None = None
@@ -116,6 +124,7 @@ class Miner:
         self._resumed = False
         self._named = 0
         self._search = 0  # counts them: an older one is over
+        self._good: Share | None = None  # the last one that was accepted
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -216,6 +225,9 @@ class Miner:
         share = self._pending.pop(number, None) if number is not None else None
         if share is not None:
             share.verdict = "accepted" if result is True else str(error[1])
+            share.answered_s = trio.current_time()
+            if share.verdict == "accepted":
+                self._good = share
             self._ledger.note(share.worker, share.verdict, f"{share.hash_int:064x}"[:16])
 
     def _told(self, method: str, message: dict[str, Any]) -> None:
@@ -252,9 +264,12 @@ class Miner:
             extranonce2_bytes=self._extranonce2_bytes,
             difficulty=self._difficulty,
         )
-        self._ledger.told(self._session, job, resumed=self._resumed)
+        there = self._ledger.told(self._session, job, resumed=self._resumed)
         busy = bool(self._jobs)
         self._jobs = [*self._jobs[-JOBS_MAX:], job]
+        good = self._good
+        if good is not None and good.at != self.at and self._chance.random() < self.habits.replays:
+            self._replay(good, there)
         if clean or not busy:
             self._search += 1
             self._begin_search()
@@ -285,10 +300,7 @@ class Miner:
         """The words of a share with its hash, and how many hashes that took."""
         chance, target = self._chance, job.target
         extranonce2 = chance.randbytes(job.extranonce2_bytes)
-        coinbase = job.coinbase1 + job.extranonce1 + extranonce2 + job.coinbase2
-        root = sha256d(coinbase)
-        for node in job.branch:
-            root = sha256d(root + node)
+        root = _root(job, extranonce2)
         bits = chance.getrandbits(32) & self._mask
         version, ntime = (job.version & ~self._mask) | bits if self._mask else job.version, job.ntime
         head = hashlib.sha256(struct.pack("<I32s32sII", version, job.prevhash, root, ntime, job.nbits))
@@ -304,6 +316,21 @@ class Miner:
             if easy and hashes > 64:
                 return None, hashes
         return None, HASHES_MAX
+
+    def _replay(self, good: Share, there: Container[str]) -> None:
+        """A share that another one has accepted, by its job there. A job of that name makes another share of
+        it here, where we know that job."""
+        self._good = None
+        if good.words[0] in there and all(it.job_id != good.words[0] for it in self._jobs):
+            return
+        job_id, extranonce2, ntime, nonce, *bits = good.words
+        job, found = next((it for it in self._jobs if it.job_id == job_id), good.job), good.hash_int
+        if job is not good.job:
+            root = _root(job, bytes.fromhex(extranonce2))
+            version = (job.version & ~self._mask) | int(bits[0], 16) if bits else job.version
+            head = struct.pack("<I32s32sII", version, job.prevhash, root, int(ntime, 16), job.nbits)
+            found = int.from_bytes(sha256d(head + struct.pack("<I", int(nonce, 16))), "little")
+        self._submit(job, list(good.words), found, honest=False)
 
     def _submit(self, job: Job, words: list[str], found: int, *, honest: bool) -> None:
         if self._connection is None:
@@ -321,8 +348,17 @@ class Miner:
             nbits=job.nbits,
             honest=honest,
             sent_s=trio.current_time(),
+            at=self.at,
+            words=tuple(words),
         )
         self._ledger.shares.append(share)
         self._pending[self._next_id] = share
         self._say(self._next_id, "mining.submit", [self._worker, *words])
         self._next_id += 1
+
+
+def _root(job: Job, extranonce2: bytes) -> bytes:
+    root = sha256d(job.coinbase1 + job.extranonce1 + extranonce2 + job.coinbase2)
+    for node in job.branch:
+        root = sha256d(root + node)
+    return root

@@ -41,7 +41,7 @@ class Upstream(HonestUpstream):
             while True:
                 await trio.sleep(self._chance.uniform(*JOB_S))
                 other = self._chance.random() < ANOTHER_BLOCK
-                for call in list(self.calls[-1:] if self.open and not self.silent else ()):
+                for call in self.calls[-self.open :] if self.open and not self.silent else ():
                     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                         await call.notify(other_block=other, clean=other)
 
@@ -51,12 +51,15 @@ class Upstream(HonestUpstream):
         if not self.up or (host, port) != (HOST, PORT) or self._nursery is None:
             raise OSError(f"all attempts to connect to {host}:{port} failed")
         ours, theirs = trio.testing.memory_stream_pair()
-        self.extranonce1 = self._chance.randbytes(4).hex()
         self._streams.append(theirs)
         outside = PROCESS.set(None)  # what it does, no process of ours does
         self._nursery.start_soon(self.accept, theirs)
         PROCESS.reset(outside)
         return ours
+
+    async def accept(self, stream: trio.abc.Stream) -> None:
+        self.extranonce1 = self._chance.randbytes(4).hex()
+        await super().accept(stream)
 
     def cut(self) -> None:
         """It closes every connection."""
