@@ -144,6 +144,11 @@ def move_the_book(
         raise BadConfig("the book is in PostgreSQL already: these settings are those of after the move")
     if not to.startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
         raise BadConfig("a book moves to PostgreSQL: --to postgresql://USER@HOST/NAME")
+    if ":" in to.partition("://")[2].rpartition("@")[0] or "password=" in to:
+        raise BadConfig(
+            "that has a password, which everybody on this host can read while the command runs: leave it out,"
+            " and have it in a file that PGPASSFILE names (HOST:PORT:NAME:USER:PASSWORD, for you alone)"
+        )
     book = Path(path)
     if not book.is_file():
         raise BadConfig(f"there is no database {book}")

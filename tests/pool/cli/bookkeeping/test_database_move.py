@@ -348,6 +348,14 @@ def test_it_moves_to_an_empty_database_alone(data_dir: Path, url: str, tmp_path:
     assert (said.exit_code, "the book is in PostgreSQL already" in said.output) == (2, True)
 
 
+@pytest.mark.parametrize("to", ["postgresql://ann:hush@db/angara", "postgresql://db/angara?password=hush"])
+def test_a_password_is_nothing_for_a_command_line(data_dir: Path, to: str) -> None:
+    output = angara(data_dir, "db", "move", "--to", to).output
+    assert "PGPASSFILE" in output
+    assert "hush" not in output
+    assert angara(data_dir, "tenant", "list").exit_code == 0, "nothing has moved"
+
+
 def test_nobody_may_be_at_it(data_dir: Path, url: str) -> None:
     with held(data_dir):
         assert angara(data_dir, "db", "move", "--to", url).exit_code == 2
