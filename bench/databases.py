@@ -62,7 +62,7 @@ def _postgresql() -> Iterator[Database]:
 
 
 def _server_s(home: Path) -> float:
-    """Of the server's processes that there are: sessions that are measured stay open."""
+    """Of the server's processes, with those that have ended."""
     parent = int((home / "data" / "postmaster.pid").read_text().split()[0])
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -70,7 +70,9 @@ def _server_s(home: Path) -> float:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue  # it has just ended
-        if int(fields[1]) == parent:
+        if stat.parent.name == str(parent):
+            ticks += sum(map(int, fields[11:15]))
+        elif int(fields[1]) == parent:
             ticks += int(fields[11]) + int(fields[12])
     return ticks / TICKS_PER_S
 

@@ -16,10 +16,11 @@ import httpx
 import msgspec
 import structlog
 import trio
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from payouts.ratebook import newest_fee_basis
 from payouts.rates import BlockFees
+from payouts.schemas.money import workers
 from pool.block_submission import BlockSubmission, owned_by
 from pool.books.bookkeeper import Bookkeeper
 from pool.books.edges.known import known_to
@@ -43,8 +44,8 @@ from pool.chain.outage import Outage
 from pool.chain.template_watch import TemplateWatch
 from pool.config import EXTRANONCE1_BYTES, PoolConfig
 from pool.fleet.hashrate import HashrateBook
-from pool.fleet.registry import Registry
-from pool.fleet.rows import load
+from pool.fleet.registry import Registry, Snapshot
+from pool.fleet.rows import load, load_containers, load_tenants, load_workers
 from pool.http_server import CONNECTIONS_MAX
 from pool.hub import Begin, Hub, Part, Start
 from pool.journal.beginning import Beginning
@@ -150,20 +151,24 @@ class Books:
         """What an edge at another site has to know, that has begun a journal. Blocks."""
         assert edge.writer is not None
         with self.store.read() as connection:
-            everybody = load(connection)
+            everybody = Snapshot(load_tenants(connection), load_containers(connection), ())
+            known = known_to(edge, everybody)
+            # Of its own containers alone: 75 edges that ask at once read one fleet so, and not 75.
+            machines = load_workers(connection, {it.id for it in known.containers})
+            last_machine = int(connection.scalar(select(func.max(workers.c.id))) or 0)
             position = position_of(connection, edge.writer)
             start = _start(connection, beginning_in(connection, position))
         return Begin(
             part=Part(edge.part, PARTS),
             journal="",
-            snapshot=known_to(edge, everybody),
+            snapshot=msgspec.structs.replace(known, workers=machines),
             start=start,
             assigned=assigned,
             drains_s=drains_s,
             places=frozenset((it.tenant, it.container) for it in edge.places),
             numbers=(
                 max((it.id for it in everybody.containers), default=0),
-                max((it.id for it in everybody.workers), default=0),
+                last_machine,
             ),
         )
 

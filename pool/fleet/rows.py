@@ -6,6 +6,7 @@ change of terms or address is a new row, so that a statement can tell who change
 Must not know: commands, sessions, whether a pool is running.
 """
 
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -82,32 +83,44 @@ class TenantView(msgspec.Struct, frozen=True, kw_only=True):
 
 def load(connection: Connection) -> Snapshot:
     """Everything that admission needs."""
-    worker_rows = connection.execute(
-        select(
-            workers.c.id,
-            workers.c.tenant_id,
-            workers.c.container_id,
-            workers.c.unit,
-            workers.c.agent,
-            workers.c.difficulty_log2,
-            workers.c.removed_at_s,
-        )
-    )
     return Snapshot(
         tenants=load_tenants(connection),
-        containers=tuple(_container_of(row) for row in connection.execute(_CONTAINERS)),
-        workers=tuple(
-            WorkerRecord(
-                id=id_,
-                tenant_id=tenant,
-                container_id=container,
-                unit=unit,
-                agent=agent,
-                difficulty_log2=log2,
-                removed=removed is not None,
-            )
-            for id_, tenant, container, unit, agent, log2, removed in worker_rows
-        ),
+        containers=load_containers(connection),
+        workers=load_workers(connection),
+    )
+
+
+def load_containers(connection: Connection) -> tuple[ContainerRecord, ...]:
+    """All of them."""
+    return tuple(_container_of(row) for row in connection.execute(_CONTAINERS))
+
+
+def load_workers(
+    connection: Connection, containers: Collection[int] | None = None
+) -> tuple[WorkerRecord, ...]:
+    """All of them, or of these containers."""
+    query = select(
+        workers.c.id,
+        workers.c.tenant_id,
+        workers.c.container_id,
+        workers.c.unit,
+        workers.c.agent,
+        workers.c.difficulty_log2,
+        workers.c.removed_at_s,
+    )
+    if containers is not None:
+        query = query.where(among(connection, workers.c.container_id, containers))
+    return tuple(
+        WorkerRecord(
+            id=id_,
+            tenant_id=tenant,
+            container_id=container,
+            unit=unit,
+            agent=agent,
+            difficulty_log2=log2,
+            removed=removed is not None,
+        )
+        for id_, tenant, container, unit, agent, log2, removed in connection.execute(query)
     )
 
 

@@ -87,6 +87,12 @@ class Program:
         return (self.directory / "log").read_text()[self._log_from :]
 
     @property
+    def number(self) -> int:
+        """Of its process, while that runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def lives(self) -> bool:
         return self._process is not None and self._process.poll() is None
 

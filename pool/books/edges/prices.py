@@ -18,6 +18,7 @@ What our nodes do not know yet waits (NotYet), and nothing is lost by it. Must n
 
 from bisect import bisect_left
 from collections.abc import Mapping
+from itertools import pairwise
 from operator import itemgetter
 from typing import Final
 
@@ -110,13 +111,14 @@ class EdgePrices:
     def __init__(self, edge: str, history: PriceHistory | None) -> None:
         self._edge, self._history = edge, history
         self._told: set[int] = set()  # rates of which shares were late
+        self._whose: tuple[Window, dict[int, set[str]]] | None = None  # of the window that was looked at
 
     def look(self, window: Window, meanings: Mapping[int, Rate], named: Mapping[int, Machine]) -> None:
         """Before the transaction: what the chain says. Raises NotYet at the first that is not known, so that
         an edge asks about one at a time, and StoreError."""
         if self._history is None:
             return
-        whose = _whose(window, named)
+        whose = self._whose_of(window, named)
         defined = {it.number for part in window.parts for it in part.rates}
         if len(defined) > RATES_MAX:
             raise StoreError(f"the journal has {len(defined)} new rates at once")
@@ -126,6 +128,12 @@ class EdgePrices:
                 raise StoreError(f"rate {number} is of height {rate.height}, which no block ever has")
             by_difficulty = _by_difficulty(rate, whose.get(number, set()))
             self._look(self._history, rate, _last_use_s(window, rate) if by_difficulty else None)
+
+    def _whose_of(self, window: Window, named: Mapping[int, Machine]) -> dict[int, set[str]]:
+        """It is asked before a transaction, and in it."""
+        if self._whose is None or self._whose[0] is not window:
+            self._whose = window, _whose(window, named)
+        return self._whose[1]
 
     def _look(self, history: PriceHistory, rate: Rate, used_s: int | None) -> None:
         offered = history.difficulties.of(rate.height, rate.nbits)
@@ -170,7 +178,7 @@ class EdgePrices:
                 raise StoreError(f"rate {rate.number} is dated later than what it is with")
             if not rate.basis and any(by_fees(it) for it in rate.paid):
                 raise StoreError(f"rate {rate.number} goes by the fees of blocks, and names none")
-        whose = _whose(window, named)
+        whose, self._whose = self._whose_of(window, named), None
         looked_at = defined | {it: meanings[it] for it in whose.keys() & meanings.keys()}
         terms = _terms(connection) if looked_at else {}
         for rate in looked_at.values():
@@ -333,8 +341,9 @@ def _whose(window: Window, named: Mapping[int, Machine]) -> dict[int, set[str]]:
             continue
         mined = part.tallies[np.isin(part.tallies["verdict"], MINED)]
         pairs = np.unique(mined["rate"].astype(np.int64) << 32 | mined["worker"])
-        for pair in pairs.tolist():
-            machine = named.get(pair & 0xFFFFFFFF)
-            if machine is not None:
-                found.setdefault(pair >> 32, set()).add(machine.tenant)
+        rates, numbers = (pairs >> 32).tolist(), (pairs & 0xFFFFFFFF).tolist()
+        begins = (np.flatnonzero(np.diff(pairs >> 32)) + 1).tolist()
+        for begin, end in pairwise([0, *begins, len(numbers)]):
+            if whose := {named[it].tenant for it in numbers[begin:end] if it in named}:
+                found.setdefault(rates[begin], set()).update(whose)
     return found
