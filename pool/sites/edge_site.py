@@ -135,7 +135,7 @@ class EdgeSite:
         publisher = Publisher(
             self.connection,
             self._name,
-            JournalReader(self._directory),
+            JournalReader(self._directory, lambda: begun.log.at.number),
             epoch=lambda: self._membership.epoch,
             wanted=lambda: served.wanted(),
             send_long=self._send_long,

@@ -1,11 +1,14 @@
 """A journal's frames as they are in its files, for whoever sends them elsewhere: some at a time, whole ones.
 
-It may be read while somebody writes it. What a crash tore is not sent; whether one record goes on behind the
-other is for who receives them to see. Nothing of a journal is kept here, so it costs who writes it nothing.
+It may be read while somebody writes it. What is not known to be on its disk is not sent: where that loses it
+with the power, the hub would have more of the journal than there is, and take who goes on for one that was
+put back from a copy. What a crash tore is not sent either; whether one record goes on behind the other is for
+who receives them to see. Nothing of a journal is kept here, so it costs who writes it nothing.
 
 Blocks. Must not know: what a record says, and where frames go.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -27,10 +30,10 @@ class Frames(msgspec.Struct, frozen=True):
 
 
 class JournalReader:
-    """Of one writer."""
+    """Of one writer; `synced` says which is the last record that is known to be on disk."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory, self._writer = directory, directory.name
+    def __init__(self, directory: Path, synced: Callable[[], int]) -> None:
+        self._directory, self._writer, self._synced = directory, directory.name, synced
         self._file: int | None = None  # by its first record
         self._offset = 0
         self._number = 0  # the last record that was read
@@ -44,10 +47,13 @@ class JournalReader:
             if whole_file:
                 behind = self._number
         first, last, parts, size = 0, Place(), list[bytes](), 0
+        synced = self._synced()
         while size < bytes_max:
             there = segments(self._directory)  # first: where there is a next file, this one is whole
             data, offset = self._data(bytes_max - size), 0
             while (frame := frame_at(self._writer, data, offset)) is not None:
+                if frame.at.number > synced:
+                    return Frames(first, last, b"".join(parts)) if parts else None
                 length = frame.end - offset
                 if frame.at.number > behind:
                     if parts and size + length > bytes_max:

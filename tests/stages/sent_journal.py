@@ -73,7 +73,7 @@ class Sent:
         self.publisher = Publisher(
             edge,
             "oslo",
-            JournalReader(self.log.directory),
+            JournalReader(self.log.directory, lambda: self.log.at.number),
             epoch=lambda: 7,
             wanted=self._wanted,
             send_long=self._send_long,
