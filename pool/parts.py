@@ -108,7 +108,7 @@ class Books:
         wall_clock: Callable[[], float],
     ) -> None:
         self.store = store
-        self.opened = open_journals(store, config.data_dir, count=config.processes)
+        self.opened = open_journals(store, config.data_dir, count=config.processes, wall_clock=wall_clock)
         with store.read() as connection:
             numberers = config.processes + 1 if config.processes > 1 else 1
             of_sites = config.hub is not None

@@ -14,7 +14,7 @@ from pool.books.journal.positions import uid_of
 from pool.books.journal.rate_rows import described
 from pool.journal.frames import Place, frame_at
 from pool.journal.log import JournalLog
-from pool.journal.records import Batch, Machine, Rate, packed
+from pool.journal.records import Batch, Machine, Noted, Rate, packed
 from pool.journal.segments import segments
 from stratum.tallies import Verdict
 from tests.stages.journal import NOW_S, DiskInMemory, tally
@@ -93,6 +93,7 @@ class SiteJournal:
         machines: tuple[Machine, ...] = (),
         rates: tuple[Rate, ...] = (),
         accepted: int = 0,
+        noted: tuple[Noted, ...] = (),
     ) -> bytes:
         """A record, with the opening of a file that begins with it."""
         before = self.log.at.number
@@ -103,6 +104,7 @@ class SiteJournal:
             tallies=tallies,
             machines=machines,
             rates=rates,
+            noted=noted,
         )
         self.log.append(packed(batch), self.moment_s, self.accepted)
         return b"".join(self.frames(before))

@@ -53,6 +53,7 @@ from pool.books.edges.rows import (
 from pool.books.edges.taking import EdgeTaker
 from pool.books.journal.folding import Folding
 from pool.books.journal.positions import position_of
+from pool.books.journal.start import OVER_S
 from pool.books.store import Store
 from pool.chain.price_history import PriceHistory
 from pool.fleet.hashrate import OFFLINE_S
@@ -416,7 +417,7 @@ class RemoteEdges:
     def _left(self, connection: Connection) -> list[tuple[EdgeRecord, str]]:
         """Journals that are over, and of which something is here that the books have not."""
         found = []
-        for edge, writer in ended_writers(connection):
+        for edge, writer in ended_writers(connection, since_s=int(self._wall_clock()) - OVER_S):
             if writer in self._over or not (self._home / edge.name / writer).is_dir():
                 continue
             booked = position_of(connection, writer).at

@@ -217,10 +217,10 @@ def hold_edge(connection: Connection, writer: str, words: str, now_s: int) -> No
     connection.execute(update(edges).where(mine).values(held=words, held_at_s=now_s))
 
 
-def ended_writers(connection: Connection) -> list[tuple[EdgeRecord, str]]:
-    """Journals that are over, each with the edge that had it."""
+def ended_writers(connection: Connection, *, since_s: int) -> list[tuple[EdgeRecord, str]]:
+    """Journals that have been over since then or later, each with the edge that had it."""
     known = {it.id: it for it in load_edges(connection)}
-    over = select(edge_writers).where(edge_writers.c.ended_at_s.is_not(None)).order_by(edge_writers.c.writer)
+    over = select(edge_writers).where(edge_writers.c.ended_at_s > since_s).order_by(edge_writers.c.writer)
     return [(known[row.edge_id], row.writer) for row in connection.execute(over)]
 
 

@@ -4,7 +4,8 @@ Nothing is ever appended to what another process wrote, and whatever is on disk 
 registry is read from them. Must not know: sessions, what runs when.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,11 @@ from pool.journal.records import Noted
 
 log = structlog.get_logger()
 
-AT_SITES: Final = table("edge_writers", column("writer"))  # who resolve what they had under way themselves
+# Who resolve what they had under way themselves, until their journal is over.
+AT_SITES: Final = table("edge_writers", column("writer"), column("ended_at_s"))
+# Nothing is taken any more of a journal of a site that has been over for so long, whichever hub has more of
+# it: what it had under way is resolved then, and can never be resolved twice.
+OVER_S: Final = 30 * 86_400
 HASH_DIGITS: Final = 32  # of a key, which begins with the hash that the share was credited by
 
 
@@ -37,7 +42,12 @@ class OpenJournal(msgspec.Struct, frozen=True):
 
 
 def open_journals(
-    store: Store, data_dir: Path, *, count: int = 1, disk: Disk | None = None
+    store: Store,
+    data_dir: Path,
+    *,
+    count: int = 1,
+    disk: Disk | None = None,
+    wall_clock: Callable[[], float] = time.time,
 ) -> list[OpenJournal]:
     """So many to write, and any others taken to their ends. With one, machines and prices are numbered as
     their rows. Raises JournalUnusable, JournalDamaged, StoreError."""
@@ -57,7 +67,7 @@ def open_journals(
             journal.close()
         if count == 1:
             takers[0].serve()
-        adopt(store, [journal.writer for journal in logs[:count]])
+        adopt(store, [journal.writer for journal in logs[:count]], int(wall_clock()))
         return [
             OpenJournal(journal, taker, beginning_of(store, taker))
             for journal, taker in zip(logs[:count], takers[:count], strict=True)
@@ -68,12 +78,14 @@ def open_journals(
         raise
 
 
-def adopt(store: Store, writers: Sequence[str]) -> None:
+def adopt(store: Store, writers: Sequence[str], now_s: int) -> None:
     """Have the first of these resolve what was under way of others, which nobody writes any more."""
     first, of = writers[0], upstream_submits.c
+    ended = AT_SITES.c.ended_at_s
+    at_sites = select(AT_SITES.c.writer).where(ended.is_(None) | (ended > now_s - OVER_S))
     theirs = (
         select(of.writer, of.key)
-        .where(of.writer.not_in(writers), of.writer.not_in(select(AT_SITES.c.writer)))
+        .where(of.writer.not_in(writers), of.writer.not_in(at_sites))
         .order_by(of.writer, of.key)
     )
     with store.read() as connection:

@@ -23,17 +23,19 @@ from pool.books.journal import folding, taker
 from pool.books.journal.folding import Writer
 from pool.books.journal.hour_rows import noted_hours
 from pool.books.journal.positions import position_of, positions
+from pool.books.journal.start import OVER_S, open_journals
 from pool.books.lease import LeaseLost
 from pool.books.store import Store
 from pool.fleet import registry
 from pool.journal.beginning import Mark
 from pool.journal.frames import Place
 from pool.journal.inbox import Inbox, InboxUnusable, Want
+from pool.journal.records import Noted
 from stratum.tallies import RECORD, Verdict
 from tests.fixtures.databases import Crash, crash_before
 from tests.stages import site_journal
 from tests.stages.hub import Hub
-from tests.stages.journal import NOW_S, tally
+from tests.stages.journal import NOW_S, DiskInMemory, tally
 from tests.stages.site_journal import SiteJournal
 
 NORTH, SOUTH = "north", "south"
@@ -578,6 +580,44 @@ async def test_what_is_here_of_a_journal_that_is_over_is_booked_and_no_more_of_i
     await hub.start()
     await hub.folding.fold()
     assert sum(hub.shares().values()) in (3, 7)
+
+
+@pytest.mark.sqlite_suffices
+async def test_what_a_journal_that_is_over_had_under_way_is_resolved_when_nothing_of_it_comes_any_more(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """Its miner was told that the share is good. Another hub may have more of that journal for a month, with
+    the answer; then nobody takes that, and whoever keeps the books counts it as one without an answer."""
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    site.share("acme.c01.u1", 3)
+    noted = Noted(
+        key=bytes(range(32)),
+        worker=site.number("acme.c01.u1"),
+        epoch=site.rate.number if site.rate else 0,
+        difficulty_log2=16,
+        counted=False,
+        target=b"\1" * 32,
+    )
+    site.say(b"", noted=(noted,))
+    await hub.send(NORTH, granted, site)
+    await hub.folding.fold()
+    site.share("acme.c01.u1", 5)
+    await hub.send(NORTH, granted, site)
+    await hub.change(partial(reset_edge, name=NORTH, now_s=NOW_S))
+
+    def left() -> int:
+        (own,) = open_journals(hub.store, tmp_path, disk=DiskInMemory(), wall_clock=hub.clock)
+        own.log.close()
+        return len(own.beginning.left)
+
+    hub.clock.now_s = NOW_S + OVER_S - 1
+    assert left() == 0
+    hub.clock.now_s = NOW_S + OVER_S
+    assert left() == 1
+    await hub.start()
+    await hub.folding.fold()
+    assert hub.shares() == {"acme.c01.u1": 3}, "what another hub had of it is not taken any more"
 
 
 # How many machines it may bring
