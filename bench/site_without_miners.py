@@ -74,7 +74,7 @@ class SiteWithoutMiners:
         self._publisher = Publisher(
             self.connection,
             self.name,
-            JournalReader(self._directory),
+            JournalReader(self._directory, lambda: self.number),
             epoch=lambda: self._membership.epoch,
             wanted=self._wanted,
             send_long=self._send_long,
