@@ -1,0 +1,1 @@
+"""Events: plans, one state machine a machine, and what carries them out."""

@@ -1,0 +1,1 @@
+"""Who may ask for an event beside a person: files, prices, webhooks, OpenADR."""
