@@ -117,6 +117,7 @@ def test_a_book_of_before_is_whole_proven_and_says_of_everybody_what_it_said(
         edges |= {"refused_credits", "refused_shares", "sibling_reports"}
         people = {"changes", "change_keys", "users", "tokens", "journal_positions"}
         power = {"power_events", "power_event_machines", "power_event_work", "power_event_steps"}
+        power |= {"power_exemptions", "power_terms"}
         assert now - before.keys() == people | requests | sums | edges | power
         assert sum(map(len, before.values())) > 200
         assert statements(store) == (BOOK / "statements.json").read_bytes()

@@ -325,6 +325,7 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
         + pool.books.journal.schema.APPEND_ONLY
         + pool.books.changes.schema.APPEND_ONLY
         + pool.requests.schema.APPEND_ONLY
+        + pool.power.curtailment.schema.APPEND_ONLY
     )
     assert set(tables) <= set(metadata.tables)
     with store.read() as connection:

@@ -1,4 +1,5 @@
-"""Curtailment: events, their machines with what these did before, and every step of every machine."""
+"""Curtailment: events, their machines with what these did before, and every step of every machine; what is
+exempt, and what tenants agreed to."""
 
 from sqlalchemy import (
     CheckConstraint,
@@ -7,12 +8,16 @@ from sqlalchemy import (
     Index,
     PrimaryKeyConstraint,
     UniqueConstraint,
+    text,
 )
 
 from pool.books.migrations.tables import INTEGER, create_table, number, words
+from pool.books.migrations.triggers import append_only, is_postgresql, never_replaced
 
 revision = "0029"
 down_revision = "0028"
+
+OWNED = text("state IN ('pending', 'asked', 'confirmed', 'refused', 'drifted', 'waking', 'lost')")
 
 
 def upgrade() -> None:
@@ -30,7 +35,7 @@ def upgrade() -> None:
         number("asked_at_s"),
         words("asked_by"),
         number("from_s"),
-        number("until_s", nullable=True),
+        number("until_s"),
         number("ramp_s"),
         number("watts_before", nullable=True),
         number("watts_asked", nullable=True),
@@ -49,7 +54,7 @@ def upgrade() -> None:
             name="ck_power_events_state",
         ),
         CheckConstraint("dry_run IN (0, 1)", name="ck_power_events_dry_run"),
-        CheckConstraint("until_s IS NULL OR until_s > from_s", name="ck_power_events_until_s"),
+        CheckConstraint("until_s > from_s", name="ck_power_events_until_s"),
         CheckConstraint("ramp_s >= 0", name="ck_power_events_ramp_s"),
         PrimaryKeyConstraint("id", name="pk_power_events"),
         UniqueConstraint("source", "reference", name="uq_power_events_source_reference"),
@@ -61,6 +66,8 @@ def upgrade() -> None:
         number("batch"),
         words("state"),
         number("changed_at_s"),
+        number("asks"),
+        number("asked_at_s", nullable=True),
         number("before_from_s"),
         number("before_until_s"),
         number("watts_before"),
@@ -81,7 +88,14 @@ def upgrade() -> None:
         ForeignKeyConstraint(["event_id"], ["power_events.id"], name="fk_power_event_machines_event_id"),
         ForeignKeyConstraint(["worker_id"], ["workers.id"], name="fk_power_event_machines_worker_id"),
         PrimaryKeyConstraint("event_id", "worker_id", name="pk_power_event_machines"),
-        Index("ix_power_event_machines_worker_id", "worker_id"),
+        CheckConstraint("asks >= 0", name="ck_power_event_machines_asks"),
+        Index(
+            "uq_power_event_machines_owned",
+            "worker_id",
+            unique=True,
+            sqlite_where=OWNED,
+            postgresql_where=OWNED,
+        ),
         clustered=True,
     )
     create_table(
@@ -107,3 +121,31 @@ def upgrade() -> None:
         Index("ix_power_event_steps_event_id_worker_id", "event_id", "worker_id"),
         clustered=True,
     )
+    create_table(
+        "power_exemptions",
+        number("container_id"),
+        words("unit"),
+        words("reason"),
+        number("made_at_s"),
+        words("made_by"),
+        ForeignKeyConstraint(["container_id"], ["containers.id"], name="fk_power_exemptions_container_id"),
+        PrimaryKeyConstraint("container_id", "unit", name="pk_power_exemptions"),
+        clustered=True,
+    )
+    create_table(
+        "power_terms",
+        number("tenant_id"),
+        number("priority"),
+        number("curtailable_bps"),
+        number("changed_at_s"),
+        words("changed_by"),
+        CheckConstraint("priority BETWEEN 1 AND 100", name="ck_power_terms_priority"),
+        CheckConstraint("curtailable_bps BETWEEN 0 AND 10000", name="ck_power_terms_curtailable_bps"),
+        ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="fk_power_terms_tenant_id"),
+        PrimaryKeyConstraint("tenant_id", name="pk_power_terms"),
+        clustered=True,
+    )
+    append_only(("power_event_work", "power_event_steps"))
+    if not is_postgresql():
+        never_replaced("power_event_work", [["event_id", "worker_id", "difficulty_log2"]])
+        never_replaced("power_event_steps", [["event_id", "step"]])
