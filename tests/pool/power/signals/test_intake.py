@@ -1,0 +1,112 @@
+"""One intake for all signals: each event once, nothing in silence, and nothing of what others asked for."""
+
+import pytest
+
+from pool.power.signals.bounds import Bounds
+from pool.power.signals.intake import CALLS_MAX
+from tests.stages.signals import HOUR_S, NOW_S, SignalHouse, call
+
+
+def test_a_call_is_asked_for_once_however_often_it_is_heard() -> None:
+    house = SignalHouse()
+    for _ in range(3):
+        answers = house.intake.take("webhook", [call()])
+        assert [it.taken for it in answers] == [True]
+        house.start()  # whatever a pool knew before it was started anew
+    assert house.events.asked == ["ask grid-1"]
+
+
+def test_the_same_reference_with_other_words_is_the_same_event_changed() -> None:
+    house = SignalHouse()
+    house.intake.take("webhook", [call()])
+    (answer,) = house.intake.take("webhook", [call(until_s=NOW_S + 1800)])
+    assert (answer.taken, answer.words) == (True, "changed")
+    assert house.events.asked == ["ask grid-1", "change grid-1"]
+
+
+def test_two_sources_have_the_same_reference_for_two_events() -> None:
+    house = SignalHouse()
+    house.intake.take("webhook", [call()])
+    house.intake.take("file", [call()])
+    assert house.events.asked == ["ask grid-1", "ask grid-1"]
+    assert house.intake.restore("webhook", "grid-1").taken
+    assert house.events.live("file") == ["grid-1"]
+
+
+def test_what_a_person_has_ended_is_not_asked_for_again() -> None:
+    house = SignalHouse()
+    house.intake.take("file", [call()])
+    house.events.restore("file", "grid-1", "somebody at the desk")
+    (answer,) = house.intake.take("file", [call()])
+    assert (answer.taken, answer.words) == (True, "over")
+    house.intake.take("file", [call(until_s=NOW_S + 2 * HOUR_S)])  # nor by changing it
+    assert house.events.asked == ["ask grid-1", "restore grid-1"]
+
+
+def test_a_source_that_says_all_restores_what_it_says_no_more() -> None:
+    house = SignalHouse()
+    house.intake.only("file", [call("a"), call("b")])
+    house.intake.only("file", [call("b")])
+    assert house.events.asked == ["ask a", "ask b", "restore a"]
+    house.intake.only("file", [])
+    assert house.events.live("file") == []
+
+
+def test_a_change_beyond_the_bounds_leaves_the_event_as_it_was() -> None:
+    house = SignalHouse(Bounds(longest_s=HOUR_S))
+    house.intake.only("file", [call()])
+    (answer,) = house.intake.only("file", [call(until_s=NOW_S + 5 * HOUR_S)])
+    assert not answer.taken
+    assert house.events.live("file") == ["grid-1"]
+    assert house.events.asked == ["ask grid-1"]
+
+
+def test_changes_count_as_calls() -> None:
+    house = SignalHouse(Bounds(calls_a_day=3))
+    house.intake.take("webhook", [call()])
+    answers = [house.intake.take("webhook", [call(until_s=NOW_S + it)])[0] for it in (600, 1200, 1800)]
+    assert [it.taken for it in answers] == [True, True, False]
+    house.events.now_s += 86_401
+    later = {"from_s": house.events.now_s, "until_s": house.events.now_s + 60}
+    assert house.intake.take("webhook", [call("next", **later)])[0].taken
+
+
+def test_restoring_is_never_bounded_by_calls() -> None:
+    house = SignalHouse(Bounds(calls_a_day=1))
+    house.intake.take("webhook", [call()])
+    assert not house.intake.take("webhook", [call("grid-2")])[0].taken
+    assert house.intake.restore("webhook", "grid-1").words == "restored"
+    assert house.intake.restore("webhook", "grid-1").words == "over"
+    assert not house.intake.restore("webhook", "grid-7").taken
+
+
+@pytest.mark.parametrize("what", ["bound", "events"])
+def test_who_is_refused_is_told_why_and_so_is_whoever_looks(what: str) -> None:
+    house = SignalHouse(Bounds(sites=("south",)) if what == "bound" else None)
+    house.events.why_not = "there is no site north"
+    (answer,) = house.intake.take("webhook", [call()])
+    words = "signals may not stop north" if what == "bound" else "there is no site north"
+    assert not answer.taken
+    assert answer.words.startswith(words)
+    found = house.source("webhook")
+    assert found.refused.startswith(f"grid-1: {words}")
+    assert (found.refused_at_s, found.refused_count, found.asked_at_s) == (NOW_S, 1, None)
+
+
+def test_of_more_calls_at_once_than_there_may_be_the_rest_is_not_looked_at() -> None:
+    house = SignalHouse(Bounds(calls_a_day=10_000, hours_a_day=24))
+    answers = house.intake.take("webhook", [call(f"x-{it}") for it in range(CALLS_MAX + 5)])
+    assert len(answers) == CALLS_MAX
+    assert "calls at once" in house.source("webhook").refused
+
+
+def test_a_source_that_is_to_be_heard_of_is_silent_after_its_time_and_another_never() -> None:
+    house = SignalHouse()
+    house.events.now_s += 601
+    assert (house.source("file").silent_s(NOW_S + 601), house.source("webhook").silent_s(NOW_S + 601)) == (
+        601,
+        0,
+    )
+    house.intake.heard("file")
+    assert house.source("file").silent_s(NOW_S + 1200) == 0
+    assert house.source("file").silent_s(NOW_S + 1202) == 601
