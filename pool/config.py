@@ -21,6 +21,7 @@ from pool.chain.nodes import CHAINS, NodeConfig
 from pool.data_dir import database_url
 from pool.database_url import read_url
 from pool.messages.settings import MessageSettings, message_settings
+from pool.power.control.settings import ControlSettings, control_settings
 from pool.requests.policy import Approval
 from pool.settings_file import BadConfig as BadConfig
 from pool.settings_file import path_in, read_settings
@@ -30,6 +31,7 @@ from pool.settings_tables import (
     File,
     NatsTable,
     NodeTable,
+    PowerTable,
     StratumTable,
     WebTable,
     bare,
@@ -95,6 +97,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     approval: Approval = Approval()
     site: SiteSettings | None = None
     hub: NatsSettings | None = None
+    control: ControlSettings | None = None  # of machines; None: there is no [power]
 
     def __repr__(self) -> str:
         return f"PoolConfig({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -226,6 +229,7 @@ def _checked(file: File, base: Path) -> PoolConfig:
         approval=file.approval,
         site=_site(file, base),
         hub=None if file.hub is None else _nats(file.hub, base, "hub"),
+        control=None if file.power is None else _control(file.power, base),
         database_url=_database(file.database, base)
         or database_url(path_in(base, pool.data_dir, "pool.data_dir")),
     )
@@ -247,6 +251,10 @@ def _check_role(file: File) -> None:
             raise BadConfig(f"{name}: an edge keeps no books, its hub does")
     if file.approval != Approval() or file.admin != AdminTable():
         raise BadConfig("approval, admin: an edge takes no commands, its hub does")
+
+
+def _control(table: PowerTable, base: Path) -> ControlSettings:
+    return control_settings(table.dry_run, table.networks, table.key_file, base)
 
 
 def _site(file: File, base: Path) -> SiteSettings | None:

@@ -210,6 +210,22 @@ class HubTable(NatsTable, frozen=True):
     """Of `angara hub`: who keeps the books of edges at sites."""
 
 
+class PowerTable(Table, frozen=True):
+    """Machines that are told to draw less; off without it."""
+
+    dry_run: Annotated[
+        bool, Meta(description="Say what would be told to machines, and tell them nothing")
+    ] = True
+    networks: Annotated[
+        list[str],
+        Meta(description="Where machines stand, like 10.0.0.0/16: nothing is sent anywhere else"),
+    ] = msgspec.field(default_factory=list)
+    key_file: Annotated[
+        str | None,
+        Meta(description="The key that opens the passwords of machines, 0600"),
+    ] = None
+
+
 class File(Table, frozen=True):
     """All of it."""
 
@@ -224,6 +240,7 @@ class File(Table, frozen=True):
     approval: Approval = Approval()
     edge: EdgeTable | None = None
     hub: HubTable | None = None
+    power: PowerTable | None = None
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,14 +5,21 @@ accepted shares, and at a meter. Must not know: how a machine is reached, and wh
 """
 
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
+
+ASKED_MAX: Final = 20_000  # of one call: all machines of a large site
+WORDS_CHARS_MAX: Final = 200  # of a machine
+PERCENT_MIN: Final = 40  # of its usual power: what a machine keeps mining at
 
 
 class Action(StrEnum):
     PAUSE = "pause"
+    LIMIT = "limit"  # to a percentage of its usual power
+    HOLD = "hold"  # stay off, or limited, until then: nothing is sent
     RESUME = "resume"
+    READ = "read"  # what it says of itself
 
 
 class Answer(StrEnum):
@@ -21,9 +28,22 @@ class Answer(StrEnum):
     SAID_YES = "said_yes"
     REFUSED = "refused"
     UNSUPPORTED = "unsupported"  # its firmware cannot
-    UNREACHED = "unreached"  # nothing was sent, or it has no address
+    UNREACHED = "unreached"  # nothing was sent: it has no address, or does not listen
     UNKNOWN = "unknown"  # sent, and not answered: it may have been done
     DRY_RUN = "dry_run"  # it would have been asked
+
+
+class Firmware(StrEnum):
+    """What a machine runs, as far as that decides how it is spoken to."""
+
+    ANTMINER = "antminer"  # Bitmain's own
+    WHATSMINER = "whatsminer"
+    AVALON = "avalon"
+    BRAIINS = "braiins"
+    LUXOS = "luxos"
+    VNISH = "vnish"
+    BITAXE = "bitaxe"
+    OTHER = "other"
 
 
 class MachineName(msgspec.Struct, frozen=True, order=True):
@@ -33,25 +53,40 @@ class MachineName(msgspec.Struct, frozen=True, order=True):
     container: str
     unit: str
 
+    def __str__(self) -> str:
+        return ".".join(it for it in (self.tenant, self.container, self.unit) if it)
+
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """One machine, told something. A pause ends by itself at `until_s` (Unix seconds), at whoever holds the
-    machine off, unless it is said again: when nobody is heard any more no machine stays off."""
+    machine off, unless it is said again, or held: when nobody is heard any more no machine stays off."""
 
     machine: MachineName
     action: Action
     until_s: int = 0
+    percent: int = 100  # of a limit
+
+
+class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a machine says of itself; None: nothing."""
+
+    mines: bool | None = None
+    hashrate_hps: int | None = None
+    watts: int | None = None
+    temperature_c: int | None = None
+    state: str = ""  # in its own words, cut
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
     machine: MachineName
     answer: Answer
-    words: str = ""  # of the machine, cut; never a credential
+    words: str = ""  # of the machine, or of why not; cut; never a credential
+    telemetry: Telemetry | None = None
 
 
 class MachineControl(Protocol):
-    """Whoever reaches the machines of a site: this process, or an edge."""
+    """Whoever reaches the machines, of this site or of all."""
 
     async def control(self, asked: tuple[Asked, ...]) -> tuple[Answered, ...]:
-        """Ask all of them, at most ASKED_MAX, beside each other. Takes as long as machines take, within
-        bounds: who is cut off here does not know what was done."""
+        """Ask all of them, at most ASKED_MAX, beside each other: an answer for each, in their order. Takes as
+        long as machines take, within bounds: who is cut off here does not know what was done."""

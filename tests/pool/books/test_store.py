@@ -25,6 +25,7 @@ import pool.books.edges.schema
 import pool.books.journal.schema
 import pool.books.store
 import pool.people.schema
+import pool.power.control.schema
 import pool.power.curtailment.schema
 import pool.requests.schema
 from payouts.ledger import PoolAccount
