@@ -22,6 +22,7 @@ from payouts.schemas.orders import upstreams
 from payouts.schemas.upsert import Insert, upserts
 from payouts.solo import Payee, schedule
 from pool.chain.addresses import BadAddress, script_for
+from pool.fleet.plates import note_plate
 from pool.fleet.registry import (
     NAME_CHARS_MAX,
     ContainerRecord,
@@ -450,6 +451,7 @@ def set_container(
         values["site_id"] = _site(connection, site, now_s)
     if values:
         connection.execute(update(containers).where(containers.c.id == container_id).values(**values))
+    note_plate(connection, int(container_id), now_s)
     return find_container(connection, int(container_id))
 
 

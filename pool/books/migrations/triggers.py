@@ -31,6 +31,11 @@ def append_only(tables: Iterable[str]) -> None:
             _create(table, "no_delete", "DELETE", f"{table} is append-only")
 
 
+def never_changed(table: str) -> None:
+    """Rows of this table are never changed; what is old may go."""
+    _create(table, "no_update", "UPDATE", f"{table} never changes")
+
+
 def only_grows(table: str, key: Iterable[str], counts: Iterable[str]) -> None:
     """Rows of this table are never deleted, keep their key, and their counts never become smaller."""
     changes = [f"NEW.{column} <> OLD.{column}" for column in key]

@@ -19,6 +19,7 @@ import payouts.batches.schema
 import payouts.schemas.book
 import payouts.schemas.money
 import payouts.schemas.orders
+import payouts.schemas.power
 import payouts.schemas.proposals
 import pool.books.changes.schema
 import pool.books.edges.schema
@@ -327,6 +328,7 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
         + pool.books.changes.schema.APPEND_ONLY
         + pool.requests.schema.APPEND_ONLY
         + pool.power.curtailment.schema.APPEND_ONLY
+        + payouts.schemas.power.APPEND_ONLY
     )
     assert set(tables) <= set(metadata.tables)
     with store.read() as connection:
@@ -342,8 +344,11 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
     grows |= {"worker_days", "journal_positions", "journal_hours", "journal_hour_shares"}
     edges = {"edges", "edge_writers"}
     grows |= edges
+    energy = {"power_meters", "power_limits"}
+    grows |= energy
+    wanted.add("power_readings_no_update")
     wanted |= {f"{table}_{what}" for table in grows for what in ("no_delete", "only_grows")}
-    assert found == wanted | {f"{table}_set_once" for table in ("book", "users", "tokens", *edges)}
+    assert found == wanted | {f"{table}_set_once" for table in ("book", "users", "tokens", *edges, *energy)}
 
 
 def test_closed_sets_and_bounds_are_checked_by_the_database(store: Store) -> None:
