@@ -25,7 +25,8 @@ def test_a_plate_that_was_there_is_known_of_hours_before_the_upgrade(databases: 
                 "INSERT INTO tenants VALUES (1, 'acme', 'active', 0)",
                 "INSERT INTO containers (id, tenant_id, name, nameplate_units, nameplate_ths, nameplate_kw,"
                 " created_at_s) VALUES (1, 1, 'c01', 400, 44000, 1300, 0),"
-                " (2, 1, 'c02', NULL, 44000, 1300, 0), (3, 1, 'c03', 400, 44000, NULL, 0), (4, 1, 'c04', 400, 0, 1300, 0)",
+                " (2, 1, 'c02', NULL, 44000, 1300, 0), (3, 1, 'c03', 400, 44000, NULL, 0),"
+                " (4, 1, 'c04', 400, 0, 1300, 0)",
                 "INSERT INTO workers (id, tenant_id, container_id, unit, first_seen_at_s, last_seen_at_s)"
                 " SELECT id, 1, id, 'u', 0, 0 FROM containers",
             )
