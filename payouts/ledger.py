@@ -55,6 +55,10 @@ class PoolAccount(StrEnum):
     NODE_FEES = "pool.node_fees"  # network fees of payout transactions
     ROUNDING = "pool.rounding"
     OVERPAID = "pool.overpaid"  # what somebody with the keys paid tenants beyond what they were owed
+    ENERGY_INCOME = "pool.energy_income"  # what tenants were charged for energy
+    ENERGY_DUE = "pool.energy_due"  # minus what of it they have not paid yet
+    GRID_RECEIVED = "pool.grid_received"  # minus what the grid paid outside, for what was not drawn
+    GRID_INCOME = "pool.grid_income"  # the operator's part of that
     COINS = "pool.coins"  # on the chain: minus what the pool holds, coinbases that mature included
 
 
@@ -66,6 +70,8 @@ class Kind(StrEnum):
     PAYOUT = "payout"
     ADJUSTMENT = "adjustment"
     REVERSAL = "reversal"
+    ENERGY = "energy"
+    GRID = "grid"
 
 
 class Transfer(msgspec.Struct, frozen=True):

@@ -39,6 +39,10 @@ ACCOUNT_NAMES = {
     PoolAccount.NODE_FEES: "Network fees of payouts",
     PoolAccount.ROUNDING: "Rounding",
     PoolAccount.OVERPAID: "Paid beyond what was owed",
+    PoolAccount.ENERGY_INCOME: "Energy charged to tenants",
+    PoolAccount.ENERGY_DUE: "Energy not paid yet (minus what is due)",
+    PoolAccount.GRID_RECEIVED: "Paid by the grid (minus what it paid)",
+    PoolAccount.GRID_INCOME: "The operator's part of the grid's payments",
     PoolAccount.COINS: "Coins (minus what is held)",
 }
 

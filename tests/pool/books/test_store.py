@@ -17,6 +17,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 
 import payouts.batches.schema
 import payouts.schemas.book
+import payouts.schemas.energy
 import payouts.schemas.money
 import payouts.schemas.orders
 import payouts.schemas.power
@@ -324,6 +325,7 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
         + payouts.batches.schema.APPEND_ONLY
         + payouts.schemas.proposals.APPEND_ONLY
         + payouts.schemas.orders.APPEND_ONLY
+        + payouts.schemas.energy.APPEND_ONLY
         + pool.books.journal.schema.APPEND_ONLY
         + pool.books.changes.schema.APPEND_ONLY
         + pool.requests.schema.APPEND_ONLY
@@ -347,6 +349,7 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
     energy = {"power_meters", "power_limits"}
     grows |= energy
     wanted.add("power_readings_no_update")
+    grows |= {"energy_to_charge", "energy_taken"}
     wanted |= {f"{table}_{what}" for table in grows for what in ("no_delete", "only_grows")}
     assert found == wanted | {f"{table}_set_once" for table in ("book", "users", "tokens", *edges, *energy)}
 
