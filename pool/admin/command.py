@@ -3,7 +3,7 @@
 Must not know: which commands there are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -85,6 +85,11 @@ def as_it_is(params: Any) -> Any:
     return params
 
 
+def no_state(connection: Connection, subject: str) -> State:
+    """Of a change that is not in the books: its command notes by itself what was and what became."""
+    return {}
+
+
 class Guarded(Change, frozen=True, kw_only=True):
     """One that moves money or power: it waits for a second person, or a time, where the settings say so.
 
@@ -93,3 +98,7 @@ class Guarded(Change, frozen=True, kw_only=True):
     waits: Callable[[Any, Caller], bool] = always
     held: Callable[[State], bool] = never  # the books themselves hold it back for longer
     without_secrets: Callable[[Any], Any] = as_it_is
+
+
+Commands = Mapping[str, Question | Change]
+"""By their names: a noun's file has a table of its own, `COMMANDS`."""

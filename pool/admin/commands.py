@@ -12,140 +12,18 @@ a tenant's users may ask has a `narrowed`: the same question, about their own te
 Must not know: sockets, terminals, and how a caller is known.
 """
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
 import structlog
 
-from pool.admin.bookkeeping.blocks import BlockList, block_list
-from pool.admin.bookkeeping.reversals import (
-    ReversalConfirm,
-    ReversalPropose,
-    ReversalShow,
-    reversal_confirm,
-    reversal_propose,
-    reversal_show,
-    reversal_state,
-    reversed_transaction,
-)
-from pool.admin.bookkeeping.statements import (
-    StatementFile,
-    StatementShow,
-    statement_file,
-    statement_of,
-    statement_show,
-)
-from pool.admin.command import Change, Guarded, Question
-from pool.admin.desk import Desk, GivenBefore, PayingOut, named, wall_s
-from pool.admin.fleet.firmware import FirmwareList, firmware_list
-from pool.admin.fleet.machines import (
-    ContainerList,
-    ContainerRemove,
-    ContainerSet,
-    SiteList,
-    WorkerList,
-    WorkerRemove,
-    WorkerShow,
-    container_list,
-    container_list_of,
-    container_remove,
-    container_set,
-    container_state,
-    named_container,
-    named_worker,
-    site_list,
-    worker_list,
-    worker_list_of,
-    worker_remove,
-    worker_show,
-    worker_show_of,
-    worker_state,
-)
-from pool.admin.fleet.nameplates import (
-    ContainerCompare,
-    ContainerExport,
-    ContainerImport,
-    all_containers,
-    container_compare,
-    container_export,
-    container_import,
-)
-from pool.admin.fleet.rejects import RejectShow, reject_show, reject_show_of
-from pool.admin.fleet.tenants import (
-    TenantAdd,
-    TenantList,
-    TenantSetAddress,
-    TenantSetStatus,
-    TenantSetTerms,
-    TenantShow,
-    held_by_the_books,
-    tenant_add,
-    tenant_list,
-    tenant_set_address,
-    tenant_set_status,
-    tenant_set_terms,
-    tenant_show,
-    tenant_show_of,
-    tenant_state,
-)
-from pool.admin.fleet.traces import TraceShow, TraceStart, trace_show, trace_start, traced
+from pool.admin.command import Change, Commands, Guarded, Question
+from pool.admin.desk import Desk, GivenBefore, PayingOut, wall_s
 from pool.admin.operators import ALONE, caller_alone
 from pool.admin.pages import Page
-from pool.admin.payouts.commands import (
-    PayoutAccept,
-    PayoutApprove,
-    PayoutCancel,
-    PayoutCreate,
-    PayoutDisown,
-    PayoutList,
-    PayoutPreview,
-    PayoutShow,
-    ProposalList,
-    accepted_state,
-    batch_state,
-    new_batch,
-    newest_state,
-    one_batch,
-    one_transaction,
-    payout_accept,
-    payout_approve,
-    payout_cancel,
-    payout_create,
-    payout_disown,
-    payout_list,
-    payout_preview,
-    payout_show,
-    proposal_list,
-)
-from pool.admin.people.changes import ChangeList, change_list
-from pool.admin.people.tokens import (
-    TokenCreate,
-    TokenList,
-    TokenRevoke,
-    for_another,
-    token_create,
-    token_create_of,
-    token_list,
-    token_list_of,
-    token_revoke,
-    token_revoke_of,
-    token_state,
-    tokens_of,
-)
-from pool.admin.people.users import (
-    UserAdd,
-    UserList,
-    UserSetRole,
-    UserSetStatus,
-    UserShow,
-    lets_in,
-    user_add,
-    user_list,
-    user_set_role,
-    user_set_status,
-    user_show,
-    user_state,
-)
 from pool.admin.requests.glass import glass_broken
 from pool.admin.requests.policy_record import note_policy, noted_policy
 from pool.admin.requests.requests import (
@@ -157,68 +35,6 @@ from pool.admin.requests.requests import (
     RequestWithdraw,
     request_of,
     request_state,
-)
-from pool.admin.routing.orders import (
-    OrderAdd,
-    OrderEnd,
-    OrderList,
-    OrderShow,
-    order_add,
-    order_end,
-    order_list,
-    order_show,
-    order_state,
-)
-from pool.admin.routing.upstreams import (
-    UpstreamAdd,
-    UpstreamList,
-    UpstreamRemove,
-    UpstreamShow,
-    UpstreamSwitch,
-    upstream_add,
-    upstream_list,
-    upstream_remove,
-    upstream_show,
-    upstream_state,
-    upstream_switch,
-    without_passwords,
-)
-from pool.admin.service.edges import (
-    EdgeAdd,
-    EdgeList,
-    EdgeRelease,
-    EdgeReset,
-    EdgeRetire,
-    EdgeSet,
-    EdgeShow,
-    edge_add,
-    edge_list,
-    edge_release,
-    edge_reset,
-    edge_retire,
-    edge_set,
-    edge_show,
-    edge_state,
-)
-from pool.admin.service.messages import (
-    MessageList,
-    MessageSilence,
-    MessageTest,
-    message_list,
-    message_silence,
-    message_test,
-    silenced,
-)
-from pool.admin.service.reloads import SettingsReload, settings_reload, the_settings
-from pool.admin.service.running import (
-    DrainBegin,
-    DrainEnd,
-    DrainShow,
-    drain_begin,
-    drain_end,
-    drain_show,
-    no_state,
-    the_pool,
 )
 from pool.books.book import bound_network, network_to_read
 from pool.books.changes.keys import ChangeKey, KeyedChange, digest_of, keep_answer, keyed_change
@@ -245,130 +61,84 @@ log = structlog.get_logger()
 
 INTEGER_MAX: Final = (1 << 63) - 1
 
-
-class LeaseShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
-
-
-def lease_show(desk: Desk, it: LeaseShow) -> int | None:
-    """The epoch of the pool's lease, for those who write beside it on its host."""
-    return desk.store.lease_epoch
-
-
-TENANT, OPERATOR, PAYER, ADMIN = Role.TENANT, Role.OPERATOR, Role.PAYER, Role.ADMIN
-COMMANDS: Final[dict[str, Question | Change]] = {
-    "tenant.add": Guarded(TenantAdd, tenant_add, named, tenant_state, PAYER),
-    "tenant.list": Question(TenantList, tenant_list),
-    "tenant.show": Question(TenantShow, tenant_show, TENANT, tenant_show_of),
-    "tenant.set-address": Guarded(
-        TenantSetAddress, tenant_set_address, named, tenant_state, PAYER, held=held_by_the_books
-    ),
-    "tenant.set-terms": Guarded(TenantSetTerms, tenant_set_terms, named, tenant_state, PAYER),
-    "tenant.set-status": Change(TenantSetStatus, tenant_set_status, named, tenant_state, OPERATOR),
-    "container.list": Question(ContainerList, container_list, TENANT, container_list_of),
-    "site.list": Question(SiteList, site_list),
-    "container.set": Change(ContainerSet, container_set, named_container, container_state, OPERATOR),
-    "container.export": Question(ContainerExport, container_export),
-    "container.compare": Question(ContainerCompare, container_compare),
-    "container.import": Change(ContainerImport, container_import, all_containers, container_state, OPERATOR),
-    "container.remove": Change(ContainerRemove, container_remove, named_container, container_state, OPERATOR),
-    "worker.list": Question(WorkerList, worker_list, TENANT, worker_list_of),
-    "worker.show": Question(WorkerShow, worker_show, TENANT, worker_show_of),
-    "worker.remove": Change(WorkerRemove, worker_remove, named_worker, worker_state, OPERATOR),
-    "statement.show": Question(StatementShow, statement_show, TENANT, statement_of),
-    "statement.file": Question(StatementFile, statement_file, TENANT, statement_of),
-    "reject.show": Question(RejectShow, reject_show, TENANT, reject_show_of),
-    "firmware.list": Question(FirmwareList, firmware_list),
-    "trace.start": Change(TraceStart, trace_start, traced, no_state, OPERATOR, makes_books=False),
-    "trace.show": Question(TraceShow, trace_show, OPERATOR),
-    # Whose accounts upstreams have decides whom machines work for.
-    "upstream.add": Guarded(
-        UpstreamAdd, upstream_add, named, upstream_state, PAYER, without_secrets=without_passwords
-    ),
-    "upstream.list": Question(UpstreamList, upstream_list),
-    "upstream.show": Question(UpstreamShow, upstream_show),
-    "upstream.switch": Change(UpstreamSwitch, upstream_switch, named, upstream_state, OPERATOR),
-    "upstream.remove": Guarded(UpstreamRemove, upstream_remove, named, upstream_state, PAYER),
-    "order.add": Guarded(OrderAdd, order_add, named, order_state, PAYER),
-    "order.list": Question(OrderList, order_list),
-    "order.show": Question(OrderShow, order_show),
-    "order.end": Guarded(OrderEnd, order_end, named, order_state, PAYER),
-    # Whom an edge may count for decides who is paid; what it may no more waits for nobody.
-    "edge.add": Guarded(EdgeAdd, edge_add, named, edge_state, PAYER),
-    "edge.list": Question(EdgeList, edge_list),
-    "edge.show": Question(EdgeShow, edge_show),
-    "edge.set": Guarded(EdgeSet, edge_set, named, edge_state, PAYER),
-    "edge.reset": Change(EdgeReset, edge_reset, named, edge_state, OPERATOR),
-    "edge.release": Change(EdgeRelease, edge_release, named, edge_state, OPERATOR),
-    "edge.retire": Change(EdgeRetire, edge_retire, named, edge_state, OPERATOR),
-    "payout.preview": Question(PayoutPreview, payout_preview),
-    "payout.list": Question(PayoutList, payout_list),
-    "payout.show": Question(PayoutShow, payout_show),
-    "payout.create": Change(
-        PayoutCreate, payout_create, new_batch, newest_state, PAYER, makes_books=False, asks_nodes=True
-    ),
-    "payout.approve": Change(PayoutApprove, payout_approve, one_batch, batch_state, PAYER, makes_books=False),
-    "payout.cancel": Change(PayoutCancel, payout_cancel, one_batch, batch_state, PAYER, makes_books=False),
-    "payout.disown": Change(PayoutDisown, payout_disown, one_batch, batch_state, PAYER, makes_books=False),
-    "payout.accept": Change(
-        PayoutAccept, payout_accept, one_transaction, accepted_state, PAYER, makes_books=False
-    ),
-    "proposal.list": Question(ProposalList, proposal_list),
-    "reversal.show": Question(ReversalShow, reversal_show),
-    "reversal.propose": Change(
-        ReversalPropose, reversal_propose, reversed_transaction, reversal_state, PAYER, makes_books=False
-    ),
-    "reversal.confirm": Change(
-        ReversalConfirm, reversal_confirm, reversed_transaction, reversal_state, PAYER, makes_books=False
-    ),
-    "block.list": Question(BlockList, block_list),
-    "user.add": Guarded(UserAdd, user_add, named, user_state, ADMIN),
-    "user.list": Question(UserList, user_list),
-    "user.show": Question(UserShow, user_show),
-    "user.set-role": Guarded(UserSetRole, user_set_role, named, user_state, ADMIN),
-    "user.set-status": Guarded(UserSetStatus, user_set_status, named, user_state, ADMIN, waits=lets_in),
-    "token.create": Guarded(
-        TokenCreate,
-        token_create,
-        tokens_of,
-        token_state,
-        TENANT,
-        token_create_of,
-        secret=True,
-        waits=for_another,
-    ),
-    "token.list": Question(TokenList, token_list, TENANT, token_list_of),
-    "token.revoke": Change(TokenRevoke, token_revoke, tokens_of, token_state, TENANT, token_revoke_of),
-    "drain.begin": Change(DrainBegin, drain_begin, the_pool, no_state, OPERATOR, makes_books=False),
-    "drain.end": Change(DrainEnd, drain_end, the_pool, no_state, OPERATOR, makes_books=False),
-    "drain.show": Question(DrainShow, drain_show),
-    "settings.reload": Change(
-        SettingsReload, settings_reload, the_settings, no_state, OPERATOR, makes_books=False
-    ),
-    "message.list": Question(MessageList, message_list),
-    "message.silence": Change(MessageSilence, message_silence, silenced, no_state, OPERATOR),
-    "message.test": Question(MessageTest, message_test, OPERATOR, tells=True),
-    "change.list": Question(ChangeList, change_list),
-    "lease.show": Question(LeaseShow, lease_show, PAYER),  # for payouts, which write beside the pool
+# The files in which a noun's commands are, in the order of the API's document. Each has a table COMMANDS.
+NOUNS: Final[dict[str, tuple[str, ...]]] = {
+    "tenant": ("fleet.tenants",),
+    "site": ("fleet.machines",),
+    "container": ("fleet.machines", "fleet.nameplates"),
+    "worker": ("fleet.machines",),
+    "statement": ("bookkeeping.statements",),
+    "reject": ("fleet.rejects",),
+    "firmware": ("fleet.firmware",),
+    "trace": ("fleet.traces",),
+    "upstream": ("routing.upstreams",),
+    "order": ("routing.orders",),
+    "edge": ("service.edges",),
+    "payout": ("payouts.commands",),
+    "proposal": ("payouts.commands",),
+    "reversal": ("bookkeeping.reversals",),
+    "block": ("bookkeeping.blocks",),
+    "user": ("people.users",),
+    "token": ("people.tokens",),
+    "drain": ("service.running",),
+    "lease": ("service.running",),
+    "settings": ("service.reloads",),
+    "message": ("service.messages",),
+    "change": ("people.changes",),
 }
-# They look the others up in the table that they are in themselves.
+
+
+class Table(Mapping[str, Question | Change]):
+    """All commands by name. A noun's files are read when one of its commands is wanted, because a command
+    line that gives one command has no second to read the others; who wants all reads them all."""
+
+    def __init__(self) -> None:
+        self._requests: Commands = {}
+
+    def with_requests(self, requests: Commands) -> None:
+        """Those of requests, which look the others up here."""
+        self._requests = requests
+
+    def read(self) -> None:
+        """All files, in a process that many will ask: none of them has to wait for that."""
+        len(self)
+
+    def __getitem__(self, name: str) -> Question | Change:
+        for file in NOUNS.get(name.partition(".")[0], ()):
+            if (found := _in(file).get(name)) is not None:
+                return found
+        return self._requests[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from chain(*map(_in, dict.fromkeys(chain(*NOUNS.values()))), self._requests)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _in(file: str) -> Commands:
+    commands: Commands = import_module(f"pool.admin.{file}").COMMANDS
+    return commands
+
+
+COMMANDS: Final = Table()
 REQUESTS: Final = Requests(COMMANDS)
-COMMANDS.update(
+COMMANDS.with_requests(
     {
         "request.list": Question(RequestList, REQUESTS.list_all),
         "request.show": Question(RequestShow, REQUESTS.show),
         "request.approve": Change(
-            RequestApprove, REQUESTS.approve, request_of, request_state, PAYER, makes_books=False
+            RequestApprove, REQUESTS.approve, request_of, request_state, Role.PAYER, makes_books=False
         ),
         "request.withdraw": Change(
-            RequestWithdraw, REQUESTS.withdraw, request_of, request_state, PAYER, makes_books=False
+            RequestWithdraw, REQUESTS.withdraw, request_of, request_state, Role.PAYER, makes_books=False
         ),
         "request.carry-out": Change(
             RequestCarryOut,
             REQUESTS.carry_out,
             request_of,
             request_state,
-            PAYER,
+            Role.PAYER,
             makes_books=False,
             secret=True,
         ),

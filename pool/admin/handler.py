@@ -62,6 +62,7 @@ class CommandHandler:
     """Of one desk, for every door."""
 
     def __init__(self, desk: Desk) -> None:
+        COMMANDS.read()
         self._desk = desk
         self._one_at_a_time = trio.CapacityLimiter(1)
         self._asking_nodes = trio.CapacityLimiter(1)

@@ -1,22 +1,28 @@
 """Opening the books that a command means: for who reads, for who writes beside the pool, and the settings.
 
+What settings are made of takes as long to import as books do: who names books without them has no need of it.
+
 Must not know: what a command does with them.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pool.admin.client import lent_epoch
 from pool.books.book import bound_network
 from pool.books.store import Store, open_store
 from pool.cli.books import Books
 from pool.cli.logs import set_up_logs
-from pool.config import PoolConfig, load_config
 from pool.data_dir import database_url
 from pool.requests.policy import Approval
 from pool.settings_file import BadConfig
+
+if TYPE_CHECKING:
+    from pool.config import PoolConfig
 
 
 class Place(NamedTuple):
@@ -31,7 +37,7 @@ class Place(NamedTuple):
 def place_of(books: Books) -> Place:
     """Raises BadConfig."""
     if books.config is not None:
-        settings = load_config(books.config)
+        settings = settings_of(books)
         return Place(settings.database_url, settings.data_dir, settings.network, settings.approval)
     if books.database is not None:
         return Place(books.database, books.data_dir, None)
@@ -41,6 +47,8 @@ def place_of(books: Books) -> Place:
 
 def settings_of(books: Books) -> PoolConfig:
     """Raises BadConfig where the books are named without settings."""
+    from pool.config import load_config
+
     if books.config is None:
         raise BadConfig("this needs the settings, and not the books alone: give --config")
     return load_config(books.config)

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, select, tuple_
 
 from payouts.income import newest_events
 from payouts.schemas.money import blocks, containers, solo_blocks, tenants, workers
+from pool.admin.command import Commands, Question
 from pool.admin.desk import Desk
 from pool.admin.pages import Page, Paged, begin_of, cursor_behind
 
@@ -81,3 +82,8 @@ def _row(found: Any) -> BlockRow:
         solo_tenant=found.solo_tenant,
         solo_sat=found.solo_sat,
     )
+
+
+COMMANDS: Final[Commands] = {
+    "block.list": Question(BlockList, block_list),
+}

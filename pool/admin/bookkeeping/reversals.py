@@ -13,9 +13,11 @@ from payouts.batches.proposals import Proposal, ProposalKind, open_proposals
 from payouts.ledger import Posted
 from payouts.reversals import Reversible, confirm_reversal, propose_reversal, reversible
 from payouts.schemas.money import ledger_transactions
+from pool.admin.command import Change, Commands, Question
 from pool.admin.desk import Desk, OperatorDesk
 from pool.admin.payouts.commands import act_of, in_words
 from pool.books.changes.changes import State
+from pool.people.roles import Role
 
 SUBJECT: Final = "transaction/"  # then its number
 Number = Annotated[int, msgspec.Meta(ge=1)]
@@ -94,3 +96,14 @@ def reversal_state(connection: Connection, subject: str) -> State:
     by = select(ledger_transactions.c.seq).where(ledger_transactions.c.reverses_seq == seq)
     proposed = open_proposals(connection, ProposalKind.REVERSAL, str(seq))
     return {"proposals": [it.id for it in proposed], "reversed_by": connection.scalar(by)}
+
+
+COMMANDS: Final[Commands] = {
+    "reversal.show": Question(ReversalShow, reversal_show),
+    "reversal.propose": Change(
+        ReversalPropose, reversal_propose, reversed_transaction, reversal_state, Role.PAYER, makes_books=False
+    ),
+    "reversal.confirm": Change(
+        ReversalConfirm, reversal_confirm, reversed_transaction, reversal_state, Role.PAYER, makes_books=False
+    ),
+}

@@ -13,10 +13,11 @@ from sqlalchemy import Connection
 from payouts.statements.money import StatementWrong
 from payouts.statements.period import BadPeriod, Period
 from payouts.statements.statement import UnknownTenant, statement
+from pool.admin.command import Commands, Question
 from pool.admin.desk import Desk, wall_s
 from pool.books.journal.positions import booked_until_s
 from pool.fleet.rows import RegistryError
-from pool.people.roles import Caller
+from pool.people.roles import Caller, Role
 from pool.reports.document import Document, Section
 from pool.reports.render_csv import render_csv
 from pool.reports.render_json import render_json
@@ -126,3 +127,9 @@ def _document(desk: Desk, it: StatementShow) -> tuple[Document, str | None]:
         raise RegistryError(str(error)) from None
     except StatementWrong as error:
         raise RegistryError(f"the books contradict each other, there is no statement: {error}") from None
+
+
+COMMANDS: Final[Commands] = {
+    "statement.show": Question(StatementShow, statement_show, Role.TENANT, statement_of),
+    "statement.file": Question(StatementFile, statement_file, Role.TENANT, statement_of),
+}

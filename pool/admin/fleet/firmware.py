@@ -1,7 +1,10 @@
 """The question what each firmware was seen to do. Must not know: sockets, terminals."""
 
+from typing import Final
+
 import msgspec
 
+from pool.admin.command import Commands, Question
 from pool.admin.desk import Desk, running
 from stratum.miners.firmware import Firmware
 
@@ -24,3 +27,8 @@ def firmware_list(desk: Desk, it: FirmwareList) -> list[FirmwareSeen]:
         FirmwareSeen(**msgspec.structs.asdict(kind), counted_since_at_s=live.since_s)
         for kind in live.firmware()
     ]
+
+
+COMMANDS: Final[Commands] = {
+    "firmware.list": Question(FirmwareList, firmware_list),
+}

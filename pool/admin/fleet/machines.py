@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from payouts.schemas.money import containers, sites, tenants, workers
+from pool.admin.command import Change, Commands, Question
 from pool.admin.desk import ROWS_MAX, Desk, Figures, OperatorDesk, figures_of, live_figures, wall_s
 from pool.admin.pages import Page, Paged, begin_of, cursor_behind, page_of
 from pool.books.changes.changes import State
@@ -17,7 +18,7 @@ from pool.fleet import rows as registry_store
 from pool.fleet.hashrate import Hashrate
 from pool.fleet.registry import ContainerRecord, parse_worker_name
 from pool.fleet.rows import RegistryError
-from pool.people.roles import Caller
+from pool.people.roles import Caller, Role
 
 
 class ContainerList(Paged, frozen=True, forbid_unknown_fields=True):
@@ -347,3 +348,16 @@ def _worker(desk: Desk, row: Any, rate: Hashrate | None) -> WorkerRow:
         new=getattr(row, "new", False) or None,
         **figures_of(desk, rate),
     )
+
+
+COMMANDS: Final[Commands] = {
+    "container.list": Question(ContainerList, container_list, Role.TENANT, container_list_of),
+    "site.list": Question(SiteList, site_list),
+    "container.set": Change(ContainerSet, container_set, named_container, container_state, Role.OPERATOR),
+    "container.remove": Change(
+        ContainerRemove, container_remove, named_container, container_state, Role.OPERATOR
+    ),
+    "worker.list": Question(WorkerList, worker_list, Role.TENANT, worker_list_of),
+    "worker.show": Question(WorkerShow, worker_show, Role.TENANT, worker_show_of),
+    "worker.remove": Change(WorkerRemove, worker_remove, named_worker, worker_state, Role.OPERATOR),
+}

@@ -5,16 +5,20 @@ Must not know: files, terminals.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, func, select
 
 from payouts.schemas.money import containers, sites, tenants
+from pool.admin.command import Change, Commands, Question
 from pool.admin.desk import Desk, OperatorDesk, wall_s
+from pool.admin.fleet.machines import container_state
 from pool.fleet import nameplates
 from pool.fleet import rows as registry_store
 from pool.fleet.nameplates import NUMBERS, Nameplate
 from pool.fleet.registry import ContainerRecord
+from pool.people.roles import Role
 
 
 class ContainerExport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,3 +132,12 @@ def _changes(connection: Connection, rows: list[Nameplate]) -> list[tuple[Namepl
         if words:
             found.append((NameplateChange(row.tenant, row.container, ", ".join(words)), row))
     return found
+
+
+COMMANDS: Final[Commands] = {
+    "container.export": Question(ContainerExport, container_export),
+    "container.compare": Question(ContainerCompare, container_compare),
+    "container.import": Change(
+        ContainerImport, container_import, all_containers, container_state, Role.OPERATOR
+    ),
+}

@@ -24,10 +24,11 @@ from payouts.reports.rejects import (
 )
 from payouts.statements.period import EPOCH
 from payouts.statements.work import VERDICTS
+from pool.admin.command import Commands, Question
 from pool.admin.desk import DAY_S, Desk, wall_s
 from pool.admin.fleet.machines import WorkerShow, worker_show, worker_show_of
 from pool.fleet.rows import RegistryError, find_tenant
-from pool.people.roles import Caller
+from pool.people.roles import Caller, Role
 from pool.upstreams.rows import find_upstream
 from stratum.miners.uncharged import DAYS_KEPT, REFUSED, UNREADABLE
 from stratum.tallies import Verdict
@@ -155,3 +156,8 @@ def _told(said: Iterable[Said]) -> Iterable[RejectRow]:
 
 def _row(leg: str, what: str, shares: int, upstream: str | None = None) -> RejectRow:
     return RejectRow(leg=leg, upstream=upstream, what=what, shares=shares)
+
+
+COMMANDS: Final[Commands] = {
+    "reject.show": Question(RejectShow, reject_show, Role.TENANT, reject_show_of),
+}

@@ -16,12 +16,13 @@ from payouts.schemas.money import rate_hours, workers
 from payouts.schemas.money import rates as tenant_rates
 from payouts.solo import address_at
 from payouts.statements.period import Period
-from pool.admin.desk import Desk, Figures, OperatorDesk, figures_of, live_figures, network_of, wall_s
+from pool.admin.command import Change, Commands, Guarded, Question
+from pool.admin.desk import Desk, Figures, OperatorDesk, figures_of, live_figures, named, network_of, wall_s
 from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
 from pool.fleet import rows as registry_store
 from pool.fleet.rows import RegistryError, TenantTerms, TenantView
-from pool.people.roles import Caller
+from pool.people.roles import Caller, Role
 from pool.upstreams.rows import OWN_POOL, find_upstream
 
 TENANT_DEFAULTS: Final = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
@@ -247,3 +248,15 @@ def _one_of(kind: type[StrEnum], word: str | None) -> StrEnum | None:
     if word is not None and word not in set(kind):
         raise RegistryError(f"{word!r:.80} is none of {', '.join(kind)}")
     return None if word is None else kind(word)
+
+
+COMMANDS: Final[Commands] = {
+    "tenant.add": Guarded(TenantAdd, tenant_add, named, tenant_state, Role.PAYER),
+    "tenant.list": Question(TenantList, tenant_list),
+    "tenant.show": Question(TenantShow, tenant_show, Role.TENANT, tenant_show_of),
+    "tenant.set-address": Guarded(
+        TenantSetAddress, tenant_set_address, named, tenant_state, Role.PAYER, held=held_by_the_books
+    ),
+    "tenant.set-terms": Guarded(TenantSetTerms, tenant_set_terms, named, tenant_state, Role.PAYER),
+    "tenant.set-status": Change(TenantSetStatus, tenant_set_status, named, tenant_state, Role.OPERATOR),
+}

@@ -6,12 +6,15 @@ Must not know: sockets, terminals.
 """
 
 from ipaddress import ip_address
+from typing import Final
 
 import msgspec
 
+from pool.admin.command import Change, Commands, Question, no_state
 from pool.admin.desk import Desk, OperatorDesk, running
 from pool.admin.fleet.machines import WorkerShow, worker_show
 from pool.fleet.rows import RegistryError
+from pool.people.roles import Role
 from stratum.miners.traces.traces import TRACE_S_MAX, TooManyTraces, TracedLine
 
 
@@ -78,3 +81,9 @@ def _address(text: str) -> str:
         return str(ip_address(text))
     except ValueError:
         raise RegistryError(f"{text!r:.100} is no address") from None
+
+
+COMMANDS: Final[Commands] = {
+    "trace.start": Change(TraceStart, trace_start, traced, no_state, Role.OPERATOR, makes_books=False),
+    "trace.show": Question(TraceShow, trace_show, Role.OPERATOR),
+}

@@ -31,6 +31,7 @@ from payouts.batches.proposals import (
 from payouts.batches.rows import Act, act_of_person
 from payouts.batches.schema import payout_batches
 from payouts.ledger import LedgerError
+from pool.admin.command import Change, Commands, Question
 from pool.admin.desk import Desk, OperatorDesk, wall_s
 from pool.admin.operators import host_names
 from pool.admin.pages import Page, Paged, page_of
@@ -40,7 +41,7 @@ from pool.chain.addresses import script_for
 from pool.chain.rpc import NodeError
 from pool.fleet.rows import RegistryError
 from pool.people.persons import Persons
-from pool.people.roles import Caller
+from pool.people.roles import Caller, Role
 from pool.people.users import list_users
 from pool.requests.policy import Approval
 from pool.treasury.books import PayoutBooks
@@ -279,3 +280,26 @@ def _with_paymaster(desk: OperatorDesk, job: Callable[[Paymaster], Awaitable[_Re
         )
     also = desk.read(partial(other_names, caller=desk.caller, policy=desk.policy))
     return desk.paying.lend(PayoutBooks(_Recorded(desk), wall_s, also), job)
+
+
+COMMANDS: Final[Commands] = {
+    "payout.preview": Question(PayoutPreview, payout_preview),
+    "payout.list": Question(PayoutList, payout_list),
+    "payout.show": Question(PayoutShow, payout_show),
+    "payout.create": Change(
+        PayoutCreate, payout_create, new_batch, newest_state, Role.PAYER, makes_books=False, asks_nodes=True
+    ),
+    "payout.approve": Change(
+        PayoutApprove, payout_approve, one_batch, batch_state, Role.PAYER, makes_books=False
+    ),
+    "payout.cancel": Change(
+        PayoutCancel, payout_cancel, one_batch, batch_state, Role.PAYER, makes_books=False
+    ),
+    "payout.disown": Change(
+        PayoutDisown, payout_disown, one_batch, batch_state, Role.PAYER, makes_books=False
+    ),
+    "payout.accept": Change(
+        PayoutAccept, payout_accept, one_transaction, accepted_state, Role.PAYER, makes_books=False
+    ),
+    "proposal.list": Question(ProposalList, proposal_list),
+}

@@ -1,5 +1,8 @@
 """The question who changed what. Must not know: sockets, terminals."""
 
+from typing import Final
+
+from pool.admin.command import Commands, Question
 from pool.admin.desk import Desk
 from pool.admin.pages import Page, Paged, begin_of, cursor_behind
 from pool.books.changes.changes import CHANGES_MAX, ChangeRow, newest_changes
@@ -20,3 +23,8 @@ def change_list(desk: Desk, it: ChangeList) -> Page[ChangeRow]:
         before = int(begin) if before is None else min(before, int(begin))
     rows = desk.read(lambda connection: newest_changes(connection, it.subject, before, limit))
     return Page(rows, cursor_behind(it, (rows[0].id,)) if len(rows) == limit else None)
+
+
+COMMANDS: Final[Commands] = {
+    "change.list": Question(ChangeList, change_list),
+}

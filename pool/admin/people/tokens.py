@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection
 
+from pool.admin.command import Change, Commands, Guarded, Question
 from pool.admin.desk import Desk, OperatorDesk, wall_s
 from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
@@ -124,3 +125,19 @@ def _owner(user: str | None) -> str:
 def _tell(desk: Desk) -> None:
     if desk.live is not None:
         desk.live.tokens_changed()
+
+
+COMMANDS: Final[Commands] = {
+    "token.create": Guarded(
+        TokenCreate,
+        token_create,
+        tokens_of,
+        token_state,
+        Role.TENANT,
+        token_create_of,
+        secret=True,
+        waits=for_another,
+    ),
+    "token.list": Question(TokenList, token_list, Role.TENANT, token_list_of),
+    "token.revoke": Change(TokenRevoke, token_revoke, tokens_of, token_state, Role.TENANT, token_revoke_of),
+}

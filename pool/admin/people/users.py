@@ -6,16 +6,19 @@ admin after every change, whoever makes it; and the account that runs the pool n
 Must not know: sockets, terminals.
 """
 
+from typing import Final
+
 import msgspec
 from sqlalchemy import Connection
 
-from pool.admin.desk import Desk, OperatorDesk, wall_s
+from pool.admin.command import Commands, Guarded, Question
+from pool.admin.desk import Desk, OperatorDesk, named, wall_s
 from pool.admin.operators import host_names
 from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
 from pool.fleet.rows import RegistryError
 from pool.people import users
-from pool.people.roles import Caller
+from pool.people.roles import Caller, Role
 from pool.people.users import UserView
 
 
@@ -97,3 +100,12 @@ def lets_in(it: UserSetStatus, caller: Caller) -> bool:
 def _not_his_own(desk: OperatorDesk, name: str) -> None:
     if desk.caller.user_id is not None and desk.caller.name == name:
         raise RegistryError("nobody changes his own role or status: another admin has to")
+
+
+COMMANDS: Final[Commands] = {
+    "user.add": Guarded(UserAdd, user_add, named, user_state, Role.ADMIN),
+    "user.list": Question(UserList, user_list),
+    "user.show": Question(UserShow, user_show),
+    "user.set-role": Guarded(UserSetRole, user_set_role, named, user_state, Role.ADMIN),
+    "user.set-status": Guarded(UserSetStatus, user_set_status, named, user_state, Role.ADMIN, waits=lets_in),
+}

@@ -3,16 +3,20 @@
 Must not know: sockets, terminals.
 """
 
+from typing import Final
+
 import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
-from pool.admin.desk import Desk, OperatorDesk, routes_changed, valid, wall_s
+from pool.admin.command import Commands, Guarded, Question
+from pool.admin.desk import Desk, OperatorDesk, named, routes_changed, valid, wall_s
 from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
 from pool.orders import rows as order_store
 from pool.orders.rows import NewOrder, OrderView
 from pool.orders.status import OrderStatus
+from pool.people.roles import Role
 
 
 class OrderAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -116,3 +120,11 @@ def _measured(desk: Desk) -> dict[int, OrderStatus]:
     if desk.live is None:
         return {}
     return {status.order_id: status for status in desk.live.order_status()}
+
+
+COMMANDS: Final[Commands] = {
+    "order.add": Guarded(OrderAdd, order_add, named, order_state, Role.PAYER),
+    "order.list": Question(OrderList, order_list),
+    "order.show": Question(OrderShow, order_show),
+    "order.end": Guarded(OrderEnd, order_end, named, order_state, Role.PAYER),
+}

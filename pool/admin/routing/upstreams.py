@@ -5,16 +5,18 @@ Passwords come in and never go out. Must not know: sockets, terminals.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
-from pool.admin.desk import DAY_S, Desk, OperatorDesk, routes_changed, valid, wall_s
+from pool.admin.command import Change, Commands, Guarded, Question
+from pool.admin.desk import DAY_S, Desk, OperatorDesk, named, routes_changed, valid, wall_s
 from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
 from pool.orders import rows as order_store
+from pool.people.roles import Role
 from pool.upstreams import rows as upstream_store
 from pool.upstreams.rows import OWN_POOL, NewUpstream, UpstreamRecord
 from pool.upstreams.status import EndpointStatus, UpstreamStatus
@@ -217,3 +219,15 @@ def _channel(status: UpstreamStatus) -> ChannelRow:
     shown: dict[str, Any] = msgspec.structs.asdict(status)
     del shown["upstream_id"]
     return ChannelRow(**shown)
+
+
+COMMANDS: Final[Commands] = {
+    # Whose accounts upstreams have decides whom machines work for.
+    "upstream.add": Guarded(
+        UpstreamAdd, upstream_add, named, upstream_state, Role.PAYER, without_secrets=without_passwords
+    ),
+    "upstream.list": Question(UpstreamList, upstream_list),
+    "upstream.show": Question(UpstreamShow, upstream_show),
+    "upstream.switch": Change(UpstreamSwitch, upstream_switch, named, upstream_state, Role.OPERATOR),
+    "upstream.remove": Guarded(UpstreamRemove, upstream_remove, named, upstream_state, Role.PAYER),
+}

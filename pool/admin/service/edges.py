@@ -6,16 +6,20 @@ waits for nobody, and neither does the order to look again at what was held, whi
 Must not know: sockets, terminals.
 """
 
+from typing import Final
+
 import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
-from pool.admin.desk import Desk, OperatorDesk, wall_s
+from pool.admin.command import Change, Commands, Guarded, Question
+from pool.admin.desk import Desk, OperatorDesk, named, wall_s
 from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
 from pool.books.edges import rows
 from pool.books.edges.remote import Standing
 from pool.books.edges.rows import EdgePlace, EdgeRecord
+from pool.people.roles import Role
 
 
 class EdgeAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -185,3 +189,15 @@ def _row(it: EdgeRecord, standing: dict[str, Standing]) -> EdgeRow:
         waits=now.waits,
         beyond_at_s=now.beyond_at_s,
     )
+
+
+COMMANDS: Final[Commands] = {
+    # Whom an edge may count for decides who is paid; what it may no more waits for nobody.
+    "edge.add": Guarded(EdgeAdd, edge_add, named, edge_state, Role.PAYER),
+    "edge.list": Question(EdgeList, edge_list),
+    "edge.show": Question(EdgeShow, edge_show),
+    "edge.set": Guarded(EdgeSet, edge_set, named, edge_state, Role.PAYER),
+    "edge.reset": Change(EdgeReset, edge_reset, named, edge_state, Role.OPERATOR),
+    "edge.release": Change(EdgeRelease, edge_release, named, edge_state, Role.OPERATOR),
+    "edge.retire": Change(EdgeRetire, edge_retire, named, edge_state, Role.OPERATOR),
+}

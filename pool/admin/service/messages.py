@@ -6,14 +6,17 @@ Must not know: sockets, terminals, how a message is sent.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from pool.admin.command import Change, Commands, Question, no_state
 from pool.admin.desk import Desk, OperatorDesk, wall_s
 from pool.fleet.rows import RegistryError
 from pool.messages.outbox import Answer
 from pool.messages.silences import REASON_CHARS_MAX, SILENCE_S_MAX, newest_silences, subject_problem
+from pool.people.roles import Role
 
 
 class MessageList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,3 +97,10 @@ def message_test(desk: Desk, it: MessageTest) -> Sequence[Answer]:
 
 def silenced(it: MessageSilence) -> str:
     return it.subject
+
+
+COMMANDS: Final[Commands] = {
+    "message.list": Question(MessageList, message_list),
+    "message.silence": Change(MessageSilence, message_silence, silenced, no_state, Role.OPERATOR),
+    "message.test": Question(MessageTest, message_test, Role.OPERATOR, tells=True),
+}

@@ -3,12 +3,16 @@
 Must not know: sockets, terminals, what a setting is for.
 """
 
+from typing import Final
+
 import msgspec
 import structlog
 
+from pool.admin.command import Change, Commands, no_state
 from pool.admin.desk import OperatorDesk, running
 from pool.admin.live_settings import SettingChange
 from pool.fleet.rows import RegistryError
+from pool.people.roles import Role
 from pool.settings_file import BadConfig
 
 log = structlog.get_logger()
@@ -47,3 +51,10 @@ def the_settings(it: object) -> str:
 
 def _names(changes: tuple[SettingChange, ...]) -> list[str]:
     return [it.setting for it in changes]
+
+
+COMMANDS: Final[Commands] = {
+    "settings.reload": Change(
+        SettingsReload, settings_reload, the_settings, no_state, Role.OPERATOR, makes_books=False
+    ),
+}

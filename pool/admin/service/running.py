@@ -3,16 +3,17 @@
 Must not know: sockets, terminals, how a pool does it.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
-from sqlalchemy import Connection
 
+from pool.admin.command import Change, Commands, Question, no_state
 from pool.admin.desk import Desk, LivePool, OperatorDesk, running
 from pool.books.changes.changes import State
 from pool.books.edges.rows import in_use
 from pool.edges.edges import SiteProcess
 from pool.fleet.registry_error import RegistryError
+from pool.people.roles import Role
 from pool.routing.drain import OVER_S_MAX, OVER_S_MIN, DrainStatus
 
 
@@ -27,6 +28,10 @@ class DrainEnd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class DrainShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edge: str | None = None
+
+
+class LeaseShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
 
 
 def drain_begin(desk: OperatorDesk, it: DrainBegin) -> DrainStatus:
@@ -50,14 +55,14 @@ def drain_show(desk: Desk, it: DrainShow) -> DrainStatus:
     return running(desk).drain_status(it.edge)
 
 
+def lease_show(desk: Desk, it: LeaseShow) -> int | None:
+    """The epoch of the pool's lease, for those who write beside it on its host."""
+    return desk.store.lease_epoch
+
+
 def the_pool(it: object) -> str:
     """What a command is about that is about no row of the books."""
     return "pool"
-
-
-def no_state(connection: Connection, subject: str) -> State:
-    """Of a change that is not in the books: its command notes by itself what was and what became."""
-    return {}
 
 
 def _drain_state(live: LivePool, edge: str | None) -> State:
@@ -74,3 +79,11 @@ def _process_of(desk: Desk, name: str) -> SiteProcess:
     if edge.host is None:
         raise RegistryError(f"edge {name} has not begun: nobody mines there")
     return SiteProcess(edge.name, edge.process_and_host)
+
+
+COMMANDS: Final[Commands] = {
+    "drain.begin": Change(DrainBegin, drain_begin, the_pool, no_state, Role.OPERATOR, makes_books=False),
+    "drain.end": Change(DrainEnd, drain_end, the_pool, no_state, Role.OPERATOR, makes_books=False),
+    "drain.show": Question(DrainShow, drain_show),
+    "lease.show": Question(LeaseShow, lease_show, Role.PAYER),  # for payouts, which write beside the pool
+}

@@ -116,10 +116,12 @@ async def test_settings_cost_a_running_pools_command_nothing_either(running: Pat
 async def test_who_reads_a_book_alone_waits_for_nothing_of_other_databases_upgrades_and_certificates(
     tmp_path: Path,
 ) -> None:
+    """Nor for the other commands, and what a running pool is made of."""
     store_in(tmp_path).close()
     loaded = await modules("worker", "list", "--data-dir", str(tmp_path))
     assert "sqlalchemy" in loaded
     assert loaded.isdisjoint(("alembic", "psycopg", "cryptography"))
+    assert loaded.isdisjoint(("trio", "httpx", "bdkpython", "pool.config", "pool.admin.fleet.tenants"))
 
 
 def test_the_count_would_see_what_is_heavy() -> None:
