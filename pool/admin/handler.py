@@ -133,9 +133,10 @@ class CommandHandler:
         return answer, f'"{hashlib.sha256(whole).hexdigest()[:TAG_CHARS]}"' if by_url else "", caller.name
 
 
-def wrong_token(error: WrongToken) -> Response:
-    """401, or 429 for who is to wait; the connection is over, so that the next guess is a stranger's."""
-    response = failure(401 if error.wait_s == 0.0 else 429, str(error))
+def wrong_token(error: WrongToken, words: str | None = None) -> Response:
+    """401, or 429 for who is to wait; the connection is over, so that the next guess is a stranger's.
+    `words`: of what stands for a token."""
+    response = failure(401 if error.wait_s == 0.0 else 429, words or str(error))
     response.headers["Connection"] = "close"
     response.headers["WWW-Authenticate"] = "Bearer"
     if error.wait_s > 0.0:

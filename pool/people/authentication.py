@@ -78,17 +78,22 @@ class Authentication:
         Raises WrongToken."""
         number = number_of(token) if len(token) <= TOKEN_CHARS_MAX else None
         known = NONE if number is None else self._digests.get(number, NONE)
-        now_s, source = self._clock(), source_of(address)
         if number is not None and hmac.compare_digest(digest_of(token), known):
             self.check_ended(address, number)
             return number
-        keys = (source,) if known is NONE else (source, number)
-        self._refusals.count(now_s, Refused.GUESSED, source, None if known is NONE else number)
+        raise self.guessed(address, None if known is NONE else number)
+
+    def guessed(self, address: str, number: int | None = None) -> WrongToken:
+        """Count that something wrong was shown, a token or what stands for one, and say how long whoever does
+        that is to leave it. `number`: of the token that he may be after."""
+        now_s, source = self._clock(), source_of(address)
+        keys = (source,) if number is None else (source, number)
+        self._refusals.count(now_s, Refused.GUESSED, source, number)
         wait_s = self._wrong.wait_s(now_s, *keys)
         if wait_s == 0.0:
             self._wrong.count(now_s, *keys)
             wait_s = self._wrong.wait_s(now_s, *keys)
-        raise WrongToken(wait_s)
+        return WrongToken(wait_s)
 
     def check_ended(self, address: str, number: int) -> None:
         """Raises WrongToken where the books said a moment ago that the token of this number has ended."""

@@ -1,6 +1,7 @@
 """Signals up to the books: an intake, a wall clock that is moved by hand, and what was asked for."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -94,3 +95,8 @@ class SignalHouse:
 
     def source(self, name: str = "file") -> Any:
         return next(it for it in self.intake.sources if it.name == name)
+
+
+def iso(at_s: int) -> str:
+    """As calls have it."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat().replace("+00:00", "Z")

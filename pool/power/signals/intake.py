@@ -22,6 +22,7 @@ from pool.power.signals.call import Called, in_words
 log = structlog.get_logger()
 
 CALLS_MAX: Final = 64  # at once: as many as may stand
+LOG_PAUSE_S: Final = 60  # between two lines of what a source was refused
 
 
 class NotAsked(Exception):
@@ -90,7 +91,9 @@ class Intake:
         self._wall_clock, self._watts = wall_clock, watts
         self._sources: dict[str, Source] = {}
         self._changes: dict[str, deque[int]] = {}
+        self._logged_at_s: dict[str, int] = {}
         self._one_at_a_time = threading.Lock()
+        self._notes = threading.RLock()
 
     def open(self, name: str, where: str, silent_after_s: int | None = None) -> None:
         """There is a source of that name."""
@@ -113,9 +116,14 @@ class Intake:
 
     def refuse(self, name: str, words: object) -> None:
         """It said something that nothing is done by."""
-        it, said = self._sources[name], in_words(words)
-        self._note(name, refused_at_s=self._now_s, refused=said, refused_count=it.refused_count + 1)
-        log.warning("signal_refused", source=name, reason=said)
+        said = in_words(words)
+        with self._notes:
+            it = self._sources[name]
+            self._note(name, refused_at_s=self._now_s, refused=said, refused_count=it.refused_count + 1)
+        now_s = self._now_s
+        if now_s - self._logged_at_s.get(name, 0) >= LOG_PAUSE_S:  # who is refused chooses how often
+            self._logged_at_s[name] = now_s
+            log.warning("signal_refused", source=name, reason=said)
 
     def take(self, name: str, calls: Sequence[Called]) -> list[Answer]:
         """Ask for each of them, at most CALLS_MAX."""
@@ -173,7 +181,8 @@ class Intake:
                 changes.append(now_s)
         except NotAsked as error:
             return self._refused(name, call.reference, error)
-        self._note(name, asked_at_s=now_s, asked_count=self._sources[name].asked_count + 1)
+        with self._notes:
+            self._note(name, asked_at_s=now_s, asked_count=self._sources[name].asked_count + 1)
         words = "asked" if known is None else "changed"
         log.info("signal_taken", source=name, reference=call.reference, what=words)
         return Answer(reference=call.reference, taken=True, words=words)
@@ -191,4 +200,5 @@ class Intake:
         return Answer(reference=reference, taken=False, words=in_words(words))
 
     def _note(self, name: str, **changed: object) -> None:
-        self._sources[name] = msgspec.structs.replace(self._sources[name], **changed)
+        with self._notes:
+            self._sources[name] = msgspec.structs.replace(self._sources[name], **changed)
