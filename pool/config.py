@@ -22,6 +22,7 @@ from pool.data_dir import database_url
 from pool.database_url import read_url
 from pool.messages.settings import MessageSettings, message_settings
 from pool.power.control.settings import ControlSettings, control_settings
+from pool.power.signals.settings import SignalSettings, SignalsTable, signal_settings
 from pool.requests.policy import Approval
 from pool.settings_file import BadConfig as BadConfig
 from pool.settings_file import path_in, read_settings
@@ -98,6 +99,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     site: SiteSettings | None = None
     hub: NatsSettings | None = None
     control: ControlSettings | None = None  # of machines; None: there is no [power]
+    signals: SignalSettings | None = None  # likewise
 
     def __repr__(self) -> str:
         return f"PoolConfig({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -230,6 +232,7 @@ def _checked(file: File, base: Path) -> PoolConfig:
         site=_site(file, base),
         hub=None if file.hub is None else _nats(file.hub, base, "hub"),
         control=None if file.power is None else _control(file.power, base),
+        signals=None if file.power is None else _signals(file, file.power.signals, base),
         database_url=_database(file.database, base)
         or database_url(path_in(base, pool.data_dir, "pool.data_dir")),
     )
@@ -251,6 +254,14 @@ def _check_role(file: File) -> None:
             raise BadConfig(f"{name}: an edge keeps no books, its hub does")
     if file.approval != Approval() or file.admin != AdminTable():
         raise BadConfig("approval, admin: an edge takes no commands, its hub does")
+
+
+def _signals(file: File, table: SignalsTable, base: Path) -> SignalSettings:
+    if file.edge is not None and table != SignalsTable():
+        raise BadConfig("power.signals: an edge takes none, its hub does")
+    if table.webhook_secret_file is not None and file.web is None:
+        raise BadConfig("power.signals.webhook_secret_file: without [web] nobody can call")
+    return signal_settings(table, base)
 
 
 def _control(table: PowerTable, base: Path) -> ControlSettings:

@@ -12,6 +12,7 @@ from msgspec import Meta, inspect
 
 from pool.database_url import read_url
 from pool.messages.settings import MessagesTable
+from pool.power.signals.settings import SignalsTable
 from pool.requests.policy import Approval
 from pool.treasury.settings import PayoutSettings
 
@@ -224,6 +225,7 @@ class PowerTable(Table, frozen=True):
         str | None,
         Meta(description="The key that opens the passwords of machines, 0600"),
     ] = None
+    signals: SignalsTable = SignalsTable()
 
 
 class File(Table, frozen=True):
