@@ -31,7 +31,7 @@ MACHINE_STATES = (
     "lost",
     "released",
 )
-OWNED = ("pending", "asked", "confirmed", "refused", "drifted", "waking", "lost")  # by one event at a time
+OWNED = ("pending", "asked", "confirmed", "drifted", "waking", "lost")  # by one event at a time
 
 power_events = table(
     "power_events",
@@ -62,9 +62,9 @@ power_events = table(
     CheckConstraint("until_s > from_s", name="until_s"),
     CheckConstraint("ramp_s >= 0", name="ramp_s"),
 )
-# `off_from_s` is the last accepted share before it was off, and not before it was asked; `off_until_s` the
-# first one after, or when it was given up as lost. `asks` counts how often it was asked in the state that it
-# is in, `asked_at_s` is the last time.
+# It is asked at `due_s`, or later; `asks` counts how often it was asked to pause, or then to wake,
+# `asked_at_s` is the last time. `off_from_s` is the last accepted share before it was off, and not before it
+# was asked; `off_until_s` the first one after, or when it was given up as lost.
 power_event_machines = table(
     "power_event_machines",
     number("event_id", ForeignKey("power_events.id")),
@@ -72,6 +72,7 @@ power_event_machines = table(
     number("batch"),
     words("state"),
     number("changed_at_s"),
+    number("due_s"),
     number("asks"),
     number("asked_at_s", nullable=True),
     number("before_from_s"),

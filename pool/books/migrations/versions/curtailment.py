@@ -17,7 +17,7 @@ from pool.books.migrations.triggers import append_only, is_postgresql, never_rep
 revision = "0029"
 down_revision = "0028"
 
-OWNED = text("state IN ('pending', 'asked', 'confirmed', 'refused', 'drifted', 'waking', 'lost')")
+OWNED = text("state IN ('pending', 'asked', 'confirmed', 'drifted', 'waking', 'lost')")
 
 
 def upgrade() -> None:
@@ -66,6 +66,7 @@ def upgrade() -> None:
         number("batch"),
         words("state"),
         number("changed_at_s"),
+        number("due_s"),
         number("asks"),
         number("asked_at_s", nullable=True),
         number("before_from_s"),

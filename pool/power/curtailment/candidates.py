@@ -1,0 +1,147 @@
+"""Machines of a site as they are now: what each draws, and whether an event may ask it.
+
+What a machine draws is its accepted work of the last hour, as long as it mined in it, at its nameplate's
+efficiency; it is not believed to draw more than its nameplate and its error bound allow. Of one without a
+nameplate nothing is known. Must not know: what is asked for.
+"""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Select, func, select
+
+from payouts.schemas.money import containers, sites, tally_minutes, tenants, workers
+from payouts.sums import ACCEPTED
+from pool.power.control.contract import MachineName
+from pool.power.curtailment.baseline import bounded, hashes_of, window, work_between
+from pool.power.curtailment.machines import Owner, owners
+from pool.power.curtailment.states import OFF
+from pool.power.curtailment.terms import Terms, all_exemptions, terms_in_force
+from pool.power.energy.efficiencies import efficiencies_at
+from pool.power.figures import Basis, Efficiency
+
+MINES_MIN: Final = 5  # whoever has had no share of so many minutes does not mine: nothing is to be had of it
+MJ_HPS_PER_W: Final = 10**15  # H/s times mJ/TH: 10^12 hashes a TH, 1,000 mW a W
+USUAL_TERMS: Final = Terms()
+
+Mines = Callable[[int], bool]
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One machine. `watts` are what it draws when it mines. `exempt`: why no event asks it; `owner`: who
+    has it."""
+
+    worker: int
+    name: MachineName
+    tenant: int
+    watts: int
+    idle_watts: int
+    mj_per_th: int  # 0: nothing is known of it
+    hashrate_hps: int
+    basis: str
+    error_bps: int
+    mines: bool
+    exempt: str = ""
+    owner: Owner | None = None
+    terms: Terms = USUAL_TERMS
+
+    @property
+    def shed_watts(self) -> int:
+        """How much less it would draw."""
+        return max(self.watts - self.idle_watts, 0)
+
+    @property
+    def held_off(self) -> bool:
+        """By an event that goes on."""
+        return self.owner is not None and self.owner.state in OFF and not self.owner.coming_back
+
+    @property
+    def drawn_watts(self) -> int:
+        """What it draws now, or as soon as it is back."""
+        if self.held_off:
+            return self.idle_watts
+        return self.watts if self.mines or self.owner is not None else 0
+
+    @property
+    def askable(self) -> bool:
+        """Whether an event may choose it: also one that another event is about to let go."""
+        if self.exempt:
+            return False
+        return self.mines if self.owner is None else self.owner.coming_back
+
+
+def candidates(connection: Connection, site: str, now_s: int, mines: Mines | None = None) -> list[Candidate]:
+    """All machines of a site (empty: of all sites), by number. `mines`: whether one has had a share lately,
+    from who knows it better than the books."""
+    from_s, until_s = window(now_s)
+    work = work_between(connection, site, from_s, until_s)
+    spans = _spans(connection, from_s // 60, until_s // 60)
+    known = efficiencies_at(connection, now_s)
+    terms, taken = terms_in_force(connection), owners(connection)
+    exempt = {(it.tenant, it.container, it.unit): it.words for it in all_exemptions(connection)}
+    found = []
+    for row in connection.execute(_machines(site)):
+        first, last = spans.get(row.id, (until_s // 60, 0))
+        efficiency = known.get(row.id)
+        seconds = until_s - first * 60
+        done = bounded(work.get(row.id, {}), efficiency, seconds) if seconds > 0 else {}
+        hashrate_hps = int(hashes_of(done) / seconds) if seconds > 0 else 0
+        owner = taken.get(row.id)
+        name = MachineName(tenant=row.tenant, container=row.container, unit=row.unit)
+        found.append(
+            Candidate(
+                worker=row.id,
+                name=name,
+                tenant=row.tenant_id,
+                watts=_watts(hashrate_hps, efficiency) if owner is None else owner.watts_before,
+                idle_watts=0 if efficiency is None else efficiency.idle_watts,
+                mj_per_th=0 if efficiency is None else efficiency.mj_per_th,
+                hashrate_hps=hashrate_hps,
+                basis=(Basis.WORK if efficiency is not None else Basis.NAMEPLATE).value,
+                error_bps=0 if efficiency is None else efficiency.error_bps,
+                mines=last > until_s // 60 - MINES_MIN if mines is None else mines(row.id),
+                exempt=exempt.get((row.tenant, row.container, row.unit))
+                or exempt.get((row.tenant, row.container, ""), ""),
+                owner=owner,
+                terms=terms.get(row.tenant_id, USUAL_TERMS),
+            )
+        )
+    return found
+
+
+def _watts(hashrate_hps: int, it: Efficiency | None) -> int:
+    if it is None:
+        return 0
+    return int(Fraction(hashrate_hps * it.mj_per_th, MJ_HPS_PER_W))
+
+
+def _spans(connection: Connection, first: int, after: int) -> dict[int, tuple[int, int]]:
+    """Of each worker the first and the last minute with accepted shares."""
+    of = tally_minutes.c
+    query = (
+        select(of.worker_id, func.min(of.minute).label("first"), func.max(of.minute).label("last"))
+        .where(of.minute >= first, of.minute < after, of.verdict == ACCEPTED)
+        .group_by(of.worker_id)
+    )
+    return {row.worker_id: (row.first, row.last) for row in connection.execute(query)}
+
+
+def _machines(site: str) -> Select[Any]:
+    query = (
+        select(
+            workers.c.id,
+            workers.c.unit,
+            workers.c.tenant_id,
+            containers.c.name.label("container"),
+            tenants.c.name.label("tenant"),
+        )
+        .join(containers, containers.c.id == workers.c.container_id)
+        .join(tenants, tenants.c.id == workers.c.tenant_id)
+        .where(workers.c.removed_at_s.is_(None))
+        .order_by(workers.c.id)
+    )
+    if site:
+        query = query.join(sites, sites.c.id == containers.c.site_id).where(sites.c.name == site)
+    return query

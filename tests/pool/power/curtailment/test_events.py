@@ -1,0 +1,268 @@
+"""Events as the books have them: asked for once, with what machines did before, and every step of them."""
+
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+
+from pool.books.store import Store
+from pool.fleet.registry_error import RegistryError
+from pool.power.curtailment import asking
+from pool.power.curtailment.baseline import bounded, hashes_of, window
+from pool.power.curtailment.events import NewEvent, load_event, move_event
+from pool.power.curtailment.machines import Change, add_machines, change_machines, machines_of, owners
+from pool.power.curtailment.schema import power_event_steps, power_event_work, power_events
+from pool.power.curtailment.states import (
+    EVENT_MOVES,
+    MACHINE_MOVES,
+    OWNED,
+    EventState,
+    MachineState,
+    WrongMove,
+)
+from pool.power.curtailment.terms import Terms, all_exemptions, all_terms, end_exemption, exempt, set_terms
+from pool.power.figures import Efficiency
+from tests.histories.power import NOW_S, add_container, mined_in_minute
+
+UNTIL_S = NOW_S + 7_200
+
+
+def event(reference: str = "grid-1", **changed: Any) -> NewEvent:
+    fields: dict[str, Any] = {
+        "source": "webhook",
+        "reference": reference,
+        "target": "limit",
+        "target_value": 6_000_000,
+        "site": "Bratsk",
+        "from_s": NOW_S,
+        "until_s": UNTIL_S,
+        "ramp_s": 600,
+    }
+    return NewEvent(**fields | changed)
+
+
+def ask(store: Store, new: NewEvent, now_s: int = NOW_S) -> Any:
+    return asking.ask(store, new, by="grid", now_s=now_s)
+
+
+@pytest.fixture
+def machines(store: Store) -> list[int]:
+    with store.write() as connection:
+        return add_container(connection, "acme.c01", 2) + add_container(
+            connection, "acme.c09", 1, site="Irkutsk"
+        )
+
+
+def work_of(store: Store, event_id: int) -> dict[tuple[int, int], int]:
+    with store.read() as connection:
+        rows = connection.execute(select(power_event_work).where(power_event_work.c.event_id == event_id))
+        return {(row.worker_id, row.difficulty_log2): row.shares for row in rows}
+
+
+def test_the_same_reference_again_is_the_same_event_and_another_one_under_it_is_refused(
+    store: Store, machines: list[int]
+) -> None:
+    first = ask(store, event())
+    assert (first.id, first.state, first.asked_by) == (1, EventState.PLANNED, "grid")
+    assert ask(store, event(), NOW_S + 60) == first
+    with pytest.raises(RegistryError, match="webhook grid-1 was asked for before, and was another event"):
+        ask(store, event(target_value=1))
+    asking.restore(store, "webhook", "grid-1", by="grid", words="no more", now_s=NOW_S + 1)
+    assert ask(store, event(), NOW_S + 61).state is EventState.CANCELLED  # replayed: it stays what it is
+    assert ask(store, event(source="api")).id == 2  # of somebody else
+
+
+def test_what_cannot_be_is_refused_in_words(store: Store, machines: list[int]) -> None:
+    for wrong, words in (
+        ({"target_value": None}, "nothing that limit can be asked for with"),
+        ({"target": "share", "target_value": 10_001}, "nothing that share"),
+        ({"target": "everything"}, "nothing that everything"),
+        ({"until_s": NOW_S + 599}, "lasts for 10 min to 7 days"),
+        ({"until_s": NOW_S + 8 * 86_400}, "lasts for 10 min to 7 days"),
+        ({"ramp_s": -1}, "a ramp is"),
+        ({"reference": "a\nb"}, "printable"),
+        ({"source": "radio"}, "no source"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            event(**wrong)
+    with pytest.raises(RegistryError, match="there is no site 'Moon'"):
+        ask(store, event(site="Moon"))
+    with pytest.raises(RegistryError, match="over already"):
+        ask(store, event(from_s=NOW_S - 7_200, until_s=NOW_S))
+
+
+def test_what_every_machine_of_the_site_did_before_is_kept_when_it_is_asked_for(
+    store: Store, machines: list[int]
+) -> None:
+    here, _, elsewhere = machines
+    from_s, until_s = window(NOW_S)
+    assert (from_s, until_s) == (NOW_S - 3_600, NOW_S - 120)  # minutes of before are hours by then
+    with store.write() as connection:
+        for minute in range(from_s // 60 - 3, NOW_S // 60 + 3):
+            mined_in_minute(connection, minute, {here: 10, elsewhere: 10})
+        mined_in_minute(connection, from_s // 60, {here: 3}, log2=18)
+    asked = ask(store, event())
+    assert work_of(store, asked.id) == {(here, 16): 580, (here, 18): 3}
+    assert work_of(store, ask(store, event("all", site="")).id).keys() == {
+        (here, 16),
+        (here, 18),
+        (elsewhere, 16),
+    }
+
+
+def test_who_works_more_after_an_event_was_asked_for_has_no_more_before_it(
+    store: Store, machines: list[int]
+) -> None:
+    """A call for tomorrow: what is pumped up until then is no baseline."""
+    here = machines[0]
+    with store.write() as connection:
+        mined_in_minute(connection, NOW_S // 60 - 10, {here: 10})
+    asked = ask(store, event(from_s=NOW_S + 86_400, until_s=NOW_S + 90_000))
+    with store.write() as connection:
+        mined_in_minute(connection, NOW_S // 60 - 10 + 1, {here: 10_000})
+    ask(store, event(from_s=NOW_S + 86_400, until_s=NOW_S + 90_000), NOW_S + 3_600)
+    assert work_of(store, asked.id) == {(here, 16): 10}
+
+
+def test_no_machine_is_believed_to_have_done_more_than_its_nameplate_and_luck_allow() -> None:
+    known = Efficiency(
+        mj_per_th=30_000,
+        hashrate_hps=100 * 10**12,
+        watts=3_000,
+        idle_watts=60,
+        error_bps=500,
+        source="a table",
+    )
+    hour = 100 * 10**12 * 3_600
+    honest = {16: 1_278}  # 100 TH/s for an hour
+    assert bounded(honest, known, 3_600) == honest
+    pumped = {16: 3_000, 30: 2}  # a rented machine beside it, under its name
+    believed = bounded(pumped, known, 3_600)
+    assert believed[16] < 1_600
+    assert hashes_of(believed) <= hour * Fraction(10_500 + 555, 10_000)  # three sigmas of 3,002 shares
+    assert hashes_of(bounded({40: 1}, known, 3_600)) == 0
+    assert bounded(pumped, None, 3_600) == pumped  # of whom nothing is known
+
+
+def row(worker: int, **changed: Any) -> dict[str, Any]:
+    fields = {
+        "worker_id": worker,
+        "batch": 0,
+        "due_s": NOW_S,
+        "before_from_s": NOW_S - 3_600,
+        "before_until_s": NOW_S,
+        "watts_before": 3_000,
+        "watts_idle": 60,
+        "basis": "work",
+        "error_bps": 500,
+    }
+    return fields | changed
+
+
+def test_a_machine_is_one_events_at_a_time(store: Store, machines: list[int]) -> None:
+    first, second = ask(store, event()), ask(store, event("grid-2"))
+    with store.write() as connection:
+        add_machines(connection, first.id, [row(machines[0])], "chosen", NOW_S)
+    with pytest.raises(IntegrityError), store.write() as connection:
+        add_machines(connection, second.id, [row(machines[0])], "chosen", NOW_S)
+    with store.write() as connection:
+        released = Change(
+            worker=machines[0], before=MachineState.PENDING, after=MachineState.RELEASED, words="by olga"
+        )
+        assert change_machines(connection, first.id, [released], NOW_S) == [released]
+        assert change_machines(connection, first.id, [released], NOW_S) == []  # it is no more pending
+        add_machines(connection, second.id, [row(machines[0])], "chosen", NOW_S)
+        assert owners(connection)[machines[0]].event == second.id
+        name = machines_of(connection, second.id)[machines[0]].name
+        assert str(name) == "acme.c01.u1"
+
+
+def test_every_step_is_written_and_none_is_ever_changed(store: Store, machines: list[int]) -> None:
+    asked = ask(store, event())
+    with store.write() as connection:
+        begun = move_event(connection, asked, EventState.CURTAILING, "begins", NOW_S, watts_before=9)
+        add_machines(connection, asked.id, [row(machines[0])], "chosen", NOW_S)
+        assert (begun.state, begun.watts_before) == (EventState.CURTAILING, 9)
+        with pytest.raises(WrongMove):
+            move_event(connection, begun, EventState.OVER, "", NOW_S)
+        steps = connection.execute(select(power_event_steps)).all()
+        assert [(it.step, it.worker_id, it.state) for it in steps] == [
+            (1, None, "planned"),
+            (2, None, "curtailing"),
+            (3, machines[0], "pending"),
+        ]
+    for change in (power_event_steps.delete(), power_event_steps.update().values(words="nothing")):
+        with pytest.raises(IntegrityError), store.write() as connection:
+            connection.execute(change)
+
+
+def test_a_signal_changes_and_ends_its_own_event(store: Store, machines: list[int]) -> None:
+    ask(store, event())
+    changed = asking.change(
+        store, "webhook", "grid-1", target_value=7_000_000, until_s=UNTIL_S + 60, by="grid", now_s=NOW_S
+    )
+    assert (changed.target_value, changed.until_s) == (7_000_000, UNTIL_S + 60)
+    with pytest.raises(RegistryError, match="lasts for"):
+        asking.change(store, "webhook", "grid-1", target_value=1, until_s=NOW_S + 1, by="g", now_s=NOW_S)
+    with store.write() as connection:
+        move_event(connection, load_event(connection, 1), EventState.CURTAILING, "", NOW_S)
+    ended = asking.restore(store, "webhook", "grid-1", by="grid", words="early", now_s=NOW_S + 600)
+    assert (ended.restore_asked_at_s, ended.restore_asked_by) == (NOW_S + 600, "grid")
+    again = asking.restore(store, "webhook", "grid-1", by="other", words="early", now_s=NOW_S + 700)
+    assert again == ended
+    with pytest.raises(RegistryError, match="has asked for no 'grid-9'"):
+        asking.restore(store, "webhook", "grid-9", by="grid", words="", now_s=NOW_S)
+    assert [it.reference for it in asking.standing(store, "webhook", NOW_S + 9_999)] == ["grid-1"]
+    assert asking.standing(store, "api", 0) == []
+
+
+def test_terms_and_exemptions_say_who_and_why(store: Store, machines: list[int]) -> None:
+    with store.write() as connection:
+        set_terms(connection, "acme", Terms(priority=9, curtailable_bps=5_000), by="olga", now_s=NOW_S)
+        changed = set_terms(connection, "acme", Terms(priority=8), by="ben", now_s=NOW_S + 1)
+        assert all_terms(connection) == [changed]
+        assert (changed.priority, changed.curtailable_bps, changed.changed_by) == (8, 10_000, "ben")
+        with pytest.raises(RegistryError, match="a priority is"):
+            set_terms(connection, "acme", Terms(priority=0), by="ben", now_s=NOW_S)
+        made = exempt(connection, "acme.c01.u1", reason="on repair", by="olga", now_s=NOW_S)
+        assert made.words == "exempt, by olga: on repair"
+        exempt(connection, "acme.c01", reason="test of pumps", by="olga", now_s=NOW_S)
+        for wrong in ("acme.c01.u1", "acme.c77", "acme", "acme.c01.u77"):
+            with pytest.raises(RegistryError):
+                exempt(connection, wrong, reason="x", by="olga", now_s=NOW_S)
+        assert [it.unit for it in all_exemptions(connection)] == ["", "u1"]
+        end_exemption(connection, "acme.c01")
+        with pytest.raises(RegistryError, match="is not exempt"):
+            end_exemption(connection, "acme.c01")
+
+
+def test_from_every_state_there_is_a_way_to_the_end_and_no_machine_stays_an_events() -> None:
+    for begin in MachineState:
+        reached, new = {begin}, {begin}
+        while new:
+            new = {after for it in new for after in MACHINE_MOVES[it]} - reached
+            reached |= new
+        assert reached - OWNED
+    assert all(EventState.OVER in _reached(it) for it in EventState if it not in (EventState.CANCELLED,))
+    assert EVENT_MOVES[EventState.OVER] == EVENT_MOVES[EventState.CANCELLED] == frozenset()
+
+
+def _reached(begin: EventState) -> set[EventState]:
+    reached, new = {begin}, {begin}
+    while new:
+        new = {after for it in new for after in EVENT_MOVES[it]} - reached
+        reached |= new
+    return reached
+
+
+@pytest.mark.parametrize("column", ["state", "target", "source"])
+def test_closed_sets_are_checked_by_the_database(store: Store, machines: list[int], column: str) -> None:
+    ask(store, event())
+    with store.read() as connection:
+        first = dict(connection.execute(select(power_events)).one()._mapping)
+    with pytest.raises(IntegrityError), store.write() as connection:
+        connection.execute(insert(power_events).values(first | {"id": 9, "reference": "z", column: "?"}))
+    assert msgspec.json.encode(first)
