@@ -1,0 +1,104 @@
+"""What machines drew by what they did: accepted shares, as hashes, times the energy of a hash.
+
+A share of difficulty 2^d stands for 2^(32+d) hashes, a whole number for every d there is. Counted is what a
+machine did as it should, whether or not an upstream took it. Joules are floored once for each machine and
+span, and are exact before. What a machine draws without having work to show is not in here: booting, paused,
+work that was stale or rejected; a meter has it.
+
+Done in the caller's transaction. Must not know: meters.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, func, select
+
+from payouts.schemas.many import among
+from payouts.schemas.money import tally_hours, tally_minutes, workers
+from pool.power.energy.bounds import shares_error_bps, together_bps
+from pool.power.figures import Efficiency
+from stratum.tallies import MINED
+
+HASHES_LOG2: Final = 32  # of a share of difficulty 1
+MJ_HASHES_PER_J_TH: Final = 10**15  # mJ/TH times hashes, in joules
+WORKERS_AT_ONCE: Final = 2_000  # that rows are asked for: an index entry each
+MINED_VERDICTS: Final = tuple(int(it) for it in MINED)
+
+
+class Work(msgspec.Struct):
+    """Of a machine, or of some: hashes, and the sum of the squares of what each share stood for."""
+
+    hashes: int = 0
+    squares: int = 0
+
+    def add(self, shares: int, log2: int) -> None:
+        each = 1 << (HASHES_LOG2 + log2)
+        self.hashes += shares * each
+        self.squares += shares * each * each
+
+    @property
+    def error_bps(self) -> int:
+        return spread_bps(self.hashes, self.squares)
+
+
+def spread_bps(total: int, squares: int) -> int:
+    """Of a sum of shares of any worth: as of so many equal ones."""
+    return shares_error_bps(total * total // squares if squares else 0)
+
+
+def joules_of(hashes: int, mj_per_th: int) -> int:
+    return hashes * mj_per_th // MJ_HASHES_PER_J_TH
+
+
+def estimate_error_bps(work: Work, efficiency: Efficiency) -> int:
+    return together_bps(work.error_bps, efficiency.error_bps)
+
+
+def work_of_hour(connection: Connection, hour: int) -> dict[int, Work]:
+    """By worker, of everybody who had a share that counts: of rows that are hours already, and of minutes
+    that are not."""
+    found: defaultdict[int, Work] = defaultdict(Work)
+    _add(found, _minutes(connection, hour * 60, hour * 60 + 60))
+    it = tally_hours.c
+    for ids in _ids(connection):
+        query = select(it.worker_id, it.difficulty_log2, it.shares).where(
+            among(connection, it.worker_id, ids), it.hour == hour, it.verdict.in_(MINED_VERDICTS)
+        )
+        _add(found, (tuple(row) for row in connection.execute(query)))
+    return found
+
+
+def work_of_minutes(connection: Connection, from_minute: int, until_minute: int) -> dict[int, Work]:
+    """The same of minutes (since 1970), half-open: while there are any, which is for an hour or two."""
+    found: defaultdict[int, Work] = defaultdict(Work)
+    _add(found, _minutes(connection, from_minute, until_minute))
+    return found
+
+
+def _add(found: defaultdict[int, Work], rows: Iterable[tuple[int, ...]]) -> None:
+    for worker, log2, shares in rows:
+        found[worker].add(int(shares), log2)
+
+
+def _minutes(connection: Connection, from_minute: int, until_minute: int) -> Iterator[tuple[int, ...]]:
+    it = tally_minutes.c
+    query = (
+        select(it.worker_id, it.difficulty_log2, func.sum(it.shares))
+        .where(it.minute >= from_minute, it.minute < until_minute, it.verdict.in_(MINED_VERDICTS))
+        .group_by(it.worker_id, it.difficulty_log2)
+    )
+    for row in connection.execute(query):
+        yield tuple(row)
+
+
+def _ids(connection: Connection) -> Iterator[list[int]]:
+    last = 0
+    while True:
+        query = select(workers.c.id).where(workers.c.id > last).order_by(workers.c.id).limit(WORKERS_AT_ONCE)
+        ids = list(connection.scalars(query))
+        if not ids:
+            return
+        yield ids
+        last = ids[-1]
