@@ -12,6 +12,12 @@ from tests.simulation.site_faults import SITE_KINDS, SiteFaults
 from tests.simulation.sites_world import SITES, play_sites
 
 FIRST_SEEDS = 12
+# What it was found by last is played first. Worlds change with what is played in them: then others find it.
+FOUND_BY: Final = {
+    "trim_behind_what_a_server_has_read": 6,
+    "take_a_record_twice": 3,
+    "book_to_another_machine_of_the_tenant": 1,
+}
 NATS_FORGETS: Final = (SiteFaults.stores_are_emptied, 1), (SiteFaults.messages_are_lost, 1)
 MOVES: Final = (SiteFaults.machines_go_to_their_other_edge, 2)
 HARMED_BY: Final[dict[str, Kinds]] = {
@@ -28,7 +34,7 @@ HARMED_BY: Final[dict[str, Kinds]] = {
 @pytest.mark.parametrize("name", SITES_PLANTED)
 def test_a_planted_bug_of_sites_is_found(name: str) -> None:
     found: list[str] = []
-    for seed in range(FIRST_SEEDS):
+    for seed in (FOUND_BY.get(name, 0), *range(FIRST_SEEDS)):
         with planted(name):
             found += [it.verdict for it in play_sites(seed, SITES, HARMED_BY.get(name, SITE_KINDS)).found]
         if SITE_VERDICTS[name] in found:
