@@ -345,7 +345,8 @@ class Sites:
         brought = Brought(remote.edge.name, self._registry)
 
         def check(machines: Sequence[Machine]) -> None:
-            trio.from_thread.run_sync(brought.check, machines)
+            if new := brought.unknown(machines):
+                trio.from_thread.run_sync(brought.check, new)
 
         def numbered(machines: Sequence[Machine]) -> list[Machine]:
             return trio.from_thread.run_sync(lambda: [brought.renumbered(it) for it in machines])

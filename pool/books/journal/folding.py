@@ -45,8 +45,10 @@ ROUND_S: Final = 60.0  # as long as from one fold to the next, when all is well;
 # A site that has more than that waiting has it dated later, and is paid the same.
 WAITS_S: Final = 3_600.0
 EVERYTHING: Final = (1 << 63) - 1  # no journal has so many records
-SEEN_S: Final = 600  # last_seen_at_s of a worker may be this old: a row a worker a minute would be too many
-ROWS_MAX: Final = 1_000  # of workers whose row is out of date, in one statement
+# last_seen_at_s of a worker may be this old: a row a worker a minute would be too many. Each has a moment of
+# its own when that is due, also of those that a start knows again: no fold has all of them to write.
+SEEN_S: Final = 600
+ROWS_MAX: Final = 10_000  # of workers whose row is out of date, in one statement: 0.6 s of PostgreSQL
 MACHINES_AT_ONCE: Final = 256  # looked at before miners get their turn: half a millisecond
 STOP_WAIT_S: Final = 5.0  # for the books, when the pool is asked to stop: the next start takes what is left
 STOP_ROUND_S: Final = 15.0  # and while they answer: whoever stops a pool ends it by force after 60 s
@@ -113,7 +115,8 @@ class Folding:
         self.durations = Histogram()  # how long each fold took of all that was there
         self.turn = trio.Lock()  # of a fold, or of a writer that begins behind all that is taken
         self._stopping = False
-        self._last_seen_s: dict[int, int] = {}
+        self._begun_s = int(wall_clock())
+        self._seen: dict[int, int] = {}  # in which SEEN_S each was noted last, by how it counts them
         self._over: frozenset[bytes] = frozenset()  # blocks that were over at the last fold
 
     def take(self, writer: Writer, taker: Taker) -> None:
@@ -283,8 +286,10 @@ class Folding:
             if it.worker not in self._registry.workers:
                 continue  # removed since
             news = self._registry.note_difficulty(it.worker, it.minute, it.difficulty_log2, it.work)
-            if news or abs(now_s - self._last_seen_s.get(it.worker, 0)) >= SEEN_S:
-                self._last_seen_s[it.worker] = now_s
+            span = (now_s + it.worker) // SEEN_S
+            before = self._seen.get(it.worker, (self._begun_s + it.worker) // SEEN_S)
+            if news or span != before:
+                self._seen[it.worker] = span
                 stale.add(it.worker)
         return stale
 

@@ -21,6 +21,7 @@ from pool.fleet.rows import TenantTerms, add_tenant, remove_worker
 from stratum.miners.contracts import Admitted
 from stratum.tallies import MINED, Verdict, merge
 from tests.fakes.disks import DiskThatLoses, disk_full
+from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import Crash, crash_before
 from tests.stages.journal import NOW_S, JournalOnStore, tally
 
@@ -74,6 +75,39 @@ async def test_a_book_is_proven_while_shares_of_a_new_machine_wait_in_several_ba
         with booked.store.read() as connection:
             assert verify(connection).wrong is None
         await booked.folding.fold()
+
+
+@pytest.mark.parametrize("known_again", [False, True])
+@pytest.mark.sqlite_suffices
+async def test_when_machines_were_seen_is_written_by_few_in_each_minute_and_by_all_in_ten(
+    booked: JournalOnStore, known_again: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Whether they all came at once, or mined on while the pool was started again."""
+    machines = []
+    for number in range(folding.SEEN_S):
+        booked.miner = ConnectionFrom()  # one names no more than 64
+        machines.append(booked.worker(f"acme.c01.u{number}"))
+
+    async def minute() -> dict[int, int]:
+        """Of one in which all mine, when the books say that each was seen."""
+        booked.clock.now_s += 60.0
+        await booked.journal.commit(b"".join(tally(it, booked.epoch) for it in machines))
+        await booked.folding.fold()
+        with booked.store.read() as connection:
+            return {it.id: it.last_seen_at_s for it in connection.execute(select(workers))}
+
+    first = await minute()
+    assert set(first) == set(machines)
+    if known_again:
+        booked.restart()
+    before = first
+    for _ in range(folding.SEEN_S // 60):
+        now = await minute()
+        written = [it for it in machines if now[it] != before[it]]
+        assert all(now[it] == booked.clock.now_s for it in written)
+        assert len(written) <= len(machines) / 5
+        before = now
+    assert all(before[it] > first[it] for it in machines)
 
 
 @pytest.mark.parametrize("killed", [False, True])
