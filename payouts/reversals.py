@@ -31,6 +31,10 @@ from payouts.schemas.money import ledger_transactions
 REFUSED: Final = {
     Kind.REVERSAL: "it is a reversal: book what is right instead",
     Kind.BLOCK: "it is the income of a block, which is booked back when the block is orphaned",
+    Kind.ENERGY: (
+        "it is a charge for energy, or what was collected of it: put the meter or the nameplate right, and "
+        "what the hour has cost too much is given back"
+    ),
     Kind.PAYOUT: (
         "it is a step of a payout batch, which only `angara payout` and the chain book back: "
         "reversed by hand, what was paid would be owed once more"

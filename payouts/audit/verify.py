@@ -1,10 +1,10 @@
 """The audit: reads everything back and says which row is the first that is wrong.
 
-In this order: the chain of transactions with their transfers and the balances along it; then the
-settlements, derived again from the shares they name; the shares against the journal, and sums against what
-they sum; the rates against their fee bases and orders; the events of blocks; whose the blocks of solo work
-are. A changed row breaks its own hash; a chain that was rewritten as a whole breaks against a head that was
-noted before (a statement carries one).
+In this order: the chain of transactions with their transfers and the balances along it; then the settlements,
+derived again from the shares they name; the shares against the journal, and sums against what they sum; the
+rates against their fee bases and orders; the events of blocks; whose the blocks of solo work are; energy, and
+what the grid paid. A changed row breaks its own hash; a chain that was rewritten as a whole breaks against a
+head that was noted before (a statement carries one).
 
 Invariants: reads only, in the caller's transaction, which must see one moment. Memory does not grow
 with the ledger. Must not know: how to mend anything.
@@ -29,7 +29,8 @@ from sqlalchemy import (
 )
 
 from payouts.accrual import Carry, derive
-from payouts.audit.checkpoint import Checkpoint, standing_at
+from payouts.audit.checkpoint import DAY_S, Checkpoint, standing_at
+from payouts.audit.energy import check_energy
 from payouts.audit.finding import Found, Wrong
 from payouts.audit.sums import check_sums
 from payouts.income import MOVES, Status, booking
@@ -45,6 +46,7 @@ from payouts.ledger import (
 from payouts.ratebook import blocks_of_basis, price_of
 from payouts.rates import Amount, BadRate, Scheme, fee_basis_sat
 from payouts.schemas.book import book
+from payouts.schemas.energy import energy_dues, grid_payments
 from payouts.schemas.money import (
     block_events,
     blocks,
@@ -124,6 +126,7 @@ class Auditor:
             self._check_orders()
             self._check_blocks()
             self._check_solo_blocks()
+            self._check_energy()
         except Found as found:
             wrong = found.wrong
         return Audit(
@@ -474,6 +477,12 @@ class Auditor:
         if not any(is_fee(row.income_sat, row.amount_sat + row.income_sat, bps) for bps in fees_bps):
             return "the pool's part is not the fee of any terms of the tenant"
         return None
+
+    def _check_energy(self) -> None:
+        """What was charged for it, what is due, and what the grid paid."""
+        check_energy(self._connection, self._day * DAY_S)
+        self._check_booked(Kind.ENERGY, select(energy_dues.c.transaction_seq))
+        self._check_booked(Kind.GRID, select(grid_payments.c.transaction_seq))
 
     def _check_booked(self, kind: Kind, sources: Any) -> None:
         self._check_none(

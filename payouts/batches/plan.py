@@ -1,7 +1,7 @@
 """Who would be paid now, how much, and who is held back and why.
 
-A tenant is paid all of its payable balance, to its newest address, or nothing. The reasons to hold it
-back are looked at in the order of `Held`, the first that applies is the one told.
+A tenant is paid all of its payable balance, less what it owes for energy, to its newest address, or nothing.
+The reasons to hold it back are looked at in the order of `Held`, the first that applies is the one told.
 
 Invariants: reads only. An address that is not in force yet holds the tenant back: its money does not go to
 the address before it either. Amounts are whole satoshi: what the carry holds is not payable yet.
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, func, select
 from payouts.batches.batch import PAYEES_MAX, Item
 from payouts.batches.schema import payout_items
 from payouts.batches.transaction import dust_sat
+from payouts.energy.held import HeldForEnergy, held_for_energy
 from payouts.ledger import balances_sat, canonical_hash, payable
 from payouts.schemas.money import tenant_addresses, tenant_terms, tenants
 
@@ -29,6 +30,7 @@ class Held(StrEnum):
     NO_ADDRESS = "there is no payout address"
     NEW_ADDRESS = "the payout address was changed and is not in force yet"
     BAD_ADDRESS = "the payout address cannot be paid to"
+    ENERGY = "energy of its machines has no price yet, and nobody knows what it will owe"
     BELOW_MINIMUM = "the balance is below the minimum"
     DUST = "the balance is dust: the network would not relay it"
     FULL = "the batch is full: the next one pays it"
@@ -70,14 +72,15 @@ class _Tenant(msgspec.Struct, frozen=True, kw_only=True):
 
 def plan(connection: Connection, now_s: int, script_of: ScriptOf, minimum_sat: int) -> Plan:
     """The batch that could be drafted now; `minimum_sat` is the pool's own, for everybody."""
-    balances = balances_sat(connection)
+    balances, energy = balances_sat(connection), held_for_energy(connection)
     items: list[Item] = []
     held_back: list[HeldBack] = []
     for tenant in _tenants(connection):
         balance_sat = balances.get(payable(tenant.id), 0)
         if balance_sat <= 0:
             continue
-        found = _judge(tenant, balance_sat, now_s, script_of, minimum_sat)
+        held = energy.get(tenant.id)
+        found = _judge(tenant, balance_sat, now_s, script_of, minimum_sat, held)
         if isinstance(found, bytes) and len(items) == PAYEES_MAX:
             found = (Held.FULL, f"{PAYEES_MAX} payees are in it")
         if isinstance(found, bytes):
@@ -88,7 +91,7 @@ def plan(connection: Connection, now_s: int, script_of: ScriptOf, minimum_sat: i
                     tenant=tenant.name,
                     address=tenant.address or "",
                     script=found,
-                    amount_sat=balance_sat,
+                    amount_sat=balance_sat - (held.sat if held else 0),
                 )
             )
         else:
@@ -140,7 +143,12 @@ def payees_by_script(connection: Connection, script_of: ScriptOf) -> dict[bytes,
 
 
 def _judge(
-    tenant: _Tenant, balance_sat: int, now_s: int, script_of: ScriptOf, minimum_sat: int
+    tenant: _Tenant,
+    balance_sat: int,
+    now_s: int,
+    script_of: ScriptOf,
+    minimum_sat: int,
+    held: HeldForEnergy | None,
 ) -> bytes | tuple[Held, str]:
     """The script to pay to, or why not."""
     if tenant.status != "active":
@@ -153,10 +161,14 @@ def _judge(
         script = script_of(tenant.address)
     except ValueError as error:
         return Held.BAD_ADDRESS, str(error)
-    least_sat = max(minimum_sat, tenant.minimum_sat or 0)
-    if balance_sat < least_sat:
-        return Held.BELOW_MINIMUM, f"{least_sat} sat"
-    if balance_sat < dust_sat(script):
+    if held is not None and held.unknown_hours:
+        return Held.ENERGY, f"{held.unknown_hours} hours"
+    least_sat = max(minimum_sat, tenant.minimum_sat or 0, 1)
+    owes_sat = 0 if held is None else held.sat
+    if balance_sat - owes_sat < least_sat:
+        owed = f", and {owes_sat} sat are held back for energy" if owes_sat else ""
+        return Held.BELOW_MINIMUM, f"{least_sat} sat{owed}"
+    if balance_sat - owes_sat < dust_sat(script):
         return Held.DUST, f"less than {dust_sat(script)} sat"
     return script
 

@@ -87,6 +87,14 @@ def exchange_at(connection: Connection, currency: str, at_s: int) -> Exchange | 
     return None if row is None else exchange_of(row)
 
 
+def exchange_in(connection: Connection, exchange_id: int | None) -> Exchange:
+    """A rate by its number."""
+    if exchange_id is None:
+        return IN_SATOSHI
+    found = select(power_exchange).where(power_exchange.c.id == exchange_id)
+    return exchange_of(connection.execute(found).one())
+
+
 def holding(currency: str, at_s: int) -> Any:
     """All rates that hold then, the one that counts first."""
     of = power_exchange.c

@@ -88,9 +88,10 @@ class NewTariff(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tariff(msgspec.Struct, frozen=True, kw_only=True):
-    """What is in force in an hour: one price, or tiers by the kWh that they begin at."""
+    """What is in force in an hour: one price, or tiers by the kWh that they begin at. Without a number it is
+    a tenant's own fee."""
 
-    id: int
+    id: int | None
     currency: str
     price_micro: int | None
     tiers: tuple[tuple[int, int], ...] = ()
@@ -206,6 +207,18 @@ def tiers_of(connection: Connection, tariff_id: int) -> tuple[tuple[int, int], .
         select(of.from_kwh, of.price_micro).where(of.tariff_id == tariff_id).order_by(of.from_kwh)
     )
     return tuple((row.from_kwh, row.price_micro) for row in rows)
+
+
+def tariff_in(connection: Connection, tariff_id: int, hour: int) -> Tariff:
+    """A tariff by its number, as it is in an hour that it has a price for."""
+    of = power_tariff_hours.c
+    price = select(of.price_micro).where(of.tariff_id == power_tariffs.c.id, of.hour == hour)
+    row = connection.execute(
+        select(power_tariffs, price.scalar_subquery().label("hour_micro")).where(
+            power_tariffs.c.id == tariff_id
+        )
+    ).one()
+    return tariff_of(connection, row)
 
 
 def list_tariffs(connection: Connection) -> tuple[TariffView, ...]:

@@ -6,6 +6,7 @@ not begun when they are said, so nobody is charged by terms that came after the 
 Invariants: history is kept, a row for each change. Must not know: what energy was drawn.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -89,6 +90,11 @@ def terms_at(connection: Connection, tenant_id: int, at_s: int) -> TermsOf | Non
         .limit(1)
     ).one_or_none()
     return None if row is None else terms_of(row)
+
+
+def held_at(history: Sequence[TermsOf], at_s: int) -> TermsOf | None:
+    """The same, of all that there ever were of a tenant."""
+    return next((it for it in reversed(history) if it.from_s <= at_s), None)
 
 
 def terms_of(row: Row[Any]) -> TermsOf:

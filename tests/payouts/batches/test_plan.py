@@ -1,10 +1,15 @@
 """Who would be paid now, who is held back, and why."""
 
 import pytest
+from sqlalchemy import select
 
 import payouts.batches.plan
 from payouts.batches.plan import Held
 from payouts.batches.steps import draft
+from payouts.energy.charges import charge
+from payouts.energy.hours import ContainerEnergy, begin, take_next
+from payouts.energy.terms import Charge, HostingTerms, set_terms
+from payouts.schemas.money import containers
 from pool.books.store import Store
 from tests.stages.batches import ANN, Treasury
 from tests.stages.payouts import NOW_S, PAYEES, add_tenant, credit, register, script_of, set_address
@@ -74,3 +79,45 @@ def test_a_full_batch_leaves_nobody_out_twice(treasury: Treasury, monkeypatch: p
         credit(connection, 1, 5_000, "more of acme")
         credit(connection, 2, 5_000, "more of borealis")
     assert [it.tenant for it in treasury.plan().items] == ["cinder", "acme"]
+
+
+# Energy that is not paid
+
+
+def charged(store: Store, tenant: int, kwh: int, charge_it: bool = True) -> None:
+    """So many kWh at a satoshi each, drawn in the hour after NOW_S."""
+    hour = NOW_S // 3600 + 1
+    with store.write() as connection:
+        begin(connection, NOW_S)
+        fee = HostingTerms(charge=Charge.FEE, fee_micro=1_000_000, currency="SAT")
+        set_terms(connection, tenant, fee, by="olga", now_s=NOW_S, from_s=None)
+        box = connection.scalar(select(containers.c.id).where(containers.c.tenant_id == tenant))
+        assert box is not None
+        drawn = ContainerEnergy(container_id=box, metered_j=kwh * 3_600_000)
+        take_next(connection, hour, [drawn], NOW_S + 7_200)
+        if charge_it:
+            charge(connection, NOW_S + 7_200)
+
+
+def test_who_withdraws_before_his_energy_is_collected_is_paid_what_is_left(treasury: Treasury) -> None:
+    """An hour's credit is there a minute after its end, its energy a quarter of an hour: he gains nothing."""
+    name, _, sat = PAYEES[0]
+    charged(treasury.store, 1, 1_000)
+    planned = {it.tenant: it.amount_sat for it in treasury.plan().items}
+    assert planned[name] == sat - 1_000
+
+
+@pytest.mark.sqlite_suffices
+def test_who_owes_more_than_the_rest_of_his_balance_waits(treasury: Treasury) -> None:
+    name, _, sat = PAYEES[0]
+    charged(treasury.store, 1, sat - 10)
+    (held,) = treasury.plan().held_back
+    assert (held.tenant, held.reason) == (name, Held.BELOW_MINIMUM)
+    assert held.detail == f"1000 sat, and {sat - 10} sat are held back for energy"
+
+
+@pytest.mark.sqlite_suffices
+def test_who_was_never_charged_waits_until_his_energy_has_a_price(treasury: Treasury) -> None:
+    charged(treasury.store, 1, 1_000, charge_it=False)
+    (held,) = treasury.plan().held_back
+    assert (held.reason, held.detail) == (Held.ENERGY, "1 hours")
