@@ -65,6 +65,7 @@ from pool.people.authentication import Authentication
 from pool.people.refusals import Refusals, Refused
 from pool.people.roles import host_account
 from pool.people.sessions import Sessions
+from pool.power.energy.watch import PowerWatch
 from pool.processes import Processes, bounded
 from pool.readiness import Condition, HubLook, Readiness
 from pool.settings_file import BadConfig
@@ -153,6 +154,12 @@ class Pool:
             processes=(lambda: ALONE) if self.processes is None else self.processes.figures,
             named=lambda name: None if self.sites is None else self.sites.edge(name),
         )
+        self.power = PowerWatch(
+            store,
+            self.books.hashrates,
+            unheard=lambda *machines: self._unheard(*machines),
+            wall_clock=wall_clock,
+        )
         self.allocator = OrderAllocator(
             store,
             self.books.registry,
@@ -192,6 +199,7 @@ class Pool:
                     await nursery.start(self._mind_hangups, desk)
                 await nursery.start(self._serve_admin, desk)
                 nursery.start_soon(self._record.run)
+                nursery.start_soon(self.power.run)
                 web = await self._open_web(nursery, desk)
                 nursery.start_soon(self._follow_payouts, treasury)
                 nursery.start_soon(self._lease.run)
@@ -331,6 +339,7 @@ class Pool:
             messenger=self._messenger,
             settings=self._settings,
             remote=None if self.sites is None else self.sites.remote,
+            power=self.power,
         )
 
     def _count_committed(self, tallies: bytes) -> None:

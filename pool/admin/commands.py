@@ -85,6 +85,10 @@ NOUNS: Final[dict[str, tuple[str, ...]]] = {
     "settings": ("service.reloads",),
     "message": ("service.messages",),
     "change": ("people.changes",),
+    "power": ("power.now",),
+    "model": ("power.models",),
+    "meter": ("power.meters",),
+    "limit": ("power.limits",),
 }
 
 

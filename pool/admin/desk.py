@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from pool.messages.outbox import Answer
     from pool.messages.teller import Raised
     from pool.orders.status import OrderStatus
+    from pool.power.energy.live import PowerNow
+    from pool.power.energy.suspects import Suspect
     from pool.routing.drain import DrainStatus
     from pool.treasury.books import PayoutBooks
     from pool.treasury.paymaster import Paymaster
@@ -128,6 +130,15 @@ class LivePool(Protocol):
 
     def order_status(self) -> Sequence[OrderStatus]:
         """Every order that is delivered."""
+
+    def power(self) -> PowerNow:
+        """What is drawn now."""
+
+    def power_suspects(self) -> Sequence[tuple[Suspect, str]]:
+        """Who draws for nothing, or unpaid; with the name of a machine, empty of what is none."""
+
+    def power_changed(self) -> None:
+        """Nameplates, meters or limits are others: to be read anew."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,9 @@ from pool.messages.messenger import Messenger
 from pool.messages.outbox import Answer
 from pool.messages.teller import Raised
 from pool.orders.status import OrderStatus
+from pool.power.energy.live import PowerNow
+from pool.power.energy.suspects import Suspect
+from pool.power.energy.watch import PowerWatch
 from pool.routing.drain import DrainStatus
 from pool.upstreams.status import UpstreamStatus
 from stratum.miners.firmware import Firmware
@@ -47,6 +50,7 @@ class Live:
         messenger: Messenger | None = None,
         settings: LiveSettings | None = None,
         remote: RemoteEdges | None = None,
+        power: PowerWatch | None = None,
     ) -> None:
         self._registry = registry
         self._hashrates = hashrates
@@ -58,6 +62,7 @@ class Live:
         self._messenger = messenger
         self._settings = settings
         self._remote = remote  # edges at other sites, where it is a hub
+        self._given_power = power
         self._since_s = int(time.time())
 
     # What a pool has once
@@ -168,3 +173,25 @@ class Live:
 
     def order_status(self) -> Sequence[OrderStatus]:
         return trio.from_thread.run(self._edges.routes).orders
+
+    # What is drawn
+
+    @property
+    def _power(self) -> PowerWatch:
+        if self._given_power is None:
+            raise RegistryError("this pool does not look at power")
+        return self._given_power
+
+    def power(self) -> PowerNow:
+        return trio.from_thread.run(self._power.now)
+
+    def power_suspects(self) -> Sequence[tuple[Suspect, str]]:
+        return trio.from_thread.run(self._suspects)
+
+    async def _suspects(self) -> list[tuple[Suspect, str]]:
+        found = await self._power.suspects()
+        return [(it, "" if it.worker is None else self._registry.name_of(it.worker)) for it in found]
+
+    def power_changed(self) -> None:
+        if self._given_power is not None:
+            trio.from_thread.run(self._given_power.refresh)

@@ -248,6 +248,17 @@ class HashrateBook:
             counts=self._counts[numbers],
         )
 
+    def share_hashes(self, numbers: Ints) -> Floats:
+        """What a good share of each of these workers stood for lately, in hashes; 0 where there was none."""
+        self._make_room(int(numbers.max(initial=0)), self._updated_s)
+        worth: Floats = self._share_hashes[numbers]
+        return worth
+
+    def everybody(self) -> tuple[Ints, Ints]:
+        """All workers' numbers, and which container each is in: not to be changed."""
+        ids = self._workers()
+        return ids, self._containers_of(ids)
+
     def look_at_containers(
         self, now_s: float, unheard: Unheard = everybody_is_heard
     ) -> dict[int, ContainerLook]:

@@ -26,8 +26,8 @@ from sqlalchemy import Connection, select
 from payouts.schemas.money import containers, workers
 from pool.power.energy.bounds import together_bps
 from pool.power.energy.efficiencies import Efficiencies, efficiencies_at
-from pool.power.energy.meters import LATE_S_MAX, Meter, list_meters, metered_between
-from pool.power.energy.readings import Metered
+from pool.power.energy.meters import LATE_S_MAX, Meter, list_meters, measured_by, readings_between
+from pool.power.energy.readings import GAP_S, Metered, stands_still
 from pool.power.energy.work import (
     Work,
     estimate_error_bps,
@@ -152,7 +152,8 @@ def _energies(
     ] = {}  # of each site: joules, and containers, of meters of their own
     meters = [it for it in list_meters(connection, at_s=until_s - 1) if it.created_at_s < until_s]
     for meter in sorted(meters, key=lambda it: it.site_id is not None):
-        measured = metered_between(connection, meter, from_s, until_s)
+        readings = readings_between(connection, meter.id, from_s - GAP_S, until_s + GAP_S)
+        measured = measured_by(meter, readings, from_s, until_s)
         joules = measured.joules
         if meter.site_id is None:
             behind = list(meter.containers)
@@ -163,6 +164,8 @@ def _energies(
         here = [it for number in behind for it in of_box.get(number, ())]
         says = sum(it.estimate for it in here)
         words = _not_believed(measured, until_s - from_s, joules, says)
+        if not words and says and stands_still([it for it in readings if from_s <= it.at_s <= until_s]):
+            words = "it says the same all the time"
         spans.append(
             MeterSpan(
                 meter=meter,

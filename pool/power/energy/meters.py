@@ -21,7 +21,7 @@ from payouts.schemas.money import containers, sites, tenants
 from payouts.schemas.power import METER_KINDS, power_meter_containers, power_meters, power_readings
 from pool.fleet.registry_error import RegistryError
 from pool.power.energy.places import container_named, site_named
-from pool.power.energy.readings import GAP_S, Metered, Reading, metered
+from pool.power.energy.readings import Metered, Reading, metered
 
 METERS_MAX: Final = 1_000  # that are there: ten for each site, or one for each container of ten sites
 CONTAINERS_MAX: Final = 1_000  # before which one stands
@@ -273,10 +273,10 @@ def readings_between(connection: Connection, meter_id: int, from_s: int, until_s
     return [Reading(at_s=at, watts=watts, counter_wh=wh) for at, watts, wh in connection.execute(query)]
 
 
-def metered_between(connection: Connection, meter: Meter, from_s: int, until_s: int) -> Metered:
-    """What it measured between two moments."""
+def measured_by(meter: Meter, readings: Sequence[Reading], from_s: int, until_s: int) -> Metered:
+    """What it measured between two moments, by its readings from GAP_S before to GAP_S behind them."""
     return metered(
-        readings_between(connection, meter.id, from_s - GAP_S, until_s + GAP_S),
+        readings,
         from_s,
         until_s,
         max_watts=meter.max_watts,

@@ -67,11 +67,17 @@ OWN_ERROR_BPS: Final = 1_000
 
 
 def set_nameplates(
-    connection: Connection, new: Sequence[NewNameplate], *, by: str, now_s: int, from_s: int | None = None
+    connection: Connection,
+    new: Sequence[NewNameplate],
+    *,
+    by: str,
+    now_s: int,
+    from_s: int | None = None,
+    rows_max: int = ROWS_MAX,
 ) -> int:
     """Set all of them, from the present hour or a later one on; how many. Raises RegistryError."""
-    if len(new) > ROWS_MAX:
-        raise RegistryError(f"{ROWS_MAX} nameplates at most are set at once")
+    if len(new) > rows_max:
+        raise RegistryError(f"{rows_max} nameplates at most are set at once")
     now_s = book_time(connection, now_s)
     hour_s = now_s // HOUR_S * HOUR_S
     begins_s = hour_s if from_s is None else from_s // HOUR_S * HOUR_S

@@ -35,6 +35,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "reject.show",
         "statement.show",
         "statement.file",
+        "power.now",
         "token.create",
         "token.list",
         "token.revoke",
@@ -57,6 +58,12 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "change.list",
         "firmware.list",
         "drain.show",
+        "power.suspects",
+        "model.known",
+        "model.list",
+        "meter.list",
+        "meter.show",
+        "limit.list",
         "payout.preview",
         "payout.list",
         "payout.show",
@@ -82,6 +89,8 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "settings.reload",
         "message.silence",
         "message.test",
+        "meter.import",
+        "limit.set",
     ),
     Role.PAYER: (
         "tenant.add",
@@ -93,6 +102,11 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "order.end",
         "edge.add",
         "edge.set",
+        "model.set",
+        "model.import",
+        "meter.add",
+        "meter.remove",
+        "limit.remove",
         "payout.create",
         "payout.approve",
         "payout.cancel",
@@ -193,6 +207,7 @@ def test_what_moves_money_or_makes_users_is_no_operators(name: str) -> None:
     ):
         safe = {"tenant.set-status", "message.silence", "upstream.switch", "token.create", "token.revoke"}
         safe |= {"edge.reset", "edge.release", "edge.retire"}
+        safe |= {"limit.set", "meter.import"}  # which only lowers, and takes what fits a meter of a payer's
         assert (command.least.rank >= Role.PAYER.rank) != (name in safe)
     assert command.least.rank >= Role.TENANT.rank
 
@@ -209,6 +224,7 @@ OWN: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "statement.show": (DAYS, DAYS | {"tenant": "acme"}),
     "statement.file": (DAYS | {"format": "csv"}, DAYS | {"format": "json", "tenant": "acme"}),
     "token.create": ({"label": "more"}, {"label": "more", "user": "otto"}),
+    "power.now": ({}, {"tenant": "acme"}),
     "token.list": ({}, {"user": "otto"}),
     "token.revoke": ({"number": 2, "user": "otto"},),
 }
@@ -233,6 +249,7 @@ OTHERS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "statement.show": (DAYS | {"tenant": "zeta"}, DAYS | {"tenant": "nobody"}, DAYS | {"tenant": ""}),
     "statement.file": (DAYS | {"format": "csv", "tenant": "zeta"}, DAYS | {"format": "json", "tenant": "x"}),
     "token.create": ({"label": "x", "user": "zelda"}, {"label": "x", "user": "nobody"}),
+    "power.now": ({"tenant": "zeta"}, {"tenant": "nobody"}, {"tenant": ""}),
     "token.list": ({"user": "zelda"}, {"user": "nobody"}),
     "token.revoke": ({"number": 1, "user": "zelda"}, {"number": 7, "user": "nobody"}),
 }

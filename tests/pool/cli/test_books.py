@@ -164,6 +164,9 @@ EXAMPLES = {
     "digest": "ab" * 32,
     "fee_cap_sat": "1",
     "file": "x",
+    "kw": "1",
+    "max_kw": "1",
+    "error": "1",
     "number": "1",
     "to": "postgresql://angara@localhost/angara",
 }

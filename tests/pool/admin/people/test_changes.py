@@ -7,6 +7,7 @@ machine u1, upstreams north and south, and an order blue.
 import json
 import os
 import pwd
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -63,6 +64,8 @@ HOUSE: Final = (
     ("upstream.add", {"name": "north", "endpoints": [endpoint("a.example"), endpoint("b.example")]}),
     ("upstream.add", {"name": "south", "endpoints": [endpoint("c.example")]}),
     ("edge.add", {"name": "hall", "nkey": new_nkey(), "tenants": ["acme"]}),
+    ("meter.add", {"name": "box", "kind": "push", "site": "Bratsk", "error_bps": 50, "max_kw": 9_000}),
+    ("limit.set", {"site": "Bratsk", "kw": 6_000, "reason": "the grid's"}),
     ("user.add", {"name": "vera", "role": "viewer"}),
     ("token.create", {"user": "vera", "label": "statements"}),
 )
@@ -76,6 +79,7 @@ ORDER: Final = {
     "sat_per_ph_day": 4_500,
     "tenants": ["acme"],
 }
+THIS_HOUR_S: Final = int(time.time()) // 3_600 * 3_600
 WRITER: Final = "ab" * 16  # of the edge's journal
 TABLE: Final = "tenant;container;units;kw\r\nacme;c01;380;1200\r\n"
 QUESTIONS: Final[dict[str, dict[str, Any]]] = {
@@ -109,6 +113,13 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "proposal.list": {},
     "reversal.show": {"transaction": 1},
     "lease.show": {},
+    "power.now": {},
+    "power.suspects": {},
+    "model.known": {},
+    "model.list": {"container": "acme.c01"},
+    "meter.list": {},
+    "meter.show": {"name": "box"},
+    "limit.list": {},
 }
 # Of each change: its parameters, what it is about, and some of what was and of what it became.
 CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[str, Any] | None]]] = {
@@ -191,6 +202,33 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
     "edge.release": ({"name": "hall"}, "hall", {"held": "it is torn"}, {"held": None}),
     "edge.retire": ({"name": "hall"}, "hall", {"retired_at_s": None}, {}),
     "order.end": ({"name": "blue"}, "blue", {"ended_by": None}, {"ended_by": "ann"}),
+    "model.set": (
+        {"container": "acme.c01", "unit": "u1", "model": "Antminer S21"},
+        "acme.c01.u1",
+        None,
+        {"model": "Antminer S21 200T", "mj_per_th": 17_500, "set_by": "ann"},
+    ),
+    "model.import": (
+        {"nameplates": [{"container": "acme.c01", "hashrate_ghs": 100_000, "watts": 3_000}]},
+        "models",
+        {"nameplates": 0},
+        {"nameplates": 1},
+    ),
+    "meter.add": (
+        {"name": "c01", "kind": "csv", "containers": ["acme.c01"], "error_bps": 100, "max_kw": 1_500},
+        "c01",
+        None,
+        {"places": ["acme.c01"], "max_watts": 1_500_000, "created_by": "ann"},
+    ),
+    "meter.remove": ({"name": "box"}, "box", {"removed_by": None}, {"removed_by": "ann"}),
+    "meter.import": (
+        {"name": "box", "readings": [{"at_s": THIS_HOUR_S, "watts": 5_000_000}]},
+        "box",
+        {"readings": 0},
+        {"readings": 1},
+    ),
+    "limit.set": ({"site": "Bratsk", "kw": 5_000, "reason": "a call"}, "site/Bratsk", {}, {}),
+    "limit.remove": ({"limit": 1}, "limit/1", {}, {}),
     "payout.create": ({}, "payout/new", {"batch": 1}, {"batch": 2}),
     "payout.approve": (
         {"batch": 1, "digest": DIGEST, "fee_cap_sat": 9_000},

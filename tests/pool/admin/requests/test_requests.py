@@ -79,6 +79,11 @@ CHANGES: Final[dict[str, dict[str, Any]]] = {
     "user.set-role": {"name": "otto", "role": "payer"},
     "user.set-status": {"name": "otto", "active": True},
     "token.create": {"user": "otto", "label": "grafana"},
+    "model.set": {"container": "acme.c01", "model": "Antminer S21"},
+    "model.import": {"nameplates": [{"container": "acme.c01", "model": "Antminer S21"}]},
+    "meter.add": {"name": "c01", "kind": "csv", "containers": ["acme.c01"], "error_bps": 50, "max_kw": 1_500},
+    "meter.remove": {"name": "box"},
+    "limit.remove": {"limit": 1},
 }
 
 
@@ -160,6 +165,10 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> bytes:
             house.give(HOST, "upstream.add", {"name": name, "endpoints": [ENDPOINT]})
         house.give(HOST, "order.add", CHANGES["order.add"] | {"name": "red", "upstream": "south"})
         house.give(HOST, "edge.add", {"name": "hall", "nkey": new_nkey(), "tenants": ["acme"]})
+        house.give(HOST, "container.set", {"tenant": "acme", "name": "c01", "site": "Bratsk"})
+        meter = {"name": "box", "kind": "csv", "site": "Bratsk", "error_bps": 50, "max_kw": 9_000}
+        house.give(HOST, "meter.add", meter)
+        house.give(HOST, "limit.set", {"site": "Bratsk", "kw": 6_000, "reason": "the grid's"})
         for name, role in ROLES.items():
             house.give(HOST, "user.add", {"name": name, "role": role, "account": name})
     return (home / "angara.db").read_bytes()
