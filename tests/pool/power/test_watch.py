@@ -1,0 +1,81 @@
+"""What is known of power in a running pool: read from its books, and kept while they are away."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import trio
+from sqlalchemy.exc import OperationalError
+from trio.testing import MockClock
+
+from pool.books.store import Store
+from pool.fleet.hashrate import HashrateBook
+from pool.fleet.registry import Registry
+from pool.fleet.rows import load
+from pool.power.energy.meters import NewMeter, add_meter, take_readings
+from pool.power.energy.nameplates import NewNameplate, set_nameplates
+from pool.power.energy.readings import Reading
+from pool.power.energy.watch import READ_S, PowerWatch
+from pool.power.figures import Basis
+from stratum.tallies import Verdict, pack_tallies
+from tests.histories.power import NOW_S, add_container
+
+
+class BooksThatGoAway:
+    """A store that answers until it is told not to."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self.away = store, False
+
+    @contextmanager
+    def read(self) -> Iterator[object]:
+        if self.away:
+            raise OperationalError("SELECT", {}, Exception("the server is gone"))
+        with self._store.read() as connection:
+            yield connection
+
+
+@pytest.fixture
+def hall(store: Store) -> Store:
+    with store.write() as connection:
+        add_container(connection, "acme.c01", 2)
+        named = [NewNameplate(container="acme.c01", model="Antminer S19 Pro")]
+        set_nameplates(connection, named, by="olga", now_s=NOW_S)
+    return store
+
+
+@pytest.mark.sqlite_suffices
+async def test_what_machines_sent_is_watts_within_a_minute_and_stays_when_the_books_are_away(
+    hall: Store, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    with hall.read() as connection:
+        registry = Registry(load(connection))
+    hashrates, books = HashrateBook(registry, trio.current_time()), BooksThatGoAway(hall)
+    began_s = trio.current_time()
+    watch = PowerWatch(
+        books,  # type: ignore[arg-type]
+        hashrates,
+        wall_clock=lambda: NOW_S + autojump_clock.current_time() - began_s,
+    )
+    nursery.start_soon(watch.run)
+    for _ in range(120):  # 20 minutes of 110 TH/s: 2^48 hashes in 2.56 s, roughly four in ten seconds
+        await trio.sleep(10)
+        hashrates.add(pack_tallies({(1, 1, 16, Verdict.ACCEPTED): 4}), trio.current_time())
+    now = await watch.now()
+    box = now.containers["acme", "c01"]
+    assert box.watts == pytest.approx(4 * 2**48 / 10 * 29_545 / 1e15, rel=0.03)
+    assert (box.basis, box.machines) == (Basis.WORK, 1)
+    assert now.sites["Bratsk"].watts == now.tenants["acme"].watts == box.watts
+    assert await watch.suspects() == ()
+    books.away = True
+    await trio.sleep(2 * READ_S)
+    hashrates.add(pack_tallies({(1, 1, 16, Verdict.ACCEPTED): 48}), trio.current_time())
+    assert (await watch.now()).containers["acme", "c01"].watts > 3_000
+    books.away = False
+    with hall.write() as connection:
+        new = NewMeter(name="c01", kind="push", containers=("acme.c01",), error_bps=50, max_kw=1_500)
+        it = add_meter(connection, new, by="olga", now_s=NOW_S)
+        at_s = int(NOW_S + trio.current_time() - began_s)
+        take_readings(connection, it, [Reading(at_s=at_s, watts=3_456)], by="omar", now_s=at_s)
+    await watch.refresh()
+    assert (await watch.now()).containers["acme", "c01"].watts == 3_456
