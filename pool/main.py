@@ -65,6 +65,9 @@ from pool.people.authentication import Authentication
 from pool.people.refusals import Refusals, Refused
 from pool.people.roles import host_account
 from pool.people.sessions import Sessions
+from pool.power.control.accepted_shares import AcceptedShares
+from pool.power.control.control import Control, Reach
+from pool.power.control.runner import runner_of
 from pool.power.energy.watch import PowerWatch
 from pool.processes import Processes, bounded
 from pool.readiness import Condition, HubLook, Readiness
@@ -125,6 +128,8 @@ class Pool:
         self._tasks: trio.Nursery | None = None  # while it runs
         self._dashboard: Dashboard | None = None  # of whoever asks over HTTP
         self.books = Books(config, store, transport=transport, wall_clock=wall_clock)
+        self._accepted = AcceptedShares(self.books.registry.number_of)
+        self._machines = runner_of(config.control, config.data_dir, self._accepted, wall_clock)
         self._here: Edge | None = None  # who serves miners in this process
         self.processes: Processes | None = None  # or in others of this host
         self.sites: Sites | None = None  # or at other sites
@@ -170,6 +175,12 @@ class Pool:
             speeds=speeds or MachineSpeeds(trio.current_time(), config.vardiff.aim_s),
             wall_clock=time.time,
         )
+        self.control = Control(
+            store,
+            self._reaches,
+            dry_run=config.control is None or config.control.dry_run,
+            enabled=config.control is not None,
+        )
         self._readiness = Readiness(self._lease, self._hub_look if self.sites is not None else None)
         self._settings = None if settings is None else LiveSettings(settings, self._prepared)
         self._started_s = trio.current_time()
@@ -190,6 +201,7 @@ class Pool:
                 nursery.start_soon(collect_rarely)
                 await nursery.start(books.nodes.run)
                 self._tasks = nursery
+                await nursery.start(self._machines.run)
                 nursery.start_soon(books.folding.run)
                 nursery.start_soon(books.bookkeeper.run)
                 live = self._live()
@@ -342,7 +354,14 @@ class Pool:
             power=self.power,
         )
 
+    def _reaches(self) -> list[Reach]:
+        """Who tells machines of which sites."""
+        if self.sites is not None:
+            return self.sites.reaches()
+        return [Reach("", lambda tenant, container: True, self._edges.peers, self._machines)]
+
     def _count_committed(self, tallies: bytes) -> None:
+        self._accepted.count(tallies)
         self.books.hashrates.add(tallies, trio.current_time())
 
     async def _serve_admin(self, desk: Desk, *, task_status: trio.TaskStatus[None]) -> None:

@@ -53,6 +53,7 @@ from pool.journal.log import JournalLog
 from pool.keeping import Keeping
 from pool.orders.mining import Assigned
 from pool.orders.rows import OrderRecord, load_orders
+from pool.power.control.network import AT_ONCE
 from pool.routing.admission import Admission
 from pool.routing.channels import Channels
 from pool.routing.drain import Drain
@@ -263,7 +264,9 @@ class Miners:
         self.firmware = FirmwareBook()
         registry.newcomers.on_free += [self.silent.forget, self.uncharged.forget]
         self.decisions = Decisions(registry.workers.__contains__, wall_clock=known.wall_clock)
-        self._descriptors_kept = DESCRIPTORS_KEPT + (CONNECTIONS_MAX if config.web else 0)
+        self._descriptors_kept = (
+            DESCRIPTORS_KEPT + (CONNECTIONS_MAX if config.web else 0) + (AT_ONCE if config.control else 0)
+        )
         self.connection_limits = ConnectionLimits(self.bounded(config.connection_bounds))
         services = Services(
             engine=shares.engine,

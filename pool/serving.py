@@ -17,6 +17,7 @@ from pool.edges.figures import EdgeFigures, NodeFigures
 from pool.fleet.registry import UnlistedWorker
 from pool.orders.mining import Assigned, EdgeMining, Mining
 from pool.parts import Known, Miners, Routing, Shares
+from pool.power.control.peers import Peers
 from pool.routing.drain import DrainStatus
 from stratum.miners.connection import Connection
 from stratum.miners.firmware import Family, Firmware
@@ -164,6 +165,32 @@ class Serving:
                         found.append(_told(it))
                 await trio.sleep(REST_S)
         return MachineMet(connections=found, why=self._miners.decisions.of(number))
+
+    async def peers(self) -> tuple[Peers, ...]:
+        registry = self._known.registry
+        found: dict[tuple[str, str], list[tuple[str, str, str, bool]]] = {}
+        async with self._one_at_a_time:
+            connections = list(self._miners.board.connections)
+            for at in range(0, len(connections), PIECE):
+                for it in connections[at : at + PIECE]:
+                    agent, accepted = it.session.agent, it.accepted > 0
+                    for number in filter(registry.knows, it.workers if it.open else ()):
+                        tenant, container, unit = registry.place_of(number)
+                        row = unit, it.address, agent, accepted
+                        found.setdefault((tenant, container), []).append(row)
+                await trio.sleep(REST_S)
+        return tuple(_peers(*place, rows) for place, rows in found.items())
+
+
+def _peers(tenant: str, container: str, rows: list[tuple[str, str, str, bool]]) -> Peers:
+    return Peers(
+        tenant=tenant,
+        container=container,
+        units=tuple(it[0] for it in rows),
+        addresses=tuple(it[1] for it in rows),
+        agents=tuple(it[2] for it in rows),
+        accepted=bytes(it[3] for it in rows),
+    )
 
 
 def _nodes(nodes: NodeSet) -> tuple[NodeFigures, ...]:

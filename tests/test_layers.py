@@ -73,7 +73,7 @@ ROOMS = {
         "regtest",
         "chain",
         "log_lines settings_file http_server",
-        "reports swarm data_dir database_url store_error http_connection garbage link whole_file",
+        "reports swarm data_dir database_url store_error http_connection garbage link whole_file md5_crypt",
         "questions",
     ),
     # Rooms that have rooms: the same within.

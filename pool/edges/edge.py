@@ -11,6 +11,7 @@ import msgspec
 from pool.edges.figures import EdgeFigures
 from pool.fleet.registry import UnlistedWorker
 from pool.orders.mining import Assigned, EdgeMining
+from pool.power.control.peers import Peers
 from pool.routing.drain import DrainStatus
 from pool.upstreams.status import UpstreamStatus
 from stratum.miners.decisions import Decision
@@ -91,3 +92,6 @@ class Edge(Protocol):
 
     async def machine(self, name: str) -> MachineMet:
         """What is known of the one of that name, which may be nothing."""
+
+    async def peers(self) -> tuple[Peers, ...]:
+        """Where every machine mines from."""

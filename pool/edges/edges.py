@@ -20,6 +20,7 @@ from pool.fleet.registry_error import RegistryError
 from pool.link import LinkClosed
 from pool.orders.mining import Assigned, EdgeMining
 from pool.orders.status import OrderStatus
+from pool.power.control.peers import Peers
 from pool.questions import AnsweredWithError
 from pool.routing.drain import DrainStatus
 from pool.routing.status import RouteStatus
@@ -110,6 +111,14 @@ class Edges:
     async def machine(self, name: str) -> MachineMet:
         """On whichever it mines or has mined."""
         return merged_machine(await self._each(lambda it: it.machine(name)))
+
+    async def peers(self) -> tuple[Peers, ...]:
+        """Where machines mine from. Raises AnsweredWithError unless all of them answer: who is alone at an
+        address is known by all together."""
+        told = await self._each(lambda it: it.peers(), within_s=MINING_S)
+        if len(told) < len(self._edges):
+            raise AnsweredWithError("not all processes say where machines mine from")
+        return tuple(it for of in told for it in of)
 
     async def unlisted(
         self, after: int, tenant_id: int | None, container: str | None, rows_max: int

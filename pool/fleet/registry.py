@@ -547,14 +547,21 @@ class Registry:
 
     def name_of(self, number: int) -> str:
         """tenant.container.unit, without what is empty."""
+        return ".".join(part for part in self.place_of(number) if part)
+
+    def knows(self, number: int) -> bool:
+        """Whether a worker, or a newcomer, has it."""
+        return number in self.workers or number in self.newcomers.by_number
+
+    def place_of(self, number: int) -> tuple[str, str, str]:
+        """The names of its tenant and container, and its unit's."""
         worker = self.workers.get(number)
         if worker is None:
             tenant_id, container, unit = self.newcomers.by_number[number].name
         else:
             tenant_id, unit = worker.tenant_id, worker.unit
             container = self.containers[worker.container_id].name
-        parts = self.tenants_by_id[tenant_id].name, container, unit
-        return ".".join(part for part in parts if part)
+        return self.tenants_by_id[tenant_id].name, container, unit
 
 
 def parse_worker_name(name: str) -> tuple[str, str, str]:

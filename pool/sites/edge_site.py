@@ -32,6 +32,8 @@ from pool.journal.disk import Disk
 from pool.journal.log import JournalUnusable, writer_directories
 from pool.journal.second_copy import TwoDisks, make_alike
 from pool.parts import Known
+from pool.power.control.accepted_shares import AcceptedShares
+from pool.power.control.runner import Machines, Runner, runner_of
 from pool.questions import AnsweredWithError, asking
 from pool.sites.access import access
 from pool.sites.begin_again import Begun, begin_again
@@ -131,7 +133,11 @@ class EdgeSite:
             part=(part.number, part.of),
             tell_block=blocks.tell,
         )
-        edge = Edge(config, known)
+        accepted = AcceptedShares(begun.registry.number_of)
+        edge = Edge(config, known, on_commit=accepted.count)
+        machines: Runner = await trio.to_thread.run_sync(
+            runner_of, config.control, config.data_dir, accepted, self._wall_clock
+        )
         publisher = Publisher(
             self.connection,
             self._name,
@@ -144,12 +150,14 @@ class EdgeSite:
         served = Served(self._hub, self._membership, edge, known, of_site, publisher)
         self._line.answer(Site, served)
         self._line.answer(EdgeAsked, edge.serving)
+        self._line.answer(Machines, machines)
         async with trio.open_nursery() as telling:
             await telling.start(self._line.run)
             telling.start_soon(publisher.run)
             telling.start_soon(served.run)
             try:
                 async with trio.open_nursery() as nursery:
+                    await nursery.start(machines.run)
                     await nursery.start(nodes.run)
                     await nursery.start(blocks.run)
                     await edge.serving.assign(copy.begin.assigned)

@@ -11,6 +11,7 @@ nothing but a question that nobody answers. Must not know: miners, what the book
 import math
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -42,6 +43,8 @@ from pool.journal.records import Machine
 from pool.journal.segments import Walk
 from pool.link import LinkClosed
 from pool.orders.mining import Assigned, EdgeMining
+from pool.power.control.control import Reach
+from pool.power.control.runner import Machines
 from pool.questions import AnsweredWithError, asking, by_name
 from pool.sites.access import access
 from pool.sites.answers import Answers
@@ -85,6 +88,7 @@ class SiteLine:
         self.name, self.line, self._replies = name, line, replies
         self.site: Site = asking(line, Site)
         self.edge: Edge = asking(line, Edge)  # which says what it likes
+        self.machines: Machines = asking(line, Machines)
         self.number = secrets.randbelow(1 << 60)  # of the last change; no two hubs count from the same
         self._changes, self._to_tell = trio.open_memory_channel[Told](CHANGES_MAX)
         self._taken: tuple[int, Place] | None = None
@@ -198,6 +202,13 @@ class Sites:
 
     def standing(self) -> list[Standing]:
         return self.remote.standing()
+
+    def reaches(self) -> list[Reach]:
+        """Who tells machines, of each edge its own."""
+        return [
+            Reach(name, partial(self._has, name), line.edge.peers, line.machines)
+            for name, line in sorted(self._lines.items())
+        ]
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""

@@ -100,6 +100,11 @@ class MinerSession:
         self.assignment = Assignment(services, owner, self.slot, self.difficulty, self._liveness)
 
     @property
+    def agent(self) -> str:
+        """What the miner says that it is."""
+        return self._agent
+
+    @property
     def authorised(self) -> bool:
         return self.state in (State.AUTHORISED, State.MINING)
 

@@ -1,0 +1,407 @@
+"""Who tells machines of this site, and has every one of them come back: the dead man's switch.
+
+    held      told to pause until a moment: written down, then told
+    released  that moment came, or somebody said resume: told to resume, until it has an accepted share
+
+It needs nobody for that: not the books, not the hub, not a line to it. A machine that does not come back is
+told again, at 10 s, then each time after twice as long, and each hour for ever. Machines whose time is over
+at once are told RESUMES_PER_S a second: a site's power comes back as a ramp, and so do its sessions.
+
+Invariants: nothing is sent before the file has it; an order to a machine waits for the one before it; what
+was paused is resumed also in a dry run, and out of networks that the settings name no more.
+Must not know: why a machine is off.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+import trio
+
+from pool.power.control import held as held_file
+from pool.power.control.accepted_shares import AcceptedShares
+from pool.power.control.contract import ASKED_MAX, Action, Answer, Answered, MachineName
+from pool.power.control.held import HELD_MAX, HOLD_S_MAX, Held
+from pool.power.control.network import MachineNetwork, Order
+from pool.power.control.passwords import read_keys
+from pool.power.control.settings import ControlSettings
+from pool.questions import AnsweredWithError
+
+log = structlog.get_logger()
+
+TICK_S: Final = 1.0
+RESUMES_PER_S: Final = 20  # 5,600 machines in five minutes: 60 kW a second at 3 kW each
+AGAIN_S: Final = 10.0  # after the first resume that was not answered well
+WAKES_S: Final = 300.0  # a machine that said yes boots and tunes so long
+AGAIN_S_MAX: Final = 3_600.0
+BATCHES_MAX: Final = 64  # under way, or over and not asked for: one a second of an executor
+KEPT_S: Final = 600.0  # answers, for who asked
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a batch, from a place on; more come unless it is over."""
+
+    answered: tuple[Answered, ...]
+    over: bool
+
+
+class HeldView(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine that is held off, or that is being resumed."""
+
+    machine: MachineName
+    address: str
+    action: Action
+    since_s: int
+    until_s: int
+    released_s: int | None
+    tries: int
+
+
+class Machines(Protocol):
+    """Who tells the machines of a site, as whoever decides asks it. A batch goes on whoever is gone."""
+
+    async def begin(self, orders: tuple[Order, ...]) -> int:
+        """Tell these, one order a machine: the number of the batch."""
+
+    async def answers(self, batch: int, after: int) -> Answers:
+        """What has been answered, without the first `after` of it."""
+
+    async def held(self, after: int) -> tuple[HeldView, ...]:
+        """Machines that are held off or being resumed, without the first `after` of them."""
+
+
+class _Batch:
+    def __init__(self, now_s: float) -> None:
+        self.answered: list[Answered] = []
+        self.over = False
+        self.touched_s = now_s
+
+
+class Runner:
+    """Of one process. `directory` is the one that its journal is in."""
+
+    def __init__(
+        self,
+        network: MachineNetwork,
+        directory: Path,
+        shares: AcceptedShares,
+        *,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._network, self._directory, self._shares = network, directory, shares
+        self._wall_clock = wall_clock
+        self._held: dict[MachineName, Held] = {}
+        self._ends_s: dict[MachineName, float] = {}  # of those held: monotonic
+        self._next_s: dict[MachineName, float] = {}  # of those released: when they are told again
+        self._turns: dict[MachineName, tuple[trio.Lock, int]] = {}
+        self._saving = trio.Lock()
+        self._changed = False
+        self._batches: dict[int, _Batch] = {}
+        self._number = secrets.randbelow(1 << 60)  # no two processes count from the same
+        self._tasks: trio.Nursery | None = None
+        self._credit = 0.0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. Who is off at the end is in the file."""
+        loaded = await trio.to_thread.run_sync(held_file.load, self._directory)
+        now_s, wall_s = trio.current_time(), self._wall_clock()
+        for name, it in loaded.items():
+            self._held[name] = it
+            self._ends_s[name] = now_s + held_file.left_s(it, wall_s)
+            if it.released_s is not None:
+                self._released(name, it, now_s)
+        if loaded:
+            log.warning("machines_held_off", machines=len(loaded))
+        async with trio.open_nursery() as self._tasks:
+            task_status.started()
+            while True:
+                self._look()
+                await self._save_if_changed()
+                await trio.sleep(TICK_S)
+
+    # Machines
+
+    async def begin(self, orders: tuple[Order, ...]) -> int:
+        if self._tasks is None:
+            raise AnsweredWithError("machines are not told anything yet")
+        names = {it.reached.machine for it in orders}
+        if not 1 <= len(orders) <= ASKED_MAX or len(names) < len(orders):
+            raise AnsweredWithError(f"one to {ASKED_MAX} orders, and one for each machine")
+        self._forget_batches()
+        if len(self._batches) >= BATCHES_MAX:
+            raise AnsweredWithError(f"{BATCHES_MAX} batches are under way already")
+        self._number += 1
+        self._batches[self._number] = batch = _Batch(trio.current_time())
+        self._tasks.start_soon(self._carry_out, orders, batch)
+        return self._number
+
+    async def answers(self, batch: int, after: int) -> Answers:
+        found = self._batches.get(batch)
+        if found is None:
+            raise AnsweredWithError("there is no such batch: this process began later")
+        found.touched_s = trio.current_time()
+        return Answers(answered=tuple(found.answered[max(0, after) :]), over=found.over)
+
+    async def held(self, after: int) -> tuple[HeldView, ...]:
+        return tuple(_view(it) for it in list(self._held.values())[max(0, after) :][:ASKED_MAX])
+
+    def _forget_batches(self) -> None:
+        now_s = trio.current_time()
+        for number, it in list(self._batches.items()):
+            if it.over and now_s - it.touched_s > KEPT_S:
+                del self._batches[number]
+        over = [number for number, it in self._batches.items() if it.over]
+        for number in over[: max(0, len(self._batches) - BATCHES_MAX + 1)]:
+            del self._batches[number]
+
+    # Orders
+
+    async def _carry_out(self, orders: Sequence[Order], batch: _Batch) -> None:
+        try:
+            new = self._taken(orders, batch)
+            if not self._network.dry_run and not await self._written(new, batch):
+                return
+            async with trio.open_nursery() as nursery:
+                for order in new:
+                    nursery.start_soon(self._told, order, batch)
+        finally:
+            batch.over = True
+            batch.touched_s = trio.current_time()
+
+    def _taken(self, orders: Sequence[Order], batch: _Batch) -> list[Order]:
+        """Those that something is to be sent for; what they change here is changed."""
+        wall_s, now_s = int(self._wall_clock()), trio.current_time()
+        told: list[Order] = []
+        for it in orders:
+            name = it.reached.machine
+            holds = it.action in (Action.PAUSE, Action.LIMIT, Action.HOLD)
+            if holds and not wall_s < it.until_s <= wall_s + HOLD_S_MAX:
+                batch.answered.append(_refused(it, f"a pause ends within {HOLD_S_MAX // 3600} hours"))
+            elif it.action is Action.HOLD:
+                batch.answered.append(self._hold_on(it, now_s, wall_s))
+            elif holds and name not in self._held and len(self._held) >= HELD_MAX:
+                batch.answered.append(_refused(it, f"{HELD_MAX} machines are held off here already"))
+            else:
+                told.append(it)
+        return told
+
+    def _hold_on(self, it: Order, now_s: float, wall_s: int) -> Answered:
+        name = it.reached.machine
+        if self._network.dry_run:
+            return Answered(machine=name, answer=Answer.DRY_RUN)
+        known = self._held.get(name)
+        if known is None or known.released_s is not None:
+            return _refused(it, "it is not held off here")
+        known.since_s, known.until_s = wall_s, it.until_s
+        self._ends_s[name] = now_s + (it.until_s - wall_s)
+        self._changed = True
+        return Answered(machine=name, answer=Answer.SAID_YES)
+
+    async def _written(self, orders: Sequence[Order], batch: _Batch) -> bool:
+        """What may be off from now on is on disk."""
+        before = {it.reached.machine: self._known(it.reached.machine) for it in orders}
+        for it in orders:
+            self._note(it)
+        if not self._changed:
+            return True
+        try:
+            await self._save()
+        except OSError as error:
+            log.error("machines_held_not_written", reason=str(error)[:200])
+            for it in orders:
+                if it.action in (Action.PAUSE, Action.LIMIT):
+                    self._put_back(it.reached.machine, before[it.reached.machine])
+                    batch.answered.append(_refused(it, "who is held off cannot be written down here"))
+            resumes = [it for it in orders if it.action not in (Action.PAUSE, Action.LIMIT)]
+            async with trio.open_nursery() as nursery:
+                for it in resumes:
+                    nursery.start_soon(self._told, it, batch)
+            return False
+        return True
+
+    def _note(self, it: Order) -> None:
+        name, wall_s, now_s = it.reached.machine, int(self._wall_clock()), trio.current_time()
+        if it.action in (Action.PAUSE, Action.LIMIT):
+            self._held[name] = Held(
+                reached=it.reached,
+                action=it.action,
+                percent=it.percent,
+                since_s=wall_s,
+                until_s=it.until_s,
+                may_be_off=name in self._held,
+            )
+            self._ends_s[name] = now_s + (it.until_s - wall_s)
+            self._next_s.pop(name, None)
+            self._changed = True
+        elif it.action is Action.RESUME:
+            known = self._held.get(name)
+            if known is None:
+                known = Held(reached=it.reached, action=Action.PAUSE, since_s=wall_s, until_s=wall_s)
+                self._held[name] = known
+                self._ends_s[name] = now_s
+            known.reached = it.reached
+            self._released(name, known, now_s)
+            self._next_s[name] = now_s + AGAIN_S_MAX  # told by who asked, just now
+
+    def _known(self, name: MachineName) -> tuple[Held | None, float | None, float | None]:
+        return self._held.get(name), self._ends_s.get(name), self._next_s.get(name)
+
+    def _put_back(self, name: MachineName, before: tuple[Held | None, float | None, float | None]) -> None:
+        held, ends_s, next_s = before
+        self._drop(name)
+        if held is not None:
+            self._held[name] = held
+        if ends_s is not None:
+            self._ends_s[name] = ends_s
+        if next_s is not None:
+            self._next_s[name] = next_s
+
+    async def _told(self, order: Order, batch: _Batch) -> None:
+        name, answered = order.reached.machine, None
+        try:
+            async with self._turn(name):
+                answered = await self._network.ask(order)
+                self._heard(order, answered)
+        finally:
+            if answered is None:
+                answered = Answered(machine=name, answer=Answer.UNKNOWN)
+            batch.answered.append(answered)
+
+    def _heard(self, order: Order, answered: Answered) -> None:
+        name = order.reached.machine
+        known = self._held.get(name)
+        if known is None:
+            return
+        if order.action is Action.RESUME:
+            self._tried(name, known, answered)
+        elif order.action in (Action.PAUSE, Action.LIMIT) and known.released_s is None:
+            if answered.answer not in (Answer.UNSUPPORTED, Answer.UNREACHED):
+                known.may_be_off = True
+            elif not known.may_be_off:
+                self._drop(name)  # nothing was sent
+
+    # The dead man's switch
+
+    def _look(self) -> None:
+        """Whoever's time is over is released, and told; who mines again is forgotten."""
+        assert self._tasks is not None
+        now_s = trio.current_time()
+        self._credit = min(float(RESUMES_PER_S), self._credit + RESUMES_PER_S * TICK_S)
+        over = [name for name, ends_s in self._ends_s.items() if ends_s <= now_s]
+        for name in over:
+            it = self._held[name]
+            if it.released_s is None:
+                log.warning("machine_let_go", machine=str(name), until_s=it.until_s)
+                self._released(name, it, now_s)
+        self._shares.watch(self._next_s)
+        for name in list(self._next_s):
+            if self._shares.has_mined(name):
+                self._drop(name)
+            elif self._next_s[name] <= now_s and self._credit >= 1:
+                self._credit -= 1
+                self._next_s[name] = now_s + AGAIN_S_MAX
+                self._tasks.start_soon(self._resume, name)
+
+    def _released(self, name: MachineName, it: Held, now_s: float) -> None:
+        if it.released_s is None:
+            it.released_s, self._changed = int(self._wall_clock()), True
+        self._shares.forget(name)
+        self._ends_s.pop(name, None)
+        self._next_s[name] = now_s
+
+    async def _resume(self, name: MachineName) -> None:
+        async with self._turn(name):
+            it = self._held.get(name)
+            if it is None or it.released_s is None:
+                return  # it mines, or was told to pause again
+            order = Order(reached=it.reached, action=Action.RESUME)
+            self._tried(name, it, await self._network.ask(order, was_paused=True))
+
+    def _tried(self, name: MachineName, it: Held, answered: Answered) -> None:
+        if it.released_s is None or self._held.get(name) is not it:
+            return
+        it.tries += 1
+        first_s = WAKES_S if answered.answer is Answer.SAID_YES else AGAIN_S
+        wait_s = min(AGAIN_S_MAX, first_s * 2 ** min(it.tries - 1, 12))
+        self._next_s[name] = trio.current_time() + wait_s
+        self._changed = True
+        if answered.answer is not Answer.SAID_YES:
+            log.warning(
+                "machine_not_resumed",
+                machine=str(name),
+                answer=answered.answer.value,
+                reason=answered.words,
+                again_s=round(wait_s),
+            )
+
+    def _drop(self, name: MachineName) -> None:
+        self._held.pop(name, None)
+        self._ends_s.pop(name, None)
+        self._next_s.pop(name, None)
+        self._changed = True
+
+    # The file, and turns
+
+    async def _save_if_changed(self) -> None:
+        if self._changed:
+            try:
+                await self._save()
+            except OSError as error:
+                log.error("machines_held_not_written", reason=str(error)[:200])
+
+    async def _save(self) -> None:
+        """Raises OSError."""
+        async with self._saving:
+            self._changed = False
+            content = held_file.packed(self._held)
+            try:
+                await trio.to_thread.run_sync(held_file.save, self._directory, content)
+            except BaseException:
+                self._changed = True
+                raise
+
+    @asynccontextmanager
+    async def _turn(self, name: MachineName) -> Any:
+        lock, waiting = self._turns.get(name, (trio.Lock(), 0))
+        self._turns[name] = lock, waiting + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiting = self._turns.pop(name)
+            if waiting > 1:
+                self._turns[name] = lock, waiting - 1
+
+
+def runner_of(
+    settings: ControlSettings | None,
+    data_dir: Path,
+    shares: AcceptedShares,
+    wall_clock: Callable[[], float],
+) -> Runner:
+    """By the settings, in the data directory; without [power] too, for machines that were paused when there
+    was one. Blocks. Raises BadConfig."""
+    chosen = ControlSettings() if settings is None else settings
+    keys = None if chosen.key_file is None else read_keys(chosen.key_file)
+    network = MachineNetwork(chosen, keys, wall_clock=wall_clock)
+    return Runner(network, data_dir, shares, wall_clock=wall_clock)
+
+
+def _view(it: Held) -> HeldView:
+    return HeldView(
+        machine=it.reached.machine,
+        address=it.reached.address,
+        action=it.action,
+        since_s=it.since_s,
+        until_s=it.until_s,
+        released_s=it.released_s,
+        tries=it.tries,
+    )
+
+
+def _refused(it: Order, words: str) -> Answered:
+    return Answered(machine=it.reached.machine, answer=Answer.REFUSED, words=words)

@@ -1,0 +1,400 @@
+"""The dead man's switch: whatever ends, and whoever is away, no machine stays off."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from pool.power.control import held as held_file
+from pool.power.control.accepted_shares import AcceptedShares
+from pool.power.control.contract import Action, Answer, Answered, Firmware, MachineName
+from pool.power.control.network import Order, Reached
+from pool.power.control.runner import AGAIN_S_MAX, RESUMES_PER_S, Runner
+from pool.power.control.settings import ControlSettings
+from pool.questions import AnsweredWithError
+from pool.swarm.machine_api import Temper
+from stratum.tallies import Verdict, pack_tallies
+from tests.stages.machines import MachinesOnTheNetwork, name_of, settings_of
+
+BEGAN_S = 1_800_000_000.0
+
+
+class Site:
+    """A runner on a directory, with machines whose shares it hears of, and a wall clock."""
+
+    def __init__(self, nursery: trio.Nursery, directory: Path) -> None:
+        self.directory = directory
+        self.machines = MachinesOnTheNetwork(nursery)
+        self.shares = AcceptedShares(lambda tenant, container, unit: int(unit[1:]) + 1)
+        self.clock_is_off_s = 0.0
+        self.settings: ControlSettings = settings_of()
+
+    def wall_s(self) -> float:
+        return BEGAN_S + trio.current_time() + self.clock_is_off_s
+
+    async def started(self, nursery: trio.Nursery) -> Runner:
+        runner = Runner(
+            self.machines.network(self.settings), self.directory, self.shares, wall_clock=self.wall_s
+        )
+        await nursery.start(runner.run)
+        return runner
+
+    def order(self, reached: Reached, action: Action, for_s: float = 0) -> Order:
+        return Order(reached=reached, action=action, until_s=int(self.wall_s() + for_s) if for_s else 0)
+
+    def share_of(self, unit: int) -> None:
+        self.shares.count(pack_tallies({(unit + 1, 1, 0, Verdict.ACCEPTED): 1}))
+
+
+async def told(runner: Runner, *orders: Order) -> list[Answered]:
+    batch = await runner.begin(orders)
+    while not (said := await runner.answers(batch, 0)).over:  # noqa: ASYNC110 - as whoever decides asks
+        await trio.sleep(0.1)
+    return list(said.answered)
+
+
+@pytest.fixture
+def site(nursery: trio.Nursery, tmp_path: Path) -> Site:
+    return Site(nursery, tmp_path)
+
+
+async def names_held(runner: Runner) -> list[MachineName]:
+    return [it.machine for it in await runner.held(0)]
+
+
+async def test_a_pause_ends_by_itself_when_its_time_is_over(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    (answered,) = await told(runner, site.order(reached, Action.PAUSE, 600))
+    assert answered.answer is Answer.SAID_YES
+    await trio.sleep(590)
+    assert not site.machines.at(reached).mines
+    await trio.sleep(15)
+    assert site.machines.at(reached).mines
+    site.share_of(1)
+    await trio.sleep(5)
+    assert await names_held(runner) == []
+
+
+async def test_who_is_held_on_stays_off_and_nothing_is_sent(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    await told(runner, site.order(reached, Action.PAUSE, 600))
+    sent = len(site.machines.connections)
+    for _ in range(6):
+        await trio.sleep(500)
+        (answered,) = await told(runner, site.order(reached, Action.HOLD, 600))
+        assert answered.answer is Answer.SAID_YES
+    assert not site.machines.at(reached).mines
+    assert len(site.machines.connections) == sent
+    await trio.sleep(700)
+    assert site.machines.at(reached).mines
+
+
+async def test_a_machine_that_nobody_holds_off_is_not_held_on(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    (answered,) = await told(runner, site.order(reached, Action.HOLD, 600))
+    assert answered.answer is Answer.REFUSED
+
+
+async def test_nothing_is_sent_before_the_file_has_it(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+
+    def disk_full(directory: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(held_file, "save", disk_full)
+        (answered,) = await told(runner, site.order(reached, Action.PAUSE, 600))
+        assert answered.answer is Answer.REFUSED
+        assert site.machines.connections == []
+        assert await names_held(runner) == []
+    (answered,) = await told(runner, site.order(reached, Action.PAUSE, 600))
+    assert answered.answer is Answer.SAID_YES
+    assert held_file.load(site.directory).keys() == {reached.machine}
+
+
+@contextmanager
+def killed_at(what: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """kill -9, before or after the file is written."""
+
+    class Killed(BaseException):
+        pass
+
+    save = held_file.save
+
+    def dies(directory: Path, content: bytes) -> None:
+        if what == "after":
+            save(directory, content)
+        raise Killed
+
+    with monkeypatch.context() as broken, pytest.RaisesGroup(Killed, flatten_subgroups=True):
+        broken.setattr(held_file, "save", dies)
+        yield
+
+
+@pytest.mark.parametrize("what", ["before", "after"])
+async def test_a_kill_around_the_write_leaves_no_machine_off(
+    what: str, site: Site, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    with killed_at(what, monkeypatch):
+        async with trio.open_nursery() as first:
+            runner = await site.started(first)
+            await told(runner, site.order(reached, Action.PAUSE, 600))
+    assert site.machines.at(reached).mines  # nothing was sent
+    async with trio.open_nursery() as second:
+        runner = await site.started(second)
+        assert len(await names_held(runner)) == (1 if what == "after" else 0)
+        await trio.sleep(605)
+        site.share_of(1)
+        await trio.sleep(5)
+        assert await names_held(runner) == []
+        second.cancel_scope.cancel()
+
+
+async def test_after_kill_9_machines_come_back_when_their_time_is_over(
+    site: Site, autojump_clock: trio.testing.MockClock
+) -> None:
+    all_of_them = [site.machines.stand(unit, Firmware.BRAIINS) for unit in range(20)]
+    async with trio.open_nursery() as first:
+        runner = await site.started(first)
+        await told(runner, *(site.order(it, Action.PAUSE, 600) for it in all_of_them))
+        await trio.sleep(100)
+        first.cancel_scope.cancel()
+    await trio.sleep(300)
+    async with trio.open_nursery() as second:
+        await site.started(second)
+        await trio.sleep(190)
+        assert not any(site.machines.at(it).mines for it in all_of_them)
+        await trio.sleep(20)
+        assert all(site.machines.at(it).mines for it in all_of_them)
+        second.cancel_scope.cancel()
+
+
+async def test_a_process_that_was_down_for_long_resumes_at_once(
+    site: Site, autojump_clock: trio.testing.MockClock
+) -> None:
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    async with trio.open_nursery() as first:
+        runner = await site.started(first)
+        await told(runner, site.order(reached, Action.PAUSE, 600))
+        first.cancel_scope.cancel()
+    await trio.sleep(7_200)
+    async with trio.open_nursery() as second:
+        await site.started(second)
+        await trio.sleep(2)
+        assert site.machines.at(reached).mines
+        second.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("off_s", [-86_400.0, 86_400.0])
+async def test_a_clock_that_steps_moves_no_end_while_the_process_runs(
+    off_s: float, site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    await told(runner, site.order(reached, Action.PAUSE, 600))
+    site.clock_is_off_s = off_s
+    await trio.sleep(590)
+    assert not site.machines.at(reached).mines
+    await trio.sleep(20)
+    assert site.machines.at(reached).mines
+
+
+async def test_a_clock_that_was_set_back_before_a_restart_doubles_a_pause_and_no_more(
+    site: Site, autojump_clock: trio.testing.MockClock
+) -> None:
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    async with trio.open_nursery() as first:
+        runner = await site.started(first)
+        await told(runner, site.order(reached, Action.PAUSE, 600))
+        await trio.sleep(300)
+        first.cancel_scope.cancel()
+    site.clock_is_off_s = -40 * 86_400.0
+    async with trio.open_nursery() as second:
+        await site.started(second)
+        await trio.sleep(610)
+        assert site.machines.at(reached).mines
+        second.cancel_scope.cancel()
+
+
+async def test_a_machine_that_says_yes_and_sleeps_on_is_told_again_for_ever_once_an_hour_at_most(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pool.power.control.runner.TICK_S", 10.0)  # nine hours of seconds take six
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS, Temper.SLEEPS_ON)
+    await told(runner, site.order(reached, Action.PAUSE, 60))
+    await trio.sleep(60 + 3 * 3_600)
+    first_hours = site.machines.at(reached).heard.count("resume")
+    await trio.sleep(6 * 3_600)
+    then = site.machines.at(reached).heard.count("resume") - first_hours
+    assert 5 <= first_hours <= 7
+    assert 6 * 3_600 / AGAIN_S_MAX - 1 <= then <= 6 * 3_600 / AGAIN_S_MAX
+    assert await names_held(runner) == [name_of(1)]
+
+
+async def test_a_machine_that_is_dark_is_told_as_soon_as_it_can_be(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    await told(runner, site.order(reached, Action.PAUSE, 60))
+    machine = site.machines.machines.pop(reached.address)  # no power at its switch
+    await trio.sleep(600)
+    assert 5 <= len(site.machines.connections) <= 8
+    site.machines.machines[reached.address] = machine
+    await trio.sleep(1_300)
+    assert machine.mines
+
+
+async def test_a_machine_that_said_no_is_told_to_resume_all_the_same(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """It may say so and sleep."""
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS, Temper.REFUSES)
+    (answered,) = await told(runner, site.order(reached, Action.PAUSE, 60))
+    assert answered.answer is Answer.REFUSED
+    await trio.sleep(65)
+    assert "resume" in site.machines.at(reached).heard
+
+
+async def test_who_could_not_be_told_is_not_held(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    dark = site.machines.stand(1, Firmware.BRAIINS)
+    site.machines.machines.clear()
+    cannot = site.machines.stand(2, Firmware.OTHER)
+    answers = await told(runner, *(site.order(it, Action.PAUSE, 600) for it in (dark, cannot)))
+    assert {it.answer for it in answers} == {Answer.UNREACHED, Answer.UNSUPPORTED}
+    assert await names_held(runner) == []
+
+
+async def test_who_is_off_and_cannot_be_told_again_stays_held(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    await told(runner, site.order(reached, Action.PAUSE, 600))
+    machine = site.machines.machines.pop(reached.address)
+    (answered,) = await told(runner, site.order(reached, Action.PAUSE, 600))
+    assert answered.answer is Answer.UNREACHED
+    site.machines.machines[reached.address] = machine
+    await trio.sleep(605)
+    assert machine.mines
+
+
+async def test_a_site_comes_back_as_a_ramp_and_not_at_once(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    all_of_them = [site.machines.stand(unit, Firmware.BRAIINS) for unit in range(400)]
+    await told(runner, *(site.order(it, Action.PAUSE, 600) for it in all_of_them))
+    await trio.sleep(600)
+    before = sum(site.machines.at(it).mines for it in all_of_them)
+    most = 0
+    for _ in range(30):
+        await trio.sleep(1)
+        now = sum(site.machines.at(it).mines for it in all_of_them)
+        most, before = max(most, now - before), now
+    assert before == 400
+    assert most <= 2 * RESUMES_PER_S
+
+
+async def test_the_last_word_counts_where_two_come_at_once(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.ANTMINER, Temper.LATE)
+    pausing = await runner.begin((site.order(reached, Action.PAUSE, 600),))
+    resuming = await runner.begin((site.order(reached, Action.RESUME),))
+    for batch in (pausing, resuming):
+        while not (await runner.answers(batch, 0)).over:  # noqa: ASYNC110
+            await trio.sleep(1)
+    assert site.machines.at(reached).mines
+    assert site.machines.at(reached).heard == ["pause", "resume"]
+
+
+async def test_settings_that_change_while_machines_are_off_leave_none_off(
+    site: Site, autojump_clock: trio.testing.MockClock
+) -> None:
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    async with trio.open_nursery() as first:
+        runner = await site.started(first)
+        await told(runner, site.order(reached, Action.PAUSE, 600))
+        first.cancel_scope.cancel()
+    site.settings = ControlSettings()  # [power] is gone
+    async with trio.open_nursery() as second:
+        await site.started(second)
+        await trio.sleep(610)
+        assert site.machines.at(reached).mines
+        second.cancel_scope.cancel()
+
+
+async def test_a_file_that_cannot_be_read_is_put_aside_and_the_pool_goes_on(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    (site.directory / held_file.FILE).write_bytes(b'{"version":1,"machines":[{"rea')
+    runner = await site.started(nursery)
+    assert await names_held(runner) == []
+    assert (site.directory / held_file.DAMAGED).exists()
+
+
+async def test_a_dry_run_holds_nobody(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    site.settings = settings_of(dry_run=True)
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    for action in (Action.PAUSE, Action.HOLD, Action.RESUME):
+        (answered,) = await told(runner, site.order(reached, action, 600))
+        assert answered.answer is Answer.DRY_RUN
+    assert site.machines.connections == []
+    assert await names_held(runner) == []
+    assert not (site.directory / held_file.FILE).exists()
+
+
+@pytest.mark.parametrize("for_s", [-5, 86_500])
+async def test_a_pause_without_an_end_that_can_be_is_refused(
+    for_s: int, site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    (answered,) = await told(runner, site.order(reached, Action.PAUSE, for_s))
+    assert answered.answer is Answer.REFUSED
+    assert site.machines.connections == []
+
+
+async def test_the_file_has_no_password(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.WHATSMINER)
+    await told(runner, site.order(reached, Action.PAUSE, 600))
+    content = (site.directory / held_file.FILE).read_bytes()
+    assert b"swarm" not in content
+    assert msgspec.json.decode(content)["machines"][0]["reached"]["sealed"]["text"]
+
+
+async def test_a_batch_of_before_a_restart_is_nobodys(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    with pytest.raises(AnsweredWithError, match="no such batch"):
+        await runner.answers(17, 0)
