@@ -73,8 +73,8 @@ ROOMS = {
         "regtest",
         "chain",
         "log_lines settings_file http_server",
-        "reports swarm data_dir database_url store_error http_connection garbage link whole_file md5_crypt",
-        "questions",
+        "reports swarm data_dir database_url store_error http_connection garbage link whole_file",
+        "questions md5_crypt",
     ),
     # Rooms that have rooms: the same within.
     "stratum.miners": (
