@@ -68,6 +68,7 @@ from pool.people.sessions import Sessions
 from pool.power.control.accepted_shares import AcceptedShares
 from pool.power.control.control import Control, Reach
 from pool.power.control.runner import runner_of
+from pool.power.energy.polling import MeterPolling
 from pool.power.energy.watch import PowerWatch
 from pool.processes import Processes, bounded
 from pool.readiness import Condition, HubLook, Readiness
@@ -80,6 +81,7 @@ from pool.web.door import Door
 from pool.web.files import page_files, page_routes
 from pool.web.health import health_routes
 from pool.web.login import login_routes
+from pool.web.readings import readings_route
 
 log = structlog.get_logger()
 
@@ -212,6 +214,7 @@ class Pool:
                 await nursery.start(self._serve_admin, desk)
                 nursery.start_soon(self._record.run)
                 nursery.start_soon(self.power.run)
+                nursery.start_soon(MeterPolling(self._store).run)
                 web = await self._open_web(nursery, desk)
                 nursery.start_soon(self._follow_payouts, treasury)
                 nursery.start_soon(self._lease.run)
@@ -435,6 +438,7 @@ class Pool:
             *page,
             *login_routes(self._authentication, self._sessions),
             *dashboard.routes(),
+            readings_route(self._store, self._authentication),
         )
         routes = (*routes, *command_routes(desk, self._authentication, routes))
         app = web_app(routes, self._authentication, self._sessions)

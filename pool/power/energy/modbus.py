@@ -119,7 +119,7 @@ def read_meter(address: Address, registers: tuple[Register, ...], at_s: int) -> 
 
     client = ModbusTcpClient(address.host, port=address.port, timeout=TIMEOUT_S, retries=0)
     try:
-        if not client.connect():  # type: ignore[no-untyped-call]
+        if not client.connect():
             raise MeterAway(f"{address.host}:{address.port} does not answer")
         said: dict[str, int] = {}
         for it in registers:
@@ -132,4 +132,4 @@ def read_meter(address: Address, registers: tuple[Register, ...], at_s: int) -> 
     except (ModbusException, OSError, struct.error) as error:
         raise MeterAway(f"{address.host}:{address.port}: {error!s:.100}") from None
     finally:
-        client.close()  # type: ignore[no-untyped-call]
+        client.close()

@@ -32,6 +32,7 @@ PATHS: Final = {
     ("POST", "/api/v1/login"): (Access.ANYBODY, None),
     ("POST", "/api/v1/logout"): (Access.ANYBODY, None),
     ("GET", "/api/v1/session"): (Access.ANYBODY, None),
+    ("POST", "/api/v1/readings"): (Access.BEARER, None),
     ("POST", "/api/v1/{name}"): (Access.BEARER, None),
     ("GET", "/api/v1/{noun}.{verb}"): (Access.BEARER, None),
     ("GET", "/api/v1/map"): (Access.BEARER, Role.TENANT),
@@ -107,9 +108,11 @@ async def test_every_path_is_told_of_and_answers_what_is_told(
                 operation = published.document["paths"][it.path.replace(":path}", "}")][it.method.lower()]
                 assert operation.get("x-least-role") == it.least
                 assert (operation.get("security") == []) == (it.access is Access.ANYBODY)
-            # Nothing but a command changes what is in the books: logging in and out are a browser's own.
+            # Nothing but a command changes what is in the books, and readings of meters, which say who pushed
+            # each: logging in and out are a browser's own.
             assert {it.path for it in routes if it.method != "GET"} == {
                 "/api/v1/{name}",
+                "/api/v1/readings",
                 "/api/v1/login",
                 "/api/v1/logout",
             }
