@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-RUN, WORK = [*PROJECT["dependencies"], *EXTRAS["node"]], EXTRAS["dev"]
+RUN, WORK = [*PROJECT["dependencies"], *EXTRAS["node"], *EXTRAS["openadr"]], EXTRAS["dev"]
 LOCKS = {"requirements.lock": RUN, "requirements-dev.lock": [*RUN, *WORK]}
 
 

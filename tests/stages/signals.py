@@ -1,14 +1,17 @@
 """Signals up to the books: an intake, a wall clock that is moved by hand, and what was asked for."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from pool.power.signals.bounds import Bounds, Standing
+from pool.books.store import Store
+from pool.power.curtailment import asking
+from pool.power.signals.bounds import Bounds
 from pool.power.signals.call import Called
-from pool.power.signals.intake import Intake, NotAsked
+from pool.power.signals.event_books import EventBooks
+from pool.power.signals.intake import Intake, Source
+from tests.histories.power import add_container
 
 NOW_S = 1_795_795_200  # 2026-11-27T16:00:00Z
 HOUR_S = 3_600
@@ -28,59 +31,44 @@ def call(reference: str = "grid-1", **changed: Any) -> Called:
     return msgspec.structs.replace(it, **changed)
 
 
-class EventsInMemory:
-    """pool.power.signals.intake.Asks, of whom it is known what he was asked."""
+class Events(EventBooks):
+    """Those of the books, of whom it is known what they were asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
         self.now_s = NOW_S
-        self.events: dict[tuple[str, str], Standing] = {}
+        self.store = store
         self.asked: list[str] = []
-        self.why_not = ""
-
-    def standing(self, source: str, since_s: int) -> Sequence[Standing]:
-        found = []
-        for (name, _), it in self.events.items():
-            over = it.over or it.until_s <= self.now_s
-            if name == source and (not over or max(it.asked_at_s, it.until_s) >= since_s):
-                found.append(msgspec.structs.replace(it, over=over))
-        return found
+        super().__init__(store, dry_run=False, wall_clock=lambda: self.now_s)
 
     def ask(self, source: str, called: Called) -> None:
-        self._may()
-        assert (source, called.reference) not in self.events
-        self._put("ask", source, called)
+        super().ask(source, called)
+        self.asked.append(f"ask {called.reference}")
 
     def change(self, source: str, called: Called) -> None:
-        self._may()
-        assert (source, called.reference) in self.events
-        self._put("change", source, called)
+        super().change(source, called)
+        self.asked.append(f"change {called.reference}")
 
     def restore(self, source: str, reference: str, words: str) -> None:
-        self._may()
-        it = self.events[source, reference]
-        self.events[source, reference] = msgspec.structs.replace(it, over=True, until_s=self.now_s)
+        super().restore(source, reference, words)
         self.asked.append(f"restore {reference}")
-
-    def _may(self) -> None:
-        if self.why_not:
-            raise NotAsked(self.why_not)
-
-    def _put(self, what: str, source: str, called: Called) -> None:
-        self.events[source, called.reference] = Standing(
-            called=called, over=False, asked_at_s=self.now_s, until_s=called.until_s
-        )
-        self.asked.append(f"{what} {called.reference}")
 
     def live(self, source: str) -> list[str]:
         """The references of those that are not over."""
         return [it.called.reference for it in self.standing(source, 0) if not it.over]
 
+    def rows(self, source: str) -> list[tuple[str, str]]:
+        """All of them, with their states."""
+        return [(it.reference, it.state.value) for it in asking.standing(self.store, source, 0)]
+
 
 class SignalHouse:
-    """One intake with all kinds of sources."""
+    """One intake with all kinds of sources, and two sites, of which watts may be known."""
 
-    def __init__(self, bounds: Bounds | None = None, **watts: int) -> None:
-        self.events = EventsInMemory()
+    def __init__(self, store: Store, bounds: Bounds | None = None, **watts: int) -> None:
+        with store.write() as connection:
+            add_container(connection, "acme.c01", 2, site="north", now_s=NOW_S)
+            add_container(connection, "acme.c02", 1, site="south", now_s=NOW_S)
+        self.events = Events(store)
         self.watts = watts
         self.bounds = bounds or Bounds()
         self.start()
@@ -91,9 +79,9 @@ class SignalHouse:
             self.events, self.bounds, wall_clock=lambda: self.events.now_s, watts=self.watts.get
         )
         self.intake.open("file", "calls.toml", silent_after_s=600)
-        self.intake.open("webhook", "/api/v1/signals/power")
+        self.intake.open("webhook", "/api/v1/power/signal")
 
-    def source(self, name: str = "file") -> Any:
+    def source(self, name: str = "file") -> Source:
         return next(it for it in self.intake.sources if it.name == name)
 
 

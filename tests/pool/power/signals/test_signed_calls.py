@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from pool.books.store import Store
+from pool.power.curtailment import asking
 from pool.power.signals.bounds import Bounds
 from pool.power.signals.call import BadCall
 from pool.power.signals.intake import Answer
@@ -40,10 +42,6 @@ def header(body: bytes, at_s: int, secret: bytes = SECRET) -> str:
 class Signing(SignalHouse):
     """A pool that is asked by signed calls, and whoever has the secret."""
 
-    def __init__(self, bounds: Bounds | None = None) -> None:
-        super().__init__(bounds)
-        self.since_s = NOW_S - 1_000
-
     def start(self) -> None:
         super().start()
         self.since_s = self.events.now_s
@@ -56,8 +54,8 @@ class Signing(SignalHouse):
         return self.calls.answer(header(body, at_s) if shown is None else shown, body, SECRET)
 
 
-def test_who_has_the_secret_has_a_site_curtailed_and_restored() -> None:
-    house = Signing()
+def test_who_has_the_secret_has_a_site_curtailed_and_restored(books: Store) -> None:
+    house = Signing(books)
     assert house.ask(body()) == Answer(reference="grid-1", taken=True, words="asked")
     assert house.ask(restore()) == Answer(reference="grid-1", taken=True, words="restored")
     assert house.events.asked == ["ask grid-1", "restore grid-1"]
@@ -78,8 +76,8 @@ def test_who_has_the_secret_has_a_site_curtailed_and_restored() -> None:
         lambda it: header(it, NOW_S + WINDOW_S + 1),
     ],
 )
-def test_who_has_it_not_or_not_now_asks_for_nothing(shown: Callable[[bytes], str]) -> None:
-    house = Signing()
+def test_who_has_it_not_or_not_now_asks_for_nothing(books: Store, shown: Callable[[bytes], str]) -> None:
+    house = Signing(books)
     with pytest.raises(NotSigned) as found:
         house.ask(body(), shown=shown(body()))
     assert found.value.guess
@@ -87,31 +85,31 @@ def test_who_has_it_not_or_not_now_asks_for_nothing(shown: Callable[[bytes], str
     assert house.source("webhook").heard_at_s is None
 
 
-def test_the_same_bytes_are_answered_the_same_and_done_once() -> None:
-    house = Signing()
+def test_the_same_bytes_are_answered_the_same_and_done_once(books: Store) -> None:
+    house = Signing(books)
     first = header(body(), NOW_S)
     assert [house.ask(body(), shown=first).words for _ in range(3)] == ["asked"] * 3
     house.events.now_s += 10
-    house.ask(body(until=iso(NOW_S + 600)))
+    house.ask(body(until=iso(NOW_S + 1800)))
     assert house.ask(body(), shown=first).words == "asked"  # which whoever listened sends again
     assert house.events.asked == ["ask grid-1", "change grid-1"]
 
 
-def test_what_was_held_back_on_its_way_undoes_nothing_that_was_signed_after_it() -> None:
-    house = Signing()
+def test_what_was_held_back_on_its_way_undoes_nothing_that_was_signed_after_it(books: Store) -> None:
+    house = Signing(books)
     house.ask(body())
-    held = body(until=iso(NOW_S + 600))
+    held = body(until=iso(NOW_S + 1800))
     house.events.now_s += 60
-    house.ask(body(until=iso(NOW_S + 1200)))
+    house.ask(body(until=iso(NOW_S + 2400)))
     with pytest.raises(NotSigned, match="what was signed later was taken before this"):
         house.ask(held, NOW_S + 30)
     assert house.ask(body(reference="grid-2"), NOW_S + 30).taken  # another event is another matter
 
 
-def test_what_was_signed_before_a_start_is_not_done_after_it() -> None:
+def test_what_was_signed_before_a_start_is_not_done_after_it(books: Store) -> None:
     """All that the pool knew of whom it had heard is gone with it."""
-    house = Signing()
-    shown, late = header(body(), NOW_S), body(until=iso(NOW_S + 600))
+    house = Signing(books)
+    shown, late = header(body(), NOW_S), body(until=iso(NOW_S + 1800))
     house.ask(body(), shown=shown)
     house.events.now_s += 60
     house.ask(late)
@@ -138,28 +136,30 @@ def test_what_was_signed_before_a_start_is_not_done_after_it() -> None:
         body(extra=1),
     ],
 )
-def test_what_is_no_call_asks_for_nothing(content: bytes) -> None:
-    house = Signing()
+def test_what_is_no_call_asks_for_nothing(books: Store, content: bytes) -> None:
+    house = Signing(books)
     with pytest.raises(BadCall) as found:
         house.ask(content)
     assert str(found.value).isprintable()
     assert house.events.asked == []
 
 
-def test_of_who_has_the_secret_no_more_is_remembered_than_there_may_be() -> None:
-    house = Signing()
+def test_of_who_has_the_secret_no_more_is_remembered_than_there_may_be(books: Store) -> None:
+    house = Signing(books)
     for it in range(HEARD_MAX):
         house.ask(restore(f"x-{it}"))
     with pytest.raises(TooMany):
         house.ask(body())
     house.events.now_s += 2 * WINDOW_S + 1
-    now = {"from": iso(house.events.now_s), "until": iso(house.events.now_s + 60)}
+    now = {"from": iso(house.events.now_s), "until": iso(house.events.now_s + 600)}
     assert house.ask(body(**now)).taken
 
 
-def test_a_thief_of_the_secret_stops_a_site_for_the_hours_that_the_settings_say_and_no_more() -> None:
+def test_a_thief_of_the_secret_stops_a_site_for_the_hours_that_the_settings_say_and_no_more(
+    books: Store,
+) -> None:
     """He asks whenever it runs again, for two days, for the longest that he may and then for less."""
-    house = Signing(Bounds(longest_s=2 * HOUR_S, hours_a_day=3, calls_a_day=6))
+    house = Signing(books, Bounds(longest_s=2 * HOUR_S, hours_a_day=3, calls_a_day=6))
     down: set[int] = set()
     for minute in range(0, 2 * 24 * 60, 10):
         now_s = house.events.now_s = NOW_S + minute * 60
@@ -167,8 +167,8 @@ def test_a_thief_of_the_secret_stops_a_site_for_the_hours_that_the_settings_say_
             if not house.events.live("webhook"):
                 span = {"from": iso(now_s), "until": iso(now_s + hours * HOUR_S)}
                 house.ask(body(reference=f"x-{minute}-{hours}", **span))
-    for it in house.events.events.values():
-        down |= set(range(it.called.from_s // 60, it.called.until_s // 60))
+    for it in asking.standing(books, "webhook", 0):
+        down |= set(range(it.from_s // 60, it.until_s // 60))
     first = min(down)
     of_a_day = [sum(at <= it < at + 1440 for it in down) for at in range(first, first + 2 * 1440, 10)]
     assert max(of_a_day) == 3 * 60

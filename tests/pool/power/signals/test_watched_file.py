@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pool.books.store import Store
 from pool.power.signals.call import BadCall
 from pool.power.signals.watched_file import BYTES_MAX, WatchedFile, calls_in
 from tests.stages.signals import NOW_S, SignalHouse
@@ -30,8 +31,8 @@ NONE = "version = 1\ncount = 0\n"
 class Watched(SignalHouse):
     """A directory of the pool's account, and somebody who looks into it."""
 
-    def __init__(self, directory: Path, name: str = "calls.toml") -> None:
-        super().__init__()
+    def __init__(self, store: Store, directory: Path, name: str = "calls.toml") -> None:
+        super().__init__(store)
         directory.chmod(0o755)
         self.path = directory / name
         self.file = WatchedFile(self.path, self.intake)
@@ -49,8 +50,8 @@ class Watched(SignalHouse):
 
 
 @pytest.fixture
-def watched(tmp_path: Path) -> Watched:
-    return Watched(tmp_path)
+def watched(books: Store, tmp_path: Path) -> Watched:
+    return Watched(books, tmp_path)
 
 
 def test_a_file_is_asked_for_when_it_has_stayed_as_it_is_and_once(watched: Watched) -> None:
@@ -62,7 +63,7 @@ def test_a_file_is_asked_for_when_it_has_stayed_as_it_is_and_once(watched: Watch
     assert watched.source().heard_at_s == NOW_S
 
 
-def test_a_file_in_json_asks_for_the_same(tmp_path: Path) -> None:
+def test_a_file_in_json_asks_for_the_same(books: Store, tmp_path: Path) -> None:
     call: dict[str, Any] = {
         "reference": "grid-0412",
         "site": "north",
@@ -74,7 +75,7 @@ def test_a_file_in_json_asks_for_the_same(tmp_path: Path) -> None:
     }
     text = msgspec.json.encode({"version": 1, "count": 1, "calls": [call]}).decode()
     assert calls_in(text.encode(), json=True) == calls_in(ONE.encode(), json=False)
-    watched = Watched(tmp_path, "calls.json")
+    watched = Watched(books, tmp_path, "calls.json")
     watched.put(text)
     watched.look()
     assert watched.events.asked == ["ask grid-0412"]
