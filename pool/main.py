@@ -70,6 +70,8 @@ from pool.power.control.control import Control, Reach
 from pool.power.control.runner import runner_of
 from pool.power.energy.polling import MeterPolling
 from pool.power.energy.watch import PowerWatch
+from pool.power.signals.settings import SignalSettings
+from pool.power.signals.signals import Signals, watts_at
 from pool.processes import Processes, bounded
 from pool.readiness import Condition, HubLook, Readiness
 from pool.settings_file import BadConfig
@@ -81,6 +83,7 @@ from pool.web.door import Door
 from pool.web.files import page_files, page_routes
 from pool.web.health import health_routes
 from pool.web.login import login_routes
+from pool.web.power_signal import signal_route
 from pool.web.readings import readings_route
 
 log = structlog.get_logger()
@@ -186,6 +189,7 @@ class Pool:
         self._readiness = Readiness(self._lease, self._hub_look if self.sites is not None else None)
         self._settings = None if settings is None else LiveSettings(settings, self._prepared)
         self._started_s = trio.current_time()
+        self._signals = None if config.signals is None else self._listening(config.signals, wall_clock)
         self._messenger = None if config.messages is None else self._told(config.messages, wall_clock)
 
     @property
@@ -219,6 +223,8 @@ class Pool:
                 nursery.start_soon(self._follow_payouts, treasury)
                 nursery.start_soon(self._lease.run)
                 nursery.start_soon(DueRequests(desk).run)
+                if self._signals is not None:
+                    nursery.start_soon(self._signals.run)
                 if self._messenger is not None:
                     nursery.start_soon(self._messenger.run)
                 addresses: tuple[tuple[str, int], ...] = ()
@@ -355,6 +361,17 @@ class Pool:
             settings=self._settings,
             remote=None if self.sites is None else self.sites.remote,
             power=self.power,
+            signals=self._signals,
+        )
+
+    def _listening(self, settings: SignalSettings, wall_clock: Callable[[], float]) -> Signals:
+        control = self._config.control
+        return Signals(
+            self._store,
+            settings,
+            dry_run=control is None or control.dry_run,
+            wall_clock=wall_clock,
+            watts=lambda site: watts_at(trio.from_thread.run(self.power.now), site),
         )
 
     def _reaches(self) -> list[Reach]:
@@ -439,6 +456,7 @@ class Pool:
             *login_routes(self._authentication, self._sessions),
             *dashboard.routes(),
             readings_route(self._store, self._authentication),
+            signal_route(None if self._signals is None else self._signals.webhook, self._authentication),
         )
         routes = (*routes, *command_routes(desk, self._authentication, routes))
         app = web_app(routes, self._authentication, self._sessions)
@@ -497,6 +515,7 @@ class Pool:
             processes_serving=processes.serving,
             processes_died=processes.died,
             hub=NO_HUB if self.sites is None else self.sites.watch.figures(),
+            signals=() if self._signals is None else self._signals.sources,
         )
 
     @property

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pool.orders.status import OrderStatus
     from pool.power.energy.live import PowerNow
     from pool.power.energy.suspects import Suspect
+    from pool.power.signals.intake import Source
     from pool.routing.drain import DrainStatus
     from pool.treasury.books import PayoutBooks
     from pool.treasury.paymaster import Paymaster
@@ -118,6 +119,9 @@ class LivePool(Protocol):
 
     def apply(self, reload: Reload) -> None:
         """Have that in force."""
+
+    def signals(self) -> Sequence[Source]:
+        """Who may ask for curtailment beside persons."""
 
     def raised_messages(self) -> Sequence[Raised]:
         """What is wrong."""

@@ -25,6 +25,8 @@ from pool.orders.status import OrderStatus
 from pool.power.energy.live import PowerNow
 from pool.power.energy.suspects import Suspect
 from pool.power.energy.watch import PowerWatch
+from pool.power.signals.intake import Source
+from pool.power.signals.signals import Signals
 from pool.routing.drain import DrainStatus
 from pool.upstreams.status import UpstreamStatus
 from stratum.miners.firmware import Firmware
@@ -51,6 +53,7 @@ class Live:
         settings: LiveSettings | None = None,
         remote: RemoteEdges | None = None,
         power: PowerWatch | None = None,
+        signals: Signals | None = None,
     ) -> None:
         self._registry = registry
         self._hashrates = hashrates
@@ -63,6 +66,7 @@ class Live:
         self._settings = settings
         self._remote = remote  # edges at other sites, where it is a hub
         self._given_power = power
+        self._signals = signals
         self._since_s = int(time.time())
 
     # What a pool has once
@@ -93,6 +97,9 @@ class Live:
         if self._settings is None:
             raise RegistryError("this pool has no settings file")
         return self._settings.reload()
+
+    def signals(self) -> Sequence[Source]:
+        return () if self._signals is None else self._signals.sources
 
     def raised_messages(self) -> Sequence[Raised]:
         return () if self._messenger is None else self._messenger.raised

@@ -25,7 +25,7 @@ GROUPS: Final = {
     "firmware": ("pool.cli.fleet.firmware", "What each firmware was seen to do."),
     "upstream": ("pool.cli.routing.upstreams", "Other pools to mine on: proxy and orders."),
     "order": ("pool.cli.routing.orders", "Hashrate orders: computing power that is sold."),
-    "power": ("pool.cli.power.commands", "What machines draw: nameplates, meters, limits."),
+    "power": ("pool.cli.power.commands", "What machines draw, and who has them draw less."),
     "edge": ("pool.cli.service.edges", "Pools at other sites, whose books are kept here."),
     "nats": ("pool.cli.service.nats", "Keys of edges and hubs, and the NATS servers between them."),
     "block": ("pool.cli.bookkeeping.blocks", "Blocks that were found."),

@@ -173,6 +173,18 @@ KINDS: Final = {
         raised=("edge {} is behind", "{} edges are behind"),
         recovered=("edge {} is no longer behind", "{} edges are no longer behind"),
     ),
+    "signal-silent": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=("signal {} is silent", "{} signals are silent"),
+        recovered=("signal {} is heard of again", "{} signals are heard of again"),
+    ),
+    "signal-refused": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=("what signal {} asked for was refused", "what {} signals asked for was refused"),
+        recovered=("signal {} is taken again", "{} signals are taken again"),
+    ),
     "tokens-guessed": Kind(
         severity=Severity.WARNING,
         cause=Cause.MACHINES,

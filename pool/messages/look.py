@@ -52,6 +52,16 @@ class CertificateLook(msgspec.Struct, frozen=True):
     words: str
 
 
+class SignalLook(msgspec.Struct, frozen=True):
+    """Who may ask for curtailment beside persons. `silent_s` 0: it is heard of; `refused_age_s` None: nothing
+    of it was refused since the start."""
+
+    name: str
+    silent_s: int
+    refused_age_s: int | None
+    refused: str
+
+
 class WaitingLook(msgspec.Struct, frozen=True):
     """What a second person has to say yes or no to."""
 
@@ -79,3 +89,4 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     processes_serving: int = 1
     processes_died: int = 0  # within the last minutes
     hub: HubFigures = NO_HUB  # edges at other sites
+    signals: tuple[SignalLook, ...] = ()

@@ -27,16 +27,26 @@ from pool.messages.booked import Booked, booked, cursors_now, last_shares
 from pool.messages.conditions import DIED_LOOKS, LOOK_S, conditions
 from pool.messages.edge_conditions import edge_conditions
 from pool.messages.kinds import KINDS
-from pool.messages.look import CertificateLook, ContainerLook, Look, NodeLook, OrderLook, UpstreamLook
+from pool.messages.look import (
+    CertificateLook,
+    ContainerLook,
+    Look,
+    NodeLook,
+    OrderLook,
+    SignalLook,
+    UpstreamLook,
+)
 from pool.messages.machines import Bools, Floats, Gone, Ints, Machines
 from pool.messages.memory import MemoryFile, Remembered
 from pool.messages.message import WORDS_CHARS_MAX, Happened, Message, Severity, plain
 from pool.messages.outbox import Answer, Outbox, Receiver
 from pool.messages.receiver import Sender
 from pool.messages.settings import MessageSettings, ReceiverSettings
+from pool.messages.signal_conditions import signal_conditions
 from pool.messages.teller import HOUR_S, Event, Raised, Teller
 from pool.messages.webhook import Webhook
 from pool.orders.status import OrderStatus
+from pool.power.signals.intake import Source
 from pool.reports.figures import grouped
 from pool.settings_file import BadConfig
 from pool.upstreams.status import UpstreamStatus
@@ -75,6 +85,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     processes_serving: int = 1
     processes_died: int = 0  # since the start
     hub: HubFigures = NO_HUB  # edges at other sites
+    signals: tuple[Source, ...] = ()
 
 
 def machine_figures(
@@ -116,6 +127,11 @@ def _sender(it: ReceiverSettings) -> Sender:
         return AppriseSender(it.url)
     except BadReceiver as error:
         raise BadConfig(f"messages.to, number {it.name}: {error}") from None
+
+
+def _signal(it: Source, now_s: int) -> SignalLook:
+    age_s = None if it.refused_at_s is None else now_s - it.refused_at_s
+    return SignalLook(it.name, it.silent_s(now_s), age_s, it.refused)
 
 
 def trial(wall_clock: Callable[[], float]) -> Message:
@@ -235,9 +251,11 @@ class Messenger:
             processes_serving=figures.processes_serving,
             processes_died=self._died[-1] - self._died[0],
             hub=figures.hub,
+            signals=tuple(_signal(it, now_s) for it in figures.signals),
         )
         limits = self._settings.thresholds
         findings = edge_conditions(look, limits) + conditions(look, limits, self._teller.raised)
+        findings += signal_conditions(look)
         silenced = frozenset() if self._booked is None else self._booked.silenced
         messages = self._teller.look(findings, events, silenced, now_s)
         if self._remembered.journal_failed:

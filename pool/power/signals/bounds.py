@@ -18,6 +18,10 @@ DAY_S: Final = 86_400
 HOUR_S: Final = 3_600
 AHEAD_S_MAX: Final = 7 * DAY_S  # grids plan for tomorrow; by next week somebody has looked
 STANDING_MAX: Final = 64  # events of one source that are not over: a week of nine a day
+# Tariffs are the operator's own: of these the sites are bounded, and a plan that is none.
+PRICES_LONGEST_S: Final = 6 * DAY_S
+PRICES_STANDING_MAX: Final = 160
+PRICES_CALLS_A_DAY: Final = 4_096  # 75 sites whose plans change each hour, twice
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,15 +32,29 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     longest_s: int = 4 * HOUR_S
     hours_a_day: int = 8
     calls_a_day: int = 12
+    standing_max: int = STANDING_MAX
+
+    @property
+    def of_prices(self) -> "Bounds":
+        """Of the source that is the operator's own tariffs."""
+        return Bounds(
+            sites=self.sites,
+            longest_s=PRICES_LONGEST_S,
+            hours_a_day=24,
+            calls_a_day=PRICES_CALLS_A_DAY,
+            standing_max=PRICES_STANDING_MAX,
+        )
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that the same source has asked for before. `until_s` is when it was over, where it is."""
+    """An event that the same source has asked for before. `until_s` is when it was over, where it is;
+    `replaced`: by the next one of its reference."""
 
     called: Called
     over: bool
     asked_at_s: int
     until_s: int
+    replaced: bool = False
 
     @property
     def spent(self) -> bool:
@@ -68,8 +86,8 @@ def refused(
     if (words := _too_low(bounds, call, watts)) is not None:
         return words
     others = [it for it in standing if it.called.reference != call.reference]
-    if sum(not it.over for it in others) >= STANDING_MAX:
-        return f"{STANDING_MAX} events of this source are not over yet"
+    if sum(not it.over for it in others) >= bounds.standing_max:
+        return f"{bounds.standing_max} events of this source are not over yet"
     calls = sum(it.asked_at_s > now_s - DAY_S for it in standing) + changes
     if calls >= bounds.calls_a_day:
         return f"{calls} calls of this source were taken within a day, and there may be {bounds.calls_a_day}"

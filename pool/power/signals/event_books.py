@@ -37,7 +37,9 @@ class EventBooks:
             if called.reference in found:  # which this one follows
                 last = found[called.reference]
                 renamed = msgspec.structs.replace(last.called, reference=f"{called.reference}{NEXT}{it.id}")
-                found[renamed.reference] = msgspec.structs.replace(last, called=renamed, over=True)
+                found[renamed.reference] = msgspec.structs.replace(
+                    last, called=renamed, over=True, replaced=True
+                )
             found[called.reference] = Standing(
                 called=called,
                 over=it.ended or it.restore_asked_at_s is not None or it.until_s <= self._now_s,

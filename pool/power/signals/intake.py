@@ -21,7 +21,6 @@ from pool.power.signals.call import Called, in_words
 
 log = structlog.get_logger()
 
-CALLS_MAX: Final = 64  # at once: as many as may stand
 LOG_PAUSE_S: Final = 60  # between two lines of what a source was refused
 
 
@@ -90,17 +89,21 @@ class Intake:
         self._asks, self._bounds = asks, bounds
         self._wall_clock, self._watts = wall_clock, watts
         self._sources: dict[str, Source] = {}
+        self._bounds_of: dict[str, Bounds] = {}
         self._changes: dict[str, deque[int]] = {}
         self._logged_at_s: dict[str, int] = {}
         self._one_at_a_time = threading.Lock()
         self._notes = threading.RLock()
 
-    def open(self, name: str, where: str, silent_after_s: int | None = None) -> None:
-        """There is a source of that name."""
+    def open(
+        self, name: str, where: str, silent_after_s: int | None = None, bounds: Bounds | None = None
+    ) -> None:
+        """There is a source of that name, with bounds of its own perhaps."""
+        self._bounds_of[name] = bounds or self._bounds
         self._sources[name] = Source(
             name=name, where=where, silent_after_s=silent_after_s, since_s=self._now_s
         )
-        self._changes[name] = deque(maxlen=self._bounds.calls_a_day)
+        self._changes[name] = deque(maxlen=self._bounds_of[name].calls_a_day)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -126,13 +129,18 @@ class Intake:
             log.warning("signal_refused", source=name, reason=said)
 
     def take(self, name: str, calls: Sequence[Called]) -> list[Answer]:
-        """Ask for each of them, at most CALLS_MAX."""
+        """Ask for each of them, as many as may stand."""
+        calls_max = self._bounds_of[name].standing_max
         with self._one_at_a_time:
             self.heard(name)
-            answers = [self._take(name, it) for it in calls[:CALLS_MAX]]
-        if len(calls) > CALLS_MAX:
-            self.refuse(name, f"{len(calls)} calls at once: the first {CALLS_MAX} are looked at")
+            answers = [self._take(name, it) for it in calls[:calls_max]]
+        if len(calls) > calls_max:
+            self.refuse(name, f"{len(calls)} calls at once: the first {calls_max} are looked at")
         return answers
+
+    def standing(self, name: str) -> Sequence[Standing]:
+        """What it asked for that is not over, or was within a day."""
+        return self._asks.standing(name, self._now_s - DAY_S)
 
     def only(self, name: str, calls: Sequence[Called]) -> list[Answer]:
         """The same, of a source that always says all: whatever it does not say any more is restored."""
@@ -164,7 +172,7 @@ class Intake:
             return Answer(reference=call.reference, taken=True, words="the same")
         now_s, changes = self._now_s, self._changes[name]
         words = refused(
-            self._bounds,
+            self._bounds_of[name],
             call,
             standing,
             now_s,

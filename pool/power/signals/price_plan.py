@@ -67,7 +67,7 @@ def runs(found: Mapping[int, int], hours_max: int) -> list[Run]:
 
 def between(worths: Mapping[int, Fraction], limit: int) -> Fraction:
     """A price that stops exactly those: above what theirs are worth, below what the next better one's is."""
-    stopped = worths[limit]
+    stopped = max((it for mj_per_th, it in worths.items() if mj_per_th >= limit), default=Fraction(0))
     better = min((it for mj_per_th, it in worths.items() if mj_per_th < limit), default=None)
     return stopped * (1 + BAND) if better is None else (stopped + better) / 2
 

@@ -26,8 +26,9 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from pool.power.signals.bounds import STANDING_MAX
 from pool.power.signals.call import VERSION, BadCall, Call, Called, called, in_words
-from pool.power.signals.intake import CALLS_MAX, Intake
+from pool.power.signals.intake import Intake
 
 BYTES_MAX: Final = 64 * 1024  # 64 calls are 16 KiB
 OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -39,7 +40,7 @@ class Calls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """All that such a file has."""
 
     version: Literal[1]
-    count: Annotated[int, Meta(ge=0, le=CALLS_MAX)]
+    count: Annotated[int, Meta(ge=0, le=STANDING_MAX)]
     calls: list[Call] = []
 
 

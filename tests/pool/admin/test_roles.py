@@ -54,6 +54,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "block.list",
         "user.list",
         "user.show",
+        "power.signals",
         "message.list",
         "change.list",
         "firmware.list",

@@ -41,6 +41,7 @@ PATHS: Final = {
     ("GET", "/api/v1/events"): (Access.BEARER, Role.TENANT),
     ("GET", "/api/v1/machines"): (Access.BEARER, Role.TENANT),
     ("GET", "/api/v1/machine/{name:path}"): (Access.BEARER, Role.TENANT),
+    ("POST", "/api/v1/power/signal"): (Access.ANYBODY, None),
 }
 
 
@@ -108,13 +109,14 @@ async def test_every_path_is_told_of_and_answers_what_is_told(
                 operation = published.document["paths"][it.path.replace(":path}", "}")][it.method.lower()]
                 assert operation.get("x-least-role") == it.least
                 assert (operation.get("security") == []) == (it.access is Access.ANYBODY)
-            # Nothing but a command changes what is in the books, and readings of meters, which say who pushed
-            # each: logging in and out are a browser's own.
+            # Nothing but a command changes what is in the books, readings of meters, which say who pushed
+            # each, and what is signed with a secret that nobody has here: logging in and out are a browser's.
             assert {it.path for it in routes if it.method != "GET"} == {
                 "/api/v1/{name}",
                 "/api/v1/readings",
                 "/api/v1/login",
                 "/api/v1/logout",
+                "/api/v1/power/signal",
             }
             before = changes_in(site.store)
             page = {"Origin": base, "X-Angara": "1"}
@@ -131,6 +133,7 @@ async def test_every_path_is_told_of_and_answers_what_is_told(
                 ("GET", "/api/v1/map", {}, None),
                 ("POST", "/api/v1/login", page, {}),
                 ("POST", "/api/v1/logout", page, {}),
+                ("POST", "/api/v1/power/signal", {}, {}),
             ):
                 answer = await client.request(method, path, headers=headers, json=body)
                 media = answer.headers["content-type"]

@@ -6,9 +6,9 @@ from pool.books.store import Store
 from pool.power.curtailment import asking
 from pool.power.curtailment.events import move_event
 from pool.power.curtailment.states import EventState
-from pool.power.signals.bounds import Bounds
+from pool.power.signals.bounds import STANDING_MAX, Bounds
 from pool.power.signals.event_books import EventBooks
-from pool.power.signals.intake import CALLS_MAX, Intake
+from pool.power.signals.intake import Intake
 from tests.histories.power import add_container
 from tests.stages.signals import HOUR_S, NOW_S, SignalHouse, call
 
@@ -101,8 +101,8 @@ def test_who_is_refused_is_told_why_and_so_is_whoever_looks(books: Store, what: 
 
 def test_of_more_calls_at_once_than_there_may_be_the_rest_is_not_looked_at(books: Store) -> None:
     house = SignalHouse(books, Bounds(calls_a_day=10_000, hours_a_day=24))
-    answers = house.intake.take("webhook", [call(f"x-{it}") for it in range(CALLS_MAX + 5)])
-    assert len(answers) == CALLS_MAX
+    answers = house.intake.take("webhook", [call(f"x-{it}") for it in range(STANDING_MAX + 5)])
+    assert len(answers) == STANDING_MAX
     assert "calls at once" in house.source("webhook").refused
 
 

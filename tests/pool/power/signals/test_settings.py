@@ -1,6 +1,9 @@
 """`[power.signals]`: nothing by itself, and every mistake in it in words."""
 
+import re
+import tomllib
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import msgspec
@@ -11,6 +14,7 @@ from pool.power.signals.bounds import HOUR_S, Bounds
 from pool.power.signals.settings import SignalSettings, SignalsTable, signal_settings
 from tests.pool.test_config import GOOD
 
+DOCUMENT = Path(__file__).parents[4] / "docs" / "power.md"
 HERE: dict[str, Any] = {"url": "http://127.0.0.1:8080/OpenADR2/Simple/2.0b/", "ven_name": "angara"}
 FAR: dict[str, Any] = {
     "url": "https://vtn.grid.example/OpenADR2/Simple/2.0b",
@@ -49,6 +53,13 @@ def test_what_is_said_is_what_there_is(tmp_path: Path) -> None:
     assert found.openadr is not None
     assert found.openadr.url == "http://127.0.0.1:8080/OpenADR2/Simple/2.0b"
     assert read(tmp_path, openadr=FAR).openadr is not None
+
+
+def test_the_settings_of_the_document_are_taken(tmp_path: Path) -> None:
+    text = re.search(r"\n((?:    .*\n)+)", DOCUMENT.read_text().partition("## Signals")[2])
+    assert text is not None
+    table = tomllib.loads(dedent(text[1]))["power"]["signals"]
+    assert read(tmp_path, **table).bounds.least_w == 400_000
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The watched file: acted on when it is whole and nobody else's, once, and otherwise not at all."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pool.power.signals.call import BadCall
 from pool.power.signals.watched_file import BYTES_MAX, WatchedFile, calls_in
 from tests.stages.signals import NOW_S, SignalHouse
 
+DOCUMENT = Path(__file__).parents[4] / "docs" / "power.md"
 ONE = """\
 version = 1
 count = 1
@@ -79,6 +81,12 @@ def test_a_file_in_json_asks_for_the_same(books: Store, tmp_path: Path) -> None:
     watched.put(text)
     watched.look()
     assert watched.events.asked == ["ask grid-0412"]
+
+
+def test_the_file_of_the_document_asks_for_what_it_says() -> None:
+    text = re.search(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert text is not None
+    assert calls_in(text[1].encode(), json=False) == calls_in(ONE.encode(), json=False)
 
 
 def test_what_is_in_it_no_more_is_restored_and_what_is_another_is_changed(watched: Watched) -> None:
