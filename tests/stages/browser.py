@@ -30,6 +30,7 @@ PAGES: Final = (
     "history",
     "upstreams",
     "orders",
+    "power",
     "edges",
     "rejects/tenant/acme",
     "firmware",

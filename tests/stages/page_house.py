@@ -281,6 +281,7 @@ async def _furnish(give: _Giver, containers: int) -> None:
         units = ROWS * SLOTS + (6 if at == containers - 1 else 0)  # some that never came
         nameplate = {"units": units, "ths": units * MACHINE_THS, "kw": units * 3}
         await give("container.set", tenant=tenant, name=f"c{at + 1:02}", site=SITES[at % 2], **nameplate)
+    await give("limit.set", site="south", kw=1_500, reason="the transformer")
     endpoints = ({"host": "127.0.0.1", "port": 1, "user": "acme.farm"},)
     await give("upstream.add", name="north-pool", endpoints=endpoints)
     sold = {"hashrate_ths": 5_000, "sat_per_ph_day": 4_500, "tenants": ("acme",)}

@@ -19,6 +19,7 @@ const PAGES = [
   { name: "blocks", title: "Blocks", command: "block.list" },
   { name: "upstreams", title: "Upstreams", command: "upstream.list" },
   { name: "orders", title: "Orders", command: "order.list" },
+  { name: "power", title: "Power", command: "power.now" },
   { name: "edges", title: "Edges", command: "edge.list", some: true },
   { name: "rejects", title: "Shares", command: "reject.show", inner: "tenants" },
   { name: "firmware", title: "Firmware", command: "firmware.list" },
