@@ -442,6 +442,7 @@ class Pool:
             figures=figures,
             hub=no_edges if self.sites is None else self.sites.watch.figures,
             unheard=self._unheard,
+            power=self.power.now,
         )
         await trio.to_thread.run_sync(self._authentication.load)
         messages = self._config.messages
@@ -516,6 +517,7 @@ class Pool:
             processes_died=processes.died,
             hub=NO_HUB if self.sites is None else self.sites.watch.figures(),
             signals=() if self._signals is None else self._signals.sources,
+            power=await self.power.now(),
         )
 
     @property

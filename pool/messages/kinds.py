@@ -78,6 +78,18 @@ KINDS: Final = {
         raised=("work of container {} is rejected", "work of {} containers is rejected"),
         recovered=("work of container {} is good again", "work of {} containers is good again"),
     ),
+    "over-power-limit": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.MACHINES,
+        raised=("{} draws more than its limit", "{} places draw more than their limits"),
+        recovered=("{} is within its limit again", "{} places are within their limits again"),
+    ),
+    "meter-wrong": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=("meter {} cannot be right", "{} meters cannot be right"),
+        recovered=("meter {} reads again", "{} meters read again"),
+    ),
     "no-job": Kind(
         severity=Severity.CRITICAL,
         cause=Cause.HOUSE,

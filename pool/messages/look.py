@@ -70,6 +70,23 @@ class WaitingLook(msgspec.Struct, frozen=True):
     words: str
 
 
+class PowerLook(msgspec.Struct, frozen=True):
+    """A site, or a container, that has a limit."""
+
+    kind: str  # site, container
+    name: str
+    watts: int
+    limit_watts: int
+    basis: str
+
+
+class MeterLook(msgspec.Struct, frozen=True):
+    """`wrong` None: it reads, and counts."""
+
+    name: str
+    wrong: str | None
+
+
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. What needs the books is empty, and `books_away` true, where they did not answer."""
 
@@ -90,3 +107,5 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     processes_died: int = 0  # within the last minutes
     hub: HubFigures = NO_HUB  # edges at other sites
     signals: tuple[SignalLook, ...] = ()
+    power: tuple[PowerLook, ...] = ()
+    meters: tuple[MeterLook, ...] = ()

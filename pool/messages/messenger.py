@@ -40,6 +40,8 @@ from pool.messages.machines import Bools, Floats, Gone, Ints, Machines
 from pool.messages.memory import MemoryFile, Remembered
 from pool.messages.message import WORDS_CHARS_MAX, Happened, Message, Severity, plain
 from pool.messages.outbox import Answer, Outbox, Receiver
+from pool.messages.power_conditions import power_conditions
+from pool.messages.power_looks import limited, metered
 from pool.messages.receiver import Sender
 from pool.messages.settings import MessageSettings, ReceiverSettings
 from pool.messages.signal_conditions import signal_conditions
@@ -47,6 +49,7 @@ from pool.messages.teller import HOUR_S, Event, Raised, Teller
 from pool.messages.webhook import Webhook
 from pool.orders.status import OrderStatus
 from pool.power.signals.intake import Source
+from pool.power.energy.live import PowerNow
 from pool.reports.figures import grouped
 from pool.settings_file import BadConfig
 from pool.upstreams.status import UpstreamStatus
@@ -86,6 +89,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     processes_died: int = 0  # since the start
     hub: HubFigures = NO_HUB  # edges at other sites
     signals: tuple[Source, ...] = ()
+    power: PowerNow | None = None
 
 
 def machine_figures(
@@ -252,10 +256,12 @@ class Messenger:
             processes_died=self._died[-1] - self._died[0],
             hub=figures.hub,
             signals=tuple(_signal(it, now_s) for it in figures.signals),
+            power=() if figures.power is None else limited(figures.power),
+            meters=() if figures.power is None else metered(figures.power),
         )
         limits = self._settings.thresholds
         findings = edge_conditions(look, limits) + conditions(look, limits, self._teller.raised)
-        findings += signal_conditions(look)
+        findings += signal_conditions(look) + power_conditions(look, self._teller.raised)
         silenced = frozenset() if self._booked is None else self._booked.silenced
         messages = self._teller.look(findings, events, silenced, now_s)
         if self._remembered.journal_failed:

@@ -20,7 +20,7 @@ SUBJECT_CHARS_MAX: Final = 400
 REASON_CHARS_MAX: Final = 200
 # What a subject is of; beside these there are those of which there is one.
 OF: Final = (
-    *("container", "site", "tenant", "node", "upstream", "order", "certificate", "edge", "signal"),
+    *("container", "site", "tenant", "node", "upstream", "order", "certificate", "edge", "signal", "meter"),
     *("payout", "proposal", "request"),
 )
 ALONE: Final = ("all", "machines", "work", "books", "journal", "processes", "disk", "tokens", "nats")

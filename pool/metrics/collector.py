@@ -5,7 +5,7 @@ Must not know: how it is asked for, and in which form it leaves.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import Final
 
@@ -28,7 +28,9 @@ from pool.fleet.hashrate import (
 from pool.fleet.registry import Registry
 from pool.metrics.book_figures import BookFigures, BookReader
 from pool.metrics.contract import OTHERS, Page
+from pool.metrics.power import add_power
 from pool.orders.status import OrderStatus
+from pool.power.energy.live import PowerNow
 from pool.readiness import Readiness
 from pool.routing.status import RouteStatus
 from pool.upstreams.status import UpstreamStatus
@@ -61,6 +63,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     figures: BookReader
     hub: Callable[[], HubFigures] = no_edges
     unheard: Unheard = everybody_is_heard
+    power: Callable[[], Awaitable[PowerNow]]
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +72,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     sources: Sources
     edges: EdgeFigures
     routes: RouteStatus
+    power: PowerNow
 
 
 async def collect(sources: Sources) -> Page:
@@ -76,7 +80,9 @@ async def collect(sources: Sources) -> Page:
     page = Page()
     sources.figures.want()
     edges = sources.edges
-    moment = Moment(sources=sources, edges=await edges.figures(), routes=await edges.routes())
+    moment = Moment(
+        sources=sources, edges=await edges.figures(), routes=await edges.routes(), power=await sources.power()
+    )
     for section in SECTIONS:
         section(page, moment)
         await trio.lowlevel.checkpoint()
@@ -269,6 +275,10 @@ def add_hub(page: Page, hub: HubFigures) -> None:
         page.add("angara_edge_machines", it.machines - it.mining, it.name, "offline")
 
 
+def _power(page: Page, it: Moment) -> None:
+    add_power(page, it.power)
+
+
 def _books(page: Page, it: Moment) -> None:
     page.add("angara_books_age_seconds", trio.current_time() - it.sources.figures.read_s)
     figures = it.sources.figures.figures
@@ -323,5 +333,6 @@ SECTIONS: Final[tuple[Callable[[Page, Moment], None], ...]] = (
     _rates,
     _routes,
     _hub,
+    _power,
     _books,
 )

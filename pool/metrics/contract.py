@@ -102,6 +102,15 @@ gauge     angara_edge_held{edge}                              1 where the books 
 gauge     angara_edge_waits{edge}                             1 where what came of it is not taken yet, or cannot be written.
 gauge     angara_edge_beyond{edge}                            1 where it sent more work than its machines can do, within an hour.
 gauge     angara_edge_machines{edge,state}                    Machines whose last good share within a day came by it: mining, or offline for five minutes as far as is known.
+gauge     angara_power_watts                                   What all machines draw, by accepted work of five minutes or by meters; nothing of unknown ones.
+gauge     angara_power_unknown_machines                        Machines that mine and of which nobody has said what they draw.
+gauge     angara_site_power_watts{site,basis}                  The same of a site; basis is meter, or work.
+gauge     angara_site_power_limit_watts{site}                  What a site may draw at most, where that has a limit now.
+gauge     angara_container_power_watts{tenant,container,basis}  What a container draws, likewise.
+gauge     angara_container_joules_per_terahash{tenant,container}  What a terahash takes there: W by TH/s.
+gauge     angara_container_power_limit_watts{tenant,container}  What a container may draw at most, where that has a limit now.
+gauge     angara_meter_watts{meter}                            What a meter reads; nothing where it has read nothing for five minutes.
+gauge     angara_meter_believed{meter}                         1 where that counts; 0 where it cannot be right, and accepted work counts.
 gauge     angara_books_age_seconds                            Age of the figures of the database (orders, blocks, balances): a minute, and more while it does not answer.
 """)  # noqa: E501 - a table, one line a name
 OTHERS: Final = "(others)"  # no name of ours has a bracket: what is beyond a bound, summed up

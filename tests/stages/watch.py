@@ -9,6 +9,7 @@ from pool.messages.conditions import START_S, Thresholds, conditions
 from pool.messages.edge_conditions import edge_conditions
 from pool.messages.look import ContainerLook, Look, NodeLook
 from pool.messages.message import Message
+from pool.messages.power_conditions import power_conditions
 from pool.messages.teller import Event, Memory, Teller
 
 TH = 10**12
@@ -75,6 +76,7 @@ class Watch:
         self.minute += 1
         findings = edge_conditions(self.now, self._limits)
         findings += conditions(self.now, self._limits, self._teller.raised)
+        findings += power_conditions(self.now, self._teller.raised)
         messages = self._teller.look(findings, events, self.silenced, self.now_s)
         self.messages += messages
         self.told += [(self.minute, it.title) for it in messages]

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from pool.messages.conditions import Thresholds
-from pool.messages.look import CertificateLook, NodeLook, OrderLook, UpstreamLook, WaitingLook
+from pool.messages.look import (
+    CertificateLook,
+    MeterLook,
+    NodeLook,
+    OrderLook,
+    PowerLook,
+    UpstreamLook,
+    WaitingLook,
+)
 from tests.stages.watch import TH, WELL, Watch, container, gone
 
 DAY_S = 86_400.0
@@ -91,6 +99,26 @@ TABLE = {
         5,
         "order blue is short",
         "order blue is delivered in full",
+    ),
+    "a site draws more than its limit": (
+        {"power": (PowerLook("site", "Bratsk", 6_000_000, 6_000_000, "work"),)},
+        {"power": (PowerLook("site", "Bratsk", 6_000_001, 6_000_000, "work"),)},
+        2,
+        {"power": (PowerLook("site", "Bratsk", 5_880_001, 6_000_000, "meter"),)},
+        {"power": (PowerLook("site", "Bratsk", 5_880_000, 6_000_000, "meter"),)},
+        1,
+        "Bratsk draws more than its limit",
+        "Bratsk is within its limit again",
+    ),
+    "a meter stands still": (
+        {"meters": (MeterLook("box", None),)},
+        {"meters": (MeterLook("box", "it has said the same for an hour"),)},
+        5,
+        {"meters": (MeterLook("box", "it has read nothing for minutes"),)},
+        {"meters": (MeterLook("box", None),)},
+        2,
+        "meter box cannot be right",
+        "meter box reads again",
     ),
     "a payout waits": (
         {"waiting": (WaitingLook("payout/12", 299.0, "it waits"),)},

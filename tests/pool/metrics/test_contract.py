@@ -36,7 +36,7 @@ from tests.stages.waiting import PATIENCE_S
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(angara_\w+)` \| (\w+) \| ([^|]*) \| ([^|]*) \|$", re.M)
-UNITS = ("seconds", "satoshis", "hashes_per_second", "total", "info")
+UNITS = ("seconds", "satoshis", "watts", "joules_per_terahash", "hashes_per_second", "total", "info")
 COUNTS = (
     "ready",
     "processes",
@@ -51,7 +51,7 @@ COUNTS = (
     "records",
     "bytes",
 )
-FLAGS = ("diverted", "blocks", "held", "waits", "beyond", "connected")
+FLAGS = ("diverted", "blocks", "held", "waits", "beyond", "connected", "believed")
 STRANGERS_CHOOSE = {"worker", "unit", "agent", "address", "ip", "name", "user"}
 
 
