@@ -49,7 +49,7 @@ def test_hours_come_to_what_the_whole_comes_to_wherever_their_readings_are() -> 
     print("seed", seed)
     chance = random.Random(seed)
     at, wh, readings = -300, 0, []
-    while at < 4 * 3_600 + 600:
+    while not readings or readings[-1].at_s < T + 4 * 3_600:
         readings.append(Reading(at_s=T + at, counter_wh=wh))
         step = chance.randrange(11, GAP_S)
         at, wh = at + step, wh + chance.randrange(0, 500 * step)
