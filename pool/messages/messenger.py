@@ -48,8 +48,8 @@ from pool.messages.signal_conditions import signal_conditions
 from pool.messages.teller import HOUR_S, Event, Raised, Teller
 from pool.messages.webhook import Webhook
 from pool.orders.status import OrderStatus
-from pool.power.signals.intake import Source
 from pool.power.energy.live import PowerNow
+from pool.power.signals.intake import Source
 from pool.reports.figures import grouped
 from pool.settings_file import BadConfig
 from pool.upstreams.status import UpstreamStatus
@@ -261,7 +261,7 @@ class Messenger:
         )
         limits = self._settings.thresholds
         findings = edge_conditions(look, limits) + conditions(look, limits, self._teller.raised)
-        findings += signal_conditions(look) + power_conditions(look, self._teller.raised)
+        findings += [*signal_conditions(look), *power_conditions(look, self._teller.raised)]
         silenced = frozenset() if self._booked is None else self._booked.silenced
         messages = self._teller.look(findings, events, silenced, now_s)
         if self._remembered.journal_failed:

@@ -48,7 +48,7 @@ def test_hours_come_to_what_the_whole_comes_to_wherever_their_readings_are() -> 
     seed = random.randrange(10**6)
     print("seed", seed)
     chance = random.Random(seed)
-    at, wh, readings = -300, 0, []
+    at, wh, readings = -300, 0, list[Reading]()
     while not readings or readings[-1].at_s < T + 4 * 3_600:
         readings.append(Reading(at_s=T + at, counter_wh=wh))
         step = chance.randrange(11, GAP_S)
