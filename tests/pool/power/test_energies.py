@@ -212,6 +212,34 @@ def test_an_unknown_machine_behind_a_meter_is_taken_for_one_like_the_others(stor
     assert [it.joules for it in energies(store, by_worker=True).rows] == [600 * WH, 300 * WH]
 
 
+def test_who_mines_elsewhere_behind_a_shared_meter_is_charged_to_his_neighbour(hall: Store) -> None:
+    """Two machines of acme draw and show no work: borealis has all of the box, of which a third is his."""
+    meter(hall, "box", containers=("acme.c01", "borealis.c02"))
+    read_evenly(hall, "box", 9_750)
+    with hall.write() as connection:
+        mined_in_hour(connection, HOUR, {3: HOUR_SHARES})
+    (row,) = energies(hall).rows
+    assert (row.tenant_id, row.joules) == (2, 9_750 * WH)
+
+
+def test_the_best_that_a_held_meter_saves_unseen_is_its_error_and_that_of_the_work(store: Store) -> None:
+    """Of a container of ten: what it says is compared with what their work takes, beyond both errors."""
+    with store.write() as connection:
+        numbers = add_container(connection, "acme.c01", 10)
+        named = [NewNameplate(container="acme.c01", model="Antminer S19 Pro")]
+        set_nameplates(connection, named, by="olga", now_s=NOW_S)
+        mined_in_hour(connection, HOUR, dict.fromkeys(numbers, HOUR_SHARES))
+    (honest,) = energies(store).rows
+    meter(store, "c01", containers=("acme.c01",), error_bps=50)
+    bound = (10_000 + 50) * (10_000 + honest.error_bps)
+    least = honest.joules * 10**8 // bound  # what nobody can say is wrong
+    saved_percent = 100 - 100 * least / honest.joules
+    assert 9 < saved_percent < 10.5
+    read_evenly(store, "c01", least // WH)
+    (row,) = energies(store).rows
+    assert (row.basis, row.joules) == (Basis.METER, least // WH * WH)
+
+
 def test_a_thousand_ways_to_divide_add_up() -> None:
     for total in range(1_000):
         parts = divided(total, [3, 0, 5, 5, 1])
