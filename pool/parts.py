@@ -54,6 +54,7 @@ from pool.keeping import Keeping
 from pool.orders.mining import Assigned
 from pool.orders.rows import OrderRecord, load_orders
 from pool.power.control.network import AT_ONCE
+from pool.power.curtailment.told_books import ToldBooks
 from pool.routing.admission import Admission
 from pool.routing.channels import Channels
 from pool.routing.drain import Drain
@@ -117,7 +118,13 @@ class Books:
             credits = CreditRows(connection)
         self.hashrates = HashrateBook(registry, trio.current_time())
         self.nodes = NodeSet(config.nodes, chain=config.network, transport=transport)
-        self.bookkeeper = Bookkeeper(store, self.nodes, times=config.books, wall_clock=wall_clock)
+        self.bookkeeper = Bookkeeper(
+            store,
+            self.nodes,
+            times=config.books,
+            wall_clock=wall_clock,
+            power=None if config.control is None else ToldBooks(),
+        )
         self.folding = Folding(store, registry, credits, fold_s=config.books.fold_s, wall_clock=wall_clock)
         self.hub = Keeping(config, store, self.bookkeeper, registry.renumbered)
         self._wall_clock = wall_clock

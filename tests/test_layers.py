@@ -90,7 +90,7 @@ ROOMS = {
     ),
     "pool.books": (
         "bookkeeper lease_watch standby audit copies",
-        "block_watch book changes edges found_blocks price_watch",
+        "block_watch book changes edges energy_books found_blocks price_watch",
         "journal",
         "database_waits",
         "store",

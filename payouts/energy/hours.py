@@ -23,8 +23,6 @@ from payouts.schemas.money import containers
 
 # Edges bring their last shares, and meters their readings, within this time (docs/books.md: 15 minutes).
 GRACE_S: Final = 900
-# A reading that comes later than this changes no hour any more: two persons book what is right by hand.
-LATE_H: Final = 31 * 24
 
 
 class ContainerEnergy(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +59,14 @@ def begin(connection: Connection, now_s: int) -> None:
     """Take energy from the next hour on, where none was ever taken."""
     if connection.scalar(select(energy_taken.c.next_hour)) is None:
         book_time(connection, now_s)
-        connection.execute(insert(energy_taken).values(id=1, next_hour=next_hour(connection)))
+        first = next_hour(connection)
+        connection.execute(insert(energy_taken).values(id=1, first_hour=first, next_hour=first))
+
+
+def first_hour(connection: Connection) -> int:
+    """The first hour that was ever taken, or will be: nothing of before is."""
+    began: int | None = connection.scalar(select(energy_taken.c.first_hour))
+    return next_hour(connection) if began is None else began
 
 
 def take_next(connection: Connection, hour: int, drawn: Sequence[ContainerEnergy], now_s: int) -> int:

@@ -151,6 +151,7 @@ energy_to_charge = table(
 energy_taken = table(
     "energy_taken",
     number("id"),
+    number("first_hour"),
     number("next_hour"),  # all before it were taken
     PrimaryKeyConstraint("id"),
     CheckConstraint("id = 1", name="id"),

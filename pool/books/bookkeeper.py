@@ -30,6 +30,7 @@ from payouts.tallies import roll_up_hours, roll_up_minutes
 from pool.books.block_watch import BlockWatch
 from pool.books.book import bind_signet
 from pool.books.database_waits import read_books, when_it_answers
+from pool.books.energy_books import EnergyBooks, PowerTold
 from pool.books.found_blocks import FILES_MAX, book_found_blocks, unknown_files
 from pool.books.journal.machine_rows import rows_of
 from pool.books.price_watch import PriceWatch
@@ -68,7 +69,7 @@ IMPATIENT: Final = BookTimes(fold_s=2.0, settle_s=2.0, settle_early_s=3660)
 
 class Bookkeeper:
     """`fee_basis` and `record_block` are asked by the pool; `run` does the rest. `history` is for who holds
-    prices against the chain."""
+    prices against the chain. `power`: who knows what is drawn, where somebody does."""
 
     def __init__(
         self,
@@ -77,8 +78,10 @@ class Bookkeeper:
         *,
         times: BookTimes,
         wall_clock: Callable[[], float] = time.time,
+        power: PowerTold | None = None,
     ) -> None:
         self._store = store
+        self._energy = None if power is None else EnergyBooks(store, power, wall_clock=wall_clock)
         self._blocks = BlockWatch(store, nodes, wall_clock=wall_clock)
         self.history = PriceHistory(nodes, wall_clock=wall_clock)
         self._prices = PriceWatch(store, self.history.difficulties)
@@ -176,6 +179,8 @@ class Bookkeeper:
             nursery.start_soon(self._kept, "roll up tallies", self._roll_up)
             nursery.start_soon(self._kept, "look at blocks", self._blocks.run)
             nursery.start_soon(self._kept, "ask for prices", self.history.run)
+            if self._energy is not None:
+                nursery.start_soon(self._kept, "book energy", self._energy.run)
             if self._retargets:
                 nursery.start_soon(self._kept, "look at prices", self._prices.run)
 

@@ -49,7 +49,7 @@ def upgrade() -> None:
         for name, keys in APPEND_ONLY.items():
             never_replaced(name, keys)
     only_grows("energy_to_charge", ("tenant_id", "site_id", "hour"), ())
-    only_grows("energy_taken", ("id",), ("next_hour",))
+    only_grows("energy_taken", ("id", "first_hour"), ("next_hour",))
     for kind in ACCOUNTS:
         account = text("INSERT INTO ledger_accounts (name, kind) VALUES (:name, :kind)")
         op.get_bind().execute(account, {"name": f"pool.{kind}", "kind": kind})
@@ -192,6 +192,7 @@ def _create_charges() -> None:
     create_table(
         "energy_taken",
         Column("id", INTEGER, nullable=False),
+        number("first_hour"),
         number("next_hour"),
         CheckConstraint("id = 1", name="ck_energy_taken_id"),
         PrimaryKeyConstraint("id", name="pk_energy_taken"),

@@ -1,0 +1,113 @@
+"""What the books are told of power: what each container drew in an hour, and curtailments that are over.
+
+Invariants: reads only, in the caller's transaction. Must not know: prices, and what is booked.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, select
+
+from payouts.energy.events import Event, EventMachine
+from payouts.energy.hours import ContainerEnergy
+from payouts.schemas.money import sites, workers
+from pool.power.curtailment.schema import power_event_machines, power_event_work, power_events
+from pool.power.curtailment.states import EventState, MachineState
+from pool.power.energy.energies import energy_of_hour
+from pool.power.energy.meters import list_meters, metered_between
+from pool.power.figures import Basis
+
+BPS: Final = 10_000
+
+
+class ToldBooks:
+    """As the books ask it (`pool.books.energy_books.PowerTold`)."""
+
+    def drawn(self, connection: Connection, hour: int) -> Sequence[ContainerEnergy]:
+        """What a meter of a site has and nobody's work explains is no container's, and not in it."""
+        sums: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
+        for row in energy_of_hour(connection, hour):
+            if row.container_id is not None:
+                it = sums[row.container_id]
+                it[0 if row.basis is Basis.METER else 1] += row.joules
+                it[2] += -(-row.joules * row.error_bps // BPS)
+        return [
+            ContainerEnergy(container_id=number, metered_j=metered, estimated_j=estimated, error_j=error)
+            for number, (metered, estimated, error) in sorted(sums.items())
+        ]
+
+    def ended(self, connection: Connection, before_s: int) -> Sequence[int]:
+        """The numbers of all curtailments that were over by then and were no rehearsals."""
+        it = power_events.c
+        over = (it.state == EventState.OVER.value) & (it.dry_run == 0) & (it.ended_at_s <= before_s)
+        return connection.scalars(select(it.id).where(over).order_by(it.id)).all()
+
+    def event(self, connection: Connection, number: int) -> tuple[Event, Sequence[EventMachine]]:
+        """One of them, with its machines."""
+        row = connection.execute(select(power_events).where(power_events.c.id == number)).one()
+        machines = _machines(connection, number)
+        event = Event(
+            event_id=number,
+            site=row.site,
+            source=row.source,
+            reference=row.reference,
+            asked_by=row.asked_by,
+            from_s=min(row.from_s, row.ended_at_s),
+            ended_at_s=row.ended_at_s,
+            watts_asked=row.watts_asked,
+            watts_metered=_metered_watts(connection, row),
+        )
+        return event, machines
+
+
+def _machines(connection: Connection, number: int) -> list[EventMachine]:
+    work: dict[int, dict[int, int]] = defaultdict(dict)
+    of = power_event_work.c
+    for row in connection.execute(select(power_event_work).where(of.event_id == number)):
+        work[row.worker_id][row.difficulty_log2] = row.shares
+    it = power_event_machines.c
+    rows = connection.execute(
+        select(power_event_machines, workers.c.tenant_id)
+        .join(workers, workers.c.id == it.worker_id)
+        .where(it.event_id == number)
+        .order_by(it.worker_id)
+    )
+    return [
+        EventMachine(
+            worker_id=row.worker_id,
+            tenant_id=row.tenant_id,
+            before_s=row.before_until_s - row.before_from_s,
+            before=work.get(row.worker_id, {}),
+            watts_before=row.watts_before,
+            watts_idle=row.watts_idle,
+            off_from_s=row.off_from_s,
+            off_until_s=row.off_until_s,
+            came_back=row.state == MachineState.RESTORED,
+        )
+        for row in rows
+    ]
+
+
+def _metered_watts(connection: Connection, event: Row[Any]) -> int | None:
+    """By how much less the meters of its site were given while its target was to be met, than for as long
+    before it was asked for; None where they do not cover both times wholly."""
+    site_id = connection.scalar(select(sites.c.id).where(sites.c.name == event.site))
+    meters = [
+        it
+        for it in list_meters(connection, at_s=event.asked_at_s)
+        if it.site_id is not None and site_id in (None, it.site_id)
+    ]
+    until_s = event.restore_asked_at_s or min(event.until_s, event.ended_at_s)
+    from_s = event.from_s + event.ramp_s
+    span_s = until_s - from_s
+    if not meters or span_s <= 0:
+        return None
+    less_j: int = 0
+    for meter in meters:
+        before = metered_between(connection, meter, event.asked_at_s - span_s, event.asked_at_s)
+        during = metered_between(connection, meter, from_s, until_s)
+        if before.covered_s < span_s or during.covered_s < span_s:
+            return None
+        less_j += before.joules - during.joules
+    return int(less_j // span_s)
