@@ -89,6 +89,11 @@ NOUNS: Final[dict[str, tuple[str, ...]]] = {
     "model": ("power.models",),
     "meter": ("power.meters",),
     "limit": ("power.limits",),
+    "tariff": ("power.tariffs",),
+    "exchange": ("power.tariffs",),
+    "hosting": ("power.hosting",),
+    "carbon": ("power.hosting",),
+    "grid": ("power.hosting",),
 }
 
 

@@ -11,6 +11,8 @@ from typing import Final
 
 SAT_PER_BTC: Final = 10**8
 PSAT_DIGITS: Final = 12
+MICRO: Final = 10**6
+J_PER_KWH: Final = 3_600_000
 HASHRATE_UNITS: Final = ("H/s", "kH/s", "MH/s", "GH/s", "TH/s", "PH/s", "EH/s", "ZH/s")
 DIFFICULTY_SUFFIXES: Final = ("", "k", "M", "G", "T", "P", "E")
 DIGITS_SHOWN: Final = 4  # of a hashrate: the fifth changes with luck
@@ -91,6 +93,34 @@ def difficulty(value: int | float) -> str:
 def amount(sat: int) -> str:
     """1,234 sat."""
     return f"{grouped(sat)} sat"
+
+
+def micro(micro_units: int) -> str:
+    """0.045 of 45,000 micro-units of a currency."""
+    whole, rest = divmod(abs(micro_units), MICRO)
+    decimals = f"{rest:06d}".rstrip("0")
+    return f"{_minus(micro_units)}{whole:,}{'.' if decimals else ''}{decimals}"
+
+
+def kwh(joules: int) -> str:
+    """1,234.567 kWh."""
+    return f"{_minus(joules)}{_thousandths(abs(joules) * 1000 // J_PER_KWH)} kWh"
+
+
+def milligrams(mg: int) -> str:
+    """Of CO2e: 24.500 g, 1.234 kg, 5.678 t."""
+    for unit, size in (("t", 10**9), ("kg", 10**6)):
+        if abs(mg) >= size:
+            return f"{_minus(mg)}{_thousandths(abs(mg) * 1000 // size)} {unit}"
+    return f"{_minus(mg)}{_thousandths(abs(mg))} g"
+
+
+def _thousandths(number: int) -> str:
+    return f"{number // 1000:,}.{number % 1000:03d}"
+
+
+def _minus(number: int) -> str:
+    return "−" if number < 0 else ""  # noqa: RUF001
 
 
 def work(text: str) -> str:

@@ -5,7 +5,7 @@ Must not know: what a command does.
 
 import typer
 
-from pool.cli.power import limits, meters, models
+from pool.cli.power import hosting, limits, meters, models, prices
 from pool.cli.power.now import now, suspects
 from pool.cli.power.signals import signals
 
@@ -16,3 +16,8 @@ app.command("signals")(signals)
 app.add_typer(models.app, name="model", help="Which machine is which model, and what its nameplate says.")
 app.add_typer(meters.app, name="meter", help="Meters before sites and containers, and their readings.")
 app.add_typer(limits.app, name="limit", help="What a site or a container may draw at most, and until when.")
+app.add_typer(prices.tariffs, name="tariff", help="What a kWh costs.")
+app.add_typer(prices.exchange, name="price", help="What a currency is worth in satoshi.")
+app.add_typer(hosting.hosting, name="hosting", help="Who pays for energy, by what, and what is due.")
+app.add_typer(hosting.carbon, name="carbon", help="What a kWh is in carbon.")
+app.add_typer(hosting.grid, name="grid-payment", help="What the grid paid for curtailments.")

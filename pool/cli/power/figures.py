@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation, Overflow
+from pathlib import Path
 from typing import Final
 
 from pool.reports.figures import grouped
@@ -55,3 +56,13 @@ def time_of(text: str | None, option: str) -> int | None:
         return int((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp())
     except (ValueError, OverflowError):
         raise BadConfig(f"{option}: {text!r:.40} is not a time, like 2026-11-22T00:00Z") from None
+
+
+def table_of(file: Path) -> str:
+    """As a spreadsheet saved it. Raises BadConfig."""
+    from pool.fleet.nameplates import decoded  # a third of a second, of who imports
+
+    try:
+        return decoded(file.read_bytes())
+    except OSError as error:
+        raise BadConfig(f"{file}: {error.strerror}") from None

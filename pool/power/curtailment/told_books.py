@@ -15,7 +15,8 @@ from payouts.schemas.money import sites, workers
 from pool.power.curtailment.schema import power_event_machines, power_event_work, power_events
 from pool.power.curtailment.states import EventState, MachineState
 from pool.power.energy.energies import energy_of_hour
-from pool.power.energy.meters import list_meters, metered_between
+from pool.power.energy.meters import Meter, list_meters, measured_by, readings_between
+from pool.power.energy.readings import GAP_S, Metered
 from pool.power.figures import Basis
 
 BPS: Final = 10_000
@@ -105,9 +106,14 @@ def _metered_watts(connection: Connection, event: Row[Any]) -> int | None:
         return None
     less_j: int = 0
     for meter in meters:
-        before = metered_between(connection, meter, event.asked_at_s - span_s, event.asked_at_s)
-        during = metered_between(connection, meter, from_s, until_s)
+        before = _measured(connection, meter, event.asked_at_s - span_s, event.asked_at_s)
+        during = _measured(connection, meter, from_s, until_s)
         if before.covered_s < span_s or during.covered_s < span_s:
             return None
         less_j += before.joules - during.joules
     return int(less_j // span_s)
+
+
+def _measured(connection: Connection, meter: Meter, from_s: int, until_s: int) -> Metered:
+    readings = readings_between(connection, meter.id, from_s - GAP_S, until_s + GAP_S)
+    return measured_by(meter, readings, from_s, until_s)

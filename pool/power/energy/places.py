@@ -26,3 +26,8 @@ def container_named(connection: Connection, name: str) -> int:
     if number is None:
         raise RegistryError(f"there is no container {name!r:.120}: names are tenant.container")
     return int(number)
+
+
+def site_names(connection: Connection) -> dict[int, str]:
+    """Of all sites, by number."""
+    return {row.id: row.name for row in connection.execute(select(sites.c.id, sites.c.name))}

@@ -44,13 +44,13 @@ def model_lines(text: str) -> list[dict[str, Any]]:
             "container": f"{cells['tenant']}.{cells['container']}",
             "unit": cells.get("unit") or None,
             "model": cells.get("model") or None,
-            "hashrate_ghs": _number(cells, "ths", 1000),
-            "watts": _number(cells, "watts", 1),
-            "idle_watts": _number(cells, "idle_watts", 1),
-            "error_bps": _number(cells, "error_percent", 100),
+            "hashrate_ghs": number_of(cells, "ths", 1000),
+            "watts": number_of(cells, "watts", 1),
+            "idle_watts": number_of(cells, "idle_watts", 1),
+            "error_bps": number_of(cells, "error_percent", 100),
         }
 
-    lines = list(_lines(text, MODEL_COLUMNS, ("tenant", "container"), line))
+    lines = list(lines_of(text, MODEL_COLUMNS, ("tenant", "container"), line))
     seen: set[tuple[str, str | None]] = set()
     twice = []
     for it in lines:
@@ -69,23 +69,24 @@ def reading_lines(text: str) -> dict[str, list[dict[str, Any]]]:
         if not cells.get("meter"):
             raise ValueError("it has no meter")
         reading = {
-            "at_s": _time(cells.get("at", "")),
-            "watts": _number(cells, "watts", 1),
-            "counter_wh": _number(cells, "counter_kwh", 1000),
+            "at_s": moment_of(cells.get("at", "")),
+            "watts": number_of(cells, "watts", 1),
+            "counter_wh": number_of(cells, "counter_kwh", 1000),
         }
         if reading["watts"] is None and reading["counter_wh"] is None:
             raise ValueError("it has no watts, and nothing of a counter")
         return cells["meter"], reading
 
     found: dict[str, list[dict[str, Any]]] = {}
-    for meter, reading in _lines(text, READING_COLUMNS, ("meter", "at"), line):
+    for meter, reading in lines_of(text, READING_COLUMNS, ("meter", "at"), line):
         found.setdefault(meter, []).append(reading)
     return found
 
 
-def _lines(
+def lines_of(
     text: str, known: tuple[str, ...], needed: tuple[str, ...], made: Callable[[Cells], Any]
 ) -> Iterator[Any]:
+    """What `made` makes of each line of a table with columns of the `known` ones. Raises RegistryError."""
     text = text.removeprefix("\ufeff")
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
@@ -115,8 +116,8 @@ def _lines(
     yield from found
 
 
-def _number(cells: Cells, column: str, scale: int) -> int | None:
-    """Whole, in a smaller unit."""
+def number_of(cells: Cells, column: str, scale: int, *, negative: bool = False) -> int | None:
+    """Whole, in a smaller unit. Raises ValueError."""
     cell = cells.get(column, "")
     if not cell:
         return None
@@ -124,13 +125,14 @@ def _number(cells: Cells, column: str, scale: int) -> int | None:
         value = Decimal(cell.replace(",", ".")) * scale
     except InvalidOperation:
         value = Decimal("NaN")
-    if not value.is_finite() or not 0 <= value <= NUMBER_MAX or value != int(value):
+    least = -NUMBER_MAX if negative else 0
+    if not value.is_finite() or not least <= value <= NUMBER_MAX or value != int(value):
         raise ValueError(f"{column} is {cell!r:.30}, and must be a number, down to 1/{scale}")
     return int(value)
 
 
-def _time(cell: str) -> int:
-    """Unix seconds, or ISO 8601; UTC where no zone is said."""
+def moment_of(cell: str) -> int:
+    """Unix seconds, or ISO 8601; UTC where no zone is said. Raises ValueError."""
     if cell.isascii() and cell.isdigit() and len(cell) <= 11:
         return int(cell)
     try:

@@ -42,6 +42,7 @@ from pool.people.roles import host_account
 from pool.treasury.reconciler import SAID
 from tests.fakes.treasuries import agreeing
 from tests.fixtures.databases import Crash, crash_before, store_in
+from tests.histories.curtailment import booked_curtailment
 from tests.judges.answers import as_published
 from tests.stages.command_line import PASSWORD, angara, ask_books
 from tests.stages.payouts import NOW_S, add_tenant, credit, script_of, set_address
@@ -120,6 +121,11 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "meter.list": {},
     "meter.show": {"name": "box"},
     "limit.list": {},
+    "tariff.list": {},
+    "exchange.list": {},
+    "hosting.list": {},
+    "carbon.list": {},
+    "grid.list": {},
 }
 # Of each change: its parameters, what it is about, and some of what was and of what it became.
 CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[str, Any] | None]]] = {
@@ -229,6 +235,43 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
     ),
     "limit.set": ({"site": "Bratsk", "kw": 5_000, "reason": "a call"}, "site/Bratsk", {}, {}),
     "limit.remove": ({"limit": 1}, "limit/1", {}, {}),
+    "tariff.add": (
+        {"name": "dam", "currency": "USD", "source": "contract 7", "price_micro": 45_000},
+        "tariff/dam",
+        {"there_are": 0},
+        {"there_are": 1},
+    ),
+    "tariff.import": (
+        {"name": "spot", "currency": "EUR", "source": "exchange", "hours": [[497_000, -5]], "site": "Bratsk"},
+        "tariff/spot",
+        {"there_are": 0},
+        {"there_are": 1},
+    ),
+    "exchange.set": (
+        {"currency": "USD", "sat": "5000/3", "source": "desk"},
+        "exchange/USD",
+        {"newest": []},
+        {},
+    ),
+    "exchange.import": (
+        {"source": "desk", "rates": [{"currency": "EUR", "sat": "1000.5", "from_s": 1_700_000_000}]},
+        "exchange",
+        {},
+        {},
+    ),
+    "hosting.set": ({"tenant": "acme", "charge": "tariff"}, "hosting/acme", {"terms": []}, {}),
+    "carbon.import": (
+        {"method": "location", "source": "grid 2025", "rows": [[497_000, 497_024, 24_000]]},
+        "carbon/location",
+        {"rows": 0},
+        {"rows": 1},
+    ),
+    "grid.pay": (
+        {"event": 1, "reference": "invoice 9", "amount_micro": 5_000_000_000},
+        "event/1",
+        {"payments": []},
+        {},
+    ),
     "payout.create": ({}, "payout/new", {"batch": 1}, {"batch": 2}),
     "payout.approve": (
         {"batch": 1, "digest": DIGEST, "fee_cap_sat": 9_000},
@@ -291,6 +334,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         with store.write() as connection:
             begin(connection, Asked(edge="hall", host="h", process="p", writer=WRITER), Place(), NOW_S)
             hold_edge(connection, WRITER, "it is torn", NOW_S)
+            booked_curtailment(connection, 1, NOW_S)
             connection.execute(insert(workers).values(**machine, first_seen_at_s=0, last_seen_at_s=0))
     return (home / "angara.db").read_bytes()
 

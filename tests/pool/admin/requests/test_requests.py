@@ -7,6 +7,7 @@ pay, ada and ali are admins, otto is an operator. What a thief among them gains 
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -40,6 +41,7 @@ from pool.requests.policy import GLASS_BROKEN, POLICY_SET, Approval
 from pool.requests.rows import OPEN_OF_PERSON_MAX
 from pool.requests.schema import request_events, request_secrets, requests
 from tests.fixtures.databases import Crash, crash_before, store_in
+from tests.histories.curtailment import booked_curtailment
 from tests.judges.answers import as_published
 from tests.stages.command_line import PASSWORD, angara
 from tests.stages.site_journal import new_nkey
@@ -84,6 +86,16 @@ CHANGES: Final[dict[str, dict[str, Any]]] = {
     "meter.add": {"name": "c01", "kind": "csv", "containers": ["acme.c01"], "error_bps": 50, "max_kw": 1_500},
     "meter.remove": {"name": "box"},
     "limit.remove": {"limit": 1},
+    "tariff.add": {"name": "dam", "currency": "USD", "source": "contract 7", "price_micro": 45_000},
+    "tariff.import": {"name": "spot", "currency": "EUR", "source": "exchange", "hours": [[497_000, -5]]},
+    "exchange.set": {"currency": "USD", "sat": "5000/3", "source": "desk", "from_s": 1_700_000_000},
+    "exchange.import": {
+        "source": "desk",
+        "rates": [{"currency": "EUR", "sat": "1000.5", "from_s": 1_700_000_000}],
+    },
+    "hosting.set": {"tenant": "acme", "charge": "tariff"},
+    "carbon.import": {"method": "location", "source": "grid", "rows": [[497_000, 497_024, 24_000]]},
+    "grid.pay": {"event": 1, "reference": "invoice 9", "amount_micro": 5_000_000_000},
 }
 
 
@@ -169,6 +181,8 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         meter = {"name": "box", "kind": "csv", "site": "Bratsk", "error_bps": 50, "max_kw": 9_000}
         house.give(HOST, "meter.add", meter)
         house.give(HOST, "limit.set", {"site": "Bratsk", "kw": 6_000, "reason": "the grid's"})
+        with store.write() as connection:
+            booked_curtailment(connection, 1, int(time.time()))
         for name, role in ROLES.items():
             house.give(HOST, "user.add", {"name": name, "role": role, "account": name})
     return (home / "angara.db").read_bytes()
