@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from typing import Final
 
 import msgspec
+from sqlalchemy import func, select
 
 from pool.books.store import Store
 from pool.fleet.registry_error import RegistryError
 from pool.power.curtailment import asking
 from pool.power.curtailment.events import Event, NewEvent, add_event, end_event
+from pool.power.curtailment.schema import power_event_machines, power_events
+from pool.power.curtailment.states import MachineState
 from pool.power.signals.bounds import Standing
 from pool.power.signals.call import Called
 from pool.power.signals.intake import NotAsked
@@ -77,6 +80,17 @@ class EventBooks:
         with _in_words():
             last = self._last(source, reference)
             asking.restore(self._store, source, last.reference, by=source, words=words, now_s=self._now_s)
+
+    def shed_watts(self, source: str) -> int:
+        """What machines draw less that are known to be off by a source's events."""
+        it, of = power_event_machines.c, power_events.c
+        query = (
+            select(func.sum(it.watts_before - it.watts_idle))
+            .join(power_events, of.id == it.event_id)
+            .where(of.source == source, it.state == MachineState.CONFIRMED.value)
+        )
+        with self._store.read() as connection:
+            return int(connection.scalar(query) or 0)
 
     @property
     def _now_s(self) -> int:

@@ -5,6 +5,7 @@ what it has asked for ends at its own time. Must not know: who is told of them.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -14,6 +15,9 @@ from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.power.energy.live import PowerNow
 from pool.power.signals.event_books import EventBooks
 from pool.power.signals.intake import Intake, Source
+from pool.power.signals.openadr import SILENT_S as OPENADR_SILENT_S
+from pool.power.signals.openadr import SOURCE as OPENADR
+from pool.power.signals.openadr import Openadr
 from pool.power.signals.price_watch import LOOK_S, SILENT_S, SOURCE, PriceWatch
 from pool.power.signals.settings import SignalSettings
 from pool.power.signals.signed_calls import SignedCalls
@@ -54,6 +58,7 @@ class Signals:
         self._intake = intake = Intake(events, settings.bounds, wall_clock=wall_clock, watts=watts)
         self._looks: list[tuple[str, float, Callable[[], None]]] = []
         self.webhook: Webhook | None = None
+        self._openadr: Openadr | None = None
         if settings.file is not None:
             intake.open(FILE, str(settings.file), FILE_SILENT_S)
             self._looks.append((FILE, FILE_LOOK_S, WatchedFile(settings.file, intake, FILE).look))
@@ -65,6 +70,10 @@ class Signals:
             intake.open(WEBHOOK, "POST /api/v1/power/signal")
             signed = SignedCalls(intake, WEBHOOK, since_s=int(wall_clock()), wall_clock=wall_clock)
             self.webhook = Webhook(signed, intake, settings.webhook_secret)
+        if (grid := settings.openadr) is not None:
+            intake.open(OPENADR, grid.url, OPENADR_SILENT_S)
+            shed_watts = partial(events.shed_watts, OPENADR)
+            self._openadr = Openadr(grid, intake, settings.bounds.longest_s, shed_watts)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -76,6 +85,8 @@ class Signals:
         async with trio.open_nursery() as nursery:
             for name, pause_s, look in self._looks:
                 nursery.start_soon(self._look, name, pause_s, look)
+            if self._openadr is not None:
+                nursery.start_soon(self._openadr.run)
 
     async def _look(self, name: str, pause_s: float, look: Callable[[], None]) -> None:
         threads = trio.CapacityLimiter(1)  # a disk that does not answer holds one thread

@@ -60,6 +60,11 @@ def test_the_settings_of_the_document_are_taken(tmp_path: Path) -> None:
     assert text is not None
     table = tomllib.loads(dedent(text[1]))["power"]["signals"]
     assert read(tmp_path, **table).bounds.least_w == 400_000
+    text = re.search(r"\n((?:    .*\n)+)", DOCUMENT.read_text().partition("### OpenADR")[2])
+    assert text is not None
+    found = read(tmp_path, **tomllib.loads(dedent(text[1]))["power"]["signals"]).openadr
+    assert found is not None
+    assert found.percents == (0, 50, 100)
 
 
 @pytest.mark.parametrize(
