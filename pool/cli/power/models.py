@@ -33,7 +33,7 @@ KNOWN: Final = (
 )
 NAMEPLATES: Final = (
     Column("container", "place"),
-    Column("unit", "unit", lambda it: it or "all"),
+    Column("unit", "which"),
     Column("model", "model"),
     *PLATE,
     Column("from", "from", moment),
@@ -128,4 +128,5 @@ def _parts(lines: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _placed(it: dict[str, Any]) -> dict[str, Any]:
-    return it | {"place": f"{it['tenant']}.{it['container']}"}
+    which = "all" if it["unit"] is None else it["unit"]
+    return it | {"place": f"{it['tenant']}.{it['container']}", "which": which}
