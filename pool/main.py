@@ -362,6 +362,7 @@ class Pool:
             remote=None if self.sites is None else self.sites.remote,
             power=self.power,
             signals=self._signals,
+            control=self.control,
         )
 
     def _listening(self, settings: SignalSettings, wall_clock: Callable[[], float]) -> Signals:

@@ -94,6 +94,9 @@ NOUNS: Final[dict[str, tuple[str, ...]]] = {
     "hosting": ("power.hosting",),
     "carbon": ("power.hosting",),
     "grid": ("power.hosting",),
+    "address": ("power.addresses",),
+    "credential": ("power.credentials",),
+    "held": ("power.held",),
 }
 
 

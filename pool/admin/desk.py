@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pool.messages.outbox import Answer
     from pool.messages.teller import Raised
     from pool.orders.status import OrderStatus
+    from pool.power.control.runner import HeldView
     from pool.power.energy.live import PowerNow
     from pool.power.energy.suspects import Suspect
     from pool.power.signals.intake import Source
@@ -137,6 +138,9 @@ class LivePool(Protocol):
 
     def power(self) -> PowerNow:
         """What is drawn now."""
+
+    def held_machines(self) -> Sequence[HeldView]:
+        """Machines that are held off, or are being resumed."""
 
     def power_suspects(self) -> Sequence[tuple[Suspect, str]]:
         """Who draws for nothing, or unpaid; with the name of a machine, empty of what is none."""

@@ -22,6 +22,8 @@ from pool.messages.messenger import Messenger
 from pool.messages.outbox import Answer
 from pool.messages.teller import Raised
 from pool.orders.status import OrderStatus
+from pool.power.control.control import Control
+from pool.power.control.runner import HeldView
 from pool.power.energy.live import PowerNow
 from pool.power.energy.suspects import Suspect
 from pool.power.energy.watch import PowerWatch
@@ -54,6 +56,7 @@ class Live:
         remote: RemoteEdges | None = None,
         power: PowerWatch | None = None,
         signals: Signals | None = None,
+        control: Control | None = None,
     ) -> None:
         self._registry = registry
         self._hashrates = hashrates
@@ -67,6 +70,7 @@ class Live:
         self._remote = remote  # edges at other sites, where it is a hub
         self._given_power = power
         self._signals = signals
+        self._control = control
         self._since_s = int(time.time())
 
     # What a pool has once
@@ -188,6 +192,11 @@ class Live:
         if self._given_power is None:
             raise RegistryError("this pool does not look at power")
         return self._given_power
+
+    def held_machines(self) -> Sequence[HeldView]:
+        if self._control is None:
+            raise RegistryError("this pool tells no machines anything")
+        return trio.from_thread.run(self._control.held)
 
     def power(self) -> PowerNow:
         return trio.from_thread.run(self._power.now)

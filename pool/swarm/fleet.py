@@ -69,10 +69,10 @@ async def run_swarm(
     async with trio.open_nursery() as nursery:
         for index in range(options.miners):
             worker = worker_name(options, index)
-            nursery.start_soon(_run_machine, worker, options, stats, connect, name=worker)
+            nursery.start_soon(run_machine, worker, options, stats, connect, name=worker)
 
 
-async def _run_machine(worker: str, options: SwarmOptions, stats: SwarmStats, connect: Connect) -> None:
+async def run_machine(worker: str, options: SwarmOptions, stats: SwarmStats, connect: Connect) -> None:
     """Keep one machine connected for ever."""
     # Not for secrets: a demo that can be repeated.
     rng = random.Random(f"{options.seed}/{worker}")  # noqa: S311

@@ -5,14 +5,18 @@ Must not know: what a command does.
 
 import typer
 
-from pool.cli.power import hosting, limits, meters, models, prices
+from pool.cli.power import addresses, credentials, hosting, limits, meters, models, prices
+from pool.cli.power.held import held
 from pool.cli.power.now import now, suspects
 from pool.cli.power.signals import signals
+from pool.cli.power.simulate import simulate
 
 app = typer.Typer(no_args_is_help=True)
 app.command("now")(now)
 app.command("suspects")(suspects)
 app.command("signals")(signals)
+app.command("held")(held)
+app.command("simulate")(simulate)
 app.add_typer(models.app, name="model", help="Which machine is which model, and what its nameplate says.")
 app.add_typer(meters.app, name="meter", help="Meters before sites and containers, and their readings.")
 app.add_typer(limits.app, name="limit", help="What a site or a container may draw at most, and until when.")
@@ -21,3 +25,5 @@ app.add_typer(prices.exchange, name="price", help="What a currency is worth in s
 app.add_typer(hosting.hosting, name="hosting", help="Who pays for energy, by what, and what is due.")
 app.add_typer(hosting.carbon, name="carbon", help="What a kWh is in carbon.")
 app.add_typer(hosting.grid, name="grid-payment", help="What the grid paid for curtailments.")
+app.add_typer(addresses.app, name="address", help="Where machines are on their own network.")
+app.add_typer(credentials.app, name="credential", help="Passwords of machines, sealed.")

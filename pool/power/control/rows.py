@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, and_, delete, insert, or_, select
 
 from payouts.schemas.money import containers, sites, tenants
-from pool.fleet.rows import RegistryError, find_tenant
+from pool.fleet.registry_error import RegistryError
 from pool.power.control.contract import Firmware, MachineName
 from pool.power.control.passwords import EVERYWHERE, SEALED_CHARS_MAX, Sealed
 from pool.power.control.schema import machine_addresses, machine_credentials
@@ -71,7 +71,9 @@ def find_address(connection: Connection, machine: MachineName) -> MachineAddress
 
 def set_address(connection: Connection, it: MachineAddress, *, by: str, now_s: int) -> None:
     """Set it, or have none where nothing is said. Raises RegistryError."""
-    tenant_id = find_tenant(connection, it.tenant).id
+    tenant_id = connection.scalar(select(tenants.c.id).where(tenants.c.name == it.tenant))
+    if tenant_id is None:
+        raise RegistryError(f"there is no tenant {it.tenant!r:.80}")
     of = machine_addresses.c
     here = and_(of.tenant_id == tenant_id, of.container == it.container, of.unit == it.unit)
     connection.execute(delete(machine_addresses).where(here))

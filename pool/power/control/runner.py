@@ -13,10 +13,9 @@ Must not know: why a machine is off.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -39,6 +38,7 @@ AGAIN_S: Final = 10.0  # after the first resume that was not answered well
 WAKES_S: Final = 300.0  # a machine that said yes boots and tunes so long
 AGAIN_S_MAX: Final = 3_600.0
 BATCHES_MAX: Final = 64  # under way, or over and not asked for: one a second of an executor
+PAUSES: Final = (Action.PAUSE, Action.LIMIT)  # what has to be written down first
 KEPT_S: Final = 600.0  # answers, for who asked
 
 
@@ -81,6 +81,20 @@ class _Batch:
         self.touched_s = now_s
 
 
+class _Turn:
+    """Of one order to a machine: orders are carried out as they came."""
+
+    def __init__(self, name: MachineName, before: trio.Event | None) -> None:
+        self.name, self._before, self.over = name, before, trio.Event()
+
+    async def begins(self) -> None:
+        if self._before is not None:
+            await self._before.wait()
+
+
+Before = Mapping[MachineName, tuple[Held | None, float | None, float | None]]
+
+
 class Runner:
     """Of one process. `directory` is the one that its journal is in."""
 
@@ -97,7 +111,7 @@ class Runner:
         self._held: dict[MachineName, Held] = {}
         self._ends_s: dict[MachineName, float] = {}  # of those held: monotonic
         self._next_s: dict[MachineName, float] = {}  # of those released: when they are told again
-        self._turns: dict[MachineName, tuple[trio.Lock, int]] = {}
+        self._last: dict[MachineName, trio.Event] = {}  # of each the end of the order that came last
         self._saving = trio.Lock()
         self._changed = False
         self._batches: dict[int, _Batch] = {}
@@ -136,7 +150,13 @@ class Runner:
             raise AnsweredWithError(f"{BATCHES_MAX} batches are under way already")
         self._number += 1
         self._batches[self._number] = batch = _Batch(trio.current_time())
-        self._tasks.start_soon(self._carry_out, orders, batch)
+        new = self._taken(orders, batch)
+        before = {it.reached.machine: self._known(it.reached.machine) for it in new}
+        if not self._network.dry_run:
+            for it in new:
+                self._note(it)
+        turns = [(it, self._turn_of(it.reached.machine)) for it in new]
+        self._tasks.start_soon(self._carry_out, turns, before, batch)
         return self._number
 
     async def answers(self, batch: int, after: int) -> Answers:
@@ -160,15 +180,19 @@ class Runner:
 
     # Orders
 
-    async def _carry_out(self, orders: Sequence[Order], batch: _Batch) -> None:
+    async def _carry_out(self, turns: Sequence[tuple[Order, _Turn]], before: Before, batch: _Batch) -> None:
         try:
-            new = self._taken(orders, batch)
-            if not self._network.dry_run and not await self._written(new, batch):
-                return
+            written = self._network.dry_run or await self._written()
             async with trio.open_nursery() as nursery:
-                for order in new:
-                    nursery.start_soon(self._told, order, batch)
+                for order, turn in turns:
+                    if written or order.action not in PAUSES:
+                        nursery.start_soon(self._told, order, turn, batch)
+                    else:
+                        self._put_back(order, before[order.reached.machine])
+                        batch.answered.append(_refused(order, "who is held off cannot be written down here"))
         finally:
+            for _, turn in turns:
+                self._over(turn)
             batch.over = True
             batch.touched_s = trio.current_time()
 
@@ -178,7 +202,7 @@ class Runner:
         told: list[Order] = []
         for it in orders:
             name = it.reached.machine
-            holds = it.action in (Action.PAUSE, Action.LIMIT, Action.HOLD)
+            holds = it.action in (*PAUSES, Action.HOLD)
             if holds and not wall_s < it.until_s <= wall_s + HOLD_S_MAX:
                 batch.answered.append(_refused(it, f"a pause ends within {HOLD_S_MAX // 3600} hours"))
             elif it.action is Action.HOLD:
@@ -201,31 +225,18 @@ class Runner:
         self._changed = True
         return Answered(machine=name, answer=Answer.SAID_YES)
 
-    async def _written(self, orders: Sequence[Order], batch: _Batch) -> bool:
+    async def _written(self) -> bool:
         """What may be off from now on is on disk."""
-        before = {it.reached.machine: self._known(it.reached.machine) for it in orders}
-        for it in orders:
-            self._note(it)
-        if not self._changed:
-            return True
         try:
-            await self._save()
+            await self._save_if_changed(raises=True)
         except OSError as error:
             log.error("machines_held_not_written", reason=str(error)[:200])
-            for it in orders:
-                if it.action in (Action.PAUSE, Action.LIMIT):
-                    self._put_back(it.reached.machine, before[it.reached.machine])
-                    batch.answered.append(_refused(it, "who is held off cannot be written down here"))
-            resumes = [it for it in orders if it.action not in (Action.PAUSE, Action.LIMIT)]
-            async with trio.open_nursery() as nursery:
-                for it in resumes:
-                    nursery.start_soon(self._told, it, batch)
             return False
         return True
 
     def _note(self, it: Order) -> None:
         name, wall_s, now_s = it.reached.machine, int(self._wall_clock()), trio.current_time()
-        if it.action in (Action.PAUSE, Action.LIMIT):
+        if it.action in PAUSES:
             self._held[name] = Held(
                 reached=it.reached,
                 action=it.action,
@@ -250,8 +261,12 @@ class Runner:
     def _known(self, name: MachineName) -> tuple[Held | None, float | None, float | None]:
         return self._held.get(name), self._ends_s.get(name), self._next_s.get(name)
 
-    def _put_back(self, name: MachineName, before: tuple[Held | None, float | None, float | None]) -> None:
-        held, ends_s, next_s = before
+    def _put_back(self, order: Order, before: tuple[Held | None, float | None, float | None]) -> None:
+        """Nothing was sent; unless it was told something else since."""
+        name, (held, ends_s, next_s) = order.reached.machine, before
+        now = self._held.get(name)
+        if now is None or now.released_s is not None or now.until_s != order.until_s:
+            return
         self._drop(name)
         if held is not None:
             self._held[name] = held
@@ -260,15 +275,14 @@ class Runner:
         if next_s is not None:
             self._next_s[name] = next_s
 
-    async def _told(self, order: Order, batch: _Batch) -> None:
-        name, answered = order.reached.machine, None
+    async def _told(self, order: Order, turn: _Turn, batch: _Batch) -> None:
+        answered = Answered(machine=order.reached.machine, answer=Answer.UNKNOWN)
         try:
-            async with self._turn(name):
-                answered = await self._network.ask(order)
-                self._heard(order, answered)
+            await turn.begins()
+            answered = await self._network.ask(order)
+            self._heard(order, answered)
         finally:
-            if answered is None:
-                answered = Answered(machine=name, answer=Answer.UNKNOWN)
+            self._over(turn)
             batch.answered.append(answered)
 
     def _heard(self, order: Order, answered: Answered) -> None:
@@ -278,7 +292,7 @@ class Runner:
             return
         if order.action is Action.RESUME:
             self._tried(name, known, answered)
-        elif order.action in (Action.PAUSE, Action.LIMIT) and known.released_s is None:
+        elif order.action in PAUSES and known.released_s is None:
             if answered.answer not in (Answer.UNSUPPORTED, Answer.UNREACHED):
                 known.may_be_off = True
             elif not known.may_be_off:
@@ -304,7 +318,7 @@ class Runner:
             elif self._next_s[name] <= now_s and self._credit >= 1:
                 self._credit -= 1
                 self._next_s[name] = now_s + AGAIN_S_MAX
-                self._tasks.start_soon(self._resume, name)
+                self._tasks.start_soon(self._resume, name, self._turn_of(name))
 
     def _released(self, name: MachineName, it: Held, now_s: float) -> None:
         if it.released_s is None:
@@ -313,13 +327,15 @@ class Runner:
         self._ends_s.pop(name, None)
         self._next_s[name] = now_s
 
-    async def _resume(self, name: MachineName) -> None:
-        async with self._turn(name):
+    async def _resume(self, name: MachineName, turn: _Turn) -> None:
+        try:
+            await turn.begins()
             it = self._held.get(name)
-            if it is None or it.released_s is None:
-                return  # it mines, or was told to pause again
-            order = Order(reached=it.reached, action=Action.RESUME)
-            self._tried(name, it, await self._network.ask(order, was_paused=True))
+            if it is not None and it.released_s is not None:  # else it mines, or was told to pause again
+                order = Order(reached=it.reached, action=Action.RESUME)
+                self._tried(name, it, await self._network.ask(order, was_paused=True))
+        finally:
+            self._over(turn)
 
     def _tried(self, name: MachineName, it: Held, answered: Answered) -> None:
         if it.released_s is None or self._held.get(name) is not it:
@@ -346,35 +362,36 @@ class Runner:
 
     # The file, and turns
 
-    async def _save_if_changed(self) -> None:
-        if self._changed:
-            try:
-                await self._save()
-            except OSError as error:
-                log.error("machines_held_not_written", reason=str(error)[:200])
+    async def _save_if_changed(self, *, raises: bool = False) -> None:
+        try:
+            async with self._saving:
+                if self._changed:
+                    await self._save()
+        except OSError as error:
+            if raises:
+                raise
+            log.error("machines_held_not_written", reason=str(error)[:200])
 
     async def _save(self) -> None:
         """Raises OSError."""
-        async with self._saving:
-            self._changed = False
-            content = held_file.packed(self._held)
-            try:
-                await trio.to_thread.run_sync(held_file.save, self._directory, content)
-            except BaseException:
-                self._changed = True
-                raise
-
-    @asynccontextmanager
-    async def _turn(self, name: MachineName) -> Any:
-        lock, waiting = self._turns.get(name, (trio.Lock(), 0))
-        self._turns[name] = lock, waiting + 1
+        self._changed = False
+        content = held_file.packed(self._held)
         try:
-            async with lock:
-                yield
-        finally:
-            lock, waiting = self._turns.pop(name)
-            if waiting > 1:
-                self._turns[name] = lock, waiting - 1
+            await trio.to_thread.run_sync(held_file.save, self._directory, content)
+        except BaseException:
+            self._changed = True
+            raise
+
+    def _turn_of(self, name: MachineName) -> _Turn:
+        """Behind whatever it was told before."""
+        turn = _Turn(name, self._last.get(name))
+        self._last[name] = turn.over
+        return turn
+
+    def _over(self, turn: _Turn) -> None:
+        turn.over.set()
+        if self._last.get(turn.name) is turn.over:
+            del self._last[turn.name]
 
 
 def runner_of(

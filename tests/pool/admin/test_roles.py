@@ -70,6 +70,9 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "exchange.list",
         "carbon.list",
         "grid.list",
+        "address.list",
+        "credential.list",
+        "held.list",
         "payout.preview",
         "payout.list",
         "payout.show",
@@ -132,7 +135,10 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "request.withdraw",
         "request.carry-out",
     ),
-    Role.ADMIN: ("user.add", "user.set-role", "user.set-status"),
+    Role.ADMIN: (
+        *("user.add", "user.set-role", "user.set-status"),
+        *("address.set", "address.import", "credential.set", "credential.remove"),
+    ),
 }
 OLGA: Final = host_account("olga", ALONE)
 

@@ -67,6 +67,8 @@ HOUSE: Final = (
     ("edge.add", {"name": "hall", "nkey": new_nkey(), "tenants": ["acme"]}),
     ("meter.add", {"name": "box", "kind": "push", "site": "Bratsk", "error_bps": 50, "max_kw": 9_000}),
     ("limit.set", {"site": "Bratsk", "kw": 6_000, "reason": "the grid's"}),
+    ("address.set", {"machine": "acme.c01.u1", "address": "10.0.0.1"}),
+    ("credential.set", {"firmware": "vnish", "sealed": "c2VhbGVk"}),
     ("user.add", {"name": "vera", "role": "viewer"}),
     ("token.create", {"user": "vera", "label": "statements"}),
 )
@@ -126,6 +128,8 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "hosting.list": {},
     "carbon.list": {},
     "grid.list": {},
+    "address.list": {},
+    "credential.list": {},
 }
 # Of each change: its parameters, what it is about, and some of what was and of what it became.
 CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[str, Any] | None]]] = {
@@ -272,6 +276,25 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
         {"payments": []},
         {},
     ),
+    "address.set": (
+        {"machine": "acme.c01.u1", "address": "10.0.0.2", "firmware": "braiins"},
+        "acme.c01.u1",
+        {"address": "10.0.0.1"},
+        {"address": "10.0.0.2", "firmware": "braiins"},
+    ),
+    "address.import": (
+        {"addresses": [{"tenant": "acme", "container": "c01", "unit": "u2", "address": "10.0.0.3"}]},
+        "addresses",
+        {"addresses": 1},
+        {"addresses": 2},
+    ),
+    "credential.set": (
+        {"firmware": "antminer", "scope": "site:Bratsk", "sealed": "c2VhbGVk"},
+        "antminer site:Bratsk",
+        None,
+        {"scope": "site:Bratsk"},
+    ),
+    "credential.remove": ({"firmware": "vnish"}, "vnish", {"firmware": "vnish"}, None),
     "payout.create": ({}, "payout/new", {"batch": 1}, {"batch": 2}),
     "payout.approve": (
         {"batch": 1, "digest": DIGEST, "fee_cap_sat": 9_000},
@@ -304,6 +327,8 @@ OF_A_POOL: Final = {
     "drain.end",
     "drain.show",
     "firmware.list",
+    "held.list",
+    "power.signals",
     "settings.reload",
 }
 # It takes a payment that a chain has, see tests/payouts/batches/test_found.py.

@@ -96,6 +96,12 @@ CHANGES: Final[dict[str, dict[str, Any]]] = {
     "hosting.set": {"tenant": "acme", "charge": "tariff"},
     "carbon.import": {"method": "location", "source": "grid", "rows": [[497_000, 497_024, 24_000]]},
     "grid.pay": {"event": 1, "reference": "invoice 9", "amount_micro": 5_000_000_000},
+    "address.set": {"machine": "acme.c01.u1", "address": "10.0.0.1"},
+    "address.import": {
+        "addresses": [{"tenant": "acme", "container": "c01", "unit": "u2", "address": "10.0.0.2"}]
+    },
+    "credential.set": {"firmware": "vnish", "sealed": "c2VhbGVk"},
+    "credential.remove": {"firmware": "vnish"},
 }
 
 
@@ -180,6 +186,7 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         house.give(HOST, "container.set", {"tenant": "acme", "name": "c01", "site": "Bratsk"})
         meter = {"name": "box", "kind": "csv", "site": "Bratsk", "error_bps": 50, "max_kw": 9_000}
         house.give(HOST, "meter.add", meter)
+        house.give(HOST, "credential.set", {"firmware": "vnish", "sealed": "b2xk"})
         house.give(HOST, "limit.set", {"site": "Bratsk", "kw": 6_000, "reason": "the grid's"})
         with store.write() as connection:
             booked_curtailment(connection, 1, int(time.time()))

@@ -1,0 +1,203 @@
+"""All machines of the books, told by whoever reaches each: where it is, and a site that goes meanwhile."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from pool.books.store import Store
+from pool.link import LinkClosed
+from pool.power.control.accepted_shares import AcceptedShares
+from pool.power.control.contract import Action, Answer, Answered, Asked, Firmware, MachineName
+from pool.power.control.control import Control, Reach
+from pool.power.control.firmware import Credential
+from pool.power.control.network import Order
+from pool.power.control.peers import Peers
+from pool.power.control.rows import MachineAddress, set_address, set_credential
+from pool.power.control.runner import Answers, HeldView, Machines, Runner
+from pool.questions import AnsweredWithError
+from tests.fixtures.databases import add_tenant
+from tests.stages.machines import MachinesOnTheNetwork, name_of
+
+pytestmark = pytest.mark.sqlite_suffices
+NOW_S = 1_800_000_000
+
+
+def said(unit: int, address: str | None, firmware: Firmware | None = None) -> MachineAddress:
+    return MachineAddress(tenant="acme", container="c01", unit=f"u{unit}", address=address, firmware=firmware)
+
+
+def pause(*units: int) -> tuple[Asked, ...]:
+    return tuple(Asked(machine=name_of(it), action=Action.PAUSE, until_s=NOW_S + 600) for it in units)
+
+
+class Site:
+    """Machines at one site, and a runner that reaches them."""
+
+    def __init__(self, nursery: trio.Nursery, directory: Path, name: str = "") -> None:
+        self.name, self.directory = name, directory
+        self.machines = MachinesOnTheNetwork(nursery)
+        self.mines_from: dict[str, tuple[str, str]] = {}
+        self.asked = 0
+
+    async def peers(self) -> tuple[Peers, ...]:
+        self.asked += 1
+        return (
+            Peers(
+                tenant="acme",
+                container="c01",
+                units=tuple(self.mines_from),
+                addresses=tuple(it[0] for it in self.mines_from.values()),
+                agents=tuple(it[1] for it in self.mines_from.values()),
+                accepted=b"\1" * len(self.mines_from),
+            ),
+        )
+
+    async def reach(self, nursery: trio.Nursery) -> Reach:
+        shares = AcceptedShares(lambda *name: None)
+        runner = Runner(
+            self.machines.network(), self.directory, shares, wall_clock=lambda: NOW_S + trio.current_time()
+        )
+        await nursery.start(runner.run)
+        return Reach(self.name, lambda *place: True, self.peers, runner)
+
+
+def control(store: Store, *reaches: Reach, dry_run: bool = False) -> Control:
+    return Control(store, lambda: reaches, dry_run=dry_run)
+
+
+@pytest.fixture
+def books(store: Store) -> Store:
+    with store.write() as connection:
+        add_tenant(connection, 1, "acme")
+    return store
+
+
+async def test_what_the_operator_says_counts_before_where_a_machine_mines_from(
+    books: Store, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    site = Site(nursery, tmp_path)
+    by_hand, by_itself = (site.machines.stand(unit, Firmware.BRAIINS) for unit in (1, 2))
+    with books.write() as connection:
+        set_address(connection, said(1, by_hand.address, Firmware.BRAIINS), by="olga", now_s=NOW_S)
+    site.mines_from = {"u1": ("10.66.66.66", "btminer"), "u2": (by_itself.address, "bosminer 1")}
+    answers = await control(books, await site.reach(nursery)).control(pause(1, 2, 3))
+    assert [it.answer for it in answers] == [Answer.SAID_YES, Answer.SAID_YES, Answer.UNREACHED]
+    assert "no address" in answers[2].words
+    assert {address for address, _ in site.machines.connections} == {by_hand.address, by_itself.address}
+
+
+async def test_the_password_of_a_container_counts_before_that_of_all(
+    books: Store, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    site = Site(nursery, tmp_path)
+    reached = site.machines.stand(1, Firmware.ANTMINER)
+    wrong = site.machines.keys.seal(Firmware.ANTMINER, "", Credential("root", "wrong"))
+    right = site.machines.keys.seal(Firmware.ANTMINER, "container:acme.c01", Credential("root", "root"))
+    with books.write() as connection:
+        set_address(connection, said(1, reached.address, Firmware.ANTMINER), by="olga", now_s=NOW_S)
+        set_credential(connection, wrong, by="olga", now_s=NOW_S)
+    telling = control(books, await site.reach(nursery))
+    assert (await telling.control(pause(1)))[0].answer is not Answer.SAID_YES
+    with books.write() as connection:
+        set_credential(connection, right, by="olga", now_s=NOW_S)
+    assert (await telling.control(pause(1)))[0].answer is Answer.SAID_YES
+
+
+async def test_without_power_in_the_settings_nobody_is_asked(books: Store) -> None:
+    telling = Control(books, list, dry_run=True, enabled=False)
+    (answered,) = await telling.control(pause(1))
+    assert answered.answer is Answer.UNREACHED
+
+
+async def test_in_a_dry_run_other_sites_are_told_nothing(
+    books: Store, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    site = Site(nursery, tmp_path, "north")
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    site.mines_from = {"u1": (reached.address, "bosminer 1")}
+    (answered,) = await control(books, await site.reach(nursery), dry_run=True).control(pause(1))
+    assert answered.answer is Answer.DRY_RUN
+    assert reached.address in answered.words
+    assert site.machines.connections == []
+
+
+class SiteThatIsGone(Machines):
+    """Its line is cut before it hears of anything, or while machines are told."""
+
+    def __init__(self, *, hears: bool) -> None:
+        self._hears = hears
+        self.orders: Sequence[Order] = ()
+
+    async def begin(self, orders: tuple[Order, ...]) -> int:
+        if not self._hears:
+            raise LinkClosed("no answer")
+        self.orders = orders
+        return 7
+
+    async def answers(self, batch: int, after: int) -> Answers:
+        raise LinkClosed("no answer")
+
+    async def held(self, after: int) -> tuple[HeldView, ...]:
+        raise LinkClosed("no answer")
+
+
+class SiteThatSpeaksOfOthers(SiteThatIsGone):
+    """A captured edge."""
+
+    async def answers(self, batch: int, after: int) -> Answers:
+        others = Answered(machine=MachineName("else", "c01", "u1"), answer=Answer.SAID_YES)
+        return Answers(answered=(others,) * 1_000, over=True)
+
+
+@pytest.mark.parametrize("hears", [False, True])
+async def test_of_machines_of_a_site_that_is_gone_nobody_knows_what_became(
+    hears: bool, books: Store, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    site = Site(nursery, tmp_path)
+    site.mines_from = {"u1": ("10.0.0.1", "bosminer 1")}
+    gone = Reach("north", lambda *place: True, site.peers, SiteThatIsGone(hears=hears))
+    telling = control(books, gone)
+    (answered,) = await telling.control(pause(1))
+    assert answered.answer is Answer.UNKNOWN
+    assert await telling.held() == ()
+    assert trio.current_time() < 120
+
+
+async def test_a_captured_edge_says_nothing_of_anothers_machines(
+    books: Store, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    site = Site(nursery, tmp_path)
+    site.mines_from = {"u1": ("10.0.0.1", "bosminer 1")}
+    captured = Reach("north", lambda *place: True, site.peers, SiteThatSpeaksOfOthers(hears=True))
+    (answered,) = await control(books, captured).control(pause(1))
+    assert answered.machine == name_of(1)
+    assert answered.answer is Answer.UNKNOWN
+
+
+async def test_a_site_that_does_not_say_where_machines_mine_from_is_told_by_hand_alone(
+    books: Store, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    site = Site(nursery, tmp_path)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+
+    async def silent() -> tuple[Peers, ...]:
+        raise AnsweredWithError("not all processes say where machines mine from")
+
+    with books.write() as connection:
+        set_address(connection, said(1, reached.address, Firmware.BRAIINS), by="olga", now_s=NOW_S)
+    reach = await site.reach(nursery)
+    answers = await control(books, Reach("", reach.has, silent, reach.machines)).control(pause(1, 2))
+    assert [it.answer for it in answers] == [Answer.SAID_YES, Answer.UNREACHED]
+
+
+async def test_where_machines_mine_from_is_asked_once_a_minute(
+    books: Store, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    site = Site(nursery, tmp_path)
+    telling = control(books, await site.reach(nursery))
+    for _ in range(10):
+        await telling.control(pause(1))
+    assert site.asked == 1
