@@ -39,8 +39,9 @@ from pool.power.energy.work import (
 from pool.power.figures import Basis
 
 HOUR_S: Final = 3_600
-# Of an hour all readings that are taken are there, and its minutes have become hours.
-FINAL_S: Final = HOUR_S + LATE_S_MAX
+# Of an hour all readings that are taken are there, also those behind its end that its last minutes are known
+# by, which are of the next hour; and its minutes have become hours.
+FINAL_S: Final = HOUR_S + HOUR_S + LATE_S_MAX
 BELIEVED_AT_LEAST: Final = 2  # a meter that says less than one of so many parts of the work is wrong
 
 

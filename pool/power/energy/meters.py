@@ -290,6 +290,16 @@ def newest_readings(connection: Connection, from_s: int) -> Mapping[int, list[Re
     return {it.id: readings_between(connection, it.id, from_s, FAR_S) for it in meters}
 
 
+def any_readings_before(connection: Connection, now_s: int) -> bool:
+    """Whether there is any to forget."""
+    of = power_readings.c
+    for number in connection.scalars(select(power_meters.c.id)).all():
+        oldest = select(of.at_s).where(of.meter_id == number).order_by(of.at_s).limit(1)
+        if (at_s := connection.scalar(oldest)) is not None and at_s < now_s - KEPT_S:
+            return True
+    return False
+
+
 def forget_readings(connection: Connection, now_s: int) -> int:
     """Those that are older than anything is asked by the hour; how many."""
     of, gone = power_readings.c, 0

@@ -15,7 +15,13 @@ import trio
 
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.fleet.registry_error import RegistryError
-from pool.power.energy.meters import Meter, forget_readings, list_meters, take_readings
+from pool.power.energy.meters import (
+    Meter,
+    any_readings_before,
+    forget_readings,
+    list_meters,
+    take_readings,
+)
 from pool.power.energy.modbus import Address, MeterAway, Register, address_of, read_meter, registers_of
 from pool.power.energy.readings import Reading
 
@@ -76,8 +82,12 @@ class MeterPolling:
             return [it for it in list_meters(connection) if it.kind == "modbus"]
 
     def _forget(self) -> None:
+        now_s = int(self._wall_clock())
+        with self._store.read() as connection:
+            if not any_readings_before(connection, now_s):
+                return
         with self._store.write() as connection:
-            forget_readings(connection, int(self._wall_clock()))
+            forget_readings(connection, now_s)
 
     async def _poll(self, meter: Meter) -> None:
         try:

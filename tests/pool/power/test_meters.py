@@ -15,6 +15,7 @@ from pool.power.energy.meters import (
     Meter,
     NewMeter,
     add_meter,
+    any_readings_before,
     earliest_s,
     find_meter,
     forget_readings,
@@ -146,6 +147,7 @@ def test_what_is_no_meter_is_refused_in_words(more: dict[str, Any], words: str) 
 def test_readings_go_when_nothing_is_asked_by_the_hour_any_more(hall: Store) -> None:
     take(hall, at(0), at(60))
     with hall.write() as connection:
+        assert [any_readings_before(connection, NOW_S + KEPT_S + it) for it in (0, 1)] == [False, True]
         assert forget_readings(connection, NOW_S + KEPT_S + 1) == 1
         assert connection.scalars(select(power_readings.c.at_s)).all() == [NOW_S + 60]
         connection.execute(delete(power_readings))
