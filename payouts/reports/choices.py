@@ -21,6 +21,14 @@ class Grain(StrEnum):
     WORKER = "worker"
 
 
+class Place(StrEnum):
+    """What a row of power is of."""
+
+    SITE = "site"
+    CONTAINER = "container"
+    TENANT = "tenant"
+
+
 class Whose(StrEnum):
     """What a row of luck is of."""
 

@@ -1,8 +1,8 @@
 """What a statement says of money: balances, the price of every share, and every other booking.
 
-A tenant's balance is all that the pool owes it: payable and in payout. Whatever changed it in the period
-is a credit (settlements), a payout, or an adjustment (everything else, reversals included), by the kind
-of its transaction; a hold for a payout moves within the balance and is none of them.
+A tenant's balance is all that the pool owes it: payable and in payout. Whatever changed it in the period is a
+credit (settlements), a payout, energy, a payment from the grid, or an adjustment (everything else, reversals
+included), by the kind of its transaction; a hold for a payout moves within the balance and is none of them.
 
 Invariants: a booking is in the period of its booking time, so a statement of days that are over never
 changes; the last hour of a day is settled, and booked, on the next one. The settlements add up to the
@@ -23,6 +23,9 @@ from payouts.rates import PSAT_PER_SAT
 from payouts.schemas.money import ledger_transactions, ledger_transfers, rates, settled_shares, settlements
 from payouts.schemas.orders import upstreams
 from payouts.statements.period import Period, utc, work_text
+
+# What is told by itself, and is no adjustment.
+TOLD_APART = (Kind.SETTLEMENT, Kind.PAYOUT, Kind.ENERGY, Kind.GRID)
 
 
 class StatementWrong(Exception):
@@ -67,8 +70,8 @@ class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
     reverses: int | None
 
 
-class Money(msgspec.Struct, frozen=True, kw_only=True):
-    """opening + credits - payouts + adjustments = closing."""
+class Money(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """opening + credits - payouts + adjustments - energy + grid = closing."""
 
     opening_sat: int
     credits_sat: int
@@ -79,6 +82,8 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
     closing_in_payout_sat: int
     carry_in_psat: int
     carry_out_psat: int
+    energy_sat: int = 0  # collected for energy, or less than nothing where it was given back
+    grid_sat: int = 0  # paid by the grid for curtailments
 
 
 def money_of(connection: Connection, tenant_id: int, period: Period) -> Money:
@@ -87,6 +92,7 @@ def money_of(connection: Connection, tenant_id: int, period: Period) -> Money:
     closing = _balances_sat(connection, tenant_id, period.to_s)
     moved = _moved_sat(connection, tenant_id, period)
     credits_sat, payouts_sat = moved.pop(Kind.SETTLEMENT, 0), -moved.pop(Kind.PAYOUT, 0)
+    energy_sat, grid_sat = -moved.pop(Kind.ENERGY, 0), moved.pop(Kind.GRID, 0)
     money = Money(
         opening_sat=sum(opening),
         credits_sat=credits_sat,
@@ -97,8 +103,11 @@ def money_of(connection: Connection, tenant_id: int, period: Period) -> Money:
         closing_in_payout_sat=closing[1],
         carry_in_psat=_carry_psat(connection, tenant_id, period.from_s),
         carry_out_psat=_carry_psat(connection, tenant_id, period.to_s),
+        energy_sat=energy_sat,
+        grid_sat=grid_sat,
     )
-    expected_sat = money.opening_sat + credits_sat - payouts_sat + money.adjustments_sat
+    earned_sat = money.opening_sat + credits_sat + money.adjustments_sat + grid_sat
+    expected_sat = earned_sat - payouts_sat - energy_sat
     assert expected_sat == money.closing_sat, f"{expected_sat} sat is not {money.closing_sat} sat"
     return money
 
@@ -150,7 +159,7 @@ def adjustments_of(connection: Connection, tenant_id: int, period: Period) -> tu
         .where(
             _booked(period),
             _mine(tenant_id),
-            ledger_transactions.c.kind.not_in((Kind.SETTLEMENT.value, Kind.PAYOUT.value)),
+            ledger_transactions.c.kind.not_in([it.value for it in TOLD_APART]),
         )
         .group_by(ledger_transactions.c.seq)
         .order_by(ledger_transactions.c.seq)

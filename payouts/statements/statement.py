@@ -1,8 +1,8 @@
 """A tenant's statement of a period: money, work, payouts and decisions, as one value with a hash.
 
-opening + credits - payouts + adjustments = closing, to the satoshi, or there is no statement. Bookings
-count by the time they were booked, work by the time it was done: the last hour of a day is worked on that
-day and credited on the next.
+opening + credits - payouts + adjustments - energy + grid = closing, to the satoshi, or there is no statement.
+Bookings count by the time they were booked, work by the time it was done: the last hour of a day is worked on
+that day and credited on the next.
 
 Invariants: nothing in it depends on when it is asked for, once the period is over: the same period gives
 the same value, byte for byte, on SQLite and PostgreSQL alike. Integers and text, no float. Must not know:
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, select
 
 from payouts.ledger import GENESIS_HASH, canonical_hash
 from payouts.schemas.money import ledger_transactions, tenants
+from payouts.statements.energy import Energy, energy_of
 from payouts.statements.money import (
     Adjustment,
     Money,
@@ -77,6 +78,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ledger_seq: int  # the last transaction booked before the period's end, and its hash
     ledger_hash: str
     blocks: tuple[SoloBlock, ...] = ()  # that paid the tenant themselves
+    energy: Energy | None = None  # where there was anything about it
 
     @property
     def content_hash(self) -> str:
@@ -119,6 +121,7 @@ def statement(connection: Connection, tenant: str, from_day: date, to_day: date)
         ledger_seq=seq,
         ledger_hash=head,
         blocks=solo_blocks_of(connection, tenant_id, period),
+        energy=energy_of(connection, tenant_id, period),
     )
 
 

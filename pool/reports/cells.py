@@ -39,6 +39,19 @@ def hashrate(hps: int | None) -> Cell:
     return BLANK if hps is None else Cell(figures.hashrate(hps), hps)
 
 
+def kwh(joules: int) -> Cell:
+    return Cell(figures.kwh(joules), joules)
+
+
+def watts(value: int | None) -> Cell:
+    return BLANK if value is None else Cell(figures.kilowatts(value), value)
+
+
+def carbon(mg: int) -> Cell:
+    """Of CO2e."""
+    return Cell(figures.milligrams(mg), mg)
+
+
 def work(text: str) -> Cell:
     """A sum of difficulties."""
     return Cell(figures.work(text), text)

@@ -107,6 +107,11 @@ def kwh(joules: int) -> str:
     return f"{_minus(joules)}{_thousandths(abs(joules) * 1000 // J_PER_KWH)} kWh"
 
 
+def kilowatts(watts: int) -> str:
+    """6,000.5 kW."""
+    return f"{_minus(watts)}{abs(watts) // 1000:,}.{abs(watts) % 1000 // 100} kW"
+
+
 def milligrams(mg: int) -> str:
     """Of CO2e: 24.500 g, 1.234 kg, 5.678 t."""
     for unit, size in (("t", 10**9), ("kg", 10**6)):

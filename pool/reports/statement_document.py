@@ -24,6 +24,7 @@ from pool.reports.document import (
     period_in_words,
     text,
 )
+from pool.reports.energy_section import energy_sections
 from pool.reports.figures import confirmations, grouped
 from pool.reports.reserve_section import reserve_blocks
 from pool.reports.work_section import container_blocks, machines_table
@@ -41,6 +42,7 @@ def statement_document(statement: Statement) -> Document:
         Section(title="Credits by rate", blocks=_rates(statement)),
         *_solo(statement),
         Section(title="Payouts", blocks=_payouts(statement)),
+        *energy_sections(statement.energy),
         Section(title="Adjustments", blocks=(_adjustments(statement),)),
         Section(title="Terms, addresses and approvals", blocks=_decisions(statement)),
         Section(title="Reserve of the pool", blocks=reserve_blocks(statement.reserve)),
@@ -72,6 +74,7 @@ def _head(statement: Statement) -> tuple[Block, ...]:
             ),
             Fact(key="credits", label="Credits for accepted shares", cell=amount(money.credits_sat)),
             Fact(key="payouts", label="Payouts", cell=amount(-money.payouts_sat)),
+            *_power(statement),
             Fact(key="adjustments", label="Adjustments", cell=amount(money.adjustments_sat)),
             Fact(
                 key="closing",
@@ -104,6 +107,17 @@ def _head(statement: Statement) -> tuple[Block, ...]:
         ),
     )
     return balance, tiles
+
+
+def _power(statement: Statement) -> tuple[Fact, ...]:
+    """What energy took from the balance, and the grid gave, where there was something."""
+    facts = []
+    if statement.energy is not None:
+        facts.append(Fact(key="energy", label="Energy", cell=amount(-statement.money.energy_sat)))
+    if statement.money.grid_sat:
+        grid = amount(statement.money.grid_sat)
+        facts.append(Fact(key="grid", label="Paid by the grid for curtailments", cell=grid))
+    return tuple(facts)
 
 
 def _charts(statement: Statement) -> tuple[Block, ...]:

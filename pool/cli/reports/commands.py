@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 import typer
 
-from payouts.reports.choices import Grain, Step, Whose
+from payouts.reports.choices import Grain, Place, Step, Whose
 from payouts.statements.period import Period
 from pool.cli.books import Books
 from pool.cli.mistakes import EXIT_WRONG
@@ -113,6 +113,32 @@ def hashrate_command(
         number = None if tenant is None else tenant_number(connection, tenant)
         report = hashrate_report(connection, period, by, grain, number)
     write_report(hashrate_document(report, tenant or ALL_TENANTS), written, out)
+
+
+@app.command("power")
+@with_options
+def power_command(
+    books: Books,
+    form: ListForm,
+    from_day: FromOption,
+    to_day: ToOption,
+    tenant: OneTenantOption = None,
+    by: Annotated[Place, typer.Option(help="What a row is of.")] = Place.SITE,
+    written: FormatOption = Format.TEXT,
+    out: OutOption = None,
+) -> None:
+    """Energy of sites, containers or tenants: kWh, cost, carbon, and what was curtailed."""
+    from payouts.reports.power import power_report
+    from payouts.statements.statement import tenant_number
+    from pool.cli.reports.books import books_read
+    from pool.reports.energy_section import power_document
+
+    written = format_of(written, form)
+    period = _period(from_day, to_day)
+    with books_read(books) as connection:
+        number = None if tenant is None else tenant_number(connection, tenant)
+        report = power_report(connection, period, by, number)
+    write_report(power_document(report, tenant or ALL_TENANTS), written, out)
 
 
 @app.command("pool")
