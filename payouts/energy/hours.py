@@ -38,10 +38,6 @@ class ContainerEnergy(msgspec.Struct, frozen=True, kw_only=True):
         if min(self.metered_j, self.estimated_j, self.error_j) < 0:
             raise ValueError(f"container {self.container_id} cannot have drawn less than nothing")
 
-    @property
-    def joules(self) -> int:
-        return self.metered_j + self.estimated_j
-
 
 def next_hour(connection: Connection) -> int:
     """The first hour that is not taken: where nothing ever was, the one that begins next."""

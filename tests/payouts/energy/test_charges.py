@@ -9,9 +9,11 @@ import pytest
 from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import DatabaseError
 
+import payouts.audit.energy
 from payouts.audit.verify import audit
+from payouts.book_time import book_time
 from payouts.energy.charges import FIRST, LOOKED_MAX, EnergyCharge, Unpriced, charge
-from payouts.energy.dues import COLLECTED_MAX, collect, due_sat, dues_sat
+from payouts.energy.dues import COLLECTED_MAX, collect, collected, due_sat, dues_sat
 from payouts.energy.exchange import NewExchange, add_exchange
 from payouts.energy.held import HeldForEnergy, held_for_energy
 from payouts.energy.hours import (
@@ -20,6 +22,7 @@ from payouts.energy.hours import (
     begin,
     differs,
     due_hour,
+    first_hour,
     next_hour,
     take_again,
     take_next,
@@ -279,7 +282,7 @@ def test_an_hour_is_taken_when_it_is_over_for_a_quarter_and_once(site: Site) -> 
     assert site.draw(HOUR, acme(kwh=1)) == 1
     with site.store.write() as connection:
         begin(connection, due_s)
-        assert next_hour(connection) == HOUR + 1
+        assert (first_hour(connection), next_hour(connection)) == (HOUR, HOUR + 1)
         assert take_next(connection, HOUR, [acme(kwh=99)], due_s) == 0
     with pytest.raises(ValueError, match="less than nothing"):
         acme(kwh=-1)
@@ -290,6 +293,13 @@ def test_nothing_of_before_the_books_began_is_taken(store: Store) -> None:
     with store.write() as connection:
         begin(connection, HOUR_S + 5)
         assert (next_hour(connection), due_hour(connection, HOUR_S + 3600)) == (HOUR + 1, None)
+
+
+@pytest.mark.sqlite_suffices
+def test_books_that_never_took_energy_begin_with_the_hour_that_comes(store: Store) -> None:
+    with store.write() as connection:
+        book_time(connection, HOUR_S + 5)
+        assert first_hour(connection) == next_hour(connection) == HOUR + 1
 
 
 # What cannot be paid
@@ -418,6 +428,26 @@ FORGERIES: dict[str, tuple[str, str]] = {
         "energy_charges",
     ),
     "a part of an hour": ("UPDATE energy_charges SET part = 2 WHERE part = 1", "energy_charges"),
+    "another tenant's terms": ("UPDATE energy_charges SET terms_id = 2 WHERE seq = 1", "energy_charges"),
+    "no rate": ("UPDATE energy_charges SET exchange_id = NULL WHERE seq = 1", "energy_charges"),
+    "no tariff": ("UPDATE energy_charges SET tariff_id = NULL WHERE seq = 1", "energy_charges"),
+    "a rate of another time": (
+        "UPDATE power_exchange SET from_s = from_s - 864000 WHERE id = 2",
+        "energy_charges",
+    ),
+    "a tariff without the hour": (
+        "UPDATE power_tariffs SET kind = 'hourly', price_micro = NULL",
+        "energy_charges",
+    ),
+    "a tariff of another time": ("UPDATE power_tariffs SET from_s = 4320000000", "energy_charges"),
+    "what was collected": (
+        "UPDATE energy_dues SET transaction_seq = 1 WHERE charge_seq IS NULL",
+        "energy_dues",
+    ),
+    "a lost number": (
+        "UPDATE energy_dues SET seq = 99 WHERE charge_seq = (SELECT MAX(charge_seq) FROM energy_dues)",
+        "energy_dues",
+    ),
     "a due without a charge": ("UPDATE energy_dues SET charge_seq = NULL WHERE seq = 1", "energy_charges"),
 }
 
@@ -427,6 +457,7 @@ FORGERIES: dict[str, tuple[str, str]] = {
 def test_an_audit_names_what_was_forged(store: Store, what: str) -> None:
     site = Site(store)
     site.agree(charge=Charge.TARIFF)
+    site.agree(BOREALIS, charge=Charge.TARIFF)
     site.tariff(price_micro=1_000_000)
     site.tariff(price_micro=2_000_000)
     site.worth(2, HOUR_S - 3600)
@@ -449,6 +480,42 @@ def test_an_audit_names_what_was_forged(store: Store, what: str) -> None:
         wrong = audit(connection).wrong
     assert wrong is not None
     assert wrong.table == table
+
+
+@pytest.mark.sqlite_suffices
+def test_an_audit_finds_that_more_was_collected_than_was_due(store: Store) -> None:
+    site = Site(store)
+    site.credit(10)
+    with store.write() as connection:
+        posted = post(connection, collected(ACME, 1, 5), HOUR_S)
+        row = {"tenant_id": ACME, "charge_seq": None, "change_sat": -5, "due_sat": -5, "booked_at_s": HOUR_S}
+        connection.execute(insert(energy_dues).values(transaction_seq=posted.seq, **row))
+        wrong = audit(connection).wrong
+    assert wrong is not None
+    assert (wrong.table, wrong.reason) == ("energy_dues", "more was collected than was due")
+
+
+@pytest.mark.sqlite_suffices
+def test_an_audit_finds_what_is_due_in_the_ledger_alone(store: Store) -> None:
+    Site(store)
+    with store.write() as connection:
+        transfers = (Transfer(DUE, INCOME, 5),)
+        post(connection, Transaction(key="x", kind=Booking.ADJUSTMENT, memo="x", transfers=transfers), HOUR_S)
+        wrong = audit(connection).wrong
+    assert wrong is not None
+    assert wrong.reason == "they are not what the ledger has as due"
+
+
+@pytest.mark.sqlite_suffices
+def test_an_audit_of_many_hours_forgets_their_prices(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payouts.audit.energy, "KEPT_MAX", 2)
+    site.agree(charge=Charge.TARIFF)
+    site.tariff(price_micro=1_000_000)
+    site.worth(2)
+    for hour in range(HOUR, HOUR + 4):
+        site.draw(hour, acme(kwh=1))
+    site.charge()
+    assert site.balances()[INCOME] == 8
 
 
 @pytest.mark.sqlite_suffices
