@@ -261,8 +261,8 @@ class EdgeHost(Host):
     def left(self) -> None:
         self._edge = self._serving = None
 
-    def made(self, *given: Any) -> Edge:
-        self._edge = Edge(*given)
+    def made(self, *given: Any, **more: Any) -> Edge:
+        self._edge = Edge(*given, **more)
         return self._edge
 
     def granted(self) -> None:
@@ -442,7 +442,7 @@ def hosted(world: "SitesWorld") -> Iterator[None]:
         patch.setattr(edge_site, "Connection", nats_line)
         patch.setattr(edge_site, "NodeSet", partial(NodeSet, transport=world.transport))
         patch.setattr(edge_site, "Membership", _NotedMembership)
-        patch.setattr(edge_site, "Edge", lambda *given: _here(EdgeHost).made(*given))
+        patch.setattr(edge_site, "Edge", lambda *given, **more: _here(EdgeHost).made(*given, **more))
         patch.setattr(edge_site, "Disk", lambda: _here(EdgeHost).disk.each_alone())
         patch.setattr(
             edge_site,
