@@ -93,7 +93,8 @@ ROOMS = {
     ),
     "pool.books": (
         "bookkeeper lease_watch standby audit copies",
-        "block_watch book changes edges energy_books found_blocks price_watch",
+        "block_watch book edges energy_books found_blocks price_watch",
+        "changes",
         "journal",
         "database_waits",
         "store",

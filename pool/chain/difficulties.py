@@ -100,7 +100,7 @@ class Difficulties:
 
     def of(self, height: int, nbits: int) -> Offered | None:
         """What our nodes say to work at that height with these bits; None where they do not yet."""
-        first, end = height - height % PERIOD_BLOCKS, self._end(height)
+        first, end = height - height % PERIOD_BLOCKS, self.end(height)
         with self._lock:
             tip = self._tip
             if tip is None or self._clock() - tip.seen_s >= FRESH_S:
@@ -187,7 +187,7 @@ class Difficulties:
         put(self._wanted_periods, first, None, WANTED_MAX)
         return None
 
-    def _end(self, height: int) -> int:
+    def end(self, height: int) -> int:
         """The first height behind it at which work is worth something else."""
         halving = self._rules.halving_interval
         end = height - height % halving + halving

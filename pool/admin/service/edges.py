@@ -1,24 +1,28 @@
 """The operator's commands for edges at other sites, each once: with a running pool, and without one.
 
 What an edge may count for decides who is paid: a payer says it. To take power away (retired, or begun anew)
-waits for nobody, and neither does the order to look again at what was held, which allows nothing new.
+waits for nobody, and neither does the order to look again at what was held, which allows nothing new. To have
+work be paid by a price that was over is a payer's to say.
 
 Must not know: sockets, terminals.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import Connection
 
 from pool.admin.command import Change, Commands, Guarded, Question
 from pool.admin.desk import Desk, OperatorDesk, named, wall_s
 from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
-from pool.books.edges import rows
+from pool.books.edges import late, rows
+from pool.books.edges.late import BOOK_LATE, Late
 from pool.books.edges.remote import Standing
 from pool.books.edges.rows import EdgePlace, EdgeRecord
+from pool.chain.templates import HEIGHT_MAX
+from pool.fleet.registry_error import RegistryError
 from pool.people.roles import Role
 
 
@@ -56,6 +60,14 @@ class EdgeReset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class EdgeRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
+
+
+class EdgeBookLate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Up to record `until` of its journal, work is paid by the price of `height` though that was over."""
+
+    name: str
+    height: Annotated[int, Meta(ge=0, le=HEIGHT_MAX)]
+    until: int
 
 
 class EdgeRetire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,6 +143,27 @@ def edge_release(desk: OperatorDesk, it: EdgeRelease) -> EdgeRow:
     return _changed(desk, desk.write(lambda connection: rows.release_edge(connection, it.name)))
 
 
+def edge_book_late(desk: OperatorDesk, it: EdgeBookLate) -> EdgeRow:
+    """What is held because a price was over is taken again, and paid by that price."""
+    if (standing := _standing(desk).get(it.name)) is not None and it.until > standing.have:
+        raise RegistryError(f"record {it.until} of edge {it.name} is not here: only {standing.have} are")
+    allowed: list[Late] = []
+
+    def allow(connection: Connection) -> EdgeRecord:
+        record, one = late.allow(connection, it.name, it.height, it.until)
+        allowed.append(one)
+        return record
+
+    def state(connection: Connection, subject: str) -> State:
+        """It is in the record of this change alone."""
+        found = edge_state(connection, subject)
+        if found is None or not allowed:
+            return found
+        return found | {"late": msgspec.to_builtins(allowed[-1])}
+
+    return _changed(desk, msgspec.structs.replace(desk, state=state).write(allow))
+
+
 def edge_retire(desk: OperatorDesk, it: EdgeRetire) -> EdgeRow:
     return _changed(desk, desk.write(lambda connection: rows.retire_edge(connection, it.name, wall_s())))
 
@@ -199,5 +232,7 @@ COMMANDS: Final[Commands] = {
     "edge.set": Guarded(EdgeSet, edge_set, named, edge_state, Role.PAYER),
     "edge.reset": Change(EdgeReset, edge_reset, named, edge_state, Role.OPERATOR),
     "edge.release": Change(EdgeRelease, edge_release, named, edge_state, Role.OPERATOR),
+    # Whoever has a site gains by work at the price of before it was harder.
+    BOOK_LATE: Guarded(EdgeBookLate, edge_book_late, named, edge_state, Role.PAYER),
     "edge.retire": Change(EdgeRetire, edge_retire, named, edge_state, Role.OPERATOR),
 }

@@ -9,10 +9,11 @@ from sqlalchemy import Connection, or_, select
 
 from payouts.audit.finding import Found
 from pool.books.audit.people import made_by
+from pool.books.edges.late import BOOK_LATE
 from pool.books.edges.rows import kept_of, load_edges
 from pool.books.edges.schema import edge_writers, edges
 
-OF_EDGES: Final = ("edge.add", "edge.set", "edge.reset", "edge.release", "edge.retire")
+OF_EDGES: Final = ("edge.add", "edge.set", "edge.reset", "edge.release", BOOK_LATE, "edge.retire")
 
 
 def check_edges(connection: Connection) -> None:

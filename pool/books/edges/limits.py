@@ -60,7 +60,8 @@ class Nameplate:
 
 class EdgeLimits:
     """pool.books.journal.taker.Limits, of one journal of an edge. `on_beyond` is told of work beyond its
-    nameplate; something was taken last at `since_s`. `heard` is what the edge said of itself."""
+    nameplate; something was taken last at `since_s`. `heard` is what the edge said of itself. What is behind
+    one of the records `ends` is judged by itself."""
 
     def __init__(
         self,
@@ -70,16 +71,22 @@ class EdgeLimits:
         *,
         prices: EdgePrices,
         heard: Heard,
+        ends: Sequence[int] = (),
         wall_clock: Callable[[], float],
         on_beyond: Callable[[], None] = lambda: None,
     ) -> None:
         self._writer, self.numbers = writer, (part, PARTS)
         self._prices, self.not_before_s = prices, heard.not_before_s
         self._nameplate = Nameplate(since_s)
-        self._wall_clock, self._on_beyond = wall_clock, on_beyond
+        self._wall_clock, self._on_beyond, self._ends = wall_clock, on_beyond, sorted(ends)
         self._measured = 0  # up to that record its work is measured: a commit that failed is tried again
         # All machines of a window, before any of it is booked. Raises StoreError where there are too many.
         self.on_machines: Callable[[Sequence[Machine]], None] = nobody_minds
+
+    def until(self, booked: int, until: int | None) -> int | None:
+        """How far of that is taken next, behind what is booked."""
+        end = next((it for it in self._ends if it > booked), None)
+        return until if end is None else end if until is None else min(end, until)
 
     def look(self, window: Window, named: Mapping[int, Machine], meanings: Mapping[int, Rate]) -> None:
         """Raises as `check`."""

@@ -13,11 +13,13 @@ what an upstream has paid already. So before a window of it is booked:
 Of when a share is the edge says, but what is new cannot be old while we hear of the edge (`Heard`). Not
 stopped: who lets nothing be heard for days, and says that he had worked at the beginning of them.
 
+What was over is taken all the same where a payer allowed it (`Late`).
+
 What our nodes do not know yet waits (NotYet), and nothing is lost by it. Must not know: how they are asked.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from operator import itemgetter
 from typing import Final
@@ -30,6 +32,7 @@ from sqlalchemy import Connection, select
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk, fee_basis_sat
 from payouts.schemas.money import rates, tenant_terms, tenants
 from payouts.schemas.orders import order_suppliers, orders
+from pool.books.edges.late import Late
 from pool.books.journal.rate_epochs import by_fees, paid_for, unpacked_basis
 from pool.books.journal.rate_rows import work_price
 from pool.books.journal.schema import rate_epoch_tenants, rate_epochs
@@ -54,6 +57,7 @@ LATE_TOLD_S: Final = 2 * 3600
 ALONE_S: Final = 8 * 86_400
 # A node that does not say for a day what blocks paid, and clocks: each edge asks its own every hour.
 FEES_OLD_S: Final = 2 * 86_400
+FEES_OLD_BLOCKS: Final = 432  # the same, of a price that is allowed late: it has the fees of its own time
 # What comes of an edge was on its way as long as nothing was heard of it: after a week alone a line needs
 # a day at most for what has gathered. And a stream between us may stand for some hours.
 SILENT_S: Final = 120  # between two signs of life, which come every ten seconds
@@ -106,10 +110,10 @@ class Heard:
 
 
 class EdgePrices:
-    """Of one edge; `history` is what our nodes say, None where nobody asks them."""
+    """Of one edge; `history` is what our nodes say, None where nobody asks them; `late` what was allowed."""
 
-    def __init__(self, edge: str, history: PriceHistory | None) -> None:
-        self._edge, self._history = edge, history
+    def __init__(self, edge: str, history: PriceHistory | None, late: Sequence[Late] = ()) -> None:
+        self._edge, self._history, self._late = edge, history, late
         self._told: set[int] = set()  # rates of which shares were late
         self._whose: tuple[Window, dict[int, set[str]]] | None = None  # of the window that was looked at
 
@@ -127,7 +131,15 @@ class EdgePrices:
             if not 0 <= rate.height <= HEIGHT_MAX:
                 raise StoreError(f"rate {number} is of height {rate.height}, which no block ever has")
             by_difficulty = _by_difficulty(rate, whose.get(number, set()))
-            self._look(self._history, rate, _last_use_s(window, rate) if by_difficulty else None)
+            used_s = _last_use_s(window, rate) if by_difficulty else None
+            self._look(self._history, rate, used_s, self._is_allowed(self._history, window, rate))
+
+    def _is_allowed(self, history: PriceHistory, window: Window, rate: Rate) -> bool:
+        """Whenever it was used."""
+        end = history.difficulties.end
+        return any(
+            window.last.number <= it.until and it.height <= rate.height < end(it.height) for it in self._late
+        )
 
     def _whose_of(self, window: Window, named: Mapping[int, Machine]) -> dict[int, set[str]]:
         """It is asked before a transaction, and in it."""
@@ -135,7 +147,7 @@ class EdgePrices:
             self._whose = window, _whose(window, named)
         return self._whose[1]
 
-    def _look(self, history: PriceHistory, rate: Rate, used_s: int | None) -> None:
+    def _look(self, history: PriceHistory, rate: Rate, used_s: int | None, allowed: bool) -> None:
         offered = history.difficulties.of(rate.height, rate.nbits)
         if offered is None:
             raise NotYet(f"our nodes have not said what bits {rate.nbits:08x} at height {rate.height} are")
@@ -145,10 +157,10 @@ class EdgePrices:
                 f"rate {rate.number} has bits {rate.nbits:08x} at height {rate.height}, where our nodes have"
                 f" {theirs}. Were they those of a stale block, our node takes its header (submitheader)"
             )
-        if used_s is not None:
+        if used_s is not None and not allowed:
             self._look_when(rate, offered, used_s)
         if rate.basis:  # also of what is never used: the books keep the list
-            _look_at_fees(history, rate, used_s)
+            _look_at_fees(history, rate, used_s, allowed)
 
     def _look_when(self, rate: Rate, offered: Offered, used_s: int) -> None:
         late_s = used_s - offered.until_s
@@ -203,7 +215,7 @@ def _by_difficulty(rate: Rate, users: set[str]) -> bool:
     return bool(users - others)
 
 
-def _look_at_fees(history: PriceHistory, rate: Rate, used_s: int | None) -> None:
+def _look_at_fees(history: PriceHistory, rate: Rate, used_s: int | None, allowed: bool) -> None:
     blocks = unpacked_basis(rate.basis)
     if words := misshapen(blocks):
         raise StoreError(f"the fees that rate {rate.number} goes by: {words}")
@@ -218,7 +230,13 @@ def _look_at_fees(history: PriceHistory, rate: Rate, used_s: int | None) -> None
             f"rate {rate.number} goes by {fees_sat} sat that blocks up to {top} paid on average, and by our"
             f" nodes they paid {paid.fees_sat} sat"
         )
-    if used_s is not None and used_s > paid.at_s + FEES_OLD_S:
+    if allowed:
+        if rate.height - top > FEES_OLD_BLOCKS:
+            raise StoreError(
+                f"rate {rate.number} of height {rate.height} goes by what blocks paid up to {top}, which was"
+                " days before"
+            )
+    elif used_s is not None and used_s > paid.at_s + FEES_OLD_S:
         raise StoreError(
             f"rate {rate.number} goes by what blocks paid up to {top}, {(used_s - paid.at_s) // 86_400} days"
             " before shares that it has"

@@ -29,6 +29,7 @@ import trio
 from sqlalchemy import Connection
 
 from pool.books.database_waits import when_it_answers
+from pool.books.edges.late import late_of
 from pool.books.edges.leases import (
     LEASE_S,
     Asked,
@@ -376,7 +377,8 @@ class RemoteEdges:
         except InboxUnusable as error:
             log.error("inbox_unusable", edge=edge.name, reason=str(error))
             if not over:
-                self._unopened[edge.name] = edge, str(error), trio.current_time()
+                _, _, since_s = self._unopened.get(edge.name, (edge, "", trio.current_time()))
+                self._unopened[edge.name] = edge, str(error), since_s
             return
         self._unopened.pop(edge.name, None)
         remote = RemoteEdge(edge, inbox, taker, self._line, lateness, self._wall_clock)
@@ -394,6 +396,7 @@ class RemoteEdges:
         with self._store.read() as connection:
             position, part = position_of(connection, writer), part_of(connection, writer)
             began_s = began_at_s(connection, writer)
+            late = late_of(connection, edge.name, writer)
         lateness = Heard(began_s, max(edge.lease_until_s - LEASE_S, began_s))
         held = edge.held if writer == edge.writer else None
         inbox = self._inbox(edge, writer, position.at, held)
@@ -407,8 +410,9 @@ class RemoteEdges:
             writer,
             part,
             since_s,
-            prices=EdgePrices(edge.name, self._history),
+            prices=EdgePrices(edge.name, self._history, late),
             heard=lateness,
+            ends=[it.until for it in late],
             wall_clock=self._wall_clock,
             on_beyond=beyond,
         )

@@ -51,6 +51,7 @@ class EdgeTaker(Taker):
         """None too where it is held, or has to wait."""
         if self.wrong is None:
             try:
+                until = self.limits.until(self.position.at.number, until)
                 taken = super().step(until, whole=whole)
                 self.waits = None
                 return taken

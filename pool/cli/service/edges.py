@@ -158,6 +158,28 @@ def release(books: Books, form: ShowForm, name: NameArgument) -> None:
     _show(books.ask("edge.release", name=name), form)
 
 
+@app.command("book-late")
+@with_options
+def book_late(
+    books: GuardedBooks,
+    form: ShowForm,
+    name: NameArgument,
+    height: Annotated[int, typer.Option(help="Whose price was over, as `angara edge show` has it.")],
+    until: Annotated[
+        int | None, typer.Option(metavar="RECORD", help="Of its journal: all that is here now, without.")
+    ] = None,
+) -> None:
+    """Have work that was found when its price was over be paid by it, and what was held be taken again.
+
+    For an edge whose node stood, or whose clock was ahead. Look at its node's log first: who goes on by the
+    price of before a difficulty that has risen is paid too much."""
+    if until is None:
+        until = books.ask("edge.show", name=name).get("have")
+        if until is None:
+            raise BadConfig("no hub runs here that knows how far its journal is: say it with --until")
+    _show(books.ask("edge.book-late", name=name, height=height, until=until), form)
+
+
 @app.command("retire")
 @with_options
 def retire(books: Books, form: ShowForm, name: NameArgument) -> None:

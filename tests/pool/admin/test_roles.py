@@ -111,6 +111,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "order.end",
         "edge.add",
         "edge.set",
+        "edge.book-late",
         "model.set",
         "model.import",
         "meter.add",

@@ -210,6 +210,12 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
     ),
     "edge.reset": ({"name": "hall"}, "hall", {"part": 1, "writer": WRITER}, {"part": 2, "writer": None}),
     "edge.release": ({"name": "hall"}, "hall", {"held": "it is torn"}, {"held": None}),
+    "edge.book-late": (
+        {"name": "hall", "height": 840_000, "until": 5},
+        "hall",
+        {"held": "it is torn"},
+        {"held": None, "late": {"writer": WRITER, "height": 840_000, "until": 5}},
+    ),
     "edge.retire": ({"name": "hall"}, "hall", {"retired_at_s": None}, {}),
     "order.end": ({"name": "blue"}, "blue", {"ended_by": None}, {"ended_by": "ann"}),
     "model.set": (

@@ -31,9 +31,12 @@ from pool.admin.requests.standing import MADE_S
 from pool.admin.server import serve_admin
 from pool.books.audit.verify import verify
 from pool.books.changes.changes import ChangeRow, newest_changes
+from pool.books.edges.leases import Asked, begin
+from pool.books.edges.rows import hold_edge
 from pool.books.store import Store
 from pool.data_dir import admin_socket
 from pool.fleet.rows import RegistryError, TenantView
+from pool.journal.frames import Place
 from pool.people.roles import Caller, NotPermitted, Role, host_account
 from pool.people.schema import users
 from pool.requests.made import RequestMade
@@ -58,6 +61,7 @@ ENDPOINT: Final = {"host": "a.example", "port": 3333, "user": "acme", "password"
 FEE: Final = ("tenant.set-terms", {"name": "acme", "fee_bps": 50})
 ADDRESS: Final = ("tenant.set-address", {"name": "acme", "address": SECOND})
 SUSPENDED: Final = ("user.set-status", {"name": "otto", "active": False})
+WRITER: Final = "ab" * 16  # of the edge's journal
 # Of every change under the policy, one that is possible in the house.
 CHANGES: Final[dict[str, dict[str, Any]]] = {
     "tenant.add": {"name": "zeta"},
@@ -77,6 +81,7 @@ CHANGES: Final[dict[str, dict[str, Any]]] = {
     "order.end": {"name": "red"},
     "edge.add": {"name": "west", "nkey": new_nkey(), "tenants": ["acme"]},
     "edge.set": {"name": "hall", "ths": 9},
+    "edge.book-late": {"name": "hall", "height": 840_000, "until": 5},
     "user.add": {"name": "vera", "role": "viewer"},
     "user.set-role": {"name": "otto", "role": "payer"},
     "user.set-status": {"name": "otto", "active": True},
@@ -190,6 +195,8 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         house.give(HOST, "limit.set", {"site": "Bratsk", "kw": 6_000, "reason": "the grid's"})
         with store.write() as connection:
             booked_curtailment(connection, 1, int(time.time()))
+            begin(connection, Asked(edge="hall", host="h", process="p", writer=WRITER), Place(), 0)
+            hold_edge(connection, WRITER, "a price was over", 0)
         for name, role in ROLES.items():
             house.give(HOST, "user.add", {"name": name, "role": role, "account": name})
     return (home / "angara.db").read_bytes()
