@@ -7,18 +7,34 @@ keys switched off, changes one thing. A table that is new has no forger here, an
 # ruff: noqa: S608 - these statements are a forger's
 
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import msgspec
 import pytest
 from sqlalchemy import Connection, func, insert, select, text
 
+import payouts.schemas.power  # noqa: F401 - its tables
+import pool.power.control.schema
+import pool.power.curtailment.schema  # noqa: F401 - its tables
 from payouts.accrual import settle
 from payouts.audit.verify import Audit
 from payouts.batches.batch import Item
 from payouts.batches.plan import Plan, digest
 from payouts.batches.rows import Act
 from payouts.batches.steps import approve, attempt, confirm, draft, finish, give, send, sign
+from payouts.energy.carbon import Method, NewCarbon, add_carbon
+from payouts.energy.charges import charge
+from payouts.energy.dues import collect
+from payouts.energy.events import Event, EventBooks, EventPart, book_event
+from payouts.energy.exchange import NewExchange, add_exchange
+from payouts.energy.grid import NewPayment, add_payment
+from payouts.energy.hours import ContainerEnergy, take_next
+from payouts.energy.hours import begin as take_energy
+from payouts.energy.tariffs import Kind as TariffKind
+from payouts.energy.tariffs import NewTariff, add_tariff
+from payouts.energy.terms import Charge, HostingTerms
+from payouts.energy.terms import set_terms as set_hosting
 from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, balances_sat, payable, post
 from payouts.ratebook import record_fee_basis
@@ -90,6 +106,8 @@ def live(store: Store) -> None:
         proposal = propose_reversal(connection, mistake, "a mistake", ANN)
         confirm_reversal(connection, mistake, proposal.id, BOB)
     pay(store)
+    with store.write() as connection:
+        draw(connection)
 
 
 def register(connection: Connection) -> None:
@@ -221,8 +239,79 @@ def pay(store: Store) -> None:
     treasury.do(finish, 1, PAID_IN, NOW_S + 9000)
 
 
+def draw(connection: Connection) -> None:
+    """Two hours of energy, one by tiers and one at the hour's own price; a curtailment that the grid paid."""
+    first, at_s = HOUR + 3, NOW_S + 9000
+    take_energy(connection, at_s)
+    terms = HostingTerms(charge=Charge.TARIFF)
+    set_hosting(connection, ACME, terms, by="ann", now_s=at_s, from_s=None)
+    usual: dict[str, Any] = {"name": "dam", "currency": "USD", "source": "contract"}
+    for tariff in (
+        NewTariff(kind=TariffKind.TIERED, tiers={0: 50_000}, **usual),
+        NewTariff(kind=TariffKind.HOURLY, hours={first: 70_000}, **usual),
+    ):
+        add_tariff(connection, tariff, by="ann", now_s=at_s)
+    worth = NewExchange(currency="USD", sat=Fraction(1_500), from_s=at_s, source="desk")
+    add_exchange(connection, worth, by="ann", now_s=at_s)
+    grid = NewCarbon(
+        method=Method.LOCATION, from_hour=first, until_hour=first + 2, mg_per_kwh=1, source="grid"
+    )
+    add_carbon(connection, [grid], by="ann", now_s=at_s)
+    later_s = at_s + 4 * 3600
+    for hour in (first, first + 1):
+        drawn = [ContainerEnergy(container_id=ACME, metered_j=3_600_000)]
+        assert take_next(connection, hour, drawn, later_s)
+    assert len(charge(connection, later_s).charged) == 2
+    collect(connection, later_s)
+    event = Event(
+        event_id=1,
+        site="",
+        source="cli",
+        reference="call",
+        asked_by="ann",
+        from_s=at_s,
+        ended_at_s=at_s + 3600,
+        watts_asked=None,
+    )
+    zero = dict.fromkeys(("off_s", "watts_shed", "joules_shed", "difficulty", "forgone_psat", "error_sat"), 0)
+    parts = tuple(
+        EventPart(tenant_id=it, machines=1, machines_off=1, forgone_sat=it * 1_000, **zero)
+        for it in (ACME, BOREALIS)
+    )
+    assert book_event(connection, EventBooks(event, parts), later_s)
+    paid = NewPayment(event_id=1, reference="invoice", currency="SAT", amount_micro=900 * 10**6)
+    add_payment(connection, paid, by="ann", now_s=later_s)
+
+
 # What is changed in a table, the table that is named then, and why.
 FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "power_tariffs": (("UPDATE power_tariffs SET currency = 'EUR'", "energy_charges", "another exchange"),),
+    "power_tariff_hours": (
+        ("UPDATE power_tariff_hours SET price_micro = 1", "energy_charges", "does not follow"),
+    ),
+    "power_tariff_tiers": (
+        ("UPDATE power_tariff_tiers SET price_micro = 1", "energy_charges", "does not follow"),
+    ),
+    "power_exchange": (("UPDATE power_exchange SET sat_numerator = 1", "energy_charges", "does not follow"),),
+    "hosting_terms": (("UPDATE hosting_terms SET charge = 'none'", "energy_to_charge", "by other terms"),),
+    "booked_energy": (
+        ("UPDATE booked_energy SET metered_j = 1", "energy_to_charge", "not what its containers drew"),
+    ),
+    "energy_to_charge": (
+        ("UPDATE energy_to_charge SET charged_j = 0", "energy_to_charge", "charges are of other energy"),
+    ),
+    "energy_charges": (("UPDATE energy_charges SET posted_sat = 0", "energy_charges", "does not follow"),),
+    "energy_dues": (("UPDATE energy_dues SET due_sat = 99", "energy_dues", "does not go on"),),
+    "booked_events": (
+        ("UPDATE booked_events SET from_s = from_s - 86400", "grid_payments", "something else"),
+    ),
+    "booked_event_parts": (
+        ("UPDATE booked_event_parts SET forgone_sat = 1 WHERE tenant_id = 1", "grid_payments", "not divided"),
+    ),
+    "grid_payments": (("UPDATE grid_payments SET amount_sat = 7", "grid_payments", "was worth"),),
+    "grid_payment_parts": (
+        ("UPDATE grid_payment_parts SET operator_bps = 5", "grid_payments", "not that of its terms"),
+    ),
     "tenants": (
         ("INSERT INTO tenants VALUES (9, 'ghost', 'active', 0)", "tenants", "nothing in tenant_terms"),
     ),
@@ -484,6 +573,33 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
 }
 # In these a whole row can be invented that nothing contradicts; why that is so, and what it gains nobody.
 BY_DESIGN: dict[str, tuple[str, str]] = {
+    "power_carbon": ("UPDATE power_carbon SET mg_per_kwh = 0", "no money, and told with its source"),
+    "energy_taken": ("UPDATE energy_taken SET next_hour = next_hour + 1", "how far the bookkeeper is"),
+    "machine_addresses": ("DELETE FROM machine_addresses", "where a machine answers, which is not believed"),
+    "machine_credentials": ("DELETE FROM machine_credentials", "what a machine is told with"),
+    "power_event_machines": (
+        "DELETE FROM power_event_machines",
+        "what was asked of machines: its books are closed when it is over",
+    ),
+    "power_event_steps": ("DELETE FROM power_event_steps", "what was asked of machines, step by step"),
+    "power_event_work": (
+        "DELETE FROM power_event_work",
+        "what machines did before an event: its books are closed when it is over",
+    ),
+    "power_events": ("DELETE FROM power_events", "what was asked for: its books are closed when it is over"),
+    "power_exemptions": ("DELETE FROM power_exemptions", "whom no event asks"),
+    "power_limits": ("DELETE FROM power_limits", "what may be drawn"),
+    "power_meter_containers": (
+        "DELETE FROM power_meter_containers",
+        "what a meter stands before: energy is booked as it was known",
+    ),
+    "power_meters": ("DELETE FROM power_meters", "what stands where: energy is booked as it was known"),
+    "power_nameplates": (
+        "DELETE FROM power_nameplates",
+        "what machines draw: energy is booked as it was known",
+    ),
+    "power_readings": ("DELETE FROM power_readings", "what meters read: energy is booked as it was known"),
+    "power_terms": ("DELETE FROM power_terms", "who is asked first"),
     "journal_writers": (
         "INSERT INTO journal_writers VALUES ('eve', 5)",
         "a counter that a retry is known by",
@@ -570,6 +686,8 @@ def test_the_book_itself_is_in_order(books: Store) -> None:
     }
     invented |= {"sibling_blocks", "payout_strangers", "change_keys", "request_secrets"}
     invented |= {"refused_credits", "refused_shares", "sibling_reports"}
+    power = {it for it in BY_DESIGN if it.startswith(("power_", "machine_"))}  # no money is of their rows
+    invented |= power - {"power_carbon"}
     assert empty <= invented, "there is something to forge"
 
 
