@@ -13,6 +13,7 @@ from typing import Final
 
 import httpx
 import msgspec
+import numpy as np
 import structlog
 import trio
 
@@ -68,6 +69,9 @@ from pool.people.sessions import Sessions
 from pool.power.control.accepted_shares import AcceptedShares
 from pool.power.control.control import Control, Reach
 from pool.power.control.runner import runner_of
+from pool.power.curtailment.executor import Curtailment
+from pool.power.curtailment.rounds import Rounds
+from pool.power.curtailment.seen import SeenShares, nobody_is_late
 from pool.power.energy.polling import MeterPolling
 from pool.power.energy.watch import PowerWatch
 from pool.power.signals.settings import SignalSettings
@@ -179,12 +183,13 @@ class Pool:
             orders=self.books.orders,
             speeds=speeds or MachineSpeeds(trio.current_time(), config.vardiff.aim_s),
             wall_clock=time.time,
+            leaving=lambda: self.curtailment.leaving,
         )
-        self.control = Control(
-            store,
-            self._reaches,
-            dry_run=config.control is None or config.control.dry_run,
-            enabled=config.control is not None,
+        dry_run = config.control is None or config.control.dry_run
+        self.control = Control(store, self._reaches, dry_run=dry_run, enabled=config.control is not None)
+        self._shares = SeenShares(self.books.registry, self.books.hashrates, self._behind)
+        self.curtailment = Curtailment(
+            Rounds(store, dry_run=dry_run), self._shares, self.control, wall_clock=wall_clock
         )
         self._readiness = Readiness(self._lease, self._hub_look if self.sites is not None else None)
         self._settings = None if settings is None else LiveSettings(settings, self._prepared)
@@ -238,6 +243,8 @@ class Pool:
                 elif self._here is not None:
                     addresses = await nursery.start(self._here.run)
                 nursery.start_soon(self.allocator.run)
+                if self._config.control is not None:
+                    nursery.start_soon(self.curtailment.run)
                 task_status.started(
                     RunningPool(self._edges, books.registry, books.hashrates, live, addresses, web)
                 )
@@ -363,6 +370,8 @@ class Pool:
             power=self.power,
             signals=self._signals,
             control=self.control,
+            shares=self._shares,
+            orders_without=self.allocator.short_without,
         )
 
     def _listening(self, settings: SignalSettings, wall_clock: Callable[[], float]) -> Signals:
@@ -374,6 +383,9 @@ class Pool:
             wall_clock=wall_clock,
             watts=lambda site: watts_at(trio.from_thread.run(self.power.now), site),
         )
+
+    def _behind(self) -> Callable[[int], float]:
+        return nobody_is_late if self.sites is None else self.sites.watch.behind()
 
     def _reaches(self) -> list[Reach]:
         """Who tells machines of which sites."""
@@ -507,7 +519,8 @@ class Pool:
         return Figures(
             running_s=running_s,
             job_age_s=running_s if edges.template_age_s is None else edges.template_age_s,
-            machines=machine_figures(self.books.registry, self.books.hashrates, now_s, self._unheard),
+            machines=machine_figures(self.books.registry, self.books.hashrates, now_s, self._not_missed),
+            curtailment=self.curtailment.status,
             nodes=tuple(NodeLook(it.name, it.up, it.reason) for it in edges.nodes),
             upstreams=routes.upstreams,
             orders=routes.orders,
@@ -519,6 +532,17 @@ class Pool:
             hub=NO_HUB if self.sites is None else self.sites.watch.figures(),
             signals=() if self._signals is None else self._signals.sources,
             power=await self.power.now(),
+        )
+
+    @property
+    def _not_missed(self) -> Unheard:
+        """Who is off because somebody asked for it is no machine that is broken."""
+        unheard, held = self._unheard, self.curtailment.leaving
+        if not held:
+            return unheard
+        numbers = np.fromiter(held, dtype=np.int64, count=len(held))
+        return lambda workers, containers, ages_s: (
+            unheard(workers, containers, ages_s) | np.isin(workers, numbers)
         )
 
     @property

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from payouts import income
 from payouts.batches import batch
+from pool.power.curtailment import states as power
 from stratum.miners import session as miners
 from stratum.upstream import session as upstream
 
@@ -41,12 +42,19 @@ def allowed(table: Iterable[tuple[Enum | None, Enum]]) -> Iterable[Move]:
                 yield before, after, None
 
 
+def begun(table: Mapping[S, Iterable[S]], first: S) -> list[Move]:
+    """Of a table of what may follow each, in the order of the enum."""
+    return list(allowed([(None, first), *((it, after) for it, to in table.items() for after in to)]))
+
+
 MACHINES: dict[str, Iterable[Move]] = {
     "session": list(stepwise(miners.TRANSITIONS, miners.State.CONNECTED)),
     "upstream": list(stepwise(upstream.TRANSITIONS, upstream.State.NEW)),
     "batch": list(allowed([(it, to) for it, after in batch.MOVES.items() for to in after])),
     "attempt": list(allowed([(it, to) for it, after in batch.ATTEMPT_MOVES.items() for to in after])),
     "income": list(allowed(list(income.MOVES))),
+    "power_event": begun(power.EVENT_MOVES, power.EventState.PLANNED),
+    "power_machine": begun(power.MACHINE_MOVES, power.MachineState.PENDING),
 }
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pool.messages.teller import Raised
     from pool.orders.status import OrderStatus
     from pool.power.control.runner import HeldView
+    from pool.power.curtailment.course import Looks
     from pool.power.energy.live import PowerNow
     from pool.power.energy.suspects import Suspect
     from pool.power.signals.intake import Source
@@ -147,6 +148,12 @@ class LivePool(Protocol):
 
     def power_changed(self) -> None:
         """Nameplates, meters or limits are others: to be read anew."""
+
+    def machine_looks(self) -> Looks | None:
+        """What is seen of machines' shares now; None where nobody looks."""
+
+    def orders_without(self, machines: frozenset[int]) -> Mapping[str, float]:
+        """What orders would be short by without these machines, by name."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ have one user. Must not know: what a command is, sockets, which parts serve mine
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -24,6 +24,8 @@ from pool.messages.teller import Raised
 from pool.orders.status import OrderStatus
 from pool.power.control.control import Control
 from pool.power.control.runner import HeldView
+from pool.power.curtailment.course import Looks
+from pool.power.curtailment.executor import Shares
 from pool.power.energy.live import PowerNow
 from pool.power.energy.suspects import Suspect
 from pool.power.energy.watch import PowerWatch
@@ -57,6 +59,8 @@ class Live:
         power: PowerWatch | None = None,
         signals: Signals | None = None,
         control: Control | None = None,
+        shares: Shares | None = None,
+        orders_without: Callable[[frozenset[int]], Awaitable[Mapping[str, float]]] | None = None,
     ) -> None:
         self._registry = registry
         self._hashrates = hashrates
@@ -71,6 +75,7 @@ class Live:
         self._given_power = power
         self._signals = signals
         self._control = control
+        self._shares, self._orders_without = shares, orders_without
         self._since_s = int(time.time())
 
     # What a pool has once
@@ -207,6 +212,14 @@ class Live:
     async def _suspects(self) -> list[tuple[Suspect, str]]:
         found = await self._power.suspects()
         return [(it, "" if it.worker is None else self._registry.name_of(it.worker)) for it in found]
+
+    def machine_looks(self) -> Looks | None:
+        return None if self._shares is None else trio.from_thread.run_sync(self._shares.looks)
+
+    def orders_without(self, machines: frozenset[int]) -> Mapping[str, float]:
+        if self._orders_without is None:
+            return {}
+        return trio.from_thread.run(self._orders_without, machines)
 
     def power_changed(self) -> None:
         if self._given_power is not None:

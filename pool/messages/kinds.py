@@ -197,6 +197,30 @@ KINDS: Final = {
         raised=("what signal {} asked for was refused", "what {} signals asked for was refused"),
         recovered=("signal {} is taken again", "{} signals are taken again"),
     ),
+    "curtailed": Kind(
+        severity=Severity.INFO,
+        cause=Cause.HOUSE,
+        raised=("machines pause for power event {}", "machines pause for {} power events"),
+        recovered=("power event {} is over", "{} power events are over"),
+    ),
+    "curtailed-short": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.HOUSE,
+        raised=("power event {} is short", "{} power events are short"),
+        recovered=("power event {} is met", "{} power events are met"),
+    ),
+    "machines-lost": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=(
+            "machines did not come back from power event {}",
+            "machines did not come back from {} power events",
+        ),
+        recovered=(
+            "all machines are back from power event {}",
+            "all machines are back from {} power events",
+        ),
+    ),
     "tokens-guessed": Kind(
         severity=Severity.WARNING,
         cause=Cause.MACHINES,

@@ -6,6 +6,7 @@ Must not know: where the values are from, and what is made of them.
 import msgspec
 
 from pool.books.edges.watch import NO_HUB, HubFigures
+from pool.power.curtailment.status import NO_EVENTS, PowerStatus
 
 
 class ContainerLook(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,3 +110,4 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     signals: tuple[SignalLook, ...] = ()
     power: tuple[PowerLook, ...] = ()
     meters: tuple[MeterLook, ...] = ()
+    curtailment: PowerStatus = NO_EVENTS

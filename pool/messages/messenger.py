@@ -25,6 +25,7 @@ from pool.fleet.hashrate import HashrateBook, Unheard, everybody_is_heard
 from pool.fleet.registry import Registry
 from pool.messages.booked import Booked, booked, cursors_now, last_shares
 from pool.messages.conditions import DIED_LOOKS, LOOK_S, conditions
+from pool.messages.curtailment_conditions import curtailment_conditions
 from pool.messages.edge_conditions import edge_conditions
 from pool.messages.kinds import KINDS
 from pool.messages.look import (
@@ -48,6 +49,7 @@ from pool.messages.signal_conditions import signal_conditions
 from pool.messages.teller import HOUR_S, Event, Raised, Teller
 from pool.messages.webhook import Webhook
 from pool.orders.status import OrderStatus
+from pool.power.curtailment.status import NO_EVENTS, PowerStatus
 from pool.power.energy.live import PowerNow
 from pool.power.signals.intake import Source
 from pool.reports.figures import grouped
@@ -90,6 +92,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     hub: HubFigures = NO_HUB  # edges at other sites
     signals: tuple[Source, ...] = ()
     power: PowerNow | None = None
+    curtailment: PowerStatus = NO_EVENTS
 
 
 def machine_figures(
@@ -258,10 +261,12 @@ class Messenger:
             signals=tuple(_signal(it, now_s) for it in figures.signals),
             power=() if figures.power is None else limited(figures.power),
             meters=() if figures.power is None else metered(figures.power),
+            curtailment=figures.curtailment,
         )
         limits = self._settings.thresholds
         findings = edge_conditions(look, limits) + conditions(look, limits, self._teller.raised)
         findings += [*signal_conditions(look), *power_conditions(look, self._teller.raised)]
+        findings += curtailment_conditions(look)
         silenced = frozenset() if self._booked is None else self._booked.silenced
         messages = self._teller.look(findings, events, silenced, now_s)
         if self._remembered.journal_failed:

@@ -23,7 +23,8 @@ From where, each only if those before did not suffice:
 4. Orders of the same priority, until both are short in the same proportion.
 What an order then has above its tolerance goes back to its tenants' own channel.
 
-Silent machines supply nothing and stay where they are, unless their order has ended. Machines whose order
+Silent machines supply nothing and stay where they are, unless their order has ended. So do those that are
+about to be off: what they deliver is measured, and made up for before it is missing. Machines whose order
 has ended, or may not be supplied by them any more, are free. Other moves are bounded a minute: what a bad
 estimate does is seen before it has turned over the fleet, and a whole fleet is placed in four minutes.
 
@@ -73,6 +74,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     order: int | None
     movable: bool  # connected, and its last move is long enough ago
     supplies: frozenset[int]
+    leaves: bool = False  # soon, or already: it delivers as long as it does, and is counted on no more
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -146,6 +148,7 @@ class _Board:
         served = np.array([*(it.served for it in demands), True, True])
         stays = np.column_stack((may, np.ones(len(kinds), dtype=bool), np.zeros(len(kinds), dtype=bool)))
         must = movable & ~stays[kind, now]
+        counted = ~np.array([it.leaves for it in machines], dtype=bool)
         at = np.where(must, self._free, now)
         choice = np.lexsort((worker * SCRAMBLE % 2**32, may.sum(axis=1)[kind], -_sizes(hps), ~must))
         # In that order everywhere, so that not even sums depend on the order of what is given.
@@ -154,9 +157,9 @@ class _Board:
         self._start = np.where(must, self._gone, now)[choice]
         self._must = must[choice]
         self._worker = worker[choice]
-        self._hps = (hps * served[at])[choice]
+        self._hps = (hps * served[at] * counted)[choice]
         self.supply_hps = np.bincount(self.at, self._hps, self._gone + 1)[: self._free]
-        self._ready = movable[choice] & (self._hps > 0)
+        self._ready = (movable & counted)[choice] & (self._hps > 0)
         self._kind = kind[choice]
         self._may = may & served[: self._free]  # (kind of machine, order)
         self._moves_max = max(MOVES_MIN, int(MOVES_SHARE_MAX * len(machines)))

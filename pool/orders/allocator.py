@@ -58,7 +58,8 @@ class Edges(Protocol):
 class OrderAllocator:
     """`orders` reads those that are not over from the books; it blocks, and raises DATABASE_ERRORS.
 
-    `assignments` are of workers to orders, `assigned` the same as it is told.
+    `assignments` are of workers to orders, `assigned` the same as it is told. `leaving` are machines that are
+    off, or about to be: orders do without them.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class OrderAllocator:
         orders: Callable[[], tuple[OrderRecord, ...]],
         speeds: MachineSpeeds,
         wall_clock: Callable[[], float],
+        leaving: Callable[[], frozenset[int]] = frozenset,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -79,6 +81,7 @@ class OrderAllocator:
         self._file = data_dir / FILE
         self._edges = edges
         self._read_orders = orders
+        self._leaving = leaving
         self._known: tuple[OrderRecord, ...] = ()
         self._changed = trio.Event()
         self._wall_clock = wall_clock
@@ -127,17 +130,7 @@ class OrderAllocator:
         if not orders and not self.assignments:
             return
         mining = await all_mining(await self._edges.mining(), self._registry.number_of)
-        demands = [
-            Demand(
-                order=it.id,
-                hashrate_hps=float(it.hashrate_hps),
-                tolerance=it.tolerance_bps / BPS,
-                priority=it.priority,
-                served=it.id in mining.served,
-            )
-            for it in orders
-        ]
-        machines = await self._machines(orders, speeds_hps, mining)
+        demands, machines = await self._asked(orders, speeds_hps, mining, self._leaving())
         decided = await trio.to_thread.run_sync(plan, demands, machines)
         counts = await self._assign(decided, {it.id for it in orders})
         self._plan = decided
@@ -148,6 +141,37 @@ class OrderAllocator:
             if it.id in self._short_hps:
                 missing_ths = round(self._short_hps[it.id] / 1e12)
                 log.warning("order_short", order=it.name, missing_ths=missing_ths)
+
+    async def short_without(self, leaving: frozenset[int]) -> dict[str, float]:
+        """What orders that are delivered now would miss without these machines, H/s by name: of those that
+        would be under their tolerance, and all others moved to them that can be."""
+        orders, speeds_hps = self._orders(), self._measure()
+        if not orders:
+            return {}
+        mining = await all_mining(await self._edges.mining(), self._registry.number_of)
+        demands, machines = await self._asked(orders, speeds_hps, mining, leaving | self._leaving())
+        decided = await trio.to_thread.run_sync(plan, demands, machines)
+        return {it.name: decided.shortages_hps[it.id] for it in orders if it.id in decided.shortages_hps}
+
+    async def _asked(
+        self,
+        orders: tuple[OrderRecord, ...],
+        speeds_hps: Floats,
+        mining: AllMining,
+        leaving: frozenset[int],
+    ) -> tuple[list[Demand], list[Machine]]:
+        """What a plan is made from."""
+        demands = [
+            Demand(
+                order=it.id,
+                hashrate_hps=float(it.hashrate_hps),
+                tolerance=it.tolerance_bps / BPS,
+                priority=it.priority,
+                served=it.id in mining.served,
+            )
+            for it in orders
+        ]
+        return demands, await self._machines(orders, speeds_hps, mining, leaving)
 
     def _measure(self) -> Floats:
         """How fast every machine is, by worker number."""
@@ -168,7 +192,11 @@ class OrderAllocator:
         return tuple(it for it in self._known if it.from_s <= now_s < it.until_s)
 
     async def _machines(
-        self, orders: tuple[OrderRecord, ...], speeds_hps: Floats, mining: AllMining
+        self,
+        orders: tuple[OrderRecord, ...],
+        speeds_hps: Floats,
+        mining: AllMining,
+        leaving: frozenset[int],
     ) -> list[Machine]:
         """Every machine that may supply an order, or does."""
         running = {it.id for it in orders}
@@ -205,6 +233,7 @@ class OrderAllocator:
                     order=order_id,
                     movable=it.id in mining.movable,
                     supplies=supplies,
+                    leaves=it.id in leaving,
                 )
             )
         return machines

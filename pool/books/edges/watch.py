@@ -8,6 +8,7 @@ Must not know: who is told, and how; what carries an edge's messages.
 
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -150,6 +151,20 @@ class EdgesWatch:
         theirs = np.array([self._is_at(edges, it) for it in numbers.tolist()], dtype=np.bool_)
         found: Bools = quiet & (self._machines.last_at(away, workers) | (np.isinf(ages_s) & theirs[index]))
         return found
+
+    def behind(self) -> Callable[[int], float]:
+        """By container, how late shares of its machines may be here now, seconds: as late as those of any
+        edge that they may be at; infinite where nobody can know. Any thread may ask."""
+        late = {it.edge: inf if it.heard_age_s is None else it.here_age_s for it in self._remote.standing()}
+        edges, registry = [it.edge for it in self._remote.open], self._registry
+
+        def of(number: int) -> float:
+            container = registry.containers[number]
+            tenant = registry.tenants_by_id[container.tenant_id].name
+            theirs = [late.get(it.name, inf) for it in edges if it.has(tenant, container.name)]
+            return max(theirs, default=inf)
+
+        return of
 
     def _away(self) -> set[str]:
         """Also for as long afterwards as it takes until its machines are known again."""

@@ -5,7 +5,17 @@ Must not know: what a command does.
 
 import typer
 
-from pool.cli.power import addresses, credentials, hosting, limits, meters, models, prices
+from pool.cli.power import (
+    addresses,
+    credentials,
+    events,
+    hosting,
+    limits,
+    meters,
+    models,
+    prices,
+    terms,
+)
 from pool.cli.power.held import held
 from pool.cli.power.now import now, suspects
 from pool.cli.power.signals import signals
@@ -17,6 +27,14 @@ app.command("suspects")(suspects)
 app.command("signals")(signals)
 app.command("held")(held)
 app.command("simulate")(simulate)
+app.command("plan")(events.plan)
+app.command("curtail")(events.curtail)
+app.command("restore")(events.restore)
+app.command("release")(events.release)
+app.command("events")(events.events)
+app.command("show")(events.show_event)
+app.add_typer(terms.terms_app, name="terms", help="What tenants may be asked for in an event.")
+app.add_typer(terms.exempt_app, name="exempt", help="Machines that no event asks.")
 app.add_typer(models.app, name="model", help="Which machine is which model, and what its nameplate says.")
 app.add_typer(meters.app, name="meter", help="Meters before sites and containers, and their readings.")
 app.add_typer(limits.app, name="limit", help="What a site or a container may draw at most, and until when.")

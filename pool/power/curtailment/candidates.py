@@ -23,10 +23,11 @@ from pool.power.energy.efficiencies import efficiencies_at
 from pool.power.figures import Basis, Efficiency
 
 MINES_MIN: Final = 5  # whoever has had no share of so many minutes does not mine: nothing is to be had of it
+SHARES_A_MINUTE: Final = 5  # of whom hardly a minute has none by chance: one in 150
 MJ_HPS_PER_W: Final = 10**15  # H/s times mJ/TH: 10^12 hashes a TH, 1,000 mW a W
 USUAL_TERMS: Final = Terms()
 
-Mines = Callable[[int], bool]
+Mines = Callable[[int], bool | None]
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +75,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 def candidates(connection: Connection, site: str, now_s: int, mines: Mines | None = None) -> list[Candidate]:
     """All machines of a site (empty: of all sites), by number. `mines`: whether one has had a share lately,
-    from who knows it better than the books."""
+    from who knows it better than the books, or None where he does not."""
     from_s, until_s = window(now_s)
     work = work_between(connection, site, from_s, until_s)
     spans = _spans(connection, from_s // 60, until_s // 60)
@@ -83,12 +84,15 @@ def candidates(connection: Connection, site: str, now_s: int, mines: Mines | Non
     exempt = {(it.tenant, it.container, it.unit): it.words for it in all_exemptions(connection)}
     found = []
     for row in connection.execute(_machines(site)):
-        first, last = spans.get(row.id, (until_s // 60, 0))
+        span = spans.get(row.id, NEVER)
+        last = span.last
         efficiency = known.get(row.id)
-        seconds = until_s - first * 60
+        seconds = span.seconds(until_s)
         done = bounded(work.get(row.id, {}), efficiency, seconds) if seconds > 0 else {}
         hashrate_hps = int(hashes_of(done) / seconds) if seconds > 0 else 0
         owner = taken.get(row.id)
+        lately = last > until_s // 60 - MINES_MIN
+        known_to_mine = None if mines is None else mines(row.id)
         name = MachineName(tenant=row.tenant, container=row.container, unit=row.unit)
         found.append(
             Candidate(
@@ -101,7 +105,7 @@ def candidates(connection: Connection, site: str, now_s: int, mines: Mines | Non
                 hashrate_hps=hashrate_hps,
                 basis=(Basis.WORK if efficiency is not None else Basis.NAMEPLATE).value,
                 error_bps=0 if efficiency is None else efficiency.error_bps,
-                mines=last > until_s // 60 - MINES_MIN if mines is None else mines(row.id),
+                mines=lately if known_to_mine is None else known_to_mine,
                 exempt=exempt.get((row.tenant, row.container, row.unit))
                 or exempt.get((row.tenant, row.container, ""), ""),
                 owner=owner,
@@ -117,15 +121,39 @@ def _watts(hashrate_hps: int, it: Efficiency | None) -> int:
     return int(Fraction(hashrate_hps * it.mj_per_th, MJ_HPS_PER_W))
 
 
-def _spans(connection: Connection, first: int, after: int) -> dict[int, tuple[int, int]]:
-    """Of each worker the first and the last minute with accepted shares."""
+class _Span(msgspec.Struct, frozen=True):
+    """When a machine mined: first and last minute, how many it had shares in, and how many shares."""
+
+    first: int
+    last: int
+    minutes: int
+    shares: int
+
+    def seconds(self, until_s: int) -> int:
+        """For how long: who has shares in every minute was off in those without, who has few was not."""
+        if not self.shares:
+            return 0
+        often = self.shares >= SHARES_A_MINUTE * self.minutes
+        return self.minutes * 60 if often else until_s - self.first * 60
+
+
+NEVER: Final = _Span(0, 0, 0, 0)
+
+
+def _spans(connection: Connection, first: int, after: int) -> dict[int, _Span]:
     of = tally_minutes.c
     query = (
-        select(of.worker_id, func.min(of.minute).label("first"), func.max(of.minute).label("last"))
+        select(
+            of.worker_id,
+            func.min(of.minute),
+            func.max(of.minute),
+            func.count(of.minute.distinct()),
+            func.sum(of.shares),
+        )
         .where(of.minute >= first, of.minute < after, of.verdict == ACCEPTED)
         .group_by(of.worker_id)
     )
-    return {row.worker_id: (row.first, row.last) for row in connection.execute(query)}
+    return {row[0]: _Span(row[1], row[2], row[3], int(row[4])) for row in connection.execute(query)}
 
 
 def _machines(site: str) -> Select[Any]:

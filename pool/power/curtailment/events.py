@@ -202,6 +202,30 @@ def last_step(connection: Connection, event_id: int) -> int:
     return int(connection.scalar(highest) or 0)
 
 
+def last_steps(connection: Connection, event_ids: Sequence[int]) -> dict[int, int]:
+    """The same of several."""
+    it = power_event_steps.c
+    query = select(it.event_id, func.max(it.step).label("step")).where(it.event_id.in_(event_ids))
+    return {row.event_id: row.step for row in connection.execute(query.group_by(it.event_id))}
+
+
+def note_plan(connection: Connection, event: Event, watts: int, now_s: int) -> None:
+    """Planned anew: so much less is asked for now."""
+    connection.execute(update(power_events).where(power_events.c.id == event.id).values(watts_asked=watts))
+    before = (event.watts_asked or 0) // 1000
+    words = f"planned anew: {watts // 1000} kW, before {before}"
+    if before != watts // 1000:
+        note_step(connection, event.id, event.state.value, words, now_s)
+
+
+def began_at_s(connection: Connection, event_id: int) -> int | None:
+    """When its first machine was chosen; None: not yet."""
+    it = power_event_steps.c
+    first = select(func.min(it.at_s)).where(it.event_id == event_id, it.worker_id.is_(None))
+    found = connection.scalar(first.where(it.state == EventState.CURTAILING.value))
+    return None if found is None else int(found)
+
+
 def load_event(connection: Connection, number: int) -> Event:
     """Raises RegistryError for an unknown number."""
     row = connection.execute(select(power_events).where(power_events.c.id == number)).one_or_none()

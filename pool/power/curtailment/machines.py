@@ -58,16 +58,21 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def add_machines(
-    connection: Connection, event_id: int, chosen: Sequence[dict[str, Any]], words: str, now_s: int
+    connection: Connection,
+    event_id: int,
+    chosen: Sequence[dict[str, Any]],
+    words: str,
+    now_s: int,
+    state: MachineState = MachineState.PENDING,
 ) -> None:
     """Rows of machines that are the event's from now on, each with the columns of the table. One that was
-    restored by it before is chosen anew."""
+    restored by it before is chosen anew. In another state than pending they are not the event's."""
     if not chosen:
         return
     ids = [row["worker_id"] for row in chosen]
     known = set(_ids_there(connection, event_id, ids))
     new = [
-        {"event_id": event_id, "state": MachineState.PENDING.value, "changed_at_s": now_s, "asks": 0} | row
+        {"event_id": event_id, "changed_at_s": now_s, "asks": 0} | row | {"state": state.value}
         for row in chosen
         if row["worker_id"] not in known
     ]
@@ -86,7 +91,7 @@ def add_machines(
     ]
     if again:
         connection.execute(_AGAIN, again)
-    steps = [_step(it, MachineState.PENDING, words, now_s) for it in ids]
+    steps = [_step(it, state, words, now_s) for it in ids]
     note_steps(connection, event_id, steps)
 
 
@@ -106,13 +111,15 @@ def change_machines(
     return made
 
 
-def note_asked(connection: Connection, event_id: int, workers_asked: Iterable[int], now_s: int) -> None:
+def note_asked(
+    connection: Connection, event_id: int, workers_asked: Iterable[int], now_s: int, *, more: int = 1
+) -> None:
     """They are about to be asked once more, in the state that they are in."""
     it = power_event_machines.c
     asked = update(power_event_machines).where(it.event_id == event_id, it.worker_id == bindparam("of"))
     rows = [{"of": worker} for worker in workers_asked]
     if rows:
-        connection.execute(asked.values(asks=it.asks + 1, asked_at_s=now_s), rows)
+        connection.execute(asked.values(asks=it.asks + more, asked_at_s=now_s), rows)
 
 
 def machines_of(connection: Connection, event_id: int) -> dict[int, EventMachine]:

@@ -127,10 +127,15 @@ def asked_watts(machines: Sequence[Candidate], target: Target) -> int:
 
 
 def choose(
-    machines: Sequence[Candidate], target: Target, worth: Worth | None, needed_watts: int
+    machines: Sequence[Candidate],
+    target: Target,
+    worth: Worth | None,
+    needed_watts: int,
+    site: Sequence[Candidate] | None = None,
 ) -> list[Candidate]:
-    """The first that come to so much; of break-even all that do not pay for their energy."""
-    left = _allowances(machines)
+    """The first that come to so much; of break-even all that do not pay for their energy. `site`: all of
+    whose power tenants' terms are a share, where that is more than those that are chosen from."""
+    left = _allowances(machines if site is None else site)
     chosen: list[Candidate] = []
     shed = 0
     for it in sorted((it for it in machines if it.askable), key=order):

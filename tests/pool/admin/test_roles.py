@@ -56,6 +56,11 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "user.list",
         "user.show",
         "power.signals",
+        "power.plan",
+        "power.list",
+        "power.show",
+        "power.terms",
+        "power.exemptions",
         "message.list",
         "change.list",
         "firmware.list",
@@ -100,8 +105,13 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "message.test",
         "meter.import",
         "limit.set",
+        "power.curtail",
+        "power.restore",
+        "power.exempt",
+        "power.unexempt",
     ),
     Role.PAYER: (
+        "power.set-terms",
         "tenant.add",
         "tenant.set-address",
         "tenant.set-terms",
@@ -137,7 +147,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "request.carry-out",
     ),
     Role.ADMIN: (
-        *("user.add", "user.set-role", "user.set-status"),
+        *("user.add", "user.set-role", "user.set-status", "power.release"),
         *("address.set", "address.import", "credential.set", "credential.remove"),
     ),
 }
@@ -227,6 +237,7 @@ def test_what_moves_money_or_makes_users_is_no_operators(name: str) -> None:
     ):
         safe = {"tenant.set-status", "message.silence", "upstream.switch", "token.create", "token.revoke"}
         safe |= {"edge.reset", "edge.release", "edge.retire"}
+        safe |= {"power.curtail", "power.restore", "power.exempt", "power.unexempt"}
         safe |= {"limit.set", "meter.import"}  # which only lowers, and takes what fits a meter of a payer's
         assert (command.least.rank >= Role.PAYER.rank) != (name in safe)
     assert command.least.rank >= Role.TENANT.rank

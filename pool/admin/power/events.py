@@ -1,0 +1,367 @@
+"""The operator's commands for curtailment: what would be asked, events, and who is let go.
+
+Who curtails or restores moves power, and with it money: both may have to wait for a second person. To let
+machines go again never does: whoever finds that something is wrong on a site must not have to look for one.
+Must not know: terminals, how machines are reached.
+"""
+
+from collections.abc import Mapping
+from secrets import token_hex
+from typing import Any, Final, Literal
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from pool.admin.command import Change, Commands, Guarded, Question
+from pool.admin.desk import Desk, OperatorDesk, valid, wall_s
+from pool.admin.pages import Page, Paged, page_of
+from pool.books.changes.changes import State
+from pool.fleet.registry_error import RegistryError
+from pool.people.roles import Role
+from pool.power.curtailment.events import (
+    Event,
+    NewEvent,
+    add_event,
+    all_events,
+    end_event,
+    find_event,
+    last_step,
+    load_event,
+    note_step,
+)
+from pool.power.curtailment.machines import Change as MachineChange
+from pool.power.curtailment.machines import change_machines, counts_of, machines_of
+from pool.power.curtailment.plan import TenantLoss
+from pool.power.curtailment.rounds import planned
+from pool.power.curtailment.schema import power_event_steps
+from pool.power.curtailment.states import OWNED, EventState, MachineState
+
+TargetName = Literal["limit", "share", "everything", "break_even"]
+USUAL_RAMP_S: Final = 600
+STEPS_MAX: Final = 1_000  # in one answer: the newest ones
+MACHINES_MAX: Final = 1_000  # that are listed: those that are not as they should be come first
+
+
+class PowerPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`target_value`: W of a limit, bps of a share, millisatoshi of a kWh (None: the tariff's)."""
+
+    target: TargetName
+    target_value: int | None = None
+    site: str = ""
+    ramp_s: int = USUAL_RAMP_S
+
+
+class PowerCurtail(PowerPlan, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`from_s` None: now. `reference`: the same again is the same event; None: one that nobody has."""
+
+    from_s: int | None = None
+    until_s: int | None = None
+    reference: str | None = None
+    dry_run: bool = False
+    source: Literal["cli", "api"] = "api"
+
+
+class PowerRestore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    event: int
+
+
+class PowerRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`machine` None: all of the event's. As tenant.container.unit."""
+
+    event: int
+    machine: str | None = None
+
+
+class PowerList(Paged, frozen=True, forbid_unknown_fields=True):
+    """`everything`: also those that are over."""
+
+    everything: bool = False
+
+
+class PowerShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    event: int
+
+
+class BatchView(msgspec.Struct, frozen=True, kw_only=True):
+    """So many machines, so long after the beginning."""
+
+    after_s: int
+    machines: int
+
+
+class OrderShort(msgspec.Struct, frozen=True, kw_only=True):
+    """An order that is under its tolerance without the machines that would be off."""
+
+    order: str
+    short_hps: float
+
+
+class PlanView(msgspec.Struct, frozen=True, kw_only=True):
+    """What would be done. Nothing was sent."""
+
+    site: str
+    target: str
+    before_watts: int
+    asked_watts: int
+    shed_watts: int
+    expected_watts: int
+    error_watts: int
+    short_watts: int
+    machines: int
+    batches: tuple[BatchView, ...]
+    losses: tuple[TenantLoss, ...]
+    exempt_machines: int
+    exempt_watts: int
+    taken_machines: int
+    unknown_machines: int
+    ramp_s: int
+    restore_s: int
+    orders_short: tuple[OrderShort, ...] = ()
+
+
+class EventRow(Event, frozen=True, kw_only=True):
+    """With how many machines are in which state."""
+
+    machines: Mapping[str, int]
+
+
+class MachineView(msgspec.Struct, frozen=True, kw_only=True):
+    """One machine of an event."""
+
+    machine: str
+    state: str
+    batch: int
+    watts_before: int
+    watts_idle: int
+    asks: int
+    changed_at_s: int
+    off_from_s: int | None
+    off_until_s: int | None
+
+
+class StepView(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened."""
+
+    step: int
+    at_s: int
+    machine: str | None
+    state: str
+    words: str
+
+
+class EventView(EventRow, frozen=True, kw_only=True):
+    """With its machines, those first that are not as they should be, and the newest steps."""
+
+    of_machines: tuple[MachineView, ...]
+    steps: tuple[StepView, ...]
+
+
+def power_plan(desk: Desk, it: PowerPlan) -> PlanView:
+    now_s = wall_s()
+    new = _new(it, "plan", now_s, None)
+    looks = None if desk.live is None else desk.live.machine_looks()
+    event = Event(
+        id=0,
+        site=new.site,
+        target=new.target,
+        target_value=new.target_value,
+        source=new.source,
+        reference=new.reference,
+        state=EventState.PLANNED,
+        dry_run=True,
+        asked_at_s=now_s,
+        asked_by="",
+        from_s=new.from_s,
+        until_s=new.ends_s,
+        ramp_s=new.ramp_s,
+        watts_before=None,
+        watts_asked=None,
+        restore_asked_at_s=None,
+        restore_asked_by=None,
+        ended_at_s=None,
+        note=None,
+    )
+    found, _ = desk.read(lambda connection: planned(connection, event, looks, now_s))
+    short: Mapping[str, float] = {}
+    if desk.live is not None and found.machines:
+        short = desk.live.orders_without(frozenset(found.workers))
+    figures = {
+        name: getattr(found, name)
+        for name in PlanView.__struct_fields__
+        if name not in ("site", "target", "batches", "orders_short")
+    }
+    return PlanView(
+        site=it.site,
+        target=it.target,
+        batches=tuple(BatchView(after_s=after_s, machines=len(of)) for after_s, of in found.batches),
+        orders_short=tuple(OrderShort(order=name, short_hps=hps) for name, hps in sorted(short.items())),
+        **figures,
+    )
+
+
+def power_curtail(desk: OperatorDesk, it: PowerCurtail) -> EventRow:
+    now_s = wall_s()
+    new = _new(it, it.reference or token_hex(8), now_s if it.from_s is None else it.from_s, it.until_s)
+    new = msgspec.structs.replace(new, dry_run=it.dry_run, source=it.source)
+    event, _ = desk.write(lambda connection: add_event(connection, new, by=desk.by, now_s=now_s))
+    return _row(desk, event)
+
+
+def power_restore(desk: OperatorDesk, it: PowerRestore) -> EventRow:
+    def restore(connection: Connection) -> Event:
+        event = load_event(connection, it.event)
+        return end_event(connection, event, by=desk.by, words="restored", now_s=wall_s())
+
+    return _row(desk, desk.write(restore))
+
+
+def power_release(desk: OperatorDesk, it: PowerRelease) -> EventRow:
+    """They are the event's no more, and are told to mine; without its ramp, whatever state it is in."""
+
+    def release(connection: Connection) -> Event:
+        event, now_s = load_event(connection, it.event), wall_s()
+        of = [
+            machine
+            for machine in machines_of(connection, event.id).values()
+            if machine.state in OWNED and it.machine in (None, str(machine.name))
+        ]
+        if it.machine is not None and not of:
+            raise RegistryError(f"event {event.id} has no machine {it.machine!r:.160}")
+        changes = [
+            MachineChange(
+                worker=machine.worker,
+                before=machine.state,
+                after=MachineState.RELEASED,
+                words=f"released by {desk.by}",
+                values={"asks": 0, "off_until_s": None if machine.off_from_s is None else now_s},
+            )
+            for machine in of
+        ]
+        change_machines(connection, event.id, changes, now_s)
+        words = f"released by {desk.by}: {it.machine or 'all of them'}"
+        note_step(connection, event.id, event.state.value, words, now_s)
+        return event
+
+    return _row(desk, desk.write(release))
+
+
+def power_list(desk: Desk, it: PowerList) -> Page[EventRow]:
+    def read(connection: Connection) -> list[EventRow]:
+        events = [event for event in all_events(connection) if it.everything or not event.ended]
+        counts = counts_of(connection, [event.id for event in events])
+        return [
+            EventRow(**msgspec.structs.asdict(event), machines=counts.get(event.id, {})) for event in events
+        ]
+
+    return page_of(it, desk.read(read), lambda row: (row.id,))
+
+
+def power_show(desk: Desk, it: PowerShow) -> EventView:
+    def read(connection: Connection) -> EventView:
+        event = load_event(connection, it.event)
+        machines = machines_of(connection, event.id)
+        listed = sorted(machines.values(), key=lambda of: (_WORST.index(of.state), of.batch, of.worker))
+        query = select(power_event_steps).where(power_event_steps.c.event_id == event.id)
+        newest = connection.execute(query.order_by(power_event_steps.c.step.desc()).limit(STEPS_MAX)).all()
+        return EventView(
+            **msgspec.structs.asdict(event),
+            machines=counts_of(connection, [event.id]).get(event.id, {}),
+            of_machines=tuple(
+                MachineView(
+                    machine=str(of.name),
+                    state=of.state.value,
+                    batch=of.batch,
+                    watts_before=of.watts_before,
+                    watts_idle=of.watts_idle,
+                    asks=of.asks,
+                    changed_at_s=of.changed_at_s,
+                    off_from_s=of.off_from_s,
+                    off_until_s=of.off_until_s,
+                )
+                for of in listed[:MACHINES_MAX]
+            ),
+            steps=tuple(
+                StepView(
+                    step=row.step,
+                    at_s=row.at_s,
+                    machine=None if row.worker_id not in machines else str(machines[row.worker_id].name),
+                    state=row.state,
+                    words=row.words,
+                )
+                for row in reversed(newest)
+            ),
+        )
+
+    return desk.read(read)
+
+
+_WORST: Final = (
+    MachineState.LOST,
+    MachineState.REFUSED,
+    MachineState.DRIFTED,
+    MachineState.ASKED,
+    MachineState.WAKING,
+    MachineState.PENDING,
+    MachineState.RELEASED,
+    MachineState.CONFIRMED,
+    MachineState.RESTORED,
+)
+
+
+def _new(it: PowerPlan, reference: str, from_s: int, until_s: int | None) -> NewEvent:
+    return valid(
+        lambda: NewEvent(
+            source="api",
+            reference=reference,
+            target=it.target,
+            target_value=it.target_value,
+            site=it.site,
+            from_s=from_s,
+            until_s=until_s,
+            ramp_s=it.ramp_s,
+        )
+    )
+
+
+def _row(desk: Desk, event: Event) -> EventRow:
+    counts = desk.read(lambda connection: counts_of(connection, [event.id]))
+    return EventRow(**msgspec.structs.asdict(event), machines=counts.get(event.id, {}))
+
+
+def new_event(it: PowerCurtail) -> str:
+    """What it is about, before it has a number."""
+    return f"{it.source}/{it.reference or ''}"
+
+
+def one_event(it: PowerRestore | PowerRelease) -> str:
+    return f"event/{it.event}"
+
+
+def event_state(connection: Connection, subject: str) -> State:
+    kind, _, name = subject.partition("/")
+    found: Event | None = None
+    if kind in ("cli", "api"):
+        found = find_event(connection, kind, name) if name else None
+    elif name.isdigit():
+        found = next((it for it in all_events(connection) if it.id == int(name)), None)
+    if found is None:
+        return None
+    told: dict[str, Any] = msgspec.to_builtins(found)
+    counts = counts_of(connection, [found.id]).get(found.id, {})
+    return told | {"machines": counts, "steps": last_step(connection, found.id)}
+
+
+COMMANDS: Final[Commands] = {
+    "power.plan": Question(PowerPlan, power_plan),
+    "power.curtail": Guarded(
+        PowerCurtail, power_curtail, new_event, event_state, Role.OPERATOR, makes_books=False
+    ),
+    "power.restore": Guarded(
+        PowerRestore, power_restore, one_event, event_state, Role.OPERATOR, makes_books=False
+    ),
+    "power.release": Change(
+        PowerRelease, power_release, one_event, event_state, Role.ADMIN, makes_books=False
+    ),
+    "power.list": Question(PowerList, power_list),
+    "power.show": Question(PowerShow, power_show),
+}

@@ -1,0 +1,430 @@
+"""One look at every event, in a worker thread: what follows is in the books when it returns what to send.
+
+Each event has a transaction of its own; nothing of it is sent where that does not commit. What is remembered
+between two looks is what rows say (read anew where somebody else has added a step), and the last answers.
+Must not know: tasks, and how anything is sent.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+import structlog
+from sqlalchemy import Connection
+
+from pool.books.store import Store
+from pool.fleet.registry_error import RegistryError
+from pool.power.control.contract import Action, Answer, Answered
+from pool.power.curtailment.baseline import window
+from pool.power.curtailment.candidates import Candidate, Mines, candidates
+from pool.power.curtailment.course import Ask, Doing, Looks, doing, room_to_wake, wake
+from pool.power.curtailment.events import (
+    Event,
+    began_at_s,
+    last_step,
+    last_steps,
+    load_event,
+    move_event,
+    note_plan,
+    open_events,
+)
+from pool.power.curtailment.machines import (
+    Change,
+    EventMachine,
+    add_machines,
+    change_machines,
+    lost_machines,
+    machines_of,
+    note_asked,
+    owners,
+)
+from pool.power.curtailment.plan import Plan, Target, batches, plan
+from pool.power.curtailment.replanning import COUNTED, again, target_of, worth_of
+from pool.power.curtailment.seen import MINES_S
+from pool.power.curtailment.states import SETTLED, EventState, MachineState
+from pool.power.curtailment.status import EventStatus
+
+log = structlog.get_logger()
+
+LEAD_S: Final = 900  # before an event begins orders are delivered without its machines
+REPLAN_S: Final = 20  # while the target is not met
+HOLDING_REPLAN_S: Final = 120  # a site changes slowly, and reading an hour of it takes a second
+LOST_NAMES_MAX: Final = 10
+RUNS: Final = (EventState.CURTAILING, EventState.HOLDING)
+
+
+class Known(msgspec.Struct, kw_only=True):
+    """What is remembered of an event."""
+
+    event: Event
+    step: int
+    machines: dict[int, EventMachine]
+    began_at_s: int | None
+    answers: dict[int, Answered] = {}
+    unheld: set[int] = set()  # that nobody holds any more
+    planned_at_s: int = 0
+    begins: bool = False  # this process has seen nothing of it before
+
+
+class Found(msgspec.Struct, kw_only=True):
+    """Of one look: what is to be sent, by event, and how all stands."""
+
+    asks: dict[int, tuple[Ask, ...]] = {}
+    events: list[EventStatus] = []
+    leaving: frozenset[int] = frozenset()  # machines that an event has, or is about to have
+
+
+class Rounds:
+    """`dry_run`: no event tells any machine anything."""
+
+    def __init__(self, store: Store, *, dry_run: bool) -> None:
+        self._store, self._dry_run = store, dry_run
+        self._known: dict[int, Known] = {}
+        self._waits: dict[int, str] = {}  # what an event cannot go on for, as it was told
+        self._ending: set[int] = set()  # events that were found to be over in this look, and in the last one
+        self._ended: set[int] = set()
+        self._expected: dict[int, tuple[int, frozenset[int]]] = {}  # of planned ones: made at, machines
+
+    def answered(self, event_id: int, worker: int, action: Action, answer: Answered) -> None:
+        """What a machine said to the last that it was asked."""
+        known = self._known.get(event_id)
+        if known is None:
+            return
+        if action is Action.HOLD:
+            if answer.answer is Answer.REFUSED:
+                known.unheld.add(worker)
+        else:
+            known.answers[worker] = answer
+
+    def held(self, now_s: int) -> list[tuple[int, Ask]]:
+        """All that are to stay off, by event, by what was known last."""
+        return [
+            (it.event.id, Ask(machine.worker, machine.name, Action.HOLD))
+            for it in self._known.values()
+            if it.event.state is EventState.RESTORING or now_s < it.event.until_s
+            for machine in it.machines.values()
+            if machine.state in (MachineState.ASKED, MachineState.CONFIRMED, MachineState.DRIFTED)
+        ]
+
+    def look(self, looks: Looks, now_s: int) -> Found:
+        """Raises DATABASE_ERRORS; what was written before that is not sent, and is found at the next look."""
+        found = Found()
+        self._ending, self._ended = set(), self._ending
+        with self._store.read() as connection:
+            open_ones = open_events(connection)
+            lost = lost_machines(connection)
+            after = [load_event(connection, it) for it in lost if it not in {of.id for of in open_ones}]
+            taken = {worker: it.event for worker, it in owners(connection).items()}
+            steps = last_steps(connection, [it.id for it in (*open_ones, *after)])
+        for gone in self._known.keys() - {it.id for it in (*open_ones, *after)}:
+            del self._known[gone]
+        planned_ones = {it.id for it in open_ones if it.state is EventState.PLANNED}
+        for gone in self._expected.keys() - planned_ones:
+            del self._expected[gone]
+        for event in (*open_ones, *after):
+            try:
+                self._look_at(event, steps[event.id], looks, now_s, taken, found)
+            except RegistryError as error:
+                if self._waits.get(event.id) != str(error):
+                    log.error("power_event_waits", number=event.id, reason=str(error))
+                self._waits[event.id] = str(error)
+        leaving = {worker for _, workers in self._expected.values() for worker in workers}
+        found.leaving = frozenset(taken) | leaving
+        return found
+
+    def _look_at(
+        self, event: Event, step: int, looks: Looks, now_s: int, taken: dict[int, int], found: Found
+    ) -> None:
+        begins = False
+        if event.state is EventState.PLANNED:
+            if now_s < event.from_s and now_s < event.until_s:
+                self._expect(event, looks, now_s)
+                return
+            self._expected.pop(event.id, None)
+            with self._store.write() as connection:
+                event = self._begin(connection, event, looks, now_s)
+                step = last_step(connection, event.id)
+            if event.ended:
+                return
+            begins = True
+        known = self._remembered(event, step, now_s if begins else 0)
+        asks = self._advance(known, looks, now_s, taken)
+        if asks:
+            found.asks[event.id] = asks
+        found.events.append(_status(known, now_s))
+
+    def _remembered(self, event: Event, step: int, planned_at_s: int) -> Known:
+        """What somebody else has changed is read, and planned for at once."""
+        known = self._known.get(event.id)
+        if known is None or known.step != step:
+            answers, unheld = ({}, set()) if known is None else (known.answers, known.unheld)
+            with self._store.read() as connection:
+                known = Known(
+                    event=event,
+                    step=step,
+                    machines=machines_of(connection, event.id),
+                    began_at_s=began_at_s(connection, event.id),
+                    answers=answers,
+                    unheld=unheld,
+                    begins=known is None and planned_at_s == 0,
+                    planned_at_s=planned_at_s,
+                )
+            self._known[event.id] = known
+        known.event = event
+        return known
+
+    # Before it begins
+
+    def _expect(self, event: Event, looks: Looks, now_s: int) -> None:
+        """Which machines it is likely to ask: orders are delivered without them from now on."""
+        made_at_s, _ = self._expected.get(event.id, (0, frozenset()))
+        if now_s < event.from_s - LEAD_S or now_s - made_at_s < HOLDING_REPLAN_S or event.dry_run:
+            return
+        with self._store.read() as connection:
+            it, _ = planned(connection, event, looks, now_s)
+        self._expected[event.id] = now_s, frozenset(it.workers)
+
+    def _begin(self, connection: Connection, event: Event, looks: Looks, now_s: int) -> Event:
+        event = load_event(connection, event.id)
+        if event.state is not EventState.PLANNED:
+            return event  # somebody has called it off meanwhile
+        if now_s >= event.until_s:
+            return move_event(connection, event, EventState.CANCELLED, "its time is over", now_s)
+        it, site = planned(connection, event, looks, now_s)
+        words = f"{it.machines} machines, {it.asked_watts // 1000} kW of {it.before_watts // 1000}"
+        dry_run = self._dry_run or event.dry_run
+        state = MachineState.RELEASED if dry_run else MachineState.PENDING
+        chosen = {of.worker: of for of in site}
+        rows = [
+            row_of(chosen[worker], number, now_s + after_s, event)
+            for number, (after_s, workers) in enumerate(it.batches)
+            for worker in workers
+        ]
+        _take_over(connection, [chosen[worker] for worker in it.workers], event.id, now_s)
+        values = {"watts_before": it.before_watts, "watts_asked": it.asked_watts}
+        if dry_run:
+            add_machines(connection, event.id, rows, "would be asked", now_s, state)
+            words = f"dry run, nothing was sent: {words}"
+            return move_event(connection, event, EventState.OVER, words, now_s, **values)
+        event = move_event(connection, event, EventState.CURTAILING, words, now_s, **values)
+        add_machines(connection, event.id, rows, "chosen", now_s)
+        log.info("power_event_begun", number=event.id, site=event.site, machines=it.machines)
+        return event
+
+    # While it goes on
+
+    def _advance(self, known: Known, looks: Looks, now_s: int, taken: dict[int, int]) -> tuple[Ask, ...]:
+        event = known.event
+        ends = event.state in RUNS and (now_s >= event.until_s or event.restore_asked_at_s is not None)
+        if ends:
+            event = msgspec.structs.replace(event, state=EventState.RESTORING)
+
+        def others(worker: int) -> bool:
+            return taken.get(worker, event.id) != event.id
+
+        begins, known.begins = known.begins, False
+        it = doing(event, known.machines, looks, known.answers, now_s, others=others, begins=begins)
+        if ends:
+            # Other events may have these: they are asked before anybody comes back.
+            self._ending.add(event.id)
+            it = Doing()
+        for worker in known.unheld:
+            machine = known.machines.get(worker)
+            if machine is not None and machine.state is MachineState.CONFIRMED and event.state in RUNS:
+                it.again(machine, Action.PAUSE)
+        replan = event.state in RUNS and self._is_due(known, it, now_s)
+        idle = not (it.changes or it.asked or it.resent)
+        if idle and not (ends or replan or _settles(event, known.machines)):
+            return ()
+        with self._store.write() as connection:
+            if ends:
+                by = event.restore_asked_by
+                why = "its time is over" if by is None else f"by {by}"
+                event = move_event(connection, known.event, EventState.RESTORING, why, now_s)
+            if replan:
+                self._replan(connection, known, looks, it, now_s)
+            made = change_machines(connection, event.id, it.changes, now_s)
+            note_asked(connection, event.id, it.asked, now_s)
+            note_asked(connection, event.id, it.resent, now_s, more=0)
+            if replan:
+                machines = machines_of(connection, event.id)
+            else:
+                machines = _after(known.machines, made, it, now_s)
+            event = _moved(connection, event, machines, now_s)
+            step = last_step(connection, event.id)
+        known.event, known.machines, known.step = event, machines, step
+        known.unheld.clear()
+        return self._to_send(known, it, made)
+
+    def _to_send(self, known: Known, it: Doing, made: Sequence[Change]) -> tuple[Ask, ...]:
+        """Of what was written."""
+        written = {change.worker for change in made} | set(it.asked) | set(it.resent)
+        asks = tuple(ask for ask in it.asks if ask.worker in written)
+        for ask in asks:
+            known.answers.pop(ask.worker, None)
+        return asks
+
+    def _is_due(self, known: Known, it: Doing, now_s: int) -> bool:
+        after = {change.worker: change.after for change in it.changes}
+        shed = sum(
+            machine.shed_watts
+            for machine in known.machines.values()
+            if after.get(machine.worker, machine.state) in COUNTED
+        )
+        short = shed < (known.event.watts_asked or 0)
+        every_s = REPLAN_S if short else HOLDING_REPLAN_S
+        others_end = bool((self._ending | self._ended) - {known.event.id})
+        return others_end or now_s - known.planned_at_s >= every_s
+
+    def _replan(self, connection: Connection, known: Known, looks: Looks, it: Doing, now_s: int) -> None:
+        """What is missing is added, what is too much comes back: in the same transaction as the rest."""
+        event = known.event
+        after = {change.worker: change.after for change in it.changes}
+        machines = {
+            worker: msgspec.structs.replace(machine, state=after.get(worker, machine.state))
+            for worker, machine in known.machines.items()
+        }
+        site = candidates(connection, event.site, now_s, _mining(looks))
+        target = target_of(connection, event, now_s)
+        found = again(event, machines, site, target, worth_of(connection), now_s)
+        known.planned_at_s = now_s
+        if found.needed_watts != event.watts_asked:
+            note_plan(connection, event, found.needed_watts, now_s)
+        changing = {change.worker for change in it.changes}
+        room = room_to_wake(known.machines.values(), now_s)
+        back = [of for of in found.back if of.worker not in changing][:room]
+        wake(it, back, "not needed any more", now_s)
+        _take_over(connection, found.more, event.id, now_s)
+        began_at_s = now_s if known.began_at_s is None else known.began_at_s
+        left_s = max(0, began_at_s + event.ramp_s - now_s)
+        first = 1 + max((of.batch for of in known.machines.values()), default=-1)
+        by_number = {of.worker: of for of in found.more}
+        rows = [
+            row_of(by_number[worker], first + number, now_s + after_s, event)
+            for number, (after_s, workers) in enumerate(batches(list(by_number), left_s))
+            for worker in workers
+        ]
+        add_machines(connection, event.id, rows, "chosen besides", now_s)
+
+
+def planned(
+    connection: Connection, event: Event, looks: Looks | None, now_s: int
+) -> tuple[Plan, list[Candidate]]:
+    """What the event would do now, and the machines that there are. Raises RegistryError."""
+    site = candidates(connection, event.site, now_s, None if looks is None else _mining(looks))
+    target: Target = target_of(connection, event, now_s)
+    return plan(site, target, event.ramp_s, worth_of(connection)), site
+
+
+def row_of(it: Candidate, batch: int, due_s: int, event: Event) -> dict[str, str | int]:
+    """The row of a machine that an event has chosen."""
+    from_s, until_s = window(event.asked_at_s)
+    return {
+        "worker_id": it.worker,
+        "batch": batch,
+        "due_s": due_s,
+        "before_from_s": from_s,
+        "before_until_s": until_s,
+        "watts_before": it.watts,
+        "watts_idle": min(it.idle_watts, it.watts),
+        "basis": it.basis,
+        "error_bps": it.error_bps,
+    }
+
+
+def _take_over(connection: Connection, chosen: Sequence[Candidate], event_id: int, now_s: int) -> None:
+    """From events that were about to let them go."""
+    of: dict[int, list[Change]] = {}
+    for it in chosen:
+        if it.owner is not None:
+            change = Change(
+                worker=it.worker,
+                before=it.owner.state,
+                after=MachineState.RELEASED,
+                words=f"event {event_id} has it from here on",
+                values={"off_until_s": now_s},
+            )
+            of.setdefault(it.owner.event, []).append(change)
+    for owner, changes in of.items():
+        change_machines(connection, owner, changes, now_s)
+
+
+def _moved(connection: Connection, event: Event, machines: dict[int, EventMachine], now_s: int) -> Event:
+    """The event itself, after its machines."""
+    states = [it.state for it in machines.values()]
+    open_ones = (MachineState.PENDING, MachineState.ASKED, MachineState.DRIFTED)
+    unproven = any(it in open_ones for it in states)
+    proven = sum(it.shed_watts for it in machines.values() if it.state is MachineState.CONFIRMED)
+    met = proven >= (event.watts_asked or 0)
+    if event.state is EventState.CURTAILING and not unproven and met:
+        words = f"{proven // 1000} kW less, proven by work"
+        return move_event(connection, event, EventState.HOLDING, words, now_s)
+    if event.state is EventState.HOLDING and (unproven or not met):
+        return move_event(connection, event, EventState.CURTAILING, "not met any more", now_s)
+    if event.state is EventState.RESTORING and all(it in SETTLED for it in states):
+        lost = sum(it is MachineState.LOST for it in states)
+        words = f"{lost} machines did not come back" if lost else "all are back"
+        log.info("power_event_over", number=event.id, lost=lost)
+        return move_event(connection, event, EventState.OVER, words, now_s)
+    return event
+
+
+def _settles(event: Event, machines: dict[int, EventMachine]) -> bool:
+    return event.state is EventState.RESTORING and all(it.state in SETTLED for it in machines.values())
+
+
+def _mining(looks: Looks) -> Mines:
+    """Whether a machine mines; None where nobody has listened for long enough to say that it does not."""
+
+    def mines(worker: int) -> bool | None:
+        look = looks(worker)
+        if look.age_s < MINES_S:
+            return True
+        return False if look.silent_s >= MINES_S else None
+
+    return mines
+
+
+def _after(
+    machines: Mapping[int, EventMachine], made: Sequence[Change], doing: Doing, now_s: int
+) -> dict[int, EventMachine]:
+    """As the rows are then."""
+    found = dict(machines)
+    for it in made:
+        values = {"state": it.after, "changed_at_s": now_s, **it.values}
+        found[it.worker] = msgspec.structs.replace(found[it.worker], **values)
+    for more, asked in ((1, doing.asked), (0, doing.resent)):
+        for worker in asked:
+            before = found[worker]
+            found[worker] = msgspec.structs.replace(before, asks=before.asks + more, asked_at_s=now_s)
+    return found
+
+
+def _status(known: Known, now_s: int) -> EventStatus:
+    event = known.event
+    counts: dict[str, int] = {}
+    proven = asked = 0
+    lost: list[str] = []
+    for it in known.machines.values():
+        counts[it.state.value] = counts.get(it.state.value, 0) + 1
+        if it.state is MachineState.CONFIRMED:
+            proven += it.shed_watts
+        elif it.state is MachineState.ASKED:
+            asked += it.shed_watts
+        elif it.state is MachineState.LOST and len(lost) < LOST_NAMES_MAX:
+            lost.append(str(it.name))
+    began_at_s = now_s if known.began_at_s is None else known.began_at_s
+    late = event.state in RUNS and now_s >= began_at_s + event.ramp_s
+    target = event.watts_asked or 0
+    return EventStatus(
+        event=event.id,
+        site=event.site,
+        reference=event.reference,
+        state=event.state.value,
+        target_watts=target,
+        proven_watts=proven,
+        asked_watts=asked,
+        short_watts=max(0, target - proven) if late else 0,
+        machines=counts,
+        lost=tuple(lost),
+    )

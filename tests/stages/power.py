@@ -1,0 +1,147 @@
+"""Curtailment up to machines: real books, a simulated site behind them, a virtual clock."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import numpy as np
+import trio
+from sqlalchemy import insert, select
+from sqlalchemy.exc import OperationalError
+
+from payouts.schemas.money import tally_minutes
+from pool.books.store import Store
+from pool.power.control.contract import MachineName
+from pool.power.curtailment.asking import ask
+from pool.power.curtailment.events import Event, NewEvent, load_event
+from pool.power.curtailment.executor import Curtailment
+from pool.power.curtailment.machines import EventMachine, machines_of
+from pool.power.curtailment.rounds import Rounds
+from pool.power.curtailment.schema import power_event_steps
+from pool.power.energy.nameplates import NewNameplate, set_nameplates
+from tests.histories.power import NOW_S, add_container
+from tests.judges.power_site import PowerSite
+
+THS = 100
+WATTS = 3_000
+IDLE_WATTS = 60
+LOG2 = 17  # of 100 TH/s a share in 5.6 s
+
+
+class PowerStage:
+    """`containers` of `units` machines each, of two tenants, that have mined for an hour."""
+
+    def __init__(self, store: Store, *, containers: int = 4, units: int = 25, seed: int = 1) -> None:
+        self.store = store
+        self._dice = np.random.default_rng(seed)
+        names: dict[int, MachineName] = {}
+        with store.write() as connection:
+            for number in range(containers):
+                tenant, place = ("acme", "bolt")[number % 2], f"c{number:02}"
+                ids = add_container(connection, f"{tenant}.{place}", units, now_s=NOW_S - 9_000)
+                for at, worker in enumerate(ids, 1):
+                    names[worker] = MachineName(tenant=tenant, container=place, unit=f"u{at}")
+                plate = NewNameplate(
+                    container=f"{tenant}.{place}",
+                    hashrate_ghs=THS * 1_000,
+                    # Of later containers more is got for a kWh.
+                    watts=WATTS - 10 * number,
+                    idle_watts=IDLE_WATTS,
+                    error_bps=500,
+                )
+                set_nameplates(connection, [plate], by="olga", now_s=NOW_S - 7_200)
+            self.workers = list(names)
+            for minute in range(NOW_S // 60 - 62, NOW_S // 60):
+                connection.execute(insert(tally_minutes), self._mined(minute, self.workers))
+        watts = [WATTS - 10 * (at // units) for at in range(containers * units)]
+        self.site = PowerSite(names, watts, IDLE_WATTS, seed, NOW_S)
+
+    @property
+    def now_s(self) -> int:
+        return int(self.site.wall_s())
+
+    def curtailment(self, *, dry_run: bool = False) -> Curtailment:
+        """Of a process that begins now."""
+        return Curtailment(
+            Rounds(self.store, dry_run=dry_run),
+            self.site,
+            self.site,
+            wall_clock=self.site.wall_s,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Curtailment]:
+        """One that runs until the end of the block."""
+        running = self.curtailment()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(running.run)
+            nursery.start_soon(self.fold)
+            yield running
+            nursery.cancel_scope.cancel()
+
+    async def fold(self) -> None:
+        """What is mined comes into the books, each minute."""
+        while True:
+            minute, mining = self.now_s // 60, self.site.mining()
+            await trio.sleep(60 - self.site.wall_s() % 60)
+            both = mining & self.site.mining()
+            rows = self._mined(minute, [it for it, here in zip(self.workers, both, strict=True) if here])
+
+            def write(rows: list[dict[str, int]] = rows) -> None:
+                with suppress(OperationalError), self.store.write() as connection:
+                    if rows:
+                        connection.execute(insert(tally_minutes), rows)
+
+            await trio.to_thread.run_sync(write)
+
+    def _mined(self, minute: int, workers: Sequence[int]) -> list[dict[str, int]]:
+        shares = self._dice.poisson(THS * 1e12 * 60 / 2**32 / 2**LOG2, len(workers))
+        key = {"minute": minute, "rate_id": 1, "difficulty_log2": LOG2, "verdict": 0}
+        return [
+            {**key, "worker_id": worker, "shares": int(count)}
+            for worker, count in zip(workers, shares, strict=True)
+            if count
+        ]
+
+    async def ask(self, reference: str = "grid-1", **changed: Any) -> Event:
+        fields: dict[str, Any] = {
+            "source": "webhook",
+            "reference": reference,
+            "target": "everything",
+            "site": "Bratsk",
+            "from_s": self.now_s,
+            "until_s": self.now_s + 1_800,
+            "ramp_s": 300,
+        }
+        new = NewEvent(**fields | changed)
+        now_s = self.now_s
+        return await trio.to_thread.run_sync(lambda: ask(self.store, new, by="grid", now_s=now_s))
+
+    async def event(self, number: int = 1) -> Event:
+        def read() -> Event:
+            with self.store.read() as connection:
+                return load_event(connection, number)
+
+        return await trio.to_thread.run_sync(read)
+
+    async def machines(self, number: int = 1) -> dict[int, EventMachine]:
+        def read() -> dict[int, EventMachine]:
+            with self.store.read() as connection:
+                return machines_of(connection, number)
+
+        return await trio.to_thread.run_sync(read)
+
+    async def states(self, number: int = 1) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for it in (await self.machines(number)).values():
+            counts[it.state.value] = counts.get(it.state.value, 0) + 1
+        return counts
+
+    async def steps(self, number: int = 1) -> Sequence[tuple[int | None, str, str]]:
+        def read() -> list[tuple[int | None, str, str]]:
+            with self.store.read() as connection:
+                query = select(power_event_steps).where(power_event_steps.c.event_id == number)
+                rows = connection.execute(query.order_by(power_event_steps.c.step))
+                return [(row.worker_id, row.state, row.words) for row in rows]
+
+        return await trio.to_thread.run_sync(read)
