@@ -183,6 +183,7 @@ def test_a_tenants_user_sees_his_own_machines_and_no_other_page(house: House, wi
         "Containers",
         "Workers",
         "Hashrate",
+        "Power",
         "Statements",
     ]
     page.evaluate("location.hash = '#/users'")
