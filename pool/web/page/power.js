@@ -1,12 +1,19 @@
 // What is drawn now, by whom, and of what that is known; and what was asked of machines for the grid's sake.
 
-import { element, fill } from "./elements.js";
-import { NOTHING, ago, duration, grouped, hashrate, percentOfBps } from "./figures.js";
+import { commandButton } from "./command_form.js";
+import { address, element, fill, link } from "./elements.js";
+import { facts } from "./facts.js";
+import { NOTHING, ago, duration, grouped, hashrate, moment, percentOfBps } from "./figures.js";
 import { refreshed } from "./refresh.js";
 import { ask, commands } from "./server.js";
 import { Table } from "./table.js";
 
-export async function show(place, context) {
+export async function show(place, context, event) {
+  if (event) await showEvent(place, context, Number(event));
+  else await showAll(place, context);
+}
+
+async function showAll(place, context) {
   const table = await commands();
   const sees = (command) => table.has(command);
   const sites = drawn("Sites", { title: "Site", show: (it) => it.site ?? "not said where", by: (it) => it.site ?? "" }, true);
@@ -47,6 +54,21 @@ export async function show(place, context) {
     ],
     "Nobody but persons may ask machines to pause.",
   );
+  const events = new Table(
+    "Curtailment",
+    [
+      { title: "Event", show: (it) => link(address("power", it.id), `${it.id}: ${asked(it)}`), by: (it) => it.id },
+      { title: "Site", show: (it) => it.site || "all", by: (it) => it.site },
+      { title: "State", show: stateOf, by: (it) => it.state },
+      { title: "From", show: (it) => moment(it.from_s), by: (it) => it.from_s },
+      { title: "Until", show: (it) => moment(it.until_s), by: (it) => it.until_s },
+      { title: "Less by", number: true, show: (it) => kilowatts(it.watts_asked), by: (it) => it.watts_asked },
+      { title: "Machines", show: (it) => counted(it.machines) },
+      { title: "Asked by", show: (it) => it.asked_by, by: (it) => it.asked_by },
+    ],
+    "Nothing is asked of machines.",
+  );
+  const every = element("input", { type: "checkbox", id: "every", change: () => load() });
   const parts = [sites, tenants, containers, meters].map((it) => it.element);
   const load = async () => {
     const now = await ask("power.now", {});
@@ -55,6 +77,7 @@ export async function show(place, context) {
     containers.show(now.containers);
     meters.show(now.meters);
     if (mayHere("power.suspects")) suspects.show(await ask("power.suspects", {}));
+    if (mayHere("power.list")) events.show((await ask("power.list", { everything: every.checked })).toReversed());
     if (mayHere("power.signals")) signals.show(await ask("power.signals", {}));
   };
   const operates = context.me.tenant === null || context.me.tenant === undefined;
@@ -63,6 +86,16 @@ export async function show(place, context) {
   fill(
     place,
     element("h1", {}, "Power"),
+    mayHere("power.list") && [
+      element("h2", {}, "Curtailment"),
+      element(
+        "div",
+        { class: "tools" },
+        element("label", { for: "every" }, every, "Events that are over, too"),
+        commandButton(context, "power.curtail", "Curtail", { source: "api" }, load),
+      ),
+      events.element,
+    ],
     operates && [element("h2", {}, "Sites"), parts[0]],
     element("h2", {}, operates ? "Tenants" : "In all"),
     parts[1],
@@ -72,6 +105,88 @@ export async function show(place, context) {
     mayHere("power.suspects") && [element("h2", {}, "Draws for nothing"), suspects.element],
     mayHere("power.signals") && [element("h2", {}, "Signals"), signals.element],
   );
+}
+
+const OVER = ["over", "cancelled"];
+
+async function showEvent(place, context, number) {
+  const shown = element("div");
+  const machines = new Table(
+    "Machines",
+    [
+      { title: "Machine", show: (it) => link(address("machine", it.machine), it.machine), by: (it) => it.machine },
+      { title: "State", show: (it) => it.state, by: (it) => it.state },
+      { title: "Since", show: (it) => moment(it.changed_at_s), by: (it) => it.changed_at_s },
+      { title: "Drew", number: true, show: (it) => kilowatts(it.watts_before), by: (it) => it.watts_before },
+      { title: "Off from", show: (it) => moment(it.off_from_s), by: (it) => it.off_from_s },
+      { title: "Until", show: (it) => moment(it.off_until_s), by: (it) => it.off_until_s },
+      { title: "Asked", number: true, show: (it) => grouped(it.asks), by: (it) => it.asks },
+    ],
+    "It has no machine.",
+  );
+  const steps = new Table(
+    "Steps",
+    [
+      { title: "At", show: (it) => moment(it.at_s), by: (it) => it.step },
+      { title: "Machine", show: (it) => it.machine ?? "the event", by: (it) => it.machine ?? "" },
+      { title: "State", show: (it) => it.state, by: (it) => it.state },
+      { title: "In words", show: (it) => it.words },
+    ],
+    "Nothing has happened yet.",
+  );
+  const load = async () => {
+    const it = await ask("power.show", { event: number });
+    fill(
+      shown,
+      facts(
+        ["Asked for", [asked(it), it.site ? ` of ${it.site}` : " of all sites"]],
+        ["State", stateOf(it)],
+        ["From", moment(it.from_s)],
+        ["Until", moment(it.until_s)],
+        ["Within", duration(it.ramp_s)],
+        ["Drawn before", kilowatts(it.watts_before)],
+        ["Less by", kilowatts(it.watts_asked)],
+        ["Machines", counted(it.machines)],
+        ["Asked by", [it.asked_by, ", ", moment(it.asked_at_s), ` (${it.source} ${it.reference})`]],
+        it.restore_asked_by ? ["Restored by", [it.restore_asked_by, ", ", moment(it.restore_asked_at_s)]] : null,
+        it.note ? ["Note", it.note] : null,
+      ),
+      OVER.includes(it.state)
+        ? null
+        : element(
+            "div",
+            { class: "buttons tools" },
+            commandButton(context, "power.restore", "Restore", { event: number }, load),
+            commandButton(context, "power.release", "Let machines go at once", { event: number }, load),
+          ),
+    );
+    machines.show(it.of_machines);
+    steps.show(it.steps.toReversed());
+  };
+  await refreshed(context, load);
+  fill(place, element("h1", {}, `Curtailment ${number}`), shown, element("h2", {}, "Machines"), machines.element, element("h2", {}, "Steps"), steps.element);
+}
+
+/** What was asked for, in words. */
+function asked(it) {
+  const value = it.target_value;
+  return {
+    limit: () => `to ${kilowatts(value)}`,
+    share: () => `${percentOfBps(value)} less`,
+    everything: () => "everything off",
+    break_even: () => (value === null ? "what does not pay for its energy" : `what earns less than ${value / 1000} sat a kWh`),
+  }[it.target]();
+}
+
+function stateOf(it) {
+  const dry = it.dry_run ? " (dry run)" : "";
+  const lost = it.machines?.lost ? element("span", { class: "trouble" }, `, ${grouped(it.machines.lost)} lost`) : null;
+  return [it.state, dry, lost];
+}
+
+function counted(machines) {
+  const words = Object.entries(machines ?? {}).map(([state, count]) => `${grouped(count)} ${state}`);
+  return words.length ? words.join(", ") : NOTHING;
 }
 
 function containerOf(it) {
