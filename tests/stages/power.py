@@ -31,7 +31,15 @@ LOG2 = 17  # of 100 TH/s a share in 5.6 s
 class PowerStage:
     """`containers` of `units` machines each, of two tenants, that have mined for an hour."""
 
-    def __init__(self, store: Store, *, containers: int = 4, units: int = 25, seed: int = 1) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        containers: int = 4,
+        units: int = 25,
+        watts: int = WATTS,
+        seed: int = 1,
+    ) -> None:
         self.store = store
         self._dice = np.random.default_rng(seed)
         names: dict[int, MachineName] = {}
@@ -45,7 +53,7 @@ class PowerStage:
                     container=f"{tenant}.{place}",
                     hashrate_ghs=THS * 1_000,
                     # Of later containers more is got for a kWh.
-                    watts=WATTS - 10 * number,
+                    watts=watts - 10 * number,
                     idle_watts=IDLE_WATTS,
                     error_bps=500,
                 )
@@ -53,8 +61,8 @@ class PowerStage:
             self.workers = list(names)
             for minute in range(NOW_S // 60 - 62, NOW_S // 60):
                 connection.execute(insert(tally_minutes), self._mined(minute, self.workers))
-        watts = [WATTS - 10 * (at // units) for at in range(containers * units)]
-        self.site = PowerSite(names, watts, IDLE_WATTS, seed, NOW_S)
+        drawn = [watts - 10 * (at // units) for at in range(containers * units)]
+        self.site = PowerSite(names, drawn, IDLE_WATTS, seed, NOW_S)
 
     @property
     def now_s(self) -> int:
