@@ -200,11 +200,21 @@ def power_plan(desk: Desk, it: PowerPlan) -> PlanView:
 
 
 def power_curtail(desk: OperatorDesk, it: PowerCurtail) -> EventRow:
-    now_s = wall_s()
-    new = _new(it, it.reference or token_hex(8), now_s if it.from_s is None else it.from_s, it.until_s)
-    new = msgspec.structs.replace(new, dry_run=it.dry_run, source=it.source)
-    event, _ = desk.write(lambda connection: add_event(connection, new, by=desk.by, now_s=now_s))
-    return _row(desk, event)
+    """What is said without a time, under a name that is known, is the event of that name."""
+    now_s, reference = wall_s(), it.reference or token_hex(8)
+
+    def ask(connection: Connection) -> Event:
+        known = find_event(connection, it.source, reference)
+        from_s, until_s = it.from_s, it.until_s
+        if from_s is None:
+            from_s = now_s if known is None else known.from_s
+        if until_s is None and known is not None:
+            until_s = known.until_s
+        new = _new(it, reference, from_s, until_s)
+        new = msgspec.structs.replace(new, dry_run=it.dry_run, source=it.source)
+        return add_event(connection, new, by=desk.by, now_s=now_s)[0]
+
+    return _row(desk, desk.write(ask))
 
 
 def power_restore(desk: OperatorDesk, it: PowerRestore) -> EventRow:
@@ -329,7 +339,7 @@ def _row(desk: Desk, event: Event) -> EventRow:
 
 
 def new_event(it: PowerCurtail) -> str:
-    """What it is about, before it has a number."""
+    """What it is about, before it has a number; without a reference: the newest one of its source."""
     return f"{it.source}/{it.reference or ''}"
 
 
@@ -341,7 +351,8 @@ def event_state(connection: Connection, subject: str) -> State:
     kind, _, name = subject.partition("/")
     found: Event | None = None
     if kind in ("cli", "api"):
-        found = find_event(connection, kind, name) if name else None
+        of = [it for it in all_events(connection) if it.source == kind]
+        found = find_event(connection, kind, name) if name else of[-1] if of else None
     elif name.isdigit():
         found = next((it for it in all_events(connection) if it.id == int(name)), None)
     if found is None:
