@@ -1,8 +1,9 @@
 """All machines that the books know, told by whoever reaches each: this process, or the edge at its site.
 
 Where a machine is, and with what password, is looked up here: what the operator said (`addresses_of`) counts
-before where it mines from (`peers`). A batch is begun, and its answers are asked for, so that no question
-takes as long as machines do.
+before where it mines from (`peers`). A machine that is off mines from nowhere: so everybody who may hold it
+off is told to hold it on, or to resume it, and knows where that was. A batch is begun, and its answers are
+asked for, so that no question takes as long as machines do.
 
 Invariants: nothing raises that a site does, or a line to it: machines of a site that is away were not
 reached, or nobody knows what became of them. Must not know: how machines are spoken to, and why.
@@ -18,7 +19,7 @@ import trio
 from pool.books.database_waits import when_it_answers
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.link import LinkClosed
-from pool.power.control.contract import ASKED_MAX, Answer, Answered, Asked, Firmware, MachineName
+from pool.power.control.contract import ASKED_MAX, Action, Answer, Answered, Asked, Firmware, MachineName
 from pool.power.control.held import HELD_MAX
 from pool.power.control.network import AT_ONCE, MACHINE_S, Order, Reached
 from pool.power.control.passwords import EVERYWHERE, Sealed
@@ -34,6 +35,16 @@ POLL_S: Final = 1.0
 LOST_S: Final = 60.0  # a line may be cut for a moment while machines are told
 PEERS_S: Final = 60.0  # machines get other addresses once a day, where they do; a look is 50 ms at a site
 AWAY: Final = (LinkClosed, AnsweredWithError)
+TO_HOLDERS: Final = (Action.HOLD, Action.RESUME)
+# Of several who may hold a machine off one does: what he says counts, and before that who may be he.
+_COUNTS: Final = (
+    Answer.SAID_YES,
+    Answer.DRY_RUN,
+    Answer.UNKNOWN,
+    Answer.REFUSED,
+    Answer.UNSUPPORTED,
+    Answer.UNREACHED,
+)
 
 
 class Reach(msgspec.Struct, frozen=True):
@@ -116,11 +127,17 @@ class Control:
                 answers[name] = _unreached(it, "nobody reaches this machine")
                 continue
             reached = _reached(name, looked, peers[way.name].get(name))
-            if reached is None:
+            to: dict[str, Reached] = {}
+            if it.action in TO_HOLDERS:
+                nowhere = Reached(machine=name, address="", firmware=Firmware.OTHER, by_hand=False)
+                to = {reach.name: nowhere for reach in ways}
+            if reached is not None:
+                to[way.name] = reached
+            if not to:
                 answers[name] = _unreached(it, "it has no address that is its alone")
-                continue
-            order = Order(reached=reached, action=it.action, until_s=it.until_s, percent=it.percent)
-            orders.setdefault(way.name, []).append(order)
+            for site, where in to.items():
+                order = Order(reached=where, action=it.action, until_s=it.until_s, percent=it.percent)
+                orders.setdefault(site, []).append(order)
         return [(it, orders[it.name]) for it in reaches if it.name in orders]
 
     async def _peers_of(self, reach: Reach, asked: Sequence[Asked]) -> dict[MachineName, Peer]:
@@ -142,19 +159,20 @@ class Control:
     async def _told(self, reach: Reach, orders: list[Order], answers: dict[MachineName, Answered]) -> None:
         if self._dry_run and reach.name:
             for order in orders:
-                words = f"{order.action.value} at {order.reached.address}: nothing was sent"
-                answers[order.reached.machine] = _answer(order, Answer.DRY_RUN, words)
+                words = f"{order.action.value} at {order.reached.address or 'no address'}: nothing was sent"
+                _take(answers, _answer(order, Answer.DRY_RUN, words))
             return
         try:
             batch = await reach.machines.begin(tuple(orders))
         except AWAY as error:
             for order in orders:
-                answers[order.reached.machine] = _answer(order, Answer.UNKNOWN, f"{reach.name}: {error}")
+                _take(answers, _answer(order, Answer.UNKNOWN, f"{reach.name}: {error}"))
             return
-        await self._answered(reach, batch, orders, answers)
+        said: dict[MachineName, Answered] = {}
+        await self._answered(reach, batch, orders, said)
         for order in orders:
             lost = _answer(order, Answer.UNKNOWN, f"{reach.name} says nothing of it")
-            answers.setdefault(order.reached.machine, lost)
+            _take(answers, said.get(order.reached.machine, lost))
 
     async def _answered(
         self, reach: Reach, batch: int, orders: list[Order], answers: dict[MachineName, Answered]
@@ -211,6 +229,13 @@ def _reached(name: MachineName, looked: _Looked, peer: Peer | None) -> Reached |
         by_hand=by_hand,
         sealed=next((it for it in sealed if it is not None), None),
     )
+
+
+def _take(answers: dict[MachineName, Answered], it: Answered) -> None:
+    """The one that counts, of all who answer for a machine."""
+    before = answers.get(it.machine)
+    if before is None or _COUNTS.index(it.answer) < _COUNTS.index(before.answer):
+        answers[it.machine] = it
 
 
 def _unreached(it: Asked, words: str) -> Answered:

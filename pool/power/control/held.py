@@ -24,13 +24,22 @@ FILE: Final = "machines_held.json"
 DAMAGED: Final = "machines_held.damaged"
 HELD_MAX: Final = 100_000  # machines: as many as connections of a process
 HOLD_S_MAX: Final = 86_400  # of one pause: who wants longer says it again
+PLACES_MAX: Final = 4  # of a machine that is paused again elsewhere, and was not back between
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a machine is told. `paused`: it was, or may have been, there: its networks were named then."""
+
+    reached: Reached
+    paused: bool = False
 
 
 class Held(msgspec.Struct, kw_only=True):
     """A machine that was told to pause, or to draw less. `released_s` is when its time was over, or somebody
-    said resume: from then on it is told until it mines."""
+    said resume: from then on it is told, at each of its places, until it mines. `woken`: it said yes to that
+    wherever it was paused; before, nothing that is done under its name says that it is back."""
 
-    reached: Reached
+    places: list[Place]  # one at least; the first is where it was paused first
     action: Action
     percent: int = 100
     since_s: int
@@ -38,6 +47,16 @@ class Held(msgspec.Struct, kw_only=True):
     released_s: int | None = None
     tries: int = 0  # to resume it
     may_be_off: bool = True  # whatever becomes of what it is being told
+    woken: bool = False
+
+    @property
+    def reached(self) -> Reached:
+        return self.places[0].reached
+
+    @property
+    def was_paused(self) -> bool:
+        """Else it was only told to resume, for all that is known here."""
+        return any(it.paused for it in self.places)
 
 
 class _File(msgspec.Struct):
@@ -60,7 +79,39 @@ def load(directory: Path) -> dict[MachineName, Held]:
         return {}
     for it in machines:
         it.may_be_off = True  # it may have been told a moment before the end
-    return {it.reached.machine: it for it in machines[:HELD_MAX]}
+    return {it.reached.machine: it for it in machines[:HELD_MAX] if it.places}
+
+
+def places_to_pause(known: Held | None, reached: Reached, *, allowed: bool) -> list[Place]:
+    """Where it will have been paused. None is forgotten: who mines under its name from elsewhere, for once,
+    would have it paused there, and woken there alone. Empty: nowhere."""
+    before = [] if known is None else [it for it in known.places if it.paused]
+    if not allowed:
+        return before
+    after = [it for it in before if not _is(it.reached, reached)]
+    if len(after) < len(before):
+        return [Place(reached=_newer(it.reached, reached), paused=True) for it in before]
+    return [*before, Place(reached=reached, paused=True)]
+
+
+def places_to_resume(known: Held, reached: Reached, *, allowed: bool) -> list[Place]:
+    """Where it was paused, and besides where the operator says now that it is."""
+    if any(_is(it.reached, reached) for it in known.places):
+        return [Place(reached=_newer(it.reached, reached), paused=it.paused) for it in known.places]
+    paused = [it for it in known.places if it.paused]
+    if not allowed or (paused and not reached.by_hand):
+        return known.places
+    return [*paused, Place(reached=reached)]
+
+
+def _is(one: Reached, other: Reached) -> bool:
+    return (one.address, one.port, one.firmware) == (other.address, other.port, other.firmware)
+
+
+def _newer(old: Reached, new: Reached) -> Reached:
+    """Its password may be another by now; what the operator said stays."""
+    knows_more = new.sealed is not None and new.by_hand >= old.by_hand
+    return new if _is(old, new) and knows_more else old
 
 
 def packed(machines: dict[MachineName, Held]) -> bytes:

@@ -100,9 +100,14 @@ class MachineNetwork:
     def dry_run(self) -> bool:
         return self._settings.dry_run
 
+    def allows(self, reached: Reached) -> bool:
+        """Whether something may be sent to where it is."""
+        address = address_of(reached.address)
+        return address is not None and self._settings.allows(address)
+
     async def ask(self, order: Order, *, was_paused: bool = False) -> Answered:
-        """One of them, when there is room. What was paused from here is resumed also where the settings are
-        others now."""
+        """One of them, when there is room. What was paused from here, at this address, is resumed also where
+        the settings are others now."""
         credential: Credential | None = None
         telemetry: Telemetry | None = None
         try:

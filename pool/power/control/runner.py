@@ -1,14 +1,16 @@
 """Who tells machines of this site, and has every one of them come back: the dead man's switch.
 
     held      told to pause until a moment: written down, then told
-    released  that moment came, or somebody said resume: told to resume, until it has an accepted share
+    released  that moment came, or somebody said resume: told to resume, until it has said yes where it was
+              paused, and has an accepted share after that
 
 It needs nobody for that: not the books, not the hub, not a line to it. A machine that does not come back is
 told again, at 10 s, then each time after twice as long, and each hour for ever. Machines whose time is over
 at once are told RESUMES_PER_S a second: a site's power comes back as a ramp, and so do its sessions.
 
 Invariants: nothing is sent before the file has it; an order to a machine waits for the one before it; what
-was paused is resumed also in a dry run, and out of networks that the settings name no more.
+was paused is resumed where it was paused, also in a dry run, and out of networks that the settings name no
+more; what was not is told nothing there.
 Must not know: why a machine is off.
 """
 
@@ -24,7 +26,15 @@ import trio
 from pool.power.control import held as held_file
 from pool.power.control.accepted_shares import AcceptedShares
 from pool.power.control.contract import ASKED_MAX, Action, Answer, Answered, MachineName
-from pool.power.control.held import HELD_MAX, HOLD_S_MAX, Held
+from pool.power.control.held import (
+    HELD_MAX,
+    HOLD_S_MAX,
+    PLACES_MAX,
+    Held,
+    Place,
+    places_to_pause,
+    places_to_resume,
+)
 from pool.power.control.network import MachineNetwork, Order
 from pool.power.control.passwords import read_keys
 from pool.power.control.settings import ControlSettings
@@ -43,6 +53,16 @@ AGAIN_S_MAX: Final = 3_600.0
 BATCHES_MAX: Final = 64  # under way, or over and not asked for: one a second of an executor
 PAUSES: Final = (Action.PAUSE, Action.LIMIT)  # what has to be written down first
 KEPT_S: Final = 600.0  # answers, for who asked
+REFUSALS: Final = 8  # within an hour: who is awake may say no for ever, and is believed when it has a share
+# Of several places of a machine the worst counts: it may be off there.
+_WORST: Final = (
+    Answer.SAID_YES,
+    Answer.REFUSED,
+    Answer.DRY_RUN,
+    Answer.UNKNOWN,
+    Answer.UNREACHED,
+    Answer.UNSUPPORTED,
+)
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,6 +233,8 @@ class Runner:
                 batch.answered.append(self._hold_on(it, now_s, wall_s))
             elif holds and name not in self._held and len(self._held) >= HELD_MAX:
                 batch.answered.append(_refused(it, f"{HELD_MAX} machines are held off here already"))
+            elif holds and len(self._places_to_pause(it)) > PLACES_MAX:
+                batch.answered.append(_refused(it, f"it is held off at {PLACES_MAX} addresses already"))
             else:
                 told.append(it)
         return told
@@ -240,27 +262,37 @@ class Runner:
 
     def _note(self, it: Order) -> None:
         name, wall_s, now_s = it.reached.machine, int(self._wall_clock()), trio.current_time()
+        known, allowed = self._held.get(name), self._network.allows(it.reached)
         if it.action in PAUSES:
+            places = self._places_to_pause(it)
+            if not places:
+                return  # nothing is sent
             self._held[name] = Held(
-                reached=it.reached,
+                places=places,
                 action=it.action,
                 percent=it.percent,
                 since_s=wall_s,
                 until_s=it.until_s,
-                may_be_off=name in self._held,
+                may_be_off=known is not None,
             )
             self._ends_s[name] = now_s + (it.until_s - wall_s)
             self._next_s.pop(name, None)
             self._changed = True
         elif it.action is Action.RESUME:
-            known = self._held.get(name)
             if known is None:
-                known = Held(reached=it.reached, action=Action.PAUSE, since_s=wall_s, until_s=wall_s)
+                if not allowed or len(self._held) >= HELD_MAX:
+                    return  # it was never paused here: told once, where it may be told anything
+                places = [Place(reached=it.reached)]
+                known = Held(places=places, action=Action.PAUSE, since_s=wall_s, until_s=wall_s)
                 self._held[name] = known
                 self._ends_s[name] = now_s
-            known.reached = it.reached
+            known.places = places_to_resume(known, it.reached, allowed=allowed)
             self._released(name, known, now_s)
             self._next_s[name] = now_s + AGAIN_S_MAX  # told by who asked, just now
+
+    def _places_to_pause(self, it: Order) -> list[Place]:
+        known = self._held.get(it.reached.machine)
+        return places_to_pause(known, it.reached, allowed=self._network.allows(it.reached))
 
     def _known(self, name: MachineName) -> tuple[Held | None, float | None, float | None]:
         return self._held.get(name), self._ends_s.get(name), self._next_s.get(name)
@@ -277,17 +309,41 @@ class Runner:
         if ends_s is not None:
             self._ends_s[name] = ends_s
         if next_s is not None:
-            self._next_s[name] = next_s
+            self._next_s[name] = trio.current_time()  # to resume it may not have been sent either
 
     async def _told(self, order: Order, turn: _Turn, batch: _Batch) -> None:
         answered = Answered(machine=order.reached.machine, answer=Answer.UNKNOWN)
         try:
             await turn.begins()
-            answered = await self._network.ask(order)
+            nowhere = not order.reached.address
+            if order.action is Action.RESUME and (nowhere or not self._network.dry_run):
+                answered = await self._asked_to_resume(order)
+            else:
+                answered = await self._network.ask(order)
             self._heard(order, answered)
         finally:
             self._over(turn)
             batch.answered.append(answered)
+
+    async def _asked_to_resume(self, order: Order) -> Answered:
+        known = self._held.get(order.reached.machine)
+        if known is None and not order.reached.address:
+            words = "it is not held off here, and has no address that is its alone"
+            return Answered(machine=order.reached.machine, answer=Answer.UNREACHED, words=words)
+        if known is None:
+            return await self._network.ask(order)
+        if known.released_s is None:
+            return _refused(order, "it was told to pause since")
+        return await self._wake(known)
+
+    async def _wake(self, it: Held) -> Answered:
+        """At each of its places; what is said where it was paused counts."""
+        answers: list[tuple[bool, Answered]] = []
+        for place in it.places:
+            order = Order(reached=place.reached, action=Action.RESUME)
+            answers.append((place.paused, await self._network.ask(order, was_paused=place.paused)))
+        counts = [answered for paused, answered in answers if paused or not it.was_paused]
+        return max(counts, key=lambda answered: _WORST.index(answered.answer))
 
     def _heard(self, order: Order, answered: Answered) -> None:
         name = order.reached.machine
@@ -305,7 +361,7 @@ class Runner:
     # The dead man's switch
 
     def _look(self) -> None:
-        """Whoever's time is over is released, and told; who mines again is forgotten."""
+        """Whoever's time is over is released, and told; who was told and mines is forgotten."""
         assert self._tasks is not None
         now_s = trio.current_time()
         self._credit = min(float(RESUMES_PER_S), self._credit + RESUMES_PER_S * TICK_S)
@@ -317,7 +373,7 @@ class Runner:
                 self._released(name, it, now_s)
         self._shares.watch(self._next_s)
         for name in list(self._next_s):
-            if self._shares.has_mined(name):
+            if self._held[name].woken and self._shares.has_mined(name):
                 self._drop(name)
             elif self._next_s[name] <= now_s and self._credit >= 1:
                 self._credit -= 1
@@ -336,8 +392,10 @@ class Runner:
             await turn.begins()
             it = self._held.get(name)
             if it is not None and it.released_s is not None:  # else it mines, or was told to pause again
-                order = Order(reached=it.reached, action=Action.RESUME)
-                self._tried(name, it, await self._network.ask(order, was_paused=True))
+                if it.was_paused or any(self._network.allows(place.reached) for place in it.places):
+                    self._tried(name, it, await self._wake(it))
+                else:
+                    self._drop(name)  # nobody paused it from here, and nothing may be sent there any more
         finally:
             self._over(turn)
 
@@ -345,6 +403,10 @@ class Runner:
         if it.released_s is None or self._held.get(name) is not it:
             return
         it.tries += 1
+        says_no = answered.answer is Answer.REFUSED and it.tries >= REFUSALS
+        if not it.woken and (answered.answer is Answer.SAID_YES or says_no):
+            it.woken = True
+            self._shares.forget(name)  # by whoever it was: from now on it counts
         first_s = WAKES_S if answered.answer is Answer.SAID_YES else AGAIN_S
         wait_s = min(AGAIN_S_MAX, first_s * 2 ** min(it.tries - 1, 12))
         self._next_s[name] = trio.current_time() + wait_s

@@ -201,3 +201,26 @@ async def test_where_machines_mine_from_is_asked_once_a_minute(
     for _ in range(10):
         await telling.control(pause(1))
     assert site.asked == 1
+
+
+async def test_a_machine_that_is_off_and_mines_from_nowhere_is_held_on_and_resumed(
+    books: Store, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """A machine that sleeps is disconnected: it could not be held on, and came back in mid-event."""
+    site, other = Site(nursery, tmp_path / "a", "north"), Site(nursery, tmp_path / "b", "south")
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    site.mines_from = {"u1": (reached.address, "bosminer 1")}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    telling = control(books, await other.reach(nursery), await site.reach(nursery))
+    assert (await telling.control(pause(1)))[0].answer is Answer.SAID_YES
+    site.mines_from = {}
+    for _ in range(6):
+        await trio.sleep(300)
+        hold = Asked(machine=name_of(1), action=Action.HOLD, until_s=NOW_S + int(trio.current_time()) + 600)
+        assert (await telling.control((hold,)))[0].answer is Answer.SAID_YES
+    assert not site.machines.at(reached).mines
+    (answered,) = await telling.control((Asked(machine=name_of(1), action=Action.RESUME),))
+    assert answered.answer is Answer.SAID_YES
+    assert site.machines.at(reached).mines
+    assert other.machines.connections == []

@@ -389,7 +389,7 @@ async def test_the_file_has_no_password(
     await told(runner, site.order(reached, Action.PAUSE, 600))
     content = (site.directory / held_file.FILE).read_bytes()
     assert b"swarm" not in content
-    assert msgspec.json.decode(content)["machines"][0]["reached"]["sealed"]["text"]
+    assert msgspec.json.decode(content)["machines"][0]["places"][0]["reached"]["sealed"]["text"]
 
 
 async def test_a_batch_of_before_a_restart_is_nobodys(
@@ -398,3 +398,148 @@ async def test_a_batch_of_before_a_restart_is_nobodys(
     runner = await site.started(nursery)
     with pytest.raises(AnsweredWithError, match="no such batch"):
         await runner.answers(17, 0)
+
+
+# Who lies about machines
+
+METADATA = ["203.0.113.5", "127.0.0.1", "169.254.169.254"]
+
+
+@pytest.mark.parametrize("address", METADATA)
+async def test_to_resume_what_was_never_paused_opens_no_connection_out_of_the_networks(
+    address: str, site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """The strategy: have an Antminer resumed that nobody paused, at an address of one's own choice. It was a
+    connection there, with the proof of a password, every ten seconds and then once an hour."""
+    runner = await site.started(nursery)
+    reached = msgspec.structs.replace(site.machines.stand(1, Firmware.ANTMINER), address=address)
+    (answered,) = await told(runner, site.order(reached, Action.RESUME))
+    assert answered.answer is Answer.UNREACHED
+    assert await names_held(runner) == []
+    await trio.sleep(1_000)
+    assert site.machines.connections == []
+
+
+async def test_what_was_paused_is_resumed_where_it_was_and_nowhere_else_out_of_the_networks(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    await told(runner, site.order(reached, Action.PAUSE, 600))
+    for address in METADATA:
+        elsewhere = msgspec.structs.replace(reached, address=address)
+        (answered,) = await told(runner, site.order(elsewhere, Action.RESUME))
+        assert answered.answer is Answer.SAID_YES
+    assert {address for address, _ in site.machines.connections} == {reached.address}
+    assert site.machines.at(reached).mines
+
+
+async def test_who_was_never_paused_is_not_asked_once_the_settings_name_its_network_no_more(
+    site: Site, autojump_clock: trio.testing.MockClock
+) -> None:
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    site.machines.machines.clear()
+    async with trio.open_nursery() as first:
+        await told(await site.started(first), site.order(reached, Action.RESUME))
+        first.cancel_scope.cancel()
+    site.machines.connections.clear()
+    site.settings = settings_of("192.168.0.0/16")
+    async with trio.open_nursery() as second:
+        runner = await site.started(second)
+        await trio.sleep(60)
+        assert await names_held(runner) == []
+        second.cancel_scope.cancel()
+    assert site.machines.connections == []
+
+
+@pytest.mark.parametrize("action", [Action.RESUME, Action.PAUSE])
+async def test_who_mines_under_the_name_of_a_machine_that_is_off_does_not_get_its_place(
+    action: Action, site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """The strategy: one share under its name from elsewhere, so that it is paused, or resumed, there alone.
+    The machine stayed off for ever."""
+    runner = await site.started(nursery)
+    reached, thief = (site.machines.stand(unit, Firmware.BRAIINS) for unit in (1, 2))
+    moved = msgspec.structs.replace(thief, machine=reached.machine, by_hand=False)
+    await told(runner, site.order(msgspec.structs.replace(reached, by_hand=False), Action.PAUSE, 600))
+    site.share_of(1)
+    await told(runner, site.order(moved, action, 600))
+    site.share_of(1)
+    await trio.sleep(700)
+    assert site.machines.at(reached).mines
+
+
+async def test_where_the_operator_says_that_a_machine_is_now_it_is_told_too(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached, there = (site.machines.stand(unit, Firmware.BRAIINS) for unit in (1, 2))
+    await told(runner, site.order(reached, Action.PAUSE, 600))
+    await told(runner, site.order(there, Action.PAUSE, 600))
+    corrected = msgspec.structs.replace(there, machine=reached.machine)
+    await told(runner, site.order(corrected, Action.RESUME))
+    assert site.machines.at(reached).mines
+    assert site.machines.at(there).mines
+
+
+async def test_a_machine_is_paused_at_a_few_addresses_and_no_more(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    answers: list[Answer] = []
+    for unit in range(6):
+        reached = site.machines.stand(unit, Firmware.BRAIINS)
+        one = msgspec.structs.replace(reached, machine=name_of(1))
+        answers += [it.answer for it in await told(runner, site.order(one, Action.PAUSE, 600))]
+    assert answers == [Answer.SAID_YES] * 4 + [Answer.REFUSED] * 2
+    await trio.sleep(700)
+    assert all(it.mines for it in site.machines.machines.values())
+
+
+async def test_a_share_under_each_name_while_a_site_waits_to_be_told_keeps_no_machine_off(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """The strategy: 400 shares in the second in which 400 pauses end. 380 machines were forgotten untold."""
+    runner = await site.started(nursery)
+    all_of_them = [site.machines.stand(unit, Firmware.BRAIINS) for unit in range(400)]
+    await told(runner, *(site.order(it, Action.PAUSE, 600) for it in all_of_them))
+    for _ in range(60):
+        await trio.sleep(10)
+        for unit in range(400):
+            site.share_of(unit)
+    await trio.sleep(60)
+    assert sum(site.machines.at(it).mines for it in all_of_them) == 400
+
+
+async def test_a_share_under_the_name_of_a_machine_that_is_dark_keeps_it_told(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    await told(runner, site.order(reached, Action.PAUSE, 60))
+    machine = site.machines.machines.pop(reached.address)
+    for _ in range(30):
+        await trio.sleep(10)
+        site.share_of(1)
+    site.machines.machines[reached.address] = machine
+    await trio.sleep(600)
+    assert machine.mines
+    site.share_of(1)
+    await trio.sleep(10)
+    assert await names_held(runner) == []
+
+
+async def test_who_is_told_without_an_address_is_told_where_it_was_paused(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    nowhere = Reached(machine=reached.machine, address="", firmware=Firmware.OTHER, by_hand=False)
+    (answered,) = await told(runner, site.order(nowhere, Action.RESUME))
+    assert answered.answer is Answer.UNREACHED
+    assert await names_held(runner) == []
+    await told(runner, site.order(reached, Action.PAUSE, 600))
+    for action in (Action.HOLD, Action.RESUME):
+        (answered,) = await told(runner, site.order(nowhere, action, 600))
+        assert answered.answer is Answer.SAID_YES
+    assert site.machines.at(reached).mines
