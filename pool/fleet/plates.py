@@ -19,7 +19,8 @@ HOUR_S: Final = 3600
 
 
 def note_plate(connection: Connection, container_id: int, now_s: int) -> None:
-    """It was set anew: from this hour on, which is not over, it is in force where no model is."""
+    """It was set anew: from the next hour on it is in force where no model is. Of an hour that has begun
+    what is charged for is known in part, and no second person looks at a plate."""
     row = connection.execute(select(containers).where(containers.c.id == container_id)).one()
     units, ths, kw = row.nameplate_units or 0, row.nameplate_ths or 0, row.nameplate_kw or 0
     known = ths > 0 and kw > 0
@@ -43,7 +44,7 @@ def note_plate(connection: Connection, container_id: int, now_s: int) -> None:
         insert(power_nameplates).values(
             container_id=container_id,
             scope="plate",
-            from_s=now_s // HOUR_S * HOUR_S,
+            from_s=(now_s // HOUR_S + 1) * HOUR_S,
             idle_watts=0,
             error_bps=PLATE_ERROR_BPS,
             source=PLATE,

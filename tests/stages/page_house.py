@@ -281,6 +281,8 @@ async def _furnish(give: _Giver, containers: int) -> None:
         units = ROWS * SLOTS + (6 if at == containers - 1 else 0)  # some that never came
         nameplate = {"units": units, "ths": units * MACHINE_THS, "kw": units * 3}
         await give("container.set", tenant=tenant, name=f"c{at + 1:02}", site=SITES[at % 2], **nameplate)
+        figures = {"hashrate_ghs": MACHINE_THS * 1_000, "watts": 3_000}  # the plate is in force in an hour
+        await give("model.set", container=f"{tenant}.c{at + 1:02}", **figures)
     await give("limit.set", site="south", kw=1_500, reason="the transformer")
     endpoints = ({"host": "127.0.0.1", "port": 1, "user": "acme.farm"},)
     await give("upstream.add", name="north-pool", endpoints=endpoints)

@@ -150,14 +150,17 @@ def meter_remove(desk: OperatorDesk, it: MeterRemove) -> MeterRow:
 
 
 def meter_import(desk: OperatorDesk, it: MeterImport) -> ReadingsTaken:
-    """Take readings of a table."""
+    """Take readings of a table, for a meter that is read by tables and in no other way."""
     if len(it.readings) > READINGS_MAX:
         raise RegistryError(f"{READINGS_MAX} readings at most are taken by one command")
-    taken = desk.write(
-        lambda connection: take_readings(
-            connection, find_meter(connection, it.name), it.readings, by=desk.by, now_s=wall_s()
-        )
-    )
+
+    def take(connection: Connection) -> int:
+        meter = find_meter(connection, it.name)
+        if meter.kind != "csv":
+            raise RegistryError(f"no table is taken for the meter {meter.name}: it is read by {meter.kind}")
+        return take_readings(connection, meter, it.readings, by=desk.by, now_s=wall_s())
+
+    taken = desk.write(take)
     power_changed(desk)
     return ReadingsTaken(it.name, taken)
 

@@ -151,6 +151,7 @@ def _energies(
     taken: dict[
         int, tuple[int, set[int]]
     ] = {}  # of each site: joules, and containers, of meters of their own
+    astride: dict[int, str] = {}  # sites of which nobody knows what a meter has there, and its name
     meters = [it for it in list_meters(connection, at_s=until_s - 1) if it.created_at_s < until_s]
     for meter in sorted(meters, key=lambda it: it.site_id is not None):
         readings = readings_between(connection, meter.id, from_s - GAP_S, until_s + GAP_S)
@@ -165,6 +166,8 @@ def _energies(
         here = [it for number in behind for it in of_box.get(number, ())]
         says = sum(it.estimate for it in here)
         words = _not_believed(measured, until_s - from_s, joules, says)
+        if not words and meter.site_id in astride:
+            words = f"the meter {astride[meter.site_id]} stands before its containers and those of elsewhere"
         if not words and says and stands_still([it for it in readings if from_s <= it.at_s <= until_s]):
             words = "it says the same all the time"
         spans.append(
@@ -186,10 +189,12 @@ def _energies(
                     before, apart = taken.setdefault(site, (0, set()))
                     apart.add(number)
                     taken[site] = (before, apart)
-            # A box of several sites there is none; whose it is says its first container.
-            site = boxes[behind[0]].site_id if behind else None
-            if site is not None:
-                taken[site] = (taken[site][0] + joules, taken[site][1])
+            places = {boxes[it].site_id for it in behind}
+            for site in places:
+                if site is not None and len(places) > 1:  # one of them was moved
+                    astride[site] = meter.name
+                elif site is not None:
+                    taken[site] = (taken[site][0] + joules, taken[site][1])
         rows += _divide(connection, meter, joules, here, [boxes[it] for it in behind])
     for number in sorted(of_box):
         rows += _rows_of(boxes[number], of_box[number], by_worker)

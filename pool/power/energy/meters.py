@@ -156,6 +156,11 @@ def add_meter(connection: Connection, new: NewMeter, *, by: str, now_s: int) -> 
         raise RegistryError(f"there are {METERS_MAX} meters already")
     site_id = None if new.site is None else site_named(connection, new.site)
     boxes = list(dict.fromkeys(container_named(connection, it) for it in new.containers))
+    of_sites = select(containers.c.site_id).where(containers.c.id.in_(boxes)).distinct()
+    if len(connection.scalars(of_sites).all()) > 1:
+        raise RegistryError(
+            "a meter stands before containers of one site: of two, what is drawn counts twice"
+        )
     for it in there:
         if (site_id is not None and it.site_id == site_id) or set(boxes) & set(it.containers):
             raise RegistryError(f"the meter {it.name} stands there already: what is drawn counts once")

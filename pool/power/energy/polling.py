@@ -50,6 +50,7 @@ class MeterPolling:
         self._book = trio.CapacityLimiter(1)
         self._rest_s: dict[str, float] = {}  # of those that are away
         self._due_s: dict[str, float] = {}
+        self._refused: set[str] = set()  # whose newest reading the books did not take
         self._forgot_s = -FORGET_S
 
     async def run(self) -> None:
@@ -69,6 +70,7 @@ class MeterPolling:
         for known in (self._rest_s, self._due_s):
             for name in known.keys() - there:
                 del known[name]
+        self._refused &= there
         async with trio.open_nursery() as nursery:
             for it in meters:
                 if trio.current_time() >= self._due_s.get(it.name, 0.0):
@@ -95,9 +97,14 @@ class MeterPolling:
             # Who stops the pool does not wait for a meter: its thread ends by itself within READ_S_MAX.
             reading = await trio.to_thread.run_sync(job, limiter=self._threads, abandon_on_cancel=True)
             await trio.to_thread.run_sync(partial(self._take, meter, reading), limiter=self._book)
-        except (MeterAway, RegistryError, ValueError) as error:
+            self._refused.discard(meter.name)
+        except (MeterAway, ValueError) as error:
             self._failed(meter.name, str(error))
             return
+        except RegistryError as error:  # it answers: whoever has a reading refused silences no later one
+            if meter.name not in self._refused:
+                log.warning("reading_refused", meter=meter.name, reason=str(error)[:300])
+            self._refused.add(meter.name)
         except DATABASE_ERRORS as error:  # the meter did what it should; its next reading has the energy
             log.warning("reading_not_taken", meter=meter.name, reason=words_of(error)[:300])
             return

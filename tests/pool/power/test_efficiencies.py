@@ -52,7 +52,8 @@ def test_the_unit_comes_before_its_container_and_that_before_the_containers_plat
     with store.write() as connection:
         one, two, three = add_container(connection, "acme.c01", 3, ths=300, kw=9)
         (other,) = add_container(connection, "acme.c02", 1)
-    known = at(store)
+    assert at(store).get(one) is None  # a plate waits for the next hour
+    known = at(store, NOW_S + 3_600)
     assert [known.get(it) for it in (other, other + 1, 10**6)] == [None, None, None]  # said by nobody
     plate = known.get(one)
     assert plate is not None
@@ -70,7 +71,7 @@ def test_the_unit_comes_before_its_container_and_that_before_the_containers_plat
     assert s21.source.startswith("Antminer S21 200T, own figures over https://")
     set_model(store, container="acme.c01", unit="u2")  # it is none any more
     set_model(store, container="acme.c01")
-    assert at(store).column("mj_per_th", np.array([one, two])).tolist() == [30_000, 30_000]
+    assert at(store, NOW_S + 3_600).column("mj_per_th", np.array([one, two])).tolist() == [30_000, 30_000]
 
 
 def test_a_plate_without_its_units_says_joules_and_no_watts(store: Store) -> None:
@@ -78,7 +79,7 @@ def test_a_plate_without_its_units_says_joules_and_no_watts(store: Store) -> Non
         (one,) = add_container(connection, "acme.c01", 1)
         set_container(connection, "acme", "c02", ths=44_000, kw=1_300, next_id=9, now_s=NOW_S)
         set_container(connection, "acme", "c01", units=0, ths=44_000, kw=1_300, next_id=9, now_s=NOW_S)
-    plate = at(store).get(one)
+    plate = at(store, NOW_S + 3_600).get(one)
     assert plate is not None
     assert (plate.mj_per_th, plate.watts, plate.hashrate_hps) == (29_545, 0, 0)
 
@@ -103,14 +104,25 @@ def test_an_hour_that_is_over_keeps_what_it_had(store: Store) -> None:
         connection.execute(update(power_nameplates).values(watts=1))
 
 
-def test_a_plate_that_is_set_anew_changes_no_hour_before(store: Store) -> None:
+def test_a_plate_that_is_set_anew_changes_no_hour_that_has_begun(store: Store) -> None:
+    """Whoever may set one, and no model, sets it to half in the last second of an hour, when it is known
+    what was drawn: that was half of the energy of that hour, and is nothing of it."""
     with store.write() as connection:
-        (one,) = add_container(connection, "acme.c01", 1, ths=100, kw=3)
-        set_container(connection, "acme", "c01", site="Irkutsk", next_id=9, now_s=NOW_S + 3_600)
-        set_container(connection, "acme", "c01", kw=4, next_id=9, now_s=NOW_S + 7_200)
-        assert len(list_nameplates(connection, everything=True)) == 2  # a site is no nameplate
-    found = [at(store, it).column("mj_per_th", np.array([one])).tolist()[0] for it in (NOW_S, NOW_S + 7_200)]
-    assert found == [30_000, 40_000]
+        (one,) = add_container(connection, "acme.c01", 1, ths=100, kw=4, now_s=NOW_S - 3_600)
+        set_container(connection, "acme", "c01", site="Irkutsk", next_id=9, now_s=NOW_S)
+        set_container(connection, "acme", "c01", kw=2, next_id=9, now_s=NOW_S + 3_599)
+        set_container(connection, "acme", "c01", kw=4, next_id=9, now_s=NOW_S + 3_600)
+        assert len(list_nameplates(connection, everything=True)) == 3  # a site is no nameplate
+        assert list_nameplates(connection)[0].from_s == NOW_S + 7_200
+    times = (NOW_S, NOW_S + 3_599, NOW_S + 3_600, NOW_S + 7_200)
+    found = [at(store, it).column("mj_per_th", np.array([one])).tolist()[0] for it in times]
+    assert found == [40_000, 40_000, 20_000, 40_000]  # of the hour to come it is his word
+    with store.write() as connection:
+        set_container(connection, "acme", "c01", kw=2, next_id=9, now_s=NOW_S + 7_201)
+        set_container(connection, "acme", "c01", kw=4, next_id=9, now_s=NOW_S + 10_799)
+    assert at(store, NOW_S + 10_800).column("mj_per_th", np.array([one])).tolist() == [
+        40_000
+    ]  # the last word
 
 
 @pytest.mark.sqlite_suffices

@@ -153,6 +153,31 @@ def test_of_a_sites_meter_what_has_its_own_is_taken_off(hall: Store) -> None:
     assert (two.basis, two.meter_id) == (Basis.METER, 2)
 
 
+def test_what_a_meter_has_of_two_sites_is_charged_once(hall: Store) -> None:
+    """A box of two is moved: the other site's meter still has it, and would charge a third for it again."""
+    with hall.write() as connection:
+        add_container(connection, "zeta.c03", 1, site="Irkutsk")
+        named = [NewNameplate(container="zeta.c03", model="Antminer S19 Pro")]
+        set_nameplates(connection, named, by="olga", now_s=NOW_S)
+    meter(hall, "box", containers=("acme.c01", "borealis.c02"))
+    meter(hall, "bratsk", site="Bratsk")
+    meter(hall, "irkutsk", site="Irkutsk")
+    read_evenly(hall, "box", 9_750)
+    read_evenly(hall, "bratsk", 9_800)
+    read_evenly(hall, "irkutsk", 6_600)
+    with hall.write() as connection:
+        connection.execute(update(containers).where(containers.c.id == 2).values(site_id=2))
+        mined_in_hour(connection, HOUR, dict.fromkeys((1, 2, 3, 4), HOUR_SHARES))
+    found = energies(hall)
+    assert [(it.tenant_id, it.basis, it.joules) for it in found.rows] == [
+        (1, Basis.METER, 6_500 * WH),
+        (2, Basis.METER, 3_250 * WH),
+        (3, Basis.WORK, 11_700_862),  # 3,250 Wh, and with the moved box 6,600 Wh
+    ]
+    words = "the meter box stands before its containers and those of elsewhere"
+    assert [it.words for it in found.meters] == ["", words, words]
+
+
 def test_what_nobodys_work_explains_is_the_sites_and_of_a_box_its_containers(hall: Store) -> None:
     meter(hall, "box", containers=("acme.c01", "borealis.c02"))
     meter(hall, "site", site="Bratsk")

@@ -124,6 +124,18 @@ def test_a_meter_stands_once_and_what_it_was_stays(hall: Store) -> None:
 
 
 @pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("site", ["Irkutsk", None])
+def test_a_meter_stands_before_containers_of_one_site(hall: Store, site: str | None) -> None:
+    """What it has is taken off the meter of one site: of elsewhere it is charged again there."""
+    with hall.write() as connection:
+        add_container(connection, "acme.c03", 1, site=site)
+        new = NewMeter(**(BOX | {"name": "two"}), containers=("acme.c02", "acme.c03"))
+        with pytest.raises(RegistryError, match="before containers of one site"):
+            add_meter(connection, new, by="olga", now_s=NOW_S)
+        assert [it.name for it in list_meters(connection)] == ["box"]
+
+
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize(
     ("more", "words"),
     [

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from payouts.schemas.power import power_readings
 from pool.books.store import Store
-from pool.power.energy.meters import NewMeter, add_meter
+from pool.power.energy.meters import Meter, NewMeter, add_meter, take_readings
 from pool.power.energy.modbus import (
     Address,
     MeterAway,
@@ -95,10 +95,7 @@ class MeterThatFallsSilent:
         return Reading(at_s=at_s, watts=self.watts)
 
 
-@pytest.mark.sqlite_suffices
-async def test_a_meter_is_read_once_a_minute_and_rests_longer_each_time_that_it_fails(
-    store: Store, autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+def _add_meter(store: Store) -> Meter:
     with store.write() as connection:
         add_container(connection, "acme.c01", 1)
         new = NewMeter(
@@ -110,7 +107,14 @@ async def test_a_meter_is_read_once_a_minute_and_rests_longer_each_time_that_it_
             address="10.0.0.5:502/1",
             registers="watts=input:0:u16",
         )
-        add_meter(connection, new, by="olga", now_s=NOW_S)
+        return add_meter(connection, new, by="olga", now_s=NOW_S)
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_meter_is_read_once_a_minute_and_rests_longer_each_time_that_it_fails(
+    store: Store, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    _add_meter(store)
     meter, began_s = MeterThatFallsSilent(autojump_clock), autojump_clock.current_time()
     polling = MeterPolling(
         store, read=meter, wall_clock=lambda: NOW_S + autojump_clock.current_time() - began_s
@@ -133,3 +137,26 @@ async def test_a_meter_is_read_once_a_minute_and_rests_longer_each_time_that_it_
     assert said[:5] == [1_000] * 5
     assert set(said[5:]) == {2_000}
     assert len(said) > 20  # it is read once a minute again
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_reading_that_is_refused_rests_no_meter(
+    store: Store, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """There is one already too near to it, of half: the next one a minute later is the meter's own again."""
+    it = _add_meter(store)
+    with store.write() as connection:
+        halves = [Reading(at_s=NOW_S + at, watts=500) for at in (55, 115)]
+        take_readings(connection, it, halves, by="omar", now_s=NOW_S)
+    meter, began_s = MeterThatFallsSilent(autojump_clock), autojump_clock.current_time()
+    polling = MeterPolling(
+        store, read=meter, wall_clock=lambda: NOW_S + autojump_clock.current_time() - began_s
+    )
+    nursery.start_soon(polling.run)
+    await trio.sleep(5 * POLL_S - 1)
+    assert [it - began_s for it in meter.asked_s] == [0.0, 60.0, 120.0, 180.0, 240.0]
+    with store.read() as connection:
+        of = power_readings.c
+        query = select(of.at_s, of.watts).where(of.taken_by == "modbus").order_by(of.at_s)
+        taken = [tuple(row) for row in connection.execute(query)]
+    assert taken == [(NOW_S, 1_000), (NOW_S + 180, 1_000), (NOW_S + 240, 1_000)]

@@ -65,7 +65,7 @@ HOUSE: Final = (
     ("upstream.add", {"name": "north", "endpoints": [endpoint("a.example"), endpoint("b.example")]}),
     ("upstream.add", {"name": "south", "endpoints": [endpoint("c.example")]}),
     ("edge.add", {"name": "hall", "nkey": new_nkey(), "tenants": ["acme"]}),
-    ("meter.add", {"name": "box", "kind": "push", "site": "Bratsk", "error_bps": 50, "max_kw": 9_000}),
+    ("meter.add", {"name": "box", "kind": "csv", "site": "Bratsk", "error_bps": 50, "max_kw": 9_000}),
     ("limit.set", {"site": "Bratsk", "kw": 6_000, "reason": "the grid's"}),
     ("address.set", {"machine": "acme.c01.u1", "address": "10.0.0.1"}),
     ("credential.set", {"firmware": "vnish", "sealed": "c2VhbGVk"}),
