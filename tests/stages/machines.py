@@ -45,6 +45,7 @@ class MachinesOnTheNetwork:
             address=address,
             firmware=firmware,
             by_hand=True,
+            firmware_by_hand=True,
             sealed=self.sealed(firmware),
         )
 

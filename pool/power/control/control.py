@@ -22,7 +22,7 @@ from pool.link import LinkClosed
 from pool.power.control.contract import ASKED_MAX, Action, Answer, Answered, Asked, Firmware, MachineName
 from pool.power.control.held import HELD_MAX
 from pool.power.control.network import AT_ONCE, MACHINE_S, Order, Reached
-from pool.power.control.passwords import EVERYWHERE, Sealed
+from pool.power.control.passwords import EVERYWHERE, Sealed, container_scope
 from pool.power.control.peers import Peer, Peers, peers_by_name
 from pool.power.control.rows import MachineAddress, addresses_of, sealed_credentials, site_of_containers
 from pool.power.control.runner import HeldView, Machines
@@ -217,9 +217,10 @@ def _reached(name: MachineName, looked: _Looked, peer: Peer | None) -> Reached |
         return None
     firmware = firmware or Firmware.OTHER
     place = (name.tenant, name.container)
-    scopes = [f"container:{name.tenant}.{name.container}", EVERYWHERE]
-    if place in looked.sites:
-        scopes.insert(1, f"site:{looked.sites[place]}")
+    scopes = [container_scope(*place)]
+    if by_hand:  # who stands in a machine's place could have others of the same password told by its proof
+        scopes += [f"site:{looked.sites[place]}"] if place in looked.sites else []
+        scopes.append(EVERYWHERE)
     sealed = (looked.credentials.get((firmware, scope)) for scope in scopes)
     return Reached(
         machine=name,
@@ -227,6 +228,7 @@ def _reached(name: MachineName, looked: _Looked, peer: Peer | None) -> Reached |
         port=said.port if said is not None and by_hand else None,
         firmware=firmware,
         by_hand=by_hand,
+        firmware_by_hand=said is not None and said.firmware is not None,
         sealed=next((it for it in sealed if it is not None), None),
     )
 

@@ -77,6 +77,8 @@ def load(directory: Path) -> dict[MachineName, Held]:
         with contextlib.suppress(OSError):
             path.replace(directory / DAMAGED)
         return {}
+    if len(machines) > HELD_MAX:
+        log.error("machines_held_not_kept", path=str(path), machines=len(machines) - HELD_MAX)
     for it in machines:
         it.may_be_off = True  # it may have been told a moment before the end
     return {it.reached.machine: it for it in machines[:HELD_MAX] if it.places}
@@ -110,7 +112,8 @@ def _is(one: Reached, other: Reached) -> bool:
 
 def _newer(old: Reached, new: Reached) -> Reached:
     """Its password may be another by now; what the operator said stays."""
-    knows_more = new.sealed is not None and new.by_hand >= old.by_hand
+    by_hand = new.by_hand >= old.by_hand and new.firmware_by_hand >= old.firmware_by_hand
+    knows_more = new.sealed is not None and by_hand
     return new if _is(old, new) and knows_more else old
 
 

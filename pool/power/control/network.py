@@ -37,7 +37,7 @@ from pool.power.control.firmware import (
     Vendor,
     Vnish,
 )
-from pool.power.control.passwords import BadKey, Keys, Sealed
+from pool.power.control.passwords import CONTAINER, BadKey, Keys, Sealed, container_scope
 from pool.power.control.settings import ControlSettings, address_of
 from pool.power.control.whatsminer import Whatsminer
 from pool.power.control.wire import Connect, Refused, Unanswered, Unreached, Wire
@@ -63,13 +63,14 @@ VENDORS: Final[Mapping[Firmware, Vendor]] = {
 
 class Reached(msgspec.Struct, frozen=True, kw_only=True):
     """A machine, and how it is spoken to. `by_hand`: the operator said where it is; else it is where it mines
-    from, which who has the machine decides."""
+    from, which who has the machine decides. `firmware_by_hand`: he said what it runs; else it says so."""
 
     machine: MachineName
     address: str
     port: int | None = None
     firmware: Firmware
     by_hand: bool
+    firmware_by_hand: bool = False
     sealed: Sealed | None = None
 
 
@@ -140,14 +141,18 @@ class MachineNetwork:
         """What it is to be shown. Raises _No."""
         if vendor.shows is Shown.NOTHING:
             return None
-        if vendor.shows is Shown.ALL and not reached.by_hand:
-            words = f"{reached.firmware.value} takes its password in clear: give its address by hand"
+        if vendor.shows is Shown.ALL and not (reached.by_hand and reached.firmware_by_hand):
+            words = f"{reached.firmware.value} takes its password in clear: give address and firmware by hand"
             raise _No(Answer.UNREACHED, words)
         sealed = reached.sealed
         if sealed is None:
             raise _No(Answer.UNREACHED, f"there is no password for {reached.firmware.value} here")
         if sealed.firmware is not reached.firmware or self._keys is None:
             raise _No(Answer.UNREACHED, "there is no key here for its password")
+        of = container_scope(reached.machine.tenant, reached.machine.container)
+        anywhere = reached.by_hand and not sealed.scope.startswith(CONTAINER)
+        if sealed.scope != of and not anywhere:
+            raise _No(Answer.UNREACHED, f"where it mines from it is shown a password of {of} alone")
         try:
             return self._keys.open(sealed)
         except BadKey as error:

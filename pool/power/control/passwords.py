@@ -30,6 +30,7 @@ NONCE_BYTES: Final = 12
 CHARS_MAX: Final = 128  # of a user, and of a password
 SEALED_CHARS_MAX: Final = 1024
 EVERYWHERE: Final = ""
+CONTAINER: Final = "container:"
 
 
 class BadKey(Exception):
@@ -42,6 +43,11 @@ class Sealed(msgspec.Struct, frozen=True):
     firmware: Firmware
     scope: str
     text: str
+
+
+def container_scope(tenant: str, container: str) -> str:
+    """Of a container's machines."""
+    return f"{CONTAINER}{tenant}.{container}"
 
 
 class Keys:

@@ -2,11 +2,12 @@
 
     held      told to pause until a moment: written down, then told
     released  that moment came, or somebody said resume: told to resume, until it has said yes where it was
-              paused, and has an accepted share after that
+              paused, and has an accepted share after that; a week at most
 
 It needs nobody for that: not the books, not the hub, not a line to it. A machine that does not come back is
-told again, at 10 s, then each time after twice as long, and each hour for ever. Machines whose time is over
-at once are told RESUMES_PER_S a second: a site's power comes back as a ramp, and so do its sessions.
+told again, at 10 s, then each time after twice as long, and each hour, for a week. Machines whose time is
+over at once are told RESUMES_PER_S a second, and as many of those whom somebody asks to resume: a site's
+power comes back as a ramp, and so do its sessions.
 
 Invariants: nothing is sent before the file has it; an order to a machine waits for the one before it; what
 was paused is resumed where it was paused, also in a dry run, and out of networks that the settings name no
@@ -35,7 +36,7 @@ from pool.power.control.held import (
     places_to_pause,
     places_to_resume,
 )
-from pool.power.control.network import MachineNetwork, Order
+from pool.power.control.network import MachineNetwork, Order, Reached
 from pool.power.control.passwords import read_keys
 from pool.power.control.settings import ControlSettings
 from pool.questions import AnsweredWithError
@@ -50,8 +51,10 @@ STARTS_PER_S: Final = 200
 AGAIN_S: Final = 10.0  # after the first resume that was not answered well
 WAKES_S: Final = 300.0  # a machine that said yes boots and tunes so long
 AGAIN_S_MAX: Final = 3_600.0
+TRIES_MAX: Final = 175  # a week, by no clock: what does not mine by then was taken away, or is looked for
 BATCHES_MAX: Final = 64  # under way, or over and not asked for: one a second of an executor
 PAUSES: Final = (Action.PAUSE, Action.LIMIT)  # what has to be written down first
+NOT_SENT: Final = (Answer.UNSUPPORTED, Answer.UNREACHED, Answer.DRY_RUN)
 KEPT_S: Final = 600.0  # answers, for who asked
 REFUSALS: Final = 8  # within an hour: who is awake may say no for ever, and is believed when it has a share
 # Of several places of a machine the worst counts: it may be off there.
@@ -116,6 +119,7 @@ class _Turn:
 
 
 Before = Mapping[MachineName, tuple[Held | None, float | None, float | None]]
+Stale = Mapping[MachineName, Sequence[MachineName]]  # under which other names one that is paused is resumed
 
 
 class Runner:
@@ -141,6 +145,7 @@ class Runner:
         self._number = secrets.randbelow(1 << 60)  # no two processes count from the same
         self._tasks: trio.Nursery | None = None
         self._credit = 0.0
+        self._ramp_s = 0.0  # when the next one is told that somebody asks to resume
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Who is off at the end is in the file."""
@@ -175,11 +180,13 @@ class Runner:
         self._batches[self._number] = batch = _Batch(trio.current_time())
         new = self._taken(orders, batch)
         before = {it.reached.machine: self._known(it.reached.machine) for it in new}
+        stale: Stale = {}
         if not self._network.dry_run:
+            stale = self._other_names(new)
             for it in new:
                 self._note(it)
         turns = [(it, self._turn_of(it.reached.machine)) for it in new]
-        self._tasks.start_soon(self._carry_out, turns, before, batch)
+        self._tasks.start_soon(self._carry_out, turns, before, stale, batch)
         return self._number
 
     async def answers(self, batch: int, after: int) -> Answers:
@@ -203,13 +210,16 @@ class Runner:
 
     # Orders
 
-    async def _carry_out(self, turns: Sequence[tuple[Order, _Turn]], before: Before, batch: _Batch) -> None:
+    async def _carry_out(
+        self, turns: Sequence[tuple[Order, _Turn]], before: Before, stale: Stale, batch: _Batch
+    ) -> None:
         try:
             written = self._network.dry_run or await self._written()
             async with trio.open_nursery() as nursery:
                 for order, turn in turns:
                     if written or order.action not in PAUSES:
-                        nursery.start_soon(self._told, order, turn, batch)
+                        others = stale.get(order.reached.machine, ())
+                        nursery.start_soon(self._told, order, turn, others, batch)
                         await trio.sleep(1 / STARTS_PER_S)
                     else:
                         self._put_back(order, before[order.reached.machine])
@@ -311,7 +321,7 @@ class Runner:
         if next_s is not None:
             self._next_s[name] = trio.current_time()  # to resume it may not have been sent either
 
-    async def _told(self, order: Order, turn: _Turn, batch: _Batch) -> None:
+    async def _told(self, order: Order, turn: _Turn, others: Sequence[MachineName], batch: _Batch) -> None:
         answered = Answered(machine=order.reached.machine, answer=Answer.UNKNOWN)
         try:
             await turn.begins()
@@ -321,12 +331,18 @@ class Runner:
             else:
                 answered = await self._network.ask(order)
             self._heard(order, answered)
+            if order.action in PAUSES and answered.answer not in NOT_SENT:
+                for name in others:
+                    self._not_there(name, order.reached)
         finally:
             self._over(turn)
             batch.answered.append(answered)
 
     async def _asked_to_resume(self, order: Order) -> Answered:
         known = self._held.get(order.reached.machine)
+        if known is not None or order.reached.address:
+            await self._ramp()
+            known = self._held.get(order.reached.machine)
         if known is None and not order.reached.address:
             words = "it is not held off here, and has no address that is its alone"
             return Answered(machine=order.reached.machine, answer=Answer.UNREACHED, words=words)
@@ -335,6 +351,12 @@ class Runner:
         if known.released_s is None:
             return _refused(order, "it was told to pause since")
         return await self._wake(known)
+
+    async def _ramp(self) -> None:
+        """Whoever asks, and how often: a site does not come back at once."""
+        at_s = max(self._ramp_s, trio.current_time())
+        self._ramp_s = at_s + 1 / RESUMES_PER_S
+        await trio.sleep_until(at_s)
 
     async def _wake(self, it: Held) -> Answered:
         """At each of its places; what is said where it was paused counts."""
@@ -351,12 +373,36 @@ class Runner:
         if known is None:
             return
         if order.action is Action.RESUME:
-            self._tried(name, known, answered)
+            self._tried(name, known, answered, counts=False)  # however often somebody asks
         elif order.action in PAUSES and known.released_s is None:
-            if answered.answer not in (Answer.UNSUPPORTED, Answer.UNREACHED):
+            if answered.answer not in NOT_SENT:
                 known.may_be_off = True
             elif not known.may_be_off:
                 self._drop(name)  # nothing was sent
+
+    def _other_names(self, orders: Sequence[Order]) -> Stale:
+        """Whoever is resumed at an address where another one is paused now: it was renamed, or moved."""
+        paused = [it.reached for it in orders if it.action in PAUSES]
+        at: dict[tuple[str, int | None], list[MachineName]] = {}
+        for name in self._next_s if paused else ():
+            for place in self._held[name].places:
+                at.setdefault(_where(place.reached), []).append(name)
+        return {
+            it.machine: [name for name in at[_where(it)] if name != it.machine]
+            for it in paused
+            if _where(it) in at
+        }
+
+    def _not_there(self, name: MachineName, reached: Reached) -> None:
+        it = self._held.get(name)
+        if it is None or it.released_s is None:
+            return
+        places = [place for place in it.places if _where(place.reached) != _where(reached)]
+        if places:
+            it.places, self._changed = places, True
+        else:
+            log.info("machine_has_another_name", machine=str(name), name=str(reached.machine))
+            self._drop(name)
 
     # The dead man's switch
 
@@ -399,16 +445,16 @@ class Runner:
         finally:
             self._over(turn)
 
-    def _tried(self, name: MachineName, it: Held, answered: Answered) -> None:
+    def _tried(self, name: MachineName, it: Held, answered: Answered, *, counts: bool = True) -> None:
         if it.released_s is None or self._held.get(name) is not it:
             return
-        it.tries += 1
+        it.tries += counts
         says_no = answered.answer is Answer.REFUSED and it.tries >= REFUSALS
         if not it.woken and (answered.answer is Answer.SAID_YES or says_no):
             it.woken = True
             self._shares.forget(name)  # by whoever it was: from now on it counts
         first_s = WAKES_S if answered.answer is Answer.SAID_YES else AGAIN_S
-        wait_s = min(AGAIN_S_MAX, first_s * 2 ** min(it.tries - 1, 12))
+        wait_s = min(AGAIN_S_MAX, first_s * 2 ** min(max(0, it.tries - 1), 12))
         self._next_s[name] = trio.current_time() + wait_s
         self._changed = True
         if answered.answer is not Answer.SAID_YES:
@@ -419,6 +465,9 @@ class Runner:
                 reason=answered.words,
                 again_s=round(wait_s),
             )
+        if it.tries >= TRIES_MAX:
+            log.error("machine_given_up", machine=str(name), address=it.reached.address, tries=it.tries)
+            self._drop(name)
 
     def _drop(self, name: MachineName) -> None:
         self._held.pop(name, None)
@@ -484,6 +533,10 @@ def _view(it: Held) -> HeldView:
         released_s=it.released_s,
         tries=it.tries,
     )
+
+
+def _where(it: Reached) -> tuple[str, int | None]:
+    return it.address, it.port
 
 
 def _refused(it: Order, words: str) -> Answered:

@@ -18,6 +18,7 @@ from pool.power.control.peers import Peers
 from pool.power.control.rows import MachineAddress, set_address, set_credential
 from pool.power.control.runner import Answers, HeldView, Machines, Runner
 from pool.questions import AnsweredWithError
+from pool.swarm.machine_api import PASSWORDS
 from tests.fixtures.databases import add_tenant
 from tests.stages.machines import MachinesOnTheNetwork, name_of
 
@@ -224,3 +225,41 @@ async def test_a_machine_that_is_off_and_mines_from_nowhere_is_held_on_and_resum
     assert answered.answer is Answer.SAID_YES
     assert site.machines.at(reached).mines
     assert other.machines.connections == []
+
+
+async def test_where_a_machine_mines_from_no_password_is_proven_but_its_containers(
+    books: Store, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    site = Site(nursery, tmp_path)
+    reached = site.machines.stand(1, Firmware.ANTMINER)
+    site.mines_from = {"u1": (reached.address, "bmminer 1")}
+    of_all, of_its_own = (
+        site.machines.keys.seal(Firmware.ANTMINER, scope, Credential("root", "root"))
+        for scope in ("", "container:acme.c01")
+    )
+    with books.write() as connection:
+        set_credential(connection, of_all, by="olga", now_s=NOW_S)
+    telling = control(books, await site.reach(nursery))
+    assert (await telling.control(pause(1)))[0].answer is Answer.UNREACHED
+    assert site.machines.connections == []
+    with books.write() as connection:
+        set_credential(connection, of_its_own, by="olga", now_s=NOW_S)
+    assert (await telling.control(pause(1)))[0].answer is Answer.SAID_YES
+
+
+async def test_what_a_machine_says_that_it_runs_gets_no_password_in_clear_at_an_address_by_hand(
+    books: Store, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    site = Site(nursery, tmp_path)
+    reached = site.machines.stand(1, Firmware.VNISH)
+    site.mines_from = {"u1": (reached.address, "vnish 1")}
+    user, password = PASSWORDS["vnish"]
+    sealed = site.machines.keys.seal(Firmware.VNISH, "", Credential(user, password))
+    telling = control(books, await site.reach(nursery))
+    answers: list[Answer] = []
+    for firmware in (None, Firmware.VNISH):
+        with books.write() as connection:
+            set_address(connection, said(1, reached.address, firmware), by="olga", now_s=NOW_S)
+            set_credential(connection, sealed, by="olga", now_s=NOW_S)
+        answers += [it.answer for it in await telling.control(pause(1))]
+    assert answers == [Answer.UNREACHED, Answer.SAID_YES]

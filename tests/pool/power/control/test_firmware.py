@@ -128,6 +128,7 @@ async def test_a_wrong_password_is_refused_and_not_said_back(nursery: trio.Nurse
             address=reached.address,
             firmware=firmware,
             by_hand=True,
+            firmware_by_hand=True,
             sealed=machines.sealed(firmware, "hunter2-of-the-operator"),
         )
         answered = await asked(machines, wrong, Action.PAUSE)

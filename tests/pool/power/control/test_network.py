@@ -8,6 +8,7 @@ import structlog.testing
 import trio
 
 from pool.power.control.contract import Action, Answer, Firmware
+from pool.power.control.firmware import Credential
 from pool.power.control.network import AT_ONCE, Order, Reached
 from pool.power.control.passwords import EVERYWHERE, Keys
 from pool.power.control.settings import address_of
@@ -104,6 +105,44 @@ async def test_a_password_in_clear_goes_only_where_the_operator_said(nursery: tr
     assert (await machines.network().ask(pause(reached))).answer is Answer.SAID_YES
 
 
+async def test_a_password_in_clear_does_not_go_to_what_only_says_that_it_takes_it(
+    nursery: trio.Nursery,
+) -> None:
+    """The strategy: an Antminer's place by hand, and an agent that says VNish, for the password of those."""
+    machines = MachinesOnTheNetwork(nursery)
+    reached = msgspec.structs.replace(machines.stand(1, Firmware.VNISH), firmware_by_hand=False)
+    answered = await machines.network().ask(pause(reached))
+    assert answered.answer is Answer.UNREACHED
+    assert machines.connections == []
+
+
+@pytest.mark.parametrize(
+    ("scope", "by_hand", "told"),
+    [
+        ("", False, False),
+        ("site:north", False, False),
+        ("container:acme.c02", False, False),
+        ("container:acme.c01", False, True),
+        ("container:acme.c02", True, False),
+        ("container:acme.c01", True, True),
+        ("site:north", True, True),
+        ("", True, True),
+    ],
+)
+async def test_a_proof_is_of_the_containers_own_password_where_the_operator_did_not_say_where_it_is(
+    scope: str, by_hand: bool, told: bool, nursery: trio.Nursery
+) -> None:
+    """The strategy: let the pool prove the password of all at one's own address, with the question that
+    another Antminer asked, and have that one told anything. Another container's opens to no such proof."""
+    machines = MachinesOnTheNetwork(nursery)
+    sealed = machines.keys.seal(Firmware.ANTMINER, scope, Credential("root", "root"))
+    stands = machines.stand(1, Firmware.ANTMINER)
+    reached = msgspec.structs.replace(stands, by_hand=by_hand, sealed=sealed)
+    answered = await machines.network().ask(pause(reached))
+    assert (answered.answer is Answer.SAID_YES) == told
+    assert bool(machines.connections) == told
+
+
 async def test_no_firmware_gets_the_password_of_another(nursery: trio.Nursery) -> None:
     """Who answers as a VNish is not sent what an Antminer only gets a proof of."""
     machines = MachinesOnTheNetwork(nursery)
@@ -165,8 +204,6 @@ async def test_there_are_no_passwords_without_the_key(nursery: trio.Nursery) -> 
 
 def test_what_is_sealed_says_nothing() -> None:
     machines_key = Keys(bytes(range(32)))
-    from pool.power.control.firmware import Credential
-
     user, password = PASSWORDS["antminer"]
     sealed = machines_key.seal(Firmware.ANTMINER, EVERYWHERE, Credential(user, password * 4))
     again = machines_key.seal(Firmware.ANTMINER, EVERYWHERE, Credential(user, password * 4))

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import structlog.testing
 import trio
 
 from pool.power.control import held as held_file
 from pool.power.control.accepted_shares import AcceptedShares
 from pool.power.control.contract import Action, Answer, Answered, Firmware, MachineName
 from pool.power.control.network import Order, Reached
-from pool.power.control.runner import AGAIN_S_MAX, RESUMES_PER_S, Runner
+from pool.power.control.runner import AGAIN_S_MAX, RESUMES_PER_S, TRIES_MAX, Runner
 from pool.power.control.settings import ControlSettings
 from pool.questions import AnsweredWithError
 from pool.swarm.machine_api import Temper
@@ -232,7 +233,7 @@ async def test_a_clock_that_was_set_back_before_a_restart_doubles_a_pause_and_no
         second.cancel_scope.cancel()
 
 
-async def test_a_machine_that_says_yes_and_sleeps_on_is_told_again_for_ever_once_an_hour_at_most(
+async def test_a_machine_that_says_yes_and_sleeps_on_is_told_again_once_an_hour_at_most(
     site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pool.power.control.runner.TICK_S", 10.0)  # nine hours of seconds take six
@@ -543,3 +544,100 @@ async def test_who_is_told_without_an_address_is_told_where_it_was_paused(
         (answered,) = await told(runner, site.order(nowhere, action, 600))
         assert answered.answer is Answer.SAID_YES
     assert site.machines.at(reached).mines
+
+
+# Names, and whoever asks too much
+
+
+async def test_a_machine_with_another_name_is_not_woken_under_the_old_one(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    await told(runner, site.order(reached, Action.PAUSE, 60))
+    await trio.sleep(90)
+    renamed = msgspec.structs.replace(reached, machine=name_of(9))
+    await told(runner, site.order(renamed, Action.PAUSE, 20_000))
+    assert await names_held(runner) == [name_of(9)]
+    await trio.sleep(15_000)
+    assert not site.machines.at(reached).mines
+
+
+async def test_another_name_that_could_not_be_told_takes_no_place(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    await told(runner, site.order(reached, Action.PAUSE, 60))
+    machine = site.machines.machines.pop(reached.address)
+    await trio.sleep(90)
+    renamed = msgspec.structs.replace(reached, machine=name_of(9))
+    await told(runner, site.order(renamed, Action.PAUSE, 600))
+    assert await names_held(runner) == [name_of(1)]
+    site.machines.machines[reached.address] = machine
+    await trio.sleep(600)
+    assert machine.mines
+
+
+async def test_a_machine_that_was_taken_away_is_given_up_after_a_week(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pool.power.control.runner.TICK_S", 600.0)
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    await told(runner, site.order(reached, Action.PAUSE, 60))
+    site.machines.machines.clear()
+    site.machines.connections.clear()
+    await trio.sleep(6.8 * 86_400)
+    assert await names_held(runner) == [name_of(1)]
+    await trio.sleep(1.5 * 86_400)
+    assert await names_held(runner) == []
+    assert len(site.machines.connections) == TRIES_MAX
+
+
+async def test_however_often_somebody_asks_to_resume_nobody_is_given_up_for_it(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    runner = await site.started(nursery)
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    await told(runner, site.order(reached, Action.PAUSE, 600))
+    site.machines.machines.clear()
+    for _ in range(TRIES_MAX + 1):
+        await told(runner, site.order(reached, Action.RESUME))
+    assert await names_held(runner) == [name_of(1)]
+
+
+async def test_a_site_comes_back_as_a_ramp_whoever_asks_for_all_of_it_at_once(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """It was 200 machines a second, 600 kW: all of a container within half a minute."""
+    runner = await site.started(nursery)
+    all_of_them = [site.machines.stand(unit, Firmware.BRAIINS) for unit in range(200)]
+    await told(runner, *(site.order(it, Action.PAUSE, 6_000) for it in all_of_them))
+    for some in (all_of_them[:100], all_of_them[100:]):
+        await runner.begin(tuple(site.order(it, Action.RESUME) for it in some))
+    before, most = 0, 0
+    for _ in range(12):
+        await trio.sleep(1)
+        now = sum(site.machines.at(it).mines for it in all_of_them)
+        most, before = max(most, now - before), now
+    assert before == 200
+    assert most <= RESUMES_PER_S + 2
+
+
+async def test_what_a_file_has_too_much_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = Reached(machine=name_of(1), address="10.0.0.1", firmware=Firmware.BRAIINS, by_hand=True)
+    held = {
+        name_of(unit): held_file.Held(
+            places=[held_file.Place(reached=msgspec.structs.replace(reached, machine=name_of(unit)))],
+            action=Action.PAUSE,
+            since_s=1,
+            until_s=2,
+        )
+        for unit in range(5)
+    }
+    held_file.save(site.directory, held_file.packed(held))
+    monkeypatch.setattr(held_file, "HELD_MAX", 3)
+    with structlog.testing.capture_logs() as logs:
+        assert len(held_file.load(site.directory)) == 3
+    assert [(it["event"], it["machines"]) for it in logs] == [("machines_held_not_kept", 2)]
