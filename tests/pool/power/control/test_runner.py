@@ -500,7 +500,7 @@ async def test_a_machine_is_paused_at_a_few_addresses_and_no_more(
 async def test_a_share_under_each_name_while_a_site_waits_to_be_told_keeps_no_machine_off(
     site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
-    """The strategy: 400 shares in the second in which 400 pauses end. 380 machines were forgotten untold."""
+    """The strategy: 400 shares in the second in which 400 pauses end. 340 machines were forgotten untold."""
     runner = await site.started(nursery)
     all_of_them = [site.machines.stand(unit, Firmware.BRAIINS) for unit in range(400)]
     await told(runner, *(site.order(it, Action.PAUSE, 600) for it in all_of_them))
