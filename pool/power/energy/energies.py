@@ -2,10 +2,12 @@
 meter, else from accepted work, with which of the two it is and how far off it may be.
 
 What a meter measured is divided over the machines behind it in proportion to what their work says, to the
-joule: the sum is the meter's. Of a site's meter, what the containers with meters of their own have is taken
-off before, and the rest is of all other machines of the site, with all that the site draws besides. A meter
-counts for a span that it covers wholly; one that says less than half of what the work behind it takes is not
-believed: no machine is twice as good as its nameplate.
+joule: the sum is the meter's. Where tenants share it, no machine has more than its work may take by all
+errors, and what is beyond is nobody's: nobody pays for a neighbour who mines elsewhere. Of a site's meter,
+what the containers with meters of their own have is taken off before, and the rest is of all other machines
+of the site, with all that the site draws besides. A meter counts for a span that it covers wholly; one that
+says less than half of what the work behind it takes is not believed: no machine is twice as good as its
+nameplate.
 
     basis METER: the error is of the meter's class, and of the division where several share it
     basis WORK: of the nameplate's tolerance, and of the number of shares (95 %)
@@ -24,11 +26,12 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from payouts.schemas.money import containers, workers
-from pool.power.energy.bounds import together_bps
+from pool.power.energy.bounds import BPS, together_bps
 from pool.power.energy.efficiencies import Efficiencies, efficiencies_at
 from pool.power.energy.meters import LATE_S_MAX, Meter, list_meters, measured_by, readings_between
 from pool.power.energy.readings import GAP_S, Metered, stands_still
 from pool.power.energy.work import (
+    MJ_HASHES_PER_J_TH,
     Work,
     estimate_error_bps,
     joules_of,
@@ -47,9 +50,9 @@ BELIEVED_AT_LEAST: Final = 2  # a meter that says less than one of so many parts
 
 class EnergyRow(msgspec.Struct, frozen=True, kw_only=True):
     """Of a machine, or of all of a container (`worker_id` None). Without tenant and container it is what a
-    site's meter has and no machine's work explains. Of machines whose efficiency nobody knows there is
-    nothing in the joules of basis WORK; `unknown_machines` of those that mined are so, with
-    `unknown_hashes`."""
+    meter of a site, or of several tenants, has and no machine's work explains. Of machines whose efficiency
+    nobody knows there is nothing in the joules of basis WORK; `unknown_machines` of those that mined are so,
+    with `unknown_hashes`."""
 
     tenant_id: int | None
     container_id: int | None
@@ -100,11 +103,12 @@ class _Machine(msgspec.Struct):
 
 
 class _Box(msgspec.Struct, frozen=True):
-    """A container."""
+    """A container. `there`: not removed before."""
 
     id: int
     tenant_id: int
     site_id: int | None
+    there: bool
 
 
 def energy_of_hour(connection: Connection, hour: int, *, by_worker: bool = False) -> Iterator[EnergyRow]:
@@ -139,8 +143,10 @@ def _energies(
     by_worker: bool,
 ) -> Energies:
     boxes = {
-        row.id: _Box(row.id, row.tenant_id, row.site_id)
-        for row in connection.execute(select(containers.c.id, containers.c.tenant_id, containers.c.site_id))
+        row.id: _Box(
+            row.id, row.tenant_id, row.site_id, row.removed_at_s is None or row.removed_at_s > from_s
+        )
+        for row in connection.execute(select(containers))
     }
     machines = _machines(connection, known, work)
     of_box: dict[int, list[_Machine]] = {
@@ -247,21 +253,28 @@ def _divide(
     connection: Connection, meter: Meter, joules: int, machines: Sequence[_Machine], boxes: Sequence[_Box]
 ) -> list[EnergyRow]:
     """To the machines; what is nobody's is in the rows that are returned."""
-    _weigh(machines)
+    shared = len({it.tenant_id for it in boxes if it.there}) > 1
+    site = meter.site_id if meter.site_id is not None or not boxes else boxes[0].site_id
+    estimated = _weigh(machines)
     if any(it.weight for it in machines):
         parts = divided(joules, [it.weight for it in machines])
         for it, part in zip(machines, parts, strict=True):
-            it.joules, it.meter = part, meter
-        return []
-    if meter.site_id is not None:
-        return [_nobodys(meter, joules, None, meter.site_id)] if joules else []
+            most = (
+                it.weight // MJ_HASHES_PER_J_TH * (BPS + together_bps(meter.error_bps, it.error_bps)) // BPS
+            )
+            it.joules, it.meter = min(part, most) if shared and estimated else part, meter
+        joules -= sum(it.joules or 0 for it in machines)
+        return [_nobodys(meter, joules, None, site)] if joules else []
+    if meter.site_id is not None or shared:
+        return [_nobodys(meter, joules, None, site)] if joules else []
     counts = [_count(connection, box) for box in boxes]
     parts = divided(joules, counts if any(counts) else [1] * len(boxes))
     return [_nobodys(meter, part, box, box.site_id) for box, part in zip(boxes, parts, strict=True) if part]
 
 
-def _weigh(machines: Sequence[_Machine]) -> None:
-    """A machine whose efficiency nobody knows is taken for one like the others of its meter."""
+def _weigh(machines: Sequence[_Machine]) -> bool:
+    """A machine whose efficiency nobody knows is taken for one like the others of its meter; whether weights
+    are energy: of machines of which nobody knows any they are hashes."""
     hashes = sum(it.work.hashes for it in machines if it.known)
     weight = sum(it.weight for it in machines if it.known)
     for it in machines:
@@ -269,6 +282,7 @@ def _weigh(machines: Sequence[_Machine]) -> None:
             it.weight = it.work.hashes
         elif not it.known:
             it.weight = it.work.hashes * weight // hashes
+    return weight > 0
 
 
 def _count(connection: Connection, box: _Box) -> int:

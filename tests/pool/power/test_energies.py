@@ -178,8 +178,10 @@ def test_what_a_meter_has_of_two_sites_is_charged_once(hall: Store) -> None:
     assert [it.words for it in found.meters] == ["", words, words]
 
 
-def test_what_nobodys_work_explains_is_the_sites_and_of_a_box_its_containers(hall: Store) -> None:
-    meter(hall, "box", containers=("acme.c01", "borealis.c02"))
+def test_what_nobodys_work_explains_is_of_its_containers_where_they_are_one_tenants(hall: Store) -> None:
+    with hall.write() as connection:
+        add_container(connection, "acme.c03", 1)
+    meter(hall, "box", containers=("acme.c01", "acme.c03"))
     meter(hall, "site", site="Bratsk")
     read_evenly(hall, "box", 300)
     read_evenly(hall, "site", 1_000)
@@ -187,9 +189,17 @@ def test_what_nobodys_work_explains_is_the_sites_and_of_a_box_its_containers(hal
     assert [(it.tenant_id, it.container_id, it.joules) for it in rows] == [
         (None, None, 700 * WH),
         (1, 1, 200 * WH),  # two machines that are off, and one
-        (2, 2, 100 * WH),
+        (1, 3, 100 * WH),
     ]
     assert all(it.hashes == it.machines == 0 for it in rows)
+
+
+def test_what_nobodys_work_explains_is_no_neighbours(hall: Store) -> None:
+    """Borealis is curtailed, and acme's machines mine elsewhere: a third was its, by machines."""
+    meter(hall, "box", containers=("acme.c01", "borealis.c02"))
+    read_evenly(hall, "box", 6_500)
+    rows = energies(hall).rows
+    assert [(it.tenant_id, it.container_id, it.joules) for it in rows] == [(None, None, 6_500 * WH)]
 
 
 @pytest.mark.parametrize(
@@ -237,14 +247,32 @@ def test_an_unknown_machine_behind_a_meter_is_taken_for_one_like_the_others(stor
     assert [it.joules for it in energies(store, by_worker=True).rows] == [600 * WH, 300 * WH]
 
 
-def test_who_mines_elsewhere_behind_a_shared_meter_is_charged_to_his_neighbour(hall: Store) -> None:
-    """Two machines of acme draw and show no work: borealis has all of the box, of which a third is his."""
+def test_who_mines_elsewhere_behind_a_shared_meter_charges_his_neighbour_no_more_than_errors(
+    hall: Store,
+) -> None:
+    """Two machines of acme draw and show no work: of what they take, 23.4 MJ, borealis has no more than his
+    own work may be off by, 15 %, and what is beyond is nobody's. It was all of it, 200 %."""
     meter(hall, "box", containers=("acme.c01", "borealis.c02"))
     read_evenly(hall, "box", 9_750)
     with hall.write() as connection:
         mined_in_hour(connection, HOUR, {3: HOUR_SHARES})
-    (row,) = energies(hall).rows
-    assert (row.tenant_id, row.joules) == (2, 9_750 * WH)
+    for by_worker in (False, True):
+        nobodys, row = energies(hall, by_worker=by_worker).rows
+        assert (row.tenant_id, row.basis, row.joules) == (2, Basis.METER, 11_700_862 * 11_506 // 10_000)
+        assert (nobodys.tenant_id, nobodys.container_id, nobodys.site_id) == (None, None, 1)
+        assert row.joules + nobodys.joules == 9_750 * WH
+
+
+def test_who_mines_elsewhere_behind_a_sites_meter_charges_his_neighbour_no_more_either(hall: Store) -> None:
+    meter(hall, "site", site="Bratsk")
+    read_evenly(hall, "site", 9_750)
+    with hall.write() as connection:
+        mined_in_hour(connection, HOUR, {3: HOUR_SHARES})
+    assert [(it.tenant_id, it.joules) for it in energies(hall).rows] == [(None, 21_636_989), (2, 13_463_011)]
+    with hall.write() as connection:  # who is alone there has all of it, also what shows no work
+        gone = update(containers).where(containers.c.id == 1)
+        connection.execute(gone.values(removed_at_s=NOW_S))
+    assert [(it.tenant_id, it.joules) for it in energies(hall).rows] == [(2, 9_750 * WH)]
 
 
 def test_the_best_that_a_held_meter_saves_unseen_is_its_error_and_that_of_the_work(store: Store) -> None:

@@ -195,6 +195,10 @@ def test_tables_are_read_as_spreadsheets_save_them() -> None:
         (reading_lines, "meter,at,watts\nbox,yesterday,1\n", "line 2: at is 'yesterday'"),
         (reading_lines, "meter,at\nbox,1800000000\n", "no watts, and nothing of a counter"),
         (reading_lines, "meter,at,counter_kwh\nbox,1800000000,1.0001\n", "down to 1/1000"),
+        (reading_lines, "meter,at,watts\nbox,1800000000,1e-9999999\n", "watts is '1e-9999999', and must be"),
+        (reading_lines, "meter,at,watts\nbox,1800000000,1_0\n", "watts is '1_0', and must be a number"),
+        (reading_lines, "meter,at,watts\nbox,1800000000,1e3\n", "watts is '1e3', and must be a number"),
+        (reading_lines, "meter,at,watts\nbox,1800000000,٣\n", "watts is '٣', and must be a number"),
         (reading_lines, "meter,at,watts\nbox,1800000000,1,2\n", "it has 4 cells, and there are 3 columns"),
     ],
 )
