@@ -93,6 +93,9 @@ def containers_of(store: Store) -> list[str]:
         return list(connection.scalars(select(containers.c.name)))
 
 
+NOBODY_YET = ("power.signals", "held.list")  # asks, and is held off: their rooms' tests have some
+
+
 async def test_what_a_running_pool_answers_is_what_was_said(tmp_path: Path) -> None:
     """With figures of whoever mines; tests/pool/admin/people/test_changes.py gives all other commands."""
     async with plant(tmp_path, books=BookTimes(fold_s=1.0)) as site:
@@ -114,13 +117,18 @@ async def test_what_a_running_pool_answers_is_what_was_said(tmp_path: Path) -> N
             "lease.show": {},
             "reject.show": {"worker": "acme.c01.u0"},
             "firmware.list": {},
+            "power.signals": {},
+            "held.list": {},
         }
         for name, params in examples.items():
             body = msgspec.json.encode(params)
             told = await trio.to_thread.run_sync(execute, desk, name, body, host_account("ann", "socket"))
             as_published(name, told)
-            assert told not in ([], {}), name
-            if name.endswith(".list") and name != "firmware.list":  # which is told every few seconds
+            assert told not in ([], {}) or name in NOBODY_YET, name
+            if name.endswith(".list") and name not in (
+                "firmware.list",
+                *NOBODY_YET,
+            ):  # told every few seconds
                 assert told[0]["accepted"] == 1
     assert set(examples) >= OF_A_POOL - {"settings.reload"}, (
         "which tests/pool/admin/test_live_settings.py gives"

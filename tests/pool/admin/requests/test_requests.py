@@ -107,6 +107,9 @@ CHANGES: Final[dict[str, dict[str, Any]]] = {
     },
     "credential.set": {"firmware": "vnish", "sealed": "c2VhbGVk"},
     "credential.remove": {"firmware": "vnish"},
+    "power.curtail": {"target": "everything", "reference": "grid-9"},
+    "power.restore": {"event": 1},
+    "power.set-terms": {"tenant": "acme", "priority": 9},
 }
 
 
@@ -193,6 +196,7 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         house.give(HOST, "meter.add", meter)
         house.give(HOST, "credential.set", {"firmware": "vnish", "sealed": "b2xk"})
         house.give(HOST, "limit.set", {"site": "Bratsk", "kw": 6_000, "reason": "the grid's"})
+        house.give(HOST, "power.curtail", {"target": "everything", "reference": "grid-1"})
         with store.write() as connection:
             booked_curtailment(connection, 1, int(time.time()))
             begin(connection, Asked(edge="hall", host="h", process="p", writer=WRITER), Place(), 0)
