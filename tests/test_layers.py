@@ -122,7 +122,7 @@ ROOMS = {
         "opened_paymaster",
         "opened_books",
         "mistakes output progress logs books operator",
-        "standard_streams token_file priority",
+        "standard_streams token_file priority whole_help",
     ),
 }
 SANS_IO = (

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import typer
 import typer.main
-from typer.core import TyperGroup
 
 from pool.cli.mistakes import EXIT_MISTAKE, exit_code, in_words, output_failed
 from pool.cli.standard_streams import OutputFailed, give_output_up
+from pool.cli.whole_help import WholeHelp
 
 # A group's file has its `app`. In the order of `angara --help`, after the commands that are no group's.
 GROUPS: Final = {
@@ -41,20 +41,7 @@ GROUPS: Final = {
     "report": ("pool.cli.reports.commands", "Statements and reports, from a pool's database."),
     "payout": ("pool.cli.payouts.commands", "Payout batches: one payment on the chain to many tenants."),
 }
-HELP_CHARS_MAX: Final = 1000  # more than any sentence
 RUN_ON: Final = {"run", "demo", "regtest", "hub", "edge"}
-
-
-class WholeHelp(TyperGroup):
-    """What a command is for is told in a whole sentence, on as many lines as that takes."""
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
-        rows = [
-            (name, it.get_short_help_str(HELP_CHARS_MAX)) for name, it in commands if it and not it.hidden
-        ]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
 
 
 class Group(WholeHelp):

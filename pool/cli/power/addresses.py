@@ -9,10 +9,11 @@ import typer
 from pool.cli.books import Books
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, print_json, say, show, show_one
+from pool.cli.whole_help import WholeHelp
 from pool.settings_file import BadConfig
 from pool.whole_file import write_whole
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=WholeHelp, no_args_is_help=True)
 
 LINES_AT_ONCE: Final = 250  # of a table: a command has 64 KiB
 

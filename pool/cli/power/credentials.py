@@ -11,9 +11,10 @@ import typer
 from pool.cli.books import Books
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, moment, say, show, show_one
+from pool.cli.whole_help import WholeHelp
 from pool.settings_file import BadConfig
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=WholeHelp, no_args_is_help=True)
 
 FILE_BYTES_MAX: Final = 1_000
 

@@ -11,12 +11,13 @@ from pool.cli.books import Books
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, moment, print_json, show, show_one, tell
 from pool.cli.power.figures import kilowatts, scaled, table_of, time_of
+from pool.cli.whole_help import WholeHelp
 from pool.reports.figures import amount, grouped, kwh, micro, milligrams, percent
 from pool.settings_file import BadConfig
 
-hosting = typer.Typer(no_args_is_help=True)
-carbon = typer.Typer(no_args_is_help=True)
-grid = typer.Typer(no_args_is_help=True)
+hosting = typer.Typer(cls=WholeHelp, no_args_is_help=True)
+carbon = typer.Typer(cls=WholeHelp, no_args_is_help=True)
+grid = typer.Typer(cls=WholeHelp, no_args_is_help=True)
 
 ROWS_AT_ONCE: Final = 1_000  # of a table: a command has 64 KiB
 MICRO: Final = 10**6
@@ -139,7 +140,7 @@ def add_payment(
     event: Annotated[int, typer.Argument(help="Number of the curtailment.")],
     paid: Annotated[str, typer.Argument(help="How much: 1250.50.")],
     reference: Annotated[str, typer.Option(help="The payer's: the same one is booked once.")],
-    currency: Annotated[str, typer.Option(help="USD, EUR, ...; SAT is satoshi.")] = "SAT",
+    currency: Annotated[str, typer.Option(help="USD, EUR and so on; SAT is satoshi.")] = "SAT",
     basis: Annotated[
         str, typer.Option("--by", help="Divided by revenue forgone, or by energy shed: forgone, shed.")
     ] = "forgone",

@@ -8,8 +8,9 @@ from pool.cli.books import Books
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, moment, show, show_one
 from pool.cli.power.figures import kilowatts, time_of
+from pool.cli.whole_help import WholeHelp
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=WholeHelp, no_args_is_help=True)
 
 LIMITS: Final = (
     Column("number", "id", right=True),

@@ -9,10 +9,11 @@ from pool.cli.books import Books
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, duration, iso_time, moment, print_json, say, show, show_one
 from pool.cli.power.figures import kilowatts, scaled, within
+from pool.cli.whole_help import WholeHelp
 from pool.reports.figures import grouped
 from pool.settings_file import BadConfig
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=WholeHelp, no_args_is_help=True)
 
 READINGS_AT_ONCE: Final = 400  # of a table: a command has 64 KiB
 

@@ -10,9 +10,10 @@ from pool.cli.books import Books
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, moment, print_json, say, show, show_one
 from pool.cli.power.figures import joules_per_th, scaled, terahashes, time_of, watts_of, within
+from pool.cli.whole_help import WholeHelp
 from pool.settings_file import BadConfig
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=WholeHelp, no_args_is_help=True)
 
 LINES_AT_ONCE: Final = 250  # of a table: a command has 64 KiB
 

@@ -12,11 +12,12 @@ from pool.cli.books import Books
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, moment, show, show_one, tell
 from pool.cli.power.figures import scaled, table_of, time_of
+from pool.cli.whole_help import WholeHelp
 from pool.reports.figures import grouped, micro
 from pool.settings_file import BadConfig
 
-tariffs = typer.Typer(no_args_is_help=True)
-exchange = typer.Typer(no_args_is_help=True)
+tariffs = typer.Typer(cls=WholeHelp, no_args_is_help=True)
+exchange = typer.Typer(cls=WholeHelp, no_args_is_help=True)
 
 HOURS_AT_ONCE: Final = 744  # a month of a table: a command has 64 KiB
 RATES_AT_ONCE: Final = 400
@@ -24,7 +25,7 @@ MICRO: Final = 10**6
 
 SourceOption = Annotated[str, typer.Option(help="Where it is from: a contract, an exchange, a desk.")]
 SiteOption = Annotated[str | None, typer.Option(help="Of a site; of all without.")]
-CurrencyOption = Annotated[str, typer.Option(help="USD, EUR, ...; SAT is satoshi.")]
+CurrencyOption = Annotated[str, typer.Option(help="USD, EUR and so on; SAT is satoshi.")]
 
 TARIFFS: Final = (
     Column("number", "id", right=True),
@@ -118,7 +119,7 @@ def list_tariffs(books: Books, form: ListForm) -> None:
 def set_rate(
     books: GuardedBooks,
     form: ShowForm,
-    currency: Annotated[str, typer.Argument(help="USD, EUR, ...")],
+    currency: Annotated[str, typer.Argument(help="USD, EUR and so on")],
     source: SourceOption,
     sat: Annotated[str | None, typer.Option(help="Satoshi for one: 1234.5, or 5000/3.")] = None,
     per_btc: Annotated[str | None, typer.Option(help="Or what a bitcoin costs in it: 97000.50.")] = None,

@@ -8,10 +8,11 @@ from pool.cli.books import Books
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, moment, show, show_one
 from pool.cli.power.figures import BPS_PER_PERCENT, scaled
+from pool.cli.whole_help import WholeHelp
 from pool.reports.figures import percent
 
-terms_app = typer.Typer(no_args_is_help=True)
-exempt_app = typer.Typer(no_args_is_help=True)
+terms_app = typer.Typer(cls=WholeHelp, no_args_is_help=True)
+exempt_app = typer.Typer(cls=WholeHelp, no_args_is_help=True)
 
 TERMS: Final = (
     Column("tenant", "tenant"),

@@ -35,6 +35,8 @@ WITHOUT_BOOKS = {
     "nats key",
     "nats public",
     "completion",
+    "power simulate",
+    "power credential key",
 }
 SETTINGS = """
 [pool]
@@ -71,12 +73,16 @@ def test_every_command_with_books_names_them_the_same_way() -> None:
             assert here == {option: listed[option] for option in here}, name
 
 
+WITHOUT_ANSWER = {"man", "completion", "nats config", "power simulate", "power credential key"}
+LISTS = {"config show", "reject show", "power signals", "power held", "power events"}
+
+
 def test_what_shows_something_shows_it_to_programs_too() -> None:
     """But what has a log, and no answer."""
     for name, command in ALL.items():
         options = {option for it in command.params for option in it.opts}
-        assert ("--json" in options) == (name not in RUN_ON | {"man", "completion", "nats config"}), name
-        lists = name.endswith(" list") or name in ("config show", "reject show")
+        assert ("--json" in options) == (name not in RUN_ON | WITHOUT_ANSWER), name
+        lists = name.endswith(" list") or name in LISTS
         assert ("--csv" in options) == lists or name.startswith("report "), name
 
 
@@ -174,6 +180,7 @@ EXAMPLES = {
     "method": "market",
     "error": "1",
     "number": "1",
+    "height": "1",
     "to": "postgresql://angara@localhost/angara",
 }
 
