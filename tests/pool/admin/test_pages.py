@@ -102,8 +102,21 @@ def place_of(name: str) -> str:
 
 
 BY_TENANT = ("container.list", "hosting.list", "power.terms", "power.exemptions", "address.list")
-BY_ID = ("order", "token", "worker", "proposal", "request", "change")
-BY_ID += ("model", "meter", "limit", "tariff", "exchange", "carbon", "power")
+BY_ID = [
+    "order",
+    "token",
+    "worker",
+    "proposal",
+    "request",
+    "change",
+    "model",
+    "meter",
+    "limit",
+    "tariff",
+    "exchange",
+    "carbon",
+    "power",
+]
 KNOWN_BY = (
     {"block.list": "height", "payout.list": "batch", "model.known": "model", "credential.list": "scope"}
     | {"grid.list": "event"}

@@ -128,6 +128,17 @@ def test_every_row_of_every_table_is_the_same_there_and_the_book_here_is_nobodys
     assert ":5432/test_" in output, "where it is, without who asks"
 
 
+NUMBERS = {"found_at_s": (1 << 63) - 1, "minutes": 0, "until_s": 7200, "before_until_s": 2, "until_hour": 2}
+# What a table wants of two columns together.
+TOGETHER: dict[str, dict[str, Any]] = {
+    "machine_addresses": {"address": "10.0.0.1"},
+    "power_nameplates": {"from_s": 3600, "scope": "container", "unit": None},
+    "power_limits": {"container_id": None},
+    "power_tariffs": {"from_s": 3600},
+    "hosting_terms": {"from_s": 3600, "fee_micro": None},
+}
+
+
 def checks_of(table: Table) -> list[CheckConstraint]:
     return [it for it in table.constraints if isinstance(it, CheckConstraint)]
 
@@ -141,7 +152,11 @@ def fill(connection: Connection) -> None:
         closed = dict(re.findall(r"(\w+) IN \('(\w+)'", " ".join(str(it.sqltext) for it in checks_of(table))))
         for it in table.columns:
             refers = [key.column for key in it.foreign_keys]
-            if refers:
+            if it.name in TOGETHER.get(table.name, {}):
+                row[it.name] = TOGETHER[table.name][it.name]
+            elif it.name == "currency" and not it.nullable:
+                row[it.name] = "USD"
+            elif refers:
                 row[it.name] = connection.scalar(select(refers[0]).limit(1))
             elif it.name in closed:
                 row[it.name] = closed[it.name]
@@ -150,7 +165,7 @@ def fill(connection: Connection) -> None:
             elif it.type.python_type is str:
                 row[it.name] = None if it.nullable else f"tab\t \\N \\. ż {table.name}\nß\U0001f980\x7f"
             else:
-                row[it.name] = {"found_at_s": (1 << 63) - 1, "minutes": 0}.get(it.name, 1)
+                row[it.name] = NUMBERS.get(it.name, 1)
         connection.execute(insert(table).values(row))
 
 
