@@ -66,8 +66,8 @@ class SignalHouse:
 
     def __init__(self, store: Store, bounds: Bounds | None = None, **watts: int) -> None:
         with store.write() as connection:
-            add_container(connection, "acme.c01", 2, site="north", now_s=NOW_S)
-            add_container(connection, "acme.c02", 1, site="south", now_s=NOW_S)
+            add_container(connection, "acme.c01", 2, site="north", now_s=NOW_S - 2 * 3600)
+            add_container(connection, "acme.c02", 1, site="south", now_s=NOW_S - 2 * 3600)
         self.events = Events(store)
         self.watts = watts
         self.bounds = bounds or Bounds()

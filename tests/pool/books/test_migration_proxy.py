@@ -92,7 +92,13 @@ def test_every_row_is_kept_and_new_columns_say_that_nothing_was_for_others(datab
         with closing(open_store(url)) as store, store.read() as connection:
             after = rows_of(connection)
             opened = [it for it in after["ledger_accounts"] if it not in before["ledger_accounts"]]
-            assert opened == [("pool.overpaid", "overpaid", None)]
+            assert opened == [
+                ("pool.energy_due", "energy_due", None),
+                ("pool.energy_income", "energy_income", None),
+                ("pool.grid_income", "grid_income", None),
+                ("pool.grid_received", "grid_received", None),
+                ("pool.overpaid", "overpaid", None),
+            ]
             after["ledger_accounts"] = before["ledger_accounts"]
             assert {name: after[name] for name in before} == before
             assert not any(after[name] for name in set(after) - set(before) - {"book"})

@@ -7,6 +7,7 @@ upgrade is killed before each statement and before the commit, on SQLite and Pos
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from alembic import command
@@ -41,7 +42,8 @@ def as_before(url: str) -> Rows:
             config.attributes["connection"] = connection
             command.upgrade(config, BEFORE)
         register(store)
-        Treasury(store).bring_to(State.FINAL)
+        with patch("payouts.batches.plan.held_for_energy", lambda *_: {}):  # that version knew of no energy
+            Treasury(store).bring_to(State.FINAL)
         with store.write() as connection:
             add_machines(connection)
         with store.read() as connection:

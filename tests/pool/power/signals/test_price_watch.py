@@ -30,8 +30,8 @@ class Market(SignalHouse):
         super().__init__(store)
         self.store = store
         with store.write() as connection:
-            add_container(connection, "acme.old", 2, site="north", ths=200, kw=6, now_s=NOW_S)
-            add_container(connection, "acme.new", 2, site="north", ths=200, kw=3, now_s=NOW_S)
+            add_container(connection, "acme.old", 2, site="north", ths=200, kw=6, now_s=NOW_S - 2 * HOUR_S)
+            add_container(connection, "acme.new", 2, site="north", ths=200, kw=3, now_s=NOW_S - 2 * HOUR_S)
             if paid:
                 connection.execute(insert(rates).values(**RATE))
 
