@@ -24,6 +24,10 @@ HASHES_AT_ONCE = 200
 SHARES = 20
 
 
+class Ended(Exception):
+    """By the edge."""
+
+
 class Wanderer:
     """The machine, at an edge. `difficulties`: as it is told; `shares`: what it sent and was good."""
 
@@ -63,7 +67,8 @@ class Wanderer:
 
     async def _hear(self) -> None:
         data = await self._stream.receive_some(65536)
-        assert data, "the edge has ended the connection"
+        if not data:
+            raise Ended("the edge has ended the connection")
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
             said = msgspec.json.decode(line)
@@ -110,11 +115,11 @@ async def heard_up_to_now(sites: Sites, port: int) -> None:
         try:
             async with at(port):
                 pass
-        except RefusedByPool:
+        except (RefusedByPool, Ended):  # it heard before the machine asked, or while it did
             break
     hub.command("tenant", "resume", "acme", "--data-dir", str(hub.data))
     while True:
-        with suppress(RefusedByPool):
+        with suppress(RefusedByPool, Ended):
             async with at(port):
                 return
 
