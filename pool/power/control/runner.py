@@ -15,7 +15,6 @@ more; what was not is told nothing there.
 Must not know: why a machine is off.
 """
 
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
@@ -26,6 +25,7 @@ import trio
 
 from pool.power.control import held as held_file
 from pool.power.control.accepted_shares import AcceptedShares
+from pool.power.control.batches import Answers, Batch, Batches
 from pool.power.control.contract import ASKED_MAX, Action, Answer, Answered, MachineName
 from pool.power.control.held import (
     HELD_MAX,
@@ -39,6 +39,7 @@ from pool.power.control.held import (
 from pool.power.control.network import MachineNetwork, Order, Reached
 from pool.power.control.passwords import read_keys
 from pool.power.control.settings import ControlSettings
+from pool.power.control.turns import Turn, Turns
 from pool.questions import AnsweredWithError
 
 log = structlog.get_logger()
@@ -52,10 +53,8 @@ AGAIN_S: Final = 10.0  # after the first resume that was not answered well
 WAKES_S: Final = 300.0  # a machine that said yes boots and tunes so long
 AGAIN_S_MAX: Final = 3_600.0
 TRIES_MAX: Final = 175  # a week, by no clock: what does not mine by then was taken away, or is looked for
-BATCHES_MAX: Final = 64  # under way, or over and not asked for: one a second of an executor
 PAUSES: Final = (Action.PAUSE, Action.LIMIT)  # what has to be written down first
 NOT_SENT: Final = (Answer.UNSUPPORTED, Answer.UNREACHED, Answer.DRY_RUN)
-KEPT_S: Final = 600.0  # answers, for who asked
 REFUSALS: Final = 8  # within an hour: who is awake may say no for ever, and is believed when it has a share
 # Of several places of a machine the worst counts: it may be off there.
 _WORST: Final = (
@@ -66,13 +65,6 @@ _WORST: Final = (
     Answer.UNREACHED,
     Answer.UNSUPPORTED,
 )
-
-
-class Answers(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a batch, from a place on; more come unless it is over."""
-
-    answered: tuple[Answered, ...]
-    over: bool
 
 
 class HeldView(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,24 +92,6 @@ class Machines(Protocol):
         """Machines that are held off or being resumed, without the first `after` of them."""
 
 
-class _Batch:
-    def __init__(self, now_s: float) -> None:
-        self.answered: list[Answered] = []
-        self.over = False
-        self.touched_s = now_s
-
-
-class _Turn:
-    """Of one order to a machine: orders are carried out as they came."""
-
-    def __init__(self, name: MachineName, before: trio.Event | None) -> None:
-        self.name, self._before, self.over = name, before, trio.Event()
-
-    async def begins(self) -> None:
-        if self._before is not None:
-            await self._before.wait()
-
-
 Before = Mapping[MachineName, tuple[Held | None, float | None, float | None]]
 Stale = Mapping[MachineName, Sequence[MachineName]]  # under which other names one that is paused is resumed
 
@@ -138,11 +112,10 @@ class Runner:
         self._held: dict[MachineName, Held] = {}
         self._ends_s: dict[MachineName, float] = {}  # of those held: monotonic
         self._next_s: dict[MachineName, float] = {}  # of those released: when they are told again
-        self._last: dict[MachineName, trio.Event] = {}  # of each the end of the order that came last
+        self._turns = Turns()
         self._saving = trio.Lock()
         self._changed = False
-        self._batches: dict[int, _Batch] = {}
-        self._number = secrets.randbelow(1 << 60)  # no two processes count from the same
+        self._batches = Batches()
         self._tasks: trio.Nursery | None = None
         self._credit = 0.0
         self._ramp_s = 0.0  # when the next one is told that somebody asks to resume
@@ -173,11 +146,7 @@ class Runner:
         names = {it.reached.machine for it in orders}
         if not 1 <= len(orders) <= ASKED_MAX or len(names) < len(orders):
             raise AnsweredWithError(f"one to {ASKED_MAX} orders, and one for each machine")
-        self._forget_batches()
-        if len(self._batches) >= BATCHES_MAX:
-            raise AnsweredWithError(f"{BATCHES_MAX} batches are under way already")
-        self._number += 1
-        self._batches[self._number] = batch = _Batch(trio.current_time())
+        number, batch = self._batches.begin()
         new = self._taken(orders, batch)
         before = {it.reached.machine: self._known(it.reached.machine) for it in new}
         stale: Stale = {}
@@ -185,33 +154,20 @@ class Runner:
             stale = self._other_names(new)
             for it in new:
                 self._note(it)
-        turns = [(it, self._turn_of(it.reached.machine)) for it in new]
+        turns = [(it, self._turns.next_of(it.reached.machine)) for it in new]
         self._tasks.start_soon(self._carry_out, turns, before, stale, batch)
-        return self._number
+        return number
 
     async def answers(self, batch: int, after: int) -> Answers:
-        found = self._batches.get(batch)
-        if found is None:
-            raise AnsweredWithError("there is no such batch: this process began later")
-        found.touched_s = trio.current_time()
-        return Answers(answered=tuple(found.answered[max(0, after) :]), over=found.over)
+        return self._batches.answers(batch, after)
 
     async def held(self, after: int) -> tuple[HeldView, ...]:
         return tuple(_view(it) for it in list(self._held.values())[max(0, after) :][:ASKED_MAX])
 
-    def _forget_batches(self) -> None:
-        now_s = trio.current_time()
-        for number, it in list(self._batches.items()):
-            if it.over and now_s - it.touched_s > KEPT_S:
-                del self._batches[number]
-        over = [number for number, it in self._batches.items() if it.over]
-        for number in over[: max(0, len(self._batches) - BATCHES_MAX + 1)]:
-            del self._batches[number]
-
     # Orders
 
     async def _carry_out(
-        self, turns: Sequence[tuple[Order, _Turn]], before: Before, stale: Stale, batch: _Batch
+        self, turns: Sequence[tuple[Order, Turn]], before: Before, stale: Stale, batch: Batch
     ) -> None:
         try:
             written = self._network.dry_run or await self._written()
@@ -226,11 +182,10 @@ class Runner:
                         batch.answered.append(_refused(order, "who is held off cannot be written down here"))
         finally:
             for _, turn in turns:
-                self._over(turn)
-            batch.over = True
-            batch.touched_s = trio.current_time()
+                self._turns.over(turn)
+            batch.end()
 
-    def _taken(self, orders: Sequence[Order], batch: _Batch) -> list[Order]:
+    def _taken(self, orders: Sequence[Order], batch: Batch) -> list[Order]:
         """Those that something is to be sent for; what they change here is changed."""
         wall_s, now_s = int(self._wall_clock()), trio.current_time()
         told: list[Order] = []
@@ -321,7 +276,7 @@ class Runner:
         if next_s is not None:
             self._next_s[name] = trio.current_time()  # to resume it may not have been sent either
 
-    async def _told(self, order: Order, turn: _Turn, others: Sequence[MachineName], batch: _Batch) -> None:
+    async def _told(self, order: Order, turn: Turn, others: Sequence[MachineName], batch: Batch) -> None:
         answered = Answered(machine=order.reached.machine, answer=Answer.UNKNOWN)
         try:
             await turn.begins()
@@ -335,7 +290,7 @@ class Runner:
                 for name in others:
                     self._not_there(name, order.reached)
         finally:
-            self._over(turn)
+            self._turns.over(turn)
             batch.answered.append(answered)
 
     async def _asked_to_resume(self, order: Order) -> Answered:
@@ -424,7 +379,7 @@ class Runner:
             elif self._next_s[name] <= now_s and self._credit >= 1:
                 self._credit -= 1
                 self._next_s[name] = now_s + AGAIN_S_MAX
-                self._tasks.start_soon(self._resume, name, self._turn_of(name))
+                self._tasks.start_soon(self._resume, name, self._turns.next_of(name))
 
     def _released(self, name: MachineName, it: Held, now_s: float) -> None:
         if it.released_s is None:
@@ -433,7 +388,7 @@ class Runner:
         self._ends_s.pop(name, None)
         self._next_s[name] = now_s
 
-    async def _resume(self, name: MachineName, turn: _Turn) -> None:
+    async def _resume(self, name: MachineName, turn: Turn) -> None:
         try:
             await turn.begins()
             it = self._held.get(name)
@@ -443,7 +398,7 @@ class Runner:
                 else:
                     self._drop(name)  # nobody paused it from here, and nothing may be sent there any more
         finally:
-            self._over(turn)
+            self._turns.over(turn)
 
     def _tried(self, name: MachineName, it: Held, answered: Answered, *, counts: bool = True) -> None:
         if it.released_s is None or self._held.get(name) is not it:
@@ -475,7 +430,7 @@ class Runner:
         self._next_s.pop(name, None)
         self._changed = True
 
-    # The file, and turns
+    # The file
 
     async def _save_if_changed(self, *, raises: bool = False) -> None:
         try:
@@ -496,17 +451,6 @@ class Runner:
         except BaseException:
             self._changed = True
             raise
-
-    def _turn_of(self, name: MachineName) -> _Turn:
-        """Behind whatever it was told before."""
-        turn = _Turn(name, self._last.get(name))
-        self._last[name] = turn.over
-        return turn
-
-    def _over(self, turn: _Turn) -> None:
-        turn.over.set()
-        if self._last.get(turn.name) is turn.over:
-            del self._last[turn.name]
 
 
 def runner_of(

@@ -15,7 +15,8 @@ export async function show(place, context, event) {
 
 async function showAll(place, context) {
   const table = await commands();
-  const sees = (command) => table.has(command);
+  const operates = !context.me.tenant;
+  const mayHere = (command) => operates && table.has(command);
   const sites = drawn("Sites", { title: "Site", show: (it) => it.site ?? "not said where", by: (it) => it.site ?? "" }, true);
   const tenants = drawn("Tenants", { title: "Tenant", show: (it) => it.tenant, by: (it) => it.tenant }, false);
   const containers = drawn("Containers", { title: "Container", show: containerOf, by: (it) => [it.tenant, it.container].join(".") }, true);
@@ -69,7 +70,6 @@ async function showAll(place, context) {
     "Nothing is asked of machines.",
   );
   const every = element("input", { type: "checkbox", id: "every", change: () => load() });
-  const parts = [sites, tenants, containers, meters].map((it) => it.element);
   const load = async () => {
     const now = await ask("power.now", {});
     sites.show(now.sites);
@@ -80,8 +80,6 @@ async function showAll(place, context) {
     if (mayHere("power.list")) events.show((await ask("power.list", { everything: every.checked })).toReversed());
     if (mayHere("power.signals")) signals.show(await ask("power.signals", {}));
   };
-  const operates = context.me.tenant === null || context.me.tenant === undefined;
-  const mayHere = (command) => operates && sees(command);
   await refreshed(context, load);
   fill(
     place,
@@ -96,12 +94,12 @@ async function showAll(place, context) {
       ),
       events.element,
     ],
-    operates && [element("h2", {}, "Sites"), parts[0]],
+    operates && [element("h2", {}, "Sites"), sites.element],
     element("h2", {}, operates ? "Tenants" : "In all"),
-    parts[1],
+    tenants.element,
     element("h2", {}, "Containers"),
-    parts[2],
-    operates && [element("h2", {}, "Meters"), parts[3]],
+    containers.element,
+    operates && [element("h2", {}, "Meters"), meters.element],
     mayHere("power.suspects") && [element("h2", {}, "Draws for nothing"), suspects.element],
     mayHere("power.signals") && [element("h2", {}, "Signals"), signals.element],
   );

@@ -10,13 +10,14 @@ from trio.testing import MockClock
 from pool.books.store import Store
 from pool.link import LinkClosed
 from pool.power.control.accepted_shares import AcceptedShares
+from pool.power.control.batches import Answers
 from pool.power.control.contract import Action, Answer, Answered, Asked, Firmware, MachineName
 from pool.power.control.control import Control, Reach
 from pool.power.control.firmware import Credential
 from pool.power.control.network import Order
 from pool.power.control.peers import Peers
 from pool.power.control.rows import MachineAddress, set_address, set_credential
-from pool.power.control.runner import Answers, HeldView, Machines, Runner
+from pool.power.control.runner import HeldView, Machines, Runner
 from pool.questions import AnsweredWithError
 from pool.swarm.machine_api import PASSWORDS
 from tests.fixtures.databases import add_tenant
