@@ -18,6 +18,7 @@ from pool.power.curtailment.executor import Curtailment
 from pool.power.curtailment.machines import EventMachine, machines_of
 from pool.power.curtailment.rounds import Rounds
 from pool.power.curtailment.schema import power_event_steps
+from pool.power.curtailment.states import OWNED
 from pool.power.energy.nameplates import NewNameplate, set_nameplates
 from tests.histories.power import NOW_S, add_container
 from tests.judges.power_site import PowerSite
@@ -138,6 +139,10 @@ class PowerStage:
                 return machines_of(connection, number)
 
         return await trio.to_thread.run_sync(read)
+
+    async def owned(self, number: int = 1) -> frozenset[int]:
+        """Machines that are that event's, and no other's."""
+        return frozenset(worker for worker, it in (await self.machines(number)).items() if it.state in OWNED)
 
     async def states(self, number: int = 1) -> dict[str, int]:
         counts: dict[str, int] = {}
