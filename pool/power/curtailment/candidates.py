@@ -17,6 +17,7 @@ from payouts.sums import ACCEPTED
 from pool.power.control.contract import MachineName
 from pool.power.curtailment.baseline import bounded, hashes_of, window, work_between
 from pool.power.curtailment.machines import Owner, owners
+from pool.power.curtailment.pace import Pace, pace_of
 from pool.power.curtailment.states import OFF
 from pool.power.curtailment.terms import Terms, all_exemptions, terms_in_force
 from pool.power.energy.efficiencies import efficiencies_at
@@ -26,6 +27,7 @@ MINES_MIN: Final = 5  # whoever has had no share of so many minutes does not min
 SHARES_A_MINUTE: Final = 5  # of whom hardly a minute has none by chance: one in 150
 MJ_HPS_PER_W: Final = 10**15  # H/s times mJ/TH: 10^12 hashes a TH, 1,000 mW a W
 USUAL_TERMS: Final = Terms()
+NO_PACE: Final = Pace(0.0, 0)
 
 Mines = Callable[[int], bool | None]
 
@@ -46,6 +48,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     mines: bool
     exempt: str = ""
     owner: Owner | None = None
+    pace: Pace = NO_PACE
     terms: Terms = USUAL_TERMS
 
     @property
@@ -88,7 +91,8 @@ def candidates(connection: Connection, site: str, now_s: int, mines: Mines | Non
         last = span.last
         efficiency = known.get(row.id)
         seconds = span.seconds(until_s)
-        done = bounded(work.get(row.id, {}), efficiency, seconds) if seconds > 0 else {}
+        mined = work.get(row.id, {})
+        done = bounded(mined, efficiency, seconds) if seconds > 0 else {}
         hashrate_hps = int(hashes_of(done) / seconds) if seconds > 0 else 0
         owner = taken.get(row.id)
         lately = last > until_s // 60 - MINES_MIN
@@ -109,6 +113,7 @@ def candidates(connection: Connection, site: str, now_s: int, mines: Mines | Non
                 exempt=exempt.get((row.tenant, row.container, row.unit))
                 or exempt.get((row.tenant, row.container, ""), ""),
                 owner=owner,
+                pace=pace_of(mined, done, seconds),
                 terms=terms.get(row.tenant_id, USUAL_TERMS),
             )
         )

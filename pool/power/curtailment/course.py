@@ -23,6 +23,7 @@ import msgspec
 from pool.power.control.contract import Action, Answer, Answered, MachineName
 from pool.power.curtailment.events import Event
 from pool.power.curtailment.machines import Change, EventMachine
+from pool.power.curtailment.pace import Pace, proof_s
 from pool.power.curtailment.plan import RESTORE_BACK, RESTORE_BATCH, RESTORE_BATCH_S, WAKE_S
 from pool.power.curtailment.states import EventState, MachineState
 
@@ -32,11 +33,6 @@ PAUSE_ASKS_MAX: Final = 2  # of one that mines on: others make up for it meanwhi
 REACH_ASKS_MAX: Final = 3  # of one that is not reached: a switch that restarts
 REACH_AGAIN_S: Final = 15
 DRIFT_ASKS_MAX: Final = 6  # a watchdog that starts its machine every hour costs no more than that
-# 1 in 10,000 is e^-9.21: so many share intervals without a share.
-PROOF_INTERVALS_PERCENT: Final = 921
-PROOF_LAG_S: Final = 10  # from a share to when it is seen here
-PROOF_S_MIN: Final = 45
-PROOF_S_MAX: Final = 900  # of one that hardly had a share before
 WAKE_AGAIN_S: Final = 120
 LOST_AGAIN_S: Final = 300  # twice as long after each time
 LOST_AGAIN_S_MAX: Final = 6 * 3_600
@@ -84,16 +80,8 @@ class Doing(msgspec.Struct, kw_only=True):
 
 
 Looks = Callable[[int], Look]
+NO_PACES: Final[Mapping[int, Pace]] = {}
 _SENT: Final = {MachineState.ASKED: Action.PAUSE, MachineState.WAKING: Action.RESUME}
-
-
-def proof_s(it: EventMachine) -> int:
-    """For how long it is silent until that is no chance."""
-    if it.before_shares == 0:
-        return PROOF_S_MAX
-    window_s = it.before_until_s - it.before_from_s
-    wait_s = -(-PROOF_INTERVALS_PERCENT * window_s // (100 * it.before_shares)) + PROOF_LAG_S
-    return min(max(wait_s, PROOF_S_MIN), PROOF_S_MAX)
 
 
 def doing(
@@ -103,11 +91,13 @@ def doing(
     answers: Mapping[int, Answered],
     now_s: int,
     *,
+    paces: Mapping[int, Pace] = NO_PACES,
     others: Callable[[int], bool] = lambda worker: False,
     begins: bool = False,
 ) -> Doing:
-    """At this moment. `answers` are to what each was asked last; `others`: whether another event has the
-    machine; `begins`: this process does not know what was sent by the one before."""
+    """At this moment. `answers` are to what each was asked last; `paces`: of machines as they were chosen,
+    where that is known; `others`: whether another event has the machine; `begins`: this process does not know
+    what was sent by the one before."""
     found = Doing()
     ends = event.state is EventState.RESTORING
     for it in machines.values():
@@ -117,7 +107,7 @@ def doing(
         elif it.state is MachineState.PENDING:
             _pending(found, it, ends, now_s)
         elif it.state is MachineState.ASKED and not ends:
-            _asked(found, it, look, answers.get(it.worker), now_s)
+            _asked(found, it, look, answers.get(it.worker), paces.get(it.worker, it.pace), now_s)
         elif it.state is MachineState.CONFIRMED and not ends:
             _confirmed(found, it, look, now_s)
         elif it.state is MachineState.DRIFTED and not ends:
@@ -168,10 +158,12 @@ def _pending(found: Doing, it: EventMachine, ends: bool, now_s: int) -> None:
         found.asks.append(Ask(it.worker, it.name, Action.PAUSE))
 
 
-def _asked(found: Doing, it: EventMachine, look: Look, answer: Answered | None, now_s: int) -> None:
+def _asked(
+    found: Doing, it: EventMachine, look: Look, answer: Answered | None, pace: Pace, now_s: int
+) -> None:
     asked_at_s = now_s if it.asked_at_s is None else it.asked_at_s
     share_at_s = now_s - look.age_s
-    if look.silent_s >= proof_s(it):
+    if look.silent_s >= proof_s(pace):
         off_from_s = int(max(share_at_s, asked_at_s)) if it.off_from_s is None else it.off_from_s
         words = f"no share for {int(look.silent_s)} s"
         found.change(it, MachineState.CONFIRMED, words, off_from_s=off_from_s, off_until_s=None)

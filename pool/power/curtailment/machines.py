@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 from payouts.schemas.money import containers, tenants, workers
 from pool.power.control.contract import MachineName
 from pool.power.curtailment.events import WORDS_CHARS_MAX, note_steps
+from pool.power.curtailment.pace import Pace
 from pool.power.curtailment.schema import power_event_machines, power_event_work, power_events
 from pool.power.curtailment.states import OWNED, EventState, MachineState, check_machine
 
@@ -45,6 +46,11 @@ class EventMachine(msgspec.Struct, frozen=True, kw_only=True):
     def shed_watts(self) -> int:
         """How much less it draws when it is off."""
         return self.watts_before - self.watts_idle
+
+    @property
+    def pace(self) -> Pace:
+        """As far as the event's rows say: over all of the time before, whenever in it the machine mined."""
+        return Pace(float(self.before_shares), self.before_until_s - self.before_from_s)
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from pool.fleet.registry_error import RegistryError
 from pool.power.control.contract import Action, Answer, Answered
 from pool.power.curtailment.baseline import window
 from pool.power.curtailment.candidates import Candidate, Mines, candidates
-from pool.power.curtailment.course import Ask, Doing, Looks, doing, room_to_wake, wake
+from pool.power.curtailment.course import NO_PACES, Ask, Doing, Looks, doing, room_to_wake, wake
 from pool.power.curtailment.events import (
     Event,
     began_at_s,
@@ -38,6 +38,7 @@ from pool.power.curtailment.machines import (
     note_asked,
     owners,
 )
+from pool.power.curtailment.pace import Pace
 from pool.power.curtailment.plan import Plan, Target, batches, plan
 from pool.power.curtailment.replanning import COUNTED, again, target_of, worth_of
 from pool.power.curtailment.seen import MINES_S
@@ -61,6 +62,7 @@ class Known(msgspec.Struct, kw_only=True):
     machines: dict[int, EventMachine]
     began_at_s: int | None
     answers: dict[int, Answered] = {}
+    paces: dict[int, Pace] = {}  # of machines as they were when they were chosen
     unheld: set[int] = set()  # that nobody holds any more
     planned_at_s: int = 0
     begins: bool = False  # this process has seen nothing of it before
@@ -84,6 +86,7 @@ class Rounds:
         self._ending: set[int] = set()  # events that were found to be over in this look, and in the last one
         self._ended: set[int] = set()
         self._expected: dict[int, tuple[int, frozenset[int]]] = {}  # of planned ones: made at, machines
+        self._paces: dict[int, dict[int, Pace]] = {}  # by event, of machines as they were when it chose them
 
     def answered(self, event_id: int, worker: int, action: Action, answer: Answered) -> None:
         """What a machine said to the last that it was asked."""
@@ -118,6 +121,7 @@ class Rounds:
             steps = last_steps(connection, [it.id for it in (*open_ones, *after)])
         for gone in self._known.keys() - {it.id for it in (*open_ones, *after)}:
             del self._known[gone]
+            self._paces.pop(gone, None)
         planned_ones = {it.id for it in open_ones if it.state is EventState.PLANNED}
         for gone in self._expected.keys() - planned_ones:
             del self._expected[gone]
@@ -208,6 +212,7 @@ class Rounds:
             return move_event(connection, event, EventState.OVER, words, now_s, **values)
         event = move_event(connection, event, EventState.CURTAILING, words, now_s, **values)
         add_machines(connection, event.id, rows, "chosen", now_s)
+        self._paces[event.id] = {worker: chosen[worker].pace for worker in it.workers}
         log.info("power_event_begun", number=event.id, site=event.site, machines=it.machines)
         return event
 
@@ -223,7 +228,16 @@ class Rounds:
             return taken.get(worker, event.id) != event.id
 
         begins, known.begins = known.begins, False
-        it = doing(event, known.machines, looks, known.answers, now_s, others=others, begins=begins)
+        it = doing(
+            event,
+            known.machines,
+            looks,
+            known.answers,
+            now_s,
+            paces=self._paces.get(event.id, NO_PACES),
+            others=others,
+            begins=begins,
+        )
         if ends:
             # Other events may have these: they are asked before anybody comes back.
             self._ending.add(event.id)
@@ -305,6 +319,10 @@ class Rounds:
             for worker in workers
         ]
         add_machines(connection, event.id, rows, "chosen besides", now_s)
+        # Of those that a process of before has chosen, as far as they mined within this hour.
+        of_before = {of.worker: of.pace for of in site if of.worker in machines and of.pace.shares}
+        chosen = {of.worker: of.pace for of in found.more}
+        self._paces[event.id] = of_before | self._paces.get(event.id, {}) | chosen
 
 
 def planned(

@@ -3,12 +3,12 @@
 from typing import Any
 
 import msgspec
-import pytest
 
 from pool.power.control.contract import Action, Answer, Answered, MachineName
-from pool.power.curtailment.course import PROOF_S_MAX, Doing, Look, doing, proof_s
+from pool.power.curtailment.course import Doing, Look, doing
 from pool.power.curtailment.events import Event
 from pool.power.curtailment.machines import EventMachine
+from pool.power.curtailment.pace import Pace
 from pool.power.curtailment.plan import WAKE_S
 from pool.power.curtailment.states import EventState, MachineState
 
@@ -84,17 +84,19 @@ def silent(seconds: float) -> Look:
     return Look(age_s=seconds, silent_s=seconds)
 
 
-@pytest.mark.parametrize(("shares", "proof"), [(600, 66), (1_200, 45), (60, 563), (1, 900), (0, 900)])
-def test_silence_is_proof_when_chance_would_be_one_in_ten_thousand(shares: int, proof: int) -> None:
-    assert proof_s(machine(MachineState.ASKED, before_shares=shares)) == proof <= PROOF_S_MAX
-
-
 def test_yes_proves_nothing_and_silence_does() -> None:
     asked = machine(MachineState.ASKED)
     assert became(after(asked, 60, silent(60), Answer.SAID_YES)) is None
     proven = after(asked, 66, silent(66), Answer.UNKNOWN)
     assert became(proven) is MachineState.CONFIRMED
     assert proven.changes[0].values == {"off_from_s": NOW_S, "off_until_s": None}
+
+
+def test_whose_pace_is_known_as_it_was_chosen_is_proven_by_that() -> None:
+    """It came five minutes before: the hour before has few shares of it."""
+    new = machine(MachineState.ASKED, before_shares=50)
+    assert became(after(new, 70, silent(70))) is None
+    assert became(after(new, 72, silent(72), paces={1: Pace(50.0, 300)})) is MachineState.CONFIRMED
 
 
 def test_who_is_unheard_is_not_silent() -> None:
