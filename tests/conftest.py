@@ -14,11 +14,11 @@ import gc
 import os
 import shutil
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import wraps
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import certifi
@@ -34,6 +34,7 @@ from tests.fixtures.databases import Databases, PostgresDatabases, SqliteDatabas
 from tests.fixtures.engines import compiling_once
 from tests.fixtures.in_memory import move_there
 
+T = TypeVar("T")
 Working = WeakKeyDictionary[trio.testing.MockClock, tuple[int, float]]
 
 
@@ -56,10 +57,25 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.hookimpl(trylast=True)  # when marks have taken out what does not run
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What SQLite suffices for has no double. What takes longest begins first: nobody waits for it."""
     items[:] = [item for item in items if not _is_needless_double(item)]
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    long = [item for item in items if item.get_closest_marker("long") is not None]
+    short = [item for item in items if item.get_closest_marker("long") is None]
+    items[:] = long_first(long, short, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def long_first(long: Sequence[T], short: Sequence[T], workers: int) -> list[T]:
+    """So that each worker, which is given an equal part of them in a row, begins with its share of the long
+    ones. One that had them all would be at them when the others have nothing left to do."""
+    dealt: list[T] = []
+    for worker in range(workers):
+        mine = long[worker::workers]
+        left = len(long) + len(short) - len(dealt)
+        begin = len(dealt) - sum(len(long[it::workers]) for it in range(worker))
+        dealt += [*mine, *short[begin : begin + max(0, left // (workers - worker) - len(mine))]]
+    return dealt
 
 
 def _is_needless_double(item: pytest.Item) -> bool:

@@ -14,6 +14,7 @@ import trio.testing
 from sqlalchemy import func, select
 
 from payouts.schemas.money import tenants
+from tests.conftest import long_first
 from tests.fixtures.databases import Databases, SqliteDatabases, add_tenant, fresh_store
 
 Clock = trio.testing.MockClock
@@ -84,3 +85,22 @@ def test_clients_of_http_trust_the_same_and_nobody_else_is_given_that(
 @pytest.mark.sqlite_suffices
 def test_what_sqlite_suffices_for_is_asked_of_nothing_else(databases: Databases) -> None:
     assert isinstance(databases, SqliteDatabases)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+@pytest.mark.parametrize("shorts", [0, 1, 40, 41])
+@pytest.mark.parametrize("longs", [0, 1, 4, 7])
+def test_each_worker_begins_with_its_share_of_what_takes_longest(
+    longs: int, shorts: int, workers: int
+) -> None:
+    long, short = [f"long {it}" for it in range(longs)], [f"short {it}" for it in range(shorts)]
+    dealt = long_first(long, short, workers)
+    assert sorted(dealt) == sorted(long + short)
+    if longs + shorts < workers * (longs // workers + 1):
+        return  # more long ones than are dealt to somebody
+    rest = dealt
+    for worker in range(workers):  # as pytest-xdist parts them
+        part, rest = rest[: len(rest) // (workers - worker)], rest[len(rest) // (workers - worker) :]
+        mine = long[worker::workers]
+        assert part[: len(mine)] == mine
+        assert not any(it in long for it in part[len(mine) :])

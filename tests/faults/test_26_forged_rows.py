@@ -358,7 +358,7 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ),
     ),
     "tokens": (
-        ("UPDATE tokens SET digest = replace(digest, '0', 'f')", "tokens", "no change made it"),
+        ("UPDATE tokens SET digest = substr(digest, 2) || '0'", "tokens", "no change made it"),
         ("UPDATE tokens SET scope = 'admin'", "tokens", "no change made it"),
         ("UPDATE tokens SET expires_at_s = expires_at_s + 1", "tokens", "no change made it"),
         ("DELETE FROM tokens", "tokens", "missing"),
