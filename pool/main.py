@@ -68,6 +68,7 @@ from pool.people.roles import host_account
 from pool.people.sessions import Sessions
 from pool.power.control.accepted_shares import AcceptedShares
 from pool.power.control.control import Control, Reach
+from pool.power.control.held_watch import HeldWatch
 from pool.power.control.runner import runner_of
 from pool.power.curtailment.executor import Curtailment
 from pool.power.curtailment.rounds import Rounds
@@ -187,6 +188,7 @@ class Pool:
         )
         dry_run = config.control is None or config.control.dry_run
         self.control = Control(store, self._reaches, dry_run=dry_run, enabled=config.control is not None)
+        self._held = HeldWatch(self.control.standing)
         self._shares = SeenShares(self.books.registry, self.books.hashrates, self._behind)
         self.curtailment = Curtailment(
             Rounds(store, dry_run=dry_run), self._shares, self.control, wall_clock=wall_clock
@@ -223,6 +225,7 @@ class Pool:
                 await nursery.start(self._serve_admin, desk)
                 nursery.start_soon(self._record.run)
                 nursery.start_soon(self.power.run)
+                nursery.start_soon(self._held.run)
                 nursery.start_soon(MeterPolling(self._store).run)
                 web = await self._open_web(nursery, desk)
                 nursery.start_soon(self._follow_payouts, treasury)
@@ -456,6 +459,9 @@ class Pool:
             hub=no_edges if self.sites is None else self.sites.watch.figures,
             unheard=self._unheard,
             power=self.power.now,
+            curtailment=lambda: self.curtailment.status,
+            held=lambda: self._held.now,
+            signals=lambda: () if self._signals is None else self._signals.sources,
         )
         await trio.to_thread.run_sync(self._authentication.load)
         messages = self._config.messages

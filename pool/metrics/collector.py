@@ -4,8 +4,9 @@ Nothing is counted for it share by share. It is done in pieces, and others have 
 Must not know: how it is asked for, and in which form it leaves.
 """
 
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Final
 
@@ -28,9 +29,12 @@ from pool.fleet.hashrate import (
 from pool.fleet.registry import Registry
 from pool.metrics.book_figures import BookFigures, BookReader
 from pool.metrics.contract import OTHERS, Page
-from pool.metrics.power import add_power
+from pool.metrics.power import add_events, add_held, add_power, add_signals
 from pool.orders.status import OrderStatus
+from pool.power.control.held import Standing
+from pool.power.curtailment.status import NO_EVENTS, PowerStatus
 from pool.power.energy.live import PowerNow
+from pool.power.signals.intake import Source
 from pool.readiness import Readiness
 from pool.routing.status import RouteStatus
 from pool.upstreams.status import UpstreamStatus
@@ -64,6 +68,9 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     hub: Callable[[], HubFigures] = no_edges
     unheard: Unheard = everybody_is_heard
     power: Callable[[], Awaitable[PowerNow]]
+    curtailment: Callable[[], PowerStatus] = lambda: NO_EVENTS
+    held: Callable[[], Standing] = Standing
+    signals: Callable[[], Sequence[Source]] = tuple
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -277,6 +284,9 @@ def add_hub(page: Page, hub: HubFigures) -> None:
 
 def _power(page: Page, it: Moment) -> None:
     add_power(page, it.power)
+    add_events(page, it.sources.curtailment())
+    add_held(page, it.sources.held())
+    add_signals(page, it.sources.signals(), int(time.time()))
 
 
 def _books(page: Page, it: Moment) -> None:

@@ -111,6 +111,17 @@ gauge     angara_container_joules_per_terahash{tenant,container}  What a terahas
 gauge     angara_container_power_limit_watts{tenant,container}  What a container may draw at most, where that has a limit now.
 gauge     angara_meter_watts{meter}                            What a meter reads; nothing where it has read nothing for five minutes.
 gauge     angara_meter_believed{meter}                         1 where that counts; 0 where it cannot be right, and accepted work counts.
+gauge     angara_power_events{site}                            Power events that are under way, by the site that they are of; (all): of all sites.
+gauge     angara_power_event_asked_watts{site}                 How much less those ask for that are not being restored.
+gauge     angara_power_event_shed_watts{site}                  How much of that is off, proven by work.
+gauge     angara_power_event_short_watts{site}                 How much is missing although the ramp is over.
+gauge     angara_power_event_machines{site,state}              Machines of events by state: pending, asked, confirmed, refused, drifted, waking, restored, lost, released.
+gauge     angara_power_events_failed                           1 where the last look at events did not come to its end: who is off stays off meanwhile.
+gauge     angara_machines_held{state}                          Machines as who holds them off says: off, resuming, given-up after a week.
+gauge     angara_signal_heard_age_seconds{signal}              How long ago a signal was heard of that may ask for events; since the start where it never was.
+gauge     angara_signal_silent{signal}                         1 where that is longer than it may be.
+counter   angara_signal_taken_total{signal}                    What it asked for, and there is an event of.
+counter   angara_signal_refused_total{signal}                  What it said and nothing was done by.
 gauge     angara_books_age_seconds                            Age of the figures of the database (orders, blocks, balances): a minute, and more while it does not answer.
 """)  # noqa: E501 - a table, one line a name
 OTHERS: Final = "(others)"  # no name of ours has a bracket: what is beyond a bound, summed up

@@ -15,6 +15,7 @@ HELD: Final = (
     Column("ends by itself", "until_at", moment),
     Column("told to resume since", "released_at", moment),
     Column("times", "tries", grouped, right=True),
+    Column("given up", "given_up_at", moment),
 )
 
 

@@ -20,7 +20,7 @@ from pool.books.database_waits import when_it_answers
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.link import LinkClosed
 from pool.power.control.contract import ASKED_MAX, Action, Answer, Answered, Asked, Firmware, MachineName
-from pool.power.control.held import HELD_MAX
+from pool.power.control.held import HELD_MAX, Standing
 from pool.power.control.network import AT_ONCE, MACHINE_S, Order, Reached
 from pool.power.control.passwords import EVERYWHERE, Sealed, container_scope
 from pool.power.control.peers import Peer, Peers, peers_by_name
@@ -111,6 +111,19 @@ class Control:
             except AWAY as error:
                 log.warning("machines_not_asked", site=reach.name, reason=str(error)[:200])
         return tuple(found)
+
+    async def standing(self) -> dict[str, Standing | None]:
+        """How many those have who hold them; None of whoever is away."""
+        found: dict[str, Standing | None] = {}
+        for reach in self._reaches():
+            try:
+                said = await reach.machines.standing()
+            except AWAY:
+                found[reach.name] = None
+            else:  # of others' machines nobody is believed
+                its = [it for it in said.given_up if reach.has(it.tenant, it.container)]
+                found[reach.name] = msgspec.structs.replace(said, given_up=tuple(its))
+        return found
 
     async def _orders(
         self, asked: Sequence[Asked], looked: _Looked, answers: dict[MachineName, Answered]

@@ -8,6 +8,7 @@ Must not know: how machines are told.
 """
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ FILE: Final = "machines_held.json"
 DAMAGED: Final = "machines_held.damaged"
 HELD_MAX: Final = 100_000  # machines: as many as connections of a process
 HOLD_S_MAX: Final = 86_400  # of one pause: who wants longer says it again
+GIVEN_UP_NAMED_MAX: Final = 100  # of a site: what a message names, many times over
 PLACES_MAX: Final = 4  # of a machine that is paused again elsewhere, and was not back between
 
 
@@ -48,6 +50,7 @@ class Held(msgspec.Struct, kw_only=True):
     tries: int = 0  # to resume it
     may_be_off: bool = True  # whatever becomes of what it is being told
     woken: bool = False
+    given_up_s: int | None = None  # it is told no more, and is kept until it mines
 
     @property
     def reached(self) -> Reached:
@@ -57,6 +60,28 @@ class Held(msgspec.Struct, kw_only=True):
     def was_paused(self) -> bool:
         """Else it was only told to resume, for all that is known here."""
         return any(it.paused for it in self.places)
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How many machines are kept here, and how they stand; `given_up`: the first names of those."""
+
+    off: int = 0
+    resuming: int = 0
+    given_up_machines: int = 0
+    given_up: tuple[MachineName, ...] = ()
+
+
+def standing(machines: Iterable[Held]) -> Standing:
+    """Of all of them."""
+    known = list(machines)
+    gone = sorted(it.reached.machine for it in known if it.given_up_s is not None)
+    off = sum(it.released_s is None for it in known)
+    return Standing(
+        off=off,
+        resuming=len(known) - off - len(gone),
+        given_up_machines=len(gone),
+        given_up=tuple(gone[:GIVEN_UP_NAMED_MAX]),
+    )
 
 
 class _File(msgspec.Struct):

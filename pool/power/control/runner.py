@@ -3,6 +3,7 @@
     held      told to pause until a moment: written down, then told
     released  that moment came, or somebody said resume: told to resume, until it has said yes where it was
               paused, and has an accepted share after that; a week at most
+    given up  after that week: told no more, and kept until it has a share
 
 It needs nobody for that: not the books, not the hub, not a line to it. A machine that does not come back is
 told again, at 10 s, then each time after twice as long, and each hour, for a week. Machines whose time is
@@ -33,6 +34,7 @@ from pool.power.control.held import (
     PLACES_MAX,
     Held,
     Place,
+    Standing,
     places_to_pause,
     places_to_resume,
 )
@@ -77,6 +79,7 @@ class HeldView(msgspec.Struct, frozen=True, kw_only=True):
     until_s: int
     released_s: int | None
     tries: int
+    given_up_s: int | None = None
 
 
 class Machines(Protocol):
@@ -90,6 +93,9 @@ class Machines(Protocol):
 
     async def held(self, after: int) -> tuple[HeldView, ...]:
         """Machines that are held off or being resumed, without the first `after` of them."""
+
+    async def standing(self) -> Standing:
+        """How many there are."""
 
 
 Before = Mapping[MachineName, tuple[Held | None, float | None, float | None]]
@@ -112,6 +118,7 @@ class Runner:
         self._held: dict[MachineName, Held] = {}
         self._ends_s: dict[MachineName, float] = {}  # of those held: monotonic
         self._next_s: dict[MachineName, float] = {}  # of those released: when they are told again
+        self._gone: set[MachineName] = set()  # given up
         self._turns = Turns()
         self._saving = trio.Lock()
         self._changed = False
@@ -127,7 +134,9 @@ class Runner:
         for name, it in loaded.items():
             self._held[name] = it
             self._ends_s[name] = now_s + held_file.left_s(it, wall_s)
-            if it.released_s is not None:
+            if it.given_up_s is not None:
+                self._given_up(name)
+            elif it.released_s is not None:
                 self._released(name, it, now_s)
         if loaded:
             log.warning("machines_held_off", machines=len(loaded))
@@ -163,6 +172,9 @@ class Runner:
 
     async def held(self, after: int) -> tuple[HeldView, ...]:
         return tuple(_view(it) for it in list(self._held.values())[max(0, after) :][:ASKED_MAX])
+
+    async def standing(self) -> Standing:
+        return held_file.standing(self._held.values())
 
     # Orders
 
@@ -242,6 +254,7 @@ class Runner:
             )
             self._ends_s[name] = now_s + (it.until_s - wall_s)
             self._next_s.pop(name, None)
+            self._gone.discard(name)
             self._changed = True
         elif it.action is Action.RESUME:
             if known is None:
@@ -252,6 +265,8 @@ class Runner:
                 self._held[name] = known
                 self._ends_s[name] = now_s
             known.places = places_to_resume(known, it.reached, allowed=allowed)
+            if known.given_up_s is not None:
+                return  # told once, by who asked
             self._released(name, known, now_s)
             self._next_s[name] = now_s + AGAIN_S_MAX  # told by who asked, just now
 
@@ -271,6 +286,8 @@ class Runner:
         self._drop(name)
         if held is not None:
             self._held[name] = held
+            if held.given_up_s is not None:
+                self._gone.add(name)
         if ends_s is not None:
             self._ends_s[name] = ends_s
         if next_s is not None:
@@ -339,7 +356,7 @@ class Runner:
         """Whoever is resumed at an address where another one is paused now: it was renamed, or moved."""
         paused = [it.reached for it in orders if it.action in PAUSES]
         at: dict[tuple[str, int | None], list[MachineName]] = {}
-        for name in self._next_s if paused else ():
+        for name in [*self._next_s, *self._gone] if paused else ():
             for place in self._held[name].places:
                 at.setdefault(_where(place.reached), []).append(name)
         return {
@@ -372,7 +389,10 @@ class Runner:
             if it.released_s is None:
                 log.warning("machine_let_go", machine=str(name), until_s=it.until_s)
                 self._released(name, it, now_s)
-        self._shares.watch(self._next_s)
+        self._shares.watch([*self._next_s, *self._gone])
+        for name in [it for it in self._gone if self._shares.has_mined(it)]:
+            log.info("machine_mines_again", machine=str(name))
+            self._drop(name)
         for name in list(self._next_s):
             if self._held[name].woken and self._shares.has_mined(name):
                 self._drop(name)
@@ -401,7 +421,7 @@ class Runner:
             self._turns.over(turn)
 
     def _tried(self, name: MachineName, it: Held, answered: Answered, *, counts: bool = True) -> None:
-        if it.released_s is None or self._held.get(name) is not it:
+        if it.released_s is None or it.given_up_s is not None or self._held.get(name) is not it:
             return
         it.tries += counts
         says_no = answered.answer is Answer.REFUSED and it.tries >= REFUSALS
@@ -422,10 +442,18 @@ class Runner:
             )
         if it.tries >= TRIES_MAX:
             log.error("machine_given_up", machine=str(name), address=it.reached.address, tries=it.tries)
-            self._drop(name)
+            it.given_up_s = int(self._wall_clock())
+            self._given_up(name)
+
+    def _given_up(self, name: MachineName) -> None:
+        self._ends_s.pop(name, None)
+        self._next_s.pop(name, None)
+        self._gone.add(name)
+        self._shares.forget(name)
 
     def _drop(self, name: MachineName) -> None:
         self._held.pop(name, None)
+        self._gone.discard(name)
         self._ends_s.pop(name, None)
         self._next_s.pop(name, None)
         self._changed = True
@@ -476,6 +504,7 @@ def _view(it: Held) -> HeldView:
         until_s=it.until_s,
         released_s=it.released_s,
         tries=it.tries,
+        given_up_s=it.given_up_s,
     )
 
 

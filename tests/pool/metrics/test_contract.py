@@ -50,8 +50,9 @@ COUNTS = (
     "shares",
     "records",
     "bytes",
+    "events",
 )
-FLAGS = ("diverted", "blocks", "held", "waits", "beyond", "connected", "believed")
+FLAGS = ("diverted", "blocks", "held", "waits", "beyond", "connected", "believed", "failed", "silent")
 STRANGERS_CHOOSE = {"worker", "unit", "agent", "address", "ip", "name", "user"}
 
 

@@ -14,6 +14,8 @@ from pool.power.control.batches import Answers
 from pool.power.control.contract import Action, Answer, Answered, Asked, Firmware, MachineName
 from pool.power.control.control import Control, Reach
 from pool.power.control.firmware import Credential
+from pool.power.control.held import Standing
+from pool.power.control.held_watch import LOOK_S, HeldWatch
 from pool.power.control.network import Order
 from pool.power.control.peers import Peers
 from pool.power.control.rows import MachineAddress, set_address, set_credential
@@ -145,6 +147,9 @@ class SiteThatIsGone(Machines):
     async def held(self, after: int) -> tuple[HeldView, ...]:
         raise LinkClosed("no answer")
 
+    async def standing(self) -> Standing:
+        raise LinkClosed("no answer")
+
 
 class SiteThatSpeaksOfOthers(SiteThatIsGone):
     """A captured edge."""
@@ -152,6 +157,9 @@ class SiteThatSpeaksOfOthers(SiteThatIsGone):
     async def answers(self, batch: int, after: int) -> Answers:
         others = Answered(machine=MachineName("else", "c01", "u1"), answer=Answer.SAID_YES)
         return Answers(answered=(others,) * 1_000, over=True)
+
+    async def standing(self) -> Standing:
+        return Standing(given_up_machines=1, given_up=(MachineName("else", "c01", "u1"),))
 
 
 @pytest.mark.parametrize("hears", [False, True])
@@ -264,3 +272,36 @@ async def test_what_a_machine_says_that_it_runs_gets_no_password_in_clear_at_an_
             set_credential(connection, sealed, by="olga", now_s=NOW_S)
         answers += [it.answer for it in await telling.control(pause(1))]
     assert answers == [Answer.UNREACHED, Answer.SAID_YES]
+
+
+async def test_how_many_are_held_is_of_whoever_answers_and_of_who_is_away_what_he_said_last(
+    books: Store, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    site, edge = Site(nursery, tmp_path), Site(nursery, tmp_path / "north", "north")
+    edge.directory.mkdir()
+    reach, north = await site.reach(nursery), await edge.reach(nursery)
+    reaches = [reach, north]
+    telling = Control(books, lambda: reaches, dry_run=False)
+    watch = HeldWatch(telling.standing)
+    nursery.start_soon(watch.run)
+    await trio.sleep(1)
+    assert watch.now == Standing()
+    for it, unit in ((site, 1), (edge, 2)):
+        it.mines_from = {f"u{unit}": (it.machines.stand(unit, Firmware.BRAIINS).address, "bosminer 1")}
+    reaches[:] = [reach]
+    await telling.control(pause(1))
+    reaches[:] = [north]
+    await telling.control(pause(2))
+    reaches[:] = [reach, north]
+    await trio.sleep(LOOK_S)
+    assert watch.now == Standing(off=2)
+    reaches[1] = Reach("north", lambda *place: True, edge.peers, SiteThatIsGone(hears=False))
+    await trio.sleep(LOOK_S)
+    assert watch.now == Standing(off=2)
+    captured = SiteThatSpeaksOfOthers(hears=True)
+    reaches[1] = Reach("north", lambda tenant, _: tenant == "acme", edge.peers, captured)
+    await trio.sleep(LOOK_S)
+    assert watch.now == Standing(off=1, given_up_machines=1)
+    del reaches[1]
+    await trio.sleep(LOOK_S)
+    assert watch.now == Standing(off=1)

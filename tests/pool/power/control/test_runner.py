@@ -12,6 +12,7 @@ import trio
 from pool.power.control import held as held_file
 from pool.power.control.accepted_shares import AcceptedShares
 from pool.power.control.contract import Action, Answer, Answered, Firmware, MachineName
+from pool.power.control.held import Standing
 from pool.power.control.network import Order, Reached
 from pool.power.control.runner import AGAIN_S_MAX, RESUMES_PER_S, TRIES_MAX, Runner
 from pool.power.control.settings import ControlSettings
@@ -591,8 +592,34 @@ async def test_a_machine_that_was_taken_away_is_given_up_after_a_week(
     await trio.sleep(6.8 * 86_400)
     assert await names_held(runner) == [name_of(1)]
     await trio.sleep(1.5 * 86_400)
-    assert await names_held(runner) == []
+    (kept,) = await runner.held(0)
+    assert kept.given_up_s is not None
     assert len(site.machines.connections) == TRIES_MAX
+    expected = Standing(given_up_machines=1, given_up=(name_of(1),))
+    assert await runner.standing() == expected
+    await trio.sleep(1200)
+    again = await site.started(nursery)
+    await trio.sleep(86_400)
+    assert await again.standing() == expected
+    assert len(site.machines.connections) == TRIES_MAX
+
+
+async def test_who_was_given_up_is_told_of_until_it_mines_or_is_paused_again(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pool.power.control.runner.TICK_S", 600.0)
+    runner = await site.started(nursery)
+    units = [site.machines.stand(unit, Firmware.BRAIINS) for unit in (1, 2, 3)]
+    await told(runner, *(site.order(it, Action.PAUSE, 60) for it in units))
+    site.machines.machines.clear()
+    await trio.sleep(8.3 * 86_400)
+    assert (await runner.standing()).given_up_machines == 3
+    site.share_of(1)
+    await trio.sleep(1_800)
+    assert (await runner.standing()).given_up == (name_of(2), name_of(3))
+    site.machines.stand(3, Firmware.BRAIINS)
+    await told(runner, site.order(units[2], Action.PAUSE, 6_000))
+    assert await runner.standing() == Standing(off=1, given_up_machines=1, given_up=(name_of(2),))
 
 
 async def test_however_often_somebody_asks_to_resume_nobody_is_given_up_for_it(
