@@ -22,6 +22,9 @@ def _event(it: EventStatus) -> Iterator[Finding]:
     lost = it.machines.get("lost", 0)
     went = it.state in ("curtailing", "holding", "restoring")
     less = f"{it.proven_watts / 1000:.1f} kW less, proven by work, of {it.target_watts / 1000:.1f}"
+    if it.unknown_machines:
+        less += f", and {grouped(it.unknown_off)} of {grouped(it.unknown_machines)} machines of unknown power"
+    short = it.short_watts > 0 or it.short_machines > 0
     yield Finding(
         kind="curtailed",
         subject=subject,
@@ -35,9 +38,9 @@ def _event(it: EventStatus) -> Iterator[Finding]:
         kind="curtailed-short",
         subject=subject,
         name=name,
-        holds=it.short_watts > 0,
+        holds=short,
         words=f"event {name}: {less}; its ramp is over, and there are no more machines that obey"
-        if it.short_watts
+        if short
         else f"event {name}: {less}",
         raise_looks=1,
         clear_looks=1,

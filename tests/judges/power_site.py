@@ -72,6 +72,10 @@ class PowerSite:
         for row in rows:
             self.nature[row] = nature
 
+    def switch_off(self, row: int) -> None:
+        """By hand: whatever it is told."""
+        self._off_from[row], self._on_from[row] = trio.current_time(), FOREVER
+
     # Truth
 
     def mining(self) -> Any:

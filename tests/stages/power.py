@@ -30,7 +30,8 @@ LOG2 = 17  # of 100 TH/s a share in 5.6 s
 
 
 class PowerStage:
-    """`containers` of `units` machines each, of two tenants, that have mined for an hour."""
+    """`containers` of `units` machines each, of two tenants, that have mined for an hour; the machines of
+    those whose numbers are in `unknown` have no nameplate."""
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class PowerStage:
         units: int = 25,
         watts: int = WATTS,
         seed: int = 1,
+        unknown: Sequence[int] = (),
     ) -> None:
         self.store = store
         self._dice = np.random.default_rng(seed)
@@ -58,7 +60,8 @@ class PowerStage:
                     idle_watts=IDLE_WATTS,
                     error_bps=500,
                 )
-                set_nameplates(connection, [plate], by="olga", now_s=NOW_S - 7_200)
+                if number not in unknown:
+                    set_nameplates(connection, [plate], by="olga", now_s=NOW_S - 7_200)
             self.workers = list(names)
             for minute in range(NOW_S // 60 - 62, NOW_S // 60):
                 connection.execute(insert(tally_minutes), self._mined(minute, self.workers))

@@ -18,6 +18,7 @@ from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
 from pool.fleet.registry_error import RegistryError
 from pool.people.roles import Role
+from pool.power.curtailment.candidates import Mines
 from pool.power.curtailment.events import (
     Event,
     NewEvent,
@@ -32,6 +33,7 @@ from pool.power.curtailment.events import (
 from pool.power.curtailment.machines import Change as MachineChange
 from pool.power.curtailment.machines import change_machines, counts_of, machines_of
 from pool.power.curtailment.plan import TenantLoss
+from pool.power.curtailment.progress import RUNS, mining, progress_of
 from pool.power.curtailment.rounds import planned
 from pool.power.curtailment.schema import power_event_steps
 from pool.power.curtailment.states import OWNED, EventState, MachineState
@@ -114,15 +116,19 @@ class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     exempt_watts: int
     taken_machines: int
     unknown_machines: int
+    unknown_asked: int
     ramp_s: int
     restore_s: int
     orders_short: tuple[OrderShort, ...] = ()
 
 
 class EventRow(Event, frozen=True, kw_only=True):
-    """With how many machines are in which state."""
+    """With how many machines are in which state; while it goes on, `unknown_off` of the `unknown_machines` of
+    unknown power are off."""
 
     machines: Mapping[str, int]
+    unknown_machines: int = 0
+    unknown_off: int = 0
 
 
 class MachineView(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,17 +262,18 @@ def power_release(desk: OperatorDesk, it: PowerRelease) -> EventRow:
 
 
 def power_list(desk: Desk, it: PowerList) -> Page[EventRow]:
+    mines = _mines(desk)
+
     def read(connection: Connection) -> list[EventRow]:
         events = [event for event in all_events(connection) if it.everything or not event.ended]
-        counts = counts_of(connection, [event.id for event in events])
-        return [
-            EventRow(**msgspec.structs.asdict(event), machines=counts.get(event.id, {})) for event in events
-        ]
+        return [EventRow(**_told(connection, event, mines)) for event in events]
 
     return page_of(it, desk.read(read), lambda row: (row.id,))
 
 
 def power_show(desk: Desk, it: PowerShow) -> EventView:
+    mines = _mines(desk)
+
     def read(connection: Connection) -> EventView:
         event = load_event(connection, it.event)
         machines = machines_of(connection, event.id)
@@ -274,8 +281,7 @@ def power_show(desk: Desk, it: PowerShow) -> EventView:
         query = select(power_event_steps).where(power_event_steps.c.event_id == event.id)
         newest = connection.execute(query.order_by(power_event_steps.c.step.desc()).limit(STEPS_MAX)).all()
         return EventView(
-            **msgspec.structs.asdict(event),
-            machines=counts_of(connection, [event.id]).get(event.id, {}),
+            **_told(connection, event, mines),
             of_machines=tuple(
                 MachineView(
                     machine=str(of.name),
@@ -334,8 +340,24 @@ def _new(it: PowerPlan, reference: str, from_s: int, until_s: int | None) -> New
 
 
 def _row(desk: Desk, event: Event) -> EventRow:
-    counts = desk.read(lambda connection: counts_of(connection, [event.id]))
-    return EventRow(**msgspec.structs.asdict(event), machines=counts.get(event.id, {}))
+    mines = _mines(desk)
+    return EventRow(**desk.read(lambda connection: _told(connection, event, mines)))
+
+
+def _mines(desk: Desk) -> Mines | None:
+    looks = None if desk.live is None else desk.live.machine_looks()
+    return None if looks is None else mining(looks)
+
+
+def _told(connection: Connection, event: Event, mines: Mines | None) -> dict[str, Any]:
+    """Fields of a row."""
+    unknown = machines_of(connection, event.id, unknown_alone=True) if event.state in RUNS else {}
+    progress = progress_of(unknown.values(), mines)
+    return msgspec.structs.asdict(event) | {
+        "machines": counts_of(connection, [event.id]).get(event.id, {}),
+        "unknown_machines": progress.unknown_machines,
+        "unknown_off": progress.unknown_off,
+    }
 
 
 def new_event(it: PowerCurtail) -> str:

@@ -40,7 +40,7 @@ PLAN: Final = (
     Column("restored within", "restore_words"),
     Column("exempt", "exempt_words"),
     Column("another event has", "taken", grouped),
-    Column("of unknown power", "unknown", grouped),
+    Column("of unknown power", "unknown"),
 )
 LOSSES: Final = (
     Column("tenant", "tenant"),
@@ -56,6 +56,7 @@ EVENTS: Final = (
     Column("target", "target_words"),
     Column("less", "watts_asked", kilowatts, right=True),
     Column("machines", "machine_words"),
+    Column("of unknown power", "unknown_words"),
     Column("from", "from", moment),
     Column("until", "until", moment),
     Column("asked for by", "asker"),
@@ -64,9 +65,7 @@ EVENT: Final = (
     *EVENTS[:4],
     Column("drew before", "watts_before", kilowatts),
     EVENTS[4],
-    EVENTS[5],
-    EVENTS[6],
-    EVENTS[7],
+    *EVENTS[5:9],
     Column("ramp", "ramp_words"),
     Column("source", "source"),
     Column("reference", "reference"),
@@ -235,7 +234,9 @@ def _planned(it: dict[str, Any]) -> dict[str, Any]:
         "restore_words": f"{-(-it['restore_s'] // 60)} min",
         "exempt_words": exempt if it["exempt_machines"] else None,
         "taken": it["taken_machines"] or None,
-        "unknown": it["unknown_machines"] or None,
+        "unknown": f"{grouped(it['unknown_machines'])}, of which {grouped(it['unknown_asked'])} are asked"
+        if it["unknown_machines"]
+        else None,
     }
 
 
@@ -245,6 +246,9 @@ def _in_words(it: dict[str, Any]) -> dict[str, Any]:
     return {
         "target_words": _target_words(it["target"], it["target_value"]),
         "machine_words": states or None,
+        "unknown_words": f"{grouped(it['unknown_off'])} of {grouped(it['unknown_machines'])} off"
+        if it["unknown_machines"]
+        else None,
         "asker": f"{it['source']}, {it['asked_by']}",
         "ramp_words": f"{it['ramp_s']} s",
         "asked": moment_by(it["asked_at_s"], it["asked_by"]),

@@ -128,8 +128,10 @@ def note_asked(
         connection.execute(asked.values(asks=it.asks + more, asked_at_s=now_s), rows)
 
 
-def machines_of(connection: Connection, event_id: int) -> dict[int, EventMachine]:
-    """All of an event, by number."""
+def machines_of(
+    connection: Connection, event_id: int, *, unknown_alone: bool = False
+) -> dict[int, EventMachine]:
+    """All of an event, by number; or those whose watts nobody knows."""
     shares = dict[int, int]()
     of = power_event_work.c
     summed = select(of.worker_id, func.sum(of.shares).label("shares")).where(of.event_id == event_id)
@@ -148,6 +150,8 @@ def machines_of(connection: Connection, event_id: int) -> dict[int, EventMachine
         .where(power_event_machines.c.event_id == event_id)
         .order_by(power_event_machines.c.worker_id)
     )
+    if unknown_alone:
+        named = named.where(power_event_machines.c.watts_before == 0)
     return {
         row.worker_id: EventMachine(
             worker=row.worker_id,

@@ -80,6 +80,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     exempt_watts: int
     taken_machines: int  # another event's
     unknown_machines: int  # that mine, and of whose power nothing is known
+    unknown_asked: int  # of those that are asked
     ramp_s: int
     restore_s: int
 
@@ -111,6 +112,7 @@ def plan(machines: Sequence[Candidate], target: Target, ramp_s: int, worth: Wort
         exempt_watts=sum(it.watts for it in exempt),
         taken_machines=sum(1 for it in machines if it.owner is not None),
         unknown_machines=sum(1 for it in machines if it.mines and not it.mj_per_th),
+        unknown_asked=sum(1 for it in chosen if it.watts == 0),
         ramp_s=ramp_s,
         restore_s=restore_s(len(chosen)),
     )

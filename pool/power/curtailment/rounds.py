@@ -40,8 +40,8 @@ from pool.power.curtailment.machines import (
 )
 from pool.power.curtailment.pace import Pace
 from pool.power.curtailment.plan import Plan, Target, batches, plan
+from pool.power.curtailment.progress import RUNS, mining, progress_of, status_of
 from pool.power.curtailment.replanning import COUNTED, again, target_of, worth_of
-from pool.power.curtailment.seen import MINES_S
 from pool.power.curtailment.states import SETTLED, EventState, MachineState
 from pool.power.curtailment.status import EventStatus
 
@@ -50,8 +50,6 @@ log = structlog.get_logger()
 LEAD_S: Final = 900  # before an event begins orders are delivered without its machines
 REPLAN_S: Final = 20  # while the target is not met
 HOLDING_REPLAN_S: Final = 120  # a site changes slowly, and reading an hour of it takes a second
-LOST_NAMES_MAX: Final = 10
-RUNS: Final = (EventState.CURTAILING, EventState.HOLDING)
 
 
 class Known(msgspec.Struct, kw_only=True):
@@ -155,7 +153,9 @@ class Rounds:
         asks = self._advance(known, looks, now_s, taken)
         if asks:
             found.asks[event.id] = asks
-        found.events.append(_status(known, now_s))
+        progress = progress_of(known.machines.values(), mining(looks))
+        status = status_of(known.event, known.machines.values(), progress, known.began_at_s, now_s)
+        found.events.append(status)
 
     def _remembered(self, event: Event, step: int, planned_at_s: int) -> Known:
         """What somebody else has changed is read, and planned for at once."""
@@ -196,6 +196,8 @@ class Rounds:
             return move_event(connection, event, EventState.CANCELLED, "its time is over", now_s)
         it, site = planned(connection, event, looks, now_s)
         words = f"{it.machines} machines, {it.asked_watts // 1000} kW of {it.before_watts // 1000}"
+        if it.unknown_asked:
+            words += f", {it.unknown_asked} of unknown power"
         dry_run = self._dry_run or event.dry_run
         state = MachineState.RELEASED if dry_run else MachineState.PENDING
         chosen = {of.worker: of for of in site}
@@ -264,7 +266,7 @@ class Rounds:
                 machines = machines_of(connection, event.id)
             else:
                 machines = _after(known.machines, made, it, now_s)
-            event = _moved(connection, event, machines, now_s)
+            event = _moved(connection, event, machines, mining(looks), now_s)
             step = last_step(connection, event.id)
         known.event, known.machines, known.step = event, machines, step
         known.unheld.clear()
@@ -298,7 +300,7 @@ class Rounds:
             worker: msgspec.structs.replace(machine, state=after.get(worker, machine.state))
             for worker, machine in known.machines.items()
         }
-        site = candidates(connection, event.site, now_s, _mining(looks))
+        site = candidates(connection, event.site, now_s, mining(looks))
         target = target_of(connection, event, now_s)
         found = again(event, machines, site, target, worth_of(connection), now_s)
         known.planned_at_s = now_s
@@ -329,7 +331,7 @@ def planned(
     connection: Connection, event: Event, looks: Looks | None, now_s: int
 ) -> tuple[Plan, list[Candidate]]:
     """What the event would do now, and the machines that there are. Raises RegistryError."""
-    site = candidates(connection, event.site, now_s, None if looks is None else _mining(looks))
+    site = candidates(connection, event.site, now_s, None if looks is None else mining(looks))
     target: Target = target_of(connection, event, now_s)
     return plan(site, target, event.ramp_s, worth_of(connection)), site
 
@@ -367,16 +369,17 @@ def _take_over(connection: Connection, chosen: Sequence[Candidate], event_id: in
         change_machines(connection, owner, changes, now_s)
 
 
-def _moved(connection: Connection, event: Event, machines: dict[int, EventMachine], now_s: int) -> Event:
+def _moved(
+    connection: Connection, event: Event, machines: dict[int, EventMachine], mines: Mines, now_s: int
+) -> Event:
     """The event itself, after its machines."""
     states = [it.state for it in machines.values()]
     open_ones = (MachineState.PENDING, MachineState.ASKED, MachineState.DRIFTED)
     unproven = any(it in open_ones for it in states)
-    proven = sum(it.shed_watts for it in machines.values() if it.state is MachineState.CONFIRMED)
-    met = proven >= (event.watts_asked or 0)
+    progress = progress_of(machines.values(), mines)
+    met = progress.met(event)
     if event.state is EventState.CURTAILING and not unproven and met:
-        words = f"{proven // 1000} kW less, proven by work"
-        return move_event(connection, event, EventState.HOLDING, words, now_s)
+        return move_event(connection, event, EventState.HOLDING, progress.words, now_s)
     if event.state is EventState.HOLDING and (unproven or not met):
         return move_event(connection, event, EventState.CURTAILING, "not met any more", now_s)
     if event.state is EventState.RESTORING and all(it in SETTLED for it in states):
@@ -389,18 +392,6 @@ def _moved(connection: Connection, event: Event, machines: dict[int, EventMachin
 
 def _settles(event: Event, machines: dict[int, EventMachine]) -> bool:
     return event.state is EventState.RESTORING and all(it.state in SETTLED for it in machines.values())
-
-
-def _mining(looks: Looks) -> Mines:
-    """Whether a machine mines; None where nobody has listened for long enough to say that it does not."""
-
-    def mines(worker: int) -> bool | None:
-        look = looks(worker)
-        if look.age_s < MINES_S:
-            return True
-        return False if look.silent_s >= MINES_S else None
-
-    return mines
 
 
 def _after(
@@ -416,33 +407,3 @@ def _after(
             before = found[worker]
             found[worker] = msgspec.structs.replace(before, asks=before.asks + more, asked_at_s=now_s)
     return found
-
-
-def _status(known: Known, now_s: int) -> EventStatus:
-    event = known.event
-    counts: dict[str, int] = {}
-    proven = asked = 0
-    lost: list[str] = []
-    for it in known.machines.values():
-        counts[it.state.value] = counts.get(it.state.value, 0) + 1
-        if it.state is MachineState.CONFIRMED:
-            proven += it.shed_watts
-        elif it.state is MachineState.ASKED:
-            asked += it.shed_watts
-        elif it.state is MachineState.LOST and len(lost) < LOST_NAMES_MAX:
-            lost.append(str(it.name))
-    began_at_s = now_s if known.began_at_s is None else known.began_at_s
-    late = event.state in RUNS and now_s >= began_at_s + event.ramp_s
-    target = event.watts_asked or 0
-    return EventStatus(
-        event=event.id,
-        site=event.site,
-        reference=event.reference,
-        state=event.state.value,
-        target_watts=target,
-        proven_watts=proven,
-        asked_watts=asked,
-        short_watts=max(0, target - proven) if late else 0,
-        machines=counts,
-        lost=tuple(lost),
-    )

@@ -7,8 +7,8 @@ import msgspec
 
 class EventStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One event that goes on, or that has machines which did not come back. `proven_watts` are shed, as work
-    says; `asked_watts` of machines that were asked are not proven yet; `short_watts` are missing although the
-    ramp is over."""
+    says; `asked_watts` of machines that were asked are not proven yet; `short_watts`, and `short_machines` of
+    those whose watts nobody knows, are missing although the ramp is over."""
 
     event: int
     site: str
@@ -18,6 +18,9 @@ class EventStatus(msgspec.Struct, frozen=True, kw_only=True):
     proven_watts: int
     asked_watts: int
     short_watts: int
+    unknown_machines: int = 0
+    unknown_off: int = 0
+    short_machines: int = 0
     machines: Mapping[str, int]  # by state
     lost: tuple[str, ...]  # names, the first of them
 

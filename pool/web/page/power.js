@@ -64,7 +64,7 @@ async function showAll(place, context) {
       { title: "From", show: (it) => moment(it.from_s), by: (it) => it.from_s },
       { title: "Until", show: (it) => moment(it.until_s), by: (it) => it.until_s },
       { title: "Less by", number: true, show: (it) => kilowatts(it.watts_asked), by: (it) => it.watts_asked },
-      { title: "Machines", show: (it) => counted(it.machines) },
+      { title: "Machines", show: (it) => [counted(it.machines), it.unknown_machines ? `; of unknown power ${unknown(it)}` : ""] },
       { title: "Asked by", show: (it) => it.asked_by, by: (it) => it.asked_by },
     ],
     "Nothing is asked of machines.",
@@ -145,6 +145,7 @@ async function showEvent(place, context, number) {
         ["Drawn before", kilowatts(it.watts_before)],
         ["Less by", kilowatts(it.watts_asked)],
         ["Machines", counted(it.machines)],
+        it.unknown_machines ? ["Of unknown power", unknown(it)] : null,
         ["Asked by", [it.asked_by, ", ", moment(it.asked_at_s), ` (${it.source} ${it.reference})`]],
         it.restore_asked_by ? ["Restored by", [it.restore_asked_by, ", ", moment(it.restore_asked_at_s)]] : null,
         it.note ? ["Note", it.note] : null,
@@ -185,6 +186,11 @@ function stateOf(it) {
 function counted(machines) {
   const words = Object.entries(machines ?? {}).map(([state, count]) => `${grouped(count)} ${state}`);
   return words.length ? words.join(", ") : NOTHING;
+}
+
+/** Of machines whose watts nobody knows. */
+function unknown(it) {
+  return `${grouped(it.unknown_off)} of ${grouped(it.unknown_machines)} off`;
 }
 
 function containerOf(it) {
