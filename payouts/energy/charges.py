@@ -14,6 +14,7 @@ must be the only writer. A statement that was made does not change: what comes l
 know: the time, and who measured.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, Final
@@ -89,6 +90,14 @@ class Unpriced(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """What one step would do: how many hours have a price, and those that have none."""
+
+    priced: int
+    unpriced: tuple[Unpriced, ...]
+    after: Place | None
+
+
 class Looked(msgspec.Struct, frozen=True, kw_only=True):
     """What one step did, and where the next one begins; None: nothing is left to look at."""
 
@@ -124,21 +133,34 @@ def derive(
 
 def charge(connection: Connection, now_s: int, after: Place = FIRST) -> Looked:
     """Charge what is due, of at most LOOKED_MAX hours behind a place."""
-    of = energy_to_charge.c
-    place = (of.hour, of.tenant_id, of.site_id)
-    due = connection.execute(
-        select(energy_to_charge)
-        .where(of.terms_id.is_not(None), of.charged_j != of.joules, tuple_(*place) > tuple_(*after))
-        .order_by(*place)
-        .limit(LOOKED_MAX)
-    ).all()
-    looked = [_charge(connection, row, now_s) for row in due]
-    last = (due[-1].hour, due[-1].tenant_id, due[-1].site_id) if len(due) == LOOKED_MAX else None
+    rows, last = _due(connection, after)
+    looked = [_charge(connection, row, now_s) for row in rows]
     return Looked(
         charged=tuple(it for it in looked if isinstance(it, EnergyCharge)),
         unpriced=tuple(it for it in looked if isinstance(it, Unpriced)),
         after=last,
     )
+
+
+def due(connection: Connection, after: Place = FIRST) -> Due:
+    """What `charge` would find there. Reads only: an idle book is not to be written for it."""
+    rows, last = _due(connection, after)
+    costs = [(row, _cost(connection, row).cost) for row in rows]
+    unpriced = tuple(_unpriced(row, cost) for row, cost in costs if isinstance(cost, str))
+    return Due(priced=len(rows) - len(unpriced), unpriced=unpriced, after=last)
+
+
+def _due(connection: Connection, after: Place) -> tuple[Sequence[Row[Any]], Place | None]:
+    of = energy_to_charge.c
+    place = (of.hour, of.tenant_id, of.site_id)
+    rows = connection.execute(
+        select(energy_to_charge)
+        .where(of.terms_id.is_not(None), of.charged_j != of.joules, tuple_(*place) > tuple_(*after))
+        .order_by(*place)
+        .limit(LOOKED_MAX)
+    ).all()
+    last = (rows[-1].hour, rows[-1].tenant_id, rows[-1].site_id) if len(rows) == LOOKED_MAX else None
+    return rows, last
 
 
 def cost_of(
@@ -215,7 +237,16 @@ def carry_psat(connection: Connection, tenant_id: int) -> int:
     return connection.scalar(last) or 0
 
 
-def _charge(connection: Connection, row: Row[Any], now_s: int) -> EnergyCharge | Unpriced:
+class _Costs(msgspec.Struct, frozen=True):
+    """Of what is not charged of an hour: by which terms, as which part, and what it costs, or why not."""
+
+    terms: TermsOf
+    part: int
+    joules: int
+    cost: Cost | str
+
+
+def _cost(connection: Connection, row: Row[Any]) -> _Costs:
     terms = terms_of(
         connection.execute(select(hosting_terms).where(hosting_terms.c.id == row.terms_id)).one()
     )
@@ -225,10 +256,20 @@ def _charge(connection: Connection, row: Row[Any], now_s: int) -> EnergyCharge |
     )
     part = connection.scalar(counted) or 0
     cost = cost_of(connection, terms, row.site_id, row.hour, joules, row.tenant_id, part)
-    if isinstance(cost, str):
-        return Unpriced(tenant_id=row.tenant_id, site_id=row.site_id, hour=row.hour, joules=joules, why=cost)
+    return _Costs(terms, part, joules, cost)
+
+
+def _unpriced(row: Row[Any], why: str) -> Unpriced:
+    joules = row.joules - row.charged_j
+    return Unpriced(tenant_id=row.tenant_id, site_id=row.site_id, hour=row.hour, joules=joules, why=why)
+
+
+def _charge(connection: Connection, row: Row[Any], now_s: int) -> EnergyCharge | Unpriced:
+    it = _cost(connection, row)
+    if isinstance(it.cost, str):
+        return _unpriced(row, it.cost)
     carried = carry_psat(connection, row.tenant_id)
-    made = derive(row.tenant_id, row.site_id, row.hour, part, terms.id, joules, cost, carried)
+    made = derive(row.tenant_id, row.site_id, row.hour, it.part, it.terms.id, it.joules, it.cost, carried)
     _book(connection, made, now_s)
     return made
 

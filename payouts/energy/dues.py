@@ -81,6 +81,12 @@ def collect(connection: Connection, now_s: int, after_tenant: int = 0) -> tuple[
     return count, owing[COLLECTED_MAX - 1][0] if len(owing) > COLLECTED_MAX else None
 
 
+def to_collect(connection: Connection) -> bool:
+    """Whether `collect` would find something. Reads only: an idle book is not to be written for it."""
+    owing = dues_sat(connection).items()
+    return any(min(due, balance_sat(connection, payable(tenant))) != 0 for tenant, due in owing)
+
+
 def _transaction(key: str, memo: str, source: str, target: str, amount_sat: int) -> Transaction:
     if amount_sat < 0:
         source, target = target, source

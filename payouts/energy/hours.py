@@ -51,6 +51,11 @@ def due_hour(connection: Connection, now_s: int) -> int | None:
     return hour if (hour + 1) * HOUR_S + GRACE_S <= now_s else None
 
 
+def began(connection: Connection) -> bool:
+    """Whether energy is taken already."""
+    return connection.scalar(select(energy_taken.c.next_hour)) is not None
+
+
 def begin(connection: Connection, now_s: int) -> None:
     """Take energy from the next hour on, where none was ever taken."""
     if connection.scalar(select(energy_taken.c.next_hour)) is None:

@@ -81,7 +81,7 @@ class Bookkeeper:
         power: PowerTold | None = None,
     ) -> None:
         self._store = store
-        self._energy = None if power is None else EnergyBooks(store, power, wall_clock=wall_clock)
+        self.energy = None if power is None else EnergyBooks(store, power, wall_clock=wall_clock)
         self._blocks = BlockWatch(store, nodes, wall_clock=wall_clock)
         self.history = PriceHistory(nodes, wall_clock=wall_clock)
         self._prices = PriceWatch(store, self.history.difficulties)
@@ -179,8 +179,8 @@ class Bookkeeper:
             nursery.start_soon(self._kept, "roll up tallies", self._roll_up)
             nursery.start_soon(self._kept, "look at blocks", self._blocks.run)
             nursery.start_soon(self._kept, "ask for prices", self.history.run)
-            if self._energy is not None:
-                nursery.start_soon(self._kept, "book energy", self._energy.run)
+            if self.energy is not None:
+                nursery.start_soon(self._kept, "book energy", self.energy.run)
             if self._retargets:
                 nursery.start_soon(self._kept, "look at prices", self._prices.run)
 

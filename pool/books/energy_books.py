@@ -5,7 +5,7 @@ An hour is taken a quarter of an hour after its end, and looked at again when th
 reading of it that is taken at all is there. It is looked at a day later once more, for a clock that had
 stepped. Each step is one short transaction and done at most once whenever it is tried, so being killed
 between any two costs nothing but time; what takes longer, to add up the work of a site, is read outside of
-it.
+it. Nothing is written where nothing is due: that is read first.
 
 Must not know: how energy is measured, and how machines are told.
 """
@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
+import msgspec
 import structlog
 import trio
 from sqlalchemy import Connection
 
-from payouts.energy.charges import FIRST, Place, charge
-from payouts.energy.dues import collect
+from payouts.energy.charges import FIRST, Place, Unpriced, charge, due
+from payouts.energy.dues import collect, to_collect
 from payouts.energy.events import (
     BOOKED_AFTER_S,
     Event,
@@ -31,6 +32,7 @@ from payouts.energy.events import (
 )
 from payouts.energy.hours import (
     ContainerEnergy,
+    began,
     begin,
     differs,
     due_hour,
@@ -47,6 +49,15 @@ KEEP_S: Final = 10.0
 LOOKED_AGAIN_H: Final = (25, 1)  # hours before the one that is taken
 
 _Value = TypeVar("_Value")
+
+
+class UnpricedEnergy(msgspec.Struct, frozen=True, kw_only=True):
+    """What of one tenant is not charged, for want of a price, and why."""
+
+    tenant_id: int
+    hours: int
+    joules: int
+    whys: tuple[str, ...]
 
 
 class PowerTold(Protocol):
@@ -68,6 +79,7 @@ class EnergyBooks:
     def __init__(self, store: Store, power: PowerTold, *, wall_clock: Callable[[], float]) -> None:
         self._store, self._power, self._wall_clock = store, power, wall_clock
         self._told: frozenset[tuple[int, str]] = frozenset()  # whose energy has no price, and why
+        self.unpriced: tuple[UnpricedEnergy, ...] | None = None  # None: nobody has looked yet
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -77,7 +89,8 @@ class EnergyBooks:
 
     async def keep(self) -> None:
         """Take the hours that are over, charge and collect, and book the events that are over."""
-        await self._write(partial(begin, now_s=self._now_s()))
+        if not await self._read(began):
+            await self._write(partial(begin, now_s=self._now_s()))
         while (hour := await self._read(partial(due_hour, now_s=self._now_s()))) is not None:
             for before_h in LOOKED_AGAIN_H:
                 await self._look_again(hour - before_h)
@@ -94,21 +107,33 @@ class EnergyBooks:
             log.info("energy_taken_again", hour=hour, parts=parts)
 
     async def _charge(self) -> None:
-        charges, unpriced = 0, set()
+        charges = 0
+        unpriced: list[Unpriced] = []
         after: Place | None = FIRST
         while after is not None:
-            looked = await self._write(partial(charge, now_s=self._now_s(), after=after))
-            charges += len(looked.charged)
-            unpriced |= {(it.tenant_id, it.why) for it in looked.unpriced}
-            after = looked.after
+            found = await self._read(partial(due, after=after))
+            if found.priced:
+                looked = await self._write(partial(charge, now_s=self._now_s(), after=after))
+                charges += len(looked.charged)
+                unpriced += looked.unpriced
+                after = looked.after
+            else:
+                unpriced += found.unpriced
+                after = found.after
         if charges:
             log.info("energy_charged", charges=charges)
+        self._tell({(it.tenant_id, it.why) for it in unpriced})
+        self.unpriced = _of_tenants(unpriced)
+
+    def _tell(self, unpriced: set[tuple[int, str]]) -> None:
         if unpriced != self._told:
             self._told = frozenset(unpriced)
             for tenant_id, why in sorted(unpriced):
                 log.warning("energy_without_price", tenant_id=tenant_id, reason=why)
 
     async def _collect(self) -> None:
+        if not await self._read(to_collect):
+            return
         after: int | None = 0
         while after is not None:
             _, after = await self._write(partial(collect, now_s=self._now_s(), after_tenant=after))
@@ -137,6 +162,21 @@ class EnergyBooks:
 
         done: _Value = await when_it_answers("write to the books", transaction)
         return done
+
+
+def _of_tenants(unpriced: Sequence[Unpriced]) -> tuple[UnpricedEnergy, ...]:
+    of: dict[int, list[Unpriced]] = {}
+    for it in unpriced:
+        of.setdefault(it.tenant_id, []).append(it)
+    return tuple(
+        UnpricedEnergy(
+            tenant_id=tenant,
+            hours=len(its),
+            joules=sum(it.joules for it in its),
+            whys=tuple(sorted({it.why for it in its})),
+        )
+        for tenant, its in sorted(of.items())
+    )
 
 
 def _was_taken(connection: Connection, hour: int, drawn: Sequence[ContainerEnergy]) -> bool:

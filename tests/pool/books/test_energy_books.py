@@ -1,6 +1,7 @@
 """Energy in the books while the pool runs: hours are taken once, charged and collected; events are booked."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from fractions import Fraction
 
 import pytest
@@ -26,7 +27,7 @@ from payouts.ledger import (
 from payouts.ratebook import record_rate
 from payouts.rates import Price, Scheme
 from payouts.schemas.energy import booked_energy, booked_event_parts, energy_charges
-from pool.books.energy_books import EnergyBooks
+from pool.books.energy_books import KEEP_S, EnergyBooks
 from pool.books.store import Store
 from tests.fixtures.databases import Crash, add_tenant, crash_before
 
@@ -159,9 +160,50 @@ async def test_what_has_no_price_is_told_once_and_charged_when_it_has(
     for _ in range(3):
         await it.keeper.keep()
     assert capsys.readouterr().out.count("nobody has said what a USD was worth") == 1
+    (told,) = it.keeper.unpriced or ()
+    assert (told.tenant_id, told.hours, told.joules) == (ACME, 1, 10 * KWH)
+    assert told.whys == ("nobody has said what a USD was worth",)
     it.worth(1)
     await it.keeper.keep()
     assert it.state() == (1, 0, 15, 0)
+    assert it.keeper.unpriced == ()
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_book_in_which_nothing_is_due_is_not_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was three write transactions every ten seconds, 18 a minute, each of which waits for the journal's
+    fold: also where the energy of a year waits for a price, and a tenant owes what it cannot pay."""
+    it = Stage(store)
+    await it.keeper.keep()
+    writes = 0
+    write = Store.write
+
+    def counted(store: Store) -> AbstractContextManager[Connection]:
+        nonlocal writes
+        writes += 1
+        return write(store)
+
+    monkeypatch.setattr(Store, "write", counted)
+
+    async def writes_of_a_minute() -> int:
+        nonlocal writes
+        writes = 0
+        for _ in range(round(60 / KEEP_S)):
+            await it.keeper.keep()
+        return writes
+
+    assert await writes_of_a_minute() == 0
+    it.clock.now_s = HOUR_S + 3600 + GRACE_S
+    assert await writes_of_a_minute() == 1, "the hour is taken, and has no price"
+    assert await writes_of_a_minute() == 0
+    it.worth(1)
+    assert await writes_of_a_minute() == 2, "it is charged, and collected"
+    it.clock.now_s += 2 * 3600
+    await writes_of_a_minute()
+    assert it.state()[1] == 5, "more is due than there is"
+    assert await writes_of_a_minute() == 0
 
 
 @pytest.mark.sqlite_suffices
