@@ -52,7 +52,8 @@ from pool.journal.frames import Place
 from pool.journal.records import Machine
 from pool.journal.segments import Walk
 from pool.messages.conditions import Thresholds
-from pool.messages.look import NodeLook
+from pool.messages.lasting_looks import given_up, uncounted, unpriced
+from pool.messages.look import LastingLook, NodeLook
 from pool.messages.message import Message
 from pool.messages.messenger import Figures, Messenger, machine_figures
 from pool.messages.settings import MessageSettings
@@ -527,6 +528,7 @@ class Pool:
             job_age_s=running_s if edges.template_age_s is None else edges.template_age_s,
             machines=machine_figures(self.books.registry, self.books.hashrates, now_s, self._not_missed),
             curtailment=self.curtailment.status,
+            lasting=self._lasting,
             nodes=tuple(NodeLook(it.name, it.up, it.reason) for it in edges.nodes),
             upstreams=routes.upstreams,
             orders=routes.orders,
@@ -539,6 +541,18 @@ class Pool:
             signals=() if self._signals is None else self._signals.sources,
             power=await self.power.now(),
         )
+
+    @property
+    def _lasting(self) -> tuple[LastingLook, ...]:
+        energy, tenants = self.books.bookkeeper.energy, self.books.registry.tenants_by_id
+        looks = (given_up(self._held.now, whole=self._held.complete),)
+        if energy is None:
+            return looks
+
+        def name_of(number: int) -> str | None:
+            return tenants[number].name if number in tenants else None
+
+        return (*looks, uncounted(self.books.told.meters), unpriced(energy.unpriced, name_of))
 
     @property
     def _not_missed(self) -> Unheard:

@@ -118,12 +118,13 @@ class Books:
             credits = CreditRows(connection)
         self.hashrates = HashrateBook(registry, trio.current_time())
         self.nodes = NodeSet(config.nodes, chain=config.network, transport=transport)
+        self.told = ToldBooks()
         self.bookkeeper = Bookkeeper(
             store,
             self.nodes,
             times=config.books,
             wall_clock=wall_clock,
-            power=None if config.control is None else ToldBooks(),
+            power=None if config.control is None else self.told,
         )
         self.folding = Folding(store, registry, credits, fold_s=config.books.fold_s, wall_clock=wall_clock)
         self.hub = Keeping(config, store, self.bookkeeper, registry.renumbered)

@@ -221,6 +221,24 @@ KINDS: Final = {
             "all machines are back from {} power events",
         ),
     ),
+    "machine-given-up": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=("machine {} was given up", "{} machines were given up"),
+        recovered=("machine {} is no longer given up", "{} machines are no longer given up"),
+    ),
+    "meter-uncounted": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=("meter {} did not count for an hour", "{} meters did not count for an hour"),
+        recovered=("meter {} counts again", "{} meters count again"),
+    ),
+    "energy-unpriced": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=("energy of {} has no price", "energy of {} tenants has no price"),
+        recovered=("energy of {} is charged", "energy of {} tenants is charged"),
+    ),
     "tokens-guessed": Kind(
         severity=Severity.WARNING,
         cause=Cause.MACHINES,

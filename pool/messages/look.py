@@ -88,6 +88,23 @@ class MeterLook(msgspec.Struct, frozen=True):
     wrong: str | None
 
 
+class Lasting(msgspec.Struct, frozen=True):
+    """Something that is wrong until it is not listed any more: a machine, a meter, a tenant."""
+
+    name: str
+    words: str
+
+
+class LastingLook(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is wrong of one kind. `whole`: what is not listed is well; else nothing is known of it."""
+
+    kind: str
+    of: str  # what it is said of, as subjects begin
+    listed: tuple[Lasting, ...]
+    whole: bool
+    well: str  # words of one that is not wrong any more
+
+
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. What needs the books is empty, and `books_away` true, where they did not answer."""
 
@@ -111,3 +128,4 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     power: tuple[PowerLook, ...] = ()
     meters: tuple[MeterLook, ...] = ()
     curtailment: PowerStatus = NO_EVENTS
+    lasting: tuple[LastingLook, ...] = ()

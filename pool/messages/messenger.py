@@ -28,9 +28,11 @@ from pool.messages.conditions import DIED_LOOKS, LOOK_S, conditions
 from pool.messages.curtailment_conditions import curtailment_conditions
 from pool.messages.edge_conditions import edge_conditions
 from pool.messages.kinds import KINDS
+from pool.messages.lasting_conditions import lasting_conditions
 from pool.messages.look import (
     CertificateLook,
     ContainerLook,
+    LastingLook,
     Look,
     NodeLook,
     OrderLook,
@@ -93,6 +95,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     signals: tuple[Source, ...] = ()
     power: PowerNow | None = None
     curtailment: PowerStatus = NO_EVENTS
+    lasting: tuple[LastingLook, ...] = ()
 
 
 def machine_figures(
@@ -262,11 +265,12 @@ class Messenger:
             power=() if figures.power is None else limited(figures.power),
             meters=() if figures.power is None else metered(figures.power),
             curtailment=figures.curtailment,
+            lasting=figures.lasting,
         )
         limits = self._settings.thresholds
         findings = edge_conditions(look, limits) + conditions(look, limits, self._teller.raised)
         findings += [*signal_conditions(look), *power_conditions(look, self._teller.raised)]
-        findings += curtailment_conditions(look)
+        findings += [*curtailment_conditions(look), *lasting_conditions(look, self._teller.raised)]
         silenced = frozenset() if self._booked is None else self._booked.silenced
         messages = self._teller.look(findings, events, silenced, now_s)
         if self._remembered.journal_failed:

@@ -21,7 +21,7 @@ REASON_CHARS_MAX: Final = 200
 # What a subject is of; beside these there are those of which there is one.
 OF: Final = (
     *("container", "site", "tenant", "node", "upstream", "order", "certificate", "edge", "signal", "meter"),
-    "event",
+    *("event", "machine"),
     *("payout", "proposal", "request"),
 )
 ALONE: Final = ("all", "machines", "work", "books", "journal", "processes", "disk", "tokens", "nats")

@@ -18,7 +18,8 @@ class HeldWatch:
 
     def __init__(self, ask: Callable[[], Awaitable[Mapping[str, Standing | None]]]) -> None:
         self._ask = ask
-        self._known: dict[str, Standing] = {}
+        self._known: dict[str, Standing | None] = {}
+        self._looked = False
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -28,12 +29,18 @@ class HeldWatch:
 
     async def look(self) -> None:
         before, told = self._known, await self._ask()
-        self._known = {name: it or before.get(name, Standing()) for name, it in told.items()}
+        self._known = {name: it or before.get(name) for name, it in told.items()}
+        self._looked = True
+
+    @property
+    def complete(self) -> bool:
+        """Whether everybody has answered once."""
+        return self._looked and None not in self._known.values()
 
     @property
     def now(self) -> Standing:
         """All together."""
-        its = self._known.values()
+        its = [it for it in self._known.values() if it is not None]
         named = sorted(name for it in its for name in it.given_up[:GIVEN_UP_NAMED_MAX])
         return Standing(
             off=sum(it.off for it in its),

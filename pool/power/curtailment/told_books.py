@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection, Row, select
 
 from payouts.energy.events import Event, EventMachine
@@ -14,7 +15,7 @@ from payouts.energy.hours import ContainerEnergy
 from payouts.schemas.money import sites, workers
 from pool.power.curtailment.schema import power_event_machines, power_event_work, power_events
 from pool.power.curtailment.states import EventState, MachineState
-from pool.power.energy.energies import energy_of_hour
+from pool.power.energy.energies import HOUR_S, MeterSpan, energies_of_hour
 from pool.power.energy.meters import Meter, list_meters, measured_by, readings_between
 from pool.power.energy.readings import GAP_S, Metered
 from pool.power.figures import Basis
@@ -22,13 +23,32 @@ from pool.power.figures import Basis
 BPS: Final = 10_000
 
 
+class MeterHour(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a meter counted in an hour (since 1970); why not, in words, empty where it did."""
+
+    meter: str
+    hour: int
+    why: str
+
+
 class ToldBooks:
-    """As the books ask it (`pool.books.energy_books.PowerTold`)."""
+    """As the books ask it (`pool.books.energy_books.PowerTold`). They look at an hour anew when the next one
+    is over: from then on no reading of it is taken, and whether its meters counted is known."""
+
+    def __init__(self) -> None:
+        self._hours: dict[int, tuple[MeterHour, ...]] = {}  # the newest two
+
+    @property
+    def meters(self) -> tuple[MeterHour, ...] | None:
+        """Of the last hour that is known for good; None: no such hour was looked at since the start."""
+        return self._hours.get(max(self._hours, default=0) - 1)
 
     def drawn(self, connection: Connection, hour: int) -> Sequence[ContainerEnergy]:
         """What a meter of a site has and nobody's work explains is no container's, and not in it."""
         sums: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
-        for row in energy_of_hour(connection, hour):
+        found = energies_of_hour(connection, hour)
+        self._note(hour, found.meters)
+        for row in found.rows:
             if row.container_id is not None:
                 it = sums[row.container_id]
                 it[0 if row.basis is Basis.METER else 1] += row.joules
@@ -37,6 +57,16 @@ class ToldBooks:
             ContainerEnergy(container_id=number, metered_j=metered, estimated_j=estimated, error_j=error)
             for number, (metered, estimated, error) in sorted(sums.items())
         ]
+
+    def _note(self, hour: int, spans: Sequence[MeterSpan]) -> None:
+        judged = tuple(
+            MeterHour(meter=it.meter.name, hour=hour, why=it.words)
+            for it in spans
+            if it.meter.created_at_s <= hour * HOUR_S and it.meter.removed_at_s is None
+        )
+        newest = max((hour, *self._hours))
+        known = self._hours | {hour: judged}
+        self._hours = {at: of for at, of in known.items() if at >= newest - 1}
 
     def ended(self, connection: Connection, before_s: int) -> Sequence[int]:
         """The numbers of all curtailments that were over by then and were no rehearsals."""

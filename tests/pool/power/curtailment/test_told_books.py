@@ -140,3 +140,18 @@ def test_a_container_is_told_with_what_its_work_takes_and_how_far_off_that_may_b
         assert ToldBooks().drawn(connection, POWER_HOUR + 1) == []
     # 11,700,862 J at 13.92 % (tests/pool/power/test_energies.py)
     assert told == [ContainerEnergy(container_id=1, estimated_j=11_700_862, error_j=1_628_760)]
+
+
+@pytest.mark.sqlite_suffices
+def test_whether_a_meter_counted_is_told_of_an_hour_of_which_no_reading_comes_any_more(books: Store) -> None:
+    meter = {"name": "main", "kind": "push", "site_id": NORTH, "error_bps": 100, "max_watts": 10**7}
+    with books.write() as connection:
+        connection.execute(insert(power_meters).values(id=1, created_at_s=0, created_by="olga", **meter))
+    told = ToldBooks()
+    with books.read() as connection:
+        for hour in (HOUR - 25, HOUR - 1, HOUR):  # as the books look at them
+            before = told.meters
+            told.drawn(connection, hour)
+    (judged,) = told.meters or ()
+    assert (judged.meter, judged.hour, judged.why) == ("main", HOUR - 1, "it has 0 of 3600 s: no readings")
+    assert before is None
