@@ -22,6 +22,7 @@ from pool.data_dir import database_url
 from pool.database_url import read_url
 from pool.messages.settings import MessageSettings, message_settings
 from pool.power.control.settings import ControlSettings, control_settings
+from pool.power.curtailment.durations import USUAL, Durations
 from pool.power.signals.settings import SignalSettings, SignalsTable, signal_settings
 from pool.requests.policy import Approval
 from pool.settings_file import BadConfig as BadConfig
@@ -99,6 +100,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     site: SiteSettings | None = None
     hub: NatsSettings | None = None
     control: ControlSettings | None = None  # of machines; None: there is no [power]
+    durations: Durations = USUAL  # of events of power
     signals: SignalSettings | None = None  # likewise
 
     def __repr__(self) -> str:
@@ -232,6 +234,7 @@ def _checked(file: File, base: Path) -> PoolConfig:
         site=_site(file, base),
         hub=None if file.hub is None else _nats(file.hub, base, "hub"),
         control=None if file.power is None else _control(file.power, base),
+        durations=USUAL if file.power is None else _durations(file.power),
         signals=None if file.power is None else _signals(file, file.power.signals, base),
         database_url=_database(file.database, base)
         or database_url(path_in(base, pool.data_dir, "pool.data_dir")),
@@ -266,6 +269,13 @@ def _signals(file: File, table: SignalsTable, base: Path) -> SignalSettings:
 
 def _control(table: PowerTable, base: Path) -> ControlSettings:
     return control_settings(table.dry_run, table.networks, table.key_file, base)
+
+
+def _durations(table: PowerTable) -> Durations:
+    found = Durations(least_s=table.least_minutes * 60, longest_s=table.longest_hours * 3_600)
+    if found.least_s > found.longest_s:
+        raise BadConfig("power.least_minutes: is more than longest_hours")
+    return found
 
 
 def _site(file: File, base: Path) -> SiteSettings | None:

@@ -220,7 +220,14 @@ class Pool:
                 nursery.start_soon(books.bookkeeper.run)
                 live = self._live()
                 treasury = self._treasury()
-                desk = Desk(self._store, self._config.network, live, treasury, self._config.approval)
+                desk = Desk(
+                    self._store,
+                    self._config.network,
+                    live,
+                    treasury,
+                    self._config.approval,
+                    self._config.durations,
+                )
                 if self._settings is not None:
                     await nursery.start(self._mind_hangups, desk)
                 await nursery.start(self._serve_admin, desk)
@@ -384,6 +391,7 @@ class Pool:
             self._store,
             settings,
             dry_run=control is None or control.dry_run,
+            durations=self._config.durations,
             wall_clock=wall_clock,
             watts=lambda site: watts_at(trio.from_thread.run(self.power.now), site),
         )

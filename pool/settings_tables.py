@@ -225,6 +225,10 @@ class PowerTable(Table, frozen=True):
         str | None,
         Meta(description="The key that opens the passwords of machines, 0600"),
     ] = None
+    least_minutes: Annotated[
+        int, Meta(ge=1, le=24 * 60, description="That a curtailment lasts at least, whoever asks for it")
+    ] = 10
+    longest_hours: Annotated[int, Meta(ge=1, le=31 * 24, description="That it lasts at most")] = 168
     signals: SignalsTable = SignalsTable()
 
 

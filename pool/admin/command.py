@@ -65,6 +65,7 @@ class Change(msgspec.Struct, frozen=True):
             desk.live,
             desk.paying,
             desk.policy,
+            desk.durations,
             caller=caller,
             command=name,
             subject=self.subject(params),

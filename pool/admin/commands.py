@@ -41,6 +41,7 @@ from pool.books.changes.keys import ChangeKey, KeyedChange, digest_of, keep_answ
 from pool.books.store import DATABASE_ERRORS, Store, open_store, words_of
 from pool.fleet.rows import RegistryError
 from pool.people.roles import Caller, Role
+from pool.power.curtailment.durations import USUAL, Durations
 from pool.requests.policy import Approval
 from stratum.json_depth import too_deep
 
@@ -275,6 +276,7 @@ def execute_alone(
     token: str | None = None,
     paying: PayingOut | None = None,
     policy: Approval | None = None,
+    durations: Durations = USUAL,
     glass: str | None = None,
 ) -> Any:
     """The same without a pool. `network` and `policy` are what settings say; without settings the book's own
@@ -290,7 +292,7 @@ def execute_alone(
         elif isinstance(command, Change):
             note_policy(store, policy, by=by, source=ALONE)
         caller = caller_alone(store, by, token)
-        return execute(Desk(store, of, None, paying, policy), name, body, caller, glass)
+        return execute(Desk(store, of, None, paying, policy, durations), name, body, caller, glass)
     finally:
         store.close()
 

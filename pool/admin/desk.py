@@ -22,6 +22,7 @@ from pool.books.changes.keys import ChangeKey, KeyedChange, keyed_change, note_k
 from pool.books.store import Store
 from pool.fleet.registry_error import RegistryError
 from pool.people.roles import Caller
+from pool.power.curtailment.durations import USUAL, Durations
 from pool.requests.policy import Approval
 
 if TYPE_CHECKING:
@@ -192,13 +193,14 @@ class PayingOut(Protocol):
 
 class Desk(msgspec.Struct, frozen=True):
     """Where questions are answered. `live` is None when no pool runs, `paying` where settings have no
-    payouts, or there are none."""
+    payouts, or there are none. `durations`: of events of power, by the settings."""
 
     store: Store
     network: str | None  # None: the book was never started, and no settings say
     live: LivePool | None = None
     paying: PayingOut | None = None
     policy: Approval = Approval()
+    durations: Durations = USUAL
 
     def read(self, work: Callable[[Connection], _Value]) -> _Value:
         with self.store.read() as connection:

@@ -18,6 +18,7 @@ from pool.books.store import Store, open_store
 from pool.cli.books import Books
 from pool.cli.logs import set_up_logs
 from pool.data_dir import database_url
+from pool.power.curtailment.durations import USUAL, Durations
 from pool.requests.policy import Approval
 from pool.settings_file import BadConfig
 
@@ -26,19 +27,23 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """Where books are; of which network, and who has to agree to changes, where settings say it."""
+    """Where books are; of which network, and who has to agree to changes, and how long events of power
+    are, where settings say it."""
 
     url: str
     data_dir: Path | None
     network: str | None
     policy: Approval | None = None
+    durations: Durations = USUAL
 
 
 def place_of(books: Books) -> Place:
     """Raises BadConfig."""
     if books.config is not None:
         settings = settings_of(books)
-        return Place(settings.database_url, settings.data_dir, settings.network, settings.approval)
+        return Place(
+            settings.database_url, settings.data_dir, settings.network, settings.approval, settings.durations
+        )
     if books.database is not None:
         return Place(books.database, books.data_dir, None)
     assert books.data_dir is not None

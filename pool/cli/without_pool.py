@@ -31,5 +31,6 @@ def execute_without_pool(books: Books, command: str, body: bytes) -> Any:
         token=books.token,
         paying=paying,
         policy=place.policy,
+        durations=place.durations,
         glass=books.glass,
     )

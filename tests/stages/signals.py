@@ -7,6 +7,7 @@ import msgspec
 
 from pool.books.store import Store
 from pool.power.curtailment import asking
+from pool.power.curtailment.durations import USUAL
 from pool.power.signals.bounds import Bounds
 from pool.power.signals.call import Called
 from pool.power.signals.event_books import EventBooks
@@ -38,7 +39,7 @@ class Events(EventBooks):
         self.now_s = NOW_S
         self.store = store
         self.asked: list[str] = []
-        super().__init__(store, dry_run=False, wall_clock=lambda: self.now_s)
+        super().__init__(store, dry_run=False, durations=USUAL, wall_clock=lambda: self.now_s)
 
     def ask(self, source: str, called: Called) -> None:
         super().ask(source, called)

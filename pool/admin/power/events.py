@@ -164,7 +164,7 @@ class EventView(EventRow, frozen=True, kw_only=True):
 
 def power_plan(desk: Desk, it: PowerPlan) -> PlanView:
     now_s = wall_s()
-    new = _new(it, "plan", now_s, None)
+    new = _new(desk, it, "plan", now_s, None)
     looks = None if desk.live is None else desk.live.machine_looks()
     event = Event(
         id=0,
@@ -216,7 +216,7 @@ def power_curtail(desk: OperatorDesk, it: PowerCurtail) -> EventRow:
             from_s = now_s if known is None else known.from_s
         if until_s is None and known is not None:
             until_s = known.until_s
-        new = _new(it, reference, from_s, until_s)
+        new = _new(desk, it, reference, from_s, until_s)
         new = msgspec.structs.replace(new, dry_run=it.dry_run, source=it.source)
         return add_event(connection, new, by=desk.by, now_s=now_s)[0]
 
@@ -324,7 +324,7 @@ _WORST: Final = (
 )
 
 
-def _new(it: PowerPlan, reference: str, from_s: int, until_s: int | None) -> NewEvent:
+def _new(desk: Desk, it: PowerPlan, reference: str, from_s: int, until_s: int | None) -> NewEvent:
     return valid(
         lambda: NewEvent(
             source="api",
@@ -335,6 +335,7 @@ def _new(it: PowerPlan, reference: str, from_s: int, until_s: int | None) -> New
             from_s=from_s,
             until_s=until_s,
             ramp_s=it.ramp_s,
+            durations=desk.durations,
         )
     )
 

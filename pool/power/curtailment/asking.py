@@ -13,6 +13,7 @@ may ask for what.
 
 from pool.books.store import Store
 from pool.fleet.registry_error import RegistryError
+from pool.power.curtailment.durations import USUAL, Durations
 from pool.power.curtailment.events import (
     Event,
     NewEvent,
@@ -32,14 +33,30 @@ def ask(store: Store, new: NewEvent, *, by: str, now_s: int) -> Event:
 
 
 def change(
-    store: Store, source: str, reference: str, *, target_value: int | None, until_s: int, by: str, now_s: int
+    store: Store,
+    source: str,
+    reference: str,
+    *,
+    target_value: int | None,
+    until_s: int,
+    by: str,
+    now_s: int,
+    durations: Durations = USUAL,
 ) -> Event:
     """Another figure, or another end, of one that goes on."""
     with store.write() as connection:
         known = find_event(connection, source, reference)
         if known is None:
             raise RegistryError(f"{source} has asked for no {reference!r:.80}")
-        return amend_event(connection, known, target_value=target_value, until_s=until_s, by=by, now_s=now_s)
+        return amend_event(
+            connection,
+            known,
+            target_value=target_value,
+            until_s=until_s,
+            by=by,
+            now_s=now_s,
+            durations=durations,
+        )
 
 
 def restore(store: Store, source: str, reference: str, *, by: str, words: str, now_s: int) -> Event:

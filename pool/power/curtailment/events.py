@@ -17,12 +17,10 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from payouts.schemas.money import sites
 from pool.fleet.registry_error import RegistryError
 from pool.power.curtailment.baseline import note_work
+from pool.power.curtailment.durations import USUAL, Durations
 from pool.power.curtailment.schema import SOURCES, TARGETS, power_event_steps, power_events
 from pool.power.curtailment.states import ENDED, EventState, check_event
 
-LEAST_S: Final = 600  # a machine that is paused for less costs more in starts than it saves
-LONGEST_S: Final = 7 * 86_400
-USUAL_S: Final = 86_400  # where nobody said until when: a day later somebody has looked
 RAMP_S_MAX: Final = 4 * 3_600
 WATTS_MAX: Final = 10**13  # ten times the power of all sites there are
 PRICE_MSAT_MAX: Final = 10**12  # of a kWh: 10 BTC
@@ -41,7 +39,8 @@ VALUES: Final[dict[str, range | None]] = {
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked for. `target_value`: W of a limit, bps of a share, millisatoshi of a kWh (or None: the
-    tariff's). `until_s` None: for USUAL_S. Raises ValueError for what cannot be."""
+    tariff's). `until_s` None: for as long as is usual by `durations`. Raises ValueError for what cannot
+    be."""
 
     source: str
     reference: str
@@ -52,6 +51,7 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     until_s: int | None = None
     ramp_s: int
     dry_run: bool = False
+    durations: Durations = USUAL
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES or self.target not in TARGETS:
@@ -67,12 +67,11 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"a ramp is 0 to {RAMP_S_MAX} s")
         if self.from_s < 0:
             raise ValueError("an event begins after 1970")
-        if not self.from_s + LEAST_S <= self.ends_s <= self.from_s + LONGEST_S:
-            raise ValueError(f"an event lasts for {LEAST_S // 60} min to {LONGEST_S // 86_400} days")
+        self.durations.check(self.from_s, self.ends_s)
 
     @property
     def ends_s(self) -> int:
-        return self.from_s + USUAL_S if self.until_s is None else self.until_s
+        return self.from_s + self.durations.usual_s if self.until_s is None else self.until_s
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,15 +136,29 @@ def add_event(connection: Connection, new: NewEvent, *, by: str, now_s: int) -> 
 
 
 def amend_event(
-    connection: Connection, event: Event, *, target_value: int | None, until_s: int, by: str, now_s: int
+    connection: Connection,
+    event: Event,
+    *,
+    target_value: int | None,
+    until_s: int,
+    by: str,
+    now_s: int,
+    durations: Durations = USUAL,
 ) -> Event:
     """Another figure, or another end, of one that goes on: it is planned anew. Raises RegistryError."""
     if event.ended or event.state is EventState.RESTORING:
         raise RegistryError(f"event {event.id} is {event.state}, and changes no more")
     changed = msgspec.structs.asdict(event)
     wanted = ("source", "reference", "target", "site", "from_s", "ramp_s")
+    if until_s == event.until_s:  # what it was given it keeps, whatever the settings are by now
+        durations = Durations(least_s=0, longest_s=until_s - event.from_s)
     try:
-        NewEvent(**{it: changed[it] for it in wanted}, target_value=target_value, until_s=until_s)
+        NewEvent(
+            **{it: changed[it] for it in wanted},
+            target_value=target_value,
+            until_s=until_s,
+            durations=durations,
+        )
     except ValueError as error:
         raise RegistryError(str(error)) from None
     values = {"target_value": target_value, "until_s": until_s}

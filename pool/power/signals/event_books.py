@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 from pool.books.store import Store
 from pool.fleet.registry_error import RegistryError
 from pool.power.curtailment import asking
+from pool.power.curtailment.durations import Durations
 from pool.power.curtailment.events import Event, NewEvent, add_event, end_event
 from pool.power.curtailment.schema import power_event_machines, power_events
 from pool.power.curtailment.states import MachineState
@@ -30,8 +31,11 @@ NEXT: Final = "~"  # which no caller's reference has
 class EventBooks:
     """`dry_run`: machines are told nothing."""
 
-    def __init__(self, store: Store, *, dry_run: bool, wall_clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, *, dry_run: bool, durations: Durations, wall_clock: Callable[[], float]
+    ) -> None:
         self._store, self._dry_run, self._wall_clock = store, dry_run, wall_clock
+        self._durations = durations
 
     def standing(self, source: str, since_s: int) -> Sequence[Standing]:
         found: dict[str, Standing] = {}
@@ -67,6 +71,7 @@ class EventBooks:
                     until_s=called.until_s,
                     by=source,
                     now_s=self._now_s,
+                    durations=self._durations,
                 )
                 return
             base, _, count = last.reference.partition(NEXT)
@@ -118,6 +123,7 @@ class EventBooks:
             until_s=called.until_s,
             ramp_s=called.ramp_s,
             dry_run=self._dry_run,
+            durations=self._durations,
         )
 
 

@@ -42,10 +42,16 @@ class PriceWatch:
     """`only`: the sites that signals may stop; none: all that have a name, or all machines where none has."""
 
     def __init__(
-        self, store: Store, intake: Intake, only: tuple[str, ...], wall_clock: Callable[[], float]
+        self,
+        store: Store,
+        intake: Intake,
+        only: tuple[str, ...],
+        wall_clock: Callable[[], float],
+        longest_s: int = PRICES_LONGEST_S,
     ) -> None:
         self._store, self._intake, self._only = store, intake, only
         self._wall_clock = wall_clock
+        self._hours_max = max(1, min(longest_s, PRICES_LONGEST_S) // HOUR_S)  # of one event; then another
         self._was: dict[str, dict[int, int]] = {}  # by site: from which mJ/TH on machines are off, by hour
         self._prices: Mapping[str, Sequence[Price]] = {}
         self._known: tuple[object, ...] = ()  # what they were asked for by
@@ -76,7 +82,7 @@ class PriceWatch:
             for hour in self._ended(of_site):
                 found.pop(hour, None)
             self._was[site] = found
-            for run in runs(found, PRICES_LONGEST_S // HOUR_S):
+            for run in runs(found, self._hours_max):
                 if run.until > begun and run.begin <= begun + AHEAD_H:
                     calls.append(_call(site, run, worths, of_site, begun, f"{now_s}.{at}"))
         self._drop(standing, calls)

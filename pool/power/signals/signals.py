@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from pool.books.store import DATABASE_ERRORS, Store, words_of
+from pool.power.curtailment.durations import Durations
 from pool.power.energy.live import PowerNow
 from pool.power.signals.event_books import EventBooks
 from pool.power.signals.intake import Intake, Source
@@ -51,10 +52,11 @@ class Signals:
         settings: SignalSettings,
         *,
         dry_run: bool,
+        durations: Durations,
         wall_clock: Callable[[], float],
         watts: Callable[[str], int | None] = lambda site: None,
     ) -> None:
-        events = EventBooks(store, dry_run=dry_run, wall_clock=wall_clock)
+        events = EventBooks(store, dry_run=dry_run, durations=durations, wall_clock=wall_clock)
         self._intake = intake = Intake(events, settings.bounds, wall_clock=wall_clock, watts=watts)
         self._looks: list[tuple[str, float, Callable[[], None]]] = []
         self.webhook: Webhook | None = None
@@ -64,7 +66,7 @@ class Signals:
             self._looks.append((FILE, FILE_LOOK_S, WatchedFile(settings.file, intake, FILE).look))
         if settings.prices:
             intake.open(SOURCE, "tariffs", SILENT_S, settings.bounds.of_prices)
-            watch = PriceWatch(store, intake, settings.bounds.sites, wall_clock)
+            watch = PriceWatch(store, intake, settings.bounds.sites, wall_clock, durations.longest_s)
             self._looks.append((SOURCE, LOOK_S, watch.look))
         if settings.webhook_secret is not None:
             intake.open(WEBHOOK, "POST /api/v1/power/signal")
@@ -73,7 +75,9 @@ class Signals:
         if (grid := settings.openadr) is not None:
             intake.open(OPENADR, grid.url, OPENADR_SILENT_S)
             shed_watts = partial(events.shed_watts, OPENADR)
-            self._openadr = Openadr(grid, intake, settings.bounds.longest_s, shed_watts)
+            self._openadr = Openadr(
+                grid, intake, min(settings.bounds.longest_s, durations.longest_s), shed_watts
+            )
 
     @property
     def sources(self) -> tuple[Source, ...]:

@@ -21,6 +21,7 @@ from pool.people.authentication import Authentication
 from pool.people.refusals import Refusals, Refused
 from pool.people.wrong_tokens import FREE_TRIES
 from pool.power.curtailment import asking
+from pool.power.curtailment.durations import USUAL
 from pool.power.signals.settings import SignalSettings
 from pool.power.signals.signals import Signals
 from pool.web.access import web_app
@@ -48,7 +49,7 @@ class Grid:
         self.refusals = Refusals(0.0)
         self.authentication = Authentication(store, self.refusals, wall_clock=time.time, clock=lambda: 0.0)
         settings = SignalSettings(webhook_secret=self.secret if secret else None)
-        self.signals = Signals(store, settings, dry_run=False, wall_clock=time.time)
+        self.signals = Signals(store, settings, dry_run=False, durations=USUAL, wall_clock=time.time)
         self.client = httpx.AsyncClient()
 
     @asynccontextmanager

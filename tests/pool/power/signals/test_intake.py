@@ -4,6 +4,7 @@ import pytest
 
 from pool.books.store import Store
 from pool.power.curtailment import asking
+from pool.power.curtailment.durations import USUAL
 from pool.power.curtailment.events import move_event
 from pool.power.curtailment.states import EventState
 from pool.power.signals.bounds import STANDING_MAX, Bounds
@@ -162,7 +163,7 @@ def test_an_event_past_its_end_is_over_also_before_anybody_has_ended_it(books: S
 def test_events_of_signals_are_as_dry_as_the_settings_say(books: Store, dry_run: bool) -> None:
     with books.write() as connection:
         add_container(connection, "acme.c01", 1, site="north")
-    events = EventBooks(books, dry_run=dry_run, wall_clock=lambda: NOW_S)
+    events = EventBooks(books, dry_run=dry_run, durations=USUAL, wall_clock=lambda: NOW_S)
     intake = Intake(events, Bounds(), wall_clock=lambda: NOW_S)
     intake.open("webhook", "")
     intake.take("webhook", [call()])

@@ -202,3 +202,12 @@ def test_a_site_that_signals_may_not_stop_and_machines_of_which_nothing_is_known
     market.say(*[120] * 10, site="south")
     market.look()
     assert market.all() == []
+
+
+def test_what_is_dear_for_longer_than_an_event_may_last_is_several_one_after_the_other(books: Store) -> None:
+    market = Market(books)
+    clock = market.events
+    market.watch = PriceWatch(books, market.intake, (), lambda: clock.now_s, 3 * HOUR_S)
+    market.say(*[10] * 4, *[100] * 8, *[10] * 24)
+    market.look()
+    assert [(begin, until) for _, _, begin, until in market.told()] == [(4, 7), (7, 10), (10, 12)]

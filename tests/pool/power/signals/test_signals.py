@@ -7,6 +7,7 @@ import trio
 from sqlalchemy.exc import OperationalError
 
 from pool.books.store import Store
+from pool.power.curtailment.durations import USUAL
 from pool.power.signals.intake import Source
 from pool.power.signals.settings import SignalSettings
 from pool.power.signals.signals import FILE_LOOK_S, Signals
@@ -15,7 +16,8 @@ from tests.stages.signals import NOW_S, SignalHouse
 
 
 def signals(store: Store, **settings: object) -> Signals:
-    return Signals(store, SignalSettings(**settings), dry_run=False, wall_clock=lambda: NOW_S)  # type: ignore[arg-type]
+    found = SignalSettings(**settings)  # type: ignore[arg-type]
+    return Signals(store, found, dry_run=False, durations=USUAL, wall_clock=lambda: NOW_S)
 
 
 def source(of: Signals, name: str) -> Source:
