@@ -61,6 +61,7 @@ from pool.metrics.book_figures import BookReader
 from pool.metrics.collector import Sources
 from pool.metrics.scrape import Scrapes
 from pool.orders.allocator import OrderAllocator
+from pool.orders.delivered import read_delivered
 from pool.orders.machine_speed import MachineSpeeds
 from pool.parts import Books
 from pool.people.authentication import Authentication
@@ -186,6 +187,8 @@ class Pool:
             speeds=speeds or MachineSpeeds(trio.current_time(), config.vardiff.aim_s),
             wall_clock=time.time,
             leaving=lambda: self.curtailment.leaving,
+            delivered=partial(read_delivered, store),
+            slice_s=config.move_interval_s,
         )
         dry_run = config.control is None or config.control.dry_run
         self.control = Control(store, self._reaches, dry_run=dry_run, enabled=config.control is not None)
@@ -427,6 +430,7 @@ class Pool:
 
         def apply() -> None:
             served()
+            self.allocator.slice_s = new.move_interval_s
             if messenger is not None and told is not None:
                 messenger.use(told, receivers)
             if self._dashboard is not None and told is not None:

@@ -31,6 +31,7 @@ estimate does is seen before it has turned over the fleet, and a whole fleet is 
 Must not know: sessions, channels, the database, how speeds are estimated (pool/orders/machine_speed.py).
 """
 
+import math
 from collections.abc import Sequence
 from itertools import groupby, pairwise
 from typing import Any, Final
@@ -125,6 +126,11 @@ def plan(demands: Sequence[Demand], machines: Sequence[Machine]) -> Plan:
     )
 
 
+def doubt_hps(hashrate_hps: float, machine_hps: float) -> float:
+    """How far the sum of so many machines may be off by what is not known of each."""
+    return NOISE_SIGMAS * SPEED_NOISE * math.sqrt(hashrate_hps * machine_hps)
+
+
 class _Board:
     """Where every machine would be: at the row of a demand, `free`, or `gone` (at an order that has ended).
 
@@ -171,7 +177,7 @@ class _Board:
         self._target = np.array([it.hashrate_hps for it in demands])
         tolerance = np.array([it.tolerance for it in demands]) * self._target
         typical = float(hps[hps > 0].mean()) if (hps > 0).any() else 0.0
-        doubt = NOISE_SIGMAS * SPEED_NOISE * np.sqrt(self._target * typical)
+        doubt = np.array([doubt_hps(hashrate_hps, typical) for hashrate_hps in self._target])
         self._hold = self._target - HOLD * tolerance
         self._low = self._target - np.maximum(ACT * tolerance, doubt)
         self._high = self._target + np.maximum(ACT * tolerance, doubt)

@@ -30,9 +30,11 @@ from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.orders.allocation import Demand, Machine, Plan, plan
+from pool.orders.delivered import Delivered
 from pool.orders.machine_speed import Floats, MachineSpeeds
 from pool.orders.mining import PIECE, AllMining, Assigned, EdgeMining, all_mining, assigned_by_name
 from pool.orders.rows import OrderRecord, note_minute
+from pool.orders.slices import HALF, Aim, aims
 from pool.orders.status import OrderStatus
 
 log = structlog.get_logger()
@@ -59,7 +61,8 @@ class OrderAllocator:
     """`orders` reads those that are not over from the books; it blocks, and raises DATABASE_ERRORS.
 
     `assignments` are of workers to orders, `assigned` the same as it is told. `leaving` are machines that are
-    off, or about to be: orders do without them.
+    off, or about to be: orders do without them. `delivered` is what the books say that orders were given, up
+    to where they are; it blocks, and raises as `orders` does. A slice of a machine is of `slice_s` at least.
     """
 
     def __init__(
@@ -74,6 +77,8 @@ class OrderAllocator:
         speeds: MachineSpeeds,
         wall_clock: Callable[[], float],
         leaving: Callable[[], frozenset[int]] = frozenset,
+        delivered: Callable[[Sequence[OrderRecord], int], Mapping[int, Delivered]] = lambda orders, now_s: {},
+        slice_s: float = 600.0,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -82,6 +87,8 @@ class OrderAllocator:
         self._edges = edges
         self._read_orders = orders
         self._leaving = leaving
+        self._delivered = delivered
+        self.slice_s = slice_s
         self._known: tuple[OrderRecord, ...] = ()
         self._changed = trio.Event()
         self._wall_clock = wall_clock
@@ -131,16 +138,32 @@ class OrderAllocator:
             return
         mining = await all_mining(await self._edges.mining(), self._registry.number_of)
         demands, machines = await self._asked(orders, speeds_hps, mining, self._leaving())
-        decided = await trio.to_thread.run_sync(plan, demands, machines)
+        aimed, decided = await trio.to_thread.run_sync(self._decide, orders, demands, machines)
         counts = await self._assign(decided, {it.id for it in orders})
         self._plan = decided
-        self._short_hps = {it.id: missing_hps for it in orders if (missing_hps := _missing_hps(it, decided))}
+        self._short_hps = {
+            it.id: missing_hps for it in orders if (missing_hps := _missing_hps(it, aimed[it.id], decided))
+        }
         await trio.to_thread.run_sync(partial(self._note, orders, counts, set(self._short_hps)))
         await trio.to_thread.run_sync(self._save)
         for it in orders:
             if it.id in self._short_hps:
                 missing_ths = round(self._short_hps[it.id] / 1e12)
                 log.warning("order_short", order=it.name, missing_ths=missing_ths)
+
+    def _decide(
+        self, orders: tuple[OrderRecord, ...], demands: Sequence[Demand], machines: Sequence[Machine]
+    ) -> tuple[dict[int, Aim], Plan]:
+        """What each order is to have now, and the moves for it. Without the books it is what was sold."""
+        now_s = self._wall_clock()
+        try:
+            given = self._delivered(orders, int(now_s))
+        except DATABASE_ERRORS as error:
+            log.error("orders_not_read", reason=words_of(error))
+            given = {}
+        ends_s = {it.id: it.until_s for it in orders}
+        aimed = aims(demands, machines, given, ends_s, now_s, self.slice_s)
+        return aimed, plan([aimed[it.order].demand for it in demands], machines)
 
     async def short_without(self, leaving: frozenset[int]) -> dict[str, float]:
         """What orders that are delivered now would miss without these machines, H/s by name: of those that
@@ -306,8 +329,13 @@ class OrderAllocator:
         )
 
 
-def _missing_hps(order: OrderRecord, decided: Plan) -> float:
-    """What an order has too little now, before any machine has moved; 0 within its tolerance."""
+def _missing_hps(order: OrderRecord, aim: Aim, decided: Plan) -> float:
+    """What an order has too little now, before any machine has moved; 0 within its tolerance. One with a
+    slice of a machine has what it is to have, or misses that."""
+    if aim.machine_hps is not None:
+        supply_hps = decided.supply_hps.get(order.id, 0.0)
+        missing_hps = aim.demand.hashrate_hps - supply_hps
+        return min(missing_hps, float(order.hashrate_hps)) if missing_hps > HALF * aim.machine_hps else 0.0
     measured_hps = decided.measured_hps.get(order.id, 0.0)
     least_hps = order.hashrate_hps * (1 - order.tolerance_bps / BPS)
     return order.hashrate_hps - measured_hps if measured_hps < least_hps else 0.0

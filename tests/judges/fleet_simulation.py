@@ -15,7 +15,9 @@ from payouts.rates import Scheme
 from pool.fleet.hashrate import HASHES_PER_DIFFICULTY, HashrateBook
 from pool.fleet.registry import Registry, Snapshot, TenantRecord
 from pool.orders.allocation import Demand, Machine, Plan, plan
+from pool.orders.delivered import CARRIED_S, Delivered
 from pool.orders.machine_speed import MachineSpeeds
+from pool.orders.slices import aims
 from stratum.miners.contracts import Admitted
 from stratum.tallies import RECORD
 from tests.fakes.owners import ConnectionFrom
@@ -25,6 +27,7 @@ STEP_S: Final = 30
 MINUTE_S: Final = 60
 HOUR_S: Final = 3600
 MOVE_S: Final = 60  # until a moved machine mines for its new order
+BOOKS_S: Final = 90  # that they are behind
 MOVE_INTERVAL_S: Final = 600  # a machine is not moved again before
 CONTAINER_MACHINES: Final = 400
 SPEED_HPS: Final = 110e12
@@ -43,7 +46,8 @@ class Hour(msgspec.Struct, frozen=True):
 
 
 class SimulatedFleet:
-    def __init__(self, seed: int, machines: int, orders: frozenset[int]) -> None:
+    def __init__(self, seed: int, machines: int, orders: frozenset[int], *, carries: bool = False) -> None:
+        self._carries = carries
         self._rng = np.random.default_rng(seed)
         tenant = TenantRecord(id=1, name="acme", active=True, scheme=Scheme.PPS, fee_bps=0)
         self._registry = Registry(Snapshot((tenant,), (), ()))
@@ -65,6 +69,8 @@ class SimulatedFleet:
         self._moved_s = np.full(machines, -MOVE_INTERVAL_S)
         self._row_of = {worker: row for row, worker in enumerate(self._workers.tolist())}
         self.now_s = 0
+        # Found until the end of each step, by order.
+        self.hashes: list[np.ndarray] = [np.zeros(max(orders) + 1)]
         self._book = HashrateBook(self._registry, 0.0)
         self._speeds = MachineSpeeds(0.0, AIM_S)
 
@@ -113,25 +119,25 @@ class SimulatedFleet:
         records["difficulty_log2"] = self._log2[found]
         records["count"] = shares[found]
         self._book.add(records.tobytes(), float(self.now_s))
-        return np.bincount(self._mines, shares * hashes_a_share, max(self._orders) + 1)
+        by_order = np.bincount(self._mines, shares * hashes_a_share, max(self._orders) + 1)
+        self.hashes.append(self.hashes[-1] + by_order)
+        return by_order
 
     def _route(self, demands: list[Demand]) -> Plan:
         rates_hps, _, ages_s = self._book.machines(float(self.now_s))
         speeds = self._speeds.update(rates_hps, ages_s, float(self.now_s))[self._workers].tolist()
         movable = (self.now_s - self._moved_s >= MOVE_INTERVAL_S).tolist()
-        made = plan(
-            demands,
-            [
-                Machine(
-                    worker=worker,
-                    hashrate_hps=speeds[row],
-                    order=self._placed[row],
-                    movable=movable[row],
-                    supplies=self._orders,
-                )
-                for worker, row in self._row_of.items()
-            ],
-        )
+        machines = [
+            Machine(
+                worker=worker,
+                hashrate_hps=speeds[row],
+                order=self._placed[row],
+                movable=movable[row],
+                supplies=self._orders,
+            )
+            for worker, row in self._row_of.items()
+        ]
+        made = plan(self._aimed(demands, machines) if self._carries else demands, machines)
         rows = np.array([self._row_of[move.worker] for move in made.moves], dtype=int)
         for row, move in zip(rows.tolist(), made.moves, strict=True):
             self._placed[row] = move.order
@@ -139,3 +145,17 @@ class SimulatedFleet:
         orders = np.array([move.order or 0 for move in made.moves], dtype=int)
         self._moving.append((self.now_s + MOVE_S, rows, orders))
         return made
+
+    def _aimed(self, demands: list[Demand], machines: list[Machine]) -> list[Demand]:
+        """As the books, which are a step or two behind, have it that orders were given."""
+        until_s = max(0, self.now_s - BOOKS_S)
+        from_s = max(0, (self.now_s - CARRIED_S) // HOUR_S * HOUR_S)
+        found = self.hashes[until_s // STEP_S] - self.hashes[from_s // STEP_S]
+        given = {
+            it.order: Delivered(from_s=from_s, until_s=until_s, hashes=float(found[it.order]))
+            for it in demands
+            if until_s > from_s
+        }
+        ends_s = dict.fromkeys((it.order for it in demands), 1 << 40)
+        aimed = aims(demands, machines, given, ends_s, float(self.now_s), MOVE_INTERVAL_S)
+        return [aimed[it.order].demand for it in demands]

@@ -2,7 +2,7 @@
 
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from pool.books.store import Store, StoreError
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, Snapshot, TenantRecord, WorkerRecord
 from pool.orders.allocator import ALLOCATE_S, FILE, FILE_BYTES_MAX, START_S, OrderAllocator
+from pool.orders.delivered import Delivered
 from pool.orders.machine_speed import MachineSpeeds
 from pool.orders.mining import Assigned, EdgeMining, Mining
 from pool.orders.rows import OrderRecord
@@ -93,6 +94,7 @@ class TenMachines:
         )
         self.registry = Registry(Snapshot(tenants, containers, workers))
         self.hashrates = HashrateBook(self.registry, trio.current_time())
+        self.delivered: dict[int, Delivered] | Exception = {}  # as the books have it
         self.told = Assigned()
         self.allocator = self.start()
 
@@ -108,7 +110,13 @@ class TenMachines:
             orders=lambda: self.orders,
             speeds=MachineSpeeds(trio.current_time()),
             wall_clock=lambda: self.wall_s,
+            delivered=self._delivered,
         )
+
+    def _delivered(self, orders: Sequence[OrderRecord], now_s: int) -> dict[int, Delivered]:
+        if isinstance(self.delivered, Exception):
+            raise self.delivered
+        return self.delivered
 
     def restarted(self) -> dict[int, int]:
         """The assignments that the next run of the pool begins with."""
@@ -193,6 +201,41 @@ async def test_an_order_gets_what_it_is_short_of_and_no_more(
     before = dict(machines.assignments)
     await machines.allocate_each_minute(mock_clock, times=5)
     assert (machines.assignments, machines.changes) == (before, 1)
+
+
+async def test_an_order_of_a_machine_and_a_half_has_the_second_for_half_of_an_hour(
+    machines: TenMachines, mock_clock: MockClock
+) -> None:
+    machines.blue = replace(machines.blue, hashrate_hps=round(1.5 * HPS))
+    machines.orders = (machines.blue,)
+    begins_s, hashes, had = int(machines.wall_s), 0.0, []
+    for minute in range(60):
+        now_s = begins_s + 60 * minute
+        machines.wall_s = float(now_s)
+        # Of the hour before it had what was sold; and of this one what its machines did.
+        machines.delivered = {
+            BLUE: Delivered(from_s=begins_s - 3600, until_s=now_s, hashes=1.5 * HPS * 3600 + hashes)
+        }
+        await machines.allocate_each_minute(mock_clock)
+        had.append(machines.supply[BLUE])
+        hashes += 60 * HPS * had[-1]
+    assert had == [2] * had.count(2) + [1] * had.count(1)
+    assert had.count(2) in (29, 30)
+    assert machines.changes == 2
+    (status,) = machines.allocator.status({})
+    assert status.shortage_hps == 0, "it has what it is to have now"
+
+
+async def test_while_books_are_away_an_order_has_whole_machines(
+    machines: TenMachines, mock_clock: MockClock
+) -> None:
+    machines.blue = replace(machines.blue, hashrate_hps=round(1.5 * HPS))
+    machines.orders = (machines.blue,)
+    machines.delivered = locked()
+    with structlog.testing.capture_logs() as logs:
+        await machines.allocate_each_minute(mock_clock, times=3)
+    assert machines.supply == {BLUE: 2}
+    assert [it["event"] for it in logs].count("orders_not_read") == 3
 
 
 async def test_only_its_suppliers_machines_are_moved(machines: TenMachines, mock_clock: MockClock) -> None:

@@ -1,0 +1,56 @@
+"""What orders were given within a day, by the books: accepted work of their rates, up to where the books are.
+
+Reads only. Must not know: what follows from it.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import Connection, func, select
+
+from payouts.rates import HASHES_PER_DIFFICULTY
+from payouts.schemas.money import rate_hours, rates
+from pool.books.journal.positions import booked_until_s
+from pool.books.store import Store
+from pool.orders.rows import OrderRecord
+
+# What an order missed is made good within a day, or stays in its report as missing.
+CARRIED_S = 86_400
+HOUR_S = 3_600
+
+
+class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one order: hashes since `from_s`, which is a full hour or when it began, until `until_s`."""
+
+    from_s: int
+    until_s: int
+    hashes: float
+
+
+def read_delivered(store: Store, orders: Sequence[OrderRecord], now_s: int) -> dict[int, Delivered]:
+    """Raises DATABASE_ERRORS."""
+    with store.read() as connection:
+        return delivered(connection, orders, now_s)
+
+
+def delivered(connection: Connection, orders: Sequence[OrderRecord], now_s: int) -> dict[int, Delivered]:
+    """By number, of those that had begun by where the books are."""
+    until_s = min(booked_until_s(connection), now_s)
+    first = (now_s - CARRIED_S) // HOUR_S
+    begun = {it.id: max(it.from_s, first * HOUR_S) for it in orders if it.from_s < until_s}
+    work = dict.fromkeys(begun, 0.0)
+    taken = func.sum(rate_hours.c.shares - rate_hours.c.undelivered)
+    of = (rates.c.order_id, rate_hours.c.difficulty_log2)
+    query = (
+        select(*of, taken)
+        .join(rates, rates.c.id == rate_hours.c.rate_id)
+        .where(rates.c.order_id.in_(begun), rate_hours.c.hour >= first)
+        .group_by(*of)
+    )
+    for order_id, log2, shares in connection.execute(query):
+        work[order_id] += float(int(shares) * HASHES_PER_DIFFICULTY * 2.0**log2)
+    return {
+        it: Delivered(from_s=from_s, until_s=until_s, hashes=work[it])
+        for it, from_s in begun.items()
+        if from_s < until_s
+    }
