@@ -24,10 +24,12 @@ class Swarm:
         late: float,
         tls: bool,
         seed: int,
+        first_source: str = "",
     ) -> None:
         """`address` is numeric. A machine is its name as JSON has it between quotes, its profile's place, its
         container, and whether it reads slowly. `shares_per_s` and `hashrate_hps` are each machine's, and
-        `hashing` is of a core."""
+        `hashing` is of a core. `first_source`: the first machine's own address on the loopback; the others
+        have the next ones."""
     def run(self, seconds: float) -> None:
         """Move bytes and time on, so long, or until a signal comes."""
     def submitting(self, on: bool) -> None:
@@ -36,6 +38,10 @@ class Swarm:
         """Power for all machines that are off or cut, of one container or of all."""
     def cut(self, container: int | None = None) -> None:
         """No power: they are silent, and the server is not told."""
+    def pause(self, number: int) -> None:
+        """One machine closes its connection, and stays away."""
+    def wake(self, number: int, after_s: float) -> None:
+        """One that stays away comes again, after so long."""
     def measure(self) -> None:
         """Count from now on."""
     def mining(self, container: int | None = None) -> int:

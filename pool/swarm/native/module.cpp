@@ -121,7 +121,8 @@ NB_MODULE(_swarm, module) {
             "__init__",
             [](Swarm* self, const std::string& address, uint16_t port, nb::list profiles,
                const std::vector<MachineRow>& machines, double shares_per_s, double hashrate_hps, bool closed_loop,
-               double hashing, double connects_per_s, double bad, double late, bool tls, uint64_t seed) {
+               double hashing, double connects_per_s, double bad, double late, bool tls, uint64_t seed,
+               const std::string& first_source) {
                 Options options;
                 options.address = address;
                 options.port = port;
@@ -137,14 +138,18 @@ NB_MODULE(_swarm, module) {
                 options.late = late;
                 options.tls = tls;
                 options.seed = seed;
+                options.first_source = first_source;
                 new (self) Swarm(std::move(options));
             },
             "address"_a, "port"_a, "profiles"_a, "machines"_a, nb::kw_only(), "shares_per_s"_a, "hashrate_hps"_a,
-            "closed_loop"_a, "hashing"_a, "connects_per_s"_a, "bad"_a, "late"_a, "tls"_a, "seed"_a)
+            "closed_loop"_a, "hashing"_a, "connects_per_s"_a, "bad"_a, "late"_a, "tls"_a, "seed"_a,
+            "first_source"_a = "")
         .def("run", &Swarm::run, "seconds"_a, nb::call_guard<nb::gil_scoped_release>())
         .def("submitting", &Swarm::submitting, "on"_a)
         .def("restore", &Swarm::restore, "container"_a = nb::none())
         .def("cut", &Swarm::cut, "container"_a = nb::none())
+        .def("pause", &Swarm::pause, "number"_a)
+        .def("wake", &Swarm::wake, "number"_a, "after_s"_a)
         .def("measure", &Swarm::measure)
         .def("mining", &Swarm::mining, "container"_a = nb::none())
         .def("snapshot", &snapshot);

@@ -96,6 +96,24 @@ void Swarm::resolve() {
     } else {
         throw std::invalid_argument("no address: " + options_.address);
     }
+    if (options_.first_source.empty()) return;
+    in_addr first{};
+    if (inet_pton(AF_INET, options_.first_source.c_str(), &first) != 1) {
+        throw std::invalid_argument("no address: " + options_.first_source);
+    }
+    first_source_ = ntohl(first.s_addr);
+    const uint64_t last = uint64_t{first_source_} + options_.machines.size();
+    if (!loopback_v4_ || first_source_ >> 24 != 127 || last >> 24 != 127) {
+        throw std::invalid_argument("machines have addresses of their own on the loopback alone");
+    }
+}
+
+// Of all machines together as few addresses as have ports enough, where they have none of their own.
+in_addr Swarm::source_of(uint32_t number) const {
+    const auto shared = static_cast<uint32_t>(1 + wires_.size() / kSourceSessionsMax);
+    in_addr address{};
+    address.s_addr = htonl(first_source_ != 0 ? first_source_ + number : (127U << 24) + 1 + number % shared);
+    return address;
 }
 
 // Connections
@@ -142,10 +160,9 @@ void Swarm::connect_now(uint32_t number, Ns now) {
     if (loopback_v4_) {
         // An ephemeral port is then chosen at connect, for this pair of addresses.
         setsockopt(wire.fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
-        const auto sources = static_cast<uint32_t>(1 + wires_.size() / kSourceSessionsMax);
         sockaddr_in source{};
         source.sin_family = AF_INET;
-        source.sin_addr.s_addr = htonl((127U << 24) + 1 + number % sources);
+        source.sin_addr = source_of(number);
         if (bind(wire.fd, reinterpret_cast<const sockaddr*>(&source), sizeof source) < 0) {
             return lose(number, words_of(errno));
         }
@@ -217,6 +234,19 @@ void Swarm::cut(std::optional<uint32_t> container) {
         if (wire.fd >= 0) watch(number, 0);
         wire.power = Power::Cut;
     }
+}
+
+void Swarm::pause(uint32_t number) {
+    wires_.at(number).backoff_ns = kBackoffMin;
+    shut(number, false);
+    wires_[number].power = Power::Off;
+}
+
+void Swarm::wake(uint32_t number, double after_s) {
+    Wire& wire = wires_.at(number);
+    if (wire.power != Power::Off) return;
+    wire.power = Power::Waiting;
+    timers_.push({now_ns() + static_cast<Ns>(after_s * 1e9), number, wire.generation, Do::Connect});
 }
 
 // Bytes

@@ -3,6 +3,7 @@
 //     Off --restore()--> Queued --its turn--> Connecting --> Open --lost--> Waiting --back-off--> Queued
 //      ^                                                       |
 //      +------ restore() of who was cut ------- Cut <--cut()---+   silent: its socket stays, as of who has no power
+//      +------ pause(), wherever it is: it says goodbye ------ any   wake() has it come again, after a while
 //
 // Connections are opened at a bounded rate, whatever happens. How a machine speaks, and hashing, are machine.hpp's.
 #pragma once
@@ -56,6 +57,7 @@ struct Options {
     double connects_per_s = 1000;
     double bad = 0, late = 0;
     bool tls = false;
+    std::string first_source;  // the first machine's own loopback address, the next ones' follow; empty: shared ones
     uint64_t seed = 1;
 };
 
@@ -75,6 +77,11 @@ class Swarm {
     // Power for all machines of the container, or all: they come one after the other, at the connection rate.
     void restore(std::optional<uint32_t> container);
     void cut(std::optional<uint32_t> container);
+
+    // One machine that is told to rest closes its connection; one that is told to work comes after so long, if it is
+    // off. Throws where there is no such machine.
+    void pause(uint32_t number);
+    void wake(uint32_t number, double after_s);
 
     // Counts from here on. How machines came and went is counted over all of it.
     void measure() { shared_.report = shared_.report.begun_anew(); }
@@ -107,6 +114,7 @@ class Swarm {
     };
 
     void resolve();
+    in_addr source_of(uint32_t number) const;
     void watch(uint32_t number, uint32_t events);
     void queue(uint32_t number);
     void connect_due(Ns now);
@@ -135,6 +143,7 @@ class Swarm {
     sockaddr_storage server_{};
     socklen_t server_size_ = 0;
     bool loopback_v4_ = false;
+    uint32_t first_source_ = 0;  // 0: shared ones
     std::optional<TlsClient> tls_;
     int epoll_ = -1, timer_ = -1;
     Ns timer_set_to_ = 0, swept_ns_ = 0, connect_at_ns_ = 0, hashed_at_ns_ = 0;
