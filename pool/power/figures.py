@@ -11,6 +11,9 @@ import msgspec
 
 J_PER_KWH: Final = 3_600_000
 
+# A machine that is simulated makes some hundred hashes a second, and draws as much as a real one.
+MJ_PER_TH_MAX: Final = 10**18
+
 
 class Basis(StrEnum):
     """How a power or an energy is known."""

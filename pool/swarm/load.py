@@ -114,11 +114,12 @@ def run_load(
 ) -> Measured:
     """Run it. `stopped` ends it early, `arrived` hears when shares begin, `told` how many measured seconds
     have passed. Raises LoadError where there are too few files for all machines."""
-    _allow_files(options.machines)
+    allow_files(options.machines)
     return _Run(options, stopped).run(arrived, told)
 
 
-def _allow_files(machines: int) -> None:
+def allow_files(machines: int) -> None:
+    """Let this process have so many, and some more. Raises LoadError."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most < machines + FILES_RESERVED:
         raise LoadError(

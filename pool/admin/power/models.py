@@ -33,8 +33,8 @@ class ModelList(Paged, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`container` is tenant.container; `unit` None: all of its units. Nothing besides: from then on nothing
-    is known. `from_s` is in an hour; None: the present one."""
+    """`container` is tenant.container; `unit` None: all of its units. `mj_per_th` over what W and TH/s come
+    to. Nothing besides: from then on nothing is known. `from_s` is in an hour; None: the present one."""
 
     container: str
     unit: str | None = None
@@ -42,6 +42,7 @@ class ModelSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     hashrate_ghs: int | None = None
     watts: int | None = None
     idle_watts: int | None = None
+    mj_per_th: int | None = None
     error_bps: int | None = None
     from_s: int | None = None
 

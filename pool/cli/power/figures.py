@@ -33,13 +33,13 @@ def watts_of(watts: int) -> str:
     return f"{grouped(watts)} W"
 
 
-def scaled(text: str | None, scale: int, option: str, what: str) -> int | None:
+def scaled(text: str | None, scale: int, option: str, what: str, *, most: int = 10**15) -> int | None:
     """A decimal as a whole number of a smaller unit. Raises BadConfig where it is none."""
     if text is None:
         return None
     try:
         value = Decimal(text) * scale
-        whole = int(value) if value.is_finite() and abs(value) < 10**15 else None
+        whole = int(value) if value.is_finite() and abs(value) <= most else None
     except (InvalidOperation, Overflow):
         whole = None
     if whole is None or whole != value:

@@ -11,6 +11,7 @@ from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, moment, print_json, say, show, show_one
 from pool.cli.power.figures import joules_per_th, scaled, terahashes, time_of, watts_of, within
 from pool.cli.whole_help import WholeHelp
+from pool.power.figures import MJ_PER_TH_MAX
 from pool.settings_file import BadConfig
 
 app = typer.Typer(cls=WholeHelp, no_args_is_help=True)
@@ -73,6 +74,10 @@ def set_one(
     ] = None,
     watts: Annotated[int | None, typer.Option(help="W at the wall; likewise.")] = None,
     idle_watts: Annotated[int | None, typer.Option(help="W while it is paused; likewise.")] = None,
+    per_th: Annotated[
+        str | None,
+        typer.Option("--joules-per-th", help="J/TH as it was measured, over what W and TH/s come to."),
+    ] = None,
     error: Annotated[str | None, typer.Option(help="How far off J/TH may be, in percent.")] = None,
     from_time: Annotated[
         str, typer.Option("--from", help="From which hour on; the present one without.")
@@ -87,6 +92,7 @@ def set_one(
         hashrate_ghs=scaled(ths, 1000, "--ths", "TH/s, down to 0.001"),
         watts=watts,
         idle_watts=idle_watts,
+        mj_per_th=scaled(per_th, 1000, "--joules-per-th", "J/TH, down to 0.001", most=MJ_PER_TH_MAX),
         error_bps=scaled(error, 100, "--error", "percent, down to 0.01"),
         from_s=time_of(from_time, "--from"),
     )
@@ -103,7 +109,8 @@ def import_table(
         str, typer.Option("--from", help="From which hour on; the present one without.")
     ] = "now",
 ) -> None:
-    """Set the models in a table: tenant, container, unit, model, ths, watts, idle_watts, error_percent.
+    """Set the models in a table: tenant, container, unit, model, ths, watts, idle_watts, joules_per_th,
+    error_percent.
 
     A line without a unit is of all units of the container. All lines are looked at before one is set."""
     from pool.fleet.nameplates import decoded  # a third of a second, of who imports

@@ -4,13 +4,15 @@ Invariant: they mine at this host alone. Must not know: how machines speak.
 """
 
 import sys
-from ipaddress import ip_address
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pool.cli.output import say
+from pool.cli.power.figures import kilowatts
 from pool.settings_file import BadConfig
 from pool.whole_file import write_whole
 
@@ -22,7 +24,10 @@ def simulate(
     table: Annotated[
         Path, typer.Option(help="Where to write their addresses, for `angara power address import`.")
     ],
-    machines: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 100,
+    models: Annotated[
+        Path | None, typer.Option(help="And what they draw, for `angara power model import`.")
+    ] = None,
+    machines: Annotated[int, typer.Option(min=1, max=20_000, help="How many.")] = 100,
     firmware: Annotated[
         list[str] | None, typer.Option(help="What they run, several in turn; braiins without.")
     ] = None,
@@ -31,21 +36,28 @@ def simulate(
     liars: Annotated[int, typer.Option(min=0, help="So many say that they are paused, and mine on.")] = 0,
     sleepers: Annotated[int, typer.Option(min=0, help="So many do not wake.")] = 0,
     refusers: Annotated[int, typer.Option(min=0, help="So many refuse.")] = 0,
-    shares_per_minute: Annotated[float, typer.Option(min=0.1, max=600, help="Of each.")] = 10.0,
+    late: Annotated[int, typer.Option(min=0, help="So many take 20 s for an answer.")] = 0,
+    watts: Annotated[
+        int, typer.Option(min=100, max=100_000, help="That one draws; of some containers a little less.")
+    ] = 3_250,
+    hashrate: Annotated[
+        float, typer.Option(min=10, max=1_000_000, help="Hashes a second that each really makes.")
+    ] = 100.0,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is left to chance.")] = 1,
 ) -> None:
     """Simulated machines at 127.64.0.1 and so on, until it is stopped: for a first dry run.
 
-    They really hash, so the pool has to ask for little: see docs/swarm.md."""
+    They really hash, so the pool has to ask for little: see docs/power.md."""
     import trio
 
-    from pool.swarm.fleet import SwarmOptions
+    from pool.swarm.load import LoadError
     from pool.swarm.machine_api import PASSWORDS, SPEAKS, Temper
     from pool.swarm.simulated_site import SimulatedSite, SiteOptions
 
     host, _, port = server.rpartition(":")
     try:
-        here = ip_address("127.0.0.1" if host == "localhost" else host).is_loopback and 0 < int(port) < 65_536
+        host = str(IPv4Address("127.0.0.1" if host == "localhost" else host))
+        here = IPv4Address(host).is_loopback and 0 < int(port) < 65_536
     except ValueError:
         here = False
     if not here:
@@ -54,30 +66,33 @@ def simulate(
     unknown = [it for it in chosen if it not in SPEAKS]
     if unknown:
         raise BadConfig(f"--firmware: {unknown[0]:.40} is none of {', '.join(SPEAKS)}")
-    if liars + sleepers + refusers > machines:
-        raise BadConfig("--liars, --sleepers and --refusers: together they are more than all machines")
-    site = SimulatedSite(
-        SiteOptions(
-            swarm=SwarmOptions(
-                host="127.0.0.1" if host == "localhost" else host,
-                port=int(port),
-                miners=machines,
-                tenants=(tenant,),
-                shares_per_minute=shares_per_minute,
-                containers=max(1, machines // 400),
-                seed=seed,
-            ),
-            api_port=api_port,
-            firmware=chosen,
-            tempers={Temper.LIES: liars, Temper.SLEEPS_ON: sleepers, Temper.REFUSES: refusers},
-        )
+    tempers = {Temper.LIES: liars, Temper.SLEEPS_ON: sleepers, Temper.REFUSES: refusers, Temper.LATE: late}
+    if sum(tempers.values()) > machines:
+        raise BadConfig("--liars, --sleepers, --refusers, --late: together they are more than all machines")
+    options = SiteOptions(
+        host=host,
+        port=int(port),
+        api_port=api_port,
+        machines=machines,
+        tenant=tenant,
+        firmware=chosen,
+        tempers=tempers,
+        hashrate_hps=hashrate,
+        watts=watts,
+        seed=seed,
     )
-    rows = ["tenant,container,unit,address,port,firmware"]
-    rows += [",".join(map(str, row)) for row in site.table()]
     try:
-        write_whole(table, "\n".join([*rows, ""]).encode())
-    except OSError as error:
-        raise BadConfig(f"--table: {table}: {error.strerror}") from None
+        site = SimulatedSite(options)
+    except LoadError as error:
+        raise BadConfig(f"--machines: {error}") from None
+    _write("--table", table, "tenant,container,unit,address,port,firmware", site.addresses())
+    if models is not None:
+        _write(
+            "--models",
+            models,
+            "tenant,container,ths,watts,idle_watts,joules_per_th,error_percent",
+            site.models(),
+        )
     for name, (user, password) in PASSWORDS.items():
         if name in chosen:
             say(f"{name}: user {user}, password {password}")
@@ -85,14 +100,18 @@ def simulate(
     async def tell() -> None:
         while True:
             await trio.sleep(TOLD_S)
-            counts = site.stats
-            say(f"{counts.connected} mine, {site.paused} do not; {counts.accepted} shares accepted")
+            it = site.counts
+            say(
+                f"{it.mining} mine, {site.paused} are off; they draw {kilowatts(site.watts)};"
+                f" {it.accepted} shares accepted, {it.rejected} not"
+            )
             sys.stdout.flush()
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(site.run)
             say(f"{machines} machines, addresses in {table}; ctrl-C ends them")
+            sys.stdout.flush()
             await tell()
 
     try:
@@ -101,3 +120,11 @@ def simulate(
         pass
     except* OSError as errors:
         raise BadConfig(f"--api-port {api_port}: {errors.exceptions[0]}") from None
+
+
+def _write(option: str, file: Path, head: str, rows: Iterable[Sequence[object]]) -> None:
+    lines = [head, *(",".join(map(str, row)) for row in rows), ""]
+    try:
+        write_whole(file, "\n".join(lines).encode())
+    except OSError as error:
+        raise BadConfig(f"{option}: {file}: {error.strerror}") from None

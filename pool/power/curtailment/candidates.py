@@ -93,7 +93,7 @@ def candidates(connection: Connection, site: str, now_s: int, mines: Mines | Non
         seconds = span.seconds(until_s)
         mined = work.get(row.id, {})
         done = bounded(mined, efficiency, seconds) if seconds > 0 else {}
-        hashrate_hps = int(hashes_of(done) / seconds) if seconds > 0 else 0
+        hashrate_hps = hashes_of(done) / seconds if seconds > 0 else Fraction(0)
         owner = taken.get(row.id)
         lately = last > until_s // 60 - MINES_MIN
         known_to_mine = None if mines is None else mines(row.id)
@@ -106,7 +106,7 @@ def candidates(connection: Connection, site: str, now_s: int, mines: Mines | Non
                 watts=_watts(hashrate_hps, efficiency) if owner is None else owner.watts_before,
                 idle_watts=0 if efficiency is None else efficiency.idle_watts,
                 mj_per_th=0 if efficiency is None else efficiency.mj_per_th,
-                hashrate_hps=hashrate_hps,
+                hashrate_hps=int(hashrate_hps),
                 basis=(Basis.WORK if efficiency is not None else Basis.NAMEPLATE).value,
                 error_bps=0 if efficiency is None else efficiency.error_bps,
                 mines=lately if known_to_mine is None else known_to_mine,
@@ -120,10 +120,10 @@ def candidates(connection: Connection, site: str, now_s: int, mines: Mines | Non
     return found
 
 
-def _watts(hashrate_hps: int, it: Efficiency | None) -> int:
+def _watts(hashrate_hps: Fraction, it: Efficiency | None) -> int:
     if it is None:
         return 0
-    return int(Fraction(hashrate_hps * it.mj_per_th, MJ_HPS_PER_W))
+    return int(hashrate_hps * it.mj_per_th / MJ_HPS_PER_W)
 
 
 class _Span(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ from pool.power.energy.energies import BELIEVED_AT_LEAST
 from pool.power.energy.limits import LimitView, lowest
 from pool.power.energy.meters import Meter
 from pool.power.energy.readings import GAP_S, J_PER_WH, Reading, stands_still
-from pool.power.figures import Basis
+from pool.power.figures import MJ_PER_TH_MAX, Basis
 
 WINDOW_S: Final = 300.0  # of the average that hashrates are
 # Three readings missed: of what a meter had before nobody says that it is so now.
@@ -82,10 +82,12 @@ class Drawn(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def mj_per_th(self) -> int | None:
-        """W/TH is J/TH; None where nothing is mined, or not all of it is known."""
+        """W/TH is J/TH; None where nothing is mined (or next to nothing, behind a meter that has fans), or
+        not all of it is known."""
         if not self.hashrate_hps or (self.basis is not Basis.METER and self.unknown_machines):
             return None
-        return self.watts * 10**15 // self.hashrate_hps
+        found = self.watts * 10**15 // self.hashrate_hps
+        return found if found <= MJ_PER_TH_MAX else None
 
     @property
     def over_limit(self) -> bool:

@@ -23,6 +23,7 @@ from pool.fleet.registry import NAME_CHARS_MAX
 from pool.fleet.registry_error import RegistryError
 from pool.power.energy.models import find_model, mj_per_th
 from pool.power.energy.places import container_named
+from pool.power.figures import MJ_PER_TH_MAX
 
 WATTS_MAX: Final = 100_000  # of one machine: ten times the largest there is
 GHS_MAX: Final = 10**7
@@ -31,7 +32,8 @@ ROWS_MAX: Final = 100_000  # of one import: all machines of a tenant
 
 class NewNameplate(msgspec.Struct, frozen=True, kw_only=True):
     """To be set: a model's figures, those of one's own, or some of one's own over a model's. `unit` None: of
-    all units of the container. Nothing of it at all: from then on nothing is known by it."""
+    all units of the container. `mj_per_th` is what was measured where it runs, over what W and TH/s come to.
+    Nothing of it at all: from then on nothing is known by it."""
 
     container: str  # tenant.container
     unit: str | None = None
@@ -39,6 +41,7 @@ class NewNameplate(msgspec.Struct, frozen=True, kw_only=True):
     hashrate_ghs: int | None = None
     watts: int | None = None
     idle_watts: int | None = None
+    mj_per_th: int | None = None
     error_bps: int | None = None
     source: str | None = None
 
@@ -116,12 +119,12 @@ def _figures(it: NewNameplate) -> dict[str, int | str | None]:
     if it.unit is not None and (not it.unit.isprintable() or len(it.unit) > NAME_CHARS_MAX):
         raise RegistryError(f"a unit has at most {NAME_CHARS_MAX} printable characters")
     model = None if it.model is None else find_model(it.model)
-    own = [it.hashrate_ghs, it.watts, it.idle_watts, it.error_bps]
+    own = [it.hashrate_ghs, it.watts, it.idle_watts, it.mj_per_th, it.error_bps]
     if model is None and (it.hashrate_ghs is None) != (it.watts is None):
         raise RegistryError("figures of one's own are TH/s and W, both, or one of them over a model's")
     if model is None and it.hashrate_ghs is None:
         if any(figure is not None for figure in own):
-            raise RegistryError("idle W and an error are of a model, or of TH/s and W of one's own")
+            raise RegistryError("idle W, J/TH and an error are of a model, or of TH/s and W of one's own")
         nothing = dict.fromkeys(("hashrate_ghs", "watts", "idle_watts", "mj_per_th", "error_bps"), 0)
         return {**nothing, "model": None, "source": it.source or "nobody knows any more"}
     ghs = it.hashrate_ghs if it.hashrate_ghs is not None else model.hashrate_ghs if model else 0
@@ -133,6 +136,8 @@ def _figures(it: NewNameplate) -> dict[str, int | str | None]:
             f"a machine has up to {GHS_MAX // 1000} TH/s and {WATTS_MAX} W, draws no more when it is paused,"
             " and an error is 0 to 100 percent"
         )
+    if it.mj_per_th is not None and not 0 < it.mj_per_th <= MJ_PER_TH_MAX:
+        raise RegistryError(f"a terahash takes something, and at most {MJ_PER_TH_MAX // 1000} J")
     source = "figures of one's own" if model is None else model.source
     if model is not None and any(figure is not None for figure in own):
         source = f"own figures over {source}"
@@ -141,7 +146,7 @@ def _figures(it: NewNameplate) -> dict[str, int | str | None]:
         "hashrate_ghs": ghs,
         "watts": watts,
         "idle_watts": idle,
-        "mj_per_th": mj_per_th(watts, ghs),
+        "mj_per_th": mj_per_th(watts, ghs) if it.mj_per_th is None else it.mj_per_th,
         "error_bps": error,
         "source": it.source or source,
     }

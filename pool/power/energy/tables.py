@@ -1,7 +1,7 @@
 """Tables of models and of readings, as a spreadsheet saves them: commas, semicolons or tabs, columns in any
 order, an empty cell for what is not said.
 
-    tenant,container,unit,model,ths,watts,idle_watts,error_percent
+    tenant,container,unit,model,ths,watts,idle_watts,joules_per_th,error_percent
     meter,at,watts,counter_kwh
 
 A number is written with a point, or with a comma where commas separate nothing. Invariant: all lines are
@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from pool.fleet.nameplates import refuse
 from pool.fleet.registry_error import RegistryError
+from pool.power.figures import MJ_PER_TH_MAX
 
 LINES_MAX: Final = 100_000  # all machines of a tenant, or two months of minutes
 MODEL_COLUMNS: Final = (
@@ -28,6 +29,7 @@ MODEL_COLUMNS: Final = (
     "ths",
     "watts",
     "idle_watts",
+    "joules_per_th",
     "error_percent",
 )
 READING_COLUMNS: Final = ("meter", "at", "watts", "counter_kwh")
@@ -50,6 +52,7 @@ def model_lines(text: str) -> list[dict[str, Any]]:
             "hashrate_ghs": number_of(cells, "ths", 1000),
             "watts": number_of(cells, "watts", 1),
             "idle_watts": number_of(cells, "idle_watts", 1),
+            "mj_per_th": number_of(cells, "joules_per_th", 1000, most=MJ_PER_TH_MAX),
             "error_bps": number_of(cells, "error_percent", 100),
         }
 
@@ -119,15 +122,17 @@ def lines_of(
     yield from found
 
 
-def number_of(cells: Cells, column: str, scale: int, *, negative: bool = False) -> int | None:
+def number_of(
+    cells: Cells, column: str, scale: int, *, negative: bool = False, most: int = NUMBER_MAX
+) -> int | None:
     """Whole, in a smaller unit. Raises ValueError."""
     cell = cells.get(column, "")
     if not cell:
         return None
     plain = PLAIN.fullmatch(cell) is not None
     value = Decimal(cell.replace(",", ".") if plain else "NaN") * scale
-    least = -NUMBER_MAX if negative else 0
-    if not plain or not least <= value <= NUMBER_MAX or value != int(value):
+    least = -most if negative else 0
+    if not plain or not least <= value <= most or value != int(value):
         raise ValueError(f"{column} is {cell!r:.30}, and must be a number, down to 1/{scale}")
     return int(value)
 

@@ -151,3 +151,23 @@ def test_nobody_is_known_where_there_is_nobody(store: Store) -> None:
     assert NOTHING_KNOWN.get(5) is None
     assert NOTHING_KNOWN.column("watts", np.array([0, 7])).tolist() == [0, 0]
     assert HOUR * 3600 == NOW_S
+
+
+def test_joules_per_th_that_were_measured_count_before_what_watts_and_hashrate_come_to(store: Store) -> None:
+    with store.write() as connection:
+        (one,) = add_container(connection, "acme.c01", 1)
+    set_model(store, container="acme.c01", model="Antminer S19 Pro", mj_per_th=27_100)
+    known = at(store).get(one)
+    assert known is not None
+    assert (known.mj_per_th, known.watts, known.hashrate_hps) == (27_100, 3_250, 110 * 10**12)
+    assert "own figures over" in known.source
+    # A machine that is simulated makes a hundred hashes a second, and draws as much as a real one.
+    set_model(store, container="acme.c01", hashrate_ghs=1, watts=3_250, mj_per_th=3_250 * 10**13)
+    known = at(store).get(one)
+    assert known is not None
+    assert known.mj_per_th * 100 == 3_250 * 10**15
+    for wrong in (0, -1, 10**18 + 1):
+        with pytest.raises(RegistryError, match="a terahash takes something"):
+            set_model(store, container="acme.c01", model="Antminer S19 Pro", mj_per_th=wrong)
+    with pytest.raises(RegistryError, match="of a model, or of TH/s and W"):
+        set_model(store, container="acme.c01", mj_per_th=27_100)

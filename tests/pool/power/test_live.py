@@ -231,3 +231,19 @@ def test_meters_that_cannot_be_right_are_named() -> None:
     assert [x.kind for x in kinds(reads(2_800))] == ["meter-low"]  # beyond both errors, and still counted
     assert kinds(reads(3_000)) == []
     assert isinstance(now_of(known([0], HALL), machines([], [])).tenants["acme"], Drawn)
+
+
+def test_of_next_to_no_work_behind_a_meter_there_is_no_efficiency() -> None:
+    """Fans of a container whose machines are off: a hash a second is left of their averages."""
+    fans = Drawn(
+        watts=20_000,
+        basis=Basis.METER,
+        error_bps=100,
+        work_watts=0,
+        work_error_bps=10_000,
+        meter_watts=20_000,
+        hashrate_hps=1,
+        machines=0,
+        unknown_machines=0,
+    )
+    assert fans.mj_per_th is None
