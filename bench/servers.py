@@ -154,14 +154,14 @@ def running(
     *,
     difficulty_log2: int = DIFFICULTY_LOG2_MIN,
     processes: int = 1,
+    more: str = "",
 ) -> Iterator[RunningPool]:
-    """`angara run` on this directory, which may have books in it already."""
+    """`angara run` on this directory, which may have books in it already, with some more settings."""
     settings, log = directory / "angara.toml", directory / "log"
     at = {"directory": directory, "url": f"http://{node}", "cookie": cookie}
     port = 0 if processes == 1 else free_port()  # several share one
-    settings.write_text(
-        SETTINGS.format(**at, difficulty=2.0**difficulty_log2, processes=processes, port=port)
-    )
+    written = SETTINGS.format(**at, difficulty=2.0**difficulty_log2, processes=processes, port=port)
+    settings.write_text(written + more)
     since_s = time.monotonic()
     with program(sys.executable, "-m", "bench.site", "run", "--config", str(settings), log=log) as process:
         wait_for(lambda: " event=listening" in log.read_text(), process, log)

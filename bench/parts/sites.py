@@ -5,10 +5,7 @@ Three edges, three NATS servers, two hubs and a PostgreSQL, all on this machine,
 fault says how much of a ratio is chance and the host's other work.
 """
 
-import json
 import signal
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -19,8 +16,8 @@ from typing import Any, Final
 import msgspec
 import trio
 
+from bench.machines import Machines
 from bench.part import Part, Section, table
-from bench.servers import ROOT
 from pool.swarm.load_report import Buckets, spread
 from tests.fixtures.databases import PostgresDatabases
 from tests.fixtures.postgres_server import PostgresServer
@@ -34,44 +31,6 @@ WARMUP_S: Final = 30.0  # 600 machines are new to all
 CALM_S: Final = 10.0  # between two faults, once all is booked
 PHASES: Final = ("before", "during", "after")
 PERCENTILES: Final = {"p50": "p50", "p99": "p99", "p999": "p99.9", "max": "max"}
-
-
-class Machines:
-    """Of one edge, in a process of their own."""
-
-    def __init__(self, edge: str, port: int) -> None:
-        said = edge, str(port), str(MACHINES), str(SHARES_PER_S)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.phases", *said],
-            cwd=ROOT,
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self._before: dict[str, Any] = {"latency": [], "lost": {}}
-
-    def counted(self) -> tuple[Counter[int], int]:
-        """Since the last time: latencies, each with how often, and connections that were lost."""
-        assert self._process.stdin is not None
-        print(file=self._process.stdin, flush=True)
-        now, before = self._told(), self._before
-        self._before = now
-        latency = Counter(dict(now["latency"]))
-        latency.subtract(dict(before["latency"]))
-        return +latency, sum(now["lost"].values()) - sum(before["lost"].values())
-
-    def arrived(self) -> None:
-        self._told()
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def _told(self) -> Any:
-        assert self._process.stdout is not None
-        if not (line := self._process.stdout.readline()):
-            raise SystemExit("the machines of a site have ended")
-        return json.loads(line)
 
 
 class Stage:
@@ -164,7 +123,7 @@ async def _stage(home: Path, server: PostgresServer) -> AsyncIterator[Stage]:
             with ExitStack() as stack:
                 machines = []
                 for edge, port in zip(EDGES, sites.ports, strict=True):
-                    machines.append(of_edge := Machines(edge, port))
+                    machines.append(of_edge := Machines(edge, port, MACHINES, SHARES_PER_S))
                     stack.callback(of_edge.end)
                 for of_edge in machines:
                     await trio.to_thread.run_sync(of_edge.arrived)
