@@ -77,7 +77,7 @@ ROOMS = {
         "chain",
         "log_lines settings_file http_server",
         "reports swarm data_dir database_url store_error http_connection garbage link whole_file",
-        "questions md5_crypt",
+        "questions md5_crypt short_start",
     ),
     # Rooms that have rooms: the same within.
     "stratum.miners": (

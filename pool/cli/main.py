@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]
 
+from pool import short_start
 from pool.cli.books import DEFAULT_CONFIG, Books
 from pool.cli.command_groups import Angara
 from pool.cli.manual import ZSH_WORDS, Shell
@@ -40,6 +41,7 @@ TxsOption = Annotated[int, typer.Option(min=0, help="Transactions that every tem
 
 def main() -> None:
     """Entry point of the `angara` command."""
+    short_start.begin()
     set_up_streams()
     make_way(sys.argv[1:])
     completion_init()
@@ -210,6 +212,8 @@ def demo(
     import logging
 
     import structlog
+
+    short_start.wanted("rich")
     from rich.console import Console
 
     from pool.config import parse_address, parse_difficulty

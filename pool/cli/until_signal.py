@@ -6,6 +6,8 @@ Must not know: what the job is.
 import signal
 from collections.abc import Awaitable, Callable
 
+from pool.short_start import begun
+
 
 def until_signal(job: Callable[[], Awaitable[None]]) -> None:
     """Until the job ends or a signal comes."""
@@ -28,4 +30,5 @@ def until_signal(job: Callable[[], Awaitable[None]]) -> None:
             nursery.cancel_scope.cancel()
 
     set_up_logs()
+    begun()
     trio.run(run_job)

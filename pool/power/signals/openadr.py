@@ -19,6 +19,7 @@ from pool.books.store import DATABASE_ERRORS, words_of
 from pool.power.signals.intake import Intake
 from pool.power.signals.openadr_events import OPT_OUT, Distributed, Heard, NotTalked, TooManyEvents, heard
 from pool.power.signals.settings import OpenadrSettings
+from pool.short_start import wanted
 
 if TYPE_CHECKING:
     from pool.power.signals.openadr_ven import Ven
@@ -77,6 +78,7 @@ class Openadr:
 
     def _talk(self, now_s: float) -> float:
         if self._ven is None:
+            wanted("aiohttp")
             from pool.power.signals.openadr_ven import Ven  # a second, and a library for XML
 
             self._ven = Ven(self._settings, self._shed_watts)
