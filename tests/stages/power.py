@@ -10,6 +10,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import OperationalError
 
 from payouts.schemas.money import tally_minutes
+from payouts.schemas.power import power_readings
 from pool.books.store import Store
 from pool.power.control.contract import MachineName
 from pool.power.curtailment.asking import ask
@@ -19,7 +20,9 @@ from pool.power.curtailment.machines import EventMachine, machines_of
 from pool.power.curtailment.rounds import Rounds
 from pool.power.curtailment.schema import power_event_steps
 from pool.power.curtailment.states import OWNED
+from pool.power.energy.meters import Meter, NewMeter, add_meter, take_readings
 from pool.power.energy.nameplates import NewNameplate, set_nameplates
+from pool.power.energy.readings import Reading
 from tests.histories.power import NOW_S, add_container
 from tests.judges.power_site import PowerSite
 
@@ -45,6 +48,8 @@ class PowerStage:
     ) -> None:
         self.store = store
         self._dice = np.random.default_rng(seed)
+        self._meter: Meter | None = None
+        self.folds = True  # shares come into the books
         names: dict[int, MachineName] = {}
         with store.write() as connection:
             for number in range(containers):
@@ -88,6 +93,8 @@ class PowerStage:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(running.run)
             nursery.start_soon(self.fold)
+            if self._meter is not None:
+                nursery.start_soon(self.read_meter)
             yield running
             nursery.cancel_scope.cancel()
 
@@ -97,6 +104,8 @@ class PowerStage:
             minute, mining = self.now_s // 60, self.site.mining()
             await trio.sleep(60 - self.site.wall_s() % 60)
             both = mining & self.site.mining()
+            if not self.folds:
+                continue
             rows = self._mined(minute, [it for it, here in zip(self.workers, both, strict=True) if here])
 
             def write(rows: list[dict[str, int]] = rows) -> None:
@@ -114,6 +123,36 @@ class PowerStage:
             for worker, count in zip(workers, shares, strict=True)
             if count
         ]
+
+    def has_meter(self, besides_watts: int, *, max_kw: int = 1_000, lies: float = 1.0) -> None:
+        """Before the site, which draws so much besides its machines; it has read once a minute for two hours,
+        and says that much times what is true."""
+        self.besides_watts, self._lies = besides_watts, lies
+        with self.store.write() as connection:
+            meter = NewMeter(name="hall", kind="push", site="Bratsk", error_bps=50, max_kw=max_kw)
+            self._meter = add_meter(connection, meter, by="olga", now_s=NOW_S - 7_200)
+            rows = [
+                {"meter_id": self._meter.id, "taken_at_s": NOW_S, "taken_by": "olga"} | self._read(at_s)
+                for at_s in range(NOW_S - 7_200, NOW_S + 1, 60)
+            ]
+            connection.execute(insert(power_readings), rows)
+
+    def _read(self, at_s: int) -> dict[str, int]:
+        truth = self.site.drawn_watts() + self.besides_watts
+        return {"at_s": at_s, "watts": int(truth * self._lies * self._dice.normal(1, 0.002))}
+
+    async def read_meter(self) -> None:
+        """Once a minute."""
+        while True:
+            await trio.sleep(60 - self.site.wall_s() % 60)
+            row, now_s = self._read(self.now_s), self.now_s
+
+            def write(row: dict[str, int] = row, now_s: int = now_s) -> None:
+                with self.store.write() as connection:
+                    assert self._meter is not None
+                    take_readings(connection, self._meter, [Reading(**row)], by="gateway", now_s=now_s)
+
+            await trio.to_thread.run_sync(write)
 
     async def ask(self, reference: str = "grid-1", **changed: Any) -> Event:
         fields: dict[str, Any] = {

@@ -30,6 +30,7 @@ EventArgument = Annotated[int, typer.Argument(help="Number of the event.")]
 PLAN: Final = (
     Column("site", "place"),
     Column("draws", "before_watts", kilowatts),
+    Column("of it besides machines", "other_words"),
     Column("less is asked for", "asked_watts", kilowatts),
     Column("less is expected", "shed_watts", kilowatts),
     Column("draws then", "expected_watts", kilowatts),
@@ -229,6 +230,7 @@ def _planned(it: dict[str, Any]) -> dict[str, Any]:
     last_s = max((batch["after_s"] for batch in it["batches"]), default=0)
     return {
         "place": it["site"] or "all",
+        "other_words": f"{kilowatts(it['other_watts'])}, by {it['other_by']}" if it["other_by"] else None,
         "missing_watts": it["short_watts"] or None,
         "batch_words": f"{len(it['batches'])}, the last after {last_s} s",
         "restore_words": f"{-(-it['restore_s'] // 60)} min",

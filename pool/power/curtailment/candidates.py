@@ -46,6 +46,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     basis: str
     error_bps: int
     mines: bool
+    site: str = ""
     exempt: str = ""
     owner: Owner | None = None
     pace: Pace = NO_PACE
@@ -110,6 +111,7 @@ def candidates(connection: Connection, site: str, now_s: int, mines: Mines | Non
                 basis=(Basis.WORK if efficiency is not None else Basis.NAMEPLATE).value,
                 error_bps=0 if efficiency is None else efficiency.error_bps,
                 mines=lately if known_to_mine is None else known_to_mine,
+                site=row.site or "",
                 exempt=exempt.get((row.tenant, row.container, row.unit))
                 or exempt.get((row.tenant, row.container, ""), ""),
                 owner=owner,
@@ -169,12 +171,14 @@ def _machines(site: str) -> Select[Any]:
             workers.c.tenant_id,
             containers.c.name.label("container"),
             tenants.c.name.label("tenant"),
+            sites.c.name.label("site"),
         )
         .join(containers, containers.c.id == workers.c.container_id)
         .join(tenants, tenants.c.id == workers.c.tenant_id)
+        .outerjoin(sites, sites.c.id == containers.c.site_id)
         .where(workers.c.removed_at_s.is_(None))
         .order_by(workers.c.id)
     )
     if site:
-        query = query.join(sites, sites.c.id == containers.c.site_id).where(sites.c.name == site)
+        query = query.where(sites.c.name == site)
     return query

@@ -222,11 +222,11 @@ def last_steps(connection: Connection, event_ids: Sequence[int]) -> dict[int, in
     return {row.event_id: row.step for row in connection.execute(query.group_by(it.event_id))}
 
 
-def note_plan(connection: Connection, event: Event, watts: int, now_s: int) -> None:
-    """Planned anew: so much less is asked for now."""
+def note_plan(connection: Connection, event: Event, watts: int, now_s: int, more: str = "") -> None:
+    """Planned anew: so much less is asked for now; by what else, in words."""
     connection.execute(update(power_events).where(power_events.c.id == event.id).values(watts_asked=watts))
     before = (event.watts_asked or 0) // 1000
-    words = f"planned anew: {watts // 1000} kW, before {before}"
+    words = f"planned anew: {watts // 1000} kW, before {before}" + (more and f"; {more}")
     if before != watts // 1000:
         note_step(connection, event.id, event.state.value, words, now_s)
 

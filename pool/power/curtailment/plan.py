@@ -46,12 +46,13 @@ class TargetKind(StrEnum):
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """`value`: W of a limit, bps of a share; `energy_sat`: what a kWh costs, of break-even. `other_watts` are
-    drawn at the site by what is no machine, where that is known."""
+    drawn at the site by what is no machine, where that is known, and by what."""
 
     kind: TargetKind
     value: int = 0
     energy_sat: Fraction = Fraction(0)
     other_watts: int = 0
+    other_by: str = ""
 
 
 class TenantLoss(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +70,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     batches: tuple[tuple[int, tuple[int, ...]], ...]
     before_watts: int
+    other_watts: int  # of those, by what is no machine
+    other_by: str
     asked_watts: int
     shed_watts: int
     expected_watts: int
@@ -101,6 +104,8 @@ def plan(machines: Sequence[Candidate], target: Target, ramp_s: int, worth: Wort
     return Plan(
         batches=batches([it.worker for it in chosen], ramp_s),
         before_watts=before,
+        other_watts=target.other_watts,
+        other_by=target.other_by,
         asked_watts=asked,
         shed_watts=shed,
         expected_watts=before - shed,

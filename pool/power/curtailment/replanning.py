@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from payouts.energy.prices import price_at
 from pool.fleet.registry_error import RegistryError
+from pool.power.curtailment.besides import NOTHING, Besides
 from pool.power.curtailment.candidates import Candidate
 from pool.power.curtailment.events import Event
 from pool.power.curtailment.machines import EventMachine
@@ -40,9 +41,12 @@ class Again(msgspec.Struct, frozen=True, kw_only=True):
     back: tuple[EventMachine, ...] = ()
 
 
-def target_of(connection: Connection, event: Event, now_s: int) -> Target:
-    """As it is now. Raises RegistryError where the tariff does not say what a kWh costs."""
+def target_of(connection: Connection, event: Event, now_s: int, other: Besides = NOTHING) -> Target:
+    """As it is now. `other`: what the site draws besides machines, which a limit is of too. Raises
+    RegistryError where the tariff does not say what a kWh costs."""
     kind, value = TargetKind(event.target), event.target_value
+    if kind is TargetKind.LIMIT:
+        return Target(kind=kind, value=value or 0, other_watts=other.watts, other_by=other.by)
     if kind is not TargetKind.BREAK_EVEN:
         return Target(kind=kind, value=value or 0)
     if value is not None:

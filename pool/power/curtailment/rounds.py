@@ -16,6 +16,7 @@ from pool.books.store import Store
 from pool.fleet.registry_error import RegistryError
 from pool.power.control.contract import Action, Answer, Answered
 from pool.power.curtailment.baseline import window
+from pool.power.curtailment.besides import NOTHING, Besides, besides, settled
 from pool.power.curtailment.candidates import Candidate, Mines, candidates
 from pool.power.curtailment.course import NO_PACES, Ask, Doing, Looks, doing, room_to_wake, wake
 from pool.power.curtailment.events import (
@@ -39,7 +40,7 @@ from pool.power.curtailment.machines import (
     owners,
 )
 from pool.power.curtailment.pace import Pace
-from pool.power.curtailment.plan import Plan, Target, batches, plan
+from pool.power.curtailment.plan import Plan, Target, TargetKind, batches, plan
 from pool.power.curtailment.progress import RUNS, mining, progress_of, status_of
 from pool.power.curtailment.replanning import COUNTED, again, target_of, worth_of
 from pool.power.curtailment.states import SETTLED, EventState, MachineState
@@ -85,6 +86,7 @@ class Rounds:
         self._ended: set[int] = set()
         self._expected: dict[int, tuple[int, frozenset[int]]] = {}  # of planned ones: made at, machines
         self._paces: dict[int, dict[int, Pace]] = {}  # by event, of machines as they were when it chose them
+        self._besides: dict[int, Besides] = {}  # by event, what its site draws besides machines, as it counts
 
     def answered(self, event_id: int, worker: int, action: Action, answer: Answered) -> None:
         """What a machine said to the last that it was asked."""
@@ -120,6 +122,7 @@ class Rounds:
         for gone in self._known.keys() - {it.id for it in (*open_ones, *after)}:
             del self._known[gone]
             self._paces.pop(gone, None)
+            self._besides.pop(gone, None)
         planned_ones = {it.id for it in open_ones if it.state is EventState.PLANNED}
         for gone in self._expected.keys() - planned_ones:
             del self._expected[gone]
@@ -198,6 +201,9 @@ class Rounds:
         words = f"{it.machines} machines, {it.asked_watts // 1000} kW of {it.before_watts // 1000}"
         if it.unknown_asked:
             words += f", {it.unknown_asked} of unknown power"
+        other = Besides(it.other_watts, it.other_by)
+        if other.by:
+            words += f", {other.words}"
         dry_run = self._dry_run or event.dry_run
         state = MachineState.RELEASED if dry_run else MachineState.PENDING
         chosen = {of.worker: of for of in site}
@@ -214,6 +220,7 @@ class Rounds:
             return move_event(connection, event, EventState.OVER, words, now_s, **values)
         event = move_event(connection, event, EventState.CURTAILING, words, now_s, **values)
         add_machines(connection, event.id, rows, "chosen", now_s)
+        self._besides[event.id] = other
         self._paces[event.id] = {worker: chosen[worker].pace for worker in it.workers}
         log.info("power_event_begun", number=event.id, site=event.site, machines=it.machines)
         return event
@@ -301,11 +308,12 @@ class Rounds:
             for worker, machine in known.machines.items()
         }
         site = candidates(connection, event.site, now_s, mining(looks))
-        target = target_of(connection, event, now_s)
+        other = self._beside_of(connection, event, site, now_s)
+        target = target_of(connection, event, now_s, other)
         found = again(event, machines, site, target, worth_of(connection), now_s)
         known.planned_at_s = now_s
         if found.needed_watts != event.watts_asked:
-            note_plan(connection, event, found.needed_watts, now_s)
+            note_plan(connection, event, found.needed_watts, now_s, other.words)
         changing = {change.worker for change in it.changes}
         room = room_to_wake(known.machines.values(), now_s)
         back = [of for of in found.back if of.worker not in changing][:room]
@@ -326,13 +334,24 @@ class Rounds:
         chosen = {of.worker: of.pace for of in found.more}
         self._paces[event.id] = of_before | self._paces.get(event.id, {}) | chosen
 
+    def _beside_of(
+        self, connection: Connection, event: Event, site: Sequence[Candidate], now_s: int
+    ) -> Besides:
+        if event.target != TargetKind.LIMIT.value:
+            return NOTHING
+        before = self._besides.get(event.id, NOTHING)
+        found = settled(besides(connection, event.site, site, now_s), before, event.watts_before or 0)
+        self._besides[event.id] = found
+        return found
+
 
 def planned(
     connection: Connection, event: Event, looks: Looks | None, now_s: int
 ) -> tuple[Plan, list[Candidate]]:
     """What the event would do now, and the machines that there are. Raises RegistryError."""
     site = candidates(connection, event.site, now_s, None if looks is None else mining(looks))
-    target: Target = target_of(connection, event, now_s)
+    other = besides(connection, event.site, site, now_s) if event.target == TargetKind.LIMIT.value else None
+    target: Target = target_of(connection, event, now_s, other or NOTHING)
     return plan(site, target, event.ramp_s, worth_of(connection)), site
 
 
