@@ -24,9 +24,13 @@ EDGES = ("north", "south", "west")
 
 
 @pytest.fixture
-async def sites(tmp_path: Path, postgres_databases: PostgresDatabases) -> AsyncIterator[Sites]:
+async def sites(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres_databases: PostgresDatabases
+) -> AsyncIterator[Sites]:
+    """With all edges, where a test says no others."""
+    edges: tuple[str, ...] = getattr(request, "param", EDGES)
     with postgres_databases.fresh_url() as database:
-        async with on_this_host(tmp_path, database, edges=EDGES, hubs=2, servers=3) as made:
+        async with on_this_host(tmp_path, database, edges=edges, hubs=2, servers=3) as made:
             await made.begin()
             yield made
 
@@ -71,6 +75,7 @@ def connections(miners: list[Miner]) -> int:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("sites", [EDGES[:1]], ids=["one edge"], indirect=True)
 async def test_a_hub_that_is_killed_is_followed_by_the_other_and_no_site_notices(
     sites: Sites, fleet: Fleet
 ) -> None:

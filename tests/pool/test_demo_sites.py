@@ -64,15 +64,23 @@ def test_what_is_broken_between_sites_heals_and_is_proven(tmp_path: Path, what: 
 
 
 @pytest.mark.long
-def test_a_signal_ends_all_of_it_and_a_second_start_goes_on_with_the_same_books_and_proves_a_break(
-    tmp_path: Path,
-) -> None:
+def test_a_signal_ends_all_of_it(tmp_path: Path) -> None:
+    mines_and_is_ended(tmp_path)
+
+
+def mines_and_is_ended(tmp_path: Path) -> None:
+    """Everything of it mines, and nothing of it is there after a signal."""
     with demo(tmp_path, "--sites", "1") as running:
         hears_machines_mine(running)
         assert len(processes_of(tmp_path / "sites")) == 5, "three NATS servers, a hub, an edge"
         running.process.send_signal(signal.SIGINT)
         assert running.ends() == 0
     assert processes_of(tmp_path) == []
+
+
+@pytest.mark.soak
+def test_a_second_start_goes_on_with_the_same_books_and_proves_a_break(tmp_path: Path) -> None:
+    mines_and_is_ended(tmp_path)
     with demo(tmp_path, "--sites", "1", "--break", "hub") as again:
         struck, proof = is_proven(again)
     assert "hub" in struck

@@ -40,7 +40,8 @@ UPSTREAM_TENANT = USER.partition(".")[0]
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch, silence_s=60.0)  # nobody dies here, however slow the machine is
+    # Nobody dies here, however slow the machine is.
+    hurry(monkeypatch, connect_s=60.0, handshake_s=60.0, silence_s=60.0)
 
 
 @pytest.fixture
