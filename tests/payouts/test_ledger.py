@@ -203,6 +203,7 @@ def test_what_is_malformed_is_refused(books: Store, change: dict[str, Any], reas
     assert balances(books) == {EXPENSE: -1, payable(ACME): 1}
 
 
+@pytest.mark.sqlite_suffices
 def test_the_largest_transaction_is_booked(books: Store) -> None:
     many = (Transfer(EXPENSE, payable(ACME), AMOUNT_SAT_MAX),) * TRANSFERS_MAX
     book(books, Transaction(key="a" * 200, kind=Kind.ADJUSTMENT, memo="ß" * 500, transfers=many))

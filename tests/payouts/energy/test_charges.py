@@ -143,6 +143,7 @@ def site(store: Store) -> Iterator[Site]:
 # What is owed
 
 
+@pytest.mark.sqlite_suffices
 def test_an_hour_costs_its_joules_at_the_fee_floored_once(site: Site) -> None:
     site.fee(45_000)
     site.worth(Fraction(5_000, 3))
@@ -166,6 +167,7 @@ def test_less_than_a_satoshi_is_carried_until_it_is_one(site: Site) -> None:
     assert due == [0, 0, 0, 1, 1, 1, 2, 2]
 
 
+@pytest.mark.sqlite_suffices
 def test_a_tenant_without_terms_is_not_charged_and_one_with_new_terms_not_for_before(site: Site) -> None:
     site.draw(HOUR, acme(kwh=5), ContainerEnergy(container_id=BOREALIS, metered_j=7 * KWH))
     now_s = HOUR_S + 3600 + GRACE_S
@@ -212,6 +214,7 @@ def test_the_tiers_of_a_month_are_filled_by_each_tenant_at_a_site(site: Site) ->
 # Prices that are missing
 
 
+@pytest.mark.sqlite_suffices
 def test_without_a_price_nothing_is_charged_it_is_said_and_charged_once_there_is_one(site: Site) -> None:
     site.agree(charge=Charge.TARIFF)
     site.draw(HOUR, acme(kwh=10))
@@ -364,6 +367,7 @@ def test_many_who_owe_are_collected_from_in_bounded_steps(store: Store) -> None:
     assert {site.balances()[payable(it)] for it in tenants} == {3}
 
 
+@pytest.mark.sqlite_suffices
 def test_a_charge_is_not_reversed_by_hand(site: Site) -> None:
     site.fee(1_000_000, "SAT")
     site.draw(HOUR, acme(kwh=1))

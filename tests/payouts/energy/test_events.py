@@ -201,6 +201,7 @@ def grid(store: Store) -> Iterator[Grid]:
     made.balances()
 
 
+@pytest.mark.sqlite_suffices
 def test_a_tenants_machines_are_one_sum_by_its_own_prices(grid: Grid) -> None:
     grid.rate(ACME, PRICE)
     grid.rate(ACME, DEARER, START_S + 1_800)
@@ -275,6 +276,7 @@ def test_who_chooses_few_and_hard_shares_is_not_off_for_longer(grid: Grid) -> No
 # What the grid paid
 
 
+@pytest.mark.sqlite_suffices
 def test_a_payment_is_divided_by_what_was_forgone_and_the_operator_keeps_its_part(grid: Grid) -> None:
     with grid.store.write() as connection:
         set_terms(

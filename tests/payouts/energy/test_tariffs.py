@@ -71,6 +71,7 @@ def asked(store: Store, site: str = "north", at_s: int = HOUR_S) -> Fraction | N
 # The price of a moment
 
 
+@pytest.mark.sqlite_suffices
 def test_a_kwh_costs_the_tariff_at_the_rate_that_holds(places: Store) -> None:
     add(places, price_micro=45_000)
     worth(places, Fraction(5_000, 3))
@@ -93,6 +94,7 @@ def test_a_tariff_in_satoshi_needs_no_rate(places: Store) -> None:
     assert asked(places) == Fraction(83, 2)
 
 
+@pytest.mark.sqlite_suffices
 def test_the_newest_holds_and_one_of_the_site_before_one_of_all(places: Store) -> None:
     worth(places, 10**6)
     add(places, price_micro=1)
@@ -103,6 +105,7 @@ def test_the_newest_holds_and_one_of_the_site_before_one_of_all(places: Store) -
     assert [asked(places, at_s=HOUR_S + it) for it in (-1, 0, 3599, 3600)] == [2, 4, 4, 2]
 
 
+@pytest.mark.sqlite_suffices
 def test_prices_by_the_hour_hold_for_their_hours_and_may_be_negative(places: Store) -> None:
     worth(places, 10**6)
     add(places, price_micro=9)

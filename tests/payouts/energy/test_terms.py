@@ -33,6 +33,7 @@ def agree(store: Store, now_s: int = HOUR_S, from_s: int | None = None, **fields
 # Terms
 
 
+@pytest.mark.sqlite_suffices
 def test_terms_hold_from_the_next_hour_and_the_last_word_counts(books: Store) -> None:
     first = agree(books, HOUR_S + 1, charge=Charge.TARIFF)
     second = agree(books, HOUR_S + 2, charge=Charge.FEE, fee_micro=50_000, currency="USD")
@@ -90,6 +91,7 @@ def say(store: Store, *rows: tuple[int, int, int], now_s: int = HOUR_S, **fields
         assert add_carbon(connection, new, by="olga", now_s=now_s) == len(rows)
 
 
+@pytest.mark.sqlite_suffices
 def test_an_hour_has_the_newest_figure_and_the_sites_own_first(books: Store) -> None:
     say(books, (0, 4, 100_000))
     say(books, (2, 3, 50_000), site_id=NORTH, source="meter of the grid")

@@ -121,6 +121,7 @@ class Stage:
             return charges, due_sat(connection, ACME), balances_sat(connection)[payable(ACME)], parts
 
 
+@pytest.mark.sqlite_suffices
 async def test_an_hour_is_taken_a_quarter_after_its_end_charged_and_collected(store: Store) -> None:
     it = Stage(store)
     it.worth(1)
@@ -239,6 +240,7 @@ async def test_killed_between_any_two_steps_it_ends_as_if_nothing_had_been(store
     assert it.state() == (3, 12 + 20 - 25, 0, 1)
 
 
+@pytest.mark.sqlite_suffices
 async def test_it_goes_on_until_it_is_cancelled(store: Store, autojump_clock: trio.abc.Clock) -> None:
     it = Stage(store)
     it.worth(1)

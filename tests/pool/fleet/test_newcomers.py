@@ -172,6 +172,7 @@ def test_connections_that_invent_names_for_ever_take_no_more_than_their_share() 
     assert peak_bytes / names < 1024
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_stranger_without_work_leaves_no_row_and_uses_up_nothing(store: Store) -> None:
     """A thousand invented names and their bad shares: nothing in the database, not even a commit."""
     booked = JournalOnStore(store)

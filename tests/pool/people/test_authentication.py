@@ -238,6 +238,7 @@ def test_a_million_addresses_take_no_more_memory_than_a_few_thousand() -> None:
     assert wrong.wait_s(3.0 * KEPT_MAX, "the token") == WAIT_S_MAX - 1
 
 
+@pytest.mark.sqlite_suffices
 def test_what_may_be_written_by_nobody_but_the_database_may_still_not_let_in_more(house: House) -> None:
     """Somebody with all rights to the books lengthens a scope: his user's role is the bound all the same."""
     _, token = house.token("vera")

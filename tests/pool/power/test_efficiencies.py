@@ -48,6 +48,7 @@ def test_a_model_is_named_without_its_hashrate_where_there_is_one() -> None:
         find_model("Antminer S99")
 
 
+@pytest.mark.sqlite_suffices
 def test_the_unit_comes_before_its_container_and_that_before_the_containers_plate(store: Store) -> None:
     with store.write() as connection:
         one, two, three = add_container(connection, "acme.c01", 3, ths=300, kw=9)

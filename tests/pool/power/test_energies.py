@@ -59,6 +59,7 @@ def hall(store: Store) -> Store:
     return store
 
 
+@pytest.mark.sqlite_suffices
 def test_an_hour_of_exact_work_is_what_the_nameplate_says(hall: Store) -> None:
     with hall.write() as connection:
         mined_in_hour(connection, HOUR, {1: HOUR_SHARES})
@@ -73,6 +74,7 @@ def test_an_hour_of_exact_work_is_what_the_nameplate_says(hall: Store) -> None:
     assert (of_machine.worker_id, of_machine.joules, of_machine.error_bps) == (1, row.joules, row.error_bps)
 
 
+@pytest.mark.sqlite_suffices
 def test_what_an_upstream_did_not_take_was_drawn_and_what_was_rejected_is_not_proven(hall: Store) -> None:
     rows = [
         {"worker_id": 1, "hour": HOUR, "rate_id": 1, "difficulty_log2": LOG2, "shares": 100, "minutes": 1}
@@ -85,6 +87,7 @@ def test_what_an_upstream_did_not_take_was_drawn_and_what_was_rejected_is_not_pr
     assert row.hashes == 300 << 48
 
 
+@pytest.mark.sqlite_suffices
 def test_minutes_that_are_no_hours_yet_and_difficulties_of_any_size_are_in_it(hall: Store) -> None:
     with hall.write() as connection:
         mined_in_hour(connection, HOUR, {1: 3}, log2=-32)
@@ -113,6 +116,7 @@ def test_of_a_machine_that_nobody_has_named_nothing_is_guessed_and_it_is_counted
     assert row.joules == (100 << 48) * 17_500 // 10**15
 
 
+@pytest.mark.sqlite_suffices
 def test_a_meter_is_divided_to_the_joule_in_proportion_to_the_work(hall: Store) -> None:
     meter(hall, "box", containers=("acme.c01", "borealis.c02"))
     read_evenly(hall, "box", 10_000)
@@ -131,6 +135,7 @@ def test_a_meter_is_divided_to_the_joule_in_proportion_to_the_work(hall: Store) 
     assert energies(hall).rows == boxes
 
 
+@pytest.mark.sqlite_suffices
 def test_of_one_container_the_error_is_the_meters(hall: Store) -> None:
     meter(hall, "c01", containers=("acme.c01",), error_bps=50)
     read_evenly(hall, "c01", 7_000)
@@ -141,6 +146,7 @@ def test_of_one_container_the_error_is_the_meters(hall: Store) -> None:
     assert (two.joules, two.basis) == (11_700_862, Basis.WORK)
 
 
+@pytest.mark.sqlite_suffices
 def test_of_a_sites_meter_what_has_its_own_is_taken_off(hall: Store) -> None:
     meter(hall, "c01", containers=("acme.c01",))
     meter(hall, "site", site="Bratsk")
@@ -178,6 +184,7 @@ def test_what_a_meter_has_of_two_sites_is_charged_once(hall: Store) -> None:
     assert [it.words for it in found.meters] == ["", words, words]
 
 
+@pytest.mark.sqlite_suffices
 def test_what_nobodys_work_explains_is_of_its_containers_where_they_are_one_tenants(hall: Store) -> None:
     with hall.write() as connection:
         add_container(connection, "acme.c03", 1)
@@ -194,6 +201,7 @@ def test_what_nobodys_work_explains_is_of_its_containers_where_they_are_one_tena
     assert all(it.hashes == it.machines == 0 for it in rows)
 
 
+@pytest.mark.sqlite_suffices
 def test_what_nobodys_work_explains_is_no_neighbours(hall: Store) -> None:
     """Borealis is curtailed, and acme's machines mine elsewhere: a third was its, by machines."""
     meter(hall, "box", containers=("acme.c01", "borealis.c02"))
@@ -224,6 +232,7 @@ def test_a_meter_that_cannot_be_right_does_not_count(hall: Store, wh: int, until
     assert words in found.meters[0].words
 
 
+@pytest.mark.sqlite_suffices
 def test_a_site_that_measures_less_than_its_boxes_does_not_count(hall: Store) -> None:
     meter(hall, "c01", containers=("acme.c01",))
     meter(hall, "site", site="Bratsk")
@@ -236,6 +245,7 @@ def test_a_site_that_measures_less_than_its_boxes_does_not_count(hall: Store) ->
     assert [it.words for it in found.meters] == ["", "the meters behind it measured more"]
 
 
+@pytest.mark.sqlite_suffices
 def test_an_unknown_machine_behind_a_meter_is_taken_for_one_like_the_others(store: Store) -> None:
     with store.write() as connection:
         add_container(connection, "acme.c01", 2)
@@ -247,6 +257,7 @@ def test_an_unknown_machine_behind_a_meter_is_taken_for_one_like_the_others(stor
     assert [it.joules for it in energies(store, by_worker=True).rows] == [600 * WH, 300 * WH]
 
 
+@pytest.mark.sqlite_suffices
 def test_who_mines_elsewhere_behind_a_shared_meter_charges_his_neighbour_no_more_than_errors(
     hall: Store,
 ) -> None:
@@ -263,6 +274,7 @@ def test_who_mines_elsewhere_behind_a_shared_meter_charges_his_neighbour_no_more
         assert row.joules + nobodys.joules == 9_750 * WH
 
 
+@pytest.mark.sqlite_suffices
 def test_who_mines_elsewhere_behind_a_sites_meter_charges_his_neighbour_no_more_either(hall: Store) -> None:
     meter(hall, "site", site="Bratsk")
     read_evenly(hall, "site", 9_750)
@@ -275,6 +287,7 @@ def test_who_mines_elsewhere_behind_a_sites_meter_charges_his_neighbour_no_more_
     assert [(it.tenant_id, it.joules) for it in energies(hall).rows] == [(2, 9_750 * WH)]
 
 
+@pytest.mark.sqlite_suffices
 def test_the_best_that_a_held_meter_saves_unseen_is_its_error_and_that_of_the_work(store: Store) -> None:
     """Of a container of ten: what it says is compared with what their work takes, beyond both errors."""
     with store.write() as connection:

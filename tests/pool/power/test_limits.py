@@ -25,6 +25,7 @@ def limit(store: Store, kw: int, *, now_s: int = NOW_S, **of: object) -> LimitVi
         return set_limit(connection, kw=kw, by="olga", now_s=now_s, **it)  # type: ignore[arg-type]
 
 
+@pytest.mark.sqlite_suffices
 def test_the_lowest_of_those_in_force_counts_and_each_ends_at_its_time(places: Store) -> None:
     limit(places, 8_000, site="Bratsk")
     limit(places, 6_000, site="Bratsk", from_s=NOW_S + 60, until_s=NOW_S + 120)

@@ -67,6 +67,7 @@ def test_a_reading_that_is_sent_again_is_no_other_and_another_one_is_refused(hal
         connection.execute(update(power_readings).values(watts=1))
 
 
+@pytest.mark.sqlite_suffices
 def test_who_pushes_chooses_neither_the_future_nor_an_hour_that_may_be_booked(hall: Store) -> None:
     noon = NOW_S + 4 * 3_600 + 1_800
     first = earliest_s(noon)

@@ -135,12 +135,14 @@ async def test_who_found_a_block_is_a_machine_of_that_edge_or_nobody(house: Hous
     assert [it[3] for it in house.in_books()] == [mine, None, None]
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("raw", [b"", b"\x00" * 80, b"\x00" * 81, b"\xff" * 4_000_001])
 async def test_what_is_no_block_is_not_booked(house: House, raw: bytes) -> None:
     await house.north.found(house.granted.epoch, raw, None)
     assert house.in_books() == []
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_header_with_work_and_nothing_behind_it_is_not_booked(house: House) -> None:
     raw, _ = block()
     for cut in (81, 120, len(raw) - 1):
@@ -148,6 +150,7 @@ async def test_a_header_with_work_and_nothing_behind_it_is_not_booked(house: Hou
     assert house.in_books() == []
 
 
+@pytest.mark.sqlite_suffices
 async def test_work_proves_a_header_and_not_what_somebody_puts_behind_it(house: House) -> None:
     """Any block of the chain would be income of ours, and one that another edge found nobody's."""
     (theirs, _), (ours, _) = block(payout_script=NOBODYS), block()
@@ -192,6 +195,7 @@ async def test_siblings_are_of_machines_that_have_mined_there_and_make_no_rows(h
         assert connection.scalar(select(func.count()).select_from(workers)) == 0
 
 
+@pytest.mark.sqlite_suffices
 async def test_who_is_not_the_edge_any_more_is_told_nothing(house: House) -> None:
     south = house.answers(SOUTH)
     for answers, epoch in ((house.north, house.granted.epoch - 1), (south, 0)):
@@ -201,6 +205,7 @@ async def test_who_is_not_the_edge_any_more_is_told_nothing(house: House) -> Non
             await answers.found(epoch, block()[0], None)
 
 
+@pytest.mark.sqlite_suffices
 async def test_whose_an_edge_is_is_not_for_itself_to_say(house: House) -> None:
     site = house.hub.site(SOUTH)
     asked = Asked(edge=NORTH, host="h", process="p", writer=site.writer, last=site.log.at)
@@ -209,6 +214,7 @@ async def test_whose_an_edge_is_is_not_for_itself_to_say(house: House) -> None:
     assert house.hub.edge(NORTH).writer == house.site.writer
 
 
+@pytest.mark.sqlite_suffices
 async def test_events_beyond_what_upstreams_can_have_are_not_written(
     house: House, autojump_clock: trio.testing.MockClock
 ) -> None:

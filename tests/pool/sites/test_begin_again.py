@@ -204,6 +204,7 @@ async def test_a_torn_end_is_cut(site: Site) -> None:
     assert site.shares() == (2, 0, 1)
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("seed", range(10))
 async def test_what_only_the_kernel_had_is_on_disk_before_anything_follows_it(site: Site, seed: int) -> None:
     """A sync fails, the process dies and begins again, then the power goes."""

@@ -133,6 +133,7 @@ def test_there_are_only_so_many(store: Store, monkeypatch: pytest.MonkeyPatch) -
     add(store, "west")
 
 
+@pytest.mark.sqlite_suffices
 def test_a_fallback_must_be_there(store: Store) -> None:
     with pytest.raises(RegistryError, match="there is no upstream 'east'"):
         add(store, fallback="east")

@@ -41,6 +41,7 @@ def said_by(
     return read_export(file)
 
 
+@pytest.mark.sqlite_suffices
 async def test_what_an_edge_says_is_equal_too_older_or_newer_than_the_books(
     north: WorkedEdge, tmp_path: Path
 ) -> None:
@@ -59,6 +60,7 @@ async def test_what_an_edge_says_is_equal_too_older_or_newer_than_the_books(
     assert (it.state, it.difference) == (State.PARTLY, None)
 
 
+@pytest.mark.sqlite_suffices
 async def test_an_edge_that_keeps_less_than_the_hub_is_equal_as_far_as_it_goes(
     north: WorkedEdge, tmp_path: Path
 ) -> None:
@@ -124,6 +126,7 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 }
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("lie", LIES)
 async def test_a_captured_edge_that_says_something_else_is_named_and_changes_nothing(
     north: WorkedEdge, tmp_path: Path, lie: str

@@ -32,6 +32,7 @@ async def test_while_records_are_taken_in_part_what_is_booked_of_them_is_no_diff
     assert of_north(north.hub).state is State.WAITS
 
 
+@pytest.mark.sqlite_suffices
 async def test_what_comes_late_is_booked_in_a_later_hour_and_is_told(north: WorkedEdge) -> None:
     (remote,) = north.hub.edges.open
     remote.taker.note_moment(NOW_S + 5 * 3600)

@@ -44,6 +44,7 @@ async def north(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 # Honest work
 
 
+@pytest.mark.sqlite_suffices
 async def test_after_honest_work_all_is_equal_in_each_hour_of_each_edge_and_in_money(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +77,7 @@ async def test_what_is_not_booked_yet_waits_and_is_no_difference(north: WorkedEd
     assert [hour.state for hour in it.hours] == [*[State.EQUAL] * 3, State.WAITS]
 
 
+@pytest.mark.sqlite_suffices
 async def test_the_pools_own_journal_is_compared_like_an_edges(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +96,7 @@ async def test_the_pools_own_journal_is_compared_like_an_edges(
     assert (it.state, it.booked > 0) == (State.GONE, True), "a database alone has no journal"
 
 
+@pytest.mark.sqlite_suffices
 async def test_what_is_held_is_told_in_words_and_is_no_difference(north: WorkedEdge) -> None:
     north.journal.share("borealis.c01.u1", 9)
     await north.send()
@@ -134,6 +137,7 @@ async def test_a_count_of_an_hour_that_is_not_here_any_more_is_found_by_what_is_
     is_different(of_north(north.hub), "9 shares up to it are accepted in the inbox, and 11 in the hours")
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_copy_that_ends_before_the_books_is_behind_and_one_with_a_gap_is_different(
     north: WorkedEdge,
 ) -> None:
@@ -268,6 +272,7 @@ async def test_a_copy_that_was_rewritten_and_chained_anew_is_another_one_by_its_
     is_different(edge, "in what the edge says, and", "in the inbox")
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_copy_in_another_edges_place_is_told(north: WorkedEdge) -> None:
     (north.hub.home / "inbox" / SOUTH).mkdir()
     north.inbox.rename(north.hub.home / "inbox" / SOUTH / north.journal.writer)

@@ -65,6 +65,7 @@ async def allow(hub: PricedHub, site: SiteJournal) -> dict[str, int]:
     return await hub.taken()
 
 
+@pytest.mark.sqlite_suffices
 async def test_an_edge_whose_node_stood_is_paid_for_what_was_held_by_the_price_that_it_had(
     hub: PricedHub, fake: LongChain
 ) -> None:

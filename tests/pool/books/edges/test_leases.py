@@ -117,6 +117,7 @@ REFUSED: dict[str, tuple[Callable[[Store], Any], dict[str, Any], Place, str]] = 
 }
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("fault", REFUSED)
 def test_who_may_not_begin_is_told_why(booked: Store, fault: str) -> None:
     before, changes, here, words = REFUSED[fault]

@@ -204,6 +204,7 @@ async def test_a_copy_that_is_lost_is_made_again_from_where_the_books_are(hub: H
     assert sum(hub.shares().values()) == 16
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_machine_is_booked_by_its_name_though_the_books_have_its_number_no_more(hub: Hub) -> None:
     """The hub had numbered it, and told its edge so, before the books were put back from a copy."""
     site = hub.site(NORTH)
@@ -216,6 +217,7 @@ async def test_a_machine_is_booked_by_its_name_though_the_books_have_its_number_
     assert hub.shares() == {"acme.c01.u1": 5, "acme.c01.u2": 2}
 
 
+@pytest.mark.sqlite_suffices
 async def test_books_that_are_not_where_they_were_left_end_the_hub_and_hold_nobody(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +241,7 @@ async def test_books_that_are_not_where_they_were_left_end_the_hub_and_hold_nobo
     assert hub.shares() == {"acme.c01.u1": 7}
 
 
+@pytest.mark.sqlite_suffices
 async def test_an_edge_whose_copy_cannot_be_kept_waits_and_the_others_are_taken(hub: Hub) -> None:
     north, south = hub.site(NORTH), hub.site(SOUTH)
     south_granted = await hub.begin(SOUTH, south)
@@ -261,6 +264,7 @@ async def test_an_edge_whose_copy_cannot_be_kept_waits_and_the_others_are_taken(
     assert {it.waits for it in hub.edges.standing()} == {None}
 
 
+@pytest.mark.sqlite_suffices
 async def test_what_was_lost_on_the_way_is_asked_for_when_the_edge_says_how_far_it_is(hub: Hub) -> None:
     site = hub.site(NORTH)
     granted = await hub.begin(NORTH, site)
@@ -370,6 +374,7 @@ SAYS: dict[str, tuple[Callable[[Hub, SiteJournal], None], str]] = {
 }
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("fault", SAYS)
 async def test_what_an_edge_may_not_say_holds_it_in_words_and_nobody_else(hub: Hub, fault: str) -> None:
     says, words = SAYS[fault]
@@ -551,6 +556,7 @@ async def retired(hub: Hub) -> None:
     await hub.change(lambda it: retire_edge(it, NORTH, NOW_S))
 
 
+@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("ends", [reset, retired])
 async def test_what_is_here_of_a_journal_that_is_over_is_booked_and_no_more_of_it(
@@ -651,6 +657,7 @@ async def test_an_edge_brings_no_more_than_one_site_has_and_all_together_no_more
     assert words in (hub.edge(NORTH).held or "")
 
 
+@pytest.mark.sqlite_suffices
 async def test_what_a_captured_edge_fills_up_with_is_in_no_others_way(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -310,6 +310,7 @@ async def test_a_kill_before_any_step_of_taking_pays_it_once(
 # Of one that dies
 
 
+@pytest.mark.sqlite_suffices
 async def test_one_that_died_resolves_what_it_had_under_way_and_nothing_of_one_that_lives(pool: Pool) -> None:
     """It is killed with a forwarded share under way, and begun again; another process has one too, which its
     upstream takes later."""

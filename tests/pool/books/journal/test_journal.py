@@ -239,6 +239,7 @@ async def test_shares_of_an_older_epoch_are_booked_at_its_price(booked: JournalO
     assert shares == {old: 1, new: 2}
 
 
+@pytest.mark.sqlite_suffices
 async def test_shares_of_a_tenant_that_came_during_the_epoch_are_not_lost(booked: JournalOnStore) -> None:
     terms = TenantTerms(scheme=Scheme.PPS, fee_bps=100, payout_minimum_sat=0)
     with booked.store.write() as connection:
@@ -277,6 +278,7 @@ async def test_a_commit_that_fails_raises_leaves_nothing_and_is_the_last(booked:
     assert booked.shares() == {}
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_cancelled_commit_is_waited_for(booked: JournalOnStore) -> None:
     worker = booked.worker("acme.c01.u1")
     with trio.move_on_after(0) as scope:

@@ -414,6 +414,7 @@ async def test_a_number_that_another_process_gave_away_is_refused(booked: Journa
 # Files of before
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_file_of_before_has_numbers_of_rows(booked: JournalOnStore) -> None:
     """As it was written: the price was in the books before its first share, and no record says what it is."""
     _written(booked, BY_ROWS)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import pytest
 from sqlalchemy import func, select
 
 from payouts.rates import Scheme
@@ -117,6 +118,7 @@ def test_a_number_that_is_the_row_of_a_machine_of_that_name_in_another_container
         it.log.close()
 
 
+@pytest.mark.sqlite_suffices
 def test_a_process_is_told_of_rows_by_name_and_keeps_its_own_numbers(store: Store, tmp_path: Path) -> None:
     house = TwoProcesses(store, tmp_path)
     with store.read() as connection:

@@ -35,6 +35,7 @@ def at_hub(north: WorkedEdge) -> Angara:
     return lambda *arguments: reconcile(*arguments, "--data-dir", north.hub.home, "--database", url)
 
 
+@pytest.mark.sqlite_suffices
 async def test_at_the_hub_each_journal_is_a_line_and_each_hour_with_hours(
     north: WorkedEdge, at_hub: Angara
 ) -> None:
@@ -49,6 +50,7 @@ async def test_at_the_hub_each_journal_is_a_line_and_each_hour_with_hours(
     assert north.journal.log.at.digest.hex() in output
 
 
+@pytest.mark.sqlite_suffices
 async def test_what_waits_and_what_is_not_here_is_said_in_words(north: WorkedEdge, at_hub: Angara) -> None:
     there = segments(north.inbox)
     there[0][1].unlink()
@@ -87,6 +89,7 @@ async def test_a_difference_is_exit_code_1_and_says_edge_hour_record_and_both_si
     assert difference["from"] == "2023-11-14T22:00:00Z"
 
 
+@pytest.mark.sqlite_suffices
 async def test_what_an_edge_says_goes_by_file_to_the_hub(
     north: WorkedEdge, at_hub: Angara, tmp_path: Path
 ) -> None:
@@ -113,6 +116,7 @@ async def test_what_an_edge_says_goes_by_file_to_the_hub(
     assert (code, "WRONG edge north" in output, "in what the edge says" in output) == (1, True, True)
 
 
+@pytest.mark.sqlite_suffices
 async def test_a_journal_that_is_damaged_is_exit_code_1_where_it_is(north: WorkedEdge) -> None:
     path = segments(north.journal.directory)[1][1]
     path.write_bytes(path.read_bytes()[1:])

@@ -113,6 +113,7 @@ def test_what_every_machine_of_the_site_did_before_is_kept_when_it_is_asked_for(
     }
 
 
+@pytest.mark.sqlite_suffices
 def test_who_works_more_after_an_event_was_asked_for_has_no_more_before_it(
     store: Store, machines: list[int]
 ) -> None:
