@@ -54,7 +54,7 @@ class PowerSite:
         self.nature = [Nature.HONEST] * count
         self._off_from = np.full(count, FOREVER)  # it mines until then
         self._on_from = np.full(count, -FOREVER)  # and from then on
-        self._held_until = np.full(count, FOREVER)  # wall
+        self._held_until = np.full(count, FOREVER)  # no step of a clock makes it longer
         self._told_to_mine = np.zeros(count, dtype=int)
         self._epoch_s = epoch_s - trio.current_time()
         self._looked_s = trio.current_time()
@@ -67,6 +67,10 @@ class PowerSite:
 
     def wall_s(self) -> float:
         return trio.current_time() + self._epoch_s
+
+    def step_clock(self, by_s: int) -> None:
+        """The pool's and the site's."""
+        self._epoch_s += by_s
 
     def lets(self, nature: Nature, rows: Sequence[int]) -> None:
         for row in rows:
@@ -116,17 +120,17 @@ class PowerSite:
         if it.action is Action.HOLD:
             if self._off_from[row] == FOREVER:
                 return Answer.REFUSED
-            self._held_until[row] = it.until_s
+            self._held_until[row] = it.until_s - self._epoch_s
             return Answer.SAID_YES
         if nature is Nature.REFUSES:
             return Answer.REFUSED
         if it.action is Action.PAUSE:
-            self._pause(row, nature, it.until_s)
+            self._pause(row, nature, it.until_s - self._epoch_s)
         else:
             self._resume(row, nature, trio.current_time())
         return Answer.UNKNOWN if nature is Nature.SILENT else Answer.SAID_YES
 
-    def _pause(self, row: int, nature: Nature, until_s: int) -> None:
+    def _pause(self, row: int, nature: Nature, until_s: float) -> None:
         if nature is Nature.LIAR:
             return
         now = trio.current_time()
@@ -151,13 +155,12 @@ class PowerSite:
 
     def _dead_man(self) -> None:
         """Whoever is held by nobody any more is told to mine, by who holds it at the site."""
-        for row in np.flatnonzero(self._held_until <= self.wall_s()):
+        for row in np.flatnonzero(self._held_until <= trio.current_time()):
             if self.nature[row] is Nature.AWAY:
                 continue  # it cannot be told; its time is over all the same, and it is tried again
-            at = self._held_until[row] - self._epoch_s
-            self._resume(int(row), self.nature[row], at)
+            self._resume(int(row), self.nature[row], self._held_until[row])
             if self.nature[row] is Nature.SLEEPS_ON:
-                self._held_until[row] = self.wall_s() + 60  # told again
+                self._held_until[row] = trio.current_time() + 60  # told again
 
     # Shares, as the pool sees them
 

@@ -70,7 +70,7 @@ class Curtailment:
         """One look at all of them; what it sends is sent meanwhile."""
         try:
             found: Found = await trio.to_thread.run_sync(
-                self._rounds.look, self._shares.looks(), int(self._wall_clock())
+                self._rounds.look, self._shares.looks(), int(self._wall_clock()), trio.current_time()
             )
         except DATABASE_ERRORS as error:
             self._failed(words_of(error)[:300])
@@ -94,7 +94,7 @@ class Curtailment:
     def _hold(self, nursery: trio.Nursery) -> None:
         """Whoever is off stays off."""
         of: dict[int, list[Ask]] = {}
-        for event, ask in self._rounds.held(int(self._wall_clock())):
+        for event, ask in self._rounds.held(int(self._wall_clock()), trio.current_time()):
             of.setdefault(event, []).append(ask)
         for event, asks in of.items():
             for some in _pieces(asks):

@@ -40,10 +40,10 @@ from pool.power.curtailment.machines import (
     owners,
 )
 from pool.power.curtailment.pace import Pace
-from pool.power.curtailment.plan import Plan, Target, TargetKind, batches, plan
+from pool.power.curtailment.plan import Plan, Target, TargetKind, batches, plan, restore_s
 from pool.power.curtailment.progress import RUNS, mining, progress_of, status_of
 from pool.power.curtailment.replanning import COUNTED, again, target_of, worth_of
-from pool.power.curtailment.states import SETTLED, EventState, MachineState
+from pool.power.curtailment.states import HELD, SETTLED, EventState, MachineState
 from pool.power.curtailment.status import EventStatus
 
 log = structlog.get_logger()
@@ -67,6 +67,13 @@ class Known(msgspec.Struct, kw_only=True):
     begins: bool = False  # this process has seen nothing of it before
 
 
+class HeldUntil(msgspec.Struct, frozen=True):
+    """By the monotonic clock. `restores`: it is the end of a restore, and stays what it is."""
+
+    clock_s: float
+    restores: bool = False
+
+
 class Found(msgspec.Struct, kw_only=True):
     """Of one look: what is to be sent, by event, and how all stands."""
 
@@ -87,6 +94,7 @@ class Rounds:
         self._expected: dict[int, tuple[int, frozenset[int]]] = {}  # of planned ones: made at, machines
         self._paces: dict[int, dict[int, Pace]] = {}  # by event, of machines as they were when it chose them
         self._besides: dict[int, Besides] = {}  # by event, what its site draws besides machines, as it counts
+        self._held_until: dict[int, HeldUntil] = {}  # by event, as the last look at it has found
 
     def answered(self, event_id: int, worker: int, action: Action, answer: Answered) -> None:
         """What a machine said to the last that it was asked."""
@@ -99,18 +107,21 @@ class Rounds:
         else:
             known.answers[worker] = answer
 
-    def held(self, now_s: int) -> list[tuple[int, Ask]]:
-        """All that are to stay off, by event, by what was known last."""
+    def held(self, now_s: int, clock_s: float) -> list[tuple[int, Ask]]:
+        """All that are to stay off, by event, by what was known last. Books that are away, and a clock that
+        is set back meanwhile, hold nobody for longer than the event and its restore would have lasted."""
         return [
             (it.event.id, Ask(machine.worker, machine.name, Action.HOLD))
             for it in self._known.values()
             if it.event.state is EventState.RESTORING or now_s < it.event.until_s
+            if clock_s < self._held_until[it.event.id].clock_s
             for machine in it.machines.values()
-            if machine.state in (MachineState.ASKED, MachineState.CONFIRMED, MachineState.DRIFTED)
+            if machine.state in HELD
         ]
 
-    def look(self, looks: Looks, now_s: int) -> Found:
-        """Raises DATABASE_ERRORS; what was written before that is not sent, and is found at the next look."""
+    def look(self, looks: Looks, now_s: int, clock_s: float) -> Found:
+        """`clock_s`: the same moment, by a clock that nobody sets. Raises DATABASE_ERRORS; what was written
+        before that is not sent, and is found at the next look."""
         found = Found()
         self._ending, self._ended = set(), self._ending
         with self._store.read() as connection:
@@ -123,6 +134,7 @@ class Rounds:
             del self._known[gone]
             self._paces.pop(gone, None)
             self._besides.pop(gone, None)
+            self._held_until.pop(gone, None)
         planned_ones = {it.id for it in open_ones if it.state is EventState.PLANNED}
         for gone in self._expected.keys() - planned_ones:
             del self._expected[gone]
@@ -133,6 +145,8 @@ class Rounds:
                 if self._waits.get(event.id) != str(error):
                     log.error("power_event_waits", number=event.id, reason=str(error))
                 self._waits[event.id] = str(error)
+            finally:
+                self._note_end(event.id, now_s, clock_s)
         leaving = {worker for _, workers in self._expected.values() for worker in workers}
         found.leaving = frozenset(taken) | leaving
         return found
@@ -159,6 +173,18 @@ class Rounds:
         progress = progress_of(known.machines.values(), mining(looks))
         status = status_of(known.event, known.machines.values(), progress, known.began_at_s, now_s)
         found.events.append(status)
+
+    def _note_end(self, event_id: int, now_s: int, clock_s: float) -> None:
+        """Until when its machines are held, whatever becomes of the books and the wall clock."""
+        known = self._known.get(event_id)
+        if known is None:
+            return
+        before = self._held_until.get(event_id)
+        if known.event.state is not EventState.RESTORING:
+            self._held_until[event_id] = HeldUntil(clock_s + known.event.until_s - now_s)
+        elif before is None or not before.restores:
+            off = sum(it.state in HELD for it in known.machines.values())
+            self._held_until[event_id] = HeldUntil(clock_s + restore_s(off), restores=True)
 
     def _remembered(self, event: Event, step: int, planned_at_s: int) -> Known:
         """What somebody else has changed is read, and planned for at once."""

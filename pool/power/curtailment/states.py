@@ -72,6 +72,7 @@ OWNED: Final = frozenset(
     }
 )
 OFF: Final = frozenset({MachineState.ASKED, MachineState.CONFIRMED})  # held off, as far as is known
+HELD: Final = OFF | {MachineState.DRIFTED}  # whose pause is said again
 SETTLED: Final = frozenset(
     {MachineState.REFUSED, MachineState.RESTORED, MachineState.LOST, MachineState.RELEASED}
 )

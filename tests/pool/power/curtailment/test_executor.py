@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import trio
+from sqlalchemy.exc import OperationalError
 
 from pool.books.store import Store
 from pool.power.control.contract import Action, Asked
 from pool.power.curtailment import course
 from pool.power.curtailment.asking import change, restore
 from pool.power.curtailment.executor import HOLD_FOR_S
+from pool.power.curtailment.plan import RESTORE_BATCH, restore_s
 from pool.power.curtailment.states import EventState, MachineState
 from tests.judges.power_site import Nature
 from tests.stages.power import PowerStage
@@ -385,8 +387,6 @@ async def test_whoever_is_killed_at_any_moment_is_followed_by_one_that_goes_on(
 async def test_books_that_are_away_leave_everybody_as_he_is(
     stage: PowerStage, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sqlalchemy.exc import OperationalError
-
     async with stage.running() as running:
         await stage.ask(until_s=stage.now_s + 7_200)
         await trio.sleep(400)
@@ -403,3 +403,32 @@ async def test_books_that_are_away_leave_everybody_as_he_is(
         await trio.sleep(30)
         assert not running.status.failed
         assert await stage.states() == {"confirmed": 100}
+
+
+@pytest.mark.parametrize("away_after_s", [400, 900 + 60])
+async def test_books_that_are_away_hold_nobody_for_longer_than_the_event_and_its_restore(
+    store: Store,
+    seed: int,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    away_after_s: int,
+) -> None:
+    """A disk that is full, in mid-event or a minute into the restore; and the clock is set back a day."""
+    stage = PowerStage(store, units=(RESTORE_BATCH + 88) // 4, seed=seed)
+    async with stage.running() as running:
+        await stage.ask(until_s=stage.now_s + 900)
+        await trio.sleep(away_after_s)
+        waits = 600 if away_after_s < 900 else 88  # of the restore: those of the second batch
+        assert (await stage.states())["confirmed"] == waits
+
+        def away(*_: Any) -> Any:
+            raise OperationalError("SELECT", {}, Exception("disk full"))
+
+        monkeypatch.setattr(stage.store, "read", away)
+        monkeypatch.setattr(stage.store, "write", away)
+        stage.site.step_clock(-86_400)
+        await trio.sleep(400)
+        assert stage.site.off() == waits
+        await trio.sleep(restore_s(600) + HOLD_FOR_S)
+        assert running.status.failed
+        assert stage.site.off() == 0
