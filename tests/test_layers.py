@@ -31,6 +31,7 @@ ROOMS = {
     "payouts": (
         "reports",
         "audit reversals",
+        "proof",
         "statements solo",
         "accrual batches income",
         "energy",
@@ -75,6 +76,7 @@ ROOMS = {
         "journal",
         "regtest",
         "chain",
+        "proof_key",
         "log_lines settings_file http_server",
         "reports swarm data_dir database_url store_error http_connection garbage link whole_file",
         "questions md5_crypt short_start",
@@ -93,7 +95,7 @@ ROOMS = {
     ),
     "pool.books": (
         "bookkeeper lease_watch standby audit copies",
-        "block_watch book edges energy_books found_blocks price_watch",
+        "block_watch book day_closing edges energy_books found_blocks price_watch",
         "changes",
         "journal",
         "database_waits",

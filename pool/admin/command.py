@@ -66,6 +66,7 @@ class Change(msgspec.Struct, frozen=True):
             desk.paying,
             desk.policy,
             desk.durations,
+            desk.proof,
             caller=caller,
             command=name,
             subject=self.subject(params),

@@ -20,6 +20,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from payouts.proof.key import ProofKey
 from pool.admin.command import Change, Commands, Guarded, Question
 from pool.admin.desk import Desk, GivenBefore, PayingOut, wall_s
 from pool.admin.operators import ALONE, caller_alone
@@ -69,6 +70,7 @@ NOUNS: Final[dict[str, tuple[str, ...]]] = {
     "container": ("fleet.machines", "fleet.nameplates"),
     "worker": ("fleet.machines",),
     "statement": ("bookkeeping.statements",),
+    "proof": ("bookkeeping.proof",),
     "reject": ("fleet.rejects",),
     "firmware": ("fleet.firmware",),
     "trace": ("fleet.traces",),
@@ -278,6 +280,7 @@ def execute_alone(
     policy: Approval | None = None,
     durations: Durations = USUAL,
     glass: str | None = None,
+    proof: ProofKey | None = None,
 ) -> Any:
     """The same without a pool. `network` and `policy` are what settings say; without settings the book's own
     count. A change makes the database where there is none, a question never does. It is the account `by` who
@@ -292,7 +295,7 @@ def execute_alone(
         elif isinstance(command, Change):
             note_policy(store, policy, by=by, source=ALONE)
         caller = caller_alone(store, by, token)
-        return execute(Desk(store, of, None, paying, policy, durations), name, body, caller, glass)
+        return execute(Desk(store, of, None, paying, policy, durations, proof), name, body, caller, glass)
     finally:
         store.close()
 

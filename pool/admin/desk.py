@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
+from payouts.proof.key import ProofKey
 from pool.books.changes.changes import State, note_change
 from pool.books.changes.keys import ChangeKey, KeyedChange, keyed_change, note_key
 from pool.books.store import Store
@@ -201,6 +202,7 @@ class Desk(msgspec.Struct, frozen=True):
     paying: PayingOut | None = None
     policy: Approval = Approval()
     durations: Durations = USUAL
+    proof: ProofKey | None = None  # what statements are signed with, where they are
 
     def read(self, work: Callable[[Connection], _Value]) -> _Value:
         with self.store.read() as connection:

@@ -21,6 +21,7 @@ from payouts import income
 from payouts.accrual import Settlement, settle
 from payouts.book_time import book_time
 from payouts.income import Block
+from payouts.proof.key import ProofKey
 from payouts.ratebook import record_fee_basis
 from payouts.rates import BlockFees
 from payouts.schemas.money import blocks
@@ -30,6 +31,7 @@ from payouts.tallies import roll_up_hours, roll_up_minutes
 from pool.books.block_watch import BlockWatch
 from pool.books.book import bind_signet
 from pool.books.database_waits import read_books, when_it_answers
+from pool.books.day_closing import DayClosing
 from pool.books.energy_books import EnergyBooks, PowerTold
 from pool.books.found_blocks import FILES_MAX, book_found_blocks, unknown_files
 from pool.books.journal.machine_rows import rows_of
@@ -69,7 +71,8 @@ IMPATIENT: Final = BookTimes(fold_s=2.0, settle_s=2.0, settle_early_s=3660)
 
 class Bookkeeper:
     """`fee_basis` and `record_block` are asked by the pool; `run` does the rest. `history` is for who holds
-    prices against the chain. `power`: who knows what is drawn, where somebody does."""
+    prices against the chain. `power`: who knows what is drawn, where somebody does; `proof`: what days are
+    closed with, where they are."""
 
     def __init__(
         self,
@@ -79,9 +82,11 @@ class Bookkeeper:
         times: BookTimes,
         wall_clock: Callable[[], float] = time.time,
         power: PowerTold | None = None,
+        proof: ProofKey | None = None,
     ) -> None:
         self._store = store
         self.energy = None if power is None else EnergyBooks(store, power, wall_clock=wall_clock)
+        self._closing = None if proof is None else DayClosing(store, proof)
         self._blocks = BlockWatch(store, nodes, wall_clock=wall_clock)
         self.history = PriceHistory(nodes, wall_clock=wall_clock)
         self._prices = PriceWatch(store, self.history.difficulties)
@@ -181,6 +186,8 @@ class Bookkeeper:
             nursery.start_soon(self._kept, "ask for prices", self.history.run)
             if self.energy is not None:
                 nursery.start_soon(self._kept, "book energy", self.energy.run)
+            if self._closing is not None:
+                nursery.start_soon(self._kept, "close days", self._closing.run)
             if self._retargets:
                 nursery.start_soon(self._kept, "look at prices", self._prices.run)
 

@@ -36,6 +36,7 @@ GROUPS: Final = {
     "change": ("pool.cli.people.changes", "Who changed what."),
     "rate": ("pool.cli.bookkeeping.rates", "The price of work."),
     "ledger": ("pool.cli.bookkeeping.ledger", "The double-entry book."),
+    "proof": ("pool.cli.bookkeeping.proof", "What clients check without trusting the pool."),
     "config": ("pool.cli.service.settings", "The settings."),
     "db": ("pool.cli.bookkeeping.database", "The database."),
     "report": ("pool.cli.reports.commands", "Statements and reports, from a pool's database."),

@@ -125,6 +125,26 @@ def check(form: ShowForm, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 @app.command()
+def verify(
+    statement: Annotated[Path, typer.Argument(help="The statement, JSON.")],
+    key: Annotated[str | None, typer.Option(help="The pool's key, 64 hex digits, as you know it.")] = None,
+    roots: Annotated[Path | None, typer.Option(help="The list of roots that is published, JSON.")] = None,
+    previous: Annotated[Path | None, typer.Option(help="The statement of the period before, JSON.")] = None,
+) -> None:
+    """Check a signed statement without the pool, its books or its network, as `angara-verify` does.
+
+    Says what holds, what is WRONG and what could not be checked. Exit code 1 where something is wrong.
+    """
+    from argparse import Namespace
+
+    from payouts.proof.angara_verify import verify as check
+
+    code = check(Namespace(statement=statement, key=key, roots=roots, previous=previous))
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
 @with_options
 def reconcile(
     books: NamedBooks,

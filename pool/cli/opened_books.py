@@ -23,6 +23,7 @@ from pool.requests.policy import Approval
 from pool.settings_file import BadConfig
 
 if TYPE_CHECKING:
+    from payouts.proof.key import ProofKey
     from pool.config import PoolConfig
 
 
@@ -57,6 +58,15 @@ def settings_of(books: Books) -> PoolConfig:
     if books.config is None:
         raise BadConfig("this needs the settings, and not the books alone: give --config")
     return load_config(books.config)
+
+
+def proof_key_of(books: Books) -> ProofKey | None:
+    """What statements are signed with, where settings say so. Raises BadConfig."""
+    if books.config is None or (path := settings_of(books).proof_key_file) is None:
+        return None
+    from pool.proof_key import read_proof_key
+
+    return read_proof_key(path)
 
 
 @contextmanager

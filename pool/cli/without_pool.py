@@ -8,7 +8,7 @@ from typing import Any
 from pool.admin.commands import execute_alone
 from pool.cli.books import Books
 from pool.cli.logs import set_up_logs
-from pool.cli.opened_books import place_of
+from pool.cli.opened_books import place_of, proof_key_of
 from pool.cli.operator import operator
 
 
@@ -22,6 +22,9 @@ def execute_without_pool(books: Books, command: str, body: bytes) -> Any:
         from pool.cli.opened_paymaster import treasury_of  # nodes and wallets are nobody else's
 
         paying = treasury_of(books)
+    proof = None
+    if command.startswith("statement."):
+        proof = proof_key_of(books)
     return execute_alone(
         place.url,
         place.network,
@@ -33,4 +36,5 @@ def execute_without_pool(books: Books, command: str, body: bytes) -> Any:
         policy=place.policy,
         durations=place.durations,
         glass=books.glass,
+        proof=proof,
     )

@@ -100,6 +100,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     name: str  # of the data: statement, hashrate, payouts, pool
     data: Any
     content_hash: str | None = None
+    proof: Any = None  # what makes the data checkable without whoever made it
 
 
 def text(value: str) -> Cell:

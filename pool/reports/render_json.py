@@ -1,7 +1,8 @@
 """A report as JSON: its data under its name, and the hash of that data.
 
 Integers are exact and can be above 2^53. `content_sha256` is of the object beside it as canonical JSON:
-sorted keys, no spaces, ASCII. Must not know: what a report is about.
+sorted keys, no spaces, ASCII; `proof`, where there is one, is signed and of both.
+Must not know: what a report is about.
 """
 
 import msgspec
@@ -14,4 +15,6 @@ def render_json(document: Document) -> bytes:
     content: dict[str, object] = {document.name: document.data}
     if document.content_hash is not None:
         content["content_sha256"] = document.content_hash
+    if document.proof is not None:
+        content["proof"] = document.proof
     return msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=2) + b"\n"

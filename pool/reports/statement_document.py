@@ -6,6 +6,7 @@ Invariants: every figure is the statement's own. Must not know: the database, an
 from datetime import date
 from typing import Final
 
+from payouts.proof.evidence import Proof
 from payouts.rates import PSAT_PER_SAT, OrderCredit, Scheme, UpstreamRisk
 from payouts.statements.statement import Statement
 from pool.reports.cells import BLANK, amount, count, exact, hashrate, moment, number, percent, work
@@ -34,8 +35,8 @@ MACHINES: Final = "Machines"  # the section that may be longer than all others
 UPSTREAM_RISKS: dict[str, str] = {UpstreamRisk.TENANT: "not paid", UpstreamRisk.POOL: "paid"}
 
 
-def statement_document(statement: Statement) -> Document:
-    """The whole statement."""
+def statement_document(statement: Statement, proof: Proof | None = None) -> Document:
+    """The whole statement, and what proves it where it is signed."""
     sections = (
         Section(title=None, blocks=_head(statement)),
         Section(title="Hashrate and earnings", blocks=_charts(statement)),
@@ -46,7 +47,7 @@ def statement_document(statement: Statement) -> Document:
         Section(title="Adjustments", blocks=(_adjustments(statement),)),
         Section(title="Terms, addresses and approvals", blocks=_decisions(statement)),
         Section(title="Reserve of the pool", blocks=reserve_blocks(statement.reserve)),
-        Section(title="How to check this statement", blocks=_proof(statement)),
+        Section(title="How to check this statement", blocks=_proof(statement, proof)),
         Section(title="Containers", blocks=container_blocks(statement.work)),
         Section(title=MACHINES, blocks=(machines_table(statement.work),)),
     )
@@ -59,6 +60,7 @@ def statement_document(statement: Statement) -> Document:
         name="statement",
         data=statement,
         content_hash=statement.content_hash,
+        proof=proof,
     )
 
 
@@ -408,7 +410,7 @@ def _decisions(statement: Statement) -> tuple[Block, ...]:
     return _terms(statement), addresses, approvals
 
 
-def _proof(statement: Statement) -> tuple[Block, ...]:
+def _proof(statement: Statement, proof: Proof | None) -> tuple[Block, ...]:
     return (
         Facts(
             key="proof",
@@ -423,4 +425,24 @@ def _proof(statement: Statement) -> tuple[Block, ...]:
             " written with sorted keys, without spaces and in ASCII. The ledger is a chain of hashes: as"
             " long as the hash above is found in it, nothing booked before it was changed."
         ),
+        *_signed(proof),
+    )
+
+
+def _signed(proof: Proof | None) -> tuple[Block, ...]:
+    """Which root it names, and whose signature its JSON form has."""
+    if proof is None:
+        return ()
+    root = proof.root
+    facts = Facts(
+        key="root",
+        facts=(
+            Fact(key="root", label=f"Root {root.number}, of all that was owed", cell=text(root.hash)),
+            Fact(key="key", label="Signed by the key", cell=text(root.key)),
+        ),
+    )
+    return facts, Prose(
+        text="The JSON form of this statement is signed, and shows that its balance is in the total of that"
+        " root. “angara-verify” checks it without the pool. Compare the key and the root's hash with what"
+        " the pool publishes: everybody is told the same."
     )

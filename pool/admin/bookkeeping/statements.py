@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeVar
 import msgspec
 from sqlalchemy import Connection
 
+from payouts.proof.evidence import proof_of
 from payouts.statements.money import StatementWrong
 from payouts.statements.period import BadPeriod, Period
 from payouts.statements.statement import UnknownTenant, statement
@@ -120,7 +121,10 @@ def _document(desk: Desk, it: StatementShow) -> tuple[Document, str | None]:
 
         def read(connection: Connection) -> tuple[Document, str | None]:
             of = statement(connection, tenant, period.from_day, period.to_day)
-            return statement_document(of), why_provisional(connection, period, wall_s())
+            provisional = why_provisional(connection, period, wall_s())
+            key = desk.proof if provisional is None else None
+            proof = None if key is None else proof_of(connection, of, key)
+            return statement_document(of, proof), provisional
 
         return desk.read(read)
     except (BadPeriod, UnknownTenant) as error:

@@ -1,8 +1,8 @@
 """`angara ledger verify`: all that the books can prove, from the chain of bookings to the tables around it.
 
 In this order: the money (`payouts.audit.verify`), the book itself, references between rows, payouts,
-decisions, the journal and its log, users, edges. What no row can prove, because one who may write to the
-database may write that too, is told in docs/books.md.
+decisions, the journal and its log, users, edges, the roots of closed days. What no row can prove, because one
+who may write to the database may write that too, is told in docs/books.md.
 
 Invariants: reads only, in the caller's transaction, which must see one moment.
 """
@@ -18,7 +18,9 @@ from payouts.audit.checkpoint import Checkpoint
 from payouts.audit.decisions import check_references, check_registry
 from payouts.audit.finding import Found
 from payouts.audit.payouts import check_payouts
+from payouts.audit.roots import check_roots
 from payouts.audit.verify import Audit, Head, audit
+from payouts.proof.key import ProofKey
 from pool.books.audit.edges import check_edges
 from pool.books.audit.journal import check_book, check_journal
 from pool.books.audit.log import check_logs
@@ -40,10 +42,11 @@ def verify(
     told: Callable[[int], None] | None = None,
     data_dir: Path | None = None,
     since: Checkpoint | None = None,
+    proof: ProofKey | None = None,
 ) -> BookAudit:
     """The audit of the whole book, and of the journals in its data directory, with the first row that is
     wrong. `told` is as in `audit`; so is `since`, from which on bookings and tallies are looked at, and
-    everything else from its beginning."""
+    everything else from its beginning. `proof`: the key that roots were made with, where it is there."""
     found = BookAudit(
         **msgspec.structs.asdict(audit(connection, noted, told, since)), last_change=_last_change(connection)
     )
@@ -57,6 +60,7 @@ def verify(
         check_journal(connection)
         check_people(connection)
         check_edges(connection)
+        check_roots(connection, proof)
         waiting = None if data_dir is None else check_logs(connection, data_dir)
     except Found as wrong:
         return msgspec.structs.replace(found, wrong=wrong.wrong)

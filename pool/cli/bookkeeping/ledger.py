@@ -38,7 +38,7 @@ def ledger_verify(
     from payouts.audit.verify import rows_to_walk
     from pool.books.audit.checkpoints import DAYS_MAX, newest_checkpoint
     from pool.books.audit.verify import verify
-    from pool.cli.opened_books import opened_to_read, place_of
+    from pool.cli.opened_books import opened_to_read, place_of, proof_key_of
 
     with (
         opened_to_read(books) as store,
@@ -51,6 +51,7 @@ def ledger_verify(
             told=told,
             data_dir=place_of(books).data_dir,
             since=None if since is None else since.checkpoint,
+            proof=proof_key_of(books),
         )
     wrong = found.wrong
     if form is Form.JSON:

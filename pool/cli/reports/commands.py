@@ -48,16 +48,21 @@ def statement_command(
     out: OutOption = None,
 ) -> None:
     """A client's statement: balance, work, payouts, decisions."""
+    from payouts.proof.evidence import proof_of
     from payouts.statements.statement import statement
     from pool.admin.bookkeeping.statements import why_provisional
+    from pool.cli.opened_books import proof_key_of
     from pool.cli.reports.books import books_read
     from pool.reports.statement_document import statement_document
 
     written = format_of(written, form)
     period = _period(from_day, to_day)
+    key = proof_key_of(books)
     with books_read(books) as connection:
-        document = statement_document(statement(connection, tenant, period.from_day, period.to_day))
+        of = statement(connection, tenant, period.from_day, period.to_day)
         provisional = why_provisional(connection, period, int(time.time()))
+        proof = None if key is None or provisional is not None else proof_of(connection, of, key)
+        document = statement_document(of, proof)
     write_report(document, written, out)
     if provisional is not None:
         say(f"angara: {provisional}: this statement is provisional", err=True)

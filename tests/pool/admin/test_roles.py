@@ -83,6 +83,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "payout.show",
         "proposal.list",
         "reversal.show",
+        "proof.roots",
         "request.list",
         "request.show",
     ),

@@ -21,6 +21,7 @@ import payouts.schemas.energy
 import payouts.schemas.money
 import payouts.schemas.orders
 import payouts.schemas.power
+import payouts.schemas.proof
 import payouts.schemas.proposals
 import pool.books.changes.schema
 import pool.books.edges.schema
@@ -326,6 +327,7 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
         + payouts.schemas.proposals.APPEND_ONLY
         + payouts.schemas.orders.APPEND_ONLY
         + payouts.schemas.energy.APPEND_ONLY
+        + payouts.schemas.proof.APPEND_ONLY
         + pool.books.journal.schema.APPEND_ONLY
         + pool.books.changes.schema.APPEND_ONLY
         + pool.requests.schema.APPEND_ONLY

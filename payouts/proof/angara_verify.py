@@ -1,0 +1,786 @@
+"""Check a statement that a pool signed, without the pool: `angara-verify statement.json`.
+
+One file, for Python 3.9 and newer, that imports nothing but the standard library and asks no network, so that
+who audits a statement can read all of what he relies on. It says in words what it checked, what is WRONG, and
+what it could not check. Exit code 0: nothing is wrong; 1: something is; 2: it cannot be read, or the command
+is mistaken.
+
+What is checked of {"content_sha256", "proof", "statement"}:
+
+1. the file: strict JSON, byte for byte as a pool writes it, so no two programs read it differently;
+2. the hash: SHA-256 of `statement` as canonical JSON (sorted keys, no spaces, ASCII);
+3. the money: every settlement again from its shares and its price, in exact fractions, with what it carried;
+   the sums of each rate; opening + credits - payouts + adjustments - energy + grid = closing;
+4. the signature (BIP340) over that hash and all of `proof`;
+5. the root: its hash and signature, and the way from each of the tenant's leaves to it. The leaves together
+   are the closing balance, so the tenant is in the total that everybody was told;
+6. with --roots: that it is one of one chain of roots, the same for everybody; with --previous: that the
+   statement goes on from the one before it; with --key: that the signer is the one you know.
+
+Tagged hashes are those of BIP340: tagged(t, x) = SHA-256(SHA-256(t) | SHA-256(t) | x). Numbers are 8 bytes,
+big end first.
+
+    leaf   tagged("angara/leaf", amount | nonce | name of the tenant)
+    node   tagged("angara/node", left hash | left sum | right hash | right sum), its sum the sum of both
+    root   tagged("angara/root", the row without "hash" and "signature" as canonical JSON), which is signed
+    signed tagged("angara/statement", {"content_sha256", "proof" without its "signature"} as canonical JSON)
+
+Both sums are in a node's hash, for else a pool could tell one client that the other side is less than it is
+(Chalkias and others, Broken Proofs of Solvency, 2022). The name is in the leaf, so no two tenants can be
+shown the same one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from fractions import Fraction
+from typing import Any, Dict, List, Optional, Tuple
+
+VERSION = 1
+FILE_BYTES_MAX = 64 << 20  # a year of a tenant whose price changes with each block is a third of it
+VALUES_MAX = 2_000_000  # of a file: what they take in memory is a hundred times what they take there
+DIGITS_MAX = 30  # of a number
+MONEY_SAT_MAX = 21 * 10**14  # more than there will ever be
+COUNT_MAX = 1 << 62
+PATH_MAX = 40  # levels of a tree
+LEAVES_MAX = 64  # of one tenant
+ROOTS_MAX = 7_305  # of a list: twenty years, a minute
+PSAT = 10**12  # of a satoshi
+DAY_S = 86_400
+
+Point = Tuple[int, int, int]  # Jacobian: x / z^2, y / z^3; z = 0 is infinity
+
+
+class Unreadable(Exception):
+    """It is no statement: in words, why."""
+
+
+# Signatures: BIP340 on secp256k1. Nothing here is secret, so nothing has to take the same time always.
+
+FIELD = 2**256 - 2**32 - 977
+ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+G_X = 0x79BE667EF9DCBBAC55A06295CE870B07029BFCDB2DCE28D959F2815B16F81798
+G_Y = 0x483ADA7726A3C4655DA4FBFC0E1108A8FD17B448A68554199C47D08FFB10D4B8
+INFINITY: Point = (0, 1, 0)
+
+
+def doubled(point: Point) -> Point:
+    x, y, z = point
+    if not z:
+        return INFINITY
+    ys = y * y % FIELD
+    s = 4 * x * ys % FIELD
+    m = 3 * x * x % FIELD
+    x3 = (m * m - 2 * s) % FIELD
+    return x3, (m * (s - x3) - 8 * ys * ys) % FIELD, 2 * y * z % FIELD
+
+
+def added(a: Point, b: Point) -> Point:
+    if not a[2]:
+        return b
+    if not b[2]:
+        return a
+    za, zb = a[2] * a[2] % FIELD, b[2] * b[2] % FIELD
+    xa, xb = a[0] * zb % FIELD, b[0] * za % FIELD
+    ya, yb = a[1] * b[2] * zb % FIELD, b[1] * a[2] * za % FIELD
+    if xa == xb:
+        return doubled(a) if ya == yb else INFINITY
+    h, r = xb - xa, yb - ya
+    hh = h * h % FIELD
+    hhh, v = h * hh % FIELD, xa * hh % FIELD
+    x = (r * r - hhh - 2 * v) % FIELD
+    return x, (r * (v - x) - ya * hhh) % FIELD, h * a[2] * b[2] % FIELD
+
+
+def lifted(x: int) -> Optional[Point]:
+    """The point of this x whose y is even, if there is one."""
+    square = (pow(x, 3, FIELD) + 7) % FIELD
+    y = pow(square, (FIELD + 1) // 4, FIELD)
+    if x >= FIELD or y * y % FIELD != square:
+        return None
+    return x, y if y % 2 == 0 else FIELD - y, 1
+
+
+def signed_by(key: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether that key signed it (BIP340, Verification)."""
+    if len(key) != 32 or len(signature) != 64:
+        return False
+    point = lifted(int.from_bytes(key, "big"))
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    if point is None or r >= FIELD or s >= ORDER:
+        return False
+    challenge = int.from_bytes(tagged("BIP0340/challenge", signature[:32] + key + message), "big") % ORDER
+    e, g, found = ORDER - challenge, (G_X, G_Y, 1), INFINITY
+    both = added(g, point)
+    for bit in range(255, -1, -1):  # s G - e P, both at once
+        found = doubled(found)
+        which = (s >> bit & 1) + 2 * (e >> bit & 1)
+        if which:
+            found = added(found, (g, point, both)[which - 1])
+    if not found[2]:
+        return False
+    inverse = pow(found[2], FIELD - 2, FIELD)
+    x, y = found[0] * inverse**2 % FIELD, found[1] * inverse**3 % FIELD
+    return y % 2 == 0 and x == r
+
+
+# Hashes
+
+
+def tagged(tag: str, data: bytes) -> bytes:
+    head = hashlib.sha256(tag.encode()).digest()
+    return hashlib.sha256(head + head + data).digest()
+
+
+def canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def root_hash(row: Dict[str, Any]) -> bytes:
+    """Of a row of the chain of roots."""
+    return tagged("angara/root", canonical({k: v for k, v in row.items() if k not in ("hash", "signature")}))
+
+
+def signed_message(content_sha256: str, proof: Dict[str, Any]) -> bytes:
+    """What a statement's signature is over."""
+    rest = {name: value for name, value in proof.items() if name != "signature"}
+    return tagged("angara/statement", canonical({"content_sha256": content_sha256, "proof": rest}))
+
+
+# Reading: whatever is in a file, it ends in a value of the right form or in Unreadable.
+
+
+def without_doubles(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Unreadable("an object has two members of the same name")
+    return found
+
+
+def short_number(text: str) -> int:
+    if len(text) > DIGITS_MAX:
+        raise Unreadable(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def no_number(text: str) -> Any:
+    raise Unreadable(f"{text[:DIGITS_MAX]} is no whole number")
+
+
+def parsed(data: bytes) -> Any:
+    if sum(map(data.count, (b",", b"[", b"{"))) > VALUES_MAX:
+        raise Unreadable(f"more than {VALUES_MAX} values")
+    try:
+        return json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=without_doubles,
+            parse_int=short_number,
+            parse_float=no_number,
+            parse_constant=no_number,
+        )
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"it is no JSON: {str(error)[:200]}") from None
+
+
+def read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"cannot read it: {error}") from None
+    if len(data) > FILE_BYTES_MAX:
+        raise Unreadable(f"it is larger than {FILE_BYTES_MAX >> 20} MiB")
+    return data
+
+
+def as_written(value: Any) -> bytes:
+    """As a pool writes it: keys sorted, two spaces, one newline at the end."""
+    try:
+        return (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+    except (UnicodeEncodeError, RecursionError):
+        raise Unreadable("it has text that is none") from None
+
+
+def table(value: Any, what: str) -> Dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Unreadable(f"{what} is no object")
+    return value
+
+
+def member(of: Any, name: str) -> Any:
+    if name not in table(of, f"what has {name!r}"):
+        raise Unreadable(f"there is no {name!r}")
+    return of[name]
+
+
+def text(of: Any, name: str, form: str = "") -> str:
+    value = member(of, name)
+    if not isinstance(value, str) or (form and not re.fullmatch(form, value, re.ASCII)):
+        raise Unreadable(f"{name!r} is not of its form")
+    return value
+
+
+def unhex(of: Any, name: str, size: int) -> bytes:
+    return bytes.fromhex(text(of, name, f"[0-9a-f]{{{2 * size}}}"))
+
+
+def whole(of: Any, name: str, top: int = COUNT_MAX, default: Optional[int] = None) -> int:
+    """A whole number whose size is at most `top`."""
+    if default is not None and name not in table(of, f"what has {name!r}"):
+        return default
+    value = member(of, name)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > top:
+        raise Unreadable(f"{name!r} is no number up to {top}")
+    return value
+
+
+def natural(of: Any, name: str, top: int = COUNT_MAX) -> int:
+    value = whole(of, name, top)
+    if value < 0:
+        raise Unreadable(f"{name!r} is below zero")
+    return value
+
+
+def money(of: Any, name: str) -> int:
+    return natural(of, name, MONEY_SAT_MAX)
+
+
+def rows(of: Any, name: str, at_most: int = VALUES_MAX) -> List[Any]:
+    value = member(of, name)
+    if not isinstance(value, list) or len(value) > at_most:
+        raise Unreadable(f"{name!r} is no list of up to {at_most}")
+    return value
+
+
+def decimal(of: Any, name: str) -> Fraction:
+    return Fraction(text(of, name, r"\d{1,60}(\.\d{1,80})?"))
+
+
+def moment(of: Any, name: str) -> int:
+    """Seconds since 1970 of 2026-09-01T06:00:00Z."""
+    found = re.fullmatch(r"(.{10})T(\d\d):(\d\d):(\d\d)Z", text(of, name), re.ASCII)
+    if found is None:
+        raise Unreadable(f"{name!r} is no moment")
+    return day_number(found[1], name) * DAY_S + int(found[2]) * 3600 + int(found[3]) * 60 + int(found[4])
+
+
+def day_number(day: str, what: str) -> int:
+    """Days since 1970 of 2026-09-01 (Howard Hinnant, days_from_civil)."""
+    found = re.fullmatch(r"(\d{4})-(\d\d)-(\d\d)", day, re.ASCII)
+    if found is None or not 1 <= int(found[2]) <= 12 or not 1 <= int(found[3]) <= 31:
+        raise Unreadable(f"{what!r} is no day")
+    year, month = int(found[1]) - (int(found[2]) <= 2), (int(found[2]) + 9) % 12
+    of_era = year % 400
+    of_year = (153 * month + 2) // 5 + int(found[3]) - 1
+    return year // 400 * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
+
+
+# Prices
+
+DIFF1 = 0xFFFF << 208  # the target of difficulty 1
+HALVING_INTERVALS = {"main": 210_000, "test": 210_000, "testnet4": 210_000, "signet": 210_000, "regtest": 150}
+
+
+def target(nbits: str) -> int:
+    number = int(nbits, 16)
+    exponent, mantissa = number >> 24, number & 0x7FFFFF
+    found = mantissa << 8 * (exponent - 3) if exponent >= 3 else mantissa >> 8 * (3 - exponent)
+    if number & 0x800000 or not 0 < found < 1 << 256:
+        raise Unreadable(f"nBits {nbits} are none")
+    return found
+
+
+def subsidy_sat(height: int, interval: int) -> int:
+    halvings = height // interval
+    return 50 * 10**8 >> halvings if halvings < 64 else 0
+
+
+class Price:
+    """Of a row of `rates`: what shares are worth before the pool's fee, and who gets how much of it."""
+
+    def __init__(self, rate: Any) -> None:
+        self.scheme = text(rate, "scheme", "pps|fpps|solo|proxy")
+        self.target = target(text(rate, "nbits", "[0-9a-f]{8}"))
+        self.fee_bps = natural(rate, "fee_bps", 10_000)
+        subsidy, fees = money(rate, "subsidy_sat"), money(rate, "block_fees_sat")
+        self.block_sat = {"pps": subsidy, "fpps": subsidy + fees}.get(self.scheme, 0)
+        self.sold = rate.get("sat_per_ph_day") is not None and self.scheme in ("pps", "fpps")
+        self.sat_per_ph_day = money(rate, "sat_per_ph_day") if self.sold else 0
+
+    def worth_sat(self, difficulty: Fraction, shares: int) -> Fraction:
+        if self.sold:
+            hashes = difficulty * shares * (1 << 256) / DIFF1
+            return hashes / (10**15 * DAY_S) * self.sat_per_ph_day
+        return min(Fraction(1), difficulty * self.target / DIFF1) * shares * self.block_sat
+
+    def psat(self, worth_sat: Fraction) -> Tuple[int, int]:
+        """The tenant's part and the pool's, each rounded down to 10^-12 satoshi."""
+        psat = worth_sat * PSAT
+        return int(psat * (10_000 - self.fee_bps) / 10_000), int(psat * self.fee_bps / 10_000)
+
+
+# What is found out
+
+
+class Report:
+    """What was checked, what is wrong, and what could not be checked."""
+
+    def __init__(self) -> None:
+        self.good: List[str] = []
+        self.wrong: List[str] = []
+        self.open: List[str] = []
+
+    def check(self, holds: bool, good: str, wrong: str = "") -> bool:
+        (self.good if holds else self.wrong).append(good if holds or not wrong else wrong)
+        return holds
+
+    def same(self, what: str, said: object, found: object) -> bool:
+        """Wrong where they differ; who agrees is told once, by who asked for several of these."""
+        if said != found:
+            self.wrong.append(f"{what}: it says {said}, and it is {found}")
+        return said == found
+
+
+def check_file(data: bytes, value: Any, report: Report) -> None:
+    report.check(
+        data == as_written(value),
+        "the file is byte for byte as a pool writes it",
+        "the file is not byte for byte as a pool writes it: another program has saved it",
+    )
+
+
+def check_statement(value: Any, report: Report, key: Optional[bytes] = None) -> None:
+    """Everything that one statement says of itself."""
+    statement = table(member(value, "statement"), "statement")
+    content = text(value, "content_sha256", "[0-9a-f]{64}")
+    found = hashlib.sha256(canonical(statement)).hexdigest()
+    report.check(content == found, f"content hash {content}", f"the content hash is {found}, not {content}")
+    proof = value.get("proof")
+    known = {"content_sha256", "statement"} | ({"proof"} if "proof" in value else set())
+    if value.keys() != known:
+        report.wrong.append(
+            f"there is more in the file than a statement: {sorted(value.keys() - known)!r:.200}"
+        )
+    check_sums(statement, report)
+    check_rows(statement, report)
+    if proof is None:
+        report.check(key is None, "", "it is not signed, and a key is given that should have signed it")
+        report.open.append("who made it, and whether it was changed: it carries no signature")
+        report.open.append("whether the balance is in the total of all liabilities: it names no root")
+        report.open.append("the price of each settlement: only a signed statement has its shares")
+    else:
+        check_settlements(statement, proof, report)
+        check_signature(value, proof, report, key)
+        check_root(member(proof, "root"), report)
+        check_leaves(statement, proof, report)
+    tell_what_is_open(statement, report)
+
+
+def check_sums(statement: Any, report: Report) -> None:
+    """The balance, and every list that adds up to a figure of it."""
+    of, wrong = member(statement, "money"), len(report.wrong)
+    closing = money(of, "closing_sat")
+    opening, paid = money(of, "opening_sat"), whole(of, "payouts_sat", MONEY_SAT_MAX)
+    credits, adjusted = money(of, "credits_sat"), whole(of, "adjustments_sat", MONEY_SAT_MAX)
+    energy = whole(of, "energy_sat", MONEY_SAT_MAX, default=0)
+    grid = whole(of, "grid_sat", MONEY_SAT_MAX, default=0)
+    report.same("closing balance", closing, opening + credits - paid + adjusted - energy + grid)
+    parts = money(of, "closing_payable_sat") + money(of, "closing_in_payout_sat")
+    report.same("closing balance by its parts", closing, parts)
+    listed = sum(whole(it, "amount_sat", MONEY_SAT_MAX) for it in rows(statement, "adjustments"))
+    report.same("adjustments", adjusted, listed)
+    timeline = rows(statement, "timeline")
+    report.same("credits of the timeline", credits, sum(money(it, "credit_sat") for it in timeline))
+    booked = sum(whole(it, "booked_sat", MONEY_SAT_MAX) for it in rows(statement, "payouts"))
+    if booked != paid:
+        report.open.append(f"which payouts are {paid} sat: those that are listed add up to {booked} sat")
+    reserve = member(statement, "reserve")
+    owed, free = money(reserve, "owed_sat"), whole(reserve, "free_sat")
+    report.same("what the pool has free", free, whole(reserve, "matured_sat") - owed)
+    report.check(closing <= owed, "", f"the balance is above all that the pool says it owes, {owed} sat")
+    power = statement.get("energy")
+    if power is not None:
+        due = whole(power, "due_before_sat") + whole(power, "charged_sat") - whole(power, "collected_sat")
+        report.same("energy that is due", whole(power, "due_after_sat"), due)
+        report.same("energy that was collected", energy, whole(power, "collected_sat"))
+        charged = sum(
+            whole(it, "cost_sat") * PSAT + natural(it, "cost_psat") for it in rows(power, "charges")
+        )
+        carried = whole(power, "carry_in_psat") - whole(power, "carry_out_psat")
+        report.same("energy that was charged, in psat", whole(power, "charged_sat") * PSAT, charged + carried)
+    if len(report.wrong) == wrong:
+        report.good.append(
+            f"balance: {opening} + {credits} credits - {paid} payouts {'+-'[adjusted < 0]} {abs(adjusted)}"
+            f" adjustments - {energy} energy + {grid} grid = {closing} sat"
+        )
+
+
+def check_rows(statement: Any, report: Report) -> None:
+    """Work and credits, which are said several times."""
+    of, work, wrong = member(statement, "money"), member(statement, "work"), len(report.wrong)
+    total = member(work, "total")
+    days = day_number(text(statement, "to_day"), "to_day") - day_number(
+        text(statement, "from_day"), "from_day"
+    )
+    if not 0 < days <= 3653:
+        raise Unreadable("the period is empty, or longer than ten years")
+    sums = decimal(total, "work")
+    hashrate = int(sums * (1 << 256) / DIFF1 / (days * DAY_S))
+    report.same("average hashrate", natural(total, "hashrate_hps", 1 << 90), hashrate)
+    for name in ("containers", "workers"):
+        listed = rows(work, name)
+        report.same(f"work of all {name}", sums, sum(decimal(it, "work") for it in listed))
+        report.same(
+            f"accepted shares of all {name}",
+            natural(total, "accepted"),
+            sum(natural(it, "accepted") for it in listed),
+        )
+    accepted = sum(natural(it, "accepted") for it in rows(statement, "timeline"))
+    report.same("accepted shares of the timeline", natural(total, "accepted"), accepted)
+    credit = sum(
+        money(it, "credit_sat") * PSAT + natural(it, "credit_psat") for it in rows(statement, "rates")
+    )
+    carried = natural(of, "carry_in_psat", PSAT - 1) - natural(of, "carry_out_psat", PSAT - 1)
+    report.same("credits by rate, in psat", money(of, "credits_sat") * PSAT, credit + carried)
+    if len(report.wrong) == wrong:
+        report.good.append("work, shares and credits are the same wherever they are said")
+
+
+def check_settlements(statement: Any, proof: Any, report: Report) -> None:
+    """Every settlement from its shares, price and carry; and the sums of them in `rates`."""
+    of, wrong = member(statement, "money"), len(report.wrong)
+    prices = {whole(rate, "rate"): (Price(rate), rate) for rate in rows(statement, "rates")}
+    sums: Dict[int, List[Any]] = {rate: [0, Fraction(0), 0, 0] for rate in prices}
+    hours: Dict[int, List[int]] = {rate: [] for rate in prices}
+    carry, posted = natural(of, "carry_in_psat"), 0
+    settled = set()
+    for it in rows(proof, "settlements"):
+        rate = whole(it, "rate")
+        what = (rate, moment(it, "hour_utc"), natural(it, "part"))
+        if rate not in prices or what in settled:
+            report.wrong.append(f"settlement {what}: it is of no rate, or there twice")
+            continue
+        settled.add(what)
+        price, worth, shares = prices[rate][0], Fraction(0), table(member(it, "shares"), "shares")
+        for log2 in shares:
+            if not re.fullmatch(r"-?\d{1,3}", log2, re.ASCII) or abs(int(log2)) > 256:
+                raise Unreadable(f"2^{log2!r:.20} is no difficulty")
+            difficulty, count = Fraction(2) ** int(log2), natural(shares, log2)
+            worth += price.worth_sat(difficulty, count)
+            sums[rate][0] += count
+            sums[rate][1] += difficulty * count
+        credit, fee = price.psat(worth)
+        sums[rate][2] += credit
+        sums[rate][3] += fee
+        hours[rate].append(what[1])
+        report.same(f"credit of settlement {what}, in psat", natural(it, "credit_psat", 1 << 96), credit)
+        report.same(f"what settlement {what} carried in, in psat", natural(it, "carry_in_psat"), carry)
+        here, carry = divmod(credit + carry, PSAT)
+        report.same(f"what settlement {what} booked, in sat", natural(it, "posted_sat"), here)
+        report.same(f"what settlement {what} carried on, in psat", natural(it, "carry_out_psat"), carry)
+        posted += here
+    report.same("credits", money(of, "credits_sat"), posted)
+    report.same("what is carried forward, in psat", natural(of, "carry_out_psat"), carry)
+    for number, (price, rate) in prices.items():
+        said = [
+            natural(rate, "shares"),
+            decimal(rate, "work"),
+            money(rate, "credit_sat") * PSAT + natural(rate, "credit_psat"),
+            money(rate, "pool_fee_sat") * PSAT + natural(rate, "pool_fee_psat"),
+        ]
+        report.same(f"shares, work, credit and fee of rate {number}", said, sums[number])
+        ends = [moment(rate, "first_hour_utc"), moment(rate, "last_hour_utc")]
+        report.same(f"hours of rate {number}", ends, [min(hours[number] or [0]), max(hours[number] or [0])])
+        check_terms(statement, proof, number, price, rate, report)
+    if len(report.wrong) == wrong:
+        report.good.append(
+            f"{len(settled)} settlements at {len(prices)} prices: each follows from its shares, its price and"
+            f" its carry, and they are {posted} sat and {carry} psat carried forward"
+        )
+
+
+def check_terms(statement: Any, proof: Any, number: int, price: Price, rate: Any, report: Report) -> None:
+    """That the subsidy is the chain's at that height, and scheme and fee are the tenant's terms."""
+    network = text(member(proof, "root"), "network")
+    interval = HALVING_INTERVALS.get(network)
+    if interval is None:
+        report.open.append(f"subsidies: the network is {network!r:.40}")
+    elif not price.sold:
+        expected = subsidy_sat(natural(rate, "height_from"), interval)
+        report.same(f"subsidy of rate {number}", money(rate, "subsidy_sat"), expected)
+    if rate.get("upstream") is not None or rate.get("order") is not None:
+        report.open.append(f"whether rate {number} is what you agreed to: it is of work for others")
+        return
+    agreed = set()
+    for it in rows(statement, "terms"):
+        scheme, fee = text(it, "scheme"), natural(it, "fee_bps", 10_000)
+        agreed |= {(scheme, fee), ("pps", fee)} if scheme in ("solo", "proxy") else {(scheme, fee)}
+    if (price.scheme, price.fee_bps) in agreed:
+        return
+    begins = day_number(text(statement, "from_day"), "from_day") * DAY_S
+    if moment(rate, "first_hour_utc") <= begins:
+        report.open.append(f"scheme and fee of rate {number}: its work began before the period's terms")
+    else:
+        report.wrong.append(f"rate {number}: {price.scheme} less {price.fee_bps} bps is none of your terms")
+
+
+def check_signature(value: Any, proof: Any, report: Report, key: Optional[bytes]) -> None:
+    if natural(proof, "version") != VERSION:
+        raise Unreadable(f"this program knows proofs of version {VERSION}")
+    known = {"version", "root", "leaves", "settlements", "signature"}
+    if proof.keys() != known:
+        report.wrong.append(f"the proof has other members than {sorted(known)}")
+    signer = unhex(member(proof, "root"), "key", 32)
+    message = signed_message(text(value, "content_sha256"), proof)
+    report.check(
+        signed_by(signer, message, unhex(proof, "signature", 64)),
+        f"signed by {signer.hex()}",
+        "the signature is not of this statement by this key",
+    )
+    if key is None:
+        report.open.append(f"whose key {signer.hex()} is: give the one you know with --key")
+    else:
+        report.check(key == signer, "which is the key that you gave", f"you gave the key {key.hex()}")
+
+
+ROOT = (
+    "number",
+    "day",
+    "root",
+    "total_sat",
+    "leaves",
+    "ledger_seq",
+    "ledger_hash",
+    "network",
+    "genesis",
+    "book",
+)
+ROOT_ROW = {*ROOT, "key", "previous", "hash", "signature"}
+
+
+def check_root(row: Any, report: Report) -> bool:
+    """One row of the chain of roots, by itself."""
+    if table(row, "a root").keys() != ROOT_ROW:
+        raise Unreadable("a root has other members than it should")
+    for name, size in (("root", 32), ("ledger_hash", 32), ("genesis", 32), ("book", 32), ("previous", 32)):
+        unhex(row, name, size)
+    number = natural(row, "number")
+    day_number(text(row, "day"), "day")
+    total, leaves = money(row, "total_sat"), natural(row, "leaves", 1 << PATH_MAX)
+    natural(row, "ledger_seq")
+    digest = unhex(row, "hash", 32)
+    holds = report.same(f"hash of root {number}", digest.hex(), root_hash(row).hex())
+    holds &= bool(leaves) and leaves & (leaves - 1) == 0
+    holds &= signed_by(unhex(row, "key", 32), digest, unhex(row, "signature", 64))
+    return report.check(
+        holds,
+        f"root {number}, of the end of {text(row, 'day')}: {total} sat are owed to all, signed",
+        f"root {number} is not signed by its key",
+    )
+
+
+def check_leaves(statement: Any, proof: Any, report: Report) -> None:
+    """The tenant's part of the tree."""
+    root, wrong = member(proof, "root"), len(report.wrong)
+    ends = day_number(text(statement, "to_day"), "to_day")
+    report.same("day of the root", day_number(text(root, "day"), "day") + 1, ends)
+    for name in ("ledger_seq", "ledger_hash"):
+        report.same(f"{name} of the root", member(root, name), member(statement, name))
+    owed = money(member(statement, "reserve"), "owed_sat")
+    report.same("total of the root", money(root, "total_sat"), owed)
+    tenant, found, places = text(statement, "tenant").encode(), 0, set()
+    levels = natural(root, "leaves", 1 << PATH_MAX).bit_length() - 1
+    leaves = rows(proof, "leaves", LEAVES_MAX)
+    for leaf in leaves:
+        place, amount = natural(leaf, "index", 1 << PATH_MAX), money(leaf, "amount_sat")
+        path = rows(leaf, "path", PATH_MAX)
+        if place in places or place >> levels or len(path) != levels or leaf.keys() != LEAF:
+            report.wrong.append(f"leaf {place}: it is there twice, or its path is not to the root")
+            continue
+        places.add(place)
+        found += amount
+        data = amount.to_bytes(8, "big") + unhex(leaf, "nonce", 32) + tenant
+        digest, total = tagged("angara/leaf", data), amount
+        for level, sibling in enumerate(path):
+            beside, beside_sat = unhex(sibling, "hash", 32), money(sibling, "sum_sat")
+            pair = [(digest, total), (beside, beside_sat)]
+            left, right = pair[::-1] if place >> level & 1 else pair
+            both = left[0] + left[1].to_bytes(8, "big") + right[0] + right[1].to_bytes(8, "big")
+            digest, total = tagged("angara/node", both), total + beside_sat
+            if total > MONEY_SAT_MAX:
+                report.wrong.append(f"leaf {place}: the sums on its way are more than there is")
+        top = (unhex(root, "root", 32).hex(), money(root, "total_sat"))
+        report.same(f"root above leaf {place}", top, (digest.hex(), total))
+    closing = money(member(statement, "money"), "closing_sat")
+    report.same("balance in the root's total", found, closing)
+    if len(report.wrong) == wrong:
+        report.good.append(f"the balance of {closing} sat is {len(leaves)} leaves of that root")
+
+
+LEAF = {"index", "amount_sat", "nonce", "path"}
+
+
+def check_roots(chain: Any, root: Optional[Any], report: Report, key: Optional[bytes]) -> None:
+    """A list of roots: one chain of one book, and the statement's root is in it."""
+    if not isinstance(chain, list) or not 0 < len(chain) <= ROOTS_MAX:
+        raise Unreadable(f"the roots are no list of 1 to {ROOTS_MAX}")
+    wrong = len(report.wrong)
+    before: Any = None
+    for row in chain:
+        alone = Report()
+        check_root(row, alone)
+        report.wrong += alone.wrong
+        number = natural(row, "number")
+        if before is None:
+            if number == 1:
+                report.same("what is before root 1", text(row, "previous"), "0" * 64)
+            else:
+                report.open.append(f"roots before {number}: the list begins there")
+        else:
+            report.same("number of a root", number, natural(before, "number") + 1)
+            report.same(f"what is before root {number}", text(row, "previous"), text(before, "hash"))
+            later = day_number(text(before, "day"), "day") < day_number(text(row, "day"), "day")
+            later &= natural(before, "ledger_seq") <= natural(row, "ledger_seq")
+            same = all(row[it] == before[it] for it in ("network", "genesis", "book"))
+            report.check(later and same, "", f"root {number} is not of the same book, and later")
+            if row["key"] != before["key"]:
+                report.open.append(f"why the key is another from root {number} on")
+        before = row
+    if key is not None and before is not None:
+        report.same("key of the newest root", text(before, "key"), key.hex())
+    if root is not None:
+        report.check(
+            root in chain,
+            "",
+            f"root {natural(root, 'number')} of the statement is not in the list: others see another",
+        )
+    if len(report.wrong) == wrong:
+        report.good.append(f"{len(chain)} roots are one chain, and the statement's is one of them")
+
+
+def check_previous(value: Any, previous: Any, report: Report) -> None:
+    """That a statement goes on from another."""
+    now, then, wrong = member(value, "statement"), member(previous, "statement"), len(report.wrong)
+    for what, here, before in (
+        ("tenant", text(now, "tenant"), text(then, "tenant")),
+        ("first day", text(now, "from_day"), text(then, "to_day")),
+        (
+            "opening balance",
+            money(member(now, "money"), "opening_sat"),
+            money(member(then, "money"), "closing_sat"),
+        ),
+        (
+            "carry",
+            natural(member(now, "money"), "carry_in_psat"),
+            natural(member(then, "money"), "carry_out_psat"),
+        ),
+    ):
+        report.same(f"{what}, against the statement before", here, before)
+    later = natural(then, "ledger_seq") <= natural(now, "ledger_seq")
+    report.check(later, "", "the ledger was longer at the end of the statement before")
+    proofs: List[Any] = [it.get("proof") for it in (value, previous)]
+    if None not in proofs:
+        root, old = (member(it, "root") for it in proofs)
+        for name in ("network", "genesis", "book"):
+            report.same(f"{name} of the root, against the statement before", root[name], old[name])
+        number, earlier = natural(root, "number"), natural(old, "number")
+        report.check(earlier < number, "", "its root is not later than that of the statement before")
+        if number == earlier + 1:
+            report.same("what is before the root", text(root, "previous"), text(old, "hash"))
+        else:
+            report.open.append(f"the chain from root {earlier} to root {number}: give --roots")
+    if len(report.wrong) == wrong:
+        report.good.append("it goes on from the statement before it, balance and carry")
+
+
+def tell_what_is_open(statement: Any, report: Report) -> None:
+    report.open += [
+        "whether these are all the shares that your machines sent: compare with their own counts",
+        "nBits and heights, and the lists of blocks that the block fees are the mean of: a node knows",
+        "whether a payout is in the chain: look its transaction up",
+        "uptime of machines, and reasons of rejects",
+        "whether the coins of the reserve are there, and the figures of ruin",
+    ]
+    if statement.get("energy") is not None:
+        report.open.append("meter readings, tariffs, exchange rates and carbon behind the energy")
+    if statement.get("blocks"):
+        report.open.append("what blocks paid you yourself: look their coinbases up")
+
+
+# The command
+
+
+def checked(arguments: argparse.Namespace) -> Report:
+    """Raises Unreadable."""
+    report, key = Report(), None if arguments.key is None else unhex({"key": arguments.key}, "key", 32)
+    data = read(arguments.statement)
+    value = table(parsed(data), "the file")
+    check_file(data, value, report)
+    check_statement(value, report, key)
+    root = member(value["proof"], "root") if value.get("proof") is not None else None
+    if arguments.roots is not None:
+        check_roots(parsed(read(arguments.roots)), root, report, key)
+    elif root is not None:
+        report.open.append(
+            "whether everybody is shown the same root: give --roots, the list that is published"
+        )
+    if arguments.previous is not None:
+        before_data, before = read(arguments.previous), Report()
+        previous = table(parsed(before_data), "the statement before")
+        check_file(before_data, previous, before)
+        check_statement(previous, before, key)
+        report.wrong += [f"the statement before: {it}" for it in before.wrong]
+        check_previous(value, previous, report)
+    else:
+        report.open.append("the opening balance: give --previous, the statement of the period before")
+    return report
+
+
+def shown(words: str) -> str:
+    """For a terminal, which must not be told what to do by a file."""
+    visible = "".join(it if it.isprintable() else "?" for it in words)[:2000]
+    encoding = sys.stdout.encoding or "ascii"
+    return visible.encode(encoding, "replace").decode(encoding)
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="angara-verify", description="Check a pool's statement without trusting the pool."
+    )
+    found.add_argument("statement", help="the statement, JSON")
+    found.add_argument("--key", metavar="PUBKEY", help="the pool's key, 64 hex digits, as you know it")
+    found.add_argument("--roots", metavar="FILE", help="the published list of roots, JSON")
+    found.add_argument("--previous", metavar="FILE", help="the statement of the period before, JSON")
+    return found
+
+
+def verify(asked: argparse.Namespace) -> int:
+    """Say what was found; the exit code."""
+    try:
+        report = checked(asked)
+    except (Unreadable, MemoryError) as error:
+        print(shown(f"UNREADABLE {error or 'it is too large'}"))
+        return 2
+    found: List[Tuple[str, List[str]]] = [
+        ("ok", report.good),
+        ("WRONG", report.wrong),
+        ("not checked", report.open),
+    ]
+    for head, lines in found:
+        for line in lines:
+            if line:
+                print(shown(f"{head}: {line}"))
+    print("Something is WRONG." if report.wrong else "Nothing is wrong; see what was not checked.")
+    return 1 if report.wrong else 0
+
+
+def command() -> None:
+    sys.exit(verify(parser().parse_args()))
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,59 @@
+"""Closing days while the pool runs: once the book's time has passed a day's end, the root of all that was
+owed then is signed and written down.
+
+The tree is built outside of the transaction that writes the row, from what cannot change any more; the row is
+written where nobody wrote one in between, so being killed between the two costs nothing.
+
+Must not know: where the key is kept.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeVar
+
+import structlog
+import trio
+from sqlalchemy import Connection
+
+from payouts.proof.key import NoSigning, ProofKey
+from payouts.proof.roots import closed, due_day, note
+from payouts.proof.tree import BadTree
+from pool.books.database_waits import read_books, when_it_answers
+from pool.books.store import Store
+
+log = structlog.get_logger()
+
+KEEP_S: Final = 30.0
+
+_Value = TypeVar("_Value")
+
+
+class DayClosing:
+    """`keep` closes all days that are due."""
+
+    def __init__(self, store: Store, key: ProofKey) -> None:
+        self._store, self._key = store, key
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.keep()
+            await trio.sleep(KEEP_S)
+
+    async def keep(self) -> None:
+        """Nothing that cannot be signed is a reason to stop: it is said, and tried again."""
+        try:
+            while (day := await read_books(self._store, due_day)) is not None:
+                root = await read_books(self._store, partial(closed, key=self._key, day=day))
+                if await self._write(partial(note, root=root)):
+                    log.info("day_closed", root=root.number, day=root.day, owed_sat=root.total_sat)
+        except (BadTree, NoSigning) as error:
+            log.error("day_not_closed", reason=str(error), again_in_s=KEEP_S)
+
+    async def _write(self, work: Callable[[Connection], _Value]) -> _Value:
+        def transaction() -> _Value:
+            with self._store.write() as connection:
+                return work(connection)
+
+        done: _Value = await when_it_answers("write to the books", transaction)
+        return done
