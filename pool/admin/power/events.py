@@ -100,13 +100,15 @@ class OrderShort(msgspec.Struct, frozen=True, kw_only=True):
 
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     """What would be done. Nothing was sent. `other_watts` of `before_watts` are drawn by what is no machine,
-    by the meters `other_by`, where those of the site count."""
+    by the meters `other_by`, where those of the site count; `limit_watts` is in force there, and lower than
+    what was asked for."""
 
     site: str
     target: str
     before_watts: int
     other_watts: int
     other_by: str
+    limit_watts: int | None
     asked_watts: int
     shed_watts: int
     expected_watts: int

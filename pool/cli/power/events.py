@@ -31,6 +31,7 @@ PLAN: Final = (
     Column("site", "place"),
     Column("draws", "before_watts", kilowatts),
     Column("of it besides machines", "other_words"),
+    Column("keeps to the limit of", "limit_watts", kilowatts),
     Column("less is asked for", "asked_watts", kilowatts),
     Column("less is expected", "shed_watts", kilowatts),
     Column("draws then", "expected_watts", kilowatts),

@@ -46,13 +46,15 @@ class TargetKind(StrEnum):
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """`value`: W of a limit, bps of a share; `energy_sat`: what a kWh costs, of break-even. `other_watts` are
-    drawn at the site by what is no machine, where that is known, and by what."""
+    drawn at the site by what is no machine, where that is known, and by what; `limit_watts` is the limit in
+    force that holds in place of what was asked for."""
 
     kind: TargetKind
     value: int = 0
     energy_sat: Fraction = Fraction(0)
     other_watts: int = 0
     other_by: str = ""
+    limit_watts: int | None = None
 
 
 class TenantLoss(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +74,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     before_watts: int
     other_watts: int  # of those, by what is no machine
     other_by: str
+    limit_watts: int | None  # in force, and lower than what was asked for
     asked_watts: int
     shed_watts: int
     expected_watts: int
@@ -106,6 +109,7 @@ def plan(machines: Sequence[Candidate], target: Target, ramp_s: int, worth: Wort
         before_watts=before,
         other_watts=target.other_watts,
         other_by=target.other_by,
+        limit_watts=target.limit_watts,
         asked_watts=asked,
         shed_watts=shed,
         expected_watts=before - shed,
@@ -183,6 +187,11 @@ def batches(workers: Sequence[int], ramp_s: int) -> tuple[tuple[int, tuple[int, 
     return tuple(
         (at // size * BATCH_GAP_S, tuple(workers[at : at + size])) for at in range(0, len(workers), size)
     )
+
+
+def limit_words(watts: int | None) -> str:
+    """Of a limit in force that holds in place of what was asked for."""
+    return "" if watts is None else f"a limit of {watts // 1000} kW is in force"
 
 
 def restore_s(machines: int) -> int:

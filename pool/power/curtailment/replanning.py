@@ -21,6 +21,7 @@ from pool.power.curtailment.machines import EventMachine
 from pool.power.curtailment.plan import BPS, Target, TargetKind, Worth, asked_watts, choose
 from pool.power.curtailment.states import MachineState
 from pool.power.curtailment.worth import price_now, sat_per_kwh
+from pool.power.energy.limits import limits_at, lowest
 
 MSAT: Final = 1_000
 # What is too much by less than this stays off: machines that come and go by the minute wear out.
@@ -42,11 +43,16 @@ class Again(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def target_of(connection: Connection, event: Event, now_s: int, other: Besides = NOTHING) -> Target:
-    """As it is now. `other`: what the site draws besides machines, which a limit is of too. Raises
-    RegistryError where the tariff does not say what a kWh costs."""
+    """As it is now. `other`: what the site draws besides machines, which a limit is of too. Where a limit of
+    the site is in force that is lower than what was asked for, that one holds. Raises RegistryError where the
+    tariff does not say what a kWh costs."""
     kind, value = TargetKind(event.target), event.target_value
     if kind is TargetKind.LIMIT:
-        return Target(kind=kind, value=value or 0, other_watts=other.watts, other_by=other.by)
+        asked = Target(kind=kind, value=value or 0, other_watts=other.watts, other_by=other.by)
+        in_force = lowest(limits_at(connection, now_s), site=event.site) if event.site else None
+        if in_force is None or in_force >= asked.value:
+            return asked
+        return msgspec.structs.replace(asked, value=in_force, limit_watts=in_force)
     if kind is not TargetKind.BREAK_EVEN:
         return Target(kind=kind, value=value or 0)
     if value is not None:

@@ -40,7 +40,7 @@ from pool.power.curtailment.machines import (
     owners,
 )
 from pool.power.curtailment.pace import Pace
-from pool.power.curtailment.plan import Plan, Target, TargetKind, batches, plan, restore_s
+from pool.power.curtailment.plan import Plan, Target, TargetKind, batches, limit_words, plan, restore_s
 from pool.power.curtailment.progress import RUNS, mining, progress_of, status_of
 from pool.power.curtailment.replanning import COUNTED, again, target_of, worth_of
 from pool.power.curtailment.states import HELD, SETTLED, EventState, MachineState
@@ -230,6 +230,8 @@ class Rounds:
         other = Besides(it.other_watts, it.other_by)
         if other.by:
             words += f", {other.words}"
+        if it.limit_watts is not None:
+            words += f", {limit_words(it.limit_watts)}"
         dry_run = self._dry_run or event.dry_run
         state = MachineState.RELEASED if dry_run else MachineState.PENDING
         chosen = {of.worker: of for of in site}
@@ -339,7 +341,8 @@ class Rounds:
         found = again(event, machines, site, target, worth_of(connection), now_s)
         known.planned_at_s = now_s
         if found.needed_watts != event.watts_asked:
-            note_plan(connection, event, found.needed_watts, now_s, other.words)
+            words = ", ".join(it for it in (other.words, limit_words(target.limit_watts)) if it)
+            note_plan(connection, event, found.needed_watts, now_s, words)
         changing = {change.worker for change in it.changes}
         room = room_to_wake(known.machines.values(), now_s)
         back = [of for of in found.back if of.worker not in changing][:room]

@@ -16,6 +16,7 @@ from pool.power.curtailment.asking import change, restore
 from pool.power.curtailment.executor import HOLD_FOR_S
 from pool.power.curtailment.plan import RESTORE_BATCH, restore_s
 from pool.power.curtailment.states import EventState, MachineState
+from pool.power.energy.limits import lift_limit, set_limit
 from tests.judges.power_site import Nature
 from tests.stages.power import PowerStage
 
@@ -219,6 +220,52 @@ async def test_a_limit_that_is_another_one_in_mid_event_is_planned_for(
         await in_thread(limit(60_000))  # machines that came back are asked anew
         await trio.sleep(400)
         assert stage.site.drawn_watts() < 63_000
+
+
+async def test_a_limit_in_force_that_is_lower_than_what_is_asked_for_is_kept_to_as_long_as_it_is(
+    stage: PowerStage, autojump_clock: trio.testing.MockClock
+) -> None:
+    first = limited(stage, 150)
+    async with stage.running():
+        await stage.ask(target="limit", target_value=200_000, until_s=stage.now_s + 7_200)
+        await trio.sleep(400)
+        assert 145_000 < stage.site.drawn_watts() < 153_000
+        second = limited(stage, 90)  # in mid-event, and of several the lowest
+        await trio.sleep(500)
+        assert 85_000 < stage.site.drawn_watts() < 93_000
+        lifted(stage, second)
+        await trio.sleep(600)
+        assert 140_000 < stage.site.drawn_watts() < 153_000
+        lifted(stage, first)
+        await trio.sleep(600)
+        assert 188_000 < stage.site.drawn_watts() < 204_000
+        limited(stage, 250)  # higher than what is asked for: nothing comes back
+        await trio.sleep(300)
+        assert stage.site.drawn_watts() < 204_000
+    said = [words for worker, _, words in await stage.steps() if worker is None]
+    assert sum("a limit of 150 kW is in force" in words for words in said) == 2
+    assert sum("a limit of 90 kW is in force" in words for words in said) >= 1
+    assert not any("250 kW" in words for words in said)
+
+
+def limited(stage: PowerStage, kw: int) -> int:
+    with stage.store.write() as connection:
+        return set_limit(
+            connection,
+            site="Bratsk",
+            container=None,
+            kw=kw,
+            from_s=stage.now_s,
+            until_s=None,
+            reason="its transformer",
+            by="olga",
+            now_s=stage.now_s,
+        ).id
+
+
+def lifted(stage: PowerStage, number: int) -> None:
+    with stage.store.write() as connection:
+        lift_limit(connection, number, by="olga", now_s=stage.now_s)
 
 
 async def test_of_two_events_the_second_takes_over_who_is_off_and_nobody_comes_back_in_between(
