@@ -4,7 +4,7 @@ Invariants: reads only, in the caller's transaction. Must not know: prices, and 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,12 +13,15 @@ from sqlalchemy import Connection, Row, select
 from payouts.energy.events import Event, EventMachine
 from payouts.energy.hours import ContainerEnergy
 from payouts.schemas.money import sites, workers
+from pool.power.curtailment.baseline import hashes_of
+from pool.power.curtailment.candidates import MJ_HPS_PER_W
 from pool.power.curtailment.schema import power_event_machines, power_event_work, power_events
 from pool.power.curtailment.states import EventState, MachineState
+from pool.power.energy.efficiencies import efficiencies_at
 from pool.power.energy.energies import HOUR_S, MeterSpan, energies_of_hour
 from pool.power.energy.meters import Meter, list_meters, measured_by, readings_between
 from pool.power.energy.readings import GAP_S, Metered
-from pool.power.figures import Basis
+from pool.power.figures import Basis, Efficiency
 
 BPS: Final = 10_000
 
@@ -77,7 +80,7 @@ class ToldBooks:
     def event(self, connection: Connection, number: int) -> tuple[Event, Sequence[EventMachine]]:
         """One of them, with its machines."""
         row = connection.execute(select(power_events).where(power_events.c.id == number)).one()
-        machines = _machines(connection, number)
+        machines = _machines(connection, number, min(row.from_s, row.ended_at_s))
         event = Event(
             event_id=number,
             site=row.site,
@@ -92,7 +95,8 @@ class ToldBooks:
         return event, machines
 
 
-def _machines(connection: Connection, number: int) -> list[EventMachine]:
+def _machines(connection: Connection, number: int, from_s: int) -> list[EventMachine]:
+    known = efficiencies_at(connection, from_s)
     work: dict[int, dict[int, int]] = defaultdict(dict)
     of = power_event_work.c
     for row in connection.execute(select(power_event_work).where(of.event_id == number)):
@@ -110,7 +114,7 @@ def _machines(connection: Connection, number: int) -> list[EventMachine]:
             tenant_id=row.tenant_id,
             before_s=row.before_until_s - row.before_from_s,
             before=work.get(row.worker_id, {}),
-            watts_before=row.watts_before,
+            watts_before=_watts_before(row, work.get(row.worker_id, {}), known.get(row.worker_id)),
             watts_idle=row.watts_idle,
             off_from_s=row.off_from_s,
             off_until_s=row.off_until_s,
@@ -118,6 +122,16 @@ def _machines(connection: Connection, number: int) -> list[EventMachine]:
         )
         for row in rows
     ]
+
+
+def _watts_before(row: Row[Any], work: Mapping[int, int], known: Efficiency | None) -> int:
+    """What it drew when it was chosen, and no more than its work takes over all of the time before the event
+    was asked for: who mined in one minute of that hour has drawn a sixtieth. Of one whose efficiency was not
+    known when the event began, what was noted."""
+    if known is None:
+        return int(row.watts_before)
+    seconds = row.before_until_s - row.before_from_s
+    return min(int(row.watts_before), int(hashes_of(work) * known.mj_per_th / (MJ_HPS_PER_W * seconds)))
 
 
 def _metered_watts(connection: Connection, event: Row[Any]) -> int | None:

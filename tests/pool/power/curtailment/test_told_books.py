@@ -5,7 +5,11 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
+from payouts.energy.events import book_event, books_of
+from payouts.energy.grid import Basis, divided, weights_of
 from payouts.energy.hours import ContainerEnergy
+from payouts.ratebook import WorkSource, record_rate
+from payouts.rates import Price, Scheme
 from payouts.schemas.money import containers, sites
 from payouts.schemas.power import power_meters, power_readings
 from pool.books.store import Store
@@ -19,6 +23,7 @@ from tests.histories.power import NOW_S, add_container, mined_in_hour
 HOUR = 497_000
 HOUR_S = HOUR * 3600
 NORTH = 1
+PRICE = Price(nbits=0x17021A42, subsidy_sat=312_500_000, block_fees_sat=0, fee_bps=200, scheme=Scheme.PPS)
 
 
 @pytest.fixture
@@ -91,6 +96,52 @@ def test_an_event_comes_with_what_its_machines_did_before_and_when_they_were_off
     assert (first.tenant_id, first.before_s, first.before, first.came_back) == (1, 3_600, {18: 240}, True)
     assert (first.off_from_s, first.off_until_s) == (HOUR_S + 100, HOUR_S + 3_700)
     assert (second.before, second.off_from_s, second.came_back) == ({}, None, False)
+
+
+@pytest.mark.sqlite_suffices
+def test_who_mined_for_a_minute_of_the_hour_before_is_paid_for_a_minute_of_it(store: Store) -> None:
+    """He has heard when calls come: he mines for a minute in the hour before he is asked and for some before
+    it begins, and so his machine drew all of its watts when it was chosen. Beside one as large that mined he
+    has 1.6 % of the grid's payment by what was not drawn; it was half of it."""
+    hour, log2 = 640, 17  # shares of 100 TH/s
+    with store.write() as connection:
+        honest, thief = (*add_container(connection, "acme.c01", 1), *add_container(connection, "bolt.c01", 1))
+        for container in ("acme.c01", "bolt.c01"):
+            plate = NewNameplate(container=container, hashrate_ghs=100_000, watts=3_000, idle_watts=0)
+            set_nameplates(connection, [plate], by="olga", now_s=NOW_S - 7_200)
+        for tenant in (1, 2):
+            record_rate(connection, tenant, PRICE, 900_000, None, NOW_S - 7_200, WorkSource(), noted=True)
+    times = {"asked_at_s": NOW_S, "from_s": NOW_S + 60, "until_s": NOW_S + 3_660, "ended_at_s": NOW_S + 4_000}
+    event(store, 1, **times)
+    with store.write() as connection:
+        for worker, shares in ((honest, hour), (thief, hour // 60)):
+            work = {"worker_id": worker, "difficulty_log2": log2, "shares": shares}
+            connection.execute(insert(power_event_work).values(event_id=1, **work))
+            machine = {
+                "event_id": 1,
+                "worker_id": worker,
+                "batch": 1,
+                "state": "restored",
+                "changed_at_s": NOW_S,
+                "due_s": NOW_S,
+                "asks": 1,
+                "before_from_s": NOW_S - 3_600,
+                "before_until_s": NOW_S,
+                "watts_before": 3_000,
+                "watts_idle": 0,
+                "basis": "work",
+                "error_bps": 500,
+                "off_from_s": NOW_S + 100,
+                "off_until_s": NOW_S + 3_700,
+            }
+            connection.execute(insert(power_event_machines).values(**machine))
+    with store.write() as connection:
+        told, machines = ToldBooks().event(connection, 1)
+        assert [it.watts_before for it in machines] == [3_000, 46]
+        assert book_event(connection, books_of(connection, told, machines), NOW_S + 5_000)
+        parts = divided(1_000_000, weights_of(connection, 1, Basis.SHED))
+    assert parts[2] < 16_000  # of a million satoshi
+    assert parts[1] + parts[2] == 1_000_000
 
 
 @pytest.mark.sqlite_suffices
