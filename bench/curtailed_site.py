@@ -125,10 +125,12 @@ class CurtailedSite:
         them."""
         with self.store.read() as connection:
             rate = connection.scalar(select(func.max(tally_minutes.c.rate_id)))
+            of = tally_minutes.c
+            there = {(row.minute, row.worker_id): row.rate_id for row in connection.execute(select(of))}
         dice, numbers = np.random.default_rng(seed), sorted(numbers_of(self.store).values())
         a_minute = self.site.options.hashrate_hps * 60 / HASHES_A_SHARE
         rows = [
-            (minute, number, rate, DIFFICULTY_LOG2, ACCEPTED, int(count))
+            (minute, number, there.get((minute, number), rate), DIFFICULTY_LOG2, ACCEPTED, int(count))
             for minute in range(int(time.time()) // 60 - HOUR_MIN, self._here_s // 60 + 1)
             for number, count in zip(numbers, dice.poisson(a_minute, len(numbers)), strict=True)
             if count
