@@ -265,7 +265,7 @@ def section(result: dict[str, Any]) -> Section:
                 [
                     ("drawn before", _mw(plan["before_watts"]), _mw(result["before_watts"]),
                      _off(plan["before_watts"], result["before_watts"])),
-                    ("met", f"proven after {_s(met['proven_after_s'])}",
+                    ("met, within the error that is stated", f"proven after {_s(met['proven_after_s'])}",
                      f"after {_s(met['met_after_s'])}", "-"),
                     ("less is drawn, while it lasts", _mw(held["proven_watts"]), _mw(held["true_watts"]),
                      _off(held["proven_watts"], held["true_watts"])),
