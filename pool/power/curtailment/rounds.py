@@ -288,6 +288,11 @@ class Rounds:
         if idle and not (ends or replan or _settles(event, known.machines)):
             return ()
         with self._store.write() as connection:
+            if last_step(connection, event.id) != known.step:
+                # Somebody has let machines go since this look began: it is read, and judged anew at the next.
+                if begins:
+                    del self._known[event.id]
+                return ()
             if ends:
                 by = event.restore_asked_by
                 why = "its time is over" if by is None else f"by {by}"

@@ -13,8 +13,11 @@ from pool.books.store import Store
 from pool.power.control.contract import Action, Asked
 from pool.power.curtailment import course
 from pool.power.curtailment.asking import change, restore
+from pool.power.curtailment.course import Look
 from pool.power.curtailment.executor import HOLD_FOR_S
+from pool.power.curtailment.machines import Change, change_machines
 from pool.power.curtailment.plan import RESTORE_BATCH, restore_s
+from pool.power.curtailment.rounds import Rounds
 from pool.power.curtailment.states import EventState, MachineState
 from pool.power.energy.limits import lift_limit, set_limit
 from tests.judges.power_site import Nature
@@ -479,3 +482,33 @@ async def test_books_that_are_away_hold_nobody_for_longer_than_the_event_and_its
         await trio.sleep(restore_s(600) + HOLD_FOR_S)
         assert running.status.failed
         assert stage.site.off() == 0
+
+
+async def test_who_is_released_while_a_look_is_under_way_is_not_held_on(store: Store) -> None:
+    """What the look writes then is not taken for all that there is."""
+    stage = PowerStage(store, containers=1, units=3)
+    event = await stage.ask()
+    rounds, released = Rounds(store, dry_run=False), list[int]()
+
+    def mines(worker: int) -> Look:
+        return Look(age_s=1.0, silent_s=0.0)
+
+    def release_meanwhile(worker: int) -> Look:
+        if not released:
+            released.append(worker)
+            change = Change(
+                worker=worker, before=MachineState.ASKED, after=MachineState.RELEASED, words="now"
+            )
+            with store.write() as connection:
+                change_machines(connection, event.id, [change], stage.now_s)
+        return mines(worker)
+
+    def held(now_s: int) -> set[int]:
+        return {ask.worker for _, ask in rounds.held(now_s, 60.0)}
+
+    for after_s in (0, 5):
+        rounds.look(mines, stage.now_s + after_s, float(after_s))
+    assert len(held(stage.now_s)) == 3
+    rounds.look(release_meanwhile, stage.now_s + 60, 60.0)  # they mine on, and are asked once more
+    rounds.look(mines, stage.now_s + 65, 65.0)
+    assert held(stage.now_s) == set(stage.workers) - set(released)
