@@ -125,8 +125,9 @@ class CurtailedSite:
         them."""
         with self.store.read() as connection:
             rate = connection.scalar(select(func.max(tally_minutes.c.rate_id)))
-            of = tally_minutes.c
-            there = {(row.minute, row.worker_id): row.rate_id for row in connection.execute(select(of))}
+            there = {
+                (row.minute, row.worker_id): row.rate_id for row in connection.execute(select(tally_minutes))
+            }
         dice, numbers = np.random.default_rng(seed), sorted(numbers_of(self.store).values())
         a_minute = self.site.options.hashrate_hps * 60 / HASHES_A_SHARE
         rows = [
