@@ -89,6 +89,7 @@ class OrderAllocator:
         self._leaving = leaving
         self._delivered = delivered
         self.slice_s = slice_s
+        self._given: Mapping[int, Delivered] = {}
         self._known: tuple[OrderRecord, ...] = ()
         self._changed = trio.Event()
         self._wall_clock = wall_clock
@@ -157,12 +158,11 @@ class OrderAllocator:
         """What each order is to have now, and the moves for it. Without the books it is what was sold."""
         now_s = self._wall_clock()
         try:
-            given = self._delivered(orders, int(now_s))
-        except DATABASE_ERRORS as error:
+            self._given = self._delivered(orders, int(now_s))
+        except DATABASE_ERRORS as error:  # what they said last is good for a while
             log.error("orders_not_read", reason=words_of(error))
-            given = {}
         ends_s = {it.id: it.until_s for it in orders}
-        aimed = aims(demands, machines, given, ends_s, now_s, self.slice_s)
+        aimed = aims(demands, machines, self._given, ends_s, now_s, self.slice_s)
         return aimed, plan([aimed[it.order].demand for it in demands], machines)
 
     async def short_without(self, leaving: frozenset[int]) -> dict[str, float]:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from payouts.rates import HASHES_PER_DIFFICULTY
+from payouts.rates import DIFF1, HASHES_PER_DIFFICULTY
 from payouts.schemas.money import rate_hours, rates
+from payouts.schemas.orders import upstream_hours
 from pool.books.journal.positions import booked_until_s
 from pool.books.store import Store
 from pool.orders.rows import OrderRecord
@@ -20,7 +21,8 @@ HOUR_S = 3_600
 
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one order: hashes since `from_s`, which is a full hour or when it began, until `until_s`."""
+    """Of one order: hashes since `from_s`, which is a full hour or when it began, until `until_s`. What its
+    upstream was sent and did not take was given: whoever rejects it is not sent it once more."""
 
     from_s: int
     until_s: int
@@ -38,7 +40,7 @@ def delivered(connection: Connection, orders: Sequence[OrderRecord], now_s: int)
     until_s = min(booked_until_s(connection), now_s)
     first = (now_s - CARRIED_S) // HOUR_S
     begun = {it.id: max(it.from_s, first * HOUR_S) for it in orders if it.from_s < until_s}
-    work = dict.fromkeys(begun, 0.0)
+    work, shares_of = dict.fromkeys(begun, 0.0), dict.fromkeys(begun, 0)
     taken = func.sum(rate_hours.c.shares - rate_hours.c.undelivered)
     of = (rates.c.order_id, rate_hours.c.difficulty_log2)
     query = (
@@ -48,9 +50,24 @@ def delivered(connection: Connection, orders: Sequence[OrderRecord], now_s: int)
         .group_by(*of)
     )
     for order_id, log2, shares in connection.execute(query):
-        work[order_id] += float(int(shares) * HASHES_PER_DIFFICULTY * 2.0**log2)
+        work[order_id] += float(int(shares) * 2.0**log2)
+        shares_of[order_id] += int(shares)
+    refused = (
+        select(upstream_hours.c.order_id, upstream_hours.c.target, func.sum(upstream_hours.c.shares))
+        .where(
+            upstream_hours.c.order_id.in_(begun),
+            upstream_hours.c.hour >= first,
+            upstream_hours.c.verdict != "accepted",
+        )
+        .group_by(upstream_hours.c.order_id, upstream_hours.c.target)
+    )
+    for order_id, target, shares in connection.execute(refused).all():
+        # As difficult as others of the order, or as its upstream asks where that is less.
+        asked = DIFF1 / max(int(target, 16), 1)
+        usual = work[order_id] / shares_of[order_id] if shares_of[order_id] else asked
+        work[order_id] += int(shares) * min(asked, usual)
     return {
-        it: Delivered(from_s=from_s, until_s=until_s, hashes=work[it])
+        it: Delivered(from_s=from_s, until_s=until_s, hashes=work[it] * HASHES_PER_DIFFICULTY)
         for it, from_s in begun.items()
         if from_s < until_s
     }

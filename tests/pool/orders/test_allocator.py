@@ -238,6 +238,21 @@ async def test_while_books_are_away_an_order_has_whole_machines(
     assert [it["event"] for it in logs].count("orders_not_read") == 3
 
 
+async def test_one_look_that_books_do_not_answer_is_a_look_like_the_one_before(
+    machines: TenMachines, mock_clock: MockClock
+) -> None:
+    machines.blue = replace(machines.blue, hashrate_hps=round(1.5 * HPS))
+    machines.orders = (machines.blue,)
+    now_s = int(machines.wall_s)
+    done = Delivered(from_s=now_s - 3600, until_s=now_s, hashes=1.5 * HPS * 3600 + HPS * 1800)
+    machines.delivered = {BLUE: done}  # its slice of this hour is done
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.supply == {BLUE: 1}
+    machines.delivered = locked()
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.supply == {BLUE: 1}
+
+
 async def test_only_its_suppliers_machines_are_moved(machines: TenMachines, mock_clock: MockClock) -> None:
     machines.blue = replace(machines.blue, hashrate_hps=round(20 * HPS), suppliers=((ACME, 2), (ZINC, 3)))
     machines.orders = (machines.blue,)

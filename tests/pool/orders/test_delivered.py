@@ -8,7 +8,7 @@ from payouts.schemas.book import book
 from pool.books.store import Store
 from pool.orders.delivered import CARRIED_S, Delivered, read_delivered
 from pool.orders.rows import load_orders
-from tests.histories.orders import HOUR_S, OrderHistory
+from tests.histories.orders import HOUR_S, TARGET, OrderHistory
 from tests.histories.statements import DAY_S, HOUR
 
 BEGINS_S = DAY_S + 10 * HOUR_S + 1800
@@ -60,3 +60,18 @@ def test_what_is_older_than_a_day_is_over(store: Store) -> None:
 def test_of_one_that_has_not_begun_where_the_books_are_nothing_is_known(history: OrderHistory) -> None:
     booked_until(history, BEGINS_S - 1)
     assert found(history, BEGINS_S + 60) is None
+
+
+def test_what_the_upstream_refused_was_given_and_is_not_sent_once_more(history: OrderHistory) -> None:
+    """A buyer whose pool rejects half of what it is sent had the other half from the seller as well."""
+    history.mine(history.acme, 10 * 60 + 40, 100, log2=LOG2)
+    history.judged(10, "accepted", 100)
+    history.judged(10, "rejected", 40, "stale")
+    history.judged(10, "unanswered", 5)
+    history.judged(10, "rejected", 2, "of an easier target", target=TARGET << 3)
+    now_s = DAY_S + 11 * HOUR_S
+    booked_until(history, now_s)
+    had = found(history, now_s)
+    assert had is not None
+    sent = (100 + 40 + 5) * 2**LOG2 + 2 * 2 ** (LOG2 - 3)
+    assert had.hashes == pytest.approx(float(sent * HASHES_PER_DIFFICULTY))

@@ -125,11 +125,84 @@ def test_an_order_that_is_away_has_no_slices() -> None:
 
 
 def test_a_big_order_is_asked_for_what_it_is_behind_and_no_more_than_its_tolerance_at_once() -> None:
-    """A buyer whose pool refuses what it is sent has no more of the site than that."""
     assert asked_machines(30_000, has=0, behind_ths_s=100 * HOUR_S) == pytest.approx(301)
     for behind in (1e6, 1e9):
         assert asked_machines(30_000, has=0, behind_ths_s=behind * HOUR_S) == pytest.approx(306)
     assert asked_machines(30_000, has=0, behind_ths_s=-1e9 * HOUR_S) == pytest.approx(294)
+
+
+def test_however_much_a_small_order_is_behind_it_has_one_machine_more_and_no_second_one() -> None:
+    """Whoever takes his pool away for a day, and comes back when power is dear, gets no more than that."""
+    for behind in (1.0, 12.0, 1e6):
+        assert asked_machines(250, has=2, minute=50, behind_ths_s=behind * 250 * HOUR_S) == pytest.approx(3.0)
+        assert asked_machines(50, has=0, minute=40, behind_ths_s=behind * 50 * HOUR_S) == pytest.approx(1.0)
+
+
+class Played:
+    """Looks at orders of so many machines, by number, over machines of these speeds, which never fail."""
+
+    def __init__(self, sold: dict[int, float], speeds_ths: list[float], hours: int) -> None:
+        self.worked = dict.fromkeys(sold, 0.0)  # machine hours
+        self.idle = dict.fromkeys(sold, 0)  # longest, in minutes
+        self.moves = 0
+        demands = [
+            Demand(order=order, hashrate_hps=size * 100 * THS, tolerance=0.02, priority=10)
+            for order, size in sold.items()
+        ]
+        at: list[int | None] = [None] * len(speeds_ths)
+        moved = [-SLICE_S] * len(speeds_ths)
+        done: list[dict[int, float]] = [dict.fromkeys(sold, 0.0)]
+        idle = dict.fromkeys(sold, 0)
+        for minute in range(hours * 60):
+            now_s = DAY_BEGIN + 60.0 * minute
+            fleet = [
+                Machine(
+                    worker=number,
+                    hashrate_hps=ths * THS,
+                    order=order,
+                    movable=now_s - moved[number] >= SLICE_S,
+                    supplies=frozenset(sold),
+                )
+                for number, (ths, order) in enumerate(zip(speeds_ths, at, strict=True))
+            ]
+            given = {
+                order: Delivered(from_s=DAY_BEGIN, until_s=int(now_s) - 60, hashes=done[minute - 1][order])
+                for order in sold
+                if minute > 1
+            }
+            aimed = aims(demands, fleet, given, dict.fromkeys(sold, NEVER), now_s, SLICE_S)
+            for move in plan([aimed[it.order].demand for it in demands], fleet).moves:
+                at[move.worker], moved[move.worker] = move.order, now_s
+                self.moves += 1
+            hashes = {
+                order: 60 * THS * sum(ths for ths, its in zip(speeds_ths, at, strict=True) if its == order)
+                for order in sold
+            }
+            done.append({order: done[-1][order] + hashes[order] for order in sold})
+            for order in sold:
+                idle[order] = 0 if hashes[order] else idle[order] + 1
+                self.idle[order] = max(self.idle[order], idle[order])
+        self.worked = {order: done[-1][order] / (100 * THS * HOUR_S) for order in sold}
+
+
+@pytest.mark.parametrize("sold", [0.5, 2.5])
+def test_names_of_tiny_machines_make_a_slice_no_smaller(sold: float) -> None:
+    """Twenty-five names of 0.07 TH/s, a share a minute each, had it that a machine is next to nothing: an
+    order of half a machine was given, and billed, a whole one; one of 2.5 three."""
+    hours = 12
+    played = Played({1: sold}, [100.0] * 20 + [0.07] * 25, hours)
+    assert played.worked[1] == pytest.approx(sold * hours, rel=0.01)
+    assert played.moves < 5 * hours
+
+
+def test_two_orders_that_want_the_same_machine_take_turns() -> None:
+    """By who missed most. One had it for twenty hours while the other had nothing."""
+    hours = 24
+    played = Played({1: 0.8, 2: 0.8}, [100.0], hours)
+    assert played.worked[1] == pytest.approx(played.worked[2], rel=0.05)
+    assert played.worked[1] + played.worked[2] == pytest.approx(hours, rel=0.05)
+    assert max(played.idle.values()) <= 60
+    assert played.moves < 4 * hours
 
 
 def test_a_day_of_small_orders_on_machines_that_come_and_go_is_within_two_thousandths() -> None:
