@@ -37,6 +37,8 @@ WITHOUT_BOOKS = {
     "completion",
     "power simulate",
     "power credential key",
+    "proof key",
+    "verify",
 }
 SETTINGS = """
 [pool]
@@ -74,7 +76,8 @@ def test_every_command_with_books_names_them_the_same_way() -> None:
 
 
 WITHOUT_ANSWER = {"man", "completion", "nats config", "power simulate", "power credential key"}
-LISTS = {"config show", "reject show", "power signals", "power held", "power events"}
+WITHOUT_ANSWER |= {"proof key", "verify"}
+LISTS = {"config show", "reject show", "power signals", "power held", "power events", "proof roots"}
 
 
 def test_what_shows_something_shows_it_to_programs_too() -> None:
