@@ -9,16 +9,16 @@ move, and where the miner starts anew.
 
 Invariants: job ids that a miner is sent only grow; each job was sent at one difficulty, the one that the
 engine judges its work at; a prefix is given back once, where it came from.
-Must not know: lines of miners, names, how a difficulty is chosen.
+Must not know: what miners say and how it is said to them, names, how a difficulty is chosen.
 """
 
-from stratum import messages
 from stratum.difficulty import DIFFICULTY_LOG2_MIN
 from stratum.job import Job
 from stratum.miners.channel import VERSION_MASK, Channel, Moved
 from stratum.miners.contracts import Services
 from stratum.miners.decisions import What
 from stratum.miners.extranonce import ExtranonceExhausted, Pins
+from stratum.miners.language import Language
 from stratum.miners.liveness import Liveness
 from stratum.miners.owner import Owner
 from stratum.miners.session_difficulty import SessionDifficulty
@@ -34,6 +34,7 @@ class Assignment:
 
     __slots__ = (
         "_inherited",
+        "_language",
         "_liveness",
         "_mask",
         "_owes_job",
@@ -58,6 +59,7 @@ class Assignment:
         slot: int,
         difficulty: SessionDifficulty,
         liveness: Liveness,
+        language: Language,
     ) -> None:
         self.channel = services.channel
         self.extranonce1: bytes | None = None
@@ -69,6 +71,7 @@ class Assignment:
         self.workers: tuple[int, ...] = ()  # the engine bounds them
         self._services = services
         self._liveness = liveness
+        self._language = language
         self._owes_job = True
         self._inherited: Pins = ()  # with it, on the way to where nobody was told yet
         self._told_channel: Channel | None = None
@@ -171,9 +174,7 @@ class Assignment:
 
     def _mask_line(self) -> bytes:
         """Which bits the miner may roll, if it ever asked."""
-        if self._mask is None:
-            return b""
-        return messages.notification("mining.set_version_mask", [f"{self._told_mask:08x}"])
+        return b"" if self._mask is None else self._language.mask(self._told_mask)
 
     # Where it mines
 
@@ -232,7 +233,7 @@ class Assignment:
             return b""
         self._liveness.sent_away(now_s, at_once=self.channel.paused)  # with nothing to do until it goes
         self._services.engine.rest(self.slot, 0.0)
-        return messages.notification("client.reconnect", [])
+        return self._language.come_back()
 
     @property
     def leaving(self) -> bool:
@@ -277,15 +278,17 @@ class Assignment:
         difficulty = self.difficulty
         if fresh and difficulty.pending_log2 is not None:
             self.sent_seq = job.seq
-            return self._pin(difficulty.pending_log2, job.seq, now_s) + line
+            said = self._pin(difficulty.pending_log2, job.seq, now_s)
+            return said + self._language.job(self.channel, job, line)
+        said = b""
         if job.space < difficulty.pinned_from:  # work that was here before, when it may have had another one
             log2 = self._judged_at(job)
             if log2 is None:
                 return b""
             if log2 != difficulty.log2:
-                line = self._pin(log2, self.channel.next_seq, now_s) + line
+                said = self._pin(log2, self.channel.next_seq, now_s)
         self.sent_seq = job.seq
-        return line
+        return said + self._language.job(self.channel, job, line)
 
     def _begin(self, job: Job, now_s: float, *, fresh: bool) -> bytes:
         """The first job of a channel, or of a new beginning."""
@@ -296,7 +299,7 @@ class Assignment:
         since_seq = job.seq if fresh else self.channel.next_seq
         self.sent_seq = job.seq
         said = self._arrive(job.seq) if self._told_channel is not self.channel else b""
-        return said + self._pin(log2, since_seq, now_s) + self.channel.notify_line(clean=True)
+        return said + self._pin(log2, since_seq, now_s) + self._language.job(self.channel, job, None)
 
     def _arrive(self, seq: int) -> bytes:
         """The job `seq` is the first one of another channel: what the miner is to hear before it."""
@@ -311,8 +314,7 @@ class Assignment:
             for from_seq, difficulty_log2 in self._inherited:
                 engine.pin_difficulty(self.slot, difficulty_log2, from_seq)
             self._inherited = ()
-            params = [self.extranonce1.hex(), channel.extranonce2_size]
-            said = messages.notification("mining.set_extranonce", params)
+            said = self._language.extranonce(self.extranonce1, channel.extranonce2_size)
         self._told_channel, self._told_extranonce1 = channel, self.extranonce1
         return said + self.mask_changed()
 
@@ -336,6 +338,6 @@ class Assignment:
         was_idle, self._owes_job = self._owes_job, False
         if was_idle or log2 != self.difficulty.log2:
             self._services.note(self.workers, What.DIFFICULTY, self.difficulty.reason, log2)
-        said = self.difficulty.pin(self.policy, log2, seq, now_s, was_idle=was_idle)
+        self.difficulty.pin(self.policy, log2, seq, now_s, was_idle=was_idle)
         self._wait_if_needed()
-        return said
+        return self._language.difficulty(log2)

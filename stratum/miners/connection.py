@@ -8,8 +8,12 @@ import socket
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
+import trio
+
 from stratum._engine import Engine, send_all
+from stratum.miners.contracts import Services
 from stratum.miners.group_commit import GroupCommit
+from stratum.miners.mining_session import MiningSession
 from stratum.miners.owner import Owner
 from stratum.miners.poller import READ, WRITE, Poller
 from stratum.miners.session import MinerSession
@@ -35,8 +39,9 @@ class Board(Protocol):
     commits: GroupCommit
     engine: Engine
     lanes: Lanes
+    services: Services
 
-    def session_for(self, connection: "Connection") -> MinerSession: ...
+    def entered(self, connection: "Connection") -> None: ...
     def readable(self, connection: "Connection") -> None: ...
     def judge(self) -> None: ...
     def take_turn(self, connection: "Connection") -> int: ...
@@ -76,7 +81,11 @@ class Connection:
         self.accepted = self.unearned = 0  # at the last check
         self.share_at_s = 0.0  # an accepted one, or when it was authorised
         self._taps: tuple[Tap, ...] = ()
-        self.session = board.session_for(self)
+        self.session = self._begin_session()
+        board.entered(self)
+
+    def _begin_session(self) -> MiningSession:
+        return MinerSession(self.board.services, self, trio.current_time())
 
     @property
     def trusted(self) -> bool:
@@ -112,6 +121,10 @@ class Connection:
 
     def write(self, data: bytes) -> None:
         raise NotImplementedError
+
+    def answer(self, data: bytes) -> None:
+        """Replies of the engine to its shares."""
+        self.write(data)
 
     def hold(self) -> None:
         """Read nothing for now."""
@@ -262,6 +275,17 @@ def write_all(said: Iterable[tuple[Owner, bytes]]) -> None:
         if owner.begin_write(data):
             waiting[owner] = data if before is None else before + data
     _send(waiting)
+
+
+def answer_all(said: Iterable[tuple[Owner, bytes]]) -> None:
+    """What `answer` does for each, likewise."""
+    lines: list[tuple[Owner, bytes]] = []
+    for owner, data in said:
+        if isinstance(owner, Connection) and not isinstance(owner, SocketConnection):
+            owner.answer(data)
+        else:
+            lines.append((owner, data))
+    write_all(lines)
 
 
 def _send(waiting: dict[SocketConnection, bytes]) -> None:

@@ -12,8 +12,6 @@ from enum import Enum
 
 import msgspec
 
-from stratum import messages
-
 
 class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds and counts after which a miner is helped, asked to come back, or dropped."""
@@ -36,13 +34,6 @@ class Due(Enum):
     PING = "ping"
     FRESH_JOB = "fresh job"
     RECONNECT = "reconnect"
-
-
-PING_ID = 1  # of client.get_version, the one question that all firmware answers
-SAID = {  # to the miner; a fresh job is the session's to give
-    Due.PING: messages.request(PING_ID, "client.get_version", []),
-    Due.RECONNECT: messages.notification("client.reconnect", []),
-}
 
 
 class Liveness:

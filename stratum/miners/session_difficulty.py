@@ -14,8 +14,7 @@ a difficulty holds from the job on that it was pinned at. Must not know: channel
 from fractions import Fraction
 from typing import Final
 
-from stratum import messages
-from stratum.difficulty import ceil_log2, difficulty_from_log2, floor_log2, wire_difficulty
+from stratum.difficulty import ceil_log2, difficulty_from_log2, floor_log2
 from stratum.miners import vardiff
 from stratum.miners.contracts import Services
 from stratum.miners.vardiff import History, VardiffPolicy
@@ -129,8 +128,8 @@ class SessionDifficulty:
         wanted = policy.clamp(self.wanted_log2 if log2 is None else log2, self._floor_log2)
         self.pending_log2 = wanted if anyway or wanted != self.log2 else None
 
-    def pin(self, policy: VardiffPolicy, log2: int, seq: int, now_s: float, *, was_idle: bool) -> bytes:
-        """Set the difficulty of work from `seq` on; what the miner is told. Another one that is wanted waits.
+    def pin(self, policy: VardiffPolicy, log2: int, seq: int, now_s: float, *, was_idle: bool) -> None:
+        """Set the difficulty of work from `seq` on. Another one that is wanted waits.
 
         `was_idle`: it had nothing to do until now.
         """
@@ -147,7 +146,6 @@ class SessionDifficulty:
         engine.set_retarget_after(self._slot, first)
         self.log2, self.pinned_from = log2, seq
         self.want(policy, wanted_log2)
-        return messages.notification("mining.set_difficulty", [wire_difficulty(log2)])
 
     # Vardiff
 

@@ -29,6 +29,7 @@ from stratum.miners.connection import (
     RECV_BYTES,
     Connection,
     SocketConnection,
+    answer_all,
     receive,
     write_all,
 )
@@ -36,8 +37,9 @@ from stratum.miners.contracts import Services
 from stratum.miners.decisions import What
 from stratum.miners.distribution import Distribution
 from stratum.miners.group_commit import GroupCommit, Journal
+from stratum.miners.mining_session import State
 from stratum.miners.poller import READ, WRITE, new_poller
-from stratum.miners.session import MinerSession, State
+from stratum.miners.session import MinerSession
 from stratum.miners.traces.traces import Traces
 from stratum.miners.turns.arrival import GONE_COST, Arrival
 from stratum.miners.turns.connection_limits import MADE_ROOM, ConnectionLimits, Place, Standing
@@ -88,7 +90,7 @@ class Switchboard:
         self.poller = new_poller(services.engine)
         self.connections: set[Connection] = set()
         self.dropped: Counter[str] = Counter()
-        self._services = services
+        self.services = services
         self.engine = services.engine
         self.distribution = Distribution(
             services.start_of,
@@ -101,7 +103,7 @@ class Switchboard:
             services.engine,
             journal,
             judge=self.judge,
-            write_all=write_all,
+            write_all=answer_all,
             on_uncharged=services.uncharged.add_shares,
             interval_s=limits.commit_interval_s,
         )
@@ -167,16 +169,13 @@ class Switchboard:
             self._feed(connection, data)
         return ARRIVAL_COST + self._shares_cost(queued) + self._go_on(connection)
 
-    def session_for(self, connection: Connection) -> MinerSession:
-        """Open a session for a new connection; until `drop`."""
-        session = MinerSession(self._services, connection, trio.current_time())
+    def entered(self, connection: Connection) -> None:
+        """A new one, with its session; until `drop`."""
         self.connections.add(connection)
-        connection.session = session  # for who looks at it from its first word on
         connection.place.holder = connection
         self._connection_limits.begin(connection.place)
         if self.traces:
             self.traces.arrived(connection)
-        return session
 
     def drop(self, connection: Connection, reason: str) -> None:
         """Close a connection, once, for a reason that is counted."""
@@ -186,7 +185,7 @@ class Switchboard:
         self.lanes.discard(connection.place, connection)
         self.connections.discard(connection)
         self.traces.left(connection, reason)
-        self._services.note(connection.workers, What.ENDED, reason)
+        self.services.note(connection.workers, What.ENDED, reason)
         connection.session.close(left=reason in LEFT)
         self._connection_limits.leave(connection.place)
         self.dropped[reason] += 1
@@ -196,7 +195,7 @@ class Switchboard:
         """Ask who mines to connect again, of whom who does not is dropped; drop who does not mine yet."""
         session = connection.session
         if session.state is State.MINING:
-            self._services.note(connection.workers, What.SENT_AWAY, reason)
+            self.services.note(connection.workers, What.SENT_AWAY, reason)
             connection.write(session.assignment.send_away(trio.current_time()))
         else:
             self.drop(connection, reason)
@@ -322,6 +321,7 @@ class Switchboard:
     def _answer(self, connection: Connection) -> int:
         """What the miner said with this line and a few behind it, in one write; what that cost."""
         session, now_s = connection.session, trio.current_time()
+        assert isinstance(session, MinerSession), "lines are of V1"
         answers: list[bytes] = []
         line, allowed = connection.line, min(LINES_PER_TURN, connection.lines_left)
         try:

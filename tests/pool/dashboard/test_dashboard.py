@@ -15,7 +15,7 @@ from pool.admin.desk import Desk
 from pool.admin.operators import ALONE
 from pool.dashboard import dashboard, site_map
 from pool.people.roles import host_account
-from stratum.miners.session import ANEW
+from stratum.miners.mining_session import ANEW
 from tests.judges.answers import Published
 from tests.stages.plant import Plant, plant
 from tests.stages.waiting import PATIENCE_S

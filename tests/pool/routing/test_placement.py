@@ -15,7 +15,7 @@ from pool.routing.admission import HINT_S
 from pool.routing.placement import ON_THEIR_WAY_S
 from pool.routing.routes import RETURN_S
 from stratum.miners.channel import Moved
-from stratum.miners.session import State
+from stratum.miners.mining_session import State
 from tests.stages.routing import (
     MOVE_INTERVAL_S,
     NORTH,

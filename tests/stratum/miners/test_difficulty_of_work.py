@@ -14,7 +14,7 @@ import pytest
 
 from stratum.job import Job, Work
 from stratum.miners.channel import Channel, Member
-from stratum.miners.session import State
+from stratum.miners.mining_session import State
 from tests.stages.sessions import LEAST_LOG2, START_LOG2, Miner, SessionStage, make_work
 
 SEEDS: Final = range(24)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from stratum.miners.session import State
+from stratum.miners.mining_session import State
 from tests.stages.sessions import (
     AUTHORIZE,
     NTIME,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stratum.miners.liveness import SessionLimits
-from stratum.miners.session import State
+from stratum.miners.mining_session import State
 from tests.stages.sessions import CHECK_S, Miner, SessionStage, in_state, words
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from stratum.miners.channel import Channel
 from stratum.miners.extranonce import UNNAMED_S
-from stratum.miners.session import State
+from stratum.miners.mining_session import State
 from stratum.miners.vardiff import VardiffPolicy
 from stratum.tallies import Verdict
 from tests.stages.sessions import (
