@@ -45,6 +45,7 @@ class Assignment:
         "channel",
         "difficulty",
         "extranonce1",
+        "least_extranonce2_size",
         "owner",
         "sent_seq",
         "slot",
@@ -67,6 +68,7 @@ class Assignment:
         self.slot = slot
         self.difficulty = difficulty
         self.wants_extranonce = False
+        self.least_extranonce2_size = 0  # it has been promised so much room for its search, wherever it goes
         self.sent_seq = 0
         self.workers: tuple[int, ...] = ()  # the engine bounds them
         self._services = services
@@ -183,7 +185,7 @@ class Assignment:
         if channel.same_extranonces(self.channel):
             self.channel = channel
             self._occupy(self._services.engine.pins(self.slot))
-        elif self.wants_extranonce:
+        elif self._can_be_told(channel):
             self.move_to(channel, now_s)
         else:
             return False
@@ -212,7 +214,7 @@ class Assignment:
         inherited: Pins = ()
         if channel.same_extranonces(told):
             extranonce1, moved = self._told_extranonce1, Moved.JOB
-        elif self.wants_extranonce:
+        elif self._can_be_told(channel):
             (extranonce1, inherited), moved = channel.lease(None, now_s), Moved.EXTRANONCE
         elif channel.extranonces.full(now_s):
             raise ExtranonceExhausted("nobody is sent to where there is no room")
@@ -226,6 +228,10 @@ class Assignment:
         channel.sessions.add(self)
         self.owe_job()
         return moved
+
+    def _can_be_told(self, channel: Channel) -> bool:
+        """Whether it can be given the channel's extranonces where it is."""
+        return self.wants_extranonce and channel.extranonce2_size >= self.least_extranonce2_size
 
     def send_away(self, now_s: float) -> bytes:
         """Ask the miner to connect again; it is dropped if it does not."""

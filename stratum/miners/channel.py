@@ -30,6 +30,7 @@ from stratum.miners.vardiff import VardiffPolicy
 # newest within seconds; each holds its template, megabytes on a busy network.
 WORKS_MAX = 16
 VERSION_MASK = 0x1FFFE000  # BIP 310 with the bits that BIP 320 sets aside
+ROLLED_BITS = 0x1FFFFFE0  # those of BIP 323, which Stratum V2 leaves to machines
 
 
 class Moved(Enum):
@@ -148,6 +149,11 @@ class Channel:
     @property
     def oldest_live_seq(self) -> int:
         return next(iter(self.jobs), self.next_seq)
+
+    @property
+    def ntime(self) -> int:
+        """Where the search of the current job begins."""
+        return self._ntime
 
     def forget_work(self) -> None:
         """Nobody mines it, and nobody will go on from here: shares of its jobs are not known any more."""

@@ -1,7 +1,7 @@
 """The data types of Stratum V2: read from a payload, and written.
 
-Numbers are little-endian. Texts are bytes that should be UTF-8: what is not, and what cannot be printed, is no
-name of anybody. Behind the fields of a message stand TLV fields of extensions, which are big-endian.
+Numbers are little-endian. Texts are bytes that should be UTF-8: what is not, and what cannot be printed, is
+no name of anybody. Behind the fields of a message stand TLV fields of extensions, which are big-endian.
 
 Must not know: messages.
 """
@@ -87,9 +87,9 @@ def sized(data: bytes) -> bytes:
     return bytes((len(data),)) + data
 
 
-def text(value: str) -> bytes:
-    """STR0_255"""
-    return sized(value.encode())
+def code(value: str) -> bytes:
+    """STR0_255 of ours: an error or a reason, in printable ASCII."""
+    return sized(value.encode("ascii", "replace")[:255])
 
 
 def sized64k(data: bytes) -> bytes:

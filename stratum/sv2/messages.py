@@ -1,7 +1,7 @@
 """The messages of Stratum V2 that a pool hears and says (specification, 3.6, 5.3 and the two extensions).
 
-`parse` turns a frame into what a machine says, a frozen struct; None is a message that is not for us, which is
-passed over. What the pool says are functions that give a whole frame. Job declaration and template
+`parse` turns a frame into what a machine says, a frozen struct; None is a message that is not for us, which
+is passed over. What the pool says are functions that give a whole frame. Job declaration and template
 distribution are protocols of their own, which are not spoken here.
 
 Must not know: sessions, encryption, what is done about a message.
@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from stratum.sv2.fields import BadPayload, Reader, number256, numbers16, sized, sized64k, text
+from stratum.sv2.fields import BadPayload, Reader, code, number256, numbers16, sized, sized64k
 from stratum.sv2.noise import Frame
 
 VERSION: Final = 2
@@ -131,16 +131,21 @@ def _close(reader: Reader) -> CloseChannel:
     return CloseChannel(reader.number(4))
 
 
+def _share(reader: Reader) -> SubmitShares:
+    channel_id, sequence, job_id, nonce, ntime, version = reader.unpack(_SHARE)
+    return SubmitShares(channel_id, sequence, job_id, nonce, ntime, version)
+
+
 def _submit_standard(reader: Reader) -> SubmitShares:
-    return SubmitShares(*reader.unpack(_SHARE))
+    return _share(reader)
 
 
 def _submit_extended(reader: Reader) -> SubmitShares:
-    share, extranonce = reader.unpack(_SHARE), reader.sized(32)
+    share, extranonce = _share(reader), reader.sized(32)
     worker = reader.tlv().get((WORKER_TRACKING, USER_IDENTITY))
     if worker is not None and len(worker) > USER_IDENTITY_BYTES_MAX:
         raise BadPayload("a worker's name is too long")
-    return SubmitShares(*share, extranonce, worker)
+    return msgspec.structs.replace(share, extranonce=extranonce, worker=worker)
 
 
 _PARSERS: Final[dict[tuple[int, int], Callable[[Reader], Heard]]] = {
@@ -170,13 +175,13 @@ def setup_success(flags: int = 0) -> bytes:
     return _said(0x01, pack("<HI", VERSION, flags))
 
 
-def setup_error(code: str, flags: int = 0) -> bytes:
-    return _said(0x02, pack("<I", flags), text(code))
+def setup_error(error: str, flags: int = 0) -> bytes:
+    return _said(0x02, pack("<I", flags), code(error))
 
 
 def reconnect() -> bytes:
     """To where the machine has us, and nowhere else."""
-    return _said(0x04, text(""), pack("<H", 0))
+    return _said(0x04, code(""), pack("<H", 0))
 
 
 def extensions_success(request_id: int, supported: tuple[int, ...]) -> bytes:
@@ -208,8 +213,8 @@ def open_extended_success(
     return _said(0x14, ids, number256(target), size, sized(extranonce_prefix), group)
 
 
-def open_error(request_id: int, code: str) -> bytes:
-    return _said(0x12, pack("<I", request_id), text(code))
+def open_error(request_id: int, error: str) -> bytes:
+    return _said(0x12, pack("<I", request_id), code(error))
 
 
 def _min_ntime(ntime: int | None) -> bytes:
@@ -241,7 +246,9 @@ def new_extended_mining_job(
     return _to_channel(0x1F, channel_id, head, _min_ntime(ntime), tail, *branch, *coinbase)
 
 
-def set_new_prev_hash(channel_id: int, job_id: int, prevhash_internal: bytes, ntime: int, nbits: int) -> bytes:
+def set_new_prev_hash(
+    channel_id: int, job_id: int, prevhash_internal: bytes, ntime: int, nbits: int
+) -> bytes:
     """From here on that job, and none that came before."""
     head, tail = pack("<I", job_id), pack("<II", ntime, nbits)
     return _to_channel(0x20, channel_id, head, prevhash_internal, tail)
@@ -255,12 +262,12 @@ def set_extranonce_prefix(channel_id: int, prefix: bytes) -> bytes:
     return _to_channel(0x19, channel_id, sized(prefix))
 
 
-def update_error(channel_id: int, code: str) -> bytes:
-    return _to_channel(0x17, channel_id, text(code))
+def update_error(channel_id: int, error: str) -> bytes:
+    return _to_channel(0x17, channel_id, code(error))
 
 
 def close_channel(channel_id: int, reason: str) -> bytes:
-    return _to_channel(0x18, channel_id, text(reason))
+    return _to_channel(0x18, channel_id, code(reason))
 
 
 def shares_success(channel_id: int, last_sequence: int, count: int, difficulty_sum: int) -> bytes:
@@ -268,5 +275,5 @@ def shares_success(channel_id: int, last_sequence: int, count: int, difficulty_s
     return _to_channel(0x1C, channel_id, pack("<IIQ", last_sequence, count, difficulty_sum))
 
 
-def share_error(channel_id: int, sequence: int, code: str) -> bytes:
-    return _to_channel(0x1D, channel_id, pack("<I", sequence), text(code))
+def share_error(channel_id: int, sequence: int, error: str) -> bytes:
+    return _to_channel(0x1D, channel_id, pack("<I", sequence), code(error))

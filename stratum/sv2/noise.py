@@ -4,8 +4,8 @@
     OPEN     -- frames --
 
 Noise_NX_Secp256k1+EllSwift_ChaChaPoly_SHA256 (specification, 4.5): `-> e`, then `<- e, ee, s, es` and the
-certificate. A machine proves nothing about itself; who it is it says later. Each frame is a header of 6 bytes and
-a payload, encrypted apart; a payload in blocks of at most 65,535 bytes.
+certificate. A machine proves nothing about itself; who it is it says later. Each frame is a header of 6 bytes
+and a payload, encrypted apart; a payload in blocks of at most 65,535 bytes.
 
 Invariants: a nonce is used once; what does not decrypt, or is longer than it may be, ends the connection; a
 handshake that is sent again meets another ephemeral key, so that nothing that was recorded is worth anything.

@@ -66,9 +66,7 @@ class KeyPair(msgspec.Struct, frozen=True):
         pair, signature = _ffi.new("secp256k1_keypair *"), _ffi.new("unsigned char[64]")
         _must(_lib.secp256k1_keypair_create(_CONTEXT, pair, self.secret))
         _must(
-            _lib.secp256k1_schnorrsig_sign32(
-                _CONTEXT, signature, message_hash, pair, secrets.token_bytes(32)
-            )
+            _lib.secp256k1_schnorrsig_sign32(_CONTEXT, signature, message_hash, pair, secrets.token_bytes(32))
         )
         return bytes(signature)
 

@@ -1,8 +1,9 @@
 """Listeners: TCP and TLS sockets in, connections on the switchboard out.
 
-Plain sockets go to the pump. TLS needs a task per connection (Trio's SSLStream), which feeds the same
-engine. From the addresses of trusted load balancers a PROXY header comes first. A full process, or one out
-of descriptors, refuses new miners in words and leaves the others alone.
+Plain sockets go to the pump. TLS needs a task per connection (Trio's SSLStream), which feeds the same engine,
+and so do connections that speak another protocol than V1. From the addresses of trusted load balancers a
+PROXY header comes first. A full process, or one out of descriptors, refuses new miners in words and leaves
+the others alone.
 
 Invariants: whatever one connection does ends that connection and nothing else; who is not authorised yet is
 bounded in number and in time, with a PROXY header and a TLS handshake ahead as well.
@@ -14,6 +15,8 @@ import ipaddress
 import os
 import socket
 from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -25,7 +28,13 @@ from stratum.miners.listening.proxy_protocol import HEADER_BYTES_MAX, BadProxyHe
 from stratum.miners.listening.tls_connection import Handshake, TlsConnection
 from stratum.miners.switchboard import Switchboard
 from stratum.miners.turns.arrival import Arrival
-from stratum.miners.turns.connection_limits import MADE_ROOM, ConnectionLimits, real_address
+from stratum.miners.turns.connection_limits import (
+    MADE_ROOM,
+    ConnectionLimits,
+    Holder,
+    Place,
+    real_address,
+)
 
 log = structlog.get_logger()
 
@@ -37,7 +46,7 @@ ACCEPTS_BESIDE_MINERS = 32
 ACCEPT_REST_S = 0.005
 # Of the kernel, per miner: some twenty jobs. Left alone it grows to megabytes for each one that never reads.
 SEND_BUFFER_BYTES = 65_536
-TLS_TASK_COST = 16  # to begin one, in lines that Python answers
+TASK_COST = 16  # to begin one, in lines that Python answers
 PROXY_HEADER_S = 5.0  # the balancer sends it with its first packet
 PROXY_HEADERS_MAX = 1_024  # connections whose header is not here yet
 DESCRIPTORS_RETRY_S = 0.1
@@ -53,7 +62,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """An address to listen on; certificate and key (PEM files) make it TLS.
 
-    Connections from `proxies` start with a PROXY header, and all others without.
+    Connections from `proxies` start with a PROXY header, and all others without. `dialect` names the
+    protocol that is spoken there, where it is not V1.
     """
 
     host: str
@@ -61,6 +71,23 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     certificate: str | None = None
     key: str | None = None
     proxies: tuple[Network, ...] = ()
+    dialect: str | None = None
+
+
+class Speaker(Holder, Protocol):
+    """Serves one connection that does not speak V1."""
+
+    async def run(self) -> None:
+        """Until it is over, one way or another; raises nothing."""
+
+
+class Dialect(Protocol):
+    """A protocol beside V1."""
+
+    def connection(
+        self, board: Switchboard, limits: ConnectionLimits, sock: socket.socket, address: str, place: Place
+    ) -> Speaker:
+        """Its first turn has come: begin it, and shake hands as its turns come."""
 
 
 def is_this_host(name: str) -> bool:
@@ -107,6 +134,7 @@ class _Door(msgspec.Struct, frozen=True):
     listener: socket.socket
     certificate: Certificate | None
     proxies: tuple[Network, ...]
+    dialect: Dialect | None
 
     def expects_header(self, address: str) -> bool:
         if not self.proxies:
@@ -128,11 +156,13 @@ class Server:
         connection_limits: ConnectionLimits,
         endpoints: tuple[Endpoint, ...],
         shared: bool = False,
+        dialects: Mapping[str, Dialect] | None = None,
     ) -> None:
         self.addresses: list[tuple[str, int]] = []
         self._board = board
         self._connection_limits = connection_limits
         self._endpoints, self._shared = endpoints, shared
+        self._dialects = dialects or {}
         self._headers_awaited: OrderedDict[trio.CancelScope, None] = OrderedDict()  # oldest first
         # Given up for a moment when descriptors run out, so that a miner can be refused in words.
         self._spare: int | None = None
@@ -162,8 +192,10 @@ class Server:
         listener = open_listener(endpoint, shared=self._shared)
         host, port = listener.getsockname()[:2]
         self.addresses.append((host, port))
-        log.info("listening", host=host, port=port, tls=certificate is not None)
-        return _Door(listener, certificate, endpoint.proxies)
+        dialect = None if endpoint.dialect is None else self._dialects[endpoint.dialect]
+        spoken = {} if endpoint.dialect is None else {"dialect": endpoint.dialect}
+        log.info("listening", host=host, port=port, tls=certificate is not None, **spoken)
+        return _Door(listener, certificate, endpoint.proxies, dialect)
 
     async def _accept(self, door: _Door, nursery: trio.Nursery) -> None:
         exhausted = False
@@ -203,13 +235,19 @@ class Server:
         sock.setblocking(False)
 
         def begin(arrival: Arrival) -> int:
+            if door.dialect is not None:
+                limits = self._connection_limits
+                place.holder = speaker = door.dialect.connection(self._board, limits, sock, address, place)
+                nursery.start_soon(speaker.run)
+                return TASK_COST
             assert door.certificate is not None
             place.holder = handshake = Handshake(self._board, place, sock)
             self._connection_limits.begin(place)
             nursery.start_soon(self._serve_tls, handshake, door.certificate, address)
-            return TLS_TASK_COST
+            return TASK_COST
 
-        self._board.arrive(sock, address, place, None if door.certificate is None else begin)
+        plain = door.certificate is None and door.dialect is None
+        self._board.arrive(sock, address, place, None if plain else begin)
 
     def _refuse_waiting(self, listener: socket.socket) -> None:
         """With the spare descriptor, one after the other: who is left in the backlog hears nothing."""
