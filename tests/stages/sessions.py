@@ -23,8 +23,8 @@ from stratum.miners.contracts import Admitted, Refusal, Services
 from stratum.miners.distribution import ANEW_INTERVAL_S, Distribution
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.liveness import SessionLimits
-from stratum.miners.owner import Owner
 from stratum.miners.mining_session import State
+from stratum.miners.owner import Owner
 from stratum.miners.session import MinerSession
 from stratum.miners.silent_machines import SilentMachines
 from stratum.miners.switchboard import TICK_BUCKETS, TICK_S

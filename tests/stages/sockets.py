@@ -11,7 +11,7 @@ import select
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from stratum.miners.channel import Channel, JobIds, WorkSource
 from stratum.miners.contracts import Admitted, Refusal, Services
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.group_commit import Journal
-from stratum.miners.listening.listeners import Endpoint, Server
+from stratum.miners.listening.listeners import Dialect, Endpoint, Server
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.owner import Owner
 from stratum.miners.switchboard import BoardLimits, Switchboard
@@ -139,6 +139,7 @@ class LoopbackServer:
         extranonce1_bytes: int = 4,
         source: WorkSource | None = None,
         aim_s: float = NOBODY_IS_TOO_FAST_S,
+        dialects: Mapping[str, Dialect] | None = None,
     ) -> None:
         self.kept = SourceThatKeeps()
         self.miners: list[Miner] = []
@@ -166,7 +167,10 @@ class LoopbackServer:
             limits=board_limits or BoardLimits(),
         )
         self.listeners = Server(
-            board=self.board, connection_limits=self.connection_limits, endpoints=endpoints
+            board=self.board,
+            connection_limits=self.connection_limits,
+            endpoints=endpoints,
+            dialects=dialects,
         )
 
     def _new_channel(
