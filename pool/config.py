@@ -35,6 +35,7 @@ from pool.settings_tables import (
     NodeTable,
     PowerTable,
     StratumTable,
+    Sv2Table,
     WebTable,
     bare,
 )
@@ -45,11 +46,14 @@ from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits
 from stratum.miners.turns.connection_limits import ConnectionBounds
 from stratum.miners.vardiff import VardiffPolicy
+from stratum.sv2.authority import BadAuthority, read_authority
+from stratum.sv2.secp256k1 import KeyPair
 from stratum.upstream.failover import UpstreamSettings
 
 _EXPONENT_MAX: Final = 1_000  # beyond any difficulty, and still quick to compute
 _OUT_OF_RANGE: Final = re.compile(r"^Expected `(?:int|float)` [<>]=.* - at `\$\.([a-z0-9_.]+)`$")
 _NUMBER_CHARS_MAX: Final = 30  # of a wrong one that is shown
+SV2: Final = "sv2"  # what is spoken at an endpoint
 EXTRANONCE1_BYTES: Final = 4  # 2^32 sessions a boot before one is used again
 
 
@@ -68,6 +72,13 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True):
     nats: NatsSettings
     alone_hours: int
     second_journal: Path | None = None
+
+
+class Sv2Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The key that certifies servers of Stratum V2, and for how long it does."""
+
+    authority: KeyPair
+    validity_s: int
 
 
 class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +114,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     durations: Durations = USUAL  # of events of power
     signals: SignalSettings | None = None  # likewise
     proof_key_file: Path | None = None  # None: nothing is signed
+    sv2: Sv2Settings | None = None  # None: only V1 is spoken
 
     def __repr__(self) -> str:
         return f"PoolConfig({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -238,6 +250,7 @@ def _checked(file: File, base: Path) -> PoolConfig:
         durations=USUAL if file.power is None else _durations(file.power),
         signals=None if file.power is None else _signals(file, file.power.signals, base),
         proof_key_file=None if file.proof is None else path_in(base, file.proof.key_file, "proof.key_file"),
+        sv2=_sv2(stratum.sv2, base),
         database_url=_database(file.database, base)
         or database_url(path_in(base, pool.data_dir, "pool.data_dir")),
     )
@@ -369,9 +382,26 @@ def _endpoints(table: StratumTable, base: Path) -> tuple[Endpoint, ...]:
         host, port = parse_address(text, "stratum.listen_tls")
         certificate, key = _pem_files(table, base, "stratum")
         endpoints.append(Endpoint(host=host, port=port, certificate=certificate, key=key, proxies=proxies))
+    for text in table.sv2.listen:
+        host, port = parse_address(text, "stratum.sv2.listen")
+        endpoints.append(Endpoint(host=host, port=port, proxies=proxies, dialect=SV2))
     if not endpoints:
         raise BadConfig("stratum.listen: nothing to listen on")
     return tuple(endpoints)
+
+
+def _sv2(table: Sv2Table, base: Path) -> Sv2Settings | None:
+    if not table.listen:
+        if table != Sv2Table():
+            raise BadConfig("stratum.sv2: is not used without listen")
+        return None
+    if table.authority_file is None:
+        raise BadConfig("stratum.sv2: needs an authority_file, which `angara sv2 key` makes")
+    try:
+        authority = read_authority(path_in(base, table.authority_file, "stratum.sv2.authority_file"))
+    except BadAuthority as error:
+        raise BadConfig(f"stratum.sv2.authority_file: {error}") from None
+    return Sv2Settings(authority=authority, validity_s=table.certificate_hours * 3_600)
 
 
 def _web(table: WebTable, base: Path) -> Endpoint:

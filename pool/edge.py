@@ -10,11 +10,13 @@ import trio
 
 from pool.chain.blocks import BlockResult
 from pool.chain.templates import Template
-from pool.config import PoolConfig
+from pool.config import SV2, PoolConfig
 from pool.fleet.registry import TenantRecord
 from pool.parts import Known, Miners, Routing, Shares
 from pool.serving import Serving
-from stratum.miners.listening.listeners import Server
+from stratum.miners.listening.listeners import Dialect, Server
+from stratum.sv2.authority import Credentials
+from stratum.sv2.connection import Sv2
 
 
 class Edge:
@@ -37,6 +39,7 @@ class Edge:
             connection_limits=self.miners.connection_limits,
             endpoints=config.endpoints,
             shared=known.process[1] > 1,
+            dialects=_dialects(config),
         )
         self.serving = Serving(known, self.shares, self.miners, self.routing, self._server)
 
@@ -92,3 +95,9 @@ class Edge:
         await self.shares.outage.run(
             let_go=self.routing.placement.let_go, readmit=self.routing.placement.readmit
         )
+
+
+def _dialects(config: PoolConfig) -> dict[str, Dialect]:
+    """What is spoken beside V1, each process with a static key of its own."""
+    sv2 = config.sv2
+    return {} if sv2 is None else {SV2: Sv2(Credentials(sv2.authority, validity_s=sv2.validity_s))}

@@ -64,7 +64,7 @@ from pool.routing.placement import Placement
 from pool.routing.proxy import Proxy
 from pool.routing.solo import SoloChannels
 from stratum._engine import Engine
-from stratum.miners.channel import Channel, JobIds, WorkSource
+from stratum.miners.channel import ROLLED_BITS, Channel, JobIds, WorkSource
 from stratum.miners.contracts import Services
 from stratum.miners.decisions import Decisions
 from stratum.miners.extranonce import ExtranonceSpace
@@ -372,7 +372,7 @@ class Routing:
 def _own_channel(
     source: WorkSource, engine: Engine, job_ids: JobIds, miner_bytes: int, part: tuple[int, int]
 ) -> Channel:
-    return Channel(
+    channel = Channel(
         1,
         source,
         engine=engine,
@@ -384,6 +384,8 @@ def _own_channel(
         ),
         extranonce2_size=miner_bytes,
     )
+    channel.version_mask = ROLLED_BITS  # of which V1 asks for those of BIP 320 at most
+    return channel
 
 
 def with_descriptors(limits: ConnectionBounds, *, kept: int) -> ConnectionBounds:

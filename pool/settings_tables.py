@@ -102,6 +102,25 @@ class LimitsTable(Table, frozen=True):
     ] = 1_024
 
 
+class Sv2Table(Table, frozen=True):
+    """Stratum V2, beside V1; off where it listens nowhere."""
+
+    listen: Annotated[list[str], Meta(description="HOST:PORT, for machines and proxies")] = msgspec.field(
+        default_factory=list
+    )
+    authority_file: Annotated[
+        str | None, Meta(description="The pool's key, by which machines know it: `angara sv2 key` makes one")
+    ] = None
+    certificate_hours: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=8_760,
+            description="For how long a server's certificate is good; it is renewed after half of that",
+        ),
+    ] = 24
+
+
 class StratumTable(Table, frozen=True):
     """The miners' side."""
 
@@ -145,6 +164,7 @@ class StratumTable(Table, frozen=True):
         float, Meta(ge=0, le=86_400, description="Between two moves of a machine from one channel to another")
     ] = 600.0
     limits: LimitsTable = LimitsTable()
+    sv2: Sv2Table = Sv2Table()
 
 
 class WebTable(Table, frozen=True):

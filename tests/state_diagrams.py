@@ -12,7 +12,7 @@ from typing import TypeVar
 from payouts import income
 from payouts.batches import batch
 from pool.power.curtailment import states as power
-from stratum.miners import session as miners
+from stratum.miners import mining_session as miners
 from stratum.upstream import session as upstream
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "states.md"

@@ -27,7 +27,12 @@ EXEMPT = {
 }
 ROOMS = {
     # Both sides of the wire share words, and nothing else.
-    "stratum": ("miners upstream", "messages", "difficulty job tallies json_depth paced histogram _engine"),
+    "stratum": (
+        "sv2",
+        "miners upstream",
+        "messages",
+        "difficulty job tallies json_depth paced histogram _engine",
+    ),
     "payouts": (
         "reports",
         "audit reversals",
@@ -94,6 +99,17 @@ ROOMS = {
         "channel liveness silent_machines turns",
         "extranonce owner vardiff firmware uncharged decisions",
     ),
+    "stratum.sv2": (
+        "connection",
+        "mining_channel",
+        "conversation",
+        "channel_session",
+        "language",
+        "messages",
+        "fields noise",
+        "authority",
+        "secp256k1",
+    ),
     "pool.books": (
         "bookkeeper lease_watch standby audit copies",
         "block_watch book day_closing edges energy_books found_blocks price_watch",
@@ -155,6 +171,13 @@ SANS_IO = (
     "miners/decisions",
     "miners/turns/connection_limits",
     "miners/listening/proxy_protocol",
+    "sv2/secp256k1",
+    "sv2/noise",
+    "sv2/fields",
+    "sv2/messages",
+    "sv2/language",
+    "sv2/channel_session",
+    "sv2/conversation",
     "upstream/session",
     "upstream/events",
     "upstream/messages",

@@ -28,6 +28,7 @@ GROUPS: Final = {
     "power": ("pool.cli.power.commands", "What machines draw, and who has them draw less."),
     "edge": ("pool.cli.service.edges", "Pools at other sites, whose books are kept here."),
     "nats": ("pool.cli.service.nats", "Keys of edges and hubs, and the NATS servers between them."),
+    "sv2": ("pool.cli.service.sv2", "The key that machines of Stratum V2 know the pool by."),
     "block": ("pool.cli.bookkeeping.blocks", "Blocks that were found."),
     "user": ("pool.cli.people.users", "Who may ask for what, in which role."),
     "token": ("pool.cli.people.tokens", "What programs show to be let in as a user."),

@@ -24,7 +24,9 @@ class Channels:
 
     def like_own(self, source: WorkSource) -> Channel:
         """One with the shape of the pool's own work."""
-        return self.new(source, self._own.extranonces.size, self._own.extranonce2_size)
+        channel = self.new(source, self._own.extranonces.size, self._own.extranonce2_size)
+        channel.version_mask = self._own.version_mask
+        return channel
 
     def new(
         self,

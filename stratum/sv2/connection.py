@@ -75,7 +75,7 @@ class Sv2Connection:
         self._conversation = Conversation(self, refusals_max=board.services.limits.refusals_max)
         self._channels: dict[int, MiningChannel] = {}
         self._last_number = self._trusted = 0
-        self._closed_by_machine = False
+        self._closed_by_machine = self._has_mined = False
         self._reason = "left"
         self._shakes = True
         self._first = bytearray()  # of the handshake
@@ -115,7 +115,7 @@ class Sv2Connection:
             return
         self.open = False
         self._limits.leave(self._place)
-        if self._last_number == 0:
+        if not self._has_mined:
             self._board.dropped[reason] += 1
         for channel in list(self._channels.values()):
             self._board.drop(channel, reason)
@@ -232,6 +232,7 @@ class Sv2Connection:
             self._board.drop(channel, "refused")
             raise
         self._channels[channel.number] = channel
+        self._has_mined = True
         self._limits.stands(place, Standing.FRESH)
         self._limits.leave(self._place)
         self._patience.deadline = inf

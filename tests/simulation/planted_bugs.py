@@ -46,8 +46,8 @@ def credit_at_the_wrong_difficulty(patch: pytest.MonkeyPatch) -> None:
     """A new difficulty holds for the work that a miner had before it, too."""
     pin = SessionDifficulty.pin
 
-    def of_all(it: SessionDifficulty, policy: Any, log2: int, seq: int, now_s: float, **rest: Any) -> bytes:
-        return pin(it, policy, log2, 0, now_s, **rest)
+    def of_all(it: SessionDifficulty, policy: Any, log2: int, seq: int, now_s: float, **rest: Any) -> None:
+        pin(it, policy, log2, 0, now_s, **rest)
 
     patch.setattr(SessionDifficulty, "pin", of_all)
 

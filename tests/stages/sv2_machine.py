@@ -1,5 +1,5 @@
-"""A machine, and a proxy, that speak Stratum V2 to a pool: written from the specification, and from nothing that
-the pool has of it. The curve is the judge's.
+"""A machine, and a proxy, that speak Stratum V2 to a pool: written from the specification, and from nothing
+that the pool has of it. The curve is the judge's.
 
 It hashes with hashlib, builds its roots from what it was told, and checks the pool's certificate.
 """
@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import itertools
 import struct
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -129,7 +130,7 @@ def short(value: bytes | str) -> bytes:
     return bytes([len(raw)]) + raw
 
 
-KINDS = {
+KINDS: dict[int, tuple[str, Callable[["Fields"], dict[str, Any]]]] = {
     0x01: ("SetupConnection.Success", lambda f: {"version": f.u(2), "flags": f.u(4)}),
     0x02: ("SetupConnection.Error", lambda f: {"flags": f.u(4), "code": f.b().decode()}),
     0x04: ("Reconnect", lambda f: {"host": f.b().decode(), "port": f.u(2)}),

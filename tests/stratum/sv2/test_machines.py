@@ -1,68 +1,29 @@
 """Machines of Stratum V2 at a pool, on sockets: what they are given, and what becomes of their shares."""
 
+import struct
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
 import pytest
-import trio
 
 from stratum.difficulty import target_from_difficulty_log2
-from stratum.job import Work
-from stratum.miners.listening.listeners import Endpoint
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.turns.connection_limits import ConnectionBounds, Standing
 from stratum.sv2.authority import Credentials
-from stratum.sv2.connection import Sv2
 from stratum.sv2.secp256k1 import key_pair
 from stratum.tallies import Verdict
 from tests.stages.sockets import (
     ALWAYS_A_BLOCK,
-    LOOPBACK,
     NTIME,
-    LoopbackServer,
-    MemoryJournal,
     accepted,
     make_work,
-    serving,
 )
-from tests.stages.sv2_machine import Sv2Machine, WrongPool, connect_sv2
+from tests.stages.sv2_machine import WrongPool, connect_sv2
+from tests.stages.sv2_pool import playing
+from tests.stages.waiting import until
 
-ENDPOINTS = (LOOPBACK, Endpoint(host="127.0.0.1", port=0, dialect="sv2"))
 EASIEST = target_from_difficulty_log2(-32)
-
-
-class Pool:
-    """A server that speaks both; V1 at its first address."""
-
-    def __init__(self, server: LoopbackServer, credentials: Credentials, journal: MemoryJournal) -> None:
-        self.server, self.credentials, self.journal = server, credentials, journal
-        self.machines: list[Sv2Machine] = []
-
-    @property
-    def port(self) -> int:
-        return self.server.listeners.addresses[1][1]
-
-    async def machine(self, **options: Any) -> Sv2Machine:
-        public, now_s = self.credentials.public, int(time.time())
-        machine = await connect_sv2(self.port, public, now_s, **options)
-        self.machines.append(machine)
-        return machine
-
-
-@asynccontextmanager
-async def playing(work: Work | None = None, **options: Any) -> AsyncIterator[Pool]:
-    credentials, journal = Credentials(key_pair(), validity_s=86_400), MemoryJournal()
-    dialects = {"sv2": Sv2(credentials)}
-    async with serving(work, journal=journal, endpoints=ENDPOINTS, dialects=dialects, **options) as server:
-        pool = Pool(server, credentials, journal)
-        try:
-            yield pool
-        finally:
-            for machine in pool.machines:
-                await machine.close()
 
 
 @pytest.mark.parametrize("least", [None, 0, 8])
@@ -170,8 +131,6 @@ async def test_good_shares_of_one_packet_are_answered_together() -> None:
         channel = await machine.open()
         shares = [channel.share()[0] for _ in range(20)]
         fields = ("sequence", "job", "nonce", "ntime", "version")
-        import struct
-
         packet = b"".join(
             machine.frame(0x1A, struct.pack("<6I", channel.number, *(it[field] for field in fields)), 0x8000)
             for it in shares
@@ -334,9 +293,7 @@ async def test_places_are_the_channels_and_are_given_back() -> None:
         await machine.mine(second)
         assert limits.sessions == 1
         await machine.close()
-        with trio.fail_after(5):
-            while limits.sessions:
-                await trio.sleep(0.01)
+        await until(lambda: limits.sessions == 0)
         assert not pool.server.board.connections
 
 

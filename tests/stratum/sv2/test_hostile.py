@@ -1,0 +1,206 @@
+"""Who speaks Stratum V2 to harm others, or breaks it: what it costs them, and that it costs nobody else."""
+
+import struct
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+import trio.lowlevel
+from trio.testing import MockClock
+
+from stratum._engine import WORKERS_PER_SESSION_MAX
+from stratum.miners.connection import RECV_BYTES
+from stratum.miners.switchboard import BoardLimits
+from stratum.miners.turns.connection_limits import ConnectionBounds, Standing
+from stratum.sv2 import connection
+from stratum.sv2.connection import HANDSHAKE_S
+from tests.stages.sockets import accepted, make_work, pass_in_silence
+from tests.stages.sv2_pool import playing
+from tests.stages.waiting import until
+
+
+@pytest.fixture
+def autojump_clock() -> MockClock:
+    """Jumps when nothing has happened for 50 ms, which is long for loopback."""
+    return MockClock(autojump_threshold=0.05)
+
+
+@pytest.mark.parametrize("size", [0, 1, 63])
+async def test_who_does_not_shake_hands_in_time_is_dropped(size: int, autojump_clock: MockClock) -> None:
+    async with playing() as pool:
+        began_s = trio.current_time()
+        stream = await trio.open_tcp_stream("127.0.0.1", pool.port)
+        async with stream:
+            await stream.send_all(bytes(size))
+            assert await stream.receive_some() == b""
+        assert trio.current_time() - began_s == pytest.approx(HANDSHAKE_S, abs=1)
+        assert pool.server.board.dropped == {"SV2 handshake failed": 1}
+        assert pool.server.connection_limits.sessions == 0
+
+
+async def test_who_opens_no_channel_in_time_is_dropped(autojump_clock: MockClock) -> None:
+    async with playing() as pool:
+        silent = await pool.machine(setup=False)
+        agreed = await pool.machine(random=Random(2))
+        began_s = trio.current_time()
+        for machine, limit_s in ((silent, 10.0), (agreed, 30.0)):
+            with pytest.raises(EOFError):
+                await machine.hear()
+            assert trio.current_time() - began_s == pytest.approx(limit_s, abs=1)
+        assert pool.server.board.dropped == {"no channel opened": 2}
+
+
+async def test_who_mines_seldom_stays(autojump_clock: MockClock) -> None:
+    """There is no ping in Stratum V2: whether a silent machine is there, the kernel finds out."""
+    async with playing() as pool:
+        machine = await pool.machine()
+        channel = await machine.open()
+        await pass_in_silence(autojump_clock, 1_000)
+        assert (await machine.mine(channel))["count"] == 1
+        assert not pool.server.board.dropped
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "reason"),
+    [
+        (0x10, struct.pack("<I", 1), "malformed message"),
+        (0x00, b"", "malformed message"),
+        (0x13, bytes(30), "malformed message"),
+    ],
+)
+async def test_what_breaks_the_protocol_ends_its_connection_and_no_other(
+    kind: int, payload: bytes, reason: str
+) -> None:
+    async with playing() as pool:
+        machine, other = await pool.machine(), await pool.machine(random=Random(2))
+        channel = await other.open()
+        await machine.say(kind, payload)
+        with pytest.raises(EOFError):
+            await machine.hear()
+        assert pool.server.board.dropped[reason] == 1
+        assert (await other.mine(channel))["count"] == 1
+
+
+async def test_nothing_is_heard_before_setup_connection() -> None:
+    async with playing() as pool:
+        machine = await pool.machine(setup=False)
+        await machine.ask_to_open("acme.c01.u1")
+        with pytest.raises(EOFError):
+            await machine.hear()
+        assert pool.server.board.dropped == {"no SetupConnection": 1}
+
+
+async def test_bytes_of_somebody_else_end_the_connection() -> None:
+    async with playing() as pool:
+        machine = await pool.machine()
+        await machine.open()
+        await machine.raw(Random(4).randbytes(60))
+        with pytest.raises(EOFError):
+            await machine.until("CloseChannel")
+        assert pool.server.board.dropped == {"decryption failed": 1}
+
+
+async def test_who_guesses_names_is_dropped_and_a_proxy_with_channels_is_not() -> None:
+    async with playing() as pool:
+        machine, proxy = await pool.machine(), await pool.machine(random=Random(2))
+        channel = await proxy.open()
+        for it in (machine, proxy):
+            for count in range(10):
+                await it.ask_to_open(f"nobody.c01.u{count}")
+                await it.until("OpenMiningChannel.Error")
+        with pytest.raises(EOFError):
+            await machine.hear()
+        assert (await proxy.mine(channel))["count"] == 1
+        assert pool.server.board.dropped["refused too often"] == 1
+
+
+async def test_names_that_shares_bring_are_asked_for_so_many_times_and_no_more() -> None:
+    """Else who has one channel could fill the pool with names, at the price of a share each."""
+    async with playing() as pool:
+        machine = await pool.machine()
+        await machine.extend(2)
+        channel = await machine.open("acme.c01.proxy", least=4)
+        for count in range(WORKERS_PER_SESSION_MAX + 20):
+            said = await machine.mine(channel, worker=f"u{count}")
+            assert ("count" in said) == (count < WORKERS_PER_SESSION_MAX - 1), count
+        assert len(pool.server.admission.numbers) == WORKERS_PER_SESSION_MAX + 1
+        assert (await machine.mine(channel, worker="u3"))["count"] == 1, "and those it knows go on"
+
+
+async def test_channels_of_a_connection_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CHANNELS_MAX", 3)
+    async with playing() as pool:
+        machine = await pool.machine()
+        channels = [await machine.open(f"acme.c01.u{count}") for count in range(3)]
+        await machine.ask_to_open("acme.c01.u9")
+        assert (await machine.until("OpenMiningChannel.Error"))["code"] == "too-many-channels"
+        assert (await machine.mine(channels[0]))["count"] == 1
+
+
+async def test_who_does_not_read_is_dropped_with_all_its_channels() -> None:
+    limits = BoardLimits(out_bytes_max=4_096)
+    async with playing(board_limits=limits) as pool:
+        machine, other = await pool.machine(), await pool.server.mining()
+        channel = await machine.open(least=4)
+        for count in range(3):
+            await machine.open(f"acme.c01.u{count}", least=4)
+        height = 2
+        while pool.server.connection_limits.sessions > 1:
+            pool.server.publish(big_work(height))
+            height += 1
+            await trio.lowlevel.checkpoint()
+        assert pool.server.board.dropped == {"does not read": 4}
+        await other.hear()
+        assert accepted(await other.mine())
+        assert channel.closed is None
+
+
+def big_work(height: int) -> Any:
+    import msgspec
+
+    return msgspec.structs.replace(make_work(height), coinbase2=bytes(40_000))
+
+
+async def test_a_storm_of_handshakes_waits_and_who_mines_does_not() -> None:
+    """Of three hundred that come at once each is answered in its turn; shares of who mines are answered before."""
+    async with playing() as pool:
+        miner = await pool.server.mining()
+        assert accepted(await miner.mine())
+        streams = [await trio.open_tcp_stream("127.0.0.1", pool.port) for _ in range(300)]
+        random = Random(14)
+        for stream in streams:
+            await stream.send_all(random.randbytes(64))
+        answered_before = 0
+        for _ in range(5):
+            assert accepted(await miner.mine())
+        answered_before = pool.server.connection_limits.standing()[Standing.HALF_OPEN]
+        for stream in streams:
+            received = b""
+            while len(received) < 234:
+                received += await stream.receive_some(234)
+            await trio.aclose_forcefully(stream)
+        assert answered_before <= 300
+        await until(lambda: pool.server.connection_limits.sessions == 1)
+
+
+async def test_half_open_ones_of_one_source_are_bounded() -> None:
+    async with playing(connection_bounds=ConnectionBounds(half_open_per_address_max=8)) as pool:
+        streams = [await trio.open_tcp_stream("127.0.0.1", pool.port) for _ in range(20)]
+        await until(lambda: pool.server.board.dropped.total() >= 12)
+        assert pool.server.connection_limits.standing()[Standing.HALF_OPEN] <= 8
+        for stream in streams:
+            await trio.aclose_forcefully(stream)
+
+
+async def test_a_packet_of_many_questions_takes_turns() -> None:
+    """One connection cannot hold up a round: what a packet asks costs turns, as lines of V1 do."""
+    async with playing() as pool:
+        machine, other = await pool.machine(), await pool.machine(random=Random(2))
+        channel = await other.open()
+        update = struct.pack("<If", 77, 0.0) + bytes(32)
+        packet = b"".join(machine.frame(0x16, update, 0x8000) for _ in range(RECV_BYTES // 70))
+        await machine.raw(packet * 1)
+        assert (await other.mine(channel))["count"] == 1
+        for _ in range(RECV_BYTES // 70):
+            assert (await machine.until("UpdateChannel.Error"))["code"] == "invalid-channel-id"
