@@ -12,9 +12,10 @@ from rich.pretty import pretty_repr
 from sqlalchemy.engine import make_url
 
 from pool.books.bookkeeper import IMPATIENT, BookTimes
-from pool.config import BadConfig, load_config, parse_address, parse_difficulty, tables_in
+from pool.config import SV2, BadConfig, load_config, parse_address, parse_difficulty, tables_in
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.miners.listening.listeners import Endpoint
+from stratum.sv2.authority import new_authority, public_text
 
 SECRET = "hunter2-of-the-operator"
 GOOD = f"""
@@ -174,6 +175,36 @@ def test_tls_and_balancers(tmp_path: Path) -> None:
             proxies=(ip_network("10.0.0.1/32"), ip_network("2001:db8::/32")),
         ),
     )
+
+
+def test_stratum_v2_beside_v1(tmp_path: Path) -> None:
+    public = new_authority(tmp_path / "authority")
+    table = """[stratum.sv2]
+        listen = ["192.0.2.1:3336"]
+        authority_file = "authority"
+        certificate_hours = 2
+        """
+    config = load_config(write(tmp_path, GOOD + table))
+    assert [(it.port, it.dialect) for it in config.endpoints][2:] == [(3336, SV2)]
+    assert config.sv2 is not None
+    assert config.sv2.validity_s == 7_200
+    assert public_text(config.sv2.authority.x_only) == public
+    assert (tmp_path / "authority").read_text().strip() not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ('listen = ["h:1"]', "needs an authority_file"),
+        ('authority_file = "authority"', "is not used without listen"),
+        ('listen = ["h"]\nauthority_file = "authority"', "stratum.sv2.listen: 'h' is not"),
+        ('listen = ["h:1"]\nauthority_file = "none"', "stratum.sv2.authority_file: cannot read"),
+        ('listen = ["h:1"]\nauthority_file = "authority"\ncertificate_hours = 0', "is not within 1 to 8760"),
+    ],
+)
+def test_mistakes_about_stratum_v2_are_answered_in_words(tmp_path: Path, table: str, words: str) -> None:
+    new_authority(tmp_path / "authority")
+    assert words in refusal(tmp_path, f"{GOOD}[stratum.sv2]\n{table}\n")
 
 
 def test_the_password_of_the_database_may_have_a_file_of_its_own(tmp_path: Path) -> None:
