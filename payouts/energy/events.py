@@ -18,6 +18,7 @@ import msgspec
 from sqlalchemy import Connection, insert, select
 
 from payouts.book_time import book_time
+from payouts.energy.elsewhere import done_elsewhere
 from payouts.energy.forgone import Forgone, Mined, Off, Prices, accrues, forgone
 from payouts.energy.hours import GRACE_S
 from payouts.ratebook import price_of
@@ -48,7 +49,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 class EventMachine(msgspec.Struct, frozen=True, kw_only=True):
     """One of its machines. It was off from `off_from_s`, its last accepted share, and not before it was
     asked, until `off_until_s`, which is the first share after where it `came_back`; None: it was not, or
-    still is."""
+    still is. What it did `before` it did up to `before_until_s`; None: nobody knows when."""
 
     worker_id: int
     tenant_id: int
@@ -59,6 +60,7 @@ class EventMachine(msgspec.Struct, frozen=True, kw_only=True):
     off_from_s: int | None = None
     off_until_s: int | None = None
     came_back: bool = True
+    before_until_s: int | None = None
 
 
 class EventPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +103,18 @@ class _Sum:
         self.joules += saved * found.off_s
         self.forgone = self.forgone.plus(found)
 
+    def less(self, difficulty: Fraction) -> None:
+        """What was done under other names these did not forgo: it is less in proportion, and so is what they
+        did not draw."""
+        if difficulty <= 0 or not self.forgone.difficulty:
+            return
+        kept = max(1 - difficulty / self.forgone.difficulty, Fraction(0))
+        self.watts = int(self.watts * kept)
+        self.joules *= kept
+        self.forgone = msgspec.structs.replace(
+            self.forgone, difficulty=self.forgone.difficulty * kept, sat=self.forgone.sat * kept
+        )
+
     def part(self, tenant_id: int) -> EventPart:
         amount = floor_to_psat(self.forgone.sat)
         return EventPart(
@@ -138,6 +152,9 @@ def books_of(connection: Connection, event: Event, machines: Sequence[EventMachi
             )
             found = forgone(off, prices[it.tenant_id], mined.get(it.worker_id, ()))
         sums[it.tenant_id].add(it, found)
+    for tenant_id, one in sums.items():
+        its = [it for it in machines if it.tenant_id == tenant_id and it.worker_id in windows]
+        one.less(_elsewhere(connection, event, tenant_id, its))
     return EventBooks(event, tuple(one.part(tenant_id) for tenant_id, one in sorted(sums.items())))
 
 
@@ -177,6 +194,16 @@ def _window(event: Event, it: EventMachine) -> tuple[int, int, int] | None:
     if it.off_until_s is not None and it.off_until_s <= event.ended_at_s:
         until_s, marked = it.off_until_s, int(it.came_back)
     return (from_s, until_s, marked) if until_s > from_s else None
+
+
+def _elsewhere(connection: Connection, event: Event, tenant_id: int, off: Sequence[EventMachine]) -> Fraction:
+    """All machines of an event have the same window before it."""
+    known = next((it for it in off if it.before_until_s is not None), None)
+    if known is None or known.before_until_s is None:
+        return Fraction(0)
+    before = (known.before_until_s - known.before_s, known.before_until_s)
+    during = (event.from_s, event.ended_at_s)
+    return done_elsewhere(connection, tenant_id, {it.worker_id for it in off}, before, during)
 
 
 def _prices(connection: Connection, tenant_id: int, event: Event) -> Prices:

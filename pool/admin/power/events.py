@@ -31,7 +31,7 @@ from pool.power.curtailment.events import (
     note_step,
 )
 from pool.power.curtailment.machines import Change as MachineChange
-from pool.power.curtailment.machines import change_machines, counts_of, machines_of
+from pool.power.curtailment.machines import EventMachine, change_machines, counts_of, machines_of
 from pool.power.curtailment.plan import TenantLoss
 from pool.power.curtailment.progress import RUNS, mining, progress_of
 from pool.power.curtailment.rounds import planned
@@ -254,7 +254,7 @@ def power_release(desk: OperatorDesk, it: PowerRelease) -> EventRow:
                 before=machine.state,
                 after=MachineState.RELEASED,
                 words=f"released by {desk.by}",
-                values={"asks": 0, "off_until_s": None if machine.off_from_s is None else now_s},
+                values={"asks": 0, "off_until_s": _until(machine, now_s)},
             )
             for machine in of
         ]
@@ -327,6 +327,11 @@ _WORST: Final = (
     MachineState.CONFIRMED,
     MachineState.RESTORED,
 )
+
+
+def _until(it: EventMachine, now_s: int) -> int | None:
+    """The end of its time off, also by a clock that was set back meanwhile."""
+    return None if it.off_from_s is None else max(it.off_from_s, now_s)
 
 
 def _new(desk: Desk, it: PowerPlan, reference: str, from_s: int, until_s: int | None) -> NewEvent:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, func, insert, or_, select, update
 
 from payouts.schemas.money import containers, tenants, workers
 from pool.power.control.contract import MachineName
@@ -115,6 +115,17 @@ def change_machines(
             made.append(it)
     note_steps(connection, event_id, [_step(it.worker, it.after, it.words, now_s) for it in made])
     return made
+
+
+def set_back(connection: Connection, event_id: int, now_s: int, due_s: int) -> None:
+    """The clock was set back: what its machines' rows have of later than now is of now, and `due_s` at the
+    latest is when they are asked. Each wait begins anew, once."""
+    it = power_event_machines.c
+    times = (it.changed_at_s, it.asked_at_s, it.off_from_s, it.off_until_s)
+    values = {of: case((of > now_s, now_s), else_=of) for of in times}
+    values[it.due_s] = case((it.due_s > due_s, due_s), else_=it.due_s)
+    later = or_(*(of > now_s for of in times), it.due_s > due_s)
+    connection.execute(update(power_event_machines).where(it.event_id == event_id, later).values(values))
 
 
 def note_asked(

@@ -27,6 +27,7 @@ from pool.power.curtailment.events import (
     load_event,
     move_event,
     note_plan,
+    note_step,
     open_events,
 )
 from pool.power.curtailment.machines import (
@@ -38,6 +39,7 @@ from pool.power.curtailment.machines import (
     machines_of,
     note_asked,
     owners,
+    set_back,
 )
 from pool.power.curtailment.pace import Pace
 from pool.power.curtailment.plan import Plan, Target, TargetKind, batches, limit_words, plan, restore_s
@@ -50,6 +52,7 @@ log = structlog.get_logger()
 
 LEAD_S: Final = 900  # before an event begins orders are delivered without its machines
 REPLAN_S: Final = 20  # while the target is not met
+CLOCK_S: Final = 5  # a clock that is kept right goes back by less
 HOLDING_REPLAN_S: Final = 120  # a site changes slowly, and reading an hour of it takes a second
 
 
@@ -166,7 +169,7 @@ class Rounds:
             if event.ended:
                 return
             begins = True
-        known = self._remembered(event, step, now_s if begins else 0)
+        known = self._remembered(event, step, now_s if begins else 0, now_s)
         asks = self._advance(known, looks, now_s, taken)
         if asks:
             found.asks[event.id] = asks
@@ -186,7 +189,7 @@ class Rounds:
             off = sum(it.state in HELD for it in known.machines.values())
             self._held_until[event_id] = HeldUntil(clock_s + restore_s(off), restores=True)
 
-    def _remembered(self, event: Event, step: int, planned_at_s: int) -> Known:
+    def _remembered(self, event: Event, step: int, planned_at_s: int, now_s: int) -> Known:
         """What somebody else has changed is read, and planned for at once."""
         known = self._known.get(event.id)
         if known is None or known.step != step:
@@ -204,13 +207,29 @@ class Rounds:
                 )
             self._known[event.id] = known
         known.event = event
+        self._heed_clock(known, now_s)
         return known
+
+    def _heed_clock(self, known: Known, now_s: int) -> None:
+        """Waits are told from rows by the wall clock: one that was set back would stretch them by as much."""
+        known.planned_at_s = min(known.planned_at_s, now_s)
+        last_s = max((max(it.changed_at_s, it.asked_at_s or 0) for it in known.machines.values()), default=0)
+        if last_s <= now_s + CLOCK_S:
+            return
+        event = known.event
+        with self._store.write() as connection:
+            set_back(connection, event.id, now_s, now_s + event.ramp_s)
+            words = f"the clock was set back by {last_s - now_s} s or more: waits begin anew"
+            note_step(connection, event.id, event.state.value, words, now_s)
+            known.step = last_step(connection, event.id)
+            known.machines = machines_of(connection, event.id)
+        log.warning("power_event_clock_set_back", number=event.id, seconds=last_s - now_s)
 
     # Before it begins
 
     def _expect(self, event: Event, looks: Looks, now_s: int) -> None:
         """Which machines it is likely to ask: orders are delivered without them from now on."""
-        made_at_s, _ = self._expected.get(event.id, (0, frozenset()))
+        made_at_s = min(self._expected.get(event.id, (0, frozenset()))[0], now_s)
         if now_s < event.from_s - LEAD_S or now_s - made_at_s < HOLDING_REPLAN_S or event.dry_run:
             return
         with self._store.read() as connection:

@@ -118,6 +118,7 @@ def _machines(connection: Connection, number: int, from_s: int) -> list[EventMac
             watts_idle=row.watts_idle,
             off_from_s=row.off_from_s,
             off_until_s=row.off_until_s,
+            before_until_s=row.before_until_s,
             came_back=row.state == MachineState.RESTORED,
         )
         for row in rows
