@@ -246,7 +246,7 @@ async def test_a_limit_in_force_that_is_lower_than_what_is_asked_for_is_kept_to_
         await trio.sleep(300)
         assert stage.site.drawn_watts() < 204_000
     said = [words for worker, _, words in await stage.steps() if worker is None]
-    assert sum("a limit of 150 kW is in force" in words for words in said) == 2
+    assert sum("a limit of 150 kW is in force" in words for words in said) >= 2
     assert sum("a limit of 90 kW is in force" in words for words in said) >= 1
     assert not any("250 kW" in words for words in said)
 
