@@ -17,6 +17,8 @@ from pool.chain.rpc import NodeError
 from pool.config import PoolConfig
 from pool.data_dir import DataDirError, admin_socket
 from pool.messages.messenger import receivers_of
+from pool.power.control.passwords import read_keys
+from pool.power.signals.files_check import look_at_files
 from pool.settings_file import BadConfig
 from pool.sites.access import access
 from pool.sites.nats import subjects
@@ -43,6 +45,7 @@ async def check_pool(config: PoolConfig) -> list[Finding]:
     findings += [_endpoint(endpoint) for endpoint in endpoints]
     findings += [*_messages(config), Finding(True, "approval", config.approval.words)]
     findings += await trio.to_thread.run_sync(_payouts, config)
+    findings += await trio.to_thread.run_sync(_power, config)
     findings += await _nats(config)
     nodes: dict[str, Finding] = {}
     async with trio.open_nursery() as nursery:
@@ -121,6 +124,21 @@ def _payouts(config: PoolConfig) -> list[Finding]:
     except BadWallet as error:
         return [Finding(False, "payouts", str(error))]
     return [Finding(True, "payouts", f"from a wallet whose first address is {wallet.first_address}")]
+
+
+def _power(config: PoolConfig) -> list[Finding]:
+    """What opens machines' passwords, and the files of who may ask for events."""
+    findings = []
+    if config.control is not None and config.control.key_file is not None:
+        try:
+            read_keys(config.control.key_file)
+        except BadConfig as error:
+            findings.append(Finding(False, "power.key_file", str(error).removeprefix("power.key_file: ")))
+        else:
+            findings.append(Finding(True, "power.key_file", f"{config.control.key_file} has a key"))
+    if config.signals is not None:
+        findings += [Finding(it.good, it.setting, it.words) for it in look_at_files(config.signals)]
+    return findings
 
 
 def _endpoint(endpoint: Endpoint) -> Finding:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pool.messages.outbox import Answer
     from pool.messages.teller import Raised
     from pool.orders.status import OrderStatus
+    from pool.power.control.contract import MachineName
     from pool.power.control.runner import HeldView
     from pool.power.curtailment.course import Looks
     from pool.power.energy.live import PowerNow
@@ -144,6 +145,9 @@ class LivePool(Protocol):
 
     def held_machines(self) -> Sequence[HeldView]:
         """Machines that are held off, or are being resumed."""
+
+    def forget_machine(self, machine: MachineName) -> bool:
+        """It is gone for good: whether all who may hold it off know that now."""
 
     def power_suspects(self) -> Sequence[tuple[Suspect, str]]:
         """Who draws for nothing, or unpaid; with the name of a machine, empty of what is none."""

@@ -22,6 +22,7 @@ from pool.messages.messenger import Messenger
 from pool.messages.outbox import Answer
 from pool.messages.teller import Raised
 from pool.orders.status import OrderStatus
+from pool.power.control.contract import MachineName
 from pool.power.control.control import Control
 from pool.power.control.runner import HeldView
 from pool.power.curtailment.course import Looks
@@ -202,6 +203,9 @@ class Live:
         if self._control is None:
             raise RegistryError("this pool tells no machines anything")
         return trio.from_thread.run(self._control.held)
+
+    def forget_machine(self, machine: MachineName) -> bool:
+        return self._control is not None and trio.from_thread.run(self._control.forget, machine)
 
     def power(self) -> PowerNow:
         return trio.from_thread.run(self._power.now)

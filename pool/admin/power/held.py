@@ -1,18 +1,63 @@
-"""Which machines are held off now, or are being resumed, as those say who hold them.
+"""Which machines are held off now, or are being resumed, as those say who hold them; who is gone for good.
 
-Must not know: why.
+To forget a machine hides that it did not come back: whoever took it away would like that. So an admin does
+it, says why, and it stays in the event's steps. Must not know: how machines are told.
 """
 
-from typing import Final
+from typing import Final, Literal
 
-from pool.admin.command import Commands, Question
-from pool.admin.desk import Desk, running
+import msgspec
+from sqlalchemy import Connection
+
+from pool.admin.command import Change, Commands, Question
+from pool.admin.desk import Desk, OperatorDesk, running, wall_s
 from pool.admin.pages import Page, Paged, page_of
+from pool.admin.power.addresses import machine_named
+from pool.books.changes.changes import State
+from pool.people.roles import Role
+from pool.power.control.contract import MachineName
 from pool.power.control.runner import HeldView
+from pool.power.curtailment.forgetting import Forgotten, events_with, forget, steps_with
 
 
 class HeldList(Paged, frozen=True, forbid_unknown_fields=True):
     pass
+
+
+class HeldForget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """As tenant.container.unit."""
+
+    machine: str
+    reason: str
+
+
+class ForgottenView(Forgotten, frozen=True, kw_only=True):
+    """`holders`: whether all who may hold it off know that now; one who is away may still tell it."""
+
+    holders: Literal["told", "away", "not running"]
+
+
+def held_forget(desk: OperatorDesk, it: HeldForget) -> ForgottenView:
+    """No event asks it any more, and whoever held it off tells it no more. Given again, who was away is."""
+    machine = MachineName(*machine_named(it.machine))
+
+    def change(connection: Connection) -> Forgotten:
+        return forget(connection, machine, reason=it.reason, by=desk.by, now_s=wall_s())
+
+    done = desk.write(change)
+    holders: Literal["told", "away", "not running"] = "not running"
+    if desk.live is not None:
+        holders = "told" if desk.live.forget_machine(machine) else "away"
+    return ForgottenView(machine=done.machine, lost_in=done.lost_in, holders=holders)
+
+
+def machine_state(connection: Connection, subject: str) -> State:
+    """What events have of it."""
+    machine = MachineName(*machine_named(subject))
+    its = events_with(connection, machine)
+    if not its:
+        return None
+    return {"events": {str(it.event): it.state.value for it in its}, "steps": steps_with(connection, machine)}
 
 
 def held_list(desk: Desk, it: HeldList) -> Page[HeldView]:
@@ -21,4 +66,9 @@ def held_list(desk: Desk, it: HeldList) -> Page[HeldView]:
     return page_of(it, rows, lambda row: (str(row.machine), row.address))
 
 
-COMMANDS: Final[Commands] = {"held.list": Question(HeldList, held_list)}
+COMMANDS: Final[Commands] = {
+    "held.list": Question(HeldList, held_list),
+    "held.forget": Change(
+        HeldForget, held_forget, lambda it: it.machine, machine_state, Role.ADMIN, makes_books=False
+    ),
+}

@@ -9,6 +9,7 @@ import typer
 from pool.cli.books import Books
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, print_json, say, show, show_one
+from pool.cli.pieces import ask_in_pieces
 from pool.cli.whole_help import WholeHelp
 from pool.settings_file import BadConfig
 from pool.whole_file import write_whole
@@ -97,10 +98,9 @@ def import_table(
         rows = read(decoded(file.read_bytes()))
     except OSError as error:
         raise BadConfig(f"{file}: {error.strerror}") from None
-    done = 0
-    for at in range(0, len(rows), LINES_AT_ONCE):
-        part = [cells(it) for it in rows[at : at + LINES_AT_ONCE]]
-        done += books.ask("address.import", addresses=part)["addresses"]
+    lines = [cells(it) for it in rows]
+    answers = ask_in_pieces(books, "address.import", "addresses", lines, LINES_AT_ONCE)
+    done = sum(it["addresses"] for it in answers)
     if form is Form.JSON:
         print_json({"addresses": done})
     else:

@@ -16,7 +16,7 @@ from pool.cli.power import (
     prices,
     terms,
 )
-from pool.cli.power.held import held
+from pool.cli.power.held import forget, held
 from pool.cli.power.now import now, suspects
 from pool.cli.power.signals import signals
 from pool.cli.power.simulate import simulate
@@ -26,6 +26,7 @@ app.command("now")(now)
 app.command("suspects")(suspects)
 app.command("signals")(signals)
 app.command("held")(held)
+app.command("forget")(forget)
 app.command("simulate")(simulate)
 app.command("plan")(events.plan)
 app.command("curtail")(events.curtail)

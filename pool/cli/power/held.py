@@ -1,10 +1,12 @@
-"""`angara power held`: which machines are off because they were told so, and when that ends."""
+"""`angara power held` and `forget`: which machines are off because they were told so, and who is gone."""
 
-from typing import Final
+from typing import Annotated, Any, Final
+
+import typer
 
 from pool.cli.books import Books
-from pool.cli.options import ListForm, with_options
-from pool.cli.output import Column, moment, show
+from pool.cli.options import ListForm, ShowForm, with_options
+from pool.cli.output import Column, Form, moment, print_json, show, show_one
 from pool.reports.figures import grouped
 
 HELD: Final = (
@@ -24,6 +26,42 @@ def held(books: Books, form: ListForm) -> None:
     """Machines that are held off, and those that were told to resume and have no accepted share yet."""
     rows = books.ask("held.list")
     show([it | {"name": _name(it["machine"])} for it in rows], HELD, form)
+
+
+FORGOTTEN: Final = (
+    Column("machine", "name"),
+    Column("did not come back from", "event_words"),
+    Column("whoever held it off", "holder_words"),
+)
+HOLDERS: Final = {
+    "told": "knows it",
+    "away": "does not answer: say it again when it does",
+    "not running": "does not run: say it again when it does",
+}
+
+
+@with_options
+def forget(
+    books: Books,
+    form: ShowForm,
+    machine: Annotated[str, typer.Argument(help="TENANT.CONTAINER.UNIT.")],
+    reason: Annotated[str, typer.Option(help="What became of it: it stays in the event's steps.")],
+) -> None:
+    """A machine is gone for good: it is asked no more, and is not told of as lost. For an admin."""
+    it = books.ask("held.forget", machine=machine, reason=reason)
+    if form is Form.JSON:
+        print_json(it)
+    else:
+        show_one(_in_words(it), FORGOTTEN)
+
+
+def _in_words(it: dict[str, Any]) -> dict[str, Any]:
+    events = ", ".join(f"event {number}" for number in it["lost_in"])
+    return it | {
+        "name": _name(it["machine"]),
+        "event_words": events or None,
+        "holder_words": HOLDERS[it["holders"]],
+    }
 
 
 def _name(it: dict[str, str]) -> str:

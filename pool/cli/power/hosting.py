@@ -10,6 +10,7 @@ import typer
 from pool.cli.books import Books
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, moment, print_json, show, show_one, tell
+from pool.cli.pieces import ask_in_pieces
 from pool.cli.power.figures import kilowatts, scaled, table_of, time_of
 from pool.cli.whole_help import WholeHelp
 from pool.reports.figures import amount, grouped, kwh, micro, milligrams, percent
@@ -119,9 +120,7 @@ def import_carbon(
     rows = [(it["from_hour"], it["until_hour"], it["mg_per_kwh"]) for it in carbon_lines(table_of(file))]
     if not rows:
         raise BadConfig(f"{file}: there is no carbon in it")
-    for at in range(0, len(rows), ROWS_AT_ONCE):
-        part = rows[at : at + ROWS_AT_ONCE]
-        books.ask("carbon.import", method=method, source=source, site=site, rows=part)
+    ask_in_pieces(books, "carbon.import", "rows", rows, ROWS_AT_ONCE, method=method, source=source, site=site)
     tell(f"{grouped(len(rows))} rows of carbon", {"rows": len(rows)}, form)
 
 

@@ -1,6 +1,5 @@
 """`angara power model`: which machine is which model, from when on; nothing is guessed."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -9,6 +8,7 @@ import typer
 from pool.cli.books import Books
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, moment, print_json, say, show, show_one
+from pool.cli.pieces import ask_in_pieces
 from pool.cli.power.figures import joules_per_th, scaled, terahashes, time_of, watts_of, within
 from pool.cli.whole_help import WholeHelp
 from pool.power.figures import MJ_PER_TH_MAX
@@ -121,18 +121,15 @@ def import_table(
     except OSError as error:
         raise BadConfig(f"{file}: {error.strerror}") from None
     from_s = time_of(from_time, "--from")
-    done = 0
-    for part in _parts(lines):
-        done += books.ask("model.import", nameplates=part, from_s=from_s)["nameplates"]
+    hint = "A line without a unit is of all units of its container. "
+    answers = ask_in_pieces(
+        books, "model.import", "nameplates", lines, LINES_AT_ONCE, hint=hint, from_s=from_s
+    )
+    done = sum(it["nameplates"] for it in answers)
     if form is Form.JSON:
         print_json({"nameplates": done})
     else:
         say(f"{done} nameplates are set")
-
-
-def _parts(lines: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    for at in range(0, len(lines), LINES_AT_ONCE):
-        yield lines[at : at + LINES_AT_ONCE]
 
 
 def _placed(it: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import typer
 from pool.cli.books import Books
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, moment, show, show_one, tell
+from pool.cli.pieces import ask_in_pieces
 from pool.cli.power.figures import scaled, table_of, time_of
 from pool.cli.whole_help import WholeHelp
 from pool.reports.figures import grouped, micro
@@ -101,9 +102,8 @@ def import_hours(
     prices = sorted(price_lines(table_of(file)).items())
     if not prices:
         raise BadConfig(f"{file}: there are no prices in it")
-    for at in range(0, len(prices), HOURS_AT_ONCE):
-        part = prices[at : at + HOURS_AT_ONCE]
-        books.ask("tariff.import", name=name, currency=currency, source=source, site=site, hours=part)
+    said: dict[str, Any] = {"name": name, "currency": currency, "source": source, "site": site}
+    ask_in_pieces(books, "tariff.import", "hours", prices, HOURS_AT_ONCE, **said)
     tell(f"{grouped(len(prices))} hours of {name}", {"name": name, "hours": len(prices)}, form)
 
 
@@ -155,8 +155,7 @@ def import_rates(
     rates = exchange_lines(table_of(file))
     if not rates:
         raise BadConfig(f"{file}: there are no rates in it")
-    for at in range(0, len(rates), RATES_AT_ONCE):
-        books.ask("exchange.import", source=source, rates=rates[at : at + RATES_AT_ONCE])
+    ask_in_pieces(books, "exchange.import", "rates", rates, RATES_AT_ONCE, source=source)
     tell(f"{grouped(len(rates))} rates", {"rates": len(rates)}, form)
 
 

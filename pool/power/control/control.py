@@ -125,6 +125,20 @@ class Control:
                 found[reach.name] = msgspec.structs.replace(said, given_up=tuple(its))
         return found
 
+    async def forget(self, machine: MachineName) -> bool:
+        """It is gone for good: whether all who may hold it tell it no more. One that is away still may."""
+        everybody = True
+        for it in self._reaches():
+            if it.has(machine.tenant, machine.container):
+                try:
+                    await it.machines.forget(machine)
+                except AWAY as error:
+                    log.warning(
+                        "machine_not_forgotten", site=it.name, machine=str(machine), reason=str(error)[:200]
+                    )
+                    everybody = False
+        return everybody
+
     async def _orders(
         self, asked: Sequence[Asked], looked: _Looked, answers: dict[MachineName, Answered]
     ) -> list[tuple[Reach, list[Order]]]:

@@ -3,7 +3,7 @@
     held      told to pause until a moment: written down, then told
     released  that moment came, or somebody said resume: told to resume, until it has said yes where it was
               paused, and has an accepted share after that; a week at most
-    given up  after that week: told no more, and kept until it has a share
+    given up  after that week: told no more, and kept until it has a share, or somebody forgets it
 
 It needs nobody for that: not the books, not the hub, not a line to it. A machine that does not come back is
 told again, at 10 s, then each time after twice as long, and each hour, for a week. Machines whose time is
@@ -97,6 +97,10 @@ class Machines(Protocol):
     async def standing(self) -> Standing:
         """How many there are."""
 
+    async def forget(self, machine: MachineName) -> bool:
+        """It is gone for good: nothing more is told it. Whether it was known; one that is held off is not
+        forgotten."""
+
 
 Before = Mapping[MachineName, tuple[Held | None, float | None, float | None]]
 Stale = Mapping[MachineName, Sequence[MachineName]]  # under which other names one that is paused is resumed
@@ -175,6 +179,14 @@ class Runner:
 
     async def standing(self) -> Standing:
         return held_file.standing(self._held.values())
+
+    async def forget(self, machine: MachineName) -> bool:
+        known = self._held.get(machine)
+        if known is None or known.released_s is None:
+            return False
+        log.warning("machine_forgotten", machine=str(machine), address=known.reached.address)
+        self._drop(machine)
+        return True
 
     # Orders
 

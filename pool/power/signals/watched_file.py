@@ -61,6 +61,11 @@ def calls_in(content: bytes, *, json: bool) -> list[Called]:
     return found
 
 
+def is_json(path: Path) -> bool:
+    """By its name; else it is TOML."""
+    return path.suffix == ".json"
+
+
 def _toml(content: bytes) -> Any:
     if not content.endswith(b"\n"):
         raise BadCall("it does not end with a line's end: it is not whole")
@@ -80,7 +85,7 @@ class WatchedFile:
     def look(self) -> None:
         """Raises nothing of the file's doing."""
         try:
-            mark, content = self._read()
+            mark, content = read(self._path)
         except BadCall as error:
             self._done = self._seen = None  # whatever is there then is another one
             if self._words != str(error):
@@ -99,40 +104,37 @@ class WatchedFile:
     def _act(self, content: bytes) -> None:
         self._good = False
         try:
-            found: Sequence[Called] = calls_in(content, json=self._path.suffix == ".json")
+            found: Sequence[Called] = calls_in(content, json=is_json(self._path))
         except BadCall as error:
             self._intake.refuse(self._source, f"{self._path.name}: {error}")
             return
         self._good = True
         self._intake.only(self._source, found)
 
-    def _read(self) -> tuple[Mark, bytes]:
-        """Raises BadCall."""
-        try:
-            self._check_directory()
-            # A pipe in its place holds nobody up, and a link leads to what others may write.
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise BadCall(f"cannot read {self._path}: {error.strerror}") from None
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise BadCall(f"{self._path} is no file")
-            _check_writers(found, self._path)
-            with open(descriptor, "rb", closefd=False) as file:
-                content = file.read(BYTES_MAX + 1)
-            found = os.fstat(descriptor)  # behind the last byte: what is written from now on is another file
-        except OSError as error:
-            raise BadCall(f"cannot read {self._path}: {error.strerror}") from None
-        finally:
-            os.close(descriptor)
-        if len(content) > BYTES_MAX:
-            raise BadCall(f"{self._path} is larger than {BYTES_MAX} bytes")
-        return (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns), content
 
-    def _check_directory(self) -> None:
-        """Who may write there can put another file in its place. Raises BadCall and OSError."""
-        _check_writers(os.stat(self._path.parent), self._path.parent)
+def read(path: Path) -> tuple[Mark, bytes]:
+    """The file, and which one it is, if nobody could have written it but who may. Raises BadCall."""
+    try:
+        _check_writers(os.stat(path.parent), path.parent)  # who may write there can put another in its place
+        # A pipe in its place holds nobody up, and a link leads to what others may write.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise BadCall(f"cannot read {path}: {error.strerror}") from None
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise BadCall(f"{path} is no file")
+        _check_writers(found, path)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(BYTES_MAX + 1)
+        found = os.fstat(descriptor)  # behind the last byte: what is written from now on is another file
+    except OSError as error:
+        raise BadCall(f"cannot read {path}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+    if len(content) > BYTES_MAX:
+        raise BadCall(f"{path} is larger than {BYTES_MAX} bytes")
+    return (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns), content
 
 
 def _check_writers(found: os.stat_result, path: Path) -> None:

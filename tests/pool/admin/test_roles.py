@@ -148,7 +148,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "request.carry-out",
     ),
     Role.ADMIN: (
-        *("user.add", "user.set-role", "user.set-status", "power.release"),
+        *("user.add", "user.set-role", "user.set-status", "power.release", "held.forget"),
         *("address.set", "address.import", "credential.set", "credential.remove"),
     ),
 }

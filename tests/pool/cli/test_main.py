@@ -242,6 +242,22 @@ def test_check_of_a_data_directory_that_is_too_deep_for_a_socket(tmp_path: Path)
     assert "too long for a Unix socket" in result.output
 
 
+def test_check_looks_at_the_files_of_power_as_the_pool_does_that_is_started(tmp_path: Path) -> None:
+    more = '[power]\nkey_file = "machines.key"\n[power.signals]\nfile = "calls.toml"\n'
+    path = settings(tmp_path, NOBODY, more=more)
+    tmp_path.chmod(0o755)
+    result = angara("check", "-c", path)
+    assert re.search(r"BAD  power\.key_file: \S+/machines\.key: No such file", result.output), result.output
+    assert re.search(r"BAD  power\.signals\.file: cannot read \S+/calls\.toml", result.output)
+    assert angara("power", "credential", "key", tmp_path / "machines.key").exit_code == 0
+    (tmp_path / "calls.toml").write_text("version = 1\ncount = 0\n")
+    result = angara("check", "-c", path)
+    assert re.search(r"ok   power\.key_file: \S+ has a key", result.output), result.output
+    assert re.search(r"ok   power\.signals\.file: \S+ asks for 0 events", result.output)
+    (tmp_path / "machines.key").chmod(0o644)
+    assert "chmod 600 it" in angara("check", "-c", path).output
+
+
 def test_check_finds_everything_that_is_wrong_at_once(node: tuple[str, Path], tmp_path: Path) -> None:
     url, _ = node
     (tmp_path / "data").write_text("in the way")

@@ -39,6 +39,7 @@ from pool.data_dir import admin_socket, database_url, held
 from pool.fleet.rows import RegistryError
 from pool.journal.frames import Place
 from pool.people.roles import host_account
+from pool.power.curtailment.schema import power_event_machines
 from pool.treasury.reconciler import SAID
 from tests.fakes.treasuries import agreeing
 from tests.fixtures.databases import Crash, crash_before, store_in
@@ -52,6 +53,22 @@ FAR_S = 3_786_912_000  # 2090
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
 TXID: Final = "ab" * 32
 DIGEST: Final = "80627e0f079cc7cf0509378039ff7972f5eb03f62b4a1788c70d11e5f3feaaae"  # of batch 1
+# The machine did not come back from the event that is there.
+LOST: Final = {
+    "event_id": 1,
+    "worker_id": 1,
+    "batch": 0,
+    "state": "lost",
+    "changed_at_s": 0,
+    "due_s": 0,
+    "asks": 4,
+    "before_from_s": 0,
+    "before_until_s": 3_600,
+    "watts_before": 3_500,
+    "watts_idle": 100,
+    "basis": "work",
+    "error_bps": 500,
+}
 Rows = dict[str, list[tuple[Any, ...]]]
 
 
@@ -257,7 +274,13 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
         {"state": "planned", "target_value": 5_000},
     ),
     "power.restore": ({"event": 1}, "event/1", {"state": "planned"}, {"state": "cancelled"}),
-    "power.release": ({"event": 1}, "event/1", {"steps": 1}, {"steps": 2}),
+    "power.release": ({"event": 1}, "event/1", {"steps": 1}, {"steps": 3}),
+    "held.forget": (
+        {"machine": "acme.c01.u1", "reason": "thrown away"},
+        "acme.c01.u1",
+        {"events": {"1": "lost"}, "steps": 0},
+        {"events": {"1": "released"}, "steps": 1},
+    ),
     "power.set-terms": ({"tenant": "acme", "priority": 9}, "acme", {"priority": 50}, {"priority": 9}),
     "power.exempt": (
         {"machines": "acme.c01.u1", "reason": "on repair"},
@@ -390,6 +413,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> bytes:
             hold_edge(connection, WRITER, "it is torn", NOW_S)
             booked_curtailment(connection, 1, NOW_S)
             connection.execute(insert(workers).values(**machine, first_seen_at_s=0, last_seen_at_s=0))
+            connection.execute(insert(power_event_machines).values(**LOST))
     return (home / "angara.db").read_bytes()
 
 

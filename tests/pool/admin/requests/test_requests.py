@@ -34,6 +34,8 @@ from pool.books.changes.changes import ChangeRow, newest_changes
 from pool.books.edges.leases import Asked, begin
 from pool.books.edges.rows import hold_edge
 from pool.books.store import Store
+from pool.cli.books import Books
+from pool.cli.pieces import ask_in_pieces
 from pool.data_dir import admin_socket
 from pool.fleet.rows import RegistryError, TenantView
 from pool.journal.frames import Place
@@ -41,8 +43,9 @@ from pool.people.roles import Caller, NotPermitted, Role, host_account
 from pool.people.schema import users
 from pool.requests.made import RequestMade
 from pool.requests.policy import GLASS_BROKEN, POLICY_SET, Approval
-from pool.requests.rows import OPEN_OF_PERSON_MAX
+from pool.requests.rows import OPEN_OF_PERSON_MAX, Stage
 from pool.requests.schema import request_events, request_secrets, requests
+from pool.settings_file import BadConfig
 from tests.fixtures.databases import Crash, crash_before, store_in
 from tests.histories.curtailment import booked_curtailment
 from tests.judges.answers import as_published
@@ -306,6 +309,30 @@ def test_a_payer_alone_gains_nothing(house: House) -> None:
             house.approve(same, number)
     assert house.acme()["address"] == FIRST
     assert house.show(number)["state"] == "waiting"
+
+
+def test_a_table_that_is_several_requests_is_none_and_leaves_none(house: House) -> None:
+    """The first 250 lines became a request, and the rest was not even asked for; of two requests the second
+    is refused once the first is carried out."""
+
+    class AsAnn(Books):
+        def __init__(self) -> None:
+            pass
+
+        def ask(self, command: str, **params: Any) -> Any:
+            return house.give("ann", command, params)
+
+    units = [{"container": "acme.c01", "unit": f"u{it}", "model": "Antminer S21"} for it in range(3)]
+    with pytest.raises(BadConfig, match=r"3 lines are 2 commands of 2 lines.*request 1 is withdrawn"):
+        ask_in_pieces(AsAnn(), "model.import", "nameplates", units, 2)
+    assert house.show(1)["state"] == "withdrawn"
+    with pytest.raises(RequestMade):
+        ask_in_pieces(AsAnn(), "model.import", "nameplates", units, 3)
+    house.approve("bob", 2)
+    assert house.show(2)["state"] == Stage.CARRIED_OUT.value
+    assert len(house.give("ann", "model.list")) == 3
+    house.policy = Approval()
+    assert len(ask_in_pieces(AsAnn(), "model.import", "nameplates", units, 2)) == 2
 
 
 def test_who_is_root_and_a_user_as_well_agrees_with_himself_in_neither_order(

@@ -150,6 +150,9 @@ class SiteThatIsGone(Machines):
     async def standing(self) -> Standing:
         raise LinkClosed("no answer")
 
+    async def forget(self, machine: MachineName) -> bool:
+        raise LinkClosed("no answer")
+
 
 class SiteThatSpeaksOfOthers(SiteThatIsGone):
     """A captured edge."""
@@ -302,6 +305,8 @@ async def test_how_many_are_held_is_of_whoever_answers_and_of_who_is_away_what_h
     reaches[1] = Reach("north", lambda tenant, _: tenant == "acme", edge.peers, captured)
     await trio.sleep(LOOK_S)
     assert watch.now == Standing(off=1, given_up_machines=1)
+    assert not await telling.forget(name_of(1)), "north may still tell it"
     del reaches[1]
     await trio.sleep(LOOK_S)
     assert watch.now == Standing(off=1)
+    assert await telling.forget(name_of(1))

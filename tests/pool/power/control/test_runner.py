@@ -620,6 +620,10 @@ async def test_who_was_given_up_is_told_of_until_it_mines_or_is_paused_again(
     site.machines.stand(3, Firmware.BRAIINS)
     await told(runner, site.order(units[2], Action.PAUSE, 6_000))
     assert await runner.standing() == Standing(off=1, given_up_machines=1, given_up=(name_of(2),))
+    assert not await runner.forget(name_of(3)), "who is held off is told to mine first"
+    assert await runner.forget(name_of(2))
+    assert not await runner.forget(name_of(2))
+    assert await runner.standing() == Standing(off=1)
 
 
 async def test_however_often_somebody_asks_to_resume_nobody_is_given_up_for_it(
