@@ -136,7 +136,7 @@ ROOMS = {
         "main edge",
         "command_groups",
         "fleet routing power people service bookkeeping payouts reports",
-        "live_columns options manual until_signal",
+        "live_columns options pieces manual until_signal",
         "without_pool",
         "opened_paymaster",
         "opened_books",
