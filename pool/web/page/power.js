@@ -105,7 +105,12 @@ async function showAll(place, context) {
   );
 }
 
-const OVER = ["over", "cancelled"];
+// An event that may still be ended, and states of machines that are the event's: those can be let go.
+const ENDS = ["planned", "curtailing", "holding"];
+const OWNED = ["pending", "asked", "confirmed", "drifted", "waking", "lost"];
+// As a machine goes through them.
+const STATES = ["pending", "asked", "confirmed", "refused", "drifted", "waking", "restored", "lost", "released"];
+const TROUBLE = ["refused", "drifted", "lost"];
 
 async function showEvent(place, context, number) {
   const shown = element("div");
@@ -113,8 +118,9 @@ async function showEvent(place, context, number) {
     "Machines",
     [
       { title: "Machine", show: (it) => link(address("machine", it.machine), it.machine), by: (it) => it.machine },
-      { title: "State", show: (it) => it.state, by: (it) => it.state },
+      { title: "State", show: (it) => marked(it.state), by: (it) => it.state },
       { title: "Since", show: (it) => moment(it.changed_at_s), by: (it) => it.changed_at_s },
+      { title: "In words", show: (it) => said.get(it.machine) ?? NOTHING },
       { title: "Drew", number: true, show: (it) => kilowatts(it.watts_before), by: (it) => it.watts_before },
       { title: "Off from", show: (it) => moment(it.off_from_s), by: (it) => it.off_from_s },
       { title: "Until", show: (it) => moment(it.off_until_s), by: (it) => it.off_until_s },
@@ -122,16 +128,15 @@ async function showEvent(place, context, number) {
     ],
     "It has no machine.",
   );
-  const steps = new Table(
-    "Steps",
-    [
-      { title: "At", show: (it) => moment(it.at_s), by: (it) => it.step },
-      { title: "Machine", show: (it) => it.machine ?? "the event", by: (it) => it.machine ?? "" },
-      { title: "State", show: (it) => it.state, by: (it) => it.state },
-      { title: "In words", show: (it) => it.words },
-    ],
-    "Nothing has happened yet.",
-  );
+  const said = new Map(); // of each machine the last that happened to it
+  const at = { title: "At", show: (it) => moment(it.at_s), by: (it) => it.step };
+  const words = [
+    { title: "State", show: (it) => marked(it.state), by: (it) => it.state },
+    { title: "In words", show: (it) => it.words },
+  ];
+  const history = new Table("The event's steps", [at, ...words], "Nothing has happened yet.");
+  const machine = { title: "Machine", show: (it) => it.machine, by: (it) => it.machine };
+  const steps = new Table("Steps of machines", [at, machine, ...words], "Nothing was asked of a machine yet.");
   const load = async () => {
     const it = await ask("power.show", { event: number });
     fill(
@@ -148,22 +153,40 @@ async function showEvent(place, context, number) {
         it.unknown_machines ? ["Of unknown power", unknown(it)] : null,
         ["Asked by", [it.asked_by, ", ", moment(it.asked_at_s), ` (${it.source} ${it.reference})`]],
         it.restore_asked_by ? ["Restored by", [it.restore_asked_by, ", ", moment(it.restore_asked_at_s)]] : null,
+        it.ended_at_s === null ? null : [it.state === "cancelled" ? "Called off" : "Over", moment(it.ended_at_s)],
         it.note ? ["Note", it.note] : null,
       ),
-      OVER.includes(it.state)
-        ? null
-        : element(
-            "div",
-            { class: "buttons tools" },
-            commandButton(context, "power.restore", "Restore", { event: number }, load),
-            commandButton(context, "power.release", "Let machines go at once", { event: number }, load),
-          ),
+      element(
+        "div",
+        { class: "buttons tools" },
+        ENDS.includes(it.state) && it.restore_asked_at_s === null
+          ? commandButton(context, "power.restore", it.state === "planned" ? "Call off" : "Restore", { event: number }, load)
+          : null,
+        OWNED.some((state) => it.machines?.[state])
+          ? commandButton(context, "power.release", "Let machines go at once", { event: number }, load)
+          : null,
+        it.machines?.lost ? commandButton(context, "held.forget", "Forget a machine that is gone for good", {}, load) : null,
+      ),
     );
+    said.clear();
+    for (const step of it.steps) if (step.machine) said.set(step.machine, step.words);
     machines.show(it.of_machines);
-    steps.show(it.steps.toReversed());
+    const newest = it.steps.toReversed();
+    history.show(newest.filter((step) => !step.machine));
+    steps.show(newest.filter((step) => step.machine));
   };
   await refreshed(context, load);
-  fill(place, element("h1", {}, `Curtailment ${number}`), shown, element("h2", {}, "Machines"), machines.element, element("h2", {}, "Steps"), steps.element);
+  fill(
+    place,
+    element("h1", {}, `Curtailment ${number}`),
+    shown,
+    element("h2", {}, "What happened"),
+    history.element,
+    element("h2", {}, "Machines"),
+    machines.element,
+    element("h2", {}, "Steps of machines"),
+    steps.element,
+  );
 }
 
 /** What was asked for, in words. */
@@ -183,8 +206,13 @@ function stateOf(it) {
   return [it.state, dry, lost];
 }
 
+/** A machine's state, to be seen where it is not as it should be. */
+function marked(state) {
+  return TROUBLE.includes(state) ? element("span", { class: "trouble" }, state) : state;
+}
+
 function counted(machines) {
-  const words = Object.entries(machines ?? {}).map(([state, count]) => `${grouped(count)} ${state}`);
+  const words = STATES.filter((state) => machines?.[state]).map((state) => `${grouped(machines[state])} ${state}`);
   return words.length ? words.join(", ") : NOTHING;
 }
 
