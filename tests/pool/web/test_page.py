@@ -301,6 +301,27 @@ def test_an_admin_breaks_the_glass_with_a_reason_that_everybody_can_read(window:
     assert "the contract is of today" in page.locator("tbody").inner_text()
 
 
+def test_an_event_has_the_buttons_that_do_something_and_its_own_history(window: Window) -> None:
+    page = window("ada")
+    asked = {"target": "everything", "reference": "grid-<b>9", "from_s": 2_000_000_000, "site": "north"}
+    assert page.evaluate(ASK, ["power.curtail?break-glass=the%20grid%20waits", asked])[0] == 200
+    go(page, "power")
+    page.click("tbody a:text('everything off')")
+    page.wait_for_selector("dd:text('planned')")
+    assert page.get_by_role("button", name="Let machines go").count() == 0, "it has none yet"
+    page.get_by_role("button", name="Call off").click()
+    page.click("dialog summary")
+    page.fill("dialog #break-glass", "it waits no more")
+    page.click("dialog .primary")
+    page.wait_for_selector("dd:text('cancelled')")
+    assert "Called off" in page.locator("dl").inner_text()
+    assert "grid-<b>9" in page.locator("dl").inner_text()
+    assert page.locator(".page.power .command button").count() == 0
+    told = page.locator("table").first.inner_text()
+    assert "asked for by ada" in told
+    assert "by ada: restored" in told
+
+
 def test_a_tenants_user_reads_and_saves_its_own_statement_and_nobody_elses(window: Window) -> None:
     page = window("tina")
     go(page, "statements")
