@@ -105,19 +105,26 @@ def list_carbon(connection: Connection, rows_max: int) -> tuple[CarbonView, ...]
     )
 
 
+def any_between(connection: Connection, from_hour: int, until_hour: int) -> bool:
+    """Whether anything is said of hours in between."""
+    of = power_carbon.c
+    said = select(of.id).where(of.until_hour > from_hour, of.from_hour < until_hour).limit(1)
+    return connection.scalar(said) is not None
+
+
 def carbon_of(connection: Connection, energy: Energy, method: Method, known_by_s: int) -> Carbon:
     """The carbon of this energy, by what was said before `known_by_s`: asked again it is the same."""
-    mg, known_j, sources = Fraction(0), 0, set()
+    mg_j, known_j, sources = 0, 0, set()  # mg by kWh, times joules
     if energy:
         figures = _figures(connection, energy, method, known_by_s)
         for key, joules in energy.items():
             if key in figures:
                 per_kwh, source = figures[key]
-                mg += Fraction(joules * per_kwh, J_PER_KWH)
+                mg_j += joules * per_kwh
                 known_j += joules
                 sources.add(source)
     shown = tuple(sorted(sources)[:SOURCES_SHOWN_MAX])
-    return Carbon(method=method, mg=round(mg), known_j=known_j, sources=shown)
+    return Carbon(method=method, mg=round(Fraction(mg_j, J_PER_KWH)), known_j=known_j, sources=shown)
 
 
 def _figures(
