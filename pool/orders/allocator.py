@@ -330,13 +330,15 @@ class OrderAllocator:
 
 
 def _missing_hps(order: OrderRecord, aim: Aim, decided: Plan) -> float:
-    """What an order has too little now, before any machine has moved; 0 within its tolerance. One with a
-    slice of a machine has what it is to have, or misses that."""
-    if aim.machine_hps is not None:
-        supply_hps = decided.supply_hps.get(order.id, 0.0)
-        missing_hps = aim.demand.hashrate_hps - supply_hps
-        return min(missing_hps, float(order.hashrate_hps)) if missing_hps > HALF * aim.machine_hps else 0.0
+    """What an order has too little now, before any machine has moved; 0 within its tolerance. One with
+    a slice misses a whole machine, or has nothing to get one from."""
     measured_hps = decided.measured_hps.get(order.id, 0.0)
+    if aim.machine_hps is not None:
+        needed_hps = min(aim.demand.hashrate_hps, float(order.hashrate_hps))
+        supply_hps = decided.supply_hps.get(order.id, 0.0)
+        nothing_to_have = supply_hps < min(needed_hps, aim.demand.hashrate_hps - HALF * aim.machine_hps)
+        short = nothing_to_have or measured_hps <= needed_hps - aim.machine_hps
+        return needed_hps - measured_hps if short else 0.0
     least_hps = order.hashrate_hps * (1 - order.tolerance_bps / BPS)
     return order.hashrate_hps - measured_hps if measured_hps < least_hps else 0.0
 

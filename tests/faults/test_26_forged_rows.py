@@ -37,6 +37,7 @@ from payouts.energy.terms import Charge, HostingTerms
 from payouts.energy.terms import set_terms as set_hosting
 from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, balances_sat, payable, post
+from payouts.proof.roots import closed, due_day, note
 from payouts.ratebook import record_fee_basis
 from payouts.rates import BlockFees, OrderCredit, Scheme
 from payouts.reversals import confirm_reversal, propose_reversal
@@ -69,6 +70,7 @@ from pool.upstreams.rows import add_upstream
 from stratum.tallies import Verdict
 from tests.fixtures.databases import Databases, disarm, fresh_store
 from tests.histories.orders import new_order, new_upstream
+from tests.histories.proof import KEY
 from tests.stages.batches import Treasury
 from tests.stages.prices import open_epoch
 from tests.stages.site_journal import new_nkey
@@ -108,6 +110,10 @@ def live(store: Store) -> None:
     pay(store)
     with store.write() as connection:
         draw(connection)
+    with store.write() as connection:
+        day = due_day(connection)
+        assert day is not None
+        assert note(connection, closed(connection, KEY, day))
 
 
 def register(connection: Connection) -> None:
@@ -285,6 +291,21 @@ def draw(connection: Connection) -> None:
 
 # What is changed in a table, the table that is named then, and why.
 FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "liability_roots": (
+        (
+            "UPDATE liability_roots SET total_sat = total_sat + 1",
+            "liability_roots",
+            "its hash is not that of its content",
+        ),
+        (f"UPDATE liability_roots SET root = '{'ab' * 32}'", "liability_roots", "its hash is not that"),
+        (f"UPDATE liability_roots SET signature = '{'ab' * 64}'", "liability_roots", "not signed by its key"),
+        (
+            f"UPDATE liability_roots SET prev_hash = '{'ab' * 32}'",
+            "liability_roots",
+            "does not follow the one",
+        ),
+        ("UPDATE liability_roots SET number = 2", "liability_roots", "does not follow the one"),
+    ),
     "power_tariffs": (("UPDATE power_tariffs SET currency = 'EUR'", "energy_charges", "another exchange"),),
     "power_tariff_hours": (
         ("UPDATE power_tariff_hours SET price_micro = 1", "energy_charges", "does not follow"),

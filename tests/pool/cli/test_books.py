@@ -39,6 +39,8 @@ WITHOUT_BOOKS = {
     "power credential key",
     "proof key",
     "verify",
+    "sv2 key",
+    "sv2 public",
 }
 SETTINGS = """
 [pool]

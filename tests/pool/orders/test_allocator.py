@@ -226,6 +226,23 @@ async def test_an_order_of_a_machine_and_a_half_has_the_second_for_half_of_an_ho
     assert status.shortage_hps == 0, "it has what it is to have now"
 
 
+async def test_an_order_without_the_machine_for_its_slice_is_short(
+    machines: TenMachines, mock_clock: MockClock
+) -> None:
+    machines.blue = replace(machines.blue, hashrate_hps=round(0.5 * HPS), suppliers=((ZINC, 3),))
+    machines.orders = (machines.blue,)
+    now_s = int(machines.wall_s)
+    machines.delivered = {BLUE: Delivered(from_s=now_s - 3600, until_s=now_s, hashes=0.5 * HPS * 3600)}
+    machines.connected |= {9: False, 10: False}  # they are there, and were moved a moment ago
+    await machines.allocate_each_minute(mock_clock)
+    (status,) = machines.allocator.status({})
+    assert status.shortage_hps == machines.blue.hashrate_hps
+    machines.connected |= {9: True, 10: True}
+    await machines.allocate_each_minute(mock_clock)
+    (status,) = machines.allocator.status({})
+    assert (machines.supply[BLUE], status.shortage_hps) == (1, 0)
+
+
 async def test_while_books_are_away_an_order_has_whole_machines(
     machines: TenMachines, mock_clock: MockClock
 ) -> None:

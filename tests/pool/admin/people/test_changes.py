@@ -132,6 +132,7 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "payout.preview": {},
     "payout.list": {},
     "payout.show": {"batch": 1},
+    "proof.roots": {},
     "proposal.list": {},
     "reversal.show": {"transaction": 1},
     "lease.show": {},
