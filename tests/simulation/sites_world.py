@@ -199,8 +199,7 @@ class SitesWorld(Ground):
                 await trio.sleep(QUIET_S)
                 for miner in self.miners:
                     miner.stop()
-                await self._within(self._all_is_booked, "not booked")
-                await trio.sleep(REST_S)
+                await self._within(self._all_is_at_rest, "not booked")
                 for host in (*self.edges, *self.hubs):
                     await host.stop()
                 nursery.cancel_scope.cancel()
@@ -226,6 +225,15 @@ class SitesWorld(Ground):
         await self._hub_serves()
         for edge in self.edges:
             await edge.served()
+
+    async def _all_is_at_rest(self) -> None:
+        """Who was killed as the last thing that happened begins again, and writes down what it mines for."""
+        ends: list[int] = []
+        while ends != [it.end for it in self.edges]:
+            await self.all_serve()
+            await self._all_is_booked()
+            ends = [it.end for it in self.edges]
+            await trio.sleep(REST_S)
 
     async def _all_is_booked(self) -> None:
         while self.hub is None or any(it.end != self.booked(it.name) for it in self.edges):  # noqa: ASYNC110
