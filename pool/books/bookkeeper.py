@@ -30,7 +30,7 @@ from payouts.solo import SoloPayout, record_solo
 from payouts.tallies import roll_up_hours, roll_up_minutes
 from pool.books.block_watch import BlockWatch
 from pool.books.book import bind_signet
-from pool.books.database_waits import read_books, when_it_answers
+from pool.books.database_waits import read_books, write_books
 from pool.books.day_closing import DayClosing
 from pool.books.energy_books import EnergyBooks, PowerTold
 from pool.books.found_blocks import FILES_MAX, book_found_blocks, unknown_files
@@ -239,11 +239,7 @@ class Bookkeeper:
             await trio.sleep(ROLL_UP_S)
 
     async def _write(self, work: Callable[[Connection], _Value]) -> _Value:
-        def transaction() -> _Value:
-            with self._store.write() as connection:
-                return work(connection)
-
-        done: _Value = await when_it_answers("write to the books", transaction)
+        done: _Value = await write_books(self._store, work)
         return done
 
 

@@ -75,3 +75,14 @@ async def read_books(store: Store, work: Callable[[Connection], _Value]) -> _Val
 
     found: _Value = await when_it_answers("read the books", transaction)
     return found
+
+
+async def write_books(store: Store, work: Callable[[Connection], _Value]) -> _Value:
+    """What the work returns, in a transaction of its own, however long the database is away."""
+
+    def transaction() -> _Value:
+        with store.write() as connection:
+            return work(connection)
+
+    done: _Value = await when_it_answers("write to the books", transaction)
+    return done

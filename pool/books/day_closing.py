@@ -7,25 +7,21 @@ written where nobody wrote one in between, so being killed between the two costs
 Must not know: where the key is kept.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 import trio
-from sqlalchemy import Connection
 
 from payouts.proof.key import NoSigning, ProofKey
 from payouts.proof.roots import closed, due_day, note
 from payouts.proof.tree import BadTree
-from pool.books.database_waits import read_books, when_it_answers
+from pool.books.database_waits import read_books, write_books
 from pool.books.store import Store
 
 log = structlog.get_logger()
 
 KEEP_S: Final = 30.0
-
-_Value = TypeVar("_Value")
 
 
 class DayClosing:
@@ -45,15 +41,7 @@ class DayClosing:
         try:
             while (day := await read_books(self._store, due_day)) is not None:
                 root = await read_books(self._store, partial(closed, key=self._key, day=day))
-                if await self._write(partial(note, root=root)):
+                if await write_books(self._store, partial(note, root=root)):
                     log.info("day_closed", root=root.number, day=root.day, owed_sat=root.total_sat)
         except (BadTree, NoSigning) as error:
             log.error("day_not_closed", reason=str(error), again_in_s=KEEP_S)
-
-    async def _write(self, work: Callable[[Connection], _Value]) -> _Value:
-        def transaction() -> _Value:
-            with self._store.write() as connection:
-                return work(connection)
-
-        done: _Value = await when_it_answers("write to the books", transaction)
-        return done

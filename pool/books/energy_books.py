@@ -40,7 +40,7 @@ from payouts.energy.hours import (
     take_again,
     take_next,
 )
-from pool.books.database_waits import read_books, when_it_answers
+from pool.books.database_waits import read_books, write_books
 from pool.books.store import Store
 
 log = structlog.get_logger()
@@ -156,11 +156,7 @@ class EnergyBooks:
         return found
 
     async def _write(self, work: Callable[[Connection], _Value]) -> _Value:
-        def transaction() -> _Value:
-            with self._store.write() as connection:
-                return work(connection)
-
-        done: _Value = await when_it_answers("write to the books", transaction)
+        done: _Value = await write_books(self._store, work)
         return done
 
 
