@@ -25,9 +25,8 @@ from pool.orders.allocation import ACT, Demand, Machine, doubt_hps
 from pool.orders.delivered import Delivered
 
 HOUR_S: Final = 3_600
-LOOK_S: Final = (
-    60.0  # between two plans, and about as long as a machine is on its way: less is not done any more
-)
+# Between two plans, and about as long as a machine is on its way: what takes less is not done any more.
+LOOK_S: Final = 60.0
 BEHIND_S_MAX: Final = 900.0  # books that are older say nothing: then whole machines have to do
 HALF: Final = 0.5  # of a machine: how far from a whole number of them is as many as asked for
 TINY_HPS: Final = 1.0  # of an order that is to have no machine now: a demand is for something
@@ -80,7 +79,8 @@ def aims(
             last=until_s == ends_s[it.order],
         )
         slices.append(_Slice(it, machine_hps, whole, more, has_it, missed / it.hashrate_hps))
-    for of in _fairly(slices, fleet, slice_s):
+    _share(slices, fleet, slice_s)
+    for of in slices:
         asked_hps = max((of.whole + of.more) * of.machine_hps, TINY_HPS)
         # Acted on when it is half a machine off, which no estimate of a machine is.
         tolerance = max(of.demand.tolerance, HALF * of.machine_hps / (ACT * asked_hps))
@@ -101,7 +101,7 @@ class _Slice(msgspec.Struct):
     missed_s: float
 
 
-def _fairly(slices: list[_Slice], fleet: "_Fleet", slice_s: float) -> list[_Slice]:
+def _share(slices: Sequence[_Slice], fleet: "_Fleet", slice_s: float) -> None:
     """Where orders of one priority want more machines than there are, those have them that missed most; who
     has one keeps it until it is a slice better off."""
     for priority in {it.demand.priority for it in slices}:
@@ -110,7 +110,6 @@ def _fairly(slices: list[_Slice], fleet: "_Fleet", slice_s: float) -> list[_Slic
         left = fleet.free({it.demand.order for it in wanting}) + sum(it.has_it for it in wanting)
         for it in wanting[left:]:
             it.more = False
-    return slices
 
 
 def _one_more(
