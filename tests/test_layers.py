@@ -82,6 +82,7 @@ ROOMS = {
         "regtest",
         "chain",
         "proof_key",
+        "key_file",
         "log_lines settings_file http_server",
         "reports swarm data_dir database_url store_error http_connection garbage link whole_file",
         "questions md5_crypt short_start",

@@ -10,9 +10,7 @@ Must not know: who is spoken to.
 """
 
 import base64
-import os
 import secrets
-import stat
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +18,9 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from pool.key_file import read_key, write_key
 from pool.power.control.contract import Firmware
 from pool.power.control.firmware import Credential
-from pool.settings_file import BadConfig
-from pool.whole_file import write_whole
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
@@ -84,28 +81,17 @@ class Keys:
 
 def read_keys(path: Path) -> Keys:
     """Of a file that is its owner's alone. Raises BadConfig."""
-    try:
-        with path.open("rb") as file:
-            about = os.fstat(file.fileno())
-            text = file.read(256)
-    except OSError as error:
-        raise BadConfig(f"power.key_file: {path}: {error.strerror}") from None
-    if about.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise BadConfig(f"power.key_file: others may read {path}: chmod 600 it")
-    try:
-        key = base64.b64decode(text.strip(), validate=True)
-    except ValueError:
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise BadConfig(f"power.key_file: {path} is no key: `angara power credential key` makes one")
-    return Keys(key)
+    return Keys(read_key(path, "power.key_file", _from_base64, KEY_BYTES, "angara power credential key"))
 
 
 def make_key(path: Path) -> None:
     """A new one. Raises BadConfig where there is a file already, and OSError."""
-    if path.exists() or path.is_symlink():
-        raise BadConfig(f"there is {path} already: passwords that it sealed open with it alone")
-    write_whole(path, base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
+    text = base64.b64encode(secrets.token_bytes(KEY_BYTES))
+    write_key(path, text, "passwords that it sealed open with it alone")
+
+
+def _from_base64(text: bytes) -> bytes:
+    return base64.b64decode(text, validate=True)
 
 
 def _bound_to(firmware: Firmware, scope: str) -> bytes:
