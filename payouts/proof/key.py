@@ -21,13 +21,11 @@ class NoSigning(ValueError):
 
 
 class ProofKey:
-    """Raises NoSigning where it is none, or what signs is not installed."""
+    """Raises NoSigning where it is none."""
 
     def __init__(self, secret: bytes) -> None:
-        try:
-            from coincurve import PrivateKey  # an extra, which only who signs installs
-        except ImportError:
-            raise NoSigning("signing needs what `pip install 'angara[proof]'` installs") from None
+        from coincurve import PrivateKey  # read only where something is signed
+
         if len(secret) != SECRET_BYTES:
             raise NoSigning(f"a key is {SECRET_BYTES} bytes")
         try:
