@@ -36,6 +36,7 @@ ROOMS = {
     "payouts": (
         "reports",
         "audit reversals",
+        "receipts",
         "proof",
         "statements solo",
         "accrual batches income",
@@ -113,7 +114,7 @@ ROOMS = {
     ),
     "pool.books": (
         "bookkeeper lease_watch standby audit copies",
-        "block_watch book day_closing edges energy_books found_blocks price_watch",
+        "block_watch book day_closing edges energy_books found_blocks price_watch receipt_closing",
         "changes",
         "journal",
         "database_waits",

@@ -1,4 +1,4 @@
-"""Check a statement that a pool signed, without the pool: `angara-verify statement.json`.
+"""Check a statement that a pool signed, or receipts of an order, without the pool: `angara-verify FILE`.
 
 One file, for Python 3.9 and newer, that imports nothing but the standard library and asks no network, so that
 who audits a statement can read all of what he relies on. It says in words what it checked, what is WRONG, and
@@ -28,6 +28,16 @@ big end first.
 Both sums are in a node's hash, for else a pool could tell one client that the other side is less than it is
 (Chalkias and others, Broken Proofs of Solvency, 2022). The name is in the leaf, so no two tenants can be
 shown the same one.
+
+What is checked of a list of receipts, each of what an hour of an order came to:
+
+1. file, hash and signature of each, as above; receipt tagged("angara/receipt", the receipt without "hash" and
+   "signature" as canonical JSON), which is signed;
+2. the figures: work sold and delivered, and the price of it, from its shares and its terms;
+3. the chain: no number and no hour is missing or there twice, and each goes on from the one before it;
+4. chance: the work that is billed, against what the shares stand for that were sent to the buyer's pool;
+5. with --previous: that receipts which were told before are as they were; with --counted: that the accepted
+   shares are those that the buyer's own pool counted, by target and hour, to the share.
 """
 
 from __future__ import annotations
@@ -41,6 +51,7 @@ from fractions import Fraction
 from typing import Any, Dict, List, Optional, Tuple
 
 VERSION = 1
+RECEIPT_VERSION = 1
 FILE_BYTES_MAX = 64 << 20  # a year of a tenant whose price changes with each block is a third of it
 VALUES_MAX = 2_000_000  # of a file: what they take in memory is a hundred times what they take there
 DIGITS_MAX = 30  # of a number
@@ -49,6 +60,8 @@ COUNT_MAX = 1 << 62
 PATH_MAX = 40  # levels of a tree
 LEAVES_MAX = 64  # of one tenant
 ROOTS_MAX = 7_305  # of a list: twenty years, a minute
+RECEIPTS_MAX = 87_672  # of an order: ten years of hours, ten minutes
+SIGMAS = 5  # how far off chance may be
 PSAT = 10**12  # of a satoshi
 DAY_S = 86_400
 
@@ -56,7 +69,7 @@ Point = Tuple[int, int, int]  # Jacobian: x / z^2, y / z^3; z = 0 is infinity
 
 
 class Unreadable(Exception):
-    """It is no statement: in words, why."""
+    """It is no statement and no receipts: in words, why."""
 
 
 # Signatures: BIP340 on secp256k1. Nothing here is secret, so nothing has to take the same time always.
@@ -140,9 +153,19 @@ def canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
 
+def row_hash(tag: str, row: Dict[str, Any]) -> bytes:
+    """Of a row of a chain, which is signed."""
+    return tagged(tag, canonical({k: v for k, v in row.items() if k not in ("hash", "signature")}))
+
+
 def root_hash(row: Dict[str, Any]) -> bytes:
     """Of a row of the chain of roots."""
-    return tagged("angara/root", canonical({k: v for k, v in row.items() if k not in ("hash", "signature")}))
+    return row_hash("angara/root", row)
+
+
+def receipt_hash(row: Dict[str, Any]) -> bytes:
+    """Of a receipt of an order."""
+    return row_hash("angara/receipt", row)
 
 
 def signed_message(content_sha256: str, proof: Dict[str, Any]) -> bytes:
@@ -711,6 +734,393 @@ def tell_what_is_open(statement: Any, report: Report) -> None:
         report.open.append("what blocks paid you yourself: look their coinbases up")
 
 
+# Receipts of an order: a list of them, one after the other
+
+RECEIPT = {
+    *("version", "number", "book", "order", "buyer", "upstream", "terms", "hour_utc", "part", "seconds"),
+    *(
+        "sold",
+        "delivered",
+        "undelivered",
+        "targets",
+        "work",
+        "work_before",
+        "bill_psat",
+        "billed_before_psat",
+    ),
+    *("key", "previous", "hash", "signature"),
+}
+TERMS = {"hashrate_ths", "sat_per_ph_day", "from_utc", "until_utc"}
+SAID = {"target", "accepted", "rejected", "unanswered"}
+WORK_PER_HASH = 65_535  # so that a share of difficulty 2^k is 2^(48+k), and every sum is whole
+HOUR_S = 3_600
+
+
+def work(of: Any, name: str) -> int:
+    """A whole number that is written as text, for it may be larger than some programs read."""
+    return int(text(of, name, "[0-9]{1,60}"))
+
+
+def counts(of: Any, name: str, form: str) -> Dict[str, int]:
+    """Numbers of shares by what they are of."""
+    found = table(member(of, name), name)
+    for it in found:
+        if not re.fullmatch(form, it, re.ASCII) or not natural(found, it):
+            raise Unreadable(f"{name!r} has {it!r:.80}")
+    return found
+
+
+def price_psat(done: int, terms: Any) -> int:
+    """What work costs by an order's price of a PH-day, rounded down to 10^-12 satoshi."""
+    return done * money(terms, "sat_per_ph_day") * PSAT // (WORK_PER_HASH * 10**15 * DAY_S)
+
+
+def share_work(said: Any) -> Fraction:
+    """What a share stands for that meets a target of the upstream."""
+    number = int(text(said, "target", "[0-9a-f]{64}"), 16)
+    if not number:
+        raise Unreadable("a target is zero")
+    return Fraction(WORK_PER_HASH << 256, number)
+
+
+def sent(said: Any) -> int:
+    """Shares of a target, whatever became of them."""
+    rejected = sum(counts(said, "rejected", "[a-z_]{1,40}").values())
+    return natural(said, "accepted") + rejected + natural(said, "unanswered")
+
+
+def sold_until(row: Any) -> int:
+    """When the order was over, as far as this receipt knows."""
+    until = moment(member(row, "terms"), "until_utc")
+    return min(until, moment(row, "ended_utc")) if "ended_utc" in row else until
+
+
+def sold_seconds(row: Any) -> int:
+    """Of its hour."""
+    begins = moment(row, "hour_utc")
+    sold_from = max(begins, moment(member(row, "terms"), "from_utc"))
+    return max(min(begins + HOUR_S, sold_until(row)) - sold_from, 0)
+
+
+def check_receipt(row: Any, report: Report) -> None:
+    """One receipt, by itself."""
+    known = RECEIPT | ({"ended_utc"} if "ended_utc" in table(row, "a receipt") else set())
+    if row.keys() != known or table(row["terms"], "terms").keys() != TERMS:
+        raise Unreadable("a receipt has other members than it should")
+    if natural(row, "version") != RECEIPT_VERSION:
+        raise Unreadable(f"this program knows receipts of version {RECEIPT_VERSION}")
+    number, part = natural(row, "number"), natural(row, "part")
+    what, terms = f"of receipt {number}", member(row, "terms")
+    unhex(row, "book", 32)
+    unhex(row, "previous", 32)
+    for name in ("order", "buyer", "upstream"):
+        text(row, name)
+    if moment(row, "hour_utc") % HOUR_S:
+        raise Unreadable("'hour_utc' is no whole hour")
+    seconds = natural(row, "seconds", HOUR_S)
+    if not part:
+        report.same(f"seconds {what}", seconds, sold_seconds(row))
+    report.same(
+        f"work sold {what}",
+        work(row, "sold"),
+        natural(terms, "hashrate_ths") * 10**12 * seconds * WORK_PER_HASH,
+    )
+    exponent = r"-?\d{1,3}"
+    delivered, before = Fraction(0), work(row, "work_before")
+    for log2, shares in counts(row, "delivered", exponent).items():
+        delivered += shares * Fraction(2) ** (48 + int(log2))
+    counts(row, "undelivered", exponent)
+    report.same(f"work delivered {what}", work(row, "work"), delivered)
+    billed = price_psat(before, terms)
+    report.same(f"what was billed before, {what}", natural(row, "billed_before_psat", 1 << 100), billed)
+    bill = price_psat(before + work(row, "work"), terms) - billed
+    report.same(f"bill {what}, in psat", natural(row, "bill_psat", 1 << 100), bill)
+    targets = [text(it, "target", "[0-9a-f]{64}") for it in rows(row, "targets")]
+    report.same(f"targets {what}, in their order", targets, sorted(set(targets)))
+    for said in row["targets"]:
+        if said.keys() != SAID:
+            raise Unreadable("a target has other members than it should")
+        share_work(said)
+        sent(said)
+    check_receipt_signature(row, report)
+
+
+def check_receipt_signature(row: Any, report: Report) -> None:
+    number, digest = natural(row, "number"), unhex(row, "hash", 32)
+    report.same(f"hash of receipt {number}", digest.hex(), receipt_hash(row).hex())
+    if text(row, "key"):
+        holds = signed_by(unhex(row, "key", 32), digest, unhex(row, "signature", 64))
+        report.check(holds, "", f"receipt {number} is not signed by its key")
+    else:
+        report.same(f"signature of receipt {number}, which has no key", text(row, "signature"), "")
+
+
+def check_receipts(chain: List[Any], report: Report, key: Optional[bytes]) -> None:
+    """Receipts one after the other: none is missing or there twice, each goes on from the one before."""
+    if not 0 < len(chain) <= RECEIPTS_MAX:
+        raise Unreadable(f"the receipts are no list of 1 to {RECEIPTS_MAX}")
+    wrong = len(report.wrong)
+    for row in chain:
+        check_receipt(row, report)
+    first, last = chain[0], chain[-1]
+    if natural(first, "number") == 1:
+        report.same("what is before receipt 1", text(first, "previous"), "0" * 64)
+        report.same("work before receipt 1", work(first, "work_before"), 0)
+        begins = moment(member(first, "terms"), "from_utc") // HOUR_S * HOUR_S
+        report.same("hour of receipt 1", moment(first, "hour_utc"), begins)
+    else:
+        report.open.append(f"receipts before {natural(first, 'number')}: the file begins there")
+    before = first
+    for row in chain[1:]:
+        check_next(before, row, report)
+        before = row
+    check_hours(chain, report)
+    if key is not None:
+        report.same("key of the newest receipt", text(last, "key"), key.hex())
+    elif text(last, "key"):
+        report.open.append(f"whose key {text(last, 'key')} is: give the one you know with --key")
+    unsigned = sum(not text(it, "key") for it in chain)
+    if unsigned:
+        report.open.append(f"who made {unsigned} of the receipts, and whether they were changed: not signed")
+    if len(report.wrong) == wrong:
+        bill = price_psat(work(last, "work_before") + work(last, "work"), last["terms"])
+        report.good.append(
+            f"{len(chain)} receipts of order {text(last, 'order')!r} are one chain, from"
+            f" {text(first, 'hour_utc')} to {text(last, 'hour_utc')}: each follows from its counts, and the"
+            f" price of all that was delivered is {in_sat(bill)} sat"
+        )
+
+
+def check_next(before: Any, row: Any, report: Report) -> None:
+    number = natural(row, "number")
+    report.same("number of a receipt", number, natural(before, "number") + 1)
+    report.same(f"what is before receipt {number}", text(row, "previous"), text(before, "hash"))
+    done = work(before, "work_before") + work(before, "work")
+    report.same(f"work before receipt {number}", work(row, "work_before"), done)
+    same = ("version", "book", "order", "buyer", "upstream", "terms")
+    report.check(
+        all(row[it] == before[it] for it in same), "", f"receipt {number} is not of the same order and terms"
+    )
+    if row["key"] != before["key"]:
+        report.open.append(f"why the key is another from receipt {number} on")
+
+
+def check_hours(chain: List[Any], report: Report) -> None:
+    """Every hour has one receipt, and then the parts that came later."""
+    parts: Dict[int, int] = {}
+    following: Optional[int] = None
+    whole_chain = natural(chain[0], "number") == 1
+    for row in chain:
+        hour, part, number = moment(row, "hour_utc"), natural(row, "part"), natural(row, "number")
+        if hour in parts or part == 0 or whole_chain:
+            report.same(f"part of its hour that receipt {number} is", part, parts.get(hour, -1) + 1)
+        parts[hour] = part
+        if part == 0 and hour < sold_until(row):
+            if following is not None:
+                report.same(f"hour of receipt {number}", utc(hour), utc(following))
+            following = hour + HOUR_S
+
+
+def check_known(chain: List[Any], known: Any, report: Report) -> None:
+    """That receipts which were given out before are in it as they were."""
+    told = {natural(it, "number"): text(it, "hash") for it in chain}
+    found, wrong = 0, len(report.wrong)
+    for row in known:
+        number = natural(row, "number")
+        if number in told:
+            found += 1
+            what = f"hash of receipt {number}, against what you were given before"
+            report.same(what, told[number], text(row, "hash"))
+        elif number > min(told):
+            report.wrong.append(f"receipt {number}, which you were given before, is missing")
+    if known and not found:
+        report.open.append("whether they go on from those before: none is in both files")
+    elif len(report.wrong) == wrong:
+        report.good.append(f"{found} receipts are as you were given them before")
+
+
+def check_chance(chain: List[Any], report: Report) -> None:
+    """What is billed against what was sent. Only shares that meet the upstream's target can be counted by
+    both; they stand for all others by chance, which is so far off once in three million orders."""
+    billed, stands_for, squares = 0, Fraction(0), Fraction(0)
+    for row in chain:
+        billed += work(row, "work")
+        for said in row["targets"]:
+            stands_for += share_work(said) * sent(said)
+            squares += share_work(said) ** 2 * sent(said)
+    excess = billed - stands_for
+    terms = chain[-1]["terms"]
+    if not stands_for:
+        report.open.append("what the work that is billed stands for: no share was sent in these hours")
+    elif excess > 0 and excess**2 > SIGMAS**2 * (squares / stands_for) * max(Fraction(billed), stands_for):
+        report.wrong.append(
+            f"more work is billed than the shares stand for that were sent: worth"
+            f" {in_sat(price_psat(int(excess), terms))} sat, which is no chance"
+        )
+    elif billed:
+        far = int(abs(excess) * 1_000_000 / billed)
+        report.good.append(
+            f"the work that is billed is within {far // 10_000}.{far % 10_000:04} % of what the shares that"
+            " were sent stand for, which may be chance"
+        )
+
+
+# What the buyer's own pool counted
+
+
+def read_counted(path: str) -> Dict[Tuple[str, int], Tuple[int, Optional[int]]]:
+    """By target and hour: accepted shares, and rejected ones where there is a column of them."""
+    try:
+        lines = read(path).decode("ascii").splitlines()
+    except UnicodeDecodeError:
+        raise Unreadable("the counts are no ASCII") from None
+    heads = ["hour,target,accepted", "hour,target,accepted,rejected"]
+    if not lines or lines[0] not in heads or len(lines) > VALUES_MAX:
+        raise Unreadable(f"the counts begin with {heads[0]!r} or {heads[1]!r}")
+    found: Dict[Tuple[str, int], Tuple[int, Optional[int]]] = {}
+    form = r"([^,]+),([0-9a-f]{64}),(\d{1,18})" + (r",(\d{1,18})" if lines[0] == heads[1] else "()")
+    for number, line in enumerate(lines[1:], 2):
+        values = re.fullmatch(form, line, re.ASCII)
+        if values is None:
+            raise Unreadable(f"line {number} of the counts is not of its form")
+        hour = moment({"hour": values[1]}, "hour")
+        if hour % HOUR_S or (values[2], hour) in found:
+            raise Unreadable(f"line {number} of the counts is of no whole hour, or there twice")
+        found[values[2], hour] = int(values[3]), int(values[4]) if values[4] else None
+    return found
+
+
+class Tally:
+    """Shares of one target: by hour, what receipts say and what the buyer counted."""
+
+    def __init__(self, target: str) -> None:
+        self.share = share_work({"target": target})
+        self.hours: Dict[int, List[int]] = {}  # accepted, unanswered, rejected, counted, counted as rejected
+
+    def of(self, hour: int) -> List[int]:
+        return self.hours.setdefault(hour, [0, 0, 0, 0, 0])
+
+
+def check_counted(
+    chain: List[Any], counted: Dict[Tuple[str, int], Tuple[int, Optional[int]]], report: Report
+) -> None:
+    """Every accepted share of the receipts is one that the buyer's pool counted, and every one that it
+    counted is in them: by target, over all hours to the share. Between two hours a minute's shares may be on
+    their way; one that was never answered may have been counted."""
+    tallies: Dict[str, Tally] = {}
+    for row in chain:
+        for said in row["targets"]:
+            of = tallies.setdefault(said["target"], Tally(said["target"])).of(moment(row, "hour_utc"))
+            of[0] += said["accepted"]
+            of[1] += said["unanswered"]
+            of[2] += sent(said) - said["accepted"] - said["unanswered"]
+    rejects = False
+    for (target, hour), (accepted, rejected) in counted.items():
+        of = tallies.setdefault(target, Tally(target)).of(hour)
+        of[3] += accepted
+        of[4] += rejected or 0
+        rejects |= rejected is not None
+    wrong, agreed = len(report.wrong), 0
+    for target, tally in sorted(tallies.items()):
+        agreed += check_tally(chain, target, tally, rejects, report)
+    if not rejects:
+        report.open.append("rejected shares: give a column of them beside the accepted ones")
+    if len(report.wrong) == wrong:
+        report.good.append(f"{agreed} accepted shares are those that your pool counted")
+
+
+def check_tally(chain: List[Any], target: str, tally: Tally, rejects: bool, report: Report) -> int:
+    """Of one target; how many both have."""
+    terms, told = chain[-1]["terms"], {moment(it, "hour_utc") for it in chain}
+    over = sold_until(chain[-1]) <= max(told) + HOUR_S
+    begins = 0 if natural(chain[0], "number") == 1 else 1
+    slack = claimed = doubt = refused = 0
+    worst, worst_hour, kept = 0, 0, 0
+    for hour in sorted(tally.hours):
+        accepted, unanswered, rejected, mine, mine_rejected = tally.hours[hour]
+        if hour not in told and (hour > max(told) or begins):
+            report.open.append(
+                f"{mine} shares that you counted at {utc(hour)}: no receipt here is of that hour"
+            )
+            continue
+        minute = -(-max(accepted, mine) // 60)
+        slack = minute if not begins else max(slack, minute)
+        claimed += accepted - mine
+        doubt += unanswered
+        refused += rejected - mine_rejected
+        kept += min(accepted, mine)
+        if claimed - slack > worst:
+            worst, worst_hour = claimed - slack, hour
+    if over and not begins:
+        slack = 0
+    short = f"target {target[:24]}...: "
+    if claimed > slack:
+        lost = in_sat(price_psat(int(tally.share * claimed), terms))
+        report.wrong.append(
+            f"{short}the receipts have {claimed} accepted shares more than you counted, worth {lost} sat"
+        )
+    elif worst:
+        report.wrong.append(
+            f"{short}by the end of {utc(worst_hour)} the receipts had {worst} accepted shares more than you"
+            " counted, or could have been on their way"
+        )
+    elif -claimed > doubt + slack:
+        report.wrong.append(
+            f"{short}you counted {-claimed} accepted shares more than the receipts have, of which {doubt} may"
+            " be those that were never answered"
+        )
+    elif claimed:
+        report.open.append(
+            f"{short}{abs(claimed)} shares that were on their way at an end, or never answered"
+        )
+    if rejects and refused > slack:
+        report.wrong.append(f"{short}the receipts have {refused} rejected shares more than you counted")
+    return kept
+
+
+def in_sat(psat: int) -> str:
+    return f"{psat // PSAT}.{psat % PSAT:012}"
+
+
+def utc(at_s: int) -> str:
+    """2026-09-01T06:00Z of seconds since 1970 (Howard Hinnant, civil_from_days)."""
+    days = at_s // DAY_S + 719_468
+    of_era = days % 146_097
+    year = (of_era - of_era // 1_460 + of_era // 36_524 - of_era // 146_096) // 365
+    of_year = of_era - (365 * year + year // 4 - year // 100)
+    month = (5 * of_year + 2) // 153
+    year += days // 146_097 * 400 + (month >= 10)
+    month, day = month + (3 if month < 10 else -9), of_year - (153 * month + 2) // 5 + 1
+    return f"{year:04}-{month:02}-{day:02}T{at_s % DAY_S // 3600:02}:{at_s % 3600 // 60:02}Z"
+
+
+def tell_what_is_open_of_receipts(report: Report) -> None:
+    report.open += [
+        "whether there are receipts after the newest: ask again when an hour is over",
+        "whether rejected shares were good, and unanswered ones arrived: your pool knows",
+        "terms, against what you agreed to; and the buyer's name",
+    ]
+
+
+def checked_receipts(arguments: argparse.Namespace, value: Any, report: Report, key: Optional[bytes]) -> None:
+    """Raises Unreadable."""
+    if arguments.roots is not None:
+        raise Unreadable("--roots is for statements")
+    chain = value if isinstance(value, list) else [value]
+    check_receipts(chain, report, key)
+    if arguments.previous is not None:
+        before = parsed(read(arguments.previous))
+        check_known(chain, before if isinstance(before, list) else [before], report)
+    else:
+        report.open.append("whether they are as they were told before: give those with --previous")
+    check_chance(chain, report)
+    if arguments.counted is not None:
+        check_counted(chain, read_counted(arguments.counted), report)
+    else:
+        report.open.append("whether your pool counted the same shares: give its counts with --counted")
+    tell_what_is_open_of_receipts(report)
+
+
 # The command
 
 
@@ -718,8 +1128,14 @@ def checked(arguments: argparse.Namespace) -> Report:
     """Raises Unreadable."""
     report, key = Report(), None if arguments.key is None else unhex({"key": arguments.key}, "key", 32)
     data = read(arguments.statement)
-    value = table(parsed(data), "the file")
+    value = parsed(data)
     check_file(data, value, report)
+    if (isinstance(value, list) and value) or (isinstance(value, dict) and "hour_utc" in value):
+        checked_receipts(arguments, value, report, key)
+        return report
+    if arguments.counted is not None:
+        raise Unreadable("--counted is for receipts of an order")
+    table(value, "the file")
     check_statement(value, report, key)
     root = member(value["proof"], "root") if value.get("proof") is not None else None
     if arguments.roots is not None:
@@ -749,12 +1165,17 @@ def shown(words: str) -> str:
 
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
-        prog="angara-verify", description="Check a pool's statement without trusting the pool."
+        prog="angara-verify", description="Check a pool's statement, or receipts, without trusting the pool."
     )
-    found.add_argument("statement", help="the statement, JSON")
+    found.add_argument("statement", help="the statement, or receipts of an order, JSON")
     found.add_argument("--key", metavar="PUBKEY", help="the pool's key, 64 hex digits, as you know it")
     found.add_argument("--roots", metavar="FILE", help="the published list of roots, JSON")
-    found.add_argument("--previous", metavar="FILE", help="the statement of the period before, JSON")
+    found.add_argument(
+        "--previous",
+        metavar="FILE",
+        help="the statement of the period before, or receipts that you have, JSON",
+    )
+    found.add_argument("--counted", metavar="FILE", help="of receipts: what your own pool counted, CSV")
     return found
 
 

@@ -52,7 +52,7 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
 def due_day(connection: Connection) -> int | None:
     """The next day (since 1970) to be closed; None where all are that are over."""
     ended = latest_s(connection) // DAY_S - 1
-    if ended < 0 or _binding(connection) is None:
+    if ended < 0 or binding(connection) is None:
         return None
     last = connection.scalar(select(func.max(liability_roots.c.day)))
     if last is None:
@@ -65,7 +65,7 @@ def closed(connection: Connection, key: ProofKey, day: int) -> Root:
     before: Any = connection.execute(
         select(liability_roots).order_by(liability_roots.c.number.desc()).limit(1)
     ).one_or_none()
-    bound = _binding(connection)
+    bound = binding(connection)
     assert bound is not None
     network, genesis, book_id = bound
     tree = tree_of(connection, key, day, book_id)
@@ -118,7 +118,7 @@ def note(connection: Connection, root: Root) -> bool:
 
 def roots(connection: Connection, first: int = 1, at_most: int | None = None) -> tuple[Root, ...]:
     """From that number on."""
-    bound = _binding(connection)
+    bound = binding(connection)
     if bound is None:
         return ()
     rows = connection.execute(
@@ -132,7 +132,7 @@ def roots(connection: Connection, first: int = 1, at_most: int | None = None) ->
 
 def root_of(connection: Connection, day: int) -> Root | None:
     """Of the end of that day."""
-    bound = _binding(connection)
+    bound = binding(connection)
     row = connection.execute(select(liability_roots).where(liability_roots.c.day == day)).one_or_none()
     return None if row is None or bound is None else _root(row, bound)
 
@@ -156,7 +156,7 @@ def owed_sat(connection: Connection, before_s: int) -> Mapping[str, int]:
     return owed
 
 
-def _binding(connection: Connection) -> tuple[str, str, str] | None:
+def binding(connection: Connection) -> tuple[str, str, str] | None:
     """Network, genesis and outside name of the book: of its own name journals make secrets."""
     row = connection.execute(select(book.c.network, book.c.genesis, book.c.uid)).one()
     if row.network is None or row.uid is None:

@@ -9,7 +9,6 @@ Invariants: exact until it is written, then rounded down, to a billionth of a PH
 An hour that has passed, and is settled, is told the same whenever it is asked for. Must not know: nodes.
 """
 
-from collections.abc import Iterable
 from datetime import timedelta
 from fractions import Fraction
 from typing import Any
@@ -25,6 +24,7 @@ from payouts.rates import (
     PSAT_PER_SAT,
     floor_to_psat,
 )
+from payouts.receipts.hours import TAKEN, end_s, of_order
 from payouts.schemas.money import rate_hours, rates, settlements, tenants
 from payouts.schemas.orders import channel_events, order_hours, orders, upstream_hours, upstreams
 from payouts.statements.period import EPOCH, Period, utc, work_text
@@ -33,8 +33,6 @@ HASHES_PER_PH_HOUR = HASHES_PER_PH_DAY // 24
 PH_HOUR_DIGITS = 9  # after the point: 3.6 * 10^9 hashes, a small part of one share
 EVENTS_MAX = 1_000  # a channel that comes and goes; who wants the rest asks for fewer days
 DAY_S = 86_400
-# Of the accepted shares, what went to the buyer: not what is credited at the pool's own risk.
-TAKEN = (rate_hours.c.shares - rate_hours.c.undelivered).label("taken")
 
 
 class UnknownOrder(ValueError):
@@ -233,16 +231,18 @@ class _Sum:
 
 def _whole_period(connection: Connection, order: Row[Any]) -> Period:
     """The days of the order, and of shares that came after its end."""
-    last_hour = connection.scalar(_delivered(func.max(rate_hours.c.hour), order.id)) or 0
-    end_s = max(_end_s(order), order.from_s + 1, (last_hour + 1) * 3600)
-    return Period(EPOCH + timedelta(days=order.from_s // DAY_S), EPOCH + timedelta(days=-(-end_s // DAY_S)))
+    last_hour = connection.scalar(of_order((func.max(rate_hours.c.hour),), order.id)) or 0
+    told_until_s = max(end_s(order), order.from_s + 1, (last_hour + 1) * 3600)
+    return Period(
+        EPOCH + timedelta(days=order.from_s // DAY_S), EPOCH + timedelta(days=-(-told_until_s // DAY_S))
+    )
 
 
 def _hours(connection: Connection, order: Row[Any], days: Period, now_s: int) -> dict[int, _Sum]:
     """By the hours since 1970, without gaps: those that were sold, and those in which anything was done."""
     first, last = days.from_s // 3600, days.to_s // 3600
     found: dict[int, _Sum] = {}
-    delivered = _delivered((rate_hours.c.hour, rate_hours.c.difficulty_log2, TAKEN), order.id)
+    delivered = of_order((rate_hours.c.hour, rate_hours.c.difficulty_log2, TAKEN), order.id)
     for hour, difficulty_log2, shares in connection.execute(
         delivered.where(rate_hours.c.hour >= first, rate_hours.c.hour < last)
     ):
@@ -270,7 +270,7 @@ def _hours(connection: Connection, order: Row[Any], days: Period, now_s: int) ->
     ):
         found.setdefault(hour, _Sum()).merge_target(target, {(verdict, reason): int(shares)})
     began_s = max(order.from_s, days.from_s)
-    ended_s = min(_end_s(order), days.to_s, now_s)
+    ended_s = min(end_s(order), days.to_s, now_s)
     if began_s < ended_s:
         for hour in (began_s // 3600, (ended_s - 1) // 3600):
             found.setdefault(hour, _Sum())
@@ -287,7 +287,7 @@ def _sellers(connection: Connection, order_id: int, days: Period) -> tuple[Selle
     first, last = days.from_s // 3600, days.to_s // 3600
     work: dict[str, Fraction] = {}
     unsettled: dict[str, Fraction] = {}
-    delivered = _delivered(
+    delivered = of_order(
         (
             tenants.c.name,
             rate_hours.c.difficulty_log2,
@@ -358,21 +358,6 @@ def _events(connection: Connection, order: Row[Any], days: Period) -> tuple[tupl
         for row in rows
     )
     return events, count - len(events)
-
-
-def _delivered(columns: Any, order_id: int) -> Any:
-    """Accepted shares of the order's rates."""
-    wanted: Iterable[Any] = columns if isinstance(columns, tuple) else (columns,)
-    return (
-        select(*wanted)
-        .select_from(rate_hours)
-        .join(rates, rates.c.id == rate_hours.c.rate_id)
-        .where(rates.c.order_id == order_id)
-    )
-
-
-def _end_s(order: Row[Any]) -> int:
-    return int(order.until_s if order.ended_at_s is None else min(order.ended_at_s, order.until_s))
 
 
 def _difficulty(target: str) -> str:

@@ -36,6 +36,7 @@ from pool.books.energy_books import EnergyBooks, PowerTold
 from pool.books.found_blocks import FILES_MAX, book_found_blocks, unknown_files
 from pool.books.journal.machine_rows import rows_of
 from pool.books.price_watch import PriceWatch
+from pool.books.receipt_closing import ReceiptClosing
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.chain.blocks import BlockResult, SubmitState
 from pool.chain.networks import NETWORKS
@@ -72,7 +73,7 @@ IMPATIENT: Final = BookTimes(fold_s=2.0, settle_s=2.0, settle_early_s=3660)
 class Bookkeeper:
     """`fee_basis` and `record_block` are asked by the pool; `run` does the rest. `history` is for who holds
     prices against the chain. `power`: who knows what is drawn, where somebody does; `proof`: what days are
-    closed with, where they are."""
+    closed with, where they are, and what receipts of orders are signed with."""
 
     def __init__(
         self,
@@ -87,6 +88,7 @@ class Bookkeeper:
         self._store = store
         self.energy = None if power is None else EnergyBooks(store, power, wall_clock=wall_clock)
         self._closing = None if proof is None else DayClosing(store, proof)
+        self._receipts = ReceiptClosing(store, proof)
         self._blocks = BlockWatch(store, nodes, wall_clock=wall_clock)
         self.history = PriceHistory(nodes, wall_clock=wall_clock)
         self._prices = PriceWatch(store, self.history.difficulties)
@@ -184,6 +186,7 @@ class Bookkeeper:
             nursery.start_soon(self._kept, "roll up tallies", self._roll_up)
             nursery.start_soon(self._kept, "look at blocks", self._blocks.run)
             nursery.start_soon(self._kept, "ask for prices", self.history.run)
+            nursery.start_soon(self._kept, "close hours of orders", self._receipts.run)
             if self.energy is not None:
                 nursery.start_soon(self._kept, "book energy", self.energy.run)
             if self._closing is not None:

@@ -126,12 +126,17 @@ def check(form: ShowForm, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command()
 def verify(
-    statement: Annotated[Path, typer.Argument(help="The statement, JSON.")],
+    statement: Annotated[Path, typer.Argument(help="The statement, or receipts of an order, JSON.")],
     key: Annotated[str | None, typer.Option(help="The pool's key, 64 hex digits, as you know it.")] = None,
     roots: Annotated[Path | None, typer.Option(help="The list of roots that is published, JSON.")] = None,
-    previous: Annotated[Path | None, typer.Option(help="The statement of the period before, JSON.")] = None,
+    previous: Annotated[
+        Path | None, typer.Option(help="The statement of the period before, or receipts that you have, JSON.")
+    ] = None,
+    counted: Annotated[
+        Path | None, typer.Option(help="Of receipts: what the buyer's own pool counted, CSV.")
+    ] = None,
 ) -> None:
-    """Check a signed statement without the pool, its books or its network, as `angara-verify` does.
+    """Check a signed statement, or receipts, without the pool, its books or its network, as `angara-verify`.
 
     Says what holds, what is WRONG and what could not be checked. Exit code 1 where something is wrong.
     """
@@ -139,7 +144,8 @@ def verify(
 
     from payouts.proof.angara_verify import verify as check
 
-    code = check(Namespace(statement=statement, key=key, roots=roots, previous=previous))
+    asked = Namespace(statement=statement, key=key, roots=roots, previous=previous, counted=counted)
+    code = check(asked)
     if code:
         raise typer.Exit(code)
 

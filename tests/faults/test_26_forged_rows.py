@@ -40,6 +40,8 @@ from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, balances_sa
 from payouts.proof.roots import closed, due_day, note
 from payouts.ratebook import record_fee_basis
 from payouts.rates import BlockFees, OrderCredit, Scheme
+from payouts.receipts.rows import made
+from payouts.receipts.rows import note as note_receipts
 from payouts.reversals import confirm_reversal, propose_reversal
 from payouts.schemas.money import containers, ledger_transactions, metadata, workers
 from payouts.schemas.orders import upstream_days, upstream_hours
@@ -111,6 +113,7 @@ def live(store: Store) -> None:
     with store.write() as connection:
         draw(connection)
     with store.write() as connection:
+        assert note_receipts(connection, 1, made(connection, 1, HOUR + 2, KEY))
         day = due_day(connection)
         assert day is not None
         assert note(connection, closed(connection, KEY, day))
@@ -305,6 +308,19 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "does not follow the one",
         ),
         ("UPDATE liability_roots SET number = 2", "liability_roots", "does not follow the one"),
+    ),
+    "order_receipts": (
+        ("UPDATE order_receipts SET bill_sat = bill_sat + 1", "order_receipts", "bills something else"),
+        ("UPDATE order_receipts SET hour = hour + 9", "order_receipts", "another number or hour"),
+        ("UPDATE order_receipts SET content = '{}'", "order_receipts", "cannot be read"),
+        (
+            "UPDATE order_receipts SET content = replace(content, '-32', '-31') WHERE number = 1",
+            "order_receipts",
+            "its hash is not that of its content",
+        ),
+        (f"UPDATE order_receipts SET signature = '{'ab' * 64}'", "order_receipts", "not signed by its key"),
+        ("UPDATE order_receipts SET order_id = 9", "order_receipts", "in orders is missing"),
+        ("DELETE FROM order_receipts WHERE number = 1", "order_receipts", "does not follow from the one"),
     ),
     "power_tariffs": (("UPDATE power_tariffs SET currency = 'EUR'", "energy_charges", "another exchange"),),
     "power_tariff_hours": (

@@ -96,6 +96,7 @@ class Auditor:
         *,
         roots: object = None,
         previous: bytes | None = None,
+        counted: bytes | None = None,
         key: str | None = KEY.public.hex(),
     ) -> tuple[int, list[str]]:
         """The exit code, and what is wrong."""
@@ -104,6 +105,8 @@ class Auditor:
             arguments += ["--roots", self._kept(json.dumps(roots).encode())]
         if previous is not None:
             arguments += ["--previous", self._kept(previous)]
+        if counted is not None:
+            arguments += ["--counted", self._kept(counted)]
         if key is not None:
             arguments += ["--key", key]
         parsed = angara_verify.parser().parse_args(arguments)

@@ -3,20 +3,25 @@
 Must not know: sockets, terminals.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
+from payouts.receipts.hours import HOUR_S
+from payouts.receipts.receipt import Receipt
+from payouts.receipts.rows import receipts
 from pool.admin.command import Commands, Guarded, Question
 from pool.admin.desk import Desk, OperatorDesk, named, routes_changed, valid, wall_s
 from pool.admin.pages import Page, Paged, page_of
-from pool.books.changes.changes import State
+from pool.books.changes.changes import LATEST_S, State
 from pool.orders import rows as order_store
 from pool.orders.rows import NewOrder, OrderView
 from pool.orders.status import OrderStatus
 from pool.people.roles import Role
+
+RECEIPTS_MAX: Final = 500  # of an answer: a month is 720
 
 
 class OrderAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -45,6 +50,22 @@ class OrderShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class OrderEnd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
+
+
+class OrderReceipts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """From a number on; of hours that begin at or after `from_s`, and before `until_s`."""
+
+    name: str
+    first: Annotated[int, msgspec.Meta(ge=1)] = 1
+    from_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    until_s: Annotated[int, msgspec.Meta(ge=0, le=LATEST_S)] = LATEST_S
+
+
+class Receipts(msgspec.Struct, frozen=True):
+    """In their order. `next`: the first of the rest; null where that is all."""
+
+    receipts: tuple[Receipt, ...]
+    next: int | None
 
 
 class OrderRow(OrderView, frozen=True, kw_only=True):
@@ -96,6 +117,19 @@ def order_end(desk: OperatorDesk, it: OrderEnd) -> OrderRow:
     return order_show(desk, OrderShow(it.name))
 
 
+def order_receipts(desk: Desk, it: OrderReceipts) -> Receipts:
+    """What every hour of the order came to: a chain of receipts, signed where the pool has a key."""
+
+    def read(connection: Connection) -> Receipts:
+        order = order_store.find_order(connection, it.name)
+        hours = -(-it.from_s // HOUR_S), -(-it.until_s // HOUR_S)
+        found = receipts(connection, order.id, it.first, RECEIPTS_MAX + 1, hours)
+        more = found[RECEIPTS_MAX].number if len(found) > RECEIPTS_MAX else None
+        return Receipts(found[:RECEIPTS_MAX], more)
+
+    return desk.read(read)
+
+
 def order_state(connection: Connection, subject: str) -> State:
     views = (view for view in order_store.list_orders(connection) if view.name == subject)
     return next((msgspec.to_builtins(view) for view in views), None)
@@ -126,5 +160,6 @@ COMMANDS: Final[Commands] = {
     "order.add": Guarded(OrderAdd, order_add, named, order_state, Role.PAYER),
     "order.list": Question(OrderList, order_list),
     "order.show": Question(OrderShow, order_show),
+    "order.receipts": Question(OrderReceipts, order_receipts),
     "order.end": Guarded(OrderEnd, order_end, named, order_state, Role.PAYER),
 }

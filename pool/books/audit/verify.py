@@ -1,8 +1,8 @@
 """`angara ledger verify`: all that the books can prove, from the chain of bookings to the tables around it.
 
 In this order: the money (`payouts.audit.verify`), the book itself, references between rows, payouts,
-decisions, the journal and its log, users, edges, the roots of closed days. What no row can prove, because one
-who may write to the database may write that too, is told in docs/books.md.
+decisions, the journal and its log, users, edges, receipts of orders, the roots of closed days. What no row
+can prove, because one who may write to the database may write that too, is told in docs/books.md.
 
 Invariants: reads only, in the caller's transaction, which must see one moment.
 """
@@ -18,6 +18,7 @@ from payouts.audit.checkpoint import Checkpoint
 from payouts.audit.decisions import check_references, check_registry
 from payouts.audit.finding import Found
 from payouts.audit.payouts import check_payouts
+from payouts.audit.receipts import check_receipts
 from payouts.audit.roots import check_roots
 from payouts.audit.verify import Audit, Head, audit
 from payouts.proof.key import ProofKey
@@ -60,6 +61,7 @@ def verify(
         check_journal(connection)
         check_people(connection)
         check_edges(connection)
+        check_receipts(connection)
         check_roots(connection, proof)
         waiting = None if data_dir is None else check_logs(connection, data_dir)
     except Found as wrong:

@@ -14,7 +14,7 @@ from pool.cli.books import Books
 from pool.cli.live_columns import of_hps, of_ths
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, moment, moment_by, print_json, show, show_one
-from pool.reports.figures import amount, grouped, percent
+from pool.reports.figures import amount, grouped, percent, sat_exact
 from pool.settings_file import BadConfig
 
 app = typer.Typer(no_args_is_help=True)
@@ -46,6 +46,21 @@ ORDER: Final = (
     Column("being moved", "moving", grouped),
     Column("added", "added"),
     Column("ended", "ended"),
+)
+
+WORK_OF_PH_HOUR: Final = 65_535 * 10**15 * 3_600  # as receipts count it
+PSAT_PER_SAT: Final = 10**12
+RECEIPTS: Final = (
+    Column("receipt", "number", right=True),
+    Column("hour", "hour_utc", moment),
+    Column("part", "part", right=True),
+    Column("sold PH·h", "sold", lambda it: _ph_hours(it), right=True),
+    Column("delivered PH·h", "work", lambda it: _ph_hours(it), right=True),
+    Column("accepted", "accepted", grouped, right=True),
+    Column("rejected", "rejected", grouped, right=True),
+    Column("unanswered", "unanswered", grouped, right=True),
+    Column("bill sat", "bill_psat", lambda it: sat_exact(*divmod(it, PSAT_PER_SAT)), right=True),
+    Column("signed by", "key"),
 )
 
 
@@ -104,11 +119,56 @@ def show_order(books: Books, form: ShowForm, name: NameArgument) -> None:
     _show(books.ask("order.show", name=name), form)
 
 
+@app.command("receipts")
+@with_options
+def receipts(
+    books: Books,
+    form: ListForm,
+    name: NameArgument,
+    from_time: Annotated[
+        str | None, typer.Option("--from", help="Hours from here on: 2026-11-22T00:00Z.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Hours before that.")] = None,
+) -> None:
+    """What every hour of an order came to. For its buyer: `--json`, which `angara verify` checks."""
+    from payouts.proof.angara_verify import as_written
+
+    asked: dict[str, Any] = {"name": name}
+    hours = {"from_s": (from_time, "--from"), "until_s": (until, "--to")}
+    asked |= {it: _time(text, option) for it, (text, option) in hours.items() if text is not None}
+    found: list[Any] = []
+    following: int | None = 1
+    while following is not None:
+        answer = books.ask("order.receipts", **asked, first=following)
+        found += answer["receipts"]
+        following = answer["next"]
+    if form is Form.JSON:
+        typer.echo(as_written(found), nl=False)
+    else:
+        show(map(_told, found), RECEIPTS, form)
+
+
 @app.command("end")
 @with_options
 def end(books: GuardedBooks, form: ShowForm, name: NameArgument) -> None:
     """End an order now. Its machines go back to where they mined before."""
     _show(books.ask("order.end", name=name), form)
+
+
+def _told(it: dict[str, Any]) -> dict[str, Any]:
+    """A receipt as a row."""
+    targets = it["targets"]
+    return it | {
+        "accepted": sum(said["accepted"] for said in targets),
+        "rejected": sum(sum(said["rejected"].values()) for said in targets),
+        "unanswered": sum(said["unanswered"] for said in targets),
+    }
+
+
+def _ph_hours(work: str) -> str:
+    """Down to a ten-thousandth."""
+    whole, rest = divmod(int(work) * 10_000 // WORK_OF_PH_HOUR, 10_000)
+    return f"{grouped(whole)}.{rest:04}"
 
 
 def _show(it: dict[str, Any], form: Form) -> None:

@@ -50,6 +50,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "upstream.show",
         "order.list",
         "order.show",
+        "order.receipts",
         "edge.list",
         "edge.show",
         "block.list",

@@ -80,6 +80,7 @@ def test_every_command_with_books_names_them_the_same_way() -> None:
 WITHOUT_ANSWER = {"man", "completion", "nats config", "power simulate", "power credential key"}
 WITHOUT_ANSWER |= {"proof key", "verify"}
 LISTS = {"config show", "reject show", "power signals", "power held", "power events", "proof roots"}
+LISTS |= {"order receipts"}
 
 
 def test_what_shows_something_shows_it_to_programs_too() -> None:

@@ -120,6 +120,7 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "upstream.show": {"name": "north"},
     "order.list": {},
     "order.show": {"name": "blue"},
+    "order.receipts": {"name": "blue"},
     "edge.list": {},
     "edge.show": {"name": "hall"},
     "block.list": {},

@@ -1,0 +1,57 @@
+"""What the books have of an order's hours, as counts: what was delivered, and what its upstream said of
+what it was sent.
+
+A share is of the hour in which its verdict was booked; of one that waited for its upstream at the hour's end
+that is the next. Reads only. Must not know: prices, and which hours are over.
+"""
+
+from collections import Counter
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, Select, func, select
+
+from payouts.schemas.money import rate_hours, rates
+from payouts.schemas.orders import upstream_hours
+
+HOUR_S: Final = 3_600
+# Of shares, by ("delivered" or "undelivered", 2's exponent of their difficulty), ("accepted" or "unanswered",
+# target) and ("rejected", target, reason).
+Counts = Counter[tuple[str, ...]]
+# Of the accepted shares, what went to the buyer: not what is credited at the pool's own risk.
+TAKEN: Final = (rate_hours.c.shares - rate_hours.c.undelivered).label("taken")
+
+
+def end_s(order: Row[Any]) -> int:
+    """When an order is over, or was ended."""
+    return int(order.until_s if order.ended_at_s is None else min(order.ended_at_s, order.until_s))
+
+
+def of_order(columns: tuple[Any, ...], order_id: int) -> Select[Any]:
+    """Accepted shares of the order's rates."""
+    return (
+        select(*columns)
+        .select_from(rate_hours)
+        .join(rates, rates.c.id == rate_hours.c.rate_id)
+        .where(rates.c.order_id == order_id)
+    )
+
+
+def counted_hours(connection: Connection, order_id: int, first: int, end: int) -> dict[int, Counts]:
+    """By hour since 1970, from the first until before the end: those that have anything."""
+    found: dict[int, Counts] = {}
+    at, log2 = rate_hours.c.hour, rate_hours.c.difficulty_log2
+    shares = of_order((at, log2, func.sum(TAKEN), func.sum(rate_hours.c.undelivered)), order_id)
+    within = shares.where(at >= first, at < end).group_by(at, log2)
+    for hour, exponent, taken, undelivered in connection.execute(within):
+        counts = found.setdefault(hour, Counter())
+        counts["delivered", str(exponent)] = int(taken)
+        counts["undelivered", str(exponent)] = int(undelivered)
+    said = upstream_hours.c
+    key = (said.hour, said.target, said.verdict, said.reason)
+    of = (said.order_id == order_id) & (said.hour >= first) & (said.hour < end)
+    for hour, target, verdict, reason, count in connection.execute(
+        select(*key, func.sum(said.shares)).where(of).group_by(*key)
+    ):
+        what = (verdict, target, reason) if verdict == "rejected" else (verdict, target)
+        found.setdefault(hour, Counter())[what] = int(count)
+    return {hour: +counts for hour, counts in sorted(found.items())}

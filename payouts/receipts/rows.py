@@ -1,0 +1,190 @@
+"""Receipts in the books: which hours are due, and their rows.
+
+Whoever asks says which hours are over: no share is booked in them any more. An hour of an order gets its
+receipt then, also where nothing was delivered in it; what is booked in it all the same is in a further part
+of it, and the receipt stays as it was. An order that was over for long before it had a receipt gets none.
+
+Everything is done in the caller's transaction. Must not know: where the key is kept, and who pays.
+"""
+
+from collections import Counter, defaultdict
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, func, insert, select
+
+from payouts.ledger import GENESIS_HASH
+from payouts.proof.angara_verify import canonical
+from payouts.proof.key import ProofKey
+from payouts.proof.roots import binding
+from payouts.rates import PSAT_PER_SAT
+from payouts.receipts.hours import HOUR_S, Counts, counted_hours, end_s
+from payouts.receipts.receipt import Receipt, Sale, Terms, at_s, next_receipt, without
+from payouts.schemas.orders import orders, upstreams
+from payouts.schemas.receipts import order_receipts
+from payouts.statements.period import utc
+
+# Of an order at once: a day of it is a quarter of a second of signatures.
+RECEIPTS_AT_ONCE: Final = 24
+# How far back hours are looked at again. Nothing is booked in one that is over, but what somebody mends.
+CORRECTED_H: Final = 48
+# An order that was over for so long before it had a receipt is of a time without receipts.
+FORGOTTEN_H: Final = 7 * 24
+
+
+class Billed(msgspec.Struct, frozen=True):
+    """The sums of an order's receipts up to that number: what the buyer owes, and what is due to him."""
+
+    number: int
+    bill_psat: int
+    due_psat: int
+
+
+def due_orders(connection: Connection, until_hour: int, *, again: bool) -> list[int]:
+    """Numbers of orders with an hour that is over and has no receipt. `again`: with those whose hours are to
+    be looked at again."""
+    if binding(connection) is None:
+        return []
+    mine = order_receipts.c.order_id == orders.c.id
+    newest = select(func.max(order_receipts.c.hour)).where(mine).scalar_subquery().label("newest")
+    found = []
+    for row in connection.execute(select(orders, newest).order_by(orders.c.id)):
+        first, ends = row.from_s // HOUR_S, -(-end_s(row) // HOUR_S)
+        if row.newest is None and ends < until_hour - FORGOTTEN_H:
+            continue
+        following = first if row.newest is None else row.newest + 1
+        if following < min(ends, until_hour) or (again and first < until_hour < ends + CORRECTED_H):
+            found.append(row.id)
+    return found
+
+
+def made(connection: Connection, order_id: int, until_hour: int, key: ProofKey | None) -> tuple[Receipt, ...]:
+    """The next receipts of an order, in their order. Reads only. Raises NoSigning."""
+    order = connection.execute(
+        select(orders, upstreams.c.name.label("upstream"))
+        .join(upstreams, upstreams.c.id == orders.c.upstream_id)
+        .where(orders.c.id == order_id)
+    ).one()
+    sale = sale_of(connection, order)
+    before = last_receipt(connection, order_id)
+    found = []
+    for hour, part, counts in _due(connection, order, until_hour):
+        before = next_receipt(sale, before, hour, part, counts, key)
+        found.append(before)
+    return tuple(found)
+
+
+def sale_of(connection: Connection, order: Row[Any]) -> Sale:
+    """Of a row that has the name of its upstream."""
+    bound = binding(connection)
+    assert bound is not None
+    ended_s = end_s(order)
+    return Sale(
+        book=bound[2],
+        order=order.name,
+        buyer=order.buyer,
+        upstream=order.upstream,
+        terms=Terms(
+            hashrate_ths=order.hashrate_ths,
+            sat_per_ph_day=order.sat_per_ph_day,
+            from_utc=utc(order.from_s),
+            until_utc=utc(order.until_s),
+        ),
+        ended_utc=utc(ended_s) if ended_s < order.until_s else msgspec.UNSET,
+    )
+
+
+def note(connection: Connection, order_id: int, new: tuple[Receipt, ...]) -> bool:
+    """Write them down, unless somebody did: what does not follow the last one is none any more."""
+    last = last_receipt(connection, order_id)
+    for it in new:
+        if (it.number, it.previous) != ((last.number + 1, last.hash) if last else (1, GENESIS_HASH)):
+            return False
+        bill_sat, bill_psat = divmod(it.bill_psat, PSAT_PER_SAT)
+        connection.execute(
+            insert(order_receipts).values(
+                order_id=order_id,
+                number=it.number,
+                hour=hour_of(it),
+                part=it.part,
+                bill_sat=bill_sat,
+                bill_psat=bill_psat,
+                due_sat=0,
+                due_psat=0,
+                content=content_of(it),
+                hash=it.hash,
+                signature=it.signature,
+            )
+        )
+        last = it
+    return True
+
+
+def receipts(
+    connection: Connection,
+    order_id: int,
+    first: int = 1,
+    at_most: int | None = None,
+    hours: tuple[int, int] | None = None,
+) -> tuple[Receipt, ...]:
+    """From that number on; of hours from the first until before the second."""
+    of = order_receipts.c
+    query = select(order_receipts).where(of.order_id == order_id, of.number >= first)
+    if hours is not None:
+        query = query.where(of.hour >= hours[0], of.hour < hours[1])
+    return tuple(map(receipt_of, connection.execute(query.order_by(of.number).limit(at_most))))
+
+
+def last_receipt(connection: Connection, order_id: int) -> Receipt | None:
+    """The newest."""
+    of = order_receipts.c
+    query = select(order_receipts).where(of.order_id == order_id).order_by(of.number.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else receipt_of(row)
+
+
+def receipt_of(row: Row[Any]) -> Receipt:
+    """Raises msgspec.DecodeError for one that somebody tampered with."""
+    content = msgspec.json.decode(row.content, type=Receipt)
+    return msgspec.structs.replace(content, hash=row.hash, signature=row.signature)
+
+
+def content_of(receipt: Receipt) -> str:
+    """What its hash is over."""
+    of: dict[str, Any] = msgspec.to_builtins(receipt)
+    return canonical({name: it for name, it in of.items() if name not in ("hash", "signature")}).decode()
+
+
+def hour_of(receipt: Receipt) -> int:
+    """Since 1970."""
+    return at_s(receipt.hour_utc) // HOUR_S
+
+
+def billed(connection: Connection, order_id: int) -> Billed:
+    """Up to the newest."""
+    of = order_receipts.c
+    sums = (func.sum(it) for it in (of.bill_sat, of.bill_psat, of.due_sat, of.due_psat))
+    row = connection.execute(select(func.max(of.number), *sums).where(of.order_id == order_id)).one()
+    number, bill_sat, bill_psat, due_sat, due_psat = (int(it or 0) for it in row)
+    return Billed(number, bill_sat * PSAT_PER_SAT + bill_psat, due_sat * PSAT_PER_SAT + due_psat)
+
+
+def _due(connection: Connection, order: Row[Any], until_hour: int) -> list[tuple[int, int, Counts]]:
+    """Hours with the next part of each, and what is in it: first those that have none."""
+    of = order_receipts.c
+    newest = connection.scalar(select(func.max(of.hour)).where(of.order_id == order.id))
+    ends = min(-(-end_s(order) // HOUR_S), until_hour)
+    following = order.from_s // HOUR_S if newest is None else int(newest) + 1
+    if following < ends:
+        ends = min(ends, following + RECEIPTS_AT_ONCE)
+        counted = counted_hours(connection, order.id, following, ends)
+        return [(hour, 0, counted.get(hour, Counter())) for hour in range(following, ends)]
+    since = until_hour - CORRECTED_H
+    told: dict[int, list[Receipt]] = defaultdict(list)
+    for it in receipts(connection, order.id, hours=(since, until_hour)):
+        told[hour_of(it)].append(it)
+    later = []
+    for hour, counts in counted_hours(connection, order.id, since, until_hour).items():
+        if left := +without(counts, told[hour]):
+            later.append((hour, len(told[hour]), left))
+    return later[:RECEIPTS_AT_ONCE]
