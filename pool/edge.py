@@ -14,7 +14,7 @@ from pool.config import SV2, PoolConfig
 from pool.fleet.registry import TenantRecord
 from pool.parts import Known, Miners, Routing, Shares
 from pool.serving import Serving
-from stratum.miners.listening.listeners import Dialect, Server
+from stratum.miners.listening.listeners import Server
 from stratum.sv2.authority import Credentials
 from stratum.sv2.connection import Sv2
 
@@ -34,14 +34,15 @@ class Edge:
         self.shares = Shares(config, known, on_block=on_block, on_commit=on_commit)
         self.miners = Miners(config, known, self.shares)
         self.routing = Routing(config, known, self.shares, self.miners)
+        sv2 = _sv2(config)
         self._server = Server(
             board=self.miners.board,
             connection_limits=self.miners.connection_limits,
             endpoints=config.endpoints,
             shared=known.process[1] > 1,
-            dialects=_dialects(config),
+            dialects={} if sv2 is None else {SV2: sv2},
         )
-        self.serving = Serving(known, self.shares, self.miners, self.routing, self._server)
+        self.serving = Serving(known, self.shares, self.miners, self.routing, self._server, sv2)
 
     async def run(
         self, *, task_status: trio.TaskStatus[tuple[tuple[str, int], ...]] = trio.TASK_STATUS_IGNORED
@@ -97,7 +98,7 @@ class Edge:
         )
 
 
-def _dialects(config: PoolConfig) -> dict[str, Dialect]:
+def _sv2(config: PoolConfig) -> Sv2 | None:
     """What is spoken beside V1, each process with a static key of its own."""
     sv2 = config.sv2
-    return {} if sv2 is None else {SV2: Sv2(Credentials(sv2.authority, validity_s=sv2.validity_s))}
+    return None if sv2 is None else Sv2(Credentials(sv2.authority, validity_s=sv2.validity_s))

@@ -13,7 +13,7 @@ from pool.chain.node_set import NodeSet
 from pool.chain.nodes import NodeState
 from pool.edges.edge import EdgeRoutes, MachineConnection, MachineMet
 from pool.edges.edges import CONNECTIONS_MAX
-from pool.edges.figures import EdgeFigures, NodeFigures
+from pool.edges.figures import EdgeFigures, NodeFigures, Sv2Figures
 from pool.fleet.registry import UnlistedWorker
 from pool.orders.mining import Assigned, EdgeMining, Mining
 from pool.parts import Known, Miners, Routing, Shares
@@ -23,6 +23,7 @@ from stratum.miners.connection import Connection
 from stratum.miners.firmware import Family, Firmware
 from stratum.miners.listening.listeners import Server
 from stratum.miners.traces.traces import TooManyTraces, TraceView
+from stratum.sv2.connection import Sv2
 
 PIECE: Final = 2_048  # connections that are looked at, half a millisecond
 REST_S: Final = 0.002  # behind a piece
@@ -32,10 +33,16 @@ class Serving:
     """Of one process."""
 
     def __init__(
-        self, known: Known, shares: Shares, miners: Miners, routing: Routing, server: Server
+        self,
+        known: Known,
+        shares: Shares,
+        miners: Miners,
+        routing: Routing,
+        server: Server,
+        sv2: Sv2 | None = None,
     ) -> None:
         self._known, self._shares, self._server = known, shares, server
-        self._miners, self._routing = miners, routing
+        self._miners, self._routing, self._sv2 = miners, routing, sv2
         self._one_at_a_time = trio.Lock()
 
     async def figures(self) -> EdgeFigures:
@@ -53,6 +60,7 @@ class Serving:
                 name: Family(it.here, it.accepted, it.rejected)
                 for name, it in miners.firmware.families.items()
             },
+            sv2=_sv2(self._sv2),
             uncharged=miners.uncharged.since_start.tolist(),
             unresolved=len(shares.submits),
             answers=dict(shares.submits.said),
@@ -191,6 +199,12 @@ def _peers(tenant: str, container: str, rows: list[tuple[str, str, str, bool]]) 
         agents=tuple(it[2] for it in rows),
         accepted=bytes(it[3] for it in rows),
     )
+
+
+def _sv2(it: Sv2 | None) -> Sv2Figures:
+    if it is None:
+        return Sv2Figures()
+    return Sv2Figures(connections=it.connections, channels=it.channels, handshakes=it.handshakes)
 
 
 def _nodes(nodes: NodeSet) -> tuple[NodeFigures, ...]:

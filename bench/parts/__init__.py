@@ -20,6 +20,7 @@ from bench.parts import (
     rate_curve,
     rates,
     sites,
+    sv2,
 )
 
 PARTS: Final[dict[str, Part]] = {
@@ -30,6 +31,7 @@ PARTS: Final[dict[str, Part]] = {
     "rate-curve": rate_curve.PART,
     "memory": memory.PART,
     "new-block": new_block.PART,
+    "sv2": sv2.PART,
     "block-out": block_out.PART,
     "proxy": proxy_path.PART,
     "books": books.PART,

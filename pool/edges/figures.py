@@ -36,6 +36,14 @@ class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     template_times: Histogram
 
 
+class Sv2Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """Of Stratum V2."""
+
+    connections: int = 0  # now
+    channels: int = 0  # now
+    handshakes: int = 0
+
+
 class EdgeFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Counts are since the start."""
 
@@ -43,6 +51,7 @@ class EdgeFigures(msgspec.Struct, frozen=True, kw_only=True):
     ended: dict[str, int]  # connections, by why
     moved: dict[str, int]  # machines, by how
     firmware: dict[str, Family]
+    sv2: Sv2Figures = Sv2Figures()
     uncharged: list[int]  # as stratum.miners.uncharged counts
     unresolved: int  # shares that were forwarded and have no answer yet
     answers: dict[Answer, int]  # shares
@@ -108,6 +117,11 @@ def merged(figures: Sequence[EdgeFigures]) -> EdgeFigures:
         ended=added(it.ended for it in figures),
         moved=added(it.moved for it in figures),
         firmware={name: _family(of) for name, of in grouped(it.firmware for it in figures).items()},
+        sv2=Sv2Figures(
+            connections=sum(it.sv2.connections for it in figures),
+            channels=sum(it.sv2.channels for it in figures),
+            handshakes=sum(it.sv2.handshakes for it in figures),
+        ),
         uncharged=[sum(column) for column in zip(*(it.uncharged for it in figures), strict=True)],
         unresolved=sum(it.unresolved for it in figures),
         answers=added(it.answers for it in figures),

@@ -110,6 +110,9 @@ def _pool(page: Page, it: Moment) -> None:
         page.add("angara_firmware_sessions", family.here, name)
         page.add("angara_firmware_shares_total", family.accepted, name, "accepted")
         page.add("angara_firmware_shares_total", family.rejected, name, "rejected")
+    page.add("angara_sv2_connections", edges.sv2.connections)
+    page.add("angara_sv2_channels", edges.sv2.channels)
+    page.add("angara_sv2_handshakes_total", edges.sv2.handshakes)
     for reason, count in sorted(edges.ended.items()):
         page.add("angara_connections_ended_total", count, reason)
     page.add("angara_web_connections", door.limits.sessions)

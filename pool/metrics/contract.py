@@ -51,6 +51,9 @@ counter   angara_process_deaths_total                         How often one of t
 gauge     angara_sessions{standing}                           Miners' connections by what they have shown: waiting, half-open, fresh, idle, mining.
 gauge     angara_firmware_sessions{firmware}                  Miners' connections by what their agent says they run; what we have no name for is other.
 counter   angara_firmware_shares_total{firmware,verdict}      Shares of these, accepted or rejected, whether or not they are in the books.
+gauge     angara_sv2_connections                              Connections that speak Stratum V2, of machines and of proxies.
+gauge     angara_sv2_channels                                 Mining channels on them, each of which is one of the sessions above.
+counter   angara_sv2_handshakes_total                         Handshakes of Stratum V2, each of which costs some tenths of a millisecond.
 counter   angara_connections_ended_total{reason}              Miners' connections that were ended or refused, by the reason.
 gauge     angara_web_connections                              Connections over HTTP.
 counter   angara_web_connections_refused_total{reason}        Connections over HTTP for which there was no place.

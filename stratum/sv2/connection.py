@@ -10,7 +10,6 @@ else. Must not know: what messages mean, jobs.
 """
 
 import socket
-from collections import deque
 from math import inf
 from typing import Final
 
@@ -24,7 +23,7 @@ from stratum.miners.turns.connection_limits import MADE_ROOM, ConnectionLimits, 
 from stratum.sv2 import messages
 from stratum.sv2.authority import Credentials
 from stratum.sv2.channel_session import ChannelSession, NotOpened
-from stratum.sv2.conversation import Conversation, is_share
+from stratum.sv2.conversation import Conversation, is_for_channel, is_share
 from stratum.sv2.messages import OpenChannel
 from stratum.sv2.mining_channel import MiningChannel
 from stratum.sv2.noise import BadPeer, Frame, NoiseServer
@@ -47,11 +46,13 @@ class Sv2:
 
     def __init__(self, credentials: Credentials) -> None:
         self.credentials = credentials
+        self.connections = self.channels = 0  # now
+        self.handshakes = 0  # since the start
 
     def connection(
         self, board: Switchboard, limits: ConnectionLimits, sock: socket.socket, address: str, place: Place
     ) -> "Sv2Connection":
-        return Sv2Connection(board, limits, self.credentials, sock, address, place)
+        return Sv2Connection(self, board, limits, sock, address, place)
 
 
 class Sv2Connection:
@@ -59,16 +60,16 @@ class Sv2Connection:
 
     def __init__(
         self,
+        of: Sv2,
         board: Switchboard,
         limits: ConnectionLimits,
-        credentials: Credentials,
         sock: socket.socket,
         address: str,
         place: Place,
     ) -> None:
         self.address = address
         self.open = True
-        self._board, self._limits, self._credentials = board, limits, credentials
+        self._board, self._limits, self._of = board, limits, of
         self._place = place
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         self._noise = NoiseServer()
@@ -79,7 +80,7 @@ class Sv2Connection:
         self._reason = "left"
         self._shakes = True
         self._first = bytearray()  # of the handshake
-        self._pending: deque[Frame] = deque()  # of one packet
+        self._frame: Frame | None = None  # that waits for its turn
         self._turn = trio.Event()
         self._out = bytearray()
         self._sending_bytes = 0
@@ -91,6 +92,7 @@ class Sv2Connection:
 
     async def run(self) -> None:
         """Until it is over, one way or another; raises nothing."""
+        self._of.connections += 1
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -101,6 +103,7 @@ class Sv2Connection:
                         self._reason = "SV2 handshake failed" if self._shakes else "no channel opened"
                     self.end(self._reason)
         finally:
+            self._of.connections -= 1
             self.end("left")
             self._limits.leave(self._place)
             self._board.lanes.discard(self._place, self)
@@ -152,11 +155,9 @@ class Sv2Connection:
                 return
             data = bytes(self._first[ENCODED_BYTES:])
             self._patience.deadline = trio.current_time() + self._board.services.limits.subscribe_s
-        self._pending += self._noise.receive(data)
-        if self._pending and not (self._trusted and all(map(self._is_share, self._pending))):
+        self._noise.feed(data)
+        if not self._hear_shares():
             await self._wait_for_turn()
-        while self._pending and self.open:
-            self._answer(self._pending.popleft())
 
     async def _wait_for_turn(self) -> None:
         """Until it has had as many as it needs for what has come."""
@@ -168,45 +169,66 @@ class Sv2Connection:
         if self._patience.deadline == inf and not self.mines:
             self._patience.deadline = deadline_s + trio.current_time() - since_s
 
+    def _hear_shares(self) -> bool:
+        """Of who has mined lately they are heard as they come. Whether that was all; else the rest waits for
+        turns, before anything of it is decrypted."""
+        while self.open and self._trusted and (frame := self._noise.next_frame()) is not None:
+            if not self._is_share(frame):
+                self._frame = frame
+                return False
+            self._answer(frame)
+        return not (self.open and self._noise.has_more)
+
     def take_turn(self) -> int:
         """Shake hands, or hear some of what it said; what that cost."""
         if not self.open:
             self._turn.set()
             return 0
         if self._shakes:
-            said = self._noise.shake(bytes(self._first[:ENCODED_BYTES]), self._credentials)
+            said = self._noise.shake(bytes(self._first[:ENCODED_BYTES]), self._of.credentials)
             self._shakes = False
+            self._of.handshakes += 1
             self._send_soon(said)
             self._turn.set()
             return HANDSHAKE_COST
         cost = 0
         try:
-            while self._pending and self.open and cost < TURN_COST:
-                cost += self._answer(self._pending.popleft())
+            while self.open and cost < TURN_COST and (frame := self._next_frame()) is not None:
+                cost += self._answer(frame)
+        except BadPeer as error:
+            self.end(str(error))
         except Exception:  # as above
             log.exception("session_failed", address=self.address)
             self.end("internal error")
-        if self._pending and self.open:
+        if self.open and (self._frame is not None or self._noise.has_more):
             self._board.lanes.add(self._place, self)
         else:
             self._turn.set()
         return max(1, cost)
 
+    def _next_frame(self) -> Frame | None:
+        frame, self._frame = self._frame, None
+        return self._noise.next_frame() if frame is None else frame
+
     def _is_share(self, frame: Frame) -> bool:
         """Of a channel that there is: then it is answered when it is judged, at the cost of a share."""
-        number = int.from_bytes(frame.payload[:4], "little")
-        return is_share(frame) and number in self._channels
+        session = self.session(int.from_bytes(frame.payload[:4], "little"))
+        return session is not None and is_share(frame, extended=session.language.extranonce_size > 0)
 
     def _answer(self, frame: Frame) -> int:
         """What is to be said to one frame; what that cost."""
-        channels, begins = len(self._channels), self._conversation.agent is None
+        asked_for, begins = self._last_number, self._conversation.agent is None
+        if self._board.traces:
+            channel = self._channels.get(int.from_bytes(frame.payload[:4], "little"))
+            if channel is not None and is_for_channel(frame):
+                channel.heard(frame)
         self.write(self._conversation.hear(frame))
         if begins:
             self._patience.deadline = trio.current_time() + self._board.services.limits.authorise_s
         if self._conversation.closing is not None:
             self.end(self._conversation.closing)
-        opened = len(self._channels) > channels
-        return 1 + (ARRIVAL_COST + WELCOME_COST if opened else 0)
+        begun = self._last_number > asked_for  # a channel, which may have been refused then
+        return 1 + (ARRIVAL_COST + WELCOME_COST if begun else 0)
 
     # stratum.sv2.conversation.Host
 
@@ -232,10 +254,13 @@ class Sv2Connection:
             self._board.drop(channel, "refused")
             raise
         self._channels[channel.number] = channel
+        self._of.channels += 1
         self._has_mined = True
         self._limits.stands(place, Standing.FRESH)
         self._limits.leave(self._place)
         self._patience.deadline = inf
+        self._board.traces.spoke(channel)
+        channel.said(said)
         self.write(said)
 
     def close_channel(self, channel_id: int) -> None:
@@ -274,6 +299,7 @@ class Sv2Connection:
         """The switchboard has ended it; without any the connection has no purpose."""
         if self._channels.pop(channel.number, None) is None:
             return
+        self._of.channels -= 1
         if self.open and not self._closed_by_machine:
             if not channel.is_told_to_leave and channel.session.state is State.MINING:
                 self.write(messages.close_channel(channel.number, channel.session.closing or "ended"))

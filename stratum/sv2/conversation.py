@@ -28,7 +28,8 @@ from stratum.sv2.messages import (
 from stratum.sv2.noise import Frame
 
 SUPPORTED: Final = (messages.WORKER_TRACKING,)
-_SHARES: Final = (0x1A, 0x1B)
+_SHARE, _EXTENDED_SHARE = 0x1A, 0x1B
+_FOR_CHANNEL: Final = (0x16, 0x18, _SHARE, _EXTENDED_SHARE)  # an update, a close, shares
 GROUP_ID: Final = 1 << 31  # of channel n the group is n above this: each channel is a group of its own
 
 
@@ -49,9 +50,15 @@ class Host(Protocol):
         """Whether any is open."""
 
 
-def is_share(frame: Frame) -> bool:
-    """Whether it costs what a share does."""
-    return frame.kind in _SHARES and not frame.extension & ~CHANNEL_MESSAGE
+def is_share(frame: Frame, *, extended: bool) -> bool:
+    """Whether it is one of such a channel, which costs what a share does, and is counted as one."""
+    kind = _EXTENDED_SHARE if extended else _SHARE
+    return frame.kind == kind and not frame.extension & ~CHANNEL_MESSAGE
+
+
+def is_for_channel(frame: Frame) -> bool:
+    """Whether it begins with the id of a channel."""
+    return frame.kind in _FOR_CHANNEL and not frame.extension & ~CHANNEL_MESSAGE
 
 
 class Conversation:

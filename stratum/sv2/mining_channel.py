@@ -9,12 +9,14 @@ from typing import Protocol
 import trio
 
 from stratum.miners.connection import LINES_AT_ONCE, Board, Connection
+from stratum.miners.traces.traces import LINE_BYTES_MAX
 from stratum.miners.turns.connection_limits import Place
-from stratum.sv2 import messages
+from stratum.sv2 import messages, trace_words
 from stratum.sv2.channel_session import ChannelSession
 from stratum.sv2.conversation import GROUP_ID
 from stratum.sv2.language import ChannelLanguage
 from stratum.sv2.messages import OpenChannel
+from stratum.sv2.noise import Frame
 
 
 class Line(Protocol):
@@ -67,13 +69,25 @@ class MiningChannel(Connection):
             self._counts_as_trusted = counts
             self._line.trusts(1 if counts else -1)
 
+    def heard(self, frame: Frame) -> None:
+        """For whoever looks."""
+        for tap in self.taps:
+            tap.keep("in", trace_words.text_of(frame)[:LINE_BYTES_MAX], trace_words.heard(frame))
+
+    def said(self, frames: bytes) -> None:
+        """Likewise."""
+        for tap in self.taps:
+            for frame in trace_words.frames_of(frames):
+                tap.keep("out", trace_words.text_of(frame)[:LINE_BYTES_MAX], trace_words.said(frame))
+
     def write(self, data: bytes) -> None:
         if self.open:
+            self.said(data)
             self._line.write(data)
 
     def answer(self, data: bytes) -> None:
         if self.open:
-            self._line.write(self.session.answered(data, self.number))
+            self.write(self.session.answered(data, self.number))
 
     def hold(self) -> None:
         """Its line is read, or is not."""

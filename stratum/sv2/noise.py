@@ -95,7 +95,7 @@ def hkdf(chaining_key: bytes, material: bytes) -> tuple[bytes, bytes]:
     return first, hmac.digest(temporary, first + b"\x02", "sha256")
 
 
-class _Symmetric:
+class SymmetricState:
     """The hash of all that was said, and the keys that follow from it."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class _Symmetric:
 
 
 class NoiseServer:
-    """One connection. `shake` once, with the first 64 bytes; then `receive` and `encrypt`."""
+    """One connection. `shake` once, with the first 64 bytes; then `feed`, `next_frame` and `encrypt`."""
 
     __slots__ = ("_header", "_heard", "_received", "_said")
 
@@ -138,7 +138,7 @@ class NoiseServer:
         assert self._heard is None
         if len(theirs) != ENCODED_BYTES:
             raise BadPeer("no key")
-        state, ephemeral, static = _Symmetric(), key_pair(), credentials.static
+        state, ephemeral, static = SymmetricState(), key_pair(), credentials.static
         state.mix_hash(theirs)
         state.mix_hash(b"")  # its payload
         state.mix_hash(ephemeral.encoded)
@@ -149,25 +149,30 @@ class NoiseServer:
         self._heard, self._said = state.split()
         return said
 
-    def receive(self, data: bytes) -> list[Frame]:
-        """The frames that are whole by now. Raises BadPeer."""
-        assert self._heard is not None
+    def feed(self, data: bytes) -> None:
+        """What has come; nothing of it is looked at before `next_frame`."""
         self._received += data
-        frames: list[Frame] = []
-        while (frame := self._next_frame(self._heard)) is not None:
-            frames.append(frame)
-        return frames
 
-    def _next_frame(self, heard: CipherState) -> Frame | None:
+    @property
+    def has_more(self) -> bool:
+        """Whether `next_frame` has anything to do."""
+        header = self._header
+        needed = HEADER_BYTES + MAC_BYTES if header is None else encrypted_size(header[2])
+        return len(self._received) >= needed
+
+    def next_frame(self) -> Frame | None:
+        """The next one that is whole by now. Raises BadPeer."""
+        heard = self._heard
+        assert heard is not None
         if self._header is None:
-            if len(self._received) < HEADER_BYTES + MAC_BYTES:
+            if not self.has_more:
                 return None
             self._header = unpack_header(heard.decrypt(self._take(HEADER_BYTES + MAC_BYTES)))
             if self._header[2] > PAYLOAD_BYTES_MAX:
                 raise BadPeer("message too long")
-        extension, kind, size = self._header
-        if len(self._received) < encrypted_size(size):
+        if not self.has_more:
             return None
+        extension, kind, size = self._header
         payload = heard.decrypt(self._take(size + MAC_BYTES)) if size else b""
         self._header = None
         return Frame(extension, kind, payload)

@@ -139,17 +139,18 @@ class Tap:
 
     def note(self, text: str) -> None:
         """What became of the connection."""
-        self._keep("note", text, "")
+        self.keep("note", text, "")
 
     def _pass(self, way: str, data: bytes) -> None:
         *lines, rest = (self._parts[way] + data).split(b"\n")
         for line in lines:
             now_s = self._wall_clock()
             words = self._words.heard(line, now_s) if way == "in" else self._words.said(line, now_s)
-            self._keep(way, line[:LINE_BYTES_MAX].decode(errors="backslashreplace"), words)
+            self.keep(way, line[:LINE_BYTES_MAX].decode(errors="backslashreplace"), words)
         self._parts[way] = rest[:LINE_BYTES_MAX]
 
-    def _keep(self, way: str, text: str, words: str) -> None:
+    def keep(self, way: str, text: str, words: str) -> None:
+        """What passed, and what it means: of a protocol that has no lines."""
         at_ms = int(self._wall_clock() * 1000)
         if self._waiting is None:
             self.trace.keep(at_ms, self, way, text, words)

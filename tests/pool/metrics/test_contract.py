@@ -42,6 +42,7 @@ COUNTS = (
     "processes",
     "sessions",
     "connections",
+    "channels",
     "machines",
     "batches",
     "up",

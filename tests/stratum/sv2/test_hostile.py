@@ -13,11 +13,11 @@ from trio.testing import MockClock
 
 from stratum._engine import WORKERS_PER_SESSION_MAX
 from stratum.miners.connection import RECV_BYTES
-from stratum.miners.switchboard import BoardLimits
+from stratum.miners.switchboard import ARRIVAL_COST, WELCOME_COST, BoardLimits
 from stratum.miners.turns.connection_limits import ConnectionBounds, Standing
 from stratum.sv2 import connection
 from stratum.sv2.authority import Credentials
-from stratum.sv2.connection import HANDSHAKE_S
+from stratum.sv2.connection import HANDSHAKE_S, TURN_COST, Sv2Connection
 from stratum.sv2.noise import NoiseServer
 from tests.stages.sockets import Miner, accepted, make_work, pass_in_silence
 from tests.stages.sv2_pool import playing
@@ -214,3 +214,68 @@ async def test_a_packet_of_many_questions_takes_turns() -> None:
         assert (await other.mine(channel))["count"] == 1
         for _ in range(RECV_BYTES // 70):
             assert (await machine.until("UpdateChannel.Error"))["code"] == "invalid-channel-id"
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Of each turn that a connection had: the frames that were looked for in it, and what it cost."""
+    found: list[tuple[int, int]] = []
+    take_turn, next_frame, looked = Sv2Connection.take_turn, NoiseServer.next_frame, [0]
+
+    def looking(server: NoiseServer) -> Any:
+        looked[0] += 1
+        return next_frame(server)
+
+    def taking(taker: Sv2Connection) -> int:
+        before = looked[0]
+        cost = take_turn(taker)
+        found.append((looked[0] - before, cost))
+        return cost
+
+    monkeypatch.setattr(NoiseServer, "next_frame", looking)
+    monkeypatch.setattr(Sv2Connection, "take_turn", taking)
+    return found
+
+
+async def test_what_a_stranger_says_is_not_even_decrypted_before_its_turn(
+    turns: list[tuple[int, int]],
+) -> None:
+    """A packet holds 186 empty frames: a thousand connections that say as much would stop all others for a
+    second, if each were decrypted as it comes."""
+    async with playing() as pool:
+        machine, other = await pool.machine(), await pool.machine(random=Random(2))
+        channel = await other.open()
+        await machine.raw(b"".join(machine.frame(0x7F, b"") for _ in range(RECV_BYTES // 22)))
+        assert (await other.mine(channel))["count"] == 1
+        await machine.open()
+        assert sum(looked for looked, _ in turns) > RECV_BYTES // 22
+        assert max(looked for looked, _ in turns) <= TURN_COST + 1
+
+
+async def test_a_share_for_a_channel_of_the_other_kind_takes_its_turn(turns: list[tuple[int, int]]) -> None:
+    """Nothing counts it, so it is no share: who has mined one could have these answered at line speed."""
+    async with playing() as pool:
+        machine = await pool.machine()
+        channel = await machine.open(least=4)
+        while not pool.server.connection_limits.mining:
+            await machine.mine(channel)
+        await machine.mine(channel)
+        turns.clear()
+        wrong = struct.pack("<6I", channel.number, 1, 1, 1, 1, 1)
+        await machine.raw(b"".join(machine.frame(0x1A, wrong, 0x8000) for _ in range(40)))
+        for _ in range(40):
+            assert (await machine.until("SubmitShares.Error"))["code"] == "invalid-channel-id"
+        assert sum(cost for _, cost in turns) >= 40
+
+
+async def test_a_channel_that_is_refused_costs_the_turns_of_one_that_is_opened(
+    turns: list[tuple[int, int]],
+) -> None:
+    async with playing() as pool:
+        machine = await pool.machine()
+        await machine.open()
+        turns.clear()
+        for count in range(10):
+            await machine.ask_to_open(f"nobody.c01.u{count}")
+            await machine.until("OpenMiningChannel.Error")
+        assert sum(cost for _, cost in turns) >= 10 * (ARRIVAL_COST + WELCOME_COST)
