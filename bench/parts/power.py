@@ -23,6 +23,7 @@ from payouts.schemas.money import rates, tally_minutes
 from payouts.tallies import ACCEPTED
 from pool.power.curtailment.events import load_event
 from pool.power.curtailment.machines import machines_of
+from pool.power.curtailment.plan import WAKE_S
 from pool.power.curtailment.schema import power_event_steps
 from pool.power.curtailment.states import MachineState
 from pool.power.curtailment.told_books import ToldBooks
@@ -68,6 +69,7 @@ class Run:
             restored = await self._restore(plan["restore_s"])
             phases["restored"] = await self._phase()
             await it.angara("power", "release", self._number)
+            await self._until_over()
             await trio.sleep(FOLDED_S)
             nursery.cancel_scope.cancel()
         return {
@@ -116,6 +118,12 @@ class Run:
         }
         print(f"  {found}", flush=True)
         return found
+
+    async def _until_over(self) -> None:
+        """Who does not wake is waited for to the end, before the event is over, and booked."""
+        with trio.fail_after(WAKE_S + PROVEN_S_MAX):
+            while await self._moved_at("over") is None:
+                await trio.sleep(BOOKS_LOOK_S)
 
     async def _held(self) -> dict[str, Any]:
         """What the event says is off, and what is."""
