@@ -38,6 +38,7 @@ STAYING: Final = 200
 SHARES_A_MACHINE_S: Final = 0.1
 HOUR_MIN: Final = 63  # before now, of which work is put into the books
 ARRIVE_S_MAX: Final = 300.0
+FOLDED_S: Final = 130.0  # until the books have the last share of a minute
 POWER: Final = """
 [power]
 dry_run = false
@@ -83,7 +84,7 @@ class CurtailedSite:
     def __init__(self, pool: RunningPool, site: SimulatedSite, stays: Machines, store: Store) -> None:
         self.pool, self.site, self.store = pool, site, store
         self._stays = stays
-        self._here_s = int(time.time())  # all were by then
+        self.here_s = int(time.time())  # all were by then
         self._latency: Counter[int] = Counter()
         self._lost = 0
 
@@ -132,7 +133,7 @@ class CurtailedSite:
         a_minute = self.site.options.hashrate_hps * 60 / HASHES_A_SHARE
         rows = [
             (minute, number, there.get((minute, number), rate), DIFFICULTY_LOG2, ACCEPTED, int(count))
-            for minute in range(int(time.time()) // 60 - HOUR_MIN, self._here_s // 60 + 1)
+            for minute in range(int(time.time()) // 60 - HOUR_MIN, self.here_s // 60 + 1)
             for number, count in zip(numbers, dice.poisson(a_minute, len(numbers)), strict=True)
             if count
         ]
@@ -181,6 +182,8 @@ async def begun(size: Size, seed: int = 1) -> AsyncIterator[CurtailedSite]:
                     await _arrived(site, store)
                     it = CurtailedSite(pool, site, stays, store)
                     await _said(it, directory)
+                    # Of the minute that is made whole nothing may come on top.
+                    await trio.sleep(max(0.0, it.here_s + FOLDED_S - time.time()))
                     await trio.to_thread.run_sync(it.hour_before, seed)
                     yield it
                 finally:

@@ -14,7 +14,7 @@ import msgspec
 import trio
 from sqlalchemy import Connection, func, select
 
-from bench.curtailed_site import SITE, CurtailedSite, Size, begun, is_back, numbers_of
+from bench.curtailed_site import FOLDED_S, SITE, CurtailedSite, Size, begun, is_back, numbers_of
 from bench.part import Part, Section, table
 from payouts.energy.events import books_of
 from payouts.ratebook import price_of
@@ -33,7 +33,6 @@ LOOK_S: Final = 1.0
 BOOKS_LOOK_S: Final = 5.0
 OF_WHAT_IS_DRAWN: Final = 3  # a third of it stays: 6 MW of 18
 LASTS_S: Final = 4 * 3_600
-FOLDED_S: Final = 130.0  # until the books have the last shares
 PROVEN_S_MAX: Final = 900.0
 PHASES: Final = ("before", "curtailed", "restored")
 PERCENTILES: Final = {"p50": "p50", "p99": "p99", "p999": "p99.9", "max": "max"}
@@ -122,7 +121,9 @@ class Run:
     async def _until_over(self) -> None:
         """Who does not wake is waited for to the end, before the event is over, and booked."""
         with trio.fail_after(WAKE_S + PROVEN_S_MAX):
-            while await self._moved_at("over") is None:
+            while True:
+                if await self._moved_at("over") is not None:
+                    break
                 await trio.sleep(BOOKS_LOOK_S)
 
     async def _held(self) -> dict[str, Any]:
