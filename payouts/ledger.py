@@ -59,6 +59,9 @@ class PoolAccount(StrEnum):
     ENERGY_DUE = "pool.energy_due"  # minus what of it they have not paid yet
     GRID_RECEIVED = "pool.grid_received"  # minus what the grid paid outside, for what was not drawn
     GRID_INCOME = "pool.grid_income"  # the operator's part of that
+    ORDER_INCOME = "pool.order_income"  # what buyers were charged for work that was sold to them
+    ORDER_RECEIVED = "pool.order_received"  # minus what they paid for it, outside of the payout wallet
+    ORDER_WRITTEN_OFF = "pool.order_written_off"  # minus what of it nobody hopes for any more
     COINS = "pool.coins"  # on the chain: minus what the pool holds, coinbases that mature included
 
 
@@ -72,6 +75,8 @@ class Kind(StrEnum):
     REVERSAL = "reversal"
     ENERGY = "energy"
     GRID = "grid"
+    SALE = "sale"
+    SALE_PAYMENT = "sale_payment"
 
 
 class Transfer(msgspec.Struct, frozen=True):
@@ -121,6 +126,11 @@ def in_payout(tenant_id: int) -> str:
     return f"tenant.{tenant_id}.in_payout"
 
 
+def receivable(order_id: int) -> str:
+    """The account of what an order's buyer owes: minus that, and above zero what was paid in advance."""
+    return f"order.{order_id}.receivable"
+
+
 def canonical_hash(value: object) -> str:
     """SHA-256 of the value as canonical JSON, in hex."""
     encoded = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -139,6 +149,13 @@ def open_accounts(connection: Connection, tenant_id: int) -> None:
     for kind, name in (("payable", payable(tenant_id)), ("in_payout", in_payout(tenant_id))):
         if kind not in kinds:
             connection.execute(insert(ledger_accounts).values(name=name, kind=kind, tenant_id=tenant_id))
+
+
+def open_receivable(connection: Connection, order_id: int) -> None:
+    """Make sure that the order has its account."""
+    name = receivable(order_id)
+    if connection.scalar(select(ledger_accounts.c.name).where(ledger_accounts.c.name == name)) is None:
+        connection.execute(insert(ledger_accounts).values(name=name, kind="order_receivable"))
 
 
 def post(connection: Connection, transaction: Transaction, now_s: int) -> Posted:

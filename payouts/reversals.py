@@ -1,8 +1,8 @@
 """Reversals: a transaction of the ledger is taken back by its opposite, when two persons say so.
 
-What may be reversed is an adjustment, or the settlement of an hour. What follows from the chain is booked
-back by the chain alone: a block when it is orphaned, a payout when its batch is cancelled, lost, or
-reorganised out. A payout that was reversed by hand would be owed, and paid, once more.
+What may be reversed is an adjustment, the settlement of an hour, or what a buyer is said to have paid. What
+follows from the chain is booked back by the chain alone: a block when it is orphaned, a payout when its batch
+is cancelled, lost, or reorganised out. A payout that was reversed by hand would be owed, and paid, once more.
 
 Invariants: a transaction is reversed once, a reversal never; no tenant's account falls below zero by it; who
 and why are in the memo, and so in the chain of hashes.
@@ -34,6 +34,10 @@ REFUSED: Final = {
     Kind.ENERGY: (
         "it is a charge for energy, or what was collected of it: put the meter or the nameplate right, and "
         "what the hour has cost too much is given back"
+    ),
+    Kind.SALE: (
+        "it is what an hour of an order cost its buyer, which follows from the work: what is not to be paid"
+        " of it is written off with its invoice (`angara order write-off`)"
     ),
     Kind.PAYOUT: (
         "it is a step of a payout batch, which only `angara payout` and the chain book back: "

@@ -52,7 +52,7 @@ from pool.journal.frames import Place
 from pool.journal.records import Machine
 from pool.journal.segments import Walk
 from pool.messages.conditions import Thresholds
-from pool.messages.lasting_looks import given_up, uncounted, unpriced
+from pool.messages.lasting_looks import given_up, uncounted, unpaid, unpriced
 from pool.messages.look import LastingLook, NodeLook
 from pool.messages.message import Message
 from pool.messages.messenger import Figures, Messenger, machine_figures
@@ -558,7 +558,12 @@ class Pool:
     @property
     def _lasting(self) -> tuple[LastingLook, ...]:
         energy, tenants = self.books.bookkeeper.energy, self.books.registry.tenants_by_id
-        looks = (given_up(self._held.now, whole=self._held.complete),)
+        sales = self.books.bookkeeper.sales.unpaid
+        looks = (
+            given_up(self._held.now, whole=self._held.complete),
+            unpaid(sales, stopped=False),
+            unpaid(sales, stopped=True),
+        )
         if energy is None:
             return looks
 

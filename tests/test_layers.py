@@ -37,6 +37,7 @@ ROOMS = {
         "reports",
         "audit reversals",
         "receipts",
+        "sales",
         "proof",
         "statements solo",
         "accrual batches income",
@@ -115,6 +116,7 @@ ROOMS = {
     "pool.books": (
         "bookkeeper lease_watch standby audit copies",
         "block_watch book day_closing edges energy_books found_blocks price_watch receipt_closing",
+        "sales_books",
         "changes",
         "journal",
         "database_waits",

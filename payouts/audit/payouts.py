@@ -70,7 +70,8 @@ def check_payouts(connection: Connection) -> None:
 
 
 def _check_confirmations(connection: Connection) -> None:
-    """Each is somebody else's than the proposal, and of a reversal that the ledger has."""
+    """Each is somebody else's than the proposal, and of a reversal, or of what a buyer paid, that the ledger
+    has."""
     rows = connection.execute(
         select(proposals, confirmations, ledger_transactions)
         .join_from(confirmations, proposals, proposals.c.id == confirmations.c.proposal_id, isouter=True)
@@ -84,7 +85,11 @@ def _check_confirmations(connection: Connection) -> None:
             raise Found("confirmations", row.proposal_id, "it is dated before what it confirms")
         memo = f"proposed by {row.proposed_by}, confirmed by {row.confirmed_by}: {row.why}"
         booked = (row.kind_1, str(row.reverses_seq), row.memo) if row.transaction_seq is not None else None
-        expected = (Kind.REVERSAL.value, row.subject, memo) if row.kind == "reversal" else None
+        expected = None
+        if row.kind == ProposalKind.REVERSAL:
+            expected = (Kind.REVERSAL.value, row.subject, memo)
+        elif row.kind != ProposalKind.NO_PAYOUT:
+            expected = (Kind.SALE_PAYMENT.value, str(None), memo)
         if booked != expected:
             raise Found("confirmations", row.proposal_id, "the ledger has something else for it")
 

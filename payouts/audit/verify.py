@@ -3,8 +3,8 @@
 In this order: the chain of transactions with their transfers and the balances along it; then the settlements,
 derived again from the shares they name; the shares against the journal, and sums against what they sum; the
 rates against their fee bases and orders; the events of blocks; whose the blocks of solo work are; energy, and
-what the grid paid. A changed row breaks its own hash; a chain that was rewritten as a whole breaks against a
-head that was noted before (a statement carries one).
+what the grid paid; what buyers owe, and have paid. A changed row breaks its own hash; a chain that was
+rewritten as a whole breaks against a head that was noted before (a statement carries one).
 
 Invariants: reads only, in the caller's transaction, which must see one moment. Memory does not grow
 with the ledger. Must not know: how to mend anything.
@@ -32,6 +32,7 @@ from payouts.accrual import Carry, derive
 from payouts.audit.checkpoint import DAY_S, Checkpoint, standing_at
 from payouts.audit.energy import check_energy
 from payouts.audit.finding import Found, Wrong
+from payouts.audit.sales import check_sales
 from payouts.audit.sums import check_sums
 from payouts.income import MOVES, Status, booking
 from payouts.ledger import (
@@ -67,6 +68,7 @@ from payouts.schemas.money import (
     workers,
 )
 from payouts.schemas.orders import orders
+from payouts.schemas.sales import order_charges, order_payments
 from payouts.solo import is_fee
 from payouts.tallies import ACCEPTED
 
@@ -127,6 +129,7 @@ class Auditor:
             self._check_blocks()
             self._check_solo_blocks()
             self._check_energy()
+            self._check_sales()
         except Found as found:
             wrong = found.wrong
         return Audit(
@@ -483,6 +486,12 @@ class Auditor:
         check_energy(self._connection, self._day * DAY_S)
         self._check_booked(Kind.ENERGY, select(energy_dues.c.transaction_seq))
         self._check_booked(Kind.GRID, select(grid_payments.c.transaction_seq))
+
+    def _check_sales(self) -> None:
+        """What buyers were charged, invoiced, and have paid."""
+        check_sales(self._connection, self._day * DAY_S)
+        self._check_booked(Kind.SALE, select(order_charges.c.transaction_seq))
+        self._check_booked(Kind.SALE_PAYMENT, select(order_payments.c.transaction_seq))
 
     def _check_booked(self, kind: Kind, sources: Any) -> None:
         self._check_none(

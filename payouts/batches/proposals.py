@@ -1,8 +1,9 @@
 """What one person alone must not do: one proposes it, another confirms it.
 
-Two things are done so: a transaction of the ledger is reversed, and a transaction that moved coins of the
-payout wallet is taken for no payout. (A payout batch is a proposal of its own: who drafts it does not approve
-it.) What is confirmed is done in the same transaction of the database, by the caller.
+Five things are done so: a transaction of the ledger is reversed, a transaction that moved coins of the payout
+wallet is taken for no payout, and what a buyer is said to have paid is booked, what he owes is written off,
+or what he paid too much is given back. (A payout batch is a proposal of its own: who drafts it does not
+approve it.) What is confirmed is done in the same transaction of the database, by the caller.
 
 Invariants: who confirms is another person than who proposed, as his act says (`rows.Act.may_be`); a proposal
 is confirmed once; the same proposal of the same person is there once. Nothing is withdrawn: what nobody
@@ -28,6 +29,9 @@ class ProposalKind(StrEnum):
 
     REVERSAL = "reversal"  # of a transaction of the ledger
     NO_PAYOUT = "no_payout"  # that a transaction with coins of ours is none
+    PAYMENT = "payment"  # of a buyer, for an order
+    WRITE_OFF = "write_off"  # of what is left of an invoice
+    REFUND = "refund"  # of what a buyer paid too much
 
 
 class ProposalError(Exception):

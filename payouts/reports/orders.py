@@ -27,6 +27,7 @@ from payouts.rates import (
 from payouts.receipts.hours import TAKEN, end_s, of_order
 from payouts.schemas.money import rate_hours, rates, settlements, tenants
 from payouts.schemas.orders import channel_events, order_hours, orders, upstream_hours, upstreams
+from payouts.schemas.sales import order_billing, order_charges
 from payouts.statements.period import EPOCH, Period, utc, work_text
 
 HASHES_PER_PH_HOUR = HASHES_PER_PH_DAY // 24
@@ -117,6 +118,8 @@ class OrderReport(msgspec.Struct, frozen=True, kw_only=True):
     total: Delivery
     cost_sat: int  # to the buyer: what was delivered, at the order's price
     cost_psat: int
+    charged_sat: int | None  # of that, what is booked as owed by the buyer; None: the order is not billed
+    charged_psat: int | None
     hours: tuple[Hour, ...]
     targets: tuple[TargetRow, ...]
     sellers: tuple[Seller, ...]
@@ -144,6 +147,7 @@ def order_report(connection: Connection, name: str, period: Period | None, now_s
             targets.setdefault(target, _Sum()).merge_target(target, verdicts)
     ph_days = total.work * HASHES_PER_DIFFICULTY / HASHES_PER_PH_DAY
     cost = floor_to_psat(ph_days * order.sat_per_ph_day)
+    charged_sat, charged_psat = _charged(connection, order.id, days)
     events, left_out = _events(connection, order, days)
     return OrderReport(
         order=order.name,
@@ -162,6 +166,8 @@ def order_report(connection: Connection, name: str, period: Period | None, now_s
         total=Delivery(**total.fields()),
         cost_sat=cost.sat,
         cost_psat=cost.carry_psat,
+        charged_sat=charged_sat,
+        charged_psat=charged_psat,
         hours=tuple(Hour(from_utc=utc(hour * 3600), **it.fields()) for hour, it in hours.items()),
         targets=tuple(
             TargetRow(target=target, difficulty=_difficulty(target), upstream=it.verdicts())
@@ -280,6 +286,23 @@ def _hours(connection: Connection, order: Row[Any], days: Period, now_s: int) ->
         it.seconds = max(min(ended_s, (hour + 1) * 3600) - max(began_s, hour * 3600), 0)
         it.sold = Fraction(order.hashrate_ths * it.seconds * HPS_PER_THS)
     return {hour: found[hour] for hour in hours}
+
+
+def _charged(connection: Connection, order_id: int, days: Period) -> tuple[int | None, int | None]:
+    """What the buyer was charged for the hours of these days; nothing of an order that is not billed."""
+    if (
+        connection.scalar(select(order_billing.c.order_id).where(order_billing.c.order_id == order_id))
+        is None
+    ):
+        return None, None
+    of = order_charges.c
+    sums = (func.coalesce(func.sum(it), 0) for it in (of.amount_sat, of.amount_psat))
+    sat, psat = connection.execute(
+        select(*sums).where(
+            of.order_id == order_id, of.hour >= days.from_s // 3600, of.hour < days.to_s // 3600
+        )
+    ).one()
+    return divmod(int(sat) * PSAT_PER_SAT + int(psat), PSAT_PER_SAT)
 
 
 def _sellers(connection: Connection, order_id: int, days: Period) -> tuple[Seller, ...]:

@@ -1,7 +1,7 @@
 """The tables of what one person proposes and another confirms.
 
-Invariants: append-only; a proposal is confirmed once, by somebody else than who made it; a confirmed reversal
-is one transaction of the ledger, and the other way round.
+Invariants: append-only; a proposal is confirmed once, by somebody else than who made it; what is confirmed
+and booked is one transaction of the ledger, and the other way round for reversals and what buyers paid.
 
 Must not know: what a proposal is about (`proposals`), and who is somebody else (`persons`).
 """
@@ -14,11 +14,13 @@ proposals = table(
     "proposals",
     counted("id", "proposals"),
     words("kind"),
-    words("subject"),  # reversal: the transaction's number; no_payout: the txid, or disown:<txid>
+    # reversal: the transaction's number; no_payout: the txid, or disown:<txid>; payment:
+    # order:satoshi:reference; write_off: invoice:satoshi; refund: order:satoshi:tenant, by number.
+    words("subject"),
     words("why"),
     words("proposed_by"),
     number("proposed_at_s"),
-    one_of("kind", ("reversal", "no_payout")),
+    one_of("kind", ("reversal", "no_payout", "payment", "write_off", "refund")),
     CheckConstraint("length(why) > 0", name="why"),
     Index(None, "kind", "subject"),
 )

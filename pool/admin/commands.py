@@ -75,7 +75,7 @@ NOUNS: Final[dict[str, tuple[str, ...]]] = {
     "firmware": ("fleet.firmware",),
     "trace": ("fleet.traces",),
     "upstream": ("routing.upstreams",),
-    "order": ("routing.orders",),
+    "order": ("routing.orders", "routing.sales"),
     "edge": ("service.edges",),
     "payout": ("payouts.commands",),
     "proposal": ("payouts.commands",),

@@ -1,4 +1,5 @@
-"""What is due in the books while the pool runs: settlements, roll-ups, and blocks that were found.
+"""What is due in the books while the pool runs: settlements and what buyers owe for them, roll-ups, and
+blocks that were found.
 
 Each step is one short transaction in a worker thread and done at most once whenever it is tried, so being
 killed between any two costs nothing but time.
@@ -24,6 +25,7 @@ from payouts.income import Block
 from payouts.proof.key import ProofKey
 from payouts.ratebook import record_fee_basis
 from payouts.rates import BlockFees
+from payouts.sales.charges import charge_settled
 from payouts.schemas.money import blocks
 from payouts.siblings import SiblingKey, count_siblings, note_report
 from payouts.solo import SoloPayout, record_solo
@@ -37,6 +39,7 @@ from pool.books.found_blocks import FILES_MAX, book_found_blocks, unknown_files
 from pool.books.journal.machine_rows import rows_of
 from pool.books.price_watch import PriceWatch
 from pool.books.receipt_closing import ReceiptClosing
+from pool.books.sales_books import SalesBooks
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.chain.blocks import BlockResult, SubmitState
 from pool.chain.networks import NETWORKS
@@ -89,6 +92,7 @@ class Bookkeeper:
         self.energy = None if power is None else EnergyBooks(store, power, wall_clock=wall_clock)
         self._closing = None if proof is None else DayClosing(store, proof)
         self._receipts = ReceiptClosing(store, proof)
+        self.sales = SalesBooks(store, wall_clock=wall_clock)
         self._blocks = BlockWatch(store, nodes, wall_clock=wall_clock)
         self.history = PriceHistory(nodes, wall_clock=wall_clock)
         self._prices = PriceWatch(store, self.history.difficulties)
@@ -187,6 +191,7 @@ class Bookkeeper:
             nursery.start_soon(self._kept, "look at blocks", self._blocks.run)
             nursery.start_soon(self._kept, "ask for prices", self.history.run)
             nursery.start_soon(self._kept, "close hours of orders", self._receipts.run)
+            nursery.start_soon(self._kept, "invoice orders", self.sales.run)
             if self.energy is not None:
                 nursery.start_soon(self._kept, "book energy", self.energy.run)
             if self._closing is not None:
@@ -247,5 +252,9 @@ class Bookkeeper:
 
 
 def _settle_and_date(connection: Connection, now_s: int, early_s: int) -> tuple[Settlement, ...]:
-    """Settle what is due; and the book is of now, also where nothing is."""
-    return settle(connection, book_time(connection, now_s), early_s=early_s)
+    """Settle what is due, and charge buyers for the hours that were the last of; and the book is of now, also
+    where nothing is."""
+    at_s = book_time(connection, now_s)
+    done = settle(connection, at_s, early_s=early_s)
+    charge_settled(connection, done, at_s)
+    return done

@@ -239,6 +239,18 @@ KINDS: Final = {
         raised=("energy of {} has no price", "energy of {} tenants has no price"),
         recovered=("energy of {} is charged", "energy of {} tenants is charged"),
     ),
+    "order-unpaid": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=("invoices of order {} are overdue", "invoices of {} orders are overdue"),
+        recovered=("order {} is paid", "{} orders are paid"),
+    ),
+    "order-stopped": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.HOUSE,
+        raised=("order {} stopped: it is not paid", "{} orders stopped: they are not paid"),
+        recovered=("order {} goes on", "{} orders go on"),
+    ),
     "tokens-guessed": Kind(
         severity=Severity.WARNING,
         cause=Cause.MACHINES,

@@ -1,6 +1,7 @@
-"""Lists of what is wrong with power until somebody mends it, as messages look at them.
+"""Lists of what is wrong until somebody mends it, as messages look at them.
 
-Machines that were given up, meters that did not count in the last hour, tenants whose energy has no price.
+Machines that were given up, meters that did not count in the last hour, tenants whose energy has no price,
+orders whose buyers do not pay.
 Must not know: what is told of it.
 """
 
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pool.books.energy_books import UnpricedEnergy
+from pool.books.sales_books import Unpaid
 from pool.messages.look import Lasting, LastingLook
 from pool.power.control.held import Standing
 from pool.power.curtailment.told_books import MeterHour
@@ -58,6 +60,25 @@ def unpriced(its: Sequence[UnpricedEnergy] | None, tenant: Callable[[int], str |
         ),
         whole=its is not None,
         well="is charged for all of its energy",
+    )
+
+
+def unpaid(its: Sequence[Unpaid] | None, *, stopped: bool) -> LastingLook:
+    """Orders whose invoices are overdue, or that have stopped for it."""
+    return LastingLook(
+        kind="order-stopped" if stopped else "order-unpaid",
+        of="order",
+        listed=tuple(
+            Lasting(
+                it.order,
+                f"{grouped(it.sat)} sat of {it.invoices} invoices are overdue, since {_utc(it.since_s)}"
+                + (": its machines went home, and come back when it is paid" if stopped else ""),
+            )
+            for it in its or ()
+            if it.stopped or not stopped
+        ),
+        whole=its is not None,
+        well="goes on" if stopped else "is paid",
     )
 
 

@@ -8,12 +8,15 @@ Must not know: how machines are chosen, commands, whether a pool is running.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from payouts.rates import BPS, HPS_PER_THS
+from payouts.sales.billing import Billing
+from payouts.sales.standing import stopped_orders
+from payouts.sales.terms import UNBILLED, BillingTerms, billing_of, set_billing
 from payouts.schemas.money import containers, tenants
 from payouts.schemas.orders import channel_events, order_hours, order_suppliers, orders, upstreams
 from pool.fleet.rows import RegistryError, find_tenant
@@ -44,6 +47,7 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
     sat_per_ph_day: int
     tenants: tuple[str, ...]
     containers: tuple[str, ...]  # as tenant.container
+    billing: BillingTerms = UNBILLED
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.buyer) <= BUYER_CHARS_MAX or not self.buyer.isprintable():
@@ -97,6 +101,9 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str
     ended_at_s: int | None
     ended_by: str | None
+    billing: Billing
+    due_days: int | None  # None: it has no invoices
+    stop_days: int | None  # None: it does not stop
 
     def over(self, now_s: int) -> bool:
         """Whether it was ended, or its time is up."""
@@ -104,13 +111,14 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load_orders(connection: Connection, now_s: int) -> tuple[OrderRecord, ...]:
-    """All that are not over, by number; also those that have not begun."""
+    """All that are not over, by number; also those that have not begun. Without those that stopped, because
+    their invoices are overdue: nothing is to be delivered for them, until they are paid."""
     suppliers: dict[int, list[tuple[int, int]]] = {}
     for order_id, tenant_id, container_id in connection.execute(
         select(order_suppliers).order_by(*order_suppliers.primary_key)
     ):
         suppliers.setdefault(order_id, []).append((tenant_id, container_id))
-    going = orders.c.ended_at_s.is_(None) & (orders.c.until_s > now_s)
+    stopped = stopped_orders(connection, now_s)
     return tuple(
         OrderRecord(
             id=row.id,
@@ -124,7 +132,8 @@ def load_orders(connection: Connection, now_s: int) -> tuple[OrderRecord, ...]:
             sat_per_ph_day=row.sat_per_ph_day,
             suppliers=tuple(suppliers[row.id]),
         )
-        for row in connection.execute(select(orders).where(going).order_by(orders.c.id))
+        for row in connection.execute(select(orders).where(_going(now_s)).order_by(orders.c.id))
+        if row.id not in stopped
     )
 
 
@@ -137,6 +146,7 @@ def list_orders(connection: Connection) -> tuple[OrderView, ...]:
         .outerjoin(containers, containers.c.id == order_suppliers.c.container_id)
     ):
         suppliers.setdefault(order_id, []).append(tenant if container is None else f"{tenant}.{container}")
+    billed = billing_of(connection)
     named = select(orders, upstreams.c.name.label("upstream")).join(
         upstreams, upstreams.c.id == orders.c.upstream_id
     )
@@ -157,6 +167,7 @@ def list_orders(connection: Connection) -> tuple[OrderView, ...]:
             created_by=row.created_by,
             ended_at_s=row.ended_at_s,
             ended_by=row.ended_by,
+            **_billing(billed.get(row.id)),
         )
         for row in connection.execute(named.order_by(orders.c.id))
     )
@@ -177,7 +188,7 @@ def add_order(connection: Connection, new: NewOrder, *, by: str, now_s: int) -> 
         raise RegistryError(f"there is an order {new.name!r} already, over or not")
     if new.until_s <= now_s:
         raise RegistryError("the order would be over already")
-    if len(load_orders(connection, now_s)) >= ORDERS_MAX:
+    if (connection.scalar(select(func.count()).where(_going(now_s))) or 0) >= ORDERS_MAX:
         raise RegistryError(f"there are {ORDERS_MAX} orders that are not over already")
     upstream = find_upstream(connection, new.upstream)
     if upstream.fallback_id is not None:
@@ -203,6 +214,7 @@ def add_order(connection: Connection, new: NewOrder, *, by: str, now_s: int) -> 
             for tenant_id, container_id in _suppliers(connection, new.tenants, new.containers)
         ],
     )
+    set_billing(connection, order_id, new.billing)
     return find_order(connection, new.name)
 
 
@@ -248,6 +260,17 @@ def note_event(
         sessions=sessions,
     )
     connection.execute(row)
+
+
+def _going(now_s: int) -> ColumnElement[bool]:
+    return orders.c.ended_at_s.is_(None) & (orders.c.until_s > now_s)
+
+
+def _billing(terms: BillingTerms | None) -> dict[str, Any]:
+    """The fields of a view."""
+    if terms is None:
+        return {"billing": Billing.NONE, "due_days": None, "stop_days": None}
+    return msgspec.structs.asdict(terms)
 
 
 def _suppliers(

@@ -90,9 +90,19 @@ def _head(report: OrderReport) -> tuple[Block, ...]:
                 cell=exact(cost_psat),
                 strong=True,
             ),
+            *_charged(report),
         ),
     )
     return tiles, facts
+
+
+def _charged(report: OrderReport) -> tuple[Fact, ...]:
+    """What is booked of the cost, of an order that is billed."""
+    if report.charged_sat is None or report.charged_psat is None:
+        return ()
+    psat = report.charged_sat * PSAT_PER_SAT + report.charged_psat
+    label = "of which charged, and owed by the buyer until it is paid (sat)"
+    return (Fact(key="charged", label=label, cell=exact(psat), part=True),)
 
 
 def _chart(report: OrderReport) -> Series:

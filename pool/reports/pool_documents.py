@@ -43,6 +43,9 @@ ACCOUNT_NAMES = {
     PoolAccount.ENERGY_DUE: "Energy not paid yet (minus what is due)",
     PoolAccount.GRID_RECEIVED: "Paid by the grid (minus what it paid)",
     PoolAccount.GRID_INCOME: "The operator's part of the grid's payments",
+    PoolAccount.ORDER_INCOME: "Work charged to buyers",
+    PoolAccount.ORDER_RECEIVED: "Paid by buyers, outside of the payout wallet (minus what they paid)",
+    PoolAccount.ORDER_WRITTEN_OFF: "Written off of what buyers owed (minus that)",
     PoolAccount.COINS: "Coins (minus what is held)",
 }
 

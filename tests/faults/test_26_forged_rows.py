@@ -39,10 +39,15 @@ from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, balances_sat, payable, post
 from payouts.proof.roots import closed, due_day, note
 from payouts.ratebook import record_fee_basis
-from payouts.rates import BlockFees, OrderCredit, Scheme
+from payouts.rates import PSAT_PER_SAT, BlockFees, OrderCredit, Scheme
 from payouts.receipts.rows import made
 from payouts.receipts.rows import note as note_receipts
 from payouts.reversals import confirm_reversal, propose_reversal
+from payouts.sales.billing import Billing
+from payouts.sales.charges import ChargeKind, charge_line, charge_settled
+from payouts.sales.invoices import issue
+from payouts.sales.payments import say_payment, say_write_off
+from payouts.sales.terms import BillingTerms
 from payouts.schemas.money import containers, ledger_transactions, metadata, workers
 from payouts.schemas.orders import upstream_days, upstream_hours
 from payouts.tallies import Tally, record
@@ -112,6 +117,7 @@ def live(store: Store) -> None:
     pay(store)
     with store.write() as connection:
         draw(connection)
+        bill(connection)
     with store.write() as connection:
         assert note_receipts(connection, 1, made(connection, 1, HOUR + 2, KEY))
         day = due_day(connection)
@@ -120,11 +126,11 @@ def live(store: Store) -> None:
 
 
 def register(connection: Connection) -> None:
-    for tenant_id, name, address, terms in (
+    for tenant_id, name, address, of_tenant in (
         (ACME, "acme", ACME_ADDRESS, TERMS),
         (BOREALIS, "borealis", BOREALIS_ADDRESS, msgspec.structs.replace(TERMS, scheme=Scheme.PPS)),
     ):
-        add_tenant(connection, name, terms, by="ann", now_s=NOW_S, address=address, network="regtest")
+        add_tenant(connection, name, of_tenant, by="ann", now_s=NOW_S, address=address, network="regtest")
         row = {"id": tenant_id, "tenant_id": tenant_id, "name": f"c0{tenant_id}", "created_at_s": NOW_S}
         connection.execute(insert(containers).values(**row))
         row = {
@@ -135,7 +141,8 @@ def register(connection: Connection) -> None:
         }
         connection.execute(insert(workers).values(**row, first_seen_at_s=NOW_S, last_seen_at_s=NOW_S))
     add_upstream(connection, new_upstream(), by="ann", now_s=NOW_S)
-    sold = new_order(from_s=NOW_S, until_s=NOW_S + 10**6)
+    terms = BillingTerms(billing=Billing.DAILY, due_days=1)
+    sold = new_order(from_s=NOW_S, until_s=NOW_S + 10**6, billing=terms)
     add_order(connection, sold, by="ann", now_s=NOW_S)
     vera = add_user(
         connection,
@@ -218,7 +225,7 @@ def work(connection: Connection) -> None:
     write_position(connection, taken)
     taken_hour = Hour(hour=HOUR, last=Place(7), records=7, shares={(-32, 0): 160_000, (-32, 1): 9})
     note_hours(connection, WRITER, [taken_hour])
-    assert settle(connection, NOW_S + 7200)
+    assert charge_settled(connection, settle(connection, NOW_S + 7200), NOW_S + 7200) == (1,)
     said = {"upstream_id": 1, "verdict": "accepted", "shares": 9}
     connection.execute(insert(upstream_days).values(**said, day=HOUR // 24, worker_id=100))
     hour = {"hour": HOUR, "tenant_id": ACME, "order_id": 1, "target": TARGET, "reason": ""}
@@ -290,6 +297,19 @@ def draw(connection: Connection) -> None:
     assert book_event(connection, EventBooks(event, parts), later_s)
     paid = NewPayment(event_id=1, reference="invoice", currency="SAT", amount_micro=900 * 10**6)
     add_payment(connection, paid, by="ann", now_s=later_s)
+
+
+def bill(connection: Connection) -> None:
+    """An invoice of the order, of which the buyer has paid a part; what is left is written off."""
+    later_s = NOW_S + 10 * 86_400
+    given = charge_line(connection, 1, HOUR, ChargeKind.MAKE_GOOD, 5 * PSAT_PER_SAT, later_s)
+    assert given == 2, "what was delivered is worth less than a satoshi"
+    assert issue(connection, 1, NOW_S + 86_400, later_s) == 1
+    for act in (Act("ann", later_s), Act("bob", later_s)):
+        say_payment(connection, 1, 1, "wire 7", "received", act)
+    for act in (Act("ann", later_s), Act("bob", later_s)):
+        said = say_write_off(connection, 1, "he is bankrupt", act)
+    assert said.entry == 2
 
 
 # What is changed in a table, the table that is named then, and why.
@@ -526,11 +546,23 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("UPDATE payout_events SET at_s = 5 WHERE position = 0", "payout_events", "at another time"),
     ),
     "proposals": (
-        ("UPDATE proposals SET proposed_by = 'bob'", "confirmations", "proposed what is confirmed"),
+        (
+            "UPDATE proposals SET proposed_by = 'bob' WHERE id = 1",
+            "confirmations",
+            "proposed what is confirmed",
+        ),
     ),
     "confirmations": (
-        ("UPDATE confirmations SET confirmed_by = 'eve'", "confirmations", "something else for it"),
-        ("UPDATE confirmations SET transaction_seq = NULL", "confirmations", "something else for it"),
+        (
+            "UPDATE confirmations SET confirmed_by = 'eve' WHERE proposal_id = 1",
+            "confirmations",
+            "something else for it",
+        ),
+        (
+            "UPDATE confirmations SET transaction_seq = NULL WHERE proposal_id = 1",
+            "confirmations",
+            "something else for it",
+        ),
     ),
     "upstreams": (("UPDATE upstreams SET status = 'removed'", "upstream_endpoints", "was removed"),),
     "upstream_endpoints": (
@@ -539,6 +571,31 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "upstream_endpoints",
             "missing",
         ),
+    ),
+    "order_billing": (
+        ("UPDATE order_billing SET due_days = 9", "order_invoices", "than its order's terms say"),
+        ("DELETE FROM order_billing", "order_charge_shares", "nobody delivered its shares"),
+    ),
+    "order_charges": (
+        ("UPDATE order_charges SET posted_sat = 6 WHERE seq = 2", "order_charges", "does not follow"),
+        ("UPDATE order_charges SET amount_sat = amount_sat - 1", "order_charges", "does not follow"),
+        ("DELETE FROM order_charges", "order_charges", "another number of shares than were delivered"),
+    ),
+    "order_charge_shares": (
+        ("UPDATE order_charge_shares SET shares = 9", "order_charges", "does not follow"),
+        ("DELETE FROM order_charge_shares", "order_charges", "does not follow"),
+    ),
+    "order_invoices": (
+        ("UPDATE order_invoices SET amount_sat = amount_sat - 1", "order_invoices", "not that of its lines"),
+        ("UPDATE order_invoices SET due_at_s = due_at_s + 86400", "order_invoices", "at another time"),
+        ("UPDATE order_invoices SET number = 2", "order_invoices", "it is missing"),
+        ("DELETE FROM order_invoices", "order_invoice_lines", "missing"),
+    ),
+    "order_invoice_lines": (("DELETE FROM order_invoice_lines", "order_invoices", "not of its order"),),
+    "order_payments": (
+        ("UPDATE order_payments SET amount_sat = 9 WHERE id = 1", "order_payments", "no two persons"),
+        ("UPDATE order_payments SET reference = 'x' WHERE id = 1", "order_payments", "no two persons"),
+        ("DELETE FROM order_payments WHERE id = 2", "ledger_accounts", "something else than is owed"),
     ),
     "orders": (("UPDATE orders SET sat_per_ph_day = 9", "rates", "not that of its order"),),
     "order_suppliers": (

@@ -20,6 +20,7 @@ from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, Posted, Transaction, Transfer, open_accounts, payable, post
 from payouts.ratebook import record_fee_basis, record_rate
 from payouts.rates import BlockFees, Price, Scheme
+from payouts.sales.charges import charge_settled
 from payouts.schemas.money import containers, tenant_addresses, tenant_terms, workers
 from payouts.statements.statement import Statement, statement
 from payouts.tallies import Tally, record
@@ -103,7 +104,9 @@ class History:
         done: tuple[object, ...] = (None,)
         while done:
             with self.store.write() as connection:
-                done = settle(connection, now_s)
+                settled = settle(connection, now_s)
+                charge_settled(connection, settled, now_s)
+                done = settled
 
     def set_terms(self, at_s: int, fee_bps: int, tenant_id: int = ACME, by: str = "olga") -> None:
         with self.store.write() as connection:

@@ -12,6 +12,9 @@ from sqlalchemy import Connection
 from payouts.receipts.hours import HOUR_S
 from payouts.receipts.receipt import Receipt
 from payouts.receipts.rows import receipts
+from payouts.sales.billing import Billing
+from payouts.sales.standing import stopped_orders
+from payouts.sales.terms import DUE_DAYS, BillingTerms
 from pool.admin.command import Commands, Guarded, Question
 from pool.admin.desk import Desk, OperatorDesk, named, routes_changed, valid, wall_s
 from pool.admin.pages import Page, Paged, page_of
@@ -25,7 +28,7 @@ RECEIPTS_MAX: Final = 500  # of an answer: a month is 720
 
 
 class OrderAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`from_s` None: now."""
+    """`from_s` None: now. `due_days` None: 14, where it is billed; `stop_days` None: it does not stop."""
 
     name: str
     buyer: str
@@ -38,6 +41,9 @@ class OrderAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     sat_per_ph_day: int
     tenants: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
+    billing: Billing = Billing.NONE
+    due_days: int | None = None
+    stop_days: int | None = None
 
 
 class OrderList(Paged, frozen=True, forbid_unknown_fields=True):
@@ -69,7 +75,7 @@ class Receipts(msgspec.Struct, frozen=True):
 
 
 class OrderRow(OrderView, frozen=True, kw_only=True):
-    """With its state, planned, running, short or ended; and what a running pool measures of it."""
+    """With its state, planned, running, short, stopped or ended; and what a running pool measures of it."""
 
     state: str
     supply_hps: float | UnsetType = UNSET
@@ -93,6 +99,7 @@ def order_add(desk: OperatorDesk, it: OrderAdd) -> OrderRow:
             sat_per_ph_day=it.sat_per_ph_day,
             tenants=it.tenants,
             containers=it.containers,
+            billing=_billing(it),
         )
     )
     desk.write(lambda connection: order_store.add_order(connection, new, by=desk.by, now_s=now_s))
@@ -103,12 +110,14 @@ def order_add(desk: OperatorDesk, it: OrderAdd) -> OrderRow:
 def order_list(desk: Desk, it: OrderList) -> Page[OrderRow]:
     """All there ever were; with what is delivered now where a pool runs."""
     measured = _measured(desk)
-    rows = [_order(view, measured) for view in desk.read(order_store.list_orders)]
+    stopped = desk.read(_stopped)
+    rows = [_order(view, measured, stopped) for view in desk.read(order_store.list_orders)]
     return page_of(it, rows, lambda row: (row.id,))
 
 
 def order_show(desk: Desk, it: OrderShow) -> OrderRow:
-    return _order(desk.read(lambda connection: order_store.find_order(connection, it.name)), _measured(desk))
+    view = desk.read(lambda connection: order_store.find_order(connection, it.name))
+    return _order(view, _measured(desk), desk.read(_stopped))
 
 
 def order_end(desk: OperatorDesk, it: OrderEnd) -> OrderRow:
@@ -135,13 +144,29 @@ def order_state(connection: Connection, subject: str) -> State:
     return next((msgspec.to_builtins(view) for view in views), None)
 
 
-def _order(view: OrderView, measured: dict[int, OrderStatus]) -> OrderRow:
+def _billing(it: OrderAdd) -> BillingTerms:
+    """Raises ValueError."""
+    usual = DUE_DAYS if it.billing is not Billing.NONE else 0
+    return BillingTerms(
+        billing=it.billing,
+        due_days=usual if it.due_days is None else it.due_days,
+        stop_days=it.stop_days,
+    )
+
+
+def _stopped(connection: Connection) -> frozenset[int]:
+    return stopped_orders(connection, wall_s())
+
+
+def _order(view: OrderView, measured: dict[int, OrderStatus], stopped: frozenset[int]) -> OrderRow:
     now_s = wall_s()
     status = measured.get(view.id)
     figures = {} if status is None else msgspec.structs.asdict(status)
     figures.pop("order_id", None)
     if view.over(now_s):
         state = "ended"
+    elif view.id in stopped:
+        state = "stopped"
     elif view.from_s > now_s:
         state = "planned"
     else:

@@ -225,6 +225,28 @@ def order_command(
     write_report(order_document(report), written, out)
 
 
+@app.command("invoice")
+@with_options
+def invoice_command(
+    books: Books,
+    form: ListForm,
+    number: Annotated[int, typer.Argument(min=1, help="Of `angara order invoices`.")],
+    written: FormatOption = Format.TEXT,
+    out: OutOption = None,
+) -> None:
+    """An invoice to the buyer of an order: its hours, their work and amounts, and when it is due."""
+    from payouts.sales.invoices import invoice, proof_of
+    from pool.cli.opened_books import proof_key_of
+    from pool.cli.reports.books import books_read
+    from pool.reports.invoice_document import invoice_document
+
+    written = format_of(written, form)
+    key = proof_key_of(books)
+    with books_read(books) as connection:
+        made = invoice(connection, number)
+    write_report(invoice_document(made, None if key is None else proof_of(made, key)), written, out)
+
+
 def _period(from_day: str, to_day: str) -> Period:
     return Period(_parse_day(from_day, "--from"), _parse_day(to_day, "--to"))
 

@@ -10,14 +10,17 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from payouts.sales.billing import Billing
 from pool.cli.books import Books
 from pool.cli.live_columns import of_hps, of_ths
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, moment, moment_by, print_json, show, show_one
+from pool.cli.routing import sales
 from pool.reports.figures import amount, grouped, percent, sat_exact
 from pool.settings_file import BadConfig
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(sales.app)
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the order.")]
 
@@ -44,6 +47,7 @@ ORDER: Final = (
     Column("short by", "short_hps", of_hps),
     ORDERS[6],
     Column("being moved", "moving", grouped),
+    Column("invoices", "invoiced"),
     Column("added", "added"),
     Column("ended", "ended"),
 )
@@ -86,6 +90,13 @@ def add(
     from_container: Annotated[
         list[str] | None, typer.Option(help="TENANT.CONTAINER that supplies it; once for each.")
     ] = None,
+    billing: Annotated[Billing, typer.Option(help="How often its buyer has an invoice.")] = Billing.NONE,
+    due_days: Annotated[
+        int | None, typer.Option(min=0, help="Days in which an invoice is to be paid; 14 without.")
+    ] = None,
+    stop_overdue_days: Annotated[
+        int | None, typer.Option(min=0, help="Days overdue after which it stops; it goes on without.")
+    ] = None,
 ) -> None:
     """Sell computing power. A running pool moves machines to it, from the time that it begins."""
     added = books.ask(
@@ -101,6 +112,9 @@ def add(
         sat_per_ph_day=price_sat_per_ph_day,
         tenants=from_tenant or [],
         containers=from_container or [],
+        billing=billing.value,
+        due_days=due_days,
+        stop_days=stop_overdue_days,
     )
     _show(added, form)
 
@@ -184,9 +198,17 @@ def _in_words(it: dict[str, Any]) -> dict[str, Any]:
         "supplier_names": ", ".join(it["suppliers"]),
         "short_hps": it.get("shortage_hps") or None,
         "moving": it.get("moving") or None,
+        "invoiced": _billed(it),
         "added": moment_by(it["created_at_s"], it["created_by"]),
         "ended": None if ended_at_s is None else moment_by(ended_at_s, it["ended_by"]),
     }
+
+
+def _billed(it: dict[str, Any]) -> str | None:
+    if it["billing"] == Billing.NONE:
+        return None
+    words = f"{it['billing']}, due in {it['due_days']} days"
+    return words if it["stop_days"] is None else f"{words}, stops {it['stop_days']} days after that"
 
 
 def _scaled(text: str, scale: int, option: str, what: str) -> int:

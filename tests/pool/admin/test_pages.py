@@ -15,6 +15,8 @@ from payouts.batches.proposals import ProposalKind, propose
 from payouts.batches.rows import Act
 from payouts.batches.steps import cancel, draft
 from payouts.income import Block, record_block
+from payouts.sales.charges import ChargeKind, charge_line
+from payouts.sales.invoices import issue
 from payouts.schemas.money import workers
 from pool.admin.command import Question
 from pool.admin.commands import COMMANDS, Answer, answer_to
@@ -23,6 +25,7 @@ from pool.admin.fleet.tenants import TenantList
 from pool.admin.pages import CURSOR_CHARS_MAX, LIMIT_MAX, Page, Paged, cursor_behind
 from pool.books.store import Store
 from pool.fleet.rows import RegistryError
+from pool.orders.rows import find_order
 from pool.people.roles import Caller, Role, host_account
 from pool.requests.made import RequestMade
 from pool.requests.policy import Approval
@@ -53,6 +56,20 @@ MAKES: dict[str, tuple[str, Any]] = {
             "until_s": FAR_S + 86_400,
             "sat_per_ph_day": 4_500,
             "tenants": ["a"],
+        },
+    ),
+    "order.owed": (
+        "order.add",
+        lambda it: {
+            "name": f"sold-{it}",
+            "buyer": "b",
+            "upstream": "a",
+            "hashrate_ths": 1000,
+            "from_s": FAR_S,
+            "until_s": FAR_S + 86_400,
+            "sat_per_ph_day": 4_500,
+            "tenants": ["a"],
+            "billing": "daily",
         },
     ),
     "edge.list": ("edge.add", lambda it: {"name": it, "nkey": new_nkey(), "tenants": ["a"]}),
@@ -119,7 +136,7 @@ BY_ID = [
 ]
 KNOWN_BY = (
     {"block.list": "height", "payout.list": "batch", "model.known": "model", "credential.list": "scope"}
-    | {"grid.list": "event"}
+    | {"grid.list": "event", "order.owed": "id", "order.invoices": "number"}
     | dict.fromkeys(BY_TENANT, "tenant")
     | {f"{name}.list": "id" for name in BY_ID}
 )
@@ -149,6 +166,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> bytes:
                 propose(connection, ProposalKind.REVERSAL, "1", name, ann)
             for n in range(1, 6):
                 booked_curtailment(connection, n, NOW_S)
+                sold = find_order(connection, "sold-a").id
+                charge_line(connection, sold, FAR_S // 3600 - n, ChargeKind.WORK, 10**12, FAR_S)
+                assert issue(connection, sold, FAR_S, FAR_S) == n
         later = Desk(store, "regtest", policy=Approval(time_lock_s=3_600))
         for name in NAMES:
             params = msgspec.json.encode({"name": name, "fee_bps": 5})
@@ -184,7 +204,13 @@ def pages(store: Store, name: str, /, **params: Any) -> Iterator[list[Any]]:
 PAGED = [name for name, it in COMMANDS.items() if isinstance(it, Question) and it.paged]
 OF_BOOKS = [name for name in PAGED if name != "held.list"]  # which only who holds machines off can say
 OF_CONTAINERS = ("model.list", "meter.list", "limit.list", "power.exemptions")
-NO_LISTS = {"model.known", "power.terms", "power.exemptions"}  # by their names
+NO_LISTS = {
+    "model.known",
+    "power.terms",
+    "power.exemptions",
+    "order.owed",
+    "order.invoices",
+}  # by their names
 
 
 def test_every_list_can_be_asked_for_a_page_at_a_time_but_for_what_is_a_screen() -> None:

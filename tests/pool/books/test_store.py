@@ -24,6 +24,7 @@ import payouts.schemas.power
 import payouts.schemas.proof
 import payouts.schemas.proposals
 import payouts.schemas.receipts
+import payouts.schemas.sales
 import pool.books.changes.schema
 import pool.books.edges.schema
 import pool.books.journal.schema
@@ -330,6 +331,7 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
         + payouts.schemas.energy.APPEND_ONLY
         + payouts.schemas.proof.APPEND_ONLY
         + payouts.schemas.receipts.APPEND_ONLY
+        + payouts.schemas.sales.APPEND_ONLY
         + pool.books.journal.schema.APPEND_ONLY
         + pool.books.changes.schema.APPEND_ONLY
         + pool.requests.schema.APPEND_ONLY

@@ -81,6 +81,7 @@ WITHOUT_ANSWER = {"man", "completion", "nats config", "power simulate", "power c
 WITHOUT_ANSWER |= {"proof key", "verify"}
 LISTS = {"config show", "reject show", "power signals", "power held", "power events", "proof roots"}
 LISTS |= {"order receipts"}
+LISTS |= {"order owed", "order invoices"}
 
 
 def test_what_shows_something_shows_it_to_programs_too() -> None:
@@ -181,6 +182,8 @@ EXAMPLES = {
     "source": "x",
     "currency": "SAT",
     "event": "1",
+    "sat": "1",
+    "invoice": "1",
     "paid": "1",
     "reference": "x",
     "method": "market",

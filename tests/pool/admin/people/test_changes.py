@@ -100,6 +100,7 @@ ORDER: Final = {
     "until_s": FAR_S + 86_400,
     "sat_per_ph_day": 4_500,
     "tenants": ["acme"],
+    "billing": "weekly",
 }
 THIS_HOUR_S: Final = int(time.time()) // 3_600 * 3_600
 WRITER: Final = "ab" * 16  # of the edge's journal
@@ -121,6 +122,8 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "order.list": {},
     "order.show": {"name": "blue"},
     "order.receipts": {"name": "blue"},
+    "order.owed": {},
+    "order.invoices": {"name": "blue"},
     "edge.list": {},
     "edge.show": {"name": "hall"},
     "block.list": {},
@@ -244,6 +247,12 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
     ),
     "edge.retire": ({"name": "hall"}, "hall", {"retired_at_s": None}, {}),
     "order.end": ({"name": "blue"}, "blue", {"ended_by": None}, {"ended_by": "ann"}),
+    "order.payment": (
+        {"name": "blue", "sat": 9_000, "reference": "wire 7", "why": "received"},
+        "order/blue",
+        {"proposals": []},
+        {"proposals": [3]},
+    ),
     "model.set": (
         {"container": "acme.c01", "unit": "u1", "model": "Antminer S21"},
         "acme.c01.u1",
@@ -387,9 +396,11 @@ OF_A_POOL: Final = {
 }
 # It takes a payment that a chain has, see tests/payouts/batches/test_found.py.
 OF_A_CHAIN: Final = {"payout.disown"}
+# They take an order that was delivered, and a buyer who paid, see tests/pool/cli/routing/test_sales.py.
+OF_A_SALE: Final = {"order.write-off", "order.refund"}
 # And those about requests, see test_requests.
 OF_REQUESTS: Final = {it for it in COMMANDS if it.startswith("request.")}
-ELSEWHERE: Final = OF_A_POOL | OF_A_CHAIN | OF_REQUESTS
+ELSEWHERE: Final = OF_A_POOL | OF_A_CHAIN | OF_A_SALE | OF_REQUESTS
 
 
 @pytest.fixture(scope="module")
@@ -483,7 +494,7 @@ def test_a_change_leaves_one_record_of_who_made_it(store: Store, name: str) -> N
 def test_a_change_that_is_refused_leaves_no_record(store: Store, name: str) -> None:
     params, *_ = CHANGES[name]
     before = all_rows(store)
-    if name.startswith(("payout.", "reversal.")):  # who does it is looked at before
+    if name.startswith(("payout.", "reversal.", "order.payment")):  # who does it is looked at before
         with pytest.raises(RegistryError, match="not a person's name"):
             give(store, name, params, "")
         assert all_rows(store) == before

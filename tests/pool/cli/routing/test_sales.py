@@ -1,0 +1,104 @@
+"""`angara order` about money, as operators type it: owed, invoices, payments, write-offs, refunds."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from payouts.audit.verify import audit
+from payouts.sales.billing import Billing
+from payouts.sales.terms import BillingTerms
+from pool.cli.main import app
+from tests.fixtures.databases import store_in
+from tests.histories.sales import Sale
+from tests.histories.statements import BOREALIS, DAY_S
+from tests.stages.people import log_in
+
+TERMS = BillingTerms(billing=Billing.DAILY, due_days=3, stop_days=2)
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> tuple[Path, dict[str, tuple[str, str]]]:
+    """Two days of an order, with an invoice for each; and two payers."""
+    with closing(store_in(tmp_path)) as store:
+        sale = Sale(store, billing=TERMS, from_s=DAY_S, until_s=DAY_S + 400 * 86_400)
+        for day in range(2):
+            sale.mine(sale.borealis, day * 1440 + 600, 9_000, worker=BOREALIS * 100, log2=20)
+            sale.settle(DAY_S + (day + 1) * 86_400 + 90)
+            assert sale.issue(DAY_S + (day + 1) * 86_400) == day + 1
+        return tmp_path, {name: log_in(store, tmp_path, name) for name in ("ann", "bob")}
+
+
+def test_from_the_bill_to_the_payment_and_back(pool: tuple[Path, dict[str, tuple[str, str]]]) -> None:
+    home, payers = pool
+
+    def ran(*args: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, [*args, "--data-dir", str(home)])
+        assert "Traceback" not in result.output
+        return result.exit_code, result.output
+
+    def order(*args: str, by: str = "") -> tuple[int, str]:
+        return ran("order", *args, *payers.get(by, ()))
+
+    def rows(what: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(order(what, "--json")[1])
+        return found
+
+    assert json.loads(ran("order", "show", "blue", "--json")[1])["state"] == "stopped"
+    assert "daily, due in 3 days, stops 2 days after that" in ran("order", "show", "blue")[1]
+    (owed,) = rows("owed")
+    first, second = rows("invoices")
+    assert (owed["owed_sat"], owed["overdue_sat"]) == (first["amount_sat"] + second["amount_sat"],) * 2
+    assert (first["state"], first["due_at"], owed["stopped"]) == ("stopped", "2026-09-05T00:01:30Z", True)
+    code, output = ran("report", "invoice", "1")
+    assert (code, "Invoice 1" in output, "To be paid (sat)" in output) == (0, True, True)
+    assert ran("report", "invoice", "3") == (2, "angara: there is no invoice 3\n")
+    # The first invoice is paid, and 1,000 sat too much; the second is written off, after which there is more
+    # than is owed, and that goes back.
+    paying = ("payment", "blue", "--sat", str(first["amount_sat"] + 1_000), "--reference", "wire 7")
+    code, output = order(*paying, by="ann")
+    assert (code, "proposal 1: ann says that" in output, "Next: somebody else" in output) == (0, True, True)
+    assert order(*paying, by="ann")[1] == output
+    assert [it["paid_sat"] for it in rows("owed")] == [0]
+    assert order(*paying, by="bob") == (0, "booked as transaction 5: ann said the same before\n")
+    code, output = order(*paying, by="bob")
+    assert (code, "is booked already" in output) == (2, True)
+    writing = ("write-off", "2", "--why", "a gift")
+    assert order(*writing, by="bob")[0] == 0
+    assert order(*writing, by="ann")[1].startswith("booked as transaction 6")
+    assert [it["state"] for it in rows("invoices")] == ["paid", "written off"]
+    giving = ("refund", "blue", "--sat", "1000", "--tenant", "acme", "--why", "too much")
+    code, output = order(*giving, by="ann")
+    assert (code, "was paid 0 satoshi more than is owed" in output) == (2, True), "1,000 paid the second"
+    assert json.loads(ran("order", "show", "blue", "--json")[1])["state"] != "stopped"
+    assert order("payment", "green", *paying[2:], by="ann")[1] == "angara: there is no order 'green'\n"
+    waiting = json.loads(ran("payout", "proposals", "--json")[1])
+    assert waiting == []
+    over = ("payment", "blue", "--sat", "1000", "--reference", "wire 8")
+    assert [order(*over, by=it)[0] for it in payers] == [0, 0]
+    assert [order(*giving, by=it)[0] for it in payers] == [0, 0]
+    (owed,) = rows("owed")
+    assert (owed["owed_sat"], owed["refunded_sat"]) == (0, 1_000)
+    with closing(store_in(home)) as store, store.read() as connection:
+        assert audit(connection).wrong is None
+
+
+def test_terms_that_cannot_be_are_refused_in_words(tmp_path: Path) -> None:
+    with closing(store_in(tmp_path)) as store:
+        Sale(store)
+    sold = ["blue2", "--buyer", "b", "--upstream", "north", "--ph", "1", "--until", "2035-01-01T00:00Z"]
+    sold += ["--price-sat-per-ph-day", "5", "--from-tenant", "acme", "--data-dir", str(tmp_path)]
+
+    def add(*terms: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["order", "add", *sold, *terms])
+        return result.exit_code, result.output
+
+    code, output = add("--due-days", "5")
+    assert (code, "give --billing" in output) == (2, True)
+    code, output = add("--billing", "weekly", "--stop-overdue-days", "400")
+    assert (code, "within 0 to 365 days" in output) == (2, True)
+    code, output = add("--billing", "weekly")
+    assert (code, "weekly, due in 14 days" in output, "stops" in output) == (0, True, False), output
