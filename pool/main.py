@@ -193,7 +193,9 @@ class Pool:
         dry_run = config.control is None or config.control.dry_run
         self.control = Control(store, self._reaches, dry_run=dry_run, enabled=config.control is not None)
         self._held = HeldWatch(self.control.standing)
-        self._shares = SeenShares(self.books.registry, self.books.hashrates, self._behind)
+        self._shares = SeenShares(
+            self.books.registry, self.books.hashrates, self._behind, places=self.control
+        )
         self.curtailment = Curtailment(
             Rounds(store, dry_run=dry_run), self._shares, self.control, wall_clock=wall_clock
         )
@@ -409,9 +411,9 @@ class Pool:
             return self.sites.reaches()
         return [Reach("", lambda tenant, container: True, self._edges.peers, self._machines)]
 
-    def _count_committed(self, tallies: bytes) -> None:
-        self._accepted.count(tallies)
-        self.books.hashrates.add(tallies, trio.current_time())
+    def _count_committed(self, tallies: bytes, age_s: float = 0.0) -> None:
+        self._accepted.count(tallies, age_s)
+        self.books.hashrates.add(tallies, trio.current_time(), age_s)
 
     async def _serve_admin(self, desk: Desk, *, task_status: trio.TaskStatus[None]) -> None:
         def refused(uid: int) -> None:

@@ -176,21 +176,26 @@ class Serving:
 
     async def peers(self) -> tuple[Peers, ...]:
         registry = self._known.registry
-        found: dict[tuple[str, str], list[tuple[str, str, str, bool]]] = {}
+        found: dict[tuple[str, str], list[tuple[str, str, str, bool, int]]] = {}
+        engine = self._miners.board.engine
         async with self._one_at_a_time:
             connections = list(self._miners.board.connections)
             for at in range(0, len(connections), PIECE):
+                now_s = trio.current_time()
                 for it in connections[at : at + PIECE]:
+                    if not it.open:
+                        continue
                     agent, accepted = it.session.agent, it.accepted > 0
-                    for number in filter(registry.knows, it.workers if it.open else ()):
+                    age_s = int(now_s - engine.heard_at(it.session.slot, now_s)) if accepted else 0
+                    for number in filter(registry.knows, it.workers):
                         tenant, container, unit = registry.place_of(number)
-                        row = unit, it.address, agent, accepted
+                        row = unit, it.address, agent, accepted, age_s
                         found.setdefault((tenant, container), []).append(row)
                 await trio.sleep(REST_S)
         return tuple(_peers(*place, rows) for place, rows in found.items())
 
 
-def _peers(tenant: str, container: str, rows: list[tuple[str, str, str, bool]]) -> Peers:
+def _peers(tenant: str, container: str, rows: list[tuple[str, str, str, bool, int]]) -> Peers:
     return Peers(
         tenant=tenant,
         container=container,
@@ -198,6 +203,7 @@ def _peers(tenant: str, container: str, rows: list[tuple[str, str, str, bool]]) 
         addresses=tuple(it[1] for it in rows),
         agents=tuple(it[2] for it in rows),
         accepted=bytes(it[3] for it in rows),
+        ages_s=tuple(it[4] for it in rows),
     )
 
 

@@ -141,21 +141,24 @@ class HashrateBook:
     def __init__(self, registry: Registry, now_s: float) -> None:
         self._registry = registry
         self._pending: list[bytes] = []
+        self._pending_made_s: list[float] = []  # of each of these when its shares were made
         self._updated_s = now_s
         self._room = 0
         self._averages = np.zeros((0, len(WINDOWS_S)))
         self._counts = np.zeros((0, len(COUNTS)), dtype=np.int64)
         self._container_of = np.zeros(0, dtype=np.intp)  # 0: nobody has asked yet
         self._since_s = np.zeros(0)  # first heard of, for the correction
-        self._last_s = np.zeros(0)  # of the last good share; -inf: never
+        self._last_s = np.zeros(0)  # when the last good share came; -inf: never
+        self._made_s = np.zeros(0)  # when the newest good share was made
         self._rejected = np.zeros(0)  # work of REJECTED_S that was good for nothing, H/s
         self._share_hashes = np.zeros(0)  # what a good share of it was worth lately
         self._known = np.zeros(0, dtype=np.intp)  # all workers, of the registry's generation
         self._known_of = -1
 
-    def add(self, tallies: bytes, now_s: float) -> None:
-        """A committed batch."""
+    def add(self, tallies: bytes, now_s: float, age_s: float = 0.0) -> None:
+        """A committed batch; its shares were made so long ago."""
         self._pending.append(tallies)
+        self._pending_made_s.append(now_s - age_s)
         if now_s - self._updated_s >= UPDATE_S or len(self._pending) >= PENDING_MAX:
             self.update(now_s)
 
@@ -165,6 +168,7 @@ class HashrateBook:
         if elapsed_s <= 0:
             return
         pending, self._pending = self._pending, []
+        made_s, self._pending_made_s = self._pending_made_s, []
         self._updated_s = now_s
         records = np.frombuffer(b"".join(pending), dtype=RECORD)
         self._make_room(int(records["worker"].max(initial=0)), now_s - elapsed_s)
@@ -175,6 +179,8 @@ class HashrateBook:
         work = np.ldexp(count_mined.astype(float), records["difficulty_log2"][good])
         hashes = np.bincount(mined, weights=work, minlength=self._room) * HASHES_PER_DIFFICULTY
         self._last_s[mined] = now_s
+        made = np.repeat(made_s, [len(it) // RECORD.itemsize for it in pending])
+        np.maximum.at(self._made_s, mined, made[good])
         # A share that is worth nothing has no difficulty in the tallies: whoever sends it could say any. It
         # counts like one of its worker's that was good.
         count = np.bincount(mined, count_mined, self._room)
@@ -199,6 +205,7 @@ class HashrateBook:
         self._rejected = np.concatenate((self._rejected, np.zeros(more)))
         self._share_hashes = np.concatenate((self._share_hashes, np.zeros(more)))
         self._last_s = np.concatenate((self._last_s, np.full(more, -np.inf)))
+        self._made_s = np.concatenate((self._made_s, np.full(more, -np.inf)))
 
     def rates_hps(self, now_s: float) -> Floats:
         """Corrected averages: (worker number, window)."""
@@ -222,6 +229,14 @@ class HashrateBook:
         rates = self.rates_hps(now_s)
         ages_s = np.maximum(now_s - self._last_s, 0.0)
         return rates[:, WINDOWS_S.index(300)].copy(), rates[:, WINDOWS_S.index(3600)].copy(), ages_s
+
+    def made_ages_s(self, now_s: float) -> Floats:
+        """By worker number as in `machines`: how long ago its newest good share was made, as far as whoever
+        brings it says. What comes late is old."""
+        self._make_room(max(self._registry.workers, default=0), now_s)
+        self.update(now_s)
+        ages_s: Floats = np.maximum(now_s - self._made_s, 0.0)
+        return ages_s
 
     def rejected_hps(self, now_s: float) -> Floats:
         """By worker number as in `machines`: the average of 5 min of work that came and was good for nothing,

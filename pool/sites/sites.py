@@ -162,7 +162,7 @@ class Sites:
         *,
         begin: Callable[[EdgeRecord], Begin],
         history: PriceHistory,
-        on_tallies: Callable[[bytes], None],
+        on_tallies: Callable[[bytes, float], None],
         wall_clock: Callable[[], float],
     ) -> None:
         if config.hub is None:
@@ -375,7 +375,7 @@ class Sites:
             behind_the_books,
             lambda machine: self._counted(remote, machine),
             self._on_tallies,
-            since_s=lambda: remote.now_since_s,
+            age_s=remote.age_s,
         )
         self._tasks.start_soon(self._followed, remote, tail)
 

@@ -4,7 +4,7 @@ Nothing here is taken from the code that is judged: watts are added up machine b
 chance (dice with a printed seed), once in six seconds of whoever mines. Time is the clock of the play.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 from typing import Any
 
@@ -163,6 +163,9 @@ class PowerSite:
                 self._held_until[row] = trio.current_time() + 60  # told again
 
     # Shares, as the pool sees them
+
+    async def look_around(self, waited_for: Collection[int]) -> None:
+        """They come from where its machines are."""
 
     def looks(self) -> Looks:
         now = trio.current_time()

@@ -57,7 +57,6 @@ from pool.books.journal.positions import position_of
 from pool.books.journal.start import OVER_S
 from pool.books.store import Store
 from pool.chain.price_history import PriceHistory
-from pool.fleet.hashrate import OFFLINE_S
 from pool.journal.beginning import Mark
 from pool.journal.disk import Disk
 from pool.journal.frames import Place
@@ -129,14 +128,14 @@ class RemoteEdge:
         self._moment_s = 0
         self._ahead: Mark | None = None  # what it said that we do not have all of yet
         self._ahead_s = 0.0  # when
-        self._clock_late_s = 0.0  # its own, as it said last
+        self._clock_late_s = 0.0  # its own, as it said last; it may be ahead
         self._step: tuple[int, float] | None = None  # of the books: to that record, all of then
 
     def heard(self, mark: Mark | None = None) -> None:
         """From its process."""
         self.heard_s = self.waited_since_s = trio.current_time()
         if mark is not None:
-            self._clock_late_s = max(0.0, self._wall_clock() - mark.moment_s)
+            self._clock_late_s = self._wall_clock() - mark.moment_s
         if mark is not None and self._ahead is None:
             self._ahead, self._ahead_s = mark, self.heard_s
         if self._ahead is not None and self._ahead.number <= self.inbox.have.number:
@@ -152,10 +151,10 @@ class RemoteEdge:
         if self._step is None:
             self._step = self.inbox.have.number, self.here_s
 
-    @property
-    def now_since_s(self) -> float:
-        """What it dates so is of the last minutes, by whichever clock: before that is no work of now."""
-        return self._wall_clock() - OFFLINE_S - self._clock_late_s
+    def age_s(self, moment_s: int) -> float:
+        """How long ago that was, which it dates so by its own clock. Late by as much as its last word was on
+        the way, and by what its clock was set since."""
+        return max(0.0, self._wall_clock() - self._clock_late_s - moment_s)
 
     @property
     def moment_s(self) -> int:

@@ -19,6 +19,7 @@ from stratum.tallies import RECORD, Records, Verdict
 log = structlog.get_logger()
 
 LOOK_S: Final = 1.0
+OLD_S: Final = 300.0  # what was made before is no work of now: it comes when a line is up again
 AGAIN_S: Final = 30.0  # of a disk that does not read
 LOOK_BYTES_MAX: Final = 16 << 20
 # A record may be of 64 MiB, and all of it names: a million. Looked at before others have their turn: two
@@ -29,22 +30,27 @@ TALLIES_AT_ONCE: Final = 1 << 13
 NAMES_MAX: Final = 200_000
 
 
+def a_moment_ago(moment_s: int) -> float:
+    """Of who writes on this host: whatever his clock does, what is new is of now."""
+    return 0.0
+
+
 class Tail:
     """Of one journal, behind a place: `begin` says which now. `number` says what number a machine has here,
-    None for one that is not counted, or not yet; `on_tallies` gets them with those numbers. What is dated
-    before `since_s` is no work of now: it comes when a line is up again."""
+    None for one that is not counted, or not yet; `on_tallies` gets them with those numbers, and with how long
+    ago they were made. `age_s` says that of what is dated so."""
 
     def __init__(
         self,
         begin: Callable[[], tuple[Walk, Place]],
         number: Callable[[Machine], int | None],
-        on_tallies: Callable[[bytes], None],
+        on_tallies: Callable[[bytes, float], None],
         *,
-        since_s: Callable[[], float] = lambda: 0.0,
+        age_s: Callable[[int], float] = a_moment_ago,
     ) -> None:
         self._begin, self._number = begin, number
         self._walk, self._after = begin()
-        self._on_tallies, self._since_s = on_tallies, since_s
+        self._on_tallies, self._age_s = on_tallies, age_s
         self._numbers: dict[int, int] = {}  # ours by theirs, in the file that is read
         self._unknown: dict[int, Machine] = {}  # the same file's, who have no number here yet
 
@@ -87,10 +93,11 @@ class Tail:
             for machine in said.machines[at : at + NAMES_AT_ONCE]:
                 self._name(machine)
             await trio.lowlevel.checkpoint()
-        if new and said.tallies and said.moment_s >= self._since_s():
+        age_s = self._age_s(said.moment_s)
+        if new and said.tallies and age_s <= OLD_S:
             records = np.frombuffer(said.tallies, dtype=RECORD)
             for at in range(0, len(records), TALLIES_AT_ONCE):
-                self._count(records[at : at + TALLIES_AT_ONCE])
+                self._count(records[at : at + TALLIES_AT_ONCE], age_s)
                 await trio.lowlevel.checkpoint()
 
     def _name(self, machine: Machine) -> None:
@@ -101,7 +108,7 @@ class Tail:
         if len(self._numbers) + len(self._unknown) < NAMES_MAX or machine.number in names:
             names[machine.number] = machine if ours is None else ours
 
-    def _count(self, some: Records) -> None:
+    def _count(self, some: Records, age_s: float) -> None:
         records = some[some["verdict"] <= max(Verdict)]
         theirs, places = np.unique(records["worker"], return_inverse=True)
         for it in theirs.tolist() if self._unknown else ():
@@ -109,4 +116,4 @@ class Tail:
                 self._name(machine)
         ours = [self._numbers.get(it, 0) for it in theirs.tolist()]
         records["worker"] = np.array(ours, dtype=np.uint32)[places]
-        self._on_tallies(records[records["worker"] > 0].tobytes())
+        self._on_tallies(records[records["worker"] > 0].tobytes(), age_s)

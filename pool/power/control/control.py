@@ -9,7 +9,7 @@ Invariants: nothing raises that a site does, or a line to it: machines of a site
 reached, or nobody knows what became of them. Must not know: how machines are spoken to, and why.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import Final
 
 import msgspec
@@ -23,9 +23,10 @@ from pool.power.control.contract import ASKED_MAX, Action, Answer, Answered, Ask
 from pool.power.control.held import HELD_MAX, Standing
 from pool.power.control.network import AT_ONCE, MACHINE_S, Order, Reached
 from pool.power.control.passwords import EVERYWHERE, Sealed, container_scope
-from pool.power.control.peers import Peer, Peers, peers_by_name
+from pool.power.control.peers import Peer, Peers, mined_from, peers_by_name
 from pool.power.control.rows import MachineAddress, addresses_of, sealed_credentials, site_of_containers
 from pool.power.control.runner import HeldView, Machines
+from pool.power.control.whereabouts import Whereabouts
 from pool.questions import AnsweredWithError
 
 log = structlog.get_logger()
@@ -56,6 +57,14 @@ class Reach(msgspec.Struct, frozen=True):
     machines: Machines
 
 
+class _Mine(msgspec.Struct, frozen=True):
+    """Where a site's machines mine from, as of then; and from where all shares lately came."""
+
+    at_s: float = -PEERS_S
+    peers: dict[MachineName, Peer] = {}
+    mined_from: dict[MachineName, frozenset[str]] = {}
+
+
 class _Looked(msgspec.Struct, frozen=True):
     addresses: dict[MachineName, MachineAddress]
     credentials: dict[tuple[Firmware, str], Sealed]
@@ -70,7 +79,8 @@ class Control:
         self, store: Store, reaches: Callable[[], Sequence[Reach]], *, dry_run: bool, enabled: bool = True
     ) -> None:
         self._store, self._reaches, self._dry_run, self._enabled = store, reaches, dry_run, enabled
-        self._peers: dict[str, tuple[float, dict[MachineName, Peer]]] = {}
+        self._peers: dict[str, _Mine] = {}
+        self.whereabouts = Whereabouts()
 
     async def control(self, asked: tuple[Asked, ...]) -> tuple[Answered, ...]:
         assert len(asked) <= ASKED_MAX
@@ -98,6 +108,25 @@ class Control:
                 sealed_credentials(connection),
                 site_of_containers(connection, {(it.tenant, it.container) for it in names}),
             )
+
+    async def look_around(self, names: Set[MachineName]) -> None:
+        """From where shares come under these names, of machines that were told to pause: the others are
+        looked for no more."""
+        self.whereabouts.keep(names)
+        wanted = {(it.tenant, it.container) for it in self.whereabouts.names}
+        reaches = [it for it in self._reaches() if any(it.has(*place) for place in wanted)]
+        now_s, told, away = trio.current_time(), list[Peers](), list[Reach]()
+        for it in reaches:
+            try:
+                told += await it.peers()
+            except AWAY as error:
+                log.warning("machines_not_asked", site=it.name, reason=str(error)[:200])
+                away.append(it)
+
+        def heard(tenant: str, container: str) -> bool:
+            return not any(it.has(tenant, container) for it in away)
+
+        await trio.to_thread.run_sync(self.whereabouts.saw, told, heard, now_s)
 
     async def held(self) -> tuple[HeldView, ...]:
         """All that are held off, or being resumed, as far as who holds them answers."""
@@ -144,10 +173,14 @@ class Control:
     ) -> list[tuple[Reach, list[Order]]]:
         """By whoever reaches them; who is reached by nobody has its answer."""
         reaches = list(self._reaches())
-        peers = {it.name: await self._peers_of(it, asked) for it in reaches}
+        mine = {it.name: await self._peers_of(it, asked) for it in reaches}
+        peers = {name: it.peers for name, it in mine.items()}
         orders: dict[str, list[Order]] = {}
         for it in asked:
             name = it.machine
+            if it.action is Action.PAUSE:
+                addresses = (of.mined_from.get(name, frozenset()) for of in mine.values())
+                self.whereabouts.paused(name, frozenset().union(*addresses))
             ways = [reach for reach in reaches if reach.has(name.tenant, name.container)]
             way = next((reach for reach in ways if name in peers[reach.name]), ways[0] if ways else None)
             if way is None:
@@ -167,20 +200,20 @@ class Control:
                 orders.setdefault(site, []).append(order)
         return [(it, orders[it.name]) for it in reaches if it.name in orders]
 
-    async def _peers_of(self, reach: Reach, asked: Sequence[Asked]) -> dict[MachineName, Peer]:
+    async def _peers_of(self, reach: Reach, asked: Sequence[Asked]) -> _Mine:
         """Nothing from one that is away, and none that it does not have."""
         if not any(reach.has(it.machine.tenant, it.machine.container) for it in asked):
-            return {}
-        since_s, known = self._peers.get(reach.name, (-PEERS_S, {}))
-        if trio.current_time() - since_s < PEERS_S:
+            return _Mine()
+        known = self._peers.get(reach.name, _Mine())
+        if trio.current_time() - known.at_s < PEERS_S:
             return known
         try:
             told = await reach.peers()
         except AWAY as error:
             log.warning("machines_not_asked", site=reach.name, reason=str(error)[:200])
-            return {}
-        found = await trio.to_thread.run_sync(_peers_of, told, reach.has)
-        self._peers[reach.name] = trio.current_time(), found
+            return _Mine()
+        found = await trio.to_thread.run_sync(_mine, told, reach.has, trio.current_time())
+        self._peers[reach.name] = found
         return found
 
     async def _told(self, reach: Reach, orders: list[Order], answers: dict[MachineName, Answered]) -> None:
@@ -228,8 +261,12 @@ class Control:
                 await trio.sleep(POLL_S)
 
 
-def _peers_of(told: Iterable[Peers], has: Callable[[str, str], bool]) -> dict[MachineName, Peer]:
-    return {it: peer for it, peer in peers_by_name(told).items() if has(it.tenant, it.container)}
+def _mine(told: Sequence[Peers], has: Callable[[str, str], bool], now_s: float) -> _Mine:
+    return _Mine(
+        now_s,
+        {it: peer for it, peer in peers_by_name(told).items() if has(it.tenant, it.container)},
+        {it: addresses for it, addresses in mined_from(told).items() if has(it.tenant, it.container)},
+    )
 
 
 def _reached(name: MachineName, looked: _Looked, peer: Peer | None) -> Reached | None:

@@ -9,7 +9,7 @@ all but the holding of who is off. Must not know: how machines are reached, and 
 chosen (`plan`) and seen (`seen`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -19,6 +19,7 @@ from pool.books.store import DATABASE_ERRORS, words_of
 from pool.power.control.contract import ASKED_MAX, Action, Asked, MachineControl
 from pool.power.curtailment.course import Ask, Looks
 from pool.power.curtailment.rounds import Found, Rounds
+from pool.power.curtailment.states import EventState
 from pool.power.curtailment.status import NO_EVENTS, PowerStatus
 
 log = structlog.get_logger()
@@ -28,6 +29,10 @@ LOOK_S: Final = 5.0
 HOLD_FOR_S: Final = 1_200
 HOLD_AGAIN_S: Final = 300.0
 SENDS_MAX: Final = 32  # under way at once: machines that do not answer take a minute
+# From where shares come is asked of whoever serves miners, which costs it 50 ms a site.
+AROUND_S: Final = 10.0  # while machines are told anything
+AROUND_LOST_S: Final = 30.0  # of those alone that did not come back
+GOES_ON: Final = (EventState.CURTAILING, EventState.HOLDING, EventState.RESTORING)
 
 
 class Shares(Protocol):
@@ -35,6 +40,9 @@ class Shares(Protocol):
 
     def looks(self) -> Looks:
         """As of now."""
+
+    async def look_around(self, waited_for: Collection[int]) -> None:
+        """From where the shares of these come."""
 
 
 class Curtailment:
@@ -62,9 +70,22 @@ class Curtailment:
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_around)
             while True:
                 await self.look(nursery)
                 await trio.sleep(LOOK_S)
+
+    async def _look_around(self) -> None:
+        looked_s = -AROUND_LOST_S
+        while True:
+            goes_on = any(it.state in GOES_ON for it in self.status.events)
+            if trio.current_time() - looked_s >= (AROUND_S if goes_on else AROUND_LOST_S):
+                looked_s = trio.current_time()
+                try:
+                    await self._shares.look_around(self.status.held)
+                except Exception:  # a mistake of ours: any share under a name counts meanwhile
+                    log.exception("shares_not_looked_for")
+            await trio.sleep(LOOK_S)
 
     async def look(self, nursery: trio.Nursery) -> None:
         """One look at all of them; what it sends is sent meanwhile."""

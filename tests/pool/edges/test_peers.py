@@ -29,13 +29,15 @@ class Registry:
 
 
 def connection(address: str, *workers: int, accepted: int = 5, is_open: bool = True) -> SimpleNamespace:
-    session = SimpleNamespace(agent="LUXminer 2024.9.1")
+    session = SimpleNamespace(agent="LUXminer 2024.9.1", slot=0)
     return SimpleNamespace(address=address, workers=workers, accepted=accepted, open=is_open, session=session)
 
 
 def serving(registry: Registry, *connections: SimpleNamespace) -> Serving:
     nothing = cast(Any, None)
-    board = SimpleNamespace(connections=connections)
+    board = SimpleNamespace(
+        connections=connections, engine=SimpleNamespace(heard_at=lambda slot, now_s: now_s - 7.5)
+    )
     known = cast(Any, SimpleNamespace(registry=registry))
     return Serving(known, nothing, cast(Any, SimpleNamespace(board=board)), nothing, nothing)
 
@@ -56,6 +58,7 @@ async def test_every_name_of_every_open_connection_is_told(autojump_clock: MockC
         ("u3", "10.0.0.3", 1),
         ("u4", "10.0.0.3", 1),
     ]
+    assert of_c01.ages_s == (7, 0, 7, 7)
     assert peers_by_name(told) == {MachineName("acme", "c01", "u1"): Peer("10.0.0.1", Firmware.LUXOS)}
 
 

@@ -77,8 +77,8 @@ class Watched:
         return Tail(
             lambda: (Walk(remote.inbox.directory, remote.inbox.writer, at), at),
             lambda it: self.hub.registry.adopt(it) if remote.edge.may_count_for(it) else None,
-            lambda tallies: self.hashrates.add(tallies, trio.current_time()),
-            since_s=lambda: remote.now_since_s,
+            lambda tallies, age_s: self.hashrates.add(tallies, trio.current_time(), age_s),
+            age_s=remote.age_s,
         )
 
     async def begin(self, name: str) -> None:
@@ -244,6 +244,21 @@ async def test_an_edge_whose_clock_is_late_is_not_behind_and_its_machines_mine(
     await watched.minutes(20, NORTH, SOUTH)
     it = watched.edge(NORTH)
     assert (it.state, it.missing_s, it.moment_age_s, it.late_s, it.mining) == ("serves", 0.0, 600.0, 600.0, 2)
+
+
+@pytest.mark.parametrize("ahead_s", [-600, 0, 600])
+async def test_what_comes_minutes_late_is_as_old_as_it_is_whatever_the_clock_there_says(
+    ahead_s: int, watched: Watched, autojump_clock: Clock
+) -> None:
+    watched.clocks_s[NORTH] = ahead_s
+    await watched.minutes(10, NORTH, SOUTH)
+    await watched.minutes(3, SOUTH, cut=NORTH)
+    await trio.sleep(60)
+    watched.hub.clock.now_s += 60
+    await watched.hear(NORTH)
+    ages_s = watched.hashrates.made_ages_s(trio.current_time())
+    number = watched.hub.registry.number_of("acme", NORTH, "u1")
+    assert ages_s[number] == 60.0
 
 
 async def test_what_the_books_do_not_take_is_behind_too(watched: Watched, autojump_clock: Clock) -> None:

@@ -39,11 +39,13 @@ class Eyes:
 
     def __init__(self, journal: JournalLog, numbers: dict[str, int], **how: Any) -> None:
         self.found: list[tuple[int, int]] = []  # numbers and shares
+        self.ages_s: list[float] = []
         self.tail = Tail(
             lambda: (journal.walk(Place()), Place()), lambda it: numbers.get(it.unit), self._look, **how
         )
 
-    def _look(self, tallies: bytes) -> None:
+    def _look(self, tallies: bytes, age_s: float) -> None:
+        self.ages_s.append(age_s)
         records = np.frombuffer(tallies, dtype=RECORD)
         self.found.extend(zip(records["worker"].tolist(), records["count"].tolist(), strict=True))
 
@@ -94,8 +96,9 @@ async def test_work_of_before_is_no_work_of_now(journal: JournalLog) -> None:
         tallies = tally(7, 1, 16, Verdict.ACCEPTED, number + 1)
         batch = Batch(moment_s=moment_s, accepted=10, tallies=tallies, machines=named)
         journal.append(packed(batch), moment_s, 10)
-    eyes = Eyes(journal, {"a": 70}, since_s=lambda: NOW_S + 3_300.0)
+    eyes = Eyes(journal, {"a": 70}, age_s=lambda moment_s: NOW_S + 3_600.0 - moment_s)
     assert await eyes.seen() == [(70, 2), (70, 3)]
+    assert eyes.ages_s == [300.0, 0.0]  # and what came late is told as old as it is
 
 
 async def test_tallies_that_are_none_end_the_look_and_nothing_else(journal: JournalLog) -> None:
@@ -117,7 +120,7 @@ async def test_a_record_of_nothing_but_names_lets_others_have_their_turn(journal
         since_turn, named = since_turn + 1, named + 1
         return it.number
 
-    def look(tallies: bytes) -> None:
+    def look(tallies: bytes, age_s: float) -> None:
         nonlocal since_turn
         since_turn += len(tallies) // RECORD.itemsize // 32
 

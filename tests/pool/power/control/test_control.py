@@ -20,6 +20,7 @@ from pool.power.control.network import Order
 from pool.power.control.peers import Peers
 from pool.power.control.rows import MachineAddress, set_address, set_credential
 from pool.power.control.runner import HeldView, Machines, Runner
+from pool.power.control.whereabouts import STALE_S, Seen
 from pool.questions import AnsweredWithError
 from pool.swarm.machine_api import PASSWORDS
 from tests.fixtures.databases import add_tenant
@@ -56,6 +57,7 @@ class Site:
                 addresses=tuple(it[0] for it in self.mines_from.values()),
                 agents=tuple(it[1] for it in self.mines_from.values()),
                 accepted=b"\1" * len(self.mines_from),
+                ages_s=(5,) * len(self.mines_from),
             ),
         )
 
@@ -310,3 +312,40 @@ async def test_how_many_are_held_is_of_whoever_answers_and_of_who_is_away_what_h
     await trio.sleep(LOOK_S)
     assert watch.now == Standing(off=1)
     assert await telling.forget(name_of(1))
+
+
+async def test_where_a_machine_mined_from_when_it_was_told_to_pause_is_looked_at_while_it_is_waited_for(
+    books: Store, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    site, edge = Site(nursery, tmp_path), Site(nursery, tmp_path / "north", "north")
+    edge.directory.mkdir()
+    reached = site.machines.stand(1, Firmware.BRAIINS)
+    site.mines_from = {"u1": (reached.address, "bosminer 1")}
+    reaches = [await site.reach(nursery), await edge.reach(nursery)]
+    telling = control(books, *reaches)
+    await telling.control(pause(1))
+    name = name_of(1)
+    await trio.sleep(60)
+    site.mines_from = {"u1": ("10.66.66.66", "bosminer 1")}  # whoever mines under its name since
+    await telling.control(pause(1))
+    await telling.look_around({name})
+    now_s = trio.current_time()
+    seen = telling.whereabouts.seen(name, now_s)
+    assert seen is not None
+    assert (seen.last_s, seen.looked_s) == (float("-inf"), now_s)
+    edge.mines_from = {"u1": (reached.address, "bosminer 1")}
+    await telling.look_around({name})
+    assert telling.whereabouts.seen(name, now_s) == Seen(now_s - 5, now_s)
+    assert telling.whereabouts.seen(name, now_s + STALE_S) is None
+
+    async def away() -> tuple[Peers, ...]:
+        raise LinkClosed("no answer")
+
+    reaches[1] = Reach("north", lambda *place: True, away, reaches[1].machines)
+    await trio.sleep(STALE_S)
+    telling = Control(books, lambda: reaches, dry_run=False)
+    await telling.control(pause(1))
+    await telling.look_around({name})
+    assert telling.whereabouts.seen(name, trio.current_time()) is None, "it may be at the one that is away"
+    await telling.look_around(set())
+    assert not telling.whereabouts.names

@@ -1,7 +1,9 @@
 """Whose an address is, where anybody may say anybody's name: what a thief on the machines' network gets."""
 
+import msgspec
+
 from pool.power.control.contract import Firmware, MachineName
-from pool.power.control.peers import Peer, Peers, peers_by_name
+from pool.power.control.peers import LATELY_S, Peer, Peers, accepted_by, mined_from, peers_by_name
 
 
 def peers(*rows: tuple[str, str, bool], tenant: str = "acme", agent: str = "btminer") -> Peers:
@@ -43,3 +45,11 @@ def test_a_thief_who_mines_under_a_name_gets_nothing_but_that_nobody_is_told() -
     # A thief who has no accepted share under the name, which is to say who mined nothing for the tenant,
     # changes nothing.
     assert names(peers(("u1", "10.0.0.1", True), ("u1", "10.6.6.6", False))) == {"u1"}
+
+
+def test_the_last_share_of_a_name_from_each_address_is_told_and_what_is_long_ago_is_no_mining() -> None:
+    told = peers(("u1", "10.0.0.1", True), ("u1", "10.0.0.1", True), ("u1", "10.6.6.6", True))
+    more = msgspec.structs.replace(told, ages_s=(40, 7, LATELY_S))
+    assert accepted_by([more]) == {MachineName("acme", "c01", "u1"): {"10.0.0.1": 7, "10.6.6.6": LATELY_S}}
+    assert mined_from([more]) == {MachineName("acme", "c01", "u1"): frozenset({"10.0.0.1"})}
+    assert mined_from([told]) == {}  # a version that does not say
