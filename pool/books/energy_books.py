@@ -3,7 +3,8 @@ for them, what is collected, and events that are over.
 
 An hour is taken a quarter of an hour after its end, and looked at again when the next one is: by then every
 reading of it that is taken at all is there. It is looked at a day later once more, for a clock that had
-stepped. Each step is one short transaction and done at most once whenever it is tried, so being killed
+stepped. A curtailment is booked when it is over for as long, and when nothing of before its end comes into the
+books any more: shares of an edge that is minutes behind are in what it forwent. Each step is one short transaction and done at most once whenever it is tried, so being killed
 between any two costs nothing but time; what takes longer, to add up the work of a site, is read outside of
 it. Nothing is written where nothing is due: that is read first.
 
@@ -41,6 +42,7 @@ from payouts.energy.hours import (
     take_next,
 )
 from pool.books.database_waits import read_books, write_books
+from pool.books.journal.positions import taken_until_s
 from pool.books.store import Store
 
 log = structlog.get_logger()
@@ -181,4 +183,7 @@ def _was_taken(connection: Connection, hour: int, drawn: Sequence[ContainerEnerg
 
 
 def _to_book(connection: Connection, power: PowerTold, before_s: int) -> list[int]:
-    return unbooked(connection, power.ended(connection, before_s))
+    """None of which the books may still take a share: a journal that is behind is waited for."""
+    taken_s = taken_until_s(connection)
+    until_s = before_s if taken_s is None else min(before_s, taken_s)
+    return unbooked(connection, power.ended(connection, until_s))

@@ -4,24 +4,30 @@ Whoever hears of an event could work for it: so the window ends before anybody c
 machine is believed to have done more in it than its nameplate and its error bound allow. Who has mined under
 two names has two halves of one machine's work, and who came back a minute ago has a minute of it.
 
-The window is of whole minutes that the books have by then: it ends two before the event is asked for, because
-shares wait for the books so long, and begins where minutes are still kept apart. Exact: shares by difficulty,
-integers. Must not know: prices, and which machines are chosen.
+The window is of whole minutes: it ends two before the event is asked for, because shares wait for the books
+so long, and begins where minutes are still kept apart. Where a line is slow, or the books are, some of them are
+not there yet: so what machines did is written down once the books say that nothing of before its end comes any
+more, which is when it is asked for, or minutes later. Who is away for longer than the books wait has not done
+what he brings then. Exact: shares by difficulty, integers; of minutes that have become hours meanwhile, the
+same part of the hour's shares for each that had some. Must not know: prices, and which machines are chosen.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping
 from fractions import Fraction
 from math import isqrt
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select
+import msgspec
+from sqlalchemy import Connection, Select, func, insert, select
 
 from payouts.rates import BPS, HASHES_PER_DIFFICULTY
 from payouts.schemas.money import containers, sites, tally_minutes, workers
 from payouts.sums import ACCEPTED
-from pool.power.curtailment.schema import power_event_work
+from pool.books.journal.positions import taken_until_s
+from pool.power.curtailment.schema import power_event_work, power_events
 from pool.power.energy.efficiencies import efficiencies_at
+from pool.power.energy.work import old_minutes
 from pool.power.figures import Efficiency
 
 WINDOW_MIN: Final = 60
@@ -30,6 +36,8 @@ BEHIND_MIN: Final = 2  # minutes until a share is in the books
 # shares, by a difficulty of his choosing, has a bound all the same.
 LUCK_SIGMAS: Final = 3
 LUCK_BPS_MAX: Final = 2_500
+# So long books that are behind are waited for: the books themselves wait an hour for anybody.
+NOTED_WITHIN_S: Final = 7_200
 
 Work = Mapping[int, Mapping[int, int]]  # by worker: shares by the log2 of their difficulty
 
@@ -37,21 +45,63 @@ Work = Mapping[int, Mapping[int, int]]  # by worker: shares by the log2 of their
 def window(asked_at_s: int) -> tuple[int, int]:
     """From when until when, in seconds, of an event that is asked for at that moment."""
     until = asked_at_s // 60 - BEHIND_MIN
-    kept = (asked_at_s // 3600 - 1) * 60  # minutes of before may be hours already
-    return max(until - WINDOW_MIN, kept) * 60, until * 60
+    return max(until - WINDOW_MIN, _kept(asked_at_s)) * 60, until * 60
 
 
-def note_work(connection: Connection, event_id: int, site: str, now_s: int) -> None:
-    """Keep what every machine of the site did."""
-    from_s, until_s = window(now_s)
-    known = efficiencies_at(connection, now_s)
+def _kept(now_s: int) -> int:
+    """Minutes of before may be hours already."""
+    return (now_s // 3600 - 1) * 60
+
+
+class Unnoted(msgspec.Struct, frozen=True):
+    """An event of which nothing is written down that machines did before."""
+
+    event_id: int
+    site: str
+    asked_at_s: int
+
+
+def unnoted(connection: Connection, now_s: int) -> list[Unnoted]:
+    """Those that were asked for lately, and of which the books have all by now."""
+    of = power_events.c
+    there = select(power_event_work.c.event_id).where(power_event_work.c.event_id == of.id).exists()
+    lately = (of.dry_run == 0) & (of.asked_at_s > now_s - NOTED_WITHIN_S) & ~there
+    rows = connection.execute(select(of.id, of.site, of.asked_at_s).where(lately).order_by(of.id))
+    return [Unnoted(*row) for row in rows if complete(connection, row.asked_at_s)]
+
+
+def complete(connection: Connection, asked_at_s: int) -> bool:
+    """Whether the books have all that machines did before."""
+    taken_s = taken_until_s(connection)
+    return taken_s is None or taken_s >= window(asked_at_s)[1]
+
+
+def note_work(connection: Connection, it: Unnoted, now_s: int) -> None:
+    """Keep what every machine of the site did, once the books have all of it."""
+    if not complete(connection, it.asked_at_s):
+        return
     rows = [
-        {"event_id": event_id, "worker_id": worker, "difficulty_log2": log2, "shares": shares}
-        for worker, work in work_between(connection, site, from_s, until_s).items()
-        for log2, shares in bounded(work, known.get(worker), until_s - from_s).items()
+        {"event_id": it.event_id, "worker_id": worker, "difficulty_log2": log2, "shares": shares}
+        for worker, work in work_before(connection, it.site, it.asked_at_s, now_s).items()
+        for log2, shares in work.items()
     ]
     if rows:
         connection.execute(insert(power_event_work), rows)
+
+
+def work_before(connection: Connection, site: str, asked_at_s: int, now_s: int) -> Work:
+    """What counts of what every machine of a site did before an event that was asked for then."""
+    from_s, until_s = window(asked_at_s)
+    work = {worker: dict(of) for worker, of in work_between(connection, site, from_s, until_s).items()}
+    if from_s // 60 < _kept(now_s):
+        numbers = connection.scalars(_machines(site)).all()
+        for worker, log2, shares in old_minutes(
+            connection, numbers, from_s // 60, until_s // 60, [int(ACCEPTED)]
+        ):
+            its = work.setdefault(worker, {})
+            its[log2] = its.get(log2, 0) + shares
+    known = efficiencies_at(connection, asked_at_s)
+    return {it: bounded(of, known.get(it), until_s - from_s) for it, of in work.items()}
 
 
 def work_between(connection: Connection, site: str, from_s: int, until_s: int) -> Work:
@@ -63,17 +113,20 @@ def work_between(connection: Connection, site: str, from_s: int, until_s: int) -
         .group_by(of.worker_id, of.difficulty_log2)
     )
     if site:
-        here = (
-            select(workers.c.id)
-            .join(containers, containers.c.id == workers.c.container_id)
-            .join(sites, sites.c.id == containers.c.site_id)
-            .where(sites.c.name == site)
-        )
-        summed = summed.where(of.worker_id.in_(here))
+        summed = summed.where(of.worker_id.in_(_machines(site)))
     found: dict[int, dict[int, int]] = defaultdict(dict)
     for row in connection.execute(summed):
         found[row.worker_id][row.difficulty_log2] = int(row.shares)
     return found
+
+
+def _machines(site: str) -> Select[Any]:
+    """The numbers of all of a site."""
+    numbers = select(workers.c.id)
+    if not site:
+        return numbers
+    here = numbers.join(containers, containers.c.id == workers.c.container_id)
+    return here.join(sites, sites.c.id == containers.c.site_id).where(sites.c.name == site)
 
 
 def bounded(work: Mapping[int, int], known: Efficiency | None, seconds: int) -> Mapping[int, int]:

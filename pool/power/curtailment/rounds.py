@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from pool.books.store import Store
 from pool.fleet.registry_error import RegistryError
 from pool.power.control.contract import Action, Answer, Answered
-from pool.power.curtailment.baseline import window
+from pool.power.curtailment.baseline import note_work, unnoted, window
 from pool.power.curtailment.besides import NOTHING, Besides, besides, settled
 from pool.power.curtailment.candidates import Candidate, Mines, candidates
 from pool.power.curtailment.course import NO_PACES, Ask, Doing, Looks, doing, room_to_wake, wake
@@ -98,6 +98,7 @@ class Rounds:
         self._paces: dict[int, dict[int, Pace]] = {}  # by event, of machines as they were when it chose them
         self._besides: dict[int, Besides] = {}  # by event, what its site draws besides machines, as it counts
         self._held_until: dict[int, HeldUntil] = {}  # by event, as the last look at it has found
+        self._noted: set[int] = set()  # events whose machines did nothing before, or it is written down
 
     def answered(self, event_id: int, worker: int, action: Action, answer: Answered) -> None:
         """What a machine said to the last that it was asked."""
@@ -126,6 +127,7 @@ class Rounds:
         """`clock_s`: the same moment, by a clock that nobody sets. Raises DATABASE_ERRORS; what was written
         before that is not sent, and is found at the next look."""
         found = Found()
+        self._note_work(now_s)
         self._ending, self._ended = set(), self._ending
         with self._store.read() as connection:
             open_ones = open_events(connection)
@@ -153,6 +155,16 @@ class Rounds:
         leaving = {worker for _, workers in self._expected.values() for worker in workers}
         found.leaving = frozenset(taken) | leaving
         return found
+
+    def _note_work(self, now_s: int) -> None:
+        """What machines did before events of which the books had not all when they were asked for."""
+        with self._store.read() as connection:
+            waiting = unnoted(connection, now_s)
+        for it in waiting:
+            if it.event_id not in self._noted:
+                with self._store.write() as connection:
+                    note_work(connection, it, now_s)
+        self._noted = {it.event_id for it in waiting}
 
     def _look_at(
         self, event: Event, step: int, looks: Looks, now_s: int, taken: dict[int, int], found: Found

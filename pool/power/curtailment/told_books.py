@@ -10,10 +10,10 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, select
 
-from payouts.energy.events import Event, EventMachine
+from payouts.energy.events import BOOKED_AFTER_S, Event, EventMachine
 from payouts.energy.hours import ContainerEnergy
 from payouts.schemas.money import sites, workers
-from pool.power.curtailment.baseline import hashes_of
+from pool.power.curtailment.baseline import hashes_of, work_before
 from pool.power.curtailment.candidates import MJ_HPS_PER_W
 from pool.power.curtailment.schema import power_event_machines, power_event_work, power_events
 from pool.power.curtailment.states import EventState, MachineState
@@ -80,7 +80,7 @@ class ToldBooks:
     def event(self, connection: Connection, number: int) -> tuple[Event, Sequence[EventMachine]]:
         """One of them, with its machines."""
         row = connection.execute(select(power_events).where(power_events.c.id == number)).one()
-        machines = _machines(connection, number, min(row.from_s, row.ended_at_s))
+        machines = _machines(connection, row, min(row.from_s, row.ended_at_s))
         event = Event(
             event_id=number,
             site=row.site,
@@ -95,17 +95,23 @@ class ToldBooks:
         return event, machines
 
 
-def _machines(connection: Connection, number: int, from_s: int) -> list[EventMachine]:
-    known = efficiencies_at(connection, from_s)
+def _work_before(connection: Connection, event: Row[Any]) -> Mapping[int, Mapping[int, int]]:
+    """By worker. As it was written down; where no process ran when the books had it, as they have it now."""
     work: dict[int, dict[int, int]] = defaultdict(dict)
     of = power_event_work.c
-    for row in connection.execute(select(power_event_work).where(of.event_id == number)):
+    for row in connection.execute(select(power_event_work).where(of.event_id == event.id)):
         work[row.worker_id][row.difficulty_log2] = row.shares
+    return work or work_before(connection, event.site, event.asked_at_s, event.ended_at_s + BOOKED_AFTER_S)
+
+
+def _machines(connection: Connection, event: Row[Any], from_s: int) -> list[EventMachine]:
+    known = efficiencies_at(connection, from_s)
+    work = _work_before(connection, event)
     it = power_event_machines.c
     rows = connection.execute(
         select(power_event_machines, workers.c.tenant_id)
         .join(workers, workers.c.id == it.worker_id)
-        .where(it.event_id == number)
+        .where(it.event_id == event.id)
         .order_by(it.worker_id)
     )
     return [
@@ -113,7 +119,7 @@ def _machines(connection: Connection, number: int, from_s: int) -> list[EventMac
             worker_id=row.worker_id,
             tenant_id=row.tenant_id,
             before_s=row.before_until_s - row.before_from_s,
-            before=work.get(row.worker_id, {}),
+            before=dict(work.get(row.worker_id, {})),
             watts_before=_watts_before(row, work.get(row.worker_id, {}), known.get(row.worker_id)),
             watts_idle=row.watts_idle,
             off_from_s=row.off_from_s,

@@ -9,7 +9,7 @@ Done in the caller's transaction. Must not know: meters.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -75,6 +75,24 @@ def work_of_minutes(connection: Connection, from_minute: int, until_minute: int)
     found: defaultdict[int, Work] = defaultdict(Work)
     _add(found, _minutes(connection, from_minute, until_minute))
     return found
+
+
+def old_minutes(
+    connection: Connection, ids: Sequence[int], from_minute: int, until_minute: int, verdicts: Sequence[int]
+) -> Iterator[tuple[int, int, int]]:
+    """Workers, difficulties and shares of minutes that are hours by now. Of an hour it is known which minutes
+    had shares, and not how many each: each that had some has the same part, rounded down."""
+    it = tally_hours.c
+    hours = range(from_minute // 60, (until_minute - 1) // 60 + 1)
+    query = select(it.worker_id, it.hour, it.difficulty_log2, it.shares, it.minutes)
+    for at in range(0, len(ids), WORKERS_AT_ONCE):
+        these = among(connection, it.worker_id, ids[at : at + WORKERS_AT_ONCE])
+        theirs = query.where(these, it.hour.in_(hours), it.verdict.in_(verdicts))
+        for row in connection.execute(theirs):
+            minutes = [row.hour * 60 + bit for bit in range(60) if row.minutes >> bit & 1]
+            inside = sum(from_minute <= minute < until_minute for minute in minutes)
+            if shares := int(row.shares) * inside // max(len(minutes), 1):
+                yield row.worker_id, row.difficulty_log2, shares
 
 
 def _add(found: defaultdict[int, Work], rows: Iterable[tuple[int, ...]]) -> None:

@@ -28,6 +28,7 @@ from payouts.ratebook import record_rate
 from payouts.rates import Price, Scheme
 from payouts.schemas.energy import booked_energy, booked_event_parts, energy_charges
 from pool.books.energy_books import KEEP_S, EnergyBooks
+from pool.books.journal.positions import Position, write_position
 from pool.books.store import Store
 from tests.fixtures.databases import Crash, add_tenant, crash_before
 
@@ -73,6 +74,11 @@ class MeterReadLate:
             off_from_s=HOUR_S,
         )
         return event, [machine]
+
+
+class OverAtHalfPast(MeterReadLate):
+    def ended(self, connection: Connection, before_s: int) -> Sequence[int]:
+        return [3] if before_s >= HOUR_S + 1_800 else []
 
 
 class Clock:
@@ -217,6 +223,28 @@ async def test_a_curtailment_that_is_over_is_booked_once(store: Store) -> None:
     with store.read() as connection:
         part = connection.execute(select(booked_event_parts)).one()
     assert part.forgone_sat == int(PRICE.credit_sat(Fraction(1 << 18), 120))
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_curtailment_is_booked_once_when_the_books_have_every_minute_of_it(store: Store) -> None:
+    """An edge that is minutes behind has shares of it: until those are in nobody knows what was forgone."""
+    it = Stage(store)
+    it.power = OverAtHalfPast()
+    it.keeper, ended_s = it.started(), HOUR_S + 1_800
+    booked = []
+    for now_s, taken_s in (
+        (ended_s + 960, ended_s - 60),
+        (ended_s + 840, ended_s + 60),
+        (ended_s + 960, ended_s + 60),
+        (ended_s + 1_020, ended_s + 120),
+    ):
+        it.clock.now_s = now_s
+        with store.write() as connection:
+            write_position(connection, Position(writer="ab" * 16, moment_s=taken_s))
+        await it.keeper.keep()
+        with store.read() as connection:
+            booked.append(connection.scalar(select(func.count()).select_from(booked_event_parts)))
+    assert booked == [0, 0, 1, 1]
 
 
 async def test_killed_between_any_two_steps_it_ends_as_if_nothing_had_been(store: Store) -> None:
