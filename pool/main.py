@@ -175,6 +175,7 @@ class Pool:
             store,
             self.books.hashrates,
             unheard=lambda *machines: self._unheard(*machines),
+            off=lambda: self.curtailment.status.held,
             wall_clock=wall_clock,
         )
         self.allocator = OrderAllocator(

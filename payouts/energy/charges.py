@@ -29,7 +29,13 @@ from payouts.energy.tariffs import HOUR_S, MICRO, Tariff, month_of, tariff_at, t
 from payouts.energy.terms import Charge, TermsOf, terms_of
 from payouts.ledger import Transaction
 from payouts.rates import PSAT_PER_SAT
-from payouts.schemas.energy import energy_charges, energy_to_charge, hosting_terms
+from payouts.schemas.energy import (
+    energy_charges,
+    energy_to_charge,
+    hosting_terms,
+    power_exchange,
+    power_tariffs,
+)
 
 LOOKED_MAX: Final = 20  # hours in one transaction: 20 ms during which the journal waits for its turn
 
@@ -148,6 +154,14 @@ def due(connection: Connection, after: Place = FIRST) -> Due:
     costs = [(row, _cost(connection, row).cost) for row in rows]
     unpriced = tuple(_unpriced(row, cost) for row, cost in costs if isinstance(cost, str))
     return Due(priced=len(rows) - len(unpriced), unpriced=unpriced, after=last)
+
+
+def newest_prices(connection: Connection) -> tuple[int, int]:
+    """Of tariffs and of rates, which never change: while these are the same nothing gets a price by them."""
+    tariff, rate = (
+        connection.scalar(select(func.max(it.c.id))) or 0 for it in (power_tariffs, power_exchange)
+    )
+    return tariff, rate
 
 
 def _due(connection: Connection, after: Place) -> tuple[Sequence[Row[Any]], Place | None]:

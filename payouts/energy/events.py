@@ -22,7 +22,7 @@ from payouts.energy.elsewhere import done_elsewhere
 from payouts.energy.forgone import Forgone, Mined, Off, Prices, accrues, forgone
 from payouts.energy.hours import GRACE_S
 from payouts.ratebook import price_of
-from payouts.rates import floor_to_psat
+from payouts.rates import BPS, floor_to_psat
 from payouts.schemas.energy import booked_event_parts, booked_events
 from payouts.schemas.many import among
 from payouts.schemas.money import rates, tally_hours, tally_minutes
@@ -49,7 +49,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 class EventMachine(msgspec.Struct, frozen=True, kw_only=True):
     """One of its machines. It was off from `off_from_s`, its last accepted share, and not before it was
     asked, until `off_until_s`, which is the first share after where it `came_back`; None: it was not, or
-    still is. What it did `before` it did up to `before_until_s`; None: nobody knows when."""
+    still is. What it did `before` it did up to `before_until_s`; None: nobody knows when. `saved_bps` of what
+    it saves by its work it saved, as a meter before it has it: the rest it drew, and did not forgo."""
 
     worker_id: int
     tenant_id: int
@@ -61,6 +62,7 @@ class EventMachine(msgspec.Struct, frozen=True, kw_only=True):
     off_until_s: int | None = None
     came_back: bool = True
     before_until_s: int | None = None
+    saved_bps: int = BPS
 
 
 class EventPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,11 +99,14 @@ class _Sum:
         self.machines += 1
         if found is None or not found.off_s:
             return
-        saved = max(machine.watts_before - machine.watts_idle, 0)
+        kept = Fraction(machine.saved_bps, BPS)
+        saved = int(max(machine.watts_before - machine.watts_idle, 0) * kept)
         self.machines_off += 1
         self.watts += saved
         self.joules += saved * found.off_s
-        self.forgone = self.forgone.plus(found)
+        self.forgone = self.forgone.plus(
+            msgspec.structs.replace(found, difficulty=found.difficulty * kept, sat=found.sat * kept)
+        )
 
     def less(self, difficulty: Fraction) -> None:
         """What was done under other names these did not forgo: it is less in proportion, and so is what they

@@ -3,10 +3,11 @@ for them, what is collected, and events that are over.
 
 An hour is taken a quarter of an hour after its end, and looked at again when the next one is: by then every
 reading of it that is taken at all is there. It is looked at a day later once more, for a clock that had
-stepped. A curtailment is booked when it is over for as long, and when nothing of before its end comes into the
-books any more: shares of an edge that is minutes behind are in what it forwent. Each step is one short transaction and done at most once whenever it is tried, so being killed
-between any two costs nothing but time; what takes longer, to add up the work of a site, is read outside of
-it. Nothing is written where nothing is due: that is read first.
+stepped. A curtailment is booked when it is over for as long, and when nothing of before its end comes into
+the books any more: shares of an edge that is minutes behind are in what it forwent. Each step is one short
+transaction and done at most once whenever it is tried, so being killed between any two costs nothing but
+time; what takes longer, to add up the work of a site, is read outside of it. Nothing is written where nothing
+is due: that is read first.
 
 Must not know: how energy is measured, and how machines are told.
 """
@@ -20,7 +21,7 @@ import structlog
 import trio
 from sqlalchemy import Connection
 
-from payouts.energy.charges import FIRST, Place, Unpriced, charge, due
+from payouts.energy.charges import FIRST, Place, Unpriced, charge, due, newest_prices
 from payouts.energy.dues import collect, to_collect
 from payouts.energy.events import (
     BOOKED_AFTER_S,
@@ -49,6 +50,9 @@ log = structlog.get_logger()
 
 KEEP_S: Final = 10.0
 LOOKED_AGAIN_H: Final = (25, 1)  # hours before the one that is taken
+# What waits for a price is gone through when there is more of it, or another price; a year of it is half a
+# second. And as often as this, whatever is overlooked.
+UNPRICED_S: Final = 3_600.0
 
 _Value = TypeVar("_Value")
 
@@ -82,6 +86,8 @@ class EnergyBooks:
         self._store, self._power, self._wall_clock = store, power, wall_clock
         self._told: frozenset[tuple[int, str]] = frozenset()  # whose energy has no price, and why
         self.unpriced: tuple[UnpricedEnergy, ...] | None = None  # None: nobody has looked yet
+        self._prices: tuple[int, int] | None = None  # by which all was charged that has a price
+        self._charged_s = -UNPRICED_S
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -97,14 +103,20 @@ class EnergyBooks:
             for before_h in LOOKED_AGAIN_H:
                 await self._look_again(hour - before_h)
             drawn = await self._read(partial(self._power.drawn, hour=hour))
+            self._prices = None
             await self._write(partial(take_next, hour=hour, drawn=drawn, now_s=self._now_s()))
-        await self._charge()
+        prices = await self._read(newest_prices)
+        if prices != self._prices or trio.current_time() - self._charged_s >= UNPRICED_S:
+            self._prices = None
+            await self._charge()
+            self._prices, self._charged_s = prices, trio.current_time()
         await self._collect()
         await self._book_events()
 
     async def _look_again(self, hour: int) -> None:
         drawn = await self._read(partial(self._power.drawn, hour=hour))
         if await self._read(partial(_was_taken, hour=hour, drawn=drawn)):
+            self._prices = None
             parts = await self._write(partial(take_again, hour=hour, drawn=drawn, now_s=self._now_s()))
             log.info("energy_taken_again", hour=hour, parts=parts)
 

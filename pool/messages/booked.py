@@ -7,6 +7,7 @@ what is changed from then on must be told.
 Must not know: what was told already.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +30,7 @@ from pool.messages.look import WaitingLook
 from pool.messages.message import WORDS_CHARS_MAX, plain
 from pool.messages.silences import SILENCE, newest_silences, silence_of
 from pool.messages.teller import Event
+from pool.power.curtailment.forgetting import FORGET
 from pool.reports.figures import btc, grouped
 from pool.requests.policy import GLASS_BROKEN, POLICY_SET
 from pool.requests.rows import Request, Stage, open_requests, time_of_book
@@ -36,6 +38,7 @@ from pool.requests.rows import Request, Stage, open_requests, time_of_book
 # In one look: what a test chain finds in a minute is not told block by block, and the rest comes in the next.
 NEWS_MAX: Final = 1_000
 THS: Final = 10**12
+TOLD: Final = (SILENCE, FORGET, GLASS_BROKEN, POLICY_SET)
 
 
 class Cursors(msgspec.Struct):
@@ -184,10 +187,10 @@ def _addresses(connection: Connection, from_id: int) -> tuple[list[Event], int]:
 
 
 def _noted(connection: Connection, from_id: int, newest: int) -> tuple[list[Event], int]:
-    """Changes that are told of by their record: silences, and what nobody agreed to."""
+    """Changes that are told of by their record: silences, machines that are gone, what nobody agreed to."""
     query = (
         select(changes)
-        .where(changes.c.command.in_((SILENCE, GLASS_BROKEN, POLICY_SET)), changes.c.id > from_id)
+        .where(changes.c.command.in_(TOLD), changes.c.id > from_id)
         .order_by(changes.c.id)
         .limit(NEWS_MAX)
     )
@@ -195,7 +198,7 @@ def _noted(connection: Connection, from_id: int, newest: int) -> tuple[list[Even
     rows = connection.execute(query).mappings().all()
     for row in rows:
         last = row["id"]
-        event = _silenced(row) if row["command"] == SILENCE else _decided_alone(row)
+        event = _TELLS.get(row["command"], _decided_alone)(row)
         if event is not None:
             events.append(event)
     return events, last if len(rows) == NEWS_MAX else newest
@@ -222,6 +225,13 @@ def _silenced(row: Any) -> Event | None:
     )
 
 
+def _forgotten(row: Any) -> Event:
+    """Why is in the steps of its event, and in the change's own."""
+    machine = plain(row["subject"], WORDS_CHARS_MAX)
+    words = f"{machine}, by {plain(row['changed_by'])}: no event asks it any more, and it is not told to mine"
+    return Event(kind="machine-forgotten", subject=f"machine/{machine}", name=machine, words=words)
+
+
 def _decided_alone(row: Any) -> Event:
     """Also where somebody tampered with it: then it is not said what it says."""
     try:
@@ -236,6 +246,9 @@ def _decided_alone(row: Any) -> Event:
         return Event(kind="approval-changed", subject="approval", name="", words=words)
     words = f"{said.get('command', 'a change')} of {subject}, by {by} alone: {said.get('reason', '')}"
     return Event(kind="glass-broken", subject=f"change/{row['id']}", name=subject, words=words)
+
+
+_TELLS: Final[dict[str, Callable[[Any], Event | None]]] = {SILENCE: _silenced, FORGET: _forgotten}
 
 
 def _payouts(connection: Connection, now_s: int) -> list[WaitingLook]:

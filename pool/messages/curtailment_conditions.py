@@ -45,6 +45,19 @@ def _event(it: EventStatus) -> Iterator[Finding]:
         raise_looks=1,
         clear_looks=1,
     )
+    drawn = f"{it.drawn_watts / 1000:.1f} kW of machines that are off by work"
+    yield Finding(
+        kind="curtailed-drawn",
+        subject=subject,
+        name=name,
+        holds=it.drawn_watts > 0,
+        words=f"event {name}: a meter before their containers has {drawn}; they mine elsewhere, or something"
+        " else draws in their place"
+        if it.drawn_watts
+        else f"event {name}: no meter has more than work says",
+        raise_looks=1,
+        clear_looks=1,
+    )
     listed = ", ".join(plain(machine) for machine in it.lost)
     more = lost - len(it.lost)
     yield Finding(

@@ -209,6 +209,18 @@ KINDS: Final = {
         raised=("power event {} is short", "{} power events are short"),
         recovered=("power event {} is met", "{} power events are met"),
     ),
+    "curtailed-drawn": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=(
+            "machines that are off draw in power event {}",
+            "machines that are off draw in {} power events",
+        ),
+        recovered=(
+            "no machine that is off draws in power event {}",
+            "no machine that is off draws in {} power events",
+        ),
+    ),
     "machines-lost": Kind(
         severity=Severity.WARNING,
         cause=Cause.HOUSE,
@@ -226,6 +238,12 @@ KINDS: Final = {
         cause=Cause.HOUSE,
         raised=("machine {} was given up", "{} machines were given up"),
         recovered=("machine {} is no longer given up", "{} machines are no longer given up"),
+    ),
+    "machine-forgotten": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.PEOPLE,
+        silenceable=False,
+        raised=("machine {} is gone for good", "{} machines are gone for good"),
     ),
     "meter-uncounted": Kind(
         severity=Severity.WARNING,

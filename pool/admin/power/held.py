@@ -17,7 +17,7 @@ from pool.books.changes.changes import State
 from pool.people.roles import Role
 from pool.power.control.contract import MachineName
 from pool.power.control.runner import HeldView
-from pool.power.curtailment.forgetting import Forgotten, events_with, forget, steps_with
+from pool.power.curtailment.forgetting import FORGET, Forgotten, events_with, forget, steps_with
 
 
 class HeldList(Paged, frozen=True, forbid_unknown_fields=True):
@@ -68,7 +68,7 @@ def held_list(desk: Desk, it: HeldList) -> Page[HeldView]:
 
 COMMANDS: Final[Commands] = {
     "held.list": Question(HeldList, held_list),
-    "held.forget": Change(
+    FORGET: Change(
         HeldForget, held_forget, lambda it: it.machine, machine_state, Role.ADMIN, makes_books=False
     ),
 }

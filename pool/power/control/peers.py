@@ -15,7 +15,6 @@ import msgspec
 from pool.power.control.contract import Firmware, MachineName
 from pool.power.control.firmware import firmware_of
 
-
 LATELY_S: Final = 600  # a connection without a share for longer is idle, and says nothing of who mines
 
 

@@ -1,8 +1,8 @@
 """From where machines mined when they were told to pause, and when each had a share from there last.
 
-A name may be said by anybody, from anywhere, so a share under it proves little of a machine that is off. Where
-it mined from before is known, and whoever serves miners says which connection a share came by. Who was at
-several addresses is at none that counts: one of them may be anybody.
+A name may be said by anybody, from anywhere, so a share under it proves little of a machine that is off.
+Where it mined from before is known, and whoever serves miners says which connection a share came by. Who was
+at several addresses is at none that counts: one of them may be anybody.
 
 Must not know: who asks machines, and what follows of a share.
 """

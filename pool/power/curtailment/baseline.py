@@ -5,11 +5,12 @@ machine is believed to have done more in it than its nameplate and its error bou
 two names has two halves of one machine's work, and who came back a minute ago has a minute of it.
 
 The window is of whole minutes: it ends two before the event is asked for, because shares wait for the books
-so long, and begins where minutes are still kept apart. Where a line is slow, or the books are, some of them are
-not there yet: so what machines did is written down once the books say that nothing of before its end comes any
-more, which is when it is asked for, or minutes later. Who is away for longer than the books wait has not done
-what he brings then. Exact: shares by difficulty, integers; of minutes that have become hours meanwhile, the
-same part of the hour's shares for each that had some. Must not know: prices, and which machines are chosen.
+so long, and begins where minutes are still kept apart. Where a line is slow, or the books are, some of them
+are not there yet: so what machines did is written down once the books say that nothing of before its end
+comes any more, which is when it is asked for, or minutes later. Who is away for longer than the books wait
+has not done what he brings then. Exact: shares by difficulty, integers; of minutes that have become hours
+meanwhile, the same part of the hour's shares for each that had some. Must not know: prices, and which
+machines are chosen.
 """
 
 from collections import defaultdict
@@ -18,14 +19,13 @@ from fractions import Fraction
 from math import isqrt
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy import Connection, Select, func, insert, select
 
 from payouts.rates import BPS, HASHES_PER_DIFFICULTY
 from payouts.schemas.money import containers, sites, tally_minutes, workers
 from payouts.sums import ACCEPTED
 from pool.books.journal.positions import taken_until_s
-from pool.power.curtailment.schema import power_event_work, power_events
+from pool.power.curtailment.schema import power_event_work
 from pool.power.energy.efficiencies import efficiencies_at
 from pool.power.energy.work import old_minutes
 from pool.power.figures import Efficiency
@@ -36,8 +36,6 @@ BEHIND_MIN: Final = 2  # minutes until a share is in the books
 # shares, by a difficulty of his choosing, has a bound all the same.
 LUCK_SIGMAS: Final = 3
 LUCK_BPS_MAX: Final = 2_500
-# So long books that are behind are waited for: the books themselves wait an hour for anybody.
-NOTED_WITHIN_S: Final = 7_200
 
 Work = Mapping[int, Mapping[int, int]]  # by worker: shares by the log2 of their difficulty
 
@@ -53,40 +51,31 @@ def _kept(now_s: int) -> int:
     return (now_s // 3600 - 1) * 60
 
 
-class Unnoted(msgspec.Struct, frozen=True):
-    """An event of which nothing is written down that machines did before."""
-
-    event_id: int
-    site: str
-    asked_at_s: int
-
-
-def unnoted(connection: Connection, now_s: int) -> list[Unnoted]:
-    """Those that were asked for lately, and of which the books have all by now."""
-    of = power_events.c
-    there = select(power_event_work.c.event_id).where(power_event_work.c.event_id == of.id).exists()
-    lately = (of.dry_run == 0) & (of.asked_at_s > now_s - NOTED_WITHIN_S) & ~there
-    rows = connection.execute(select(of.id, of.site, of.asked_at_s).where(lately).order_by(of.id))
-    return [Unnoted(*row) for row in rows if complete(connection, row.asked_at_s)]
-
-
 def complete(connection: Connection, asked_at_s: int) -> bool:
     """Whether the books have all that machines did before."""
     taken_s = taken_until_s(connection)
     return taken_s is None or taken_s >= window(asked_at_s)[1]
 
 
-def note_work(connection: Connection, it: Unnoted, now_s: int) -> None:
-    """Keep what every machine of the site did, once the books have all of it."""
-    if not complete(connection, it.asked_at_s):
-        return
-    rows = [
-        {"event_id": it.event_id, "worker_id": worker, "difficulty_log2": log2, "shares": shares}
-        for worker, work in work_before(connection, it.site, it.asked_at_s, now_s).items()
-        for log2, shares in work.items()
-    ]
-    if rows:
-        connection.execute(insert(power_event_work), rows)
+def note_work(connection: Connection, event_id: int, site: str, asked_at_s: int, now_s: int) -> bool:
+    """Keep what every machine of the site did, once; whether the books have all of it."""
+    if not complete(connection, asked_at_s):
+        return False
+    if not is_noted(connection, event_id):
+        rows = [
+            {"event_id": event_id, "worker_id": worker, "difficulty_log2": log2, "shares": shares}
+            for worker, work in work_before(connection, site, asked_at_s, now_s).items()
+            for log2, shares in work.items()
+        ]
+        if rows:
+            connection.execute(insert(power_event_work), rows)
+    return True
+
+
+def is_noted(connection: Connection, event_id: int) -> bool:
+    """Whether it is written down what machines did before; not where none did anything."""
+    of = power_event_work.c.event_id
+    return connection.scalar(select(of).where(of == event_id).limit(1)) is not None
 
 
 def work_before(connection: Connection, site: str, asked_at_s: int, now_s: int) -> Work:

@@ -2,7 +2,8 @@
 
 Functions on a connection inside the caller's transaction, which for changes must be the only writer. An event
 is one (source, reference): whoever asks twice has asked once. What its machines did before is written when it
-is asked for, or as soon as the books have it (`baseline`). It ends at its own time, whatever becomes of who asked for it.
+is asked for, or as soon as the books have it (`baseline`). It ends at its own time, whatever becomes of who
+asked for it.
 
 Invariants: a state follows another as `states` allows, and leaves a step; steps are numbered without gaps.
 Must not know: how machines are chosen and told, commands.
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from payouts.schemas.money import sites
 from pool.fleet.registry_error import RegistryError
-from pool.power.curtailment.baseline import Unnoted, note_work
+from pool.power.curtailment.baseline import note_work
 from pool.power.curtailment.durations import USUAL, Durations
 from pool.power.curtailment.schema import SOURCES, TARGETS, power_event_steps, power_events
 from pool.power.curtailment.states import ENDED, EventState, check_event
@@ -131,7 +132,7 @@ def add_event(connection: Connection, new: NewEvent, *, by: str, now_s: int) -> 
     number = int(connection.execute(row.returning(power_events.c.id)).scalar_one())
     note_step(connection, number, EventState.PLANNED.value, f"asked for by {by}", now_s)
     if not new.dry_run:
-        note_work(connection, Unnoted(number, new.site, now_s), now_s)
+        note_work(connection, number, new.site, now_s, now_s)
     return load_event(connection, number), True
 
 

@@ -20,6 +20,7 @@ from pool.power.curtailment.schema import power_event_machines, power_event_step
 from pool.power.curtailment.states import OWNED, MachineState
 
 REASON_CHARS_MAX: Final = 120
+FORGET: Final = "held.forget"  # the command, as changes have it
 
 
 class InEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,13 +5,14 @@ many off, of so many. Who refused and mines on is one of those that it wants. Mu
 sent.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 import msgspec
 
 from pool.power.curtailment.candidates import Mines
 from pool.power.curtailment.course import Looks
+from pool.power.curtailment.drawn_off import Drawn
 from pool.power.curtailment.events import Event
 from pool.power.curtailment.machines import EventMachine
 from pool.power.curtailment.seen import MINES_S
@@ -26,9 +27,11 @@ WANTED: Final = frozenset(
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """`unknown_off` of the `unknown_machines` whose watts nobody knows are proven to be off."""
+    """`proven_watts` without the `drawn_watts` that a meter has of machines which are off by work.
+    `unknown_off` of the `unknown_machines` whose watts nobody knows are proven to be off."""
 
     proven_watts: int = 0
+    drawn_watts: int = 0
     asked_watts: int = 0  # of machines that are asked, and not proven to be off
     unknown_machines: int = 0
     unknown_off: int = 0
@@ -43,11 +46,17 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         words = f"{self.proven_watts // 1000} kW less"
         if self.unknown_machines:
             words += f", {self.unknown_off} of {self.unknown_machines} machines of unknown power off"
-        return f"{words}, proven by work"
+        words += ", proven by work"
+        if self.drawn_watts:
+            words += f", without {self.drawn_watts // 1000} kW that a meter has all the same"
+        return words
 
 
-def progress_of(machines: Iterable[EventMachine], mines: Mines | None) -> Progress:
-    """`mines`: as for candidates; who refused counts as mining where nobody knows better."""
+def progress_of(
+    machines: Iterable[EventMachine], mines: Mines | None, drawn: Collection[Drawn] = ()
+) -> Progress:
+    """`mines`: as for candidates; who refused counts as mining where nobody knows better. `drawn`: what
+    meters have of machines that are off."""
     proven = asked = unknown = off = 0
     for it in machines:
         if it.state is MachineState.CONFIRMED:
@@ -57,7 +66,14 @@ def progress_of(machines: Iterable[EventMachine], mines: Mines | None) -> Progre
         if it.watts_before == 0 and _is_wanted(it, mines):
             unknown += 1
             off += it.state is MachineState.CONFIRMED
-    return Progress(proven_watts=proven, asked_watts=asked, unknown_machines=unknown, unknown_off=off)
+    drawn_watts = min(sum(it.watts for it in drawn), proven)
+    return Progress(
+        proven_watts=proven - drawn_watts,
+        drawn_watts=drawn_watts,
+        asked_watts=asked,
+        unknown_machines=unknown,
+        unknown_off=off,
+    )
 
 
 def _is_wanted(it: EventMachine, mines: Mines | None) -> bool:
@@ -85,6 +101,7 @@ def status_of(
         state=event.state.value,
         target_watts=target,
         proven_watts=progress.proven_watts,
+        drawn_watts=progress.drawn_watts,
         asked_watts=progress.asked_watts,
         short_watts=max(0, target - progress.proven_watts) if late else 0,
         unknown_machines=progress.unknown_machines,

@@ -79,10 +79,12 @@ def again(
     target: Target,
     worth: Worth | None,
     now_s: int,
+    drawn_watts: int = 0,
 ) -> Again:
-    """Of an event that curtails or holds."""
+    """Of an event that curtails or holds. `drawn_watts` are drawn all the same by who is held: others make up
+    for them."""
     held = [it for it in machines.values() if it.state in COUNTED]
-    shed_watts = sum(it.shed_watts for it in held)
+    shed_watts = sum(it.shed_watts for it in held) - drawn_watts
     free = [it for it in site if it.worker not in machines or _may_come(machines[it.worker])]
     if target.kind is TargetKind.BREAK_EVEN:
         earning = _earning(held, site, target, worth, now_s)

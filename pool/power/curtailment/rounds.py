@@ -15,10 +15,11 @@ from sqlalchemy import Connection
 from pool.books.store import Store
 from pool.fleet.registry_error import RegistryError
 from pool.power.control.contract import Action, Answer, Answered
-from pool.power.curtailment.baseline import note_work, unnoted, window
+from pool.power.curtailment.baseline import complete, is_noted, note_work, window
 from pool.power.curtailment.besides import NOTHING, Besides, besides, settled
 from pool.power.curtailment.candidates import Candidate, Mines, candidates
 from pool.power.curtailment.course import NO_PACES, Ask, Doing, Looks, doing, room_to_wake, wake
+from pool.power.curtailment.drawn_off import Drawn, Off, drawn_off, lately, words_of
 from pool.power.curtailment.events import (
     Event,
     began_at_s,
@@ -97,8 +98,9 @@ class Rounds:
         self._expected: dict[int, tuple[int, frozenset[int]]] = {}  # of planned ones: made at, machines
         self._paces: dict[int, dict[int, Pace]] = {}  # by event, of machines as they were when it chose them
         self._besides: dict[int, Besides] = {}  # by event, what its site draws besides machines, as it counts
+        self._drawn: dict[int, tuple[Drawn, ...]] = {}  # by event, what meters have of who is off
         self._held_until: dict[int, HeldUntil] = {}  # by event, as the last look at it has found
-        self._noted: set[int] = set()  # events whose machines did nothing before, or it is written down
+        self._noted: set[int] = set()  # events of which it is written down what machines did before
 
     def answered(self, event_id: int, worker: int, action: Action, answer: Answered) -> None:
         """What a machine said to the last that it was asked."""
@@ -127,7 +129,6 @@ class Rounds:
         """`clock_s`: the same moment, by a clock that nobody sets. Raises DATABASE_ERRORS; what was written
         before that is not sent, and is found at the next look."""
         found = Found()
-        self._note_work(now_s)
         self._ending, self._ended = set(), self._ending
         with self._store.read() as connection:
             open_ones = open_events(connection)
@@ -135,10 +136,16 @@ class Rounds:
             after = [load_event(connection, it) for it in lost if it not in {of.id for of in open_ones}]
             taken = {worker: it.event for worker, it in owners(connection).items()}
             steps = last_steps(connection, [it.id for it in (*open_ones, *after)])
+            unnoted = self._unnoted(connection, [*open_ones, *after])
+        for event in unnoted:
+            with self._store.write() as connection:
+                note_work(connection, event.id, event.site, event.asked_at_s, now_s)
+            self._noted.add(event.id)
         for gone in self._known.keys() - {it.id for it in (*open_ones, *after)}:
             del self._known[gone]
             self._paces.pop(gone, None)
             self._besides.pop(gone, None)
+            self._drawn.pop(gone, None)
             self._held_until.pop(gone, None)
         planned_ones = {it.id for it in open_ones if it.state is EventState.PLANNED}
         for gone in self._expected.keys() - planned_ones:
@@ -156,15 +163,12 @@ class Rounds:
         found.leaving = frozenset(taken) | leaving
         return found
 
-    def _note_work(self, now_s: int) -> None:
-        """What machines did before events of which the books had not all when they were asked for."""
-        with self._store.read() as connection:
-            waiting = unnoted(connection, now_s)
-        for it in waiting:
-            if it.event_id not in self._noted:
-                with self._store.write() as connection:
-                    note_work(connection, it, now_s)
-        self._noted = {it.event_id for it in waiting}
+    def _unnoted(self, connection: Connection, events: Sequence[Event]) -> list[Event]:
+        """Of which the books have now what machines did before, and had it not when they were asked for."""
+        self._noted &= {it.id for it in events}
+        found = [it for it in events if it.id not in self._noted and not it.dry_run]
+        self._noted |= {it.id for it in found if is_noted(connection, it.id)}
+        return [it for it in found if it.id not in self._noted and complete(connection, it.asked_at_s)]
 
     def _look_at(
         self, event: Event, step: int, looks: Looks, now_s: int, taken: dict[int, int], found: Found
@@ -185,7 +189,7 @@ class Rounds:
         asks = self._advance(known, looks, now_s, taken)
         if asks:
             found.asks[event.id] = asks
-        progress = progress_of(known.machines.values(), mining(looks))
+        progress = progress_of(known.machines.values(), mining(looks), self._drawn_of(known.event))
         status = status_of(known.event, known.machines.values(), progress, known.began_at_s, now_s)
         found.events.append(status)
 
@@ -337,7 +341,8 @@ class Rounds:
                 machines = machines_of(connection, event.id)
             else:
                 machines = _after(known.machines, made, it, now_s)
-            event = _moved(connection, event, machines, mining(looks), now_s)
+            drawn = self._drawn_of(event)
+            event = _moved(connection, event, machines, mining(looks), now_s, drawn)
             step = last_step(connection, event.id)
         known.event, known.machines, known.step = event, machines, step
         known.unheld.clear()
@@ -358,6 +363,7 @@ class Rounds:
             for machine in known.machines.values()
             if after.get(machine.worker, machine.state) in COUNTED
         )
+        shed -= sum(it.watts for it in self._drawn_of(known.event))
         short = shed < (known.event.watts_asked or 0)
         every_s = REPLAN_S if short else HOLDING_REPLAN_S
         others_end = bool((self._ending | self._ended) - {known.event.id})
@@ -372,9 +378,10 @@ class Rounds:
             for worker, machine in known.machines.items()
         }
         site = candidates(connection, event.site, now_s, mining(looks))
-        other = self._beside_of(connection, event, site, now_s)
+        drawn_watts = self._look_at_meters(connection, event, machines, now_s)
+        other = self._beside_of(connection, event, site, drawn_watts, now_s)
         target = target_of(connection, event, now_s, other)
-        found = again(event, machines, site, target, worth_of(connection), now_s)
+        found = again(event, machines, site, target, worth_of(connection), now_s, drawn_watts)
         known.planned_at_s = now_s
         if found.needed_watts != event.watts_asked:
             words = ", ".join(it for it in (other.words, limit_words(target.limit_watts)) if it)
@@ -399,13 +406,41 @@ class Rounds:
         chosen = {of.worker: of.pace for of in found.more}
         self._paces[event.id] = of_before | self._paces.get(event.id, {}) | chosen
 
+    def _drawn_of(self, event: Event) -> tuple[Drawn, ...]:
+        """While machines are to be off."""
+        return self._drawn.get(event.id, ()) if event.state in RUNS else ()
+
+    def _look_at_meters(
+        self, connection: Connection, event: Event, machines: Mapping[int, EventMachine], now_s: int
+    ) -> int:
+        """How much those draw that are off by work, as meters before containers have it."""
+        span = lately(now_s)
+        off = {
+            it.worker: Off(it.shed_watts, it.watts_idle)
+            for it in machines.values()
+            if it.state is MachineState.CONFIRMED and it.off_from_s is not None and it.off_from_s <= span[0]
+        }
+        found: Sequence[Drawn] = ()
+        if off:
+            found = drawn_off(connection, event.id, event.site, event.asked_at_s, off, span, now_s)
+        before, self._drawn[event.id] = self._drawn.get(event.id, ()), tuple(found)
+        if {it.meter for it in found} != {it.meter for it in before}:
+            words = words_of(found) or "what is off by work is off by its meters too"
+            note_step(connection, event.id, event.state.value, words, now_s)
+            log.warning("power_event_drawn", number=event.id, watts=sum(it.watts for it in found))
+        return sum(it.watts for it in found)
+
     def _beside_of(
-        self, connection: Connection, event: Event, site: Sequence[Candidate], now_s: int
+        self, connection: Connection, event: Event, site: Sequence[Candidate], drawn_watts: int, now_s: int
     ) -> Besides:
+        """A meter of the site has the `drawn_watts` too, which are made up for already."""
         if event.target != TargetKind.LIMIT.value:
             return NOTHING
         before = self._besides.get(event.id, NOTHING)
-        found = settled(besides(connection, event.site, site, now_s), before, event.watts_before or 0)
+        read = besides(connection, event.site, site, now_s)
+        if read is not None and read.by:
+            read = msgspec.structs.replace(read, watts=max(read.watts - drawn_watts, 0))
+        found = settled(read, before, event.watts_before or 0)
         self._besides[event.id] = found
         return found
 
@@ -454,13 +489,18 @@ def _take_over(connection: Connection, chosen: Sequence[Candidate], event_id: in
 
 
 def _moved(
-    connection: Connection, event: Event, machines: dict[int, EventMachine], mines: Mines, now_s: int
+    connection: Connection,
+    event: Event,
+    machines: dict[int, EventMachine],
+    mines: Mines,
+    now_s: int,
+    drawn: Sequence[Drawn],
 ) -> Event:
     """The event itself, after its machines."""
     states = [it.state for it in machines.values()]
     open_ones = (MachineState.PENDING, MachineState.ASKED, MachineState.DRIFTED)
     unproven = any(it in open_ones for it in states)
-    progress = progress_of(machines.values(), mines)
+    progress = progress_of(machines.values(), mines, drawn)
     met = progress.met(event)
     if event.state is EventState.CURTAILING and not unproven and met:
         return move_event(connection, event, EventState.HOLDING, progress.words, now_s)

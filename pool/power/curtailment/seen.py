@@ -20,7 +20,7 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
-from pool.fleet.hashrate import FIVE_MINUTES, WINDOWS_S, Floats, HashrateBook
+from pool.fleet.hashrate import FIVE_MINUTES, WINDOWS_S, HashrateBook
 from pool.fleet.registry import Registry
 from pool.power.control.contract import MachineName
 from pool.power.control.whereabouts import Seen, Whereabouts

@@ -7,8 +7,9 @@ import msgspec
 
 class EventStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One event that goes on, or that has machines which did not come back. `proven_watts` are shed, as work
-    says; `asked_watts` of machines that were asked are not proven yet; `short_watts`, and `short_machines` of
-    those whose watts nobody knows, are missing although the ramp is over."""
+    says, without the `drawn_watts` that meters before containers have of them all the same; `asked_watts` of
+    machines that were asked are not proven yet; `short_watts`, and `short_machines` of those whose watts
+    nobody knows, are missing although the ramp is over."""
 
     event: int
     site: str
@@ -18,6 +19,7 @@ class EventStatus(msgspec.Struct, frozen=True, kw_only=True):
     proven_watts: int
     asked_watts: int
     short_watts: int
+    drawn_watts: int = 0
     unknown_machines: int = 0
     unknown_off: int = 0
     short_machines: int = 0

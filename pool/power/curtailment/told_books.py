@@ -15,6 +15,7 @@ from payouts.energy.hours import ContainerEnergy
 from payouts.schemas.money import sites, workers
 from pool.power.curtailment.baseline import hashes_of, work_before
 from pool.power.curtailment.candidates import MJ_HPS_PER_W
+from pool.power.curtailment.drawn_off import Off, drawn_off
 from pool.power.curtailment.schema import power_event_machines, power_event_work, power_events
 from pool.power.curtailment.states import EventState, MachineState
 from pool.power.energy.efficiencies import efficiencies_at
@@ -80,7 +81,7 @@ class ToldBooks:
     def event(self, connection: Connection, number: int) -> tuple[Event, Sequence[EventMachine]]:
         """One of them, with its machines."""
         row = connection.execute(select(power_events).where(power_events.c.id == number)).one()
-        machines = _machines(connection, row, min(row.from_s, row.ended_at_s))
+        machines = _metered(connection, row, _machines(connection, row, min(row.from_s, row.ended_at_s)))
         event = Event(
             event_id=number,
             site=row.site,
@@ -128,6 +129,26 @@ def _machines(connection: Connection, event: Row[Any], from_s: int) -> list[Even
             came_back=row.state == MachineState.RESTORED,
         )
         for row in rows
+    ]
+
+
+def _metered(
+    connection: Connection, event: Row[Any], machines: Sequence[EventMachine]
+) -> Sequence[EventMachine]:
+    """With what meters before their containers have of those that were off by work: by a meter of several
+    tenants nobody knows whose that is."""
+    span = event.from_s + event.ramp_s, event.restore_asked_at_s or min(event.until_s, event.ended_at_s)
+    off = {
+        it.worker_id: Off(max(it.watts_before - it.watts_idle, 0), it.watts_idle)
+        for it in machines
+        if it.off_from_s is not None and it.off_from_s <= span[0]
+        if it.off_until_s is None or it.off_until_s >= span[1]
+    }
+    closed_s = event.ended_at_s + BOOKED_AFTER_S
+    found = drawn_off(connection, event.id, event.site, event.asked_at_s, off, span, closed_s) if off else []
+    saved_bps = {worker: it.saved_bps for it in found if not it.shared for worker in it.machines}
+    return [
+        msgspec.structs.replace(it, saved_bps=saved_bps.get(it.worker_id, it.saved_bps)) for it in machines
     ]
 
 

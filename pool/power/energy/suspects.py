@@ -3,12 +3,12 @@
 A machine by itself is named by what it sends: work that is rejected, work that no upstream took, work of a
 tenant that is suspended or whose fee takes all, more than a machine of its model can do. That a machine draws
 and sends nothing, only a meter knows, of all machines behind it together: then those that are silent there
-are named, and by how much the meter says more than all work explains.
+are named, and by how much the meter says more than all work explains; and who of them is off for an event.
 
 Pure. Must not know: the database, connections.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -46,10 +46,14 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def suspects(
-    known: Known, machines: MachinesNow, now: PowerNow, before: Counted | None
+    known: Known,
+    machines: MachinesNow,
+    now: PowerNow,
+    before: Counted | None,
+    off: Collection[int] = frozenset(),
 ) -> tuple[Suspect, ...]:
-    """All of them, meters first."""
-    found = [*_meters(now.meters), *_unexplained(known, machines, now)]
+    """All of them, meters first. `off`: machines that events have."""
+    found = [*_meters(now.meters), *_unexplained(known, machines, now, off)]
     for kind, which, words in _machines(known, machines, before):
         found += _named(known, machines, kind, which, words)
     return tuple(found)
@@ -134,7 +138,9 @@ def _meters(meters: Sequence[MeterNow]) -> Iterator[Suspect]:
             )
 
 
-def _unexplained(known: Known, machines: MachinesNow, now: PowerNow) -> Iterator[Suspect]:
+def _unexplained(
+    known: Known, machines: MachinesNow, now: PowerNow, off: Collection[int]
+) -> Iterator[Suspect]:
     """What a meter has beyond all that the work behind it can take, and who is silent there."""
     silent = (machines.ages_s > OFFLINE_S) & ~machines.unheard
     of = {(it.tenant, it.name): number for number, it in known.places.items()}
@@ -158,18 +164,20 @@ def _unexplained(known: Known, machines: MachinesNow, now: PowerNow) -> Iterator
             words=f"{beyond} W more than all work behind it explains, and {int(here.sum())} machines are"
             " silent there",
         )
-        yield from _silent(machines, here, beyond)
+        yield from _silent(machines, here, beyond, off)
 
 
-def _silent(machines: MachinesNow, here: Bools, beyond: int) -> Iterator[Suspect]:
+def _silent(machines: MachinesNow, here: Bools, beyond: int, off: Collection[int]) -> Iterator[Suspect]:
     for at in np.flatnonzero(here)[:NAMED_MAX].tolist():
+        is_off = int(machines.numbers[at]) in off
         yield Suspect(
-            kind="silent",
+            kind="off-unexplained" if is_off else "silent",
             worker=int(machines.numbers[at]),
             container=int(machines.containers[at]),
             meter=None,
             watts=None,
-            words=f"it sends nothing, and the meter before it has {beyond} W that no work explains",
+            words=("it is off for a power event" if is_off else "it sends nothing")
+            + f", and the meter before it has {beyond} W that no work explains",
         )
 
 

@@ -7,7 +7,7 @@ asks, and what is told of it.
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 
@@ -74,7 +74,8 @@ def read_known(connection: Connection, now_s: int) -> Known:
 
 
 class PowerWatch:
-    """`known` is replaced as a whole. `unheard`: machines of which nobody here knows what they do."""
+    """`known` is replaced as a whole. `unheard`: machines of which nobody here knows what they do; `off`:
+    those that events have."""
 
     def __init__(
         self,
@@ -82,10 +83,12 @@ class PowerWatch:
         hashrates: HashrateBook,
         *,
         unheard: Unheard = everybody_is_heard,
+        off: Callable[[], Collection[int]] = frozenset,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.known = Known()
         self._store, self._hashrates, self._unheard, self._wall_clock = store, hashrates, unheard, wall_clock
+        self._off = off
         self._counted: deque[Counted] = deque(maxlen=COUNTED)
         self._told: PowerNow | None = None
         self._told_s = -AGAIN_S
@@ -124,7 +127,7 @@ class PowerWatch:
         """Who draws and does not mine, or mines and is not paid for."""
         now, machines, known = await self.now(), await self.machines(), self.known
         before = self._counted[0] if self._counted else None
-        found = partial(suspects, known, machines, now, before)
+        found = partial(suspects, known, machines, now, before, self._off())
         return await trio.to_thread.run_sync(found, limiter=self._alone)
 
     async def machines(self) -> MachinesNow:

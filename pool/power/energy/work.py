@@ -77,6 +77,17 @@ def work_of_minutes(connection: Connection, from_minute: int, until_minute: int)
     return found
 
 
+def work_of_span(
+    connection: Connection, ids: Sequence[int], from_minute: int, until_minute: int
+) -> dict[int, Work]:
+    """The same of these workers, whether the minutes are hours by now or not."""
+    found: defaultdict[int, Work] = defaultdict(Work)
+    wanted = set(ids)
+    _add(found, (it for it in _minutes(connection, from_minute, until_minute) if it[0] in wanted))
+    _add(found, old_minutes(connection, ids, from_minute, until_minute, MINED_VERDICTS))
+    return dict(found)
+
+
 def old_minutes(
     connection: Connection, ids: Sequence[int], from_minute: int, until_minute: int, verdicts: Sequence[int]
 ) -> Iterator[tuple[int, int, int]]:

@@ -9,6 +9,7 @@ import trio
 from sqlalchemy import Connection, func, select
 
 from payouts.audit.verify import audit
+from payouts.energy.charges import Due, Place, due
 from payouts.energy.dues import due_sat
 from payouts.energy.events import Event, EventMachine
 from payouts.energy.exchange import NewExchange, add_exchange
@@ -27,6 +28,7 @@ from payouts.ledger import (
 from payouts.ratebook import record_rate
 from payouts.rates import Price, Scheme
 from payouts.schemas.energy import booked_energy, booked_event_parts, energy_charges
+from pool.books import energy_books
 from pool.books.energy_books import KEEP_S, EnergyBooks
 from pool.books.journal.positions import Position, write_position
 from pool.books.store import Store
@@ -266,6 +268,40 @@ async def test_killed_between_any_two_steps_it_ends_as_if_nothing_had_been(store
     assert killed > 10
     assert it.hours() == [(0, 0), (1, 0), (2, 0)]
     assert it.state() == (3, 12 + 20 - 25, 0, 1)
+
+
+@pytest.mark.sqlite_suffices
+async def test_what_waits_for_a_price_is_gone_through_when_there_is_another_or_more_of_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.abc.Clock
+) -> None:
+    """It was every ten seconds: of a year of hours half a second each time."""
+    walks = 0
+
+    def counted(connection: Connection, after: Place) -> Due:
+        nonlocal walks
+        walks += 1
+        return due(connection, after)
+
+    monkeypatch.setattr(energy_books, "due", counted)
+    it = Stage(store)
+
+    async def walks_of(seconds: int) -> int:
+        nonlocal walks
+        walks = 0
+        for _ in range(round(seconds / KEEP_S)):
+            await it.keeper.keep()
+            await trio.sleep(KEEP_S)
+        return walks
+
+    assert await walks_of(60) == 1, "nobody knows yet what waits"
+    it.clock.now_s = HOUR_S + 3600 + GRACE_S
+    assert await walks_of(600) == 1
+    assert await walks_of(3_600) == 1
+    it.clock.now_s += 3600
+    assert await walks_of(600) == 1, "there is more of it"
+    it.worth(1)
+    assert await walks_of(60) == 1, "there is a price"
+    assert it.state()[0] == 2
 
 
 @pytest.mark.sqlite_suffices

@@ -34,9 +34,13 @@ from pool.messages.receiver import Sender
 from pool.messages.settings import MessageSettings
 from pool.messages.webhook import Webhook
 from pool.people.roles import Caller, host_account
+from pool.power.curtailment.events import NewEvent, add_event
+from pool.power.curtailment.machines import add_machines
+from pool.power.curtailment.states import MachineState
 from pool.requests.made import RequestMade
 from pool.requests.policy import Approval
 from tests.fixtures.databases import store_in
+from tests.histories.power import add_container
 from tests.stages.people import user
 
 SETTINGS = MessageSettings(receivers=(), remind_s=8 * 3600.0, thresholds=Thresholds(disk_free_gib=0.1))
@@ -192,6 +196,26 @@ async def test_a_silence_is_told_holds_and_ends(house: House) -> None:
     house.give("message.silence", subject="all", for_s=0, reason="done")
     assert await house.looks() == ["2 silences"]
     assert "all no longer, by eve: done" in house.messages[-1].text
+
+
+async def test_who_has_a_machine_forgotten_is_told_of_whatever_is_silenced(house: House) -> None:
+    """He hides that it did not come back: whoever took it away would like that."""
+    now_s = int(house.now_s)
+    with house.store.write() as connection:
+        (worker,) = add_container(connection, "acme.c01", 1, now_s=now_s)
+        new = NewEvent(
+            source="cli", reference="a", target="everything", from_s=now_s, until_s=now_s + 900, ramp_s=0
+        )
+        event, _ = add_event(connection, new, by="ann", now_s=now_s)
+        chosen = {"worker_id": worker, "batch": 0, "due_s": now_s, "watts_before": 3_000, "watts_idle": 60}
+        window = {"before_from_s": now_s - 3_600, "before_until_s": now_s, "basis": "work", "error_bps": 500}
+        add_machines(connection, event.id, [chosen | window], "chosen", now_s, MachineState.RELEASED)
+    await house.looks()
+    house.give("message.silence", subject="all", for_s=3600, reason="quiet")
+    house.give("held.forget", machine="acme.c01.u1", reason="its boards are burnt")
+    assert set(await house.looks()) == {"all is silenced", "machine acme.c01.u1 is gone for good"}
+    told = next(it for it in house.messages if it.title.startswith("machine"))
+    assert told.text == "acme.c01.u1, by eve: no event asks it any more, and it is not told to mine"
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,7 @@ def test_nobody_silences_that_an_address_changed_or_that_there_is_a_silence() ->
         "approval-changed",
         "edge-beyond-nameplate",
         "glass-broken",
+        "machine-forgotten",
         "silenced",
         "journal-failed",
     }

@@ -83,7 +83,9 @@ async def opened(tmp_path: Path) -> AsyncIterator[House]:
             nursery.cancel_scope.cancel()
 
 
-async def test_the_meters_own_gateway_and_operators_push_and_nobody_else(tmp_path: Path) -> None:
+async def test_the_meters_own_gateway_and_operators_push_and_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reading = {"at_s": NOW_S, "watts": 1_312_000, "counter_wh": 90_133_500}
     async with opened(tmp_path) as house:
         assert (await house.push(None, reading))[0] == 401
@@ -93,6 +95,9 @@ async def test_the_meters_own_gateway_and_operators_push_and_nobody_else(tmp_pat
         )
         code, told = await house.push("tina", reading)  # the tenant that the meter is about
         assert (code, "takes the role viewer, and tina has tenant" in told["error"]) == (403, True)
+        with monkeypatch.context() as closed:
+            closed.delattr(Store, "write")  # nor does he keep others from the books
+            assert (await house.push("vera", reading))[0] == 403
         assert house.there() == []
         assert await house.push("gate", reading) == (200, {"meter": "box", "taken": 1})
         assert await house.push("gate", reading) == (200, {"meter": "box", "taken": 0})  # sent again

@@ -255,10 +255,12 @@ async def test_what_comes_minutes_late_is_as_old_as_it_is_whatever_the_clock_the
     await watched.minutes(3, SOUTH, cut=NORTH)
     await trio.sleep(60)
     watched.hub.clock.now_s += 60
+    watched.sites[NORTH].moment_s += 60
     await watched.hear(NORTH)
+    await trio.sleep(1)
     ages_s = watched.hashrates.made_ages_s(trio.current_time())
     number = watched.hub.registry.number_of("acme", NORTH, "u1")
-    assert ages_s[number] == 60.0
+    assert ages_s[number] == 61.0
 
 
 async def test_what_the_books_do_not_take_is_behind_too(watched: Watched, autojump_clock: Clock) -> None:

@@ -193,6 +193,8 @@ def test_minutes_that_are_hours_by_then_and_what_no_process_wrote_down_count_all
     with store.read() as connection:
         _, (told,) = ToldBooks().event(connection, asked.id)
     assert told.before == {16: 600}
+    with store.write() as connection:
+        connection.execute(update(power_events).values(state="planned", ended_at_s=None))
     it.look(asked_at_s + 3_600)
     assert work_of(store, asked.id) == {(it.worker, 16): 600}
 

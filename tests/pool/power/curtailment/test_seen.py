@@ -172,8 +172,8 @@ async def test_who_waits_for_a_machine_takes_no_share_of_before_for_its_return(
 async def test_shares_of_a_stranger_under_a_name_neither_refuse_a_machine_nor_have_it_drift(
     autojump_clock: MockClock,
 ) -> None:
-    """His best way: a share of next to nothing under each name, every 20 s. Two of them had a machine that was
-    off be refused and let go, so that of an hour it had forgone nothing and the site was short of it."""
+    """His best way: a share of next to nothing under each name, every 20 s. Two of them had a machine that
+    was off be refused and let go, so that of an hour it had forgone nothing and the site was short of it."""
     outcomes = {}
     for knows_places in (False, True):
         it = Machine(knows_places=knows_places)
@@ -191,8 +191,8 @@ async def test_shares_of_a_stranger_under_a_name_neither_refuse_a_machine_nor_ha
 async def test_to_have_a_machine_seem_to_mine_from_elsewhere_takes_half_of_its_work(
     part: float, drifts: bool, autojump_clock: MockClock
 ) -> None:
-    """Which is its tenant's, and comes off what it forwent. A machine that gets itself another address to mine
-    on unseen is found out likewise, unless it does less than half: so much of its watts it may draw."""
+    """Which is its tenant's, and comes off what it forwent. A machine that gets itself another address to
+    mine on unseen is found out likewise, unless it does less than half: so much of its watts it may draw."""
     it = await off()
     await it.passes(1_200, {ELSEWHERE: part})
     assert (it.is_now is not MachineState.CONFIRMED) is drifts
@@ -206,10 +206,11 @@ async def test_a_machine_is_back_with_its_first_share_from_where_it_was_and_with
         await it.passes(1_800)
         it.wakes()
         it.share(ELSEWHERE, log2=0)
-        await it.passes(60)
-        assert it.is_now is MachineState.WAKING
-        await it.passes(within_s, {address: 1.0})
-        assert it.is_now is MachineState.RESTORED
+        states = []
+        for seconds, work in ((60, {}), (within_s, {address: 1.0})):
+            await it.passes(seconds, work)
+            states.append(it.is_now)
+        assert states == [MachineState.WAKING, MachineState.RESTORED]
 
 
 async def test_who_was_at_two_addresses_is_known_by_his_work_alone(autojump_clock: MockClock) -> None:
