@@ -50,6 +50,7 @@ class PoolAccount(StrEnum):
 
     PPS_EXPENSE = "pool.pps_expense"  # work bought from tenants, at its price before the pool's fee
     FEE_INCOME = "pool.fee_income"
+    BLOCKS_DIVIDED = "pool.blocks_divided"  # what of blocks went to those who mine for their own luck
     BLOCK_INCOME_PENDING = "pool.block_income_pending"
     BLOCK_INCOME_MATURED = "pool.block_income_matured"
     NODE_FEES = "pool.node_fees"  # network fees of payout transactions
@@ -77,6 +78,7 @@ class Kind(StrEnum):
     GRID = "grid"
     SALE = "sale"
     SALE_PAYMENT = "sale_payment"
+    DIVISION = "division"
 
 
 class Transfer(msgspec.Struct, frozen=True):

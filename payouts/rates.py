@@ -47,11 +47,37 @@ class Scheme(StrEnum):
     FPPS = "fpps"
     SOLO = "solo"  # its blocks pay the tenant itself
     PROXY = "proxy"  # its upstream pays
+    # Blocks that tenants of the scheme find are divided over their work: that of so many expected blocks.
+    PPLNS1 = "pplns1"
+    PPLNS2 = "pplns2"
+    PPLNS4 = "pplns4"
+    PPLNS8 = "pplns8"
+    TIDES = "tides"  # of eight, measured at the difficulty of the block
 
     @property
     def accrues(self) -> bool:
         """Whether the pool owes the tenant anything for a share."""
         return self in (Scheme.PPS, Scheme.FPPS)
+
+    @property
+    def window_blocks(self) -> int:
+        """How many expected blocks of work a block is divided over; 0: it is not divided."""
+        return _WINDOW_BLOCKS.get(self, 0)
+
+    @property
+    def divides(self) -> bool:
+        """Whether who has it carries the luck of all who have it: paid of the blocks that they find."""
+        return self in _WINDOW_BLOCKS
+
+
+_WINDOW_BLOCKS = {
+    Scheme.PPLNS1: 1,
+    Scheme.PPLNS2: 2,
+    Scheme.PPLNS4: 4,
+    Scheme.PPLNS8: 8,
+    Scheme.TIDES: 8,
+}
+DIVIDING = tuple(_WINDOW_BLOCKS)
 
 
 class OrderCredit(StrEnum):

@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 import trio
 
+from payouts.divisions import Header
 from pool.books.found_blocks import BlockNote, packed_note, unpacked_note
 from pool.chain.block_queue import BlockQueue
 from pool.chain.blocks import BlockResult, BlockSubmitter, log_found
@@ -127,6 +128,7 @@ class BlockSubmission:
                     income_sat=income_sat(solution),
                     finder=self._found_by(solution.worker),
                     solo=payout_of(solution),
+                    header=Header(solution.job.work.nbits, solution.ntime),
                 )
             )
             self._on_block(result)

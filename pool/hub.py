@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from payouts.divisions import Header
 from payouts.rates import BlockFees
 from payouts.siblings import SiblingKey
 from payouts.solo import SoloPayout
@@ -78,6 +79,7 @@ class FoundBlock(msgspec.Struct, frozen=True, kw_only=True):
     income_sat: int
     finder: Machine | None
     solo: SoloPayout | None  # if it pays a tenant
+    header: Header
 
 
 class RouteEvent(msgspec.Struct, frozen=True, kw_only=True):

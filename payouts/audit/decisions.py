@@ -25,8 +25,9 @@ from payouts.batches.schema import (
     payout_items,
     payout_strangers,
 )
-from payouts.rates import OrderCredit, Scheme
+from payouts.rates import DIVIDING, OrderCredit, Scheme
 from payouts.schemas.book import book
+from payouts.schemas.divisions import divisions
 from payouts.schemas.money import (
     block_events,
     blocks,
@@ -71,6 +72,7 @@ DATED = (
     fee_bases.c.created_at_s,
     ledger_transactions.c.booked_at_s,
     settlements.c.settled_at_s,
+    divisions.c.divided_at_s,
     blocks.c.found_at_s,
     block_events.c.at_s,
     payout_batches.c.created_at_s,
@@ -88,6 +90,7 @@ IN_ORDER = (
     (rates.c.id, rates.c.created_at_s),
     (fee_bases.c.id, fee_bases.c.created_at_s),
     (settlements.c.seq, settlements.c.settled_at_s),
+    (divisions.c.seq, divisions.c.divided_at_s),
     (ledger_transactions.c.seq, ledger_transactions.c.booked_at_s),
 )
 GROWING = (tally_hours, tally_days, worker_days, container_hours)
@@ -212,7 +215,7 @@ def _follows(rate: Row[Any], terms: Row[Any], own: set[int]) -> bool:
         return True
     # Work that its scheme pays nothing for is paid PPS; who mines a solo job is not paid by the pool.
     return (
-        rate.scheme == Scheme.PPS and terms.scheme in (Scheme.SOLO, Scheme.PROXY)
+        rate.scheme == Scheme.PPS and terms.scheme in (Scheme.SOLO, Scheme.PROXY, *DIVIDING)
     ) or rate.scheme == Scheme.SOLO
 
 

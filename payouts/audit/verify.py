@@ -2,9 +2,10 @@
 
 In this order: the chain of transactions with their transfers and the balances along it; then the settlements,
 derived again from the shares they name; the shares against the journal, and sums against what they sum; the
-rates against their fee bases and orders; the events of blocks; whose the blocks of solo work are; energy, and
-what the grid paid; what buyers owe, and have paid. A changed row breaks its own hash; a chain that was
-rewritten as a whole breaks against a head that was noted before (a statement carries one).
+rates against their fee bases and orders; the events of blocks; whose the blocks of solo work are; what blocks
+were divided over; energy, and what the grid paid; what buyers owe, and have paid. A changed row breaks its
+own hash; a chain that was rewritten as a whole breaks against a head that was noted before (a statement
+carries one).
 
 Invariants: reads only, in the caller's transaction, which must see one moment. Memory does not grow
 with the ledger. Must not know: how to mend anything.
@@ -30,6 +31,7 @@ from sqlalchemy import (
 
 from payouts.accrual import Carry, derive
 from payouts.audit.checkpoint import DAY_S, Checkpoint, standing_at
+from payouts.audit.divisions import check_divisions
 from payouts.audit.energy import check_energy
 from payouts.audit.finding import Found, Wrong
 from payouts.audit.sales import check_sales
@@ -47,6 +49,7 @@ from payouts.ledger import (
 from payouts.ratebook import blocks_of_basis, price_of
 from payouts.rates import Amount, BadRate, Scheme, fee_basis_sat
 from payouts.schemas.book import book
+from payouts.schemas.divisions import division_parts
 from payouts.schemas.energy import energy_dues, grid_payments
 from payouts.schemas.money import (
     block_events,
@@ -128,6 +131,7 @@ class Auditor:
             self._check_orders()
             self._check_blocks()
             self._check_solo_blocks()
+            self._check_divisions()
             self._check_energy()
             self._check_sales()
         except Found as found:
@@ -480,6 +484,11 @@ class Auditor:
         if not any(is_fee(row.income_sat, row.amount_sat + row.income_sat, bps) for bps in fees_bps):
             return "the pool's part is not the fee of any terms of the tenant"
         return None
+
+    def _check_divisions(self) -> None:
+        """Blocks that were divided over the work before them."""
+        check_divisions(self._connection, self._day * DAY_S)
+        self._check_booked(Kind.DIVISION, select(division_parts.c.transaction_seq))
 
     def _check_energy(self) -> None:
         """What was charged for it, what is due, and what the grid paid."""

@@ -322,11 +322,15 @@ def subsidy_sat(height: int, interval: int) -> int:
     return 50 * 10**8 >> halvings if halvings < 64 else 0
 
 
+# Schemes of the pool that pay nothing for a share of its own work: blocks pay, or an upstream.
+UNPAID = ("solo", "proxy", "pplns1", "pplns2", "pplns4", "pplns8", "tides")
+
+
 class Price:
     """Of a row of `rates`: what shares are worth before the pool's fee, and who gets how much of it."""
 
     def __init__(self, rate: Any) -> None:
-        self.scheme = text(rate, "scheme", "pps|fpps|solo|proxy")
+        self.scheme = text(rate, "scheme", "|".join(["pps", "fpps", *UNPAID]))
         self.target = target(text(rate, "nbits", "[0-9a-f]{8}"))
         self.fee_bps = natural(rate, "fee_bps", 10_000)
         subsidy, fees = money(rate, "subsidy_sat"), money(rate, "block_fees_sat")
@@ -541,7 +545,7 @@ def check_terms(statement: Any, proof: Any, number: int, price: Price, rate: Any
     agreed = set()
     for it in rows(statement, "terms"):
         scheme, fee = text(it, "scheme"), natural(it, "fee_bps", 10_000)
-        agreed |= {(scheme, fee), ("pps", fee)} if scheme in ("solo", "proxy") else {(scheme, fee)}
+        agreed |= {(scheme, fee), ("pps", fee)} if scheme in UNPAID else {(scheme, fee)}
     if (price.scheme, price.fee_bps) in agreed:
         return
     begins = day_number(text(statement, "from_day"), "from_day") * DAY_S

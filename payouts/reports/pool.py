@@ -1,9 +1,9 @@
 """The pool report, for the operator: luck, reserve, block income, what is owed to whom, and the audit.
 
 Luck compares the blocks that pay the pool with those that the work it bought was expected to find, both
-in the period; orphaned ones and siblings were found as well. Blocks that paid a solo tenant, and the work
-that found them, are not in it. Income is what the best chain has. Balances are the newest, and the audit is
-of all.
+in the period; orphaned ones and siblings were found as well. Blocks that paid a solo tenant, or are divided
+over the work of those who found them, and the work that found them, are not in it. Income is what the best
+chain has. Balances are the newest, and the audit is of all.
 
 Invariants: exact or Decimal. Reads only. Must not know: nodes.
 """
@@ -22,6 +22,7 @@ from payouts.ratebook import price_of
 from payouts.reports.choices import Whose
 from payouts.reports.luck import LuckReport, luck_report
 from payouts.risk import FOUND_MAX, luck
+from payouts.schemas.divisions import block_funds
 from payouts.schemas.money import blocks, rate_hours, rates, solo_blocks, tenants
 from payouts.siblings import siblings_between
 from payouts.statements.period import Period, utc
@@ -117,6 +118,7 @@ def _luck(connection: Connection, period: Period) -> PoolLuck | None:
         .where(
             blocks.c.income_sat > 0,
             blocks.c.hash.not_in(select(solo_blocks.c.block_hash)),
+            blocks.c.hash.not_in(select(block_funds.c.block_hash)),
             blocks.c.found_at_s >= period.from_s,
             blocks.c.found_at_s < period.to_s,
         )

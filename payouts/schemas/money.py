@@ -42,7 +42,8 @@ metadata = MetaData(
     }
 )
 INTEGER = BigInteger().with_variant(Integer(), "sqlite")  # SQLite's is 64 bits, and STRICT has no BIGINT
-SCHEMES = ("pps", "fpps", "solo", "proxy")
+DIVIDING = ("pplns1", "pplns2", "pplns4", "pplns8", "tides")
+SCHEMES = ("pps", "fpps", "solo", "proxy", *DIVIDING)
 ORDER_CREDITS = ("pps", "order")
 UPSTREAM_RISKS = ("tenant", "pool")
 

@@ -1,5 +1,5 @@
 """What is due in the books while the pool runs: settlements and what buyers owe for them, roll-ups, and
-blocks that were found.
+blocks that were found, or are divided.
 
 Each step is one short transaction in a worker thread and done at most once whenever it is tried, so being
 killed between any two costs nothing but time.
@@ -21,6 +21,7 @@ from sqlalchemy import Connection, func, select
 from payouts import income
 from payouts.accrual import Settlement, settle
 from payouts.book_time import book_time
+from payouts.divisions import Header, record_fund
 from payouts.income import Block
 from payouts.proof.key import ProofKey
 from payouts.ratebook import record_fee_basis
@@ -30,6 +31,7 @@ from payouts.schemas.money import blocks
 from payouts.siblings import SiblingKey, count_siblings, note_report
 from payouts.solo import SoloPayout, record_solo
 from payouts.tallies import roll_up_hours, roll_up_minutes
+from pool.books.block_division import BlockDivision
 from pool.books.block_watch import BlockWatch
 from pool.books.book import bind_signet
 from pool.books.database_waits import read_books, write_books
@@ -94,6 +96,7 @@ class Bookkeeper:
         self._receipts = ReceiptClosing(store, proof)
         self.sales = SalesBooks(store, wall_clock=wall_clock)
         self._blocks = BlockWatch(store, nodes, wall_clock=wall_clock)
+        self._division = BlockDivision(store, wall_clock=wall_clock)
         self.history = PriceHistory(nodes, wall_clock=wall_clock)
         self._prices = PriceWatch(store, self.history.difficulties)
         self._retargets = NETWORKS[nodes.chain].retargets
@@ -120,6 +123,7 @@ class Bookkeeper:
         *,
         income_sat: int,
         finder: Machine | None,
+        header: Header,
         solo: SoloPayout | None = None,
     ) -> None:
         """Book that a block was found, unless every node refused it; `solo`: if it pays a tenant.
@@ -144,6 +148,8 @@ class Bookkeeper:
             income.record_block(connection, block, now_s)
             if solo is not None:
                 record_solo(connection, block.hash, solo)
+            elif block.worker_id is not None:
+                record_fund(connection, block.hash, block.worker_id, header)
 
         await self._write(book)
         self._blocks.check_soon()
@@ -189,6 +195,7 @@ class Bookkeeper:
             nursery.start_soon(self._kept, "settle", self._settle)
             nursery.start_soon(self._kept, "roll up tallies", self._roll_up)
             nursery.start_soon(self._kept, "look at blocks", self._blocks.run)
+            nursery.start_soon(self._kept, "divide blocks", self._division.run)
             nursery.start_soon(self._kept, "ask for prices", self.history.run)
             nursery.start_soon(self._kept, "close hours of orders", self._receipts.run)
             nursery.start_soon(self._kept, "invoice orders", self.sales.run)

@@ -8,6 +8,7 @@ Must not know: nodes.
 
 from collections.abc import Sequence
 from pathlib import Path
+from struct import Struct
 from typing import Final
 
 import msgspec
@@ -16,6 +17,7 @@ from bitcoin.core import CBlock
 from sqlalchemy import Connection, select
 
 from payouts import income
+from payouts.divisions import Header, record_fund
 from payouts.income import Block
 from payouts.schemas.money import blocks, containers, tenant_addresses, tenants, workers
 from payouts.solo import SoloPayout, owner_of, record_solo
@@ -26,6 +28,8 @@ from pool.journal.records import Machine
 log = structlog.get_logger()
 
 TAKEN: Final = (".accepted", ".inconclusive")
+HEADER_TIME_AT: Final = 68  # behind version, parent and merkle root
+HEADER_ENDS: Final = Struct("<II")  # time, bits
 FILES_MAX: Final = 50  # booked in one transaction, so that the journal commits in between
 
 
@@ -89,6 +93,8 @@ def book_found_blocks(
         income.record_block(connection, found, now_s)
         if solo is not None:
             record_solo(connection, hash_hex, solo)
+        elif found.worker_id is not None:
+            record_fund(connection, hash_hex, found.worker_id, header_of(block))
         tenant_id = None if solo is None else solo.tenant_id
         log.warning(
             "block_booked_late", height=int(height), hash=hash_hex, income_sat=paid_sat, solo_tenant=tenant_id
@@ -108,6 +114,12 @@ def _row_of(connection: Connection, machine: Machine) -> int | None:
         )
     )
     return found
+
+
+def header_of(block: bytes) -> Header:
+    """Its time and bits, where a header has them."""
+    at_s, nbits = HEADER_ENDS.unpack_from(block, HEADER_TIME_AT)
+    return Header(nbits, at_s)
 
 
 def outputs_of(block: bytes) -> tuple[Output, ...]:

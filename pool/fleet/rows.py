@@ -469,10 +469,10 @@ def _check_terms(terms: TenantTerms) -> None:
     """A scheme and where the machines mine must go together; what is in force already may stay."""
     if terms.scheme is Scheme.PROXY and terms.upstream_id is None:
         raise RegistryError("a proxy tenant is paid by its upstream and has none: say which with --upstream")
-    if terms.scheme is Scheme.SOLO and terms.upstream_id is not None:
+    if (terms.scheme is Scheme.SOLO or terms.scheme.divides) and terms.upstream_id is not None:
         raise RegistryError(
-            "a solo tenant is paid by the blocks that its machines find for the pool, and they would mine for"
-            " an upstream: another scheme, or --upstream pool"
+            f"a {terms.scheme} tenant is paid by the blocks that its machines find for the pool, and they"
+            " would mine for an upstream: another scheme, or --upstream pool"
         )
 
 

@@ -34,6 +34,7 @@ from pool.reports.reserve_section import reserve_blocks
 ACCOUNT_NAMES = {
     PoolAccount.PPS_EXPENSE: "Work bought, at its full price",
     PoolAccount.FEE_INCOME: "The pool's fees",
+    PoolAccount.BLOCKS_DIVIDED: "Blocks divided among tenants, with the fee",
     PoolAccount.BLOCK_INCOME_PENDING: "Block income, not mature",
     PoolAccount.BLOCK_INCOME_MATURED: "Block income, matured",
     PoolAccount.NODE_FEES: "Network fees of payouts",

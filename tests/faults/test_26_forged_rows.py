@@ -23,6 +23,7 @@ from payouts.batches.batch import Item
 from payouts.batches.plan import Plan, digest
 from payouts.batches.rows import Act
 from payouts.batches.steps import approve, attempt, confirm, draft, finish, give, send, sign
+from payouts.divisions import Header, divide, next_division, record_fund
 from payouts.energy.carbon import Method, NewCarbon, add_carbon
 from payouts.energy.charges import charge
 from payouts.energy.dues import collect
@@ -83,18 +84,20 @@ from tests.stages.prices import open_epoch
 from tests.stages.site_journal import new_nkey
 
 HOUR, NOW_S = 496_000, 496_000 * 3600
-ACME, BOREALIS = 1, 2
+ACME, BOREALIS, CITADEL = 1, 2, 3
 ACME_ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 BOREALIS_ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
+CITADEL_ADDRESS = "bcrt1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqc8gma6"
 OWN = WorkPrice(nbits=0x207FFFFF, subsidy_sat=50 * 10**8, fee_basis_id=1)
 TERMS = TenantTerms(scheme=Scheme.FPPS, fee_bps=200, payout_minimum_sat=0, order_credit=OrderCredit.ORDER)
 ANN, BOB = Act("ann", NOW_S + 8000), Act("bob", NOW_S + 8001)
-BLOCK, PAID_IN, TARGET = "ab" * 32, "cd" * 32, "00" * 28 + "ff" * 4
+BLOCK, DIVIDED, PAID_IN, TARGET = "ab" * 32, "ef" * 32, "cd" * 32, "00" * 28 + "ff" * 4
 
 
 @pytest.fixture(scope="module")
 def books(databases: Databases) -> Iterator[Store]:
-    """Two tenants whose machines worked for the pool and for an order, were paid, and found a block."""
+    """Three tenants whose machines worked for the pool and for an order, were paid, and found two blocks, of
+    which one is divided."""
     with fresh_store(databases) as store:
         live(store)
         yield store
@@ -109,6 +112,7 @@ def live(store: Store) -> None:
         block = Block(hash=BLOCK, height=5, income_sat=50, worker_id=100, found_at_s=NOW_S + 7500)
         record_block(connection, block, NOW_S + 7500)
         mark(connection, BLOCK, Status.PENDING, NOW_S + 7600)
+        find_and_divide(connection)
         settled = ledger_transactions.c.kind == Kind.SETTLEMENT.value
         mistake = connection.scalar(select(func.max(ledger_transactions.c.seq)).where(settled))
         assert mistake is not None
@@ -125,10 +129,23 @@ def live(store: Store) -> None:
         assert note(connection, closed(connection, KEY, day))
 
 
+def find_and_divide(connection: Connection) -> None:
+    block = Block(hash=DIVIDED, height=6, income_sat=5_000, worker_id=300, found_at_s=NOW_S + 7600)
+    record_block(connection, block, NOW_S + 7600)
+    assert record_fund(connection, DIVIDED, 300, Header(OWN.nbits, NOW_S + 7600))
+    for status in (Status.PENDING, Status.MATURED):
+        mark(connection, DIVIDED, status, NOW_S + 7600)
+    division = next_division(connection, NOW_S + 7600)
+    assert division is not None
+    (part,) = divide(connection, division, NOW_S + 7600)
+    assert part.posted_sat == 4_900
+
+
 def register(connection: Connection) -> None:
     for tenant_id, name, address, of_tenant in (
         (ACME, "acme", ACME_ADDRESS, TERMS),
         (BOREALIS, "borealis", BOREALIS_ADDRESS, msgspec.structs.replace(TERMS, scheme=Scheme.PPS)),
+        (CITADEL, "citadel", CITADEL_ADDRESS, msgspec.structs.replace(TERMS, scheme=Scheme.PPLNS2)),
     ):
         add_tenant(connection, name, of_tenant, by="ann", now_s=NOW_S, address=address, network="regtest")
         row = {"id": tenant_id, "tenant_id": tenant_id, "name": f"c0{tenant_id}", "created_at_s": NOW_S}
@@ -217,15 +234,16 @@ def work(connection: Connection) -> None:
                 verdict=verdict,
                 shares=40_000,
             )
-            for tenant_id in (ACME, BOREALIS)
+            for tenant_id in (ACME, BOREALIS, CITADEL)
             for verdict in (Verdict.ACCEPTED, Verdict.STALE)
         ]
         assert record(connection, WRITER, batch, tallies)
-    taken = Position(writer=WRITER, at=Place(7), moment_s=NOW_S, until=7, transactions=2, accepted=160_000)
+    taken = Position(writer=WRITER, at=Place(7), moment_s=NOW_S, until=7, transactions=2, accepted=240_000)
     write_position(connection, taken)
-    taken_hour = Hour(hour=HOUR, last=Place(7), records=7, shares={(-32, 0): 160_000, (-32, 1): 9})
+    taken_hour = Hour(hour=HOUR, last=Place(7), records=7, shares={(-32, 0): 240_000, (-32, 1): 9})
     note_hours(connection, WRITER, [taken_hour])
-    assert charge_settled(connection, settle(connection, NOW_S + 7200), NOW_S + 7200) == (1,)
+    settled = (*settle(connection, NOW_S + 7200), *settle(connection, NOW_S + 7200))
+    assert charge_settled(connection, settled, NOW_S + 7200) == (1,)
     said = {"upstream_id": 1, "verdict": "accepted", "shares": 9}
     connection.execute(insert(upstream_days).values(**said, day=HOUR // 24, worker_id=100))
     hour = {"hour": HOUR, "tenant_id": ACME, "order_id": 1, "target": TARGET, "reason": ""}
@@ -517,10 +535,34 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "settled_shares": (("UPDATE settled_shares SET shares = 9", "settlements", "does not follow"),),
     "blocks": (("UPDATE blocks SET income_sat = 51", "block_events", "something else"),),
     "block_events": (
-        ("DELETE FROM block_events WHERE position = 1", "ledger_transactions", "no block behind"),
+        (
+            f"DELETE FROM block_events WHERE position = 1 AND block_hash = '{BLOCK}'",
+            "ledger_transactions",
+            "no block behind",
+        ),
     ),
     "solo_blocks": (
         (f"INSERT INTO solo_blocks VALUES ('{PAID_IN}', 1, '{ACME_ADDRESS}', 5)", "solo_blocks", ""),
+    ),
+    "block_funds": (
+        ("UPDATE block_funds SET scheme = 'tides'", "block_funds", "other terms then"),
+        ("UPDATE block_funds SET mined_at_s = mined_at_s - 7200", "divisions", "other hours"),
+        ("UPDATE block_funds SET mined_at_s = mined_at_s + 7200", "block_funds", "after it was booked"),
+        ("UPDATE block_funds SET ahead = '2/4'", "block_funds", "not what is written for a fraction"),
+        ("DELETE FROM block_funds", "divisions", "is missing"),
+    ),
+    "divisions": (
+        ("UPDATE divisions SET last_hour = last_hour + 1", "divisions", "other hours"),
+        ("UPDATE divisions SET seq = 2", "divisions", "is missing"),
+    ),
+    "division_works": (
+        ("UPDATE division_works SET blocks = '1'", "divisions", "other work"),
+        ("UPDATE division_works SET blocks = 'x'", "division_works", "no fraction"),
+    ),
+    "division_parts": (
+        ("UPDATE division_parts SET posted_sat = posted_sat + 1", "division_parts", "does not follow"),
+        ("UPDATE division_parts SET transaction_seq = 1", "division_parts", "something else for it"),
+        ("DELETE FROM division_parts", "divisions", "not the parts"),
     ),
     "payout_batches": (
         ("UPDATE payout_batches SET state = 'broadcast'", "payout_batches", "its last event is final"),
@@ -604,8 +646,8 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "upstream_hours": (("UPDATE upstream_hours SET shares = 8", "upstream_hours", "another number"),),
     "upstream_days": (("UPDATE upstream_days SET shares = 8", "upstream_hours", "another number"),),
     "journal_positions": (
-        ("UPDATE journal_positions SET accepted = accepted - 1", "journal_positions", "are not the 160000"),
-        ("UPDATE journal_positions SET before = before + 1", "journal_positions", "are not the 160000"),
+        ("UPDATE journal_positions SET accepted = accepted - 1", "journal_positions", "are not the 240000"),
+        ("UPDATE journal_positions SET before = before + 1", "journal_positions", "are not the 240000"),
         ("UPDATE journal_positions SET transactions = 3", "journal_positions", "not of as many transactions"),
         (f"UPDATE journal_positions SET digest = '{'z' * 32}'", "journal_positions", "its digest is none"),
         (
@@ -615,7 +657,7 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ),
     ),
     "journal_hours": (
-        ("UPDATE journal_hours SET records = 6", "journal_hours", "6 records with 160000 accepted shares"),
+        ("UPDATE journal_hours SET records = 6", "journal_hours", "6 records with 240000 accepted shares"),
         ("UPDATE journal_hours SET number = 6", "journal_hours", "not the one taken last"),
         (f"UPDATE journal_hours SET digest = '{'z' * 32}'", "journal_hours", "its digest is none"),
     ),

@@ -211,8 +211,14 @@ def _by_difficulty(rate: Rate, users: set[str]) -> bool:
     Who is not named is paid by his terms."""
     if rate.solo:
         return False
-    others = {it.tenant for it in rate.paid if not Scheme(it.scheme).accrues or it.sat_per_ph_day is not None}
+    others = {it.tenant for it in rate.paid if not _by_chance(it)}
     return bool(users - others)
+
+
+def _by_chance(paid: Paid) -> bool:
+    """Of a block: what it is paid at once, or what it is paid of the blocks to come."""
+    scheme = Scheme(paid.scheme)
+    return (scheme.accrues or scheme.divides) and paid.sat_per_ph_day is None
 
 
 def _look_at_fees(history: PriceHistory, rate: Rate, used_s: int | None, allowed: bool) -> None:

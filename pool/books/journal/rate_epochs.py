@@ -5,12 +5,13 @@ an order's); under it each tenant has a rate of its own, by its terms when the e
 in memory (`prices`), travels in the journal by names, and becomes rows here when the books take that.
 
 How a tenant is paid follows from whom the job pays:
-* for the pool's own work by its scheme. A proxy or solo tenant whose machines do such work is paid PPS: the
-  pool has the blocks of it, and nobody else has anything;
+* for the pool's own work by its scheme, which is nothing for a share where blocks are divided over the work
+  before them. A proxy or solo tenant whose machines do such work is paid PPS: the pool has the blocks of it,
+  and nobody else has anything;
 * for solo work, whose blocks pay the tenant, nothing, whatever its terms say by then;
 * for an upstream's work by its scheme, which is nothing where that upstream pays the tenant (proxy, also by
-  terms that are over: what it sends on the way out is still paid there), and PPS for a solo tenant: no block
-  of that work pays it;
+  terms that are over: what it sends on the way out is still paid there), and PPS for a tenant that blocks of
+  our own work pay: none of that work does;
 * for work that an order sells by its scheme, or PPS where that pays nothing; by the order's price instead
   where its terms say so.
 
@@ -218,6 +219,7 @@ def _scheme(tenant: TenantRecord, source: WorkSource) -> Scheme:
     of_upstream = source.order_id is None and source.upstream_id is not None
     if of_upstream and source.upstream_id in tenant.proxied:
         return Scheme.PROXY
-    if scheme is Scheme.SOLO or (scheme is Scheme.PROXY and (source.order_id or source.upstream_id is None)):
+    own = source.order_id is None and source.upstream_id is None
+    if scheme is Scheme.SOLO or (scheme is Scheme.PROXY and (source.order_id or own)):
         return Scheme.PPS
-    return scheme
+    return Scheme.PPS if scheme.divides and not own else scheme

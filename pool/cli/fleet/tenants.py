@@ -17,7 +17,8 @@ from pool.reports.figures import amount, grouped, percent
 app = typer.Typer(no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the tenant.")]
-SchemeOption = Annotated[str | None, typer.Option(help="pps, fpps, solo or proxy.")]
+SCHEME_HELP: Final = "pps, fpps, solo, proxy, pplns1, pplns2, pplns4, pplns8 or tides."
+SchemeOption = Annotated[str | None, typer.Option(help=SCHEME_HELP)]
 FeeOption = Annotated[int | None, typer.Option(help="Fee of the pool in basis points: 200 is 2 %.")]
 MinimumOption = Annotated[int | None, typer.Option(help="Smallest payout, in satoshi.")]
 UPSTREAM_HELP: Final = "Where its machines mine: an upstream by its name, or pool."
@@ -69,7 +70,7 @@ def add(
     books: GuardedBooks,
     form: ShowForm,
     name: NameArgument,
-    scheme: Annotated[str, typer.Option(help="pps, fpps, solo or proxy.")] = "pps",
+    scheme: Annotated[str, typer.Option(help=SCHEME_HELP)] = "pps",
     fee_bps: Annotated[int, typer.Option(help="Fee of the pool in basis points.")] = 200,
     minimum_sat: Annotated[int, typer.Option(help="Smallest payout, in satoshi.")] = 1_000_000,
     address: Annotated[str | None, typer.Option(help="Where it is paid; may be set later.")] = None,

@@ -1,5 +1,6 @@
 """The bookkeeper: found blocks booked once, and what the chain makes of them."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,15 +10,21 @@ import trio.testing
 from sqlalchemy import select
 
 from payouts.audit.verify import audit
+from payouts.divisions import Header
 from payouts.ledger import PoolAccount, balance_sat
-from payouts.rates import Scheme
+from payouts.ratebook import record_rate
+from payouts.rates import Price, Scheme
 from payouts.schemas.money import block_events, blocks
+from payouts.tallies import Tally, record
+from pool.books.block_division import BlockDivision
 from pool.books.block_watch import MATURITY, BlockWatch
 from pool.books.bookkeeper import Bookkeeper, BookTimes
+from pool.books.found_blocks import BlockNote, header_of, packed_note
+from pool.books.journal.machine_rows import rows_of
 from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.store import Store
 from pool.chain.addresses import script_for
-from pool.chain.blocks import BlockResult, SubmitState
+from pool.chain.blocks import BlockResult, SubmitState, noted
 from pool.chain.node_set import NodeSet
 from pool.chain.nodes import NodeConfig
 from pool.fleet.registry import Registry
@@ -29,6 +36,7 @@ from tests.fixtures.databases import store_in
 
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
 SUBSIDY_SAT = 50 * 10**8
+HEADER = Header(0x207FFFFF, 0)
 PRICE = WorkPrice(nbits=0x207FFFFF, subsidy_sat=SUBSIDY_SAT)
 
 
@@ -60,9 +68,9 @@ class Books:
 
 
 @asynccontextmanager
-async def books(tmp_path: Path) -> AsyncIterator[Books]:
+async def books(tmp_path: Path, scheme: Scheme = Scheme.PPS) -> AsyncIterator[Books]:
     store = store_in(tmp_path)
-    terms = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=0)
+    terms = TenantTerms(scheme=scheme, fee_bps=200, payout_minimum_sat=0)
     with store.write() as connection:
         add_tenant(connection, "acme", terms, by="test", now_s=0)
     with store.read() as connection:
@@ -96,7 +104,10 @@ async def test_a_block_whose_finder_was_removed_meanwhile_is_booked_all_the_same
         it.registry.remove_workers([admission.worker])
         it.registry.newcomers.forget(it.registry.newcomers.gone)  # behind a commit
         await it.keeper.record_block(
-            found("ab" * 32), income_sat=SUBSIDY_SAT, finder=it.registry.found_by(admission.worker)
+            found("ab" * 32),
+            income_sat=SUBSIDY_SAT,
+            finder=it.registry.found_by(admission.worker),
+            header=HEADER,
         )
         assert it.statuses() == ["found"]
 
@@ -108,7 +119,10 @@ async def test_a_found_block_is_booked_once_and_matures_at_a_hundred_confirmatio
         assert isinstance(admission, Admitted)
         for _ in range(2):  # its finder is new: no commit of the journal has had it yet
             await it.keeper.record_block(
-                found(block), income_sat=SUBSIDY_SAT, finder=it.registry.found_by(admission.worker)
+                found(block),
+                income_sat=SUBSIDY_SAT,
+                finder=it.registry.found_by(admission.worker),
+                header=HEADER,
             )
         new = it.registry.collect_new()  # which has it all the same, and is not in its way
         assert [worker.id for worker in new.workers] == [admission.worker]
@@ -131,7 +145,7 @@ async def test_a_found_block_is_booked_once_and_matures_at_a_hundred_confirmatio
 async def test_a_block_that_is_not_in_the_chain_is_no_income(tmp_path: Path) -> None:
     async with books(tmp_path) as it:
         await it.mine(1)
-        await it.keeper.record_block(found("ab" * 32), income_sat=SUBSIDY_SAT, finder=None)
+        await it.keeper.record_block(found("ab" * 32), income_sat=SUBSIDY_SAT, finder=None, header=HEADER)
         for _ in range(2):
             await it.watch.check()
         assert it.statuses() == ["found", "orphaned"]
@@ -140,7 +154,9 @@ async def test_a_block_that_is_not_in_the_chain_is_no_income(tmp_path: Path) -> 
 
 async def test_a_block_that_every_node_refused_is_not_booked(tmp_path: Path) -> None:
     async with books(tmp_path) as it:
-        await it.keeper.record_block(found("ab" * 32, SubmitState.REFUSED), income_sat=1, finder=None)
+        await it.keeper.record_block(
+            found("ab" * 32, SubmitState.REFUSED), income_sat=1, finder=None, header=HEADER
+        )
         assert it.statuses() == []
 
 
@@ -161,3 +177,51 @@ async def test_a_block_that_a_kill_kept_out_of_the_books_is_booked_at_the_start(
         with it.store.read() as connection:
             row = connection.execute(select(blocks)).one()
         assert (row.hash, row.height, row.income_sat, row.worker_id) == (block, 1, SUBSIDY_SAT, None)
+
+
+async def test_a_tenant_that_carries_its_own_luck_is_paid_of_the_blocks_that_its_machines_found(
+    tmp_path: Path,
+) -> None:
+    """One block is booked when it is found, one from its file, which a kill left behind."""
+    async with books(tmp_path, Scheme.PPLNS1) as it:
+        now, late = await it.mine(2)
+        node = await it.nodes.chosen()
+        raw = {hash_: bytes.fromhex(str(await node.rpc.call("getblock", hash_, 0))) for hash_ in (now, late)}
+        admission = it.registry.admit("acme.c01.u1", "", ConnectionFrom())
+        assert isinstance(admission, Admitted)
+        finder = it.registry.found_by(admission.worker)
+        assert finder is not None
+        with it.store.write() as connection:
+            machine = rows_of(connection, [finder], 0)[admission.worker]
+            price = Price(
+                nbits=PRICE.nbits,
+                subsidy_sat=SUBSIDY_SAT,
+                block_fees_sat=0,
+                fee_bps=200,
+                scheme=Scheme.PPLNS1,
+            )
+            rate = record_rate(connection, 1, price, 1, None, 0)
+            for batch, hours_ago in enumerate((5, 0), 1):
+                minute = (int(time.time()) // 3600 - hours_ago) * 60
+                tally = Tally(
+                    worker_id=machine, rate_id=rate, minute=minute, difficulty_log2=-32, verdict=0, shares=10
+                )
+                assert record(connection, "pool", batch, [tally])
+        header = header_of(raw[now])
+        await it.keeper.record_block(found(now), income_sat=SUBSIDY_SAT, finder=finder, header=header)
+        directory = tmp_path / "blocks"
+        directory.mkdir()
+        note = packed_note(BlockNote(1, finder))
+        (directory / f"2-{late}.accepted").write_bytes(noted(raw[late], note))
+        script = script_for(ADDRESS, "regtest")
+        await it.keeper.book_found_blocks(directory, script, "regtest", frozenset({late}))
+        division = BlockDivision(it.store)
+        await it.watch.check()
+        await division.keep()
+        assert it.balance_sat(PoolAccount.BLOCKS_DIVIDED) == 0, "not before they are mature"
+        await it.mine(MATURITY)
+        for _ in range(2):
+            await it.watch.check()
+            await division.keep()
+        assert it.balance_sat(PoolAccount.BLOCKS_DIVIDED) == -2 * SUBSIDY_SAT
+        assert it.balance_sat(PoolAccount.FEE_INCOME) == 2 * SUBSIDY_SAT * 200 // 10_000

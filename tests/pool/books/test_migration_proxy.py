@@ -93,10 +93,14 @@ def test_every_row_is_kept_and_new_columns_say_that_nothing_was_for_others(datab
             after = rows_of(connection)
             opened = [it for it in after["ledger_accounts"] if it not in before["ledger_accounts"]]
             assert opened == [
+                ("pool.blocks_divided", "blocks_divided", None),
                 ("pool.energy_due", "energy_due", None),
                 ("pool.energy_income", "energy_income", None),
                 ("pool.grid_income", "grid_income", None),
                 ("pool.grid_received", "grid_received", None),
+                ("pool.order_income", "order_income", None),
+                ("pool.order_received", "order_received", None),
+                ("pool.order_written_off", "order_written_off", None),
                 ("pool.overpaid", "overpaid", None),
             ]
             after["ledger_accounts"] = before["ledger_accounts"]

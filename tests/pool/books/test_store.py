@@ -17,6 +17,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 
 import payouts.batches.schema
 import payouts.schemas.book
+import payouts.schemas.divisions
 import payouts.schemas.energy
 import payouts.schemas.money
 import payouts.schemas.orders
@@ -332,6 +333,7 @@ def test_every_append_only_table_has_its_triggers(store: Store) -> None:
         + payouts.schemas.proof.APPEND_ONLY
         + payouts.schemas.receipts.APPEND_ONLY
         + payouts.schemas.sales.APPEND_ONLY
+        + payouts.schemas.divisions.APPEND_ONLY
         + pool.books.journal.schema.APPEND_ONLY
         + pool.books.changes.schema.APPEND_ONLY
         + pool.requests.schema.APPEND_ONLY

@@ -7,7 +7,7 @@ from sqlalchemy import Row, select, update
 from sqlalchemy.exc import DatabaseError
 
 from payouts.ratebook import record_fee_basis
-from payouts.rates import BlockFees, OrderCredit, Scheme, UpstreamRisk
+from payouts.rates import DIVIDING, BlockFees, OrderCredit, Scheme, UpstreamRisk
 from payouts.schemas.money import rates
 from pool.books.journal.rate_epochs import WorkPrice, rate_of
 from pool.books.journal.schema import rate_epoch_tenants, rate_epochs
@@ -19,6 +19,7 @@ from tests.stages.prices import open_epoch
 NBITS, SUBSIDY_SAT, FEES_SAT = 0x17034219, 312_500_000, 4_000_000
 SAT_PER_PH_DAY = 61_000
 SCHEMES = tuple(Scheme)
+ELSEWHERE = {it.value: "pps" for it in Scheme} | {"fpps": "fpps"}  # our own blocks pay for none of it
 OWN, SOLO = "the pool's work", "work whose blocks pay a tenant"
 NORTH, BLUE = "an upstream's work", "an order's work"
 ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
@@ -70,10 +71,10 @@ class TenantOfEachScheme:
 @pytest.mark.parametrize(
     ("work", "paid_by"),
     [
-        (OWN, {"pps": "pps", "fpps": "fpps", "solo": "pps", "proxy": "pps"}),
+        (OWN, {"pps": "pps", "fpps": "fpps", "solo": "pps", "proxy": "pps"} | {it: it for it in DIVIDING}),
         (SOLO, {"solo": "solo"}),
-        (NORTH, {"pps": "pps", "fpps": "fpps", "solo": "pps", "proxy": "proxy"}),
-        (BLUE, {"pps": "pps", "fpps": "fpps", "solo": "pps", "proxy": "pps"}),
+        (NORTH, ELSEWHERE | {"proxy": "proxy"}),
+        (BLUE, ELSEWHERE),
     ],
 )
 def test_a_tenant_is_paid_by_its_scheme_and_by_whose_work_it_is(

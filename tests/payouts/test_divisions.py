@@ -1,0 +1,288 @@
+"""Divisions in the books: whose a block is, when it is divided, and what an audit finds of it."""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select, text
+from sqlalchemy.exc import DatabaseError
+
+from payouts.accrual import settle
+from payouts.audit.verify import audit
+from payouts.divisions import DivisionPart, Header, divide, division_carry, next_division, record_fund
+from payouts.income import Block, Status, mark, record_block
+from payouts.ledger import Kind, PoolAccount, balances_sat, payable
+from payouts.ratebook import record_rate
+from payouts.rates import PSAT_PER_SAT, Price, Scheme
+from payouts.reports.pool import pool_report
+from payouts.reversals import REFUSED
+from payouts.schemas.divisions import block_funds, division_parts, division_works, divisions
+from payouts.schemas.money import workers
+from payouts.statements.period import Period
+from payouts.tallies import Tally, record
+from pool.books.store import Store
+from pool.fleet.rows import TenantTerms, add_tenant, set_terms
+
+HOUR = 476_000
+NOW_S = HOUR * 3600
+DAY = date(1970, 1, 1) + timedelta(hours=HOUR)
+DAYS = Period(DAY - timedelta(1), DAY + timedelta(2))
+NBITS, EASIER = 0x17034219, 0x170368A6  # the target of the second is 20/19 of the first's, nearly
+INCOME_SAT = 320_000_007
+ACME, BOREALIS, CITADEL = 1, 2, 3
+TERMS = TenantTerms(scheme=Scheme.PPLNS2, fee_bps=200, payout_minimum_sat=0)
+DIVIDED, FEES = PoolAccount.BLOCKS_DIVIDED.value, PoolAccount.FEE_INCOME.value
+# Of shares of difficulty 2^40, an expected block is so many, and they are so many expected blocks.
+A_SHARE = Price(
+    nbits=NBITS, subsidy_sat=312_500_000, block_fees_sat=0, fee_bps=0, scheme=Scheme.PPLNS2
+).expected_blocks(Fraction(1 << 40), 1)
+
+
+class Group:
+    """Two tenants of one scheme with different fees, and a third that is paid by PPS."""
+
+    def __init__(self, store: Store, scheme: Scheme = Scheme.PPLNS2) -> None:
+        self.store, self.batches, self.found = store, 0, 0
+        with store.write() as connection:
+            for number, (name, of, fee_bps) in enumerate(
+                (("acme", scheme, 200), ("borealis", scheme, 0), ("citadel", Scheme.PPS, 100)), 1
+            ):
+                terms = TenantTerms(scheme=of, fee_bps=fee_bps, payout_minimum_sat=0)
+                add_tenant(connection, name, terms, by="ann", now_s=NOW_S - 10**6)
+                values = {"tenant_id": number, "unit": "u", "first_seen_at_s": 0, "last_seen_at_s": 0}
+                connection.execute(
+                    text(
+                        "INSERT INTO containers (id, tenant_id, name, created_at_s) VALUES (:id, :id, '', 0)"
+                    ),
+                    {"id": number},
+                )
+                connection.execute(insert(workers).values(id=number, container_id=number, **values))
+
+    def mine(self, tenant: int, hour: int, shares: int, nbits: int = NBITS, log2: int = 40) -> None:
+        self.batches += 1
+        with self.store.write() as connection:
+            scheme, fee_bps = connection.execute(
+                text(
+                    "SELECT scheme, fee_bps FROM tenant_terms WHERE tenant_id = :it ORDER BY id DESC LIMIT 1"
+                ),
+                {"it": tenant},
+            ).one()
+            of = Price(
+                nbits=nbits, subsidy_sat=312_500_000, block_fees_sat=0, fee_bps=fee_bps, scheme=Scheme(scheme)
+            )
+            rate = record_rate(connection, tenant, of, 840_000, None, NOW_S - 10**6)
+            tally = Tally(
+                worker_id=tenant,
+                rate_id=rate,
+                minute=hour * 60,
+                difficulty_log2=log2,
+                verdict=0,
+                shares=shares,
+            )
+            assert record(connection, "pool", self.batches, [tally])
+
+    def find(self, tenant: int | None, hour: int, nbits: int = NBITS, until: Status = Status.MATURED) -> str:
+        """A block, and what becomes of it; its hash."""
+        self.found += 1
+        found = f"{self.found:064x}"
+        at_s = hour * 3600 + 900
+        with self.store.write() as connection:
+            block = Block(
+                hash=found, height=840_000, income_sat=INCOME_SAT, worker_id=tenant, found_at_s=at_s
+            )
+            record_block(connection, block, at_s)
+            if tenant is not None:
+                record_fund(connection, found, tenant, Header(nbits, at_s))
+            steps = [Status.PENDING, Status.MATURED] if until is Status.MATURED else [until]
+            for status in steps:
+                mark(connection, found, status, at_s)
+        return found
+
+    def divide(self, booked_until_s: int = NOW_S + 10**7) -> list[tuple[DivisionPart, ...]]:
+        done: list[tuple[DivisionPart, ...]] = []
+        while True:
+            with self.store.read() as connection:
+                due = next_division(connection, booked_until_s)
+            if due is None:
+                return done
+            with self.store.write() as connection:
+                done.append(divide(connection, due, NOW_S + 10**6))
+                assert divide(connection, due, NOW_S + 10**6) == (), "once"
+
+    def balances(self) -> dict[str, int]:
+        with self.store.read() as connection:
+            assert (wrong := audit(connection).wrong) is None, wrong
+            return {account: sat for account, sat in balances_sat(connection).items() if sat}
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        with self.store.read() as connection:
+            return [
+                tuple(row)
+                for table in (block_funds, divisions, division_works, division_parts)
+                for row in connection.execute(select(table).order_by(*table.primary_key))
+            ]
+
+
+@pytest.fixture
+def group(store: Store) -> Iterator[Group]:
+    made = Group(store)
+    yield made
+    made.balances()  # every test leaves books that an audit agrees with
+
+
+def shares_of(of: Fraction) -> int:
+    """So many shares that they are as many expected blocks, rounded up."""
+    return -int(-of / A_SHARE // 1)
+
+
+def test_a_block_is_divided_over_the_window_and_what_is_not_full_is_the_pools(group: Group) -> None:
+    """The same rows on both databases, which are compared below with what was added up by hand."""
+    shares = 20
+    group.mine(ACME, HOUR - 2, shares)
+    group.mine(BOREALIS, HOUR - 3, 2 * shares)
+    group.mine(BOREALIS, HOUR - 1, 9999)  # of the hour before the block and its own: not paid, and its lag
+    group.mine(ACME, HOUR, 10**9)
+    group.mine(CITADEL, HOUR - 3, 12_345)
+    block = group.find(ACME, HOUR)
+    (parts,) = group.divide()
+    work = {ACME: shares * A_SHARE, BOREALIS: 2 * shares * A_SHARE}
+    assert sum(work.values()) < 2
+    assert [it.tenant_id for it in parts] == [ACME, BOREALIS]
+    for part in parts:
+        worth_psat = work[part.tenant_id] * INCOME_SAT / 2 * PSAT_PER_SAT
+        fee_bps = 200 if part.tenant_id == ACME else 0
+        assert part.credit.psat == worth_psat * (10_000 - fee_bps) // 10_000
+        assert part.fee.psat == worth_psat * fee_bps // 10_000
+    found = group.balances()
+    acme, borealis = (parts[0].posted_sat, parts[1].posted_sat)
+    assert found[payable(ACME)] == acme > 0
+    assert found[payable(BOREALIS)] == borealis
+    assert found[DIVIDED] == -acme - borealis - found[FEES]
+    assert found[PoolAccount.BLOCK_INCOME_MATURED] == INCOME_SAT
+    assert group.rows()[0] == (block, "pplns2", NBITS, NOW_S + 900, str((10**9 + 9999) * A_SHARE))
+    assert group.rows()[1] == (1, block, HOUR - 3, HOUR - 2, NOW_S + 10**6)
+    assert group.rows()[2:4] == [(1, 1, str(work[ACME])), (1, 2, str(work[BOREALIS]))]
+
+
+@pytest.mark.sqlite_suffices
+def test_a_full_window_divides_all_of_the_block_and_the_oldest_hour_in_part(group: Group) -> None:
+    for hour in (HOUR - 1, HOUR - 2, HOUR - 5, HOUR - 60):  # the oldest is behind days without work
+        group.mine(ACME if hour == HOUR - 5 else BOREALIS, hour, shares_of(Fraction(3, 4)))
+    group.find(BOREALIS, HOUR)
+    (parts,) = group.divide()
+    paid = sum((it.credit.psat + it.fee.psat for it in parts), 0)
+    assert 0 <= INCOME_SAT * PSAT_PER_SAT - paid < 4
+    assert group.rows()[1][2:4] == (HOUR - 60, HOUR - 2)
+    assert [it.tenant_id for it in parts] == [ACME, BOREALIS]
+
+
+@pytest.mark.sqlite_suffices
+def test_what_is_below_a_satoshi_is_carried_from_block_to_block(group: Group) -> None:
+    group.mine(ACME, HOUR - 9, 1, log2=18)
+    group.mine(BOREALIS, HOUR, 10**6)
+    posted = []
+    for _ in range(9):
+        group.find(ACME, HOUR + 1)
+        ((part,),) = group.divide()
+        posted.append(part.posted_sat)
+    assert sum(posted) == 9 * part.credit.psat // PSAT_PER_SAT
+    assert 0 in posted, "less than one at a time"
+    with group.store.read() as connection:
+        assert division_carry(connection, ACME).credit_psat == 9 * part.credit.psat % PSAT_PER_SAT
+
+
+@pytest.mark.sqlite_suffices
+def test_it_waits_for_the_block_to_mature_and_for_the_books_to_pass_what_it_pays(group: Group) -> None:
+    group.mine(ACME, HOUR - 2, 10)
+    group.mine(ACME, HOUR, 10**6)
+    for until in (Status.PENDING, Status.ORPHANED):
+        group.find(ACME, HOUR, until=until)
+    assert group.divide() == []
+    block = group.find(ACME, HOUR)
+    assert group.divide((HOUR - 1) * 3600 - 1) == []
+    group.mine(BOREALIS, HOUR - 2, 6)  # what came late, before the books have passed it
+    ((acme, borealis),) = group.divide((HOUR - 1) * 3600)
+    assert acme.credit.psat < 2 * borealis.credit.psat
+    before = group.balances()
+    with group.store.write() as connection:  # by a reorganisation of over a hundred: the pool's loss
+        assert mark(connection, block, Status.ORPHANED, NOW_S + 10**6)
+        assert mark(connection, block, Status.PENDING, NOW_S + 10**6)
+        assert mark(connection, block, Status.MATURED, NOW_S + 10**6)
+    assert group.divide() == []
+    assert group.balances() == before
+
+
+@pytest.mark.sqlite_suffices
+def test_whose_a_block_is_follows_from_the_terms_at_the_time_in_its_header(group: Group) -> None:
+    def fund(tenant: int, hour: int) -> str | None:
+        block = group.find(tenant, hour)
+        with group.store.read() as connection:
+            return connection.scalar(select(block_funds.c.scheme).where(block_funds.c.block_hash == block))
+
+    assert fund(ACME, HOUR) == "pplns2"
+    assert fund(CITADEL, HOUR) is None
+    with group.store.write() as connection:
+        set_terms(
+            connection,
+            "acme",
+            TenantTerms(scheme=Scheme.TIDES, fee_bps=0, payout_minimum_sat=0),
+            by="ann",
+            now_s=NOW_S + 3600,
+        )
+        set_terms(connection, "citadel", TERMS, by="ann", now_s=NOW_S + 3600)
+    for hour, tenant in ((HOUR, ACME), (HOUR, BOREALIS), (HOUR + 1, ACME), (HOUR + 1, BOREALIS)):
+        group.mine(tenant, hour, 100)
+    assert [fund(it, HOUR) for it in (ACME, BOREALIS, CITADEL)] == ["pplns2", "pplns2", None]
+    assert [fund(it, HOUR + 2) for it in (ACME, BOREALIS, CITADEL)] == ["tides", "pplns2", "pplns2"]
+    paid = [[it.tenant_id for it in parts] for parts in group.divide()]
+    assert sorted(paid) == [[], [], [], [ACME], [BOREALIS], [BOREALIS]], "each group by its own work"
+
+
+@pytest.mark.sqlite_suffices
+def test_tides_measures_work_by_the_block_and_pplns_by_the_chance_that_it_had(store: Store) -> None:
+    group = Group(store, Scheme.TIDES)
+    group.mine(ACME, HOUR - 4, 1000)
+    group.mine(BOREALIS, HOUR - 4, 1000, nbits=EASIER)
+    group.mine(ACME, HOUR, 10**6, nbits=EASIER)
+    group.find(ACME, HOUR, nbits=EASIER)
+    ((acme, borealis),) = group.divide()
+    assert 0 <= borealis.credit.psat - acme.credit.psat - acme.fee.psat <= 1, "the same difficulty"
+    group.balances()
+
+
+@pytest.mark.sqlite_suffices
+def test_shares_of_a_dividing_scheme_accrue_nothing_and_its_blocks_are_no_luck_of_the_pools(
+    group: Group,
+) -> None:
+    group.mine(ACME, HOUR - 4, 10**6)
+    group.mine(CITADEL, HOUR - 4, 10**6)
+    with group.store.write() as connection:
+        settled = settle(connection, NOW_S)
+    assert [bool(it.posted_sat) for it in settled] == [False, True]
+    group.find(ACME, HOUR)
+    group.find(CITADEL, HOUR)
+    with group.store.read() as connection:
+        luck = pool_report(connection, DAYS).luck
+    assert luck is not None
+    assert luck.found == 1
+    assert Kind.DIVISION not in REFUSED, "two persons may take it back"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE block_funds SET ahead = '0'",
+        "DELETE FROM division_works",
+        "UPDATE division_parts SET posted_sat = 0",
+        "UPDATE divisions SET first_hour = 0",
+    ],
+)
+def test_the_database_refuses_to_change_a_division(group: Group, change: str) -> None:
+    group.mine(ACME, HOUR - 4, 1000)
+    group.mine(ACME, HOUR, 10**6)
+    group.find(ACME, HOUR)
+    group.divide()
+    with pytest.raises(DatabaseError, match="append-only"), group.store.write() as connection:
+        connection.exec_driver_sql(change)
