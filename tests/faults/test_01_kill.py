@@ -10,8 +10,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +27,7 @@ from pool.fleet.rows import TenantTerms, add_tenant, load
 from pool.regtest.server import RegtestNode, RegtestOptions, serve_regtest
 from stratum.tallies import Verdict, merge
 from tests.fixtures.databases import store_in
+from tests.fixtures.programs import AngaraProcess
 from tests.stages.journal import waiting
 from tests.stages.waiting import until
 
@@ -129,13 +128,13 @@ def counted(directory: Path, store: Store) -> Counter[str]:
     return found
 
 
-def start(directory: Path) -> subprocess.Popen[bytes]:
-    command = [str(Path(sys.executable).parent / "angara"), "run", "-c", str(directory / "angara.toml")]
-    with (directory / "log").open("wb") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, cwd=directory)
+def start(directory: Path) -> AngaraProcess:
+    """A pool, with a log of its own."""
+    (directory / "log").write_text("")
+    return AngaraProcess(["run", "-c", str(directory / "angara.toml")], directory, directory / "log")
 
 
-async def started(directory: Path) -> tuple[subprocess.Popen[bytes], int]:
+async def started(directory: Path) -> tuple[AngaraProcess, int]:
     """A pool in a process of its own, and the port that it listens on."""
     process = start(directory)
     with trio.fail_after(STARTS_IN_S):

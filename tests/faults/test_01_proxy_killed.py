@@ -7,7 +7,6 @@ what it finds, as undelivered, once.
 import os
 import random
 import signal
-import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from pool.books.journal.schema import upstream_submits
 from stratum.tallies import Verdict, merge
 from tests.fakes.upstreams import USER
 from tests.faults.test_01_kill import MACHINES, SETTINGS, STARTS_IN_S, Machine, started
+from tests.fixtures.programs import AngaraProcess
 from tests.stages.journal import waiting
 from tests.stages.two_pools import GOOD, Side, a_node, a_side, add_route, mine_on, running
 from tests.stages.waiting import until
@@ -69,7 +69,7 @@ def counted(proxy: Side) -> tuple[Counter[Verdict], int]:
     return Counter({verdict: good[verdict] for verdict in GOOD}), len(rows)
 
 
-async def stopped(process: subprocess.Popen[bytes], how: int) -> None:
+async def stopped(process: AngaraProcess, how: int) -> None:
     os.kill(process.pid, how)
     with trio.fail_after(STARTS_IN_S):
         await trio.to_thread.run_sync(process.wait)

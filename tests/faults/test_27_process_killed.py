@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -29,6 +28,7 @@ from tests.faults.test_01_kill import (
     start,
     store,
 )
+from tests.fixtures.programs import AngaraProcess
 from tests.stages.journal import waiting
 from tests.stages.waiting import until
 
@@ -38,6 +38,7 @@ OF_EACH = 3  # machines that each process has at least
 SHARES = 150
 LOW_DIFFICULTY = 23
 NAMES_MAX = 48  # of a connection: a pool takes 64
+PAUSE_S = 0.02  # between two shares: each is a machine of its own to all who book it
 
 
 class Miner(Machine):
@@ -95,6 +96,7 @@ class Miner(Machine):
                 return
             if free:
                 names += 1
+                await trio.sleep(PAUSE_S)
                 await self.goes_on.wait()
                 try:
                     await stream.send_all(self._share(job, ntime))
@@ -146,7 +148,7 @@ async def for_two_processes(directory: Path) -> AsyncIterator[int]:
     reserved.close()
 
 
-async def both_serve(pool: subprocess.Popen[bytes], directory: Path) -> None:
+async def both_serve(pool: AngaraProcess, directory: Path) -> None:
     """Wait until its processes do."""
     with trio.fail_after(STARTS_IN_S):
         await until(lambda: len(processes(directory)) == 2 or pool.poll() is not None)

@@ -1,7 +1,6 @@
 """Edges, hubs and NATS servers as processes of this host, and what is in the books when all of it is told."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -28,12 +27,14 @@ from pool.journal.log import writers
 from pool.journal.segments import end_of
 from pool.regtest.server import RegtestNode, RegtestOptions, serve_regtest
 from tests.fixtures.nats_servers import Keys, NatsServer, held_port
+from tests.fixtures.programs import AngaraProcess
 from tests.stages.books_by_name import shares_by_name
 from tests.stages.relays import Line
 from tests.stages.waiting import until
 
 ANGARA = str(Path(sys.executable).parent / "angara")
 HAPPENS_IN_S = 180.0  # a safety net for loaded machines
+LOOK_AT_BOOKS_S = 0.1  # a look takes milliseconds of a processor that they are made on
 NO_BLOCKS = 0x1D00FFFF
 POOL = """
 [pool]
@@ -70,11 +71,11 @@ class Program:
 
     def __init__(self, kind: str, directory: Path, settings: str) -> None:
         self.kind, self.directory = kind, directory
-        self.program: Sequence[str] = (ANGARA,)
+        self.program: Sequence[str] | None = None  # another one than `angara`, which knows its words
         directory.mkdir(parents=True)
         (directory / "angara.toml").write_text(settings)
         (directory / "log").touch()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | AngaraProcess | None = None
         self._log_from = 0
 
     @property
@@ -98,12 +99,13 @@ class Program:
 
     def start(self) -> None:
         self._log_from = len((self.directory / "log").read_text())
+        words = [self.kind, "-c", str(self.directory / "angara.toml")]
+        if self.program is None:
+            self._process = AngaraProcess(words, self.directory, self.directory / "log")
+            return
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*self.program, self.kind, "-c", str(self.directory / "angara.toml")],
-                stdout=log,
-                stderr=log,
-                cwd=self.directory,
+                [*self.program, *words], stdout=log, stderr=log, cwd=self.directory
             )
 
     async def says(self, event: str, times: int = 1) -> None:
@@ -116,7 +118,7 @@ class Program:
 
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None
-        os.kill(self._process.pid, number)
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         if self._process is not None:
@@ -230,7 +232,7 @@ class Sites:
                 return all(position_of(connection, it).at.number >= end for it, end in ends.items())
 
         try:
-            await until(booked)
+            await until(booked, look_s=LOOK_AT_BOOKS_S)
         except trio.TooSlowError:
             pytest.fail(f"not all is booked:\n{self.logs}")
 

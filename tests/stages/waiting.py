@@ -10,11 +10,11 @@ PATIENCE_S: Final = 120.0  # for anything that is to happen at all; nothing is m
 LOOK_S: Final = 0.01
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool], look_s: float = LOOK_S) -> None:
     """Return when it holds, which it soon must. Time passes meanwhile, whatever clock the test has."""
     with trio.fail_after(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - counters of production code have no events
-            await trio.sleep(LOOK_S)
+            await trio.sleep(look_s)
 
 
 async def until_a_thread_has(condition: Callable[[], bool]) -> None:

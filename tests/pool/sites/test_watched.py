@@ -69,13 +69,13 @@ async def test_a_hub_tells_of_its_edges_and_of_the_way_to_them(tmp_path: Path) -
                 assert told["angara_edge_heard_age_seconds", edge] < 30
                 assert told["angara_edge_missing_age_seconds", edge] < 60
                 assert told["angara_edge_held", edge] == told["angara_edge_waits", edge] == 0
-            north, _ = sites.edges
-            north.send(signal.SIGSTOP)
-            told = await page.until("angara_edge_heard_age_seconds", "north", least=25, most=1_000)
-            assert told["angara_edge_heard_age_seconds", "south"] < 25
-            north.send(signal.SIGCONT)
-            await page.until("angara_edge_heard_age_seconds", "north", least=0, most=15)
             fleet.cancel_scope.cancel()
+        north, _ = sites.edges
+        north.send(signal.SIGSTOP)
+        told = await page.until("angara_edge_heard_age_seconds", "north", least=25, most=1_000)
+        assert told["angara_edge_heard_age_seconds", "south"] < 25
+        north.send(signal.SIGCONT)
+        await page.until("angara_edge_heard_age_seconds", "north", least=0, most=15)
         await emptied_alone(sites)
         sites.servers[0].kill()
         await page.until("angara_nats_connected", least=0, most=0)
