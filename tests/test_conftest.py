@@ -3,19 +3,24 @@
 import shutil
 import ssl
 import threading
+from collections.abc import Sequence
+from contextlib import closing
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import certifi
 import httpx
 import pytest
 import trio
 import trio.testing
-from sqlalchemy import func, select
+from sqlalchemy import Connection, Row, func, insert, select, update
 
-from payouts.schemas.money import tenants
+from payouts.schemas.book import book
+from payouts.schemas.money import metadata, sites, tenants
+from pool.books.store import open_store
 from tests.conftest import long_first
-from tests.fixtures.databases import Databases, SqliteDatabases, add_tenant, fresh_store
+from tests.fixtures.databases import Databases, PostgresDatabases, SqliteDatabases, add_tenant, fresh_store
 
 Clock = trio.testing.MockClock
 A_LONG_TIME_S = 3600.0
@@ -67,6 +72,39 @@ def test_databases_of_a_kind_compile_a_statement_once_and_share_no_row(
             assert connection.scalar(newest) is None
         assert second.engine.get_execution_options()["compiled_cache"] is compiled
         assert len(compiled) == once
+
+
+def test_a_database_of_the_server_that_was_written_to_is_as_new_for_the_next_test(
+    postgres_databases: PostgresDatabases,
+) -> None:
+    """And one whose schema was changed is no test's any more."""
+
+    def rows(connection: Connection) -> dict[str, Sequence[Row[Any]]]:
+        return {it.name: connection.execute(select(it)).all() for it in metadata.sorted_tables}
+
+    def new_site(connection: Connection) -> Any:
+        return connection.scalar(insert(sites).values(name="Bratsk", created_at_s=0).returning(sites.c.id))
+
+    with (
+        postgres_databases.fresh_url() as first,
+        closing(open_store(first)) as store,
+        store.write() as connection,
+    ):
+        before = rows(connection)
+        add_tenant(connection, 7, "acme")
+        number = new_site(connection)
+        connection.execute(update(book).values(lease_epoch=77))
+    with (
+        postgres_databases.fresh_url() as again,
+        closing(open_store(again)) as store,
+        store.write() as connection,
+    ):
+        assert again == first
+        assert rows(connection) == before
+        assert new_site(connection) == number
+        connection.exec_driver_sql("ALTER TABLE blocks DISABLE TRIGGER ALL")
+    with postgres_databases.fresh_url() as other:
+        assert other != first
 
 
 @pytest.mark.parametrize("named", [False, True])
