@@ -53,6 +53,7 @@ APART_S: Final = 1.1  # edges begin: names of jobs begin with the second
 REST_S: Final = 20.0  # until what is booked is settled, and all blocks are where they belong
 QUIET_S: Final = 4.0  # for what is under way at the end to be answered
 PATIENCE_S: Final = 400.0  # for everybody to serve again, and all to be booked, when all is well
+WRONG_PATIENCE_S: Final = 20.0  # where something is wrong already: the books may never have all of it
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -205,7 +206,9 @@ class SitesWorld(Ground):
                 nursery.cancel_scope.cancel()
 
     async def _within(self, what: Any, verdict: str) -> None:
-        with trio.move_on_after(PATIENCE_S) as patience:
+        wrong = self.found or self.parts.twice or self.trims.too_early
+        patience_s = WRONG_PATIENCE_S if wrong else PATIENCE_S
+        with trio.move_on_after(patience_s) as patience:
             await what()
         if patience.cancelled_caught:
             how = ", ".join(
@@ -214,7 +217,7 @@ class SitesWorld(Ground):
                 for it in self.edges
             )
             self.found.append(
-                Found(verdict, f"in {PATIENCE_S:.0f} s: {how}; hub {self.hub and self.hub.name}")
+                Found(verdict, f"in {patience_s:.0f} s: {how}; hub {self.hub and self.hub.name}")
             )
 
     async def _hub_serves(self) -> None:
