@@ -218,6 +218,8 @@ def last_step(connection: Connection, event_id: int) -> int:
 
 def last_steps(connection: Connection, event_ids: Sequence[int]) -> dict[int, int]:
     """The same of several."""
+    if not event_ids:
+        return {}
     it = power_event_steps.c
     query = select(it.event_id, func.max(it.step).label("step")).where(it.event_id.in_(event_ids))
     return {row.event_id: row.step for row in connection.execute(query.group_by(it.event_id))}
@@ -257,11 +259,7 @@ def find_event(connection: Connection, source: str, reference: str) -> Event | N
 
 def open_events(connection: Connection) -> list[Event]:
     """All that are not over, by number."""
-    going = power_events.c.state.not_in([it.value for it in ENDED])
-    return [
-        _event(row)
-        for row in connection.execute(select(power_events).where(going).order_by(power_events.c.id))
-    ]
+    return [_event(row) for row in connection.execute(_OPEN)]
 
 
 def events_of(connection: Connection, source: str, since_s: int) -> list[Event]:
@@ -292,3 +290,11 @@ def _event(row: Row[Any]) -> Event:
     return Event(
         **fields | {"state": EventState(fields["state"]), "dry_run": bool(fields["dry_run"])},
     )
+
+
+# Built once: it is asked every few seconds, for years.
+_OPEN: Final = (
+    select(power_events)
+    .where(power_events.c.state.not_in([it.value for it in ENDED]))
+    .order_by(power_events.c.id)
+)

@@ -198,12 +198,6 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 def owners(connection: Connection) -> dict[int, Owner]:
     """By number, of machines that an event has."""
-    it = power_event_machines.c
-    query = (
-        select(it.worker_id, it.event_id, it.state, it.watts_before, power_events.c.state.label("of_event"))
-        .join(power_events, power_events.c.id == it.event_id)
-        .where(it.state.in_([state.value for state in OWNED]))
-    )
     return {
         row.worker_id: Owner(
             event=row.event_id,
@@ -211,16 +205,14 @@ def owners(connection: Connection) -> dict[int, Owner]:
             watts_before=row.watts_before,
             coming_back=row.of_event == EventState.RESTORING and row.state == MachineState.CONFIRMED,
         )
-        for row in connection.execute(query)
+        for row in connection.execute(_OWNERS)
     }
 
 
 def lost_machines(connection: Connection) -> dict[int, list[int]]:
     """By event: who did not come back, of all there ever were."""
-    it = power_event_machines.c
-    query = select(it.event_id, it.worker_id).where(it.state == MachineState.LOST.value)
     found = defaultdict[int, list[int]](list)
-    for row in connection.execute(query.order_by(it.event_id, it.worker_id)):
+    for row in connection.execute(_LOST):
         found[row.event_id].append(row.worker_id)
     return dict(found)
 
@@ -265,4 +257,21 @@ _AGAIN = (
         due_s=bindparam("to_due_s"),
         asks=0,
     )
+)
+# Built once: these are asked every few seconds, for years.
+_OWNERS: Final = (
+    select(
+        power_event_machines.c.worker_id,
+        power_event_machines.c.event_id,
+        power_event_machines.c.state,
+        power_event_machines.c.watts_before,
+        power_events.c.state.label("of_event"),
+    )
+    .join(power_events, power_events.c.id == power_event_machines.c.event_id)
+    .where(power_event_machines.c.state.in_([state.value for state in OWNED]))
+)
+_LOST: Final = (
+    select(power_event_machines.c.event_id, power_event_machines.c.worker_id)
+    .where(power_event_machines.c.state == MachineState.LOST.value)
+    .order_by(power_event_machines.c.event_id, power_event_machines.c.worker_id)
 )

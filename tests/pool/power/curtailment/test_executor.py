@@ -20,6 +20,7 @@ from pool.power.curtailment.plan import RESTORE_BATCH, restore_s
 from pool.power.curtailment.rounds import Rounds
 from pool.power.curtailment.states import EventState, MachineState
 from pool.power.energy.limits import lift_limit, set_limit
+from tests.fixtures.no_threads import at_once
 from tests.judges.power_site import Nature
 from tests.stages.power import PowerStage
 
@@ -31,6 +32,11 @@ def seed() -> int:
     seed = random.randrange(1 << 32)
     print("seed", seed)
     return seed
+
+
+@pytest.fixture(autouse=True)
+def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
 
 
 @pytest.fixture
