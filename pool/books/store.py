@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from pool.books.lease import FileLock, Kept, Lease, LeaseHeld, ServerLock, held_by
 from pool.books.migrations.revisions import NEWEST, REVISIONS
@@ -164,11 +164,12 @@ def open_store(url: str, *, new: bool = True) -> Store:
     """
     engine = open_engine(url, new=new)
     try:
-        if not new and _found_revision(engine) is None:
+        found = _found_revision(engine)
+        if found is None and not new:
             raise StoreError(f"there is no book of a pool in the database {engine.url.database}")
-        if engine.dialect.name == "sqlite" and _found_revision(engine) != NEWEST:
-            _upgrade(engine)
-        _check_revision(engine)
+        if engine.dialect.name == "sqlite" and found != NEWEST:
+            found = _upgrade(engine)
+        _check_revision(found)
     except BaseException:
         engine.dispose()
         raise
@@ -303,10 +304,18 @@ def _set_up_postgresql(connection: Any) -> None:
 def _begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get(WRITES, False)
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(f"PRAGMA query_only = {0 if writes else 1}")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        _begin_sqlite(cast(sqlite3.Connection, connection.connection.driver_connection), writes)
     elif writes:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+
+
+def _begin_sqlite(connection: sqlite3.Connection, writes: bool) -> None:
+    """Past SQLAlchemy, with which these two would take longer than what most transactions ask."""
+    try:
+        connection.execute(f"PRAGMA query_only = {0 if writes else 1}")
+        connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+    except sqlite3.Error as error:  # as the errors of statements come
+        raise DBAPIError.instance("BEGIN", None, error, sqlite3.Error) from error
 
 
 def _lock(engine: Engine) -> FileLock | ServerLock:
@@ -338,8 +347,7 @@ def _found_revision(engine: Engine) -> str | None:
         return _revision(connection)
 
 
-def _check_revision(engine: Engine) -> None:
-    found = _found_revision(engine)
+def _check_revision(found: str | None) -> None:
     if found != NEWEST:
         raise StoreError(
             f"the database has schema {found}, this Angara needs {NEWEST}: run `angara db upgrade`"
