@@ -6,8 +6,11 @@ a day is in hours: of a day that grew old there are only counts of them.
 Invariants: reads only. Must not know: what sums are for.
 """
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final
 
+import numpy as np
 from sqlalchemy import Connection, Select, bindparam, func, select, union_all
 
 from payouts.audit.finding import Found
@@ -16,6 +19,7 @@ from payouts.sums import ACCEPTED
 
 ROWS_AT_ONCE = 10_000  # what a walk holds in memory
 ANOTHER = "it is not what the tallies add up to"
+NO_HOUR = (-1, -1, 0)  # behind the last
 
 
 def check_sums(connection: Connection, from_day: int = 0) -> None:
@@ -103,17 +107,37 @@ def _check_minutes(connection: Connection, where: dict[str, int]) -> None:
     """Each minute of a machine with accepted shares is counted once."""
     summed = connection.execute(_MINUTES, where)
     counted = {(row.worker_id, row.day): int(row.minutes) for row in summed}
+    begun: list[tuple[int, ...]] = []  # of the hour that a piece ends in, others of it may be in the next
     with connection.execute(_MASKS, where) as rows:
-        present, union = (0, 0), 0
-        for worker_id, hour, minutes in rows:
-            if present != (worker_id, hour):
-                present, union = (worker_id, hour), 0
-            if (worker_id, hour // 24) in counted:
-                counted[worker_id, hour // 24] -= (minutes & ~union).bit_count()
-            union |= minutes
+        for piece in rows.partitions(ROWS_AT_ONCE):
+            begun = _uncount(counted, [*begun, *piece])
+    _uncount(counted, [*begun, NO_HOUR])
     wrong = min((key for key, minutes in counted.items() if minutes), default=None)
     if wrong is not None:
         raise Found(worker_days.name, "{}, {}".format(*wrong), "its minutes are not those of its hours")
+
+
+def _uncount(counted: dict[tuple[int, int], int], rows: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Take the minutes of all hours but the last from those that are summed: what that one has so far."""
+    worker, hour, minutes = np.fromiter(chain.from_iterable(rows), np.int64, 3 * len(rows)).reshape(-1, 3).T
+    begins = _begins(worker, hour)
+    worker, hour, union = worker[begins], hour[begins], np.bitwise_or.reduceat(minutes, begins)
+    bits = np.unpackbits(union[:-1].view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1, dtype=np.int64)
+    machine, day = worker[:-1], hour[:-1] // 24
+    if bits.size:
+        days = _begins(machine, day)
+        summed = zip(machine[days].tolist(), day[days].tolist(), np.add.reduceat(bits, days), strict=True)
+        for number, of, taken in summed:
+            if (number, of) in counted:
+                counted[number, of] -= int(taken)
+    return [(int(worker[-1]), int(hour[-1]), int(union[-1]))]
+
+
+def _begins(*keys: Any) -> Any:
+    """Where in rows that are in the order of these each begins."""
+    changes = np.ones(len(keys[0]), dtype=bool)
+    changes[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    return np.flatnonzero(changes)
 
 
 def _none(connection: Connection, query: Select[Any], where: dict[str, int], table: str) -> None:

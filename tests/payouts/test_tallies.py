@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, Table, func, select, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
+import payouts.audit.sums
 import payouts.tallies
 from payouts.audit.verify import audit
 from payouts.ratebook import record_rate
@@ -345,6 +346,26 @@ def test_sums_that_are_not_what_they_sum_are_found(recorded: RecordedTallies) ->
         ("UPDATE worker_days SET minutes = 9 WHERE worker_id = 101", f"worker_days 101, {DAY}"),
         ("UPDATE container_hours SET shares = 2", f"container_hours {HOUR}, 16, 0"),
         ("DELETE FROM container_hours", f"container_hours {HOUR}, 16, 0"),
+    ):
+        assert forged(recorded.store, statement) == found
+
+
+@pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("at_once", [1, 2, 3, 10_000])
+def test_each_minute_of_uptime_is_compared_once_however_many_rows_are_read_at_a_time(
+    recorded: RecordedTallies, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(payouts.audit.sums, "ROWS_AT_ONCE", at_once)
+    recorded.record(tally(3), tally(1, log2=17), tally(1, minute=MINUTE + 1, log2=17), tally(2, 101))
+    recorded.record(tally(1, minute=MINUTE + 61), tally(1, minute=MINUTE + 1441), tally(1, 200))
+    recorded.roll_up(NOW_S + 4 * DAY_S)
+    with recorded.store.read() as connection:
+        assert audit(connection).wrong is None
+    another = "UPDATE tally_hours SET minutes = minutes | 1099511627776 WHERE minutes > 0 AND"
+    for statement, found in (
+        (f"{another} worker_id = 100 AND difficulty_log2 = 16", f"worker_days 100, {DAY}"),
+        (f"{another} worker_id = 101", f"worker_days 101, {DAY}"),
+        ("UPDATE worker_days SET minutes = minutes + 1 WHERE worker_id = 200", f"worker_days 200, {DAY}"),
     ):
         assert forged(recorded.store, statement) == found
 
