@@ -26,18 +26,15 @@ from pool.journal.frames import Place
 from pool.journal.inbox import Want
 from pool.journal.log import JournalLog, writer_directories
 from pool.journal.records import Batch, Machine, packed
-from pool.questions import AnsweredWithError, asking
+from pool.questions import AnsweredWithError
 from pool.sites.copy import CopyOnDisk
 from pool.sites.journal_reader import JournalReader
+from pool.sites.line_to_hub import LineToHub
 from pool.sites.membership import SILENT, Membership
-from pool.sites.nats import subjects
 from pool.sites.nats.client import Access
 from pool.sites.nats.connection import Connection
-from pool.sites.nats.contents import Shelf
-from pool.sites.nats.line import HubEpoch, Line
 from pool.sites.nats.publisher import Publisher
-from pool.sites.nats.replies import Replies
-from pool.sites.questions import CROSSING, Heard, Site, SiteHub, Told
+from pool.sites.questions import Heard, Site, Told
 from pool.sites.served import REFRESH_S, RENEW_S
 from stratum.tallies import RECORD
 from tests.stages.journal import DiskInMemory
@@ -53,18 +50,8 @@ class SiteWithoutMiners:
     def __init__(self, access: Access, home: Path, machines: int, price: WorkPrice, height: int) -> None:
         self.name, self._machines, self._price, self._height = access.name, machines, price, height
         self.connection = Connection(access)
-        self._replies = Replies(self.connection, subjects.inbox_of(self.name))
-        self._line = Line(
-            self.connection,
-            self.name,
-            self._replies,
-            at_hub=False,
-            epoch=HubEpoch(),
-            shelf=Shelf(),
-            errors=CROSSING,
-            away=HubAway,
-        )
-        self._hub: SiteHub = asking(self._line, SiteHub)
+        self._to_hub = LineToHub(self.connection, self.name)
+        self._hub = self._to_hub.hub
         self._disk = DiskInMemory()
         data = home / self.name
         data.mkdir(parents=True)
@@ -101,7 +88,7 @@ class SiteWithoutMiners:
         """Until cancelled; it has begun when the hub has let it."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.connection.run)
-            await nursery.start(self._replies.run)
+            await nursery.start(self._to_hub.replies.run)
             copy = await self._membership.begin()
             begin = copy.begin
             self._clock = BookClock(time.time, begin.start.beginning.moment_s)
@@ -115,8 +102,8 @@ class SiteWithoutMiners:
             try:
                 log.begin(Place(), self._clock.now_s(), 0)
                 self.log = log
-                self._line.answer(Site, self)
-                await nursery.start(self._line.run)
+                self._to_hub.line.answer(Site, self)
+                await nursery.start(self._to_hub.line.run)
                 nursery.start_soon(self._publisher.run)
                 nursery.start_soon(self._keep_up)
                 task_status.started()

@@ -34,21 +34,18 @@ from pool.journal.second_copy import TwoDisks, make_alike
 from pool.parts import Known
 from pool.power.control.accepted_shares import AcceptedShares
 from pool.power.control.runner import Machines, Runner, runner_of
-from pool.questions import AnsweredWithError, asking
+from pool.questions import AnsweredWithError
 from pool.sites.access import access
 from pool.sites.begin_again import Begun, begin_again
 from pool.sites.copy import Copy, CopyOnDisk
 from pool.sites.heard_blocks import HeardBlocks
 from pool.sites.hub_of_site import HubOfSite
 from pool.sites.journal_reader import JournalReader
+from pool.sites.line_to_hub import LineToHub
 from pool.sites.membership import Membership
-from pool.sites.nats import subjects
 from pool.sites.nats.connection import Connection
-from pool.sites.nats.contents import Shelf
-from pool.sites.nats.line import HubEpoch, Line
 from pool.sites.nats.publisher import Publisher
-from pool.sites.nats.replies import Replies
-from pool.sites.questions import CROSSING, Site, SiteHub
+from pool.sites.questions import Site
 from pool.sites.served import Served
 
 log = structlog.get_logger()
@@ -68,18 +65,8 @@ class EdgeSite:
         self._config, self._settings, self._wall_clock = config, settings, wall_clock
         self._name = name = config.site.name
         self.connection = Connection(access(config.site.nats, name))
-        self._replies = Replies(self.connection, subjects.inbox_of(name))
-        self._line = Line(
-            self.connection,
-            name,
-            self._replies,
-            at_hub=False,
-            epoch=HubEpoch(),
-            shelf=Shelf(),
-            errors=CROSSING,
-            away=HubAway,
-        )
-        self._hub: SiteHub = asking(self._line, SiteHub)
+        self._to_hub = LineToHub(self.connection, name)
+        self._line, self._hub = self._to_hub.line, self._to_hub.hub
         self._edge: Edge | None = None  # while it serves
         self._disk = _disk(config.data_dir, config.site.second_journal)
         self._directory = writer_directories(config.data_dir, 1, self._disk)[0]
@@ -102,7 +89,7 @@ class EdgeSite:
             nursery.start_soon(collect_rarely)
             await nursery.start(self._mind_hangups)
             await nursery.start(self.connection.run)
-            await nursery.start(self._replies.run)
+            await nursery.start(self._to_hub.replies.run)
             copy = await self._membership.begin()
             begun = await trio.to_thread.run_sync(begin_again, copy.begin, self._directory, self._disk)
             try:

@@ -41,22 +41,6 @@ from tests.stages.waiting import until
 __all__ = ["fleet"]
 
 CAP_SAT = 20_000
-POOL = """
-[pool]
-network = "regtest"
-data_dir = "data"
-payout_address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
-[[node]]
-name = "one"
-url = "http://127.0.0.1:{port}"
-user = "u"
-password = "p"
-[payouts]
-descriptor = "{descriptor}"
-change_descriptor = "{change_descriptor}"
-fee_rate_sat_vb = 2
-addresses = 20
-"""
 # Of one settlement, in order.
 STEPS = ("ledger_transactions", "ledger_transfers", "settlements", "settled_shares")
 # Some process of ours waits for what this test has locked.
@@ -221,11 +205,7 @@ async def office(home: Path, database: str, regtest: Regtest) -> AsyncIterator[O
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         await nursery.start(trio.serve_listeners, server.serve, [listener])
         it = Office(home, database, world, node)
-        settings = POOL.format(
-            port=listener.socket.getsockname()[1],
-            descriptor=world.settings.descriptor,
-            change_descriptor=world.settings.change_descriptor,
-        ) + HUB.format(
+        settings = world.settings_at(listener.socket.getsockname()[1]) + HUB.format(
             database=database, nats=f'["nats://127.0.0.1:{nats.port}"]', key=nats.keys.home / "hub.nk"
         )
         it.hubs = [Program("hub", home / f"hub{number}", settings) for number in range(2)]

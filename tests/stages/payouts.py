@@ -54,6 +54,25 @@ ADDRESSES = 20  # of each descriptor
 COIN_SAT = 3_000_000
 COINS = 3
 FUNDING_FEE_SAT = 10_000
+# Of a pool that pays out, in TOML; `World.settings_at` fills them in.
+SETTINGS = """
+[pool]
+network = "regtest"
+data_dir = "data"
+payout_address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
+
+[[node]]
+name = "one"
+url = "http://127.0.0.1:{port}"
+user = "u"
+password = "p"
+
+[payouts]
+descriptor = "{descriptor}"
+change_descriptor = "{change_descriptor}"
+fee_rate_sat_vb = 2
+addresses = 20
+"""
 # p2wpkh, p2tr and p2sh on regtest: the example keys of BIP-173 and BIP-350, and the hash of nothing.
 PAYEES = (
     ("acme", "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", 700_001),
@@ -233,6 +252,11 @@ class World:
         )
         self.wallet = PayoutWallet(self.settings, "regtest")
         self.paid_before_sat = self.received_sat()
+
+    def settings_at(self, port: int) -> str:
+        """What a process reads that has a node there, user u with password p."""
+        it = self.settings
+        return SETTINGS.format(port=port, descriptor=it.descriptor, change_descriptor=it.change_descriptor)
 
     def paymaster(self) -> Paymaster:
         """A process that was just started."""

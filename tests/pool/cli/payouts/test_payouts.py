@@ -29,6 +29,7 @@ from tests.stages.payouts import (
     CREATOR,
     PAID_SAT,
     PAYEES,
+    SETTINGS,
     Regtest,
     World,
     add_tenant,
@@ -41,24 +42,6 @@ from tests.stages.people import log_in
 TOTAL_SAT = sum(PAID_SAT.values())
 CAP_SAT = 20_000
 PROCESS_S_MAX = 120  # for a loaded machine; a command takes about one
-SETTINGS = """
-[pool]
-network = "regtest"
-data_dir = "data"
-payout_address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
-
-[[node]]
-name = "one"
-url = "http://127.0.0.1:{port}"
-user = "u"
-password = "p"
-
-[payouts]
-descriptor = "{descriptor}"
-change_descriptor = "{change_descriptor}"
-fee_rate_sat_vb = 2
-addresses = 20
-"""
 
 
 class NodeThatHolds:
@@ -163,12 +146,7 @@ async def office(regtest: Regtest, home: Path) -> AsyncIterator[Office]:
         server = HttpServer(node.answer, b"u:p", nursery.cancel_scope.cancel)
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         await nursery.start(trio.serve_listeners, server.serve, listeners)
-        settings = SETTINGS.format(
-            port=listeners[0].socket.getsockname()[1],
-            descriptor=world.settings.descriptor,
-            change_descriptor=world.settings.change_descriptor,
-        )
-        (home / "angara.toml").write_text(settings)
+        (home / "angara.toml").write_text(world.settings_at(listeners[0].socket.getsockname()[1]))
         yield Office(home, world, node)
         nursery.cancel_scope.cancel()
     world.store.close()
