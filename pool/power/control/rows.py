@@ -54,14 +54,14 @@ def list_addresses(connection: Connection) -> list[MachineAddress]:
 def addresses_of(connection: Connection, names: Iterable[MachineName]) -> dict[MachineName, MachineAddress]:
     """Of these, whoever has one."""
     found: dict[MachineName, MachineAddress] = {}
-    units: dict[tuple[str, str], list[str]] = {}
+    units: dict[tuple[str, str], set[str]] = {}
     for it in names:
-        units.setdefault((it.tenant, it.container), []).append(it.unit)
+        units.setdefault((it.tenant, it.container), set()).add(it.unit)
     for (tenant, container), of in units.items():
         query = _named().where(tenants.c.name == tenant, machine_addresses.c.container == container)
         if len(of) <= ASKED_AT_ONCE:
             query = query.where(machine_addresses.c.unit.in_(of))
-        found |= {it.machine: it for it in map(_address, connection.execute(query))}
+        found |= {it.machine: it for it in map(_address, connection.execute(query)) if it.unit in of}
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+import trio.testing
 from sqlalchemy import func, select
 
 from payouts.schemas.money import blocks, sibling_blocks, workers
@@ -18,10 +19,11 @@ from pool.chain.blocks import assemble_block
 from pool.chain.networks import NETWORKS
 from pool.chain.node_set import NodeSet
 from pool.chain.templates import parse_template
-from pool.hub import Begin, HubAway, RouteEvent
+from pool.hub import Begin, HubAway, Plan, RouteEvent
 from pool.journal.records import Machine
 from pool.keeping import Keeping
 from pool.sites.answers import Answers
+from pool.sites.sites import ASKED_AT_ONCE
 from stratum.difficulty import target_from_nbits
 from tests.fakes.bitcoinds import FakeBitcoind, template_result
 from tests.histories.solving import PAYOUT, hash_hex, solve, work_on
@@ -46,6 +48,7 @@ class House:
         bookkeeper = Bookkeeper(store, nodes, times=BookTimes())
         self.config = settings(home, fake.config, payout_script=PAYOUT)
         self.keeping = Keeping(self.config, store, bookkeeper, lambda it: it)
+        self.turns = trio.CapacityLimiter(ASKED_AT_ONCE)
 
     async def start(self) -> None:
         await self.hub.start()
@@ -65,7 +68,7 @@ class House:
             knows=lambda it: f"{it.tenant}.{it.container}.{it.unit}" in self.known,
             tenants=tuple,
             easiest_target=lambda: self.easiest,
-            turns=trio.CapacityLimiter(3),
+            turns=self.turns,
         )
 
     def in_books(self) -> list[tuple[str, int, int, int | None]]:
@@ -231,3 +234,35 @@ async def test_events_beyond_what_upstreams_can_have_are_not_written(
     for _ in range(500):
         await house.north.note_event(event)
     assert written == 200
+
+
+@pytest.mark.sqlite_suffices
+async def test_edges_that_come_all_at_once_have_no_more_of_the_hub_than_a_few_have(
+    house: House, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they do when it has taken over: all of them are answered, one after the other."""
+    under_way, most, answered, goes_on = 0, 0, 0, trio.Event()
+
+    async def plan() -> Plan:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await goes_on.wait()
+        await trio.lowlevel.checkpoint()
+        under_way -= 1
+        return Plan({}, {})
+
+    async def ask(name: str) -> None:
+        nonlocal answered
+        assert await house.answers(name).plan() == Plan({}, {})
+        answered += 1
+
+    monkeypatch.setattr(house.keeping, "plan", plan)
+    for number in range(75):
+        nursery.start_soon(ask, f"edge {number}")
+    await trio.testing.wait_all_tasks_blocked()
+    assert (under_way, answered) == (ASKED_AT_ONCE, 0)
+    goes_on.set()
+    while answered < 75:
+        await trio.lowlevel.checkpoint()
+    assert most == ASKED_AT_ONCE

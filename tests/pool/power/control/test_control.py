@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+from sqlalchemy import event
 from trio.testing import MockClock
 
 from pool.books.store import Store
@@ -18,7 +20,13 @@ from pool.power.control.held import Standing
 from pool.power.control.held_watch import LOOK_S, HeldWatch
 from pool.power.control.network import Order
 from pool.power.control.peers import Peers
-from pool.power.control.rows import MachineAddress, set_address, set_credential
+from pool.power.control.rows import (
+    ASKED_AT_ONCE,
+    MachineAddress,
+    addresses_of,
+    set_address,
+    set_credential,
+)
 from pool.power.control.runner import HeldView, Machines, Runner
 from pool.power.control.whereabouts import STALE_S, Seen
 from pool.questions import AnsweredWithError
@@ -93,6 +101,19 @@ async def test_what_the_operator_says_counts_before_where_a_machine_mines_from(
     assert [it.answer for it in answers] == [Answer.SAID_YES, Answer.SAID_YES, Answer.UNREACHED]
     assert "no address" in answers[2].words
     assert {address for address, _ in site.machines.connections} == {by_hand.address, by_itself.address}
+
+
+def test_of_more_machines_than_one_query_names_those_are_found_that_were_asked_about(books: Store) -> None:
+    with books.write() as connection:
+        for unit in range(ASKED_AT_ONCE + 2):
+            set_address(connection, said(unit, f"10.0.1.{unit}"), by="olga", now_s=NOW_S)
+    statements = list[Any]()
+    event.listen(books.engine, "before_cursor_execute", lambda *it: statements.append(it[3]))
+    with books.read() as connection:
+        for asked in (ASKED_AT_ONCE, ASKED_AT_ONCE + 1):
+            names = [name_of(unit) for unit in range(asked)]
+            assert addresses_of(connection, names).keys() == set(names)
+    assert max(map(len, statements)) == ASKED_AT_ONCE + 2, "units, their tenant and container"
 
 
 async def test_the_password_of_a_container_counts_before_that_of_all(
