@@ -110,7 +110,10 @@ def assert_nothing_is_left(ended: Demo, data_dir: Path) -> None:
 
 
 @pytest.mark.long
-def test_demo_mines_three_blocks_and_goes_on_with_the_same_chain(tmp_path: Path) -> None:
+def test_demo_mines_three_blocks_goes_on_with_the_same_chain_and_leaves_nothing_after_a_signal(
+    tmp_path: Path,
+) -> None:
+    """SIGINT, with its machines at work; SIGTERM is what ends it under any miner, below."""
     with demo(tmp_path, "--blocks", "3") as first:
         assert first.ends() == 0
         assert "miners connect to stratum+tcp://127.0.0.1:" in first.said
@@ -119,22 +122,16 @@ def test_demo_mines_three_blocks_and_goes_on_with_the_same_chain(tmp_path: Path)
     assert int(summary[1]) >= 3
     kept = sorted(path.name for path in (tmp_path / "blocks").iterdir())
     assert [name for name in kept if name.endswith(".accepted")], kept
-    with demo(tmp_path, "--no-fleet") as again:
+    with demo(tmp_path) as again:
         tip = again.hears(r"(.*event=new_tip.*)")
         assert summary[2] in tip
         assert f"height={summary[1]}" in tip
         with demo(tmp_path) as second:
             assert second.ends() == 2
             assert "another process is using" in second.said
-
-
-def test_a_signal_ends_the_demo_and_leaves_nothing(tmp_path: Path) -> None:
-    """SIGINT, with its machines at work; SIGTERM is what ends it under any miner, below."""
-    with demo(tmp_path) as running:
-        running.hears("(event=new_tip)")
-        running.process.send_signal(signal.SIGINT)
-        assert running.ends() == 0
-        assert_nothing_is_left(running, tmp_path)
+        again.process.send_signal(signal.SIGINT)
+        assert again.ends() == 0
+        assert_nothing_is_left(again, tmp_path)
 
 
 def solutions(miner: Miner, count: int) -> bytes:
