@@ -10,7 +10,8 @@ What is checked of {"content_sha256", "proof", "statement"}:
 1. the file: strict JSON, byte for byte as a pool writes it, so no two programs read it differently;
 2. the hash: SHA-256 of `statement` as canonical JSON (sorted keys, no spaces, ASCII);
 3. the money: every settlement again from its shares and its price, in exact fractions, with what it carried;
-   the sums of each rate; opening + credits - payouts + adjustments - energy + grid = closing;
+   the sums of each rate; of blocks that were divided over the tenant's work its part of each;
+   opening + credits + divided - payouts + adjustments - energy + grid = closing;
 4. the signature (BIP340) over that hash and all of `proof`;
 5. the root: its hash and signature, and the way from each of the tenant's leaves to it. The leaves together
    are the closing balance, so the tenant is in the total that everybody was told;
@@ -279,6 +280,13 @@ def rows(of: Any, name: str, at_most: int = VALUES_MAX) -> List[Any]:
     return value
 
 
+def ratio(of: Any, name: str) -> Fraction:
+    above, below = text(of, name, r"\d{1,600}/\d{1,600}").split("/")
+    if not int(below):
+        raise Unreadable(f"{name!r} is divided by nothing")
+    return Fraction(int(above), int(below))
+
+
 def decimal(of: Any, name: str) -> Fraction:
     return Fraction(text(of, name, r"\d{1,60}(\.\d{1,80})?"))
 
@@ -393,6 +401,7 @@ def check_statement(value: Any, report: Report, key: Optional[bytes] = None) -> 
             f"there is more in the file than a statement: {sorted(value.keys() - known)!r:.200}"
         )
     check_sums(statement, report)
+    check_divided(statement, report)
     check_rows(statement, report)
     if proof is None:
         report.check(key is None, "", "it is not signed, and a key is given that should have signed it")
@@ -415,7 +424,8 @@ def check_sums(statement: Any, report: Report) -> None:
     credits, adjusted = money(of, "credits_sat"), whole(of, "adjustments_sat", MONEY_SAT_MAX)
     energy = whole(of, "energy_sat", MONEY_SAT_MAX, default=0)
     grid = whole(of, "grid_sat", MONEY_SAT_MAX, default=0)
-    report.same("closing balance", closing, opening + credits - paid + adjusted - energy + grid)
+    divided = whole(of, "divided_sat", MONEY_SAT_MAX, default=0)
+    report.same("closing balance", closing, opening + credits + divided - paid + adjusted - energy + grid)
     parts = money(of, "closing_payable_sat") + money(of, "closing_in_payout_sat")
     report.same("closing balance by its parts", closing, parts)
     listed = sum(whole(it, "amount_sat", MONEY_SAT_MAX) for it in rows(statement, "adjustments"))
@@ -441,8 +451,55 @@ def check_sums(statement: Any, report: Report) -> None:
         report.same("energy that was charged, in psat", whole(power, "charged_sat") * PSAT, charged + carried)
     if len(report.wrong) == wrong:
         report.good.append(
-            f"balance: {opening} + {credits} credits - {paid} payouts {'+-'[adjusted < 0]} {abs(adjusted)}"
-            f" adjustments - {energy} energy + {grid} grid = {closing} sat"
+            f"balance: {opening} + {credits} credits + {divided} of blocks - {paid} payouts"
+            f" {'+-'[adjusted < 0]} {abs(adjusted)} adjustments - {energy} energy + {grid} grid"
+            f" = {closing} sat"
+        )
+
+
+# How many expected blocks of work a block is divided over.
+WINDOWS = {"pplns1": 1, "pplns2": 2, "pplns4": 4, "pplns8": 8, "tides": 8}
+
+
+def check_divided(statement: Any, report: Report) -> None:
+    """The tenant's part of each block that was divided, from its work, its fee and what it carried."""
+    booked = whole(member(statement, "money"), "divided_sat", MONEY_SAT_MAX, default=0)
+    divided, wrong = statement.get("divided"), len(report.wrong)
+    if divided is None:
+        report.same("what blocks brought that were divided, in sat", booked, 0)
+        return
+    posted, carry, known = 0, None, set()
+    for it in rows(divided, "blocks"):
+        block = text(it, "hash", "[0-9a-f]{64}")
+        window = WINDOWS[text(it, "scheme", "|".join(WINDOWS))]
+        report.same(f"window of block {block}", natural(it, "window_blocks"), window)
+        work = credit = fee = Fraction(0)
+        for part in rows(it, "works"):
+            bps, blocks = natural(part, "fee_bps", 10_000), ratio(part, "blocks")
+            work, credit, fee = work + blocks, credit + blocks * (10_000 - bps), fee + blocks * bps
+        full = ratio(it, "full_blocks")
+        fits = block not in known and 0 < work <= full <= window
+        report.check(fits, "", f"block {block}: it is there twice, or pays more work than its window has")
+        known.add(block)
+        a_part = Fraction(money(it, "income_sat") * PSAT, 10_000 * window)
+        credit_psat = natural(it, "credit_psat", 1 << 96)
+        report.same(f"your part of block {block}, in psat", credit_psat, int(credit * a_part))
+        pool_fee = natural(it, "pool_fee_psat", 1 << 96)
+        report.same(f"the pool's fee of block {block}, in psat", pool_fee, int(fee * a_part))
+        carried = natural(it, "carry_in_psat", PSAT - 1)
+        report.same(f"what block {block} carried in, in psat", carried, carried if carry is None else carry)
+        here, carry = divmod(credit_psat + carried, PSAT)
+        report.same(f"what block {block} booked, in sat", natural(it, "posted_sat"), here)
+        report.same(f"what block {block} carried on, in psat", natural(it, "carry_out_psat"), carry)
+        posted += here
+    report.same("what blocks brought that were divided, in sat", booked, posted)
+    report.open.append(
+        "which work a divided block pays, how much of it others did, and the luck of all of you"
+    )
+    if len(report.wrong) == wrong:
+        report.good.append(
+            f"{len(known)} blocks were divided: your part of each follows from its work, its fee and what was"
+            f" carried, and they are {posted} sat"
         )
 
 
@@ -707,6 +764,10 @@ def check_previous(value: Any, previous: Any, report: Report) -> None:
         ),
     ):
         report.same(f"{what}, against the statement before", here, before)
+    divided = [[] if it.get("divided") is None else rows(it["divided"], "blocks") for it in (now, then)]
+    if all(divided):
+        carried = [natural(divided[0][0], "carry_in_psat"), natural(divided[1][-1], "carry_out_psat")]
+        report.same("what blocks carried, against the statement before", *carried)
     later = natural(then, "ledger_seq") <= natural(now, "ledger_seq")
     report.check(later, "", "the ledger was longer at the end of the statement before")
     proofs: List[Any] = [it.get("proof") for it in (value, previous)]

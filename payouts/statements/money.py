@@ -1,8 +1,9 @@
 """What a statement says of money: balances, the price of every share, and every other booking.
 
 A tenant's balance is all that the pool owes it: payable and in payout. Whatever changed it in the period is a
-credit (settlements), a payout, energy, a payment from the grid, or an adjustment (everything else, reversals
-included), by the kind of its transaction; a hold for a payout moves within the balance and is none of them.
+credit (settlements), its part of a block, a payout, energy, a payment from the grid, or an adjustment
+(everything else, reversals included), by the kind of its transaction; a hold for a payout moves within the
+balance and is none of them.
 
 Invariants: a booking is in the period of its booking time, so a statement of days that are over never
 changes; the last hour of a day is settled, and booked, on the next one. The settlements add up to the
@@ -25,7 +26,7 @@ from payouts.schemas.orders import upstreams
 from payouts.statements.period import Period, utc, work_text
 
 # What is told by itself, and is no adjustment.
-TOLD_APART = (Kind.SETTLEMENT, Kind.PAYOUT, Kind.ENERGY, Kind.GRID)
+TOLD_APART = (Kind.SETTLEMENT, Kind.PAYOUT, Kind.ENERGY, Kind.GRID, Kind.DIVISION)
 
 
 class StatementWrong(Exception):
@@ -71,7 +72,7 @@ class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Money(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """opening + credits - payouts + adjustments - energy + grid = closing."""
+    """opening + credits + divided - payouts + adjustments - energy + grid = closing."""
 
     opening_sat: int
     credits_sat: int
@@ -84,6 +85,7 @@ class Money(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     carry_out_psat: int
     energy_sat: int = 0  # collected for energy, or less than nothing where it was given back
     grid_sat: int = 0  # paid by the grid for curtailments
+    divided_sat: int = 0  # of blocks that were divided over the tenant's work
 
 
 def money_of(connection: Connection, tenant_id: int, period: Period) -> Money:
@@ -93,6 +95,7 @@ def money_of(connection: Connection, tenant_id: int, period: Period) -> Money:
     moved = _moved_sat(connection, tenant_id, period)
     credits_sat, payouts_sat = moved.pop(Kind.SETTLEMENT, 0), -moved.pop(Kind.PAYOUT, 0)
     energy_sat, grid_sat = -moved.pop(Kind.ENERGY, 0), moved.pop(Kind.GRID, 0)
+    divided_sat = moved.pop(Kind.DIVISION, 0)
     money = Money(
         opening_sat=sum(opening),
         credits_sat=credits_sat,
@@ -105,8 +108,9 @@ def money_of(connection: Connection, tenant_id: int, period: Period) -> Money:
         carry_out_psat=_carry_psat(connection, tenant_id, period.to_s),
         energy_sat=energy_sat,
         grid_sat=grid_sat,
+        divided_sat=divided_sat,
     )
-    earned_sat = money.opening_sat + credits_sat + money.adjustments_sat + grid_sat
+    earned_sat = money.opening_sat + credits_sat + divided_sat + money.adjustments_sat + grid_sat
     expected_sat = earned_sat - payouts_sat - energy_sat
     assert expected_sat == money.closing_sat, f"{expected_sat} sat is not {money.closing_sat} sat"
     return money

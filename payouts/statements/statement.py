@@ -1,6 +1,7 @@
 """A tenant's statement of a period: money, work, payouts and decisions, as one value with a hash.
 
-opening + credits - payouts + adjustments - energy + grid = closing, to the satoshi, or there is no statement.
+opening + credits + divided - payouts + adjustments - energy + grid = closing, to the satoshi, or there is no
+statement.
 Bookings count by the time they were booked, work by the time it was done: the last hour of a day is worked on
 that day and credited on the next.
 
@@ -18,6 +19,7 @@ from sqlalchemy import Connection, select
 
 from payouts.ledger import GENESIS_HASH, canonical_hash
 from payouts.schemas.money import ledger_transactions, tenants
+from payouts.statements.divided import Divided, divided_of
 from payouts.statements.energy import Energy, energy_of
 from payouts.statements.money import (
     Adjustment,
@@ -79,6 +81,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ledger_hash: str
     blocks: tuple[SoloBlock, ...] = ()  # that paid the tenant themselves
     energy: Energy | None = None  # where there was anything about it
+    divided: Divided | None = None  # blocks over its work, where it carried its own luck
 
     @property
     def content_hash(self) -> str:
@@ -122,6 +125,7 @@ def statement(connection: Connection, tenant: str, from_day: date, to_day: date)
         ledger_hash=head,
         blocks=solo_blocks_of(connection, tenant_id, period),
         energy=energy_of(connection, tenant_id, period),
+        divided=divided_of(connection, tenant_id, period),
     )
 
 

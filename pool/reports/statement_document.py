@@ -10,6 +10,7 @@ from payouts.proof.evidence import Proof
 from payouts.rates import PSAT_PER_SAT, OrderCredit, Scheme, UpstreamRisk
 from payouts.statements.statement import Statement
 from pool.reports.cells import BLANK, amount, count, exact, hashrate, moment, number, percent, work
+from pool.reports.divided_section import divided_facts, divided_sections
 from pool.reports.document import (
     Block,
     Cell,
@@ -42,6 +43,7 @@ def statement_document(statement: Statement, proof: Proof | None = None) -> Docu
         Section(title="Hashrate and earnings", blocks=_charts(statement)),
         Section(title="Credits by rate", blocks=_rates(statement)),
         *_solo(statement),
+        *divided_sections(statement.divided),
         Section(title="Payouts", blocks=_payouts(statement)),
         *energy_sections(statement.energy),
         Section(title="Adjustments", blocks=(_adjustments(statement),)),
@@ -75,6 +77,7 @@ def _head(statement: Statement) -> tuple[Block, ...]:
                 cell=amount(money.opening_sat),
             ),
             Fact(key="credits", label="Credits for accepted shares", cell=amount(money.credits_sat)),
+            *divided_facts(statement),
             Fact(key="payouts", label="Payouts", cell=amount(-money.payouts_sat)),
             *_power(statement),
             Fact(key="adjustments", label="Adjustments", cell=amount(money.adjustments_sat)),

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from datetime import date, timedelta
 from fractions import Fraction
+from hashlib import sha256
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DatabaseError
@@ -14,16 +16,21 @@ from payouts.audit.verify import audit
 from payouts.divisions import DivisionPart, Header, divide, division_carry, next_division, record_fund
 from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, balances_sat, payable
+from payouts.proof import angara_verify
 from payouts.ratebook import record_rate
 from payouts.rates import PSAT_PER_SAT, Price, Scheme
 from payouts.reports.pool import pool_report
 from payouts.reversals import REFUSED
 from payouts.schemas.divisions import block_funds, division_parts, division_works, divisions
 from payouts.schemas.money import workers
-from payouts.statements.period import Period
+from payouts.statements.period import Period, utc
+from payouts.statements.statement import Statement, statement
 from payouts.tallies import Tally, record
 from pool.books.store import Store
 from pool.fleet.rows import TenantTerms, add_tenant, set_terms
+from pool.reports.render_text import render_text
+from pool.reports.statement_document import statement_document
+from tests.histories.proof import altered
 
 HOUR = 476_000
 NOW_S = HOUR * 3600
@@ -268,6 +275,89 @@ def test_shares_of_a_dividing_scheme_accrue_nothing_and_its_blocks_are_no_luck_o
     assert luck is not None
     assert luck.found == 1
     assert Kind.DIVISION not in REFUSED, "two persons may take it back"
+
+
+@pytest.mark.sqlite_suffices
+def test_a_statement_tells_each_block_with_its_window_and_luck_and_can_be_computed_again(
+    group: Group,
+) -> None:
+    group.mine(ACME, HOUR - 3, 20)
+    with group.store.write() as connection:
+        terms = TenantTerms(scheme=Scheme.PPLNS2, fee_bps=50, payout_minimum_sat=0)
+        set_terms(connection, "acme", terms, by="ann", now_s=NOW_S - 9000)
+    group.mine(ACME, HOUR - 2, 30)
+    group.mine(BOREALIS, HOUR - 2, 7)
+    group.mine(BOREALIS, HOUR, 10**5)
+    hashes = [group.find(it, HOUR) for it in (ACME, BOREALIS)]
+    done = group.divide()
+    with group.store.read() as connection:
+        made = statement(connection, "acme", DAY, DAY + timedelta(20))
+        assert statement(connection, "citadel", DAY, DAY + timedelta(20)).divided is None
+    posted_sat = sum(parts[0].posted_sat for parts in done)
+    assert (made.money.divided_sat, made.money.closing_sat, made.adjustments) == (posted_sat, posted_sat, ())
+    assert made.divided is not None
+    assert [it.hash for it in made.divided.blocks] == hashes
+    (block, _), (luck,) = made.divided.blocks, made.divided.luck
+    assert [(it.fee_bps, Fraction(it.blocks)) for it in block.works] == [
+        (50, 30 * A_SHARE),
+        (200, 20 * A_SHARE),
+    ]
+    assert (block.window_blocks, Fraction(block.full_blocks)) == (2, 57 * A_SHARE)
+    assert (block.first_hour_utc, block.last_hour_utc) == (utc(NOW_S - 3 * 3600), utc(NOW_S - 2 * 3600))
+    assert (luck.scheme, luck.found) == ("pplns2", 2)
+    assert float(luck.expected) == pytest.approx(float((10**5 + 57) * A_SHARE), rel=1e-5)
+    assert hashes[1] in render_text(statement_document(made), 250).decode()
+    assert wrong_of(plain(made)) == []
+
+
+def plain(made: Statement) -> Any:
+    """As it is in a file."""
+    return msgspec.json.decode(msgspec.json.encode(made))
+
+
+def wrong_of(said: Any) -> list[str]:
+    """What an auditor finds in a statement, whose hash is right."""
+    report = angara_verify.Report()
+    digest = sha256(angara_verify.canonical(said)).hexdigest()
+    angara_verify.check_statement({"statement": said, "content_sha256": digest}, report)
+    return report.wrong
+
+
+CHANGED = ("credit_psat", "pool_fee_psat", "posted_sat", "carry_out_psat", "window_blocks", "income_sat")
+
+
+@pytest.mark.sqlite_suffices
+def test_whatever_a_pool_changes_of_a_divided_block_in_a_statement_is_found(group: Group) -> None:
+    group.mine(ACME, HOUR - 3, 20)
+    group.mine(BOREALIS, HOUR, 10**5)
+    for _ in range(2):
+        group.find(ACME, HOUR)
+    group.divide()
+    with group.store.read() as connection:
+        said = plain(statement(connection, "acme", DAY, DAY + timedelta(20)))
+    assert wrong_of(said) == []
+    for field in (
+        "credit_psat",
+        "pool_fee_psat",
+        "posted_sat",
+        "carry_out_psat",
+        "window_blocks",
+        "income_sat",
+    ):
+        for block in (0, 1):
+            assert wrong_of(altered(said, ("divided", "blocks", block, field), 1)), field
+    for path, new in (
+        (("money", "divided_sat"), 1),
+        (("divided", "blocks", 0, "full_blocks"), "1/100"),
+        (("divided", "blocks", 0, "works", 0, "blocks"), "1/7"),
+        (("divided", "blocks", 0, "works", 0, "fee_bps"), 300),
+        (("divided", "blocks", 0, "scheme"), "pplns8"),
+        (("divided", "blocks", 1, "hash"), said["divided"]["blocks"][0]["hash"]),
+        (("divided",), {"blocks": [], "luck": []}),
+    ):
+        assert wrong_of(altered(said, path, new)), path
+    without = {name: value for name, value in said.items() if name != "divided"}
+    assert wrong_of(without), "what is booked has no block"
 
 
 @pytest.mark.parametrize(
