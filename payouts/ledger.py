@@ -79,6 +79,7 @@ class Kind(StrEnum):
     SALE = "sale"
     SALE_PAYMENT = "sale_payment"
     DIVISION = "division"
+    DEPOSIT = "deposit"
 
 
 class Transfer(msgspec.Struct, frozen=True):

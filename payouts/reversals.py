@@ -39,6 +39,7 @@ REFUSED: Final = {
         "it is what an hour of an order cost its buyer, which follows from the work: what is not to be paid"
         " of it is written off with its invoice (`angara order write-off`)"
     ),
+    Kind.DEPOSIT: "it is what a buyer paid on the chain, which is booked back when its block is orphaned",
     Kind.PAYOUT: (
         "it is a step of a payout batch, which only `angara payout` and the chain book back: "
         "reversed by hand, what was paid would be owed once more"

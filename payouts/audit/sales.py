@@ -13,6 +13,7 @@ from payouts.audit.finding import Found
 from payouts.ledger import balances_sat, receivable
 from payouts.rates import PSAT_PER_SAT
 from payouts.sales.charges import ChargeKind, OrderCharge, worth_psat
+from payouts.sales.deposits import Deposit
 from payouts.sales.payments import Entry, PaymentKind, memo_of
 from payouts.sales.standing import standing
 from payouts.sales.terms import DAY_S, billing_of
@@ -20,9 +21,11 @@ from payouts.schemas.money import ledger_transactions, rate_hours, rates
 from payouts.schemas.orders import orders
 from payouts.schemas.proposals import confirmations, proposals
 from payouts.schemas.sales import (
+    order_addresses,
     order_billing,
     order_charge_shares,
     order_charges,
+    order_deposits,
     order_invoice_lines,
     order_invoices,
     order_payments,
@@ -38,6 +41,7 @@ def check_sales(connection: Connection, from_s: int = 0) -> None:
     _check_work(connection, from_s // 3600)
     _check_invoices(connection)
     _check_payments(connection)
+    _check_deposits(connection)
     _check_accounts(connection)
 
 
@@ -242,6 +246,44 @@ def _check_payments(connection: Connection) -> None:
         booked = entry.transaction(number, memo_of(row.proposed_by, row.confirmed_by, row.why))
         if (row.idempotency_key, row.payload_hash) != (booked.key, booked.payload_hash):
             raise Found("order_payments", number, "the ledger has something else for it")
+
+
+def _check_deposits(connection: Connection) -> None:
+    """Each is booked as it was found, to an order with an address, and an output once."""
+    of, back = order_deposits.c, ledger_transactions.alias()
+    query = (
+        select(
+            order_deposits,
+            order_addresses.c.position,
+            ledger_transactions.c.idempotency_key,
+            ledger_transactions.c.payload_hash,
+            back.c.seq.label("back_seq"),
+        )
+        .outerjoin(order_addresses, order_addresses.c.order_id == of.order_id)
+        .outerjoin(ledger_transactions, ledger_transactions.c.seq == of.transaction_seq)
+        .outerjoin(back, back.c.reverses_seq == of.transaction_seq)
+        .order_by(of.id)
+    )
+    parts: dict[tuple[str, int], int | None] = {}  # which is the next; None: one is in force
+    for number, row in enumerate(connection.execute(query).all(), 1):
+        if row.id != number:
+            raise Found("order_deposits", number, "it is missing")
+        if row.position is None:
+            raise Found("order_deposits", number, "its order has no address")
+        booked = Deposit(
+            order_id=row.order_id,
+            txid=row.txid,
+            vout=row.vout,
+            amount_sat=row.amount_sat,
+            block_hash=row.block_hash,
+            height=row.height,
+        ).transaction(row.part)
+        if (row.idempotency_key, row.payload_hash) != (booked.key, booked.payload_hash):
+            raise Found("order_deposits", number, "the ledger has something else for it")
+        output = row.txid, row.vout
+        if row.part != parts.get(output, 0):
+            raise Found("order_deposits", number, "a part is missing, or the one before is in force")
+        parts[output] = None if row.back_seq is None else row.part + 1
 
 
 def _check_accounts(connection: Connection) -> None:

@@ -71,7 +71,7 @@ from payouts.schemas.money import (
     workers,
 )
 from payouts.schemas.orders import orders
-from payouts.schemas.sales import order_charges, order_payments
+from payouts.schemas.sales import order_charges, order_deposits, order_payments
 from payouts.solo import is_fee
 from payouts.tallies import ACCEPTED
 
@@ -501,6 +501,7 @@ class Auditor:
         check_sales(self._connection, self._day * DAY_S)
         self._check_booked(Kind.SALE, select(order_charges.c.transaction_seq))
         self._check_booked(Kind.SALE_PAYMENT, select(order_payments.c.transaction_seq))
+        self._check_booked(Kind.DEPOSIT, select(order_deposits.c.transaction_seq))
 
     def _check_booked(self, kind: Kind, sources: Any) -> None:
         self._check_none(

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, func, select
 from payouts.sales.terms import DAY_S, BillingTerms, billing_of, ends_s
 from payouts.schemas.money import ledger_transactions
 from payouts.schemas.orders import orders
-from payouts.schemas.sales import order_charges, order_invoices, order_payments
+from payouts.schemas.sales import order_charges, order_deposits, order_invoices, order_payments
 
 # What an output of a transaction has to be worth to be relayed (Bitcoin Core, dust at 3 sat/vB of P2PKH).
 DUST_SAT: Final = 546
@@ -117,6 +117,14 @@ def payments_in_force(connection: Connection, order_id: int) -> list[Row[Any]]:
     )
 
 
+def _deposited_sat(connection: Connection, order_id: int) -> int:
+    """What the chain has of payments to the order's address."""
+    of = order_deposits.c
+    back = select(ledger_transactions.c.reverses_seq).where(ledger_transactions.c.reverses_seq.is_not(None))
+    total = select(func.sum(of.amount_sat)).where(of.order_id == order_id, of.transaction_seq.not_in(back))
+    return int(connection.scalar(total) or 0)
+
+
 def _charged(connection: Connection, order_id: int) -> tuple[int, int | None]:
     of = order_charges.c
     total, last = connection.execute(
@@ -132,6 +140,7 @@ def _standing(connection: Connection, order_id: int, billed: BillingTerms, now_s
         sums[row.kind] += row.amount_sat
         if row.invoice is not None:
             written[row.invoice] += row.amount_sat
+    sums["payment"] += _deposited_sat(connection, order_id)
     charged_sat, last_hour = _charged(connection, order_id)
     of = order_charges.c
     carry = select(of.carry_out_psat).where(of.order_id == order_id).order_by(of.seq.desc()).limit(1)

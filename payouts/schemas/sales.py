@@ -1,15 +1,15 @@
 """The tables of what buyers owe: by which terms an order is billed, what was charged for it, its invoices,
 and what was paid.
 
-Invariants, held by triggers that the migrations create: all of them are append-only. What is owed, and
-whether an invoice is paid, is not stored: it is derived.
+Invariants, held by triggers that the migrations create: all of them are append-only, but for how far the
+chain was looked through. What is owed, and whether an invoice is paid, is not stored: it is derived.
 
 Must not know: connections, and who writes.
 """
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, PrimaryKeyConstraint, UniqueConstraint
 
-from payouts.schemas.money import counted, number, one_of, table, words
+from payouts.schemas.money import counted, number, one_of, row_id, table, words
 
 PERIODS = ("daily", "weekly", "monthly")
 CHARGES = ("work", "make_good")
@@ -110,6 +110,50 @@ order_payments = table(
     Index(None, "order_id"),
 )
 
+# Where an order's buyer pays on the chain: an address of a descriptor, by a number that is never used again.
+order_addresses = table(
+    "order_addresses",
+    number("order_id", ForeignKey("order_billing.order_id")),
+    number("position"),
+    words("address"),
+    words("script"),
+    number("given_at_s"),
+    words("given_by"),
+    PrimaryKeyConstraint("order_id"),
+    UniqueConstraint("position"),
+    UniqueConstraint("script"),
+    CheckConstraint("position >= 0", name="position"),
+)
+# What was paid there, by output; a further part where it was booked back, and the chain has it again.
+order_deposits = table(
+    "order_deposits",
+    counted("id", "order_deposits"),
+    number("order_id", ForeignKey("order_addresses.order_id")),
+    words("txid"),
+    number("vout"),
+    number("part"),
+    number("amount_sat"),
+    words("block_hash"),
+    number("height"),
+    number("transaction_seq", ForeignKey("ledger_transactions.seq")),
+    number("booked_at_s"),
+    UniqueConstraint("txid", "vout", "part"),
+    UniqueConstraint("transaction_seq"),
+    CheckConstraint("amount_sat > 0", name="amount_sat"),
+    CheckConstraint("vout >= 0 AND part >= 0 AND height >= 0", name="part"),
+    Index(None, "order_id"),
+    Index(None, "height"),
+)
+# Up to which block the chain was looked through for them.
+order_deposits_seen = table(
+    "order_deposits_seen",
+    row_id(),
+    number("height"),
+    words("block_hash"),
+    CheckConstraint("id = 1", name="id"),
+    CheckConstraint("height >= 0", name="height"),
+)
+
 APPEND_ONLY = (
     "order_billing",
     "order_charges",
@@ -117,4 +161,6 @@ APPEND_ONLY = (
     "order_invoices",
     "order_invoice_lines",
     "order_payments",
+    "order_addresses",
+    "order_deposits",
 )

@@ -192,6 +192,9 @@ class PayingOut(Protocol):
     def script_of(self, address: str) -> bytes:
         """Of an address of a tenant. Raises ValueError."""
 
+    def deposit_address(self, position: int) -> tuple[str, bytes]:
+        """Where the buyer of an order pays, by a number, and its script."""
+
     def lend(self, books: PayoutBooks, job: Callable[[Paymaster], Awaitable[_Value]]) -> _Value:
         """What a paymaster on the books does."""
 

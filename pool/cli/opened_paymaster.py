@@ -21,6 +21,7 @@ from pool.config import PoolConfig
 from pool.people.roles import Role
 from pool.settings_file import BadConfig
 from pool.treasury.books import PayoutBooks
+from pool.treasury.deposits import DepositAddresses, addresses_of
 from pool.treasury.paymaster import Paymaster
 from pool.treasury.settings import PayoutSettings
 from pool.treasury.treasury import Treasury
@@ -44,9 +45,19 @@ class OwnTreasury:
         return self._script_of(address)
 
     @cached_property
+    def _wallet(self) -> PayoutWallet:
+        return PayoutWallet(self._payouts, self._settings.network)
+
+    @cached_property
     def _script_of(self) -> Callable[[str], bytes]:
-        wallet = PayoutWallet(self._payouts, self._settings.network)
-        return wallet.script_of_others(partial(script_for, network=self._settings.network))
+        return self._wallet.script_of_others(partial(script_for, network=self._settings.network))
+
+    def deposit_address(self, position: int) -> tuple[str, bytes]:
+        return self._deposits.derive(position)
+
+    @cached_property
+    def _deposits(self) -> DepositAddresses:
+        return addresses_of(self._payouts, self._settings.network, self._wallet)
 
     def lend(self, books: PayoutBooks, job: Callable[[Paymaster], Awaitable[_Result]]) -> _Result:
         async def run() -> _Result:

@@ -326,14 +326,18 @@ class ChainNode:
         for height in range(self.height, max(0, self.height - SEARCH_BLOCKS_MAX), -1):
             if await self.block_time_s(height) < since_s:
                 break
-            block_hash = await self.block_hash(height)
-            raw = _bytes(await self._rpc.call("getblock", block_hash, 0), "getblock")
-            try:
-                payers = await trio.to_thread.run_sync(payers_in_block, raw, scripts)
-            except BadTransaction as error:
-                raise NodeSpokeNonsense(f"getblock {block_hash}: {error}") from None
+            _, payers = await self.payers_at(height, scripts)
             found += [(tx, height) for tx in payers]
         return tuple(found)
+
+    async def payers_at(self, height: int, scripts: Collection[bytes]) -> tuple[str, tuple[Tx, ...]]:
+        """The block at a height of the active chain, and who paid any of the scripts in it."""
+        block_hash = await self.block_hash(height)
+        raw = _bytes(await self._rpc.call("getblock", block_hash, 0), "getblock")
+        try:
+            return block_hash, await trio.to_thread.run_sync(payers_in_block, raw, scripts)
+        except BadTransaction as error:
+            raise NodeSpokeNonsense(f"getblock {block_hash}: {error}") from None
 
     async def transaction(self, txid: str, height: int) -> Tx:
         """A transaction of the block at a height."""

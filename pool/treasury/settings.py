@@ -6,6 +6,8 @@
     fee_rate_sat_vb = 5          # left out: the node's estimate
     minimum_sat = 1000           # no tenant is paid less, whatever its own minimum
     addresses = 1000             # of each descriptor, that are looked at for coins
+    deposit_descriptor = "wpkh([...]xpub.../0/*)"    # of another wallet, where buyers of orders pay
+    deposit_confirmations = 6
 
 Or one descriptor with `<0;1>`. Only public keys: a descriptor that could sign is refused, and not shown.
 
@@ -50,3 +52,10 @@ class PayoutSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     addresses: Annotated[
         int, Meta(ge=1, le=ADDRESSES_MAX, description="Of each descriptor, that are looked at for coins")
     ] = 1_000
+    deposit_descriptor: Annotated[
+        _Descriptor | None,
+        Meta(description="Where buyers of orders pay, an address an order: public keys of another wallet"),
+    ] = None
+    deposit_confirmations: Annotated[
+        int, Meta(ge=1, le=100, description="From how many on what a buyer paid is booked")
+    ] = 6

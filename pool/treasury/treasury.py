@@ -15,6 +15,7 @@ from pool.chain.addresses import script_for
 from pool.chain.nodes import Node, NodeConfig
 from pool.treasury.books import PayoutBooks, Transactions
 from pool.treasury.chain_node import PayoutNodes
+from pool.treasury.deposits import DepositAddresses, DepositWatch, addresses_of
 from pool.treasury.follower import Follower
 from pool.treasury.paymaster import Paymaster
 from pool.treasury.settings import PayoutSettings
@@ -36,6 +37,10 @@ class Treasury:
         """Seconds for many addresses: in a worker thread. Raises BadWallet."""
         return PayoutWallet(self._settings, self._network)
 
+    @cached_property
+    def _deposits(self) -> DepositAddresses:
+        return addresses_of(self._settings, self._network, self._wallet)
+
     @property
     def minimum_sat(self) -> int:
         """No tenant is paid less."""
@@ -44,6 +49,10 @@ class Treasury:
     def script_of(self, address: str) -> bytes:
         """Of a tenant's address, which is none of the wallet's own. Blocks. Raises ValueError."""
         return self._wallet.script_of_others(partial(script_for, network=self._network))(address)
+
+    def deposit_address(self, position: int) -> tuple[str, bytes]:
+        """Where the buyer of an order pays, by a number, and its script. Blocks. Raises BadWallet."""
+        return self._deposits.derive(position)
 
     async def work(self, books: PayoutBooks, job: Callable[[Paymaster], Awaitable[_Result]]) -> _Result:
         """What a paymaster on the books does. Raises BadWallet."""
@@ -57,10 +66,13 @@ class Treasury:
         return trio.from_thread.run(self.work, books, job)
 
     async def follow(self, store: Transactions) -> None:
-        """Look after what is under way until cancelled."""
+        """Look after what is under way, and what buyers pay, until cancelled."""
         wallet = await trio.to_thread.run_sync(lambda: self._wallet)
         books = PayoutBooks(store, lambda: int(time.time()))
-        await Follower(books, PayoutNodes(self._nodes, self._network), wallet).run()
+        nodes = PayoutNodes(self._nodes, self._network)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Follower(books, nodes, wallet).run)
+            nursery.start_soon(DepositWatch(books, nodes, self._settings).run)
 
     async def aclose(self) -> None:
         with trio.CancelScope(shield=True):

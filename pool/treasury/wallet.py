@@ -25,7 +25,7 @@ from pool.treasury.settings import PayoutSettings
 TX_VERSION: Final = 2
 _SEGWIT: Final = (bdk.DescriptorType.WPKH, bdk.DescriptorType.WSH, bdk.DescriptorType.TR)
 _SEGWIT_MULTI: Final = (*_SEGWIT, bdk.DescriptorType.WSH_SORTED_MULTI)
-_NETWORKS: Final = {
+NETWORKS: Final = {
     "main": bdk.Network.BITCOIN,
     "test": bdk.Network.TESTNET,
     "testnet4": bdk.Network.TESTNET4,
@@ -59,7 +59,7 @@ class PayoutWallet:
 
     def __init__(self, settings: PayoutSettings, network: str) -> None:
         receive, change = _descriptors(settings, network)
-        self._network = _NETWORKS[network]
+        self._network = NETWORKS[network]
         self._receive, self._change = receive, change
         self._addresses = settings.addresses
         self._wallet = bdk.Wallet(
@@ -162,8 +162,7 @@ def finalise(given: bytes, returned: bytes) -> bytes:
 
 
 def _descriptors(settings: PayoutSettings, network: str) -> tuple[bdk.Descriptor, bdk.Descriptor]:
-    kind = bdk.NetworkKind.MAIN if network == "main" else bdk.NetworkKind.TEST
-    receive = _parse(settings.descriptor, "descriptor", kind)
+    receive = parse_descriptor(settings.descriptor, "descriptor", network)
     if receive.is_multipath():
         if settings.change_descriptor is not None:
             raise BadWallet(
@@ -176,7 +175,7 @@ def _descriptors(settings: PayoutSettings, network: str) -> tuple[bdk.Descriptor
     elif settings.change_descriptor is None:
         raise BadWallet("payouts.change_descriptor: missing, or give one descriptor with <0;1>")
     else:
-        change = _parse(settings.change_descriptor, "change_descriptor", kind)
+        change = parse_descriptor(settings.change_descriptor, "change_descriptor", network)
     for name, it in (("descriptor", receive), ("change_descriptor", change)):
         if it.is_multipath() or not it.has_wildcard():
             raise BadWallet(f"payouts.{name}: it has to end in a wildcard: /*")
@@ -187,7 +186,9 @@ def _descriptors(settings: PayoutSettings, network: str) -> tuple[bdk.Descriptor
     return receive, change
 
 
-def _parse(text: str, name: str, kind: bdk.NetworkKind) -> bdk.Descriptor:
+def parse_descriptor(text: str, name: str, network: str) -> bdk.Descriptor:
+    """A descriptor of public keys, with a checksum that is right where it has one. Raises BadWallet."""
+    kind = bdk.NetworkKind.MAIN if network == "main" else bdk.NetworkKind.TEST
     try:
         parsed = bdk.Descriptor(text, kind)
     except bdk.DescriptorError as error:

@@ -8,6 +8,7 @@ import trio
 
 from pool.treasury.books import PayoutBooks
 from pool.treasury.chain_node import PayoutNodes
+from pool.treasury.deposits import DepositAddresses
 from pool.treasury.paymaster import Paymaster
 from pool.treasury.settings import PayoutSettings
 from pool.treasury.wallet import PayoutWallet
@@ -32,10 +33,16 @@ class TreasuryWhoseNodesAgree:
         receive, change = Signer(*private_descriptors("wpkh", 0)).public()
         self._settings = PayoutSettings(descriptor=receive, change_descriptor=change, addresses=ADDRESSES)
         self._wallet = PayoutWallet(self._settings, "regtest")
+        self._deposits = DepositAddresses(
+            Signer(*private_descriptors("wpkh", 7)).public()[0], "regtest", self._wallet
+        )
         self._before = before
 
     def script_of(self, address: str) -> bytes:
         return script_of(address)
+
+    def deposit_address(self, position: int) -> tuple[str, bytes]:
+        return self._deposits.derive(position)
 
     def lend(self, books: PayoutBooks, job: Callable[[Paymaster], Awaitable[_Result]]) -> _Result:
         self._before()

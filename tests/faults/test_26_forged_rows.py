@@ -46,6 +46,7 @@ from payouts.receipts.rows import note as note_receipts
 from payouts.reversals import confirm_reversal, propose_reversal
 from payouts.sales.billing import Billing
 from payouts.sales.charges import ChargeKind, charge_line, charge_settled
+from payouts.sales.deposits import Deposit, Seen, give_address, note_seen
 from payouts.sales.invoices import issue
 from payouts.sales.payments import say_payment, say_write_off
 from payouts.sales.terms import BillingTerms
@@ -328,6 +329,11 @@ def bill(connection: Connection) -> None:
     for act in (Act("ann", later_s), Act("bob", later_s)):
         said = say_write_off(connection, 1, "he is bankrupt", act)
     assert said.entry == 2
+    give_address(
+        connection, 1, lambda number: (f"address {number}", bytes([number])), by="ann", now_s=later_s
+    )
+    paid = Deposit(order_id=1, txid=PAID_IN, vout=0, amount_sat=600, block_hash=BLOCK, height=9)
+    assert note_seen(connection, Seen(9, BLOCK), (paid,), later_s) == 1
 
 
 # What is changed in a table, the table that is named then, and why.
@@ -639,6 +645,12 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("UPDATE order_payments SET reference = 'x' WHERE id = 1", "order_payments", "no two persons"),
         ("DELETE FROM order_payments WHERE id = 2", "ledger_accounts", "something else than is owed"),
     ),
+    "order_addresses": (("DELETE FROM order_addresses", "order_deposits", "its order has no address"),),
+    "order_deposits": (
+        ("UPDATE order_deposits SET amount_sat = 700", "order_deposits", "something else"),
+        ("UPDATE order_deposits SET part = 1", "order_deposits", "something else"),
+        ("DELETE FROM order_deposits", "ledger_accounts", "something else than is owed"),
+    ),
     "orders": (("UPDATE orders SET sat_per_ph_day = 9", "rates", "not that of its order"),),
     "order_suppliers": (
         ("INSERT INTO order_suppliers VALUES (1, 1, 2)", "order_suppliers", "another tenant's"),
@@ -751,6 +763,10 @@ BY_DESIGN: dict[str, tuple[str, str]] = {
     "channel_events": (
         f"UPDATE channel_events SET at_s = {1 << 40}",
         "what the allocator saw, at its own time: a bill is by shares",
+    ),
+    "order_deposits_seen": (
+        "UPDATE order_deposits_seen SET height = 0",
+        "how far the chain was looked through: an output is booked once",
     ),
     "order_hours": ("UPDATE order_hours SET minutes_short = 0", "what allocation saw: a bill is by shares"),
     "sibling_reports": (

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 
 from payouts.batches.rows import Act
 from payouts.sales.billing import Billing
+from payouts.sales.deposits import DepositAddress, address_of, give_address
 from payouts.sales.payments import Said, say_payment, say_refund, say_write_off, waiting_of
 from payouts.sales.standing import InvoiceState, OrderStanding, standing, standings
 from payouts.schemas.orders import orders
@@ -65,6 +66,20 @@ class OrderRefund(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sat: Satoshis
     tenant: str
     why: str
+
+
+class OrderAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+
+
+class AddressRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the order's buyer pays, of the settings' deposit_descriptor: the address of that number."""
+
+    name: str
+    position: int
+    address: str
+    given_at_s: int
+    given_by: str
 
 
 class OwedRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,7 +197,43 @@ def order_refund(desk: OperatorDesk, it: OrderRefund) -> OrderEntry:
     return _said(desk, it.name, say)
 
 
-def order_of(it: OrderPayment | OrderRefund) -> str:
+def order_address(desk: OperatorDesk, it: OrderAddress) -> AddressRow:
+    """The address on the chain that is the order's alone: what is paid there is booked as paid for it."""
+    paying = desk.paying
+    if paying is None:
+        raise RegistryError(
+            "there is no [payouts] here: it takes the settings, with a deposit_descriptor (where no pool"
+            " runs, give --config)"
+        )
+    with in_words():
+        paying.deposit_address(0)  # seconds, for the first: not while nobody else can write
+
+        def give(connection: Connection) -> DepositAddress:
+            order_id = find_order(connection, it.name).id
+            return give_address(connection, order_id, paying.deposit_address, by=desk.by, now_s=wall_s())
+
+        given = desk.write(give)
+        if given.address != paying.deposit_address(given.position)[0]:
+            raise RegistryError(
+                f"{given.address} of order {it.name} is not of the deposit_descriptor that the settings have:"
+                " it was given by another one, or somebody has written to the database. Have nobody pay there"
+                " before you know which"
+            )
+    return AddressRow(
+        name=it.name,
+        position=given.position,
+        address=given.address,
+        given_at_s=given.given_at_s,
+        given_by=given.given_by,
+    )
+
+
+def address_state(connection: Connection, subject: str) -> State:
+    found = address_of(connection, find_order(connection, subject.removeprefix(SUBJECT)).id)
+    return None if found is None else {"position": found.position, "address": found.address}
+
+
+def order_of(it: OrderPayment | OrderRefund | OrderAddress) -> str:
     return f"{SUBJECT}{it.name}"
 
 
@@ -276,6 +327,9 @@ COMMANDS: Final[Commands] = {
     "order.payment": Change(OrderPayment, order_payment, order_of, owed_state, Role.PAYER, makes_books=False),
     "order.write-off": Change(
         OrderWriteOff, order_write_off, invoice_of, owed_state, Role.PAYER, makes_books=False
+    ),
+    "order.address": Change(
+        OrderAddress, order_address, order_of, address_state, Role.PAYER, makes_books=False
     ),
     "order.refund": Change(OrderRefund, order_refund, order_of, owed_state, Role.PAYER, makes_books=False),
 }

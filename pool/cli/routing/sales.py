@@ -79,6 +79,14 @@ def payment(
     )
 
 
+@app.command("deposit-address")
+@with_options
+def deposit_address(books: SignedBooks, form: ShowForm, name: NameArgument) -> None:
+    """The address that is this order's alone: what is paid there on the chain is booked as paid for it."""
+    row = books.ask("order.address", name=name)
+    tell(row["address"], row, form)
+
+
 @app.command("write-off")
 @with_options
 def write_off(

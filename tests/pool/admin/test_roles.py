@@ -124,6 +124,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "order.add",
         "order.end",
         "order.payment",
+        "order.address",
         "order.write-off",
         "order.refund",
         "edge.add",

@@ -253,6 +253,7 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
         {"proposals": []},
         {"proposals": [3]},
     ),
+    "order.address": ({"name": "blue"}, "order/blue", None, {"position": 0}),
     "model.set": (
         {"container": "acme.c01", "unit": "u1", "model": "Antminer S21"},
         "acme.c01.u1",
