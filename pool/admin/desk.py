@@ -86,7 +86,7 @@ class LivePool(Protocol):
     def firmware(self) -> list[Firmware]:
         """What each firmware was seen to do: copies."""
 
-    def reserve_container(self) -> int:
+    def reserve_container(self, tenant: str, name: str) -> int:
         """A number for a new container."""
 
     def container_changed(self, record: ContainerRecord) -> None:

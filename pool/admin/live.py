@@ -100,8 +100,8 @@ class Live:
     def since_s(self) -> int:
         return self._since_s
 
-    def reserve_container(self) -> int:
-        return trio.from_thread.run_sync(self._registry.reserve_container)
+    def reserve_container(self, tenant: str, name: str) -> int:
+        return trio.from_thread.run_sync(self._registry.reserve_container, tenant, name)
 
     def reloading(self) -> AbstractContextManager[Reload]:
         if self._settings is None:

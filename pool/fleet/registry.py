@@ -287,9 +287,12 @@ class Registry:
         self._worker_ids[worker.container_id, worker.unit] = worker.id
         self._workers_of[worker.tenant_id] = self._workers_of.get(worker.tenant_id, 0) + 1
 
-    def reserve_container(self) -> int:
-        """A number for a container that a command is about to make."""
-        return self._container_numbers.take()
+    def reserve_container(self, tenant: str, name: str) -> int:
+        """A number for a container that a command is about to make: the one that it has already, where its
+        machines have begun to mine, and the books do not have it yet."""
+        of = self.tenants.get(tenant)
+        known = None if of is None else self._container_ids.get((of.id, name))
+        return self._container_numbers.take() if known is None else known
 
     def put_container(self, container: ContainerRecord) -> None:
         """A container that the database has, or is about to have."""

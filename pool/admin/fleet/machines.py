@@ -168,7 +168,7 @@ def container_set(desk: OperatorDesk, it: ContainerSet) -> ContainerRow:
     def change(connection: Connection) -> ContainerRecord:
         next_id = (connection.scalar(select(func.max(containers.c.id))) or 0) + 1
         if desk.live is not None:
-            next_id = desk.live.reserve_container()
+            next_id = desk.live.reserve_container(it.tenant, it.name)
         return registry_store.set_container(
             connection,
             it.tenant,

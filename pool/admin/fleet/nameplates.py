@@ -83,6 +83,8 @@ def all_containers(it: ContainerImport) -> str:
 
 def _set(desk: Desk, row: Nameplate, connection: Connection) -> ContainerRecord:
     next_id = (connection.scalar(select(func.max(containers.c.id))) or 0) + 1
+    if desk.live is not None:
+        next_id = desk.live.reserve_container(row.tenant, row.container)
     return registry_store.set_container(
         connection,
         row.tenant,
@@ -91,7 +93,7 @@ def _set(desk: Desk, row: Nameplate, connection: Connection) -> ContainerRecord:
         units=row.units,
         ths=row.ths,
         kw=row.kw,
-        next_id=next_id if desk.live is None else desk.live.reserve_container(),
+        next_id=next_id,
         now_s=wall_s(),
     )
 

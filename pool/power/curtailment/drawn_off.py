@@ -19,6 +19,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from payouts.schemas.money import containers, workers
+from pool.books.journal.positions import taken_until_s
 from pool.power.curtailment.baseline import BEHIND_MIN, window, work_before
 from pool.power.curtailment.schema import power_event_work
 from pool.power.energy.bounds import BPS
@@ -54,9 +55,11 @@ class Drawn(msgspec.Struct, frozen=True, kw_only=True):
         return -(-(self.of_watts - self.watts) * BPS // self.of_watts)
 
 
-def lately(now_s: int) -> tuple[int, int]:
-    """The last quarter of an hour whose shares are in the books, in seconds."""
-    until = now_s // 60 - BEHIND_MIN
+def lately(connection: Connection, now_s: int) -> tuple[int, int]:
+    """The last quarter of an hour whose shares are in the books, in seconds: by the shares of an edge that is
+    behind its machines would seem to rest, and draw."""
+    taken_s = taken_until_s(connection)
+    until = min(now_s // 60 - BEHIND_MIN, now_s if taken_s is None else taken_s // 60)
     return (until - SPAN_MIN) * 60, until * 60
 
 

@@ -414,7 +414,7 @@ class Rounds:
         self, connection: Connection, event: Event, machines: Mapping[int, EventMachine], now_s: int
     ) -> int:
         """How much those draw that are off by work, as meters before containers have it."""
-        span = lately(now_s)
+        span = lately(connection, now_s)
         off = {
             it.worker: Off(it.shed_watts, it.watts_idle)
             for it in machines.values()

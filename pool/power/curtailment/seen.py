@@ -8,8 +8,9 @@ A share under the name of a machine that is off may be anybody's. It is that mac
 address that it was told to pause at, which whoever serves miners says every few seconds. Of what comes from
 elsewhere, or while nobody has said yet from where, the work counts: a machine that moved, and one that was
 told another address to get away, does again what it did; who wants it to seem to mine needs half of it, and
-the work is its tenant's. Where nobody knows from where it mined before, any share under its name counts.
-Must not know: events.
+the work is its tenant's. That shows within RATE_S, and nobody is silent before as long as shares come under
+its name. Where nobody knows from where it mined before, any share under its name counts. Must not know:
+events.
 """
 
 from collections.abc import Callable, Collection, Set
@@ -127,5 +128,7 @@ def _of_its_own(by_name: Look, seen: Seen, usual: _Usual, rate_hps: float, now_s
     elsewhere_hps = rate_hps - usual.rate_hps * exp((last_s - now_s) / RATE_S)
     if elsewhere_hps >= MOVED * usual.rate_hps:
         return by_name
-    silent_s = max(by_name.silent_s, seen.looked_s - last_s)
+    silent_s = by_name.silent_s
+    if now_s - last_s >= RATE_S:
+        silent_s = max(silent_s, seen.looked_s - last_s)
     return Look(age_s=now_s - last_s, silent_s=silent_s)

@@ -187,6 +187,19 @@ def test_a_tenant_is_added_once(store: Store) -> None:
             add_tenant(connection, "acme", TERMS, by="ann", now_s=NOW_S)
 
 
+@pytest.mark.sqlite_suffices
+def test_a_container_that_is_set_while_its_first_machine_is_not_in_the_books_yet_is_that_one(
+    known: Registry, store: Store
+) -> None:
+    """Two numbers for one name: the books took nothing more of the journal until the pool began anew."""
+    prove(known, "acme.c01.u1")
+    number = known.reserve_container("acme", "c01")
+    with store.write() as connection:
+        assert set_container(connection, "acme", "c01", units=400, next_id=number, now_s=NOW_S).id == number
+        insert_new(connection, known.collect_new(), NOW_S)
+    assert known.reserve_container("acme", "c02") != number
+
+
 def test_a_container_keeps_what_is_not_named(store: Store) -> None:
     with store.write() as connection:
         add_tenant(connection, "acme", TERMS, by="ann", now_s=NOW_S)

@@ -226,6 +226,21 @@ async def test_who_was_at_two_addresses_is_known_by_his_work_alone(autojump_cloc
     assert it.is_now is not MachineState.CONFIRMED
 
 
+async def test_who_mines_on_is_not_taken_for_silent_while_nobody_can_tell_whose_shares_these_are(
+    autojump_clock: MockClock,
+) -> None:
+    """He was at two addresses, or takes another one when he is told to pause, and says yes."""
+    for before, after in (({HOME: 0.9, ELSEWHERE: 0.1}, {HOME: 1.0}), ({HOME: 1.0}, {ELSEWHERE: 1.0})):
+        it = Machine()
+        await it.passes(600, before)
+        it.told()
+        seen = set()
+        for _ in range(60):
+            await it.passes(10, after)
+            seen.add(it.is_now)
+        assert seen == {MachineState.ASKED, MachineState.REFUSED}
+
+
 async def test_where_nobody_says_from_where_shares_come_a_name_is_all_there_is(
     autojump_clock: MockClock,
 ) -> None:
