@@ -3,9 +3,10 @@
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, func, select, tuple_
 
 from payouts.income import newest_events
+from payouts.schemas.divisions import block_funds, division_parts, divisions
 from payouts.schemas.money import blocks, containers, solo_blocks, tenants, workers
 from pool.admin.command import Commands, Question
 from pool.admin.desk import Desk
@@ -19,7 +20,8 @@ class BlockList(Paged, frozen=True, forbid_unknown_fields=True):
 
 
 class BlockRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One that was found and submitted. A solo tenant's pays the tenant, and the pool its fee at most."""
+    """One that was found and submitted. A solo tenant's pays the tenant, and the pool its fee at most. Where
+    the finder's scheme divides blocks, it is divided over the work of who has it, when it has matured."""
 
     height: int
     hash: str
@@ -29,6 +31,8 @@ class BlockRow(msgspec.Struct, frozen=True, kw_only=True):
     income_sat: int
     solo_tenant: str | None
     solo_sat: int | None
+    divided_by: str | None
+    divided_sat: int | None  # to tenants; None until then
 
 
 def block_list(desk: Desk, it: BlockList) -> Page[BlockRow]:
@@ -49,6 +53,12 @@ def block_list(desk: Desk, it: BlockList) -> Page[BlockRow]:
 
 _NEWEST = newest_events()
 _FINDERS = tenants.alias()
+_DIVIDED = (
+    select(divisions.c.block_hash, func.coalesce(func.sum(division_parts.c.posted_sat), 0).label("sat"))
+    .outerjoin(division_parts, division_parts.c.division_seq == divisions.c.seq)
+    .group_by(divisions.c.block_hash)
+    .subquery()
+)
 _BLOCKS = (
     select(
         blocks,
@@ -58,6 +68,8 @@ _BLOCKS = (
         workers.c.unit,
         tenants.c.name.label("solo_tenant"),
         solo_blocks.c.amount_sat.label("solo_sat"),
+        block_funds.c.scheme.label("divided_by"),
+        _DIVIDED.c.sat.label("divided_sat"),
     )
     .join(_NEWEST, _NEWEST.c.block_hash == blocks.c.hash)
     .outerjoin(workers, workers.c.id == blocks.c.worker_id)
@@ -65,6 +77,8 @@ _BLOCKS = (
     .outerjoin(_FINDERS, _FINDERS.c.id == workers.c.tenant_id)
     .outerjoin(solo_blocks, solo_blocks.c.block_hash == blocks.c.hash)
     .outerjoin(tenants, tenants.c.id == solo_blocks.c.tenant_id)
+    .outerjoin(block_funds, block_funds.c.block_hash == blocks.c.hash)
+    .outerjoin(_DIVIDED, _DIVIDED.c.block_hash == blocks.c.hash)
 )
 
 
@@ -81,6 +95,8 @@ def _row(found: Any) -> BlockRow:
         income_sat=found.income_sat,
         solo_tenant=found.solo_tenant,
         solo_sat=found.solo_sat,
+        divided_by=found.divided_by,
+        divided_sat=None if found.divided_sat is None else int(found.divided_sat),
     )
 
 

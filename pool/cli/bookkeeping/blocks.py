@@ -19,6 +19,8 @@ BLOCKS: Final = (
     Column("income BTC", "income_sat", btc, right=True),
     Column("pays", "solo_tenant"),
     Column("pays it BTC", "solo_sat", btc, right=True),
+    Column("divided by", "divided_by"),
+    Column("to them BTC", "divided_sat", btc, right=True),
     Column("hash", "hash"),
 )
 

@@ -15,6 +15,7 @@ export async function show(place, context) {
       { title: "By", show: (it) => (it.worker ? link(address("machine", it.worker), it.worker) : NOTHING), by: (it) => it.worker },
       { title: "Pays the pool", number: true, show: (it) => btc(it.income_sat), by: (it) => it.income_sat },
       { title: "Pays a tenant", number: true, show: (it) => (it.solo_tenant === null ? NOTHING : `${btc(it.solo_sat)} ${it.solo_tenant}`), by: (it) => it.solo_sat },
+      { title: "Divided", number: true, show: (it) => (it.divided_by === null ? NOTHING : `${it.divided_sat === null ? "" : btc(it.divided_sat)} ${it.divided_by}`), by: (it) => it.divided_sat },
       { title: "Hash", show: (it) => element("span", { class: "hash" }, it.hash) },
     ],
     "No block was found yet.",
