@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from payouts.audit.finding import Found
 from payouts.proof.angara_verify import receipt_hash, signed_by
@@ -17,9 +17,11 @@ from payouts.proof.roots import binding
 from payouts.rates import PSAT_PER_SAT
 from payouts.receipts.hours import Counts, counted_hours
 from payouts.receipts.receipt import Receipt, Sale, counts_of, next_receipt
-from payouts.receipts.rows import CORRECTED_H, hour_of, receipt_of, sale_of
+from payouts.receipts.rows import CORRECTED_H, changed_psat_of, due_psat_of, hour_of, receipt_of, sale_of
+from payouts.sales.charges import ChargeKind
 from payouts.schemas.orders import orders, upstreams
 from payouts.schemas.receipts import order_receipts
+from payouts.schemas.sales import order_billing, order_charges
 
 TABLE: Final = "order_receipts"
 
@@ -34,12 +36,15 @@ def check_receipts(connection: Connection) -> None:
     )
     for order in connection.execute(named.order_by(orders.c.id)).all():
         sale, before, told = sale_of(connection, order), None, dict[int, Counts]()
+        changed: Counter[int] = Counter()
         mine = select(order_receipts).where(of.order_id == order.id).order_by(of.number)
         for row in connection.execute(mine):
             before = _checked(row, before, sale)
             told.setdefault(row.hour, Counter()).update(counts_of(before))
+            changed[row.hour] += changed_psat_of(before)
         if told:
             _check_hours(connection, order.id, told)
+        _check_charges(connection, order.id, changed)
 
 
 def _checked(row: Row[Any], before: Receipt | None, sale: Sale) -> Receipt:
@@ -51,7 +56,11 @@ def _checked(row: Row[Any], before: Receipt | None, sale: Sale) -> Receipt:
         raise Found.of(TABLE, key, "it cannot be read") from None
     if (row.number, row.hour, row.part) != (it.number, hour, it.part):
         raise Found.of(TABLE, key, "it is of another number or hour than it says")
-    if (row.bill_sat, row.bill_psat) != divmod(it.bill_psat, PSAT_PER_SAT):
+    due = divmod(due_psat_of(it), PSAT_PER_SAT)
+    if (row.bill_sat, row.bill_psat, row.due_sat, row.due_psat) != (
+        *divmod(it.bill_psat, PSAT_PER_SAT),
+        *due,
+    ):
         raise Found.of(TABLE, key, "it bills something else than it says")
     digest = receipt_hash(msgspec.to_builtins(it))
     if it.hash != digest.hex():
@@ -75,6 +84,20 @@ def _is_signed(it: Receipt, digest: bytes) -> bool:
         return False
 
 
+def _check_charges(connection: Connection, order_id: int, changed: Counter[int]) -> None:
+    """What was charged of an hour besides its work, where it is billed, is what its receipts change."""
+    billed = order_billing.c.order_id == order_id
+    if connection.scalar(select(order_billing.c.order_id).where(billed)) is None:
+        return
+    of = order_charges.c
+    mine = (of.order_id == order_id) & (of.kind == ChargeKind.MAKE_GOOD.value)
+    sums = select(of.hour, func.sum(of.amount_sat), func.sum(of.amount_psat)).where(mine).group_by(of.hour)
+    charged = {hour: int(sat) * PSAT_PER_SAT + int(psat) for hour, sat, psat in connection.execute(sums)}
+    for hour in sorted(charged.keys() | changed.keys()):
+        if charged.get(hour, 0) != changed[hour]:
+            raise Found.of("order_charges", (order_id, hour), "it is not what the hour's receipts change")
+
+
 def _check_hours(connection: Connection, order_id: int, told: dict[int, Counts]) -> None:
     """All receipts of an order, added up by hour, are what the books have of it."""
     newest = max(told)
@@ -85,5 +108,7 @@ def _check_hours(connection: Connection, order_id: int, told: dict[int, Counts])
             raise Found.of(
                 TABLE, (order_id, hour), "its receipts have what the books do not have of that hour"
             )
-        if books - receipts and hour <= newest - CORRECTED_H:
+        later = books - receipts
+        del later["away",]  # a minute that was noted late: nothing follows from it any more
+        if later and hour <= newest - CORRECTED_H:
             raise Found.of(TABLE, (order_id, hour), "the books have what is in no receipt of that hour")

@@ -34,7 +34,8 @@ What is checked of a list of receipts, each of what an hour of an order came to:
 
 1. file, hash and signature of each, as above; receipt tagged("angara/receipt", the receipt without "hash" and
    "signature" as canonical JSON), which is signed;
-2. the figures: work sold and delivered, and the price of it, from its shares and its terms;
+2. the figures: work sold and delivered, and the price of it, from its shares and its terms; what is made
+   good;
 3. the chain: no number and no hour is missing or there twice, and each goes on from the one before it;
 4. chance: the work that is billed, against what the shares stand for that were sent to the buyer's pool;
 5. with --previous: that receipts which were told before are as they were; with --counted: that the accepted
@@ -816,6 +817,12 @@ RECEIPT = {
     *("key", "previous", "hash", "signature"),
 }
 TERMS = {"hashrate_ths", "sat_per_ph_day", "from_utc", "until_utc"}
+MAKING_GOOD = {"make_good", "tolerances"}
+MADE_GOOD = {
+    *("away_s", "refused", "billed", "short", "surplus", "granted", "billed_before", "granted_before"),
+    *("carried_before", "carried", "due_psat"),
+}
+CARRIED = ("billed", "short", "granted")
 SAID = {"target", "accepted", "rejected", "unanswered"}
 WORK_PER_HASH = 65_535  # so that a share of difficulty 2^k is 2^(48+k), and every sum is whole
 HOUR_S = 3_600
@@ -869,8 +876,9 @@ def sold_seconds(row: Any) -> int:
 
 def check_receipt(row: Any, report: Report) -> None:
     """One receipt, by itself."""
-    known = RECEIPT | ({"ended_utc"} if "ended_utc" in table(row, "a receipt") else set())
-    if row.keys() != known or table(row["terms"], "terms").keys() != TERMS:
+    known = RECEIPT | {it for it in ("ended_utc", "made_good") if it in table(row, "a receipt")}
+    agreed = TERMS | (MAKING_GOOD if "made_good" in row else set())
+    if row.keys() != known or table(row["terms"], "terms").keys() != agreed:
         raise Unreadable("a receipt has other members than it should")
     if natural(row, "version") != RECEIPT_VERSION:
         raise Unreadable(f"this program knows receipts of version {RECEIPT_VERSION}")
@@ -896,10 +904,13 @@ def check_receipt(row: Any, report: Report) -> None:
         delivered += shares * Fraction(2) ** (48 + int(log2))
     counts(row, "undelivered", exponent)
     report.same(f"work delivered {what}", work(row, "work"), delivered)
-    billed = price_psat(before, terms)
+    owed_before, owed = before, before + work(row, "work")
+    if "made_good" in row:
+        owed_before, owed = check_made_good(row, what, report)
+    billed = price_psat(owed_before, terms)
     report.same(f"what was billed before, {what}", natural(row, "billed_before_psat", 1 << 100), billed)
-    bill = price_psat(before + work(row, "work"), terms) - billed
-    report.same(f"bill {what}, in psat", natural(row, "bill_psat", 1 << 100), bill)
+    bill = price_psat(owed, terms) - billed
+    report.same(f"bill {what}, in psat", whole(row, "bill_psat", 1 << 100), bill)
     targets = [text(it, "target", "[0-9a-f]{64}") for it in rows(row, "targets")]
     report.same(f"targets {what}, in their order", targets, sorted(set(targets)))
     for said in row["targets"]:
@@ -908,6 +919,81 @@ def check_receipt(row: Any, report: Report) -> None:
         share_work(said)
         sent(said)
     check_receipt_signature(row, report)
+
+
+def check_made_good(row: Any, what: str, report: Report) -> Tuple[int, int]:
+    """What is billed of an hour, what is missing in it, and what is made good; the work that is owed for,
+    before it and with it.
+
+    Billed is what was sold, but for the time in which the buyer's upstream was away, and what it refused as
+    far as anything is missing. Of each tolerance there are periods of so many hours from the order's first
+    on; at the end of one, what is short in it and was not made good is, beyond the tolerance of what was
+    billed. A surplus makes up for what was short before."""
+    good, terms = row["made_good"], row["terms"]
+    steps = rows(terms, "tolerances", 4)
+    carried, after = (carried_of(good, name, len(steps)) for name in ("carried_before", "carried"))
+    if table(good, "made_good").keys() != MADE_GOOD or not steps:
+        raise Unreadable("what is made good has other members than it should")
+    if any(table(it, "a tolerance").keys() != {"bps", "hours"} or not natural(it, "hours") for it in steps):
+        raise Unreadable("a tolerance has other members than it should")
+    away = natural(good, "away_s", natural(row, "seconds"))
+    second = natural(terms, "hashrate_ths") * 10**12 * WORK_PER_HASH
+    expected, delivered = work(row, "sold") - away * second, work(row, "work")
+    refused = refused_work(row)
+    missing = max(expected - delivered, 0)
+    excused = min(refused, missing)
+    short, surplus = missing - excused, max(delivered - expected, 0)
+    begins, ends = moment(row, "hour_utc"), sold_until(row)
+    hours = begins // HOUR_S + 1 - moment(terms, "from_utc") // HOUR_S
+    counts_as_one = natural(row, "seconds") > 0
+    granted = 0
+    for one in carried:
+        one["billed"] += expected - excused
+        one["short"] = max(one["short"] + short - surplus, 0)
+    over = []
+    for at, step in enumerate(steps):
+        one = carried[at]
+        over.append(counts_as_one and (begins + HOUR_S >= ends or hours % step["hours"] == 0))
+        more = one["short"] - one["granted"] - one["billed"] * natural(step, "bps", 10_000) // 10_000
+        if over[-1] and more > 0:
+            granted += more
+            for other in carried:
+                other["granted"] += more
+    found = [dict.fromkeys(CARRIED, 0) if it else carried[at] for at, it in enumerate(over)]
+    for name, value in (
+        ("refused", refused),
+        ("billed", expected - excused),
+        ("short", short),
+        ("surplus", surplus),
+        ("granted", granted),
+    ):
+        report.same(f"work {name} {what}", work(good, name), value)
+    report.same(f"what is carried on {what}", after, found)
+    done, given = work(good, "billed_before"), work(good, "granted_before")
+    way = text(terms, "make_good", "credit|refund")
+    due = price_psat(given + granted, terms) - price_psat(given, terms) if way == "refund" else 0
+    report.same(f"what is due {what}, in psat", natural(good, "due_psat", 1 << 100), due)
+    billed = done + expected - excused
+    return (done - given, billed - given - granted) if way == "credit" else (done, billed)
+
+
+def carried_of(good: Any, name: str, steps: int) -> List[Dict[str, int]]:
+    found = rows(good, name, 4)
+    if len(found) != steps or any(table(it, name).keys() != {*CARRIED} for it in found):
+        raise Unreadable(f"{name!r} is not of its form")
+    return [{it: work(one, it) for it in CARRIED} for one in found]
+
+
+def refused_work(row: Any) -> int:
+    """Of shares that the upstream was sent and did not take: each is as difficult as others of the hour, or
+    as the upstream asks where that is less, or there are no others."""
+    shares, refused = sum(row["delivered"].values()), Fraction(0)
+    for said in rows(row, "targets"):
+        each = share_work(said)
+        if shares:
+            each = min(each, Fraction(work(row, "work"), shares))
+        refused += each * (sent(said) - natural(said, "accepted"))
+    return int(refused)
 
 
 def check_receipt_signature(row: Any, report: Report) -> None:
@@ -931,6 +1017,11 @@ def check_receipts(chain: List[Any], report: Report, key: Optional[bytes]) -> No
     if natural(first, "number") == 1:
         report.same("what is before receipt 1", text(first, "previous"), "0" * 64)
         report.same("work before receipt 1", work(first, "work_before"), 0)
+        if "made_good" in first:
+            good = first["made_good"]
+            nothing = [work(good, "billed_before"), work(good, "granted_before"), good["carried_before"]]
+            zeros = [dict.fromkeys(CARRIED, "0") for _ in first["terms"]["tolerances"]]
+            report.same("what is carried into receipt 1", nothing, [0, 0, zeros])
         begins = moment(member(first, "terms"), "from_utc") // HOUR_S * HOUR_S
         report.same("hour of receipt 1", moment(first, "hour_utc"), begins)
     else:
@@ -948,12 +1039,26 @@ def check_receipts(chain: List[Any], report: Report, key: Optional[bytes]) -> No
     if unsigned:
         report.open.append(f"who made {unsigned} of the receipts, and whether they were changed: not signed")
     if len(report.wrong) == wrong:
-        bill = price_psat(work(last, "work_before") + work(last, "work"), last["terms"])
+        bill = whole(last, "billed_before_psat", 1 << 100) + whole(last, "bill_psat", 1 << 100)
         report.good.append(
             f"{len(chain)} receipts of order {text(last, 'order')!r} are one chain, from"
-            f" {text(first, 'hour_utc')} to {text(last, 'hour_utc')}: each follows from its counts, and the"
-            f" price of all that was delivered is {in_sat(bill)} sat"
+            f" {text(first, 'hour_utc')} to {text(last, 'hour_utc')}: each follows from its counts, and what"
+            f" is owed by then is {in_sat(bill)} sat"
         )
+        if "made_good" in last:
+            tell_made_good(chain, report)
+
+
+def tell_made_good(chain: List[Any], report: Report) -> None:
+    terms = chain[-1]["terms"]
+    granted = sum(work(it["made_good"], "granted") for it in chain)
+    away = sum(natural(it["made_good"], "away_s") for it in chain)
+    report.good.append(
+        f"work that was missing beyond the tolerance is made good by {text(terms, 'make_good')}:"
+        f" {in_sat(price_psat(granted, terms))} sat of it here"
+    )
+    report.open.append(f"whether your upstream was away for {away} s, which are neither billed nor made good")
+    report.open.append("whether your upstream was right to refuse what it refused: that is not billed either")
 
 
 def check_next(before: Any, row: Any, report: Report) -> None:
@@ -962,6 +1067,12 @@ def check_next(before: Any, row: Any, report: Report) -> None:
     report.same(f"what is before receipt {number}", text(row, "previous"), text(before, "hash"))
     done = work(before, "work_before") + work(before, "work")
     report.same(f"work before receipt {number}", work(row, "work_before"), done)
+    if "made_good" in row and "made_good" in before:
+        good, then = row["made_good"], before["made_good"]
+        for name in ("billed", "granted"):
+            total = work(then, f"{name}_before") + work(then, name)
+            report.same(f"work {name} before receipt {number}", work(good, f"{name}_before"), total)
+        report.same(f"what receipt {number} carries in", good["carried_before"], then["carried"])
     same = ("version", "book", "order", "buyer", "upstream", "terms")
     report.check(
         all(row[it] == before[it] for it in same), "", f"receipt {number} is not of the same order and terms"

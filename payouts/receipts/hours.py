@@ -11,11 +11,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Select, func, select
 
 from payouts.schemas.money import rate_hours, rates
-from payouts.schemas.orders import upstream_hours
+from payouts.schemas.orders import order_hours, upstream_hours
 
 HOUR_S: Final = 3_600
 # Of shares, by ("delivered" or "undelivered", 2's exponent of their difficulty), ("accepted" or "unanswered",
-# target) and ("rejected", target, reason).
+# target) and ("rejected", target, reason); and of seconds ("away",) in which nobody could reach the upstream.
 Counts = Counter[tuple[str, ...]]
 # Of the accepted shares, what went to the buyer: not what is credited at the pool's own risk.
 TAKEN: Final = (rate_hours.c.shares - rate_hours.c.undelivered).label("taken")
@@ -39,6 +39,10 @@ def of_order(columns: tuple[Any, ...], order_id: int) -> Select[Any]:
 def counted_hours(connection: Connection, order_id: int, first: int, end: int) -> dict[int, Counts]:
     """By hour since 1970, from the first until before the end: those that have anything."""
     found: dict[int, Counts] = {}
+    noted = order_hours.c
+    mine = (noted.order_id == order_id) & (noted.hour >= first) & (noted.hour < end)
+    for hour, away in connection.execute(select(noted.hour, noted.minutes_away).where(mine)):
+        found[hour] = Counter({("away",): 60 * away})
     at, log2 = rate_hours.c.hour, rate_hours.c.difficulty_log2
     shares = of_order((at, log2, func.sum(TAKEN), func.sum(rate_hours.c.undelivered)), order_id)
     within = shares.where(at >= first, at < end).group_by(at, log2)

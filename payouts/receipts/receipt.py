@@ -3,7 +3,8 @@
 Work is counted in 1/65,535 of a hash. Of those a share of difficulty 2^k stands for 2^(48+k), and a TH is
 65,535 * 10^12, so that every sum is a whole number. The buyer owes the order's price of what was delivered:
 a receipt adds the price of all work up to its own, rounded down to a psat, less the same of before it. So
-nothing is lost by the hour.
+nothing is lost by the hour. Where the order makes good what is missing (`making_good`), it is the price of
+what was sold that he owes, and a receipt says what is made good.
 
 Invariants: pure; the same counts after the same receipt give the same bytes. Must not know: the database, and
 whose key it is.
@@ -12,6 +13,7 @@ whose key it is.
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from fractions import Fraction
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -22,8 +24,10 @@ from payouts.proof.angara_verify import RECEIPT_VERSION, receipt_hash
 from payouts.proof.key import ProofKey
 from payouts.rates import HPS_PER_THS
 from payouts.receipts.hours import HOUR_S, Counts
+from payouts.receipts.making_good import Carried, Given, MakeGood, Tolerance, settled
 from payouts.statements.period import utc
 
+CARRIED: Final = ("billed", "short", "granted")
 WORK_PER_HASH: Final = 65_535
 SHARE_LOG2: Final = 48  # of the work of a share of difficulty 1
 # Work of a PH/s for a day, over 10^12: psat = work * sat_per_ph_day // this.
@@ -39,6 +43,9 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     from_utc: str
     until_utc: str
 
+    make_good: MakeGood | UnsetType = UNSET
+    tolerances: tuple[Tolerance, ...] | UnsetType = UNSET
+
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
     """What the upstream said of shares that met one target of it, of which each stands for 2^256 / target
@@ -48,6 +55,30 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int
     rejected: dict[str, int]  # by reason
     unanswered: int
+
+
+class CarriedWork(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the period of a tolerance that is not over, as a receipt tells it."""
+
+    billed: Whole
+    short: Whole
+    granted: Whole
+
+
+class MadeGood(msgspec.Struct, frozen=True, kw_only=True):
+    """Work that is billed, and what is made good of it; for each tolerance what is carried in and out."""
+
+    away_s: int  # of the seconds that were sold: nobody could reach the buyer's upstream
+    refused: Whole  # that it was sent, and rejected or never answered
+    billed: Whole
+    short: Whole
+    surplus: Whole
+    granted: Whole  # made good now
+    billed_before: Whole
+    granted_before: Whole
+    carried_before: tuple[CarriedWork, ...]
+    carried: tuple[CarriedWork, ...]
+    due_psat: int  # what is to be paid back of it
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +101,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[Said, ...]
     work: Whole  # of what was delivered
     work_before: Whole  # of all receipts before
-    bill_psat: int
+    made_good: MadeGood | UnsetType = UNSET
+    bill_psat: int  # below zero where more is made good than billed
     billed_before_psat: int
     key: str  # empty where there was none
     previous: str
@@ -95,7 +127,9 @@ def next_receipt(
     """Behind that one, of these counts. Raises NoSigning."""
     work, seconds = work_of(counts), 0 if part else sold_seconds(sale, hour)
     work_before = int(before.work_before) + int(before.work) if before else 0
-    billed_before_psat = psat_of(work_before, sale.terms.sat_per_ph_day)
+    good = _made_good(sale, before, hour, seconds, counts)
+    owed_before, owed = (work_before, work_before + work) if good is UNSET else _owed(sale.terms, good)
+    billed_before_psat = psat_of(owed_before, sale.terms.sat_per_ph_day)
     made = Receipt(
         version=RECEIPT_VERSION,
         number=before.number + 1 if before else 1,
@@ -108,13 +142,14 @@ def next_receipt(
         hour_utc=utc(hour * HOUR_S),
         part=part,
         seconds=seconds,
-        sold=str(sale.terms.hashrate_ths * HPS_PER_THS * seconds * WORK_PER_HASH),
+        sold=str(sold_work(sale.terms, seconds)),
         delivered=_by_exponent(counts, "delivered"),
         undelivered=_by_exponent(counts, "undelivered"),
         targets=_said(counts),
         work=str(work),
         work_before=str(work_before),
-        bill_psat=psat_of(work_before + work, sale.terms.sat_per_ph_day) - billed_before_psat,
+        made_good=good,
+        bill_psat=psat_of(owed, sale.terms.sat_per_ph_day) - billed_before_psat,
         billed_before_psat=billed_before_psat,
         key=key.public.hex() if key else "",
         previous=before.hash if before else GENESIS_HASH,
@@ -127,6 +162,8 @@ def next_receipt(
 def counts_of(receipt: Receipt) -> Counts:
     """What it was made of."""
     counts: Counts = Counter()
+    if receipt.made_good is not UNSET:
+        counts["away",] = receipt.made_good.away_s
     for name in ("delivered", "undelivered"):
         counts.update({(name, log2): shares for log2, shares in getattr(receipt, name).items()})
     for it in receipt.targets:
@@ -143,11 +180,27 @@ def without(counts: Counts, told: Iterable[Receipt]) -> Counts:
     return left
 
 
+def refused_work(counts: Counts) -> int:
+    """Of shares that were sent and not taken: as difficult as others of the hour, or as the upstream asks
+    where that is less, or there are no others. Rounded down."""
+    shares = sum(count for what, count in counts.items() if what[0] == "delivered")
+    refused = Fraction(0)
+    for what, count in counts.items():
+        if what[0] in ("rejected", "unanswered"):
+            asked = Fraction(WORK_PER_HASH << 256, int(what[1], 16))
+            refused += count * (min(asked, Fraction(work_of(counts), shares)) if shares else asked)
+    return int(refused)
+
+
 def work_of(counts: Counts) -> int:
     """Of what was delivered."""
     return sum(
         shares << SHARE_LOG2 + int(what[1]) for what, shares in counts.items() if what[0] == "delivered"
     )
+
+
+def sold_work(terms: Terms, seconds: int) -> int:
+    return terms.hashrate_ths * HPS_PER_THS * seconds * WORK_PER_HASH
 
 
 def sold_seconds(sale: Sale, hour: int) -> int:
@@ -165,6 +218,59 @@ def at_s(utc_text: str) -> int:
 def psat_of(work: int, sat_per_ph_day: int) -> int:
     """What work costs, rounded down to 10^-12 sat."""
     return work * sat_per_ph_day // WORK_PER_PSAT
+
+
+def _made_good(
+    sale: Sale, before: Receipt | None, hour: int, seconds: int, counts: Counts
+) -> MadeGood | UnsetType:
+    terms = sale.terms
+    if terms.tolerances is UNSET:
+        return UNSET
+    last = before.made_good if before else UNSET
+    carried = tuple(Carried() for _ in terms.tolerances)
+    if last is not UNSET:
+        carried = tuple(Carried(**{it: int(getattr(one, it)) for it in CARRIED}) for one in last.carried)
+    ends_s = at_s(terms.until_utc if sale.ended_utc is UNSET else sale.ended_utc)
+    away_s = min(counts["away",], seconds)
+    given = Given(
+        expected=sold_work(terms, seconds - away_s),
+        delivered=work_of(counts),
+        refused=refused_work(counts),
+    )
+    # What came later than its hour, or after the order's end, ends no period.
+    hours = hour + 1 - at_s(terms.from_utc) // HOUR_S if seconds else 0
+    found = settled(terms.tolerances, carried, given, hours, over=(hour + 1) * HOUR_S >= ends_s)
+    billed_before = int(last.billed_before) + int(last.billed) if last is not UNSET else 0
+    granted_before = int(last.granted_before) + int(last.granted) if last is not UNSET else 0
+    due_psat = 0
+    if terms.make_good == MakeGood.REFUND:
+        due_psat = psat_of(granted_before + found.granted, terms.sat_per_ph_day)
+        due_psat -= psat_of(granted_before, terms.sat_per_ph_day)
+    return MadeGood(
+        away_s=away_s,
+        refused=str(given.refused),
+        billed=str(found.billed),
+        short=str(found.short),
+        surplus=str(found.surplus),
+        granted=str(found.granted),
+        billed_before=str(billed_before),
+        granted_before=str(granted_before),
+        carried_before=_carried(carried),
+        carried=_carried(found.carried),
+        due_psat=due_psat,
+    )
+
+
+def _owed(terms: Terms, good: MadeGood) -> tuple[int, int]:
+    """Work that the buyer owes the price of, before a receipt and with it."""
+    before, billed = int(good.billed_before), int(good.billed)
+    if terms.make_good == MakeGood.CREDIT:
+        before, billed = before - int(good.granted_before), billed - int(good.granted)
+    return before, before + billed
+
+
+def _carried(carried: Iterable[Carried]) -> tuple[CarriedWork, ...]:
+    return tuple(CarriedWork(**{it: str(getattr(one, it)) for it in CARRIED}) for one in carried)
 
 
 def _by_exponent(counts: Counts, name: str) -> dict[str, int]:

@@ -13,14 +13,17 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, func, insert, select
 
+from payouts.book_time import latest_s
 from payouts.ledger import GENESIS_HASH
 from payouts.proof.angara_verify import canonical
 from payouts.proof.key import ProofKey
 from payouts.proof.roots import binding
 from payouts.rates import PSAT_PER_SAT
 from payouts.receipts.hours import HOUR_S, Counts, counted_hours, end_s
-from payouts.receipts.receipt import Receipt, Sale, Terms, at_s, next_receipt, without
-from payouts.schemas.orders import orders, upstreams
+from payouts.receipts.making_good import MakeGood, Tolerance
+from payouts.receipts.receipt import Receipt, Sale, Terms, at_s, next_receipt, psat_of, without
+from payouts.sales.charges import ChargeKind, charge_line
+from payouts.schemas.orders import order_terms, orders, upstreams
 from payouts.schemas.receipts import order_receipts
 from payouts.statements.period import utc
 
@@ -78,7 +81,7 @@ def sale_of(connection: Connection, order: Row[Any]) -> Sale:
     """Of a row that has the name of its upstream."""
     bound = binding(connection)
     assert bound is not None
-    ended_s = end_s(order)
+    ended_s, chosen = end_s(order), all_terms(connection).get(order.id)
     return Sale(
         book=bound[2],
         order=order.name,
@@ -89,18 +92,33 @@ def sale_of(connection: Connection, order: Row[Any]) -> Sale:
             sat_per_ph_day=order.sat_per_ph_day,
             from_utc=utc(order.from_s),
             until_utc=utc(order.until_s),
+            make_good=chosen[0] if chosen else msgspec.UNSET,
+            tolerances=chosen[1] if chosen else msgspec.UNSET,
         ),
         ended_utc=utc(ended_s) if ended_s < order.until_s else msgspec.UNSET,
     )
 
 
+def all_terms(connection: Connection) -> dict[int, tuple[MakeGood, tuple[Tolerance, ...]]]:
+    """By order, of those that make good what is missing: how, and their tolerances."""
+    return {
+        row.order_id: (
+            MakeGood(row.make_good),
+            tuple(Tolerance(*map(int, it.split(":"))) for it in row.tolerances.split(",")),
+        )
+        for row in connection.execute(select(order_terms))
+    }
+
+
 def note(connection: Connection, order_id: int, new: tuple[Receipt, ...]) -> bool:
-    """Write them down, unless somebody did: what does not follow the last one is none any more."""
+    """Write them down, and charge what they change, unless somebody did: what does not follow the last one is
+    none any more."""
     last = last_receipt(connection, order_id)
     for it in new:
         if (it.number, it.previous) != ((last.number + 1, last.hash) if last else (1, GENESIS_HASH)):
             return False
         bill_sat, bill_psat = divmod(it.bill_psat, PSAT_PER_SAT)
+        due_sat, due_psat = divmod(due_psat_of(it), PSAT_PER_SAT)
         connection.execute(
             insert(order_receipts).values(
                 order_id=order_id,
@@ -109,14 +127,17 @@ def note(connection: Connection, order_id: int, new: tuple[Receipt, ...]) -> boo
                 part=it.part,
                 bill_sat=bill_sat,
                 bill_psat=bill_psat,
-                due_sat=0,
-                due_psat=0,
+                due_sat=due_sat,
+                due_psat=due_psat,
                 content=content_of(it),
                 hash=it.hash,
                 signature=it.signature,
             )
         )
         last = it
+        if changed_psat := changed_psat_of(it):
+            kind, now_s = ChargeKind.MAKE_GOOD, latest_s(connection)
+            charge_line(connection, order_id, hour_of(it), kind, changed_psat, now_s)
     return True
 
 
@@ -160,6 +181,20 @@ def hour_of(receipt: Receipt) -> int:
     return at_s(receipt.hour_utc) // HOUR_S
 
 
+def due_psat_of(receipt: Receipt) -> int:
+    """What it has to be paid back."""
+    return 0 if receipt.made_good is msgspec.UNSET else receipt.made_good.due_psat
+
+
+def changed_psat_of(receipt: Receipt) -> int:
+    """By how much it changes what the buyer would owe for the work alone: below zero for his good."""
+    if receipt.made_good is msgspec.UNSET:
+        return 0
+    before, price = int(receipt.work_before), receipt.terms.sat_per_ph_day
+    alone = psat_of(before + int(receipt.work), price) - psat_of(before, price)
+    return receipt.bill_psat - receipt.made_good.due_psat - alone
+
+
 def billed(connection: Connection, order_id: int) -> Billed:
     """Up to the newest."""
     of = order_receipts.c
@@ -185,6 +220,8 @@ def _due(connection: Connection, order: Row[Any], until_hour: int) -> list[tuple
         told[hour_of(it)].append(it)
     later = []
     for hour, counts in counted_hours(connection, order.id, since, until_hour).items():
-        if left := +without(counts, told[hour]):
+        left = +without(counts, told[hour])
+        del left["away",]
+        if left:
             later.append((hour, len(told[hour]), left))
     return later[:RECEIPTS_AT_ONCE]

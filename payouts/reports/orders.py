@@ -25,6 +25,9 @@ from payouts.rates import (
     floor_to_psat,
 )
 from payouts.receipts.hours import TAKEN, end_s, of_order
+from payouts.receipts.making_good import MakeGood, Tolerance
+from payouts.receipts.receipt import WORK_PER_HASH
+from payouts.receipts.rows import all_terms, billed, last_receipt
 from payouts.schemas.money import rate_hours, rates, settlements, tenants
 from payouts.schemas.orders import channel_events, order_hours, orders, upstream_hours, upstreams
 from payouts.schemas.sales import order_billing, order_charges
@@ -99,6 +102,19 @@ class ChannelEvent(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int
 
 
+class MakingGood(msgspec.Struct, frozen=True, kw_only=True):
+    """How an order makes good what is missing, and what all its receipts up to now come to."""
+
+    how: MakeGood
+    tolerances: tuple[Tolerance, ...]
+    receipts: int
+    made_good_ph_hours: str
+    owed_sat: int
+    owed_psat: int
+    due_sat: int  # back to the buyer
+    due_psat: int
+
+
 class OrderReport(msgspec.Struct, frozen=True, kw_only=True):
     """One order, in one period."""
 
@@ -120,6 +136,7 @@ class OrderReport(msgspec.Struct, frozen=True, kw_only=True):
     cost_psat: int
     charged_sat: int | None  # of that, what is booked as owed by the buyer; None: the order is not billed
     charged_psat: int | None
+    making_good: MakingGood | None
     hours: tuple[Hour, ...]
     targets: tuple[TargetRow, ...]
     sellers: tuple[Seller, ...]
@@ -168,6 +185,7 @@ def order_report(connection: Connection, name: str, period: Period | None, now_s
         cost_psat=cost.carry_psat,
         charged_sat=charged_sat,
         charged_psat=charged_psat,
+        making_good=_making_good(connection, order.id),
         hours=tuple(Hour(from_utc=utc(hour * 3600), **it.fields()) for hour, it in hours.items()),
         targets=tuple(
             TargetRow(target=target, difficulty=_difficulty(target), upstream=it.verdicts())
@@ -303,6 +321,26 @@ def _charged(connection: Connection, order_id: int, days: Period) -> tuple[int |
         )
     ).one()
     return divmod(int(sat) * PSAT_PER_SAT + int(psat), PSAT_PER_SAT)
+
+
+def _making_good(connection: Connection, order_id: int) -> MakingGood | None:
+    if (terms := all_terms(connection).get(order_id)) is None:
+        return None
+    sums, last = billed(connection, order_id), last_receipt(connection, order_id)
+    good = last.made_good if last is not None else msgspec.UNSET
+    granted = 0 if good is msgspec.UNSET else int(good.granted_before) + int(good.granted)
+    owed_sat, owed_psat = divmod(sums.bill_psat, PSAT_PER_SAT)
+    due_sat, due_psat = divmod(sums.due_psat, PSAT_PER_SAT)
+    return MakingGood(
+        how=terms[0],
+        tolerances=terms[1],
+        receipts=sums.number,
+        made_good_ph_hours=_ph_hours(Fraction(granted, WORK_PER_HASH)),
+        owed_sat=owed_sat,
+        owed_psat=owed_psat,
+        due_sat=due_sat,
+        due_psat=due_psat,
+    )
 
 
 def _sellers(connection: Connection, order_id: int, days: Period) -> tuple[Seller, ...]:

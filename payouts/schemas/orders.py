@@ -7,9 +7,17 @@ here: it is the shares of its rates, in `rate_hours`.
 Must not know: connections, sessions, and who writes.
 """
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, PrimaryKeyConstraint, UniqueConstraint
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    PrimaryKeyConstraint,
+    UniqueConstraint,
+    text,
+)
 
-from payouts.schemas.money import counted, number, one_of, row_id, table, words
+from payouts.schemas.money import INTEGER, counted, number, one_of, row_id, table, words
 
 # A pool that we mine on. Where all its endpoints are gone for longer than outage_s, its machines mine on
 # the fallback, or where that is NULL for the pool itself. Whoever was removed keeps its row.
@@ -80,7 +88,19 @@ order_suppliers = table(
     PrimaryKeyConstraint("order_id", "tenant_id", "container_id"),
     clustered=True,
 )
-# What the allocator saw: minutes that it measured, those of them below tolerance, machines that it moved.
+# How an order makes good what is missing; none of one that does not. Tolerances as 500:1,100:24: hundredths
+# of a percent, over so many hours.
+order_terms = table(
+    "order_terms",
+    number("order_id", ForeignKey("orders.id")),
+    words("make_good"),
+    words("tolerances"),
+    PrimaryKeyConstraint("order_id"),
+    one_of("make_good", ("credit", "refund")),
+    clustered=True,
+)
+# What the allocator saw: minutes that it measured, those of them below tolerance, machines that it moved; and
+# minutes in which machines were there, and the order's upstream was nowhere.
 order_hours = table(
     "order_hours",
     number("order_id", ForeignKey("orders.id")),
@@ -88,6 +108,7 @@ order_hours = table(
     number("minutes"),
     number("minutes_short"),
     number("moves"),
+    Column("minutes_away", INTEGER, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("order_id", "hour"),
     CheckConstraint("minutes_short BETWEEN 0 AND minutes", name="minutes_short"),
     CheckConstraint("moves >= 0", name="moves"),
@@ -139,4 +160,4 @@ upstream_days = table(
     clustered=True,
 )
 
-APPEND_ONLY = ("channel_events",)
+APPEND_ONLY = ("channel_events", "order_terms")

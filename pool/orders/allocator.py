@@ -145,7 +145,9 @@ class OrderAllocator:
         self._short_hps = {
             it.id: missing_hps for it in orders if (missing_hps := _missing_hps(it, aimed[it.id], decided))
         }
-        await trio.to_thread.run_sync(partial(self._note, orders, counts, set(self._short_hps)))
+        # Where machines are and it is not, it is the buyer who is away.
+        away = {it.id for it in orders if mining.delivers and it.id not in mining.served}
+        await trio.to_thread.run_sync(partial(self._note, orders, counts, set(self._short_hps), away))
         await trio.to_thread.run_sync(self._save)
         for it in orders:
             if it.id in self._short_hps:
@@ -284,13 +286,17 @@ class OrderAllocator:
         await self._edges.assign(self.assigned)
 
     def _note(
-        self, orders: tuple[OrderRecord, ...], counts: Mapping[int, int], short: Collection[int]
+        self,
+        orders: tuple[OrderRecord, ...],
+        counts: Mapping[int, int],
+        short: Collection[int],
+        away: Collection[int],
     ) -> None:
         hour = int(self._wall_clock()) // 3600
         try:
             with self._store.write() as connection:
                 for it in orders:
-                    note_minute(connection, it.id, hour, it.id in short, counts[it.id])
+                    note_minute(connection, it.id, hour, it.id in short, counts[it.id], away=it.id in away)
         except DATABASE_ERRORS as error:
             names = [it.name for it in orders if it.id in short]
             moves = sum(counts.values())

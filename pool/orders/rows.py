@@ -14,11 +14,20 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from payouts.rates import BPS, HPS_PER_THS
+from payouts.receipts.making_good import MakeGood, Tolerance, check_tolerances
+from payouts.receipts.rows import all_terms
 from payouts.sales.billing import Billing
 from payouts.sales.standing import stopped_orders
 from payouts.sales.terms import UNBILLED, BillingTerms, billing_of, set_billing
 from payouts.schemas.money import containers, tenants
-from payouts.schemas.orders import channel_events, order_hours, order_suppliers, orders, upstreams
+from payouts.schemas.orders import (
+    channel_events,
+    order_hours,
+    order_suppliers,
+    order_terms,
+    orders,
+    upstreams,
+)
 from pool.fleet.rows import RegistryError, find_tenant
 from pool.fleet.upstream_accounts import check_paid_work
 from pool.upstreams.rows import check_route_name, find_upstream
@@ -48,6 +57,8 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
     tenants: tuple[str, ...]
     containers: tuple[str, ...]  # as tenant.container
     billing: BillingTerms = UNBILLED
+    make_good: MakeGood = MakeGood.NONE
+    tolerances: tuple[Tolerance, ...] = ()  # of what is made good
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.buyer) <= BUYER_CHARS_MAX or not self.buyer.isprintable():
@@ -66,6 +77,12 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"a price is 0 to {SAT_PER_PH_DAY_MAX} satoshi per PH-day")
         if not 1 <= len(self.tenants) + len(self.containers) <= SUPPLIERS_MAX:
             raise ValueError(f"an order has 1 to {SUPPLIERS_MAX} suppliers: tenants or their containers")
+        if self.make_good is not MakeGood.NONE:
+            check_tolerances(self.tolerances)
+            if self.billing.stop_days is not None:
+                raise ValueError("an order that stops when it is not paid makes nothing good")
+        elif self.tolerances:
+            raise ValueError("a tolerance over hours is of an order that makes good what is missing")
 
 
 class OrderRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +121,8 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     billing: Billing
     due_days: int | None  # None: it has no invoices
     stop_days: int | None  # None: it does not stop
+    make_good: MakeGood
+    tolerances: tuple[Tolerance, ...]
 
     def over(self, now_s: int) -> bool:
         """Whether it was ended, or its time is up."""
@@ -146,7 +165,7 @@ def list_orders(connection: Connection) -> tuple[OrderView, ...]:
         .outerjoin(containers, containers.c.id == order_suppliers.c.container_id)
     ):
         suppliers.setdefault(order_id, []).append(tenant if container is None else f"{tenant}.{container}")
-    billed = billing_of(connection)
+    billed, chosen = billing_of(connection), all_terms(connection)
     named = select(orders, upstreams.c.name.label("upstream")).join(
         upstreams, upstreams.c.id == orders.c.upstream_id
     )
@@ -167,6 +186,8 @@ def list_orders(connection: Connection) -> tuple[OrderView, ...]:
             created_by=row.created_by,
             ended_at_s=row.ended_at_s,
             ended_by=row.ended_by,
+            make_good=chosen[row.id][0] if row.id in chosen else MakeGood.NONE,
+            tolerances=chosen[row.id][1] if row.id in chosen else (),
             **_billing(billed.get(row.id)),
         )
         for row in connection.execute(named.order_by(orders.c.id))
@@ -207,6 +228,10 @@ def add_order(connection: Connection, new: NewOrder, *, by: str, now_s: int) -> 
         created_by=by,
     )
     order_id = int(connection.execute(row.returning(orders.c.id)).scalar_one())
+    if new.make_good is not MakeGood.NONE:
+        steps = ",".join(f"{it.bps}:{it.hours}" for it in new.tolerances)
+        terms = {"order_id": order_id, "make_good": new.make_good.value, "tolerances": steps}
+        connection.execute(insert(order_terms).values(terms))
     connection.execute(
         insert(order_suppliers),
         [
@@ -227,17 +252,21 @@ def end_order(connection: Connection, name: str, *, by: str, now_s: int) -> Orde
     return find_order(connection, name)
 
 
-def note_minute(connection: Connection, order_id: int, hour: int, short: bool, moves: int) -> None:
-    """One more minute that the allocator measured an order in, and how many machines it moved for it."""
+def note_minute(
+    connection: Connection, order_id: int, hour: int, short: bool, moves: int, *, away: bool = False
+) -> None:
+    """One more minute that the allocator measured an order in, and how many machines it moved for it. `away`:
+    there were machines, and its upstream was nowhere."""
     here = (order_hours.c.order_id == order_id) & (order_hours.c.hour == hour)
     counted = update(order_hours).where(here)
     counted = counted.values(
         minutes=order_hours.c.minutes + 1,
         minutes_short=order_hours.c.minutes_short + int(short),
         moves=order_hours.c.moves + moves,
+        minutes_away=order_hours.c.minutes_away + int(away),
     )
     if connection.execute(counted).rowcount == 0:
-        first = {"minutes": 1, "minutes_short": int(short), "moves": moves}
+        first = {"minutes": 1, "minutes_short": int(short), "moves": moves, "minutes_away": int(away)}
         connection.execute(insert(order_hours).values(order_id=order_id, hour=hour, **first))
 
 

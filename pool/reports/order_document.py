@@ -7,7 +7,7 @@ from datetime import date
 from typing import Final
 
 from payouts.rates import HPS_PER_THS, PSAT_PER_SAT
-from payouts.reports.orders import Delivery, OrderReport, Verdicts
+from payouts.reports.orders import Delivery, MakingGood, OrderReport, Verdicts
 from pool.reports.cells import BLANK, count, exact, hashrate, moment, percent, work
 from pool.reports.document import (
     Block,
@@ -91,6 +91,7 @@ def _head(report: OrderReport) -> tuple[Block, ...]:
                 strong=True,
             ),
             *_charged(report),
+            *_making_good(report.making_good),
         ),
     )
     return tiles, facts
@@ -103,6 +104,27 @@ def _charged(report: OrderReport) -> tuple[Fact, ...]:
     psat = report.charged_sat * PSAT_PER_SAT + report.charged_psat
     label = "of which charged, and owed by the buyer until it is paid (sat)"
     return (Fact(key="charged", label=label, cell=exact(psat), part=True),)
+
+
+def _making_good(it: MakingGood | None) -> tuple[Fact, ...]:
+    """Of an order that makes good what is missing: it is owed for what was sold."""
+    if it is None:
+        return ()
+    over = ", ".join(f"{percent(step.bps).text} over {step.hours} h" for step in it.tolerances)
+    due_psat = it.due_sat * PSAT_PER_SAT + it.due_psat
+    return (
+        Fact(
+            key="make_good", label="What is missing is made good", cell=text(f"{it.how.value}, beyond {over}")
+        ),
+        Fact(key="made_good_ph_hours", label="Made good, PH·h", cell=_ph_hours(it.made_good_ph_hours)),
+        Fact(
+            key="owed",
+            label=f"Owed by all {grouped(it.receipts)} receipts so far (sat)",
+            cell=exact(it.owed_sat * PSAT_PER_SAT + it.owed_psat),
+            strong=True,
+        ),
+        Fact(key="due", label="Due to the buyer by them (sat)", cell=exact(due_psat)),
+    )
 
 
 def _chart(report: OrderReport) -> Series:

@@ -90,20 +90,23 @@ def changed(chain: list[dict[str, Any]], at: int, **values: object) -> list[dict
 
 def signed_again(chain: list[dict[str, Any]], key: ProofKey = KEY) -> list[dict[str, Any]]:
     """As a seller writes it who has the key: whatever he changed, all that follows from it is right."""
-    previous, work = "0" * 64, 0
+    previous, work, owed = "0" * 64, 0, 0
     for number, it in enumerate(chain, 1):
         terms = it["terms"]
         mine = sum(shares << 48 + int(log2) for log2, shares in it["delivered"].items())
-        billed = angara_verify.price_psat(work, terms)
+        here = mine
+        if (good := it.get("made_good")) is not None:
+            here = int(good["billed"]) - (int(good["granted"]) if terms["make_good"] == "credit" else 0)
+        billed = angara_verify.price_psat(owed, terms)
         it |= {
             "number": number,
             "previous": previous,
             "work": str(mine),
             "work_before": str(work),
             "billed_before_psat": billed,
-            "bill_psat": angara_verify.price_psat(work + mine, terms) - billed,
+            "bill_psat": angara_verify.price_psat(owed + here, terms) - billed,
         }
         digest = angara_verify.receipt_hash(it)
         it |= {"hash": digest.hex(), "signature": key.sign(digest).hex()}
-        previous, work = it["hash"], work + mine
+        previous, work, owed = it["hash"], work + mine, owed + here
     return chain

@@ -10,8 +10,9 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from payouts.receipts.hours import HOUR_S
+from payouts.receipts.making_good import MakeGood, Tolerance
 from payouts.receipts.receipt import Receipt
-from payouts.receipts.rows import receipts
+from payouts.receipts.rows import Billed, billed, receipts
 from payouts.sales.billing import Billing
 from payouts.sales.standing import stopped_orders
 from payouts.sales.terms import DUE_DAYS, BillingTerms
@@ -28,7 +29,8 @@ RECEIPTS_MAX: Final = 500  # of an answer: a month is 720
 
 
 class OrderAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`from_s` None: now. `due_days` None: 14, where it is billed; `stop_days` None: it does not stop."""
+    """`from_s` None: now. `due_days` None: 14, where it is billed; `stop_days` None: it does not stop.
+    `tolerances` of what is made good, none: `tolerance_bps` over a day."""
 
     name: str
     buyer: str
@@ -44,6 +46,8 @@ class OrderAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     billing: Billing = Billing.NONE
     due_days: int | None = None
     stop_days: int | None = None
+    make_good: MakeGood = MakeGood.NONE
+    tolerances: tuple[Tolerance, ...] = ()
 
 
 class OrderList(Paged, frozen=True, forbid_unknown_fields=True):
@@ -75,17 +79,20 @@ class Receipts(msgspec.Struct, frozen=True):
 
 
 class OrderRow(OrderView, frozen=True, kw_only=True):
-    """With its state, planned, running, short, stopped or ended; and what a running pool measures of it."""
+    """With its state, planned, running, short, stopped or ended; what a running pool measures of it; and, of
+    one alone, what its receipts come to."""
 
     state: str
     supply_hps: float | UnsetType = UNSET
     shortage_hps: float | UnsetType = UNSET
     machines: int | UnsetType = UNSET
     moving: int | UnsetType = UNSET
+    receipts: Billed | UnsetType = UNSET
 
 
 def order_add(desk: OperatorDesk, it: OrderAdd) -> OrderRow:
     now_s = wall_s()
+    over_a_day = (Tolerance(it.tolerance_bps, 24),) if it.make_good is not MakeGood.NONE else ()
     new = valid(
         lambda: NewOrder(
             name=it.name,
@@ -100,6 +107,8 @@ def order_add(desk: OperatorDesk, it: OrderAdd) -> OrderRow:
             tenants=it.tenants,
             containers=it.containers,
             billing=_billing(it),
+            make_good=it.make_good,
+            tolerances=it.tolerances or over_a_day,
         )
     )
     desk.write(lambda connection: order_store.add_order(connection, new, by=desk.by, now_s=now_s))
@@ -116,8 +125,13 @@ def order_list(desk: Desk, it: OrderList) -> Page[OrderRow]:
 
 
 def order_show(desk: Desk, it: OrderShow) -> OrderRow:
-    view = desk.read(lambda connection: order_store.find_order(connection, it.name))
-    return _order(view, _measured(desk), desk.read(_stopped))
+    def read(connection: Connection) -> tuple[OrderView, Billed]:
+        view = order_store.find_order(connection, it.name)
+        return view, billed(connection, view.id)
+
+    view, sums = desk.read(read)
+    row = _order(view, _measured(desk), desk.read(_stopped))
+    return msgspec.structs.replace(row, receipts=sums)
 
 
 def order_end(desk: OperatorDesk, it: OrderEnd) -> OrderRow:

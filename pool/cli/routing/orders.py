@@ -6,6 +6,7 @@ where they name no zone.
 
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation, Overflow
+from enum import Enum
 from typing import Annotated, Any, Final
 
 import typer
@@ -21,6 +22,17 @@ from pool.settings_file import BadConfig
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(sales.app)
+
+OVER_CHARS_MAX: Final = 6  # hours of a tolerance, and their unit
+
+
+class Making(Enum):
+    """payouts.receipts.making_good.MakeGood, without reading it."""
+
+    NONE = "none"
+    CREDIT = "credit"
+    REFUND = "refund"
+
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the order.")]
 
@@ -40,6 +52,9 @@ ORDER: Final = (
     *ORDERS[:5],
     Column("more or less", "tolerance_bps", percent),
     Column("price of a PH-day", "sat_per_ph_day", amount),
+    Column("made good", "made_good"),
+    Column("owed by receipts", "bill_psat", lambda it: f"{sat_exact(*divmod(it, PSAT_PER_SAT))} sat"),
+    Column("due to the buyer", "due_psat", lambda it: f"{sat_exact(*divmod(it, PSAT_PER_SAT))} sat"),
     *ORDERS[7:9],
     Column("priority", "priority"),
     Column("supplied by", "supplier_names"),
@@ -82,7 +97,15 @@ def add(
     from_time: Annotated[
         str, typer.Option("--from", help="When it begins: 2026-11-22T00:00Z, or now.")
     ] = "now",
-    tolerance: Annotated[str, typer.Option(help="How far off it may be, in percent.")] = "2",
+    tolerance: Annotated[
+        str,
+        typer.Option(
+            help="How far off it may be, in percent; of what is made good over hours: 5%:1h,1%:24h,0.3%:7d."
+        ),
+    ] = "2",
+    make_good: Annotated[
+        Making, typer.Option(help="What becomes of work that is missing by your fault, beyond the tolerance.")
+    ] = Making.NONE,
     priority: Annotated[int, typer.Option(help="1 to 100; 1 is served first.")] = 50,
     from_tenant: Annotated[
         list[str] | None, typer.Option(help="Tenant whose machines supply it; once for each.")
@@ -99,13 +122,16 @@ def add(
     ] = None,
 ) -> None:
     """Sell computing power. A running pool moves machines to it, from the time that it begins."""
+    steps = _tolerances(tolerance)
     added = books.ask(
         "order.add",
         name=name,
         buyer=buyer,
         upstream=upstream,
         hashrate_ths=_scaled(ph, 1000, "--ph", "PH/s, down to 0.001"),
-        tolerance_bps=_scaled(tolerance, 100, "--tolerance", "percent, down to 0.01"),
+        tolerance_bps=steps[0]["bps"],
+        make_good=make_good.value,
+        tolerances=steps if ":" in tolerance else [],
         from_s=None if from_time == "now" else _time(from_time, "--from"),
         until_s=_time(until, "--until"),
         priority=priority,
@@ -194,7 +220,12 @@ def _show(it: dict[str, Any], form: Form) -> None:
 
 def _in_words(it: dict[str, Any]) -> dict[str, Any]:
     ended_at_s = it["ended_at_s"]
+    told = it.get("receipts") or {}
+    over = ", ".join(f"{percent(step['bps'])} over {step['hours']} h" for step in it["tolerances"])
     return {
+        "made_good": f"{it['make_good']}, beyond {over}" if over else None,
+        "bill_psat": told.get("bill_psat") if told.get("number") else None,
+        "due_psat": told.get("due_psat") or None,
         "supplier_names": ", ".join(it["suppliers"]),
         "short_hps": it.get("shortage_hps") or None,
         "moving": it.get("moving") or None,
@@ -209,6 +240,19 @@ def _billed(it: dict[str, Any]) -> str | None:
         return None
     words = f"{it['billing']}, due in {it['due_days']} days"
     return words if it["stop_days"] is None else f"{words}, stops {it['stop_days']} days after that"
+
+
+def _tolerances(text: str) -> list[dict[str, int]]:
+    """As 5%:1h,1%:24h,0.3%:7d; one alone is over a day. Raises BadConfig."""
+    steps = []
+    for it in text.split(","):
+        share, _, over = it.partition(":") if ":" in text else (it, "", "24h")
+        hours = {"h": 1, "d": 24}.get(over[-1:], 0)
+        if not hours or not over[:-1].isascii() or not over[:-1].isdecimal() or len(over) > OVER_CHARS_MAX:
+            raise BadConfig(f"--tolerance: {it!r:.40} is not like 1%:24h")
+        bps = _scaled(share.removesuffix("%"), 100, "--tolerance", "percent, down to 0.01")
+        steps.append({"bps": bps, "hours": int(over[:-1]) * hours})
+    return steps
 
 
 def _scaled(text: str, scale: int, option: str, what: str) -> int:

@@ -56,6 +56,13 @@ class StoreThatIsLocked:
 
     def hours(self) -> list[tuple[int, ...]]:
         """Order, hour, minutes, minutes short and moves of every row."""
+        return [row[:5] for row in self._rows()]
+
+    def away(self) -> list[tuple[int, ...]]:
+        """Order, hour and minutes in which its upstream was nowhere that machines were."""
+        return [(*row[:2], row[5]) for row in self._rows()]
+
+    def _rows(self) -> list[tuple[int, ...]]:
         with self._store.read() as connection:
             return [tuple(row) for row in connection.execute(select(order_hours))]
 
@@ -374,6 +381,21 @@ async def test_a_minute_is_noted_as_it_was_measured_before_the_moves(
     del machines.connected[next(iter(machines.assignments))]
     await machines.allocate_each_minute(mock_clock)
     assert machines.store.hours() == [(BLUE, HOUR, 3, 1, 2), (BLUE, HOUR + 1, 1, 1, 1)]
+
+
+async def test_minutes_in_which_the_buyer_is_away_are_noted_and_none_in_which_machines_are(
+    machines: TenMachines, mock_clock: MockClock
+) -> None:
+    """A site that is cut off, or has no machine, is not the buyer's fault."""
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.store.away() == [(BLUE, HOUR, 0)]
+    machines.served = {GREEN}
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.store.away() == [(BLUE, HOUR, 1)]
+    machines.connected.clear()
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.store.away() == [(BLUE, HOUR, 1)]
+    assert machines.store.hours()[0][2] == 3
 
 
 async def test_a_move_from_order_to_order_counts_for_both(

@@ -179,11 +179,11 @@ def test_minutes_are_added_up_by_hour(store: Store, north: UpstreamRecord) -> No
     with store.write() as connection:
         note_minute(connection, order.id, 500_000, True, 7)
         note_minute(connection, order.id, 500_000, False, 0)
-        note_minute(connection, order.id, 500_000, True, 2)
+        note_minute(connection, order.id, 500_000, True, 2, away=True)
         note_minute(connection, order.id, 500_001, False, 1)
     with store.read() as connection:
         rows = connection.execute(select(order_hours).order_by(order_hours.c.hour)).all()
-    assert [tuple(row) for row in rows] == [(order.id, 500_000, 3, 2, 9), (order.id, 500_001, 1, 0, 1)]
+    assert [tuple(row) for row in rows] == [(order.id, 500_000, 3, 2, 9, 1), (order.id, 500_001, 1, 0, 1, 0)]
 
 
 @pytest.mark.sqlite_suffices

@@ -61,6 +61,21 @@ def test_an_order_is_added_shown_and_ended(data_dir: Path) -> None:
     assert (again.exit_code, "over already" in again.output) == (2, True)
 
 
+def test_what_is_missing_is_made_good_by_terms_that_are_chosen_once(data_dir: Path) -> None:
+    add_upstream(data_dir)
+    of = ("--from-tenant", "acme", "--make-good", "credit", "--tolerance")
+    added = add_order(data_dir, "blue", *of, "5%:1h,1%:24h,0.3%:7d")
+    assert added.exit_code == 0
+    assert "credit, beyond 5.00 % over 1 h, 1.00 % over 24 h, 0.30 % over 168 h" in added.output
+    shown = json.loads(angara(data_dir, "order", "show", "blue", "--json").output)
+    assert (shown["make_good"], shown["tolerance_bps"]) == ("credit", 500)
+    assert shown["tolerances"][2] == {"bps": 30, "hours": 168}
+    assert shown["receipts"] == {"number": 0, "bill_psat": 0, "due_psat": 0}
+    assert "credit, beyond 1.50 % over 24 h" in add_order(data_dir, "red", *of, "1.5").output
+    plain = json.loads(angara(data_dir, "order", "list", "--json").output)
+    assert [it["make_good"] for it in plain] == ["credit", "credit"]
+
+
 def test_an_order_may_begin_now(data_dir: Path) -> None:
     add_upstream(data_dir)
     soon = datetime.fromtimestamp(FAR_S, UTC).isoformat()
@@ -79,6 +94,13 @@ MISTAKES: Final = (
     (("--ph", "9" * 5_000), "--ph"),
     (("--tolerance", "0.001"), "--tolerance"),
     (("--tolerance", "101"), "tolerance is"),
+    (("--tolerance", "5%:1h"), "makes good what is missing"),
+    (("--make-good", "credit", "--tolerance", "5%:1h,6%:24h"), "several times the hours"),
+    (("--make-good", "credit", "--tolerance", "5%:1m"), "--tolerance: '5%:1m' is not like 1%:24h"),
+    (("--make-good", "credit", "--tolerance", "5:h"), "--tolerance: '5:h' is not like 1%:24h"),
+    (("--make-good", "credit", "--tolerance", "5%:99999d"), "1 to 720 hours"),
+    (("--make-good", "cash"), "cash"),
+    (("--make-good", "credit", "--billing", "daily", "--stop-overdue-days", 1), "makes nothing good"),
     (("--until", "2089-01-01"), "ends after it begins"),
     (("--until", "soon"), "--until: 'soon' is not a time"),
     (("--from", "2090-13-01"), "--from: '2090-13-01' is not a time"),

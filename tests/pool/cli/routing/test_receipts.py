@@ -38,7 +38,7 @@ def test_from_the_books_to_a_buyer_who_counted_himself(data_dir: Path) -> None:
     assert (done.exit_code, "WRONG" in done.stdout) == (0, False), done.stdout
     for words in (
         "4 receipts of order 'blue' are one chain, from 2026-09-01T10:00:00Z to 2026-09-01T13:00:00Z",
-        "the price of all that was delivered is 402.046226473616 sat",
+        "what is owed by then is 402.046226473616 sat",
         "1517 accepted shares are those that your pool counted",
         "within 8.6931 % of what the shares that were sent stand for",
     ):
