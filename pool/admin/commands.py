@@ -88,7 +88,7 @@ NOUNS: Final[dict[str, tuple[str, ...]]] = {
     "settings": ("service.reloads",),
     "message": ("service.messages",),
     "change": ("people.changes",),
-    "power": ("power.now", "power.events", "power.terms", "power.signals"),
+    "power": ("power.now", "power.machines", "power.events", "power.terms", "power.signals"),
     "model": ("power.models",),
     "meter": ("power.meters",),
     "limit": ("power.limits",),

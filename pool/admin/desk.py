@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pool.power.control.contract import MachineName
     from pool.power.control.runner import HeldView
     from pool.power.curtailment.course import Looks
+    from pool.power.energy.by_machine import MachineDrawn
     from pool.power.energy.live import PowerNow
     from pool.power.energy.suspects import Suspect
     from pool.power.signals.intake import Source
@@ -142,6 +143,9 @@ class LivePool(Protocol):
 
     def power(self) -> PowerNow:
         """What is drawn now."""
+
+    def machines_drawn(self, names: Collection[MachineName]) -> Mapping[MachineName, MachineDrawn]:
+        """What each of these machines draws now; without those that nobody knows here."""
 
     def held_machines(self) -> Sequence[HeldView]:
         """Machines that are held off, or are being resumed."""

@@ -27,6 +27,7 @@ from pool.power.control.control import Control
 from pool.power.control.runner import HeldView
 from pool.power.curtailment.course import Looks
 from pool.power.curtailment.executor import Shares
+from pool.power.energy.by_machine import MachineDrawn
 from pool.power.energy.live import PowerNow
 from pool.power.energy.suspects import Suspect
 from pool.power.energy.watch import PowerWatch
@@ -209,6 +210,15 @@ class Live:
 
     def power(self) -> PowerNow:
         return trio.from_thread.run(self._power.now)
+
+    def machines_drawn(self, names: Collection[MachineName]) -> Mapping[MachineName, MachineDrawn]:
+        return trio.from_thread.run(self._machines_drawn, names)
+
+    async def _machines_drawn(self, names: Collection[MachineName]) -> dict[MachineName, MachineDrawn]:
+        found = ((self._registry.number_of(it.tenant, it.container, it.unit), it) for it in names)
+        numbers = {number: it for number, it in found if number is not None}
+        drawn = await self._power.by_machine(numbers)
+        return {numbers[number]: it for number, it in drawn.items()}
 
     def power_suspects(self) -> Sequence[tuple[Suspect, str]]:
         return trio.from_thread.run(self._suspects)

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, func, select
 from payouts.schemas.money import containers, sites, tenant_terms, tenants
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.fleet.hashrate import WINDOWS_S, HashrateBook, MachineLooks, Unheard, everybody_is_heard
+from pool.power.energy.by_machine import MachineDrawn, drawn_by_machine
 from pool.power.energy.efficiencies import efficiencies_at
 from pool.power.energy.limits import limits_at
 from pool.power.energy.live import Known, MachinesNow, Place, PowerNow, power_now
@@ -128,6 +129,12 @@ class PowerWatch:
         now, machines, known = await self.now(), await self.machines(), self.known
         before = self._counted[0] if self._counted else None
         found = partial(suspects, known, machines, now, before, self._off())
+        return await trio.to_thread.run_sync(found, limiter=self._alone)
+
+    async def by_machine(self, numbers: Collection[int]) -> dict[int, MachineDrawn]:
+        """What each of these machines draws now, by number."""
+        now, machines, known = await self.now(), await self.machines(), self.known
+        found = partial(drawn_by_machine, known, machines, now, numbers)
         return await trio.to_thread.run_sync(found, limiter=self._alone)
 
     async def machines(self) -> MachinesNow:

@@ -208,6 +208,7 @@ NO_LISTS = {
     "model.known",
     "power.terms",
     "power.exemptions",
+    "power.machines",
     "order.owed",
     "order.invoices",
 }  # by their names

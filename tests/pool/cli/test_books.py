@@ -82,6 +82,7 @@ WITHOUT_ANSWER |= {"proof key", "verify"}
 LISTS = {"config show", "reject show", "power signals", "power held", "power events", "proof roots"}
 LISTS |= {"order receipts"}
 LISTS |= {"order owed", "order invoices"}
+LISTS |= {"power now"}
 
 
 def test_what_shows_something_shows_it_to_programs_too() -> None:

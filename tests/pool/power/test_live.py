@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from pool.power.energy.by_machine import MachineDrawn, drawn_by_machine
 from pool.power.energy.efficiencies import UNKNOWN, Efficiencies
 from pool.power.energy.limits import LimitView
 from pool.power.energy.live import Drawn, Known, MachinesNow, Place, PowerNow, power_now
@@ -247,3 +248,35 @@ def test_of_next_to_no_work_behind_a_meter_there_is_no_efficiency() -> None:
         unknown_machines=0,
     )
     assert fans.mj_per_th is None
+
+
+def by_machine(it: Known, look: MachinesNow) -> dict[int, MachineDrawn]:
+    return drawn_by_machine(it, look, now_of(it, look), look.numbers.tolist())
+
+
+def test_a_machine_draws_what_its_own_work_takes_and_nobody_guesses_of_one_that_does_nothing() -> None:
+    it, look = known([0, 1, 1, 0], HALL), machines([1, 1, 1], [110, 0, 70])
+    one, silent, nameless = by_machine(it, look).values()
+    assert (one.watts, one.basis, one.work_watts, one.nameplate_watts) == (3_250, Basis.WORK, 3_250, 3_250)
+    assert one.error_bps == 5_220  # 30 shares: 44 % (Poisson), and 8 % of its plate
+    assert one.mj_per_th == 29_545
+    assert (silent.watts, silent.basis, silent.mines, silent.nameplate_watts) == (None, None, False, 3_250)
+    assert (nameless.watts, nameless.hashrate_hps, nameless.nameplate_watts) == (None, 70 * 10**12, None)
+    assert drawn_by_machine(it, look, now_of(it, look), [1, 9]) == {1: one}
+
+
+def test_machines_of_a_container_together_draw_what_its_meter_reads() -> None:
+    count = 400
+    ths = [100.0 + at % 7 for at in range(count)]
+    it = known([0] + [1] * count, {1: HALL[1]}, meters=(meter(1, containers=(1,)),))
+    it = msgspec.structs.replace(it, readings={1: reads(1_400_000)})
+    its = by_machine(it, machines([1] * count, ths)).values()
+    assert {one.basis for one in its} == {Basis.METER}
+    together = sum(one.watts or 0 for one in its)
+    assert 1_400_000 - count <= together <= 1_400_000 + count  # each a whole watt
+    assert all((one.watts or 0) > (one.work_watts or 0) for one in its)  # fans are theirs
+
+
+def test_of_a_machine_that_nobody_hears_the_nameplate_is_known_and_it_may_be_off() -> None:
+    (one,) = by_machine(known([0, 1], HALL), machines([1], [110], unheard=[True])).values()
+    assert (one.watts, one.basis, one.error_bps) == (3_250, Basis.NAMEPLATE, 10_000)

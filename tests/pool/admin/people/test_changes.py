@@ -141,6 +141,7 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "reversal.show": {"transaction": 1},
     "lease.show": {},
     "power.now": {},
+    "power.machines": {"container": "acme.c01"},
     "power.plan": {"target": "everything"},
     "power.list": {},
     "power.show": {"event": 1},
