@@ -5,16 +5,32 @@ machines go again never does: whoever finds that something is wrong on a site mu
 Must not know: terminals, how machines are reached.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from secrets import token_hex
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, select
 
 from pool.admin.command import Change, Commands, Guarded, Question
 from pool.admin.desk import Desk, OperatorDesk, valid, wall_s
-from pool.admin.pages import Page, Paged, page_of
+from pool.admin.pages import Page, page_of
+from pool.admin.power.event_views import (
+    BatchView,
+    EventAsked,
+    EventRow,
+    EventView,
+    MachineView,
+    OrderShort,
+    PlanView,
+    PowerCurtail,
+    PowerList,
+    PowerPlan,
+    PowerRelease,
+    PowerRestore,
+    PowerShow,
+    StepView,
+)
 from pool.books.changes.changes import State
 from pool.fleet.registry_error import RegistryError
 from pool.people.roles import Role
@@ -32,139 +48,13 @@ from pool.power.curtailment.events import (
 )
 from pool.power.curtailment.machines import Change as MachineChange
 from pool.power.curtailment.machines import EventMachine, change_machines, counts_of, machines_of
-from pool.power.curtailment.plan import TenantLoss
 from pool.power.curtailment.progress import RUNS, mining, progress_of
 from pool.power.curtailment.rounds import planned
 from pool.power.curtailment.schema import power_event_steps
 from pool.power.curtailment.states import OWNED, EventState, MachineState
 
-TargetName = Literal["limit", "share", "everything", "break_even"]
-USUAL_RAMP_S: Final = 600
 STEPS_MAX: Final = 1_000  # in one answer: the newest ones
 MACHINES_MAX: Final = 1_000  # that are listed: those that are not as they should be come first
-
-
-class PowerPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`target_value`: W of a limit, bps of a share, millisatoshi of a kWh (None: the tariff's)."""
-
-    target: TargetName
-    target_value: int | None = None
-    site: str = ""
-    ramp_s: int = USUAL_RAMP_S
-
-
-class PowerCurtail(PowerPlan, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`from_s` None: now. `reference`: the same again is the same event; None: one that nobody has."""
-
-    from_s: int | None = None
-    until_s: int | None = None
-    reference: str | None = None
-    dry_run: bool = False
-    source: Literal["cli", "api"] = "api"
-
-
-class PowerRestore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    event: int
-
-
-class PowerRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`machine` None: all of the event's. As tenant.container.unit."""
-
-    event: int
-    machine: str | None = None
-
-
-class PowerList(Paged, frozen=True, forbid_unknown_fields=True):
-    """`everything`: also those that are over."""
-
-    everything: bool = False
-
-
-class PowerShow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    event: int
-
-
-class BatchView(msgspec.Struct, frozen=True, kw_only=True):
-    """So many machines, so long after the beginning."""
-
-    after_s: int
-    machines: int
-
-
-class OrderShort(msgspec.Struct, frozen=True, kw_only=True):
-    """An order that is under its tolerance without the machines that would be off."""
-
-    order: str
-    short_hps: float
-
-
-class PlanView(msgspec.Struct, frozen=True, kw_only=True):
-    """What would be done. Nothing was sent. `other_watts` of `before_watts` are drawn by what is no machine,
-    by the meters `other_by`, where those of the site count; `limit_watts` is in force there, and lower than
-    what was asked for."""
-
-    site: str
-    target: str
-    before_watts: int
-    other_watts: int
-    other_by: str
-    limit_watts: int | None
-    asked_watts: int
-    shed_watts: int
-    expected_watts: int
-    error_watts: int
-    short_watts: int
-    machines: int
-    batches: tuple[BatchView, ...]
-    losses: tuple[TenantLoss, ...]
-    exempt_machines: int
-    exempt_watts: int
-    taken_machines: int
-    unknown_machines: int
-    unknown_asked: int
-    ramp_s: int
-    restore_s: int
-    orders_short: tuple[OrderShort, ...] = ()
-
-
-class EventRow(Event, frozen=True, kw_only=True):
-    """With how many machines are in which state; while it goes on, `unknown_off` of the `unknown_machines` of
-    unknown power are off."""
-
-    machines: Mapping[str, int]
-    unknown_machines: int = 0
-    unknown_off: int = 0
-
-
-class MachineView(msgspec.Struct, frozen=True, kw_only=True):
-    """One machine of an event."""
-
-    machine: str
-    state: str
-    batch: int
-    watts_before: int
-    watts_idle: int
-    asks: int
-    changed_at_s: int
-    off_from_s: int | None
-    off_until_s: int | None
-
-
-class StepView(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened."""
-
-    step: int
-    at_s: int
-    machine: str | None
-    state: str
-    words: str
-
-
-class EventView(EventRow, frozen=True, kw_only=True):
-    """With its machines, those first that are not as they should be, and the newest steps."""
-
-    of_machines: tuple[MachineView, ...]
-    steps: tuple[StepView, ...]
 
 
 def power_plan(desk: Desk, it: PowerPlan) -> PlanView:
@@ -193,9 +83,6 @@ def power_plan(desk: Desk, it: PowerPlan) -> PlanView:
         note=None,
     )
     found, _ = desk.read(lambda connection: planned(connection, event, looks, now_s))
-    short: Mapping[str, float] = {}
-    if desk.live is not None and found.machines:
-        short = desk.live.orders_without(frozenset(found.workers))
     figures = {
         name: getattr(found, name)
         for name in PlanView.__struct_fields__
@@ -205,12 +92,12 @@ def power_plan(desk: Desk, it: PowerPlan) -> PlanView:
         site=it.site,
         target=it.target,
         batches=tuple(BatchView(after_s=after_s, machines=len(of)) for after_s, of in found.batches),
-        orders_short=tuple(OrderShort(order=name, short_hps=hps) for name, hps in sorted(short.items())),
+        orders_short=_orders_without(desk, found.workers),
         **figures,
     )
 
 
-def power_curtail(desk: OperatorDesk, it: PowerCurtail) -> EventRow:
+def power_curtail(desk: OperatorDesk, it: PowerCurtail) -> EventAsked:
     """What is said without a time, under a name that is known, is the event of that name."""
     now_s, reference = wall_s(), it.reference or token_hex(8)
 
@@ -225,7 +112,9 @@ def power_curtail(desk: OperatorDesk, it: PowerCurtail) -> EventRow:
         new = msgspec.structs.replace(new, dry_run=it.dry_run, source=it.source)
         return add_event(connection, new, by=desk.by, now_s=now_s)[0]
 
-    return _row(desk, desk.write(ask))
+    event = desk.write(ask)
+    row = _row(desk, event)
+    return EventAsked(**msgspec.structs.asdict(row), orders_short=_orders_short(desk, event, now_s))
 
 
 def power_restore(desk: OperatorDesk, it: PowerRestore) -> EventRow:
@@ -278,6 +167,8 @@ def power_list(desk: Desk, it: PowerList) -> Page[EventRow]:
 
 def power_show(desk: Desk, it: PowerShow) -> EventView:
     mines = _mines(desk)
+    event = desk.read(lambda connection: load_event(connection, it.event))
+    orders_short = _orders_short(desk, event, wall_s())
 
     def read(connection: Connection) -> EventView:
         event = load_event(connection, it.event)
@@ -287,6 +178,7 @@ def power_show(desk: Desk, it: PowerShow) -> EventView:
         newest = connection.execute(query.order_by(power_event_steps.c.step.desc()).limit(STEPS_MAX)).all()
         return EventView(
             **_told(connection, event, mines),
+            orders_short=orders_short,
             of_machines=tuple(
                 MachineView(
                     machine=str(of.name),
@@ -348,6 +240,30 @@ def _new(desk: Desk, it: PowerPlan, reference: str, from_s: int, until_s: int | 
             durations=desk.durations,
         )
     )
+
+
+def _orders_short(desk: Desk, event: Event, now_s: int) -> tuple[OrderShort, ...]:
+    """Of one that is over none: whom it lost belongs to nobody's plan."""
+    if desk.live is None or event.ended:
+        return ()
+    looks = desk.live.machine_looks()
+
+    def machines(connection: Connection) -> Collection[int]:
+        if event.state is EventState.PLANNED:
+            return planned(connection, event, looks, now_s)[0].workers
+        return [worker for worker, of in machines_of(connection, event.id).items() if of.state in OWNED]
+
+    try:
+        return _orders_without(desk, desk.read(machines))
+    except RegistryError:  # nobody knows yet which machines: there is no tariff for its time
+        return ()
+
+
+def _orders_without(desk: Desk, machines: Collection[int]) -> tuple[OrderShort, ...]:
+    if desk.live is None or not machines:
+        return ()
+    short = desk.live.orders_without(frozenset(machines))
+    return tuple(OrderShort(order=name, short_hps=hps) for name, hps in sorted(short.items()))
 
 
 def _row(desk: Desk, event: Event) -> EventRow:

@@ -114,9 +114,7 @@ def plan(
     if it["losses"]:
         say("")
         show(it["losses"], LOSSES)
-    if it["orders_short"]:
-        say("")
-        show(it["orders_short"], SHORT)
+    _show_short(it)
 
 
 @with_options
@@ -154,6 +152,8 @@ def curtail(
         **_target(to_kw, share, everything, break_even, below),
     )
     _show_event(event, form)
+    if form is Form.TEXT:
+        _show_short(event)
 
 
 @with_options
@@ -193,6 +193,7 @@ def show_event(books: Books, form: ShowForm, event: EventArgument) -> None:
     it = books.ask("power.show", event=event)
     _show_event(it, form)
     if form is Form.TEXT:
+        _show_short(it)
         for rows, columns in ((it["of_machines"], MACHINES), (it["steps"], STEPS)):
             say("")
             show(rows, columns)
@@ -224,6 +225,13 @@ def _show_event(it: dict[str, Any], form: Form) -> None:
         print_json(it)
     else:
         show_one(it | _in_words(it), EVENT)
+
+
+def _show_short(it: dict[str, Any]) -> None:
+    """Orders that miss something without the machines."""
+    if it["orders_short"]:
+        say("")
+        show(it["orders_short"], SHORT)
 
 
 def _planned(it: dict[str, Any]) -> dict[str, Any]:
