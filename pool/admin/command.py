@@ -23,7 +23,8 @@ class Question(msgspec.Struct, frozen=True):
     answer: Callable[[Desk, Any], Any]
     least: Role = Role.VIEWER
     narrowed: Callable[[Any, Caller], Any] | None = None
-    tells: bool = False  # other people too: it is not asked by a URL alone
+    tells: bool = False  # other people, or machines: it is not asked by a URL alone
+    asks_machines: bool = False  # which may take as long as they like, within its bound
 
     @property
     def result(self) -> Any:
@@ -49,6 +50,7 @@ class Change(msgspec.Struct, frozen=True):
     makes_books: bool = True  # where there are none yet: one that is for a running pool makes none
     secret: bool = False  # what is answered, which is then kept nowhere, and is for who asked alone
     asks_nodes: bool = False  # which may take as long as they like, and nothing else waits for that
+    asks_machines: bool = False  # likewise
 
     @property
     def result(self) -> Any:

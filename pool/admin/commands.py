@@ -88,7 +88,10 @@ NOUNS: Final[dict[str, tuple[str, ...]]] = {
     "settings": ("service.reloads",),
     "message": ("service.messages",),
     "change": ("people.changes",),
-    "power": ("power.now", "power.machines", "power.events", "power.terms", "power.signals"),
+    "power": (
+        *("power.now", "power.machines", "power.told_machines"),
+        *("power.events", "power.terms", "power.signals"),
+    ),
     "model": ("power.models",),
     "meter": ("power.meters",),
     "limit": ("power.limits",),
@@ -175,6 +178,12 @@ def asks_nodes(name: str) -> bool:
     """Whether it may take as long as nodes like."""
     command = COMMANDS.get(name)
     return isinstance(command, Change) and command.asks_nodes
+
+
+def asks_machines(name: str) -> bool:
+    """Whether it may take as long as machines like."""
+    command = COMMANDS.get(name)
+    return command is not None and command.asks_machines
 
 
 def execute(desk: Desk, name: str, body: bytes, caller: Caller, glass: str | None = None) -> Any:

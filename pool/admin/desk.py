@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pool.messages.outbox import Answer
     from pool.messages.teller import Raised
     from pool.orders.status import OrderStatus
-    from pool.power.control.contract import MachineName
+    from pool.power.control.contract import Answered, Asked, MachineName
     from pool.power.control.runner import HeldView
     from pool.power.curtailment.course import Looks
     from pool.power.energy.by_machine import MachineDrawn
@@ -146,6 +146,9 @@ class LivePool(Protocol):
 
     def machines_drawn(self, names: Collection[MachineName]) -> Mapping[MachineName, MachineDrawn]:
         """What each of these machines draws now; without those that nobody knows here."""
+
+    def ask_machines(self, asked: tuple[Asked, ...], within_s: float) -> tuple[Answered, ...]:
+        """Tell these something on their own network, and what each answered until then."""
 
     def held_machines(self) -> Sequence[HeldView]:
         """Machines that are held off, or are being resumed."""

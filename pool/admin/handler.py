@@ -2,8 +2,8 @@
 
 JSON in, JSON out: 200 with the result, 202 with the request that it became; else {"error": words, "code": one
 of pool.http_server.Code}. Commands run in a worker thread, one at a time: they are an operator's, and the
-journal must not wait behind a queue of them; what waits for nodes has turns of its own, so that nobody who is
-to be suspended hides behind a node that is slow. A change has a key where who asks for it wants to be able to
+journal must not wait behind a queue of them; what waits for nodes, or for machines, has turns of its own, so
+that nobody who is to be suspended hides behind one that is slow. A change has a key where who asks for it wants to be able to
 ask again.
 
 Must not know: what a command does, what a role may do, and how a caller is known.
@@ -31,6 +31,7 @@ from pool.admin.commands import (
     KeyReused,
     UnknownCommand,
     answer_to,
+    asks_machines,
     asks_nodes,
 )
 from pool.admin.desk import Desk
@@ -66,6 +67,7 @@ class CommandHandler:
         self._desk = desk
         self._one_at_a_time = trio.CapacityLimiter(1)
         self._asking_nodes = trio.CapacityLimiter(1)
+        self._asking_machines = trio.CapacityLimiter(1)
 
     async def answer(self, request: Request, name: str, caller_of: Callable[[Desk], Caller]) -> Response:
         """Execute the command that the request's body has the parameters of, or for a question its URL.
@@ -80,7 +82,11 @@ class CommandHandler:
             return refused
         try:
             run = partial(self._run, name, body, key, request.query_params.get(GLASS), caller_of, by_url)
-            limiter = self._asking_nodes if asks_nodes(name) else self._one_at_a_time
+            limiter = self._one_at_a_time
+            if asks_nodes(name):
+                limiter = self._asking_nodes
+            elif asks_machines(name):
+                limiter = self._asking_machines
             answer, tag, by = await trio.to_thread.run_sync(run, limiter=limiter)
         except RequestMade as made:
             log.info("request_made", name=name, request=made.answer["request"]["id"])

@@ -7,6 +7,7 @@ have one user. Must not know: what a command is, sockets, which parts serve mine
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Literal
 
 import trio
@@ -22,7 +23,7 @@ from pool.messages.messenger import Messenger
 from pool.messages.outbox import Answer
 from pool.messages.teller import Raised
 from pool.orders.status import OrderStatus
-from pool.power.control.contract import MachineName
+from pool.power.control.contract import Answered, Asked, MachineName
 from pool.power.control.control import Control
 from pool.power.control.runner import HeldView
 from pool.power.curtailment.course import Looks
@@ -200,10 +201,17 @@ class Live:
             raise RegistryError("this pool does not look at power")
         return self._given_power
 
-    def held_machines(self) -> Sequence[HeldView]:
+    @property
+    def _telling(self) -> Control:
         if self._control is None:
             raise RegistryError("this pool tells no machines anything")
-        return trio.from_thread.run(self._control.held)
+        return self._control
+
+    def ask_machines(self, asked: tuple[Asked, ...], within_s: float) -> tuple[Answered, ...]:
+        return trio.from_thread.run(partial(self._telling.control, asked, within_s=within_s))
+
+    def held_machines(self) -> Sequence[HeldView]:
+        return trio.from_thread.run(self._telling.held)
 
     def forget_machine(self, machine: MachineName) -> bool:
         return self._control is not None and trio.from_thread.run(self._control.forget, machine)

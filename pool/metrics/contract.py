@@ -120,7 +120,7 @@ gauge     angara_power_event_shed_watts{site}                  How much of that 
 gauge     angara_power_event_short_watts{site}                 How much is missing although the ramp is over.
 gauge     angara_power_event_machines{site,state}              Machines of events by state: pending, asked, confirmed, refused, drifted, waking, restored, lost, released.
 gauge     angara_power_events_failed                           1 where the last look at events did not come to its end: who is off stays off meanwhile.
-gauge     angara_machines_held{state}                          Machines as who holds them off says: off, resuming, given-up after a week.
+gauge     angara_machines_held{state}                          Machines as who holds them off says: off, limited, resuming, given-up after a week.
 gauge     angara_signal_heard_age_seconds{signal}              How long ago a signal was heard of that may ask for events; since the start where it never was.
 gauge     angara_signal_silent{signal}                         1 where that is longer than it may be.
 counter   angara_signal_taken_total{signal}                    What it asked for, and there is an event of.

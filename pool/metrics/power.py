@@ -77,6 +77,7 @@ def add_events(page: Page, status: PowerStatus) -> None:
 def add_held(page: Page, it: Standing) -> None:
     """Of all who hold machines off, as they said last."""
     page.add("angara_machines_held", it.off, "off")
+    page.add("angara_machines_held", it.limited, "limited")
     page.add("angara_machines_held", it.resuming, "resuming")
     page.add("angara_machines_held", it.given_up_machines, "given-up")
 

@@ -95,6 +95,13 @@ class MachineApi:
             self._on_mining(True)
         return True
 
+    def _limit(self, percent: int) -> bool:
+        self.heard.append(f"limit {percent}")
+        if self.options.temper is Temper.REFUSES:
+            return False
+        self.percent = percent
+        return True
+
     @property
     def watts(self) -> int:
         """That it says it draws."""
@@ -175,6 +182,7 @@ class MachineApi:
 
     def _whatsminer_summary(self, _: str) -> dict[str, Any]:
         summary = {"Elapsed": 100, "MHS 1m": self._ths * 1e6, "Power": self.watts, "Temperature": 60.0}
+        summary |= {"Power Limit": self.options.watts, "Power Mode": "Normal"}
         return _status("S", "Summary", 11) | {"SUMMARY": [summary]}
 
     def _whatsminer_get_token(self, _: str) -> dict[str, Any]:
@@ -205,14 +213,12 @@ class MachineApi:
     def _whatsminer_told(self, told: Mapping[str, Any]) -> dict[str, Any]:
         command = told.get("cmd")
         if command == "set_power_pct":
-            self.percent = int(told["percent"])
-            self.heard.append(f"limit {self.percent}")
-            return _whatsminer("S", 131, "API command OK")
-        if command not in ("power_off", "power_on"):
+            done = self._limit(int(told["percent"]))
+        elif command in ("power_off", "power_on"):
+            done = self._pause() if command == "power_off" else self._resume()
+        else:
             return _whatsminer("E", 14, "invalid cmd")
-        if not (self._pause() if command == "power_off" else self._resume()):
-            return _whatsminer("E", 45, "permission denied")
-        return _whatsminer("S", 131, "API command OK")
+        return _whatsminer("S", 131, "API command OK") if done else _whatsminer("E", 45, "permission denied")
 
     @staticmethod
     def _done(done: bool, words: str, more: dict[str, Any]) -> dict[str, Any]:

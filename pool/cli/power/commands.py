@@ -20,6 +20,7 @@ from pool.cli.power.held import forget, held
 from pool.cli.power.now import now, suspects
 from pool.cli.power.signals import signals
 from pool.cli.power.simulate import simulate
+from pool.cli.power.told import read, reduce
 
 app = typer.Typer(no_args_is_help=True)
 app.command("now")(now)
@@ -27,6 +28,8 @@ app.command("suspects")(suspects)
 app.command("signals")(signals)
 app.command("held")(held)
 app.command("forget")(forget)
+app.command("read")(read)
+app.command("reduce")(reduce)
 app.command("simulate")(simulate)
 app.command("plan")(events.plan)
 app.command("curtail")(events.curtail)

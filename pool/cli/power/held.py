@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from pool.cli.books import Books
+from pool.cli.live_columns import of_hps
 from pool.cli.options import ListForm, ShowForm, with_options
 from pool.cli.output import Column, Form, moment, print_json, show, show_one
 from pool.reports.figures import grouped
@@ -12,20 +13,22 @@ from pool.reports.figures import grouped
 HELD: Final = (
     Column("machine", "name"),
     Column("address", "address"),
-    Column("told to", "action"),
+    Column("told to", "told"),
     Column("at", "since_at", moment),
     Column("ends by itself", "until_at", moment),
     Column("told to resume since", "released_at", moment),
     Column("times", "tries", grouped, right=True),
     Column("given up", "given_up_at", moment),
+    Column("did before", "before_words"),
+    Column("does now", "now_hps", of_hps, right=True),
+    Column("by its work", "proof"),
 )
 
 
 @with_options
 def held(books: Books, form: ListForm) -> None:
-    """Machines that are held off, and those that were told to resume and have no accepted share yet."""
-    rows = books.ask("held.list")
-    show([it | {"name": _name(it["machine"])} for it in rows], HELD, form)
+    """Machines that are held off or limited, and who was told to resume and has no accepted share yet."""
+    show([it | _held_words(it) for it in books.ask("held.list")], HELD, form)
 
 
 FORGOTTEN: Final = (
@@ -53,6 +56,15 @@ def forget(
         print_json(it)
     else:
         show_one(_in_words(it), FORGOTTEN)
+
+
+def _held_words(it: dict[str, Any]) -> dict[str, Any]:
+    limited = it["action"] == "limit"
+    return {
+        "name": _name(it["machine"]),
+        "told": f"limit to {it['percent']} %" if limited else it["action"],
+        "before_words": of_hps(it["before_hps"]) if limited and it["before_hps"] else None,
+    }
 
 
 def _in_words(it: dict[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
     until_s: int = 0
     percent: int = 100  # of a limit
+    before_hps: int = 0  # of a limit: what it did when that was asked, by accepted work; 0: nobody knows
 
 
 class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +75,8 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
     hashrate_hps: int | None = None
     watts: int | None = None
     temperature_c: int | None = None
-    state: str = ""  # in its own words, cut
+    limit_watts: int | None = None  # what it keeps to
+    state: str = ""  # in its own words, cut: asleep, or which mode of power
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):

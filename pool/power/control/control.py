@@ -9,6 +9,7 @@ Invariants: nothing raises that a site does, or a line to it: machines of a site
 reached, or nobody knows what became of them. Must not know: how machines are spoken to, and why.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import Final
 
@@ -82,7 +83,10 @@ class Control:
         self._peers: dict[str, _Mine] = {}
         self.whereabouts = Whereabouts()
 
-    async def control(self, asked: tuple[Asked, ...]) -> tuple[Answered, ...]:
+    async def control(
+        self, asked: tuple[Asked, ...], *, within_s: float = math.inf
+    ) -> tuple[Answered, ...]:
+        """As MachineControl has it. Of whoever has not answered `within_s` nobody knows what was done."""
         assert len(asked) <= ASKED_MAX
         assert len({it.machine for it in asked}) == len(asked)
         if not self._enabled:
@@ -98,7 +102,7 @@ class Control:
         orders = await self._orders(asked, looked, answers)
         async with trio.open_nursery() as nursery:
             for reach, its in orders:
-                nursery.start_soon(self._told, reach, its, answers)
+                nursery.start_soon(self._told, reach, its, answers, within_s)
         return tuple(answers[it.machine] for it in asked)
 
     def _looked(self, names: Sequence[MachineName]) -> _Looked:
@@ -196,7 +200,13 @@ class Control:
             if not to:
                 answers[name] = _unreached(it, "it has no address that is its alone")
             for site, where in to.items():
-                order = Order(reached=where, action=it.action, until_s=it.until_s, percent=it.percent)
+                order = Order(
+                    reached=where,
+                    action=it.action,
+                    until_s=it.until_s,
+                    percent=it.percent,
+                    before_hps=it.before_hps,
+                )
                 orders.setdefault(site, []).append(order)
         return [(it, orders[it.name]) for it in reaches if it.name in orders]
 
@@ -216,7 +226,9 @@ class Control:
         self._peers[reach.name] = found
         return found
 
-    async def _told(self, reach: Reach, orders: list[Order], answers: dict[MachineName, Answered]) -> None:
+    async def _told(
+        self, reach: Reach, orders: list[Order], answers: dict[MachineName, Answered], within_s: float
+    ) -> None:
         if self._dry_run and reach.name:
             for order in orders:
                 words = f"{order.action.value} at {order.reached.address or 'no address'}: nothing was sent"
@@ -229,19 +241,23 @@ class Control:
                 _take(answers, _answer(order, Answer.UNKNOWN, f"{reach.name}: {error}"))
             return
         said: dict[MachineName, Answered] = {}
-        await self._answered(reach, batch, orders, said)
+        await self._answered(reach, batch, orders, said, within_s)
         for order in orders:
-            lost = _answer(order, Answer.UNKNOWN, f"{reach.name} says nothing of it")
+            lost = _answer(order, Answer.UNKNOWN, f"{reach.name or 'it'} has not answered yet")
             _take(answers, said.get(order.reached.machine, lost))
 
     async def _answered(
-        self, reach: Reach, batch: int, orders: list[Order], answers: dict[MachineName, Answered]
+        self,
+        reach: Reach,
+        batch: int,
+        orders: list[Order],
+        answers: dict[MachineName, Answered],
+        within_s: float,
     ) -> None:
         """Until the batch is over, or nothing has been heard for too long. Believed is nothing of others."""
         mine = {it.reached.machine for it in orders}
         taken, heard_s = 0, trio.current_time()
-        within_s = MACHINE_S * (2 + len(orders) / AT_ONCE)
-        with trio.move_on_after(within_s):
+        with trio.move_on_after(min(within_s, MACHINE_S * (2 + len(orders) / AT_ONCE))):
             while trio.current_time() - heard_s < LOST_S:
                 try:
                     said = await reach.machines.answers(batch, taken)

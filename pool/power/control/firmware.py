@@ -169,10 +169,10 @@ class Braiins(Silent):
 
     async def read(self, it: Telling) -> Telemetry:
         summary = await it.command("summary")
-        watts = number(
-            found_in(await it.command("tunerstatus"), "TUNERSTATUS", 0, "ApproximateMinerPowerConsumption")
-        )
-        return _of_summary(summary, watts)
+        tuner = found_in(await it.command("tunerstatus"), "TUNERSTATUS", 0)
+        said = _of_summary(summary, number(found_in(tuner, "ApproximateMinerPowerConsumption")))
+        limit_watts = bounded(number(found_in(tuner, "PowerLimit")), WATTS_MAX)
+        return msgspec.structs.replace(said, limit_watts=limit_watts)
 
 
 class Luxos(Silent):

@@ -43,7 +43,8 @@ class Held(msgspec.Struct, kw_only=True):
 
     places: list[Place]  # one at least; the first is where it was paused first
     action: Action
-    percent: int = 100
+    percent: int = 100  # of a limit
+    before_hps: int = 0  # what it did when it was limited
     since_s: int
     until_s: int
     released_s: int | None = None
@@ -66,6 +67,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How many machines are kept here, and how they stand; `given_up`: the first names of those."""
 
     off: int = 0
+    limited: int = 0  # they mine, and draw less
     resuming: int = 0
     given_up_machines: int = 0
     given_up: tuple[MachineName, ...] = ()
@@ -75,10 +77,12 @@ def standing(machines: Iterable[Held]) -> Standing:
     """Of all of them."""
     known = list(machines)
     gone = sorted(it.reached.machine for it in known if it.given_up_s is not None)
-    off = sum(it.released_s is None for it in known)
+    held = [it.action for it in known if it.released_s is None]
+    limited = held.count(Action.LIMIT)
     return Standing(
-        off=off,
-        resuming=len(known) - off - len(gone),
+        off=len(held) - limited,
+        limited=limited,
+        resuming=len(known) - len(held) - len(gone),
         given_up_machines=len(gone),
         given_up=tuple(gone[:GIVEN_UP_NAMED_MAX]),
     )

@@ -44,6 +44,7 @@ class HeldWatch:
         named = sorted(name for it in its for name in it.given_up[:GIVEN_UP_NAMED_MAX])
         return Standing(
             off=sum(it.off for it in its),
+            limited=sum(it.limited for it in its),
             resuming=sum(it.resuming for it in its),
             given_up_machines=sum(it.given_up_machines for it in its),
             given_up=tuple(named[:GIVEN_UP_NAMED_MAX]),

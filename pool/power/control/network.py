@@ -81,6 +81,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
     until_s: int = 0
     percent: int = 100
+    before_hps: int = 0
 
 
 class MachineNetwork:

@@ -70,11 +70,13 @@ _WORST: Final = (
 
 
 class HeldView(msgspec.Struct, frozen=True, kw_only=True):
-    """A machine that is held off, or that is being resumed."""
+    """A machine that is held off, or limited, or that is being resumed."""
 
     machine: MachineName
     address: str
     action: Action
+    percent: int = 100
+    before_hps: int = 0
     since_s: int
     until_s: int
     released_s: int | None
@@ -260,6 +262,7 @@ class Runner:
                 places=places,
                 action=it.action,
                 percent=it.percent,
+                before_hps=it.before_hps,
                 since_s=wall_s,
                 until_s=it.until_s,
                 may_be_off=known is not None,
@@ -512,6 +515,8 @@ def _view(it: Held) -> HeldView:
         machine=it.reached.machine,
         address=it.reached.address,
         action=it.action,
+        percent=it.percent,
+        before_hps=it.before_hps,
         since_s=it.since_s,
         until_s=it.until_s,
         released_s=it.released_s,

@@ -21,6 +21,7 @@ from pool.power.control.contract import Action, Telemetry
 from pool.power.control.firmware import (
     HPS_MAX,
     PAUSES,
+    STATE_CHARS_MAX,
     WATTS_MAX,
     Shown,
     Silent,
@@ -49,9 +50,16 @@ class Whatsminer(Silent):
         await self._told(it, "power_off", respbefore="true")
 
     async def resume(self, it: Telling) -> None:
-        """With all of its power: a limit may be what it comes back from."""
-        await self._told(it, "power_on")
-        await self._told(it, "set_power_pct", percent="100")
+        """With all of its power: a limit may be what it comes back from, and of one that never stopped what
+        it says to be switched on is for nobody to know."""
+        try:
+            await self._told(it, "power_on")
+        except Refused:
+            await self._told(it, "set_power_pct", percent="100")
+            if not (await self.read(it)).mines:
+                raise
+        else:
+            await self._told(it, "set_power_pct", percent="100")
 
     async def limit(self, it: Telling, percent: int) -> None:
         await self._told(it, "set_power_pct", percent=str(percent))
@@ -66,6 +74,8 @@ class Whatsminer(Silent):
             hashrate_hps=bounded(None if mhs is None else mhs * 10**6, HPS_MAX),
             watts=bounded(number(found_in(summary, "Power")), WATTS_MAX),
             temperature_c=bounded(number(found_in(summary, "Temperature")), 1000),
+            limit_watts=bounded(number(found_in(summary, "Power Limit")), WATTS_MAX),
+            state=str(found_in(summary, "Power Mode") or "")[:STATE_CHARS_MAX],
         )
 
     async def _told(self, it: Telling, command: str, **parameters: str) -> None:

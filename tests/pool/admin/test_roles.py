@@ -112,6 +112,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "limit.set",
         "power.curtail",
         "power.restore",
+        *("power.read", "power.reduce"),
         "power.exempt",
         "power.unexempt",
     ),
@@ -246,7 +247,7 @@ def test_what_moves_money_or_makes_users_is_no_operators(name: str) -> None:
     ):
         safe = {"tenant.set-status", "message.silence", "upstream.switch", "token.create", "token.revoke"}
         safe |= {"edge.reset", "edge.release", "edge.retire"}
-        safe |= {"power.curtail", "power.restore", "power.exempt", "power.unexempt"}
+        safe |= {"power.curtail", "power.restore", "power.reduce", "power.exempt", "power.unexempt"}
         safe |= {"limit.set", "meter.import"}  # which only lowers, and takes what fits a meter of a payer's
         assert (command.least.rank >= Role.PAYER.rank) != (name in safe)
     assert command.least.rank >= Role.TENANT.rank

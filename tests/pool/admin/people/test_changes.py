@@ -393,6 +393,7 @@ OF_A_POOL: Final = {
     "drain.show",
     "firmware.list",
     "held.list",
+    *("power.read", "power.reduce"),  # see tests/pool/admin/power/test_told_machines.py
     "power.signals",
     "settings.reload",
 }

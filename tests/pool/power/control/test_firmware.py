@@ -105,6 +105,9 @@ async def test_a_whatsminer_draws_less_and_comes_back_with_all_of_it(nursery: tr
     reached = machines.stand(1, Firmware.WHATSMINER)
     assert (await asked(machines, reached, Action.LIMIT, 60)).answer is Answer.SAID_YES
     assert machines.at(reached).watts == 1_800
+    said = (await asked(machines, reached, Action.READ)).telemetry
+    assert said is not None
+    assert (said.watts, said.limit_watts, said.state) == (1_800, 3_000, "Normal")
     assert (await asked(machines, reached, Action.RESUME)).answer is Answer.SAID_YES
     assert machines.at(reached).watts == 3_000
 
