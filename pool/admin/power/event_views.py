@@ -67,6 +67,13 @@ class OrderShort(msgspec.Struct, frozen=True, kw_only=True):
     short_hps: float
 
 
+class TenantForgoes(TenantLoss, frozen=True, kw_only=True):
+    """What one tenant does not mine meanwhile, and what an hour of that is worth by the pool's own price of now,
+    before its fee; None where nobody was paid for work yet."""
+
+    sat_per_hour: int | None
+
+
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     """What would be done. Nothing was sent. `other_watts` of `before_watts` are drawn by what is no machine,
     by the meters `other_by`, where those of the site count; `limit_watts` is in force there, and lower than
@@ -85,7 +92,7 @@ class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     short_watts: int
     machines: int
     batches: tuple[BatchView, ...]
-    losses: tuple[TenantLoss, ...]
+    losses: tuple[TenantForgoes, ...]
     exempt_machines: int
     exempt_watts: int
     taken_machines: int

@@ -30,6 +30,7 @@ from pool.admin.power.event_views import (
     PowerRestore,
     PowerShow,
     StepView,
+    TenantForgoes,
 )
 from pool.books.changes.changes import State
 from pool.fleet.registry_error import RegistryError
@@ -52,6 +53,7 @@ from pool.power.curtailment.progress import RUNS, mining, progress_of
 from pool.power.curtailment.rounds import planned
 from pool.power.curtailment.schema import power_event_steps
 from pool.power.curtailment.states import OWNED, EventState, MachineState
+from pool.power.curtailment.worth import price_now, sat_per_hour
 
 STEPS_MAX: Final = 1_000  # in one answer: the newest ones
 MACHINES_MAX: Final = 1_000  # that are listed: those that are not as they should be come first
@@ -82,16 +84,25 @@ def power_plan(desk: Desk, it: PowerPlan) -> PlanView:
         ended_at_s=None,
         note=None,
     )
-    found, _ = desk.read(lambda connection: planned(connection, event, looks, now_s))
+    found, price = desk.read(
+        lambda connection: (planned(connection, event, looks, now_s)[0], price_now(connection))
+    )
     figures = {
         name: getattr(found, name)
         for name in PlanView.__struct_fields__
-        if name not in ("site", "target", "batches", "orders_short")
+        if name not in ("site", "target", "batches", "losses", "orders_short")
     }
     return PlanView(
         site=it.site,
         target=it.target,
         batches=tuple(BatchView(after_s=after_s, machines=len(of)) for after_s, of in found.batches),
+        losses=tuple(
+            TenantForgoes(
+                **msgspec.structs.asdict(of),
+                sat_per_hour=None if price is None else sat_per_hour(price, of.hashrate_hps),
+            )
+            for of in found.losses
+        ),
         orders_short=_orders_without(desk, found.workers),
         **figures,
     )

@@ -49,6 +49,7 @@ LOSSES: Final = (
     Column("machines", "machines", grouped, right=True),
     Column("draw less", "watts", kilowatts, right=True),
     Column("do not mine", "hashrate_hps", of_hps, right=True),
+    Column("worth an hour", "sat_per_hour", lambda sat: f"{grouped(sat)} sat", right=True),
 )
 SHORT: Final = (Column("order", "order"), Column("short by", "short_hps", of_hps, right=True))
 EVENTS: Final = (

@@ -15,6 +15,7 @@ from payouts.schemas.money import fee_bases, rates
 
 HASHES_PER_TH: Final = 10**12
 MJ_PER_KWH: Final = 3_600_000 * 1_000  # millijoules
+HOUR_S: Final = 3_600
 
 
 def price_now(connection: Connection) -> Price | None:
@@ -38,3 +39,8 @@ def sat_per_kwh(price: Price, mj_per_th: int) -> Fraction:
     """Of a machine of that efficiency, at the wall."""
     ths = Fraction(MJ_PER_KWH, mj_per_th)
     return price.credit_sat(Fraction(1), 1) * ths * HASHES_PER_TH / HASHES_PER_DIFFICULTY
+
+
+def sat_per_hour(price: Price, hashrate_hps: int) -> int:
+    """What so much work is worth, rounded down."""
+    return int(price.credit_sat(Fraction(1), 1) * hashrate_hps * HOUR_S / HASHES_PER_DIFFICULTY)

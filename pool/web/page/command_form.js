@@ -4,6 +4,7 @@ import { address, element, fill, link } from "./elements.js";
 import { Refused, ask, commands, mayAs } from "./server.js";
 
 const UNITS = [
+  ["target_value", "W that are drawn at most, hundredths of a percent less, or thousandths of a satoshi for a kWh"],
   ["_sat_per_ph_day", "satoshi for a PH/s and day"],
   ["sat_per_ph_day", "satoshi for a PH/s and day"],
   ["_bps", "hundredths of a percent"],
@@ -17,15 +18,19 @@ const UNITS = [
   ["kw", "kW"],
 ];
 
-/** A button that opens the command's form; nothing for who may not give the command. */
-export function commandButton(context, command, words, given = {}, done = () => {}) {
+/**
+ * A button that opens the command's form; nothing for who may not give the command. With a `plan` the form shows
+ * what the command would do before it is given, and gives it as shown: `ask(parameters)` is what it would do,
+ * `show(it)` that as elements, and `alike(one, other)` whether who has seen the one has seen the other.
+ */
+export function commandButton(context, command, words, given = {}, done = () => {}, plan = null) {
   const place = element("span", { class: "command" });
   commands().then(
     (table) => {
       const known = table.get(command);
       if (!known || !mayAs(context.me.role, known.least)) return;
       const glass = known.guarded && mayAs(context.me.role, "admin");
-      const open = () => openForm(command, known, words, given, done, glass);
+      const open = () => openForm(command, known, words, given, done, glass, plan);
       place.append(element("button", { type: "button", click: open }, words));
     },
     () => {}, // who cannot be told what there is gives no command either
@@ -34,13 +39,21 @@ export function commandButton(context, command, words, given = {}, done = () => 
 }
 
 /** `given` parameters are shown, and not asked for; `glass`: he may say why it must not wait for a second person. */
-function openForm(command, known, words, given, done, glass) {
+function openForm(command, known, words, given, done, glass, plan) {
   const fields = Object.entries(known.schema.properties ?? {}).filter(([name]) => !(name in given));
   const inputs = fields.map(([name, schema]) => [name, ...field(name, schema, known)]);
   const problem = element("p", { class: "problem", role: "alert" });
   const why = element("input", { id: "break-glass", type: "text", autocomplete: "off", "aria-describedby": "glass-help" });
   const close = () => dialog.close();
-  const send = element("button", { class: "primary" }, words);
+  const first = plan ? "Show the plan" : words;
+  const send = element("button", { class: "primary" }, first);
+  const shown = element("div", { class: "plan", "aria-live": "polite" });
+  let seen = null; // the plan that stands there, and of what
+  const unseen = () => {
+    seen = null;
+    fill(shown);
+    fill(send, first);
+  };
   const key = anyKey(); // the same for each try of this form: what was done once is not done again
   const form = element(
     "form",
@@ -54,6 +67,20 @@ function openForm(command, known, words, given, done, glass) {
             const value = valueOf(input, schema);
             if (value !== undefined) parameters[name] = value;
           }
+          if (plan) {
+            const of = JSON.stringify(parameters);
+            const would = await plan.ask(parameters);
+            const before = seen;
+            seen = { of, would };
+            if (before?.of !== of || !plan.alike(before.would, would)) {
+              const another = before?.of === of ? element("p", { class: "trouble" }, "It would do something else by now: look again.") : null;
+              fill(shown, another, plan.show(would));
+              fill(send, `${words}, as shown`);
+              fill(problem);
+              shown.scrollIntoView({ block: "nearest" });
+              return;
+            }
+          }
           const answer = await ask(command, parameters, { "Idempotency-Key": key }, why.value.trim());
           close();
           document.getElementById("content").focus({ preventScroll: true }); // no table waits for who is in it
@@ -61,6 +88,7 @@ function openForm(command, known, words, given, done, glass) {
           if (answer?.request?.id) showRequest(answer);
         } catch (error) {
           if (!(error instanceof Refused)) throw error;
+          if (plan) unseen();
           fill(problem, error.message);
         } finally {
           send.disabled = false;
@@ -72,7 +100,8 @@ function openForm(command, known, words, given, done, glass) {
     Object.entries(given).map(([name, value]) =>
       element("p", { class: "given" }, element("span", { class: "quiet" }, `${label(name)} `), element("b", {}, String(value))),
     ),
-    inputs.map(([, , row]) => row),
+    element("div", plan ? { input: unseen, change: unseen } : {}, inputs.map(([, , row]) => row)),
+    shown,
     glass &&
       element(
         "details",
@@ -84,7 +113,7 @@ function openForm(command, known, words, given, done, glass) {
     problem,
     element("div", { class: "buttons" }, element("button", { type: "button", click: close }, "Cancel"), send),
   );
-  const dialog = element("dialog", { "aria-labelledby": "form-title", close: () => dialog.remove() }, form);
+  const dialog = element("dialog", { class: plan && "wide", "aria-labelledby": "form-title", close: () => dialog.remove() }, form);
   document.body.append(dialog);
   dialog.showModal();
 }

@@ -34,6 +34,11 @@ function scaled(value, units) {
   return `${(Math.floor(shown * factor) / factor).toFixed(digits)} ${units[unit]}`;
 }
 
+/** 3,250.0 kW, of W. */
+export function kilowatts(watts) {
+  return watts === null || watts === undefined ? NOTHING : `${(watts / 1000).toLocaleString("en-US", { minimumFractionDigits: 1, maximumFractionDigits: 1 })} kW`;
+}
+
 /** 1,234,567. */
 export function grouped(number) {
   return number === null || number === undefined ? NOTHING : number.toLocaleString("en-US");

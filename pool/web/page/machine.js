@@ -32,6 +32,7 @@ export async function show(place, context, name) {
       "div",
       { class: "tools" },
       trace.button,
+      commandButton(context, "power.reduce", "Have it draw less", { machine: name }, load),
       commandButton(context, "worker.remove", "Remove it", { name }, () => (location.hash = "#/workers")),
     ),
     shown,

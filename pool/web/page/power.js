@@ -3,7 +3,9 @@
 import { commandButton } from "./command_form.js";
 import { address, element, fill, link } from "./elements.js";
 import { facts } from "./facts.js";
-import { NOTHING, ago, duration, grouped, hashrate, moment, percentOfBps } from "./figures.js";
+import { NOTHING, ago, duration, grouped, hashrate, kilowatts, moment, percentOfBps } from "./figures.js";
+import { powerPlan } from "./power_plan.js";
+import { termsOf } from "./power_terms.js";
 import { refreshed } from "./refresh.js";
 import { ask, commands } from "./server.js";
 import { Table } from "./table.js";
@@ -69,6 +71,7 @@ async function showAll(place, context) {
     ],
     "Nothing is asked of machines.",
   );
+  const terms = operates ? termsOf(context, mayHere) : null;
   const every = element("input", { type: "checkbox", id: "every", change: () => load() });
   const load = async () => {
     const now = await ask("power.now", {});
@@ -79,6 +82,7 @@ async function showAll(place, context) {
     if (mayHere("power.suspects")) suspects.show(await ask("power.suspects", {}));
     if (mayHere("power.list")) events.show((await ask("power.list", { everything: every.checked })).toReversed());
     if (mayHere("power.signals")) signals.show(await ask("power.signals", {}));
+    await terms?.load();
   };
   await refreshed(context, load);
   fill(
@@ -90,10 +94,11 @@ async function showAll(place, context) {
         "div",
         { class: "tools" },
         element("label", { for: "every" }, every, "Events that are over, too"),
-        commandButton(context, "power.curtail", "Curtail", { source: "api" }, load),
+        commandButton(context, "power.curtail", "Curtail", { source: "api" }, load, powerPlan),
       ),
       events.element,
     ],
+    terms?.elements,
     operates && [element("h2", {}, "Sites"), sites.element],
     element("h2", {}, operates ? "Tenants" : "In all"),
     tenants.element,
@@ -154,6 +159,9 @@ async function showEvent(place, context, number) {
         ["Asked by", [it.asked_by, ", ", moment(it.asked_at_s), ` (${it.source} ${it.reference})`]],
         it.restore_asked_by ? ["Restored by", [it.restore_asked_by, ", ", moment(it.restore_asked_at_s)]] : null,
         it.ended_at_s === null ? null : [it.state === "cancelled" ? "Called off" : "Over", moment(it.ended_at_s)],
+        it.orders_short.length
+          ? ["Orders that miss something", element("span", { class: "trouble" }, it.orders_short.map((of) => `${of.order}: ${hashrate(of.short_hps)}`).join("; "))]
+          : null,
         it.note ? ["Note", it.note] : null,
       ),
       element(
@@ -256,9 +264,4 @@ function basis(it) {
 function limit(it) {
   if (it.limit_watts === null) return NOTHING;
   return it.over_limit ? element("span", { class: "trouble" }, `over ${kilowatts(it.limit_watts)}`) : kilowatts(it.limit_watts);
-}
-
-/** 3,250.0 kW, of W. */
-export function kilowatts(watts) {
-  return watts === null || watts === undefined ? NOTHING : `${(watts / 1000).toLocaleString("en-US", { minimumFractionDigits: 1, maximumFractionDigits: 1 })} kW`;
 }

@@ -322,6 +322,46 @@ def test_an_event_has_the_buttons_that_do_something_and_its_own_history(window: 
     assert "by ada: restored" in told
 
 
+def test_nobody_curtails_in_the_page_what_its_plan_has_not_shown_him(window: Window) -> None:
+    """And what it shows is what is done: who changes a field, or an exemption of somebody else's, sees it anew."""
+    page = window("ada")
+    go(page, "power")
+    page.get_by_role("button", name="Curtail").click()
+    page.select_option("dialog #field-target", "share")
+    page.fill("dialog #field-target_value", "5000")
+    page.fill("dialog #field-reference", "seen-1")
+    page.click("dialog .primary:text-is('Show the plan')")
+    page.wait_for_selector("dialog .plan dl")
+    told = page.locator("dialog .plan").inner_text()
+    assert re.search(r"Machines\s+6, in 1 batches", told)
+    assert re.search(r"Drawn now\s+39\.\d kW", told)
+    assert re.search(r"Less is expected\s+19\.\d kW", told)
+    assert "15 min" in told  # when it ends
+    assert "No order is short of anything" in told
+    page.fill("dialog #field-target_value", "2500")
+    assert page.locator("dialog .plan").inner_text() == ""
+    page.click("dialog .primary:text-is('Show the plan')")
+    page.wait_for_selector("dialog .primary:text-is('Curtail, as shown')")
+    exempt = {"machines": "acme.c04.r01s01", "reason": "its <b>pump</b>"}
+    assert page.evaluate(ASK, ["power.exempt", exempt])[0] == 200
+    page.click("dialog .primary")
+    page.wait_for_selector("dialog .plan :text('something else by now')")
+    assert "acme.c04.r01s01 (its <b>pump</b>)" in page.locator("dialog .plan").inner_text()
+    assert "seen-1" not in str(page.evaluate(ASK, ["request.list", {}]))
+    page.click("dialog .primary:text-is('Curtail, as shown')")
+    page.wait_for_selector("dialog h2:text('Request ')")
+    page.get_by_role("button", name="Good").click()
+    assert "seen-1" in str(page.evaluate(ASK, ["request.list", {}]))
+    row = page.locator("tbody tr", has_text="its <b>pump</b>")
+    row.get_by_role("button", name="Ask it again").click()
+    page.click("dialog .primary")
+    page.wait_for_selector("text=Every machine may be asked.")
+    looks = window("vera")
+    go(looks, "power")
+    assert "the transformer" in looks.locator("main").inner_text()
+    assert looks.locator(".page.power .command button").count() == 0
+
+
 def test_a_tenants_user_reads_and_saves_its_own_statement_and_nobody_elses(window: Window) -> None:
     page = window("tina")
     go(page, "statements")
