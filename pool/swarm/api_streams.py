@@ -1,4 +1,5 @@
-"""The APIs of simulated machines on streams: cgminer's and HTTP at one port, told apart by the first byte.
+"""The APIs of simulated machines on streams: cgminer's, HTTP and Whatsminers' v3 at one port, told apart by the
+first bytes.
 
 Must not know: what is answered (`machine_api` does), and where the stream comes from.
 """
@@ -47,6 +48,8 @@ async def answer_stream(machine: MachineApi, stream: trio.abc.Stream, noise: ran
 async def _answered(machine: MachineApi, stream: trio.abc.Stream, first: bytes) -> bytes:
     if first[:1] == b"{":
         return await _command(machine, stream, bytearray(first))
+    if first[3:4] == b"\0":  # no method of HTTP has one: the length of a packet
+        return await _packet(machine, stream, bytearray(first))
     return await _request(machine, stream, first)
 
 
@@ -61,6 +64,22 @@ async def _command(machine: MachineApi, stream: trio.abc.Stream, received: bytea
             if not data or len(received) > REQUEST_BYTES_MAX:
                 return b""
     return json.dumps(machine.command(request) if isinstance(request, dict) else {}).encode() + b"\0"
+
+
+async def _packet(machine: MachineApi, stream: trio.abc.Stream, received: bytearray) -> bytes:
+    """Of Whatsminers' API v3: four bytes of length, the low one first, and JSON."""
+    length = int.from_bytes(received[:4], "little")
+    while len(received) < 4 + length <= REQUEST_BYTES_MAX:
+        data = await stream.receive_some(RECEIVE_BYTES)
+        received += data
+        if not data:
+            return b""
+    try:
+        request = json.loads(received[4 : 4 + length])
+    except ValueError:
+        return b""
+    answer = json.dumps(machine.packet(request) if isinstance(request, dict) else {}).encode()
+    return len(answer).to_bytes(4, "little") + answer
 
 
 async def _request(machine: MachineApi, stream: trio.abc.Stream, first: bytes) -> bytes:

@@ -72,6 +72,7 @@ class MachineApi:
         self._nonces: set[str] = set()
         self._key: bytes | None = None
         self._sign: str | None = None
+        self._salt: str | None = None
 
     # What a machine does
 
@@ -227,6 +228,34 @@ class MachineApi:
     def _word(self) -> str:
         return f"{self._words.getrandbits(64):016x}"
 
+    # Whatsminers' API v3
+
+    def packet(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """One of port 4433."""
+        command, parameter = str(request.get("cmd", "")), request.get("param")
+        if self.options.firmware != "whatsminer":
+            return _said(-1, "unknown command")
+        if command == "get.device.info":
+            self._salt = self._salt or self._word()[:8]
+            working = "true" if self.says_it_mines else "false"
+            return _said(0, {"salt": self._salt, "miner": {"type": "M63", "working": working}})
+        if command == "get.miner.status" and parameter == "summary":
+            summary = {"hash-1min": self._ths, "power-realtime": self.watts, "chip-temp-max": 81.5}
+            return _said(0, {"summary": summary | {"power-limit": self.options.watts}})
+        if command == "get.miner.setting":
+            return _said(0, {"power-mode": "normal"})
+        user, password = PASSWORDS["whatsminer"]
+        proof = hashlib.sha256(f"{command}{password}{self._salt}{request.get('ts')}".encode()).digest()
+        if (request.get("account"), request.get("token")) != (user, base64.b64encode(proof)[:8].decode()):
+            return _said(-2, "invalid token")
+        if command == "set.miner.service" and parameter in ("stop", "start"):
+            done = self._pause() if parameter == "stop" else self._resume()
+        elif command == "set.miner.power_percent" and isinstance(parameter, dict):
+            done = isinstance(parameter.get("percent"), str) and self._limit(int(parameter["percent"]))
+        else:
+            return _said(-1, "unknown command")
+        return _said(0, "ok") if done else _said(-4, "no permission for write command")
+
     # HTTP
 
     def request(
@@ -310,6 +339,10 @@ def _status(status: str, words: str, code: int) -> dict[str, Any]:
 
 def _whatsminer(status: str, code: int, said: Any) -> dict[str, Any]:
     return {"STATUS": status, "When": 1, "Code": code, "Msg": said, "Description": "btminer"}
+
+
+def _said(code: int, words: Any) -> dict[str, Any]:
+    return {"code": code, "when": 1, "msg": words, "desc": ""}
 
 
 def _json(said: Any) -> tuple[int, list[tuple[str, str]], bytes]:

@@ -40,6 +40,7 @@ from pool.power.control.firmware import (
 from pool.power.control.passwords import CONTAINER, BadKey, Keys, Sealed, container_scope
 from pool.power.control.settings import ControlSettings, address_of
 from pool.power.control.whatsminer import Whatsminer
+from pool.power.control.whatsminer3 import V3_PORT, WhatsminerV3
 from pool.power.control.wire import Connect, Refused, Unanswered, Unreached, Wire
 
 log = structlog.get_logger()
@@ -58,6 +59,10 @@ VENDORS: Final[Mapping[Firmware, Vendor]] = {
     Firmware.VNISH: Vnish(),
     Firmware.BITAXE: Bitaxe(),
     Firmware.OTHER: Silent(),
+}
+# What is spoken at a port that the operator said, where a firmware has two ways.
+OTHER_PORTS: Final[Mapping[tuple[Firmware, int | None], Vendor]] = {
+    (Firmware.WHATSMINER, V3_PORT): WhatsminerV3(),
 }
 
 
@@ -126,7 +131,9 @@ class MachineNetwork:
 
     def _gate(self, order: Order, was_paused: bool) -> tuple[Wire, Vendor]:
         """Raises _No."""
-        reached, vendor = order.reached, VENDORS[order.reached.firmware]
+        reached = order.reached
+        said_port = reached.port if reached.by_hand else None
+        vendor = OTHER_PORTS.get((reached.firmware, said_port), VENDORS[reached.firmware])
         if order.action not in vendor.can:
             words = f"{reached.firmware.value} firmware has no way to {order.action.value}"
             raise _No(Answer.UNSUPPORTED, words)
@@ -135,7 +142,7 @@ class MachineNetwork:
         address = address_of(reached.address)
         if address is None or not (was_paused or self._settings.allows(address)):
             raise _No(Answer.UNREACHED, f"{reached.address:.60} is in no network of [power] networks")
-        port = reached.port if reached.by_hand and reached.port is not None else vendor.port
+        port = vendor.port if said_port is None else said_port
         return Wire(str(address), port, self._connect), vendor
 
     def _credential(self, reached: Reached, vendor: Vendor) -> Credential | None:

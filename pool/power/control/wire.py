@@ -20,6 +20,7 @@ ANSWER_S: Final = 35.0  # Antminers of 2022 take 21 s to write their settings (a
 ANSWER_BYTES_MAX: Final = 256 << 10  # `stats` of a machine with four boards of 126 chips: 40 KiB
 HEAD_BYTES_MAX: Final = 16 << 10
 RECEIVE_BYTES: Final = 16 << 10
+LENGTH_BYTES: Final = 4
 
 Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
@@ -63,6 +64,22 @@ class Wire:
 
         await self._spoken(spoken)
         return json_of(bytes(received.split(b"\0", 1)[0]))
+
+    async def packet(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One of Whatsminers' API v3: a length of four bytes, and JSON, there and back."""
+        received = bytearray()
+
+        async def spoken(stream: trio.abc.Stream) -> None:
+            asked = msgspec.json.encode(request)
+            await stream.send_all(len(asked).to_bytes(LENGTH_BYTES, "little") + asked)
+            while len(received) < LENGTH_BYTES or len(received) < LENGTH_BYTES + _length(received):
+                data = await stream.receive_some(RECEIVE_BYTES)
+                if not data:
+                    raise Unanswered("an answer that is cut off")
+                received.extend(data)
+
+        await self._spoken(spoken)
+        return json_of(bytes(received[LENGTH_BYTES : LENGTH_BYTES + _length(received)]))
 
     async def request(
         self, method: str, path: str, body: Any = None, headers: tuple[tuple[str, str], ...] = ()
@@ -115,6 +132,14 @@ class Wire:
             raise Unanswered(_words(error)) from None
         finally:
             await trio.aclose_forcefully(stream)
+
+
+def _length(received: bytearray) -> int:
+    """That a packet says it has. Raises Unanswered."""
+    length = int.from_bytes(received[:LENGTH_BYTES], "little")
+    if length > ANSWER_BYTES_MAX:
+        raise Unanswered(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+    return length
 
 
 def json_of(text: bytes) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 
 from pool.md5_crypt import md5_crypt
 from pool.power.control.contract import Action, Answer, Answered, Firmware
-from pool.power.control.firmware import firmware_of
+from pool.power.control.firmware import Credential, firmware_of
 from pool.power.control.network import VENDORS, Order, Reached
+from pool.power.control.whatsminer3 import V3_PORT
 from pool.power.control.wire import ANSWER_BYTES_MAX
-from pool.swarm.machine_api import SPEAKS, Temper
+from pool.swarm.machine_api import PASSWORDS, SPEAKS, Temper
 from tests.stages.machines import MachinesOnTheNetwork
 
 CAN_PAUSE = [it for it in Firmware if Action.PAUSE in VENDORS[it].can]
@@ -98,6 +100,43 @@ async def test_an_antminer_that_sleeps_already_is_not_written_to_again(nursery: 
     for _ in range(3):
         assert (await asked(machines, reached, Action.PAUSE)).answer is Answer.SAID_YES
     assert machines.at(reached).heard == ["pause"]
+
+
+@pytest.mark.parametrize("temper", [Temper.HONEST, Temper.LIES, Temper.REFUSES, Temper.GARBAGE, Temper.ENDLESS])
+async def test_a_whatsminer_whose_port_is_4433_is_spoken_to_by_its_newer_api(
+    nursery: trio.Nursery, temper: Temper, autojump_clock: trio.testing.MockClock
+) -> None:
+    machines = MachinesOnTheNetwork(nursery)
+    reached = msgspec.structs.replace(machines.stand(1, Firmware.WHATSMINER, temper), port=V3_PORT)
+    machine = machines.at(reached)
+    machine.command = lambda request: {}  # type: ignore[method-assign] - the older one is gone
+    answered = [
+        (await asked(machines, reached, action, 60)).answer
+        for action in (Action.LIMIT, Action.PAUSE, Action.RESUME)
+    ]
+    assert {port for _, port in machines.connections} == {V3_PORT}
+    assert machine.mines
+    if temper in (Temper.GARBAGE, Temper.ENDLESS):
+        assert set(answered) <= {Answer.UNKNOWN, Answer.UNREACHED}
+        nursery.cancel_scope.cancel()
+        return
+    assert set(answered) == {Answer.REFUSED if temper is Temper.REFUSES else Answer.SAID_YES}
+    assert machine.heard == ["limit 60", "pause", "resume", "limit 100"]
+    said = (await asked(machines, reached, Action.READ)).telemetry
+    assert said is not None
+    assert (said.mines, said.watts, said.limit_watts, said.temperature_c) == (True, 3_000, 3_000, 82)
+    assert (said.hashrate_hps, said.state) == (100 * 10**12, "normal")
+
+
+async def test_a_learnt_address_has_the_older_api_whatever_port_stands_there(nursery: trio.Nursery) -> None:
+    machines = MachinesOnTheNetwork(nursery)
+    reached = machines.stand(1, Firmware.WHATSMINER)
+    sealed = machines.keys.seal(
+        Firmware.WHATSMINER, "container:acme.c01", Credential(*PASSWORDS["whatsminer"])
+    )
+    learnt = msgspec.structs.replace(reached, port=V3_PORT, by_hand=False, sealed=sealed)
+    assert (await asked(machines, learnt, Action.PAUSE)).answer is Answer.SAID_YES
+    assert {port for _, port in machines.connections} == {4028}
 
 
 async def test_a_whatsminer_draws_less_and_comes_back_with_all_of_it(nursery: trio.Nursery) -> None:
