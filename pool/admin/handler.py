@@ -3,8 +3,8 @@
 JSON in, JSON out: 200 with the result, 202 with the request that it became; else {"error": words, "code": one
 of pool.http_server.Code}. Commands run in a worker thread, one at a time: they are an operator's, and the
 journal must not wait behind a queue of them; what waits for nodes, or for machines, has turns of its own, so
-that nobody who is to be suspended hides behind one that is slow. A change has a key where who asks for it wants to be able to
-ask again.
+that nobody who is to be suspended hides behind one that is slow. A change has a key where who asks for it
+wants to be able to ask again.
 
 Must not know: what a command does, what a role may do, and how a caller is known.
 """

@@ -1,5 +1,5 @@
-"""The APIs of simulated machines on streams: cgminer's, HTTP and Whatsminers' v3 at one port, told apart by the
-first bytes.
+"""The APIs of simulated machines on streams: cgminer's, HTTP and Whatsminers' v3 at one port, told apart by
+the first bytes.
 
 Must not know: what is answered (`machine_api` does), and where the stream comes from.
 """

@@ -68,8 +68,8 @@ class OrderShort(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TenantForgoes(TenantLoss, frozen=True, kw_only=True):
-    """What one tenant does not mine meanwhile, and what an hour of that is worth by the pool's own price of now,
-    before its fee; None where nobody was paid for work yet."""
+    """What one tenant does not mine meanwhile, and what an hour of that is worth by the pool's own price of
+    now, before its fee; None where nobody was paid for work yet."""
 
     sat_per_hour: int | None
 

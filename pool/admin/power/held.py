@@ -77,8 +77,8 @@ def machine_state(connection: Connection, subject: str) -> State:
 
 
 def held_list(desk: Desk, it: HeldList) -> Page[HeldRow]:
-    """Who was told to pause, or to draw less, and when that ends by itself; and who is told to resume and does
-    not mine yet."""
+    """Who was told to pause, or to draw less, and when that ends by itself; and who is told to resume and
+    does not mine yet."""
     live = running(desk)
     rows = sorted(live.held_machines(), key=lambda row: (row.machine, row.address))
     page = page_of(it, rows, lambda row: (str(row.machine), row.address))

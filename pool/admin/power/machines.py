@@ -32,10 +32,10 @@ class PowerMachines(Paged, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class PowerOfMachine(msgspec.Struct, frozen=True, kw_only=True):
-    """What a running pool adds is not there where none runs. `watts` None: nobody knows what it draws, because
-    nobody has said its model, or because it does not mine. `basis` is meter, work, or nameplate of a machine
-    that nobody hears now; `error_bps` bounds `watts` both ways. `mj_per_th` is mJ/TH, and mW per TH/s; `hps` is
-    of five minutes, by accepted work."""
+    """What a running pool adds is not there where none runs. `watts` None: nobody knows what it draws, as
+    nobody has said its model, or as it does not mine. `basis` is meter, work, or nameplate of a machine that
+    nobody hears now; `error_bps` bounds `watts` both ways. `mj_per_th` is mJ/TH, and mW per TH/s; `hps` is of
+    five minutes, by accepted work."""
 
     name: str
     site: str | None

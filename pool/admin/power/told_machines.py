@@ -74,8 +74,8 @@ class PowerReduce(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class ReducedView(msgspec.Struct, frozen=True, kw_only=True):
-    """What a machine was told, and what it said to that. `percent` of its nameplate is the limit, `watts` what
-    that comes to; `before_watts` and `before_hps` are what its work said when it was told."""
+    """What a machine was told, and what it said to that. `percent` of its nameplate is the limit, `watts`
+    what that comes to; `before_watts` and `before_hps` are what its work said when it was told."""
 
     machine: str
     watts: int | None
@@ -89,7 +89,7 @@ class ReducedView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def power_read(desk: Desk, it: PowerRead) -> list[MachineSays]:
-    """What machines say of themselves, and beside it what their accepted work says, which alone is believed."""
+    """What machines say of themselves, and what their accepted work says, which alone is believed."""
     live = running(desk)
     names = [MachineName(*machine_named(name)) for name in dict.fromkeys(it.machines)]
     if not 1 <= len(names) <= READ_MAX:

@@ -1,4 +1,4 @@
-"""`angara power read` and `reduce`: what machines say of themselves, and one that is to draw less for a while."""
+"""`angara power read` and `reduce`: what machines say of themselves, and one that draws less for a while."""
 
 from typing import Annotated, Any, Final
 

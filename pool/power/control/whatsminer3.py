@@ -1,12 +1,13 @@
-"""MicroBT's API v3 at port 4433, which firmware of late 2024 and after has in place of v2: JSON in packets, in clear.
+"""MicroBT's API v3 at port 4433, which firmware of late 2024 and after has: JSON in packets, in clear.
 
     packet  four bytes of its length, the low one first, and JSON (pool.power.control.wire)
     token   of a command that changes something, eight characters of base64 of
             SHA-256(command + password + salt + time), beside the account's name, the salt and the time
 
 The salt is the machine's: who stands in its place gets 48 bits by which he can try passwords, and not the
-password. By the vendor's list of commands (apidoc.whatsminer.com) and what pyasic and asic-rs send. It is spoken to
-whom the operator gives this port: no machine says which of both it has. Must not know: when it is asked.
+password. By the vendor's list of commands (apidoc.whatsminer.com) and what others send who speak it. It is
+spoken to whom the operator gives this port: no machine says which of both it has. Must not know: when it is
+asked.
 """
 
 import base64
@@ -47,8 +48,8 @@ class WhatsminerV3(Silent):
         await self._told(it, "set.miner.service", "stop")
 
     async def resume(self, it: Telling) -> None:
-        """With all of its power: a limit may be what it comes back from, and one that never stopped may say no
-        to be started."""
+        """With all of its power: a limit may be what it comes back from, and one that never stopped may say
+        no to be started."""
         try:
             await self._told(it, "set.miner.service", "start")
         except Refused:

@@ -1,9 +1,9 @@
 """What each machine draws now, one by one: by its own accepted work of five minutes, or its part of a meter.
 
 A container's watts, as pool.power.energy.live has them, are divided by what the work of each machine takes,
-so that together they are the container's. Of a machine nothing is said that nobody knows: one without a model,
-and one that does not mine, has no watts. Of one that nobody hears (its site is away) the nameplate alone is
-known, and it may be off.
+so that together they are the container's. Of a machine nothing is said that nobody knows: one without a
+model, and one that does not mine, has no watts. Of one that nobody hears (its site is away) the nameplate
+alone is known, and it may be off.
 
 Pure. Must not know: the database, names.
 """

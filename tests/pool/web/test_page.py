@@ -323,7 +323,7 @@ def test_an_event_has_the_buttons_that_do_something_and_its_own_history(window: 
 
 
 def test_nobody_curtails_in_the_page_what_its_plan_has_not_shown_him(window: Window) -> None:
-    """And what it shows is what is done: who changes a field, or an exemption of somebody else's, sees it anew."""
+    """And what it shows is what is done: after a field, or somebody else's exemption, it is shown anew."""
     page = window("ada")
     go(page, "power")
     page.get_by_role("button", name="Curtail").click()
