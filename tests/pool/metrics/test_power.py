@@ -151,12 +151,17 @@ def test_who_asks_for_events_of_ever_other_sites_makes_no_more_series() -> None:
 
 def test_who_is_held_off_and_who_asks_are_told() -> None:
     page = Page()
-    power.add_held(page, Standing(off=5, resuming=2, given_up_machines=1))
+    power.add_held(page, Standing(off=5, limited=3, resuming=2, given_up_machines=1))
     quiet = Source(name="file", where="calls.toml", silent_after_s=600, since_s=0, heard_at_s=100)
     never = Source(name="webhook", where="", silent_after_s=None, since_s=400, refused_count=3, asked_count=2)
     power.add_signals(page, (quiet, never), 1_000)
     found = samples(page)
-    assert found["angara_machines_held"] == {("off",): 5, ("resuming",): 2, ("given-up",): 1}
+    assert found["angara_machines_held"] == {
+        ("off",): 5,
+        ("limited",): 3,
+        ("resuming",): 2,
+        ("given-up",): 1,
+    }
     assert found["angara_signal_heard_age_seconds"] == {("file",): 900, ("webhook",): 600}
     assert found["angara_signal_silent"] == {("file",): 1, ("webhook",): 0}
     assert found["angara_signal_taken"] == {("file",): 0, ("webhook",): 2}
