@@ -23,7 +23,7 @@ from pool.admin.power import told_machines
 from pool.admin.power.told_machines import LEAST_S, LONGEST_S, READ_MAX
 from pool.books.store import Store
 from pool.fleet.registry_error import RegistryError
-from pool.people.roles import host_account
+from pool.people.roles import Caller, Role, host_account
 from pool.power.control.accepted_shares import AcceptedShares
 from pool.power.control.contract import Answered, Asked, Firmware, MachineName
 from pool.power.control.control import Control, Reach
@@ -32,6 +32,8 @@ from pool.power.control.runner import HeldView, Runner
 from pool.power.curtailment.schema import power_event_machines
 from pool.power.energy.by_machine import MachineDrawn
 from pool.power.figures import Basis
+from pool.requests.made import RequestMade
+from pool.requests.policy import Approval
 from pool.swarm.machine_api import MachineApi, Temper
 from stratum.tallies import Verdict, pack_tallies
 from tests.fixtures.databases import add_tenant
@@ -243,6 +245,29 @@ async def test_what_no_machine_can_be_told_is_refused_in_words_and_leaves_no_rec
         await give("power.reduce", machine="acme.c01.u1", **asked)
     assert site.machines.connections == []
     assert await give("change.list", subject="acme.c01.u1") == []
+
+
+async def test_it_waits_for_a_second_person_where_the_settings_want_one(
+    site: Site, give: Give, store: Store, nursery: trio.Nursery
+) -> None:
+    await site.begins(nursery)
+    machine = site.stands(1, Firmware.WHATSMINER)
+    for name, role in (("otto", "operator"), ("ada", "admin")):
+        await give("user.add", name=name, role=role)
+    desk = Desk(store, "regtest", site, policy=Approval(people=2))  # type: ignore[arg-type]
+
+    async def by(who: Caller, command: str, **params: Any) -> Any:
+        return await trio.to_thread.run_sync(execute, desk, command, msgspec.json.encode(params), who)
+
+    otto = Caller(name="otto", source="test", role=Role.OPERATOR, user_id=1)
+    ada = Caller(name="ada", source="test", role=Role.ADMIN, user_id=2)
+    with pytest.raises(RequestMade):
+        await by(otto, "power.reduce", machine="acme.c01.u1", watts=1_500)
+    assert site.machines.connections == []
+    shown = await by(ada, "request.show", number=1)
+    assert (shown["was"], shown["became"]["percent"], shown["became"]["dry_run"]) == ({}, 50, False)
+    assert (await by(ada, "request.approve", number=1))["state"] == "carried_out"
+    assert machine.percent == 50
 
 
 @pytest.mark.parametrize("watts", [1_500, None])
