@@ -182,8 +182,8 @@ class MachineApi:
         return _whatsminer("S", 131, {"btmineroff": off, "Firmware Version": "20240101"})
 
     def _whatsminer_summary(self, _: str) -> dict[str, Any]:
-        summary = {"Elapsed": 100, "MHS 1m": self._ths * 1e6, "Power": self.watts, "Temperature": 60.0}
-        summary |= {"Power Limit": self.options.watts, "Power Mode": "Normal"}
+        limits = {"Power Limit": self.options.watts, "Power Mode": "Normal"}
+        summary = {"MHS 1m": self._ths * 1e6, "Power": self.watts, "Temperature": 60.0, **limits}
         return _status("S", "Summary", 11) | {"SUMMARY": [summary]}
 
     def _whatsminer_get_token(self, _: str) -> dict[str, Any]:

@@ -42,7 +42,9 @@ WORDS: Final = {
     "unknown": "none: it may have been done",
     "dry_run": "none: nothing was sent",
 }
-NO_PROOF: Final = "What a machine says is no proof: `angara power held` has what it does, by its accepted work."
+NO_PROOF: Final = (
+    "What a machine says is no proof: `angara power held` has what it does, by its accepted work."
+)
 
 
 @with_options
@@ -61,8 +63,12 @@ def reduce(
     form: ShowForm,
     machine: Annotated[str, typer.Argument(help="TENANT.CONTAINER.UNIT.")],
     watts: Annotated[str, typer.Option(help="What it may draw; `full`: all of it again.")],
-    until: Annotated[str | None, typer.Option(help="When it ends by itself; almost a day later without.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would be told, and send nothing.")] = False,
+    until: Annotated[
+        str | None, typer.Option(help="When it ends by itself; almost a day later without.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would be told, and send nothing.")
+    ] = False,
 ) -> None:
     """Have a machine draw less for a while. It ends by itself, whoever is away then."""
     it = books.ask(

@@ -83,9 +83,7 @@ class Control:
         self._peers: dict[str, _Mine] = {}
         self.whereabouts = Whereabouts()
 
-    async def control(
-        self, asked: tuple[Asked, ...], *, within_s: float = math.inf
-    ) -> tuple[Answered, ...]:
+    async def control(self, asked: tuple[Asked, ...], *, within_s: float = math.inf) -> tuple[Answered, ...]:
         """As MachineControl has it. Of whoever has not answered `within_s` nobody knows what was done."""
         assert len(asked) <= ASKED_MAX
         assert len({it.machine for it in asked}) == len(asked)

@@ -65,9 +65,7 @@ class WhatsminerV3(Silent):
 
     async def read(self, it: Telling) -> Telemetry:
         miner = found_in(await self._asked(it, {"cmd": "get.device.info"}), "miner")
-        summary = found_in(
-            await self._asked(it, {"cmd": "get.miner.status", "param": "summary"}), "summary"
-        )
+        summary = found_in(await self._asked(it, {"cmd": "get.miner.status", "param": "summary"}), "summary")
         setting = await self._asked(it, {"cmd": "get.miner.setting"})
         working, ths = found_in(miner, "working"), number(found_in(summary, "hash-1min"))
         return Telemetry(

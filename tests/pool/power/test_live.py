@@ -258,7 +258,7 @@ def test_a_machine_draws_what_its_own_work_takes_and_nobody_guesses_of_one_that_
     it, look = known([0, 1, 1, 0], HALL), machines([1, 1, 1], [110, 0, 70])
     one, silent, nameless = by_machine(it, look).values()
     assert (one.watts, one.basis, one.work_watts, one.nameplate_watts) == (3_250, Basis.WORK, 3_250, 3_250)
-    assert one.error_bps == 5_220  # 30 shares: 44 % (Poisson), and 8 % of its plate
+    assert one.error_bps == 5_531  # 30 shares: 44 % (Poisson), and 8 % of its plate
     assert one.mj_per_th == 29_545
     assert (silent.watts, silent.basis, silent.mines, silent.nameplate_watts) == (None, None, False, 3_250)
     assert (nameless.watts, nameless.hashrate_hps, nameless.nameplate_watts) == (None, 70 * 10**12, None)

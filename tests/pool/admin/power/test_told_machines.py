@@ -5,7 +5,6 @@ play's.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,7 +81,9 @@ class Site:
     async def _peers(self) -> tuple[()]:
         return ()
 
-    def stands(self, unit: int, firmware: Firmware, temper: Temper = Temper.HONEST, ths: int = 100) -> MachineApi:
+    def stands(
+        self, unit: int, firmware: Firmware, temper: Temper = Temper.HONEST, ths: int = 100
+    ) -> MachineApi:
         """A machine at an address that the operator said."""
         reached = self.machines.stand(unit, firmware, temper)
         with self._store.write() as connection:
@@ -101,7 +102,23 @@ class Site:
     # pool.admin.desk.LivePool, as far as it is asked
 
     def ask_machines(self, asked: tuple[Asked, ...], within_s: float) -> tuple[Answered, ...]:
-        return trio.from_thread.run(partial(self._control.control, asked, within_s=within_s))
+        return trio.from_thread.run(self._told, asked, within_s)
+
+    async def _told(self, asked: tuple[Asked, ...], within_s: float) -> tuple[Answered, ...]:
+        """The clock waits for the command's thread, which waits for this."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._time_passes)
+            answers = await self._control.control(asked, within_s=within_s)
+            nursery.cancel_scope.cancel()
+        return answers
+
+    async def _time_passes(self) -> None:
+        while True:
+            await trio.testing.wait_all_tasks_blocked(0.001)
+            self._clock.jump(0.1)
+
+    def machine_looks(self) -> None:
+        return None
 
     def held_machines(self) -> Sequence[HeldView]:
         return trio.from_thread.run(self._control.held)
@@ -138,7 +155,7 @@ def give(site: Site, store: Store) -> Give:
 
 
 async def test_a_machine_draws_less_until_a_time_and_its_work_says_whether_it_does(
-    site: Site, give: Give, nursery: trio.Nursery
+    site: Site, give: Give, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     await site.begins(nursery)
     machine, until_s = site.stands(1, Firmware.WHATSMINER), site.wall_s() + 3_600
@@ -165,7 +182,7 @@ async def test_a_machine_draws_less_until_a_time_and_its_work_says_whether_it_do
 
 
 async def test_a_limit_outlives_no_kill_and_is_lifted_by_hand(
-    site: Site, give: Give, nursery: trio.Nursery
+    site: Site, give: Give, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     """What is told is in the file before; whoever comes after lets the machine go when its time is over."""
     machine = site.stands(1, Firmware.WHATSMINER)
@@ -178,14 +195,19 @@ async def test_a_limit_outlives_no_kill_and_is_lifted_by_hand(
     assert (row["percent"], row["until_s"] - site.wall_s()) == (50, pytest.approx(LONGEST_S, abs=5))
     assert machine.percent == 50
     lifted = await give("power.reduce", machine="acme.c01.u1")
-    assert (lifted["answer"], lifted["percent"], lifted["watts"], machine.percent) == ("said_yes", 100, None, 100)
+    assert (lifted["answer"], lifted["percent"], lifted["watts"], machine.percent) == (
+        "said_yes",
+        100,
+        None,
+        100,
+    )
     await give("power.reduce", machine="acme.c01.u1", watts=1_500)
     await trio.sleep(LONGEST_S + 60)
     assert machine.percent == 100
 
 
 async def test_one_that_says_no_to_be_switched_on_because_it_is_on_has_its_limit_lifted_all_the_same(
-    site: Site, give: Give, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+    site: Site, give: Give, nursery: trio.Nursery, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await site.begins(nursery)
     machine = site.stands(1, Firmware.WHATSMINER)
@@ -197,7 +219,7 @@ async def test_one_that_says_no_to_be_switched_on_because_it_is_on_has_its_limit
 
 @pytest.mark.parametrize("firmware", [Firmware.ANTMINER, Firmware.BRAIINS, Firmware.OTHER])
 async def test_firmware_that_cannot_says_so_and_nobody_is_held(
-    site: Site, give: Give, nursery: trio.Nursery, firmware: Firmware
+    site: Site, give: Give, nursery: trio.Nursery, autojump_clock: MockClock, firmware: Firmware
 ) -> None:
     await site.begins(nursery)
     site.stands(1, firmware)
@@ -210,7 +232,7 @@ async def test_firmware_that_cannot_says_so_and_nobody_is_held(
 
 @pytest.mark.parametrize("settings", [True, False])
 async def test_a_dry_run_sends_nothing(
-    site: Site, give: Give, nursery: trio.Nursery, settings: bool
+    site: Site, give: Give, nursery: trio.Nursery, autojump_clock: MockClock, settings: bool
 ) -> None:
     await site.begins(nursery, dry_run=settings)
     site.stands(1, Firmware.WHATSMINER)
@@ -236,7 +258,14 @@ async def test_a_dry_run_sends_nothing(
     ],
 )
 async def test_what_no_machine_can_be_told_is_refused_in_words_and_leaves_no_record(
-    site: Site, give: Give, nursery: trio.Nursery, ths: int, plate: int | None, asked: Any, words: str
+    site: Site,
+    give: Give,
+    nursery: trio.Nursery,
+    autojump_clock: MockClock,
+    ths: int,
+    plate: int | None,
+    asked: Any,
+    words: str,
 ) -> None:
     await site.begins(nursery)
     site.stands(1, Firmware.WHATSMINER)
@@ -248,7 +277,7 @@ async def test_what_no_machine_can_be_told_is_refused_in_words_and_leaves_no_rec
 
 
 async def test_it_waits_for_a_second_person_where_the_settings_want_one(
-    site: Site, give: Give, store: Store, nursery: trio.Nursery
+    site: Site, give: Give, store: Store, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     await site.begins(nursery)
     machine = site.stands(1, Firmware.WHATSMINER)
@@ -272,7 +301,7 @@ async def test_it_waits_for_a_second_person_where_the_settings_want_one(
 
 @pytest.mark.parametrize("watts", [1_500, None])
 async def test_an_event_owns_its_machines(
-    site: Site, give: Give, store: Store, nursery: trio.Nursery, watts: int | None
+    site: Site, give: Give, store: Store, nursery: trio.Nursery, autojump_clock: MockClock, watts: int | None
 ) -> None:
     await site.begins(nursery)
     site.stands(0, Firmware.WHATSMINER)
@@ -287,7 +316,7 @@ async def test_an_event_owns_its_machines(
 
 
 async def test_what_a_machine_says_of_itself_stands_beside_what_its_work_says(
-    site: Site, give: Give, nursery: trio.Nursery
+    site: Site, give: Give, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     """One lies: it says that it sleeps, and mines on. One says nothing, and holds nobody up for longer than a
     command may take."""
@@ -309,7 +338,7 @@ async def test_what_a_machine_says_of_itself_stands_beside_what_its_work_says(
 
 @pytest.mark.parametrize("count", [0, READ_MAX + 1])
 async def test_a_hundred_machines_are_read_at_once_and_no_more(
-    site: Site, give: Give, nursery: trio.Nursery, count: int
+    site: Site, give: Give, nursery: trio.Nursery, autojump_clock: MockClock, count: int
 ) -> None:
     await site.begins(nursery)
     with pytest.raises(RegistryError, match="1 to 100 machines are read at once"):

@@ -102,14 +102,16 @@ async def test_an_antminer_that_sleeps_already_is_not_written_to_again(nursery: 
     assert machines.at(reached).heard == ["pause"]
 
 
-@pytest.mark.parametrize("temper", [Temper.HONEST, Temper.LIES, Temper.REFUSES, Temper.GARBAGE, Temper.ENDLESS])
+@pytest.mark.parametrize(
+    "temper", [Temper.HONEST, Temper.LIES, Temper.REFUSES, Temper.GARBAGE, Temper.ENDLESS]
+)
 async def test_a_whatsminer_whose_port_is_4433_is_spoken_to_by_its_newer_api(
     nursery: trio.Nursery, temper: Temper, autojump_clock: trio.testing.MockClock
 ) -> None:
     machines = MachinesOnTheNetwork(nursery)
     reached = msgspec.structs.replace(machines.stand(1, Firmware.WHATSMINER, temper), port=V3_PORT)
     machine = machines.at(reached)
-    machine.command = lambda request: {}  # type: ignore[method-assign] - the older one is gone
+    machine.command = lambda request: {}  # type: ignore[method-assign]
     answered = [
         (await asked(machines, reached, action, 60)).answer
         for action in (Action.LIMIT, Action.PAUSE, Action.RESUME)
