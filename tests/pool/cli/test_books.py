@@ -82,7 +82,7 @@ WITHOUT_ANSWER |= {"proof key", "verify"}
 LISTS = {"config show", "reject show", "power signals", "power held", "power events", "proof roots"}
 LISTS |= {"order receipts"}
 LISTS |= {"order owed", "order invoices"}
-LISTS |= {"power now"}
+LISTS |= {"power now", "power read"}
 
 
 def test_what_shows_something_shows_it_to_programs_too() -> None:
@@ -180,6 +180,7 @@ EXAMPLES = {
     "file": "x",
     "kw": "1",
     "max_kw": "1",
+    "watts": "1500",
     "source": "x",
     "currency": "SAT",
     "event": "1",
