@@ -109,7 +109,8 @@ def power_plan(desk: Desk, it: PowerPlan) -> PlanView:
 
 
 def power_curtail(desk: OperatorDesk, it: PowerCurtail) -> EventAsked:
-    """What is said without a time, under a name that is known, is the event of that name."""
+    """Have machines pause for a while. What is said without a time, under a name that is known, is the event
+    of that name."""
     now_s, reference = wall_s(), it.reference or token_hex(8)
 
     def ask(connection: Connection) -> Event:

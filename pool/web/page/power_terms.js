@@ -69,7 +69,7 @@ export function termsOf(context, mayHere) {
   return {
     load,
     elements: [
-      part("held.list", `Held off, or limited: the first ${SHOWN_MAX}`, held),
+      part("held.list", `Held off, or limited (up to ${SHOWN_MAX} of them)`, held),
       part("power.exemptions", "Machines that no event asks", exempt, commandButton(context, "power.exempt", "Exempt machines", {}, load)),
       part("power.terms", "What tenants may be asked for", terms),
       part("limit.list", "Limits", limits, commandButton(context, "limit.set", "Set a limit", {}, load)),
