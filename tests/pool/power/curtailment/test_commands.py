@@ -88,7 +88,7 @@ async def test_orders_that_miss_machines_are_told_when_they_are_taken_and_as_lon
     stage = PowerStage(store, containers=2, units=10)
     live = LiveOrders(stage.site)
     desk = Desk(store, "regtest", live)  # type: ignore[arg-type]
-    monkeypatch.setattr(events, "wall_s", lambda: stage.now_s)
+    monkeypatch.setattr(events, "wall_s", lambda: int(trio.from_thread.run_sync(stage.site.wall_s)))
 
     async def give(command: str, **params: Any) -> Any:
         caller = host_account("olga", ALONE)
