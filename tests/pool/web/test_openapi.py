@@ -119,6 +119,10 @@ async def test_what_a_running_pool_answers_is_what_was_said(tmp_path: Path) -> N
             "firmware.list": {},
             "power.signals": {},
             "held.list": {},
+            "power.machines": {},
+            "power.read": {"machines": ["acme.c01.u0"]},
+            "model.set": {"container": "acme.c01", "model": "Antminer S21"},
+            "power.reduce": {"machine": "acme.c01.u0", "watts": 2_000},
         }
         for name, params in examples.items():
             body = msgspec.json.encode(params)
