@@ -3,11 +3,17 @@
 from contextlib import suppress
 
 import pytest
+from sqlalchemy import select
 
 from payouts.sales.billing import Billing
 from payouts.sales.terms import BillingTerms
+from payouts.schemas.sales import order_charge_shares, order_charges
+from payouts.tallies import Tally
+from pool.books.bookkeeper import Bookkeeper, BookTimes
 from pool.books.sales_books import SalesBooks
 from pool.books.store import Store
+from pool.chain.node_set import NodeSet
+from pool.chain.nodes import NodeConfig
 from pool.messages.lasting_conditions import lasting_conditions
 from pool.messages.lasting_looks import unpaid
 from pool.messages.look import Look
@@ -34,6 +40,40 @@ def sold(store: Store) -> tuple[Sale, SalesBooks, Clock]:
     sale.settle(NEXT_S + 90)
     clock = Clock(NEXT_S + 90)
     return sale, SalesBooks(store, wall_clock=clock), clock
+
+
+async def test_an_hour_is_charged_with_its_settlement_though_the_pool_is_killed_at_any_step(
+    store: Store,
+) -> None:
+    sale = Sale(store, billing=STOPS, from_s=DAY_S, until_s=NEXT_S)
+    for hour in (3, 4):
+        sale.mine(sale.acme, hour * 60, 5_000, log2=20)
+        sale.mine(sale.borealis, hour * 60, 4_000, worker=BOREALIS * 100, log2=20)
+    # At the pool's risk, and taken by no upstream: credited, and in no bill.
+    untaken = Tally(
+        worker_id=BOREALIS * 100,
+        rate_id=sale.borealis,
+        minute=DAY_S // 60 + 200,
+        difficulty_log2=20,
+        verdict=0,
+        shares=3_000,
+        undelivered=True,
+    )
+    sale.tally([untaken])
+    nodes = NodeSet([NodeConfig(name="one", url="http://node", user="u", password="p")], chain="regtest")
+    steps, done = 0, False
+    while not done:
+        with suppress(Crash), crash_before(steps):
+            await Bookkeeper(store, nodes, times=BookTimes(), wall_clock=Clock(NEXT_S)).settle_all()
+            done = True
+        steps += 1
+    assert steps > 10
+    with store.read() as connection:
+        rows = connection.execute(select(order_charges).order_by(order_charges.c.seq)).all()
+        counted = connection.execute(select(order_charge_shares)).all()
+    assert [(it.hour - DAY_S // 3600, it.part) for it in rows] == [(3, 0), (4, 0)]
+    assert [it.shares for it in counted] == [9_000, 9_000]
+    sale.verified()
 
 
 async def test_an_invoice_is_made_once_though_it_is_killed_at_any_step(store: Store) -> None:
