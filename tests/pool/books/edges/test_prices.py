@@ -199,6 +199,12 @@ def difficulty_of_two_weeks_before(hub: PricedHub, fake: LongChain, site: SiteJo
     say(site, height=FIRST - 1, nbits=EASIER, subsidy_sat=625_000_000)
 
 
+def the_same_for_a_part_of_blocks(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
+    """Its shares are paid nothing at once, and would count for more of each block to come."""
+    change_terms(hub, scheme=Scheme.PPLNS2)
+    say(site, height=FIRST - 1, nbits=EASIER, subsidy_sat=625_000_000, paid=(paid(scheme="pplns2"),))
+
+
 def subsidy_of_before_the_halving(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
     say(site, height=HALVING - 1, subsidy_sat=625_000_000)
 
@@ -305,6 +311,10 @@ def more_prices_than_there_are(hub: PricedHub, fake: LongChain, site: SiteJourna
 SAYS: dict[str, tuple[Callable[[PricedHub, LongChain, SiteJournal], None], str]] = {
     "the difficulty of two weeks before": (
         difficulty_of_two_weeks_before,
+        "was over 274 hours before shares",
+    ),
+    "that difficulty for a part of blocks": (
+        the_same_for_a_part_of_blocks,
         "was over 274 hours before shares",
     ),
     "the subsidy of before the halving": (subsidy_of_before_the_halving, "was over 50 hours before shares"),
