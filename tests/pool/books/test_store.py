@@ -395,7 +395,8 @@ def test_an_upgrade_that_is_killed_anywhere_leaves_an_empty_database(databases: 
 
 
 def test_the_crash_of_other_tests_comes_before_any_statement_and_before_the_commit(store: Store) -> None:
-    begun = 4  # statements of beginning: the turn, and that nobody else is the book's writer
+    # Statements of beginning: the turn, where it is one, and that nobody else is the book's writer.
+    begun = 2 if store.engine.dialect.name == "sqlite" else 4
     for statement, executed in ((0, []), (begun, []), (begun + 1, ["a"]), (99, ["a", "b"])):
         seen: list[str] = []
         with pytest.raises(Crash), crash_at(statement):
