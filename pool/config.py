@@ -114,6 +114,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     durations: Durations = USUAL  # of events of power
     signals: SignalSettings | None = None  # likewise
     proof_key_file: Path | None = None  # None: nothing is signed
+    proof_from_log2: int = 24  # of whose difficulty shares are kept, where something is signed
     sv2: Sv2Settings | None = None  # None: only V1 is spoken
 
     def __repr__(self) -> str:
@@ -250,6 +251,9 @@ def _checked(file: File, base: Path) -> PoolConfig:
         durations=USUAL if file.power is None else _durations(file.power),
         signals=None if file.power is None else _signals(file, file.power.signals, base),
         proof_key_file=None if file.proof is None else path_in(base, file.proof.key_file, "proof.key_file"),
+        proof_from_log2=24
+        if file.proof is None
+        else parse_difficulty(file.proof.share_difficulty, "proof.share_difficulty"),
         sv2=_sv2(stratum.sv2, base),
         database_url=_database(file.database, base)
         or database_url(path_in(base, pool.data_dir, "pool.data_dir")),

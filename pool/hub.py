@@ -48,6 +48,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
         tuple[bytes, bytes], ...
     ] = ()  # behind what the books have, as the writer's own files say
     prices: KnownPrices
+    kept_log2: int | None = None  # from which difficulty on shares are kept; None: none are
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -121,13 +121,14 @@ class Books:
         self.nodes = NodeSet(config.nodes, chain=config.network, transport=transport)
         self.told = ToldBooks()
         self.proof = None if config.proof_key_file is None else read_proof_key(config.proof_key_file)
+        self._kept_log2 = None if self.proof is None else config.proof_from_log2
         self.bookkeeper = Bookkeeper(
             store,
             self.nodes,
             times=config.books,
             wall_clock=wall_clock,
             power=None if config.control is None else self.told,
-            proof=self.proof,
+            proof=None if self.proof is None else (self.proof, config.proof_from_log2),
         )
         self.folding = Folding(store, registry, credits, fold_s=config.books.fold_s, wall_clock=wall_clock)
         self.hub = Keeping(config, store, self.bookkeeper, registry.renumbered)
@@ -136,7 +137,7 @@ class Books:
     def known(self) -> Known:
         """To who serves miners in this process."""
         with self.store.read() as connection:
-            start = _start(connection, self.opened[0].beginning)
+            start = _start(connection, self.opened[0].beginning, self._kept_log2)
         return Known(
             registry=self.registry,
             log=self.opened[0].log,
@@ -156,7 +157,7 @@ class Books:
         (journal,) = (it.log.directory for it in self.opened if it.taker is taker)
         with self.store.read() as connection:
             snapshot = load(connection)
-            start = _start(connection, beginning_of(self.store, taker))
+            start = _start(connection, beginning_of(self.store, taker), self._kept_log2)
         return Begin(part=part, journal=str(journal), snapshot=snapshot, start=start, assigned=assigned)
 
     def begin_site(self, edge: EdgeRecord, assigned: Assigned, drains_s: int | None) -> Begin:
@@ -169,7 +170,7 @@ class Books:
             machines = load_workers(connection, {it.id for it in known.containers})
             last_machine = int(connection.scalar(select(func.max(workers.c.id))) or 0)
             position = position_of(connection, edge.writer)
-            start = _start(connection, beginning_in(connection, position))
+            start = _start(connection, beginning_in(connection, position), self._kept_log2)
         return Begin(
             part=Part(edge.part, PARTS),
             journal="",
@@ -188,15 +189,16 @@ class Books:
         """The journal of a process that serves no miners: what one before it had under way to upstreams is
         answered in it, as unanswered."""
         with self.store.read() as connection:
-            start = _start(connection, self.opened[0].beginning)
+            start = _start(connection, self.opened[0].beginning, self._kept_log2)
         clock = BookClock(self._wall_clock, start.beginning.moment_s)
         prices = Prices(start.prices, self.registry, clock=clock)
         return Journal(self.registry, self.opened[0].log, start.beginning, prices)
 
 
-def _start(connection: Connection, beginning: Beginning) -> Start:
+def _start(connection: Connection, beginning: Beginning, kept_log2: int | None) -> Start:
     return Start(
         beginning=beginning,
+        kept_log2=kept_log2,
         tips=CreditRows(connection).tips,
         fee_basis_id=newest_fee_basis(connection),
         prices=known_prices(connection),
@@ -216,7 +218,9 @@ class Shares:
         on_commit: Callable[[bytes], None],
     ) -> None:
         registry, start, nodes = known.registry, known.start, known.nodes
-        self.engine = Engine(line_bytes_max=config.line_bytes_max, keep_credits=True)
+        self.engine = Engine(
+            line_bytes_max=config.line_bytes_max, keep_credits=True, keep_log2=start.kept_log2
+        )
         self.credits = CreditBook(self.engine, start.tips, start.credited)
         clock = BookClock(known.wall_clock, start.beginning.moment_s)
         self.prices = Prices(start.prices, registry, clock=clock)
@@ -245,6 +249,7 @@ class Shares:
             self.prices,
             submits=self.submits,
             credits=self.credits,
+            kept=None if start.kept_log2 is None else (self.engine.collect_kept, start.kept_log2),
             on_commit=on_commit,
             blocks_stored=self.blocks.stored,
         )

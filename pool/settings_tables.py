@@ -256,6 +256,13 @@ class ProofTable(Table, frozen=True, kw_only=True):
     """Statements that clients check without trusting the pool; off without it."""
 
     key_file: Annotated[str, Meta(description="The key that signs them, 0600: `angara proof key` makes one")]
+    share_difficulty: Annotated[
+        Difficulty,
+        Meta(
+            description="Shares whose hash is of that difficulty or more are kept, and proven; of the default"
+            " a machine of 200 TH/s finds ten an hour"
+        ),
+    ] = 16_777_216
 
 
 class File(Table, frozen=True):

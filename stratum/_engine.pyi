@@ -69,8 +69,10 @@ class Engine:
         backend: str | None = None,
         duplicates_max: int = 67_108_864,
         keep_credits: bool = False,
+        keep_log2: int | None = None,
     ) -> None:
-        """`keep_credits`: of jobs with a forward target, for collect_credits(), which must be called."""
+        """`keep_credits`: of jobs with a forward target, for collect_credits(), which must be called.
+        `keep_log2`: good shares with a hash of difficulty 2**keep_log2 or more, for collect_kept()."""
     def add_channel(self, channel: int) -> None: ...
     def remove_channel(self, channel: int) -> None: ...
     def add_job(
@@ -174,6 +176,9 @@ class Engine:
         """Since the last time: previous hashes, each with every share credited on it, packed: 16 bytes of its
         header hash, then as collect_tallies() has it, up to the verdict, and u16 1 for one that is in no
         tally yet, since it is forwarded."""
+    def collect_kept(self) -> bytes:
+        """Since the last time: good shares that are kept, packed: their headers, then as collect_tallies()
+        has it, up to the difficulty, and three zeros."""
     def remember(self, prevhash_internal: bytes, keys: bytes) -> None:
         """The first 16 bytes of header hashes that were credited before: they are duplicates."""
     def collect_tallies(self) -> bytes:

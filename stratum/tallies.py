@@ -68,6 +68,10 @@ CREDIT: Final = np.dtype(
         ("forwarded", "<u2"),
     ]
 )
+# A good share that was kept as it was hashed, and what it was credited as.
+KEPT: Final = np.dtype(
+    [("header", "V80"), ("worker", "<u4"), ("rate", "<u4"), ("difficulty_log2", "i1"), ("zero", "V3")]
+)
 
 
 def pack_tallies(tallies: Mapping[tuple[int, int, int, Verdict], int]) -> bytes:

@@ -1,4 +1,4 @@
-"""Check a statement that a pool signed, or receipts of an order, without the pool: `angara-verify FILE`.
+"""Check what a pool signed, without the pool: a statement, receipts of an order, shares. `angara-verify FILE`.
 
 One file, for Python 3.9 and newer, that imports nothing but the standard library and asks no network, so that
 who audits a statement can read all of what he relies on. It says in words what it checked, what is WRONG, and
@@ -18,6 +18,16 @@ What is checked of {"content_sha256", "proof", "statement"}:
 6. with --roots: that it is one of one chain of roots, the same for everybody; with --previous: that the
    statement goes on from the one before it; with --key: that the signer is the one you know.
 
+What is checked of an hour's shares, {"closings", "hour_utc", "settlements", "tenant", "version", "whole"}:
+
+1. the file, as above;
+2. each closing: its hash and signature; with --roots, that it is one of one chain, the same for everybody;
+3. each settlement: the way from its leaf to the root of its closing;
+4. each share: that its header is the work that it says, of that hour, there once, and in the root of its
+   settlement: all of them, or the one and its way;
+5. the count: no more of them than the settlement's credited work gives, so that no work was left out of it;
+6. with --against, a statement: that both have the same settlements of that hour, with the same figures.
+
 Tagged hashes are those of BIP340: tagged(t, x) = SHA-256(SHA-256(t) | SHA-256(t) | x). Numbers are 8 bytes,
 big end first.
 
@@ -25,6 +35,11 @@ big end first.
     node   tagged("angara/node", left hash | left sum | right hash | right sum), its sum the sum of both
     root   tagged("angara/root", the row without "hash" and "signature" as canonical JSON), which is signed
     signed tagged("angara/statement", {"content_sha256", "proof" without its "signature"} as canonical JSON)
+
+    share   tagged("angara/share", header | exponent of its difficulty, 1 byte | minute, 8 bytes | worker)
+    pair    tagged("angara/pair", left | right); beside the last one of an odd number stand 32 zeros
+    settled tagged("angara/settled", "settlement" as canonical JSON)
+    closing tagged("angara/closing", the row without "hash" and "signature" as canonical JSON), signed
 
 Both sums are in a node's hash, for else a pool could tell one client that the other side is less than it is
 (Chalkias and others, Broken Proofs of Solvency, 2022). The name is in the leaf, so no two tenants can be
@@ -64,6 +79,8 @@ LEAVES_MAX = 64  # of one tenant
 ROOTS_MAX = 7_305  # of a list: twenty years, a minute
 RECEIPTS_MAX = 87_672  # of an order: ten years of hours, ten minutes
 SIGMAS = 5  # how far off chance may be
+CLOSINGS_MAX = 200_000  # likewise: each hour of twenty years
+SETTLEMENTS_MAX = 10_000  # of an hour
 PSAT = 10**12  # of a satoshi
 DAY_S = 86_400
 
@@ -168,6 +185,45 @@ def root_hash(row: Dict[str, Any]) -> bytes:
 def receipt_hash(row: Dict[str, Any]) -> bytes:
     """Of a receipt of an order."""
     return row_hash("angara/receipt", row)
+
+
+def closing_hash(row: Dict[str, Any]) -> bytes:
+    """Of a row of the chain of closings."""
+    return row_hash("angara/closing", row)
+
+
+NOTHING = bytes(32)  # beside the last one of an odd number
+
+
+def pair(left: bytes, right: bytes) -> bytes:
+    return tagged("angara/pair", left + right)
+
+
+def settled_leaf(settlement: Dict[str, Any]) -> bytes:
+    return tagged("angara/settled", canonical(settlement))
+
+
+def share_leaf(header: bytes, difficulty_log2: int, minute: int, worker: str) -> bytes:
+    """All but the name have one length, so no name makes a leaf another one's."""
+    facts = difficulty_log2.to_bytes(1, "big", signed=True) + minute.to_bytes(8, "big")
+    return tagged("angara/share", header + facts + worker.encode())
+
+
+def sha256d(data: bytes) -> bytes:
+    return hashlib.sha256(hashlib.sha256(data).digest()).digest()
+
+
+def reaches(header_hash: bytes, difficulty_log2: int) -> bool:
+    """Whether it is of difficulty 2**difficulty_log2 or more."""
+    most = DIFF1 >> difficulty_log2 if difficulty_log2 >= 0 else DIFF1 << -difficulty_log2
+    return int.from_bytes(header_hash, "little") <= most
+
+
+def climbed(digest: bytes, index: int, path: List[bytes]) -> bytes:
+    """What is above a leaf."""
+    for level, beside in enumerate(path):
+        digest = pair(beside, digest) if index >> level & 1 else pair(digest, beside)
+    return digest
 
 
 def signed_message(content_sha256: str, proof: Dict[str, Any]) -> bytes:
@@ -786,6 +842,364 @@ def check_previous(value: Any, previous: Any, report: Report) -> None:
         report.good.append("it goes on from the statement before it, balance and carry")
 
 
+# Shares
+
+CLOSING = {
+    "number",
+    "first_settlement",
+    "last_settlement",
+    "root",
+    "ledger_seq",
+    "ledger_hash",
+    "network",
+    "genesis",
+    "book",
+    "key",
+    "previous",
+    "hash",
+    "signature",
+}
+SETTLED = {
+    "settlement",
+    "tenant",
+    "rate",
+    "order",
+    "forwarded",
+    "hour_utc",
+    "part",
+    "shares",
+    "credit_psat",
+    "posted_sat",
+    "from_log2",
+    "kept",
+    "root",
+    "nonce",
+}
+SHARE = {"header", "worker", "difficulty_log2", "minute_utc"}
+LOG2_MIN, LOG2_MAX = -32, 63  # of difficulties
+OLD_S = 2 * 3600  # a share's own time may be so far before it was counted, and its miner's clock as far ahead
+SHARES_SIGMAS = 6  # that chance is away from what is to be expected: once in a thousand million hours
+FEW = 20  # beside that, where little is to be expected
+
+
+def check_exact(value: Any, known: Any, what: str) -> None:
+    if table(value, what).keys() != set(known):
+        raise Unreadable(f"{what} has other members than {sorted(known)}")
+
+
+def yes_or_no(of: Any, name: str) -> bool:
+    value = member(of, name)
+    if not isinstance(value, bool):
+        raise Unreadable(f"{name!r} is neither true nor false")
+    return value
+
+
+def exponent(value: Any, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not LOG2_MIN <= value <= LOG2_MAX:
+        raise Unreadable(f"{what} is no exponent of a difficulty")
+    return value
+
+
+def by_difficulty(of: Any, name: str) -> Dict[int, int]:
+    """Shares by the exponent of their difficulty."""
+    found = {}
+    for log2 in table(member(of, name), name):
+        if not re.fullmatch(r"0|-?[1-9]\d?", log2, re.ASCII):
+            raise Unreadable(f"2^{log2!r:.20} is no difficulty")
+        found[exponent(int(log2), name)] = natural(of[name], log2)
+    return found
+
+
+def hashes(of: Any, name: str) -> List[bytes]:
+    found = rows(of, name, PATH_MAX)
+    return [unhex({"": it}, "", 32) for it in found]
+
+
+def check_closing(row: Any, report: Report, signed: bool = True) -> None:
+    """One row of the chain of closings, by itself."""
+    check_exact(row, CLOSING, "a closing")
+    for name in ("root", "ledger_hash", "genesis", "book", "key", "previous"):
+        unhex(row, name, 32)
+    number, first = natural(row, "number"), natural(row, "first_settlement")
+    natural(row, "ledger_seq")
+    text(row, "network")
+    if natural(row, "last_settlement") < first:
+        raise Unreadable(f"closing {number} ends before it begins")
+    digest = closing_hash(row)
+    holds = report.same(f"hash of closing {number}", unhex(row, "hash", 32).hex(), digest.hex())
+    signature = unhex(row, "signature", 64)
+    if signed and holds:
+        report.check(
+            signed_by(unhex(row, "key", 32), digest, signature),
+            f"closing {number}, of settlements {first} to {row['last_settlement']}, signed",
+            f"closing {number} is not signed by its key",
+        )
+
+
+class Work:
+    """Of the settlements of an hour: what was credited, and what proves it."""
+
+    def __init__(self) -> None:
+        self.kept = 0
+        self.expected = Fraction(0)
+
+    def add(self, kept: Dict[int, int], shares: Dict[int, int], from_log2: int) -> None:
+        self.kept += sum(kept.values())
+        for log2, count in shares.items():
+            self.expected += count / Fraction(2) ** max(0, from_log2 - log2)
+
+    @property
+    def is_more(self) -> bool:
+        """Than chance gives: shares are missing in what was credited."""
+        beyond = self.kept - self.expected - FEW
+        return beyond > 0 and beyond**2 > SHARES_SIGMAS**2 * self.expected
+
+    @property
+    def is_less(self) -> bool:
+        beyond = self.expected - self.kept - FEW
+        return beyond > 0 and beyond**2 > SHARES_SIGMAS**2 * self.expected
+
+
+def check_hour(value: Any, report: Report, key: Optional[bytes]) -> None:
+    """A tenant's shares of an hour, all of them or one."""
+    check_exact(value, ("version", "tenant", "hour_utc", "whole", "closings", "settlements"), "the file")
+    if natural(value, "version") != VERSION:
+        raise Unreadable(f"this program knows proofs of version {VERSION}")
+    whole_hour = yes_or_no(value, "whole")
+    closings = {}
+    for row in rows(value, "closings", SETTLEMENTS_MAX):
+        check_closing(row, report)
+        closings[natural(row, "number")] = row
+    for signer in sorted({row["key"] for row in closings.values()}):
+        if key is None:
+            report.open.append(f"whose key {signer} is: give the one you know with --key")
+        else:
+            report.same("key of a closing", signer, key.hex())
+    numbers = [natural(row, "number") for row in value["closings"]]
+    entries = rows(value, "settlements", SETTLEMENTS_MAX)
+    used = [natural(it, "closing") for it in entries]
+    if numbers != sorted(set(numbers)) or set(numbers) != set(used):
+        raise Unreadable("its closings are not those of its settlements")
+    if len({(row["network"], row["genesis"], row["book"]) for row in closings.values()}) != 1:
+        report.wrong.append("its closings are of several books, or there is none")
+    seen: Dict[bytes, int] = {}
+    own, sent, old = Work(), Work(), [0]
+    before = 0
+    for entry in entries:
+        check_exact(entry, ("closing", "path", "settlement", "shares"), "a settlement of the file")
+        number = check_settled(value, entry, closings[entry["closing"]], report)
+        if number <= before:
+            report.wrong.append(f"settlement {number} is not after the one before it")
+        before = number
+        of = entry["settlement"]
+        kept = check_kept(entry, whole_hour, seen, old, report)
+        work = sent if of["forwarded"] else own
+        work.add(kept, by_difficulty(of, "shares"), of["from_log2"])
+    if not whole_hour and len(seen) != 1:
+        report.wrong.append(f"there are {len(seen)} shares where one was asked for")
+    if not report.wrong:
+        tell_hour(value, whole_hour, len(seen), report)
+    if whole_hour:
+        compare_work(own, sent, report)
+    if old[0]:
+        report.open.append(
+            f"why {old[0]} shares were counted two hours or more after they were found: a site that was away,"
+            " or work that was shown before"
+        )
+
+
+def check_settled(value: Any, entry: Any, closing: Any, report: Report) -> int:
+    """What a settlement says, and its way to the root of its closing; its number."""
+    of = member(entry, "settlement")
+    check_exact(of, SETTLED, "a settlement")
+    number = natural(of, "settlement")
+    for name in ("tenant", "hour_utc"):
+        report.same(f"{name} of settlement {number}", text(of, name), text(value, name))
+    for name in ("rate", "part", "posted_sat"):
+        natural(of, name)
+    natural(of, "credit_psat", 1 << 96)
+    unhex(of, "nonce", 32)
+    yes_or_no(of, "forwarded")
+    exponent(member(of, "from_log2"), "from_log2")
+    if of["order"] is not None:
+        text(of, "order")
+    first, last = closing["first_settlement"], closing["last_settlement"]
+    path = hashes(entry, "path")
+    if not first <= number <= last or len(path) != (last - first).bit_length():
+        report.wrong.append(
+            f"settlement {number} is none of closing {closing['number']}, or its way is another"
+        )
+    else:
+        root = climbed(settled_leaf(of), number - first, path)
+        report.same(f"root above settlement {number}", closing["root"], root.hex())
+    return number
+
+
+def check_kept(
+    entry: Any, whole_hour: bool, seen: Dict[bytes, int], old: List[int], report: Report
+) -> Dict[int, int]:
+    """The shares of a settlement, against its root; how many it says that there are."""
+    of = entry["settlement"]
+    number, kept = of["settlement"], by_difficulty(of, "kept")
+    size, root = sum(kept.values()), unhex(of, "root", 32)
+    shares = rows(entry, "shares")
+    leaves, found, last = [], dict.fromkeys(kept, 0), b""
+    for at, share in enumerate(shares):
+        check_exact(share, SHARE if whole_hour else SHARE | {"index", "path"}, "a share")
+        leaf, header_hash, log2 = check_share(of, share, old, report)
+        found[log2] = found.get(log2, 0) + 1
+        if header_hash in seen or header_hash <= last:
+            report.wrong.append(f"share {header_hash[::-1].hex()} is there twice, or not in its place")
+        seen[header_hash], last = number, header_hash
+        leaves.append(leaf)
+        if not whole_hour:
+            index, path = natural(share, "index"), hashes(share, "path")
+            if index >= size or len(path) != (size - 1).bit_length():
+                report.wrong.append(f"the way of share {at} is not to the root of settlement {number}")
+            else:
+                above = climbed(leaf, index, path)
+                report.same(f"root above the share in settlement {number}", root.hex(), above.hex())
+    if whole_hour:
+        report.same(f"shares of settlement {number}, by difficulty", kept, found)
+        report.same(f"root of the shares of settlement {number}", root.hex(), root_of(leaves).hex())
+    return kept
+
+
+def root_of(level: List[bytes]) -> bytes:
+    while len(level) > 1:
+        level = level + [NOTHING] * (len(level) % 2)
+        level = [pair(level[at], level[at + 1]) for at in range(0, len(level), 2)]
+    return level[0] if level else NOTHING
+
+
+def check_share(of: Any, share: Any, old: List[int], report: Report) -> Tuple[bytes, bytes, int]:
+    """That it is the work that it says, in its hour; its leaf, its hash, its difficulty."""
+    header, worker = unhex(share, "header", 80), text(share, "worker")
+    log2, at_s = exponent(member(share, "difficulty_log2"), "difficulty_log2"), moment(share, "minute_utc")
+    if at_s < 0:
+        raise Unreadable("a share is of before 1970")
+    header_hash = sha256d(header)
+    name = header_hash[::-1].hex()
+    needed = max(log2, of["from_log2"])
+    report.check(reaches(header_hash, needed), "", f"share {name} is not of difficulty 2^{needed}")
+    hour_s = moment(of, "hour_utc")
+    report.check(
+        hour_s <= at_s < hour_s + 3600 and at_s % 60 == 0, "", f"share {name} is not of its settlement's hour"
+    )
+    report.check(
+        worker.startswith(f"{of['tenant']}."),
+        "",
+        f"share {name} is of a machine of somebody else, {worker!r:.80}",
+    )
+    found_s = int.from_bytes(header[68:72], "little")
+    report.check(found_s <= at_s + 60 + OLD_S, "", f"share {name} was counted before it was found")
+    old[0] += found_s < at_s - OLD_S
+    try:
+        return share_leaf(header, log2, at_s // 60, worker), header_hash, log2
+    except UnicodeEncodeError:
+        raise Unreadable("a worker has a name that is no text") from None
+
+
+def tell_hour(value: Any, whole_hour: bool, shares: int, report: Report) -> None:
+    if whole_hour:
+        report.good.append(
+            f"{value['tenant']}, {value['hour_utc']}: {shares} shares of {len(value['settlements'])}"
+            " settlements are all that their roots have, each of them once, and each is the work that it says"
+        )
+    else:
+        share = value["settlements"][0]["shares"][0]
+        report.good.append(
+            f"the share was credited to {share['worker']} as difficulty 2^{share['difficulty_log2']} in the"
+            f" minute of {share['minute_utc']}"
+        )
+
+
+def compare_work(own: Work, sent: Work, report: Report) -> None:
+    """As many hard shares as the credited work gives by chance."""
+    words = f"{own.kept} shares where {float(own.expected):.0f} are to be expected of what was credited"
+    report.check(not own.is_more, words, f"{words}: shares were left out of it")
+    if own.is_less:
+        report.open.append(f"why so few shares prove it: {words}")
+    if sent.kept or sent.expected:
+        report.open.append(
+            f"which shares an upstream rejected: {sent.kept} were found on work of upstreams, where"
+            f" {float(sent.expected):.0f} are to be expected of what was credited"
+        )
+    report.open.append(
+        "whether these are all the shares that your machines sent: each that a machine's own log has, of that"
+        " difficulty or more, is to be here"
+    )
+
+
+def check_closings(chain: Any, shown: List[Any], report: Report, key: Optional[bytes]) -> None:
+    """A list of closings: one chain of one book, and those of the file are in it. Each is in the hash of the
+    one after it, so the newest signature is of all."""
+    if not isinstance(chain, list) or not 0 < len(chain) <= CLOSINGS_MAX:
+        raise Unreadable(f"the closings are no list of 1 to {CLOSINGS_MAX}")
+    wrong = len(report.wrong)
+    before: Any = None
+    for row in chain:
+        alone = Report()
+        check_closing(row, alone, signed=row is chain[-1])
+        report.wrong += alone.wrong
+        number = natural(row, "number")
+        if before is None:
+            if number == 1:
+                report.same("what is before closing 1", text(row, "previous"), "0" * 64)
+            else:
+                report.open.append(f"closings before {number}: the list begins there")
+        else:
+            report.same("number of a closing", number, before["number"] + 1)
+            report.same(f"what is before closing {number}", row["previous"], before["hash"])
+            report.same(
+                f"first settlement of closing {number}",
+                row["first_settlement"],
+                before["last_settlement"] + 1,
+            )
+            later = before["ledger_seq"] <= row["ledger_seq"]
+            same = all(row[it] == before[it] for it in ("network", "genesis", "book"))
+            report.check(later and same, "", f"closing {number} is not of the same book, and later")
+            if row["key"] != before["key"]:
+                report.open.append(f"why the key is another from closing {number} on")
+        before = row
+    if key is not None:
+        report.same("key of the newest closing", before["key"], key.hex())
+    at = {row["number"]: row for row in chain}
+    for row in shown:
+        report.check(
+            at.get(row["number"]) == row,
+            "",
+            f"closing {row['number']} of the shares is not in the list: others see another",
+        )
+    if len(report.wrong) == wrong:
+        report.good.append(f"{len(chain)} closings are one chain, and those of the shares are in it")
+
+
+def check_against(value: Any, other: Any, report: Report) -> None:
+    """That a statement has the settlements that these shares are of, and no others of that hour."""
+    statement, wrong = member(other, "statement"), len(report.wrong)
+    report.same("tenant of the statement", text(statement, "tenant"), text(value, "tenant"))
+    figures = ("rate", "hour_utc", "part", "shares", "credit_psat", "posted_sat")
+    stated = {
+        (it["rate"], it["part"]): {name: member(it, name) for name in figures}
+        for it in rows(member(other, "proof"), "settlements")
+        if member(it, "hour_utc") == value["hour_utc"]
+    }
+    shown = {
+        (of["rate"], of["part"]): {name: of[name] for name in figures}
+        for of in (it["settlement"] for it in value["settlements"])
+    }
+    for what, it in stated.items():
+        if what in shown:
+            report.same(f"settlement of rate {what[0]}, part {what[1]}, in the statement", it, shown[what])
+        elif value["whole"]:
+            report.wrong.append(f"settlement of rate {what[0]}, part {what[1]}, is in the statement alone")
+    for rate, part in shown.keys() - stated.keys():
+        report.open.append(f"in which statement the settlement of rate {rate}, part {part}, is")
+    if len(report.wrong) == wrong:
+        report.good.append("what the statement has of that hour is here too, to the psat")
+
+
 def tell_what_is_open(statement: Any, report: Report) -> None:
     report.open += [
         "whether these are all the shares that your machines sent: compare with their own counts",
@@ -1306,6 +1720,10 @@ def checked(arguments: argparse.Namespace) -> Report:
     data = read(arguments.statement)
     value = parsed(data)
     check_file(data, value, report)
+    if isinstance(value, dict) and "closings" in value:
+        return checked_shares(arguments, value, report, key)
+    if arguments.against is not None:
+        raise Unreadable("--against is for shares")
     if (isinstance(value, list) and value) or (isinstance(value, dict) and "hour_utc" in value):
         checked_receipts(arguments, value, report, key)
         return report
@@ -1332,6 +1750,26 @@ def checked(arguments: argparse.Namespace) -> Report:
     return report
 
 
+def checked_shares(arguments: argparse.Namespace, value: Any, report: Report, key: Optional[bytes]) -> Report:
+    if arguments.previous is not None:
+        raise Unreadable("--previous is for statements, and these are shares")
+    check_hour(value, report, key)
+    if arguments.roots is not None:
+        check_closings(parsed(read(arguments.roots)), value["closings"], report, key)
+    else:
+        report.open.append("whether everybody is shown the same closings: give --roots, the list of them")
+    if arguments.against is not None:
+        other_data, other = read(arguments.against), Report()
+        statement = table(parsed(other_data), "the statement")
+        check_file(other_data, statement, other)
+        check_statement(statement, other, key)
+        report.wrong += [f"the statement: {it}" for it in other.wrong]
+        check_against(value, statement, report)
+    else:
+        report.open.append("whether they are what you were paid by: give --against, the statement")
+    return report
+
+
 def shown(words: str) -> str:
     """For a terminal, which must not be told what to do by a file."""
     visible = "".join(it if it.isprintable() else "?" for it in words)[:2000]
@@ -1341,17 +1779,19 @@ def shown(words: str) -> str:
 
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
-        prog="angara-verify", description="Check a pool's statement, or receipts, without trusting the pool."
+        prog="angara-verify",
+        description="Check a pool's statement, receipts, or shares, without trusting the pool.",
     )
-    found.add_argument("statement", help="the statement, or receipts of an order, JSON")
+    found.add_argument("statement", help="the statement, receipts of an order, or shares, JSON")
     found.add_argument("--key", metavar="PUBKEY", help="the pool's key, 64 hex digits, as you know it")
-    found.add_argument("--roots", metavar="FILE", help="the published list of roots, JSON")
+    found.add_argument("--roots", metavar="FILE", help="the published list of roots, or of closings, JSON")
     found.add_argument(
         "--previous",
         metavar="FILE",
         help="the statement of the period before, or receipts that you have, JSON",
     )
     found.add_argument("--counted", metavar="FILE", help="of receipts: what your own pool counted, CSV")
+    found.add_argument("--against", metavar="FILE", help="of shares: the statement of their day, JSON")
     return found
 
 

@@ -1,11 +1,21 @@
-"""The table of the roots of what was owed to all tenants at the end of a day, a chain of signed rows.
+"""The tables of what is published: roots of what was owed to all tenants at the end of a day, and closings,
+which have the root of each settlement's shares. Both are chains of signed rows.
 
-Invariants: append-only; a day has one root, later rows are of later days. Must not know: the key.
+Invariants: roots are append-only; a day has one root, later rows are of later days; a settlement is in one
+closing, and those of a closing follow those of the one before it. Must not know: the key.
 """
 
-from sqlalchemy import CheckConstraint, UniqueConstraint
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    UniqueConstraint,
+)
 
-from payouts.schemas.money import counted, number, table, words
+from payouts.schemas.money import INTEGER, counted, number, table, words
 
 liability_roots = table(
     "liability_roots",
@@ -27,5 +37,56 @@ liability_roots = table(
     CheckConstraint("total_sat >= 0", name="total_sat"),
     CheckConstraint("leaves > 0", name="leaves"),
 )
+# Shares that were kept of a rate's hour and are in no root yet, as payouts.proof.share_tree packs them: those
+# that one transaction of a journal booked. From 2**from_log2 on it is all that there were.
+share_parts = table(
+    "share_parts",
+    words("writer"),
+    number("booking"),
+    number("rate_id", ForeignKey("rates.id")),
+    number("hour"),
+    number("from_log2"),
+    Column("packed", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("writer", "booking", "rate_id", "hour"),
+    CheckConstraint("from_log2 BETWEEN -32 AND 63", name="from_log2"),
+    Index(None, "rate_id", "hour"),
+)
+# Settlements from the first to the last one, most often those of an hour.
+share_closings = table(
+    "share_closings",
+    counted("number", "share_closings"),
+    number("first_settlement", ForeignKey("settlements.seq")),
+    number("last_settlement", ForeignKey("settlements.seq")),
+    words("root"),
+    number("ledger_seq"),  # the last transaction that one of them is booked in, or one before them
+    words("ledger_hash"),
+    words("book"),
+    words("key"),
+    words("prev_hash"),
+    words("hash"),
+    words("signature"),
+    UniqueConstraint("first_settlement"),
+    UniqueConstraint("last_settlement"),
+    UniqueConstraint("hash"),
+    CheckConstraint("last_settlement >= first_settlement", name="last_settlement"),
+)
+# What a settlement's leaf says of its shares: their root, and how many were kept of each difficulty (JSON).
+share_roots = table(
+    "share_roots",
+    Column("settlement_seq", INTEGER, ForeignKey("settlements.seq"), primary_key=True, autoincrement=False),
+    number("closing", ForeignKey("share_closings.number")),
+    number("from_log2"),
+    words("kept"),
+    words("root"),
+    words("nonce"),
+    CheckConstraint("from_log2 BETWEEN -32 AND 63", name="from_log2"),
+    Index(None, "closing"),
+)
+# The shares themselves, in the order of the tree: for 400 days.
+share_leaves = table(
+    "share_leaves",
+    Column("settlement_seq", INTEGER, ForeignKey("settlements.seq"), primary_key=True, autoincrement=False),
+    Column("packed", LargeBinary, nullable=False),
+)
 
-APPEND_ONLY = ("liability_roots",)
+APPEND_ONLY = ("liability_roots", "share_closings", "share_roots")

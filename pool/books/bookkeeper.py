@@ -23,6 +23,7 @@ from payouts.accrual import Settlement, settle
 from payouts.book_time import book_time
 from payouts.divisions import Header, record_fund
 from payouts.income import Block
+from payouts.proof.closings import forget_old
 from payouts.proof.key import ProofKey
 from payouts.ratebook import record_fee_basis
 from payouts.rates import BlockFees
@@ -35,7 +36,7 @@ from pool.books.block_division import BlockDivision
 from pool.books.block_watch import BlockWatch
 from pool.books.book import bind_signet
 from pool.books.database_waits import read_books, write_books
-from pool.books.day_closing import DayClosing
+from pool.books.day_closing import DayClosing, ShareClosing
 from pool.books.energy_books import EnergyBooks, PowerTold
 from pool.books.found_blocks import FILES_MAX, book_found_blocks, unknown_files
 from pool.books.journal.machine_rows import rows_of
@@ -77,8 +78,9 @@ IMPATIENT: Final = BookTimes(fold_s=2.0, settle_s=2.0, settle_early_s=3660)
 
 class Bookkeeper:
     """`fee_basis` and `record_block` are asked by the pool; `run` does the rest. `history` is for who holds
-    prices against the chain. `power`: who knows what is drawn, where somebody does; `proof`: what days are
-    closed with, where they are, and what receipts of orders are signed with."""
+    prices against the chain. `power`: who knows what is drawn, where somebody does; `proof`: what days and
+    hours are closed with, where they are, and receipts of orders signed, and from which difficulty on shares
+    are kept."""
 
     def __init__(
         self,
@@ -88,12 +90,14 @@ class Bookkeeper:
         times: BookTimes,
         wall_clock: Callable[[], float] = time.time,
         power: PowerTold | None = None,
-        proof: ProofKey | None = None,
+        proof: tuple[ProofKey, int] | None = None,
     ) -> None:
         self._store = store
         self.energy = None if power is None else EnergyBooks(store, power, wall_clock=wall_clock)
-        self._closing = None if proof is None else DayClosing(store, proof)
-        self._receipts = ReceiptClosing(store, proof)
+        key = None if proof is None else proof[0]
+        self._days = None if key is None else DayClosing(store, key)
+        self._shares = None if proof is None else ShareClosing(store, *proof)
+        self._receipts = ReceiptClosing(store, key)
         self.sales = SalesBooks(store, wall_clock=wall_clock)
         self._blocks = BlockWatch(store, nodes, wall_clock=wall_clock)
         self._division = BlockDivision(store, wall_clock=wall_clock)
@@ -201,8 +205,10 @@ class Bookkeeper:
             nursery.start_soon(self._kept, "invoice orders", self.sales.run)
             if self.energy is not None:
                 nursery.start_soon(self._kept, "book energy", self.energy.run)
-            if self._closing is not None:
-                nursery.start_soon(self._kept, "close days", self._closing.run)
+            if self._days is not None:
+                nursery.start_soon(self._kept, "close days", self._days.run)
+            if self._shares is not None:
+                nursery.start_soon(self._kept, "close hours", self._shares.run)
             if self._retargets:
                 nursery.start_soon(self._kept, "look at prices", self._prices.run)
 
@@ -250,6 +256,8 @@ class Bookkeeper:
             worker: int | None = 0
             while worker is not None:
                 worker = await self._write(partial(roll_up_hours, now_s=now_s, from_worker_id=worker))
+                await trio.sleep(ROLL_UP_PAUSE_S)
+            while await self._write(partial(forget_old, now_s=now_s)):  # noqa: ASYNC110
                 await trio.sleep(ROLL_UP_PAUSE_S)
             await trio.sleep(ROLL_UP_S)
 

@@ -126,17 +126,20 @@ def check(form: ShowForm, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command()
 def verify(
-    statement: Annotated[Path, typer.Argument(help="The statement, or receipts of an order, JSON.")],
+    statement: Annotated[Path, typer.Argument(help="The statement, receipts of an order, or shares, JSON.")],
     key: Annotated[str | None, typer.Option(help="The pool's key, 64 hex digits, as you know it.")] = None,
-    roots: Annotated[Path | None, typer.Option(help="The list of roots that is published, JSON.")] = None,
+    roots: Annotated[
+        Path | None, typer.Option(help="The list of roots, or of closings, that is published, JSON.")
+    ] = None,
     previous: Annotated[
         Path | None, typer.Option(help="The statement of the period before, or receipts that you have, JSON.")
     ] = None,
     counted: Annotated[
         Path | None, typer.Option(help="Of receipts: what the buyer's own pool counted, CSV.")
     ] = None,
+    against: Annotated[Path | None, typer.Option(help="Of shares: the statement of their day, JSON.")] = None,
 ) -> None:
-    """Check a signed statement, or receipts, without the pool, its books or its network, as `angara-verify`.
+    """Check a signed statement, receipts, or shares, without the pool and its books, as `angara-verify` does.
 
     Says what holds, what is WRONG and what could not be checked. Exit code 1 where something is wrong.
     """
@@ -144,7 +147,9 @@ def verify(
 
     from payouts.proof.angara_verify import verify as check
 
-    asked = Namespace(statement=statement, key=key, roots=roots, previous=previous, counted=counted)
+    asked = Namespace(
+        statement=statement, key=key, roots=roots, previous=previous, counted=counted, against=against
+    )
     code = check(asked)
     if code:
         raise typer.Exit(code)

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
 import typer
@@ -27,6 +28,7 @@ import typer
 from pool.reports.figures import visible
 from pool.reports.formulas import no_formula
 from pool.reports.text_table import GAP, Head, TextTable, cells, padded
+from pool.whole_file import write_whole
 
 PAGE_ROWS: Final = 1_000
 NO_ROWS: Final = "none"  # for a person; who reads from a pipe gets the headings, as always
@@ -92,6 +94,15 @@ def say(words: str, *, err: bool = False) -> None:
     """A line of words, some of which others chose: a node, an upstream, whoever typed a name. What would move
     the cursor or change what is read has a shape."""
     typer.echo(visible(words), err=err)
+
+
+def write_out(content: bytes, out: Path | None) -> None:
+    """To a file, which is complete or not there, or to standard output without one. Raises OSError."""
+    if out is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    else:
+        write_whole(out, content)
 
 
 def tell(words: str, row: Row, form: Form) -> None:

@@ -97,6 +97,8 @@ class Batch(msgspec.Struct, frozen=True, array_like=True, tag=2, kw_only=True):
     rates: tuple[Rate, ...] = ()
     answered: bytes = b""  # CREDIT records: of forwarded shares that are in a tally from here on
     credited: tuple[tuple[bytes, bytes], ...] = ()  # the same of what is credited, by previous block
+    kept: bytes = b""  # KEPT records: all good shares whose hash is of difficulty 2**kept_log2 or more
+    kept_log2: int = 0
 
 
 def hashes_in(batch: Batch) -> Iterator[tuple[bytes, bytes]]:

@@ -33,12 +33,17 @@ std::array<uint64_t, 2> digest_of(const Job& job, std::string_view coinbase1, st
 
 }  // namespace
 
-Engine::Engine(size_t line_bytes_max, const sha256::Backend& backend, size_t duplicates_max, bool keep_credits)
+Engine::Engine(size_t line_bytes_max, const sha256::Backend& backend, size_t duplicates_max, bool keep_credits,
+               std::optional<int> keep_log2)
     : line_bytes_max_(line_bytes_max),
       backend_(backend),
       duplicates_max_(duplicates_max),
       keep_credits_(keep_credits),
-      blocks_(kChunk * 128) {}
+      keep_log2_(keep_log2),
+      blocks_(kChunk * 128) {
+    if (keep_log2 && (*keep_log2 < kDifficultyLog2Min || *keep_log2 > kDifficultyLog2Max))
+        throw std::invalid_argument("difficulty out of range");
+}
 
 Engine::Session& Engine::session_at(uint32_t session) {
     if (session >= sessions_.size() || !sessions_[session]) throw std::out_of_range("no such session");
@@ -398,8 +403,9 @@ int8_t Engine::judged_at(uint32_t session, uint32_t channel, uint64_t seq) {
 void Engine::submit(uint32_t session, const Submit& submit) {
     const Session& s = session_at(session);
     if (queue_.size() >= kQueueMax || ids_.size() + submit.id.size() > kQueuedIdBytesMax ||
-        credit_bytes_ + queue_.size() * sizeof(Credit) >= kCreditBytesMax)
-        throw std::length_error("share queue is full: validate() or collect_credits() is overdue");
+        credit_bytes_ + queue_.size() * sizeof(Credit) >= kCreditBytesMax ||
+        (kept_.size() + queue_.size()) * sizeof(Kept) >= kKeptBytesMax)
+        throw std::length_error("share queue is full: validate(), collect_credits() or collect_kept() is overdue");
     Share share;
     share.session = session;
     share.verdict = resolve(s, submit, share);

@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "duplicate_filter.hpp"
@@ -41,6 +42,7 @@ constexpr size_t kQueueMax = size_t{1} << 18;
 constexpr size_t kQueuedIdBytesMax = size_t{1} << 26;
 // Of credits that nobody has taken: four times what a full queue can bring.
 constexpr size_t kCreditBytesMax = size_t{1} << 25;
+constexpr size_t kKeptBytesMax = size_t{1} << 27;  // of shares that are kept: likewise
 constexpr size_t kRecentSolutionsMax = 4096;  // a block is handed out once however often it is sent
 constexpr size_t kIdleTipsMax = 1;            // two nodes that disagree go to and fro between two tips
 // Works on one previous block that are told apart from repetitions: own work every second for eighteen hours.
@@ -155,6 +157,15 @@ struct Credits {
     std::vector<Credit> shares;
 };
 
+// A good share as it was hashed, and what it was credited as. Its layout is on disk.
+struct Kept {
+    std::array<uint8_t, 80> header;
+    uint32_t worker, rate;
+    int8_t difficulty_log2;
+    std::array<uint8_t, 3> zero;
+};
+static_assert(sizeof(Kept) == 92);
+
 struct Counters {
     uint32_t accepted = 0, rejected = 0;
     uint32_t unearned = 0;       // of the rejected: charged to no worker
@@ -170,8 +181,10 @@ class Engine {
         uint64_t from_seq;
         int8_t difficulty_log2;
     };
-    // keep_credits: what is credited on jobs with a forward target is for collect_credits().
-    Engine(size_t line_bytes_max, const sha256::Backend& backend, size_t duplicates_max, bool keep_credits = false);
+    // keep_credits: what is credited on jobs with a forward target is for collect_credits(). keep_log2: good
+    // shares with a hash of difficulty 2^keep_log2 or more, whatever they are credited as, for collect_kept().
+    Engine(size_t line_bytes_max, const sha256::Backend& backend, size_t duplicates_max, bool keep_credits = false,
+           std::optional<int> keep_log2 = std::nullopt);
 
     void add_channel(uint32_t channel);
     void remove_channel(uint32_t channel);
@@ -221,6 +234,7 @@ class Engine {
     // Rejected shares that no worker was charged with, by the worker that they named and by verdict.
     std::vector<Tally> collect_uncharged() { return uncharged_.take(); }
     std::vector<Credits> collect_credits();
+    std::vector<Kept> collect_kept() { return std::exchange(kept_, {}); }
     // These were credited on the previous block before: by an engine before this one.
     void remember(const Hash& prevhash, std::string_view keys);
     // Until then it need not be checked, unless a share of it is rejected or it gets another difficulty.
@@ -311,9 +325,10 @@ class Engine {
     void hash_queue();
     void hash_group(std::span<const uint32_t> group);
     void hash_differences(std::span<const uint32_t> group);
-    void judge(const Share& share, const Hash& hash, Batch& batch);
+    void judge(size_t at, Batch& batch);
     Verdict judge_hashed(const Share& share, const Number& number, bool block, const Hash& hash);
     void keep_credit(const Share& share, Verdict verdict, bool forwarded, const Hash& hash);
+    void keep_share(const Share& share, const Hash& merkle_root);
     bool is_news(const Hash& hash);
     static void hand_out(const Share& share, const Hash& hash, bool tallied, Batch& batch);
     void count(const Share& share, Verdict verdict, bool tallied, Batch& batch);
@@ -327,6 +342,8 @@ class Engine {
     const bool keep_credits_;
     std::vector<Credits> credits_;
     size_t credit_bytes_ = 0;
+    const std::optional<int> keep_log2_;
+    std::vector<Kept> kept_;
     std::vector<std::optional<Session>> sessions_;
     std::vector<uint32_t> free_slots_, closing_;
     std::map<uint32_t, Channel> channels_;
@@ -339,6 +356,7 @@ class Engine {
     std::string text_;  // what feed() reads when a line came in pieces
     std::vector<uint32_t> order_;
     std::vector<Hash> hashes_;  // of the shares in queue_
+    std::vector<Hash> merkle_roots_;  // the same, where shares are kept
     std::vector<uint8_t> blocks_;  // of kChunk coinbases or headers
     std::array<uint8_t, kChunk * 64> nodes_;
     std::array<uint8_t, kChunk * 32> roots_;

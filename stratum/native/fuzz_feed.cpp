@@ -63,8 +63,8 @@ class World {
   public:
     explicit World(fuzz::Input input)
         : input_(input),
-          whole_(kLineBytesMax, *sha256::by_name("portable"), kDuplicatesMax),
-          pieces_(kLineBytesMax, sha256::chosen(), kDuplicatesMax) {}
+          whole_(kLineBytesMax, *sha256::by_name("portable"), kDuplicatesMax, false, kKeepLog2),
+          pieces_(kLineBytesMax, sha256::chosen(), kDuplicatesMax, false, kKeepLog2) {}
 
     void run() {
         for (const uint32_t channel : {1u, 2u}) {
@@ -310,6 +310,11 @@ class World {
                a.extranonce2_size == b.extranonce2_size;
     }
 
+    static bool alike_kept(const Kept& a, const Kept& b) {
+        return a.header == b.header && a.worker == b.worker && a.rate == b.rate &&
+               a.difficulty_log2 == b.difficulty_log2;
+    }
+
     void check_replies(const Batch& batch, size_t queued) {
         size_t at = 0;
         for (const Reply& reply : batch.replies) {
@@ -332,6 +337,9 @@ class World {
                 "engines tally the same");
         promises_.taken(tallies, whole_.collect_uncharged());
         pieces_.collect_uncharged();
+        const std::vector<Kept> kept = whole_.collect_kept(), same = pieces_.collect_kept();
+        require(std::ranges::equal(kept, same, alike_kept), "engines keep the same");
+        promises_.kept(kept);
     }
 
     fuzz::Input input_;

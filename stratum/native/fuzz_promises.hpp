@@ -18,6 +18,7 @@
 namespace angara {
 
 constexpr size_t kTips = 4;              // previous hashes, told apart by their first byte
+constexpr int kKeepLog2 = -31;           // every second good share, of those that are the easiest
 constexpr uint32_t kWorkersOfMiner = 4;  // worker numbers: the miner's times this, and one to three
 
 inline void require(bool holds, const char* promise) {
@@ -73,13 +74,31 @@ class Promises {
 
     void judged(const Batch& batch) {
         for (size_t verdict = 0; verdict < kVerdicts; ++verdict) untallied_[verdict] += batch.verdicts[verdict];
-        rejects_earned_ += kRejectsPerAccepted * (batch.verdicts[static_cast<size_t>(Verdict::kAccepted)] +
-                                                  batch.verdicts[static_cast<size_t>(Verdict::kUndelivered)]);
+        const uint64_t good = batch.verdicts[static_cast<size_t>(Verdict::kAccepted)] +
+                              batch.verdicts[static_cast<size_t>(Verdict::kUndelivered)];
+        rejects_earned_ += kRejectsPerAccepted * good;
+        good_ += good;
         require(upstream_lost_ || batch.verdicts[static_cast<size_t>(Verdict::kUndelivered)] == 0,
                 "a share is undelivered where an upstream was lost");
         for (const Found& found : batch.found) handed_out(found);
         for (auto& [_, told] : told_)  // what is fed from here on is judged by what was told last
             if (!told.empty()) told.erase(told.begin(), told.end() - 1);
+    }
+
+    // Since the last time.
+    void kept(const std::vector<Kept>& shares) {
+        require(shares.size() <= good_, "what is kept is a good share");
+        good_ = 0;
+        for (const Kept& share : shares) {
+            std::array<uint8_t, 128> blocks{};
+            std::ranges::copy(share.header, blocks.begin());
+            blocks[80] = 0x80;
+            blocks[126] = 0x02;
+            blocks[127] = 0x80;
+            Hash hash;
+            sha256::chosen().double_blocks(hash.data(), sha256::kInitialState, blocks.data(), 2, 1);
+            require(floor_log2(number_from(hash)) >= kKeepLog2, "what is kept is the work that it says");
+        }
     }
 
     void taken(const std::vector<Tally>& tallies, const std::vector<Tally>& uncharged) {
@@ -162,6 +181,7 @@ class Promises {
     std::map<uint32_t, std::vector<Places>> told_;
     std::array<uint64_t, kVerdicts> untallied_{};  // judged, not forwarded, and in no tally that was taken
     uint64_t rejects_earned_ = 0;                  // by all sessions together
+    uint64_t good_ = 0;                            // since what was kept was taken
     std::set<Hash> blocks_;                        // handed out
     std::array<std::set<Hash>, kTips> forwarded_;
     std::optional<uint8_t> idle_tip_;  // the last one that all channels have left

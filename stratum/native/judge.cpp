@@ -51,6 +51,16 @@ void put_u32_le(uint8_t* out, uint32_t value) {
     for (int i = 0; i < 4; ++i) out[i] = static_cast<uint8_t>(value >> 8 * i);
 }
 
+void write_header(uint8_t* out, const Job& job, uint32_t version, const uint8_t* merkle_root, uint32_t ntime,
+                  uint32_t nonce) {
+    put_u32_le(out, version);
+    std::memcpy(out + 4, job.prevhash.data(), 32);
+    std::memcpy(out + 36, merkle_root, 32);
+    put_u32_le(out + 68, ntime);
+    put_u32_le(out + 72, job.nbits);
+    put_u32_le(out + 76, nonce);
+}
+
 // BIP 310: the miner chooses the bits of the mask. Bits outside it are hashed too: the share is refused for
 // them, but what was hashed may be a block.
 uint32_t version_of(uint32_t version, uint32_t mask, uint32_t rolled) { return (version & ~mask) | rolled; }
@@ -87,6 +97,7 @@ void Engine::hash_queue() {
     const auto job_of = [&](uint32_t i) { return queue_[i].job; };
     if (!std::ranges::is_sorted(order_, std::less(), job_of)) std::ranges::sort(order_, std::less(), job_of);
     if (hashes_.size() < queue_.size()) hashes_.resize(queue_.size());
+    if (keep_log2_ && merkle_roots_.size() < queue_.size()) merkle_roots_.resize(queue_.size());
     for (size_t begin = 0, end = 0; begin < order_.size(); begin = end) {
         const Job* const job = job_of(order_[begin]);
         while (end < order_.size() && end - begin < kChunk && job_of(order_[end]) == job) ++end;
@@ -114,16 +125,13 @@ void Engine::hash_group(std::span<const uint32_t> group) {
         }
         backend_.double_64(roots_.data(), nodes_.data(), n);
     }
+    if (keep_log2_)
+        for (size_t i = 0; i < n; ++i) std::memcpy(merkle_roots_[group[i]].data(), roots_.data() + 32 * i, 32);
     for (size_t i = 0; i < n; ++i) {
         Share& share = queue_[group[i]];
         share.version = version_of(job.version, share.version_mask, share.rolled);
         uint8_t* header = blocks_.data() + 128 * i;
-        put_u32_le(header, share.version);
-        std::memcpy(header + 4, job.prevhash.data(), 32);
-        std::memcpy(header + 36, roots_.data() + 32 * i, 32);
-        put_u32_le(header + 68, share.ntime);
-        put_u32_le(header + 72, job.nbits);
-        put_u32_le(header + 76, share.nonce);
+        write_header(header, job, share.version, roots_.data() + 32 * i, share.ntime, share.nonce);
         std::memset(header + 80, 0, 48);
         header[80] = 0x80;
         header[126] = 0x02;  // 640 bits
@@ -174,7 +182,7 @@ Engine::Channel* Engine::live_channel(const Job& job) {
 void Engine::validate(Batch& batch) {
     batch.clear();
     hash_queue();
-    for (size_t i = 0; i < queue_.size(); ++i) judge(queue_[i], hashes_[i], batch);
+    for (size_t i = 0; i < queue_.size(); ++i) judge(i, batch);
 
     queue_.clear();
     ids_.clear();
@@ -184,7 +192,9 @@ void Engine::validate(Batch& batch) {
     closing_.clear();
 }
 
-void Engine::judge(const Share& share, const Hash& hash, Batch& batch) {
+void Engine::judge(size_t at, Batch& batch) {
+    const Share& share = queue_[at];
+    const Hash& hash = hashes_[at];
     Verdict verdict = share.verdict;
     bool tallied = true;
     if (share.job) {
@@ -196,6 +206,8 @@ void Engine::judge(const Share& share, const Hash& hash, Batch& batch) {
         tallied = !(good && forward_target && (block || at_most(number, *forward_target)));
         if (!tallied) verdict = Verdict::kAccepted;  // whoever it goes to will know whether it was delivered
         if (good && forward_target && keep_credits_) keep_credit(share, verdict, !tallied, hash);
+        if (good && keep_log2_ && at_most(number, kShareTargets[static_cast<size_t>(*keep_log2_ - kDifficultyLog2Min)]))
+            keep_share(share, merkle_roots_[at]);
         if ((block && is_news(hash)) || !tallied) hand_out(share, hash, tallied, batch);
     }
     ++batch.verdicts[static_cast<size_t>(verdict)];
@@ -235,6 +247,15 @@ void Engine::keep_credit(const Share& share, Verdict verdict, bool forwarded, co
     credit.verdict = static_cast<uint8_t>(verdict);
     credit.forwarded = forwarded ? 1 : 0;
     credit_bytes_ += sizeof(Credit);
+}
+
+void Engine::keep_share(const Share& share, const Hash& merkle_root) {
+    Kept& kept = kept_.emplace_back();
+    write_header(kept.header.data(), *share.job, share.version, merkle_root.data(), share.ntime, share.nonce);
+    kept.worker = share.worker;
+    kept.rate = share.job->rate;
+    kept.difficulty_log2 = credited_log2(share);
+    kept.zero = {};
 }
 
 // A block is handed out once, however often and with whatever verdict it is sent.

@@ -48,8 +48,9 @@ class LineTooLong : public std::runtime_error {
 
 class PyEngine {
   public:
-    PyEngine(size_t line_bytes_max, std::optional<std::string> backend, size_t duplicates_max, bool keep_credits)
-        : engine_(line_bytes_max, backend_named(backend), duplicates_max, keep_credits) {}
+    PyEngine(size_t line_bytes_max, std::optional<std::string> backend, size_t duplicates_max, bool keep_credits,
+             std::optional<int> keep_log2)
+        : engine_(line_bytes_max, backend_named(backend), duplicates_max, keep_credits, keep_log2) {}
 
     void add_channel(uint32_t channel) {
         const auto guard = lock();
@@ -255,6 +256,11 @@ class PyEngine {
                                bytes_of(credits.shares.data(), credits.shares.size() * sizeof(angara::Credit))));
         return list;
     }
+    nb::bytes collect_kept() {
+        const auto guard = lock();
+        const std::vector<angara::Kept> kept = engine_.collect_kept();
+        return bytes_of(kept.data(), kept.size() * sizeof(angara::Kept));
+    }
     void remember(const nb::bytes& prevhash_internal, const nb::bytes& keys) {
         const auto guard = lock();
         engine_.remember(hash_from(prevhash_internal, "prevhash must be 32 bytes"), view(keys));
@@ -431,9 +437,10 @@ NB_MODULE(_engine, m) {
         .def_ro("tallied", &Found::tallied);
 
     nb::class_<PyEngine>(m, "Engine", nb::type_slots(engine_slots))
-        .def(nb::init<size_t, std::optional<std::string>, size_t, bool>(), nb::kw_only(), "line_bytes_max"_a = 8192,
-             "backend"_a = nb::none(), "duplicates_max"_a = angara::DuplicateFilter::kEntriesMax,
-             "keep_credits"_a = false)
+        .def(nb::init<size_t, std::optional<std::string>, size_t, bool, std::optional<int>>(), nb::kw_only(),
+             "line_bytes_max"_a = 8192, "backend"_a = nb::none(),
+             "duplicates_max"_a = angara::DuplicateFilter::kEntriesMax, "keep_credits"_a = false,
+             "keep_log2"_a = nb::none())
         .def("add_channel", &PyEngine::add_channel, "channel"_a)
         .def("remove_channel", &PyEngine::remove_channel, "channel"_a)
         .def("add_job", &PyEngine::add_job, nb::kw_only(), "channel"_a, "seq"_a, "rate"_a, "coinbase1"_a, "coinbase2"_a,
@@ -464,6 +471,7 @@ NB_MODULE(_engine, m) {
         .def("collect_tallies", &PyEngine::collect_tallies)
         .def("collect_uncharged", &PyEngine::collect_uncharged)
         .def("collect_credits", &PyEngine::collect_credits)
+        .def("collect_kept", &PyEngine::collect_kept)
         .def("remember", &PyEngine::remember, "prevhash_internal"_a, "keys"_a)
         .def("counters", &PyEngine::counters, "session"_a)
         .def("unearned", &PyEngine::unearned, "session"_a)

@@ -97,6 +97,7 @@ class Auditor:
         roots: object = None,
         previous: bytes | None = None,
         counted: bytes | None = None,
+        against: bytes | None = None,
         key: str | None = KEY.public.hex(),
     ) -> tuple[int, list[str]]:
         """The exit code, and what is wrong."""
@@ -107,6 +108,8 @@ class Auditor:
             arguments += ["--previous", self._kept(previous)]
         if counted is not None:
             arguments += ["--counted", self._kept(counted)]
+        if against is not None:
+            arguments += ["--against", self._kept(against)]
         if key is not None:
             arguments += ["--key", key]
         parsed = angara_verify.parser().parse_args(arguments)

@@ -1,19 +1,26 @@
-"""The question of the roots of what is owed to all tenants, for who publishes them.
+"""The questions of what is signed: roots of what is owed to all tenants, and closings, for who publishes
+them; and a tenant's shares of an hour.
 
-Must not know: how they are made.
+Invariants: a tenant's user is told of its own shares alone. Must not know: how they are made.
 """
 
+from datetime import datetime
 from typing import Annotated, Final
 
 import msgspec
 from sqlalchemy import Connection
 
+from payouts.proof.angara_verify import as_written
+from payouts.proof.closings import Closing, closings
 from payouts.proof.roots import Root, roots
+from payouts.proof.share_proofs import HourOfShares, NoShares, shares_of_hour
 from pool.admin.command import Commands, Question
 from pool.admin.desk import Desk
-from pool.people.roles import Role
+from pool.fleet.registry_error import RegistryError
+from pool.people.roles import Caller, Role
 
 ROOTS_MAX: Final = 1_000  # of an answer
+SHARES_MAX: Final = 100_000  # of a file: 40 MB
 
 
 class ProofRoots(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,4 +48,78 @@ def proof_roots(desk: Desk, it: ProofRoots) -> Roots:
     return desk.read(read)
 
 
-COMMANDS: Final[Commands] = {"proof.roots": Question(ProofRoots, proof_roots, Role.VIEWER)}
+class ProofClosings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From a number on; the first is 1."""
+
+    first: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+
+class Closings(msgspec.Struct, frozen=True):
+    """In their order. `next`: the first of the rest; null where that is all."""
+
+    closings: tuple[Closing, ...]
+    next: int | None
+
+
+def proof_closings(desk: Desk, it: ProofClosings) -> Closings:
+    """The closings of what was settled, with the roots of its shares: a chain of signed rows, one an hour."""
+
+    def read(connection: Connection) -> Closings:
+        found = closings(connection, it.first, ROOTS_MAX + 1)
+        more = found[ROOTS_MAX].number if len(found) > ROOTS_MAX else None
+        return Closings(found[:ROOTS_MAX], more)
+
+    return desk.read(read)
+
+
+class ProofShares(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The hour, UTC, like 2026-09-01T06; one share of it where its hash is given, as blocks' are written. A
+    tenant's user needs not say whose."""
+
+    hour: Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d$")]
+    share: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    tenant: str | None = None
+
+
+class WrittenShares(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that `angara verify` reads: what to call it, and what is in it."""
+
+    name: str
+    content: str
+
+
+def proof_shares(desk: Desk, it: ProofShares) -> WrittenShares:
+    """A tenant's shares of an hour, those that are kept, with their way to a signed closing: for 400 days."""
+    if it.tenant is None:
+        raise RegistryError("say whose: tenant")
+    tenant = it.tenant
+    try:
+        hour = int(datetime.fromisoformat(f"{it.hour}:00+00:00").timestamp()) // 3600
+    except ValueError:
+        raise RegistryError(f"{it.hour} is no hour: one is 2026-09-01T06") from None
+    share = None if it.share is None else bytes.fromhex(it.share)[::-1]
+
+    def read(connection: Connection) -> HourOfShares:
+        return shares_of_hour(connection, tenant, hour, share=share)
+
+    try:
+        found = desk.read(read)
+    except NoShares as error:
+        raise RegistryError(str(error)) from None
+    shares = sum(len(of.shares) for of in found.settlements)
+    if shares > SHARES_MAX:
+        raise RegistryError(f"{shares} shares are more than {SHARES_MAX}: ask for one by its hash")
+    name = f"shares-{tenant}-{it.hour}{'' if it.share is None else f'-{it.share}'}.json"
+    return WrittenShares(name=name, content=as_written(msgspec.to_builtins(found)).decode())
+
+
+def shares_of(it: ProofShares, caller: Caller) -> ProofShares:
+    """A tenant's user sees its own alone."""
+    return msgspec.structs.replace(it, tenant=caller.own_tenant(it.tenant))
+
+
+COMMANDS: Final[Commands] = {
+    "proof.roots": Question(ProofRoots, proof_roots, Role.VIEWER),
+    "proof.closings": Question(ProofClosings, proof_closings, Role.VIEWER),
+    "proof.shares": Question(ProofShares, proof_shares, Role.TENANT, shares_of),
+}

@@ -1,8 +1,8 @@
 """`angara ledger verify`: all that the books can prove, from the chain of bookings to the tables around it.
 
 In this order: the money (`payouts.audit.verify`), the book itself, references between rows, payouts,
-decisions, the journal and its log, users, edges, receipts of orders, the roots of closed days. What no row
-can prove, because one who may write to the database may write that too, is told in docs/books.md.
+decisions, the journal and its log, users, edges, receipts of orders, the roots of closed days, and closings.
+What no row can prove, because one who may write to the database may write that too, is told in docs/books.md.
 
 Invariants: reads only, in the caller's transaction, which must see one moment.
 """
@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import NoResultFound
 
 from payouts.audit.checkpoint import Checkpoint
+from payouts.audit.closings import check_closings
 from payouts.audit.decisions import check_references, check_registry
 from payouts.audit.finding import Found
 from payouts.audit.payouts import check_payouts
@@ -63,6 +64,7 @@ def verify(
         check_edges(connection)
         check_receipts(connection)
         check_roots(connection, proof)
+        check_closings(connection)
         waiting = None if data_dir is None else check_logs(connection, data_dir)
     except Found as wrong:
         return msgspec.structs.replace(found, wrong=wrong.wrong)

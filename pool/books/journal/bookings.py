@@ -19,6 +19,7 @@ from payouts.tally_rows import NO_ROWS, Rows
 from pool.books.journal import upstream_verdicts
 from pool.books.journal.claims import Claims
 from pool.books.journal.credit_rows import write_credits
+from pool.books.journal.kept_rows import KeptRows
 from pool.books.journal.machine_rows import MachineRows
 from pool.books.journal.rate_rows import RateRows
 from pool.books.journal.schema import upstream_submits
@@ -40,12 +41,13 @@ class Bookings:
     def __init__(self, writer: str, machines: MachineRows, rates: RateRows) -> None:
         self._writer, self._machines, self._rates = writer, machines, rates
         self._claims = Claims(writer)
+        self._kept = KeptRows(writer, machines, rates, self._claims)
 
     def book(
         self, connection: Connection, transaction: int, parts: Iterable[Part], now_s: int
     ) -> Booked | None:
         """What is booked of these rows; None where that transaction was booked before."""
-        tallies = [NO_ROWS]
+        parts, tallies = tuple(parts), [NO_ROWS]
         accepted = refused = 0
         for part in parts:
             self._rates.insert(connection, part.rates)
@@ -72,6 +74,7 @@ class Bookings:
                 ]
                 connection.execute(insert(upstream_submits), submits)
             write_credits(connection, part.credits)
+        self._kept.book(connection, transaction, [it for part in parts for it in part.kept])
         booked = record(connection, self._writer, transaction, np.concatenate(tallies))
         return Booked(accepted, refused) if booked else None
 

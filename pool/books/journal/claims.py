@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, select
 
 from payouts.schemas.upsert import Insert, upserts
 from pool.books.journal.credit_rows import tip_of
-from pool.books.journal.schema import refused_credits, refused_shares, upstream_credits
+from pool.books.journal.schema import refused_credits, refused_shares, upstream_credits, upstream_tips
 from pool.books.journal.window import Answered, Credited
 from stratum.tallies import CREDIT, Records, Verdict
 
@@ -108,6 +108,17 @@ class Claims:
         both = np.concatenate((records, more))
         kept: Records = both[both["count"] > 0]
         return kept
+
+    def refused(self, connection: Connection, prevhash: bytes, hashes: Sequence[bytes]) -> list[bool]:
+        """Which of these, that were claimed here or are to be refused, are refused."""
+        tips = upstream_tips.c
+        query = select(tips.id, tips.forgotten).where(tips.prevhash == prevhash.hex())
+        row = connection.execute(query).one_or_none()
+        if row is None or row.forgotten:
+            return [row is not None] * len(hashes)
+        mine = np.frombuffer(b"".join(hashes), dtype="V16")
+        found: list[bool] = _among(mine, self._others(connection, row.id)).tolist()
+        return found
 
     def taken(self, connection: Connection) -> None:
         """All of the window is booked."""

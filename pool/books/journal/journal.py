@@ -33,7 +33,7 @@ from pool.journal.beginning import Beginning, Mark
 from pool.journal.frames import Place
 from pool.journal.log import JournalLog
 from pool.journal.records import Batch, Machine, Noted, Rate, packed
-from stratum.tallies import MINED, RECORD
+from stratum.tallies import KEPT, MINED, RECORD
 
 log = structlog.get_logger()
 
@@ -65,8 +65,8 @@ class Journal:
     `blocks_stored` returns when every block of ours that was found by then is on disk: a share
     that is one is not acknowledged before.
 
-    `submits` has the shares that are forwarded to upstreams, `credits` what was credited on their work.
-    Raises JournalUnusable.
+    `submits` has the shares that are forwarded to upstreams, `credits` what was credited on their work,
+    `kept` the shares that are kept, and from which difficulty on, where they are. Raises JournalUnusable.
     """
 
     def __init__(
@@ -78,11 +78,12 @@ class Journal:
         *,
         submits: ForwardedShares | None = None,
         credits: CreditBook | None = None,
+        kept: tuple[Callable[[], bytes], int] | None = None,
         on_commit: Callable[[bytes], None] = lambda tallies: None,
         blocks_stored: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self._registry, self._log, self._prices = registry, journal_log, prices
-        self._submits, self._credits = submits, credits
+        self._submits, self._credits, self._kept = submits, credits, kept
         self._on_commit, self._blocks_stored = on_commit, blocks_stored
         self.failed = False
         self.commits_since_s: float | None = None  # since when one is under way, monotonic
@@ -97,7 +98,7 @@ class Journal:
         journal_log.begin(beginning.behind, beginning.moment_s, beginning.accepted, taken=beginning.taken)
         if left := [_forwarded(it) for it in beginning.left]:
             changes = unanswered(left)
-            self._append(self._batch(changes.tallies, NewRows(), changes, (), ()))
+            self._append(self._batch(changes.tallies, NewRows(), changes, (), (), b""))
             self._note_unfolded()
             log.warning("forwarded_shares_unanswered", shares=len(left))
 
@@ -119,9 +120,10 @@ class Journal:
             self._registry.prove(share.worker)
         new = self._registry.collect_new()
         credits = self._credits.collect() if self._credits is not None else ()
+        kept = b"" if self._kept is None else self._kept[0]()
         opened = self._prices.opened()
-        if tallies or changes or credits or new.containers or new.workers or opened:
-            batch = self._batch(tallies, new, changes, credits, opened)
+        if tallies or changes or credits or new.containers or new.workers or opened or kept:
+            batch = self._batch(tallies, new, changes, credits, opened, kept)
             self.commits_since_s = trio.current_time()
             self._under_way_s = min([batch.moment_s, *(it.opened_at_s for it in opened)])
             # Not cancellable half-way: a commit that may have happened must be waited for.
@@ -153,24 +155,27 @@ class Journal:
         changes: SubmitChanges,
         credits: Credits,
         opened: tuple[Rate, ...],
+        kept: bytes,
     ) -> Batch:
         """What the next record says."""
         if self._log.begins_a_file:
             self._named[:] = False
             self._defined.clear()
-        records = np.frombuffer(tallies, dtype=RECORD)
+        records, shares = np.frombuffer(tallies, dtype=RECORD), np.frombuffer(kept, dtype=KEPT)
         self._accepted += accepted_in(records)
         return Batch(
             moment_s=self._prices.clock.now_s(),
             accepted=self._accepted,
             tallies=tallies,
             upstream=changes.upstream,
-            machines=self._machines(records["worker"], new, changes),
+            machines=self._machines(np.append(records["worker"], shares["worker"]), new, changes),
             resolved=changes.resolved,
             noted=tuple(_noted(share) for share in changes.noted),
-            rates=self._rates(records["rate"], changes, opened),
+            rates=self._rates(np.append(records["rate"], shares["rate"]), changes, opened),
             credited=tuple(credits),
             answered=changes.answered,
+            kept=kept,
+            kept_log2=0 if self._kept is None else self._kept[1],
         )
 
     def _rates(

@@ -42,6 +42,14 @@ class Answered(msgspec.Struct, frozen=True):
     shares: bytes
 
 
+class KeptShares(msgspec.Struct, frozen=True):
+    """Shares that were kept of a commit, as stratum.tallies.KEPT has them: all from that difficulty on."""
+
+    minute: int
+    from_log2: int
+    shares: bytes
+
+
 class Part(msgspec.Struct, frozen=True):
     """Rows of one kind. Of `tallies` and `upstream` the minute that they are of."""
 
@@ -49,6 +57,7 @@ class Part(msgspec.Struct, frozen=True):
     machines: tuple[Machine, ...] = ()
     credited: tuple[Credited, ...] = ()
     answered: tuple[Answered, ...] = ()
+    kept: tuple[KeptShares, ...] = ()
     minute: int = 0
     tallies: Records | None = None
     upstream: bytes = b""
@@ -63,6 +72,7 @@ class Part(msgspec.Struct, frozen=True):
             self.machines,
             self.credited,
             self.answered,
+            self.kept,
             self.resolved,
             self.noted,
             self.credits,
@@ -77,6 +87,7 @@ class Part(msgspec.Struct, frozen=True):
             machines=self.machines[start:end],
             credited=self.credited[start:end],
             answered=self.answered[start:end],
+            kept=self.kept[start:end],
             minute=self.minute,
             tallies=None if self.tallies is None else self.tallies[start:end],
             upstream=self.upstream[start * of : end * of],
@@ -163,6 +174,7 @@ def window_of(
     credits: list[tuple[bytes, bytes]] = []
     credited: list[Credited] = []
     answered: list[Answered] = []
+    kept: list[KeptShares] = []
     moment_s, count = floor_s, 0
     for place, batch in batches:
         last, accepted, moment_s, count = place, batch.accepted, max(moment_s, batch.moment_s), count + 1
@@ -179,9 +191,13 @@ def window_of(
         credited += [Credited(moment_s // 60, *it) for it in batch.credited]
         if batch.answered:
             answered.append(Answered(moment_s // 60, batch.answered))
+        if batch.kept:
+            kept.append(KeptShares(moment_s // 60, batch.kept_log2, batch.kept))
     parts = [Part(rates=tuple(rates.values())), Part(machines=tuple(machines.values()))]
     # Before the tallies that they are in: what is refused is known when those are booked.
     parts += [Part(credited=tuple(credited)), Part(answered=tuple(answered))]
+    # Before them too: what is settled of an hour has its shares.
+    parts += [Part(kept=tuple(kept))]
     for minute, of_minute in sorted(sums.items()):
         tallies, upstream = of_minute.sums()
         parts += [Part(minute=minute, tallies=tallies), Part(minute=minute, upstream=upstream)]

@@ -11,10 +11,9 @@ import sys
 from enum import StrEnum
 from pathlib import Path
 
-from pool.cli.output import Form
+from pool.cli.output import Form, write_out
 from pool.reports.document import Document
 from pool.settings_file import BadConfig
-from pool.whole_file import write_whole
 
 
 class Format(StrEnum):
@@ -39,11 +38,7 @@ def format_of(written: Format, form: Form) -> Format:
 def write_report(document: Document, written: Format, out: Path | None) -> None:
     """To the file, or to standard output without. Raises BadConfig, OSError."""
     content = _render(document, written, to_terminal=out is None and sys.stdout.isatty())
-    if out is None:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
-    else:
-        write_whole(out, content)
+    write_out(content, out)
 
 
 def _render(document: Document, written: Format, *, to_terminal: bool) -> bytes:

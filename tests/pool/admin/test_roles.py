@@ -41,6 +41,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "token.create",
         "token.list",
         "token.revoke",
+        "proof.shares",
     ),
     Role.VIEWER: (
         "tenant.list",
@@ -88,6 +89,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "order.invoices",
         "reversal.show",
         "proof.roots",
+        "proof.closings",
         "request.list",
         "request.show",
     ),

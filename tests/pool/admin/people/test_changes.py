@@ -137,6 +137,8 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "payout.list": {},
     "payout.show": {"batch": 1},
     "proof.roots": {},
+    "proof.closings": {},
+    "proof.shares": {"tenant": "acme", "hour": "2026-09-01T06"},
     "proposal.list": {},
     "reversal.show": {"transaction": 1},
     "lease.show": {},

@@ -15,8 +15,10 @@ import pytest
 from sqlalchemy import func, select
 
 from payouts.audit.verify import audit
+from payouts.proof.share_tree import unpacked
 from payouts.rates import Scheme
 from payouts.schemas.money import rate_hours, tally_minutes, workers
+from payouts.schemas.proof import share_parts
 from pool.books.audit.verify import verify
 from pool.books.journal import folding, taker
 from pool.books.journal.credit_rows import CreditRows
@@ -44,7 +46,7 @@ from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import Crash, crash_before
 from tests.histories.sold_work import upstream_row
 from tests.pool.books.journal.test_forwarded_shares import JOB
-from tests.stages.engine import EVERY_HASH, NO_HASH, Mine, Miner, work
+from tests.stages.engine import EASIEST_LOG2, EVERY_HASH, NO_HASH, Mine, Miner, work
 from tests.stages.journal import DiskInMemory, Home
 from tests.stages.prices import open_epoch, prices_of
 
@@ -68,7 +70,7 @@ class Process:
     """One of those that serve miners, with a machine of the thief's."""
 
     def __init__(self, number: int, pool: "Pool", opened: OpenJournal) -> None:
-        self.number, self.mine = number, Mine(keep_credits=True)
+        self.number, self.mine = number, Mine(keep_credits=True, keep_log2=EASIEST_LOG2)
         with pool.store.read() as connection:
             registry = Registry(load(connection), part=number + 1, of=PROCESSES + 1)
             prices = prices_of(connection, registry, lambda: NOW_S)
@@ -76,6 +78,7 @@ class Process:
         self.credits: list[tuple[bytes, bytes]] = []
         self.journal = Journal(registry, opened.log, opened.beginning, prices, submits=self.submits)
         self.journal._credits = self  # type: ignore[assignment]
+        self.journal._kept = self.mine.engine.collect_kept, EASIEST_LOG2
         admission = registry.admit(f"acme.c01.r{number:02}", "thief", ConnectionFrom())
         assert isinstance(admission, Admitted)
         self.worker = admission.worker
@@ -176,6 +179,11 @@ class Pool:
             assert audit(connection).wrong is None
             return int(connection.scalar(select(func.sum(rate_hours.c.shares))) or 0)
 
+    def to_be_proven(self) -> int:
+        """Shares that will be in a root."""
+        with self.store.read() as connection:
+            return sum(len(unpacked(it)) for it in connection.scalars(select(share_parts.c.packed)))
+
     def left(self) -> list[int]:
         """Rows of what is refused later, of shares under way, and of what is refused in a window."""
         tables = refused_credits, upstream_submits, refused_shares
@@ -204,7 +212,7 @@ async def test_one_share_at_four_processes_is_paid_once(pool: Pool, backwards: b
     await sent_everywhere(pool)
     await pool.fold()
     assert pool.verdicts() == {ACCEPTED: 1, DUPLICATE: 3}
-    assert pool.paid() == 1
+    assert pool.paid() == pool.to_be_proven() == 1
     with pool.store.read() as connection:
         names = (
             select(workers.c.unit)
@@ -247,7 +255,7 @@ async def test_one_that_the_upstream_takes_from_each_of_them_is_paid_once(
         await process.answer()
     await pool.fold()
     assert pool.verdicts() == {ACCEPTED: 1, DUPLICATE: 3}
-    assert (pool.paid(), pool.left()) == (1, [0, 0, 0])
+    assert (pool.paid(), pool.to_be_proven(), pool.left()) == (1, 1, [0, 0, 0])
 
 
 async def test_what_is_sent_to_a_process_that_has_not_heard_of_a_block_that_is_over_is_not_paid(
