@@ -182,10 +182,21 @@ def note(connection: Connection, it: ToNote) -> bool:
     ).one_or_none()
     if (last.number + 1, last.hash) != (closing.number, closing.previous) if last else closing.number != 1:
         return False
-    names = ("number", "first_settlement", "last_settlement", "root", "ledger_seq", "ledger_hash")
-    names += ("book", "key", "hash", "signature")
-    row = {name: getattr(closing, name) for name in names}
-    connection.execute(insert(share_closings).values(prev_hash=closing.previous, **row))
+    connection.execute(
+        insert(share_closings).values(
+            number=closing.number,
+            first_settlement=closing.first_settlement,
+            last_settlement=closing.last_settlement,
+            root=closing.root,
+            ledger_seq=closing.ledger_seq,
+            ledger_hash=closing.ledger_hash,
+            book=closing.book,
+            key=closing.key,
+            prev_hash=closing.previous,
+            hash=closing.hash,
+            signature=closing.signature,
+        )
+    )
     connection.execute(
         insert(share_roots),
         [

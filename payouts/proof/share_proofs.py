@@ -105,7 +105,7 @@ def _rows(connection: Connection, tenant: str, hour: int) -> list[Row[Any]]:
         .where(tenants.c.name == tenant, of.hour == hour)
         .order_by(of.seq)
     )
-    rows = list(connection.execute(query))
+    rows: list[Row[Any]] = list(connection.execute(query))
     if not rows:
         raise NoShares(
             f"nothing of {tenant} is closed of {datetime.fromtimestamp(hour * 3600, UTC):%Y-%m-%dT%H}Z:"

@@ -38,7 +38,9 @@ from payouts.energy.terms import Charge, HostingTerms
 from payouts.energy.terms import set_terms as set_hosting
 from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, balances_sat, payable, post
+from payouts.proof import closings
 from payouts.proof.roots import closed, due_day, note
+from payouts.proof.share_tree import Share, packed
 from payouts.ratebook import record_fee_basis
 from payouts.rates import BlockFees, OrderCredit, Scheme
 from payouts.receipts.making_good import MakeGood, Tolerance
@@ -51,8 +53,9 @@ from payouts.sales.deposits import Deposit, Seen, give_address, note_seen
 from payouts.sales.invoices import issue
 from payouts.sales.payments import say_payment, say_write_off
 from payouts.sales.terms import BillingTerms
-from payouts.schemas.money import containers, ledger_transactions, metadata, workers
+from payouts.schemas.money import containers, ledger_transactions, metadata, settlements, workers
 from payouts.schemas.orders import upstream_days, upstream_hours
+from payouts.schemas.proof import share_parts
 from payouts.tallies import Tally, record
 from pool.books.audit.verify import verify
 from pool.books.book import bind
@@ -129,6 +132,8 @@ def live(store: Store) -> None:
         day = due_day(connection)
         assert day is not None
         assert note(connection, closed(connection, KEY, day))
+    with store.write() as connection:
+        keep_shares(connection)
 
 
 def find_and_divide(connection: Connection) -> None:
@@ -218,6 +223,18 @@ def ask_for_terms(connection: Connection) -> None:
     approve_request(connection, find_request(connection, number), by_vera)
     approved = kept_of_request(connection)[subject_of(number)]
     note_change(connection, **made, command="request.approve", was=asked, became=approved)
+
+
+def keep_shares(connection: Connection) -> None:
+    """A share of what is settled, in a closing, and one of an hour that is not settled yet."""
+    rate = connection.scalar(select(func.min(settlements.c.rate_id)))
+    share = Share(bytes(80), ACME * 100, NOW_S // 60, -32)
+    row = {"writer": WRITER, "booking": 1, "rate_id": rate, "from_log2": -32, "packed": packed([share])}
+    connection.execute(insert(share_parts).values(**row, hour=HOUR))
+    due = closings.due(connection)
+    assert due is not None
+    assert closings.note(connection, closings.closed(connection, KEY, *due, -32))
+    connection.execute(insert(share_parts).values(**row, hour=HOUR + 1))
 
 
 WRITER = "ab" * 16  # of a journal
@@ -367,6 +384,24 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"UPDATE order_receipts SET signature = '{'ab' * 64}'", "order_receipts", "not signed by its key"),
         ("UPDATE order_receipts SET order_id = 9", "order_receipts", "in orders is missing"),
         ("DELETE FROM order_receipts WHERE number = 1", "order_receipts", "does not follow from the one"),
+    "share_closings": (
+        (f"UPDATE share_closings SET root = '{'ab' * 32}'", "share_closings", "its hash is not that"),
+        (f"UPDATE share_closings SET signature = '{'ab' * 64}'", "share_closings", "not signed by its key"),
+        ("UPDATE share_closings SET number = 2", "share_closings", "does not follow the one"),
+        ("DELETE FROM share_closings", "share_roots", "missing"),
+    ),
+    "share_roots": (
+        ("UPDATE share_roots SET kept = '{}'", "share_closings", "not that of its settlements"),
+        ("UPDATE share_roots SET kept = '{'", "share_roots", ""),
+        ("DELETE FROM share_roots", "share_roots", "other settlements than those"),
+    ),
+    "share_leaves": (
+        ("UPDATE share_leaves SET packed = substr(packed, 2)", "share_leaves", "not the shares of its root"),
+        ("DELETE FROM share_leaves", "share_leaves", "its shares are missing"),
+    ),
+    "share_parts": (
+        ("UPDATE share_parts SET packed = substr(packed, 2)", "share_parts", "these are no shares"),
+        ("UPDATE share_parts SET rate_id = 99", "share_parts", "missing"),
     ),
     "order_terms": (
         ("UPDATE order_terms SET make_good = 'refund'", "order_receipts", "does not follow from"),

@@ -88,7 +88,7 @@ class MinedHours(ClosedBook):
             with self.store.write() as connection:
                 book_time(connection, now_s)
             self.settle(now_s)
-        new = []
+        new: list[Closing] = []
         while True:
             with self.store.read() as connection:
                 found = due(connection)

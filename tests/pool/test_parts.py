@@ -9,6 +9,8 @@ import pytest
 from pool.chain.nodes import NodeConfig
 from pool.main import Pool
 from pool.parts import DESCRIPTORS_KEPT, with_descriptors
+from pool.proof_key import make_proof_key
+from stratum.difficulty import DIFFICULTY_LOG2_MIN
 from stratum.miners.turns.connection_limits import ConnectionBounds
 from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import store_in
@@ -87,3 +89,23 @@ async def test_starts_begin_with_different_extranonces(tmp_path: Path) -> None:
         pool.edge.shares.journal.close()
     store.close()
     assert first != second
+
+
+async def test_whoever_serves_miners_keeps_shares_where_something_is_signed(tmp_path: Path) -> None:
+    """Processes and edges are told by the hub from which difficulty on: they have no key."""
+    key = tmp_path / "proof.key"
+    make_proof_key(key)
+    store = store_in(tmp_path)
+    node = NodeConfig(name="first", url="http://127.0.0.1:1", user="u", password="p")
+    for name, changes, kept_log2 in (
+        ("with", {"proof_key_file": key, "proof_from_log2": DIFFICULTY_LOG2_MIN}, DIFFICULTY_LOG2_MIN),
+        ("without", {}, None),
+    ):
+        pool = Pool(settings(tmp_path / name, node, **changes), store)
+        assert pool.books.known().start.kept_log2 == kept_log2
+        journal = pool.edge.shares.journal
+        assert journal._kept == (
+            None if kept_log2 is None else (pool.edge.shares.engine.collect_kept, kept_log2)
+        )
+        journal.close()
+    store.close()

@@ -287,13 +287,16 @@ def test_two_clients_that_are_shown_two_closings_see_it(book: MinedHours, audito
     assert auditor.found(alone) == (0, [])
     code, wrong = auditor.found(alone, roots=listed)
     assert (code, "others see another" in wrong[-1]) == (1, True)
-    for change, words in (
-        (lambda rows: rows.pop(1), "what is before closing"),
-        (lambda rows: rows[1].update(root="1" * 64), "hash of closing 2"),
-        (lambda rows: rows[-1].update(signature="1" * 128), "not signed by its key"),
+    for number, values, words in (
+        (1, None, "what is before closing"),
+        (1, {"root": "1" * 64}, "hash of closing 2"),
+        (-1, {"signature": "1" * 128}, "not signed by its key"),
     ):
         rows = json.loads(json.dumps(listed))
-        change(rows)
+        if values is None:
+            rows.pop(number)
+        else:
+            rows[number].update(values)
         code, wrong = auditor.found(book.shares_file(FIRST), roots=rows)
         assert (code, any(words in it for it in wrong)) == (1, True), (words, wrong)
     code, wrong = auditor.found(book.shares_file(FIRST), key=OTHER.public.hex())
