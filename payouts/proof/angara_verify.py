@@ -1,4 +1,4 @@
-"""Check what a pool signed, without the pool: a statement, receipts of an order, shares. `angara-verify FILE`.
+"""Check what a pool signed, without the pool: a statement, receipts, shares: `angara-verify FILE`.
 
 One file, for Python 3.9 and newer, that imports nothing but the standard library and asks no network, so that
 who audits a statement can read all of what he relies on. It says in words what it checked, what is WRONG, and

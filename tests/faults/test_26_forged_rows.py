@@ -384,10 +384,12 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"UPDATE order_receipts SET signature = '{'ab' * 64}'", "order_receipts", "not signed by its key"),
         ("UPDATE order_receipts SET order_id = 9", "order_receipts", "in orders is missing"),
         ("DELETE FROM order_receipts WHERE number = 1", "order_receipts", "does not follow from the one"),
+    ),
     "share_closings": (
         (f"UPDATE share_closings SET root = '{'ab' * 32}'", "share_closings", "its hash is not that"),
         (f"UPDATE share_closings SET signature = '{'ab' * 64}'", "share_closings", "not signed by its key"),
-        ("UPDATE share_closings SET number = 2", "share_closings", "does not follow the one"),
+        (f"UPDATE share_closings SET prev_hash = '{'ab' * 32}'", "share_closings", "does not follow the one"),
+        ("UPDATE share_closings SET number = 2", "share_roots", "missing"),
         ("DELETE FROM share_closings", "share_roots", "missing"),
     ),
     "share_roots": (

@@ -12,12 +12,14 @@ from sqlalchemy import text, update
 from typer.testing import CliRunner, Result
 
 from payouts.book_time import book_time
+from payouts.proof import angara_verify
 from payouts.proof.roots import roots
 from payouts.schemas.proof import liability_roots
 from pool.books.journal.positions import Position, write_position
 from pool.cli.main import app
 from tests.fixtures.databases import store_in
 from tests.histories.proof import KEY, SECRET, ClosedBook, root_signed_again
+from tests.histories.shares import FIRST, MinedHours
 from tests.histories.statements import DAY, DAY_S
 
 SETTINGS = """
@@ -99,6 +101,39 @@ def test_a_list_of_roots_is_for_people_too(settings: Path) -> None:
     told = angara("proof", "roots", "-c", settings).stdout
     assert str(DAY + timedelta(2)) in told
     assert len(angara("proof", "roots", "--first", 2, "--json", "-c", settings).stdout) > 2
+
+
+def test_from_an_hour_to_shares_that_their_owner_believes(tmp_path: Path) -> None:
+    with closing(store_in(tmp_path)) as store:
+        book = MinedHours(store)
+        book.mine_hour(FIRST)
+        book.close_hours((FIRST + 1) * 3600 + 120)
+        hash_ = angara_verify.sha256d(
+            bytes.fromhex(json.loads(book.shares_file(FIRST))["settlements"][0]["shares"][0]["header"])
+        )
+    whole, listed = tmp_path / "shares.json", tmp_path / "closings.json"
+    hour = f"{DAY + timedelta(5)}T00"
+    of = ("proof", "shares", hour, "--tenant", "acme", "--data-dir", tmp_path)
+    assert angara(*of, "--out", whole).exit_code == 0
+    published = angara("proof", "closings", "--json", "--data-dir", tmp_path)
+    listed.write_text(published.stdout)
+    assert "settlements from" in angara("proof", "closings", "--data-dir", tmp_path).stdout
+    options = ("--key", KEY.public.hex(), "--roots", listed)
+    done = angara("verify", whole, *options)
+    assert (done.exit_code, "WRONG" in done.stdout) == (0, False), done.stdout
+    assert "are all that their roots have, each of them once" in done.stdout
+    alone = angara(*of, "--share", hash_[::-1].hex())
+    whole.write_text(alone.stdout)
+    done = angara("verify", whole, *options)
+    assert (done.exit_code, "the share was credited to acme.c01" in done.stdout) == (0, True), done.stdout
+    whole.write_text(alone.stdout.replace("acme.c01.u0", "acme.c01.u9").replace("acme.c01.u1", "acme.c01.u8"))
+    assert angara("verify", whole, *options).exit_code == 1
+    none = angara("proof", "shares", "2020-01-01T00", "--tenant", "acme", "--data-dir", tmp_path)
+    assert (none.exit_code != 0, "nothing of acme is closed" in none.output) == (True, True)
+    assert (
+        "is no hour"
+        in angara("proof", "shares", "2020-13-01T00", "--tenant", "acme", "--data-dir", tmp_path).output
+    )
 
 
 def test_the_books_are_verified_with_the_key_of_the_settings(tmp_path: Path) -> None:
