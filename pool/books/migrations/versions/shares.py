@@ -13,8 +13,8 @@ from sqlalchemy import (
 from pool.books.migrations.tables import INTEGER, create_table, number, words
 from pool.books.migrations.triggers import append_only, is_postgresql, never_replaced
 
-revision = "0034"
-down_revision = "0033"
+revision = "0037"
+down_revision = "0036"
 
 
 def upgrade() -> None:
