@@ -85,13 +85,15 @@ class DivisionPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def record_fund(connection: Connection, block_hash: str, worker_id: int, header: Header) -> Scheme | None:
-    """Whose a block is, which this transaction has booked: the scheme it is divided by. None: the pool's."""
+    """Whose a block is, which this transaction has booked: the scheme it is divided by. None: the pool's, and
+    so is one whose header is of other terms than those that it was found under: a machine chooses its
+    header's time, an hour back, and its shares are paid by the work that it had."""
     found_at_s = connection.execute(
         select(blocks.c.found_at_s).where(blocks.c.hash == block_hash)
     ).scalar_one()
     mined_at_s = min(header.at_s, found_at_s)
     scheme = fund_of(connection, worker_id, mined_at_s)
-    if scheme is None:
+    if scheme is None or scheme is not fund_of(connection, worker_id, found_at_s):
         return None
     unpaid_from = mined_at_s // 3600 + 1 - HOURS_NOT_PAID
     newest = _hours(connection, scheme, header.nbits, rate_hours.c.hour >= unpaid_from)

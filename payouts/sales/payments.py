@@ -13,6 +13,7 @@ given back than was paid beyond what is owed. Must not know: whether the money i
 the two persons say.
 """
 
+import re
 from enum import StrEnum
 from typing import Final
 
@@ -45,9 +46,10 @@ from payouts.ledger import (
 from payouts.sales.charges import owed_sat
 from payouts.sales.standing import InvoiceStanding, standing
 from payouts.schemas.proposals import confirmations, proposals
-from payouts.schemas.sales import order_billing, order_invoices, order_payments
+from payouts.schemas.sales import order_addresses, order_billing, order_invoices, order_payments
 
 REFERENCE_CHARACTERS_MAX: Final = 80
+TRANSACTION_ID: Final = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 class PaymentKind(StrEnum):
@@ -116,6 +118,7 @@ def say_payment(
     if not 1 <= len(reference) <= REFERENCE_CHARACTERS_MAX or not reference.isprintable():
         raise LedgerError(f"a reference is 1 to {REFERENCE_CHARACTERS_MAX} printable characters")
     _check_billed(connection, order_id)
+    _check_not_on_chain(connection, order_id, reference)
     of = order_payments.c
     known = connection.execute(
         select(of.id, of.order_id).where(of.kind == PaymentKind.PAYMENT.value, of.reference == reference)
@@ -221,6 +224,18 @@ def _standing_of(connection: Connection, order_id: int, invoice: int, act: Act) 
     found = standing(connection, order_id, act.at_s)
     assert found is not None, "who has an invoice is billed"
     return next(it for it in found.invoices if it.number == invoice)
+
+
+def _check_not_on_chain(connection: Connection, order_id: int, reference: str) -> None:
+    """What is paid to the order's address is booked from the chain: said by persons too, it were twice."""
+    has_address = connection.scalar(
+        select(order_addresses.c.order_id).where(order_addresses.c.order_id == order_id)
+    )
+    if has_address is not None and TRANSACTION_ID.search(reference):
+        raise LedgerError(
+            f"{reference!r} names a transaction: what it pays to the order's address is booked from the chain"
+            " by itself, when it is deep enough"
+        )
 
 
 def _check_billed(connection: Connection, order_id: int) -> None:

@@ -100,8 +100,15 @@ def standings(connection: Connection, now_s: int) -> tuple[OrderStanding, ...]:
 
 
 def stopped_orders(connection: Connection, now_s: int) -> frozenset[int]:
-    """Whose invoices were overdue for so long that nothing is delivered until they are paid."""
-    stops = {it: terms for it, terms in billing_of(connection).items() if terms.stop_days is not None}
+    """Whose invoices were overdue for so long that nothing is delivered until they are paid: of orders that
+    are not over, so that it does not take longer with every one that was ever sold."""
+    of = orders.c
+    going = set(connection.scalars(select(of.id).where(of.ended_at_s.is_(None), of.until_s > now_s)))
+    stops = {
+        it: terms
+        for it, terms in billing_of(connection).items()
+        if terms.stop_days is not None and it in going
+    }
     return frozenset(it for it, terms in stops.items() if _standing(connection, it, terms, now_s).stopped)
 
 

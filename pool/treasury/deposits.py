@@ -90,13 +90,13 @@ class DepositWatch:
         if not order_of:
             return
         node = await self._nodes.first()
-        await self._take_back(node)
         at = await self._books.read(seen)
+        if at is not None and at.height > node.height:
+            return  # it is behind, and knows nothing of what we saw: nothing is taken back by its word either
+        await self._take_back(node)
         if at is None:
             at = await self._begin(node)
             await self._books.write(note_seen, at, (), self._books.now_s())
-        elif at.height > node.height:
-            return  # it is behind, and knows nothing of what we saw
         elif await node.block_hash(at.height) != at.block_hash:
             log.warning("deposit_blocks_reorganised", height=at.height)
             height = max(at.height - WATCH_CONFIRMATIONS, 0)

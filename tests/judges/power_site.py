@@ -80,6 +80,10 @@ class PowerSite:
         """By hand: whatever it is told."""
         self._off_from[row], self._on_from[row] = trio.current_time(), FOREVER
 
+    def has_share(self, rows: Sequence[int]) -> None:
+        """Under its name, whatever it does otherwise."""
+        self._last_share[list(rows)] = trio.current_time()
+
     # Truth
 
     def mining(self) -> Any:

@@ -33,7 +33,7 @@ SPAN_S_MIN: Final = 300  # of an event that is over: in less a meter that is rea
 
 
 class Off(msgspec.Struct, frozen=True):
-    """A machine that was off all of the time: what that saves, and what it may draw all the same."""
+    """A machine that was off: what that saves in all of the time, and what it may draw all the same."""
 
     saves_watts: int
     idle_watts: int

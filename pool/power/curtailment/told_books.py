@@ -5,6 +5,7 @@ Invariants: reads only, in the caller's transaction. Must not know: prices, and 
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any, Final
 
 import msgspec
@@ -136,20 +137,29 @@ def _metered(
     connection: Connection, event: Row[Any], machines: Sequence[EventMachine]
 ) -> Sequence[EventMachine]:
     """With what meters before their containers have of those that were off by work: by a meter of several
-    tenants nobody knows whose that is."""
+    tenants nobody knows whose that is. Who was off for a part of the time saves that part, so that no share
+    at the end of it has the meter say nothing."""
     span = event.from_s + event.ramp_s, event.restore_asked_at_s or min(event.until_s, event.ended_at_s)
-    off = {
-        it.worker_id: Off(max(it.watts_before - it.watts_idle, 0), it.watts_idle)
-        for it in machines
-        if it.off_from_s is not None and it.off_from_s <= span[0]
-        if it.off_until_s is None or it.off_until_s >= span[1]
-    }
+    off = {}
+    for it in machines:
+        if (seconds := _seconds_off(it, span)) > 0:
+            part = Fraction(seconds, span[1] - span[0])
+            saves_watts = max(it.watts_before - it.watts_idle, 0)
+            off[it.worker_id] = Off(int(saves_watts * part), int(it.watts_idle * part))
     closed_s = event.ended_at_s + BOOKED_AFTER_S
     found = drawn_off(connection, event.id, event.site, event.asked_at_s, off, span, closed_s) if off else []
     saved_bps = {worker: it.saved_bps for it in found if not it.shared for worker in it.machines}
     return [
         msgspec.structs.replace(it, saved_bps=saved_bps.get(it.worker_id, it.saved_bps)) for it in machines
     ]
+
+
+def _seconds_off(it: EventMachine, span: tuple[int, int]) -> int:
+    """Of that time."""
+    if it.off_from_s is None:
+        return 0
+    until_s = span[1] if it.off_until_s is None else min(it.off_until_s, span[1])
+    return until_s - max(it.off_from_s, span[0])
 
 
 def _watts_before(row: Row[Any], work: Mapping[int, int], known: Efficiency | None) -> int:

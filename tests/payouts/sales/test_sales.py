@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import msgspec
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DatabaseError
 
 from payouts.batches.plan import plan
@@ -22,7 +22,7 @@ from payouts.sales.payments import say_payment, say_refund, say_write_off
 from payouts.sales.standing import DUST_SAT, InvoiceState
 from payouts.sales.terms import BillingTerms
 from payouts.schemas.money import ledger_transactions
-from payouts.schemas.sales import order_charges
+from payouts.schemas.sales import order_addresses, order_charges
 from payouts.statements.period import Period
 from payouts.statements.reserve import reserve_of
 from pool.books.store import Store
@@ -248,6 +248,19 @@ def test_a_payment_is_booked_when_two_persons_say_the_same_and_goes_to_the_oldes
         with pytest.raises(LedgerError, match="booked already, as entry 1 of order 1"):
             long_sale.say("boris", LATER_S, say_payment, 1, sat, "wire 7", "again")
     long_sale.verified()
+
+
+@pytest.mark.sqlite_suffices
+def test_a_payment_that_the_chain_has_is_not_said_as_well(long_sale: Sale) -> None:
+    """A buyer who tells two persons of a transaction that is there, truly, was credited for it twice."""
+    pass_weeks(long_sale, 1)
+    txid = "Ab" * 32
+    paying = (say_payment, 1, 100_000_000, f"paid with {txid}", "it is on the chain")
+    with long_sale.store.write() as connection:
+        given = {"order_id": 1, "position": 0, "address": "bcrt1q", "script": "0014", "given_at_s": 1}
+        connection.execute(insert(order_addresses).values(**given, given_by="ann"))
+    with pytest.raises(LedgerError, match="booked from the chain by itself"):
+        long_sale.say("olga", LATER_S, *paying)
 
 
 @pytest.mark.sqlite_suffices

@@ -1,5 +1,7 @@
 """What buyers pay to their orders' addresses: booked once when it is deep enough, and back with its block."""
 
+from typing import cast
+
 import pytest
 from sqlalchemy import Connection, select
 
@@ -15,6 +17,7 @@ from payouts.schemas.sales import order_addresses, order_deposits
 from pool.books.store import Store
 from pool.orders.rows import add_order
 from pool.treasury.books import PayoutBooks
+from pool.treasury.chain_node import ChainNode, PayoutNodes
 from pool.treasury.deposits import BLOCKS_AT_ONCE, DepositAddresses, DepositWatch
 from pool.treasury.wallet import BadWallet
 from pool.upstreams.rows import add_upstream
@@ -146,6 +149,37 @@ async def test_who_pays_and_reorganises_owes_again(regtest: Regtest, books: Stor
         )
         with world.store.read() as connection:
             assert balance_sat(connection, receivable(BLUE)) == 0
+
+
+class NodeThatIsBehind:
+    """By so many blocks: it does not know the last ones."""
+
+    def __init__(self, nodes: PayoutNodes, blocks: int) -> None:
+        self._nodes, self._blocks = nodes, blocks
+
+    async def first(self) -> ChainNode:
+        node = await self._nodes.first()
+        node.height -= self._blocks
+        return node
+
+    async def confirmations(self, block_hash: str) -> tuple[int, int]:
+        return 0, 0
+
+
+async def test_what_is_paid_stays_paid_while_the_only_node_that_answers_is_behind(
+    regtest: Regtest, books: Store
+) -> None:
+    """It would be booked back, and found nowhere again: behind it everything was looked through."""
+    async with world_of(regtest, books) as world:
+        buyers = Buyers(world)
+        await buyers.survey()
+        await buyers.pay((BLUE, OWED_SAT), deep=8)
+        await buyers.survey()
+        assert buyers.owed() == (0, OWED_SAT)
+        behind = cast(PayoutNodes, NodeThatIsBehind(world.nodes(), 10))
+        books_of_payouts = PayoutBooks(world.store, lambda: world.now_s)
+        await DepositWatch(books_of_payouts, behind, world.settings).survey()
+        assert buyers.owed() == (0, OWED_SAT)
 
 
 async def test_what_was_paid_while_no_pool_ran_is_found(regtest: Regtest, books: Store) -> None:
