@@ -89,7 +89,7 @@ NOUNS: Final[dict[str, tuple[str, ...]]] = {
     "message": ("service.messages",),
     "change": ("people.changes",),
     "power": (
-        *("power.now", "power.machines", "power.told_machines"),
+        *("power.now", "power.machines", "power.minutes", "power.told_machines"),
         *("power.events", "power.terms", "power.signals"),
     ),
     "model": ("power.models",),

@@ -17,6 +17,7 @@ from pool.cli.power import (
     terms,
 )
 from pool.cli.power.held import forget, held
+from pool.cli.power.minutes import minutes
 from pool.cli.power.now import now, suspects
 from pool.cli.power.signals import signals
 from pool.cli.power.simulate import simulate
@@ -24,6 +25,7 @@ from pool.cli.power.told import read, reduce
 
 app = typer.Typer(no_args_is_help=True)
 app.command("now")(now)
+app.command("minutes")(minutes)
 app.command("suspects")(suspects)
 app.command("signals")(signals)
 app.command("held")(held)

@@ -18,13 +18,14 @@ memory some hundred bytes a machine. Must not know: what a kWh costs.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, select
 
+from payouts.schemas.many import among
 from payouts.schemas.money import containers, workers
 from pool.power.energy.bounds import BPS, together_bps
 from pool.power.energy.efficiencies import Efficiencies, efficiencies_at
@@ -86,6 +87,15 @@ class Energies(msgspec.Struct, frozen=True):
     meters: tuple[MeterSpan, ...]
 
 
+class Fleet(msgspec.Struct, frozen=True):
+    """Machines with their containers, by container and number, and how they draw: it is the same for all of
+    an hour, so whoever asks for many minutes of it reads it once."""
+
+    places: Sequence[tuple[int, int]]
+    known: Efficiencies
+    boxes: Collection[int] | None = None  # whose machines these are; None: all there are
+
+
 class _Machine(msgspec.Struct):
     """While it is divided."""
 
@@ -120,23 +130,40 @@ def energy_of_hour(connection: Connection, hour: int, *, by_worker: bool = False
 
 def energies_of_hour(connection: Connection, hour: int, *, by_worker: bool = False) -> Energies:
     """The same, with the meters."""
-    known = efficiencies_at(connection, hour * HOUR_S)
+    fleet = fleet_at(connection, hour * HOUR_S)
     work = work_of_hour(connection, hour)
-    return _energies(connection, known, work, hour * HOUR_S, (hour + 1) * HOUR_S, by_worker)
+    return _energies(connection, fleet, work, hour * HOUR_S, (hour + 1) * HOUR_S, by_worker)
 
 
 def energies_of_minutes(
-    connection: Connection, from_minute: int, until_minute: int, *, by_worker: bool = False
+    connection: Connection,
+    from_minute: int,
+    until_minute: int,
+    *,
+    by_worker: bool = False,
+    fleet: Fleet | None = None,
 ) -> Energies:
-    """Of minutes since 1970, half-open, while there are minutes: power is joules by their seconds."""
-    known = efficiencies_at(connection, from_minute * 60)
-    work = work_of_minutes(connection, from_minute, until_minute)
-    return _energies(connection, known, work, from_minute * 60, until_minute * 60, by_worker)
+    """Of minutes since 1970, half-open, while there are minutes: power is joules by their seconds. By a fleet
+    of that hour, where it is given, in which only rows of its containers are right."""
+    fleet = fleet or fleet_at(connection, from_minute * 60)
+    work = work_of_minutes(connection, from_minute, until_minute, fleet.boxes)
+    return _energies(connection, fleet, work, from_minute * 60, until_minute * 60, by_worker)
+
+
+def fleet_at(connection: Connection, at_s: int, boxes: Collection[int] | None = None) -> Fleet:
+    """All machines, or those of some containers: of such ones that all behind each of their meters are among
+    them."""
+    it = workers.c
+    place = select(it.id, it.container_id).order_by(it.container_id, it.id)
+    if boxes is not None:
+        place = place.where(among(connection, it.container_id, boxes))
+    places = [(number, container) for number, container in connection.execute(place)]
+    return Fleet(places, efficiencies_at(connection, at_s), boxes)
 
 
 def _energies(
     connection: Connection,
-    known: Efficiencies,
+    fleet: Fleet,
     work: Mapping[int, Work],
     from_s: int,
     until_s: int,
@@ -148,7 +175,7 @@ def _energies(
         )
         for row in connection.execute(select(containers))
     }
-    machines = _machines(connection, known, work)
+    machines = _machines(fleet, work)
     of_box: dict[int, list[_Machine]] = {
         number: list(group) for number, group in groupby(machines, key=lambda it: it.container)
     }
@@ -211,15 +238,14 @@ def _order(it: EnergyRow) -> tuple[int, int, int]:
     return (it.tenant_id or 0, it.container_id or 0, it.worker_id or 0)
 
 
-def _machines(connection: Connection, known: Efficiencies, work: Mapping[int, Work]) -> list[_Machine]:
+def _machines(fleet: Fleet, work: Mapping[int, Work]) -> list[_Machine]:
     """Of all that mined, by container and number."""
-    place = select(workers.c.id, workers.c.container_id).order_by(workers.c.container_id, workers.c.id)
     found = []
-    for number, container in connection.execute(place):
+    for number, container in fleet.places:
         its = work.get(number)
         if its is None:
             continue
-        efficiency = known.get(number)
+        efficiency = fleet.known.get(number)
         mj = 0 if efficiency is None else efficiency.mj_per_th
         joules = joules_of(its.hashes, mj)
         found.append(

@@ -9,7 +9,7 @@ Done in the caller's transaction. Must not know: meters.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -70,10 +70,13 @@ def work_of_hour(connection: Connection, hour: int) -> dict[int, Work]:
     return found
 
 
-def work_of_minutes(connection: Connection, from_minute: int, until_minute: int) -> dict[int, Work]:
-    """The same of minutes (since 1970), half-open: while there are any, which is for an hour or two."""
+def work_of_minutes(
+    connection: Connection, from_minute: int, until_minute: int, boxes: Collection[int] | None = None
+) -> dict[int, Work]:
+    """The same of minutes (since 1970), half-open: while there are any, which is for an hour or two. Of all
+    machines, or those of some containers."""
     found: defaultdict[int, Work] = defaultdict(Work)
-    _add(found, _minutes(connection, from_minute, until_minute))
+    _add(found, _minutes(connection, from_minute, until_minute, boxes))
     return found
 
 
@@ -111,13 +114,18 @@ def _add(found: defaultdict[int, Work], rows: Iterable[tuple[int, ...]]) -> None
         found[worker].add(int(shares), log2)
 
 
-def _minutes(connection: Connection, from_minute: int, until_minute: int) -> Iterator[tuple[int, ...]]:
+def _minutes(
+    connection: Connection, from_minute: int, until_minute: int, boxes: Collection[int] | None = None
+) -> Iterator[tuple[int, ...]]:
     it = tally_minutes.c
     query = (
         select(it.worker_id, it.difficulty_log2, func.sum(it.shares))
         .where(it.minute >= from_minute, it.minute < until_minute, it.verdict.in_(MINED_VERDICTS))
         .group_by(it.worker_id, it.difficulty_log2)
     )
+    if boxes is not None:
+        theirs = select(workers.c.id).where(among(connection, workers.c.container_id, boxes))
+        query = query.where(it.worker_id.in_(theirs))
     for row in connection.execute(query):
         yield tuple(row)
 

@@ -82,7 +82,7 @@ WITHOUT_ANSWER |= {"proof key", "proof shares", "verify"}
 LISTS = {"config show", "reject show", "power signals", "power held", "power events", "proof roots"}
 LISTS |= {"order receipts", "proof closings"}
 LISTS |= {"order owed", "order invoices"}
-LISTS |= {"power now", "power read"}
+LISTS |= {"power now", "power read", "power minutes"}
 
 
 def test_what_shows_something_shows_it_to_programs_too() -> None:

@@ -120,6 +120,7 @@ async def test_what_a_running_pool_answers_is_what_was_said(tmp_path: Path) -> N
             "power.signals": {},
             "held.list": {},
             "power.machines": {},
+            "power.minutes": {"tenant": "acme"},
             "power.read": {"machines": ["acme.c01.u0"]},
             "model.set": {"container": "acme.c01", "model": "Antminer S21"},
             "power.reduce": {"machine": "acme.c01.u0", "watts": 2_000},

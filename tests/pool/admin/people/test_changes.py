@@ -143,6 +143,7 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "lease.show": {},
     "power.now": {},
     "power.machines": {"container": "acme.c01"},
+    "power.minutes": {"tenant": "acme"},
     "power.plan": {"target": "everything"},
     "power.list": {},
     "power.show": {"event": 1},
