@@ -8,14 +8,16 @@ the truth: that is taken off again. (A machine with few, hard shares would other
 was.) What it mined meanwhile all the same is subtracted, and work beyond its nameplate does not count.
 
 What is stated beside it is an error of three standard deviations: shares are found by chance, n of them are
-known to one part in the square root of n, and each end to an interval.
+known to one part in the square root of n, and each end to an interval. And one that is the same way for all,
+which no number of machines makes smaller: from when a machine was told to stop it counts as off, and it may
+have mined on until it was to have a share, or had finished what it had.
 
 Invariants: exact fractions; never below nothing. Must not know: the database, and who was asked.
 """
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from math import isqrt
+from math import ceil, isqrt
 from typing import Final
 
 import msgspec
@@ -23,6 +25,9 @@ import msgspec
 from payouts.rates import Price, Scheme
 
 DEVIATIONS: Final = 3  # 99.7 % of what chance does
+STOPS_S_MAX: Final = (
+    30  # who obeys has finished what it has by then; who has shares later counts as off later
+)
 
 
 class Off(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,12 +54,13 @@ class Mined(msgspec.Struct, frozen=True):
 
 
 class Forgone(msgspec.Struct, frozen=True, kw_only=True):
-    """Exact; `variance` is in satoshi, squared."""
+    """Exact; `variance` is in satoshi, squared. By `late_sat` it is too much where all machines stop late."""
 
     off_s: Fraction = Fraction(0)
     difficulty: Fraction = Fraction(0)
     sat: Fraction = Fraction(0)
     variance: Fraction = Fraction(0)
+    late_sat: Fraction = Fraction(0)
 
     def plus(self, other: "Forgone") -> "Forgone":
         return Forgone(
@@ -62,12 +68,15 @@ class Forgone(msgspec.Struct, frozen=True, kw_only=True):
             difficulty=self.difficulty + other.difficulty,
             sat=self.sat + other.sat,
             variance=self.variance + other.variance,
+            late_sat=self.late_sat + other.late_sat,
         )
 
     @property
     def error_sat(self) -> int:
         """By so much it may be off, both ways, in whole satoshi."""
-        return isqrt(int(self.variance) * DEVIATIONS**2) + 1 if self.variance else 0
+        if not self.variance:
+            return 0
+        return isqrt(int(self.variance) * DEVIATIONS**2) + 1 + ceil(self.late_sat)
 
 
 Prices = Sequence[tuple[int, Price]]  # each from a second on, in their order
@@ -99,6 +108,7 @@ def forgone(off: Off, prices: Prices, mined: Sequence[Mined] = ()) -> Forgone:
         off_s=off_s,
         difficulty=max(work - less, Fraction(0)),
         sat=max(found_sat * counted - less_sat, Fraction(0)),
+        late_sat=found_sat / span_s * min(Fraction(off.before_s, off.shares), STOPS_S_MAX, span_s),
         variance=(found_sat * counted) ** 2 / off.shares + off.marked * share_sat**2,
     )
 
