@@ -108,7 +108,9 @@ def forgone(off: Off, prices: Prices, mined: Sequence[Mined] = ()) -> Forgone:
         off_s=off_s,
         difficulty=max(work - less, Fraction(0)),
         sat=max(found_sat * counted - less_sat, Fraction(0)),
-        late_sat=found_sat / span_s * min(Fraction(off.before_s, off.shares), STOPS_S_MAX, span_s),
+        late_sat=found_sat
+        / span_s
+        * min(Fraction(off.before_s, off.shares), Fraction(min(STOPS_S_MAX, span_s))),
         variance=(found_sat * counted) ** 2 / off.shares + off.marked * share_sat**2,
     )
 

@@ -1116,14 +1116,14 @@ def tell_hour(value: Any, whole_hour: bool, shares: int, report: Report) -> None
 
 def compare_work(own: Work, sent: Work, report: Report) -> None:
     """As many hard shares as the credited work gives by chance."""
-    words = f"{own.kept} shares where {float(own.expected):.0f} are to be expected of what was credited"
+    words = f"{own.kept} shares where {round(own.expected)} are to be expected of what was credited"
     report.check(not own.is_more, words, f"{words}: shares were left out of it")
     if own.is_less:
         report.open.append(f"why so few shares prove it: {words}")
     if sent.kept or sent.expected:
         report.open.append(
             f"which shares an upstream rejected: {sent.kept} were found on work of upstreams, where"
-            f" {float(sent.expected):.0f} are to be expected of what was credited"
+            f" {round(sent.expected)} are to be expected of what was credited"
         )
     report.open.append(
         "whether these are all the shares that your machines sent: each that a machine's own log has, of that"

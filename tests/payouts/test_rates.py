@@ -208,9 +208,7 @@ def test_only_pps_and_fpps_accrue_and_only_fpps_pays_fees(
     pays_sat = {
         Scheme.PPS: price.subsidy_sat,
         Scheme.FPPS: price.subsidy_sat + price.block_fees_sat,
-        Scheme.SOLO: 0,
-        Scheme.PROXY: 0,
-    }[price.scheme]
+    }.get(price.scheme, 0)
     worth_sat = share_probability(price.nbits, difficulty) * shares * pays_sat
     assert price.credit_sat(difficulty, shares) == worth_sat * (BPS - price.fee_bps) / BPS
     assert price.pool_fee_sat(difficulty, shares) == worth_sat - price.credit_sat(difficulty, shares)

@@ -85,8 +85,9 @@ async def test_who_comes_back_is_not_slow_for_an_hour(autojump_clock: object) ->
 
 
 async def test_chance_makes_nobody_slow(autojump_clock: object) -> None:
-    """Shares come as they do: ten a minute, give or take three."""
-    seed = random.randrange(1 << 32)
+    """Shares come as they do: ten a minute, give or take three. One seed, for of a hundred one has a machine
+    that is slow by chance."""
+    seed = 20261127
     print("seed", seed)
     chance, hall = random.Random(seed), MachineHall()
     machines = [hall.machine(f"acme.c1.u{at}") for at in range(20)]

@@ -110,6 +110,8 @@ def test_the_tail_may_be_torn_at_every_byte(books: Books) -> None:
     assert len(whole) < len(torn)
     for end in range(len(whole), len(torn)):
         for rest in (b"", bytes(len(torn) - end)):  # the file is shorter, or zeros are where it was to be
+            if torn[:end] + rest == torn:
+                continue  # zeros are what it ends with: it is whole
             books.file.write_bytes(torn[:end] + rest)
             found = list(books.log.walk(Place()).frames())
             assert found[-1].at == at
