@@ -215,9 +215,10 @@ def _book(directory: Path) -> None:
     with closing(store_in(directory)) as store:
         register(store, PAYEES[: len(TENANTS)], now_s=now_s - 30 * 3_600)
         with store.write() as connection:
-            _work(connection, "acme", "c04", now_s, subsidy_sat=0)  # what it is paid is what it was owed
+            # What it is paid is what it was owed.
+            nothing = _work(connection, "acme", "c04", now_s, subsidy_sat=0)
             _work(connection, "borealis", "c09", now_s, subsidy_sat=312_500_000)
-            _last_hour(connection, now_s)
+            _last_hour(connection, nothing, now_s)
             while settle(connection, now_s - 3_600):
                 pass
     with closing(store_in(directory)) as store, store.write() as connection:
@@ -232,8 +233,9 @@ def _book(directory: Path) -> None:
             record_block(connection, found, found.found_at_s)
 
 
-def _work(connection: Connection, tenant: str, container: str, now_s: int, *, subsidy_sat: int) -> None:
-    """Of a row of machines, a day up to an hour ago: shares, of which some were stale or too low."""
+def _work(connection: Connection, tenant: str, container: str, now_s: int, *, subsidy_sat: int) -> int:
+    """Of a row of machines, a day up to an hour ago: shares, of which some were stale or too low. The number
+    of their rate."""
     number = connection.scalars(select(tenants.c.id).where(tenants.c.name == tenant)).one()
     at = {"id": 100 + number, "tenant_id": number, "created_at_s": 0}
     connection.execute(insert(containers).values(name=container, **at))
@@ -264,15 +266,16 @@ def _work(connection: Connection, tenant: str, container: str, now_s: int, *, su
             for verdict, shares in verdicts.items()
         ],
     )
+    return rate
 
 
-def _last_hour(connection: Connection, now_s: int) -> None:
-    """Of acme's row, which is paid nothing for it: by its minutes what it draws is known."""
+def _last_hour(connection: Connection, rate: int, now_s: int) -> None:
+    """Of acme's row, which is paid nothing for it by that rate: by its minutes what it draws is known."""
     minutes = range(now_s // 60 - 62, now_s // 60)
     rows = [
         Tally(
             worker_id=1_000 + slot,
-            rate_id=1,
+            rate_id=rate,
             minute=minute,
             difficulty_log2=17,
             verdict=Verdict.ACCEPTED,
