@@ -131,8 +131,11 @@ class Machine:
             await self._say(0x1A, b"".join((self._channel, *numbers)), 0x8000)
 
 
-async def _one(port: int, number: int, shares_per_s: float, counts: Counts, scope: trio.CancelScope) -> None:
-    with scope:
+async def _one(
+    port: int, number: int, shares_per_s: float, counts: Counts, scopes: set[trio.CancelScope]
+) -> None:
+    with trio.CancelScope() as scope:
+        scopes.add(scope)
         try:
             async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
                 await Machine(stream, counts).run(f"acme.v2.u{number:04}", shares_per_s)
@@ -144,11 +147,11 @@ async def _play(port: int, machines: int, shares_per_s: float, connects_per_s: f
     counts = Counts()
     async with trio.open_nursery() as nursery:
         while True:
-            scope, since_s = trio.CancelScope(), time.monotonic()
+            scopes, since_s = set[trio.CancelScope](), time.monotonic()
             accepted, rejected, lost = counts.accepted, counts.rejected, counts.lost
             counts.mining = 0
             for number in range(machines):
-                nursery.start_soon(_one, port, number, shares_per_s / machines, counts, scope)
+                nursery.start_soon(_one, port, number, shares_per_s / machines, counts, scopes)
                 due_s = since_s + number / connects_per_s - time.monotonic()
                 if due_s > 0:
                     await trio.sleep(due_s)
@@ -165,7 +168,8 @@ async def _play(port: int, machines: int, shares_per_s: float, connects_per_s: f
                 nursery.cancel_scope.cancel()
                 return
             _print({"accepted": counts.accepted - accepted, "rejected": counts.rejected - rejected})
-            scope.cancel()
+            for scope in scopes:
+                scope.cancel()
 
 
 def _print(said: dict[str, Any]) -> None:
