@@ -39,6 +39,28 @@ class Carry(msgspec.Struct, frozen=True):
     fee_psat: int = 0
 
 
+class Posted(msgspec.Struct, frozen=True):
+    """The whole satoshi of a credit and a fee, and what is carried on of them."""
+
+    posted_sat: int
+    fee_posted_sat: int
+    carry_out: Carry
+
+
+def with_carry(credit: Amount, fee: Amount, carry_in: Carry) -> Posted:
+    """Both with what was carried."""
+    total, fee_total = credit.plus(Amount(0, carry_in.credit_psat)), fee.plus(Amount(0, carry_in.fee_psat))
+    return Posted(total.sat, fee_total.sat, Carry(total.carry_psat, fee_total.carry_psat))
+
+
+def paid_from(
+    account: PoolAccount, tenant_id: int, posted_sat: int, fee_posted_sat: int
+) -> tuple[Transfer, ...]:
+    """To the tenant, and the pool's fee; nothing where there is no whole satoshi."""
+    to = ((payable(tenant_id), posted_sat), (PoolAccount.FEE_INCOME.value, fee_posted_sat))
+    return tuple(Transfer(account.value, payee, sat) for payee, sat in to if sat)
+
+
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """One rate's hour, or a later part of it, with all that its posting follows from."""
 
@@ -56,14 +78,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def transaction(self) -> Transaction | None:
         """What is booked; None where there is no whole satoshi."""
-        transfers = [
-            Transfer(PoolAccount.PPS_EXPENSE.value, account, sat)
-            for account, sat in (
-                (payable(self.tenant_id), self.posted_sat),
-                (PoolAccount.FEE_INCOME.value, self.fee_posted_sat),
-            )
-            if sat
-        ]
+        transfers = paid_from(PoolAccount.PPS_EXPENSE, self.tenant_id, self.posted_sat, self.fee_posted_sat)
         if not transfers:
             return None
         hour = datetime.fromtimestamp(self.hour * 3600, UTC)
@@ -71,7 +86,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
             key=f"settlement:{self.rate_id}:{self.hour}:{self.part}",
             kind=Kind.SETTLEMENT,
             memo=f"rate {self.rate_id}, {hour:%Y-%m-%dT%H}Z, part {self.part}",
-            transfers=tuple(transfers),
+            transfers=transfers,
         )
 
 
@@ -91,7 +106,7 @@ def derive(
         credit_sat += price.credit_sat(difficulty, shares)
         fee_sat += price.pool_fee_sat(difficulty, shares)
     credit, fee = floor_to_psat(credit_sat), floor_to_psat(fee_sat)
-    total, fee_total = credit.plus(Amount(0, carry_in.credit_psat)), fee.plus(Amount(0, carry_in.fee_psat))
+    posted = with_carry(credit, fee, carry_in)
     return Settlement(
         tenant_id=tenant_id,
         rate_id=rate_id,
@@ -100,9 +115,9 @@ def derive(
         credit=credit,
         fee=fee,
         carry_in=carry_in,
-        posted_sat=total.sat,
-        fee_posted_sat=fee_total.sat,
-        carry_out=Carry(total.carry_psat, fee_total.carry_psat),
+        posted_sat=posted.posted_sat,
+        fee_posted_sat=posted.fee_posted_sat,
+        carry_out=posted.carry_out,
     )
 
 

@@ -22,10 +22,10 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Select, exists, func, insert, select
 
-from payouts.accrual import Carry
+from payouts.accrual import Carry, paid_from, with_carry
 from payouts.book_time import book_time
 from payouts.income import Status
-from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, open_accounts, payable, post
+from payouts.ledger import Kind, PoolAccount, Transaction, open_accounts, post
 from payouts.ratebook import price_of
 from payouts.rates import Amount, Scheme, floor_to_psat
 from payouts.schemas.divisions import block_funds, division_parts, division_works, divisions
@@ -66,21 +66,16 @@ class DivisionPart(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def transaction(self) -> Transaction | None:
         """What is booked; None where there is no whole satoshi."""
-        transfers = [
-            Transfer(PoolAccount.BLOCKS_DIVIDED.value, account, sat)
-            for account, sat in (
-                (payable(self.tenant_id), self.posted_sat),
-                (PoolAccount.FEE_INCOME.value, self.fee_posted_sat),
-            )
-            if sat
-        ]
+        transfers = paid_from(
+            PoolAccount.BLOCKS_DIVIDED, self.tenant_id, self.posted_sat, self.fee_posted_sat
+        )
         if not transfers:
             return None
         return Transaction(
             key=f"division:{self.block_hash}:{self.tenant_id}",
             kind=Kind.DIVISION,
             memo=f"block {self.block_hash} divided",
-            transfers=tuple(transfers),
+            transfers=transfers,
         )
 
 
@@ -160,16 +155,16 @@ def division_of(connection: Connection, row: Any) -> Division:
 def derive_part(block_hash: str, tenant_id: int, worth: Worth, carry_in: Carry) -> DivisionPart:
     """Pure, so that it can be checked."""
     credit, fee = floor_to_psat(worth.credit_sat), floor_to_psat(worth.fee_sat)
-    total, fee_total = credit.plus(Amount(0, carry_in.credit_psat)), fee.plus(Amount(0, carry_in.fee_psat))
+    posted = with_carry(credit, fee, carry_in)
     return DivisionPart(
         block_hash=block_hash,
         tenant_id=tenant_id,
         credit=credit,
         fee=fee,
         carry_in=carry_in,
-        posted_sat=total.sat,
-        fee_posted_sat=fee_total.sat,
-        carry_out=Carry(total.carry_psat, fee_total.carry_psat),
+        posted_sat=posted.posted_sat,
+        fee_posted_sat=posted.fee_posted_sat,
+        carry_out=posted.carry_out,
     )
 
 

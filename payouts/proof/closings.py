@@ -22,7 +22,7 @@ from payouts.book_time import latest_s
 from payouts.ledger import GENESIS_HASH
 from payouts.proof.angara_verify import canonical, closing_hash, settled_leaf, share_leaf
 from payouts.proof.key import ProofKey
-from payouts.proof.roots import binding
+from payouts.proof.roots import binding, next_link
 from payouts.proof.share_tree import Share, Tree, in_order, packed
 from payouts.rates import PSAT_PER_SAT
 from payouts.schemas.many import among
@@ -127,9 +127,7 @@ def closed(connection: Connection, key: ProofKey, first: int, last: int, from_lo
     bound = binding(connection)
     assert bound is not None
     network, genesis, book_id = bound
-    before: Any = connection.execute(
-        select(share_closings).order_by(share_closings.c.number.desc()).limit(1)
-    ).one_or_none()
+    number, previous = next_link(connection, share_closings)
     leaves, shares, read = [], {}, {}
     taken: set[tuple[int, int]] = set()
     for row, counted in settled_rows(connection, first, last):
@@ -155,7 +153,7 @@ def closed(connection: Connection, key: ProofKey, first: int, last: int, from_lo
         )
     seq, head = head_at(connection, last)
     closing = Closing(
-        number=before.number + 1 if before else 1,
+        number=number,
         first_settlement=first,
         last_settlement=last,
         root=tree_of(leaves).root.hex(),
@@ -165,7 +163,7 @@ def closed(connection: Connection, key: ProofKey, first: int, last: int, from_lo
         genesis=genesis,
         book=book_id,
         key=key.public.hex(),
-        previous=before.hash if before else GENESIS_HASH,
+        previous=previous,
     )
     digest = closing_hash(msgspec.to_builtins(closing))
     signed = msgspec.structs.replace(closing, hash=digest.hex(), signature=key.sign(digest).hex())
@@ -175,12 +173,7 @@ def closed(connection: Connection, key: ProofKey, first: int, last: int, from_lo
 def note(connection: Connection, it: ToNote) -> bool:
     """Write it down, unless somebody did: a closing that does not follow the last one is none any more."""
     closing = it.closing
-    last = connection.execute(
-        select(share_closings.c.number, share_closings.c.hash)
-        .order_by(share_closings.c.number.desc())
-        .limit(1)
-    ).one_or_none()
-    if (last.number + 1, last.hash) != (closing.number, closing.previous) if last else closing.number != 1:
+    if (closing.number, closing.previous) != next_link(connection, share_closings):
         return False
     connection.execute(
         insert(share_closings).values(

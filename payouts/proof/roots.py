@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, Table, func, insert, select
 
 from payouts.book_time import latest_s
 from payouts.ledger import GENESIS_HASH
@@ -62,16 +62,14 @@ def due_day(connection: Connection) -> int | None:
 
 def closed(connection: Connection, key: ProofKey, day: int) -> Root:
     """The root of that day, which is due. Reads only. Raises BadTree, NoSigning."""
-    before: Any = connection.execute(
-        select(liability_roots).order_by(liability_roots.c.number.desc()).limit(1)
-    ).one_or_none()
+    number, previous = next_link(connection, liability_roots)
     bound = binding(connection)
     assert bound is not None
     network, genesis, book_id = bound
     tree = tree_of(connection, key, day, book_id)
     seq, head = _head(connection, (day + 1) * DAY_S)
     root = Root(
-        number=before.number + 1 if before else 1,
+        number=number,
         day=_text(day),
         root=tree.root.hash.hex(),
         total_sat=tree.root.sum_sat,
@@ -82,20 +80,22 @@ def closed(connection: Connection, key: ProofKey, day: int) -> Root:
         genesis=genesis,
         book=book_id,
         key=key.public.hex(),
-        previous=before.hash if before else GENESIS_HASH,
+        previous=previous,
     )
     digest = root_hash(msgspec.to_builtins(root))
     return msgspec.structs.replace(root, hash=digest.hex(), signature=key.sign(digest).hex())
 
 
+def next_link(connection: Connection, chain: Table) -> tuple[int, str]:
+    """The number of a chain's next row, and the hash of the one before it."""
+    of = chain.c
+    last = connection.execute(select(of.number, of.hash).order_by(of.number.desc()).limit(1)).one_or_none()
+    return (last.number + 1, last.hash) if last else (1, GENESIS_HASH)
+
+
 def note(connection: Connection, root: Root) -> bool:
     """Write it down, unless somebody did: a root that does not follow the last one is none any more."""
-    last = connection.execute(
-        select(liability_roots.c.number, liability_roots.c.hash)
-        .order_by(liability_roots.c.number.desc())
-        .limit(1)
-    ).one_or_none()
-    if (last.number + 1, last.hash) != (root.number, root.previous) if last else root.number != 1:
+    if (root.number, root.previous) != next_link(connection, liability_roots):
         return False
     connection.execute(
         insert(liability_roots).values(
