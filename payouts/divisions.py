@@ -1,9 +1,9 @@
 """Divisions: a block that tenants of a dividing scheme found becomes what the pool owes for its window.
 
-Whose a block is is written down with it (`record_fund`): of the scheme that the tenant of its finder had at
-the time in its header. All tenants of one scheme are one group, and a block is divided over the group's work
-when it has matured, and the books have passed the hours that it pays. One that is orphaned after that is the
-pool's loss, as those of PPS are.
+Whose a block is is written down with it (`record_fund`): of the scheme by which the shares of its job are
+paid, so that nobody is paid both, and nobody neither. All tenants of one scheme are one group, and a block is
+divided over the group's work when it has matured, and the books have passed the hours that it pays. One that
+is orphaned after that is the pool's loss, as those of PPS are.
 
 A tenant's part is one exact fraction over all of its rates, floored to psat, added to what its last part
 carried; whole satoshi are posted. The pool's fee is carried and posted the same way. What is not divided
@@ -33,6 +33,9 @@ from payouts.schemas.money import block_events, blocks, rate_hours, rates, tenan
 from payouts.windows import HOURS_NOT_PAID, HourWork, Window, Worth, divided, measured, window
 
 HOURS_AT_ONCE: Final = 24  # of the group's work, in memory
+# A job is mined until the next block, and a site that is alone serves on for a week by the terms that it
+# heard last (and is paid by them: pool.books.edges.prices). Of terms that are over for longer nobody is.
+SAID_S: Final = 8 * 86_400
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -79,16 +82,21 @@ class DivisionPart(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def record_fund(connection: Connection, block_hash: str, worker_id: int, header: Header) -> Scheme | None:
-    """Whose a block is, which this transaction has booked: the scheme it is divided by. None: the pool's, and
-    so is one whose header is of other terms than those that it was found under: a machine chooses its
-    header's time, an hour back, and its shares are paid by the work that it had."""
+def record_fund(
+    connection: Connection, block_hash: str, worker_id: int, header: Header, said: Scheme | None = None
+) -> Scheme | None:
+    """Whose a block is, which this transaction has booked: the scheme it is divided by. None: the pool's.
+
+    `said` is how the shares of its job are paid. Where nobody said, or what the tenant did not have in the
+    week before, its terms count, and a block whose header is of other terms than those that it was found
+    under is the pool's: a machine chooses its header's time, an hour back.
+    """
     found_at_s = connection.execute(
         select(blocks.c.found_at_s).where(blocks.c.hash == block_hash)
     ).scalar_one()
     mined_at_s = min(header.at_s, found_at_s)
-    scheme = fund_of(connection, worker_id, mined_at_s)
-    if scheme is None or scheme is not fund_of(connection, worker_id, found_at_s):
+    scheme = _whose(connection, worker_id, (mined_at_s, found_at_s), said)
+    if scheme is None:
         return None
     unpaid_from = mined_at_s // 3600 + 1 - HOURS_NOT_PAID
     newest = _hours(connection, scheme, header.nbits, rate_hours.c.hour >= unpaid_from)
@@ -105,16 +113,35 @@ def record_fund(connection: Connection, block_hash: str, worker_id: int, header:
     return scheme
 
 
-def fund_of(connection: Connection, worker_id: int, at_s: int) -> Scheme | None:
-    """The scheme that divides what the worker found then, by the terms that its tenant had, or got first."""
-    terms = (
-        select(tenant_terms.c.scheme)
-        .join(workers, workers.c.tenant_id == tenant_terms.c.tenant_id)
+def funds_of(connection: Connection, worker_id: int, from_s: int, to_s: int) -> frozenset[Scheme | None]:
+    """The schemes that divide what the worker found between two moments, and None for the pool, by the terms
+    that its tenant had in that time, or got first."""
+    of = tenant_terms.c
+    terms = connection.execute(
+        select(of.scheme, of.changed_at_s)
+        .join(workers, workers.c.tenant_id == of.tenant_id)
         .where(workers.c.id == worker_id)
+        .order_by(of.id)
+    ).all()
+    begins = [min(from_s, terms[0].changed_at_s), *(it.changed_at_s for it in terms[1:])] if terms else []
+    ends = [*begins[1:], None]
+    return frozenset(
+        scheme if (scheme := Scheme(it.scheme)).divides else None
+        for it, begins_s, ends_s in zip(terms, begins, ends, strict=False)
+        if begins_s <= to_s and (ends_s is None or ends_s > from_s)
     )
-    had = terms.where(tenant_terms.c.changed_at_s <= at_s).order_by(tenant_terms.c.id.desc()).limit(1)
-    scheme = connection.scalar(had) or connection.scalar(terms.order_by(tenant_terms.c.id).limit(1))
-    return Scheme(scheme) if scheme is not None and Scheme(scheme).divides else None
+
+
+def _whose(
+    connection: Connection, worker_id: int, mined_found_s: tuple[int, int], said: Scheme | None
+) -> Scheme | None:
+    mined_at_s, found_at_s = mined_found_s
+    if said is not None:
+        scheme = said if said.divides else None
+        if scheme in funds_of(connection, worker_id, mined_at_s - SAID_S, found_at_s):
+            return scheme
+    then, now = (funds_of(connection, worker_id, it, it) for it in mined_found_s)
+    return next(iter(then), None) if then == now else None
 
 
 def next_division(connection: Connection, booked_until_s: int) -> Division | None:

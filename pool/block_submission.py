@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from payouts.divisions import Header
+from payouts.rates import Scheme
 from pool.books.found_blocks import BlockNote, packed_note, unpacked_note
 from pool.chain.block_queue import BlockQueue
 from pool.chain.blocks import BlockResult, BlockSubmitter, log_found
@@ -42,8 +43,8 @@ STORE_S: Final = 1.0  # of a stop, which takes two seconds at most
 class BlockSubmission:
     """The work source of all our own work: takes what was found on it; `run` does the rest.
 
-    `finder` and `found_by` say whose a worker number is, None for 0; `on_block` is told of every block's
-    result.
+    `finder` and `found_by` say whose a worker number is, None for 0; `paid_by` how a tenant's shares of a
+    rate number are paid, None where that is not known any more; `on_block` is told of every block's result.
     """
 
     def __init__(
@@ -53,12 +54,13 @@ class BlockSubmission:
         *,
         finder: Callable[[int], str | None],
         found_by: Callable[[int], Machine | None],
+        paid_by: Callable[[int, str], Scheme | None],
         on_block: Callable[[BlockResult], None],
         process: int = 1,
     ) -> None:
         self._submitter = submitter
         self._hub = hub
-        self._finder, self._found_by = finder, found_by
+        self._finder, self._found_by, self._paid_by = finder, found_by, paid_by
         self._on_block = on_block
         self._process = process
         self._storing: dict[bytes, trio.Event] = {}  # by parent: the block that has its turn there at once
@@ -117,21 +119,28 @@ class BlockSubmission:
             if (event := self._storing.get(solution.job.work.prevhash_internal)) is not None:
                 event.set()
 
-        note = packed_note(BlockNote(self._process, self._found_by(solution.worker)))
+        finder = self._found_by(solution.worker)
+        note = packed_note(BlockNote(self._process, finder, self._scheme(solution, finder)))
         return await self._submitter.submit(solution, note, stored)
 
     async def _book(self) -> None:
         async for solution, result in self._submitted:
+            finder = self._found_by(solution.worker)
             await self._hub.record_block(
                 FoundBlock(
                     result=result,
                     income_sat=income_sat(solution),
-                    finder=self._found_by(solution.worker),
+                    finder=finder,
                     solo=payout_of(solution),
+                    scheme=self._scheme(solution, finder),
                     header=Header(solution.job.work.nbits, solution.ntime),
                 )
             )
             self._on_block(result)
+
+    def _scheme(self, solution: Solution, finder: Machine | None) -> Scheme | None:
+        """How the shares of its job are paid."""
+        return None if finder is None else self._paid_by(solution.job.rate, finder.tenant)
 
     async def _submit_earlier(self, earlier: frozenset[str]) -> None:
         """Blocks of an earlier run: submit those without a result, book those that are not in the books."""

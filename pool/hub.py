@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from payouts.divisions import Header
-from payouts.rates import BlockFees
+from payouts.rates import BlockFees, Scheme
 from payouts.siblings import SiblingKey
 from payouts.solo import SoloPayout
 from pool.books.journal.credit_book import CreditsPage, Tip
@@ -80,6 +80,7 @@ class FoundBlock(msgspec.Struct, frozen=True, kw_only=True):
     income_sat: int
     finder: Machine | None
     solo: SoloPayout | None  # if it pays a tenant
+    scheme: Scheme | None  # how the shares of its job are paid; None: nobody knows
     header: Header
 
 

@@ -60,7 +60,12 @@ class Keeping:
     async def record_block(self, found: FoundBlock) -> None:
         finder = None if found.finder is None else self._numbered(found.finder)
         await self._bookkeeper.record_block(
-            found.result, income_sat=found.income_sat, finder=finder, header=found.header, solo=found.solo
+            found.result,
+            income_sat=found.income_sat,
+            finder=finder,
+            header=found.header,
+            solo=found.solo,
+            scheme=found.scheme,
         )
 
     async def count_siblings(

@@ -239,6 +239,7 @@ class Shares:
             known.hub,
             finder=registry.finder,
             found_by=registry.found_by,
+            paid_by=self.prices.scheme_of,
             on_block=on_block,
             process=process,
         )

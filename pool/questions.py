@@ -3,6 +3,8 @@ arguments and answers msgspec can encode is asked (`asking`) and answered (`Answ
 carries them.
 
 What comes from the other end is decoded in its types: who answers something else has answered with an error.
+Arguments are only added, at the end, with a default: who asks may be of a version that has fewer.
+
 Must not know: what carries bytes, and what is asked.
 """
 
@@ -66,7 +68,7 @@ class Answering:
             if method is None:
                 raise AnsweredWithError(f"nobody answers {name[:WORDS_CHARS_MAX]} here")
             arguments = msgspec.msgpack.decode(content, type=method.arguments)
-            return _ENCODER.encode(await method.call(*arguments))
+            return _ENCODER.encode(await method.call(*msgspec.structs.astuple(arguments)))
         except Exception as error:
             kind = type(error).__name__
             asked_badly = isinstance(error, (AnsweredWithError, *NOT_READ))
@@ -105,14 +107,22 @@ def _asked(asker: Asker, name: str, answer: Any) -> Callable[..., Awaitable[Any]
 
 
 def _methods(protocol: type[Any]) -> dict[str, tuple[Any, Any]]:
-    """The types of arguments, as of a tuple, and of the answer."""
+    """The types of arguments, as of a struct that is an array, and of the answer."""
     found = {}
     for name, method in vars(protocol).items():
         if name.startswith("_") or not inspect.isfunction(method):
             continue
         hints = get_type_hints(method)
         answer = hints.pop("return")
-        arguments: Any = tuple.__class_getitem__(tuple(hints.values()))
-        found[name] = (arguments, answer)
+        found[name] = (_arguments(name, method, hints), answer)
     assert found, f"{protocol} asks nothing"
     return found
+
+
+def _arguments(name: str, method: Callable[..., Any], hints: dict[str, Any]) -> Any:
+    given = inspect.signature(method).parameters
+    fields = [
+        (it, hint) if given[it].default is inspect.Parameter.empty else (it, hint, given[it].default)
+        for it, hint in hints.items()
+    ]
+    return msgspec.defstruct(name, fields, array_like=True, forbid_unknown_fields=True)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, select
 
 from payouts.accrual import Carry
 from payouts.audit.finding import Found
-from payouts.divisions import derive_part, division_of, fund_of
+from payouts.divisions import SAID_S, derive_part, division_of, funds_of
 from payouts.income import Status
 from payouts.rates import Amount, BadRate, Scheme
 from payouts.schemas.divisions import block_funds, division_parts, division_works, divisions
@@ -48,7 +48,10 @@ def _check_funds(connection: Connection) -> None:
     for row in connection.execute(query.order_by(block_funds.c.block_hash)):
         if row.mined_at_s > row.found_at_s:
             raise Found("block_funds", row.block_hash, "it was mined after it was booked")
-        if row.worker_id is None or fund_of(connection, row.worker_id, row.mined_at_s) != row.scheme:
+        since_s = row.mined_at_s - SAID_S
+        if row.worker_id is None or row.scheme not in funds_of(
+            connection, row.worker_id, since_s, row.found_at_s
+        ):
             raise Found("block_funds", row.block_hash, "who found it had other terms then")
         _fraction("block_funds", row.block_hash, row.ahead)
 

@@ -26,7 +26,7 @@ from payouts.income import Block
 from payouts.proof.closings import forget_old
 from payouts.proof.key import ProofKey
 from payouts.ratebook import record_fee_basis
-from payouts.rates import BlockFees
+from payouts.rates import BlockFees, Scheme
 from payouts.sales.charges import charge_settled
 from payouts.schemas.money import blocks
 from payouts.siblings import SiblingKey, count_siblings, note_report
@@ -129,8 +129,10 @@ class Bookkeeper:
         finder: Machine | None,
         header: Header,
         solo: SoloPayout | None = None,
+        scheme: Scheme | None = None,
     ) -> None:
-        """Book that a block was found, unless every node refused it; `solo`: if it pays a tenant.
+        """Book that a block was found, unless every node refused it; `solo`: if it pays a tenant; `scheme`:
+        how the shares of its job are paid, where that is known.
 
         What becomes of it, the chain says.
         """
@@ -153,7 +155,7 @@ class Bookkeeper:
             if solo is not None:
                 record_solo(connection, block.hash, solo)
             elif block.worker_id is not None:
-                record_fund(connection, block.hash, block.worker_id, header)
+                record_fund(connection, block.hash, block.worker_id, header, scheme)
 
         await self._write(book)
         self._blocks.check_soon()

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, select
 from payouts import income
 from payouts.divisions import Header, record_fund
 from payouts.income import Block
+from payouts.rates import Scheme
 from payouts.schemas.money import blocks, containers, tenant_addresses, tenants, workers
 from payouts.solo import SoloPayout, owner_of, record_solo
 from pool.chain.addresses import BadAddress, script_for
@@ -34,10 +35,12 @@ FILES_MAX: Final = 50  # booked in one transaction, so that the journal commits 
 
 
 class BlockNote(msgspec.Struct, frozen=True):
-    """What a block's file says beside the block: which process submits it, and who found it."""
+    """What a block's file says beside the block: which process submits it, who found it, and how the shares
+    of its job are paid. Fields are only added, with a default: files of before are read by every version."""
 
     process: int  # from 1
     finder: Machine | None
+    scheme: Scheme | None = None  # None: nobody knew, as versions of before
 
 
 def packed_note(note: BlockNote) -> bytes:
@@ -94,7 +97,8 @@ def book_found_blocks(
         if solo is not None:
             record_solo(connection, hash_hex, solo)
         elif found.worker_id is not None:
-            record_fund(connection, hash_hex, found.worker_id, header_of(block))
+            said = None if note is None else note.scheme
+            record_fund(connection, hash_hex, found.worker_id, header_of(block), said)
         tenant_id = None if solo is None else solo.tenant_id
         log.warning(
             "block_booked_late", height=int(height), hash=hash_hex, income_sat=paid_sat, solo_tenant=tenant_id

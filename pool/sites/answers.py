@@ -19,6 +19,7 @@ from bitcoin.core import CBlock
 from bitcoin.core.script import CScriptOp
 from sqlalchemy import Connection, select
 
+from payouts.rates import Scheme
 from payouts.schemas.money import blocks
 from payouts.siblings import SiblingKey
 from pool.books.database_waits import read_books
@@ -122,7 +123,9 @@ class Answers:
         async with self._turns:
             return await read_books(self._store, read)
 
-    async def found(self, epoch: int, block: bytes, finder: Machine | None) -> None:
+    async def found(
+        self, epoch: int, block: bytes, finder: Machine | None, scheme: Scheme | None = None
+    ) -> None:
         record = self._remote.check(self._name, epoch)
         easiest = self._easiest_target()
         if easiest is None:
@@ -132,7 +135,8 @@ class Answers:
         mine = finder if finder is not None and record.may_count_for(finder) else None
         directory = blocks_directory(self._config.data_dir)
         async with self._turns:
-            hash_hex = await trio.to_thread.run_sync(_store, directory, block, mine, easiest)
+            note = BlockNote(0, mine, None if mine is None else scheme)
+            hash_hex = await trio.to_thread.run_sync(_store, directory, block, note, easiest)
         if hash_hex is None:
             log.error("block_of_edge_refused", edge=self._name, bytes=len(block))
             return
@@ -175,7 +179,7 @@ class Answers:
             await self._hub.note_event(event)
 
 
-def _store(directory: Path, block: bytes, finder: Machine | None, easiest: int) -> str | None:
+def _store(directory: Path, block: bytes, note: BlockNote, easiest: int) -> str | None:
     """Write it down as one that a node took: its hash. None for what is no block, or has too little work."""
     if not HEADER_BYTES < len(block) <= BLOCK_BYTES_MAX:
         return None
@@ -200,7 +204,7 @@ def _store(directory: Path, block: bytes, finder: Machine | None, easiest: int) 
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{height}-{hash_hex}.{SubmitState.ACCEPTED.value}"
     if not path.exists():
-        write_whole(path, noted(block, packed_note(BlockNote(0, finder))))
+        write_whole(path, noted(block, packed_note(note)))
     return hash_hex
 
 

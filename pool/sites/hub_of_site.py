@@ -109,8 +109,8 @@ class HubOfSite:
             return  # no node has taken it
         block, packed = block_and_note(content)
         note = unpacked_note(packed)
-        finder = None if note is None else note.finder
-        await _until_it_answers(lambda: self._hub.found(self._epoch(), block, finder))
+        finder, scheme = (None, None) if note is None else (note.finder, note.scheme)
+        await _until_it_answers(lambda: self._hub.found(self._epoch(), block, finder, scheme))
 
 
 def _read(directory: Path, pattern: str) -> bytes | None:

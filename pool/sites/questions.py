@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from payouts.rates import Scheme
 from payouts.siblings import SiblingKey
 from pool.books.book import WrongBook
 from pool.books.edges.leases import Asked, EdgeRefused, Granted
@@ -89,8 +90,11 @@ class SiteHub(Protocol):
     async def unbooked(self, epoch: int, hashes: Sequence[str]) -> list[str]:
         """Those blocks that the books do not have."""
 
-    async def found(self, epoch: int, block: bytes, finder: Machine | None) -> None:
-        """A block that a node of the edge took: its own bytes say what it pays."""
+    async def found(
+        self, epoch: int, block: bytes, finder: Machine | None, scheme: Scheme | None = None
+    ) -> None:
+        """A block that a node of the edge took: its own bytes say what it pays. `scheme`: how the shares of
+        its job are paid; edges of before do not say."""
 
     async def plan(self) -> Plan:
         """As pool.hub.Hub, and so are those below."""

@@ -67,7 +67,13 @@ class Group:
                 )
                 connection.execute(insert(workers).values(id=number, container_id=number, **values))
 
+    def change(self, tenant: str, scheme: Scheme, hour: int) -> None:
+        terms = TenantTerms(scheme=scheme, fee_bps=200, payout_minimum_sat=0)
+        with self.store.write() as connection:
+            set_terms(connection, tenant, terms, by="ann", now_s=hour * 3600)
+
     def mine(self, tenant: int, hour: int, shares: int, nbits: int = NBITS, log2: int = 40) -> None:
+        """By the terms that it has now."""
         self.batches += 1
         with self.store.write() as connection:
             scheme, fee_bps = connection.execute(
@@ -97,8 +103,9 @@ class Group:
         nbits: int = NBITS,
         until: Status = Status.MATURED,
         dated_s: int | None = None,
+        said: Scheme | None = None,
     ) -> str:
-        """A block, and what becomes of it; its hash."""
+        """A block, and what becomes of it; its hash. `said`: how the shares of its job are paid."""
         self.found += 1
         found = f"{self.found:064x}"
         at_s = hour * 3600 + 900
@@ -108,7 +115,7 @@ class Group:
             )
             record_block(connection, block, at_s)
             if tenant is not None:
-                record_fund(connection, found, tenant, Header(nbits, dated_s or at_s))
+                record_fund(connection, found, tenant, Header(nbits, dated_s or at_s), said)
             steps = [Status.PENDING, Status.MATURED] if until is Status.MATURED else [until]
             for status in steps:
                 mark(connection, found, status, at_s)
@@ -159,6 +166,67 @@ def test_a_machine_that_dates_its_blocks_back_to_other_terms_gets_no_part_of_the
     assert group.find(BOREALIS, HOUR, dated_s=HOUR * 3600 - 1)
     ((part,),) = group.divide()
     assert part.credit.sat > INCOME_SAT * 97 // 100, "what was worked for before is paid"
+
+
+A_DAY = Fraction(144, 1000)  # expected blocks of a tenth of a percent of Bitcoin
+
+
+@pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("said", [None, Scheme.PPS])
+def test_a_site_that_goes_on_by_terms_of_before_is_paid_by_them_alone(
+    group: Group, said: Scheme | None
+) -> None:
+    """It is cut off when its tenant changes from PPS to a dividing scheme, and finds a block for each that it
+    is expected to: by the terms of when they were found they were all divided, beside what its shares are
+    paid. Of a tenth of a percent of Bitcoin that is 0.45 BTC a day."""
+    group.mine(BOREALIS, HOUR - 9, shares_of(Fraction(3)))
+    group.mine(CITADEL, HOUR, shares_of(A_DAY * 2**20), log2=20)
+    group.change("citadel", Scheme.PPLNS2, HOUR)
+    with group.store.write() as connection:
+        (paid,) = (it.posted_sat for it in settle(connection, NOW_S + 10**5) if it.tenant_id == CITADEL)
+    assert paid == pytest.approx(312_500_000 * 0.144 * 0.99, abs=10), "by PPS, each share"
+    group.find(CITADEL, HOUR + 5, said=said)
+    twice_sat = sum(it.posted_sat for parts in group.divide() for it in parts) * A_DAY
+    assert twice_sat == pytest.approx(46_080_000 if said is None else 0, abs=2), "a day, for no work"
+
+
+@pytest.mark.sqlite_suffices
+def test_nor_is_its_work_paid_by_nobody(group: Group) -> None:
+    """The opposite: its tenant is paid by PPS by now, and the site goes on by luck: the block is divided."""
+    group.mine(BOREALIS, HOUR - 9, shares_of(Fraction(3)))
+    group.mine(ACME, HOUR, shares_of(A_DAY * 2**20), log2=20)
+    group.change("acme", Scheme.PPS, HOUR)
+    with group.store.write() as connection:
+        assert not any(it.posted_sat for it in settle(connection, NOW_S + 10**5)), "its shares accrue nothing"
+    group.find(ACME, HOUR + 5)
+    assert group.divide() == [], "by the terms of when it was found"
+    group.find(ACME, HOUR + 5, said=Scheme.PPLNS2)
+    ((part,),) = group.divide()
+    assert (part.tenant_id, part.posted_sat) == (BOREALIS, INCOME_SAT)
+
+
+@pytest.mark.sqlite_suffices
+def test_of_a_tenant_that_changes_to_and_fro_a_block_is_as_its_job_was_for_a_week(group: Group) -> None:
+    """What was not its terms in that time is not believed, whoever says so: then they count."""
+    group.mine(ACME, HOUR - 99, 10)
+    day = 24
+    for scheme, hour in ((Scheme.PPS, HOUR), (Scheme.TIDES, HOUR + day), (Scheme.FPPS, HOUR + 2 * day)):
+        group.change("acme", scheme, hour)
+
+    def fund(said: Scheme, hour: int) -> str | None:
+        block = group.find(ACME, hour, said=said, until=Status.PENDING)
+        with group.store.read() as connection:
+            return connection.scalar(select(block_funds.c.scheme).where(block_funds.c.block_hash == block))
+
+    assert [fund(it, HOUR + 3 * day) for it in (Scheme.PPLNS2, Scheme.PPS, Scheme.TIDES, Scheme.PPLNS8)] == [
+        "pplns2",
+        None,
+        "tides",
+        None,
+    ]
+    assert [fund(it, HOUR + 8 * day + 1) for it in (Scheme.PPLNS2, Scheme.TIDES)] == [None, "tides"]
+    group.change("acme", Scheme.PPLNS4, HOUR + 10 * day)
+    assert [fund(it, HOUR + 20 * day) for it in (Scheme.TIDES, Scheme.PPS, Scheme.PPLNS4)] == ["pplns4"] * 3
 
 
 def shares_of(of: Fraction) -> int:

@@ -17,6 +17,7 @@ import pool.block_submission
 import pool.chain.blocks
 from payouts.audit.verify import audit
 from payouts.rates import Scheme
+from payouts.schemas.divisions import block_funds
 from payouts.schemas.money import block_events, blocks, sibling_blocks, workers
 from payouts.siblings import SiblingKey, siblings_between
 from pool.block_submission import BLOCK_SUBMITTERS, BlockSubmission, owned_by
@@ -29,7 +30,7 @@ from pool.chain.node_set import NodeSet
 from pool.chain.nodes import Node
 from pool.chain.templates import parse_template
 from pool.edge_process import patient
-from pool.fleet.rows import TenantTerms, add_tenant
+from pool.fleet.rows import TenantTerms, add_tenant, set_terms
 from pool.hub import HubAway
 from pool.journal.records import Machine
 from pool.keeping import Keeping
@@ -55,6 +56,7 @@ class Line:
         fakes: tuple[FakeBitcoind, ...],
         *,
         finder: Machine | None = None,
+        paid_by: Scheme | None = None,
         process: int = 1,
         of: int = 1,
     ) -> None:
@@ -71,6 +73,7 @@ class Line:
             Keeping(settings(directory, fakes[0].config, payout_script=PAYOUT), store, books, lambda it: it),
             finder=lambda number: FINDER,
             found_by=lambda number: finder,
+            paid_by=lambda rate, tenant: paid_by,
             on_block=self._note,
             process=process,
         )
@@ -347,6 +350,47 @@ async def test_a_block_whose_process_died_before_the_books_heard_of_it_has_its_f
 
     async with line(tmp_path, FakeBitcoind()) as it:
         await until(lambda: finders() == ["u1"])
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize(("said", "divided_by"), [(None, "pplns1"), (Scheme.PPS, None)])
+async def test_a_block_is_of_the_scheme_that_the_shares_of_its_job_are_paid_by(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    killed: bool,
+    said: Scheme | None,
+    divided_by: str | None,
+) -> None:
+    """Its tenant carries its own luck since a day, and its job is of before. Also where the process died
+    before the books heard of it; where nobody knew, its terms say."""
+    (solution,) = siblings(1)
+    with closing(store_in(tmp_path)) as store, store.write() as connection:
+        terms = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
+        add_tenant(connection, "acme", terms, by="test", now_s=0)
+        rows_of(connection, [MACHINE], 0)
+        terms = msgspec.structs.replace(terms, scheme=Scheme.PPLNS1)
+        set_terms(connection, "acme", terms, by="test", now_s=solution.ntime - 86_400)
+    with monkeypatch.context() as away:
+
+        async def never(*_: object) -> None:
+            await trio.sleep_forever()
+
+        if killed:
+            away.setattr(Keeping, "record_block", never)
+        async with line(tmp_path, FakeBitcoind(), finder=MACHINE, paid_by=said) as it:
+            it.submission.on_solution(solution)
+            await until(lambda: bool(files(tmp_path, ".accepted")))
+            if not killed:
+                await it.until_told(1)
+
+    def found() -> list[tuple[str | None]]:
+        with it.store.read() as connection:
+            query = select(block_funds.c.scheme).select_from(blocks)
+            query = query.outerjoin(block_funds, block_funds.c.block_hash == blocks.c.hash)
+            return [tuple(row) for row in connection.execute(query)]
+
+    async with line(tmp_path, FakeBitcoind()) as it:
+        await until(lambda: found() == [(divided_by,)])
 
 
 async def test_a_block_under_way_is_its_processs_alone(tmp_path: Path) -> None:

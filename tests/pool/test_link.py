@@ -93,6 +93,29 @@ async def test_who_answers_something_else_has_answered_with_an_error() -> None:
             await it.asks.ask("tides", b"")
 
 
+class NewerStation(Protocol):
+    """Of the next release."""
+
+    async def weather(self, place: str, days: int, from_day: int = 2, unit: str = "C") -> Weather: ...
+
+
+class NewerMeasures:
+    async def weather(self, place: str, days: int, from_day: int = 2, unit: str = "C") -> Weather:
+        return Weather(place, tuple(range(from_day, from_day + days)))
+
+
+async def test_who_asks_may_be_of_a_version_that_has_fewer_arguments_and_of_none_that_has_more() -> None:
+    async with linked() as it:
+        newer: NewerStation = asking(it.asks, NewerStation)
+        with pytest.raises(AnsweredWithError, match="array"):
+            await newer.weather("Oslo", 1, 3)
+        it.answers.answer(NewerStation, NewerMeasures())
+        assert await newer.weather("Oslo", 1, 3) == Weather("Oslo", (3,))
+        assert await it.station.weather("Oslo", 1) == Weather("Oslo", (2,))
+        with pytest.raises(AnsweredWithError, match="array"):
+            await it.asks.ask("weather", msgspec.msgpack.encode(["Oslo"]))
+
+
 async def test_questions_overtake_one_that_waits() -> None:
     async with linked() as it, trio.open_nursery() as nursery:
         nursery.start_soon(it.station.sleeps)

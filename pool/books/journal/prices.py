@@ -144,6 +144,12 @@ class Prices:
         """What a number means that a job has."""
         return self._rates[number]
 
+    def scheme_of(self, number: int, tenant: str) -> Scheme | None:
+        """How that tenant's shares of it are paid; None: it came later, or the number is forgotten."""
+        rate = self._rates.get(number)
+        paid = () if rate is None else rate.paid
+        return next((Scheme(it.scheme) for it in paid if it.tenant == tenant), None)
+
     def remember(self, rate: Rate) -> None:
         """Of the books."""
         self._rates[rate.number] = rate

@@ -9,6 +9,8 @@ import trio
 import trio.testing
 from sqlalchemy import func, select
 
+from payouts.rates import Scheme
+from payouts.schemas.divisions import block_funds
 from payouts.schemas.money import blocks, sibling_blocks, workers
 from payouts.siblings import SiblingKey
 from pool.books.bookkeeper import Bookkeeper, BookTimes
@@ -19,6 +21,7 @@ from pool.chain.blocks import assemble_block
 from pool.chain.networks import NETWORKS
 from pool.chain.node_set import NodeSet
 from pool.chain.templates import parse_template
+from pool.fleet.rows import TenantTerms, set_terms
 from pool.hub import Begin, HubAway, Plan, RouteEvent
 from pool.journal.records import Machine
 from pool.keeping import Keeping
@@ -136,6 +139,27 @@ async def test_who_found_a_block_is_a_machine_of_that_edge_or_nobody(house: Hous
     with house.hub.store.read() as connection:
         (mine,) = connection.scalars(select(workers.c.id))
     assert [it[3] for it in house.in_books()] == [mine, None, None]
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_site_says_by_which_terms_of_the_week_it_worked_and_by_no_others(house: House) -> None:
+    """Its tenant changed to luck when it was cut off. What a block is divided by is no word of an edge: but
+    for which of the terms that its shares may have."""
+    house.site.share("acme.c01.u1")
+    await house.hub.send(NORTH, house.granted, house.site)
+    await house.hub.folding.fold()
+    mined_at_s = parse_template(template_result()).curtime
+    with house.hub.store.write() as connection:
+        terms = TenantTerms(scheme=Scheme.PPLNS1, fee_bps=200, payout_minimum_sat=0)
+        assert set_terms(connection, "acme", terms, by="ann", now_s=mined_at_s - 60).terms_at_s < mined_at_s
+    found: dict[Scheme | None, str | None] = {}
+    for number, said in enumerate((Scheme.PPS, Scheme.PPLNS1, Scheme.PPLNS8, None)):
+        raw, hash_ = block(salt=f"{number:08}".encode())
+        await house.north.found(house.granted.epoch, raw, machine("acme.c01.u1"), said)
+        with house.hub.store.read() as connection:
+            of = block_funds.c
+            found[said] = connection.scalar(select(of.scheme).where(of.block_hash == hash_))
+    assert found == {Scheme.PPS: None, Scheme.PPLNS1: "pplns1", Scheme.PPLNS8: "pplns1", None: "pplns1"}
 
 
 @pytest.mark.sqlite_suffices

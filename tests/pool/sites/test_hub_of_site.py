@@ -3,9 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from payouts.rates import BlockFees
+import msgspec
+import pytest
+
+from payouts.rates import BlockFees, Scheme
+from pool.books.found_blocks import BlockNote, packed_note
+from pool.chain.blocks import noted
 from pool.hub import Plan
+from pool.journal.records import Machine
 from pool.sites.hub_of_site import HubOfSite
+
+MACHINE = Machine(
+    number=7, tenant_id=1, tenant="acme", container_id=1, container="c01", unit="u1", agent=None
+)
 
 
 class HubThatIsAskedNothing:
@@ -22,3 +32,32 @@ async def test_fees_of_recent_blocks_wait_for_no_hub(tmp_path: Path) -> None:
     ]
     assert len(set(numbers)) == 3
     assert min(numbers) >= 1 << 32
+
+
+class HubThatHearsOfBlocks:
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    async def unbooked(self, epoch: int, hashes: list[str]) -> list[str]:
+        return hashes
+
+    async def found(self, *told: object) -> None:
+        self.told.append(told)
+
+
+@pytest.mark.parametrize(
+    ("note", "finder", "scheme"),
+    [
+        (packed_note(BlockNote(1, MACHINE, Scheme.PPS)), MACHINE, Scheme.PPS),
+        (msgspec.json.encode({"process": 1, "finder": MACHINE}), MACHINE, None),  # of a version of before
+        (b"", None, None),
+    ],
+)
+async def test_what_a_block_says_of_itself_is_told_with_it(
+    tmp_path: Path, note: bytes, finder: Machine | None, scheme: Scheme | None
+) -> None:
+    hub: Any = HubThatHearsOfBlocks()
+    (tmp_path / f"101-{'ab' * 32}.accepted").write_bytes(noted(b"block", note))
+    site = HubOfSite(hub, Plan({}, {}), epoch=lambda: 5, blocks=tmp_path)
+    await site.book_found_blocks(frozenset({"ab" * 32}))
+    assert hub.told == [(5, b"block", finder, scheme)]

@@ -115,6 +115,21 @@ def test_a_number_means_the_terms_that_were_in_force_when_it_was_opened(booked: 
 
 
 @pytest.mark.sqlite_suffices
+def test_a_job_of_before_is_paid_by_the_scheme_of_before(booked: JournalOnStore) -> None:
+    """Which a block of it is divided by, or not; of who came later, and of what nobody knows, nothing is
+    said."""
+    number = booked.prices.epoch(HARDER, HEIGHT)
+    with booked.store.write() as connection:
+        lucky = msgspec.structs.replace(TERMS, scheme=Scheme.TIDES)
+        view = set_terms(connection, "acme", lucky, by="olga", now_s=NOW_S + 1)
+    booked.registry.put_tenant(record_of(view))
+    booked.prices.terms_changed()
+    later = booked.prices.epoch(HARDER, HEIGHT)
+    asked = ((number, "acme"), (later, "acme"), (later, "newcomer"), (later + 1, "acme"))
+    assert [booked.prices.scheme_of(*it) for it in asked] == [Scheme.PPS, Scheme.TIDES, None, None]
+
+
+@pytest.mark.sqlite_suffices
 def test_prices_that_are_remembered_are_bounded_and_the_newest_of_each_source_is_one_of_them(
     booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
