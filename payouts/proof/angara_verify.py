@@ -1236,6 +1236,7 @@ MADE_GOOD = {
     *("away_s", "refused", "billed", "short", "surplus", "granted", "billed_before", "granted_before"),
     *("carried_before", "carried", "due_psat"),
 }
+EXTENDED = ("extended", "forgone")  # of what was made good: delivered after all, and not taken
 CARRIED = ("billed", "short", "granted")
 SAID = {"target", "accepted", "rejected", "unanswered"}
 WORK_PER_HASH = 65_535  # so that a share of difficulty 2^k is 2^(48+k), and every sum is whole
@@ -1281,6 +1282,20 @@ def sold_until(row: Any) -> int:
     return min(until, moment(row, "ended_utc")) if "ended_utc" in row else until
 
 
+def extended_until(row: Any) -> int:
+    """Until when it may deliver what it owes as work, as far as this receipt knows."""
+    hours = natural(row["terms"], "extension_h", 10_000) if "extension_h" in row["terms"] else 0
+    return sold_until(row) + (0 if "ended_utc" in row else hours * HOUR_S)
+
+
+def extension_seconds(row: Any) -> int:
+    """Of its hour, which begins after the order's end."""
+    begins = moment(row, "hour_utc")
+    if natural(row, "part") or begins < moment(row["terms"], "until_utc"):
+        return 0
+    return max(min(begins + HOUR_S, extended_until(row)) - begins, 0)
+
+
 def sold_seconds(row: Any) -> int:
     """Of its hour."""
     begins = moment(row, "hour_utc")
@@ -1292,7 +1307,9 @@ def check_receipt(row: Any, report: Report) -> None:
     """One receipt, by itself."""
     known = RECEIPT | {it for it in ("ended_utc", "made_good") if it in table(row, "a receipt")}
     agreed = TERMS | (MAKING_GOOD if "made_good" in row else set())
-    if row.keys() != known or table(row["terms"], "terms").keys() != agreed:
+    if table(member(row, "terms"), "terms").get("make_good") == "extension":
+        agreed |= {"extension_h"}
+    if row.keys() != known or row["terms"].keys() != agreed:
         raise Unreadable("a receipt has other members than it should")
     if natural(row, "version") != RECEIPT_VERSION:
         raise Unreadable(f"this program knows receipts of version {RECEIPT_VERSION}")
@@ -1305,8 +1322,7 @@ def check_receipt(row: Any, report: Report) -> None:
     if moment(row, "hour_utc") % HOUR_S:
         raise Unreadable("'hour_utc' is no whole hour")
     seconds = natural(row, "seconds", HOUR_S)
-    if not part:
-        report.same(f"seconds {what}", seconds, sold_seconds(row))
+    report.same(f"seconds {what}", seconds, 0 if part else sold_seconds(row))
     report.same(
         f"work sold {what}",
         work(row, "sold"),
@@ -1342,28 +1358,39 @@ def check_made_good(row: Any, what: str, report: Report) -> Tuple[int, int]:
     Billed is what was sold, but for the time in which the buyer's upstream was away, and what it refused as
     far as anything is missing. Of each tolerance there are periods of so many hours from the order's first
     on; at the end of one, what is short in it and was not made good is, beyond the tolerance of what was
-    billed. A surplus makes up for what was short before."""
+    billed. A surplus makes up for what was short before. By an extension, what was made good is owed as work:
+    what comes of it after the order's end is billed, and what is not taken then is owed no more."""
     good, terms = row["made_good"], row["terms"]
+    way = text(terms, "make_good", "credit|refund|extension")
     steps = rows(terms, "tolerances", 4)
     carried, after = (carried_of(good, name, len(steps)) for name in ("carried_before", "carried"))
-    if table(good, "made_good").keys() != MADE_GOOD or not steps:
+    extends = {f"{it}{when}" for it in EXTENDED for when in ("", "_before") if way == "extension"}
+    if table(good, "made_good").keys() != MADE_GOOD | extends or not steps:
         raise Unreadable("what is made good has other members than it should")
     if any(table(it, "a tolerance").keys() != {"bps", "hours"} or not natural(it, "hours") for it in steps):
         raise Unreadable("a tolerance has other members than it should")
-    away = natural(good, "away_s", natural(row, "seconds"))
+    sold = natural(row, "seconds")
+    away = natural(good, "away_s", sold or extension_seconds(row))
     second = natural(terms, "hashrate_ths") * 10**12 * WORK_PER_HASH
-    expected, delivered = work(row, "sold") - away * second, work(row, "work")
+    expected, delivered = work(row, "sold") - away * second if sold else 0, work(row, "work")
     refused = refused_work(row)
     missing = max(expected - delivered, 0)
     excused = min(refused, missing)
     short, surplus = missing - excused, max(delivered - expected, 0)
     begins, ends = moment(row, "hour_utc"), sold_until(row)
     hours = begins // HOUR_S + 1 - moment(terms, "from_utc") // HOUR_S
-    counts_as_one = natural(row, "seconds") > 0
-    granted = 0
+    counts_as_one = sold > 0
+    granted = extended = forgone = 0
+    done, given = work(good, "billed_before"), work(good, "granted_before")
+    if way == "extension" and ends - HOUR_S < begins < extended_until(row):
+        owed = given - work(good, "extended_before") - work(good, "forgone_before")
+        unsettled = max(0, *(one["short"] - one["granted"] for one in carried))
+        extended = min(owed, max(surplus - unsettled, 0))
+        if begins >= ends:
+            forgone = min(owed - extended, refused + (0 if sold else away * second))
     for one in carried:
         one["billed"] += expected - excused
-        one["short"] = max(one["short"] + short - surplus, 0)
+        one["short"] = max(one["short"] + short - (surplus - extended), 0)
     over = []
     for at, step in enumerate(steps):
         one = carried[at]
@@ -1380,15 +1407,18 @@ def check_made_good(row: Any, what: str, report: Report) -> Tuple[int, int]:
         ("short", short),
         ("surplus", surplus),
         ("granted", granted),
+        *((("extended", extended), ("forgone", forgone)) if extends else ()),
     ):
         report.same(f"work {name} {what}", work(good, name), value)
     report.same(f"what is carried on {what}", after, found)
-    done, given = work(good, "billed_before"), work(good, "granted_before")
-    way = text(terms, "make_good", "credit|refund")
     due = price_psat(given + granted, terms) - price_psat(given, terms) if way == "refund" else 0
     report.same(f"what is due {what}, in psat", natural(good, "due_psat", 1 << 100), due)
     billed = done + expected - excused
-    return (done - given, billed - given - granted) if way == "credit" else (done, billed)
+    if way == "refund":
+        return done, billed
+    delivered_after = work(good, "extended_before") if extends else 0
+    done, billed = done - given + delivered_after, billed - given - granted + delivered_after + extended
+    return done, billed
 
 
 def carried_of(good: Any, name: str, steps: int) -> List[Dict[str, int]]:
@@ -1436,6 +1466,8 @@ def check_receipts(chain: List[Any], report: Report, key: Optional[bytes]) -> No
             nothing = [work(good, "billed_before"), work(good, "granted_before"), good["carried_before"]]
             zeros = [dict.fromkeys(CARRIED, "0") for _ in first["terms"]["tolerances"]]
             report.same("what is carried into receipt 1", nothing, [0, 0, zeros])
+            worked_off = [work(good, f"{it}_before") for it in EXTENDED if it in good]
+            report.same("what was worked off before receipt 1", sum(worked_off), 0)
         begins = moment(member(first, "terms"), "from_utc") // HOUR_S * HOUR_S
         report.same("hour of receipt 1", moment(first, "hour_utc"), begins)
     else:
@@ -1471,6 +1503,12 @@ def tell_made_good(chain: List[Any], report: Report) -> None:
         f"work that was missing beyond the tolerance is made good by {text(terms, 'make_good')}:"
         f" {in_sat(price_psat(granted, terms))} sat of it here"
     )
+    if "extended" in chain[-1]["made_good"]:
+        extended, forgone = (sum(work(it["made_good"], name) for it in chain) for name in EXTENDED)
+        report.good.append(
+            f"of that {in_sat(price_psat(extended, terms))} sat were delivered after the order's end, and are"
+            f" billed; {in_sat(price_psat(forgone, terms))} sat were offered, and not taken"
+        )
     report.open.append(f"whether your upstream was away for {away} s, which are neither billed nor made good")
     report.open.append("whether your upstream was right to refuse what it refused: that is not billed either")
 
@@ -1483,7 +1521,7 @@ def check_next(before: Any, row: Any, report: Report) -> None:
     report.same(f"work before receipt {number}", work(row, "work_before"), done)
     if "made_good" in row and "made_good" in before:
         good, then = row["made_good"], before["made_good"]
-        for name in ("billed", "granted"):
+        for name in ("billed", "granted", *(it for it in EXTENDED if it in good and it in then)):
             total = work(then, f"{name}_before") + work(then, name)
             report.same(f"work {name} before receipt {number}", work(good, f"{name}_before"), total)
         report.same(f"what receipt {number} carries in", good["carried_before"], then["carried"])

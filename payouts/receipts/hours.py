@@ -8,10 +8,10 @@ that is the next. Reads only. Must not know: prices, and which hours are over.
 from collections import Counter
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from payouts.schemas.money import rate_hours, rates
-from payouts.schemas.orders import order_hours, upstream_hours
+from payouts.schemas.orders import order_hours, order_terms, orders, upstream_hours
 
 HOUR_S: Final = 3_600
 # Of shares, by ("delivered" or "undelivered", 2's exponent of their difficulty), ("accepted" or "unanswered",
@@ -24,6 +24,13 @@ TAKEN: Final = (rate_hours.c.shares - rate_hours.c.undelivered).label("taken")
 def end_s(order: Row[Any]) -> int:
     """When an order is over, or was ended."""
     return int(order.until_s if order.ended_at_s is None else min(order.ended_at_s, order.until_s))
+
+
+def ends_at_last() -> ColumnElement[int]:
+    """When an order that is not ended delivers nothing any more, whatever it owes as work."""
+    of = order_terms.c
+    hours = select(of.extension_h).where(of.order_id == orders.c.id).correlate(orders)
+    return orders.c.until_s + HOUR_S * func.coalesce(hours.scalar_subquery(), 0)
 
 
 def of_order(columns: tuple[Any, ...], order_id: int) -> Select[Any]:

@@ -9,7 +9,13 @@ other, from the order's first hour on; at the end of one, or of the order, what 
 made good is, but for what its tolerance allows. A surplus makes up for what was short before in its period,
 and never for what comes later: it is not billed, and not kept.
 
-Invariants: pure; whole numbers of work (`payouts.receipts.receipt`); no more is made good than was billed.
+An extension is a credit that can be worked off: what was made good is owed as work, and what is delivered
+of it after the order's end, within so many hours, is billed then. What its buyer does not take of it,
+refused or away, is owed no more, and what nobody delivers stays credited. So neither is ever worse off than
+by credit.
+
+Invariants: pure; whole numbers of work (`payouts.receipts.receipt`); no more is made good than was billed,
+and no more is worked off than was made good.
 Must not know: what work costs.
 """
 
@@ -24,6 +30,7 @@ from payouts.rates import BPS
 
 TOLERANCES_MAX: Final = 4
 HOURS_MAX: Final = 30 * 24
+EXTENSION_H_MAX: Final = 30 * 24  # what is not delivered by then stays credited
 
 
 class MakeGood(StrEnum):
@@ -32,6 +39,7 @@ class MakeGood(StrEnum):
     NONE = "none"  # it is not: what was delivered is paid for, and nothing else
     CREDIT = "credit"  # it lowers what the buyer owes
     REFUND = "refund"  # it is due to the buyer, who owes all that was sold
+    EXTENSION = "extension"  # as credit; and it is delivered after the order's end, and billed then
 
 
 class Tolerance(msgspec.Struct, frozen=True):
@@ -39,6 +47,14 @@ class Tolerance(msgspec.Struct, frozen=True):
 
     bps: int
     hours: int
+
+
+class MakeGoodTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """How an order makes good what is missing; `extension_h`: for how long after its end."""
+
+    how: MakeGood
+    tolerances: tuple[Tolerance, ...]
+    extension_h: int = 0
 
 
 class Carried(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,21 +67,26 @@ class Carried(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """Of an hour: work that was sold while the buyer could take it, was delivered, and was refused by him."""
+    """Of an hour: work that was sold while the buyer could take it, was delivered, and was refused by him;
+    and of an hour after the order's end what he could have had while nobody could reach his upstream."""
 
     expected: int
     delivered: int
     refused: int
+    missed: int = 0
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
-    """What an hour comes to: work that is billed, that is short or too much, and that is made good now."""
+    """What an hour comes to: work that is billed, that is short or too much, and that is made good now; of
+    the work that was owed what is delivered now, and what was not taken."""
 
     billed: int
     short: int
     surplus: int
     granted: int
     carried: tuple[Carried, ...]
+    extended: int = 0
+    forgone: int = 0
 
 
 def check_tolerances(tolerances: Sequence[Tolerance]) -> None:
@@ -84,17 +105,29 @@ def check_tolerances(tolerances: Sequence[Tolerance]) -> None:
 
 
 def settled(
-    tolerances: Sequence[Tolerance], before: Sequence[Carried], of: Given, hours: int, *, over: bool
+    tolerances: Sequence[Tolerance],
+    before: Sequence[Carried],
+    of: Given,
+    hours: int,
+    *,
+    over: bool,
+    owed: int = 0,
+    after: bool = False,
 ) -> Settled:
     """An hour, which is the order's so-manieth, from 1; 0 is what came later than its hour. `over`: it is the
-    last one."""
+    last one. `owed`: work that may be delivered in it of what was made good before; `after`: the hour is
+    wholly after the order's end."""
     missing = max(of.expected - of.delivered, 0)
     excused = min(of.refused, missing)
     billed, short = of.expected - excused, missing - excused
     surplus = max(of.delivered - of.expected, 0)
+    # What is short and not made good yet is billed already: a surplus is that first.
+    extended = min(owed, max(surplus - max(0, *(it.short - it.granted for it in before)), 0))
+    forgone = min(owed - extended, of.refused + of.missed) if after else 0
+    made_up = surplus - extended
     granted = 0
     carried = [
-        Carried(billed=it.billed + billed, short=max(it.short + short - surplus, 0), granted=it.granted)
+        Carried(billed=it.billed + billed, short=max(it.short + short - made_up, 0), granted=it.granted)
         for it in before
     ]
     ends = [hours > 0 and (over or hours % it.hours == 0) for it in tolerances]
@@ -109,4 +142,6 @@ def settled(
         surplus=surplus,
         granted=granted,
         carried=tuple(Carried() if end else it for end, it in zip(ends, carried, strict=True)),
+        extended=extended,
+        forgone=forgone,
     )

@@ -24,10 +24,11 @@ from payouts.proof.angara_verify import RECEIPT_VERSION, receipt_hash
 from payouts.proof.key import ProofKey
 from payouts.rates import HPS_PER_THS
 from payouts.receipts.hours import HOUR_S, Counts
-from payouts.receipts.making_good import Carried, Given, MakeGood, Tolerance, settled
+from payouts.receipts.making_good import Carried, Given, MakeGood, Settled, Tolerance, settled
 from payouts.statements.period import utc
 
 CARRIED: Final = ("billed", "short", "granted")
+EXTENDED: Final = ("extended", "forgone")
 WORK_PER_HASH: Final = 65_535
 SHARE_LOG2: Final = 48  # of the work of a share of difficulty 1
 # Work of a PH/s for a day, over 10^12: psat = work * sat_per_ph_day // this.
@@ -45,6 +46,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     make_good: MakeGood | UnsetType = UNSET
     tolerances: tuple[Tolerance, ...] | UnsetType = UNSET
+    extension_h: int | UnsetType = UNSET  # how long after its end it delivers what it owes
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +81,12 @@ class MadeGood(msgspec.Struct, frozen=True, kw_only=True):
     carried_before: tuple[CarriedWork, ...]
     carried: tuple[CarriedWork, ...]
     due_psat: int  # what is to be paid back of it
+
+    # Of an extension: owed work that is delivered now, and billed; and that was offered, and not taken.
+    extended: Whole | UnsetType = UNSET
+    forgone: Whole | UnsetType = UNSET
+    extended_before: Whole | UnsetType = UNSET
+    forgone_before: Whole | UnsetType = UNSET
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +135,8 @@ def next_receipt(
     """Behind that one, of these counts. Raises NoSigning."""
     work, seconds = work_of(counts), 0 if part else sold_seconds(sale, hour)
     work_before = int(before.work_before) + int(before.work) if before else 0
-    good = _made_good(sale, before, hour, seconds, counts)
+    offered_s = seconds or (0 if part else extension_seconds(sale, hour))
+    good = _made_good(sale, before, hour, seconds, offered_s, counts)
     owed_before, owed = (work_before, work_before + work) if good is UNSET else _owed(sale.terms, good)
     billed_before_psat = psat_of(owed_before, sale.terms.sat_per_ph_day)
     made = Receipt(
@@ -210,6 +219,35 @@ def sold_seconds(sale: Sale, hour: int) -> int:
     return max(min(ends_s, (hour + 1) * HOUR_S) - begins_s, 0)
 
 
+def extension_seconds(sale: Sale, hour: int) -> int:
+    """Of an hour that begins after the order's end: those in which it may deliver what it owes."""
+    if hour * HOUR_S < at_s(sale.terms.until_utc):
+        return 0
+    return max(min(extends_until_s(sale), (hour + 1) * HOUR_S) - hour * HOUR_S, 0)
+
+
+def extends_until_s(sale: Sale) -> int:
+    """Until when what is owed as work may be delivered: the order's end where nothing is, or it was ended
+    before its time."""
+    if sale.ended_utc is not UNSET:
+        return at_s(sale.ended_utc)
+    hours = 0 if sale.terms.extension_h is UNSET else sale.terms.extension_h
+    return at_s(sale.terms.until_utc) + hours * HOUR_S
+
+
+def owed_work(receipt: Receipt | None) -> int:
+    """What is owed as work after it: made good, and neither delivered nor left by the buyer."""
+    if receipt is None or receipt.made_good is UNSET or receipt.made_good.extended is UNSET:
+        return 0
+    good = receipt.made_good
+    return _total(good, "granted") - sum(_total(good, it) for it in EXTENDED)
+
+
+def extended_work(receipt: Receipt | None) -> int:
+    """What was delivered up to it of what was owed as work."""
+    return 0 if receipt is None else _total(receipt.made_good, "extended")
+
+
 def at_s(utc_text: str) -> int:
     """Seconds since 1970."""
     return int(datetime.fromisoformat(utc_text).timestamp())
@@ -221,7 +259,7 @@ def psat_of(work: int, sat_per_ph_day: int) -> int:
 
 
 def _made_good(
-    sale: Sale, before: Receipt | None, hour: int, seconds: int, counts: Counts
+    sale: Sale, before: Receipt | None, hour: int, seconds: int, offered_s: int, counts: Counts
 ) -> MadeGood | UnsetType:
     terms = sale.terms
     if terms.tolerances is UNSET:
@@ -231,17 +269,28 @@ def _made_good(
     if last is not UNSET:
         carried = tuple(Carried(**{it: int(getattr(one, it)) for it in CARRIED}) for one in last.carried)
     ends_s = at_s(terms.until_utc if sale.ended_utc is UNSET else sale.ended_utc)
-    away_s = min(counts["away",], seconds)
+    away_s = min(counts["away",], offered_s)
     given = Given(
-        expected=sold_work(terms, seconds - away_s),
+        expected=sold_work(terms, seconds - away_s) if seconds else 0,
         delivered=work_of(counts),
         refused=refused_work(counts),
+        missed=0 if seconds else sold_work(terms, away_s),
     )
     # What came later than its hour, or after the order's end, ends no period.
     hours = hour + 1 - at_s(terms.from_utc) // HOUR_S if seconds else 0
-    found = settled(terms.tolerances, carried, given, hours, over=(hour + 1) * HOUR_S >= ends_s)
-    billed_before = int(last.billed_before) + int(last.billed) if last is not UNSET else 0
-    granted_before = int(last.granted_before) + int(last.granted) if last is not UNSET else 0
+    # Of the hour in which it ends, too: what comes after its end is not told apart there.
+    extends = ends_s < (hour + 1) * HOUR_S and hour * HOUR_S < extends_until_s(sale)
+    found = settled(
+        terms.tolerances,
+        carried,
+        given,
+        hours,
+        over=(hour + 1) * HOUR_S >= ends_s,
+        owed=owed_work(before) if extends else 0,
+        after=hour * HOUR_S >= ends_s,
+    )
+    billed_before = _total(last, "billed")
+    granted_before = _total(last, "granted")
     due_psat = 0
     if terms.make_good == MakeGood.REFUND:
         due_psat = psat_of(granted_before + found.granted, terms.sat_per_ph_day)
@@ -258,14 +307,30 @@ def _made_good(
         carried_before=_carried(carried),
         carried=_carried(found.carried),
         due_psat=due_psat,
+        **(_extended(last, found) if terms.make_good == MakeGood.EXTENSION else {}),
     )
+
+
+def _extended(last: MadeGood | UnsetType, found: Settled) -> dict[str, str]:
+    """The fields of an extension."""
+    before = {f"{it}_before": str(_total(last, it)) for it in EXTENDED}
+    return before | {it: str(getattr(found, it)) for it in EXTENDED}
+
+
+def _total(good: MadeGood | UnsetType, name: str) -> int:
+    """Up to a receipt, and with it; nothing before the first."""
+    if good is UNSET or getattr(good, name) is UNSET:
+        return 0
+    return int(getattr(good, f"{name}_before")) + int(getattr(good, name))
 
 
 def _owed(terms: Terms, good: MadeGood) -> tuple[int, int]:
     """Work that the buyer owes the price of, before a receipt and with it."""
     before, billed = int(good.billed_before), int(good.billed)
-    if terms.make_good == MakeGood.CREDIT:
+    if terms.make_good != MakeGood.REFUND:
         before, billed = before - int(good.granted_before), billed - int(good.granted)
+    if good.extended is not UNSET and good.extended_before is not UNSET:
+        before, billed = before + int(good.extended_before), billed + int(good.extended)
     return before, before + billed
 
 

@@ -2,7 +2,8 @@
 
 Whoever asks says which hours are over: no share is booked in them any more. An hour of an order gets its
 receipt then, also where nothing was delivered in it; what is booked in it all the same is in a further part
-of it, and the receipt stays as it was. An order that was over for long before it had a receipt gets none.
+of it, and the receipt stays as it was. So does an hour after its end while the order owes work. An order that
+was over for long before it had a receipt gets none.
 
 Everything is done in the caller's transaction. Must not know: where the key is kept, and who pays.
 """
@@ -20,8 +21,17 @@ from payouts.proof.key import ProofKey
 from payouts.proof.roots import binding
 from payouts.rates import PSAT_PER_SAT
 from payouts.receipts.hours import HOUR_S, Counts, counted_hours, end_s
-from payouts.receipts.making_good import MakeGood, Tolerance
-from payouts.receipts.receipt import Receipt, Sale, Terms, at_s, next_receipt, psat_of, without
+from payouts.receipts.making_good import MakeGood, MakeGoodTerms, Tolerance
+from payouts.receipts.receipt import (
+    Receipt,
+    Sale,
+    Terms,
+    at_s,
+    next_receipt,
+    owed_work,
+    psat_of,
+    without,
+)
 from payouts.sales.charges import ChargeKind, charge_line
 from payouts.schemas.orders import order_terms, orders, upstreams
 from payouts.schemas.receipts import order_receipts
@@ -50,13 +60,18 @@ def due_orders(connection: Connection, until_hour: int, *, again: bool) -> list[
         return []
     mine = order_receipts.c.order_id == orders.c.id
     newest = select(func.max(order_receipts.c.hour)).where(mine).scalar_subquery().label("newest")
-    found = []
-    for row in connection.execute(select(orders, newest).order_by(orders.c.id)):
+    found, extensions = [], {it: of.extension_h for it, of in all_terms(connection).items()}
+    for row in connection.execute(select(orders, newest).order_by(orders.c.id)).all():
         first, ends = row.from_s // HOUR_S, -(-end_s(row) // HOUR_S)
         if row.newest is None and ends < until_hour - FORGOTTEN_H:
             continue
         following = first if row.newest is None else row.newest + 1
-        if following < min(ends, until_hour) or (again and first < until_hour < ends + CORRECTED_H):
+        latest = ends + extensions.get(row.id, 0)
+        if again and first < until_hour < latest + CORRECTED_H:
+            found.append(row.id)
+        elif ends <= following < min(latest, until_hour):
+            ends = _ends(row, extensions[row.id], last_receipt(connection, row.id))
+        if row.id not in found and following < min(ends, until_hour):
             found.append(row.id)
     return found
 
@@ -82,6 +97,7 @@ def sale_of(connection: Connection, order: Row[Any]) -> Sale:
     bound = binding(connection)
     assert bound is not None
     ended_s, chosen = end_s(order), all_terms(connection).get(order.id)
+    extends = chosen is not None and chosen.how is MakeGood.EXTENSION
     return Sale(
         book=bound[2],
         order=order.name,
@@ -92,19 +108,21 @@ def sale_of(connection: Connection, order: Row[Any]) -> Sale:
             sat_per_ph_day=order.sat_per_ph_day,
             from_utc=utc(order.from_s),
             until_utc=utc(order.until_s),
-            make_good=chosen[0] if chosen else msgspec.UNSET,
-            tolerances=chosen[1] if chosen else msgspec.UNSET,
+            make_good=chosen.how if chosen else msgspec.UNSET,
+            tolerances=chosen.tolerances if chosen else msgspec.UNSET,
+            extension_h=chosen.extension_h if chosen and extends else msgspec.UNSET,
         ),
         ended_utc=utc(ended_s) if ended_s < order.until_s else msgspec.UNSET,
     )
 
 
-def all_terms(connection: Connection) -> dict[int, tuple[MakeGood, tuple[Tolerance, ...]]]:
-    """By order, of those that make good what is missing: how, and their tolerances."""
+def all_terms(connection: Connection) -> dict[int, MakeGoodTerms]:
+    """By order, of those that make good what is missing."""
     return {
-        row.order_id: (
-            MakeGood(row.make_good),
-            tuple(Tolerance(*map(int, it.split(":"))) for it in row.tolerances.split(",")),
+        row.order_id: MakeGoodTerms(
+            how=MakeGood(row.make_good) if row.extension_h is None else MakeGood.EXTENSION,
+            tolerances=tuple(Tolerance(*map(int, it.split(":"))) for it in row.tolerances.split(",")),
+            extension_h=row.extension_h or 0,
         )
         for row in connection.execute(select(order_terms))
     }
@@ -204,14 +222,27 @@ def billed(connection: Connection, order_id: int) -> Billed:
     return Billed(number, bill_sat * PSAT_PER_SAT + bill_psat, due_sat * PSAT_PER_SAT + due_psat)
 
 
+def _ends(order: Row[Any], extension_h: int, last: Receipt | None) -> int:
+    """The hour from which on an order has receipts only of what comes late: its end, or that of its extension
+    while it owes work."""
+    ends = -(-end_s(order) // HOUR_S)
+    goes_on = order.ended_at_s is None and owed_work(last) > 0
+    return ends + extension_h if goes_on else ends
+
+
 def _due(connection: Connection, order: Row[Any], until_hour: int) -> list[tuple[int, int, Counts]]:
     """Hours with the next part of each, and what is in it: first those that have none."""
     of = order_receipts.c
     newest = connection.scalar(select(func.max(of.hour)).where(of.order_id == order.id))
-    ends = min(-(-end_s(order) // HOUR_S), until_hour)
+    ends = -(-end_s(order) // HOUR_S)
     following = order.from_s // HOUR_S if newest is None else int(newest) + 1
-    if following < ends:
-        ends = min(ends, following + RECEIPTS_AT_ONCE)
+    if following < min(ends, until_hour):
+        ends = min(ends, until_hour, following + RECEIPTS_AT_ONCE)
+    elif following < until_hour and (terms := all_terms(connection).get(order.id)) is not None:
+        # One at a time: what it says may be that nothing is owed any more.
+        ends = _ends(order, terms.extension_h, last_receipt(connection, order.id))
+        ends = min(ends, following + 1)
+    if following < min(ends, until_hour):
         counted = counted_hours(connection, order.id, following, ends)
         return [(hour, 0, counted.get(hour, Counter())) for hour in range(following, ends)]
     since = until_hour - CORRECTED_H

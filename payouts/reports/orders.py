@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 import msgspec
+from msgspec import UnsetType
 from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from payouts.rates import (
@@ -26,7 +27,7 @@ from payouts.rates import (
 )
 from payouts.receipts.hours import TAKEN, end_s, of_order
 from payouts.receipts.making_good import MakeGood, Tolerance
-from payouts.receipts.receipt import WORK_PER_HASH
+from payouts.receipts.receipt import WORK_PER_HASH, extended_work, owed_work
 from payouts.receipts.rows import all_terms, billed, last_receipt
 from payouts.schemas.money import rate_hours, rates, settlements, tenants
 from payouts.schemas.orders import channel_events, order_hours, orders, upstream_hours, upstreams
@@ -113,6 +114,10 @@ class MakingGood(msgspec.Struct, frozen=True, kw_only=True):
     owed_psat: int
     due_sat: int  # back to the buyer
     due_psat: int
+    # Of an extension: for how long after the order's end; what is still owed as work, and what was delivered.
+    extension_h: int | UnsetType = msgspec.UNSET
+    owed_ph_hours: str | UnsetType = msgspec.UNSET
+    extended_ph_hours: str | UnsetType = msgspec.UNSET
 
 
 class OrderReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -329,17 +334,21 @@ def _making_good(connection: Connection, order_id: int) -> MakingGood | None:
     sums, last = billed(connection, order_id), last_receipt(connection, order_id)
     good = last.made_good if last is not None else msgspec.UNSET
     granted = 0 if good is msgspec.UNSET else int(good.granted_before) + int(good.granted)
+    extends, owed, delivered = terms.how is MakeGood.EXTENSION, owed_work(last), extended_work(last)
     owed_sat, owed_psat = divmod(sums.bill_psat, PSAT_PER_SAT)
     due_sat, due_psat = divmod(sums.due_psat, PSAT_PER_SAT)
     return MakingGood(
-        how=terms[0],
-        tolerances=terms[1],
+        how=terms.how,
+        tolerances=terms.tolerances,
         receipts=sums.number,
         made_good_ph_hours=_ph_hours(Fraction(granted, WORK_PER_HASH)),
         owed_sat=owed_sat,
         owed_psat=owed_psat,
         due_sat=due_sat,
         due_psat=due_psat,
+        extension_h=terms.extension_h if extends else msgspec.UNSET,
+        owed_ph_hours=_ph_hours(Fraction(owed, WORK_PER_HASH)) if extends else msgspec.UNSET,
+        extended_ph_hours=_ph_hours(Fraction(delivered, WORK_PER_HASH)) if extends else msgspec.UNSET,
     )
 
 

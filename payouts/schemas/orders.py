@@ -89,12 +89,13 @@ order_suppliers = table(
     clustered=True,
 )
 # How an order makes good what is missing; none of one that does not. Tolerances as 500:1,100:24: hundredths
-# of a percent, over so many hours.
+# of a percent, over so many hours. A credit with extension_h is delivered for so long after its end.
 order_terms = table(
     "order_terms",
     number("order_id", ForeignKey("orders.id")),
     words("make_good"),
     words("tolerances"),
+    number("extension_h", nullable=True),
     PrimaryKeyConstraint("order_id"),
     one_of("make_good", ("credit", "refund")),
     clustered=True,

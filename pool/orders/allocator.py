@@ -214,7 +214,14 @@ class OrderAllocator:
     def _orders(self) -> tuple[OrderRecord, ...]:
         """Those whose time it is."""
         now_s = self._wall_clock()
-        return tuple(it for it in self._known if it.from_s <= now_s < it.until_s)
+        going = tuple(it for it in self._known if it.from_s <= now_s < it.until_s)
+        if not any(it.extended for it in going):
+            return going
+        # For less than a slice nobody comes for what is owed; who is there stays until it is done.
+        has = set(self.assignments.values())
+        return tuple(
+            it for it in going if not it.extended or it.id in has or it.until_s - now_s >= self.slice_s
+        )
 
     async def _machines(
         self,

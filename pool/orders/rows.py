@@ -14,7 +14,15 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from payouts.rates import BPS, HPS_PER_THS
-from payouts.receipts.making_good import MakeGood, Tolerance, check_tolerances
+from payouts.receipts.extension import extensions
+from payouts.receipts.hours import HOUR_S, ends_at_last
+from payouts.receipts.making_good import (
+    EXTENSION_H_MAX,
+    MakeGood,
+    MakeGoodTerms,
+    Tolerance,
+    check_tolerances,
+)
 from payouts.receipts.rows import all_terms
 from payouts.sales.billing import Billing
 from payouts.sales.standing import stopped_orders
@@ -28,6 +36,7 @@ from payouts.schemas.orders import (
     orders,
     upstreams,
 )
+from pool.books.journal.positions import booked_until_s
 from pool.fleet.rows import RegistryError, find_tenant
 from pool.fleet.upstream_accounts import check_paid_work
 from pool.upstreams.rows import check_route_name, find_upstream
@@ -59,6 +68,7 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
     billing: BillingTerms = UNBILLED
     make_good: MakeGood = MakeGood.NONE
     tolerances: tuple[Tolerance, ...] = ()  # of what is made good
+    extension_h: int = 0  # how long after its end it delivers what it owes
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.buyer) <= BUYER_CHARS_MAX or not self.buyer.isprintable():
@@ -69,7 +79,7 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("a tolerance is 0.01 to 100 percent")
         if not 0 < self.from_s < self.until_s:
             raise ValueError("an order ends after it begins")
-        if self.until_s > self.from_s + DURATION_S_MAX:
+        if self.until_s + self.extension_h * HOUR_S > self.from_s + DURATION_S_MAX:
             raise ValueError("an order lasts for ten years at most")
         if not 1 <= self.priority <= 100:
             raise ValueError("a priority is 1 (served first) to 100")
@@ -83,6 +93,9 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError("an order that stops when it is not paid makes nothing good")
         elif self.tolerances:
             raise ValueError("a tolerance over hours is of an order that makes good what is missing")
+        extends = self.make_good is MakeGood.EXTENSION
+        if extends != (self.extension_h > 0) or self.extension_h > EXTENSION_H_MAX:
+            raise ValueError(f"an extension, and nothing else, goes on for 1 to {EXTENSION_H_MAX} hours")
 
 
 class OrderRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +111,7 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
     sat_per_ph_day: int
     suppliers: tuple[tuple[int, int], ...]  # tenant and container; container 0: all of the tenant's
+    extended: bool = False  # past its end: until what it owes as work is delivered
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,21 +137,24 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     stop_days: int | None  # None: it does not stop
     make_good: MakeGood
     tolerances: tuple[Tolerance, ...]
+    extension_h: int
 
     def over(self, now_s: int) -> bool:
-        """Whether it was ended, or its time is up."""
-        return self.ended_at_s is not None or self.until_s <= now_s
+        """Whether it was ended, or its time is up, that of its extension too."""
+        return self.ended_at_s is not None or self.until_s + self.extension_h * HOUR_S <= now_s
 
 
 def load_orders(connection: Connection, now_s: int) -> tuple[OrderRecord, ...]:
     """All that are not over, by number; also those that have not begun. Without those that stopped, because
-    their invoices are overdue: nothing is to be delivered for them, until they are paid."""
+    their invoices are overdue: nothing is to be delivered for them, until they are paid. What owes work after
+    its end is over when that is delivered."""
     suppliers: dict[int, list[tuple[int, int]]] = {}
     for order_id, tenant_id, container_id in connection.execute(
         select(order_suppliers).order_by(*order_suppliers.primary_key)
     ):
         suppliers.setdefault(order_id, []).append((tenant_id, container_id))
     stopped = stopped_orders(connection, now_s)
+    owing = extensions(connection, now_s, booked_until_s(connection))
     return tuple(
         OrderRecord(
             id=row.id,
@@ -146,13 +163,14 @@ def load_orders(connection: Connection, now_s: int) -> tuple[OrderRecord, ...]:
             hashrate_hps=row.hashrate_ths * HPS_PER_THS,
             tolerance_bps=row.tolerance_bps,
             from_s=row.from_s,
-            until_s=row.until_s,
+            until_s=owing[row.id].until_s if row.id in owing else row.until_s,
             priority=row.priority,
             sat_per_ph_day=row.sat_per_ph_day,
             suppliers=tuple(suppliers[row.id]),
+            extended=row.until_s <= now_s,
         )
-        for row in connection.execute(select(orders).where(_going(now_s)).order_by(orders.c.id))
-        if row.id not in stopped
+        for row in connection.execute(select(orders).where(_going(now_s)).order_by(orders.c.id)).all()
+        if row.id not in stopped and (row.until_s > now_s or row.id in owing)
     )
 
 
@@ -186,8 +204,7 @@ def list_orders(connection: Connection) -> tuple[OrderView, ...]:
             created_by=row.created_by,
             ended_at_s=row.ended_at_s,
             ended_by=row.ended_by,
-            make_good=chosen[row.id][0] if row.id in chosen else MakeGood.NONE,
-            tolerances=chosen[row.id][1] if row.id in chosen else (),
+            **_making_good(chosen.get(row.id)),
             **_billing(billed.get(row.id)),
         )
         for row in connection.execute(named.order_by(orders.c.id))
@@ -229,9 +246,7 @@ def add_order(connection: Connection, new: NewOrder, *, by: str, now_s: int) -> 
     )
     order_id = int(connection.execute(row.returning(orders.c.id)).scalar_one())
     if new.make_good is not MakeGood.NONE:
-        steps = ",".join(f"{it.bps}:{it.hours}" for it in new.tolerances)
-        terms = {"order_id": order_id, "make_good": new.make_good.value, "tolerances": steps}
-        connection.execute(insert(order_terms).values(terms))
+        _set_terms(connection, order_id, new)
     connection.execute(
         insert(order_suppliers),
         [
@@ -292,7 +307,29 @@ def note_event(
 
 
 def _going(now_s: int) -> ColumnElement[bool]:
-    return orders.c.ended_at_s.is_(None) & (orders.c.until_s > now_s)
+    return orders.c.ended_at_s.is_(None) & (ends_at_last() > now_s)
+
+
+def _set_terms(connection: Connection, order_id: int, new: NewOrder) -> None:
+    how = MakeGood.CREDIT if new.make_good is MakeGood.EXTENSION else new.make_good
+    terms = {
+        "order_id": order_id,
+        "make_good": how.value,
+        "tolerances": ",".join(f"{it.bps}:{it.hours}" for it in new.tolerances),
+        "extension_h": new.extension_h or None,
+    }
+    connection.execute(insert(order_terms).values(terms))
+
+
+def _making_good(chosen: MakeGoodTerms | None) -> dict[str, Any]:
+    """The fields of a view."""
+    if chosen is None:
+        return {"make_good": MakeGood.NONE, "tolerances": (), "extension_h": 0}
+    return {
+        "make_good": chosen.how,
+        "tolerances": chosen.tolerances,
+        "extension_h": chosen.extension_h,
+    }
 
 
 def _billing(terms: BillingTerms | None) -> dict[str, Any]:

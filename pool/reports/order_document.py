@@ -6,6 +6,8 @@ Invariants: every figure is the report's own. Must not know: the database, and a
 from datetime import date
 from typing import Final
 
+from msgspec import UNSET
+
 from payouts.rates import HPS_PER_THS, PSAT_PER_SAT
 from payouts.reports.orders import Delivery, MakingGood, OrderReport, Verdicts
 from pool.reports.cells import BLANK, count, exact, hashrate, moment, percent, work
@@ -111,12 +113,12 @@ def _making_good(it: MakingGood | None) -> tuple[Fact, ...]:
     if it is None:
         return ()
     over = ", ".join(f"{percent(step.bps).text} over {step.hours} h" for step in it.tolerances)
+    how = it.how.value if it.extension_h is UNSET else f"{it.how.value} of up to {it.extension_h} h"
     due_psat = it.due_sat * PSAT_PER_SAT + it.due_psat
     return (
-        Fact(
-            key="make_good", label="What is missing is made good", cell=text(f"{it.how.value}, beyond {over}")
-        ),
+        Fact(key="make_good", label="What is missing is made good", cell=text(f"{how}, beyond {over}")),
         Fact(key="made_good_ph_hours", label="Made good, PH·h", cell=_ph_hours(it.made_good_ph_hours)),
+        *_extended(it),
         Fact(
             key="owed",
             label=f"Owed by all {grouped(it.receipts)} receipts so far (sat)",
@@ -124,6 +126,24 @@ def _making_good(it: MakingGood | None) -> tuple[Fact, ...]:
             strong=True,
         ),
         Fact(key="due", label="Due to the buyer by them (sat)", cell=exact(due_psat)),
+    )
+
+
+def _extended(it: MakingGood) -> tuple[Fact, ...]:
+    """Of that what is work again."""
+    if it.extended_ph_hours is UNSET or it.owed_ph_hours is UNSET:
+        return ()
+    done = _ph_hours(it.extended_ph_hours)
+    return (
+        Fact(
+            key="extended_ph_hours", label="of which delivered after all, and owed for", cell=done, part=True
+        ),
+        Fact(
+            key="owed_ph_hours",
+            label="of which still owed as work",
+            cell=_ph_hours(it.owed_ph_hours),
+            part=True,
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
+from payouts.receipts.hours import ends_at_last
 from payouts.schemas.orders import orders, upstream_endpoints, upstream_hours, upstreams
 from pool.fleet.rows import RegistryError, list_tenants
 from stratum.upstream.client import ENDPOINTS_MAX
@@ -191,7 +192,7 @@ def numbered_endpoint(record: UpstreamRecord, which: str) -> int:
 def orders_on(connection: Connection, upstream_id: int, now_s: int) -> tuple[str, ...]:
     """Names of the orders on it that are not over."""
     mine = orders.c.upstream_id == upstream_id
-    going = orders.c.ended_at_s.is_(None) & (orders.c.until_s > now_s)
+    going = orders.c.ended_at_s.is_(None) & (ends_at_last() > now_s)
     return tuple(connection.scalars(select(orders.c.name).where(mine, going).order_by(orders.c.name)))
 
 

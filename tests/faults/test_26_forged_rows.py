@@ -407,6 +407,7 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "order_terms": (
         ("UPDATE order_terms SET make_good = 'refund'", "order_receipts", "does not follow from"),
+        ("UPDATE order_terms SET extension_h = 24", "order_receipts", "does not follow from"),
         ("DELETE FROM order_terms", "order_receipts", "does not follow from"),
     ),
     "power_tariffs": (("UPDATE power_tariffs SET currency = 'EUR'", "energy_charges", "another exchange"),),

@@ -96,7 +96,8 @@ def signed_again(chain: list[dict[str, Any]], key: ProofKey = KEY) -> list[dict[
         mine = sum(shares << 48 + int(log2) for log2, shares in it["delivered"].items())
         here = mine
         if (good := it.get("made_good")) is not None:
-            here = int(good["billed"]) - (int(good["granted"]) if terms["make_good"] == "credit" else 0)
+            here = int(good["billed"]) - (int(good["granted"]) if terms["make_good"] != "refund" else 0)
+            here += int(good.get("extended", 0))
         billed = angara_verify.price_psat(owed, terms)
         it |= {
             "number": number,

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
+from payouts.receipts.extension import Extension, extensions
 from payouts.receipts.hours import HOUR_S
 from payouts.receipts.making_good import MakeGood, Tolerance
 from payouts.receipts.receipt import Receipt
@@ -20,17 +21,20 @@ from pool.admin.command import Commands, Guarded, Question
 from pool.admin.desk import Desk, OperatorDesk, named, routes_changed, valid, wall_s
 from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import LATEST_S, State
+from pool.books.journal.positions import booked_until_s
 from pool.orders import rows as order_store
 from pool.orders.rows import NewOrder, OrderView
 from pool.orders.status import OrderStatus
 from pool.people.roles import Role
 
 RECEIPTS_MAX: Final = 500  # of an answer: a month is 720
+EXTENSION_H: Final = 7 * 24  # where nothing else is said
 
 
 class OrderAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`from_s` None: now. `due_days` None: 14, where it is billed; `stop_days` None: it does not stop.
-    `tolerances` of what is made good, none: `tolerance_bps` over a day."""
+    `tolerances` of what is made good, none: `tolerance_bps` over a day. `extension_h` None: a week, where
+    that is by an extension."""
 
     name: str
     buyer: str
@@ -48,6 +52,7 @@ class OrderAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     stop_days: int | None = None
     make_good: MakeGood = MakeGood.NONE
     tolerances: tuple[Tolerance, ...] = ()
+    extension_h: int | None = None
 
 
 class OrderList(Paged, frozen=True, forbid_unknown_fields=True):
@@ -79,8 +84,9 @@ class Receipts(msgspec.Struct, frozen=True):
 
 
 class OrderRow(OrderView, frozen=True, kw_only=True):
-    """With its state, planned, running, short, stopped or ended; what a running pool measures of it; and, of
-    one alone, what its receipts come to."""
+    """With its state, planned, running, short, stopped, extended or ended; what a running pool measures of
+    it; and, of one alone, what its receipts come to. `extension` of one that owes work, of which 65,535 are a
+    hash."""
 
     state: str
     supply_hps: float | UnsetType = UNSET
@@ -88,6 +94,14 @@ class OrderRow(OrderView, frozen=True, kw_only=True):
     machines: int | UnsetType = UNSET
     moving: int | UnsetType = UNSET
     receipts: Billed | UnsetType = UNSET
+    extension: Extension | UnsetType = UNSET
+
+
+class Going(msgspec.Struct, frozen=True):
+    """Orders by number: those that stopped, and those that owe work at or past their end."""
+
+    stopped: frozenset[int]
+    owing: dict[int, Extension]
 
 
 def order_add(desk: OperatorDesk, it: OrderAdd) -> OrderRow:
@@ -109,6 +123,7 @@ def order_add(desk: OperatorDesk, it: OrderAdd) -> OrderRow:
             billing=_billing(it),
             make_good=it.make_good,
             tolerances=it.tolerances or over_a_day,
+            extension_h=_extension_h(it),
         )
     )
     desk.write(lambda connection: order_store.add_order(connection, new, by=desk.by, now_s=now_s))
@@ -119,8 +134,8 @@ def order_add(desk: OperatorDesk, it: OrderAdd) -> OrderRow:
 def order_list(desk: Desk, it: OrderList) -> Page[OrderRow]:
     """All there ever were; with what is delivered now where a pool runs."""
     measured = _measured(desk)
-    stopped = desk.read(_stopped)
-    rows = [_order(view, measured, stopped) for view in desk.read(order_store.list_orders)]
+    going = desk.read(_going)
+    rows = [_order(view, measured, going) for view in desk.read(order_store.list_orders)]
     return page_of(it, rows, lambda row: (row.id,))
 
 
@@ -130,7 +145,7 @@ def order_show(desk: Desk, it: OrderShow) -> OrderRow:
         return view, billed(connection, view.id)
 
     view, sums = desk.read(read)
-    row = _order(view, _measured(desk), desk.read(_stopped))
+    row = _order(view, _measured(desk), desk.read(_going))
     return msgspec.structs.replace(row, receipts=sums)
 
 
@@ -168,24 +183,34 @@ def _billing(it: OrderAdd) -> BillingTerms:
     )
 
 
-def _stopped(connection: Connection) -> frozenset[int]:
-    return stopped_orders(connection, wall_s())
+def _extension_h(it: OrderAdd) -> int:
+    usual = EXTENSION_H if it.make_good is MakeGood.EXTENSION else 0
+    return usual if it.extension_h is None else it.extension_h
 
 
-def _order(view: OrderView, measured: dict[int, OrderStatus], stopped: frozenset[int]) -> OrderRow:
+def _going(connection: Connection) -> Going:
+    now_s = wall_s()
+    owing = extensions(connection, now_s, booked_until_s(connection))
+    return Going(stopped_orders(connection, now_s), owing)
+
+
+def _order(view: OrderView, measured: dict[int, OrderStatus], going: Going) -> OrderRow:
     now_s = wall_s()
     status = measured.get(view.id)
     figures = {} if status is None else msgspec.structs.asdict(status)
     figures.pop("order_id", None)
-    if view.over(now_s):
+    if view.over(now_s) or (view.until_s <= now_s and view.id not in going.owing):
         state = "ended"
-    elif view.id in stopped:
+    elif view.id in going.stopped:
         state = "stopped"
     elif view.from_s > now_s:
         state = "planned"
+    elif view.until_s <= now_s:
+        state = "extended"
     else:
         state = "short" if status is not None and status.shortage_hps > 0 else "running"
-    return OrderRow(**msgspec.structs.asdict(view), state=state, **figures)
+    owing = going.owing.get(view.id, UNSET)
+    return OrderRow(**msgspec.structs.asdict(view), state=state, **figures, extension=owing)
 
 
 def _measured(desk: Desk) -> dict[int, OrderStatus]:

@@ -15,7 +15,7 @@ from payouts.sales.billing import Billing
 from pool.cli.books import Books
 from pool.cli.live_columns import of_hps, of_ths
 from pool.cli.options import GuardedBooks, ListForm, ShowForm, with_options
-from pool.cli.output import Column, Form, moment, moment_by, print_json, show, show_one
+from pool.cli.output import Column, Form, iso_time, moment, moment_by, print_json, show, show_one
 from pool.cli.routing import sales
 from pool.reports.figures import amount, grouped, percent, sat_exact
 from pool.settings_file import BadConfig
@@ -32,6 +32,7 @@ class Making(Enum):
     NONE = "none"
     CREDIT = "credit"
     REFUND = "refund"
+    EXTENSION = "extension"
 
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the order.")]
@@ -53,6 +54,8 @@ ORDER: Final = (
     Column("more or less", "tolerance_bps", percent),
     Column("price of a PH-day", "sat_per_ph_day", amount),
     Column("made good", "made_good"),
+    Column("owed as work", "owed_work", lambda it: f"{_ph_hours(it)} PH·h"),
+    Column("goes on until", "extended_until", moment),
     Column("owed by receipts", "bill_psat", lambda it: f"{sat_exact(*divmod(it, PSAT_PER_SAT))} sat"),
     Column("due to the buyer", "due_psat", lambda it: f"{sat_exact(*divmod(it, PSAT_PER_SAT))} sat"),
     *ORDERS[7:9],
@@ -106,6 +109,10 @@ def add(
     make_good: Annotated[
         Making, typer.Option(help="What becomes of work that is missing by your fault, beyond the tolerance.")
     ] = Making.NONE,
+    extend: Annotated[
+        str | None,
+        typer.Option(help="How long after its end what is owed is delivered: 36h; 7d without."),
+    ] = None,
     priority: Annotated[int, typer.Option(help="1 to 100; 1 is served first.")] = 50,
     from_tenant: Annotated[
         list[str] | None, typer.Option(help="Tenant whose machines supply it; once for each.")
@@ -132,6 +139,7 @@ def add(
         tolerance_bps=steps[0]["bps"],
         make_good=make_good.value,
         tolerances=steps if ":" in tolerance else [],
+        extension_h=None if extend is None else _hours(extend, f"--extend: {extend!r:.40} is not like 36h"),
         from_s=None if from_time == "now" else _time(from_time, "--from"),
         until_s=_time(until, "--until"),
         priority=priority,
@@ -222,8 +230,12 @@ def _in_words(it: dict[str, Any]) -> dict[str, Any]:
     ended_at_s = it["ended_at_s"]
     told = it.get("receipts") or {}
     over = ", ".join(f"{percent(step['bps'])} over {step['hours']} h" for step in it["tolerances"])
+    how = f"{it['make_good']} of up to {it['extension_h']} h" if it["extension_h"] else it["make_good"]
+    owing = it.get("extension") or {}
     return {
-        "made_good": f"{it['make_good']}, beyond {over}" if over else None,
+        "made_good": f"{how}, beyond {over}" if over else None,
+        "owed_work": owing.get("owed_work"),
+        "extended_until": iso_time(owing["until_s"]) if owing else None,
         "bill_psat": told.get("bill_psat") if told.get("number") else None,
         "due_psat": told.get("due_psat") or None,
         "supplier_names": ", ".join(it["suppliers"]),
@@ -247,12 +259,18 @@ def _tolerances(text: str) -> list[dict[str, int]]:
     steps = []
     for it in text.split(","):
         share, _, over = it.partition(":") if ":" in text else (it, "", "24h")
-        hours = {"h": 1, "d": 24}.get(over[-1:], 0)
-        if not hours or not over[:-1].isascii() or not over[:-1].isdecimal() or len(over) > OVER_CHARS_MAX:
-            raise BadConfig(f"--tolerance: {it!r:.40} is not like 1%:24h")
+        hours = _hours(over, f"--tolerance: {it!r:.40} is not like 1%:24h")
         bps = _scaled(share.removesuffix("%"), 100, "--tolerance", "percent, down to 0.01")
-        steps.append({"bps": bps, "hours": int(over[:-1]) * hours})
+        steps.append({"bps": bps, "hours": hours})
     return steps
+
+
+def _hours(text: str, mistake: str) -> int:
+    """Of 36h or 7d. Raises BadConfig."""
+    hours = {"h": 1, "d": 24}.get(text[-1:], 0)
+    if not hours or not text[:-1].isascii() or not text[:-1].isdecimal() or len(text) > OVER_CHARS_MAX:
+        raise BadConfig(mistake)
+    return int(text[:-1]) * hours
 
 
 def _scaled(text: str, scale: int, option: str, what: str) -> int:

@@ -18,6 +18,21 @@ FLAT = (Tolerance(200, 24),)
 STEPS = (Tolerance(500, 1), Tolerance(100, 24), Tolerance(30, 168))
 
 
+def extend(
+    tolerances: tuple[Tolerance, ...], hours: list[Given], later: list[Given]
+) -> tuple[list[Settled], int, int]:
+    """Hour by hour, and then hours after its end; with what its buyer pays for, and what is owed as work."""
+    found, billed, granted = run(tolerances, hours)
+    owed, carried = granted, found[-1].carried
+    for of in later:
+        it = settled(tolerances, carried, of, 0, over=True, owed=owed, after=True)
+        assert it.carried == carried == tuple(Carried() for _ in tolerances)
+        assert (it.billed, it.short, it.granted) == (0, 0, 0)
+        owed -= it.extended + it.forgone
+        found.append(it)
+    return found, billed - granted + sum(it.extended for it in found), owed
+
+
 def run(
     tolerances: tuple[Tolerance, ...], hours: list[Given], *, over: bool = True
 ) -> tuple[list[Settled], int, int]:
@@ -158,3 +173,91 @@ def test_a_buyer_who_refuses_everything_is_neither_billed_nor_made_good() -> Non
 def test_a_buyer_who_is_away_is_neither_billed_nor_made_good() -> None:
     away = given(HOUR // 3, expected=HOUR // 3)
     assert run(STEPS, [away] * 48)[1:] == (48 * (HOUR // 3), 0)
+
+
+# By an extension
+
+
+def after(delivered: int, *, refused: int = 0, missed: int = 0) -> Given:
+    return Given(expected=0, delivered=delivered, refused=refused, missed=missed)
+
+
+HALF_GONE = [given(HOUR)] * 12 + [given(0)] * 12  # 11.52 hours are owed beyond 2 % of a day
+OWED = 12 * HOUR - 24 * HOUR * 2 // 100
+
+
+def test_what_is_owed_as_work_is_billed_when_it_is_delivered_once_and_no_more_than_was_sold() -> None:
+    found, paid, owed = extend(FLAT, HALF_GONE, [after(HOUR)] * 14)
+    assert (paid, owed) == (24 * HOUR, 0)
+    assert [it.extended for it in found[24:]] == [HOUR] * 11 + [OWED - 11 * HOUR, 0, 0]
+    _, paid, owed = extend(FLAT, HALF_GONE, [after(HOUR)] * 5)
+    assert (paid, owed) == (24 * HOUR - OWED + 5 * HOUR, OWED - 5 * HOUR)
+
+
+def test_what_comes_after_its_end_in_its_last_hour_makes_up_for_that_hour_first() -> None:
+    """What is short in it is billed already; only what is more than that is of what was made good before."""
+    before = (Carried(billed=HOUR, short=HOUR // 2, granted=HOUR // 4),)
+    last = settled(FLAT, before, given(HOUR), 24, over=True, owed=HOUR // 4)
+    assert last.extended == 0
+    more = settled(FLAT, before, given(HOUR * 3 // 2, expected=HOUR), 24, over=True, owed=HOUR // 4)
+    assert (more.surplus, more.extended, more.granted) == (HOUR // 2, HOUR // 4, 0)
+    assert settled(FLAT, before, given(2 * HOUR), 24, over=True).extended == 0, "by credit nothing is owed"
+
+
+def test_of_an_extension_no_more_is_billed_than_by_what_was_sold_whatever_comes() -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+
+    def some() -> int:
+        return chance.choice((0, HOUR, chance.randrange(2 * HOUR)))
+
+    for _ in range(300):
+        hours = [given(some(), refused=chance.choice((0, some()))) for _ in range(chance.randrange(1, 60))]
+        later = [after(some(), refused=chance.choice((0, some())), missed=some()) for _ in range(20)]
+        steps = chance.choice((FLAT, STEPS))
+        _, paid, owed = extend(steps, hours, later)
+        _, billed, granted = run(steps, hours)
+        assert 0 <= owed <= granted
+        assert billed - granted <= paid <= billed
+        delivered = sum(it.delivered for it in hours) + sum(it.delivered for it in later)
+        # Paid, and neither delivered nor within a tolerance, is nothing.
+        assert paid <= delivered + sum(it.short for it in run(steps, hours)[0]) - granted
+
+
+def test_a_buyer_who_refuses_or_is_away_gets_no_work_later_for_it() -> None:
+    """Half of a day refused, or away, while hashes are cheap; at twice the price he has nothing of it (0)."""
+    for day in ([given(0, refused=HOUR)] * 12, [given(0, expected=0)] * 12):
+        _, paid, owed = extend(FLAT, [*day, *[given(HOUR)] * 12], [after(HOUR)] * 12)
+        assert (paid, owed) == (12 * HOUR, 0)
+
+
+def test_a_buyer_who_leaves_his_extension_pays_as_by_credit_and_does_not_have_it_later() -> None:
+    """Refused, or away, for eleven hours of it, until hashes are dear: half an hour is left to have then."""
+    _, billed, granted = run(FLAT, HALF_GONE)
+    for hour in (
+        after(0, refused=HOUR),
+        after(0, missed=HOUR),
+        after(0, refused=HOUR // 2, missed=HOUR // 2),
+    ):
+        _, paid, owed = extend(FLAT, HALF_GONE, [hour] * 11)
+        assert (paid, owed) == (billed - granted, OWED - 11 * HOUR)
+        _, paid, owed = extend(FLAT, HALF_GONE, [*[hour] * 11, *[after(HOUR)] * 5])
+        assert (paid, owed) == (billed - granted + OWED - 11 * HOUR, 0)
+
+
+def test_a_seller_gains_by_an_extension_only_what_his_buyer_agrees_to() -> None:
+    """He sells half a day elsewhere at twice the order's price, and makes good when hashes are at half of it.
+    By credit he has 11.52 hours' price of it. By an extension half of that more, from a buyer who takes what
+    he could have elsewhere at half; from one who leaves it nothing more."""
+    dear, cheap = 2, (1, 2)
+    by_credit = OWED * (dear - 1)
+
+    def gain(later: list[Given]) -> int:
+        found, paid, _ = extend(FLAT, HALF_GONE, later)
+        worked_off = sum(it.extended for it in found)
+        spent = worked_off * cheap[0] // cheap[1]
+        return OWED * dear + paid - 24 * HOUR - spent
+
+    assert gain([]) == gain([after(0, missed=HOUR)] * 12) == by_credit
+    assert gain([after(HOUR)] * 12) == by_credit + OWED // 2

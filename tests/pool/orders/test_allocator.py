@@ -210,6 +210,26 @@ async def test_an_order_gets_what_it_is_short_of_and_no_more(
     assert (machines.assignments, machines.changes) == (before, 1)
 
 
+async def test_for_what_is_owed_after_its_end_nobody_comes_for_less_than_a_slice_or_leaves_before_it_is_done(
+    machines: TenMachines, mock_clock: MockClock
+) -> None:
+    def owes(for_s: float) -> None:
+        machines.orders = (replace(machines.blue, until_s=int(machines.wall_s + for_s), extended=True),)
+
+    owes(599)
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.supply == {}
+    owes(600)
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.supply == {BLUE: 2}
+    owes(61)
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.supply == {BLUE: 2}
+    machines.orders = ()
+    await machines.allocate_each_minute(mock_clock)
+    assert machines.supply == {}
+
+
 async def test_an_order_of_a_machine_and_a_half_has_the_second_for_half_of_an_hour(
     machines: TenMachines, mock_clock: MockClock
 ) -> None:

@@ -74,6 +74,12 @@ def test_what_is_missing_is_made_good_by_terms_that_are_chosen_once(data_dir: Pa
     assert "credit, beyond 1.50 % over 24 h" in add_order(data_dir, "red", *of, "1.5").output
     plain = json.loads(angara(data_dir, "order", "list", "--json").output)
     assert [it["make_good"] for it in plain] == ["credit", "credit"]
+    extends = (*of[:3], "extension", "--tolerance", "2%:24h")
+    assert "extension of up to 168 h, beyond 2.00 % over 24 h" in add_order(data_dir, "a", *extends).output
+    assert "of up to 36 h, beyond" in add_order(data_dir, "b", *extends, "--extend", "36h").output
+    assert "1 to 720 hours" in add_order(data_dir, "c", *extends, "--extend", "31d").output
+    assert "1 to 720 hours" in add_order(data_dir, "c", *of, "2%:24h", "--extend", "1d").output
+    assert "is not like 36h" in add_order(data_dir, "c", *extends, "--extend", "soon").output
 
 
 def test_an_order_may_begin_now(data_dir: Path) -> None:
