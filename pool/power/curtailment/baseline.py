@@ -16,6 +16,7 @@ machines are chosen.
 from collections import defaultdict
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import cache
 from math import isqrt
 from typing import Any, Final
 
@@ -120,18 +121,31 @@ def _machines(site: str) -> Select[Any]:
 
 def bounded(work: Mapping[int, int], known: Efficiency | None, seconds: int) -> Mapping[int, int]:
     """No more than a machine can do, with luck: cut in proportion, downwards. All, where nothing is known."""
-    hashes = hashes_of(work)
+    hashes, a_part = hashes_in_parts(work)
     if known is None or hashes == 0:
         return work
     luck_bps = min(LUCK_SIGMAS * BPS // max(isqrt(sum(work.values())), 1), LUCK_BPS_MAX)
-    most = Fraction(known.hashrate_hps * seconds * (BPS + known.error_bps + luck_bps), BPS)
-    if hashes <= most:
+    most = known.hashrate_hps * seconds * (BPS + known.error_bps + luck_bps) * a_part
+    if hashes * BPS <= most:
         return work
-    cut = {log2: int(shares * most / hashes) for log2, shares in work.items()}
+    cut = {log2: shares * most // (hashes * BPS) for log2, shares in work.items()}
     return {log2: shares for log2, shares in cut.items() if shares}
 
 
 def hashes_of(work: Mapping[int, int]) -> Fraction:
     """Exactly how many hashes such shares stand for."""
-    difficulty = sum((Fraction(2) ** log2 * shares for log2, shares in work.items()), Fraction(0))
-    return difficulty * HASHES_PER_DIFFICULTY
+    return Fraction(*hashes_in_parts(work))
+
+
+def hashes_in_parts(work: Mapping[int, int]) -> tuple[int, int]:
+    """The same, as so many parts of a hash, and how many of them are one: integers, because whoever looks at
+    a site asks it of thousands of machines."""
+    easiest = min(work, default=0)
+    parts, a_part = _hashes_at(easiest)
+    return sum(shares << (log2 - easiest) for log2, shares in work.items()) * parts, a_part
+
+
+@cache
+def _hashes_at(difficulty_log2: int) -> tuple[int, int]:
+    """Of one share."""
+    return (Fraction(2) ** difficulty_log2 * HASHES_PER_DIFFICULTY).as_integer_ratio()

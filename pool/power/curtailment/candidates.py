@@ -5,8 +5,7 @@ efficiency; it is not believed to draw more than its nameplate and its error bou
 nameplate nothing is known. Must not know: what is asked for.
 """
 
-from collections.abc import Callable
-from fractions import Fraction
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +14,7 @@ from sqlalchemy import Connection, Select, func, select
 from payouts.schemas.money import containers, sites, tally_minutes, tenants, workers
 from payouts.sums import ACCEPTED
 from pool.power.control.contract import MachineName
-from pool.power.curtailment.baseline import bounded, hashes_of, window, work_between
+from pool.power.curtailment.baseline import Work, bounded, hashes_in_parts, window, work_between
 from pool.power.curtailment.machines import Owner, owners
 from pool.power.curtailment.pace import Pace, pace_of
 from pool.power.curtailment.states import OFF
@@ -77,12 +76,43 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         return self.mines if self.owner is None else self.owner.coming_back
 
 
-def candidates(connection: Connection, site: str, now_s: int, mines: Mines | None = None) -> list[Candidate]:
-    """All machines of a site (empty: of all sites), by number. `mines`: whether one has had a share lately,
-    from who knows it better than the books, or None where he does not."""
+class HourBefore(msgspec.Struct, frozen=True, kw_only=True):
+    """What all machines of a site did in the window before a moment: half a second's reading for 5,600."""
+
+    site: str
+    from_s: int
+    until_s: int
+    work: Work
+    spans: Mapping[int, "_Span"]
+
+    def is_of(self, site: str, now_s: int) -> bool:
+        return self.site == site and (self.from_s, self.until_s) == window(now_s)
+
+
+def hour_before(connection: Connection, site: str, now_s: int) -> HourBefore:
+    """Of a site, or of all (empty)."""
     from_s, until_s = window(now_s)
-    work = work_between(connection, site, from_s, until_s)
-    spans = _spans(connection, from_s // 60, until_s // 60)
+    return HourBefore(
+        site=site,
+        from_s=from_s,
+        until_s=until_s,
+        work=work_between(connection, site, from_s, until_s),
+        spans=_spans(connection, from_s // 60, until_s // 60),
+    )
+
+
+def candidates(
+    connection: Connection,
+    site: str,
+    now_s: int,
+    mines: Mines | None = None,
+    before: HourBefore | None = None,
+) -> list[Candidate]:
+    """All machines of a site (empty: of all sites), by number. `mines`: whether one has had a share lately,
+    from who knows it better than the books, or None where he does not. `before`: the site's hour before this
+    minute, of who has read it already."""
+    before = hour_before(connection, site, now_s) if before is None else before
+    work, spans, until_s = before.work, before.spans, before.until_s
     known = efficiencies_at(connection, now_s)
     terms, taken = terms_in_force(connection), owners(connection)
     exempt = {(it.tenant, it.container, it.unit): it.words for it in all_exemptions(connection)}
@@ -94,7 +124,8 @@ def candidates(connection: Connection, site: str, now_s: int, mines: Mines | Non
         seconds = span.seconds(until_s)
         mined = work.get(row.id, {})
         done = bounded(mined, efficiency, seconds) if seconds > 0 else {}
-        hashrate_hps = hashes_of(done) / seconds if seconds > 0 else Fraction(0)
+        hashes, a_part = hashes_in_parts(done)
+        parts_a_hps = a_part * max(seconds, 1)
         owner = taken.get(row.id)
         lately = last > until_s // 60 - MINES_MIN
         known_to_mine = None if mines is None else mines(row.id)
@@ -104,10 +135,10 @@ def candidates(connection: Connection, site: str, now_s: int, mines: Mines | Non
                 worker=row.id,
                 name=name,
                 tenant=row.tenant_id,
-                watts=_watts(hashrate_hps, efficiency) if owner is None else owner.watts_before,
+                watts=_watts(hashes, parts_a_hps, efficiency) if owner is None else owner.watts_before,
                 idle_watts=0 if efficiency is None else efficiency.idle_watts,
                 mj_per_th=0 if efficiency is None else efficiency.mj_per_th,
-                hashrate_hps=int(hashrate_hps),
+                hashrate_hps=hashes // parts_a_hps,
                 basis=(Basis.WORK if efficiency is not None else Basis.NAMEPLATE).value,
                 error_bps=0 if efficiency is None else efficiency.error_bps,
                 mines=lately if known_to_mine is None else known_to_mine,
@@ -122,10 +153,8 @@ def candidates(connection: Connection, site: str, now_s: int, mines: Mines | Non
     return found
 
 
-def _watts(hashrate_hps: Fraction, it: Efficiency | None) -> int:
-    if it is None:
-        return 0
-    return int(hashrate_hps * it.mj_per_th / MJ_HPS_PER_W)
+def _watts(parts: int, parts_a_hps: int, it: Efficiency | None) -> int:
+    return 0 if it is None else parts * it.mj_per_th // (parts_a_hps * MJ_HPS_PER_W)
 
 
 class _Span(msgspec.Struct, frozen=True):

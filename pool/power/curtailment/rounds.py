@@ -17,7 +17,7 @@ from pool.fleet.registry_error import RegistryError
 from pool.power.control.contract import Action, Answer, Answered
 from pool.power.curtailment.baseline import complete, is_noted, note_work, window
 from pool.power.curtailment.besides import NOTHING, Besides, besides, settled
-from pool.power.curtailment.candidates import Candidate, Mines, candidates
+from pool.power.curtailment.candidates import Candidate, HourBefore, Mines, candidates, hour_before
 from pool.power.curtailment.course import NO_PACES, Ask, Doing, Looks, doing, room_to_wake, wake
 from pool.power.curtailment.drawn_off import Drawn, Off, drawn_off, lately, words_of
 from pool.power.curtailment.events import (
@@ -100,6 +100,7 @@ class Rounds:
         self._besides: dict[int, Besides] = {}  # by event, what its site draws besides machines, as it counts
         self._drawn: dict[int, tuple[Drawn, ...]] = {}  # by event, what meters have of who is off
         self._held_until: dict[int, HeldUntil] = {}  # by event, as the last look at it has found
+        self._hour: HourBefore | None = None  # of the site that was planned for last
         self._noted: set[int] = set()  # events of which it is written down what machines did before
 
     def answered(self, event_id: int, worker: int, action: Action, answer: Answered) -> None:
@@ -332,15 +333,12 @@ class Rounds:
                 by = event.restore_asked_by
                 why = "its time is over" if by is None else f"by {by}"
                 event = move_event(connection, known.event, EventState.RESTORING, why, now_s)
-            if replan:
-                self._replan(connection, known, looks, it, now_s)
+            added = replan and self._replan(connection, known, looks, it, now_s)
             made = change_machines(connection, event.id, it.changes, now_s)
             note_asked(connection, event.id, it.asked, now_s)
             note_asked(connection, event.id, it.resent, now_s, more=0)
-            if replan:
-                machines = machines_of(connection, event.id)
-            else:
-                machines = _after(known.machines, made, it, now_s)
+            after = _after(known.machines, made, it, now_s)
+            machines = machines_of(connection, event.id) if added else after
             drawn = self._drawn_of(event)
             event = _moved(connection, event, machines, mining(looks), now_s, drawn)
             step = last_step(connection, event.id)
@@ -369,15 +367,17 @@ class Rounds:
         others_end = bool((self._ending | self._ended) - {known.event.id})
         return others_end or now_s - known.planned_at_s >= every_s
 
-    def _replan(self, connection: Connection, known: Known, looks: Looks, it: Doing, now_s: int) -> None:
-        """What is missing is added, what is too much comes back: in the same transaction as the rest."""
+    def _replan(self, connection: Connection, known: Known, looks: Looks, it: Doing, now_s: int) -> bool:
+        """What is missing is added, what is too much comes back: in the same transaction as the rest. Whether
+        machines were added."""
         event = known.event
         after = {change.worker: change.after for change in it.changes}
         machines = {
             worker: msgspec.structs.replace(machine, state=after.get(worker, machine.state))
             for worker, machine in known.machines.items()
         }
-        site = candidates(connection, event.site, now_s, mining(looks))
+        hour = self._hour_before(connection, event.site, now_s)
+        site = candidates(connection, event.site, now_s, mining(looks), hour)
         drawn_watts = self._look_at_meters(connection, event, machines, now_s)
         other = self._beside_of(connection, event, site, drawn_watts, now_s)
         target = target_of(connection, event, now_s, other)
@@ -405,6 +405,14 @@ class Rounds:
         of_before = {of.worker: of.pace for of in site if of.worker in machines and of.pace.shares}
         chosen = {of.worker: of.pace for of in found.more}
         self._paces[event.id] = of_before | self._paces.get(event.id, {}) | chosen
+        return bool(rows)
+
+    def _hour_before(self, connection: Connection, site: str, now_s: int) -> HourBefore:
+        """Read once a minute: a target that is not met is planned for three times in one."""
+        kept = self._hour
+        if kept is None or not kept.is_of(site, now_s):
+            kept = self._hour = hour_before(connection, site, now_s)
+        return kept
 
     def _drawn_of(self, event: Event) -> tuple[Drawn, ...]:
         """While machines are to be off."""

@@ -1,12 +1,15 @@
 """For how long a machine is silent until that is no chance: by its work while it mined."""
 
 import random
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from payouts.rates import HASHES_PER_DIFFICULTY
 from pool.books.store import Store
-from pool.power.curtailment.candidates import candidates
+from pool.power.curtailment.baseline import hashes_in_parts
+from pool.power.curtailment.candidates import candidates, hour_before
 from pool.power.curtailment.pace import PROOF_S_MAX, PROOF_S_MIN, Pace, pace_of, proof_s
 from pool.power.energy.nameplates import NewNameplate, set_nameplates
 from tests.histories.power import NOW_S, add_container, mined_in_minute
@@ -60,9 +63,26 @@ def test_a_machine_that_mined_for_five_minutes_is_proven_like_one_of_an_hour(sto
             mined_in_minute(connection, minute, mined)
     with store.read() as connection:
         found = {it.worker: it.pace for it in candidates(connection, "Bratsk", NOW_S)}
+        hour = hour_before(connection, "Bratsk", NOW_S)
+        again = candidates(connection, "Bratsk", NOW_S + 59 - NOW_S % 60, before=hour)
+        assert again == candidates(connection, "Bratsk", NOW_S)
+    assert hour.is_of("Bratsk", NOW_S)
+    assert not hour.is_of("Bratsk", NOW_S + 60)  # which has another minute
+    assert not hour.is_of("", NOW_S)
     assert found[new] == Pace(50.0, 300)
     assert proof_s(found[new]) == 71
     assert proof_s(found[old]) == 66
     assert proof_s(found[rare]) == PROOF_S_MAX  # of whom a minute without a share is no minute off
     # Who has another machine work for it beforehand is believed its nameplate, and no quicker pace.
     assert found[pumped].shares <= 47e12 * 300 / 2**48 * 1.4
+
+
+def test_work_is_so_many_hashes_exactly() -> None:
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    dice = random.Random(seed)
+    for _ in range(100):
+        work = {dice.randint(-22, 60): dice.randint(0, 10_000) for _ in range(dice.randint(0, 4))}
+        parts, a_part = hashes_in_parts(work)
+        difficulty = sum((Fraction(2) ** log2 * it for log2, it in work.items()), Fraction(0))
+        assert Fraction(parts, a_part) == difficulty * HASHES_PER_DIFFICULTY
