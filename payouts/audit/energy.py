@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, and_, func, or_, select
 
+from payouts.audit.filled import filled
 from payouts.audit.finding import Found
 from payouts.energy.charges import EnergyCharge, by_terms, derive, month_before_j, price
 from payouts.energy.dues import collected
@@ -59,8 +60,9 @@ class _Energy:
         self._exchanges: dict[tuple[str, int], list[Row[Any]]] = {}
 
     def check(self) -> None:
-        self._check_drawn()
-        self._check_charges()
+        if filled(self._connection, booked_energy, energy_to_charge, energy_charges):
+            self._check_drawn()
+            self._check_charges()
         self._check_dues()
         self._check_payments()
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, and_, func, select
 
+from payouts.audit.filled import filled
 from payouts.audit.finding import Found
 from payouts.ledger import balances_sat, receivable
 from payouts.rates import PSAT_PER_SAT
@@ -37,8 +38,9 @@ ROWS_AT_ONCE: Final = 1000  # what a walk holds in memory
 def check_sales(connection: Connection, from_s: int = 0) -> None:
     """Of charges from that moment on, and of the work of its hours; of invoices and payments all. Raises
     Found for the first row that is wrong."""
-    _check_charges(connection, from_s)
-    _check_work(connection, from_s // 3600)
+    if filled(connection, order_billing, order_charges, order_charge_shares):
+        _check_charges(connection, from_s)
+        _check_work(connection, from_s // 3600)
     _check_invoices(connection)
     _check_payments(connection)
     _check_deposits(connection)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from sqlalchemy import Connection, Select, bindparam, func, select, union_all
 
+from payouts.audit.filled import filled
 from payouts.audit.finding import Found
 from payouts.schemas.money import container_hours, containers, tally_days, tally_hours, worker_days, workers
 from payouts.sums import ACCEPTED
@@ -24,6 +25,8 @@ NO_HOUR = (-1, -1, 0)  # behind the last
 
 def check_sums(connection: Connection, from_day: int = 0) -> None:
     """Of all days from that one on. Raises Found for the first row that is wrong."""
+    if not filled(connection, tally_hours, tally_days, worker_days, container_hours):
+        return
     for container in connection.scalars(select(containers.c.id).order_by(containers.c.id)).all():
         where = {"container": container, "from_day": from_day, "from_hour": from_day * 24}
         _none(connection, _HOURS, where, container_hours.name)
