@@ -73,9 +73,12 @@ test-without-processes: install
 	$(BIN)/pytest -n auto --dist worksteal \
 	    $$($(BIN)/python tests/without_processes.py | grep -v '/faults/\|/stories/')
 
+# For what takes minutes: a test is given up after an hour, and not after five minutes.
+PATIENT := -o faulthandler_timeout=3600
+
 # What takes minutes, one after the other: measurements beside each other would measure each other.
 soak: install
-	$(BIN)/pytest -m soak -s
+	$(BIN)/pytest -m soak -s $(PATIENT)
 
 # A whole pool where everything goes wrong, as seeds decide: make simulation SEEDS=1000 takes a quarter of an hour.
 SEEDS ?= 50
@@ -84,7 +87,7 @@ simulation: install
 
 # The page in a real Chromium: one pool and one browser for all of it, so in one process.
 browser: install
-	$(BIN)/pytest -m browser tests/pool/web
+	$(BIN)/pytest -m browser $(PATIENT) tests/pool/web
 
 lint: install
 	$(BIN)/ruff check .
@@ -105,11 +108,11 @@ year: install
 # docs/operations.md, followed literally on regtest: what operators install, in an environment with nothing else in it
 # and away from the sources, then a node, a pool, people, machines and a payout, with the page in a real Chromium.
 operations: install
-	$(BIN)/pytest -m browser tests/stories/test_operations.py
+	$(BIN)/pytest -m browser $(PATIENT) tests/stories/test_operations.py
 
 # How much of the money's code its own tests run, branches too, with a floor.
 coverage: install
-	$(BIN)/pytest -n auto --dist worksteal --cov=payouts $(COVERED)
+	$(BIN)/pytest -n auto --dist worksteal $(PATIENT) --cov=payouts $(COVERED)
 COVERED := tests/payouts tests/faults/test_26_forged_rows.py tests/pool/treasury tests/pool/reports
 
 # Faults put into payouts/ one by one, each of which some test must find; hours for all of them. What is

@@ -1,7 +1,6 @@
 """A database that is busy, cut off or away: nothing is lost, doubled or acknowledged too early."""
 
 import os
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -303,17 +302,15 @@ def test_a_start_on_a_full_disk_is_answered_in_words_and_exit_code_2(tmp_path: P
         password_file = "{password}"
         """
     )
-    limit = 16_384
-
-    def small_disk() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
+    # In the program itself: what Python does between a fork and a program may wait for ever, where another
+    # thread of the tests had a lock just then.
+    small_disk = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))"
+    program = f"{small_disk}; from pool.cli.main import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", "from pool.cli.main import main; main()", "run", "-c", str(config)],
+        [sys.executable, "-c", program, "run", "-c", str(config)],
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=small_disk,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert done.returncode == 2, done.stderr
