@@ -13,6 +13,7 @@ there which of them start processes.
 import gc
 import os
 import shutil
+import signal
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from functools import wraps
@@ -34,12 +35,18 @@ from pool.short_start import YOUNG_OBJECTS_MAX
 from tests.fixtures.databases import Databases, PostgresDatabases, SqliteDatabases, fresh_store
 from tests.fixtures.engines import compiling_once
 from tests.fixtures.in_memory import move_there
+from tests.fixtures.stacks import tasks
 
 T = TypeVar("T")
 Working = WeakKeyDictionary[trio.testing.MockClock, tuple[int, float]]
 
 
-def pytest_configure() -> None:
+STDERR = pytest.StashKey[int]()
+BEFORE_IT_IS_GIVEN_UP_S = 10.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STDERR] = os.dup(2)  # nothing is captured yet
     move_there()
     gc.disable()  # until all tests are collected, which make millions of objects and hardly any garbage
 
@@ -58,6 +65,20 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS_MAX, *gc.get_threshold()[1:])
     gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """One that does not end is given up with the stacks of all threads (pyproject.toml); before that it says
+    where its tasks are, which are in no thread's stack while they wait."""
+    wait_s = float(item.config.getini("faulthandler_timeout")) - BEFORE_IT_IS_GIVEN_UP_S
+    stderr = item.config.stash[STDERR]
+    signal.signal(signal.SIGALRM, lambda *_: os.write(stderr, f"{item.nodeid}\n{tasks()}\n".encode()))
+    signal.setitimer(signal.ITIMER_REAL, max(0.0, wait_s))
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 @pytest.hookimpl(trylast=True)  # when marks have taken out what does not run

@@ -1,6 +1,7 @@
 """No virtual clock runs on while a thread works, what tests share is no state, marks do what they say."""
 
 import shutil
+import signal
 import ssl
 import threading
 from collections.abc import Sequence
@@ -20,7 +21,11 @@ from payouts.schemas.book import book
 from payouts.schemas.money import metadata, sites, tenants
 from pool.books.store import open_store
 from tests.conftest import long_first
+from tests.fixtures import programs
 from tests.fixtures.databases import Databases, PostgresDatabases, SqliteDatabases, add_tenant, fresh_store
+from tests.fixtures.programs import AngaraProcess
+from tests.fixtures.stacks import tasks
+from tests.stages.waiting import until
 
 Clock = trio.testing.MockClock
 A_LONG_TIME_S = 3600.0
@@ -56,6 +61,27 @@ async def test_it_goes_on_after_the_last_of_several_threads(autojump_clock: Cloc
 
 async def test_a_thread_under_an_ordinary_clock_is_left_alone() -> None:
     assert await trio.to_thread.run_sync(threading.get_ident) != threading.get_ident()
+
+
+async def test_where_tasks_wait_is_told_while_they_do(nursery: trio.Nursery) -> None:
+    nursery.start_soon(trio.Event().wait)
+    await trio.testing.wait_all_tasks_blocked()
+    told = tasks()
+    nursery.cancel_scope.cancel()
+    assert "task trio.Event.wait" in told
+    assert "test_where_tasks_wait_is_told_while_they_do" in told
+
+
+async def test_a_process_that_does_not_end_says_what_it_waits_for_and_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "ENDS_S_MAX", 0.0)
+    words = ["regtest", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path)]
+    process = AngaraProcess(words, tmp_path, log := tmp_path / "log")
+    await until(lambda: log.exists() and "regtest_started" in log.read_text())
+    with pytest.raises(AssertionError, match=r"(?s)it does not end.*task .*stop_on_signal.*Current thread"):
+        process.wait()
+    await until(lambda: process.poll() == -signal.SIGKILL)
 
 
 def test_databases_of_a_kind_compile_a_statement_once_and_share_no_row(
