@@ -23,6 +23,8 @@ from pool.settings_file import BadConfig
 from pool.sites.access import access
 from pool.sites.nats import subjects
 from pool.sites.nats.connection import Connection
+from pool.treasury.deposits import addresses_of
+from pool.treasury.settings import PayoutSettings
 from pool.treasury.wallet import BadWallet, PayoutWallet
 from stratum.miners.listening.certificate import BadCertificate, Certificate
 from stratum.miners.listening.listeners import BadEndpoint, Endpoint, open_listener
@@ -116,14 +118,28 @@ async def _nats(config: PoolConfig) -> list[Finding]:
 
 
 def _payouts(config: PoolConfig) -> list[Finding]:
-    """Whether the wallet can be read; where its coins go to, by which a person knows it again."""
+    """Whether the wallet can be read; where its coins go to, by which a person knows it again. The same of
+    where buyers of orders pay."""
     if config.payouts is None:
         return []
     try:
         wallet = PayoutWallet(msgspec.structs.replace(config.payouts, addresses=1), config.network)
     except BadWallet as error:
         return [Finding(False, "payouts", str(error))]
-    return [Finding(True, "payouts", f"from a wallet whose first address is {wallet.first_address}")]
+    found = [Finding(True, "payouts", f"from a wallet whose first address is {wallet.first_address}")]
+    if config.payouts.deposit_descriptor is not None:
+        found.append(_deposits(config.payouts, config.network, wallet))
+    return found
+
+
+def _deposits(settings: PayoutSettings, network: str, wallet: PayoutWallet) -> Finding:
+    subject = "payouts.deposit_descriptor"
+    try:
+        first, _ = addresses_of(settings, network, wallet).derive(0)
+    except BadWallet as error:
+        return Finding(False, subject, str(error).removeprefix(f"{subject}: "))
+    deep = settings.deposit_confirmations
+    return Finding(True, subject, f"buyers pay from {first} on, and it is booked {deep} blocks deep")
 
 
 def _power(config: PoolConfig) -> list[Finding]:

@@ -14,6 +14,8 @@ from sqlalchemy import Connection, func, select
 
 from payouts.income import newest_events
 from payouts.ledger import balances_sat
+from payouts.sales.receivables import Receivables, receivables
+from payouts.sales.standing import standings
 from payouts.schemas.money import sites
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.messages.booked import waiting
@@ -34,6 +36,7 @@ class BookFigures(msgspec.Struct, frozen=True, kw_only=True):
     blocks: dict[str, int]  # by status
     balances_sat: dict[str, int]  # by account
     waiting: dict[str, int] = {}  # for a person: payouts, proposals, by kind
+    receivables: Receivables | None = None  # what buyers of orders owe
 
 
 class BookReader:
@@ -77,5 +80,6 @@ def read_figures(connection: Connection, now_s: int) -> BookFigures:
         orders={it.id: it for it in load_orders(connection, now_s) if it.from_s <= now_s},
         blocks={str(row[0]): int(row[1]) for row in connection.execute(by_status)},
         balances_sat=balances_sat(connection),
+        receivables=receivables(standings(connection, now_s), now_s),
         waiting=Counter(it.subject.partition("/")[0] for it in waiting(connection, now_s)),
     )

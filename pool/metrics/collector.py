@@ -15,6 +15,7 @@ import numpy as np
 import trio
 
 from payouts.ledger import in_payout, payable
+from payouts.sales.receivables import Receivables
 from pool.books.edges.watch import HubFigures, no_edges
 from pool.edges.edges import Edges
 from pool.edges.figures import Answer, EdgeFigures
@@ -314,6 +315,16 @@ def _books(page: Page, it: Moment) -> None:
     for account, balance in balances.items():  # PoolAccount, all of them
         if account.startswith("pool."):
             page.add("angara_account_satoshis", balance, account.removeprefix("pool."))
+    if figures.receivables is not None:
+        add_receivables(page, figures.receivables)
+
+
+def add_receivables(page: Page, it: Receivables) -> None:
+    """What buyers owe; no buyer and no order by name."""
+    for age, sat in it.sat.items():
+        page.add("angara_receivable_satoshis", sat, age.value)
+    page.add("angara_unpaid_orders", it.overdue_orders - it.stopped_orders, "overdue")
+    page.add("angara_unpaid_orders", it.stopped_orders, "stopped")
 
 
 def _tenant_names(it: Moment) -> dict[int, str]:

@@ -93,6 +93,8 @@ gauge     angara_order_machines{order}                        Machines that are 
 gauge     angara_blocks{status}                               Blocks of ours by what became of them: found, pending, matured, orphaned.
 gauge     angara_account_satoshis{account}                    Balance of an account of the pool: owed or earned is positive, held or spent negative.
 gauge     angara_tenant_satoshis{tenant,account}              What a tenant is owed: payable, and in_payout on its way.
+gauge     angara_receivable_satoshis{age}                     What buyers of orders owe by how long it is due: not-invoiced, open, due, overdue-week, overdue-month, overdue-longer; and advance, paid and not owed.
+gauge     angara_unpaid_orders{state}                         Orders whose invoices are overdue, or that stopped for it, by that state.
 gauge     angara_nats_connected                               1 where the hub is connected to a NATS server; of a hub alone, as all of edges.
 counter   angara_nats_dropped_messages_total                  Messages that came faster than the hub read them: what is missing is asked for again.
 gauge     angara_edge_heard_age_seconds{edge}                 How long ago an edge at another site was heard of.

@@ -193,10 +193,20 @@ def parse_descriptor(text: str, name: str, network: str) -> bdk.Descriptor:
         parsed = bdk.Descriptor(text, kind)
     except bdk.DescriptorError as error:
         # Nothing of the text is shown, it may hold a key: the kind of error alone.
-        raise BadWallet(f"payouts.{name}: cannot be read ({type(error).__name__})") from None
+        why = f"of another network than {network}" if _of_another(text, kind) else type(error).__name__
+        raise BadWallet(f"payouts.{name}: cannot be read ({why})") from None
     if parsed.to_string_with_secret() != str(parsed):
         raise BadWallet(f"payouts.{name}: it holds private keys, which must never be on this host")
     return parsed
+
+
+def _of_another(text: str, kind: bdk.NetworkKind) -> bool:
+    other = bdk.NetworkKind.TEST if kind == bdk.NetworkKind.MAIN else bdk.NetworkKind.MAIN
+    try:
+        bdk.Descriptor(text, other)
+    except bdk.DescriptorError:
+        return False
+    return True
 
 
 def _input(source: bdk.Transaction, coin: Spend) -> bdk.Input:

@@ -233,6 +233,25 @@ def test_check_of_good_settings_says_so(node: tuple[str, Path], tmp_path: Path) 
     assert not (tmp_path / "data").exists(), "it looks, and changes nothing"
 
 
+def test_check_of_where_buyers_pay(tmp_path: Path) -> None:
+    """Said before the first buyer asks for an address."""
+
+    def said(descriptor: str) -> str:
+        payouts = f'[payouts]\ndescriptor = "{WALLET}"\ndeposit_descriptor = "{descriptor}"'
+        result = angara("check", "-c", settings(tmp_path, NOBODY, more=payouts))
+        return next(it for it in result.output.splitlines() if "payouts.deposit_descriptor" in it)
+
+    assert "ok   payouts.deposit_descriptor: buyers pay from bcrt1q" in said(WALLET.replace("<0;1>", "7"))
+    for descriptor, words in (
+        (WALLET.replace("<0;1>", "1"), "it is of the payout wallet"),
+        (WALLET.replace("<0;1>/*", "7/3"), "wildcard"),
+        (WALLET.replace("<0;1>", "7").replace("tpubDC8msFG", "tpubDC8msFH"), "cannot be read"),
+    ):
+        found = said(descriptor)
+        assert found.startswith("BAD  payouts.deposit_descriptor: ")
+        assert words in found
+
+
 def test_check_of_a_data_directory_that_is_too_deep_for_a_socket(tmp_path: Path) -> None:
     path = settings(tmp_path, NOBODY)
     path.write_text(path.read_text().replace('data_dir = "data"', f'data_dir = "{"d" * 100}"'))

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from payouts.rates import Scheme
+from payouts.sales.receivables import Age, Receivables
 from pool.books.edges.watch import BEYOND_S, NO_HUB, HubFigures, LinkFigures, RemoteFigures
 from pool.books.store import Store
 from pool.fleet.rows import TenantTerms, add_tenant
@@ -44,6 +45,7 @@ COUNTS = (
     "connections",
     "channels",
     "machines",
+    "orders",
     "batches",
     "up",
     "current",
@@ -233,6 +235,16 @@ def test_orders_are_told_with_what_they_bought_and_what_they_get() -> None:
     sold = labelled(families, "angara_order_sold_hashes_per_second", "order")
     assert sold == {"o1": 10**15, OTHERS: 11}, "one that nobody has read yet is not told"
     assert labelled(families, "angara_order_machines", "order") == {"o1": 9, OTHERS: 18}
+
+
+def test_what_buyers_owe_is_told_by_age_and_of_no_buyer_by_name() -> None:
+    page = Page()
+    sat = dict.fromkeys(Age, 0) | {Age.WEEK: 5, Age.ADVANCE: 7}
+    collector.add_receivables(page, Receivables(sat=sat, overdue_orders=3, stopped_orders=1))
+    families = {it.name: it for it in page.collect()}
+    ages = labelled(families, "angara_receivable_satoshis", "age")
+    assert (len(ages), ages["overdue-week"], ages["advance"]) == (7, 5, 7)
+    assert labelled(families, "angara_unpaid_orders", "state") == {"overdue": 2, "stopped": 1}
 
 
 EDGE = RemoteFigures(

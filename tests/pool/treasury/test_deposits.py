@@ -215,9 +215,12 @@ async def test_a_descriptor_that_cannot_be_is_refused_and_no_address_is_given_tw
             (wrong, "cannot be read"),
             (secret, "private keys"),
             (body.replace("/*", "/5"), "wildcard"),
+            (own.partition("#")[0].replace("/0/*", "/1/*"), "of the payout wallet"),
         ):
             with pytest.raises(BadWallet, match=words):
                 DepositAddresses(descriptor, "regtest", world.wallet)
+        with pytest.raises(BadWallet, match="of another network than main"):
+            DepositAddresses(right, "main", world.wallet)
         buyers = Buyers(world)
         with world.store.write() as connection:
             sold = new_order(
