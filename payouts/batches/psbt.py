@@ -14,6 +14,7 @@ Must not know: the database, nodes, keys. Source: BIP-141, 144, 174, 341, 371.
 import base64
 import binascii
 import hashlib
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -25,6 +26,7 @@ from payouts.batches.transaction import (
     Reader,
     Tx,
     TxOutput,
+    compact_size,
     decode_transaction,
     is_segwit,
 )
@@ -35,6 +37,7 @@ TEXT_BYTES_MAX = 2 * PSBT_BYTES_MAX  # hex, with room for nothing else
 MAGIC = b"psbt\xff"
 
 GLOBAL_UNSIGNED_TX = b"\x00"
+GLOBAL_MESSAGE = b"\x09"  # BIP-322: what is signed, where it is no payment
 GLOBAL_VERSION = b"\xfb"
 IN_WITNESS_UTXO = b"\x01"
 IN_PARTIAL_SIG = 0x02  # followed by the public key
@@ -101,11 +104,13 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Psbt(msgspec.Struct, frozen=True):
-    """A partially signed transaction (BIP-174): the transaction, and a map for each input."""
+    """A partially signed transaction (BIP-174): the transaction, a map for each input, and the message where
+    it is one that is signed."""
 
     tx: Tx
     inputs: tuple[dict[bytes, bytes], ...]
     raw: bytes
+    message: bytes | None = None
 
 
 def fee_sat(tx: Tx, inputs: tuple[Spend, ...]) -> int:
@@ -144,7 +149,19 @@ def decode_psbt(raw: bytes) -> Psbt:
         _map(reader)
     if reader.left:
         raise BadTransaction(f"{reader.left} bytes follow the PSBT")
-    return Psbt(tx, inputs, raw)
+    return Psbt(tx, inputs, raw, fields.get(GLOBAL_MESSAGE))
+
+
+def encode_psbt(tx: Tx, inputs: Sequence[Mapping[bytes, bytes]], message: bytes) -> bytes:
+    """A message to be signed (BIP-322): its transaction, and what is known of the inputs."""
+    general = {GLOBAL_UNSIGNED_TX: tx.stripped, GLOBAL_MESSAGE: message}
+    nothing: dict[bytes, bytes] = {}
+    return MAGIC + b"".join(map(_written, (general, *inputs, *(nothing for _ in tx.outputs))))
+
+
+def _written(fields: Mapping[bytes, bytes]) -> bytes:
+    pairs = b"".join(compact_size(len(it)) + it for pair in sorted(fields.items()) for it in pair)
+    return pairs + b"\x00"
 
 
 def check_body(tx: Tx, expected: Expected) -> None:
@@ -181,7 +198,7 @@ def check_psbt(psbt: Psbt, expected: Expected) -> None:
         if IN_FINAL_SCRIPT_SIG in fields:
             raise Quarantined(Flaw.LEGACY, f"input {position} has a script signature")
         utxo = fields.get(IN_WITNESS_UTXO)
-        if utxo is not None and utxo != _utxo(spend):
+        if utxo is not None and utxo != witness_utxo(spend):
             raise Quarantined(Flaw.AMOUNT, f"input {position}")
         wanted = int.from_bytes(fields.get(IN_SIGHASH_TYPE, b""), "little")
         asks = IN_SIGHASH_TYPE in fields
@@ -247,7 +264,8 @@ def _check_schnorr(signature: bytes, position: int) -> None:
         raise Quarantined(Flaw.SIGHASH, f"input {position} is signed with type {signature[-1]}")
 
 
-def _utxo(spend: Spend) -> bytes:
+def witness_utxo(spend: Spend) -> bytes:
+    """A coin, as a field of a PSBT has it."""
     return spend.amount_sat.to_bytes(8, "little") + bytes([len(spend.script)]) + spend.script
 
 

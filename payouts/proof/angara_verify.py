@@ -1,4 +1,4 @@
-"""Check what a pool signed, without the pool: a statement, receipts, shares: `angara-verify FILE`.
+"""Check what a pool signed, without the pool: a statement, receipts, shares, a reserve: `angara-verify FILE`.
 
 One file, for Python 3.9 and newer, that imports nothing but the standard library and asks no network, so that
 who audits a statement can read all of what he relies on. It says in words what it checked, what is WRONG, and
@@ -16,7 +16,8 @@ What is checked of {"content_sha256", "proof", "statement"}:
 5. the root: its hash and signature, and the way from each of the tenant's leaves to it. The leaves together
    are the closing balance, so the tenant is in the total that everybody was told;
 6. with --roots: that it is one of one chain of roots, the same for everybody; with --previous: that the
-   statement goes on from the one before it; with --key: that the signer is the one you know.
+   statement goes on from the one before it; with --key: that the signer is the one you know;
+7. with --reserve: that the reserve of that root is as much as is owed to all, as below.
 
 What is checked of an hour's shares, {"closings", "hour_utc", "settlements", "tenant", "version", "whole"}:
 
@@ -55,6 +56,15 @@ What is checked of a list of receipts, each of what an hour of an order came to:
 4. chance: the work that is billed, against what the shares stand for that were sent to the buyer's pool;
 5. with --previous: that receipts which were told before are as they were; with --counted: that the accepted
    shares are those that the buyer's own pool counted, by target and hour, to the share.
+
+What is checked of a reserve, the coins beside a root:
+
+1. file, hash and signature, and the root, as above; reserve tagged("angara/reserve", the reserve without
+   "hash" and "signature" as canonical JSON), which is signed;
+2. each coin: that it is there once, and is that output of the transaction that it names;
+3. each coin's own signature (BIP322, proof of funds): of the message that names the root, the total, the
+   pool's key, and a block, so that it is of no other pool, no other day, and was not made before that block;
+4. that all coins together are as much as the root says is owed to all; with --roots, as of a statement.
 """
 
 from __future__ import annotations
@@ -65,7 +75,7 @@ import json
 import re
 import sys
 from fractions import Fraction
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 VERSION = 1
 RECEIPT_VERSION = 1
@@ -81,6 +91,7 @@ RECEIPTS_MAX = 87_672  # of an order: ten years of hours, ten minutes
 SIGMAS = 5  # how far off chance may be
 CLOSINGS_MAX = 200_000  # likewise: each hour of twenty years
 SETTLEMENTS_MAX = 10_000  # of an hour
+COINS_MAX = 2_000  # of a reserve: a minute
 PSAT = 10**12  # of a satoshi
 DAY_S = 86_400
 
@@ -146,18 +157,23 @@ def signed_by(key: bytes, message: bytes, signature: bytes) -> bool:
     if point is None or r >= FIELD or s >= ORDER:
         return False
     challenge = int.from_bytes(tagged("BIP0340/challenge", signature[:32] + key + message), "big") % ORDER
-    e, g, found = ORDER - challenge, (G_X, G_Y, 1), INFINITY
+    found = combined(s, ORDER - challenge, point)
+    return found is not None and found[1] % 2 == 0 and found[0] == r
+
+
+def combined(a: int, b: int, point: Point) -> Optional[Tuple[int, int]]:
+    """x and y of a G + b P, both at once; None of infinity."""
+    g, found = (G_X, G_Y, 1), INFINITY
     both = added(g, point)
-    for bit in range(255, -1, -1):  # s G - e P, both at once
+    for bit in range(255, -1, -1):
         found = doubled(found)
-        which = (s >> bit & 1) + 2 * (e >> bit & 1)
+        which = (a >> bit & 1) + 2 * (b >> bit & 1)
         if which:
             found = added(found, (g, point, both)[which - 1])
     if not found[2]:
-        return False
+        return None
     inverse = pow(found[2], FIELD - 2, FIELD)
-    x, y = found[0] * inverse**2 % FIELD, found[1] * inverse**3 % FIELD
-    return y % 2 == 0 and x == r
+    return found[0] * inverse**2 % FIELD, found[1] * inverse**3 % FIELD
 
 
 # Hashes
@@ -765,8 +781,10 @@ def check_leaves(statement: Any, proof: Any, report: Report) -> None:
 LEAF = {"index", "amount_sat", "nonce", "path"}
 
 
-def check_roots(chain: Any, root: Optional[Any], report: Report, key: Optional[bytes]) -> None:
-    """A list of roots: one chain of one book, and the statement's root is in it."""
+def check_roots(
+    chain: Any, root: Optional[Any], report: Report, key: Optional[bytes], of: str = "statement"
+) -> None:
+    """A list of roots: one chain of one book, and the root of a statement, or of a reserve, is in it."""
     if not isinstance(chain, list) or not 0 < len(chain) <= ROOTS_MAX:
         raise Unreadable(f"the roots are no list of 1 to {ROOTS_MAX}")
     wrong = len(report.wrong)
@@ -797,10 +815,10 @@ def check_roots(chain: Any, root: Optional[Any], report: Report, key: Optional[b
         report.check(
             root in chain,
             "",
-            f"root {natural(root, 'number')} of the statement is not in the list: others see another",
+            f"root {natural(root, 'number')} of the {of} is not in the list: others see another",
         )
     if len(report.wrong) == wrong:
-        report.good.append(f"{len(chain)} roots are one chain, and the statement's is one of them")
+        report.good.append(f"{len(chain)} roots are one chain, and the {of}'s is one of them")
 
 
 def check_previous(value: Any, previous: Any, report: Report) -> None:
@@ -1206,7 +1224,7 @@ def tell_what_is_open(statement: Any, report: Report) -> None:
         "nBits and heights, and the lists of blocks that the block fees are the mean of: a node knows",
         "whether a payout is in the chain: look its transaction up",
         "uptime of machines, and reasons of rejects",
-        "whether the coins of the reserve are there, and the figures of ruin",
+        "the figures of ruin",
     ]
     if statement.get("energy") is not None:
         report.open.append("meter readings, tariffs, exchange rates and carbon behind the energy")
@@ -1749,6 +1767,416 @@ def checked_receipts(arguments: argparse.Namespace, value: Any, report: Report, 
     tell_what_is_open_of_receipts(report)
 
 
+# A reserve: coins whose keys signed a message, as BIP322 has it ("full", proof of funds)
+#
+# `to_spend` is a transaction that no chain takes: it pays nothing to an address of the pool, and has the hash
+# of the message. `to_sign` spends that, and every coin. A signature of an input is over all inputs, so each
+# key signed the message, and what it signed moves nothing. What follows is Bitcoin's: how `to_sign` is hashed
+# (BIP143 and BIP341), and three kinds of scripts. Coins of others count for nothing.
+
+RESERVE = {
+    *("version", "number", "root", "block_height", "block_header", "challenge", "coins", "transactions"),
+    *("total_sat", "key", "previous", "hash", "signature"),
+}
+COIN = {"txid", "vout", "amount_sat", "height", "witness"}
+TX_BYTES_MAX = 1_000_000  # of a block, without witnesses
+WITNESS_MAX = 24  # of a coin: signatures of twenty keys, and their script
+SCRIPT_BYTES_MAX = 10_000
+SIGHASH_ALL = 1  # a signature of all inputs and all outputs
+
+
+class Output(NamedTuple):
+    """Of a transaction."""
+
+    amount_sat: int
+    script: bytes
+
+
+class Spent(NamedTuple):
+    """What an input spends: its transaction's hash, as it is hashed, and number, 36 bytes; and the output."""
+
+    outpoint: bytes
+    output: Output
+    sequence: int = 0
+
+
+def little(number: int, size: int) -> bytes:
+    return number.to_bytes(size, "little")
+
+
+def sized(script: bytes) -> bytes:
+    """With its length before it."""
+    size = len(script)
+    return (little(size, 1) if size < 0xFD else b"\xfd" + little(size, 2)) + script
+
+
+def some_bytes(value: Any, least: int, most: int) -> bytes:
+    return bytes.fromhex(text({"bytes": value}, "bytes", f"(?:[0-9a-f]{{2}}){{{least},{most}}}"))
+
+
+def reserve_message(root: Dict[str, Any], key: str, height: int, block: str) -> bytes:
+    """What the coins' keys sign; a person reads it on a signer's screen."""
+    return (
+        f"angara reserve 1; {root['network']}; {root['day']}; {root['total_sat']} sat owed;"
+        f" root {root['hash']}; key {key}; block {height} {block}"
+    ).encode()
+
+
+def to_spend(message: bytes, script: bytes) -> bytes:
+    """Of a message and the script of an address (BIP322, Full)."""
+    signs = b"\x00\x20" + tagged("BIP0322-signed-message", message)
+    spends = b"\x01" + bytes(32) + b"\xff" * 4 + sized(signs) + bytes(4)
+    return bytes(4) + spends + b"\x01" + bytes(8) + sized(script) + bytes(4)
+
+
+def outputs_of(tx: bytes) -> List[Output]:
+    """Of a transaction, as it is hashed: without witnesses."""
+    at = 4
+
+    def taken(size: int) -> bytes:
+        nonlocal at
+        at += size
+        if at > len(tx):
+            raise Unreadable("a transaction ends too early")
+        return tx[at - size : at]
+
+    def number(size: int) -> int:
+        return int.from_bytes(taken(size), "little")
+
+    def count() -> int:
+        first = number(1)
+        return first if first < 0xFD else number(2 << first - 0xFD)
+
+    for _ in range(count()):
+        taken(36)
+        taken(count())
+        taken(4)
+    found = []
+    for _ in range(count()):
+        amount_sat = number(8)
+        found.append(Output(amount_sat, taken(count())))
+    if at + 4 != len(tx):
+        raise Unreadable("a transaction is longer or shorter than it says")
+    return found
+
+
+class ToSign:
+    """The transaction that spends them all, and pays nobody."""
+
+    def __init__(self, spent: List[Spent], version: int = 0, lock_time: int = 0) -> None:
+        self.spent = spent
+        self.version, self.lock_time = little(version, 4), little(lock_time, 4)
+        hashed = (
+            b"".join(it.outpoint for it in spent),
+            b"".join(little(it.output.amount_sat, 8) for it in spent),
+            b"".join(sized(it.output.script) for it in spent),
+            b"".join(little(it.sequence, 4) for it in spent),
+            bytes(8) + b"\x01\x6a",  # one output, of nothing, that nobody can spend
+        )
+        self.hashes = [hashlib.sha256(it).digest() for it in hashed]
+
+    def hashed_143(self, at: int, code: bytes) -> bytes:
+        """What an ECDSA key signs of that input, of all of it (BIP143)."""
+        prevouts, _, _, sequences, outputs = (hashlib.sha256(it).digest() for it in self.hashes)
+        spent = self.spent[at]
+        own = spent.outpoint + sized(code) + little(spent.output.amount_sat, 8) + little(spent.sequence, 4)
+        return sha256d(
+            self.version + prevouts + sequences + own + outputs + self.lock_time + little(SIGHASH_ALL, 4)
+        )
+
+    def hashed_341(self, at: int, kind: int) -> bytes:
+        """What a taproot key signs of that input, of all of it (BIP341)."""
+        head = bytes([0, kind]) + self.version + self.lock_time
+        return tagged("TapSighash", head + b"".join(self.hashes) + b"\x00" + little(at, 4))
+
+    def is_signed(self, at: int, witness: List[bytes]) -> Optional[bool]:
+        """By the keys of what that input spends; None where this program does not know its script."""
+        script = self.spent[at].output.script
+        if not witness:
+            return False
+        if len(script) == 22 and script[:2] == b"\x00\x14":  # P2WPKH
+            code = b"\x76\xa9\x14" + script[2:] + b"\x88\xac"
+            known = len(witness) == 2 and hash160(witness[1]) == script[2:]
+            return known and self._ecdsa(at, code, witness[1], witness[0])
+        if len(script) == 34 and script[:2] == b"\x00\x20":  # P2WSH
+            code = witness[-1]
+            if hashlib.sha256(code).digest() != script[2:]:
+                return False
+            keys = multisig_keys(code)
+            return None if keys is None else self._multisig(at, code, keys, witness[:-1])
+        if len(script) == 34 and script[:2] == b"\x51\x20" and len(witness) == 1:  # P2TR, by its key
+            signature, kind = witness[0][:64], 0
+            if len(witness[0]) == 65:
+                kind = SIGHASH_ALL
+                if witness[0][64] != kind:
+                    return False
+            elif len(witness[0]) != 64:
+                return False
+            return signed_by(script[2:], self.hashed_341(at, kind), signature)
+        return None
+
+    def _multisig(self, at: int, code: bytes, keys: Tuple[int, List[bytes]], stack: List[bytes]) -> bool:
+        """As many signatures as are needed, in the order of the keys."""
+        needed, left = keys
+        if len(stack) != needed + 1 or stack[0]:
+            return False
+        for signature in stack[1:]:
+            while left and not self._ecdsa(at, code, left[0], signature):
+                left = left[1:]
+            if not left:
+                return False
+            left = left[1:]
+        return True
+
+    def _ecdsa(self, at: int, code: bytes, key: bytes, signature: bytes) -> bool:
+        if len(signature) < 9 or signature[-1] != SIGHASH_ALL:
+            return False
+        return ecdsa_signed_by(key, self.hashed_143(at, code), signature[:-1])
+
+
+def multisig_keys(script: bytes) -> Optional[Tuple[int, List[bytes]]]:
+    """How many signatures it takes, and of which keys; None: it is another script."""
+    keys = [script[at + 1 : at + 34] for at in range(1, len(script) - 2, 34)]
+    if len(script) < 37 or not 0 < script[0] - 0x50 <= len(keys) <= 16:
+        return None
+    written = b"".join(b"\x21" + it for it in keys)
+    same = script[:1] + written + bytes([0x50 + len(keys), 0xAE]) == script
+    return (script[0] - 0x50, keys) if same and len(keys[-1]) == 33 else None
+
+
+def ecdsa_signed_by(key: bytes, digest: bytes, signature: bytes) -> bool:
+    """Whether that key signed it, and wrote it in the one way there is: DER, and the lower s."""
+    numbers = der_numbers(signature)
+    point = lifted(int.from_bytes(key[1:], "big")) if len(key) == 33 and key[0] in (2, 3) else None
+    if numbers is None or point is None:
+        return False
+    r, s = numbers
+    if not (0 < r < ORDER and 0 < s <= ORDER // 2):
+        return False
+    if key[0] == 3:
+        point = point[0], FIELD - point[1], 1
+    inverse = pow(s, ORDER - 2, ORDER)
+    found = combined(int.from_bytes(digest, "big") * inverse % ORDER, r * inverse % ORDER, point)
+    return found is not None and found[0] % ORDER == r
+
+
+def der_numbers(signature: bytes) -> Optional[Tuple[int, int]]:
+    """r and s, where they are written in the shortest way."""
+    if not 8 <= len(signature) <= 72:
+        return None
+    middle = 4 + signature[3]
+    r = int.from_bytes(signature[4:middle], "big")
+    s = int.from_bytes(signature[middle + 2 :], "big")
+    written = b""
+    for number in (r, s):
+        size = number.bit_length() // 8 + 1
+        written += bytes([2, size]) + number.to_bytes(size, "big")
+    return (r, s) if bytes([0x30, len(written)]) + written == signature else None
+
+
+def hash160(data: bytes) -> bytes:
+    """Of a public key: what a P2WPKH script has of it."""
+    return ripemd160(hashlib.sha256(data).digest())
+
+
+# RIPEMD-160 (Dobbertin, Bosselaers, Preneel 1996), which not every build of Python has. Of each of five
+# rounds, in both lines: which word is taken, and by how much is turned.
+WORDS = (
+    ("0123456789abcdef", "74d1a6f3c0952eb8", "3ae49f812706db5c", "19ba08c4d37fe562", "40597c2ae138b6fd"),
+    ("5e7092b4d6f81a3c", "6b370d5aef8c4912", "f5137e69b8c2a04d", "86413bf05c2d97ae", "cfa4158762de039b"),
+)
+TURNS = (
+    ("befc5879bdef6798", "768db97f7cf9b7dc", "bd67e9dfe8d65c75", "bcefef989e56865c", "9f5b68dc5cdeb856"),
+    ("899bdff5778beec6", "9df7c89b77c76fdb", "97fb866ecd5edd75", "f58bee6e69c9c5f8", "85c9c5e68d65fdbb"),
+)
+ADDED = (
+    (0, 0x5A827999, 0x6ED9EBA1, 0x8F1BBCDC, 0xA953FD4E),
+    (0x50A28BE6, 0x5C4DD124, 0x6D703EF3, 0x7A6D76E9, 0),
+)
+MIXED = (
+    lambda x, y, z: x ^ y ^ z,
+    lambda x, y, z: (x & y) | (~x & z),
+    lambda x, y, z: (x | ~y) ^ z,
+    lambda x, y, z: (x & z) | (y & ~z),
+    lambda x, y, z: x ^ (y | ~z),
+)
+BITS_32 = 0xFFFFFFFF
+
+
+def turned(number: int, bits: int) -> int:
+    number &= BITS_32
+    return (number << bits | number >> 32 - bits) & BITS_32
+
+
+def ripemd160(data: bytes) -> bytes:
+    state = [0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0]
+    padded = data + b"\x80" + bytes(-(len(data) + 9) % 64) + little(8 * len(data), 8)
+    for start in range(0, len(padded), 64):
+        block = [int.from_bytes(padded[at : at + 4], "little") for at in range(start, start + 64, 4)]
+        lines = []
+        for line in (0, 1):
+            a, b, c, d, e = state
+            for number in range(80):
+                of, at = divmod(number, 16)
+                word, turn = int(WORDS[line][of][at], 16), int(TURNS[line][of][at], 16)
+                summed = a + MIXED[4 - of if line else of](b, c, d) + block[word] + ADDED[line][of]
+                a, b, c, d, e = e, (turned(summed, turn) + e) & BITS_32, b, turned(c, 10), d
+            lines.append((a, b, c, d, e))
+        left, right = lines
+        state = [
+            (state[(at + 1) % 5] + left[(at + 2) % 5] + right[(at + 3) % 5]) & BITS_32 for at in range(5)
+        ]
+    return b"".join(little(it, 4) for it in state)
+
+
+def check_reserve(row: Any, report: Report, key: Optional[bytes]) -> int:
+    """All that a reserve says of itself; what coins are worth that are signed for."""
+    check_exact(row, RESERVE, "a reserve")
+    if natural(row, "version") != VERSION:
+        raise Unreadable(f"this program knows reserves of version {VERSION}")
+    number, root = natural(row, "number"), member(row, "root")
+    check_root(root, report)
+    text(root, "network", "[a-z0-9]{1,20}")
+    unhex(row, "previous", 32)
+    signer, digest = unhex(row, "key", 32), unhex(row, "hash", 32)
+    holds = report.same(f"hash of reserve {number}", digest.hex(), row_hash("angara/reserve", row).hex())
+    report.check(
+        holds and signed_by(signer, digest, unhex(row, "signature", 64)),
+        f"reserve {number} of root {root['number']}, signed by {signer.hex()}",
+        f"reserve {number} is not signed by its key",
+    )
+    if key is None:
+        report.open.append(f"whose key {signer.hex()} is: give the one you know with --key")
+    else:
+        report.check(key == signer, "which is the key that you gave", f"you gave the key {key.hex()}")
+    if root["key"] != signer.hex():
+        report.open.append("why the reserve has another key than its root")
+    signed_sat = check_coins(row, check_block(row, root, report), report)
+    report.open += [
+        "whether the coins were lent for a day, or are owed to others too: no signature tells",
+        "what buyers of orders paid ahead: it is in no total, and its coins are to be in no reserve",
+    ]
+    return signed_sat
+
+
+def check_block(row: Any, root: Any, report: Report) -> bytes:
+    """As of which block the coins are; the message that names it."""
+    header, height = unhex(row, "block_header", 80), natural(row, "block_height")
+    block = sha256d(header)
+    nbits, at_s = header[75:71:-1].hex(), int.from_bytes(header[68:72], "little")
+    when = f"block {height} of {utc(at_s)}, {block[::-1].hex()}"
+    report.check(
+        int.from_bytes(block, "little") <= target(nbits),
+        f"the coins are as of {when}",
+        f"the header of {when} is not the work that it says",
+    )
+    report.open.append(f"whether the chain has {when}, of nBits {nbits}: a node knows")
+    if at_s < (day_number(text(root, "day"), "day") + 1) * DAY_S:
+        report.open.append(f"what became of the coins from that block to the end of {root['day']}")
+    return reserve_message(root, row["key"], height, block[::-1].hex())
+
+
+def check_coins(row: Any, message: bytes, report: Report) -> int:
+    """Each coin, against its transaction, its key and the message; the worth of those that hold."""
+    challenge, wrong = member(row, "challenge"), len(report.wrong)
+    check_exact(challenge, {"script", "witness"}, "the challenge")
+    script = some_bytes(challenge["script"], 4, 42)
+    spent = [Spent(sha256d(to_spend(message, script)) + bytes(4), Output(0, script))]
+    coins = rows(row, "coins", COINS_MAX)
+    spent += coins_of(row, coins, report)
+    total = sum(it.output.amount_sat for it in spent)
+    report.same("total of the coins", money(row, "total_sat"), total)
+    witnesses = [
+        [some_bytes(part, 0, SCRIPT_BYTES_MAX) for part in rows(it, "witness", WITNESS_MAX)]
+        for it in (challenge, *coins)
+    ]
+    if len(report.wrong) > wrong:
+        return 0
+    to_sign, signed_sat = ToSign(spent), 0
+    for at, witness in enumerate(witnesses):
+        name = coin_name(coins[at - 1]) if at else "the address that the message is for"
+        is_signed, output = to_sign.is_signed(at, witness), spent[at].output
+        if is_signed is None:
+            report.open.append(
+                f"{name}: its script {output.script.hex()} is of another kind, and what it has is not counted"
+            )
+        elif report.check(is_signed, "", f"{name}: its key did not sign this message"):
+            signed_sat += output.amount_sat
+    if len(report.wrong) == wrong:
+        report.good.append(
+            f"{len(coins)} coins of {total} sat are outputs of the transactions that they name, and of these"
+            f" {signed_sat} sat are signed for by their keys: {message.decode()}"
+        )
+    return signed_sat
+
+
+def coin_name(coin: Any) -> str:
+    return f"coin {coin['txid']}:{coin['vout']}"
+
+
+def coins_of(row: Any, coins: List[Any], report: Report) -> List[Spent]:
+    """Each once, as the output that its transaction has."""
+    known: Dict[bytes, List[Output]] = {}
+    for it in rows(row, "transactions", COINS_MAX):
+        tx = some_bytes(it, 60, TX_BYTES_MAX)
+        known[sha256d(tx)] = outputs_of(tx)
+    found: Dict[bytes, Spent] = {}
+    for coin in coins:
+        check_exact(coin, COIN, "a coin")
+        txid, vout = unhex(coin, "txid", 32)[::-1], natural(coin, "vout", 0xFFFFFFFF)
+        name, made, amount = coin_name(coin), natural(coin, "height"), money(coin, "amount_sat")
+        outpoint, outputs = txid + little(vout, 4), known.get(txid, [])
+        report.check(outpoint not in found, "", f"{name} is there twice")
+        report.check(made <= row["block_height"], "", f"{name} was made after block {row['block_height']}")
+        if vout >= len(outputs):
+            report.wrong.append(f"{name}: there is no transaction of that hash with such an output")
+            continue
+        if len(outputs[vout].script) > SCRIPT_BYTES_MAX:
+            raise Unreadable(f"{name} has a script that nobody can spend")
+        report.same(f"amount of {name}", amount, outputs[vout].amount_sat)
+        found[outpoint] = Spent(outpoint, outputs[vout])
+        report.open.append(f"{name}, {amount} sat: whether it is in block {made}, and unspent (gettxout)")
+    if not report.wrong and len(row["transactions"]) != len({it[:32] for it in found}):
+        report.wrong.append("there are other transactions than those of the coins")
+    return list(found.values())
+
+
+def check_covers(root: Any, signed_sat: int, report: Report) -> None:
+    """The coins against what is owed to all."""
+    owed_sat = money(root, "total_sat")
+    words = f"{signed_sat} sat are signed for, and {owed_sat} sat owed to all at the end of {root['day']}"
+    report.check(signed_sat >= owed_sat, words, f"{words}: it is not enough")
+
+
+def checked_reserve(
+    arguments: argparse.Namespace, value: Any, report: Report, key: Optional[bytes]
+) -> Report:
+    """Raises Unreadable."""
+    if arguments.previous is not None or arguments.counted is not None:
+        raise Unreadable("--previous and --counted are for other files, and this is a reserve")
+    signed_sat = check_reserve(value, report, key)
+    check_covers(value["root"], signed_sat, report)
+    if arguments.roots is not None:
+        check_roots(parsed(read(arguments.roots)), value["root"], report, key, "reserve")
+    else:
+        report.open.append("whether everybody is shown the same root: give --roots, the list of them")
+    return report
+
+
+def check_beside(path: str, root: Any, report: Report, key: Optional[bytes]) -> None:
+    """The reserve that was published beside a statement's root."""
+    data, beside = read(path), Report()
+    row = table(parsed(data), "the reserve")
+    check_file(data, row, beside)
+    signed_sat = check_reserve(row, beside, key)
+    if root != row["root"]:
+        beside.wrong.append(f"it is of root {row['root']['number']}, and not of the statement's")
+    check_covers(row["root"], signed_sat, beside)
+    report.good += [f"the reserve: {it}" for it in beside.good if it]
+    report.wrong += [f"the reserve: {it}" for it in beside.wrong]
+    report.open += [f"the reserve: {it}" for it in beside.open]
+
+
 # The command
 
 
@@ -1762,6 +2190,10 @@ def checked(arguments: argparse.Namespace) -> Report:
         return checked_shares(arguments, value, report, key)
     if arguments.against is not None:
         raise Unreadable("--against is for shares")
+    if arguments.reserve is not None and not (isinstance(value, dict) and "statement" in value):
+        raise Unreadable("--reserve is for statements")
+    if isinstance(value, dict) and "coins" in value:
+        return checked_reserve(arguments, value, report, key)
     if (isinstance(value, list) and value) or (isinstance(value, dict) and "hour_utc" in value):
         checked_receipts(arguments, value, report, key)
         return report
@@ -1776,6 +2208,12 @@ def checked(arguments: argparse.Namespace) -> Report:
         report.open.append(
             "whether everybody is shown the same root: give --roots, the list that is published"
         )
+    if arguments.reserve is not None:
+        if root is None:
+            raise Unreadable("--reserve is for statements that name a root")
+        check_beside(arguments.reserve, root, report, key)
+    else:
+        report.open.append("whether the coins of the reserve are there: give --reserve, what is published")
     if arguments.previous is not None:
         before_data, before = read(arguments.previous), Report()
         previous = table(parsed(before_data), "the statement before")
@@ -1818,9 +2256,9 @@ def shown(words: str) -> str:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="angara-verify",
-        description="Check a pool's statement, receipts, or shares, without trusting the pool.",
+        description="Check a pool's statement, receipts, shares or reserve, without trusting the pool.",
     )
-    found.add_argument("statement", help="the statement, receipts of an order, or shares, JSON")
+    found.add_argument("statement", help="the statement, receipts of an order, shares, or reserve, JSON")
     found.add_argument("--key", metavar="PUBKEY", help="the pool's key, 64 hex digits, as you know it")
     found.add_argument("--roots", metavar="FILE", help="the published list of roots, or of closings, JSON")
     found.add_argument(
@@ -1830,6 +2268,7 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("--counted", metavar="FILE", help="of receipts: what your own pool counted, CSV")
     found.add_argument("--against", metavar="FILE", help="of shares: the statement of their day, JSON")
+    found.add_argument("--reserve", metavar="FILE", help="of a statement: the reserve of its last day, JSON")
     return found
 
 

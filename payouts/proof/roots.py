@@ -137,6 +137,20 @@ def root_of(connection: Connection, day: int) -> Root | None:
     return None if row is None or bound is None else _root(row, bound)
 
 
+def newest_root(connection: Connection) -> Root | None:
+    """None where no day was closed yet."""
+    last = connection.scalar(select(func.max(liability_roots.c.number)))
+    found = () if last is None else roots(connection, last)
+    return found[0] if found else None
+
+
+def root_named(connection: Connection, hash_: str) -> Root | None:
+    """By its row's hash."""
+    number = connection.scalar(select(liability_roots.c.number).where(liability_roots.c.hash == hash_))
+    found = () if number is None else roots(connection, number, 1)
+    return found[0] if found else None
+
+
 def tree_of(connection: Connection, key: ProofKey, day: int, book_id: str) -> Tree:
     """Of what was owed at that day's end. Raises BadTree."""
     return Tree(owed_sat(connection, (day + 1) * DAY_S), key.blinding(book_id, day))

@@ -1,8 +1,8 @@
-"""The tables of what is published: roots of what was owed to all tenants at the end of a day, and closings,
-which have the root of each settlement's shares. Both are chains of signed rows.
+"""The tables of what is published: roots of what was owed to all tenants at the end of a day, closings, which
+have the root of each settlement's shares, and reserves, the coins beside a root: chains of signed rows.
 
-Invariants: roots are append-only; a day has one root, later rows are of later days; a settlement is in one
-closing, and those of a closing follow those of the one before it. Must not know: the key.
+Invariants: roots and reserves are append-only; a day has one root, later rows are of later days; a settlement
+is in one closing, and those of a closing follow those of the one before it. Must not know: the key.
 """
 
 from sqlalchemy import (
@@ -88,5 +88,19 @@ share_leaves = table(
     Column("settlement_seq", INTEGER, ForeignKey("settlements.seq"), primary_key=True, autoincrement=False),
     Column("packed", LargeBinary, nullable=False),
 )
+# Coins that signed for a root: what is published is in `content` (JSON).
+reserves = table(
+    "reserves",
+    counted("number", "reserves"),
+    number("root_number", ForeignKey("liability_roots.number")),
+    number("total_sat"),
+    words("content"),
+    words("hash"),
+    words("made_by"),
+    number("made_at_s"),
+    UniqueConstraint("hash"),
+    CheckConstraint("total_sat >= 0", name="total_sat"),
+    Index(None, "root_number"),
+)
 
-APPEND_ONLY = ("liability_roots", "share_closings", "share_roots")
+APPEND_ONLY = ("liability_roots", "share_closings", "share_roots", "reserves")

@@ -126,7 +126,9 @@ def check(form: ShowForm, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command()
 def verify(
-    statement: Annotated[Path, typer.Argument(help="The statement, receipts of an order, or shares, JSON.")],
+    statement: Annotated[
+        Path, typer.Argument(help="The statement, receipts of an order, shares, or reserve, JSON.")
+    ],
     key: Annotated[str | None, typer.Option(help="The pool's key, 64 hex digits, as you know it.")] = None,
     roots: Annotated[
         Path | None, typer.Option(help="The list of roots, or of closings, that is published, JSON.")
@@ -138,8 +140,11 @@ def verify(
         Path | None, typer.Option(help="Of receipts: what the buyer's own pool counted, CSV.")
     ] = None,
     against: Annotated[Path | None, typer.Option(help="Of shares: the statement of their day, JSON.")] = None,
+    reserve: Annotated[
+        Path | None, typer.Option(help="Of a statement: the reserve of its last day, JSON.")
+    ] = None,
 ) -> None:
-    """Check a signed statement, receipts, or shares, without the pool and its books, as `angara-verify` does.
+    """Check a statement, receipts, shares, or a reserve, without the pool and its books: `angara-verify` too.
 
     Says what holds, what is WRONG and what could not be checked. Exit code 1 where something is wrong.
     """
@@ -148,7 +153,13 @@ def verify(
     from payouts.proof.angara_verify import verify as check
 
     asked = Namespace(
-        statement=statement, key=key, roots=roots, previous=previous, counted=counted, against=against
+        statement=statement,
+        key=key,
+        roots=roots,
+        previous=previous,
+        counted=counted,
+        against=against,
+        reserve=reserve,
     )
     code = check(asked)
     if code:

@@ -5,10 +5,11 @@ Must not know: how a batch is told.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property, partial
 from typing import TypeVar
 
+import msgspec
 import trio
 
 from pool.admin.operators import caller_alone
@@ -25,7 +26,7 @@ from pool.treasury.deposits import DepositAddresses, addresses_of
 from pool.treasury.paymaster import Paymaster
 from pool.treasury.settings import PayoutSettings
 from pool.treasury.treasury import Treasury
-from pool.treasury.wallet import PayoutWallet
+from pool.treasury.wallet import BadWallet, PayoutWallet
 
 _Result = TypeVar("_Result")
 
@@ -76,6 +77,27 @@ def treasury_of(books: Books) -> OwnTreasury | None:
         return None
     settings = settings_of(books)
     return None if settings.payouts is None else OwnTreasury(settings, settings.payouts)
+
+
+def wallets_of(books: Books, descriptors: Sequence[str]) -> list[PayoutWallet]:
+    """Wallets beside that of payouts, each of one descriptor, and none of them that of deposits, whose coins
+    are buyers'. Raises BadConfig, BadWallet."""
+    settings = settings_of(books)
+    if not descriptors or settings.payouts is None:
+        return []
+    named = [
+        msgspec.structs.replace(settings.payouts, descriptor=it, change_descriptor=None) for it in descriptors
+    ]
+    wallets = [PayoutWallet(it, settings.network) for it in named]
+    if settings.payouts.deposit_descriptor is not None:
+        for wallet in wallets:
+            try:
+                addresses_of(settings.payouts, settings.network, wallet)
+            except BadWallet:
+                raise BadWallet(
+                    "--descriptor: coins of that wallet are what buyers paid (payouts.deposit_descriptor)"
+                ) from None
+    return wallets
 
 
 def on_paymaster(

@@ -19,10 +19,12 @@ import trio
 
 from payouts.batches.psbt import Spend
 from payouts.batches.transaction import (
+    HEADER_BYTES,
     BadTransaction,
     Tx,
     decode_transaction,
     payers_in_block,
+    sha256d,
     spender_in_block,
 )
 from pool.chain.chain_lead import leads
@@ -298,6 +300,14 @@ class ChainNode:
         """How deep the block is; 0 where it is unknown or not in the active chain."""
         header = await self._header(block_hash)
         return 0 if header is None else max(header.confirmations, 0)
+
+    async def block_header(self, height: int) -> bytes:
+        """The 80 bytes of the header at a height of the active chain."""
+        block_hash = await self.block_hash(height)
+        header = _bytes(await self._rpc.call("getblockheader", block_hash, False), "getblockheader")
+        if len(header) != HEADER_BYTES or sha256d(header)[::-1].hex() != block_hash:
+            raise NodeSpokeNonsense(f"getblockheader gave another block than {block_hash}")
+        return header
 
     async def block_time_s(self, height: int) -> int:
         """What the block at a height says of its time."""

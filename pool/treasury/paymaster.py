@@ -50,6 +50,7 @@ from pool.treasury.chain_node import ChainNode, Coin, PayoutNodes, Sending, is_f
 from pool.treasury.coins import Choice, TooFewCoins, choose, oldest, spendable
 from pool.treasury.follower import Follower
 from pool.treasury.reconciler import Reconciler
+from pool.treasury.reserves import Reserves
 from pool.treasury.settings import FEE_RATE_SAT_VB_MAX, PayoutSettings
 from pool.treasury.suspects import NotReconciled
 from pool.treasury.wallet import PayoutWallet, finalise
@@ -96,6 +97,7 @@ class Paymaster:
         self._script_of = wallet.script_of_others(script_of)
         self.follower = Follower(books, nodes, wallet)
         self.reconciler = Reconciler(books, nodes, wallet, self.follower, self._script_of)
+        self.reserves = Reserves(books, nodes, wallet)
 
     async def preview(self) -> Plan:
         """The batch that could be drafted now."""

@@ -18,11 +18,12 @@ from typing import Final
 import bdkpython as bdk
 import msgspec
 
-from payouts.batches.psbt import Flaw, Quarantined, Spend
+from payouts.batches.psbt import Flaw, Quarantined, Spend, decode_psbt
 from payouts.batches.transaction import SEQUENCE_RBF, TX_WEIGHT_MAX, Tx, TxOutput, decode_transaction
 from pool.treasury.settings import PayoutSettings
 
 TX_VERSION: Final = 2
+OP_RETURN: Final = b"\x6a"
 _SEGWIT: Final = (bdk.DescriptorType.WPKH, bdk.DescriptorType.WSH, bdk.DescriptorType.TR)
 _SEGWIT_MULTI: Final = (*_SEGWIT, bdk.DescriptorType.WSH_SORTED_MULTI)
 NETWORKS: Final = {
@@ -133,6 +134,17 @@ class PayoutWallet:
         except (bdk.CreateTxError, bdk.AddForeignUtxoError) as error:
             raise BadWallet(f"the transaction cannot be made: {error!r}") from None
 
+    @property
+    def first_script(self) -> bytes:
+        """Of its first address."""
+        return bytes(self._receive.derive_address(0, self._network).script_pubkey().to_bytes())
+
+    def known_of(self, coins: Sequence[Spend], sources: Mapping[str, Tx]) -> tuple[dict[bytes, bytes], ...]:
+        """What a signer has to know of each coin, as inputs of a PSBT have it: its transaction, its keys.
+
+        `sources` are as in `build`. Raises BadWallet, BadTransaction."""
+        return decode_psbt(self.build(coins, sources, [TxOutput(0, OP_RETURN)])).inputs
+
     def sources(self, psbt: bytes) -> dict[str, Tx]:
         """The transactions that made the coins of a PSBT that was built here, by txid."""
         found = [it.non_witness_utxo for it in bdk.Psbt(base64.b64encode(psbt).decode()).input()]
@@ -144,6 +156,17 @@ class PayoutWallet:
         if found is None or found.index >= self._addresses:
             return None
         return found.keychain
+
+
+def combine(psbts: Sequence[bytes]) -> bytes:
+    """What several signers know of one transaction, put together. Raises Quarantined."""
+    try:
+        whole, *others = (bdk.Psbt(base64.b64encode(it).decode()) for it in psbts)
+        for it in others:
+            whole = whole.combine(it)
+        return base64.b64decode(whole.serialize())
+    except (bdk.PsbtParseError, bdk.PsbtError) as error:
+        raise Quarantined(Flaw.FORMAT, repr(error)) from None
 
 
 def finalise(given: bytes, returned: bytes) -> bytes:

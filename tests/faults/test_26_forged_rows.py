@@ -39,6 +39,7 @@ from payouts.energy.terms import set_terms as set_hosting
 from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, balances_sat, payable, post
 from payouts.proof import closings
+from payouts.proof.reserves import note as note_reserve
 from payouts.proof.roots import closed, due_day, note
 from payouts.proof.share_tree import Share, packed
 from payouts.ratebook import record_fee_basis
@@ -84,6 +85,7 @@ from stratum.tallies import Verdict
 from tests.fixtures.databases import Databases, disarm, fresh_store
 from tests.histories.orders import new_order, new_upstream
 from tests.histories.proof import KEY
+from tests.histories.reserves import Vault
 from tests.stages.batches import Treasury
 from tests.stages.prices import open_epoch
 from tests.stages.site_journal import new_nkey
@@ -131,7 +133,9 @@ def live(store: Store) -> None:
         assert note_receipts(connection, 1, made(connection, 1, HOUR + 2, KEY))
         day = due_day(connection)
         assert day is not None
-        assert note(connection, closed(connection, KEY, day))
+        root = closed(connection, KEY, day)
+        assert note(connection, root)
+        assert note_reserve(connection, Vault().reserve(root), "ann", NOW_S + 9000)
     with store.write() as connection:
         keep_shares(connection)
 
@@ -371,6 +375,18 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "does not follow the one",
         ),
         ("UPDATE liability_roots SET number = 2", "liability_roots", "does not follow the one"),
+    ),
+    "reserves": (
+        ("UPDATE reserves SET total_sat = total_sat + 1", "reserves", "its content is another reserve's"),
+        ("UPDATE reserves SET number = 2", "reserves", "its content is another reserve's"),
+        ("UPDATE reserves SET content = '{}'", "reserves", "its content cannot be read"),
+        ("UPDATE reserves SET content = replace(content, '900123', '900124')", "reserves", "its hash is not"),
+        (
+            "UPDATE reserves SET content = replace(content, '1024', '2048')",
+            "reserves",
+            "is none of these books",
+        ),
+        ("UPDATE reserves SET root_number = 2", "reserves", "is missing"),
     ),
     "order_receipts": (
         ("UPDATE order_receipts SET bill_sat = bill_sat + 1", "order_receipts", "bills something else"),

@@ -89,6 +89,7 @@ class Auditor:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._files = 0
+        self.open: list[str] = []
 
     def found(
         self,
@@ -98,9 +99,10 @@ class Auditor:
         previous: bytes | None = None,
         counted: bytes | None = None,
         against: bytes | None = None,
+        reserve: bytes | None = None,
         key: str | None = KEY.public.hex(),
     ) -> tuple[int, list[str]]:
-        """The exit code, and what is wrong."""
+        """The exit code, and what is wrong; what could not be checked is in `open` after it."""
         arguments = [self._kept(data)]
         if roots is not None:
             arguments += ["--roots", self._kept(json.dumps(roots).encode())]
@@ -110,11 +112,14 @@ class Auditor:
             arguments += ["--counted", self._kept(counted)]
         if against is not None:
             arguments += ["--against", self._kept(against)]
+        if reserve is not None:
+            arguments += ["--reserve", self._kept(reserve)]
         if key is not None:
             arguments += ["--key", key]
         parsed = angara_verify.parser().parse_args(arguments)
         try:
             report = angara_verify.checked(parsed)
+            self.open = report.open
         except angara_verify.Unreadable as error:
             return 2, [str(error)]
         return (1 if report.wrong else 0), report.wrong

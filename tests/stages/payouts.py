@@ -207,9 +207,16 @@ class Signer:
 
 
 def private_descriptors(kind: str, account: int) -> tuple[str, str]:
-    """Receive and change descriptors of an account: "wpkh" or "tr"."""
-    key = bdk.DescriptorSecretKey(bdk.NetworkKind.TEST, bdk.Mnemonic.from_string(MNEMONIC), None)
-    root = str(key).removesuffix("/*")
+    """Receive and change descriptors of an account: "wpkh", "tr", or "wsh", of which two of two keys sign."""
+    words = bdk.Mnemonic.from_string(MNEMONIC)
+    root, other = (
+        str(bdk.DescriptorSecretKey(bdk.NetworkKind.TEST, words, password)).removesuffix("/*")
+        for password in (None, "other")
+    )
+    if kind == "wsh":
+        keys = ",".join(f"{it}/48'/1'/{account}'/BRANCH/*" for it in (root, other))
+        receive, change = (f"wsh(sortedmulti(2,{keys}))".replace("BRANCH", it) for it in "01")
+        return receive, change
     purpose = {"wpkh": 84, "tr": 86}[kind]
     receive, change = (f"{kind}({root}/{purpose}'/1'/{account}'/{branch}/*)" for branch in (0, 1))
     return receive, change

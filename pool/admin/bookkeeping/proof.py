@@ -1,9 +1,10 @@
-"""The questions of what is signed: roots of what is owed to all tenants, and closings, for who publishes
-them; and a tenant's shares of an hour.
+"""The questions of what is signed: roots of what is owed to all tenants, closings, and reserves, for who
+publishes them; and a tenant's shares of an hour.
 
 Invariants: a tenant's user is told of its own shares alone. Must not know: how they are made.
 """
 
+import base64
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -12,6 +13,7 @@ from sqlalchemy import Connection
 
 from payouts.proof.angara_verify import as_written
 from payouts.proof.closings import Closing, closings
+from payouts.proof.reserves import NotedReserve, noted, signature_of
 from payouts.proof.roots import Root, roots
 from payouts.proof.share_proofs import HourOfShares, NoShares, shares_of_hour
 from pool.admin.command import Commands, Question
@@ -20,6 +22,7 @@ from pool.fleet.registry_error import RegistryError
 from pool.people.roles import Caller, Role
 
 ROOTS_MAX: Final = 1_000  # of an answer
+RESERVES_MAX: Final = 50  # of an answer, each of which may be some megabytes to read
 SHARES_MAX: Final = 100_000  # of a file: 40 MB
 
 
@@ -72,6 +75,92 @@ def proof_closings(desk: Desk, it: ProofClosings) -> Closings:
     return desk.read(read)
 
 
+class ProofReserves(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From a number on; the first is 1."""
+
+    first: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+
+class ReserveLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What coins signed for the root of a day are worth, as of a block; `owed_sat` is that root's total."""
+
+    reserve: int
+    root: int
+    day: str
+    owed_sat: int
+    total_sat: int
+    coins: int
+    block_height: int
+    hash: str
+    made_by: str
+    made_at_s: int
+
+
+class Reserves(msgspec.Struct, frozen=True):
+    """In their order. `next`: the first of the rest; null where that is all."""
+
+    reserves: tuple[ReserveLine, ...]
+    next: int | None
+
+
+def proof_reserves(desk: Desk, it: ProofReserves) -> Reserves:
+    """The reserves that were signed for, a chain of signed rows."""
+
+    def read(connection: Connection) -> Reserves:
+        found = noted(connection, it.first, RESERVES_MAX + 1)
+        more = found[RESERVES_MAX].reserve.number if len(found) > RESERVES_MAX else None
+        return Reserves(tuple(map(_line, found[:RESERVES_MAX])), more)
+
+    return desk.read(read)
+
+
+def _line(it: NotedReserve) -> ReserveLine:
+    of = it.reserve
+    return ReserveLine(
+        reserve=of.number,
+        root=of.root.number,
+        day=of.root.day,
+        owed_sat=of.root.total_sat,
+        total_sat=of.total_sat,
+        coins=len(of.coins),
+        block_height=of.block_height,
+        hash=of.hash,
+        made_by=it.made_by,
+        made_at_s=it.made_at_s,
+    )
+
+
+class ProofReserve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of them."""
+
+    reserve: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class WrittenReserve(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that `angara verify` reads; and what any program that knows BIP-322 takes: the message, and the
+    proof of funds."""
+
+    name: str
+    content: str
+    message: str
+    signature: str
+
+
+def proof_reserve(desk: Desk, it: ProofReserve) -> WrittenReserve:
+    """What coins signed for a root, each with its transaction and its signature."""
+    found = desk.read(lambda connection: noted(connection, it.reserve, 1))
+    if not found or found[0].reserve.number != it.reserve:
+        raise RegistryError(f"there is no reserve {it.reserve}")
+    reserve = found[0].reserve
+    message, psbt = signature_of(reserve)
+    return WrittenReserve(
+        name=f"reserve-{reserve.root.day}-{reserve.number}.json",
+        content=as_written(msgspec.to_builtins(reserve)).decode(),
+        message=message,
+        signature=f"pof{base64.b64encode(psbt).decode()}",
+    )
+
+
 class ProofShares(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The hour, UTC, like 2026-09-01T06; one share of it where its hash is given, as blocks' are written. A
     tenant's user needs not say whose."""
@@ -121,5 +210,7 @@ def shares_of(it: ProofShares, caller: Caller) -> ProofShares:
 COMMANDS: Final[Commands] = {
     "proof.roots": Question(ProofRoots, proof_roots, Role.VIEWER),
     "proof.closings": Question(ProofClosings, proof_closings, Role.VIEWER),
+    "proof.reserves": Question(ProofReserves, proof_reserves, Role.VIEWER),
+    "proof.reserve": Question(ProofReserve, proof_reserve, Role.VIEWER),
     "proof.shares": Question(ProofShares, proof_shares, Role.TENANT, shares_of),
 }

@@ -1,7 +1,8 @@
 """`angara ledger verify`: all that the books can prove, from the chain of bookings to the tables around it.
 
 In this order: the money (`payouts.audit.verify`), the book itself, references between rows, payouts,
-decisions, the journal and its log, users, edges, receipts of orders, the roots of closed days, and closings.
+decisions, the journal and its log, users, edges, receipts of orders, the roots of closed days, closings, and
+reserves.
 What no row can prove, because one who may write to the database may write that too, is told in docs/books.md.
 
 Invariants: reads only, in the caller's transaction, which must see one moment.
@@ -20,6 +21,7 @@ from payouts.audit.decisions import check_references, check_registry
 from payouts.audit.finding import Found
 from payouts.audit.payouts import check_payouts
 from payouts.audit.receipts import check_receipts
+from payouts.audit.reserves import check_reserves
 from payouts.audit.roots import check_roots
 from payouts.audit.verify import Audit, Head, audit
 from payouts.proof.key import ProofKey
@@ -65,6 +67,7 @@ def verify(
         check_receipts(connection)
         check_roots(connection, proof)
         check_closings(connection)
+        check_reserves(connection)
         waiting = None if data_dir is None else check_logs(connection, data_dir)
     except Found as wrong:
         return msgspec.structs.replace(found, wrong=wrong.wrong)

@@ -1,17 +1,24 @@
-"""`angara proof`: the key that is signed with, the roots and closings that are published, and shares."""
+"""`angara proof`: the key that is signed with, the roots and closings that are published, shares, and the
+coins that sign for a root."""
 
+import base64
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from pool.cli.books import Books
-from pool.cli.options import ListForm, with_options
-from pool.cli.output import Column, say, show, write_out
+from pool.cli.options import ListForm, ShowForm, SignedBooks, with_options
+from pool.cli.output import Column, Form, print_json, say, show, tell, write_out
 from pool.reports.figures import amount
 from pool.settings_file import BadConfig
 
+if TYPE_CHECKING:
+    from payouts.proof.key import ProofKey
+
 app = typer.Typer(no_args_is_help=True)
+reserve_app = typer.Typer(no_args_is_help=True)
+app.add_typer(reserve_app, name="reserve", help="The payout wallet's coins, which sign for a root (BIP-322).")
 
 ROOTS: Final = (
     Column("root", "number", right=True),
@@ -26,6 +33,18 @@ CLOSINGS: Final = (
     Column("to", "last_settlement", right=True),
     Column("hash", "hash"),
     Column("key", "key"),
+)
+
+RESERVES: Final = (
+    Column("reserve", "reserve", right=True),
+    Column("root", "root", right=True),
+    Column("day", "day"),
+    Column("owed", "owed_sat", amount, right=True),
+    Column("coins", "coins", right=True),
+    Column("worth", "total_sat", amount, right=True),
+    Column("block", "block_height", right=True),
+    Column("by", "made_by"),
+    Column("hash", "hash"),
 )
 
 
@@ -79,6 +98,117 @@ def proof_shares(
     """A tenant's shares of an hour, those that are kept, for `angara verify`."""
     answer = books.ask("proof.shares", hour=hour, tenant=tenant, share=share)
     write_out(answer["content"].encode(), out)
+
+
+DescriptorsOption = Annotated[
+    list[str] | None,
+    typer.Option("--descriptor", help="Of a wallet beside that of payouts, with <0;1>; several."),
+]
+
+
+@reserve_app.command("export")
+@with_options
+def export_reserve(
+    books: SignedBooks,
+    form: ShowForm,
+    out: Annotated[Path, typer.Option(help="New file for the signer: a PSBT, which moves nothing.")],
+    most: Annotated[int, typer.Option(min=1, max=1_000, help="Of so many coins, the largest.")] = 1_000,
+    descriptors: DescriptorsOption = None,
+) -> None:
+    """Write what the wallets' coins are to sign for the newest root. Nothing that they sign can be spent."""
+    from pool.cli.opened_paymaster import on_paymaster, wallets_of
+
+    key, others = _key(books), wallets_of(books, descriptors or ())
+    found = on_paymaster(books, lambda it, _: it.reserves.export(key.public, most, others))
+    write_out(base64.b64encode(found.psbt) + b"\n", out)
+    if form is Form.JSON:
+        facts = ("message", "address", "coins", "total_sat", "owed_sat", "left_out")
+        print_json({"file": str(out)} | {name: getattr(found, name) for name in facts})
+        return
+    say(f"{found.coins} coins of {amount(found.total_sat)}; {amount(found.owed_sat)} are owed to all")
+    if found.left_out:
+        say(f"{found.left_out} coins are left out: fewer than six blocks deep, or smaller")
+    say(f"The signer shows, for {found.address}:")
+    say(found.message)
+    say("Where a signer does not know BIP-322, look at the first input before you sign: see docs/proof.md")
+    say(f"{out} is for the signer. Next: `angara proof reserve import {out} SIGNED`", err=True)
+
+
+@reserve_app.command("import")
+@with_options
+def import_reserve(
+    books: SignedBooks,
+    form: ShowForm,
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="What signers returned; and what they were given, if it is needed."),
+    ],
+    descriptors: DescriptorsOption = None,
+) -> None:
+    """Take back what was signed: every signature and every coin is checked, and the reserve noted."""
+    from payouts.batches.psbt import TEXT_BYTES_MAX
+    from pool.cli.opened_paymaster import on_paymaster, wallets_of
+    from pool.treasury.reserves import FILES_MAX
+
+    if len(files) > FILES_MAX:
+        raise BadConfig(f"{len(files)} files are more than {FILES_MAX}")
+    key, others, given = _key(books), wallets_of(books, descriptors or ()), []
+    for file in files:
+        with file.open("rb") as source:
+            given.append(source.read(TEXT_BYTES_MAX + 1))
+    taken = on_paymaster(books, lambda it, by: it.reserves.receive(given, key, by, others))
+    of = taken.reserve
+    short = of.root.total_sat - of.total_sat
+    words = f"reserve {of.number}, of root {of.root.number}: {len(of.coins)} coins of {amount(of.total_sat)}"
+    row = {
+        "reserve": of.number,
+        "root": of.root.number,
+        "total_sat": of.total_sat,
+        "owed_sat": of.root.total_sat,
+        "fresh": taken.fresh,
+    }
+    tell(words if taken.fresh else f"{words}; it was brought in before, nothing is changed", row, form)
+    if short > 0:
+        say(f"that is {amount(short)} less than is owed to all: `angara verify` will call it wrong", err=True)
+
+
+@reserve_app.command("list")
+@with_options
+def list_reserves(
+    books: Books,
+    form: ListForm,
+    first: Annotated[int, typer.Option(min=1, help="From this reserve on.")] = 1,
+) -> None:
+    """Reserves that were signed for."""
+    show(_all_of(books, "reserves", first), RESERVES, form)
+
+
+@reserve_app.command("show")
+@with_options
+def show_reserve(
+    books: Books,
+    number: Annotated[int, typer.Argument(min=1, help="Its number.")],
+    pof: Annotated[
+        bool,
+        typer.Option("--pof", help="Message and proof as other programs take them (BIP-322)."),
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="New file; standard output without it.")] = None,
+) -> None:
+    """One of them, for `angara verify`. Publish it beside its root."""
+    answer = books.ask("proof.reserve", reserve=number)
+    content = f"{answer['message']}\n{answer['signature']}\n" if pof else answer["content"]
+    write_out(content.encode(), out)
+
+
+def _key(books: Books) -> "ProofKey":
+    """Raises BadConfig."""
+    from pool.cli.opened_books import proof_key_of, settings_of
+
+    settings_of(books)  # in its words, where there are none
+    key = proof_key_of(books)
+    if key is None:
+        raise BadConfig("the settings have no [proof]: a reserve is signed with its key_file")
+    return key
 
 
 def _all_of(books: Books, what: str, first: int) -> list[Any]:

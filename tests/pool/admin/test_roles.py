@@ -101,6 +101,8 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "reversal.show",
         "proof.roots",
         "proof.closings",
+        "proof.reserves",
+        "proof.reserve",
         "request.list",
         "request.show",
     ),

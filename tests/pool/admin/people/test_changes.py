@@ -138,6 +138,7 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "payout.show": {"batch": 1},
     "proof.roots": {},
     "proof.closings": {},
+    "proof.reserves": {},
     "proposal.list": {},
     "reversal.show": {"transaction": 1},
     "lease.show": {},
@@ -405,8 +406,8 @@ OF_A_CHAIN: Final = {"payout.disown"}
 OF_A_SALE: Final = {"order.write-off", "order.refund"}
 # And those about requests, see test_requests.
 OF_REQUESTS: Final = {it for it in COMMANDS if it.startswith("request.")}
-# And of an hour's shares, which have to be closed, see test_roles and the command's.
-OF_SHARES: Final = {"proof.shares"}
+# And of an hour's shares, which have to be closed, see test_roles and the command's; and a reserve, of coins.
+OF_SHARES: Final = {"proof.shares", "proof.reserve"}
 ELSEWHERE: Final = OF_A_POOL | OF_A_CHAIN | OF_A_SALE | OF_REQUESTS | OF_SHARES
 
 

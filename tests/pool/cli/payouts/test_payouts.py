@@ -1,155 +1,33 @@
 """`angara payout` as people use it: in words, and as a real process that is killed with kill -9."""
 
-import base64
 import json
 import re
-import signal
 import stat
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
-import msgspec
 import pytest
-import trio
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from payouts.batches.batch import AttemptState, State
 from pool.books.book import bind, network_of
 from pool.cli.main import app
-from pool.regtest.http import HttpServer, Reply
 from tests.fixtures.databases import store_in
+from tests.stages.payout_office import CAP_SAT, office
 from tests.stages.payouts import (
     APPROVER,
     COIN_SAT,
     COINS,
-    CREATOR,
     PAID_SAT,
     PAYEES,
     SETTINGS,
     Regtest,
-    World,
     add_tenant,
     credit,
     set_address,
-    world_of,
 )
 from tests.stages.people import log_in
 
 TOTAL_SAT = sum(PAID_SAT.values())
-CAP_SAT = 20_000
-PROCESS_S_MAX = 120  # for a loaded machine; a command takes about one
-
-
-class NodeThatHolds:
-    """The embedded node over HTTP, which can stop in a call: before it is carried out, or after."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._held: tuple[str, bool] | None = None
-        self.says: str | None = None  # to everything that it is to send on
-        self.reached = trio.Event()
-
-    def hold(self, method: str, *, carried_out: bool) -> None:
-        self._held = (method, carried_out)
-        self.reached = trio.Event()
-
-    async def answer(self, body: bytes) -> Reply:
-        method = msgspec.json.decode(body)["method"]
-        if self.says is not None and method == "sendrawtransaction":
-            error = {"code": -26, "message": self.says}
-            answer = {"result": None, "error": error, "id": msgspec.json.decode(body)["id"]}
-            return Reply(status=500, body=msgspec.json.encode(answer))
-        held = self._held if self._held is not None and self._held[0] == method else None
-        if held == (method, False):
-            await self._stop()
-        reply = await self._world.rpc_server.answer(body)
-        if held is not None:
-            await self._stop()
-        return reply
-
-    async def _stop(self) -> None:
-        self._held = None
-        self.reached.set()
-        await trio.sleep_forever()
-
-
-class Office:
-    """A directory with settings, a node, and people at the terminal."""
-
-    def __init__(self, home: Path, world: World, node: NodeThatHolds) -> None:
-        self.home = home
-        self.world = world
-        self.node = node
-        self.ann, self.bob = (log_in(world.store, home, name) for name in (CREATOR, APPROVER))
-
-    async def run(self, *args: str) -> Result:
-        """A command, in this process: exit code, output and errors."""
-        command = partial(CliRunner().invoke, app, ["payout", *args, "-c", str(self.home / "angara.toml")])
-        return await trio.to_thread.run_sync(command)
-
-    async def good(self, *args: str) -> str:
-        """A command that works: what it says."""
-        result = await self.run(*args)
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    async def mistake(self, *args: str, code: int = 2) -> str:
-        """A command that does not: its words, and nothing that looks like a program's."""
-        result = await self.run(*args)
-        assert result.exit_code == code, result.output
-        assert "Traceback" not in result.output
-        assert result.stderr
-        return result.stderr
-
-    async def kill(self, *args: str) -> None:
-        """A command as a process of its own, killed while the node holds its call."""
-        command = "from pool.cli.main import main; main()"
-        config = str(self.home / "angara.toml")
-        process = await trio.lowlevel.open_process(
-            [sys.executable, "-c", command, "payout", *args, "-c", config],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            with trio.fail_after(PROCESS_S_MAX):
-                await self.node.reached.wait()
-        finally:
-            process.kill()
-            with trio.CancelScope(shield=True):
-                assert await process.wait() == -signal.SIGKILL
-
-    async def sign(self, batch: str = "1") -> Path:
-        """What the signer makes of the exported file."""
-        file = self.home / "given.psbt"
-        await self.good("export", batch, "--out", str(file), *self.ann)
-        back = self.home / "signed.psbt"
-        back.write_bytes(self.world.signer.sign(base64.b64decode(file.read_text())))
-        return back
-
-    async def approve(self) -> None:
-        digest = self.world.batch().digest
-        await self.good("approve", "1", "--digest", digest, "--fee-cap-sat", str(CAP_SAT), *self.bob)
-
-
-@asynccontextmanager
-async def office(regtest: Regtest, home: Path) -> AsyncIterator[Office]:
-    data_dir = home / "data"
-    data_dir.mkdir()
-    store = store_in(data_dir)
-    bind(store, "regtest")
-    async with world_of(regtest, store) as world, trio.open_nursery() as nursery:
-        node = NodeThatHolds(world)
-        server = HttpServer(node.answer, b"u:p", nursery.cancel_scope.cancel)
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        await nursery.start(trio.serve_listeners, server.serve, listeners)
-        (home / "angara.toml").write_text(world.settings_at(listeners[0].socket.getsockname()[1]))
-        yield Office(home, world, node)
-        nursery.cancel_scope.cancel()
-    world.store.close()
 
 
 async def test_a_batch_from_the_preview_to_the_last_confirmation(regtest: Regtest, tmp_path: Path) -> None:
