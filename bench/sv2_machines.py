@@ -25,6 +25,7 @@ SETUP: Final = (
     struct.pack("<BHHI", 0, 2, 2, 0) + b"\x09127.0.0.1" + struct.pack("<H", 0) + b"\x01a\x01b\x01c\0"
 )
 BACK_S_MAX: Final = 120.0
+COMES_AGAIN_S: Final = 1.0  # who was let go
 NEW_JOB, NEW_PREVHASH, SHARE_OK, SHARE_ERROR = 0x15, 0x20, 0x1C, 0x1D
 
 
@@ -48,15 +49,22 @@ class Counts:
 class Machine:
     """One connection."""
 
-    def __init__(self, stream: trio.SocketStream, counts: Counts) -> None:
-        self._stream, self._counts = stream, counts
+    _stream: trio.SocketStream
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
         self._received = bytearray()
         self._job: bytes | None = None  # that it mines
         self._channel = self._version = self._ntime = b""
         self._said: CipherState | None = None
         self._heard: CipherState | None = None
 
-    async def run(self, name: str, shares_per_s: float) -> None:
+    @property
+    def has_work(self) -> bool:
+        return self._job is not None
+
+    async def run(self, stream: trio.SocketStream, name: str, shares_per_s: float) -> None:
+        self._stream = stream
         await self._shake()
         asked = (
             struct.pack("<I", 1) + bytes([len(name)]) + name.encode() + struct.pack("<f", 0.0) + ANY_TARGET
@@ -136,11 +144,15 @@ async def _one(
 ) -> None:
     with trio.CancelScope() as scope:
         scopes.add(scope)
-        try:
-            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-                await Machine(stream, counts).run(f"acme.v2.u{number:04}", shares_per_s)
-        except* (OSError, trio.BrokenResourceError):
-            counts.lost += 1
+        while True:
+            machine = Machine(counts)
+            try:
+                async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                    await machine.run(stream, f"acme.v2.u{number:04}", shares_per_s)
+            except* (OSError, trio.BrokenResourceError):
+                counts.lost += 1
+                counts.mining -= machine.has_work
+            await trio.sleep(COMES_AGAIN_S)
 
 
 async def _play(port: int, machines: int, shares_per_s: float, connects_per_s: float) -> None:

@@ -16,7 +16,7 @@ from pool.parts import Known, Miners, Routing, Shares
 from pool.serving import Serving
 from stratum.miners.listening.listeners import Server
 from stratum.sv2.authority import Credentials
-from stratum.sv2.connection import Sv2
+from stratum.sv2.dialect import Sv2
 
 
 class Edge:

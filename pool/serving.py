@@ -23,7 +23,7 @@ from stratum.miners.connection import Connection
 from stratum.miners.firmware import Family, Firmware
 from stratum.miners.listening.listeners import Server
 from stratum.miners.traces.traces import TooManyTraces, TraceView
-from stratum.sv2.connection import Sv2
+from stratum.sv2.dialect import Sv2
 
 PIECE: Final = 2_048  # connections that are looked at, half a millisecond
 REST_S: Final = 0.002  # behind a piece

@@ -104,6 +104,7 @@ ROOMS = {
         "extranonce owner vardiff firmware uncharged decisions",
     ),
     "stratum.sv2": (
+        "dialect",
         "connection",
         "mining_channel",
         "conversation",

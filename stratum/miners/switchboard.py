@@ -8,7 +8,7 @@ then releases the replies, while the pump goes on reading.
 Shares of miners come first. What costs more than a share takes turns, by source and then by connection, and
 a round of turns is a millisecond or two: first connections, lines that Python answers, what a connection says
 that has not mined lately, steps of a TLS handshake. Who waits for a turn is not read, and who says more than
-miners do waits longer. Turns are given in three lanes (`Lanes`).
+miners do waits longer. Turns are given in four lanes (`Lanes`).
 
 Invariants: a solution leaves before anything else is done; every buffer is bounded, and who does not read is
 dropped; nobody is in the turns more than once.
@@ -135,10 +135,13 @@ class Switchboard:
         address: str,
         place: Place,
         begin: Callable[[Arrival], int] | None = None,
+        *,
+        dear: bool = False,
     ) -> None:
         """A connection that passed the door. Takes over the socket, which must not block.
 
         `begin` serves it from its first turn on, and says what that cost; without it is a plain miner's.
+        `dear`: as in `Lanes.add`.
         """
         arrival = Arrival(
             sock,
@@ -148,7 +151,7 @@ class Switchboard:
             begin=begin or self._begin,
             on_end=self._ended,
         )
-        self.lanes.add(place, arrival)
+        self.lanes.add(place, arrival, dear=dear)
 
     def _ended(self, arrival: Arrival, reason: str) -> None:
         self.lanes.discard(arrival.place, arrival)

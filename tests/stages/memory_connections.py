@@ -96,12 +96,17 @@ async def mining(
 ) -> MemoryConnection:
     """A miner that the board trusts by now."""
     miner = MemoryConnection(server, address, order, name)
+    await be_trusted(miner)
+    return miner
+
+
+async def be_trusted(miner: MemoryConnection) -> None:
+    """Have it mine until the board trusts it."""
     miner.join()
     await trio.sleep(1)
     miner.say(miner.share(1))
     await trio.sleep(CHECK_S + 1)
     assert miner.trusted
-    return miner
 
 
 def standing_of(miner: MemoryConnection) -> Standing:

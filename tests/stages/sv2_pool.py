@@ -8,7 +8,7 @@ from typing import Any
 from stratum.job import Work
 from stratum.miners.listening.listeners import Endpoint
 from stratum.sv2.authority import Credentials
-from stratum.sv2.connection import Sv2
+from stratum.sv2.dialect import Sv2
 from stratum.sv2.secp256k1 import key_pair
 from tests.stages.sockets import LOOPBACK, LoopbackServer, MemoryJournal, serving
 from tests.stages.sv2_machine import Sv2Machine, connect_sv2
@@ -19,8 +19,9 @@ ENDPOINTS = (LOOPBACK, Endpoint(host="127.0.0.1", port=0, dialect="sv2"))
 class Pool:
     """A server that speaks both; V1 at its first address."""
 
-    def __init__(self, server: LoopbackServer, credentials: Credentials, journal: MemoryJournal) -> None:
-        self.server, self.credentials, self.journal = server, credentials, journal
+    def __init__(self, server: LoopbackServer, sv2: Sv2, journal: MemoryJournal) -> None:
+        self.server, self.sv2, self.journal = server, sv2, journal
+        self.credentials = sv2.credentials
         self.machines: list[Sv2Machine] = []
 
     @property
@@ -36,10 +37,10 @@ class Pool:
 
 @asynccontextmanager
 async def playing(work: Work | None = None, **options: Any) -> AsyncIterator[Pool]:
-    credentials, journal = Credentials(key_pair(), validity_s=86_400), MemoryJournal()
-    dialects = {"sv2": Sv2(credentials)}
+    sv2, journal = Sv2(Credentials(key_pair(), validity_s=86_400)), MemoryJournal()
+    dialects = {"sv2": sv2}
     async with serving(work, journal=journal, endpoints=ENDPOINTS, dialects=dialects, **options) as server:
-        pool = Pool(server, credentials, journal)
+        pool = Pool(server, sv2, journal)
         try:
             yield pool
         finally:

@@ -1,9 +1,9 @@
 """Listeners: TCP and TLS sockets in, connections on the switchboard out.
 
-Plain sockets go to the pump. TLS needs a task per connection (Trio's SSLStream), which feeds the same engine,
-and so do connections that speak another protocol than V1. From the addresses of trusted load balancers a
-PROXY header comes first. A full process, or one out of descriptors, refuses new miners in words and leaves
-the others alone.
+Plain sockets go to the pump. TLS needs a task per connection (Trio's SSLStream), which feeds the same engine;
+connections that speak another protocol than V1 are served by their dialect. From the addresses of trusted
+load balancers a PROXY header comes first. A full process, or one out of descriptors, refuses new miners in
+words and leaves the others alone.
 
 Invariants: whatever one connection does ends that connection and nothing else; who is not authorised yet is
 bounded in number and in time, with a PROXY header and a TLS handshake ahead as well.
@@ -27,11 +27,10 @@ from stratum.miners.listening.certificate import Certificate
 from stratum.miners.listening.proxy_protocol import HEADER_BYTES_MAX, BadProxyHeader, parse_proxy_header
 from stratum.miners.listening.tls_connection import Handshake, TlsConnection
 from stratum.miners.switchboard import Switchboard
-from stratum.miners.turns.arrival import Arrival
+from stratum.miners.turns.arrival import GONE_COST, Arrival
 from stratum.miners.turns.connection_limits import (
     MADE_ROOM,
     ConnectionLimits,
-    Holder,
     Place,
     real_address,
 )
@@ -74,20 +73,19 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     dialect: str | None = None
 
 
-class Speaker(Holder, Protocol):
-    """Serves one connection that does not speak V1."""
-
-    async def run(self) -> None:
-        """Until it is over, one way or another; raises nothing."""
-
-
 class Dialect(Protocol):
     """A protocol beside V1."""
 
+    async def run(
+        self, board: Switchboard, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve those who speak it until cancelled; then their connections are closed."""
+
     def connection(
         self, board: Switchboard, limits: ConnectionLimits, sock: socket.socket, address: str, place: Place
-    ) -> Speaker:
-        """Its first turn has come: begin it, and shake hands as its turns come."""
+    ) -> int:
+        """The first turn of one has come: it takes over the socket and holds the place; what that cost, in
+        lines that Python answers. Raises OSError where it does not."""
 
 
 def is_this_host(name: str) -> bool:
@@ -175,6 +173,8 @@ class Server:
                 doors.append(self._open(endpoint))
             self._keep_spare()
             async with trio.open_nursery() as nursery:
+                for dialect in {door.dialect for door in doors if door.dialect is not None}:
+                    await nursery.start(dialect.run, self._board)
                 for door in doors:
                     nursery.start_soon(self._accept, door, nursery)
                 task_status.started()
@@ -236,10 +236,10 @@ class Server:
 
         def begin(arrival: Arrival) -> int:
             if door.dialect is not None:
-                limits = self._connection_limits
-                place.holder = speaker = door.dialect.connection(self._board, limits, sock, address, place)
-                nursery.start_soon(speaker.run)
-                return TASK_COST
+                if arrival.has_left:  # who gave up while others had their turns would keep out who has not
+                    arrival.end("left")
+                    return GONE_COST
+                return door.dialect.connection(self._board, self._connection_limits, sock, address, place)
             assert door.certificate is not None
             place.holder = handshake = Handshake(self._board, place, sock)
             self._connection_limits.begin(place)
@@ -247,7 +247,7 @@ class Server:
             return TASK_COST
 
         plain = door.certificate is None and door.dialect is None
-        self._board.arrive(sock, address, place, None if plain else begin)
+        self._board.arrive(sock, address, place, None if plain else begin, dear=door.dialect is not None)
 
     def _refuse_waiting(self, listener: socket.socket) -> None:
         """With the spare descriptor, one after the other: who is left in the backlog hears nothing."""

@@ -1,5 +1,6 @@
-"""The three lanes that turns are given in: handshakes of sources that have mined since the start, the talk of
-these, and all that is of strangers, which has a tenth of a core while anybody mines.
+"""The four lanes that turns are given in: handshakes of sources that have mined since the start, those of
+them that are dear, the talk of these sources, and all that is of strangers, which has a tenth of a core while
+anybody mines.
 
 Costs are in lines that Python answers, of which one is some 15 us. Must not know: what a turn is for.
 """
@@ -12,6 +13,10 @@ from stratum.miners.turns.turns import Lane, Waiting
 HANDSHAKE_COST_PER_ROUND = 256
 HANDSHAKE_COST_BESIDE_MINERS = 128
 HANDSHAKE_REST_S = 0.001
+# Of known sources too, what takes arithmetic: a machine costs five times what one of V1 does until it mines.
+# While anybody mines two thirds of the time are for others, and those who come on V1 do not wait behind it.
+DEAR_COST_BESIDE_MINERS = 64
+DEAR_REST_S = 0.002
 # Of sources that nobody knows, while anybody mines: some 400 connections a second. The first of a new site
 # have mined after some ten seconds, and then it is known.
 STRANGER_COST_BESIDE_MINERS = 16
@@ -33,6 +38,11 @@ class Lanes:
             cost_beside_miners=HANDSHAKE_COST_BESIDE_MINERS,
             rest_s=HANDSHAKE_REST_S,
         )
+        self._dear = Lane(
+            cost=HANDSHAKE_COST_PER_ROUND,
+            cost_beside_miners=DEAR_COST_BESIDE_MINERS,
+            rest_s=DEAR_REST_S,
+        )
         self.strangers = Lane(
             cost=HANDSHAKE_COST_PER_ROUND,
             cost_beside_miners=STRANGER_COST_BESIDE_MINERS,
@@ -44,19 +54,20 @@ class Lanes:
             rest_s=TALK_REST_S,
             always_rests=True,
         )
-        self.all = (self._handshakes, self.strangers, self._talk)
+        self.all = (self._handshakes, self._dear, self.strangers, self._talk)
 
     @property
     def crowded(self) -> bool:
         """Whether so many strangers wait that some have left by their turn."""
         return len(self.strangers) >= STRANGERS_CROWD
 
-    def add(self, place: Place, waiting: Waiting) -> None:
-        """`take_turn` is called when it is the turn of this one, of all at the place's source."""
+    def add(self, place: Place, waiting: Waiting, *, dear: bool = False) -> None:
+        """`take_turn` is called when it is the turn of this one, of all at the place's source. `dear`: what
+        it waits for costs as much as many lines, and is to be done soon all the same."""
         lane = self.strangers
         if self._connection_limits.knows(place.source):
             shakes_hands = place.standing in (Standing.WAITING, Standing.HALF_OPEN)
-            lane = self._handshakes if shakes_hands else self._talk
+            lane = self._dear if dear else self._handshakes if shakes_hands else self._talk
         lane.add(place.source, waiting, arrives=place.standing is Standing.WAITING)
 
     def discard(self, place: Place, waiting: Waiting) -> None:

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -13,11 +14,19 @@ from trio.testing import MockClock
 
 from stratum._engine import WORKERS_PER_SESSION_MAX
 from stratum.miners.connection import RECV_BYTES
-from stratum.miners.switchboard import ARRIVAL_COST, WELCOME_COST, BoardLimits
-from stratum.miners.turns.connection_limits import ConnectionBounds, Standing
+from stratum.miners.switchboard import BoardLimits
+from stratum.miners.turns.connection_limits import ConnectionBounds, Place, Standing
+from stratum.miners.turns.turns import Waiting
 from stratum.sv2 import connection
 from stratum.sv2.authority import Credentials
-from stratum.sv2.connection import HANDSHAKE_S, TURN_COST, Sv2Connection
+from stratum.sv2.connection import (
+    END_COST,
+    ENDS_PER_TURN,
+    HANDSHAKE_S,
+    OPEN_COST,
+    TURN_COST,
+    Sv2Connection,
+)
 from stratum.sv2.noise import NoiseServer
 from tests.stages.sockets import Miner, accepted, make_work, pass_in_silence
 from tests.stages.sv2_pool import playing
@@ -278,4 +287,40 @@ async def test_a_channel_that_is_refused_costs_the_turns_of_one_that_is_opened(
         for count in range(10):
             await machine.ask_to_open(f"nobody.c01.u{count}")
             await machine.until("OpenMiningChannel.Error")
-        assert sum(cost for _, cost in turns) >= 10 * (ARRIVAL_COST + WELCOME_COST)
+        assert sum(cost for _, cost in turns) >= 10 * OPEN_COST
+
+
+async def test_a_proxy_that_leaves_does_so_a_few_channels_a_turn(turns: list[tuple[int, int]]) -> None:
+    async with playing() as pool:
+        machine, board = await pool.machine(), pool.server.board
+        for count in range(3 * ENDS_PER_TURN):
+            await machine.open(f"acme.c01.u{count}")
+        turns.clear()
+        await machine.close()
+        await until(lambda: not board.connections)
+        assert board.dropped == {"left": 3 * ENDS_PER_TURN}
+        costs = [cost for _, cost in turns if cost >= END_COST]
+        assert costs == [END_COST * (1 + ENDS_PER_TURN)] * 3
+        assert pool.sv2.connections == pool.server.connection_limits.sessions == 0
+
+
+async def test_who_waits_long_for_its_turns_does_not_run_out_of_time_by_that(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands that come back at once wait for each other, and all of them are let in."""
+    async with trio.open_nursery() as nursery, playing() as pool:
+        lanes, waited = pool.server.board.lanes, []
+        give = lanes.add
+
+        async def give_late(place: Place, waiting: Waiting, *, dear: bool) -> None:
+            await trio.sleep(HANDSHAKE_S + 1)
+            give(place, waiting, dear=dear)
+
+        def wait_long(place: Place, waiting: Waiting, *, dear: bool = False) -> None:
+            waited.append(waiting)
+            nursery.start_soon(partial(give_late, place, waiting, dear=dear))
+
+        monkeypatch.setattr(lanes, "add", wait_long)
+        machine = await pool.machine()
+        assert (await machine.mine(await machine.open()))["count"] == 1
+        assert len(waited) >= 4

@@ -275,7 +275,8 @@ async def test_handshake_that_waits_for_its_turns_does_not_run_out_of_time_by_th
             await trio.sleep(stratum.miners.listening.tls_connection.TLS_HANDSHAKE_S + 1)
             give(place, waiting)
 
-        def wait_long(place: Place, waiting: Waiting) -> None:
+        def wait_long(place: Place, waiting: Waiting, *, dear: bool = False) -> None:
+            assert not dear
             if isinstance(waiting, Handshake):
                 waited.append(waiting)
                 nursery.start_soon(give_late, place, waiting)

@@ -1,0 +1,131 @@
+"""All who speak Stratum V2, on three tasks: one hears them, one sends, one has patience.
+
+Tasks of their own would cost each of them 35 us of scheduling a share, and five thousand that are cut off
+together would all be run at once, before anybody else is. Here a round is some of them, then others get
+their turn.
+
+Invariants: what one does ends its own connection and nothing else; the sockets of those who have ended are
+closed after LAST_WORDS_S at the latest. Must not know: what is said, encryption, whose turn it is.
+"""
+
+import socket
+from typing import Final
+
+import trio
+
+from stratum.miners.poller import Poller, new_poller
+from stratum.miners.switchboard import Switchboard
+from stratum.miners.turns.connection_limits import ConnectionLimits, Place
+from stratum.sv2.authority import Credentials
+from stratum.sv2.connection import Sv2Connection
+
+EVENTS_PER_ROUND: Final = 32  # shares of as many machines, 3 ms
+SENDS_PER_ROUND: Final = 128  # 2 ms
+TICK_S: Final = 0.5
+CHECKS_AT_ONCE: Final = 256  # of those whose time is bounded, a tenth of a millisecond
+
+
+class Sv2:
+    """stratum.miners.listening.listeners.Dialect, and the `Crowd` of its connections: those who know the
+    authority's key."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self.credentials = credentials
+        self.channels = 0  # now
+        self.handshakes = 0  # since the start
+        self._poller: Poller | None = None  # while it runs
+        self._all: set[Sv2Connection] = set()
+        self._unsent: dict[Sv2Connection, None] = {}  # who has most to wait for first
+        self._to_send = trio.Event()
+        self._timed: set[Sv2Connection] = set()
+        self._patience = trio.Event()
+
+    @property
+    def connections(self) -> int:
+        """Now."""
+        return len(self._all)
+
+    def connection(
+        self, board: Switchboard, limits: ConnectionLimits, sock: socket.socket, address: str, place: Place
+    ) -> int:
+        """Its first turn has come: what that cost. Raises OSError where it cannot be served."""
+        if self._poller is None:
+            raise ConnectionAbortedError
+        return Sv2Connection(self, board, limits, sock, address, place).begin()
+
+    async def run(
+        self, board: Switchboard, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Until cancelled; then every connection is closed."""
+        poller = self._poller = new_poller(board.engine)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hear, poller, board)
+                nursery.start_soon(self._send)
+                nursery.start_soon(self._have_patience)
+                task_status.started()
+        finally:
+            for connection in list(self._all):
+                connection.close()
+            self._poller = None
+            poller.close()
+
+    async def _hear(self, poller: Poller, board: Switchboard) -> None:
+        descriptor = poller.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            for connection, events in poller.poll(EVENTS_PER_ROUND).ready:
+                connection.ready(events)
+            board.judge()
+            await board.commits.room()
+
+    async def _send(self) -> None:
+        """What was said to many of them since the last time, in one piece to each."""
+        while True:
+            await self._to_send.wait()
+            self._to_send = trio.Event()
+            while self._unsent:
+                for connection in list(self._unsent)[:SENDS_PER_ROUND]:
+                    del self._unsent[connection]
+                    connection.flush()
+                await trio.lowlevel.checkpoint()
+
+    async def _have_patience(self) -> None:
+        while True:
+            await self._patience.wait()
+            await trio.sleep(TICK_S)
+            timed = list(self._timed)
+            for at in range(0, len(timed), CHECKS_AT_ONCE):
+                now_s = trio.current_time()
+                for connection in timed[at : at + CHECKS_AT_ONCE]:
+                    if connection.due_s <= now_s:
+                        connection.time_is_up()
+                await trio.lowlevel.checkpoint()
+            if not self._timed:
+                self._patience = trio.Event()
+
+    # stratum.sv2.connection.Crowd
+
+    @property
+    def poller(self) -> Poller:
+        assert self._poller is not None
+        return self._poller
+
+    def enter(self, connection: Sv2Connection) -> None:
+        self._all.add(connection)
+
+    def leave(self, connection: Sv2Connection) -> None:
+        self._all.discard(connection)
+        self._unsent.pop(connection, None)
+        self._timed.discard(connection)
+
+    def send_soon(self, connection: Sv2Connection) -> None:
+        self._unsent[connection] = None
+        self._to_send.set()
+
+    def be_patient(self, connection: Sv2Connection, *, bounded: bool) -> None:
+        if bounded:
+            self._timed.add(connection)
+            self._patience.set()
+        else:
+            self._timed.discard(connection)
