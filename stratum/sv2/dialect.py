@@ -9,6 +9,7 @@ closed after LAST_WORDS_S at the latest. Must not know: what is said, encryption
 """
 
 import socket
+from collections import OrderedDict
 from typing import Final
 
 import trio
@@ -22,6 +23,11 @@ from stratum.sv2.connection import Sv2Connection
 EVENTS_PER_ROUND: Final = 32  # shares of as many machines, 3 ms
 SENDS_PER_ROUND: Final = 128  # 2 ms
 TICK_S: Final = 0.5
+# Of known sources, that have been begun with and have no channel yet. Who comes while there are so many waits
+# before his handshake and not behind it: else those who are slow would be let go, at the bound of half-open
+# ones, for others who are as slow. Of who says nothing nobody waits for longer.
+SHAKING_MAX: Final = 512
+SHAKES_S: Final = 5.0
 CHECKS_AT_ONCE: Final = 256  # of those whose time is bounded, a tenth of a millisecond
 
 
@@ -37,6 +43,7 @@ class Sv2:
         self._all: set[Sv2Connection] = set()
         self._unsent: dict[Sv2Connection, None] = {}  # who has most to wait for first
         self._to_send = trio.Event()
+        self._shaking: OrderedDict[Sv2Connection, float] = OrderedDict()  # and since when
         self._timed: set[Sv2Connection] = set()
         self._patience = trio.Event()
 
@@ -51,13 +58,23 @@ class Sv2:
         """Its first turn has come: what that cost. Raises OSError where it cannot be served."""
         if self._poller is None:
             raise ConnectionAbortedError
-        return Sv2Connection(self, board, limits, sock, address, place).begin()
+        connection = Sv2Connection(self, board, limits, sock, address, place)
+        if limits.knows(place.source):
+            self._shaking[connection] = trio.current_time()
+        return connection.begin()
+
+    def _may_arrive(self) -> bool:
+        now_s = trio.current_time()
+        while self._shaking and now_s - next(iter(self._shaking.values())) >= SHAKES_S:
+            self._shaking.popitem(last=False)
+        return len(self._shaking) < SHAKING_MAX
 
     async def run(
         self, board: Switchboard, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Until cancelled; then every connection is closed."""
         poller = self._poller = new_poller(board.engine)
+        board.lanes.dear.may_arrive = self._may_arrive
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hear, poller, board)
@@ -117,6 +134,7 @@ class Sv2:
     def leave(self, connection: Sv2Connection) -> None:
         self._all.discard(connection)
         self._unsent.pop(connection, None)
+        self._shaking.pop(connection, None)
         self._timed.discard(connection)
 
     def send_soon(self, connection: Sv2Connection) -> None:
@@ -129,3 +147,4 @@ class Sv2:
             self._patience.set()
         else:
             self._timed.discard(connection)
+            self._shaking.pop(connection, None)

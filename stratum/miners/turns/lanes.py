@@ -38,7 +38,7 @@ class Lanes:
             cost_beside_miners=HANDSHAKE_COST_BESIDE_MINERS,
             rest_s=HANDSHAKE_REST_S,
         )
-        self._dear = Lane(
+        self.dear = Lane(
             cost=HANDSHAKE_COST_PER_ROUND,
             cost_beside_miners=DEAR_COST_BESIDE_MINERS,
             rest_s=DEAR_REST_S,
@@ -54,7 +54,7 @@ class Lanes:
             rest_s=TALK_REST_S,
             always_rests=True,
         )
-        self.all = (self._handshakes, self._dear, self.strangers, self._talk)
+        self.all = (self._handshakes, self.dear, self.strangers, self._talk)
 
     @property
     def crowded(self) -> bool:
@@ -67,7 +67,7 @@ class Lanes:
         lane = self.strangers
         if self._connection_limits.knows(place.source):
             shakes_hands = place.standing in (Standing.WAITING, Standing.HALF_OPEN)
-            lane = self._dear if dear else self._handshakes if shakes_hands else self._talk
+            lane = self.dear if dear else self._handshakes if shakes_hands else self._talk
         lane.add(place.source, waiting, arrives=place.standing is Standing.WAITING)
 
     def discard(self, place: Place, waiting: Waiting) -> None:

@@ -7,6 +7,7 @@ turns in rounds, and leaves the time between them to others. Must not know: what
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 import trio
@@ -67,7 +68,8 @@ class Lane:
     """Turns of one kind. A round of them costs so much, then the next one waits for so long, in proportion.
 
     While nobody mines there is nobody to leave time to, but for what `always_rests`. Who has begun goes
-    before who arrives, three times out of four: in a rush what is begun must come to an end.
+    before who arrives, three times out of four: in a rush what is begun must come to an end. Nobody who
+    arrives has a turn unless they `may_arrive`.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Lane:
         self._since_arrival = 0
         self._cost, self._cost_beside_miners = cost, cost_beside_miners
         self._rest_s, self._always_rests = rest_s, always_rests
+        self.may_arrive: Callable[[], bool] = lambda: True
 
     def add(self, source: str, waiting: Waiting, *, arrives: bool = False) -> None:
         """`arrives`: it has had no turn yet."""
@@ -90,21 +93,23 @@ class Lane:
         self._arriving.discard(source, waiting)
         self._begun.discard(source, waiting)
 
-    def _next(self) -> Waiting:
+    def _next(self) -> Waiting | None:
         self._since_arrival += 1
-        if len(self._arriving) and (not len(self._begun) or self._since_arrival > BEGUN_PER_ARRIVAL):
+        arrives = not len(self._begun) or self._since_arrival > BEGUN_PER_ARRIVAL
+        if arrives and len(self._arriving) and self.may_arrive():
             self._since_arrival = 0
             return self._arriving.next()
-        return self._begun.next()
+        return self._begun.next() if len(self._begun) else None
 
     def round(self, *, beside_miners: bool) -> float:
         """Give some turns; how long the next ones are to wait."""
         cost, cost_max = 0, self._cost_beside_miners if beside_miners else self._cost
-        while cost < cost_max and len(self):
-            cost += self._next().take_turn()
+        while cost < cost_max and (waiting := self._next()) is not None:
+            cost += waiting.take_turn()
         if not len(self):
             self.wanted = trio.Event()
-        return self._rest_s * max(1.0, cost / cost_max) if beside_miners or self._always_rests else 0.0
+        rests = beside_miners or self._always_rests or (cost < cost_max and len(self))
+        return self._rest_s * max(1.0, cost / cost_max) if rests else 0.0
 
     def __len__(self) -> int:
         return len(self._begun) + len(self._arriving)

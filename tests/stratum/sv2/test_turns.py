@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -17,7 +18,7 @@ import trio.testing
 from stratum.miners.switchboard import BoardLimits
 from stratum.miners.turns.connection_limits import Place
 from stratum.miners.turns.lanes import DEAR_COST_BESIDE_MINERS, DEAR_REST_S
-from stratum.sv2 import connection
+from stratum.sv2 import connection, dialect
 from stratum.sv2.authority import Credentials
 from stratum.sv2.connection import Sv2Connection
 from stratum.sv2.dialect import Sv2
@@ -102,16 +103,19 @@ class Machine:
         comes = server.board, server.connection_limits, sock, SOURCE, place
         server.board.arrive(sock, SOURCE, place, lambda _: sv2.connection(*comes), dear=True)
 
-    async def mine(self) -> None:
-        """Come, as far as a job."""
+    async def mine(self, thinks_s: float = 0.0) -> None:
+        """Come, as far as a job; `thinks_s` about what it heard first."""
         await self._stream.send_all(bytes(64))
         assert len(await self._stream.receive_some(234)) == 234
+        await trio.sleep(thinks_s)
         name = bytes([len(self._name)]) + self._name
         asked = struct.pack("<I", 1) + name + struct.pack("<f", 0.0) + b"\xff" * 32
         await self._stream.send_all(Frame(0, 0x00, SETUP).packed + Frame(0, 0x10, asked).packed)
         heard = b""
         while b"\x20" not in kinds_of(heard):
-            heard += await self._stream.receive_some(4_096)
+            more = await self._stream.receive_some(4_096)
+            assert more, "it was let go"
+            heard += more
 
     def cut(self) -> None:
         self._stream.socket.close()
@@ -197,6 +201,31 @@ async def test_a_share_waits_for_a_round_of_those_who_come_or_leave_and_for_no_m
     costs_s = MACHINES * (BEGINS + 2 * READS + SHAKES + 2 * ANSWERS + OPENS) * LINE_S
     assert 0.8 * costs_s * rests <= back_s <= 1.4 * costs_s * rests, "a third of the time is theirs"
     assert 0.8 <= left_s / (MACHINES * 2 * ENDS * LINE_S * rests) <= 1.4
+
+
+async def test_who_is_slow_is_not_let_go_for_others_as_slow_and_who_is_silent_keeps_nobody_out(
+    clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialect, "SHAKING_MAX", 8)
+    sv2 = Sv2(Credentials(key_pair(), validity_s=86_400))
+    async with running() as server, trio.open_nursery() as nursery:
+        limits = server.connection_limits
+        limits.limits = msgspec.structs.replace(limits.limits, half_open_per_address_max=10)
+        await nursery.start(sv2.run, server.board)
+        await be_trusted(Miner(server))
+        machines = [Machine(server, sv2, number) for number in range(50)]
+        async with trio.open_nursery() as coming:
+            for machine in machines:
+                coming.start_soon(machine.mine, 1.0)
+        assert sv2.channels == sv2.handshakes == 50
+        assert not server.board.dropped
+        since_s = trio.current_time()
+        machines += [Machine(server, sv2, 50 + number) for number in range(9)]  # of whom eight say nothing
+        await machines[-1].mine()
+        assert trio.current_time() - since_s == pytest.approx(dialect.SHAKES_S, abs=0.1)
+        for machine in machines:
+            machine.cut()
+        nursery.cancel_scope.cancel()
 
 
 async def test_who_has_left_by_its_first_turn_costs_no_handshake() -> None:

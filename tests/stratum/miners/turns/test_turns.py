@@ -130,3 +130,17 @@ def test_who_has_begun_goes_before_who_arrives_and_keeps_nobody_out() -> None:
         lane.round(beside_miners=True)
     assert (ended, begun) == (10_000, 0)
     assert most <= 100
+
+
+def test_who_arrives_waits_while_those_before_are_not_done_and_who_has_begun_does_not() -> None:
+    lane = Lane(cost=100, cost_beside_miners=10, rest_s=1.0)
+    lane.may_arrive = lambda: False
+    begun, arriving = Costly(3), Costly(3)
+    lane.add("site", begun)
+    lane.add("site", arriving, arrives=True)
+    assert lane.round(beside_miners=False) == 1.0, "it is looked at again, and not without a rest"
+    assert (begun.turns, arriving.turns) == (1, 0)
+    assert lane.wanted.is_set()
+    lane.may_arrive = lambda: True
+    assert lane.round(beside_miners=False) == 0.0
+    assert arriving.turns == 1
