@@ -64,13 +64,13 @@ ONE: Final = Told(words="One machine, and why it does what it does.", result=Mac
 EVENTS: Final = Told(
     words="Map and figures as they change, and what happens, until the token ends.",
     media="text/event-stream",
-    events={
-        "figures": MomentFigures,
-        "cells": Cells,
-        "block": BlockTold,
-        "message": Message,
-        "reset": Nothing,
-    },
+    events=(
+        ("figures", MomentFigures),
+        ("cells", Cells),
+        ("block", BlockTold),
+        ("message", Message),
+        ("reset", Nothing),
+    ),
 )
 
 

@@ -12,7 +12,7 @@ Must not know: what is asked.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any, Final
@@ -57,12 +57,12 @@ class Access(Enum):
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """What is answered, for the document of the API. `result`: the type of an answer in JSON, also with the
-    status `not_so`; of a stream `events` has that of each event. `takes`: the type of what is asked for, in
-    the URL or in the body. `tagged`: who has the answer by its ETag is told so."""
+    status `not_so`; of a stream `events` has that of each event, by name. `takes`: the type of what is asked
+    for, in the URL or in the body. `tagged`: who has the answer by its ETag is told so."""
 
     words: str
     result: Any = None
-    events: Mapping[str, Any] = {}
+    events: tuple[tuple[str, Any], ...] = ()
     media: str = "application/json"
     takes: type[msgspec.Struct] | None = None
     not_so: int | None = None

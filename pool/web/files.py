@@ -9,6 +9,7 @@ Anybody gets them: there is nothing in them that is not in the package. Must not
 import gzip
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import PurePath
 from typing import Final
@@ -30,6 +31,7 @@ KINDS: Final = {
 }
 PAGE: Final = Told(words="The page, for a browser.", media="text/html")
 FILE: Final = Told(words="A file of the page, of whatever kind; kept for ever.", media="*/*")
+PACKED_MAX: Final = 64  # the files of the page, and the document of the API
 FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 
@@ -74,7 +76,9 @@ def page_routes(found: Mapping[str, bytes]) -> tuple[WebRoute, ...]:
     )
 
 
+@lru_cache(PACKED_MAX)
 def packed_file(kind: str, body: bytes) -> PageFile:
+    """Packed once, however many pools one process has after each other."""
     return PageFile(kind, body, gzip.compress(body, mtime=0))
 
 

@@ -83,7 +83,7 @@ def openapi(routes: Sequence[WebRoute] = ()) -> dict[str, Any]:
 def _types(told: Told) -> list[Any]:
     """Those of one route, in their order."""
     taken = [] if told.takes is None else [told.takes]
-    return [*taken, *([] if told.result is None else [told.result]), *told.events.values()]
+    return [*taken, *([] if told.result is None else [told.result]), *(kind for _, kind in told.events)]
 
 
 def _with_schemas(
@@ -105,7 +105,7 @@ def _route(
     result = described.pop(0) if told.result is not None else {"type": "string"}
     answered = {"description": told.words, "content": {told.media: {"schema": result}}}
     if told.events:
-        answered["x-events"] = dict(zip(told.events, described, strict=True))
+        answered["x-events"] = dict(zip((name for name, _ in told.events), described, strict=True))
     responses = {str(status): {"$ref": f"#/components/responses/{status}"} for status in FAILURES}
     if told.not_so is not None:
         failed = {"$ref": REF.format(name="Failure")}
